@@ -1,0 +1,5 @@
+"""Frisket: region-weighted fine-tuning for diffusion models. Teach the model this, and only this."""
+
+from importlib.metadata import version
+
+__version__ = version("frisket")

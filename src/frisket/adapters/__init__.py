@@ -1,0 +1,1 @@
+"""LoRA adapters and the files they are saved in."""

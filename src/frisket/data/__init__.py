@@ -1,0 +1,1 @@
+"""Prepared clips: cached, collated, loaded."""

@@ -1,0 +1,1 @@
+"""Did the mask work: metrics on predictions and pictures, and the report page."""

@@ -1,0 +1,1 @@
+"""The shelf of model families: file name = name in the config."""

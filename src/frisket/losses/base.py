@@ -1,0 +1,158 @@
+"""What one denoising step knows, and how an error map under weights becomes one number a sample."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from frisket.registry import Shelf
+from frisket.shapes import Coverage, Latents, PerSample, Weights
+
+Normalise = Literal["sample", "batch", "none", "area", "global"]
+AXES = (1, 2, 3, 4)
+TINY = 1e-12  # divisors below it belong to samples without weight: their numerator is 0 as well
+CACHE_ELEMENTS = 1 << 17  # of float32: one channel slab that stays in a core's second-level cache
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One denoising step as the loss terms see it; all tensors share one latent grid.
+
+    `divisor` is what the weighted error of each sample is divided by (see `divisors`); empty means
+    normalise = "sample". `progress` is the share of the run that is done, in [0, 1].
+    """
+
+    prediction: Latents
+    target: Latents
+    t: PerSample
+    weights: Weights
+    coverage: Coverage
+    divisor: PerSample | None = None
+    prior: Latents | None = None
+    progress: float = 1.0
+
+
+class LossTerm(Protocol):
+    """One file under `terms` binds a frozen dataclass to `TERM`; its fields are the options."""
+
+    needs: ClassVar[frozenset[str]]  # {"prior"}: the trainer computes no more than is asked for
+
+    def __call__(self, step: Step) -> PerSample:
+        """The term's value for each sample, float32, finite, differentiable in the prediction."""
+        ...
+
+
+TERMS: Shelf[Callable[..., LossTerm]] = Shelf("frisket.losses.terms", "TERM", "frisket.losses")
+
+
+def divisors(
+    weights: Weights, channels: int, normalise: Normalise = "sample", *, beta: float = 0.5
+) -> PerSample:
+    """What each sample's weighted error sum is divided by, so that the batch mean is the loss.
+
+    With W = the sample's sum of weights, N = its number of cells and C = `channels`:
+
+    sample  C W: every clip pulls equally hard, whatever its mask's size.
+    batch   C mean_b(W): the batch is one pool of weighted cells.
+    none    C N: the plain mean of error times weight (kohya sd-scripts): small masks pull less.
+    area    C W^(1-beta) N^beta, that is `sample` times coverage^beta: between the two.
+    global  as `batch`; the trainer replaces mean_b by the mean over all ranks and micro-batches.
+
+    Returns float32; 0 where a sample has no weight at all (its loss is then 0, never NaN).
+    """
+    laid = weights.float().sum(AXES)
+    cells = float(weights[0].numel())
+    if normalise == "none":
+        laid = torch.full_like(laid, cells)
+    elif normalise in ("batch", "global"):
+        laid = laid.mean().expand_as(laid)
+    elif normalise == "area":
+        laid = torch.where(laid > 0, laid.clamp_min(TINY) ** (1 - beta) * cells**beta, 0.0)
+    return laid * channels
+
+
+def weighted_mean(error: Latents, weights: Weights, divisor: PerSample | None = None) -> PerSample:
+    """Mean of an error map under weights, per sample: sum(error * w) / (C * sum(w)), float32.
+
+    All-ones weights give the plain mean; all-zero weights give 0 with zero gradient. `divisor`
+    replaces C * sum(w) (see `divisors`). Weights of another grid raise, they do not broadcast.
+    """
+    _same_grid(error, weights)
+    by_cell = error.float().sum(1, keepdim=True)
+    return (by_cell * weights.float()).sum(AXES) / _divisor(error, weights, divisor)
+
+
+def weighted_mse(
+    prediction: Latents, target: Latents, weights: Weights, divisor: PerSample | None = None
+) -> PerSample:
+    """`weighted_mean` of the squared error, fused: nothing of full size is kept for backward.
+
+    All-ones weights give torch's `mse_loss` of each sample bit for bit. The gradient with respect
+    to the prediction is 2 (prediction - target) w / divisor, exactly 0 where w is 0; the target and
+    the weights get none.
+    """
+    _same_grid(prediction, weights)
+    laid = _divisor(prediction, weights, divisor)
+    if bool((weights == 1).all()) and bool((laid == prediction[0].numel()).all()):
+        pairs = zip(prediction.float(), target.float(), strict=True)
+        return torch.stack([torch.nn.functional.mse_loss(ours, wanted) for ours, wanted in pairs])
+    value: PerSample = _WeightedSquares.apply(prediction, target.detach(), weights.float(), laid)  # type: ignore[no-untyped-call]
+    return value
+
+
+def _same_grid(error: Tensor, weights: Tensor) -> None:
+    expected = (error.shape[0], 1, *error.shape[2:])
+    if tuple(weights.shape) != expected:
+        raise ValueError(
+            f"weights of shape {tuple(weights.shape)} do not fit an error of shape"
+            f" {tuple(error.shape)}: expected {expected} (b 1 f h w)"
+        )
+
+
+def _divisor(error: Tensor, weights: Tensor, divisor: Tensor | None) -> Tensor:
+    laid = divisors(weights, error.shape[1]) if divisor is None else divisor.float()
+    return laid.clamp_min(TINY)
+
+
+def _slabs(tensor: Tensor) -> list[slice]:
+    """Cuts of the channel axis: cache-sized on a CPU, one whole on an accelerator."""
+    channels = tensor.shape[1]
+    if tensor.device.type != "cpu":
+        return [slice(0, channels)]
+    width = max(1, CACHE_ELEMENTS // max(1, tensor[:, :1].numel()))
+    return [slice(start, start + width) for start in range(0, channels, width)]
+
+
+class _WeightedSquares(torch.autograd.Function):
+    """sum_c,x w(x) (p - y)^2 / divisor: keeps its inputs alone and works in cache-sized slabs."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, prediction: Tensor, target: Tensor, weights: Tensor, divisor: Tensor
+    ) -> Tensor:
+        squares = torch.zeros_like(weights)
+        for cut in _slabs(prediction):
+            difference = prediction[:, cut].float() - target[:, cut].float()
+            if difference.shape[1] == 1:
+                squares.addcmul_(difference, difference)
+            else:
+                squares += difference.square_().sum(1, keepdim=True)
+        ctx.save_for_backward(prediction, target, weights, divisor)
+        return squares.mul_(weights).sum(AXES) / divisor
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        prediction, target, weights, divisor = ctx.saved_tensors
+        scale = weights * (2 * gradient.float() / divisor).view(-1, 1, 1, 1, 1)
+        result = torch.empty_like(prediction)
+        for cut in _slabs(prediction):
+            if result.dtype == torch.float32 == target.dtype:
+                torch.sub(prediction[:, cut], target[:, cut], out=result[:, cut]).mul_(scale)
+            else:
+                difference = prediction[:, cut].float() - target[:, cut].float()
+                result[:, cut].copy_(difference.mul_(scale))
+        return result, None, None, None

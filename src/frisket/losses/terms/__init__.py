@@ -1,0 +1,1 @@
+"""The shelf of loss terms: file name = name in the config."""

@@ -1,0 +1,1 @@
+"""A mask on its way to weights."""

@@ -1,0 +1,1 @@
+"""Pixels, no models: finding, decoding, bucketing and cutting clips."""

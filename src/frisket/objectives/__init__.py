@@ -1,0 +1,1 @@
+"""What a denoiser is asked to predict."""

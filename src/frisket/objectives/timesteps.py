@@ -1,0 +1,51 @@
+"""How often each noise level is trained: densities of t in (0, 1]."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Generator
+
+from frisket.shapes import PerSample
+
+Density = Literal["uniform", "logit_normal", "mode"]
+SMALLEST = 1e-3  # t = 0 is no noise: nothing to predict, and v-targets lose their meaning
+
+
+@dataclass(frozen=True, slots=True)
+class TimestepSampler:
+    """Draws t; `shift` then pushes it towards noise, `low` and `high` bound it.
+
+    uniform: U(0, 1). logit_normal: sigmoid(N(mean, std)) (Esser et al. 2024, eq. 19 with s = std).
+    mode: Esser et al. 2024, eq. 20 with s = `scale`. shift: t <- s t / (1 + (s - 1) t) (eq. 23).
+    `low`/`high` cut the range that is drawn from (an expert of Wan 2.2 trains only its own part):
+    a draw is mapped into [low, high] affinely after the shift.
+    """
+
+    density: Density = "logit_normal"
+    mean: float = 0.0
+    std: float = 1.0
+    scale: float = 1.29
+    shift: float = 1.0
+    low: float = 0.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse settings no draw could satisfy."""
+        if not 0 <= self.low < self.high <= 1:
+            raise ValueError(f"timesteps: need 0 <= low < high <= 1, got low={self.low} high={self.high}")
+        if self.shift <= 0 or self.std <= 0:
+            raise ValueError(f"timesteps: shift and std must be > 0, got {self.shift} and {self.std}")
+
+    def __call__(self, count: int, generator: Generator) -> PerSample:
+        """`count` values of t in [1e-3, 1], float32 on the CPU."""
+        if self.density == "logit_normal":
+            normal = torch.randn(count, generator=generator)
+            t = torch.sigmoid(normal * self.std + self.mean)
+        else:
+            t = torch.rand(count, generator=generator)
+            if self.density == "mode":
+                t = 1 - t - self.scale * (torch.cos(math.pi / 2 * t) ** 2 - 1 + t)
+        t = self.shift * t / (1 + (self.shift - 1) * t)
+        return (self.low + (self.high - self.low) * t).clamp(SMALLEST, 1.0)

@@ -1,0 +1,1 @@
+"""One straight script a command, and the whole configuration."""
