@@ -1,6 +1,6 @@
 """Pretrain the pocket base on the procedural world. Resumable; the same seeds give the same run.
 
-    python scripts/pretrain_pocket.py OUT --steps 14000 --threads 2
+    python scripts/pretrain_pocket.py OUT --steps 8000 --threads 2
 
 Constant rate, then a linear cool-down over the last fifth, so that a run cut short can be finished
 by calling it again with fewer --steps. Writes OUT/state.pt as it goes and OUT/image.safetensors
@@ -9,6 +9,7 @@ by calling it again with fewer --steps. Writes OUT/state.pt as it goes and OUT/i
 
 import argparse
 import time
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from safetensors.torch import save_file
 from torch.nn import functional
 
 from frisket.families.models.pocket import build_image_net, embed, fold
-from frisket.pocket.world import draw, random_scene
+from frisket.pocket.world import draw, held_out, random_scene
 
 BATCH, RATE, COOL, EMA_EVERY = 32, 1e-3, 0.2, 10
 
@@ -39,7 +40,8 @@ def caption_of(scene, rng: np.random.RandomState) -> str:
 
 def batch(rng: np.random.RandomState) -> tuple[torch.Tensor, torch.Tensor]:
     """Clean latents `b 12 16 16` and token embeddings `b 12 64` of fresh scenes."""
-    scenes = [random_scene(rng, empty=0.15) for _ in range(BATCH)]
+    drawn = (random_scene(rng, empty=0.15) for _ in count())
+    scenes = list(islice((scene for scene in drawn if not held_out(scene)), BATCH))
     pictures = torch.from_numpy(np.stack([draw(scene)[0] for scene in scenes]))
     clips = pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
     return fold(clips), embed([caption_of(scene, rng) for scene in scenes])
@@ -48,7 +50,7 @@ def batch(rng: np.random.RandomState) -> tuple[torch.Tensor, torch.Tensor]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=14000)
+    parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)

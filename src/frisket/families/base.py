@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -67,12 +67,14 @@ class Parts:
     denoiser: nn.Module | None = None
 
 
+@runtime_checkable
 class Family(Protocol):
     """One file under `families/models` binds an instance to `FAMILY`."""
 
     name: str
     variants: Mapping[str, Variant]
     lora_targets: tuple[str, ...]  # module name endings an adapter is put on by default
+    lora_prefix: str  # of the keys in a LoRA file: "transformer" or "unet"
 
     def objective(self, variant: str, timesteps: TimestepSampler | None = None) -> Objective:
         """What the model was trained to predict; `timesteps` overrides the variant's density."""

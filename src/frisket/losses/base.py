@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -35,6 +35,7 @@ class Step:
     progress: float = 1.0
 
 
+@runtime_checkable
 class LossTerm(Protocol):
     """One file under `terms` binds a frozen dataclass to `TERM`; its fields are the options."""
 

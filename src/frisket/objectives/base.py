@@ -1,12 +1,13 @@
 """What a denoiser is asked to predict, and at which noise levels."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Generator
 
 from frisket.shapes import Latents, PerSample
 
 
+@runtime_checkable
 class Objective(Protocol):
     """One way of adding noise and naming the target; t is in (0, 1], 1 is pure noise."""
 

@@ -68,9 +68,13 @@ class MaskSource(Section):
         if self.source == "regions" and not self.regions:
             raise ValueError('masks: source = "regions" needs a table `regions` of name = folder')
         if self.levels and self.legend:
-            raise ValueError("masks: give `levels` (grey values) or `legend` (indices, colours), not both")
+            raise ValueError(
+                "masks: give `levels` (grey values) or `legend` (indices, colours), not both"
+            )
         if self.invert and (self.levels or self.legend):
-            raise ValueError("masks: `invert` is for grey masks; with levels or a legend set the weights instead")
+            raise ValueError(
+                "masks: `invert` is for grey masks; with levels or a legend set the weights instead"
+            )
         return self
 
 
@@ -195,9 +199,14 @@ class Losses(Section):
     @property
     def terms(self) -> dict[str, dict[str, Any]]:
         """Every term of non-zero strength, as a table with `strength`."""
-        named: dict[str, Any] = {"denoise": self.denoise, "prior": self.prior, **(self.__pydantic_extra__ or {})}
+        named: dict[str, Any] = {
+            "denoise": self.denoise,
+            "prior": self.prior,
+            **(self.__pydantic_extra__ or {}),
+        }
         tables = {
-            name: dict(value) if isinstance(value, dict) else {"strength": value} for name, value in named.items()
+            name: dict(value) if isinstance(value, dict) else {"strength": value}
+            for name, value in named.items()
         }
         for table in tables.values():
             table.setdefault("strength", 1.0)
@@ -337,7 +346,9 @@ class Config(Section):
 
     model: Model = Model()
     data: tuple[Data, ...] = ()
-    regions: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=lambda: {"subject": 1.0})
+    regions: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=lambda: {"subject": 1.0}
+    )
     """Weight of each named region, and of `background` (default 0); weights may exceed 1."""
     curve: Curve = Curve()
     swap: Swap = Swap()
@@ -357,5 +368,7 @@ class Config(Section):
             named = set(data.masks.regions) | set(data.masks.levels) | set(data.masks.legend)
             unknown = sorted(named - set(self.regions) - {"background"})
             if unknown:
-                raise ValueError(f"regions: {data.clips} has masks of {unknown} but [regions] gives them no weight")
+                raise ValueError(
+                    f"regions: {data.clips} has masks of {unknown} but [regions] gives them no weight"
+                )
         return self

@@ -11,7 +11,8 @@ from importlib.util import find_spec
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -35,8 +36,8 @@ class NonFinite(ArithmeticError):
         self.names = tuple(names)
         rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         super().__init__(
-            f"the gradient is not finite in {', '.join(names[:SHOWN])}{rest}: lower the learning rate,"
-            " or train in bfloat16 or float32 instead of float16"
+            f"the gradient is not finite in {', '.join(names[:SHOWN])}{rest}: lower the learning"
+            " rate, or train in bfloat16 or float32 instead of float16"
         )
 
 
@@ -69,9 +70,7 @@ ALIASES: dict[str, Alias] = {
         defaults={"scale_parameter": False, "relative_step": False, "warmup_init": False},
     ),
     "came": Alias(("came_pytorch.CAME",), "pip install came-pytorch"),
-    "lion": Alias(
-        ("lion_pytorch.Lion", "bitsandbytes.optim.Lion"), "pip install lion-pytorch"
-    ),
+    "lion": Alias(("lion_pytorch.Lion", "bitsandbytes.optim.Lion"), "pip install lion-pytorch"),
     # match_rms_adamw gives updates of AdamW's size, so one learning rate serves both halves.
     "muon": Alias(
         ("torch.optim.Muon",), 'pip install "torch>=2.9"', {"adjust_lr_fn": "match_rms_adamw"}
@@ -92,7 +91,7 @@ class Paired(Optimizer):
         self.parts = tuple(parts)
         super().__init__([group for part in parts for group in part.param_groups], {})
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Step every part; returns what the closure returned."""
         loss = None
         if closure is not None:
@@ -257,20 +256,21 @@ def settled(optimizer: Optimizer) -> Iterator[None]:
 
     Only schedule-free optimizers keep the two apart; for any other this does nothing.
     """
-    if not callable(getattr(optimizer, "eval", None)):
+    bare = getattr(optimizer, "optimizer", optimizer)  # accelerate's wrapper has an idle `eval`
+    if not callable(getattr(bare, "eval", None)):
         yield
         return
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    training = [group.get("train_mode", True) for group in optimizer.param_groups]
+    parameters = [p for group in bare.param_groups for p in group["params"]]
+    training = [group.get("train_mode", True) for group in bare.param_groups]
     kept = [p.detach().clone() for p in parameters]
-    mode(optimizer, training=False)
+    mode(bare, training=False)
     try:
         yield
     finally:
         with torch.no_grad():
             for parameter, value in zip(parameters, kept, strict=True):
                 parameter.copy_(value)
-        for group, flag in zip(optimizer.param_groups, training, strict=True):
+        for group, flag in zip(bare.param_groups, training, strict=True):
             group["train_mode"] = flag
 
 
@@ -287,21 +287,19 @@ def factor(step: int, kind: Schedule, *, steps: int, warmup: int = 0, final: flo
     done = min(1.0, (step - warmup) / max(1, steps - warmup))
     if kind == "linear":
         return 1.0 - (1.0 - final) * done
-    if kind == "cosine":
-        return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * done))
-    raise ValueError(f"schedule {kind!r} is not one of constant, linear, cosine")
+    return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
 def schedule(
     optimizer: Optimizer, kind: Schedule, *, steps: int, warmup: int = 0, final: float = 0.0
 ) -> LambdaLR:
     """A learning-rate schedule that depends on nothing but the step; call `.step()` per update."""
-    factor(0, kind, steps=steps, warmup=warmup, final=final)
-    if kind != "constant" and callable(getattr(optimizer, "eval", None)):
+    bare = getattr(optimizer, "optimizer", optimizer)
+    if kind != "constant" and callable(getattr(bare, "eval", None)):
         log.warning(
             "optimizer: %s averages instead of decaying; schedule = %r on top slows it down, take"
             ' "constant"',
-            type(optimizer).__name__,
+            type(bare).__name__,
             kind,
         )
     return LambdaLR(
@@ -317,17 +315,13 @@ def clip(parameters: Mapping[str, nn.Parameter], largest: float) -> float:
     gradients = {name: p.grad for name, p in parameters.items() if p.grad is not None}
     if not gradients:
         return 0.0
-    norm = float(_norm(list(gradients.values())))
+    norm = float(get_total_norm(gradients.values()))
     if not math.isfinite(norm):
         bad = [name for name, grad in gradients.items() if not torch.isfinite(grad).all()]
         if bad:
             raise NonFinite(bad)
         # Squares overflow long before values do.
-        norm = float(_norm([grad.double() for grad in gradients.values()]))
+        norm = float(get_total_norm([grad.double() for grad in gradients.values()]))
     if 0 < largest < norm:
-        torch._foreach_mul_(list(gradients.values()), largest / norm)
+        clip_grads_with_norm_(parameters.values(), largest, torch.tensor(norm))
     return norm
-
-
-def _norm(gradients: list[Tensor]) -> Tensor:
-    return nn.utils.get_total_norm(gradients)

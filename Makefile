@@ -1,0 +1,56 @@
+# Every target sets itself up: .venv is made, and made again when pyproject.toml or
+# constraints.txt change. Needs Python 3.11 or newer, make and a package index.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+LONGEST := 400
+# Build isolation reads its pins from the environment (pip changed the name in 25.3).
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_BUILD_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: check format lines test test-all quickstart bench docs clean
+.DEFAULT_GOAL := check
+
+# torch goes in first and alone, so that nothing resolved later can choose another one.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Frisket needs Python 3.11 or newer; name one: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet pip
+	$(BIN)/python -m pip install --quiet torch
+	$(BIN)/python -m pip install --quiet --editable . --group dev
+	@touch $@
+
+check: $(STAMP) lines
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+lines:
+	@long=$$(find src tests -name '*.py' -exec wc -l {} + \
+	  | awk '$$2 != "total" && $$1 >= $(LONGEST) { print "  " $$2 ": " $$1 " lines" }'); \
+	if [ -n "$$long" ]; then echo "Files stay under $(LONGEST) lines:"; echo "$$long"; exit 1; fi
+
+format: $(STAMP)
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+test-all: $(STAMP)
+	$(BIN)/python -m pytest -m ""
+
+quickstart: $(STAMP)
+	$(BIN)/frisket quickstart --output quickstart
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks
+
+docs: $(STAMP)
+	$(BIN)/frisket schema --output src/frisket/recipes/config.schema.json --reference docs/reference/config.md
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,233 @@
+"""The command line: a command reads a config file and `--set key=value`, and calls its recipe."""
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from frisket.recipes.config import Config
+
+NOISY = ("bitsandbytes", "torchao", "diffusers", "transformers", "httpx", "PIL")
+
+app = typer.Typer(
+    name="frisket",
+    help="Region-weighted fine-tuning for diffusion models: teach the model this, and only this.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigFile = Annotated[Path, typer.Argument(help="The config file, as `frisket init` writes it.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one key, e.g. --set lora.rank=8."),
+]
+FIRST = Path("frisket.toml")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from frisket import __version__
+
+        typer.echo(f"frisket {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _start(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None:
+    """Set up what every command says on the way: our messages, and of others only errors."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
+    logging.getLogger("frisket").setLevel(logging.DEBUG if verbose else logging.INFO)
+    for name in () if verbose else NOISY:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    if not verbose:
+        warnings.simplefilter("ignore")
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder of clips (and masks, captions).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = FIRST,
+    family: Annotated[str, typer.Option(help="Model family; empty chooses by the clips.")] = "",
+) -> None:
+    """Write a commented config for a folder of clips."""
+    from frisket.recipes.init import init as run
+
+    for line in run(folder, output, family=family):
+        typer.echo(line)
+    typer.echo(f"\nWrote {output}. Look at the masks next: frisket inspect {output}")
+
+
+@app.command()
+def doctor(
+    config: Annotated[Path | None, typer.Argument(help="A config file to check as well.")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Say what this machine has, what is missing, and the fix."""
+    from frisket.recipes.doctor import doctor as run
+
+    findings = run(config, overrides or ())
+    colours = {"ok": typer.colors.GREEN, "note": typer.colors.YELLOW, "missing": typer.colors.RED}
+    wide = max(len(finding.about) for finding in findings)
+    for finding in findings:
+        verdict = typer.style(f"{finding.verdict:>7}", fg=colours[finding.verdict])
+        typer.echo(f"{verdict}  {finding.about:<{wide}}  {finding.said}")
+        if finding.fix:
+            typer.echo(f"{'':7}  {'':<{wide}}  fix: {finding.fix}")
+    missing = sum(finding.verdict == "missing" for finding in findings)
+    typer.echo(f"\n{missing} missing." if missing else "\nAll that is needed is here.")
+    if missing:
+        raise typer.Exit(1)
+
+
+@app.command()
+def prepare(config: ConfigFile = FIRST, overrides: Overrides = None) -> None:
+    """Encode clips, captions and masks once, into the cache."""
+    from frisket.recipes.prepare import prepare as run
+
+    asked = _asked(config, overrides)
+    with _bar() as progress:
+        prepared = run(asked, progress=progress)
+    typer.echo(prepared.banner())
+
+
+@app.command()
+def inspect(
+    config: ConfigFile = FIRST,
+    overrides: Overrides = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder; by default run.output/inspect.")
+    ] = None,
+) -> None:
+    """Show every clip with its mask and weights, and what looks wrong (PNG and HTML)."""
+    from frisket.recipes.inspect import inspect as run
+
+    asked = _asked(config, overrides)
+    run(asked, output or asked.run.output / "inspect")
+
+
+@app.command()
+def train(config: ConfigFile = FIRST, overrides: Overrides = None) -> None:
+    """Train a LoRA under the masks, going on from the newest checkpoint."""
+    from frisket.recipes.train import train as run
+
+    asked = _asked(config, overrides)
+    with _bar() as progress:
+        outcome = run(
+            asked,
+            progress=progress,
+            announce=lambda _, prepared: typer.echo(prepared.banner()),
+        )
+    typer.echo(
+        f"{outcome.lora}  {outcome.steps} steps, {outcome.seconds:.0f} s of CPU time,"
+        f" {outcome.peak_mib:.0f} MiB at most"
+    )
+
+
+@app.command()
+def schema(
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File; by default it is printed.")
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="Also write the reference page (Markdown) here.")
+    ] = None,
+) -> None:
+    """Write the JSON schema of the configuration (for editors)."""
+    from frisket.recipes import schema as described
+
+    if output is None:
+        typer.echo(described.text(), nl=False)
+    else:
+        _write(output, described.text())
+    if reference is not None:
+        _write(reference, described.reference())
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def _asked(path: Path, overrides: list[str] | None) -> "Config":
+    """The configuration a command was called with, checked."""
+    from frisket.recipes.load import check, read
+
+    config, origin = read(path, overrides or ())
+    check(config, origin)
+    return config
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[..., None]]:
+    """A progress bar on a terminal, nothing elsewhere; called with (title, done, total, values)."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[values]}"),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+        tasks = {}
+
+        def show(
+            title: str, done: int, total: int, values: Mapping[str, float] | None = None
+        ) -> None:
+            if title not in tasks:
+                tasks[title] = bars.add_task(title, total=total, values="")
+            shown = "  ".join(f"{name} {value:.4g}" for name, value in (values or {}).items())
+            bars.update(tasks[title], completed=done, total=total, values=shown)
+
+        yield show
+
+
+def _meant(error: BaseException) -> bool:
+    """Whether an error was written for the reader: ours by its class or raised by our own code."""
+    if isinstance(error, OSError):
+        return True
+    if type(error).__module__.partition(".")[0] == "frisket":
+        return True
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    raised_by = str(trace.tb_frame.f_globals.get("__name__", "")) if trace else ""
+    return isinstance(error, ValueError) and raised_by.partition(".")[0] == "frisket"
+
+
+def main() -> None:
+    """Run a command; errors meant for the reader are one red line and exit code 2."""
+    # Threads of the tokenizers library warn at every fork; nothing here needs them.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        app()
+    except Exception as error:
+        if not _meant(error) or os.environ.get("FRISKET_TRACEBACK") == "1":
+            raise
+        typer.secho(str(error), fg=typer.colors.RED, err=True)
+        sys.exit(2)

@@ -1,0 +1,173 @@
+"""The content-addressed store of everything `prepare` makes: latents, text, coverage."""
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from uuid import uuid4
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+Kind = Literal["latents", "text", "coverage", "bank"]
+
+log = logging.getLogger(__name__)
+
+DIGEST = "frisket.digest"  # metadata key: hash of the tensors and of all other metadata
+KEY = "frisket.key"  # metadata key: the name the entry was written under
+ABANDONED = 3600.0  # seconds after which a half-written file has no writer any more
+
+
+class CorruptEntry(ValueError):
+    """An entry that is missing, cut off or changed since it was written; never train on it."""
+
+
+class CacheFolder(OSError):
+    """A cache folder that cannot be written; the message names it and the setting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One verified entry: its tensors, and the notes (plain strings) written beside them."""
+
+    tensors: dict[str, Tensor]
+    notes: dict[str, str]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the tensors."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
+
+def key_of(record: Mapping[str, Any]) -> str:
+    """The name of an entry: blake2b-160 of the canonical JSON of everything that made it.
+
+    The record must hold only JSON values (strings, finite numbers, lists, tables); equal records
+    give equal keys whatever the order of their tables.
+    """
+    text = json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
+
+
+def digest(tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> str:
+    """Hash of names, types, shapes and bytes of the tensors, and of the notes."""
+    state = hashlib.blake2b(json.dumps(dict(notes), sort_keys=True).encode(), digest_size=20)
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        state.update(f"|{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        state.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+    return state.hexdigest()
+
+
+class Cache:
+    """A folder of safetensors named by what made them; safe to share between runs and data sets.
+
+    Files are written under a temporary name in their own folder and renamed, so that a reader sees
+    a whole entry or none; each carries a digest that is checked on every load.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Open a store, making its folder; CacheFolder if that is not possible."""
+        self.folder = Path(folder)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with _temporary(self.folder / "probe").open("wb") as probe:
+                Path(probe.name).unlink()
+        except OSError as error:
+            raise CacheFolder(
+                f"cannot write to the cache folder {self.folder} ({error.strerror}):"
+                " set run.cache to a folder you may write to"
+            ) from error
+
+    def path(self, kind: Kind, key: str) -> Path:
+        """Where an entry lies (whether or not it is there yet)."""
+        return self.folder / kind / key[:2] / f"{key}.safetensors"
+
+    def mark(self, kind: Kind, key: str) -> list[int] | None:
+        """Size and time of an entry's file, or None if there is none: a cheap sign of change."""
+        try:
+            state = os.stat(f"{self.folder}/{kind}/{key[:2]}/{key}.safetensors")
+        except FileNotFoundError:
+            return None
+        return [state.st_size, state.st_mtime_ns, state.st_ino]
+
+    def store(
+        self,
+        kind: Kind,
+        key: str,
+        tensors: Mapping[str, Tensor],
+        notes: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write an entry in one rename; OSError names the file when the disk is full or read-only."""
+        path = self.path(kind, key)
+        whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        said = {**(notes or {}), KEY: f"{kind}/{key}"}
+        payload = save(whole, metadata={**said, DIGEST: digest(whole, said)})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, payload)
+
+    def load(self, kind: Kind, key: str) -> Entry:
+        """Read and verify an entry (on the CPU); CorruptEntry names the file and the fix."""
+        path = self.path(kind, key)
+        try:
+            payload = path.read_bytes()
+        except FileNotFoundError as error:
+            raise CorruptEntry(f"{path} is not there: run `frisket prepare` again") from error
+        try:
+            head = json.loads(payload[8 : 8 + int.from_bytes(payload[:8], "little")])
+            notes = dict(head["__metadata__"])
+            tensors = load(payload)
+            expected = notes.pop(DIGEST)
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise CorruptEntry(_broken(path, f"it is not whole ({error})")) from error
+        if notes.get(KEY) != f"{kind}/{key}":
+            raise CorruptEntry(_broken(path, f"it was written as {notes.get(KEY)}"))
+        if digest(tensors, notes) != expected:
+            raise CorruptEntry(_broken(path, "its bytes changed after it was written"))
+        del notes[KEY]
+        return Entry(tensors, notes)
+
+    def drop(self, kind: Kind, key: str) -> None:
+        """Delete an entry, if it is there."""
+        self.path(kind, key).unlink(missing_ok=True)
+
+    def sweep(self) -> int:
+        """Delete half-written files left by killed writers; how many there were."""
+        old, count = time.time() - ABANDONED, 0
+        for kind in ("latents", "text", "coverage", "bank"):
+            for path in (self.folder / kind).glob("*/.*.tmp"):
+                if path.stat().st_mtime < old:
+                    path.unlink(missing_ok=True)
+                    count += 1
+        if count:
+            log.info("removed %d half-written files from %s", count, self.folder)
+        return count
+
+
+def _broken(path: Path, why: str) -> str:
+    return f"cache entry {path} is corrupt: {why}. Delete it and run `frisket prepare` again"
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid4().hex[:12]}.tmp")
+
+
+def write_atomically(path: Path, payload: bytes) -> None:
+    """Write a file under a temporary name beside it, then rename: whole or not at all."""
+    temporary = _temporary(path)
+    try:
+        temporary.write_bytes(payload)
+        os.replace(temporary, path)  # noqa: PTH105 - the one rename that is atomic by contract
+    except OSError as error:
+        raise OSError(
+            error.errno, f"could not write it ({error.strerror}): is the disk full?", str(path)
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,142 @@
+"""From the mask of one window to the coverage entry that is cached, and to the plane a swap keeps."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from frisket.data.items import Window
+from frisket.grid import LatentGrid
+from frisket.masks.coverage import to_latent
+from frisket.masks.morphology import feather, fill_holes, grow
+from frisket.masks.read import read
+from frisket.masks.weights import free_share
+from frisket.shapes import CellPlanes, Plane
+
+RULE = 1  # goes into cache keys; count up when a step below changes
+SEEN = 0.5  # a pixel or a cell counts as the region's from here on
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the banner wants to know of one coverage; small, so it is remembered without the planes."""
+
+    mean: Mapping[str, float]  # region -> share of the clip
+    thin: tuple[str, ...]  # regions with pixels but without a single cell that is mostly theirs
+    free: float  # share of the clip that no region covers
+
+    def dump(self) -> str:
+        """As JSON."""
+        return json.dumps([dict(self.mean), list(self.thin), self.free])
+
+    @staticmethod
+    def parse(text: str) -> "Facts":
+        """The inverse of `dump`."""
+        mean, thin, free = json.loads(text)
+        return Facts(mean, tuple(thin), free)
+
+
+def named_regions(window: Window, regions: Sequence[str]) -> list[str]:
+    """The configured regions that a mask may hold; all, where it names none (a grey mask).
+
+    A region that is added to the table and that this mask cannot hold changes nothing here.
+    """
+    how = window.masking
+    named = {*window.masks, *how.levels, *how.legend}
+    return [region for region in regions if region in named] or list(regions)
+
+
+def mask_record(window: Window, regions: Sequence[str]) -> dict[str, Any]:
+    """Everything that makes the pixel planes of a window, for cache keys."""
+    return {
+        "clip": window.content if window.masking.source == "alpha" else None,
+        "masks": dict(window.masks_content),
+        "geometry": window.geometry.record(),
+        "regions": named_regions(window, regions),
+        **window.masking.record(),
+    }
+
+
+def coverage_record(window: Window, regions: Sequence[str], grid: LatentGrid) -> dict[str, Any]:
+    """Everything that makes the coverage of a window, for its key; no weight is in it."""
+    return {
+        "kind": "coverage",
+        "rule": RULE,
+        **mask_record(window, regions),
+        "reading": window.masking.reading,
+        "grid": [grid.spatial, grid.temporal],
+    }
+
+
+def planes_of(window: Window, regions: Sequence[str]) -> dict[str, Plane]:
+    """The named planes of a window at the size it is trained at, in the configured order.
+
+    The house's order: read, cut like the clip, fill holes, grow, feather. Regions the mask does not
+    hold are left out. BadMedia or ValueError as `read` and `Geometry.plane` raise them.
+    """
+    how, regions = window.masking, named_regions(window, regions)
+    named = read(
+        window.masks,
+        clip=window.media,
+        alpha=how.source == "alpha",
+        picks=window.geometry.picks,
+        regions=regions,
+        levels=how.levels,
+        legend=how.legend,
+        invert=how.invert,
+    )
+    done: dict[str, Plane] = {}
+    for name in (region for region in regions if region in named):
+        plane = window.geometry.plane(named[name])
+        if how.fill_holes:
+            plane = fill_holes(plane)
+        if how.grow:
+            plane = grow(plane, how.grow)
+        if how.feather:
+            plane = feather(plane, how.feather)
+        done[name] = plane
+    return done
+
+
+def cover(
+    window: Window, regions: Sequence[str], grid: LatentGrid
+) -> tuple[CellPlanes, tuple[str, ...], Facts]:
+    """Coverage of a window: the planes of the regions its mask holds, their names, and the facts."""
+    named = planes_of(window, regions)
+    if not named:
+        files = ", ".join(str(path) for path in window.masks.values()) or str(window.clip)
+        raise ValueError(
+            f"{files}: holds none of the regions {list(regions)}: name its regions in [regions]"
+        )
+    pixels = torch.stack(list(named.values()))
+    cells = to_latent(pixels, grid, window.masking.reading)
+    total = cells.sum(0)
+    thin = [
+        name
+        for name, plane, laid in zip(named, pixels, cells, strict=True)
+        if float(plane.max()) >= SEEN > float(laid.max())
+    ]
+    mean = {name: float(laid.double().mean()) for name, laid in zip(named, cells, strict=True)}
+    free = float(free_share(total).double().mean())
+    return cells, tuple(named), Facts(mean, tuple(thin), free)
+
+
+def keep_plane(window: Window, kept: Iterable[str], regions: Sequence[str]) -> Plane:
+    """What a swap keeps of a clip: the sum of the planes of the regions `kept`, at most 1."""
+    named = planes_of(window, regions)
+    planes = [named[name] for name in kept if name in named]
+    frames, (height, width) = len(window.geometry.picks), window.geometry.target
+    if not planes:
+        return torch.zeros(frames, height, width)
+    return torch.stack(planes).sum(0).clamp(0, 1)
+
+
+def arrange(planes: CellPlanes, names: Sequence[str], regions: Sequence[str]) -> CellPlanes:
+    """Planes by name in the configured order; a region that is not there is zeros. float32."""
+    laid = torch.zeros(len(regions), *planes.shape[1:])
+    for plane, name in zip(planes, names, strict=True):
+        if name in regions:
+            laid[list(regions).index(name)] = plane
+    return laid

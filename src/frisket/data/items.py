@@ -1,0 +1,222 @@
+"""The plain records of this room: what `prepare` is asked for, and what it hands on."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from torch import Tensor
+
+from frisket.data.cache import Cache
+from frisket.grid import LatentGrid
+from frisket.masks.coverage import Reading
+from frisket.masks.weights import Spread
+from frisket.media.frames import Media, Mode
+from frisket.media.geometry import Geometry
+from frisket.shapes import Clip, Latents
+
+Progress = Callable[[str, int, int], None]  # stage, how many are done, how many there are
+MaskFrom = Literal["none", "folder", "sidecar", "alpha", "regions"]
+
+
+@dataclass(frozen=True, slots=True)
+class Masking:
+    """Where the masks of a data set come from and how they are read; lengths in pixels."""
+
+    source: MaskFrom = "none"
+    folders: Mapping[str, Path] = field(default_factory=dict)  # region -> folder; "" = all regions
+    levels: Mapping[str, int] = field(default_factory=dict)
+    legend: Mapping[str, int | tuple[int, int, int]] = field(default_factory=dict)
+    invert: bool = False
+    grow: float = 0.0
+    feather: float = 0.0
+    fill_holes: bool = False
+    reading: Reading = "mean"
+    require: bool = False  # stop if a clip has no mask
+
+    def record(self) -> dict[str, Any]:
+        """Everything that changes the planes of a clip (not the latent reading)."""
+        return {
+            "alpha": self.source == "alpha",
+            "levels": dict(self.levels),
+            "legend": {
+                name: value if isinstance(value, int) else list(value)
+                for name, value in self.legend.items()
+            },
+            "invert": self.invert,
+            "grow": float(self.grow),
+            "feather": float(self.feather),
+            "fill_holes": self.fill_holes,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """How clips of `frames` frames are taken from longer videos (see `media.frames.extract`)."""
+
+    frames: int = 1
+    mode: Mode = "head"
+    stride: int = 1
+    samples: int = 1
+    max_frames: int = 129
+    fps: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Clipset:
+    """One data set. `resolution` is the side of a square of equal area, or (width, height)."""
+
+    clips: Path
+    masking: Masking = Masking()
+    captions: Path | None = None
+    caption: str | None = None
+    trigger: str = ""
+    dropout: float = 0.0
+    shuffle_tags: bool = False
+    repeats: int = 1
+    weight: float = 1.0
+    resolution: int | tuple[int, int] = 512
+    keep_aspect: bool = True
+    windows: Windows = Windows()
+    flip: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One training clip on its way: frames of a file, cut one way. Holds no pixels."""
+
+    name: str
+    clip: Path
+    content: str  # hash of the file
+    masks: Mapping[str, Path]
+    masks_content: Mapping[str, str]
+    media: Media
+    geometry: Geometry
+    masking: Masking
+
+    @property
+    def masked(self) -> bool:
+        """Whether it has a mask."""
+        return bool(self.masks) or self.masking.source == "alpha"
+
+
+@dataclass(frozen=True, slots=True)
+class Backdrop:
+    """Another background: a file, a drawn one, or the surroundings of another clip (`donor`).
+
+    `words` name it in the caption; empty leaves the caption as it is. `content` tells one from
+    another in the cache.
+    """
+
+    content: str
+    words: str
+    path: Path | None = None
+    drawn: tuple[str, str] | None = None  # kind, and the colour or the seed
+    donor: Window | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SwapPlan:
+    """Background swap: `variants` composites a masked clip, over backdrops chosen by `seed`."""
+
+    backdrops: Sequence[Backdrop]
+    variants: int = 8
+    template: str = "{caption} on {background}"
+    feather: float = 0.0
+    despill: float = 0.0
+    seed: int = 0
+
+
+class Encoders(Protocol):
+    """The frozen models `prepare` needs; loaded when first called, let go by `free`.
+
+    The two records name everything that changes what the models give (family, variant, weights,
+    revision, dtype): they are part of the cache keys.
+    """
+
+    grid: LatentGrid
+    pixels_record: Mapping[str, Any]
+    text_record: Mapping[str, Any]
+
+    def encode(self, clip: Clip) -> Latents:
+        """Pixels in [-1, 1] to latents."""
+        ...
+
+    def embed(self, caption: str) -> Mapping[str, Tensor]:
+        """One caption to conditioning tensors, batch of one."""
+        ...
+
+    def free(self) -> None:
+        """Let go of what is loaded."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Swapped:
+    """One composite of a clip: the keys of its latents and of its caption."""
+
+    latents: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One training clip as cache keys. `coverage` is None for a clip without a mask."""
+
+    name: str
+    clip: str  # path of the file
+    latents: str
+    texts: tuple[str, ...]  # one, or several orders of the tags
+    coverage: str | None
+    shape: tuple[int, int, int]  # latent f h w: the bucket
+    weight: float = 1.0
+    repeats: int = 1
+    dropout: float = 0.0  # share of draws that see the empty caption
+    flip: bool = False
+    swaps: tuple[Swapped, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What `prepare` saw, for the banner. Counts are of training clips, flips not counted twice."""
+
+    clips: int
+    masked: int
+    unmasked: tuple[str, ...]
+    orphans: tuple[str, ...]
+    uncaptioned: tuple[str, ...]
+    all_zero: tuple[str, ...]
+    all_one: tuple[str, ...]
+    thin: tuple[str, ...]  # "clip: region" lost at the latent grid
+    silent: int  # clips whose weights are all 0 under the table, before curve and floor
+    coverage: Mapping[str, Spread]  # region -> share of the clip, over clips with a mask
+    sided: int = 0  # clips that are also flipped and whose caption says left or right
+    unnamed_swaps: int = 0  # composites whose caption does not name the new background
+    encoded: int = 0  # VAE calls
+    covered: int = 0  # coverages made
+    embedded: int = 0  # captions embedded
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The data of a run, in order; `held` is kept out of training (one window a held clip)."""
+
+    items: tuple[Item, ...]
+    held: tuple[Item, ...]
+    empty_text: str | None  # key of the empty caption, where some caption is dropped
+    regions: tuple[str, ...]
+    report: Report
+    cache: Cache
+    swap_rate: float = 0.0  # share of draws of a clip with composites that take one
+    rebuild: Callable[[], object] | None = None  # makes again what is missing from the cache
+
+    @property
+    def digest(self) -> str:
+        """Hash of everything the stream of batches is drawn from, whatever the files are called."""
+        whole = hashlib.blake2b(digest_size=16)
+        for item in (*self.items, *self.held):
+            plain = replace(item, clip="", name="")
+            whole.update(f"{plain!r}\n".encode())
+        whole.update(repr((len(self.held), self.empty_text, self.regions, self.swap_rate)).encode())
+        return whole.hexdigest()

@@ -1,0 +1,199 @@
+"""Hands the trainer its batches: any batch of a run can be asked for, in any order."""
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import count
+
+from frisket.data.cache import Cache, CorruptEntry, Entry, Kind
+from frisket.data.covering import arrange
+from frisket.data.draws import draw
+from frisket.data.items import Item, Prepared
+from frisket.data.sample import Batch, Sample, collate
+from frisket.data.schedule import Schedule
+
+log = logging.getLogger(__name__)
+
+MEGABYTE = 1 << 20
+
+
+class Store:
+    """Verified entries of a cache, the latest used kept in memory up to a limit. Thread-safe."""
+
+    def __init__(self, cache: Cache, megabytes: float) -> None:
+        self.cache, self.limit = cache, megabytes * MEGABYTE
+        self._held: OrderedDict[tuple[Kind, str], Entry] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def load(self, kind: Kind, key: str) -> Entry:
+        """An entry; its tensors are shared and must not be written to."""
+        slot = (kind, key)
+        with self._lock:
+            if slot in self._held:
+                self._held.move_to_end(slot)
+                return self._held[slot]
+        entry = self.cache.load(kind, key)
+        with self._lock:
+            if slot not in self._held and entry.size <= self.limit:
+                self._held[slot] = entry
+                self._bytes += entry.size
+            while self._bytes > self.limit:
+                self._bytes -= self._held.popitem(last=False)[1].size
+        return entry
+
+
+class Loader:
+    """Batches as a function of (seed, number): resuming at any of them needs no replay.
+
+    The processes of a run deal the one row of batches out between them: process `rank` of `world`
+    gets as its batch n the batch n * world + rank of the row, so that no two see the same draw.
+    Caption dropout, tag order and background swap are drawn for each place of each batch.
+
+    An entry that is missing or corrupt is made again by `prepared.rebuild`, on the caller's thread
+    (it may load a model); where there is none, or it does not help, CorruptEntry names the file.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        *,
+        batch: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        megabytes: float = 512.0,
+        prefetch: int = 2,
+    ) -> None:
+        """`megabytes` bounds the entries kept in memory; `prefetch` batches are read ahead (0: none).
+
+        ValueError where there is no clip, `batch` is below 1, or `rank` is not one of `world`.
+        """
+        if not 0 <= rank < world:
+            raise ValueError(f"rank {rank} of {world} processes: use 0 to {world - 1}")
+        self.prepared, self.seed, self.rank, self.world = prepared, seed, rank, world
+        self.schedule = Schedule(prepared.items, batch=batch, seed=seed)
+        self.prefetch = prefetch
+        self.store = Store(prepared.cache, megabytes)
+        self._reader = ThreadPoolExecutor(1, "frisket-loader") if prefetch > 0 else None
+        self._ahead: dict[int, Future[Batch | None]] = {}
+
+    @property
+    def epoch_length(self) -> int:
+        """Batches of one process until every clip was seen (rounded up)."""
+        return -(-self.schedule.length // self.world)
+
+    def at(self, number: int) -> Batch:
+        """This process's batch `number`, from 0; the same whenever and however often it is asked for."""
+        made = self._ahead.pop(number).result() if number in self._ahead else None
+        self._read_ahead(number)
+        if made is not None:
+            return made
+        row = number * self.world + self.rank
+        places = enumerate(self.schedule.batch(row))
+        return collate(
+            [
+                self._mended(self._drawn, self.prepared.items[item], row, place)
+                for place, item in places
+            ]
+        )
+
+    def stream(self, start: int = 0) -> Iterator[Batch]:
+        """Batches `start`, `start + 1`, ... without end."""
+        for number in count(start):
+            yield self.at(number)
+
+    def held(self) -> tuple[Batch, ...]:
+        """The held-out clips, one a batch, as they are: no dropout, no swap, no shuffled tags."""
+        return tuple(collate([self._mended(self._plain, item)]) for item in self.prepared.held)
+
+    def close(self) -> None:
+        """Stop reading ahead."""
+        if self._reader is not None:
+            self._reader.shutdown(cancel_futures=True)
+
+    def _read_ahead(self, number: int) -> None:
+        if self._reader is None:
+            return
+        wanted = range(number + 1, number + 1 + self.prefetch)
+        for stale in [n for n in self._ahead if n not in wanted]:
+            self._ahead.pop(stale).cancel()
+        for n in wanted:
+            if n not in self._ahead:
+                self._ahead[n] = self._reader.submit(self._whole, n)
+
+    def _whole(self, number: int) -> Batch | None:
+        """A batch, or None if an entry of it is broken: mending is the caller's thread's."""
+        row = number * self.world + self.rank
+        try:
+            places = enumerate(self.schedule.batch(row))
+            return collate(
+                [self._drawn(self.prepared.items[item], row, place) for place, item in places]
+            )
+        except CorruptEntry:
+            return None
+
+    def _mended(self, make: Callable[..., Sample], *question: object) -> Sample:
+        """A sample, its broken entries made again one after the other."""
+        broken: set[tuple[str, str]] = set()
+        while True:
+            try:
+                return make(*question)
+            except BrokenEntry as error:
+                if self.prepared.rebuild is None or (error.kind, error.key) in broken:
+                    raise
+                log.warning("%s; making it again", error)
+                broken.add((error.kind, error.key))
+                self.prepared.cache.drop(error.kind, error.key)
+                self.prepared.rebuild()
+
+    def _load(self, kind: Kind, key: str) -> Entry:
+        try:
+            return self.store.load(kind, key)
+        except CorruptEntry as error:
+            raise BrokenEntry(kind, key, str(error)) from error
+
+    def _drawn(self, item: Item, row: int, place: int) -> Sample:
+        def chance(what: str) -> float:
+            return draw(self.seed, what, row, place)
+
+        swapped = bool(item.swaps) and chance("swap") < self.prepared.swap_rate
+        latents, text = item.latents, item.texts[int(chance("tags") * len(item.texts))]
+        if swapped:
+            swap = item.swaps[int(chance("background") * len(item.swaps))]
+            latents, text = swap.latents, swap.text
+        if self.prepared.empty_text is not None and chance("dropout") < item.dropout:
+            text = self.prepared.empty_text
+        return self._sample(item, latents, text, swapped)
+
+    def _plain(self, item: Item) -> Sample:
+        return self._sample(item, item.latents, item.texts[0], False)
+
+    def _sample(self, item: Item, latents: str, text: str, swapped: bool) -> Sample:
+        clean = self._load("latents", latents).tensors["latents"]
+        regions = self.prepared.regions
+        if item.coverage is None:
+            coverage = clean.new_zeros((len(regions), *item.shape)).float()
+        else:
+            entry = self._load("coverage", item.coverage)
+            coverage = arrange(entry.tensors["planes"], entry.notes["regions"].split("\n"), regions)
+        return Sample(
+            latents=clean,
+            conditioning=self._load("text", text).tensors,
+            coverage=coverage,
+            masked=item.coverage is not None,
+            weight=item.weight,
+            name=item.name,
+            swapped=swapped,
+        )
+
+
+class BrokenEntry(CorruptEntry):
+    """A corrupt entry, with the kind and key that it was looked up by."""
+
+    def __init__(self, kind: Kind, key: str, why: str) -> None:
+        """Keep what is needed to make it again."""
+        super().__init__(why)
+        self.kind, self.key = kind, key

@@ -1,0 +1,415 @@
+"""Turns folders of clips, masks and captions into cache entries, doing only what is not done yet."""
+
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+
+from frisket.data.backdrops import choose, cut, swap_record, swapped_frames
+from frisket.data.cache import Cache, CorruptEntry, Kind, key_of
+from frisket.data.captions import on_background, orders, triggered
+from frisket.data.covering import Facts, cover, coverage_record
+from frisket.data.index import Index
+from frisket.data.items import (
+    Backdrop,
+    Clipset,
+    Encoders,
+    Item,
+    Prepared,
+    Progress,
+    Swapped,
+    SwapPlan,
+    Window,
+)
+from frisket.data.tally import Tally, pick_held
+from frisket.masks.weights import BACKGROUND
+from frisket.media.buckets import bucket
+from frisket.media.files import Found, find
+from frisket.media.frames import BadMedia, Media, decode, extract, probe, resample
+from frisket.media.geometry import Geometry
+from frisket.shapes import Frames
+
+log = logging.getLogger(__name__)
+
+bucket_of = lru_cache(4096)(bucket)  # clips of a set share few sizes
+
+ROOM = 0.25  # share of a clip that must be free of regions for its surroundings to be lent
+NAMED = 20  # files an error names before it counts the rest
+EMPTY = ""
+SIDES = re.compile(r"\b(left|right)\b", re.IGNORECASE)  # words a mirrored clip makes untrue
+
+
+class BadClips(BadMedia):
+    """Files of the data set that cannot be used; all were looked at, the first 20 are named."""
+
+
+@dataclass(slots=True)
+class _Encoding:
+    """Latents of one window that are not in the cache: the plain ones, and composites."""
+
+    window: Window
+    plain: str | None
+    composites: list[tuple[str, Backdrop]] = field(default_factory=list)
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    """No progress shown."""
+
+
+def prepare(
+    clipsets: Sequence[Clipset],
+    cache: Cache,
+    encoders: Encoders,
+    *,
+    regions: Mapping[str, float],
+    swap: SwapPlan | Callable[[Sequence[Window]], SwapPlan] | None = None,
+    holdout: int = 0,
+    progress: Progress = _silent,
+) -> Prepared:
+    """Make every missing latents, text and coverage entry; unchanged clips cost a stat or two.
+
+    `regions` is the weight table (with `background`). Its numbers are used for the report and for
+    what a swap keeps (regions of weight > 0); they are in no other key. `swap` may be a function of
+    all masked windows (backdrops taken from the clips themselves). `holdout` clips are kept out of
+    training, evenly over the list. Order: masks, then latents, then text, so that a bad mask shows
+    before hours of encoding, and VAE and text encoder are never loaded together. May be killed at
+    any moment: what was finished is not done again.
+
+    Raises BadClips with every unusable file; NoMasks for a mask source that matches no clip, or for
+    clips without the mask they are required to have; ValueError for an empty data set.
+    """
+    cache.sweep()
+    with Index(cache.folder) as index:
+        return _Walk(cache, index, encoders, dict(regions), progress).run(clipsets, swap, holdout)
+
+
+class _Walk:
+    """One `prepare`."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        index: Index,
+        encoders: Encoders,
+        table: dict[str, float],
+        progress: Progress,
+    ) -> None:
+        self.cache, self.index, self.encoders = cache, index, encoders
+        self.regions = tuple(name for name in table if name != BACKGROUND)
+        self.kept = tuple(name for name in self.regions if table[name] > 0)
+        self.progress = progress
+        self.tally = Tally(table)
+        self.bad: dict[str, str] = {}
+        self.encodings: list[_Encoding] = []
+        self.captions: dict[str, str] = {}  # key -> caption, of the missing ones
+        self.text_keys: dict[str, str] = {}  # caption -> key
+        self.plan = SwapPlan(())
+
+    def run(
+        self,
+        clipsets: Sequence[Clipset],
+        swap: SwapPlan | Callable[[Sequence[Window]], SwapPlan] | None,
+        holdout: int,
+    ) -> Prepared:
+        items: list[Item] = []
+        sources: dict[int, tuple[Window, str]] = {}  # position -> window and caption, where swapped
+        for clipset in clipsets:
+            for item, window, caption in self._planned(clipset):
+                if swap is not None and window.masked:
+                    sources[len(items)] = (window, caption)
+                items.append(item)
+        self._stop_if_bad()
+        self.tally.stop_if_unmasked()
+        if not items:
+            folders = ", ".join(str(clipset.clips) for clipset in clipsets)
+            raise ValueError(
+                f"no picture or video to train on in {folders or 'the config: add a [[data]] table'}"
+            )
+        training, held = pick_held(items, holdout)
+        if swap is not None:
+            self.plan = swap(self._donors(items, training, sources)) if callable(swap) else swap
+            for position in training:
+                if position in sources:
+                    items[position] = self._with_swaps(items[position], *sources[position])
+        self._encode()
+        self._stop_if_bad()
+        empty = self._text(EMPTY) if any(item.dropout for item in items) else None
+        self._embed()
+        kept = tuple(items[position] for position in training)
+        left = tuple(items[position] for position in held)
+        return Prepared(kept, left, empty, self.regions, self.tally.report(), self.cache)
+
+    def _donors(
+        self,
+        items: Sequence[Item],
+        training: Sequence[int],
+        sources: Mapping[int, tuple[Window, str]],
+    ) -> list[Window]:
+        """Windows whose surroundings may stand behind other clips: enough of them to see."""
+        donors = []
+        for position in training:
+            coverage = items[position].coverage
+            if position in sources and coverage is not None and not items[position].flip:
+                facts = Facts.parse(self.index.get("facts", coverage))
+                donors += [sources[position][0]] if facts.free >= ROOM else []
+        return donors
+
+    # Planning: which entries a clip needs. Masks are covered here: it takes milliseconds.
+
+    def _planned(self, clipset: Clipset) -> Iterator[tuple[Item, Window, str]]:
+        how = clipset.masking
+        findings = find(
+            clipset.clips,
+            masks=how.source,
+            folders=how.folders,
+            captions=clipset.captions,
+            caption=clipset.caption,
+        )
+        self.tally.orphans += [str(path) for path in findings.orphans]
+        matched = False
+        for count, found in enumerate(findings.found, 1):
+            matched = matched or bool(found.masks) or found.alpha
+            try:
+                yield from self._items(clipset, found)
+            except (BadMedia, OSError, ValueError) as error:
+                self.bad[str(found.clip)] = str(error)
+            if not count % 16 or count == len(findings.found):
+                self.progress("clips and masks", count, len(findings.found))
+        if how.source != "none" and findings.found and not matched:
+            places = ", ".join(str(path) for path in how.folders.values()) or how.source
+            self.tally.unmatched.append(f"{clipset.clips} (masks: {places})")
+        self.index.commit()
+
+    def _items(self, clipset: Clipset, found: Found) -> Iterator[tuple[Item, Window, str]]:
+        content = self.index.content(found.clip)
+        media = self._probe(found.clip, content)
+        masks = {name: self.index.content(path) for name, path in found.masks.items()}
+        caption = triggered(found.caption, clipset.trigger)
+        texts = tuple(
+            self._text(t) for t in orders(caption, clipset.trigger, shuffle=clipset.shuffle_tags)
+        )
+        masking = clipset.masking
+        if not found.alpha and masking.source == "alpha":
+            masking = replace(masking, source="none")
+        self.tally.sided += clipset.flip and SIDES.search(caption) is not None
+        cuts = self._cuts(clipset, media)
+        for number, (picks, target) in enumerate(cuts):
+            name = found.name if len(cuts) == 1 else f"{found.name}#{number}"
+            for flip in (False, True) if clipset.flip else (False,):
+                geometry = Geometry((media.height, media.width), target, picks, flip)
+                window = Window(
+                    name, found.clip, content, found.masks, masks, media, geometry, masking
+                )
+                yield self._item(clipset, window, texts), window, caption
+            if not found.caption.strip():
+                self.tally.uncaptioned.append(name)
+
+    def _cuts(
+        self, clipset: Clipset, media: Media
+    ) -> list[tuple[tuple[int, ...], tuple[int, int]]]:
+        grid, how = self.encoders.grid, clipset.windows
+        runs = extract(
+            resample(media.frames, media.fps, how.fps),
+            how.frames,
+            how.mode,
+            stride=how.stride,
+            samples=how.samples,
+            max_frames=how.max_frames,
+            grid=grid,
+        )
+        size, keep = clipset.resolution, clipset.keep_aspect
+        return [
+            (
+                picks,
+                bucket_of(
+                    media.height,
+                    media.width,
+                    len(picks),
+                    resolution=size,
+                    grid=grid,
+                    keep_aspect=keep,
+                ),
+            )
+            for picks in runs
+        ]
+
+    def _item(self, clipset: Clipset, window: Window, texts: tuple[str, ...]) -> Item:
+        geometry = window.geometry
+        shape = self.encoders.grid.cells(len(geometry.picks), *geometry.target)
+        coverage = self._coverage(window) if window.masked else None
+        latents = key_of(self._latents_record(window))
+        if not self._ready("latents", latents):
+            self.encodings.append(_Encoding(window, latents))
+        if not geometry.flip:
+            self.tally.count(
+                window.name, coverage[1] if coverage else None, required=clipset.masking.require
+            )
+        return Item(
+            window.name,
+            str(window.clip),
+            latents,
+            texts,
+            coverage[0] if coverage else None,
+            shape,
+            clipset.weight,
+            clipset.repeats,
+            clipset.dropout,
+            geometry.flip,
+        )
+
+    def _probe(self, clip: Path, content: str) -> Media:
+        slot = f"{content}{clip.suffix.lower()}"
+        known = self.index.get("probe", slot)
+        if known is not None:
+            return Media(clip, *known)
+        media = probe(clip)
+        self.index.put(
+            "probe",
+            slot,
+            [media.frames, media.height, media.width, media.fps, media.alpha, media.video],
+        )
+        return media
+
+    def _coverage(self, window: Window) -> tuple[str, Facts]:
+        key = key_of(coverage_record(window, self.regions, self.encoders.grid))
+        if self._ready("coverage", key):
+            known = self.index.get("facts", key)
+            if known is None:
+                known = self.cache.load("coverage", key).notes["facts"]
+                self.index.put("facts", key, known)
+            return key, Facts.parse(known)
+        planes, names, facts = cover(window, self.regions, self.encoders.grid)
+        notes = {"regions": "\n".join(names), "facts": facts.dump()}
+        self._store("coverage", key, {"planes": planes}, notes)
+        self.index.put("facts", key, facts.dump())
+        self.tally.covered += 1
+        return key, facts
+
+    def _latents_record(self, window: Window) -> dict[str, object]:
+        return {
+            "kind": "latents",
+            "clip": window.content,
+            "geometry": window.geometry.record(),
+            "encoder": dict(self.encoders.pixels_record),
+        }
+
+    def _with_swaps(self, item: Item, window: Window, caption: str) -> Item:
+        plan = self.plan
+        swaps: list[Swapped] = []
+        missing: list[tuple[str, Backdrop]] = []
+        for backdrop in choose(plan, window):
+            swap = swap_record(plan, window, backdrop, self.kept, self.regions)
+            latents = key_of({**self._latents_record(window), "swap": swap})
+            if not self._ready("latents", latents):
+                missing.append((latents, backdrop))
+            worded = on_background(caption, backdrop.words, plan.template)
+            self.tally.unnamed_swaps += not backdrop.words
+            swaps.append(Swapped(latents, self._text(worded)))
+        if missing:
+            self.encodings.append(_Encoding(window, None, missing))
+        return replace(item, swaps=tuple(swaps))
+
+    def _text(self, caption: str) -> str:
+        key = self.text_keys.get(caption)
+        if key is None:
+            key = key_of(
+                {"kind": "text", "caption": caption, "encoder": dict(self.encoders.text_record)}
+            )
+            self.text_keys[caption] = key
+            if not self._ready("text", key):
+                self.captions[key] = caption
+        return key
+
+    # Encoding: one clip at a time, so that a clip's latents do not depend on its neighbours.
+
+    def _encode(self) -> None:
+        total = sum(bool(job.plain) + len(job.composites) for job in self.encodings)
+        for job in self.encodings:
+            self.index.commit()  # never hold its lock while a model runs
+            try:
+                self._encode_one(job, total)
+            except BadMedia as error:
+                self.bad[str(job.window.clip)] = str(error)
+        self.encodings.clear()
+        self.encoders.free()
+
+    def _encode_one(self, job: _Encoding, total: int) -> None:
+        window = job.window
+        frames = decode(window.clip, window.geometry.picks)
+        if job.plain is not None:
+            self._encode_pixels(window, job.plain, window.geometry, frames, total)
+        if not job.composites:
+            return
+        frames = cut(window, frames)
+        target = window.geometry.target
+        whole = Geometry(target, target, tuple(range(len(frames))))
+        for key, backdrop in job.composites:
+            swapped = swapped_frames(self.plan, window, frames, backdrop, self.kept, self.regions)
+            self._encode_pixels(window, key, whole, swapped, total)
+
+    def _encode_pixels(
+        self, window: Window, key: str, geometry: Geometry, frames: Frames, total: int
+    ) -> None:
+        latents = self.encoders.encode(geometry.pixels(frames)[None])[0].cpu()
+        expected = self.encoders.grid.cells(len(frames), *geometry.target)
+        if tuple(latents.shape[1:]) != expected:
+            raise RuntimeError(
+                f"the VAE gave latents of shape {tuple(latents.shape)} for {window.clip}, the family's"
+                f" grid says {expected}: its LatentGrid is wrong"
+            )
+        self._store("latents", key, {"latents": latents})
+        self.tally.encoded += 1
+        self.progress("latents", self.tally.encoded, total)
+
+    def _embed(self) -> None:
+        self.index.commit()
+        for count, (key, caption) in enumerate(self.captions.items(), 1):
+            self._store("text", key, dict(self.encoders.embed(caption)))
+            self.index.commit()
+            self.tally.embedded += 1
+            self.progress("captions", count, len(self.captions))
+        self.encoders.free()
+
+    # Entries
+
+    def _ready(self, kind: Kind, key: str) -> bool:
+        """Whether an entry is there and whole; one that changed since it was verified is read."""
+        mark = self.cache.mark(kind, key)
+        if mark is None:
+            return False
+        slot = f"{kind}/{key}"
+        if self.index.get("entry", slot) == mark:
+            return True
+        try:
+            self.cache.load(kind, key)
+        except CorruptEntry as error:
+            log.warning("%s; making it again", error)
+            self.cache.drop(kind, key)
+            return False
+        self.index.put("entry", slot, mark)
+        return True
+
+    def _store(
+        self,
+        kind: Kind,
+        key: str,
+        tensors: Mapping[str, object],
+        notes: Mapping[str, str] | None = None,
+    ) -> None:
+        self.cache.store(kind, key, tensors, notes)  # type: ignore[arg-type]
+        self.index.put("entry", f"{kind}/{key}", self.cache.mark(kind, key))
+
+    def _stop_if_bad(self) -> None:
+        if not self.bad:
+            return
+        lines = [
+            f"  {text}" if path in text else f"  {path}: {text}" for path, text in self.bad.items()
+        ]
+        more = f"\n  and {len(lines) - NAMED} more" if len(lines) > NAMED else ""
+        raise BadClips(
+            f"{len(lines)} file{'s' * (len(lines) > 1)} cannot be used; mend or remove them:\n"
+            + "\n".join(lines[:NAMED])
+            + more
+        )

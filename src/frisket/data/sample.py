@@ -1,0 +1,115 @@
+"""What the trainer is handed: one prepared clip, and a batch of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from frisket.shapes import CellPlanes, Coverage, Flags, Latents, PerSample
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One clip as drawn for one step.
+
+    `latents` is c f h w; `conditioning` keeps the batch axis of one that the family's `embed`
+    gives; `coverage` is zeros where `masked` is False (the whole picture teaches).
+    """
+
+    latents: Tensor
+    conditioning: dict[str, Tensor]
+    coverage: CellPlanes
+    masked: bool
+    weight: float
+    name: str
+    swapped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Clips of one latent shape; every tensor is batch first.
+
+    `coverage` has one plane a configured region, in the configured order. `weight` is the data
+    set's, and stays out of the mask's divisor. `swapped` says whose background was replaced.
+    """
+
+    latents: Latents
+    conditioning: dict[str, Tensor]
+    coverage: Coverage
+    masked: Flags
+    weight: PerSample
+    names: tuple[str, ...]
+    swapped: Flags
+
+    def __len__(self) -> int:
+        """How many clips."""
+        return len(self.names)
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Batch":
+        """The batch on a device; `dtype` is for latents and conditioning only.
+
+        Coverage and weight stay float32: what they weigh is summed in float32 in any model.
+        """
+
+        def moved(tensor: Tensor) -> Tensor:
+            return tensor.to(device, dtype if tensor.is_floating_point() else None)
+
+        return replace(
+            self,
+            latents=moved(self.latents),
+            conditioning={name: moved(tensor) for name, tensor in self.conditioning.items()},
+            coverage=self.coverage.to(device),
+            masked=self.masked.to(device),
+            weight=self.weight.to(device),
+            swapped=self.swapped.to(device),
+        )
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Join samples of one latent shape.
+
+    Text of different lengths is padded with zeros at the end of dim 1 (an attention mask the
+    family gives is padded alike, so that the padding stays unseen). ValueError names the clips
+    where latents or conditioning do not go together.
+    """
+    names = tuple(sample.name for sample in samples)
+    shapes = {tuple(sample.latents.shape) for sample in samples}
+    if len(shapes) != 1:
+        raise ValueError(
+            f"clips of different latent shapes {sorted(shapes)} in one batch: {', '.join(names)}"
+        )
+    keys = {frozenset(sample.conditioning) for sample in samples}
+    if len(keys) != 1:
+        raise ValueError(
+            f"clips with different conditioning tensors in one batch: {', '.join(names)}"
+        )
+    return Batch(
+        latents=torch.stack([sample.latents for sample in samples]),
+        conditioning={
+            key: _joined(key, [sample.conditioning[key] for sample in samples], names)
+            for key in samples[0].conditioning
+        },
+        coverage=torch.stack([sample.coverage for sample in samples]),
+        masked=torch.tensor([sample.masked for sample in samples]),
+        weight=torch.tensor([sample.weight for sample in samples], dtype=torch.float32),
+        names=names,
+        swapped=torch.tensor([sample.swapped for sample in samples]),
+    )
+
+
+def _joined(key: str, tensors: Sequence[Tensor], names: Sequence[str]) -> Tensor:
+    shapes = {tuple(tensor.shape) for tensor in tensors}
+    if len(shapes) == 1:
+        return torch.cat(list(tensors))
+    if len({(len(shape), *shape[2:]) for shape in shapes}) != 1:
+        raise ValueError(
+            f"conditioning {key!r} has shapes {sorted(shapes)} that cannot be padded along dim 1,"
+            f" in the clips {', '.join(names)}"
+        )
+    longest = max(tensor.shape[1] for tensor in tensors)
+    pad = (0, 0) * (tensors[0].ndim - 2)
+    return torch.cat(
+        [functional.pad(tensor, (*pad, 0, longest - tensor.shape[1])) for tensor in tensors]
+    )

@@ -1,0 +1,140 @@
+"""Counts what `prepare` sees, for the banner, and picks the clips that are held out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from frisket.data.covering import Facts
+from frisket.data.items import Item, Report
+from frisket.masks.weights import BACKGROUND, Spread
+
+
+NAMED = 20  # clips an error names before it counts the rest
+
+
+class NoMasks(ValueError):
+    """Masks were configured, and clips have none."""
+
+
+@dataclass(slots=True)
+class Running:
+    """Mean and range of a stream of numbers, without keeping them."""
+
+    total: float = 0.0
+    count: int = 0
+    low: float = 1.0
+    high: float = 0.0
+
+    def add(self, value: float) -> None:
+        """One more."""
+        self.total, self.count = self.total + value, self.count + 1
+        self.low, self.high = min(self.low, value), max(self.high, value)
+
+    def spread(self) -> Spread:
+        """What came in so far."""
+        return Spread(self.total / self.count, self.low, self.high)
+
+
+@dataclass(slots=True)
+class Tally:
+    """A report in the making."""
+
+    table: Mapping[str, float]
+    clips: int = 0
+    masked: int = 0
+    silent: int = 0
+    unmasked: list[str] = field(default_factory=list)
+    orphans: list[str] = field(default_factory=list)
+    uncaptioned: list[str] = field(default_factory=list)
+    all_zero: list[str] = field(default_factory=list)
+    all_one: list[str] = field(default_factory=list)
+    thin: list[str] = field(default_factory=list)
+    unmatched: list[str] = field(
+        default_factory=list
+    )  # data sets whose mask source matched nothing
+    missing: list[str] = field(default_factory=list)  # clips without the mask they must have
+    sided: int = 0
+    unnamed_swaps: int = 0
+    encoded: int = 0
+    covered: int = 0
+    embedded: int = 0
+    shares: dict[str, Running] = field(default_factory=dict)
+
+    def count(self, name: str, facts: Facts | None, *, required: bool) -> None:
+        """One training clip, with the facts of its coverage if it has a mask."""
+        self.clips += 1
+        if facts is None:
+            self.unmasked.append(name)
+            if required:
+                self.missing.append(name)
+            return
+        self.masked += 1
+        for region in self.table:
+            if region != BACKGROUND:
+                self.shares.setdefault(region, Running()).add(facts.mean.get(region, 0.0))
+        taught = any(
+            self.table.get(region, 0.0) * share > 0 for region, share in facts.mean.items()
+        )
+        self.silent += not taught and not self.table.get(BACKGROUND, 0.0) * facts.free > 0
+        self.thin += [f"{name}: {region}" for region in facts.thin]
+        if not any(facts.mean.values()):
+            self.all_zero.append(name)
+        if facts.free == 0:
+            self.all_one.append(name)
+
+    def stop_if_unmasked(self) -> None:
+        """Raise NoMasks where masks were asked for and are not there."""
+        if self.unmatched:
+            raise NoMasks(
+                f"no mask matches any clip of {'; '.join(self.unmatched)}: a mask has the name of its"
+                ' clip (`frisket inspect` shows what was found); set masks = "none" to train on'
+                " whole pictures"
+            )
+        if self.missing:
+            more = f" and {len(self.missing) - NAMED} more" if len(self.missing) > NAMED else ""
+            raise NoMasks(
+                f"{len(self.missing)} clips have no mask: {', '.join(self.missing[:NAMED])}{more};"
+                " add the masks, or set require = false to train on those clips whole"
+            )
+
+    def report(self) -> Report:
+        """The finished report."""
+        return Report(
+            clips=self.clips,
+            masked=self.masked,
+            unmasked=tuple(self.unmasked),
+            orphans=tuple(self.orphans),
+            uncaptioned=tuple(self.uncaptioned),
+            all_zero=tuple(self.all_zero),
+            all_one=tuple(self.all_one),
+            thin=tuple(self.thin),
+            silent=self.silent,
+            coverage={region: running.spread() for region, running in self.shares.items()},
+            sided=self.sided,
+            unnamed_swaps=self.unnamed_swaps,
+            encoded=self.encoded,
+            covered=self.covered,
+            embedded=self.embedded,
+        )
+
+
+def pick_held(items: Sequence[Item], count: int) -> tuple[list[int], list[int]]:
+    """Positions to train on, and positions held out: one window of each of `count` clips.
+
+    The held clips lie evenly over the list. Every window, flip and second listing of a held file is
+    kept out of training, so that validation never sees a training picture. ValueError where no clip
+    would be left.
+    """
+    files = list(dict.fromkeys(item.clip for item in items))
+    if count == 0:
+        return list(range(len(items))), []
+    if count >= len(files):
+        raise ValueError(
+            f"validation.holdout = {count} leaves none of the {len(files)} clips to train on: hold out fewer"
+        )
+    chosen = {files[(2 * index + 1) * len(files) // (2 * count)] for index in range(count)}
+    training = [position for position, item in enumerate(items) if item.clip not in chosen]
+    first: dict[str, int] = {}
+    for position, item in enumerate(items):
+        if item.clip in chosen and not item.flip:
+            first.setdefault(item.clip, position)
+    return training, list(first.values())

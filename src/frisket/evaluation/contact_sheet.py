@@ -1,0 +1,307 @@
+"""Contact sheets: each clip, its regions laid over it, and the weights the loss will see."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+Pixels = NDArray[np.uint8]
+Ink = tuple[int, int, int]
+
+# Okabe and Ito's palette, told apart by colour-blind readers as well; repeats after seven.
+REGION_COLOURS: tuple[Ink, ...] = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (204, 121, 167),
+    (213, 94, 0),
+    (240, 228, 66),
+    (0, 114, 178),
+)
+# Weight from none to full: dark violet, red, amber, pale yellow; brightness rises all the way.
+HEAT = np.array([(13, 8, 33), (86, 22, 96), (187, 55, 84), (249, 142, 9), (252, 253, 191)], float)
+PAPER, CARD, INK, FAINT, ALARM = (
+    (238, 236, 231),
+    (255, 255, 255),
+    (33, 33, 38),
+    (120, 118, 114),
+    (176, 42, 30),
+)
+PANEL = 256  # pixels a side of one panel
+GAP = 12
+STRIP = 8  # frames of a film strip
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One clip of a contact sheet.
+
+    `frames`: the clip after resize and crop, uint8 F H W 3. `planes`: region to F H W in [0, 1],
+    empty where the clip has no mask. `weights`: f h w as the loss sees them, or None. `coverage`:
+    region to its share of the clip.
+    """
+
+    name: str
+    frames: UInt8[np.ndarray, "F H W 3"]
+    planes: Mapping[str, Float[np.ndarray, "F H W"]] = field(default_factory=dict)
+    weights: Float[np.ndarray, "f h w"] | None = None
+    coverage: Mapping[str, float] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+def overlay(
+    frame: UInt8[np.ndarray, "H W 3"], planes: Mapping[str, Float[np.ndarray, "H W"]]
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Lay regions over a frame: what no region covers turns grey and dim, each region is tinted.
+
+    Colours follow the order of the regions; borders (at 0.5) are drawn full.
+    """
+    picture = frame.astype(np.float32)
+    grey = picture.mean(-1, keepdims=True) * 0.45 + 20
+    cover = np.clip(sum(planes.values(), start=np.zeros(frame.shape[:2])), 0, 1)[..., None]
+    laid = grey * (1 - cover) + picture * cover
+    for plane, colour in zip(planes.values(), _colours(), strict=False):
+        tint = np.array(colour, np.float32)
+        laid += (tint - laid) * (plane * 0.42)[..., None]
+    for plane, colour in zip(planes.values(), _colours(), strict=False):
+        laid[_border(plane >= 0.5)] = colour
+    return laid.round().clip(0, 255).astype(np.uint8)
+
+
+def _border(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    edge = np.zeros_like(inside)
+    edge[1:] |= inside[1:] & ~inside[:-1]
+    edge[:-1] |= inside[:-1] & ~inside[1:]
+    edge[:, 1:] |= inside[:, 1:] & ~inside[:, :-1]
+    edge[:, :-1] |= inside[:, :-1] & ~inside[:, 1:]
+    return edge
+
+
+def _colours() -> Sequence[Ink]:
+    return REGION_COLOURS * 8
+
+
+def heat(
+    weights: Float[np.ndarray, "h w"], top: float | None = None
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Weights as colours, one pixel a cell: 0 is dark violet, `top` (default the largest) pale."""
+    top = float(weights.max()) if top is None else top
+    level = np.clip(weights / top if top > 0 else weights * 0, 0, 1) * (len(HEAT) - 1)
+    below = np.floor(level).astype(int).clip(0, len(HEAT) - 2)
+    part = (level - below)[..., None]
+    colour = HEAT[below] * (1 - part) + HEAT[below + 1] * part
+    return colour.round().astype(np.uint8)
+
+
+def fitted(picture: Pixels, width: int, height: int, *, sharp: bool = False) -> Image.Image:
+    """A picture scaled to fit a box; small ones are enlarged by whole factors, pixels kept.
+
+    `sharp` keeps hard edges when enlarging by any factor (latent cells).
+    """
+    image = Image.fromarray(picture)
+    scale = min(width / image.width, height / image.height)
+    if scale > 1 and not sharp and image.width > 96:
+        scale = min(scale, 1.5)
+        return image.resize(_scaled(image, scale), Image.Resampling.LANCZOS)
+    if scale >= 2 and not sharp:
+        scale = int(scale)
+    resample = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
+    return image.resize(_scaled(image, scale), resample)
+
+
+def _scaled(image: Image.Image, scale: float) -> tuple[int, int]:
+    return max(round(image.width * scale), 1), max(round(image.height * scale), 1)
+
+
+def grid(
+    pictures: UInt8[np.ndarray, "n H W 3"],
+    columns: int,
+    *,
+    scale: int = 1,
+    gap: int = 1,
+    gutter: Ink = (138, 138, 142),
+) -> UInt8[np.ndarray, "X Y 3"]:
+    """Pictures row by row on a sheet, enlarged `scale` times (the gap too) with hard pixels.
+
+    ValueError where there is no picture, or no column to put it in.
+    """
+    if not len(pictures) or columns < 1:
+        raise ValueError(f"grid: {len(pictures)} pictures in {columns} columns; give one or more")
+    _, height, width, _ = pictures.shape
+    rows = -(-len(pictures) // columns)
+    columns = min(columns, len(pictures))
+    sheet = np.empty(
+        (rows * (height + gap) - gap, columns * (width + gap) - gap, 3), np.uint8
+    )
+    sheet[:] = gutter
+    for index, picture in enumerate(pictures):
+        top, left = index // columns * (height + gap), index % columns * (width + gap)
+        sheet[top : top + height, left : left + width] = picture
+    return sheet.repeat(scale, 0).repeat(scale, 1)
+
+
+def panels(card: Card, side: int = PANEL) -> dict[str, Image.Image]:
+    """The pictures of a card: `clip`, `regions` and `weights` at mid-clip, `strip` for a video."""
+    middle = len(card.frames) // 2
+    frame = card.frames[middle]
+    at_frame = {name: plane[middle] for name, plane in card.planes.items()}
+    shown = {"clip": fitted(frame, side, side)}
+    size = shown["clip"].size
+    if at_frame:
+        # Tint at the size shown, so that borders are one pixel thin on big pictures as well.
+        big, enlarged = np.asarray(shown["clip"]), size[0] >= 2 * frame.shape[1]
+        how = Image.Resampling.NEAREST if enlarged else Image.Resampling.BILINEAR
+        resized = {
+            name: np.asarray(Image.fromarray(plane.astype(np.float32)).resize(size, how))
+            for name, plane in at_frame.items()
+        }
+        shown["regions"] = Image.fromarray(overlay(big, resized))
+    if card.weights is not None:
+        latent = _latent_of(middle, len(card.frames), len(card.weights))
+        cells = heat(card.weights[latent], float(card.weights.max()))
+        shown["weights"] = Image.fromarray(cells).resize(size, Image.Resampling.NEAREST)
+    if len(card.frames) > 1:
+        shown["strip"] = _strip(card, size[0] * 3 + 2 * GAP)
+    return shown
+
+
+def _latent_of(frame: int, frames: int, latents: int) -> int:
+    """The latent frame that holds a pixel frame (causal time rule)."""
+    stride = (frames - 1) // (latents - 1) if latents > 1 else 1
+    return min(-(-frame // stride), latents - 1)
+
+
+def _strip(card: Card, width: int) -> Image.Image:
+    picks = np.linspace(0, len(card.frames) - 1, min(STRIP, len(card.frames))).round().astype(int)
+    cell = (width - 3 * (len(picks) - 1)) // len(picks)
+    laid = []
+    for pick in picks:
+        planes = {name: plane[pick] for name, plane in card.planes.items()}
+        picture = overlay(card.frames[pick], planes) if planes else card.frames[pick]
+        laid.append(fitted(picture, cell, cell))
+    strip = Image.new("RGB", (width, laid[0].height), CARD)
+    for index, picture in enumerate(laid):
+        strip.paste(picture, (index * (cell + 3), 0))
+    return strip
+
+
+def contact_sheet(cards: Sequence[Card], *, title: str, columns: int = 2) -> Image.Image:
+    """All cards on one sheet: clip, regions and weights side by side, legend and findings below.
+
+    ValueError where there is no card. The sheet grows with the clips: pass a few dozen at a time.
+    """
+    if not cards:
+        raise ValueError("contact_sheet: there is no clip to show")
+    columns = min(columns, len(cards))
+    drawn = [_draw_card(card) for card in cards]
+    rows = [drawn[start : start + columns] for start in range(0, len(drawn), columns)]
+    heights = [max(card.height for card in row) for row in rows]
+    width = columns * drawn[0].width + (columns + 1) * GAP
+    sheet = Image.new("RGB", (width, 56 + sum(heights) + GAP * len(rows) + GAP), PAPER)
+    pencil = ImageDraw.Draw(sheet)
+    pencil.text((GAP + 4, 14), title, INK, _font(22))
+    top = 56
+    for row, height in zip(rows, heights, strict=True):
+        for index, card in enumerate(row):
+            left = GAP + index * (card.width + GAP)
+            pencil.rectangle((left, top, left + card.width - 1, top + height - 1), fill=CARD)
+            sheet.paste(card, (left, top))
+        top += height + GAP
+    return sheet
+
+
+def _draw_card(card: Card) -> Image.Image:
+    shown = panels(card)
+    width = 3 * PANEL + 4 * GAP
+    tall = max(picture.height for name, picture in shown.items() if name != "strip")
+    strip = shown["strip"].height + GAP if "strip" in shown else 0
+    notes = [line for note in card.notes for line in _wrapped(note, width - 2 * GAP, _font(13))]
+    legend = 2 if card.coverage else 1
+    height = 62 + tall + strip + 8 + legend * 20 + len(notes) * 18 + GAP
+    image = Image.new("RGB", (width, height), CARD)
+    pencil = ImageDraw.Draw(image)
+    _, high, wide, _ = card.frames.shape
+    size = f"{wide} x {high}" + (f", {len(card.frames)} frames" if len(card.frames) > 1 else "")
+    pencil.text((GAP, 10), _short(card.name, width - 190, _font(16)), INK, _font(16))
+    pencil.text((width - GAP, 12), size, FAINT, _font(13), anchor="ra")
+    for index, name in enumerate(("clip", "regions", "weights")):
+        left = GAP + index * (PANEL + GAP)
+        pencil.text((left, 38), _heading(name, card), FAINT, _font(13))
+        if name in shown:
+            image.paste(shown[name], (left, 60))
+        else:
+            pencil.rectangle((left, 60, left + PANEL - 1, 59 + tall), outline=PAPER, width=2)
+            pencil.text(
+                (left + PANEL / 2, 60 + tall / 2), "no mask", FAINT, _font(15), anchor="mm"
+            )
+    top = 60 + tall + 8
+    if strip:
+        image.paste(shown["strip"], (GAP, top))
+        top += strip
+    top = _legend(pencil, card, top, width)
+    for line in notes:
+        pencil.text((GAP, top), line, ALARM, _font(13))
+        top += 18
+    return image
+
+
+def _heading(name: str, card: Card) -> str:
+    if name != "weights" or card.weights is None:
+        return name
+    f, h, w = card.weights.shape
+    low, high = float(card.weights.min()), float(card.weights.max())
+    return f"weights of {f} x {h} x {w} cells, {low:.2g} to {high:.2g}"
+
+
+def _legend(pencil: ImageDraw.ImageDraw, card: Card, top: int, width: int) -> int:
+    """A bar of shares, then a chip a region; returns where to go on."""
+    if not card.coverage:
+        pencil.text((GAP, top), "teaches everywhere", FAINT, _font(13))
+        return top + 20
+    left, full = float(GAP), width - 2 * GAP
+    pencil.rectangle((GAP, top + 2, GAP + full - 1, top + 9), fill=PAPER)
+    for share, colour in zip(card.coverage.values(), _colours(), strict=False):
+        right = min(left + share * full, GAP + full - 1)
+        if right - left >= 1:
+            pencil.rectangle((left, top + 2, right, top + 9), fill=colour)
+        left = right
+    left, top = float(GAP), top + 17
+    for (name, share), colour in zip(card.coverage.items(), _colours(), strict=False):
+        text = f"{name} {share:.1%}"
+        pencil.rounded_rectangle((left, top + 3, left + 10, top + 13), 2, fill=colour)
+        pencil.text((left + 15, top), text, INK, _font(13))
+        left += 15 + _font(13).getlength(text) + 16
+    return top + 23
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size)
+    if not isinstance(font, ImageFont.FreeTypeFont):
+        raise RuntimeError("Pillow was built without FreeType; install a Pillow wheel from PyPI")
+    return font
+
+
+def _short(text: str, width: float, font: ImageFont.FreeTypeFont) -> str:
+    """The text, its middle left out where it is too long (names differ at both ends)."""
+    keep = len(text)
+    while keep > 8 and font.getlength(_cut(text, keep)) > width:
+        keep -= 1
+    return _cut(text, keep)
+
+
+def _cut(text: str, keep: int) -> str:
+    return text if keep >= len(text) else f"{text[: keep // 2]}...{text[-(keep - keep // 2) :]}"
+
+
+def _wrapped(text: str, width: float, font: ImageFont.FreeTypeFont) -> list[str]:
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines

@@ -1,0 +1,153 @@
+"""Where a family's weights come from: folders, single files and hub ids, checked before loading."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from frisket.families.base import Source, WeightsNotFound
+
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+
+
+def component(source: Source, repo: str, subfolder: str, *, weights: bool = True) -> Path | None:
+    """The folder of one part of a model on this machine, checked, or None when it is on the hub.
+
+    `repo` is the variant's own hub id, named in the fix. A single file is looked up beside itself
+    and one folder up, so `model/transformer/weights.safetensors` finds `model/vae`. Raises
+    WeightsNotFound where the part is missing or damaged; with `weights` its safetensors files are
+    opened and every shard of its index must be there (`config.json` is always needed).
+    """
+    root = local(source)
+    if root is None:
+        return None
+    if root.is_file():
+        beside = [parent / subfolder for parent in (root.parent, root.parent.parent)]
+        folder = next((path for path in beside if path.is_dir()), None)
+        if folder is None:
+            raise WeightsNotFound(
+                f"{root} is a single file and holds the denoiser only; there is no {subfolder}/"
+                f" beside it. {_fetch(repo, subfolder, root.parent)}"
+            )
+    else:
+        folder = root / subfolder
+    check(folder, repo, weights=weights)
+    return folder
+
+
+def local(source: Source) -> Path | None:
+    """The file or folder a source points at, or None for a hub id.
+
+    Raises WeightsNotFound for what is neither: a path that is not there, or a file of another
+    kind than safetensors (pickles can run code when they are opened).
+    """
+    path = source.local
+    if path is None:
+        if source.path and not HUB_ID.fullmatch(source.path):
+            raise WeightsNotFound(
+                f"{source.path} is not there. Give a diffusers folder, a .safetensors file or a hub"
+                " id (owner/name) as model.source, or leave it empty for the variant's own."
+            )
+        return None
+    if path.is_file() and path.suffix != ".safetensors":
+        raise WeightsNotFound(
+            f"{path} is not a .safetensors file. Pickled checkpoints are not opened; convert it to"
+            " safetensors first."
+        )
+    return path
+
+
+def check(folder: Path, repo: str, *, weights: bool = True) -> None:
+    """Raise WeightsNotFound unless `folder` has a config and whole safetensors files."""
+    fetch = _fetch(repo, folder.name, folder.parent)
+    if not folder.is_dir():
+        there = sorted(path.name for path in folder.parent.iterdir() if path.is_dir())
+        raise WeightsNotFound(
+            f"{folder.parent} has no {folder.name}/ (it has: {', '.join(there) or 'no folders'})."
+            f" {fetch}"
+        )
+    if not weights:
+        return
+    if not (folder / "config.json").is_file():
+        raise WeightsNotFound(f"{folder} has no config.json. {fetch}")
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        pickled = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
+        only = f" (only {', '.join(pickled)}, which Frisket does not open)" if pickled else ""
+        raise WeightsNotFound(f"{folder} has no .safetensors weights{only}. {fetch}")
+    for index in folder.glob("*.safetensors.index.json"):
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        lost = sorted(shards - {path.name for path in files})
+        if lost:
+            raise WeightsNotFound(f"{folder} lacks {len(lost)} shard(s): {lost[0]}. {fetch}")
+    for file in files:
+        tensors(file)
+
+
+def tensors(file: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes in a safetensors file, from its header; WeightsNotFound if it is damaged."""
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise WeightsNotFound(
+            f"{file} is cut short or no safetensors file ({error}). Fetch it again."
+        ) from error
+
+
+def load(kind: Any, source: Source, repo: str, subfolder: str, **options: Any) -> Any:
+    """`kind.from_pretrained` of one part: from its local folder without any network, or the hub.
+
+    Only safetensors are opened and no code from the source is run. WeightsNotFound says where was
+    looked.
+    """
+    folder = component(source, repo, subfolder, weights=options.get("use_safetensors", False))
+    if folder is not None:
+        return kind.from_pretrained(str(folder), local_files_only=True, **options)
+    hub = source.path or repo
+    try:
+        return kind.from_pretrained(hub, subfolder=subfolder, revision=source.revision, **options)
+    except OSError as error:
+        missing = f" {source.path} is no folder or file here either." if source.path else ""
+        raise WeightsNotFound(
+            f"could not load {subfolder}/ of {hub} from the hub: {_first_line(error)}.{missing}"
+            f" To work offline: {_fetch(repo, subfolder, Path('FOLDER'))}"
+        ) from error
+
+
+def freeze(model: nn.Module, source: Source) -> nn.Module:
+    """The model on the source's device, in eval mode, no parameter asking for a gradient."""
+    return model.to(source.device).requires_grad_(False).eval()
+
+
+def expect(config: Any, wanted: dict[str, Any], *, where: str, what: str) -> None:
+    """Raise ValueError where a loaded config is not of the wanted kind (another model's folder)."""
+    for name, value in wanted.items():
+        found = config.get(name)
+        if found != value:
+            raise ValueError(
+                f"{where} is not {what}: its {name} is {found}, not {value}. Check model.family and"
+                " model.variant."
+            )
+
+
+def strict(model: nn.Module, file: Path) -> None:
+    """Raise ValueError where a single file left parameters of `model` empty."""
+    empty = [name for name, value in model.named_parameters() if value.is_meta]
+    if empty:
+        raise ValueError(
+            f"{file} lacks {len(empty)} tensors of {type(model).__name__}, the first is {empty[0]}."
+            " It is another model's file, or not a whole one."
+        )
+
+
+def _fetch(repo: str, subfolder: str, folder: Path) -> str:
+    return f'Fetch it: hf download {repo} --include "{subfolder}/*" --local-dir "{folder}"'
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else repr(error)

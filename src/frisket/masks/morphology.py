@@ -1,0 +1,152 @@
+"""Grow, shrink, feather and fill region planes, with every radius in pixels."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from frisket.grid import LatentGrid
+from frisket.shapes import Coverage, PerSample, Plane
+
+Image = NDArray[np.float32]  # one frame of a plane, H W
+
+INSIDE = 0.5  # a pixel of at least this belongs to its region, where holes are looked for
+FILL_LEVELS = 9  # grey levels at which a hole's rim is read
+
+
+def grow(plane: Plane, pixels: float) -> Plane:
+    """Widen a region by `pixels` (> 0), or narrow it (< 0), in Euclidean distance.
+
+    Each pixel takes the largest (smallest) value within a disc of that radius, so grey values are
+    kept; fractions of a pixel blend the two nearest whole radii. What lies beyond the picture's
+    border is not looked at: a subject cut by the border is not narrowed there. Range [0, 1].
+    """
+    _finite("grow", pixels)
+    pick = cv2.dilate if pixels > 0 else cv2.erode
+    return _each_frame(plane, lambda frame: _spread(frame, abs(pixels), pick))
+
+
+def feather(plane: Plane, pixels: float) -> Plane:
+    """Soften region borders: a hard edge becomes a slope that reaches `pixels` to either side.
+
+    A Gaussian of standard deviation pixels / 2, cut at `pixels`; the picture's border is repeated.
+    Constants are kept, and so are 0 and 1 farther than `pixels` from any edge. Range [0, 1].
+    ValueError for a negative radius.
+    """
+    _finite("feather", pixels)
+    if pixels < 0:
+        raise ValueError(f"feather is {pixels} pixels; use 0 or more")
+    return _each_frame(plane, lambda frame: _blur(frame, pixels))
+
+
+def fill_holes(plane: Plane) -> Plane:
+    """Close the holes of each frame: what lies below 0.5 and cannot reach the picture's border.
+
+    A hole takes the value of the rim around it, read at nine grey levels from 0.5 to the frame's
+    largest value; a soft inner edge is raised with it. Nothing is ever lowered.
+    """
+    return _each_frame(plane, _filled)
+
+
+def feather_cells(coverage: Coverage, pixels: PerSample, grid: LatentGrid) -> Coverage:
+    """Blur coverage on the latent grid, in space only, by a radius in pixels for each sample.
+
+    The radius is divided by `grid.spatial`; the Gaussian is that of `feather`. Used for a feather
+    that widens with t. Returns float32 in [0, 1]; constants are kept, and a sample of radius 0 or
+    less comes back bit for bit.
+    """
+    radius = (pixels.float() / grid.spatial).clamp_min(0)
+    reach = math.ceil(float(radius.max()))
+    if reach == 0:
+        return coverage.float()
+    offsets = torch.arange(-reach, reach + 1, device=coverage.device)
+    sigma = (radius / 2).clamp_min(1e-6)[:, None]
+    taps = torch.exp(-0.5 * (offsets / sigma) ** 2) * (offsets.abs() < radius[:, None] + 1)
+    taps = taps / taps.sum(1, keepdim=True)
+    blurred = coverage.float()
+    for axis in (3, 4):
+        blurred = _slide(blurred, taps, offsets, axis)
+    return blurred.clamp(0, 1)
+
+
+def _slide(cells: Tensor, taps: Tensor, offsets: Tensor, axis: int) -> Tensor:
+    """Blur along one axis as the value plus weighted differences, which keeps constants exactly."""
+    places = torch.arange(cells.shape[axis], device=cells.device)
+    result = cells
+    for index, offset in enumerate(offsets.tolist()):
+        if offset:
+            moved = cells.index_select(axis, (places + offset).clamp(0, len(places) - 1))
+            result = result + taps[:, index].view(-1, 1, 1, 1, 1) * (moved - cells)
+    return result
+
+
+def _each_frame(plane: Tensor, change: Callable[[Image], Image]) -> Plane:
+    """Apply `change` to every frame; a still mask that was expanded over a clip is changed once."""
+    still = plane.shape[0] > 1 and plane.stride(0) == 0
+    frames = plane[:1] if still else plane
+    changed = [torch.from_numpy(change(frame)) for frame in frames.float().contiguous().numpy()]
+    return torch.stack(changed).expand(plane.shape)
+
+
+def _finite(name: str, pixels: float) -> None:
+    if not math.isfinite(pixels):
+        raise ValueError(f"{name} is {pixels} pixels; use a finite number")
+
+
+def _spread(frame: Image, radius: float, pick: Callable[..., Any]) -> Image:
+    """Largest (cv2.dilate) or smallest (cv2.erode) value within `radius`, whole radii blended."""
+    whole, part = int(radius), radius - int(radius)
+    near: Image = pick(frame, _disc(whole))
+    if part == 0:
+        return near
+    result: Image = near + np.float32(part) * (pick(frame, _disc(whole + 1)) - near)
+    return result
+
+
+def _disc(radius: int) -> NDArray[np.uint8]:
+    """Pixels no farther than `radius`; cv2's own ellipse is lopsided at small sizes."""
+    line = np.arange(-radius, radius + 1) ** 2
+    return (line[:, None] + line <= radius * radius).astype(np.uint8)
+
+
+def _blur(frame: Image, radius: float) -> Image:
+    if radius == 0:
+        return frame.copy()
+    side = 2 * math.ceil(radius) + 1
+    # In double, so that rounding to single gives constants back exactly.
+    blurred = cv2.GaussianBlur(
+        frame.astype(np.float64), (side, side), radius / 2, borderType=cv2.BORDER_REPLICATE
+    )
+    return np.clip(blurred, 0, 1).astype(np.float32)
+
+
+def _filled(frame: Image) -> Image:
+    holes = _enclosed(frame < INSIDE)
+    result = frame.copy()
+    if not holes.any():
+        return result
+    for level in np.linspace(INSIDE, frame.max(), FILL_LEVELS, dtype=np.float32):
+        closed = _enclosed(frame < level, holes)
+        result[closed] = np.maximum(result[closed], level)
+    return result
+
+
+def _enclosed(low: NDArray[np.bool_], seed: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+    """Pixels of `low` in patches that do not touch the border (and hold a pixel of `seed`).
+
+    Patches join over edges, not corners, so that a diagonal line is a wall.
+    """
+    count, labels = cv2.connectedComponents(low.astype(np.uint8), connectivity=4)
+    enclosed = np.ones(count, dtype=bool) if seed is None else np.zeros(count, dtype=bool)
+    if seed is not None:
+        enclosed[labels[seed]] = True
+    for border in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        enclosed[border] = False
+    enclosed[0] = False  # label 0 is what is not low
+    result: NDArray[np.bool_] = enclosed[labels]
+    return result

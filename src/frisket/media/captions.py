@@ -1,0 +1,154 @@
+"""Read the captions of clips: `.txt` files beside them or in a folder, or one `.jsonl` file."""
+
+import codecs
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from frisket.media.paths import plain
+
+_log = logging.getLogger(__name__)
+
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_PATH_KEYS = ("file", "file_name", "image_path", "video_path")
+_TEXT_KEYS = ("caption", "text")
+
+
+class BadCaption(ValueError):
+    """A caption file that cannot be read; names it, the place and the fix."""
+
+
+def read_text(path: Path) -> str:
+    """Text in UTF-8 (with or without BOM) or UTF-16 with BOM; BadCaption for anything else.
+
+    No other encoding is guessed: a wrong guess turns into wrong words in the prompt, unseen.
+    """
+    raw = path.read_bytes()
+    encoding = next((name for bom, name in _BOMS if raw.startswith(bom)), "utf-8")
+    convert = f"convert it with: iconv -f latin1 -t utf-8 '{path.name}' > new.txt"
+    try:
+        text = raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise BadCaption(
+            f"{path}: byte 0x{raw[error.start]:02x} at position {error.start} is not {encoding};"
+            f" if the file is Latin-1 (Windows), {convert}"
+        ) from error
+    if "\0" in text:
+        raise BadCaption(
+            f"{path}: has a zero byte at position {text.index(chr(0))}, it may be UTF-16 without a"
+            " byte-order mark; save it as UTF-8"
+        )
+    return text
+
+
+def first_paragraph(text: str) -> str:
+    """The lines up to the first empty one, joined by single spaces."""
+    lines: list[str] = []
+    for line in text.strip().splitlines():
+        if not line.strip():
+            break
+        lines.append(" ".join(line.split()))
+    return " ".join(lines)
+
+
+def _texts(paths: Iterable[Path], root: Path) -> dict[str, Path]:
+    """Text files by their path below `root` without suffix, NFC."""
+    return {
+        plain(path.relative_to(root).with_suffix("").as_posix()): path
+        for path in paths
+        if path.suffix.lower() == ".txt" and not path.name.startswith(".")
+    }
+
+
+def _from_texts(clips: Mapping[str, Path], texts: Mapping[str, Path]) -> dict[str, str]:
+    return {name: first_paragraph(read_text(texts[name])) for name in clips if name in texts}
+
+
+def _entries(path: Path) -> Iterator[tuple[int, str, str]]:
+    """(line, file, caption) of every line of a `.jsonl` file."""
+    for number, line in enumerate(read_text(path).split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            entry: Any = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise BadCaption(
+                f"{path}:{number}: not JSON ({error.msg}); one object a line"
+            ) from error
+        if not isinstance(entry, dict):
+            raise BadCaption(
+                f"{path}:{number}: a JSON object is needed, this is {line.strip()[:40]}"
+            )
+        found = [next((entry[k] for k in keys if k in entry), None) for keys in _KEYS]
+        if not all(isinstance(value, str) for value in found):
+            raise BadCaption(
+                f"{path}:{number}: needs a text under one of {', '.join(_PATH_KEYS)} and one of"
+                f" {', '.join(_TEXT_KEYS)}; it has {', '.join(map(str, entry)) or 'nothing'}"
+            )
+        yield number, str(found[0]), str(found[1])
+
+
+_KEYS = (_PATH_KEYS, _TEXT_KEYS)
+
+
+def _from_lines(clips: Mapping[str, Path], root: Path, path: Path) -> Iterator[tuple[str, str]]:
+    known = {plain(clip.absolute().as_posix()): name for name, clip in clips.items()}
+    known |= {plain(clip.resolve().as_posix()): name for name, clip in clips.items()}
+    seen: dict[str, tuple[int, str]] = {}
+    strangers: list[str] = []
+    for number, file, text in _entries(path):
+        places = (root / file, path.parent / file)
+        ways = [way for place in places for way in (place.absolute(), place.resolve())]
+        name = next((known[key] for w in ways if (key := plain(w.as_posix())) in known), None)
+        name = name or (plain(file) if plain(file) in clips else None)
+        if name is None:
+            strangers.append(file)
+            continue
+        caption = first_paragraph(text)
+        line, earlier = seen.setdefault(name, (number, caption))
+        if earlier != caption:
+            raise BadCaption(
+                f"{path}: lines {line} and {number} caption {file} differently; keep one"
+            )
+    if strangers and seen:
+        _log.warning(
+            "%s: %d entries have no clip, the first is %s", path, len(strangers), strangers[0]
+        )
+    yield from ((name, caption) for name, (_, caption) in seen.items())
+
+
+def read_captions(clips: Mapping[str, Path], root: Path, source: Path | None) -> dict[str, str]:
+    """Name to caption for the clips that have one; an empty file counts as none.
+
+    `source` None reads `name.txt` beside each clip; a folder reads `name.txt` in it, sub-folders
+    kept; a `.jsonl` file gives a path (absolute, or relative to `root` or to the file; or a clip's
+    name) and a caption on each line. Raises BadCaption where a given source does not exist, is of
+    another kind or captions none of the clips.
+    """
+    if source is None:
+        beside = (
+            path for folder in {c.parent for c in clips.values()} for path in folder.iterdir()
+        )
+        found = _from_texts(clips, _texts(beside, root))
+        return {name: text for name, text in found.items() if text}
+    if source.is_dir():
+        found = _from_texts(clips, _texts(source.rglob("*"), source))
+    elif not source.exists():
+        raise BadCaption(f"captions {source}: there is no such folder or file")
+    elif source.suffix.lower() == ".jsonl":
+        found = dict(_from_lines(clips, root, source))
+    else:
+        raise BadCaption(f"captions {source}: give a folder of .txt files or one .jsonl file")
+    if not found:
+        example = next(iter(clips))
+        raise BadCaption(
+            f"captions {source}: captions none of the {len(clips)} clips; a clip is {example!r}, so"
+            f" its caption would be {example}.txt or a line with that file"
+        )
+    return {name: text for name, text in found.items() if text}

@@ -1,0 +1,254 @@
+"""Find the clip, caption and masks that belong together."""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from frisket.media.captions import read_captions
+from frisket.media.frames import probe
+from frisket.media.paths import IMAGES, VIDEOS, is_media, plain
+
+_log = logging.getLogger(__name__)
+
+MaskKind = Literal["none", "folder", "sidecar", "alpha", "regions"]
+_SIDECARS = (".mask", "-masklabel")
+_ASIDE = (*_SIDECARS, "-condlabel")  # OneTrainer keeps inpainting pictures beside its clips
+
+
+class ClipsNotFound(ValueError):
+    """A clip folder that is missing or empty; names it and what is looked for."""
+
+
+class MasksNotFound(ValueError):
+    """A configured mask source that matches no clip; names it and an example of either side."""
+
+
+class TwoFiles(ValueError):
+    """Two clips, or two masks, that claim the same name; names both."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One clip and what belongs to it."""
+
+    name: str  # path below the clip folder, "/" between folders, without suffix, NFC
+    clip: Path
+    caption: str
+    masks: Mapping[str, Path]  # region -> file or folder of frames; "" one file for all regions
+    alpha: bool  # the mask is the clip's own alpha channel
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """All clips of a data set in a fixed order, and what is left over."""
+
+    found: list[Found]
+    orphans: list[Path]  # masks, or whole folders of them, without a clip
+    uncaptioned: list[str]  # names of clips whose caption is empty
+
+
+def _below(
+    folder: Path,
+    *,
+    skip: frozenset[Path],
+    leaf: Callable[[Path], bool],
+    trail: tuple[Path, ...] = (),
+) -> Iterator[Path]:
+    """Media files, and folders that are one mask (`leaf`), below a folder; links are followed.
+
+    Hidden entries and the folders of `skip` (resolved) are left out, as is a link to a folder it
+    lies in.
+    """
+    real = folder.resolve()
+    if real in skip or real in trail:
+        return
+    for entry in sorted(folder.iterdir(), key=lambda path: plain(path.name)):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            if leaf(entry):
+                yield entry
+            else:
+                yield from _below(entry, skip=skip, leaf=leaf, trail=(*trail, real))
+        elif is_media(entry):
+            if not entry.exists():
+                raise ClipsNotFound(f"{entry}: a link to nothing ({entry.readlink()}); remove it")
+            yield entry
+
+
+def _name(path: Path, root: Path) -> str:
+    """The path below `root` without suffix; a folder has none, whatever dots are in its name."""
+    relative = path.relative_to(root)
+    return plain((relative if path.is_dir() else relative.with_suffix("")).as_posix())
+
+
+def _sidecar(folder: Path) -> bool:
+    return folder.name.endswith(".mask")
+
+
+def _aside(path: Path) -> bool:
+    return path.is_dir() or path.stem.endswith(_ASIDE)
+
+
+def _named(paths: Iterable[Path], name: Callable[[Path], str], kind: str) -> dict[str, Path]:
+    """Paths by name; TwoFiles where two have the same."""
+    named: dict[str, Path] = {}
+    for path in paths:
+        other = named.setdefault(name(path), path)
+        if other is not path:
+            raise TwoFiles(
+                f"two {kind} have the name {name(path)!r}: {other} and {path}; rename or remove one"
+            )
+    return named
+
+
+def _clips(root: Path, media: list[Path]) -> dict[str, Path]:
+    found = _named((p for p in media if not _aside(p)), lambda path: _name(path, root), "clips")
+    if not found:
+        raise ClipsNotFound(
+            f"{root}: holds no clip, sub-folders included; looked for images"
+            f" ({' '.join(IMAGES)}) and videos ({' '.join(VIDEOS)})"
+        )
+    return dict(sorted(found.items()))
+
+
+def _listed(folder: Path) -> None:
+    if not folder.exists():
+        raise ClipsNotFound(f"{folder}: there is no such folder of clips; check `clips`")
+    if not folder.is_dir():
+        raise ClipsNotFound(f"{folder}: is a file; `clips` names the folder it lies in")
+
+
+def _matched(
+    clips: Mapping[str, Path], masks: Mapping[str, Path], where: str
+) -> tuple[dict[str, Path], list[Path]]:
+    """Masks that have a clip, and those that do not; MasksNotFound where none has one."""
+    found = {name: path for name, path in masks.items() if name in clips}
+    if not found:
+        seen = f"a mask there is {next(iter(masks))!r}" if masks else "no mask is there"
+        raise MasksNotFound(
+            f"{where}: no mask matches any of the {len(clips)} clips; a clip is"
+            f" {next(iter(clips))!r}, {seen}; a mask needs its clip's name and sub-folder, with any"
+            " image or video suffix"
+        )
+    return found, [path for name, path in masks.items() if name not in clips]
+
+
+def _folder_masks(
+    clips: Mapping[str, Path], root: Path, folder: Path, region: str
+) -> tuple[dict[str, Path], list[Path]]:
+    where = f"masks {folder}" + (f" (region {region!r})" if region else "")
+    if not folder.is_dir():
+        raise MasksNotFound(
+            f"{where}: there is no such folder; a clip is {next(iter(clips))!r}, its mask would be"
+            f" {folder / next(iter(clips))}.png"
+        )
+    if folder.resolve() == root.resolve():
+        raise MasksNotFound(
+            f"{where}: is the clip folder itself, so every clip would be its own mask; give a"
+            ' folder of masks, or masks = "sidecar" for name.mask.png files beside the clips'
+        )
+    parents = {parent.as_posix() for name in clips for parent in Path(name).parents}
+
+    def leaf(path: Path) -> bool:
+        # A folder with the name of a clip holds its frames, one with the name of a folder of clips
+        # mirrors it; any other with images belongs to nothing: one orphan instead of hundreds.
+        name = _name(path, folder)
+        return name not in parents and (name in clips or any(map(is_media, path.iterdir())))
+
+    skip = frozenset({root.resolve()})
+    media = list(_below(folder, skip=skip, leaf=leaf))
+    masks = _named(media, lambda path: _name(path, folder), "masks")
+    return _matched(clips, masks, where)
+
+
+def _sidecar_masks(
+    clips: Mapping[str, Path], root: Path, media: list[Path]
+) -> tuple[dict[str, Path], list[Path]]:
+    def name(path: Path) -> str:
+        whole = plain(path.relative_to(root).as_posix())
+        whole = whole if path.is_dir() else whole.removesuffix(plain(path.suffix))
+        return next((whole.removesuffix(end) for end in _SIDECARS if whole.endswith(end)), "")
+
+    masks = _named((p for p in media if name(p)), name, "masks")
+    where = f"{root}: masks beside clips (name.mask.png, name-masklabel.png, folder name.mask)"
+    return _matched(clips, masks, where)
+
+
+def _alpha_clips(clips: Mapping[str, Path], root: Path) -> set[str]:
+    found = {name for name, path in clips.items() if probe(path).alpha}
+    if not found:
+        raise MasksNotFound(
+            f'{root}: masks = "alpha", but none of the {len(clips)} clips (such as'
+            f" {next(iter(clips.values())).name}) has an alpha channel; save them with transparency"
+            " (PNG, WebP), or give a mask folder"
+        )
+    return found
+
+
+def _masks(
+    kind: MaskKind,
+    clips: Mapping[str, Path],
+    root: Path,
+    media: list[Path],
+    folders: Mapping[str, Path],
+) -> tuple[dict[str, dict[str, Path]], list[Path]]:
+    """Masks by clip and region, and orphans."""
+    by_clip: dict[str, dict[str, Path]] = {name: {} for name in clips}
+    orphans: list[Path] = []
+    if kind in ("folder", "regions"):
+        matches = [(r, _folder_masks(clips, root, folder, r)) for r, folder in folders.items()]
+    elif kind == "sidecar":
+        matches = [("", _sidecar_masks(clips, root, media))]
+    else:
+        matches = []
+    for region, (found, left) in matches:
+        orphans += left
+        for name, path in found.items():
+            by_clip[name][region] = path
+    return by_clip, orphans
+
+
+def find(
+    clips: Path,
+    *,
+    masks: MaskKind,
+    folders: Mapping[str, Path],
+    captions: Path | None = None,
+    caption: str | None = None,
+) -> Findings:
+    """Find every clip of a folder (sub-folders included) with its caption and masks.
+
+    `masks`: "folder" and "regions" match the names below each of `folders` ({"": path}, or region
+    to path) with those below `clips`; "sidecar" takes `name.mask.*`, `name-masklabel.*` and frame
+    folders `name.mask` beside the clips; "alpha" marks clips with an alpha channel. A mask is an
+    image, a video or a folder of frames. Captions come from `captions` (see `read_captions`), else
+    are `caption`, else empty and listed. The order is that of the names.
+
+    Raises ClipsNotFound, MasksNotFound (a mask source that matches nothing), TwoFiles, BadCaption.
+    """
+    if masks not in get_args(MaskKind):
+        raise ValueError(f"no mask source {masks!r}; there are: {', '.join(get_args(MaskKind))}")
+    if masks in ("folder", "regions") and not folders:
+        raise ValueError(f'masks = "{masks}" needs a folder')
+    _listed(clips)
+    own = frozenset(folder.resolve() for folder in folders.values()) - {clips.resolve()}
+    media = list(_below(clips, skip=own, leaf=_sidecar))
+    named = _clips(clips, media)
+    by_clip, orphans = _masks(masks, named, clips, media, folders)
+    with_alpha = _alpha_clips(named, clips) if masks == "alpha" else set()
+    unused = [path for path in media if _aside(path)]
+    if masks == "none" and unused:
+        _log.warning(
+            '%s: %d masks lie beside the clips and are not used; masks = "sidecar" takes them',
+            clips,
+            len(unused),
+        )
+    texts = read_captions(named, clips, captions)
+    found = [
+        Found(name, path, texts.get(name, caption or ""), by_clip[name], name in with_alpha)
+        for name, path in named.items()
+    ]
+    return Findings(found, orphans, [one.name for one in found if not one.caption])

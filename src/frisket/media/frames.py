@@ -1,0 +1,178 @@
+"""Decode and encode clips: an image, an animation, a video or a folder of frames, as F H W 3."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from frisket.media import images, videos
+from frisket.media.images import Array, Reading
+from frisket.media.paths import IMAGES, VIDEOS, BadMedia, frames_in
+from frisket.media.picks import Mode, extract, resample
+from frisket.shapes import Frames
+
+__all__ = [
+    "BadMedia",
+    "Media",
+    "Mode",
+    "decode",
+    "decode_alpha",
+    "decode_grey",
+    "decode_index",
+    "decode_rgb",
+    "extract",
+    "probe",
+    "resample",
+    "write_image",
+    "write_video",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """What a clip or mask file is; height and width in pixels as seen, after rotation."""
+
+    path: Path
+    frames: int  # that can be decoded, counted
+    height: int
+    width: int
+    fps: float | None  # None for images, frame folders and videos that tell no rate
+    alpha: bool  # has an alpha channel, or palette transparency
+    video: bool  # a video, an animation or a folder of frames
+
+
+def _kind(path: Path) -> str:
+    if path.is_dir():
+        return "folder"
+    suffix = path.suffix.lower()
+    if suffix in IMAGES:
+        return "image"
+    if suffix in VIDEOS:
+        return "video"
+    raise BadMedia(
+        f"{path}: {path.suffix or 'no suffix'} is not an image or video suffix; known are"
+        f" {' '.join(IMAGES + VIDEOS)}"
+    )
+
+
+def probe(path: Path) -> Media:
+    """Look at a file without decoding more than its first frame.
+
+    A folder of frames counts as a video. The frame count is that of frames that decode, not the
+    header's. Raises BadMedia, which names the file, the fault and the fix.
+    """
+    kind = _kind(path)
+    if kind == "video":
+        seen = videos.survey(path)
+        return Media(path, seen.frames, seen.height, seen.width, seen.fps, seen.alpha, True)
+    paths = frames_in(path) if kind == "folder" else [path]
+    with images.opened(paths[0]) as image:
+        height, width = images.size_of(image)
+        alpha = image.has_transparency_data or "transparency" in image.info
+        if kind == "folder":
+            return Media(path, len(paths), height, width, None, alpha, True)
+        count = images.frames_of(image)
+        fps = images.fps_of(image) if count > 1 else None
+    return Media(path, count, height, width, fps, alpha, count > 1)
+
+
+def _beyond(path: Path, wanted: Sequence[int], count: int) -> None:
+    if wanted[-1] >= count:
+        raise BadMedia(
+            f"{path}: frame {wanted[-1]} (counted from 0) was asked for, but it has only {count}"
+        )
+
+
+def _arrays(path: Path, wanted: Sequence[int], reading: Reading) -> Iterator[tuple[int, Array]]:
+    kind = _kind(path)
+    if kind == "video":
+        yield from videos.read(path, wanted, reading)
+        return
+    if kind == "folder":
+        paths = frames_in(path)
+        _beyond(path, wanted, len(paths))
+        for index in wanted:
+            with images.opened(paths[index]) as image:
+                yield index, images.read(image, paths[index], reading)
+        return
+    with images.opened(path) as image:
+        count = images.frames_of(image)
+        _beyond(path, wanted, count)
+        for index in wanted:
+            if count > 1:
+                image.seek(index)
+            yield index, images.read(image, path, reading)
+
+
+def _read(path: Path, picks: Sequence[int] | None, reading: Reading) -> Tensor:
+    picks = range(probe(path).frames) if picks is None else picks
+    if not len(picks) or min(picks) < 0:
+        raise ValueError(f"{path}: picks {list(picks)} name no frames; indices count from 0")
+    slots: dict[int, list[int]] = {}
+    for slot, index in enumerate(picks):
+        slots.setdefault(index, []).append(slot)
+    out: Array | None = None
+    for index, array in _arrays(path, sorted(slots), reading):
+        if out is None:
+            out = np.empty((len(picks), *array.shape), array.dtype)
+        elif array.shape != out.shape[1:]:
+            one, other = out.shape[1:3], array.shape[:2]
+            raise BadMedia(
+                f"{path}: frame {index} is {other[1]} x {other[0]}, the frames before it are"
+                f" {one[1]} x {one[0]} (width x height); bring all to one size"
+            )
+        out[slots[index]] = array
+    assert out is not None  # every reader yields each wanted frame or raises
+    return torch.from_numpy(out)
+
+
+def decode(path: Path, picks: Sequence[int] | None = None) -> Frames:
+    """RGB frames, upright, 0 to 255; alpha is dropped, not blended.
+
+    `picks` are source frames counted from 0, in any order; None takes all. Decoding stops after
+    the last one picked. Deeper than 8 bits is scaled down, CMYK and palettes are converted. Raises
+    BadMedia (see `probe`), also where a pick lies beyond the frames that decode.
+    """
+    return _read(path, picks, "rgb")
+
+
+decode_rgb = decode
+
+
+def decode_grey(path: Path, picks: Sequence[int] | None = None) -> Float[Tensor, "F H W"]:
+    """Grey levels in [0, 1], 8 or 16 bit; what a grey mask is read with.
+
+    Colour is refused with BadMedia (up to 16 levels of tint pass in lossy files); so is a mask with
+    transparency. In lossy files levels within 4 of black or white become 0 and 1.
+    """
+    return _read(path, picks, "grey")
+
+
+def decode_alpha(path: Path, picks: Sequence[int] | None = None) -> Float[Tensor, "F H W"]:
+    """The alpha channel in [0, 1], palette transparency included; BadMedia where there is none."""
+    return _read(path, picks, "alpha")
+
+
+def decode_index(path: Path, picks: Sequence[int] | None = None) -> Int[Tensor, "F H W"]:
+    """Label numbers: palette indices or grey values as stored, never through RGB.
+
+    BadMedia for coloured files and for lossy ones, whose labels cannot be trusted.
+    """
+    return _read(path, picks, "index")
+
+
+def write_image(path: Path, frame: UInt8[Tensor, "H W 3"]) -> None:
+    """Save one frame atomically as PNG, JPEG, WebP (lossless), BMP or TIFF, by suffix."""
+    images.write(path, frame.cpu().numpy())
+
+
+def write_video(path: Path, frames: Frames, fps: float, *, lossless: bool = False) -> None:
+    """Save frames atomically: H.264 .mp4, or FFV1 .mkv that reads back bit for bit (`lossless`).
+
+    Raises ValueError for another suffix, and for odd sides in H.264; nothing is padded or cut.
+    """
+    videos.write(path, frames.cpu().numpy(), fps, lossless)

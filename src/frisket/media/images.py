@@ -1,0 +1,218 @@
+"""One image file to arrays and back: colours, grey levels, alpha, label indices; EXIF honoured."""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.ExifTags import Base
+
+from frisket.media.paths import BadMedia, replacing
+
+Reading = Literal["rgb", "grey", "alpha", "index"]
+Array = NDArray[Any]
+
+LOSSY = {"JPEG", "MPO", "WEBP", "AVIF"}  # WebP may be lossless, but its header does not say so soon
+ANIMATED = {"GIF", "WEBP", "PNG", "AVIF"}  # a TIFF or MPO of many pages is still one picture
+TINT = 16  # levels between channels that lossy chroma may put into a grey picture
+SNAP = 4  # levels next to black and white that lossy coding may leave
+
+_WRITERS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
+_WRITERS |= {".tif": "TIFF", ".tiff": "TIFF"}
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """The file as a Pillow image; faults found while it is open or read become BadMedia."""
+    if not path.is_file():
+        raise BadMedia(f"{path}: there is no such file")
+    if not path.stat().st_size:
+        raise BadMedia(f"{path}: the file is empty (0 bytes); copy it again or remove it")
+    try:
+        with Image.open(path) as image:
+            yield image
+    except BadMedia:
+        raise
+    except UnidentifiedImageError as error:
+        raise BadMedia(
+            f"{path}: not an image Pillow knows; re-export it as PNG or JPEG, or remove it"
+        ) from error
+    except (
+        *(OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error),
+        Image.DecompressionBombError,
+    ) as error:
+        raise BadMedia(
+            f"{path}: the image is broken or cut short ({error}); copy it again from its source,"
+            " re-export it, or remove it"
+        ) from error
+
+
+def frames_of(image: Image.Image) -> int:
+    """1, or the frames of an animated GIF, WebP, PNG or AVIF."""
+    return int(getattr(image, "n_frames", 1)) if image.format in ANIMATED else 1
+
+
+def size_of(image: Image.Image) -> tuple[int, int]:
+    """(height, width) as seen, after EXIF rotation; reads the header only."""
+    width, height = image.size
+    if image.getexif().get(Base.Orientation, 1) < 5:
+        return height, width
+    if image.format == "TIFF":  # Pillow versions differ in whether the header's size is turned
+        width, height = ImageOps.exif_transpose(image).size
+        return height, width
+    return width, height
+
+
+def fps_of(image: Image.Image) -> float | None:
+    """Mean frame rate of an animation, None for a still or where no durations are given."""
+    total = 0.0
+    for index in range(frames_of(image)):
+        image.seek(index)
+        total += float(image.info.get("duration", 0))
+    return frames_of(image) * 1000 / total if total and frames_of(image) > 1 else None
+
+
+def read(image: Image.Image, path: Path, reading: Reading) -> Array:
+    """The current frame upright: H W 3 uint8, H W float32 in [0, 1], or H W int32 labels."""
+    image.load()
+    if image.getexif().get(Base.Orientation, 1) != 1:
+        upright = ImageOps.exif_transpose(image)
+        upright.format = image.format
+        image = upright
+    match reading:
+        case "rgb":
+            return _rgb(image, path)
+        case "grey":
+            return _grey(image, path)
+        case "alpha":
+            return _alpha(image, path)
+        case "index":
+            return _index(image, path)
+
+
+def _deep(image: Image.Image) -> bool:
+    return image.mode in ("I", "F") or image.mode.startswith("I;16")
+
+
+def _levels(image: Image.Image, path: Path) -> NDArray[np.float32]:
+    """More than 8 bits a pixel, scaled (Pillow's own conversion clips) to [0, 1]."""
+    values = np.asarray(image)
+    top = 1.0 if image.mode == "F" else 65535.0
+    low, high = float(values.min()), float(values.max())
+    if low < 0 or high > top:
+        raise BadMedia(
+            f"{path}: pixel values from {low:g} to {high:g}, where 0 to {top:g} is readable;"
+            " save it with 8 or 16 bits a channel"
+        )
+    scaled: NDArray[np.float32] = (values.astype(np.float64) / top).astype(np.float32)
+    return scaled
+
+
+def _rgb(image: Image.Image, path: Path) -> NDArray[np.uint8]:
+    if _deep(image):
+        grey = np.rint(_levels(image, path) * 255).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=-1)
+    if image.mode in ("RGBa", "La"):  # premultiplied: Pillow converts these by one way only
+        image = image.convert("RGBA" if image.mode == "RGBa" else "LA")
+    return np.asarray(image.convert("RGB"))
+
+
+def _transparent(image: Image.Image) -> bool:
+    return image.has_transparency_data or "transparency" in image.info
+
+
+def _alpha(image: Image.Image, path: Path) -> NDArray[np.float32]:
+    if not _transparent(image):
+        raise BadMedia(
+            f"{path}: has no alpha channel (mode {image.mode}); save it as PNG with transparency or"
+            " take the mask from a folder"
+        )
+    if _deep(image):
+        opaque: NDArray[np.bool_] = np.asarray(image) != image.info["transparency"]
+        return opaque.astype(np.float32)
+    return np.asarray(image.convert("RGBA").getchannel("A"), np.float32) / np.float32(255)
+
+
+def spread(rgb: NDArray[np.uint8]) -> int:
+    """Largest difference between two channels of one pixel, in levels."""
+    red, green, blue = cv2.split(rgb)
+    pairs = ((red, green), (green, blue), (red, blue))
+    return max(int(cv2.absdiff(one, other).max()) for one, other in pairs)
+
+
+def refuse_colour(path: Path, levels: int) -> BadMedia:
+    """The error for a coloured mask where a grey one is read."""
+    return BadMedia(
+        f"{path}: its colour channels differ by up to {levels} levels, so it is no grey mask, and"
+        " the R channel is not assumed; save it as greyscale, or give masks a `legend` of region ="
+        " colour"
+    )
+
+
+def snapped(levels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """8-bit grey of a lossy file in [0, 1], the outermost levels taken as black and white.
+
+    Lossy coding turns flat black into 0 to 4 and flat white into 251 to 255. Left alone, the
+    whole background would teach at a percent of full weight instead of exactly not at all.
+    """
+    table = np.arange(256, dtype=np.float32) / np.float32(255)
+    table[: SNAP + 1], table[-SNAP - 1 :] = 0, 1
+    lifted: NDArray[np.float32] = table[levels]
+    return lifted
+
+
+def _grey(image: Image.Image, path: Path) -> NDArray[np.float32]:
+    if _transparent(image) and (clearest := float(_alpha(image, path).min())) < 1:
+        raise BadMedia(
+            f"{path}: a grey mask with transparency (alpha down to {clearest * 255:.0f}), so either"
+            ' could be the mask; flatten it on black, or use masks = "alpha" on the clip itself'
+        )
+    if _deep(image):
+        return _levels(image, path)
+    lossy = image.format in LOSSY
+    if image.mode not in ("1", "L"):
+        apart = spread(_rgb(image, path))
+        if apart > (TINT if lossy else 0):
+            raise refuse_colour(path, apart)
+        image = image.convert("RGB")
+    levels = np.asarray(image.convert("L"))
+    return snapped(levels) if lossy else levels.astype(np.float32) / np.float32(255)
+
+
+def _index(image: Image.Image, path: Path) -> NDArray[np.int32]:
+    if image.format in LOSSY:
+        raise BadMedia(
+            f"{path}: a label map as {image.format}, whose compression changes label values; save"
+            " it as PNG"
+        )
+    if image.mode == "PA":
+        return np.asarray(image.getchannel("P"), np.int32)
+    if image.mode in ("P", "L", "1", "I") or image.mode.startswith("I;16"):
+        return np.asarray(image).astype(np.int32)
+    rgb = _rgb(image, path)
+    if image.mode == "F" or (apart := spread(rgb)):
+        found = "fractions" if image.mode == "F" else f"colours (channels differ by up to {apart})"
+        raise BadMedia(
+            f"{path}: holds {found}, not label numbers; give the `legend` RGB colours, or save the"
+            " labels as a palette or greyscale PNG"
+        )
+    return rgb[..., 0].astype(np.int32)
+
+
+def write(path: Path, rgb: NDArray[np.uint8]) -> None:
+    """Save H W 3 by the suffix's format, atomically; ValueError on a suffix without a writer."""
+    form = _WRITERS.get(path.suffix.lower())
+    if form is None:
+        raise ValueError(f"{path}: no image writer for {path.suffix!r}; use {', '.join(_WRITERS)}")
+    options: dict[str, dict[str, Any]] = {
+        "JPEG": {"quality": 95, "subsampling": 0},
+        "WEBP": {"lossless": True},
+    }
+    with replacing(path) as draft:
+        Image.fromarray(rgb).save(draft, format=form, **options.get(form, {}))

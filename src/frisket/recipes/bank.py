@@ -1,0 +1,82 @@
+"""A bank of backgrounds sampled once from the frozen base itself: no outside data, captions known."""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from frisket.families.base import Family, Parts, Source
+from frisket.inference.generate import generate
+from frisket.media.frames import write_image, write_video
+from frisket.recipes.config import Config
+
+log = logging.getLogger(__name__)
+
+
+def key_of(config: Config, source: Source, size: tuple[int, int, int]) -> str:
+    """Name of the bank these settings make; any change of prompts, model or size is a new bank."""
+    record = {
+        "family": config.model.family,
+        "variant": source.variant,
+        "source": source.path,
+        "revision": source.revision,
+        "prompts": config.swap.prompts,
+        "prompt": config.swap.bank_prompt,
+        "seeds": config.swap.bank_seeds,
+        "size": size,
+        "format": 1,
+    }
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def sample_bank(
+    config: Config,
+    family: Family,
+    source: Source,
+    size: tuple[int, int, int],
+    progress: Callable[[str, int, int], None] = lambda *_: None,
+) -> Path:
+    """Folder of the bank (pictures or clips with a `.txt` of what they show), made if not there.
+
+    `size` is (frames, height, width). The folder appears under its name only when it is whole.
+    """
+    folder = config.run.cache / "bank" / key_of(config, source, size)
+    if folder.is_dir():
+        return folder
+    variant = family.variants[source.variant]
+    frames, height, width = size
+    phrases = [phrase for phrase in config.swap.prompts for _ in range(config.swap.bank_seeds)]
+    seeds = [seed for _ in config.swap.prompts for seed in range(config.swap.bank_seeds)]
+    parts = Parts(
+        source.variant,
+        family.load_vae(source),
+        family.load_text(source),
+        family.load_denoiser(source),
+    )
+    pictures = generate(
+        family,
+        parts,
+        [config.swap.bank_prompt.format(background=phrase) for phrase in phrases],
+        seeds=seeds,
+        height=height,
+        width=width,
+        frames=frames,
+        steps=variant.steps,
+        guidance=variant.guidance,
+    )
+    partial = folder.with_name(f".{folder.name}-{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for index, (picture, phrase) in enumerate(zip(pictures, phrases, strict=True)):
+        name = f"{index:04d}"
+        if frames == 1:
+            write_image(partial / f"{name}.png", picture.frames[0])
+        else:
+            write_video(partial / f"{name}.mkv", picture.frames, variant.fps, lossless=True)
+        (partial / f"{name}.txt").write_text(phrase, encoding="utf-8")
+        progress("sampling backgrounds", index + 1, len(phrases))
+    partial.replace(folder)
+    return folder

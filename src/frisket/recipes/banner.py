@@ -1,0 +1,204 @@
+"""What training says before its first step: is the mask doing anything?"""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from frisket.data.cache import CorruptEntry
+from frisket.data.covering import arrange
+from frisket.data.items import Item, Prepared
+from frisket.masks.weights import BACKGROUND, Layout, RegionWeights, describe
+from frisket.recipes.config import Config
+from frisket.shapes import CellPlanes
+
+SMALL = 0.02  # coverage below this share makes the mean over the mask jump from sample to sample
+LOOKED_AT = 512  # clips whose coverage is read for the share of weight outside the regions
+SHOWN = 5  # names a row lists before it counts the rest
+
+
+class NothingTeaches(ValueError):
+    """Under these masks and weights no cell of any clip teaches anything."""
+
+
+def check(config: Config, prepared: Prepared) -> None:
+    """Stop before a run that could learn nothing; NothingTeaches says which setting is why.
+
+    (Mask sources that match nothing, and required masks that are not there, stop `prepare`.)
+    """
+    report = prepared.report
+    weighs = config.curve.floor > 0 or config.curve.unmasked_probability > 0
+    if weighs or report.silent < report.clips:
+        return
+    table = ", ".join(f"{name} = {weight:g}" for name, weight in config.regions.items())
+    why = f"{len(report.all_zero)} of {report.clips} masks are empty, and [regions] has {table}"
+    raise NothingTeaches(
+        f"no clip has any weight: {why}. White teaches and black does not; if yours are the other"
+        " way round set invert = true, else raise the weight of a region (or of background)"
+    )
+
+
+def layout(config: Config, prepared: Prepared) -> Layout | None:
+    """What the weight table makes of the coverage; None where no clip has a mask.
+
+    At most 512 clips, evenly taken, are read for it.
+    """
+    masked = [item for item in prepared.items if item.coverage is not None]
+    step = -(-len(masked) // LOOKED_AT) or 1
+    table = RegionWeights(
+        {name: config.regions[name] for name in prepared.regions},
+        config.regions.get(BACKGROUND, 0.0),
+        config.curve.gamma,
+        config.curve.floor,
+    )
+    planes = _planes(prepared, masked[::step])
+    return describe(table, planes) if masked else None
+
+
+def _planes(prepared: Prepared, items: Sequence[Item]) -> Iterator[CellPlanes]:
+    for item in items:
+        assert item.coverage is not None
+        try:
+            entry = prepared.cache.load("coverage", item.coverage)
+        except CorruptEntry:
+            if prepared.rebuild is None:
+                raise
+            prepared.cache.drop("coverage", item.coverage)
+            prepared.rebuild()
+            entry = prepared.cache.load("coverage", item.coverage)
+        yield arrange(entry.tensors["planes"], entry.notes["regions"].split("\n"), prepared.regions)
+
+
+def warnings(config: Config, prepared: Prepared) -> list[str]:
+    """Settings and masks that run, but seldom do what was meant; one sentence each."""
+    report, said = prepared.report, []
+    background = config.regions.get(BACKGROUND, 0.0)
+    for region, spread in report.coverage.items():
+        if 0 < spread.mean < SMALL and config.losses.normalise == "sample":
+            said.append(
+                f'{region} covers {spread.mean:.1%} of a clip on average: with normalise = "sample" few'
+                ' cells set the whole loss, which spikes; crop closer, or use normalise = "area"'
+            )
+    if config.swap.rate and background > 0:
+        said.append(
+            f"the background is swapped and also taught (background = {background:g}): the model learns"
+            " the swapped-in pictures; set background = 0"
+        )
+    if config.swap.rate and not any(item.swaps for item in prepared.items):
+        said.append("swap is on, but no clip has a mask to swap around: nothing is swapped")
+    if report.unnamed_swaps:
+        said.append(
+            f"{report.unnamed_swaps} composites have a background without words: their caption does not"
+            " name it, so the template is left out"
+        )
+    if config.curve.floor:
+        said.append(
+            f"floor = {config.curve.floor:g} teaches the background as well: even 0.05 let most of it back"
+            " in when measured; 0 keeps it out"
+        )
+    if len(report.unmasked) and report.masked:
+        said.append(
+            f"{len(report.unmasked)} clips have no mask and teach everywhere: {_some(report.unmasked)}"
+        )
+    if report.sided:
+        said.append(
+            f"{report.sided} clips are also trained mirrored, and their captions say left or right:"
+            " set flip = false for them"
+        )
+    for title, names in _findings(prepared):
+        if title in ("all-zero masks", "lost at the latent grid"):
+            said.append(f"{title}: {_some(names)}")
+    return said
+
+
+def _findings(prepared: Prepared) -> list[tuple[str, Sequence[str]]]:
+    report = prepared.report
+    return [
+        ("all-zero masks", report.all_zero),
+        ("all-one masks", report.all_one),
+        ("lost at the latent grid", report.thin),
+        ("orphan masks", report.orphans),
+        ("without caption", report.uncaptioned),
+    ]
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(islice(names, SHOWN)) + more
+
+
+def banner(config: Config, prepared: Prepared) -> RenderableType:
+    """The table and the warnings, ready for rich; `check` was passed before."""
+    table = Table(title="what this run teaches", title_justify="left", show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows(config, prepared):
+        table.add_row(name, Text(value))
+    notes = [Text(f"warning: {line}", style="yellow") for line in warnings(config, prepared)]
+    return Group(table, *notes)
+
+
+def rows(config: Config, prepared: Prepared) -> list[tuple[str, str]]:
+    """The banner as pairs of name and value."""
+    report, laid = prepared.report, layout(config, prepared)
+    held = f", {len(prepared.held)} held out" if prepared.held else ""
+    made = [
+        ("clips", f"{report.clips}{held}; {len(prepared.items)} training items"),
+        ("with a mask", f"{report.masked} of {report.clips}"),
+    ]
+    for name, weight in config.regions.items():
+        if name == BACKGROUND:
+            continue
+        spread = report.coverage.get(name)
+        shown = (
+            f"covers {spread.mean:.1%} ({spread.low:.1%} to {spread.high:.1%})"
+            if spread
+            else "no mask"
+        )
+        made.append((name, f"weight {weight:g}, {shown}"))
+    if laid is not None:
+        share = f"{laid.background_share:.1%} of all weight in masked clips"
+        made.append(
+            (BACKGROUND, f"weight {laid.background_weight:g} after curve and floor, {share}")
+        )
+    else:
+        made.append((BACKGROUND, "no clip has a mask: every clip teaches everywhere"))
+    if config.curve.unmasked_probability:
+        made.append(
+            (
+                "unmasked draws",
+                f"{config.curve.unmasked_probability:.0%} of samples teach everywhere",
+            )
+        )
+    made += [
+        (title, f"{len(names)}: {_some(names)}") for title, names in _findings(prepared) if names
+    ]
+    terms = ", ".join(
+        f"{name} {table['strength']:g}" for name, table in config.losses.terms.items()
+    )
+    made.append(("loss", f"{terms}; normalise = {config.losses.normalise}"))
+    made.append(("background swap", _swap_row(config, prepared)))
+    made.append(
+        (
+            "prepared",
+            f"{report.encoded} latents, {report.covered} masks, {report.embedded} captions made anew",
+        )
+    )
+    return made
+
+
+def _swap_row(config: Config, prepared: Prepared) -> str:
+    if not config.swap.rate:
+        return "off"
+    composites = {swap.latents for item in prepared.items for swap in item.swaps}
+    return (
+        f"{config.swap.rate:.0%} of draws, from {config.swap.source}: {len(composites)} composites"
+    )
+
+
+def show(config: Config, prepared: Prepared, console: Console | None = None) -> None:
+    """Print the banner; NothingTeaches stops a run that could learn nothing."""
+    check(config, prepared)
+    (console or Console(stderr=True)).print(banner(config, prepared))

@@ -1,0 +1,163 @@
+"""Says in a sentence what pydantic found wrong with a config, where, and what would be right."""
+
+import difflib
+import re
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from frisket.recipes.config import Config, Section
+from frisket.recipes.origin import Key, Origin, dotted
+
+SHOWN = 8  # problems named at once
+
+
+def explain(error: ValidationError, tree: dict[str, Any], origin: Origin) -> str:
+    """One line a problem, the choices of a union joined."""
+    problems: dict[Key, list[str]] = {}
+    for detail in error.errors(include_url=False):
+        key = _place(detail, tree)
+        said = problem(detail, key)
+        if said not in problems.setdefault(key, []):
+            problems[key].append(said)
+    rows = [f"{origin.where(key)}: {_join(said)}" for key, said in problems.items()]
+    more = [f"and {len(rows) - SHOWN} more"] if len(rows) > SHOWN else []
+    return "\n".join(rows[:SHOWN] + more)
+
+
+def _join(said: list[str]) -> str:
+    """`x should be A, got v` and `x should be B, got v` as one sentence."""
+    parts = [re.fullmatch(r"(`.*` should be )(.*?)(, got .*)", each, re.DOTALL) for each in said]
+    if len(said) == 1 or None in parts:
+        return "; ".join(said)
+    found = [part for part in parts if part]
+    return found[0][1] + " or ".join(part[2] for part in found) + found[0][3]
+
+
+def _place(detail: ErrorDetails, tree: Any) -> Key:
+    """The error's location as far as it is a place in the file (unions add their own names)."""
+    key: Key = ()
+    for part in detail["loc"]:
+        inside = isinstance(tree, dict) and part in tree
+        listed = isinstance(tree, list) and isinstance(part, int) and part < len(tree)
+        if inside or listed:
+            tree, key = tree[part], (*key, part)
+        elif detail["type"] == "missing" and isinstance(tree, dict):
+            return (*key, part)
+        else:
+            break
+    section = str(detail["msg"]).removeprefix("Value error, ").partition(":")[0]
+    return (section,) if not key and section in Config.model_fields else key
+
+
+def problem(detail: ErrorDetails, key: Key) -> str:
+    """One pydantic error about `key` as a sentence."""
+    name = dotted(key)
+    if detail["type"] == "extra_forbidden":
+        return _unknown(key)
+    if detail["type"] == "missing":
+        section = _section(key[:-1])
+        meaning = section.model_fields[str(key[-1])].description if section else ""
+        return f"{_title(key[:-1])} needs `{key[-1]}`: {meaning}".rstrip(": ")
+    said = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "value_error":
+        return said
+    return _expected(name, said, detail["input"]) + _misnamed(key)
+
+
+PLAINLY = (
+    (r"^Input is not a valid path.*", "Input should be a path in quotes"),
+    (r", unable to parse.*", ""),
+    (r"^Input should be (a valid )?", ""),
+    (r"^(an? )?tuple$", "a list"),
+    (r"^(an? )?dictionary$", "a table"),
+    (r"^string$", "text in quotes"),
+    (r"^integer$", "a whole number"),
+    (r"^number$", "a number"),
+    (r"^boolean$", "true or false"),
+)
+
+
+def _expected(name: str, said: str, value: Any) -> str:
+    """Pydantic's message as `name` should be ..., got ...; its other messages as they are."""
+    plain = said
+    for pattern, words in PLAINLY:
+        plain = re.sub(pattern, words, plain, flags=re.DOTALL)
+    if not said.startswith("Input "):
+        return f"`{name}`: {said}, got {value!r}"
+    hint = _near(value, re.findall(r"'([^']+)'", plain)) if isinstance(value, str) else ""
+    return f"`{name}` should be {plain}, got {value!r}{hint}"
+
+
+def _misnamed(key: Key) -> str:
+    """A hint where a section takes any key and this one looks like a slip of a known one."""
+    section = _section(key[:-1])
+    free = section is not None and section.model_config.get("extra") == "allow"
+    if section is None or not free or str(key[-1]) in section.model_fields:
+        return ""
+    return _near(str(key[-1]), list(section.model_fields))
+
+
+def _title(key: Key) -> str:
+    """A section as its header writes it."""
+    names = [str(part) for part in key if isinstance(part, str)]
+    listed = bool(key) and isinstance(key[-1], int)
+    return f"[[{'.'.join(names)}]]" if listed else f"[{'.'.join(names)}]"
+
+
+def _unknown(key: Key) -> str:
+    """An unknown key, the nearest known one, or the section it belongs in."""
+    name, section = str(key[-1]), _section(key[:-1]) or Config
+    known = list(section.model_fields)
+    said = f"unknown key `{name}` in {_title(key[:-1])}" if key[:-1] else f"unknown key `{name}`"
+    if hint := _near(name, known):
+        return said + hint
+    homes = [title for title, other in sections() if name in other.model_fields]
+    if homes:
+        return f"{said}; it belongs in {' or '.join(homes)}"
+    return f"{said}; there are: {', '.join(known)}"
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)
+    return f", did you mean `{close[0]}`?" if close else ""
+
+
+def sections() -> Iterator[tuple[str, type[Section]]]:
+    """Every section of the configuration with its header: ("[lora]", Lora), ..."""
+    for name, info in Config.model_fields.items():
+        inner = _inner(info.annotation)
+        if inner is None:
+            continue
+        listed = typing.get_origin(info.annotation) is tuple
+        yield (f"[[{name}]]" if listed else f"[{name}]"), inner
+        for deeper, its in inner.model_fields.items():
+            if below := _inner(its.annotation):
+                yield f"[{name}.{deeper}]", below
+
+
+def _inner(annotation: Any) -> type[Section] | None:
+    """The Section in an annotation: itself, or the entry of a tuple."""
+    if typing.get_origin(annotation) in (tuple, typing.Union, types.UnionType):
+        return next(filter(None, map(_inner, typing.get_args(annotation))), None)
+    fits = isinstance(annotation, type) and issubclass(annotation, Section)
+    return annotation if fits else None
+
+
+def _section(key: Key) -> type[Section] | None:
+    """The Section a key leads to, None where it leads to a plain value."""
+    section: type[Section] | None = Config
+    for part in key:
+        if isinstance(part, str) and section is not None:
+            info = section.model_fields.get(part)
+            section = _inner(info.annotation) if info else None
+    return section
+
+
+def or_all(name: str, known: Sequence[str]) -> str:
+    """A hint at the nearest known name, or at all of them."""
+    return _near(name, known) or f"; there are: {', '.join(known)}"

@@ -1,0 +1,182 @@
+"""Reads a config file: TOML to the frozen tree, with errors that name file, line, value and fix."""
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from frisket.recipes.config import Config, Section
+from frisket.recipes.explain import explain, or_all, problem
+from frisket.recipes.origin import ConfigError, Key, Origin, dotted, lines_of, override
+
+__all__ = ["ConfigError", "Origin", "check", "load", "read"]
+
+
+def load(path: Path | str, overrides: Sequence[str] = ()) -> Config:
+    """The configuration in a TOML file, with `a.b=c` overrides laid over it.
+
+    Relative paths, those of overrides too, are taken from the config file's folder. Raises
+    ConfigError naming file, line, value and fix. Loads no torch; `check` looks at what does.
+    """
+    return read(path, overrides)[0]
+
+
+def read(path: Path | str, overrides: Sequence[str] = ()) -> tuple[Config, Origin]:
+    """As `load`, together with where every value was written (for `check`)."""
+    path = Path(path).expanduser()
+    text = _text(path)
+    tree = _parse(text, path)
+    lines = lines_of(text)
+    laid = {override(tree, each): each for each in overrides}
+    origin = Origin(path, lines, laid)
+    try:
+        config = Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(explain(error, tree, origin)) from error
+    return _resolve_source(_resolve(config, origin), origin), origin
+
+
+def _text(path: Path) -> str:
+    if path.is_dir():
+        inside = sorted(each.name for each in path.glob("*.toml"))
+        hint = (
+            f"it holds {', '.join(inside)}" if inside else f"write one with `frisket init {path}`"
+        )
+        raise ConfigError(f"{path} is a folder, not a config file; {hint}")
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{path} does not exist; `frisket init FOLDER -o {path.name}` writes one for a folder"
+            " of clips"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _parse(text: str, path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        said, _, place = str(error).partition(" (at ")
+        at = re.match(r"line (\d+), column (\d+)", place)
+        number = int(at[1]) if at else len(text.rstrip().split("\n"))
+        column = f", column {at[2]}" if at else ""
+        line = text.split("\n")[number - 1].strip()
+        raise ConfigError(
+            f"{path.name} line {number}{column}: not valid TOML: {said}{_remedy(line)}\n    {line}"
+        ) from error
+
+
+def _remedy(line: str) -> str:
+    """What is usually wrong with such a line."""
+    value = line.partition("=")[2].strip()
+    if value.startswith("{") and not value.endswith("}"):
+        return "; an inline { table } stands on one line"
+    if "\\" in value:
+        return "; write paths with / or in 'single quotes'"
+    if re.match(r"(True|False|None)\b", value):
+        return "; TOML writes true and false, and leaves out what is not set"
+    return "; text stands in quotes" if re.match(r"[A-Za-z./~]", value) else ""
+
+
+def _resolve(value: Any, origin: Origin, key: Key = ()) -> Any:
+    """The tree with every relative path taken from the config file's folder."""
+    if isinstance(value, Path):
+        return _absolute(value, origin, key)
+    if isinstance(value, Section):
+        pairs = {name: getattr(value, name) for name in type(value).model_fields}
+        moved = {name: _resolve(old, origin, (*key, name)) for name, old in pairs.items()}
+        changed = {name: new for name, new in moved.items() if new != pairs[name]}
+        return value.model_copy(update=changed) if changed else value
+    if isinstance(value, tuple):
+        return tuple(_resolve(each, origin, (*key, n)) for n, each in enumerate(value))
+    if isinstance(value, dict):
+        return {name: _resolve(each, origin, (*key, name)) for name, each in value.items()}
+    return value
+
+
+def _absolute(path: Path, origin: Origin, key: Key) -> Path:
+    if any(ord(letter) < ord(" ") for letter in str(path)):
+        raise ConfigError(
+            f"{origin.where(key)}: `{dotted(key)}` = {str(path)!r} holds a control character, for a"
+            " backslash begins an escape in TOML; write paths with / or in 'single quotes'"
+        )
+    joined = origin.folder / path.expanduser()
+    return Path(os.path.normpath(joined)) if ".." in joined.parts else joined
+
+
+def _resolve_source(config: Config, origin: Origin) -> Config:
+    """`model.source` names a hub id or a path: a path where it looks like one or is there."""
+    source = config.model.source
+    path = _absolute(Path(source), origin, ("model", "source"))
+    if not source or not (source.startswith((".", "/", "~")) or path.exists()):
+        return config
+    model = config.model.model_copy(update={"source": str(path)})
+    return config.model_copy(update={"model": model})
+
+
+def check(config: Config, origin: Origin | None = None) -> None:
+    """Look at what the shelves know: family, variant, loss terms and their options.
+
+    Raises ConfigError naming the nearest thing there is. Imports the family (and so torch).
+    """
+    origin = origin or Origin()
+    found = (*_model_problems(config), *_term_problems(config))
+    if found:
+        raise ConfigError("\n".join(f"{origin.where(key)}: {said}" for key, said in found))
+
+
+def _model_problems(config: Config) -> Iterator[tuple[Key, str]]:
+    from frisket.families.base import FAMILIES  # noqa: PLC0415 - torch, only when asked for
+
+    family, variant = config.model.family, config.model.variant
+    if family not in (known := FAMILIES.names()):
+        yield ("model", "family"), f"no family is named {family!r}{or_all(family, known)}"
+        return
+    variants = list(FAMILIES.load(family).variants) if variant else [""]
+    if variant not in variants:
+        yield (
+            ("model", "variant"),
+            f"{family} has no variant {variant!r}{or_all(variant, variants)}",
+        )
+
+
+def _term_problems(config: Config) -> Iterator[tuple[Key, str]]:
+    from frisket.losses.base import TERMS  # noqa: PLC0415 - torch, only when asked for
+
+    known = TERMS.names()
+    for name, table in config.losses.terms.items():
+        if name not in known:
+            choices = [*known, "normalise", "beta"]
+            yield ("losses", name), f"no loss term is named {name!r}{or_all(name, choices)}"
+            continue
+        yield from _option_problems(name, table, TERMS.load(name))
+
+
+def _option_problems(name: str, table: dict[str, Any], term: Any) -> Iterator[tuple[Key, str]]:
+    """What is wrong with a term's table; the term is a frozen dataclass, its fields the options."""
+    strength, given = table["strength"], {**table}
+    del given["strength"]
+    if isinstance(strength, bool) or not isinstance(strength, int | float):
+        said = f"`losses.{name}.strength` should be a number, got {strength!r}"
+        yield ("losses", name, "strength"), said
+    options = [each.name for each in fields(term)]
+    for option in given:
+        if option not in options:
+            hint = or_all(option, ["strength", *options])
+            yield ("losses", name, option), f"{name} has no option {option!r}{hint}"
+            return
+    try:
+        TypeAdapter(term).validate_python(given)
+    except ValidationError as error:
+        detail = error.errors(include_url=False)[0]
+        key: Key = ("losses", name, *detail["loc"][:1])
+        yield key, problem(detail, key)

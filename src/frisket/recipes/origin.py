@@ -1,0 +1,168 @@
+"""Where each value of a config was written: the line in its file, or the `--set` it came from."""
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, time
+from pathlib import Path
+from typing import Any
+
+Key = tuple[str | int, ...]  # a place in the tree: ("data", 0, "clips")
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names file, line, value and fix."""
+
+
+def dotted(key: Key) -> str:
+    """A key as `--set` takes it: `data.0.clips`."""
+    return ".".join(str(part) for part in key)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A config file, the line of each of its keys, and the keys that were overridden."""
+
+    path: Path | None = None
+    lines: dict[Key, int] = field(default_factory=dict)
+    overrides: dict[Key, str] = field(default_factory=dict)
+
+    def where(self, key: Key) -> str:
+        """The place a reader looks at: `run.toml line 12`, or `--set lora.rank=0`."""
+        for size in range(len(key), 0, -1):
+            part = key[:size]
+            for wide, text in self.overrides.items():
+                if wide == part or (size == len(key) and wide[:size] == part):
+                    return f"--set {text}"
+            if part in self.lines:
+                return f"{self.name} line {self.lines[part]}"
+        return self.name
+
+    @property
+    def folder(self) -> Path:
+        """Where relative paths start."""
+        return self.path.absolute().parent if self.path else Path.cwd()
+
+    @property
+    def name(self) -> str:
+        """The file's own name, or `config` for one made in code."""
+        return self.path.name if self.path else "config"
+
+
+def lines_of(text: str) -> dict[Key, int]:
+    """Line number (from 1) of every key and table header of a valid TOML text."""
+    found: dict[Key, int] = {}
+    counts: dict[Key, int] = {}  # arrays of tables: how many entries so far
+    table: Key = ()
+    lines = text.replace("\r\n", "\n").split("\n")
+    start = 0
+    while start < len(lines):
+        end, tree = _statement(lines, start)
+        if lines[start].lstrip().startswith("["):
+            table = _enter(tree, counts, append=lines[start].lstrip().startswith("[["))
+            found.setdefault(table, start + 1)
+        else:
+            for key in _paths(tree):
+                found.setdefault(table + key, start + 1)
+        start = end
+    return found
+
+
+def _statement(lines: Sequence[str], start: int) -> tuple[int, dict[str, Any]]:
+    """The tree of the statement that begins at line `start`, and the line after it.
+
+    Whole lines are added until they parse: a multi-line value parses at its end and not before.
+    """
+    for end in range(start + 1, len(lines) + 1):
+        try:
+            return end, tomllib.loads("\n".join(lines[start:end]))
+        except tomllib.TOMLDecodeError:
+            continue
+    return len(lines), {}
+
+
+def _enter(tree: dict[str, Any], counts: dict[Key, int], *, append: bool) -> Key:
+    """The key a table header opens, with the index of every array of tables on its way."""
+    path: Key = ()
+    level: Any = tree
+    while level:
+        level = level[0] if isinstance(level, list) else level
+        if not level:
+            break
+        (name,) = level
+        level = level[name]
+        path += (name,)
+        last = not level or level == [{}]
+        if last and append:
+            counts[path] = counts.get(path, -1) + 1
+        if path in counts:
+            path += (counts[path],)
+    return path
+
+
+def _paths(tree: Any) -> list[Key]:
+    """Every key inside a parsed value, outer before inner."""
+    pairs = tree.items() if isinstance(tree, dict) else enumerate(tree)
+    found: list[Key] = []
+    for name, value in pairs:
+        found.append((name,))
+        if isinstance(value, dict | list):
+            found += [(name, *inner) for inner in _paths(value)]
+    return found
+
+
+def override(tree: dict[str, Any], text: str) -> Key:
+    """Lay one `a.b=c` over a parsed config, in place; returns its key.
+
+    The value is read as TOML, a bare word as a string; list entries are numbered from 0, the next
+    free number adds one.
+    """
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {text}: write it as key=value, e.g. --set lora.rank=8")
+    try:
+        (key,) = [path for path in _paths(tomllib.loads(f"{name} = 0"))][-1:]
+    except (tomllib.TOMLDecodeError, ValueError) as error:
+        raise ConfigError(f"--set {text}: {name!r} is no key; write a.b.c=value") from error
+    return _lay(tree, key, _value(value.strip(), text), text)
+
+
+def _value(value: str, text: str) -> Any:
+    try:
+        parsed = tomllib.loads(f"value = {value}")
+    except tomllib.TOMLDecodeError as error:
+        if value[:1] in ("[", "{", '"', "'"):
+            raise ConfigError(f"--set {text}: {value} is no TOML value ({error})") from error
+        return value
+    plain = list(parsed) == ["value"] and not isinstance(parsed["value"], date | datetime | time)
+    return parsed["value"] if plain else value
+
+
+def _lay(tree: Any, key: Key, value: Any, text: str) -> Key:
+    done: Key = ()
+    for part in key[:-1]:
+        index = _index(tree, part, done, text)
+        if isinstance(tree, dict):
+            tree.setdefault(index, [] if part == "data" else {})
+        inner = tree[index]
+        if done == ("losses",) and isinstance(inner, int | float):
+            tree[index] = inner = {"strength": inner}  # a bare strength opens into its table
+        tree, done = inner, (*done, index)
+    index = _index(tree, key[-1], done, text)
+    tree[index] = value
+    return (*done, index)
+
+
+def _index(tree: Any, part: str | int, done: Key, text: str) -> str | int:
+    """`part` as a key or list index of `tree`; the next free index adds an empty table."""
+    if isinstance(tree, dict):
+        return part
+    if not isinstance(tree, list):
+        raise ConfigError(f"--set {text}: {dotted(done)} is {tree!r}, no table; set all of it")
+    if not str(part).isdecimal() or int(part) > len(tree):
+        raise ConfigError(
+            f"--set {text}: {dotted(done)} has {len(tree)} entries, numbered from 0; not {part!r}"
+        )
+    if int(part) == len(tree):
+        tree.append({})
+    return int(part)

@@ -1,0 +1,244 @@
+"""`frisket prepare`: everything a configuration trains on, encoded once into the cache."""
+
+import gc
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from frisket.data import backdrops
+from frisket.data.cache import Cache
+from frisket.data.index import Index
+from frisket.data.items import Backdrop, Clipset, Masking, Prepared, SwapPlan, Window, Windows
+from frisket.data.prepare import prepare as prepare_data
+from frisket.families.base import FAMILIES, Family, Source
+from frisket.grid import LatentGrid
+from frisket.recipes.config import Config, Data, MaskSource
+from frisket.shapes import Clip, Latents
+
+__all__ = ["Prepared", "prepare", "source_of"]
+
+Progress = Callable[[str, int, int], None]
+PIXEL_PARTS = ("vae",)  # folders of a diffusers repository that the VAE is loaded from
+TEXT_PARTS = ("text_encoder*", "tokenizer*")
+
+
+def source_of(config: Config, family: Family) -> Source:
+    """Variant, weights, precision and device of a configuration; `auto` takes cuda, mps, then cpu."""
+    model = config.model
+    device = model.device
+    if device == "auto":
+        mps = torch.backends.mps.is_available()
+        device = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    return Source(
+        variant=model.variant or next(iter(family.variants)),
+        path=model.source,
+        revision=model.revision,
+        dtype=getattr(torch, model.dtype),
+        device=device,
+    )
+
+
+def prepare(
+    config: Config,
+    *,
+    progress: Progress = lambda *_: None,
+    bank: Callable[[Config, Family, Source, tuple[int, int, int]], Path] | None = None,
+) -> Prepared:
+    """Encode what is missing, load no model if nothing is; returns the data of the run.
+
+    `progress` is told stage, done and total (the command line draws a bar). `bank` makes the folder
+    of swap backgrounds sampled from the base model (`recipes.bank.sample_bank` unless given).
+    Raises the errors of `data.prepare.prepare`, and WeightsNotFound.
+    """
+    family = FAMILIES.load(config.model.family)
+    source = source_of(config, family)
+    cache = Cache(config.run.cache)
+    clipsets = [clipset_of(data, family, source) for data in config.data]
+    with Index(cache.folder) as index:
+        encoders = Loaded(family, source, index)
+        swap = _swap_of(config, family, source, index, progress, bank)
+
+    def again(shown: Progress = lambda *_: None) -> Prepared:
+        return prepare_data(
+            clipsets,
+            cache,
+            encoders,
+            regions=regions_of(config),
+            swap=swap,
+            holdout=config.validation.holdout,
+            progress=shown,
+        )
+
+    done = again(progress)
+    return replace(done, swap_rate=config.swap.rate, rebuild=again)
+
+
+def regions_of(config: Config) -> dict[str, float]:
+    """The weight table, `background` always in it."""
+    return {"background": 0.0, **config.regions}
+
+
+def clipset_of(data: Data, family: Family, source: Source) -> Clipset:
+    """One `[[data]]` table with the variant's own size, length and rate where it names none."""
+    variant = family.variants[source.variant]
+    return Clipset(
+        clips=data.clips,
+        masking=_masking(data.masks),
+        captions=data.captions,
+        caption=data.caption,
+        trigger=data.trigger,
+        dropout=data.caption_dropout,
+        shuffle_tags=data.shuffle_tags,
+        repeats=data.repeats,
+        weight=data.weight,
+        resolution=data.resolution or (variant.width, variant.height),
+        keep_aspect=data.buckets,
+        windows=Windows(
+            frames=data.frames or variant.frames,
+            mode=data.extract,
+            stride=data.stride,
+            samples=data.samples,
+            max_frames=data.max_frames,
+            fps=data.fps or (variant.fps if variant.video else None),
+        ),
+        flip=data.flip,
+    )
+
+
+def _masking(masks: MaskSource) -> Masking:
+    folders = {"": masks.path} if masks.source == "folder" and masks.path else dict(masks.regions)
+    return Masking(
+        source=masks.source,
+        folders=folders,
+        levels=masks.levels,
+        legend=masks.legend,
+        invert=masks.invert,
+        grow=masks.grow,
+        feather=masks.feather,
+        fill_holes=masks.fill_holes,
+        reading=masks.reading,
+        require=masks.require,
+    )
+
+
+class Loaded:
+    """The encoders of a family, loaded when first asked; only one of them is held at a time."""
+
+    def __init__(self, family: Family, source: Source, index: Index) -> None:
+        """Name the models for the cache keys; weights on this machine by what is in the files."""
+        self.family, self.source = family, source
+        self.grid: LatentGrid = family.variants[source.variant].grid
+        self.pixels_record = self._record(index, PIXEL_PARTS)
+        self.text_record = self._record(index, TEXT_PARTS)
+        self._vae: nn.Module | None = None
+        self._text: nn.Module | None = None
+
+    def _record(self, index: Index, parts: Sequence[str]) -> dict[str, Any]:
+        source, local = self.source, self.source.local
+        record: dict[str, Any] = {
+            "family": self.family.name,
+            "variant": source.variant,
+            "source": source.path or self.family.variants[source.variant].repo,
+            "revision": source.revision,
+            "dtype": str(source.dtype),
+        }
+        if local is not None:  # a folder may be moved, or its weights replaced
+            folders = (
+                [found for part in parts for found in sorted(local.glob(part))]
+                if local.is_dir()
+                else []
+            )
+            record["source"] = [index.fingerprint(found) for found in folders or [local]]
+        return record
+
+    @torch.no_grad()
+    def encode(self, clip: Clip) -> Latents:
+        """Pixels in [-1, 1] to latents, on the source's device and in its precision."""
+        if self._vae is None:
+            self.free()
+            self._vae = self.family.load_vae(self.source).to(self.source.device)
+        return self.family.encode(self._vae, clip.to(self.source.device, self.source.dtype))
+
+    @torch.no_grad()
+    def embed(self, caption: str) -> Mapping[str, Tensor]:
+        """One caption to conditioning."""
+        if self._text is None:
+            self.free()
+            self._text = self.family.load_text(self.source).to(self.source.device)
+        return self.family.embed(self._text, [caption])
+
+    def free(self) -> None:
+        """Let go of what is loaded, on the device too."""
+        if self._vae is None and self._text is None:
+            return
+        self._vae = self._text = None
+        gc.collect()
+        if self.source.device.startswith("cuda"):
+            torch.cuda.empty_cache()
+
+
+@dataclass(frozen=True, slots=True)
+class _FromClips:
+    """A swap plan whose backdrops are the surroundings of the masked clips themselves."""
+
+    plan: SwapPlan
+    regions: tuple[str, ...]
+
+    def __call__(self, windows: Sequence[Window]) -> SwapPlan:
+        return replace(self.plan, backdrops=backdrops.from_donors(windows, self.regions))
+
+
+def _swap_of(
+    config: Config,
+    family: Family,
+    source: Source,
+    index: Index,
+    progress: Progress,
+    bank: Callable[[Config, Family, Source, tuple[int, int, int]], Path] | None,
+) -> SwapPlan | _FromClips | None:
+    swap = config.swap
+    if not swap.rate:
+        return None
+    plan = SwapPlan(
+        backdrops=(),
+        variants=swap.variants,
+        template=swap.template,
+        feather=swap.feather,
+        despill=swap.despill,
+        seed=config.run.seed,
+    )
+    found: list[Backdrop]
+    match swap.source:
+        case "clips":
+            return _FromClips(plan, tuple(name for name in config.regions if name != "background"))
+        case "folder":
+            assert swap.path is not None  # the config refuses it otherwise
+            found = backdrops.from_folder(swap.path, index)
+        case "bank":
+            found = backdrops.from_folder(_bank(config, family, source, progress, bank), index)
+        case drawn:
+            found = backdrops.drawn(drawn)
+    return replace(plan, backdrops=tuple(found))
+
+
+def _bank(
+    config: Config,
+    family: Family,
+    source: Source,
+    progress: Progress,
+    bank: Callable[[Config, Family, Source, tuple[int, int, int]], Path] | None,
+) -> Path:
+    variant = family.variants[source.variant]
+    frames = max((data.frames or variant.frames for data in config.data), default=variant.frames)
+    size = (variant.grid.fit_frames(frames), variant.height, variant.width)
+    if bank is not None:
+        return bank(config, family, source, size)
+    from frisket.recipes.bank import (
+        sample_bank,
+    )  # it brings the samplers, which nothing else here needs
+
+    return sample_bank(config, family, source, size, progress)

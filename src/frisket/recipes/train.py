@@ -1,0 +1,388 @@
+"""`frisket train`: from a configuration to a LoRA, its metrics and its card."""
+
+import hashlib
+import json
+import logging
+import resource
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+
+from frisket import __version__
+from frisket.adapters import lora
+from frisket.data.loader import Loader
+from frisket.families.base import FAMILIES, Family, Parts, Source
+from frisket.grid import LatentGrid
+from frisket.losses.base import TERMS, LossTerm
+from frisket.masks.weights import RegionWeights
+from frisket.objectives.timesteps import TimestepSampler
+from frisket.recipes.config import Config
+from frisket.recipes.load import check
+from frisket.recipes.prepare import Prepared, prepare, source_of
+from frisket.training import optim
+from frisket.training.checkpoint import Checkpoints, read, same_run
+from frisket.training.ema import Average
+from frisket.training.record import Record, open_trackers
+from frisket.training.trainer import Hooks, Plan, Trainer
+from frisket.training.validate import Validator
+
+log = logging.getLogger(__name__)
+Progress = Callable[[str, int, int, Mapping[str, float]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a finished run leaves: its LoRA and what it took."""
+
+    lora: Path
+    steps: int
+    seconds: float  # of process CPU time spent in the training loop
+    peak_mib: float  # largest memory of the process (device memory on CUDA)
+    empty: int  # samples that had no weight anywhere
+
+
+def weights_of(config: Config) -> RegionWeights:
+    """The region table and value curve of a configuration."""
+    return RegionWeights(
+        regions={name: weight for name, weight in config.regions.items() if name != "background"},
+        background=config.regions.get("background", 0.0),
+        gamma=config.curve.gamma,
+        floor=config.curve.floor,
+    )
+
+
+def terms_of(config: Config) -> dict[str, tuple[LossTerm, float]]:
+    """Loss terms and strengths of a configuration (already checked by `load.check`)."""
+    terms = {}
+    for name, table in config.losses.terms.items():
+        # TOML writes 1.0 as 1 as often as not
+        options = {
+            key: float(value) if type(value) is int else value
+            for key, value in table.items()
+            if key != "strength"
+        }
+        terms[name] = (TERMS.load(name)(**options), float(table["strength"]))
+    return terms
+
+
+def timesteps_of(config: Config, shift: float) -> TimestepSampler:
+    """The density of t; `shift` is the variant's own."""
+    chosen = config.timesteps
+    return TimestepSampler(
+        density=chosen.density,
+        mean=chosen.mean,
+        std=chosen.std,
+        scale=chosen.scale,
+        shift=shift if chosen.shift is None else chosen.shift,
+        low=chosen.low,
+        high=chosen.high,
+    )
+
+
+def spec_of(config: Config, family: Family) -> lora.LoraSpec:
+    """The adapter of a configuration."""
+    chosen = config.lora
+    return lora.LoraSpec(
+        kind=chosen.kind,
+        rank=chosen.rank,
+        alpha=chosen.alpha,
+        dropout=chosen.dropout,
+        targets=chosen.targets or family.lora_targets,
+        exclude=chosen.exclude,
+    )
+
+
+def train(
+    config: Config,
+    *,
+    prepared: Prepared | None = None,
+    progress: Progress = lambda *_: None,
+    announce: Callable[[Config, Prepared], None] = lambda *_: None,
+) -> Outcome:
+    """Run a configuration to its end, going on from the newest checkpoint.
+
+    `announce` gets what was prepared before the first step (the CLI prints the banner there).
+    Raises the errors of every room it walks through; each names the file, the value and the fix.
+    """
+    check(config)
+    run, output = config.run, config.run.output
+    if run.threads:
+        torch.set_num_threads(run.threads)
+    output.mkdir(parents=True, exist_ok=True)
+    trackers = open_trackers(
+        run.trackers, project="frisket", folder=output, settings=config.model_dump(mode="json")
+    )
+    precision = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[run.precision]
+    accelerator = Accelerator(
+        mixed_precision=precision,
+        gradient_accumulation_steps=1,  # the trainer accumulates itself: `global` needs the group
+        cpu=config.model.device == "cpu",
+    )
+    family = FAMILIES.load(config.model.family)
+    source = source_of(config, family)
+    if prepared is None:
+        prepared = prepare(config, progress=progress)
+    announce(config, prepared)
+
+    denoiser = family.load_denoiser(source)
+    lora.attach(denoiser, spec_of(config, family), seed=run.seed)
+    if config.lora.source is not None:
+        lora.load(denoiser, config.lora.source, prefix=family.lora_prefix)
+    if run.checkpointing:
+        denoiser.enable_gradient_checkpointing()
+    denoiser.to(accelerator.device)
+    trainer = build(config, family, source, accelerator, denoiser, prepared)
+    trainer.record = resume(config, trainer, trackers, prepared)
+    add_hooks(config, trainer, source, prepared, progress)
+
+    began = time.process_time()
+    with trainer.record:
+        trainer.run()
+    seconds = time.process_time() - began
+    result = output / "lora.safetensors"
+    with trainer.looking() as ready:
+        lora.save(ready, result, metadata_of(config, prepared, trainer), prefix=family.lora_prefix)
+    write_card(config, prepared, output / "README.md")
+    return Outcome(result, trainer.done, seconds, peak_mib(accelerator.device), trainer.empty)
+
+
+def build(
+    config: Config,
+    family: Family,
+    source: Source,
+    accelerator: Accelerator,
+    denoiser: torch.nn.Module,
+    prepared: Prepared,
+) -> Trainer:
+    """Everything a trainer stands on, wired; nothing resumed yet, nothing recorded."""
+    run, chosen = config.run, config.optimizer
+    variant = family.variants[source.variant]
+    parameters = lora.trainable(denoiser)
+    optimizer = optim.build(
+        parameters,
+        optim.OptimizerSpec(chosen.name, chosen.lr, chosen.weight_decay, chosen.options),
+    )
+    schedule = optim.schedule(
+        optimizer, chosen.schedule, steps=run.steps, warmup=chosen.warmup, final=chosen.final
+    )
+    loader = Loader(
+        prepared,
+        batch=run.batch,
+        seed=run.seed,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+    )
+    wrapped = accelerator.prepare(denoiser) if accelerator.num_processes > 1 else denoiser
+    return Trainer(
+        family=family,
+        grid=variant.grid,
+        denoiser=wrapped,
+        objective=family.objective(source.variant, timesteps_of(config, variant.shift)),
+        weights=weights_of(config),
+        terms=terms_of(config),
+        optimizer=optimizer,
+        schedule=schedule,
+        batches=loader.at,
+        plan=Plan(
+            steps=run.steps,
+            accumulate=chosen.accumulate,
+            seed=run.seed,
+            clip=chosen.clip,
+            normalise=config.losses.normalise,
+            beta=config.losses.beta,
+            unmasked_probability=config.curve.unmasked_probability,
+            feather_t=config.curve.feather_t,
+        ),
+        record=None,  # set by `resume`, which knows where the metrics go on
+        accelerator=accelerator,
+        average=Average(parameters, chosen.ema) if chosen.ema else None,
+    )
+
+
+def fingerprint(config: Config, prepared: Prepared) -> dict[str, Any]:
+    """What may not change between the two halves of a resumed run."""
+    fixed = config.model_dump(
+        mode="json", include={"lora", "losses", "curve", "regions", "timesteps"}
+    )
+    fixed["optimizer"] = config.optimizer.model_dump(mode="json")
+    fixed["batch"], fixed["seed"], fixed["steps"] = (
+        config.run.batch,
+        config.run.seed,
+        config.run.steps,
+    )
+    fixed["family"], fixed["variant"] = config.model.family, config.model.variant
+    fixed["data"] = prepared.digest
+    return fixed
+
+
+def resume(config: Config, trainer: Trainer, trackers: Any, prepared: Prepared) -> Record:
+    """Load the newest checkpoint into the trainer, if there is one; open the metrics to go on."""
+    newest = checkpoints_of(config).newest() if config.run.resume else None
+    if newest is not None:
+        state, manifest = read(newest)
+        same_run(manifest["run"], fingerprint(config, prepared), newest)
+        bare = trainer.accelerator.unwrap_model(trainer.denoiser)
+        parameters = lora.trainable(bare)
+        for name, value in state["adapter"].items():
+            parameters[name].data.copy_(value)
+        trainer.optimizer.load_state_dict(state["optimizer"])
+        trainer.schedule.load_state_dict(state["schedule"])
+        if trainer.average is not None:
+            trainer.average.load_state_dict(state["average"])
+        trainer.done, trainer.empty = int(manifest["step"]), int(state["empty"])
+        log.info("going on after step %d (%s)", trainer.done, newest)
+    return Record(config.run.output / "metrics.jsonl", step=trainer.done, trackers=trackers)
+
+
+def checkpoints_of(config: Config) -> Checkpoints:
+    """Where a run keeps its checkpoints."""
+    return Checkpoints(config.run.output / "checkpoints", config.run.keep)
+
+
+def add_hooks(
+    config: Config, trainer: Trainer, source: Source, prepared: Prepared, progress: Progress
+) -> None:
+    """Saving, validation, previews and the progress line."""
+    family, run = trainer.family, config.run
+    store, identity = checkpoints_of(config), fingerprint(config, prepared)
+
+    def save(step: int) -> None:
+        if not trainer.accelerator.is_main_process:
+            return
+        bare = trainer.accelerator.unwrap_model(trainer.denoiser)
+        state = {
+            "adapter": {name: value.detach().cpu() for name, value in lora.trainable(bare).items()},
+            "optimizer": trainer.optimizer.state_dict(),
+            "schedule": trainer.schedule.state_dict(),
+            "average": trainer.average.state_dict() if trainer.average is not None else {},
+            "empty": trainer.empty,
+        }
+
+        def adapter(path: Path) -> None:
+            with trainer.looking() as ready:
+                metadata = metadata_of(config, prepared, trainer)
+                lora.save(ready, path, metadata, prefix=family.lora_prefix)
+
+        store.save(step, state, {"run": identity}, adapter)
+
+    def report(step: int, values: Mapping[str, float]) -> None:
+        progress("training", step, run.steps, values)
+
+    hooks = Hooks(save=save, progress=report, save_every=run.save_every)
+    if prepared.held:
+        hooks.validate = validation(config, trainer, source, prepared)
+        hooks.validate_every = config.validation.every
+    if config.preview.every and config.preview.prompts:
+        hooks.preview = previews(config, trainer, source)
+        hooks.preview_every = config.preview.every
+    trainer.hooks = hooks
+
+
+def validation(
+    config: Config, trainer: Trainer, source: Source, prepared: Prepared
+) -> Callable[[int], None]:
+    """Scores of base and tuned model on the held-out clips, into metrics.jsonl."""
+    validator = Validator(
+        family=trainer.family,
+        objective=trainer.objective,
+        batches=Loader(prepared, batch=1, seed=config.run.seed).held(),
+        regions=tuple(weights_of(config).regions),
+        t=config.validation.t,
+        seed=config.run.seed,
+    )
+    base: dict[str, float] = {}
+
+    def validate(step: int) -> None:
+        with trainer.looking() as denoiser:
+            if not base:
+                base.update(validator.base(denoiser))
+            tuned = validator.score(denoiser)
+        trainer.record.write(step, {"validation": {"base": dict(base), "tuned": dict(tuned)}})
+
+    return validate
+
+
+def previews(config: Config, trainer: Trainer, source: Source) -> Callable[[int], None]:
+    """A grid of prompts by seeds, written to previews/step-N.png (or .mp4)."""
+    from frisket.recipes.generate import write_grid
+
+    family, chosen = trainer.family, config.preview
+    parts = Parts(source.variant, family.load_vae(source), family.load_text(source), None)
+
+    def preview(step: int) -> None:
+        with trainer.looking() as denoiser:
+            parts.denoiser = denoiser
+            write_grid(family, parts, chosen, config.run.output / "previews" / f"step-{step:06d}")
+        parts.denoiser = None
+
+    return preview
+
+
+def metadata_of(config: Config, prepared: Prepared, trainer: Trainer) -> dict[str, str]:
+    """What the LoRA file says of its making; every value a string, as safetensors wants it."""
+    started = config.model_dump(mode="json", include={"regions", "curve", "swap", "losses"})
+    return {
+        "frisket.version": __version__,
+        "frisket.base": json.dumps(
+            {
+                "family": config.model.family,
+                "variant": config.model.variant,
+                "source": config.model.source,
+            }
+        ),
+        "frisket.masks": json.dumps(started, sort_keys=True),
+        "frisket.steps": str(trainer.done),
+        "frisket.data": prepared.digest,
+        "ss_base_model_version": f"{config.model.family}-{config.model.variant}".rstrip("-"),
+        "ss_network_module": "frisket",
+        "ss_network_dim": str(config.lora.rank),
+        "ss_network_alpha": str(config.lora.alpha or config.lora.rank),
+        "ss_steps": str(trainer.done),
+        "ss_learning_rate": str(config.optimizer.lr),
+        "ss_optimizer": config.optimizer.name,
+        "ss_seed": str(config.run.seed),
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.architecture": f"{config.model.family}/lora",
+        "modelspec.implementation": "frisket",
+        "modelspec.title": config.run.output.name,
+    }
+
+
+def peak_mib(device: torch.device) -> float:
+    """Largest memory so far, MiB: of the device on CUDA, else resident memory of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1024
+
+
+def write_card(config: Config, prepared: Prepared, path: Path) -> None:
+    """A short model card beside the LoRA."""
+    report = prepared.report
+    weights = ", ".join(f"{name} {weight:g}" for name, weight in config.regions.items())
+    terms = ", ".join(
+        f"{name} {table['strength']:g}" for name, table in config.losses.terms.items()
+    )
+    lines = [
+        f"# {config.run.output.name}",
+        "",
+        f"A {config.lora.kind} of rank {config.lora.rank} for {config.model.family}"
+        f" {config.model.variant}, trained with Frisket {__version__}.",
+        "",
+        f"- steps {config.run.steps}, batch {config.run.batch} x {config.optimizer.accumulate},"
+        f" {config.optimizer.name} at {config.optimizer.lr:g}, seed {config.run.seed}",
+        f"- clips {report.clips}, with masks {report.masked}",
+        f"- region weights: {weights}; background {config.regions.get('background', 0.0):g}",
+        f"- losses: {terms}; normalise = {config.losses.normalise}",
+        f"- background swap: rate {config.swap.rate:g}"
+        + (f", source {config.swap.source}" if config.swap.rate else ""),
+        f"- data: {prepared.digest}",
+        "",
+    ]
+    path.write_text("\n".join(lines), encoding="utf-8")

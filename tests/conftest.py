@@ -1,0 +1,28 @@
+"""The suite is offline, runs on the CPU with one thread a worker, and is seeded."""
+
+import os
+
+# Before torch or a hub client is imported: they read these once.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("FRISKET_TEST_GPU", "")
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+
+torch.set_num_threads(1)
+# Derandomised: a red test is red for everybody. No deadline: a busy machine is no failure.
+settings.register_profile("frisket", derandomize=True, deadline=None, max_examples=50)
+settings.load_profile("frisket")
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)

@@ -1,0 +1,266 @@
+"""What every model family promises, whichever it is."""
+
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import DiffusionPipeline
+from torch import nn
+from torch.nn import functional
+
+from frisket.adapters import lora
+from frisket.families.base import FAMILIES, Source, WeightsNotFound
+from frisket.losses.base import weighted_mean, weighted_mse
+from frisket.masks.coverage import to_latent
+from frisket.masks.weights import RegionWeights
+
+
+def spec_for(case, kind="lora") -> lora.LoraSpec:
+    return lora.LoraSpec(kind, rank=2, alpha=3.0, dropout=0.3, targets=case.family.lora_targets)
+
+
+def stir(denoiser: nn.Module) -> None:
+    """Move a fresh adapter off zero, so that it changes the prediction."""
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for value in lora.trainable(denoiser).values():
+            value.add_(0.1 * torch.randn(value.shape, generator=generator))
+
+
+def assert_frozen(*modules: nn.Module) -> None:
+    for module in modules:
+        if any(True for _ in module.parameters()):  # the mode of a weightless part means nothing
+            assert not any(child.training for child in module.modules())
+        assert not any(value.requires_grad for value in module.parameters())
+
+
+def test_a_family_is_called_what_its_file_is_called():
+    assert {name: FAMILIES.load(name).name for name in FAMILIES.names()} == {
+        name: name for name in FAMILIES.names()
+    }
+
+
+def test_the_default_clip_fits_the_grid_in_whole_patches(case):
+    card = case.card
+    assert card.grid.cells(card.frames, card.height, card.width)[0] >= 1
+    assert card.height % card.grid.step == card.width % card.grid.step == 0
+
+
+def test_tiny_parts_are_the_same_each_time_and_leave_the_generator_alone(case):
+    before = torch.get_rng_state()
+    again = case.family.tiny(case.variant)
+    assert torch.equal(before, torch.get_rng_state())
+    ours = case.parts.denoiser.state_dict()
+    theirs = again.denoiser.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_parts_come_frozen_and_in_eval_mode(case):
+    assert_frozen(case.parts.vae, case.parts.text, case.parts.denoiser)
+
+
+def test_encode_agrees_with_the_grid(case):
+    for frames in case.lengths:
+        latents = case.family.encode(case.parts.vae, case.clip(frames))
+        grid = case.card.grid
+        assert latents.shape == (2, grid.channels, *grid.cells(frames, *case.size))
+        assert latents.dtype == torch.float32
+        assert latents.isfinite().all()
+
+
+def test_encode_is_deterministic_and_knows_no_neighbour_in_the_batch(case):
+    clip = case.clip(case.lengths[-1])
+    together = case.family.encode(case.parts.vae, clip)
+    assert torch.equal(together, case.family.encode(case.parts.vae, clip))
+    alone = case.family.encode(case.parts.vae, clip[1:])
+    torch.testing.assert_close(together[1:], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_a_pixel_frame_reaches_its_own_latent_frame_and_none_before_it(case):
+    if not case.card.video:
+        return
+    grid = case.card.grid
+    clip = case.clip(1 + 2 * grid.temporal, batch=1)
+    before = case.family.encode(case.parts.vae, clip)
+    for index in range(3):
+        for frame in grid.frames_of(index):
+            changed = clip.clone()
+            changed[:, :, frame] *= -1
+            moved = (case.family.encode(case.parts.vae, changed) != before).flatten(3).any(-1)
+            assert moved[0, :, index].any()
+            assert not moved[0, :, :index].any()
+
+
+def test_decode_gives_the_clip_back_in_shape(case):
+    for frames in case.lengths:
+        clip = case.clip(frames)
+        decoded = case.family.decode(case.parts.vae, case.family.encode(case.parts.vae, clip))
+        assert decoded.shape == clip.shape
+        assert decoded.dtype == torch.float32
+        assert decoded.isfinite().all()
+
+
+def test_embed_is_batch_first_deterministic_and_knows_no_neighbour(case):
+    prompts = ["a red fox", "", "a much longer caption that names many things on a wooden table"]
+    together = case.family.embed(case.parts.text, prompts)
+    again = case.family.embed(case.parts.text, prompts)
+    for name, value in together.items():
+        assert value.shape[0] == len(prompts)
+        assert not value.requires_grad
+        assert torch.equal(value, again[name])
+        for index, prompt in enumerate(prompts):
+            alone = case.family.embed(case.parts.text, [prompt])[name]
+            torch.testing.assert_close(value[index : index + 1], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_predict_keeps_the_shape_and_is_finite_float32(case, denoiser):
+    for frames in case.lengths:
+        for dtype in (torch.float32, torch.bfloat16):
+            model = deepcopy(denoiser).to(dtype)
+            with torch.no_grad():
+                prediction = case.predict(model, frames)
+            assert prediction.shape == case.latents(frames).shape
+            assert prediction.dtype == torch.float32
+            assert prediction.isfinite().all()
+
+
+def test_predict_hears_t_and_the_prompt_of_each_sample(case, denoiser):
+    noisy = case.latents(case.lengths[-1], batch=1).expand(2, -1, -1, -1, -1)
+    same = {name: value[:1].expand(2, *value.shape[1:]) for name, value in case.given().items()}
+    with torch.no_grad():
+        by_t = case.family.predict(denoiser, noisy, torch.tensor([0.2, 0.8]), same)
+        by_prompt = case.family.predict(denoiser, noisy, torch.tensor([0.5, 0.5]), case.given())
+        alone = case.family.predict(
+            denoiser, noisy[1:], torch.tensor([0.8]), {name: v[1:] for name, v in same.items()}
+        )
+    assert not torch.equal(by_t[0], by_t[1])
+    assert not torch.equal(by_prompt[0], by_prompt[1])
+    torch.testing.assert_close(by_t[1:], alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("loss", [weighted_mse, lambda p, y, w: weighted_mean((p - y) ** 2, w)])
+def test_the_gradient_is_exactly_zero_where_the_weight_is_zero(case, denoiser, loss):
+    lora.attach(denoiser, spec_for(case), seed=0)
+    for frames in case.lengths:
+        prediction = case.predict(denoiser, frames)
+        prediction.retain_grad()
+        target = case.latents(frames, seed=1)
+        chance = torch.rand(2, 1, *prediction.shape[2:], generator=torch.Generator().manual_seed(3))
+        weights = (chance > 0.5) * chance
+        loss(prediction, target, weights).sum().backward()
+        moved = prediction.grad != 0
+        assert torch.equal(moved.any(1, keepdim=True), weights > 0)
+
+
+def test_what_is_painted_on_one_cells_pixels_teaches_exactly_that_cell(case, denoiser):
+    lora.attach(denoiser, spec_for(case), seed=0)
+    grid = case.card.grid
+    weigh = RegionWeights({"subject": 1.0}, background=0.0)
+    for frames in case.lengths:
+        cells = grid.cells(frames, *case.size)
+        cell = (cells[0] - 1, cells[1] // 2, cells[2] - 1)
+        plane = torch.zeros(1, frames, *case.size)
+        window = [slice(index * grid.spatial, (index + 1) * grid.spatial) for index in cell[1:]]
+        for frame in grid.frames_of(cell[0]):
+            plane[0, frame, window[0], window[1]] = 1
+        coverage = to_latent(plane, grid, "mean")[None]
+        weights = weigh(coverage, torch.tensor([True]))
+        prediction = case.predict(denoiser, frames, batch=1)
+        prediction.retain_grad()
+        weighted_mse(prediction, case.latents(frames, 1, seed=1), weights).sum().backward()
+        assert (weights != 0).nonzero().tolist() == [[0, 0, *cell]]
+        assert (prediction.grad != 0).any(1)[0].nonzero().tolist() == [list(cell)]
+
+
+def test_all_ones_weights_are_the_plain_mean_bit_for_bit(case, denoiser):
+    with torch.no_grad():
+        prediction = case.predict(denoiser, case.lengths[-1])
+    target = case.latents(case.lengths[-1], seed=1)
+    weights = torch.ones(2, 1, *prediction.shape[2:])
+    plain = [functional.mse_loss(*pair) for pair in zip(prediction, target, strict=True)]
+    assert torch.equal(weighted_mse(prediction, target, weights), torch.stack(plain))
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora", "loha", "lokr"])
+def test_frozen_is_the_base_and_restores_the_adapter(case, denoiser, kind):
+    with torch.no_grad():
+        base = case.predict(denoiser)
+        lora.attach(denoiser, spec_for(case, kind), seed=0)
+        stir(denoiser)
+        denoiser.eval()
+        adapted = case.predict(denoiser)
+        denoiser.train()
+        with lora.frozen(denoiser):
+            assert torch.equal(case.predict(denoiser), base)
+        assert all(module.training for module in denoiser.modules())
+        assert not torch.equal(adapted, base)
+        denoiser.eval()
+        assert torch.equal(case.predict(denoiser), adapted)
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora", "loha", "lokr"])
+def test_the_default_targets_are_there_and_every_adapter_parameter_learns(case, denoiser, kind):
+    names = lora.attach(denoiser, spec_for(case, kind), seed=0)
+    for target in case.family.lora_targets:
+        assert any(name.endswith(f".{target}") for name in names)
+    stir(denoiser)
+    prediction = case.predict(denoiser.eval(), case.lengths[-1])
+    (prediction - case.latents(case.lengths[-1], seed=1)).square().mean().backward()
+    dead = [
+        name
+        for name, value in lora.trainable(denoiser).items()
+        if value.grad is None or not value.grad.any()
+    ]
+    assert dead == []
+
+
+def test_an_adapter_comes_back_from_its_file_exactly(case, denoiser, tmp_path):
+    prefix = getattr(case.family, "lora_prefix", "transformer")
+    other = deepcopy(denoiser)
+    lora.attach(denoiser, spec_for(case), seed=0)
+    stir(denoiser)
+    lora.save(denoiser, tmp_path / "a.safetensors", {}, prefix=prefix)
+    lora.load(other, tmp_path / "a.safetensors", prefix=prefix)
+    with torch.no_grad():
+        assert torch.equal(case.predict(other.eval()), case.predict(denoiser.eval()))
+
+
+def test_saved_parts_load_back_exactly_through_the_real_path(case, tmp_path):
+    family, parts = case.family, case.parts
+    family.save(parts, tmp_path)
+    source = Source(case.variant, str(tmp_path))
+    vae, text = family.load_vae(source), family.load_text(source)
+    denoiser = family.load_denoiser(source)
+    clip, frames = case.clip(case.lengths[-1]), case.lengths[-1]
+    assert torch.equal(family.encode(vae, clip), family.encode(parts.vae, clip))
+    ours, theirs = family.embed(text, ["a cat"]), family.embed(parts.text, ["a cat"])
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    with torch.no_grad():
+        assert torch.equal(case.predict(denoiser, frames), case.predict(parts.denoiser, frames))
+    assert_frozen(vae, text, denoiser)
+
+
+def test_a_folder_without_weights_is_named(case, tmp_path: Path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(WeightsNotFound, match="empty"):
+        case.family.load_denoiser(Source(case.variant, str(empty)))
+
+
+def test_the_pipeline_is_a_public_one(case):
+    assert isinstance(case.family.pipeline(case.parts), DiffusionPipeline)
+
+
+def test_the_objective_runs_from_data_to_noise(case):
+    objective = case.family.objective(case.variant)
+    generator = torch.Generator().manual_seed(0)
+    t = objective.sample_t(2000, generator)
+    assert t.dtype == torch.float32
+    assert ((t > 0) & (t <= 1)).all()
+    clean, noise = case.latents(1), case.latents(1, seed=1)
+    noisy, target = objective.corrupt(clean, noise, torch.tensor([1.0, 1e-3]))
+    assert target.shape == clean.shape
+    torch.testing.assert_close(noisy[0], noise[0])
+    torch.testing.assert_close(noisy[1], clean[1], atol=0.02, rtol=0)
+    assert objective.weight(t).shape == t.shape

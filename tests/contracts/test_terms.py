@@ -1,0 +1,123 @@
+"""What every loss term promises, whichever it is."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from frisket.losses.base import TERMS, LossTerm, Step
+
+
+@pytest.fixture(params=TERMS.names())
+def term(request: pytest.FixtureRequest) -> LossTerm:
+    """The term with its defaults."""
+    return TERMS.load(request.param)()
+
+
+@pytest.fixture(params=[1, 3], ids=["image", "video"])
+def frames(request: pytest.FixtureRequest) -> int:
+    return request.param
+
+
+def make(frames: int, weights: str = "mixed", dtype: torch.dtype = torch.float32) -> Step:
+    """A step of three samples, 4 channels on `frames` x 5 x 6 cells, prediction with gradient."""
+    generator = torch.Generator().manual_seed(frames)
+
+    def draw(channels: int = 4) -> Tensor:
+        return torch.randn(3, channels, frames, 5, 6, generator=generator).to(dtype)
+
+    coverage = torch.rand(3, 2, frames, 5, 6, generator=generator) / 2
+    chance = torch.rand(3, 1, frames, 5, 6, generator=generator)
+    laid = {
+        "mixed": torch.where(chance < 0.4, 0.0, torch.where(chance > 0.7, 1.0, chance)),
+        "zeros": torch.zeros_like(chance),
+        "ones": torch.ones_like(chance),
+    }[weights]
+    return Step(
+        prediction=draw().requires_grad_(),
+        target=draw(),
+        t=torch.tensor([0.2, 0.6, 1.0]),
+        weights=laid,
+        coverage=coverage,
+        prior=draw(),
+    )
+
+
+def inverted(term: LossTerm) -> bool:
+    """Whether the term teaches outside the mask (it compares with the frozen model)."""
+    return "prior" in term.needs
+
+
+def gradient(term: LossTerm, step: Step) -> Tensor:
+    (found,) = torch.autograd.grad(term(step).sum(), step.prediction)
+    return found
+
+
+def test_it_names_needs_the_trainer_knows(term):
+    assert term.needs <= {"prior", "attention"}
+
+
+def test_one_finite_float32_value_a_sample(term, frames):
+    value = term(make(frames))
+    assert value.shape == (3,)
+    assert value.dtype == torch.float32
+    assert value.isfinite().all()
+    assert (value > 0).all()
+
+
+def test_nothing_to_teach_is_zero_with_a_finite_zero_gradient(term, frames):
+    step = make(frames, "ones" if inverted(term) else "zeros")
+    assert torch.equal(term(step), torch.zeros(3))
+    assert torch.equal(gradient(term, step), torch.zeros_like(step.prediction))
+
+
+def test_the_gradient_is_exactly_zero_where_it_does_not_teach(term, frames):
+    step = make(frames)
+    teaches = step.weights < 1 if inverted(term) else step.weights > 0
+    found = gradient(term, step)
+    assert not (found * ~teaches).any()
+    assert torch.equal((found != 0).any(1, keepdim=True), teaches)
+
+
+def test_a_sample_knows_no_other(term, frames):
+    step = make(frames)
+    changed = step.prediction.detach().clone()
+    changed[1:] += 5
+    other = replace(step, prediction=changed)
+    value, moved = term(step), term(other)
+    assert torch.equal(value[:1], moved[:1])
+    assert not torch.equal(value[1:], moved[1:])
+    assert not gradient(term, step)[0].equal(torch.zeros_like(changed[0]))
+    (only,) = torch.autograd.grad(term(step)[0], step.prediction)
+    assert not only[1:].any()
+
+
+def test_half_precision_is_summed_in_float32(term, frames):
+    step = make(frames, dtype=torch.bfloat16)
+    whole = replace(
+        step,
+        prediction=step.prediction.detach().float(),
+        target=step.target.float(),
+        prior=step.prior.float(),
+    )
+    value = term(step)
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value.detach(), term(whole), rtol=1e-5, atol=1e-6)
+    found = gradient(term, step)
+    assert found.dtype == torch.bfloat16
+    assert found.isfinite().all()
+
+
+def test_the_target_and_the_prior_are_not_taught(term, frames):
+    step = make(frames)
+    step = replace(step, target=step.target.requires_grad_(), prior=step.prior.requires_grad_())
+    term(step).sum().backward()
+    for given in (step.prior, step.target):
+        assert given.grad is None or not given.grad.any()
+
+
+def test_another_grid_is_refused_not_broadcast(term):
+    step = make(3)
+    with pytest.raises(Exception, match=r"weights|shape|type-check"):
+        term(replace(step, weights=step.weights[:, :, :1], coverage=step.coverage[:, :, :1]))

@@ -1,0 +1,142 @@
+"""The metrics obey the laws their names promise."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from frisket.evaluation.metrics import background_similarity, drift, masked_psnr, region_loss
+
+seeds = st.integers(0, 10_000)
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def disjoint(draw: torch.Generator, b: int = 2, k: int = 2) -> torch.Tensor:
+    """Random coverage of k regions whose sum stays within 1."""
+    return torch.rand(b, k + 1, 2, 4, 5, generator=draw).softmax(1)[:, :k]
+
+
+@given(seeds)
+@settings(max_examples=30, deadline=None)
+def test_regions_and_outside_add_up_to_the_plain_mean(seed: int) -> None:
+    draw = generator(seed)
+    error, coverage = torch.rand(2, 3, 2, 4, 5, generator=draw), disjoint(draw)
+    loss = region_loss(error, coverage, ["face", "hair"])
+    area = {"face": coverage[:, 0].mean(), "hair": coverage[:, 1].mean()}
+    area["outside"] = 1 - area["face"] - area["hair"]
+    assert sum(loss[name] * float(area[name]) for name in loss) == pytest.approx(
+        float(error.mean()), rel=1e-4
+    )
+
+
+@given(seeds, st.floats(0.1, 5))
+@settings(max_examples=20, deadline=None)
+def test_error_elsewhere_never_reaches_a_region(seed: int, extra: float) -> None:
+    draw = generator(seed)
+    error = torch.rand(1, 3, 1, 4, 4, generator=draw)
+    coverage = torch.zeros(1, 1, 1, 4, 4)
+    coverage[..., :2] = 1
+    before = region_loss(error, coverage, ["subject"])
+    error[..., 2:] += extra
+    after = region_loss(error, coverage, ["subject"])
+    assert after["subject"] == before["subject"]
+    assert after["outside"] == pytest.approx(before["outside"] + extra, rel=1e-4)
+
+
+def test_a_region_without_area_is_left_out() -> None:
+    error = torch.ones(1, 3, 1, 4, 4)
+    coverage = torch.zeros(1, 2, 1, 4, 4)
+    coverage[:, 0] = 1
+    assert region_loss(error, coverage, ["subject", "hair"]) == {"subject": 1.0}
+
+
+def test_half_precision_is_reduced_in_float32() -> None:
+    error = torch.full((1, 16, 1, 64, 64), 0.1, dtype=torch.bfloat16)
+    loss = region_loss(error, torch.ones(1, 1, 1, 64, 64), ["subject"])
+    assert loss["subject"] == pytest.approx(0.1, rel=2e-3)
+
+
+def test_names_must_fit_the_planes() -> None:
+    error, coverage = torch.ones(1, 3, 1, 4, 4), torch.ones(1, 2, 1, 4, 4)
+    with pytest.raises(ValueError, match=r"2 coverage planes but regions \['face'\]"):
+        region_loss(error, coverage, ["face"])
+    with pytest.raises(ValueError, match="no region may be named 'outside'"):
+        region_loss(error, coverage, ["face", "outside"])
+
+
+@given(seeds, st.floats(-3, 3))
+@settings(max_examples=20, deadline=None)
+def test_drift_is_the_squared_distance(seed: int, shift: float) -> None:
+    base = torch.randn(2, 3, 1, 4, 4, generator=generator(seed))
+    assert drift(base, base) == 0
+    assert drift(base + shift, base) == pytest.approx(shift**2, abs=1e-4)
+    assert drift(base, base + shift) == pytest.approx(drift(base + shift, base), rel=1e-4)
+
+
+def test_psnr_counts_only_under_the_plane() -> None:
+    reference = torch.full((1, 8, 8, 3), 100, dtype=torch.uint8)
+    picture = reference.clone()
+    picture[:, :, 4:] = 0
+    plane = torch.zeros(1, 8, 8)
+    plane[:, :, :4] = 1
+    assert masked_psnr(picture, reference, plane) == pytest.approx(48.13, abs=0.01)
+    assert masked_psnr(picture, reference, 1 - plane) == pytest.approx(8.13, abs=0.01)
+    with pytest.raises(ValueError, match="plane is empty"):
+        masked_psnr(picture, reference, torch.zeros(1, 8, 8))
+
+
+def pictures(seed: int, count: int = 2, side: int = 16) -> torch.Tensor:
+    return torch.randint(0, 256, (count, side, side, 3), generator=generator(seed)).to(torch.uint8)
+
+
+@given(seeds, seeds)
+@settings(max_examples=20, deadline=None)
+def test_similarity_is_symmetric_bounded_and_one_for_itself(left: int, right: int) -> None:
+    a, b = pictures(left), pictures(right, 3, 12)
+    all_a, all_b = torch.ones(2, 16, 16), torch.ones(3, 12, 12)
+    there = background_similarity(a, b, all_a, all_b)
+    back = background_similarity(b, a, all_b, all_a)
+    for name, value in there.items():
+        assert 0 <= value <= 1
+        assert back[name] == pytest.approx(value)
+    assert background_similarity(a, a, all_a, all_a)["leak"] == pytest.approx(1)
+
+
+def test_similarity_ignores_what_is_inside() -> None:
+    training = pictures(1)
+    outside = torch.ones(2, 16, 16)
+    outside[:, 4:12, 4:12] = 0
+    generated = training.clone()
+    generated[:, 6:10, 6:10] = 255 - generated[:, 6:10, 6:10]  # its gradients stay inside too
+    assert background_similarity(generated, training, outside, outside)["leak"] == pytest.approx(1)
+
+
+def stripes(across: bool, dark: int, light: int) -> torch.Tensor:
+    line = torch.where(torch.arange(32) // 4 % 2 == 0, dark, light).to(torch.uint8)
+    plane = line.expand(32, 32) if across else line[:, None].expand(32, 32)
+    return plane[None, ..., None].expand(1, 32, 32, 3).contiguous()
+
+
+def test_texture_sees_direction_and_colour_does_not() -> None:
+    everywhere = torch.ones(1, 32, 32)
+    turned = background_similarity(
+        stripes(True, 40, 200), stripes(False, 40, 200), everywhere, everywhere
+    )
+    assert turned["colour"] == pytest.approx(1)
+    assert turned["texture"] < 0.6
+    recoloured = background_similarity(
+        stripes(True, 40, 200), stripes(True, 70, 240), everywhere, everywhere
+    )
+    assert recoloured["colour"] == 0
+    assert recoloured["texture"] == pytest.approx(1)
+    assert recoloured["leak"] == 0
+
+
+def test_similarity_needs_an_outside() -> None:
+    with pytest.raises(ValueError, match="no pixel outside"):
+        background_similarity(
+            pictures(1), pictures(2), torch.zeros(2, 16, 16), torch.ones(2, 16, 16)
+        )

@@ -1,0 +1,94 @@
+"""The terms: what each teaches, and where."""
+
+import pytest
+import torch
+
+from frisket.losses.base import Step
+from frisket.losses.terms.denoise import Denoise
+from frisket.losses.terms.prior import Prior
+
+
+def step_of(seed: int = 0, t: tuple[float, ...] = (0.2, 0.9), **changes: object) -> Step:
+    generator = torch.Generator().manual_seed(seed)
+    shape = (2, 3, 2, 4, 4)
+    weights = (torch.rand((2, 1, 2, 4, 4), generator=generator) > 0.5).float()
+    values: dict[str, object] = {
+        "prediction": torch.randn(shape, generator=generator).requires_grad_(),
+        "target": torch.randn(shape, generator=generator),
+        "t": torch.tensor(t),
+        "weights": weights,
+        "coverage": weights.clone(),
+        "prior": torch.randn(shape, generator=generator),
+    }
+    return Step(**(values | changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["mse", "l1", "huber", "smooth_l1"])
+def test_denoise_teaches_only_where_there_is_weight(kind: str) -> None:
+    step = step_of()
+    (gradient,) = torch.autograd.grad(Denoise(kind=kind)(step).sum(), step.prediction)
+    outside = (step.weights == 0).expand_as(gradient)
+    assert gradient[outside].eq(0).all() and gradient[~outside].ne(0).any()
+
+
+def test_huber_of_large_delta_is_half_the_square() -> None:
+    step = step_of()
+    torch.testing.assert_close(Denoise("huber", delta=100.0)(step), Denoise()(step) / 2)
+
+
+def test_prior_holds_only_outside_and_stops_no_gradient_of_the_teacher() -> None:
+    step = step_of()
+    (gradient,) = torch.autograd.grad(Prior()(step).sum(), step.prediction)
+    inside = (step.weights == 1).expand_as(gradient)
+    assert gradient[inside].eq(0).all() and gradient[~inside].ne(0).any()
+
+
+def test_prior_is_the_published_formula() -> None:
+    step = step_of()
+    outside = 1 - step.weights
+    assert step.prior is not None
+    squares = ((step.prediction - step.prior) ** 2 * outside).sum((1, 2, 3, 4))
+    torch.testing.assert_close(Prior()(step), squares / (3 * outside.sum((1, 2, 3, 4))))
+
+
+def test_a_full_mask_has_no_outside_and_no_nan() -> None:
+    # OneTrainer: an all-white mask with the prior on and normalisation divides 0 by 0.
+    step = step_of(weights=torch.ones(2, 1, 2, 4, 4))
+    assert Prior()(step).eq(0).all()
+    heavy = step_of(weights=torch.full((2, 1, 2, 4, 4), 2.0))
+    assert Prior()(heavy).eq(0).all()
+
+
+def test_strength_is_taken_for_each_sample_at_its_own_t() -> None:
+    # Gating the whole batch by one t is the defect daily users report.
+    plain, gated = Prior()(step_of()), Prior(t_min=0.5)(step_of())
+    assert gated[0] == 0 and gated[1] == plain[1]
+    faded = Prior(t_power=2.0)(step_of())
+    torch.testing.assert_close(faded, plain * torch.tensor([0.2, 0.9]) ** 2)
+
+
+def test_warmup_raises_the_strength_over_its_share_of_the_run() -> None:
+    term = Prior(warmup=0.1)
+    half = term(step_of(progress=0.05))
+    torch.testing.assert_close(half, Prior()(step_of()) / 2)
+    torch.testing.assert_close(term(step_of(progress=0.5)), Prior()(step_of()))
+
+
+def test_threshold_leaves_the_border_to_the_subject() -> None:
+    coverage = torch.full((2, 1, 2, 4, 4), 0.3)
+    weights = torch.full((2, 1, 2, 4, 4), 0.3)
+    step = step_of(coverage=coverage, weights=weights)
+    assert Prior(threshold=0.2)(step).eq(0).all()
+    assert Prior(threshold=0.4)(step).gt(0).all()
+
+
+def test_options_without_meaning_are_refused() -> None:
+    # ValueError in production; where a type annotation speaks first under pytest, a TypeError
+    with pytest.raises((ValueError, TypeError), match="l2"):
+        Denoise(kind="l2")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="t_min must lie in"):
+        Prior(t_min=3.0)
+    with pytest.raises((ValueError, TypeError), match="me"):
+        Prior(teacher="me")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="no prediction of the frozen model"):
+        Prior()(step_of(prior=None))

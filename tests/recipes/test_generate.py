@@ -1,0 +1,154 @@
+"""`frisket generate` end to end on tiny models saved to disk."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from frisket.adapters import lora
+from frisket.families.base import FAMILIES
+from frisket.recipes.config import Config
+from frisket.recipes.generate import Sampling, generate, read_prompts, slug
+from frisket.recipes.load import ConfigError
+
+FAST = Sampling(steps=2, height=32, width=32)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    folder = tmp_path_factory.mktemp("base")
+    pocket = FAMILIES.load("pocket")
+    pocket.save(pocket.tiny("image"), folder)
+    model = {"family": "pocket", "source": str(folder), "device": "cpu"}
+    return Config.model_validate({"model": model})
+
+
+def write_lora(path: Path, seed: int) -> Path:
+    """A LoRA that does something, for the tiny pocket model."""
+    pocket = FAMILIES.load("pocket")
+    denoiser = pocket.tiny("image").denoiser
+    assert isinstance(denoiser, nn.Module)
+    lora.attach(denoiser, lora.LoraSpec(rank=2, targets=pocket.lora_targets), seed=seed)
+    made = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for value in lora.trainable(denoiser).values():
+            value.copy_(torch.randn(value.shape, generator=made) / 8)
+    lora.save(denoiser, path, {}, prefix=pocket.lora_prefix)
+    return path
+
+
+def pixels(path: Path) -> bytes:
+    return Image.open(path).tobytes()
+
+
+def record(out: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((out / "generate.json").read_text())
+    return loaded
+
+
+def test_every_prompt_meets_every_seed_and_all_is_written_down(
+    config: Config, tmp_path: Path
+) -> None:
+    listed = tmp_path / "prompts.txt"
+    listed.write_text("# a comment\n\nein großer Ring\n", encoding="utf-8")
+    seen: list[tuple[int, int]] = []
+    made = generate(
+        config,
+        ["a red circle / on a wall"],
+        tmp_path / "out",
+        seeds=[3, 4],
+        sampling=FAST,
+        prompt_file=listed,
+        progress=lambda _, done, total: seen.append((done, total)),
+    )
+    assert [path.name for path in made.pictures] == [
+        "000-a-red-circle-on-a-wall-3.png",
+        "001-a-red-circle-on-a-wall-4.png",
+        "002-ein-großer-ring-3.png",
+        "003-ein-großer-ring-4.png",
+    ]
+    assert all(Image.open(path).size == (32, 32) for path in made.pictures)
+    assert Image.open(made.grid).size[0] >= 2 * 160
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    told = record(tmp_path / "out")
+    assert told["settings"]["steps"] == 2
+    assert told["settings"]["guidance"] == 3.0
+    assert [(each["prompt"], each["seed"]) for each in told["pictures"]][2:] == [
+        ("ein großer Ring", 3),
+        ("ein großer Ring", 4),
+    ]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
+        [*(path.name for path in made.pictures), "grid.png", "generate.json"]
+    )
+
+
+def test_with_and_without_a_lora_side_by_side(config: Config, tmp_path: Path) -> None:
+    trained = write_lora(tmp_path / "trained.safetensors", seed=1)
+    plain = generate(config, ["a ring"], tmp_path / "plain", sampling=FAST)
+    both = generate(
+        config,
+        ["a ring"],
+        tmp_path / "both",
+        adapters=[(trained, 1.0)],
+        sampling=FAST,
+        without=True,
+    )
+    base, tuned = both.pictures
+    assert (base.name, tuned.name) == ("000-a-ring-0-base.png", "000-a-ring-0-lora.png")
+    assert pixels(base) == pixels(plain.pictures[0])
+    assert pixels(tuned) != pixels(base)
+    assert Image.open(both.grid).size[0] >= 2 * 160
+    told = record(tmp_path / "both")
+    assert [each["lora"] for each in told["pictures"]] == [False, True]
+    assert told["lora"][0]["strength"] == 1.0
+    assert len(told["lora"][0]["sha256"]) == 64
+
+
+def test_strength_nought_is_the_base_and_several_loras_act_together(
+    config: Config, tmp_path: Path
+) -> None:
+    first = write_lora(tmp_path / "first.safetensors", seed=1)
+    second = write_lora(tmp_path / "second.safetensors", seed=2)
+
+    def shown(*adapters: tuple[Path, float]) -> bytes:
+        out = tmp_path / "shown"
+        made = generate(config, ["a ring"], out, adapters=adapters, sampling=FAST)
+        return pixels(made.pictures[0])
+
+    def apart(one: bytes, other: bytes) -> int:
+        return max(abs(a - b) for a, b in zip(one, other, strict=True))
+
+    assert shown((first, 0.0)) == shown()
+    together = shown((first, 1.0), (second, 0.5))
+    assert apart(together, shown((first, 1.0))) > 1
+    assert apart(together, shown((second, 0.5))) > 1
+    assert apart(together, shown((second, 0.5), (first, 1.0))) <= 1
+    assert apart(shown((first, 0.0), (second, 0.5)), shown((second, 0.5))) == 0
+
+
+def test_what_is_missing_is_said(config: Config, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="at least one prompt"):
+        generate(config, [], tmp_path)
+    with pytest.raises(ConfigError, match="one seed"):
+        generate(config, ["a"], tmp_path, seeds=[])
+    with pytest.raises(FileNotFoundError, match="no adapter file"):
+        generate(config, ["a"], tmp_path, adapters=[(tmp_path / "no.safetensors", 1.0)])
+    with pytest.raises(ConfigError, match=r"none\.txt cannot be read: No such file"):
+        read_prompts(tmp_path / "none.txt")
+    (tmp_path / "latin.txt").write_bytes("Größe".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"latin\.txt is not UTF-8 \(byte 2\)"):
+        read_prompts(tmp_path / "latin.txt")
+    (tmp_path / "empty.txt").write_text("# nothing\n")
+    with pytest.raises(ConfigError, match="holds no prompt"):
+        read_prompts(tmp_path / "empty.txt")
+
+
+def test_names_of_files_are_short_and_safe() -> None:
+    assert slug("../../etc/passwd: a *cat*?") == "etc-passwd-a-cat"
+    assert slug("犬と猫") == "犬と猫"
+    assert slug("  ...  ") == "empty"
+    assert len(slug("word " * 100)) <= 40
