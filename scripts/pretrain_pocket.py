@@ -69,7 +69,9 @@ def main() -> None:
 
     began, losses = time.time(), []
     for step in range(start, options.steps):
-        rng = np.random.RandomState(step)  # the data of a step is a function of the step: exact resume
+        rng = np.random.RandomState(
+            step
+        )  # the data of a step is a function of the step: exact resume
         generator = torch.Generator().manual_seed(step)
         left = (options.steps - step) / (options.steps * COOL)
         for group in optimizer.param_groups:
@@ -93,7 +95,12 @@ def main() -> None:
             rate = (time.time() - began) / (step + 1 - start)
             print(step + 1, f"loss {np.mean(losses[-100:]):.4f}", f"{rate:.3f} s/step", flush=True)
         if (step + 1) % 500 == 0 or step + 1 == options.steps:
-            pack = {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "ema": ema, "step": step + 1}
+            pack = {
+                "net": net.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "ema": ema,
+                "step": step + 1,
+            }
             torch.save(pack, state_path.with_suffix(".tmp"))
             state_path.with_suffix(".tmp").replace(state_path)
     half = {name: value.half().contiguous() for name, value in ema.items()}

@@ -1,4 +1,4 @@
-"""Draw the hand-made region masks of the example photographs (python examples/photos/make_masks.py).
+"""Draw the hand-made region masks of the example photographs; run it from anywhere.
 
 The polygons were set by hand on enlarged pictures with a pixel grid. Later polygons cover earlier
 ones. Each region is one grey level, so weights can be changed later without drawing anything again.
@@ -12,9 +12,9 @@ HERE = Path(__file__).parent
 LEVELS = {"face": 255, "body": 128, "hair": 80, "background": 0}
 
 Polygon = list[tuple[int, int]]
+# fmt: off
 OUTLINES: dict[str, list[tuple[str, Polygon]]] = {
     "astronaut": [
-        # fmt: off
         ("body", [  # suit, neck ring, neck
             (186, 149), (172, 148), (155, 151), (140, 158), (130, 166), (124, 178), (120, 186),
             (114, 186), (113, 194), (117, 205), (112, 206), (100, 217), (85, 230), (70, 245),
@@ -40,10 +40,8 @@ OUTLINES: dict[str, list[tuple[str, Polygon]]] = {
             (182, 132), (178, 131), (174, 127), (171, 118), (180, 119), (181, 105), (183, 90),
             (185, 78),
         ]),
-        # fmt: on
     ],
     "grace-hopper": [
-        # fmt: off
         ("body", [  # coat, collar, neck
             (172, 268), (163, 276), (150, 287), (135, 297), (115, 306), (90, 312), (65, 319),
             (48, 328), (38, 342), (32, 358), (26, 375), (22, 400), (18, 430), (15, 460),
@@ -52,8 +50,9 @@ OUTLINES: dict[str, list[tuple[str, Polygon]]] = {
             (283, 264),
         ]),
         ("hair", [  # left of the picture
-            (157, 116), (147, 125), (140, 133), (133, 144), (130, 156), (136, 170), (138, 190), (139, 205),
-            (137, 225), (139, 235), (148, 245), (160, 252), (172, 258), (190, 240), (190, 130),
+            (157, 116), (147, 125), (140, 133), (133, 144), (130, 156), (136, 170), (138, 190),
+            (139, 205), (137, 225), (139, 235), (148, 245), (160, 252), (172, 258), (190, 240),
+            (190, 130),
         ]),
         ("hair", [  # right of the picture
             (290, 116), (306, 120), (316, 150), (314, 156), (314, 200), (313, 220), (310, 230),
@@ -73,12 +72,12 @@ OUTLINES: dict[str, list[tuple[str, Polygon]]] = {
             (283, 44), (294, 55), (300, 67), (302, 74), (310, 73), (314, 80), (316, 95),
             (317, 115), (317, 130), (315, 145), (314, 155), (308, 145), (303, 135), (298, 128),
             (290, 121), (275, 116), (255, 113), (230, 112), (205, 113), (185, 114), (170, 117),
-            (158, 121), (150, 124), (144, 129), (137, 138), (131, 150), (128, 152), (127, 140), (128, 120),
-            (129, 105), (131, 92), (136, 84), (141, 77),
+            (158, 121), (150, 124), (144, 129), (137, 138), (131, 150), (128, 152), (127, 140),
+            (128, 120), (129, 105), (131, 92), (136, 84), (141, 77),
         ]),
-        # fmt: on
     ],
 }
+# fmt: on
 
 
 def draw(name: str) -> Image.Image:

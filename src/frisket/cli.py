@@ -14,6 +14,7 @@ import typer
 if TYPE_CHECKING:
     from frisket.recipes.config import Config
 
+SHOWN = 20  # findings printed; the page has all
 NOISY = ("bitsandbytes", "torchao", "diffusers", "transformers", "httpx", "PIL")
 
 app = typer.Typer(
@@ -33,7 +34,15 @@ Overrides = Annotated[
 FIRST = Path("frisket.toml")
 
 
-def _version(asked: bool) -> None:
+class Lines(logging.Handler):
+    """Log lines to where stderr points now: above the progress bar while there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        print(self.format(record), file=sys.stderr)
+
+
+def _version(asked: bool | None) -> None:
     if asked:
         from frisket import __version__
 
@@ -45,11 +54,12 @@ def _version(asked: bool) -> None:
 def _start(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
     _: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
-    ] = False,
+        bool | None,
+        typer.Option("--version", callback=_version, is_eager=True, help="Say the version."),
+    ] = None,
 ) -> None:
     """Set up what every command says on the way: our messages, and of others only errors."""
-    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[Lines()])
     logging.getLogger("frisket").setLevel(logging.DEBUG if verbose else logging.INFO)
     for name in () if verbose else NOISY:
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -96,12 +106,13 @@ def doctor(
 @app.command()
 def prepare(config: ConfigFile = FIRST, overrides: Overrides = None) -> None:
     """Encode clips, captions and masks once, into the cache."""
+    asked = _asked(config, overrides)
+    from frisket.recipes.banner import show
     from frisket.recipes.prepare import prepare as run
 
-    asked = _asked(config, overrides)
     with _bar() as progress:
         prepared = run(asked, progress=progress)
-    typer.echo(prepared.banner())
+    show(asked, prepared)
 
 
 @app.command()
@@ -113,28 +124,139 @@ def inspect(
     ] = None,
 ) -> None:
     """Show every clip with its mask and weights, and what looks wrong (PNG and HTML)."""
+    asked = _asked(config, overrides)
     from frisket.recipes.inspect import inspect as run
 
-    asked = _asked(config, overrides)
-    run(asked, output or asked.run.output / "inspect")
+    folder = output or asked.run.output / "inspect"
+    with _bar() as progress:
+        findings = run(asked, folder, progress=progress)
+    for finding in findings[:SHOWN]:
+        typer.echo(f"{finding.severity}: {finding.clip or 'all'}: {finding.sentence} {finding.fix}")
+    if len(findings) > SHOWN:
+        typer.echo(f"and {len(findings) - SHOWN} more")
+    typer.echo(f"{len(findings)} findings: {folder / 'index.html'}, {folder / 'contact-sheet.png'}")
+    if any(finding.severity == "error" for finding in findings):
+        raise typer.Exit(1)
 
 
 @app.command()
 def train(config: ConfigFile = FIRST, overrides: Overrides = None) -> None:
     """Train a LoRA under the masks, going on from the newest checkpoint."""
+    asked = _asked(config, overrides)
+    from frisket.recipes.banner import show
     from frisket.recipes.train import train as run
 
-    asked = _asked(config, overrides)
-    with _bar() as progress:
-        outcome = run(
-            asked,
-            progress=progress,
-            announce=lambda _, prepared: typer.echo(prepared.banner()),
-        )
+    try:
+        with _bar() as progress:
+            outcome = run(asked, progress=progress, announce=show)
+    except KeyboardInterrupt as stop:
+        typer.secho(f"{stop or 'stopped'}", fg=typer.colors.YELLOW, err=True)
+        raise typer.Exit(130) from stop
     typer.echo(
-        f"{outcome.lora}  {outcome.steps} steps, {outcome.seconds:.0f} s of CPU time,"
+        f"{outcome.lora}: {outcome.steps} steps, {outcome.seconds:.0f} s of CPU time,"
         f" {outcome.peak_mib:.0f} MiB at most"
     )
+
+
+@app.command()
+def generate(
+    config: ConfigFile = FIRST,
+    overrides: Overrides = None,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--prompt", "-p", help="What to sample; repeatable; by default [preview] prompts."
+        ),
+    ] = None,
+    prompt_file: Annotated[
+        Path | None, typer.Option(help="A text file of prompts, one a line.")
+    ] = None,
+    lora: Annotated[
+        list[Path] | None,
+        typer.Option(help="LoRA file; repeatable; by default the one in run.output."),
+    ] = None,
+    strength: Annotated[
+        list[float] | None, typer.Option(help="Strength of each --lora in turn; 1 as trained.")
+    ] = None,
+    base: Annotated[bool, typer.Option("--base", help="Sample the base model, no LoRA.")] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Sample with and without, same seeds.")
+    ] = False,
+    seed: Annotated[
+        list[int] | None, typer.Option(help="Repeatable; by default [preview] seeds.")
+    ] = None,
+    negative: Annotated[str | None, typer.Option(help="Negative prompt.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Sampling steps.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
+    width: Annotated[int | None, typer.Option(min=1, help="Pixels.")] = None,
+    height: Annotated[int | None, typer.Option(min=1, help="Pixels.")] = None,
+    frames: Annotated[int | None, typer.Option(min=1, help="Frames.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Samples at a time.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder; by default run.output/samples.")
+    ] = None,
+) -> None:
+    """Sample pictures or clips by prompt, with a LoRA, without, or both.
+
+    What is left open is as in [preview], then as the model's variant has it.
+    """
+    asked = _asked(config, overrides)
+    from frisket.recipes.generate import generate as run
+
+    preview = asked.preview  # what the command line leaves open is sampled as in training
+    with _bar() as progress:
+        made = run(
+            asked,
+            prompt or (() if prompt_file else preview.prompts),
+            output or asked.run.output / "samples",
+            lora=_adapters(asked.run.output, lora or [], strength or [], base=base),
+            without=compare,
+            seeds=seed or preview.seeds,
+            prompt_file=prompt_file,
+            negative=preview.negative if negative is None else negative,
+            steps=steps or preview.steps,
+            guidance=preview.guidance if guidance is None else guidance,
+            height=height or preview.height,
+            width=width or preview.width,
+            frames=frames or preview.frames,
+            batch=batch,
+            progress=progress,
+        )
+    typer.echo(f"{len(made.pictures)} samples, {made.grid}")
+
+
+def _adapters(
+    output: Path, loras: list[Path], strengths: list[float], *, base: bool
+) -> list[tuple[Path, float]]:
+    """LoRA files with their strengths: those asked for, else the one the config trained."""
+    if base and (loras or strengths):
+        raise typer.BadParameter("--base samples without a LoRA; leave out --lora and --strength")
+    if base:
+        return []
+    trained = output / "lora.safetensors"
+    if not loras and not trained.is_file():
+        raise typer.BadParameter(
+            f"{trained} is not there yet: train first, or give --lora or --base"
+        )
+    loras = loras or [trained]
+    if len(strengths) > len(loras):
+        raise typer.BadParameter(f"{len(strengths)} --strength for {len(loras)} --lora")
+    return list(zip(loras, strengths + [1.0] * (len(loras) - len(strengths)), strict=True))
+
+
+@app.command()
+def quickstart(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")] = Path(
+        "quickstart"
+    ),
+    seeds: Annotated[int, typer.Option(min=1, help="How many times everything is repeated.")] = 2,
+) -> None:
+    """See that the mask works: train four ways on a little data set, compare, write report.html."""
+    from frisket.recipes.quickstart import quickstart as run
+
+    with _bar() as progress:
+        run(output, seeds=seeds, progress=progress)
+    typer.echo(f"Open {output / 'report.html'}")
 
 
 @app.command()
@@ -196,7 +318,7 @@ def _bar() -> Iterator[Callable[..., None]]:
     with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
         tasks = {}
 
-        def show(
+        def report(
             title: str, done: int, total: int, values: Mapping[str, float] | None = None
         ) -> None:
             if title not in tasks:
@@ -204,7 +326,7 @@ def _bar() -> Iterator[Callable[..., None]]:
             shown = "  ".join(f"{name} {value:.4g}" for name, value in (values or {}).items())
             bars.update(tasks[title], completed=done, total=total, values=shown)
 
-        yield show
+        yield report
 
 
 def _meant(error: BaseException) -> bool:

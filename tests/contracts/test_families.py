@@ -216,7 +216,7 @@ def test_the_default_targets_are_there_and_every_adapter_parameter_learns(case, 
 
 
 def test_an_adapter_comes_back_from_its_file_exactly(case, denoiser, tmp_path):
-    prefix = getattr(case.family, "lora_prefix", "transformer")
+    prefix = case.family.lora_prefix
     other = deepcopy(denoiser)
     lora.attach(denoiser, spec_for(case), seed=0)
     stir(denoiser)

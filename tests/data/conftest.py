@@ -63,6 +63,12 @@ class Encoders:
 
 
 @pytest.fixture
+def fresh() -> type[Encoders]:
+    """Makes encoders whose calls are counted from zero."""
+    return Encoders
+
+
+@pytest.fixture
 def encoders() -> Encoders:
     return Encoders()
 
@@ -103,3 +109,13 @@ def clipset() -> Callable[..., Clipset]:
         return Clipset(folder / "clips", Masking(**how), **{"resolution": 32, **more})
 
     return make
+
+
+@pytest.fixture(name="draw_clip")
+def _draw_clip() -> Callable[..., None]:
+    return draw_clip
+
+
+@pytest.fixture(name="draw_mask")
+def _draw_mask() -> Callable[..., None]:
+    return draw_mask

@@ -136,9 +136,10 @@ def test_a_grid_of_clips_holds_the_last_frame_of_shorter_ones() -> None:
 
 
 def test_images_are_saved_as_png_and_clips_as_mp4(tmp_path: Path) -> None:
-    still = save(flat((1, 2, 3)).frames, tmp_path / "v1.0 still", fps=8)
+    still = save(flat((1, 2, 3)).frames, tmp_path / "v1.0 still", fps=8.0)
     assert still.name == "v1.0 still.png"
-    assert Image.open(still).getpixel((0, 0)) == (1, 2, 3)
-    moving = save(flat((1, 2, 3), frames=5).frames, tmp_path / "moving", fps=8)
+    with Image.open(still) as image:
+        assert image.getpixel((0, 0)) == (1, 2, 3)
+    moving = save(flat((1, 2, 3), frames=5).frames, tmp_path / "moving", fps=8.0)
     assert moving.name == "moving.mp4"
     assert moving.stat().st_size > 0

@@ -42,7 +42,9 @@ def test_the_gradient_passes_a_numerical_check() -> None:
         up = weighted_mse(moved, target, weights)
         moved.view(-1)[index] -= 2 * step
         down = weighted_mse(moved, target, weights)
-        assert float((up - down) / (2 * step)) == pytest.approx(float(gradient.view(-1)[index]), abs=1e-3)
+        assert float((up - down) / (2 * step)) == pytest.approx(
+            float(gradient.view(-1)[index]), abs=1e-3
+        )
 
 
 @given(st.integers(0, 10_000))
@@ -92,7 +94,12 @@ def test_video_is_normalised_per_sample_not_per_column() -> None:
 
 def test_weights_of_another_grid_raise_and_do_not_broadcast() -> None:
     prediction, target, weights = drawn(0)
-    for wrong in (weights[..., :1], weights[:1], weights[:, :, :1], weights.expand(-1, 3, -1, -1, -1)):
+    for wrong in (
+        weights[..., :1],
+        weights[:1],
+        weights[:, :, :1],
+        weights.expand(-1, 3, -1, -1, -1),
+    ):
         # ValueError in production; under pytest the shape annotation speaks first, as a TypeError
         with pytest.raises((ValueError, TypeError)):
             weighted_mse(prediction, target, wrong)

@@ -9,7 +9,8 @@ from hypothesis.extra import numpy as hnp
 from torch import Tensor
 
 from frisket.grid import LatentGrid
-from frisket.masks.coverage import Reading, to_latent
+from frisket.masks.coverage import Reading, cut_to_latent, to_latent
+from frisket.media.geometry import Geometry, MaskMismatch
 
 READINGS: tuple[Reading, ...] = ("mean", "max", "min")
 SMALL = LatentGrid(channels=4, spatial=4, temporal=4)
@@ -61,9 +62,7 @@ def test_max_mean_min_are_ordered_and_in_range(clip: tuple[LatentGrid, Tensor]) 
 
 @settings(max_examples=40, deadline=None)
 @given(clip=clips(), reading=st.sampled_from(READINGS))
-def test_flipping_commutes_with_coverage(
-    clip: tuple[LatentGrid, Tensor], reading: Reading
-) -> None:
+def test_flipping_commutes_with_coverage(clip: tuple[LatentGrid, Tensor], reading: Reading) -> None:
     grid, planes = clip
     flipped = to_latent(planes.flip(-1), grid, reading)
     torch.testing.assert_close(flipped, to_latent(planes, grid, reading).flip(-1))
@@ -122,8 +121,35 @@ def test_half_precision_planes_are_averaged_in_single() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "said"), [((1, 4, 8, 8), "4 frames"), ((1, 5, 9, 8), "9 x 8"), ((1, 5, 8, 2), "8 x 2")]
+    ("shape", "said"),
+    [((1, 4, 8, 8), "4 frames"), ((1, 5, 9, 8), "9 x 8"), ((1, 5, 8, 2), "8 x 2")],
 )
 def test_planes_that_do_not_fit_are_refused(shape: tuple[int, ...], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         to_latent(torch.zeros(shape), SMALL)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    source=st.tuples(st.integers(9, 70), st.integers(9, 70)),
+    target=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    times=st.sampled_from([0.5, 1, 2, 3]),
+    flip=st.booleans(),
+    reading=st.sampled_from(READINGS),
+)
+def test_cutting_straight_to_cells_is_cutting_and_then_laying(
+    source: tuple[int, int], target: tuple[int, int], times: float, flip: bool, reading: Reading
+) -> None:
+    grid = LatentGrid(4, 4, 2)
+    height, width = (max(1, round(side * times)) for side in source)
+    geometry = Geometry(source, (target[0] * 4, target[1] * 4), (0, 1, 2), flip)
+    plane = torch.rand(3, height, width, generator=torch.Generator().manual_seed(height))
+    try:
+        wanted = to_latent(geometry.plane(plane)[None], grid, reading)[0]
+    except MaskMismatch:
+        with pytest.raises(MaskMismatch):
+            cut_to_latent(plane, geometry, grid, reading)
+        return
+    torch.testing.assert_close(
+        cut_to_latent(plane, geometry, grid, reading), wanted, rtol=0, atol=2e-6
+    )

@@ -153,7 +153,9 @@ def test_a_still_mask_stands_for_every_frame_without_copies(tmp_path: Path) -> N
     for plane in found.values():
         assert plane.shape == (4, 2, 3)
         assert plane.stride(0) == 0
-    legend = planes(clip, {"": save(tmp_path / "i.png", [[1]])}, legend={"subject": 1}, picks=(1, 2))
+    legend = planes(
+        clip, {"": save(tmp_path / "i.png", [[1]])}, legend={"subject": 1}, picks=(1, 2)
+    )
     assert legend["subject"].flatten().tolist() == [1, 1]
 
 

@@ -12,17 +12,27 @@ from PIL import Image
 Encode = Callable[..., Path]
 
 
-def numbered(count: int, height: int = 32, width: int = 48) -> np.ndarray:
+@pytest.fixture
+def numbered() -> Callable[..., np.ndarray]:
     """F H W 3 whose every frame is flat grey at 8 * its index, so that a frame tells its number."""
-    levels = (np.arange(count) * 8).astype(np.uint8)
-    return np.broadcast_to(levels[:, None, None, None], (count, height, width, 3)).copy()
+
+    def make(count: int, height: int = 32, width: int = 48) -> np.ndarray:
+        levels = (np.arange(count) * 8).astype(np.uint8)
+        return np.broadcast_to(levels[:, None, None, None], (count, height, width, 3)).copy()
+
+    return make
 
 
-def gradient(count: int = 1, height: int = 32, width: int = 48) -> np.ndarray:
+@pytest.fixture
+def gradient() -> Callable[..., np.ndarray]:
     """F H W 3 in which every pixel differs from its neighbours, channel by channel."""
-    y, x = np.mgrid[:height, :width]
-    frames = [np.stack([x * 5 + i, y * 7 + i, x + y], -1) for i in range(count)]
-    return (np.stack(frames) % 256).astype(np.uint8)
+
+    def make(count: int = 1, height: int = 32, width: int = 48) -> np.ndarray:
+        y, x = np.mgrid[:height, :width]
+        frames = [np.stack([x * 5 + i, y * 7 + i, x + y], -1) for i in range(count)]
+        return (np.stack(frames) % 256).astype(np.uint8)
+
+    return make
 
 
 @pytest.fixture
@@ -59,7 +69,7 @@ def encode() -> Encode:
 
 
 @pytest.fixture
-def picture() -> Callable[..., Path]:
+def picture(gradient: Callable[..., np.ndarray]) -> Callable[..., Path]:
     """Save an array (or a Pillow image) as an image file, folders made."""
 
     def save(path: Path, array: np.ndarray | Image.Image | None = None, **options: object) -> Path:

@@ -9,13 +9,13 @@ import torch
 from PIL import Image
 from torch import nn
 
-from frisket.adapters import lora
+from frisket.adapters import lora as adapter
 from frisket.families.base import FAMILIES
-from frisket.recipes.config import Config
-from frisket.recipes.generate import Sampling, generate, read_prompts, slug
+from frisket.recipes.config import Config, Preview
+from frisket.recipes.generate import generate, read_prompts, slug, write_grid
 from frisket.recipes.load import ConfigError
 
-FAST = Sampling(steps=2, height=32, width=32)
+FAST: dict[str, Any] = {"steps": 2, "height": 32, "width": 32}
 
 
 @pytest.fixture(scope="module")
@@ -32,17 +32,23 @@ def write_lora(path: Path, seed: int) -> Path:
     pocket = FAMILIES.load("pocket")
     denoiser = pocket.tiny("image").denoiser
     assert isinstance(denoiser, nn.Module)
-    lora.attach(denoiser, lora.LoraSpec(rank=2, targets=pocket.lora_targets), seed=seed)
+    adapter.attach(denoiser, adapter.LoraSpec(rank=2, targets=pocket.lora_targets), seed=seed)
     made = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for value in lora.trainable(denoiser).values():
+        for value in adapter.trainable(denoiser).values():
             value.copy_(torch.randn(value.shape, generator=made) / 8)
-    lora.save(denoiser, path, {}, prefix=pocket.lora_prefix)
+    adapter.save(denoiser, path, {}, prefix=pocket.lora_prefix)
     return path
 
 
 def pixels(path: Path) -> bytes:
-    return Image.open(path).tobytes()
+    with Image.open(path) as image:
+        return image.tobytes()
+
+
+def size(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
 
 
 def record(out: Path) -> dict[str, Any]:
@@ -61,7 +67,7 @@ def test_every_prompt_meets_every_seed_and_all_is_written_down(
         ["a red circle / on a wall"],
         tmp_path / "out",
         seeds=[3, 4],
-        sampling=FAST,
+        **FAST,
         prompt_file=listed,
         progress=lambda _, done, total: seen.append((done, total)),
     )
@@ -71,8 +77,8 @@ def test_every_prompt_meets_every_seed_and_all_is_written_down(
         "002-ein-großer-ring-3.png",
         "003-ein-großer-ring-4.png",
     ]
-    assert all(Image.open(path).size == (32, 32) for path in made.pictures)
-    assert Image.open(made.grid).size[0] >= 2 * 160
+    assert all(size(path) == (32, 32) for path in made.pictures)
+    assert size(made.grid)[0] >= 2 * 160
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
     told = record(tmp_path / "out")
     assert told["settings"]["steps"] == 2
@@ -88,20 +94,20 @@ def test_every_prompt_meets_every_seed_and_all_is_written_down(
 
 def test_with_and_without_a_lora_side_by_side(config: Config, tmp_path: Path) -> None:
     trained = write_lora(tmp_path / "trained.safetensors", seed=1)
-    plain = generate(config, ["a ring"], tmp_path / "plain", sampling=FAST)
+    plain = generate(config, ["a ring"], tmp_path / "plain", **FAST)
     both = generate(
         config,
         ["a ring"],
         tmp_path / "both",
-        adapters=[(trained, 1.0)],
-        sampling=FAST,
+        lora=[(trained, 1.0)],
+        **FAST,
         without=True,
     )
     base, tuned = both.pictures
     assert (base.name, tuned.name) == ("000-a-ring-0-base.png", "000-a-ring-0-lora.png")
     assert pixels(base) == pixels(plain.pictures[0])
     assert pixels(tuned) != pixels(base)
-    assert Image.open(both.grid).size[0] >= 2 * 160
+    assert size(both.grid)[0] >= 2 * 160
     told = record(tmp_path / "both")
     assert [each["lora"] for each in told["pictures"]] == [False, True]
     assert told["lora"][0]["strength"] == 1.0
@@ -114,9 +120,11 @@ def test_strength_nought_is_the_base_and_several_loras_act_together(
     first = write_lora(tmp_path / "first.safetensors", seed=1)
     second = write_lora(tmp_path / "second.safetensors", seed=2)
 
+    once: dict[str, Any] = FAST | {"steps": 1, "guidance": 1.0}
+
     def shown(*adapters: tuple[Path, float]) -> bytes:
         out = tmp_path / "shown"
-        made = generate(config, ["a ring"], out, adapters=adapters, sampling=FAST)
+        made = generate(config, ["a ring"], out, lora=adapters, **once)
         return pixels(made.pictures[0])
 
     def apart(one: bytes, other: bytes) -> int:
@@ -136,7 +144,7 @@ def test_what_is_missing_is_said(config: Config, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="one seed"):
         generate(config, ["a"], tmp_path, seeds=[])
     with pytest.raises(FileNotFoundError, match="no adapter file"):
-        generate(config, ["a"], tmp_path, adapters=[(tmp_path / "no.safetensors", 1.0)])
+        generate(config, ["a"], tmp_path, lora=[(tmp_path / "no.safetensors", 1.0)])
     with pytest.raises(ConfigError, match=r"none\.txt cannot be read: No such file"):
         read_prompts(tmp_path / "none.txt")
     (tmp_path / "latin.txt").write_bytes("Größe".encode("latin-1"))
@@ -145,6 +153,15 @@ def test_what_is_missing_is_said(config: Config, tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("# nothing\n")
     with pytest.raises(ConfigError, match="holds no prompt"):
         read_prompts(tmp_path / "empty.txt")
+
+
+def test_a_preview_is_a_grid_of_prompts_by_seeds(tmp_path: Path) -> None:
+    pocket = FAMILIES.load("pocket")
+    preview = Preview(prompts=("a ring", "a cross"), seeds=(0, 1, 2), steps=1)
+    sheet = write_grid(pocket, pocket.tiny("image"), preview, tmp_path / "new" / "step-000010")
+    assert sheet.name == "step-000010.png"
+    width, height = size(sheet)
+    assert width > height > 2 * 160
 
 
 def test_names_of_files_are_short_and_safe() -> None:

@@ -62,7 +62,8 @@ def attach(denoiser: nn.Module, spec: LoraSpec, *, seed: int) -> tuple[str, ...]
     where an adapter sits already.
     """
     model = _bare(denoiser)
-    layers = LAYERS[:3] if spec.kind in ("loha", "lokr") else LAYERS
+    _refuse_second(model)
+    layers = LAYERS[:3] if spec.kind in ("loha", "lokr") else LAYERS  # what peft has them for
     names = resolve(model, spec.targets, spec.exclude, layers)
     _inject(model, spec, names, seed)
     return names
@@ -225,10 +226,16 @@ def _config(spec: LoraSpec, names: Sequence[str]) -> PeftConfig:
     return LoraConfig(lora_alpha=alpha, lora_dropout=spec.dropout, use_dora=dora, **size)
 
 
-def _inject(model: nn.Module, spec: LoraSpec, names: Sequence[str], seed: int) -> None:
+def _refuse_second(model: nn.Module) -> None:
     there = list(getattr(model, "peft_config", {}))
     if there:
-        raise ValueError(f"{type(model).__name__} has an adapter already ({', '.join(there)})")
+        raise ValueError(
+            f"{type(model).__name__} has an adapter already ({', '.join(there)}): detach it first"
+        )
+
+
+def _inject(model: nn.Module, spec: LoraSpec, names: Sequence[str], seed: int) -> None:
+    _refuse_second(model)
     model.requires_grad_(False)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed CUDA as well

@@ -7,6 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from jaxtyping import UInt8
+from torch import Tensor
 
 from frisket.data.cache import key_of
 from frisket.data.covering import keep_plane, mask_record
@@ -37,7 +39,7 @@ def from_folder(folder: Path, index: Index, captions: Path | None = None) -> lis
 
 
 def drawn(kind: str) -> list[Backdrop]:
-    """Backgrounds that need no files, with their words: flat (each colour), gradient or noise (24)."""
+    """Backgrounds that need no files, with words: the flat colours, 24 gradients or noises."""
     seeds = sorted(COLOURS) if kind == "flat" else [str(seed) for seed in range(DRAWN)]
     made = []
     for seed in seeds:
@@ -133,7 +135,7 @@ def cut(window: Window, frames: Frames) -> Frames:
     return to_frames(window.geometry.pixels(frames))
 
 
-def to_frames(pixels: torch.Tensor) -> Frames:
+def to_frames(pixels: Tensor) -> Frames:
     """`3 F H W` in [-1, 1] back to uint8 `F H W 3`."""
     return (
         ((pixels + 1) * 127.5)
@@ -145,7 +147,7 @@ def to_frames(pixels: torch.Tensor) -> Frames:
     )
 
 
-def _looped(frames: Frames, count: int) -> Frames:
+def _looped(frames: UInt8[Tensor, "G H W 3"], count: int) -> Frames:
     """A background that is too short runs forwards and backwards, so that nothing jumps."""
     last = len(frames) - 1
     turns = [last - abs(last - index % (2 * last)) if last else 0 for index in range(count)]

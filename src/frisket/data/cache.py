@@ -20,8 +20,7 @@ Kind = Literal["latents", "text", "coverage", "bank"]
 
 log = logging.getLogger(__name__)
 
-DIGEST = "frisket.digest"  # metadata key: hash of the tensors and of all other metadata
-KEY = "frisket.key"  # metadata key: the name the entry was written under
+LABEL = "frisket"  # the one metadata key: safetensors would write several in any order
 ABANDONED = 3600.0  # seconds after which a half-written file has no writer any more
 
 
@@ -62,7 +61,7 @@ def digest(tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         state.update(f"|{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-        state.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+        state.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return state.hexdigest()
 
 
@@ -93,7 +92,7 @@ class Cache:
     def mark(self, kind: Kind, key: str) -> list[int] | None:
         """Size and time of an entry's file, or None if there is none: a cheap sign of change."""
         try:
-            state = os.stat(f"{self.folder}/{kind}/{key[:2]}/{key}.safetensors")
+            state = os.stat(f"{self.folder}/{kind}/{key[:2]}/{key}.safetensors")  # noqa: PTH116 - hot
         except FileNotFoundError:
             return None
         return [state.st_size, state.st_mtime_ns, state.st_ino]
@@ -105,11 +104,12 @@ class Cache:
         tensors: Mapping[str, Tensor],
         notes: Mapping[str, str] | None = None,
     ) -> None:
-        """Write an entry in one rename; OSError names the file when the disk is full or read-only."""
+        """Write an entry in one rename; OSError names the file, e.g. when the disk is full."""
         path = self.path(kind, key)
         whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        said = {**(notes or {}), KEY: f"{kind}/{key}"}
-        payload = save(whole, metadata={**said, DIGEST: digest(whole, said)})
+        said = dict(notes or {})
+        label = {"key": f"{kind}/{key}", "notes": said, "digest": digest(whole, said)}
+        payload = save(whole, metadata={LABEL: json.dumps(label, sort_keys=True)})
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, payload)
 
@@ -122,16 +122,15 @@ class Cache:
             raise CorruptEntry(f"{path} is not there: run `frisket prepare` again") from error
         try:
             head = json.loads(payload[8 : 8 + int.from_bytes(payload[:8], "little")])
-            notes = dict(head["__metadata__"])
+            label = json.loads(head["__metadata__"][LABEL])
+            written, notes, expected = label["key"], dict(label["notes"]), label["digest"]
             tensors = load(payload)
-            expected = notes.pop(DIGEST)
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
             raise CorruptEntry(_broken(path, f"it is not whole ({error})")) from error
-        if notes.get(KEY) != f"{kind}/{key}":
-            raise CorruptEntry(_broken(path, f"it was written as {notes.get(KEY)}"))
+        if written != f"{kind}/{key}":
+            raise CorruptEntry(_broken(path, f"it was written as {written}"))
         if digest(tensors, notes) != expected:
             raise CorruptEntry(_broken(path, "its bytes changed after it was written"))
-        del notes[KEY]
         return Entry(tensors, notes)
 
     def drop(self, kind: Kind, key: str) -> None:

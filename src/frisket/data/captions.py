@@ -1,8 +1,12 @@
 """Captions as they are trained: trigger word, tag orders, the words of a new background."""
 
+from collections.abc import Iterable, Sequence
+from itertools import count, permutations
+
 from frisket.data.draws import order
 
 ORDERS = 8  # embedded orders of a tag list: enough that no order is learnt, few enough to cache
+FEW = 3  # tags with fewer orders than that: all of them are taken
 
 
 def triggered(caption: str, trigger: str) -> str:
@@ -23,14 +27,20 @@ def orders(caption: str, trigger: str, *, shuffle: bool) -> tuple[str, ...]:
     A tag that holds the trigger stays first. The orders depend on the caption alone, so that every
     run finds them in the cache.
     """
-    tags = [tag.strip() for tag in caption.split(",") if tag.strip()]
+    tags = list(dict.fromkeys(tag.strip() for tag in caption.split(",") if tag.strip()))
     if not shuffle or len(tags) < 2:
         return (caption,)
     fixed = [tag for tag in tags if trigger and trigger.lower() in tag.lower()][:1]
     free = [tag for tag in tags if tag not in fixed]
     seen: dict[str, None] = {", ".join(fixed + free): None}
-    for turn in range(1, ORDERS):
-        seen[", ".join(fixed + [free[i] for i in order(len(free), caption, "tags", turn)])] = None
+    if len(free) <= FEW:
+        found: Iterable[Sequence[int]] = permutations(range(len(free)))
+    else:
+        found = (order(len(free), caption, "tags", turn) for turn in count())
+    for places in found:
+        seen[", ".join(fixed + [free[place] for place in places])] = None
+        if len(seen) == ORDERS:
+            break
     return tuple(seen)
 
 

@@ -1,4 +1,4 @@
-"""From the mask of one window to the coverage entry that is cached, and to the plane a swap keeps."""
+"""From the mask of one window to its cached coverage, and to the plane a swap keeps."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from frisket.data.items import Window
 from frisket.grid import LatentGrid
@@ -21,7 +23,7 @@ SEEN = 0.5  # a pixel or a cell counts as the region's from here on
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the banner wants to know of one coverage; small, so it is remembered without the planes."""
+    """What the banner wants to know of one coverage; remembered apart from the planes."""
 
     mean: Mapping[str, float]  # region -> share of the clip
     thin: tuple[str, ...]  # regions with pixels but without a single cell that is mostly theirs
@@ -103,7 +105,7 @@ def planes_of(window: Window, regions: Sequence[str]) -> dict[str, Plane]:
 def cover(
     window: Window, regions: Sequence[str], grid: LatentGrid
 ) -> tuple[CellPlanes, tuple[str, ...], Facts]:
-    """Coverage of a window: the planes of the regions its mask holds, their names, and the facts."""
+    """Coverage of a window: planes of the regions its mask holds, their names, the facts."""
     named = planes_of(window, regions)
     if not named:
         files = ", ".join(str(path) for path in window.masks.values()) or str(window.clip)
@@ -133,7 +135,9 @@ def keep_plane(window: Window, kept: Iterable[str], regions: Sequence[str]) -> P
     return torch.stack(planes).sum(0).clamp(0, 1)
 
 
-def arrange(planes: CellPlanes, names: Sequence[str], regions: Sequence[str]) -> CellPlanes:
+def arrange(
+    planes: CellPlanes, names: Sequence[str], regions: Sequence[str]
+) -> Float[Tensor, "n f h w"]:
     """Planes by name in the configured order; a region that is not there is zeros. float32."""
     laid = torch.zeros(len(regions), *planes.shape[1:])
     for plane, name in zip(planes, names, strict=True):

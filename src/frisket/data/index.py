@@ -35,7 +35,8 @@ class Index:
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise OSError(
-                    f"cannot open {self.file} ({error}): is another program holding it, or the folder read-only?"
+                    f"cannot open {self.file} ({error}): is another program holding it, or is the"
+                    " folder read-only?"
                 ) from error
             log.warning(
                 "%s is damaged (%s): made anew, every file is hashed once more", self.file, error
@@ -110,7 +111,7 @@ class Index:
         return self._remembered(name, state, "", _whole)
 
     def fingerprint(self, path: Path) -> str:
-        """A quick hash of weights: names and sizes, and sampled pieces of every file (not all bytes)."""
+        """A quick hash of weights: names, sizes and sampled pieces of every file (not all)."""
         if path.is_file():
             return self._remembered(str(path.absolute()), path.stat(), "sampled|", _sampled)
         whole = hashlib.blake2b(digest_size=20)

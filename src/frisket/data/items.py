@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -128,6 +128,7 @@ class SwapPlan:
     seed: int = 0
 
 
+@runtime_checkable
 class Encoders(Protocol):
     """The frozen models `prepare` needs; loaded when first called, let go by `free`.
 

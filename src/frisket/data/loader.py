@@ -22,10 +22,11 @@ MEGABYTE = 1 << 20
 class Store:
     """Verified entries of a cache, the latest used kept in memory up to a limit. Thread-safe."""
 
-    def __init__(self, cache: Cache, megabytes: float) -> None:
+    def __init__(self, cache: Cache, megabytes: int) -> None:
+        """`megabytes`: the limit; an entry larger than it is read every time."""
         self.cache, self.limit = cache, megabytes * MEGABYTE
         self._held: OrderedDict[tuple[Kind, str], Entry] = OrderedDict()
-        self._bytes = 0
+        self.bytes = 0
         self._lock = threading.Lock()
 
     def load(self, kind: Kind, key: str) -> Entry:
@@ -39,9 +40,9 @@ class Store:
         with self._lock:
             if slot not in self._held and entry.size <= self.limit:
                 self._held[slot] = entry
-                self._bytes += entry.size
-            while self._bytes > self.limit:
-                self._bytes -= self._held.popitem(last=False)[1].size
+                self.bytes += entry.size
+            while self.bytes > self.limit:
+                self.bytes -= self._held.popitem(last=False)[1].size
         return entry
 
 
@@ -64,10 +65,10 @@ class Loader:
         seed: int,
         rank: int = 0,
         world: int = 1,
-        megabytes: float = 512.0,
+        megabytes: int = 512,
         prefetch: int = 2,
     ) -> None:
-        """`megabytes` bounds the entries kept in memory; `prefetch` batches are read ahead (0: none).
+        """`megabytes` bounds the entries kept in memory; `prefetch` batches are read ahead.
 
         ValueError where there is no clip, `batch` is below 1, or `rank` is not one of `world`.
         """
@@ -86,7 +87,7 @@ class Loader:
         return -(-self.schedule.length // self.world)
 
     def at(self, number: int) -> Batch:
-        """This process's batch `number`, from 0; the same whenever and however often it is asked for."""
+        """This process's batch `number`, from 0; the same whenever it is asked for."""
         made = self._ahead.pop(number).result() if number in self._ahead else None
         self._read_ahead(number)
         if made is not None:

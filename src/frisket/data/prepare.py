@@ -1,6 +1,5 @@
-"""Turns folders of clips, masks and captions into cache entries, doing only what is not done yet."""
+"""Turns folders of clips, masks and captions into cache entries; does only what is not done."""
 
-import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,9 +7,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from frisket.data.backdrops import choose, cut, swap_record, swapped_frames
-from frisket.data.cache import Cache, CorruptEntry, Kind, key_of
+from frisket.data.cache import Cache, key_of
 from frisket.data.captions import on_background, orders, triggered
 from frisket.data.covering import Facts, cover, coverage_record
+from frisket.data.entries import Entries
 from frisket.data.index import Index
 from frisket.data.items import (
     Backdrop,
@@ -30,8 +30,6 @@ from frisket.media.files import Found, find
 from frisket.media.frames import BadMedia, Media, decode, extract, probe, resample
 from frisket.media.geometry import Geometry
 from frisket.shapes import Frames
-
-log = logging.getLogger(__name__)
 
 bucket_of = lru_cache(4096)(bucket)  # clips of a set share few sizes
 
@@ -77,8 +75,8 @@ def prepare(
     before hours of encoding, and VAE and text encoder are never loaded together. May be killed at
     any moment: what was finished is not done again.
 
-    Raises BadClips with every unusable file; NoMasks for a mask source that matches no clip, or for
-    clips without the mask they are required to have; ValueError for an empty data set.
+    Raises BadClips with every unusable file; NoMasks for clips without the mask they are required
+    to have; ClipsNotFound, MasksNotFound and TwoFiles as `media.files.find` does.
     """
     cache.sweep()
     with Index(cache.folder) as index:
@@ -97,6 +95,7 @@ class _Walk:
         progress: Progress,
     ) -> None:
         self.cache, self.index, self.encoders = cache, index, encoders
+        self.entries = Entries(cache, index)
         self.regions = tuple(name for name in table if name != BACKGROUND)
         self.kept = tuple(name for name in self.regions if table[name] > 0)
         self.progress = progress
@@ -125,7 +124,7 @@ class _Walk:
         if not items:
             folders = ", ".join(str(clipset.clips) for clipset in clipsets)
             raise ValueError(
-                f"no picture or video to train on in {folders or 'the config: add a [[data]] table'}"
+                f"nothing to train on in {folders or 'the config: add a [[data]] table'}"
             )
         training, held = pick_held(items, holdout)
         if swap is not None:
@@ -168,18 +167,13 @@ class _Walk:
             caption=clipset.caption,
         )
         self.tally.orphans += [str(path) for path in findings.orphans]
-        matched = False
         for count, found in enumerate(findings.found, 1):
-            matched = matched or bool(found.masks) or found.alpha
             try:
                 yield from self._items(clipset, found)
             except (BadMedia, OSError, ValueError) as error:
                 self.bad[str(found.clip)] = str(error)
             if not count % 16 or count == len(findings.found):
                 self.progress("clips and masks", count, len(findings.found))
-        if how.source != "none" and findings.found and not matched:
-            places = ", ".join(str(path) for path in how.folders.values()) or how.source
-            self.tally.unmatched.append(f"{clipset.clips} (masks: {places})")
         self.index.commit()
 
     def _items(self, clipset: Clipset, found: Found) -> Iterator[tuple[Item, Window, str]]:
@@ -240,7 +234,7 @@ class _Walk:
         shape = self.encoders.grid.cells(len(geometry.picks), *geometry.target)
         coverage = self._coverage(window) if window.masked else None
         latents = key_of(self._latents_record(window))
-        if not self._ready("latents", latents):
+        if not self.entries.ready("latents", latents):
             self.encodings.append(_Encoding(window, latents))
         if not geometry.flip:
             self.tally.count(
@@ -274,7 +268,7 @@ class _Walk:
 
     def _coverage(self, window: Window) -> tuple[str, Facts]:
         key = key_of(coverage_record(window, self.regions, self.encoders.grid))
-        if self._ready("coverage", key):
+        if self.entries.ready("coverage", key):
             known = self.index.get("facts", key)
             if known is None:
                 known = self.cache.load("coverage", key).notes["facts"]
@@ -282,7 +276,7 @@ class _Walk:
             return key, Facts.parse(known)
         planes, names, facts = cover(window, self.regions, self.encoders.grid)
         notes = {"regions": "\n".join(names), "facts": facts.dump()}
-        self._store("coverage", key, {"planes": planes}, notes)
+        self.entries.store("coverage", key, {"planes": planes}, notes)
         self.index.put("facts", key, facts.dump())
         self.tally.covered += 1
         return key, facts
@@ -302,7 +296,7 @@ class _Walk:
         for backdrop in choose(plan, window):
             swap = swap_record(plan, window, backdrop, self.kept, self.regions)
             latents = key_of({**self._latents_record(window), "swap": swap})
-            if not self._ready("latents", latents):
+            if not self.entries.ready("latents", latents):
                 missing.append((latents, backdrop))
             worded = on_background(caption, backdrop.words, plan.template)
             self.tally.unnamed_swaps += not backdrop.words
@@ -318,7 +312,7 @@ class _Walk:
                 {"kind": "text", "caption": caption, "encoder": dict(self.encoders.text_record)}
             )
             self.text_keys[caption] = key
-            if not self._ready("text", key):
+            if not self.entries.ready("text", key):
                 self.captions[key] = caption
         return key
 
@@ -356,50 +350,21 @@ class _Walk:
         expected = self.encoders.grid.cells(len(frames), *geometry.target)
         if tuple(latents.shape[1:]) != expected:
             raise RuntimeError(
-                f"the VAE gave latents of shape {tuple(latents.shape)} for {window.clip}, the family's"
-                f" grid says {expected}: its LatentGrid is wrong"
+                f"the VAE gave latents of shape {tuple(latents.shape)} for {window.clip}, the"
+                f" family's grid says {expected}: its LatentGrid is wrong"
             )
-        self._store("latents", key, {"latents": latents})
+        self.entries.store("latents", key, {"latents": latents})
         self.tally.encoded += 1
         self.progress("latents", self.tally.encoded, total)
 
     def _embed(self) -> None:
         self.index.commit()
         for count, (key, caption) in enumerate(self.captions.items(), 1):
-            self._store("text", key, dict(self.encoders.embed(caption)))
+            self.entries.store("text", key, dict(self.encoders.embed(caption)))
             self.index.commit()
             self.tally.embedded += 1
             self.progress("captions", count, len(self.captions))
         self.encoders.free()
-
-    # Entries
-
-    def _ready(self, kind: Kind, key: str) -> bool:
-        """Whether an entry is there and whole; one that changed since it was verified is read."""
-        mark = self.cache.mark(kind, key)
-        if mark is None:
-            return False
-        slot = f"{kind}/{key}"
-        if self.index.get("entry", slot) == mark:
-            return True
-        try:
-            self.cache.load(kind, key)
-        except CorruptEntry as error:
-            log.warning("%s; making it again", error)
-            self.cache.drop(kind, key)
-            return False
-        self.index.put("entry", slot, mark)
-        return True
-
-    def _store(
-        self,
-        kind: Kind,
-        key: str,
-        tensors: Mapping[str, object],
-        notes: Mapping[str, str] | None = None,
-    ) -> None:
-        self.cache.store(kind, key, tensors, notes)  # type: ignore[arg-type]
-        self.index.put("entry", f"{kind}/{key}", self.cache.mark(kind, key))
 
     def _stop_if_bad(self) -> None:
         if not self.bad:

@@ -7,12 +7,11 @@ from frisket.data.covering import Facts
 from frisket.data.items import Item, Report
 from frisket.masks.weights import BACKGROUND, Spread
 
-
 NAMED = 20  # clips an error names before it counts the rest
 
 
 class NoMasks(ValueError):
-    """Masks were configured, and clips have none."""
+    """Clips without the mask that `require` asks of them."""
 
 
 @dataclass(slots=True)
@@ -48,9 +47,6 @@ class Tally:
     all_zero: list[str] = field(default_factory=list)
     all_one: list[str] = field(default_factory=list)
     thin: list[str] = field(default_factory=list)
-    unmatched: list[str] = field(
-        default_factory=list
-    )  # data sets whose mask source matched nothing
     missing: list[str] = field(default_factory=list)  # clips without the mask they must have
     sided: int = 0
     unnamed_swaps: int = 0
@@ -82,13 +78,7 @@ class Tally:
             self.all_one.append(name)
 
     def stop_if_unmasked(self) -> None:
-        """Raise NoMasks where masks were asked for and are not there."""
-        if self.unmatched:
-            raise NoMasks(
-                f"no mask matches any clip of {'; '.join(self.unmatched)}: a mask has the name of its"
-                ' clip (`frisket inspect` shows what was found); set masks = "none" to train on'
-                " whole pictures"
-            )
+        """Raise NoMasks, with their names, where clips lack a mask they must have."""
         if self.missing:
             more = f" and {len(self.missing) - NAMED} more" if len(self.missing) > NAMED else ""
             raise NoMasks(
@@ -129,7 +119,8 @@ def pick_held(items: Sequence[Item], count: int) -> tuple[list[int], list[int]]:
         return list(range(len(items))), []
     if count >= len(files):
         raise ValueError(
-            f"validation.holdout = {count} leaves none of the {len(files)} clips to train on: hold out fewer"
+            f"validation.holdout = {count} leaves none of the {len(files)} clips to train on:"
+            " hold out fewer"
         )
     chosen = {files[(2 * index + 1) * len(files) // (2 * count)] for index in range(count)}
     training = [position for position, item in enumerate(items) if item.clip not in chosen]

@@ -1,5 +1,6 @@
 """Contact sheets: each clip, its regions laid over it, and the weights the loss will see."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -33,6 +34,7 @@ PAPER, CARD, INK, FAINT, ALARM = (
 PANEL = 256  # pixels a side of one panel
 GAP = 12
 STRIP = 8  # frames of a film strip
+SMALL = 96  # pixels a side up to which hard pixels are shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,8 @@ class Card:
     weights: Float[np.ndarray, "f h w"] | None = None
     coverage: Mapping[str, float] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    at: Sequence[int] = ()  # place in the clip of each frame held here; empty: all are held
+    length: int = 0  # frames of the clip, where not all are held
 
 
 def overlay(
@@ -68,7 +72,8 @@ def overlay(
         laid += (tint - laid) * (plane * 0.42)[..., None]
     for plane, colour in zip(planes.values(), _colours(), strict=False):
         laid[_border(plane >= 0.5)] = colour
-    return laid.round().clip(0, 255).astype(np.uint8)
+    shown: Pixels = laid.round().clip(0, 255).astype(np.uint8)
+    return shown
 
 
 def _border(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -84,32 +89,24 @@ def _colours() -> Sequence[Ink]:
     return REGION_COLOURS * 8
 
 
-def heat(
-    weights: Float[np.ndarray, "h w"], top: float | None = None
-) -> UInt8[np.ndarray, "h w 3"]:
+def heat(weights: Float[np.ndarray, "h w"], top: float | None = None) -> UInt8[np.ndarray, "h w 3"]:
     """Weights as colours, one pixel a cell: 0 is dark violet, `top` (default the largest) pale."""
     top = float(weights.max()) if top is None else top
     level = np.clip(weights / top if top > 0 else weights * 0, 0, 1) * (len(HEAT) - 1)
     below = np.floor(level).astype(int).clip(0, len(HEAT) - 2)
     part = (level - below)[..., None]
     colour = HEAT[below] * (1 - part) + HEAT[below + 1] * part
-    return colour.round().astype(np.uint8)
+    shown: Pixels = colour.round().astype(np.uint8)
+    return shown
 
 
-def fitted(picture: Pixels, width: int, height: int, *, sharp: bool = False) -> Image.Image:
-    """A picture scaled to fit a box; small ones are enlarged by whole factors, pixels kept.
-
-    `sharp` keeps hard edges when enlarging by any factor (latent cells).
-    """
+def fitted(picture: Pixels, width: int, height: int) -> Image.Image:
+    """A picture scaled to fit a box; small ones (up to SMALL) by a whole factor, pixels kept."""
     image = Image.fromarray(picture)
     scale = min(width / image.width, height / image.height)
-    if scale > 1 and not sharp and image.width > 96:
-        scale = min(scale, 1.5)
-        return image.resize(_scaled(image, scale), Image.Resampling.LANCZOS)
-    if scale >= 2 and not sharp:
-        scale = int(scale)
-    resample = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
-    return image.resize(_scaled(image, scale), resample)
+    if scale <= 1 or max(image.size) > SMALL:
+        return image.resize(_scaled(image, min(scale, 1.5)), Image.Resampling.LANCZOS)
+    return image.resize(_scaled(image, float(math.floor(scale))), Image.Resampling.NEAREST)
 
 
 def _scaled(image: Image.Image, scale: float) -> tuple[int, int]:
@@ -133,9 +130,7 @@ def grid(
     _, height, width, _ = pictures.shape
     rows = -(-len(pictures) // columns)
     columns = min(columns, len(pictures))
-    sheet = np.empty(
-        (rows * (height + gap) - gap, columns * (width + gap) - gap, 3), np.uint8
-    )
+    sheet = np.empty((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), np.uint8)
     sheet[:] = gutter
     for index, picture in enumerate(pictures):
         top, left = index // columns * (height + gap), index % columns * (width + gap)
@@ -145,7 +140,7 @@ def grid(
 
 def panels(card: Card, side: int = PANEL) -> dict[str, Image.Image]:
     """The pictures of a card: `clip`, `regions` and `weights` at mid-clip, `strip` for a video."""
-    middle = len(card.frames) // 2
+    middle, length = len(card.frames) // 2, card.length or len(card.frames)
     frame = card.frames[middle]
     at_frame = {name: plane[middle] for name, plane in card.planes.items()}
     shown = {"clip": fitted(frame, side, side)}
@@ -160,8 +155,9 @@ def panels(card: Card, side: int = PANEL) -> dict[str, Image.Image]:
         }
         shown["regions"] = Image.fromarray(overlay(big, resized))
     if card.weights is not None:
-        latent = _latent_of(middle, len(card.frames), len(card.weights))
-        cells = heat(card.weights[latent], float(card.weights.max()))
+        place = card.at[middle] if card.at else middle
+        latent = _latent_of(place, length, len(card.weights))
+        cells = heat(card.weights[latent], max(float(card.weights.max()), 1.0))
         shown["weights"] = Image.fromarray(cells).resize(size, Image.Resampling.NEAREST)
     if len(card.frames) > 1:
         shown["strip"] = _strip(card, size[0] * 3 + 2 * GAP)
@@ -224,7 +220,8 @@ def _draw_card(card: Card) -> Image.Image:
     image = Image.new("RGB", (width, height), CARD)
     pencil = ImageDraw.Draw(image)
     _, high, wide, _ = card.frames.shape
-    size = f"{wide} x {high}" + (f", {len(card.frames)} frames" if len(card.frames) > 1 else "")
+    length = card.length or len(card.frames)
+    size = f"{wide} x {high}" + (f", {length} frames" if length > 1 else "")
     pencil.text((GAP, 10), _short(card.name, width - 190, _font(16)), INK, _font(16))
     pencil.text((width - GAP, 12), size, FAINT, _font(13), anchor="ra")
     for index, name in enumerate(("clip", "regions", "weights")):
@@ -234,9 +231,7 @@ def _draw_card(card: Card) -> Image.Image:
             image.paste(shown[name], (left, 60))
         else:
             pencil.rectangle((left, 60, left + PANEL - 1, 59 + tall), outline=PAPER, width=2)
-            pencil.text(
-                (left + PANEL / 2, 60 + tall / 2), "no mask", FAINT, _font(15), anchor="mm"
-            )
+            pencil.text((left + PANEL / 2, 60 + tall / 2), "no mask", FAINT, _font(15), anchor="mm")
     top = 60 + tall + 8
     if strip:
         image.paste(shown["strip"], (GAP, top))
@@ -259,7 +254,7 @@ def _heading(name: str, card: Card) -> str:
 def _legend(pencil: ImageDraw.ImageDraw, card: Card, top: int, width: int) -> int:
     """A bar of shares, then a chip a region; returns where to go on."""
     if not card.coverage:
-        pencil.text((GAP, top), "teaches everywhere", FAINT, _font(13))
+        pencil.text((GAP, top), "no mask is laid on it", FAINT, _font(13))
         return top + 20
     left, full = float(GAP), width - 2 * GAP
     pencil.rectangle((GAP, top + 2, GAP + full - 1, top + 9), fill=PAPER)
@@ -284,7 +279,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return font
 
 
-def _short(text: str, width: float, font: ImageFont.FreeTypeFont) -> str:
+def _short(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
     """The text, its middle left out where it is too long (names differ at both ends)."""
     keep = len(text)
     while keep > 8 and font.getlength(_cut(text, keep)) > width:
@@ -296,7 +291,7 @@ def _cut(text: str, keep: int) -> str:
     return text if keep >= len(text) else f"{text[: keep // 2]}...{text[-(keep - keep // 2) :]}"
 
 
-def _wrapped(text: str, width: float, font: ImageFont.FreeTypeFont) -> list[str]:
+def _wrapped(text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()

@@ -4,8 +4,6 @@ import base64
 import io
 import json
 import math
-import os
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -19,7 +17,9 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
-Picture = bytes | NDArray[np.uint8] | Image.Image  # an encoded PNG, H W 3, or a Pillow image
+from frisket.media.paths import replacing
+
+Picture = bytes | NDArray[Any] | Image.Image  # an encoded PNG, uint8 H W 3, a Pillow image
 PIXELATED = 96  # pictures up to so many pixels a side are enlarged with hard pixels
 
 
@@ -52,7 +52,7 @@ class Row:
     """One variant: metric to its values, one a seed; a metric that was not measured is left out."""
 
     name: str
-    values: Mapping[str, Sequence[float]]
+    values: Mapping[str, Sequence[float | int]]
     note: str = ""
 
 
@@ -128,13 +128,8 @@ def render(template: str, **values: Any) -> str:
 
 def write_whole(path: Path, text: str) -> None:
     """Replace a text file in one step, so that no reader ever sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{uuid.uuid4().hex}.part")
-    try:
+    with replacing(path) as draft:
         draft.write_text(text, encoding="utf-8")
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def data_uri(picture: Picture) -> str:
@@ -183,7 +178,8 @@ def _best(column: Column, rows: Sequence[Row]) -> str | None:
     """The best mean as it is printed, so that what reads the same is marked the same."""
     means = [fmean(row.values[column.name]) for row in rows if row.values.get(column.name)]
     means = [mean for mean in means if math.isfinite(mean)]
-    if not column.better or len(means) < 2:
+    shown = {format(mean, column.form) for mean in means}
+    if not column.better or len(shown) < 2:
         return None
     return format(min(means) if column.better == "low" else max(means), column.form)
 

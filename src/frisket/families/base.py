@@ -54,7 +54,11 @@ class Source:
     @property
     def local(self) -> Path | None:
         """The path on this machine, or None for a hub id."""
-        return Path(self.path).expanduser() if self.path and Path(self.path).expanduser().exists() else None
+        return (
+            Path(self.path).expanduser()
+            if self.path and Path(self.path).expanduser().exists()
+            else None
+        )
 
 
 @dataclass(slots=True)
@@ -104,7 +108,9 @@ class Family(Protocol):
         """Prompts to conditioning tensors, batch first."""
         ...
 
-    def predict(self, denoiser: nn.Module, noisy: Latents, t: PerSample, conditioning: Conditioning) -> Latents:
+    def predict(
+        self, denoiser: nn.Module, noisy: Latents, t: PerSample, conditioning: Conditioning
+    ) -> Latents:
         """The model's prediction as `b c f h w`, in the sign and scale of the objective's target.
 
         Packing, timestep convention and extra inputs are hidden in here.

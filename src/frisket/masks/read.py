@@ -71,8 +71,10 @@ def read(
         planes = _split(greys[WHOLE], masks[WHOLE], regions, levels) if WHOLE in greys else greys
     if invert:
         planes = {name: 1 - plane for name, plane in planes.items()}
-    blank = torch.zeros_like(next(iter(planes.values()))[:1])
-    return {name: planes.get(name, blank).expand(len(picks), -1, -1) for name in regions}
+    if len(planes) < len(regions):
+        blank = torch.zeros_like(next(iter(planes.values()))[:1])
+        planes = {name: planes.get(name, blank) for name in regions}
+    return {name: planes[name].expand(len(picks), -1, -1) for name in regions}
 
 
 def _check_names(regions: Sequence[str], *tables: Mapping[str, object]) -> None:
@@ -190,7 +192,7 @@ def _refuse_unknown(
     *,
     coloured: bool,
 ) -> None:
-    values, counts = strange.unique(return_counts=True)
+    values, counts = torch.unique(strange, return_counts=True)
     most = int(counts.argmax())
     code = int(values[most])
     value = f"colour {(code >> 16, code >> 8 & 255, code & 255)}" if coloured else f"index {code}"

@@ -103,9 +103,9 @@ class Layout:
 def describe(weights: RegionWeights, clips: Iterable[Tensor]) -> Layout:
     """Measure what `weights` make of the coverage of masked clips, one clip at a time.
 
-    `clips` gives coverage `k f h w`; clips may differ in size, and each counts once. `background_share` tells what a floor costs:
-    0.05 around a subject of a tenth of the picture gives 31 % of all weight to the background.
-    ValueError where there is no clip.
+    `clips` gives coverage `k f h w`; clips may differ in size, and each counts once.
+    `background_share` tells what a floor costs: 0.05 around a subject of a tenth of the picture
+    gives 31 % of all weight to the background. ValueError where there is no clip.
     """
     covered: list[list[float]] = []
     means: list[float] = []

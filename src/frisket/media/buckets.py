@@ -20,10 +20,10 @@ def _fixed(width: int, height: int, grid: LatentGrid) -> tuple[int, int]:
 
 
 def _candidates(area: int, step: int) -> Iterator[tuple[int, int]]:
-    for units in range(1, area // (step * step) + 1):
+    for units in range(1, math.isqrt(LONGEST * area) // step + 1):
         side = units * step
         other = area // side // step * step
-        if max(side, other) <= LONGEST * min(side, other):
+        if other and max(side, other) <= LONGEST * min(side, other):
             yield side, other
             yield other, side
 

@@ -117,6 +117,8 @@ def _read(path: Path, picks: Sequence[int] | None, reading: Reading) -> Tensor:
         slots.setdefault(index, []).append(slot)
     out: Array | None = None
     for index, array in _arrays(path, sorted(slots), reading):
+        if len(picks) == 1 and array.flags.writeable and array.flags.c_contiguous:
+            return torch.from_numpy(array[None])  # spares a still the copy
         if out is None:
             out = np.empty((len(picks), *array.shape), array.dtype)
         elif array.shape != out.shape[1:]:
@@ -170,7 +172,7 @@ def write_image(path: Path, frame: UInt8[Tensor, "H W 3"]) -> None:
     images.write(path, frame.cpu().numpy())
 
 
-def write_video(path: Path, frames: Frames, fps: float, *, lossless: bool = False) -> None:
+def write_video(path: Path, frames: Frames, fps: float | int, *, lossless: bool = False) -> None:
     """Save frames atomically: H.264 .mp4, or FFV1 .mkv that reads back bit for bit (`lossless`).
 
     Raises ValueError for another suffix, and for odd sides in H.264; nothing is padded or cut.

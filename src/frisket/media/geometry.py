@@ -85,7 +85,7 @@ def _matrix(span: Span) -> Tensor:
     return matrix.coalesce()
 
 
-def _apply(rows: Span, columns: Span, image: Float[Tensor, "H W"]) -> Float[Tensor, "h w"]:
+def _apply(rows: Span, columns: Span, image: Float[Tensor, "H W"]) -> Float[Tensor, "H_cut W_cut"]:
     """Resample one grey picture: exact area means when shrinking, linear when enlarging."""
     if rows.whole and columns.whole:
         return image[rows.slice(), columns.slice()]
@@ -99,7 +99,7 @@ def _apply(rows: Span, columns: Span, image: Float[Tensor, "H W"]) -> Float[Tens
         down = torch.sparse.mm(_matrix(rows), image)
         cut = torch.sparse.mm(_matrix(columns), down.t().contiguous()).t()
     low, high = image.aminmax()
-    return torch.clamp(cut, low, high)  # the last bit of a sum may lie outside
+    return cut.clamp_(low, high)  # the last bit of a sum may lie outside
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ class Geometry:
             start = float(int(start))
         return Span(start, length, size, out)
 
-    def pixels(self, frames: Frames) -> Float[Tensor, "3 F H W"]:
+    def pixels(self, frames: Frames) -> Float[Tensor, "3 F H_cut W_cut"]:
         """Cut the picked frames, in [-1, 1]: area mean when shrinking, Lanczos when enlarging.
 
         Raises ValueError where frames are not of the source's size or not as many as were picked.
@@ -168,7 +168,7 @@ class Geometry:
         rows, columns = self.spans()
         return rows.scaled(height), columns.scaled(width)
 
-    def plane(self, plane: Plane) -> Plane:
+    def plane(self, plane: Plane) -> Float[Tensor, "F H_cut W_cut"]:
         """Cut a mask of any size with the clip's aspect: exact area mean, linear when enlarging.
 
         Results stay between the plane's own least and greatest value. Raises MaskMismatch where
@@ -184,7 +184,7 @@ class Geometry:
             cut = cut.flip(-1)
         return cut.expand(len(plane), -1, -1) if still else cut
 
-    def labels(self, labels: Int[Tensor, "F H W"]) -> Int[Tensor, "F h w"]:
+    def labels(self, labels: Int[Tensor, "F H W"]) -> Int[Tensor, "F H_cut W_cut"]:
         """Cut a label map: the label under the centre of each output pixel, never a mixture."""
         rows, columns = self._checked((labels.shape[1], labels.shape[2]), len(labels))
         down, across = torch.from_numpy(rows.nearest()), torch.from_numpy(columns.nearest())

@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import cv2
 import numpy as np
@@ -35,7 +35,8 @@ def opened(path: Path) -> Iterator[Image.Image]:
     if not path.stat().st_size:
         raise BadMedia(f"{path}: the file is empty (0 bytes); copy it again or remove it")
     try:
-        with Image.open(path) as image:
+        # By handle: by name Pillow (13.0) memory-maps plain TIFFs and garbles the rotated ones.
+        with path.open("rb") as stream, Image.open(stream) as image:
             yield image
     except BadMedia:
         raise
@@ -58,10 +59,31 @@ def frames_of(image: Image.Image) -> int:
     return int(getattr(image, "n_frames", 1)) if image.format in ANIMATED else 1
 
 
+def _late_chunks(stream: IO[bytes]) -> bool:
+    """Whether a PNG has EXIF or text after its pixels."""
+    place, pixels = stream.tell(), False
+    stream.seek(8)
+    while len(head := stream.read(8)) == 8:
+        pixels = pixels or head[4:] == b"IDAT"
+        if pixels and head[4:] in (b"eXIf", b"tEXt", b"zTXt", b"iTXt"):
+            break
+        stream.seek(int.from_bytes(head[:4], "big") + 4, 1)
+    stream.seek(place)
+    return len(head) == 8
+
+
+def _orientation(image: Image.Image) -> int:
+    # Pillow decodes a whole PNG to look for EXIF behind its pixels: 5 ms a mask, 200 ms a photo.
+    stream: IO[bytes] | None = getattr(image, "fp", None)
+    early = image.format == "PNG" and stream is not None and not _late_chunks(stream)
+    exif = Image.Image.getexif(image) if early else image.getexif()
+    return int(exif.get(Base.Orientation, 1))
+
+
 def size_of(image: Image.Image) -> tuple[int, int]:
     """(height, width) as seen, after EXIF rotation; reads the header only."""
     width, height = image.size
-    if image.getexif().get(Base.Orientation, 1) < 5:
+    if _orientation(image) < 5:
         return height, width
     if image.format == "TIFF":  # Pillow versions differ in whether the header's size is turned
         width, height = ImageOps.exif_transpose(image).size
@@ -74,6 +96,7 @@ def fps_of(image: Image.Image) -> float | None:
     total = 0.0
     for index in range(frames_of(image)):
         image.seek(index)
+        image.load()  # WebP tells a frame's duration only then
         total += float(image.info.get("duration", 0))
     return frames_of(image) * 1000 / total if total and frames_of(image) > 1 else None
 
@@ -81,7 +104,7 @@ def fps_of(image: Image.Image) -> float | None:
 def read(image: Image.Image, path: Path, reading: Reading) -> Array:
     """The current frame upright: H W 3 uint8, H W float32 in [0, 1], or H W int32 labels."""
     image.load()
-    if image.getexif().get(Base.Orientation, 1) != 1:
+    if _orientation(image) != 1:
         upright = ImageOps.exif_transpose(image)
         upright.format = image.format
         image = upright
@@ -181,7 +204,7 @@ def _grey(image: Image.Image, path: Path) -> NDArray[np.float32]:
         if apart > (TINT if lossy else 0):
             raise refuse_colour(path, apart)
         image = image.convert("RGB")
-    levels = np.asarray(image.convert("L"))
+    levels = np.asarray(image if image.mode == "L" else image.convert("L"))
     return snapped(levels) if lossy else levels.astype(np.float32) / np.float32(255)
 
 

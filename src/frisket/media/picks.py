@@ -9,7 +9,9 @@ from frisket.grid import LatentGrid
 Mode = Literal["head", "chunk", "uniform", "slide", "full"]
 
 
-def resample(frames: int, source_fps: float | None, target_fps: float | None) -> tuple[int, ...]:
+def resample(
+    frames: int, source_fps: float | int | None, target_fps: float | int | None
+) -> tuple[int, ...]:
     """Indices of `frames` source frames that play at `target_fps`.
 
     Output frame j is the latest source frame that began at or before j / target_fps, so lowering

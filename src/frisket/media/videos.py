@@ -130,7 +130,7 @@ def _refuse_cut(
     elif "matroska" in container.format.name and (told := stream.metadata.get("DURATION")):
         hours, minutes, seconds = told.split(":")
         length = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-        if length <= float(end) + 2 / float(stream.average_rate or 10):
+        if length <= float(end) + 0.75 / float(stream.average_rate or 10):
             return
         announced = f"{float(end):.2f} of {length:.2f} seconds"
     else:
@@ -209,7 +209,7 @@ def _index(path: Path, frame: VideoFrame, lossless: bool) -> NDArray[np.int32]:
     return rgb[..., 0].astype(np.int32)
 
 
-def write(path: Path, frames: NDArray[np.uint8], fps: float, lossless: bool) -> None:
+def write(path: Path, frames: NDArray[np.uint8], fps: float | int, lossless: bool) -> None:
     """Save F H W 3 atomically as H.264 .mp4, or bit for bit as FFV1 .mkv (`lossless`).
 
     ValueError on another suffix, on no frames, and on odd sides (H.264 with 4:2:0 has none).

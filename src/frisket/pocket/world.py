@@ -30,7 +30,13 @@ NOVEL_COLOURS: dict[str, tuple[int, int, int]] = {
 PALETTE = COLOURS | NOVEL_COLOURS
 SHAPES = ("circle", "square", "triangle", "cross", "ring")
 PATTERNS = ("wall", "stripes", "checks", "dots")
-MOTIONS = {"still": (0, 0), "rising": (0, -1), "falling": (0, 1), "leftward": (-1, 0), "rightward": (1, 0)}
+MOTIONS = {
+    "still": (0, 0),
+    "rising": (0, -1),
+    "falling": (0, 1),
+    "leftward": (-1, 0),
+    "rightward": (1, 0),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +108,7 @@ def draw_background(background: Background, size: int = SIZE, phase: float = 0.0
     return pair[second.astype(int)]
 
 
-def shape_alpha(
-    shape: str, x: float, y: float, radius: float, size: int = SIZE
-) -> Mask:
+def shape_alpha(shape: str, x: float, y: float, radius: float, size: int = SIZE) -> Mask:
     """How much of each pixel a shape covers (edges one pixel soft), H W in [0, 1]."""
     rows, columns = _raster(size)
     dx, dy = columns - x, rows - y
@@ -128,7 +132,9 @@ def shape_alpha(
     return np.clip(inside * (size / SIZE) + 0.5, 0, 1).astype(np.float32)
 
 
-def creature(x: float, y: float, radius: float, size: int = SIZE) -> tuple[Picture, dict[str, Mask]]:
+def creature(
+    x: float, y: float, radius: float, size: int = SIZE
+) -> tuple[Picture, dict[str, Mask]]:
     """Draw the subject no corpus picture holds: half pink half teal, one white eye, two black legs.
 
     Returns the paint (H W 3, meaningless where no region covers) and the exact planes of its

@@ -1,4 +1,4 @@
-"""A bank of backgrounds sampled once from the frozen base itself: no outside data, captions known."""
+"""A bank of backgrounds sampled once from the frozen base: no outside data, captions known."""
 
 import hashlib
 import json

@@ -73,44 +73,58 @@ def _planes(prepared: Prepared, items: Sequence[Item]) -> Iterator[CellPlanes]:
 
 def warnings(config: Config, prepared: Prepared) -> list[str]:
     """Settings and masks that run, but seldom do what was meant; one sentence each."""
-    report, said = prepared.report, []
-    background = config.regions.get(BACKGROUND, 0.0)
-    for region, spread in report.coverage.items():
-        if 0 < spread.mean < SMALL and config.losses.normalise == "sample":
-            said.append(
-                f'{region} covers {spread.mean:.1%} of a clip on average: with normalise = "sample" few'
-                ' cells set the whole loss, which spikes; crop closer, or use normalise = "area"'
-            )
-    if config.swap.rate and background > 0:
+    said = [*_of_masks(config, prepared), *_of_swap(config, prepared)]
+    report, floor = prepared.report, config.curve.floor
+    if floor:
         said.append(
-            f"the background is swapped and also taught (background = {background:g}): the model learns"
-            " the swapped-in pictures; set background = 0"
-        )
-    if config.swap.rate and not any(item.swaps for item in prepared.items):
-        said.append("swap is on, but no clip has a mask to swap around: nothing is swapped")
-    if report.unnamed_swaps:
-        said.append(
-            f"{report.unnamed_swaps} composites have a background without words: their caption does not"
-            " name it, so the template is left out"
-        )
-    if config.curve.floor:
-        said.append(
-            f"floor = {config.curve.floor:g} teaches the background as well: even 0.05 let most of it back"
-            " in when measured; 0 keeps it out"
-        )
-    if len(report.unmasked) and report.masked:
-        said.append(
-            f"{len(report.unmasked)} clips have no mask and teach everywhere: {_some(report.unmasked)}"
+            f"floor = {floor:g} teaches the background as well: even 0.05 let most of it back in"
+            " when measured; 0 keeps it out"
         )
     if report.sided:
         said.append(
             f"{report.sided} clips are also trained mirrored, and their captions say left or right:"
             " set flip = false for them"
         )
-    for title, names in _findings(prepared):
-        if title in ("all-zero masks", "lost at the latent grid"):
-            said.append(f"{title}: {_some(names)}")
     return said
+
+
+def _of_masks(config: Config, prepared: Prepared) -> Iterator[str]:
+    report = prepared.report
+    taught = [s.mean for name, s in report.coverage.items() if config.regions.get(name)]
+    alone = not config.regions.get(BACKGROUND) and not config.curve.floor
+    if alone and 0 < sum(taught) < SMALL and config.losses.normalise == "sample":
+        yield (
+            f"the regions cover {sum(taught):.1%} of a clip on average: with normalise = "
+            '"sample" few cells set the whole loss, which spikes; crop closer, or use "area"'
+        )
+    if report.unmasked and report.masked:
+        names = _some(report.unmasked)
+        yield f"{len(report.unmasked)} clips have no mask and teach everywhere: {names}"
+    if report.all_zero:
+        yield f"{len(report.all_zero)} masks are empty, so their clips teach nothing of a region"
+    if report.thin:
+        yield (
+            f"{len(report.thin)} regions are thinner than a latent cell, so no cell is mostly"
+            f' theirs: {_some(report.thin)}; reading = "max" keeps them'
+        )
+
+
+def _of_swap(config: Config, prepared: Prepared) -> Iterator[str]:
+    background = config.regions.get(BACKGROUND, 0.0)
+    if not config.swap.rate:
+        return
+    if background > 0:
+        yield (
+            f"the background is swapped and also taught (background = {background:g}): the model"
+            " learns the swapped-in pictures; set background = 0"
+        )
+    if not any(item.swaps for item in prepared.items):
+        yield "swap is on, but no clip has a mask to swap around: nothing is swapped"
+    if prepared.report.unnamed_swaps:
+        yield (
+            f"{prepared.report.unnamed_swaps} composites have a background without words: the"
+            " template is left out, and their captions do not name it"
+        )
 
 
 def _findings(prepared: Prepared) -> list[tuple[str, Sequence[str]]]:
@@ -183,7 +197,7 @@ def rows(config: Config, prepared: Prepared) -> list[tuple[str, str]]:
     made.append(
         (
             "prepared",
-            f"{report.encoded} latents, {report.covered} masks, {report.embedded} captions made anew",
+            f"{report.encoded} latents, {report.covered} masks, {report.embedded} captions made",
         )
     )
     return made

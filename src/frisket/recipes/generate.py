@@ -1,11 +1,11 @@
-"""`frisket generate`: pictures or clips by prompt, with the trained LoRA and, to compare, without."""
+"""`frisket generate`: pictures or clips by prompt, with a LoRA and, to compare, without."""
 
 import hashlib
 import json
 import logging
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,29 +13,16 @@ from typing import Any
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
-from frisket.adapters import lora
+from frisket.adapters import lora as adapter
 from frisket.families.base import FAMILIES, Family, Parts, Source
 from frisket.inference.generate import Picture, grid, save
 from frisket.inference.generate import generate as sample
-from frisket.recipes.config import Config
+from frisket.recipes.config import Config, Preview
 from frisket.recipes.load import ConfigError, check
 from frisket.recipes.prepare import source_of
 
 log = logging.getLogger(__name__)
 LONGEST = 40  # letters of a prompt in a file name
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How to sample; what is None is the variant's own. Sizes in pixels."""
-
-    negative: str = ""
-    steps: int | None = None
-    guidance: float | None = None
-    height: int | None = None
-    width: int | None = None
-    frames: int | None = None
-    batch: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +39,26 @@ def generate(
     prompts: Sequence[str],
     out: Path,
     *,
-    adapters: Sequence[tuple[Path, float]] = (),
-    seeds: Sequence[int] = (0,),
-    sampling: Sampling = Sampling(),
-    prompt_file: Path | None = None,
+    lora: Sequence[tuple[Path, float]] = (),
     without: bool = False,
+    seeds: Sequence[int] = (0,),
+    prompt_file: Path | None = None,
+    negative: str = "",
+    steps: int | None = None,
+    guidance: float | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    frames: int | None = None,
+    batch: int | None = None,
     progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> Generated:
     """Sample every prompt with every seed; write the pictures, one grid and `generate.json`.
 
-    `adapters` are LoRA files with their strengths (1 as trained); all of them act together.
-    `without` samples the base as well, same seeds, next to the LoRA's in the grid. With no
-    adapters the base alone is sampled. `prompt_file` adds a prompt a line (`#` begins a comment).
-    Pictures are on disk as soon as they are done.
+    `lora` are adapter files with their strengths (1 as trained); all of them act together.
+    `without` samples the base as well, same seeds, next to the LoRA's in the grid; with no `lora`
+    the base alone is sampled. `prompt_file` adds a prompt a line (`#` begins a comment). Sizes in
+    pixels, steps and guidance default to the variant's own. Pictures are on disk as soon as they
+    are done.
 
     Raises ConfigError for no prompts or no seeds, AdapterMismatch for a LoRA of another base,
     WeightsNotFound, and ValueError for a size the model cannot make.
@@ -77,63 +71,116 @@ def generate(
         )
     family = FAMILIES.load(config.model.family)
     source = source_of(config, family)
-    for path, _ in adapters:
-        lora.spec_of(path)  # a wrong file is found before the weights are loaded
+    for path, _ in lora:
+        adapter.spec_of(path)  # a wrong file is found before the weights are loaded
     parts = load(family, source)
     pairs = [(prompt, seed) for prompt in prompts for seed in seeds]
-    versions = (["base"] if without or not adapters else []) + (["lora"] if adapters else [])
+    versions = (["base"] if without or not lora else []) + (["lora"] if lora else [])
     out.mkdir(parents=True, exist_ok=True)
-    fps = family.variants[source.variant].fps
+    variant = family.variants[source.variant]
+    settings: dict[str, Any] = {
+        "negative": negative,
+        "steps": variant.steps if steps is None else steps,
+        "guidance": variant.guidance if guidance is None else guidance,
+        "height": height or variant.height,
+        "width": width or variant.width,
+        "frames": frames or variant.frames,
+    }
     done: dict[tuple[int, str], tuple[Picture, Path]] = {}
     for version in versions:
         if version == "lora":
-            put_on(family, parts, adapters)
+            put_on(family, parts, lora)
         pictures = sample(
             family,
             parts,
             [prompt for prompt, _ in pairs],
             seeds=[seed for _, seed in pairs],
-            **{name: getattr(sampling, name) for name in Sampling.__slots__},
+            batch=batch,
+            **settings,
         )
         for index, picture in enumerate(pictures):
             name = f"{index:03d}-{slug(picture.prompt)}-{picture.seed}"
             name += f"-{version}" if len(versions) > 1 else ""
-            done[index, version] = picture, save(picture.frames, out / name, fps)
+            done[index, version] = picture, save(picture.frames, out / name, variant.fps)
             progress("sampling", len(done), len(pairs) * len(versions))
-    ordered = [done[index, version] for index in range(len(pairs)) for version in versions]
+    ordered = [
+        Made(*done[index, version], version) for index in range(len(pairs)) for version in versions
+    ]
     labels = [
-        f"{picture.prompt}\nseed {picture.seed}{' ' + version if len(versions) > 1 else ''}"
-        for (picture, _), version in zip(ordered, versions * len(pairs), strict=True)
+        f"{made.picture.prompt}\nseed {made.picture.seed}"
+        + (f" {made.version}" if len(versions) > 1 else "")
+        for made in ordered
     ]
     columns = len(seeds) * len(versions)
-    sheet = grid([picture for picture, _ in ordered], columns, labels=labels)
-    record = {
+    sheet = grid([made.picture for made in ordered], columns, labels=labels)
+    record = describe(family, source, lora, settings, ordered)
+    return Generated(
+        tuple(made.path for made in ordered),
+        save(sheet, out / "grid", variant.fps),
+        write(record, out / "generate.json"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A picture, its file, and what it was sampled with: "base" or "lora"."""
+
+    picture: Picture
+    path: Path
+    version: str
+
+
+def describe(
+    family: Family,
+    source: Source,
+    lora: Sequence[tuple[Path, float]],
+    settings: Mapping[str, Any],
+    made: Sequence[Made],
+) -> dict[str, Any]:
+    """What `generate.json` says: enough to make the same pictures again."""
+    return {
         "model": {
-            "family": config.model.family,
+            "family": family.name,
             "variant": source.variant,
             "source": source.path,
             "revision": source.revision,
+            "dtype": str(source.dtype).removeprefix("torch."),
         },
         "lora": [
             {"path": str(path), "strength": strength, "sha256": digest(path)}
-            for path, strength in adapters
+            for path, strength in lora
         ],
-        "settings": settings_of(family, source, sampling),
+        "settings": dict(settings),
         "pictures": [
             {
-                "file": path.name,
-                "prompt": picture.prompt,
-                "seed": picture.seed,
-                "lora": version == "lora",
+                "file": each.path.name,
+                "prompt": each.picture.prompt,
+                "seed": each.picture.seed,
+                "lora": each.version == "lora",
             }
-            for (picture, path), version in zip(ordered, versions * len(pairs), strict=True)
+            for each in made
         ],
     }
-    return Generated(
-        tuple(path for _, path in ordered),
-        save(sheet, out / "grid", fps),
-        write(record, out / "generate.json"),
+
+
+def write_grid(family: Family, parts: Parts, preview: Preview, path: Path) -> Path:
+    """A grid of a `[preview]`, a row a prompt and a column a seed, as `path`.png or .mp4."""
+    pairs = [(prompt, seed) for prompt in preview.prompts for seed in preview.seeds]
+    pictures = sample(
+        family,
+        parts,
+        [prompt for prompt, _ in pairs],
+        seeds=[seed for _, seed in pairs],
+        negative=preview.negative,
+        height=preview.height,
+        width=preview.width,
+        frames=preview.frames,
+        steps=preview.steps,
+        guidance=preview.guidance,
     )
+    sheet = grid(list(pictures), len(preview.seeds))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return save(sheet, path, family.variants[parts.variant].fps)
 
 
 def load(family: Family, source: Source) -> Parts:
@@ -146,15 +193,15 @@ def load(family: Family, source: Source) -> Parts:
     )
 
 
-def put_on(family: Family, parts: Parts, adapters: Sequence[tuple[Path, float]]) -> None:
+def put_on(family: Family, parts: Parts, lora: Sequence[tuple[Path, float]]) -> None:
     """Put LoRA files on the denoiser; all but the last are added into its weights for good."""
     assert parts.denoiser is not None
-    for number, (path, strength) in enumerate(adapters, 1):
-        lora.load(parts.denoiser, path, prefix=family.lora_prefix)
-        lora.set_strength(parts.denoiser, strength)
-        count = len(lora.trainable(parts.denoiser))
+    for number, (path, strength) in enumerate(lora, 1):
+        adapter.load(parts.denoiser, path, prefix=family.lora_prefix)
+        adapter.set_strength(parts.denoiser, strength)
+        count = len(adapter.trainable(parts.denoiser))
         log.info("%s: %d tensors on the denoiser, strength %g", path, count, strength)
-        if number < len(adapters):
+        if number < len(lora):
             fold(parts.denoiser, strength)
 
 
@@ -164,7 +211,7 @@ def fold(denoiser: nn.Module, strength: float) -> None:
         for module in denoiser.modules():
             if isinstance(module, BaseTunerLayer):
                 module.merge(safe_merge=True)
-    lora.detach(denoiser)
+    adapter.detach(denoiser)
 
 
 def read_prompts(path: Path) -> list[str]:
@@ -188,15 +235,6 @@ def read_prompts(path: Path) -> list[str]:
 def slug(prompt: str) -> str:
     """A prompt as part of a file name: letters and digits of any script, joined by `-`."""
     return re.sub(r"\W+", "-", prompt.lower())[:LONGEST].strip("-_") or "empty"
-
-
-def settings_of(family: Family, source: Source, sampling: Sampling) -> dict[str, Any]:
-    """The sampling with every default filled in."""
-    variant = family.variants[source.variant]
-    given = {name: getattr(sampling, name) for name in Sampling.__slots__ if name != "batch"}
-    return {
-        name: getattr(variant, name) if value is None else value for name, value in given.items()
-    }
 
 
 def digest(path: Path) -> str:

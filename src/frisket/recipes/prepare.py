@@ -16,6 +16,7 @@ from frisket.data.items import Backdrop, Clipset, Masking, Prepared, SwapPlan, W
 from frisket.data.prepare import prepare as prepare_data
 from frisket.families.base import FAMILIES, Family, Source
 from frisket.grid import LatentGrid
+from frisket.recipes.bank import sample_bank
 from frisket.recipes.config import Config, Data, MaskSource
 from frisket.shapes import Clip, Latents
 
@@ -27,7 +28,7 @@ TEXT_PARTS = ("text_encoder*", "tokenizer*")
 
 
 def source_of(config: Config, family: Family) -> Source:
-    """Variant, weights, precision and device of a configuration; `auto` takes cuda, mps, then cpu."""
+    """Variant, weights, precision and device; `auto` takes cuda, then mps, then cpu."""
     model = config.model
     device = model.device
     if device == "auto":
@@ -132,8 +133,8 @@ class Loaded:
         """Name the models for the cache keys; weights on this machine by what is in the files."""
         self.family, self.source = family, source
         self.grid: LatentGrid = family.variants[source.variant].grid
-        self.pixels_record = self._record(index, PIXEL_PARTS)
-        self.text_record = self._record(index, TEXT_PARTS)
+        self.pixels_record: Mapping[str, Any] = self._record(index, PIXEL_PARTS)
+        self.text_record: Mapping[str, Any] = self._record(index, TEXT_PARTS)
         self._vae: nn.Module | None = None
         self._text: nn.Module | None = None
 
@@ -237,8 +238,4 @@ def _bank(
     size = (variant.grid.fit_frames(frames), variant.height, variant.width)
     if bank is not None:
         return bank(config, family, source, size)
-    from frisket.recipes.bank import (
-        sample_bank,
-    )  # it brings the samplers, which nothing else here needs
-
     return sample_bank(config, family, source, size, progress)

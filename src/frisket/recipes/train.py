@@ -1,7 +1,5 @@
 """`frisket train`: from a configuration to a LoRA, its metrics and its card."""
 
-import hashlib
-import json
 import logging
 import resource
 import time
@@ -12,16 +10,15 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file
 
-from frisket import __version__
 from frisket.adapters import lora
 from frisket.data.loader import Loader
 from frisket.families.base import FAMILIES, Family, Parts, Source
-from frisket.grid import LatentGrid
 from frisket.losses.base import TERMS, LossTerm
 from frisket.masks.weights import RegionWeights
 from frisket.objectives.timesteps import TimestepSampler
+from frisket.recipes import banner
+from frisket.recipes.card import metadata_of, write_card
 from frisket.recipes.config import Config
 from frisket.recipes.load import check
 from frisket.recipes.prepare import Prepared, prepare, source_of
@@ -127,7 +124,8 @@ def train(
     family = FAMILIES.load(config.model.family)
     source = source_of(config, family)
     if prepared is None:
-        prepared = prepare(config, progress=progress)
+        prepared = prepare(config, progress=lambda *stage: progress(*stage, {}))
+    banner.check(config, prepared)
     announce(config, prepared)
 
     denoiser = family.load_denoiser(source)
@@ -138,16 +136,18 @@ def train(
         denoiser.enable_gradient_checkpointing()
     denoiser.to(accelerator.device)
     trainer = build(config, family, source, accelerator, denoiser, prepared)
-    trainer.record = resume(config, trainer, trackers, prepared)
+    record = trainer.record = resume(config, trainer, trackers, prepared)
     add_hooks(config, trainer, source, prepared, progress)
 
     began = time.process_time()
-    with trainer.record:
+    with record:
         trainer.run()
     seconds = time.process_time() - began
     result = output / "lora.safetensors"
     with trainer.looking() as ready:
-        lora.save(ready, result, metadata_of(config, prepared, trainer), prefix=family.lora_prefix)
+        lora.save(
+            ready, result, metadata_of(config, prepared, trainer.done), prefix=family.lora_prefix
+        )
     write_card(config, prepared, output / "README.md")
     return Outcome(result, trainer.done, seconds, peak_mib(accelerator.device), trainer.empty)
 
@@ -188,7 +188,7 @@ def build(
         terms=terms_of(config),
         optimizer=optimizer,
         schedule=schedule,
-        batches=loader.at,
+        batches=loader.stream,
         plan=Plan(
             steps=run.steps,
             accumulate=chosen.accumulate,
@@ -199,7 +199,6 @@ def build(
             unmasked_probability=config.curve.unmasked_probability,
             feather_t=config.curve.feather_t,
         ),
-        record=None,  # set by `resume`, which knows where the metrics go on
         accelerator=accelerator,
         average=Average(parameters, chosen.ema) if chosen.ema else None,
     )
@@ -266,7 +265,7 @@ def add_hooks(
 
         def adapter(path: Path) -> None:
             with trainer.looking() as ready:
-                metadata = metadata_of(config, prepared, trainer)
+                metadata = metadata_of(config, prepared, trainer.done)
                 lora.save(ready, path, metadata, prefix=family.lora_prefix)
 
         store.save(step, state, {"run": identity}, adapter)
@@ -303,7 +302,9 @@ def validation(
             if not base:
                 base.update(validator.base(denoiser))
             tuned = validator.score(denoiser)
-        trainer.record.write(step, {"validation": {"base": dict(base), "tuned": dict(tuned)}})
+        if trainer.record is not None:
+            scores = {"base": dict(base), "tuned": dict(tuned)}
+            trainer.record.write(step, {"validation": scores})
 
     return validate
 
@@ -324,65 +325,9 @@ def previews(config: Config, trainer: Trainer, source: Source) -> Callable[[int]
     return preview
 
 
-def metadata_of(config: Config, prepared: Prepared, trainer: Trainer) -> dict[str, str]:
-    """What the LoRA file says of its making; every value a string, as safetensors wants it."""
-    started = config.model_dump(mode="json", include={"regions", "curve", "swap", "losses"})
-    return {
-        "frisket.version": __version__,
-        "frisket.base": json.dumps(
-            {
-                "family": config.model.family,
-                "variant": config.model.variant,
-                "source": config.model.source,
-            }
-        ),
-        "frisket.masks": json.dumps(started, sort_keys=True),
-        "frisket.steps": str(trainer.done),
-        "frisket.data": prepared.digest,
-        "ss_base_model_version": f"{config.model.family}-{config.model.variant}".rstrip("-"),
-        "ss_network_module": "frisket",
-        "ss_network_dim": str(config.lora.rank),
-        "ss_network_alpha": str(config.lora.alpha or config.lora.rank),
-        "ss_steps": str(trainer.done),
-        "ss_learning_rate": str(config.optimizer.lr),
-        "ss_optimizer": config.optimizer.name,
-        "ss_seed": str(config.run.seed),
-        "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": f"{config.model.family}/lora",
-        "modelspec.implementation": "frisket",
-        "modelspec.title": config.run.output.name,
-    }
-
-
 def peak_mib(device: torch.device) -> float:
     """Largest memory so far, MiB: of the device on CUDA, else resident memory of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1024
-
-
-def write_card(config: Config, prepared: Prepared, path: Path) -> None:
-    """A short model card beside the LoRA."""
-    report = prepared.report
-    weights = ", ".join(f"{name} {weight:g}" for name, weight in config.regions.items())
-    terms = ", ".join(
-        f"{name} {table['strength']:g}" for name, table in config.losses.terms.items()
-    )
-    lines = [
-        f"# {config.run.output.name}",
-        "",
-        f"A {config.lora.kind} of rank {config.lora.rank} for {config.model.family}"
-        f" {config.model.variant}, trained with Frisket {__version__}.",
-        "",
-        f"- steps {config.run.steps}, batch {config.run.batch} x {config.optimizer.accumulate},"
-        f" {config.optimizer.name} at {config.optimizer.lr:g}, seed {config.run.seed}",
-        f"- clips {report.clips}, with masks {report.masked}",
-        f"- region weights: {weights}; background {config.regions.get('background', 0.0):g}",
-        f"- losses: {terms}; normalise = {config.losses.normalise}",
-        f"- background swap: rate {config.swap.rate:g}"
-        + (f", source {config.swap.source}" if config.swap.rate else ""),
-        f"- data: {prepared.digest}",
-        "",
-    ]
-    path.write_text("\n".join(lines), encoding="utf-8")

@@ -42,7 +42,7 @@ class Checkpoints:
         manifest: dict[str, Any],
         write_adapter: Callable[[Path], None],
     ) -> Path:
-        """Write one checkpoint: `state` (tensors and plain values), `manifest` (JSON) and the adapter.
+        """Write `state` (tensors and plain values), `manifest` (JSON) and the adapter.
 
         Raises CheckpointError if the disk refuses; what was there before is then untouched.
         """

@@ -77,8 +77,8 @@ class Trainer:
     schedule: Any
     batches: Callable[[int], Iterator[Batch]]  # the stream of micro-batches from a given one on
     plan: Plan
-    record: Record
     accelerator: Accelerator
+    record: Record | None = None  # opened at the step the run goes on from
     average: Average | None = None
     hooks: Hooks = field(default_factory=Hooks)
     done: int = 0
@@ -219,7 +219,8 @@ class Trainer:
                 return self.family.predict(bare, noisy, t, batch.conditioning).detach()
 
     def _after(self, values: dict[str, float]) -> None:
-        self.record.write(self.done, values)
+        if self.record is not None:
+            self.record.write(self.done, values)
         self.hooks.progress(self.done, values)
         hooks, last = self.hooks, self.done == self.plan.steps
         if _due(self.done, hooks.validate_every) or last:
@@ -236,11 +237,11 @@ class Trainer:
         The generator state and the training weights come back bit for bit: looking changes nothing.
         """
         bare = self.accelerator.unwrap_model(self.denoiser)
-        state = torch.get_rng_state()
+        device = self.accelerator.device
+        kept = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
         average = self.average.applied() if self.average is not None else nullcontext()
-        with settled(self.optimizer), average, evaluating(bare):
+        with kept, settled(self.optimizer), average, evaluating(bare):
             yield bare
-        torch.set_rng_state(state)
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
@@ -284,7 +285,7 @@ def _finite(value: float) -> bool:
 
 @torch.no_grad()
 def _shares(batch: Batch, seen: Step) -> dict[str, float]:
-    """What the mask did to this batch: laid weight, and raw error where it teaches and where not."""
+    """What the mask did here: laid weight, and raw error where it teaches and where not."""
     error = (seen.prediction.detach().float() - seen.target.float()).square().mean(1, keepdim=True)
     teaches = seen.weights > 0
     shares = {"weight": float(seen.weights.mean()), "t": float(seen.t.mean())}
@@ -292,5 +293,3 @@ def _shares(batch: Batch, seen: Step) -> dict[str, float]:
         if bool(where.any()):
             shares[name] = float(error[where].mean())
     return shares
-
-

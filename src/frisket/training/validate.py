@@ -8,7 +8,7 @@ from torch import nn
 
 from frisket.adapters import lora
 from frisket.data.sample import Batch
-from frisket.evaluation.metrics import drift, region_loss
+from frisket.evaluation.metrics import region_loss
 from frisket.families.base import Family
 from frisket.objectives.base import Objective
 from frisket.shapes import Latents
@@ -23,7 +23,7 @@ class Validator:
 
     `score` gives, averaged over clips and noise levels, the mean squared error inside every region
     (`loss/<region>`) and outside (`loss/outside`), and the mean squared distance to the base's
-    prediction there (`drift/inside`, `drift/outside`).
+    prediction there (`drift/<region>`, `drift/outside`).
     """
 
     family: Family
@@ -36,16 +36,15 @@ class Validator:
 
     def base(self, denoiser: nn.Module) -> Scores:
         """Scores with the adapter off; also keeps the base's predictions for `drift`."""
-        with lora.frozen(denoiser):
+        with torch.no_grad(), lora.frozen(denoiser):
             self._base = [prediction.cpu() for _, prediction, _ in self._predictions(denoiser)]
             return self._scores(denoiser)
 
     def score(self, denoiser: nn.Module) -> Scores:
         """Scores of the denoiser as it is."""
-        with evaluating(denoiser):
+        with torch.no_grad(), evaluating(denoiser):
             return self._scores(denoiser)
 
-    @torch.no_grad()
     def _predictions(self, denoiser: nn.Module) -> Iterator[tuple[Batch, Latents, Latents]]:
         device = next(denoiser.parameters()).device
         generator = torch.Generator().manual_seed(self.seed)
@@ -71,8 +70,7 @@ class Validator:
             for region, value in region_loss(error, batch.coverage, self.regions).items():
                 add(f"loss/{region}", value)
             if self._base:
-                inside = batch.coverage.sum(1, keepdim=True).clamp(max=1)
-                moved = drift(prediction, self._base[index].to(prediction.device), inside)
-                for where, value in moved.items():
-                    add(f"drift/{where}", value)
+                moved = (prediction - self._base[index].to(prediction.device)).square()
+                for region, value in region_loss(moved, batch.coverage, self.regions).items():
+                    add(f"drift/{region}", value)
         return {name: value / counts[name] for name, value in sums.items()}

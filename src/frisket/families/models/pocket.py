@@ -161,7 +161,7 @@ class Pocket:
 
     name = "pocket"
     lora_prefix = "unet"
-    lora_targets = ("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "conv1", "conv2")
+    lora_targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "conv1", "conv2")
     variants: Mapping[str, Variant] = {
         "image": Variant(
             repo="packaged with frisket",

@@ -269,11 +269,14 @@ def _single_file(file: Path, source: Source) -> Any:
                 torch_dtype=source.dtype,
                 local_files_only=True,
             )
-        except ValueError as error:
+        except (ValueError, NotImplementedError) as error:
+            # A parameter that no tensor filled cannot leave the meta device: NotImplementedError.
+            lacking = isinstance(error, NotImplementedError)
             where = f"variant {source.variant}" if scratch in str(config) else str(config)
             raise ValueError(
-                f"{file} does not fit the architecture of {where}: {error}. Choose the variant the"
-                " file was made for, or put its config.json beside it."
+                f"{file} does not fit the architecture of {where}:"
+                f" {'it lacks some of its tensors' if lacking else error}. Choose the variant the"
+                " file was made for, or put its own config.json beside it."
             ) from error
     weights.strict(model, file)
     # from_pretrained keeps these parts in float32, from_single_file casts them with the rest.

@@ -1,0 +1,189 @@
+"""What looks wrong with a clip's masks, said in plain words with the fix; no model is asked."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from frisket.grid import LatentGrid
+from frisket.shapes import Plane
+
+Severity = Literal["error", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+
+SMALL = 0.02  # of the clip; below it few cells set the whole loss
+LOST = 0.5  # share of a region's pixels in cells it does not rule
+RULES = 0.5  # coverage from which a region rules a cell
+EDGE, MIDDLE = 8, 3  # the border is 1/8 of each side, the centre the middle third
+INVERTED = (0.6, 0.2)  # border covered at least so much, centre at most so much
+ENLARGED = 1.3
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing to look at. `clip` is its name, or "" where the whole data set is meant."""
+
+    kind: str  # one word or two, the same for all findings of a sort
+    severity: Severity
+    clip: str
+    sentence: str
+    fix: str
+
+
+def by_severity(findings: Sequence[Finding]) -> list[Finding]:
+    """Errors first, then warnings, then notes; kinds together, clips in their given order."""
+    return sorted(findings, key=lambda one: (SEVERITIES.index(one.severity), one.kind))
+
+
+def look_at_masks(
+    clip: str,
+    planes: Mapping[str, Plane],
+    cells: Mapping[str, Float[Tensor, "f h w"]],
+    grid: LatentGrid,
+) -> list[Finding]:
+    """Faults of one clip's masks: `planes` in pixels as trained, `cells` the same on the grid.
+
+    Says when the regions are empty, full, tiny, seem inverted, or are lost at the latent grid.
+    """
+    if not any(float(plane.max()) > 0 for plane in planes.values()):
+        return [
+            Finding(
+                "empty",
+                "warning",
+                clip,
+                "The mask is empty: no pixel belongs to any region, so the subject is not taught.",
+                "Draw the subject white, check `levels` or `legend`, or remove the clip.",
+            )
+        ]
+    total = torch.stack(list(planes.values())).sum(0).clamp(0, 1)
+    return [
+        *_extent(clip, total),
+        *_inverted(clip, total),
+        *(
+            finding
+            for name, plane in planes.items()
+            for finding in _lost(clip, name, plane, cells[name], grid)
+        ),
+    ]
+
+
+def _extent(clip: str, total: Tensor) -> Iterator[Finding]:
+    share = float(total.mean())
+    if float(total.min()) >= 1 - 1e-6:
+        yield Finding(
+            "full",
+            "warning",
+            clip,
+            "The regions cover the whole clip: the mask keeps nothing out.",
+            "Draw the background black, or remove the mask if the whole clip is meant.",
+        )
+    elif share < SMALL:
+        yield Finding(
+            "tiny",
+            "warning",
+            clip,
+            f"All regions together cover {share:.2%} of the clip: a few cells set its whole loss.",
+            'Crop closer to the subject, or set losses.normalise = "area".',
+        )
+
+
+def _inverted(clip: str, total: Tensor) -> Iterator[Finding]:
+    _, height, width = total.shape
+    top, left = max(height // EDGE, 1), max(width // EDGE, 1)
+    inner = torch.zeros(height, width, dtype=torch.bool)
+    inner[top : height - top, left : width - left] = True
+    if not inner.any():
+        return
+    middle = total[
+        :,
+        height // MIDDLE : max(height - height // MIDDLE, 1),
+        width // MIDDLE : max(width - width // MIDDLE, 1),
+    ]
+    border, centre = float(total[:, ~inner].mean()), float(middle.mean())
+    if border >= INVERTED[0] and centre <= INVERTED[1]:
+        yield Finding(
+            "inverted",
+            "warning",
+            clip,
+            f"The mask covers {border:.0%} of the border but {centre:.0%} of the centre: it looks"
+            " inverted.",
+            "White teaches, black does not: set `invert = true` if yours are the other way round.",
+        )
+
+
+def _lost(clip: str, name: str, plane: Plane, cells: Tensor, grid: LatentGrid) -> Iterator[Finding]:
+    inside = plane >= RULES
+    if not inside.any():
+        return
+    ruled = cells >= RULES
+    frames = torch.tensor([_latent_of(frame, grid) for frame in range(len(plane))])
+    back = ruled[frames].repeat_interleave(grid.spatial, 1).repeat_interleave(grid.spatial, 2)
+    lost = 1 - float((inside & back).sum() / inside.sum())
+    if lost <= LOST:
+        return
+    none = not bool(ruled.any())
+    told = (
+        f"{name} is thinner than a latent cell ({grid.spatial} pixels): no cell is mostly its own."
+        if none
+        else f"{lost:.0%} of {name} lies in latent cells that are mostly something else."
+    )
+    yield Finding(
+        "lost at the grid",
+        "warning",
+        clip,
+        told,
+        'Set masks.reading = "max", grow the mask, or train at a larger resolution.',
+    )
+
+
+def _latent_of(frame: int, grid: LatentGrid) -> int:
+    return -(-frame // grid.temporal)
+
+
+def look_at_sizes(
+    clip: str, size: tuple[int, int], target: tuple[int, int], masks: Mapping[str, tuple[int, int]]
+) -> list[Finding]:
+    """Sizes that do not agree, all as (height, width): of the clip, trained at, of each mask."""
+    found = []
+    for path, mask in masks.items():
+        apart = abs(mask[1] / mask[0] / (size[1] / size[0]) - 1)
+        if apart > 0.01:
+            found.append(
+                Finding(
+                    "aspect",
+                    "error",
+                    clip,
+                    f"{path} is {_size(mask)} but the clip is {_size(size)}: the aspect ratios"
+                    f" differ by {apart:.1%}, so the mask cannot be laid on the clip.",
+                    "Export the mask at the clip's own size.",
+                )
+            )
+        elif mask != size:
+            found.append(
+                Finding(
+                    "size",
+                    "note",
+                    clip,
+                    f"{path} is {_size(mask)}, the clip {_size(size)}; it is resized alike.",
+                    "Nothing has to be done; a mask of the clip's own size has sharper borders.",
+                )
+            )
+    scale = max(target[0] / size[0], target[1] / size[1])
+    if scale >= ENLARGED:
+        found.append(
+            Finding(
+                "enlarged",
+                "note",
+                clip,
+                f"The clip is {_size(size)} and is enlarged {scale:.1f} times to {_size(target)}.",
+                "Use a larger original, or a smaller `resolution`.",
+            )
+        )
+    return found
+
+
+def _size(size: tuple[int, int]) -> str:
+    return f"{size[1]} x {size[0]}"

@@ -1,0 +1,273 @@
+"""`frisket init`: looks at a folder of clips and writes a commented config that fits it."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+from tomlkit.items import InlineTable, Table
+
+from frisket.families.base import FAMILIES, Variant
+from frisket.grid import LatentGrid
+from frisket.recipes.load import ConfigError, check, read
+from frisket.recipes.survey import Survey, survey
+
+UNNAMED = "a photo of sks"  # where no caption names the subject
+POCKET = 64  # pixels: larger pictures are not what the pocket model was made for
+BACKGROUNDS = {
+    "pocket": (
+        *("a white wall", "a blue wall", "a green wall", "red and white stripes"),
+        *("blue and yellow stripes", "black and white checks", "green and red checks"),
+        *("yellow and blue dots", "white and green dots", "red and black dots"),
+    ),
+    "": (
+        *("a plain white studio backdrop", "a plain grey wall", "a wooden table", "a city street"),
+        *("a green meadow", "a forest path", "a sandy beach", "a living room", "an office"),
+        *("a mountain lake", "a brick wall", "a night street with lights", "a kitchen"),
+        *("falling snow", "a crowded market", "a desert road"),
+    ),
+}
+HEAD = """Frisket: teach the model this, and only this.
+Every key: docs/reference/config.md (or `frisket schema` for your editor).
+Look at the masks first: frisket inspect {name}
+then: frisket train {name}"""
+
+
+def init(folder: Path, output: Path, *, family: str = "") -> list[str]:
+    """Write a config for the clips, masks and captions under `folder`; returns what was found.
+
+    `family` empty takes the pocket model for small pictures, wan for all else. Raises ConfigError
+    where `output` exists, and the errors of `survey`.
+    """
+    if output.exists() or output.is_symlink():
+        raise ConfigError(f"{output} exists and is not overwritten; name another file with -o")
+    seen = survey(folder)
+    family = family or ("pocket" if max(seen.height, seen.width) <= POCKET else "wan")
+    if family not in FAMILIES.names():
+        raise ConfigError(
+            f"no family is named {family!r}; there are: {', '.join(FAMILIES.names())}"
+        )
+    name, variant = next(iter(FAMILIES.load(family).variants.items()))
+    text = tomlkit.dumps(_document(seen, family, name, variant, output))
+    _write(output, text)
+    return _summary(seen, family, name)
+
+
+def _write(output: Path, text: str) -> None:
+    """Write and read back under a temporary name: what stands under `output` is a good config."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.with_name(f".{output.name}.{os.getpid()}")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        check(*read(partial))
+        partial.replace(output)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _summary(seen: Survey, family: str, variant: str) -> list[str]:
+    kind = f"{seen.count} clips ({seen.videos} videos)" if seen.videos else f"{seen.count} images"
+    said = [f"{seen.clips}: {kind}, about {seen.width} x {seen.height} pixels"]
+    if seen.masks.kind == "none":
+        said.append("no masks found: every clip will teach everywhere")
+    else:
+        where = ", ".join(str(path) for path in seen.masks.folders.values()) or seen.clips
+        said.append(f"masks ({seen.masks.kind}): {seen.masks.matched} of {seen.count}, in {where}")
+    if seen.orphans:
+        said.append(f"{len(seen.orphans)} masks have no clip, {seen.orphans[0]} among them")
+    source = seen.captions or "beside the clips"
+    said.append(f"captions ({source}): {seen.captioned} of {seen.count}")
+    said.append(f"model: {family} {variant}")
+    return said
+
+
+def _document(
+    seen: Survey, family: str, name: str, variant: Variant, output: Path
+) -> tomlkit.TOMLDocument:
+    document = tomlkit.document()
+    for line in HEAD.format(name=output.name).splitlines():
+        document.add(tomlkit.comment(line))
+    document["model"] = _model(family, name, variant)
+    data = tomlkit.aot()
+    data.append(_data(seen, variant, output.absolute().parent))
+    document["data"] = data
+    document["regions"] = _regions(seen)
+    if seen.masks.kind != "none":
+        document["losses"] = _losses()
+        document["swap"] = _swap(family)
+    document["lora"] = _table({"rank": 16}, {"rank": "size of the update: 4 to 64"})
+    document["optimizer"] = _table(
+        {"lr": 1e-4, "warmup": 50}, {"lr": "lower it if previews turn harsh or noisy"}
+    )
+    document["validation"] = _validation(seen)
+    document["preview"] = _preview(seen, family)
+    document["run"] = _table(
+        {"output": f"runs/{_slug(seen.clips)}", "steps": 1500, "batch": 1, "seed": 0}, {}
+    )
+    return document
+
+
+def _table(values: dict[str, Any], comments: dict[str, str]) -> Table:
+    table = tomlkit.table()
+    for key, value in values.items():
+        table.add(key, value)
+        if key in comments:
+            table[key].comment(comments[key])
+    return table
+
+
+def _model(family: str, name: str, variant: Variant) -> Table:
+    others = [each for each in FAMILIES.names() if each != family]
+    comments = {
+        "family": f"there are also: {', '.join(others)}" if others else "",
+        "source": f"folder, file or hub id; empty takes {variant.repo}",
+    }
+    values = {"family": family, "variant": name, "source": ""}
+    return _table(values, {key: said for key, said in comments.items() if said})
+
+
+def _data(seen: Survey, variant: Variant, base: Path) -> Table:
+    table = tomlkit.table()
+    table.add("clips", _relative(seen.clips, base))
+    _add_masks(table, seen, base)
+    if seen.captions:
+        table.add("captions", _relative(seen.captions, base))
+    if seen.captioned < seen.count:
+        table.add("caption", UNNAMED)
+        missing = seen.count - seen.captioned
+        table["caption"].comment(f"for the {missing} clips without a caption: name yours")
+    table.add("trigger", "")
+    table["trigger"].comment("a rare word put before every caption, to call the subject by")
+    table.add("resolution", _resolution(seen, variant))
+    table["resolution"].comment("width, height; aspect ratios are kept, the area is this one's")
+    if variant.video:
+        table.add("frames", _frames(seen, variant.grid, variant.frames))
+        table["frames"].comment(f"1 + n * {variant.grid.temporal}")
+    return table
+
+
+def _add_masks(table: Table, seen: Survey, base: Path) -> None:
+    masks = seen.masks
+    if masks.kind == "folder":
+        table.add("masks", _folder(seen, base))
+    elif masks.kind == "regions":
+        inner = tomlkit.inline_table()
+        inner.update({name: _relative(path, base) for name, path in masks.folders.items()})
+        table.add("masks", inner)
+    elif masks.kind == "sidecar" and masks.labels:
+        inner = tomlkit.inline_table()
+        inner.update({"source": "sidecar", "legend": _legend(masks.labels)})
+        table.add("masks", inner)
+    else:
+        table.add("masks", masks.kind)
+    if masks.kind == "none":
+        table["masks"].comment("none found; a folder of the clips' names, or see the reference")
+    if masks.levels:
+        greys = ", ".join(str(level) for level in masks.levels)
+        table.add(tomlkit.comment(f"The masks have grey levels {greys}, read as weights 0 to 1."))
+        named = "levels = { face = 255, body = 128 }"
+        table.add(tomlkit.comment("To name them, and tune each in [regions], write instead:"))
+        table.add(tomlkit.comment(f'masks = {{ source = "folder", path = "...", {named} }}'))
+
+
+def _folder(seen: Survey, base: Path) -> InlineTable | str:
+    path = _relative(seen.masks.folders[""], base)
+    if not seen.masks.labels:
+        return path
+    inner = tomlkit.inline_table()
+    inner.update({"source": "folder", "path": path, "legend": _legend(seen.masks.labels)})
+    return inner
+
+
+def _legend(labels: tuple[int, ...]) -> dict[str, int]:
+    return {f"label_{label}": label for label in labels if label}
+
+
+def _regions(seen: Survey) -> Table:
+    named = [name for name in seen.masks.folders if name] or list(_legend(seen.masks.labels))
+    names = [name for name in named if name != "background"] or ["subject"]
+    table = _table({**dict.fromkeys(names, 1.0), "background": 0.0}, {})
+    table[names[0]].comment("how much a region teaches; change it freely, nothing is encoded again")
+    table["background"].comment("0: the loss does not see it at all")
+    return table
+
+
+def _losses() -> Table:
+    table = _table({"denoise": 1.0, "prior": 0.2}, {})
+    table["denoise"].comment("the error inside the mask")
+    table["prior"].comment("outside it, stay with the base model: less drift")
+    return table
+
+
+def _swap(family: str) -> Table:
+    """The preset: a mask keeps the background out of the loss, the swap out of the input."""
+    table = tomlkit.table()
+    for line in (
+        "A mask keeps the background out of the loss, but the model still sees it: with the mask",
+        "alone the subject is hardly ever found on new backgrounds. So a share of steps sees the",
+        "subject on another background, which the base model paints once from these prompts.",
+    ):
+        table.add(tomlkit.comment(line))
+    table.add("rate", 0.5)
+    table["rate"].comment("0 turns it off")
+    table.add("source", "bank")
+    prompts = tomlkit.array()
+    prompts.extend(BACKGROUNDS.get(family, BACKGROUNDS[""]))
+    table.add("prompts", prompts.multiline(True))
+    if family != "pocket":
+        table.add("bank_prompt", "{background}")
+    table.add("template", _template(family))
+    return table
+
+
+def _template(family: str) -> str:
+    return "{caption} on {background}" if family == "pocket" else "{caption}, {background}"
+
+
+def _preview(seen: Survey, family: str) -> Table:
+    """What is worth a look: what leaks without words, and the subject on a new background."""
+    background = "green and white checks" if family == "pocket" else "on a red sofa"
+    asked = _template(family).format(caption=seen.example or UNNAMED, background=background)
+    table = tomlkit.table()
+    table.add(
+        tomlkit.comment("The first, without words, shows what leaks; the second what is asked.")
+    )
+    table.update({"every": 250, "prompts": ["", asked]})
+    return table
+
+
+def _validation(seen: Survey) -> Table:
+    held = 1 if seen.count >= 8 else 0
+    table = _table({"every": 250 if held else 0, "holdout": held}, {})
+    table["holdout"].comment("clips kept out of training, on which the mask's effect is measured")
+    return table
+
+
+def _resolution(seen: Survey, variant: Variant) -> list[int]:
+    """The clips' own size, no larger in area than the variant's, in whole patches."""
+    step = variant.grid.step
+    shrink = min(1.0, (variant.width * variant.height / (seen.width * seen.height)) ** 0.5)
+    sides = (seen.width * shrink, seen.height * shrink)
+    return [max(step, round(side / step) * step) for side in sides]
+
+
+def _frames(seen: Survey, grid: LatentGrid, longest: int) -> int:
+    return grid.fit_frames(min(seen.frames, longest))
+
+
+def _relative(path: Path, base: Path) -> str:
+    """As seen from the config file; absolute where that would climb far."""
+    relative = Path(os.path.relpath(path.absolute(), base))
+    far = relative.parts.count("..") > 2
+    return (path.absolute() if far else relative).as_posix()
+
+
+def _slug(clips: Path) -> str:
+    folder = clips.absolute()
+    plain = (
+        folder.parent.name if folder.name.lower() in ("clips", "images", "videos") else folder.name
+    )
+    return (
+        "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in plain)
+        or "first"
+    )

@@ -1,0 +1,120 @@
+"""`train` on real files: from pictures and masks to a LoRA, stopped and resumed."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from frisket.families.base import Parts
+from frisket.families.models.pocket import FAMILY
+from frisket.recipes import toy
+from frisket.recipes.config import Config
+from frisket.recipes.train import train
+from frisket.training.checkpoint import CheckpointError
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random pocket model and a little data set, on disk."""
+    folder = tmp_path_factory.mktemp("base")
+    FAMILY.save(FAMILY.tiny("image"), folder / "model")
+    toy.make_clips(folder / "data", seed=0)
+    return folder
+
+
+def config_of(base: Path, output: Path, **sections: object) -> Config:
+    tree: dict[str, object] = {
+        "model": {"source": str(base / "model"), "device": "cpu"},
+        "data": [{"clips": base / "data" / "clips", "masks": base / "data" / "masks"}],
+        "losses": {"denoise": 1.0, "prior": 0.3},
+        "lora": {"rank": 2},
+        "optimizer": {"lr": 1e-3, "warmup": 2, "schedule": "cosine", "ema": 0.9},
+        "validation": {"holdout": 2, "every": 4},
+    }
+    run = {"output": output, "cache": base / "cache", "steps": 8, "batch": 2, "save_every": 3}
+    tree["run"] = run | dict(sections.pop("run", {}))  # type: ignore[call-overload]
+    return Config.model_validate(tree | sections)
+
+
+def test_a_run_leaves_a_lora_its_metrics_and_its_card(base: Path, tmp_path: Path) -> None:
+    outcome = train(config_of(base, tmp_path))
+    with safe_open(outcome.lora, framework="pt") as opened:
+        metadata = opened.metadata()
+    assert metadata["frisket.steps"] == "8" and metadata["ss_network_dim"] == "2"
+    assert json.loads(metadata["frisket.masks"])["regions"] == {"subject": 1.0}
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if "loss" in line]
+    assert [line["step"] for line in steps] == list(range(1, 9))
+    looked = [line["validation"] for line in lines if "validation" in line]
+    assert len(looked) == 2 and looked[0]["base"] == looked[1]["base"]
+    assert {"loss/subject", "loss/outside"} <= looked[0]["tuned"].keys()
+    assert "clips 6, with masks 6" in (tmp_path / "README.md").read_text()
+
+
+def test_stopped_and_resumed_is_bit_identical(base: Path, tmp_path: Path) -> None:
+    whole = train(config_of(base, tmp_path / "whole"))
+    stopped = config_of(base, tmp_path / "parts")
+
+    class PowerCut(Exception):
+        pass
+
+    def cut(stage: str, step: int, total: int, values: object) -> None:
+        if stage == "training" and step == 5:
+            raise PowerCut
+
+    with pytest.raises(PowerCut):
+        train(stopped, progress=cut)
+    resumed = train(stopped)  # goes on from step 3
+    first, second = load_file(whole.lora), load_file(resumed.lora)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+    def losses(folder: Path) -> list[tuple[int, float]]:
+        lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+        return [(line["step"], line["loss"]) for line in lines if "loss" in line]
+
+    assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
+
+
+def test_a_changed_run_is_not_resumed_and_both_values_are_named(base: Path, tmp_path: Path) -> None:
+    train(config_of(base, tmp_path, run={"steps": 3}))
+    with pytest.raises(CheckpointError, match="belongs to another run .*steps: 3 then, 8 now"):
+        train(config_of(base, tmp_path))
+
+
+def test_swap_trains_on_composites_of_the_models_own_backgrounds(
+    base: Path, tmp_path: Path
+) -> None:
+    swap = {"rate": 1.0, "variants": 2, "prompts": ["a red wall", "green and blue stripes"]}
+    config = config_of(base, tmp_path, swap=swap)
+    config = config.model_copy(
+        update={"model": config.model, "run": config.run.model_copy(update={"steps": 2})}
+    )
+    train(config)
+    bank = sorted((base / "cache" / "bank").glob("*/*.txt"))
+    assert [path.read_text() for path in bank] == list(swap["prompts"])
+
+
+def test_continuing_from_a_lora_starts_where_it_was(base: Path, tmp_path: Path) -> None:
+    first = train(config_of(base, tmp_path / "first"))
+    config = config_of(
+        base,
+        tmp_path / "second",
+        lora={"rank": 2, "source": first.lora},
+        optimizer={"lr": 1e-12, "weight_decay": 0.0},
+        run={"steps": 1},
+    )
+    second = train(config)
+    before, after = load_file(first.lora), load_file(second.lora)
+    assert all(torch.allclose(before[key], after[key], atol=1e-8) for key in before)
+
+
+def test_the_scores_of_an_untrained_adapter_are_those_of_the_base(base: Path) -> None:
+    parts = FAMILY.tiny("image")
+    assert isinstance(parts, Parts)
+    assert toy.drift_of(FAMILY, parts) == 0.0
+    bank, fresh = toy.backgrounds()
+    assert len(bank) == toy.BANK and len(fresh) == toy.NEW and not set(bank) & set(fresh)

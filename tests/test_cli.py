@@ -1,0 +1,225 @@
+"""The command line: its commands and options, how errors end, and that help is quick."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import typer.main
+from PIL import Image
+
+from frisket import cli
+
+COMMON = {"--set"}
+COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGELOG.md
+    "init": {"folder", "--output", "--family"},
+    "doctor": {"config"} | COMMON,
+    "prepare": {"config"} | COMMON,
+    "inspect": {"config", "--output"} | COMMON,
+    "train": {"config"} | COMMON,
+    "generate": {
+        *("config", "--prompt", "--prompt-file", "--lora", "--strength", "--base", "--compare"),
+        *("--seed", "--negative", "--steps", "--guidance", "--width", "--height", "--frames"),
+        *("--batch", "--output"),
+    }
+    | COMMON,
+    "quickstart": {"--output", "--seeds"},
+    "schema": {"--output", "--reference"},
+}
+
+
+def frisket(*words, cwd=None, **environment):
+    """Run the command as a user does."""
+    code = "from frisket.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, words)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1", **environment},
+        check=False,
+    )
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, capsys):
+    """Run a command that needs torch in this process, which has it, as a user does in tmp_path."""
+
+    def run(*words):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["frisket", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        said = capsys.readouterr()
+        return SimpleNamespace(returncode=stop.value.code, stdout=said.out, stderr=said.err)
+
+    return run
+
+
+@pytest.fixture
+def clips(tmp_path):
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for index in range(2):
+        Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(folder / f"{index}.png")
+    return folder
+
+
+def test_commands_and_options():
+    group = typer.main.get_command(cli.app)
+    found = {
+        name: {
+            next((text for text in option.opts if text.startswith("--")), option.name)
+            for option in command.params
+        }
+        for name, command in group.commands.items()
+    }
+    assert found == COMMANDS
+
+
+def test_every_command_says_what_it_does():
+    group = typer.main.get_command(cli.app)
+    for name, command in group.commands.items():
+        assert command.help, name
+        for option in command.params:
+            assert option.help, f"{name} {option.name}"
+
+
+def test_help_is_quick_and_imports_no_torch():
+    code = """
+import sys, time
+sys.argv = ["frisket", "--help"]
+from frisket.cli import main
+try:
+    main()
+except SystemExit as stop:
+    assert stop.code == 0
+heavy = {"torch", "numpy", "diffusers", "transformers", "pydantic"} & set(sys.modules)
+print(f"\\n{time.process_time()} {sorted(heavy)}")
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    seconds, heavy = ran.stdout.splitlines()[-1].split(" ", 1)
+    assert heavy == "[]"
+    assert float(seconds) < 0.5  # of CPU time: a busy machine is no failure
+
+
+def test_importing_the_package_imports_no_torch():
+    code = "import frisket, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_version():
+    from frisket import __version__
+
+    assert frisket("--version").stdout == f"frisket {__version__}\n"
+
+
+def test_a_mistake_is_one_line_and_exit_code_2(tmp_path):
+    (tmp_path / "run.toml").write_text("[lora]\nrang = 4\n", encoding="utf-8")
+    ran = frisket("train", tmp_path / "run.toml")
+    assert ran.returncode == 2
+    assert ran.stderr == "run.toml line 2: unknown key `rang` in [lora], did you mean `rank`?\n"
+    assert ran.stdout == ""
+
+
+def test_a_mistaken_override_too(tmp_path):
+    (tmp_path / "run.toml").touch()
+    ran = frisket("prepare", tmp_path / "run.toml", "--set", "lora.rank=x")
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("--set lora.rank=x: `lora.rank` should be a whole number")
+
+
+def test_the_traceback_can_be_had(tmp_path):
+    ran = frisket("train", tmp_path / "none.toml", FRISKET_TRACEBACK="1")
+    assert ran.returncode == 1
+    assert "Traceback" in ran.stderr
+
+
+@pytest.mark.parametrize("words", [["trian"], ["train", "--sett", "x"], []])
+def test_wrong_usage_is_exit_code_2(words):
+    assert frisket(*words).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "meant"),
+    [
+        (FileNotFoundError("x"), True),
+        (PermissionError("x"), True),
+        (ValueError("from nowhere"), False),
+        (KeyError("x"), False),
+        (RuntimeError("x"), False),
+    ],
+)
+def test_only_errors_meant_for_the_reader_lose_their_traceback(error, meant):
+    assert cli._meant(error) is meant
+
+
+def test_a_value_error_raised_by_our_own_code_is_meant():
+    from frisket.grid import LatentGrid
+
+    with pytest.raises(ValueError, match="do not fit") as ours:
+        LatentGrid(4, 8).cells(1, 7, 7)
+    with pytest.raises(ValueError, match="invalid literal") as other:
+        int("x")
+    assert cli._meant(ours.value)
+    assert not cli._meant(other.value)
+
+
+def test_an_interrupted_run_says_so_and_exits_130(here, clips, tmp_path, monkeypatch):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt("stopped and saved after step 7")
+
+    (tmp_path / "run.toml").write_text('[[data]]\nclips = "clips"\n', encoding="utf-8")
+    monkeypatch.setattr("frisket.recipes.train.train", stopped)
+    ran = here("train", "run.toml")
+    assert ran.returncode == 128 + signal.SIGINT
+    assert ran.stderr == "stopped and saved after step 7\n"
+
+
+def test_init_writes_a_config_that_inspect_takes(here, clips):
+    made = here("init", "clips")
+    assert made.returncode == 0
+    assert "2 images, about 32 x 32 pixels" in made.stdout
+    again = here("init", "clips")
+    assert again.returncode == 2
+    assert again.stderr == "frisket.toml exists and is not overwritten; name another file with -o\n"
+    looked = here("inspect")
+    assert looked.returncode == 0
+    assert "index.html" in looked.stdout
+
+
+def test_doctor_exits_1_where_something_is_missing(here, tmp_path):
+    (tmp_path / "run.toml").write_text('[[data]]\nclips = "none"\n', encoding="utf-8")
+    ran = here("doctor", "run.toml")
+    assert ran.returncode == 1
+    assert "missing  clips" in ran.stdout
+    assert "1 missing." in ran.stdout
+
+
+def test_generate_asks_for_a_trained_lora(here, tmp_path):
+    (tmp_path / "run.toml").touch()
+    ran = here("generate", "run.toml", "-p", "a red circle")
+    assert ran.returncode == 2
+    assert "train first, or give --lora" in ran.stderr
+
+
+def test_strengths_go_to_loras_in_turn():
+    one, two = Path("one"), Path("two")
+    assert cli._adapters(Path(), [one, two], [0.5], base=False) == [(one, 0.5), (two, 1.0)]
+    assert cli._adapters(Path(), [], [], base=True) == []
+    with pytest.raises(typer.BadParameter, match="2 --strength for 1 --lora"):
+        cli._adapters(Path(), [one], [0.5, 1.0], base=False)
+
+
+def test_the_schema_is_printed_and_written(tmp_path):
+    from frisket.recipes import schema
+
+    assert frisket("schema").stdout == schema.text()
+    wrote = frisket("schema", "-o", tmp_path / "deep" / "frisket.schema.json")
+    assert wrote.returncode == 0
+    assert (tmp_path / "deep" / "frisket.schema.json").read_text() == schema.text()
