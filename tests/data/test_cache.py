@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frisket.data.cache import Cache, CacheFolder, CorruptEntry, key_of
+from frisket.data.cache import Cache, CannotWrite, CorruptEntry, key_of
 
 KEY = "ab" * 20
 
@@ -79,7 +79,7 @@ def test_a_failed_write_leaves_the_old_entry_and_no_litter(cache: Cache, monkeyp
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError, match="is the disk full"):
+    with pytest.raises(CannotWrite, match="No space left on device"):
         cache.store("latents", KEY, {"latents": torch.ones(2)})
     monkeypatch.undo()
     assert torch.equal(cache.load("latents", KEY).tensors["latents"], torch.zeros(2))
@@ -88,7 +88,7 @@ def test_a_failed_write_leaves_the_old_entry_and_no_litter(cache: Cache, monkeyp
 
 def test_a_folder_that_cannot_be_written_names_the_setting(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(CacheFolder, match=r"run\.cache"):
+    with pytest.raises(CannotWrite, match=r"run\.cache"):
         Cache(tmp_path / "file" / "cache")
 
 

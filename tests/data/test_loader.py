@@ -7,7 +7,7 @@ from itertools import islice
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from frisket.data.cache import Cache, CorruptEntry, key_of
@@ -123,6 +123,7 @@ def items(sizes: list[tuple[int, int]]) -> list[Item]:
     ]
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure
 @given(
     sizes=st.lists(st.tuples(st.integers(1, 7), st.integers(1, 3)), min_size=1, max_size=4),
     batch=st.integers(1, 6),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from frisket.data.cache import Cache
+from frisket.data.cache import Cache, CannotWrite
 from frisket.data.items import Clipset, Prepared, Windows
 from frisket.data.prepare import BadClips, prepare
 from frisket.data.tally import NoMasks
@@ -284,3 +284,20 @@ def test_progress_counts_to_the_end(folder: Path, clipset: Make, cache, encoders
     assert ("latents", 6, 6) in seen
     assert ("captions", 1, 1) in seen
     json.dumps(seen)
+
+
+def test_a_setting_that_fits_no_clip_is_said_once(folder: Path, clipset, cache, encoders) -> None:
+    with pytest.raises(BadClips, match=r"c0000\.png and 5 more: resolution 30 x 30") as error:
+        run(clipset(folder, resolution=(30, 30), keep_aspect=False), cache, encoders)
+    assert len(str(error.value).splitlines()) == 2
+
+
+def test_a_full_disk_is_not_taken_for_a_bad_clip(
+    folder: Path, clipset: Make, cache: Cache, encoders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Path, payload: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(CannotWrite, match="No space left on device"):
+        run(clipset(folder), cache, encoders)

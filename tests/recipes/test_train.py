@@ -51,7 +51,7 @@ def test_a_run_leaves_a_lora_its_metrics_and_its_card(base: Path, tmp_path: Path
     looked = [line["validation"] for line in lines if "validation" in line]
     assert len(looked) == 2 and looked[0]["base"] == looked[1]["base"]
     assert {"loss/subject", "loss/outside"} <= looked[0]["tuned"].keys()
-    assert "clips 6, with masks 6" in (tmp_path / "README.md").read_text()
+    assert "clips 8, with masks 8, held out 2" in (tmp_path / "README.md").read_text()
 
 
 def test_stopped_and_resumed_is_bit_identical(base: Path, tmp_path: Path) -> None:

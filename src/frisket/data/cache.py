@@ -28,8 +28,8 @@ class CorruptEntry(ValueError):
     """An entry that is missing, cut off or changed since it was written; never train on it."""
 
 
-class CacheFolder(OSError):
-    """A cache folder that cannot be written; the message names it and the setting."""
+class CannotWrite(OSError):
+    """A cache folder or entry that cannot be written; the message names it and the fix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +73,14 @@ class Cache:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Open a store, making its folder; CacheFolder if that is not possible."""
+        """Open a store, making its folder; CannotWrite if that is not possible."""
         self.folder = Path(folder)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with _temporary(self.folder / "probe").open("wb") as probe:
                 Path(probe.name).unlink()
         except OSError as error:
-            raise CacheFolder(
+            raise CannotWrite(
                 f"cannot write to the cache folder {self.folder} ({error.strerror}):"
                 " set run.cache to a folder you may write to"
             ) from error
@@ -165,8 +165,9 @@ def write_atomically(path: Path, payload: bytes) -> None:
         temporary.write_bytes(payload)
         os.replace(temporary, path)  # noqa: PTH105 - the one rename that is atomic by contract
     except OSError as error:
-        raise OSError(
-            error.errno, f"could not write it ({error.strerror}): is the disk full?", str(path)
+        raise CannotWrite(
+            f"could not write {path} ({error.strerror}): free some space, or set run.cache to"
+            " another folder; what is finished stays"
         ) from error
     finally:
         temporary.unlink(missing_ok=True)

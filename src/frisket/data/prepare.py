@@ -1,13 +1,14 @@
 """Turns folders of clips, masks and captions into cache entries; does only what is not done."""
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
 from frisket.data.backdrops import choose, cut, swap_record, swapped_frames
-from frisket.data.cache import Cache, key_of
+from frisket.data.cache import Cache, CannotWrite, key_of
 from frisket.data.captions import on_background, orders, triggered
 from frisket.data.covering import Facts, cover, coverage_record
 from frisket.data.entries import Entries
@@ -170,6 +171,8 @@ class _Walk:
         for count, found in enumerate(findings.found, 1):
             try:
                 yield from self._items(clipset, found)
+            except CannotWrite:
+                raise
             except (BadMedia, OSError, ValueError) as error:
                 self.bad[str(found.clip)] = str(error)
             if not count % 16 or count == len(findings.found):
@@ -369,12 +372,19 @@ class _Walk:
     def _stop_if_bad(self) -> None:
         if not self.bad:
             return
+        files: defaultdict[str, list[str]] = defaultdict(list)  # a wrong setting fails every file
+        for path, text in self.bad.items():
+            files[text].append(path)
         lines = [
-            f"  {text}" if path in text else f"  {path}: {text}" for path, text in self.bad.items()
+            text if all(path in text for path in paths) else f"{_first(paths)}: {text}"
+            for text, paths in files.items()
         ]
         more = f"\n  and {len(lines) - NAMED} more" if len(lines) > NAMED else ""
+        count = f"{len(self.bad)} file{'s' * (len(self.bad) > 1)}"
         raise BadClips(
-            f"{len(lines)} file{'s' * (len(lines) > 1)} cannot be used; mend or remove them:\n"
-            + "\n".join(lines[:NAMED])
-            + more
+            f"{count} cannot be used; mend or remove them:\n  " + "\n  ".join(lines[:NAMED]) + more
         )
+
+
+def _first(paths: Sequence[str]) -> str:
+    return paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"

@@ -10,8 +10,9 @@ from rich.text import Text
 from frisket.data.cache import CorruptEntry
 from frisket.data.covering import arrange
 from frisket.data.items import Item, Prepared
-from frisket.masks.weights import BACKGROUND, Layout, RegionWeights, describe
+from frisket.masks.weights import BACKGROUND, Layout, describe
 from frisket.recipes.config import Config
+from frisket.recipes.regions import weights_of
 from frisket.shapes import CellPlanes
 
 SMALL = 0.02  # coverage below this share makes the mean over the mask jump from sample to sample
@@ -47,14 +48,8 @@ def layout(config: Config, prepared: Prepared) -> Layout | None:
     """
     masked = [item for item in prepared.items if item.coverage is not None]
     step = -(-len(masked) // LOOKED_AT) or 1
-    table = RegionWeights(
-        {name: config.regions[name] for name in prepared.regions},
-        config.regions.get(BACKGROUND, 0.0),
-        config.curve.gamma,
-        config.curve.floor,
-    )
     planes = _planes(prepared, masked[::step])
-    return describe(table, planes) if masked else None
+    return describe(weights_of(config), planes) if masked else None
 
 
 def _planes(prepared: Prepared, items: Sequence[Item]) -> Iterator[CellPlanes]:

@@ -5,7 +5,13 @@ from pathlib import Path
 
 from frisket import __version__
 from frisket.data.items import Prepared
+from frisket.families.base import FAMILIES
 from frisket.recipes.config import Config
+
+
+def variant_of(config: Config) -> str:
+    """The variant a configuration trains, named or the family's first."""
+    return config.model.variant or next(iter(FAMILIES.load(config.model.family).variants))
 
 
 def metadata_of(config: Config, prepared: Prepared, steps: int) -> dict[str, str]:
@@ -16,14 +22,14 @@ def metadata_of(config: Config, prepared: Prepared, steps: int) -> dict[str, str
         "frisket.base": json.dumps(
             {
                 "family": config.model.family,
-                "variant": config.model.variant,
+                "variant": variant_of(config),
                 "source": config.model.source,
             }
         ),
         "frisket.masks": json.dumps(started, sort_keys=True),
         "frisket.steps": str(steps),
         "frisket.data": prepared.digest,
-        "ss_base_model_version": f"{config.model.family}-{config.model.variant}".rstrip("-"),
+        "ss_base_model_version": f"{config.model.family}-{variant_of(config)}",
         "ss_network_module": "frisket",
         "ss_network_dim": str(config.lora.rank),
         "ss_network_alpha": str(config.lora.alpha or config.lora.rank),
@@ -49,11 +55,11 @@ def write_card(config: Config, prepared: Prepared, path: Path) -> None:
         f"# {config.run.output.name}",
         "",
         f"A {config.lora.kind} of rank {config.lora.rank} for {config.model.family}"
-        f" {config.model.variant}, trained with Frisket {__version__}.",
+        f" {variant_of(config)}, trained with Frisket {__version__}.",
         "",
         f"- steps {config.run.steps}, batch {config.run.batch} x {config.optimizer.accumulate},"
         f" {config.optimizer.name} at {config.optimizer.lr:g}, seed {config.run.seed}",
-        f"- clips {report.clips}, with masks {report.masked}",
+        f"- clips {report.clips}, with masks {report.masked}, held out {len(prepared.held)}",
         f"- region weights: {weights}; background {config.regions.get('background', 0.0):g}",
         f"- losses: {terms}; normalise = {config.losses.normalise}",
         f"- background swap: rate {config.swap.rate:g}"

@@ -37,6 +37,7 @@ from frisket.media.geometry import Geometry
 from frisket.media.paths import replacing
 from frisket.recipes.config import Config
 from frisket.recipes.prepare import clipset_of, source_of
+from frisket.recipes.regions import weights_of
 
 log = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]
@@ -157,12 +158,7 @@ def inspect(config: Config, out: Path, *, progress: Progress = lambda *_: None) 
     family = FAMILIES.load(config.model.family)
     source = source_of(config, family)
     grid = family.variants[source.variant].grid
-    weights = RegionWeights(
-        regions={name: weight for name, weight in config.regions.items() if name != BACKGROUND},
-        background=config.regions.get(BACKGROUND, 0.0),
-        gamma=config.curve.gamma,
-        floor=config.curve.floor,
-    )
+    weights = weights_of(config)
     findings: list[Finding] = []
     seen: list[Seen] = []
     lookers: dict[int, tuple[_Looker, Found]] = {}  # by position in `seen`, to draw them again

@@ -15,13 +15,13 @@ from frisket.adapters import lora
 from frisket.data.loader import Loader
 from frisket.families.base import FAMILIES, Family, Parts, Source
 from frisket.losses.base import TERMS, LossTerm
-from frisket.masks.weights import RegionWeights
 from frisket.objectives.timesteps import TimestepSampler
 from frisket.recipes import banner
 from frisket.recipes.card import metadata_of, write_card
 from frisket.recipes.config import Config
 from frisket.recipes.load import check
 from frisket.recipes.prepare import Prepared, prepare, source_of
+from frisket.recipes.regions import names_of, weights_of
 from frisket.training import optim
 from frisket.training.checkpoint import Checkpoints, read, same_run
 from frisket.training.ema import Average
@@ -42,16 +42,6 @@ class Outcome:
     seconds: float  # of process CPU time spent in the training loop
     peak_mib: float  # largest memory of the process (device memory on CUDA)
     empty: int  # samples that had no weight anywhere
-
-
-def weights_of(config: Config) -> RegionWeights:
-    """The region table and value curve of a configuration."""
-    return RegionWeights(
-        regions={name: weight for name, weight in config.regions.items() if name != "background"},
-        background=config.regions.get("background", 0.0),
-        gamma=config.curve.gamma,
-        floor=config.curve.floor,
-    )
 
 
 def terms_of(config: Config) -> dict[str, tuple[LossTerm, float]]:
@@ -291,7 +281,7 @@ def validation(
         family=trainer.family,
         objective=trainer.objective,
         batches=Loader(prepared, batch=1, seed=config.run.seed).held(),
-        regions=tuple(weights_of(config).regions),
+        regions=names_of(config),
         t=config.validation.t,
         seed=config.run.seed,
     )

@@ -1,0 +1,19 @@
+"""The region table of a configuration as the masks room takes it."""
+
+from frisket.masks.weights import BACKGROUND, RegionWeights
+from frisket.recipes.config import Config
+
+
+def names_of(config: Config) -> tuple[str, ...]:
+    """The regions, in the order of the table, `background` left out."""
+    return tuple(name for name in config.regions if name != BACKGROUND)
+
+
+def weights_of(config: Config) -> RegionWeights:
+    """The region table and value curve."""
+    return RegionWeights(
+        regions={name: config.regions[name] for name in names_of(config)},
+        background=config.regions.get(BACKGROUND, 0.0),
+        gamma=config.curve.gamma,
+        floor=config.curve.floor,
+    )

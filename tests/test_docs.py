@@ -1,0 +1,37 @@
+"""What the pages show runs as it is shown, and what they link to is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from frisket.losses.base import Step
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+
+
+def test_the_example_of_a_loss_term_is_one():
+    page = (ROOT / "docs" / "add-a-loss-term.md").read_text(encoding="utf-8")
+    room: dict[str, object] = {"__name__": "shown"}
+    exec(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1], room)
+    prediction = torch.randn(2, 4, 1, 6, 6, requires_grad=True)
+    weights = (torch.rand(2, 1, 1, 6, 6) > 0.5).float()
+    weights[1] = 0
+    step = Step(prediction, torch.randn(2, 4, 1, 6, 6), torch.full((2,), 0.5), weights, weights)
+    value = room["TERM"](bend=0.05)(step)
+    value.sum().backward()
+    assert value[0] > 0
+    assert value[1] == 0
+    assert torch.all(prediction.grad[(weights == 0).expand_as(prediction)] == 0)
+    assert torch.all(prediction.grad[(weights != 0).expand_as(prediction)] != 0)
+    with pytest.raises(ValueError, match="charbonnier: bend must be > 0"):
+        room["TERM"](bend=0.0)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
