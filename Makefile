@@ -47,7 +47,7 @@ quickstart: $(STAMP)
 	$(BIN)/frisket quickstart --output quickstart
 
 bench: $(STAMP)
-	$(BIN)/python -m benchmarks
+	@for each in benchmarks/*_cost.py; do echo "$$each"; $(BIN)/python "$$each" || exit 1; done
 
 docs: $(STAMP)
 	$(BIN)/frisket schema --output src/frisket/recipes/config.schema.json --reference docs/reference/config.md

@@ -96,6 +96,7 @@ def whole(prior: float) -> list[float]:
             family=family,
             grid=family.variants[variant].grid,
             denoiser=denoiser,
+            parameters=parameters,
             objective=family.objective(variant),
             weights=RegionWeights({"subject": 1.0}),
             terms=terms,

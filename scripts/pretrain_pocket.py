@@ -1,10 +1,11 @@
-"""Pretrain the pocket base on the procedural world. Resumable; the same seeds give the same run.
+"""Pretrain the pocket bases on the procedural world. Resumable; the same seeds give the same run.
 
-    python scripts/pretrain_pocket.py OUT --steps 8000 --threads 2
+    python scripts/pretrain_pocket.py image OUT --steps 4000
+    python scripts/pretrain_pocket.py video OUT --steps 3000 --start OUT/image.safetensors
 
 Constant rate, then a linear cool-down over the last fifth, so that a run cut short can be finished
-by calling it again with fewer --steps. Writes OUT/state.pt as it goes and OUT/image.safetensors
-(float16 EMA weights) at the end.
+by calling it again with fewer --steps. Writes OUT/VARIANT.pt as it goes and OUT/VARIANT.safetensors
+(float16 EMA weights) at the end. One caption in eight (`world.held_out`) is never shown.
 """
 
 import argparse
@@ -14,74 +15,94 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
-from frisket.families.models.pocket import build_image_net, embed, fold
-from frisket.pocket.world import draw, held_out, random_scene
+from frisket.families.models.pocket import CHANNELS, FAMILY, PocketVae, build_net, embed
+from frisket.pocket.world import MOTIONS, draw, frames_of, held_out, random_scene
 
 BATCH, RATE, COOL, EMA_EVERY = 32, 1e-3, 0.2, 10
+FRAMES = 5
+STILLS = 8  # every so many steps the clip model sees pictures
 
 
 def caption_of(scene, rng: np.random.RandomState) -> str:
-    """The scene's caption, sometimes with a phrase (or all of it) left out, as people write them."""
+    """The scene's caption, now and then with a phrase, or all of it, left out."""
     subject, background = scene.caption.split(" on ", 1)
-    draw_ = rng.rand()
-    if draw_ < 0.10:
+    chance = rng.rand()
+    if chance < 0.10:
         return ""
-    if draw_ < 0.18:
+    if chance < 0.18:
         return subject
-    if draw_ < 0.26:
+    if chance < 0.26:
         return f"on {background}"
-    if draw_ < 0.31 and scene.shape:
+    if chance < 0.31 and scene.shape:
         return f"a {scene.shape} on {background}"
     return scene.caption
 
 
-def batch(rng: np.random.RandomState) -> tuple[torch.Tensor, torch.Tensor]:
-    """Clean latents `b 12 16 16` and token embeddings `b 12 64` of fresh scenes."""
-    drawn = (random_scene(rng, empty=0.15) for _ in count())
+def batch(rng: np.random.RandomState, frames: int, vae: PocketVae):
+    """Clean latents `b c f h w` and token embeddings `b 12 64` of fresh scenes."""
+    motions = tuple(MOTIONS) if frames > 1 else None
+    drawn = (random_scene(rng, empty=0.15, motions=motions) for _ in count())
     scenes = list(islice((scene for scene in drawn if not held_out(scene)), BATCH))
-    pictures = torch.from_numpy(np.stack([draw(scene)[0] for scene in scenes]))
-    clips = pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
-    return fold(clips), embed([caption_of(scene, rng) for scene in scenes])
+    clips = np.stack([[draw(each)[0] for each in frames_of(scene, frames)] for scene in scenes])
+    pixels = torch.from_numpy(clips).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+    return vae.encode(pixels), embed([caption_of(scene, rng) for scene in scenes])
 
 
-def main() -> None:
+def warm(net, start: Path) -> None:
+    """Begin the clip model as the image model: every frame read and painted alike."""
+    state = {name: value.float() for name, value in load_file(start).items()}
+    copies = CHANNELS["video"] // CHANNELS["image"]
+    state["conv_in.weight"] = state["conv_in.weight"].repeat(1, copies, 1, 1) / copies
+    state["conv_out.weight"] = state["conv_out.weight"].repeat(copies, 1, 1, 1)
+    state["conv_out.bias"] = state["conv_out.bias"].repeat(copies)
+    net.load_state_dict(state)
+
+
+def main() -> None:  # noqa: PLR0915  a script reads best in one piece
+    """Train one variant."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("variant", choices=tuple(CHANNELS))
     parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=8000)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--start", type=Path)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(options.threads)
 
     torch.manual_seed(0)
-    net = build_image_net().to(memory_format=torch.channels_last)
+    net = build_net(CHANNELS[options.variant])
+    if options.start:
+        warm(net, options.start)
+    net = net.to(memory_format=torch.channels_last)
+    vae = PocketVae(FAMILY.variants[options.variant].grid.temporal)
     optimizer = torch.optim.AdamW(net.parameters(), RATE, betas=(0.9, 0.99), weight_decay=0.01)
     ema = {name: value.detach().clone() for name, value in net.state_dict().items()}
-    state_path, start = options.out / "state.pt", 0
+    state_path, first = options.out / f"{options.variant}.pt", 0
     if state_path.exists():
         state = torch.load(state_path, weights_only=True)
         net.load_state_dict(state["net"])
         optimizer.load_state_dict(state["optimizer"])
-        ema, start = state["ema"], state["step"]
+        ema, first = state["ema"], state["step"]
 
     began, losses = time.time(), []
-    for step in range(start, options.steps):
-        rng = np.random.RandomState(
-            step
-        )  # the data of a step is a function of the step: exact resume
-        generator = torch.Generator().manual_seed(step)
+    for step in range(first, options.steps):
+        # The data and noise of a step are functions of the step: exact resume.
+        rng, generator = np.random.RandomState(step), torch.Generator().manual_seed(step)
         left = (options.steps - step) / (options.steps * COOL)
         for group in optimizer.param_groups:
             group["lr"] = RATE * min(1.0, (step + 1) / 100) * min(1.0, left)
-        clean, tokens = batch(rng)
+        still = options.variant == "image" or step % STILLS == 0
+        clean, tokens = batch(rng, 1 if still else FRAMES, vae)
         t = torch.sigmoid(torch.randn(BATCH, generator=generator))
         noise = torch.randn(clean.shape, generator=generator)
-        level = t[:, None, None, None]
-        noisy = ((1 - level) * clean + level * noise).to(memory_format=torch.channels_last)
-        loss = functional.mse_loss(net(noisy, t * 1000, tokens).sample, noise - clean)
+        level = t[:, None, None, None, None]
+        noisy = (1 - level) * clean + level * noise
+        velocity = FAMILY.predict(net, noisy, t, {"tokens": tokens})
+        loss = functional.mse_loss(velocity, noise - clean)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
@@ -92,7 +113,7 @@ def main() -> None:
             for name, value in net.state_dict().items():
                 ema[name].lerp_(value, 1 - keep)
         if (step + 1) % 100 == 0:
-            rate = (time.time() - began) / (step + 1 - start)
+            rate = (time.time() - began) / (step + 1 - first)
             print(step + 1, f"loss {np.mean(losses[-100:]):.4f}", f"{rate:.3f} s/step", flush=True)
         if (step + 1) % 500 == 0 or step + 1 == options.steps:
             pack = {
@@ -104,7 +125,7 @@ def main() -> None:
             torch.save(pack, state_path.with_suffix(".tmp"))
             state_path.with_suffix(".tmp").replace(state_path)
     half = {name: value.half().contiguous() for name, value in ema.items()}
-    save_file(half, options.out / "image.safetensors")
+    save_file(half, options.out / f"{options.variant}.safetensors")
 
 
 if __name__ == "__main__":

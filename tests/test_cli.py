@@ -27,7 +27,7 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
         *("--batch", "--output"),
     }
     | COMMON,
-    "quickstart": {"--output", "--seeds"},
+    "quickstart": {"--output", "--seeds", "--workers"} | COMMON,
     "schema": {"--output", "--reference"},
 }
 

@@ -1,4 +1,4 @@
-"""Frisket: region-weighted fine-tuning for diffusion models. Teach the model this, and only this."""
+"""Frisket: region-weighted fine-tuning for diffusion models; teach it this, and only this."""
 
 from importlib.metadata import version
 

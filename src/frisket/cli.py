@@ -249,14 +249,20 @@ def quickstart(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")] = Path(
         "quickstart"
     ),
-    seeds: Annotated[int, typer.Option(min=1, help="How many times everything is repeated.")] = 2,
+    seeds: Annotated[int, typer.Option(min=1, help="How many times all is trained anew.")] = 2,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; by default one a core, 4 at most.")
+    ] = None,
+    overrides: Overrides = None,
 ) -> None:
     """See that the mask works: train four ways on a little data set, compare, write report.html."""
     from frisket.recipes.quickstart import quickstart as run
 
     with _bar() as progress:
-        run(output, seeds=seeds, progress=progress)
-    typer.echo(f"Open {output / 'report.html'}")
+        report = run(
+            output, seeds=seeds, workers=workers, overrides=overrides or (), progress=progress
+        )
+    typer.echo(f"Open {report}")
 
 
 @app.command()

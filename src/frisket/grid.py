@@ -29,9 +29,15 @@ class LatentGrid:
                 f"{frames} frames do not fit the latent grid: it takes 1 + n * {self.temporal}"
                 f" frames (nearest below: {self.fit_frames(max(frames, 1))})"
             )
-        if height < self.spatial or width < self.spatial or height % self.spatial or width % self.spatial:
+        if (
+            height < self.spatial
+            or width < self.spatial
+            or height % self.spatial
+            or width % self.spatial
+        ):
             raise ValueError(
-                f"{height} x {width} pixels do not fit the latent grid: sides are multiples of {self.spatial}"
+                f"{height} x {width} pixels do not fit the latent grid: sides are multiples of"
+                f" {self.spatial}"
             )
         return 1 + (frames - 1) // self.temporal, height // self.spatial, width // self.spatial
 

@@ -65,7 +65,8 @@ def test_all_ones_is_plain_mse_bit_for_bit(dtype: torch.dtype) -> None:
     assert value.item() == plain.item()
     value.sum().backward()
     plain.backward()
-    assert ours.grad is not None and theirs.grad is not None
+    assert ours.grad is not None
+    assert theirs.grad is not None
     assert torch.equal(ours.grad, theirs.grad)
 
 
@@ -75,9 +76,11 @@ def test_an_empty_mask_gives_zero_and_no_nan(kind: str) -> None:
     prediction, target, weights = drawn(2)
     weights = weights * torch.tensor([0.0, 1.0]).view(2, 1, 1, 1, 1)
     value = weighted_mse(prediction, target, weights, divisors(weights, 3, kind))
-    assert value[0] == 0 and value[1] > 0
+    assert value[0] == 0
+    assert value[1] > 0
     value.sum().backward()
-    assert prediction.grad is not None and prediction.grad.isfinite().all()
+    assert prediction.grad is not None
+    assert prediction.grad.isfinite().all()
     nothing = torch.zeros_like(weights)
     assert weighted_mse(prediction, target, nothing, divisors(nothing, 3, kind)).eq(0).all()
 
@@ -160,4 +163,5 @@ def test_nothing_of_full_size_is_kept_for_backward() -> None:
         weighted_mse(prediction, target, weights)
     own = {prediction.data_ptr(), target.data_ptr()}
     extra = [t for t in kept if t.data_ptr() not in own and t.numel() >= prediction.numel()]
-    assert kept and not extra
+    assert kept
+    assert not extra

@@ -28,7 +28,8 @@ def test_denoise_teaches_only_where_there_is_weight(kind: str) -> None:
     step = step_of()
     (gradient,) = torch.autograd.grad(Denoise(kind=kind)(step).sum(), step.prediction)
     outside = (step.weights == 0).expand_as(gradient)
-    assert gradient[outside].eq(0).all() and gradient[~outside].ne(0).any()
+    assert gradient[outside].eq(0).all()
+    assert gradient[~outside].ne(0).any()
 
 
 def test_huber_of_large_delta_is_half_the_square() -> None:
@@ -40,7 +41,8 @@ def test_prior_holds_only_outside_and_stops_no_gradient_of_the_teacher() -> None
     step = step_of()
     (gradient,) = torch.autograd.grad(Prior()(step).sum(), step.prediction)
     inside = (step.weights == 1).expand_as(gradient)
-    assert gradient[inside].eq(0).all() and gradient[~inside].ne(0).any()
+    assert gradient[inside].eq(0).all()
+    assert gradient[~inside].ne(0).any()
 
 
 def test_prior_is_the_published_formula() -> None:
@@ -62,7 +64,8 @@ def test_a_full_mask_has_no_outside_and_no_nan() -> None:
 def test_strength_is_taken_for_each_sample_at_its_own_t() -> None:
     # Gating the whole batch by one t is the defect daily users report.
     plain, gated = Prior()(step_of()), Prior(t_min=0.5)(step_of())
-    assert gated[0] == 0 and gated[1] == plain[1]
+    assert gated[0] == 0
+    assert gated[1] == plain[1]
     faded = Prior(t_power=2.0)(step_of())
     torch.testing.assert_close(faded, plain * torch.tensor([0.2, 0.9]) ** 2)
 

@@ -43,13 +43,15 @@ def test_a_run_leaves_a_lora_its_metrics_and_its_card(base: Path, tmp_path: Path
     outcome = train(config_of(base, tmp_path))
     with safe_open(outcome.lora, framework="pt") as opened:
         metadata = opened.metadata()
-    assert metadata["frisket.steps"] == "8" and metadata["ss_network_dim"] == "2"
+    assert metadata["frisket.steps"] == "8"
+    assert metadata["ss_network_dim"] == "2"
     assert json.loads(metadata["frisket.masks"])["regions"] == {"subject": 1.0}
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if "loss" in line]
     assert [line["step"] for line in steps] == list(range(1, 9))
     looked = [line["validation"] for line in lines if "validation" in line]
-    assert len(looked) == 2 and looked[0]["base"] == looked[1]["base"]
+    assert len(looked) == 2
+    assert looked[0]["base"] == looked[1]["base"]
     assert {"loss/subject", "loss/outside"} <= looked[0]["tuned"].keys()
     assert "clips 8, with masks 8, held out 2" in (tmp_path / "README.md").read_text()
 
@@ -81,7 +83,7 @@ def test_stopped_and_resumed_is_bit_identical(base: Path, tmp_path: Path) -> Non
 
 def test_a_changed_run_is_not_resumed_and_both_values_are_named(base: Path, tmp_path: Path) -> None:
     train(config_of(base, tmp_path, run={"steps": 3}))
-    with pytest.raises(CheckpointError, match="belongs to another run .*steps: 3 then, 8 now"):
+    with pytest.raises(CheckpointError, match=r"belongs to another run .*steps: 3 then, 8 now"):
         train(config_of(base, tmp_path))
 
 
@@ -117,4 +119,6 @@ def test_the_scores_of_an_untrained_adapter_are_those_of_the_base(base: Path) ->
     assert isinstance(parts, Parts)
     assert toy.drift_of(FAMILY, parts) == 0.0
     bank, fresh = toy.backgrounds()
-    assert len(bank) == toy.BANK and len(fresh) == toy.NEW and not set(bank) & set(fresh)
+    assert len(bank) == toy.BANK
+    assert len(fresh) == toy.NEW
+    assert not set(bank) & set(fresh)

@@ -73,6 +73,7 @@ def trainer_of(
         family=FAMILY,
         grid=GRID,
         denoiser=denoiser,
+        parameters=parameters,
         objective=FAMILY.objective("image"),
         weights=RegionWeights({"subject": 1.0}),
         terms=terms,

@@ -43,7 +43,7 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where the weights lie: a folder, a single file, or a hub id; empty means the variant's own."""
+    """Where the weights lie: a folder, a single file or a hub id; empty is the variant's own."""
 
     variant: str
     path: str = ""

@@ -145,7 +145,7 @@ class _WeightedSquares(torch.autograd.Function):
         return squares.mul_(weights).sum(AXES) / divisor
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         prediction, target, weights, divisor = ctx.saved_tensors
         scale = weights * (2 * gradient.float() / divisor).view(-1, 1, 1, 1, 1)

@@ -14,7 +14,7 @@ Weighting = Literal["none", "sigma_sqrt", "cosmap"]
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """x_t = (1 - t) x_0 + t noise, target = noise - x_0 (Liu et al. 2022; Esser et al. 2024, eq. 13).
+    """x_t = (1 - t) x_0 + t noise, target = noise - x_0 (Liu et al. 2022; Esser et al. 2024, 13).
 
     `weighting`: none, sigma_sqrt (t^-2) or cosmap (Esser et al. 2024, section 3.1).
     """

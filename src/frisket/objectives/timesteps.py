@@ -34,9 +34,13 @@ class TimestepSampler:
     def __post_init__(self) -> None:
         """Refuse settings no draw could satisfy."""
         if not 0 <= self.low < self.high <= 1:
-            raise ValueError(f"timesteps: need 0 <= low < high <= 1, got low={self.low} high={self.high}")
+            raise ValueError(
+                f"timesteps: need 0 <= low < high <= 1, got low={self.low} high={self.high}"
+            )
         if self.shift <= 0 or self.std <= 0:
-            raise ValueError(f"timesteps: shift and std must be > 0, got {self.shift} and {self.std}")
+            raise ValueError(
+                f"timesteps: shift and std must be > 0, got {self.shift} and {self.std}"
+            )
 
     def __call__(self, count: int, generator: Generator) -> PerSample:
         """`count` values of t in [1e-3, 1], float32 on the CPU."""

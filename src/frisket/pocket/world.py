@@ -60,7 +60,7 @@ ZIGZAG = Background("zigzag", "orange", "purple")  # never in the corpus
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One picture: a shape (or `sks`, or nothing) before a background; lengths in 32nds of the side."""
+    """A shape (or `sks`, or nothing) before a background; lengths in 32nds of the side."""
 
     background: Background
     shape: str = ""
@@ -193,8 +193,13 @@ def random_background(rng: np.random.RandomState) -> Background:
     return Background(pattern, str(first), str(first if pattern == "wall" else second))
 
 
-def random_scene(rng: np.random.RandomState, *, empty: float = 0.0) -> Scene:
-    """A scene of the corpus: a shape whose colour is not in its background; `empty`: share without."""
+def random_scene(
+    rng: np.random.RandomState, *, empty: float = 0.0, motions: tuple[str, ...] | None = None
+) -> Scene:
+    """A scene of the corpus: a shape whose colour is not in its background.
+
+    `empty` is the share of scenes without a shape; `motions` (for clips) are drawn from evenly.
+    """
     background = random_background(rng)
     if rng.rand() < empty:
         return Scene(background)
@@ -207,6 +212,7 @@ def random_scene(rng: np.random.RandomState, *, empty: float = 0.0) -> Scene:
         x=float(x),
         y=float(y),
         radius=float(rng.uniform(6.5, 9.5)),
+        motion=motions[rng.randint(len(motions))] if motions else "",
     )
 
 

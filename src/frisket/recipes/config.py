@@ -38,14 +38,14 @@ class MaskSource(Section):
     """Where the masks of a data set come from, and how they are read."""
 
     source: Literal["folder", "sidecar", "alpha", "regions", "none"] = "folder"
-    """folder: matched by stem; sidecar: `name.mask.png`, `name-masklabel.png`; alpha: the clip's own
-    transparency; regions: one folder a region; none."""
+    """folder: matched by stem; sidecar: `name.mask.png`, `name-masklabel.png`; alpha: the clip's
+    own transparency; regions: one folder a region; none."""
     path: Path | None = None
     """Mask folder (source = "folder")."""
     regions: dict[str, Path] = Field(default_factory=dict)
     """Region name to mask folder (source = "regions")."""
     levels: dict[str, int] = Field(default_factory=dict)
-    """Grey level of each region, nearest level wins, e.g. { face = 255, body = 128, background = 0 }."""
+    """Grey level of each region, the nearest wins: { face = 255, body = 128, background = 0 }."""
     legend: dict[str, int | tuple[int, int, int]] = Field(default_factory=dict)
     """Index (palette or label PNG) or RGB colour of each region."""
     invert: bool = False
@@ -138,7 +138,7 @@ class Curve(Section):
     gamma: Positive = 1.0
     """Exponent of the weights: below 1 lifts soft areas, above 1 lowers them."""
     floor: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Smallest weight anywhere. Even 0.05 lets most of the background back in (docs/walk-of-a-mask)."""
+    """Smallest weight anywhere; even 0.05 lets the background back in (docs/walk-of-a-mask)."""
     feather_t: Pixels = 0.0
     """Extra feather in pixels at pure noise, fading to none at t = 0."""
     unmasked_probability: Fraction = 0.0
@@ -190,7 +190,8 @@ class Losses(Section):
     denoise: float | dict[str, Any] = 1.0
     """Error under the weights. Options: kind = mse | l1 | huber | smooth_l1, delta."""
     prior: float | dict[str, Any] = 0.0
-    """Stay with the frozen model outside the mask. Options: threshold, t_min, t_power, warmup, teacher."""
+    """Stay with the frozen model outside the mask. Options: threshold, t_min, t_power, warmup,
+    teacher."""
     normalise: Literal["sample", "batch", "none", "area", "global"] = "sample"
     """What the weighted error is divided by (docs/walk-of-a-mask)."""
     beta: Fraction = 0.5
@@ -282,7 +283,7 @@ class Validation(Section):
     """Fixed noise and fixed t on held-out clips, for the base and the tuned model."""
 
     every: Annotated[int, Field(ge=0)] = 0
-    """Steps between validations; 0 turns them off (a last one is always made if clips are held out)."""
+    """Steps between validations; with clips held out there is always one at the end."""
     holdout: Annotated[int, Field(ge=0)] = 0
     """How many clips are kept out of training for it."""
     t: tuple[Fraction, ...] = (0.25, 0.5, 0.75, 0.9)
@@ -369,6 +370,7 @@ class Config(Section):
             unknown = sorted(named - set(self.regions) - {"background"})
             if unknown:
                 raise ValueError(
-                    f"regions: {data.clips} has masks of {unknown} but [regions] gives them no weight"
+                    f"regions: {data.clips} has masks of {unknown} but [regions] gives them no"
+                    " weight"
                 )
         return self

@@ -29,6 +29,7 @@ from frisket.evaluation.report import (
 )
 from frisket.families.base import FAMILIES, Parts
 from frisket.recipes import toy
+from frisket.recipes.bank import sample_bank
 from frisket.recipes.generate import load as load_parts
 from frisket.recipes.inspect import inspect
 from frisket.recipes.load import load
@@ -167,8 +168,6 @@ def make_project(folder: Path, seed: int) -> None:
 
 def prepare_bank(config: Any, progress: Progress) -> None:
     """Sample the swap's backgrounds from the base once, for all runs."""
-    from frisket.recipes.bank import sample_bank
-
     family = FAMILIES.load(config.model.family)
     source = source_of(config, family)
     variant = family.variants[source.variant]

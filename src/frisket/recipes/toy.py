@@ -18,6 +18,7 @@ from frisket.pocket.judge import find_creature, found_on, leak
 from frisket.pocket.world import (
     PATTERNS,
     Background,
+    Scene,
     draw,
     held_out,
     random_background,
@@ -114,16 +115,20 @@ def sample(family: Family, parts: Parts, prompts: list[str], seed: int) -> Pictu
 @torch.no_grad()
 def drift_of(family: Family, parts: Parts) -> float:
     """Mean squared distance to the base's prediction on held-out corpus scenes."""
+    vae, text, denoiser = parts.vae, parts.text, parts.denoiser
+    assert vae is not None
+    assert text is not None
+    assert denoiser is not None
     rng = np.random.RandomState(11)
-    scenes = []
+    scenes: list[Scene] = []
     while len(scenes) < DRIFT:
         scene = random_scene(rng)
         if held_out(scene):
             scenes.append(scene)
     pixels = np.stack([draw(scene)[0] for scene in scenes])
     clip = torch.from_numpy(pixels).permute(0, 3, 1, 2)[:, :, None].float() / 127.5 - 1
-    clean = family.encode(parts.vae, clip)
-    conditioning = family.embed(parts.text, [scene.caption for scene in scenes])
+    clean = family.encode(vae, clip)
+    conditioning = family.embed(text, [scene.caption for scene in scenes])
     objective = family.objective(parts.variant)
     generator = torch.Generator().manual_seed(3)
     total = 0.0
@@ -131,9 +136,9 @@ def drift_of(family: Family, parts: Parts) -> float:
         noise = torch.randn(clean.shape, generator=generator)
         t = torch.full((DRIFT,), level)
         noisy, _ = objective.corrupt(clean, noise, t)
-        tuned = family.predict(parts.denoiser, noisy, t, conditioning)
-        with lora.frozen(parts.denoiser):
-            base = family.predict(parts.denoiser, noisy, t, conditioning)
+        tuned = family.predict(denoiser, noisy, t, conditioning)
+        with lora.frozen(denoiser):
+            base = family.predict(denoiser, noisy, t, conditioning)
         total += float((tuned - base).square().mean())
     return total / len(LEVELS)
 

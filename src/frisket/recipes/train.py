@@ -19,6 +19,7 @@ from frisket.objectives.timesteps import TimestepSampler
 from frisket.recipes import banner
 from frisket.recipes.card import metadata_of, write_card
 from frisket.recipes.config import Config
+from frisket.recipes.generate import write_grid
 from frisket.recipes.load import check
 from frisket.recipes.prepare import Prepared, prepare, source_of
 from frisket.recipes.regions import names_of, weights_of
@@ -114,11 +115,15 @@ def train(
     family = FAMILIES.load(config.model.family)
     source = source_of(config, family)
     if prepared is None:
-        prepared = prepare(config, progress=lambda *stage: progress(*stage, {}))
+
+        def preparing(stage: str, done: int, total: int) -> None:
+            progress(stage, done, total, {})
+
+        prepared = prepare(config, progress=preparing)
     banner.check(config, prepared)
     announce(config, prepared)
 
-    denoiser = family.load_denoiser(source)
+    denoiser: Any = family.load_denoiser(source)
     lora.attach(denoiser, spec_of(config, family), seed=run.seed)
     if config.lora.source is not None:
         lora.load(denoiser, config.lora.source, prefix=family.lora_prefix)
@@ -173,6 +178,7 @@ def build(
         family=family,
         grid=variant.grid,
         denoiser=wrapped,
+        parameters=parameters,
         objective=family.objective(source.variant, timesteps_of(config, variant.shift)),
         weights=weights_of(config),
         terms=terms_of(config),
@@ -265,7 +271,7 @@ def add_hooks(
 
     hooks = Hooks(save=save, progress=report, save_every=run.save_every)
     if prepared.held:
-        hooks.validate = validation(config, trainer, source, prepared)
+        hooks.validate = validation(config, trainer, prepared)
         hooks.validate_every = config.validation.every
     if config.preview.every and config.preview.prompts:
         hooks.preview = previews(config, trainer, source)
@@ -273,9 +279,7 @@ def add_hooks(
     trainer.hooks = hooks
 
 
-def validation(
-    config: Config, trainer: Trainer, source: Source, prepared: Prepared
-) -> Callable[[int], None]:
+def validation(config: Config, trainer: Trainer, prepared: Prepared) -> Callable[[int], None]:
     """Scores of base and tuned model on the held-out clips, into metrics.jsonl."""
     validator = Validator(
         family=trainer.family,
@@ -301,8 +305,6 @@ def validation(
 
 def previews(config: Config, trainer: Trainer, source: Source) -> Callable[[int], None]:
     """A grid of prompts by seeds, written to previews/step-N.png (or .mp4)."""
-    from frisket.recipes.generate import write_grid
-
     family, chosen = trainer.family, config.preview
     parts = Parts(source.variant, family.load_vae(source), family.load_text(source), None)
 

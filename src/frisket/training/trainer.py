@@ -1,10 +1,11 @@
 """The training loop; `Trainer.step` reads as the papers."""
 
 import logging
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
@@ -70,12 +71,13 @@ class Trainer:
     family: Family
     grid: LatentGrid
     denoiser: nn.Module
+    parameters: Mapping[str, nn.Parameter]  # of the adapter, by name
     objective: Objective
     weights: RegionWeights
     terms: Mapping[str, tuple[LossTerm, float]]
     optimizer: Any
     schedule: Any
-    batches: Callable[[int], Iterator[Batch]]  # the stream of micro-batches from a given one on
+    batches: Callable[[int], Iterator[Batch]]  # the micro-batches from a given one on
     plan: Plan
     accelerator: Accelerator
     record: Record | None = None  # opened at the step the run goes on from
@@ -111,7 +113,7 @@ class Trainer:
         """Train from the steps already done to the planned ones; Ctrl-C saves, then raises."""
         began = time.perf_counter()
         stream = self.batches(self.done * self.plan.accumulate)
-        with self._interruptible(), closing(stream):
+        with self._interruptible():
             while self.done < self.plan.steps and not self.stop:
                 group = [next(stream) for _ in range(self.plan.accumulate)]
                 values = self._optimize(group)
@@ -126,7 +128,8 @@ class Trainer:
     def _optimize(self, group: Sequence[Batch]) -> dict[str, float]:
         """One optimizer step over its micro-batches."""
         self._seed()
-        self.denoiser.train()
+        if not self.denoiser.training:
+            self.denoiser.train()  # walks every module: once, not every step
         mode(self.optimizer, training=True)
         group = [batch.to(self.accelerator.device) for batch in group]
         laid = [self._weights(batch) for batch in group]
@@ -139,7 +142,7 @@ class Trainer:
                 loss = torch.stack(list(values.values())).sum()
                 self.accelerator.backward(loss / len(group))
             seen_now = {name: float(value.detach()) for name, value in values.items()}
-            seen_now = {"loss": sum(seen_now.values()), **seen_now, **_shares(batch, seen)}
+            seen_now = {"loss": sum(seen_now.values()), **seen_now, **_shares(seen)}
             for name, value in seen_now.items():
                 totals[name] = totals.get(name, 0.0) + value / len(group)
         totals["grad_norm"] = self._update(totals)
@@ -147,13 +150,12 @@ class Trainer:
         return totals
 
     def _update(self, totals: Mapping[str, float]) -> float:
-        parameters = lora.trainable(self.accelerator.unwrap_model(self.denoiser))
         if not all(map(_finite, totals.values())):
             raise Diverged(
                 f"step {self.done + 1}: the loss is not finite ({dict(totals)}). Lower"
                 " optimizer.lr, or train in bfloat16 or float32 (run.precision)."
             )
-        norm = clip(parameters, self.plan.clip)
+        norm = clip(self.parameters, self.plan.clip)
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -247,7 +249,7 @@ class Trainer:
     def _interruptible(self) -> Iterator[None]:
         """The first Ctrl-C finishes the step and saves; a second one stops at once."""
 
-        def ask(signum: int, frame: FrameType | None) -> None:
+        def ask(_signal: int, _frame: FrameType | None) -> None:
             if self.stop:
                 raise KeyboardInterrupt
             log.warning("stopping after this step; press Ctrl-C again to stop without saving")
@@ -280,11 +282,11 @@ def _due(step: int, every: int) -> bool:
 
 
 def _finite(value: float) -> bool:
-    return value == value and abs(value) != float("inf")
+    return math.isfinite(value)
 
 
 @torch.no_grad()
-def _shares(batch: Batch, seen: Step) -> dict[str, float]:
+def _shares(seen: Step) -> dict[str, float]:
     """What the mask did here: laid weight, and raw error where it teaches and where not."""
     error = (seen.prediction.detach().float() - seen.target.float()).square().mean(1, keepdim=True)
     teaches = seen.weights > 0

@@ -1,8 +1,9 @@
-"""The pocket family: a 4 M UNet on 32-pixel pictures that ships with the package.
+"""The pocket family: 4 M UNets on 32-pixel pictures and clips that ship with the package.
 
 The real thing in small: rectified flow, cross-attention to a caption, classifier-free guidance,
-peft adapters, a diffusers pipeline. Its VAE folds 2 x 2 pixels into 12 channels and loses nothing,
-its text encoder is a frozen word embedding, so that everything a job does runs on a laptop offline.
+peft adapters, a diffusers pipeline, causal latent frames. Its VAE folds 2 x 2 pixels (and 4
+frames) into channels and loses nothing, its text encoder is a frozen word embedding, so that
+everything a job does runs on a laptop offline.
 """
 
 import zlib
@@ -29,6 +30,8 @@ from frisket.shapes import Clip, Latents, PerSample
 
 WIDTH = 64  # of one token
 SLOTS = 6  # tokens a phrase; a caption is a subject phrase and a background phrase
+IMAGE_CHANNELS = 12  # 2 x 2 pixels of 3 colours
+CHANNELS = {"image": IMAGE_CHANNELS, "video": 2 * 4 * IMAGE_CHANNELS}  # that the UNet reads
 STOP_WORDS = frozenset({"a", "an", "the", "and", "of", "with", "at", "is", "photo", "picture"})
 
 
@@ -69,22 +72,12 @@ def embed(captions: Sequence[str]) -> Tensor:
     return torch.stack(rows)
 
 
-def fold(pictures: Tensor) -> Tensor:
-    """`n 3 H W` pixels to `n 12 H/2 W/2` latents, without loss."""
-    return functional.pixel_unshuffle(pictures, 2)
-
-
-def unfold(latents: Tensor) -> Tensor:
-    """The inverse of `fold`."""
-    return functional.pixel_shuffle(latents, 2)
-
-
-def build_image_net(widths: tuple[int, int, int] = (64, 96, 96)) -> UNet2DConditionModel:
-    """A fresh UNet of the shipped shape: 4.04 M parameters at the default widths."""
+def build_net(channels: int, widths: tuple[int, int, int] = (64, 96, 96)) -> Any:
+    """A fresh UNet of the shipped shape: about 4 M parameters at the default widths."""
     return UNet2DConditionModel(
         sample_size=16,
-        in_channels=12,
-        out_channels=12,
+        in_channels=channels,
+        out_channels=channels,
         block_out_channels=widths,
         layers_per_block=1,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
@@ -96,27 +89,47 @@ def build_image_net(widths: tuple[int, int, int] = (64, 96, 96)) -> UNet2DCondit
 
 
 class PocketVae(nn.Module):
-    """Space to depth; has no weights."""
+    """Space (and time) to depth, `12 * temporal` channels; has no weights.
+
+    As in a causal video VAE, frame 0 is a latent frame of its own (repeated to fill its channels)
+    and every further `temporal` frames make one more.
+    """
+
+    def __init__(self, temporal: int = 1) -> None:
+        super().__init__()
+        self.temporal = temporal
+
+    def encode(self, clip: Clip) -> Latents:
+        """`b 3 F H W` to `b 12*temporal f H/2 W/2`."""
+        frames = functional.pixel_unshuffle(clip.transpose(1, 2), 2)  # b F 12 h w
+        first = frames[:, :1].repeat(1, self.temporal, 1, 1, 1)
+        groups = torch.cat([first, frames[:, 1:]], dim=1).unflatten(1, (-1, self.temporal))
+        return groups.flatten(2, 3).transpose(1, 2).contiguous()
+
+    def decode(self, latents: Latents) -> Clip:
+        """The inverse; frame 0 is the mean of its copies."""
+        groups = latents.transpose(1, 2).unflatten(2, (self.temporal, -1))  # b f temporal 12 h w
+        first = groups[:, :1].mean(2)
+        frames = torch.cat([first, groups[:, 1:].flatten(1, 2)], dim=1)
+        return functional.pixel_shuffle(frames, 2).transpose(1, 2).contiguous()
 
 
 class PocketText(nn.Module):
     """The frozen word embedding; has no weights, its vectors come from the words themselves."""
 
 
-class PocketOutput(BaseOutput):  # type: ignore[misc]
-    """Pictures in [0, 1]: `images` b 3 H W, or b H W 3 numpy, as `output_type` says."""
+class PocketOutput(BaseOutput):
+    """Samples in [0, 1], b F 3 H W."""
 
-    images: Any
+    frames: Any
 
 
-class PocketPipeline(DiffusionPipeline):  # type: ignore[misc]
-    """Text to picture with classifier-free guidance; the call follows StableDiffusionPipeline."""
+class PocketPipeline(DiffusionPipeline):
+    """Text to picture or clip with classifier-free guidance; the call follows WanPipeline."""
 
     model_cpu_offload_seq = "denoiser"
 
-    def __init__(
-        self, denoiser: UNet2DConditionModel, scheduler: FlowMatchEulerDiscreteScheduler
-    ) -> None:
+    def __init__(self, denoiser: Any, scheduler: FlowMatchEulerDiscreteScheduler) -> None:
         super().__init__()
         self.register_modules(denoiser=denoiser, scheduler=scheduler)
 
@@ -127,33 +140,42 @@ class PocketPipeline(DiffusionPipeline):  # type: ignore[misc]
         negative_prompt: str | list[str] = "",
         height: int = 32,
         width: int = 32,
+        num_frames: int = 1,
         num_inference_steps: int = 20,
         guidance_scale: float = 3.0,
         generator: torch.Generator | list[torch.Generator] | None = None,
         output_type: str = "pt",
     ) -> PocketOutput:
-        """Sample pictures; `output_type` is "pt" (b 3 H W) or "np" (b H W 3), both in [0, 1]."""
+        """Sample; `output_type` is "pt", or "latent" for `b c f h w`."""
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         negative = negative_prompt
         negatives = [negative] * len(prompts) if isinstance(negative, str) else list(negative)
         guided = guidance_scale != 1.0
-        tokens = embed(negatives + prompts if guided else prompts).to(self.device, self.dtype)
-        grid = FAMILY.variants["image"].grid
-        _, rows, columns = grid.cells(1, height, width)
-        shape = (len(prompts), grid.channels, rows, columns)
-        latents = randn_tensor(shape, generator=generator, device=self.device, dtype=self.dtype)
+        tokens = {"tokens": embed(negatives + prompts if guided else prompts).to(self.device)}
+        vae = PocketVae(_temporal(self.denoiser))
+        grid = LatentGrid(channels=12 * vae.temporal, spatial=2, temporal=vae.temporal)
+        shape = (len(prompts), grid.channels, *grid.cells(num_frames, height, width))
+        latents = randn_tensor(shape, generator=generator, device=self.device, dtype=torch.float32)
         self.scheduler.set_timesteps(num_inference_steps, device=self.device)
         for timestep in self.progress_bar(self.scheduler.timesteps):
             doubled = torch.cat([latents, latents]) if guided else latents
-            velocity = self.denoiser(doubled, timestep, tokens, return_dict=False)[0]
+            t = (timestep / 1000).float().expand(len(doubled))
+            velocity = FAMILY.predict(self.denoiser, doubled, t, tokens)
             if guided:
                 without, given = velocity.chunk(2)
                 velocity = without + guidance_scale * (given - without)
             latents = self.scheduler.step(velocity, timestep, latents, return_dict=False)[0]
-        pictures = (unfold(latents).float() / 2 + 0.5).clamp(0, 1)
-        if output_type == "np":
-            pictures = pictures.permute(0, 2, 3, 1).cpu().numpy()
-        return PocketOutput(images=pictures)
+        if output_type == "latent":
+            return PocketOutput(frames=latents)
+        clip = vae.decode(latents).transpose(1, 2)
+        return PocketOutput(frames=(clip / 2 + 0.5).clamp(0, 1))
+
+
+def _temporal(denoiser: nn.Module) -> int:
+    """Pixel frames behind a latent frame: 1 for the image model, 4 for the clip model."""
+    bare: Any = getattr(denoiser, "module", denoiser)  # inside DistributedDataParallel
+    channels = bare.config.in_channels
+    return 1 if channels == IMAGE_CHANNELS else 4
 
 
 class Pocket:
@@ -161,13 +183,32 @@ class Pocket:
 
     name = "pocket"
     lora_prefix = "unet"
-    lora_targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "conv1", "conv2")
+    lora_targets: tuple[str, ...] = (
+        "to_q",
+        "to_k",
+        "to_v",
+        "to_out.0",
+        "proj_in",
+        "proj_out",
+        "conv1",
+        "conv2",
+    )
     variants: Mapping[str, Variant] = {
         "image": Variant(
             repo="packaged with frisket",
             grid=LatentGrid(channels=12, spatial=2, temporal=1, patch=4),
             height=32,
             width=32,
+            steps=20,
+            guidance=3.0,
+        ),
+        "video": Variant(
+            repo="packaged with frisket",
+            grid=LatentGrid(channels=48, spatial=2, temporal=4, patch=4),
+            frames=5,
+            height=32,
+            width=32,
+            fps=8.0,
             steps=20,
             guidance=3.0,
         ),
@@ -179,7 +220,7 @@ class Pocket:
 
     def load_vae(self, source: Source) -> nn.Module:
         """The weightless VAE."""
-        return PocketVae()
+        return PocketVae(self.variants[source.variant].grid.temporal)
 
     def load_text(self, source: Source) -> nn.Module:
         """The weightless text encoder."""
@@ -188,9 +229,11 @@ class Pocket:
     def load_denoiser(self, source: Source) -> nn.Module:
         """The packaged UNet, or one saved by `save` under `source.path`/denoiser."""
         if not source.path:
-            packaged = files("frisket") / "pocket" / f"{source.variant}.safetensors"
-            net = build_image_net()
-            state = load_file(str(packaged))
+            packaged = Path(str(files("frisket") / "pocket" / f"{source.variant}.safetensors"))
+            if not packaged.is_file():
+                raise WeightsNotFound(f"{packaged} is missing: install frisket again")
+            net = build_net(CHANNELS[source.variant])
+            state = load_file(packaged)
             net.load_state_dict({name: value.float() for name, value in state.items()})
             net = net.to(source.device, source.dtype)
         else:
@@ -207,16 +250,14 @@ class Pocket:
         return net.requires_grad_(False).eval()
 
     def encode(self, vae: nn.Module, clip: Clip) -> Latents:
-        """Fold every frame; already of unit scale."""
-        frames = clip.shape[2]
-        folded = fold(clip.transpose(1, 2).flatten(0, 1))
-        return folded.unflatten(0, (-1, frames)).transpose(1, 2).contiguous()
+        """Folded; already of unit scale."""
+        latents: Latents = vae.encode(clip)  # type: ignore[operator]
+        return latents
 
     def decode(self, vae: nn.Module, latents: Latents) -> Clip:
-        """Unfold every frame."""
-        frames = latents.shape[2]
-        pictures = unfold(latents.transpose(1, 2).flatten(0, 1))
-        return pictures.unflatten(0, (-1, frames)).transpose(1, 2).contiguous()
+        """Unfolded."""
+        clip: Clip = vae.decode(latents)  # type: ignore[operator]
+        return clip
 
     def embed(self, text: nn.Module, prompts: Sequence[str]) -> Conditioning:
         """`tokens` b 12 64."""
@@ -225,14 +266,28 @@ class Pocket:
     def predict(
         self, denoiser: nn.Module, noisy: Latents, t: PerSample, conditioning: Conditioning
     ) -> Latents:
-        """The velocity; frames are taken one by one, each with the clip's caption and t."""
-        frames = noisy.shape[2]
+        """The velocity. The image model takes frames one by one, the clip model two latent frames.
+
+        A still (f = 1) is for the clip model a clip in which nothing moves: its latent frame twice.
+        """
         weight = next(denoiser.parameters())
-        pictures = noisy.transpose(1, 2).flatten(0, 1).to(weight.dtype)
-        tokens = conditioning["tokens"].repeat_interleave(frames, 0).to(weight.dtype)
-        timestep = (t * 1000).repeat_interleave(frames, 0)
-        velocity = denoiser(pictures, timestep, tokens, return_dict=False)[0]
-        return velocity.unflatten(0, (-1, frames)).transpose(1, 2).float()
+        tokens = conditioning["tokens"].to(weight.dtype)
+        count = noisy.shape[2]
+        if _temporal(denoiser) == 1:
+            slots, tokens = 1, tokens.repeat_interleave(count, 0)
+            t = t.repeat_interleave(count, 0)
+        elif count > 2:
+            raise ValueError(
+                f"the pocket clip model makes 1 or 5 frames, not {1 + 4 * (count - 1)}"
+            )
+        else:
+            slots = 2
+            noisy = noisy.expand(-1, -1, 2, -1, -1) if count == 1 else noisy
+        pictures = noisy.transpose(1, 2).flatten(0, 1).unflatten(0, (-1, slots)).flatten(1, 2)
+        velocity = denoiser(pictures.to(weight.dtype), t * 1000, tokens, return_dict=False)[0]
+        velocity = velocity.unflatten(1, (slots, -1)).flatten(0, 1)
+        velocity = velocity.unflatten(0, (len(conditioning["tokens"]), -1)).transpose(1, 2)
+        return velocity[:, :, :count].float()
 
     def pipeline(self, parts: Parts) -> Any:
         """A diffusers pipeline over the denoiser."""
@@ -243,12 +298,13 @@ class Pocket:
         """A narrower random UNet."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            net = build_image_net((16, 32, 32))
-        return Parts(variant, PocketVae(), PocketText(), net.requires_grad_(False).eval())
+            net = build_net(CHANNELS[variant], (16, 32, 32))
+        vae = PocketVae(self.variants[variant].grid.temporal)
+        return Parts(variant, vae, PocketText(), net.requires_grad_(False).eval())
 
     def save(self, parts: Parts, folder: Path) -> None:
         """Write the denoiser under `folder`/denoiser (the other parts have no weights)."""
-        if parts.denoiser is None:
+        if not isinstance(parts.denoiser, UNet2DConditionModel):
             raise ValueError(f"nothing to save in {folder}: the denoiser is not loaded")
         parts.denoiser.save_pretrained(folder / "denoiser")
 
