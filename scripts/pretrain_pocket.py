@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from torch.nn import functional
 
 from frisket.families.models.pocket import CHANNELS, FAMILY, PocketVae, build_net, embed
 from frisket.pocket.world import MOTIONS, draw, frames_of, held_out, random_scene
@@ -102,7 +101,10 @@ def main() -> None:  # noqa: PLR0915  a script reads best in one piece
         level = t[:, None, None, None, None]
         noisy = (1 - level) * clean + level * noise
         velocity = FAMILY.predict(net, noisy, t, {"tokens": tokens})
-        loss = functional.mse_loss(velocity, noise - clean)
+        error = (velocity - (noise - clean)).square().mean((1, 2, 3, 4))
+        if options.variant == "video":
+            error = error * (t / t.clamp_min(0.3)) ** 2  # a clean-clip error is divided by t^2
+        loss = error.mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()

@@ -1,5 +1,6 @@
 """The command line: a command reads a config file and `--set key=value`, and calls its recipe."""
 
+import json
 import logging
 import os
 import sys
@@ -262,6 +263,11 @@ def quickstart(
         report = run(
             output, seeds=seeds, workers=workers, overrides=overrides or (), progress=progress
         )
+    said = json.loads(report.with_suffix(".json").read_text(encoding="utf-8"))
+    typer.echo(said["verdict"])
+    for claim in said["claims"]:
+        met = "yes" if claim["met"] else "NO "
+        typer.echo(f"  {met} {claim['measured']:>6}  {claim['sentence']}")
     typer.echo(f"Open {report}")
 
 

@@ -70,6 +70,10 @@ def generate(
             f"{height} x {width} pixels do not fit {family.name}: sides are multiples of"
             f" {variant.grid.step}"
         )
+    if frames > 1 and not variant.video:
+        raise ValueError(
+            f"{family.name} {parts.variant} makes images, not clips of {frames} frames"
+        )
     if parts.denoiser is None:
         raise ValueError("nothing to sample with: the denoiser is not loaded")
     pipeline = family.pipeline(parts)
@@ -82,10 +86,6 @@ def generate(
     }
     if "num_frames" in inspect.signature(pipeline.__call__).parameters:
         call["num_frames"] = frames
-    elif frames > 1:
-        raise ValueError(
-            f"{family.name} {parts.variant} makes images, not clips of {frames} frames"
-        )
     size = batch or min(16, max(1, PIXELS // (frames * height * width)))
     return _sample(pipeline, parts, list(zip(prompts, seeds, strict=True)), negative, size, call)
 

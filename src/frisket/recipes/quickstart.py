@@ -238,6 +238,7 @@ def page(
     untouched = {key: (float(getattr(base.scores, key)),) for key in ("leak", "fidelity", "found")}
     rows.insert(0, Row(TITLES["base"], untouched))
     data = {
+        "verdict": verdict_of(mean),
         "variants": table,
         "details": {
             name: [asdict(results[name, seed].scores) for seed in seeds] for name in VARIANTS

@@ -32,6 +32,8 @@ WIDTH = 64  # of one token
 SLOTS = 6  # tokens a phrase; a caption is a subject phrase and a background phrase
 IMAGE_CHANNELS = 12  # 2 x 2 pixels of 3 colours
 CHANNELS = {"image": IMAGE_CHANNELS, "video": 2 * 4 * IMAGE_CHANNELS}  # that the UNet reads
+LEAST = 0.1  # smallest t the clip model trains at: its velocity is an error divided by t
+CLEAREST = 0.02  # smallest t it is divided by
 STOP_WORDS = frozenset({"a", "an", "the", "and", "of", "with", "at", "is", "photo", "picture"})
 
 
@@ -216,7 +218,8 @@ class Pocket:
 
     def objective(self, variant: str, timesteps: TimestepSampler | None = None) -> Flow:
         """Rectified flow at the density the base was trained with."""
-        return Flow(timesteps or TimestepSampler(shift=self.variants[variant].shift))
+        low = LEAST if variant == "video" else 0.0
+        return Flow(timesteps or TimestepSampler(shift=self.variants[variant].shift, low=low))
 
     def load_vae(self, source: Source) -> nn.Module:
         """The weightless VAE."""
@@ -269,6 +272,8 @@ class Pocket:
         """The velocity. The image model takes frames one by one, the clip model two latent frames.
 
         A still (f = 1) is for the clip model a clip in which nothing moves: its latent frame twice.
+        Inside, the clip model names the clean clip (96 channels of noise do not fit through its 64
+        features, a clean clip does), so that its velocity is (noisy - clean) / t.
         """
         weight = next(denoiser.parameters())
         tokens = conditioning["tokens"].to(weight.dtype)
@@ -285,6 +290,8 @@ class Pocket:
             noisy = noisy.expand(-1, -1, 2, -1, -1) if count == 1 else noisy
         pictures = noisy.transpose(1, 2).flatten(0, 1).unflatten(0, (-1, slots)).flatten(1, 2)
         velocity = denoiser(pictures.to(weight.dtype), t * 1000, tokens, return_dict=False)[0]
+        if slots == 2:
+            velocity = (pictures - velocity.float()) / t.clamp_min(CLEAREST).view(-1, 1, 1, 1)
         velocity = velocity.unflatten(1, (slots, -1)).flatten(0, 1)
         velocity = velocity.unflatten(0, (len(conditioning["tokens"]), -1)).transpose(1, 2)
         return velocity[:, :, :count].float()
