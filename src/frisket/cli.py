@@ -365,3 +365,7 @@ def main() -> None:
             raise
         typer.secho(str(error), fg=typer.colors.RED, err=True)
         sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -4,7 +4,7 @@ import logging
 import resource
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,25 +103,30 @@ def train(
     if run.threads:
         torch.set_num_threads(run.threads)
     output.mkdir(parents=True, exist_ok=True)
-    trackers = open_trackers(
-        run.trackers, project="frisket", folder=output, settings=config.model_dump(mode="json")
-    )
+    if config.model.device.startswith("cuda:"):
+        torch.cuda.set_device(config.model.device)
     precision = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[run.precision]
     accelerator = Accelerator(
         mixed_precision=precision,
         gradient_accumulation_steps=1,  # the trainer accumulates itself: `global` needs the group
         cpu=config.model.device == "cpu",
     )
+    first = accelerator.is_main_process
+    settings = config.model_dump(mode="json")
+    asked = run.trackers if first else ()
+    trackers = open_trackers(asked, project="frisket", folder=output, settings=settings)
     family = FAMILIES.load(config.model.family)
-    source = source_of(config, family)
+    source = replace(source_of(config, family), device=str(accelerator.device))
     if prepared is None:
 
         def preparing(stage: str, done: int, total: int) -> None:
             progress(stage, done, total, {})
 
-        prepared = prepare(config, progress=preparing)
+        with accelerator.main_process_first():  # the others then find everything in the cache
+            prepared = prepare(config, progress=preparing)
     banner.check(config, prepared)
-    announce(config, prepared)
+    if first:
+        announce(config, prepared)
 
     denoiser: Any = family.load_denoiser(source)
     lora.attach(denoiser, spec_of(config, family), seed=run.seed)
@@ -131,19 +136,23 @@ def train(
         denoiser.enable_gradient_checkpointing()
     denoiser.to(accelerator.device)
     trainer = build(config, family, source, accelerator, denoiser, prepared)
-    record = trainer.record = resume(config, trainer, trackers, prepared)
-    add_hooks(config, trainer, source, prepared, progress)
-
+    resume(config, trainer, prepared)
     began = time.process_time()
-    with record:
+    if first:
+        add_hooks(config, trainer, source, prepared, progress)
+        with Record(output / "metrics.jsonl", step=trainer.done, trackers=trackers) as record:
+            trainer.record = record
+            trainer.run()
+    else:
         trainer.run()
     seconds = time.process_time() - began
     result = output / "lora.safetensors"
-    with trainer.looking() as ready:
-        lora.save(
-            ready, result, metadata_of(config, prepared, trainer.done), prefix=family.lora_prefix
-        )
-    write_card(config, prepared, output / "README.md")
+    if first:
+        metadata = metadata_of(config, prepared, trainer.done)
+        with trainer.looking() as ready:
+            lora.save(ready, result, metadata, prefix=family.lora_prefix)
+        write_card(config, prepared, output / "README.md")
+    accelerator.wait_for_everyone()
     return Outcome(result, trainer.done, seconds, peak_mib(accelerator.device), trainer.empty)
 
 
@@ -216,8 +225,8 @@ def fingerprint(config: Config, prepared: Prepared) -> dict[str, Any]:
     return fixed
 
 
-def resume(config: Config, trainer: Trainer, trackers: Any, prepared: Prepared) -> Record:
-    """Load the newest checkpoint into the trainer, if there is one; open the metrics to go on."""
+def resume(config: Config, trainer: Trainer, prepared: Prepared) -> None:
+    """Load the newest checkpoint into the trainer, if there is one."""
     newest = checkpoints_of(config).newest() if config.run.resume else None
     if newest is not None:
         state, manifest = read(newest)
@@ -232,7 +241,6 @@ def resume(config: Config, trainer: Trainer, trackers: Any, prepared: Prepared) 
             trainer.average.load_state_dict(state["average"])
         trainer.done, trainer.empty = int(manifest["step"]), int(state["empty"])
         log.info("going on after step %d (%s)", trainer.done, newest)
-    return Record(config.run.output / "metrics.jsonl", step=trainer.done, trackers=trackers)
 
 
 def checkpoints_of(config: Config) -> Checkpoints:
@@ -248,8 +256,6 @@ def add_hooks(
     store, identity = checkpoints_of(config), fingerprint(config, prepared)
 
     def save(step: int) -> None:
-        if not trainer.accelerator.is_main_process:
-            return
         bare = trainer.accelerator.unwrap_model(trainer.denoiser)
         state = {
             "adapter": {name: value.detach().cpu() for name, value in lora.trainable(bare).items()},

@@ -238,7 +238,8 @@ class Pocket:
             net = build_net(CHANNELS[source.variant])
             state = load_file(packaged)
             net.load_state_dict({name: value.float() for name, value in state.items()})
-            net = net.to(source.device, source.dtype)
+            net = net.to(source.device)
+            net = net if source.dtype == torch.float32 else net.to(source.dtype)
         else:
             folder = Path(source.path).expanduser() / "denoiser"
             if not (folder / "config.json").is_file():
