@@ -69,7 +69,8 @@ def whole(prior: float) -> list[float]:
     variant = next(iter(family.variants))
     denoiser = measure.tiny_wan()
     lora.attach(denoiser, lora.LoraSpec(rank=measure.RANK, targets=family.lora_targets), seed=0)
-    optimizer = optim.build(lora.trainable(denoiser), optim.OptimizerSpec())
+    parameters = lora.trainable(denoiser)
+    optimizer = optim.build(parameters, optim.OptimizerSpec())
     clips = [measure.draw(seed) for seed in range(CLIPS)]
     names = tuple(f"clip {index}" for index in range(measure.BATCH))
 

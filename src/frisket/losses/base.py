@@ -97,7 +97,7 @@ def weighted_mse(
     """
     _same_grid(prediction, weights)
     laid = _divisor(prediction, weights, divisor)
-    if bool((weights == 1).all()) and bool((laid == prediction[0].numel()).all()):
+    if bool((laid == prediction[0].numel()).all()) and bool((weights == 1).all()):
         pairs = zip(prediction.float(), target.float(), strict=True)
         return torch.stack([torch.nn.functional.mse_loss(ours, wanted) for ours, wanted in pairs])
     value: PerSample = _WeightedSquares.apply(prediction, target.detach(), weights.float(), laid)  # type: ignore[no-untyped-call]

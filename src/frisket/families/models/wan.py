@@ -173,11 +173,12 @@ class Wan:
         The timestep stays float32 whatever the model's precision, as in WanPipeline: bfloat16
         would round 937 to 936 and everything above 512 to multiples of 4.
         """
-        inner: Any = getattr(denoiser, "module", denoiser)  # DistributedDataParallel hides dtype
+        inner: Any = getattr(denoiser, "module", denoiser)  # inside DistributedDataParallel
+        dtype = inner.patch_embedding.weight.dtype  # `denoiser.dtype` walks all modules
         velocity: Tensor = denoiser(
-            hidden_states=noisy.to(inner.dtype),
+            hidden_states=noisy.to(dtype),
             timestep=t.to(noisy.device, torch.float32) * 1000,
-            encoder_hidden_states=conditioning["text"].to(noisy.device, inner.dtype),
+            encoder_hidden_states=conditioning["text"].to(noisy.device, dtype),
             return_dict=False,
         )[0]
         return velocity.float()
