@@ -1,11 +1,14 @@
 """Pretrain the pocket bases on the procedural world. Resumable; the same seeds give the same run.
 
-    python scripts/pretrain_pocket.py image OUT --steps 4000
+    python scripts/pretrain_pocket.py image OUT --steps 5800
+    python scripts/pretrain_pocket.py image OUT --steps 6500 --focus checks
     python scripts/pretrain_pocket.py video OUT --steps 3000 --start OUT/image.safetensors
 
 Constant rate, then a linear cool-down over the last fifth, so that a run cut short can be finished
-by calling it again with fewer --steps. Writes OUT/VARIANT.pt as it goes and OUT/VARIANT.safetensors
-(float16 EMA weights) at the end. One caption in eight (`world.held_out`) is never shown.
+by calling it again with fewer --steps. --focus shows one background pattern more often: which
+colour of a checkerboard comes first is what the model learns last. Writes OUT/VARIANT.pt as it goes
+and OUT/VARIANT.safetensors (float16 EMA weights) at the end. One caption in eight
+(`world.held_out`) is never shown.
 """
 
 import argparse
@@ -22,6 +25,7 @@ from frisket.pocket.world import MOTIONS, draw, frames_of, held_out, random_scen
 
 BATCH, RATE, COOL, EMA_EVERY = 32, 1e-3, 0.2, 10
 FRAMES = 5
+OTHERS = 0.3  # share of the other patterns that is kept under --focus
 STILLS = 8  # every so many steps the clip model sees pictures
 
 
@@ -40,11 +44,14 @@ def caption_of(scene, rng: np.random.RandomState) -> str:
     return scene.caption
 
 
-def batch(rng: np.random.RandomState, frames: int, vae: PocketVae):
+def batch(rng: np.random.RandomState, frames: int, vae: PocketVae, focus: str = ""):
     """Clean latents `b c f h w` and token embeddings `b 12 64` of fresh scenes."""
     motions = tuple(MOTIONS) if frames > 1 else None
     drawn = (random_scene(rng, empty=0.15, motions=motions) for _ in count())
-    scenes = list(islice((scene for scene in drawn if not held_out(scene)), BATCH))
+    shown = (scene for scene in drawn if not held_out(scene))
+    if focus:
+        shown = (s for s in shown if s.background.pattern == focus or rng.rand() < OTHERS)
+    scenes = list(islice(shown, BATCH))
     clips = np.stack([[draw(each)[0] for each in frames_of(scene, frames)] for scene in scenes])
     pixels = torch.from_numpy(clips).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
     return vae.encode(pixels), embed([caption_of(scene, rng) for scene in scenes])
@@ -68,6 +75,7 @@ def main() -> None:  # noqa: PLR0915  a script reads best in one piece
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--start", type=Path)
+    parser.add_argument("--focus", default="")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(options.threads)
@@ -95,7 +103,7 @@ def main() -> None:  # noqa: PLR0915  a script reads best in one piece
         for group in optimizer.param_groups:
             group["lr"] = RATE * min(1.0, (step + 1) / 100) * min(1.0, left)
         still = options.variant == "image" or step % STILLS == 0
-        clean, tokens = batch(rng, 1 if still else FRAMES, vae)
+        clean, tokens = batch(rng, 1 if still else FRAMES, vae, options.focus)
         t = torch.sigmoid(torch.randn(BATCH, generator=generator))
         noise = torch.randn(clean.shape, generator=generator)
         level = t[:, None, None, None, None]

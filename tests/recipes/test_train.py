@@ -11,7 +11,10 @@ from safetensors.torch import load_file
 from frisket.families.base import Parts
 from frisket.families.models.pocket import FAMILY
 from frisket.recipes import toy
+from frisket.recipes.bank import key_of, sample_bank
 from frisket.recipes.config import Config
+from frisket.recipes.load import ConfigError
+from frisket.recipes.prepare import source_of
 from frisket.recipes.train import train
 from frisket.training.checkpoint import CheckpointError
 
@@ -87,6 +90,12 @@ def test_a_changed_run_is_not_resumed_and_both_values_are_named(base: Path, tmp_
         train(config_of(base, tmp_path))
 
 
+def test_an_output_that_cannot_be_written_stops_before_any_work(base: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ConfigError, match=r"run\.output: .*file/run cannot be written"):
+        train(config_of(base, tmp_path / "file" / "run"))
+
+
 def test_swap_trains_on_composites_of_the_models_own_backgrounds(
     base: Path, tmp_path: Path
 ) -> None:
@@ -98,6 +107,21 @@ def test_swap_trains_on_composites_of_the_models_own_backgrounds(
     train(config)
     bank = sorted((base / "cache" / "bank").glob("*/*.txt"))
     assert [path.read_text() for path in bank] == list(swap["prompts"])
+
+
+def test_two_runs_that_make_the_same_bank_at_once_share_it(base: Path, tmp_path: Path) -> None:
+    swap = {"rate": 1.0, "prompts": ["a red wall"]}
+    config = config_of(base, tmp_path, swap=swap, run={"cache": tmp_path / "cache"})
+    source = source_of(config, FAMILY)
+    folder = tmp_path / "cache" / "bank" / key_of(config, source, (1, 32, 32))
+
+    def meanwhile(stage: str, done: int, total: int) -> None:
+        folder.mkdir(parents=True)  # the other run finishes first
+        (folder / "0000.txt").write_text("theirs")
+
+    assert sample_bank(config, FAMILY, source, (1, 32, 32), meanwhile) == folder
+    assert (folder / "0000.txt").read_text() == "theirs"
+    assert list(folder.parent.iterdir()) == [folder]
 
 
 def test_continuing_from_a_lora_starts_where_it_was(base: Path, tmp_path: Path) -> None:

@@ -78,5 +78,10 @@ def sample_bank(
             write_video(partial / f"{name}.mkv", picture.frames, variant.fps, lossless=True)
         (partial / f"{name}.txt").write_text(phrase, encoding="utf-8")
         progress("sampling backgrounds", index + 1, len(phrases))
-    partial.replace(folder)
+    try:
+        partial.replace(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+        shutil.rmtree(partial)  # another run has made the very same bank in the meantime
     return folder

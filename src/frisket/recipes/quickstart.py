@@ -83,7 +83,7 @@ final = 0.1
 warmup = 20
 
 [run]
-steps = 200
+steps = 300
 batch = 8
 seed = {seed}
 output = "run"
@@ -210,7 +210,7 @@ COLUMNS = (
     Column("found", "Right subject on the right NEW background.", "high", ".0%"),
     Column("drift", "How far the rest of the model moved.", "low", ".3f"),
     Column("seconds", "CPU time of training.", "low", ".0f"),
-    Column("MiB", "Largest memory of the process.", "low", ".0f"),
+    Column("mib", "Largest memory of the process.", "low", ".0f"),
 )
 
 
@@ -226,7 +226,7 @@ def page(
             "found": [results[name, seed].scores.found for seed in seeds],
             "drift": [results[name, seed].scores.drift for seed in seeds],
             "seconds": [results[name, seed].seconds for seed in seeds],
-            "MiB": [results[name, seed].mib for seed in seeds],
+            "mib": [results[name, seed].mib for seed in seeds],
         }
         for name in VARIANTS
     }

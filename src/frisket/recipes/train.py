@@ -1,6 +1,7 @@
 """`frisket train`: from a configuration to a LoRA, its metrics and its card."""
 
 import logging
+import os
 import resource
 import time
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ from frisket.recipes import banner
 from frisket.recipes.card import metadata_of, write_card
 from frisket.recipes.config import Config
 from frisket.recipes.generate import write_grid
-from frisket.recipes.load import check
+from frisket.recipes.load import ConfigError, check
 from frisket.recipes.prepare import Prepared, prepare, source_of
 from frisket.recipes.regions import names_of, weights_of
 from frisket.training import optim
@@ -102,7 +103,7 @@ def train(
     run, output = config.run, config.run.output
     if run.threads:
         torch.set_num_threads(run.threads)
-    output.mkdir(parents=True, exist_ok=True)
+    make_output(output)
     if config.model.device.startswith("cuda:"):
         torch.cuda.set_device(config.model.device)
     precision = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[run.precision]
@@ -154,6 +155,20 @@ def train(
         write_card(config, prepared, output / "README.md")
     accelerator.wait_for_everyone()
     return Outcome(result, trainer.done, seconds, peak_mib(accelerator.device), trainer.empty)
+
+
+def make_output(output: Path) -> None:
+    """Make the run's folder; ConfigError where it cannot be made or written, before any work."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        probe = output / f".writable-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(
+            f"run.output: {output} cannot be written ({error.strerror}); choose another folder with"
+            " --set run.output=..., or free this one"
+        ) from error
 
 
 def build(
