@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from frisket.recipes.quiet import quiet
+
 if TYPE_CHECKING:
     from frisket.recipes.config import Config
 
 SHOWN = 20  # findings printed; the page has all
-NOISY = ("bitsandbytes", "torchao", "diffusers", "transformers", "httpx", "PIL")
 
 app = typer.Typer(
     name="frisket",
@@ -62,10 +62,8 @@ def _start(
     """Set up what every command says on the way: our messages, and of others only errors."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[Lines()])
     logging.getLogger("frisket").setLevel(logging.DEBUG if verbose else logging.INFO)
-    for name in () if verbose else NOISY:
-        logging.getLogger(name).setLevel(logging.ERROR)
     if not verbose:
-        warnings.simplefilter("ignore")
+        quiet()
 
 
 @app.command()

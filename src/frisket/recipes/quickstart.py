@@ -34,6 +34,7 @@ from frisket.recipes.generate import load as load_parts
 from frisket.recipes.inspect import inspect
 from frisket.recipes.load import load
 from frisket.recipes.prepare import source_of
+from frisket.recipes.quiet import quiet
 from frisket.recipes.train import train
 
 Progress = Callable[[str, int, int], None]
@@ -146,7 +147,7 @@ def quickstart(
     prepare_bank(first, progress)
     results: dict[tuple[str, int], Result] = {}
     count = workers or min(4, os.cpu_count() or 1)
-    with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(count, get_context("spawn"), initializer=quiet) as pool:
         futures = [pool.submit(run, job) for job in jobs]
         for done, (job, future) in enumerate(zip(jobs, futures, strict=True), 1):
             results[job.variant, job.seed] = future.result()
