@@ -31,6 +31,8 @@ def bank(size: int) -> str:
 
 
 ROWS: dict[str, tuple[str, ...]] = {
+    "prior 0.5": (*FULL, "losses.prior=0.5"),
+    "mask + prior 0.5, no swap": (MASKS, "losses.prior=0.5"),
     "full (prior 0.3, rate 0.5, bank 24)": FULL,
     "prior 0.1": (*FULL, "losses.prior=0.1"),
     "prior 1.0": (*FULL, "losses.prior=1.0"),

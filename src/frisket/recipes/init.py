@@ -193,7 +193,7 @@ def _regions(seen: Survey) -> Table:
 
 
 def _losses() -> Table:
-    table = _table({"denoise": 1.0, "prior": 0.2}, {})
+    table = _table({"denoise": 1.0, "prior": 0.5}, {})
     table["denoise"].comment("the error inside the mask")
     table["prior"].comment("outside it, stay with the base model: less drift")
     return table

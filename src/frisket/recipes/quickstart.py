@@ -39,7 +39,7 @@ from frisket.recipes.train import train
 
 Progress = Callable[[str, int, int], None]
 MASKS = 'data.0.masks={source="folder", path="masks"}'
-PRIOR = "losses.prior=0.3"
+PRIOR = "losses.prior=0.5"
 VARIANTS: Mapping[str, tuple[str, ...]] = {
     "no_mask": (),
     "mask": (MASKS,),
