@@ -47,7 +47,11 @@ def init(folder: Path, output: Path, *, family: str = "") -> list[str]:
         raise ConfigError(
             f"no family is named {family!r}; there are: {', '.join(FAMILIES.names())}"
         )
-    name, variant = next(iter(FAMILIES.load(family).variants.items()))
+    variants = FAMILIES.load(family).variants
+    # The first that makes clips where there are videos, else the first there is.
+    fitting = [name for name, each in variants.items() if each.video or not seen.videos]
+    name = (fitting or list(variants))[0]
+    variant = variants[name]
     text = tomlkit.dumps(_document(seen, family, name, variant, output))
     _write(output, text)
     return _summary(seen, family, name)
@@ -204,7 +208,7 @@ def _swap(family: str) -> Table:
     table = tomlkit.table()
     for line in (
         "A mask keeps the background out of the loss, but the model still sees it: with the mask",
-        "alone the subject is hardly ever found on new backgrounds. So a share of steps sees the",
+        "alone the subject stays tied to what it was seen before. So a share of steps sees the",
         "subject on another background, which the base model paints once from these prompts.",
     ):
         table.add(tomlkit.comment(line))
