@@ -72,8 +72,8 @@ def warnings(config: Config, prepared: Prepared) -> list[str]:
     report, floor = prepared.report, config.curve.floor
     if floor:
         said.append(
-            f"floor = {floor:g} teaches the background as well: 0.05 let three to five times as much"
-            " of it in as 0 when measured (docs/walk-of-a-mask.md)"
+            f"floor = {floor:g} teaches the background as well: 0.05 let three to five times as"
+            " much of it in as 0 when measured (docs/walk-of-a-mask.md)"
         )
     if report.sided:
         said.append(
