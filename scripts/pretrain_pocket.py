@@ -2,7 +2,11 @@
 
     python scripts/pretrain_pocket.py image OUT --steps 5800
     python scripts/pretrain_pocket.py image OUT --steps 6500 --focus checks
-    python scripts/pretrain_pocket.py video OUT --steps 3000 --start OUT/image.safetensors
+    python scripts/pretrain_pocket.py video OUT --steps 3700 --start OUT/image.safetensors
+
+The shipped weights were made in more sittings, each a resume of the one before: image to 4000, 4500
+(of --steps 6500), 5800, 6500 with --focus checks; video to 1500 (of 3000), 2300, 3700, begun from
+the image base at 4000. So these commands give their like, not their bytes.
 
 Constant rate, then a linear cool-down over the last fifth, so that a run cut short can be finished
 by calling it again with fewer --steps. --focus shows one background pattern more often: which
