@@ -90,6 +90,20 @@ def test_a_changed_run_is_not_resumed_and_both_values_are_named(base: Path, tmp_
         train(config_of(base, tmp_path))
 
 
+def test_a_fresh_start_sets_the_older_checkpoints_aside(base: Path, tmp_path: Path) -> None:
+    train(config_of(base, tmp_path, run={"steps": 4}))
+    train(config_of(base, tmp_path, run={"steps": 2, "resume": False}))
+    names = [path.name for path in (tmp_path / "checkpoints").iterdir()]
+    assert names == ["step-00000002"]
+    assert (tmp_path / "checkpoints.1" / "step-00000004").is_dir()
+
+
+def test_an_averaged_teacher_asks_for_an_average(base: Path, tmp_path: Path) -> None:
+    losses = {"prior": {"strength": 1.0, "teacher": "ema"}}
+    with pytest.raises(ConfigError, match=r"teacher = .ema. needs optimizer\.ema"):
+        train(config_of(base, tmp_path, losses=losses, optimizer={"lr": 1e-3}))
+
+
 def test_an_output_that_cannot_be_written_stops_before_any_work(base: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ConfigError, match=r"run\.output: .*file/run cannot be written"):

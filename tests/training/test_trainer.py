@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -208,6 +209,30 @@ def test_the_averaged_teacher_differs_from_the_base(tmp_path: Path) -> None:
         trainer.run()
         outcomes.append(weights_of(trainer))
     assert not same(*outcomes)
+
+
+def test_a_loss_scale_changes_nothing_and_an_overflow_is_one_step_left_out(tmp_path: Path) -> None:
+    plain = trainer_of(tmp_path / "plain", ema=0.0)
+    plain.run()
+    scaled = trainer_of(tmp_path / "scaled", ema=0.0)
+    scaled.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    scaled.run()
+    for name, value in weights_of(plain).items():
+        torch.testing.assert_close(weights_of(scaled)[name], value, rtol=1e-4, atol=1e-6)
+    over = trainer_of(tmp_path / "over", ema=0.0, steps=1)
+    before = weights_of(over)
+    over.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=3e38)
+    loud = replace(batch_of(0), latents=batch_of(0).latents * 30)
+    over.batches = lambda _: iter([loud])
+    over.run()
+    assert same(before, weights_of(over))
+    assert over.accelerator.scaler.get_scale() < 3e38
+
+
+def test_an_averaged_teacher_without_an_average_is_refused(tmp_path: Path) -> None:
+    terms: Terms = {"prior": (Prior(teacher="ema"), 1.0)}
+    with pytest.raises(ValueError, match=r"needs an average \(optimizer.ema > 0\)"):
+        trainer_of(tmp_path, terms=terms, ema=0.0).run()
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_fix(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from frisket.adapters import lora
+from frisket.evaluation.metrics import drift
 from frisket.families.base import Family, Parts
 from frisket.inference.generate import generate
 from frisket.media.frames import write_image
@@ -139,7 +140,7 @@ def drift_of(family: Family, parts: Parts) -> float:
         tuned = family.predict(denoiser, noisy, t, conditioning)
         with lora.frozen(denoiser):
             base = family.predict(denoiser, noisy, t, conditioning)
-        total += float((tuned - base).square().mean())
+        total += drift(tuned, base)
     return total / len(LEVELS)
 
 

@@ -48,6 +48,9 @@ class Outcome:
 
 def terms_of(config: Config) -> dict[str, tuple[LossTerm, float]]:
     """Loss terms and strengths of a configuration (already checked by `load.check`)."""
+    prior = config.losses.terms.get("prior", {})
+    if prior.get("teacher") == "ema" and not config.optimizer.ema:
+        raise ConfigError('losses.prior: teacher = "ema" needs optimizer.ema, e.g. 0.99; set it')
     terms = {}
     for name, table in config.losses.terms.items():
         # TOML writes 1.0 as 1 as often as not
@@ -100,6 +103,7 @@ def train(
     Raises the errors of every room it walks through; each names the file, the value and the fix.
     """
     check(config)
+    terms_of(config)  # refuses what the terms cannot do, before any work
     run, output = config.run, config.run.output
     if run.threads:
         torch.set_num_threads(run.threads)
@@ -242,7 +246,10 @@ def fingerprint(config: Config, prepared: Prepared) -> dict[str, Any]:
 
 def resume(config: Config, trainer: Trainer, prepared: Prepared) -> None:
     """Load the newest checkpoint into the trainer, if there is one."""
-    newest = checkpoints_of(config).newest() if config.run.resume else None
+    store = checkpoints_of(config)
+    if not config.run.resume and trainer.accelerator.is_main_process:
+        store.set_aside()
+    newest = store.newest() if config.run.resume else None
     if newest is not None:
         state, manifest = read(newest)
         same_run(manifest["run"], fingerprint(config, prepared), newest)
@@ -254,6 +261,8 @@ def resume(config: Config, trainer: Trainer, prepared: Prepared) -> None:
         trainer.schedule.load_state_dict(state["schedule"])
         if trainer.average is not None:
             trainer.average.load_state_dict(state["average"])
+        if trainer.accelerator.scaler is not None:
+            trainer.accelerator.scaler.load_state_dict(state["scaler"])
         trainer.done, trainer.empty = int(manifest["step"]), int(state["empty"])
         log.info("going on after step %d (%s)", trainer.done, newest)
 
@@ -272,11 +281,13 @@ def add_hooks(
 
     def save(step: int) -> None:
         bare = trainer.accelerator.unwrap_model(trainer.denoiser)
+        scaler = trainer.accelerator.scaler
         state = {
             "adapter": {name: value.detach().cpu() for name, value in lora.trainable(bare).items()},
             "optimizer": trainer.optimizer.state_dict(),
             "schedule": trainer.schedule.state_dict(),
             "average": trainer.average.state_dict() if trainer.average is not None else {},
+            "scaler": scaler.state_dict() if scaler is not None else {},
             "empty": trainer.empty,
         }
 

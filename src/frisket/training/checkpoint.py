@@ -75,6 +75,17 @@ class Checkpoints:
         for stale in self.root.glob(".partial-*"):
             shutil.rmtree(stale, ignore_errors=True)
 
+    def set_aside(self) -> None:
+        """Make room for a run from the start: rename the folder to the first free `name.N`.
+
+        Left where they are, an older run's higher steps would outlive the new ones.
+        """
+        if self.root.is_dir():
+            number = 1
+            while (aside := self.root.with_name(f"{self.root.name}.{number}")).exists():
+                number += 1
+            self.root.replace(aside)
+
     def newest(self) -> Path | None:
         """The newest complete checkpoint, if any."""
         found = self.all()

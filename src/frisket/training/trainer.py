@@ -24,7 +24,7 @@ from frisket.masks.weights import RegionWeights
 from frisket.objectives.base import Objective
 from frisket.shapes import Latents, PerSample, Weights
 from frisket.training.ema import Average
-from frisket.training.optim import clip, mode, settled
+from frisket.training.optim import NonFinite, clip, mode, settled
 from frisket.training.record import Record
 
 log = logging.getLogger(__name__)
@@ -121,7 +121,7 @@ class Trainer:
                 values["step_seconds"] = round(time.perf_counter() - began, 4)
                 began = time.perf_counter()
                 self._after(values)
-        if self.stop:
+        if self.stop and self.done < self.plan.steps:
             self.hooks.save(self.done)
             raise KeyboardInterrupt(f"stopped and saved after step {self.done}")
 
@@ -155,12 +155,27 @@ class Trainer:
                 f"step {self.done + 1}: the loss is not finite ({dict(totals)}). Lower"
                 " optimizer.lr, or train in bfloat16 or float32 (run.precision)."
             )
-        norm = clip(self.parameters, self.plan.clip)
-        self.optimizer.step()
+        norm = self._step_optimizer()
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update(self.done + 1)
+        return norm
+
+    def _step_optimizer(self) -> float:
+        """Clip and step; under float16 unscale first, and leave a step out that overflowed."""
+        scaler = self.accelerator.scaler
+        if scaler is None:
+            norm = clip(self.parameters, self.plan.clip)
+            self.optimizer.step()
+            return norm
+        scaler.unscale_(self.optimizer)
+        try:
+            norm = clip(self.parameters, self.plan.clip)
+        except NonFinite:
+            norm = math.inf  # what the scale is for: the scaler skips this step and lowers it
+        scaler.step(self.optimizer)
+        scaler.update()
         return norm
 
     def _seed(self) -> None:
@@ -214,7 +229,9 @@ class Trainer:
         bare = self.accelerator.unwrap_model(self.denoiser)
         averaged = getattr(teachers[0], "teacher", "base") == "ema"
         with torch.no_grad():
-            if averaged and self.average is not None:
+            if averaged:
+                if self.average is None:
+                    raise ValueError('prior: teacher = "ema" needs an average (optimizer.ema > 0)')
                 with self.average.applied(), evaluating(bare):
                     return self.family.predict(bare, noisy, t, batch.conditioning).detach()
             with lora.frozen(bare):
