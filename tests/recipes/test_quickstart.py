@@ -8,7 +8,15 @@ import pytest
 
 from frisket.evaluation.report import write_report
 from frisket.recipes.load import load
-from frisket.recipes.quickstart import VARIANTS, Result, claims_of, make_project, page, quickstart
+from frisket.recipes.quickstart import (
+    VARIANTS,
+    Result,
+    claims_of,
+    make_project,
+    page,
+    quickstart,
+    verdict_of,
+)
 from frisket.recipes.toy import NEW, PLAIN, Scores
 
 METRICS = {"leak", "fidelity", "found", "drift", "seconds", "mib"}
@@ -46,10 +54,12 @@ def test_claims_are_the_ones_fixed_beforehand() -> None:
     means["no_mask"]["leak"] = 0.39
     means["mask_prior"]["drift"] = 0.061
     assert [claim.met for claim in claims_of(means)] == [False, False, False]
+    assert verdict_of(means).startswith("The mask was not shown to work")
     means["no_mask"]["leak"] = 0.4
     means["mask_prior"]["drift"] = 0.06
     means["mask_prior_swap"]["found"] = 0.8
     assert [claim.met for claim in claims_of(means)] == [True, True, True]
+    assert verdict_of(means).startswith("The mask worked")
 
 
 def test_the_project_is_one_a_user_could_have_written(tmp_path: Path) -> None:

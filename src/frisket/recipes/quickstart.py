@@ -295,13 +295,14 @@ def claims_of(mean: Mapping[str, Mapping[str, float]]) -> list[Claim]:
 
 
 def verdict_of(mean: Mapping[str, Mapping[str, float]]) -> str:
-    """One line a beginner understands."""
+    """One line a beginner understands; it praises nothing that was not shown."""
     leaks = mean["no_mask"]["leak"] / max(mean["mask"]["leak"], 1e-6)
     alone, full = mean["mask"]["found"], mean["mask_prior_swap"]["found"]
+    worked = "The mask worked" if leaks >= 4 else "The mask was not shown to work"
     return (
-        f"The mask worked: the background was learnt {leaks:.0f}x less than without it. But a mask"
-        f" alone finds the subject on {alone:.0%} of new backgrounds; with the prior and the"
-        f" background swap it is {full:.0%}."
+        f"{worked}: without it the background was learnt {leaks:.1f}x as much. The mask alone finds"
+        f" the subject on {alone:.0%} of new backgrounds; with the prior and the background swap it"
+        f" is {full:.0%}."
     )
 
 
