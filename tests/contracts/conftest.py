@@ -1,7 +1,7 @@
 """Every family on the shelf, as tiny random parts; built once a session, and only if asked for."""
 
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -19,6 +19,14 @@ def uniform(*shape: int, seed: int = 0) -> Tensor:
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def picture(height: int, width: int, seed: int = 0) -> Tensor:
+    """A noisy picture, 1 H W 3 in uint8."""
+    values = torch.randint(
+        256, (1, height, width, 3), generator=torch.Generator().manual_seed(seed)
+    )
+    return values.to(torch.uint8)
 
 
 @dataclass(frozen=True)
@@ -52,17 +60,48 @@ class Case:
         grid = self.card.grid
         return normal(batch, grid.channels, *grid.cells(frames, *self.size), seed=seed)
 
-    def given(self, batch: int = 2) -> Conditioning:
-        return {name: value[:batch] for name, value in self.conditioning.items()}
+    def given(self, batch: int = 2, frames: int = 1) -> Conditioning:
+        """What the denoiser is told of a batch: texts, and what it sees of clips that long."""
+        text = {name: value[:batch] for name, value in self.conditioning.items()}
+        return {**text, **self.seen(batch, frames)}
+
+    def seen(self, batch: int, frames: int) -> Conditioning:
+        clips = [self.clip(frames, batch)[i : i + 1] for i in range(batch)]
+        parts, family = self.parts, self.family
+        each = [
+            family.observe(parts.vae, parts.vision, clip, self.references(i))
+            for i, clip in enumerate(clips)
+        ]
+        return {name: torch.cat([one[name] for one in each]) for name in each[0]}
+
+    def references(self, index: int = 0) -> list[Tensor]:
+        """The pictures that go with clip `index`, where the model looks at pictures."""
+        if self.card.sees != "pictures":
+            return []
+        return [picture(*self.size, seed=index)]
 
     def predict(self, denoiser: nn.Module, frames: int = 1, batch: int = 2) -> Tensor:
-        t = torch.linspace(0.3, 0.9, batch)
-        return self.family.predict(denoiser, self.latents(frames, batch), t, self.given(batch))
+        return self.family.predict(
+            denoiser, self.latents(frames, batch), self.levels(batch), self.given(batch, frames)
+        )
+
+    def levels(self, batch: int = 2) -> Tensor:
+        """Noise levels that one expert takes, where there are several."""
+        return self.every_level(batch)[0]
+
+    def every_level(self, batch: int = 2) -> list[Tensor]:
+        """The same for each expert."""
+        spread = torch.linspace(0.1, 0.9, batch)
+        ranges = list(self.card.experts.values()) or [(0.25, 0.95)]
+        return [low + (high - low) * spread for low, high in ranges]
 
 
 def _cases() -> list[tuple[str, str]]:
     return [
-        (name, variant) for name in FAMILIES.names() for variant in FAMILIES.load(name).variants
+        (name, variant)
+        for name in FAMILIES.names()
+        for variant, card in FAMILIES.load(name).variants.items()
+        if not card.like
     ]
 
 
@@ -72,7 +111,9 @@ def case(request: pytest.FixtureRequest) -> Case:
     family = FAMILIES.load(name)
     parts = family.tiny(variant)
     assert parts.text is not None
-    return Case(family, variant, parts, family.embed(parts.text, PROMPTS))
+    made = Case(family, variant, parts, {})
+    seen = [made.references(index) for index in range(len(PROMPTS))]
+    return replace(made, conditioning=family.embed(parts.text, PROMPTS, seen))
 
 
 @pytest.fixture

@@ -37,7 +37,8 @@ class LoraSpec:
     """What an adapter is: its form, size and place.
 
     `alpha` empty is the rank (scale 1). `dropout` is on the adapter's input for lora and dora, on
-    the rank for loha and lokr. `targets` and `exclude`: see `frisket.adapters.targets.resolve`.
+    the rank for loha and lokr. `targets`, `exclude` and `dead`: see
+    `frisket.adapters.targets.resolve`.
     """
 
     kind: Kind = "lora"
@@ -46,6 +47,7 @@ class LoraSpec:
     dropout: float = 0.0
     targets: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    dead: tuple[str, ...] = ()
 
     @property
     def scale(self) -> float:
@@ -64,7 +66,7 @@ def attach(denoiser: nn.Module, spec: LoraSpec, *, seed: int) -> tuple[str, ...]
     model = _bare(denoiser)
     _refuse_second(model)
     layers = LAYERS[:3] if spec.kind in ("loha", "lokr") else LAYERS  # what peft has them for
-    names = resolve(model, spec.targets, spec.exclude, layers)
+    names = resolve(model, spec.targets, spec.exclude, layers, dead=spec.dead)
     _inject(model, spec, names, seed)
     return names
 
@@ -273,8 +275,8 @@ def _spec(
     """From our own record, or diffusers' record, or the shapes (then alpha is the rank)."""
     if RECORD in metadata:
         record = json.loads(metadata[RECORD])
-        for name in ("targets", "exclude"):
-            record[name] = tuple(record[name])
+        for name in ("targets", "exclude", "dead"):
+            record[name] = tuple(record.get(name, ()))
         return LoraSpec(**record)
     foreign = [key for key in shapes if not KEY.fullmatch(key)]
     if foreign or not shapes:

@@ -14,8 +14,14 @@ def resolve(
     targets: Sequence[str],
     exclude: Sequence[str] = (),
     layers: tuple[type[nn.Module], ...] = LAYERS,
+    *,
+    dead: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """Names of the layers of `model` that `targets` hit and `exclude` does not, in model order.
+
+    `dead` are names with `{}` for a block's number: of the layers that fit one, the last block's is
+    left out, for what it makes is thrown away (the text stream's end). A gradient never reaches it,
+    which DistributedDataParallel takes for an error.
 
     A target is the end of a module's name at a dot (`to_q`, `attn1.to_out.0`), or one regular
     expression in slashes, searched in the whole name (`/blocks[.]1?[0-9][.]attn/`). ValueError
@@ -31,6 +37,7 @@ def resolve(
         taken |= _hits("targets", target, names, known, layers)
     for target in exclude:
         taken -= _hits("exclude", target, names, known, layers)
+    taken -= {name for pattern in dead for name in _last(pattern, names)}
     if not taken:
         raise ValueError(f"lora: exclude = {list(exclude)} leaves no layer of {list(targets)}")
     return tuple(name for name in names if name in taken)
@@ -57,6 +64,13 @@ def _hits(
             f" on {kinds}.{hint}"
         )
     raise ValueError(f"lora.{option}: no module is named {target!r}; {_nearest(target, names)}")
+
+
+def _last(pattern: str, names: Sequence[str]) -> list[str]:
+    """The layer of the highest number that fits `pattern`."""
+    expression = re.compile(r"(\d+)".join(re.escape(part) for part in pattern.split("{}")))
+    found = [(int(match[1]), name) for name in names if (match := expression.fullmatch(name))]
+    return [max(found)[1]] if found else []
 
 
 def _test(option: str, target: str) -> Callable[[str], bool]:

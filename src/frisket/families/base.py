@@ -1,20 +1,24 @@
 """The contract of a model family: all that differs between one diffusion model and the next."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from frisket.families.names import Names
 from frisket.grid import LatentGrid
 from frisket.objectives.base import Objective
 from frisket.objectives.timesteps import TimestepSampler
 from frisket.registry import Shelf
-from frisket.shapes import Clip, Latents, PerSample
+from frisket.shapes import Clip, Frames, Latents, PerSample, Plane
 
-Conditioning = Mapping[str, Tensor]  # what the text says to the denoiser; every tensor batch first
+Conditioning = Mapping[str, Tensor]  # what the denoiser is told; every tensor batch first
+References = Sequence[Frames]  # pictures beside one clip: each 1 H W 3, uint8, at its own size
+Weighting = Literal["none", "sigma_sqrt", "cosmap"]
+GIVEN = "given"  # conditioning b 1 f h w: 1 where the model is handed the clean latents; no loss
 
 
 class WeightsNotFound(FileNotFoundError):
@@ -34,6 +38,11 @@ class Variant:
     steps: int = 30  # sampling defaults
     guidance: float = 5.0
     shift: float = 1.0  # of the timestep density and the sampler
+    sees: Literal["nothing", "first_frame", "pictures"] = "nothing"  # besides the text
+    negative: bool = True  # sampling takes a negative prompt (classifier-free guidance)
+    experts: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # name -> range of t
+    like: str = ""  # variant of the same code path and tiny parts: tests run that one
+    architecture: str = ""  # modelspec.architecture of its LoRAs, without the "/lora"
 
     @property
     def video(self) -> bool:
@@ -50,6 +59,8 @@ class Source:
     revision: str | None = None
     dtype: torch.dtype = torch.float32
     device: str = "cpu"
+    quantise: Literal["none", "nf4", "int8", "fp8"] = "none"  # the denoiser's frozen weights
+    experts: tuple[str, ...] = ()  # which of the variant's experts to load; empty is all
 
     @property
     def local(self) -> Path | None:
@@ -69,6 +80,7 @@ class Parts:
     vae: nn.Module | None = None
     text: nn.Module | None = None
     denoiser: nn.Module | None = None
+    vision: nn.Module | None = None  # image encoder, where the variant has one
 
 
 @runtime_checkable
@@ -78,10 +90,23 @@ class Family(Protocol):
     name: str
     variants: Mapping[str, Variant]
     lora_targets: tuple[str, ...]  # module name endings an adapter is put on by default
+    lora_dead: tuple[str, ...]  # `blocks.{}.name`s that never learn in the last block of their kind
     lora_prefix: str  # of the keys in a LoRA file: "transformer" or "unet"
+    names: Names  # what the authors' release calls the denoiser's layers
 
-    def objective(self, variant: str, timesteps: TimestepSampler | None = None) -> Objective:
-        """What the model was trained to predict; `timesteps` overrides the variant's density."""
+    def objective(
+        self,
+        variant: str,
+        timesteps: TimestepSampler | None = None,
+        *,
+        weighting: Weighting = "none",
+        min_snr: float = 0.0,
+    ) -> Objective:
+        """What the model was trained to predict; `timesteps` overrides the variant's density.
+
+        ValueError for a weighting that the objective does not know: `min_snr` (gamma; 0 is off) is
+        for epsilon and v models, the `weighting` of noise levels for flow models.
+        """
         ...
 
     def load_vae(self, source: Source) -> nn.Module:
@@ -92,8 +117,12 @@ class Family(Protocol):
         """Load tokenizer and text encoder as one frozen module."""
         ...
 
+    def load_vision(self, source: Source) -> nn.Module | None:
+        """Load the image encoder, frozen; None for a variant that has none."""
+        ...
+
     def load_denoiser(self, source: Source) -> nn.Module:
-        """Load the UNet or transformer, frozen."""
+        """Load the UNet or transformer, frozen; `Experts` where the variant has several."""
         ...
 
     def encode(self, vae: nn.Module, clip: Clip) -> Latents:
@@ -104,8 +133,31 @@ class Family(Protocol):
         """The inverse of `encode`, in [-1, 1]."""
         ...
 
-    def embed(self, text: nn.Module, prompts: Sequence[str]) -> Conditioning:
-        """Prompts to conditioning tensors, batch first."""
+    def embed(
+        self, text: nn.Module, prompts: Sequence[str], references: Sequence[References] = ()
+    ) -> Conditioning:
+        """Prompts to conditioning tensors, batch first.
+
+        `references` are the pictures of each prompt, for models whose text encoder looks at them;
+        others leave them alone. Texts of different lengths are padded with zeros along dim 1, and
+        a mask then says (1 or 0, dim 1) which tokens are there.
+        """
+        ...
+
+    def observe(
+        self,
+        vae: nn.Module,
+        vision: nn.Module | None,
+        clip: Clip,
+        references: References = (),
+        keep: Plane | None = None,
+    ) -> Conditioning:
+        """What the denoiser sees besides text, of one clip (batch of one); {} for text alone.
+
+        A `first_frame` model sees the first frame of `clip`, and, where `keep` (F H W, 1 = shown)
+        is given, those pixels of it as well. A `pictures` model sees `references`, resized as its
+        pipeline does. Clean latent frames that are handed over carry no loss: `GIVEN` names them.
+        """
         ...
 
     def predict(
@@ -118,7 +170,24 @@ class Family(Protocol):
         ...
 
     def pipeline(self, parts: Parts) -> Any:
-        """The public diffusers pipeline over the loaded parts: previews and inference."""
+        """The public diffusers pipeline over the loaded parts; `text` may be None (see `call`)."""
+        ...
+
+    def call(
+        self,
+        variant: str,
+        positive: Conditioning,
+        negative: Conditioning | None,
+        *,
+        guidance: float,
+        references: References = (),
+    ) -> dict[str, Any]:
+        """What the pipeline is called with besides size, steps, generator and output type.
+
+        `positive` and `negative` are what `embed` gave (`negative` is None where nothing is guided
+        away from), so that no text encoder is needed any more. `guidance` is on the variant's own
+        scale. `references` are the first frame, or the pictures, of every sample alike.
+        """
         ...
 
     def tiny(self, variant: str) -> Parts:

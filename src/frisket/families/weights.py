@@ -2,7 +2,9 @@
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
@@ -117,6 +119,71 @@ def load(kind: Any, source: Source, repo: str, subfolder: str, **options: Any) -
             f"could not load {subfolder}/ of {hub} from the hub: {_first_line(error)}.{missing}"
             f" To work offline: {_fetch(repo, subfolder, Path('FOLDER'))}"
         ) from error
+
+
+def denoiser(
+    kind: Any,
+    source: Source,
+    repo: str,
+    subfolder: str = "transformer",
+    *,
+    architecture: Mapping[str, Any] | None = None,
+) -> Any:
+    """A denoiser from its folder, the hub, or one .safetensors file in diffusers' or original keys.
+
+    `architecture` is the configuration of the variant (beyond the class's defaults), for a single
+    file with no config.json beside it: a file carries none, and asking the hub for one would break
+    offline use. Raises WeightsNotFound as `load`, and ValueError where a file's tensors do not fit.
+    """
+    file = local(source)
+    if file is not None and file.is_file():
+        return _single_file(kind, file, source, subfolder, architecture)
+    return load(kind, source, repo, subfolder, torch_dtype=source.dtype, use_safetensors=True)
+
+
+def _single_file(
+    kind: Any, file: Path, source: Source, subfolder: str, architecture: Mapping[str, Any] | None
+) -> Any:
+    tensors(file)
+    beside = [file.parent / "config.json", file.parent / subfolder / "config.json"]
+    with TemporaryDirectory() as scratch:
+        config = next((path for path in beside if _class_of(path) == kind.__name__), None)
+        if config is None and architecture is None:
+            raise WeightsNotFound(
+                f"{file} needs the config.json of its {subfolder}/ beside it: the architecture of"
+                f" variant {source.variant} is not built in"
+            )
+        if config is None:
+            config = Path(scratch) / "config.json"
+            config.write_text(json.dumps({"_class_name": kind.__name__, **(architecture or {})}))
+        try:
+            model = kind.from_single_file(
+                str(file),
+                config=str(config.parent),
+                torch_dtype=source.dtype,
+                local_files_only=True,
+            )
+        except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
+            # A parameter that no tensor filled cannot leave the meta device: NotImplementedError.
+            lacking = isinstance(error, NotImplementedError)
+            where = f"variant {source.variant}" if scratch in str(config) else str(config)
+            raise ValueError(
+                f"{file} does not fit the architecture of {where}:"
+                f" {'it lacks some of its tensors' if lacking else error}. Choose the variant the"
+                " file was made for, or put its own config.json beside it."
+            ) from error
+    strict(model, file)
+    # from_pretrained keeps these parts in float32, from_single_file casts them with the rest.
+    for name, value in model.named_parameters():
+        if any(part in name.split(".") for part in model._keep_in_fp32_modules or ()):
+            value.data = value.data.float()
+    return model
+
+
+def _class_of(config: Path) -> str:
+    if not config.is_file():
+        return ""
+    return str(json.loads(config.read_text(encoding="utf-8")).get("_class_name", ""))
 
 
 def freeze(model: nn.Module, source: Source) -> nn.Module:

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 from frisket.shapes import PerSample
 
 Density = Literal["uniform", "logit_normal", "mode"]
+TRIES = 200  # of 64 draws: an expert whose noise levels are rarer than that is a wrong setting
 SMALLEST = 1e-3  # t = 0 is no noise: nothing to predict, and v-targets lose their meaning
 
 
@@ -21,6 +22,10 @@ class TimestepSampler:
     mode: Esser et al. 2024, eq. 20 with s = `scale`. shift: t <- s t / (1 + (s - 1) t) (eq. 23).
     `low`/`high` cut the range that is drawn from (an expert of Wan 2.2 trains only its own part):
     a draw is mapped into [low, high] affinely after the shift.
+
+    `ranges`, where given, are those of a model's experts: a batch keeps to one of them (the first
+    draw says which, so that every expert is trained as often as its noise levels come up), and what
+    falls into none is drawn again.
     """
 
     density: Density = "logit_normal"
@@ -30,6 +35,7 @@ class TimestepSampler:
     shift: float = 1.0
     low: float = 0.0
     high: float = 1.0
+    ranges: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse settings no draw could satisfy."""
@@ -44,6 +50,28 @@ class TimestepSampler:
 
     def __call__(self, count: int, generator: Generator) -> PerSample:
         """`count` values of t in [1e-3, 1], float32 on the CPU."""
+        if not self.ranges:
+            return self._draw(count, generator)
+        taken: Tensor | None = None
+        within = self.ranges
+        for _ in range(TRIES):
+            drawn = self._draw(max(count, 64), generator)
+            if taken is None:
+                first = next((t for t in drawn.tolist() if _range_of(t, within)), None)
+                if first is None:
+                    continue
+                within = (_range_of(first, within) or within[0],)
+                taken = drawn[:0]
+            fits = torch.tensor([_range_of(t, within) is not None for t in drawn.tolist()])
+            taken = torch.cat([taken, drawn[fits]])
+            if len(taken) >= count:
+                return taken[:count]
+        raise ValueError(
+            f"timesteps: hardly a draw falls into {list(self.ranges)}: change shift, mean, low or"
+            " high"
+        )
+
+    def _draw(self, count: int, generator: Generator) -> PerSample:
         if self.density == "logit_normal":
             normal = torch.randn(count, generator=generator)
             t = torch.sigmoid(normal * self.std + self.mean)
@@ -53,3 +81,11 @@ class TimestepSampler:
                 t = 1 - t - self.scale * (torch.cos(math.pi / 2 * t) ** 2 - 1 + t)
         t = self.shift * t / (1 + (self.shift - 1) * t)
         return (self.low + (self.high - self.low) * t).clamp(SMALLEST, 1.0)
+
+
+def _range_of(t: float, ranges: tuple[tuple[float, float], ...]) -> tuple[float, float] | None:
+    """The range [low, high) a level falls to; t = 1 belongs to the one that ends there."""
+    for low, high in ranges:
+        if low <= t < high or t == high == 1.0:
+            return low, high
+    return None

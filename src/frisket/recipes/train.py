@@ -87,6 +87,7 @@ def spec_of(config: Config, family: Family) -> lora.LoraSpec:
         dropout=chosen.dropout,
         targets=chosen.targets or family.lora_targets,
         exclude=chosen.exclude,
+        dead=() if chosen.targets else family.lora_dead,
     )
 
 
@@ -137,7 +138,7 @@ def train(
     lora.attach(denoiser, spec_of(config, family), seed=run.seed)
     if config.lora.source is not None:
         lora.load(denoiser, config.lora.source, prefix=family.lora_prefix)
-    if run.checkpointing:
+    if config.memory.checkpointing:
         denoiser.enable_gradient_checkpointing()
     denoiser.to(accelerator.device)
     trainer = build(config, family, source, accelerator, denoiser, prepared)
@@ -207,7 +208,12 @@ def build(
         grid=variant.grid,
         denoiser=wrapped,
         parameters=parameters,
-        objective=family.objective(source.variant, timesteps_of(config, variant.shift)),
+        objective=family.objective(
+            source.variant,
+            timesteps_of(config, variant.shift),
+            weighting=config.timesteps.weighting,
+            min_snr=config.timesteps.min_snr,
+        ),
         weights=weights_of(config),
         terms=terms_of(config),
         optimizer=optimizer,

@@ -22,7 +22,18 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from frisket.families.base import Conditioning, Family, Parts, Source, Variant, WeightsNotFound
+from frisket.families.base import (
+    Conditioning,
+    Family,
+    Parts,
+    References,
+    Source,
+    Variant,
+    Weighting,
+    WeightsNotFound,
+)
+from frisket.families.names import Names
+from frisket.families.standard import Standard
 from frisket.grid import LatentGrid
 from frisket.objectives.flow import Flow
 from frisket.objectives.timesteps import TimestepSampler
@@ -138,7 +149,7 @@ class PocketPipeline(DiffusionPipeline):
     @torch.no_grad()
     def __call__(
         self,
-        prompt: str | list[str],
+        prompt: str | list[str] | None = None,
         negative_prompt: str | list[str] = "",
         height: int = 32,
         width: int = 32,
@@ -147,16 +158,21 @@ class PocketPipeline(DiffusionPipeline):
         guidance_scale: float = 3.0,
         generator: torch.Generator | list[torch.Generator] | None = None,
         output_type: str = "pt",
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
     ) -> PocketOutput:
         """Sample; `output_type` is "pt", or "latent" for `b c f h w`."""
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        negative = negative_prompt
-        negatives = [negative] * len(prompts) if isinstance(negative, str) else list(negative)
+        given = _tokens(prompt, 1) if prompt_embeds is None else prompt_embeds
         guided = guidance_scale != 1.0
-        tokens = {"tokens": embed(negatives + prompts if guided else prompts).to(self.device)}
+        if guided:
+            without = negative_prompt_embeds
+            without = _tokens(negative_prompt, len(given)) if without is None else without
+            tokens = {"tokens": torch.cat([without, given]).to(self.device)}
+        else:
+            tokens = {"tokens": given.to(self.device)}
         vae = PocketVae(_temporal(self.denoiser))
         grid = LatentGrid(channels=12 * vae.temporal, spatial=2, temporal=vae.temporal)
-        shape = (len(prompts), grid.channels, *grid.cells(num_frames, height, width))
+        shape = (len(given), grid.channels, *grid.cells(num_frames, height, width))
         latents = randn_tensor(shape, generator=generator, device=self.device, dtype=torch.float32)
         self.scheduler.set_timesteps(num_inference_steps, device=self.device)
         for timestep in self.progress_bar(self.scheduler.timesteps):
@@ -164,13 +180,20 @@ class PocketPipeline(DiffusionPipeline):
             t = (timestep / 1000).float().expand(len(doubled))
             velocity = FAMILY.predict(self.denoiser, doubled, t, tokens)
             if guided:
-                without, given = velocity.chunk(2)
-                velocity = without + guidance_scale * (given - without)
+                away, towards = velocity.chunk(2)
+                velocity = away + guidance_scale * (towards - away)
             latents = self.scheduler.step(velocity, timestep, latents, return_dict=False)[0]
         if output_type == "latent":
             return PocketOutput(frames=latents)
         clip = vae.decode(latents).transpose(1, 2)
         return PocketOutput(frames=(clip / 2 + 0.5).clamp(0, 1))
+
+
+def _tokens(prompt: str | list[str] | None, count: int) -> Tensor:
+    """Embeddings of prompts; one prompt serves `count` samples."""
+    if prompt is None:
+        raise ValueError("give a prompt, or prompt_embeds")
+    return embed([prompt] * count if isinstance(prompt, str) else prompt)
 
 
 def _temporal(denoiser: nn.Module) -> int:
@@ -180,11 +203,12 @@ def _temporal(denoiser: nn.Module) -> int:
     return 1 if channels == IMAGE_CHANNELS else 4
 
 
-class Pocket:
+class Pocket(Standard):
     """The family; see `frisket.families.base.Family` for the contract."""
 
     name = "pocket"
     lora_prefix = "unet"
+    names = Names()  # it has no other release than ours
     lora_targets: tuple[str, ...] = (
         "to_q",
         "to_k",
@@ -216,10 +240,18 @@ class Pocket:
         ),
     }
 
-    def objective(self, variant: str, timesteps: TimestepSampler | None = None) -> Flow:
+    def objective(
+        self,
+        variant: str,
+        timesteps: TimestepSampler | None = None,
+        *,
+        weighting: Weighting = "none",
+        min_snr: float = 0.0,
+    ) -> Flow:
         """Rectified flow at the density the base was trained with."""
         low = LEAST if variant == "video" else 0.0
-        return Flow(timesteps or TimestepSampler(shift=self.variants[variant].shift, low=low))
+        sampler = timesteps or TimestepSampler(shift=self.variants[variant].shift, low=low)
+        return super().objective(variant, sampler, weighting=weighting, min_snr=min_snr)
 
     def load_vae(self, source: Source) -> nn.Module:
         """The weightless VAE."""
@@ -263,7 +295,9 @@ class Pocket:
         clip: Clip = vae.decode(latents)  # type: ignore[operator]
         return clip
 
-    def embed(self, text: nn.Module, prompts: Sequence[str]) -> Conditioning:
+    def embed(
+        self, text: nn.Module, prompts: Sequence[str], references: Sequence[References] = ()
+    ) -> Conditioning:
         """`tokens` b 12 64."""
         return {"tokens": embed(prompts)}
 
@@ -301,6 +335,22 @@ class Pocket:
         """A diffusers pipeline over the denoiser."""
         shift = self.variants[parts.variant].shift
         return PocketPipeline(parts.denoiser, FlowMatchEulerDiscreteScheduler(shift=shift))
+
+    def call(
+        self,
+        variant: str,
+        positive: Conditioning,
+        negative: Conditioning | None,
+        *,
+        guidance: float,
+        references: References = (),
+    ) -> dict[str, Any]:
+        """Embeddings by PocketPipeline's names."""
+        return {
+            "prompt_embeds": positive["tokens"],
+            "negative_prompt_embeds": None if negative is None else negative["tokens"],
+            "guidance_scale": guidance,
+        }
 
     def tiny(self, variant: str) -> Parts:
         """A narrower random UNet."""

@@ -1,23 +1,19 @@
 """The Wan family: text-to-video diffusion transformers over a causal video VAE (Wan 2.1 T2V)."""
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import Tensor, nn
-from transformers import AutoTokenizer, PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
+from transformers import AutoTokenizer, UMT5EncoderModel
 
-from frisket.families import weights
-from frisket.families.base import Conditioning, Family, Parts, Source, Variant
+from frisket.families import tiny, weights
+from frisket.families.base import Conditioning, Family, Parts, References, Source, Variant
+from frisket.families.names import Names
+from frisket.families.standard import Standard, Text, parts_of
 from frisket.grid import LatentGrid
-from frisket.objectives.flow import Flow
-from frisket.objectives.timesteps import TimestepSampler
 from frisket.shapes import Clip, Latents, PerSample
 
 TOKENS = 512  # the length WanPipeline pads every prompt to; the model was trained with it
@@ -33,21 +29,12 @@ ARCHITECTURES: dict[str, dict[str, int]] = {
 logger = logging.getLogger(__name__)
 
 
-class WanText(nn.Module):
-    """Tokenizer and UMT5 encoder as one module."""
-
-    def __init__(self, tokenizer: Any, encoder: UMT5EncoderModel) -> None:
-        """Hold the two; only the encoder has weights."""
-        super().__init__()
-        self.tokenizer = tokenizer
-        self.encoder = encoder
-
-
-class Wan:
+class Wan(Standard):
     """The family; see `frisket.families.base.Family` for the contract."""
 
     name = "wan"
     lora_prefix = "transformer"  # of the keys in a saved adapter, as WanPipeline reads them
+    names = Names()
     lora_targets: tuple[str, ...] = (
         "to_q",
         "to_k",
@@ -70,10 +57,6 @@ class Wan:
         )
         for name, size in (("2.1-t2v-1.3b", "1.3B"), ("2.1-t2v-14b", "14B"))
     }
-
-    def objective(self, variant: str, timesteps: TimestepSampler | None = None) -> Flow:
-        """Rectified flow, logit-normal t pushed towards noise by the variant's shift."""
-        return Flow(timesteps or TimestepSampler(shift=self.variants[variant].shift))
 
     def load_vae(self, source: Source) -> nn.Module:
         """Load `vae/`. float32 is what upstream decodes with; bfloat16 shows in fine texture."""
@@ -98,23 +81,15 @@ class Wan:
             torch_dtype=source.dtype,
             use_safetensors=True,
         )
-        return weights.freeze(WanText(tokenizer, encoder), source)
+        return weights.freeze(Text(tokenizer=tokenizer, text_encoder=encoder), source)
 
     def load_denoiser(self, source: Source) -> nn.Module:
         """Load `transformer/`, or one .safetensors file with diffusers' or the original's names."""
         repo = self.variants[source.variant].repo
-        file = weights.local(source)
-        if file is not None and file.is_file():
-            model: Any = _single_file(file, source)
-        else:
-            model = weights.load(
-                WanTransformer3DModel,
-                source,
-                repo,
-                "transformer",
-                torch_dtype=source.dtype,
-                use_safetensors=True,
-            )
+        architecture = ARCHITECTURES[source.variant]
+        model: Any = weights.denoiser(
+            WanTransformer3DModel, source, repo, architecture=architecture
+        )
         weights.expect(
             model.config,
             {"in_channels": GRID.channels, "out_channels": GRID.channels, "image_dim": None},
@@ -149,17 +124,19 @@ class Wan:
         return clip
 
     @torch.no_grad()
-    def embed(self, text: nn.Module, prompts: Sequence[str]) -> Conditioning:
+    def embed(
+        self, text: nn.Module, prompts: Sequence[str], references: Sequence[References] = ()
+    ) -> Conditioning:
         """`text` b 512 d: what WanPipeline.encode_prompt returns, zero after the prompt's end.
 
         Prompts over 512 tokens are cut there, as upstream does; a warning names them.
         """
-        assert isinstance(text, WanText)
+        assert isinstance(text, Text)
         lengths = [len(ids) for ids in text.tokenizer(list(prompts)).input_ids]
         for prompt, length in zip(prompts, lengths, strict=True):
             if length > TOKENS:
                 logger.warning("%d tokens cut to %d: %.60s...", length, TOKENS, prompt)
-        pipeline: Any = WanPipeline(text.tokenizer, text.encoder, vae=None, scheduler=None)
+        pipeline: Any = WanPipeline(**text.parts(), vae=None, scheduler=None)
         embeds, _ = pipeline.encode_prompt(
             list(prompts), do_classifier_free_guidance=False, max_sequence_length=TOKENS
         )
@@ -194,26 +171,34 @@ class Wan:
             use_flow_sigmas=True,
             flow_shift=self.variants[parts.variant].shift,
         )
-        text = parts.text
-        assert text is None or isinstance(text, WanText)
         return WanPipeline(
-            tokenizer=None if text is None else text.tokenizer,
-            text_encoder=None if text is None else text.encoder,
+            **parts_of(parts.text, "tokenizer", "text_encoder"),
             vae=parts.vae,
             scheduler=scheduler,
             transformer=parts.denoiser,
         )
 
+    def call(
+        self,
+        variant: str,
+        positive: Conditioning,
+        negative: Conditioning | None,
+        *,
+        guidance: float,
+        references: References = (),
+    ) -> dict[str, Any]:
+        """Embeddings by WanPipeline's names."""
+        return {
+            "prompt_embeds": positive["text"],
+            "negative_prompt_embeds": None if negative is None else negative["text"],
+            "guidance_scale": guidance,
+        }
+
     def tiny(self, variant: str) -> Parts:
         """Two layers, 24 channels wide, a 10-channel VAE and a byte tokenizer; seeded."""
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(0)  # torch.manual_seed would reseed CUDA as well
+        with tiny.seeded():
             vae = AutoencoderKLWan(base_dim=8, dim_mult=[1, 1, 1, 1], num_res_blocks=1)
-            tokenizer = _byte_tokenizer()
-            settings = UMT5Config(
-                vocab_size=len(tokenizer), d_model=32, d_kv=8, d_ff=37, num_layers=2, num_heads=4
-            )
-            encoder = UMT5EncoderModel(settings)
+            text = Text(tokenizer=tiny.tokenizer(TOKENS), text_encoder=tiny.umt5())
             denoiser = WanTransformer3DModel(
                 num_attention_heads=2,
                 attention_head_dim=12,
@@ -223,23 +208,7 @@ class Wan:
                 num_layers=2,
                 rope_max_seq_len=64,
             )
-        modules: tuple[Any, ...] = (vae, WanText(tokenizer, encoder), denoiser)
-        return Parts(variant, *(module.requires_grad_(False).eval() for module in modules))
-
-    def save(self, parts: Parts, folder: Path) -> None:
-        """Write the whole pipeline as diffusers folders, safetensors only.
-
-        ValueError where a part is missing or an adapter sits on the denoiser.
-        """
-        lacking = [name for name in ("vae", "text", "denoiser") if getattr(parts, name) is None]
-        if lacking:
-            raise ValueError(f"nothing written to {folder}: {', '.join(lacking)} not loaded")
-        if getattr(parts.denoiser, "peft_config", None):
-            raise ValueError(
-                f"nothing written to {folder}: an adapter is attached to the denoiser. Save it"
-                " with frisket.adapters.lora.save and detach it first."
-            )
-        self.pipeline(parts).save_pretrained(folder, safe_serialization=True)
+        return Parts(variant, *tiny.quiet(vae, text, denoiser))
 
 
 def _statistics(vae: nn.Module, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -247,70 +216,6 @@ def _statistics(vae: nn.Module, device: torch.device) -> tuple[Tensor, Tensor]:
     view = (1, -1, 1, 1, 1)
     mean = torch.tensor(config.latents_mean, device=device).view(view)
     return mean, torch.tensor(config.latents_std, device=device).view(view)
-
-
-def _single_file(file: Path, source: Source) -> Any:
-    """Load a transformer from one file; its config lies beside it, or is the variant's.
-
-    Raises ValueError where the file's tensors do not fit that config.
-    """
-    weights.tensors(file)
-    beside = [file.parent / "config.json", file.parent / "transformer" / "config.json"]
-    with TemporaryDirectory() as scratch:
-        config = next((path for path in beside if _is_transformer(path)), None)
-        if config is None:
-            config = Path(scratch) / "config.json"
-            config.write_text(
-                json.dumps({"_class_name": "WanTransformer3DModel"} | ARCHITECTURES[source.variant])
-            )
-        try:
-            model = WanTransformer3DModel.from_single_file(
-                str(file),
-                config=str(config.parent),
-                torch_dtype=source.dtype,
-                local_files_only=True,
-            )
-        except (ValueError, NotImplementedError) as error:
-            # A parameter that no tensor filled cannot leave the meta device: NotImplementedError.
-            lacking = isinstance(error, NotImplementedError)
-            where = f"variant {source.variant}" if scratch in str(config) else str(config)
-            raise ValueError(
-                f"{file} does not fit the architecture of {where}:"
-                f" {'it lacks some of its tensors' if lacking else error}. Choose the variant the"
-                " file was made for, or put its own config.json beside it."
-            ) from error
-    weights.strict(model, file)
-    # from_pretrained keeps these parts in float32, from_single_file casts them with the rest.
-    for name, value in model.named_parameters():
-        if any(part in name.split(".") for part in model._keep_in_fp32_modules):
-            value.data = value.data.float()
-    return model
-
-
-def _is_transformer(config: Path) -> bool:
-    if not config.is_file():
-        return False
-    return bool(json.loads(config.read_text()).get("_class_name") == "WanTransformer3DModel")
-
-
-def _byte_tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer that needs no download: one token a byte, </s> at the end, as T5 has it."""
-    special = ["<pad>", "</s>", "<unk>"]
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: index for index, token in enumerate(special + alphabet)}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="$A </s>", special_tokens=[("</s>", 1)]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        eos_token="</s>",
-        unk_token="<unk>",
-        model_max_length=TOKENS,
-    )
 
 
 FAMILY: Family = Wan()

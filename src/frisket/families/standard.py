@@ -1,0 +1,118 @@
+"""What families of diffusers components have in common: a text bundle, defaults, saving."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from frisket.families.base import Conditioning, Parts, References, Source, Variant, Weighting
+from frisket.families.experts import experts_of
+from frisket.objectives.flow import Flow
+from frisket.objectives.timesteps import TimestepSampler
+from frisket.shapes import Clip, Latents, Plane
+
+
+class Text(nn.Module):
+    """Tokenizers, processors and text encoders as one module, under the pipeline's names."""
+
+    def __init__(self, **parts: Any) -> None:
+        """Hold them; only the modules among them have weights."""
+        super().__init__()
+        self.names = tuple(parts)
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def parts(self) -> dict[str, Any]:
+        """By name, for the pipeline's constructor."""
+        return {name: getattr(self, name) for name in self.names}
+
+
+def parts_of(text: nn.Module | None, *names: str) -> dict[str, Any]:
+    """What a pipeline's constructor takes for the text: the bundle's parts, or None for each."""
+    if text is None:
+        return dict.fromkeys(names)
+    assert isinstance(text, Text)
+    return text.parts()
+
+
+class Standard:
+    """Defaults of the contract for a flow model that sees nothing but text."""
+
+    variants: Mapping[str, Variant]
+    lora_dead: tuple[str, ...] = ()
+
+    def objective(
+        self,
+        variant: str,
+        timesteps: TimestepSampler | None = None,
+        *,
+        weighting: Weighting = "none",
+        min_snr: float = 0.0,
+    ) -> Flow:
+        """Rectified flow, logit-normal t pushed towards noise by the variant's shift."""
+        if min_snr:
+            raise ValueError(
+                "timesteps.min_snr is for models that predict epsilon or v; this one predicts a"
+                " flow: use timesteps.weighting"
+            )
+        sampler = timesteps or TimestepSampler(shift=self.variants[variant].shift)
+        return Flow(sampler, weighting)
+
+    def load_vision(self, source: Source) -> nn.Module | None:
+        """No image encoder."""
+        return None
+
+    def observe(
+        self,
+        vae: nn.Module,
+        vision: nn.Module | None,
+        clip: Clip,
+        references: References = (),
+        keep: Plane | None = None,
+    ) -> Conditioning:
+        """Nothing."""
+        return {}
+
+    def pipeline(self, parts: Parts) -> Any:
+        """The family's own."""
+        raise NotImplementedError
+
+    def save(self, parts: Parts, folder: Path) -> None:
+        """Write the whole pipeline as diffusers folders, safetensors only.
+
+        ValueError where a part is missing or an adapter sits on the denoiser.
+        """
+        lacking = [name for name in ("vae", "text", "denoiser") if getattr(parts, name) is None]
+        if lacking or parts.denoiser is None:
+            raise ValueError(f"nothing written to {folder}: {', '.join(lacking)} not loaded")
+        if any(
+            getattr(model, "peft_config", None) for model in experts_of(parts.denoiser).values()
+        ):
+            raise ValueError(
+                f"nothing written to {folder}: an adapter is attached to the denoiser. Save it"
+                " with frisket.adapters.lora.save and detach it first."
+            )
+        self.pipeline(parts).save_pretrained(folder, safe_serialization=True)
+
+
+@torch.no_grad()
+def encode_kl(vae: nn.Module, clip: Clip, scale: float, shift: float = 0.0) -> Latents:
+    """Posterior mode of a picture VAE, frame by frame, then (z - shift) * scale; float32."""
+    weight = next(vae.parameters())
+    kl: Any = vae
+    frames = clip.transpose(1, 2).flatten(0, 1).to(weight.device, weight.dtype)
+    raw: Tensor = kl.encode(frames).latent_dist.mode().float()
+    return ((raw - shift) * scale).unflatten(0, (len(clip), -1)).transpose(1, 2).contiguous()
+
+
+@torch.no_grad()
+def decode_kl(vae: nn.Module, latents: Latents, scale: float, shift: float = 0.0) -> Clip:
+    """The inverse of `encode_kl`, float32."""
+    weight = next(vae.parameters())
+    kl: Any = vae
+    raw = (latents.to(weight.device).float() / scale + shift).to(weight.dtype)
+    frames = raw.transpose(1, 2).flatten(0, 1)
+    pictures: Tensor = kl.decode(frames, return_dict=False)[0].float()
+    return pictures.unflatten(0, (len(latents), -1)).transpose(1, 2).contiguous()

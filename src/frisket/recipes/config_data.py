@@ -1,0 +1,170 @@
+"""The part of the configuration that says what is taught from: clips, masks, curve, swap."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Pixels = Annotated[float, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """A frozen table; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class MaskSource(Section):
+    """Where the masks of a data set come from, and how they are read."""
+
+    source: Literal["folder", "sidecar", "alpha", "regions", "none"] = "folder"
+    """folder: matched by stem; sidecar: `name.mask.png`, `name-masklabel.png`; alpha: the clip's
+    own transparency; regions: one folder a region; none."""
+    path: Path | None = None
+    """Mask folder (source = "folder")."""
+    regions: dict[str, Path] = Field(default_factory=dict)
+    """Region name to mask folder (source = "regions")."""
+    levels: dict[str, int] = Field(default_factory=dict)
+    """Grey level of each region, the nearest wins: { face = 255, body = 128, background = 0 }."""
+    legend: dict[str, int | tuple[int, int, int]] = Field(default_factory=dict)
+    """Index (palette or label PNG) or RGB colour of each region."""
+    invert: bool = False
+    """Black teaches, white does not (grey masks and alpha only)."""
+    grow: float = 0.0
+    """Grow (> 0) or shrink (< 0) every region by so many pixels of the clip."""
+    feather: Pixels = 0.0
+    """Soften region borders by so many pixels of the clip."""
+    fill_holes: bool = False
+    """Close holes inside a region."""
+    reading: Literal["mean", "max", "min"] = "mean"
+    """How a latent cell reads its pixels: mean, max (thin or fast regions), min (exclusion)."""
+    require: bool = False
+    """Stop if any clip has no mask (else such clips teach everywhere, and are counted aloud)."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> "MaskSource":
+        if self.source == "folder" and self.path is None:
+            raise ValueError('masks: source = "folder" needs `path`')
+        if self.source == "regions" and not self.regions:
+            raise ValueError('masks: source = "regions" needs a table `regions` of name = folder')
+        if self.levels and self.legend:
+            raise ValueError(
+                "masks: give `levels` (grey values) or `legend` (indices, colours), not both"
+            )
+        if self.invert and (self.levels or self.legend):
+            raise ValueError(
+                "masks: `invert` is for grey masks; with levels or a legend set the weights instead"
+            )
+        return self
+
+
+class Data(Section):
+    """One data set; write the table `[[data]]` once for each."""
+
+    clips: Path
+    """Folder of images and videos (sub-folders included)."""
+    masks: MaskSource = MaskSource(source="none")
+    """A folder, "alpha", "sidecar", a table region = folder, or the full table."""
+    captions: Path | None = None
+    """A folder of `.txt` or a `.jsonl` file; empty reads `name.txt` beside each clip."""
+    caption: str | None = None
+    """One caption for every clip that has none of its own."""
+    trigger: str = ""
+    """Word put before every caption that does not have it."""
+    caption_dropout: Fraction = 0.0
+    """Share of steps that see an empty caption."""
+    shuffle_tags: bool = False
+    """Shuffle comma-separated tags each epoch (the trigger stays first)."""
+    repeats: Count = 1
+    """How often the set is seen in one epoch."""
+    weight: Positive = 1.0
+    """Weight of these clips in the loss; stays out of the mask's divisor."""
+    resolution: int | tuple[int, int] | None = None
+    """Pixels: one number is the side of a square of equal area, two are width and height; empty
+    takes the variant's own."""
+    buckets: bool = True
+    """Keep each clip's aspect ratio (cut to the model's steps) instead of one fixed frame."""
+    frames: Count | None = None
+    """Frames of a training clip; empty takes the variant's own, images are always one."""
+    extract: Literal["head", "chunk", "uniform", "slide", "full"] = "head"
+    """How clips are taken from longer videos."""
+    stride: Count = 1
+    """Frames between two `slide` clips."""
+    samples: Count = 1
+    """How many `uniform` clips."""
+    max_frames: Count = 129
+    """Longest `full` clip."""
+    fps: Positive | None = None
+    """Frame rate videos are resampled to; empty takes the variant's own."""
+    flip: bool = False
+    """Also train each clip mirrored (mask too)."""
+    references: Path | None = None
+    """Folder of the pictures an edit model is given (`name.png`, or `name_0.png`, `name_1.png`, ...
+    for several). The mask is of the clip, never of them."""
+    mask_role: Literal["loss", "condition", "both"] = "loss"
+    """What a mask does for an image-to-video model: weigh the loss, fill the model's own mask
+    channels (1 = kept, so the inverse of the regions), or both."""
+
+    @field_validator("masks", mode="before")
+    @classmethod
+    def _shorthand(cls, value: Any) -> Any:
+        """`"alpha"`, `"sidecar"`, a folder, or a plain table of region = folder."""
+        if isinstance(value, str | Path):
+            if str(value) in ("alpha", "sidecar", "none"):
+                return {"source": str(value)}
+            return {"source": "folder", "path": value}
+        if isinstance(value, dict) and value and not set(value) & set(MaskSource.model_fields):
+            return {"source": "regions", "regions": value}
+        return value
+
+
+class Curve(Section):
+    """How coverage becomes weight; applied last, so it never needs a new `prepare`."""
+
+    gamma: Positive = 1.0
+    """Exponent of the weights: below 1 lifts soft areas, above 1 lowers them."""
+    floor: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Smallest weight anywhere; even 0.05 lets the background back in (docs/walk-of-a-mask)."""
+    feather_t: Pixels = 0.0
+    """Extra feather in pixels at pure noise, fading to none at t = 0."""
+    unmasked_probability: Fraction = 0.0
+    """Share of samples, drawn at each step, that train on the whole picture."""
+
+
+class Swap(Section):
+    """Background swap: what the mask excludes is replaced by another background before the VAE."""
+
+    rate: Fraction = 0.0
+    """Share of steps that see a swapped clip; 0 turns it off."""
+    source: Literal["bank", "folder", "clips", "flat", "gradient", "noise"] = "bank"
+    """bank: sampled once from the base model by `prompts`; folder: captioned clips in `path`;
+    clips: other clips of the data set outside their own masks; flat, gradient, noise: drawn."""
+    path: Path | None = None
+    """Folder of captioned backgrounds (source = "folder")."""
+    prompts: tuple[str, ...] = ()
+    """Background phrases the bank is sampled for (source = "bank")."""
+    bank_prompt: str = "nothing on {background}"
+    """How a phrase becomes the prompt of an empty scene."""
+    bank_seeds: Count = 1
+    """Pictures sampled for each phrase."""
+    variants: Count = 8
+    """Composites cached for each clip."""
+    template: str = "{caption} on {background}"
+    """How the caption names the new background."""
+    feather: Pixels = 0.0
+    """Softness of the seam in pixels (a mask's own soft edge is kept)."""
+    despill: Fraction = 0.0
+    """How strongly the old background's colour is taken out of soft edges."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Swap":
+        if self.rate > 0 and self.source == "folder" and self.path is None:
+            raise ValueError('swap: source = "folder" needs `path`')
+        if self.rate > 0 and self.source == "bank" and not self.prompts:
+            raise ValueError('swap: source = "bank" needs `prompts`, the backgrounds to sample')
+        if "{background}" not in self.template:
+            raise ValueError("swap: `template` must hold {background}, else the swap goes unnamed")
+        return self
