@@ -1,4 +1,4 @@
-"""What a family's own release calls the layers that diffusers calls otherwise: an explicit table."""
+"""What a family's own release calls the layers that diffusers calls otherwise: a table."""
 
 import re
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ class UnknownLayer(KeyError):
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Layer names of the authors' checkpoint (what ComfyUI and kohya's trainers use) and diffusers'.
+    """Layer names of the authors' checkpoint (of ComfyUI and kohya's trainers too) and diffusers'.
 
     `rows` maps an original layer name to the diffusers name, or to several where the original fuses
     them along its output rows, in that order (`img_attn.qkv` <- to_q, to_k, to_v). `{}` stands for
