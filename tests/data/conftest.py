@@ -1,7 +1,7 @@
 """A real tiny VAE and word embedding, and folders of drawn clips, for the tests of this room."""
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from frisket.data.items import Clipset, Masking
 from frisket.grid import LatentGrid
 from frisket.media.frames import write_image
 from frisket.pocket.world import ZIGZAG, draw, random_creature
-from frisket.shapes import Clip, Latents
+from frisket.shapes import Clip
 
 
 class Vae(nn.Module):
@@ -49,11 +49,16 @@ class Encoders:
         setattr(self, what, getattr(self, what) + 1)
 
     @torch.no_grad()
-    def encode(self, clip: Clip) -> Latents:
-        return self.vae(clip)
+    def encode(
+        self, clip: Clip, references: Sequence[Tensor] = (), keep: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        seen = {f"reference_{i}": each[None].float() for i, each in enumerate(references)}
+        if keep is not None:
+            seen["keep"] = keep[None, None]
+        return {"latents": self.vae(clip), **seen}
 
     @torch.no_grad()
-    def embed(self, caption: str) -> dict[str, Tensor]:
+    def embed(self, caption: str, references: Sequence[Tensor] = ()) -> dict[str, Tensor]:
         words = [zlib.crc32(word.encode()) % 64 for word in caption.split()] or [0]
         rows = torch.tensor(words)[:, None]
         return {"tokens": self.text(rows)[None], "attention_mask": torch.ones(1, len(words))}

@@ -61,7 +61,7 @@ def test_the_caption_names_the_new_background(
 ) -> None:
     asked: list[str] = []
     embed = encoders.embed
-    encoders.embed = lambda caption: (asked.append(caption), embed(caption))[1]
+    encoders.embed = lambda caption, seen=(): (asked.append(caption), embed(caption, seen))[1]
     run(clipset(folder, trigger="tok"), cache, encoders, SwapPlan(walls, variants=4))
     assert sorted(asked) == [
         "tok, sks, here, now",

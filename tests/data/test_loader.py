@@ -64,11 +64,12 @@ def filled(cache: Cache, count: int = 7, **more: object) -> Prepared:
                 shape=shape,
                 weight=1.0 + number,
                 dropout=0.25,
+                empty=empty,
                 swaps=tuple(swaps) if number else (),
             )
         )
     report = Report(count, 0, (), (), (), (), (), (), 0, {})
-    prepared = Prepared(tuple(items), (), empty, ("face", "hair"), report, cache, swap_rate=0.5)
+    prepared = Prepared(tuple(items), (), ("face", "hair"), report, cache, swap_rate=0.5)
     return replace(prepared, **more)
 
 
@@ -190,7 +191,7 @@ def test_a_corrupt_entry_is_rebuilt_and_never_trained_on(
     prepared = filled(cache)
     expected = [seen(Loader(prepared, batch=1, seed=0).at(n)) for n in range(30)]
     item = prepared.items[5]
-    keys = {"latents": item.latents, "coverage": item.coverage, "text": prepared.empty_text}
+    keys = {"latents": item.latents, "coverage": item.coverage, "text": item.empty}
     path = cache.path(kind, keys[kind])
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 64]))

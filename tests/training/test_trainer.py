@@ -13,7 +13,7 @@ from accelerate import Accelerator
 
 from frisket.adapters import lora
 from frisket.data.sample import Batch
-from frisket.families.base import Source
+from frisket.families.base import GIVEN, Source
 from frisket.families.models.pocket import FAMILY
 from frisket.losses.base import LossTerm
 from frisket.losses.terms.denoise import Denoise
@@ -247,3 +247,32 @@ def test_a_loss_that_is_not_finite_stops_with_the_fix(tmp_path: Path) -> None:
     trainer.batches = broken
     with pytest.raises(Diverged, match="lr"):
         trainer.run()
+
+
+@pytest.mark.parametrize("feather", [0.0, 4.0])
+def test_cells_that_the_model_is_handed_clean_teach_nothing(tmp_path: Path, feather: float) -> None:
+    given = torch.zeros(2, 1, 1, 8, 8)
+    given[..., :4] = 1
+
+    def handed(start: int) -> Iterator[Batch]:
+        for batch in stream(start):
+            yield replace(batch, conditioning={**batch.conditioning, GIVEN: given})
+
+    def masked(start: int) -> Iterator[Batch]:
+        for batch in stream(start):
+            yield replace(batch, coverage=batch.coverage * (1 - given))
+
+    runs = []
+    for name, batches in (("handed", handed), ("masked", masked)):
+        trainer = trainer_of(tmp_path / name, terms={"denoise": (Denoise(), 1.0)}, ema=0.0)
+        trainer.batches = batches
+        if feather:
+            trainer.plan = replace(trainer.plan, feather_t=feather)
+        trainer.run()
+        runs.append(trainer)
+    if not feather:  # a feather that reaches across the border does so only where it is given
+        assert same(weights_of(runs[0]), weights_of(runs[1]))
+    batch = next(handed(0))
+    seen = runs[0].step(batch, runs[0]._weights(batch), torch.ones(2))[1]
+    assert not (seen.weights * given).any()
+    assert seen.weights.any()

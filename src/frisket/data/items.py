@@ -9,12 +9,13 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from torch import Tensor
 
 from frisket.data.cache import Cache
+from frisket.families.base import References
 from frisket.grid import LatentGrid
 from frisket.masks.coverage import Reading
 from frisket.masks.weights import Spread
 from frisket.media.frames import Media, Mode
 from frisket.media.geometry import Geometry
-from frisket.shapes import Clip, Latents
+from frisket.shapes import Clip, Plane
 
 Progress = Callable[[str, int, int], None]  # stage, how many are done, how many there are
 MaskFrom = Literal["none", "folder", "sidecar", "alpha", "regions"]
@@ -34,6 +35,7 @@ class Masking:
     fill_holes: bool = False
     reading: Reading = "mean"
     require: bool = False  # stop if a clip has no mask
+    role: Literal["loss", "condition", "both"] = "loss"  # condition: the model is shown the rest
 
     def record(self) -> dict[str, Any]:
         """Everything that changes the planes of a clip (not the latent reading)."""
@@ -80,6 +82,7 @@ class Clipset:
     keep_aspect: bool = True
     windows: Windows = Windows()
     flip: bool = False
+    references: Path | None = None  # folder of the pictures an edit model is given
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,12 @@ class Window:
     media: Media
     geometry: Geometry
     masking: Masking
+    references: tuple[tuple[Path, str], ...] = ()  # pictures and their content
+
+    @property
+    def shown(self) -> bool:
+        """Whether the model is shown what its mask leaves free."""
+        return self.masked and self.masking.role != "loss"
 
     @property
     def masked(self) -> bool:
@@ -140,11 +149,16 @@ class Encoders(Protocol):
     pixels_record: Mapping[str, Any]
     text_record: Mapping[str, Any]
 
-    def encode(self, clip: Clip) -> Latents:
-        """Pixels in [-1, 1] to latents."""
+    def encode(
+        self, clip: Clip, references: References = (), keep: Plane | None = None
+    ) -> Mapping[str, Tensor]:
+        """One clip (batch of one, pixels in [-1, 1]): `latents`, and what the denoiser sees of it.
+
+        `references` are its pictures, `keep` (1 = shown) what of it an image-to-video model sees.
+        """
         ...
 
-    def embed(self, caption: str) -> Mapping[str, Tensor]:
+    def embed(self, caption: str, references: References = ()) -> Mapping[str, Tensor]:
         """One caption to conditioning tensors, batch of one."""
         ...
 
@@ -176,6 +190,14 @@ class Item:
     dropout: float = 0.0  # share of draws that see the empty caption
     flip: bool = False
     swaps: tuple[Swapped, ...] = ()
+    empty: str | None = None  # key of the empty caption, where the caption may be dropped
+    weighs: bool = True  # the mask weighs the loss
+    seen: tuple[tuple[int, int], ...] = ()  # pixel sizes of the reference pictures
+
+    @property
+    def bucket(self) -> tuple[tuple[int, ...], ...]:
+        """What the clips of one batch have in common."""
+        return (self.shape, *self.seen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +227,6 @@ class Prepared:
 
     items: tuple[Item, ...]
     held: tuple[Item, ...]
-    empty_text: str | None  # key of the empty caption, where some caption is dropped
     regions: tuple[str, ...]
     report: Report
     cache: Cache
@@ -219,5 +240,5 @@ class Prepared:
         for item in (*self.items, *self.held):
             plain = replace(item, clip="", name="")
             whole.update(f"{plain!r}\n".encode())
-        whole.update(repr((len(self.held), self.empty_text, self.regions, self.swap_rate)).encode())
+        whole.update(repr((len(self.held), self.regions, self.swap_rate)).encode())
         return whole.hexdigest()

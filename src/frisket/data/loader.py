@@ -165,15 +165,16 @@ class Loader:
         if swapped:
             swap = item.swaps[int(chance("background") * len(item.swaps))]
             latents, text = swap.latents, swap.text
-        if self.prepared.empty_text is not None and chance("dropout") < item.dropout:
-            text = self.prepared.empty_text
+        if item.empty is not None and chance("dropout") < item.dropout:
+            text = item.empty
         return self._sample(item, latents, text, swapped)
 
     def _plain(self, item: Item) -> Sample:
         return self._sample(item, item.latents, item.texts[0], False)
 
     def _sample(self, item: Item, latents: str, text: str, swapped: bool) -> Sample:
-        clean = self._load("latents", latents).tensors["latents"]
+        seen = dict(self._load("latents", latents).tensors)
+        clean = seen.pop("latents")
         regions = self.prepared.regions
         if item.coverage is None:
             coverage = clean.new_zeros((len(regions), *item.shape)).float()
@@ -182,9 +183,9 @@ class Loader:
             coverage = arrange(entry.tensors["planes"], entry.notes["regions"].split("\n"), regions)
         return Sample(
             latents=clean,
-            conditioning=self._load("text", text).tensors,
+            conditioning={**self._load("text", text).tensors, **seen},
             coverage=coverage,
-            masked=item.coverage is not None,
+            masked=item.coverage is not None and item.weighs,
             weight=item.weight,
             name=item.name,
             swapped=swapped,

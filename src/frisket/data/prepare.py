@@ -3,14 +3,15 @@
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from frisket.data.backdrops import choose, cut, swap_record, swapped_frames
+from frisket.data.backdrops import choose, swap_record
 from frisket.data.cache import Cache, CannotWrite, key_of
 from frisket.data.captions import on_background, orders, triggered
 from frisket.data.covering import Facts, cover, coverage_record
+from frisket.data.encoding import Encoding, Pictures
 from frisket.data.entries import Entries
 from frisket.data.index import Index
 from frisket.data.items import (
@@ -28,9 +29,9 @@ from frisket.data.tally import Tally, pick_held
 from frisket.masks.weights import BACKGROUND
 from frisket.media.buckets import bucket
 from frisket.media.files import Found, find
-from frisket.media.frames import BadMedia, Media, decode, extract, probe, resample
+from frisket.media.frames import BadMedia, Media, extract, probe, resample
 from frisket.media.geometry import Geometry
-from frisket.shapes import Frames
+from frisket.media.references import find_references
 
 bucket_of = lru_cache(4096)(bucket)  # clips of a set share few sizes
 
@@ -42,15 +43,6 @@ SIDES = re.compile(r"\b(left|right)\b", re.IGNORECASE)  # words a mirrored clip 
 
 class BadClips(BadMedia):
     """Files of the data set that cannot be used; all were looked at, the first 20 are named."""
-
-
-@dataclass(slots=True)
-class _Encoding:
-    """Latents of one window that are not in the cache: the plain ones, and composites."""
-
-    window: Window
-    plain: str | None
-    composites: list[tuple[str, Backdrop]] = field(default_factory=list)
 
 
 def _silent(stage: str, done: int, total: int) -> None:
@@ -101,11 +93,9 @@ class _Walk:
         self.kept = tuple(name for name in self.regions if table[name] > 0)
         self.progress = progress
         self.tally = Tally(table)
-        self.bad: dict[str, str] = {}
-        self.encodings: list[_Encoding] = []
-        self.captions: dict[str, str] = {}  # key -> caption, of the missing ones
-        self.text_keys: dict[str, str] = {}  # caption -> key
-        self.plan = SwapPlan(())
+        self.pictures: dict[str, Pictures] = {}  # of the clips of the data set at hand
+        self.work = Encoding(self.entries, encoders, self.tally, self.regions, self.kept, progress)
+        self.bad = self.work.bad
 
     def run(
         self,
@@ -129,17 +119,18 @@ class _Walk:
             )
         training, held = pick_held(items, holdout)
         if swap is not None:
-            self.plan = swap(self._donors(items, training, sources)) if callable(swap) else swap
+            self.work.plan = (
+                swap(self._donors(items, training, sources)) if callable(swap) else swap
+            )
             for position in training:
                 if position in sources:
                     items[position] = self._with_swaps(items[position], *sources[position])
-        self._encode()
+        self.work.run()
         self._stop_if_bad()
-        empty = self._text(EMPTY) if any(item.dropout for item in items) else None
-        self._embed()
+        self.work.embed()
         kept = tuple(items[position] for position in training)
         left = tuple(items[position] for position in held)
-        return Prepared(kept, left, empty, self.regions, self.tally.report(), self.cache)
+        return Prepared(kept, left, self.regions, self.tally.report(), self.cache)
 
     def _donors(
         self,
@@ -168,6 +159,7 @@ class _Walk:
             caption=clipset.caption,
         )
         self.tally.orphans += [str(path) for path in findings.orphans]
+        self.pictures = self._references(clipset, [found.name for found in findings.found])
         for count, found in enumerate(findings.found, 1):
             try:
                 yield from self._items(clipset, found)
@@ -179,13 +171,24 @@ class _Walk:
                 self.progress("clips and masks", count, len(findings.found))
         self.index.commit()
 
+    def _references(self, clipset: Clipset, names: Sequence[str]) -> dict[str, Pictures]:
+        """The reference pictures of each clip, where the model looks at some."""
+        if clipset.references is None:
+            return {}
+        return {
+            name: tuple((path, self.index.content(path)) for path in paths)
+            for name, paths in find_references(clipset.references, names).items()
+        }
+
     def _items(self, clipset: Clipset, found: Found) -> Iterator[tuple[Item, Window, str]]:
         content = self.index.content(found.clip)
         media = self._probe(found.clip, content)
         masks = {name: self.index.content(path) for name, path in found.masks.items()}
         caption = triggered(found.caption, clipset.trigger)
+        pictures = self.pictures.get(found.name, ())
         texts = tuple(
-            self._text(t) for t in orders(caption, clipset.trigger, shuffle=clipset.shuffle_tags)
+            self.work.text(each, pictures)
+            for each in orders(caption, clipset.trigger, shuffle=clipset.shuffle_tags)
         )
         masking = clipset.masking
         if not found.alpha and masking.source == "alpha":
@@ -197,7 +200,15 @@ class _Walk:
             for flip in (False, True) if clipset.flip else (False,):
                 geometry = Geometry((media.height, media.width), target, picks, flip)
                 window = Window(
-                    name, found.clip, content, found.masks, masks, media, geometry, masking
+                    name,
+                    found.clip,
+                    content,
+                    found.masks,
+                    masks,
+                    media,
+                    geometry,
+                    masking,
+                    pictures,
                 )
                 yield self._item(clipset, window, texts), window, caption
             if not found.caption.strip():
@@ -236,9 +247,7 @@ class _Walk:
         geometry = window.geometry
         shape = self.encoders.grid.cells(len(geometry.picks), *geometry.target)
         coverage = self._coverage(window) if window.masked else None
-        latents = key_of(self._latents_record(window))
-        if not self.entries.ready("latents", latents):
-            self.encodings.append(_Encoding(window, latents))
+        latents = self.work.latents(window)
         if not geometry.flip:
             self.tally.count(
                 window.name, coverage[1] if coverage else None, required=clipset.masking.require
@@ -254,7 +263,14 @@ class _Walk:
             clipset.repeats,
             clipset.dropout,
             geometry.flip,
+            empty=self.work.text(EMPTY, window.references) if clipset.dropout else None,
+            weighs=window.masking.role != "condition",
+            seen=tuple(self._size(path, content) for path, content in window.references),
         )
+
+    def _size(self, picture: Path, content: str) -> tuple[int, int]:
+        media = self._probe(picture, content)
+        return media.height, media.width
 
     def _probe(self, clip: Path, content: str) -> Media:
         slot = f"{content}{clip.suffix.lower()}"
@@ -284,90 +300,19 @@ class _Walk:
         self.tally.covered += 1
         return key, facts
 
-    def _latents_record(self, window: Window) -> dict[str, object]:
-        return {
-            "kind": "latents",
-            "clip": window.content,
-            "geometry": window.geometry.record(),
-            "encoder": dict(self.encoders.pixels_record),
-        }
-
     def _with_swaps(self, item: Item, window: Window, caption: str) -> Item:
-        plan = self.plan
+        plan = self.work.plan
         swaps: list[Swapped] = []
-        missing: list[tuple[str, Backdrop]] = []
+        made: list[tuple[str, Backdrop]] = []
         for backdrop in choose(plan, window):
             swap = swap_record(plan, window, backdrop, self.kept, self.regions)
-            latents = key_of({**self._latents_record(window), "swap": swap})
-            if not self.entries.ready("latents", latents):
-                missing.append((latents, backdrop))
+            latents = key_of({**self.work.latents_record(window), "swap": swap})
+            made.append((latents, backdrop))
             worded = on_background(caption, backdrop.words, plan.template)
             self.tally.unnamed_swaps += not backdrop.words
-            swaps.append(Swapped(latents, self._text(worded)))
-        if missing:
-            self.encodings.append(_Encoding(window, None, missing))
+            swaps.append(Swapped(latents, self.work.text(worded, window.references)))
+        self.work.composites(window, made)
         return replace(item, swaps=tuple(swaps))
-
-    def _text(self, caption: str) -> str:
-        key = self.text_keys.get(caption)
-        if key is None:
-            key = key_of(
-                {"kind": "text", "caption": caption, "encoder": dict(self.encoders.text_record)}
-            )
-            self.text_keys[caption] = key
-            if not self.entries.ready("text", key):
-                self.captions[key] = caption
-        return key
-
-    # Encoding: one clip at a time, so that a clip's latents do not depend on its neighbours.
-
-    def _encode(self) -> None:
-        total = sum(bool(job.plain) + len(job.composites) for job in self.encodings)
-        for job in self.encodings:
-            self.index.commit()  # never hold its lock while a model runs
-            try:
-                self._encode_one(job, total)
-            except BadMedia as error:
-                self.bad[str(job.window.clip)] = str(error)
-        self.encodings.clear()
-        self.encoders.free()
-
-    def _encode_one(self, job: _Encoding, total: int) -> None:
-        window = job.window
-        frames = decode(window.clip, window.geometry.picks)
-        if job.plain is not None:
-            self._encode_pixels(window, job.plain, window.geometry, frames, total)
-        if not job.composites:
-            return
-        frames = cut(window, frames)
-        target = window.geometry.target
-        whole = Geometry(target, target, tuple(range(len(frames))))
-        for key, backdrop in job.composites:
-            swapped = swapped_frames(self.plan, window, frames, backdrop, self.kept, self.regions)
-            self._encode_pixels(window, key, whole, swapped, total)
-
-    def _encode_pixels(
-        self, window: Window, key: str, geometry: Geometry, frames: Frames, total: int
-    ) -> None:
-        latents = self.encoders.encode(geometry.pixels(frames)[None])[0].cpu()
-        expected = self.encoders.grid.cells(len(frames), *geometry.target)
-        if tuple(latents.shape[1:]) != expected:
-            raise RuntimeError(
-                f"the VAE gave latents of shape {tuple(latents.shape)} for {window.clip}, the"
-                f" family's grid says {expected}: its LatentGrid is wrong"
-            )
-        self.entries.store("latents", key, {"latents": latents})
-        self.tally.encoded += 1
-        self.progress("latents", self.tally.encoded, total)
-
-    def _embed(self) -> None:
-        self.index.commit()
-        for count, (key, caption) in enumerate(self.captions.items(), 1):
-            self.entries.store("text", key, dict(self.encoders.embed(caption)))
-            self.index.commit()
-            self.tally.embedded += 1
-            self.progress("captions", count, len(self.captions))
-        self.encoders.free()
 
     def _stop_if_bad(self) -> None:
         if not self.bad:

@@ -11,7 +11,7 @@ Place = tuple[int, int]  # item, and which of its repeats
 
 
 class Schedule:
-    """The endless row of batches of a run; each holds items of one latent shape.
+    """The endless row of batches of a run; each holds items of one bucket.
 
     An epoch sees every item `repeats` times, in an order drawn from (seed, epoch). Each bucket is
     cut into batches of `batch`, the last one smaller; a bucket with fewer items than `batch` is
@@ -25,9 +25,9 @@ class Schedule:
         if batch < 1:
             raise ValueError(f"batch is {batch}; use 1 or more")
         self.size, self.seed = batch, seed
-        buckets: defaultdict[tuple[int, int, int], list[Place]] = defaultdict(list)
+        buckets: defaultdict[tuple[tuple[int, ...], ...], list[Place]] = defaultdict(list)
         for index, item in enumerate(items):
-            buckets[item.shape] += [(index, turn) for turn in range(item.repeats)]
+            buckets[item.bucket] += [(index, turn) for turn in range(item.repeats)]
         self.buckets = [buckets[shape] for shape in sorted(buckets)]
         self.length = sum(-(-len(bucket) // batch) for bucket in self.buckets)
         # Two epochs: neighbours ask for the end of one and the start of the next.

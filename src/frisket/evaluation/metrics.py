@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from frisket.shapes import Coverage, Frames, Latents, Plane
+from frisket.shapes import Coverage, Frames, Latents, Plane, Weights
 
 OUTSIDE = "outside"  # what no region covers
 PEAK = 255.0
@@ -14,12 +14,15 @@ BINS = 8  # a channel of the colour histogram
 ANGLES, STRENGTHS = 8, (8.0, 32.0, 96.0)  # of the texture histogram; grey levels a pixel
 
 
-def region_loss(error: Latents, coverage: Coverage, regions: Sequence[str]) -> dict[str, float]:
+def region_loss(
+    error: Latents, coverage: Coverage, regions: Sequence[str], given: Weights | None = None
+) -> dict[str, float]:
     """Mean error inside each region and in `outside`, pooled over the batch.
 
     `error` is per element and not yet weighted (for example the squared error of a prediction);
     a cell counts for a region by the share the region covers of it. A region that covers nothing
-    in the whole batch has no loss and is left out. ValueError where names and planes differ.
+    in the whole batch has no loss and is left out. `given` is 1 in cells that the model was handed
+    clean: they count nowhere. ValueError where names and planes differ.
     """
     if len(regions) != coverage.shape[1]:
         raise ValueError(f"{coverage.shape[1]} coverage planes but regions {list(regions)}")
@@ -29,6 +32,8 @@ def region_loss(error: Latents, coverage: Coverage, regions: Sequence[str]) -> d
     planes = coverage.float()
     outside = (1 - planes.sum(1, keepdim=True)).clamp_min(0)
     planes = torch.cat([planes, outside], dim=1)
+    if given is not None:
+        planes = planes * (1 - given)
     area = planes.sum((0, 2, 3, 4))
     total = (cells * planes).sum((0, 2, 3, 4))
     names = [*regions, OUTSIDE]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from frisket.families.names import Names
 from frisket.grid import LatentGrid
 from frisket.objectives.base import Objective
-from frisket.objectives.timesteps import TimestepSampler
+from frisket.objectives.timesteps import Density, TimestepSampler
 from frisket.registry import Shelf
 from frisket.shapes import Clip, Frames, Latents, PerSample, Plane
 
@@ -38,6 +38,7 @@ class Variant:
     steps: int = 30  # sampling defaults
     guidance: float = 5.0
     shift: float = 1.0  # of the timestep density and the sampler
+    density: Density = "logit_normal"  # of the timesteps it is trained at
     sees: Literal["nothing", "first_frame", "pictures"] = "nothing"  # besides the text
     negative: bool = True  # sampling takes a negative prompt (classifier-free guidance)
     experts: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # name -> range of t

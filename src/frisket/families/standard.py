@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from frisket.families.base import Conditioning, Parts, References, Source, Variant, Weighting
 from frisket.families.experts import experts_of
+from frisket.objectives.base import Objective
 from frisket.objectives.flow import Flow
 from frisket.objectives.timesteps import TimestepSampler
 from frisket.shapes import Clip, Latents, Plane
@@ -50,15 +51,15 @@ class Standard:
         *,
         weighting: Weighting = "none",
         min_snr: float = 0.0,
-    ) -> Flow:
-        """Rectified flow, logit-normal t pushed towards noise by the variant's shift."""
+    ) -> Objective:
+        """Rectified flow at the variant's density, pushed towards noise by its shift."""
         if min_snr:
             raise ValueError(
                 "timesteps.min_snr is for models that predict epsilon or v; this one predicts a"
                 " flow: use timesteps.weighting"
             )
-        sampler = timesteps or TimestepSampler(shift=self.variants[variant].shift)
-        return Flow(sampler, weighting)
+        card = self.variants[variant]
+        return Flow(timesteps or TimestepSampler(card.density, shift=card.shift), weighting)
 
     def load_vision(self, source: Source) -> nn.Module | None:
         """No image encoder."""

@@ -74,8 +74,8 @@ class Losses(Section):
 class Timesteps(Section):
     """Which noise levels are trained, and how much each counts."""
 
-    density: Literal["uniform", "logit_normal", "mode"] = "logit_normal"
-    """Distribution of t."""
+    density: Literal["uniform", "logit_normal", "mode"] | None = None
+    """Distribution of t; empty takes the variant's own."""
     mean: float = 0.0
     """Mean of logit_normal."""
     std: Positive = 1.0

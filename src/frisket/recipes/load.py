@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from frisket.recipes.able import variant_problems
 from frisket.recipes.config import Config, Section
 from frisket.recipes.explain import explain, or_all, problem
 from frisket.recipes.origin import ConfigError, Key, Origin, dotted, lines_of, override
@@ -147,6 +148,8 @@ def _model_problems(config: Config) -> Iterator[tuple[Key, str]]:
             ("model", "variant"),
             f"{family} has no variant {variant!r}{or_all(variant, variants)}",
         )
+        return
+    yield from variant_problems(config, FAMILIES.load(family))
 
 
 def _term_problems(config: Config) -> Iterator[tuple[Key, str]]:

@@ -14,16 +14,17 @@ from frisket.data.cache import Cache
 from frisket.data.index import Index
 from frisket.data.items import Backdrop, Clipset, Masking, Prepared, SwapPlan, Window, Windows
 from frisket.data.prepare import prepare as prepare_data
-from frisket.families.base import FAMILIES, Family, Source
+from frisket.families.base import FAMILIES, Family, References, Source
 from frisket.grid import LatentGrid
 from frisket.recipes.bank import sample_bank
-from frisket.recipes.config import Config, Data, MaskSource
-from frisket.shapes import Clip, Latents
+from frisket.recipes.config import Config, Data
+from frisket.shapes import Clip, Plane
 
 __all__ = ["Prepared", "prepare", "source_of"]
 
 Progress = Callable[[str, int, int], None]
-PIXEL_PARTS = ("vae",)  # folders of a diffusers repository that the VAE is loaded from
+# Folders of a diffusers repository that the encoders of pixels are loaded from.
+PIXEL_PARTS = ("vae", "image_encoder*", "image_processor*", "feature_extractor*")
 TEXT_PARTS = ("text_encoder*", "tokenizer*")
 
 
@@ -40,6 +41,7 @@ def source_of(config: Config, family: Family) -> Source:
         revision=model.revision,
         dtype=getattr(torch, model.dtype),
         device=device,
+        quantise=config.memory.quantise,
     )
 
 
@@ -88,7 +90,7 @@ def clipset_of(data: Data, family: Family, source: Source) -> Clipset:
     variant = family.variants[source.variant]
     return Clipset(
         clips=data.clips,
-        masking=_masking(data.masks),
+        masking=_masking(data),
         captions=data.captions,
         caption=data.caption,
         trigger=data.trigger,
@@ -107,10 +109,12 @@ def clipset_of(data: Data, family: Family, source: Source) -> Clipset:
             fps=data.fps or (variant.fps if variant.video else None),
         ),
         flip=data.flip,
+        references=data.references,
     )
 
 
-def _masking(masks: MaskSource) -> Masking:
+def _masking(data: Data) -> Masking:
+    masks = data.masks
     folders = {"": masks.path} if masks.source == "folder" and masks.path else dict(masks.regions)
     return Masking(
         source=masks.source,
@@ -123,6 +127,7 @@ def _masking(masks: MaskSource) -> Masking:
         fill_holes=masks.fill_holes,
         reading=masks.reading,
         require=masks.require,
+        role=data.mask_role,
     )
 
 
@@ -136,6 +141,7 @@ class Loaded:
         self.pixels_record: Mapping[str, Any] = self._record(index, PIXEL_PARTS)
         self.text_record: Mapping[str, Any] = self._record(index, TEXT_PARTS)
         self._vae: nn.Module | None = None
+        self._vision: nn.Module | None = None
         self._text: nn.Module | None = None
 
     def _record(self, index: Index, parts: Sequence[str]) -> dict[str, Any]:
@@ -157,26 +163,32 @@ class Loaded:
         return record
 
     @torch.no_grad()
-    def encode(self, clip: Clip) -> Latents:
-        """Pixels in [-1, 1] to latents, on the source's device and in its precision."""
+    def encode(
+        self, clip: Clip, references: References = (), keep: Plane | None = None
+    ) -> Mapping[str, Tensor]:
+        """One clip to latents and what the denoiser sees of it, on the source's device."""
         if self._vae is None:
             self.free()
             self._vae = self.family.load_vae(self.source).to(self.source.device)
-        return self.family.encode(self._vae, clip.to(self.source.device, self.source.dtype))
+            vision = self.family.load_vision(self.source)
+            self._vision = None if vision is None else vision.to(self.source.device)
+        moved = clip.to(self.source.device, self.source.dtype)
+        seen = self.family.observe(self._vae, self._vision, moved, references, keep)
+        return {"latents": self.family.encode(self._vae, moved), **seen}
 
     @torch.no_grad()
-    def embed(self, caption: str) -> Mapping[str, Tensor]:
+    def embed(self, caption: str, references: References = ()) -> Mapping[str, Tensor]:
         """One caption to conditioning."""
         if self._text is None:
             self.free()
             self._text = self.family.load_text(self.source).to(self.source.device)
-        return self.family.embed(self._text, [caption])
+        return self.family.embed(self._text, [caption], [references] if references else ())
 
     def free(self) -> None:
         """Let go of what is loaded, on the device too."""
         if self._vae is None and self._text is None:
             return
-        self._vae = self._text = None
+        self._vae = self._vision = self._text = None
         gc.collect()
         if self.source.device.startswith("cuda"):
             torch.cuda.empty_cache()

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 
 from frisket.adapters import lora
 from frisket.data.loader import Loader
-from frisket.families.base import FAMILIES, Family, Parts, Source
+from frisket.families.base import FAMILIES, Family, Parts, Source, Variant
 from frisket.losses.base import TERMS, LossTerm
 from frisket.objectives.timesteps import TimestepSampler
 from frisket.recipes import banner
@@ -63,18 +63,28 @@ def terms_of(config: Config) -> dict[str, tuple[LossTerm, float]]:
     return terms
 
 
-def timesteps_of(config: Config, shift: float) -> TimestepSampler:
-    """The density of t; `shift` is the variant's own."""
+def timesteps_of(config: Config, variant: Variant) -> TimestepSampler:
+    """The density of t; what [timesteps] leaves empty is the variant's own.
+
+    A model of several experts trains each batch within the range of one of those asked for.
+    """
     chosen = config.timesteps
     return TimestepSampler(
-        density=chosen.density,
+        density=chosen.density or variant.density,
         mean=chosen.mean,
         std=chosen.std,
         scale=chosen.scale,
-        shift=shift if chosen.shift is None else chosen.shift,
+        shift=variant.shift if chosen.shift is None else chosen.shift,
         low=chosen.low,
         high=chosen.high,
+        ranges=tuple(variant.experts[name] for name in trained_experts(config, variant)),
     )
+
+
+def trained_experts(config: Config, variant: Variant) -> tuple[str, ...]:
+    """Names of the experts that get an adapter; none where the model is one piece."""
+    asked = config.model.experts
+    return tuple(name for name in variant.experts if asked in ("both", name))
 
 
 def spec_of(config: Config, family: Family) -> lora.LoraSpec:
@@ -210,7 +220,7 @@ def build(
         parameters=parameters,
         objective=family.objective(
             source.variant,
-            timesteps_of(config, variant.shift),
+            timesteps_of(config, variant),
             weighting=config.timesteps.weighting,
             min_snr=config.timesteps.min_snr,
         ),

@@ -16,7 +16,7 @@ from torch import Generator, Tensor, nn
 
 from frisket.adapters import lora
 from frisket.data.sample import Batch
-from frisket.families.base import Family
+from frisket.families.base import GIVEN, Family
 from frisket.grid import LatentGrid
 from frisket.losses.base import LossTerm, Normalise, Step, divisors
 from frisket.masks.morphology import feather_cells
@@ -191,7 +191,7 @@ class Trainer:
         if self.plan.unmasked_probability:
             drawn = torch.rand(len(batch), generator=self.generator)
             masked = masked & (drawn >= self.plan.unmasked_probability).to(masked.device)
-        weights = self.weights(batch.coverage, masked)
+        weights = _without_given(self.weights(batch.coverage, masked), batch)
         self.empty += int((weights.flatten(1).sum(1) == 0).sum())
         return weights
 
@@ -214,8 +214,9 @@ class Trainer:
         if not self.plan.feather_t:
             return weights, divisor
         soft = feather_cells(batch.coverage, self.plan.feather_t * t, self.grid)
-        whole = (weights == 1).flatten(1).all(1)  # unmasked samples stay unmasked
-        widened = self.weights(soft, batch.masked & ~whole)
+        plain = _without_given(torch.ones_like(weights), batch)
+        whole = (weights == plain).flatten(1).all(1)  # unmasked samples stay unmasked
+        widened = _without_given(self.weights(soft, batch.masked & ~whole), batch)
         if self.plan.normalise == "global":
             return widened, divisor
         kind, beta = self.plan.normalise, self.plan.beta
@@ -292,6 +293,12 @@ def evaluating(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         module.train(training)
+
+
+def _without_given(weights: Weights, batch: Batch) -> Weights:
+    """No weight where the model is handed the clean latents: there is nothing to predict there."""
+    given = batch.conditioning.get(GIVEN)
+    return weights if given is None else weights * (1 - given)
 
 
 def _due(step: int, every: int) -> bool:

@@ -9,7 +9,7 @@ from torch import nn
 from frisket.adapters import lora
 from frisket.data.sample import Batch
 from frisket.evaluation.metrics import region_loss
-from frisket.families.base import Family
+from frisket.families.base import GIVEN, Family
 from frisket.objectives.base import Objective
 from frisket.shapes import Latents
 from frisket.training.trainer import evaluating
@@ -67,10 +67,13 @@ class Validator:
 
         for index, (batch, prediction, target) in enumerate(self._predictions(denoiser)):
             error = (prediction - target).square()
-            for region, value in region_loss(error, batch.coverage, self.regions).items():
+            given = batch.conditioning.get(GIVEN)
+            inside = region_loss(error, batch.coverage, self.regions, given)
+            for region, value in inside.items():
                 add(f"loss/{region}", value)
             if self._base:
                 moved = (prediction - self._base[index].to(prediction.device)).square()
-                for region, value in region_loss(moved, batch.coverage, self.regions).items():
+                inside = region_loss(moved, batch.coverage, self.regions, given)
+                for region, value in inside.items():
                     add(f"drift/{region}", value)
         return {name: value / counts[name] for name, value in sums.items()}

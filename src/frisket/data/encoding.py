@@ -1,0 +1,155 @@
+"""What of a data set is still to be encoded: gathered while planning, then done model by model."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor
+
+from frisket.data.backdrops import cut, swapped_frames
+from frisket.data.cache import key_of
+from frisket.data.covering import keep_plane, mask_record
+from frisket.data.entries import Entries
+from frisket.data.items import Backdrop, Encoders, Progress, SwapPlan, Window
+from frisket.data.tally import Tally
+from frisket.media.frames import BadMedia, decode
+from frisket.media.geometry import Geometry
+from frisket.shapes import Frames, Plane
+
+Pictures = tuple[tuple[Path, str], ...]  # reference pictures of a clip, and their content
+
+
+@dataclass(slots=True)
+class _Job:
+    """Latents of one window that are not in the cache: the plain ones, and composites."""
+
+    window: Window
+    plain: str | None
+    composites: list[tuple[str, Backdrop]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Encoding:
+    """Missing latents and texts of one `prepare`; nothing is loaded before `run`."""
+
+    entries: Entries
+    encoders: Encoders
+    tally: Tally
+    regions: tuple[str, ...]
+    kept: tuple[str, ...]  # regions of weight > 0
+    progress: Progress
+    plan: SwapPlan = field(default_factory=lambda: SwapPlan(()))
+    bad: dict[str, str] = field(default_factory=dict)  # file -> what is wrong with it
+    _jobs: list[_Job] = field(default_factory=list)
+    _captions: dict[str, tuple[str, Pictures]] = field(default_factory=dict)  # missing ones, by key
+    _keys: dict[tuple[str, Pictures], str] = field(default_factory=dict)
+
+    def latents(self, window: Window) -> str:
+        """The key of a window's latents; remembers them where they are missing."""
+        key = key_of(self.latents_record(window))
+        if not self.entries.ready("latents", key):
+            self._jobs.append(_Job(window, key))
+        return key
+
+    def composites(self, window: Window, made: Sequence[tuple[str, Backdrop]]) -> None:
+        """Remember composites whose latents are missing, by key."""
+        missing = [(key, each) for key, each in made if not self.entries.ready("latents", key)]
+        if missing:
+            self._jobs.append(_Job(window, None, missing))
+
+    def text(self, caption: str, pictures: Pictures = ()) -> str:
+        """The key of a caption (with the pictures the text encoder looks at)."""
+        key = self._keys.get((caption, pictures))
+        if key is None:
+            record: dict[str, object] = {
+                "kind": "text",
+                "caption": caption,
+                "encoder": dict(self.encoders.text_record),
+            }
+            if pictures:
+                record["references"] = [content for _, content in pictures]
+            key = self._keys[caption, pictures] = key_of(record)
+            if not self.entries.ready("text", key):
+                self._captions[key] = (caption, pictures)
+        return key
+
+    def latents_record(self, window: Window) -> dict[str, object]:
+        """Everything that makes the latents of a window, and what the denoiser sees of it."""
+        record: dict[str, object] = {
+            "kind": "latents",
+            "clip": window.content,
+            "geometry": window.geometry.record(),
+            "encoder": dict(self.encoders.pixels_record),
+        }
+        if window.references:
+            record["references"] = [content for _, content in window.references]
+        if window.shown:
+            record["keep"] = {
+                **mask_record(window, self.regions),
+                "kept": sorted(self.kept),
+            }
+        return record
+
+    def run(self) -> None:
+        """Encode the clips, let the VAE go."""
+        total = sum(bool(job.plain) + len(job.composites) for job in self._jobs)
+        for job in self._jobs:
+            self.entries.index.commit()  # never hold its lock while a model runs
+            try:
+                self._encode(job, total)
+            except BadMedia as error:
+                self.bad[str(job.window.clip)] = str(error)
+        self._jobs.clear()
+        self.encoders.free()
+
+    def embed(self) -> None:
+        """Embed the captions, let the text encoder go."""
+        self.entries.index.commit()
+        for count, (key, (caption, pictures)) in enumerate(self._captions.items(), 1):
+            made = self.encoders.embed(caption, [decode(path, (0,)) for path, _ in pictures])
+            self.entries.store("text", key, dict(made))
+            self.entries.index.commit()
+            self.tally.embedded += 1
+            self.progress("captions", count, len(self._captions))
+        self._captions.clear()
+        self.encoders.free()
+
+    # One clip at a time, so that a clip's latents do not depend on its neighbours.
+
+    def _encode(self, job: _Job, total: int) -> None:
+        window = job.window
+        frames = decode(window.clip, window.geometry.picks)
+        if job.plain is not None:
+            self._encode_pixels(window, job.plain, window.geometry, frames, total)
+        if not job.composites:
+            return
+        frames = cut(window, frames)
+        target = window.geometry.target
+        whole = Geometry(target, target, tuple(range(len(frames))))
+        for key, backdrop in job.composites:
+            swapped = swapped_frames(self.plan, window, frames, backdrop, self.kept, self.regions)
+            self._encode_pixels(window, key, whole, swapped, total)
+
+    def _encode_pixels(
+        self, window: Window, key: str, geometry: Geometry, frames: Frames, total: int
+    ) -> None:
+        references = [decode(path, (0,)) for path, _ in window.references]
+        shown: Plane | None = None
+        if window.shown:
+            shown = 1 - keep_plane(window, self.kept, self.regions)
+        made = self.encoders.encode(geometry.pixels(frames)[None], references, shown)
+        latents = made["latents"]
+        expected = self.encoders.grid.cells(len(frames), *geometry.target)
+        if tuple(latents.shape[2:]) != expected:
+            raise RuntimeError(
+                f"the VAE gave latents of shape {tuple(latents.shape[1:])} for {window.clip}, the"
+                f" family's grid says {expected}: its LatentGrid is wrong"
+            )
+        self.entries.store("latents", key, _unbatched(made))
+        self.tally.encoded += 1
+        self.progress("latents", self.tally.encoded, total)
+
+
+def _unbatched(made: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Latents without the batch axis; what the denoiser sees keeps it, as texts do."""
+    return {name: (value[0] if name == "latents" else value).cpu() for name, value in made.items()}

@@ -1,0 +1,56 @@
+"""Find the pictures that an edit model is given beside each clip."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from frisket.media.paths import IMAGES, BadMedia, plain
+
+NAMED = 5  # clips an error names before it counts the rest
+
+
+class ReferencesNotFound(BadMedia):
+    """A folder of reference pictures that is missing, or lacks those of some clips."""
+
+
+def find_references(folder: Path, clips: Iterable[str]) -> dict[str, tuple[Path, ...]]:
+    """The reference pictures of each clip: `name.png`, or `name_0.png`, `name_1.png`, ... in order.
+
+    `clips` are names as `media.files.find` gives them (path below the clip folder, no suffix); a
+    picture has its clip's name and sub-folder. Raises ReferencesNotFound where the folder is not
+    there, a clip has none, or has both kinds.
+    """
+    if not folder.is_dir():
+        raise ReferencesNotFound(f"{folder}: there is no such folder of reference pictures")
+    pictures = {
+        plain(path.relative_to(folder).with_suffix("").as_posix()): path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in IMAGES and not path.name.startswith(".")
+    }
+    numbered: dict[str, dict[int, Path]] = {}
+    for name, path in pictures.items():
+        if match := re.fullmatch(r"(.+)_(\d+)", name):
+            numbered.setdefault(match[1], {})[int(match[2])] = path
+    names = list(clips)
+    found: dict[str, tuple[Path, ...]] = {}
+    lacking = []
+    for name in names:
+        several = numbered.get(name, {}) if name not in names or f"{name}_0" not in names else {}
+        if name in pictures and several:
+            raise ReferencesNotFound(
+                f"{folder}: clip {name!r} has the reference {pictures[name].name} and numbered ones"
+                f" ({several[min(several)].name}): keep one kind"
+            )
+        if name in pictures:
+            found[name] = (pictures[name],)
+        elif several:
+            found[name] = tuple(several[number] for number in sorted(several))
+        else:
+            lacking.append(name)
+    if lacking:
+        more = f" and {len(lacking) - NAMED} more" if len(lacking) > NAMED else ""
+        raise ReferencesNotFound(
+            f"{folder}: no reference picture for {', '.join(lacking[:NAMED])}{more}; each clip"
+            " needs name.png, or name_0.png, name_1.png, ..."
+        )
+    return found
