@@ -67,7 +67,7 @@ class Encoders:
         self.freed += 1
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def fresh() -> type[Encoders]:
     """Makes encoders whose calls are counted from zero."""
     return Encoders
