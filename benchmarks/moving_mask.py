@@ -41,7 +41,9 @@ def make_clips(folder: Path, seed: int) -> None:
         scene = replace(random_creature(rng), motion=DIRECTIONS[index % 4], x=16.0, y=16.0)
         drawn = [draw(each) for each in frames_of(scene, FRAMES, STRIDE)]
         cover = np.stack([np.clip(sum(planes.values()), 0, 1) for _, planes in drawn])
-        grey = torch.from_numpy((cover * 255).round().astype(np.uint8))[..., None].repeat(1, 1, 1, 3)
+        grey = torch.from_numpy((cover * 255).round().astype(np.uint8))[..., None].repeat(
+            1, 1, 1, 3
+        )
         for name in ("clips", "frames", "union"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         pixels = torch.from_numpy(np.stack([picture for picture, _ in drawn]))
