@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 Frames = UInt8[Tensor, "F H W 3"]  # decoded media, 0 to 255
+Picture = UInt8[Tensor, "1 _ _ 3"]  # a reference picture, at its own size
 Clip = Float[Tensor, "b 3 F H W"]  # what a VAE reads, in [-1, 1]
 Plane = Float[Tensor, "F H W"]  # one mask, in [0, 1]
 Planes = Float[Tensor, "k F H W"]  # one mask a region, in [0, 1]

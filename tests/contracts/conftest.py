@@ -48,6 +48,12 @@ class Case:
         return (1, 1 + self.card.grid.temporal) if self.card.video else (1,)
 
     @property
+    def painted(self) -> tuple[int, ...]:
+        """The same, and a clip of five latent frames where the model makes such."""
+        long = 1 + 4 * self.card.grid.temporal
+        return (*self.lengths, long) if self.card.frames >= long else self.lengths
+
+    @property
     def size(self) -> tuple[int, int]:
         """The least picture with unequal sides and several patches a side."""
         step = self.card.grid.step

@@ -13,10 +13,10 @@ from frisket.grid import LatentGrid
 from frisket.objectives.base import Objective
 from frisket.objectives.timesteps import Density, TimestepSampler
 from frisket.registry import Shelf
-from frisket.shapes import Clip, Frames, Latents, PerSample, Plane
+from frisket.shapes import Clip, Latents, PerSample, Picture, Plane
 
 Conditioning = Mapping[str, Tensor]  # what the denoiser is told; every tensor batch first
-References = Sequence[Frames]  # pictures beside one clip: each 1 H W 3, uint8, at its own size
+References = Sequence[Picture]  # pictures beside one clip: each 1 H W 3, uint8, at its own size
 Weighting = Literal["none", "sigma_sqrt", "cosmap"]
 GIVEN = "given"  # conditioning b 1 f h w: 1 where the model is handed the clean latents; no loss
 
