@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from frisket.adapters import lora
 from frisket.families.base import Source, WeightsNotFound
-from frisket.families.models.wan import ARCHITECTURES, FAMILY
+from frisket.families.models.wan import FAMILY
 
 VARIANT = "2.1-t2v-1.3b"
 PROMPT, NEGATIVE = "a red fox, caf\u00e9 &amp; snow", "blurry"
@@ -242,14 +242,6 @@ def test_a_file_that_lacks_tensors_is_refused(saved, tmp_path):
         ValueError, match=r"part\.safetensors does not fit .*lacks some of its tensors"
     ):
         FAMILY.load_denoiser(Source(VARIANT, str(tmp_path / "part.safetensors")))
-
-
-@pytest.mark.parametrize(("variant", "billions"), [("2.1-t2v-1.3b", 1.42), ("2.1-t2v-14b", 14.29)])
-def test_the_built_in_architectures_have_the_released_sizes(variant, billions):
-    with torch.device("meta"):
-        model = WanTransformer3DModel.from_config(ARCHITECTURES[variant])
-    count = sum(value.numel() for value in model.parameters())
-    assert count / 1e9 == pytest.approx(billions, abs=0.01)
 
 
 def copied(saved: Path, target: Path, *parts: str) -> Path:

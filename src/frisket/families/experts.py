@@ -1,20 +1,26 @@
 """Several denoisers that share the noise range between them (Wan 2.2 A14B), as one denoiser."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 SCALE = 1000  # the timestep a denoiser is told is t * 1000
+MARGIN = 1e-6  # timesteps pass through float32: 0.875 comes back as 0.875 +- 1e-7
 
 
 class Experts(nn.Module):
     """Denoisers by name, each for its range of t; a call goes to the one its timesteps fall to.
 
     Only the expert that was called last holds its frozen weights on `device` (the others' lie on
-    the CPU); parameters that ask for a gradient stay where they are, so that an optimizer's state
-    keeps their company. Ranges are [low, high), the highest includes t = 1.
+    the CPU). Parameters that ask for a gradient stay on the device, so that an optimizer's state
+    keeps their company, and so do buffers and each expert's first parameter, by which diffusers
+    tells where a model is. Ranges are [low, high), the highest includes t = 1.
+
+    No other expert may be called between a forward pass and its backward pass: checkpointing runs
+    the forward pass again.
     """
 
     def __init__(
@@ -29,8 +35,12 @@ class Experts(nn.Module):
         self.ranges = {name: ranges[name] for name in experts}
         self.device: torch.device | None = None  # None: everything stays where it is
         for name, expert in self.experts.items():
-            # A hook, not `forward`: the public pipeline calls an expert directly.
-            expert.register_forward_pre_hook(lambda *_, name=name: self.use(name))
+            # A hook, not `forward`: the public pipeline calls an expert directly. And a bound
+            # method, no closure: a deep copy's hook then moves the copy.
+            expert.register_forward_pre_hook(partial(self._called, name))
+
+    def _called(self, name: str, _expert: nn.Module, _given: Any) -> None:
+        self.use(name)
 
     def forward(self, *args: Any, timestep: Tensor, **given: Any) -> Any:
         """Call the expert of these timesteps (t * 1000, one a sample, or one a token)."""
@@ -42,8 +52,7 @@ class Experts(nn.Module):
         """Which expert noise levels fall to; ValueError where they fall to none or to several."""
         low, high = float(t.min()), float(t.max())
         for name, (least, most) in self.ranges.items():
-            # Timesteps pass through float32: 0.875 comes back as 0.875 +- 1e-7.
-            if least - 1e-6 <= low and (high < most - 1e-6 or most >= 1):
+            if least - MARGIN <= low and (high < most - MARGIN or most >= 1):
                 return name
         raise ValueError(
             f"t from {low:g} to {high:g} is not within the range of one loaded expert: "
@@ -53,7 +62,7 @@ class Experts(nn.Module):
         )
 
     def use(self, name: str) -> nn.Module:
-        """Bring an expert's frozen weights to the device, and take the others' off it."""
+        """Bring an expert's frozen weights to the device, and take the others' off it first."""
         if self.device is not None:
             for other, expert in self.experts.items():
                 if other != name:
@@ -62,12 +71,31 @@ class Experts(nn.Module):
         return self.experts[name]
 
     def on(self, device: torch.device | str) -> "Experts":
-        """Choose the device: what is trained goes there for good, the rest when it is called."""
+        """Choose the device: what is trained goes there for good, the rest when it is called.
+
+        A single expert has nobody to change places with and goes there whole, for good.
+        """
+        if len(self.experts) == 1:
+            self.device = None
+            super().to(device=torch.device(device))
+            return self
         self.device = torch.device(device)
-        for value in self.parameters():
-            if value.requires_grad:
-                value.data = value.data.to(self.device)
+        for expert in self.experts.values():
+            for value in expert.parameters():
+                if value.requires_grad or value is next(expert.parameters()):
+                    value.data = value.data.to(self.device)
+            for module in expert.modules():
+                for name, buffer in module.named_buffers(recurse=False):
+                    module._buffers[name] = buffer.to(self.device)
+            _move(expert, torch.device("cpu"))
         return self
+
+    def to(self, *args: Any, **given: Any) -> "Experts":
+        """As of any module, but a device is chosen (see `on`): both at once would not fit it."""
+        device, dtype, *_ = torch._C._nn._parse_to(*args, **given)
+        if dtype is not None:
+            super().to(dtype=dtype)
+        return self if device is None else self.on(device)
 
     def enable_gradient_checkpointing(self) -> None:
         """Of every expert."""
@@ -87,11 +115,15 @@ def first(denoiser: nn.Module) -> Any:
 
 
 def _move(expert: nn.Module, device: torch.device) -> None:
-    for value in _frozen(expert):
-        if value.device != device:
-            value.data = value.data.to(device)
-
-
-def _frozen(expert: nn.Module) -> Iterator[Tensor]:
-    yield from (value for value in expert.parameters() if not value.requires_grad)
-    yield from expert.buffers()
+    """Move what is frozen; a quantised weight goes as its own class moves it, with its scales."""
+    stays = next(expert.parameters())
+    for module in expert.modules():
+        for name, value in module.named_parameters(recurse=False):
+            if value.requires_grad or value is stays or value.device == device:
+                continue
+            if type(value) is nn.Parameter:
+                value.data = value.data.to(device)
+                continue
+            moved: Any = value.to(device)
+            frozen = isinstance(moved, nn.Parameter)
+            module._parameters[name] = moved if frozen else nn.Parameter(moved, requires_grad=False)

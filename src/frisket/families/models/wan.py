@@ -1,30 +1,36 @@
-"""The Wan family: text-to-video diffusion transformers over a causal video VAE (Wan 2.1 T2V)."""
+"""The Wan family: video diffusion transformers over a causal video VAE (Wan 2.1 and 2.2)."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
+from PIL import Image
 from torch import Tensor, nn
-from transformers import AutoTokenizer, UMT5EncoderModel
+from transformers import AutoTokenizer, CLIPVisionModel, UMT5EncoderModel
 
-from frisket.families import tiny, weights
-from frisket.families.base import Conditioning, Family, Parts, References, Source, Variant
-from frisket.families.names import Names
+from frisket.families import wan_latents, wan_tiny, weights
+from frisket.families.base import Conditioning, Family, Parts, References, Source
+from frisket.families.experts import Experts, experts_of, first
 from frisket.families.standard import Standard, Text, parts_of
-from frisket.grid import LatentGrid
-from frisket.shapes import Clip, Latents, PerSample
+from frisket.families.wan_cards import (
+    ARCHITECTURES,
+    FOLDERS,
+    GRID,
+    LOW_GUIDANCE,
+    NAMES,
+    VARIANTS,
+    described,
+    has_clip,
+    wanted,
+)
+from frisket.families.wan_latents import Vision, clip_processor
+from frisket.shapes import Clip, Latents, PerSample, Plane
 
-TOKENS = 512  # the length WanPipeline pads every prompt to; the model was trained with it
-GRID = LatentGrid(channels=16, spatial=8, temporal=4, patch=2)
-
-# What a transformer/config.json of these repositories says beyond diffusers' own defaults: a single
-# file carries no configuration, and asking the hub for one would break offline use.
-ARCHITECTURES: dict[str, dict[str, int]] = {
-    "2.1-t2v-1.3b": {"num_attention_heads": 12, "num_layers": 30, "ffn_dim": 8960},
-    "2.1-t2v-14b": {"num_attention_heads": 40, "num_layers": 40, "ffn_dim": 13824},
-}
+TOKENS = 512  # the length WanPipeline pads every prompt to; the models were trained with it
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +39,9 @@ class Wan(Standard):
     """The family; see `frisket.families.base.Family` for the contract."""
 
     name = "wan"
+    variants = VARIANTS
     lora_prefix = "transformer"  # of the keys in a saved adapter, as WanPipeline reads them
-    names = Names()
+    names = NAMES
     lora_targets: tuple[str, ...] = (
         "to_q",
         "to_k",
@@ -43,30 +50,21 @@ class Wan(Standard):
         "ffn.net.0.proj",
         "ffn.net.2",
     )
-    variants: Mapping[str, Variant] = {
-        name: Variant(
-            repo=f"Wan-AI/Wan2.1-T2V-{size}-Diffusers",
-            grid=GRID,
-            frames=81,
-            height=480,
-            width=832,
-            fps=16.0,
-            steps=30,
-            guidance=5.0,
-            shift=3.0,  # the authors' for 480p; 720p takes 5 ([timesteps] shift)
-        )
-        for name, size in (("2.1-t2v-1.3b", "1.3B"), ("2.1-t2v-14b", "14B"))
-    }
 
     def load_vae(self, source: Source) -> nn.Module:
         """Load `vae/`. float32 is what upstream decodes with; bfloat16 shows in fine texture."""
-        repo = self.variants[source.variant].repo
+        card = self.variants[source.variant]
         vae = weights.load(
-            AutoencoderKLWan, source, repo, "vae", torch_dtype=source.dtype, use_safetensors=True
+            AutoencoderKLWan,
+            source,
+            card.repo,
+            "vae",
+            torch_dtype=source.dtype,
+            use_safetensors=True,
         )
-        weights.expect(
-            vae.config, {"z_dim": GRID.channels}, where=source.path or repo, what="a Wan 2.1 VAE"
-        )
+        what = "a Wan 2.1 VAE" if card.grid is GRID else "the VAE of Wan 2.2 TI2V"
+        where = source.path or card.repo
+        weights.expect(vae.config, {"z_dim": card.grid.channels}, where=where, what=what)
         return weights.freeze(vae, source)
 
     def load_text(self, source: Source) -> nn.Module:
@@ -83,45 +81,89 @@ class Wan(Standard):
         )
         return weights.freeze(Text(tokenizer=tokenizer, text_encoder=encoder), source)
 
-    def load_denoiser(self, source: Source) -> nn.Module:
-        """Load `transformer/`, or one .safetensors file with diffusers' or the original's names."""
-        repo = self.variants[source.variant].repo
-        architecture = ARCHITECTURES[source.variant]
-        model: Any = weights.denoiser(
-            WanTransformer3DModel, source, repo, architecture=architecture
-        )
-        weights.expect(
-            model.config,
-            {"in_channels": GRID.channels, "out_channels": GRID.channels, "image_dim": None},
-            where=source.path or repo,
-            what="a Wan 2.1 text-to-video transformer",
-        )
-        return weights.freeze(model, source)
+    def load_vision(self, source: Source) -> nn.Module | None:
+        """What a first-frame variant looks with: 2.1's `image_encoder/` (CLIP ViT-H), else nothing.
 
-    @torch.no_grad()
-    def encode(self, vae: nn.Module, clip: Clip) -> Latents:
-        """Posterior mode, then (z - latents_mean) / latents_std per channel; float32.
-
-        As WanVideoToVideoPipeline.prepare_latents does. One latent frame from the first frame, one
-        from every four frames after it.
+        A bundle without weights for the 2.2 variants, which see the frame through their VAE alone.
         """
-        GRID.cells(*clip.shape[2:])
-        weight = next(vae.parameters())
-        wan: Any = vae
-        posterior = wan.encode(clip.to(weight.device, weight.dtype)).latent_dist
-        mean, std = _statistics(vae, weight.device)
-        normal: Tensor = (posterior.mode().float() - mean) / std
-        return normal
+        card = self.variants[source.variant]
+        if card.sees != "first_frame":
+            return None
+        if not has_clip(source.variant):
+            return Vision()
+        encoder = weights.load(
+            CLIPVisionModel,
+            source,
+            card.repo,
+            "image_encoder",
+            torch_dtype=source.dtype,
+            use_safetensors=True,
+        )
+        processor = weights.load(clip_processor(), source, card.repo, "image_processor")
+        return weights.freeze(Vision(image_encoder=encoder, image_processor=processor), source)
 
-    @torch.no_grad()
+    def load_denoiser(self, source: Source) -> nn.Module:
+        """Load `transformer/` (and `transformer_2/`), or one .safetensors file.
+
+        A two-expert variant gives `Experts` of those `source.experts` names, high and low noise; a
+        single file is one expert, so it must name one. ValueError where it does not, or for an
+        expert the variant does not have.
+        """
+        experts = self._asked(source)
+        file = weights.local(source)
+        if not experts:
+            if file is not None and (file / "transformer_2").is_dir():
+                raise ValueError(
+                    f"{file} is not a {described(source.variant)}: it has a transformer_2/, so it"
+                    " is a two-expert model. Check model.variant."
+                )
+            return weights.freeze(self._transformer(source, "transformer"), source)
+        if file is not None and file.is_file() and len(experts) > 1:
+            raise ValueError(
+                f"{file} holds one expert, and {' and '.join(experts)} are asked for: set"
+                ' model.experts = "high" or "low", whichever the file is, or give the folder'
+            )
+        apart = replace(source, device="cpu")  # together they may not fit the device
+        loaded = {
+            name: weights.freeze(self._transformer(apart, FOLDERS[name]), apart) for name in experts
+        }
+        ranges = self.variants[source.variant].experts
+        return Experts(loaded, ranges).eval().on(source.device)
+
+    def _asked(self, source: Source) -> tuple[str, ...]:
+        """The experts to load, in the order of their ranges; none for a one-model variant."""
+        there = tuple(self.variants[source.variant].experts)
+        strange = [name for name in source.experts if name not in there]
+        if strange:
+            raise ValueError(
+                f"wan {source.variant} has no expert {', '.join(strange)}"
+                f" (it has: {', '.join(there) or 'one model for all noise levels'})"
+            )
+        return tuple(name for name in there if name in source.experts) or there
+
+    def _transformer(self, source: Source, subfolder: str) -> Any:
+        variant = source.variant
+        repo = self.variants[variant].repo
+        model: Any = weights.denoiser(
+            WanTransformer3DModel, source, repo, subfolder, architecture=ARCHITECTURES[variant]
+        )
+        where, what = source.path or repo, f"a {described(variant)}"
+        weights.expect(model.config, wanted(variant), where=where, what=what)
+        if (model.config.image_dim is not None) != has_clip(variant):
+            has = "has no" if has_clip(variant) else "has an"
+            raise ValueError(
+                f"{where} is not {what}: it {has} input for an image encoder (image_dim is"
+                f" {model.config.image_dim}). Check model.variant."
+            )
+        return model
+
+    def encode(self, vae: nn.Module, clip: Clip) -> Latents:
+        """Posterior mode, normalised by the VAE's own statistics per channel; float32."""
+        return wan_latents.encode(vae, clip)
+
     def decode(self, vae: nn.Module, latents: Latents) -> Clip:
         """The inverse of `encode`, clamped to [-1, 1], float32."""
-        weight = next(vae.parameters())
-        mean, std = _statistics(vae, weight.device)
-        raw = latents.to(weight.device).float() * std + mean
-        wan: Any = vae
-        clip: Tensor = wan.decode(raw.to(weight.dtype), return_dict=False)[0].float()
-        return clip
+        return wan_latents.decode(vae, latents)
 
     @torch.no_grad()
     def embed(
@@ -132,7 +174,8 @@ class Wan(Standard):
         Prompts over 512 tokens are cut there, as upstream does; a warning names them.
         """
         assert isinstance(text, Text)
-        lengths = [len(ids) for ids in text.tokenizer(list(prompts)).input_ids]
+        tokenizer: Any = text.tokenizer
+        lengths = [len(ids) for ids in tokenizer(list(prompts)).input_ids]
         for prompt, length in zip(prompts, lengths, strict=True):
             if length > TOKENS:
                 logger.warning("%d tokens cut to %d: %.60s...", length, TOKENS, prompt)
@@ -142,6 +185,23 @@ class Wan(Standard):
         )
         return {"text": embeds}
 
+    def observe(
+        self,
+        vae: nn.Module,
+        vision: nn.Module | None,
+        clip: Clip,
+        references: References = (),
+        keep: Plane | None = None,
+    ) -> Conditioning:
+        """The first frame, for the variants that have a `vision`; see `wan_latents.observe`.
+
+        Of a still (F = 1) nothing is shown: the frame to go on from would be all there is to learn.
+        """
+        if vision is None:
+            return {}
+        assert isinstance(vision, Vision)
+        return wan_latents.observe(vae, vision, clip, keep)
+
     def predict(
         self, denoiser: nn.Module, noisy: Latents, t: PerSample, conditioning: Conditioning
     ) -> Latents:
@@ -150,33 +210,57 @@ class Wan(Standard):
         The timestep stays float32 whatever the model's precision, as in WanPipeline: bfloat16
         would round 937 to 936 and everything above 512 to multiples of 4.
         """
-        inner: Any = getattr(denoiser, "module", denoiser)  # inside DistributedDataParallel
+        inner = first(denoiser)
         dtype = inner.patch_embedding.weight.dtype  # `denoiser.dtype` walks all modules
+        states, timestep = wan_latents.fed(noisy, t, conditioning)
+        if states.shape[1] != inner.config.in_channels:
+            raise ValueError(
+                f"this Wan transformer reads {inner.config.in_channels} channels and was given"
+                f" {states.shape[1]}: an image-to-video model needs what `observe` gives, and no"
+                " other takes it. Check model.variant, or prepare the data again."
+            )
+        given = {"encoder_hidden_states": conditioning["text"]}
+        if "vision" in conditioning:
+            given["encoder_hidden_states_image"] = conditioning["vision"]
+        told: dict[str, Any] = {k: v.to(noisy.device, dtype) for k, v in given.items()}
         velocity: Tensor = denoiser(
-            hidden_states=noisy.to(dtype),
-            timestep=t.to(noisy.device, torch.float32) * 1000,
-            encoder_hidden_states=conditioning["text"].to(noisy.device, dtype),
-            return_dict=False,
+            hidden_states=states.to(dtype), timestep=timestep, return_dict=False, **told
         )[0]
         return velocity.float()
 
     def pipeline(self, parts: Parts) -> Any:
-        """WanPipeline with UniPC flow sampling, the scheduler the released checkpoints name.
+        """WanPipeline or WanImageToVideoPipeline with UniPC flow sampling, as released.
 
         `parts.text` may be None where prompt embeddings are passed in, `parts.vae` where latents
-        are asked for.
+        are asked for. ValueError where an expert is missing: half a model samples noise.
         """
-        scheduler = UniPCMultistepScheduler(
-            prediction_type="flow_prediction",
-            use_flow_sigmas=True,
-            flow_shift=self.variants[parts.variant].shift,
-        )
-        return WanPipeline(
+        card = self.variants[parts.variant]
+        made: dict[str, Any] = {
             **parts_of(parts.text, "tokenizer", "text_encoder"),
-            vae=parts.vae,
-            scheduler=scheduler,
-            transformer=parts.denoiser,
-        )
+            "vae": parts.vae,
+            "scheduler": UniPCMultistepScheduler(
+                prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=card.shift
+            ),
+            "transformer": parts.denoiser,
+            "expand_timesteps": card.grid is not GRID,
+        }
+        if card.experts:
+            made |= _both(parts)
+            made["boundary_ratio"] = card.experts["high"][0]
+        kind: Any = WanPipeline
+        if card.sees == "first_frame":
+            # Not at the top: the module looks for torchvision and logs that there is none.
+            from diffusers import WanImageToVideoPipeline  # noqa: PLC0415
+
+            kind = WanImageToVideoPipeline
+            if parts.vision is None:
+                raise ValueError(
+                    f"wan {parts.variant} samples from a first frame: load_vision first"
+                )
+            made |= parts_of(parts.vision)
+        pipeline = kind(**made)
+        pipeline.vae_scale_factor_spatial = card.grid.spatial  # a guess of 8 without a VAE
+        return pipeline
 
     def call(
         self,
@@ -187,35 +271,49 @@ class Wan(Standard):
         guidance: float,
         references: References = (),
     ) -> dict[str, Any]:
-        """Embeddings by WanPipeline's names."""
-        return {
+        """Embeddings by the pipeline's names, and the first frame as `image` where one is seen.
+
+        The low-noise expert of 2.2 T2V A14B is guided less, as its authors do (4 and 3).
+        """
+        card = self.variants[variant]
+        guidance = 1.0 if negative is None else guidance
+        told: dict[str, Any] = {
             "prompt_embeds": positive["text"],
             "negative_prompt_embeds": None if negative is None else negative["text"],
             "guidance_scale": guidance,
         }
+        if variant in LOW_GUIDANCE:
+            told["guidance_scale_2"] = 1 + (guidance - 1) * LOW_GUIDANCE[variant]
+        if card.sees == "first_frame":
+            if len(references) != 1:
+                raise ValueError(
+                    f"wan {variant} samples from one first frame, {len(references)} pictures given"
+                )
+            told["image"] = Image.fromarray(references[0][0].cpu().numpy())
+        return told
+
+    def save(self, parts: Parts, folder: Path) -> None:
+        """As `Standard.save`; a first-frame variant needs its `vision` too."""
+        if self.variants[parts.variant].sees == "first_frame" and parts.vision is None:
+            raise ValueError(f"nothing written to {folder}: vision not loaded")
+        super().save(parts, folder)
 
     def tiny(self, variant: str) -> Parts:
-        """Two layers, 24 channels wide, a 10-channel VAE and a byte tokenizer; seeded."""
-        with tiny.seeded():
-            vae = AutoencoderKLWan(base_dim=8, dim_mult=[1, 1, 1, 1], num_res_blocks=1)
-            text = Text(tokenizer=tiny.tokenizer(TOKENS), text_encoder=tiny.umt5())
-            denoiser = WanTransformer3DModel(
-                num_attention_heads=2,
-                attention_head_dim=12,
-                text_dim=32,
-                freq_dim=32,
-                ffn_dim=32,
-                num_layers=2,
-                rope_max_seq_len=64,
-            )
-        return Parts(variant, *tiny.quiet(vae, text, denoiser))
+        """Two layers, 24 channels wide, a byte tokenizer and VAEs of 8 channels; seeded."""
+        return wan_tiny.parts(variant)
 
 
-def _statistics(vae: nn.Module, device: torch.device) -> tuple[Tensor, Tensor]:
-    config: Any = vae.config
-    view = (1, -1, 1, 1, 1)
-    mean = torch.tensor(config.latents_mean, device=device).view(view)
-    return mean, torch.tensor(config.latents_std, device=device).view(view)
+def _both(parts: Parts) -> dict[str, nn.Module]:
+    if parts.denoiser is None:
+        return {}
+    there = experts_of(parts.denoiser)
+    lost = [name for name in FOLDERS if name not in there]
+    if lost:
+        raise ValueError(
+            f"wan {parts.variant} needs both experts to sample or to be saved, and"
+            f" {' and '.join(lost)} is not loaded: leave model.experts at both"
+        )
+    return {folder: there[name] for name, folder in FOLDERS.items()}
 
 
 FAMILY: Family = Wan()

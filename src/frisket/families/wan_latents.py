@@ -1,0 +1,174 @@
+"""Wan's latents: pixels there and back, and what its image-to-video models see of a clip."""
+
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor, nn
+
+from frisket.families.base import GIVEN, Conditioning
+from frisket.families.standard import Text
+from frisket.families.wan_cards import GRID, GRIDS
+from frisket.grid import LatentGrid
+from frisket.shapes import Clip, Latents, PerSample, Plane
+
+SHOWN = 0.5  # a pixel of `keep` is shown above this: the models know all or nothing
+SCALE = 1000  # a Wan transformer is told t * 1000
+
+Visible = Float[Tensor, "b 1 F H W"]  # 1 = shown, 0 = painted grey
+
+
+class Vision(Text):
+    """What a first-frame variant looks with: `image_encoder` and `image_processor`, or nothing.
+
+    2.1 has a CLIP for the first frame, 2.2 sees it through its VAE alone. That it is there says
+    that the variant sees the first frame at all: `Family.observe` is not told the variant.
+    """
+
+
+def clip_processor() -> Any:
+    """CLIP's image processor over PIL: the other one of transformers 5 wants torchvision."""
+    return getattr(transformers, "CLIPImageProcessorPil", None) or transformers.CLIPImageProcessor
+
+
+def grid_of(vae: nn.Module) -> LatentGrid:
+    """The latent grid a VAE makes."""
+    config: Any = vae.config
+    return GRIDS.get(config.z_dim, GRID)
+
+
+@torch.no_grad()
+def encode(vae: nn.Module, clip: Clip) -> Latents:
+    """Posterior mode, then (z - latents_mean) * (1 / latents_std) per channel; float32.
+
+    Bit for bit what prepare_latents of diffusers' Wan pipelines makes. One latent frame from the
+    first frame, one from every four frames after it.
+    """
+    grid_of(vae).cells(*clip.shape[2:])
+    weight = next(vae.parameters())
+    wan: Any = vae
+    posterior = wan.encode(clip.to(weight.device, weight.dtype)).latent_dist
+    mean, std = _statistics(vae, weight.device)
+    normal: Tensor = (posterior.mode().float() - mean) * (1.0 / std)
+    return normal
+
+
+@torch.no_grad()
+def decode(vae: nn.Module, latents: Latents) -> Clip:
+    """The inverse of `encode`, clamped to [-1, 1], float32."""
+    weight = next(vae.parameters())
+    mean, std = _statistics(vae, weight.device)
+    raw = latents.to(weight.device).float() / (1.0 / std) + mean
+    wan: Any = vae
+    clip: Tensor = wan.decode(raw.to(weight.dtype), return_dict=False)[0].float()
+    return clip
+
+
+def _statistics(vae: nn.Module, device: torch.device) -> tuple[Tensor, Tensor]:
+    config: Any = vae.config
+    view = (1, -1, 1, 1, 1)
+    mean = torch.tensor(config.latents_mean, device=device).view(view)
+    return mean, torch.tensor(config.latents_std, device=device).view(view)
+
+
+def observe(vae: nn.Module, vision: Vision, clip: Clip, keep: Plane | None) -> Conditioning:
+    """What WanImageToVideoPipeline makes of the first frame, bit for bit.
+
+    16-channel models: `condition` b 20 f h w, four mask channels (1 = kept) over the latents of the
+    shown pixels, and `vision` b n d of the first frame where there is an image encoder. 48-channel
+    models: `GIVEN` b 1 f h w, 1 on latent frame 0, and its latents as `clean` b 48 1 h w.
+    ValueError where `keep` is of another size, or the model has no mask channels for it.
+    """
+    if grid_of(vae) is not GRID:
+        if keep is not None:
+            raise ValueError(
+                "Wan 2.2 TI2V-5B has no mask channels, it is handed the first frame whole: use"
+                ' mask_role = "loss", or an I2V variant with mask_role = "condition"'
+            )
+        return _given(vae, clip)
+    visible = visible_in(clip, keep)
+    shown = torch.where(visible > 0, clip, torch.zeros((), dtype=clip.dtype, device=clip.device))
+    latents = encode(vae, shown)
+    mask = mask_channels(visible).to(latents)
+    told = {"condition": torch.cat([mask, latents], dim=1)}
+    if vision.names:
+        told["vision"] = torch.cat([_looked_at(vision, frame) for frame in shown[:, :, 0]])
+    return told
+
+
+def visible_in(clip: Clip, keep: Tensor | None) -> Visible:
+    """Which pixels an I2V model is shown: the whole first frame, and those of `keep` (F H W).
+
+    A still (F = 1) has no first frame to go on from: showing it whole would show all there is to
+    learn, so nothing of it is shown but what `keep` asks for.
+    """
+    frames, height, width = clip.shape[2:]
+    visible = clip.new_zeros(len(clip), 1, frames, height, width)
+    if keep is not None:
+        if keep.shape != clip.shape[2:]:
+            raise ValueError(
+                f"keep is {tuple(keep.shape)} (F H W), its clip is {tuple(clip.shape[2:])}"
+            )
+        visible[:] = (keep > SHOWN).to(visible)
+    if frames > 1:
+        visible[:, :, 0] = 1
+    return visible
+
+
+def mask_channels(visible: Visible) -> Float[Tensor, "b 4 f h w"]:
+    """Shown pixels on the latent grid as the I2V models read them: 1 where a cell is wholly shown.
+
+    Channel j of latent frame i is pixel frame 1 + 4 (i - 1) + j; latent frame 0 says frame 0 four
+    times.
+    """
+    frames, height, width = GRID.cells(*visible.shape[2:])
+    rows = visible.unflatten(3, (height, GRID.spatial)).amin(4)
+    cells = rows.unflatten(4, (width, GRID.spatial)).amin(5)
+    head = cells[:, :, :1].repeat_interleave(GRID.temporal, dim=2)
+    spread = torch.cat([head, cells[:, :, 1:]], dim=2)
+    return spread[:, 0].unflatten(1, (frames, GRID.temporal)).transpose(1, 2)
+
+
+def _given(vae: nn.Module, clip: Clip) -> Conditioning:
+    """The clean first latent frame; of a still nothing is given (see `visible_in`)."""
+    frames, height, width = grid_of(vae).cells(*clip.shape[2:])
+    clean = encode(vae, clip[:, :, :1])
+    given = clean.new_zeros(len(clip), 1, frames, height, width)
+    given[:, :, :1] = float(frames > 1)
+    return {GIVEN: given, "clean": clean}
+
+
+@torch.no_grad()
+def _looked_at(vision: Vision, frame: Float[Tensor, "3 H W"]) -> Float[Tensor, "1 n d"]:
+    """As WanImageToVideoPipeline.encode_image: the image encoder's last hidden layer but one."""
+    seen = ((frame.float().cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    picture = Image.fromarray(np.ascontiguousarray(seen.permute(1, 2, 0).numpy()))
+    weight = next(vision.parameters())
+    processor: Any = vision.image_processor
+    encoder: Any = vision.image_encoder
+    pixels = processor(images=picture, return_tensors="pt").to(weight.device)
+    hidden: Tensor = encoder(**pixels, output_hidden_states=True).hidden_states[-2]
+    return hidden.float()
+
+
+def fed(noisy: Latents, t: PerSample, conditioning: Conditioning) -> tuple[Tensor, Tensor]:
+    """Hidden states and timesteps (float32, t * 1000) as the pipelines hand them over.
+
+    Given cells are clean whatever `noisy` holds there, and their tokens are told t = 0: timesteps
+    are then b tokens, one for each 2 x 2 cells, else b. (WanPipeline spells the same level out for
+    every token of a 48-channel model; one a sample predicts the same and keeps gigabytes of time
+    embeddings out of memory.)
+    """
+    levels = t.to(noisy.device, torch.float32) * SCALE
+    if "condition" in conditioning:
+        return torch.cat([noisy, conditioning["condition"].to(noisy.device)], dim=1), levels
+    if GIVEN not in conditioning:
+        return noisy, levels
+    given = conditioning[GIVEN].to(noisy.device)
+    mixed = torch.where(given > 0, conditioning["clean"].to(noisy), noisy)
+    patch = GRIDS[noisy.shape[1]].patch
+    tokens = (1 - given.float())[:, 0, :, ::patch, ::patch].flatten(1)
+    return mixed, tokens * levels[:, None]
