@@ -40,10 +40,14 @@ class Variant:
     shift: float = 1.0  # of the timestep density and the sampler
     density: Density = "logit_normal"  # of the timesteps it is trained at
     sees: Literal["nothing", "first_frame", "pictures"] = "nothing"  # besides the text
+    pooled_time: bool = False  # its VAE's norms pool over the clip: later frames move earlier cells
     negative: bool = True  # sampling takes a negative prompt (classifier-free guidance)
     experts: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # name -> range of t
     like: str = ""  # variant of the same code path and tiny parts: tests run that one
     architecture: str = ""  # modelspec.architecture of its LoRAs, without the "/lora"
+    lora_targets: tuple[str, ...] | None = None  # where they are not the family's
+    lora_dead: tuple[str, ...] | None = None
+    names: Names | None = None
 
     @property
     def video(self) -> bool:
@@ -90,7 +94,8 @@ class Family(Protocol):
 
     name: str
     variants: Mapping[str, Variant]
-    lora_targets: tuple[str, ...]  # module name endings an adapter is put on by default
+    # Module name endings (or expressions, see adapters.targets) an adapter is put on by default.
+    lora_targets: tuple[str, ...]
     lora_dead: tuple[str, ...]  # `blocks.{}.name`s that never learn in the last block of their kind
     lora_prefix: str  # of the keys in a LoRA file: "transformer" or "unet"
     names: Names  # what the authors' release calls the denoiser's layers
@@ -198,6 +203,21 @@ class Family(Protocol):
     def save(self, parts: Parts, folder: Path) -> None:
         """Write parts in the layout that `load_*` reads (diffusers' `save_pretrained`)."""
         ...
+
+
+def layer_names(family: Family, variant: str) -> Names:
+    """What a variant's own release calls the denoiser's layers."""
+    own = family.variants[variant].names
+    return family.names if own is None else own
+
+
+def default_targets(family: Family, variant: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Where an adapter goes by default, and what of that never learns (targets, dead)."""
+    card = family.variants[variant]
+    return (
+        family.lora_targets if card.lora_targets is None else card.lora_targets,
+        family.lora_dead if card.lora_dead is None else card.lora_dead,
+    )
 
 
 FAMILIES: Shelf[Family] = Shelf("frisket.families.models", "FAMILY", "frisket.families")

@@ -1,0 +1,396 @@
+"""HunyuanVideo-1.5 behind the family's interface: pipelines, texts, first frames, prediction."""
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import diffusers
+import torch
+from diffusers import (
+    AutoencoderKLHunyuanVideo15,
+    ClassifierFreeGuidance,
+    FlowMatchEulerDiscreteScheduler,
+    HunyuanVideo15Transformer3DModel,
+)
+from diffusers.pipelines.hunyuan_video1_5.image_processor import HunyuanVideo15ImageProcessor
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import (
+    AutoImageProcessor,
+    AutoTokenizer,
+    ByT5Tokenizer,
+    Qwen2_5_VLTextConfig,
+    Qwen2_5_VLTextModel,
+    SiglipImageProcessorPil,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+    T5Config,
+    T5EncoderModel,
+)
+
+from frisket.families import tiny, weights
+from frisket.families.base import Conditioning, Parts, References, Source, Variant
+from frisket.families.experts import first
+from frisket.families.hunyuan_names import single_file_15
+from frisket.families.hunyuan_text import ragged, trimmed
+from frisket.families.standard import Text, parts_of
+from frisket.grid import LatentGrid
+from frisket.shapes import Clip, Latents, PerSample, Plane
+
+GRID = LatentGrid(channels=32, spatial=16, temporal=4, patch=1)
+PROMPT_START = 108  # tokens of Qwen's template before the prompt, which the pipeline drops
+TEXT = ("tokenizer", "text_encoder", "tokenizer_2", "text_encoder_2")
+SHIFTS = {"480p-t2v": 5.0, "720p-t2v": 9.0, "480p-i2v": 5.0}  # of the released schedulers
+SIZES = {"480p": (480, 848, 640), "720p": (720, 1280, 960)}  # 16:9, and the config's target_size
+
+
+def variants() -> dict[str, Variant]:
+    """The released models that are not distilled, under the family's names for them."""
+    made = {}
+    for name, shift in SHIFTS.items():
+        resolution, task = name.split("-")
+        height, width, _ = SIZES[resolution]
+        made[f"1.5-{name}"] = Variant(
+            repo=f"hunyuanvideo-community/HunyuanVideo-1.5-Diffusers-{resolution}_{task}",
+            grid=GRID,
+            frames=121,
+            height=height,
+            width=width,
+            fps=24.0,
+            steps=50,
+            guidance=6.0,
+            shift=shift,
+            sees="first_frame" if task == "i2v" else "nothing",
+            like="1.5-480p-t2v" if name == "720p-t2v" else "",
+            architecture="hunyuan-video-1.5",
+        )
+    return made
+
+
+def architecture(variant: str) -> dict[str, Any]:
+    """What the released transformer/config.json says beyond diffusers' defaults (8.33 B)."""
+    _, resolution, task = variant.split("-")
+    return {"target_size": SIZES[resolution][2], "task_type": task}
+
+
+def _with(stock: Any, *names: str) -> Callable[[Any], Any]:
+    """A method with the signature of the public pipeline's call, and further options."""
+    signature = inspect.signature(stock.__call__)
+    kind = inspect.Parameter.KEYWORD_ONLY
+    added = [inspect.Parameter(name, kind, default=None) for name in names]
+
+    def mark(method: Any) -> Any:
+        signed = signature.replace(parameters=[*signature.parameters.values(), *added])
+        method.__signature__ = signed
+        return method
+
+    return mark
+
+
+class HunyuanVideo15Pipeline(diffusers.HunyuanVideo15Pipeline):
+    """The public pipeline, which takes its guidance from a component, with `guidance_scale` added.
+
+    It has the public one's name, so that what it saves names the public class.
+    """
+
+    @_with(diffusers.HunyuanVideo15Pipeline, "guidance_scale")
+    def __call__(self, *told: Any, guidance_scale: float | None = None, **given: Any) -> Any:
+        """As the public one; `guidance_scale` is this call's alone."""
+        with _guided(self, guidance_scale):
+            return super().__call__(*told, **given)
+
+
+class HunyuanVideo15ImageToVideoPipeline(diffusers.HunyuanVideo15ImageToVideoPipeline):
+    """The same for image to video, with the picture's size as asked for and not a bucket's."""
+
+    @_with(diffusers.HunyuanVideo15ImageToVideoPipeline, "guidance_scale", "height", "width")
+    def __call__(
+        self,
+        *told: Any,
+        height: int | None = None,
+        width: int | None = None,
+        guidance_scale: float | None = None,
+        **given: Any,
+    ) -> Any:
+        """As the public one; without a size the picture's bucket decides, as there."""
+        buckets: Any = self.video_processor  # type: ignore[has-type]
+        if height and width:
+            self.video_processor = _Sized(height, width, buckets.config.vae_scale_factor)
+        try:
+            with _guided(self, guidance_scale):
+                return super().__call__(*told, **given)
+        finally:
+            self.video_processor = buckets
+
+
+class _Sized(HunyuanVideo15ImageProcessor):
+    """The image processor of the pipeline for one size."""
+
+    def __init__(self, height: int, width: int, vae_scale_factor: int) -> None:
+        super().__init__(do_resize=False, vae_scale_factor=vae_scale_factor)
+        self.size = height, width
+
+    def calculate_default_height_width(
+        self, height: int, width: int, target_size: int
+    ) -> tuple[int, int]:
+        return self.size
+
+
+@contextmanager
+def _guided(pipeline: Any, guidance: float | None) -> Iterator[None]:
+    guider = pipeline.guider
+    if guidance is not None:
+        pipeline.guider = guider.new(guidance_scale=guidance)
+    try:
+        yield
+    finally:
+        pipeline.guider = guider
+
+
+def pipeline(parts: Parts, card: Variant) -> Any:
+    """The public pipeline over the parts, Euler flow sampling; it needs the VAE."""
+    common = {
+        **parts_of(parts.text, *TEXT),
+        "vae": parts.vae if parts.vae is None else sliced(parts.vae),
+        "transformer": parts.denoiser,
+        "scheduler": FlowMatchEulerDiscreteScheduler(shift=card.shift),
+        "guider": ClassifierFreeGuidance(guidance_scale=card.guidance),
+    }
+    if card.sees == "nothing":
+        return HunyuanVideo15Pipeline(**common)
+    seeing = parts_of(parts.vision, "image_encoder", "feature_extractor")
+    return HunyuanVideo15ImageToVideoPipeline(**common, **seeing)
+
+
+def call(
+    card: Variant,
+    positive: Conditioning,
+    negative: Conditioning | None,
+    guidance: float,
+    references: References,
+) -> dict[str, Any]:
+    """Embeddings by the pipeline's names; without a negative nothing is guided away from."""
+    given: dict[str, Any] = {"guidance_scale": guidance if negative is not None else 1.0}
+    for prefix, texts in (("", positive), ("negative_", negative or {})):
+        if texts:
+            given[f"{prefix}prompt_embeds"] = texts["text"]
+            given[f"{prefix}prompt_embeds_mask"] = texts["text_mask"]
+            given[f"{prefix}prompt_embeds_2"] = texts["glyphs"]
+            given[f"{prefix}prompt_embeds_mask_2"] = texts["glyphs_mask"]
+    if card.sees == "first_frame":
+        given["image"] = Image.fromarray(references[0][0].cpu().numpy())
+    return given
+
+
+def load_text(source: Source, repo: str) -> nn.Module:
+    """Qwen2.5-VL's text model (14 GB in bfloat16) and ByT5 for quoted text (0.4 GB)."""
+    options = {"torch_dtype": source.dtype, "use_safetensors": True}
+    return Text(
+        tokenizer=weights.load(AutoTokenizer, source, repo, "tokenizer"),
+        text_encoder=weights.load(Qwen2_5_VLTextModel, source, repo, "text_encoder", **options),
+        tokenizer_2=weights.load(AutoTokenizer, source, repo, "tokenizer_2"),
+        text_encoder_2=weights.load(T5EncoderModel, source, repo, "text_encoder_2", **options),
+    )
+
+
+def load_vision(source: Source, repo: str) -> nn.Module:
+    """Siglip and its image processor."""
+    options = {"torch_dtype": source.dtype, "use_safetensors": True}
+    return Text(
+        feature_extractor=weights.load(AutoImageProcessor, source, repo, "feature_extractor"),
+        image_encoder=weights.load(SiglipVisionModel, source, repo, "image_encoder", **options),
+    )
+
+
+def load_denoiser(source: Source, repo: str) -> Any:
+    """`transformer/`, or one .safetensors file with diffusers' or Tencent's names."""
+    kind = HunyuanVideo15Transformer3DModel
+    file = weights.local(source)
+    if file is not None and file.is_file():
+        return single_file_15(kind, file, source, architecture(source.variant))
+    return weights.denoiser(kind, source, repo)
+
+
+def embed(text: Text, prompts: Sequence[str]) -> dict[str, Tensor]:
+    """`text` b T d of Qwen, `glyphs` b G d of what stands in quotation marks, and their masks.
+
+    From the two steps of the pipeline's encode_prompt (as such it needs a VAE). Texts are cut at
+    1000 and 256 tokens, as upstream does, with a warning.
+    """
+    stock = diffusers.HunyuanVideo15Pipeline
+    device = next(text.parameters()).device
+    embeds, mask = stock._get_mllm_prompt_embeds(
+        text.text_encoder, text.tokenizer, list(prompts), device
+    )
+    glyphs, glyphs_mask = stock._get_byt5_prompt_embeds(
+        text.tokenizer_2, text.text_encoder_2, list(prompts), device
+    )
+    return {
+        **ragged(embeds, mask, prompts, "text"),
+        **ragged(glyphs, glyphs_mask, prompts, "glyphs"),
+    }
+
+
+def observe(vision: nn.Module, latents: Tensor, clip: Clip, keep: Plane | None) -> Conditioning:
+    """`seen` 1 33 f h w (clean latents, then where they are) and `image` 1 N d (Siglip's tokens).
+
+    `latents` are those of the shown pixels, see `shown`. Without `keep` that is the first frame
+    alone, as in HunyuanVideo15ImageToVideoPipeline; with it also the cells all of whose pixels are
+    kept. A still is shown nothing but these and is trained as text to video, which the model does
+    too: its first frame would be all there is to learn. Nothing is `GIVEN`: this model denoises
+    the shown frame along with the rest when it samples, so it has to keep being taught there.
+    """
+    assert isinstance(vision, Text)
+    cells = GRID.cells(*clip.shape[2:])
+    moving = cells[0] > 1
+    where = torch.zeros(1, 1, *cells, device=latents.device)
+    if keep is not None:
+        where[0, 0] = _whole(keep.to(latents.device))
+    if moving:
+        where[:, :, 0] = 1
+    clean = functional.pad(latents, (0, 0, 0, 0, 0, cells[0] - latents.shape[2])) * where
+    frame = ((clip[0, :, 0].float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    picture = Image.fromarray(frame.permute(1, 2, 0).cpu().numpy())
+    stock = diffusers.HunyuanVideo15ImageToVideoPipeline
+    tokens: Tensor = stock._get_image_embeds(
+        vision.image_encoder, vision.feature_extractor, picture, clip.device
+    )
+    return {"seen": torch.cat([clean, where], 1), "image": tokens * float(moving)}
+
+
+def shown(clip: Clip, keep: Plane | None) -> Tensor:
+    """1 3 F' H W: what an image-to-video model is shown: the first frame, and what `keep` keeps."""
+    if keep is None:
+        return clip[:, :, :1]
+    visible = (keep > 0.5).to(clip)
+    if clip.shape[2] > 1:
+        visible[0] = 1
+    return clip * visible
+
+
+def sliced(vae: nn.Module) -> nn.Module:
+    """The VAE, set to take a batch one by one: diffusers' attention mask in it fits no batch."""
+    kl: Any = vae
+    kl.enable_slicing()
+    return vae
+
+
+def _whole(keep: Plane) -> Tensor:
+    """1 where `keep` keeps every pixel of every frame behind a cell, f h w."""
+    small = -functional.max_pool2d(-(keep > 0.5)[:, None].float(), GRID.spatial)[:, 0]
+    later = small[1:].unflatten(0, (-1, GRID.temporal)).amin(1) if len(small) > 1 else small[1:]
+    return torch.cat([small[:1], later])
+
+
+def predict(
+    denoiser: nn.Module, noisy: Latents, t: PerSample, conditioning: Conditioning
+) -> Latents:
+    """The velocity noise - clean, float32; the model is told t * 1000 in float32.
+
+    The model casts what it makes of the timestep to the timestep's own precision, for which the
+    pipeline rounds it (937 is 936 in bfloat16). Here a hook casts after the sines are taken, as
+    Tencent's code does. Tokens that no text of the batch has are left out, and so are the 729 zero
+    tokens of an image that a text-to-video model is never shown: masked, they reach nothing.
+    """
+    model = first(denoiser)
+    dtype, device = model.x_embedder.proj.weight.dtype, noisy.device
+    text, mask = trimmed(conditioning["text"], conditioning["text_mask"])
+    glyphs, glyphs_mask = trimmed(conditioning["glyphs"], conditioning["glyphs_mask"], least=0)
+    blank = noisy.new_zeros(len(noisy), 1 + GRID.channels, *noisy.shape[2:])
+    image = noisy.new_zeros(len(noisy), 0, model.config.image_embed_dim)
+    seen = conditioning.get("seen", blank).to(device, dtype)
+    hook = model.time_embed.timestep_embedder.register_forward_pre_hook(
+        lambda _, given: (given[0].to(dtype), *given[1:])
+    )
+    try:
+        velocity: Tensor = denoiser(
+            hidden_states=torch.cat([noisy.to(dtype), seen], 1),
+            timestep=t.to(device, torch.float32) * 1000,
+            encoder_hidden_states=text.to(device, dtype),
+            encoder_attention_mask=mask.to(device, dtype),
+            encoder_hidden_states_2=glyphs.to(device, dtype),
+            encoder_attention_mask_2=glyphs_mask.to(device, dtype),
+            image_embeds=conditioning.get("image", image).to(device, dtype),
+            return_dict=False,
+        )[0]
+    finally:
+        hook.remove()
+    return velocity.float()
+
+
+def tiny_parts(variant: str, card: Variant) -> Parts:
+    """Two layers of 32 channels; 4.2 of the 4.5 M parameters are a width that diffusers fixes."""
+    seeing = card.sees == "first_frame"
+    with tiny.seeded():
+        vae = AutoencoderKLHunyuanVideo15(
+            block_out_channels=(16, 16, 32, 32, 64), layers_per_block=1
+        )
+        denoiser = HunyuanVideo15Transformer3DModel(
+            num_attention_heads=2,
+            attention_head_dim=16,
+            num_layers=2,
+            num_refiner_layers=1,
+            mlp_ratio=2.0,
+            text_embed_dim=16,
+            text_embed_2_dim=16,
+            image_embed_dim=16,
+            rope_axes_dim=(4, 6, 6),
+            target_size=64,
+            task_type="i2v" if seeing else "t2v",
+        )
+        parts = tiny.quiet(vae, _tiny_text(), denoiser)
+        return Parts(variant, *parts, *(tiny.quiet(_tiny_vision()) if seeing else ()))
+
+
+def _tiny_text() -> Text:
+    stock = diffusers.HunyuanVideo15Pipeline._get_mllm_prompt_embeds
+    message = inspect.signature(stock).parameters["system_message"].default
+    # One token for most of the message, so that the template has the tokens the pipeline drops.
+    framed = "<system.<.<user.".replace(".", "\n")
+    start = (message[: len(framed) + 1 - PROMPT_START],)
+    qwen = Qwen2_5_VLTextConfig(
+        vocab_size=tiny.VOCABULARY,
+        hidden_size=16,
+        intermediate_size=37,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        rope_parameters={"rope_type": "default", "mrope_section": [1, 1, 2]},
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    byt5 = T5Config(vocab_size=384, d_model=16, d_kv=8, d_ff=37, num_layers=2, num_heads=2)
+    return Text(
+        tokenizer=tiny.tokenizer(4096, extra=start),
+        text_encoder=Qwen2_5_VLTextModel(qwen),
+        tokenizer_2=ByT5Tokenizer(),
+        text_encoder_2=T5EncoderModel(byt5),
+    )
+
+
+def _tiny_vision() -> Text:
+    siglip = SiglipVisionConfig(
+        hidden_size=16,
+        intermediate_size=37,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=28,
+        patch_size=14,
+    )
+    return Text(
+        feature_extractor=SiglipImageProcessorPil(size={"height": 28, "width": 28}),
+        image_encoder=SiglipVisionModel(siglip),
+    )
+
+
+def checks(card: Variant) -> dict[str, Any]:
+    """What the config of this variant's transformer must say."""
+    return {
+        "in_channels": 2 * GRID.channels + 1,
+        "out_channels": GRID.channels,
+        "task_type": "i2v" if card.sees == "first_frame" else "t2v",
+        "use_meanflow": False,
+    }

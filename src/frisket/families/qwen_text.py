@@ -1,0 +1,137 @@
+"""Qwen2.5-VL, text encoder of Qwen-Image, the processor that shows it pictures, tiny parts."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoTokenizer,
+    ProcessorMixin,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2VLImageProcessorPil,
+    Qwen2VLProcessor,
+)
+
+from frisket.families import tiny
+from frisket.families.standard import Text
+
+PICTURE = "<|image_pad|>"  # one a 28 x 28 pixel cell; the processor repeats it as often as needed
+VISION = ("<|vision_start|>", "<|vision_end|>", PICTURE, "<|video_pad|>")
+TINY_PIXELS = 56 * 56  # of a picture before the tiny encoder: 2 x 2 cells
+
+
+class PictureProcessor(Qwen2VLProcessor):
+    """The stock processor for text and pictures, without the part for videos.
+
+    That part needs torchvision, and the stock class does not work without it. Pictures are resized
+    by Pillow (transformers' `Qwen2VLImageProcessorPil`), the same on every machine.
+    """
+
+    def __init__(
+        self, image_processor: Any = None, tokenizer: Any = None, chat_template: Any = None
+    ) -> None:
+        """Bind the two, and the ids of the picture tokens in the tokenizer's vocabulary."""
+        self.image_token, self.video_token = VISION[2:]
+        self.image_token_id = tokenizer.convert_tokens_to_ids(self.image_token)
+        self.video_token_id = tokenizer.convert_tokens_to_ids(self.video_token)
+        ProcessorMixin.__init__(self, image_processor, tokenizer, chat_template=chat_template)
+
+    @classmethod
+    def from_pretrained(cls, source: str, **options: Any) -> Any:
+        """Read a `processor/` folder, or one of a hub repository; OSError where it is not there."""
+        pictures: Any = Qwen2VLImageProcessorPil
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        template = getattr(tokenizer, "chat_template", None)
+        return cls(pictures.from_pretrained(source, **options), tokenizer, template)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `save_pretrained` writes: under the name of the stock class, which reads it."""
+        return {**super().to_dict(), "processor_class": Qwen2VLProcessor.__name__}
+
+
+class EditText(Text):
+    """The text bundle of an edit model; `several`: its prompt numbers any number of pictures."""
+
+    def __init__(self, *, several: bool, **parts: Any) -> None:
+        """As `Text`."""
+        super().__init__(**parts)
+        self.several = several
+
+
+def see_in_place(encoder: nn.Module) -> nn.Module:
+    """Give picture tokens their two-dimensional positions again, whoever calls the encoder.
+
+    Since transformers 5 the encoder knows them by `mm_token_type_ids`, which the edit pipelines of
+    diffusers do not pass on (huggingface/diffusers#14194, open): it then takes a picture for a line
+    of words without an error, which is not what the models were trained with. Does nothing where
+    the types are given.
+    """
+    encoder.register_forward_pre_hook(_name_token_types, with_kwargs=True)
+    return encoder
+
+
+def _name_token_types(
+    encoder: nn.Module, args: tuple[Any, ...], given: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    ids: Tensor | None = given.get("input_ids")
+    seen = given.get("image_grid_thw")
+    if ids is None or seen is None or given.get("mm_token_type_ids") is not None:
+        return None
+    config: Any = encoder.config
+    return args, {**given, "mm_token_type_ids": (ids == config.image_token_id).int()}
+
+
+def tiny_encoder() -> nn.Module:
+    """Two text layers, one vision layer, 16 channels wide, for the ids of `tiny_tokenizer`."""
+    ids = {token: index for index, token in enumerate((*tiny.SPECIAL, *VISION))}
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "vocab_size": tiny.VOCABULARY,
+            "pad_token_id": 0,
+            "rope_parameters": {
+                "rope_type": "default",
+                "mrope_section": [1, 1, 2],
+                "rope_theta": 1e6,
+            },
+        },
+        vision_config={
+            "depth": 1,
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_heads": 2,
+            "out_hidden_size": 16,
+        },
+        vision_start_token_id=ids[VISION[0]],
+        vision_end_token_id=ids[VISION[1]],
+        image_token_id=ids[VISION[2]],
+        video_token_id=ids[VISION[3]],
+    )
+    return see_in_place(Qwen2_5_VLForConditionalGeneration(config))
+
+
+def tiny_tokenizer() -> Any:
+    """One token a byte, and the picture tokens."""
+    return tiny.tokenizer(4096, extra=VISION)
+
+
+def tiny_processor() -> PictureProcessor:
+    """Of `tiny_tokenizer`; a picture is seen as 4 tokens, or thereabouts."""
+    pictures: Any = Qwen2VLImageProcessorPil
+    seen = pictures(size={"shortest_edge": TINY_PIXELS, "longest_edge": TINY_PIXELS})
+    return PictureProcessor(seen, tiny_tokenizer())
+
+
+@torch.no_grad()
+def padded(rows: list[Tensor]) -> Tensor:
+    """Texts of different lengths (each 1 l ...) as one tensor, zeros after the end of the short."""
+    longest = max(row.shape[1] for row in rows)
+    made = rows[0].new_zeros(len(rows), longest, *rows[0].shape[2:])
+    for index, row in enumerate(rows):
+        made[index, : row.shape[1]] = row[0]
+    return made
