@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 
 from frisket.adapters import lora
-from frisket.families.base import FAMILIES, Family
+from frisket.families.base import FAMILIES, Family, default_targets
 from frisket.families.experts import first
 from frisket.losses.base import TERMS, Step, divisors
 from frisket.masks.weights import RegionWeights
@@ -27,7 +27,8 @@ def cost(family: Family, name: str) -> tuple[str, str, str]:
     card, parts = family.variants[name], family.tiny(name)
     objective, denoiser = family.objective(name), parts.denoiser
     assert denoiser is not None
-    spec = lora.LoraSpec(rank=measure.RANK, targets=family.lora_targets, dead=family.lora_dead)
+    targets, dead = default_targets(family, name)
+    spec = lora.LoraSpec(rank=measure.RANK, targets=targets, dead=dead)
     lora.attach(denoiser, spec, seed=0)
     denoiser.train()
     parameters = lora.trainable(denoiser)

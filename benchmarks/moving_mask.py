@@ -80,7 +80,7 @@ def run(folder: Path, way: str, seed: int) -> tuple[float, float]:
     parts = Parts(
         "video", family.load_vae(source), family.load_text(source), family.load_denoiser(source)
     )
-    lora.load(parts.denoiser, outcome.lora, prefix=family.lora_prefix)
+    lora.load(parts.denoiser, outcome.lora, prefix=family.lora_prefix, names=family.names)
     prompts = [f"{DIRECTIONS[index % 4]} sks" for index in range(SAMPLES)]
     pictures = generate(family, parts, prompts, seeds=range(1000, 1000 + SAMPLES))
     frames = np.concatenate([np.asarray(picture.frames) for picture in pictures])

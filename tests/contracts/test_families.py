@@ -150,6 +150,23 @@ def test_predict_hears_t_and_the_prompt_of_each_sample(case, denoiser):
     torch.testing.assert_close(by_t[1:], alone, rtol=1e-4, atol=1e-5)
 
 
+def test_a_text_that_a_batch_padded_says_the_same(case, denoiser):
+    frames, t = case.lengths[-1], case.levels(1)
+    given = case.given(1, frames)
+    lengths = {value.shape[1] for name, value in given.items() if name.endswith("mask")}
+    padded = {
+        name: functional.pad(value, (0, 0) * (value.ndim - 2) + (0, 3))
+        if name in case.conditioning and value.ndim > 1 and value.shape[1] in lengths
+        else value
+        for name, value in given.items()
+    }
+    noisy = case.latents(frames, batch=1)
+    with torch.no_grad():
+        plain = case.family.predict(denoiser, noisy, t, given)
+        longer = case.family.predict(denoiser, noisy, t, padded)
+    torch.testing.assert_close(longer, plain, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("loss", [weighted_mse, lambda p, y, w: weighted_mean((p - y) ** 2, w)])
 def test_the_gradient_is_exactly_zero_where_the_weight_is_zero(case, denoiser, loss):
     lora.attach(denoiser, spec_for(case), seed=0)

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from frisket.adapters import lora
-from frisket.families.base import Parts, Source
+from frisket.families.base import Parts, Source, layer_names
 from frisket.families.models.stable_diffusion import ARCHITECTURES, FAMILY
 from frisket.families.names import UnknownLayer
 from frisket.families.sd_names import rows
@@ -228,20 +228,20 @@ def test_rows_are_those_that_diffusers_converts(variant, attention, layers):
 
 def test_sd15_is_called_as_diffusers_calls_it_and_sdxl_as_its_authors():
     name = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
-    assert FAMILY.names_of["sd15"].original(name) == (name, 0, 1)
+    assert layer_names(FAMILY, "sd15").original(name) == (name, 0, 1)
     ours = "input_blocks.4.1.transformer_blocks.0.attn1.to_q"
-    assert FAMILY.names_of["sdxl"].original(name) == (ours, 0, 1)
+    assert layer_names(FAMILY, "sdxl").original(name) == (ours, 0, 1)
     name, ours = "mid_block.attentions.0.transformer_blocks", "middle_block.1.transformer_blocks"
-    assert FAMILY.names_of["sdxl"].original(f"{name}.9.ff.net.2")[0] == f"{ours}.9.ff.net.2"
-    assert FAMILY.names_of["sdxl-v"] is FAMILY.names_of["sdxl"]
+    assert layer_names(FAMILY, "sdxl").original(f"{name}.9.ff.net.2")[0] == f"{ours}.9.ff.net.2"
+    assert layer_names(FAMILY, "sdxl-v") is layer_names(FAMILY, "sdxl")
     with pytest.raises(UnknownLayer, match=r"down_blocks\.3"):
-        FAMILY.names_of["sdxl"].original("down_blocks.3.resnets.0.conv1")
+        layer_names(FAMILY, "sdxl").original("down_blocks.3.resnets.0.conv1")
 
 
 @pytest.mark.parametrize("variant", ["sd15", "sdxl"])
 def test_the_stock_pipeline_loads_every_key_of_a_lora_in_kohyas_names(variant, tmp_path):
     parts, other = FAMILY.tiny(variant), FAMILY.tiny(variant)
-    names, rank, alpha = FAMILY.names_of[variant], 2, 3.0
+    names, rank, alpha = layer_names(FAMILY, variant), 2, 3.0
     spec = lora.LoraSpec(rank=rank, alpha=alpha, targets=FAMILY.lora_targets)
     modules = lora.attach(parts.denoiser, spec, seed=0)
     state = {}

@@ -1,214 +1,248 @@
-"""The trained adapter: peft's low-rank forms on a frozen denoiser, and the files they live in."""
+"""The trained adapter and the files it lives in: save, load, and all of `attach` and `spec`."""
 
 import json
+import logging
 import math
-import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from diffusers.loaders.peft import PeftAdapterMixin
-from peft import LoHaConfig, LoKrConfig, LoraConfig, PeftConfig, inject_adapter_in_model
-from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialise
-from torch import nn
+from torch import Tensor, nn
 
-from frisket.adapters.targets import LAYERS, resolve
+from frisket.adapters import files, formats, writing
+from frisket.adapters.attach import (
+    attach,
+    attached,
+    bare,
+    detach,
+    frozen,
+    inject,
+    outputs_of,
+    set_strength,
+    trainable,
+)
+from frisket.adapters.layers import A, B, Layer, Layers
+from frisket.adapters.spec import (
+    ADAPTER,
+    EXPERT,
+    EXPERT_RANGE,
+    AdapterMismatch,
+    Form,
+    Kind,
+    LoraSpec,
+    record_of,
+)
+from frisket.adapters.targets import LAYERS
+from frisket.families.experts import Experts, experts_of
+from frisket.families.names import Names
 
-Kind = Literal["lora", "dora", "loha", "lokr"]
-ADAPTER = "default"  # peft's name of the one adapter
-RECORD = "frisket.adapter"  # metadata key of the LoraSpec a file was made with
-DIFFUSERS_RECORD = "lora_adapter_metadata"  # where diffusers' loaders look for rank and alpha
-KEY = re.compile(r"(?P<module>.+)\.(?:lora_[AB]\.weight|lora_magnitude_vector|hada_\w+|lokr_\w+)")
+__all__ = [
+    "AdapterMismatch",
+    "Form",
+    "Kind",
+    "LoraSpec",
+    "attach",
+    "attached",
+    "detach",
+    "frozen",
+    "load",
+    "rank_of",
+    "save",
+    "set_strength",
+    "spec_of",
+    "trainable",
+]
 
-
-class AdapterMismatch(ValueError):
-    """An adapter file that does not fit the denoiser or the adapter on it."""
-
-
-@dataclass(frozen=True, slots=True)
-class LoraSpec:
-    """What an adapter is: its form, size and place.
-
-    `alpha` empty is the rank (scale 1). `dropout` is on the adapter's input for lora and dora, on
-    the rank for loha and lokr. `targets`, `exclude` and `dead`: see
-    `frisket.adapters.targets.resolve`.
-    """
-
-    kind: Kind = "lora"
-    rank: int = 16
-    alpha: float | None = None
-    dropout: float = 0.0
-    targets: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    dead: tuple[str, ...] = ()
-
-    @property
-    def scale(self) -> float:
-        """The numerator of alpha / rank."""
-        return float(self.rank if self.alpha is None else self.alpha)
-
-
-def attach(denoiser: nn.Module, spec: LoraSpec, *, seed: int) -> tuple[str, ...]:
-    """Freeze the denoiser and put a fresh adapter on it; returns the adapted modules' names.
-
-    The output does not change until the adapter is trained. Only its parameters ask for a
-    gradient, and they are float32 whatever the base is. Initial values are a function of `seed`
-    and leave torch's global generators as they were. ValueError for targets that hit nothing and
-    where an adapter sits already.
-    """
-    model = _bare(denoiser)
-    _refuse_second(model)
-    layers = LAYERS[:3] if spec.kind in ("loha", "lokr") else LAYERS  # what peft has them for
-    names = resolve(model, spec.targets, spec.exclude, layers, dead=spec.dead)
-    _inject(model, spec, names, seed)
-    return names
-
-
-def detach(denoiser: nn.Module) -> None:
-    """Take the adapter off: the denoiser is what it was before `attach`, frozen."""
-    model = _bare(denoiser)
-    for name, layer in list(model.named_modules()):
-        if isinstance(layer, BaseTunerLayer):
-            parent, _, child = name.rpartition(".")
-            setattr(model.get_submodule(parent), child, layer.get_base_layer())
-    for attribute in ("peft_config", "frisket_spec"):
-        model.__dict__.pop(attribute, None)
-    if isinstance(model, PeftAdapterMixin):
-        model._hf_peft_config_loaded = False
-
-
-def attached(denoiser: nn.Module) -> LoraSpec | None:
-    """The spec of the adapter on a denoiser, None where there is none."""
-    return getattr(_bare(denoiser), "frisket_spec", None)
-
-
-def trainable(denoiser: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that ask for a gradient, by name, in a fixed order."""
-    model = _bare(denoiser)
-    return {name: value for name, value in model.named_parameters() if value.requires_grad}
-
-
-@contextmanager
-def frozen(denoiser: nn.Module) -> Iterator[None]:
-    """Inside, the denoiser is the base: adapter off, eval mode (no dropout); after, as it was.
-
-    The prediction inside is the base's bit for bit. Gradient mode is left to the caller.
-    """
-    modules = list(_bare(denoiser).modules())
-    layers = [module for module in modules if isinstance(module, BaseTunerLayer)]
-    modes = [module.training for module in modules]
-    states = [layer._disable_adapters for layer in layers]
-    try:
-        for module in modules:
-            module.training = False
-        for layer in layers:
-            # Not enable_adapters(False): it also clears requires_grad, and what is built on the
-            # parameters (DistributedDataParallel, optimizers) would trip over that.
-            layer._disable_adapters = True
-        yield
-    finally:
-        for module, mode in zip(modules, modes, strict=True):
-            module.training = mode
-        for layer, state in zip(layers, states, strict=True):
-            layer._disable_adapters = state
-
-
-def set_strength(denoiser: nn.Module, strength: float) -> None:
-    """Scale the adapter's effect: 1 as trained, 0 the base bit for bit, beyond 1 exaggerates.
-
-    DoRA's learned magnitudes do not scale, so between 0 and 1 its path is not a straight line.
-    """
-    if not math.isfinite(strength):
-        raise ValueError(f"adapter strength must be a finite number, got {strength}")
-    for layer in _layers(_bare(denoiser)):
-        layer.set_scale(ADAPTER, strength)
-        layer._disable_adapters = strength == 0
+log = logging.getLogger(__name__)
 
 
 def save(
-    denoiser: nn.Module, path: Path, metadata: Mapping[str, str], *, prefix: str = "transformer"
-) -> None:
-    """Write the adapter as one safetensors file, atomically; equal adapters give equal bytes.
+    denoiser: nn.Module,
+    path: Path,
+    metadata: Mapping[str, str],
+    *,
+    prefix: str = "transformer",
+    names: Names | None = None,
+    form: Form = "diffusers",
+) -> tuple[Path, ...]:
+    """Write the adapter as safetensors, atomically; equal adapters give equal bytes.
 
-    Keys are `prefix.module.lora_A.weight` and so on (lora and dora: what `load_lora_weights` of
-    the public pipelines reads, alpha included; loha and lokr: peft's names). `prefix` is the
-    pipeline's name of the denoiser, `transformer` or `unet`. Raises OSError where the folder cannot
-    be written; a file that was there is then untouched.
+    Returns the files: `path`, or of several experts one each (`stem-high.safetensors`), whose
+    metadata says which expert and range of t it is for; an expert without an adapter has none. For
+    the keys of each `form` see `frisket.adapters.writing.write`; comfyui and kohya need `names`,
+    the family's table. `prefix` is the pipeline's name of the denoiser, `transformer` or `unet`.
+    Raises AdapterMismatch where the form cannot hold the adapter and OSError where the folder
+    cannot be written; a file that was there is then untouched.
     """
-    model = _bare(denoiser)
-    spec = attached(model)
-    if spec is None:
+    path = Path(path)
+    written = []
+    for expert, model in experts_of(denoiser).items():
+        inner = bare(model)
+        spec = attached(inner)
+        if spec is None:
+            continue
+        file, said = path, dict(metadata)
+        if expert:
+            file = expert_file(path, expert)
+            said |= _of_expert(denoiser, expert)
+        writing.write(
+            file,
+            layers_of(inner, spec),
+            said,
+            form=form,
+            names=names,
+            prefix=prefix,
+            outputs=outputs_of(inner),
+            spec=spec,
+        )
+        written.append(file)
+    if not written:
         raise ValueError(f"nothing written to {path}: no adapter is attached")
-    state = get_peft_model_state_dict(model, adapter_name=ADAPTER)
-    tensors = {f"{prefix}.{key}": value.detach().cpu().contiguous() for key, value in state.items()}
-    record = {"format": "pt", RECORD: json.dumps(asdict(spec), sort_keys=True)}
-    if spec.kind in ("lora", "dora"):
-        # No more than the loader needs: it hands every entry to LoraConfig, and an older peft
-        # refuses the fields of a newer one.
-        config = {
-            "r": spec.rank,
-            "lora_alpha": spec.scale,
-            "use_dora": spec.kind == "dora",
-            "target_modules": sorted(_modules(state)),
-        }
-        record[DIFFUSERS_RECORD] = json.dumps({f"{prefix}.{k}": v for k, v in config.items()})
-    _write(Path(path), _ordered(serialise(tensors, {**metadata, **record})))
+    return tuple(written)
 
 
-def load(denoiser: nn.Module, path: Path, *, prefix: str = "transformer") -> None:
+def load(
+    denoiser: nn.Module,
+    path: Path,
+    *,
+    prefix: str = "transformer",
+    names: Names | None = None,
+    expert: str = "",
+) -> None:
     """Read an adapter file onto a denoiser, attaching what the file holds if nothing is attached.
 
-    Every tensor of the file is used and every parameter of the adapter is filled, or
-    AdapterMismatch says which is the first that does not fit (rank, form, alpha, base, key
-    names) and the denoiser is left as it was.
+    With `names` any of the formats is read, else diffusers' only. Every tensor of the file is used
+    and every parameter of the adapter is filled, or AdapterMismatch says which is the first that
+    does not fit (rank, form, alpha, base, key names) and the denoiser is left as it was. Of
+    several experts, `path` is the file of one (which it says itself, or `expert` says), or the
+    name all have before `-high`, `-low`. FileNotFoundError where there is none.
     """
-    model = _bare(denoiser)
-    shapes, metadata = _header(path)
-    spec = _spec(path, shapes, metadata)
-    names = _modules(_unprefixed(path, list(shapes), prefix))
-    fresh = attached(model) is None
-    if fresh:
-        lost = [name for name in names if not _adaptable(model, name)]
-        if lost:
-            raise AdapterMismatch(
-                f"{path} was made for another base: {len(lost)} of its {len(names)} modules are not"
-                f" in this {type(model).__name__}, the first is {lost[0]}"
-            )
-        _inject(model, spec, names, seed=0)
+    models = {name: bare(model) for name, model in experts_of(denoiser).items()}
+    fresh = []
     try:
-        _fill(model, path, spec, prefix)
+        for file, name in _files(Path(path), models, expert):
+            if attached(models[name]) is None:
+                fresh.append(models[name])
+            _load(models[name], file, prefix, names)
     except BaseException:
-        if fresh:
+        for model in fresh:
             detach(model)
         raise
 
 
-def spec_of(path: Path) -> LoraSpec:
-    """The spec of an adapter file, from its header alone."""
-    return _spec(path, *_header(path))
+def spec_of(
+    path: Path,
+    names: Names | None = None,
+    *,
+    prefix: str = "transformer",
+    layers: Iterable[str] = (),
+) -> LoraSpec:
+    """The spec of an adapter file (or of the first of several experts').
+
+    From Frisket's own record alone where there is one. Else from the tensors: `names` is needed
+    for other keys than diffusers', and `layers` (the model's, by name) where that table is empty.
+    """
+    path = Path(path)
+    if not path.is_file():
+        path = next(iter(sorted(path.parent.glob(f"{path.stem}-*{path.suffix}"))), path)
+    record = record_of(files.header(path)[1])
+    if record is not None:
+        return record
+    return _alike(path, formats.read(path, names, prefix=prefix, layers=layers))[1]
 
 
 def rank_of(path: Path) -> int:
-    """The rank of an adapter file, from its header alone."""
+    """The rank of an adapter file."""
     return spec_of(path).rank
 
 
-def _bare(denoiser: nn.Module) -> nn.Module:
-    """The model inside DistributedDataParallel and torch.compile."""
-    inner = getattr(denoiser, "module", denoiser)
-    model: nn.Module = getattr(inner, "_orig_mod", inner)
-    return model
+def expert_file(path: Path, expert: str) -> Path:
+    """The file of one of several experts: `lora.safetensors` to `lora-high.safetensors`."""
+    return path.with_name(f"{path.stem}-{expert}{path.suffix}") if expert else path
 
 
-def _layers(model: nn.Module) -> list[Any]:
-    return [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+def _of_expert(denoiser: nn.Module, expert: str) -> dict[str, str]:
+    several = bare(denoiser)
+    assert isinstance(several, Experts)
+    return {EXPERT: expert, EXPERT_RANGE: json.dumps(list(several.ranges[expert]))}
+
+
+def _files(path: Path, models: Mapping[str, nn.Module], expert: str) -> list[tuple[Path, str]]:
+    """Which file goes onto which model."""
+    if expert and expert not in models and set(models) != {""}:
+        raise AdapterMismatch(f"no expert {expert!r} is loaded; there are: {', '.join(models)}")
+    if set(models) == {""}:
+        return [(path, "")]
+    if not path.is_file():
+        each = {name: expert_file(path, name) for name in models}
+        there = [(file, name) for name, file in each.items() if file.is_file()]
+        if not there:
+            tried = " and no ".join(file.name for file in each.values())
+            raise FileNotFoundError(f"there is no adapter file {path}, and no {tried} beside it")
+        return there
+    said = files.header(path)[1].get(EXPERT, "")
+    if said and expert and said != expert:
+        raise AdapterMismatch(f"{path} is for the expert {said}, not {expert}")
+    name = said or expert
+    if not name:
+        raise AdapterMismatch(
+            f"{path} does not say which expert it is for ({', '.join(models)}); call it"
+            f" {expert_file(path, next(iter(models))).name} and name it without the ending, or"
+            " write the word into it with frisket convert --expert"
+        )
+    if name not in models:
+        raise AdapterMismatch(f"{path} is for the expert {name}; loaded are: {', '.join(models)}")
+    return [(path, name)]
+
+
+def _alike(path: Path, read: formats.Contents) -> tuple[Layers, LoraSpec]:
+    try:
+        return read.alike()
+    except AdapterMismatch as error:
+        raise AdapterMismatch(f"{path} {error}") from error
+
+
+def layers_of(model: nn.Module, spec: LoraSpec) -> Layers:
+    """The adapter on one bare model, apart from it: its layers by name, detached."""
+    grouped: dict[str, dict[str, Tensor]] = {}
+    for key, value in get_peft_model_state_dict(model, adapter_name=ADAPTER).items():
+        name, end = _parted(key)
+        grouped.setdefault(name, {})[end] = value.detach()
+    return {
+        name: Layer(spec.kind, tensors, spec.rank, spec.alpha) for name, tensors in grouped.items()
+    }
+
+
+def _parted(key: str) -> tuple[str, str]:
+    """A parameter's key in its module's name and its own."""
+    places = 2 if key.endswith(".weight") else 1
+    name, *end = key.rsplit(".", places)
+    return name, ".".join(end)
+
+
+def _load(model: nn.Module, path: Path, prefix: str, names: Names | None) -> None:
+    outputs = outputs_of(model)
+    read = formats.read(path, names, prefix=prefix, outputs=outputs)
+    if read.text:
+        counts = ", ".join(f"{count} {name}" for name, count in sorted(read.text.items()))
+        raise AdapterMismatch(
+            f"{path} also holds tensors of text encoders ({counts}), which Frisket does not train:"
+            " leave them out with frisket convert --drop-text"
+        )
+    layers, spec = _alike(path, read)
+    if attached(model) is None:
+        lost = [name for name in layers if not _adaptable(model, name)]
+        if lost:
+            raise AdapterMismatch(
+                f"{path} was made for another base: {len(lost)} of its {len(layers)} modules are"
+                f" not in this {type(model).__name__}, the first is {lost[0]}"
+            )
+        inject(model, spec, list(layers), seed=0)
+    _fill(model, path, layers, spec)
+    log.debug("%s: all %d tensors loaded (%s)", path, read.tensors, read)
 
 
 def _adaptable(model: nn.Module, name: str) -> bool:
@@ -218,119 +252,53 @@ def _adaptable(model: nn.Module, name: str) -> bool:
         return False
 
 
-def _config(spec: LoraSpec, names: Sequence[str]) -> PeftConfig:
-    alpha: Any = spec.scale  # peft says int and divides it by the rank as it comes
-    size: dict[str, Any] = {"r": spec.rank, "target_modules": list(names)}
-    if spec.kind in ("loha", "lokr"):
-        form = LoHaConfig if spec.kind == "loha" else LoKrConfig
-        return form(alpha=alpha, rank_dropout=spec.dropout, **size)
-    dora = spec.kind == "dora"
-    return LoraConfig(lora_alpha=alpha, lora_dropout=spec.dropout, use_dora=dora, **size)
-
-
-def _refuse_second(model: nn.Module) -> None:
-    there = list(getattr(model, "peft_config", {}))
-    if there:
-        raise ValueError(
-            f"{type(model).__name__} has an adapter already ({', '.join(there)}): detach it first"
-        )
-
-
-def _inject(model: nn.Module, spec: LoraSpec, names: Sequence[str], seed: int) -> None:
-    _refuse_second(model)
-    model.requires_grad_(False)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed CUDA as well
-        inject_adapter_in_model(_config(spec, names), model, ADAPTER)
-    if isinstance(model, PeftAdapterMixin):
-        model._hf_peft_config_loaded = True
-    model.frisket_spec = spec  # type: ignore[assignment]
-    for value in trainable(model).values():
-        value.data = value.data.float()  # peft gives them the base's dtype
-    if spec.kind == "dora":
-        # Magnitudes taken in bfloat16 are off by up to 0.4 %: it would not start as the base.
-        for layer in _layers(model):
-            layer.lora_magnitude_vector[ADAPTER].update_layer(
-                base_layer=layer.get_base_layer(),
-                lora_A=layer.lora_A[ADAPTER].weight,
-                lora_B=layer.lora_B[ADAPTER].weight,
-                scaling=layer.scaling[ADAPTER],
-            )
-
-
-def _header(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no adapter file {path}")
-    try:
-        with safe_open(path, framework="pt") as opened:
-            shapes = {key: tuple(opened.get_slice(key).get_shape()) for key in opened.keys()}  # noqa: SIM118
-            return shapes, opened.metadata() or {}
-    except SafetensorError as error:
-        raise AdapterMismatch(f"{path} is cut short or no safetensors file: {error}") from error
-
-
-def _spec(
-    path: Path, shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str]
-) -> LoraSpec:
-    """From our own record, or diffusers' record, or the shapes (then alpha is the rank)."""
-    if RECORD in metadata:
-        record = json.loads(metadata[RECORD])
-        for name in ("targets", "exclude", "dead"):
-            record[name] = tuple(record.get(name, ()))
-        return LoraSpec(**record)
-    foreign = [key for key in shapes if not KEY.fullmatch(key)]
-    if foreign or not shapes:
-        raise AdapterMismatch(
-            f"{path} is not an adapter in diffusers' key names"
-            f" ({f'it has {foreign[0]}' if foreign else 'it is empty'}); convert it first"
-        )
-    ranks = {shape[0]: key for key, shape in shapes.items() if key.endswith("lora_A.weight")}
-    if len(ranks) != 1:
-        what = f"has ranks {sorted(ranks)}" if ranks else "does not say its rank and alpha"
-        raise AdapterMismatch(f"{path} {what}; Frisket continues lora and dora files of one rank")
-    rank = next(iter(ranks))
-    kind: Kind = "dora" if any("magnitude" in key for key in shapes) else "lora"
-    theirs = json.loads(metadata.get(DIFFUSERS_RECORD, "{}"))
-    alphas = [value for key, value in theirs.items() if key.split(".")[-1] == "lora_alpha"]
-    patterns = [value for key, value in theirs.items() if key.endswith("alpha_pattern") and value]
-    if patterns:
-        raise AdapterMismatch(f"{path} has another alpha for some modules; Frisket knows one alpha")
-    targets = tuple(
-        sorted({match["module"].split(".", 1)[1] for match in map(KEY.fullmatch, shapes) if match})
-    )
-    return LoraSpec(kind, rank, float(alphas[0]) if alphas else None, 0.0, targets)
-
-
-def _unprefixed(path: Path, keys: Sequence[str], prefix: str) -> list[str]:
-    strange = [key for key in keys if not (key.startswith(f"{prefix}.") and KEY.fullmatch(key))]
-    if strange:
-        raise AdapterMismatch(
-            f"{path}: {len(strange)} of {len(keys)} keys are not adapter keys under {prefix!r}, the"
-            f" first is {strange[0]}"
-        )
-    return [key.removeprefix(f"{prefix}.") for key in keys]
-
-
-def _modules(keys: Sequence[str] | Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(match["module"] for match in map(KEY.fullmatch, keys) if match))
-
-
-def _fill(model: nn.Module, path: Path, spec: LoraSpec, prefix: str) -> None:
+def _fill(model: nn.Module, path: Path, layers: Layers, spec: LoraSpec) -> None:
     here = attached(model)
     assert here is not None
+    alike = math.isclose(spec.scale, here.scale, rel_tol=1e-6)  # a file has it in float32
     for word, theirs, ours in (
         ("kind", spec.kind, here.kind),
         ("rank", spec.rank, here.rank),
-        ("alpha", spec.scale, here.scale),
+        ("alpha", spec.scale, spec.scale if alike else here.scale),
     ):
         if theirs != ours:
             raise AdapterMismatch(
                 f"{path} has {word} {theirs}, the adapter on this denoiser has {word} {ours}."
                 f" Set lora.{word} = {json.dumps(theirs)} to continue from it."
             )
-    with safe_open(path, framework="pt") as opened:
-        state = {key.removeprefix(f"{prefix}."): opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
     wanted = get_peft_model_state_dict(model, adapter_name=ADAPTER)
+    filled = {
+        f"{name}.{key}": value
+        for name, layer in layers.items()
+        for key, value in _alive(name, layer, wanted).tensors.items()
+    }
+    state = _matched(path, filled, wanted)
+    taken: Any = set_peft_model_state_dict(model, state, adapter_name=ADAPTER)
+    if taken.unexpected_keys:
+        raise AdapterMismatch(f"{path}: peft has no place for {', '.join(taken.unexpected_keys)}")
+
+
+def _alive(name: str, layer: Layer, wanted: Mapping[str, Tensor]) -> Layer:
+    """With fresh rows of A where both factors are filled up with zeros.
+
+    Those could never learn, for each one's gradient is the other; a zero column of B alone leaves
+    the function what it is.
+    """
+    fresh = wanted.get(f"{name}.{A}")
+    if layer.kind not in ("lora", "dora") or fresh is None or fresh.shape != layer.low.shape:
+        return layer
+    dead = ~layer.low.flatten(1).any(1) & ~layer.high.transpose(0, 1).flatten(1).any(1)
+    if not dead.any():
+        return layer
+    low = layer.low.clone()
+    low[dead] = fresh[dead].to(low)
+    return replace(layer, tensors={**layer.tensors, A: low, B: layer.high})
+
+
+def _matched(
+    path: Path, state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The file's tensors for the adapter's parameters, one for one."""
     for keys, what in (
         (state.keys() - wanted.keys(), "the file only"),
         (wanted.keys() - state.keys(), "this adapter only"),
@@ -341,33 +309,17 @@ def _fill(model: nn.Module, path: Path, spec: LoraSpec, prefix: str) -> None:
                 f" tensors are in {what}, the first is {min(keys)}. Check lora.targets."
             )
     for key, value in state.items():
-        if value.shape != wanted[key].shape:
+        # A 1x1 kernel is a matrix to some programs.
+        if _plain(value.shape) != _plain(wanted[key].shape):
             raise AdapterMismatch(
                 f"{path} was made for another base: {key} is {tuple(value.shape)} in the file and"
                 f" {tuple(wanted[key].shape)} here"
             )
-    taken: Any = set_peft_model_state_dict(model, state, adapter_name=ADAPTER)
-    if taken.unexpected_keys:
-        raise AdapterMismatch(f"{path}: peft has no place for {', '.join(taken.unexpected_keys)}")
+    return {key: value.reshape(wanted[key].shape) for key, value in state.items()}
 
 
-def _ordered(content: bytes) -> bytes:
-    """The same safetensors with its header in sorted order: the library's own order is random."""
-    size = int.from_bytes(content[:8], "little")
-    header = json.dumps(json.loads(content[8 : 8 + size]), sort_keys=True, separators=(",", ":"))
-    packed = header.encode()
-    packed += b" " * (-len(packed) % 8)
-    return len(packed).to_bytes(8, "little") + packed + content[8 + size :]
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as opened:
-            opened.write(content)
-            opened.flush()
-            os.fsync(opened.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+def _plain(shape: torch.Size) -> tuple[int, ...]:
+    sizes = list(shape)
+    while len(sizes) > 2 and sizes[-1] == 1:
+        sizes.pop()
+    return tuple(sizes)

@@ -2,10 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from frisket import __version__
 from frisket.data.items import Prepared
-from frisket.families.base import FAMILIES
+from frisket.families.base import FAMILIES, Variant
 from frisket.recipes.config import Config
 
 
@@ -15,32 +16,82 @@ def variant_of(config: Config) -> str:
 
 
 def metadata_of(config: Config, prepared: Prepared, steps: int) -> dict[str, str]:
-    """What the LoRA file says of its making; every value a string, as safetensors wants it."""
+    """What the LoRA file says of its making; every value a string, as safetensors wants it.
+
+    `frisket.*` is our own; `ss_*` is what kohya's trainers write and `modelspec.*` Stability's
+    model metadata standard 1.0.1: UIs show base, rank, trigger and resolution from either. No time
+    is in it, so that equal runs make equal files.
+    """
     started = config.model_dump(mode="json", include={"regions", "curve", "swap", "losses"})
-    return {
+    family, variant = config.model.family, variant_of(config)
+    card = FAMILIES.load(family).variants[variant]
+    architecture = card.architecture or f"{family}-{variant}"
+    width, height = _resolution(config, card)
+    triggers = list(dict.fromkeys(data.trigger for data in config.data if data.trigger))
+    base = {"family": family, "variant": variant, "source": config.model.source}
+    said = {
         "frisket.version": __version__,
-        "frisket.base": json.dumps(
-            {
-                "family": config.model.family,
-                "variant": variant_of(config),
-                "source": config.model.source,
-            }
-        ),
+        "frisket.base": json.dumps(base),
         "frisket.masks": json.dumps(started, sort_keys=True),
         "frisket.steps": str(steps),
         "frisket.data": prepared.digest,
-        "ss_base_model_version": f"{config.model.family}-{variant_of(config)}",
+        "ss_output_name": config.run.output.name,
+        "ss_sd_model_name": config.model.source or card.repo,
+        "ss_base_model_version": architecture,
         "ss_network_module": "frisket",
         "ss_network_dim": str(config.lora.rank),
-        "ss_network_alpha": str(config.lora.alpha or config.lora.rank),
+        "ss_network_alpha": f"{config.lora.alpha or config.lora.rank:g}",
+        "ss_network_dropout": str(config.lora.dropout),
+        "ss_network_args": json.dumps({"kind": config.lora.kind}),
         "ss_steps": str(steps),
+        "ss_max_train_steps": str(config.run.steps),
         "ss_learning_rate": str(config.optimizer.lr),
+        "ss_lr_scheduler": config.optimizer.schedule,
+        "ss_lr_warmup_steps": str(config.optimizer.warmup),
         "ss_optimizer": config.optimizer.name,
+        "ss_gradient_accumulation_steps": str(config.optimizer.accumulate),
+        "ss_batch_size_per_device": str(config.run.batch),
+        "ss_max_grad_norm": str(config.optimizer.clip),
+        "ss_mixed_precision": {"float32": "no", "bfloat16": "bf16"}.get(
+            config.run.precision, "fp16"
+        ),
         "ss_seed": str(config.run.seed),
-        "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": f"{config.model.family}/lora",
+        "ss_num_train_items": str(prepared.report.clips),
+        "ss_resolution": f"({width}, {height})",
+        "ss_masked_loss": json.dumps(_masked(config, prepared), sort_keys=True),
+        "modelspec.sai_model_spec": "1.0.1",
+        "modelspec.architecture": f"{architecture}/lora",
         "modelspec.implementation": "frisket",
         "modelspec.title": config.run.output.name,
+        "modelspec.resolution": f"{width}x{height}",
+    }
+    if triggers:
+        said["modelspec.trigger_phrase"] = ", ".join(triggers)
+        # Where kohya's files have their tags: UIs offer the most frequent ones as trigger words.
+        counts = {word: prepared.report.clips for word in triggers}
+        said["ss_tag_frequency"] = json.dumps({config.run.output.name: counts})
+    return said
+
+
+def _resolution(config: Config, card: Variant) -> tuple[int, int]:
+    """Width and height trained at: the first data set's, or the variant's own."""
+    asked = config.data[0].resolution if config.data else None
+    if asked is None:
+        return card.width, card.height
+    return (asked, asked) if isinstance(asked, int) else asked
+
+
+def _masked(config: Config, prepared: Prepared) -> dict[str, Any]:
+    """What the masks did: which regions at which weight, and how many clips had one."""
+    report = prepared.report
+    return {
+        "regions": dict(config.regions),
+        "gamma": config.curve.gamma,
+        "floor": config.curve.floor,
+        "normalise": config.losses.normalise,
+        "swap_rate": config.swap.rate,
+        "clips": report.clips,
+        "masked": report.masked,
     }
 
 

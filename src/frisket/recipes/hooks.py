@@ -7,11 +7,12 @@ from typing import Any
 
 from frisket.adapters import lora
 from frisket.data.loader import Loader
-from frisket.families.base import Parts, Source
-from frisket.recipes.card import metadata_of
+from frisket.families.base import layer_names
+from frisket.families.experts import Experts
+from frisket.recipes.card import metadata_of, variant_of
 from frisket.recipes.config import Config
-from frisket.recipes.generate import write_grid
 from frisket.recipes.prepare import Prepared
+from frisket.recipes.previews import Previews
 from frisket.recipes.regions import names_of
 from frisket.training.checkpoint import Checkpoints, read, same_run
 from frisket.training.trainer import Hooks, Trainer
@@ -66,10 +67,14 @@ def resume(config: Config, trainer: Trainer, prepared: Prepared) -> None:
 
 
 def add_hooks(
-    config: Config, trainer: Trainer, source: Source, prepared: Prepared, progress: Progress
+    config: Config,
+    trainer: Trainer,
+    prepared: Prepared,
+    progress: Progress,
+    previews: Previews | None,
 ) -> None:
     """Saving, validation, previews and the progress line."""
-    family, run = trainer.family, config.run
+    run = config.run
     store, identity = checkpoints_of(config), fingerprint(config, prepared)
 
     def save(step: int) -> None:
@@ -85,9 +90,7 @@ def add_hooks(
         }
 
         def adapter(path: Path) -> None:
-            with trainer.looking() as ready:
-                metadata = metadata_of(config, prepared, trainer.done)
-                lora.save(ready, path, metadata, prefix=family.lora_prefix)
+            save_adapter(config, trainer, prepared, path)
 
         store.save(step, state, {"run": identity}, adapter)
 
@@ -98,10 +101,28 @@ def add_hooks(
     if prepared.held:
         hooks.validate = validation(config, trainer, prepared)
         hooks.validate_every = config.validation.every
-    if config.preview.every and config.preview.prompts:
-        hooks.preview = previews(config, trainer, source)
-        hooks.preview_every = config.preview.every
+    if previews is not None:
+
+        def preview(step: int) -> None:
+            with trainer.looking() as denoiser:
+                previews(step, denoiser)
+
+        hooks.preview, hooks.preview_every = preview, config.preview.every
     trainer.hooks = hooks
+
+
+def save_adapter(config: Config, trainer: Trainer, prepared: Prepared, path: Path) -> None:
+    """Write the adapter as it is to be used, in the format asked for; a file for each expert."""
+    family = trainer.family
+    with trainer.looking() as ready:
+        lora.save(
+            ready,
+            path,
+            metadata_of(config, prepared, trainer.done),
+            prefix=family.lora_prefix,
+            names=layer_names(family, variant_of(config)),
+            form=config.lora.format,
+        )
 
 
 def validation(config: Config, trainer: Trainer, prepared: Prepared) -> Callable[[int], None]:
@@ -111,7 +132,7 @@ def validation(config: Config, trainer: Trainer, prepared: Prepared) -> Callable
         objective=trainer.objective,
         batches=Loader(prepared, batch=1, seed=config.run.seed).held(),
         regions=names_of(config),
-        t=config.validation.t,
+        t=levels_of(config, trainer),
         seed=config.run.seed,
     )
     base: dict[str, float] = {}
@@ -128,15 +149,15 @@ def validation(config: Config, trainer: Trainer, prepared: Prepared) -> Callable
     return validate
 
 
-def previews(config: Config, trainer: Trainer, source: Source) -> Callable[[int], None]:
-    """A grid of prompts by seeds, written to previews/step-N.png (or .mp4)."""
-    family, chosen = trainer.family, config.preview
-    parts = Parts(source.variant, family.load_vae(source), family.load_text(source), None)
-
-    def preview(step: int) -> None:
-        with trainer.looking() as denoiser:
-            parts.denoiser = denoiser
-            write_grid(family, parts, chosen, config.run.output / "previews" / f"step-{step:06d}")
-        parts.denoiser = None
-
-    return preview
+def levels_of(config: Config, trainer: Trainer) -> tuple[float, ...]:
+    """Noise levels of the validation, without those of experts that are not trained."""
+    bare = trainer.accelerator.unwrap_model(trainer.denoiser)
+    if not isinstance(bare, Experts):
+        return config.validation.t
+    ranges = tuple(bare.ranges.values())
+    held = tuple(
+        t
+        for t in config.validation.t
+        if any(low <= t < high or t == high == 1 for low, high in ranges)
+    )
+    return held or tuple((low + high) / 2 for low, high in ranges)

@@ -188,7 +188,7 @@ def run(job: Job) -> Result:
     family = FAMILIES.load(config.model.family)
     parts = load_parts(family, source_of(config, family))
     assert parts.denoiser is not None
-    lora.load(parts.denoiser, outcome.lora, prefix=family.lora_prefix)
+    lora.load(parts.denoiser, outcome.lora, prefix=family.lora_prefix, names=family.names)
     return Result(*measured(family, parts, outcome.seconds, outcome.peak_mib))
 
 

@@ -9,21 +9,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 
 from frisket.adapters import lora
 from frisket.data.loader import Loader
-from frisket.families.base import FAMILIES, Family, Source, Variant
+from frisket.families.base import (
+    FAMILIES,
+    Family,
+    Source,
+    Variant,
+    default_targets,
+    layer_names,
+)
 from frisket.losses.base import TERMS, LossTerm
 from frisket.objectives.timesteps import TimestepSampler
 from frisket.recipes import banner
-from frisket.recipes.card import metadata_of, write_card
+from frisket.recipes.card import variant_of, write_card
 from frisket.recipes.config import Config
-from frisket.recipes.hooks import Progress, add_hooks, resume
+from frisket.recipes.hooks import Progress, add_hooks, resume, save_adapter
 from frisket.recipes.load import ConfigError, check
 from frisket.recipes.prepare import Prepared, prepare, source_of
+from frisket.recipes.previews import prepare_previews
 from frisket.recipes.regions import weights_of
-from frisket.training import optim
+from frisket.recipes.sampler import files_of
+from frisket.training import fit, optim
 from frisket.training.ema import Average
 from frisket.training.record import Record, open_trackers
 from frisket.training.trainer import Plan, Trainer
@@ -33,11 +42,16 @@ from frisket.training.trainer import Plan, Trainer
 class Outcome:
     """What a finished run leaves: its LoRA and what it took."""
 
-    lora: Path
+    loras: tuple[Path, ...]  # one file, or one of each trained expert
     steps: int
     seconds: float  # of process CPU time spent in the training loop
     peak_mib: float  # largest memory of the process (device memory on CUDA)
     empty: int  # samples that had no weight anywhere
+
+    @property
+    def lora(self) -> Path:
+        """The file, or the first of several."""
+        return self.loras[0]
 
 
 def terms_of(config: Config) -> dict[str, tuple[LossTerm, float]]:
@@ -84,14 +98,15 @@ def trained_experts(config: Config, variant: Variant) -> tuple[str, ...]:
 def spec_of(config: Config, family: Family) -> lora.LoraSpec:
     """The adapter of a configuration."""
     chosen = config.lora
+    targets, dead = default_targets(family, variant_of(config))
     return lora.LoraSpec(
         kind=chosen.kind,
         rank=chosen.rank,
         alpha=chosen.alpha,
         dropout=chosen.dropout,
-        targets=chosen.targets or family.lora_targets,
+        targets=chosen.targets or targets,
         exclude=chosen.exclude,
-        dead=() if chosen.targets else family.lora_dead,
+        dead=() if chosen.targets else dead,
     )
 
 
@@ -109,6 +124,8 @@ def train(
     """
     check(config)
     terms_of(config)  # refuses what the terms cannot do, before any work
+    plan = memory_of(config)
+    fit.check(plan, adapter=config.lora.kind)
     run, output = config.run, config.run.output
     if run.threads:
         torch.set_num_threads(run.threads)
@@ -120,6 +137,7 @@ def train(
         mixed_precision=precision,
         gradient_accumulation_steps=1,  # the trainer accumulates itself: `global` needs the group
         cpu=config.model.device == "cpu",
+        kwargs_handlers=_ddp(config),
     )
     first = accelerator.is_main_process
     settings = config.model_dump(mode="json")
@@ -138,32 +156,54 @@ def train(
     if first:
         announce(config, prepared)
 
-    denoiser: Any = family.load_denoiser(source)
-    lora.attach(denoiser, spec_of(config, family), seed=run.seed)
-    if config.lora.source is not None:
-        lora.load(denoiser, config.lora.source, prefix=family.lora_prefix)
-    if config.memory.checkpointing:
-        denoiser.enable_gradient_checkpointing()
-    denoiser.to(accelerator.device)
+    # Before the denoiser is there: the text encoder has come and gone by then.
+    previews = prepare_previews(config, family, source) if first else None
+    denoiser = adapted(config, family, source, plan)
+    fit.apply(denoiser, plan, device=accelerator.device)
     trainer = build(config, family, source, accelerator, denoiser, prepared)
     resume(config, trainer, prepared)
     began = time.process_time()
     if first:
-        add_hooks(config, trainer, source, prepared, progress)
+        add_hooks(config, trainer, prepared, progress, previews)
         with Record(output / "metrics.jsonl", step=trainer.done, trackers=trackers) as record:
             trainer.record = record
             trainer.run()
     else:
         trainer.run()
     seconds = time.process_time() - began
-    result = output / "lora.safetensors"
     if first:
-        metadata = metadata_of(config, prepared, trainer.done)
-        with trainer.looking() as ready:
-            lora.save(ready, result, metadata, prefix=family.lora_prefix)
+        save_adapter(config, trainer, prepared, output / "lora.safetensors")
         write_card(config, prepared, output / "README.md")
     accelerator.wait_for_everyone()
-    return Outcome(result, trainer.done, seconds, peak_mib(accelerator.device), trainer.empty)
+    files = files_of(output / "lora.safetensors")
+    return Outcome(files, trainer.done, seconds, peak_mib(accelerator.device), trainer.empty)
+
+
+def memory_of(config: Config) -> fit.MemoryPlan:
+    """The `[memory]` table in plain values."""
+    return fit.MemoryPlan(**config.memory.model_dump())
+
+
+def _ddp(config: Config) -> list[Any]:
+    """Of two experts one rests in every step, which DistributedDataParallel must be told."""
+    variant = FAMILIES.load(config.model.family).variants[variant_of(config)]
+    both = len(trained_experts(config, variant)) > 1
+    return [DistributedDataParallelKwargs(find_unused_parameters=True)] if both else []
+
+
+def adapted(
+    config: Config, family: Family, source: Source, plan: fit.MemoryPlan
+) -> torch.nn.Module:
+    """The denoiser (of experts those that are trained) with its adapter, fresh or from a file."""
+    variant = family.variants[source.variant]
+    where = fit.load_device(plan, source.device)
+    experts = trained_experts(config, variant)
+    denoiser = family.load_denoiser(replace(source, device=where, experts=experts))
+    lora.attach(denoiser, spec_of(config, family), seed=config.run.seed)
+    if config.lora.source is not None:
+        names = layer_names(family, source.variant)
+        lora.load(denoiser, config.lora.source, prefix=family.lora_prefix, names=names)
+    return denoiser
 
 
 def make_output(output: Path) -> None:

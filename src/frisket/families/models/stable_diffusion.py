@@ -99,9 +99,8 @@ class StableDiffusion(Standard):
     name = "stable_diffusion"
     lora_prefix = "unet"
     # kohya's trainer works on diffusers' UNet for SD 1.5 and on the authors' own for SDXL, and
-    # its files are what everybody reads: two tables.
+    # its files are what everybody reads: SDXL has a table of its own.
     names = Names(comfyui="kohya")
-    names_of: Mapping[str, Names] = {"sd15": names, "sdxl": SGM, "sdxl-v": SGM}
     lora_targets: tuple[str, ...] = (
         "to_q",
         "to_k",

@@ -1,0 +1,190 @@
+"""Predicted peak memory of a training step against what torch's CPU allocator handed out.
+
+For every family's tiny model (written to disk, so that its own config.json is what is read):
+`frisket.recipes.fit.predict` on shapes alone, and beside it the real Trainer on the CPU under
+torch's profiler, which sees every allocation, those inside kernels too. Measured is what was there
+before the first step (parameters) plus the highest sum of allocations less releases during STEPS
+steps. Compared are `Prediction.training` and that sum. The loss is made to work on whole maps, as
+it does on an accelerator (on a CPU it goes through them in cache-sized slabs).
+"""
+
+import argparse
+import importlib.util
+import itertools
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+MEASURE = Path(__file__).with_name("measure.py")
+STEPS = 2
+
+
+def _tool() -> Any:
+    spec = importlib.util.spec_from_file_location("measure", MEASURE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def config_of(family: str, variant: str, folder: Path, **sections: dict[str, Any]) -> Any:
+    from frisket.recipes.config import Config  # noqa: PLC0415
+
+    asked: dict[str, Any] = {
+        "model": {"family": family, "variant": variant, "source": str(folder), "device": "cpu"},
+        "data": [sections.pop("data")],
+        "lora": {"rank": 8},
+    }
+    for name, values in sections.items():
+        asked[name] = {**asked.get(name, {}), **values}
+    return Config.model_validate(asked)
+
+
+def measured(config: Any) -> float:
+    """MiB a real run takes at its worst."""
+    from torch.profiler import ProfilerActivity, profile  # noqa: PLC0415
+
+    from frisket.families.blocks import plain_tensors  # noqa: PLC0415
+    from frisket.losses import base  # noqa: PLC0415
+
+    base.CACHE_ELEMENTS = 1 << 40
+    trainer = built(config)
+    values = [*trainer.denoiser.parameters(), *trainer.denoiser.buffers()]
+    tensors = [each for value in values for each in plain_tensors(value)]
+    before = sum({each.untyped_storage()._cdata: each.nbytes for each in tensors}.values())
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        trainer.run()
+    events = [each for each in seen.profiler.kineto_results.events() if each.name() == "[memory]"]
+    events.sort(key=lambda each: each.start_ns())
+    sums = itertools.accumulate((each.nbytes() for each in events), initial=0)
+    return (before + max(sums)) / 2**20
+
+
+def built(config: Any) -> Any:
+    """A real trainer of a configuration, over drawn latents and the tiny text of its family."""
+    import torch  # noqa: PLC0415
+    from accelerate import Accelerator  # noqa: PLC0415
+    from accelerate.state import AcceleratorState  # noqa: PLC0415
+
+    from frisket.adapters import lora  # noqa: PLC0415
+    from frisket.data.sample import Batch  # noqa: PLC0415
+    from frisket.families.base import FAMILIES, Source  # noqa: PLC0415
+    from frisket.masks.weights import RegionWeights  # noqa: PLC0415
+    from frisket.recipes import fit as foretold  # noqa: PLC0415
+    from frisket.recipes import fit_told as shapes  # noqa: PLC0415
+    from frisket.recipes.train import spec_of, terms_of  # noqa: PLC0415
+    from frisket.training import fit, optim  # noqa: PLC0415
+    from frisket.training.trainer import Plan, Trainer  # noqa: PLC0415
+
+    family = FAMILIES.load(config.model.family)
+    card = family.variants[config.model.variant]
+    memory = fit.MemoryPlan(**config.memory.model_dump())
+    source = Source(
+        config.model.variant,
+        config.model.source,
+        dtype=getattr(torch, config.model.dtype),
+        quantise=config.memory.quantise,
+    )
+    denoiser = family.load_denoiser(source)
+    lora.attach(denoiser, spec_of(config, family), seed=0)
+    fit.apply(denoiser, memory, device="cpu")
+    tiny = family.tiny(config.model.variant)
+    size, count = foretold._size(config, card), config.run.batch
+    clip = torch.zeros(1, 3, *size)
+    pictures = [shapes.picture(size)] if card.sees == "pictures" else []
+    given = dict(family.embed(tiny.text, [shapes.CAPTION], [pictures] if pictures else ()))
+    given |= family.observe(tiny.vae, tiny.vision, clip, pictures)
+    shape = (count, card.grid.channels, *card.grid.cells(*size))
+    names = tuple(map(str, range(count)))
+
+    def batches(_: int) -> Iterator[Batch]:
+        while True:
+            coverage = torch.zeros(count, 1, *shape[2:])
+            coverage[..., : shape[-1] // 2] = 1
+            told = {
+                name: value.expand(count, *value.shape[1:]).clone() for name, value in given.items()
+            }
+            ones = torch.ones(count)
+            flags, empty = torch.ones(count, dtype=torch.bool), torch.zeros(count, dtype=torch.bool)
+            yield Batch(torch.randn(shape), told, coverage, flags, ones, names, empty)
+
+    parameters = lora.trainable(denoiser)
+    optimizer = optim.build(parameters, optim.OptimizerSpec(config.optimizer.name))
+    AcceleratorState._reset_state(reset_partial_state=True)
+    precision = {"float32": "no", "bfloat16": "bf16"}[config.run.precision]
+    return Trainer(
+        family=family,
+        grid=card.grid,
+        denoiser=denoiser,
+        parameters=parameters,
+        objective=family.objective(config.model.variant),
+        weights=RegionWeights({"subject": 1.0}),
+        terms=terms_of(config),
+        optimizer=optimizer,
+        schedule=optim.schedule(optimizer, "constant", steps=STEPS),
+        batches=batches,
+        plan=Plan(steps=STEPS),
+        accelerator=Accelerator(cpu=True, mixed_precision=precision),
+    )
+
+
+CASES: dict[str, dict[str, dict[str, Any]]] = {
+    "plain": {},
+    "checkpointing": {"memory": {"checkpointing": True}},
+    "batch 2, prior": {"run": {"batch": 2}, "losses": {"prior": 0.2}},
+    "bfloat16": {"model": {"dtype": "bfloat16"}, "run": {"precision": "bfloat16"}},
+}
+
+
+def compare(family: str, variant: str, case: str, scale: int = 16) -> tuple[float, float]:
+    """Predicted and measured MiB."""
+    from frisket.families.base import FAMILIES  # noqa: PLC0415
+    from frisket.recipes.fit import predict  # noqa: PLC0415
+
+    shelf = FAMILIES.load(family)
+    card = shelf.variants[variant]
+    side = scale * card.grid.step
+    data = {"clips": ".", "resolution": [side, side], "frames": 1 + card.grid.temporal}
+    with tempfile.TemporaryDirectory() as folder:
+        shelf.save(shelf.tiny(variant), Path(folder))
+        config = config_of(family, variant, Path(folder), data=data, **CASES[case])
+        return predict(config, prepare=False).training, measured(config)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("families", nargs="*")
+    parser.add_argument("--case", choices=CASES, nargs="*", default=list(CASES))
+    chosen = parser.parse_args()
+    measure = _tool()
+    from frisket.families.base import FAMILIES  # noqa: PLC0415
+
+    measure.title("Predicted peak of training against the allocator's, tiny models, CPU")
+    rows = []
+    for family in chosen.families or FAMILIES.names():
+        shelf = FAMILIES.load(family)
+        plain = [name for name, card in shelf.variants.items() if not card.like]
+        for variant, case in itertools.product(plain, chosen.case):
+            try:
+                ours, theirs = compare(family, variant, case)
+            except Exception as error:
+                rows.append((f"{family} {variant}", case, "-", "-", f"{type(error).__name__}"))
+                sys.stderr.write(f"{family} {variant} {case}: {error!r}\n")
+                continue
+            rows.append(
+                (
+                    f"{family} {variant}",
+                    case,
+                    f"{ours:.1f}",
+                    f"{theirs:.1f}",
+                    f"{ours / theirs:.3f}",
+                )
+            )
+    measure.table(("model", "case", "predicted MiB", "measured MiB", "ratio"), rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""Sums with adapters, apart from any model: scale, resize, average, extract and merge."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from frisket.adapters.layers import MAGNITUDE, A, B, Layer, Layers
+from frisket.adapters.spec import AdapterMismatch
+
+EXACT = 512  # up to this least side a whole SVD is quick; above it a randomised one is taken
+MORE = 32  # directions the randomised one looks at beyond the asked rank
+ROUNDS = 6  # its power iterations
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Share of the squared singular values that a lower rank keeps: the least layer's and the mean.
+
+    1 is all of it; a layer of nothing but zeros keeps 1.
+    """
+
+    least: float
+    mean: float
+    worst: str  # the layer that lost most
+
+    def __str__(self) -> str:
+        """In words."""
+        return (
+            f"{self.mean:.1%} of the energy kept, at least {self.least:.1%} in each layer"
+            f" ({self.worst})"
+        )
+
+
+class Factors(NamedTuple):
+    """A product B A of low rank as matrices, float32."""
+
+    high: Tensor  # out x r
+    low: Tensor  # r x in
+
+
+def delta(layer: Layer, shape: Sequence[int] | None = None) -> Tensor:
+    """What a layer adds to its base weight, alpha included; float32, in `shape`, or out x in.
+
+    For dora it is the part without the magnitudes.
+    """
+    tensors = {key: value.float() for key, value in layer.tensors.items()}
+    if layer.kind == "loha":
+        first = tensors["hada_w1_a"] @ tensors["hada_w1_b"]
+        made = first * (tensors["hada_w2_a"] @ tensors["hada_w2_b"])
+    elif layer.kind == "lokr":
+        first, second = (_factor(tensors, name) for name in ("lokr_w1", "lokr_w2"))
+        made = torch.kron(first.reshape(*first.shape, *[1] * (second.ndim - 2)), second)
+    else:
+        made = tensors[B].flatten(1) @ tensors[A].flatten(1)
+    made = made * layer.scale
+    return made if shape is None else made.reshape(tuple(shape))
+
+
+def _factor(tensors: Mapping[str, Tensor], name: str) -> Tensor:
+    whole = tensors.get(name)
+    return tensors[f"{name}_a"] @ tensors[f"{name}_b"] if whole is None else whole
+
+
+def merged(weight: Tensor, layer: Layer) -> Tensor:
+    """A base weight with an adapter's layer worked in: computed in float32, in the weight's dtype.
+
+    dora: (W + B A) scaled to its learned magnitude, output by output (arXiv:2402.09353 eq. 5).
+    AdapterMismatch where the layer is of another size.
+    """
+    base = weight.float()
+    try:
+        changed = base + delta(layer, weight.shape)
+    except RuntimeError as error:
+        raise AdapterMismatch(f"it does not fit a weight of {tuple(weight.shape)}") from error
+    if layer.kind == "dora":
+        magnitude = layer.tensors[MAGNITUDE].float().flatten()
+        norm = changed.flatten(1).norm(dim=1)
+        changed = changed * (magnitude / norm).view(-1, *[1] * (changed.ndim - 1))
+    return changed.to(weight.dtype)
+
+
+def scale(layers: Layers, factor: float) -> Layers:
+    """An adapter of `factor` times the effect: exact, for only alpha changes.
+
+    ValueError for 0 (kohya's programs read alpha 0 as "the rank") and for dora, whose effect is no
+    multiple of its factors.
+    """
+    if factor == 0:
+        raise ValueError("scale 0 leaves nothing of an adapter; leave it out instead")
+    _plain(layers, "scaled", ("lora", "loha", "lokr"))
+    return {name: _scaled(layer, factor) for name, layer in layers.items()}
+
+
+def _scaled(layer: Layer, factor: float) -> Layer:
+    if not layer.rank:  # a LoKr of two whole factors: nothing else scales it
+        first = layer.tensors["lokr_w1"].float() * factor
+        return replace(layer, tensors={**layer.tensors, "lokr_w1": first})
+    return replace(layer, alpha=layer.scale * layer.rank * factor)
+
+
+def resize(layers: Layers, rank: int) -> tuple[Layers, Kept]:
+    """The best adapter of another rank (truncated SVD of B A), and what it keeps; alpha = rank.
+
+    A higher rank than before keeps all, its further directions are zeros.
+    """
+    _plain(layers, "resized")
+    made, energies = {}, {}
+    for name, layer in layers.items():
+        high, low, values = _svd(factors(layer))
+        made[name] = layer_from(Factors(high, low), rank, layer)
+        energies[name] = energy(values, rank)
+    return made, kept(energies)
+
+
+def average(
+    adapters: Sequence[Layers], weights: Sequence[float], *, rank: int = 0, exact: bool = False
+) -> tuple[Layers, Kept]:
+    """The weighted sum of several adapters' effects, and what was kept of it.
+
+    `exact`: the factors side by side, the rank is the sum of theirs. Else the best of rank `rank`
+    (0: the highest of theirs). A layer that some have not got counts as zero there.
+    """
+    if len(adapters) != len(weights) or not adapters:
+        raise ValueError(f"{len(adapters)} adapters need as many weights, not {len(weights)}")
+    for layers in adapters:
+        _plain(layers, "averaged")
+    whole = sum(max(layer.rank for layer in layers.values()) for layers in adapters)
+    most = max(layer.rank for layers in adapters for layer in layers.values())
+    made, energies = {}, {}
+    for name in dict.fromkeys(name for layers in adapters for name in layers):
+        found = [
+            (layers[name], weight)
+            for layers, weight in zip(adapters, weights, strict=True)
+            if name in layers
+        ]
+        pairs = [(factors(layer), weight) for layer, weight in found]
+        high = torch.cat([pair.high * weight for pair, weight in pairs], 1)
+        low = torch.cat([pair.low for pair, _ in pairs])
+        if exact:
+            made[name], energies[name] = layer_from(Factors(high, low), whole, found[0][0]), 1.0
+        else:
+            high, low, values = _svd(Factors(high, low))
+            made[name] = layer_from(Factors(high, low), rank or most, found[0][0])
+            energies[name] = energy(values, rank or most)
+    return made, kept(energies)
+
+
+def extract(base: Tensor, tuned: Tensor, rank: int) -> tuple[Layer, float]:
+    """The layer of `rank` nearest to tuned - base (two weights of one layer), and what it keeps.
+
+    ValueError where they are of different sizes.
+    """
+    if base.shape != tuned.shape:
+        raise ValueError(f"the weights are {tuple(base.shape)} and {tuple(tuned.shape)}")
+    change = tuned.float() - base.float()
+    matrix = change.flatten(1)
+    rank = min(rank, *matrix.shape)
+    if min(matrix.shape) <= max(EXACT, 2 * rank):
+        left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)
+            left, values, columns = torch.svd_lowrank(matrix, rank + MORE, niter=ROUNDS)
+        right = columns.mT
+    root = values[:rank].sqrt()
+    pair = Factors(left[:, :rank] * root, root[:, None] * right[:rank])
+    total = float(matrix.double().square().sum())
+    share = float(values[:rank].double().square().sum()) / total if total else 1.0
+    ones = [1] * (change.ndim - 2)
+    high, low = pair.high.reshape(-1, rank, *ones), pair.low.reshape(rank, *change.shape[1:])
+    tensors = {A: low.contiguous(), B: high.contiguous()}
+    return Layer("lora", tensors, rank, float(rank)), min(share, 1.0)
+
+
+def factors(layer: Layer) -> Factors:
+    """B and A as matrices in float32, alpha / rank multiplied into B."""
+    return Factors(layer.high.float().flatten(1) * layer.scale, layer.low.float().flatten(1))
+
+
+def layer_from(pair: Factors, rank: int, like: Layer) -> Layer:
+    """A layer of exactly this rank with the kernel of another: cut, or filled up with zeros."""
+    have = min(rank, pair.low.shape[0])
+    low = pair.low.new_zeros(rank, pair.low.shape[1])
+    high = pair.high.new_zeros(pair.high.shape[0], rank)
+    low[:have], high[:, :have] = pair.low[:have], pair.high[:, :have]
+    tensors = {
+        A: low.reshape(rank, *like.low.shape[1:]),
+        B: high.reshape(-1, rank, *like.high.shape[2:]),
+    }
+    return Layer("lora", tensors, rank, float(rank))
+
+
+def energy(values: Tensor, rank: int) -> float:
+    """Share of the squared singular values in the first `rank`."""
+    squares = values.double().square()
+    total = float(squares.sum())
+    return float(squares[:rank].sum()) / total if total else 1.0
+
+
+def kept(energies: Mapping[str, float]) -> Kept:
+    """Of all layers."""
+    worst = min(energies, key=energies.__getitem__)
+    return Kept(energies[worst], sum(energies.values()) / len(energies), worst)
+
+
+def _svd(pair: Factors) -> tuple[Tensor, Tensor, Tensor]:
+    """B and A turned so that they share the singular values, and these, largest first.
+
+    The product is never made: two thin QRs leave an r x r matrix to decompose.
+    """
+    left, upper = torch.linalg.qr(pair.high)
+    right, lower = torch.linalg.qr(pair.low.mT)
+    inner, values, outer = torch.linalg.svd(upper @ lower.mT)
+    root = values.sqrt()
+    count = len(values)
+    high = left @ (inner[:, :count] * root)
+    low = (root[:, None] * outer[:count]) @ right.mT
+    return high, low, values
+
+
+def _plain(layers: Layers, doing: str, kinds: tuple[str, ...] = ("lora",)) -> None:
+    other = next((layer.kind for layer in layers.values() if layer.kind not in kinds), None)
+    if other is not None:
+        raise AdapterMismatch(f"a {other} cannot be {doing}; only {', '.join(kinds)} can")

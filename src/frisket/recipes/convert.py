@@ -1,0 +1,345 @@
+"""`frisket convert`: adapter files from one format to another, and sums with them."""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import torch
+
+from frisket import __version__
+from frisket.adapters import arithmetic, formats, merge, writing
+from frisket.adapters.formats import Contents
+from frisket.adapters.layers import Layers, commonest
+from frisket.adapters.lexicon import Lexicon
+from frisket.adapters.spec import (
+    DIFFUSERS_RECORD,
+    EXPERT,
+    EXPERT_RANGE,
+    RECORD,
+    AdapterMismatch,
+    Form,
+    LoraSpec,
+)
+from frisket.recipes.adapter_base import AdapterBase, base_of, need_base
+from frisket.recipes.origin import ConfigError
+
+Progress = Callable[[str, int, int], None]
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+COMPONENTS = {"low": "transformer_2"}  # where a pipeline's folder has an expert; else by the family
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is asked of a conversion besides the files."""
+
+    family: str = ""
+    variant: str = ""
+    form: Form = "comfyui"
+    rank: int | None = None
+    scale: float | None = None
+    dtype: str = ""
+    drop_text: bool = False
+    expert: str = ""
+
+
+def run(
+    files: Sequence[Path],
+    output: Path | None,
+    *,
+    to: str = "comfyui",
+    average: str = "",
+    exact: bool = False,
+    merge_into: Path | None = None,
+    extract: tuple[Path, Path] | None = None,
+    progress: Progress = lambda *_: None,
+    **options: Any,
+) -> list[str]:
+    """Do the one thing that is asked; returns what was read and written, in lines.
+
+    `options` are those of `Wish`. Without an output the files are described. ConfigError for wishes
+    that exclude one another, and for words that are none.
+    """
+    if to not in (forms := get_args(Form)):
+        raise ConfigError(f"--to {to} is no format; there are: {', '.join(forms)}")
+    wish = Wish(form=cast(Form, to), **options)
+    if wish.dtype and wish.dtype not in DTYPES:
+        raise ConfigError(f"--dtype {wish.dtype} is none of {', '.join(DTYPES)}")
+    asked = [
+        name
+        for name, value in (
+            ("--average", average),
+            ("--merge-into", merge_into),
+            ("--extract", extract),
+        )
+        if value
+    ]
+    if len(asked) > 1:
+        raise ConfigError(f"{' and '.join(asked)} are two things; do one after the other")
+    if not files and extract is None:
+        raise ConfigError("convert which file? frisket convert FILE describes it")
+    if output is None:
+        if asked or wish != replace(Wish(), family=wish.family, variant=wish.variant):
+            raise ConfigError("where to? Give the file (or folder) to write: -o OUT")
+        return [
+            line
+            for path in files
+            for line in describe(path, family=wish.family, variant=wish.variant)
+        ]
+    if extract is not None:
+        return taken_out(*extract, output, wish, progress=progress)
+    if merge_into is not None:
+        return merged_into(files, merge_into, output, wish, progress=progress)
+    if average:
+        return averaged(files, _weights(average), output, wish, exact=exact)
+    return convert(files, output, wish, progress=progress)
+
+
+def _weights(text: str) -> list[float]:
+    try:
+        return [float(word) for word in text.split(",")]
+    except ValueError as error:
+        raise ConfigError(f"--average {text}: write numbers and commas, as in 0.7,0.3") from error
+
+
+def describe(path: Path, *, family: str = "", variant: str = "") -> list[str]:
+    """What an adapter file says of itself, in lines."""
+    read = formats.glance(path)
+    metadata = read.metadata
+    base = base_of(metadata, family, variant)
+    if base is not None:
+        read = _read(path, base)
+    lines = [f"{path}: {read}, {read.tensors} tensors", f"  base: {base or 'not said'}"]
+    if read.text:
+        counts = ", ".join(f"{count} of {name}" for name, count in sorted(read.text.items()))
+        lines.append(f"  text encoders: {counts} (left out with --drop-text)")
+    if EXPERT in metadata:
+        low, high = json.loads(metadata.get(EXPERT_RANGE, "[0, 1]"))
+        lines.append(f"  expert: {metadata[EXPERT]}, for t from {low:g} to {high:g}")
+    for word, key in (
+        ("title", "modelspec.title"),
+        ("trigger", "modelspec.trigger_phrase"),
+        ("resolution", "modelspec.resolution"),
+        ("steps", "ss_steps"),
+        ("masked loss", "ss_masked_loss"),
+        ("made from", "frisket.made_from"),
+    ):
+        if metadata.get(key):
+            lines.append(f"  {word}: {metadata[key]}")
+    return lines
+
+
+def convert(
+    inputs: Sequence[Path], output: Path, wish: Wish, *, progress: Progress = lambda *_: None
+) -> list[str]:
+    """Rewrite adapter files in another format; of several, `output` is a folder. Returns lines.
+
+    With `rank` they are resized, with `scale` weakened or strengthened. ConfigError for what the
+    files leave open, AdapterMismatch for what a form or a format cannot hold.
+    """
+    many = len(inputs) > 1
+    if many and output.suffix == ".safetensors":
+        raise ConfigError(
+            f"{len(inputs)} files become as many: -o {output} must be a folder (or average them"
+            " with --average)"
+        )
+    lines: list[str] = []
+    for done, path in enumerate(inputs):
+        read, base = _opened(path, wish)
+        target = output / path.name if many or output.is_dir() else output
+        layers, said = _changed(read.layers, wish)
+        lines += [f"read {path}: {read}; base {base}", *_left(read), *said]
+        lines += _write(target, layers, read, wish, base, [path])
+        progress("converting", done + 1, len(inputs))
+    return lines
+
+
+def averaged(
+    inputs: Sequence[Path], weights: Sequence[float], output: Path, wish: Wish, *, exact: bool
+) -> list[str]:
+    """Write the weighted sum of several adapters' effects as one adapter. Returns lines.
+
+    `exact` keeps all (the rank is the sum of theirs), else it is cut to `wish.rank`, or the
+    highest of theirs.
+    """
+    if len(weights) != len(inputs):
+        raise ConfigError(f"--average has {len(weights)} weights for {len(inputs)} files")
+    opened = [_opened(path, wish) for path in inputs]
+    families = {base.family for _, base in opened}
+    if len(families) > 1:
+        raise ConfigError(f"adapters of different models: {', '.join(sorted(families))}")
+    layers, kept = arithmetic.average(
+        [read.layers for read, _ in opened], weights, rank=wish.rank or 0, exact=exact
+    )
+    lines = [
+        f"read {path}: {read}; weight {weight:g}"
+        for path, (read, _), weight in zip(inputs, opened, weights, strict=True)
+    ]
+    lines += [line for read, _ in opened for line in _left(read)]
+    layers, said = _changed(layers, replace(wish, rank=None))
+    lines += [f"averaged: {commonest(layers)}; {kept}", *said]
+    read, base = opened[0]
+    return lines + _write(output, layers, read, wish, base, inputs)
+
+
+def merged_into(
+    inputs: Sequence[Path],
+    folder: Path,
+    output: Path,
+    wish: Wish,
+    *,
+    progress: Progress = lambda *_: None,
+) -> list[str]:
+    """Write `output`, a diffusers folder like `folder` with the adapters in its weights.
+
+    `folder` is a whole pipeline's or the denoiser's alone; each expert's adapter goes into its own.
+    """
+    if output.exists():
+        raise ConfigError(f"{output} is there already; merge into another folder")
+    lines, planned = [], []
+    for path in inputs:
+        read, base = _opened(path, wish)
+        layers, said = _changed(read.layers, wish)
+        part = component(folder, base, wish.expert or read.metadata.get(EXPERT, ""))
+        merge.check(layers, part)  # before anything is copied
+        planned.append((layers, part.relative_to(folder)))
+        lines += [f"read {path}: {read}; base {base}", *_left(read), *said]
+    partial = output.with_name(f".{output.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        shutil.copytree(folder, partial)
+        for layers, inside in planned:
+            count = merge.merge(
+                layers, partial / inside, progress=lambda done, of: progress("merging", done, of)
+            )
+            lines.append(f"merged into {count} layers of {folder / inside}")
+        partial.replace(output)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return [*lines, f"wrote {output}"]
+
+
+def taken_out(
+    base_folder: Path,
+    tuned: Path,
+    output: Path,
+    wish: Wish,
+    *,
+    progress: Progress = lambda *_: None,
+) -> list[str]:
+    """Write the adapter that makes a tuned model of its base, two folders. Returns lines."""
+    if not wish.family:
+        raise ConfigError("--extract needs --family, for the folders do not say it")
+    base = AdapterBase(wish.family, wish.variant, "--family")
+    lexicon = Lexicon(base.names(), base.layers())
+    layers, kept = merge.taken_out(
+        component(base_folder, base, wish.expert),
+        component(tuned, base, wish.expert),
+        wish.rank or 16,
+        lambda name: lexicon.find("diffusers", name, flat=False) is not None,
+        progress=lambda done, of: progress("extracting", done, of),
+    )
+    layers, said = _changed(layers, replace(wish, rank=None))
+    read = Contents(layers, "extracted")
+    lines = [f"extracted: {commonest(layers)}, {len(layers)} layers; {kept}", *said]
+    return lines + _write(output, layers, read, wish, base, [base_folder, tuned])
+
+
+def component(folder: Path, base: AdapterBase, expert: str) -> Path:
+    """The denoiser's folder in a pipeline's, or the folder itself."""
+    family = base.loaded()
+    if expert and expert not in family.variants[base.chosen()].experts:
+        raise ConfigError(f"{base.family} {base.chosen()} has no expert {expert!r}")
+    inside = folder / COMPONENTS.get(expert, family.lora_prefix)
+    return inside if inside.is_dir() else folder
+
+
+def _opened(path: Path, wish: Wish) -> tuple[Contents, AdapterBase]:
+    glance = formats.glance(path)
+    base = need_base(path, base_of(glance.metadata, wish.family, wish.variant))
+    if glance.text and not wish.drop_text:
+        counts = ", ".join(f"{count} of {name}" for name, count in sorted(glance.text.items()))
+        raise AdapterMismatch(
+            f"{path} also holds tensors of text encoders ({counts}), which Frisket does not"
+            " convert: leave them out with --drop-text"
+        )
+    return _read(path, base), base
+
+
+def _read(path: Path, base: AdapterBase) -> Contents:
+    prefix = base.loaded().lora_prefix
+    return formats.read(path, base.names(), prefix=prefix, layers=base.layers())
+
+
+def _left(read: Contents) -> list[str]:
+    return [f"left out: {count} tensors of {name}" for name, count in sorted(read.text.items())]
+
+
+def _changed(layers: Layers, wish: Wish) -> tuple[Layers, list[str]]:
+    lines = []
+    if wish.rank is not None:
+        layers, kept = arithmetic.resize(layers, wish.rank)
+        lines.append(f"resized to rank {wish.rank}: {kept}")
+    if wish.scale is not None:
+        layers = arithmetic.scale(layers, wish.scale)
+        lines.append(f"scaled by {wish.scale:g}")
+    return layers, lines
+
+
+def _write(
+    path: Path,
+    layers: Layers,
+    read: Contents,
+    wish: Wish,
+    base: AdapterBase,
+    inputs: Sequence[Path],
+) -> list[str]:
+    if layers is not read.layers:  # its own record is of what it was
+        metadata = {key: said for key, said in read.metadata.items() if key != RECORD}
+        read = replace(read, metadata=metadata)
+    if wish.dtype:
+        kind = DTYPES[wish.dtype]
+        layers = {
+            name: replace(layer, tensors={key: v.to(kind) for key, v in layer.tensors.items()})
+            for name, layer in layers.items()
+        }
+    family = base.loaded()
+    plain = len({(layer.rank, layer.alpha) for layer in layers.values()}) == 1
+    spec: LoraSpec | None = None
+    if plain or wish.form == "diffusers":
+        layers, spec = replace(read, layers=layers).alike()
+    writing.write(
+        path,
+        layers,
+        _metadata(read, wish, base, spec, inputs),
+        form=wish.form,
+        names=base.names(),
+        prefix=family.lora_prefix,
+        spec=spec,
+    )
+    return [f"wrote {path}: {Contents(layers, wish.form)}"]
+
+
+def _metadata(
+    read: Contents, wish: Wish, base: AdapterBase, spec: LoraSpec | None, inputs: Sequence[Path]
+) -> dict[str, str]:
+    """What the file said before, what is known of its base, and where it comes from."""
+    stale = {RECORD, DIFFUSERS_RECORD, "format"}
+    said = {key: value for key, value in read.metadata.items() if key not in stale}
+    card = base.loaded().variants[base.chosen()]
+    if wish.variant and "frisket.base" not in said:
+        about = {"family": base.family, "variant": base.variant, "source": ""}
+        said["frisket.base"] = json.dumps(about)
+    if base.variant and card.architecture:
+        said.setdefault("modelspec.architecture", f"{card.architecture}/lora")
+    if spec is not None:
+        said |= {"ss_network_dim": str(spec.rank), "ss_network_alpha": f"{spec.scale:g}"}
+    if wish.expert:
+        if wish.expert not in card.experts:
+            raise ConfigError(f"{base.family} {base.chosen()} has no expert {wish.expert!r}")
+        said |= {EXPERT: wish.expert, EXPERT_RANGE: json.dumps(list(card.experts[wish.expert]))}
+    said["frisket.version"] = __version__
+    said["frisket.made_from"] = json.dumps([path.name for path in inputs])
+    return said
