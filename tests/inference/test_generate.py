@@ -1,15 +1,15 @@
 """Sampling: what is asked for comes out, whatever the batch, and nothing else changes."""
 
 import logging
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 
 from frisket.families.base import FAMILIES, Family, Parts
-from frisket.inference.generate import Picture, generate, grid, save
+from frisket.inference.generate import Picture, collate, embed, generate, sample
+from frisket.inference.shots import Shot, shot
 
 PROMPTS = ["a red cat", "a green dog on a wall", "a blue bird"]
 
@@ -20,7 +20,7 @@ def loaded(request: pytest.FixtureRequest) -> tuple[Family, Parts]:
     return family, family.tiny(next(iter(family.variants)))
 
 
-def sample(loaded: tuple[Family, Parts], batch: int, **changes: object) -> list[Picture]:
+def made(loaded: tuple[Family, Parts], batch: int, **changes: object) -> list[Picture]:
     family, parts = loaded
     frames = 5 if family.variants[parts.variant].video else 1
     wanted: dict[str, object] = {
@@ -37,9 +37,11 @@ def sample(loaded: tuple[Family, Parts], batch: int, **changes: object) -> list[
 def test_pictures_have_the_size_asked_for_and_name_prompt_and_seed(
     loaded: tuple[Family, Parts],
 ) -> None:
-    pictures = sample(loaded, 2)
+    pictures = made(loaded, 2)
     frames = 5 if loaded[0].variants[loaded[1].variant].video else 1
-    assert [(p.prompt, p.seed) for p in pictures] == list(zip(PROMPTS, [7, 8, 9], strict=True))
+    assert [(p.shot.prompt, p.shot.seed) for p in pictures] == list(
+        zip(PROMPTS, [7, 8, 9], strict=True)
+    )
     for picture in pictures:
         assert picture.frames.shape == (frames, 32, 48, 3)
         assert picture.frames.dtype == torch.uint8
@@ -47,10 +49,10 @@ def test_pictures_have_the_size_asked_for_and_name_prompt_and_seed(
 
 
 def test_a_picture_depends_on_its_seed_and_not_on_its_batch(loaded: tuple[Family, Parts]) -> None:
-    alone, together = sample(loaded, 1), sample(loaded, 3)
+    alone, together = made(loaded, 1), made(loaded, 3)
     for one, other in zip(alone, together, strict=True):
         assert (one.frames.int() - other.frames.int()).abs().max() <= 1
-    again = sample(loaded, 1, seeds=[7, 7, 9])
+    again = made(loaded, 1, seeds=[7, 7, 9])
     assert torch.equal(again[0].frames, alone[0].frames)
     assert not torch.equal(again[1].frames, alone[1].frames)
 
@@ -65,7 +67,7 @@ def test_generators_modes_and_gradients_are_left_as_they_were(
     first.eval()
     before = torch.get_rng_state()
     try:
-        sample(loaded, 2)
+        made(loaded, 2)
         assert denoiser.training
         assert not first.training
     finally:
@@ -98,48 +100,72 @@ def test_a_broken_model_is_warned_of_and_painted_black(caplog: pytest.LogCapture
     assert "'a cat', seed 3, has NaN" in caplog.text
 
 
-def flat(colour: tuple[int, int, int], frames: int = 1, size: int = 32, **text: object) -> Picture:
-    painted = torch.tensor(colour, dtype=torch.uint8).expand(frames, size, size, 3).contiguous()
-    return Picture(str(text.get("prompt", "a prompt")), 5, painted)
+def tiny_wan() -> tuple[Family, Parts, Shot]:
+    family = FAMILIES.load("wan")
+    variant = next(iter(family.variants))
+    card = family.variants[variant]
+    small = shot(card, "a cat", 1, height=32, width=48, frames=5, steps=1, guidance=2.0)
+    return family, family.tiny(variant), small
 
 
-def test_a_grid_keeps_rows_and_columns_and_enlarges_small_pictures() -> None:
-    colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
-    sheet = grid([flat(colour) for colour in colours], columns=2)
-    assert sheet.shape[0] == 1
-    assert sheet.shape[1] % 2 == sheet.shape[2] % 2 == 0
-    assert sheet.shape[2] >= 2 * 160
-    middle, right = 80, sheet.shape[2] // 2 + 80
-    below = sheet.shape[1] // 2 + 80
-    assert sheet[0, middle, middle].tolist() == [255, 0, 0]
-    assert sheet[0, middle, right].tolist() == [0, 255, 0]
-    assert sheet[0, below, middle].tolist() == [0, 0, 255]
-    assert sheet[0, below, right].tolist() == [255, 255, 255]
+def test_each_distinct_text_is_embedded_once() -> None:
+    family, parts, small = tiny_wan()
+    assert parts.text is not None
+    calls: list[int] = []
+    parts.text.text_encoder.register_forward_hook(lambda *_: calls.append(1))  # type: ignore[union-attr]
+    shots = [
+        replace(small, prompt=prompt, seed=seed, negative="blurry")
+        for prompt in ("a cat", "a dog")
+        for seed in range(3)
+    ]
+    told = embed(family, parts.variant, parts.text, shots)
+    assert {text for text, _ in told} == {"a cat", "a dog", "blurry"}
+    assert len(calls) == 3
+    embed(family, parts.variant, parts.text, [replace(small, guidance=0.0, negative="blurry")])
+    assert len(calls) == 4
 
 
-def test_a_grid_writes_labels_of_any_length_and_script() -> None:
-    plain = grid([flat((9, 9, 9), prompt="")], columns=1)
-    long = grid([flat((9, 9, 9), prompt="ein großer Hund 犬 " * 30)], columns=1)
-    named = grid([flat((9, 9, 9))], columns=1, labels=["base"])
-    assert (plain < 128).any(dim=3)[0, -20:].any()
-    assert plain.shape[1] < long.shape[1] <= plain.shape[1] + 3 * 15
-    assert named.shape[1] < plain.shape[1]
+def test_shots_of_different_sizes_and_negatives_come_in_order_and_need_no_text_encoder() -> None:
+    family, parts, small = tiny_wan()
+    shots = [
+        small,
+        replace(small, seed=2, negative="a dog"),
+        replace(small, height=48, width=32, frames=1),
+        replace(small, seed=2, negative="a dog", steps=2),
+    ]
+    told = embed(family, parts.variant, parts.text, shots)
+    parts.text = None
+    pictures = list(sample(family, parts, told, shots))
+    assert [picture.shot for picture in pictures] == shots
+    assert pictures[2].frames.shape == (1, 48, 32, 3)
+    (alone,) = sample(family, parts, told, shots[1:2])
+    assert (alone.frames.int() - pictures[1].frames.int()).abs().max() <= 1
+    with pytest.raises(ValueError, match="'a bird' was not embedded"):
+        sample(family, parts, told, [replace(small, prompt="a bird")])
 
 
-def test_a_grid_of_clips_holds_the_last_frame_of_shorter_ones() -> None:
-    short, longer = flat((200, 0, 0), frames=2), flat((0, 200, 0), frames=5, size=48)
-    sheet = grid([short, longer], columns=2)
-    assert sheet.shape[0] == 5
-    assert sheet[4, 20, 20].tolist() == [200, 0, 0]
-    with pytest.raises(ValueError, match="got 0 and 2"):
-        grid([], columns=2)
+def test_the_vae_decodes_in_tiles_and_is_as_it_was_afterwards() -> None:
+    family, parts, small = tiny_wan()
+    assert parts.vae is not None
+    parts.vae.train()
+    told = embed(family, parts.variant, parts.text, [small])
+    (tiled,) = sample(family, parts, told, [small], tile=True)
+    assert tiled.frames.shape == (5, 32, 48, 3)
+    assert parts.vae.use_tiling is False
+    assert not {"encode", "decode"} & vars(parts.vae).keys()
+    assert all(module.training for module in parts.vae.modules())
+    pocket = FAMILIES.load("pocket")
+    parts, told = pocket.tiny("image"), {("a cat", ()): {"tokens": torch.zeros(1, 12, 64)}}
+    plain = shot(pocket.variants["image"], "a cat", 1, guidance=0.0)
+    with pytest.raises(ValueError, match=r"PocketVae has no tiles: set memory\.tile_vae = false"):
+        sample(pocket, parts, told, [plain], tile=True)
 
 
-def test_images_are_saved_as_png_and_clips_as_mp4(tmp_path: Path) -> None:
-    still = save(flat((1, 2, 3)).frames, tmp_path / "v1.0 still", fps=8.0)
-    assert still.name == "v1.0 still.png"
-    with Image.open(still) as image:
-        assert image.getpixel((0, 0)) == (1, 2, 3)
-    moving = save(flat((1, 2, 3), frames=5).frames, tmp_path / "moving", fps=8.0)
-    assert moving.name == "moving.mp4"
-    assert moving.stat().st_size > 0
+def test_texts_of_different_lengths_are_padded_with_zeros() -> None:
+    one = {"text": torch.ones(1, 3, 4), "mask": torch.ones(1, 3), "pooled": torch.ones(1, 5)}
+    two = {"text": torch.ones(1, 5, 4), "mask": torch.ones(1, 5), "pooled": torch.zeros(1, 5)}
+    joined = collate([one, two])
+    assert joined["text"].shape == (2, 5, 4)
+    assert joined["text"][0].sum() == 12
+    assert joined["mask"].tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
+    assert joined["pooled"].shape == (2, 5)

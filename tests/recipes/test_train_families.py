@@ -1,6 +1,8 @@
 """`train` on other families' tiny models, from folders on disk to files that load back."""
 
+import gc
 import json
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from frisket.adapters import lora
-from frisket.families.base import FAMILIES, layer_names
+from frisket.families.base import FAMILIES, Source, layer_names
 from frisket.media.frames import write_image, write_video
 from frisket.pocket.world import draw, random_creature
 from frisket.recipes.config import Config
@@ -182,6 +184,43 @@ def test_a_run_goes_on_from_a_file_in_any_format(world, tmp_path):
         )
         first = train(config)
     assert moved(first.lora)
+
+
+def test_text_encoder_vae_and_denoiser_are_never_in_memory_together(world, tmp_path, monkeypatch):
+    shelf, alive = FAMILIES.load("wan"), {}
+
+    def watched(name: str, others: tuple[str, ...]):
+        load = getattr(shelf, name)
+
+        def loading(source: Source):
+            gc.collect()
+            for other in others:
+                assert alive.get(other, lambda: None)() is None, f"{other} is there at {name}"
+            made = load(source)
+            alive[name] = weakref.ref(made)
+            return made
+
+        return loading
+
+    # Previews keep the VAE, on the CPU.
+    for name, others in {
+        "load_text": ("load_vae", "load_denoiser"),
+        "load_vae": ("load_text", "load_denoiser"),
+        "load_denoiser": ("load_text",),
+    }.items():
+        monkeypatch.setattr(shelf, name, watched(name, others))
+    preview = {"every": 2, "prompts": ["sks"], "steps": 2, "width": 32, "height": 32, "frames": 5}
+    config = config_of(
+        world,
+        tmp_path,
+        "wan",
+        "2.1-t2v-1.3b",
+        preview=preview,
+        run={"output": tmp_path, "cache": tmp_path / "cache", "steps": 2, "save_every": 0},
+    )
+    train(config)
+    assert set(alive) == {"load_text", "load_vae", "load_denoiser"}
+    assert (tmp_path / "previews" / "step-000002.mp4").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,37 +1,35 @@
-"""Samples pictures and clips with a family's public pipeline, and lays them out in a grid."""
+"""Samples pictures and clips with a family's public pipeline, from prompts embedded beforehand."""
 
 import inspect
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
+from torch.nn import functional
 
-from frisket.families.base import Family, Parts
-from frisket.media.frames import write_image, write_video
+from frisket.families.base import Conditioning, Family, Parts, Variant
+from frisket.families.experts import Experts, first
+from frisket.inference.shots import Shot, check, references, shot
 from frisket.shapes import Frames
 
 log = logging.getLogger(__name__)
 
 PIXELS = 1 << 18  # pixels (frames counted) that are sampled together when no batch is given
-CELL = 160  # least width of a grid's column: narrower pictures are enlarged, labels need room
-TEXT = 12  # pixels, of a label
-LINES = 3  # of a label, at most
-MARGIN = 4
+MOST = 16  # samples at a time, however small
+Told = Mapping[tuple[str, tuple[Path, ...]], Conditioning]  # by text and the pictures beside it
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
     """One sample; an image is a clip of one frame."""
 
-    prompt: str
-    seed: int
+    shot: Shot
     frames: Frames
 
 
@@ -42,6 +40,7 @@ def generate(
     *,
     seeds: Sequence[int],
     negative: str = "",
+    images: Sequence[Path] = (),
     height: int | None = None,
     width: int | None = None,
     frames: int | None = None,
@@ -49,98 +48,302 @@ def generate(
     guidance: float | None = None,
     batch: int | None = None,
 ) -> Iterator[Picture]:
-    """Sample one picture for each pair of prompt and seed, in order, as they are done.
+    """Sample one picture for each pair of prompt and seed, with parts that are all loaded.
 
-    Sizes in pixels, steps and guidance default to the variant's own. Every picture has its own
-    generator, so it does not depend on `batch` (beyond rounding); without one, pictures of about
-    512 x 512 pixels in all are sampled together. Torch's global generators, gradients and the
-    train or eval mode of every module are left as they were.
-
+    As `embed` and then `sample`. Sizes in pixels, steps and guidance default to the variant's own.
     Raises ValueError, before any work, when prompts and seeds differ in number or the model cannot
     make that size.
     """
-    variant = family.variants[parts.variant]
-    height, width = height or variant.height, width or variant.width
-    frames = frames or variant.frames
     if len(prompts) != len(seeds):
         raise ValueError(f"{len(prompts)} prompts but {len(seeds)} seeds: every picture takes one")
-    variant.grid.cells(frames, height, width)
-    if height % variant.grid.step or width % variant.grid.step:
-        raise ValueError(
-            f"{height} x {width} pixels do not fit {family.name}: sides are multiples of"
-            f" {variant.grid.step}"
+    shots = [
+        shot(
+            family.variants[parts.variant],
+            *pair,
+            negative=negative,
+            images=images,
+            height=height,
+            width=width,
+            frames=frames,
+            steps=steps,
+            guidance=guidance,
         )
-    if frames > 1 and not variant.video:
-        raise ValueError(
-            f"{family.name} {parts.variant} makes images, not clips of {frames} frames"
-        )
+        for pair in zip(prompts, seeds, strict=True)
+    ]
+    _denoiser_of(parts)
+    return sample(
+        family, parts, embed(family, parts.variant, parts.text, shots), shots, batch=batch
+    )
+
+
+@torch.no_grad()
+def embed(family: Family, variant: str, text: nn.Module | None, shots: Sequence[Shot]) -> Told:
+    """What `sample` needs instead of the text encoder: every distinct text once, on the CPU.
+
+    Negative prompts are embedded where the variant takes them and guidance is on. A text encoder
+    that looks at the pictures is shown them. Raises ValueError for shots the model cannot make and
+    where the text encoder is not loaded.
+    """
+    check(family, variant, shots)
+    if text is None:
+        raise ValueError("nothing to embed prompts with: the text encoder is not loaded")
+    card = family.variants[variant]
+    told: dict[tuple[str, tuple[Path, ...]], Conditioning] = {}
+    for each in shots:
+        seen = references(card, each)
+        for words in (each.prompt, *([each.negative] if _guided(card, each) else [])):
+            if (words, each.images) not in told:
+                given = family.embed(text, [words], [seen] if seen else ())
+                told[words, each.images] = {name: value.cpu() for name, value in given.items()}
+    return told
+
+
+def sample(
+    family: Family,
+    parts: Parts,
+    told: Told,
+    shots: Sequence[Shot],
+    *,
+    batch: int | None = None,
+    device: torch.device | None = None,
+    tile: bool = False,
+) -> Iterator[Picture]:
+    """Sample the shots in order, as they are done, without a text encoder.
+
+    `parts` need a VAE, a denoiser and, where the variant has one, the image encoder. `device` is
+    where sampling runs, by default where the denoiser is; VAE and image encoder may wait elsewhere
+    and visit it. `tile` decodes in tiles. Every picture has its own generator (on the CPU: a seed
+    means the same picture on every device), so it does not depend on `batch` beyond rounding;
+    without one, pictures of about 512 x 512 pixels in all are sampled together, and always one by
+    one where the model is shown pictures. Torch's global
+    generators, gradients and the train or eval mode of every module are left as they were.
+
+    Raises ValueError, before any work, for shots that cannot be made or were not embedded.
+    """
+    made = clips(family, parts, told, shots, batch=batch, device=device, tile=tile)
+    return (Picture(each, _to_uint8(clip, each)) for each, clip in made)
+
+
+def clips(
+    family: Family,
+    parts: Parts,
+    told: Told,
+    shots: Sequence[Shot],
+    *,
+    batch: int | None = None,
+    device: torch.device | None = None,
+    tile: bool = False,
+) -> Iterator[tuple[Shot, Tensor]]:
+    """As `sample`, before rounding: each shot with its clip, float F 3 H W in [0, 1]."""
+    check(family, parts.variant, shots)
+    card = family.variants[parts.variant]
+    lost = [each.prompt for each in shots if not _texts(card, each) <= told.keys()]
+    if lost:
+        raise ValueError(f"the prompt {lost[0]!r} was not embedded; embed all shots first")
+    denoiser = _denoiser_of(parts)
+    place = device or _device_of(denoiser)
+    bare = Parts(parts.variant, parts.vae, None, denoiser, parts.vision)
+    pipeline = _on(family.pipeline(bare), place)
+    pipeline.set_progress_bar_config(disable=True)
+    if tile and not hasattr(parts.vae, "enable_tiling"):
+        raise ValueError(f"{type(parts.vae).__name__} has no tiles: set memory.tile_vae = false")
+
+    def run() -> Iterator[tuple[Shot, Tensor]]:
+        # Of the pipelines that are shown pictures some take one sample at a time.
+        for some in _batches(shots, 1 if card.sees == "pictures" else batch):
+            with _untouched(bare, place), _visiting(bare, place), _tiling(parts.vae, tile):
+                output = pipeline(**_call(family, pipeline, told, some, bare, place))
+            yield from zip(some, _stack(output), strict=True)
+
+    return run()
+
+
+def _denoiser_of(parts: Parts) -> nn.Module:
     if parts.denoiser is None:
         raise ValueError("nothing to sample with: the denoiser is not loaded")
-    pipeline = family.pipeline(parts)
-    call: dict[str, Any] = {
-        "height": height,
-        "width": width,
-        "num_inference_steps": variant.steps if steps is None else steps,
-        "guidance_scale": variant.guidance if guidance is None else guidance,
+    return parts.denoiser
+
+
+def _guided(card: Variant, of: Shot) -> bool:
+    """Whether a negative prompt takes part; where exactly it does is the pipeline's to say."""
+    return card.negative and of.guidance > 0
+
+
+def _texts(card: Variant, of: Shot) -> set[tuple[str, tuple[Path, ...]]]:
+    texts = {of.prompt, of.negative} if _guided(card, of) else {of.prompt}
+    return {(text, of.images) for text in texts}
+
+
+def _batches(shots: Sequence[Shot], batch: int | None) -> Iterator[list[Shot]]:
+    """Neighbours that one call of the pipeline can make."""
+
+    def kind(of: Shot) -> tuple[Any, ...]:
+        return of.height, of.width, of.frames, of.steps, of.guidance, of.images
+
+    for _, group in groupby(shots, kind):
+        alike = list(group)
+        pixels = alike[0].frames * alike[0].height * alike[0].width
+        size = batch or min(MOST, max(1, PIXELS // pixels))
+        for start in range(0, len(alike), size):
+            yield alike[start : start + size]
+
+
+def _call(
+    family: Family,
+    pipeline: Any,
+    told: Told,
+    some: Sequence[Shot],
+    parts: Parts,
+    device: torch.device,
+) -> dict[str, Any]:
+    """What the pipeline is called with for one batch."""
+    variant, denoiser = parts.variant, _denoiser_of(parts)
+    card, one = family.variants[variant], some[0]
+    # The longest text of both sides: some pipelines join the two along the batch.
+    texts = [each.prompt for each in some]
+    if _guided(card, one):
+        texts += [each.negative for each in some]
+    joined = collate([told[text, one.images] for text in texts])
+    # Some pipelines convert nothing, and draw their noise in the embeddings' precision.
+    dtype = first(denoiser).dtype
+    joined = {
+        name: value.to(device, dtype if value.is_floating_point() else None)
+        for name, value in joined.items()
+    }
+    positive, negative = (
+        {name: value[part] for name, value in joined.items()}
+        for part in (slice(None, len(some)), slice(len(some), None))
+    )
+    given = family.call(
+        variant,
+        positive,
+        negative if _guided(card, one) else None,
+        guidance=one.guidance,
+        references=references(card, one),
+    )
+    return {
+        **given,
+        **_size(pipeline, one),
+        "num_inference_steps": one.steps,
+        "generator": [torch.Generator().manual_seed(each.seed) for each in some],
         "output_type": "pt",
     }
-    if "num_frames" in inspect.signature(pipeline.__call__).parameters:
-        call["num_frames"] = frames
-    size = batch or min(16, max(1, PIXELS // (frames * height * width)))
-    return _sample(pipeline, parts, list(zip(prompts, seeds, strict=True)), negative, size, call)
 
 
-def _sample(
-    pipeline: Any,
-    parts: Parts,
-    pairs: list[tuple[str, int]],
-    negative: str,
-    size: int,
-    call: dict[str, Any],
-) -> Iterator[Picture]:
-    pipeline.set_progress_bar_config(disable=True)
-    for start in range(0, len(pairs), size):
-        some = pairs[start : start + size]
-        # On the CPU whatever the device: a seed means the same picture everywhere.
-        generators = [torch.Generator().manual_seed(seed) for _, seed in some]
-        with _untouched(parts), torch.no_grad():
-            output = pipeline(
-                prompt=[prompt for prompt, _ in some],
-                negative_prompt=[negative] * len(some),
-                generator=generators,
-                **call,
-            )
-        for (prompt, seed), sample in zip(some, _stack(output), strict=True):
-            yield Picture(prompt, seed, _to_uint8(sample, prompt, seed))
+def collate(each: Sequence[Conditioning]) -> dict[str, Tensor]:
+    """Join conditionings of one sample each; texts are padded with zeros at the end of dim 1."""
+    joined = {}
+    for name, like in each[0].items():
+        tensors = [one[name] for one in each]
+        if like.ndim > 1:
+            longest = max(tensor.shape[1] for tensor in tensors)
+            pad = (0, 0) * (like.ndim - 2)
+            tensors = [
+                functional.pad(tensor, (*pad, 0, longest - tensor.shape[1])) for tensor in tensors
+            ]
+        joined[name] = torch.cat(tensors)
+    return joined
+
+
+def _size(pipeline: Any, of: Shot) -> dict[str, int]:
+    """The size by the names the pipeline has for it."""
+    names = inspect.signature(pipeline.__call__).parameters
+    size = {"height": of.height, "width": of.width, "num_frames": of.frames}
+    return {name: value for name, value in size.items() if name in names}
+
+
+def _device_of(denoiser: nn.Module) -> torch.device:
+    if isinstance(denoiser, Experts) and denoiser.device is not None:
+        return denoiser.device
+    device: torch.device = next(first(denoiser).parameters()).device
+    return device
+
+
+def _on(pipeline: Any, device: torch.device) -> Any:
+    """The same pipeline, told where it runs: it would guess from parts that wait on the CPU."""
+    kind = type(pipeline)
+    where = property(lambda _: device)
+    pipeline.__class__ = type(kind.__name__, (kind,), {"device": where, "_execution_device": where})
+    return pipeline
+
+
+@contextmanager
+def _visiting(parts: Parts, device: torch.device) -> Iterator[None]:
+    """VAE and image encoder come to the device when they are called, and go home afterwards."""
+    with ExitStack() as stack:
+        for module, names in ((parts.vae, ("encode", "decode")), (parts.vision, ("forward",))):
+            weight = None if module is None else next(module.parameters(), None)
+            for name in names if weight is not None else ():
+                assert module is not None
+                assert weight is not None
+                setattr(module, name, _visit(module, getattr(module, name), weight.device, device))
+                stack.callback(delattr, module, name)
+        yield
+
+
+def _visit(
+    module: nn.Module, method: Callable[..., Any], home: torch.device, device: torch.device
+) -> Callable[..., Any]:
+    def visit(*given: Any, **named: Any) -> Any:
+        module.to(device)
+        try:
+            moved = [value.to(device) if isinstance(value, Tensor) else value for value in given]
+            return method(*moved, **named)
+        finally:
+            module.to(home)
+
+    return visit
+
+
+@contextmanager
+def _tiling(vae: Any, tile: bool) -> Iterator[None]:
+    """Inside, the VAE works in tiles."""
+    if not tile or vae.use_tiling:
+        yield
+        return
+    vae.enable_tiling()
+    try:
+        yield
+    finally:
+        vae.disable_tiling()
 
 
 def _stack(output: Any) -> Tensor:
-    """What a pipeline returns as b F 3 H W in [0, 1]."""
-    if (clips := getattr(output, "frames", None)) is not None:
-        return torch.as_tensor(clips) if not isinstance(clips, list) else torch.stack(clips)
-    return torch.as_tensor(output.images)[:, None]
+    """What a pipeline returns as b F 3 H W in [0, 1]; opacity, where there is one, is left out."""
+    if (made := getattr(output, "frames", None)) is not None:
+        stacked = torch.as_tensor(made) if not isinstance(made, list) else torch.stack(made)
+    else:
+        stacked = torch.as_tensor(output.images)[:, None]
+    return stacked[:, :, :3]
 
 
-def _to_uint8(sample: Tensor, prompt: str, seed: int) -> Frames:
-    values = sample.detach().float().cpu()
+def _to_uint8(clip: Tensor, of: Shot) -> Frames:
+    values = clip.detach().float().cpu()
     if not torch.isfinite(values).all():
-        log.warning("the picture of %r, seed %d, has NaN or inf in it; painted black", prompt, seed)
+        log.warning(
+            "the picture of %r, seed %d, has NaN or inf in it; painted black", of.prompt, of.seed
+        )
         values = values.nan_to_num(0.0, 0.0, 0.0)
+    if values.shape[-2:] != (of.height, of.width) or len(values) != of.frames:
+        log.warning(
+            "%r: asked for %d frames of %d x %d pixels, the pipeline made %d of %d x %d",
+            *(of.prompt, of.frames, of.height, of.width, len(values), *values.shape[-2:]),
+        )
     return values.mul(255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
 @contextmanager
-def _untouched(parts: Parts) -> Iterator[None]:
-    """Eval mode and generators of its own; what was there before comes back."""
+def _untouched(parts: Parts, device: torch.device) -> Iterator[None]:
+    """Eval mode, no gradients, generators of its own; what was there before comes back."""
     modules = [
         module
-        for part in (parts.vae, parts.text, parts.denoiser)
+        for part in (parts.vae, parts.vision, parts.denoiser)
         if isinstance(part, nn.Module)
         for module in part.modules()
     ]
     modes = [module.training for module in modules]
-    gpus = {p.get_device() for m in modules for p in m.parameters(recurse=False) if p.is_cuda}
-    with torch.random.fork_rng(devices=sorted(gpus)):
+    gpus = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpus), torch.no_grad():
         for module in modules:
             module.training = False
         try:
@@ -148,74 +351,3 @@ def _untouched(parts: Parts) -> Iterator[None]:
         finally:
             for module, mode in zip(modules, modes, strict=True):
                 module.training = mode
-
-
-def grid(
-    pictures: Sequence[Picture], columns: int, *, labels: Sequence[str] | None = None
-) -> Frames:
-    """Lay pictures out row by row, each above a strip with its prompt and seed (or its label).
-
-    Small pictures are enlarged by a whole factor. A clip shorter than the longest one holds its
-    last frame. The result has even sides, as video codecs want.
-    """
-    if not pictures or columns < 1:
-        raise ValueError(f"a grid needs pictures and columns, got {len(pictures)} and {columns}")
-    texts = labels or [f"{p.prompt}\nseed {p.seed}" for p in pictures]
-    scale = max(1, -(-CELL // max(p.frames.shape[2] for p in pictures)))
-    length, tall, wide = (max(p.frames.shape[axis] for p in pictures) for axis in range(3))
-    tall, wide = tall * scale, wide * scale
-    strips = [_strip(text, wide) for text in texts]
-    strip = max(part.shape[0] for part in strips)
-    rows = -(-len(pictures) // columns)
-    cell_tall, cell_wide = tall + strip + MARGIN, wide + MARGIN
-    shape = (length, _even(rows * cell_tall + MARGIN), _even(columns * cell_wide + MARGIN), 3)
-    sheet = torch.full(shape, 255, dtype=torch.uint8)
-    for index, (picture, text) in enumerate(zip(pictures, strips, strict=True)):
-        top = MARGIN + index // columns * cell_tall
-        left = MARGIN + index % columns * cell_wide
-        held = torch.arange(length).clamp(max=picture.frames.shape[0] - 1)
-        shown = picture.frames[held]
-        shown = shown.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
-        sheet[:, top : top + shown.shape[1], left : left + shown.shape[2]] = shown
-        under = top + tall
-        sheet[:, under : under + text.shape[0], left : left + wide] = text
-    return sheet
-
-
-def _even(length: int) -> int:
-    return length + length % 2
-
-
-def _strip(text: str, width: int) -> Tensor:
-    """A label as black on white, uint8 h w 3, wrapped to `width` pixels."""
-    font = ImageFont.load_default(TEXT)
-    lines = [line for part in text.split("\n") for line in _wrap(part, font, width)]
-    drawn = Image.new("RGB", (width, len(lines) * (TEXT + 3) + 2), "white")
-    draw = ImageDraw.Draw(drawn)
-    for row, line in enumerate(lines):
-        draw.text((0, row * (TEXT + 3)), line, fill="black", font=font)
-    return torch.from_numpy(np.asarray(drawn).copy())
-
-
-def _wrap(text: str, font: Any, width: int) -> list[str]:
-    lines = [""]
-    for word in text.split() or [""]:
-        longer = f"{lines[-1]} {word}".strip()
-        if font.getlength(longer) <= width or not lines[-1]:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    if len(lines) > LINES:
-        lines = [*lines[: LINES - 1], f"{lines[LINES - 1]} ..."]
-    return lines
-
-
-def save(frames: Frames, path: Path, fps: float) -> Path:
-    """Write one frame as `path`.png, more as `path`.mp4; returns the file's path."""
-    if frames.shape[0] == 1:
-        path = path.with_name(f"{path.name}.png")
-        write_image(path, frames[0])
-    else:
-        path = path.with_name(f"{path.name}.mp4")
-        write_video(path, frames, fps)
-    return path

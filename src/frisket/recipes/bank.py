@@ -8,10 +8,15 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from frisket.families.base import Family, Parts, Source
-from frisket.inference.generate import generate
+import torch
+
+from frisket.families.base import Family, Source
+from frisket.inference.generate import sample
+from frisket.inference.shots import shot
 from frisket.media.frames import write_image, write_video
 from frisket.recipes.config import Config
+from frisket.recipes.load import ConfigError
+from frisket.recipes.sampler import embed_shots, load_sampler, plan_of
 
 log = logging.getLogger(__name__)
 
@@ -50,22 +55,24 @@ def sample_bank(
     frames, height, width = size
     phrases = [phrase for phrase in config.swap.prompts for _ in range(config.swap.bank_seeds)]
     seeds = [seed for _ in config.swap.prompts for seed in range(config.swap.bank_seeds)]
-    parts = Parts(
-        source.variant,
-        family.load_vae(source),
-        family.load_text(source),
-        family.load_denoiser(source),
-    )
-    pictures = generate(
+    prompts = [config.swap.bank_prompt.format(background=phrase) for phrase in phrases]
+    shots = [
+        shot(variant, *pair, height=height, width=width, frames=frames)
+        for pair in zip(prompts, seeds, strict=True)
+    ]
+    if variant.sees != "nothing":
+        raise ConfigError(
+            f"swap.source: {family.name} {source.variant} makes no picture from text alone, so it"
+            ' has no bank of backgrounds; use swap.source = "folder"'
+        )
+    told = embed_shots(family, source, shots)
+    pictures = sample(
         family,
-        parts,
-        [config.swap.bank_prompt.format(background=phrase) for phrase in phrases],
-        seeds=seeds,
-        height=height,
-        width=width,
-        frames=frames,
-        steps=variant.steps,
-        guidance=variant.guidance,
+        load_sampler(family, source, plan_of(config)),
+        told,
+        shots,
+        device=torch.device(source.device),
+        tile=config.memory.tile_vae,
     )
     partial = folder.with_name(f".{folder.name}-{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)

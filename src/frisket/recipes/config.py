@@ -182,6 +182,8 @@ class Preview(Section):
     """One column a seed."""
     negative: str = ""
     """Negative prompt."""
+    images: tuple[Path, ...] = ()
+    """First frame (image to video) or reference pictures, for models that look at some."""
     steps: Count | None = None
     """Sampling steps; empty takes the variant's own."""
     guidance: float | None = None

@@ -2,26 +2,28 @@
 
 import hashlib
 import json
-import logging
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from peft.tuners.tuners_utils import BaseTunerLayer
-from torch import nn
+import torch
 
-from frisket.adapters import lora as adapter
-from frisket.families.base import FAMILIES, Family, Parts, Source
-from frisket.inference.generate import Picture, grid, save
-from frisket.inference.generate import generate as sample
+from frisket.adapters.lora import frozen
+from frisket.families.base import FAMILIES, Family, Parts, Source, Variant
+from frisket.inference.generate import Picture, Told, embed, sample
+from frisket.inference.layout import grid, save
+from frisket.inference.shots import Shot, check, shot
 from frisket.recipes.config import Config, Preview
-from frisket.recipes.load import ConfigError, check
+from frisket.recipes.load import ConfigError
+from frisket.recipes.load import check as check_config
 from frisket.recipes.prepare import source_of
+from frisket.recipes.prompts import Line, read_prompts
+from frisket.recipes.sampler import check_loras, embed_shots, files_of, load_sampler, plan_of
 
-log = logging.getLogger(__name__)
 LONGEST = 40  # letters of a prompt in a file name
 
 
@@ -44,6 +46,7 @@ def generate(
     seeds: Sequence[int] = (0,),
     prompt_file: Path | None = None,
     negative: str = "",
+    images: Sequence[Path] = (),
     steps: int | None = None,
     guidance: float | None = None,
     height: int | None = None,
@@ -56,69 +59,91 @@ def generate(
 
     `lora` are adapter files with their strengths (1 as trained); all of them act together.
     `without` samples the base as well, same seeds, next to the LoRA's in the grid; with no `lora`
-    the base alone is sampled. `prompt_file` adds a prompt a line (`#` begins a comment). Sizes in
-    pixels, steps and guidance default to the variant's own. Pictures are on disk as soon as they
-    are done.
+    the base alone is sampled. `prompt_file` adds a prompt a line (`#` begins a comment), whose own
+    options win over those given here; see `recipes.prompts`. `images` are what the model starts
+    from: its first frame, or the pictures it edits. Sizes in pixels, steps and guidance default to
+    the variant's own. Pictures are on disk as soon as they are done. The text encoder is gone
+    before the denoiser is loaded.
 
-    Raises ConfigError for no prompts or no seeds, AdapterMismatch for a LoRA of another base,
-    WeightsNotFound, and ValueError for a size the model cannot make.
+    Raises ConfigError for no prompts or no seeds and for a wrong prompt file, AdapterMismatch for a
+    LoRA of another base, WeightsNotFound, BadMedia, and ValueError for what the model cannot make.
     """
-    check(config)
-    prompts = [*prompts, *(read_prompts(prompt_file) if prompt_file else [])]
-    if not prompts or not seeds:
+    check_config(config)
+    lines = [
+        *(Line(prompt) for prompt in prompts),
+        *(read_prompts(prompt_file) if prompt_file else []),
+    ]
+    if not lines or not seeds:
         raise ConfigError(
             'generate: give at least one prompt (--prompt "...", or --prompt-file) and one seed'
         )
     family = FAMILIES.load(config.model.family)
     source = source_of(config, family)
-    for path, _ in lora:
-        adapter.spec_of(path)  # a wrong file is found before the weights are loaded
-    parts = load(family, source)
-    pairs = [(prompt, seed) for prompt in prompts for seed in seeds]
+    settings = {
+        "negative": negative,
+        "images": tuple(images),
+        "steps": steps,
+        "guidance": guidance,
+        "height": height,
+        "width": width,
+        "frames": frames,
+    }
+    variant = family.variants[source.variant]
+    shots = shots_of(variant, lines, seeds, settings)
+    check(family, source.variant, shots)
+    check_loras(family, source.variant, lora)
+    told = embed_shots(family, source, shots)
+    parts = load_sampler(family, source, plan_of(config), lora)
+    assert parts.denoiser is not None
     versions = (["base"] if without or not lora else []) + (["lora"] if lora else [])
     out.mkdir(parents=True, exist_ok=True)
-    variant = family.variants[source.variant]
-    settings: dict[str, Any] = {
-        "negative": negative,
-        "steps": variant.steps if steps is None else steps,
-        "guidance": variant.guidance if guidance is None else guidance,
-        "height": height or variant.height,
-        "width": width or variant.width,
-        "frames": frames or variant.frames,
-    }
     done: dict[tuple[int, str], tuple[Picture, Path]] = {}
     for version in versions:
-        if version == "lora":
-            put_on(family, parts, lora)
-        pictures = sample(
-            family,
-            parts,
-            [prompt for prompt, _ in pairs],
-            seeds=[seed for _, seed in pairs],
-            batch=batch,
-            **settings,
-        )
-        for index, picture in enumerate(pictures):
-            name = f"{index:03d}-{slug(picture.prompt)}-{picture.seed}"
-            name += f"-{version}" if len(versions) > 1 else ""
-            done[index, version] = picture, save(picture.frames, out / name, variant.fps)
-            progress("sampling", len(done), len(pairs) * len(versions))
+        with frozen(parts.denoiser) if version == "base" else nullcontext():
+            made = sample(
+                family,
+                parts,
+                told,
+                shots,
+                batch=batch,
+                device=torch.device(source.device),
+                tile=config.memory.tile_vae,
+            )
+            for index, picture in enumerate(made):
+                name = f"{index:03d}-{slug(picture.shot.prompt)}-{picture.shot.seed}"
+                name += f"-{version}" if len(versions) > 1 else ""
+                done[index, version] = picture, save(picture.frames, out / name, variant.fps)
+                progress("sampling", len(done), len(shots) * len(versions))
     ordered = [
-        Made(*done[index, version], version) for index in range(len(pairs)) for version in versions
+        Made(*done[index, version], version) for index in range(len(shots)) for version in versions
     ]
     labels = [
-        f"{made.picture.prompt}\nseed {made.picture.seed}"
+        f"{made.picture.shot.prompt}\nseed {made.picture.shot.seed}"
         + (f" {made.version}" if len(versions) > 1 else "")
         for made in ordered
     ]
     columns = len(seeds) * len(versions)
     sheet = grid([made.picture for made in ordered], columns, labels=labels)
-    record = describe(family, source, lora, settings, ordered)
     return Generated(
         tuple(made.path for made in ordered),
         save(sheet, out / "grid", variant.fps),
-        write(record, out / "generate.json"),
+        write(describe(family, source, lora, ordered), out / "generate.json"),
     )
+
+
+def shots_of(
+    variant: Variant, lines: Sequence[Line], seeds: Sequence[int], settings: Mapping[str, Any]
+) -> list[Shot]:
+    """Every line with every seed; a line's own options win, its own seed is its only one."""
+    shots = []
+    for line in lines:
+        options = {**settings, **line.options}
+        own = options.pop("seed", None)
+        shots += [
+            shot(variant, line.prompt, seed, **options)
+            for seed in (seeds if own is None else [own])
+        ]
+    return shots
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +156,7 @@ class Made:
 
 
 def describe(
-    family: Family,
-    source: Source,
-    lora: Sequence[tuple[Path, float]],
-    settings: Mapping[str, Any],
-    made: Sequence[Made],
+    family: Family, source: Source, lora: Sequence[tuple[Path, float]], made: Sequence[Made]
 ) -> dict[str, Any]:
     """What `generate.json` says: enough to make the same pictures again."""
     return {
@@ -147,89 +168,57 @@ def describe(
             "dtype": str(source.dtype).removeprefix("torch."),
         },
         "lora": [
-            {"path": str(path), "strength": strength, "sha256": digest(path)}
+            {"path": str(file), "strength": strength, "sha256": digest(file)}
             for path, strength in lora
+            for file in files_of(path)
         ],
-        "settings": dict(settings),
         "pictures": [
             {
                 "file": each.path.name,
-                "prompt": each.picture.prompt,
-                "seed": each.picture.seed,
                 "lora": each.version == "lora",
+                **asdict(each.picture.shot),
+                "images": [
+                    {"path": str(path), "sha256": digest(path)} for path in each.picture.shot.images
+                ],
             }
             for each in made
         ],
     }
 
 
-def write_grid(family: Family, parts: Parts, preview: Preview, path: Path) -> Path:
-    """A grid of a `[preview]`, a row a prompt and a column a seed, as `path`.png or .mp4."""
-    pairs = [(prompt, seed) for prompt in preview.prompts for seed in preview.seeds]
-    pictures = sample(
-        family,
-        parts,
-        [prompt for prompt, _ in pairs],
-        seeds=[seed for _, seed in pairs],
-        negative=preview.negative,
-        height=preview.height,
-        width=preview.width,
-        frames=preview.frames,
-        steps=preview.steps,
-        guidance=preview.guidance,
-    )
-    sheet = grid(list(pictures), len(preview.seeds))
+def write_grid(
+    family: Family,
+    parts: Parts,
+    preview: Preview,
+    path: Path,
+    told: Told | None = None,
+    *,
+    device: torch.device | None = None,
+    tile: bool = False,
+) -> Path:
+    """A grid of a `[preview]`, a row a prompt and a column a seed, as `path`.png or .mp4.
+
+    `told` are its prompts, embedded; without them `parts` has the text encoder.
+    """
+    shots = preview_shots(family.variants[parts.variant], preview)
+    told = embed(family, parts.variant, parts.text, shots) if told is None else told
+    pictures = list(sample(family, parts, told, shots, device=device, tile=tile))
     path.parent.mkdir(parents=True, exist_ok=True)
-    return save(sheet, path, family.variants[parts.variant].fps)
+    return save(grid(pictures, len(preview.seeds)), path, family.variants[parts.variant].fps)
+
+
+def preview_shots(variant: Variant, preview: Preview) -> list[Shot]:
+    """What a `[preview]` shows."""
+    settings = preview.model_dump(exclude={"every", "prompts", "seeds"})
+    lines = [Line(prompt) for prompt in preview.prompts]
+    return shots_of(variant, lines, preview.seeds, settings)
 
 
 def load(family: Family, source: Source) -> Parts:
     """All parts of a variant, on the source's device."""
-    return Parts(
-        source.variant,
-        family.load_vae(source),
-        family.load_text(source),
-        family.load_denoiser(source),
-    )
-
-
-def put_on(family: Family, parts: Parts, lora: Sequence[tuple[Path, float]]) -> None:
-    """Put LoRA files on the denoiser; all but the last are added into its weights for good."""
-    assert parts.denoiser is not None
-    for number, (path, strength) in enumerate(lora, 1):
-        adapter.load(parts.denoiser, path, prefix=family.lora_prefix)
-        adapter.set_strength(parts.denoiser, strength)
-        count = len(adapter.trainable(parts.denoiser))
-        log.info("%s: %d tensors on the denoiser, strength %g", path, count, strength)
-        if number < len(lora):
-            fold(parts.denoiser, strength)
-
-
-def fold(denoiser: nn.Module, strength: float) -> None:
-    """Add the adapter to the weights it sits on and take it off, so that another can follow."""
-    if strength:
-        for module in denoiser.modules():
-            if isinstance(module, BaseTunerLayer):
-                module.merge(safe_merge=True)
-    adapter.detach(denoiser)
-
-
-def read_prompts(path: Path) -> list[str]:
-    """Prompts of a text file, one a line; blank lines and lines that begin with `#` are left out.
-
-    Raises ConfigError naming the file when it is not there, not UTF-8, or holds no prompt.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    lines = [line.strip() for line in text.splitlines()]
-    prompts = [line for line in lines if line and not line.startswith("#")]
-    if not prompts:
-        raise ConfigError(f"{path} holds no prompt; write one a line")
-    return prompts
+    parts = load_sampler(family, source)
+    parts.text = family.load_text(source)
+    return parts
 
 
 def slug(prompt: str) -> str:

@@ -1,0 +1,120 @@
+"""Sample grids while a run trains: prompts are embedded before it begins."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from frisket.families.base import Family, Parts, Source
+from frisket.families.experts import Experts
+from frisket.inference.generate import Told
+from frisket.inference.shots import check
+from frisket.recipes.config import Config, Preview
+from frisket.recipes.generate import preview_shots, write_grid
+from frisket.recipes.load import ConfigError
+from frisket.recipes.sampler import embed_shots, load_waiting, plan_of
+from frisket.training import fit
+
+
+@dataclass(slots=True)
+class Previews:
+    """The grid of a `[preview]`, to be drawn whenever training asks for it."""
+
+    family: Family
+    variant: str
+    preview: Preview
+    told: Told  # its prompts, embedded; on the CPU
+    vae: nn.Module  # on the CPU: it visits the device to decode
+    vision: nn.Module | None
+    folder: Path
+    device: torch.device
+    tile: bool
+    others: Experts | None = None  # that are not trained, but sampling takes all
+    swapped: bool = False  # their blocks come and go by themselves
+    whole: Experts | None = None
+
+    def __call__(self, step: int, denoiser: nn.Module) -> Path:
+        """Write step-N.png (or .mp4) with the denoiser as it is; returns its path.
+
+        Weights, modes, gradients and torch's generators stay as they are, so that training goes on
+        as though nothing had been drawn.
+        """
+        denoiser = self._whole(denoiser)
+        parts = Parts(self.variant, self.vae, None, denoiser, self.vision)
+        path = write_grid(
+            self.family,
+            parts,
+            self.preview,
+            self.folder / f"step-{step:06d}",
+            self.told,
+            device=self.device,
+            tile=self.tile,
+        )
+        if self.whole is not None and self.others is not None:
+            self.whole.use(
+                next(name for name in self.whole.ranges if name not in self.others.ranges)
+            )
+        return path
+
+    def _whole(self, denoiser: nn.Module) -> nn.Module:
+        """The denoiser, with the experts that the run leaves as they are."""
+        if self.others is None:
+            return denoiser
+        if self.whole is None:  # once: it puts a hook on every expert
+            assert isinstance(denoiser, Experts)
+            experts = {**denoiser.experts, **self.others.experts}
+            ranges = {**denoiser.ranges, **self.others.ranges}
+            self.whole = Experts(experts, ranges)
+            if not self.swapped:
+                self.whole.on(self.device)
+        return self.whole
+
+
+def prepare_previews(config: Config, family: Family, source: Source) -> Previews | None:
+    """Embed the prompts of `[preview]`, to be called before the denoiser is loaded.
+
+    The text encoder has come and gone when this returns: it never shares the device with the
+    denoiser. None where no preview is asked for. Raises ConfigError for previews that the model
+    cannot make.
+    """
+    preview = config.preview
+    if not preview.every or not preview.prompts:
+        return None
+    variant = family.variants[source.variant]
+    shots = preview_shots(variant, preview)
+    try:
+        check(family, source.variant, shots)
+    except ValueError as error:
+        raise ConfigError(
+            f"preview: {error}. Change [preview], or set preview.every = 0"
+        ) from error
+    lost = [name for name in variant.experts if config.model.experts not in ("both", name)]
+    local = source.local
+    if lost and local is not None and local.is_file():
+        raise ConfigError(
+            f"preview: {local} holds one expert and sampling takes all. Give the folder that has"
+            " them as model.source, or set preview.every = 0"
+        )
+    told = embed_shots(family, source, shots)
+    vae, vision = load_waiting(family, source)
+    others, plan = None, plan_of(config)
+    if lost:
+        loaded = family.load_denoiser(replace(source, experts=tuple(lost), device="cpu"))
+        assert isinstance(loaded, Experts)
+        if plan.swap_blocks:
+            fit.apply(loaded, plan, device=source.device)
+        others = loaded
+    return Previews(
+        family=family,
+        variant=source.variant,
+        preview=preview,
+        told=told,
+        vae=vae,
+        vision=vision,
+        folder=config.run.output / "previews",
+        device=torch.device(source.device),
+        tile=config.memory.tile_vae,
+        others=others,
+        swapped=plan.swap_blocks > 0,
+    )

@@ -1,0 +1,119 @@
+"""Loads what sampling needs, one after the other, so that it fits the card."""
+
+import gc
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+
+from frisket.adapters import lora as adapter
+from frisket.adapters.files import header
+from frisket.families.base import Family, Parts, Source, layer_names
+from frisket.inference.generate import Told, embed
+from frisket.inference.shots import Shot
+from frisket.recipes.config import Config
+from frisket.training import fit
+
+log = logging.getLogger(__name__)
+PLAIN = fit.MemoryPlan()
+
+
+def embed_shots(family: Family, source: Source, shots: Sequence[Shot]) -> Told:
+    """Load the text encoder, embed, and let go of it: afterwards its memory is free."""
+    text = family.load_text(source)
+    told = embed(family, source.variant, text, shots)
+    del text
+    free(source)
+    return told
+
+
+def free(source: Source) -> None:
+    """Give back what was let go of, on the device too."""
+    gc.collect()
+    if source.device.startswith("cuda"):
+        torch.cuda.empty_cache()
+
+
+def load_sampler(
+    family: Family,
+    source: Source,
+    plan: fit.MemoryPlan = PLAIN,
+    lora: Sequence[tuple[Path, float]] = (),
+) -> Parts:
+    """What sampling needs once prompts are embedded: VAE, image encoder, denoiser with its LoRAs.
+
+    VAE and image encoder wait on the CPU. Raises AdapterMismatch for a LoRA of another base, and
+    CannotFit for switches of `plan` that the model cannot do.
+    """
+    vae, vision = load_waiting(family, source)
+    where = fit.load_device(plan, source.device)
+    denoiser = family.load_denoiser(replace(source, device=where, experts=()))
+    parts = Parts(source.variant, vae, None, denoiser, vision)
+    put_on(family, parts, lora)
+    fit.apply(denoiser, plan, device=source.device)
+    return parts
+
+
+def plan_of(config: Config) -> fit.MemoryPlan:
+    """The `[memory]` of a configuration, for sampling: compiling takes longer than it saves."""
+    return replace(fit.MemoryPlan(**config.memory.model_dump()), compile=False)
+
+
+def load_waiting(family: Family, source: Source) -> tuple[nn.Module, nn.Module | None]:
+    """VAE and, where there is one, the image encoder, on the CPU; sampling has them over."""
+    waiting = replace(source, device="cpu")
+    return family.load_vae(waiting), family.load_vision(waiting)
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """The files a LoRA is in: itself, or one for each expert (`stem-high`, `stem-low`)."""
+    apart = () if path.is_file() else sorted(path.parent.glob(f"{path.stem}-*{path.suffix}"))
+    return tuple(apart) or (path,)
+
+
+def check_loras(family: Family, variant: str, lora: Sequence[tuple[Path, float]]) -> None:
+    """Find a wrong LoRA file before the weights are loaded, as far as it shows without them.
+
+    Raises FileNotFoundError and AdapterMismatch.
+    """
+    names = layer_names(family, variant)
+    for path, _ in lora:
+        for file in files_of(path):
+            if names.rows:
+                adapter.spec_of(file, names, prefix=family.lora_prefix)
+            else:
+                header(file)
+
+
+def put_on(family: Family, parts: Parts, lora: Sequence[tuple[Path, float]]) -> None:
+    """Put LoRA files on the denoiser, side by side: each adds what it learned, nothing is rounded.
+
+    Each file is loaded on the bare denoiser. Its layers are then stacked, one around the other
+    where they meet, which sums them. DoRA rescales what is inside it: it goes innermost.
+    """
+    denoiser, names = parts.denoiser, layer_names(family, parts.variant)
+    assert denoiser is not None
+    loaded: list[tuple[bool, dict[str, BaseTunerLayer]]] = []
+    for path, strength in lora:
+        adapter.load(denoiser, path, prefix=family.lora_prefix, names=names)
+        adapter.set_strength(denoiser, strength)
+        count = len(adapter.trainable(denoiser))
+        log.info("%s: %d tensors on the denoiser, strength %g", path, count, strength)
+        layers = {
+            name: layer
+            for name, layer in denoiser.named_modules()
+            if isinstance(layer, BaseTunerLayer)
+        }
+        plain = not any(getattr(layer, "lora_magnitude_vector", None) for layer in layers.values())
+        loaded.append((plain, layers))
+        adapter.detach(denoiser)
+    for _, layers in sorted(loaded, key=lambda each: each[0]):
+        for name, layer in layers.items():
+            parent, _, child = name.rpartition(".")
+            around: nn.Module = denoiser.get_submodule(parent)
+            layer.base_layer = getattr(around, child)
+            setattr(around, child, layer)
