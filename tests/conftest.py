@@ -13,11 +13,17 @@ import random
 import numpy as np
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 torch.set_num_threads(1)
 # Derandomised: a red test is red for everybody. No deadline: a busy machine is no failure.
-settings.register_profile("frisket", derandomize=True, deadline=None, max_examples=50)
+settings.register_profile(
+    "frisket",
+    derandomize=True,
+    deadline=None,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("frisket")
 
 

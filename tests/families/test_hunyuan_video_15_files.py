@@ -190,7 +190,7 @@ def test_the_stock_transformer_loads_the_adapter(parts, saved, tmp_path):
     assert (ours - base).abs().max() > 0.01
 
 
-@pytest.mark.parametrize("variant", [TEXT, "1.5-720p-t2v", SEEING])
+@pytest.mark.parametrize("variant", [TEXT, "1.5-720p-t2v", SEEING, "1.5-720p-i2v"])
 def test_the_built_in_architectures_have_the_released_size(variant):
     with torch.device("meta"):
         model = HunyuanVideo15Transformer3DModel.from_config(architecture(variant))

@@ -160,3 +160,9 @@ def test_the_scores_of_an_untrained_adapter_are_those_of_the_base(base: Path) ->
     assert len(bank) == toy.BANK
     assert len(fresh) == toy.NEW
     assert not set(bank) & set(fresh)
+
+
+def test_a_vae_that_cannot_tile_is_refused_before_it_encodes(base: Path, tmp_path: Path) -> None:
+    config = config_of(base, tmp_path, memory={"tile_vae": True})
+    with pytest.raises(ValueError, match="PocketVae cannot work in tiles"):
+        train(config)

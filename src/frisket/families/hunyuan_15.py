@@ -42,7 +42,8 @@ from frisket.shapes import Clip, Latents, PerSample, Plane
 GRID = LatentGrid(channels=32, spatial=16, temporal=4, patch=1)
 PROMPT_START = 108  # tokens of Qwen's template before the prompt, which the pipeline drops
 TEXT = ("tokenizer", "text_encoder", "tokenizer_2", "text_encoder_2")
-SHIFTS = {"480p-t2v": 5.0, "720p-t2v": 9.0, "480p-i2v": 5.0}  # of the released schedulers
+# Of the released schedulers. Tencent's own train.py trains at 3 ([timesteps] shift), musubi at 2.
+SHIFTS = {"480p-t2v": 5.0, "720p-t2v": 9.0, "480p-i2v": 5.0, "720p-i2v": 7.0}
 SIZES = {"480p": (480, 848, 640), "720p": (720, 1280, 960)}  # 16:9, and the config's target_size
 
 
@@ -63,7 +64,7 @@ def variants() -> dict[str, Variant]:
             guidance=6.0,
             shift=shift,
             sees="first_frame" if task == "i2v" else "nothing",
-            like="1.5-480p-t2v" if name == "720p-t2v" else "",
+            like=f"1.5-480p-{task}" if resolution == "720p" else "",
             architecture="hunyuan-video-1.5",
         )
     return made
@@ -210,7 +211,7 @@ def load_denoiser(source: Source, repo: str) -> Any:
     file = weights.local(source)
     if file is not None and file.is_file():
         return single_file_15(kind, file, source, architecture(source.variant))
-    return weights.denoiser(kind, source, repo)
+    return weights.denoiser(kind, source, repo, architecture=architecture(source.variant))
 
 
 def embed(text: Text, prompts: Sequence[str]) -> dict[str, Tensor]:
@@ -254,8 +255,9 @@ def observe(vision: nn.Module, latents: Tensor, clip: Clip, keep: Plane | None) 
     frame = ((clip[0, :, 0].float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     picture = Image.fromarray(frame.permute(1, 2, 0).cpu().numpy())
     stock = diffusers.HunyuanVideo15ImageToVideoPipeline
+    device = next(vision.parameters()).device
     tokens: Tensor = stock._get_image_embeds(
-        vision.image_encoder, vision.feature_extractor, picture, clip.device
+        vision.image_encoder, vision.feature_extractor, picture, device
     )
     return {"seen": torch.cat([clean, where], 1), "image": tokens * float(moving)}
 
@@ -340,8 +342,8 @@ def tiny_parts(variant: str, card: Variant) -> Parts:
             target_size=64,
             task_type="i2v" if seeing else "t2v",
         )
-        parts = tiny.quiet(vae, _tiny_text(), denoiser)
-        return Parts(variant, *parts, *(tiny.quiet(_tiny_vision()) if seeing else ()))
+        vision = (_tiny_vision(),) if seeing else ()
+        return Parts(variant, *tiny.quiet(vae, _tiny_text(), denoiser, *vision))
 
 
 def _tiny_text() -> Text:
@@ -386,11 +388,9 @@ def _tiny_vision() -> Text:
     )
 
 
-def checks(card: Variant) -> dict[str, Any]:
-    """What the config of this variant's transformer must say."""
-    return {
-        "in_channels": 2 * GRID.channels + 1,
-        "out_channels": GRID.channels,
-        "task_type": "i2v" if card.sees == "first_frame" else "t2v",
-        "use_meanflow": False,
-    }
+def checks(card: Variant, source: Source) -> dict[str, Any]:
+    """What the config of this variant's transformer must say; on the hub the name says the task."""
+    wanted: dict[str, Any] = {"in_channels": 2 * GRID.channels + 1, "out_channels": GRID.channels}
+    if weights.local(source) is not None:  # diffusers never reads it, and its script errs in one
+        wanted["task_type"] = "i2v" if card.sees == "first_frame" else "t2v"
+    return {**wanted, "use_meanflow": False}

@@ -26,7 +26,15 @@ _TEXT = Variant(
     shift=3.0,  # the authors' for 480p; 720p takes 5 ([timesteps] shift)
     architecture="wan2.1",
 )
-_IMAGE = replace(_TEXT, repo="Wan-AI/Wan2.1-I2V-14B-480P-Diffusers", steps=40, sees="first_frame")
+LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2")
+_IMAGE = replace(
+    _TEXT,
+    repo="Wan-AI/Wan2.1-I2V-14B-480P-Diffusers",
+    steps=40,
+    sees="first_frame",
+    # Its blocks look at the picture too (k_img and v_img; musubi and diffusion-pipe train them).
+    lora_targets=(*LORA_TARGETS, "add_k_proj", "add_v_proj"),
+)
 # Shift, steps, guidance and boundary of 2.2 are those of the authors' wan/configs.
 _EXPERTS = replace(
     _TEXT,

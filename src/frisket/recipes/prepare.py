@@ -19,6 +19,7 @@ from frisket.grid import LatentGrid
 from frisket.recipes.bank import sample_bank
 from frisket.recipes.config import Config, Data
 from frisket.shapes import Clip, Plane
+from frisket.training.storage import tile
 
 __all__ = ["Prepared", "prepare", "source_of"]
 
@@ -62,7 +63,7 @@ def prepare(
     cache = Cache(config.run.cache)
     clipsets = [clipset_of(data, family, source) for data in config.data]
     with Index(cache.folder) as index:
-        encoders = Loaded(family, source, index)
+        encoders = Loaded(family, source, index, tiled=config.memory.tile_vae)
         swap = _swap_of(config, family, source, index, progress, bank)
 
     def again(shown: Progress = lambda *_: None) -> Prepared:
@@ -134,11 +135,16 @@ def _masking(data: Data) -> Masking:
 class Loaded:
     """The encoders of a family, loaded when first asked; only one of them is held at a time."""
 
-    def __init__(self, family: Family, source: Source, index: Index) -> None:
+    def __init__(
+        self, family: Family, source: Source, index: Index, *, tiled: bool = False
+    ) -> None:
         """Name the models for the cache keys; weights on this machine by what is in the files."""
         self.family, self.source = family, source
         self.grid: LatentGrid = family.variants[source.variant].grid
-        self.pixels_record: Mapping[str, Any] = self._record(index, PIXEL_PARTS)
+        self.tiled = tiled
+        # Tiles meet in a blend: other latents, if only a little.
+        how = {"tiled": True} if tiled else {}
+        self.pixels_record: Mapping[str, Any] = self._record(index, PIXEL_PARTS) | how
         self.text_record: Mapping[str, Any] = self._record(index, TEXT_PARTS)
         self._vae: nn.Module | None = None
         self._vision: nn.Module | None = None
@@ -170,6 +176,8 @@ class Loaded:
         if self._vae is None:
             self.free()
             self._vae = self.family.load_vae(self.source).to(self.source.device)
+            if self.tiled:
+                tile(self._vae)
             vision = self.family.load_vision(self.source)
             self._vision = None if vision is None else vision.to(self.source.device)
         moved = clip.to(self.source.device, self.source.dtype)

@@ -216,6 +216,8 @@ class Flux(Standard):
             return _velocity(denoiser, noisy, t, conditioning, (0, 0))
         # The transformer takes one set of positions a call: reference pictures of one size.
         sizes = [(rows, columns) for rows, columns in conditioning[SIZE].tolist()]
+        if len(set(sizes)) == 1:
+            return _velocity(denoiser, noisy, t, conditioning, sizes[0])
         made = torch.zeros_like(noisy, dtype=torch.float32)
         for size in dict.fromkeys(sizes):
             of = torch.tensor([one == size for one in sizes], device=noisy.device)

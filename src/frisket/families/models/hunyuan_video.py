@@ -32,8 +32,9 @@ FIRST = "t2v"  # the one variant that is not 1.5
 ARCHITECTURES: dict[str, dict[str, Any]] = {FIRST: {}}  # diffusers' defaults are the released model
 
 # The scale of guidance that training tells the distilled model, before its factor of 1000: 1, as
-# diffusion-pipe and musubi do. Sampling tells it 6, but the target of training is the data itself,
-# and 6 would be learnt as what the data looks like after guidance.
+# diffusion-pipe does (musubi leaves the factor out while training, not while it samples). Sampling
+# tells it 6, but the target of training is the data itself, and 6 would be learnt as what the data
+# looks like after guidance.
 GUIDANCE = 1.0
 
 
@@ -130,7 +131,7 @@ class HunyuanVideo(Standard):
         if source.variant != FIRST:
             model = fifteen.load_denoiser(source, card.repo)
             what = f"a HunyuanVideo-1.5 {source.variant.rpartition('-')[2]} transformer"
-            weights.expect(model.config, fifteen.checks(card), where=where, what=what)
+            weights.expect(model.config, fifteen.checks(card, source), where=where, what=what)
             return weights.freeze(model, source)
         model = weights.denoiser(kind, source, card.repo, architecture=ARCHITECTURES[FIRST])
         weights.expect(

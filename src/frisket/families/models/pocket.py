@@ -311,7 +311,7 @@ class Pocket(Standard):
         features, a clean clip does), so that its velocity is (noisy - clean) / t.
         """
         weight = next(denoiser.parameters())
-        tokens = conditioning["tokens"].to(weight.dtype)
+        tokens, t = conditioning["tokens"].to(noisy.device, weight.dtype), t.to(noisy.device)
         count = noisy.shape[2]
         if _temporal(denoiser) == 1:
             slots, tokens = 1, tokens.repeat_interleave(count, 0)

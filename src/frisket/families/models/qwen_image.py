@@ -51,6 +51,9 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     name: {"zero_cond_t": name == "edit-2511"} for name in PIPELINES
 }
 
+# musubi-tuner's words for a model, where they are not its repository's name.
+WORDS = {"Qwen-Image-2512": "Qwen-Image", "Qwen-Image-Edit-2509": "Qwen-Image-Edit-Plus"}
+
 logger = logging.getLogger(__name__)
 
 
@@ -63,7 +66,7 @@ def _variant(repo: str, side: int, steps: int, **more: Any) -> Variant:
         steps=steps,
         guidance=4.0,  # true_cfg_scale
         shift=2.2,  # between the scheduler's at 1024^2 pixels (2.0) and at 1328^2 (2.3)
-        architecture="Qwen-Image-Edit" if more.get("sees") else "Qwen-Image",
+        architecture=WORDS.get(repo, repo),
         **more,
     )
 

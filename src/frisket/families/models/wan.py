@@ -20,6 +20,7 @@ from frisket.families.wan_cards import (
     ARCHITECTURES,
     FOLDERS,
     GRID,
+    LORA_TARGETS,
     LOW_GUIDANCE,
     NAMES,
     VARIANTS,
@@ -42,14 +43,7 @@ class Wan(Standard):
     variants = VARIANTS
     lora_prefix = "transformer"  # of the keys in a saved adapter, as WanPipeline reads them
     names = NAMES
-    lora_targets: tuple[str, ...] = (
-        "to_q",
-        "to_k",
-        "to_v",
-        "to_out.0",
-        "ffn.net.0.proj",
-        "ffn.net.2",
-    )
+    lora_targets: tuple[str, ...] = LORA_TARGETS
 
     def load_vae(self, source: Source) -> nn.Module:
         """Load `vae/`. float32 is what upstream decodes with; bfloat16 shows in fine texture."""
@@ -123,7 +117,8 @@ class Wan(Standard):
                 f"{file} holds one expert, and {' and '.join(experts)} are asked for: set"
                 ' model.experts = "high" or "low", whichever the file is, or give the folder'
             )
-        apart = replace(source, device="cpu")  # together they may not fit the device
+        shapes = source.device == weights.SHAPES  # nothing to keep apart
+        apart = source if shapes else replace(source, device="cpu")  # both may not fit the device
         loaded = {
             name: weights.freeze(self._transformer(apart, FOLDERS[name]), apart) for name in experts
         }

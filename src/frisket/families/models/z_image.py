@@ -166,8 +166,7 @@ class ZImage(Standard):
         """
         dtype = first(denoiser).x_pad_token.dtype  # `denoiser.dtype` walks all modules
         device = noisy.device
-        given = {name: value.to(device) for name, value in conditioning.items()}
-        texts = _ragged({**given, "text": given["text"].to(dtype)})
+        texts = _ragged({**conditioning, "text": conditioning["text"].to(device, dtype)})
         pictures = list(noisy.to(dtype).unbind(0))
         each: list[Tensor] = denoiser(
             pictures, 1 - t.to(device, torch.float32), texts, return_dict=False
@@ -239,9 +238,9 @@ class ZImage(Standard):
 
 
 def _ragged(conditioning: Conditioning) -> list[Tensor]:
-    """The texts of a batch without their padding."""
-    pairs = zip(conditioning["text"], conditioning["mask"], strict=True)
-    return [text[mask.bool()] for text, mask in pairs]
+    """The texts of a batch without their padding, which is at the end."""
+    lengths = conditioning["mask"].sum(1).int().tolist()
+    return [text[:length] for text, length in zip(conditioning["text"], lengths, strict=True)]
 
 
 FAMILY: Family = ZImage()
