@@ -9,7 +9,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_BUILD_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: check format lines test test-all quickstart bench docs clean
+.PHONY: check format lines test test-all quickstart bench bench-gpu docs clean
 .DEFAULT_GOAL := check
 
 # torch goes in first and alone, so that nothing resolved later can choose another one.
@@ -47,10 +47,15 @@ quickstart: $(STAMP)
 	$(BIN)/frisket quickstart --output quickstart
 
 bench: $(STAMP)
-	@for each in benchmarks/*_cost.py; do echo "$$each"; $(BIN)/python "$$each" || exit 1; done
+	@for each in $(filter-out benchmarks/gpu_cost.py,$(wildcard benchmarks/*_cost.py)); do \
+	  echo "$$each"; $(BIN)/python "$$each" || exit 1; done
+
+bench-gpu: $(STAMP)
+	$(BIN)/python benchmarks/gpu_cost.py --output docs/performance-gpu.md
 
 docs: $(STAMP)
 	$(BIN)/frisket schema --output src/frisket/recipes/config.schema.json --reference docs/reference/config.md
+	$(BIN)/frisket families --reference docs/reference/families.md
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

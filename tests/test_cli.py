@@ -16,19 +16,24 @@ from frisket import cli
 
 COMMON = {"--set"}
 COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGELOG.md
-    "init": {"folder", "--output", "--family"},
-    "doctor": {"config"} | COMMON,
+    "init": {"folder", "--output", "--family", "--variant"},
+    "doctor": {"config", "--config"} | COMMON,
     "prepare": {"config"} | COMMON,
     "inspect": {"config", "--output"} | COMMON,
     "train": {"config"} | COMMON,
     "generate": {
         *("config", "--prompt", "--prompt-file", "--lora", "--strength", "--base", "--compare"),
         *("--seed", "--negative", "--steps", "--guidance", "--width", "--height", "--frames"),
-        *("--batch", "--output"),
+        *("--batch", "--output", "--image"),
     }
     | COMMON,
+    "convert": {
+        *("files", "--output", "--to", "--family", "--variant", "--rank", "--scale", "--average"),
+        *("--exact", "--merge-into", "--extract", "--dtype", "--expert", "--drop-text"),
+    },
     "quickstart": {"--output", "--seeds", "--workers"} | COMMON,
     "schema": {"--output", "--reference"},
+    "families": {"name", "--reference"},
 }
 
 

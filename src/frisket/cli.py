@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from frisket.recipes import convert_command, families_command
 from frisket.recipes.quiet import quiet
 
 if TYPE_CHECKING:
@@ -71,11 +72,12 @@ def init(
     folder: Annotated[Path, typer.Argument(help="Folder of clips (and masks, captions).")],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = FIRST,
     family: Annotated[str, typer.Option(help="Model family; empty chooses by the clips.")] = "",
+    variant: Annotated[str, typer.Option(help="Its variant; empty chooses by the clips.")] = "",
 ) -> None:
     """Write a commented config for a folder of clips."""
     from frisket.recipes.init import init as run
 
-    for line in run(folder, output, family=family):
+    for line in run(folder, output, family=family, variant=variant):
         typer.echo(line)
     typer.echo(f"\nWrote {output}. Look at the masks next: frisket inspect {output}")
 
@@ -83,12 +85,13 @@ def init(
 @app.command()
 def doctor(
     config: Annotated[Path | None, typer.Argument(help="A config file to check as well.")] = None,
+    named: Annotated[Path | None, typer.Option("--config", help="The same, by name.")] = None,
     overrides: Overrides = None,
 ) -> None:
-    """Say what this machine has, what is missing, and the fix."""
+    """Say what this machine has, what is missing, and whether a config fits it; and the fix."""
     from frisket.recipes.doctor import doctor as run
 
-    findings = run(config, overrides or ())
+    findings = run(config or named, overrides or ())
     colours = {"ok": typer.colors.GREEN, "note": typer.colors.YELLOW, "missing": typer.colors.RED}
     wide = max(len(finding.about) for finding in findings)
     for finding in findings:
@@ -151,8 +154,9 @@ def train(config: ConfigFile = FIRST, overrides: Overrides = None) -> None:
     except KeyboardInterrupt as stop:
         typer.secho(f"{stop or 'stopped'}", fg=typer.colors.YELLOW, err=True)
         raise typer.Exit(130) from stop
+    made = " and ".join(map(str, outcome.loras))
     typer.echo(
-        f"{outcome.lora}: {outcome.steps} steps, {outcome.seconds:.0f} s of CPU time,"
+        f"{made}: {outcome.steps} steps, {outcome.seconds:.0f} s of CPU time,"
         f" {outcome.peak_mib:.0f} MiB at most"
     )
 
@@ -168,7 +172,18 @@ def generate(
         ),
     ] = None,
     prompt_file: Annotated[
-        Path | None, typer.Option(help="A text file of prompts, one a line.")
+        Path | None,
+        typer.Option(
+            help="Prompts, one a line, with options if you like: --n negative, --w --h pixels, --f"
+            " frames, --d seed, --s steps, --l guidance, --i picture."
+        ),
+    ] = None,
+    image: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="First frame (image to video), or a picture to edit; repeatable where a model"
+            " takes several."
+        ),
     ] = None,
     lora: Annotated[
         list[Path] | None,
@@ -212,6 +227,7 @@ def generate(
             without=compare,
             seeds=seed or preview.seeds,
             prompt_file=prompt_file,
+            images=image or preview.images,
             negative=preview.negative if negative is None else negative,
             steps=steps or preview.steps,
             guidance=preview.guidance if guidance is None else guidance,
@@ -233,7 +249,8 @@ def _adapters(
     if base:
         return []
     trained = output / "lora.safetensors"
-    if not loras and not trained.is_file():
+    there = trained.is_file() or any(output.glob("lora-*.safetensors"))  # one an expert
+    if not loras and not there:
         raise typer.BadParameter(
             f"{trained} is not there yet: train first, or give --lora or --base"
         )
@@ -337,6 +354,10 @@ def _bar() -> Iterator[Callable[..., None]]:
             bars.update(tasks[title], completed=done, total=total, values=shown)
 
         yield report
+
+
+app.command("convert")(convert_command.command(_bar))
+app.command("families")(families_command.command(_write))
 
 
 def _meant(error: BaseException) -> bool:

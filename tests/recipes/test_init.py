@@ -7,12 +7,15 @@ import pytest
 import torch
 from PIL import Image
 
+from frisket.families.base import FAMILIES
 from frisket.media.files import ClipsNotFound
 from frisket.media.frames import write_video
+from frisket.recipes.families import size_of
 from frisket.recipes.init import init
 from frisket.recipes.load import ConfigError, check, read
 
 SIZE = (32, 48)  # H, W
+PHOTOS = Path(__file__).parents[2] / "examples" / "photos"
 
 
 def picture(path: Path, *, alpha: bool = False, size=SIZE) -> None:
@@ -182,8 +185,54 @@ def test_nothing_is_overwritten(folder, tmp_path):
 
 
 def test_an_unknown_family_is_named(folder, tmp_path):
-    with pytest.raises(ConfigError, match="no family is named 'flux'; there are: pocket, wan"):
-        init(folder, tmp_path / "out.toml", family="flux")
+    with pytest.raises(ConfigError, match=r"no family is named 'wam'; there are: flux, .*, wan, "):
+        init(folder, tmp_path / "out.toml", family="wam")
+    with pytest.raises(
+        ConfigError, match=r"wan has no variant '2\.1-t2v', did you mean '2\.1-t2v-1"
+    ):
+        init(folder, tmp_path / "out.toml", family="wan", variant="2.1-t2v")
+    assert not (tmp_path / "out.toml").exists()
+
+
+@pytest.mark.parametrize("name", FAMILIES.names())
+def test_every_variant_gets_a_config_that_suits_it(name, tmp_path):
+    family = FAMILIES.load(name)
+    for variant, card in family.variants.items():
+        output = tmp_path / f"{variant}.toml"
+        init(PHOTOS, output, family=name, variant=variant)
+        config, origin = read(output)
+        check(config, origin)
+        (data,) = config.data
+        text = output.read_text(encoding="utf-8")
+        assert (config.model.family, config.model.variant) == (name, variant)
+        assert (data.references is not None) == (card.sees == "pictures")
+        assert ("mask_role" in text) == (card.sees == "first_frame")
+        assert ("experts" in text) == bool(card.experts)
+        assert (config.swap.rate > 0) == (card.sees != "pictures")
+        assert (config.swap.rate > 0 and config.swap.source == "bank") == (card.sees == "nothing")
+        assert config.preview.every == 0 or card.sees == "nothing"
+        assert all(side % card.grid.step == 0 for side in data.resolution)
+        size = size_of(family, variant)
+        assert config.memory.checkpointing == (size.count > 1.5e9)
+        assert (config.memory.quantise == "nf4") == (size.count > 8e9)
+        assert config.run.precision == config.model.dtype
+
+
+def test_the_references_of_an_edit_model_are_found(folder):
+    for index in range(3):
+        picture(folder / "references" / f"{index}.png")
+    config = written(folder, family="qwen_image", variant="edit")
+    assert config.data[0].references == folder / "references"
+
+
+def test_an_image_to_video_model_swaps_what_it_has(folder):
+    for index in range(3):
+        mask(folder / "masks" / f"{index}.png")
+    options = {"family": "wan", "variant": "2.2-i2v-a14b"}
+    assert written(folder, **options).swap.source == "clips"
+    for index in (1, 2):
+        (folder / "clips" / f"{index}.png").unlink()
+    assert written(folder, **options).swap.source == "gradient"
 
 
 def test_a_folder_without_clips_leaves_no_file(tmp_path):

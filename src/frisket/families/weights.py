@@ -7,13 +7,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
+from huggingface_hub import hf_hub_download
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from frisket.families.base import Source, WeightsNotFound
+from frisket.families.quantise import quantise
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+SHAPES = "meta"  # a Source's device that asks for shapes only: no weights are looked for or read
 
 
 def component(source: Source, repo: str, subfolder: str, *, weights: bool = True) -> Path | None:
@@ -105,8 +109,10 @@ def load(kind: Any, source: Source, repo: str, subfolder: str, **options: Any) -
     """`kind.from_pretrained` of one part: from its local folder without any network, or the hub.
 
     Only safetensors are opened and no code from the source is run. WeightsNotFound says where was
-    looked.
+    looked. For a source on the meta device a model is built from its config.json alone.
     """
+    if source.device == SHAPES and isinstance(kind, type) and issubclass(kind, nn.Module):
+        return _shapes(kind, source, repo, subfolder)
     folder = component(source, repo, subfolder, weights=options.get("use_safetensors", False))
     if folder is not None:
         return kind.from_pretrained(str(folder), local_files_only=True, **options)
@@ -134,11 +140,17 @@ def denoiser(
     `architecture` is the configuration of the variant (beyond the class's defaults), for a single
     file with no config.json beside it: a file carries none, and asking the hub for one would break
     offline use. Raises WeightsNotFound as `load`, and ValueError where a file's tensors do not fit.
+    Where the source asks for it, the weights are then quantised (`frisket.families.quantise`). For
+    a source on the meta device only shapes are made, from `config.json` or `architecture`.
     """
     file = local(source)
-    if file is not None and file.is_file():
-        return _single_file(kind, file, source, subfolder, architecture)
-    return load(kind, source, repo, subfolder, torch_dtype=source.dtype, use_safetensors=True)
+    if source.device == SHAPES:
+        model = _shapes(kind, source, repo, subfolder, architecture)
+    elif file is not None and file.is_file():
+        model = _single_file(kind, file, source, subfolder, architecture)
+    else:
+        model = load(kind, source, repo, subfolder, torch_dtype=source.dtype, use_safetensors=True)
+    return quantise(model, source.quantise, dtype=source.dtype, device=source.device)
 
 
 def _single_file(
@@ -163,7 +175,7 @@ def _single_file(
                 torch_dtype=source.dtype,
                 local_files_only=True,
             )
-        except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
+        except (ValueError, LookupError, NotImplementedError, RuntimeError) as error:
             # A parameter that no tensor filled cannot leave the meta device: NotImplementedError.
             lacking = isinstance(error, NotImplementedError)
             where = f"variant {source.variant}" if scratch in str(config) else str(config)
@@ -178,6 +190,57 @@ def _single_file(
         if any(part in name.split(".") for part in model._keep_in_fp32_modules or ()):
             value.data = value.data.float()
     return model
+
+
+def _shapes(
+    kind: Any,
+    source: Source,
+    repo: str,
+    subfolder: str,
+    architecture: Mapping[str, Any] | None = None,
+) -> Any:
+    """A model without weights, on the meta device, in the precision it would be loaded in."""
+    found = _config_folder(local(source), subfolder)
+    try:
+        if found is None and (architecture is None or source.path):
+            found = _fetched_config(source, repo, subfolder, architecture is not None)
+        with torch.device(SHAPES):
+            if found is None:
+                model = kind.from_config({"_class_name": kind.__name__, **(architecture or {})})
+            elif hasattr(kind, "config_class"):  # of transformers
+                model = kind(kind.config_class.from_pretrained(str(found)))
+            else:
+                model = kind.from_config(kind.load_config(str(found)))
+    except OSError as error:
+        raise WeightsNotFound(
+            f"the shape of {subfolder}/ of {source.path or repo} is not known here:"
+            f" {_first_line(error)}. Its config.json is enough: hf download {repo} --include"
+            f' "*/config.json" --local-dir FOLDER, and model.source = "FOLDER"'
+        ) from error
+    exact = set(getattr(model, "_keep_in_fp32_modules", None) or ())
+    for name, value in model.named_parameters():
+        if value.is_floating_point() and not exact & set(name.split(".")):
+            value.data = value.data.to(source.dtype)
+    return model
+
+
+def _fetched_config(source: Source, repo: str, subfolder: str, spare: bool) -> Path | None:
+    """The folder of a config.json of the hub, a few KB; None for a local source with a `spare`."""
+    if source.local is not None:
+        if spare:
+            return None
+        raise FileNotFoundError(f"there is no {subfolder}/config.json")
+    name = f"{subfolder}/config.json"
+    return Path(hf_hub_download(source.path or repo, name, revision=source.revision)).parent
+
+
+def _config_folder(root: Path | None, subfolder: str) -> Path | None:
+    """The folder whose config.json says what a part is: under `root`, or beside a single file."""
+    if root is None:
+        return None
+    beside = [root.parent, root.parent / subfolder, root.parent.parent / subfolder]
+    folders = beside if root.is_file() else [root / subfolder]
+    return next((folder for folder in folders if (folder / "config.json").is_file()), None)
 
 
 def _class_of(config: Path) -> str:

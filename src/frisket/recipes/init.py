@@ -1,6 +1,7 @@
 """`frisket init`: looks at a folder of clips and writes a commented config that fits it."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,13 @@ from tomlkit.items import InlineTable, Table
 
 from frisket.families.base import FAMILIES, Variant
 from frisket.grid import LatentGrid
+from frisket.recipes.init_model import memory, model, precision
 from frisket.recipes.load import ConfigError, check, read
 from frisket.recipes.survey import Survey, survey
+from frisket.registry import nearest
 
 UNNAMED = "a photo of sks"  # where no caption names the subject
+REFERENCES = ("references", "reference", "controls", "control", "sources", "source")
 POCKET = 64  # pixels: larger pictures are not what the pocket model was made for
 BACKGROUNDS = {
     "pocket": (
@@ -33,11 +37,12 @@ Look at the masks first: frisket inspect {name}
 then: frisket train {name}"""
 
 
-def init(folder: Path, output: Path, *, family: str = "") -> list[str]:
+def init(folder: Path, output: Path, *, family: str = "", variant: str = "") -> list[str]:
     """Write a config for the clips, masks and captions under `folder`; returns what was found.
 
-    `family` empty takes the pocket model for small pictures, wan for all else. Raises ConfigError
-    where `output` exists, and the errors of `survey`.
+    `family` empty takes the pocket model for small pictures, wan for all else; `variant` empty the
+    family's first that makes what the clips are. Raises ConfigError where `output` exists or there
+    is no such family or variant, and the errors of `survey`.
     """
     if output.exists() or output.is_symlink():
         raise ConfigError(f"{output} exists and is not overwritten; name another file with -o")
@@ -47,14 +52,19 @@ def init(folder: Path, output: Path, *, family: str = "") -> list[str]:
         raise ConfigError(
             f"no family is named {family!r}; there are: {', '.join(FAMILIES.names())}"
         )
-    variants = FAMILIES.load(family).variants
-    # The first that makes clips where there are videos, else the first there is.
-    fitting = [name for name, each in variants.items() if each.video or not seen.videos]
-    name = (fitting or list(variants))[0]
-    variant = variants[name]
-    text = tomlkit.dumps(_document(seen, family, name, variant, output))
+    name = variant or _suiting(seen, FAMILIES.load(family).variants)
+    if name not in FAMILIES.load(family).variants:
+        known = list(FAMILIES.load(family).variants)
+        raise ConfigError(f"{family} has no variant {name!r}{nearest(name, known)}")
+    text = tomlkit.dumps(_document(seen, family, name, output))
     _write(output, text)
     return _summary(seen, family, name)
+
+
+def _suiting(seen: Survey, variants: Mapping[str, Variant]) -> str:
+    """The first variant that makes clips where there are videos, else the first there is."""
+    fitting = [name for name, each in variants.items() if each.video or not seen.videos]
+    return (fitting or list(variants))[0]
 
 
 def _write(output: Path, text: str) -> None:
@@ -85,29 +95,30 @@ def _summary(seen: Survey, family: str, variant: str) -> list[str]:
     return said
 
 
-def _document(
-    seen: Survey, family: str, name: str, variant: Variant, output: Path
-) -> tomlkit.TOMLDocument:
+def _document(seen: Survey, family: str, name: str, output: Path) -> tomlkit.TOMLDocument:
+    variant = FAMILIES.load(family).variants[name]
     document = tomlkit.document()
     for line in HEAD.format(name=output.name).splitlines():
         document.add(tomlkit.comment(line))
-    document["model"] = _model(family, name, variant)
+    document["model"] = model(family, name)
     data = tomlkit.aot()
     data.append(_data(seen, variant, output.absolute().parent))
     document["data"] = data
     document["regions"] = _regions(seen)
     if seen.masks.kind != "none":
-        document["losses"] = _losses()
-        document["swap"] = _swap(family)
+        document["losses"] = _losses(variant)
+        if variant.sees != "pictures":
+            document["swap"] = _swap(seen, family, variant)
     document["lora"] = _table({"rank": 16}, {"rank": "size of the update: 4 to 64"})
     document["optimizer"] = _table(
         {"lr": 1e-4, "warmup": 50}, {"lr": "lower it if previews turn harsh or noisy"}
     )
     document["validation"] = _validation(seen)
-    document["preview"] = _preview(seen, family)
-    document["run"] = _table(
-        {"output": f"runs/{_slug(seen.clips)}", "steps": 1500, "batch": 1, "seed": 0}, {}
-    )
+    document["preview"] = _preview(seen, family, variant)
+    if limits := memory(family, name, output.name):
+        document["memory"] = limits
+    run = {"output": f"runs/{_slug(seen.clips)}", "steps": 1500, "batch": 1, "seed": 0}
+    document["run"] = _table({**run, **precision(family)}, {})
     return document
 
 
@@ -120,16 +131,6 @@ def _table(values: dict[str, Any], comments: dict[str, str]) -> Table:
     return table
 
 
-def _model(family: str, name: str, variant: Variant) -> Table:
-    others = [each for each in FAMILIES.names() if each != family]
-    comments = {
-        "family": f"there are also: {', '.join(others)}" if others else "",
-        "source": f"folder, file or hub id; empty takes {variant.repo}",
-    }
-    values = {"family": family, "variant": name, "source": ""}
-    return _table(values, {key: said for key, said in comments.items() if said})
-
-
 def _data(seen: Survey, variant: Variant, base: Path) -> Table:
     table = tomlkit.table()
     table.add("clips", _relative(seen.clips, base))
@@ -140,6 +141,7 @@ def _data(seen: Survey, variant: Variant, base: Path) -> Table:
         table.add("caption", UNNAMED)
         missing = seen.count - seen.captioned
         table["caption"].comment(f"for the {missing} clips without a caption: name yours")
+    _add_roles(table, seen, variant, base)
     table.add("trigger", "")
     table["trigger"].comment("a rare word put before every caption, to call the subject by")
     table.add("resolution", _resolution(seen, variant))
@@ -148,6 +150,23 @@ def _data(seen: Survey, variant: Variant, base: Path) -> Table:
         table.add("frames", _frames(seen, variant.grid, variant.frames))
         table["frames"].comment(f"1 + n * {variant.grid.temporal}")
     return table
+
+
+def _add_roles(table: Table, seen: Survey, variant: Variant, base: Path) -> None:
+    """What only models that look at pictures need."""
+    if variant.sees == "pictures":
+        places = [seen.clips / name for name in REFERENCES] + [
+            seen.clips.parent / name for name in REFERENCES
+        ]
+        found = next((place for place in places if place.is_dir()), None)
+        table.add("references", _relative(found or seen.clips.parent / REFERENCES[0], base))
+        said = "of each clip, what the edit starts from (name.png); masks are of the clip"
+        table["references"].comment(said if found else f"make this folder: {said}")
+    if variant.sees == "first_frame" and seen.masks.kind != "none":
+        table.add("mask_role", "loss")
+        table["mask_role"].comment(
+            '"condition": the model is shown what lies outside the masks instead; or "both"'
+        )
 
 
 def _add_masks(table: Table, seen: Survey, base: Path) -> None:
@@ -196,24 +215,33 @@ def _regions(seen: Survey) -> Table:
     return table
 
 
-def _losses() -> Table:
+def _losses(variant: Variant) -> Table:
     table = _table({"denoise": 1.0, "prior": 0.5}, {})
     table["denoise"].comment("the error inside the mask")
     table["prior"].comment("outside it, stay with the base model: less drift")
+    if variant.sees == "pictures":
+        table.add(tomlkit.comment("No [swap]: the references would still show the old background."))
     return table
 
 
-def _swap(family: str) -> Table:
+def _swap(seen: Survey, family: str, variant: Variant) -> Table:
     """The preset: a mask keeps the background out of the loss, the swap out of the input."""
+    paints = variant.sees == "nothing"  # else it makes nothing from words alone
     table = tomlkit.table()
     for line in (
         "A mask keeps the background out of the loss, but the model still sees it: with the mask",
         "alone the subject stays tied to what it was seen before. So a share of steps sees the",
-        "subject on another background, which the base model paints once from these prompts.",
+        "subject on another background"
+        + (", which the base model paints once from these prompts." if paints else "."),
     ):
         table.add(tomlkit.comment(line))
     table.add("rate", 0.5)
     table["rate"].comment("0 turns it off")
+    if not paints:
+        table.add("source", "clips" if seen.count > 1 else "gradient")
+        table["source"].comment('better: "folder" with path = captioned pictures or clips of yours')
+        table.add("template", _template(family))
+        return table
     table.add("source", "bank")
     prompts = tomlkit.array()
     prompts.extend(BACKGROUNDS.get(family, BACKGROUNDS[""]))
@@ -228,7 +256,7 @@ def _template(family: str) -> str:
     return "{caption} on {background}" if family == "pocket" else "{caption}, {background}"
 
 
-def _preview(seen: Survey, family: str) -> Table:
+def _preview(seen: Survey, family: str, variant: Variant) -> Table:
     """What is worth a look: what leaks without words, and the subject on a new background."""
     background = "green and white checks" if family == "pocket" else "on a red sofa"
     asked = _template(family).format(caption=seen.example or UNNAMED, background=background)
@@ -236,7 +264,13 @@ def _preview(seen: Survey, family: str) -> Table:
     table.add(
         tomlkit.comment("The first, without words, shows what leaks; the second what is asked.")
     )
-    table.update({"every": 250, "prompts": ["", asked]})
+    if variant.sees == "nothing":
+        table.update({"every": 250, "prompts": ["", asked]})
+        return table
+    table.update({"every": 0, "prompts": ["", asked], "images": []})
+    wanted = "first frame" if variant.sees == "first_frame" else "pictures to edit"
+    table["every"].comment("250, once `images` names something")
+    table["images"].comment(f"files: the {wanted}")
     return table
 
 

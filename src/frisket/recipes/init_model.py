@@ -1,0 +1,64 @@
+"""The part of `frisket init` that depends on the model alone: its tables, precision and memory."""
+
+from typing import Any
+
+import tomlkit
+from tomlkit.items import Table
+
+from frisket.families.base import FAMILIES
+from frisket.recipes.families import size_of
+
+LARGE = 1.5e9  # parameters: above, a denoiser in bfloat16 asks for more than a small card has
+HUGE = 8e9  # above, it does not fit 16 GB, and hardly 24
+
+
+def model(family: str, name: str) -> Table:
+    """`[model]`: which, from where, in what precision, and which experts."""
+    variant = FAMILIES.load(family).variants[name]
+    others = [each for each in FAMILIES.names() if each != family]
+    table = tomlkit.table()
+    _add(table, "family", family, f"there are also: {', '.join(others)}")
+    siblings = [each for each in FAMILIES.load(family).variants if each != name]
+    _add(table, "variant", name, f"there are also: {', '.join(siblings)}" if siblings else "")
+    _add(table, "source", "", f"folder, file or hub id; empty takes {variant.repo}")
+    if variant.experts:
+        both = f"one LoRA for each; or {' or '.join(repr(each) for each in variant.experts)} alone"
+        _add(table, "experts", "both", both.replace("'", '"'))
+    if precision(family):
+        _add(table, "dtype", "bfloat16", "of the frozen base; the LoRA trains in float32")
+    return table
+
+
+def precision(family: str) -> dict[str, Any]:
+    """What `[run]` says of it: half for all but the pocket model, which is for CPUs."""
+    return {} if family == "pocket" else {"precision": "bfloat16"}
+
+
+def memory(family: str, name: str, file: str) -> Table | None:
+    """`[memory]` of a large model; None for small ones, and where its size is not known here."""
+    shelf = FAMILIES.load(family)
+    size = size_of(shelf, name)
+    if size is None or size.count < LARGE:
+        return None
+    table = tomlkit.table()
+    each = "each of its experts" if shelf.variants[name].experts else "its denoiser"
+    table.add(tomlkit.comment(f"{each.capitalize()} is {size} in bfloat16."))
+    table.add(tomlkit.comment(f"What fits your card: frisket doctor {file}; docs/families.md."))
+    kind = "nf4" if size.count >= HUGE else "none"
+    said = '"none"; "int8", "fp8" (torchao); "nf4", 4 bits a weight (bitsandbytes)'
+    _add(table, "quantise", kind, said)
+    _add(
+        table,
+        "checkpointing",
+        True,
+        "activations are computed again, not kept: slower, much smaller",
+    )
+    _add(table, "swap_blocks", 0, "so many of its blocks wait on the CPU; slower")
+    if shelf.variants[name].video:
+        _add(table, "tile_vae", False, "encode and decode in tiles; slower")
+    return table
+
+
+def _add(table: Table, key: str, value: Any, comment: str) -> None:
+    item = tomlkit.item(value)  # a table hands out plain booleans, which take no comment
+    table.add(key, item.comment(comment) if comment else item)
