@@ -37,11 +37,12 @@ format: $(STAMP)
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
+# More workers than four would each hold half a GiB of torch for little.
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4
 
 test-all: $(STAMP)
-	$(BIN)/python -m pytest -m ""
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m ""
 
 quickstart: $(STAMP)
 	$(BIN)/frisket quickstart --output quickstart

@@ -19,7 +19,7 @@ from frisket.losses.base import TERMS, Step, divisors
 from frisket.masks.weights import RegionWeights
 from frisket.training import optim
 
-REPEATS, CELLS = 15, 32  # repeats of either step; cells a side of a picture (a video has 2 frames)
+REPEATS, CELLS = 25, 32  # repeats of either step; cells a side of a picture (a video has 2 frames)
 
 
 def cost(family: Family, name: str) -> tuple[str, str, str]:
