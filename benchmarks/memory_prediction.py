@@ -1,17 +1,17 @@
-"""Predicted peak memory of a training step against what torch's CPU allocator handed out.
+"""Predicted peak memory of a training step against real steps on the CPU.
 
 For every family's tiny model (written to disk, so that its own config.json is what is read):
-`frisket.recipes.fit.predict` on shapes alone, and beside it the real Trainer on the CPU under
-torch's profiler, which sees every allocation, those inside kernels too. Measured is what was there
-before the first step (parameters) plus the highest sum of allocations less releases during STEPS
-steps. Compared are `Prediction.training` and that sum. The loss is made to work on whole maps, as
-it does on an accelerator (on a CPU it goes through them in cache-sized slabs).
+`Prediction.training` of `frisket.recipes.fit.predict`, from shapes alone, beside two measurements
+of the real Trainer over STEPS steps. *Tensors*: the most bytes of tensors alive at one time, each
+storage counted once, parameters included (a TorchDispatchMode looks at every result). *Allocator*:
+parameters plus the highest sum of what torch's CPU allocator handed out less what it took back,
+from torch's profiler; that has what CPU kernels take for themselves as well, which differs on a
+GPU. The loss is made to work on whole maps, as it does on an accelerator.
 """
 
 import argparse
 import importlib.util
 import itertools
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,17 +43,35 @@ def config_of(family: str, variant: str, folder: Path, **sections: dict[str, Any
     return Config.model_validate(asked)
 
 
-def measured(config: Any) -> float:
-    """MiB a real run takes at its worst."""
+def tensors_of(trainer: Any) -> list[Any]:
+    """Parameters, buffers and the tables that modules made for themselves."""
+    from torch import Tensor  # noqa: PLC0415
+
+    values = [*trainer.denoiser.parameters(), *trainer.denoiser.buffers()]
+    for module in trainer.denoiser.modules():
+        values += [each for each in vars(module).values() if isinstance(each, Tensor)]
+    return values
+
+
+def alive(config: Any) -> float:
+    """MiB of tensors alive at the worst moment of a real run."""
+    from frisket.training.rehearsal import LiveBytes  # noqa: PLC0415
+
+    trainer = built(config)
+    with LiveBytes() as live:
+        live.hold(tensors_of(trainer))
+        trainer.run()
+    return live.peak / 2**20
+
+
+def allocated(config: Any) -> float:
+    """MiB the allocator had handed out at the worst moment of a real run."""
     from torch.profiler import ProfilerActivity, profile  # noqa: PLC0415
 
     from frisket.families.blocks import plain_tensors  # noqa: PLC0415
-    from frisket.losses import base  # noqa: PLC0415
 
-    base.CACHE_ELEMENTS = 1 << 40
     trainer = built(config)
-    values = [*trainer.denoiser.parameters(), *trainer.denoiser.buffers()]
-    tensors = [each for value in values for each in plain_tensors(value)]
+    tensors = [each for value in tensors_of(trainer) for each in plain_tensors(value)]
     before = sum({each.untyped_storage()._cdata: each.nbytes for each in tensors}.values())
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         trainer.run()
@@ -73,6 +91,7 @@ def built(config: Any) -> Any:
     from frisket.data.sample import Batch  # noqa: PLC0415
     from frisket.families.base import FAMILIES, Source  # noqa: PLC0415
     from frisket.masks.weights import RegionWeights  # noqa: PLC0415
+    from frisket.objectives.timesteps import TimestepSampler  # noqa: PLC0415
     from frisket.recipes import fit as foretold  # noqa: PLC0415
     from frisket.recipes import fit_told as shapes  # noqa: PLC0415
     from frisket.recipes.train import spec_of, terms_of  # noqa: PLC0415
@@ -114,13 +133,16 @@ def built(config: Any) -> Any:
     parameters = lora.trainable(denoiser)
     optimizer = optim.build(parameters, optim.OptimizerSpec(config.optimizer.name))
     AcceleratorState._reset_state(reset_partial_state=True)
+    bounds = (max(low for low, _ in card.experts.values()), 1.0) if card.experts else (0.0, 1.0)
     precision = {"float32": "no", "bfloat16": "bf16"}[config.run.precision]
     return Trainer(
         family=family,
         grid=card.grid,
         denoiser=denoiser,
         parameters=parameters,
-        objective=family.objective(config.model.variant),
+        objective=family.objective(
+            config.model.variant, TimestepSampler(low=bounds[0], high=bounds[1])
+        ),
         weights=RegionWeights({"subject": 1.0}),
         terms=terms_of(config),
         optimizer=optimizer,
@@ -139,19 +161,14 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
-def compare(family: str, variant: str, case: str, scale: int = 16) -> tuple[float, float]:
-    """Predicted and measured MiB."""
+def config_for(family: str, variant: str, case: str, folder: Path, scale: int = 16) -> Any:
+    """A configuration over the tiny model in `folder`, of clips `scale` patches a side."""
     from frisket.families.base import FAMILIES  # noqa: PLC0415
-    from frisket.recipes.fit import predict  # noqa: PLC0415
 
-    shelf = FAMILIES.load(family)
-    card = shelf.variants[variant]
+    card = FAMILIES.load(family).variants[variant]
     side = scale * card.grid.step
     data = {"clips": ".", "resolution": [side, side], "frames": 1 + card.grid.temporal}
-    with tempfile.TemporaryDirectory() as folder:
-        shelf.save(shelf.tiny(variant), Path(folder))
-        config = config_of(family, variant, Path(folder), data=data, **CASES[case])
-        return predict(config, prepare=False).training, measured(config)
+    return config_of(family, variant, folder, data=data, **CASES[case])
 
 
 def main() -> None:
@@ -162,28 +179,27 @@ def main() -> None:
     measure = _tool()
     from frisket.families.base import FAMILIES  # noqa: PLC0415
 
-    measure.title("Predicted peak of training against the allocator's, tiny models, CPU")
+    measure.title("Predicted peak of training against real steps, tiny models, CPU")
+    from frisket.losses import base  # noqa: PLC0415
+    from frisket.recipes.fit import predict  # noqa: PLC0415
+
+    base.CACHE_ELEMENTS = 1 << 40
     rows = []
     for family in chosen.families or FAMILIES.names():
         shelf = FAMILIES.load(family)
         plain = [name for name, card in shelf.variants.items() if not card.like]
         for variant, case in itertools.product(plain, chosen.case):
-            try:
-                ours, theirs = compare(family, variant, case)
-            except Exception as error:
-                rows.append((f"{family} {variant}", case, "-", "-", f"{type(error).__name__}"))
-                sys.stderr.write(f"{family} {variant} {case}: {error!r}\n")
-                continue
+            with tempfile.TemporaryDirectory() as folder:
+                shelf.save(shelf.tiny(variant), Path(folder))
+                config = config_for(family, variant, case, Path(folder))
+                ours = predict(config, prepare=False).training
+                real, held = alive(config), allocated(config)
+            numbers = (f"{ours:.2f}", f"{real:.2f}", f"{ours / real:.3f}")
             rows.append(
-                (
-                    f"{family} {variant}",
-                    case,
-                    f"{ours:.1f}",
-                    f"{theirs:.1f}",
-                    f"{ours / theirs:.3f}",
-                )
+                (f"{family} {variant}", case, *numbers, f"{held:.2f}", f"{ours / held:.3f}")
             )
-    measure.table(("model", "case", "predicted MiB", "measured MiB", "ratio"), rows)
+    header = ("predicted MiB", "tensors MiB", "ratio", "allocator MiB", "ratio")
+    measure.table(("model", "case", *header), rows)
 
 
 if __name__ == "__main__":

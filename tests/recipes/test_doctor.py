@@ -6,7 +6,10 @@ from importlib import metadata
 import pytest
 
 from frisket.recipes import doctor as room
+from frisket.recipes.config import Config
 from frisket.recipes.doctor import doctor
+from frisket.recipes.doctor_memory import against, fits, needed, with_change, written
+from frisket.recipes.fit import Prediction
 
 
 def about(findings, name):
@@ -76,10 +79,91 @@ def test_a_config_without_data(tmp_path):
 
 
 def test_weights_on_the_hub_while_it_is_off(config):
-    (finding,) = about(doctor(config, ["model.family=wan"]), "weights")
+    asked = ["model.family=stable_diffusion", "data.0.resolution=256"]
+    (finding,) = about(doctor(config, asked), "weights")
     assert finding.verdict == "missing"  # the suite runs with HF_HUB_OFFLINE=1
-    assert "Wan-AI/" in finding.said
+    assert "stable-diffusion-v1-5/" in finding.said
     assert "HF_HUB_OFFLINE" in finding.fix
+
+
+def test_memory_is_foretold_and_the_card_named(config):
+    (finding,) = about(doctor(config), "memory")
+    assert finding.verdict == "ok"
+    assert "training peaks at" in finding.said
+    assert "a card of 8 GB or more" in finding.said
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("memory.storage=float8", "saves nothing without gradient checkpointing"),
+        ("memory.attention=sage", "no gradient"),
+        ('lora.targets=["to_z"]', "to_z"),
+    ],
+)
+def test_memory_switches_that_cannot_be(config, override, said):
+    (finding,) = about(doctor(config, [override]), "memory")
+    assert finding.verdict == "missing"
+    assert said in finding.said
+
+
+def foretold(config: Config) -> Prediction:
+    """Of a made-up model of 10 GiB in float32, with 30 blocks: each switch does what it does."""
+    memory = config.memory
+    half = config.model.dtype == "bfloat16"
+    weights = {"nf4": 1400.0, "none": 5120.0 if half else 10240.0}[memory.quantise]
+    weights /= 2 if memory.storage == "float8" else 1
+    waiting = weights * 0.9 * memory.swap_blocks / 30
+    activations = (1000.0 if memory.checkpointing else 8000.0) * config.run.batch
+    return Prediction(
+        weights - waiting, 100.0, 200.0, 100.0, activations, 500.0, None, waiting, (1,) * 5, 30
+    )
+
+
+@pytest.fixture
+def large():
+    tree = {"run": {"batch": 2}, "memory": {"checkpointing": False}}
+    return Config.model_validate(tree)
+
+
+@pytest.mark.parametrize(
+    ("gib", "names"),
+    [
+        (48, []),
+        (24, ["model.dtype", "run.precision"]),
+        (12, ["memory.checkpointing"]),
+        (8, ["memory.checkpointing", "run.batch", "optimizer.accumulate"]),
+        (6, ["memory.storage=float8"]),
+        (4, ["memory.storage=float8", "memory.swap_blocks=16"]),
+    ],
+)
+def test_switches_come_in_the_order_of_their_cost(large, gib, names):
+    changes = fits(large, gib * 1024.0, foretold)
+    wanted = " ".join(written(change) for _, change in changes)
+    assert all(name in wanted for name in names)
+    assert bool(changes) == bool(names)
+    changed = large
+    for _, change in changes:
+        changed = with_change(changed, change)
+    assert needed(foretold(changed)) <= gib * 1024
+    without = large
+    for _, change in changes[:-1]:
+        without = with_change(without, change)
+    assert not changes or needed(foretold(without)) > gib * 1024
+
+
+def test_a_card_on_which_nothing_helps(large):
+    told = against(large, 1024.0, foretold)
+    assert told.verdict == "missing"
+    assert "lower [[data]] resolution or frames" in told.fix
+    assert "a card of 8 GB" in told.fix
+
+
+def test_a_card_that_is_large_enough(large):
+    told = against(large, 48 * 1024.0, foretold)
+    assert told.verdict == "ok"
+    assert not told.fix
+    assert "not known here: the text encoder" in told.said
 
 
 @pytest.mark.parametrize("wanted", ["surely-not-there>=1", "torch>=99", "numpy<1"])

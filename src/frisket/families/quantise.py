@@ -88,10 +88,25 @@ def quantise(model: nn.Module, kind: Kind, *, dtype: torch.dtype, device: str) -
 def quantise_layer(layer: nn.Linear, kind: Kind, dtype: torch.dtype, device: str) -> nn.Module:
     """One layer in `kind`, on the device; the layer it was is not to be used any more."""
     if kind == "nf4":
-        return _nf4(layer, dtype, device)
-    if device == "meta":
-        return EightBit(layer, torch.int8 if kind == "int8" else torch.float8_e4m3fn, dtype)
-    return _torchao(layer, kind, dtype, device)
+        made = _nf4(layer, dtype, device)
+    elif device == "meta":
+        made = EightBit(layer, torch.int8 if kind == "int8" else torch.float8_e4m3fn, dtype)
+    else:
+        made = _torchao(layer, kind, dtype, device)
+    made.register_forward_pre_hook(_as_autocast)
+    return made
+
+
+def _as_autocast(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The input in autocast's precision, as a plain layer takes it.
+
+    The libraries answer in the precision of the input. One norm that autocast runs in float32 would
+    turn all that follows to float32, at twice the memory.
+    """
+    for device in ("cuda", "cpu"):
+        if torch.is_autocast_enabled(device):
+            return (given[0].to(torch.get_autocast_dtype(device)), *given[1:])
+    return given
 
 
 def _nf4(layer: nn.Linear, dtype: torch.dtype, device: str) -> nn.Module:

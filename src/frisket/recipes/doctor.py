@@ -198,6 +198,15 @@ def _asked(config: Config) -> Iterator[Finding]:
         yield from _named("lora", config.lora.source)
     yield from _weights(config)
     yield from _device(config.model.device)
+    yield Finding(*_memory(config))
+
+
+def _memory(config: Config) -> tuple[Verdict, str, str, str]:
+    """What the run will take of its card, from shapes alone."""
+    from frisket.recipes.doctor_memory import memory  # noqa: PLC0415 - torch
+
+    verdict, said, fix = memory(config)
+    return verdict, "memory", said, fix
 
 
 def _named(about: str, path: Path, *, folder: bool = False) -> Iterator[Finding]:

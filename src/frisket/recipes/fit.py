@@ -1,0 +1,352 @@
+"""How much memory a configuration takes, foretold from shapes: no weights are read or loaded."""
+
+import gc
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from frisket.adapters import lora
+from frisket.families.base import (
+    FAMILIES,
+    Conditioning,
+    Family,
+    Source,
+    Variant,
+    WeightsNotFound,
+    default_targets,
+)
+from frisket.families.blocks import blocks_of, plain_tensors
+from frisket.families.experts import experts_of
+from frisket.losses.base import TERMS, Step
+from frisket.recipes.config import Config, Data
+from frisket.recipes.fit_told import CAPTION, Unpredictable, told
+from frisket.training import storage
+from frisket.training.rehearsal import META, Rehearsal
+
+__all__ = ["Prediction", "Unpredictable", "predict"]
+
+MIB = 2**20
+# Bytes of optimizer state for each trained number, by [optimizer] name; others are taken for AdamW.
+# Measured in tests/recipes/test_fit.py on what is installed there.
+STATE = {
+    "adamw": 8.0,
+    "adamw8bit": 2.03,
+    "adafactor": 0.3,
+    "lion": 4.0,
+    "muon": 4.0,
+    "prodigy": 16.0,
+    "schedulefree": 8.0,
+    "sgd": 4.0,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Memory on the device in MiB, at the worst moment; `total` is what a card must have free.
+
+    The parts of training add up. `vae` and `text` are the peaks while `prepare` encodes (None where
+    the shape of the model is not known here); they never meet the denoiser. `waiting` is what block
+    swap and idle experts keep on the CPU. CUDA's own context and what the allocator cannot use come
+    on top.
+    """
+
+    weights: float
+    adapter: float
+    optimizer: float
+    gradients: float
+    activations: float
+    vae: float | None
+    text: float | None
+    waiting: float
+    latents: tuple[int, ...]  # b c f h w of a micro-batch
+    blocks: int  # of the denoiser, that memory.swap_blocks may name
+
+    @property
+    def training(self) -> float:
+        """Peak of a training step."""
+        return self.weights + self.adapter + self.optimizer + self.gradients + self.activations
+
+    @property
+    def total(self) -> float:
+        """Peak of the whole run."""
+        return max(self.training, self.vae or 0.0, self.text or 0.0)
+
+
+def predict(config: Config, *, prepare: bool = True) -> Prediction:
+    """What `train` (and, with `prepare`, `prepare` before it) will take at most.
+
+    The real step runs on the meta device: shapes and lifetimes are those of training, values are
+    not there. Of several experts the larger demand counts. Raises WeightsNotFound where the shape
+    of the denoiser is not known here, Unpredictable where its code asks for values.
+    """
+    known = _demand(_Asked.of(config, prepare=prepare))
+    resident, waiting = _placed(known.experts, config.memory.swap_blocks)
+    state = known.trained * STATE.get(config.optimizer.name, 8.0)
+    average = 4.0 * known.trained if config.optimizer.ema else 0.0
+    return Prediction(
+        weights=resident,
+        adapter=known.adapter,
+        optimizer=(state + average) / MIB,
+        # A part of them is there at the worst moment, all when it has passed.
+        gradients=known.adapter,
+        activations=max(0.0, known.made - known.adapter),
+        vae=known.vae,
+        text=known.text,
+        waiting=waiting,
+        latents=known.latents,
+        blocks=min(len(blocks) for _, blocks in known.experts),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A configuration, known by what a rehearsal depends on."""
+
+    key: str
+    config: Config = field(compare=False)
+    prepare: bool
+
+    @classmethod
+    def of(cls, config: Config, *, prepare: bool) -> "_Asked":
+        """Where weights lie does not change what a step makes: one rehearsal for all depths."""
+        memory = config.memory.model_copy(update={"swap_blocks": 0})
+        config = config.model_copy(update={"memory": memory})
+        chosen = {"model", "lora", "losses", "timesteps", "memory"}
+        family = FAMILIES.load(config.model.family)
+        size = _size(config, family.variants[config.model.variant or next(iter(family.variants))])
+        run = (config.run.batch, config.run.precision, size)
+        return cls(f"{config.model_dump_json(include=chosen)} {run}", config, prepare)
+
+
+@dataclass(frozen=True, slots=True)
+class _Demand:
+    """What a rehearsal shows, wherever the weights lie (MiB, but for `experts` in bytes)."""
+
+    experts: tuple[tuple[float, tuple[float, ...]], ...]  # all frozen weights, and by block
+    trained: int
+    adapter: float
+    made: float
+    vae: float | None
+    text: float | None
+    latents: tuple[int, ...]
+
+
+@lru_cache(maxsize=64)
+def _demand(asked: _Asked) -> _Demand:
+    config = asked.config
+    family = FAMILIES.load(config.model.family)
+    source = _source(config, family)
+    size = _size(config, family.variants[source.variant])
+    try:
+        known = _training(config, family, source, size)
+        if asked.prepare:
+            vae = _encoding(config, family, source, size)
+            known = replace(known, vae=vae, text=_embedding(family, source))
+    except NotImplementedError as error:
+        raise Unpredictable(
+            f"{family.name} {source.variant} cannot be rehearsed on shapes: {error}"
+        ) from error
+    finally:
+        gc.collect()  # autograd graphs of the rehearsal hold one another
+    return known
+
+
+def _source(config: Config, family: Family) -> Source:
+    model = config.model
+    chosen = () if model.experts == "both" else (model.experts,)
+    return Source(
+        variant=model.variant or next(iter(family.variants)),
+        path=model.source,
+        revision=model.revision,
+        dtype=getattr(torch, model.dtype),
+        device="meta",
+        quantise=config.memory.quantise,
+        experts=chosen,
+    )
+
+
+def _size(config: Config, variant: Variant) -> tuple[int, int, int]:
+    """Frames, height and width of the largest clip that may be trained."""
+    sizes = [_size_of(data, variant) for data in config.data] or [
+        (variant.frames, variant.height, variant.width)
+    ]
+    return max(sizes, key=lambda size: size[0] * size[1] * size[2])
+
+
+def _size_of(data: Data, variant: Variant) -> tuple[int, int, int]:
+    grid = variant.grid
+    asked = data.resolution or (variant.width, variant.height)
+    width, height = (asked, asked) if isinstance(asked, int) else asked
+    frames = data.max_frames if data.extract == "full" else data.frames or variant.frames
+    whole = [max(grid.step, side // grid.step * grid.step) for side in (height, width)]
+    return grid.fit_frames(frames if variant.video else 1), whole[0], whole[1]
+
+
+def _training(
+    config: Config, family: Family, source: Source, size: tuple[int, int, int]
+) -> _Demand:
+    variant = family.variants[source.variant]
+    denoiser = family.load_denoiser(source).to(META)
+    chosen = config.lora
+    targets, dead = default_targets(family, source.variant)
+    spec = lora.LoraSpec(
+        kind=chosen.kind,
+        rank=chosen.rank,
+        alpha=chosen.alpha,
+        dropout=chosen.dropout,
+        targets=chosen.targets or targets,
+        exclude=chosen.exclude,
+        dead=() if chosen.targets else dead,
+    )
+    for expert in experts_of(denoiser).values():
+        with META:
+            lora.attach(expert, spec, seed=0)
+    _switch(denoiser, config)
+    trained = [value for value in denoiser.parameters() if value.requires_grad]
+    experts = tuple(
+        (_bytes(expert), tuple(map(_bytes, blocks_of(expert).values())))
+        for expert in experts_of(denoiser).values()
+    )
+    shape = (config.run.batch, variant.grid.channels, *variant.grid.cells(*size))
+    given = told(family, source, denoiser, size, config.run.batch)
+    made = max(
+        _rehearse(config, family, source, denoiser, name, shape, given)
+        for name in experts_of(denoiser)
+    )
+    adapter = sum(value.nbytes for value in trained) / MIB
+    count = sum(value.numel() for value in trained)
+    return _Demand(experts, count, adapter, made, None, None, shape)
+
+
+def _switch(denoiser: nn.Module, config: Config) -> None:
+    """What changes the lifetimes of tensors: the rest of [memory] changes only where they lie."""
+    denoiser.train()
+    if config.memory.checkpointing:
+        storage.checkpoint_blocks(denoiser)
+    if config.memory.storage == "float8":
+        storage.store_float8(denoiser, getattr(torch, config.model.dtype))
+    storage.share_inputs(denoiser)
+
+
+def _placed(
+    experts: Sequence[tuple[float, tuple[float, ...]]], swapped: int
+) -> tuple[float, float]:
+    """Frozen weights on the device at once, and those that wait on the CPU, in MiB."""
+    resident, waiting = [], 0.0
+    for whole, blocks in experts:
+        apart = blocks[-swapped:] if swapped else ()
+        # One is in use and, on CUDA, the next one is on its way.
+        resident.append(whole - sum(apart) + sum(sorted(apart)[-2:]))
+        waiting += sum(apart)
+    idle = sum(resident) - max(resident)
+    return max(resident) / MIB, (waiting + idle) / MIB
+
+
+def _bytes(module: nn.Module) -> float:
+    """Of the frozen tensors of a module."""
+    values = [value for value in module.parameters() if not value.requires_grad]
+    tensors = [each for value in [*values, *module.buffers()] for each in plain_tensors(value)]
+    return float(sum({each.untyped_storage()._cdata: each.nbytes for each in tensors}.values()))
+
+
+def _rehearse(
+    config: Config,
+    family: Family,
+    source: Source,
+    denoiser: nn.Module,
+    name: str,
+    shape: tuple[int, ...],
+    given: Conditioning,
+) -> float:
+    """Peak of one step beyond the parameters, in MiB."""
+    lower = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    variant = family.variants[source.variant]
+    low, high = variant.experts.get(name, (0.0, 1.0)) if name else (0.0, 1.0)
+    objective = family.objective(
+        source.variant,
+        weighting=config.timesteps.weighting,
+        min_snr=config.timesteps.min_snr,
+    )
+    for value in denoiser.parameters():
+        value.grad = None
+    cuda = config.model.device not in ("cpu", "mps")
+    clean = torch.empty(shape, device=META)
+    cells = torch.empty((shape[0], 1, *shape[2:]), device=META)
+    t = torch.full((shape[0],), (low + high) / 2)
+    terms = _terms(config)
+
+    def forward() -> tuple[Tensor, Step]:
+        """As Trainer.step: the noise is gone when the backward pass begins."""
+        noisy, target = objective.corrupt(clean, torch.empty_like(clean), t)
+        prior = None
+        if any("prior" in term.needs for term, _ in terms):
+            with torch.no_grad(), lora.frozen(denoiser):
+                prior = family.predict(denoiser, noisy, t, given)
+        prediction = family.predict(denoiser, noisy, t, given)
+        seen = Step(prediction, target, t, cells, cells, cells.sum((1, 2, 3, 4)), prior)
+        values = [term(seen).mean() * strength for term, strength in terms]
+        return torch.stack(values).sum().to(META), seen
+
+    with Rehearsal(lower[config.run.precision], cuda=cuda) as live:
+        held = live.hold([*denoiser.parameters(), *denoiser.buffers()])
+        live.hold([clean, cells, *given.values()])
+        loss, seen = forward()
+        live.backward(loss)
+        del seen  # the trainer looks at it after the backward pass
+    return (live.peak - held) / MIB
+
+
+def _terms(config: Config) -> list[tuple[Any, float]]:
+    found = []
+    for name, table in config.losses.terms.items():
+        options = {
+            key: float(value) if type(value) is int else value
+            for key, value in table.items()
+            if key != "strength"
+        }
+        found.append((TERMS.load(name)(**options), float(table["strength"])))
+    return found
+
+
+def _encoding(
+    config: Config, family: Family, source: Source, size: tuple[int, int, int]
+) -> float | None:
+    """Peak of encoding one clip, in MiB; None where the VAE's shape is not known here."""
+
+    def load() -> nn.Module:
+        vae = family.load_vae(replace(source, quantise="none"))
+        if config.memory.tile_vae:
+            storage.tile(vae)
+        return vae
+
+    def encode(vae: nn.Module) -> None:
+        family.encode(vae, torch.empty(1, 3, *size, device=META))
+
+    return _alone(load, encode)
+
+
+def _embedding(family: Family, source: Source) -> float | None:
+    """Peak of embedding one caption, in MiB; None where the encoder is not known here."""
+
+    def load() -> nn.Module:
+        return family.load_text(replace(source, quantise="none"))
+
+    def embed(text: nn.Module) -> None:
+        family.embed(text, [CAPTION])
+
+    return _alone(load, embed)
+
+
+def _alone(load: Callable[[], nn.Module], run: Callable[[nn.Module], None]) -> float | None:
+    try:
+        model = load()
+    except WeightsNotFound:
+        return None
+    with torch.no_grad(), Rehearsal() as live:
+        live.hold([*model.parameters(), *model.buffers()])
+        run(model)
+    return live.peak / MIB

@@ -1,0 +1,238 @@
+"""Block swap: frozen weights of a denoiser's blocks wait on the CPU until they are needed."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from frisket.families.blocks import blocks_of, plain_tensors
+
+
+class Group:
+    """Frozen tensors that are on the device together, or not at all.
+
+    What waits on the CPU (pinned where there is CUDA) is a copy that is never written to: frozen
+    weights need no way back. Out, the tensors on the device have no storage; in, the same storage
+    has its bytes again. So everything that points at them stays right: parameters, quantised
+    tensors and their scales, and what autograd keeps of a forward pass (views, too), with and
+    without gradient checkpointing.
+    """
+
+    def __init__(
+        self,
+        modules: Iterable[nn.Module],
+        device: torch.device,
+        *,
+        but: Sequence[Tensor] = (),
+    ) -> None:
+        """Take over the frozen tensors of modules that are on `device` already, `but` for some."""
+        held: dict[int, Tensor] = {}
+        others = {id(tensor) for tensor in but}
+        for module in modules:
+            frozen = [value for value in module.parameters() if not value.requires_grad]
+            for value in [*frozen, *module.buffers()]:
+                held |= {id(each): each for each in plain_tensors(value) if id(each) not in others}
+        self.device = device
+        self.tensors = [_own(tensor) for tensor in held.values() if tensor.numel()]
+        self.waiting = [_copy(tensor) for tensor in self.tensors]
+        self.inside = True
+        self.arrived: Any = None  # a CUDA event where the copy runs on another stream
+        self.leave()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on the device while inside."""
+        return sum(tensor.untyped_storage().nbytes() for tensor in self.waiting)
+
+    def bring(self, stream: Any = None) -> None:
+        """Fill the tensors on the device; on a `stream` of its own this returns at once."""
+        if self.inside:
+            return
+        self.inside = True
+        if stream is None:
+            self._fill()
+            return
+        stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(stream):
+            self._fill()
+            self.arrived = stream.record_event()
+
+    def wait(self) -> None:
+        """Let the current stream wait for what another one is still copying."""
+        if self.arrived is not None:
+            here = torch.cuda.current_stream(self.device)
+            here.wait_event(self.arrived)
+            for tensor in self.tensors:  # the memory belongs to the stream that asked for it
+                tensor.record_stream(here)
+            self.arrived = None
+
+    def leave(self) -> None:
+        """Let the memory on the device go."""
+        if not self.inside:
+            return
+        self.wait()
+        for tensor in self.tensors:
+            tensor.untyped_storage().resize_(0)
+        self.inside = False
+
+    @torch.no_grad()
+    def _fill(self) -> None:
+        for tensor, waiting in zip(self.tensors, self.waiting, strict=True):
+            if tensor.dtype != waiting.dtype:
+                # Layer-wise storage widens a layer for its call, and a recomputation that stops
+                # early (checkpointing) leaves the last one wide.
+                tensor.data = torch.empty_like(waiting, device=self.device)
+            tensor.untyped_storage().resize_(waiting.untyped_storage().nbytes())
+            # Autograd would take the filling for a change of what it keeps; it is not one.
+            with torch.autograd._unsafe_preserve_version_counter(tensor):
+                tensor.copy_(waiting, non_blocking=True)
+
+
+class Swap:
+    """The swapped blocks of one denoiser: one is inside, and on CUDA the next one is on its way.
+
+    A block comes in before its forward pass and again before its backward pass, and goes when
+    another is needed. Which one is next is what followed it last time. Parameters that are trained
+    stay on the device for good.
+    """
+
+    def __init__(self, blocks: Mapping[str, nn.Module], device: torch.device) -> None:
+        """Blocks by name, in order; each is moved to the device on its own and then emptied."""
+        self.groups: dict[str, Group] = {}
+        self.peak = 0  # most bytes of swapped blocks on the device at one time
+        self.forwards: dict[str, str] = {}  # the block that was called after each
+        self.backwards: dict[str, str] = {}
+        self.last = ("", "")  # direction and name of the block in use
+        self.stream: Any = torch.cuda.Stream(device) if device.type == "cuda" else None
+        for name, block in blocks.items():
+            block.to(device)
+            self.groups[name] = Group([block], device)
+            block.register_forward_pre_hook(lambda *_, name=name: self._before(name))
+            block.register_forward_hook(lambda *given, name=name: self._after(name, given[-1]))
+
+    def use(self, name: str, *, backward: bool = False) -> None:
+        """Have one block inside, and nothing else but the one that is expected after it."""
+        order = self.backwards if backward else self.forwards
+        direction = "backward" if backward else "forward"
+        if self.last != (direction, name):
+            if self.last[0] == direction:
+                order[self.last[1]] = name
+            self.last = (direction, name)
+        expected = order.get(name, "") if self.stream is not None else ""
+        for other, group in self.groups.items():
+            if other not in (name, expected):
+                group.leave()
+        self.groups[name].bring()
+        self.groups[name].wait()
+        if expected:
+            self.groups[expected].bring(self.stream)
+        self.peak = max(self.peak, self.inside)
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All that is swapped."""
+        return [tensor for group in self.groups.values() for tensor in group.tensors]
+
+    @property
+    def inside(self) -> int:
+        """Bytes of swapped blocks on the device now."""
+        return sum(group.nbytes for group in self.groups.values() if group.inside)
+
+    def leave(self) -> None:
+        """Have none inside."""
+        for group in self.groups.values():
+            group.leave()
+
+    def _before(self, name: str) -> None:
+        self.use(name, backward=_in_backward())
+
+    def _after(self, name: str, output: Any) -> None:
+        if _in_backward():
+            return  # computed again for the backward pass, which comes now and needs the weights
+        for tensor in _tensors(output):
+            if tensor.requires_grad:
+                tensor.register_hook(lambda _, name=name: self._backward(name))
+
+    def _backward(self, name: str) -> None:
+        self.use(name, backward=True)
+        # Nothing is called after the first block's backward pass: autograd says when all is done.
+        engine: Any = torch.autograd.Variable._execution_engine
+        engine.queue_callback(self.leave)
+
+
+def swap(denoiser: nn.Module, count: int, device: torch.device) -> Swap:
+    """Let the last `count` blocks of a plain denoiser wait on the CPU, the rest be on `device`.
+
+    To be called once, after the adapter is attached. ValueError where it has fewer blocks.
+    """
+    blocks = blocks_of(denoiser)
+    if not 0 < count <= len(blocks):
+        raise ValueError(
+            f"memory.swap_blocks = {count}: {type(denoiser).__name__} has {len(blocks)} blocks to"
+            f" swap; choose 0 to {len(blocks)}"
+        )
+    chosen = dict(list(blocks.items())[-count:])
+    to_device(denoiser, device, but=list(chosen.values()))
+    made = Swap(chosen, device)
+    ignore_in_ddp(denoiser, list(chosen))
+    return made
+
+
+def to_device(denoiser: nn.Module, device: torch.device, *, but: Sequence[nn.Module] = ()) -> None:
+    """Move all of a denoiser but some of its modules."""
+    apart = {id(inner) for module in but for inner in module.modules()}
+    for module in denoiser.modules():
+        if id(module) not in apart:
+            _move_own(module, device)
+
+
+def ignore_in_ddp(denoiser: nn.Module, names: Sequence[str]) -> None:
+    """Tell DistributedDataParallel to leave frozen weights alone that may have no storage.
+
+    It sends every parameter and buffer of the first process to the others once, and buffers again
+    in every forward pass; frozen ones are the same everywhere, for they were loaded.
+    """
+    known = [*denoiser.named_parameters(), *denoiser.named_buffers()]
+    left = {
+        path
+        for path, value in known
+        if not value.requires_grad and any(path.startswith(f"{name}.") for name in names)
+    }
+    before = set(getattr(denoiser, "_ddp_params_and_buffers_to_ignore", ()))
+    denoiser._ddp_params_and_buffers_to_ignore = sorted(before | left)  # type: ignore[assignment]
+
+
+def _move_own(module: nn.Module, device: torch.device) -> None:
+    """A module's own parameters and buffers, not those of the modules in it."""
+    children, module._modules = module._modules, {}
+    try:
+        module.to(device)  # quantised weights know what belongs to them
+    finally:
+        module._modules = children
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """The tensor, with a storage that is its own and can be let go (a mapped file's cannot)."""
+    storage = tensor.untyped_storage()
+    if not storage.resizable() or storage.nbytes() != tensor.numel() * tensor.element_size():
+        tensor.data = tensor.data.clone()
+    return tensor
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    """A tensor on the CPU with the same storage layout: pinned where the source is on CUDA."""
+    waiting = torch.empty_strided(
+        tensor.shape, tensor.stride(), dtype=tensor.dtype, pin_memory=tensor.is_cuda
+    )
+    return waiting.copy_(tensor.detach())
+
+
+def _tensors(output: Any) -> list[Tensor]:
+    if isinstance(output, Tensor):
+        return [output]
+    return [each for each in output if isinstance(each, Tensor)] if output is not None else []
+
+
+def _in_backward() -> bool:
+    return torch._C._current_graph_task_id() != -1
