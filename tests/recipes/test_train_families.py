@@ -231,6 +231,7 @@ def test_text_encoder_vae_and_denoiser_are_never_in_memory_together(world, tmp_p
         ("flux", "dev", {"data": {"mask_role": "both"}}, "no mask channels of its own"),
         ("flux", "dev", {"data": {"references": "seen"}}, "looks at no reference pictures"),
         ("qwen_image", "edit", {}, "give `references`"),
+        ("pocket", "image", {"memory": {"quantise": "nf4"}}, "is not quantised"),
         ("stable_diffusion", "sdxl", {"timesteps": {"weighting": "cosmap"}}, "min_snr"),
     ],
 )

@@ -43,6 +43,7 @@ class Variant:
     pooled_time: bool = False  # its VAE's norms pool over the clip: later frames move earlier cells
     negative: bool = True  # sampling takes a negative prompt (classifier-free guidance)
     experts: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # name -> range of t
+    quantises: bool = True  # its denoiser's frozen weights can be held in fewer bits
     like: str = ""  # variant of the same code path and tiny parts: tests run that one
     architecture: str = ""  # modelspec.architecture of its LoRAs, without the "/lora"
     lora_targets: tuple[str, ...] | None = None  # where they are not the family's

@@ -21,6 +21,9 @@ def variant_problems(config: Config, family: "Family") -> Iterator[tuple[Key, st
             ("model", "experts"),
             f"{said} is one denoiser, it has no {asked} expert; leave model.experts out",
         )
+    kind = config.memory.quantise
+    if kind != "none" and not variant.quantises:
+        yield ("memory", "quantise"), f"{said} is not quantised; leave memory.quantise out"
     yield from _data_problems(config, variant, said)
     try:
         family.objective(

@@ -222,6 +222,7 @@ class Pocket(Standard):
     variants: Mapping[str, Variant] = {
         "image": Variant(
             repo="packaged with frisket",
+            quantises=False,
             grid=LatentGrid(channels=12, spatial=2, temporal=1, patch=4),
             height=32,
             width=32,
@@ -230,6 +231,7 @@ class Pocket(Standard):
         ),
         "video": Variant(
             repo="packaged with frisket",
+            quantises=False,
             grid=LatentGrid(channels=48, spatial=2, temporal=4, patch=4),
             frames=5,
             height=32,
