@@ -9,6 +9,7 @@ from frisket.families.base import FAMILIES
 from frisket.families.blocks import blocks_of
 from frisket.families.quantise import quantise
 from frisket.training.blocks import Group, swap
+from frisket.training.storage import checkpoint_blocks
 
 CPU = torch.device("cpu")
 
@@ -27,7 +28,7 @@ def built(kind: str = "lora", *, family: str = "wan", checkpointing: bool = Fals
     for index, value in enumerate(lora.trainable(parts.denoiser).values()):
         value.data += 0.05 * draw(*value.shape, seed=index)
     if checkpointing:
-        parts.denoiser.enable_gradient_checkpointing()
+        checkpoint_blocks(parts.denoiser)
     grid = shelf.variants[variant].grid
     noisy = draw(2, grid.channels, 1, 8, 8)
     return shelf, parts.denoiser.train(), noisy, shelf.embed(parts.text, ["a", "b"])

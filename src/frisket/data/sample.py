@@ -88,7 +88,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     return Batch(
         latents=torch.stack([sample.latents for sample in samples]),
         conditioning={
-            key: _joined(key, [sample.conditioning[key] for sample in samples], names)
+            key: join(key, [sample.conditioning[key] for sample in samples], names)
             for key in samples[0].conditioning
         },
         coverage=torch.stack([sample.coverage for sample in samples]),
@@ -99,7 +99,8 @@ def collate(samples: Sequence[Sample]) -> Batch:
     )
 
 
-def _joined(key: str, tensors: Sequence[Tensor], names: Sequence[str]) -> Tensor:
+def join(key: str, tensors: Sequence[Tensor], names: Sequence[str]) -> Tensor:
+    """One conditioning tensor of several samples (`names` are for the error), see `collate`."""
     shapes = {tuple(tensor.shape) for tensor in tensors}
     if len(shapes) == 1:
         return torch.cat(list(tensors))

@@ -97,11 +97,6 @@ class Experts(nn.Module):
             super().to(dtype=dtype)
         return self if device is None else self.on(device)
 
-    def enable_gradient_checkpointing(self) -> None:
-        """Of every expert."""
-        for expert in self.experts.values():
-            expert.enable_gradient_checkpointing()  # type: ignore[operator]
-
 
 def experts_of(denoiser: nn.Module) -> dict[str, nn.Module]:
     """The denoisers in a denoiser by name; a plain one is the only one and has the name ""."""

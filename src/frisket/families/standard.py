@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from frisket.families.base import Conditioning, Parts, References, Source, Variant, Weighting
 from frisket.families.experts import experts_of
+from frisket.objectives.base import Objective
 from frisket.objectives.flow import Flow
 from frisket.objectives.timesteps import TimestepSampler
 from frisket.shapes import Clip, Latents, Plane
@@ -50,7 +51,7 @@ class Standard:
         *,
         weighting: Weighting = "none",
         min_snr: float = 0.0,
-    ) -> Flow:
+    ) -> Objective:
         """Rectified flow at the variant's density, pushed towards noise by its shift."""
         if min_snr:
             raise ValueError(

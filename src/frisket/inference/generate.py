@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from frisket.data.sample import join
 from frisket.families.base import Conditioning, Family, Parts, Variant
 from frisket.families.experts import Experts, first
 from frisket.inference.shots import Shot, check, references, shot
@@ -232,17 +232,8 @@ def _call(
 
 def collate(each: Sequence[Conditioning]) -> dict[str, Tensor]:
     """Join conditionings of one sample each; texts are padded with zeros at the end of dim 1."""
-    joined = {}
-    for name, like in each[0].items():
-        tensors = [one[name] for one in each]
-        if like.ndim > 1:
-            longest = max(tensor.shape[1] for tensor in tensors)
-            pad = (0, 0) * (like.ndim - 2)
-            tensors = [
-                functional.pad(tensor, (*pad, 0, longest - tensor.shape[1])) for tensor in tensors
-            ]
-        joined[name] = torch.cat(tensors)
-    return joined
+    said = ("that are sampled",)
+    return {name: join(name, [one[name] for one in each], said) for name in each[0]}
 
 
 def _size(pipeline: Any, of: Shot) -> dict[str, int]:

@@ -4,7 +4,6 @@ import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +16,13 @@ from frisket.families.base import (
     Source,
     Variant,
     WeightsNotFound,
-    default_targets,
 )
 from frisket.families.blocks import blocks_of, plain_tensors
 from frisket.families.experts import experts_of
-from frisket.losses.base import TERMS, Step
+from frisket.losses.base import Step
 from frisket.recipes.config import Config, Data
 from frisket.recipes.fit_told import CAPTION, Unpredictable, told
+from frisket.recipes.train import spec_of, terms_of
 from frisket.training import storage
 from frisket.training.rehearsal import META, Rehearsal
 
@@ -191,17 +190,7 @@ def _training(
 ) -> _Demand:
     variant = family.variants[source.variant]
     denoiser = family.load_denoiser(source).to(META)
-    chosen = config.lora
-    targets, dead = default_targets(family, source.variant)
-    spec = lora.LoraSpec(
-        kind=chosen.kind,
-        rank=chosen.rank,
-        alpha=chosen.alpha,
-        dropout=chosen.dropout,
-        targets=chosen.targets or targets,
-        exclude=chosen.exclude,
-        dead=() if chosen.targets else dead,
-    )
+    spec = spec_of(config, family)
     for expert in experts_of(denoiser).values():
         with META:
             lora.attach(expert, spec, seed=0)
@@ -277,7 +266,7 @@ def _rehearse(
     clean = torch.empty(shape, device=META)
     cells = torch.empty((shape[0], 1, *shape[2:]), device=META)
     t = torch.full((shape[0],), (low + high) / 2)
-    terms = _terms(config)
+    terms = list(terms_of(config).values())
 
     def forward() -> tuple[Tensor, Step]:
         """As Trainer.step: the noise is gone when the backward pass begins."""
@@ -298,18 +287,6 @@ def _rehearse(
         live.backward(loss)
         del seen  # the trainer looks at it after the backward pass
     return (live.peak - held) / MIB
-
-
-def _terms(config: Config) -> list[tuple[Any, float]]:
-    found = []
-    for name, table in config.losses.terms.items():
-        options = {
-            key: float(value) if type(value) is int else value
-            for key, value in table.items()
-            if key != "strength"
-        }
-        found.append((TERMS.load(name)(**options), float(table["strength"])))
-    return found
 
 
 def _encoding(

@@ -35,7 +35,7 @@ from frisket.families.base import (
 from frisket.families.names import Names
 from frisket.families.standard import Standard
 from frisket.grid import LatentGrid
-from frisket.objectives.flow import Flow
+from frisket.objectives.base import Objective
 from frisket.objectives.timesteps import TimestepSampler
 from frisket.shapes import Clip, Latents, PerSample
 
@@ -249,7 +249,7 @@ class Pocket(Standard):
         *,
         weighting: Weighting = "none",
         min_snr: float = 0.0,
-    ) -> Flow:
+    ) -> Objective:
         """Rectified flow at the density the base was trained with."""
         low = LEAST if variant == "video" else 0.0
         sampler = timesteps or TimestepSampler(shift=self.variants[variant].shift, low=low)

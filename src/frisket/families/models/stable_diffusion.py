@@ -140,7 +140,7 @@ class StableDiffusion(Standard):
         ),
     }
 
-    def objective(  # type: ignore[override]  # no flow, which Standard promises
+    def objective(
         self,
         variant: str,
         timesteps: TimestepSampler | None = None,
