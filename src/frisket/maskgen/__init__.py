@@ -1,0 +1,1 @@
+"""Automatic region masks: from pictures, phrases and captions to label maps."""

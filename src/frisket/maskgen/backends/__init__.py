@@ -1,0 +1,1 @@
+"""The shelf of mask backends: one model (or method) a file, each binding BACKEND."""

@@ -1,0 +1,309 @@
+"""The contract of mask generation: what a backend is given and what it answers."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from frisket.registry import Shelf
+from frisket.shapes import Frames, Plane
+
+Picture = UInt8[Tensor, "H W 3"]  # one frame, RGB, 0 to 255
+Mask = Float[Tensor, "H W"]  # probability that a pixel belongs, float32 in [0, 1]
+ClassMasks = Float[Tensor, "k H W"]  # probability of each class of a parser; sums to 1 over k
+
+Role = Literal[
+    "detector",
+    "faces",
+    "segmenter",
+    "grounder",
+    "parser",
+    "drafter",
+    "tracker",
+    "follower",
+    "captioner",
+]
+
+
+class WeightsNotFound(FileNotFoundError):
+    """A source without the weights a backend needs; the message names what is missing."""
+
+
+class BackendUnusable(ValueError):
+    """A backend that cannot do what is asked here (an extra, a phrase, a device); says the fix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle in pixels of its picture: x from the left, y from the top, left < right.
+
+    `score` is the model's own confidence in [0, 1], None where it tells none (Florence-2).
+    """
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    score: float | None = None
+    phrase: str = ""  # what was asked for and found here, as it was asked
+
+    @property
+    def area(self) -> float:
+        """Square pixels."""
+        return max(self.right - self.left, 0.0) * max(self.bottom - self.top, 0.0)
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """(x, y)."""
+        return (self.left + self.right) / 2, (self.top + self.bottom) / 2
+
+    def within(self, height: int, width: int) -> "Box | None":
+        """Put in order, cut to a picture; None where less than one square pixel is left."""
+        left, right = sorted((self.left, self.right))
+        top, bottom = sorted((self.top, self.bottom))
+        cut = Box(
+            *(max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height))),
+            score=self.score,
+            phrase=self.phrase,
+        )
+        return cut if cut.right > cut.left and cut.bottom > cut.top and cut.area >= 1 else None
+
+    def loosened(self, share: float, height: int, width: int) -> "Box":
+        """Grown by `share` of its own size in all (half on either side), cut to the picture."""
+        x, y = (self.right - self.left) * share / 2, (self.bottom - self.top) * share / 2
+        grown = Box(
+            *(self.left - x, self.top - y, self.right + x, self.bottom + y),
+            score=self.score,
+            phrase=self.phrase,
+        )
+        return grown.within(height, width) or self
+
+    def overlap(self, other: "Box") -> float:
+        """Intersection over union, 0 to 1."""
+        wide = min(self.right, other.right) - max(self.left, other.left)
+        high = min(self.bottom, other.bottom) - max(self.top, other.top)
+        shared = max(wide, 0.0) * max(high, 0.0)
+        union = self.area + other.area - shared
+        return shared / union if union > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """A face: its box, five keypoints (eyes, nose, corners of the mouth) and its embedding."""
+
+    box: Box
+    keypoints: Float[Tensor, "5 2"] | None = None  # (x, y) in pixels; left of the picture first
+    embedding: Float[Tensor, " d"] | None = None  # unit length; None where there is no recogniser
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A mask a model gave for one box or phrase; `score` in [0, 1] or None."""
+
+    mask: Mask
+    score: float | None = None
+    box: Box | None = None
+    phrase: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One thing of one region in one picture; `person` numbers the person it is part of."""
+
+    region: str
+    mask: Mask
+    score: float | None = None  # of the model, in [0, 1]
+    box: Box | None = None
+    person: int | None = None  # None: not known to be anybody's
+    phrase: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was found in one picture; `unsure` says why it is not to be trusted, empty if it is."""
+
+    instances: tuple[Instance, ...] = ()
+    unsure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """What a tracker starts from: object `number` at `frame`, as a box or as a mask."""
+
+    number: int
+    frame: int
+    box: Box | None = None
+    mask: Mask | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """One object through the frames of a window; frames it is not in hold zeros."""
+
+    number: int
+    plane: Plane  # F H W, probabilities
+    scores: tuple[float | None, ...] = ()  # one a frame, or none at all
+    phrase: str = ""
+
+
+@runtime_checkable
+class Detector(Protocol):
+    """Phrases to boxes. `phrases` holds one list a picture; what is not found gives no box.
+
+    Boxes lie within their picture and carry the phrase as it was asked.
+    """
+
+    def detect(
+        self, pictures: Sequence[Picture], phrases: Sequence[Sequence[str]]
+    ) -> list[list[Box]]:
+        """One list of boxes a picture."""
+        ...
+
+
+@runtime_checkable
+class FaceFinder(Protocol):
+    """Faces with keypoints and, where there is a recogniser, an embedding; largest first."""
+
+    def faces(self, pictures: Sequence[Picture]) -> list[list[Face]]:
+        """One list of faces a picture."""
+        ...
+
+
+@runtime_checkable
+class Segmenter(Protocol):
+    """Boxes to masks at the picture's size: one segment a box, in the order of the boxes.
+
+    `points`: for a picture, for a box, (x, y, inside) in pixels that refine it.
+    """
+
+    def segment(
+        self,
+        pictures: Sequence[Picture],
+        boxes: Sequence[Sequence[Box]],
+        points: Sequence[Sequence[Sequence[tuple[float, float, bool]]]] | None = None,
+    ) -> list[list[Segment]]:
+        """One list of segments a picture."""
+        ...
+
+
+@runtime_checkable
+class Grounder(Protocol):
+    """Phrases to masks, one segment an instance (or one a phrase where it knows none)."""
+
+    def ground(
+        self, pictures: Sequence[Picture], phrases: Sequence[Sequence[str]]
+    ) -> list[list[Segment]]:
+        """One list of segments a picture."""
+        ...
+
+
+@runtime_checkable
+class Parser(Protocol):
+    """Every pixel to one of fixed named classes, without a prompt; the first is background."""
+
+    classes: tuple[str, ...]
+
+    def parse(self, pictures: Sequence[Picture]) -> list[ClassMasks]:
+        """One k H W a picture, at the picture's size."""
+        ...
+
+
+@runtime_checkable
+class Drafter(Protocol):
+    """Fixed regions of every person, without a prompt, and an open word where it is not sure."""
+
+    regions: tuple[str, ...]
+
+    def draft(self, pictures: Sequence[Picture]) -> list[Seen]:
+        """One answer a picture."""
+        ...
+
+
+@runtime_checkable
+class Tracker(Protocol):
+    """Seeds through the frames of a window, forward from each seed, or backward (`reverse`).
+
+    Returns the numbers of the seeds with F H W probabilities; frames before the first seed
+    (after the last, where `reverse`) are zeros.
+    """
+
+    def track(
+        self, frames: Frames, seeds: Sequence[Seed], *, reverse: bool = False
+    ) -> dict[int, Plane]:
+        """Number of the object to its plane."""
+        ...
+
+
+@runtime_checkable
+class Follower(Protocol):
+    """Phrases through the frames of a window: detects and tracks in one."""
+
+    def follow(self, frames: Frames, phrases: Sequence[str]) -> list[Track]:
+        """Tracks numbered from 1 within this window."""
+        ...
+
+
+@runtime_checkable
+class Captioner(Protocol):
+    """Pictures to plain captions."""
+
+    def caption(self, pictures: Sequence[Picture]) -> list[str]:
+        """One caption a picture."""
+        ...
+
+
+CONTRACTS: Mapping[Role, type] = {
+    "detector": Detector,
+    "faces": FaceFinder,
+    "segmenter": Segmenter,
+    "grounder": Grounder,
+    "parser": Parser,
+    "drafter": Drafter,
+    "tracker": Tracker,
+    "follower": Follower,
+    "captioner": Captioner,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Licence:
+    """What code and weights may be used under; `warning` is said before the first use."""
+
+    code: str
+    weights: str
+    warning: str = ""  # empty where there is nothing a user must know before use
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a backend's weights lie: a local folder, file or hub id; empty is its own default."""
+
+    path: str = ""
+    revision: str | None = None
+    device: str = "cpu"
+    dtype: torch.dtype = torch.float32
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """One file of the shelf. `load` returns an object that fulfils the contract of every role.
+
+    A loaded backend may have `close()`, called when the run is over. Loading raises
+    WeightsNotFound (names the folder and what is missing) or BackendUnusable.
+    """
+
+    summary: str  # one line for `frisket masks backends`
+    roles: frozenset[Role]
+    licence: Licence
+    load: Callable[[Source], Any]
+    repo: str = ""  # hub id taken where no source is given; empty: none is needed, or none exists
+    tiny: Callable[[Path], Path] | None = None  # writes a tiny random build, returns its folder
+    extra: str = ""  # optional dependency: `pip install frisket[extra]`
+    thresholds: Mapping[str, float] | None = None  # what its answers were cut at, for the record
+
+
+BACKENDS: Shelf[Backend] = Shelf("frisket.maskgen.backends", "BACKEND", "frisket.mask_backends")

@@ -1,0 +1,119 @@
+"""Loads transformers models from a folder or hub id, safely, and says what is missing."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from frisket.maskgen.base import BackendUnusable, Source, WeightsNotFound
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+R = TypeVar("R")
+
+WEIGHTS = ("*.safetensors", "*.bin")
+
+
+def folder_of(source: Source, repo: str, *, needs: Sequence[str] = ("config.json",)) -> Path:
+    """The local folder of a model: the source's own, or the hub's snapshot (downloaded once).
+
+    `needs` are files the backend reads besides the weights. Raises WeightsNotFound, which names the
+    folder and what is missing in it, or says why the hub gave nothing and how to go on without it.
+    """
+    name = source.path or repo
+    local = Path(name).expanduser()
+    if local.is_file():
+        raise WeightsNotFound(f"{local} is a file; give the folder the model was saved in")
+    if not local.is_dir():
+        if source.path and (local.is_absolute() or name.startswith((".", "~"))):
+            raise WeightsNotFound(f"{local}: there is no such folder")
+        local = _snapshot(name, source.revision)
+    _complete(local, needs)
+    return local
+
+
+def _snapshot(name: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download  # noqa: PLC0415 - slow, and not always needed
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError  # noqa: PLC0415
+
+    # Never pickles alone, never code: what transformers' own classes read, and nothing else.
+    patterns = ["*.json", "*.txt", "*.model", "*.safetensors"]
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+    except HFValidationError as error:
+        raise WeightsNotFound(f"{name!r} is neither a folder here nor a hub id") from error
+    except (HfHubHTTPError, OSError) as error:
+        raise WeightsNotFound(
+            f"{name}: the hub gave no files ({type(error).__name__}). Download the model on a"
+            f" machine that can (`hf download {name} --local-dir FOLDER`) and give --source FOLDER;"
+            " a gated model also wants its terms accepted on its page and `hf auth login`"
+        ) from error
+
+
+def _complete(folder: Path, needs: Sequence[str]) -> None:
+    missing = [name for name in needs if not (folder / name).is_file()]
+    if not any(path for pattern in WEIGHTS for path in folder.glob(pattern)):
+        missing.append("model.safetensors")
+    if missing:
+        there = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
+        raise WeightsNotFound(f"{folder} lacks {', '.join(missing)} (it holds {there})")
+
+
+def load_model(kind: Any, folder: Path, source: Source) -> Any:
+    """A transformers model in eval mode on the source's device, without remote code or pickles.
+
+    WeightsNotFound where its files are of another model or damaged, with what transformers said.
+    """
+    try:
+        model, told = kind.from_pretrained(
+            folder, dtype=source.dtype, weights_only=True, output_loading_info=True
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise WeightsNotFound(
+            f"{folder} does not load as {getattr(kind, '__name__', kind)}: {error}"
+        ) from error
+    missing = sorted(told["missing_keys"])
+    if missing:
+        raise WeightsNotFound(
+            f"{folder} has no weights for {len(missing)} parts of {type(model).__name__}, such as"
+            f" {missing[0]}: it is another model, or an unfinished download"
+        )
+    return model.requires_grad_(False).eval().to(source.device)
+
+
+def halving(
+    run: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T], batch: int
+) -> Iterator[R]:
+    """`run` over `items` in batches, in order; where memory runs out, half the batch from then on.
+
+    BackendUnusable where not even one fits.
+    """
+    at = 0
+    while at < len(items):
+        part = items[at : at + batch]
+        try:
+            answered = run(part)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+            if len(part) == 1:
+                raise BackendUnusable(
+                    "one picture alone does not fit the memory; make it smaller (--longest 1024),"
+                    " take a smaller model, or run on another device"
+                ) from error
+            batch = max(len(part) // 2, 1)
+            log.warning("out of memory at %d pictures; going on with %d", len(part), batch)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            continue
+        yield from answered
+        at += len(part)
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    said = str(error).lower()
+    return "out of memory" in said or "can't allocate memory" in said or "not enough memory" in said
