@@ -92,6 +92,20 @@ def test_sub_folders_become_regions(folder):
     assert config.regions == {"face": 1.0, "hair": 1.0, "background": 0.0}
 
 
+def test_label_maps_with_a_legend_need_none_in_the_config(folder):
+    for index in range(3):
+        path = folder / "masks" / f"{index}.png"
+        mask(path)
+        Image.fromarray(np.eye(32, dtype=np.uint8)).save(path)
+    (folder / "masks" / "legend.json").write_text('{"face": 1, "shoe": 2}')
+    config = written(folder)
+    assert config.data[0].masks.legend == {"face": 1, "shoe": 2}
+    assert "legend" not in (folder.parent / "frisket.toml").read_text()
+    assert config.regions == {"face": 1.0, "shoe": 1.0, "background": 0.0}
+    (folder / "masks" / "legend.json").write_text('{"hair": 2, "face": 1}')
+    assert written(folder).regions == {"hair": 0.314, "face": 1.0, "background": 0.0}
+
+
 @pytest.mark.parametrize("end", [".mask.png", "-masklabel.png"])
 def test_sidecars(folder, end):
     for index in range(3):

@@ -292,3 +292,35 @@ def test_reading_a_config_imports_no_torch(write):
         "import sys; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+PERSON = {"face": 1.0, "body": 0.502, "hair": 0.314, "background": 0.0}
+
+
+def test_regions_by_preset(write):
+    assert load(write('regions = "person"\n')).regions == PERSON
+    changed = load(write('[regions]\npreset = "person"\nhair = 0.5\nhat = 0.1\n')).regions
+    assert changed == PERSON | {"hair": 0.5, "hat": 0.1}
+    assert load(write(""), ["regions=person"]).regions == PERSON
+    assert "no preset is named 'persn', did you mean 'person'?" in message(
+        write('regions = "persn"\n')
+    )
+
+
+def test_the_legend_beside_label_maps_is_taken(write, tmp_path):
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks" / "legend.json").write_text('{"face": 1, "hair": 2}')
+    text = '[[data]]\nclips = "clips"\nmasks = "masks"\n'
+    config = load(write(text + '[regions]\npreset = "person"\n'))
+    assert config.data[0].masks.legend == {"face": 1, "hair": 2}
+    assert "gives hair no weight" in message(write(text + "[regions]\nface = 1\n"))
+    own = '[[data]]\nclips = "clips"\nmasks = { source = "folder", path = "masks", %s }\n'
+    told = load(write(own % "levels = { face = 255 }" + "[regions]\nface = 1\n"))
+    assert told.data[0].masks.legend == {}
+
+
+def test_a_broken_legend_is_named(write, tmp_path):
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "legend.json").write_text('{"face": "one"}')
+    text = '[[data]]\nclips = "clips"\nmasks = "sidecar"\n[regions]\nface = 1\n'
+    assert "legend.json: should be a table of region to index" in message(write(text))

@@ -41,6 +41,12 @@ def test_every_way_to_write_masks_is_valid(masks):
     Config.model_validate(tree)
 
 
+@pytest.mark.parametrize("regions", ["person", {"preset": "person", "hat": 0.5}, {"hat": 1}])
+def test_every_way_to_write_regions_is_valid(regions):
+    Draft202012Validator(schema.schema()).validate({"regions": regions})
+    Config.model_validate({"regions": regions})
+
+
 @pytest.mark.parametrize(
     "tree",
     [{"model": {"famly": "x"}}, {"lora": {"rank": 0}}, {"swap": {"rate": 2}}, {"data": [{}]}],

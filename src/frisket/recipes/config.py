@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from frisket.recipes.config_data import (
     Count,
@@ -14,6 +14,7 @@ from frisket.recipes.config_data import (
     Positive,
     Section,
     Swap,
+    preset,
 )
 
 __all__ = ["Config", "Data", "MaskSource", "Preview", "Run", "Section"]
@@ -231,7 +232,8 @@ class Config(Section):
     regions: dict[str, Annotated[float, Field(ge=0)]] = Field(
         default_factory=lambda: {"subject": 1.0}
     )
-    """Weight of each named region, and of `background` (default 0); weights may exceed 1."""
+    """Weight of each named region, and of `background` (default 0); weights may exceed 1.
+    `"person"`, or `preset = "person"` in the table, is face 1.0, body 0.502, hair 0.314."""
     curve: Curve = Curve()
     swap: Swap = Swap()
     losses: Losses = Losses()
@@ -242,6 +244,11 @@ class Config(Section):
     validation: Validation = Validation()
     preview: Preview = Preview()
     run: Run = Run()
+
+    @field_validator("regions", mode="before")
+    @classmethod
+    def _preset(cls, value: Any) -> Any:
+        return preset(value)
 
     @model_validator(mode="after")
     def _regions_known(self) -> "Config":

@@ -5,10 +5,29 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from frisket.registry import nearest
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Pixels = Annotated[float, Field(ge=0)]
+
+# Named tables for [regions]. A person: the levels 255, 128 and 80 of 255 that trainers with grey
+# masks use for face, body and hair.
+PRESETS: dict[str, dict[str, float]] = {
+    "person": {"face": 1.0, "body": 0.502, "hair": 0.314, "background": 0.0},
+}
+
+
+def preset(value: Any) -> Any:
+    """`"person"`, or a table with `preset = "person"` and regions that differ from it."""
+    table = {"preset": value} if isinstance(value, str) else value
+    if not isinstance(table, dict) or not isinstance(table.get("preset"), str):
+        return value
+    name = table["preset"]
+    if name not in PRESETS:
+        raise ValueError(f"regions: no preset is named {name!r}{nearest(name, list(PRESETS))}")
+    return PRESETS[name] | {region: each for region, each in table.items() if region != "preset"}
 
 
 class Section(BaseModel):
@@ -30,7 +49,8 @@ class MaskSource(Section):
     levels: dict[str, int] = Field(default_factory=dict)
     """Grey level of each region, the nearest wins: { face = 255, body = 128, background = 0 }."""
     legend: dict[str, int | tuple[int, int, int]] = Field(default_factory=dict)
-    """Index (palette or label PNG) or RGB colour of each region."""
+    """Index (palette or label PNG) or RGB colour of each region; empty takes the `legend.json` that
+    `frisket masks` leaves in the mask folder (or, for sidecars, in the clip folder)."""
     invert: bool = False
     """Black teaches, white does not (grey masks and alpha only)."""
     grow: float = 0.0

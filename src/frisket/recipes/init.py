@@ -10,6 +10,7 @@ from tomlkit.items import InlineTable, Table
 
 from frisket.families.base import FAMILIES, Variant
 from frisket.grid import LatentGrid
+from frisket.recipes.config_data import PRESETS
 from frisket.recipes.init_model import memory, model, precision
 from frisket.recipes.load import ConfigError, check, read
 from frisket.recipes.survey import Survey, survey
@@ -207,9 +208,11 @@ def _legend(labels: tuple[int, ...]) -> dict[str, int]:
 
 
 def _regions(seen: Survey) -> Table:
-    named = [name for name in seen.masks.folders if name] or list(_legend(seen.masks.labels))
+    masks = seen.masks
+    named = [name for name in masks.folders if name] or [*masks.legend, *_legend(masks.labels)]
     names = [name for name in named if name != "background"] or ["subject"]
-    table = _table({**dict.fromkeys(names, 1.0), "background": 0.0}, {})
+    usual = PRESETS["person"] if "face" in masks.legend else {}
+    table = _table({name: usual.get(name, 1.0) for name in names} | {"background": 0.0}, {})
     table[names[0]].comment("how much a region teaches; change it freely, nothing is encoded again")
     table["background"].comment("0: the loss does not see it at all")
     return table

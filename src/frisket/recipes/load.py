@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from frisket.recipes.able import variant_problems
 from frisket.recipes.config import Config, Section
 from frisket.recipes.explain import explain, or_all, problem
+from frisket.recipes.legends import with_legends
 from frisket.recipes.origin import ConfigError, Key, Origin, dotted, lines_of, override
 
 __all__ = ["ConfigError", "Origin", "check", "load", "read"]
@@ -39,7 +40,8 @@ def read(path: Path | str, overrides: Sequence[str] = ()) -> tuple[Config, Origi
         config = Config.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(explain(error, tree, origin)) from error
-    return _resolve_source(_resolve(config, origin), origin), origin
+    resolved = _resolve_source(_resolve(config, origin), origin)
+    return with_legends(resolved, origin), origin
 
 
 def _text(path: Path) -> str:

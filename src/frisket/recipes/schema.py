@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from frisket.recipes.config import Config
+from frisket.recipes.config_data import PRESETS
 
 SHIPPED = Path(__file__).with_name("config.schema.json")
 PAGE = """# Configuration reference
@@ -34,7 +35,7 @@ def text() -> str:
 
 
 def _open_shorthands(made: dict[str, Any]) -> None:
-    """`masks` is also a word, a folder, or a table of region = folder (a validator's work)."""
+    """What validators take besides: `masks` as a word, folder or table, `regions` by preset."""
     masks = made["$defs"]["Data"]["properties"]["masks"]
     full = {"$ref": masks.pop("$ref")}
     masks["anyOf"] = [
@@ -43,7 +44,11 @@ def _open_shorthands(made: dict[str, Any]) -> None:
         {"type": "object", "additionalProperties": {"type": "string"}},
     ]
     masks["default"] = "none"
-    made["properties"]["regions"]["default"] = Config().regions
+    regions = made["properties"]["regions"]
+    table = {key: regions.pop(key) for key in ("type", "additionalProperties")}
+    named = {"type": "string", "enum": list(PRESETS)}
+    regions["anyOf"] = [named, {**table, "properties": {"preset": named}}]
+    regions["default"] = Config().regions
 
 
 def reference() -> str:

@@ -1,7 +1,7 @@
 """Looks at a folder of clips for `frisket init`: what belongs together, how large, what masks."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
@@ -11,6 +11,8 @@ from frisket.media.captions import BadCaption
 from frisket.media.files import Findings, Found, MaskKind, MasksNotFound, TwoFiles, find
 from frisket.media.frames import BadMedia, Media, decode_grey, decode_index, probe
 from frisket.media.paths import is_media
+from frisket.recipes.legends import FILE as LEGEND
+from frisket.recipes.legends import read_legend
 
 CLIP_FOLDERS = ("clips", "images", "image", "img", "videos", "video", "data", "input")
 MASK_FOLDERS = ("masks", "mask", "mattes", "matte", "masklabels")
@@ -28,6 +30,7 @@ class Masks:
     matched: int = 0
     levels: tuple[int, ...] = ()  # grey values, where there are just a few
     labels: tuple[int, ...] = ()  # palette or label indices
+    legend: Mapping[str, int] = field(default_factory=dict)  # that lies beside them
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ def survey(folder: Path) -> Survey:
         frames=int(median(media.frames for media in moving)) if moving else 1,
         height=int(median(media.height for media in seen)),
         width=int(median(media.width for media in seen)),
-        masks=_read_masks(masks, findings.found, seen),
+        masks=_read_masks(masks, clips, findings.found, seen),
         captions=captions,
         captioned=sum(bool(each.caption) for each in findings.found),
         example=next((each.caption for each in findings.found if each.caption), ""),
@@ -156,10 +159,15 @@ def _spread(found: Sequence[Found]) -> list[Found]:
     return list(found[:: max(1, -(-len(found) // LOOKED_AT))])
 
 
-def _read_masks(masks: Masks, found: Sequence[Found], seen: Sequence[Media]) -> Masks:
-    """Add the grey levels or labels of masks that are one file a clip."""
+def _read_masks(
+    masks: Masks, clips: Path, found: Sequence[Found], seen: Sequence[Media]
+) -> Masks:
+    """Add the legend, or the grey levels or labels, of masks that are one file a clip."""
     if masks.kind not in ("folder", "sidecar") or not seen:
         return masks
+    beside = masks.folders.get("", clips) / LEGEND
+    if beside.is_file():
+        return replace(masks, legend=read_legend(beside))
     paths = [path for each in _spread(found) for path in each.masks.values()]
     levels: set[int] = set()
     labels: set[int] = set()

@@ -1,0 +1,58 @@
+"""Reads the legend that `frisket masks` left beside its label maps, where a config names none."""
+
+import json
+from pathlib import Path
+
+from frisket.recipes.config import Config
+from frisket.recipes.config_data import Data
+from frisket.recipes.origin import ConfigError, Origin
+
+FILE = "legend.json"
+
+
+def read_legend(path: Path) -> dict[str, int]:
+    """Region to label index, as a `legend.json` holds it; ConfigError names what is wrong in it."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ConfigError(
+            f"{path}: cannot be read ({error}); restore it, or write `legend` into the config"
+        ) from error
+    fine = isinstance(told, dict) and all(
+        isinstance(index, int) and 0 <= index <= 255 for index in told.values()
+    )
+    if not fine:
+        raise ConfigError(
+            f'{path}: should be a table of region to index from 0 to 255, such as {{"face": 1}}'
+        )
+    return {str(name): index for name, index in told.items()}
+
+
+def with_legends(config: Config, origin: Origin) -> Config:
+    """The configuration with every legend filled in that lies beside the masks it is for.
+
+    Only where masks are a folder or sidecars, and the config says neither how grey levels nor how
+    labels are read. Raises ConfigError where a legend names a region that [regions] does not weigh.
+    """
+    data = tuple(_filled(each, number, config, origin) for number, each in enumerate(config.data))
+    return config if data == config.data else config.model_copy(update={"data": data})
+
+
+def _filled(data: Data, number: int, config: Config, origin: Origin) -> Data:
+    masks = data.masks
+    folder = {"folder": masks.path, "sidecar": data.clips}.get(masks.source)
+    if folder is None or masks.legend or masks.levels or masks.invert:
+        return data
+    path = folder / FILE
+    if not path.is_file():
+        return data
+    legend = read_legend(path)
+    unknown = sorted(set(legend) - set(config.regions) - {"background"})
+    if unknown:
+        table = ", ".join(f"{name} = 1.0" for name in unknown)
+        raise ConfigError(
+            f"{origin.where(('data', number, 'masks'))}: {path} has the regions"
+            f" {', '.join(sorted(legend))}, but [regions] gives {', '.join(unknown)} no weight; add"
+            f" {table} there (0 teaches nothing)"
+        )
+    return data.model_copy(update={"masks": masks.model_copy(update={"legend": legend})})
