@@ -304,6 +304,8 @@ class Backend:
     tiny: Callable[[Path], Path] | None = None  # writes a tiny random build, returns its folder
     extra: str = ""  # optional dependency: `pip install frisket[extra]`
     thresholds: Mapping[str, float] | None = None  # what its answers were cut at, for the record
+    regions: tuple[str, ...] = ()  # those it has by itself (drafters)
+    version: int = 1  # raised when the same weights give other answers: old masks are made again
 
 
 BACKENDS: Shelf[Backend] = Shelf("frisket.maskgen.backends", "BACKEND", "frisket.mask_backends")

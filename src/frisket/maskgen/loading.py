@@ -1,19 +1,27 @@
 """Loads transformers models from a folder or hub id, safely, and says what is missing."""
 
+import json
+import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
 from frisket.maskgen.base import BackendUnusable, Source, WeightsNotFound
+from frisket.maskgen.preprocess import FILES
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R")
 
+ENDS = 1 << 16  # bytes of a file's beginning and end that `fingerprint` reads
 WEIGHTS = ("*.safetensors", "*.bin")
+PROCESSOR = {  # what a stock processor is read from, under any of the names it has had
+    "preprocessor_config.json": FILES,
+    "tokenizer.json": ("tokenizer.json", "vocab.txt", "vocab.json"),
+}
 
 
 def folder_of(source: Source, repo: str, *, needs: Sequence[str] = ("config.json",)) -> Path:
@@ -59,6 +67,59 @@ def _complete(folder: Path, needs: Sequence[str]) -> None:
     if missing:
         there = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
         raise WeightsNotFound(f"{folder} lacks {', '.join(missing)} (it holds {there})")
+
+
+def config_of(folder: Path, *kinds: str) -> Mapping[str, Any]:
+    """The config.json of a folder; WeightsNotFound where its model_type is none of `kinds`."""
+    file = folder / "config.json"
+    try:
+        config: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise WeightsNotFound(f"{file} is no JSON ({error}); download it again") from error
+    if (kind := config.get("model_type")) not in kinds:
+        raise WeightsNotFound(f"{folder} holds a model of type {kind}, not {' or '.join(kinds)}")
+    return config
+
+
+def load_processor(kind: Any, folder: Path) -> Any:
+    """The stock processor (pictures and text) saved beside a model, without remote code.
+
+    WeightsNotFound names the files that are missing, or passes on what transformers said of them.
+    """
+    missing = [
+        name
+        for name, names in PROCESSOR.items()
+        if not any((folder / other).is_file() for other in names)
+    ]
+    if missing:
+        raise WeightsNotFound(
+            f"{folder} lacks {', '.join(missing)}; copy what is missing from the model's page"
+            " beside its weights"
+        )
+    try:
+        return kind.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsNotFound(
+            f"{folder}: its processor does not load as {kind.__name__}: {error}"
+        ) from error
+
+
+def fingerprint(path: Path) -> str:
+    """What a model is, in a word: the hub's commit, or a quick hash of the names, sizes and ends
+    of its files (not of every byte)."""
+    parts = path.resolve().parts
+    if "snapshots" in parts[:-1]:
+        return parts[parts.index("snapshots") + 1]
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    whole = hashlib.sha256()
+    for file in files:
+        size = file.stat().st_size
+        whole.update(f"{file.name}\0{size}\0".encode())
+        with file.open("rb") as stream:
+            whole.update(stream.read(ENDS))
+            stream.seek(max(size - ENDS, 0))
+            whole.update(stream.read(ENDS))
+    return whole.hexdigest()[:16]
 
 
 def load_model(kind: Any, folder: Path, source: Source) -> Any:
