@@ -1,12 +1,14 @@
 """Decode and encode clips: an image, an animation, a video or a folder of frames, as F H W 3."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Shaped, UInt8
+from numpy.typing import NDArray
 from torch import Tensor
 
 from frisket.media import images, videos
@@ -17,6 +19,7 @@ from frisket.shapes import Frames
 
 __all__ = [
     "BadMedia",
+    "LabelWriter",
     "Media",
     "Mode",
     "decode",
@@ -27,8 +30,10 @@ __all__ = [
     "extract",
     "probe",
     "resample",
+    "stream",
     "write_image",
     "write_video",
+    "writing_labels",
 ]
 
 
@@ -122,14 +127,17 @@ def _read(path: Path, picks: Sequence[int] | None, reading: Reading) -> Tensor:
         if out is None:
             out = np.empty((len(picks), *array.shape), array.dtype)
         elif array.shape != out.shape[1:]:
-            one, other = out.shape[1:3], array.shape[:2]
-            raise BadMedia(
-                f"{path}: frame {index} is {other[1]} x {other[0]}, the frames before it are"
-                f" {one[1]} x {one[0]} (width x height); bring all to one size"
-            )
+            raise _resized(path, index, array.shape, out.shape[1:])
         out[slots[index]] = array
     assert out is not None  # every reader yields each wanted frame or raises
     return torch.from_numpy(out)
+
+
+def _resized(path: Path, index: int, now: tuple[int, ...], before: tuple[int, ...]) -> BadMedia:
+    return BadMedia(
+        f"{path}: frame {index} is {now[1]} x {now[0]}, the frames before it are"
+        f" {before[1]} x {before[0]} (width x height); bring all to one size"
+    )
 
 
 def decode(path: Path, picks: Sequence[int] | None = None) -> Frames:
@@ -165,6 +173,54 @@ def decode_index(path: Path, picks: Sequence[int] | None = None) -> Int[Tensor, 
     BadMedia for coloured files and for lossy ones, whose labels cannot be trusted.
     """
     return _read(path, picks, "index")
+
+
+def stream(path: Path, reading: Reading = "rgb") -> Iterator[Shaped[Tensor, "H W *channels"]]:
+    """Every frame in order, decoded when asked for, so that memory is flat in the clip's length.
+
+    `reading` as the four functions above: "rgb" gives H W 3, "grey" and "alpha" H W in [0, 1],
+    "index" H W label numbers. BadMedia (see `probe`); a video with a broken tail raises it after
+    its last good frame, and tells how many there were.
+    """
+    first: tuple[int, ...] | None = None
+    for index, array in enumerate(_all(path, reading)):
+        first = first or array.shape
+        if array.shape != first:
+            raise _resized(path, index, array.shape, first)
+        yield torch.from_numpy(np.require(array, requirements=["C", "W"]))
+
+
+def _all(path: Path, reading: Reading) -> Iterator[Array]:
+    kind = _kind(path)
+    if kind == "video":
+        return videos.stream(path, reading)
+    if kind == "folder":
+        count = len(frames_in(path))
+    else:
+        with images.opened(path) as image:
+            count = images.frames_of(image)
+    return (array for _, array in _arrays(path, range(count), reading))
+
+
+@dataclass(frozen=True, slots=True)
+class LabelWriter:
+    """Takes the frames of a grey video one by one; see `writing_labels`."""
+
+    append: Callable[[NDArray[np.uint8]], None]
+
+    def add(self, frame: UInt8[Tensor, "H W"]) -> None:
+        """Append one frame: label numbers or grey levels; ValueError where the size changes."""
+        self.append(frame.cpu().numpy())
+
+
+@contextmanager
+def writing_labels(path: Path, fps: float | int, comment: str = "") -> Iterator[LabelWriter]:
+    """Write labels or grey levels frame by frame as FFV1 .mkv, bit exact and atomically.
+
+    `comment` is kept in the file's metadata. ValueError for another suffix, and for no frames.
+    """
+    with videos.writing_labels(path, fps, comment) as append:
+        yield LabelWriter(append)
 
 
 def write_image(path: Path, frame: UInt8[Tensor, "H W 3"]) -> None:
