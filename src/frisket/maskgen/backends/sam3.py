@@ -1,0 +1,136 @@
+"""SAM 3 on pictures: short noun phrases to the masks and boxes of everything they name."""
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from frisket.maskgen import tiny_sam
+from frisket.maskgen.base import Backend, Box, Licence, Picture, Segment, Source
+from frisket.maskgen.loading import folder_of, halving, load_model
+from frisket.maskgen.preprocess import Preprocessing, pixels, read
+from frisket.maskgen.tokens import tokens
+
+REPO = "facebook/sam3"
+HALF = (0.5, 0.5, 0.5)
+THRESHOLD = 0.5  # what the original's image processor keeps; transformers' own default is 0.3
+PHRASES = 256  # phrases whose embeddings are kept, the last ones used
+
+Found = tuple[str, Float[Tensor, " n"], list[Box | None], Float[Tensor, "n h w"]]
+
+
+class Sam3:
+    """A loaded Sam3Model, a Grounder and a Detector.
+
+    One phrase a forward; a picture is encoded once for all of its phrases, a phrase once for all
+    pictures. A score is that of the query times that the phrase is present at all; instances come
+    in the model's order, phrase by phrase.
+    """
+
+    def __init__(self, model: Any, how: Preprocessing, tokenizer: Any) -> None:
+        """Take a model, and the preprocessing and tokenizer of its checkpoint."""
+        self.model, self.how, self.tokenizer = model, how, tokenizer
+        self._embedded = lru_cache(PHRASES)(self._embed)
+
+    def ground(
+        self, pictures: Sequence[Picture], phrases: Sequence[Sequence[str]]
+    ) -> list[list[Segment]]:
+        """One segment an instance; its mask is the probability, resized.
+
+        Raises BackendUnusable for a phrase that cannot be read.
+        """
+        return list(halving(self._ground, list(zip(pictures, phrases, strict=True)), 1))
+
+    def detect(
+        self, pictures: Sequence[Picture], phrases: Sequence[Sequence[str]]
+    ) -> list[list[Box]]:
+        """One box an instance; raises BackendUnusable for a phrase that cannot be read."""
+        return list(halving(self._detect, list(zip(pictures, phrases, strict=True)), 1))
+
+    def _ground(self, asked: Sequence[tuple[Picture, Sequence[str]]]) -> list[list[Segment]]:
+        return [
+            [
+                Segment(mask, score, box=box, phrase=phrase)
+                for phrase, scores, boxes, small in self._found(picture, phrases)
+                for mask, score, box in zip(
+                    _resized(small, picture), scores.tolist(), boxes, strict=True
+                )
+            ]
+            for picture, phrases in asked
+        ]
+
+    def _detect(self, asked: Sequence[tuple[Picture, Sequence[str]]]) -> list[list[Box]]:
+        return [
+            [box for _, _, boxes, _ in self._found(picture, phrases) for box in boxes if box]
+            for picture, phrases in asked
+        ]
+
+    @torch.no_grad()
+    def _found(self, picture: Picture, phrases: Sequence[str]) -> Iterator[Found]:
+        high, wide, _ = picture.shape
+        texts = {phrase: self._embedded(phrase) for phrase in phrases}
+        if not texts:
+            return
+        seen = self.model.get_vision_features(
+            pixels(picture, self.how).to(self.model.device, self.model.dtype)
+        )
+        for phrase in phrases:
+            embedding, attention_mask = texts[phrase]
+            told = self.model(
+                vision_embeds=seen, text_embeds=embedding, attention_mask=attention_mask
+            )
+            present = told.presence_logits[0].float().sigmoid()
+            scores = told.pred_logits[0].float().sigmoid() * present
+            keep = scores > THRESHOLD
+            size = torch.tensor([wide, high, wide, high], device=keep.device)
+            boxes = [
+                Box(left, top, right, bottom, score=score, phrase=phrase).within(high, wide)
+                for (left, top, right, bottom), score in zip(
+                    (told.pred_boxes[0][keep] * size).tolist(), scores[keep].tolist(), strict=True
+                )
+            ]
+            yield phrase, scores[keep], boxes, told.pred_masks[0][keep].float().sigmoid()
+
+    @torch.no_grad()
+    def _embed(self, phrase: str) -> tuple[Any, Tensor]:
+        room = self.model.config.text_config.max_position_embeddings
+        read_as = tokens(self.tokenizer, phrase, room).to(self.model.device)
+        return self.model.get_text_features(**read_as), read_as["attention_mask"]
+
+
+def _resized(masks: Float[Tensor, "n h w"], picture: Picture) -> Float[Tensor, "n H W"]:
+    """Probabilities at the picture's size: the stock processor, too, resizes after the sigmoid."""
+    if not len(masks):
+        return masks.new_zeros((0, *picture.shape[:2]))
+    size = picture.shape[:2]
+    return F.interpolate(masks[:, None], size, mode="bilinear", align_corners=False)[:, 0].cpu()
+
+
+def load(source: Source) -> Sam3:
+    """Sam3Model and its tokenizer from a folder or hub id; also reads a Sam3VideoModel's."""
+    from transformers import CLIPTokenizer, Sam3Model  # noqa: PLC0415 - slow, listing needs none
+
+    folder = folder_of(source, REPO, needs=("config.json", "tokenizer.json"))
+    how = read(folder, Preprocessing(1008, 1008, HALF, HALF))
+    model = load_model(Sam3Model, folder, source)
+    return Sam3(model, how, CLIPTokenizer.from_pretrained(folder))
+
+
+BACKEND = Backend(
+    summary="SAM 3: phrases to the masks of everything they name",
+    roles=frozenset({"grounder", "detector"}),
+    licence=Licence(
+        code="Apache-2.0",
+        weights="SAM License",
+        warning="SAM 3's weights are gated and under Meta's own SAM License: read and accept its"
+        " terms at https://huggingface.co/facebook/sam3 before you use them",
+    ),
+    load=load,
+    repo=REPO,
+    tiny=tiny_sam.sam3,
+    thresholds={"score": THRESHOLD, "mask": 0.5},
+)
