@@ -1,0 +1,168 @@
+"""What is written down beside each mask: how it was made, how sure it is, and whether it holds."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+import frisket
+from frisket.media.paths import replacing
+
+VERSION = 1
+
+Status = Literal["done", "unsure", "nothing", "failed"]
+State = Literal["fresh", "done", "stale", "hand"]
+
+
+class BadRecord(ValueError):
+    """A record that cannot be read; the message names the file, the fault and the fix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """A file as it was, enough to tell whether it still is."""
+
+    name: str  # of a clip its file name; of a mask its path below the mask folder, "/" between
+    sha256: str
+    bytes: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, path: Path, name: str = "") -> "Stamp":
+        """The stamp of a file as it is now, by its own name or another."""
+        seen = path.stat()
+        return cls(name or path.name, _sha256(path), seen.st_size, seen.st_mtime_ns)
+
+    def holds(self, path: Path) -> bool:
+        """Whether `path` has the content stamped; it is hashed only where its time differs."""
+        if not path.is_file():
+            return False
+        seen = path.stat()
+        if seen.st_size != self.bytes:
+            return False
+        return seen.st_mtime_ns == self.mtime_ns or _sha256(path) == self.sha256
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A backend that took part, where its weights came from, and what both may be used under."""
+
+    name: str
+    source: str = ""  # folder or hub id; empty where there are no weights
+    revision: str = ""  # of the hub, or a fingerprint of the folder
+    code_licence: str = ""
+    weights_licence: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What one region came to."""
+
+    share: float  # of the clip's pixels, all frames, in [0, 1]
+    score: float | None = None  # the model's own, in [0, 1]; None where it tells none
+    confidence: float | None = None  # ours, in [0, 1]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Everything known of one clip's masks. `settings` shaped them, and `key` is their hash."""
+
+    clip: Stamp
+    frames: int
+    height: int
+    width: int
+    status: Status
+    settings: Mapping[str, Any]
+    key: str
+    masks: tuple[Stamp, ...] = ()  # the label map first, then soft planes; none where none came
+    legend: Mapping[str, int] = field(default_factory=dict)  # region to index in the label map
+    regions: Mapping[str, Found] = field(default_factory=dict)
+    models: tuple[Model, ...] = ()
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    confidence: float | None = None  # of the whole clip, in [0, 1]
+    notes: tuple[str, ...] = ()  # for the reader: why unsure, what failed
+    seconds: float = 0.0
+    created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    frisket: str = frisket.__version__
+    version: int = VERSION
+
+
+_READER = TypeAdapter(Record)
+
+
+def key_of(settings: Mapping[str, Any]) -> str:
+    """A hash of settings, the same in any order of keys; ValueError where they are not JSON."""
+    try:
+        text = json.dumps(settings, sort_keys=True, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"settings of a mask must be JSON ({error}): {settings}") from error
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def save(record: Record, path: Path) -> None:
+    """Write a record as JSON, atomically. ValueError for a number that is not finite."""
+    try:
+        text = json.dumps(asdict(record), allow_nan=False, ensure_ascii=False, indent=1)
+    except ValueError as error:
+        raise ValueError(f"{path}: a record holds finite numbers only ({error})") from error
+    with replacing(path) as draft:
+        draft.write_text(text + "\n", encoding="utf-8")
+
+
+def load(path: Path) -> Record | None:
+    """The record of a mask, None where there is none; BadRecord where it is damaged."""
+    fix = "remove it, and its mask counts as painted by hand until it is made anew (--overwrite)"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError as error:
+        raise BadRecord(f"{path}: a record that is not UTF-8 text; {fix}") from error
+    try:
+        told = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise BadRecord(
+            f"{path}: a record that is not JSON ({error.msg} in line {error.lineno}); {fix}"
+        ) from error
+    if not isinstance(told, dict) or told.get("version") != VERSION:
+        found = told.get("version") if isinstance(told, dict) else type(told).__name__
+        raise BadRecord(
+            f"{path}: no mask record of version {VERSION} (found {found!r}); read it with the"
+            f" Frisket that wrote it, or {fix}"
+        )
+    try:
+        return _READER.validate_json(text, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise BadRecord(f"{path}: {where}: {first['msg'].lower()}; {fix}") from error
+
+
+def state(record: Record | None, *, clip: Path, masks: Mapping[str, Path], key: str) -> State:
+    """What is to be done with a clip, from its record and the mask files that are there now.
+
+    `masks` is what `Place.present` gives: path below the mask folder to file, of any kind.
+      hand   a mask without a record, or changed since: somebody painted it, leave it alone;
+      done   same clip content, same settings (`key`), every recorded mask there and unchanged;
+      stale  made by Frisket and not so any more, or failed: make it again;
+      fresh  nothing is there.
+    """
+    stamps = {stamp.name: stamp for stamp in record.masks} if record else {}
+    for name, path in masks.items():
+        if name not in stamps or not stamps[name].holds(path):
+            return "hand"
+    if record is None:
+        return "fresh"
+    same = record.key == key and stamps.keys() <= masks.keys() and record.clip.holds(clip)
+    return "done" if same and record.status != "failed" else "stale"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,257 @@
+"""Masks on disk: where they lie, label maps with a legend, soft planes, and all of it read back."""
+
+import json
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from numpy.typing import NDArray
+from PIL import Image, PngImagePlugin
+from torch import Tensor
+
+from frisket.evaluation.contact_sheet import REGION_COLOURS
+from frisket.maskgen.base import Mask
+from frisket.masks.read import BACKGROUND, WHOLE
+from frisket.media.frames import BadMedia, Media, probe, stream
+from frisket.media.images import opened
+from frisket.media.paths import IMAGES, VIDEOS, plain, replacing
+
+LEGEND = "legend.json"
+CHUNK = "frisket-legend"  # of a PNG, holding its legend as JSON
+TOP = 255  # the highest index of a label map
+
+Labels = UInt8[Tensor, "H W"]  # 0 is background, others as the legend says
+Regions = Mapping[str, Mask]  # of one frame
+
+
+class BadLegend(ValueError):
+    """A legend that cannot be read or extended; names the file, the fault and the fix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where masks go: a folder that mirrors the clips, or (`beside`) the clip folder itself.
+
+    `name` is a clip's path below the clip folder without suffix, as `media.files.Found` has it. In
+    a mask folder lie name.png or name.mkv, name.json and soft/region/name.png; beside a clip lie
+    name.mask.png or name.mask.mkv, and name.mask.json.
+    """
+
+    folder: Path
+    beside: bool = False
+
+    @property
+    def legend(self) -> Path:
+        """The one legend of all label maps here."""
+        return self.folder / LEGEND
+
+    def labels(self, name: str, *, video: bool) -> Path:
+        """The label map of a clip."""
+        return self._file(name, ".mkv" if video else ".png")
+
+    def record(self, name: str) -> Path:
+        """The record of a clip; ValueError for a name whose record would be the legend."""
+        if self._file(name, ".json") == self.legend:
+            raise ValueError(
+                f"{self.legend}: a clip named {name!r} has its record where the legend is; rename"
+                " the clip"
+            )
+        return self._file(name, ".json")
+
+    def soft(self, region: str, name: str, *, video: bool) -> Path:
+        """The soft plane of one region; ValueError beside clips, where it would be a clip."""
+        if self.beside:
+            raise ValueError(
+                f"{self.folder}: soft planes need a mask folder of their own, beside the clips they"
+                " would be taken for clips"
+            )
+        return self.folder / "soft" / region / f"{name}{'.mkv' if video else '.png'}"
+
+    def present(self, name: str, clip: Path, regions: Iterable[str] = ()) -> dict[str, Path]:
+        """Every mask of a clip that is there: label maps of any kind, then soft planes.
+
+        By path below the folder; what `record.state` compares. A folder of frames counts too,
+        unless it mirrors a folder of clips.
+        """
+        forms = dict.fromkeys((name, unicodedata.normalize("NFD", name)))
+        ends = [self._end + suffix for suffix in (*IMAGES, *VIDEOS)]
+        if self.beside:
+            ends += [f"-masklabel{suffix}" for suffix in IMAGES]
+        there = [path for form in forms for e in ends if (path := self._at(form + e)).is_file()]
+        if self.beside or not (clip.parent / Path(name).name).is_dir():
+            there += [path for form in forms if _is_frames(path := self._at(form + self._end))]
+        for region in regions:
+            there += [p for v in (False, True) if (p := self.soft(region, name, video=v)).exists()]
+        return {self.below(path): path for path in there}
+
+    def below(self, path: Path) -> str:
+        """The path below this folder, as records name it."""
+        return plain(path.relative_to(self.folder).as_posix())
+
+    @property
+    def _end(self) -> str:
+        return ".mask" if self.beside else ""
+
+    def _at(self, file: str) -> Path:
+        return self.folder / file
+
+    def _file(self, name: str, suffix: str) -> Path:
+        # Never with_suffix: "take.1" would lose its ".1".
+        return self._at(name + self._end + suffix)
+
+
+def _is_frames(path: Path) -> bool:
+    return path.is_dir() and any(each.suffix.lower() in IMAGES for each in path.iterdir())
+
+
+def read_legend(path: Path) -> dict[str, int]:
+    """Region to index of a legend file, {} where there is none; BadLegend where it is damaged."""
+    try:
+        return _checked(path, path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+
+
+def _checked(path: Path, text: str) -> dict[str, int]:
+    fix = 'it should be like {"face": 1, "hair": 2}, each index once, from 1 to 255'
+    try:
+        told = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise BadLegend(f"{path}: its legend is not JSON ({error}); {fix}") from error
+    if not isinstance(told, dict):
+        raise BadLegend(f"{path}: its legend is a {type(told).__name__}; {fix}")
+    for name, index in told.items():
+        if type(index) is not int or not 1 <= index <= TOP:
+            raise BadLegend(f"{path}: {name!r} has the index {index!r}; {fix}")
+    if len(set(told.values())) < len(told):
+        raise BadLegend(f"{path}: two regions share an index in {told}; {fix}")
+    return told
+
+
+def extend_legend(path: Path, regions: Iterable[str]) -> dict[str, int]:
+    """The legend of a mask folder, with new indices for regions it does not know yet.
+
+    Indices once given stay, so label maps of earlier runs stay true. Call it once, before any
+    worker writes. BadLegend where the file is damaged or full; ValueError for a region that cannot
+    be one (`background`, a name that cannot be a folder).
+    """
+    known = read_legend(path)
+    legend = dict(known)
+    for name in regions:
+        if name == BACKGROUND:
+            raise ValueError(f"regions: {BACKGROUND!r} is what no region covers, index 0; leave it")
+        if not name or name.startswith(".") or set(name) & set('/\\:\0"<>|?*'):
+            raise ValueError(f"regions: {name!r} cannot be the name of a folder; use letters")
+        legend.setdefault(name, max(legend.values(), default=0) + 1)
+    if (top := max(legend.values(), default=0)) > TOP:
+        raise BadLegend(
+            f"{path}: {len(legend)} regions need the index {top}, but a label map ends at {TOP};"
+            " use another mask folder, or fewer regions"
+        )
+    if legend != known:
+        with replacing(path) as draft:
+            draft.write_text(json.dumps(legend, ensure_ascii=False, indent=1) + "\n", "utf-8")
+    return legend
+
+
+def write_labels(path: Path, labels: Labels, legend: Mapping[str, int]) -> None:
+    """Write a label map as indexed PNG, atomically: black is 0, regions have their report colours.
+
+    The legend goes along as text. ValueError for an index the legend lacks, and another suffix.
+    """
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"{path}: a label map is written as .png, not {path.suffix!r}")
+    indices = labels.cpu().numpy()
+    if (strange := _strange(indices, legend)) is not None:
+        raise ValueError(
+            f"{path}: labels hold the index {strange}, which the legend {dict(legend)} lacks"
+        )
+    image = Image.fromarray(indices)
+    image.putpalette(_palette(legend))
+    told = PngImagePlugin.PngInfo()
+    told.add_text(CHUNK, json.dumps(dict(legend)))
+    with replacing(path) as draft:
+        image.save(draft, format="PNG", pnginfo=told)
+
+
+def _strange(indices: NDArray[np.integer[Any]], legend: Mapping[str, int]) -> int | None:
+    """The lowest index that the legend lacks."""
+    held = np.flatnonzero(np.bincount(indices.ravel()))
+    return next((int(index) for index in held if index not in {0, *legend.values()}), None)
+
+
+def _palette(legend: Mapping[str, int]) -> bytes:
+    palette = np.zeros((max(legend.values(), default=0) + 1, 3), np.uint8)
+    for index in legend.values():
+        palette[index] = REGION_COLOURS[(index - 1) % len(REGION_COLOURS)]
+    return palette.tobytes()
+
+
+def legend_in(path: Path) -> dict[str, int]:
+    """The legend a label PNG carries; {} where another program wrote it."""
+    with opened(path) as image:
+        told = image.info.get(CHUNK, "{}")
+    return _checked(path, told)
+
+
+def levels(mask: Mask) -> UInt8[Tensor, "H W"]:
+    """Probabilities in [0, 1] as grey levels 0 to 255."""
+    return (mask.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def write_soft(path: Path, mask: Mask) -> None:
+    """Write one soft plane as 8-bit grey PNG, atomically.
+
+    Those of a video are added, as `levels`, to `media.frames.writing_labels`.
+    """
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"{path}: a soft plane is written as .png, not {path.suffix!r}")
+    with replacing(path) as draft:
+        Image.fromarray(levels(mask).cpu().numpy()).save(draft, format="PNG")
+
+
+def read_frames(
+    masks: Mapping[str, Path], clip: Media, legend: Mapping[str, int]
+) -> Iterator[dict[str, Mask]]:
+    """The regions of each frame of a clip, H W in [0, 1], one frame at a time.
+
+    `masks` as `media.files.Found` has them: {"": label map} cut by `legend`, or region to soft
+    plane; a single picture stands for all frames. BadMedia where a mask has another size or frame
+    count than its clip, or an index the legend lacks.
+    """
+    if WHOLE in masks:
+        for labels in _fitting(masks[WHOLE], clip, "index"):
+            if (strange := _strange(labels.numpy(), legend)) is not None:
+                raise BadMedia(
+                    f"{masks[WHOLE]}: holds the index {strange}, but the legend has only"
+                    f" {dict(legend)}; add it there, or paint it over"
+                )
+            yield {name: (labels == index).float() for name, index in legend.items()}
+        return
+    streams = [_fitting(path, clip, "grey") for path in masks.values()]
+    for planes in zip(*streams, strict=True):
+        yield dict(zip(masks, planes, strict=True))
+
+
+def _fitting(path: Path, clip: Media, reading: Literal["index", "grey"]) -> Iterator[Tensor]:
+    mask = probe(path)
+    if (mask.height, mask.width) != (clip.height, clip.width):
+        raise BadMedia(
+            f"{path} is {mask.width} x {mask.height}, its clip {clip.path} is {clip.width} x"
+            f" {clip.height} (width x height); make the mask again, or resize it without smoothing"
+        )
+    if not mask.video:
+        yield from repeat(next(stream(path, reading)), clip.frames)
+    elif mask.frames != clip.frames:
+        raise BadMedia(
+            f"{path} has {mask.frames} frames but its clip {clip.path} has {clip.frames}: make one"
+            " mask frame for every frame of the clip, or give a single picture for all"
+        )
+    else:
+        yield from stream(path, reading)
