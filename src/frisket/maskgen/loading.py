@@ -1,7 +1,7 @@
 """Loads transformers models from a folder or hub id, safely, and says what is missing."""
 
-import json
 import hashlib
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path

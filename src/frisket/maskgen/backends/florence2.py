@@ -1,0 +1,200 @@
+"""Florence-2: phrases and whole captions to boxes, and pictures to captions; it tells no scores."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+
+from frisket.maskgen import loading, tiny_ground
+from frisket.maskgen.base import (
+    Backend,
+    BackendUnusable,
+    Box,
+    Licence,
+    Picture,
+    Source,
+    WeightsNotFound,
+)
+from frisket.maskgen.preprocess import batches
+
+BINS = 1000  # Florence-2 writes coordinates as one of so many steps across the picture
+BEAMS = 3
+LONGEST = 1024  # tokens of an answer, as in Microsoft's examples
+
+Finding = Literal["<OPEN_VOCABULARY_DETECTION>", "<CAPTION_TO_PHRASE_GROUNDING>"]
+Captioning = Literal["<CAPTION>", "<DETAILED_CAPTION>", "<MORE_DETAILED_CAPTION>"]
+
+_TAG = re.compile(r"<[^<>]*>")
+_FRAME = re.compile(r"</?s>|<pad>")
+_BIN = re.compile(r"<loc_(\d+)>")
+_FOUND = re.compile(r"([^<]+)((?:<loc_\d+>|<sep>|</?poly>)+)")
+_OUTLINE = re.compile(r"<poly>(.*?)(?:</poly>|$)")
+
+
+@dataclass(slots=True)
+class Florence2:
+    """Detector and captioner. It answers with text, so boxes have no score.
+
+    `finding` is the task a phrase is looked for by, `captioning` the one captions are written by.
+    """
+
+    processor: Any
+    model: Any
+    finding: Finding = "<OPEN_VOCABULARY_DETECTION>"
+    captioning: Captioning = "<CAPTION>"
+    longest: int = LONGEST
+
+    def detect(
+        self, pictures: Sequence[Picture], phrases: Sequence[Sequence[str]]
+    ) -> list[list[Box]]:
+        """Boxes in the order of the phrases, each phrase asked by itself.
+
+        Phrase grounding on a caption of several things (`ground_caption`) is one question instead.
+        BackendUnusable where a phrase is empty or too long.
+        """
+        asked = [(at, phrase) for at, each in enumerate(phrases) for phrase in dict.fromkeys(each)]
+        answers = self._answers(
+            [pictures[at] for at, _ in asked],
+            [self.finding + _plain(phrase) for _, phrase in asked],
+            len(pictures),
+        )
+        found: list[list[Box]] = [[] for _ in pictures]
+        for (at, phrase), answer in zip(asked, answers, strict=True):
+            boxes = read(answer, *pictures[at].shape[:2])
+            # What it calls a thing in its answer may differ from what it was asked for.
+            found[at] += dict.fromkeys(replace(box, phrase=phrase) for box in boxes)
+        return found
+
+    def ground_caption(
+        self, pictures: Sequence[Picture], captions: Sequence[str]
+    ) -> list[list[Box]]:
+        """Boxes of the things a caption names; each carries the phrase picked out of the caption.
+
+        Words that name nothing ("it", "the image") are left out, by the checkpoint's own list.
+        BackendUnusable where a caption is empty or too long.
+        """
+        task = "<CAPTION_TO_PHRASE_GROUNDING>"
+        answers = self._answers(
+            pictures, [task + _plain(caption) for caption in captions], len(pictures)
+        )
+        idle = self.processor.post_processor.banned_grounding_tokens
+        found = [
+            read(answer, *picture.shape[:2])
+            for picture, answer in zip(pictures, answers, strict=True)
+        ]
+        return [list(dict.fromkeys(b for b in boxes if b.phrase not in idle)) for boxes in found]
+
+    def caption(self, pictures: Sequence[Picture]) -> list[str]:
+        """One caption a picture."""
+        answers = self._answers(pictures, [self.captioning] * len(pictures), len(pictures))
+        return [" ".join(_TAG.sub(" ", answer).split()) for answer in answers]
+
+    def _answers(
+        self, pictures: Sequence[Picture], prompts: Sequence[str], batch: int
+    ) -> list[str]:
+        """What the model writes, special tokens and all, at most `batch` questions at once."""
+        return [
+            answer
+            for part in batches(prompts, max(batch, 1))
+            for answer in self._asked([pictures[at] for at in part], [prompts[at] for at in part])
+        ]
+
+    @torch.inference_mode()
+    def _asked(self, pictures: Sequence[Picture], prompts: Sequence[str]) -> list[str]:
+        inputs = self.processor(
+            text=list(prompts),
+            images=[Image.fromarray(picture.numpy()) for picture in pictures],
+            padding=True,
+            return_tensors="pt",
+        ).to(self.model.device)
+        room = self.model.config.text_config.max_position_embeddings
+        if (count := inputs["input_ids"].shape[1]) > room:
+            raise BackendUnusable(
+                f"Florence-2 reads {room} tokens with the picture, and this is {count}:"
+                f" {max(prompts, key=len)[:80]!r}...; shorten the caption, or give phrases"
+            )
+        written = self.model.generate(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            pixel_values=inputs["pixel_values"].to(self.model.dtype),
+            num_beams=BEAMS,
+            do_sample=False,
+            max_new_tokens=min(self.longest, room - 1),
+        )
+        answers: list[str] = self.processor.batch_decode(written, skip_special_tokens=False)
+        return answers
+
+
+def read(answer: str, height: int, width: int) -> list[Box]:
+    """The boxes in an answer of Florence-2, at the picture's size.
+
+    "a hat<loc_10><loc_20><loc_30><loc_40>" are left, top, right and bottom in thousandths, several
+    boxes in a row; outlines ("<poly>...</poly>", parts apart by "<sep>") give the box around them.
+    The middle of a step is the coordinate, as in the stock processor, which rounds to pixels.
+    """
+    boxes = []
+    for phrase, places in _FOUND.findall(_FRAME.sub("", answer)):
+        for bins in _rectangles(places):
+            left, right = ((at + 0.5) * width / BINS for at in bins[::2])
+            top, bottom = ((at + 0.5) * height / BINS for at in bins[1::2])
+            box = Box(left, top, right, bottom, phrase=phrase.strip())
+            if whole := box.within(height, width):
+                boxes.append(whole)
+    return boxes
+
+
+def _rectangles(places: str) -> list[tuple[int, ...]]:
+    if "<poly>" not in places:
+        bins = [int(at) for at in _BIN.findall(places)]
+        return [tuple(bins[at : at + 4]) for at in range(0, len(bins) - 3, 4)]
+    outlines = [[int(at) for at in _BIN.findall(each)] for each in _OUTLINE.findall(places)]
+    return [
+        (min(bins[::2]), min(bins[1::2]), max(bins[::2]), max(bins[1::2]))
+        for bins in outlines
+        if len(bins) >= 4
+    ]
+
+
+def _plain(text: str) -> str:
+    """Text without tags, which Florence-2 would read as tasks, places or pictures."""
+    plain = " ".join(_TAG.sub(" ", text).split())
+    if not plain:
+        raise BackendUnusable(
+            f"Florence-2 was asked for {text!r}, which names nothing; give a word or a caption"
+        )
+    return plain
+
+
+def load(source: Source) -> Florence2:
+    """The model of a folder or hub id; WeightsNotFound names what lacks."""
+    import transformers  # noqa: PLC0415 - slow, and only where this backend is used
+
+    folder = loading.folder_of(source, BACKEND.repo)
+    _native(folder)
+    processor = loading.load_processor(transformers.Florence2Processor, folder)
+    kind = transformers.Florence2ForConditionalGeneration
+    return Florence2(processor, loading.load_model(kind, folder, source))
+
+
+def _native(folder: Path) -> None:
+    config = loading.config_of(folder, "florence2")
+    if "auto_map" in config:
+        raise WeightsNotFound(
+            f"{folder} is a Florence-2 that brings its own code, as microsoft/Florence-2-large"
+            " does, and no code of a checkpoint is run here; take the same weights converted, such"
+            " as florence-community/Florence-2-large (also -base, -base-ft, -large-ft)"
+        )
+
+
+BACKEND = Backend(
+    summary="phrases or whole captions to boxes without scores, and captions: Florence-2",
+    roles=frozenset({"detector", "captioner"}),
+    licence=Licence(code="MIT", weights="MIT"),
+    load=load,
+    repo="florence-community/Florence-2-large",
+    tiny=tiny_ground.florence2,
+)
