@@ -1,0 +1,260 @@
+"""Steady masks through time: flicker smoothed, gaps filled, scene cuts found; all streaming."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from frisket.maskgen.base import Mask, Picture
+from frisket.masks.morphology import INSIDE
+
+T = TypeVar("T")
+Image = NDArray[np.float32]  # H W
+
+CUT = 0.35  # difference of two frames, 0 to 1, from which they are of two shots
+REACH = 32.0  # pixels; a border farther away than this counts as this far
+AGREE = 0.5  # IoU from which a mask carried by motion is believed
+FLOW_SIDE = 640  # motion is estimated on frames of at most this many pixels a side
+THUMBNAIL, TILES, BINS = 48, 3, 16
+
+
+def median(planes: Iterable[Mask], radius: int) -> Iterator[Mask]:
+    """Median of each pixel over 2 radius + 1 frames: as many planes as came in, in order.
+
+    Near the ends the window shrinks evenly, so the first and last frame stay as they are. A value
+    that is off in no more than `radius` frames of a window goes. Holds one window of planes.
+    """
+    _check("radius", radius)
+    for around, centre in _windows(planes, radius):
+        even = min(centre, len(around) - 1 - centre)
+        yield torch.stack(around[centre - even : centre + even + 1]).median(0).values
+
+
+def compensated(
+    frames: Iterable[Picture], planes: Iterable[Mask], radius: int, *, cut: float = CUT
+) -> Iterator[Mask]:
+    """Mean border over 2 radius + 1 frames, each carried to the middle one by the motion between.
+
+    Borders are those at 0.5, as signed distances cut at 32 pixels; motion is DIS optical flow
+    (Kroeger et al., ECCV 2016), so nothing needs to be known of it. The window ends at a scene
+    cut. Frames without a mask say nothing, and one in the middle is filled only where the region
+    is seen before and after it within the window: what has left stays away. Results have an edge
+    one pixel soft; use `median` where soft hair must stay soft. As many planes as came in, in
+    order; ValueError where frames and planes differ in number. Holds one window.
+    """
+    _check("radius", radius)
+    moments = (
+        _Moment(shot, _grey(picture), plane, signed_distance(plane) if seen(plane) else None)
+        for (shot, picture), plane in zip(shots(frames, cut), planes, strict=True)
+    )
+    for around, centre in _windows(moments, radius):
+        yield _settled(around, centre)
+
+
+def filled(
+    frames: Iterable[Picture], planes: Iterable[Mask], gap: int, *, cut: float = CUT
+) -> Iterator[Mask]:
+    """Planes with every gap closed that is at most `gap` frames long: see `bridge`.
+
+    A gap is a run of frames without a pixel of at least 0.5, between two of the same shot that
+    have one. Other planes pass through untouched. As many planes as came in, in order; ValueError
+    where frames and planes differ in number. Holds `gap` + 2 frames at most.
+    """
+    _check("gap", gap)
+    held: list[tuple[int, Picture, Mask]] = []  # the last plane seen, and those missing since
+    for (shot, picture), plane in zip(shots(frames, cut), planes, strict=True):
+        here = (shot, picture, plane)
+        same = bool(held) and held[0][0] == shot
+        if same and not seen(plane) and len(held) <= gap:
+            held.append(here)
+            continue
+        if same and seen(plane) and len(held) > 1:
+            pictures = [moment[1] for moment in held]
+            yield from bridge([*pictures, picture], held[0][2], plane)
+        else:
+            yield from (moment[2] for moment in held[1:])
+        yield plane
+        held = [here] if seen(plane) else []
+    yield from (moment[2] for moment in held[1:])
+
+
+def bridge(pictures: Sequence[Picture], first: Mask, last: Mask) -> list[Mask]:
+    """Masks of the frames between two that have one: `pictures` includes both, results do not.
+
+    Each of the two is carried towards the other by optical flow, frame by frame, and their signed
+    distances are blended by time. Where the flow loses the region (carried all the way, it meets
+    the other mask with an IoU below 0.5) it moves on a straight line instead. Edges are one pixel
+    soft. ValueError where one of the two masks is empty.
+    """
+    if not (seen(first) and seen(last)):
+        raise ValueError("a gap can be bridged only between two masks that are not empty")
+    steps = len(pictures) - 1
+    greys = [_grey(picture) for picture in pictures]
+    ends = signed_distance(first), signed_distance(last)
+    onward = _carried(greys, ends[0])
+    back = _carried(greys[::-1], ends[1])[::-1]
+    if _overlap(onward[-1], ends[1]) < AGREE or _overlap(back[0], ends[0]) < AGREE:
+        onward, back = _slid(*ends, steps), _slid(ends[1], ends[0], steps)[::-1]
+    return [
+        _mask(onward[k] * np.float32(1 - k / steps) + back[k] * np.float32(k / steps))
+        for k in range(1, steps)
+    ]
+
+
+def shots(frames: Iterable[Picture], cut: float = CUT) -> Iterator[tuple[int, Picture]]:
+    """Each frame with the number of its shot, counted from 0.
+
+    A shot begins where colour histograms, taken in 3 x 3 tiles of a small picture, differ from
+    those of the frame before by `cut` or more (0 equal, 1 disjoint). A dissolve is no cut; a flash
+    may be two.
+    """
+    shot, before = 0, None
+    for picture in frames:
+        now = _histogram(picture)
+        if before is not None and float(np.abs(now - before).sum()) / 2 >= cut:
+            shot += 1
+        before = now
+        yield shot, picture
+
+
+def seen(plane: Mask) -> bool:
+    """Whether a pixel belongs, at 0.5."""
+    return bool((plane >= INSIDE).any())
+
+
+def signed_distance(plane: Mask) -> Image:
+    """Pixels from the border at 0.5, above 0 inside, cut at 32; the plane has pixels inside."""
+    inside = (plane.numpy() >= INSIDE).astype(np.uint8)
+    within = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    beyond = cv2.distanceTransform(1 - inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    # Distances are between centres of pixels; the border lies half a pixel before the other side.
+    distance = np.where(inside > 0, within - 0.5, 0.5 - beyond)
+    return np.clip(distance, -REACH, REACH).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    shot: int
+    grey: NDArray[np.uint8]
+    plane: Mask
+    distance: Image | None  # None where the plane is empty
+
+
+def _settled(around: Sequence[_Moment], centre: int) -> Mask:
+    now = around[centre]
+    told = [k for k, it in enumerate(around) if it.shot == now.shot and it.distance is not None]
+    if not told or (now.distance is None and not told[0] < centre < told[-1]):
+        return now.plane
+    fields = [
+        _warped(moment.distance, _flow(now.grey, moment.grey)) if k != centre else moment.distance
+        for k, moment in ((k, around[k]) for k in told)
+        if moment.distance is not None
+    ]
+    return _mask(np.mean(fields, axis=0))
+
+
+def _windows(items: Iterable[T], radius: int) -> Iterator[tuple[list[T], int]]:
+    """For each item those at most `radius` from it, and where it stands among them."""
+    held: list[T] = []
+    centre = 0
+    for item in items:
+        held.append(item)
+        if len(held) - centre > radius:
+            yield held, centre
+            centre += 1
+            if centre > radius:
+                del held[0]
+                centre -= 1
+    while centre < len(held):
+        yield held, centre
+        centre += 1
+        if centre > radius:
+            del held[0]
+            centre -= 1
+
+
+def _carried(greys: Sequence[NDArray[np.uint8]], field: Image) -> list[Image]:
+    """A field of the first frame on every frame, from one to the next."""
+    fields = [field]
+    for before, now in pairwise(greys):
+        fields.append(_warped(fields[-1], _flow(now, before)))
+    return fields
+
+
+def _slid(field: Image, towards: Image, steps: int) -> list[Image]:
+    """A field moved on a straight line from its own centre to that of another."""
+    (x, y), (to_x, to_y) = _middle(field), _middle(towards)
+    motion = np.empty((*field.shape, 2), np.float32)
+    fields = []
+    for step in range(steps + 1):
+        motion[:] = (x - to_x) * step / steps, (y - to_y) * step / steps
+        fields.append(_warped(field, motion))
+    return fields
+
+
+def _middle(field: Image) -> tuple[float, float]:
+    rows, columns = np.nonzero(field > 0)
+    return float(columns.mean()), float(rows.mean())
+
+
+def _overlap(first: Image, second: Image) -> float:
+    union = int(((first > 0) | (second > 0)).sum())
+    return int(((first > 0) & (second > 0)).sum()) / union if union else 0.0
+
+
+def _mask(field: Image) -> Mask:
+    """Signed distance to coverage: the border is one pixel soft."""
+    return torch.from_numpy(np.clip(field + np.float32(0.5), 0, 1).astype(np.float32))
+
+
+def _grey(picture: Picture) -> NDArray[np.uint8]:
+    return np.asarray(cv2.cvtColor(picture.numpy(), cv2.COLOR_RGB2GRAY), np.uint8)
+
+
+def _flow(at: NDArray[np.uint8], to: NDArray[np.uint8]) -> Image:
+    """Where each pixel of one frame lies in another: H W (x, y) in pixels."""
+    high, wide = at.shape
+    scale = min(FLOW_SIDE / max(high, wide), 1)
+    # DIS matches patches over five scales; a side below its smallest patch is refused.
+    size = max(round(wide * scale), 32), max(round(high * scale), 32)
+    small = [cv2.resize(grey, size, interpolation=cv2.INTER_AREA) for grey in (at, to)]
+    dis: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    flow = cv2.resize(dis.calc(*small, None), (wide, high), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(flow * np.array([wide / size[0], high / size[1]]), np.float32)
+
+
+def _warped(field: Image, flow: Image) -> Image:
+    """A field read where the flow points; beyond the picture its border goes on."""
+    high, wide = field.shape
+    y, x = np.mgrid[0:high, 0:wide].astype(np.float32)
+    warped = cv2.remap(
+        field, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    return np.asarray(warped, np.float32)
+
+
+def _histogram(picture: Picture) -> NDArray[np.float64]:
+    """Colour histograms of the tiles of a small picture, all bins together summing to 1."""
+    small = cv2.resize(picture.numpy(), (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
+    side = THUMBNAIL // TILES
+    tiles = small.reshape(TILES, side, TILES, side, 3).transpose(0, 2, 4, 1, 3)
+    tiles = tiles.reshape(TILES * TILES * 3, side * side).astype(np.float64)
+    # Split between the two nearest bins, so that a slight change of light moves no whole pixel.
+    place = tiles / 256 * (BINS - 1)
+    low = place.astype(int)
+    share = place - low
+    rows = np.arange(len(tiles))[:, None] * BINS
+    count: Any = np.bincount((rows + low).ravel(), (1 - share).ravel(), len(tiles) * BINS)
+    count = count + np.bincount((rows + low + 1).ravel(), share.ravel(), len(tiles) * BINS)
+    result: NDArray[np.float64] = count / tiles.size
+    return result
+
+
+def _check(name: str, count: int) -> None:
+    if count < 0:
+        raise ValueError(f"{name} is {count} frames; use 0 or more")
