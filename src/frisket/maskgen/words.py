@@ -59,6 +59,11 @@ def singular(word: str) -> str:
     return word
 
 
+def head_of(text: str) -> str:
+    """The noun a phrase is about: "jacket" of "red jacket", "cup" of "cup of coffee"."""
+    return text.partition(" of ")[0].rpartition(" ")[2]
+
+
 def uncounted(word: str) -> str:
     """The noun of a tag that begins with a count: "girl" of "1girl"; other words as they are."""
     counted = _COUNTED.fullmatch(word)
