@@ -117,7 +117,8 @@ def load(source: Source) -> Sam2:
     from transformers import Sam2Model  # noqa: PLC0415 - slow, and listing backends needs none
 
     folder = folder_of(source, REPO)
-    return Sam2(load_model(Sam2Model, folder, source), read(folder, Preprocessing(1024, 1024)))
+    how = read(folder, Preprocessing(1024, 1024))
+    return Sam2(load_model(Sam2Model, folder, source), how)
 
 
 BACKEND = Backend(
