@@ -1,0 +1,216 @@
+"""Class names of human parsers to regions: by name, since numbers shift between versions."""
+
+import logging
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from frisket.maskgen.base import ClassMasks, Mask
+from frisket.registry import nearest
+
+log = logging.getLogger(__name__)
+
+REGIONS = ("face", "hair", "hands", "clothes", "body", "background")
+NECK, LIPS = "face_neck", ("lower_lip", "upper_lip")
+CHIN = 0.35  # lips to chin, as a share of forehead to lips, in an upright face
+INSIDE = 0.5  # a pixel of at least this is seen as part of a face, where its chin is looked for
+BAND = 1 << 24  # values of all classes held at once at the picture's size: 64 MiB
+
+# Sapiens (v1 and 2) first, then what parsers trained on ATR (segformer_b2_clothes) call theirs.
+_PARTS: Mapping[str, Sequence[str]] = {
+    "background": ("background",),
+    "face": (NECK, *LIPS, "lower_teeth", "upper_teeth", "tongue", "eyeglass", "face", "sunglasses"),
+    "hair": ("hair",),
+    "hands": ("hand",),
+    "clothes": (
+        *("apparel", "lower_clothing", "upper_clothing", "shoe", "sock"),
+        *("hat", "upper_clothes", "skirt", "pants", "dress", "belt", "bag", "scarf"),
+    ),
+    "body": ("torso", "lower_arm", "upper_arm", "lower_leg", "upper_leg", "foot", "arm", "leg"),
+}
+_WHOLE = {"hands": "body", "clothes": "body"}
+GROUPINGS: Mapping[str, Mapping[str, str]] = {
+    "parts": {name: part for part, names in _PARTS.items() for name in names},
+    "person": {name: _WHOLE.get(part, part) for part, names in _PARTS.items() for name in names},
+}
+
+
+class BadGrouping(ValueError):
+    """A class or region that is not there; the message names the nearest one that is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A grouping for the classes of one parser: which of them to sum, and what to make of it.
+
+    `weights` holds a row of zeros and ones a region; where the neck is to be cut, two rows follow:
+    the face with its neck (then in no region's own row), and the lips.
+    """
+
+    regions: tuple[str, ...]
+    weights: Float[Tensor, "r k"]
+    face: str = ""  # region of the face above the chin; empty where nothing is cut
+    neck: str = ""  # region of what lies below it
+
+    def regions_of(self, sums: Float[Tensor, "r H W"]) -> dict[str, Mask]:
+        """Sums of classes (a row of `weights` each) to one mask a region; they still sum to 1."""
+        planes = dict(zip(self.regions, sums.clamp(0, 1), strict=False))
+        if self.face:
+            with_neck, lips = sums[-2:]
+            above = cut_neck(with_neck, lips)
+            planes[self.face] = (planes[self.face] + above).clamp(max=1)
+            planes[self.neck] = (planes[self.neck] + with_neck - above).clamp(max=1)
+        return planes
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """Class name to region. Names are compared without case, and "-" is "_".
+
+    A name without its side ("hand") stands for both ("Left_Hand", "Right_Hand"). `overrides` go
+    before `known`. `neck`: where a class is face and neck in one, the region of what lies below the
+    chin; the region of the face leaves it whole, and so does a parser that tells no lips.
+    """
+
+    known: Mapping[str, str]
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    neck: str = "body"
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """Every region it may give, background too, in the order of REGIONS."""
+        return _in_order({**self.known, **self.overrides}.values())
+
+    def region(self, name: str) -> str:
+        """The region of a class. BadGrouping where the grouping does not know its name."""
+        plain, sideless = _plain(name), _sideless(name)
+        for table in (self.overrides, self.known):
+            for key in (plain, sideless):
+                if key in table:
+                    return table[key]
+        raise BadGrouping(
+            f"the parser's class {name!r} has no region; give it one: {plain} = 'background'"
+        )
+
+    def table(self, classes: Sequence[str]) -> Table:
+        """This grouping for a parser of these classes.
+
+        BadGrouping for a class without region, and for an override of a class it does not have.
+        """
+        plain = [_plain(name) for name in classes]
+        there = {*plain, *(_sideless(name) for name in classes)}
+        for name in self.overrides:
+            if name not in there:
+                raise BadGrouping(f"the parser has no class {name!r}{nearest(name, sorted(there))}")
+        region = [self.region(name) for name in classes]
+        face = region[plain.index(NECK)] if NECK in plain and {*LIPS} <= there else self.neck
+        cuts = face != self.neck
+        names = _in_order({*region, self.neck} if cuts else region)
+        pairs = list(zip(region, plain, strict=True))
+        rows = [
+            [own == name and not (cuts and what == NECK) for own, what in pairs] for name in names
+        ]
+        if cuts:
+            rows += [[what == NECK for what in plain], [what in LIPS for what in plain]]
+        weights = torch.tensor(rows, dtype=torch.float32)
+        return Table(names, weights, face, self.neck) if cuts else Table(names, weights)
+
+
+def grouping(
+    name: str = "person",
+    overrides: Mapping[str, str] | None = None,
+    *,
+    neck: str = "body",
+    regions: Collection[str] = REGIONS,
+) -> Grouping:
+    """The built-in grouping "person" (face, hair, body) or "parts" (hands and clothes too).
+
+    `overrides` maps a class to another of `regions`; `neck` is one of them, "face" leaves it there.
+    BadGrouping for an unknown name.
+    """
+    if name not in GROUPINGS:
+        raise BadGrouping(f"no grouping is named {name!r}{nearest(name, list(GROUPINGS))}")
+    told = {_plain(key): region for key, region in (overrides or {}).items()}
+    for region in (*told.values(), neck):
+        if region not in regions:
+            raise BadGrouping(f"no region is named {region!r}{nearest(region, list(regions))}")
+    return Grouping(GROUPINGS[name], told, neck)
+
+
+def to_regions(
+    probabilities: ClassMasks, classes: Sequence[str], grouping: Grouping
+) -> dict[str, Mask]:
+    """A parser's answer as one mask a region, background included; they sum to 1 as it does."""
+    table = grouping.table(classes)
+    return table.regions_of(torch.einsum("rk,khw->rhw", table.weights, probabilities))
+
+
+def softmax_sums(
+    logits: Float[Tensor, "k h w"], weights: Float[Tensor, "r k"], height: int, width: int
+) -> Float[Tensor, "r H W"]:
+    """Weighted sums over the softmax of logits resized to height x width (bilinear), float32.
+
+    What `weights @ softmax(interpolate(logits))` gives, a band of rows at a time: 29 classes of a
+    3840 x 2160 picture would take 0.9 GiB. Logits are resized, not label ids or probabilities, as
+    Sapiens and transformers do, so that the largest class of a pixel is theirs.
+    """
+    classes, low, _ = logits.shape
+    rows = ((torch.arange(height, device=logits.device) + 0.5) * (low / height) - 0.5).clamp(min=0)
+    above = rows.floor().long().clamp(max=low - 1)
+    below = (above + 1).clamp(max=low - 1)
+    share = (rows - above)[:, None]
+    sums = logits.new_empty((len(weights), height, width), dtype=torch.float32)
+    step = max(BAND // (classes * width), 1)
+    for start in range(0, height, step):
+        band = slice(start, start + step)
+        upper, lower = logits[:, above[band]].float(), logits[:, below[band]].float()
+        tall = torch.lerp(upper, lower, share[band])
+        wide = F.interpolate(
+            tall[None], (tall.shape[1], width), mode="bilinear", align_corners=False
+        )
+        sums[:, band] = torch.einsum("rk,khw->rhw", weights, wide[0].softmax(0))
+    return sums
+
+
+def cut_neck(face_neck: Mask, lips: Mask) -> Mask:
+    """`face_neck` with zeros below the chin of each face whose lips are seen.
+
+    The chin lies at the lips' lowest row + 0.35 x (their mean row - the face's top row): right for
+    a head held upright. Faces apart from one another are cut each at its own chin. Where no lips
+    are seen (a head turned away, a hand before the mouth) nothing is cut, and the log says so.
+    """
+    face, mouth = (face_neck + lips >= INSIDE).numpy(), (lips >= INSIDE).numpy()
+    if face.any() and not mouth.any():
+        log.info("no lips are seen, so the chin is not known: the neck stays part of the face")
+    if not mouth.any():
+        return face_neck
+    # Each pixel, the soft rim of a face too, belongs to the face nearest to it.
+    _, owner = cv2.distanceTransformWithLabels(
+        (~face).astype(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_CCOMP
+    )
+    above = face_neck.clone()
+    for number in np.unique(owner[mouth]):
+        own = owner == number
+        top = np.flatnonzero((face & own).any(1))[0]
+        at = np.nonzero(mouth & own)[0]
+        chin = int(at.max() + CHIN * (at.mean() - top))
+        above[chin + 1 :][torch.from_numpy(own[chin + 1 :])] = 0
+    return above
+
+
+def _in_order(regions: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(regions), key=lambda name: ((*REGIONS, name).index(name), name)))
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace("-", "_").replace(" ", "_")
+
+
+def _sideless(name: str) -> str:
+    return _plain(name).removeprefix("left_").removeprefix("right_")
