@@ -11,10 +11,10 @@ from torch import Tensor
 
 from frisket.maskgen.base import Box, Instance, Mask, Parser, Picture
 from frisket.maskgen.classes import Grouping, Table
+from frisket.masks.read import BACKGROUND
 
 Pictures = Sequence[UInt8[Tensor, "_ _ 3"]]  # of any sizes
 
-BACKGROUND = "background"
 BESIDE = 0.5  # what a probability is worth outside a person's own box, against a neighbour's inside
 
 
