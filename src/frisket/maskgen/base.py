@@ -12,9 +12,9 @@ from torch import Tensor
 from frisket.registry import Shelf
 from frisket.shapes import Frames, Plane
 
-Picture = UInt8[Tensor, "H W 3"]  # one frame, RGB, 0 to 255
+Picture = UInt8[Tensor, "_ _ 3"]  # one frame, H W, RGB, 0 to 255; those of a list differ in size
 Mask = Float[Tensor, "H W"]  # probability that a pixel belongs, float32 in [0, 1]
-ClassMasks = Float[Tensor, "k H W"]  # probability of each class of a parser; sums to 1 over k
+ClassMasks = Float[Tensor, "k _ _"]  # k H W: probability of each class of a parser; sums to 1
 
 Role = Literal[
     "detector",

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from frisket.maskgen.base import BACKENDS, Backend, BackendUnusable, Role, Source
-from frisket.maskgen.classes import Grouping
+from frisket.maskgen.classes import Grouping, grouping
 from frisket.maskgen.compose import (
     Drafted,
     EverythingBut,
@@ -18,10 +18,12 @@ from frisket.maskgen.compose import (
     Followed,
     Grounded,
     Look,
+    Parsed,
     Phrased,
+    Reduced,
 )
 from frisket.maskgen.loading import fingerprint
-from frisket.maskgen.people import Parsed
+from frisket.masks.read import BACKGROUND
 from frisket.registry import UnknownPlugin, nearest
 
 log = logging.getLogger(__name__)
@@ -100,7 +102,7 @@ def _names(parts: Parts) -> list[str]:
 def _check(parts: Parts) -> None:
     places: dict[str, tuple[Role, ...]] = {
         "segmenter": ("segmenter",),
-        "people": ("detector", "faces"),
+        "people": ("detector",),
         "tracker": ("tracker", "follower"),
     }
     for place, roles in places.items():
@@ -182,9 +184,9 @@ class Options:
     """How the parts of a source are used; all of it is part of a mask's settings."""
 
     loosen: float = 0.0  # share of its size a box is grown by before it is cut out
-    grouping: Grouping | None = None  # classes of a parser to regions
-    neck: str = "body"  # region the neck goes to
+    grouping: Grouping = field(default_factory=grouping)  # classes of a parser to regions
     everything_but: str = ""  # region that is all but what was found; empty: what was found
+    longest: int = 0  # pixels of the longer side that models see; 0: all
 
 
 def look_of(parts: Parts, models: Models, options: Options) -> Look:
@@ -202,11 +204,13 @@ def look_of(parts: Parts, models: Models, options: Options) -> Look:
             look = Faced(front, segmenter)
         case "parser":
             people = models.get(parts.people) if parts.people else None
-            look = Parsed(front, people, options.grouping, options.neck)
+            look = Parsed(front, people, options.grouping)
         case "follower":
             look = Followed(front)
         case _:
             look = Drafted(front)
+    if options.longest:
+        look = Reduced(look, options.longest)
     return EverythingBut(look, options.everything_but) if options.everything_but else look
 
 
@@ -223,14 +227,14 @@ def needs_phrases(parts: Parts) -> bool:
     return front_role(parts.front) in ("detector", "grounder", "follower")
 
 
-def regions_of(parts: Parts, grouping: Grouping | None) -> tuple[str, ...]:
-    """Regions a source has by itself, in order; none where phrases name them."""
+def regions_of(parts: Parts, grouping: Grouping) -> tuple[str, ...]:
+    """Regions a source has by itself; none where phrases name them."""
     match front_role(parts.front):
         case "faces":
             return ("face",)
         case "drafter":
             return BACKENDS.load(parts.front).regions
         case "parser":
-            return () if grouping is None else grouping.regions
+            return tuple(name for name in grouping.regions if name != BACKGROUND)
         case _:
             return ()

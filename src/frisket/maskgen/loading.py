@@ -46,10 +46,13 @@ def _snapshot(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - slow, and not always needed
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError  # noqa: PLC0415
 
-    # Never pickles alone, never code: what transformers' own classes read, and nothing else.
+    # Never code. Older repositories have pickles alone, which are read with weights_only.
     patterns = ["*.json", "*.txt", "*.model", "*.safetensors"]
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+        if not any(folder.glob("*.safetensors")):
+            snapshot_download(name, revision=revision, allow_patterns=["pytorch_model*.bin"])
+        return folder
     except HFValidationError as error:
         raise WeightsNotFound(f"{name!r} is neither a folder here nor a hub id") from error
     except (HfHubHTTPError, OSError) as error:
@@ -105,8 +108,10 @@ def load_processor(kind: Any, folder: Path) -> Any:
 
 
 def fingerprint(path: Path) -> str:
-    """What a model is, in a word: the hub's commit, or a quick hash of the names, sizes and ends
-    of its files (not of every byte)."""
+    """What a model is, in a word: the hub's commit, or a quick hash of its files.
+
+    The hash is of their names, sizes and ends, not of every byte.
+    """
     parts = path.resolve().parts
     if "snapshots" in parts[:-1]:
         return parts[parts.index("snapshots") + 1]

@@ -3,7 +3,6 @@
 from pathlib import Path
 from types import SimpleNamespace
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -43,11 +42,9 @@ def deciding(clipseg: ClipSeg, monkeypatch: pytest.MonkeyPatch, logits: Tensor) 
 def test_a_saved_build_loads_and_gives_soft_masks_at_the_picture_s_size(
     folder, astronaut, dtype, monkeypatch
 ) -> None:
-    # Sizes are checked within one picture, not across a list: `Picture` names its axes.
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     clipseg = BACKEND.load(Source(path=str(folder), dtype=dtype))
     assert isinstance(clipseg, Grounder)
-    assert clipseg.threshold == BACKEND.thresholds["mask"] == 0.4
+    assert clipseg.threshold == BACKEND.thresholds["threshold"] == 0.4
     pictures, phrases = [astronaut, astronaut[:300]], [["face", "red hair"], ["hair"]]
     found = clipseg.ground(pictures, phrases)
     again = clipseg.ground(pictures, phrases)

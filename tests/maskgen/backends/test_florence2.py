@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -77,7 +76,6 @@ def corners(box: Box) -> list[float]:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_saved_build_loads_and_answers(folder, astronaut, dtype, monkeypatch) -> None:
     # Sizes are checked within one picture, not across a list: `Picture` names its axes.
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     florence = BACKEND.load(Source(path=str(folder), dtype=dtype))
     assert isinstance(florence, Detector)
     assert isinstance(florence, Captioner)
@@ -95,7 +93,6 @@ def test_a_saved_build_loads_and_answers(folder, astronaut, dtype, monkeypatch) 
 
 def test_a_batch_answers_as_each_alone(florence, astronaut, monkeypatch) -> None:
     # Sizes are checked within one picture, not across a list: `Picture` names its axes.
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     pictures = [astronaut, astronaut[:300], astronaut[:, 200:]]
     prompts = ["<CAPTION>", "<OPEN_VOCABULARY_DETECTION>hair", "<OPEN_VOCABULARY_DETECTION>a face"]
     alone = florence._answers(pictures, prompts, 1)
@@ -110,7 +107,6 @@ def test_each_phrase_is_asked_by_itself_and_named_as_asked(
     florence, astronaut, monkeypatch
 ) -> None:
     # Sizes are checked within one picture, not across a list: `Picture` names its axes.
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     calls = writing(florence, monkeypatch, {"Red Hat in the image": SUIT, "the image": ""})
     found = florence.detect([astronaut, astronaut[:250]], [["face", "Red Hat"], ["Red Hat"]])
     assert calls == [

@@ -3,7 +3,6 @@
 from pathlib import Path
 from types import SimpleNamespace
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -67,7 +66,6 @@ def test_saved_builds_load_and_look_at_pictures_of_any_size(
     build, dtype, tmp_path, astronaut, monkeypatch
 ) -> None:
     # Sizes are checked within one picture, not across a list: `Picture` names its axes.
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     dino = BACKEND.load(Source(path=str(build(tmp_path)), dtype=dtype))
     assert isinstance(dino, Detector)
     assert (dino.box, dino.text) == (BACKEND.thresholds["box"], BACKEND.thresholds["text"])

@@ -114,5 +114,5 @@ BACKEND = Backend(
     load=load,
     repo="CIDAS/clipseg-rd64-refined",
     tiny=tiny_ground.clipseg,
-    thresholds={"mask": THRESHOLD},
+    thresholds={"threshold": THRESHOLD},
 )

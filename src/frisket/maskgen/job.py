@@ -1,0 +1,82 @@
+"""What a run of mask generation is: everything that shapes its masks, in one plain record."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from frisket.maskgen.base import Source
+from frisket.maskgen.chain import Options, Parts
+from frisket.maskgen.clean import PRIORITY, Cleaning, How
+from frisket.maskgen.compose import Wanted
+from frisket.maskgen.instances import Choice
+from frisket.maskgen.record import Model, Status
+from frisket.maskgen.store import Place
+from frisket.maskgen.track import Tracking
+
+Smooth = Literal["none", "median", "motion"]
+
+
+@dataclass(frozen=True, slots=True)
+class Motion:
+    """How masks are made steady through a video; lengths in frames."""
+
+    tracking: Tracking = field(default_factory=Tracking)
+    smooth: Smooth = "median"
+    radius: int = 1
+    gap: int = 8  # frames a region may be missing for and still be filled in
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run. Holds no model and no tensor but reference faces: worker processes get a copy.
+
+    `sources` are asked one by one; what the second and further say is laid on the first by `how`.
+    """
+
+    sources: tuple[Parts, ...]
+    place: Place
+    regions: tuple[str, ...]
+    legend: Mapping[str, int]
+    settings: Mapping[str, Any]
+    key: str
+    models: tuple[Model, ...] = ()
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    how: How = "union"
+    options: Options = field(default_factory=Options)
+    weights: Mapping[str, Source] = field(default_factory=dict)
+    default: Source = field(default_factory=Source)
+    priority: tuple[str, ...] = PRIORITY
+    cleaning: Mapping[str, Cleaning] = field(default_factory=dict)  # by region; "" for the others
+    choice: Choice = field(default_factory=Choice)
+    faces: str = ""  # backend that finds the faces a choice goes by
+    motion: Motion = field(default_factory=Motion)
+    soft: bool = False
+    stability: bool = False
+    brush: Path | None = None  # folder of label images laid over the result, named as the clips
+    batch: int = 1
+    write_unsure: bool = False  # also write the masks of clips it is not sure of
+
+    def cleaned(self, region: str) -> Cleaning:
+        """The clean-up of one region."""
+        return self.cleaning.get(region) or self.cleaning.get("") or Cleaning()
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One clip to make masks for, and what to look for in it."""
+
+    name: str
+    clip: Path
+    wanted: Wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a task; `said` is for the reader, empty where all is well."""
+
+    name: str
+    status: Status
+    confidence: float | None = None
+    said: str = ""
+    seconds: float = 0.0
