@@ -87,43 +87,59 @@ def refined(mask: Mask, picture: Picture, radius: float, eps: float) -> Mask:
     He, Sun and Tang, "Guided Image Filtering", PAMI 2013: within each window of `radius` the mask
     is fitted as an affine function of the RGB values in [0, 1], with ridge `eps`, and each pixel
     takes the mean of the fits it is in. Windows are cut at the picture's border. A mask that is
-    all 0 or all 1 comes back as it was, and so does what lies 2 radii from its border.
+    all 0 or all 1 comes back as it was, and so does what lies 2 radii from the mask's border along
+    rows or columns. The border moves no farther than about half a radius.
     """
     reach = max(round(radius), 1)
-    guide = picture.numpy().astype(np.float32) / 255
-    target = mask.numpy()[..., None]
-    first, second = np.triu_indices(3)
-    colour, share = _mean(guide, reach), _mean(target, reach)
-    spread = _mean(guide[..., first] * guide[..., second], reach)
-    spread -= colour[..., first] * colour[..., second] - eps * (first == second)
-    slope = _solved(spread, _mean(guide * target, reach) - colour * share)
-    offset = share - (slope * colour).sum(-1, keepdims=True)
-    fit = _mean(np.concatenate([slope, offset], axis=-1), reach)
-    result = (fit[..., :3] * guide).sum(-1) + fit[..., 3]
-    return torch.from_numpy(np.clip(result, 0, 1).astype(np.float32))
+    plane = np.ascontiguousarray(mask.numpy())
+    window = np.ones((4 * reach + 1, 4 * reach + 1), np.uint8)
+    changes = cv2.dilate(plane, window) > cv2.erode(plane, window)
+    rows, columns = (np.flatnonzero(changes.any(axis)) for axis in (1, 0))
+    if not rows.size:
+        return mask.clone()
+    # What is read around the changing pixels, and no more: most regions are small.
+    crop = tuple(slice(max(it[0] - 2 * reach, 0), it[-1] + 2 * reach + 1) for it in (rows, columns))
+    result = plane.copy()
+    fitted = _guided(plane[crop], (picture[crop] / 255).numpy(), reach, eps)
+    result[crop] = np.where(changes[crop], fitted, plane[crop])
+    return torch.from_numpy(result)
 
 
-def _mean(image: NDArray[Any], reach: int) -> NDArray[np.float64]:
-    """Mean over a square window, cut at the border, in double: variances are small differences."""
-    high, wide, depth = image.shape
+def _guided(plane: Image, picture: NDArray[Any], reach: int, eps: float) -> NDArray[np.float64]:
     side = (2 * reach + 1, 2 * reach + 1)
     options: dict[str, Any] = {"normalize": False, "borderType": cv2.BORDER_CONSTANT}
-    total = np.reshape(cv2.boxFilter(image, cv2.CV_64F, side, **options), (high, wide, depth))
-    count = cv2.boxFilter(np.ones((high, wide), np.float32), cv2.CV_64F, side, **options)
-    return np.asarray(total / count[..., None], np.float64)
+    count = cv2.boxFilter(np.ones_like(plane), cv2.CV_64F, side, **options)
+
+    def mean(image: NDArray[Any]) -> NDArray[np.float64]:
+        # In double: variances are small differences of large numbers.
+        return np.asarray(cv2.boxFilter(image, cv2.CV_64F, side, **options) / count, np.float64)
+
+    guide = np.ascontiguousarray(np.moveaxis(picture, -1, 0))
+    colour, share = np.stack([mean(channel) for channel in guide]), mean(plane)
+    together = np.stack([mean(channel * plane) for channel in guide]) - colour * share
+    spread = {
+        (i, j): mean(guide[i] * guide[j]) - colour[i] * colour[j] + eps * (i == j)
+        for i, j in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
+    }
+    slope = _solved(spread, together)
+    offset = share - (slope * colour).sum(0)
+    fit = mean(offset) + sum(mean(a) * channel for a, channel in zip(slope, guide, strict=True))
+    return np.asarray(np.clip(fit, 0, 1), np.float64)
 
 
-def _solved(matrix: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Solve a symmetric 3 x 3 system at every pixel (xx xy xz yy yz zz), by Cramer's rule."""
-    xx, xy, xz, yy, yz, zz = np.moveaxis(matrix, -1, 0)
-    inverse = (
-        (yy * zz - yz * yz, xz * yz - xy * zz, xy * yz - xz * yy),
-        (xz * yz - xy * zz, xx * zz - xz * xz, xy * xz - xx * yz),
-        (xy * yz - xz * yy, xy * xz - xx * yz, xx * yy - xy * xy),
-    )
-    determinant = xx * inverse[0][0] + xy * inverse[0][1] + xz * inverse[0][2]
-    rows = [sum(row[i] * right[..., i] for i in range(3)) / determinant for row in inverse]
-    return np.stack(rows, axis=-1)
+def _solved(
+    matrix: Mapping[tuple[int, int], NDArray[np.float64]], right: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Solve a symmetric 3 x 3 system, given by its upper half, at every pixel (Cramer's rule)."""
+    xx, xy, xz, yy, yz, zz = (matrix[key] for key in sorted(matrix))
+    inverse = np.empty((3, 3, *xx.shape))
+    inverse[0, 0], inverse[1, 1] = yy * zz - yz * yz, xx * zz - xz * xz
+    inverse[2, 2] = xx * yy - xy * xy
+    inverse[0, 1] = inverse[1, 0] = xz * yz - xy * zz
+    inverse[0, 2] = inverse[2, 0] = xy * yz - xz * yy
+    inverse[1, 2] = inverse[2, 1] = xy * xz - xx * yz
+    determinant = xx * inverse[0, 0] + xy * inverse[0, 1] + xz * inverse[0, 2]
+    return np.asarray((inverse * right).sum(1) / determinant, np.float64)
 
 
 def _bent(mask: Mask, threshold: float) -> Mask:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import Any, TypeVar
 
 import cv2
@@ -50,7 +50,7 @@ def compensated(
     _check("radius", radius)
     moments = (
         _Moment(shot, _grey(picture), plane, signed_distance(plane) if seen(plane) else None)
-        for (shot, picture), plane in zip(shots(frames, cut), planes, strict=True)
+        for shot, picture, plane in _paired(frames, planes, cut)
     )
     for around, centre in _windows(moments, radius):
         yield _settled(around, centre)
@@ -67,7 +67,7 @@ def filled(
     """
     _check("gap", gap)
     held: list[tuple[int, Picture, Mask]] = []  # the last plane seen, and those missing since
-    for (shot, picture), plane in zip(shots(frames, cut), planes, strict=True):
+    for shot, picture, plane in _paired(frames, planes, cut):
         here = (shot, picture, plane)
         same = bool(held) and held[0][0] == shot
         if same and not seen(plane) and len(held) <= gap:
@@ -156,6 +156,16 @@ def _settled(around: Sequence[_Moment], centre: int) -> Mask:
         if moment.distance is not None
     ]
     return _mask(np.mean(fields, axis=0))
+
+
+def _paired(
+    frames: Iterable[Picture], planes: Iterable[Mask], cut: float
+) -> Iterator[tuple[int, Picture, Mask]]:
+    for moment, plane in zip_longest(shots(frames, cut), planes):
+        if moment is None or plane is None:
+            more, fewer = ("masks", "frames") if moment is None else ("frames", "masks")
+            raise ValueError(f"a clip has more {more} than {fewer}; give one mask a frame")
+        yield *moment, plane
 
 
 def _windows(items: Iterable[T], radius: int) -> Iterator[tuple[list[T], int]]:
