@@ -10,7 +10,7 @@ from torch import Tensor
 
 from frisket.maskgen import tiny_sam
 from frisket.maskgen.base import Backend, Box, Licence, Picture, Segment, Source
-from frisket.maskgen.loading import folder_of, halving, load_model
+from frisket.maskgen.loading import config_of, folder_of, halving, load_model
 from frisket.maskgen.preprocess import (
     Preprocessing,
     batches,
@@ -117,6 +117,7 @@ def load(source: Source) -> Sam2:
     from transformers import Sam2Model  # noqa: PLC0415 - slow, and listing backends needs none
 
     folder = folder_of(source, REPO)
+    config_of(folder, "sam2", "sam2_video")
     how = read(folder, Preprocessing(1024, 1024))
     return Sam2(load_model(Sam2Model, folder, source), how)
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from frisket.maskgen import tiny_sam
 from frisket.maskgen.base import Backend, Licence, Mask, Seed, Source
-from frisket.maskgen.loading import folder_of, load_model
+from frisket.maskgen.loading import config_of, folder_of, load_model
 from frisket.maskgen.preprocess import Preprocessing, enlarged, read, scaled
 from frisket.maskgen.sessions import Reel, forget, open_session
 from frisket.shapes import Frames, Plane
@@ -106,6 +106,7 @@ def load(source: Source) -> Sam2Video:
     from transformers import Sam2VideoModel  # noqa: PLC0415 - slow, and listing needs none
 
     folder = folder_of(source, REPO)
+    config_of(folder, "sam2_video")
     how = read(folder, Preprocessing(1024, 1024))
     return Sam2Video(load_model(Sam2VideoModel, folder, source), how)
 

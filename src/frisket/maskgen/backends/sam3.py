@@ -1,7 +1,7 @@
 """SAM 3 on pictures: short noun phrases to the masks and boxes of everything they name."""
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from frisket.maskgen import tiny_sam
 from frisket.maskgen.base import Backend, Box, Licence, Picture, Segment, Source
-from frisket.maskgen.loading import folder_of, halving, load_model
+from frisket.maskgen.loading import config_of, folder_of, halving, load_model
 from frisket.maskgen.preprocess import Preprocessing, pixels, read
 from frisket.maskgen.tokens import tokens
 
@@ -34,7 +34,8 @@ class Sam3:
     def __init__(self, model: Any, how: Preprocessing, tokenizer: Any) -> None:
         """Take a model, and the preprocessing and tokenizer of its checkpoint."""
         self.model, self.how, self.tokenizer = model, how, tokenizer
-        self._embedded = lru_cache(PHRASES)(self._embed)
+        # Bound to the model, not to self: a cycle would keep its memory until it is collected.
+        self._embedded = lru_cache(PHRASES)(partial(_embedded, model, tokenizer))
 
     def ground(
         self, pictures: Sequence[Picture], phrases: Sequence[Sequence[str]]
@@ -90,16 +91,19 @@ class Sam3:
             boxes = [
                 Box(left, top, right, bottom, score=score, phrase=phrase).within(high, wide)
                 for (left, top, right, bottom), score in zip(
-                    (told.pred_boxes[0][keep] * size).tolist(), scores[keep].tolist(), strict=True
+                    (told.pred_boxes[0][keep].float() * size).tolist(),
+                    scores[keep].tolist(),
+                    strict=True,
                 )
             ]
             yield phrase, scores[keep], boxes, told.pred_masks[0][keep].float().sigmoid()
 
-    @torch.no_grad()
-    def _embed(self, phrase: str) -> tuple[Any, Tensor]:
-        room = self.model.config.text_config.max_position_embeddings
-        read_as = tokens(self.tokenizer, phrase, room).to(self.model.device)
-        return self.model.get_text_features(**read_as), read_as["attention_mask"]
+
+@torch.no_grad()
+def _embedded(model: Any, tokenizer: Any, phrase: str) -> tuple[Any, Tensor]:
+    room = model.config.text_config.max_position_embeddings
+    read_as = tokens(tokenizer, phrase, room).to(model.device)
+    return model.get_text_features(**read_as), read_as["attention_mask"]
 
 
 def _resized(masks: Float[Tensor, "n h w"], picture: Picture) -> Float[Tensor, "n H W"]:
@@ -115,6 +119,7 @@ def load(source: Source) -> Sam3:
     from transformers import CLIPTokenizer, Sam3Model  # noqa: PLC0415 - slow, listing needs none
 
     folder = folder_of(source, REPO, needs=("config.json", "tokenizer.json"))
+    config_of(folder, "sam3", "sam3_video")
     how = read(folder, Preprocessing(1008, 1008, HALF, HALF))
     model = load_model(Sam3Model, folder, source)
     return Sam3(model, how, CLIPTokenizer.from_pretrained(folder))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from frisket.maskgen import tiny_sam
 from frisket.maskgen.base import Backend, Licence, Source, Track
-from frisket.maskgen.loading import folder_of, load_model
+from frisket.maskgen.loading import config_of, folder_of, load_model
 from frisket.maskgen.preprocess import Preprocessing, enlarged, read
 from frisket.maskgen.sessions import Reel, forget, open_session
 from frisket.maskgen.tokens import tokens
@@ -120,8 +120,9 @@ class _Kernel:
     ) -> Tensor:
         """Indices kept, best first: none overlaps a better one by more than the threshold."""
         kept: list[int] = []
+        overlaps = (ious > iou_threshold).cpu()
         for at in scores.argsort(descending=True, stable=True).tolist():
-            if not (ious[at, kept] > iou_threshold).any():
+            if not overlaps[at, kept].any():
                 kept.append(at)
         return torch.tensor(kept, device=scores.device)
 
@@ -145,6 +146,7 @@ def load(source: Source) -> Sam3Video:
     # It would download native code and run it; without it, it keeps doubles and says so once.
     modeling_sam3_video.cv_utils_kernel = _Kernel()
     folder = folder_of(source, REPO, needs=("config.json", "tokenizer.json"))
+    config_of(folder, "sam3_video")
     how = read(folder, Preprocessing(1008, 1008, HALF, HALF))
     model = load_model(Sam3VideoModel, folder, source)
     return Sam3Video(model, how, CLIPTokenizer.from_pretrained(folder))
