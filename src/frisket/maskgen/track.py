@@ -21,7 +21,8 @@ from frisket.maskgen.matching import (
 )
 from frisket.maskgen.temporal import CUT, bridge, seen, shots
 
-Find = Callable[[Picture], Sequence[Instance]]  # a detector and a segmenter on one picture
+# A detector and a segmenter on one picture: masks, not boxes alone, for they are what is matched.
+Find = Callable[[Picture], Sequence[Instance]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,8 @@ def track(
       another (whose box its own met): it keeps its number if the pass meets it, by `match`, in the
       frame that last confirmed it. Where the backward pass does not get that far, a lost object
       must have kept its shape and lie no farther than its own size away.
-    - Frames an object is missing in, at most `gap`, between two it is seen in, are filled.
+    - Frames an object is missing in, at most `gap`, between two it is seen in, are filled, also
+      where something hid it (`gap` 0 leaves all of them empty).
     - No more than 2 `window` frames are alive, whatever the length of the clip.
     """
     how = how or Tracking()
