@@ -1,0 +1,211 @@
+"""The contract of other tools' mask layouts, and what their files have in common."""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar, runtime_checkable
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from frisket.maskgen.base import Mask
+from frisket.maskgen.store import levels, read_frames
+from frisket.masks.read import BACKGROUND, WHOLE
+from frisket.masks.weights import RegionWeights
+from frisket.media.files import Found, find
+from frisket.media.frames import Media, probe, writing_labels
+from frisket.media.paths import replacing
+from frisket.registry import Shelf
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+GREY = "subject"  # the region that a grey mask of another tool is read as
+FPS = 24  # of mask videos whose clip tells no rate; nobody reads it
+BAKED = (
+    "Regions become one grey plane: the weight table is baked in, rounded to 256 levels, and a new"
+    " weight needs a new export. Weights above 1 shrink all alike, so that the largest is white."
+)
+
+Bits = NDArray[np.bool_]  # H W
+Frame = Mapping[str, Mask]  # regions of one frame; a region that is not named is nowhere
+
+
+class BadExchange(ValueError):
+    """A file or clip that another tool's layout cannot give or take; names it and the fix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Masked:
+    """One clip and its regions. `frames` can be gone through once, as many as the clip has."""
+
+    name: str  # path below the clip folder, without suffix
+    clip: Media
+    frames: Iterable[Frame]
+
+
+@runtime_checkable
+class Write(Protocol):
+    """Writes masks into a folder, one clip at a time, and yields each file when it is whole.
+
+    `weights` are those of the regions and of `background` (0 if not named), for tools that know
+    weights only. Files that are there are kept (BadExchange) unless `overwrite`.
+    """
+
+    def __call__(
+        self,
+        folder: Path,
+        items: Iterable[Masked],
+        weights: Mapping[str, float],
+        /,
+        *,
+        overwrite: bool = False,
+    ) -> Iterator[Path]:
+        """Nothing is written until it is gone through."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One file of the shelf: a layout that other tools write and read."""
+
+    summary: str  # one line for `frisket masks export --help`
+    lossy: str  # what does not survive, in a sentence for the user
+    write: Write
+    read: Callable[[Path, Path], Iterator[Masked]]  # (source, clip folder); what has a mask
+    grey: bool = False  # holds weights instead of regions, read back as the region `subject`
+    video: bool = False  # takes masks of videos; others refuse them with BadExchange
+
+
+EXCHANGES: Shelf[Exchange] = Shelf("frisket.maskgen.exchange", "EXCHANGE", "frisket.mask_exchanges")
+
+
+def free(path: Path, *, overwrite: bool) -> Path:
+    """The path itself; BadExchange where a file is there that may not be replaced."""
+    if path.exists() and not overwrite:
+        raise BadExchange(
+            f"{path}: is there already, perhaps painted by hand; give another folder, or"
+            " --overwrite"
+        )
+    return path
+
+
+def still(item: Masked, tool: str) -> Frame:
+    """The one frame of a picture; BadExchange for a video."""
+    if item.clip.video:
+        raise BadExchange(
+            f"{item.clip.path}: {tool} takes no masks of videos; leave it out, or export as kohya"
+        )
+    return next(iter(item.frames))
+
+
+def baked(frame: Frame, weights: Mapping[str, float], clip: Media) -> UInt8[Tensor, "H W"]:
+    """One grey plane of the weights of a frame's regions; ValueError for a region without one."""
+    if strangers := [name for name in frame if name not in weights]:
+        raise ValueError(f"weights: {strangers[0]!r} has none; there are: {', '.join(weights)}")
+    table = {name: weights[name] for name in weights if name != BACKGROUND}
+    blank = torch.zeros(clip.height, clip.width)
+    planes = torch.stack([frame.get(name, blank) for name in table])
+    laid = RegionWeights(table, weights.get(BACKGROUND, 0.0))(
+        planes[None, :, None], torch.ones(1, dtype=torch.bool)
+    )
+    return levels(laid[0, 0, 0] / max(1.0, *weights.values()))
+
+
+def write_grey(path: Path, item: Masked, weights: Mapping[str, float]) -> None:
+    """The baked weights of a clip: `path` with .png, or .mkv (FFV1) for a video."""
+    greys = (baked(frame, weights, item.clip) for frame in item.frames)
+    if path.suffix == ".mkv":
+        with writing_labels(path, item.clip.fps or FPS) as video:
+            for grey in greys:
+                video.add(grey)
+        return
+    with replacing(path) as draft:
+        Image.fromarray(next(greys).numpy()).save(draft, format="PNG")
+
+
+def read_grey(found: Iterable[Found]) -> Iterator[Masked]:
+    """Clips with one grey mask, as the region `subject`."""
+    for one in found:
+        if one.masks:
+            clip = probe(one.clip)
+            yield Masked(one.name, clip, read_frames({GREY: one.masks[WHOLE]}, clip, {}))
+
+
+def matched(source: Path, clips: Path, told: Mapping[str, T]) -> Iterator[tuple[str, Media, T]]:
+    """(name, clip, what is told of it) for entries by file name, those with a clip.
+
+    A file name is a path below the clip folder with any suffix, or the last part of one where that
+    tells clips apart. BadExchange where none has a clip.
+    """
+    found = {one.name: one.clip for one in find(clips, masks="none", folders={}).found}
+    last: dict[str, list[str]] = {}
+    for name in found:
+        last.setdefault(Path(name).name, []).append(name)
+    strangers = []
+    for file, what in told.items():
+        stem = Path(file.replace("\\", "/")).with_suffix("").as_posix()
+        same = [stem] if stem in found else last.get(Path(stem).name, [])
+        if len(same) == 1:
+            yield same[0], probe(found[same[0]]), what
+        else:
+            strangers.append(file)
+    if strangers and len(strangers) == len(told):
+        raise BadExchange(
+            f"{source}: none of its {len(told)} pictures is in {clips}; one is {strangers[0]!r}, a"
+            f" clip is {next(iter(found))!r}"
+        )
+    if strangers:
+        log.warning(
+            "%s: %d pictures have no clip in %s, %s among them",
+            *(source, len(strangers), clips, strangers[0]),
+        )
+
+
+def sized(source: Path, clip: Media, height: int, width: int) -> None:
+    """BadExchange where a mask was made for another size than its clip has."""
+    if (height, width) != (clip.height, clip.width):
+        raise BadExchange(
+            f"{source}: the mask of {clip.path} is for {width} x {height}, the clip is {clip.width}"
+            f" x {clip.height} (width x height); it belongs to another version of the picture"
+        )
+
+
+def united(parts: Iterable[tuple[str, Bits]]) -> dict[str, Mask]:
+    """Regions from pieces, each name the union of its own."""
+    regions: dict[str, Bits] = {}
+    for name, bits in parts:
+        regions[name] = regions[name] | bits if name in regions else bits
+    return {name: torch.from_numpy(bits).float() for name, bits in regions.items()}
+
+
+def bits_of(mask: Mask) -> Bits:
+    """What is more likely in than out."""
+    inside: Bits = (mask >= 0.5).cpu().numpy()
+    return inside
+
+
+def filled(points: NDArray[np.float64], height: int, width: int) -> Bits:
+    """The pixels whose centre lies in a polygon of n (x, y), (0, 0) being the picture's corner.
+
+    Right to an eighth of a pixel: it is filled four times as large and averaged down.
+    """
+    fine = 4
+    top, left = (max(int(edge), 0) for edge in points.min(0)[::-1])
+    bottom, right = (int(np.ceil(edge)) for edge in points.max(0)[::-1])
+    high, wide = min(bottom, height) - top, min(right, width) - left
+    bits = np.zeros((height, width), np.bool_)
+    if high <= 0 or wide <= 0:
+        return bits
+    large = np.zeros((high * fine, wide * fine), np.uint8)
+    corners = np.round((points - (left, top)) * fine - 0.5).astype(np.int32)
+    cv2.fillPoly(large, [corners], 255)
+    small = cv2.resize(large, (wide, high), interpolation=cv2.INTER_AREA)
+    bits[top : top + high, left : left + wide] = small >= 128
+    return bits
