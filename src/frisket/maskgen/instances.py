@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from frisket.maskgen.base import Box, Face, Instance, Mask, Seen
-from frisket.maskgen.compose import rectangle, union
-from frisket.maskgen.matching import assigned, inside
+from frisket.maskgen.compose import rectangle
+from frisket.maskgen.matching import Flags, assigned, inside
 from frisket.maskgen.track import Tracked
 
 Kind = Literal["all", "largest", "nearest", "face"]
@@ -59,8 +59,19 @@ class Person:
     """One human: the places of their instances, and all they cover."""
 
     members: tuple[int, ...]
-    mask: Mask
+    mask: Flags
     box: Box  # around the mask
+
+    def with_(self, other: "Person") -> "Person":
+        """Both as one."""
+        box = Box(
+            min(self.box.left, other.box.left),
+            min(self.box.top, other.box.top),
+            max(self.box.right, other.box.right),
+            max(self.box.bottom, other.box.bottom),
+        )
+        members = tuple(sorted(self.members + other.members))
+        return Person(members, self.mask | other.mask, box)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,91 +93,92 @@ def persons(instances: Sequence[Instance]) -> list[Person]:
     What is left begins a person of its own. Empty masks are nobody's, nor are regions that are no
     parts of people and have no number.
     """
-    there = [at for at, one in enumerate(instances) if inside(one.mask).any()]
-    loose = [at for at in there if instances[at].person is None and instances[at].region in PARTS]
-    numbered: dict[int, list[int]] = {}
-    for at in there:
-        if (number := instances[at].person) is not None:
-            numbered.setdefault(number, []).append(at)
-    groups = list(numbered.values())
-    _add_bodies(groups, [at for at in loose if instances[at].region == "body"], instances)
-    _add_faces(groups, [at for at in loose if instances[at].region == "face"], instances)
-    for at in loose:
-        one = instances[at]
-        if one.region in {"body", "face"}:
+    found: dict[str, list[Person]] = {}
+    numbered: dict[int, Person] = {}
+    for at, one in enumerate(instances):
+        part = _alone(at, one.mask)
+        if part is None:
             continue
-        fits = [
-            _fit(one.mask, _person(group, instances), of_head=one.region == "hair")
-            for group in groups
-        ]
-        best = max(range(len(groups)), key=fits.__getitem__, default=None)
-        if best is not None and fits[best] > 0:
-            groups[best].append(at)
-        else:
-            groups.append([at])
-    return sorted((_person(group, instances) for group in groups), key=lambda it: it.members)
+        if one.person is not None:
+            so_far = numbered.get(one.person)
+            numbered[one.person] = so_far.with_(part) if so_far else part
+        elif one.region in PARTS:
+            found.setdefault(one.region, []).append(part)
+    people = list(numbered.values())
+    _add_bodies(people, found.pop("body", []))
+    known = {at for at, one in enumerate(instances) if one.region == "face"}
+    _add_faces(people, found.pop("face", []), known)
+    for region, parts in found.items():
+        for part in parts:
+            fits = [_fit(part, person, of_head=region == "hair") for person in people]
+            _join(people, fits.index(max(fits)) if max(fits, default=0.0) > 0 else None, part)
+    return sorted(people, key=lambda person: person.members)
 
 
-def _add_bodies(groups: list[list[int]], bodies: list[int], instances: Sequence[Instance]) -> None:
+def _alone(at: int, mask: Mask) -> Person | None:
+    own = inside(mask)
+    rows, columns = own.any(1).nonzero()[:, 0].tolist(), own.any(0).nonzero()[:, 0].tolist()
+    if not rows:
+        return None
+    box = Box(float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
+    return Person((at,), own, box)
+
+
+def _join(people: list[Person], whose: int | None, part: Person) -> None:
+    if whose is None:
+        people.append(part)
+    else:
+        people[whose] = people[whose].with_(part)
+
+
+def _add_bodies(people: list[Person], bodies: list[Person]) -> None:
     """The largest first, so that an arm or a second find joins the body it is on."""
-    for at in sorted(bodies, key=lambda at: -int(inside(instances[at].mask).sum())):
-        own = inside(instances[at].mask)
-        for group in groups:
-            there = inside(_person(group, instances).mask)
-            if int((own & there).sum()) >= PART_OF * int(own.sum()):
-                group.append(at)
-                break
-        else:
-            groups.append([at])
+    for part in sorted(bodies, key=lambda body: -int(body.mask.sum())):
+        hosts = (n for n, person in enumerate(people) if _share(part, person.mask) >= PART_OF)
+        _join(people, next(hosts, None), part)
 
 
-def _add_faces(groups: list[list[int]], faces: list[int], instances: Sequence[Instance]) -> None:
-    """Each face to its best body, one to one."""
-    free = {
-        number: _person(group, instances)
-        for number, group in enumerate(groups)
-        if not any(instances[at].region == "face" for at in group)
-    }
+def _add_faces(people: list[Person], faces: list[Person], known: set[int]) -> None:
+    """Each face to its best body, one to one; `known` are the places of all faces."""
     fits = {
-        (at, n): _fit(instances[at].mask, one, of_head=True)
-        for at in faces
-        for n, one in free.items()
+        (at, n): _fit(part, person, of_head=True)
+        for at, part in enumerate(faces)
+        for n, person in enumerate(people)
+        if known.isdisjoint(person.members)
     }
     taken = assigned({pair: fit for pair, fit in fits.items() if fit > 0}, 0.0)
-    for at in faces:
-        if at in taken:
-            groups[taken[at]].append(at)
-        else:
-            groups.append([at])
+    for at, part in enumerate(faces):
+        _join(people, taken.get(at), part)
 
 
-def _person(group: Sequence[int], instances: Sequence[Instance]) -> Person:
-    mask = union([instances[at].mask for at in group], *instances[group[0]].mask.shape)
-    return Person(tuple(sorted(group)), mask, _around(mask))
+def _share(part: Person, mask: Flags) -> float:
+    """How much of a part lies on a mask."""
+    rows, columns = _slices(part.box)
+    own = part.mask[rows, columns]
+    shared = own & mask[rows, columns]
+    return int(shared.sum()) / int(own.sum())
 
 
-def _around(mask: Mask) -> Box:
-    rows, columns = inside(mask).any(1).nonzero()[:, 0], inside(mask).any(0).nonzero()[:, 0]
-    return Box(float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
-
-
-def _fit(part: Mask, person: Person, *, of_head: bool) -> float:
+def _fit(part: Person, person: Person, *, of_head: bool) -> float:
     """How well a part goes with a person: 0 where less than half of it lies with them.
 
     Of several bodies behind a face or hair the right one begins there, whatever else is behind it.
     """
-    own, box = inside(part), _around(part)
-    high = box.bottom - box.top
-    taller = replace(person.box, top=person.box.top - high)
-    count = float(own.sum())
-    on = float((own & inside(person.mask)).sum()) / count
-    within = float((own & inside(rectangle(taller, *part.shape))).sum()) / count
+    high = part.box.bottom - part.box.top
+    taller = replace(person.box, top=max(person.box.top - high, 0.0))
+    rows, columns = _slices(taller)
+    on = _share(part, person.mask)
+    within = int(part.mask[rows, columns].sum()) / int(part.mask.sum())
     if max(on, within) < ATTACHED:
         return 0.0
     if not of_head:
         return on + within
-    (x, y), (middle, _) = box.centre, person.box.centre
+    (x, y), (middle, _) = part.box.centre, person.box.centre
     return max(on, within) / (1 + math.hypot(x - middle, y - person.box.top) / high)
+
+
+def _slices(box: Box) -> tuple[slice, slice]:
+    return slice(int(box.top), int(box.bottom)), slice(int(box.left), int(box.right))
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +280,7 @@ def _things(
     return frozenset(best)
 
 
-def _rank(mask: Mask, how: Choice, size: tuple[int, int]) -> tuple[float, float]:
+def _rank(mask: Mask | Flags, how: Choice, size: tuple[int, int]) -> tuple[float, float]:
     """The lower, the better; the second number breaks ties of several around one point."""
     if how.point is None or how.kind == "largest":
         return -float(inside(mask).sum()), 0.0
@@ -329,10 +341,13 @@ def _face_fit(face: Box, person: Person, instances: Sequence[Instance]) -> float
     """How well a found face goes with a person; a face of theirs beneath it settles it."""
     high, wide = person.mask.shape
     cut = face.within(high, wide)
-    if cut is None:
+    part = cut and _alone(-1, rectangle(cut, high, wide))
+    if not part:
         return 0.0
-    own = [instances[at] for at in person.members if instances[at].region == "face"]
-    if own:
-        best = max(_around(one.mask).overlap(cut) for one in own)
-        return SETTLED + best if best > TOUCHING else 0.0
-    return _fit(rectangle(cut, high, wide), person, of_head=True)
+    own = (
+        _alone(at, instances[at].mask) for at in person.members if instances[at].region == "face"
+    )
+    overlaps = [one.box.overlap(part.box) for one in own if one]
+    if overlaps:
+        return SETTLED + max(overlaps) if max(overlaps) > TOUCHING else 0.0
+    return _fit(part, person, of_head=True)
