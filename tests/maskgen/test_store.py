@@ -24,10 +24,11 @@ from frisket.maskgen.store import (
     read_legend,
     write_labels,
     write_soft,
+    writing_label_video,
 )
 from frisket.masks.read import read
 from frisket.media.files import find
-from frisket.media.frames import BadMedia, decode_index, probe, writing_labels
+from frisket.media.frames import BadMedia, decode_index, probe
 
 LEGEND = {"face": 1, "hair": 2, "left hand": 3}
 NAMES = ["a", "take.1", "sub/deep er/é ü", "v1.2.final"]
@@ -197,6 +198,9 @@ def test_a_label_map_is_an_indexed_png_with_its_legend(tmp_path):
 def test_labels_beyond_the_legend_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"a\.png: labels hold the index 3, which the legend"):
         write_labels(tmp_path / "a.png", painted(), {"face": 1, "hair": 2})
+    with pytest.raises(ValueError, match=r"a\.mkv: labels hold the index 3, which the legend"):  # noqa: SIM117
+        with writing_label_video(tmp_path / "a.mkv", 16, {"face": 1, "hair": 2}) as add:
+            add(painted())
     with pytest.raises(ValueError, match=r"written as \.png, not '\.jpg'"):
         write_labels(tmp_path / "a.jpg", painted(), LEGEND)
     assert not list(tmp_path.iterdir())
@@ -209,9 +213,9 @@ def test_grey_levels_survive_a_soft_plane(level):
 
 def test_frames_of_a_label_video(tmp_path, encode):
     path, clip = tmp_path / "a.mkv", encode(tmp_path / "clip.mkv", 4)
-    with writing_labels(path, 16) as video:
+    with writing_label_video(path, 16, LEGEND) as add:
         for index in range(4):
-            video.add(painted().roll(index, 1))
+            add(painted().roll(index, 1))
     frames = list(read_frames({"": path}, probe(clip), LEGEND))
     assert len(frames) == 4
     assert torch.equal(frames[3]["hair"], (painted().roll(3, 1) == 2).float())

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import UInt8
@@ -194,18 +193,15 @@ def bits_of(mask: Mask) -> Bits:
 def filled(points: NDArray[np.float64], height: int, width: int) -> Bits:
     """The pixels whose centre lies in a polygon of n (x, y), (0, 0) being the picture's corner.
 
-    Right to an eighth of a pixel: it is filled four times as large and averaged down.
+    By the even-odd rule, exact; ValueError for a point that is not finite.
     """
-    fine = 4
-    top, left = (max(int(edge), 0) for edge in points.min(0)[::-1])
-    bottom, right = (int(np.ceil(edge)) for edge in points.max(0)[::-1])
-    high, wide = min(bottom, height) - top, min(right, width) - left
-    bits = np.zeros((height, width), np.bool_)
-    if high <= 0 or wide <= 0:
-        return bits
-    large = np.zeros((high * fine, wide * fine), np.uint8)
-    corners = np.round((points - (left, top)) * fine - 0.5).astype(np.int32)
-    cv2.fillPoly(large, [corners], 255)
-    small = cv2.resize(large, (wide, high), interpolation=cv2.INTER_AREA)
-    bits[top : top + high, left : left + wide] = small >= 128
-    return bits
+    if not np.isfinite(points).all():
+        raise ValueError("a polygon has a point that is not finite")
+    rows = np.arange(height) + 0.5
+    crossings = np.zeros((height, width + 1), np.int32)
+    for (x, y), (next_x, next_y) in zip(points, np.roll(points, -1, 0), strict=True):
+        crossed = np.flatnonzero((y > rows) != (next_y > rows))
+        at = x + (rows[crossed] - y) * (next_x - x) / (next_y - y)
+        crossings[crossed, np.ceil(at - 0.5).clip(0, width).astype(int)] += 1
+    inside: Bits = crossings.cumsum(1)[:, :width] % 2 == 1
+    return inside

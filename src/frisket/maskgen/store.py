@@ -2,7 +2,8 @@
 
 import json
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch import Tensor
 from frisket.evaluation.contact_sheet import REGION_COLOURS
 from frisket.maskgen.base import Mask
 from frisket.masks.read import BACKGROUND, WHOLE
-from frisket.media.frames import BadMedia, Media, probe, stream
+from frisket.media.frames import BadMedia, Media, probe, stream, writing_labels
 from frisket.media.images import opened
 from frisket.media.paths import IMAGES, VIDEOS, plain, replacing
 
@@ -167,17 +168,39 @@ def write_labels(path: Path, labels: Labels, legend: Mapping[str, int]) -> None:
     """
     if path.suffix.lower() != ".png":
         raise ValueError(f"{path}: a label map is written as .png, not {path.suffix!r}")
-    indices = labels.cpu().numpy()
-    if (strange := _strange(indices, legend)) is not None:
-        raise ValueError(
-            f"{path}: labels hold the index {strange}, which the legend {dict(legend)} lacks"
-        )
+    indices = _checked_labels(path, labels, legend)
     image = Image.fromarray(indices)
     image.putpalette(_palette(legend))
     told = PngImagePlugin.PngInfo()
     told.add_text(CHUNK, json.dumps(dict(legend)))
     with replacing(path) as draft:
         image.save(draft, format="PNG", pnginfo=told)
+
+
+@contextmanager
+def writing_label_video(
+    path: Path, fps: float | int, legend: Mapping[str, int]
+) -> Iterator[Callable[[Labels], None]]:
+    """A call that appends the label map of one frame to an FFV1 .mkv, which appears when all is in.
+
+    The legend goes along as comment. ValueError as `write_labels`, and for no frames.
+    """
+    with writing_labels(path, fps, json.dumps(dict(legend))) as video:
+
+        def add(labels: Labels) -> None:
+            _checked_labels(path, labels, legend)
+            video.add(labels)
+
+        yield add
+
+
+def _checked_labels(path: Path, labels: Labels, legend: Mapping[str, int]) -> NDArray[np.uint8]:
+    indices: NDArray[np.uint8] = labels.cpu().numpy()
+    if (strange := _strange(indices, legend)) is not None:
+        raise ValueError(
+            f"{path}: labels hold the index {strange}, which the legend {dict(legend)} lacks"
+        )
+    return indices
 
 
 def _strange(indices: NDArray[np.integer[Any]], legend: Mapping[str, int]) -> int | None:
