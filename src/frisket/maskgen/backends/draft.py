@@ -1,0 +1,127 @@
+"""Masks without a download: cascades find the faces, GrabCut the persons; a draft, and says so."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from frisket.maskgen.base import Backend, Box, Face, Instance, Licence, Picture, Seen, Source
+from frisket.maskgen.draft_cut import Person, Window, face_in, hair_in, person_in, window_of
+from frisket.maskgen.draft_faces import FoundFace, find_faces
+
+VOTE = 0.6  # of the certain: a face's least
+AGREEMENT = 0.6  # of the three cuts: a person's least
+CONTACT = 0.4  # with the rim of the guess: a person's most
+KEPT = 0.45  # of the likely place: a person's least
+HALF = 0.5  # of a pixel: who has as much has it
+EDGED = 0.7  # of the outline: a person's least
+
+
+class Draft:
+    """Face, hair and body of everybody who looks into the camera, upright.
+
+    The score of a face is the vote of the cascades, that of hair and body also counts how well
+    three cuts agree and how little of the person runs into the rim of where one can be. It misses
+    profiles, turned heads, sunglasses, drawings and faces below 5 % of the longer side; a hat is
+    hair; it knows no skin but the face's own, whatever its tone.
+    """
+
+    regions = ("face", "hair", "body")
+
+    def draft(self, pictures: Sequence[Picture]) -> list[Seen]:
+        """One answer a picture; without a face nothing, and where a cut fails the face alone."""
+        return [_seen(picture.numpy()) for picture in pictures]
+
+    def faces(self, pictures: Sequence[Picture]) -> list[list[Face]]:
+        """Boxes alone, largest first: the cascades know no keypoints and tell nobody apart."""
+        return [
+            [Face(_box(face, *picture.shape[:2])) for face in _find(picture.numpy())]
+            for picture in pictures
+        ]
+
+
+def _find(picture: NDArray[Any]) -> list[FoundFace]:
+    return find_faces(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), VOTE)
+
+
+def _box(face: FoundFace, height: int, width: int) -> Box:
+    box = face.box
+    scored = Box(box.left, box.top, box.right, box.bottom, score=face.score, phrase="face")
+    return scored.within(height, width) or scored
+
+
+def _seen(picture: NDArray[Any]) -> Seen:
+    faces = _find(picture)
+    if not faces:
+        return Seen(unsure="no face found that looks into the camera, upright and large enough")
+    instances: list[Instance] = []
+    doubts: list[str] = []
+    high, wide, _ = picture.shape
+    taken = np.zeros((high, wide), bool)
+    for number, face in enumerate(faces, start=1):
+        window = window_of(picture, face.box)
+        others = [window.face_of(other.box, face.box) for other in faces if other is not face]
+        person = person_in(window, others)
+        doubt = _doubt(person)
+        if doubt:
+            doubts.append(f"person {number}: {doubt}, so only the face was taken")
+        parts = _face_alone(window) if doubt else _parts(window, person.region)
+        free = ~taken  # who has the larger face is nearer, and in front
+        for region, part in parts.items():
+            mask = window.placed(part, high, wide) * free
+            if mask.max() < HALF:
+                continue
+            own = region == "face"
+            score = face.score * (1.0 if own and not doubt else person.held)
+            box = _box(face, high, wide) if own else None
+            instances.append(Instance(region, torch.from_numpy(mask), score, box, number))
+            taken |= mask >= HALF
+    return Seen(tuple(instances), "; ".join(doubts))
+
+
+def _doubt(person: Person) -> str:
+    """Why a cut cannot be a person, empty where it can."""
+    if person.agreement < AGREEMENT:
+        return f"three cuts agree by no more than {person.agreement:.0%}"
+    if person.contact > CONTACT:
+        return f"the cut runs into {person.contact:.0%} of the rim of where a person can be"
+    if person.kept < KEPT:
+        return f"the cut left {person.kept:.0%} of where a body is likely"
+    if person.edged < EDGED:
+        return f"only {person.edged:.0%} of the outline follows an edge"
+    return ""
+
+
+def _parts(window: Window, person: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
+    face = face_in(window, person)
+    hair = hair_in(window, person, face)
+    return {"face": face, "hair": hair, "body": person & ~face & ~hair}
+
+
+def _face_alone(window: Window) -> dict[str, NDArray[np.bool_]]:
+    """An ellipse in the face box, where most faces are."""
+    return {"face": window.ellipse(0.09, 0.47, 0.56)}
+
+
+def load(_source: Source) -> Draft:
+    """Ready at once: OpenCV brings the cascades, no source is read."""
+    return Draft()
+
+
+BACKEND = Backend(
+    summary="face, hair and body of people who face the camera, by OpenCV; no download, a draft",
+    roles=frozenset({"drafter", "faces"}),
+    licence=Licence(code="Apache-2.0", weights="cascades of OpenCV: Intel licence (BSD-like)"),
+    load=load,
+    regions=Draft.regions,
+    thresholds={
+        "vote": VOTE,
+        "agreement": AGREEMENT,
+        "contact": CONTACT,
+        "kept": KEPT,
+        "edged": EDGED,
+    },
+)
