@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from frisket.recipes import convert_command, families_command
+from frisket.recipes import convert_command, families_command, masks_command
 from frisket.recipes.quiet import quiet
 
 if TYPE_CHECKING:
@@ -357,6 +357,7 @@ def _bar() -> Iterator[Callable[..., None]]:
 
 
 app.command("convert")(convert_command.command(_bar))
+app.add_typer(masks_command.commands(_bar), name="masks")
 app.command("families")(families_command.command(_write))
 
 

@@ -13,7 +13,6 @@ from frisket.maskgen.base import BACKENDS, Backend, BackendUnusable, Role, Sourc
 from frisket.maskgen.classes import Grouping, grouping
 from frisket.maskgen.compose import (
     Drafted,
-    EverythingBut,
     Faced,
     Followed,
     Grounded,
@@ -49,10 +48,10 @@ COMPOSITIONS: Mapping[str, Parts] = {
 # What a backend alone is completed with, by its first role here.
 _USUAL: Mapping[Role, Parts] = {
     "grounder": Parts(""),
+    "drafter": Parts(""),
+    "parser": Parts(""),
     "detector": Parts("", "sam2", tracker="sam2_video"),
     "faces": Parts("", "sam2", tracker="sam2_video"),
-    "parser": Parts(""),
-    "drafter": Parts(""),
     "follower": Parts(""),
 }
 _TRACKERS = {"sam3": "sam3_video"}  # a follower of the same model
@@ -87,7 +86,7 @@ def front_role(name: str) -> Role:
     roles = BACKENDS.load(name).roles
     found = next((role for role in _USUAL if role in roles), None)
     if found is None:
-        fitting = [each for each, parts in COMPOSITIONS.items() if name in _names(parts)]
+        fitting = [each for each, parts in COMPOSITIONS.items() if name in backends_of(parts)]
         hint = f"; take {' or '.join(fitting)}" if fitting else ""
         raise BackendUnusable(
             f"{name} cuts out or follows what others have found, and finds nothing itself{hint}"
@@ -95,7 +94,8 @@ def front_role(name: str) -> Role:
     return found
 
 
-def _names(parts: Parts) -> list[str]:
+def backends_of(parts: Parts) -> list[str]:
+    """The names of a source's backends, the first one first."""
     return [each for each in (parts.front, parts.segmenter, parts.people, parts.tracker) if each]
 
 
@@ -112,8 +112,11 @@ def _check(parts: Parts) -> None:
             raise BackendUnusable(
                 f"{name} is no {place}; there are: {', '.join(fitting)}, or {NONE}"
             )
-    if parts.people and "parser" not in BACKENDS.load(parts.front).roles:
+    role = front_role(parts.front)
+    if parts.people and role != "parser":
         raise BackendUnusable(f"{parts.front} parses nobody, so it takes no people detector")
+    if parts.segmenter and role not in ("detector", "faces"):
+        raise BackendUnusable(f"{parts.front} makes masks itself, so it takes no segmenter")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,18 +126,26 @@ class Model:
     backend: str
     source: str
     revision: str
-    code_licence: str
-    weights_licence: str
+    code: str  # licences
+    weights: str
     version: int
-    thresholds: Mapping[str, float] = field(default_factory=dict)
+    thresholds: tuple[tuple[str, float], ...] = ()
 
 
 class Models:
     """Backends by name, each loaded when first asked for and held until `close`."""
 
-    def __init__(self, sources: Mapping[str, Source], default: Source) -> None:
-        """`sources`: a backend's own weights; `default` gives the others' device and precision."""
-        self.sources, self.default = sources, default
+    def __init__(
+        self,
+        sources: Mapping[str, Source],
+        default: Source,
+        thresholds: Mapping[str, float] | None = None,
+    ) -> None:
+        """`sources`: a backend's own weights; `default` gives the others' device and precision.
+
+        `thresholds`: "backend.name" to a value other than the backend's own.
+        """
+        self.sources, self.default, self.thresholds = sources, default, thresholds or {}
         self._held: dict[str, Any] = {}
 
     def source(self, name: str) -> Source:
@@ -144,12 +155,28 @@ class Models:
     def get(self, name: str) -> Any:
         """The loaded backend; raises WeightsNotFound or BackendUnusable."""
         if name not in self._held:
-            self._held[name] = BACKENDS.load(name).load(self.source(name))
+            loaded = BACKENDS.load(name).load(self.source(name))
+            for key, value in self._cuts(name).items():
+                setattr(loaded, key, value)
+            self._held[name] = loaded
         return self._held[name]
+
+    def _cuts(self, name: str) -> dict[str, float]:
+        """The thresholds of a backend that the user set; BackendUnusable for one it has not."""
+        known = dict(BACKENDS.load(name).thresholds or {})
+        own = {
+            key.partition(".")[2]: value
+            for key, value in self.thresholds.items()
+            if key.partition(".")[0] == name
+        }
+        for key in own:
+            if key not in known:
+                raise BackendUnusable(f"{name} has no threshold {key!r}{nearest(key, list(known))}")
+        return own
 
     def described(self, parts: Parts) -> list[Model]:
         """The models of a source, found but not loaded; raises WeightsNotFound."""
-        return [self._described(name) for name in _names(parts)]
+        return [self._described(name) for name in backends_of(parts)]
 
     def _described(self, name: str) -> Model:
         backend: Backend = BACKENDS.load(name)
@@ -165,7 +192,7 @@ class Models:
             backend.licence.code,
             backend.licence.weights,
             backend.version,
-            dict(backend.thresholds or {}),
+            tuple({**(backend.thresholds or {}), **self._cuts(name)}.items()),
         )
 
     def close(self) -> None:
@@ -185,7 +212,6 @@ class Options:
 
     loosen: float = 0.0  # share of its size a box is grown by before it is cut out
     grouping: Grouping = field(default_factory=grouping)  # classes of a parser to regions
-    everything_but: str = ""  # region that is all but what was found; empty: what was found
     longest: int = 0  # pixels of the longer side that models see; 0: all
 
 
@@ -209,14 +235,12 @@ def look_of(parts: Parts, models: Models, options: Options) -> Look:
             look = Followed(front)
         case _:
             look = Drafted(front)
-    if options.longest:
-        look = Reduced(look, options.longest)
-    return EverythingBut(look, options.everything_but) if options.everything_but else look
+    return Reduced(look, options.longest) if options.longest else look
 
 
 def licences(parts: Parts) -> Iterator[str]:
     """One line a backend on what its code and weights may be used for, warnings with it."""
-    for name in dict.fromkeys(_names(parts)):
+    for name in dict.fromkeys(backends_of(parts)):
         licence = BACKENDS.load(name).licence
         warning = f". {licence.warning}" if licence.warning else ""
         yield f"{name}: code {licence.code}, weights {licence.weights}{warning}"

@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import cv2
 import torch
+from torch.nn import functional as F
 
 from frisket.maskgen.base import (
     Box,
@@ -15,11 +17,14 @@ from frisket.maskgen.base import (
     Grounder,
     Instance,
     Mask,
+    Parser,
     Picture,
     Seen,
     Segment,
     Segmenter,
 )
+from frisket.maskgen.classes import Grouping
+from frisket.maskgen.people import parse_people
 
 Wanted = Mapping[str, tuple[str, ...]]  # region -> phrases that name it
 PERSON = "person"  # the phrase people are detected by before they are parsed
@@ -131,6 +136,27 @@ class Drafted:
 
 
 @dataclass(frozen=True, slots=True)
+class Parsed:
+    """People by their parts: each in the box a detector gave them, or pictures as they are."""
+
+    parser: Parser
+    people: Detector | None
+    grouping: Grouping
+
+    def __call__(self, pictures: Sequence[Picture], wanted: Sequence[Wanted]) -> list[Seen]:
+        """Find the people, parse them one by one."""
+        boxes = None
+        if self.people is not None:
+            boxes = self.people.detect(pictures, [[PERSON]] * len(pictures))
+        parsed = parse_people(self.parser, pictures, boxes, grouping=self.grouping)
+        nobody = "nobody was found, so nobody was parsed"
+        return [
+            Seen(tuple(instances), nobody if boxes is not None and not boxes[at] else "")
+            for at, instances in enumerate(parsed)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
 class Followed:
     """A model of videos asked for pictures: each is a clip of one frame."""
 
@@ -151,35 +177,52 @@ class Followed:
 
 
 @dataclass(frozen=True, slots=True)
-class EverythingBut:
-    """The complement: one region that is all that the regions found by `look` are not.
-
-    Where nothing is found the region is the whole picture, and `unsure` says so.
-    """
+class Reduced:
+    """`look` at pictures made smaller, its masks and boxes brought back to their size."""
 
     look: Look
-    region: str
+    longest: int  # pixels of the longer side; smaller pictures stay as they are
 
     def __call__(self, pictures: Sequence[Picture], wanted: Sequence[Wanted]) -> list[Seen]:
-        """Look, then turn the answer round."""
+        """Shrink, look, enlarge."""
+        small = [shrunk(picture, self.longest) for picture in pictures]
         return [
-            self._turned(picture, seen)
-            for picture, seen in zip(pictures, self.look(pictures, wanted), strict=True)
+            seen if less is picture else _brought_back(seen, less, picture)
+            for picture, less, seen in zip(pictures, small, self.look(small, wanted), strict=True)
         ]
 
-    def _turned(self, picture: Picture, seen: Seen) -> Seen:
-        covered = union([one.mask for one in seen.instances], *picture.shape[:2])
-        scores = [one.score for one in seen.instances if one.score is not None]
-        rest = Instance(self.region, 1 - covered, min(scores) if scores else None)
-        nothing = "" if seen.instances else "nothing to leave out was found"
-        return Seen((rest,), seen.unsure or nothing)
+
+def shrunk(picture: Picture, longest: int) -> Picture:
+    """A picture whose longer side is at most `longest` pixels, by area means."""
+    high, wide, _ = picture.shape
+    if max(high, wide) <= longest:
+        return picture
+    scale = longest / max(high, wide)
+    size = max(round(wide * scale), 1), max(round(high * scale), 1)
+    return torch.from_numpy(cv2.resize(picture.numpy(), size, interpolation=cv2.INTER_AREA))
+
+
+def _brought_back(seen: Seen, small: Picture, picture: Picture) -> Seen:
+    high, wide, _ = picture.shape
+    x, y = wide / small.shape[1], high / small.shape[0]
+
+    def back(one: Instance) -> Instance:
+        mask = F.interpolate(one.mask[None, None], (high, wide), mode="bilinear")[0, 0]
+        box = one.box
+        if box is not None:
+            box = replace(
+                box, left=box.left * x, top=box.top * y, right=box.right * x, bottom=box.bottom * y
+            )
+        return replace(one, mask=mask, box=box)
+
+    return replace(seen, instances=tuple(back(one) for one in seen.instances))
 
 
 def masks_of(
     pictures: Sequence[Picture],
     boxes: Sequence[Sequence[Box]],
     segmenter: Segmenter | None,
-    drawn: "Callable[[Box, int, int], Mask] | None" = None,
+    drawn: Callable[[Box, int, int], Mask] | None = None,
 ) -> list[list[Segment]]:
     """A mask for every box: the segmenter's, or without one what `drawn` makes of it (the box)."""
     if segmenter is not None and any(boxes):
@@ -235,11 +278,3 @@ def _named(segment: Segment, names: Mapping[str, str]) -> Instance:
     return Instance(
         names[segment.phrase], segment.mask, segment.score, segment.box, phrase=segment.phrase
     )
-
-
-def renamed(seen: Seen, regions: Mapping[str, str]) -> Seen:
-    """Instances under other region names; a name that is not in the table stays."""
-    moved = tuple(
-        replace(one, region=regions.get(one.region, one.region)) for one in seen.instances
-    )
-    return replace(seen, instances=moved)

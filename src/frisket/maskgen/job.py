@@ -41,7 +41,8 @@ class Job:
     settings: Mapping[str, Any]
     key: str
     models: tuple[Model, ...] = ()
-    thresholds: Mapping[str, float] = field(default_factory=dict)
+    thresholds: Mapping[str, float] = field(default_factory=dict)  # all of them, for the record
+    cuts: Mapping[str, float] = field(default_factory=dict)  # "backend.threshold" the user set
     how: How = "union"
     options: Options = field(default_factory=Options)
     weights: Mapping[str, Source] = field(default_factory=dict)
@@ -55,7 +56,7 @@ class Job:
     stability: bool = False
     brush: Path | None = None  # folder of label images laid over the result, named as the clips
     batch: int = 1
-    write_unsure: bool = False  # also write the masks of clips it is not sure of
+    everything_but: str = ""  # region that is all but what was found; empty: what was found
 
     def cleaned(self, region: str) -> Cleaning:
         """The clean-up of one region."""

@@ -1,0 +1,258 @@
+"""`frisket masks`: region masks for a folder of clips; resumable, a bad clip stops no other."""
+
+import logging
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+from frisket.maskgen import record
+from frisket.maskgen.base import BACKENDS
+from frisket.maskgen.chain import backends_of, licences
+from frisket.maskgen.job import Job, Outcome, Task
+from frisket.maskgen.make import Maker, failed, key_of
+from frisket.maskgen.store import Place
+from frisket.media.files import Found, MasksNotFound, find
+from frisket.recipes.masks_asked import Asked, Ready, device_of, ready
+from frisket.recipes.survey import CLIP_FOLDERS, clip_folder
+
+log = logging.getLogger(__name__)
+Progress = Callable[..., None]
+
+AHEAD = 2  # groups handed to each worker before one of its own is done
+SHARE = 4  # clips in a group where no model wants them in batches
+
+
+@dataclass(slots=True)
+class Made:
+    """What a run came to. `look` names the clips a person should look at, and why."""
+
+    place: Place
+    counts: Counter[str] = field(default_factory=Counter)  # done, unsure, nothing, failed, ...
+    failed: list[Outcome] = field(default_factory=list)
+    look: list[Outcome] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
+    licences: list[str] = field(default_factory=list)
+    regions: tuple[str, ...] = ()
+    wanted: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C; the message says what was done and how to go on."""
+
+
+def place_of(folder: Path, output: Path | None, *, beside: bool = False) -> tuple[Path, Place]:
+    """The clip folder, and where its masks go.
+
+    By default a folder `masks` beside a clip folder called so (clips, images, ...), else a folder
+    of the clips' name with `_masks`: both are found by `frisket init`, and other trainers do not
+    take masks there for pictures.
+    """
+    clips = clip_folder(folder)
+    if beside:
+        return clips, Place(clips, beside=True)
+    if output is not None:
+        return clips, Place(output)
+    if clips.name.lower() in CLIP_FOLDERS:
+        return clips, Place(clips.parent / "masks")
+    return clips, Place(clips.absolute().with_name(f"{clips.absolute().name}_masks"))
+
+
+def clips_of(clips: Path, place: Place, captions: Path | None = None) -> list[Found]:
+    """The clips of a folder with their captions, masks among them left out."""
+    if place.beside:
+        try:
+            return find(clips, masks="sidecar", folders={}, captions=captions).found
+        except MasksNotFound:
+            return find(clips, masks="none", folders={}, captions=captions).found
+    there = find(clips, masks="none", folders={}, captions=captions).found
+    return [one for one in there if not one.clip.is_relative_to(place.folder)]
+
+
+def masks(asked: Asked, *, dry: bool = False, progress: Progress = lambda *_: None) -> Made:
+    """Make what is missing or out of date; hand work is left alone unless `asked.overwrite`.
+
+    `dry` loads no model and writes nothing: it counts what would be done. Raises before any work
+    what is wrong with names, rules, phrases or weights, and Interrupted at Ctrl-C: what is done
+    is on disk, and the same command goes on.
+    """
+    began = time.perf_counter()
+    clips, place = place_of(asked.folder, asked.output, beside=asked.beside)
+    found = clips_of(clips, place, asked.captions)
+    prepared = ready(asked, found, place, dry=dry)
+    made = Made(place, told=prepared.told, regions=prepared.job.regions)
+    made.licences = list(
+        dict.fromkeys(line for parts in prepared.job.sources for line in licences(parts))
+    )
+    made.wanted = {task.name: task.wanted for task in prepared.tasks}
+    todo = list(_todo(asked, prepared, made))
+    if asked.limit:
+        made.counts["left for later"] = max(len(todo) - asked.limit, 0)
+        todo = todo[: asked.limit]
+    if dry:
+        made.counts["to make"] = len(todo)
+        return made
+    for line in made.licences if todo else ():
+        log.info("%s", line)
+    for line in made.told:
+        log.info("%s", line)
+    try:
+        for count, outcome in enumerate(_outcomes(asked, prepared.job, todo), 1):
+            _noted(made, outcome)
+            spent = time.perf_counter() - began
+            progress("masks", count, len(todo), {"clips/s": count / spent})
+    except KeyboardInterrupt as stop:
+        done = sum(made.counts[name] for name in ("done", "unsure", "nothing"))
+        raise Interrupted(
+            f"stopped: {done} of {len(todo)} clips are done and kept in {place.folder}; the same"
+            " command goes on with the others"
+        ) from stop
+    made.seconds = time.perf_counter() - began
+    return made
+
+
+def _todo(asked: Asked, prepared: Ready, made: Made) -> Iterator[Task]:
+    """The tasks that are not done already; counts the others."""
+    place, job = prepared.job.place, prepared.job
+    for task in prepared.tasks:
+        try:
+            known = record.load(place.record(task.name))
+        except (record.BadRecord, ValueError) as error:
+            if not asked.overwrite:
+                _noted(made, failed(task, error))
+                continue
+            known = None
+        soft = () if place.beside else job.legend
+        there = place.present(task.name, task.clip, soft)
+        state = record.state(known, clip=task.clip, masks=there, key=key_of(job, task))
+        if state == "hand" and not asked.overwrite:
+            made.counts["by hand, kept"] += 1
+        elif state == "done" and not asked.again:
+            made.counts["done before"] += 1
+        else:
+            yield task
+
+
+def _noted(made: Made, outcome: Outcome) -> None:
+    made.counts[outcome.status] += 1
+    if outcome.status == "failed":
+        made.failed.append(outcome)
+        log.warning("%s: failed: %s", outcome.name, outcome.said)
+    elif outcome.status != "done":
+        made.look.append(outcome)
+        log.info("%s: %s: %s", outcome.name, outcome.status, outcome.said)
+
+
+# Work in processes (one a device, or several where no model is asked) or threads
+
+
+def _outcomes(asked: Asked, job: Job, todo: Sequence[Task]) -> Iterator[Outcome]:
+    size = (
+        job.batch if _neural(job) else min(SHARE, max(len(todo) // max(_workers(asked, job), 1), 1))
+    )
+    groups = [todo[at : at + size] for at in range(0, len(todo), size)]
+    with _pools(asked, job, len(groups)) as pools:
+        yield from _spread(pools, groups)
+
+
+def _neural(job: Job) -> bool:
+    """Whether any backend has weights."""
+    names = [name for parts in job.sources for name in backends_of(parts)]
+    return any(BACKENDS.load(name).tiny is not None for name in names)
+
+
+def _workers(asked: Asked, job: Job) -> int:
+    if asked.workers:
+        return asked.workers
+    return 2 if _neural(job) else min(os.cpu_count() or 1, 4)
+
+
+Pool = tuple[Executor, Callable[[Sequence[Task]], list[Outcome]], int]
+
+
+@contextmanager
+def _pools(asked: Asked, job: Job, groups: int) -> Iterator[list[Pool]]:
+    """Executors with what they run and how many groups each takes at once."""
+    workers = min(_workers(asked, job), max(groups, 1))
+    with ExitStack() as stack:
+        if len(asked.devices) > 1:
+            yield [_process(stack, _on(job, device), 1) for device in asked.devices]
+        elif _neural(job) or workers == 1:
+            maker = Maker(job)
+            stack.callback(maker.close)
+            threads = ThreadPoolExecutor(workers)
+            stack.callback(threads.shutdown, cancel_futures=True)
+            yield [(threads, partial(_made_by, maker), workers)]
+        else:
+            yield [_process(stack, job, workers)]
+
+
+def _made_by(maker: Maker, tasks: Sequence[Task]) -> list[Outcome]:
+    return list(maker.make(tasks))
+
+
+def _on(job: Job, device: str) -> Job:
+    place = device_of(device)
+    weights = {name: replace(source, device=place) for name, source in job.weights.items()}
+    return replace(job, default=replace(job.default, device=place), weights=weights)
+
+
+def _process(stack: ExitStack, job: Job, workers: int) -> Pool:
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (job,))
+    stack.callback(pool.shutdown, cancel_futures=True)
+    return pool, _made_here, workers
+
+
+_HERE: list[Maker] = []  # the one maker of a worker process
+
+
+def _begin(job: Job) -> None:
+    """Start a worker process: Ctrl-C is its parent's to hear, threads are for its siblings."""
+    import cv2  # noqa: PLC0415 - set up where the work is
+    import torch  # noqa: PLC0415
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    _HERE.append(Maker(job))
+
+
+def _made_here(tasks: Sequence[Task]) -> list[Outcome]:
+    return list(_HERE[0].make(tasks))
+
+
+def _spread(pools: Sequence[Pool], groups: Sequence[Sequence[Task]]) -> Iterator[Outcome]:
+    """Hand out groups a few at a time, so that memory does not grow with their number."""
+    waiting = iter(groups)
+    running: dict[Future[list[Outcome]], Pool] = {}
+
+    def fill(pool: Pool) -> None:
+        executor, run, _ = pool
+        group = next(waiting, None)
+        if group is not None:
+            running[executor.submit(run, group)] = pool
+
+    for pool in pools:
+        for _ in range(pool[2] * AHEAD):
+            fill(pool)
+    while running:
+        done, _ = wait(running, return_when=FIRST_COMPLETED)
+        for future in done:
+            pool = running.pop(future)
+            fill(pool)
+            yield from future.result()

@@ -1,0 +1,201 @@
+"""`frisket masks make` from its command line to the lines it prints."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from frisket.maskgen.base import BACKENDS, BackendUnusable
+from frisket.maskgen.chain import COMPOSITIONS
+from frisket.maskgen.clean import Cleaning, How
+from frisket.maskgen.instances import Kind
+from frisket.maskgen.job import Motion, Smooth
+from frisket.maskgen.track import Tracking
+from frisket.recipes.config_data import PRESETS
+from frisket.recipes.masks import Made, clips_of, masks, place_of
+from frisket.recipes.masks_asked import Asked
+from frisket.recipes.masks_review import review as write_review
+from frisket.registry import nearest
+
+Progress = Callable[..., None]
+SHOWN = 12  # clips named at the end; the review page has all
+_PLAIN = (
+    *("folder", "output", "beside", "segmenter", "people", "tracker", "phrases", "from_captions"),
+    *("captions", "trigger", "class_word", "rules", "everything_but", "parts", "neck", "alike"),
+    *("soft", "brush", "stability", "overwrite", "again", "limit", "workers", "dtype", "batch"),
+    "longest",
+)
+
+
+def asked(given: Mapping[str, Any]) -> Asked:
+    """The options of the command line as the recipe takes them; BackendUnusable names a bad one."""
+    backends = tuple(given["backend"] or ("draft",))
+    return Asked(
+        **{name: given[name] for name in _PLAIN},
+        backends=backends,
+        how=cast(How, _one_of("--combine", given["combine"], get_args(How))),
+        sources=_sources(given["source"] or (), backends),
+        cuts=_cuts(given["threshold"] or ()),
+        keep=cast(Kind, _one_of("--keep", given["keep"], get_args(Kind))),
+        near=_point(given["near"]),
+        like=tuple(given["like"] or ()),
+        cleaning=Cleaning(
+            threshold=given["cut"],
+            **{
+                name: given[name]
+                for name in ("refine", "fill_holes", "min_area", "largest", "grow", "feather")
+            },
+            loosen=given["loosen"],
+        ),
+        motion=_motion(given),
+        devices=tuple(given["device"] or ("auto",)),
+    )
+
+
+def _motion(given: Mapping[str, Any]) -> Motion:
+    window = given["window"]
+    gap = min(Tracking().gap, window - 1)
+    return Motion(
+        Tracking(every=given["every"], window=window, gap=gap),
+        cast(Smooth, _one_of("--smooth", given["smooth"], get_args(Smooth))),
+        given["radius"],
+        given["gap"],
+    )
+
+
+def _one_of(option: str, given: str, known: Sequence[str]) -> str:
+    if given not in known:
+        raise BackendUnusable(f"{option} {given!r}{nearest(given, list(known))}")
+    return given
+
+
+def _sources(given: Sequence[str], backends: Sequence[str]) -> dict[str, str]:
+    """`NAME=PATH`; a path alone is that of the one backend there is."""
+    sources: dict[str, str] = {}
+    for each in given:
+        name, equals, path = each.partition("=")
+        if equals and name in BACKENDS.names():
+            sources[name] = path
+        elif len(backends) == 1 and backends[0] in BACKENDS.names():
+            sources[backends[0]] = each
+        else:
+            raise BackendUnusable(
+                f"--source {each!r}: say whose weights they are, as in sam2=FOLDER"
+                f"{nearest(name, BACKENDS.names())}"
+            )
+    return sources
+
+
+def _cuts(given: Sequence[str]) -> dict[str, float]:
+    cuts: dict[str, float] = {}
+    for each in given:
+        name, _, value = each.partition("=")
+        try:
+            cuts[name] = float(value)
+        except ValueError:
+            raise BackendUnusable(
+                f"--threshold {each!r}: write backend.name=number, as in grounding_dino.box=0.3"
+            ) from None
+    return cuts
+
+
+def _point(given: str) -> tuple[float, float] | None:
+    if not given:
+        return None
+    try:
+        x, y = (float(part) for part in given.split(","))
+    except ValueError:
+        raise BackendUnusable(f"--near {given!r}: write x,y as shares, such as 0.5,0.3") from None
+    return x, y
+
+
+def run(
+    given: Mapping[str, Any], *, dry: bool = False, review: bool = False, progress: Progress
+) -> tuple[list[str], int]:
+    """Make the masks; returns the lines to print and the exit code (1 where a clip failed)."""
+    options = asked(given)
+    made = masks(options, dry=dry, progress=progress)
+    lines = [*(_planned(made) if dry else ()), _counts(made)]
+    if dry:
+        return [*made.licences, *made.told, *lines], 0
+    lines += _named(made)
+    if review:
+        lines.append(reviewed(options.folder, options.output, beside=options.beside)[0])
+    return [*lines, *_next(made, options)], 1 if made.failed else 0
+
+
+def reviewed(
+    folder: Path,
+    output: Path | None,
+    *,
+    beside: bool = False,
+    below: float = 0.5,
+    page: Path | None = None,
+    progress: Progress = lambda *_: None,
+) -> tuple[str, int]:
+    """Write the review page of a mask folder; a line that says where, and how many to look at."""
+    clips, place = place_of(folder, output, beside=beside)
+    out = page or place.folder.with_name(f"{place.folder.name}_review")
+    told = write_review(clips_of(clips, place), place, out, below=below, progress=progress)
+    return f"{len(told.look)} masks to look at: {out / 'index.html'}", len(told.look)
+
+
+def _planned(made: Made) -> list[str]:
+    """Each region with the phrases it is looked for by, and in how many clips."""
+    counts: dict[str, dict[str, int]] = {name: {} for name in made.regions}
+    for each in made.wanted.values():
+        for region, phrases in each.items():
+            table = counts.setdefault(region, {})
+            for phrase in phrases:
+                table[phrase] = table.get(phrase, 0) + 1
+    return [
+        f"{region}: "
+        + (", ".join(f"{phrase} ({count})" for phrase, count in table.items()) or "found by itself")
+        for region, table in counts.items()
+    ]
+
+
+def _counts(made: Made) -> str:
+    told = ", ".join(f"{count} {name}" for name, count in made.counts.items() if count)
+    return f"{made.place.folder}: {told or 'nothing to do'}"
+
+
+def _named(made: Made) -> list[str]:
+    rows = [f"  failed: {one.name}: {one.said}" for one in made.failed[:SHOWN]]
+    rows += [f"  {one.status}: {one.name}: {one.said}" for one in made.look[: SHOWN - len(rows)]]
+    more = len(made.failed) + len(made.look) - len(rows)
+    return rows + ([f"  and {more} more"] if more > 0 else [])
+
+
+def _next(made: Made, options: Asked) -> list[str]:
+    """What to write into a config."""
+    if not made.counts["done"] and not made.counts["unsure"]:
+        return []
+    masks = '"sidecar"' if options.beside else f'"{made.place.folder.as_posix()}"'
+    person = set(made.regions) <= set(PRESETS["person"])
+    weights = (
+        'regions = "person"'
+        if person
+        else f"[regions] with {', '.join(f'{name} = 1.0' for name in made.regions)}"
+    )
+    return [f"In the config: masks = {masks} and {weights} (`frisket init` writes both)."]
+
+
+def backends() -> list[str]:
+    """A line for every backend and composition, with its licences."""
+    rows = []
+    for name in BACKENDS.names():
+        backend = BACKENDS.load(name)
+        roles = ", ".join(sorted(backend.roles))
+        rows.append(f"{name:<15} {backend.summary} [{roles}]")
+        extra = f"; needs pip install frisket[{backend.extra}]" if backend.extra else ""
+        rows.append(
+            f"{'':<15} {backend.repo or 'no download'}; code {backend.licence.code}, weights"
+            f" {backend.licence.weights}{extra}"
+        )
+        if backend.licence.warning:
+            rows.append(f"{'':<15} note: {backend.licence.warning}")
+    for name, parts in COMPOSITIONS.items():
+        then = " -> ".join(part for part in (parts.people, parts.front, parts.segmenter) if part)
+        videos = f", videos by {parts.tracker}" if parts.tracker else ""
+        rows.append(f"{name:<15} {then}{videos}")
+    return rows
