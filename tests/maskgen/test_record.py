@@ -112,6 +112,15 @@ def test_a_number_that_is_none_is_not_written(tmp_path, record):
     assert not path.exists()
 
 
+@pytest.mark.parametrize("number", ["NaN", "1e999"])
+def test_a_number_that_is_none_is_not_read(tmp_path, record, number):
+    path = tmp_path / "a.json"
+    save(replace(record, seconds=4321.0), path)
+    path.write_text(path.read_text(encoding="utf-8").replace("4321.0", number), encoding="utf-8")
+    with pytest.raises(BadRecord, match=r"seconds: input should be a finite number"):
+        load(path)
+
+
 @given(st.dictionaries(st.text(), JSON, max_size=4))
 def test_the_key_forgets_order_and_nothing_else(settings):
     backwards = dict(reversed(settings.items()))

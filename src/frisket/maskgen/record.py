@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
 import frisket
 from frisket.media.paths import replacing
@@ -63,9 +63,9 @@ class Model:
 class Found:
     """What one region came to."""
 
-    share: float  # of the clip's pixels, all frames, in [0, 1]
-    score: float | None = None  # the model's own, in [0, 1]; None where it tells none
-    confidence: float | None = None  # ours, in [0, 1]
+    share: FiniteFloat  # of the clip's pixels, all frames, in [0, 1]
+    score: FiniteFloat | None = None  # the model's own, in [0, 1]; None where it tells none
+    confidence: FiniteFloat | None = None  # ours, in [0, 1]
     notes: tuple[str, ...] = ()
 
 
@@ -84,10 +84,10 @@ class Record:
     legend: Mapping[str, int] = field(default_factory=dict)  # region to index in the label map
     regions: Mapping[str, Found] = field(default_factory=dict)
     models: tuple[Model, ...] = ()
-    thresholds: Mapping[str, float] = field(default_factory=dict)
-    confidence: float | None = None  # of the whole clip, in [0, 1]
+    thresholds: Mapping[str, FiniteFloat] = field(default_factory=dict)
+    confidence: FiniteFloat | None = None  # of the whole clip, in [0, 1]
     notes: tuple[str, ...] = ()  # for the reader: why unsure, what failed
-    seconds: float = 0.0
+    seconds: FiniteFloat = 0.0
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     frisket: str = frisket.__version__
     version: int = VERSION
