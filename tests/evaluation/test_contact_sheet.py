@@ -119,3 +119,27 @@ def test_notes_make_a_card_taller() -> None:
 def test_an_empty_sheet_is_refused() -> None:
     with pytest.raises(ValueError, match="no clip to show"):
         contact_sheet([], title="none")
+
+
+def test_a_card_is_shown_at_its_focus_and_its_strip_holds_every_pick() -> None:
+    frames = np.stack([grey(level=20 * number)[0] for number in range(9)])
+    card = Card("a", frames, at=tuple(range(0, 90, 10)), length=81, focus=2)
+    shown = panels(card)
+    assert (np.asarray(shown["clip"]) == 40).all()
+    row = np.asarray(shown["strip"])[shown["strip"].height // 2, :, 0]
+    assert {0, 20, 60, 80, 100, 120, 140, 160} <= set(row.tolist())
+
+
+def test_chips_of_many_regions_take_as_many_lines_as_they_need() -> None:
+    names = [f"region number {number}" for number in range(12)]
+    planes = {name: np.zeros((1, 32, 32), np.float32) for name in names}
+    few, many = (
+        contact_sheet(
+            [Card("a", grey(), planes, coverage={name: 0.05 for name in names[:count]})],
+            title="t",
+            shown=("clip", "regions"),
+        )
+        for count in (2, 12)
+    )
+    assert many.width == few.width < 3 * PANEL
+    assert many.height >= few.height + 40

@@ -35,6 +35,7 @@ PANEL = 256  # pixels a side of one panel
 GAP = 12
 STRIP = 8  # frames of a film strip
 SMALL = 96  # pixels a side up to which hard pixels are shown
+PANELS = ("clip", "regions", "weights")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Card:
 
     `frames`: the clip after resize and crop, uint8 F H W 3. `planes`: region to F H W in [0, 1],
     empty where the clip has no mask. `weights`: f h w as the loss sees them, or None. `coverage`:
-    region to its share of the clip.
+    region to its share of the clip; what it leaves out of `planes` has no chip in the legend.
     """
 
     name: str
@@ -54,6 +55,8 @@ class Card:
     notes: Sequence[str] = ()
     at: Sequence[int] = ()  # place in the clip of each frame held here; empty: all are held
     length: int = 0  # frames of the clip, where not all are held
+    size: tuple[int, int] | None = None  # H W of the clip, where the frames held are smaller
+    focus: int | None = None  # which of the frames held is shown large; None: the middle one
 
 
 def overlay(
@@ -87,6 +90,11 @@ def _border(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _colours() -> Sequence[Ink]:
     return REGION_COLOURS * 8
+
+
+def css_colour(region: int) -> str:
+    """The colour of the region at a place in their order, for a page."""
+    return "rgb({}, {}, {})".format(*REGION_COLOURS[region % len(REGION_COLOURS)])
 
 
 def heat(weights: Float[np.ndarray, "h w"], top: float | None = None) -> UInt8[np.ndarray, "h w 3"]:
@@ -139,10 +147,10 @@ def grid(
 
 
 def panels(card: Card, side: int = PANEL) -> dict[str, Image.Image]:
-    """The pictures of a card: `clip`, `regions` and `weights` at mid-clip, `strip` for a video."""
-    middle, length = len(card.frames) // 2, card.length or len(card.frames)
-    frame = card.frames[middle]
-    at_frame = {name: plane[middle] for name, plane in card.planes.items()}
+    """The pictures of a card: `clip`, `regions`, `weights` at its focus, `strip` for a video."""
+    focus, length = _focus(card), card.length or len(card.frames)
+    frame = card.frames[focus]
+    at_frame = {name: plane[focus] for name, plane in card.planes.items()}
     shown = {"clip": fitted(frame, side, side)}
     size = shown["clip"].size
     if at_frame:
@@ -155,13 +163,17 @@ def panels(card: Card, side: int = PANEL) -> dict[str, Image.Image]:
         }
         shown["regions"] = Image.fromarray(overlay(big, resized))
     if card.weights is not None:
-        place = card.at[middle] if card.at else middle
+        place = card.at[focus] if card.at else focus
         latent = _latent_of(place, length, len(card.weights))
         cells = heat(card.weights[latent], max(float(card.weights.max()), 1.0))
         shown["weights"] = Image.fromarray(cells).resize(size, Image.Resampling.NEAREST)
     if len(card.frames) > 1:
         shown["strip"] = _strip(card, size[0] * 3 + 2 * GAP)
     return shown
+
+
+def _focus(card: Card) -> int:
+    return len(card.frames) // 2 if card.focus is None else card.focus
 
 
 def _latent_of(frame: int, frames: int, latents: int) -> int:
@@ -171,28 +183,34 @@ def _latent_of(frame: int, frames: int, latents: int) -> int:
 
 
 def _strip(card: Card, width: int) -> Image.Image:
-    picks = np.linspace(0, len(card.frames) - 1, min(STRIP, len(card.frames))).round().astype(int)
+    count = len(card.frames) if card.at else min(STRIP, len(card.frames))
+    picks = np.linspace(0, len(card.frames) - 1, count).round().astype(int)
     cell = (width - 3 * (len(picks) - 1)) // len(picks)
     laid = []
     for pick in picks:
         planes = {name: plane[pick] for name, plane in card.planes.items()}
         picture = overlay(card.frames[pick], planes) if planes else card.frames[pick]
         laid.append(fitted(picture, cell, cell))
+        if pick == card.focus:
+            box = (0, 0, laid[-1].width - 1, laid[-1].height - 1)
+            ImageDraw.Draw(laid[-1]).rectangle(box, outline=ALARM, width=2)
     strip = Image.new("RGB", (width, laid[0].height), CARD)
     for index, picture in enumerate(laid):
         strip.paste(picture, (index * (cell + 3), 0))
     return strip
 
 
-def contact_sheet(cards: Sequence[Card], *, title: str, columns: int = 2) -> Image.Image:
-    """All cards on one sheet: clip, regions and weights side by side, legend and findings below.
+def contact_sheet(
+    cards: Sequence[Card], *, title: str, columns: int = 2, shown: Sequence[str] = PANELS
+) -> Image.Image:
+    """All cards on one sheet: the panels of `shown` side by side, legend and findings below.
 
     ValueError where there is no card. The sheet grows with the clips: pass a few dozen at a time.
     """
     if not cards:
         raise ValueError("contact_sheet: there is no clip to show")
     columns = min(columns, len(cards))
-    drawn = [_draw_card(card) for card in cards]
+    drawn = [_draw_card(card, shown) for card in cards]
     rows = [drawn[start : start + columns] for start in range(0, len(drawn), columns)]
     heights = [max(card.height for card in row) for row in rows]
     width = columns * drawn[0].width + (columns + 1) * GAP
@@ -209,22 +227,24 @@ def contact_sheet(cards: Sequence[Card], *, title: str, columns: int = 2) -> Ima
     return sheet
 
 
-def _draw_card(card: Card) -> Image.Image:
+def _draw_card(card: Card, headings: Sequence[str]) -> Image.Image:
     shown = panels(card)
-    width = 3 * PANEL + 4 * GAP
+    width = len(headings) * (PANEL + GAP) + GAP
     tall = max(picture.height for name, picture in shown.items() if name != "strip")
-    strip = shown["strip"].height + GAP if "strip" in shown else 0
+    strip = _narrowed(shown["strip"], width - 2 * GAP) if "strip" in shown else None
     notes = [line for note in card.notes for line in _wrapped(note, width - 2 * GAP, _font(13))]
-    legend = 2 if card.coverage else 1
-    height = 62 + tall + strip + 8 + legend * 20 + len(notes) * 18 + GAP
+    chips = _chips(card, width)
+    below = strip.height + GAP if strip else 0
+    lines = 1 + max(len(chips), 1) if card.coverage else 1
+    height = 62 + tall + below + 8 + lines * 20 + len(notes) * 18 + GAP
     image = Image.new("RGB", (width, height), CARD)
     pencil = ImageDraw.Draw(image)
-    _, high, wide, _ = card.frames.shape
+    high, wide = card.size or card.frames.shape[1:3]
     length = card.length or len(card.frames)
     size = f"{wide} x {high}" + (f", {length} frames" if length > 1 else "")
     pencil.text((GAP, 10), _short(card.name, width - 190, _font(16)), INK, _font(16))
     pencil.text((width - GAP, 12), size, FAINT, _font(13), anchor="ra")
-    for index, name in enumerate(("clip", "regions", "weights")):
+    for index, name in enumerate(headings):
         left = GAP + index * (PANEL + GAP)
         pencil.text((left, 38), _heading(name, card), FAINT, _font(13))
         if name in shown:
@@ -234,16 +254,24 @@ def _draw_card(card: Card) -> Image.Image:
             pencil.text((left + PANEL / 2, 60 + tall / 2), "no mask", FAINT, _font(15), anchor="mm")
     top = 60 + tall + 8
     if strip:
-        image.paste(shown["strip"], (GAP, top))
-        top += strip
-    top = _legend(pencil, card, top, width)
+        image.paste(strip, (GAP, top))
+        top += below
+    top = _legend(pencil, card, chips, top, width)
     for line in notes:
         pencil.text((GAP, top), line, ALARM, _font(13))
         top += 18
     return image
 
 
+def _narrowed(strip: Image.Image, width: int) -> Image.Image:
+    if strip.width <= width:
+        return strip
+    return strip.resize((width, max(round(strip.height * width / strip.width), 1)))
+
+
 def _heading(name: str, card: Card) -> str:
+    if name == "clip" and card.focus is not None:
+        return f"clip, frame {card.at[card.focus] if card.at else card.focus}"
     if name != "weights" or card.weights is None:
         return name
     f, h, w = card.weights.shape
@@ -251,25 +279,50 @@ def _heading(name: str, card: Card) -> str:
     return f"weights of {f} x {h} x {w} cells, {low:.2g} to {high:.2g}"
 
 
-def _legend(pencil: ImageDraw.ImageDraw, card: Card, top: int, width: int) -> int:
+def _inks(card: Card) -> Mapping[str, Ink]:
+    return dict(zip(dict.fromkeys([*card.planes, *card.coverage]), _colours(), strict=False))
+
+
+def _chips(card: Card, width: int) -> list[list[tuple[float, str, str]]]:
+    """Lines of (left, region, text), as many to a line as fit."""
+    lines: list[list[tuple[float, str, str]]] = []
+    left = float(width)
+    for name, share in card.coverage.items():
+        text = f"{name} {share:.1%}"
+        room = 15 + _font(13).getlength(text)
+        if left + room > width - GAP:
+            lines.append([])
+            left = float(GAP)
+        lines[-1].append((left, name, text))
+        left += room + 16
+    return lines
+
+
+def _legend(
+    pencil: ImageDraw.ImageDraw,
+    card: Card,
+    chips: Sequence[Sequence[tuple[float, str, str]]],
+    top: int,
+    width: int,
+) -> int:
     """A bar of shares, then a chip a region; returns where to go on."""
     if not card.coverage:
         pencil.text((GAP, top), "no mask is laid on it", FAINT, _font(13))
         return top + 20
+    inks = _inks(card)
     left, full = float(GAP), width - 2 * GAP
     pencil.rectangle((GAP, top + 2, GAP + full - 1, top + 9), fill=PAPER)
-    for share, colour in zip(card.coverage.values(), _colours(), strict=False):
+    for name, share in card.coverage.items():
         right = min(left + share * full, GAP + full - 1)
         if right - left >= 1:
-            pencil.rectangle((left, top + 2, right, top + 9), fill=colour)
+            pencil.rectangle((left, top + 2, right, top + 9), fill=inks[name])
         left = right
-    left, top = float(GAP), top + 17
-    for (name, share), colour in zip(card.coverage.items(), _colours(), strict=False):
-        text = f"{name} {share:.1%}"
-        pencil.rounded_rectangle((left, top + 3, left + 10, top + 13), 2, fill=colour)
-        pencil.text((left + 15, top), text, INK, _font(13))
-        left += 15 + _font(13).getlength(text) + 16
-    return top + 23
+    for line, row in enumerate(chips):
+        y = top + 17 + 20 * line
+        for x, name, text in row:
+            pencil.rounded_rectangle((x, y + 3, x + 10, y + 13), 2, fill=inks[name])
+            pencil.text((x + 15, y), text, INK, _font(13))
+    return top + 20 + 20 * len(chips)
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:

@@ -137,6 +137,15 @@ def data_uri(picture: Picture) -> str:
     return "data:image/png;base64," + base64.b64encode(_png(picture)).decode("ascii")
 
 
+def thumbnail(image: Image.Image) -> str:
+    """A picture as a `data:` address: JPEG, for a page may hold a thousand; few colours as PNG."""
+    if image.getcolors(256) is not None:
+        return data_uri(image)
+    buffer = io.BytesIO()
+    image.save(buffer, format="JPEG", quality=84)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
 def _png(picture: Picture) -> bytes:
     if isinstance(picture, bytes):
         if not picture.startswith(b"\x89PNG"):

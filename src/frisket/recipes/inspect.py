@@ -1,7 +1,5 @@
 """`frisket inspect`: every clip with its masks and weights, and what looks wrong; no model."""
 
-import base64
-import io
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from frisket.data.captions import triggered
 from frisket.data.covering import planes_of
 from frisket.data.items import Clipset, Window
-from frisket.evaluation.contact_sheet import REGION_COLOURS, Card, contact_sheet, panels
+from frisket.evaluation.contact_sheet import Card, contact_sheet, css_colour, panels
 from frisket.evaluation.findings import (
     SEVERITIES,
     Finding,
@@ -24,7 +21,7 @@ from frisket.evaluation.findings import (
     look_at_masks,
     look_at_sizes,
 )
-from frisket.evaluation.report import data_uri, render, write_whole
+from frisket.evaluation.report import render, thumbnail, write_whole
 from frisket.families.base import FAMILIES
 from frisket.grid import LatentGrid
 from frisket.masks.coverage import to_latent
@@ -234,7 +231,7 @@ def _look(looker: _Looker, found: Found) -> Seen:
         card, faults = looker.card(window, masked=_fits(findings))
         findings += faults
         coverage = card.coverage
-        pictures = {name: _thumb(image) for name, image in panels(card, THUMB).items()}
+        pictures = {name: thumbnail(image) for name, image in panels(card, THUMB).items()}
     except (BadMedia, ValueError, OSError) as error:
         findings.append(
             Finding("unreadable", "error", found.name, str(error), "Training stops at it.")
@@ -323,16 +320,6 @@ def _unused_regions(weights: RegionWeights, seen: Sequence[Seen]) -> Iterator[Fi
             )
 
 
-def _thumb(image: Image.Image) -> str:
-    """A picture as a `data:` address: JPEG, for a page may hold a thousand; latent cells as PNG."""
-    colours = image.getcolors(256)
-    if colours is not None:
-        return data_uri(image)
-    buffer = io.BytesIO()
-    image.save(buffer, format="JPEG", quality=84)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
 def _gravest(seen: Sequence[Seen]) -> list[int]:
     """Positions of the clips for the contact sheets: those with findings before the others."""
     order = [*SEVERITIES, "fine"]
@@ -348,7 +335,7 @@ def _write_page(
     regions = [
         {
             "name": name,
-            "colour": "rgb({}, {}, {})".format(*REGION_COLOURS[index % len(REGION_COLOURS)]),
+            "colour": css_colour(index),
             "weight": weight,
             "mean": float(
                 np.mean([one.coverage.get(name, 0.0) for one in masked]) if masked else 0

@@ -1,0 +1,381 @@
+"""`frisket masks --review`: a page of the masks in a folder, the worst first; loads no model."""
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from frisket.evaluation.contact_sheet import PANEL, Card, contact_sheet, css_colour, panels
+from frisket.evaluation.report import render, thumbnail, write_whole
+from frisket.maskgen.record import Found, Model, Record, load, state
+from frisket.maskgen.store import BadLegend, Place, read_frames, read_legend
+from frisket.masks.read import WHOLE
+from frisket.media import files
+from frisket.media.frames import BadMedia, Media, decode, probe
+from frisket.media.paths import replacing
+
+Progress = Callable[[str, int, int], None]
+Standing = Literal["broken", "failed", "unsure", "nothing", "done", "unmade", "hand"]
+
+STANDINGS: tuple[Standing, ...] = get_args(Standing)  # the worst first, as they are listed
+PICTURED = 300  # clips the page shows pictures of; the others are rows of a table
+ON_SHEET = 24
+THUMB = 168  # pixels a side on the page
+FRAMES = 8  # of a video that are shown, besides its worst
+GREY = "mask"  # region of a hand-painted mask where no legend names any
+
+_FRAME = re.compile(r"\bframe (\d+)")
+_PLAIN = {
+    "failed": "no mask could be made",
+    "unsure": "what was found is not to be trusted",
+    "nothing": "no region was found",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One clip and what is known of its masks.
+
+    `status` is that of its record, or
+      broken  its clip, mask or record cannot be read;
+      unmade  there is neither mask nor record;
+      hand    its mask has no record, or was changed since: somebody painted it.
+    """
+
+    name: str
+    clip: str
+    status: Standing
+    masks: tuple[str, ...] = ()  # paths below the mask folder
+    confidence: float | None = None
+    look: tuple[str, ...] = ()  # why a person should look at it; empty: nobody need
+    regions: Mapping[str, Found] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()  # of its record
+    models: tuple[str, ...] = ()
+    seconds: float | None = None
+    frames: int = 0  # 0 like height and width where it cannot be read
+    height: int = 0
+    width: int = 0
+    worst: int | None = None  # the frame its record complains of, counted from 0
+
+    def broken(self, error: Exception) -> "Entry":
+        """The same with a fault; a clip whose masks failed for it stays `failed`."""
+        status: Standing = "failed" if self.status == "failed" else "broken"
+        return replace(self, status=status, look=tuple(dict.fromkeys((*self.look, str(error)))))
+
+
+@dataclass(frozen=True, slots=True)
+class Reviewed:
+    """What a review came to."""
+
+    clips: int
+    counts: Mapping[Standing, int]  # clips by status, the worst first; none that do not occur
+    look: Mapping[str, tuple[str, ...]]  # clips to look at, the worst first, and why
+    page: Path
+    fault: str = ""  # of the legend of the mask folder
+
+
+@dataclass(frozen=True, slots=True)
+class _Desk:
+    """What every clip is looked at with."""
+
+    place: Place
+    legend: Mapping[str, int]
+    below: float
+
+    def entry(self, clip: files.Found) -> tuple[Entry, Record | None]:
+        """A clip by its record and files; only where no record vouches for them are they opened."""
+        entry = Entry(clip.name, str(clip.clip), "unmade")
+        try:
+            there = self.place.present(
+                clip.name, clip.clip, () if self.place.beside else self.legend
+            )
+            entry = replace(entry, masks=tuple(there))
+            told = load(self.place.record(clip.name))
+            now = state(told, clip=clip.clip, masks=there, key=told.key if told else "")
+            if told and now != "hand":
+                return self._made(entry, told, stale=now == "stale"), told
+            return self._unmade(entry, clip, told), None
+        except (ValueError, OSError) as error:  # BadRecord, BadMedia and BadLegend among them
+            return entry.broken(error), None
+
+    def _made(self, entry: Entry, told: Record, *, stale: bool) -> Entry:
+        sure = told.confidence
+        if sure is None:
+            known = [one.confidence for one in told.regions.values() if one.confidence is not None]
+            sure = min(known, default=None)
+        reasons = list(_doubts(told, sure, self.below))
+        if stale and told.status != "failed":
+            reasons.append(
+                "its clip or mask files changed since the mask was made; run `frisket masks` again"
+            )
+        return replace(
+            entry,
+            status=told.status,
+            confidence=sure,
+            look=tuple(dict.fromkeys(reasons)),
+            regions=told.regions,
+            notes=told.notes,
+            models=tuple(one.name for one in told.models),
+            seconds=told.seconds,
+            frames=told.frames,
+            height=told.height,
+            width=told.width,
+            worst=_worst(told),
+        )
+
+    def _unmade(self, entry: Entry, clip: files.Found, told: Record | None) -> Entry:
+        entry, media = _sized(entry, clip)
+        if not entry.masks:
+            return replace(
+                entry, look=("it has no mask: until `frisket masks` makes one, all of it teaches",)
+            )
+        next(read_frames(self._masks(clip), media, self.legend))  # raises where it does not fit
+        notes = ("changed by hand after it was made",) if told else ()
+        return replace(entry, status="hand", notes=notes)
+
+    def _masks(self, clip: files.Found) -> dict[str, Path]:
+        """The masks of a clip as `read_frames` takes them; label maps before soft planes."""
+        whole = list(self.place.present(clip.name, clip.clip).values())
+        if len(whole) > 1:
+            raise BadMedia(f"{whole[0]} and {whole[1]} are both masks of {clip.clip}; keep one")
+        if whole:
+            return {WHOLE if self.legend else GREY: whole[0]}
+        if self.place.beside:
+            return {}
+        return {
+            region: path
+            for region in self.legend
+            for video in (False, True)
+            if (path := self.place.soft(region, clip.name, video=video)).exists()
+        }
+
+    def card(self, clip: files.Found, entry: Entry) -> tuple[Entry, Card | None]:
+        """The pictures of a clip, and its entry with what was found when they were read."""
+        try:
+            entry, media = _sized(entry, clip)
+            at = _spread(media.frames, entry.worst)
+            frames = np.stack([_small(frame) for frame in decode(clip.clip, at).numpy()])
+        except (ValueError, OSError) as error:
+            return entry.broken(error), None
+        planes: dict[str, NDArray[np.float32]] = {}
+        try:
+            planes, shares = self._planes(clip, media, at)
+            found = entry.regions or {name: Found(share) for name, share in shares.items()}
+            entry = replace(entry, regions=found)
+        except (ValueError, OSError) as error:
+            entry = entry.broken(error)
+        shares = {name: found.share for name, found in entry.regions.items() if found.share}
+        card = Card(
+            entry.name,
+            frames,
+            planes,
+            coverage={name: shares[name] for name in planes if name in shares},
+            notes=entry.look,
+            at=at,
+            length=media.frames,
+            size=(media.height, media.width),
+            focus=at.index(entry.worst) if entry.worst in at else None,
+        )
+        return entry, card
+
+    def _planes(
+        self, clip: files.Found, media: Media, at: Sequence[int]
+    ) -> tuple[dict[str, NDArray[np.float32]], dict[str, float]]:
+        """Planes of the frames `at`, small, and the share of all frames each region covers."""
+        masks = self._masks(clip)
+        kept: dict[str, list[NDArray[np.float32]]] = defaultdict(list)
+        shares: dict[str, float] = defaultdict(float)
+        for index, regions in enumerate(read_frames(masks, media, self.legend) if masks else ()):
+            for name, mask in regions.items():
+                shares[name] += float(mask.mean()) / media.frames
+                if index in at:
+                    kept[name].append(_small(mask.numpy()))
+        return {name: np.stack(planes) for name, planes in kept.items()}, shares
+
+
+def review(
+    clips: Sequence[files.Found],
+    place: Place,
+    out: Path,
+    *,
+    below: float = 0.5,
+    progress: Progress = lambda *_: None,
+) -> Reviewed:
+    """Write `index.html`, `contact-sheet.png` and `review.json` into `out`, the worst mask first.
+
+    To be looked at is what is not done, and what is done with a confidence under `below`. Memory
+    does not grow with pictures: one clip is open at a time. A file that cannot be read becomes an
+    entry that says so. Raises only what keeps the pages from being written (OSError).
+    """
+    legend, fault = _legend(place)
+    desk = _Desk(place, legend, below)
+    recorded: dict[str, int] = {}
+    models: Counter[Model] = Counter()
+    book: list[tuple[files.Found, Entry]] = []
+    for count, clip in enumerate(clips, 1):
+        entry, record = desk.entry(clip)
+        book.append((clip, entry))
+        if record:
+            models.update(record.models)
+            recorded |= record.legend
+        progress("masks", count, len(clips))
+    desk = replace(desk, legend=_by_index(recorded | legend))
+    book.sort(key=_rank)
+    pictures: dict[str, dict[str, str]] = {}
+    for count, (clip, entry) in enumerate(book[:PICTURED], 1):
+        seen, card = desk.card(clip, entry)
+        book[count - 1] = (clip, seen)
+        pictures[clip.name] = _thumbnails(card)
+        progress("pictures", count, min(len(book), PICTURED))
+    book.sort(key=_rank)  # what could not be read moves to the front
+    entries = [entry for _, entry in book]
+    standings = Counter(entry.status for entry in entries)
+    reviewed = Reviewed(
+        clips=len(entries),
+        counts={status: standings[status] for status in STANDINGS if status in standings},
+        look={entry.name: entry.look for entry in entries if entry.look},
+        page=out / "index.html",
+        fault=fault,
+    )
+    _write_page(reviewed, entries, pictures, models, desk)
+    _write_sheet(out / "contact-sheet.png", desk, book, len(reviewed.look))
+    _write_list(out / "review.json", reviewed, entries, models, desk)
+    return reviewed
+
+
+def _legend(place: Place) -> tuple[dict[str, int], str]:
+    """The legend of a mask folder, and what is wrong with it."""
+    try:
+        return read_legend(place.legend), ""
+    except (BadLegend, OSError, UnicodeDecodeError) as error:
+        return {}, str(error)
+
+
+def _sized(entry: Entry, clip: files.Found) -> tuple[Entry, Media]:
+    media = probe(clip.clip)
+    return replace(entry, frames=media.frames, height=media.height, width=media.width), media
+
+
+def _by_index(legend: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(legend.items(), key=lambda item: item[1]))
+
+
+def _rank(pair: tuple[files.Found, Entry]) -> tuple[int, float, bool]:
+    """Worst first; a clip without a mask comes first among equals."""
+    _, entry = pair
+    return STANDINGS.index(entry.status), entry.confidence or 0.0, bool(entry.masks)
+
+
+def _doubts(told: Record, sure: float | None, below: float) -> Iterator[str]:
+    """Why a made mask should be looked at; nothing where it is done and sure."""
+    if told.status != "done":
+        yield from told.notes or (_PLAIN[told.status],)
+    elif sure is None:
+        yield "how sure it is was not told"
+    elif sure < below:
+        yield f"its confidence {sure:.2f} is below {below:g}"
+        yield from told.notes
+    else:
+        return
+    for name, found in told.regions.items():
+        if found.confidence is not None and found.confidence < below:
+            yield ": ".join([f"{name} {found.confidence:.2f}", *found.notes])
+
+
+def _worst(told: Record) -> int | None:
+    """The first frame a record names, in its notes or in those of its least sure region."""
+    weakest = sorted(told.regions.values(), key=lambda found: found.confidence or 0.0)
+    notes = (*told.notes, *(note for found in weakest for note in found.notes))
+    named = (int(each) for note in notes for each in _FRAME.findall(note))
+    return next((frame for frame in named if told.frames > 1 and frame < told.frames), None)
+
+
+def _spread(frames: int, worst: int | None) -> list[int]:
+    at = {round(i * (frames - 1) / (FRAMES - 1)) for i in range(FRAMES)}
+    return sorted(at | ({worst} if worst is not None and worst < frames else set()))
+
+
+def _small(pixels: NDArray[Any]) -> NDArray[Any]:
+    """H W or H W 3, brought down to PANEL by the mean of the pixels that fall together."""
+    high, wide = pixels.shape[:2]
+    scale = PANEL / max(high, wide)
+    if scale >= 1:
+        return pixels
+    size = max(round(wide * scale), 1), max(round(high * scale), 1)
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX))
+
+
+def _thumbnails(card: Card | None) -> dict[str, str]:
+    shown = panels(card, THUMB) if card else {}
+    return {name: thumbnail(image) for name, image in shown.items()}
+
+
+def _write_page(
+    reviewed: Reviewed,
+    entries: Sequence[Entry],
+    pictures: Mapping[str, Mapping[str, str]],
+    models: Counter[Model],
+    desk: _Desk,
+) -> None:
+    shares: dict[str, list[float]] = {name: [] for name in desk.legend}
+    for entry in entries:
+        for name, found in entry.regions.items():
+            shares.setdefault(name, []).append(found.share)
+    page = render(
+        "masks.html.j2",
+        reviewed=reviewed,
+        shown=[entry for entry in entries if entry.name in pictures],
+        rest=[entry for entry in entries if entry.name not in pictures],
+        pictures=pictures,
+        models=models.most_common(),
+        below=desk.below,
+        folder=desk.place.folder,
+        colours={name: css_colour(place) for place, name in enumerate(shares)},
+        means={name: sum(each) / len(each) for name, each in shares.items() if each},
+    )
+    write_whole(reviewed.page, page)
+
+
+def _write_sheet(
+    path: Path, desk: _Desk, book: Sequence[tuple[files.Found, Entry]], look: int
+) -> None:
+    drawn = (desk.card(clip, entry)[1] for clip, entry in book[:PICTURED])
+    cards = list(islice(filter(None, drawn), ON_SHEET))
+    if not cards:
+        path.unlink(missing_ok=True)  # one of an earlier run would show what is no more
+        return
+    title = f"the worst {len(cards)} of {len(book)} clips; {look} to look at"
+    sheet = contact_sheet(cards, title=title, columns=3, shown=("clip", "regions"))
+    with replacing(path) as draft:
+        sheet.save(draft, format="PNG")
+
+
+def _write_list(
+    path: Path,
+    reviewed: Reviewed,
+    entries: Sequence[Entry],
+    models: Counter[Model],
+    desk: _Desk,
+) -> None:
+    told = {
+        "look": [
+            {"name": entry.name, "status": entry.status, "reasons": entry.look}
+            for entry in entries
+            if entry.look
+        ],
+        "below": desk.below,
+        "counts": reviewed.counts,
+        "fault": reviewed.fault,
+        "legend": desk.legend,
+        "models": [{**asdict(model), "clips": count} for model, count in models.most_common()],
+        "clips": [asdict(entry) for entry in entries],
+    }
+    write_whole(path, json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
