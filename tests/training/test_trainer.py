@@ -186,7 +186,8 @@ def test_unmasked_probability_is_drawn_for_each_sample(tmp_path: Path) -> None:
     # OneTrainer's switch of this name does nothing on ordinary models.
     trainer = trainer_of(tmp_path, unmasked_probability=0.5)
     trainer.generator.manual_seed(0)
-    whole = [bool((w == 1).all()) for _ in range(40) for w in trainer._weights(batch_of(0))]
+    drawn = [trainer._drawn(batch_of(0)) for _ in range(40)]
+    whole = [bool((w == 1).all()) for batch in drawn for w in trainer._weights(batch)]
     assert 20 < sum(whole) < 60
     pairs = list(zip(whole[::2], whole[1::2], strict=True))
     assert any(a != b for a, b in pairs)

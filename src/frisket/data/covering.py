@@ -63,11 +63,13 @@ def mask_record(window: Window, regions: Sequence[str]) -> dict[str, Any]:
 
 def coverage_record(window: Window, regions: Sequence[str], grid: LatentGrid) -> dict[str, Any]:
     """Everything that makes the coverage of a window, for its key; no weight is in it."""
+    again = window.masking.prior_reading
     return {
         "kind": "coverage",
         "rule": RULE,
         **mask_record(window, regions),
         "reading": window.masking.reading,
+        **({"prior_reading": again} if again else {}),
         "grid": [grid.spatial, grid.temporal],
     }
 
@@ -104,8 +106,12 @@ def planes_of(window: Window, regions: Sequence[str]) -> dict[str, Plane]:
 
 def cover(
     window: Window, regions: Sequence[str], grid: LatentGrid
-) -> tuple[CellPlanes, tuple[str, ...], Facts]:
-    """Coverage of a window: planes of the regions its mask holds, their names, the facts."""
+) -> tuple[dict[str, CellPlanes], tuple[str, ...], Facts]:
+    """Coverage of a window: planes of the regions its mask holds, their names, the facts.
+
+    `planes` weigh the loss; `prior_planes` are there where the prior term reads the mask its own
+    way.
+    """
     named = planes_of(window, regions)
     if not named:
         files = ", ".join(str(path) for path in window.masks.values()) or str(window.clip)
@@ -117,12 +123,15 @@ def cover(
     total = cells.sum(0)
     thin = [
         name
-        for name, plane, laid in zip(named, pixels, cells, strict=True)
-        if float(plane.max()) >= SEEN > float(laid.max())
+        for name, plane, own in zip(named, pixels, cells, strict=True)
+        if float(plane.max()) >= SEEN > float(own.max())
     ]
-    mean = {name: float(laid.double().mean()) for name, laid in zip(named, cells, strict=True)}
+    mean = {name: float(own.double().mean()) for name, own in zip(named, cells, strict=True)}
     free = float(free_share(total).double().mean())
-    return cells, tuple(named), Facts(mean, tuple(thin), free)
+    laid = {"planes": cells}
+    if window.masking.prior_reading:
+        laid["prior_planes"] = to_latent(pixels, grid, window.masking.prior_reading)
+    return laid, tuple(named), Facts(mean, tuple(thin), free)
 
 
 def keep_plane(window: Window, kept: Iterable[str], regions: Sequence[str]) -> Plane:

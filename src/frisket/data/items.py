@@ -34,6 +34,7 @@ class Masking:
     feather: float = 0.0
     fill_holes: bool = False
     reading: Reading = "mean"
+    prior_reading: Reading | None = None  # of the mask the prior term sees, if it is another
     require: bool = False  # stop if a clip has no mask
     role: Literal["loss", "condition", "both"] = "loss"  # condition: the model is shown the rest
 

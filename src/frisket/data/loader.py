@@ -176,19 +176,20 @@ class Loader:
         seen = dict(self._load("latents", latents).tensors)
         clean = seen.pop("latents")
         regions = self.prepared.regions
-        if item.coverage is None:
-            coverage = clean.new_zeros((len(regions), *item.shape)).float()
-        else:
+        laid = {"planes": clean.new_zeros((len(regions), *item.shape)).float()}
+        if item.coverage is not None:
             entry = self._load("coverage", item.coverage)
-            coverage = arrange(entry.tensors["planes"], entry.notes["regions"].split("\n"), regions)
+            names = entry.notes["regions"].split("\n")
+            laid = {what: arrange(planes, names, regions) for what, planes in entry.tensors.items()}
         return Sample(
             latents=clean,
             conditioning={**self._load("text", text).tensors, **seen},
-            coverage=coverage,
+            coverage=laid["planes"],
             masked=item.coverage is not None and item.weighs,
             weight=item.weight,
             name=item.name,
             swapped=swapped,
+            prior_coverage=laid.get("prior_planes"),
         )
 
 

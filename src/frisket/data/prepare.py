@@ -293,9 +293,9 @@ class _Walk:
                 known = self.cache.load("coverage", key).notes["facts"]
                 self.index.put("facts", key, known)
             return key, Facts.parse(known)
-        planes, names, facts = cover(window, self.regions, self.encoders.grid)
+        laid, names, facts = cover(window, self.regions, self.encoders.grid)
         notes = {"regions": "\n".join(names), "facts": facts.dump()}
-        self.entries.store("coverage", key, {"planes": planes}, notes)
+        self.entries.store("coverage", key, laid, notes)
         self.index.put("facts", key, facts.dump())
         self.tally.covered += 1
         return key, facts

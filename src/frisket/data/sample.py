@@ -15,7 +15,8 @@ class Sample:
     """One clip as drawn for one step.
 
     `latents` is c f h w; `conditioning` keeps the batch axis of one that the family's `embed`
-    gives; `coverage` is zeros where `masked` is False (the whole picture teaches).
+    gives; `coverage` is zeros where `masked` is False (the whole picture teaches). `prior_coverage`
+    is there where the prior term reads the mask its own way.
     """
 
     latents: Tensor
@@ -25,6 +26,7 @@ class Sample:
     weight: float
     name: str
     swapped: bool = False
+    prior_coverage: CellPlanes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class Batch:
     weight: PerSample
     names: tuple[str, ...]
     swapped: Flags
+    prior_coverage: Coverage | None = None
 
     def __len__(self) -> int:
         """How many clips."""
@@ -64,6 +67,7 @@ class Batch:
             masked=self.masked.to(device),
             weight=self.weight.to(device),
             swapped=self.swapped.to(device),
+            prior_coverage=None if self.prior_coverage is None else self.prior_coverage.to(device),
         )
 
 
@@ -96,6 +100,20 @@ def collate(samples: Sequence[Sample]) -> Batch:
         weight=torch.tensor([sample.weight for sample in samples], dtype=torch.float32),
         names=names,
         swapped=torch.tensor([sample.swapped for sample in samples]),
+        prior_coverage=_prior_coverage(samples),
+    )
+
+
+def _prior_coverage(samples: Sequence[Sample]) -> Coverage | None:
+    """Zeros for the samples without, if any has one; nothing is read where there is no mask."""
+    planes = [sample.prior_coverage for sample in samples]
+    if all(plane is None for plane in planes):
+        return None
+    return torch.stack(
+        [
+            torch.zeros_like(sample.coverage) if plane is None else plane
+            for sample, plane in zip(samples, planes, strict=True)
+        ]
     )
 
 

@@ -1,5 +1,6 @@
 """What one denoising step knows, and how an error map under weights becomes one number a sample."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
@@ -7,11 +8,14 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.nn import functional
 
 from frisket.registry import Shelf
 from frisket.shapes import Coverage, Latents, PerSample, Weights
 
 Normalise = Literal["sample", "batch", "none", "area", "global"]
+Kind = Literal["mse", "l1", "huber", "smooth_l1"]
+KINDS: tuple[Kind, ...] = ("mse", "l1", "huber", "smooth_l1")
 AXES = (1, 2, 3, 4)
 TINY = 1e-12  # divisors below it belong to samples without weight: their numerator is 0 as well
 CACHE_ELEMENTS = 1 << 17  # of float32: one channel slab that stays in a core's second-level cache
@@ -22,7 +26,9 @@ class Step:
     """One denoising step as the loss terms see it; all tensors share one latent grid.
 
     `divisor` is what the weighted error of each sample is divided by (see `divisors`); empty means
-    normalise = "sample". `progress` is the share of the run that is done, in [0, 1].
+    normalise = "sample". `progress` is the share of the run that is done, in [0, 1]. `raw` are the
+    weights before gamma and floor, given where the prior has cells alone. `outside` is how much the
+    prior holds a cell, in place of 1 - weights (it may be negative: another trainer's bicubic).
     """
 
     prediction: Latents
@@ -33,6 +39,8 @@ class Step:
     divisor: PerSample | None = None
     prior: Latents | None = None
     progress: float = 1.0
+    raw: Weights | None = None
+    outside: Weights | None = None
 
 
 @runtime_checkable
@@ -43,6 +51,20 @@ class LossTerm(Protocol):
 
     def __call__(self, step: Step) -> PerSample:
         """The term's value for each sample, float32, finite, differentiable in the prediction."""
+        ...
+
+
+@runtime_checkable
+class Claiming(Protocol):
+    """A term that may have cells to itself: the trainer takes their weight from all others."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether it claims any."""
+        ...
+
+    def claim(self, raw: Weights, t: PerSample) -> Weights:
+        """1 in its own cells, 0 elsewhere, from the weights before gamma and floor."""
         ...
 
 
@@ -75,6 +97,50 @@ def divisors(
     return laid * channels
 
 
+def scaled_by_area(divisor: PerSample, raw: Weights, beta: float, *, pooled: bool) -> PerSample:
+    """A divisor that makes the loss grow with mean(raw)^beta, of each sample or (`pooled`) of all.
+
+    `raw` are the weights before gamma and floor. Infinite where nothing is covered: the loss is 0.
+    After `--mask_area_scale_beta` of DustyL's blissful-tuner.
+    """
+    area = raw.float().mean(AXES).clamp(0, 1)
+    if pooled:
+        area = area.mean().expand_as(area)
+    return torch.where(area > 0, divisor / area**beta, math.inf)
+
+
+def weighted_error(
+    kind: Kind,
+    delta: float,
+    prediction: Latents,
+    target: Latents,
+    weights: Weights,
+    divisor: PerSample | None = None,
+) -> PerSample:
+    """`weighted_mean` of the error of a kind; no gradient flows to the target.
+
+    huber is 0.5 d^2 below `delta` and delta (|d| - delta/2) above, smooth_l1 is huber / delta.
+    """
+    if kind == "mse":
+        return weighted_mse(prediction, target, weights, divisor)
+    ours, wanted = prediction.float(), target.detach().float()
+    if kind == "l1":
+        error = functional.l1_loss(ours, wanted, reduction="none")
+    elif kind == "huber":
+        error = functional.huber_loss(ours, wanted, reduction="none", delta=delta)
+    else:
+        error = functional.smooth_l1_loss(ours, wanted, reduction="none", beta=delta)
+    return weighted_mean(error, weights, divisor)
+
+
+def check_kind(name: str, kind: str, delta: float) -> None:
+    """ValueError, for the term `name`, where the options of `weighted_error` have no meaning."""
+    if kind not in KINDS:
+        raise ValueError(f"{name}: kind {kind!r} is not one of {', '.join(KINDS)}")
+    if delta <= 0:
+        raise ValueError(f"{name}: delta must be > 0, got {delta}")
+
+
 def weighted_mean(error: Latents, weights: Weights, divisor: PerSample | None = None) -> PerSample:
     """Mean of an error map under weights, per sample: sum(error * w) / (C * sum(w)), float32.
 
@@ -99,7 +165,7 @@ def weighted_mse(
     laid = _divisor(prediction, weights, divisor)
     if bool((laid == prediction[0].numel()).all()) and bool((weights == 1).all()):
         pairs = zip(prediction.float(), target.float(), strict=True)
-        return torch.stack([torch.nn.functional.mse_loss(ours, wanted) for ours, wanted in pairs])
+        return torch.stack([functional.mse_loss(ours, wanted) for ours, wanted in pairs])
     value: PerSample = _WeightedSquares.apply(prediction, target.detach(), weights.float(), laid)  # type: ignore[no-untyped-call]
     return value
 

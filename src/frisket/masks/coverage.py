@@ -2,17 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from frisket.grid import LatentGrid
 from frisket.media.geometry import Geometry
 from frisket.shapes import CellPlanes, Plane, Planes
 
-Reading = Literal["mean", "max", "min"]
+Reading = Literal["mean", "max", "min", "bilinear", "nearest", "nearest-exact", "bicubic"]
 CellPlane = Float[Tensor, "f h w"]
 Reduce = Callable[[Tensor, int], Tensor]
 
@@ -21,27 +22,39 @@ REDUCTIONS: dict[Reading, Reduce] = {
     "max": torch.amax,
     "min": torch.amin,
 }
+# What other trainers shrink masks with (losses/compat.py): keywords of torch's `interpolate`.
+SAMPLERS: dict[Reading, dict[str, Any]] = {
+    "bilinear": {"mode": "bilinear", "antialias": True},  # torchvision's Resize of a tensor
+    "nearest": {"mode": "nearest"},
+    "nearest-exact": {"mode": "nearest-exact"},
+    "bicubic": {"mode": "bicubic"},
+}
 
 
 def to_latent(planes: Planes, grid: LatentGrid, reading: Reading = "mean") -> CellPlanes:
-    """Lay region planes on the latent grid; float32 in [0, 1].
+    """Lay region planes on the latent grid; float32 in [0, 1] (bicubic may overshoot).
 
     Space: each cell reads its own `grid.spatial` x `grid.spatial` pixels and no others. Time: the
     groups of a causal video VAE (Wan encodes chunks of 1, 4, 4, ... frames): latent frame 0 reads
     pixel frame 0, latent frame i reads frames 1 + (i - 1) t to i t. Nothing is interpolated.
 
     `mean` is the exact share of the cell that a region covers, `max` keeps thin or fast regions
-    whole, `min` keeps only cells a region fills (exclusion); both hold in space and time alike.
+    whole, `min` keeps only cells a region fills (exclusion); both hold in space and time alike. The
+    others shrink every frame as other trainers shrink a still, and average over time.
     ValueError where the planes do not fit the grid, or for an unknown reading.
     """
-    if reading not in REDUCTIONS:
-        raise ValueError(f"no reading {reading!r} of a latent cell: use one of {list(REDUCTIONS)}")
-    reduce = REDUCTIONS[reading]
+    if reading not in REDUCTIONS and reading not in SAMPLERS:
+        known = [*REDUCTIONS, *SAMPLERS]
+        raise ValueError(f"no reading {reading!r} of a latent cell: use one of {known}")
+    reduce = REDUCTIONS.get(reading, torch.mean)
     frames, height, width = grid.cells(*planes.shape[1:])
     regions = planes.shape[0]
-    # Rows before columns: whole rows are contiguous, which is three times as fast as both at once.
-    rows = reduce(planes.float().reshape(regions, -1, height, grid.spatial, planes.shape[3]), 3)
-    cells = reduce(rows.reshape(regions, -1, height, width, grid.spatial), 4)
+    if reading in SAMPLERS:
+        cells = functional.interpolate(planes.float(), (height, width), **SAMPLERS[reading])
+    else:
+        # Rows before columns: whole rows are contiguous, three times as fast as both at once.
+        rows = reduce(planes.float().reshape(regions, -1, height, grid.spatial, planes.shape[3]), 3)
+        cells = reduce(rows.reshape(regions, -1, height, width, grid.spatial), 4)
     if frames == 1:
         return cells
     groups = cells[:, 1:].reshape(regions, frames - 1, grid.temporal, height, width)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,12 +16,14 @@ ROUNDING = 1e-6  # a free share this small is float32 rounding of regions that f
 
 @dataclass(frozen=True, slots=True)
 class RegionWeights:
-    """The weight table of a run: w = max(floor, (sum_k share_k weight_k + free background)^gamma).
+    """The weight table of a run: w = max(floor, raw^gamma), raw = sum_k share_k weight_k + free bg.
 
     `regions` gives the weight of each plane of the coverage, in the order of its k axis, without
     `background`, which is the weight of what no region covers. Weights may exceed 1. A share is the
     coverage, divided by the cell's total where overlapping regions lay out more than the cell.
     `gamma` below 1 lifts soft cells, above 1 lowers them; weights above 1 take the exponent too.
+    `lift` says how the floor is laid: "clamp" as above, "affine" as floor + (1 - floor) raw^gamma.
+    With a `threshold`, cells above it are 1 and all others 0 before gamma and floor.
     ValueError for a weight that is negative or not finite, gamma <= 0, or floor outside [0, 1).
     """
 
@@ -28,6 +31,8 @@ class RegionWeights:
     background: float = 0.0
     gamma: float = 1.0
     floor: float = 0.0
+    lift: Literal["clamp", "affine"] = "clamp"
+    threshold: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse tables that no clip could be weighted with."""
@@ -49,8 +54,35 @@ class RegionWeights:
         Samples whose `masked` flag is off have no mask and weigh exactly 1 everywhere; what their
         coverage holds is not looked at. ValueError where k is not the number of regions.
         """
-        weights = self._curve(self._laid(coverage))
-        return torch.where(masked.view(-1, 1, 1, 1, 1), weights, 1.0)
+        return _where(masked, self.curve(self._laid(coverage)))
+
+    def raw(self, coverage: Coverage, masked: Flags) -> Weights:
+        """The table alone, before threshold, gamma and floor; 1 without a mask."""
+        return _where(masked, self._laid(coverage))
+
+    def outside(self, coverage: Coverage, masked: Flags) -> Weights:
+        """1 - w of planes read bicubic, which overshoot [0, 1]: nothing is clamped, it may be < 0.
+
+        0 without a mask.
+        """
+        table, total = self._table(coverage), coverage.float().sum(1, keepdim=True)
+        laid = (coverage.float() * table).sum(1, keepdim=True) + self.background * (1 - total)
+        return 1 - _where(masked, self.curve(laid))
+
+    def curve(self, weights: Weights) -> Weights:
+        """Threshold, gamma and floor, in this order."""
+        if self.threshold is not None:
+            weights = (weights > self.threshold).float()
+        curved = weights if self.gamma == 1 else weights**self.gamma
+        if self.floor == 0:
+            return curved
+        if self.lift == "affine":
+            return self.floor + (1 - self.floor) * curved
+        return curved.clamp_min(self.floor)
+
+    def _table(self, coverage: Tensor) -> Tensor:
+        table = torch.tensor(list(self.regions.values()), dtype=torch.float32)
+        return table.to(coverage.device).view(1, -1, 1, 1, 1)
 
     def _laid(self, coverage: Tensor) -> Tensor:
         if coverage.shape[1] != len(self.regions):
@@ -61,14 +93,13 @@ class RegionWeights:
         # No einsum or matmul: under autocast they would run in bf16 and lose small weights.
         coverage = coverage.float()
         total = coverage.sum(1, keepdim=True)
-        table = torch.tensor(list(self.regions.values()), dtype=torch.float32)
         share = coverage / total.clamp_min(1)
-        laid = (share * table.to(coverage.device).view(1, -1, 1, 1, 1)).sum(1, keepdim=True)
+        laid = (share * self._table(coverage)).sum(1, keepdim=True)
         return laid + self.background * free_share(total)
 
-    def _curve(self, weights: Tensor) -> Tensor:
-        curved = weights if self.gamma == 1 else weights**self.gamma
-        return curved if self.floor == 0 else curved.clamp_min(self.floor)
+
+def _where(masked: Tensor, weights: Tensor) -> Tensor:
+    return torch.where(masked.view(-1, 1, 1, 1, 1), weights, 1.0)
 
 
 def free_share(total: Tensor) -> Tensor:
@@ -111,6 +142,7 @@ def describe(weights: RegionWeights, clips: Iterable[Tensor]) -> Layout:
     means: list[float] = []
     shares: list[float] = []
     empty = full = 0
+    bare = torch.full((1, 1, 1, 1, 1), weights.background, dtype=torch.float64)
     for planes in clips:
         coverage = planes[None].float()
         cells = weights(coverage, torch.ones(1, dtype=torch.bool, device=planes.device)).double()
@@ -127,7 +159,7 @@ def describe(weights: RegionWeights, clips: Iterable[Tensor]) -> Layout:
         clips=len(means),
         regions={name: _spread(column) for name, column in columns},
         weight=_spread(means),
-        background_weight=max(weights.background**weights.gamma, weights.floor),
+        background_weight=float(weights.curve(bare)),
         background_share=sum(shares) / sum(means) if sum(means) else 0.0,
         empty=empty,
         full=full,

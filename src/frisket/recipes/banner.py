@@ -11,6 +11,7 @@ from frisket.data.cache import CorruptEntry
 from frisket.data.covering import arrange
 from frisket.data.items import Item, Prepared
 from frisket.masks.weights import BACKGROUND, Layout, describe
+from frisket.recipes.compat import compat_of, normalise_of
 from frisket.recipes.config import Config
 from frisket.recipes.regions import weights_of
 from frisket.shapes import CellPlanes
@@ -87,7 +88,7 @@ def _of_masks(config: Config, prepared: Prepared) -> Iterator[str]:
     report = prepared.report
     taught = [s.mean for name, s in report.coverage.items() if config.regions.get(name)]
     alone = not config.regions.get(BACKGROUND) and not config.curve.floor
-    if alone and 0 < sum(taught) < SMALL and config.losses.normalise == "sample":
+    if alone and 0 < sum(taught) < SMALL and normalise_of(config) == "sample":
         yield (
             f"the regions cover {sum(taught):.1%} of a clip on average: with normalise = "
             '"sample" few cells set the whole loss, which spikes; crop closer, or use "area"'
@@ -187,7 +188,10 @@ def rows(config: Config, prepared: Prepared) -> list[tuple[str, str]]:
     terms = ", ".join(
         f"{name} {table['strength']:g}" for name, table in config.losses.terms.items()
     )
-    made.append(("loss", f"{terms}; normalise = {config.losses.normalise}"))
+    normalise = normalise_of(config)
+    made.append(("loss", f"{terms}; normalise = {normalise}"))
+    if (compat := compat_of(config)) is not None:
+        made.append(("compat", compat.meaning(normalise)))
     made.append(("background swap", _swap_row(config, prepared)))
     made.append(
         (

@@ -7,6 +7,7 @@ from typing import Any
 from frisket import __version__
 from frisket.data.items import Prepared
 from frisket.families.base import FAMILIES, Variant
+from frisket.recipes.compat import normalise_of
 from frisket.recipes.config import Config
 
 
@@ -88,7 +89,8 @@ def _masked(config: Config, prepared: Prepared) -> dict[str, Any]:
         "regions": dict(config.regions),
         "gamma": config.curve.gamma,
         "floor": config.curve.floor,
-        "normalise": config.losses.normalise,
+        "normalise": normalise_of(config),
+        "compat": config.losses.compat,
         "swap_rate": config.swap.rate,
         "clips": report.clips,
         "masked": report.masked,
@@ -112,7 +114,8 @@ def write_card(config: Config, prepared: Prepared, path: Path) -> None:
         f" {config.optimizer.name} at {config.optimizer.lr:g}, seed {config.run.seed}",
         f"- clips {report.clips}, with masks {report.masked}, held out {len(prepared.held)}",
         f"- region weights: {weights}; background {config.regions.get('background', 0.0):g}",
-        f"- losses: {terms}; normalise = {config.losses.normalise}",
+        f"- losses: {terms}; normalise = {normalise_of(config)}"
+        + (f", as {config.losses.compat}" if config.losses.compat else ""),
         f"- background swap: rate {config.swap.rate:g}"
         + (f", source {config.swap.source}" if config.swap.rate else ""),
         f"- data: {prepared.digest}",

@@ -48,12 +48,19 @@ class Losses(Section):
     denoise: float | dict[str, Any] = 1.0
     """Error under the weights. Options: kind = mse | l1 | huber | smooth_l1, delta."""
     prior: float | dict[str, Any] = 0.0
-    """Stay with the frozen model outside the mask. Options: threshold, t_min, t_power, warmup,
-    teacher."""
-    normalise: Literal["sample", "batch", "none", "area", "global"] = "sample"
-    """What the weighted error is divided by (docs/walk-of-a-mask)."""
-    beta: Fraction = 0.5
-    """Exponent of normalise = "area": 0 is `sample`, 1 is `none`."""
+    """Stay with the frozen model outside the mask. Options: threshold, alone, t_min, t_power,
+    warmup, teacher, normalise, kind, delta."""
+    normalise: Literal["sample", "batch", "none", "area", "global"] | None = None
+    """What the weighted error is divided by (docs/walk-of-a-mask); empty takes `sample`, or what
+    `compat` says."""
+    beta: Fraction | None = None
+    """Exponent of normalise = "area": 0 is `sample`, 1 is `none`; empty takes 0.5. With compat =
+    "blissful" its mask_area_scale_beta; empty takes 0."""
+    compat: Literal[
+        "", "kohya", "onetrainer", "simpletuner", "ai-toolkit", "diffusion-pipe", "blissful"
+    ] = ""
+    """Compute the masked loss of another trainer, so that learning rates keep their meaning
+    (docs/compat); empty is Frisket's own."""
 
     @property
     def terms(self) -> dict[str, dict[str, Any]]:

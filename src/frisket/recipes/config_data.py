@@ -59,8 +59,9 @@ class MaskSource(Section):
     """Soften region borders by so many pixels of the clip."""
     fill_holes: bool = False
     """Close holes inside a region."""
-    reading: Literal["mean", "max", "min"] = "mean"
-    """How a latent cell reads its pixels: mean, max (thin or fast regions), min (exclusion)."""
+    reading: Literal["mean", "max", "min"] | None = None
+    """How a latent cell reads its pixels: mean, max (thin or fast regions), min (exclusion); empty
+    takes `mean`, or what losses.compat says."""
     require: bool = False
     """Stop if any clip has no mask (else such clips teach everywhere, and are counted aloud)."""
 
@@ -148,6 +149,9 @@ class Curve(Section):
     """Exponent of the weights: below 1 lifts soft areas, above 1 lowers them."""
     floor: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Smallest weight anywhere; even 0.05 lets the background back in (docs/walk-of-a-mask)."""
+    threshold: Fraction | None = None
+    """Cells that weigh more teach fully and all others not at all, before gamma and floor; empty
+    keeps soft masks soft."""
     feather_t: Pixels = 0.0
     """Extra feather in pixels at pure noise, fading to none at t = 0."""
     unmasked_probability: Fraction = 0.0

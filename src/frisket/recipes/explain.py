@@ -89,7 +89,7 @@ def _expected(name: str, said: str, value: Any) -> str:
         plain = re.sub(pattern, words, plain, flags=re.DOTALL)
     if not said.startswith("Input "):
         return f"`{name}`: {said}, got {value!r}"
-    hint = _near(value, re.findall(r"'([^']+)'", plain)) if isinstance(value, str) else ""
+    hint = _near(value, re.findall(r"'([^']*)'", plain)) if isinstance(value, str) else ""
     return f"`{name}` should be {plain}, got {value!r}{hint}"
 
 

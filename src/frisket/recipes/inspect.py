@@ -160,7 +160,7 @@ def inspect(config: Config, out: Path, *, progress: Progress = lambda *_: None) 
     seen: list[Seen] = []
     lookers: dict[int, tuple[_Looker, Found]] = {}  # by position in `seen`, to draw them again
     for data in config.data:
-        looker = _Looker(clipset_of(data, family, source), grid, weights)
+        looker = _Looker(clipset_of(config, data, family, source), grid, weights)
         there = _find(looker.clipset, findings)
         for count, found in enumerate(there.found if there else (), 1):
             lookers[len(seen)] = (looker, found)

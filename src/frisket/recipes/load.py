@@ -132,7 +132,7 @@ def check(config: Config, origin: Origin | None = None) -> None:
     Raises ConfigError naming the nearest thing there is. Imports the family (and so torch).
     """
     origin = origin or Origin()
-    found = (*_model_problems(config), *_term_problems(config))
+    found = (*_model_problems(config), *_term_problems(config), *_compat_problems(config))
     if found:
         raise ConfigError("\n".join(f"{origin.where(key)}: {said}" for key, said in found))
 
@@ -160,10 +160,16 @@ def _term_problems(config: Config) -> Iterator[tuple[Key, str]]:
     known = TERMS.names()
     for name, table in config.losses.terms.items():
         if name not in known:
-            choices = [*known, "normalise", "beta"]
+            choices = [*known, "normalise", "beta", "compat"]
             yield ("losses", name), f"no loss term is named {name!r}{or_all(name, choices)}"
             continue
         yield from _option_problems(name, table, TERMS.load(name))
+
+
+def _compat_problems(config: Config) -> Iterator[tuple[Key, str]]:
+    from frisket.recipes.compat import compat_problems  # noqa: PLC0415 - torch, only when asked for
+
+    yield from compat_problems(config)
 
 
 def _option_problems(name: str, table: dict[str, Any], term: Any) -> Iterator[tuple[Key, str]]:

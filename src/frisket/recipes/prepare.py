@@ -17,6 +17,7 @@ from frisket.data.prepare import prepare as prepare_data
 from frisket.families.base import FAMILIES, Family, References, Source
 from frisket.grid import LatentGrid
 from frisket.recipes.bank import sample_bank
+from frisket.recipes.compat import compat_of
 from frisket.recipes.config import Config, Data
 from frisket.shapes import Clip, Plane
 from frisket.training.storage import tile
@@ -61,7 +62,7 @@ def prepare(
     family = FAMILIES.load(config.model.family)
     source = source_of(config, family)
     cache = Cache(config.run.cache)
-    clipsets = [clipset_of(data, family, source) for data in config.data]
+    clipsets = [clipset_of(config, data, family, source) for data in config.data]
     with Index(cache.folder) as index:
         encoders = Loaded(family, source, index, tiled=config.memory.tile_vae)
         swap = _swap_of(config, family, source, index, progress, bank)
@@ -86,12 +87,12 @@ def regions_of(config: Config) -> dict[str, float]:
     return {"background": 0.0, **config.regions}
 
 
-def clipset_of(data: Data, family: Family, source: Source) -> Clipset:
+def clipset_of(config: Config, data: Data, family: Family, source: Source) -> Clipset:
     """One `[[data]]` table with the variant's own size, length and rate where it names none."""
     variant = family.variants[source.variant]
     return Clipset(
         clips=data.clips,
-        masking=_masking(data),
+        masking=_masking(config, data),
         captions=data.captions,
         caption=data.caption,
         trigger=data.trigger,
@@ -114,8 +115,9 @@ def clipset_of(data: Data, family: Family, source: Source) -> Clipset:
     )
 
 
-def _masking(data: Data) -> Masking:
-    masks = data.masks
+def _masking(config: Config, data: Data) -> Masking:
+    masks, compat = data.masks, compat_of(config)
+    rule = compat.prior if compat and "prior" in config.losses.terms else None
     folders = {"": masks.path} if masks.source == "folder" and masks.path else dict(masks.regions)
     return Masking(
         source=masks.source,
@@ -126,7 +128,8 @@ def _masking(data: Data) -> Masking:
         grow=masks.grow,
         feather=masks.feather,
         fill_holes=masks.fill_holes,
-        reading=masks.reading,
+        reading=masks.reading or (compat.reading if compat else "mean"),
+        prior_reading=rule.reading if rule else None,
         require=masks.require,
         role=data.mask_role,
     )

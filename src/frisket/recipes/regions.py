@@ -1,6 +1,7 @@
 """The region table of a configuration as the masks room takes it."""
 
 from frisket.masks.weights import BACKGROUND, RegionWeights
+from frisket.recipes.compat import compat_of
 from frisket.recipes.config import Config
 
 
@@ -11,9 +12,12 @@ def names_of(config: Config) -> tuple[str, ...]:
 
 def weights_of(config: Config) -> RegionWeights:
     """The region table and value curve."""
+    compat = compat_of(config)
     return RegionWeights(
         regions={name: config.regions[name] for name in names_of(config)},
         background=config.regions.get(BACKGROUND, 0.0),
         gamma=config.curve.gamma,
         floor=config.curve.floor,
+        lift=(compat.floor if compat else None) or "clamp",
+        threshold=config.curve.threshold,
     )

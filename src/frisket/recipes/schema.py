@@ -107,7 +107,7 @@ def _type(entry: dict[str, Any], made: dict[str, Any]) -> str:
         choices = [each for each in entry["anyOf"] if each.get("type") != "null"]
         return " or ".join(dict.fromkeys(_type(each, made) for each in choices))
     if "enum" in entry:
-        return ", ".join(f"`{each}`" for each in entry["enum"])
+        return ", ".join(f"`{each}`" for each in entry["enum"] if each != "")
     if "$ref" in entry:
         return "table"
     if entry.get("type") == "array":

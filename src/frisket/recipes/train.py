@@ -1,5 +1,6 @@
 """`frisket train`: from a configuration to a LoRA, its metrics and its card."""
 
+import logging
 import os
 import resource
 import time
@@ -25,6 +26,14 @@ from frisket.losses.base import TERMS, LossTerm
 from frisket.objectives.timesteps import TimestepSampler
 from frisket.recipes import banner
 from frisket.recipes.card import variant_of, write_card
+from frisket.recipes.compat import (
+    bare_of,
+    betas_of,
+    compat_of,
+    departures,
+    normalise_of,
+    prior_options,
+)
 from frisket.recipes.config import Config
 from frisket.recipes.hooks import Progress, add_hooks, resume, save_adapter
 from frisket.recipes.load import ConfigError, check
@@ -36,6 +45,8 @@ from frisket.training import fit, optim
 from frisket.training.ema import Average
 from frisket.training.record import Record, open_trackers
 from frisket.training.trainer import Plan, Trainer
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +71,8 @@ def terms_of(config: Config) -> dict[str, tuple[LossTerm, float]]:
     if prior.get("teacher") == "ema" and not config.optimizer.ema:
         raise ConfigError('losses.prior: teacher = "ema" needs optimizer.ema, e.g. 0.99; set it')
     terms = {}
-    for name, table in config.losses.terms.items():
+    for name, asked in config.losses.terms.items():
+        table = asked | (prior_options(config) if name == "prior" else {})
         # TOML writes 1.0 as 1 as often as not
         options = {
             key: float(value) if type(value) is int else value
@@ -154,6 +166,8 @@ def train(
             prepared = prepare(config, progress=preparing)
     banner.check(config, prepared)
     if first:
+        for line in departures(config, prepared):
+            log.warning("%s", line)
         announce(config, prepared)
 
     # Before the denoiser is there: the text encoder has come and gone by then.
@@ -220,6 +234,24 @@ def make_output(output: Path) -> None:
         ) from error
 
 
+def plan_of(config: Config) -> Plan:
+    """What the trainer does with the terms: how often, and divided by what."""
+    compat, (beta, raw_beta) = compat_of(config), betas_of(config)
+    return Plan(
+        steps=config.run.steps,
+        accumulate=config.optimizer.accumulate,
+        seed=config.run.seed,
+        clip=config.optimizer.clip,
+        normalise=normalise_of(config),
+        beta=beta,
+        raw_beta=raw_beta,
+        draw=(compat.draw if compat else None) or "sample",
+        bare=bare_of(config),
+        unmasked_probability=config.curve.unmasked_probability,
+        feather_t=config.curve.feather_t,
+    )
+
+
 def build(
     config: Config,
     family: Family,
@@ -263,16 +295,7 @@ def build(
         optimizer=optimizer,
         schedule=schedule,
         batches=loader.stream,
-        plan=Plan(
-            steps=run.steps,
-            accumulate=chosen.accumulate,
-            seed=run.seed,
-            clip=chosen.clip,
-            normalise=config.losses.normalise,
-            beta=config.losses.beta,
-            unmasked_probability=config.curve.unmasked_probability,
-            feather_t=config.curve.feather_t,
-        ),
+        plan=plan_of(config),
         accelerator=accelerator,
         average=Average(parameters, chosen.ema) if chosen.ema else None,
     )

@@ -6,9 +6,9 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
@@ -18,7 +18,7 @@ from frisket.adapters import lora
 from frisket.data.sample import Batch
 from frisket.families.base import GIVEN, Family
 from frisket.grid import LatentGrid
-from frisket.losses.base import LossTerm, Normalise, Step, divisors
+from frisket.losses.base import Claiming, LossTerm, Normalise, Step, divisors, scaled_by_area
 from frisket.masks.morphology import feather_cells
 from frisket.masks.weights import RegionWeights
 from frisket.objectives.base import Objective
@@ -36,7 +36,12 @@ class Diverged(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run does, in plain values; the recipe fills it from the configuration."""
+    """What a run does, in plain values; the recipe fills it from the configuration.
+
+    `raw_beta` makes the loss grow with the raw coverage (see `scaled_by_area`), `draw` says whether
+    samples or whole batches train unmasked, `bare` what a term is not multiplied by: the weight of
+    the noise level ("t"), of the data set ("set").
+    """
 
     steps: int
     accumulate: int = 1
@@ -44,6 +49,9 @@ class Plan:
     clip: float = 1.0
     normalise: Normalise = "sample"
     beta: float = 0.5
+    raw_beta: float = 0.0
+    draw: Literal["sample", "batch"] = "sample"
+    bare: Mapping[str, frozenset[str]] = field(default_factory=dict)
     unmasked_probability: float = 0.0
     feather_t: float = 0.0
 
@@ -95,16 +103,21 @@ class Trainer:
         noise = torch.randn(batch.latents.shape, generator=self.generator).to(batch.latents)
         t = self.objective.sample_t(len(batch), self.generator).to(batch.latents.device)
         weights, divisor = self._feathered(batch, weights, divisor, t)
+        raw, weights, divisor = self._claimed(batch, weights, divisor, t)
         noisy, target = self.objective.corrupt(batch.latents, noise, t)
         with self.accelerator.autocast():
             # The teacher first: an averaged one borrows the weights the student's graph will hold.
             prior = self._prior(noisy, t, batch)
             prediction = self.family.predict(self.denoiser, noisy, t, batch.conditioning)
         progress = self.done / self.plan.steps
-        seen = Step(prediction, target, t, weights, batch.coverage, divisor, prior, progress)
-        scale = self.objective.weight(t) * batch.weight
+        outside = batch.prior_coverage
+        if outside is not None:
+            outside = self.weights.outside(outside, batch.masked)
+        seen = Step(
+            prediction, target, t, weights, batch.coverage, divisor, prior, progress, raw, outside
+        )
         values = {
-            name: (scale * term(seen)).mean() * strength
+            name: (self._scale(name, batch, t) * term(seen)).mean() * strength
             for name, (term, strength) in self.terms.items()
         }
         return values, seen
@@ -131,7 +144,7 @@ class Trainer:
         if not self.denoiser.training:
             self.denoiser.train()  # walks every module: once, not every step
         mode(self.optimizer, training=True)
-        group = [batch.to(self.accelerator.device) for batch in group]
+        group = [self._drawn(batch.to(self.accelerator.device)) for batch in group]
         laid = [self._weights(batch) for batch in group]
         divisor = self._divisors(group, laid)
         totals: dict[str, float] = {}
@@ -185,27 +198,58 @@ class Trainer:
         self.generator.manual_seed(mixed % (1 << 63))
         torch.manual_seed((mixed + 1) % (1 << 63))  # adapter dropout draws from the global one
 
+    def _drawn(self, batch: Batch) -> Batch:
+        """The batch with some samples, or all of it, unmasked by chance."""
+        if not self.plan.unmasked_probability:
+            return batch
+        count = len(batch) if self.plan.draw == "sample" else 1
+        drawn = torch.rand(count, generator=self.generator)
+        kept = (drawn >= self.plan.unmasked_probability).to(batch.masked.device)
+        return replace(batch, masked=batch.masked & kept)
+
     def _weights(self, batch: Batch) -> Weights:
-        """The loss weights of a batch, some samples of it unmasked by chance."""
-        masked = batch.masked
-        if self.plan.unmasked_probability:
-            drawn = torch.rand(len(batch), generator=self.generator)
-            masked = masked & (drawn >= self.plan.unmasked_probability).to(masked.device)
-        weights = _without_given(self.weights(batch.coverage, masked), batch)
+        weights = _without_given(self.weights(batch.coverage, batch.masked), batch)
         self.empty += int((weights.flatten(1).sum(1) == 0).sum())
         return weights
 
     def _divisors(self, group: Sequence[Batch], laid: Sequence[Weights]) -> list[PerSample]:
-        channels = self.grid.channels
-        kind, beta = self.plan.normalise, self.plan.beta
-        each = [divisors(weights, channels, kind, beta=beta) for weights in laid]
-        if kind == "global":
+        each = [self._divisor(*pair) for pair in zip(group, laid, strict=True)]
+        if self.plan.normalise == "global":
             # Mean over ranks and micro-batches of the mean laid weight: with the gradient averaged
             # over both, sum of numerators / sum of divisors comes out.
             mean = torch.stack([divisor.mean() for divisor in each]).mean()
             mean = self.accelerator.reduce(mean, reduction="mean")
             each = [mean.expand_as(divisor) for divisor in each]
         return each
+
+    def _divisor(self, batch: Batch, weights: Weights) -> PerSample:
+        plan = self.plan
+        divisor = divisors(weights, self.grid.channels, plan.normalise, beta=plan.beta)
+        if not plan.raw_beta:
+            return divisor
+        raw = self.weights.raw(batch.coverage, batch.masked)
+        return scaled_by_area(divisor, raw, plan.raw_beta, pooled=plan.normalise != "sample")
+
+    def _scale(self, term: str, batch: Batch, t: PerSample) -> PerSample:
+        bare = self.plan.bare.get(term, frozenset())
+        ones = torch.ones_like(batch.weight)
+        level = ones if "t" in bare else self.objective.weight(t)
+        return level * (ones if "set" in bare else batch.weight)
+
+    def _claimed(
+        self, batch: Batch, weights: Weights, divisor: PerSample, t: PerSample
+    ) -> tuple[Weights | None, Weights, PerSample]:
+        """Take the weight from cells that a term has alone; gives raw weights, weights, divisor."""
+        claiming = [
+            term for term, _ in self.terms.values() if isinstance(term, Claiming) and term.alone
+        ]
+        if not claiming:
+            return None, weights, divisor
+        raw = self.weights.raw(batch.coverage, batch.masked)
+        for term in claiming:
+            weights = weights * (1 - term.claim(raw, t))
+        pooled = self.plan.normalise == "global"
+        return raw, weights, divisor if pooled else self._divisor(batch, weights)
 
     def _feathered(
         self, batch: Batch, weights: Weights, divisor: PerSample, t: PerSample
@@ -214,13 +258,10 @@ class Trainer:
         if not self.plan.feather_t:
             return weights, divisor
         soft = feather_cells(batch.coverage, self.plan.feather_t * t, self.grid)
-        plain = _without_given(torch.ones_like(weights), batch)
-        whole = (weights == plain).flatten(1).all(1)  # unmasked samples stay unmasked
-        widened = _without_given(self.weights(soft, batch.masked & ~whole), batch)
+        widened = _without_given(self.weights(soft, batch.masked), batch)
         if self.plan.normalise == "global":
             return widened, divisor
-        kind, beta = self.plan.normalise, self.plan.beta
-        return widened, divisors(widened, self.grid.channels, kind, beta=beta)
+        return widened, self._divisor(batch, widened)
 
     def _prior(self, noisy: Latents, t: PerSample, batch: Batch) -> Latents | None:
         """What the teacher predicts: adapter off (or averaged), eval mode, no gradient."""

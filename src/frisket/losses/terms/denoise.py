@@ -1,11 +1,9 @@
 """The denoising error under the weights: what the masked regions are taught."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-from torch.nn import functional
-
-from frisket.losses.base import Step, weighted_mean, weighted_mse
+from frisket.losses.base import Kind, Step, check_kind, weighted_error
 from frisket.shapes import PerSample
 
 
@@ -17,29 +15,18 @@ class Denoise:
     delta). L1 and Huber soften the spikes that mask borders make.
     """
 
-    kind: Literal["mse", "l1", "huber", "smooth_l1"] = "mse"
+    kind: Kind = "mse"
     delta: float = 1.0
     needs: ClassVar[frozenset[str]] = frozenset()
 
     def __post_init__(self) -> None:
         """Refuse options that have no meaning."""
-        if self.kind not in ("mse", "l1", "huber", "smooth_l1"):
-            raise ValueError(f"denoise: kind {self.kind!r} is not one of mse, l1, huber, smooth_l1")
-        if self.delta <= 0:
-            raise ValueError(f"denoise: delta must be > 0, got {self.delta}")
+        check_kind("denoise", self.kind, self.delta)
 
     def __call__(self, step: Step) -> PerSample:
         """Weighted error of each sample, float32."""
-        if self.kind == "mse":
-            return weighted_mse(step.prediction, step.target, step.weights, step.divisor)
-        prediction, target = step.prediction.float(), step.target.float()
-        if self.kind == "l1":
-            error = functional.l1_loss(prediction, target, reduction="none")
-        elif self.kind == "huber":
-            error = functional.huber_loss(prediction, target, reduction="none", delta=self.delta)
-        else:
-            error = functional.smooth_l1_loss(prediction, target, reduction="none", beta=self.delta)
-        return weighted_mean(error, step.weights, step.divisor)
+        prediction, target = step.prediction, step.target
+        return weighted_error(self.kind, self.delta, prediction, target, step.weights, step.divisor)
 
 
 TERM = Denoise

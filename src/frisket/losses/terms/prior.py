@@ -1,12 +1,15 @@
 """Outside the mask, stay with the frozen model."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
 
-from frisket.losses.base import Step, weighted_mse
-from frisket.shapes import PerSample
+from frisket.losses.base import Kind, Step, check_kind, divisors, weighted_error
+from frisket.shapes import PerSample, Weights
+
+ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,17 +19,25 @@ class Prior:
     After the prior-preservation term of OneTrainer, with these choices of our own:
 
     threshold: cells whose raw coverage by any region is above it are left to the subject.
+    alone: cells whose raw weight is below the threshold are the prior's alone: it holds them at
+        full strength, and `denoise` lets go of them (DustyL's blissful-tuner).
     t_min, t_power: s(t) = t^t_power where t >= t_min, else 0, for each sample by its own t: strong
         at high noise, where layout is decided, fading at low noise, where light and shadow are.
     warmup: share of the run over which the strength rises from 0.
     teacher: "base" (adapter off) or "ema" (the averaged adapter; needs optimizer.ema).
+    normalise: what is divided by: C sum(1-w) of the sample, its mean over the batch, or all cells.
+    kind, delta: the error, as of `denoise`.
     """
 
     threshold: float = 1.0
+    alone: bool = False
     t_min: float = 0.0
     t_power: float = 0.0
     warmup: float = 0.0
     teacher: Literal["base", "ema"] = "base"
+    normalise: Literal["sample", "batch", "none"] = "sample"
+    kind: Kind = "mse"
+    delta: float = 1.0
     needs: ClassVar[frozenset[str]] = frozenset({"prior"})
 
     def __post_init__(self) -> None:
@@ -38,6 +49,13 @@ class Prior:
             raise ValueError(f"prior: t_power must be >= 0, got {self.t_power}")
         if self.teacher not in ("base", "ema"):
             raise ValueError(f"prior: teacher {self.teacher!r} is not one of base, ema")
+        if self.normalise not in ("sample", "batch", "none"):
+            raise ValueError(
+                f"prior: normalise {self.normalise!r} is not one of sample, batch, none"
+            )
+        if self.alone and self.threshold == 1:
+            raise ValueError("prior: alone needs a threshold below 1, e.g. 0.1")
+        check_kind("prior", self.kind, self.delta)
 
     def strength(self, t: PerSample, progress: float) -> PerSample:
         """The schedule: how much the term counts at each sample's noise level, in [0, 1]."""
@@ -48,12 +66,33 @@ class Prior:
         """Weighted distance of each sample to the prior, float32; 0 where nothing is outside."""
         if step.prior is None:
             raise ValueError("prior: the step carries no prediction of the frozen model")
-        outside = (1 - step.weights.float()).clamp_min(0)
+        outside = self._outside(step) * (step.t >= self.t_min).view(-1, 1, 1, 1, 1)
+        divisor = divisors(outside, step.prediction.shape[1], self.normalise)
+        divisor = torch.where(divisor > 0, divisor, math.inf)  # nothing is outside
+        distance = weighted_error(
+            self.kind, self.delta, step.prediction, step.prior, outside, divisor
+        )
+        return distance * self.strength(step.t, step.progress)
+
+    def claim(self, raw: Weights, t: PerSample) -> Weights:
+        """1 in the cells that `alone` takes from the other terms, 0 elsewhere."""
+        now = (t >= self.t_min).view(-1, 1, 1, 1, 1)
+        return ((raw < self.threshold) & now).float()
+
+    def _outside(self, step: Step) -> Weights:
+        if self.alone:
+            if step.raw is None:
+                raise ValueError("prior: alone, but the step carries no raw weights")
+            return self.claim(step.raw, step.t)
+        outside = step.outside
+        if outside is None:
+            outside = (1 - step.weights.float()).clamp_min(0)
+        # Rounding of a mask that fills the cell, which dividing by its sum would make large.
+        outside = torch.where(outside.abs() > ROUNDING, outside, 0.0)
         if self.threshold < 1:
             covered = step.coverage.float().sum(1, keepdim=True)
             outside = outside * (covered <= self.threshold)
-        distance = weighted_mse(step.prediction, step.prior, outside)
-        return distance * self.strength(step.t, step.progress)
+        return outside
 
 
 TERM = Prior
