@@ -63,7 +63,7 @@ def test_jsonl_paths_relative_to_the_file_and_bare_names(tmp_path, clips, caplog
         ("[1]", r":2: a JSON object is needed, this is \[1\]"),
         (
             '{"file": "a.b.png"}',
-            r":2: needs a text under one of file, .* one of caption, text; it has file",
+            r":2: needs a text under one of path, .* one of caption, text, prompt; it has file",
         ),
         ('{"file": "a.b.png", "text": "other"}', "lines 1 and 2 caption a.b.png differently"),
     ],

@@ -18,7 +18,7 @@ from frisket.media.geometry import Geometry
 from frisket.shapes import Clip, Plane
 
 Progress = Callable[[str, int, int], None]  # stage, how many are done, how many there are
-MaskFrom = Literal["none", "folder", "sidecar", "alpha", "regions"]
+MaskFrom = Literal["none", "folder", "sidecar", "alpha", "regions", "listed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Windows:
 class Clipset:
     """One data set. `resolution` is the side of a square of equal area, or (width, height)."""
 
-    clips: Path
+    clips: Path  # a folder, or a manifest
     masking: Masking = Masking()
     captions: Path | None = None
     caption: str | None = None
@@ -83,7 +83,7 @@ class Clipset:
     keep_aspect: bool = True
     windows: Windows = Windows()
     flip: bool = False
-    references: Path | None = None  # folder of the pictures an edit model is given
+    references: Path | None = None  # folder, or manifest, of the pictures an edit model is given
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from frisket.media.buckets import bucket
 from frisket.media.files import Found, find
 from frisket.media.frames import BadMedia, Media, extract, probe, resample
 from frisket.media.geometry import Geometry
-from frisket.media.references import find_references
+from frisket.media.references import find_references, listed_references
 
 bucket_of = lru_cache(4096)(bucket)  # clips of a set share few sizes
 
@@ -159,7 +159,7 @@ class _Walk:
             caption=clipset.caption,
         )
         self.tally.orphans += [str(path) for path in findings.orphans]
-        self.pictures = self._references(clipset, [found.name for found in findings.found])
+        self.pictures = self._references(clipset, findings.found)
         for count, found in enumerate(findings.found, 1):
             try:
                 yield from self._items(clipset, found)
@@ -171,13 +171,18 @@ class _Walk:
                 self.progress("clips and masks", count, len(findings.found))
         self.index.commit()
 
-    def _references(self, clipset: Clipset, names: Sequence[str]) -> dict[str, Pictures]:
+    def _references(self, clipset: Clipset, found: Sequence[Found]) -> dict[str, Pictures]:
         """The reference pictures of each clip, where the model looks at some."""
         if clipset.references is None:
             return {}
+        listed = {one.name: one.references for one in found}
+        if clipset.references == clipset.clips:
+            pictures = listed_references(clipset.clips, listed)
+        else:
+            pictures = find_references(clipset.references, listed)
         return {
             name: tuple((path, self.index.content(path)) for path in paths)
-            for name, paths in find_references(clipset.references, names).items()
+            for name, paths in pictures.items()
         }
 
     def _items(self, clipset: Clipset, found: Found) -> Iterator[tuple[Item, Window, str]]:

@@ -3,21 +3,22 @@
 import codecs
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from frisket.media.paths import plain
+from frisket.media.manifest import PATH_KEYS, TEXT_KEYS
+from frisket.media.paths import plain, refuse
 
 _log = logging.getLogger(__name__)
+
+Tidy = Callable[[str], str]  # from a text as written to a caption
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_PATH_KEYS = ("file", "file_name", "image_path", "video_path")
-_TEXT_KEYS = ("caption", "text")
 
 
 class BadCaption(ValueError):
@@ -66,8 +67,16 @@ def _texts(paths: Iterable[Path], root: Path) -> dict[str, Path]:
     }
 
 
-def _from_texts(clips: Mapping[str, Path], texts: Mapping[str, Path]) -> dict[str, str]:
-    return {name: first_paragraph(read_text(texts[name])) for name in clips if name in texts}
+def _from_texts(clips: Mapping[str, Path], texts: Mapping[str, Path], tidy: Tidy) -> dict[str, str]:
+    found = {}
+    for name in clips:
+        if name not in texts:
+            continue
+        try:
+            found[name] = tidy(read_text(texts[name]))
+        except BadCaption as error:
+            refuse(name, error)
+    return found
 
 
 def _entries(path: Path) -> Iterator[tuple[int, str, str]]:
@@ -88,16 +97,18 @@ def _entries(path: Path) -> Iterator[tuple[int, str, str]]:
         found = [next((entry[k] for k in keys if k in entry), None) for keys in _KEYS]
         if not all(isinstance(value, str) for value in found):
             raise BadCaption(
-                f"{path}:{number}: needs a text under one of {', '.join(_PATH_KEYS)} and one of"
-                f" {', '.join(_TEXT_KEYS)}; it has {', '.join(map(str, entry)) or 'nothing'}"
+                f"{path}:{number}: needs a text under one of {', '.join(PATH_KEYS)} and one of"
+                f" {', '.join(TEXT_KEYS)}; it has {', '.join(map(str, entry)) or 'nothing'}"
             )
         yield number, str(found[0]), str(found[1])
 
 
-_KEYS = (_PATH_KEYS, _TEXT_KEYS)
+_KEYS = (PATH_KEYS, TEXT_KEYS)
 
 
-def _from_lines(clips: Mapping[str, Path], root: Path, path: Path) -> Iterator[tuple[str, str]]:
+def _from_lines(
+    clips: Mapping[str, Path], root: Path, path: Path, tidy: Tidy
+) -> Iterator[tuple[str, str]]:
     known = {plain(clip.absolute().as_posix()): name for name, clip in clips.items()}
     known |= {plain(clip.resolve().as_posix()): name for name, clip in clips.items()}
     seen: dict[str, tuple[int, str]] = {}
@@ -110,7 +121,7 @@ def _from_lines(clips: Mapping[str, Path], root: Path, path: Path) -> Iterator[t
         if name is None:
             strangers.append(file)
             continue
-        caption = first_paragraph(text)
+        caption = tidy(text)
         line, earlier = seen.setdefault(name, (number, caption))
         if earlier != caption:
             raise BadCaption(
@@ -123,7 +134,9 @@ def _from_lines(clips: Mapping[str, Path], root: Path, path: Path) -> Iterator[t
     yield from ((name, caption) for name, (_, caption) in seen.items())
 
 
-def read_captions(clips: Mapping[str, Path], root: Path, source: Path | None) -> dict[str, str]:
+def read_captions(
+    clips: Mapping[str, Path], root: Path, source: Path | None, tidy: Tidy = first_paragraph
+) -> dict[str, str]:
     """Name to caption for the clips that have one; an empty file counts as none.
 
     `source` None reads `name.txt` beside each clip; a folder reads `name.txt` in it, sub-folders
@@ -135,14 +148,14 @@ def read_captions(clips: Mapping[str, Path], root: Path, source: Path | None) ->
         beside = (
             path for folder in {c.parent for c in clips.values()} for path in folder.iterdir()
         )
-        found = _from_texts(clips, _texts(beside, root))
+        found = _from_texts(clips, _texts(beside, root), tidy)
         return {name: text for name, text in found.items() if text}
     if source.is_dir():
-        found = _from_texts(clips, _texts(source.rglob("*"), source))
+        found = _from_texts(clips, _texts(source.rglob("*"), source), tidy)
     elif not source.exists():
         raise BadCaption(f"captions {source}: there is no such folder or file")
     elif source.suffix.lower() == ".jsonl":
-        found = dict(_from_lines(clips, root, source))
+        found = dict(_from_lines(clips, root, source, tidy))
     else:
         raise BadCaption(f"captions {source}: give a folder of .txt files or one .jsonl file")
     if not found:

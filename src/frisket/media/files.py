@@ -6,13 +6,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from frisket.media.captions import read_captions
+from frisket.media.captions import first_paragraph, read_captions, read_text
 from frisket.media.frames import probe
-from frisket.media.paths import IMAGES, VIDEOS, is_media, plain
+from frisket.media.manifest import Line, is_manifest, read_manifest
+from frisket.media.paths import IMAGES, LEGEND, SOFT, VIDEOS, TwoFiles, is_media, plain, refuse
+
+__all__ = [
+    "ClipsNotFound",
+    "Findings",
+    "Found",
+    "MaskKind",
+    "MasksNotFound",
+    "TwoFiles",
+    "find",
+]
 
 _log = logging.getLogger(__name__)
 
-MaskKind = Literal["none", "folder", "sidecar", "alpha", "regions"]
+MaskKind = Literal["none", "folder", "sidecar", "alpha", "regions", "listed"]
 _SIDECARS = (".mask", "-masklabel")
 _ASIDE = (*_SIDECARS, "-condlabel")  # OneTrainer keeps inpainting pictures beside its clips
 
@@ -25,10 +36,6 @@ class MasksNotFound(ValueError):
     """A configured mask source that matches no clip; names it and an example of either side."""
 
 
-class TwoFiles(ValueError):
-    """Two clips, or two masks, that claim the same name; names both."""
-
-
 @dataclass(frozen=True, slots=True)
 class Found:
     """One clip and what belongs to it."""
@@ -38,6 +45,7 @@ class Found:
     caption: str
     masks: Mapping[str, Path]  # region -> file or folder of frames; "" one file for all regions
     alpha: bool  # the mask is the clip's own alpha channel
+    references: tuple[Path, ...] = ()  # pictures a manifest lists for an edit model
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +106,12 @@ def _named(paths: Iterable[Path], name: Callable[[Path], str], kind: str) -> dic
     for path in paths:
         other = named.setdefault(name(path), path)
         if other is not path:
-            raise TwoFiles(
-                f"two {kind} have the name {name(path)!r}: {other} and {path}; rename or remove one"
+            refuse(
+                name(path),
+                TwoFiles(
+                    f"two {kind} have the name {name(path)!r}: {other} and {path}; rename or remove"
+                    " one"
+                ),
             )
     return named
 
@@ -158,8 +170,10 @@ def _folder_masks(
         name = _name(path, folder)
         return name not in parents and (name in clips or any(map(is_media, path.iterdir())))
 
-    skip = frozenset({root.resolve()})
-    media = list(_below(folder, skip=skip, leaf=leaf))
+    skip = {root.resolve()}
+    if (folder / LEGEND).is_file() and SOFT not in parents:
+        skip.add((folder / SOFT).resolve())  # `frisket masks` keeps the same regions there, soft
+    media = list(_below(folder, skip=frozenset(skip), leaf=leaf))
     masks = _named(media, lambda path: _name(path, folder), "masks")
     return _matched(clips, masks, where)
 
@@ -211,6 +225,61 @@ def _masks(
     return by_clip, orphans
 
 
+def _from_manifest(
+    manifest: Path,
+    kind: MaskKind,
+    folders: Mapping[str, Path],
+    captions: Path | None,
+    caption: str | None,
+    tidy: Callable[[str], str],
+) -> Findings:
+    lines = read_manifest(manifest)
+    named = {line.name: line.clip for line in lines}
+    if kind == "sidecar":
+        raise MasksNotFound(
+            f'{manifest}: masks = "sidecar" looks beside the clips of a folder; give each line of'
+            " the manifest its `mask`"
+        )
+    by_clip, orphans = _masks(kind, named, manifest, [], folders)
+    _say_listed(manifest, kind, lines)
+    if kind == "listed":
+        by_clip = {line.name: dict(line.masks) for line in lines}
+    with_alpha = _alpha_clips(named, manifest) if kind == "alpha" else set()
+    if captions is None:
+        texts = {line.name: tidy(line.caption) for line in lines if line.caption is not None}
+        silent = {name: clip for name, clip in named.items() if name not in texts}
+        texts |= _texts_beside(silent, tidy)
+    else:
+        texts = read_captions(named, manifest.parent, captions, tidy)
+    found = [
+        Found(
+            line.name,
+            line.clip,
+            texts.get(line.name) or caption or "",
+            by_clip[line.name],
+            line.name in with_alpha,
+            line.references,
+        )
+        for line in lines
+    ]
+    return Findings(found, orphans, [one.name for one in found if not one.caption])
+
+
+def _texts_beside(clips: Mapping[str, Path], tidy: Callable[[str], str]) -> dict[str, str]:
+    """`name.txt` beside each clip, wherever it lies."""
+    beside = {name: clip.with_suffix(".txt") for name, clip in clips.items() if not clip.is_dir()}
+    return {name: tidy(read_text(text)) for name, text in beside.items() if text.is_file()}
+
+
+def _say_listed(manifest: Path, kind: MaskKind, lines: list[Line]) -> None:
+    masked = sum(bool(line.masks) for line in lines)
+    if kind == "listed":
+        _log.info("%s: lists masks for %d of %d clips", manifest, masked, len(lines))
+    elif masked:
+        said = "%s: lists %d masks that are not used, for the config says masks = %r"
+        _log.warning(said, manifest, masked, kind)
+
+
 def find(
     clips: Path,
     *,
@@ -218,22 +287,33 @@ def find(
     folders: Mapping[str, Path],
     captions: Path | None = None,
     caption: str | None = None,
+    paragraph: bool = True,
 ) -> Findings:
     """Find every clip of a folder (sub-folders included) with its caption and masks.
+
+    `clips` may be a manifest instead (see `read_manifest`): masks = "listed" takes the masks it
+    lists, and a clip whose line has no caption takes `name.txt` beside it.
 
     `masks`: "folder" and "regions" match the names below each of `folders` ({"": path}, or region
     to path) with those below `clips`; "sidecar" takes `name.mask.*`, `name-masklabel.*` and frame
     folders `name.mask` beside the clips; "alpha" marks clips with an alpha channel. A mask is an
     image, a video or a folder of frames. Captions come from `captions` (see `read_captions`), else
-    are `caption`, else empty and listed. The order is that of the names.
+    are `caption`, else empty and listed. `paragraph` False leaves them as they are written, instead
+    of the first paragraph as one line. The order is that of the names.
 
-    Raises ClipsNotFound, MasksNotFound (a mask source that matches nothing), TwoFiles, BadCaption.
+    Raises ClipsNotFound, MasksNotFound (a mask source that matches nothing), TwoFiles, BadCaption,
+    BadManifest.
     """
     if masks not in get_args(MaskKind):
         raise ValueError(f"no mask source {masks!r}; there are: {', '.join(get_args(MaskKind))}")
     if masks in ("folder", "regions") and not folders:
         raise ValueError(f'masks = "{masks}" needs a folder')
+    tidy = first_paragraph if paragraph else str
+    if is_manifest(clips):
+        return _from_manifest(clips, masks, folders, captions, caption, tidy)
     _listed(clips)
+    if masks == "listed":
+        raise MasksNotFound(f'{clips}: masks = "listed" is for a .jsonl manifest, this is a folder')
     own = frozenset(folder.resolve() for folder in folders.values()) - {clips.resolve()}
     media = list(_below(clips, skip=own, leaf=_sidecar))
     named = _clips(clips, media)
@@ -246,7 +326,7 @@ def find(
             clips,
             len(unused),
         )
-    texts = read_captions(named, clips, captions)
+    texts = read_captions(named, clips, captions, tidy)
     found = [
         Found(name, path, texts.get(name, caption or ""), by_clip[name], name in with_alpha)
         for name, path in named.items()

@@ -5,6 +5,7 @@ import unicodedata
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,9 +15,40 @@ VIDEOS = (
     *(".wmv", ".flv", ".3gp"),
 )
 
+LEGEND, SOFT = "legend.json", "soft"  # in a folder of label maps that `frisket masks` made
+
 
 class BadMedia(ValueError):
     """A file that is not the image, video or mask it should be; names it, the fault and the fix."""
+
+
+class TwoFiles(ValueError):
+    """Two clips, or two masks, that claim the same name; names both."""
+
+
+_told: ContextVar[list[tuple[str, ValueError]] | None] = ContextVar("_told", default=None)
+
+
+@contextmanager
+def collecting() -> Iterator[list[tuple[str, ValueError]]]:
+    """Within the block, what `refuse` is given is listed, with the name of its clip, not raised.
+
+    For those who want to hear of every fault at once; a training run stops at the first.
+    """
+    told: list[tuple[str, ValueError]] = []
+    token = _told.set(told)
+    try:
+        yield told
+    finally:
+        _told.reset(token)
+
+
+def refuse(clip: str, error: ValueError) -> None:
+    """Raise the fault of one clip's files, or list it within `collecting`: its file is left out."""
+    told = _told.get()
+    if told is None:
+        raise error
+    told.append((clip, error))
 
 
 def is_media(path: Path) -> bool:

@@ -1,7 +1,7 @@
 """Find the pictures that an edit model is given beside each clip."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from frisket.media.paths import IMAGES, BadMedia, plain
@@ -48,9 +48,26 @@ def find_references(folder: Path, clips: Iterable[str]) -> dict[str, tuple[Path,
         else:
             lacking.append(name)
     if lacking:
-        more = f" and {len(lacking) - NAMED} more" if len(lacking) > NAMED else ""
         raise ReferencesNotFound(
-            f"{folder}: no reference picture for {', '.join(lacking[:NAMED])}{more}; each clip"
-            " needs name.png, or name_0.png, name_1.png, ..."
+            f"{folder}: no reference picture for {_named(lacking)}; each clip needs name.png, or"
+            " name_0.png, name_1.png, ..."
         )
     return found
+
+
+def listed_references(
+    manifest: Path, listed: Mapping[str, tuple[Path, ...]]
+) -> dict[str, tuple[Path, ...]]:
+    """The reference pictures that a manifest lists; ReferencesNotFound where a clip has none."""
+    lacking = [name for name, pictures in listed.items() if not pictures]
+    if lacking:
+        raise ReferencesNotFound(
+            f"{manifest}: no reference picture for {_named(lacking)}; give each line `references`,"
+            " or the config a folder of them"
+        )
+    return dict(listed)
+
+
+def _named(lacking: Sequence[str]) -> str:
+    more = f" and {len(lacking) - NAMED} more" if len(lacking) > NAMED else ""
+    return f"{', '.join(lacking[:NAMED])}{more}"

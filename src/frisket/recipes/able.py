@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from frisket.media.manifest import is_manifest
 from frisket.recipes.config import Config
 from frisket.recipes.origin import Key
 
@@ -36,7 +37,7 @@ def variant_problems(config: Config, family: "Family") -> Iterator[tuple[Key, st
 def _data_problems(config: Config, variant: "Variant", said: str) -> Iterator[tuple[Key, str]]:
     for number, data in enumerate(config.data):
         pictures = variant.sees == "pictures"
-        if pictures and data.references is None:
+        if pictures and data.references is None and not is_manifest(data.clips):
             yield (
                 ("data", number, "references"),
                 f"{said} edits pictures: give `references`, the folder of what it starts from"

@@ -30,6 +30,11 @@ def preset(value: Any) -> Any:
     return PRESETS[name] | {region: each for region, each in table.items() if region != "preset"}
 
 
+def _listed(clips: Any) -> bool:
+    """Whether `clips` names a manifest."""
+    return str(clips).lower().endswith(".jsonl")
+
+
 class Section(BaseModel):
     """A frozen table; unknown keys are refused."""
 
@@ -39,9 +44,10 @@ class Section(BaseModel):
 class MaskSource(Section):
     """Where the masks of a data set come from, and how they are read."""
 
-    source: Literal["folder", "sidecar", "alpha", "regions", "none"] = "folder"
+    source: Literal["folder", "sidecar", "alpha", "regions", "listed", "none"] = "folder"
     """folder: matched by stem; sidecar: `name.mask.png`, `name-masklabel.png`; alpha: the clip's
-    own transparency; regions: one folder a region; none."""
+    own transparency; regions: one folder a region; listed: those a `.jsonl` manifest names (its
+    default); none."""
     path: Path | None = None
     """Mask folder (source = "folder")."""
     regions: dict[str, Path] = Field(default_factory=dict)
@@ -50,7 +56,8 @@ class MaskSource(Section):
     """Grey level of each region, the nearest wins: { face = 255, body = 128, background = 0 }."""
     legend: dict[str, int | tuple[int, int, int]] = Field(default_factory=dict)
     """Index (palette or label PNG) or RGB colour of each region; empty takes the `legend.json` that
-    `frisket masks` leaves in the mask folder (or, for sidecars, in the clip folder)."""
+    `frisket masks` leaves in the mask folder (for sidecars in the clip folder, for a manifest
+    beside it)."""
     invert: bool = False
     """Black teaches, white does not (grey masks and alpha only)."""
     grow: float = 0.0
@@ -86,7 +93,8 @@ class Data(Section):
     """One data set; write the table `[[data]]` once for each."""
 
     clips: Path
-    """Folder of images and videos (sub-folders included)."""
+    """Folder of images and videos (sub-folders included), or a `.jsonl` manifest that lists them
+    (docs/data-sets)."""
     masks: MaskSource = MaskSource(source="none")
     """A folder, "alpha", "sidecar", a table region = folder, or the full table."""
     captions: Path | None = None
@@ -124,17 +132,35 @@ class Data(Section):
     """Also train each clip mirrored (mask too)."""
     references: Path | None = None
     """Folder of the pictures an edit model is given (`name.png`, or `name_0.png`, `name_1.png`, ...
-    for several). The mask is of the clip, never of them."""
+    for several); empty takes those a manifest lists. The mask is of the clip, never of them."""
     mask_role: Literal["loss", "condition", "both"] = "loss"
     """What a mask does for an image-to-video model: weigh the loss, fill the model's own mask
     channels (1 = kept, so the inverse of the regions), or both."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _manifest(cls, value: Any) -> Any:
+        """A manifest brings its own masks, unless others are named."""
+        if not isinstance(value, dict) or not _listed(value.get("clips")):
+            return value
+        masks = value.get("masks", {})
+        other = not isinstance(masks, dict) or set(masks) - set(MaskSource.model_fields)
+        if other or {"source", "path", "regions"} & set(masks):
+            return value
+        return {**value, "masks": {"source": "listed", **masks}}
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Data":
+        if self.masks.source == "listed" and not _listed(self.clips):
+            raise ValueError(f'masks: "listed" is for a .jsonl manifest, clips is {self.clips}')
+        return self
 
     @field_validator("masks", mode="before")
     @classmethod
     def _shorthand(cls, value: Any) -> Any:
         """`"alpha"`, `"sidecar"`, a folder, or a plain table of region = folder."""
         if isinstance(value, str | Path):
-            if str(value) in ("alpha", "sidecar", "none"):
+            if str(value) in ("alpha", "sidecar", "listed", "none"):
                 return {"source": str(value)}
             return {"source": "folder", "path": value}
         if isinstance(value, dict) and value and not set(value) & set(MaskSource.model_fields):

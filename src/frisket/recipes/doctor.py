@@ -186,7 +186,7 @@ def _asked(config: Config) -> Iterator[Finding]:
         fix = '`frisket init FOLDER`, or write [[data]] with clips = "..."'
         yield Finding("missing", "data", "the config names no [[data]]", fix)
     for data in config.data:
-        yield from _named("clips", data.clips, folder=True)
+        yield from _named("clips", data.clips, folder=data.clips.suffix.lower() != ".jsonl")
         masks = data.masks
         for path in filter(None, (masks.path, *masks.regions.values())):
             yield from _named("masks", path, folder=True)

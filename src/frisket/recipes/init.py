@@ -10,6 +10,7 @@ from tomlkit.items import InlineTable, Table
 
 from frisket.families.base import FAMILIES, Variant
 from frisket.grid import LatentGrid
+from frisket.media.manifest import is_manifest
 from frisket.recipes.config_data import PRESETS
 from frisket.recipes.init_model import memory, model, precision
 from frisket.recipes.load import ConfigError, check, read
@@ -86,11 +87,13 @@ def _summary(seen: Survey, family: str, variant: str) -> list[str]:
     if seen.masks.kind == "none":
         said.append("no masks found: every clip will teach everywhere")
     else:
-        where = ", ".join(str(path) for path in seen.masks.folders.values()) or seen.clips
+        folders = () if seen.masks.kind == "listed" else seen.masks.folders.values()
+        where = ", ".join(map(str, folders)) or seen.clips
         said.append(f"masks ({seen.masks.kind}): {seen.masks.matched} of {seen.count}, in {where}")
     if seen.orphans:
         said.append(f"{len(seen.orphans)} masks have no clip, {seen.orphans[0]} among them")
-    source = seen.captions or "beside the clips"
+    beside = "in the manifest" if is_manifest(seen.clips) else "beside the clips"
+    source = seen.captions or beside
     said.append(f"captions ({source}): {seen.captioned} of {seen.count}")
     said.append(f"model: {family} {variant}")
     return said
@@ -155,7 +158,7 @@ def _data(seen: Survey, variant: Variant, base: Path) -> Table:
 
 def _add_roles(table: Table, seen: Survey, variant: Variant, base: Path) -> None:
     """What only models that look at pictures need."""
-    if variant.sees == "pictures":
+    if variant.sees == "pictures" and not is_manifest(seen.clips):
         places = [seen.clips / name for name in REFERENCES] + [
             seen.clips.parent / name for name in REFERENCES
         ]
@@ -178,9 +181,9 @@ def _add_masks(table: Table, seen: Survey, base: Path) -> None:
         inner = tomlkit.inline_table()
         inner.update({name: _relative(path, base) for name, path in masks.folders.items()})
         table.add("masks", inner)
-    elif masks.kind == "sidecar" and masks.labels:
+    elif masks.kind in ("sidecar", "listed") and masks.labels:
         inner = tomlkit.inline_table()
-        inner.update({"source": "sidecar", "legend": _legend(masks.labels)})
+        inner.update({"source": masks.kind, "legend": _legend(masks.labels)})
         table.add("masks", inner)
     else:
         table.add("masks", masks.kind)
@@ -191,7 +194,8 @@ def _add_masks(table: Table, seen: Survey, base: Path) -> None:
         table.add(tomlkit.comment(f"The masks have grey levels {greys}, read as weights 0 to 1."))
         named = "levels = { face = 255, body = 128 }"
         table.add(tomlkit.comment("To name them, and tune each in [regions], write instead:"))
-        table.add(tomlkit.comment(f'masks = {{ source = "folder", path = "...", {named} }}'))
+        source = '"listed"' if masks.kind == "listed" else '"folder", path = "..."'
+        table.add(tomlkit.comment(f"masks = {{ source = {source}, {named} }}"))
 
 
 def _folder(seen: Survey, base: Path) -> InlineTable | str:
@@ -304,7 +308,7 @@ def _relative(path: Path, base: Path) -> str:
 
 
 def _slug(clips: Path) -> str:
-    folder = clips.absolute()
+    folder = clips.absolute().with_suffix("") if is_manifest(clips) else clips.absolute()
     plain = (
         folder.parent.name if folder.name.lower() in ("clips", "images", "videos") else folder.name
     )

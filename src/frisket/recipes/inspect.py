@@ -297,13 +297,16 @@ def _missing(clipset: Clipset, found: Found) -> Iterator[Finding]:
             )
         return
     wanted = ", ".join(str(path) for path in how.folders.values()) or how.source
+    fix = f"Add a mask named {Path(found.name).name}.png"
+    if how.source == "listed":
+        wanted, fix = str(clipset.clips), "Give its line a `mask`"
     yield Finding(
         "missing",
         "error" if how.require else "warning",
         found.name,
         f"There is no mask ({wanted}): the whole clip teaches"
         + (", and `require = true` will stop the run." if how.require else "."),
-        f"Add a mask named {Path(found.name).name}.png, or remove the clip.",
+        f"{fix}, or remove the clip.",
     )
 
 

@@ -3,11 +3,10 @@
 import json
 from pathlib import Path
 
+from frisket.media.paths import LEGEND
 from frisket.recipes.config import Config
 from frisket.recipes.config_data import Data
 from frisket.recipes.origin import ConfigError, Origin
-
-FILE = "legend.json"
 
 
 def read_legend(path: Path) -> dict[str, int]:
@@ -31,8 +30,9 @@ def read_legend(path: Path) -> dict[str, int]:
 def with_legends(config: Config, origin: Origin) -> Config:
     """The configuration with every legend filled in that lies beside the masks it is for.
 
-    Only where masks are a folder or sidecars, and the config says neither how grey levels nor how
-    labels are read. Raises ConfigError where a legend names a region that [regions] does not weigh.
+    Only where masks are a folder, sidecars or listed, and the config says neither how grey levels
+    nor how labels are read. Raises ConfigError where a legend names a region that [regions] does
+    not weigh.
     """
     data = tuple(_filled(each, number, config, origin) for number, each in enumerate(config.data))
     return config if data == config.data else config.model_copy(update={"data": data})
@@ -40,10 +40,11 @@ def with_legends(config: Config, origin: Origin) -> Config:
 
 def _filled(data: Data, number: int, config: Config, origin: Origin) -> Data:
     masks = data.masks
-    folder = {"folder": masks.path, "sidecar": data.clips}.get(masks.source)
+    places = {"folder": masks.path, "sidecar": data.clips, "listed": data.clips.parent}
+    folder = places.get(masks.source)
     if folder is None or masks.legend or masks.levels or masks.invert:
         return data
-    path = folder / FILE
+    path = folder / LEGEND
     if not path.is_file():
         return data
     legend = read_legend(path)

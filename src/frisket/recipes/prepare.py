@@ -14,8 +14,9 @@ from frisket.data.cache import Cache
 from frisket.data.index import Index
 from frisket.data.items import Backdrop, Clipset, Masking, Prepared, SwapPlan, Window, Windows
 from frisket.data.prepare import prepare as prepare_data
-from frisket.families.base import FAMILIES, Family, References, Source
+from frisket.families.base import FAMILIES, Family, References, Source, Variant
 from frisket.grid import LatentGrid
+from frisket.media.manifest import is_manifest
 from frisket.recipes.bank import sample_bank
 from frisket.recipes.compat import compat_of
 from frisket.recipes.config import Config, Data
@@ -111,8 +112,13 @@ def clipset_of(config: Config, data: Data, family: Family, source: Source) -> Cl
             fps=data.fps or (variant.fps if variant.video else None),
         ),
         flip=data.flip,
-        references=data.references,
+        references=data.references or _listed_pictures(data, variant),
     )
+
+
+def _listed_pictures(data: Data, variant: Variant) -> Path | None:
+    """The manifest, where the model looks at the pictures it lists."""
+    return data.clips if variant.sees == "pictures" and is_manifest(data.clips) else None
 
 
 def _masking(config: Config, data: Data) -> Masking:

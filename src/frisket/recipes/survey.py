@@ -10,8 +10,8 @@ import numpy as np
 from frisket.media.captions import BadCaption
 from frisket.media.files import Findings, Found, MaskKind, MasksNotFound, TwoFiles, find
 from frisket.media.frames import BadMedia, Media, decode_grey, decode_index, probe
-from frisket.media.paths import is_media
-from frisket.recipes.legends import FILE as LEGEND
+from frisket.media.manifest import is_manifest
+from frisket.media.paths import LEGEND, is_media
 from frisket.recipes.legends import read_legend
 
 CLIP_FOLDERS = ("clips", "images", "image", "img", "videos", "video", "data", "input")
@@ -53,10 +53,14 @@ class Survey:
 def survey(folder: Path) -> Survey:
     """Look at a folder; raises ClipsNotFound, BadMedia or TwoFiles naming the file and the fix."""
     clips = clip_folder(folder)
-    if not clips.is_dir():
-        find(clips, masks="none", folders={})  # raises, and says why
-    masks = masks_of(clips, folder)
-    captions, findings = _captions(clips, folder, masks)
+    if is_manifest(clips):
+        captions, findings = None, find(clips, masks="listed", folders={})
+        masks = _listed(findings, clips)
+    else:
+        if not clips.is_dir():
+            find(clips, masks="none", folders={})  # raises, and says why
+        masks = masks_of(clips, folder)
+        captions, findings = _captions(clips, folder, masks)
     seen = [probe(each.clip) for each in _spread(findings.found)]
     moving = [media for media in seen if media.video]
     return Survey(
@@ -72,6 +76,14 @@ def survey(folder: Path) -> Survey:
         example=next((each.caption for each in findings.found if each.caption), ""),
         orphans=tuple(findings.orphans),
     )
+
+
+def _listed(findings: Findings, manifest: Path) -> Masks:
+    """The masks that a manifest lists, as a survey shows them."""
+    masks = [each.masks for each in findings.found if each.masks]
+    regions = sorted({region for each in masks for region in each})
+    places = {region: manifest.parent for region in regions}
+    return Masks("listed", places, len(masks)) if masks else Masks()
 
 
 def clip_folder(folder: Path) -> Path:
@@ -159,11 +171,10 @@ def _spread(found: Sequence[Found]) -> list[Found]:
     return list(found[:: max(1, -(-len(found) // LOOKED_AT))])
 
 
-def _read_masks(
-    masks: Masks, clips: Path, found: Sequence[Found], seen: Sequence[Media]
-) -> Masks:
+def _read_masks(masks: Masks, clips: Path, found: Sequence[Found], seen: Sequence[Media]) -> Masks:
     """Add the legend, or the grey levels or labels, of masks that are one file a clip."""
-    if masks.kind not in ("folder", "sidecar") or not seen:
+    one_file = masks.kind == "listed" and set(masks.folders) == {""}
+    if not (one_file or masks.kind in ("folder", "sidecar")) or not seen:
         return masks
     beside = masks.folders.get("", clips) / LEGEND
     if beside.is_file():

@@ -1,0 +1,216 @@
+"""Read a data set listed in a `.jsonl` file: a line names a clip and what belongs to it."""
+
+import codecs
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from frisket.media.paths import BadMedia, TwoFiles, is_media, plain
+
+_log = logging.getLogger(__name__)
+
+SUFFIX = ".jsonl"
+PATH_KEYS = ("path", "image", "video", "image_path", "video_path", "file_name", "file")
+TEXT_KEYS = ("caption", "text", "prompt")
+MASK, REFERENCES, NAME = "mask", "references", "name"
+LONGEST = 2**20  # bytes of a line: captions are shorter, and files are named here, not held
+
+
+class BadManifest(BadMedia):
+    """A manifest that cannot be read; names the file, the line, what is wrong and the fix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One clip of a manifest; every path is there."""
+
+    number: int  # counted from 1
+    name: str  # as given, or path below the manifest's folder, without suffix, NFC
+    clip: Path  # file, or folder of frames
+    caption: str | None  # as written; None where the line says nothing
+    masks: Mapping[str, Path]  # region -> file or folder of frames; "" one file for all regions
+    references: tuple[Path, ...]  # pictures an edit model is given
+
+
+def is_manifest(path: Path) -> bool:
+    """Whether `clips` names a manifest, not a folder."""
+    return path.suffix.lower() == SUFFIX and not path.is_dir()
+
+
+def read_manifest(path: Path) -> list[Line]:
+    """The clips of a manifest, in order of their names.
+
+    Each line that is not blank holds one JSON object in UTF-8: the clip under one of PATH_KEYS;
+    optionally its caption under one of TEXT_KEYS, `mask` (a path, or a table region = path),
+    `references` (a path or a list of them) and `name`. Relative paths start at the manifest's
+    folder. A clip that lies outside of it and has no `name` gets a short one, that of its file and
+    a hash of the path as written. Other keys are left aside, and named once.
+
+    Raises BadManifest; TwoFiles where two lines list the same clip or give the same name.
+    """
+    lines: list[Line] = []
+    aside: set[str] = set()
+    names: dict[str, Line] = {}
+    clips: dict[Path, Line] = {}
+    for number, entry in _entries(path):
+        line = _Reader(path, number, entry).line()
+        aside |= set(entry) - {*PATH_KEYS, *TEXT_KEYS, MASK, REFERENCES, NAME}
+        same = clips.setdefault(line.clip.resolve(), line)
+        if same is not line:
+            raise TwoFiles(
+                f"{path}: lines {same.number} and {number} list the same clip, {line.clip}; remove"
+                " one"
+            )
+        same = names.setdefault(line.name, line)
+        if same is not line:
+            raise TwoFiles(
+                f"{path}: lines {same.number} and {number} have the name {line.name!r}, {same.clip}"
+                f" and {line.clip}; rename one, or give it a `{NAME}`"
+            )
+        lines.append(line)
+    if not lines:
+        raise BadManifest(f'{path}: lists no clip; write a line such as {{"path": "clips/a.png"}}')
+    if aside:
+        _log.info("%s: keys that are not read: %s", path, ", ".join(sorted(aside)))
+    return sorted(lines, key=lambda line: line.name)
+
+
+def _entries(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Number and object of every line that is not blank."""
+    try:
+        with path.open("rb") as file:
+            number = 0
+            while raw := file.readline(LONGEST + 1):
+                number += 1
+                if len(raw) > LONGEST:
+                    raise BadManifest(
+                        f"{path} line {number}: longer than {LONGEST} bytes; write one object a"
+                        " line, and name files instead of holding them"
+                    )
+                if number == 1:
+                    raw = raw.removeprefix(codecs.BOM_UTF8)
+                if raw.strip():
+                    yield number, _parsed(raw, f"{path} line {number}")
+    except FileNotFoundError as error:
+        raise BadManifest(f"{path}: there is no such manifest; check `clips`") from error
+    except OSError as error:
+        raise BadManifest(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _parsed(raw: bytes, where: str) -> dict[str, Any]:
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        table = dict(pairs)
+        if len(table) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise BadManifest(f"{where}: has the key {twice!r} twice; keep one")
+        return table
+
+    try:
+        text = raw.decode("utf-8")
+        entry = json.loads(text, object_pairs_hook=once)
+        json.dumps(entry, ensure_ascii=False).encode()  # half a surrogate pair is no character
+    except (UnicodeDecodeError, UnicodeEncodeError) as error:
+        said = f"{where}: not UTF-8 ({error.reason}); save the file as UTF-8"
+        raise BadManifest(said) from error
+    except (json.JSONDecodeError, RecursionError) as error:
+        said = (
+            f"{error.msg} at column {error.colno}" if isinstance(error, ValueError) else "too deep"
+        )
+        array = text.lstrip().startswith("[")
+        hint = "; of an array, jq -c '.[]' makes lines" if array else ""
+        raise BadManifest(f"{where}: not JSON ({said}); write one object a line{hint}") from error
+    if not isinstance(entry, dict):
+        shown = text.strip()[:40]
+        raise BadManifest(f'{where}: is {shown}; write an object such as {{"path": "clips/a.png"}}')
+    return entry
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """One line of a manifest on its way."""
+
+    manifest: Path
+    number: int
+    entry: Mapping[str, Any]
+
+    def line(self) -> Line:
+        key, written = self._one(PATH_KEYS, "a clip")
+        if written is None:
+            held = ", ".join(map(repr, self.entry)) or "nothing"
+            raise self._bad(f"names no clip; give one of {', '.join(PATH_KEYS)} (it has {held})")
+        clip = self._media(key, written)
+        _, caption = self._one(TEXT_KEYS, "a caption")
+        masks = self._masks(self.entry.get(MASK))
+        references = self._references(self.entry.get(REFERENCES))
+        return Line(self.number, self._name(written, clip), clip, caption, masks, references)
+
+    def _bad(self, said: str) -> BadManifest:
+        return BadManifest(f"{self.manifest} line {self.number}: {said}")
+
+    def _one(self, keys: Sequence[str], what: str) -> tuple[str, str | None]:
+        """The one of `keys` that the line has, and its text; null counts as absent."""
+        given = [key for key in keys if self.entry.get(key) is not None]
+        if len(given) > 1:
+            raise self._bad(f"gives {what} twice, as {' and '.join(given)}; keep one")
+        if not given:
+            return "", None
+        value = self.entry[given[0]]
+        if not isinstance(value, str):
+            raise self._bad(f"`{given[0]}` is {value!r}; it should be text in quotes")
+        return given[0], value
+
+    def _masks(self, written: Any) -> dict[str, Path]:
+        if written is None:
+            return {}
+        if not isinstance(written, dict):
+            return {"": self._media(MASK, written)}
+        if "" in written:
+            raise self._bad(f"`{MASK}` has a region without a name; name it")
+        named = {region: each for region, each in written.items() if each is not None}
+        return {region: self._media(f"{MASK}.{region}", each) for region, each in named.items()}
+
+    def _references(self, written: Any) -> tuple[Path, ...]:
+        listed = written if isinstance(written, list) else [written]
+        return tuple(self._media(REFERENCES, each) for each in listed if each is not None)
+
+    def _media(self, key: str, written: Any) -> Path:
+        if not isinstance(written, str) or not written:
+            raise self._bad(f"`{key}` is {written!r}; it should be a path in quotes")
+        path = self.manifest.parent / Path(written).expanduser()
+        if not path.exists():
+            foreign = "\\" in written and os.sep == "/"
+            hint = "write / instead of \\" if foreign else "correct the path or remove the line"
+            raise self._bad(f"`{key}` {path} does not exist; {hint}")
+        if not path.is_dir() and not is_media(path):
+            raise self._bad(f"`{key}` {path} is no image or video by its suffix; correct it")
+        return path
+
+    def _name(self, written: str, clip: Path) -> str:
+        name = self.entry.get(NAME)
+        if name is not None:
+            if not isinstance(name, str) or not is_name(plain(name)):
+                raise self._bad(
+                    f"`{NAME}` is {name!r}; it should be a path below a folder, such as set/clip"
+                )
+            return plain(name)
+        whole, folder = (Path(os.path.normpath(p.absolute())) for p in (clip, self.manifest.parent))
+        bare = whole if clip.is_dir() else whole.with_suffix("")
+        if bare.is_relative_to(folder):
+            below = plain(bare.relative_to(folder).as_posix())
+            if is_name(below):
+                return below
+        short = hashlib.blake2b(plain(written).encode(), digest_size=4).hexdigest()
+        return f"{plain(bare.name)}-{short}"
+
+
+def is_name(name: str) -> bool:
+    """Whether a clip may be called so: a path that stays below the folder it is laid in."""
+    path = PurePosixPath(name)
+    fine = path.as_posix() == name and bool(path.name) and not path.is_absolute()
+    return fine and not any(part.startswith(".") for part in path.parts) and "\0" not in name
