@@ -1,0 +1,124 @@
+"""Folders that another trainer's configuration names: where they are, what lies in them."""
+
+import math
+import os
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from frisket.data.layout_files import place
+from frisket.data.layout_options import Table
+from frisket.media.captions import BadCaption, read_text
+from frisket.media.paths import VIDEOS, is_media
+
+FINEST = 20  # denominators of repeats: 0.15 is 3/20
+SHOWN = 4  # places an error names
+ASIDE = (".mask", "-masklabel", "-condlabel")
+
+
+def folder_at(table: Table, name: str, written: str | None = None) -> Path:
+    """The folder that an option names, or `written` of it; absolute.
+
+    Looked for as `layout_files.place` does, then from the folder around the configuration's own:
+    trainers that keep their configurations in one count paths from there. Raises BadLayout naming
+    file, line, the path as written and what was tried.
+    """
+    return _at(table, name, written, "folder")
+
+
+def file_at(table: Table, name: str) -> Path:
+    """As `folder_at`, for an option that names a file."""
+    return _at(table, name, None, "file")
+
+
+def _at(table: Table, name: str, written: str | None, what: str) -> Path:
+    written = (table.text(name) if written is None else written).strip()
+    if not written:
+        raise table.bad(name, f"a {what} is needed")
+    here = table.sheet.written.path.absolute().parent
+    found, tried = place(written, here)
+    if found is None:
+        found, more = place(written, here.parent)
+        tried = list(dict.fromkeys([*tried, *more]))
+    if found is None:
+        shown = ", ".join(map(str, tried[:SHOWN]))
+        raise table.bad(name, f"{written!r} is not there; tried {shown}; correct the path")
+    if found.is_dir() != (what == "folder"):
+        raise table.bad(name, f"{found} is no {what}")
+    return Path(os.path.normpath(found))
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What lies in a folder of clips, masks beside them not counted."""
+
+    clips: int
+    videos: int
+    nested: int  # clips in sub-folders
+    bare: int  # clips without a caption file
+    lined: int  # captions of several lines
+
+
+def look(folder: Path, *, skip: Collection[Path] = (), deep: bool = True) -> Look:
+    """Look at a folder of clips and the captions beside them.
+
+    `skip` are folders that hold no clips (masks, references). Without `deep`, captions of clips in
+    sub-folders are not counted: that trainer did not see them.
+    """
+    clips = list(_clips(folder, {path.resolve() for path in skip}))
+    near = [path for path in clips if deep or path.parent == folder]
+    captions = [path.with_suffix(".txt") for path in near]
+    written = [path for path in captions if path.is_file()]
+    return Look(
+        clips=len(near),
+        videos=sum(path.suffix.lower() in VIDEOS for path in near),
+        nested=sum(path.parent != folder for path in clips),
+        bare=len(captions) - len(written),
+        lined=sum(map(_several, written)),
+    )
+
+
+def _clips(folder: Path, skip: Collection[Path]) -> Iterator[Path]:
+    for root, folders, files in os.walk(folder):
+        here = Path(root)
+        folders[:] = [
+            name
+            for name in sorted(folders)
+            if not name.startswith(".")
+            and not name.endswith(".mask")
+            and (here / name).resolve() not in skip
+        ]
+        for name in files:
+            path = here / name
+            if is_media(path) and not name.startswith(".") and not path.stem.endswith(ASIDE):
+                yield path
+
+
+def _several(caption: Path) -> bool:
+    try:
+        return len([line for line in read_text(caption).splitlines() if line.strip()]) > 1
+    except BadCaption:
+        return False  # told by name when the clips are prepared
+
+
+def whole_repeats(rates: Sequence[float]) -> list[int]:
+    """Whole numbers in the ratio of `rates`, the least that are not below them; exact to 1 / 20.
+
+    [0.5, 1] gives [1, 2]: an epoch is twice as long, the mix is the same.
+    """
+    parts = [max(Fraction(rate).limit_denominator(FINEST), Fraction(1, FINEST)) for rate in rates]
+    scale = math.lcm(*(part.denominator for part in parts))
+    return [int(part * scale) for part in parts]
+
+
+def stepped(table: Table, name: str, seen: float, batch: int) -> int:
+    """Steps in the epochs that an option asks for, at least 1, with its note.
+
+    `seen` clips go by in an epoch, `batch` of them in a step.
+    """
+    epochs = table.number(name, low=0)
+    steps = max(int(epochs * seen / batch), 1)
+    said = f"is run.steps = {steps} here: {epochs:g} epochs of {seen:g} clips, {batch} a step"
+    table.say(name, "mapped", said)
+    return steps

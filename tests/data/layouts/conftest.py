@@ -1,0 +1,120 @@
+"""Real little data sets on disk, and what becomes of an imported configuration."""
+
+import tomllib
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tomlkit
+from PIL import Image
+
+from frisket.data.layout_base import Imported, Note
+from frisket.data.layout_files import read_config
+from frisket.data.layout_options import Rules
+from frisket.media.files import Findings, find
+from frisket.recipes.config import Config
+
+
+@pytest.fixture
+def drawn(tmp_path: Path) -> Callable[..., Path]:
+    """Draw pictures (or masks, L; or pictures with transparency, RGBA), named with suffix."""
+
+    def make(folder: str, *names: str, mode: str = "RGB", caption: str = "") -> Path:
+        root = tmp_path / folder
+        root.mkdir(parents=True, exist_ok=True)
+        for seed, name in enumerate(names):
+            shape = (24, 32) if mode == "L" else (24, 32, len(mode))
+            pixels = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels, mode).save(root / name)
+            if caption:
+                (root / name).with_suffix(".txt").write_text(caption)
+        return root
+
+    return make
+
+
+@pytest.fixture
+def loaded() -> Callable[[Imported], Config]:
+    """The configuration as Frisket reads it back from TOML."""
+
+    def load(imported: Imported) -> Config:
+        tree = {"data": list(imported.data), **imported.sections}
+        return Config.model_validate(tomllib.loads(tomlkit.dumps(tree)))
+
+    return load
+
+
+@pytest.fixture
+def found() -> Callable[..., Findings]:
+    """What Frisket finds for one `[[data]]` table."""
+
+    def look(config: Config, number: int = 0) -> Findings:
+        data = config.data[number]
+        masks = data.masks
+        folders = {"": masks.path} if masks.path else dict(masks.regions)
+        return find(
+            data.clips,
+            masks=masks.source,
+            folders=folders,
+            captions=data.captions,
+            caption=data.caption,
+        )
+
+    return look
+
+
+@pytest.fixture
+def notes() -> Callable[[Imported], Mapping[str, Sequence[Note]]]:
+    """The notes of each option."""
+
+    def sort(imported: Imported) -> Mapping[str, Sequence[Note]]:
+        sorted_: dict[str, list[Note]] = defaultdict(list)
+        for note in imported.notes:
+            sorted_[note.option].append(note)
+        return sorted_
+
+    return sort
+
+
+@pytest.fixture
+def complete() -> Callable[..., None]:
+    """Every key in a file has a note, with the line it stands in; and every note says something."""
+
+    def leaves(tree: Any, key: tuple[str | int, ...], inner: Callable[[Any], bool]) -> Any:
+        pairs = tree.items() if isinstance(tree, dict) else enumerate(tree)
+        for name, value in pairs:
+            if inner((*key, name)):
+                yield from leaves(value, (*key, name), inner)
+            elif isinstance(name, str):
+                yield (*key, name)
+
+    def check(imported: Imported, file: Path, tables: Sequence[str], prefix: str = "") -> None:
+        written = read_config(file)
+
+        def inner(key: tuple[str | int, ...]) -> bool:
+            names = [part for part in key if isinstance(part, str)]
+            return ".".join(names) in tables
+
+        told = {note.option: note for note in imported.notes}
+        for key in leaves(written.tree, (), inner):
+            note = told[prefix + written.note(key, "mapped", "").option]
+            assert note.line == written.line(key)
+        for note in imported.notes:
+            assert note.said
+            assert "  " not in note.said
+
+    return check
+
+
+@pytest.fixture
+def documented() -> Callable[[Rules, str], set[str]]:
+    """The options of a section that are named in full."""
+
+    def names(rules: Rules, section: str) -> set[str]:
+        return {name for name in rules.sections[section] if "*" not in name}
+
+    return names
