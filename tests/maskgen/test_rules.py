@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frisket.maskgen.phrases import Phrase, noun_phrases, parse_phrases
-from frisket.maskgen.rules import PERSON, BadRules, Rule, Rules, default, dump, plan, read
+from frisket.maskgen.rules import BadRules, Rule, Rules, default, dump, plan, read
 
 
 def written(path: Path, text: str) -> Path:
@@ -168,12 +168,3 @@ def test_every_phrase_is_planned_ignored_or_told(phrases: list[Phrase]) -> None:
 def test_rules_without_priority_keep_the_order_of_the_phrases() -> None:
     rules = Rules((Rule(("a",), "first"), Rule(("b",), "second")))
     assert list(plan([Phrase("b"), Phrase("a")], rules).regions) == ["second", "first"]
-
-
-def test_the_person_preset_is_the_grey_of_the_usual_masks() -> None:
-    assert {name: round(255 * weight) for name, weight in PERSON.items()} == {
-        "face": 255,
-        "hair": 80,
-        "body": 128,
-        "background": 0,
-    }

@@ -299,6 +299,8 @@ PERSON = {"face": 1.0, "body": 0.502, "hair": 0.314, "background": 0.0}
 
 def test_regions_by_preset(write):
     assert load(write('regions = "person"\n')).regions == PERSON
+    greys = {name: round(255 * weight) for name, weight in PERSON.items()}
+    assert greys == {"face": 255, "body": 128, "hair": 80, "background": 0}
     changed = load(write('[regions]\npreset = "person"\nhair = 0.5\nhat = 0.1\n')).regions
     assert changed == PERSON | {"hair": 0.5, "hat": 0.1}
     assert load(write(""), ["regions=person"]).regions == PERSON

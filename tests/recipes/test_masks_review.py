@@ -199,7 +199,7 @@ def test_the_page_stands_alone_and_names_the_licences(full: Shelf) -> None:
 
 
 def test_a_video_is_shown_at_its_worst_frame(shelf: Shelf) -> None:
-    shelf.video("roll", notes=("frame 5: the score fell to 0.11",))
+    shelf.video("roll", worst=5, notes=("the score fell to 0.11",))
     shelf.video("even")
     reviewed = shelf.review()
     rows = {one["name"]: one for one in shelf.listed["clips"]}

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import cv2
 import torch
@@ -30,6 +30,7 @@ Wanted = Mapping[str, tuple[str, ...]]  # region -> phrases that name it
 PERSON = "person"  # the phrase people are detected by before they are parsed
 
 
+@runtime_checkable
 class Look(Protocol):
     """Pictures to instances of regions; `wanted` holds the phrases of each picture."""
 

@@ -78,6 +78,7 @@ class Exchange:
     lossy: str  # what does not survive, in a sentence for the user
     write: Write
     read: Callable[[Path, Path], Iterator[Masked]]  # (source, clip folder); what has a mask
+    missing: str = ""  # what the tool makes of a clip without a mask, where it matters
     grey: bool = False  # holds weights instead of regions, read back as the region `subject`
     video: bool = False  # takes masks of videos; others refuse them with BadExchange
 

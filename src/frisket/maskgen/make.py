@@ -3,13 +3,11 @@
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
 
 import torch
 
-from frisket.maskgen import confidence, record
+from frisket.maskgen import confidence
 from frisket.maskgen.base import (
     BackendUnusable,
     Face,
@@ -21,30 +19,20 @@ from frisket.maskgen.base import (
 )
 from frisket.maskgen.chain import Models, Parts, look_of
 from frisket.maskgen.clean import combine, tidy
-from frisket.maskgen.compose import Look, Wanted, phrases_of, planes_of, union
+from frisket.maskgen.compose import Look, phrases_of, planes_of, union
 from frisket.maskgen.instances import choose, choose_tracks
 from frisket.maskgen.job import Job, Motion, Outcome, Task
 from frisket.maskgen.loading import halving
+from frisket.maskgen.recording import Tally, Told, record_failed, record_made
 from frisket.maskgen.steady import steady
 from frisket.maskgen.temporal import seen
 from frisket.maskgen.track import Tracked, follow, link, track
 from frisket.maskgen.turns import FollowerInTurn, LookInTurn, TrackerInTurn
-from frisket.maskgen.writing import Writing, brush_of
+from frisket.maskgen.writing import Writing
 from frisket.media.frames import BadMedia, Media, probe, stream
-from frisket.media.paths import VIDEOS
 
-ANIMATIONS = (".gif", ".webp", ".apng", ".avif")  # may be stills or clips
 STILL = Motion(smooth="none", gap=0)
-NOTHING = "nothing was found"
 FAULTS = (BadMedia, BackendUnusable, ValueError, OSError)  # of one clip: the others go on
-
-
-@dataclass(slots=True)
-class Tally:
-    """What is known of one region, frame by frame."""
-
-    scores: list[float] = field(default_factory=list)  # lowest, of frames that have one
-    sure: confidence.Running = field(default_factory=confidence.Running)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +73,7 @@ class Maker:
             try:
                 media = probe(task.clip)
             except FAULTS as error:
-                yield failed(task, error)
+                yield record_failed(self.job, task, error)
                 continue
             if media.video:
                 yield self._guarded(task, media)
@@ -109,14 +97,14 @@ class Maker:
             try:
                 read.append((task, media, next(stream(task.clip))))
             except FAULTS as error:
-                yield failed(task, error)
+                yield record_failed(self.job, task, error)
         if not read:
             return
         try:
             answers = [self._answers(parts, read) for parts in self.job.sources]
         except FAULTS as error:
             if len(read) == 1:
-                yield failed(read[0][0], error)
+                yield record_failed(self.job, read[0][0], error)
                 return
             for task, media, _ in read:  # one of them is at fault: each by itself
                 yield from self._stills([(task, media)])
@@ -148,7 +136,7 @@ class Maker:
             frame = self._frame(task, picture, seens)
             return self._finish(task, media, [frame], [picture], began, frame.unsure)
         except FAULTS as error:
-            return failed(task, error)
+            return record_failed(self.job, task, error)
 
     def _frame(self, task: Task, picture: Picture, seens: Sequence[Seen]) -> Frame:
         chosen = [self._chosen(picture, seen) for seen in seens]
@@ -271,7 +259,8 @@ class Maker:
         with Writing(job, task, media) as written:
             for picture, planes in steady(merged, pictures, regions, motion):
                 written.add({n: tidy(it, job.cleaned(n), picture) for n, it in planes.items()})
-        return self._recorded(task, media, written, tallies, whole, unsure, began)
+        told = Told(tallies, whole, unsure, time.perf_counter() - began)
+        return record_made(job, task, media, written, told)
 
     def _merged(
         self,
@@ -304,88 +293,6 @@ class Maker:
                     tallies[name].scores.append(score)
             whole.add(confidence.verdict(known, unsure or frame.unsure))
             yield merged
-
-    def _recorded(
-        self,
-        task: Task,
-        media: Media,
-        written: Writing,
-        tallies: Mapping[str, Tally],
-        whole: confidence.Running,
-        unsure: str,
-        began: float,
-    ) -> Outcome:
-        job, shares = self.job, written.shares()
-        there = any(shares.values())
-        status: record.Status = "unsure" if unsure else "done"
-        if not there:
-            status = "unsure" if unsure else "nothing"
-        notes = tuple(filter(None, (unsure, "" if there else NOTHING)))
-        sure = whole.mean if there else 0.0
-        if there and not unsure and media.video and whole.worst is not None:
-            notes += (f"least sure at frame {whole.worst}: {whole.reason}",)
-        elif there and not unsure:
-            notes += (f"weakest evidence: {whole.reason}",) if whole.reason else ()
-        masks = written.keep() if there else written.drop()
-        regions = {
-            name: record.Found(
-                share=shares[name],
-                score=sum(it.scores) / len(it.scores) if it.scores else None,
-                confidence=it.sure.mean,
-                notes=(it.sure.reason,) if it.sure.reason else (),
-            )
-            for name, it in tallies.items()
-            if shares.get(name)
-        }
-        seconds = time.perf_counter() - began
-        settings = {**job.settings, "wanted": _listed(task.wanted)}
-        if media.video:
-            settings["motion"] = asdict(job.motion)
-        record.save(
-            record.Record(
-                clip=record.Stamp.of(task.clip),
-                frames=media.frames,
-                height=media.height,
-                width=media.width,
-                status=status,
-                settings=settings,
-                key=key_of(job, task),
-                masks=masks,
-                legend=dict(job.legend),
-                regions=regions,
-                models=job.models,
-                thresholds=dict(job.thresholds),
-                confidence=sure,
-                notes=notes,
-                seconds=round(seconds, 3),
-            ),
-            job.place.record(task.name),
-        )
-        return Outcome(task.name, status, sure, "; ".join(notes), seconds)
-
-
-def key_of(job: Job, task: Task) -> str:
-    """The hash of everything that shaped a clip's masks besides the clip."""
-    told: dict[str, Any] = {"job": job.key, "wanted": _listed(task.wanted)}
-    if (brush := brush_of(job, task)) is not None:
-        told["brush"] = record.Stamp.of(brush).sha256
-    if moves(task.clip):
-        told["motion"] = asdict(job.motion)
-    return record.key_of(told)
-
-
-def moves(clip: Path) -> bool:
-    """Whether a file may be more than one frame, by its name."""
-    return clip.is_dir() or clip.suffix.lower() in (*VIDEOS, *ANIMATIONS)
-
-
-def _listed(wanted: Wanted) -> dict[str, list[str]]:
-    return {name: list(phrases) for name, phrases in wanted.items()}
-
-
-def failed(task: Task, error: BaseException) -> Outcome:
-    """A clip that could not be done, and why; nothing is written for it."""
-    return Outcome(task.name, "failed", None, str(error))
 
 
 def front_cut(job: Job) -> float:

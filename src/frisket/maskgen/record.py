@@ -86,6 +86,7 @@ class Record:
     models: tuple[Model, ...] = ()
     thresholds: Mapping[str, FiniteFloat] = field(default_factory=dict)
     confidence: FiniteFloat | None = None  # of the whole clip, in [0, 1]
+    worst: int | None = None  # frame of a video that is least sure
     notes: tuple[str, ...] = ()  # for the reader: why unsure, what failed
     seconds: FiniteFloat = 0.0
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))

@@ -15,10 +15,6 @@ from frisket.registry import nearest
 
 Only = Literal["", "subject", "setting"]
 
-# Weights of the usual person data set, for the region table of a configuration: grey 255, 80, 128
-# and 0. Masks are made without them.
-PERSON: Mapping[str, float] = {"face": 1.0, "hair": 0.314, "body": 0.502, BACKGROUND: 0.0}
-
 _FILE = "rules.toml"
 _KEYS = ["defaults", "priority", "clean", "rule"]
 _RULE_KEYS = ["match", "region", "only"]

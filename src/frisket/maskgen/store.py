@@ -21,9 +21,8 @@ from frisket.maskgen.base import Mask
 from frisket.masks.read import BACKGROUND, WHOLE
 from frisket.media.frames import BadMedia, Media, probe, stream, writing_labels
 from frisket.media.images import opened
-from frisket.media.paths import IMAGES, VIDEOS, plain, replacing
+from frisket.media.paths import IMAGES, LEGEND, SOFT, VIDEOS, plain, replacing
 
-LEGEND = "legend.json"
 CHUNK = "frisket-legend"  # of a PNG, holding its legend as JSON
 TOP = 255  # the highest index of a label map
 
@@ -72,7 +71,7 @@ class Place:
                 f"{self.folder}: soft planes need a mask folder of their own, beside the clips they"
                 " would be taken for clips"
             )
-        return self.folder / "soft" / region / f"{name}{'.mkv' if video else '.png'}"
+        return self.folder / SOFT / region / f"{name}{'.mkv' if video else '.png'}"
 
     def present(self, name: str, clip: Path, regions: Iterable[str] = ()) -> dict[str, Path]:
         """Every mask of a clip that is there: label maps of any kind, then soft planes.

@@ -64,6 +64,7 @@ def faces(folder: Path, found: Sequence[tuple[float, Sequence[tuple[float, float
     projection of a 4 x 4 thumbnail of the aligned face. Needs the package `onnx`.
     """
     upright = [(24.0, 24.0), (40.0, 24.0), (32.0, 32.0), (26.0, 40.0), (38.0, 40.0)]
+    folder.mkdir(parents=True, exist_ok=True)
     _detector(folder / "det_10g.onnx", found or [(0.9, upright)])
     _recogniser(folder / "w600k_r50.onnx")
     return folder

@@ -5,7 +5,6 @@ from contextlib import ExitStack
 from itertools import repeat
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
 import numpy as np
 import torch
@@ -43,11 +42,11 @@ class Writing:
         self._open: dict[Path, Callable[[Labels], None]] = {}
         self._pixels: dict[str, int] = {}
         self._frames = 0
-        self._brush: Iterator[Labels] = repeat(torch.empty(0, dtype=torch.uint8))
+        self._brush: Iterator[Labels | None] = repeat(None)
         # Labels as `compose` counts them to the indices of the legend.
         self._table = torch.tensor([0, *job.legend.values()], dtype=torch.uint8)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Writing":
         """Open what a video is written to, and the brush."""
         brush = brush_of(self.job, self.task)
         if brush is not None:
@@ -75,7 +74,7 @@ class Writing:
         counted = compose(planes, job.priority, regions=tuple(job.legend))
         labels = self._table[counted.long()]
         brush = next(self._brush)
-        if brush.numel():
+        if brush is not None:
             labels = paint(labels, brush, UNTOUCHED)
         for name, index in job.legend.items():
             self._pixels[name] = self._pixels.get(name, 0) + int((labels == index).sum())
@@ -87,10 +86,10 @@ class Writing:
         if self.soft:
             self._add_soft(soften(planes, job.priority), labels, brush)
 
-    def _add_soft(self, planes: Mapping[str, Mask], labels: Labels, brush: Labels) -> None:
+    def _add_soft(self, planes: Mapping[str, Mask], labels: Labels, brush: Labels | None) -> None:
         for name, path in self.soft.items():
             plane = planes.get(name, torch.zeros(labels.shape))
-            if brush.numel():
+            if brush is not None:
                 painted = (brush == self.job.legend[name]).float()
                 plane = torch.where(brush == UNTOUCHED, plane, painted)
             if self.media.video:

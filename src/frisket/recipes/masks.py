@@ -24,7 +24,8 @@ from frisket.maskgen import record
 from frisket.maskgen.base import BACKENDS
 from frisket.maskgen.chain import backends_of, licences
 from frisket.maskgen.job import Job, Outcome, Task
-from frisket.maskgen.make import Maker, failed, key_of
+from frisket.maskgen.make import Maker
+from frisket.maskgen.recording import key_of
 from frisket.maskgen.store import Place
 from frisket.media.files import Found, MasksNotFound, find
 from frisket.recipes.masks_asked import Asked, Ready, device_of, ready
@@ -132,10 +133,11 @@ def _todo(asked: Asked, prepared: Ready, made: Made) -> Iterator[Task]:
     for task in prepared.tasks:
         try:
             known = record.load(place.record(task.name))
-        except (record.BadRecord, ValueError) as error:
-            if not asked.overwrite:
-                _noted(made, failed(task, error))
+        except ValueError as error:
+            if not (asked.overwrite and isinstance(error, record.BadRecord)):
+                _noted(made, Outcome(task.name, "failed", None, str(error)))
                 continue
+            place.record(task.name).unlink()
             known = None
         soft = () if place.beside else job.legend
         there = place.present(task.name, task.clip, soft)

@@ -1,7 +1,6 @@
 """`frisket masks --review`: a page of the masks in a folder, the worst first; loads no model."""
 
 import json
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -32,7 +31,6 @@ THUMB = 168  # pixels a side on the page
 FRAMES = 8  # of a video that are shown, besides its worst
 GREY = "mask"  # region of a hand-painted mask where no legend names any
 
-_FRAME = re.compile(r"\bframe (\d+)")
 _PLAIN = {
     "failed": "no mask could be made",
     "unsure": "what was found is not to be trusted",
@@ -128,7 +126,7 @@ class _Desk:
             frames=told.frames,
             height=told.height,
             width=told.width,
-            worst=_worst(told),
+            worst=told.worst,
         )
 
     def _unmade(self, entry: Entry, clip: files.Found, told: Record | None) -> Entry:
@@ -288,14 +286,6 @@ def _doubts(told: Record, sure: float | None, below: float) -> Iterator[str]:
     for name, found in told.regions.items():
         if found.confidence is not None and found.confidence < below:
             yield ": ".join([f"{name} {found.confidence:.2f}", *found.notes])
-
-
-def _worst(told: Record) -> int | None:
-    """The first frame a record names, in its notes or in those of its least sure region."""
-    weakest = sorted(told.regions.values(), key=lambda found: found.confidence or 0.0)
-    notes = (*told.notes, *(note for found in weakest for note in found.notes))
-    named = (int(each) for note in notes for each in _FRAME.findall(note))
-    return next((frame for frame in named if told.frames > 1 and frame < told.frames), None)
 
 
 def _spread(frames: int, worst: int | None) -> list[int]:

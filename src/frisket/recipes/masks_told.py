@@ -136,7 +136,8 @@ def reviewed(
     clips, place = place_of(folder, output, beside=beside)
     out = page or place.folder.with_name(f"{place.folder.name}_review")
     told = write_review(clips_of(clips, place), place, out, below=below, progress=progress)
-    return f"{len(told.look)} masks to look at: {out / 'index.html'}", len(told.look)
+    fault = f"{told.fault}\n" if told.fault else ""
+    return f"{fault}{len(told.look)} masks to look at: {told.page}", len(told.look)
 
 
 def _planned(made: Made) -> list[str]:

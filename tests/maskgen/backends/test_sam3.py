@@ -70,7 +70,7 @@ def test_the_detector_finds_the_boxes_of_the_grounder(sam3, photo):
 
 
 def test_features_shared_by_phrases_answer_what_one_whole_forward_answers(sam3, photo, monkeypatch):
-    monkeypatch.setattr(backend, "THRESHOLD", 0.0)
+    monkeypatch.setattr(sam3, "score", 0.0)
     phrases = ["face", "red hair"]
     found = sam3.ground([photo], [phrases])[0]
     for at, phrase in enumerate(phrases):

@@ -1,7 +1,8 @@
 """Masks without a download: cascades find the faces, GrabCut the persons; a draft, and says so."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ HALF = 0.5  # of a pixel: who has as much has it
 EDGED = 0.7  # of the outline: a person's least
 
 
+@dataclass(slots=True)
 class Draft:
     """Face, hair and body of everybody who looks into the camera, upright.
 
@@ -29,70 +31,72 @@ class Draft:
     hair; it knows no skin but the face's own, whatever its tone.
     """
 
-    regions = ("face", "hair", "body")
+    vote: float = VOTE
+    agreement: float = AGREEMENT
+    contact: float = CONTACT
+    kept: float = KEPT
+    edged: float = EDGED
+    regions: ClassVar[tuple[str, ...]] = ("face", "hair", "body")
 
     def draft(self, pictures: Sequence[Picture]) -> list[Seen]:
         """One answer a picture; without a face nothing, and where a cut fails the face alone."""
-        return [_seen(picture.numpy()) for picture in pictures]
+        return [self._seen(picture.numpy()) for picture in pictures]
 
     def faces(self, pictures: Sequence[Picture]) -> list[list[Face]]:
         """Boxes alone, largest first: the cascades know no keypoints and tell nobody apart."""
         return [
-            [Face(_box(face, *picture.shape[:2])) for face in _find(picture.numpy())]
+            [Face(_box(face, *picture.shape[:2])) for face in self._find(picture.numpy())]
             for picture in pictures
         ]
 
+    def _find(self, picture: NDArray[Any]) -> list[FoundFace]:
+        return find_faces(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), self.vote)
 
-def _find(picture: NDArray[Any]) -> list[FoundFace]:
-    return find_faces(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), VOTE)
+    def _seen(self, picture: NDArray[Any]) -> Seen:
+        faces = self._find(picture)
+        if not faces:
+            return Seen(unsure="no face found that looks into the camera, upright and large enough")
+        instances: list[Instance] = []
+        doubts: list[str] = []
+        high, wide, _ = picture.shape
+        taken = np.zeros((high, wide), bool)
+        for number, face in enumerate(faces, start=1):
+            window = window_of(picture, face.box)
+            others = [window.face_of(other.box, face.box) for other in faces if other is not face]
+            person = person_in(window, others)
+            doubt = self._doubt(person)
+            if doubt:
+                doubts.append(f"person {number}: {doubt}, so only the face was taken")
+            parts = _face_alone(window) if doubt else _parts(window, person.region)
+            free = ~taken  # who has the larger face is nearer, and in front
+            for region, part in parts.items():
+                mask = window.placed(part, high, wide) * free
+                if mask.max() < HALF:
+                    continue
+                own = region == "face"
+                score = face.score * (1.0 if own and not doubt else person.held)
+                box = _box(face, high, wide) if own else None
+                instances.append(Instance(region, torch.from_numpy(mask), score, box, number))
+                taken |= mask >= HALF
+        return Seen(tuple(instances), "; ".join(doubts))
+
+    def _doubt(self, person: Person) -> str:
+        """Why a cut cannot be a person, empty where it can."""
+        if person.agreement < self.agreement:
+            return f"three cuts agree by no more than {person.agreement:.0%}"
+        if person.contact > self.contact:
+            return f"the cut runs into {person.contact:.0%} of the rim of where a person can be"
+        if person.kept < self.kept:
+            return f"the cut left {person.kept:.0%} of where a body is likely"
+        if person.edged < self.edged:
+            return f"only {person.edged:.0%} of the outline follows an edge"
+        return ""
 
 
 def _box(face: FoundFace, height: int, width: int) -> Box:
     box = face.box
     scored = Box(box.left, box.top, box.right, box.bottom, score=face.score, phrase="face")
     return scored.within(height, width) or scored
-
-
-def _seen(picture: NDArray[Any]) -> Seen:
-    faces = _find(picture)
-    if not faces:
-        return Seen(unsure="no face found that looks into the camera, upright and large enough")
-    instances: list[Instance] = []
-    doubts: list[str] = []
-    high, wide, _ = picture.shape
-    taken = np.zeros((high, wide), bool)
-    for number, face in enumerate(faces, start=1):
-        window = window_of(picture, face.box)
-        others = [window.face_of(other.box, face.box) for other in faces if other is not face]
-        person = person_in(window, others)
-        doubt = _doubt(person)
-        if doubt:
-            doubts.append(f"person {number}: {doubt}, so only the face was taken")
-        parts = _face_alone(window) if doubt else _parts(window, person.region)
-        free = ~taken  # who has the larger face is nearer, and in front
-        for region, part in parts.items():
-            mask = window.placed(part, high, wide) * free
-            if mask.max() < HALF:
-                continue
-            own = region == "face"
-            score = face.score * (1.0 if own and not doubt else person.held)
-            box = _box(face, high, wide) if own else None
-            instances.append(Instance(region, torch.from_numpy(mask), score, box, number))
-            taken |= mask >= HALF
-    return Seen(tuple(instances), "; ".join(doubts))
-
-
-def _doubt(person: Person) -> str:
-    """Why a cut cannot be a person, empty where it can."""
-    if person.agreement < AGREEMENT:
-        return f"three cuts agree by no more than {person.agreement:.0%}"
-    if person.contact > CONTACT:
-        return f"the cut runs into {person.contact:.0%} of the rim of where a person can be"
-    if person.kept < KEPT:
-        return f"the cut left {person.kept:.0%} of where a body is likely"
-    if person.edged < EDGED:
-        return f"only {person.edged:.0%} of the outline follows an edge"
-    return ""
 
 
 def _parts(window: Window, person: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:

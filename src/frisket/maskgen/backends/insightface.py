@@ -53,16 +53,17 @@ class InsightFace:
 
     def __init__(self, detector: Any, recogniser: Any = None) -> None:
         self.detector, self.recogniser = detector, recogniser
+        self.score, self.overlap = SCORE, OVERLAP
         side = detector.get_inputs()[0].shape[-1]
         self.side = side if isinstance(side, int) else SIDE
 
     def faces(self, pictures: Sequence[UInt8[Tensor, "_ _ 3"]]) -> list[list[Face]]:
-        """Faces of each picture, largest first; scores are the detector's, at least 0.5."""
+        """Faces of each picture, largest first; scores are the detector's, at least `score`."""
         return [self._faces(np.ascontiguousarray(picture.numpy())) for picture in pictures]
 
     def _faces(self, picture: NDArray[np.uint8]) -> list[Face]:
         blob, scale = letterboxed(picture, self.side)
-        found = decoded(_run(self.detector, blob), self.side)
+        found = decoded(_run(self.detector, blob), self.side, self.score)
         high, wide, _ = picture.shape
         faces: list[Face] = []
         kept: list[Box] = []
@@ -70,7 +71,7 @@ class InsightFace:
             left, top, right, bottom = (edges * np.tile(scale, 2)).tolist()
             whole = Box(left, top, right, bottom, score)
             box = whole.within(high, wide)
-            if box is None or any(whole.overlap(other) > OVERLAP for other in kept):
+            if box is None or any(whole.overlap(other) > self.overlap for other in kept):
                 continue
             keypoints = None if points is None else (points * scale).astype(np.float32)
             faces.append(self._face(picture, box, keypoints))

@@ -34,6 +34,7 @@ class Sam3:
     def __init__(self, model: Any, how: Preprocessing, tokenizer: Any) -> None:
         """Take a model, and the preprocessing and tokenizer of its checkpoint."""
         self.model, self.how, self.tokenizer = model, how, tokenizer
+        self.score = THRESHOLD
         # Bound to the model, not to self: a cycle would keep its memory until it is collected.
         self._embedded = lru_cache(PHRASES)(partial(_embedded, model, tokenizer))
 
@@ -86,7 +87,7 @@ class Sam3:
             )
             present = told.presence_logits[0].float().sigmoid()
             scores = told.pred_logits[0].float().sigmoid() * present
-            keep = scores > THRESHOLD
+            keep = scores > self.score
             size = torch.tensor([wide, high, wide, high], device=keep.device)
             boxes = [
                 Box(left, top, right, bottom, score=score, phrase=phrase).within(high, wide)
@@ -137,5 +138,5 @@ BACKEND = Backend(
     load=load,
     repo=REPO,
     tiny=tiny_sam.sam3,
-    thresholds={"score": THRESHOLD, "mask": 0.5},
+    thresholds={"score": THRESHOLD},
 )

@@ -164,5 +164,4 @@ BACKEND = Backend(
     load=load,
     repo=REPO,
     tiny=tiny_sam.sam3_video,
-    thresholds={"mask": 0.5},  # those of finding are in the checkpoint's own config.json
 )

@@ -37,8 +37,10 @@ def read(source: Path, clips: Path) -> Iterator[Masked]:
 
 EXCHANGE = Exchange(
     summary="ai-toolkit `mask_path`",
-    lossy=f"{BAKED} Pictures without a mask teach nothing in a batch with masks: export them all.",
+    lossy=BAKED,
     write=write,
     read=read,
+    missing="ai-toolkit lets a picture without a mask teach nothing in a batch with masks, and"
+    " everywhere in one without.",
     grey=True,
 )

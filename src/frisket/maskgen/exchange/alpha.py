@@ -62,5 +62,6 @@ EXCHANGE = Exchange(
     lossy=f"{BAKED} ComfyUI's mask is the reverse, 1 - alpha: put an InvertMask behind LoadImage.",
     write=write,
     read=read,
+    missing="Its picture is not in the folder either, so it is not trained on.",
     grey=True,
 )

@@ -32,6 +32,7 @@ EXCHANGE = Exchange(
     lossy=f"{BAKED} sd-scripts reads no sub-folders (one dataset each) and no videos.",
     write=write,
     read=read,
+    missing="sd-scripts stops at a picture without a mask; musubi forks train it everywhere.",
     grey=True,
     video=True,
 )

@@ -54,5 +54,6 @@ EXCHANGE = Exchange(
     lossy=BAKED,
     write=write,
     read=read,
+    missing="OneTrainer takes a missing mask as all white: the whole picture teaches.",
     grey=True,
 )

@@ -1,0 +1,192 @@
+"""What every mask backend promises, whichever it is."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from frisket.maskgen.base import (
+    BACKENDS,
+    CONTRACTS,
+    Backend,
+    Box,
+    Seed,
+    Source,
+    WeightsNotFound,
+)
+from frisket.media.frames import decode
+
+PHOTOS = Path(__file__).parents[2] / "examples" / "photos" / "clips"
+NEURAL = [name for name in BACKENDS.names() if BACKENDS.load(name).tiny is not None]
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """A photograph and an odd-sized drawing."""
+    photo = decode(PHOTOS / "astronaut.jpg")[0][::2, ::2].contiguous()
+    noise = np.random.default_rng(0).integers(0, 255, (61, 83, 3), dtype=np.uint8)
+    return [photo, torch.from_numpy(noise)]
+
+
+@pytest.fixture(scope="module", params=BACKENDS.names())
+def named(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def backend(named) -> Backend:
+    return BACKENDS.load(named)
+
+
+@pytest.fixture(scope="module")
+def loaded(named, backend, tmp_path_factory) -> Any:
+    """The backend on its tiny random build, through the real loading path."""
+    if backend.extra:
+        pytest.importorskip("onnxruntime")
+        pytest.importorskip("onnx")
+    path = ""
+    if backend.tiny is not None:
+        path = str(backend.tiny(tmp_path_factory.mktemp(named) / "weights"))
+    return backend.load(Source(path=path))
+
+
+def test_it_says_what_it_is_and_under_which_licence(backend):
+    assert backend.summary
+    assert backend.roles <= set(CONTRACTS)
+    assert backend.roles
+    assert backend.licence.code
+    assert backend.licence.weights
+    assert backend.repo or backend.tiny is None or backend.extra
+
+
+def test_it_fulfils_the_contract_of_each_of_its_roles(backend, loaded):
+    for role in backend.roles:
+        assert isinstance(loaded, CONTRACTS[role]), role
+
+
+def test_its_thresholds_can_be_set(backend, loaded):
+    for name, value in (backend.thresholds or {}).items():
+        assert getattr(loaded, name) == value
+        setattr(loaded, name, value)
+
+
+def test_a_folder_without_its_weights_is_named(backend, tmp_path):
+    if backend.tiny is None:
+        pytest.skip("it has no weights")
+    empty = tmp_path / "nothing here"
+    empty.mkdir()
+    with pytest.raises(WeightsNotFound, match="nothing here"):
+        backend.load(Source(path=str(empty)))
+    with pytest.raises(WeightsNotFound, match="nowhere"):
+        backend.load(Source(path=str(tmp_path / "nowhere")))
+
+
+def fine_mask(mask, picture) -> None:
+    assert mask.shape == picture.shape[:2]
+    assert mask.dtype == torch.float32
+    assert mask.device.type == "cpu"
+    assert 0 <= float(mask.min()) <= float(mask.max()) <= 1
+
+
+def fine_box(box: Box, picture) -> None:
+    high, wide, _ = picture.shape
+    assert 0 <= box.left < box.right <= wide
+    assert 0 <= box.top < box.bottom <= high
+    assert box.score is None or 0 <= box.score <= 1
+
+
+def test_pictures_of_any_size_are_answered_in_order_and_alike_twice(backend, loaded, pictures):
+    asked = [["face", "hair"], ["hair"]]
+    boxes = [[Box(5.0, 6.0, 60.0, 50.0), Box(1.0, 2.0, 30.0, 40.0)], [Box(10.0, 10.0, 50.0, 40.0)]]
+    calls = {
+        "detector": lambda: loaded.detect(pictures, asked),
+        "faces": lambda: loaded.faces(pictures),
+        "segmenter": lambda: loaded.segment(pictures, boxes),
+        "grounder": lambda: loaded.ground(pictures, asked),
+        "parser": lambda: loaded.parse(pictures),
+        "drafter": lambda: loaded.draft(pictures),
+        "captioner": lambda: loaded.caption(pictures),
+    }
+    for role in backend.roles & set(calls):
+        answers = calls[role]()
+        assert len(answers) == len(pictures)
+        assert repr(answers) == repr(calls[role]())
+        for index, (picture, answer) in enumerate(zip(pictures, answers, strict=True)):
+            check(role, loaded, picture, answer, asked[index], boxes[index])
+
+
+def check(role, loaded, picture, answer, asked, boxes) -> None:
+    if role == "segmenter":
+        assert len(answer) == len(boxes)
+    if role == "parser":
+        assert answer.shape == (len(loaded.classes), *picture.shape[:2])
+        assert torch.allclose(answer.sum(0), torch.ones(picture.shape[:2]), atol=1e-4)
+    elif role == "captioner":
+        assert isinstance(answer, str)
+    elif role == "drafter":
+        for one in answer.instances:
+            assert one.region in loaded.regions
+            fine_mask(one.mask, picture)
+    else:
+        CHECKS[role](picture, answer, asked)
+
+
+def fine_boxes(picture, answer, asked) -> None:
+    for box in answer:
+        fine_box(box, picture)
+        assert box.phrase in asked
+
+
+def fine_faces(picture, answer, asked) -> None:
+    for face in answer:
+        fine_box(face.box, picture)
+        if face.embedding is not None:
+            assert float(face.embedding.norm()) == pytest.approx(1, abs=1e-4)
+    areas = [face.box.area for face in answer]
+    assert areas == sorted(areas, reverse=True)
+
+
+def fine_segments(picture, answer, asked) -> None:
+    for segment in answer:
+        fine_mask(segment.mask, picture)
+        assert segment.phrase in asked or not segment.phrase
+
+
+CHECKS = {
+    "detector": fine_boxes,
+    "faces": fine_faces,
+    "segmenter": fine_segments,
+    "grounder": fine_segments,
+}
+
+
+def test_nothing_asked_is_nothing_found(backend, loaded, pictures):
+    if "detector" in backend.roles:
+        assert loaded.detect(pictures, [[], []]) == [[], []]
+    if "grounder" in backend.roles:
+        assert loaded.ground(pictures, [[], []]) == [[], []]
+    if "segmenter" in backend.roles:
+        assert loaded.segment(pictures, [[], []]) == [[], []]
+
+
+def test_videos_keep_their_frames_and_numbers(backend, loaded, pictures):
+    frames = torch.stack([pictures[0].roll(4 * at, 1) for at in range(4)])
+    if "tracker" in backend.roles:
+        seeds = [
+            Seed(7, 1, box=Box(20.0, 20.0, 120.0, 140.0)),
+            Seed(3, 1, box=Box(10.0, 10.0, 60.0, 60.0)),
+        ]
+        for reverse in (False, True):
+            tracks = loaded.track(frames, seeds, reverse=reverse)
+            assert set(tracks) == {3, 7}
+            for plane in tracks.values():
+                assert plane.shape == frames.shape[:3]
+                assert 0 <= float(plane.min()) <= float(plane.max()) <= 1
+                untouched = plane[2:] if reverse else plane[:1]
+                assert not untouched.any()
+    if "follower" in backend.roles:
+        for track in loaded.follow(frames, ["face", "hair"]):
+            assert track.plane.shape == frames.shape[:3]
+            assert track.phrase in ("face", "hair")
