@@ -20,6 +20,8 @@ RULES = 0.5  # coverage from which a region rules a cell
 EDGE, MIDDLE = 8, 3  # the border is 1/8 of each side, the centre the middle third
 INVERTED = (0.6, 0.2)  # border covered at least so much, centre at most so much
 ENLARGED = 1.3
+FAINT = 0.1  # the brightest value of a mask that was meant to be white
+CUT_AWAY = 0.15  # share of a region lost to the crop that is worth a word
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,20 @@ def look_at_masks(
 
     Says when the regions are empty, full, tiny, seem inverted, or are lost at the latent grid.
     """
-    if not any(float(plane.max()) > 0 for plane in planes.values()):
+    brightest = max((float(plane.max()) for plane in planes.values()), default=0.0)
+    if 0 < brightest < FAINT:
+        return [
+            Finding(
+                "faint",
+                "warning",
+                clip,
+                f"The brightest value of the mask is {round(brightest * 255)} of 255, so that"
+                f" nothing teaches by more than {brightest:.1%}.",
+                "Save masks with 255 for white; `frisket inspect --fix` stretches those of 0 and"
+                " 1, and label numbers are read by a `legend`.",
+            )
+        ]
+    if brightest == 0:
         return [
             Finding(
                 "empty",
@@ -90,19 +105,23 @@ def _extent(clip: str, total: Tensor) -> Iterator[Finding]:
         )
 
 
-def _inverted(clip: str, total: Tensor) -> Iterator[Finding]:
+def border_and_centre(total: Plane) -> tuple[float, float]:
+    """Share of the outer eighth and of the middle third that the regions cover."""
     _, height, width = total.shape
     top, left = max(height // EDGE, 1), max(width // EDGE, 1)
-    inner = torch.zeros(height, width, dtype=torch.bool)
-    inner[top : height - top, left : width - left] = True
-    if not inner.any():
-        return
+    inner = total[:, top : height - top, left : width - left]
     middle = total[
         :,
         height // MIDDLE : max(height - height // MIDDLE, 1),
         width // MIDDLE : max(width - width // MIDDLE, 1),
     ]
-    border, centre = float(total[:, ~inner].mean()), float(middle.mean())
+    rest = total.numel() - inner.numel()
+    border = (float(total.double().sum()) - float(inner.double().sum())) / rest
+    return border, float(middle.mean())
+
+
+def _inverted(clip: str, total: Tensor) -> Iterator[Finding]:
+    border, centre = border_and_centre(total)
     if border >= INVERTED[0] and centre <= INVERTED[1]:
         yield Finding(
             "inverted",
@@ -114,21 +133,28 @@ def _inverted(clip: str, total: Tensor) -> Iterator[Finding]:
         )
 
 
-def _lost(clip: str, name: str, plane: Plane, cells: Tensor, grid: LatentGrid) -> Iterator[Finding]:
+def surviving(plane: Plane, cells: Float[Tensor, "f h w"], grid: LatentGrid) -> float | None:
+    """Share of a region's pixels in latent cells that it rules; None where it has none."""
     inside = plane >= RULES
-    if not inside.any():
-        return
+    count = int(inside.sum())
+    if not count:
+        return None
     ruled = cells >= RULES
-    frames = torch.tensor([_latent_of(frame, grid) for frame in range(len(plane))])
-    back = ruled[frames].repeat_interleave(grid.spatial, 1).repeat_interleave(grid.spatial, 2)
-    lost = 1 - float((inside & back).sum() / inside.sum())
-    if lost <= LOST:
+    frames = torch.tensor([-(-frame // grid.temporal) for frame in range(len(plane))])
+    side = grid.spatial
+    tiles = inside.reshape(len(plane), cells.shape[1], side, cells.shape[2], side)
+    return float((tiles.sum((2, 4)) * ruled[frames]).sum()) / count
+
+
+def _lost(clip: str, name: str, plane: Plane, cells: Tensor, grid: LatentGrid) -> Iterator[Finding]:
+    kept = surviving(plane, cells, grid)
+    if kept is None or 1 - kept <= LOST:
         return
-    none = not bool(ruled.any())
     told = (
-        f"{name} is thinner than a latent cell ({grid.spatial} pixels): no cell is mostly its own."
-        if none
-        else f"{lost:.0%} of {name} lies in latent cells that are mostly something else."
+        f"{1 - kept:.0%} of {name} lies in latent cells that are mostly something else."
+        if bool((cells >= RULES).any())
+        else f"{name} is thinner than a latent cell ({grid.spatial} pixels): no cell is mostly its"
+        f" own, the best is {float(cells.max()):.0%}."
     )
     yield Finding(
         "lost at the grid",
@@ -139,8 +165,20 @@ def _lost(clip: str, name: str, plane: Plane, cells: Tensor, grid: LatentGrid) -
     )
 
 
-def _latent_of(frame: int, grid: LatentGrid) -> int:
-    return -(-frame // grid.temporal)
+def look_at_crop(
+    clip: str, kept: Mapping[str, float], target: tuple[int, int]
+) -> Iterator[Finding]:
+    """Regions that the crop to (height, width) `target` cuts away; `kept`: the shares left."""
+    for name, share in kept.items():
+        if 1 - share >= CUT_AWAY:
+            yield Finding(
+                "cropped away",
+                "warning",
+                clip,
+                f"{1 - share:.0%} of {name} lies outside the {_size(target)} pixels that are"
+                " trained on.",
+                "Crop the clip (and its mask) around the subject, or set `buckets = true`.",
+            )
 
 
 def look_at_sizes(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from frisket.media.captions import first_paragraph, read_captions, read_text
-from frisket.media.frames import probe
+from frisket.media.frames import BadMedia, probe
 from frisket.media.manifest import Line, is_manifest, read_manifest
 from frisket.media.paths import IMAGES, LEGEND, SOFT, VIDEOS, TwoFiles, is_media, plain, refuse
 
@@ -82,7 +82,9 @@ def _below(
                 yield from _below(entry, skip=skip, leaf=leaf, trail=(*trail, real))
         elif is_media(entry):
             if not entry.exists():
-                raise ClipsNotFound(f"{entry}: a link to nothing ({entry.readlink()}); remove it")
+                gone = f"{entry}: a link to nothing ({entry.readlink()}); remove it"
+                refuse(plain(entry.stem), ClipsNotFound(gone))
+                continue
             yield entry
 
 
@@ -192,7 +194,7 @@ def _sidecar_masks(
 
 
 def _alpha_clips(clips: Mapping[str, Path], root: Path) -> set[str]:
-    found = {name for name, path in clips.items() if probe(path).alpha}
+    found = {name for name, path in clips.items() if _see_through(name, path)}
     if not found:
         raise MasksNotFound(
             f'{root}: masks = "alpha", but none of the {len(clips)} clips (such as'
@@ -200,6 +202,14 @@ def _alpha_clips(clips: Mapping[str, Path], root: Path) -> set[str]:
             " (PNG, WebP), or give a mask folder"
         )
     return found
+
+
+def _see_through(name: str, path: Path) -> bool:
+    try:
+        return probe(path).alpha
+    except BadMedia as error:
+        refuse(name, error)
+        return False
 
 
 def _masks(

@@ -1,0 +1,69 @@
+"""Masks unlike those of the rest of the set: far larger, far smaller, or the complement."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
+
+from frisket.evaluation.findings import Finding
+
+FEWEST = 8  # clips below which nothing is usual
+FAR = 4.5  # robust standard deviations that make an outlier (two sets in a million, if normal)
+NARROW = 0.35  # least spread in log odds: sets of equal masks still vary by a third
+NORMAL = 1.4826  # from the median of absolute deviations to a standard deviation
+EDGE = 0.6  # share of the border an inverted mask covers at least
+
+
+def look_at_spread(
+    shares: Mapping[str, float], borders: Mapping[str, float], region: str = ""
+) -> Iterator[Finding]:
+    """Outliers among the shares of the clip that one region covers: clip to share in (0, 1).
+
+    Measured in log odds, so that 2 % among 20 % stands out like 80 %, against the median and the
+    median absolute deviation (Iglewicz and Hoaglin 1993), which outliers hardly move. `borders` is
+    the share of each picture's border that is covered: an outlier that runs along it and whose
+    complement would be usual looks inverted. Empty and full masks are left out; others tell those.
+    """
+    odds = {clip: _odds(share) for clip, share in shares.items() if 0 < share < 1}
+    if len(odds) < FEWEST:
+        return
+    middle = median(odds.values())
+    spread = max(NORMAL * median(abs(each - middle) for each in odds.values()), NARROW)
+    usual = _range(list(shares.values()))
+    named = f"{region} covers" if region else "The mask covers"
+    for clip, each in odds.items():
+        distance = (each - middle) / spread
+        if abs(distance) <= FAR and not _complement(each, middle, spread, borders.get(clip, 0)):
+            continue
+        if _complement(each, middle, spread, borders.get(clip, 0)):
+            yield Finding(
+                "inverted",
+                "warning",
+                clip,
+                f"{named} {shares[clip]:.0%} of the clip and {borders[clip]:.0%} of its border,"
+                f" where half of the set covers {usual}: it looks inverted.",
+                "White teaches, black does not: invert this mask.",
+            )
+            continue
+        yield Finding(
+            "unusual size",
+            "warning",
+            clip,
+            f"{named} {shares[clip]:.1%} of the clip, where half of the set covers {usual}.",
+            "Look whether the mask ran out over the background, or lost most of its subject.",
+        )
+
+
+def _odds(share: float) -> float:
+    return math.log(share / (1 - share))
+
+
+def _complement(each: float, middle: float, spread: float, border: float) -> bool:
+    """Whether the inverse of a mask would be more like the others than the mask is."""
+    here, there = abs(each - middle), abs(-each - middle)
+    return border >= EDGE and there < 2 * spread and here > max(2 * there, 1.5 * spread)
+
+
+def _range(shares: Sequence[float]) -> str:
+    ordered = sorted(shares)
+    low, high = ordered[len(ordered) // 4], ordered[3 * len(ordered) // 4]
+    return f"{low:.0%} to {high:.0%}"
