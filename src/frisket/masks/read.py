@@ -148,7 +148,7 @@ def _split(
 ) -> dict[str, Plane]:
     """One grey plane as the only region's plane, or cut into regions by level."""
     if levels:
-        return _by_level(grey, levels)
+        return by_level(grey, levels)
     if len(regions) > 1:
         raise BadMedia(
             f"{path} is one grey mask for the {len(regions)} regions {', '.join(regions)}: give"
@@ -157,7 +157,8 @@ def _split(
     return {regions[0]: grey}
 
 
-def _by_level(grey: Plane, levels: Mapping[str, int]) -> dict[str, Plane]:
+def by_level(grey: Plane, levels: Mapping[str, int]) -> dict[str, Plane]:
+    """Grey levels in [0, 1] cut into regions of 0 and 1, as `read` says of `levels`."""
     named = dict(levels)
     if BACKGROUND not in named and 0 not in named.values():
         named[BACKGROUND] = 0
