@@ -1,0 +1,312 @@
+"""`frisket masks export` and `import`: masks carried to other tools' layouts and back."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count, repeat
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from frisket.maskgen import record
+from frisket.maskgen.clean import compose
+from frisket.maskgen.exchange_base import (
+    EXCHANGES,
+    FPS,
+    GREY,
+    BadExchange,
+    Exchange,
+    Frame,
+    Masked,
+)
+from frisket.maskgen.store import (
+    Labels,
+    Place,
+    extend_legend,
+    read_legend,
+    write_labels,
+    writing_label_video,
+)
+from frisket.masks.read import BACKGROUND
+from frisket.media.files import Found
+from frisket.media.frames import probe
+from frisket.recipes.config_data import PRESETS
+from frisket.recipes.load import load
+from frisket.recipes.masks import clips_of, place_of
+from frisket.recipes.masks_folder import BadOption, MaskFolder, cut, open_masks
+from frisket.recipes.masks_told import Progress
+from frisket.registry import nearest
+
+Missing = Literal["skip", "white"]
+EVERYWHERE = "everywhere"  # the region of a clip without a mask: weight 1, as in training
+
+
+@dataclass(slots=True)
+class Carried:
+    """What an export or import came to; clips by name."""
+
+    layout: Exchange
+    to: Path
+    done: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)  # and what is wrong
+    unmasked: list[str] = field(default_factory=list)  # export: without a mask
+    unsure: list[str] = field(default_factory=list)  # export: a record doubts the mask
+    kept: list[str] = field(default_factory=list)  # import: there is hand work
+    grey: list[str] = field(default_factory=list)  # import: levels between black and white
+    empty: list[str] = field(default_factory=list)  # import: the mask shows no region
+    regions: tuple[str, ...] = ()
+
+
+def layout_of(name: str, option: str) -> Exchange:
+    """A layout by its name; BadOption tells the nearest."""
+    if name not in (known := EXCHANGES.names()):
+        raise BadOption(f"{option}: no layout is named {name!r}{nearest(name, known)}")
+    return EXCHANGES.load(name)
+
+
+def weights_of(config: Path | None, preset: str, by_hand: Mapping[str, float]) -> dict[str, float]:
+    """The weights of a config's [regions] or of a preset, with those `by_hand` laid over.
+
+    {} where none is given. Raises BadOption, and ConfigError for a config that cannot be read.
+    """
+    if config and preset:
+        raise BadOption("give --config or --regions, not both; --weights changes either")
+    if preset and preset not in PRESETS:
+        raise BadOption(f"--regions: no preset is named {preset!r}{nearest(preset, list(PRESETS))}")
+    table = load(config).regions if config else PRESETS.get(preset, {})
+    return {**table, **by_hand}
+
+
+def export(
+    folder: Path,
+    to: str,
+    output: Path,
+    *,
+    masks: str = "",
+    weights: Mapping[str, float] | None = None,
+    levels: Mapping[str, int] | None = None,
+    missing: Missing = "skip",
+    overwrite: bool = False,
+    progress: Progress = lambda *_: None,
+) -> Carried:
+    """Write the masks of a clip folder in another tool's layout.
+
+    `masks` as `open_masks` takes it; empty is where `frisket masks` puts them. `missing` says
+    whether a clip without a mask gets one that teaches everywhere. A clip that cannot be read is
+    told and stops no other. Raises BadOption where weights are lacking or do not apply, BadExchange
+    where files are there already, OSError where nothing can be written, and as `open_masks`.
+    """
+    layout = layout_of(to, "--to")
+    if missing == "white" and not layout.grey:
+        raise BadOption(f"--missing white: {to} holds regions; leave such clips out")
+    clips, place = place_of(folder, Path(masks) if masks else None)
+    if place.folder.resolve() == clips.resolve():
+        place = Place(clips, beside=True)
+    opened = open_masks(masks or str(place.folder), clips, levels=levels)
+    table = _table(layout, opened.regions(), weights or {})
+    if missing == "white":
+        table[EVERYWHERE] = 1.0
+    carried = Carried(layout, output, regions=opened.regions())
+    found = clips_of(clips, place)
+    items = _leaving(found, opened, place, carried, white=missing == "white", progress=progress)
+    while True:
+        before = len(carried.done)
+        try:
+            for _ in layout.write(output, items, table, overwrite=overwrite):
+                pass
+            return carried
+        except ValueError as error:  # BadExchange and BadMedia, told of the last clip handed out
+            # Only layouts of one grey file a clip can go on: others have one file for all.
+            if not layout.grey or len(carried.done) == before:
+                raise
+            carried.failed[carried.done.pop()] = str(error)
+
+
+def _table(
+    layout: Exchange, regions: Sequence[str], weights: Mapping[str, float]
+) -> dict[str, float]:
+    """The weights a layout is given; one that knows regions gets these, in their order."""
+    if not layout.grey:
+        return {name: weights.get(name, 1.0) for name in regions}
+    if not weights and len(regions) == 1:
+        return dict.fromkeys(regions, 1.0)
+    if strangers := [name for name in regions if name not in weights]:
+        raise BadOption(
+            f"this layout holds weights, and {', '.join(strangers)} has none: give --regions"
+            f" person, --config FILE, or --weights {','.join(f'{name}=1' for name in strangers)}"
+        )
+    return dict(weights)
+
+
+def _leaving(
+    found: Sequence[Found],
+    opened: MaskFolder,
+    place: Place,
+    carried: Carried,
+    *,
+    white: bool,
+    progress: Progress,
+) -> Iterator[Masked]:
+    """What is written, clip by clip; each is `done` as it is handed out."""
+    for at, one in enumerate(found, 1):
+        progress("export", at, len(found))
+        if one.name not in opened.files:
+            carried.unmasked.append(one.name)
+            if not white:
+                continue
+        try:
+            item = _masked(one, opened, carried.layout)
+            known = record.load(place.record(one.name))
+        except ValueError as error:  # BadMedia, BadExchange, BadRecord
+            carried.failed[one.name] = str(error)
+            continue
+        if known and known.status == "unsure":
+            carried.unsure.append(one.name)
+        carried.done.append(one.name)
+        yield item
+
+
+def _masked(one: Found, opened: MaskFolder, layout: Exchange) -> Masked:
+    clip = probe(one.clip)
+    if clip.video and not layout.video:
+        raise BadExchange(f"{one.clip}: this layout takes no masks of videos; kohya does")
+    frames: Iterable[Frame]
+    if one.name in opened.files:
+        frames = opened.frames(one.name, clip)
+    else:
+        frames = repeat({EVERYWHERE: torch.ones(clip.height, clip.width)}, clip.frames)
+    # A picture is read here, where a fault is its own and not that of the one file for all.
+    return Masked(one.name, clip, frames if clip.video else list(frames))
+
+
+def bring(
+    source: Path,
+    layout: str,
+    clips: Path,
+    output: Path | None = None,
+    *,
+    levels: Mapping[str, int] | None = None,
+    overwrite: bool = False,
+    progress: Progress = lambda *_: None,
+) -> Carried:
+    """Read another tool's masks into label maps, with a legend and a record each.
+
+    Grey layouts give the region `subject`, where a mask is at least half white, or regions by
+    `levels`. Hand work is left alone unless `overwrite`, and what is imported counts as such. Where
+    the source breaks off after some clips these are kept, and the rest is told as failed. Raises
+    BadOption, and what the layout raises of a source that gives nothing at all.
+    """
+    chosen = layout_of(layout, "--from")
+    if levels and not chosen.grey:
+        raise BadOption(f"--levels: {layout} holds regions, not grey levels; leave it out")
+    if not source.exists():
+        raise BadOption(f"{source}: there is no such file or folder")
+    clips, place = place_of(clips, output)
+    settings = {"imported": layout} | ({"levels": dict(levels)} if levels else {})
+    arriving = _Arriving(place, settings, source, levels or {}, overwrite)
+    carried = Carried(chosen, place.folder)
+    items = chosen.read(source, clips)
+    for number in count(1):
+        try:
+            item = next(items, None)
+        except ValueError as error:  # a reader that raised has no next item
+            if number == 1:
+                raise
+            carried.failed["the rest"] = str(error)
+            break
+        if item is None:
+            break
+        progress("import", number, number)
+        try:
+            arriving.keep(item, carried)
+        except ValueError as error:
+            carried.failed[item.name] = str(error)
+    carried.regions = tuple(arriving.legend)
+    return carried
+
+
+class _Arriving:
+    """Writes what is imported, and grows the legend as regions turn up."""
+
+    def __init__(
+        self,
+        place: Place,
+        settings: Mapping[str, object],
+        source: Path,
+        levels: Mapping[str, int],
+        overwrite: bool,
+    ) -> None:
+        self.place, self.settings, self.source = place, settings, source
+        self.levels, self.overwrite = levels, overwrite
+        self.legend = read_legend(place.legend)
+
+    def keep(self, item: Masked, carried: Carried) -> None:
+        """Write one clip's label map and record, unless there is hand work."""
+        there = self.place.present(item.name, item.clip.path, self._soft())
+        if not self.overwrite and self._by_hand(item, there):
+            carried.kept.append(item.name)
+            return
+        if folders := [path for path in there.values() if path.is_dir()]:
+            raise BadExchange(f"{folders[0]}: is a mask of frames; move it away first")
+        pixels: Counter[str] = Counter()
+        path = self.place.labels(item.name, video=item.clip.video)
+        self._write(path, item, pixels, carried)
+        for old in there.values():
+            if old != path:  # two masks of one name would be refused in training
+                old.unlink()
+        clip, total = item.clip, item.clip.frames * item.clip.height * item.clip.width
+        record.save(
+            record.Record(
+                clip=record.Stamp.of(clip.path),
+                frames=clip.frames,
+                height=clip.height,
+                width=clip.width,
+                status="done",
+                settings=self.settings,
+                key=record.key_of(self.settings),
+                # No stamps of masks: so they count as painted by hand, and are left alone.
+                legend=dict(self.legend),
+                regions={name: record.Found(pixels[name] / total) for name in self.legend},
+                notes=(f"imported from {self.source}",),
+            ),
+            self.place.record(item.name),
+        )
+        carried.done.append(item.name)
+        if not pixels.total():
+            carried.empty.append(item.name)
+
+    def _soft(self) -> tuple[str, ...]:
+        return () if self.place.beside else tuple(self.legend)
+
+    def _by_hand(self, item: Masked, there: Mapping[str, Path]) -> bool:
+        known = record.load(self.place.record(item.name))
+        return record.state(known, clip=item.clip.path, masks=there, key="") == "hand"
+
+    def _write(self, path: Path, item: Masked, pixels: Counter[str], carried: Carried) -> None:
+        labels = self._labels(item, pixels, carried)
+        if not item.clip.video:
+            write_labels(path, next(labels), self.legend)
+            return
+        with writing_label_video(path, item.clip.fps or FPS, self.legend) as add:
+            for each in labels:
+                add(each)
+
+    def _labels(self, item: Masked, pixels: Counter[str], carried: Carried) -> Iterator[Labels]:
+        grey = False
+        for frame in item.frames:
+            if GREY in frame and not grey and ((frame[GREY] > 0) & (frame[GREY] < 1)).any():
+                grey = True
+                carried.grey.append(item.name)
+            cuts = cut(frame[GREY], self.levels) if self.levels else frame
+            planes = {name: mask for name, mask in cuts.items() if name != BACKGROUND}
+            if not planes:
+                yield torch.zeros(item.clip.height, item.clip.width, dtype=torch.uint8)
+                continue
+            if not planes.keys() <= self.legend.keys():
+                self.legend.update(extend_legend(self.place.legend, planes))
+            table = torch.tensor([0, *(self.legend[name] for name in planes)], dtype=torch.uint8)
+            labels = table[compose(planes).long()]
+            for name in planes:
+                pixels[name] += int((labels == self.legend[name]).sum())
+            yield labels
