@@ -8,8 +8,9 @@ from frisket.maskgen.base import Mask
 from frisket.maskgen.exchange_base import GREY
 from frisket.maskgen.store import legend_in, read_frames
 from frisket.masks.read import BACKGROUND, WHOLE, by_level
-from frisket.media.files import LEGEND, SOFT, Findings, MasksNotFound, find
+from frisket.media.files import Findings, MasksNotFound, find
 from frisket.media.frames import BadMedia, Media
+from frisket.media.paths import LEGEND, SOFT
 from frisket.recipes.legends import read_legend
 
 FAINT = 16 / 255  # a mask that nowhere reaches this holds label numbers rather than grey levels
