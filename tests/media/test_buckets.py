@@ -11,8 +11,16 @@ WAN = LatentGrid(channels=16, spatial=8, temporal=4)
 POCKET = LatentGrid(channels=4, spatial=4)
 
 
-def at(height, width, resolution, grid=WAN, frames=1, keep_aspect=True):
-    return bucket(height, width, frames, resolution=resolution, grid=grid, keep_aspect=keep_aspect)
+def at(height, width, resolution, grid=WAN, frames=1, keep_aspect=True, enlarge=True):
+    return bucket(
+        height,
+        width,
+        frames,
+        resolution=resolution,
+        grid=grid,
+        keep_aspect=keep_aspect,
+        enlarge=enlarge,
+    )
 
 
 @given(
@@ -57,6 +65,13 @@ def test_familiar_sizes():
 def test_without_aspect_every_clip_gets_the_one_frame():
     assert at(100, 900, (832, 480), keep_aspect=False) == (480, 832)
     assert at(100, 900, 512, keep_aspect=False) == (512, 512)
+
+
+def test_small_clips_keep_their_size_where_none_is_enlarged():
+    assert at(100, 300, 512, enlarge=False) == (96, 288)
+    assert at(10, 300, 512, enlarge=False) == (16, 288)
+    assert at(1000, 3000, 512, enlarge=False) == at(1000, 3000, 512)
+    assert at(100, 300, (256, 128), keep_aspect=False, enlarge=False) == (128, 256)
 
 
 def test_a_fixed_frame_off_the_grid_names_the_nearest():

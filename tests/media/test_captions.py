@@ -6,7 +6,14 @@ import logging
 
 import pytest
 
-from frisket.media.captions import BadCaption, first_paragraph, read_captions, read_text
+from frisket.media.captions import (
+    BadCaption,
+    Wording,
+    first_paragraph,
+    read_captions,
+    read_text,
+)
+from frisket.media.files import find
 
 
 @pytest.fixture
@@ -114,3 +121,26 @@ def test_caption_sources_that_are_wrong(tmp_path, clips):
 def test_the_first_paragraph_on_one_line():
     assert first_paragraph("\n a  cat \r\n on a mat\n \nsecond") == "a cat on a mat"
     assert first_paragraph(" \n") == ""
+
+
+def test_another_suffix_and_another_part(tmp_path, clips):
+    root = tmp_path / "clips"
+    (root / "a.b.txt").write_text("the wrong one")
+    (root / "a.b.CAPTION").write_text("one\ntwo\n\nthree\n")
+    (root / "sub/c.caption").write_text("\nsecond line")  # its first line is blank
+    lines, whole = Wording(".caption", "line"), Wording(".caption", "file")
+    assert read_captions(clips, root, None, lines.tidy, ".caption") == {"a.b": "one"}
+    assert read_captions(clips, root, root, whole.tidy, ".caption") == {
+        "a.b": "one\ntwo\n\nthree",
+        "sub/c": "second line",
+    }
+    found = find(root, masks="none", folders={}, wording=Wording(".caption"))
+    assert [one.caption for one in found.found] == ["one two", "second line"]
+
+
+def test_another_suffix_beside_the_clips_of_a_manifest(tmp_path, clips):
+    (tmp_path / "clips/a.b.tags.txt").write_text("tags")
+    manifest = tmp_path / "set.jsonl"
+    manifest.write_text('{"path": "clips/a.b.png"}\n')
+    found = find(manifest, masks="listed", folders={}, wording=Wording(".tags.txt"))
+    assert found.found[0].caption == "tags"

@@ -9,6 +9,11 @@ ORDERS = 8  # embedded orders of a tag list: enough that no order is learnt, few
 FEW = 3  # tags with fewer orders than that: all of them are taken
 
 
+def templated(caption: str, template: str) -> str:
+    """What stands before and after every caption, such as `masterpiece, {caption}`, laid on."""
+    return template.replace("{caption}", caption).strip() if template else caption
+
+
 def triggered(caption: str, trigger: str) -> str:
     """The caption with the trigger word first, unless it holds it already as a word of its own."""
     caption = caption.strip()
@@ -21,27 +26,42 @@ def _bare(caption: str) -> str:
     return " ".join(word.strip(".,;:!?\"'()") for word in caption.lower().split())
 
 
-def orders(caption: str, trigger: str, *, shuffle: bool) -> tuple[str, ...]:
+def orders(caption: str, trigger: str, *, shuffle: bool, keep: int | str = 0) -> tuple[str, ...]:
     """The caption, or up to 8 orders of its comma-separated tags (the first is the written one).
 
-    A tag that holds the trigger stays first. The orders depend on the caption alone, so that every
-    run finds them in the cache.
+    A tag that holds the trigger stays first. `keep` is how many tags more stay in front, or a mark
+    in the caption: what is before the first one stays in front, what is after the second at the
+    end, and the marks themselves go. The orders depend on the caption alone, so that every run
+    finds them in the cache.
     """
-    tags = list(dict.fromkeys(tag.strip() for tag in caption.split(",") if tag.strip()))
-    if not shuffle or len(tags) < 2:
-        return (caption,)
-    fixed = [tag for tag in tags if trigger and trigger.lower() in tag.lower()][:1]
-    free = [tag for tag in tags if tag not in fixed]
-    seen: dict[str, None] = {", ".join(fixed + free): None}
+    front, middle, back = _marked(caption, keep if isinstance(keep, str) else "")
+    tags = front + middle + back
+    if not shuffle or len(middle) < 2:
+        return (caption if not isinstance(keep, str) else ", ".join(tags),)
+    fixed = front + [tag for tag in middle if trigger and trigger.lower() in tag.lower()][:1]
+    rest = [tag for tag in middle if tag not in fixed]
+    count_kept = keep if isinstance(keep, int) else 0
+    fixed, free = fixed + rest[:count_kept], rest[count_kept:]
+    seen: dict[str, None] = {", ".join(fixed + free + back): None}
     if len(free) <= FEW:
         found: Iterable[Sequence[int]] = permutations(range(len(free)))
     else:
         found = (order(len(free), caption, "tags", turn) for turn in count())
     for places in found:
-        seen[", ".join(fixed + [free[place] for place in places])] = None
+        seen[", ".join(fixed + [free[place] for place in places] + back)] = None
         if len(seen) == ORDERS:
             break
     return tuple(seen)
+
+
+def _marked(caption: str, mark: str) -> tuple[list[str], list[str], list[str]]:
+    """Tags before the first mark, between, and after the second; each tag once in its part."""
+    parts = caption.split(mark, 2) if mark and mark in caption else ["", caption]
+    tags = [
+        list(dict.fromkeys(tag.strip() for tag in part.split(",") if tag.strip()))
+        for part in (*parts, "")[:3]
+    ]
+    return tags[0], tags[1], tags[2]
 
 
 def on_background(caption: str, words: str, template: str) -> str:

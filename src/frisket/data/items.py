@@ -13,6 +13,7 @@ from frisket.families.base import References
 from frisket.grid import LatentGrid
 from frisket.masks.coverage import Reading
 from frisket.masks.weights import Spread
+from frisket.media.captions import PLAIN, Wording
 from frisket.media.frames import Media, Mode
 from frisket.media.geometry import Geometry
 from frisket.shapes import Clip, Plane
@@ -77,10 +78,14 @@ class Clipset:
     trigger: str = ""
     dropout: float = 0.0
     shuffle_tags: bool = False
+    keep_tags: int | str = 0  # tags that stay in front, or the mark that ends them
+    template: str = ""  # of every caption; holds {caption}
+    wording: Wording = PLAIN
     repeats: int = 1
     weight: float = 1.0
     resolution: int | tuple[int, int] = 512
     keep_aspect: bool = True
+    enlarge: bool = True  # clips of less area than the resolution
     windows: Windows = Windows()
     flip: bool = False
     references: Path | None = None  # folder, or manifest, of the pictures an edit model is given

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from frisket.data.backdrops import choose, swap_record
 from frisket.data.cache import Cache, CannotWrite, key_of
-from frisket.data.captions import on_background, orders, triggered
+from frisket.data.captions import on_background, orders, templated, triggered
 from frisket.data.covering import Facts, cover, coverage_record
 from frisket.data.encoding import Encoding, Pictures
 from frisket.data.entries import Entries
@@ -157,6 +157,7 @@ class _Walk:
             folders=how.folders,
             captions=clipset.captions,
             caption=clipset.caption,
+            wording=clipset.wording,
         )
         self.tally.orphans += [str(path) for path in findings.orphans]
         self.pictures = self._references(clipset, findings.found)
@@ -189,11 +190,13 @@ class _Walk:
         content = self.index.content(found.clip)
         media = self._probe(found.clip, content)
         masks = {name: self.index.content(path) for name, path in found.masks.items()}
-        caption = triggered(found.caption, clipset.trigger)
+        caption = triggered(templated(found.caption, clipset.template), clipset.trigger)
         pictures = self.pictures.get(found.name, ())
         texts = tuple(
             self.work.text(each, pictures)
-            for each in orders(caption, clipset.trigger, shuffle=clipset.shuffle_tags)
+            for each in orders(
+                caption, clipset.trigger, shuffle=clipset.shuffle_tags, keep=clipset.keep_tags
+            )
         )
         masking = clipset.masking
         if not found.alpha and masking.source == "alpha":
@@ -243,6 +246,7 @@ class _Walk:
                     resolution=size,
                     grid=grid,
                     keep_aspect=keep,
+                    enlarge=clipset.enlarge,
                 ),
             )
             for picks in runs

@@ -36,19 +36,24 @@ def bucket(
     resolution: int | tuple[int, int],
     grid: LatentGrid,
     keep_aspect: bool,
+    enlarge: bool = True,
 ) -> tuple[int, int]:
     """(height, width) for a clip, in multiples of `grid.step`.
 
     `resolution` is the side of a square of equal area, or (width, height). With `keep_aspect` it
     only sets the area: the bucket has at most that area and, of all such, the aspect ratio that
-    crops the clip least (at most 1:4). Without, it is the frame itself: every clip gets it.
+    crops the clip least (at most 1:4); without `enlarge` a clip of less area keeps its own sides,
+    cut to steps. Without `keep_aspect`, it is the frame itself: every clip gets it.
     Raises ValueError for a fixed frame that is no multiple (naming the nearest that is), an area
     below one step, and a frame count the grid does not take.
     """
     if height < 1 or width < 1:
         raise ValueError(f"a clip of {width} x {height} pixels has no size")
     wide, high = (resolution, resolution) if isinstance(resolution, int) else resolution
-    if keep_aspect:
+    if keep_aspect and not enlarge and height * width < wide * high:
+        step = grid.step
+        target = max(step, height // step * step), max(step, width // step * step)
+    elif keep_aspect:
         target = _nearest(height / width, wide, high, grid.step)
     else:
         target = _fixed(wide, high, grid)

@@ -4,8 +4,9 @@ import codecs
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from frisket.media.manifest import PATH_KEYS, TEXT_KEYS
 from frisket.media.paths import plain, refuse
@@ -13,6 +14,7 @@ from frisket.media.paths import plain, refuse
 _log = logging.getLogger(__name__)
 
 Tidy = Callable[[str], str]  # from a text as written to a caption
+Part = Literal["paragraph", "line", "file"]
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -58,12 +60,41 @@ def first_paragraph(text: str) -> str:
     return " ".join(lines)
 
 
-def _texts(paths: Iterable[Path], root: Path) -> dict[str, Path]:
+def first_line(text: str) -> str:
+    """The first line, blank or not."""
+    return text.split("\n", 1)[0].strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """How caption files end, and what of them is the caption.
+
+    `paragraph` is the first paragraph as one line, `line` the first line, `file` all of it with its
+    line breaks.
+    """
+
+    suffix: str = ".txt"
+    part: Part = "paragraph"
+
+    def tidy(self, text: str) -> str:
+        """The caption in a text."""
+        parts: dict[Part, Tidy] = {"paragraph": first_paragraph, "line": first_line}
+        return parts.get(self.part, str.strip)(text)
+
+    def beside(self, clip: Path) -> Path:
+        """Where the caption of a clip would lie."""
+        return clip.with_name(clip.stem + self.suffix)
+
+
+PLAIN = Wording()
+
+
+def _texts(paths: Iterable[Path], root: Path, suffix: str) -> dict[str, Path]:
     """Text files by their path below `root` without suffix, NFC."""
     return {
-        plain(path.relative_to(root).with_suffix("").as_posix()): path
+        plain(path.relative_to(root).as_posix()[: -len(suffix)]): path
         for path in paths
-        if path.suffix.lower() == ".txt" and not path.name.startswith(".")
+        if path.name.lower().endswith(suffix.lower()) and not path.name.startswith(".")
     }
 
 
@@ -135,33 +166,37 @@ def _from_lines(
 
 
 def read_captions(
-    clips: Mapping[str, Path], root: Path, source: Path | None, tidy: Tidy = first_paragraph
+    clips: Mapping[str, Path],
+    root: Path,
+    source: Path | None,
+    tidy: Tidy = first_paragraph,
+    suffix: str = ".txt",
 ) -> dict[str, str]:
     """Name to caption for the clips that have one; an empty file counts as none.
 
-    `source` None reads `name.txt` beside each clip; a folder reads `name.txt` in it, sub-folders
-    kept; a `.jsonl` file gives a path (absolute, or relative to `root` or to the file; or a clip's
-    name) and a caption on each line. Raises BadCaption where a given source does not exist, is of
-    another kind or captions none of the clips.
+    `source` None reads `name.txt` (or another `suffix`) beside each clip; a folder reads `name.txt`
+    in it, sub-folders kept; a `.jsonl` file gives a path (absolute, or relative to `root` or to the
+    file; or a clip's name) and a caption on each line. Raises BadCaption where a given source does
+    not exist, is of another kind or captions none of the clips.
     """
     if source is None:
         beside = (
             path for folder in {c.parent for c in clips.values()} for path in folder.iterdir()
         )
-        found = _from_texts(clips, _texts(beside, root), tidy)
+        found = _from_texts(clips, _texts(beside, root, suffix), tidy)
         return {name: text for name, text in found.items() if text}
     if source.is_dir():
-        found = _from_texts(clips, _texts(source.rglob("*"), source), tidy)
+        found = _from_texts(clips, _texts(source.rglob("*"), source, suffix), tidy)
     elif not source.exists():
         raise BadCaption(f"captions {source}: there is no such folder or file")
     elif source.suffix.lower() == ".jsonl":
         found = dict(_from_lines(clips, root, source, tidy))
     else:
-        raise BadCaption(f"captions {source}: give a folder of .txt files or one .jsonl file")
+        raise BadCaption(f"captions {source}: give a folder of {suffix} files or one .jsonl file")
     if not found:
         example = next(iter(clips))
         raise BadCaption(
             f"captions {source}: captions none of the {len(clips)} clips; a clip is {example!r}, so"
-            f" its caption would be {example}.txt or a line with that file"
+            f" its caption would be {example}{suffix} or a line with that file"
         )
     return {name: text for name, text in found.items() if text}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from frisket.media.captions import first_paragraph, read_captions, read_text
+from frisket.media.captions import PLAIN, Tidy, Wording, read_captions, read_text
 from frisket.media.frames import BadMedia, probe
 from frisket.media.manifest import Line, is_manifest, read_manifest
 from frisket.media.paths import IMAGES, LEGEND, SOFT, VIDEOS, TwoFiles, is_media, plain, refuse
@@ -241,7 +241,8 @@ def _from_manifest(
     folders: Mapping[str, Path],
     captions: Path | None,
     caption: str | None,
-    tidy: Callable[[str], str],
+    tidy: Tidy,
+    wording: Wording,
 ) -> Findings:
     lines = read_manifest(manifest)
     named = {line.name: line.clip for line in lines}
@@ -258,9 +259,9 @@ def _from_manifest(
     if captions is None:
         texts = {line.name: tidy(line.caption) for line in lines if line.caption is not None}
         silent = {name: clip for name, clip in named.items() if name not in texts}
-        texts |= _texts_beside(silent, tidy)
+        texts |= _texts_beside(silent, tidy, wording)
     else:
-        texts = read_captions(named, manifest.parent, captions, tidy)
+        texts = read_captions(named, manifest.parent, captions, tidy, wording.suffix)
     found = [
         Found(
             line.name,
@@ -275,9 +276,9 @@ def _from_manifest(
     return Findings(found, orphans, [one.name for one in found if not one.caption])
 
 
-def _texts_beside(clips: Mapping[str, Path], tidy: Callable[[str], str]) -> dict[str, str]:
+def _texts_beside(clips: Mapping[str, Path], tidy: Tidy, wording: Wording) -> dict[str, str]:
     """`name.txt` beside each clip, wherever it lies."""
-    beside = {name: clip.with_suffix(".txt") for name, clip in clips.items() if not clip.is_dir()}
+    beside = {name: wording.beside(clip) for name, clip in clips.items() if not clip.is_dir()}
     return {name: tidy(read_text(text)) for name, text in beside.items() if text.is_file()}
 
 
@@ -297,6 +298,7 @@ def find(
     folders: Mapping[str, Path],
     captions: Path | None = None,
     caption: str | None = None,
+    wording: Wording = PLAIN,
     paragraph: bool = True,
 ) -> Findings:
     """Find every clip of a folder (sub-folders included) with its caption and masks.
@@ -308,8 +310,8 @@ def find(
     to path) with those below `clips`; "sidecar" takes `name.mask.*`, `name-masklabel.*` and frame
     folders `name.mask` beside the clips; "alpha" marks clips with an alpha channel. A mask is an
     image, a video or a folder of frames. Captions come from `captions` (see `read_captions`), else
-    are `caption`, else empty and listed. `paragraph` False leaves them as they are written, instead
-    of the first paragraph as one line. The order is that of the names.
+    are `caption`, else empty and listed; `wording` says how caption files end and what of them is
+    read, `paragraph` False leaves captions as they are written. The order is that of the names.
 
     Raises ClipsNotFound, MasksNotFound (a mask source that matches nothing), TwoFiles, BadCaption,
     BadManifest.
@@ -318,9 +320,9 @@ def find(
         raise ValueError(f"no mask source {masks!r}; there are: {', '.join(get_args(MaskKind))}")
     if masks in ("folder", "regions") and not folders:
         raise ValueError(f'masks = "{masks}" needs a folder')
-    tidy = first_paragraph if paragraph else str
+    tidy = wording.tidy if paragraph else str
     if is_manifest(clips):
-        return _from_manifest(clips, masks, folders, captions, caption, tidy)
+        return _from_manifest(clips, masks, folders, captions, caption, tidy, wording)
     _listed(clips)
     if masks == "listed":
         raise MasksNotFound(f'{clips}: masks = "listed" is for a .jsonl manifest, this is a folder')
@@ -336,7 +338,7 @@ def find(
             clips,
             len(unused),
         )
-    texts = read_captions(named, clips, captions, tidy)
+    texts = read_captions(named, clips, captions, tidy, wording.suffix)
     found = [
         Found(name, path, texts.get(name, caption or ""), by_clip[name], name in with_alpha)
         for name, path in named.items()

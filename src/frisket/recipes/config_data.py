@@ -99,14 +99,24 @@ class Data(Section):
     """A folder, "alpha", "sidecar", a table region = folder, or the full table."""
     captions: Path | None = None
     """A folder of `.txt` or a `.jsonl` file; empty reads `name.txt` beside each clip."""
+    caption_extension: Annotated[str, Field(pattern=r"^\..+")] = ".txt"
+    """How caption files end: `.txt`, `.caption`, ..."""
+    caption_part: Literal["paragraph", "line", "file"] = "paragraph"
+    """What of a caption file is the caption: its first paragraph as one line, its first line, or
+    all of it as it is written."""
     caption: str | None = None
     """One caption for every clip that has none of its own."""
+    template: str = ""
+    """What stands around every caption, such as "a photo, {caption}"; empty adds nothing."""
     trigger: str = ""
     """Word put before every caption that does not have it."""
     caption_dropout: Fraction = 0.0
     """Share of steps that see an empty caption."""
     shuffle_tags: bool = False
     """Shuffle comma-separated tags each epoch (the trigger stays first)."""
+    keep_tags: Annotated[int, Field(ge=0)] | str = 0
+    """How many tags more stay in front of the shuffled ones, or a mark in the captions ("|||") that
+    ends them; after a second mark tags stay at the end."""
     repeats: Count = 1
     """How often the set is seen in one epoch."""
     weight: Positive = 1.0
@@ -116,6 +126,9 @@ class Data(Section):
     takes the variant's own."""
     buckets: bool = True
     """Keep each clip's aspect ratio (cut to the model's steps) instead of one fixed frame."""
+    enlarge: bool = True
+    """Enlarge clips that are smaller than the resolution; else they keep their own size, cut to the
+    model's steps (with buckets)."""
     frames: Count | None = None
     """Frames of a training clip; empty takes the variant's own, images are always one."""
     extract: Literal["head", "chunk", "uniform", "slide", "full"] = "head"
@@ -126,8 +139,8 @@ class Data(Section):
     """How many `uniform` clips."""
     max_frames: Count = 129
     """Longest `full` clip."""
-    fps: Positive | None = None
-    """Frame rate videos are resampled to; empty takes the variant's own."""
+    fps: Positive | Literal["own"] | None = None
+    """Frame rate videos are resampled to; "own" takes every frame, empty the variant's own rate."""
     flip: bool = False
     """Also train each clip mirrored (mask too)."""
     references: Path | None = None
@@ -153,6 +166,8 @@ class Data(Section):
     def _whole(self) -> "Data":
         if self.masks.source == "listed" and not _listed(self.clips):
             raise ValueError(f'masks: "listed" is for a .jsonl manifest, clips is {self.clips}')
+        if self.template and "{caption}" not in self.template:
+            raise ValueError("template: must hold {caption}, else every caption would be the same")
         return self
 
     @field_validator("masks", mode="before")

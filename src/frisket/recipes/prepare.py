@@ -16,6 +16,7 @@ from frisket.data.items import Backdrop, Clipset, Masking, Prepared, SwapPlan, W
 from frisket.data.prepare import prepare as prepare_data
 from frisket.families.base import FAMILIES, Family, References, Source, Variant
 from frisket.grid import LatentGrid
+from frisket.media.captions import Wording
 from frisket.media.manifest import is_manifest
 from frisket.recipes.bank import sample_bank
 from frisket.recipes.compat import compat_of
@@ -99,17 +100,21 @@ def clipset_of(config: Config, data: Data, family: Family, source: Source) -> Cl
         trigger=data.trigger,
         dropout=data.caption_dropout,
         shuffle_tags=data.shuffle_tags,
+        keep_tags=data.keep_tags,
+        template=data.template,
+        wording=Wording(data.caption_extension, data.caption_part),
         repeats=data.repeats,
         weight=data.weight,
         resolution=data.resolution or (variant.width, variant.height),
         keep_aspect=data.buckets,
+        enlarge=data.enlarge,
         windows=Windows(
             frames=data.frames or variant.frames,
             mode=data.extract,
             stride=data.stride,
             samples=data.samples,
             max_frames=data.max_frames,
-            fps=data.fps or (variant.fps if variant.video else None),
+            fps=_rate(data, variant),
         ),
         flip=data.flip,
         references=data.references or _listed_pictures(data, variant),
@@ -119,6 +124,12 @@ def clipset_of(config: Config, data: Data, family: Family, source: Source) -> Cl
 def _listed_pictures(data: Data, variant: Variant) -> Path | None:
     """The manifest, where the model looks at the pictures it lists."""
     return data.clips if variant.sees == "pictures" and is_manifest(data.clips) else None
+
+
+def _rate(data: Data, variant: Variant) -> float | None:
+    if data.fps == "own":
+        return None
+    return data.fps or (variant.fps if variant.video else None)
 
 
 def _masking(config: Config, data: Data) -> Masking:

@@ -106,6 +106,8 @@ def _type(entry: dict[str, Any], made: dict[str, Any]) -> str:
     if "anyOf" in entry:
         choices = [each for each in entry["anyOf"] if each.get("type") != "null"]
         return " or ".join(dict.fromkeys(_type(each, made) for each in choices))
+    if "const" in entry:
+        return f"`{entry['const']}`"
     if "enum" in entry:
         return ", ".join(f"`{each}`" for each in entry["enum"] if each != "")
     if "$ref" in entry:
