@@ -106,10 +106,9 @@ def _type(entry: dict[str, Any], made: dict[str, Any]) -> str:
     if "anyOf" in entry:
         choices = [each for each in entry["anyOf"] if each.get("type") != "null"]
         return " or ".join(dict.fromkeys(_type(each, made) for each in choices))
-    if "const" in entry:
-        return f"`{entry['const']}`"
-    if "enum" in entry:
-        return ", ".join(f"`{each}`" for each in entry["enum"] if each != "")
+    if "enum" in entry or "const" in entry:
+        choices = entry.get("enum", [entry.get("const")])
+        return ", ".join(f"`{each}`" for each in choices if each != "")
     if "$ref" in entry:
         return "table"
     if entry.get("type") == "array":
