@@ -144,7 +144,7 @@ def test_what_does_not_fit_is_named_and_stops_nothing(tmp_path):
     assert "20 x 30" in told["failed"]["small"]
     assert "label numbers" in told["failed"]["labels"]
     assert "3 clips could not be compared:" in lines
-    assert any(line.startswith("1 clips have a truth but no prediction") for line in lines)
+    assert any(line.startswith("1 clip with a truth but no prediction") for line in lines)
 
 
 def test_nothing_in_common_is_exit_code_1(tmp_path):

@@ -128,7 +128,7 @@ def told(done: Evaluated) -> Iterator[str]:
     if done.scores:
         whole = pooled(list(done.scores.values()))
         frames = "" if whole.frames == len(done.scores) else f", {whole.frames} frames"
-        yield f"{len(done.scores)} clips{frames}"
+        yield f"{_clips(len(done.scores))}{frames}"
         yield ""
         yield from _scores_table(done, whole)
         yield ""
@@ -184,16 +184,20 @@ def _worst(done: Evaluated) -> list[str]:
     return [f"{name} ({done.scores[name].mean_iou:.3f})" for name in ranked[:WORST]]
 
 
+def _clips(count: int) -> str:
+    return f"{count} {'clip' if count == 1 else 'clips'}"
+
+
 def _left_out(done: Evaluated) -> Iterator[str]:
     for names, what in (
-        (done.unpredicted, "have a truth but no prediction, and are in no mean"),
-        (done.unjudged, "have a prediction but no truth"),
+        (done.unpredicted, "with a truth but no prediction, in no mean"),
+        (done.unjudged, "with a prediction but no truth"),
     ):
         if names:
             more = ", ..." if len(names) > SHOWN else ""
-            yield f"{len(names)} clips {what}: {', '.join(names[:SHOWN])}{more}"
+            yield f"{_clips(len(names))} {what}: {', '.join(names[:SHOWN])}{more}"
     if done.failed:
-        yield f"{len(done.failed)} clips could not be compared:"
+        yield f"{_clips(len(done.failed))} could not be compared:"
         yield from (f"  {name}: {said}" for name, said in list(done.failed.items())[:SHOWN])
         if len(done.failed) > SHOWN:
             yield f"  and {len(done.failed) - SHOWN} more"
