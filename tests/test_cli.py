@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ import typer.main
 from PIL import Image
 
 from frisket import cli
+from frisket.recipes.generate_command import adapters
 
 COMMON = {"--set"}
 COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGELOG.md
@@ -34,6 +36,18 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
     "quickstart": {"--output", "--seeds", "--workers"} | COMMON,
     "schema": {"--output", "--reference"},
     "families": {"name", "--reference"},
+    "masks make": {
+        *("folder", "--backend", "--phrases", "--from-captions", "--captions", "--trigger"),
+        *("--class-word", "--rules", "--everything-but", "--parts", "--neck", "--keep", "--near"),
+        *("--like", "--alike", "--source", "--threshold", "--segmenter", "--people", "--tracker"),
+        *("--combine", "--longest", "--device", "--dtype", "--batch", "--cut", "--loosen"),
+        *("--refine", "--fill-holes", "--largest", "--min-area", "--grow", "--feather", "--every"),
+        *("--window", "--smooth", "--radius", "--gap", "--output", "--beside", "--soft", "--brush"),
+        *("--overwrite", "--again", "--stability", "--review", "--limit", "--dry-run", "--workers"),
+    },
+    "masks review": {"folder", "--output", "--beside", "--below", "--page"},
+    "masks backends": set(),
+    "masks rules": {"--output"},
 }
 
 
@@ -75,21 +89,28 @@ def clips(tmp_path):
     return folder
 
 
+def commands():
+    """Every command by its words, those of groups too."""
+    found = {}
+    for name, command in typer.main.get_command(cli.app).commands.items():
+        below = getattr(command, "commands", None)
+        found |= {f"{name} {n}": c for n, c in below.items()} if below else {name: command}
+    return found
+
+
 def test_commands_and_options():
-    group = typer.main.get_command(cli.app)
     found = {
         name: {
             next((text for text in option.opts if text.startswith("--")), option.name)
             for option in command.params
         }
-        for name, command in group.commands.items()
+        for name, command in commands().items()
     }
     assert found == COMMANDS
 
 
 def test_every_command_says_what_it_does():
-    group = typer.main.get_command(cli.app)
-    for name, command in group.commands.items():
+    for name, command in commands().items():
         assert command.help, name
         for option in command.params:
             assert option.help, f"{name} {option.name}"
@@ -215,10 +236,10 @@ def test_generate_asks_for_a_trained_lora(here, tmp_path):
 
 def test_strengths_go_to_loras_in_turn():
     one, two = Path("one"), Path("two")
-    assert cli._adapters(Path(), [one, two], [0.5], base=False) == [(one, 0.5), (two, 1.0)]
-    assert cli._adapters(Path(), [], [], base=True) == []
+    assert adapters(Path(), [one, two], [0.5], base=False) == [(one, 0.5), (two, 1.0)]
+    assert adapters(Path(), [], [], base=True) == []
     with pytest.raises(typer.BadParameter, match="2 --strength for 1 --lora"):
-        cli._adapters(Path(), [one], [0.5, 1.0], base=False)
+        adapters(Path(), [one], [0.5, 1.0], base=False)
 
 
 def test_the_schema_is_printed_and_written(tmp_path):
@@ -228,3 +249,101 @@ def test_the_schema_is_printed_and_written(tmp_path):
     wrote = frisket("schema", "-o", tmp_path / "deep" / "frisket.schema.json")
     assert wrote.returncode == 0
     assert (tmp_path / "deep" / "frisket.schema.json").read_text() == schema.text()
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A photograph of a person and a picture of nobody, in `clips`."""
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    there = Path(__file__).parents[1] / "examples" / "photos" / "clips" / "astronaut.jpg"
+    (folder / "ada.jpg").write_bytes(there.read_bytes())
+    Image.fromarray(np.full((64, 64, 3), 90, np.uint8)).save(folder / "wall.png")
+    return folder
+
+
+def test_masks_are_made_reviewed_and_said(here, photos):
+    ran = here("masks", ".", "--workers", 1, "--review")
+    assert ran.returncode == 0
+    assert "1 done, 1 unsure" in ran.stdout
+    assert "unsure: wall: no face found" in ran.stdout
+    assert 'regions = "person"' in ran.stdout
+    assert (photos.parent / "masks_review" / "index.html").is_file()
+    again = here("masks", "--workers", 1, ".")  # options may come first
+    assert "2 done before" in again.stdout
+
+
+def test_a_clip_that_fails_is_told_by_the_exit_code(here, photos):
+    (photos / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    ran = here("masks", ".", "--workers", 1)
+    assert ran.returncode == 1
+    assert "1 done, 1 unsure, 1 failed" in ran.stdout
+    assert "failed: cut" in ran.stdout
+
+
+def test_masks_say_what_they_would_do(here, photos):
+    ran = here("masks", ".", "-b", "clipseg", "--phrases", "face; red jacket; a fox", "--dry-run")
+    assert ran.returncode == 0
+    assert "clipseg: code Apache-2.0" in ran.stdout
+    assert "clothes: red jacket (2)" in ran.stdout
+    assert not (photos.parent / "masks").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("-b", "drat"), "did you mean 'draft'"),
+        (("-b", "sapiens", "--source", "nowhere"), "nowhere"),
+        (("--combine", "onion"), "did you mean 'union'"),
+        (("--keep", "nearest", "--near", "middle"), "write x,y as shares"),
+        (("--threshold", "draft.vote"), "as in grounding_dino.box=0.3"),
+        (("-b", "draft", "-b", "clipseg", "--source", "folder"), "say whose weights they are"),
+        (("--window", "10", "--cut", "1.5"), "threshold is 1.5"),
+    ],
+)
+def test_masks_that_cannot_be_made_are_refused_in_a_line(here, photos, words, said):
+    ran = here("masks", ".", *words)
+    assert ran.returncode == 2
+    assert said in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_backends_are_listed_with_their_licences(here):
+    ran = here("masks", "backends")
+    assert "sam2" in ran.stdout
+    assert "non-commercial" in ran.stdout
+    assert "grounded-sam2" in ran.stdout
+
+
+def test_rules_are_written_to_be_edited_and_read_back(here, photos):
+    assert here("masks", "rules", "-o", "rules.toml").returncode == 0
+    assert here("masks", "rules", "-o", "rules.toml").returncode == 2
+    words = ("-b", "clipseg", "--phrases", "face", "--rules", "rules.toml", "--dry-run")
+    assert here("masks", ".", *words).returncode == 0
+
+
+def test_ctrl_c_keeps_what_is_done(photos):
+    for index in range(30):
+        (photos / f"ada-{index}.jpg").write_bytes((photos / "ada.jpg").read_bytes())
+    code = "from frisket.cli import main; main()"
+    running = subprocess.Popen(
+        [sys.executable, "-c", code, "masks", str(photos.parent), "--workers", "2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    masks = photos.parent / "masks"
+    for _ in range(600):
+        if len(list(masks.glob("ada*.png"))) >= 1 or running.poll() is not None:
+            break
+        time.sleep(0.1)
+    os.killpg(running.pid, signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 130, said
+    assert "the same command goes on" in said
+    assert "Traceback" not in said
+    done = {path.stem for path in masks.glob("*.png")}
+    assert done
+    assert all((masks / f"{name}.json").is_file() for name in done)
+    assert not list(masks.rglob("*.part"))

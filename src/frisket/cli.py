@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from frisket.recipes import convert_command, families_command, masks_command
+from frisket.recipes import convert_command, families_command, generate_command, masks_command
 from frisket.recipes.quiet import quiet
 
 if TYPE_CHECKING:
@@ -162,105 +162,6 @@ def train(config: ConfigFile = FIRST, overrides: Overrides = None) -> None:
 
 
 @app.command()
-def generate(
-    config: ConfigFile = FIRST,
-    overrides: Overrides = None,
-    prompt: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--prompt", "-p", help="What to sample; repeatable; by default [preview] prompts."
-        ),
-    ] = None,
-    prompt_file: Annotated[
-        Path | None,
-        typer.Option(
-            help="Prompts, one a line, with options if you like: --n negative, --w --h pixels, --f"
-            " frames, --d seed, --s steps, --l guidance, --i picture."
-        ),
-    ] = None,
-    image: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="First frame (image to video), or a picture to edit; repeatable where a model"
-            " takes several."
-        ),
-    ] = None,
-    lora: Annotated[
-        list[Path] | None,
-        typer.Option(help="LoRA file; repeatable; by default the one in run.output."),
-    ] = None,
-    strength: Annotated[
-        list[float] | None, typer.Option(help="Strength of each --lora in turn; 1 as trained.")
-    ] = None,
-    base: Annotated[bool, typer.Option("--base", help="Sample the base model, no LoRA.")] = False,
-    compare: Annotated[
-        bool, typer.Option("--compare", help="Sample with and without, same seeds.")
-    ] = False,
-    seed: Annotated[
-        list[int] | None, typer.Option(help="Repeatable; by default [preview] seeds.")
-    ] = None,
-    negative: Annotated[str | None, typer.Option(help="Negative prompt.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Sampling steps.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
-    width: Annotated[int | None, typer.Option(min=1, help="Pixels.")] = None,
-    height: Annotated[int | None, typer.Option(min=1, help="Pixels.")] = None,
-    frames: Annotated[int | None, typer.Option(min=1, help="Frames.")] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Samples at a time.")] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder; by default run.output/samples.")
-    ] = None,
-) -> None:
-    """Sample pictures or clips by prompt, with a LoRA, without, or both.
-
-    What is left open is as in [preview], then as the model's variant has it.
-    """
-    asked = _asked(config, overrides)
-    from frisket.recipes.generate import generate as run
-
-    preview = asked.preview  # what the command line leaves open is sampled as in training
-    with _bar() as progress:
-        made = run(
-            asked,
-            prompt or (() if prompt_file else preview.prompts),
-            output or asked.run.output / "samples",
-            lora=_adapters(asked.run.output, lora or [], strength or [], base=base),
-            without=compare,
-            seeds=seed or preview.seeds,
-            prompt_file=prompt_file,
-            images=image or preview.images,
-            negative=preview.negative if negative is None else negative,
-            steps=steps or preview.steps,
-            guidance=preview.guidance if guidance is None else guidance,
-            height=height or preview.height,
-            width=width or preview.width,
-            frames=frames or preview.frames,
-            batch=batch,
-            progress=progress,
-        )
-    typer.echo(f"{len(made.pictures)} samples, {made.grid}")
-
-
-def _adapters(
-    output: Path, loras: list[Path], strengths: list[float], *, base: bool
-) -> list[tuple[Path, float]]:
-    """LoRA files with their strengths: those asked for, else the one the config trained."""
-    if base and (loras or strengths):
-        raise typer.BadParameter("--base samples without a LoRA; leave out --lora and --strength")
-    if base:
-        return []
-    trained = output / "lora.safetensors"
-    there = trained.is_file() or any(output.glob("lora-*.safetensors"))  # one an expert
-    if not loras and not there:
-        raise typer.BadParameter(
-            f"{trained} is not there yet: train first, or give --lora or --base"
-        )
-    loras = loras or [trained]
-    if len(strengths) > len(loras):
-        raise typer.BadParameter(f"{len(strengths)} --strength for {len(loras)} --lora")
-    return list(zip(loras, strengths + [1.0] * (len(loras) - len(strengths)), strict=True))
-
-
-@app.command()
 def quickstart(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")] = Path(
         "quickstart"
@@ -357,6 +258,7 @@ def _bar() -> Iterator[Callable[..., None]]:
 
 
 app.command("convert")(convert_command.command(_bar))
+app.command("generate")(generate_command.command(_bar, _asked))
 app.add_typer(masks_command.commands(_bar), name="masks")
 app.command("families")(families_command.command(_write))
 

@@ -9,6 +9,7 @@ from frisket.maskgen.chain import COMPOSITIONS
 from frisket.maskgen.clean import Cleaning, How
 from frisket.maskgen.instances import Kind
 from frisket.maskgen.job import Motion, Smooth
+from frisket.maskgen.record import Status
 from frisket.maskgen.track import Tracking
 from frisket.recipes.config_data import PRESETS
 from frisket.recipes.masks import Made, clips_of, masks, place_of
@@ -156,7 +157,10 @@ def _planned(made: Made) -> list[str]:
 
 
 def _counts(made: Made) -> str:
-    told = ", ".join(f"{count} {name}" for name, count in made.counts.items() if count)
+    names = (*get_args(Status), *made.counts)  # what was made first, in one order
+    told = ", ".join(
+        f"{made.counts[name]} {name}" for name in dict.fromkeys(names) if made.counts[name]
+    )
     return f"{made.place.folder}: {told or 'nothing to do'}"
 
 

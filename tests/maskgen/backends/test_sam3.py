@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from frisket.maskgen import tiny_sam
-from frisket.maskgen.backends import sam3 as backend
 from frisket.maskgen.backends.sam3 import BACKEND
 from frisket.maskgen.base import BackendUnusable, Detector, Grounder, Source
 from frisket.maskgen.preprocess import pixels
