@@ -117,27 +117,25 @@ def look_at_twins(
     prints: Sequence[Print],
     sets: Sequence[int],
     held: frozenset[int] = frozenset(),
-) -> Iterator[Finding]:
-    """Twins among all pictures of a run: `sets` is the data set of each, `held` those held out."""
+) -> Iterator[tuple[int, Finding]]:
+    """Twins among all pictures of a run, with the place of the later one of each pair.
+
+    `sets` is the data set of each picture, `held` are the places of those held out.
+    """
     for earlier, later, exact in twins(prints):
         first, second = clips[earlier], clips[later]
         same = "the same picture as" if exact else "nearly the same picture as"
         where = "" if sets[earlier] == sets[later] else f" of [[data]] number {sets[earlier] + 1}"
         if (earlier in held) != (later in held):
             out = second if later in held else first
-            yield Finding(
-                "overlap",
-                "warning",
-                second,
+            told = (
                 f"It is {same} {first}{where}, and {out} is held out for validation while the other"
-                " is trained on: the validation loss will be too good.",
-                "Remove one of the two, or hold out both.",
+                " is trained on: the validation loss will be too good."
             )
+            fix = "Remove one of the two."
+            yield later, Finding("overlap", "warning", second, told, fix)
             continue
-        yield Finding(
-            "duplicate" if exact else "near-duplicate",
-            "warning",
-            second,
-            f"It is {same} {first}{where}: it counts twice.",
-            "Remove one of the two; `repeats` is the honest way to see a picture more often.",
-        )
+        kind = "duplicate" if exact else "near-duplicate"
+        fix = "Remove one of the two; `repeats` is the honest way to see a picture more often."
+        told = f"It is {same} {first}{where}: it counts twice."
+        yield later, Finding(kind, "warning", second, told, fix)

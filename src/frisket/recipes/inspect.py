@@ -2,38 +2,36 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from frisket.data.captions import triggered
-from frisket.data.covering import planes_of
-from frisket.data.items import Clipset, Window
-from frisket.evaluation.contact_sheet import Card, contact_sheet, css_colour, panels
-from frisket.evaluation.findings import (
-    SEVERITIES,
-    Finding,
-    by_severity,
-    look_at_masks,
-    look_at_sizes,
-)
-from frisket.evaluation.report import render, thumbnail, write_whole
-from frisket.families.base import FAMILIES
-from frisket.grid import LatentGrid
-from frisket.masks.coverage import to_latent
-from frisket.masks.weights import BACKGROUND, RegionWeights
-from frisket.media.buckets import bucket
+from frisket.data.items import Clipset, Item
+from frisket.data.tally import pick_held
+from frisket.evaluation.findings import Finding, by_severity
+from frisket.evaluation.findings_files import look_at_orphans
+from frisket.evaluation.findings_spread import look_at_spread
+from frisket.evaluation.findings_twins import look_at_twins
+from frisket.evaluation.findings_words import look_at_same_words
+from frisket.evaluation.report import write_whole
+from frisket.families.base import FAMILIES, Family, Source
+from frisket.masks.weights import RegionWeights
 from frisket.media.captions import BadCaption
 from frisket.media.files import ClipsNotFound, Findings, Found, MasksNotFound, TwoFiles, find
-from frisket.media.frames import BadMedia, decode, extract, probe, resample
-from frisket.media.geometry import Geometry
-from frisket.media.paths import replacing
+from frisket.media.frames import BadMedia
+from frisket.media.paths import collecting, plain
 from frisket.recipes.config import Config
+from frisket.recipes.inspect_look import Looker, Seen, look
+from frisket.recipes.inspect_pages import Pages
 from frisket.recipes.prepare import clipset_of, source_of
+from frisket.recipes.quiet import quiet
 from frisket.recipes.regions import weights_of
 
 log = logging.getLogger(__name__)
@@ -41,273 +39,221 @@ Progress = Callable[[str, int, int], None]
 
 __all__ = ["Finding", "inspect"]
 
-THUMB = 168  # pixels a side on the page
-FRAMES = 8  # of a video that are shown
-ON_SHEET, SHEETS = 24, 2  # clips on one contact sheet, and sheets; the page shows every clip
+MANY = 200  # clips from which starting processes is worth it
+TASK = 8  # clips handed to a process at a time
+AHEAD = 4  # tasks that wait for each process: memory stays flat
+# One fault, one finding: a mask that is told to be one of these is no outlier besides.
+TOLD = frozenset({"inverted", "tiny", "full", "empty", "faint", "lost at the grid"})
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """One clip as the page shows it: small pictures and facts, no tensors."""
+class _Known:
+    """What is kept of one clip until all were seen."""
 
-    name: str
-    path: str
-    size: str
-    trained: str
-    caption: str
-    coverage: Mapping[str, float]
-    masked: bool
-    pictures: Mapping[str, str] = field(default_factory=dict)  # heading -> data: address
-    findings: tuple[Finding, ...] = ()
-
-    @property
-    def severity(self) -> str:
-        """The gravest of its findings, or "fine"."""
-        return self.findings[0].severity if self.findings else "fine"
+    looker: Looker
+    found: Found
+    seen: Seen  # without pictures: those wait on disk
+    set: int  # which [[data]] table
+    place: int  # of its pictures
 
 
-@dataclass(frozen=True, slots=True)
-class _Looker:
-    """What every clip of one data set is looked at with."""
+def inspect(
+    config: Config,
+    out: Path,
+    *,
+    progress: Progress = lambda *_: None,
+    workers: int | None = None,
+    vae: bool = False,
+) -> list[Finding]:
+    """Look at every clip; writes pages, contact sheets and `findings.json` into `out`.
 
-    clipset: Clipset
-    grid: LatentGrid
-    weights: RegionWeights
-
-    def windows(self, found: Found) -> list[Window]:
-        """The training clips taken from a file, not flipped."""
-        media, how = probe(found.clip), self.clipset.windows
-        masking = self.clipset.masking
-        if masking.source == "alpha" and not found.alpha:
-            masking = replace(masking, source="none")
-        runs = extract(
-            resample(media.frames, media.fps, how.fps),
-            how.frames,
-            how.mode,
-            stride=how.stride,
-            samples=how.samples,
-            max_frames=how.max_frames,
-            grid=self.grid,
-        )
-        target = partial(
-            bucket,
-            media.height,
-            media.width,
-            resolution=self.clipset.resolution,
-            grid=self.grid,
-            keep_aspect=self.clipset.keep_aspect,
-        )
-        size = (media.height, media.width)
-        return [
-            Window(
-                found.name,
-                found.clip,
-                "",
-                found.masks,
-                {},
-                media,
-                Geometry(size, target(len(picks)), picks),
-                masking,
-            )
-            for picks in runs
-        ]
-
-    def card(self, window: Window, *, masked: bool = True) -> tuple[Card, list[Finding]]:
-        """The pictures of one window (without its masks if not `masked`), and their faults."""
-        masked = masked and window.masked
-        planes = planes_of(window, tuple(self.weights.regions)) if masked else {}
-        picks = window.geometry.picks
-        at = sorted({round(i * (len(picks) - 1) / (FRAMES - 1)) for i in range(FRAMES)})
-        shown = replace(window.geometry, picks=tuple(picks[i] for i in at))
-        pixels = shown.pixels(decode(window.clip, shown.picks))
-        frames = ((pixels + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 3, 0).numpy()
-        card = Card(window.name, frames, at=at, length=len(picks))
-        if not planes:
-            return card, []
-        reading = window.masking.reading
-        cells = dict(
-            zip(
-                planes,
-                to_latent(torch.stack(list(planes.values())), self.grid, reading),
-                strict=True,
-            )
-        )
-        blank = torch.zeros_like(next(iter(cells.values())))
-        covered = torch.stack([cells.get(name, blank) for name in self.weights.regions])[None]
-        laid = self.weights(covered, torch.ones(1, dtype=torch.bool))[0, 0]
-        card = replace(
-            card,
-            planes={name: plane[at].numpy() for name, plane in planes.items()},
-            weights=laid.numpy(),
-            coverage={name: float(plane.mean()) for name, plane in planes.items()},
-        )
-        return card, look_at_masks(window.name, planes, cells, self.grid)
-
-
-def inspect(config: Config, out: Path, *, progress: Progress = lambda *_: None) -> list[Finding]:
-    """Look at every clip; writes `index.html`, `contact-sheet.png` and `findings.json` into `out`.
-
-    Loads no model and touches no cache. Broken files, masks that do not fit and mask sources that
-    match nothing become findings, so that one run shows all there is to mend. Returns the findings,
-    gravest first. Raises only what keeps the pages from being written (OSError), and UnknownPlugin
-    for a family that is not there.
+    Loads no model and touches no cache; with `vae`, the VAE alone, to measure halos. Broken files,
+    masks that do not fit and mask sources that match nothing become findings, so that one run shows
+    all there is to mend. 200 clips or more are looked at by `workers` processes (default: one a
+    core). Returns the findings, gravest first. Raises only what keeps the pages from being written
+    (OSError), and UnknownPlugin for a family that is not there.
     """
     family = FAMILIES.load(config.model.family)
     source = source_of(config, family)
-    grid = family.variants[source.variant].grid
     weights = weights_of(config)
-    findings: list[Finding] = []
-    seen: list[Seen] = []
-    lookers: dict[int, tuple[_Looker, Found]] = {}  # by position in `seen`, to draw them again
-    for data in config.data:
-        looker = _Looker(clipset_of(config, data, family, source), grid, weights)
-        there = _find(looker.clipset, findings)
-        for count, found in enumerate(there.found if there else (), 1):
-            lookers[len(seen)] = (looker, found)
-            seen.append(_look(looker, found))
-            findings += seen[-1].findings
-            progress("clips", count, len(there.found) if there else 0)
-    findings = by_severity([*findings, *_unused_regions(weights, seen)])
-    _write_page(out / "index.html", config, seen, findings)
-    _write_sheets(out, [(*lookers[place], seen[place]) for place in _gravest(seen)], len(seen))
+    whole: list[Finding] = []  # of the data set, not of one clip
+    known: list[_Known] = []
+    with Pages(out) as pages:
+        for number, data in enumerate(config.data):
+            clipset = clipset_of(config, data, family, source)
+            grid = family.variants[source.variant].grid
+            looker = Looker(clipset, grid, weights, swapped=config.swap.rate > 0)
+            there, faults = _find(clipset)
+            whole += [one for one in faults if not one.clip]
+            of_clips = _by_clip(faults)
+            found = there.found if there else []
+            told = _looked(looker, found, workers)
+            for count, (one, alone) in enumerate(zip(found, told, strict=True), 1):
+                seen = alone.with_findings(of_clips.pop(one.name, ()))
+                place = pages.keep(seen.pictures)
+                known.append(_Known(looker, one, replace(seen, pictures={}), number, place))
+                progress("clips", count, len(found))
+            whole += [one for left in of_clips.values() for one in left]  # clips that are gone
+        known, more = _compared(config, known)
+        whole += [*more, *_unused_regions(weights, [one.seen for one in known])]
+        if vae:
+            whole += _halo(family, source, known)
+        findings = by_severity([*whole, *(each for one in known for each in one.seen.findings)])
+        held = {known[place].found.name for place in _held(config, known)}
+        pages.write(
+            config, [(one.looker, one.found, one.seen, one.place) for one in known], findings, held
+        )
     listed = json.dumps([asdict(one) for one in findings], indent=2, ensure_ascii=False)
     write_whole(out / "findings.json", listed + "\n")
     return findings
 
 
-def _find(clipset: Clipset, findings: list[Finding]) -> Findings | None:
-    """Clips and masks of a data set; what keeps them from being found is itself a finding."""
-    how = clipset.masking
+def _halo(family: Family, source: Source, known: Sequence[_Known]) -> list[Finding]:
+    from frisket.recipes.inspect_halo import halo_of  # noqa: PLC0415 - for those who ask
+
+    masked = [(one.looker, one.found) for one in known if one.seen.coverage]
+    return halo_of(family, source, masked)
+
+
+def _find(clipset: Clipset) -> tuple[Findings | None, list[Finding]]:
+    """Clips and masks of a data set, and what is wrong with how they lie there."""
+    how, faults = clipset.masking, list[Finding]()
+
     search = partial(find, clipset.clips, captions=clipset.captions, caption=clipset.caption)
     try:
-        try:
-            there = search(masks=how.source, folders=how.folders)
-        except MasksNotFound as error:
-            findings.append(
-                Finding(
-                    "no mask at all",
-                    "error",
-                    "",
-                    str(error),
-                    "Training refuses to start like this: correct the folder or the names.",
-                )
-            )
-            there = search(masks="none", folders={})
-    except (ClipsNotFound, TwoFiles, BadCaption, BadMedia) as error:
-        findings.append(
-            Finding("unreadable", "error", "", str(error), "Mend this first, then inspect again.")
-        )
-        return None
-    findings += [
-        Finding(
-            "orphan",
-            "warning",
-            "",
-            f"{path} is a mask without a clip.",
-            f"Name it after its clip below {clipset.clips}, or remove it.",
-        )
-        for path in there.orphans
-    ]
-    return there
+        with collecting() as told:
+            try:
+                there = search(masks=how.source, folders=how.folders)
+            except MasksNotFound as error:
+                fix = "Training refuses to start like this: correct the folder or the names."
+                faults.append(Finding("no mask at all", "error", "", str(error), fix))
+                told.clear()
+                there = search(masks="none", folders={})
+    except (ClipsNotFound, TwoFiles, BadCaption, BadMedia, ValueError) as error:
+        fix = "Mend this first, then inspect again."
+        return None, [*faults, Finding("unreadable", "error", "", str(error), fix)]
+    faults += [_refused(clip, error) for clip, error in told if not isinstance(error, BadMedia)]
+    lacking = [one.name for one in there.found if not one.masks and not one.alpha]
+    orphans = {_orphan(path, clipset): path for path in there.orphans}
+    return there, [*faults, *look_at_orphans(orphans, lacking, clipset.clips)]
 
 
-def _look(looker: _Looker, found: Found) -> Seen:
-    """One clip with its findings; a file that cannot be used is shown without pictures."""
-    findings = [*_words(looker.clipset, found), *_missing(looker.clipset, found)]
-    size = trained = ""
-    coverage: Mapping[str, float] = {}
-    pictures: dict[str, str] = {}
-    try:
-        windows = looker.windows(found)
-        window = windows[0]
-        media, geometry = window.media, window.geometry
-        size = f"{media.width} x {media.height}" + (
-            f", {media.frames} frames" if media.video else ""
-        )
-        trained = _trained(windows, looker.grid)
-        masks = {path.name: probe(path) for path in found.masks.values()}
-        sizes = {name: (mask.height, mask.width) for name, mask in masks.items()}
-        findings += look_at_sizes(found.name, (media.height, media.width), geometry.target, sizes)
-        card, faults = looker.card(window, masked=_fits(findings))
-        findings += faults
-        coverage = card.coverage
-        pictures = {name: thumbnail(image) for name, image in panels(card, THUMB).items()}
-    except (BadMedia, ValueError, OSError) as error:
-        findings.append(
-            Finding("unreadable", "error", found.name, str(error), "Training stops at it.")
-        )
-    return Seen(
-        name=found.name,
-        path=str(found.clip),
-        size=size,
-        trained=trained,
-        caption=triggered(found.caption, looker.clipset.trigger),
-        coverage=coverage,
-        masked=bool(found.masks) or found.alpha,
-        pictures=pictures,
-        findings=tuple(by_severity(findings)),
-    )
+def _refused(clip: str, error: ValueError) -> Finding:
+    kind = {TwoFiles: "ambiguous", BadCaption: "caption encoding"}.get(type(error), "unreadable")
+    return Finding(kind, "error", clip, f"{error}.", "Training stops at it.")
 
 
-def _fits(findings: Sequence[Finding]) -> bool:
-    """Whether the masks of a clip can be laid on it."""
-    return not any(one.kind == "aspect" for one in findings)
+def _orphan(path: Path, clipset: Clipset) -> str:
+    """The name of an orphan as a clip would have it."""
+    for root in (*clipset.masking.folders.values(), clipset.clips):
+        if path.is_relative_to(root):
+            relative = path.relative_to(root)
+            whole = relative if path.is_dir() else relative.with_suffix("")
+            return plain(whole.as_posix())
+    return plain(path.stem)
 
 
-def _trained(windows: Sequence[Window], grid: LatentGrid) -> str:
-    geometry = windows[0].geometry
-    height, width = geometry.target
-    frames = len(geometry.picks)
-    f, h, w = grid.cells(frames, height, width)
-    length = f", {frames} frames" if frames > 1 else ""
-    more = f", first of {len(windows)} clips" if len(windows) > 1 else ""
-    return f"{width} x {height}{length} ({f} x {h} x {w} cells{more})"
+def _by_clip(faults: Sequence[Finding]) -> dict[str, list[Finding]]:
+    named: dict[str, list[Finding]] = {}
+    for one in faults:
+        if one.clip:
+            named.setdefault(one.clip, []).append(one)
+    return named
 
 
-def _words(clipset: Clipset, found: Found) -> Iterator[Finding]:
-    if not found.caption.strip():
-        yield Finding(
-            "uncaptioned",
-            "warning",
-            found.name,
-            "There is no caption" + (", only the trigger word." if clipset.trigger else "."),
-            f"Write what is to be seen into {found.clip.with_suffix('.txt').name}.",
-        )
-    elif clipset.trigger and triggered(found.caption, clipset.trigger) != found.caption.strip():
-        yield Finding(
-            "trigger",
-            "note",
-            found.name,
-            f"The caption does not hold the trigger {clipset.trigger!r}; it is put in front.",
-            "Nothing has to be done, unless the word belongs elsewhere in the sentence.",
-        )
-
-
-def _missing(clipset: Clipset, found: Found) -> Iterator[Finding]:
-    how = clipset.masking
-    if how.source == "none" or found.masks or found.alpha:
-        lacking = sorted(set(how.folders) - set(found.masks)) if how.source == "regions" else []
-        if found.masks and lacking:
-            yield Finding(
-                "region missing",
-                "note",
-                found.name,
-                f"There is no mask for {', '.join(lacking)}; it counts as not in the picture.",
-                "Add the file if the region is to be seen.",
-            )
+def _looked(looker: Looker, found: Sequence[Found], workers: int | None) -> Iterator[Seen]:
+    """Every clip, in order; in processes where there are many."""
+    count = workers or min(os.cpu_count() or 1, 8)
+    if len(found) < MANY or count == 1:
+        yield from (look(looker, one) for one in found)
         return
-    wanted = ", ".join(str(path) for path in how.folders.values()) or how.source
-    fix = f"Add a mask named {Path(found.name).name}.png"
-    if how.source == "listed":
-        wanted, fix = str(clipset.clips), "Give its line a `mask`"
-    yield Finding(
-        "missing",
-        "error" if how.require else "warning",
-        found.name,
-        f"There is no mask ({wanted}): the whole clip teaches"
-        + (", and `require = true` will stop the run." if how.require else "."),
-        f"{fix}, or remove the clip.",
-    )
+    with ProcessPoolExecutor(count, get_context("spawn"), initializer=_begin) as pool:
+        running: deque[Future[list[Seen]]] = deque()
+        try:
+            for start in range(0, len(found), TASK):
+                running.append(pool.submit(_look_at, looker, found[start : start + TASK]))
+                if len(running) >= count * AHEAD:
+                    yield from running.popleft().result()
+            while running:
+                yield from running.popleft().result()
+        except BrokenProcessPool as error:
+            raise OSError(
+                "a process that looked at clips was killed, most likely for memory; give"
+                " --workers 1"
+            ) from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _begin() -> None:
+    """Start a process: Ctrl-C is its parent's to hear, threads are for its siblings."""
+    import cv2  # noqa: PLC0415 - set up where the work is
+    import torch  # noqa: PLC0415
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    quiet()
+
+
+def _look_at(looker: Looker, found: Sequence[Found]) -> list[Seen]:
+    return [look(looker, one) for one in found]
+
+
+def _compared(config: Config, known: Sequence[_Known]) -> tuple[list[_Known], list[Finding]]:
+    """What only shows beside the other clips: outliers, twins, captions that are the same."""
+    more: dict[tuple[int, str], list[Finding]] = {}
+    whole: list[Finding] = []
+
+    def tell(number: int, finding: Finding) -> None:
+        if finding.clip:
+            more.setdefault((number, finding.clip), []).append(finding)
+        else:
+            whole.append(finding)
+
+    for number in range(len(config.data)):
+        mine = [one.seen for one in known if one.set == number]
+        for finding in _unusual(mine):
+            tell(number, finding)
+        words = {one.name: one.written for one in mine if one.written}
+        if config.data[number].caption is None:
+            for finding in look_at_same_words(words, config.data[number].trigger):
+                tell(number, finding)
+    sealed = [place for place, one in enumerate(known) if one.seen.seal]
+    held = _held(config, known)
+    for place, finding in look_at_twins(
+        [known[place].seen.name for place in sealed],
+        [seal for place in sealed if (seal := known[place].seen.seal)],
+        [known[place].set for place in sealed],
+        frozenset(count for count, place in enumerate(sealed) if place in held),
+    ):
+        tell(known[sealed[place]].set, finding)
+    told = [
+        replace(one, seen=one.seen.with_findings(more.get((one.set, one.seen.name), ())))
+        for one in known
+    ]
+    return told, whole
+
+
+def _unusual(seen: Sequence[Seen]) -> Iterator[Finding]:
+    usual = [one for one in seen if not TOLD & {each.kind for each in one.findings}]
+    names = list(dict.fromkeys(name for one in usual for name in one.coverage))
+    for name in names:
+        yield from look_at_spread(
+            {one.name: one.coverage[name] for one in usual if name in one.coverage},
+            {one.name: one.border for one in usual},
+            name if len(names) > 1 else "",
+        )
+
+
+def _held(config: Config, known: Sequence[_Known]) -> set[int]:
+    """Places of the clips that the run holds out for validation, as `prepare` picks them."""
+    count = config.validation.holdout
+    files = {str(one.found.clip) for one in known}
+    if not 0 < count < len(files):
+        return set()
+    items = [Item(one.seen.name, str(one.found.clip), "", (), None, (1, 1, 1)) for one in known]
+    return set(pick_held(items, count)[1])
 
 
 def _unused_regions(weights: RegionWeights, seen: Sequence[Seen]) -> Iterator[Finding]:
@@ -321,60 +267,3 @@ def _unused_regions(weights: RegionWeights, seen: Sequence[Seen]) -> Iterator[Fi
                 f"No mask of any clip shows the region {name!r} of [regions].",
                 "Check `levels`, `legend` or the folder names, or take it out of [regions].",
             )
-
-
-def _gravest(seen: Sequence[Seen]) -> list[int]:
-    """Positions of the clips for the contact sheets: those with findings before the others."""
-    order = [*SEVERITIES, "fine"]
-    usable = [place for place, one in enumerate(seen) if one.pictures]
-    usable.sort(key=lambda place: order.index(seen[place].severity))
-    return usable[: ON_SHEET * SHEETS]
-
-
-def _write_page(
-    path: Path, config: Config, seen: Sequence[Seen], findings: Sequence[Finding]
-) -> None:
-    masked = [one for one in seen if one.coverage]
-    regions = [
-        {
-            "name": name,
-            "colour": css_colour(index),
-            "weight": weight,
-            "mean": float(
-                np.mean([one.coverage.get(name, 0.0) for one in masked]) if masked else 0
-            ),
-        }
-        for index, (name, weight) in enumerate(
-            (name, weight) for name, weight in config.regions.items() if name != BACKGROUND
-        )
-    ]
-    counts = {level: sum(one.severity == level for one in findings) for level in SEVERITIES}
-    page = render(
-        "inspect.html.j2",
-        seen=seen,
-        findings=findings,
-        regions=regions,
-        colours={region["name"]: region["colour"] for region in regions},
-        background=config.regions.get(BACKGROUND, 0.0),
-        curve=config.curve,
-        counts=counts,
-        masked=len(masked),
-        places={one.name: number for number, one in reversed(list(enumerate(seen)))},
-    )
-    write_whole(path, page)
-
-
-def _write_sheets(out: Path, chosen: Sequence[tuple[_Looker, Found, Seen]], clips: int) -> None:
-    for number, start in enumerate(range(0, len(chosen), ON_SHEET)):
-        part = chosen[start : start + ON_SHEET]
-        cards = [
-            replace(
-                looker.card(looker.windows(found)[0], masked=_fits(seen.findings))[0],
-                notes=tuple(one.sentence for one in seen.findings if one.severity != "note"),
-            )
-            for looker, found, seen in part
-        ]
-        title = f"{start + 1} to {start + len(part)} of {clips} clips, those with findings first"
-        name = "contact-sheet.png" if not number else f"contact-sheet-{number + 1}.png"
-        with replacing(out / name) as draft:
-            contact_sheet(cards, title=title).save(draft, format="PNG")

@@ -1,0 +1,106 @@
+"""Masks that are not where they should be, or not saved as they should be."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from frisket.evaluation.findings import Finding
+from frisket.media.paths import plain
+
+LOSSY = (".jpg", ".jpeg", ".avif")  # of WebP nobody knows by its name
+ENDINGS = ("_mask", "-mask", ".mask", "_masks", " mask", "_alpha", "_seg", " copy", "(1)")
+
+
+def look_at_orphans(
+    orphans: Mapping[str, Path], lacking: Sequence[str], clips: Path
+) -> Iterator[Finding]:
+    """Masks without a clip, by name below their folder; `lacking` are clips without a mask."""
+    same, alike = misnamed(orphans, lacking), _alike(orphans, lacking)
+    for name, path in orphans.items():
+        if name in same:
+            told = f" Only capitals differ from the clip {same[name]}, which has no mask."
+            fix = "Name it exactly like its clip; `frisket inspect --fix` does."
+        elif name in alike:
+            told = f" The clip {alike[name]} has none and is called nearly so."
+            fix = f"If it is meant, rename it to {alike[name]}{path.suffix}."
+        else:
+            told, fix = "", f"Name it after its clip below {clips}, or remove it."
+        yield Finding("orphan", "warning", "", f"{path} is a mask without a clip.{told}", fix)
+
+
+def misnamed(orphans: Mapping[str, Path], lacking: Sequence[str]) -> dict[str, str]:
+    """Orphans that differ from one clip without a mask in capitals only: orphan to clip.
+
+    Left out where two orphans or two clips could be meant.
+    """
+    return _paired({name: name.casefold() for name in orphans}, lacking)
+
+
+def _alike(orphans: Mapping[str, Path], lacking: Sequence[str]) -> dict[str, str]:
+    """The same with a usual ending of masks taken off."""
+
+    def bare(name: str) -> str:
+        name = name.casefold()
+        return next((name.removesuffix(end) for end in ENDINGS if name.endswith(end)), name)
+
+    return _paired({name: bare(name) for name in orphans}, lacking)
+
+
+def _paired(keys: Mapping[str, str], lacking: Sequence[str]) -> dict[str, str]:
+    clips: defaultdict[str, list[str]] = defaultdict(list)
+    for clip in lacking:
+        clips[plain(clip).casefold()].append(clip)
+    owners: defaultdict[str, list[str]] = defaultdict(list)
+    for name, key in keys.items():
+        owners[key].append(name)
+    return {
+        names[0]: clips[key][0]
+        for key, names in owners.items()
+        if len(names) == 1 and len(clips[key]) == 1
+    }
+
+
+def look_at_missing(
+    clip: str,
+    *,
+    wanted: str,
+    there: Sequence[str],
+    regions: Sequence[str],
+    require: bool,
+    listed: bool = False,
+) -> Iterator[Finding]:
+    """No mask, or not for all `regions`; `there` are the regions that have a file ("" for all)."""
+    if there:
+        lacking = sorted(set(regions) - set(there))
+        if lacking and "" not in there:
+            yield Finding(
+                "region missing",
+                "note",
+                clip,
+                f"There is no mask for {', '.join(lacking)}; it counts as not in the picture.",
+                "Add the file if the region is to be seen.",
+            )
+        return
+    fix = "Give its line a `mask`" if listed else f"Add a mask named {Path(clip).name}.png"
+    yield Finding(
+        "missing",
+        "error" if require else "warning",
+        clip,
+        f"There is no mask ({wanted}): the whole clip teaches"
+        + (", and `require = true` will stop the run." if require else "."),
+        f"{fix}, or remove the clip.",
+    )
+
+
+def look_at_formats(clip: str, masks: Sequence[Path]) -> Iterator[Finding]:
+    """Masks saved with loss: ringing along borders, and labels that cannot be trusted."""
+    for path in masks:
+        if path.suffix.lower() in LOSSY:
+            yield Finding(
+                "lossy mask",
+                "note",
+                clip,
+                f"{path.name} was saved with loss: its borders ring, and levels within 4 of black"
+                " and white are taken for them.",
+                "Save masks as PNG; `frisket inspect --fix` converts what is read today.",
+            )

@@ -1,0 +1,333 @@
+"""One clip as `frisket inspect` looks at it: small pictures and facts; may run in a process."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from frisket.data.captions import triggered
+from frisket.data.covering import planes_of
+from frisket.data.items import Clipset, Window
+from frisket.evaluation.contact_sheet import Card, heat, panels
+from frisket.evaluation.findings import (
+    Finding,
+    border_and_centre,
+    by_severity,
+    look_at_crop,
+    look_at_masks,
+    look_at_sizes,
+    surviving,
+)
+from frisket.evaluation.findings_borders import look_at_borders
+from frisket.evaluation.findings_files import look_at_formats, look_at_missing
+from frisket.evaluation.findings_steady import look_at_steadiness, small_masks
+from frisket.evaluation.findings_twins import Print, print_of
+from frisket.evaluation.findings_words import look_at_words
+from frisket.evaluation.report import thumbnail
+from frisket.grid import LatentGrid
+from frisket.masks.coverage import to_latent
+from frisket.masks.weights import RegionWeights
+from frisket.media.buckets import bucket
+from frisket.media.files import Found
+from frisket.media.frames import BadMedia, decode, extract, probe, resample
+from frisket.media.geometry import Geometry
+from frisket.shapes import CellPlanes, Frames, Plane
+
+THUMB = 168  # pixels a side on the page
+VIEW = 256  # pixels of the longer side that pictures are looked at with, and drawn on sheets
+FLOW = 160  # the same, where motion is followed
+FRAMES = 8  # of a video that are shown
+CROPPED = 0.02  # share of an axis that is cut off before anybody asks what was there
+SHAPE_FAULTS = {"aspect", "empty", "full", "faint", "inverted", "tiny", "lost at the grid"}
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One clip as the page shows it: small pictures and facts, no tensors."""
+
+    name: str
+    path: str
+    size: str
+    trained: str
+    caption: str
+    written: str  # the caption without the trigger that is put in front
+    coverage: Mapping[str, float]
+    masked: bool
+    surviving: Mapping[str, float] = field(default_factory=dict)  # region -> share at the grid
+    border: float = 0.0  # share of the picture's border that the regions cover
+    seal: Print | None = None  # its fingerprint
+    shown: tuple[int, int] = (THUMB, THUMB)  # width and height of its thumbnail
+    pictures: Mapping[str, str] = field(default_factory=dict)  # heading -> data: address
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def severity(self) -> str:
+        """The gravest of its findings, or "fine"."""
+        return self.findings[0].severity if self.findings else "fine"
+
+    def with_findings(self, more: Sequence[Finding]) -> "Seen":
+        """The same with further findings, gravest first."""
+        return replace(self, findings=tuple(by_severity([*self.findings, *more])))
+
+
+@dataclass(frozen=True, slots=True)
+class Looker:
+    """What every clip of one data set is looked at with; travels to worker processes."""
+
+    clipset: Clipset
+    grid: LatentGrid
+    weights: RegionWeights
+    swapped: bool = False  # a share of the draws sees another background
+
+    def windows(self, found: Found) -> list[Window]:
+        """The training clips taken from a file, not flipped."""
+        media, how = probe(found.clip), self.clipset.windows
+        masking = self.clipset.masking
+        if masking.source == "alpha" and not found.alpha:
+            masking = replace(masking, source="none")
+        runs = extract(
+            resample(media.frames, media.fps, how.fps),
+            how.frames,
+            how.mode,
+            stride=how.stride,
+            samples=how.samples,
+            max_frames=how.max_frames,
+            grid=self.grid,
+        )
+        target = partial(
+            bucket,
+            media.height,
+            media.width,
+            resolution=self.clipset.resolution,
+            grid=self.grid,
+            keep_aspect=self.clipset.keep_aspect,
+        )
+        size = (media.height, media.width)
+        return [
+            Window(
+                found.name,
+                found.clip,
+                "",
+                found.masks,
+                {},
+                media,
+                Geometry(size, target(len(picks)), picks),
+                masking,
+            )
+            for picks in runs
+        ]
+
+    def planes(self, window: Window) -> dict[str, Plane]:
+        """Its regions as trained, not flipped."""
+        return planes_of(window, tuple(self.weights.regions))
+
+    def cells(self, planes: Mapping[str, Plane]) -> dict[str, torch.Tensor]:
+        """The same on the latent grid, each f h w."""
+        laid = to_latent(torch.stack(list(planes.values())), self.grid, self._reading)
+        return dict(zip(planes, laid, strict=True))
+
+    @property
+    def _reading(self) -> Any:
+        return self.clipset.masking.reading
+
+    def weigh(self, cells: Mapping[str, torch.Tensor]) -> NDArray[np.float32]:
+        """Weights f h w as the loss sees them."""
+        blank = torch.zeros_like(next(iter(cells.values())))
+        covered: CellPlanes = torch.stack([cells.get(name, blank) for name in self.weights.regions])
+        laid: NDArray[np.float32] = self.weights(covered[None], torch.ones(1, dtype=torch.bool))[
+            0, 0
+        ].numpy()
+        return laid
+
+    def card(self, window: Window, planes: Mapping[str, Plane]) -> Card:
+        """The pictures of one window, small; `planes` as trained, none for no mask."""
+        picks = window.geometry.picks
+        at = sorted({round(i * (len(picks) - 1) / (FRAMES - 1)) for i in range(FRAMES)})
+        frames = views(window, at, VIEW).numpy()
+        card = Card(window.name, frames, at=at, length=len(picks), size=window.geometry.target)
+        if not planes:
+            return card
+        size = (frames.shape[2], frames.shape[1])
+        return replace(
+            card,
+            planes={
+                name: np.stack([_shrunk(plane[place].numpy(), size) for place in at])
+                for name, plane in planes.items()
+            },
+            weights=self.weigh(self.cells(planes)),
+            coverage={name: float(plane.mean()) for name, plane in planes.items()},
+        )
+
+
+def views(window: Window, places: Sequence[int], side: int) -> Frames:
+    """Frames of a window by place, cropped as trained (to whole pixels), at most `side` long."""
+    picks = tuple(window.geometry.picks[place] for place in places)
+    rows, columns = window.geometry.spans()
+    box = tuple(
+        slice(round(span.start), max(round(span.start + span.length), round(span.start) + 1))
+        for span in (rows, columns)
+    )
+    height, width = window.geometry.target
+    scale = min(side / max(height, width), 1.0)
+    size = (max(round(width * scale), 1), max(round(height * scale), 1))
+    cut = [_shrunk(frame[box].numpy(), size) for frame in decode(window.clip, picks)]
+    return torch.from_numpy(np.stack(cut))
+
+
+def _shrunk(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    if image.shape[1::-1] == size:
+        return image
+    shrinks = image.shape[1] >= size[0]
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    small: NDArray[Any] = cv2.resize(np.ascontiguousarray(image), size, interpolation=how)
+    return small
+
+
+def look(looker: Looker, found: Found) -> Seen:
+    """One clip with its findings; a file that cannot be used is shown without pictures."""
+    clipset = looker.clipset
+    seen = Seen(
+        name=found.name,
+        path=str(found.clip),
+        size="",
+        trained="",
+        caption=triggered(found.caption, clipset.trigger),
+        written=found.caption.strip(),
+        coverage={},
+        masked=bool(found.masks) or found.alpha,
+        findings=tuple(_told(looker, found)),
+    )
+    try:
+        return _pictured(looker, found, seen)
+    except (BadMedia, ValueError, OSError) as error:
+        broken = Finding("unreadable", "error", found.name, str(error), "Training stops at it.")
+        return seen.with_findings([broken])
+
+
+def _told(looker: Looker, found: Found) -> Iterator[Finding]:
+    """What is wrong before any picture is opened."""
+    clipset, how = looker.clipset, looker.clipset.masking
+    masked = bool(found.masks) or found.alpha
+    yield from look_at_words(
+        found.name,
+        found.caption,
+        trigger=clipset.trigger,
+        masked=masked,
+        swapped=looker.swapped,
+    )
+    if how.source != "none":
+        listed = how.source == "listed"
+        folders = ", ".join(str(path) for path in how.folders.values())
+        yield from look_at_missing(
+            found.name,
+            wanted=str(clipset.clips) if listed else folders or how.source,
+            there=[""] if found.alpha else list(found.masks),
+            regions=list(how.folders) if how.source == "regions" else [],
+            require=how.require,
+            listed=listed,
+        )
+    yield from look_at_formats(found.name, list(found.masks.values()))
+
+
+def _pictured(looker: Looker, found: Found, seen: Seen) -> Seen:
+    windows = looker.windows(found)
+    window, name = windows[0], found.name
+    media, geometry = window.media, window.geometry
+    length = f", {media.frames} frames" if media.video else ""
+    seen = replace(
+        seen,
+        size=f"{media.width} x {media.height}{length}",
+        trained=_trained(windows, looker.grid),
+    )
+    masks = {path.name: probe(path) for path in found.masks.values()}
+    sizes = {file: (mask.height, mask.width) for file, mask in masks.items()}
+    faults = look_at_sizes(name, (media.height, media.width), geometry.target, sizes)
+    fits = not any(one.kind == "aspect" for one in faults)
+    planes = looker.planes(window) if fits and window.masked else {}
+    card = looker.card(window, planes)
+    middle = card.frames[len(card.frames) // 2]
+    shown = panels(card, THUMB)
+    seen = replace(
+        seen,
+        pictures=_pictures(looker, card, planes, shown),
+        shown=shown["clip"].size,
+        seal=print_of(middle),
+    )
+    if not planes:
+        return seen.with_findings(faults)
+    cells = looker.cells(planes)
+    faults += look_at_masks(name, planes, cells, looker.grid)
+    faults += look_at_crop(name, _kept(looker, window, planes), geometry.target)
+    total = torch.stack(list(planes.values())).sum(0).clamp(0, 1)
+    if not SHAPE_FAULTS & {one.kind for one in faults}:
+        laid = np.clip(sum(plane[len(card.frames) // 2] for plane in card.planes.values()), 0, 1)
+        faults += look_at_borders(name, middle, laid.astype(np.float32))
+        faults += look_at_steadiness(
+            name, small_masks(total, FLOW), lambda places: views(window, places, FLOW)
+        )
+    survives = {part: surviving(plane, cells[part], looker.grid) for part, plane in planes.items()}
+    return replace(
+        seen,
+        coverage=card.coverage,
+        surviving={part: share for part, share in survives.items() if share is not None},
+        border=border_and_centre(total)[0],
+    ).with_findings(faults)
+
+
+def _pictures(
+    looker: Looker, card: Card, planes: Mapping[str, Plane], shown: dict[str, Image.Image]
+) -> dict[str, str]:
+    """The panels of a card for the page; weights one pixel a cell, which the page enlarges."""
+    if card.weights is not None:
+        laid = card.weights
+        top = max(float(laid.max()), 1.0)
+        place = card.at[len(card.frames) // 2]  # of the frame that is shown
+        latent = -(-place // looker.grid.temporal)
+        shown["weights"] = Image.fromarray(heat(laid[latent], top))
+        if looker.clipset.flip:
+            turned = looker.cells({name: plane.flip(-1) for name, plane in planes.items()})
+            shown["mirrored"] = Image.fromarray(heat(looker.weigh(turned)[latent], top))
+    return {name: thumbnail(image) for name, image in shown.items()}
+
+
+def _kept(looker: Looker, window: Window, planes: Mapping[str, Plane]) -> dict[str, float]:
+    """Share of each region that the crop leaves; empty where it takes next to nothing."""
+    geometry = window.geometry
+    spans = geometry.spans()
+    if all(1 - span.length / span.size < CROPPED for span in spans):
+        return {}
+    scale = [span.out / span.length for span in spans]
+    whole = (round(geometry.source[0] * scale[0]), round(geometry.source[1] * scale[1]))
+    middle = len(geometry.picks) // 2
+    uncut = Geometry(geometry.source, whole, geometry.picks[middle : middle + 1])
+    everywhere = looker.planes(replace(window, geometry=uncut))
+    areas = {name: float(plane.double().sum()) for name, plane in everywhere.items()}
+    return {
+        name: min(float(planes[name][middle].double().sum()) / area, 1.0)
+        for name, area in areas.items()
+        if area > 0
+    }
+
+
+def _trained(windows: Sequence[Window], grid: LatentGrid) -> str:
+    geometry = windows[0].geometry
+    height, width = geometry.target
+    frames = len(geometry.picks)
+    f, h, w = grid.cells(frames, height, width)
+    length = f", {frames} frames" if frames > 1 else ""
+    more = f", first of {len(windows)} clips" if len(windows) > 1 else ""
+    return f"{width} x {height}{length} ({f} x {h} x {w} cells{more})"
+
+
+def card_again(looker: Looker, found: Found, seen: Seen) -> Card:
+    """The card of a clip for a contact sheet, with what is wrong written below."""
+    window = looker.windows(found)[0]
+    card = looker.card(window, looker.planes(window) if seen.coverage else {})
+    notes = tuple(one.sentence for one in seen.findings if one.severity != "note")
+    return replace(card, notes=notes)

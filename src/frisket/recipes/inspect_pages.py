@@ -1,0 +1,143 @@
+"""The pages and contact sheets of `frisket inspect`; pictures wait on disk, not in memory."""
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+
+from frisket.evaluation.contact_sheet import contact_sheet, css_colour
+from frisket.evaluation.findings import SEVERITIES, Finding
+from frisket.evaluation.report import render, write_whole
+from frisket.masks.weights import BACKGROUND
+from frisket.media.files import Found
+from frisket.media.paths import replacing
+from frisket.recipes.config import Config
+from frisket.recipes.inspect_look import Looker, Seen, card_again
+
+ON_PAGE = 120  # clips: a page of 2 MB
+LISTED = 40  # findings of one kind on the first page; findings.json has all
+ON_SHEET, SHEETS = 24, 2  # clips on one contact sheet, and sheets; the page shows every clip
+ORDER = (*SEVERITIES, "fine")
+
+Row = tuple[Looker, Found, Seen, int]
+
+
+class Pages:
+    """Writes `index.html`, `clips-2.html`, ... and the contact sheets into a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """`folder` is made when something is written."""
+        self.folder = folder
+        self._held: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - see __exit__
+
+    def __enter__(self) -> "Pages":
+        """Use as a context manager: what waits on disk goes away at the end."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Drop the pictures."""
+        self._held.close()
+
+    def keep(self, pictures: Mapping[str, str]) -> int:
+        """Put the pictures of one clip aside; returns where."""
+        place = self._held.seek(0, 2)
+        self._held.write(json.dumps(dict(pictures)).encode() + b"\n")
+        return place
+
+    def _kept(self, place: int) -> dict[str, str]:
+        self._held.seek(place)
+        pictures: dict[str, str] = json.loads(self._held.readline())
+        return pictures
+
+    def write(
+        self,
+        config: Config,
+        rows: Sequence[Row],
+        findings: Sequence[Finding],
+        held: set[str],
+    ) -> None:
+        """All pages, the gravest clips first; `held` are the names of clips held out."""
+        rows = sorted(rows, key=lambda row: ORDER.index(row[2].severity))
+        names = [
+            "index.html" if not number else f"clips-{number + 1}.html"
+            for number in range(max(-(-len(rows) // ON_PAGE), 1))
+        ]
+        places: dict[str, str] = {}
+        for number, (_, _, seen, _) in enumerate(rows):
+            places.setdefault(seen.name, f"{names[number // ON_PAGE]}#clip-{number}")
+        shared = self._shared(config, [row[2] for row in rows], findings)
+        for number, name in enumerate(names):
+            start = number * ON_PAGE
+            part = rows[start : start + ON_PAGE]
+            page = render(
+                "inspect.html.j2",
+                seen=[(seen, self._kept(place)) for _, _, seen, place in part],
+                start=start,
+                number=number,
+                names=names,
+                places=places,
+                held=held,
+                **shared,
+            )
+            write_whole(self.folder / name, page)
+        for old in self.folder.glob("clips-*.html"):
+            if old.name not in names:
+                old.unlink()
+        self._sheets(rows)
+
+    def _shared(
+        self, config: Config, seen: Sequence[Seen], findings: Sequence[Finding]
+    ) -> dict[str, Any]:
+        masked = [one for one in seen if one.coverage]
+        named = [(name, each) for name, each in config.regions.items() if name != BACKGROUND]
+        regions = [
+            {
+                "name": name,
+                "colour": css_colour(index),
+                "weight": weight,
+                "mean": float(np.mean([one.coverage.get(name, 0.0) for one in masked] or [0.0])),
+            }
+            for index, (name, weight) in enumerate(named)
+        ]
+        return {
+            "clips": len(seen),
+            "groups": grouped(findings),
+            "listed": LISTED,
+            "counts": {level: sum(one.severity == level for one in findings) for level in ORDER},
+            "regions": regions,
+            "colours": {region["name"]: region["colour"] for region in regions},
+            "background": config.regions.get(BACKGROUND, 0.0),
+            "curve": config.curve,
+            "swap": config.swap,
+            "flipped": any(data.flip for data in config.data),
+            "masked": len(masked),
+        }
+
+    def _sheets(self, rows: Sequence[Row]) -> None:
+        chosen = [row for row in rows if row[2].seal is not None][: ON_SHEET * SHEETS]
+        for number, start in enumerate(range(0, len(chosen), ON_SHEET)):
+            part = chosen[start : start + ON_SHEET]
+            cards = [card_again(looker, found, seen) for looker, found, seen, _ in part]
+            until = start + len(part)
+            title = f"{start + 1} to {until} of {len(rows)} clips, those with findings first"
+            name = "contact-sheet.png" if not number else f"contact-sheet-{number + 1}.png"
+            with replacing(self.folder / name) as draft:
+                contact_sheet(cards, title=title).save(draft, format="PNG")
+
+
+def grouped(findings: Sequence[Finding]) -> list[tuple[str, str, list[Finding]]]:
+    """Findings by (severity, kind), gravest first, the most frequent first among equals."""
+    groups: dict[tuple[str, str], list[Finding]] = {}
+    for one in findings:
+        groups.setdefault((one.severity, one.kind), []).append(one)
+    order = sorted(groups, key=lambda key: (ORDER.index(key[0]), -len(groups[key]), key[1]))
+    return [(level, kind, groups[level, kind]) for level, kind in order]
