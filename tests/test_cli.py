@@ -48,6 +48,16 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
     "masks review": {"folder", "--output", "--beside", "--below", "--page"},
     "masks backends": set(),
     "masks rules": {"--output"},
+    "masks eval": {
+        *("--pred", "--gt", "--clips", "--json", "--legend-pred", "--legend-gt", "--levels"),
+        "--merge",
+    },
+    "masks export": {
+        *("folder", "--to", "--output", "--masks", "--config", "--regions", "--weights"),
+        *("--levels", "--missing", "--overwrite"),
+    },
+    "masks import": {"source", "--from", "--clips", "--output", "--levels", "--overwrite"},
+    "masks layouts": set(),
 }
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from frisket.maskgen import record, tiny_ground, tiny_sam
+from frisket.maskgen import record, tiny_ground, tiny_people, tiny_sam
 from frisket.maskgen.base import BackendUnusable, WeightsNotFound
 from frisket.maskgen.clean import Cleaning
 from frisket.maskgen.job import Motion
@@ -26,6 +26,9 @@ from frisket.recipes.masks_asked import Asked
 from frisket.registry import UnknownPlugin
 
 PHOTOS = Path(__file__).parents[2] / "examples" / "photos" / "clips"
+# Five keypoints in the 64 x 64 that the tiny detector reads, of the face in either half of a pair.
+LEFT = ((12.0, 6.0), (16.0, 6.0), (14.0, 8.0), (12.5, 10.0), (15.5, 10.0))
+RIGHT = tuple((x + 32, y) for x, y in LEFT)
 WALL = Background("wall", "white", "white")
 
 
@@ -386,3 +389,49 @@ def test_a_smaller_look_gives_masks_of_full_size(clips):
 def test_asked_is_frozen_and_copied_whole(clips):
     asked = Asked(clips)
     assert replace(asked, limit=3).limit == 3
+
+
+def test_only_the_person_of_a_reference_picture_is_kept(clips, tmp_path, monkeypatch):
+    """Two people side by side; the tiny recogniser tells them apart by what they look like."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    pack = tiny_people.faces(tmp_path / "pack", found=((0.9, LEFT), (0.8, RIGHT)))
+    photo = np.asarray(Image.open(PHOTOS / "astronaut.jpg").resize((256, 256)))
+    pair = np.concatenate([photo, photo[:, :, ::-1] // 2 + 60], 1)  # other colours, half as strong
+    (clips / "broken.png").unlink()
+    (clips / "sky.png").unlink()
+    (clips / "ada.jpg").unlink()
+    Image.fromarray(pair).save(clips / "pair.png")
+    like = tmp_path / "like.png"
+    both = run(clips.parent)
+    assert both.counts == {"done": 1}
+    labels = decode_index(clips.parent / "masks" / "pair.png")[0]
+    assert (labels[:, :256] == 1).any()
+    assert (labels[:, 256:] == 1).any()
+    # The reference is the picture itself, so its largest (first) face is the left one's.
+    Image.fromarray(pair).save(like)
+    made = run(
+        clips.parent,
+        output=clips.parent / "one",
+        keep="face",
+        like=(like,),
+        alike=0.9,
+        sources={"insightface": str(pack)},
+    )
+    assert made.counts["done"] + made.counts["unsure"] == 1
+    kept = decode_index(clips.parent / "one" / "pair.png")[0]
+    sides = [(kept[:, :256] == 1).any(), (kept[:, 256:] == 1).any()]
+    assert sorted(map(bool, sides)) == [False, True]
+
+
+def test_a_video_with_a_broken_tail_fails_alone_and_leaves_no_half_mask(clips, tmp_path):
+    (clips / "broken.png").unlink()
+    whole = video(clips, 24).read_bytes()
+    (clips / "roll.mkv").write_bytes(whole[: len(whole) * 2 // 3])
+    made = run(clips.parent)
+    (failed,) = made.failed
+    assert failed.name == "roll"
+    assert "cut short" in failed.said
+    assert made.counts["done"] == 1
+    assert not list((clips.parent / "masks").glob("roll.mkv"))
+    assert not list((clips.parent / "masks").glob(".*"))

@@ -136,7 +136,8 @@ def test_what_does_not_fit_is_named_and_stops_nothing(tmp_path):
     (tmp_path / "pred/broken.png").write_bytes(b"no picture")
     grey(tmp_path / "gt/broken.png", band(0, 10))
     told, lines = numbers(tmp_path, tmp_path / "pred", tmp_path / "gt")
-    assert list(told["clips"]) == ["good"]
+    assert list(told["clips"]) == ["good", "lonely"]
+    assert told["clips"]["lonely"]["regions"]["subject"]["iou"] == 0  # nothing was found in it
     assert told["unpredicted"] == ["lonely"]
     assert told["unjudged"] == ["stray"]
     assert told["failed"].keys() == {"small", "labels", "broken"}

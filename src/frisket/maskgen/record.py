@@ -14,6 +14,7 @@ import frisket
 from frisket.media.paths import replacing
 
 VERSION = 1
+IMPORTED = "imported"  # key of settings: the masks came from another tool
 
 Status = Literal["done", "unsure", "nothing", "failed"]
 State = Literal["fresh", "done", "stale", "hand"]
@@ -149,7 +150,7 @@ def state(record: Record | None, *, clip: Path, masks: Mapping[str, Path], key: 
     """What is to be done with a clip, from its record and the mask files that are there now.
 
     `masks` is what `Place.present` gives: path below the mask folder to file, of any kind.
-      hand   a mask without a record, or changed since: somebody painted it, leave it alone;
+      hand   a mask without a record, changed since, or imported: somebody's work, leave it alone;
       done   same clip content, same settings (`key`), every recorded mask there and unchanged;
       stale  made by Frisket and not so any more, or failed: make it again;
       fresh  nothing is there.
@@ -160,6 +161,8 @@ def state(record: Record | None, *, clip: Path, masks: Mapping[str, Path], key: 
             return "hand"
     if record is None:
         return "fresh"
+    if masks and IMPORTED in record.settings:
+        return "hand"
     same = record.key == key and stamps.keys() <= masks.keys() and record.clip.holds(clip)
     return "done" if same and record.status != "failed" else "stale"
 

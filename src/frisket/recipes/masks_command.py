@@ -8,6 +8,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from frisket.recipes import masks_files_command
+
 Bar = Callable[[], AbstractContextManager[Callable[..., None]]]
 MAKE = "make"
 
@@ -43,6 +45,7 @@ def commands(bar: Bar) -> typer.Typer:
     app.command("review")(_review(bar))
     app.command("backends")(_backends)
     app.command("rules")(_rules)
+    masks_files_command.add(app, bar)
     return app
 
 

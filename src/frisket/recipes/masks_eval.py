@@ -65,7 +65,11 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """What the comparison came to. Clips of only one folder, or that failed, are in no mean."""
+    """What the comparison came to.
+
+    Clips that failed, or that only the prediction has, are in no mean; a truth without a
+    prediction counts as one that found nothing.
+    """
 
     names: tuple[str, ...]
     scores: dict[str, MaskScores] = field(default_factory=dict)  # by clip
@@ -145,13 +149,12 @@ def evaluate(pair: Pair, progress: Progress = lambda *_: None) -> Evaluated:
         unjudged=tuple(name for name in told if name not in true),
         notes=tuple(note for side in (pair.told, pair.true) for note in _notes(side, pair.names)),
     )
-    both = [name for name in true if name in told]
-    for count, name in enumerate(both, 1):
+    for count, name in enumerate(true, 1):
         try:
             done.scores[name] = _compared(pair, name)
         except ValueError as error:  # BadMedia and BadLegend among them
             done.failed[name] = str(error)
-        progress("eval", count, len(both))
+        progress("eval", count, len(true))
     return done
 
 
@@ -168,14 +171,22 @@ def _notes(side: Side, names: Sequence[str]) -> Iterator[str]:
 
 
 def _compared(pair: Pair, name: str) -> MaskScores:
-    media = _reference(pair.told.path(name), pair.true.path(name))
+    predicted = name in pair.told.masks.files
+    media = (
+        _reference(pair.told.path(name), pair.true.path(name))
+        if predicted
+        else probe(pair.true.path(name))
+    )
     pictures: Iterator[Picture | None] = repeat(None)
     if clip := pair.clips.get(name):
         media = probe(clip)
         pictures = stream(clip) if media.video else pictures
-    labels = [side.labels(name, media, pair.names) for side in (pair.told, pair.true)]
-    # The pictures come last: zip asks them for no frame that the masks do not have.
-    return _scored_by_window(zip(*labels, pictures, strict=False), pair.names)
+    true = pair.true.labels(name, media, pair.names)
+    nothing = repeat(torch.zeros((media.height, media.width), dtype=torch.uint8))
+    told = pair.told.labels(name, media, pair.names) if predicted else nothing
+    # The true labels come first: zip asks the others for no frame that those do not have.
+    shots = ((mine, yours, shown) for yours, mine, shown in zip(true, told, pictures, strict=False))
+    return _scored_by_window(shots, pair.names)
 
 
 def _reference(told: Path, true: Path) -> Media:

@@ -190,7 +190,7 @@ def _clips(count: int) -> str:
 
 def _left_out(done: Evaluated) -> Iterator[str]:
     for names, what in (
-        (done.unpredicted, "with a truth but no prediction, in no mean"),
+        (done.unpredicted, "with a truth but no prediction, counted as empty"),
         (done.unjudged, "with a prediction but no truth"),
     ):
         if names:

@@ -203,7 +203,7 @@ def bring(
     if not source.exists():
         raise BadOption(f"{source}: there is no such file or folder")
     clips, place = place_of(clips, output)
-    settings = {"imported": layout} | ({"levels": dict(levels)} if levels else {})
+    settings = {record.IMPORTED: layout} | ({"levels": dict(levels)} if levels else {})
     arriving = _Arriving(place, settings, source, levels or {}, overwrite)
     carried = Carried(chosen, place.folder)
     items = chosen.read(source, clips)
@@ -265,7 +265,7 @@ class _Arriving:
                 status="done",
                 settings=self.settings,
                 key=record.key_of(self.settings),
-                # No stamps of masks: so they count as painted by hand, and are left alone.
+                masks=(record.Stamp.of(path, self.place.below(path)),),
                 legend=dict(self.legend),
                 regions={name: record.Found(pixels[name] / total) for name in self.legend},
                 notes=(f"imported from {self.source}",),
