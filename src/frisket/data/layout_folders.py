@@ -2,18 +2,20 @@
 
 import math
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from frisket.data.layout_files import place
-from frisket.data.layout_options import Table
+from frisket.data.layout_options import Table, filled
 from frisket.media.captions import BadCaption, read_text
 from frisket.media.paths import VIDEOS, is_media
 
 FINEST = 20  # denominators of repeats: 0.15 is 3/20
 SHOWN = 4  # places an error names
+NO_CAPTIONS = ".none"  # no caption file ends so: data.caption is taken for every clip
 ASIDE = (".mask", "-masklabel", "-condlabel")
 
 
@@ -66,7 +68,7 @@ def look(folder: Path, *, skip: Collection[Path] = (), deep: bool = True) -> Loo
     `skip` are folders that hold no clips (masks, references). Without `deep`, captions of clips in
     sub-folders are not counted: that trainer did not see them.
     """
-    clips = list(_clips(folder, {path.resolve() for path in skip}))
+    clips = list(clips_in(folder, skip))
     near = [path for path in clips if deep or path.parent == folder]
     captions = [path.with_suffix(".txt") for path in near]
     written = [path for path in captions if path.is_file()]
@@ -79,7 +81,9 @@ def look(folder: Path, *, skip: Collection[Path] = (), deep: bool = True) -> Loo
     )
 
 
-def _clips(folder: Path, skip: Collection[Path]) -> Iterator[Path]:
+def clips_in(folder: Path, skip: Collection[Path] = ()) -> Iterator[Path]:
+    """Images and videos below a folder, but for masks beside them and folders of `skip`."""
+    skip = {path.resolve() for path in skip}
     for root, folders, files in os.walk(folder):
         here = Path(root)
         folders[:] = [
@@ -100,6 +104,22 @@ def _several(caption: Path) -> bool:
         return len([line for line in read_text(caption).splitlines() if line.strip()]) > 1
     except BadCaption:
         return False  # told by name when the clips are prepared
+
+
+def manifest_of(
+    folder: Path,
+    clips: Iterable[Path],
+    caption: Callable[[Path], str | None],
+    mask: Callable[[Path], Path | None] = lambda _: None,
+) -> tuple[dict[str, Any], ...]:
+    """Lines of a manifest of clips, with what `caption` and `mask` give for each of them."""
+    lines = []
+    for clip in clips:
+        name = clip.relative_to(folder).with_suffix("").as_posix()
+        beside = mask(clip)
+        extra = filled(caption=caption(clip), mask=str(beside) if beside else None)
+        lines.append({"path": str(clip), "name": name, **extra})
+    return tuple(lines)
 
 
 def whole_repeats(rates: Sequence[float]) -> list[int]:

@@ -179,6 +179,11 @@ class Table:
             Note(self.sheet.name + dotted(key), value if given is None else given, kind, said, line)
         )
 
+    def skip(self, said: str) -> None:
+        """Note that all options left are not needed, as what they belong to is left out."""
+        for name in self.values:
+            self.say(name, "not needed", said)
+
     def close(self) -> None:
         """Note what the rules say of every option that nothing was said of yet."""
         for name, value in self.values.items():

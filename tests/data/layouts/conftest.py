@@ -1,8 +1,10 @@
 """Real little data sets on disk, and what becomes of an imported configuration."""
 
+import json
 import tomllib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from PIL import Image
 from frisket.data.layout_base import Imported, Note
 from frisket.data.layout_files import read_config
 from frisket.data.layout_options import Rules
+from frisket.media.captions import Wording
 from frisket.media.files import Findings, find
 from frisket.recipes.config import Config
 
@@ -49,6 +52,25 @@ def loaded() -> Callable[[Imported], Config]:
 
 
 @pytest.fixture
+def written(tmp_path: Path) -> Callable[[Imported], Imported]:
+    """The same with its manifests on disk, named by their whole path."""
+
+    def write(imported: Imported) -> Imported:
+        for name, lines in imported.manifests.items():
+            text = "".join(f"{json.dumps(line)}\n" for line in lines)
+            (tmp_path / name).write_text(text, encoding="utf-8")
+        data = tuple(
+            {**table, "clips": str(tmp_path / table["clips"])}
+            if table["clips"] in imported.manifests
+            else table
+            for table in imported.data
+        )
+        return replace(imported, data=data)
+
+    return write
+
+
+@pytest.fixture
 def found() -> Callable[..., Findings]:
     """What Frisket finds for one `[[data]]` table."""
 
@@ -62,6 +84,7 @@ def found() -> Callable[..., Findings]:
             folders=folders,
             captions=data.captions,
             caption=data.caption,
+            wording=Wording(data.caption_extension, data.caption_part),
         )
 
     return look

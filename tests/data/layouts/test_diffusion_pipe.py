@@ -134,7 +134,8 @@ def test_one_table_a_directory_and_resolution(project, loaded):
     grey = {
         "clips": str(project / "grey"),
         "masks": {"source": "folder", "path": str(project / "grey/masks")},
-        "trigger": "sks man",
+        "caption_part": "file",
+        "template": "sks man, {caption}",
         "shuffle_tags": True,
         "buckets": True,
         "frames": 65,
@@ -144,6 +145,7 @@ def test_one_table_a_directory_and_resolution(project, loaded):
     edit = {
         "clips": str(project / "edit/target"),
         "references": str(project / "edit/control"),
+        "caption_part": "file",
         "shuffle_tags": True,
         "resolution": [512, 768],
         "buckets": False,

@@ -167,8 +167,12 @@ def _captions(row: Table, top: Table) -> dict[str, Any]:
     if (shuffled or orders) and cut.strip() != ",":
         said = "tags are cut at commas here: put commas into the captions"
         cuts.say("cache_shuffle_delimiter", "no equivalent", said)
-    prefix = _own(row, top, "caption_prefix").text("caption_prefix").strip().rstrip(",").rstrip()
-    return filled(trigger=prefix, shuffle_tags=bool(shuffled or orders))
+    prefix = _own(row, top, "caption_prefix").text("caption_prefix")
+    return filled(
+        caption_part="file",
+        template=f"{prefix}{{caption}}" if prefix else None,
+        shuffle_tags=bool(shuffled or orders),
+    )
 
 
 def _shapes(row: Table, top: Table) -> list[dict[str, Any]]:

@@ -1,0 +1,360 @@
+"""A OneTrainer configuration becomes the same training here, and every option is answered."""
+
+import json
+from typing import Any
+
+import pytest
+
+from frisket.data.layout_base import LAYOUTS, BadLayout
+from frisket.data.layout_options import rules_of
+
+LAYOUT = LAYOUTS.load("onetrainer")
+IMAGE = {name: True for name in ("enable_crop_jitter", "enable_random_flip")}
+TEXT = {"prompt_source": "sample", "enable_tag_shuffling": True, "keep_tags_count": 2}
+
+
+def concept(path: str, **options: Any) -> dict[str, Any]:
+    image = options.pop("image", {})
+    text = options.pop("text", {})
+    return {"__version": 2, "image": image, "text": text, "path": path, **options}
+
+
+def config(**options: Any) -> dict[str, Any]:
+    return {
+        "__version": 11,
+        "training_method": "LORA",
+        "model_type": "FLUX_DEV_1",
+        "masked_training": True,
+        "concepts": [concept("set")],
+        **options,
+    }
+
+
+@pytest.fixture
+def imported(tmp_path):
+    def write(tree: Any, name: str = "config.json"):
+        (tmp_path / name).write_text(json.dumps(tree, indent=2))
+        return LAYOUT.read(tmp_path / name)
+
+    return write
+
+
+@pytest.fixture
+def clips(drawn):
+    root = drawn("set", "a.png", "b.jpg", "sub/c.png", caption="one, two")
+    drawn("set", "a-masklabel.png", mode="L")
+    drawn("set", "b-condlabel.png")
+    return root
+
+
+def test_clips_masks_and_captions_are_found_as_it_finds_them(clips, imported, loaded, found):
+    seen = found(loaded(imported(config()))).found
+    assert [(one.name, one.caption) for one in seen] == [
+        ("a", "one, two"),
+        ("b", "one, two"),
+        ("sub/c", "one, two"),
+    ]
+    assert [dict(one.masks) for one in seen] == [{"": clips / "a-masklabel.png"}, {}, {}]
+
+
+def test_one_table_a_concept_and_resolution(clips, drawn, imported, loaded):
+    drawn("other", "x.png", "y.png", "z.png", "w.png", caption="x")
+    tree = config(
+        resolution="512, 768",
+        concepts=[
+            concept("set", image=IMAGE, text=TEXT, balancing=2.0, loss_weight=0.5),
+            concept(
+                "other",
+                image={"enable_resolution_override": True, "resolution_override": "640x512"},
+                balancing=2,
+                balancing_strategy="SAMPLES",
+            ),
+            concept("set", enabled=False),
+            concept("set", type="VALIDATION"),
+            concept("set", type="PRIOR_PREDICTION"),
+            concept("set", loss_weight=0),
+        ],
+        text_encoder={"dropout_probability": 0.05},
+    )
+    done = imported(tree)
+    first = {
+        "clips": str(clips),
+        "masks": "sidecar",
+        "shuffle_tags": True,
+        "keep_tags": 2,
+        "caption_dropout": 0.05,
+        "weight": 0.5,
+        "flip": True,
+        "buckets": True,
+        "repeats": 1,  # 2 repeats, over two resolutions and two mirror images: a half
+    }
+    assert done.data == (
+        first | {"resolution": 512},
+        first | {"resolution": 768},
+        {
+            "clips": str(clips.parent / "other"),
+            "caption_dropout": 0.05,
+            "resolution": [640, 512],
+            "buckets": False,
+            "repeats": 1,  # 2 of 4 clips: a half
+        },
+    )
+    loaded(done)
+
+
+def test_masked_training_keeps_its_meaning(clips, imported, loaded):
+    done = imported(
+        config(
+            unmasked_weight=0.05,
+            unmasked_probability=0.0,
+            normalize_masked_area_loss=True,
+            masked_prior_preservation_weight=0.3,
+        )
+    )
+    assert done.sections["losses"] == {
+        "compat": "onetrainer",
+        "normalise": "sample",
+        "prior": 0.3,
+    }
+    assert done.sections["curve"] == {"floor": 0.05, "unmasked_probability": 0.0}
+    loaded(done)
+
+
+def test_defaults_that_are_not_written_are_written_out(clips, imported, notes):
+    done = imported(config())
+    assert done.sections["losses"] == {"compat": "onetrainer", "normalise": "none"}
+    assert done.sections["curve"] == {"floor": 0.1, "unmasked_probability": 0.1}
+    (note,) = notes(done)["unmasked_weight"]
+    assert (note.value, note.line) == (0.1, None)
+    assert done.sections["lora"] == {"kind": "lora", "rank": 16, "alpha": 1.0}
+    assert done.data[0]["resolution"] == 512
+
+
+def test_without_masked_training_masks_are_left_alone(clips, imported, notes):
+    done = imported(config(masked_training=False, unmasked_weight=0.1))
+    assert "masks" not in done.data[0]
+    assert "losses" not in done.sections
+    assert notes(done)["unmasked_weight"][0].kind == "not needed"
+
+
+def test_optimizer_adapter_and_run(clips, imported, loaded):
+    done = imported(
+        config(
+            epochs=20,
+            batch_size=2,
+            gradient_accumulation_steps=3,
+            learning_rate=3e-4,
+            learning_rate_scheduler="COSINE",
+            learning_rate_warmup_steps=50,
+            learning_rate_min_factor=0.1,
+            clip_grad_norm=None,
+            ema="GPU",
+            ema_decay=0.99,
+            lora_rank=32,
+            lora_alpha=16,
+            lora_decompose=True,
+            dropout_probability=0.1,
+            mse_strength=0.5,
+            huber_strength=1,
+            huber_delta=0.2,
+            timestep_distribution="LOGIT_NORMAL",
+            noising_weight=0.5,
+            noising_bias=0.2,
+            timestep_shift=3.0,
+            min_noising_strength=0.1,
+            max_noising_strength=0.9,
+            save_every=100,
+            save_every_unit="STEP",
+            tensorboard=True,
+            optimizer={
+                "optimizer": "ADAMW_8BIT",
+                "beta1": 0.9,
+                "beta2": 0.99,
+                "eps": 1e-8,
+                "weight_decay": 0.0,
+            },
+        )
+    )
+    assert done.sections["optimizer"] == {
+        "name": "adamw8bit",
+        "lr": 3e-4,
+        "weight_decay": 0.0,
+        "options": {"eps": 1e-8, "betas": [0.9, 0.99]},
+        "schedule": "cosine",
+        "warmup": 50,
+        "final": 0.1,
+        "clip": 0.0,
+        "accumulate": 3,
+        "ema": 0.99,
+    }
+    assert done.sections["lora"] == {"kind": "dora", "rank": 32, "alpha": 16.0, "dropout": 0.1}
+    assert done.sections["timesteps"] == {
+        "density": "logit_normal",
+        "mean": 0.2,
+        "std": 1.5,
+        "shift": 3.0,
+        "low": 0.1,
+        "high": 0.9,
+    }
+    # Two clips: it does not look into sub-folders.
+    assert done.sections["run"] == {
+        "batch": 2,
+        "steps": 6,
+        "save_every": 100,
+        "trackers": ["tensorboard"],
+    }
+    assert done.sections["losses"]["denoise"] == {"kind": "huber", "strength": 1.0, "delta": 0.2}
+    loaded(done)
+
+
+def test_models_of_noise_have_min_snr(clips, imported):
+    done = imported(
+        config(
+            model_type="STABLE_DIFFUSION_XL_10_BASE",
+            loss_weight_fn="MIN_SNR_GAMMA",
+            loss_weight_strength=4,
+        )
+    )
+    assert done.sections["timesteps"] == {"min_snr": 4.0}
+
+
+def test_videos(clips, imported, loaded):
+    done = imported(config(model_type="HUNYUAN_VIDEO", frames="1,25"))
+    assert done.data[0]["frames"] == 25
+    assert done.data[0]["fps"] == "own"
+    loaded(done)
+
+
+def test_concepts_in_a_file_of_their_own(clips, imported, tmp_path, notes):
+    (tmp_path / "concepts.json").write_text(json.dumps([concept("set", nmae="x")]))
+    done = imported(config(concepts=None, concept_file_name="concepts.json"))
+    assert done.data[0]["masks"] == "sidecar"
+    (note,) = notes(done)["concepts.json: [0].nmae"]
+    assert "did you mean 'name'" in note.said
+
+
+def test_concepts_alone_take_its_defaults(clips, imported, loaded, notes):
+    done = imported([concept("set")], "concepts.json")
+    assert done.sections == {"losses": {"compat": "onetrainer"}, "curve": {"floor": 0.1}}
+    assert notes(done)["unmasked_weight"][0].value == 0.1
+    loaded(done)
+
+
+def test_captions_of_other_sources(clips, imported, loaded, found, tmp_path, notes):
+    (tmp_path / "prompts.txt").write_text("a sks man\n\na man\n")
+    text = {"prompt_source": "concept", "prompt_path": "prompts.txt"}
+    done = imported(config(concepts=[concept("set", text=text)]))
+    assert {one.caption for one in found(loaded(done)).found} == {"a sks man"}
+    assert "one of its 2 lines" in notes(done)["concepts[0].text.prompt_path"][0].said
+
+
+def test_captions_that_are_names_go_into_a_manifest(clips, imported, loaded, found, written):
+    done = imported(config(concepts=[concept("set", text={"prompt_source": "filename"})]))
+    seen = found(loaded(written(done))).found
+    # Not sub/c: it does not look into sub-folders.
+    assert [(one.name, one.caption, dict(one.masks)) for one in seen] == [
+        ("a", "a", {"": clips / "a-masklabel.png"}),
+        ("b", "b", {}),
+    ]
+
+
+def test_captions_of_several_lines_are_told(clips, imported, loaded, found, notes):
+    (clips / "a.txt").write_text("first\nsecond\n")
+    done = imported(config())
+    assert found(loaded(done)).found[0].caption == "first"
+    (note,) = notes(done)["concepts[0].text.prompt_source"]
+    assert "1 captions have several lines" in note.said
+
+
+def test_every_option_is_answered(clips, imported, tmp_path, complete, documented):
+    rules = rules_of("onetrainer")
+    typed: dict[str, Any] = {
+        "config": {"optimizer_defaults": {}, "embeddings": []},
+        "concept": {"balancing": 1, "repeats": 1, "loss_weight": 1, "type": "STANDARD"},
+        "image": {"resolution_override": "512"},
+        "text": {"keep_tags_count": 1, "prompt_source": "sample", "tag_delimiter": ","},
+        "part": {"dropout_probability": 0.1},
+        "optimizer": {"optimizer": "SGD", "weight_decay": 0.1, "eps": 1e-8},
+    }
+    typed["concept"] |= {"balancing_strategy": "REPEATS"}
+
+    def written(section: str) -> dict[str, Any]:
+        flagged = {name: True for name in documented(rules, section) if name.startswith("enable")}
+        plain = {name: None for name in documented(rules, section)}
+        return {**plain, **flagged, **typed[section]}
+
+    tree = written("config") | {
+        "training_method": "LORA",
+        "concepts": [
+            written("concept") | {"path": "set", "image": written("image"), "text": written("text")}
+        ],
+        "unet": written("part"),
+        "optimizer": written("optimizer"),
+        "sample_after": 10,
+        "something_new": 1,
+    }
+    done = imported(tree)
+    tables = ("unet", "optimizer", "concepts", "concepts.image", "concepts.text")
+    complete(done, tmp_path / "config.json", tables)
+    unknown = [note for note in done.notes if "documents no such option" in note.said]
+    assert [note.option for note in unknown] == ["something_new"]
+
+
+# Defects, as the research pages name them.
+
+
+@pytest.mark.parametrize(
+    ("options", "option", "said"),
+    [
+        ({"normalize_masked_area_loss": True}, "normalize_masked_area_loss", "every column"),
+        ({"normalize_masked_area_loss": True}, "normalize_masked_area_loss", "NaN"),
+        ({"masked_prior_preservation_weight": 1}, "masked_prior_preservation_weight", "NaN"),
+        ({"masked_prior_preservation_weight": 1}, "masked_prior_preservation_weight", "validation"),
+        ({"unmasked_probability": 0.2}, "unmasked_probability", "does nothing there"),
+        ({}, "unmasked_probability", "does nothing there"),
+        ({}, "masked_training", "clear_cache_before_training"),
+        ({"model_type": "HUNYUAN_VIDEO"}, "masked_training", "without a mask stops it"),
+    ],
+)
+def test_defects_are_told(clips, imported, notes, options, option, said):
+    told = notes(imported(config(**options)))[option]
+    assert any(note.kind == "defect" and said in note.said for note in told)
+
+
+def test_unmasked_probability_works_on_models_that_fill(clips, imported, notes):
+    done = imported(config(model_type="FLUX_FILL_DEV_1", unmasked_probability=0.2))
+    assert [note.kind for note in notes(done)["unmasked_probability"]] == ["mapped"]
+
+
+@pytest.mark.parametrize(
+    ("tree", "said"),
+    [
+        (config(concepts=[concept("C:\\data\\nowhere")]), "'C:\\\\data\\\\nowhere' is not there"),
+        (config(concepts=[concept("empty")]), "holds no image or video"),
+        (config(concepts=[]), "no concept is enabled"),
+        (config(concepts=3), "a list of concepts is needed"),
+        (config(resolution="large"), "512,768 or 1024x768"),
+        (config(batch_size="two"), "line 14: batch_size = 'two': a number of at least 1"),
+        (config(concepts=[concept("set", type="SOMETHING")]), "no such choice"),
+    ],
+)
+def test_bad_files_are_refused_with_place_and_fix(clips, drawn, imported, tree, said):
+    drawn("empty")
+    with pytest.raises(BadLayout, match=r"config\.json") as error:
+        imported(tree)
+    assert said in str(error.value)
+
+
+def test_paths_of_windows_are_found_below_the_configuration(clips, imported):
+    done = imported(config(concepts=[concept("D:\\train\\set")]))
+    assert done.data[0]["clips"] == str(clips)
+
+
+def test_it_knows_its_own_files(clips, imported, tmp_path):
+    imported(config())
+    imported([concept("set")], "concepts.json")
+    (tmp_path / "other.json").write_text('[{"id": "x", "instance_data_dir": "y"}]')
+    assert LAYOUT.suits(tmp_path / "config.json")
+    assert LAYOUT.suits(tmp_path / "concepts.json")
+    assert not LAYOUT.suits(tmp_path / "other.json")
+    assert not LAYOUT.suits(tmp_path / "set")
