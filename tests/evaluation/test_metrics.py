@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frisket.evaluation.metrics import background_similarity, drift, masked_psnr, region_loss
+from frisket.evaluation.metrics import drift, masked_psnr, region_loss
 
 seeds = st.integers(0, 10_000)
 
@@ -86,57 +86,3 @@ def test_psnr_counts_only_under_the_plane() -> None:
     assert masked_psnr(picture, reference, 1 - plane) == pytest.approx(8.13, abs=0.01)
     with pytest.raises(ValueError, match="plane is empty"):
         masked_psnr(picture, reference, torch.zeros(1, 8, 8))
-
-
-def pictures(seed: int, count: int = 2, side: int = 16) -> torch.Tensor:
-    return torch.randint(0, 256, (count, side, side, 3), generator=generator(seed)).to(torch.uint8)
-
-
-@given(seeds, seeds)
-@settings(max_examples=20, deadline=None)
-def test_similarity_is_symmetric_bounded_and_one_for_itself(left: int, right: int) -> None:
-    a, b = pictures(left), pictures(right, 3, 12)
-    all_a, all_b = torch.ones(2, 16, 16), torch.ones(3, 12, 12)
-    there = background_similarity(a, b, all_a, all_b)
-    back = background_similarity(b, a, all_b, all_a)
-    for name, value in there.items():
-        assert 0 <= value <= 1
-        assert back[name] == pytest.approx(value)
-    assert background_similarity(a, a, all_a, all_a)["leak"] == pytest.approx(1)
-
-
-def test_similarity_ignores_what_is_inside() -> None:
-    training = pictures(1)
-    outside = torch.ones(2, 16, 16)
-    outside[:, 4:12, 4:12] = 0
-    generated = training.clone()
-    generated[:, 6:10, 6:10] = 255 - generated[:, 6:10, 6:10]  # its gradients stay inside too
-    assert background_similarity(generated, training, outside, outside)["leak"] == pytest.approx(1)
-
-
-def stripes(across: bool, dark: int, light: int) -> torch.Tensor:
-    line = torch.where(torch.arange(32) // 4 % 2 == 0, dark, light).to(torch.uint8)
-    plane = line.expand(32, 32) if across else line[:, None].expand(32, 32)
-    return plane[None, ..., None].expand(1, 32, 32, 3).contiguous()
-
-
-def test_texture_sees_direction_and_colour_does_not() -> None:
-    everywhere = torch.ones(1, 32, 32)
-    turned = background_similarity(
-        stripes(True, 40, 200), stripes(False, 40, 200), everywhere, everywhere
-    )
-    assert turned["colour"] == pytest.approx(1)
-    assert turned["texture"] < 0.6
-    recoloured = background_similarity(
-        stripes(True, 40, 200), stripes(True, 70, 240), everywhere, everywhere
-    )
-    assert recoloured["colour"] == 0
-    assert recoloured["texture"] == pytest.approx(1)
-    assert recoloured["leak"] == 0
-
-
-def test_similarity_needs_an_outside() -> None:
-    with pytest.raises(ValueError, match="no pixel outside"):
-        background_similarity(
-            pictures(1), pictures(2), torch.zeros(2, 16, 16), torch.ones(2, 16, 16)
-        )

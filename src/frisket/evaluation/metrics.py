@@ -3,15 +3,11 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, UInt8
-from torch import Tensor
 
 from frisket.shapes import Coverage, Frames, Latents, Plane, Weights
 
 OUTSIDE = "outside"  # what no region covers
 PEAK = 255.0
-BINS = 8  # a channel of the colour histogram
-ANGLES, STRENGTHS = 8, (8.0, 32.0, 96.0)  # of the texture histogram; grey levels a pixel
 
 
 def region_loss(
@@ -60,58 +56,3 @@ def masked_psnr(pictures: Frames, reference: Frames, plane: Plane) -> float:
     error = (pictures.float() - reference.float()).square().mean(-1)
     mean = ((error * plane).sum() / area).clamp_min(1)
     return float(10 * torch.log10(PEAK**2 / mean))
-
-
-def background_similarity(
-    generated: UInt8[Tensor, "n H W 3"],
-    training: UInt8[Tensor, "m Y X 3"],
-    outside_generated: Float[Tensor, "n H W"],
-    outside_training: Float[Tensor, "m Y X"],
-) -> dict[str, float]:
-    """How alike two sets of pictures are outside their subjects, each number in [0, 1].
-
-    `colour`: intersection of RGB histograms (8 bins a channel; Swain & Ballard 1991, eq. 1).
-    `texture`: intersection of histograms of the grey gradient (8 directions x 4 strengths), so a
-    pattern counts whatever its colours. `leak`: the geometric mean of the two, which is high only
-    where colour and texture of the training background both came along. Planes are 1 outside the
-    subject; ValueError where one of them is empty.
-    """
-    colour, texture = (
-        torch.minimum(
-            _normalised(histogram(generated, outside_generated)),
-            _normalised(histogram(training, outside_training)),
-        ).sum()
-        for histogram in (_colours, _gradients)
-    )
-    return {
-        "colour": min(float(colour), 1.0),
-        "texture": min(float(texture), 1.0),
-        "leak": min(float((colour * texture).sqrt()), 1.0),
-    }
-
-
-def _normalised(histogram: Tensor) -> Tensor:
-    total = histogram.sum()
-    if float(total) <= 0:
-        raise ValueError("background_similarity: a plane leaves no pixel outside the subjects")
-    return histogram / total
-
-
-def _colours(pictures: Tensor, weights: Tensor) -> Tensor:
-    level = pictures.long() * BINS // 256
-    cell = (level[..., 0] * BINS + level[..., 1]) * BINS + level[..., 2]
-    return torch.bincount(cell.flatten(), weights.double().flatten(), minlength=BINS**3)
-
-
-def _gradients(pictures: Tensor, weights: Tensor) -> Tensor:
-    grey = pictures.double() @ torch.tensor([0.299, 0.587, 0.114], dtype=torch.double)
-    right = grey[:, 1:-1, 2:] - grey[:, 1:-1, :-2]
-    down = grey[:, 2:, 1:-1] - grey[:, :-2, 1:-1]
-    # A gradient and its opposite are the same edge, so directions run over half a turn.
-    turn = torch.atan2(down, right).remainder(torch.pi) / torch.pi
-    angle = (turn * ANGLES).long().clamp_max(ANGLES - 1)
-    strength = torch.bucketize(torch.hypot(right, down) / 2, torch.tensor(STRENGTHS).double())
-    cell = torch.where(strength == 0, 0, strength * ANGLES + angle)  # flat has no direction
-    inner = weights[:, 1:-1, 1:-1].double()
-    bins = (len(STRENGTHS) + 1) * ANGLES
-    return torch.bincount(cell.flatten(), inner.flatten(), minlength=bins)

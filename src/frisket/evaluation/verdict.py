@@ -1,0 +1,174 @@
+"""One line a beginner understands, and the claims behind it: no more than the numbers show."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from frisket.evaluation.measured import Measured
+from frisket.evaluation.report import Claim
+from frisket.evaluation.spread import Estimate, Ratio, difference, estimate, ratio
+
+LITTLE = 0.2  # leak up to which the background counts as kept out
+CLEARLY = 2.0  # times less from which a mask "worked"; below, it "helped"
+FLOOR = 0.01  # smallest leak, or gain outside, that a ratio is taken of
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A sentence, and what was and was not shown; `held` is whether all of it was."""
+
+    sentence: str
+    claims: Sequence[Claim]
+
+    @property
+    def held(self) -> bool:
+        """Whether every claim was shown."""
+        return all(claim.met for claim in self.claims)
+
+
+@dataclass(frozen=True, slots=True)
+class _Background:
+    """How the background is told of: by pictures where there are some, else by the error."""
+
+    key: str
+    lead: str
+    tail: str
+    form: str
+
+    def of(self, *runs: Measured) -> str:
+        """The numbers of one run, or of one against another."""
+        told = " against ".join(self.interval(estimate(run.values[self.key])) for run in runs)
+        return f"{self.lead} {told}{self.tail}"
+
+    def interval(self, value: Estimate) -> str:
+        """A mean and its interval."""
+        mean = format(value.mean, self.form)
+        if value.low is None or value.high is None:
+            return f"{mean} (of one alone: no spread)"
+        return f"{mean} ({value.low:{self.form}} to {value.high:{self.form}})"
+
+
+PICTURES = _Background("leak", "a leak of", ", where 1 would be a copy", ".2f")
+FEATURES = _Background("leak/features", "a leak of", ", where 1 would be a copy", ".2f")
+ERRORS = _Background("gain/outside", "the error outside the mask fell by", "", ".0%")
+
+
+def judge(runs: Sequence[Measured]) -> Verdict:
+    """The verdict on one or several runs of one base; ValueError where there is none."""
+    if not runs:
+        raise ValueError("there is no run to judge")
+    told = next(
+        each for each in (PICTURES, FEATURES, ERRORS) if all(each.key in run.values for run in runs)
+    )
+    with_mask = [run for run in runs if run.masked]
+    without = [run for run in runs if not run.masked]
+    claims = [_learnt(run) for run in runs]
+    if not with_mask:
+        return Verdict(_bare(without[0], told), claims)
+    if not without:
+        claims += [_kept_out(run, told) for run in with_mask]
+        return Verdict(_alone(with_mask[0], told), claims)
+    claims += [_less(run, without[0], told) for run in with_mask]
+    return Verdict(_compared(with_mask[0], without[0], told), claims)
+
+
+def _learnt(run: Measured) -> Claim:
+    gained = estimate(run.values["gain/inside"])
+    return Claim(
+        f"{run.name} learnt the subject.",
+        f"The error inside the mask is {_percent(gained)} smaller than the base's.",
+        gained.above,
+    )
+
+
+def _less(run: Measured, other: Measured, told: _Background) -> Claim:
+    ours, theirs = run.values[told.key], other.values[told.key]
+    times = _times(ratio(theirs, ours, floor=FLOOR))
+    return Claim(
+        f"{run.name}, with a mask, learnt less of the background than {other.name}, without.",
+        _sentence(told.of(run, other) + (f": {times} less" if times else "")),
+        difference(theirs, ours).above,
+    )
+
+
+def _kept_out(run: Measured, told: _Background) -> Claim:
+    here = estimate(run.values[told.key])
+    return Claim(
+        f"{run.name} kept the background out.",
+        _sentence(f"{told.of(run)}; up to {LITTLE:{told.form}} counts as kept out"),
+        here.high is not None and here.high <= LITTLE,
+    )
+
+
+def _compared(run: Measured, other: Measured, told: _Background) -> str:
+    ours, theirs = run.values[told.key], other.values[told.key]
+    learnt = estimate(run.values["gain/inside"])
+    if not estimate(theirs).above:
+        return (
+            f"Nothing can be said of the mask: even without it ({other.name}) no background was"
+            f" shown to come along ({told.of(other)})." + _subject(learnt)
+        )
+    if not difference(theirs, ours).above:
+        return (
+            f"The mask was not shown to work: {run.name} and {other.name} learnt the background"
+            f" alike as far as this can be told ({told.of(run, other)})." + _subject(learnt)
+        )
+    times = ratio(theirs, ours, floor=FLOOR)
+    known = times.value or times.least
+    how = "The mask worked" if known is not None and known >= CLEARLY else "The mask helped"
+    if not learnt.above:
+        how = "The mask kept the background out"
+    much = f"{_times(times)} less".strip()
+    return f"{how}: the background was learnt {much} than without." + _subject(learnt)
+
+
+def _alone(run: Measured, told: _Background) -> str:
+    here = estimate(run.values[told.key])
+    if here.high is not None and here.high <= LITTLE:
+        said = f"The background stayed out: {told.of(run)}."
+    elif here.low is not None and here.low > LITTLE:
+        said = f"The background came along in spite of the mask: {told.of(run)}."
+    else:
+        said = f"Whether the background stayed out cannot be told: {told.of(run)}."
+    return (
+        said
+        + _subject(estimate(run.values["gain/inside"]))
+        + " What of this is the mask's doing only a run without one would show."
+    )
+
+
+def _bare(run: Measured, told: _Background) -> str:
+    here = estimate(run.values[told.key])
+    came = "The background came along" if here.above else "No background was shown to come along"
+    return (
+        f"{came} ({told.of(run)}), and no run here was trained with a mask."
+        + _subject(estimate(run.values["gain/inside"]))
+        + " Train one with masks and name both to see what a mask would change."
+    )
+
+
+def _subject(learnt: Estimate) -> str:
+    if learnt.above:
+        return f" The subject was learnt: the error inside the mask fell by {learnt.mean:.0%}."
+    if learnt.below:
+        return f" The subject was not learnt: the error inside the mask grew by {-learnt.mean:.0%}."
+    return " That the subject was learnt is not shown: train longer, or measure on more clips."
+
+
+def _times(times: Ratio) -> str:
+    if times.value is not None:
+        return _x(times.value)
+    return f"at least {_x(times.least)}" if times.least is not None and times.least > 1 else ""
+
+
+def _x(times: float) -> str:
+    return f"{times:.{1 if times < 10 else 0}f}x"
+
+
+def _percent(value: Estimate) -> str:
+    if value.low is None or value.high is None:
+        return f"{value.mean:.0%} (one clip: no spread)"
+    return f"{value.mean:.0%} ({value.low:.0%} to {value.high:.0%})"
+
+
+def _sentence(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}."
