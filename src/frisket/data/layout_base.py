@@ -35,7 +35,9 @@ class Imported:
     """A configuration in Frisket's own keys.
 
     `data`: a `[[data]]` table each. `sections`: the other tables, such as {"losses": {...}}. Paths
-    are absolute, or relative to the folder of `source`.
+    are absolute, or relative to the folder of `source`. `manifests`: lists of clips to be written
+    beside the new configuration, by file name; `clips` names them so. A line is what
+    `media.manifest` reads, its paths absolute.
     """
 
     source: Path
@@ -43,6 +45,7 @@ class Imported:
     data: tuple[Mapping[str, Any], ...]
     sections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
+    manifests: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

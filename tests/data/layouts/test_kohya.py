@@ -1,0 +1,443 @@
+"""sd-scripts' data sets and training files, read as they were meant."""
+
+import json
+import tomllib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from frisket.data.layout_base import LAYOUTS, BadLayout
+from frisket.data.layout_options import rules_of
+from frisket.data.layouts.kohya import LAYOUT
+from frisket.media.captions import Wording
+from frisket.media.files import find
+from frisket.recipes.config import Config
+
+
+def draw(path, mode="RGB", size=(96, 64)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, 200).save(path)
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text, name="set.toml"):
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Three pictures with .caption files (one of two lines, one missing), and their masks."""
+    for name in ("a", "b", "c"):
+        draw(tmp_path / "cats" / f"{name}.png")
+        draw(tmp_path / "masks" / f"{name}.png", "L")
+    (tmp_path / "cats" / "a.caption").write_text("1girl, sks, hat\nnot this line\n")
+    (tmp_path / "cats" / "b.caption").write_text("a dog")
+    return tmp_path
+
+
+def config_of(imported):
+    """The imported tables as a configuration; refuses what Frisket does not know."""
+    folder = imported.source.parent
+    for name, lines in imported.manifests.items():
+        (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return Config.model_validate({"data": list(imported.data), **imported.sections})
+
+
+def found_by(data, folder):
+    masks = data.masks
+    return find(
+        folder / data.clips,
+        masks=masks.source,
+        folders={"": masks.path} if masks.path else {},
+        caption=data.caption,
+        wording=Wording(data.caption_extension, data.caption_part),
+    ).found
+
+
+def notes_of(imported, kind):
+    return {note.option: note for note in imported.notes if note.kind == kind}
+
+
+EVERYTHING = """
+[general]
+shuffle_caption = true
+caption_extension = ".caption"
+keep_tokens = 1
+custom_attributes = { x = 1 }
+
+[[datasets]]
+resolution = 512
+batch_size = 4
+enable_bucket = true
+min_bucket_reso = 128
+max_bucket_reso = 1024
+bucket_reso_steps = 64
+bucket_no_upscale = true
+validation_split = 0.34
+validation_seed = 1
+network_multiplier = 0.5
+resize_interpolation = "area"
+
+  [[datasets.subsets]]
+  image_dir = 'C:\\data\\cats'
+  conditioning_data_dir = "masks"
+  class_tokens = "a cat"
+  num_repeats = 2
+  flip_aug = true
+  caption_prefix = "photo,"
+  caption_suffix = ", 4k"
+  caption_dropout_rate = 0.1
+  caption_dropout_every_n_epochs = 2
+  caption_tag_dropout_rate = 0.2
+  color_aug = true
+  random_crop = true
+  face_crop_aug_range = [1.0, 3.0]
+  caption_separator = ";"
+  secondary_separator = ";;;"
+  enable_wildcard = true
+  token_warmup_min = 1
+  token_warmup_step = 100
+  cache_info = true
+
+  [[datasets.subsets]]
+  image_dir = "dogs"
+  alpha_mask = true
+  keep_tokens_separator = "|||"
+  num_repeats = 3
+
+  [[datasets.subsets]]
+  image_dir = "reg"
+  is_reg = true
+  class_tokens = "animal"
+"""
+
+
+@pytest.fixture
+def everything(photos, write):
+    for name in ("a", "b"):
+        draw(photos / "dogs" / f"{name}.png", "RGBA")
+    draw(photos / "reg" / "a.png")
+    return write(EVERYTHING)
+
+
+def test_every_option_of_a_dataset_file(everything, photos):
+    imported = LAYOUT.read(everything)
+    cats, dogs, reg = imported.data
+    common = {"resolution": 512, "buckets": True, "enlarge": False, "caption_part": "line",
+              "caption_extension": ".caption", "shuffle_tags": True}  # fmt: skip
+    assert cats == common | {
+        "clips": str(photos / "cats"),
+        "masks": {"source": "folder", "path": str(photos / "masks"), "require": True},
+        "caption": "a cat",
+        "template": "photo, {caption} , 4k",
+        "caption_dropout": 0.1,
+        "keep_tags": 1,
+        "flip": True,
+    }
+    # 3 x 2 + 2 x 3 pictures, so the one reg picture is seen 12 times; a flipped set is twice as
+    # long here, so it is repeated half as often.
+    assert [each.get("repeats", 1) for each in imported.data] == [1, 3, 12]
+    assert dogs["masks"] == "alpha"
+    assert dogs["keep_tags"] == "|||"
+    assert "masks" not in reg
+    assert "weight" not in reg  # prior_loss_weight is 1 there, too
+    assert imported.sections == {
+        "losses": {"compat": "kohya"},
+        "run": {"batch": 4},
+        "validation": {"holdout": 2},
+    }
+    config_of(imported)
+
+
+def test_every_written_option_has_one_note_with_its_line(everything):
+    imported = LAYOUT.read(everything)
+    told = [note for note in imported.notes if note.kind != "defect"]
+    assert len({note.option for note in told}) == len(told)
+    tree = tomllib.loads(EVERYTHING)
+    written = len(tree["general"]) + sum(
+        len(dataset) - 1 + sum(map(len, dataset["subsets"])) for dataset in tree["datasets"]
+    )
+    assert sum(note.line is not None for note in told) == written
+    lines = EVERYTHING.split("\n")
+    assert all(note.option.rpartition(".")[2] in lines[note.line - 1] for note in told if note.line)
+    lost = notes_of(imported, "no equivalent")
+    assert {each.rpartition(".")[2] for each in lost} == {
+        "network_multiplier", "caption_dropout_every_n_epochs", "caption_tag_dropout_rate",
+        "color_aug", "random_crop", "face_crop_aug_range", "caption_separator", "keep_tokens",
+        "secondary_separator", "enable_wildcard", "token_warmup_step",
+    }  # fmt: skip
+
+
+def test_clips_masks_and_captions_are_found_as_it_found_them(everything, photos):
+    cats, dogs, reg = config_of(LAYOUT.read(everything)).data
+    found = found_by(cats, photos)
+    assert [one.caption for one in found] == ["1girl, sks, hat", "a dog", "a cat"]
+    assert all(one.masks[""] == photos / "masks" / one.clip.name for one in found)
+    assert all(one.alpha for one in found_by(dogs, photos))
+    assert [one.caption for one in found_by(reg, photos)] == ["animal"]
+
+
+def test_general_and_dataset_options_reach_every_subset(photos, write):
+    text = """
+    [general]
+    num_repeats = 5
+    [[datasets]]
+    resolution = [640, 512]
+    flip_aug = true
+    caption_dropout_rate = 0.3
+    [[datasets.subsets]]
+    image_dir = "cats"
+    [[datasets.subsets]]
+    image_dir = "cats"
+    flip_aug = false
+    num_repeats = 1
+    caption_dropout_rate = 0
+    """
+    first, second = LAYOUT.read(write(text)).data
+    assert (first["repeats"], second["repeats"]) == (5, 2)  # flipped is half an epoch there
+    assert (first["caption_dropout"], "caption_dropout" in second) == (0.3, False)
+    assert (first["resolution"], first["buckets"]) == ([640, 512], False)
+
+
+def test_metadata_becomes_a_manifest(photos, write):
+    metadata = {
+        "a": {"caption": "a cat", "tags": "hat, sitting"},
+        str(photos / "cats" / "b.png"): {"tags": "dog"},
+    }
+    write(json.dumps(metadata), "meta_cap.json")
+    text = "[[datasets]]\nresolution = 64\n[[datasets.subsets]]\n"
+    imported = LAYOUT.read(write(text + 'image_dir = "cats"\nmetadata_file = "meta_cap.json"\n'))
+    config = config_of(imported)
+    assert imported.data[0]["clips"] == "meta_cap.jsonl"
+    found = found_by(config.data[0], photos)
+    assert [(one.name, one.caption) for one in found] == [
+        ("a", "a cat, hat, sitting"),
+        ("b", "dog"),
+    ]
+    assert config.losses.compat == ""
+    lines = '{"image_path": "cats/a.png", "caption": "x"}\n\n{"image_path": "gone.png"}\n'
+    write(lines, "meta.jsonl")
+    with pytest.raises(BadLayout, match=r"meta\.jsonl line 3: 'gone\.png' is not there"):
+        LAYOUT.read(write(text + 'image_dir = "."\nmetadata_file = "meta.jsonl"\n'))
+
+
+def test_pictures_it_would_not_have_taken_are_left_out(photos, write):
+    draw(photos / "cats" / "deeper" / "d.png")
+    text = '[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dir = "cats"\n'
+    imported = LAYOUT.read(write(text + 'conditioning_data_dir = "masks"\n'))
+    config = config_of(imported)
+    assert config.data[0].masks.source == "listed"
+    found = found_by(config.data[0], photos)
+    assert [one.name for one in found] == ["a", "b", "c"]
+    assert all(one.masks[""].parent == photos / "masks" for one in found)
+    assert found[0].caption == "1girl, sks, hat"
+
+
+def test_folders_by_number_and_name(tmp_path):
+    for folder, names in {"img/10_sks cat": "ab", "img/2_dog": "a", "reg/1_cat": "abc"}.items():
+        for name in names:
+            draw(tmp_path / folder / f"{name}.jpg")
+    (tmp_path / "img" / "notes").mkdir()
+    (tmp_path / "img" / "10_sks cat" / "a.txt").write_text("sitting")
+    for folder in (tmp_path, tmp_path / "img"):
+        assert LAYOUT.suits(folder)
+    imported = LAYOUT.read(tmp_path)
+    cat, dog, reg = imported.data
+    assert (cat["clips"], cat["caption"]) == (str(tmp_path / "img" / "10_sks cat"), "sks cat")
+    assert [each.get("repeats", 1) for each in imported.data] == [10, 2, 7]  # 22 / 3 reg pictures
+    assert (dog["caption"], reg["caption"]) == ("dog", "cat")
+    found = found_by(config_of(imported).data[0], tmp_path)
+    assert [one.caption for one in found] == ["sitting", "sks cat"]
+
+
+TRAINING = """
+pretrained_model_name_or_path = "runwayml/sd"
+[somewhere]
+dataset_config = "set.toml"
+masked_loss = true
+prior_loss_weight = 0.5
+learning_rate = 1e-4
+unet_lr = 5e-5
+text_encoder_lr = 1e-5
+optimizer_type = "AdamW8bit"
+optimizer_args = ["weight_decay=0.1", "betas=0.9,0.99"]
+lr_scheduler = "cosine"
+lr_warmup_steps = 0.1
+max_train_epochs = 10
+gradient_accumulation_steps = 2
+mixed_precision = "bf16"
+gradient_checkpointing = true
+network_module = "networks.lora"
+network_dim = 32
+network_alpha = 16
+network_train_unet_only = true
+min_snr_gamma = 5
+max_timestep = 900
+loss_type = "l1"
+noise_offset = 0.05
+seed = 42
+save_every_n_steps = 100
+save_last_n_steps = 300
+output_dir = "out"
+output_name = "cats"
+log_with = "all"
+sample_prompts = "prompts.txt"
+sample_every_n_steps = 50
+huggingface_token = ""
+lerning_rate = 1
+"""
+
+
+def test_a_training_file_brings_the_sections(photos, write):
+    write('[[datasets]]\nresolution = 1024\n[[datasets.subsets]]\nimage_dir = "cats"\n'
+          'conditioning_data_dir = "masks"\nnum_repeats = 4\nalpha_mask = false\n')  # fmt: skip
+    write("a cat --n bad --w 512\n# no\n\na dog\n", "prompts.txt")
+    imported = LAYOUT.read(write(TRAINING, "train.toml"))
+    assert imported.sections == {
+        "model": {"family": "stable_diffusion", "variant": "sdxl", "source": "runwayml/sd",
+                  "dtype": "bfloat16"},
+        "losses": {"compat": "kohya", "denoise": {"strength": 1.0, "kind": "l1"}},
+        "timesteps": {"high": 0.9, "min_snr": 5.0},
+        "lora": {"rank": 32, "alpha": 16.0},
+        "memory": {"checkpointing": True},
+        "optimizer": {"name": "adamw8bit", "lr": 5e-5, "weight_decay": 0.1, "warmup": 6,
+                      "options": {"betas": [0.9, 0.99]}, "accumulate": 2, "schedule": "cosine"},
+        "preview": {"every": 50, "prompts": ["a cat", "a dog"]},
+        "run": {"batch": 1, "steps": 60, "seed": 42, "precision": "bfloat16", "save_every": 100,
+                "keep": 3, "output": "out/cats", "trackers": ["tensorboard", "wandb"]},
+    }  # fmt: skip
+    config_of(imported)
+    unknown = notes_of(imported, "no equivalent")["somewhere.lerning_rate"]
+    assert "documents no such option, did you mean 'learning_rate'?" in unknown.said
+    assert "set.toml: datasets[0].subsets[0].num_repeats" in notes_of(imported, "mapped")
+
+
+def test_defaults_that_differ_are_written_out(photos, write):
+    draw(photos / "train" / "1_x" / "a.png")
+    text = (
+        'network_module = "networks.lora_flux"\ntrain_data_dir = "train"\nresolution = "512,768"\n'
+    )
+    imported = LAYOUT.read(write(text))
+    assert imported.data[0]["resolution"] == [512, 768]
+    assert imported.data[0]["buckets"] is False
+    assert imported.sections["optimizer"] == {"name": "adamw", "lr": 2e-6, "schedule": "constant"}
+    assert imported.sections["lora"] == {"rank": 4, "alpha": 1.0}
+    assert imported.sections["run"] == {"batch": 1, "steps": 1600, "save_every": 0}
+    assert imported.sections["timesteps"] == {"density": "uniform", "shift": 3.0}
+    config_of(imported)
+
+
+def test_every_documented_training_option_is_known(photos, write):
+    draw(photos / "train" / "1_x" / "a.png")
+    flags = rules_of("kohya").sections["flags"] | rules_of("kohya_flags").sections["flags"]
+    lines = [f"{name} = false" for name in flags if "*" not in name
+             and flags[name].kind != "mapped" and name != "network_args"]  # fmt: skip
+    text = 'train_data_dir = "train"\nresolution = 64\n' + "\n".join(lines)
+    said = [note.said for note in LAYOUT.read(write(text)).notes]
+    assert len(said) > 150
+    assert not [each for each in said if "documents no such" in each]
+
+
+# One test a defect of sd-scripts, as in the research pages (1.7).
+
+
+def test_defect_masks_on_the_command_line_alone_were_never_read(photos, write):
+    draw(photos / "train" / "1_x" / "a.png")
+    text = 'train_data_dir = "train"\nconditioning_data_dir = "masks"\nmasked_loss = true\n'
+    imported = LAYOUT.read(write(text + "resolution = 64\n"))
+    assert "trained without masks" in notes_of(imported, "defect")["conditioning_data_dir"].said
+    data = config_of(imported).data[0]
+    assert found_by(data, photos)[0].masks[""] == photos / "masks" / "a.png"
+    assert imported.sections["losses"] == {"compat": "kohya"}
+
+
+def test_defect_masked_loss_without_any_mask(photos, write):
+    draw(photos / "train" / "1_x" / "a.png")
+    text = 'train_data_dir = "train"\nresolution = 64\nmasked_loss = true\n'
+    imported = LAYOUT.read(write(text))
+    assert "no data set has masks" in notes_of(imported, "defect")["masked_loss"].said
+    assert "losses" not in imported.sections
+
+
+def test_defect_masks_squashed_to_the_bucket(everything):
+    said = notes_of(LAYOUT.read(everything), "defect")
+    mask = said["datasets[0].subsets[0].conditioning_data_dir"].said
+    assert "it squashes a mask to the bucket" in mask
+
+
+def test_defect_cached_alpha_that_cannot_be_switched_off(photos, write):
+    np.savez(photos / "cats" / "a_sdxl.npz", latents=np.zeros(1), alpha_mask=np.ones(4))
+    text = '[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dir = "cats"\n'
+    imported = LAYOUT.read(write(text))
+    assert (
+        "goes on applying" in notes_of(imported, "defect")["datasets[0].subsets[0].alpha_mask"].said
+    )
+    assert "masks" not in imported.data[0]
+
+
+def test_defect_alpha_is_ignored_by_the_full_training_of_sdxl(everything):
+    said = notes_of(LAYOUT.read(everything), "defect")["datasets[0].subsets[1].alpha_mask"].said
+    assert "sdxl_train.py ignores the alpha unless masked_loss is set" in said
+
+
+def test_defect_alpha_of_pictures_that_have_none(photos, write):
+    text = "[[datasets]]\nresolution = 64\nalpha_mask = true\n[[datasets.subsets]]\nimage_dir = 'cats'\n"
+    imported = LAYOUT.read(write(text.replace("alpha_mask = true\n", "") + "alpha_mask = true\n"))
+    assert (
+        "has an alpha channel"
+        in notes_of(imported, "defect")["datasets[0].subsets[0].alpha_mask"].said
+    )
+    assert found_by(config_of(imported).data[0], photos)  # and not MasksNotFound
+
+
+def test_defect_captions_that_are_not_looked_for(tmp_path, write):
+    draw(tmp_path / "cats" / "a.png")
+    (tmp_path / "cats" / "a.txt").write_text("a cat")
+    text = '[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dir = "cats"\n'
+    imported = LAYOUT.read(write(text))
+    assert (
+        "it looks for .caption files"
+        in notes_of(imported, "defect")["datasets[0].subsets[0].caption_extension"].said
+    )
+    assert found_by(config_of(imported).data[0], tmp_path)[0].caption == "a cat"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[[datasets]]\nresolution = 64\n", "set.toml line 1: datasets[0].subsets: is needed"),
+        ("[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'gone'\n",
+         "set.toml line 3: datasets[0].subsets[0].image_dir = 'gone': 'gone' is not there; tried"),
+        ("[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'masks/empty'\n", "holds no picture"),
+        ("[[datasets]]\nresolution = 'big'\n[[datasets.subsets]]\nimage_dir = 'cats'\n",
+         "set.toml line 2: datasets[0].resolution = 'big': the side of a square is needed"),
+        ("[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'cats'\nnum_repeats = 'x'\n",
+         "a number of at least 0 is needed"),
+        ("[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'cats'\nnum_repeats = 0\n",
+         "trains nothing"),
+        ("datasets = 3\n", "a list is needed"),
+        ("train_data_dir = 'cats'\n", "holds no folder N_name with pictures"),
+        ("train_data_dir = 'cats'\noptimizer_args = ['x']\n", "holds no folder"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read(photos, write, text, said):
+    (photos / "masks" / "empty").mkdir()
+    with pytest.raises(BadLayout) as caught:
+        LAYOUT.read(write(text))
+    assert said in str(caught.value)
+
+
+def test_it_is_told_apart_from_others(photos, write, everything):
+    assert LAYOUT.suits(everything)
+    assert LAYOUT.suits(write(TRAINING, "train.toml"))
+    assert LAYOUT.suits(write('{"datasets": [{"subsets": []}]}', "a.json"))
+    assert not LAYOUT.suits(write("[[datasets]]\nimage_directory = 'x'\n", "musubi.toml"))
+    assert not LAYOUT.suits(write("[[data]]\nclips = 'x'\n", "frisket.toml"))
+    assert not LAYOUT.suits(photos)
+    assert "kohya" in LAYOUTS.names()
