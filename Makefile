@@ -46,6 +46,7 @@ test-all: $(STAMP)
 
 quickstart: $(STAMP)
 	$(BIN)/frisket quickstart --output quickstart
+	$(BIN)/frisket masks examples/photos --output quickstart/photo-masks --review
 
 bench: $(STAMP)
 	@for each in $(filter-out benchmarks/gpu_cost.py,$(wildcard benchmarks/*_cost.py)); do \
