@@ -13,12 +13,14 @@ class ReferencesNotFound(BadMedia):
     """A folder of reference pictures that is missing, or lacks those of some clips."""
 
 
-def find_references(folder: Path, clips: Iterable[str]) -> dict[str, tuple[Path, ...]]:
+def find_references(
+    folder: Path, clips: Iterable[str], *, required: bool = True
+) -> dict[str, tuple[Path, ...]]:
     """The reference pictures of each clip: `name.png`, or `name_0.png`, `name_1.png`, ... in order.
 
     `clips` are names as `media.files.find` gives them (path below the clip folder, no suffix); a
     picture has its clip's name and sub-folder. Raises ReferencesNotFound where the folder is not
-    there, a clip has none, or has both kinds.
+    there, a clip has none (unless not `required`), or has both kinds.
     """
     if not folder.is_dir():
         raise ReferencesNotFound(f"{folder}: there is no such folder of reference pictures")
@@ -47,7 +49,7 @@ def find_references(folder: Path, clips: Iterable[str]) -> dict[str, tuple[Path,
             found[name] = tuple(several[number] for number in sorted(several))
         else:
             lacking.append(name)
-    if lacking:
+    if lacking and required:
         raise ReferencesNotFound(
             f"{folder}: no reference picture for {_named(lacking)}; each clip needs name.png, or"
             " name_0.png, name_1.png, ..."

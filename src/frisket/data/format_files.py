@@ -1,0 +1,85 @@
+"""Entries as files in folders: what `clips`, `masks` and `references` hold, and copying there."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from frisket.data.format_base import BadSet, Entry, File, Frames, Packed, Part, part_at
+from frisket.media.files import Findings, Found
+from frisket.media.paths import TwoFiles, replacing
+
+CLIPS, MASKS, REFERENCES = "clips", "masks", "references"
+
+
+def packed(findings: Findings, legend: Path, notes: tuple[str, ...] = ()) -> Packed:
+    """A set whose files were found; `legend` may be there or not."""
+    if findings.orphans:
+        first = findings.orphans[0]
+        notes = (*notes, f"{len(findings.orphans)} masks have no clip and stay behind: {first}")
+
+    def entries() -> Iterator[Entry]:
+        return map(_entry, findings.found)
+
+    return Packed(entries, legend.read_bytes() if legend.is_file() else None, notes)
+
+
+def _entry(found: Found) -> Entry:
+    return Entry(
+        found.name,
+        part_at(found.clip),
+        found.caption,
+        {region: part_at(path) for region, path in found.masks.items()},
+        tuple(file for path in found.references if isinstance(file := part_at(path), File)),
+    )
+
+
+def lay(folder: Path, entry: Entry) -> Entry:
+    """Copy the files of an entry below a folder; the entry as it lies there."""
+    masks = {
+        region: _copied(mask, folder / MASKS / region / entry.name)
+        for region, mask in entry.masks.items()
+    }
+    several = len(entry.references) > 1
+    references = [
+        _copied(each, folder / REFERENCES / (f"{entry.name}_{number}" if several else entry.name))
+        for number, each in enumerate(entry.references)
+    ]
+    laid = tuple(each for each in references if isinstance(each, File))
+    return Entry(
+        entry.name, _copied(entry.clip, folder / CLIPS / entry.name), entry.caption, masks, laid
+    )
+
+
+def _copied(part: Part, place: Path) -> Part:
+    if isinstance(part, Frames):
+        for name, file in part.files.items():
+            _write(file, place / name)
+        return part_at(place)
+    path = place.with_name(f"{place.name}{part.suffix}")
+    _write(part, path)
+    return part_at(path)
+
+
+def _write(file: File, path: Path) -> None:
+    if path.exists():
+        raise TwoFiles(f"two files of the set would be {path}; rename a clip or a region")
+    with replacing(path) as draft, draft.open("wb") as target, file.open() as source:
+        shutil.copyfileobj(source, target)
+
+
+def write_text(path: Path, text: str) -> None:
+    """A text in UTF-8, line breaks as they are."""
+    if path.exists():
+        raise TwoFiles(f"two files of the set would be {path}; rename a clip")
+    with replacing(path) as draft:
+        draft.write_bytes(text.encode())
+
+
+def path_of(part: Part, name: str) -> Path:
+    """Where a part lies; BadSet where it lies inside of another file."""
+    if part.path is None:
+        raise BadSet(
+            f"clip {name!r} lies inside of another file, so a manifest alone cannot name it; give a"
+            " folder with -o, into which the files are copied"
+        )
+    return part.path

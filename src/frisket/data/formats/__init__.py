@@ -1,0 +1,1 @@
+"""One file for each way a data set is stored."""

@@ -1,0 +1,55 @@
+"""Folders: `clips` with captions in `.txt` files, `masks` of the same names, or one a region."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from frisket.data.format_base import Columns, Contents, Entry, Packed
+from frisket.data.format_files import CLIPS, MASKS, REFERENCES, lay, packed, write_text
+from frisket.media.around import captioned, clip_folder, masks_of
+from frisket.media.files import Findings, find
+from frisket.media.paths import LEGEND
+from frisket.media.references import find_references
+
+
+def _with_references(findings: Findings, folder: Path) -> Findings:
+    pictures = find_references(folder, [one.name for one in findings.found], required=False)
+    found = [replace(one, references=pictures.get(one.name, ())) for one in findings.found]
+    return replace(findings, found=found)
+
+
+class Folder:
+    """Files in folders."""
+
+    summary = "clips, captions (.txt) and masks as files"
+    legend = f"{MASKS}/{LEGEND}"
+    frames = True
+    mixed = False
+
+    def suits(self, path: Path) -> bool:
+        """Any folder."""
+        return path.is_dir()
+
+    def read(self, path: Path, columns: Columns) -> Packed:
+        """Masks and captions as `frisket init` finds them; reference pictures in `references`."""
+        clips = clip_folder(path)
+        if not clips.is_dir():
+            find(clips, masks="none", folders={})  # raises, and says why
+        masks = masks_of(clips, path, alpha=False)
+        _, findings = captioned(clips, path, masks, paragraph=False)
+        pictures = path / REFERENCES
+        if clips != path and pictures.is_dir():
+            findings = _with_references(findings, pictures)
+        beside = masks.folders.get("", clips) / LEGEND
+        said = ", ".join(map(str, masks.folders.values())) or masks.kind
+        return packed(findings, beside, (f"masks ({masks.kind}): {said}",))
+
+    def write(self, folder: Path, entries: Iterable[Entry], contents: Contents, shard: int) -> None:
+        """One file a clip, a caption, a mask and a reference picture."""
+        for entry in entries:
+            lay(folder, entry)
+            if entry.caption:
+                write_text(folder / CLIPS / f"{entry.name}.txt", entry.caption)
+
+
+FORMAT = Folder()

@@ -1,0 +1,343 @@
+"""Tables as Hugging Face stores them: `.parquet` shards, and `.arrow` files of `save_to_disk`."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from frisket.data.format_base import (
+    MIB,
+    BadSet,
+    Columns,
+    Contents,
+    Entry,
+    File,
+    Packed,
+    Part,
+    bytes_of,
+    file_at,
+    shards,
+)
+from frisket.media.manifest import TEXT_KEYS, is_name
+from frisket.media.paths import LEGEND, is_media, plain, replacing
+from frisket.media.signatures import suffix_of
+from frisket.registry import nearest
+
+TABLES = (".parquet", ".arrow")
+CLIPS = (
+    "image",
+    "video",
+    "img",
+    "picture",
+    "jpg",
+    "png",
+    "mp4",
+    "image_path",
+    "video_path",
+    "path",
+)
+TEXTS = (*TEXT_KEYS, "captions", "description")
+NAMES = ("name", "key", "__key__")
+MASK, REFERENCES = "mask", "references"
+ROWS = 64 * MIB  # bytes gathered before they are written as one row group
+CELL = 2**31 - 1  # bytes the format holds in one cell
+READ = 16  # rows read at a time
+Row = Mapping[str, Any]
+
+
+class NoArrow(ImportError):
+    """The package that reads and writes tables is not installed; says how to get it."""
+
+
+def _arrow(module: str = "pyarrow") -> Any:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise NoArrow(
+            "parquet and arrow files need pyarrow: pip install 'frisket[parquet]' (or pip install"
+            " 'pyarrow>=15')"
+        ) from error
+
+
+def _tables(path: Path) -> list[Path]:
+    """The tables of a folder and of the folders in it, where the splits of a data set lie."""
+    if not path.is_dir():
+        return [path]
+    found = (each for pattern in ("*", "*/*") for each in path.glob(pattern))
+    return sorted(each for each in found if each.suffix.lower() in TABLES and each.is_file())
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Which columns of a table hold what; an empty name is a column that is not there."""
+
+    clips: tuple[str, ...]
+    caption: str
+    name: str
+    masks: Mapping[str, str]
+    references: str
+    aside: tuple[str, ...]
+
+    @property
+    def columns(self) -> list[str]:
+        singles = (self.caption, self.name, self.references)
+        return [*self.clips, *self.masks.values(), *filter(None, singles)]
+
+    @staticmethod
+    def of(table: Path, asked: Columns) -> "_Layout":
+        """As asked for, else as the names and types of columns tell; BadSet without clips."""
+        fields = {field.name: field.type for field in _schema(table)}
+        for column in filter(None, (asked.image, asked.caption, asked.name, *asked.masks.values())):
+            if column not in fields:
+                hint = nearest(column, list(fields))
+                raise BadSet(f"{table}: has no column {column!r}{hint}")
+        held = [name for name, kind in fields.items() if _holds_files(kind)]
+        told = [name for name, kind in fields.items() if _arrow().types.is_string(kind)]
+        clips = (
+            [asked.image] if asked.image else [each for each in ("image", "video") if each in held]
+        )
+        clips = clips or [each for each in CLIPS if each in (*held, *told)][:1]
+        if not clips:
+            raise BadSet(
+                f"{table}: no column of pictures or videos is known; name it with --image"
+                f" (there are: {', '.join(fields)})"
+            )
+        masks = asked.masks or {
+            name.removeprefix(MASK).removeprefix("_"): name
+            for name in (*held, *told)
+            if name == MASK or (name.startswith(f"{MASK}_") and name in held)
+        }
+        caption = asked.caption or next((each for each in TEXTS if each in told), "")
+        name = asked.name or next((each for each in NAMES if each in told), "")
+        references = REFERENCES if REFERENCES in fields else ""
+        known = {*clips, *masks.values(), caption, name, references}
+        aside = tuple(each for each in fields if each not in known)
+        return _Layout(tuple(clips), caption, name, masks, references, aside)
+
+    def entry(self, row: Row, table: Path, number: int, name: str) -> Entry:
+        where = f"{table} row {number}"
+        clips = [row[column] for column in self.clips if not _empty(row[column])]
+        if len(clips) != 1:
+            raise BadSet(f"{where}: has {len(clips)} clips in {', '.join(self.clips)}; keep one")
+        text = row[self.caption] if self.caption else ""
+        if not isinstance(text, str | None):
+            raise BadSet(
+                f"{where}: column {self.caption!r} holds {type(text).__name__}; name one of texts"
+                " with --caption"
+            )
+        masks = {
+            region: _file(row[column], f"{where} {column}", table.parent)
+            for region, column in self.masks.items()
+            if not _empty(row[column])
+        }
+        listed = (row[self.references] or []) if self.references else []
+        references = tuple(_file(each, f"{where} {REFERENCES}", table.parent) for each in listed)
+        clip = _file(clips[0], where, table.parent)
+        return Entry(name, clip, text or "", masks, references)
+
+
+def _holds_files(kind: Any) -> bool:
+    """Whether a column's type is that of bytes, or of bytes and a path together."""
+    types = _arrow().types
+    if types.is_struct(kind):
+        return "bytes" in {kind.field(place).name for place in range(kind.num_fields)}
+    return bool(types.is_binary(kind) or types.is_large_binary(kind))
+
+
+def _empty(value: Any) -> bool:
+    return not any(value.values()) if isinstance(value, dict) else not value
+
+
+def _path(value: Any) -> str:
+    """The path that a cell names, if it does."""
+    if isinstance(value, dict):
+        return str(value.get("path") or "")
+    return value if isinstance(value, str) else ""
+
+
+def _file(value: Any, where: str, folder: Path) -> File:
+    content = value.get("bytes") if isinstance(value, dict) else value
+    path = Path(_path(value))
+    if isinstance(content, bytes):
+        suffix = path.suffix if is_media(path) else suffix_of(content)
+        if suffix is None:
+            raise BadSet(f"{where}: begins like no picture or video ({content[:8]!r}); remove it")
+        return bytes_of(content, suffix)
+    place = folder / path
+    if not place.resolve().is_relative_to(folder.resolve()):
+        raise BadSet(f"{where}: {path} leads out of the folder of the table; bring it there")
+    if not is_media(place) or not place.is_file():
+        raise BadSet(f"{where}: {place} is no picture or video that is there; correct the table")
+    return file_at(place)
+
+
+def _names(layouts: Mapping[Path, _Layout]) -> tuple[list[str], bool]:
+    """The name of every row, and whether these are mere numbers."""
+    names: list[str] = []
+    for table, layout in layouts.items():
+        if layout.name:
+            names += [plain(str(row[layout.name])) for row in _rows(table, [layout.name])]
+            continue
+        for row in _rows(table, list(layout.clips), paths=True):
+            path = Path(next(filter(None, map(_path, row.values())), ""))
+            below = path.with_suffix("").as_posix() if path.name else ""
+            names.append(plain(below if is_name(below) else path.stem))
+    named = any(layout.name for layout in layouts.values())
+    if named or (all(names) and len(set(names)) == len(names)):
+        return names, False
+    return [f"{number:08d}" for number in range(len(names))], True
+
+
+def _schema(table: Path) -> Any:
+    try:
+        if table.suffix.lower() == ".parquet":
+            return _arrow("pyarrow.parquet").read_schema(table)
+        with _arrow().memory_map(str(table)) as source:
+            return _reader(source).schema
+    except (_arrow().ArrowException, OSError) as error:
+        raise BadSet(f"{table}: cannot be read as a table ({error}); copy it again") from error
+
+
+def _reader(source: Any) -> Any:
+    """`save_to_disk` writes streams; other programs write files with an index at the end."""
+    ipc = _arrow("pyarrow.ipc")
+    try:
+        return ipc.open_stream(source)
+    except _arrow().ArrowInvalid:
+        source.seek(0)
+        return ipc.open_file(source)
+
+
+def _rows(table: Path, columns: list[str], *, paths: bool = False) -> Iterator[Row]:
+    """Rows with these columns only, or only the paths in them; one at a time in memory."""
+    for batch in _batches(table, columns, paths=paths):
+        for place in range(batch.num_rows):
+            yield {name: batch.column(name)[place].as_py() for name in batch.schema.names}
+
+
+def _batches(table: Path, columns: list[str], *, paths: bool) -> Iterator[Any]:
+    arrow = _arrow()
+    try:
+        if table.suffix.lower() == ".parquet":
+            with _arrow("pyarrow.parquet").ParquetFile(table) as file:
+                kinds = file.schema_arrow
+                wanted = [
+                    f"{name}.path"
+                    if paths and arrow.types.is_struct(kinds.field(name).type)
+                    else name
+                    for name in columns
+                ]
+                yield from file.iter_batches(READ, columns=wanted, use_threads=False)
+            return
+        with arrow.memory_map(str(table)) as source:
+            reader = _reader(source)
+            batches = (
+                reader
+                if hasattr(reader, "read_next_batch")
+                else map(reader.get_batch, range(reader.num_record_batches))
+            )
+            for batch in batches:
+                yield batch.select(columns)
+    except (arrow.ArrowException, OSError) as error:
+        raise BadSet(f"{table}: cannot be read as a table ({error}); copy it again") from error
+
+
+def _row(entry: Entry, names: list[str]) -> Row:
+    clip = _cell(entry.clip, entry.name)
+    row: dict[str, Any] = {
+        "name": entry.name,
+        "video" if isinstance(entry.clip, File) and entry.clip.video else "image": clip,
+        "caption": entry.caption,
+        REFERENCES: [_cell(each, entry.name) for each in entry.references],
+    }
+    row |= {_column(region): _cell(mask, entry.name) for region, mask in entry.masks.items()}
+    return {name: row.get(name) for name in names}
+
+
+def _column(region: str) -> str:
+    return f"{MASK}_{region}" if region else MASK
+
+
+def _cell(part: Part, name: str) -> dict[str, Any]:
+    assert isinstance(part, File)  # `frames` of the format is False
+    if part.size > CELL:
+        raise BadSet(
+            f"clip {name!r}: a file of {part.size} bytes; a table holds less than 2 GiB in a cell,"
+            " so use --to webdataset"
+        )
+    with part.open() as stream:
+        return {"bytes": stream.read(), "path": f"{name}{part.suffix}"}
+
+
+def _schema_of(contents: Contents) -> Any:
+    """Columns of a set, with what `datasets` wants to know of them."""
+    arrow = _arrow()
+    text, file = arrow.string(), arrow.struct({"bytes": arrow.binary(), "path": arrow.string()})
+    words = {"dtype": "string", "_type": "Value"}
+    picture, other = {"_type": "Image"}, {"bytes": {**words, "dtype": "binary"}, "path": words}
+    columns: dict[str, tuple[Any, Any]] = {"name": (text, words)}
+    columns |= {"image": (file, picture)} if contents.images else {}
+    columns |= {"video": (file, {"_type": "Video"})} if contents.videos else {}
+    columns["caption"] = (text, words)
+    for region in contents.regions:
+        columns[_column(region)] = (file, other if region in contents.moving else picture)
+    columns |= {REFERENCES: (arrow.list_(file), [picture])} if contents.references else {}
+    told = {"info": {"features": {name: feature for name, (_, feature) in columns.items()}}}
+    schema = arrow.schema([(name, kind) for name, (kind, _) in columns.items()])
+    return schema.with_metadata({"huggingface": json.dumps(told)})
+
+
+class Tables:
+    """Tables of bytes and words."""
+
+    summary = "Hugging Face tables (.parquet, .arrow)"
+    legend = LEGEND
+    frames, mixed = False, True
+
+    def suits(self, path: Path) -> bool:
+        """A table, or a folder of some."""
+        return path.suffix.lower() in TABLES or (path.is_dir() and bool(_tables(path)))
+
+    def read(self, path: Path, columns: Columns) -> Packed:
+        """All tables, one after the other; a file that a cell only names must lie below them."""
+        tables = _tables(path)
+        layouts = {table: _Layout.of(table, columns) for table in tables}
+        names, numbered = _names(layouts)
+        aside = sorted({column for each in layouts.values() for column in each.aside})
+        notes = [f"columns that are not read: {', '.join(aside)}"] if aside else []
+        if numbered:
+            notes.append("the table names no clip, or two alike, so clips are named by their row")
+        legend = (path if path.is_dir() else path.parent) / LEGEND
+
+        def entries() -> Iterator[Entry]:
+            known = iter(names)
+            for table, layout in layouts.items():
+                for number, row in enumerate(_rows(table, layout.columns)):
+                    yield layout.entry(row, table, number, next(known))
+
+        return Packed(entries, legend.read_bytes() if legend.is_file() else None, tuple(notes))
+
+    def write(self, folder: Path, entries: Iterable[Entry], contents: Contents, shard: int) -> None:
+        """`train-00000.parquet`, ...: name, image or video, caption, mask or mask_face, ...
+
+        Files are structs of bytes and path, and the schema tells `datasets` which are pictures.
+        """
+        schema = _schema_of(contents)
+        writer = _arrow("pyarrow.parquet").ParquetWriter
+        plain_pages = {
+            "use_dictionary": False,
+            "write_statistics": False,
+        }  # pictures repeat nothing
+        for number, part in enumerate(shards(entries, shard)):
+            with (
+                replacing(folder / f"train-{number:05d}.parquet") as draft,
+                writer(draft, schema, **plain_pages) as table,
+            ):
+                for group in shards(part, ROWS):
+                    rows = [_row(entry, schema.names) for entry in group]
+                    table.write_table(_arrow().Table.from_pylist(rows, schema))
+
+
+FORMAT = Tables()
