@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from frisket.data.layout_base import BadLayout
 from frisket.data.layout_files import place
 from frisket.data.layout_options import Table, filled
 from frisket.media.captions import BadCaption, read_text
@@ -104,6 +105,14 @@ def _several(caption: Path) -> bool:
         return len([line for line in read_text(caption).splitlines() if line.strip()]) > 1
     except BadCaption:
         return False  # told by name when the clips are prepared
+
+
+def text_of(file: Path) -> str:
+    """A text beside a configuration; BadLayout where it is not UTF-8."""
+    try:
+        return read_text(file)
+    except BadCaption as error:
+        raise BadLayout(str(error)) from error
 
 
 def manifest_of(

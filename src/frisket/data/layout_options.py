@@ -2,6 +2,7 @@
 
 import fnmatch
 import math
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from frisket.data.layout_base import BadLayout, Kind, Note
 from frisket.data.layout_files import Written, dotted
 from frisket.data.toml_lines import Key
 from frisket.registry import nearest
+
+SECRET = re.compile(r"secret|passw|api_?key|access_key|(^|_)token$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +178,8 @@ class Table:
         given = self.values.get(name)
         key = (*self.where, name)
         line = self.sheet.written.line(key) if name in self.values else None
-        self.sheet.notes.append(
-            Note(self.sheet.name + dotted(key), value if given is None else given, kind, said, line)
-        )
+        shown = _shown(name, value if given is None else given)
+        self.sheet.notes.append(Note(self.sheet.name + dotted(key), shown, kind, said, line))
 
     def skip(self, said: str) -> None:
         """Note that all options left are not needed, as what they belong to is left out."""
@@ -220,6 +222,13 @@ class Table:
         if rule.kind == "mapped" and value is None:
             return "not needed", f"left to {rules.title}'s default"
         return rule.kind, rule.said
+
+
+def _shown(name: str, value: Any) -> Any:
+    """A value as notes may carry it, which are written and shown: without passwords and keys."""
+    if isinstance(value, dict):
+        return {inner: _shown(str(inner), each) for inner, each in value.items()}
+    return "(hidden)" if value and SECRET.search(name) else value
 
 
 def filled(**options: Any) -> dict[str, Any]:

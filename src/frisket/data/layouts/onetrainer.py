@@ -15,11 +15,11 @@ from frisket.data.layout_folders import (
     folder_at,
     look,
     manifest_of,
+    text_of,
     whole_repeats,
 )
 from frisket.data.layout_onetrainer import FLOOR, sections_of
 from frisket.data.layout_options import Sheet, Table, filled, rules_of
-from frisket.media.captions import read_text
 
 PARTS = (
     *("unet", "prior", "transformer", "unconditional_transformer", "vae", "effnet_encoder"),
@@ -221,7 +221,7 @@ def _captions(text: Table, seen: Look) -> dict[str, Any]:
 
 def _one_caption(text: Table) -> dict[str, Any]:
     file = file_at(text, "prompt_path")
-    lines = [line.strip() for line in read_text(file).splitlines() if line.strip()]
+    lines = [line.strip() for line in text_of(file).splitlines() if line.strip()]
     if len(lines) != 1:
         said = f"it draws one of its {len(lines)} lines for each clip; here all have the first"
         text.say("prompt_path", "no equivalent", said)

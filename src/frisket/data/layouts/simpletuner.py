@@ -1,0 +1,359 @@
+"""SimpleTuner: multidatabackend.json, or the config.json that names it."""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from frisket.data.layout_base import BadLayout, Imported, Layout
+from frisket.data.layout_files import peek, read_config
+from frisket.data.layout_folders import (
+    NO_CAPTIONS,
+    clips_in,
+    file_at,
+    folder_at,
+    look,
+    manifest_of,
+    text_of,
+    whole_repeats,
+)
+from frisket.data.layout_options import Sheet, Table, filled, rules_of
+from frisket.data.layout_simpletuner import (
+    POINTER,
+    cut_of,
+    sections_of,
+    settings_beside,
+    without_dashes,
+)
+
+KINDS = (
+    *("image", "video", "audio", "text_embeds", "image_embeds", "conditioning_image_embeds"),
+    *("conditioning", "eval", "caption"),
+)
+MASKS = ("mask", "segmentation")
+STORES = ("local", "aws", "csv", "huggingface", "webshart", "memory")
+RATE, SECONDS = 30, 5  # frames of a video set that names no number
+
+
+@dataclass(slots=True)
+class Setting:
+    """What data sets are read under, and what came of them so far."""
+
+    trainer: Table
+    beside: Mapping[str, Table]  # conditioning sets by id
+    data: list[dict[str, Any]] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    manifests: dict[str, tuple[dict[str, Any], ...]] = field(default_factory=dict)
+    kinds: set[str] = field(default_factory=set)  # of masks that are used
+    seen: float = 0.0  # clips an epoch
+
+
+def suits(path: Path) -> bool:
+    """A JSON list of data sets with an `id`, or a table that names such a file."""
+    tree = peek(path) if path.suffix.lower() == ".json" else None
+    if isinstance(tree, list):
+        told = {"instance_data_dir", "dataset_type", "caption_strategy", "cache_dir_vae"}
+        rows = [row for row in tree if isinstance(row, dict) and "id" in row and told & set(row)]
+        return bool(rows) and len(rows) == len(tree)
+    return isinstance(tree, dict) and bool({POINTER, f"--{POINTER}"} & set(tree))
+
+
+def read(path: Path) -> Imported:
+    """Read either file; config.json or config.env beside a list of data sets is read with it."""
+    written = read_config(path)
+    if isinstance(written.tree, list):
+        beside = settings_beside(path)
+        sheet = Sheet(written, rules_of("simpletuner"))
+        about = Sheet(beside, sheet.rules, name=f"{beside.path.name}: ")
+    else:
+        about = Sheet(without_dashes(written), rules_of("simpletuner"))
+        found = file_at(about.top("trainer"), POINTER)
+        sheet = Sheet(read_config(found), about.rules, name=f"{found.name}: ")
+    trainer = about.top("trainer")
+    setting = Setting(trainer, {})
+    _backends(sheet, setting)
+    given = bool(trainer.values)
+    sections = sections_of(trainer, setting.kinds, setting.seen) if given else {}
+    if setting.kinds and not given:
+        sections = {"losses": {"compat": "simpletuner"}} | filled(curve=cut_of(setting.kinds))
+    trainer.close()
+    notes = (*about.notes, *sheet.notes)
+    return Imported(path, "SimpleTuner", tuple(setting.data), sections, notes, setting.manifests)
+
+
+def _backends(sheet: Sheet, setting: Setting) -> None:
+    if not isinstance(sheet.written.tree, list):
+        raise BadLayout(f"{sheet.written.path}: a list of data sets is needed")
+    rows = [Table(sheet, "backend", row, (n,)) for n, row in enumerate(sheet.written.tree)]
+    beside = {row.text("id"): row for row in rows if _kind(row) == "conditioning"}
+    setting.beside = beside
+    for row in rows:
+        kind = _kind(row)
+        if row.flag("disabled") or row.flag("disable"):
+            row.skip("the data set is switched off and left out")
+        elif kind in ("image", "video"):
+            _backend(row, kind, setting)
+        elif kind != "conditioning":
+            _left(row, kind)
+    for row in rows:
+        row.close()
+    if not setting.data:
+        raise BadLayout(f"{sheet.written.path}: no data set in local files is trained on")
+    for table, repeats in zip(setting.data, whole_repeats(setting.rates), strict=True):
+        table["repeats"] = repeats
+
+
+def _kind(row: Table) -> str:
+    return row.choice("dataset_type", KINDS, "image")
+
+
+def _left(row: Table, kind: str) -> None:
+    said = {
+        "eval": "validation.holdout keeps clips of the other sets for that",
+        "audio": "sound is not trained",
+        "caption": "sets of captions alone are not trained",
+    }
+    if kind in said:
+        row.say("dataset_type", "no equivalent", f"the data set is left out: {said[kind]}")
+    row.skip("belongs to a data set that holds no clips")
+
+
+def _backend(row: Table, kind: str, setting: Setting) -> None:
+    store = row.choice("type", STORES, "local")
+    if store != "local":
+        said = "the data set is left out: download it to a folder, with captions beside the clips"
+        row.say("type", "no equivalent", said)
+        return row.skip("belongs to a data set that is left out")
+    if row.flag("is_regularisation_data") or row.flag("is_regularization_data"):
+        british = "is_regularisation_data" in row
+        name = "is_regularisation_data" if british else "is_regularization_data"
+        said = (
+            "the data set is left out: it is held to what the model knew, and not masked; here"
+            " losses.prior does that for what lies outside the masks of the other sets"
+        )
+        row.say(name, "no equivalent", said)
+        return row.skip("belongs to a data set that is left out")
+    name = "instance_data_dir" if "instance_data_dir" in row else "instance_data_root"
+    clips = folder_at(row, name)
+    paired = _paired(row, setting, kind)
+    inside = [Path(each) for each in paired.pop("folders")]
+    seen = look(clips, skip=inside)
+    if not seen.clips:
+        raise row.bad(name, f"{clips} holds no image or video")
+    table: dict[str, Any] = {"clips": str(clips)} | paired
+    table |= (
+        _captions(row, clips, inside, setting) | _shape(row, setting) | _video(row, kind, setting)
+    )
+    once = row.whole("repeats") + 1
+    rate = once * (row.number("probability", 1, low=0) or 1)
+    setting.data.append(table)
+    setting.rates.append(rate)
+    setting.seen += seen.clips * once
+    return None
+
+
+def _paired(row: Table, setting: Setting, kind: str) -> dict[str, Any]:
+    """Masks and references of a data set, and under "folders" where they lie."""
+    own = row.text("id")
+    names = row.texts("conditioning_data")
+    names += [
+        name for name, each in setting.beside.items() if own == each.text("source_dataset_id") != ""
+    ]
+    found: dict[str, Any] = {"folders": []}
+    for name in dict.fromkeys(names):
+        if name not in setting.beside:
+            known = ", ".join(setting.beside) or "none"
+            raise row.bad("conditioning_data", f"no conditioning set has the id {name!r} ({known})")
+        each = setting.beside[name]
+        if each.flag("disabled") or each.flag("disable"):
+            continue
+        folder = folder_at(each, "instance_data_dir")
+        role = each.text("conditioning_type", "controlnet")
+        found["folders"].append(str(folder))
+        if role in MASKS:
+            found["masks"] = {"source": "folder", "path": str(folder), "require": True}
+            setting.kinds.add(role)
+            _tell_masks(each, role, kind, setting)
+        elif role.startswith("reference"):
+            found["references"] = str(folder)
+        else:
+            said = f"{role} is not trained here: Frisket trains with masks and references"
+            each.say("conditioning_type", "no equivalent", said, role)
+    if "masks" in found and "references" in found:
+        said = "with references too, the loss mask may be made of the reference's red channel"
+        row.defect("conditioning_data", f"{said}; here masks are masks")
+    return found
+
+
+def _tell_masks(masks: Table, role: str, kind: str, setting: Setting) -> None:
+    if len(setting.kinds) > 1:
+        said = "is data.masks here, kept soft: draw segmentation masks in black and white"
+        masks.say("conditioning_type", "no equivalent", said)
+    else:
+        masks.say("conditioning_type", "mapped", "is data.masks here; white teaches")
+    if kind == "video":
+        said = "it reads the first frame of a mask and stops at video; here every frame counts"
+        masks.defect("conditioning_type", said)
+    if role == "segmentation":
+        masks.defect(
+            "conditioning_type",
+            "segmentation is not in its documented values; whatever is not black teaches fully"
+            " (curve.threshold = 0)",
+        )
+
+
+def _captions(row: Table, clips: Path, skip: list[Path], setting: Setting) -> dict[str, Any]:
+    trainer = setting.trainer
+    owner = row if "caption_strategy" in row else trainer
+    strategy = owner.text("caption_strategy", "filename").lower()
+    prompt = (row if "instance_prompt" in row else trainer).text("instance_prompt")
+    if row.flag("only_instance_prompt", default=trainer.flag("only_instance_prompt")):
+        strategy = "instanceprompt"
+    first = row.flag("prepend_instance_prompt", default=trainer.flag("prepend_instance_prompt"))
+    found: dict[str, Any] = {}
+    if strategy == "instanceprompt":
+        if not prompt:
+            raise row.bad("instance_prompt", "is needed for caption_strategy instanceprompt")
+        return {"caption": prompt, "caption_extension": NO_CAPTIONS} | _shuffled(row)
+    if strategy == "filename":
+        # Said of the option even where it is not written: its default is not ours.
+        paths = clips_in(clips, skip)
+        found = _listed(row, setting, clips, paths, lambda path: path.stem.replace("_", " "))
+        said = f"is data.clips = {found['clips']} here, where captions are names without their _"
+        owner.say("caption_strategy", "mapped", said, "filename")
+    elif strategy == "parquet":
+        found = _table(row, setting, clips, skip)
+    elif strategy == "textfile":
+        found = _texts(row, clips, skip, owner)
+    else:
+        said = f"captions of {strategy} are not read: write .txt files beside the clips"
+        owner.say("caption_strategy", "no equivalent", said)
+    template = f"{prompt} {{caption}}" if first and prompt else None
+    dropout = trainer.number("caption_dropout_probability") or None
+    return found | filled(template=template, caption_dropout=dropout) | _shuffled(row)
+
+
+def _texts(row: Table, clips: Path, skip: list[Path], owner: Table) -> dict[str, Any]:
+    if row.flag("disable_multiline_split"):
+        return {"caption_part": "file"}
+    seen = look(clips, skip=skip)
+    if seen.bare:
+        said = f"{seen.bare} clips without a caption stop it; here they have an empty one"
+        owner.say("caption_strategy", "no equivalent", f"{said}: caption them", "textfile")
+    if seen.lined:
+        said = f"{seen.lined} captions have several lines: it draws one of them, here the first is"
+        owner.say("caption_strategy", "no equivalent", f"{said} taken", "textfile")
+    return {"caption_part": "line"}
+
+
+def _listed(
+    row: Table, setting: Setting, clips: Path, paths: Any, caption: Callable[[Path], str | None]
+) -> dict[str, Any]:
+    name = re.sub(r"[^\w.-]+", "-", row.text("id")) + ".jsonl"
+    setting.manifests[name] = manifest_of(clips, paths, caption)
+    return {"clips": name}
+
+
+def _table(row: Table, setting: Setting, clips: Path, skip: list[Path]) -> dict[str, Any]:
+    """Captions of a file of JSON lines; of a parquet file there are none."""
+    table = row.table("parquet", "parquet")
+    file = file_at(table, "path")
+    if file.suffix.lower() not in (".jsonl", ".json"):
+        said = f"{file.name} is not read: write its captions to a .jsonl of the same columns"
+        table.say("path", "no equivalent", said)
+        table.close()
+        return {}
+    name, caption = table.text("filename_column", "id"), table.text("caption_column", "caption")
+    spare = table.text("fallback_caption_column")
+    whole = table.flag("identifier_includes_extension")
+    captions: dict[str, str] = {}
+    for number, line in enumerate(text_of(file).splitlines(), 1):
+        try:
+            entry = json.loads(line) if line.strip() else {}
+        except json.JSONDecodeError as error:
+            raise BadLayout(f"{file} line {number}, column {error.colno}: {error.msg}") from error
+        given = entry.get(caption) or entry.get(spare) or ""
+        captions[str(entry.get(name))] = str(given[0] if isinstance(given, list) else given)
+    table.close()
+
+    def of(path: Path) -> str | None:
+        return captions.get(path.name if whole else path.stem)
+
+    found = _listed(row, setting, clips, clips_in(clips, skip), of)
+    said = f"is data.clips = {found['clips']} here, a manifest with the captions of {file.name}"
+    row.say("caption_strategy", "mapped", said)
+    return found
+
+
+def _shuffled(row: Table) -> dict[str, Any]:
+    table = row.table("caption_shuffle", "shuffle")
+    on = table.flag("enable")
+    if on and table.text("split_on", "comma") != "comma":
+        said = "tags are cut at commas here: put commas into the captions"
+        table.say("split_on", "no equivalent", said)
+    keep = table.whole("position_start")
+    table.close()
+    return filled(shuffle_tags=True, keep_tags=keep or None) if on else {}
+
+
+def _shape(row: Table, setting: Setting) -> dict[str, Any]:
+    owner = row if "resolution" in row else setting.trainer
+    size = owner.number("resolution", 1024, low=0)
+    kind = (row if "resolution_type" in row else setting.trainer).choice(
+        "resolution_type", ("pixel_area", "area", "pixel"), "pixel_area"
+    )
+    side = round((size * 1e6) ** 0.5 if kind == "area" else size)
+    if side < 1:
+        raise row.bad("resolution", "a number above 0 is needed")
+    if "resolution" not in owner:
+        owner.say("resolution", "mapped", "is data.resolution here, its default", 1024)
+    crop = row.flag("crop")
+    square = crop and row.text("crop_aspect", "square") == "square"
+    if kind == "pixel" and not square:
+        said = "there it is the shorter side of a clip, here the side of a square of equal area"
+        owner.say("resolution", "no equivalent", f"{said}: raise it for wide clips")
+    if crop:
+        _tell_crop(row)
+    sized = [side, side] if square else side
+    return {"resolution": sized, "buckets": not square}
+
+
+def _tell_crop(row: Table) -> None:
+    style = row.text("crop_style", "random")
+    if style != "center":
+        said = f"crops at {style} places there; here the middle is kept"
+        row.say("crop_style", "no equivalent", said, "random")
+    if not (row.number("maximum_image_size") and row.number("target_downsample_size")):
+        said = (
+            "without maximum_image_size and target_downsample_size it cuts a piece of that size"
+            " out of larger pictures; here the whole picture is made smaller first"
+        )
+        row.say("crop", "no equivalent", said)
+
+
+def _video(row: Table, kind: str, setting: Setting) -> dict[str, Any]:
+    table = row.table("video", "video")
+    found: dict[str, Any] = {}
+    if kind == "video":
+        found = {"fps": "own", "extract": "head"}
+        strategy = table.choice(
+            "bucket_strategy", ("aspect_ratio", "resolution_frames"), "aspect_ratio"
+        )
+        if strategy == "resolution_frames" and "num_frames" not in table:
+            found["extract"] = "full"
+            found |= filled(max_frames=table.whole("max_frames") or None)
+        else:
+            default = int(setting.trainer.number("framerate", RATE) * SECONDS)
+            found["frames"] = table.whole("num_frames", default, low=1)
+            if "num_frames" not in table:
+                table.say("num_frames", "mapped", "is data.frames here, its default", default)
+            if "max_frames" in table:
+                said = "longer videos are not left out, their beginning is trained: move them out"
+                table.say("max_frames", "no equivalent", said)
+    table.close()
+    return found
+
+
+LAYOUT = Layout("SimpleTuner: multidatabackend.json, or the config.json that names it", suits, read)

@@ -1,0 +1,359 @@
+"""A SimpleTuner configuration becomes the same training here, and every option is answered."""
+
+import json
+from typing import Any
+
+import pytest
+
+from frisket.data.layout_base import LAYOUTS, BadLayout
+from frisket.data.layout_options import rules_of
+
+LAYOUT = LAYOUTS.load("simpletuner")
+TEXTS = {"id": "texts", "type": "local", "dataset_type": "text_embeds", "default": True}
+
+
+def images(**options: Any) -> dict[str, Any]:
+    return {
+        "id": "subject",
+        "type": "local",
+        "dataset_type": "image",
+        "instance_data_dir": "clips",
+        "caption_strategy": "textfile",
+        **options,
+    }
+
+
+def masks(kind: str = "mask", **options: Any) -> dict[str, Any]:
+    return {
+        "id": "masks",
+        "type": "local",
+        "dataset_type": "conditioning",
+        "instance_data_dir": "masks",
+        "conditioning_type": kind,
+        **options,
+    }
+
+
+@pytest.fixture
+def clips(drawn):
+    root = drawn("clips", "a_b.png", "sub/c.png", caption="one, two\n")
+    drawn("masks", "a_b.png", "sub/c.png", mode="L")
+    return root
+
+
+@pytest.fixture
+def imported(tmp_path):
+    def write(tree: Any, name: str = "multidatabackend.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(json.dumps(tree, indent=2))
+        return LAYOUT.read(tmp_path / name)
+
+    return write
+
+
+def test_clips_masks_and_captions_are_found_as_it_finds_them(clips, imported, loaded, found):
+    done = imported([images(conditioning_data="masks"), masks(), TEXTS])
+    assert done.data == (
+        {
+            "clips": str(clips),
+            "masks": {"source": "folder", "path": str(clips.parent / "masks"), "require": True},
+            "caption_part": "line",
+            "resolution": 1024,
+            "buckets": True,
+            "repeats": 1,
+        },
+    )
+    assert done.sections == {"losses": {"compat": "simpletuner"}}
+    seen = found(loaded(done)).found
+    assert [(one.name, one.caption) for one in seen] == [("a_b", "one, two"), ("sub/c", "one, two")]
+    assert dict(seen[1].masks) == {"": clips.parent / "masks/sub/c.png"}
+
+
+def test_masks_may_name_their_clips_themselves(clips, imported):
+    done = imported([images(), masks(source_dataset_id="subject")])
+    assert done.data[0]["masks"]["path"].endswith("masks")
+
+
+def test_segmentation_masks_teach_wherever_they_are_not_black(clips, imported, loaded, tmp_path):
+    (tmp_path / "config.json").write_text(
+        json.dumps(
+            {
+                "--data_backend_config": "config/multidatabackend.json",
+                "--masked_loss_probability": "0.75",
+            }
+        )
+    )
+    done = imported([images(conditioning_data=["masks"]), masks("segmentation")])
+    assert done.sections["curve"] == {"threshold": 0.0, "unmasked_probability": 0.25}
+    loaded(done)
+
+
+def test_without_masks_the_loss_is_our_own(clips, imported):
+    assert imported([images()]).sections == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "shape"),
+    [
+        ({"resolution": 768}, {"resolution": 768, "buckets": True}),
+        ({"resolution": 0.25, "resolution_type": "area"}, {"resolution": 500, "buckets": True}),
+        (
+            {"resolution": 512, "crop": True, "crop_style": "center"},
+            {"resolution": [512, 512], "buckets": False},
+        ),
+        (
+            {"resolution": 512, "resolution_type": "pixel", "crop": True, "crop_aspect": "closest"},
+            {"resolution": 512, "buckets": True},
+        ),
+        ({"repeats": 9}, {"repeats": 10}),
+        (
+            {"caption_shuffle": {"enable": True, "count": 3, "position_start": 1}},
+            {"shuffle_tags": True, "keep_tags": 1},
+        ),
+        (
+            {"instance_prompt": "a sks", "prepend_instance_prompt": True},
+            {"template": "a sks {caption}"},
+        ),
+        ({"disable_multiline_split": True}, {"caption_part": "file"}),
+        ({"conditioning_data": "edits"}, {"references": "edits"}),
+    ],
+)
+def test_options_of_a_data_set(clips, drawn, imported, loaded, options, shape):
+    references = drawn("edits", "a_b.png")
+    edits = masks("reference_strict", id="edits", instance_data_dir="edits")
+    done = imported([images(**options), edits])
+    if "references" in shape:
+        shape = {"references": str(references)}
+    assert {name: done.data[0].get(name) for name in shape} == shape
+    loaded(done)
+
+
+def test_mixed_sets_keep_their_ratio(clips, drawn, imported):
+    drawn("more", "x.png", caption="x")
+    more = images(id="more", instance_data_dir="more", repeats=1, probability=0.75)
+    done = imported([images(), more])
+    assert [table["repeats"] for table in done.data] == [2, 3]
+
+
+def test_videos(clips, imported, loaded, notes):
+    done = imported([images(dataset_type="video", video={"num_frames": 125, "min_frames": 125})])
+    assert done.data[0]["frames"] == 125
+    assert done.data[0]["fps"] == "own"
+    assert notes(done)["[0].video.min_frames"][0].kind == "no equivalent"
+    done = imported([images(dataset_type="video")])
+    assert done.data[0]["frames"] == 150
+    done = imported(
+        [
+            images(
+                dataset_type="video",
+                video={"bucket_strategy": "resolution_frames", "max_frames": 81},
+            )
+        ]
+    )
+    assert (done.data[0]["extract"], done.data[0]["max_frames"]) == ("full", 81)
+    loaded(done)
+
+
+def test_one_prompt_for_all_reads_no_caption_file(clips, imported, loaded, found):
+    done = imported([images(caption_strategy="instanceprompt", instance_prompt="a sks")])
+    assert {one.caption for one in found(loaded(done)).found} == {"a sks"}
+
+
+def test_names_are_the_captions_where_no_strategy_is_given(clips, imported, loaded, found, written):
+    done = imported([images(caption_strategy=None, conditioning_data="masks"), masks()])
+    seen = found(loaded(written(done))).found
+    assert [(one.name, one.caption) for one in seen] == [("a_b", "a b"), ("sub/c", "c")]
+    assert dict(seen[1].masks) == {"": clips.parent / "masks/sub/c.png"}
+
+
+def test_captions_of_a_table(clips, imported, loaded, found, written, tmp_path, notes):
+    lines = [{"file": "a_b.png", "text": ""}, {"file": "c.png", "text": ["see", "saw"]}]
+    lines[0]["tags"] = "spare"
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    table = {
+        "path": "t.jsonl",
+        "filename_column": "file",
+        "caption_column": "text",
+        "fallback_caption_column": "tags",
+        "identifier_includes_extension": True,
+        "width_column": "w",
+        "height_column": "h",
+    }
+    done = imported([images(caption_strategy="parquet", parquet=table)])
+    assert [one.caption for one in found(loaded(written(done))).found] == ["spare", "see"]
+    (tmp_path / "t.parquet").touch()
+    table["path"] = "t.parquet"
+    done = imported([images(caption_strategy="parquet", parquet=table)])
+    assert notes(done)["[0].parquet.path"][0].kind == "no equivalent"
+
+
+def test_sets_that_are_left_out_say_why(clips, imported, notes):
+    done = imported(
+        [
+            images(),
+            images(id="off", disabled=True),
+            images(id="s3", type="aws", aws_secret_access_key="xyz"),
+            images(id="reg", is_regularisation_data=True),
+            images(id="held", dataset_type="eval"),
+        ]
+    )
+    assert len(done.data) == 1
+    told = notes(done)
+    assert "download it" in told["[2].type"][0].said
+    assert told["[2].aws_secret_access_key"][0].value == "(hidden)"
+    assert "losses.prior" in told["[3].is_regularisation_data"][0].said
+    assert "validation.holdout" in told["[4].dataset_type"][0].said
+
+
+def test_the_trainer_brings_loss_optimizer_and_adapter(clips, imported, loaded, tmp_path):
+    imported([images(conditioning_data="masks"), masks()], "config/sets.json")
+    done = imported(
+        {
+            "--data_backend_config": "config/sets.json",
+            "--caption_dropout_probability": 0.1,
+            "--learning_rate": "1e-4",
+            "--lr_scheduler": "polynomial",
+            "--lr_warmup_steps": 100,
+            "--optimizer": "bnb-adamw8bit",
+            "--adam_weight_decay": 0.02,
+            "--max_grad_norm": 0.5,
+            "--num_train_epochs": 12,
+            "--train_batch_size": 2,
+            "--gradient_accumulation_steps": 3,
+            "--checkpoint_step_interval": 100,
+            "--checkpoints_total_limit": 5,
+            "--seed": 42,
+            "--mixed_precision": "bf16",
+            "--gradient_checkpointing": "true",
+            "--lora_rank": 8,
+            "--use_ema": True,
+            "--snr_gamma": 5,
+            "--flow_schedule_shift": 3,
+        },
+        "config/config.json",
+    )
+    assert done.sections == {
+        "losses": {"compat": "simpletuner"},
+        "timesteps": {"min_snr": 5.0, "shift": 3.0},
+        "lora": {"rank": 8, "alpha": 8, "dropout": 0.1},
+        "optimizer": {
+            "name": "adamw8bit",
+            "lr": 1e-4,
+            "weight_decay": 0.02,
+            "schedule": "linear",
+            "warmup": 100,
+            "clip": 0.5,
+            "accumulate": 3,
+            "ema": 0.995,
+        },
+        "memory": {"checkpointing": True},
+        "run": {
+            "batch": 2,
+            "steps": 4,
+            "seed": 42,
+            "save_every": 100,
+            "keep": 5,
+            "precision": "bfloat16",
+        },
+    }
+    assert done.data[0]["caption_dropout"] == 0.1
+    loaded(done)
+
+
+def test_settings_beside_are_read_too(clips, imported, tmp_path, notes):
+    (tmp_path / "config.env").write_text(
+        "export MASKED_LOSS_PROBABILITY='0.5'\nTRAINING_SEED=7\nHF_TOKEN=abc\n# x\n"
+    )
+    done = imported([images(conditioning_data="masks"), masks("segmentation")])
+    assert done.sections["curve"]["unmasked_probability"] == 0.5
+    assert done.sections["run"]["seed"] == 7
+    told = notes(done)
+    assert told["config.env: seed"][0].line == 2
+    assert told["config.env: hf_token"][0].value == "(hidden)"
+
+
+def test_every_option_is_answered(clips, drawn, imported, tmp_path, complete, documented):
+    rules = rules_of("simpletuner")
+    left = {"is_regularisation_data", "is_regularization_data", "disabled", "disable", "parquet"}
+    everything = dict.fromkeys(documented(rules, "backend") - left)
+    everything |= images(
+        conditioning_data="masks",
+        resolution=1024,
+        minimum_image_size=768,
+        maximum_image_size=2048,
+        crop=True,
+        crop_style="face",
+        crop_aspect="closest",
+        start_epoch=1,
+        start_step=5,
+        grounding={"enabled": True},
+        caption_shuffle={"enable": True, "seed": 3, "split_on": "space", "include_original": True},
+        video={"num_frames": 5, "is_i2v": True, "frame_interval": 5},
+        something_new=1,
+    )
+    done = imported([everything, masks(), TEXTS])
+    tables = ("", "video", "caption_shuffle")
+    complete(done, tmp_path / "multidatabackend.json", tables)
+    unknown = [note.option for note in done.notes if "documents no such option" in note.said]
+    assert unknown == ["[0].something_new"]
+    flags = dict.fromkeys(documented(rules, "trainer"))
+    flags |= {"data_backend_config": "multidatabackend.json", "crepa_lambda": 1}
+    done = imported(flags, "config.json")
+    complete(done, tmp_path / "config.json", ())
+
+
+# Defects, as the research pages name them.
+
+
+def test_defect_masks_stop_at_video(clips, imported, notes):
+    done = imported([images(dataset_type="video", conditioning_data="masks"), masks()])
+    kinds = {note.kind: note.said for note in notes(done)["[1].conditioning_type"]}
+    assert "stops at video" in kinds["defect"]
+
+
+def test_defect_the_probability_counts_for_segmentation_alone(clips, imported, notes, tmp_path):
+    imported([images(conditioning_data="masks"), masks()])
+    flags = {"data_backend_config": "multidatabackend.json", "masked_loss_probability": 0.5}
+    done = imported(flags, "config.json")
+    assert done.sections["curve"] == {"unmasked_probability": 0.5}
+    assert "defect" in [note.kind for note in notes(done)["masked_loss_probability"]]
+
+
+def test_defect_masks_beside_references_may_be_the_reference(clips, drawn, imported, notes):
+    drawn("edits", "a_b.png")
+    edits = masks("reference_strict", id="edits", instance_data_dir="edits")
+    done = imported([images(conditioning_data=["edits", "masks"]), edits, masks()])
+    kinds = [note.kind for note in notes(done)["[0].conditioning_data"]]
+    assert sorted(kinds) == ["defect", "mapped"]
+
+
+def test_defect_segmentation_is_not_documented(clips, imported, notes):
+    done = imported([images(conditioning_data="masks"), masks("segmentation")])
+    assert "defect" in [note.kind for note in notes(done)["[1].conditioning_type"]]
+
+
+@pytest.mark.parametrize(
+    ("tree", "said"),
+    [
+        ([images(instance_data_dir="gone")], "'gone' is not there"),
+        ([images(conditioning_data="nobody")], "no conditioning set has the id 'nobody'"),
+        ([images(caption_strategy="instanceprompt")], "instance_prompt: is needed"),
+        ([images(repeats=-1)], "line 8: [0].repeats = -1"),
+        ([TEXTS], "no data set in local files"),
+        ([images(dataset_type="imgae")], "did you mean 'image'"),
+        ([images(disabled=True)], "no data set in local files"),
+    ],
+)
+def test_bad_files_are_refused_with_place_and_fix(clips, imported, tree, said):
+    with pytest.raises(BadLayout, match=r"multidatabackend\.json") as error:
+        imported(tree)
+    assert said in str(error.value)
+
+
+def test_it_knows_its_own_files(clips, imported, tmp_path):
+    imported([images(), TEXTS])
+    imported({"--data_backend_config": "multidatabackend.json"}, "config.json")
+    (tmp_path / "other.json").write_text('[{"path": "x", "image": {}, "text": {}}]')
+    assert LAYOUT.suits(tmp_path / "multidatabackend.json")
+    assert LAYOUT.suits(tmp_path / "config.json")
+    assert not LAYOUT.suits(tmp_path / "other.json")
