@@ -67,10 +67,19 @@ class Subsets:
             for each, count in zip(self.sets, repeats, strict=True)
         )
 
-    def sections(self) -> dict[str, dict[str, Any]]:
-        """What follows from the data alone."""
+    def batch(self, chain: "Chain") -> None:
+        """Take the batch size of a data set: there is one for all, that of the first."""
+        batch = max(1, chain.whole("batch_size", 1))
+        if self.batches and batch != self.batches[0]:
+            table, written = chain.holder("batch_size")
+            said = f"run.batch is one number for all data, {self.batches[0]} as in the first set"
+            table.say(written, "no equivalent", said)
+        self.batches.append(batch)
+
+    def sections(self, compat: str) -> dict[str, dict[str, Any]]:
+        """What follows from the data alone; `compat` where they have masks."""
         return {
-            "losses": {"compat": "kohya"} if any(each.masked for each in self.sets) else {},
+            "losses": {"compat": compat} if any(each.masked for each in self.sets) else {},
             "run": {"batch": self.batches[0]} if self.batches else {},
             "validation": filled(holdout=self.holdout or None),
         }

@@ -54,7 +54,7 @@ def read(path: Path) -> Imported:
     found = Subsets()
     if isinstance(sheet.written.tree, dict) and "datasets" in sheet.written.tree:
         _datasets(found, sheet, None)
-        sections = merged(found.sections())
+        sections = merged(found.sections("kohya"))
         return Imported(path, "kohya", found.data(), sections, tuple(sheet.notes), found.manifests)
     flags = Flags(sheet)
     sheets = [sheet]
@@ -78,7 +78,7 @@ def _datasets(found: Subsets, sheet: Sheet, flags: Flags | None) -> None:
         subsets = dataset.tables("subsets", "data")
         if not subsets:
             raise dataset.bad("subsets", "is needed: at least one [[datasets.subsets]]")
-        found.batches.append(_batch(found, Chain(dataset, general, flags=flags)))
+        found.batch(Chain(dataset, general, flags=flags))
         for subset in subsets:
             _subset(found, Chain(subset, dataset, general, flags=flags), number)
             subset.close()
@@ -87,15 +87,6 @@ def _datasets(found: Subsets, sheet: Sheet, flags: Flags | None) -> None:
     top.close()
     if not found.sets:
         raise BadLayout(f"{sheet.written.path}: trains nothing: no subset has num_repeats above 0")
-
-
-def _batch(found: Subsets, chain: Chain) -> int:
-    batch = max(1, chain.whole("batch_size", 1))
-    if found.batches and batch != found.batches[0]:
-        table, written = chain.holder("batch_size")
-        said = f"run.batch is one number for all data, {found.batches[0]} as in the first set"
-        table.say(written, "no equivalent", said)
-    return batch
 
 
 def _subset(found: Subsets, chain: Chain, group: int) -> None:
@@ -259,7 +250,12 @@ def _read_folder(path: Path) -> Imported:
     _by_name(found, sheet, trained, reg=False, flags=None)
     _by_name(found, sheet, path / "reg", reg=True, flags=None)
     return Imported(
-        path, "kohya", found.data(), merged(found.sections()), tuple(sheet.notes), found.manifests
+        path,
+        "kohya",
+        found.data(),
+        merged(found.sections("kohya")),
+        tuple(sheet.notes),
+        found.manifests,
     )
 
 
@@ -337,7 +333,7 @@ def _sections(found: Subsets, flags: Flags) -> dict[str, dict[str, Any]]:
     )
     return merged(
         {"model": model},
-        found.sections(),
+        found.sections("kohya"),
         trained,
         {
             "losses": _loss(flags),
