@@ -38,7 +38,16 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
     "families": {"name", "--reference"},
     "masks make": {
         *("folder", "--backend", "--phrases", "--from-captions", "--captions", "--trigger"),
-        *("--class-word", "--rules", "--everything-but", "--parts", "--neck", "--keep", "--near"),
+        *(
+            "--captioner",
+            "--class-word",
+            "--rules",
+            "--everything-but",
+            "--parts",
+            "--neck",
+            "--keep",
+            "--near",
+        ),
         *("--like", "--alike", "--source", "--threshold", "--segmenter", "--people", "--tracker"),
         *("--combine", "--longest", "--device", "--dtype", "--batch", "--cut", "--loosen"),
         *("--refine", "--fill-holes", "--largest", "--min-area", "--grow", "--feather", "--every"),

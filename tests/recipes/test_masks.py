@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from frisket.maskgen import record, tiny_ground, tiny_people, tiny_sam
+from frisket.maskgen.backends.florence2 import Florence2
 from frisket.maskgen.base import BackendUnusable, WeightsNotFound
 from frisket.maskgen.clean import Cleaning
 from frisket.maskgen.job import Motion
@@ -325,6 +326,9 @@ def test_what_cannot_be_done_is_refused_before_any_clip(clips, weights):
         ),
         (BackendUnusable, "takes no segmenter", {"segmenter": "sam2"}),
         (BackendUnusable, "name a picture of it", {"keep": "face"}),
+        (BackendUnusable, "add --soft", {"cleaning": Cleaning(feather=2.0)}),
+        (BackendUnusable, "leave out --beside", {"soft": True, "beside": True}),
+        (BackendUnusable, "give that too", {"captioner": "florence2"}),
         (
             BackendUnusable,
             "none of the phrases belongs to a region",
@@ -435,3 +439,26 @@ def test_a_video_with_a_broken_tail_fails_alone_and_leaves_no_half_mask(clips, t
     assert made.counts["done"] == 1
     assert not list((clips.parent / "masks").glob("roll.mkv"))
     assert not list((clips.parent / "masks").glob(".*"))
+
+
+def test_clips_without_a_caption_are_captioned_first(clips, weights, monkeypatch):
+    for name in ("broken.png", "ada.txt"):
+        (clips / name).unlink()
+    (clips / "sky.txt").write_text("a red jacket")
+    monkeypatch.setattr(Florence2, "caption", lambda *_: ["A woman with long hair."])
+    options = {
+        "backends": ("clipseg",),
+        "from_captions": True,
+        "captioner": "florence2",
+        "sources": {name: weights[name] for name in ("clipseg", "florence2")},
+        "cuts": {"clipseg.threshold": 0.01},
+    }
+    made = run(clips.parent, **options)
+    assert made.told[0] == "ada: captioned 'A woman with long hair.'"
+    told = record.load(clips.parent / "masks" / "ada.json")
+    assert told.settings["wanted"] == {"hair": ["long hair"], "body": ["woman"]}
+    assert record.load(clips.parent / "masks" / "sky.json").settings["wanted"] == {
+        "clothes": ["red jacket"]
+    }
+    with pytest.raises(BackendUnusable, match=r"no captioner 'sam2'.*florence2"):
+        run(clips.parent, **options | {"captioner": "sam2"})

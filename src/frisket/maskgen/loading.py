@@ -132,6 +132,9 @@ def load_model(kind: Any, folder: Path, source: Source) -> Any:
 
     WeightsNotFound where its files are of another model or damaged, with what transformers said.
     """
+    from transformers.utils import logging as chatter  # noqa: PLC0415 - slow to import
+
+    chatter.disable_progress_bar()  # the run has one of its own; downloads keep theirs
     try:
         model, told = kind.from_pretrained(
             folder, dtype=source.dtype, weights_only=True, output_loading_info=True
@@ -140,6 +143,8 @@ def load_model(kind: Any, folder: Path, source: Source) -> Any:
         raise WeightsNotFound(
             f"{folder} does not load as {getattr(kind, '__name__', kind)}: {error}"
         ) from error
+    finally:
+        chatter.enable_progress_bar()
     missing = sorted(told["missing_keys"])
     if missing:
         raise WeightsNotFound(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from frisket.maskgen import record, rules
-from frisket.maskgen.base import BackendUnusable, Source
+from frisket.maskgen.base import BACKENDS, BackendUnusable, Source
 from frisket.maskgen.chain import (
     Model,
     Models,
@@ -55,6 +55,7 @@ class Asked:
     phrases: str = ""
     from_captions: bool = False
     captions: Path | None = None
+    captioner: str = ""  # backend that captions clips without one
     trigger: str = ""
     class_word: str = ""
     rules: Path | None = None
@@ -96,12 +97,14 @@ def ready(asked: Asked, found: Sequence[Found], place: Place, *, dry: bool = Fal
     unless `dry`. What is wrong with names, rules, phrases or weights is raised before a clip is
     touched.
     """
+    _check(asked)
     sources = tuple(_parts(asked, name) for name in asked.backends)
+    default = Source(device=device_of(asked.devices[0]), dtype=_dtype(asked))
+    models = Models(_weights(asked, sources, default), default, asked.cuts)
+    found, captioned = _captioned(asked, found, models, dry=dry)
     table = rules.read(asked.rules) if asked.rules else rules.default()
     wanted, told = _wanted(asked, sources, table, found)
     regions = _regions(asked, sources, table, wanted)
-    default = Source(device=device_of(asked.devices[0]), dtype=_dtype(asked))
-    models = Models(_weights(asked, sources, default), default, asked.cuts)
     described = list(dict.fromkeys(one for parts in sources for one in models.described(parts)))
     legend = extend_legend(place.legend, regions) if not dry else _counted(regions)
     job = Job(
@@ -139,7 +142,8 @@ def ready(asked: Asked, found: Sequence[Found], place: Place, *, dry: bool = Fal
     models.close()
     settings = _settings(asked, job, described)
     tasks = [Task(one.name, one.clip, wanted[one.name]) for one in found]
-    return Ready(replace(job, settings=settings, key=record.key_of(settings)), tasks, told)
+    job = replace(job, settings=settings, key=record.key_of(settings))
+    return Ready(job, tasks, captioned + told)
 
 
 def device_of(name: str) -> str:
@@ -160,6 +164,22 @@ def _dtype(asked: Asked) -> torch.dtype:
     return known[asked.dtype]
 
 
+def _check(asked: Asked) -> None:
+    """Refuse options that would do nothing."""
+    known = [name for name in BACKENDS.names() if "captioner" in BACKENDS.load(name).roles]
+    if asked.captioner and asked.captioner not in known:
+        raise BackendUnusable(f"no captioner {asked.captioner!r}{nearest(asked.captioner, known)}")
+    if asked.captioner and not asked.from_captions:
+        raise BackendUnusable("--captioner writes captions for --from-captions; give that too")
+    if asked.cleaning.feather and not asked.soft:
+        raise BackendUnusable(
+            "--feather softens the planes of --soft; a label map has no soft borders, so set"
+            " `feather` of the masks in the config, or add --soft"
+        )
+    if asked.soft and asked.beside:
+        raise BackendUnusable("--soft needs a mask folder of its own; leave out --beside")
+
+
 def _parts(asked: Asked, name: str) -> Parts:
     return parts_of(name, segmenter=asked.segmenter, people=asked.people, tracker=asked.tracker)
 
@@ -167,6 +187,7 @@ def _parts(asked: Asked, name: str) -> Parts:
 def _weights(asked: Asked, sources: Sequence[Parts], default: Source) -> dict[str, Source]:
     names = [name for parts in sources for name in backends_of(parts)]
     names += [FACES] if asked.keep == "face" else []
+    names += [asked.captioner] if asked.captioner else []
     for name in (*asked.sources, *(key.partition(".")[0] for key in asked.cuts)):
         if name not in names:
             raise BackendUnusable(f"{name!r} takes no part in this run{nearest(name, names)}")
@@ -200,6 +221,23 @@ def _wanted(
     everything = [phrase for each in read.values() for phrase in each]
     told = _plan(asked, everything, table).told() + _notes(everything)
     return {name: _plan(asked, each, table).regions for name, each in read.items()}, told
+
+
+def _captioned(
+    asked: Asked, found: Sequence[Found], models: Models, *, dry: bool
+) -> tuple[Sequence[Found], list[str]]:
+    """Clips without a caption with one that a model wrote of their first frame."""
+    if not asked.captioner:
+        return found, []
+    bare = [one for one in found if not one.caption]
+    if dry:
+        return found, [f"{len(bare)} clips without a caption would be captioned first"]
+    captioner = models.get(asked.captioner)
+    written: dict[str, str] = {}
+    for one in bare:
+        (written[one.name],) = captioner.caption([decode(one.clip, [0])[0]])
+    told = [f"{name}: captioned {caption!r}" for name, caption in written.items()]
+    return [replace(one, caption=written.get(one.name, one.caption)) for one in found], told
 
 
 def _plan(asked: Asked, each: Sequence[Phrase], table: rules.Rules) -> rules.Plan:

@@ -75,6 +75,13 @@ def _make(bar: Bar) -> Callable[..., None]:
             Path | None,
             typer.Option(help="Folder or .jsonl of captions.", rich_help_panel=WHAT),
         ] = None,
+        captioner: Annotated[
+            str,
+            typer.Option(
+                help="Backend that captions clips without one, such as florence2.",
+                rich_help_panel=WHAT,
+            ),
+        ] = "",
         trigger: Annotated[
             str, typer.Option(help="Trigger word in the captions.", rich_help_panel=WHAT)
         ] = "",

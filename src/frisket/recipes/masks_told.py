@@ -21,7 +21,17 @@ Progress = Callable[..., None]
 SHOWN = 12  # clips named at the end; the review page has all
 _PLAIN = (
     *("folder", "output", "beside", "segmenter", "people", "tracker", "phrases", "from_captions"),
-    *("captions", "trigger", "class_word", "rules", "everything_but", "parts", "neck", "alike"),
+    *(
+        "captions",
+        "captioner",
+        "trigger",
+        "class_word",
+        "rules",
+        "everything_but",
+        "parts",
+        "neck",
+        "alike",
+    ),
     *("soft", "brush", "stability", "overwrite", "again", "limit", "workers", "dtype", "batch"),
     "longest",
 )
