@@ -41,6 +41,7 @@ from frisket.recipes.prepare import Prepared, prepare, source_of
 from frisket.recipes.previews import prepare_previews
 from frisket.recipes.regions import weights_of
 from frisket.recipes.sampler import files_of
+from frisket.recipes.trained import write_trained
 from frisket.training import fit, optim
 from frisket.training.ema import Average
 from frisket.training.record import Record, open_trackers
@@ -178,6 +179,7 @@ def train(
     resume(config, trainer, prepared)
     began = time.process_time()
     if first:
+        write_trained(config, output)
         add_hooks(config, trainer, prepared, progress, previews)
         with Record(output / "metrics.jsonl", step=trainer.done, trackers=trackers) as record:
             trainer.record = record

@@ -1,0 +1,113 @@
+"""`frisket evaluate`: did the mask work? Base and trained runs side by side, and how sure it is."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from frisket.evaluation.measured import Measured
+from frisket.evaluation.verdict import Verdict, judge
+from frisket.families.base import FAMILIES
+from frisket.recipes.config import Config
+from frisket.recipes.evaluate_clips import yardstick
+from frisket.recipes.evaluate_errors import Levels
+from frisket.recipes.evaluate_eyes import open_eyes, open_faces
+from frisket.recipes.evaluate_likeness import likeness_of
+from frisket.recipes.evaluate_page import Evaluation, measured_of, write_page
+from frisket.recipes.evaluate_prompts import shots_for
+from frisket.recipes.evaluate_runs import open_runs
+from frisket.recipes.evaluate_work import BASE, Work, pictures_taught
+from frisket.recipes.load import ConfigError
+from frisket.recipes.prepare import source_of
+from frisket.recipes.sampler import embed_shots
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """How runs are measured: what a user may choose."""
+
+    clips: Path | None = None  # other clips than those held out
+    masks: str = ""  # of those: a folder, "alpha" or "sidecar"
+    prompts: Sequence[str] = ()
+    unrelated: Sequence[str] = ()
+    seeds: int = 8  # samples of each prompt
+    draws: int = 4  # of noise, at each noise level of each clip
+    images: Sequence[Path] = ()  # of models that start from pictures
+    features: Path | None = None  # folder of a CLIP, SigLIP or DINO model
+    faces: Path | None = None  # folder of an InsightFace pack
+    samples: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The page (its JSON lies beside it) and what it says."""
+
+    page: Path
+    verdict: Verdict
+    measured: tuple[Measured, ...]
+    notes: tuple[str, ...]
+
+
+def evaluate(
+    configs: Sequence[Config],
+    output: Path,
+    measures: Measures | None = None,
+    *,
+    progress: Progress = lambda *_: None,
+) -> Outcome:
+    """Measure finished runs of one base against the base; write report.html, .json and samples.
+
+    The same clips, noise, prompts and seeds for all; docs/evaluate.md defines every number. Text
+    encoder, denoiser and vision models are never loaded together, and one LoRA at a time. Raises
+    ConfigError for runs that cannot be measured together and for what is missing, the errors of
+    `prepare`, and WeightsNotFound.
+    """
+    how = measures or Measures()
+    if not configs:
+        raise ConfigError("evaluate: name at least one run, its folder or its config file")
+    if not how.samples and (how.features or how.faces):
+        raise ConfigError("--features and --faces look at samples: leave --no-samples out")
+    runs = open_runs(configs, progress)
+    family = FAMILIES.load(configs[0].model.family)
+    source = source_of(configs[0], family)
+    measured_on = yardstick(runs, how.clips, how.masks)
+    asked = None
+    if how.samples:
+        asked = shots_for(
+            configs[0],
+            source.variant,
+            prompts=how.prompts,
+            unrelated=how.unrelated,
+            seeds=how.seeds,
+            images=how.images,
+        )
+    # Opened before any work, so that a wrong folder is found at once; they are small.
+    eyes = open_eyes(how.features, source.device) if how.features else None
+    faces = open_faces(how.faces, source.device) if how.faces else None
+    told = embed_shots(family, source, asked.all) if asked else {}
+    levels = Levels(configs[0].validation.t, how.draws, torch.device(source.device))
+    work = Work(family, source, measured_on, levels, asked, told, output / "samples", progress)
+    seen = work.run(runs)
+    model = next((run for run in runs if run.masked), None)
+    taught = pictures_taught(family, source, model) if asked and model else []
+    shown = {name: one.subject for name, one in seen.items()}
+    likeness = likeness_of(shown, taught, eyes, faces, BASE)
+    measured = tuple(
+        measured_of(run, seen[run.name].errors, seen[run.name].drift, likeness) for run in runs
+    )
+    found = Evaluation(
+        runs=runs,
+        measured=measured,
+        verdict=judge(measured),
+        measured_on=measured_on,
+        asked=asked,
+        likeness=likeness,
+        pictures={name: [*one.subject, *one.unrelated] for name, one in seen.items()},
+        levels=levels,
+        taught=len(taught),
+    )
+    page = write_page(found, output)
+    return Outcome(page, found.verdict, measured, found.notes())

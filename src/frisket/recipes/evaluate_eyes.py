@@ -1,0 +1,106 @@
+"""Local vision models that pictures are compared by: patch features, and faces."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+from torch.nn import functional
+
+from frisket.evaluation.patches import Patches, patches
+from frisket.maskgen import preprocess
+from frisket.maskgen.base import BACKENDS, FaceFinder
+from frisket.maskgen.base import Source as Weights
+from frisket.maskgen.loading import config_of, folder_of, load_model
+from frisket.recipes.load import ConfigError
+from frisket.shapes import Plane
+
+Frame = UInt8[Tensor, "H W 3"]
+
+# What a config.json says to the class that reads its vision tower.
+TOWERS: Mapping[str, str] = {
+    "clip": "CLIPVisionModel",
+    "clip_vision_model": "CLIPVisionModel",
+    "siglip": "SiglipVisionModel",
+    "siglip_vision_model": "SiglipVisionModel",
+    "dinov2": "Dinov2Model",
+    "dinov2_with_registers": "Dinov2WithRegistersModel",
+    "dinov3_vit": "DINOv3ViTModel",
+}
+SIDE = 224  # pixels, of models that read any size
+
+
+@dataclass(frozen=True, slots=True)
+class Eyes:
+    """A vision transformer; its last tokens are its patches in reading order, whatever is before.
+
+    Pictures are resized to a square: training and generated ones alike.
+    """
+
+    model: Any
+    how: preprocess.Preprocessing
+    patch: int
+
+    @torch.no_grad()
+    def patches(self, frame: Frame, plane: Plane) -> Patches:
+        """Patch features of a frame, weighted by a plane of it (1 H W)."""
+        pixels = preprocess.pixels(frame, self.how).to(self.model.device, self.model.dtype)
+        rows, columns = self.how.height // self.patch, self.how.width // self.patch
+        tokens = self.model(pixel_values=pixels).last_hidden_state[0, -rows * columns :]
+        return patches(tokens.float().cpu(), plane, rows, columns)
+
+
+def open_eyes(folder: Path, device: str) -> Eyes:
+    """Load a CLIP, SigLIP or DINO folder, as transformers saves it; nothing is downloaded.
+
+    Raises WeightsNotFound, which names what is missing, or the kinds of model that are read.
+    """
+    import transformers  # noqa: PLC0415 - slow, and only with --features
+
+    source = Weights(path=str(folder.absolute()), device=device)
+    local = folder_of(source, "")
+    config = config_of(local, *TOWERS)
+    vision: Mapping[str, Any] = config.get("vision_config", config)
+    patch, side = int(vision["patch_size"]), int(vision["image_size"])
+    if config["model_type"].startswith("dino"):  # its positions are interpolated to any size
+        side = min(side, SIDE // patch * patch)
+    how = preprocess.read(local, preprocess.Preprocessing(side, side))
+    model = load_model(getattr(transformers, TOWERS[config["model_type"]]), local, source)
+    return Eyes(model, replace(how, height=side, width=side), patch)
+
+
+@dataclass(frozen=True, slots=True)
+class Faces:
+    """A face recogniser of the shelf of mask backends."""
+
+    finder: FaceFinder
+
+    def embedding(self, frame: Frame, inside: Plane | None = None) -> Tensor | None:
+        """Of the largest face (whose middle lies inside, where that is given); None without one.
+
+        ConfigError where faces are found but the folder has no recogniser to tell them apart.
+        """
+        for face in self.finder.faces([frame])[0]:
+            column, row = (int(at) for at in face.box.centre)
+            if inside is not None and float(inside[0, row, column]) <= 0:
+                continue
+            if face.embedding is None:
+                raise ConfigError(
+                    "--faces: the folder has a detector but no recogniser, so faces cannot be"
+                    " compared; unpack a whole pack of InsightFace into it"
+                )
+            return face.embedding.float()
+        return None
+
+
+def open_faces(folder: Path, device: str) -> Faces:
+    """Load an InsightFace pack; WeightsNotFound or BackendUnusable say what is missing."""
+    return Faces(BACKENDS.load("insightface").load(Weights(path=str(folder), device=device)))
+
+
+def mean_face(embeddings: Sequence[Tensor]) -> Tensor:
+    """The middle of some embeddings, unit length."""
+    return functional.normalize(torch.stack(list(embeddings)).mean(0), dim=0)

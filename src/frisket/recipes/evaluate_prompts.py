@@ -1,0 +1,127 @@
+"""What is sampled to evaluate a run: prompts for the subject, and prompts that have none of it."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from frisket.families.base import FAMILIES, Variant
+from frisket.inference.shots import Shot, check
+from frisket.media.files import find
+from frisket.recipes.config import Config
+from frisket.recipes.generate import shots_of
+from frisket.recipes.load import ConfigError
+from frisket.recipes.prepare import clipset_of, source_of
+from frisket.recipes.prompts import Line
+
+CAPTIONS = 4  # that are sampled where nothing else names the subject
+
+POCKET = (
+    "a red circle on a blue wall",
+    "a green square on white and black checks",
+    "a yellow triangle on red and blue stripes",
+    "a white ring on green and black dots",
+    "a black cross on a yellow wall",
+    "a blue circle on yellow and red checks",
+    "nothing on green and white stripes",
+    "a red square on black and white dots",
+)
+STILLS = (
+    "a wooden table with a bowl of fruit, soft window light",
+    "a mountain lake at sunrise",
+    "a portrait of an old man with a grey beard",
+    "a black and white photo of a busy street in the rain",
+    "a red bicycle leaning against a brick wall",
+    "an oil painting of a sailing ship in a storm",
+    "a cat asleep on a sofa",
+    "a glass of water on a white background, product photo",
+)
+MOVING = (
+    "waves rolling onto a beach at sunset",
+    "a man walks down a busy street in the rain, seen from behind",
+    "a cat jumps from a chair onto the floor",
+    "a time-lapse of clouds over a mountain",
+    "a woman stirs a pot in a kitchen and looks up",
+    "a train passes through a green valley, aerial view",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The shots of an evaluation, and where their prompts are from."""
+
+    subject: tuple[Shot, ...]
+    unrelated: tuple[Shot, ...]
+    said_by: str
+
+    @property
+    def all(self) -> tuple[Shot, ...]:
+        """Subject first."""
+        return (*self.subject, *self.unrelated)
+
+
+def shots_for(
+    config: Config,
+    variant: str,
+    *,
+    prompts: Sequence[str],
+    unrelated: Sequence[str],
+    seeds: int,
+    images: Sequence[Path],
+) -> Asked:
+    """The subject's prompts with every seed, the unrelated ones with one; sizes as in [preview].
+
+    Raises ConfigError where nothing names the subject or an unrelated prompt does, and ValueError
+    for shots that the model cannot make.
+    """
+    family = FAMILIES.load(config.model.family)
+    card = family.variants[variant]
+    lines, said_by = (prompts, "--prompt") if prompts else _own(config)
+    others = tuple(unrelated) or _default(config.model.family, card)
+    triggers = {data.trigger.lower() for data in config.data if data.trigger}
+    for prompt in others:
+        if named := triggers & set(re.findall(r"\w+", prompt.lower())):
+            raise ConfigError(
+                f"--unrelated {prompt!r} holds the trigger {named.pop()!r}: drift is measured on"
+                " prompts that have nothing to do with the subject; leave it out"
+            )
+    settings = config.preview.model_dump(exclude={"every", "prompts", "seeds"})
+    settings["images"] = tuple(images) or config.preview.images
+    subject = shots_of(card, [Line(prompt) for prompt in lines], range(seeds), settings)
+    apart = shots_of(card, [Line(prompt) for prompt in others], [0], settings)
+    check(family, variant, [*subject, *apart])
+    return Asked(tuple(subject), tuple(apart), said_by)
+
+
+def _own(config: Config) -> tuple[Sequence[str], str]:
+    """What the run itself calls the subject: trigger words, else preview prompts, else captions."""
+    triggers = dict.fromkeys(data.trigger for data in config.data if data.trigger)
+    if triggers:
+        return list(triggers), "the trigger word"
+    if config.preview.prompts:
+        return config.preview.prompts, "[preview] prompts"
+    family = FAMILIES.load(config.model.family)
+    captions: dict[str, None] = {}
+    for data in config.data:
+        clipset = clipset_of(config, data, family, source_of(config, family))
+        there = find(
+            clipset.clips,
+            masks="none",
+            folders={},
+            captions=clipset.captions,
+            caption=clipset.caption,
+            wording=clipset.wording,
+        )
+        captions |= dict.fromkeys(each.caption.strip() for each in there.found if each.caption)
+    if not captions:
+        raise ConfigError(
+            "nothing names the subject: there is no trigger, no [preview] prompt and no caption;"
+            ' say how it is asked for: --prompt "..."'
+        )
+    return list(captions)[:CAPTIONS], "captions of the training clips"
+
+
+def _default(family: str, card: Variant) -> tuple[str, ...]:
+    if family == "pocket":
+        return POCKET
+    return MOVING if card.video else STILLS

@@ -1,0 +1,180 @@
+"""The runs that are evaluated: from a run folder or a config file to a LoRA and its data."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from frisket.adapters.files import header
+from frisket.families.base import FAMILIES, Family, Source
+from frisket.media.files import ClipsNotFound, MasksNotFound
+from frisket.recipes.config import Config
+from frisket.recipes.load import ConfigError, check, read
+from frisket.recipes.prepare import Prepared, prepare, source_of
+from frisket.recipes.sampler import check_loras, files_of
+from frisket.recipes.trained import TRAINED
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A finished run: its settings, its LoRA and the data it was trained on."""
+
+    name: str
+    config: Config
+    lora: Path  # the file, or the name that those of several experts have in common
+    prepared: Prepared
+    steps: int  # 0 where the LoRA does not say
+    changed: bool  # the data, or how they are read, are no longer what it was trained on
+
+    @property
+    def masked(self) -> bool:
+        """Whether masks weighed its loss."""
+        return self.prepared.report.masked > 0 and any(
+            item.coverage is not None and item.weighs for item in self.prepared.items
+        )
+
+    @property
+    def taught(self) -> tuple[str, ...]:
+        """Regions of weight above 0."""
+        table = self.config.regions
+        return tuple(name for name in self.prepared.regions if table.get(name, 0.0) > 0)
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """All regions, in the order of their planes."""
+        return self.prepared.regions
+
+
+def read_run(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """The settings of a run, from its folder or from a config file; checked.
+
+    Raises ConfigError for a folder that is none of a run, and as `load.read` does.
+    """
+    file, folder = path, path.expanduser()
+    if folder.is_dir():
+        file = folder / TRAINED
+        if not file.is_file():
+            raise ConfigError(_no_run(folder))
+    config, origin = read(file, overrides)
+    check(config, origin)
+    if folder.is_dir():  # it may have been moved since
+        run = config.run.model_copy(update={"output": folder.absolute()})
+        config = config.model_copy(update={"run": run})
+    return config
+
+
+def _no_run(folder: Path) -> str:
+    if any(folder.glob("lora*.safetensors")):
+        return (
+            f"{folder} holds a LoRA but no {TRAINED} (it was trained before Frisket wrote one);"
+            f" name its config file instead: frisket evaluate CONFIG --set run.output={folder}"
+        )
+    configs = sorted(each.name for each in folder.glob("*.toml"))
+    hint = f"; did you mean {folder / configs[0]}?" if configs else ""
+    return f"{folder} is no run folder: it has no {TRAINED} and no lora.safetensors{hint}"
+
+
+def open_runs(
+    configs: Sequence[Config], progress: Callable[[str, int, int], None] = lambda *_: None
+) -> list[Run]:
+    """Find the LoRA and prepare the data of every run, after all were looked at.
+
+    Raises ConfigError for a run without a LoRA or of another base than the first one, and for data
+    that were moved; AdapterMismatch, and the errors of `prepare`.
+    """
+    family = FAMILIES.load(configs[0].model.family)
+    source = source_of(configs[0], family)
+    names = _names([config.run.output for config in configs])
+    for name, config in zip(names, configs, strict=True):
+        _same_base(name, config, family, source)
+        lora = config.run.output / "lora.safetensors"
+        if not files_of(lora)[0].is_file():
+            raise ConfigError(
+                f"{name}: {lora} is not there yet; train it first (frisket train), or set"
+                " run.output to the folder of the run"
+            )
+        check_loras(family, source.variant, [(lora, 1.0)])
+    return [_opened(name, config, progress) for name, config in zip(names, configs, strict=True)]
+
+
+def _opened(name: str, config: Config, progress: Callable[[str, int, int], None]) -> Run:
+    lora = config.run.output / "lora.safetensors"
+    said = header(files_of(lora)[0])[1]
+    _made_for(name, lora, config, said)
+    try:
+        prepared = prepare(config, progress=progress)
+    except (ClipsNotFound, MasksNotFound) as error:
+        raise ConfigError(
+            f"{name}: {error}. If the folder was moved since training, say where it is now:"
+            " --set data.0.clips=FOLDER (and data.0.masks.path=FOLDER)"
+        ) from error
+    digest = said.get("frisket.data", prepared.digest)
+    steps = int(said.get("frisket.steps", "0"))
+    return Run(name, config, lora, prepared, steps, digest != prepared.digest)
+
+
+def _names(outputs: Sequence[Path]) -> list[str]:
+    """The shortest endings of the folders that tell all of them apart."""
+    for parts in range(1, max(len(path.parts) for path in outputs) + 1):
+        names = ["/".join(path.parts[-parts:]) for path in outputs]
+        if len(set(names)) == len(names):
+            return names
+    twice = next(path for path in outputs if list(outputs).count(path) > 1)
+    raise ConfigError(f"{twice} is named twice; name each run once")
+
+
+def _same_base(name: str, config: Config, family: Family, source: Source) -> None:
+    other = source_of(config, FAMILIES.load(config.model.family))
+    ours = (family.name, source.variant, source.path, source.revision)
+    theirs = (config.model.family, other.variant, other.path, other.revision)
+    if ours != theirs:
+        words = (" ".join(filter(None, each)) for each in (theirs, ours))
+        raise ConfigError(
+            f"{name} was trained on another base ({' and the first run on '.join(words)}): their"
+            " errors cannot stand side by side; evaluate them apart"
+        )
+
+
+def _made_for(name: str, lora: Path, config: Config, said: Any) -> None:
+    base = json.loads(said.get("frisket.base", "{}"))
+    if base and base["family"] != config.model.family:
+        raise ConfigError(
+            f"{name}: {lora} was trained for {base['family']}, but its config says model.family ="
+            f" {config.model.family!r}; name the config it was trained with"
+        )
+
+
+def with_other_clips(config: Config, clips: Path, masks: str) -> Config:
+    """The same run on other clips, for measuring alone: nothing held out, nothing swapped.
+
+    `masks` is a folder, "alpha" or "sidecar"; "" takes the way of the run's own masks, which must
+    need no folder then (ConfigError).
+    """
+    own = config.data[0].masks
+    if masks in ("alpha", "sidecar"):
+        told: Any = own.model_copy(update={"source": masks, "path": None, "regions": {}})
+    elif not masks:
+        if own.source not in ("alpha", "sidecar"):
+            raise ConfigError(f"--clips {clips} needs --masks FOLDER (or alpha, or sidecar)")
+        told = own
+    elif own.source == "regions":
+        regions = {name: Path(masks) / name for name in own.regions}
+        told = own.model_copy(update={"regions": regions})
+    else:
+        told = own.model_copy(update={"source": "folder", "path": Path(masks), "regions": {}})
+    first = config.data[0]
+    caption = first.caption or first.trigger or None
+    data = first.model_copy(
+        update={
+            **{"clips": clips, "masks": told, "captions": None, "caption": caption},
+            **{"flip": False, "repeats": 1, "caption_dropout": 0.0},
+        }
+    )
+    return config.model_copy(
+        update={
+            "data": (data,),
+            "validation": config.validation.model_copy(update={"holdout": 0}),
+            "swap": config.swap.model_copy(update={"rate": 0.0}),
+        }
+    )
