@@ -27,18 +27,25 @@ def folder_at(table: Table, name: str, written: str | None = None) -> Path:
     trainers that keep their configurations in one count paths from there. Raises BadLayout naming
     file, line, the path as written and what was tried.
     """
-    return _at(table, name, written, "folder")
+    found = place_at(table, name, written)
+    if not found.is_dir():
+        raise table.bad(name, f"{found} is no folder")
+    return found
 
 
 def file_at(table: Table, name: str) -> Path:
     """As `folder_at`, for an option that names a file."""
-    return _at(table, name, None, "file")
+    found = place_at(table, name)
+    if not found.is_file():
+        raise table.bad(name, f"{found} is no file")
+    return found
 
 
-def _at(table: Table, name: str, written: str | None, what: str) -> Path:
+def place_at(table: Table, name: str, written: str | None = None) -> Path:
+    """As `folder_at`, for an option that names either."""
     written = (table.text(name) if written is None else written).strip()
     if not written:
-        raise table.bad(name, f"a {what} is needed")
+        raise table.bad(name, "a path is needed")
     here = table.sheet.written.path.absolute().parent
     found, tried = place(written, here)
     if found is None:
@@ -47,8 +54,6 @@ def _at(table: Table, name: str, written: str | None, what: str) -> Path:
     if found is None:
         shown = ", ".join(map(str, tried[:SHOWN]))
         raise table.bad(name, f"{written!r} is not there; tried {shown}; correct the path")
-    if found.is_dir() != (what == "folder"):
-        raise table.bad(name, f"{found} is no {what}")
     return Path(os.path.normpath(found))
 
 
@@ -101,10 +106,20 @@ def clips_in(folder: Path, skip: Collection[Path] = ()) -> Iterator[Path]:
 
 
 def _several(caption: Path) -> bool:
+    return len([line for line in _caption(caption).splitlines() if line.strip()]) > 1
+
+
+def holding(clips: Iterable[Path], suffix: str, words: str) -> int:
+    """How many captions beside clips hold some words."""
+    return sum(words in _caption(clip.with_suffix(suffix)) for clip in clips)
+
+
+def _caption(path: Path) -> str:
+    """A caption file; one that is not there is empty, as is one that `prepare` will refuse."""
     try:
-        return len([line for line in read_text(caption).splitlines() if line.strip()]) > 1
+        return read_text(path) if path.is_file() else ""
     except BadCaption:
-        return False  # told by name when the clips are prepared
+        return ""
 
 
 def text_of(file: Path) -> str:
@@ -131,7 +146,7 @@ def manifest_of(
     return tuple(lines)
 
 
-def whole_repeats(rates: Sequence[float]) -> list[int]:
+def whole_repeats(rates: Sequence[float | int]) -> list[int]:
     """Whole numbers in the ratio of `rates`, the least that are not below them; exact to 1 / 20.
 
     [0.5, 1] gives [1, 2]: an epoch is twice as long, the mix is the same.
@@ -141,7 +156,7 @@ def whole_repeats(rates: Sequence[float]) -> list[int]:
     return [int(part * scale) for part in parts]
 
 
-def stepped(table: Table, name: str, seen: float, batch: int) -> int:
+def stepped(table: Table, name: str, seen: float | int, batch: int) -> int:
     """Steps in the epochs that an option asks for, at least 1, with its note.
 
     `seen` clips go by in an epoch, `batch` of them in a step.
