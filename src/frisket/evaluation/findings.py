@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import cv2
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -15,6 +17,7 @@ Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 SMALL = 0.02  # of the clip; below it few cells set the whole loss
+RULED = 0.9  # coverage of its best cell below which a thin region has no cell of its own
 LOST = 0.5  # share of a region's pixels in cells it does not rule
 RULES = 0.5  # coverage from which a region rules a cell
 EDGE, MIDDLE = 8, 3  # the border is 1/8 of each side, the centre the middle third
@@ -148,13 +151,17 @@ def surviving(plane: Plane, cells: Float[Tensor, "f h w"], grid: LatentGrid) -> 
 
 def _lost(clip: str, name: str, plane: Plane, cells: Tensor, grid: LatentGrid) -> Iterator[Finding]:
     kept = surviving(plane, cells, grid)
-    if kept is None or 1 - kept <= LOST:
+    if kept is None:
+        return
+    best = float(cells.max())
+    thin = best < RULED and _thickness(plane) < grid.spatial
+    if not thin and 1 - kept <= LOST:
         return
     told = (
-        f"{1 - kept:.0%} of {name} lies in latent cells that are mostly something else."
-        if bool((cells >= RULES).any())
-        else f"{name} is thinner than a latent cell ({grid.spatial} pixels): no cell is mostly its"
-        f" own, the best is {float(cells.max()):.0%}."
+        f"{name} is thinner than a latent cell ({grid.spatial} pixels): {kept:.0%} of it lies in"
+        f" cells that are mostly its own, and of the best cell it has {best:.0%}."
+        if thin
+        else f"{1 - kept:.0%} of {name} lies in latent cells that are mostly something else."
     )
     yield Finding(
         "lost at the grid",
@@ -163,6 +170,13 @@ def _lost(clip: str, name: str, plane: Plane, cells: Tensor, grid: LatentGrid) -
         told,
         'Set masks.reading = "max", grow the mask, or train at a larger resolution.',
     )
+
+
+def _thickness(plane: Plane) -> float:
+    """Width in pixels of the widest place of a region, in the frame that shows most of it."""
+    most = plane[int(plane.flatten(1).sum(1).argmax())] >= RULES
+    within = cv2.copyMakeBorder(most.numpy().astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT)
+    return 2 * float(cv2.distanceTransform(within, cv2.DIST_L2, cv2.DIST_MASK_PRECISE).max()) - 1
 
 
 def look_at_crop(

@@ -1,5 +1,6 @@
 """Does the border of a mask lie on edges of its picture, or on the same edges somewhere else?"""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,8 @@ TOLERATED = 0.02  # of it: hand-drawn borders lie that far off
 SOFT = 1.5  # pixels (at SIDE) that borders and edges are blurred by
 SHORTEST = 40  # pixels of border inside the picture, below which nothing can be told
 ELSEWHERE = 0.06  # of it: so far off, another fit is another place
-CLEAR = 1.3  # how much better the best place is than the mask's own
+CLEAR = 1.35  # how much better the best place is than the mask's own
+CLOSE, CLEARER = 0.05, 1.5  # and where it is so close that a loose border may be the reason
 ALONE = 1.1  # and than any other place
 STRONG = 0.25  # score from which a border lies on edges (nearly) all along
 
@@ -42,9 +44,9 @@ class Alignment:
     @property
     def clear(self) -> bool:
         """Whether the mask fits well in one other place only, and not in its own."""
-        return (
-            self.best >= STRONG and self.best >= CLEAR * self.own and self.best >= ALONE * self.next
-        )
+        close = math.hypot(*self.shift) < CLOSE
+        better = self.best >= (CLEARER if close else CLEAR) * self.own
+        return better and self.best >= max(STRONG, ALONE * self.next)
 
 
 def alignment(

@@ -7,7 +7,7 @@ from statistics import median
 from frisket.evaluation.findings import Finding
 
 FEWEST = 8  # clips below which nothing is usual
-FAR = 4.5  # robust standard deviations that make an outlier (two sets in a million, if normal)
+FAR = 3.5  # robust standard deviations that make an outlier
 NARROW = 0.35  # least spread in log odds: sets of equal masks still vary by a third
 NORMAL = 1.4826  # from the median of absolute deviations to a standard deviation
 EDGE = 0.6  # share of the border an inverted mask covers at least
@@ -20,7 +20,7 @@ def look_at_spread(
 
     Measured in log odds, so that 2 % among 20 % stands out like 80 %, against the median and the
     median absolute deviation (Iglewicz and Hoaglin 1993), which outliers hardly move. `borders` is
-    the share of each picture's border that is covered: an outlier that runs along it and whose
+    the share of each picture's border that is covered: a mask that runs along it and whose
     complement would be usual looks inverted. Empty and full masks are left out; others tell those.
     """
     odds = {clip: _odds(share) for clip, share in shares.items() if 0 < share < 1}
@@ -32,9 +32,10 @@ def look_at_spread(
     named = f"{region} covers" if region else "The mask covers"
     for clip, each in odds.items():
         distance = (each - middle) / spread
-        if abs(distance) <= FAR and not _complement(each, middle, spread, borders.get(clip, 0)):
-            continue
-        if _complement(each, middle, spread, borders.get(clip, 0)):
+        # What an inverted mask leaves free is a subject: not along the border, but within it.
+        border = borders.get(clip, 0.0)
+        within = border >= EDGE and border > shares[clip]
+        if within and _complement(each, middle, spread):
             yield Finding(
                 "inverted",
                 "warning",
@@ -43,24 +44,24 @@ def look_at_spread(
                 f" where half of the set covers {usual}: it looks inverted.",
                 "White teaches, black does not: invert this mask.",
             )
-            continue
-        yield Finding(
-            "unusual size",
-            "warning",
-            clip,
-            f"{named} {shares[clip]:.1%} of the clip, where half of the set covers {usual}.",
-            "Look whether the mask ran out over the background, or lost most of its subject.",
-        )
+        elif abs(distance) > FAR:
+            yield Finding(
+                "unusual size",
+                "warning",
+                clip,
+                f"{named} {shares[clip]:.1%} of the clip, where half of the set covers {usual}.",
+                "Look whether the mask ran out over the background, or lost most of its subject.",
+            )
 
 
 def _odds(share: float) -> float:
     return math.log(share / (1 - share))
 
 
-def _complement(each: float, middle: float, spread: float, border: float) -> bool:
+def _complement(each: float, middle: float, spread: float) -> bool:
     """Whether the inverse of a mask would be more like the others than the mask is."""
     here, there = abs(each - middle), abs(-each - middle)
-    return border >= EDGE and there < 2 * spread and here > max(2 * there, 1.5 * spread)
+    return there < 2.5 * spread and here > max(2 * there, 1.5 * spread)
 
 
 def _range(shares: Sequence[float]) -> str:
