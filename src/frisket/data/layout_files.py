@@ -17,6 +17,7 @@ from frisket.data.toml_lines import Key, lines_of
 
 LARGEST = 8 * 2**20  # bytes: a configuration is text written by hand, not a data set
 SUFFIXES = (".toml", ".json", ".yaml", ".yml")
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],\n]')  # of JSON, but for colons and plain values
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -130,8 +131,34 @@ def _json(text: str, path: Path) -> tuple[Any, Mapping[Key, int]]:
         raise _unparsed(path, "JSON", error.msg, error.lineno, error.colno, lines) from error
     except RecursionError as error:
         raise BadLayout(f"{path}: is nested too deeply for a configuration") from error
-    # JSON is YAML, but for tabs; a string holds none of its own, so they all stand between values.
-    return tree, dict(_marks(yaml.compose(text.replace("\t", " "), Loader=yaml.SafeLoader)))
+    return tree, _json_lines(text)
+
+
+def _json_lines(text: str) -> dict[Key, int]:
+    """The line of every key, and of every table or list in a list, of a valid JSON text."""
+    found: dict[Key, int] = {}
+    path: list[str | int] = []  # the key or index that is open in each table and list around
+    keyed = False  # within a table, before a key
+    line = 1
+    for token in _TOKEN.findall(text):
+        if token == "\n":
+            line += 1
+        elif token in "{[":
+            if path:
+                found.setdefault(tuple(path), line)
+            path.append("" if token == "{" else 0)
+            keyed = token == "{"
+        elif token in "}]":
+            path.pop()
+            keyed = False
+        elif token == ",":
+            last = path[-1]
+            keyed = isinstance(last, str)
+            path[-1] = last if isinstance(last, str) else last + 1
+        elif keyed:
+            path[-1], keyed = str(json.loads(token)), False
+            found.setdefault(tuple(path), line)
+    return found
 
 
 def _yaml(text: str, path: Path) -> tuple[Any, Mapping[Key, int]]:

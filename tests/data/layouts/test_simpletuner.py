@@ -342,6 +342,7 @@ def test_defect_segmentation_is_not_documented(clips, imported, notes):
         ([TEXTS], "no data set in local files"),
         ([images(dataset_type="imgae")], "did you mean 'image'"),
         ([images(disabled=True)], "no data set in local files"),
+        ([images(type="huggingface")], "download 'subject' (huggingface) to a folder"),
     ],
 )
 def test_bad_files_are_refused_with_place_and_fix(clips, imported, tree, said):

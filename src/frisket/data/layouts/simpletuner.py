@@ -32,6 +32,7 @@ KINDS = (
     *("image", "video", "audio", "text_embeds", "image_embeds", "conditioning_image_embeds"),
     *("conditioning", "eval", "caption"),
 )
+TRAINED = ("image", "video")
 MASKS = ("mask", "segmentation")
 STORES = ("local", "aws", "csv", "huggingface", "webshart", "memory")
 RATE, SECONDS = 30, 5  # frames of a video set that names no number
@@ -93,16 +94,28 @@ def _backends(sheet: Sheet, setting: Setting) -> None:
         kind = _kind(row)
         if row.flag("disabled") or row.flag("disable"):
             row.skip("the data set is switched off and left out")
-        elif kind in ("image", "video"):
+        elif kind in TRAINED:
             _backend(row, kind, setting)
         elif kind != "conditioning":
             _left(row, kind)
     for row in rows:
         row.close()
     if not setting.data:
-        raise BadLayout(f"{sheet.written.path}: no data set in local files is trained on")
+        raise BadLayout(f"{sheet.written.path}: {_none_left(rows)}")
     for table, repeats in zip(setting.data, whole_repeats(setting.rates), strict=True):
         table["repeats"] = repeats
+
+
+def _none_left(rows: list[Table]) -> str:
+    said = "no data set in local files is trained on"
+    far = [row for row in rows if row.text("type", "local") != "local" and _kind(row) in TRAINED]
+    if not far:
+        return said
+    named = ", ".join(f"{row.text('id')!r} ({row.text('type')})" for row in far)
+    return (
+        f"{said}: download {named} to a folder, with captions beside the clips, and give it"
+        ' type "local" and instance_data_dir'
+    )
 
 
 def _kind(row: Table) -> str:
