@@ -1,0 +1,35 @@
+"""The options of `frisket import`, apart from the recipe so that help needs no torch."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from frisket.data.layout_base import LAYOUTS
+
+
+def command() -> Callable[..., None]:
+    """The command, to be added under the name `import`."""
+    trainers = ", ".join(LAYOUTS.names())
+
+    def import_(
+        source: Annotated[
+            Path, typer.Argument(help="Another trainer's configuration or data folder.")
+        ],
+        output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path(
+            "frisket.toml"
+        ),
+        trainer: Annotated[
+            str, typer.Option("--from", metavar="TRAINER", help=f"{trainers}; else detected.")
+        ] = "",
+        family: Annotated[str, typer.Option(help="Model family, where the source is silent.")] = "",
+        variant: Annotated[str, typer.Option(help="Its variant, where the source is silent.")] = "",
+    ) -> None:
+        """Write a config from another trainer's, with what became of each of its options."""
+        from frisket.recipes.import_config import run  # noqa: PLC0415 - torch, only when asked for
+
+        for line in run(source, output, trainer=trainer, family=family, variant=variant):
+            typer.echo(line)
+
+    return import_

@@ -1,0 +1,181 @@
+"""`frisket import`: other trainers' configurations become ones of ours that load and prepare."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import typer
+from PIL import Image
+from typer.testing import CliRunner
+
+from frisket.data.layout_base import LAYOUTS, BadLayout
+from frisket.recipes.import_command import command
+from frisket.recipes.import_config import run
+from frisket.recipes.load import ConfigError, check, read
+from frisket.recipes.prepare import prepare
+from frisket.registry import UnknownPlugin
+
+KOHYA = """# my cats
+[general]
+caption_extension = ".caption"
+[[datasets]]
+resolution = 32
+batch_size = 2
+enable_bucket = true
+[[datasets.subsets]]
+image_dir = 'C:\\data\\cats'
+conditioning_data_dir = "masks"
+class_tokens = "a cat"
+num_repeats = 3
+color_aug = true
+[[datasets.subsets]]
+image_dir = "reg"
+is_reg = true
+class_tokens = "cat"
+"""
+
+
+def draw(path, mode="RGB", size=(32, 32)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, 200).save(path)
+
+
+@pytest.fixture
+def theirs(tmp_path):
+    folder = tmp_path / "theirs"
+    for name in ("a", "b"):
+        draw(folder / "cats" / f"{name}.png")
+        draw(folder / "masks" / f"{name}.png", "L")
+        draw(folder / "reg" / f"{name}.png")
+    (folder / "cats" / "a.caption").write_text("a cat, sitting\nsecond line")
+    (folder / "set.toml").write_text(KOHYA)
+    return folder
+
+
+def test_it_becomes_a_commented_file_that_loads(theirs, tmp_path):
+    output = tmp_path / "mine" / "frisket.toml"
+    said = run(theirs / "set.toml", output)
+    assert said[1] == "11 options mapped, 0 not needed, 1 without equivalent, 1 defect"
+    assert any("datasets[0].subsets[0].color_aug = True (line 13)" in line for line in said)
+    config, origin = read(output)
+    check(config, origin)
+    cats, reg = config.data
+    assert cats.clips == theirs / "cats"
+    assert (cats.repeats, cats.caption, cats.caption_part) == (3, "a cat", "line")
+    assert (reg.repeats, reg.masks.source) == (3, "none")
+    assert (config.losses.compat, config.run.batch) == ("kohya", 2)
+    text = output.read_text()
+    assert "resolution = 32 # resolution, line 5" in text
+    assert 'clips = "../theirs/cats" # image_dir' in text
+    assert "# --- No equivalent, and what to do\n# datasets[0].subsets[0].color_aug" in text
+    assert "# --- What kohya really did\n" in text
+    assert "No model is named there" in text
+    assert [each.name for each in output.parent.iterdir()] == ["frisket.toml"]
+
+
+def test_what_is_imported_prepares_with_its_masks_and_captions(theirs, tmp_path):
+    output = tmp_path / "frisket.toml"
+    run(theirs / "set.toml", output)
+    prepared = prepare(read(output, ["run.cache=cache"])[0])
+    assert prepared.report.masked == 2
+    assert len(prepared.items) == 4
+    assert prepared.report.uncaptioned == ()
+
+
+def test_a_list_of_clips_is_written_beside_it(theirs, tmp_path):
+    lines = [
+        {"image_path": "cats/a.png", "caption": "été"},
+        {"image_path": "cats/b.png", "caption": ""},
+    ]
+    (theirs / "list.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    source = theirs / "musubi.toml"
+    source.write_text('[[datasets]]\nimage_jsonl_file = "list.jsonl"\nresolution = 32\n'
+                      'mask_directory = "masks"\nenable_bucket = true\n')  # fmt: skip
+    output = tmp_path / "frisket.toml"
+    run(source, output)
+    rows = [json.loads(row) for row in (tmp_path / "list.jsonl").read_text("utf-8").splitlines()]
+    assert rows[0] == {"path": "theirs/cats/a.png", "caption": "été", "name": "a",
+                       "mask": "theirs/masks/a.png"}  # fmt: skip
+    assert prepare(read(output, ["run.cache=cache"])[0]).report.masked == 2
+    output.unlink()
+    with pytest.raises(ConfigError, match=r"list\.jsonl exists and is not overwritten"):
+        run(source, output)
+
+
+def test_nothing_is_overwritten_and_no_draft_is_left(theirs, tmp_path):
+    output = tmp_path / "frisket.toml"
+    output.write_text("mine")
+    with pytest.raises(ConfigError, match="exists and is not overwritten"):
+        run(theirs / "set.toml", output)
+    assert output.read_text() == "mine"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["frisket.toml", "theirs"]
+
+
+def test_the_model_may_be_named(theirs, tmp_path):
+    said = run(theirs / "set.toml", tmp_path / "a.toml", family="pocket", variant="image")
+    assert "Before it trains:" not in said
+    assert read(tmp_path / "a.toml")[0].model.variant == "image"
+    said = run(theirs / "set.toml", tmp_path / "b.toml", family="wann")
+    told = said[said.index("Before it trains:") + 1]
+    assert told.startswith("  b.toml line ")
+    assert "no family is named 'wann'" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.toml", "x = 1\n", "is of no trainer that is known by its looks; name it with --from:"),
+        ("a.toml", "x = \n", "a.toml line 1, column 5: not valid TOML"),
+        ("a.json", "{", "a.json line 1, column 2: not valid JSON"),
+        ("a.txt", "x", "is of no trainer"),
+    ],
+)
+def test_what_no_trainer_wrote(tmp_path, name, text, said):
+    (tmp_path / name).write_text(text)
+    with pytest.raises((ConfigError, BadLayout)) as caught:
+        run(tmp_path / name, tmp_path / "frisket.toml")
+    assert said in str(caught.value)
+    assert (
+        all(f"--from {each}" in str(caught.value) for each in LAYOUTS.names()) or "line 1" in said
+    )
+
+
+def test_a_trainer_named_and_misnamed(theirs, tmp_path):
+    with pytest.raises(UnknownPlugin, match="no such trainer, did you mean 'kohya'"):
+        run(theirs / "set.toml", tmp_path / "a.toml", trainer="kohia")
+    with pytest.raises(BadLayout, match="there is no such file or folder"):
+        run(theirs / "gone.toml", tmp_path / "a.toml")
+    run(theirs / "set.toml", tmp_path / "a.toml", trainer="kohya")
+
+
+def test_several_that_suit_are_told(theirs, tmp_path, monkeypatch):
+    layouts = {"one": LAYOUTS.load("kohya"), "two": LAYOUTS.load("kohya")}
+    monkeypatch.setattr(LAYOUTS, "names", lambda: list(layouts))
+    monkeypatch.setattr(LAYOUTS, "load", layouts.__getitem__)
+    with pytest.raises(ConfigError, match="may be of one or two; say which with --from"):
+        run(theirs / "set.toml", tmp_path / "a.toml")
+
+
+def test_secrets_and_odd_values_stay_out_of_the_file(theirs, tmp_path):
+    source = theirs / "train.toml"
+    source.write_text('dataset_config = "set.toml"\npretrained_model_name_or_path = "x/y"\n'
+                      'huggingface_token = "hf_secret"\n'
+                      'noise_offset = "a\\u0007\\nb"\n')  # fmt: skip
+    run(source, tmp_path / "a.toml")
+    text = (tmp_path / "a.toml").read_text()
+    assert "hf_secret" not in text
+    assert "noise_offset" in text
+
+
+def test_the_command_and_its_help_without_torch(theirs, tmp_path):
+    app = typer.Typer()
+    app.command("import")(command())
+    done = CliRunner().invoke(app, [str(theirs / "set.toml"), "-o", str(tmp_path / "f.toml")])
+    assert done.exit_code == 0, done.output
+    assert "11 options mapped" in done.output
+    code = (
+        "from frisket.recipes.import_command import command; command();"
+        "import sys; sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
