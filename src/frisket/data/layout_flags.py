@@ -150,6 +150,8 @@ def _steps(flags: Flags, batches: int) -> int:
 
 def _optimizer(flags: Flags, steps: int) -> dict[str, Any]:
     rate = "unet_lr" if "unet_lr" in flags else "learning_rate"
+    if rate == "unet_lr" and "learning_rate" in flags:
+        flags.say("learning_rate", "not needed", "unet_lr goes before it")
     found: dict[str, Any] = {"name": _name(flags), "lr": flags.number(rate, 2e-6)}
     options = _arguments(flags)
     if "weight_decay" in options:

@@ -169,7 +169,7 @@ def test_every_written_option_has_one_note_with_its_line(everything):
     lost = notes_of(imported, "no equivalent")
     assert {each.rpartition(".")[2] for each in lost} == {
         "network_multiplier", "caption_dropout_every_n_epochs", "caption_tag_dropout_rate",
-        "color_aug", "random_crop", "face_crop_aug_range", "caption_separator", "keep_tokens",
+        "color_aug", "random_crop", "face_crop_aug_range", "caption_separator",
         "secondary_separator", "enable_wildcard", "token_warmup_step",
     }  # fmt: skip
 

@@ -206,9 +206,9 @@ def _captions(chain: Chain) -> dict[str, Any]:
     shuffle = chain.flag("shuffle_caption")
     mark, keep = chain.text("keep_tokens_separator"), chain.whole("keep_tokens")
     if mark and keep:
-        table, written = chain.holder("keep_tokens")
-        said = "data.keep_tags is the mark keep_tokens_separator; put it into captions that lack it"
-        table.say(written, "no equivalent", said)
+        table, written = chain.holder("keep_tokens_separator")
+        said = "is data.keep_tags here, in place of keep_tokens: put the mark into every caption"
+        table.say(written, "mapped", said)
     if mark and not shuffle:
         table, written = chain.holder("keep_tokens_separator")
         said = "without shuffle_caption the mark stays in the text that is trained; here it goes"
