@@ -6,8 +6,12 @@ import json
 import os
 import pickle
 import tarfile
+import tempfile
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from frisket.data.format_base import (
     FORMATS,
@@ -21,6 +25,8 @@ from frisket.data.format_base import (
 )
 from frisket.data.formats import parquet, webdataset
 from frisket.media.files import TwoFiles
+from frisket.media.manifest import is_name
+from frisket.media.paths import plain
 from frisket.media.signatures import suffix_of
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n picture", b"\xff\xd8\xff picture"
@@ -314,3 +320,17 @@ def test_names_with_dots_and_percents_have_different_keys():
     names = ["a.b", "a%2Eb", "a%b", "x.y/a.b"]
     laid = [next(webdataset._laid(Entry(name, bytes_of(b"", ".png"))))[0] for name in names]
     assert laid == ["a%2Eb.png", "a%252Eb.png", "a%25b.png", "x.y/a%2Eb.png"]
+
+
+letters = st.text(st.characters(exclude_categories=["C"]) | st.sampled_from(".%/ "), max_size=12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(letters.map(plain).filter(is_name), min_size=1, max_size=5, unique=True))
+def test_every_name_comes_back_from_a_tar(names):
+    entries = [Entry(name, bytes_of(PNG, ".png"), name) for name in names]
+    contents = Contents(dict.fromkeys(names, b""), (), True, False, frozenset(), False, 0)
+    with tempfile.TemporaryDirectory() as folder:
+        FORMATS.load("webdataset").write(Path(folder), entries, contents, 20)
+        told, _ = read("webdataset", Path(folder))
+    assert [(name, caption) for name, _, _, caption, _ in told] == [(name, name) for name in names]

@@ -4,16 +4,20 @@ import json
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from frisket.data.format_base import BadSet, Columns
 from frisket.media.files import ClipsNotFound
 from frisket.media.manifest import BadManifest
 from frisket.recipes.pack import Asked, pack
+from frisket.recipes.pack_command import command
 
 WAYS = ("folder", "jsonl", "webdataset", "parquet")
 
@@ -198,3 +202,36 @@ def test_what_is_asked_wrongly_is_told(lay, tmp_path):
     with pytest.raises(BadSet, match=r"as jsonl or as webdataset; say which with --from"):
         pack(Asked(lay("two", {"set.jsonl": "", "a.tar": ""}), out, "folder"))
     assert not out.exists()
+
+
+@pytest.fixture
+def run():
+    app = typer.Typer()
+    app.command()(command(lambda: nullcontext(lambda *_: None)))
+    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
+
+
+def test_the_command_says_what_it_did(lay, tmp_path, run):
+    folder = lay("set", LABELS | {"masks/gone.png": b""})
+    done = run(folder, "-o", tmp_path / "out", "--to", "webdataset", "--shard", 1)
+    assert done.exit_code == 0
+    assert done.stdout.splitlines()[:1] == [f"{folder}: read as folder, 2 clips"]
+    assert "1 masks have no clip and stay behind" in done.stdout
+    assert sorted(each.name for each in (tmp_path / "out").iterdir()) == [
+        "legend.json",
+        "shard-000000.tar",
+    ]
+
+
+def test_the_command_takes_columns(tmp_path, run):
+    pytest.importorskip("pyarrow")
+    from pyarrow import parquet, table
+
+    cells = {"photo": [b"GIF8"], "seg": [b"GIF8"], "alt": ["x"], "id": ["a"]}
+    parquet.write_table(table(cells), tmp_path / "t.parquet")
+    words = ["--image", "photo", "--caption", "alt", "--name", "id", "--mask", "face=seg"]
+    done = run(tmp_path / "t.parquet", "-o", tmp_path / "out", "--to", "folder", *words)
+    assert done.exit_code == 0, done.output
+    assert list(tree(tmp_path / "out")) == ["clips/a.gif", "clips/a.txt", "masks/face/a.gif"]
+    twice = run(tmp_path, "-o", tmp_path / "o", "--to", "folder", "--mask", "a", "--mask", "b")
+    assert "--mask names the region '' twice" in twice.output.replace("\n", " ")

@@ -53,7 +53,7 @@ def pack(asked: Asked, progress: Progress = lambda *_: None) -> list[str]:
     if asked.columns != Columns() and kind != TABLES:
         raise BadSet(f"{source}: is read as {kind}, which has no columns; leave their names out")
     read = _format(kind, "--from").read(source, asked.columns)
-    contents = look(read, lambda done: progress("look", done, 0))
+    contents = look(read, lambda done: progress("look", done, done))
     _check_fits(read, contents, target, asked.to)
     told = [f"{source}: read as {kind}, {len(contents.prints)} clips", *read.notes]
     entries = _counted(read, len(contents.prints), progress)

@@ -41,8 +41,9 @@ class Folder:
         if clips != path and pictures.is_dir():
             findings = _with_references(findings, pictures)
         beside = masks.folders.get("", clips) / LEGEND
-        said = ", ".join(map(str, masks.folders.values())) or masks.kind
-        return packed(findings, beside, (f"masks ({masks.kind}): {said}",))
+        where = ", ".join(map(str, masks.folders.values())) or "beside the clips"
+        none = "no masks lie beside the clips; transparency stays in them"
+        return packed(findings, beside, (f"masks: {where}" if masks.matched else none,))
 
     def write(self, folder: Path, entries: Iterable[Entry], contents: Contents, shard: int) -> None:
         """One file a clip, a caption, a mask and a reference picture."""
