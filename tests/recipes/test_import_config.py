@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 from frisket.data.layout_base import LAYOUTS, BadLayout
 from frisket.recipes.import_command import command
 from frisket.recipes.import_config import run
+from frisket.recipes.import_reference import reference
 from frisket.recipes.load import ConfigError, check, read
 from frisket.recipes.prepare import prepare
 from frisket.registry import UnknownPlugin
@@ -166,6 +168,13 @@ def test_secrets_and_odd_values_stay_out_of_the_file(theirs, tmp_path):
     text = (tmp_path / "a.toml").read_text()
     assert "hf_secret" not in text
     assert "noise_offset" in text
+
+
+def test_the_page_of_options_is_up_to_date():
+    page = Path(__file__).parents[2] / "docs" / "reference" / "import.md"
+    assert page.read_text(encoding="utf-8") == reference(), (
+        "write it anew: frisket import --reference docs/reference/import.md"
+    )
 
 
 def test_the_command_and_its_help_without_torch(theirs, tmp_path):

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from frisket.data.layout_base import LAYOUTS
+from frisket.media.paths import replacing
 
 
 def command() -> Callable[..., None]:
@@ -15,8 +16,8 @@ def command() -> Callable[..., None]:
 
     def import_(
         source: Annotated[
-            Path, typer.Argument(help="Another trainer's configuration or data folder.")
-        ],
+            Path | None, typer.Argument(help="Another trainer's configuration or data folder.")
+        ] = None,
         output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path(
             "frisket.toml"
         ),
@@ -25,8 +26,19 @@ def command() -> Callable[..., None]:
         ] = "",
         family: Annotated[str, typer.Option(help="Model family, where the source is silent.")] = "",
         variant: Annotated[str, typer.Option(help="Its variant, where the source is silent.")] = "",
+        reference: Annotated[
+            Path | None, typer.Option(help="Write the page of all known options here instead.")
+        ] = None,
     ) -> None:
         """Write a config from another trainer's, with what became of each of its options."""
+        if reference is not None:
+            from frisket.recipes import import_reference  # noqa: PLC0415
+
+            with replacing(reference) as draft:
+                draft.write_text(import_reference.reference(), encoding="utf-8")
+            return
+        if source is None:
+            raise typer.BadParameter(f"name a configuration or data folder of: {trainers}")
         from frisket.recipes.import_config import run  # noqa: PLC0415 - torch, only when asked for
 
         for line in run(source, output, trainer=trainer, family=family, variant=variant):

@@ -1,0 +1,41 @@
+"""The page of every option that `frisket import` knows, from the rules beside the layouts."""
+
+from collections.abc import Iterator, Mapping
+from importlib import resources
+
+from frisket.data.layout_options import Rule, rules_of
+
+HEAD = """# Options of other trainers
+
+Generated from `src/frisket/data/layouts/*.toml` by `make docs`; do not edit. How to import:
+[Import](../import.md).
+
+A name with `*` stands for all that begin or end so. What an option does at its value, and whether
+the trainer did what it says, is told for each file by `frisket import`.
+"""
+
+
+def reference() -> str:
+    """The page, one table a trainer and section."""
+    folder = resources.files("frisket.data.layouts")
+    names = sorted(each.name for each in folder.iterdir() if each.name.endswith(".toml"))
+    return HEAD + "".join(part for name in names for part in _trainer(name.removesuffix(".toml")))
+
+
+def _trainer(name: str) -> Iterator[str]:
+    rules = rules_of(name)
+    yield f"\n## {rules.title}\n"
+    for section, options in rules.sections.items():
+        if options:
+            yield f"\n### `{section}`\n\n| option | here | |\n|---|---|---|\n"
+            yield from _rows(options)
+
+
+def _rows(options: Mapping[str, Rule]) -> Iterator[str]:
+    """Options that share a rule in one row."""
+    shared: dict[tuple[str, str], list[str]] = {}
+    for name, rule in options.items():
+        shared.setdefault((rule.kind, rule.said), []).append(name)
+    for (kind, said), names in shared.items():
+        listed = ", ".join(f"`{name}`" for name in names)
+        yield f"| {listed} | {kind} | {said.removeprefix('here ').replace('|', chr(92) + '|')} |\n"
