@@ -188,7 +188,7 @@ def test_the_main_file_brings_loss_optimizer_and_adapter(project, loaded, notes)
             "rank": 32,
             "alpha": 32,
             "dropout": 0.1,
-            "source": "/runs/epoch50",
+            "source": "/runs/epoch50/adapter_model.safetensors",
         },
         "optimizer": {
             "name": "adamw",

@@ -304,12 +304,14 @@ def _lora(main: Table, adapter: Table) -> dict[str, Any]:
         main.say("adapter", "no equivalent", f"{said}: [lora] sets its size")
         return {}
     rank = adapter.whole("rank", 16, low=1)
+    given = adapter.text("init_from_existing").rstrip("/\\")
     return filled(
         kind=adapter.choice("type", ("lora", "lokr"), "lora"),
         rank=rank,
         alpha=rank,
         dropout=adapter.number("dropout") or None,
-        source=adapter.text("init_from_existing"),
+        # It names the folder of a saved LoRA, Frisket the file in it.
+        source=f"{given}/adapter_model.safetensors" if given else None,
     )
 
 

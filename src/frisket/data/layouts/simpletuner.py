@@ -217,11 +217,16 @@ def _tell_masks(masks: Table, role: str, kind: str, setting: Setting) -> None:
         )
 
 
+def _own(row: Table, trainer: Table, name: str) -> Table:
+    """Where an option stands: with the data set, or for all of them with the trainer."""
+    return trainer if name in trainer and name not in row else row
+
+
 def _captions(row: Table, clips: Path, skip: list[Path], setting: Setting) -> dict[str, Any]:
     trainer = setting.trainer
-    owner = row if "caption_strategy" in row else trainer
+    owner = _own(row, trainer, "caption_strategy")
     strategy = owner.text("caption_strategy", "filename").lower()
-    prompt = (row if "instance_prompt" in row else trainer).text("instance_prompt")
+    prompt = _own(row, trainer, "instance_prompt").text("instance_prompt")
     if row.flag("only_instance_prompt", default=trainer.flag("only_instance_prompt")):
         strategy = "instanceprompt"
     first = row.flag("prepend_instance_prompt", default=trainer.flag("prepend_instance_prompt"))
@@ -312,9 +317,9 @@ def _shuffled(row: Table) -> dict[str, Any]:
 
 
 def _shape(row: Table, setting: Setting) -> dict[str, Any]:
-    owner = row if "resolution" in row else setting.trainer
+    owner = _own(row, setting.trainer, "resolution")
     size = owner.number("resolution", 1024, low=0)
-    kind = (row if "resolution_type" in row else setting.trainer).choice(
+    kind = _own(row, setting.trainer, "resolution_type").choice(
         "resolution_type", ("pixel_area", "area", "pixel"), "pixel_area"
     )
     side = round((size * 1e6) ** 0.5 if kind == "area" else size)
