@@ -462,3 +462,12 @@ def test_clips_without_a_caption_are_captioned_first(clips, weights, monkeypatch
     }
     with pytest.raises(BackendUnusable, match=r"no captioner 'sam2'.*florence2"):
         run(clips.parent, **options | {"captioner": "sam2"})
+
+
+def test_the_clips_of_a_manifest_get_masks_beside_it(clips):
+    (clips / "broken.png").unlink()
+    listed = clips.parent / "few.jsonl"
+    listed.write_text('{"path": "clips/ada.jpg", "caption": "sks woman"}\n')
+    made = run(listed)
+    assert made.counts == {"done": 1}
+    assert (clips.parent / "few_masks" / "clips" / "ada.png").is_file()

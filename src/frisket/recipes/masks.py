@@ -28,6 +28,7 @@ from frisket.maskgen.make import Maker
 from frisket.maskgen.recording import key_of
 from frisket.maskgen.store import Place
 from frisket.media.files import Found, MasksNotFound, find
+from frisket.media.manifest import is_manifest
 from frisket.recipes.masks_asked import Asked, Ready, device_of, ready
 from frisket.recipes.survey import CLIP_FOLDERS, clip_folder
 
@@ -71,7 +72,9 @@ def place_of(folder: Path, output: Path | None, *, beside: bool = False) -> tupl
         return clips, Place(output)
     if clips.name.lower() in CLIP_FOLDERS:
         return clips, Place(clips.parent / "masks")
-    return clips, Place(clips.absolute().with_name(f"{clips.absolute().name}_masks"))
+    named = clips.absolute()
+    name = named.stem if is_manifest(clips) else named.name
+    return clips, Place(named.with_name(f"{name}_masks"))
 
 
 def clips_of(clips: Path, place: Place, captions: Path | None = None) -> list[Found]:
