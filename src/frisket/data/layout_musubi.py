@@ -61,7 +61,7 @@ def mask_loss(flags: Flags, *, masked: bool) -> dict[str, dict[str, Any]]:
         "losses": losses,
         "curve": filled(
             gamma=math.prod(gammas) if math.prod(gammas) != 1 else None,
-            floor=1 - math.prod(1 - floor for floor in floors) or None,
+            floor=round(1 - math.prod(1 - floor for floor in floors), 9) or None,
         ),
         "optimizer": filled(ema=ema),
     }
@@ -106,12 +106,14 @@ def model_of(flags: Flags) -> dict[str, Any]:
     module = flags.text("network_module").rpartition(".")[2]
     if not module:
         return {}
+    task = _task(flags)
+    if module not in MODELS and task in MODELS["lora_wan"][1]:
+        module = "lora_wan"  # LoHa, LoKr and LyCORIS serve every model; these tasks are Wan's
     if module not in MODELS:
         said = "it does not name the model, or one that is not here: set [model] family and variant"
         flags.say("network_module", "no equivalent", said)
         return dtype_of(flags)
     family, variants = MODELS[module]
-    task = _task(flags)
     found = {"family": family} | filled(variant=variants.get(task))
     if task and task not in variants:
         name = "task" if "task" in flags else "model_version"

@@ -40,10 +40,10 @@ def suits(path: Path) -> bool:
     sets = tree.get("datasets")
     if isinstance(sets, list):
         return bool(sets) and all(isinstance(each, dict) and "subsets" in each for each in sets)
-    options = tree | {
-        k: v for each in tree.values() if isinstance(each, dict) for k, v in each.items()
-    }
-    return any(name in options for name in OWN)
+    if path.suffix.lower() != ".toml":  # what --config_file takes
+        return False
+    options = set(tree).union(*(each for each in tree.values() if isinstance(each, dict)))
+    return bool(options & set(OWN))
 
 
 def read(path: Path) -> Imported:

@@ -46,7 +46,7 @@ def suits(path: Path) -> bool:
         )
     options = set(tree).union(*(each for each in tree.values() if isinstance(each, dict)))
     theirs = set(OWN) & options and "pretrained_model_name_or_path" not in options
-    return bool(theirs and "dataset_config" in options)
+    return bool(theirs and "dataset_config" in options and path.suffix.lower() == ".toml")
 
 
 def read(path: Path) -> Imported:
