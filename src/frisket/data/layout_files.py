@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from frisket.data.layout_base import BadLayout, Kind, Note
+from frisket.data.layout_base import BadLayout
 from frisket.data.toml_lines import Key, lines_of
 
 LARGEST = 8 * 2**20  # bytes: a configuration is text written by hand, not a data set
@@ -39,26 +39,11 @@ class Written:
         line = self.line(key)
         return f"{self.path}" + (f" line {line}" if line else "")
 
-    def note(self, key: Key, kind: Kind, said: str) -> Note:
-        """What became of one option, with its value and line."""
-        return Note(dotted(key), value_at(self.tree, key), kind, said, self.line(key))
-
 
 def dotted(key: Key) -> str:
     """A key as its reader would say it: `datasets[0].subsets[1].image_dir`."""
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in key)
     return "".join(parts).removeprefix(".")
-
-
-def value_at(tree: Any, key: Key) -> Any:
-    """The value under a key; None where there is none."""
-    for part in key:
-        inside = isinstance(tree, dict) and part in tree
-        listed = isinstance(tree, list) and isinstance(part, int) and part < len(tree)
-        if not (inside or listed):
-            return None
-        tree = tree[part]
-    return tree
 
 
 def read_config(path: Path) -> Written:
@@ -221,23 +206,3 @@ def place(written: str, base: Path) -> tuple[Path | None, list[Path]]:
     tried = list(dict.fromkeys(tried))
     # os.path.exists, for a name too long for the system is one that is not there.
     return next((each for each in tried if os.path.exists(each)), None), tried  # noqa: PTH110
-
-
-def located(config: Written, key: Key, *, kind: str = "folder") -> Path:
-    """The folder (or `kind` "file") that the option `key` names.
-
-    Raises BadLayout naming file, line, the path as written and what was tried.
-    """
-    written = value_at(config.tree, key)
-    if not isinstance(written, str) or not written:
-        raise BadLayout(
-            f"{config.where(key)}: `{dotted(key)}` is {written!r}; a path in quotes is needed"
-        )
-    found, tried = place(written, config.path.absolute().parent)
-    if found is None or (kind == "folder") != found.is_dir():
-        what = f"is no {kind}" if found else "is not there"
-        raise BadLayout(
-            f"{config.where(key)}: `{dotted(key)}` = {written!r} {what}; tried"
-            f" {', '.join(map(str, tried[:4]))}. Put the {kind} there, or write where it is"
-        )
-    return found

@@ -14,7 +14,7 @@ import tomlkit
 from PIL import Image
 
 from frisket.data.layout_base import Imported, Note
-from frisket.data.layout_files import read_config
+from frisket.data.layout_files import dotted, read_config
 from frisket.data.layout_options import Rules
 from frisket.media.captions import Wording
 from frisket.media.files import Findings, find
@@ -124,7 +124,7 @@ def complete() -> Callable[..., None]:
 
         told = {note.option: note for note in imported.notes}
         for key in leaves(written.tree, (), inner):
-            note = told[prefix + written.note(key, "mapped", "").option]
+            note = told[prefix + dotted(key)]
             assert note.line == written.line(key)
         for note in imported.notes:
             assert note.said
