@@ -58,6 +58,7 @@ bench-gpu: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/frisket schema --output src/frisket/recipes/config.schema.json --reference docs/reference/config.md
 	$(BIN)/frisket families --reference docs/reference/families.md
+	$(BIN)/frisket import --reference docs/reference/import.md
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
