@@ -75,6 +75,18 @@ def test_alone_a_run_is_held_against_the_base_and_says_what_it_cannot() -> None:
     assert unsure.sentence.startswith("Whether the background stayed out cannot be told")
 
 
+def test_of_several_runs_the_sentence_names_the_one_it_is_about() -> None:
+    runs = [run("plain", False, leak=0.7), run("a", True, leak=0.05), run("b", True, leak=0.04)]
+    told = judge(runs)
+    assert told.sentence.startswith("a: The mask worked")
+    assert [claim.sentence.split()[0] for claim in told.claims] == [
+        *("plain", "a", "b"),
+        "a,",
+        "b,",
+    ]
+    assert judge(runs[1:]).sentence.startswith("a: The background stayed out")
+
+
 def test_without_any_mask_there_is_only_the_leak() -> None:
     told = judge([run("without", False, leak=0.7)])
     assert told.sentence.startswith("The background came along (a leak of 0.70 (")

@@ -214,7 +214,7 @@ def test_without_masks_other_clips_tell_inside_from_outside(base: Path, tmp_path
     assert len(data["measured"]["clips"]) == 8
     assert data["lacking"] == {"leak": "nothing was sampled"}
     assert "no run here was trained with a mask" in found.verdict.sentence
-    with pytest.raises(ConfigError, match="needs --masks FOLDER"):
+    with pytest.raises(ConfigError, match="needs its masks: --masks FOLDER"):
         evaluate([plain], tmp_path, Measures(clips=tmp_path / "other" / "clips"))
 
 
@@ -305,6 +305,9 @@ def test_the_mask_is_shown_to_work_on_the_quick_start(tmp_path: Path) -> None:
     found = evaluate(configs, tmp_path / "out", measures)
     assert found.verdict.sentence.startswith("The mask worked: the background was learnt ")
     assert found.verdict.held
+    times = re.search(r"learnt (?:at least )?([\d.]+)x less than without", found.verdict.sentence)
+    assert times is not None
+    assert float(times[1]) > 4
     plain, mask = (one.values["leak"] for one in found.measured)
     assert sum(plain) / len(plain) > 0.4
     assert sum(plain) > 4 * max(sum(mask), 0)

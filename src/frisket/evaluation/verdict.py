@@ -66,9 +66,12 @@ def judge(runs: Sequence[Measured]) -> Verdict:
         return Verdict(_bare(without[0], told), claims)
     if not without:
         claims += [_kept_out(run, told) for run in with_mask]
-        return Verdict(_alone(with_mask[0], told), claims)
-    claims += [_less(run, without[0], told) for run in with_mask]
-    return Verdict(_compared(with_mask[0], without[0], told), claims)
+        sentence = _alone(with_mask[0], told)
+    else:
+        claims += [_less(run, without[0], told) for run in with_mask]
+        sentence = _compared(with_mask[0], without[0], told)
+    # One line is about one run; the claims are about all.
+    return Verdict(f"{with_mask[0].name}: {sentence}" if len(with_mask) > 1 else sentence, claims)
 
 
 def _learnt(run: Measured) -> Claim:

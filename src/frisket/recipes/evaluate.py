@@ -30,7 +30,7 @@ class Measures:
     """How runs are measured: what a user may choose."""
 
     clips: Path | None = None  # other clips than those held out
-    masks: str = ""  # of those: a folder, "alpha" or "sidecar"
+    masks: str = ""  # of those: a folder, "alpha", "sidecar" or "listed"
     prompts: Sequence[str] = ()
     unrelated: Sequence[str] = ()
     seeds: int = 8  # samples of each prompt
@@ -89,7 +89,8 @@ def evaluate(
     faces = open_faces(how.faces, source.device) if how.faces else None
     told = embed_shots(family, source, asked.all) if asked else {}
     levels = Levels(configs[0].validation.t, how.draws, torch.device(source.device))
-    work = Work(family, source, measured_on, levels, asked, told, output / "samples", progress)
+    folder = output / "samples"
+    work = Work(configs[0], family, source, measured_on, levels, asked, told, folder, progress)
     seen = work.run(runs)
     model = next((run for run in runs if run.masked), None)
     taught = pictures_taught(family, source, model) if asked and model else []

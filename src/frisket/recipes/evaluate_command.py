@@ -29,7 +29,7 @@ def command(bar: Bar) -> Callable[..., None]:
             Path | None, typer.Option(help="Clips to measure on; by default those held out.")
         ] = None,
         masks: Annotated[
-            str, typer.Option(help="Masks of --clips: a folder, alpha or sidecar.")
+            str, typer.Option(help="Masks of --clips: a folder, alpha, sidecar or listed.")
         ] = "",
         prompt: Annotated[
             list[str] | None,

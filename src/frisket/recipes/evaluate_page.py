@@ -22,7 +22,7 @@ from frisket.inference.generate import Picture
 from frisket.recipes.evaluate_clips import Yardstick
 from frisket.recipes.evaluate_errors import Errors, Levels
 from frisket.recipes.evaluate_likeness import COPY, Likeness
-from frisket.recipes.evaluate_prompts import Asked
+from frisket.recipes.evaluate_prompts import OF_CAPTIONS, Asked
 from frisket.recipes.evaluate_runs import Run
 from frisket.recipes.evaluate_work import BASE
 from frisket.shapes import Frames
@@ -69,6 +69,11 @@ class Evaluation:
             for run in self.runs
             if run.changed
         ]
+        if self.asked and self.asked.said_by == OF_CAPTIONS:
+            said.append(
+                "Prompts are captions of the training clips: a background that they name was asked"
+                " for, and is no leak. Give --prompt, or set a trigger word."
+            )
         said += [f"No {metric}: {why}." for metric, why in self.likeness.lacking.items()]
         said.append(
             "Intervals (95 %) are over clips, pictures or prompts. Each run is one training run:"

@@ -14,6 +14,7 @@ from frisket.recipes.load import ConfigError
 from frisket.recipes.prepare import clipset_of, source_of
 from frisket.recipes.prompts import Line
 
+OF_CAPTIONS = "captions of the training clips"
 CAPTIONS = 4  # that are sampled where nothing else names the subject
 
 POCKET = (
@@ -118,7 +119,7 @@ def _own(config: Config) -> tuple[Sequence[str], str]:
             "nothing names the subject: there is no trigger, no [preview] prompt and no caption;"
             ' say how it is asked for: --prompt "..."'
         )
-    return list(captions)[:CAPTIONS], "captions of the training clips"
+    return list(captions)[:CAPTIONS], OF_CAPTIONS
 
 
 def _default(family: str, card: Variant) -> tuple[str, ...]:

@@ -15,6 +15,8 @@ from frisket.recipes.prepare import Prepared, prepare, source_of
 from frisket.recipes.sampler import check_loras, files_of
 from frisket.recipes.trained import TRAINED
 
+FOLDERLESS = ("alpha", "sidecar", "listed")  # masks that lie with their clips
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -148,15 +150,17 @@ def _made_for(name: str, lora: Path, config: Config, said: Any) -> None:
 def with_other_clips(config: Config, clips: Path, masks: str) -> Config:
     """The same run on other clips, for measuring alone: nothing held out, nothing swapped.
 
-    `masks` is a folder, "alpha" or "sidecar"; "" takes the way of the run's own masks, which must
+    `masks` is a folder or one of FOLDERLESS; "" takes the way of the run's own masks, which must
     need no folder then (ConfigError).
     """
     own = config.data[0].masks
-    if masks in ("alpha", "sidecar"):
+    if masks in FOLDERLESS:
         told: Any = own.model_copy(update={"source": masks, "path": None, "regions": {}})
     elif not masks:
-        if own.source not in ("alpha", "sidecar"):
-            raise ConfigError(f"--clips {clips} needs --masks FOLDER (or alpha, or sidecar)")
+        if own.source not in FOLDERLESS:
+            raise ConfigError(
+                f"--clips {clips} needs its masks: --masks FOLDER, or {', '.join(FOLDERLESS)}"
+            )
         told = own
     elif own.source == "regions":
         regions = {name: Path(masks) / name for name in own.regions}

@@ -13,6 +13,7 @@ from frisket.families.base import Conditioning, Family, Parts, Source
 from frisket.inference.generate import Picture, Told, sample
 from frisket.inference.layout import save
 from frisket.inference.shots import references
+from frisket.recipes.config import Config
 from frisket.recipes.evaluate_clips import Taught, Yardstick, training_pictures
 from frisket.recipes.evaluate_errors import Errors, Levels, drift_of, errors_of
 from frisket.recipes.evaluate_prompts import Asked
@@ -40,6 +41,7 @@ class Seen:
 class Work:
     """The same clips, noise, prompts and seeds for every run; one LoRA is loaded at a time."""
 
+    config: Config  # of the first run: how the base is held in memory
     family: Family
     source: Source
     measured_on: Yardstick
@@ -53,14 +55,14 @@ class Work:
     def run(self, runs: Sequence[Run]) -> dict[str, Seen]:
         """What every run did, and the base, by name."""
         seen = {BASE: Seen()} if self.asked else {}
+        plan = plan_of(self.config)  # of one base, held one way: its precision is in the numbers
         for run in runs:
-            plan = plan_of(run.config)
             parts = load_sampler(self.family, self.source, plan, [(run.lora, 1.0)])
             assert parts.denoiser is not None
             parts.denoiser.eval()
             if self.asked and not self.scenes:
                 with frozen(parts.denoiser):
-                    self._sample(parts, self.asked, seen[BASE], BASE, run)
+                    self._sample(parts, self.asked, seen[BASE], BASE)
                 self.scenes = self._scenes(parts, seen[BASE].unrelated)
             seen[run.name] = self._look(run, parts, parts.denoiser)
             del parts
@@ -76,18 +78,18 @@ class Work:
         how = (self.family, objective, denoiser)
         seen = Seen(errors_of(*how, self.measured_on, self.levels, told))
         if self.asked:
-            self._sample(parts, self.asked, seen, run.name, run)
+            self._sample(parts, self.asked, seen, run.name)
             seen.drift = drift_of(*how, self.scenes, self.levels)
         return seen
 
-    def _sample(self, parts: Parts, asked: Asked, seen: Seen, name: str, run: Run) -> None:
+    def _sample(self, parts: Parts, asked: Asked, seen: Seen, name: str) -> None:
         made = sample(
             self.family,
             parts,
             self.told,
             asked.all,
             device=self.levels.device,
-            tile=run.config.memory.tile_vae,
+            tile=self.config.memory.tile_vae,
         )
         fps = self.family.variants[self.source.variant].fps
         for index, picture in enumerate(made):
