@@ -166,6 +166,8 @@ def test_what_is_no_run_is_said(base: Path, tmp_path: Path) -> None:
     (old / "trained.toml").write_text("[lora]\nrang = 3\n")
     with pytest.raises(ConfigError, match=r"trained\.toml line 2: unknown key `rang`"):
         read_run(old)
+    with pytest.raises(ConfigError, match="gone does not exist; name the folder of a run"):
+        read_run(tmp_path / "gone")
     with pytest.raises(ConfigError, match="name at least one run"):
         evaluate([], tmp_path)
 

@@ -54,6 +54,8 @@ def read_run(path: Path, overrides: Sequence[str] = ()) -> Config:
     Raises ConfigError for a folder that is none of a run, and as `load.read` does.
     """
     file, folder = path, path.expanduser()
+    if not folder.exists():
+        raise ConfigError(f"{path} does not exist; name the folder of a run, or its config file")
     if folder.is_dir():
         file = folder / TRAINED
         if not file.is_file():
