@@ -61,8 +61,9 @@ def evaluate(
     """Measure finished runs of one base against the base; write report.html, .json and samples.
 
     The same clips, noise, prompts and seeds for all; docs/evaluate.md defines every number. Text
-    encoder and denoiser are never loaded together, and one LoRA at a time. Raises ConfigError for runs that cannot be measured together and for what is missing, the errors of
-    `prepare`, and WeightsNotFound.
+    encoder and denoiser are never loaded together, and one LoRA at a time. Raises ConfigError for
+    runs that cannot be measured together and for what is missing, the errors of `prepare`, and
+    WeightsNotFound.
     """
     how = measures or Measures()
     if not configs:
