@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from frisket.losses.base import Step
+from frisket.maskgen.base import CONTRACTS, Source
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -28,6 +29,21 @@ def test_the_example_of_a_loss_term_is_one():
     assert torch.all(prediction.grad[(weights != 0).expand_as(prediction)] != 0)
     with pytest.raises(ValueError, match="charbonnier: bend must be > 0"):
         room["TERM"](bend=0.0)
+
+
+def test_the_example_of_a_mask_backend_is_one():
+    page = (ROOT / "docs" / "add-a-mask-backend.md").read_text(encoding="utf-8")
+    room: dict[str, object] = {"__name__": "shown"}
+    exec(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1], room)
+    backend = room["BACKEND"]
+    loaded = backend.load(Source())
+    assert all(isinstance(loaded, CONTRACTS[role]) for role in backend.roles)
+    assert all(getattr(loaded, name) == value for name, value in backend.thresholds.items())
+    picture = torch.zeros((20, 30, 3), dtype=torch.uint8)
+    assert "nothing is as bright" in loaded.draft([picture])[0].unsure
+    picture[5:10, 5:10] = 255
+    (one,) = loaded.draft([picture])[0].instances
+    assert one.mask.sum() == 25
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
