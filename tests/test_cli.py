@@ -21,7 +21,7 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
     "init": {"folder", "--output", "--family", "--variant"},
     "doctor": {"config", "--config"} | COMMON,
     "prepare": {"config"} | COMMON,
-    "inspect": {"config", "--output"} | COMMON,
+    "inspect": {"config", "--output", "--fix", "--strict", "--vae", "--workers"} | COMMON,
     "train": {"config"} | COMMON,
     "generate": {
         *("config", "--prompt", "--prompt-file", "--lora", "--strength", "--base", "--compare"),
@@ -36,6 +36,16 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
     "quickstart": {"--output", "--seeds", "--workers"} | COMMON,
     "schema": {"--output", "--reference"},
     "families": {"name", "--reference"},
+    "evaluate": {
+        *("runs", "--clips", "--masks", "--prompt", "--unrelated", "--image", "--seeds", "--draws"),
+        *("--features", "--faces", "--no-samples", "--strict", "--output"),
+    }
+    | COMMON,
+    "import": {"source", "--output", "--from", "--family", "--variant", "--reference"},
+    "pack": {
+        *("source", "--output", "--to", "--from", "--name", "--image", "--caption", "--mask"),
+        "--shard",
+    },
     "masks make": {
         *("folder", "--backend", "--phrases", "--from-captions", "--captions", "--trigger"),
         *(

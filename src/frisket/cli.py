@@ -11,13 +11,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from frisket.recipes import convert_command, families_command, generate_command, masks_command
+from frisket.recipes import (
+    convert_command,
+    evaluate_command,
+    families_command,
+    generate_command,
+    import_command,
+    masks_command,
+    pack_command,
+)
 from frisket.recipes.quiet import quiet
 
 if TYPE_CHECKING:
     from frisket.recipes.config import Config
-
-SHOWN = 20  # findings printed; the page has all
 
 app = typer.Typer(
     name="frisket",
@@ -124,20 +130,38 @@ def inspect(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder; by default run.output/inspect.")
     ] = None,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="First mend what needs no guess, keeping the old files.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 on warnings too, not on errors alone.")
+    ] = False,
+    vae: Annotated[
+        bool, typer.Option("--vae", help="Load the VAE and measure how far masks leak.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; by default one a core, 8 at most.")
+    ] = None,
 ) -> None:
-    """Show every clip with its mask and weights, and what looks wrong (PNG and HTML)."""
+    """Show every clip with its mask and weights, and what looks wrong (PNG and HTML).
+
+    Exits with 0 where nothing must be mended, 1 where there are errors.
+    """
     asked = _asked(config, overrides)
     from frisket.recipes.inspect import inspect as run
+    from frisket.recipes.inspect_fix import fix as mend
+    from frisket.recipes.inspect_told import table
 
     folder = output or asked.run.output / "inspect"
+    for done in mend(asked, folder) if fix else ():
+        typer.echo(f"fixed: {done.path}: {done.told}; now {done.now}, the old file in {done.kept}")
     with _bar() as progress:
-        findings = run(asked, folder, progress=progress)
-    for finding in findings[:SHOWN]:
-        typer.echo(f"{finding.severity}: {finding.clip or 'all'}: {finding.sentence} {finding.fix}")
-    if len(findings) > SHOWN:
-        typer.echo(f"and {len(findings) - SHOWN} more")
+        findings = run(asked, folder, progress=progress, workers=workers, vae=vae)
+    for line in table(findings):
+        typer.echo(line)
     typer.echo(f"{len(findings)} findings: {folder / 'index.html'}, {folder / 'contact-sheet.png'}")
-    if any(finding.severity == "error" for finding in findings):
+    stops = ("error", "warning") if strict else ("error",)
+    if any(finding.severity in stops for finding in findings):
         raise typer.Exit(1)
 
 
@@ -260,6 +284,9 @@ def _bar() -> Iterator[Callable[..., None]]:
 app.command("convert")(convert_command.command(_bar))
 app.command("generate")(generate_command.command(_bar, _asked))
 app.add_typer(masks_command.commands(_bar), name="masks")
+app.command("evaluate")(evaluate_command.command(_bar))
+app.command("import")(import_command.command())
+app.command("pack")(pack_command.command(_bar))
 app.command("families")(families_command.command(_write))
 
 

@@ -1,7 +1,7 @@
 """Drawn pictures and clips with masks and captions, and nothing wrong with them.
 
-Textured grounds with things that have strong edges of their own, subjects of any colour (some hardly
-stand out), masks as people make them (soft, wobbling, a little too wide).
+Textured grounds with things that have strong edges of their own, subjects of any colour (some
+hardly stand out), masks as people make them (soft, wobbling, a little too wide).
 """
 
 from dataclasses import dataclass

@@ -191,7 +191,8 @@ def look_at_crop(
                 clip,
                 f"{1 - share:.0%} of {name} lies outside the {_size(target)} pixels that are"
                 " trained on.",
-                "Crop the clip (and its mask) around the subject, or set `buckets = true`.",
+                "Crop the clip (and its mask) around the subject; `buckets = true` keeps aspect"
+                " ratios up to 1:4.",
             )
 
 

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import cv2
@@ -20,6 +21,7 @@ SIDE = 160  # pixels of the longer side that edges are looked for at
 REACH = 0.16  # of the longer side: the farthest shift that is tried
 TOLERATED = 0.02  # of it: hand-drawn borders lie that far off
 SOFT = 1.5  # pixels (at SIDE) that borders and edges are blurred by
+LOOSE = (3, 5, 8, 12)  # pixels (at SIDE) by which a mask may be too wide or too narrow all round
 SHORTEST = 40  # pixels of border inside the picture, below which nothing can be told
 ELSEWHERE = 0.06  # of it: so far off, another fit is another place
 CLEAR = 1.35  # how much better the best place is than the mask's own
@@ -33,20 +35,22 @@ class Alignment:
     """How well a mask's border follows edges: 1 on a clean edge all along, about 0.2 by chance.
 
     `own` is the best within a hand's tolerance, `best` the best of all shifts within reach, at
-    `shift` (right, down; shares of the picture's longer side), `next` the best that is elsewhere.
+    `shift` (right, down; shares of the picture's longer side), `next` the best that is elsewhere,
+    `loose` the best of the mask made wider or narrower all round, within a hand's tolerance.
     """
 
     own: float
     best: float
     shift: tuple[float, float]
     next: float
+    loose: float = 0.0
 
     @property
     def clear(self) -> bool:
         """Whether the mask fits well in one other place only, and not in its own."""
         close = math.hypot(*self.shift) < CLOSE
         better = self.best >= (CLEARER if close else CLEAR) * self.own
-        return better and self.best >= max(STRONG, ALONE * self.next)
+        return better and self.best >= max(STRONG, ALONE * self.next, self.loose)
 
 
 def alignment(
@@ -63,20 +67,31 @@ def alignment(
     size = (max(round(picture.shape[1] * scale), 8), max(round(picture.shape[0] * scale), 8))
     small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.float32)
     plane = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    edges = _edges(small)
+    seen = _scored(edges, plane)
+    if seen is None or not seen.clear:
+        return seen
+    # A mask drawn wide (or narrow) all round fits one side of its subject wherever it is moved to.
+    for radius in LOOSE:
+        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
+        for change in (cv2.erode, cv2.dilate):
+            other = _scored(edges, change(plane, disc))
+            seen = replace(seen, loose=max(seen.loose, other.own)) if other else seen
+    return seen
+
+
+def _scored(edges: Image, plane: Image) -> Alignment | None:
     across, down = _gradients(cv2.GaussianBlur(plane, (0, 0), SOFT))
     length = np.hypot(across, down)
     if length.sum() < SHORTEST:
         return None
     normal = np.stack([across, down]) / np.maximum(length, 1e-6)
-    scores = _correlated(_edges(small), normal, length)
-    return _placed(scores)
+    return _placed(_correlated(edges, normal, length))
 
 
 def _gradients(image: Image) -> tuple[Image, Image]:
-    kernel = {"ksize": 3, "scale": 0.125, "borderType": cv2.BORDER_REPLICATE}
-    return cv2.Sobel(image, cv2.CV_32F, 1, 0, **kernel), cv2.Sobel(
-        image, cv2.CV_32F, 0, 1, **kernel
-    )
+    sobel = partial(cv2.Sobel, ddepth=cv2.CV_32F, scale=0.125, borderType=cv2.BORDER_REPLICATE)
+    return sobel(image, dx=1, dy=0), sobel(image, dx=0, dy=1)
 
 
 def _edges(picture: Image) -> Image:

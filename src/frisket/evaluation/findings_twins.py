@@ -88,7 +88,7 @@ def _near(signs: NDArray[Any], bucket: Sequence[int]) -> set[tuple[int, int]]:
     ones = here.sum(1)
     apart = ones[:, None] + ones[None] - 2 * here @ here.T
     first, second = np.nonzero(np.triu(apart <= ALIKE, 1))
-    return {(bucket[a], bucket[b]) for a, b in zip(first, second, strict=True)}
+    return {(bucket[a], bucket[b]) for a, b in zip(first.tolist(), second.tolist(), strict=True)}
 
 
 @cache
@@ -99,10 +99,7 @@ def _bands() -> tuple[NDArray[Any], ...]:
 
 def _apart(one: Print, other: Print) -> bool | None:
     """None for different pictures, True for the same to the eye, False for nearly the same."""
-    first, second = (
-        np.frombuffer(each.small, np.uint8).reshape(SMALL, SMALL, 3).astype(np.float32)
-        for each in (one, other)
-    )
+    first, second = _pixels(one), _pixels(other)
     if float(((first - second) ** 2).mean()) ** 0.5 < EXACT:
         return True
     first, second = (cv2.GaussianBlur(each, (0, 0), 0.7) for each in (first, second))
@@ -110,6 +107,11 @@ def _apart(one: Print, other: Print) -> bool | None:
     difference = (first - first.mean((0, 1))) - gain * (second - second.mean((0, 1)))
     mean, most = float((difference**2).mean()) ** 0.5, float(np.abs(difference).max())
     return False if mean < NEAR[0] and most < NEAR[1] else None
+
+
+def _pixels(seal: Print) -> NDArray[Any]:
+    flat = np.frombuffer(seal.small, np.uint8)
+    return flat.reshape(SMALL, SMALL, 3).astype(np.float32)
 
 
 def look_at_twins(

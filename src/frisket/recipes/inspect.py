@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -21,17 +20,17 @@ from frisket.evaluation.findings_spread import look_at_spread
 from frisket.evaluation.findings_twins import look_at_twins
 from frisket.evaluation.findings_words import look_at_same_words
 from frisket.evaluation.report import write_whole
-from frisket.families.base import FAMILIES, Family, Source
+from frisket.families.base import FAMILIES
 from frisket.masks.weights import RegionWeights
 from frisket.media.captions import BadCaption
 from frisket.media.files import ClipsNotFound, Findings, Found, MasksNotFound, TwoFiles, find
 from frisket.media.frames import BadMedia
 from frisket.media.paths import collecting, plain
 from frisket.recipes.config import Config
-from frisket.recipes.inspect_look import Looker, Seen, look
+from frisket.recipes.inspect_halo import encoder, halo_of
+from frisket.recipes.inspect_look import STOPS, Looker, Seen, begin, look, look_at
 from frisket.recipes.inspect_pages import Pages
 from frisket.recipes.prepare import clipset_of, source_of
-from frisket.recipes.quiet import quiet
 from frisket.recipes.regions import weights_of
 
 log = logging.getLogger(__name__)
@@ -71,10 +70,11 @@ def inspect(
     masks that do not fit and mask sources that match nothing become findings, so that one run shows
     all there is to mend. 200 clips or more are looked at by `workers` processes (default: one a
     core). Returns the findings, gravest first. Raises only what keeps the pages from being written
-    (OSError), and UnknownPlugin for a family that is not there.
+    (OSError), UnknownPlugin for a family that is not there, and WeightsNotFound for such a VAE.
     """
     family = FAMILIES.load(config.model.family)
     source = source_of(config, family)
+    encode = encoder(family, source) if vae else None  # first: it may not be there
     weights = weights_of(config)
     whole: list[Finding] = []  # of the data set, not of one clip
     known: list[_Known] = []
@@ -89,15 +89,16 @@ def inspect(
             found = there.found if there else []
             told = _looked(looker, found, workers)
             for count, (one, alone) in enumerate(zip(found, told, strict=True), 1):
-                seen = alone.with_findings(of_clips.pop(one.name, ()))
+                seen = _with(alone, of_clips.pop(one.name, ()))
                 place = pages.keep(seen.pictures)
                 known.append(_Known(looker, one, replace(seen, pictures={}), number, place))
                 progress("clips", count, len(found))
             whole += [one for left in of_clips.values() for one in left]  # clips that are gone
         known, more = _compared(config, known)
         whole += [*more, *_unused_regions(weights, [one.seen for one in known])]
-        if vae:
-            whole += _halo(family, source, known)
+        if encode is not None:
+            masked = [(one.looker, one.found) for one in known if one.seen.coverage]
+            whole += halo_of(encode, masked)
         findings = by_severity([*whole, *(each for one in known for each in one.seen.findings)])
         held = {known[place].found.name for place in _held(config, known)}
         pages.write(
@@ -108,18 +109,25 @@ def inspect(
     return findings
 
 
-def _halo(family: Family, source: Source, known: Sequence[_Known]) -> list[Finding]:
-    from frisket.recipes.inspect_halo import halo_of  # noqa: PLC0415 - for those who ask
-
-    masked = [(one.looker, one.found) for one in known if one.seen.coverage]
-    return halo_of(family, source, masked)
+def _with(seen: Seen, faults: Sequence[Finding]) -> Seen:
+    """With the faults of its files; a caption that cannot be read is not missing besides."""
+    if any(one.kind == "caption encoding" for one in faults):
+        kept = tuple(one for one in seen.findings if one.kind != "uncaptioned")
+        seen = replace(seen, findings=kept)
+    return seen.with_findings(faults)
 
 
 def _find(clipset: Clipset) -> tuple[Findings | None, list[Finding]]:
     """Clips and masks of a data set, and what is wrong with how they lie there."""
     how, faults = clipset.masking, list[Finding]()
 
-    search = partial(find, clipset.clips, captions=clipset.captions, caption=clipset.caption)
+    search = partial(
+        find,
+        clipset.clips,
+        captions=clipset.captions,
+        caption=clipset.caption,
+        wording=clipset.wording,
+    )
     try:
         with collecting() as told:
             try:
@@ -140,7 +148,7 @@ def _find(clipset: Clipset) -> tuple[Findings | None, list[Finding]]:
 
 def _refused(clip: str, error: ValueError) -> Finding:
     kind = {TwoFiles: "ambiguous", BadCaption: "caption encoding"}.get(type(error), "unreadable")
-    return Finding(kind, "error", clip, f"{error}.", "Training stops at it.")
+    return Finding(kind, "error", clip, f"{error}.", STOPS)
 
 
 def _orphan(path: Path, clipset: Clipset) -> str:
@@ -167,11 +175,11 @@ def _looked(looker: Looker, found: Sequence[Found], workers: int | None) -> Iter
     if len(found) < MANY or count == 1:
         yield from (look(looker, one) for one in found)
         return
-    with ProcessPoolExecutor(count, get_context("spawn"), initializer=_begin) as pool:
+    with ProcessPoolExecutor(count, get_context("spawn"), initializer=begin) as pool:
         running: deque[Future[list[Seen]]] = deque()
         try:
             for start in range(0, len(found), TASK):
-                running.append(pool.submit(_look_at, looker, found[start : start + TASK]))
+                running.append(pool.submit(look_at, looker, found[start : start + TASK]))
                 if len(running) >= count * AHEAD:
                     yield from running.popleft().result()
             while running:
@@ -183,21 +191,6 @@ def _looked(looker: Looker, found: Sequence[Found], workers: int | None) -> Iter
             ) from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _begin() -> None:
-    """Start a process: Ctrl-C is its parent's to hear, threads are for its siblings."""
-    import cv2  # noqa: PLC0415 - set up where the work is
-    import torch  # noqa: PLC0415
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    quiet()
-
-
-def _look_at(looker: Looker, found: Sequence[Found]) -> list[Seen]:
-    return [look(looker, one) for one in found]
 
 
 def _compared(config: Config, known: Sequence[_Known]) -> tuple[list[_Known], list[Finding]]:

@@ -1,5 +1,6 @@
 """One clip as `frisket inspect` looks at it: small pictures and facts; may run in a process."""
 
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from frisket.data.captions import triggered
+from frisket.data.captions import templated, triggered
 from frisket.data.covering import planes_of
 from frisket.data.items import Clipset, Window
 from frisket.evaluation.contact_sheet import Card, heat, panels
@@ -37,6 +38,7 @@ from frisket.media.buckets import bucket
 from frisket.media.files import Found
 from frisket.media.frames import BadMedia, decode, extract, probe, resample
 from frisket.media.geometry import Geometry
+from frisket.recipes.quiet import quiet
 from frisket.shapes import CellPlanes, Frames, Plane
 
 THUMB = 168  # pixels a side on the page
@@ -44,6 +46,7 @@ VIEW = 256  # pixels of the longer side that pictures are looked at with, and dr
 FLOW = 160  # the same, where motion is followed
 FRAMES = 8  # of a video that are shown
 CROPPED = 0.02  # share of an axis that is cut off before anybody asks what was there
+STOPS = "Do that first: training stops at it."
 SHAPE_FAULTS = {"aspect", "empty", "full", "faint", "inverted", "tiny", "lost at the grid"}
 
 
@@ -197,7 +200,7 @@ def look(looker: Looker, found: Found) -> Seen:
         path=str(found.clip),
         size="",
         trained="",
-        caption=triggered(found.caption, clipset.trigger),
+        caption=triggered(templated(found.caption, clipset.template), clipset.trigger),
         written=found.caption.strip(),
         coverage={},
         masked=bool(found.masks) or found.alpha,
@@ -206,7 +209,7 @@ def look(looker: Looker, found: Found) -> Seen:
     try:
         return _pictured(looker, found, seen)
     except (BadMedia, ValueError, OSError) as error:
-        broken = Finding("unreadable", "error", found.name, str(error), "Training stops at it.")
+        broken = Finding("unreadable", "error", found.name, f"{error}.", STOPS)
         return seen.with_findings([broken])
 
 
@@ -262,10 +265,12 @@ def _pictured(looker: Looker, found: Found, seen: Seen) -> Seen:
     if not planes:
         return seen.with_findings(faults)
     cells = looker.cells(planes)
-    faults += look_at_masks(name, planes, cells, looker.grid)
-    faults += look_at_crop(name, _kept(looker, window, planes), geometry.target)
+    kept = _kept(looker, window, planes)
+    faults += look_at_crop(name, kept, geometry.target)
+    if not kept or any(kept.values()):  # what the crop took whole is not empty as well
+        faults += look_at_masks(name, planes, cells, looker.grid)
     total = torch.stack(list(planes.values())).sum(0).clamp(0, 1)
-    if not SHAPE_FAULTS & {one.kind for one in faults}:
+    if total.any() and not SHAPE_FAULTS & {one.kind for one in faults}:
         laid = np.clip(sum(plane[len(card.frames) // 2] for plane in card.planes.values()), 0, 1)
         faults += look_at_borders(name, middle, laid.astype(np.float32))
         faults += look_at_steadiness(
@@ -331,3 +336,16 @@ def card_again(looker: Looker, found: Found, seen: Seen) -> Card:
     card = looker.card(window, looker.planes(window) if seen.coverage else {})
     notes = tuple(one.sentence for one in seen.findings if one.severity != "note")
     return replace(card, notes=notes)
+
+
+def begin() -> None:
+    """Start a process: Ctrl-C is its parent's to hear, threads are for its siblings."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    quiet()
+
+
+def look_at(looker: Looker, found: Sequence[Found]) -> list[Seen]:
+    """Several clips, as they are handed to a process."""
+    return [look(looker, one) for one in found]

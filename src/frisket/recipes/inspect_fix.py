@@ -1,0 +1,131 @@
+"""`frisket inspect --fix`: mends what can be mended without guessing, and keeps the old files."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from frisket.data.items import Clipset
+from frisket.evaluation.findings_files import LOSSY, misnamed
+from frisket.families.base import FAMILIES
+from frisket.media.files import Findings, MasksNotFound, find
+from frisket.media.frames import BadMedia, decode_grey, probe
+from frisket.media.paths import collecting, plain, replacing
+from frisket.recipes.config import Config
+from frisket.recipes.prepare import clipset_of, source_of
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """One thing that was done: the file as it was, where it is kept, and what is there now."""
+
+    path: Path
+    kept: Path
+    now: Path
+    told: str
+
+
+def fix(config: Config, out: Path) -> list[Fixed]:
+    """Mend what is safe to mend in all data sets; pictures and captions are never touched.
+
+    - A mask whose name differs from that of one clip without a mask in capitals only is renamed.
+    - A grey mask saved as JPEG or AVIF becomes a PNG that reads the same to the last level.
+    - A grey mask of the values 0 and 1 alone becomes 0 and 255.
+
+    Every file that is replaced or renamed is first copied below `out`/before-TIME, its path kept.
+    Label maps (`legend`) are left alone. OSError where something cannot be written.
+    """
+    family = FAMILIES.load(config.model.family)
+    source = source_of(config, family)
+    backup = out / f"before-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    done: list[Fixed] = []
+    for data in config.data:
+        clipset = clipset_of(config, data, family, source)
+        there = _there(clipset)
+        if there is None:
+            continue
+        done += _renamed(clipset, there, backup)
+        if not clipset.masking.legend and clipset.masking.source != "listed":
+            masks = {path for one in there.found for path in one.masks.values()}
+            done += [fixed for path in sorted(masks) for fixed in _resaved(path, backup)]
+    return done
+
+
+def _there(clipset: Clipset) -> Findings | None:
+    """What `find` finds; None where it cannot, which is for the inspection to tell."""
+    how = clipset.masking
+    if how.source == "none":
+        return None
+    try:
+        with collecting():
+            return find(
+                clipset.clips,
+                masks=how.source,
+                folders=how.folders,
+                captions=clipset.captions,
+                caption=clipset.caption,
+            )
+    except (MasksNotFound, BadMedia, ValueError):
+        return None
+
+
+def _renamed(clipset: Clipset, there: Findings, backup: Path) -> Iterator[Fixed]:
+    for folder in clipset.masking.folders.values():
+        orphans = {
+            plain(path.relative_to(folder).with_suffix("").as_posix()): path
+            for path in there.orphans
+            if path.is_relative_to(folder) and path.is_file()
+        }
+        lacking = [one.name for one in there.found if not one.masks]
+        for name, clip in misnamed(orphans, lacking).items():
+            old = orphans[name]
+            now = folder / f"{clip}{old.suffix}"
+            if now.exists() and not now.samefile(old):
+                continue
+            kept = _kept(old, backup)
+            now.parent.mkdir(parents=True, exist_ok=True)
+            old.rename(now)
+            yield Fixed(old, kept, now, "renamed like its clip")
+
+
+def _resaved(path: Path, backup: Path) -> Iterator[Fixed]:
+    if path.is_dir():
+        return
+    try:
+        if probe(path).video:
+            return
+        grey = decode_grey(path)[0].numpy()
+    except BadMedia:
+        return  # the inspection names the file and the fault
+    if path.suffix.lower() in LOSSY and not path.with_suffix(".png").exists():
+        levels = np.rint(grey * 255).astype(np.uint8)
+        yield _written(path, path.with_suffix(".png"), levels, backup, "saved without loss")
+    elif path.suffix.lower() == ".png" and _of_0_and_1(grey):
+        levels = (grey > 0).astype(np.uint8) * 255
+        yield _written(path, path, levels, backup, "0 and 1 stretched to 0 and 255")
+
+
+def _of_0_and_1(grey: np.ndarray) -> bool:
+    values = np.unique(np.rint(grey * 255))
+    return bool(values[-1] == 1) and float(grey.max()) < 1.5 / 255
+
+
+def _written(path: Path, now: Path, levels: np.ndarray, backup: Path, told: str) -> Fixed:
+    kept = _kept(path, backup)
+    with replacing(now) as draft:
+        Image.fromarray(levels).save(draft, format="PNG")
+    if now != path:
+        path.unlink()
+    return Fixed(path, kept, now, told)
+
+
+def _kept(path: Path, backup: Path) -> Path:
+    absolute = path.absolute()
+    kept = backup / absolute.relative_to(absolute.anchor)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(path, kept)
+    return kept
