@@ -76,6 +76,23 @@ def test_it_becomes_a_commented_file_that_loads(theirs, tmp_path):
     assert [each.name for each in output.parent.iterdir()] == ["frisket.toml"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("FLUX_DEV_1", 'family = "flux" # model_type, line 2'),
+        ("CHROMA_1", "# The model there (CHROMA_1) is not here; this is a toy, set yours"),
+    ],
+)
+def test_the_file_says_whether_a_model_was_named(theirs, tmp_path, kind, said):
+    tree = {"model_type": kind, "training_method": "LORA", "concepts": [{"path": "cats"}]}
+    (theirs / "config.json").write_text(json.dumps(tree, indent=1))
+    run(theirs / "config.json", tmp_path / "a.toml", trainer="onetrainer")
+    text = (tmp_path / "a.toml").read_text()
+    assert said in text
+    assert "No model is named there" not in text
+    assert read(tmp_path / "a.toml")[0].model.family in ("flux", "pocket")
+
+
 def test_what_is_imported_prepares_with_its_masks_and_captions(theirs, tmp_path):
     output = tmp_path / "frisket.toml"
     run(theirs / "set.toml", output)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from frisket.data.layout_models import dtype_of, model_of, quantised, with_v, without
 from frisket.data.layout_options import Table, filled
 
 OPTIMIZERS = {
@@ -17,10 +18,14 @@ OPTIMIZERS = {
     "prodigy8bit": "prodigy",
     "sgd": "sgd",
 }
-PRECISIONS = {
-    **dict.fromkeys(("bf16", "bfloat16"), "bfloat16"),
-    **dict.fromkeys(("fp16", "float16"), "float16"),
-    **dict.fromkeys(("fp32", "float32", "float"), "float32"),
+FLAGS = {  # which told the model before `arch` did; the first that is set counts
+    **{"is_v2": "sd2", "is_v3": "sd3", "is_xl": "sdxl", "is_pixart": "pixart"},
+    **{"is_pixart_sigma": "pixart_sigma", "is_auraflow": "auraflow", "is_flux": "flux"},
+    **{"is_lumina2": "lumina2", "is_vega": "vega", "is_ssd": "ssd"},
+}
+QUANTISED = {
+    **dict.fromkeys(("qfloat8", "float8"), "fp8"),
+    **dict.fromkeys(("qint8", "int8", "uint8"), "int8"),
 }
 DENSITIES = {"sigmoid": "logit_normal", "linear": "uniform"}
 PRIOR = 0.5  # its default of inverted_mask_prior_multiplier
@@ -31,7 +36,9 @@ def sections_of(process: Table, *, masked: bool, trigger: str) -> dict[str, Mapp
     train, network = process.table("train", "train"), process.table("network", "network")
     save, sample = process.table("save", "save"), process.table("sample", "sample")
     model = process.table("model", "model")
+    base, bits = _model(model, train)
     sections: dict[str, dict[str, Any]] = {
+        "model": base,
         "losses": _loss(train, masked=masked),
         "timesteps": _timesteps(train) if train.values else {},
         "lora": _lora(process, network),
@@ -39,13 +46,46 @@ def sections_of(process: Table, *, masked: bool, trigger: str) -> dict[str, Mapp
         "memory": filled(
             checkpointing=train.flag("gradient_checkpointing", default=bool(train.values)),
             compile=model.flag("compile"),
-        ),
+        )
+        | bits,
         "preview": _preview(sample, trigger),
         "run": _run(process, train, save),
     }
     for table in (train, network, save, sample, model):
         table.close()
     return {name: section for name, section in sections.items() if section}
+
+
+def kind_of(model: Table) -> tuple[str, str]:
+    """The option that tells which model it is, and its architecture; "" where none is named."""
+    if "arch" in model or not model.values:
+        return "arch", model.text("arch")
+    return next(((name, arch) for name, arch in FLAGS.items() if model.flag(name)), ("arch", "sd1"))
+
+
+def _model(table: Table, train: Table) -> tuple[dict[str, Any], dict[str, Any]]:
+    """[model], and what of [memory] belongs to it."""
+    option, kind = kind_of(table)
+    if not kind:
+        return {}, {}
+    given = [(table, "unet_path"), (table, "name_or_path")]
+    model = model_of(table, option, kind, trainer="ai_toolkit", weights=given)
+    if not model:
+        without(table, "quantize", "qtype", "model_kwargs")
+        return {}, {}
+    if table.flag("is_v_pred"):
+        model = with_v(model, table, "is_v_pred")
+    extra = table.values.get("model_kwargs") or {}
+    trained = [name for name in ("high", "low") if extra.get(f"train_{name}_noise", True)]
+    if len(trained) == 1 and model.get("variant", "").endswith("a14b"):
+        model["experts"] = trained[0]
+    bits: dict[str, Any] = {}
+    if table.flag("quantize"):
+        bits = quantised(table, "qtype", QUANTISED, "qfloat8")
+    elif "qtype" in table:
+        table.say("qtype", "not needed", "quantize is off")
+    # Its own dtype is overwritten by that of the training.
+    return model | filled(dtype=dtype_of(train, "dtype", "fp32")), bits
 
 
 def _loss(train: Table, *, masked: bool) -> dict[str, Any]:
@@ -166,7 +206,7 @@ def _run(process: Table, train: Table, save: Table) -> dict[str, Any]:
         found |= filled(
             steps=train.whole("steps", 1000, low=1),
             batch=train.whole("batch_size", 1, low=1),
-            precision=PRECISIONS.get(train.text("dtype", "fp32").lower()),
+            precision=dtype_of(train, "dtype", "fp32"),
         )
     if save.values:
         found["save_every"] = save.whole("save_every", 1000)

@@ -37,7 +37,8 @@ class Imported:
     `data`: a `[[data]]` table each. `sections`: the other tables, such as {"losses": {...}}. Paths
     are absolute, or relative to the folder of `source`. `manifests`: lists of clips to be written
     beside the new configuration, by file name; `clips` names them so. A line is what
-    `media.manifest` reads, its paths absolute.
+    `media.manifest` reads, its paths absolute. `model`: the base model as that trainer calls it,
+    known here or not; empty where the configuration names none.
     """
 
     source: Path
@@ -46,6 +47,7 @@ class Imported:
     sections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
     manifests: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from frisket.data.layout_folders import stepped
+from frisket.data.layout_models import dtype_of, model_of, quantised, with_v
 from frisket.data.layout_options import Table, filled
 
 FLOOR, UNMASKED = 0.1, 0.1  # its defaults of unmasked_weight and unmasked_probability
+MODEL = "STABLE_DIFFUSION_15"  # its default
 DIFFUSION = ("STABLE_DIFFUSION_1", "STABLE_DIFFUSION_2", "STABLE_DIFFUSION_XL", "WUERSTCHEN")
 FILLING = (  # models that are given the mask: there unmasked_probability works
     *("STABLE_DIFFUSION_15_INPAINTING", "STABLE_DIFFUSION_20_INPAINTING"),
@@ -22,6 +24,11 @@ OPTIMIZERS = {
     "PRODIGY": "prodigy",
     "SCHEDULE_FREE_ADAMW": "schedulefree",
     "SGD": "sgd",
+}
+QUANTISED = {
+    **dict.fromkeys(("", "none", "bfloat_16", "float_16", "float_32", "tfloat_32"), ""),
+    **{"float_8": "fp8", "float_w8a8*": "fp8", "int_8": "int8", "int_w8a8*": "int8"},
+    "nfloat_4": "nf4",
 }
 KINDS = {"LORA": "lora", "LOHA": "loha", "LOKR": "lokr"}
 
@@ -46,6 +53,30 @@ def sections_of(
             config.say(name, "not needed", "masked_training is off")
         config.say("masked_prior_preservation_weight", "not needed", "masked_training is off")
     return {name: section for name, section in sections.items() if section}
+
+
+def model_sections(
+    config: Table, parts: Mapping[str, Table]
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """[model], and what of [memory] and [run] belongs to it; `parts` of the model by name."""
+    kind = config.text("model_type", MODEL).upper()
+    denoiser = parts["unet" if kind.startswith(DIFFUSION) else "transformer"]
+    given = [(denoiser, "model_name"), (config, "base_model_name")]
+    model = model_of(config, "model_type", kind, trainer="onetrainer", weights=given)
+    precision = dtype_of(config, "train_dtype")
+    if precision:
+        config.say("train_dtype", "mapped", "is run.precision here")
+    if not model:
+        return {}, {}, filled(precision=precision)
+    if config.flag("force_v_prediction"):
+        model = with_v(model, config, "force_v_prediction")
+    own = denoiser.text("weight_dtype", "NONE").upper() != "NONE"
+    owner = denoiser if own else config
+    dtype = dtype_of(owner, "weight_dtype")
+    if dtype:
+        owner.say("weight_dtype", "mapped", "is model.dtype here")
+    bits = quantised(owner, "weight_dtype", QUANTISED)
+    return model | filled(dtype=dtype or precision), bits, filled(precision=precision)
 
 
 def _masking(config: Table, *, video: bool) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -117,7 +148,7 @@ def _timesteps(config: Table) -> dict[str, Any]:
     elif weighting != "CONSTANT":
         said = "only MIN_SNR_GAMMA is known here; timesteps.weighting has others for flow models"
         config.say("loss_weight_fn", "no equivalent", said)
-    if config.text("model_type", DIFFUSION[0]).upper().startswith(DIFFUSION):
+    if config.text("model_type", MODEL).upper().startswith(DIFFUSION):
         return found
     return _density(config) | found
 

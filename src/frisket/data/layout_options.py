@@ -51,9 +51,7 @@ def rules_of(trainer: str) -> Rules:
 
 
 def _section(table: Mapping[str, Any]) -> dict[str, Rule]:
-    rules = {
-        name: Rule("mapped", f"here {key}") for name, key in table.get("mapped", {}).items()
-    }
+    rules = {name: Rule("mapped", f"here {key}") for name, key in table.get("mapped", {}).items()}
     for group in table.get("other", []):
         rule = Rule(group["kind"], group["said"], tuple(group.get("idle", ())))
         rules |= dict.fromkeys(group["options"], rule)

@@ -7,6 +7,7 @@ from typing import Any
 
 from frisket.data.layout_files import Written, peek, read_config
 from frisket.data.layout_folders import stepped, text_of
+from frisket.data.layout_models import dtype_of, model_of, quantised, with_v, without
 from frisket.data.layout_options import Table, filled
 from frisket.data.toml_lines import Key
 
@@ -21,7 +22,13 @@ OPTIMIZERS = {
     "bnb-lion": "lion",
     "optimi-sgd": "sgd",
 }
-PRECISIONS = {"bf16": "bfloat16", "fp16": "float16", "no": "float32", "fp32": "float32"}
+QUANTISED = {
+    "no_change": "",
+    "nf4-bnb": "nf4",
+    **dict.fromkeys(("int8-quanto", "int8-torchao", "int8dq-torchao", "int8-sdnq"), "int8"),
+    "fp8-int4-*": "nf4",
+    "fp8*": "fp8",
+}
 SCHEDULES = {
     "constant": "constant",
     "constant_with_warmup": "constant",
@@ -38,6 +45,10 @@ ENVIRONMENT = {
     "use_gradient_checkpointing": "gradient_checkpointing",
     "model_name": "pretrained_model_name_or_path",
 }
+WEIGHTS = (  # what holds the denoiser, one of its own first
+    *("pretrained_transformer_model_name_or_path", "pretrained_unet_model_name_or_path"),
+    "pretrained_model_name_or_path",
+)
 ERRORS = {"l2": "mse", "mse": "mse", "huber": "huber", "smooth_l1": "smooth_l1"}
 
 
@@ -83,7 +94,9 @@ def sections_of(
     trainer: Table, kinds: Collection[str], seen: float
 ) -> dict[str, Mapping[str, Any]]:
     """What follows from config.json; `kinds` of masks are used, `seen` clips an epoch."""
+    model, bits = _model(trainer)
     sections: dict[str, dict[str, Any]] = {
+        "model": model,
         "losses": _loss(trainer, masked=bool(kinds)),
         "curve": _curve(trainer, kinds),
         "timesteps": filled(
@@ -92,10 +105,39 @@ def sections_of(
         ),
         "lora": _lora(trainer),
         "optimizer": _optimizer(trainer),
-        "memory": filled(checkpointing=trainer.flag("gradient_checkpointing")),
+        "memory": filled(checkpointing=trainer.flag("gradient_checkpointing")) | bits,
         "run": _run(trainer, seen),
     }
     return {name: section for name, section in sections.items() if section}
+
+
+def _model(trainer: Table) -> tuple[dict[str, Any], dict[str, Any]]:
+    """[model], and what of [memory] belongs to it."""
+    if trainer.text("model_type", "lora") != "lora":
+        said = "Frisket trains an adapter: [lora] sets its size"
+        trainer.say("model_type", "no equivalent", said)
+    family, flavour = trainer.text("model_family"), trainer.text("model_flavour")
+    if not family:
+        for name in (name for name in WEIGHTS if name in trainer):
+            said = "there is no model_family to tell which model it is: set [model]"
+            trainer.say(name, "no equivalent", f"{said} (`frisket families`)")
+        return {}, {}
+    kind = f"{family}:{flavour}" if flavour else family
+    model = model_of(
+        trainer,
+        "model_family",
+        kind,
+        trainer="simpletuner",
+        weights=[(trainer, name) for name in WEIGHTS],
+    )
+    if not model:
+        without(trainer, "model_flavour", "revision", "base_model_precision")
+        return {}, {}
+    if trainer.text("prediction_type") == "v_prediction":
+        model = with_v(model, trainer, "prediction_type")
+    bits = quantised(trainer, "base_model_precision", QUANTISED)
+    dtype, revision = dtype_of(trainer, "mixed_precision", "bf16"), trainer.text("revision")
+    return model | filled(revision=revision, dtype=dtype), bits
 
 
 def _loss(trainer: Table, *, masked: bool) -> dict[str, Any]:
@@ -169,7 +211,6 @@ def _run(trainer: Table, seen: float) -> dict[str, Any]:
     steps = trainer.whole("max_train_steps")
     if not steps and trainer.number("num_train_epochs"):
         steps = stepped(trainer, "num_train_epochs", seen, batch * accumulate)
-    precision = trainer.text("mixed_precision", "bf16").lower()
     named = "checkpoint_step_interval" in trainer
     saves = trainer.whole("checkpoint_step_interval" if named else "checkpointing_steps", 500)
     return filled(
@@ -178,5 +219,5 @@ def _run(trainer: Table, seen: float) -> dict[str, Any]:
         seed=trainer.whole("seed") if "seed" in trainer else None,
         save_every=saves,
         keep=trainer.whole("checkpoints_total_limit") or None,
-        precision=PRECISIONS.get(precision),
+        precision=dtype_of(trainer, "mixed_precision", "bf16"),
     )

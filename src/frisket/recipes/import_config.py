@@ -146,7 +146,7 @@ def _document(imported: Imported, model: Mapping[str, Any], output: Path) -> tom
     for line in head.splitlines():
         document.add(tomlkit.comment(_plain(line)))
     sources = _Sources(imported.notes)
-    document["model"] = _model(model, sources)
+    document["model"] = _model(model, imported.model, sources)
     data = tomlkit.aot()
     for values in imported.data:
         data.append(_table("data", _placed(values, imported, output), sources))
@@ -165,13 +165,13 @@ def _document(imported: Imported, model: Mapping[str, Any], output: Path) -> tom
     return document
 
 
-def _model(model: Mapping[str, Any], sources: "_Sources") -> Table:
+def _model(model: Mapping[str, Any], named: str, sources: "_Sources") -> Table:
+    """`[model]`; a toy where no family came of it, and why: what is `named` there is not here."""
     if model.get("family"):
         return _table("model", model, sources)
+    why = f"The model there ({named}) is not here" if named else "No model is named there"
     table = tomlkit.table()
-    table.add(
-        tomlkit.comment("No model is named there; this is a toy, set yours: `frisket families`")
-    )
+    table.add(tomlkit.comment(_plain(f"{why}; this is a toy, set yours: `frisket families`")))
     table.update(_table("model", {"family": "pocket", **model}, sources))
     return table
 

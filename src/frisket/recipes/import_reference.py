@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from importlib import resources
 
+from frisket.data.layout_models import TRAINERS, models
 from frisket.data.layout_options import Rule, rules_of
 
 HEAD = """# Options of other trainers
@@ -11,7 +12,8 @@ Generated from `src/frisket/data/layouts/*.toml` by `make docs`; do not edit. Ho
 [Import](../import.md).
 
 A name with `*` stands for all that begin or end so. What an option does at its value, and whether
-the trainer did what it says, is told for each file by `frisket import`.
+the trainer did what it says, is told for each file by `frisket import`. Where a model stands for
+several, the name of its weights tells which it is: `Z-Image-Turbo`, `flux1-kontext-dev`.
 """
 
 
@@ -29,6 +31,10 @@ def _trainer(name: str) -> Iterator[str]:
         if options:
             yield f"\n### `{section}`\n\n| option | here | |\n|---|---|---|\n"
             yield from _rows(options)
+    if name in TRAINERS:
+        yield "\n### Models\n\n| model | here: family, variant, expert |\n|---|---|\n"
+        for kind, named in models()[name].items():
+            yield f"| `{kind}` | {named.replace('/', ', ')} |\n"
 
 
 def _rows(options: Mapping[str, Rule]) -> Iterator[str]:

@@ -161,7 +161,13 @@ def test_the_rest_of_the_job(clips, imported, loaded):
                 "snr_gamma": 5,
                 "gradient_checkpointing": True,
             },
-            model={"name_or_path": "x", "quantize": True, "compile": True},
+            model={
+                "arch": "wan22_14b:t2v",
+                "name_or_path": "ai-toolkit/Wan2.2-T2V-A14B-Diffusers-bf16",
+                "quantize": True,
+                "compile": True,
+                "model_kwargs": {"train_high_noise": False},
+            },
             sample={
                 "sample_every": 250,
                 "width": 832,
@@ -177,6 +183,13 @@ def test_the_rest_of_the_job(clips, imported, loaded):
         )
     )
     assert done.sections == {
+        "model": {
+            "family": "wan",
+            "variant": "2.2-t2v-a14b",
+            "source": "ai-toolkit/Wan2.2-T2V-A14B-Diffusers-bf16",
+            "experts": "low",
+            "dtype": "bfloat16",
+        },
         "timesteps": {"density": "uniform", "min_snr": 5.0},
         "lora": {"rank": 32, "alpha": 16.0, "dropout": 0.1},
         "optimizer": {
@@ -189,7 +202,7 @@ def test_the_rest_of_the_job(clips, imported, loaded):
             "accumulate": 3,
             "ema": 0.99,
         },
-        "memory": {"checkpointing": True, "compile": True},
+        "memory": {"checkpointing": True, "compile": True, "quantise": "fp8"},
         "preview": {
             "every": 250,
             "prompts": ["sks on a beach", "a cat"],
@@ -211,6 +224,59 @@ def test_the_rest_of_the_job(clips, imported, loaded):
         },
     }
     loaded(done)
+
+
+@pytest.mark.parametrize(
+    ("model", "family", "variant"),
+    [
+        ({"arch": "flux", "name_or_path": "black-forest-labs/FLUX.1-schnell"}, "flux", "schnell"),
+        ({"is_flux": True, "name_or_path": "black-forest-labs/FLUX.1-dev"}, "flux", "dev"),
+        ({"is_xl": True, "is_v_pred": True}, "stable_diffusion", "sdxl-v"),
+        (
+            {"is_v3": True, "name_or_path": "stabilityai/stable-diffusion-3.5-large"},
+            *("sd3", "3.5-large"),
+        ),
+        ({"name_or_path": "runwayml/stable-diffusion-v1-5"}, "stable_diffusion", "sd15"),
+        (
+            {"arch": "wan21", "name_or_path": "Wan-AI/Wan2.1-T2V-14B-Diffusers"},
+            "wan",
+            "2.1-t2v-14b",
+        ),
+        ({"arch": "wan21_i2v:14b"}, "wan", "2.1-i2v-14b-720p"),
+        ({"arch": "qwen_image_edit_plus:2511"}, "qwen_image", "edit-2511"),
+        ({"arch": "zimage", "name_or_path": "Tongyi-MAI/Z-Image-Turbo"}, "z_image", "turbo"),
+        ({"arch": "flux2_klein_9b"}, "flux2", "klein-base-9b"),
+    ],
+)
+def test_which_model_is_trained(clips, imported, loaded, model, family, variant):
+    done = imported(job({"folder_path": "clips"}, model=model))
+    named = done.sections["model"]
+    assert (named["family"], named["variant"]) == (family, variant)
+    assert named.get("source") == model.get("name_or_path")
+    loaded(done)
+
+
+def test_a_model_that_is_not_here_names_the_nearest(clips, imported, notes):
+    model = {"arch": "chroma", "name_or_path": "lodestones/Chroma1-Base", "quantize": True}
+    done = imported(job({"folder_path": "clips"}, model=model))
+    assert "model" not in done.sections
+    assert done.model == "chroma"
+    told = notes(done)
+    assert "nearest family is flux" in told["config.process[0].model.arch"][0].said
+    for option in model:
+        assert told[f"config.process[0].model.{option}"][0].kind == "no equivalent"
+
+
+@pytest.mark.parametrize(
+    ("quantised", "kind"),
+    [({"qtype": "qint8"}, "int8"), ({"qtype": "float8"}, "fp8"), ({"qtype": "uint3|x/y"}, None)],
+)
+def test_quantisation_where_there_is_the_like(clips, imported, notes, quantised, kind):
+    model = {"arch": "qwen_image", "quantize": True, **quantised}
+    done = imported(job({"folder_path": "clips"}, model=model))
+    assert done.sections.get("memory", {}).get("quantise") == kind
+    (note,) = notes(done)["config.process[0].model.qtype"]
+    assert note.kind == ("mapped" if kind else "no equivalent")
 
 
 def test_captions_of_a_json_file(clips, imported, loaded, found, written, tmp_path):

@@ -174,6 +174,7 @@ def test_clips_masks_and_captions_are_found_as_it_finds_them(project, loaded, fo
 def test_the_main_file_brings_loss_optimizer_and_adapter(project, loaded, notes):
     imported = LAYOUT.read(project / "main.toml")
     assert imported.sections == {
+        "model": {"family": "wan", "dtype": "bfloat16"},
         "losses": {"compat": "diffusion-pipe", "denoise": {"kind": "huber", "delta": 0.5}},
         "timesteps": {
             "density": "logit_normal",
@@ -200,8 +201,13 @@ def test_the_main_file_brings_loss_optimizer_and_adapter(project, loaded, notes)
             "clip": 0.0,
             "accumulate": 3,
         },
-        "memory": {"checkpointing": True, "compile": True, "swap_blocks": 20},
-        "run": {"batch": 2, "steps": 500, "save_every": 50},
+        "memory": {
+            "checkpointing": True,
+            "compile": True,
+            "swap_blocks": 20,
+            "storage": "float8",
+        },
+        "run": {"batch": 2, "steps": 500, "save_every": 50, "precision": "bfloat16"},
     }
     loaded(imported)
     told = notes(imported)
@@ -209,6 +215,69 @@ def test_the_main_file_brings_loss_optimizer_and_adapter(project, loaded, notes)
     (middle,) = told["dataset.toml: directory[0].video_clip_mode"]
     assert middle.kind == "no equivalent"
     assert "beginning" in middle.said
+
+
+@pytest.mark.parametrize(
+    ("model", "named"),
+    [
+        ("type = 'sdxl'\nv_pred = true", {"family": "stable_diffusion", "variant": "sdxl-v"}),
+        ("type = 'flux'\ndiffusers_path = 'x/FLUX.1-dev'", {"family": "flux", "variant": "dev"}),
+        (
+            "type = 'flux'\ntransformer_path = 'm/flux1-kontext-dev.safetensors'"
+            "\ndiffusers_path = 'FLUX.1-dev'",
+            {"family": "flux", "variant": "kontext", "source": "m/flux1-kontext-dev.safetensors"},
+        ),
+        (
+            "type = 'wan'\nckpt_path = 'm/Wan2.2-T2V-A14B'"
+            "\ntransformer_path = 'm/Wan2.2-T2V-A14B/low_noise_model'",
+            {"family": "wan", "variant": "2.2-t2v-a14b", "experts": "low"},
+        ),
+        (
+            "type = 'wan'\ntransformer_path = 'm/wan2.1_t2v_1.3B_bf16.safetensors'",
+            {"family": "wan", "variant": "2.1-t2v-1.3b"},
+        ),
+        (
+            "type = 'hunyuan_video_15'\ndiffusion_model = 'hunyuanvideo1.5_480p_i2v.safetensors'",
+            {"family": "hunyuan_video", "variant": "1.5-480p-i2v"},
+        ),
+        (
+            "type = 'qwen_image'\ndiffusers_path = 'own'",
+            {"family": "qwen_image", "variant": "image", "source": "own"},
+        ),
+        ("type = 'hunyuan-video'", {"family": "hunyuan_video", "variant": "t2v"}),
+    ],
+)
+def test_which_model_is_trained(project, loaded, model, named):
+    (project / "own/transformer").mkdir(parents=True)
+    (project / "m").mkdir()
+    (project / "m/flux1-kontext-dev.safetensors").touch()
+    if "source" in named:
+        named = named | {"source": str(project / named["source"])}
+    (project / "main.toml").write_text(f"dataset = 'dataset.toml'\n[model]\n{model}\n")
+    imported = LAYOUT.read(project / "main.toml")
+    assert imported.sections["model"] == named
+    loaded(imported)
+
+
+def test_weights_that_cannot_be_read_say_so(project, notes):
+    (project / "Wan2.1-T2V-1.3B").mkdir()
+    (project / "main.toml").write_text(
+        "dataset = 'dataset.toml'\n[model]\ntype = 'wan'\nckpt_path = 'Wan2.1-T2V-1.3B'\n"
+    )
+    imported = LAYOUT.read(project / "main.toml")
+    assert imported.sections["model"] == {"family": "wan", "variant": "2.1-t2v-1.3b"}
+    (note,) = notes(imported)["model.ckpt_path"]
+    assert note.kind == "no equivalent"
+    assert "not in the layout of diffusers" in note.said
+
+
+def test_a_model_that_is_not_here_names_the_nearest(project, notes):
+    text = "dataset = 'dataset.toml'\n[model]\ntype = 'cosmos'\ndtype = 'bfloat16'\n"
+    (project / "main.toml").write_text(text)
+    imported = LAYOUT.read(project / "main.toml")
+    assert "model" not in imported.sections
+    assert imported.model == "cosmos"
+    assert "there are flux, flux2, hunyuan_video" in notes(imported)["model.type"][0].said
 
 
 def test_epochs_become_steps(project, notes):

@@ -130,6 +130,83 @@ def test_defaults_that_are_not_written_are_written_out(clips, imported, notes):
     assert done.data[0]["resolution"] == 512
 
 
+@pytest.mark.parametrize(
+    ("options", "model", "quantise"),
+    [
+        (
+            {"model_type": "STABLE_DIFFUSION_15", "unet": {"weight_dtype": "FLOAT_16"}},
+            {"family": "stable_diffusion", "variant": "sd15", "dtype": "float16"},
+            None,
+        ),
+        (
+            {"model_type": "STABLE_DIFFUSION_XL_10_BASE", "force_v_prediction": True},
+            {"family": "stable_diffusion", "variant": "sdxl-v"},
+            None,
+        ),
+        (
+            {
+                "model_type": "FLUX_2",
+                "base_model_name": "black-forest-labs/FLUX.2-klein-base-9B",
+                "train_dtype": "BFLOAT_16",
+                "transformer": {"weight_dtype": "INT_W8A8"},
+            },
+            {
+                "family": "flux2",
+                "variant": "klein-base-9b",
+                "source": "black-forest-labs/FLUX.2-klein-base-9B",
+                "dtype": "bfloat16",
+            },
+            "int8",
+        ),
+        (
+            {
+                "model_type": "STABLE_DIFFUSION_35",
+                "base_model_name": "stabilityai/stable-diffusion-3.5-large",
+                "weight_dtype": "NFLOAT_4",
+            },
+            {
+                "family": "sd3",
+                "variant": "3.5-large",
+                "source": "stabilityai/stable-diffusion-3.5-large",
+            },
+            "nf4",
+        ),
+        (
+            {"model_type": "Z_IMAGE", "base_model_name": "Tongyi-MAI/Z-Image-Turbo"},
+            {"family": "z_image", "variant": "turbo", "source": "Tongyi-MAI/Z-Image-Turbo"},
+            None,
+        ),
+        ({"model_type": "QWEN"}, {"family": "qwen_image", "variant": "image"}, None),
+        ({"model_type": "HUNYUAN_VIDEO"}, {"family": "hunyuan_video", "variant": "t2v"}, None),
+    ],
+)
+def test_which_model_is_trained(clips, imported, loaded, options, model, quantise):
+    done = imported(config(**options))
+    assert done.sections["model"] == model
+    assert done.sections.get("memory", {}).get("quantise") == quantise
+    loaded(done)
+
+
+def test_a_denoiser_of_its_own_is_the_source(clips, imported, notes, tmp_path):
+    (tmp_path / "mine.safetensors").touch()
+    part = {"model_name": "C:\\models\\mine.safetensors", "weight_dtype": "GGUF"}
+    done = imported(config(transformer=part, base_model_name="black-forest-labs/FLUX.1-dev"))
+    assert done.sections["model"]["source"] == str(tmp_path / "mine.safetensors")
+    told = notes(done)
+    assert "must lie beside it" in told["transformer.model_name"][0].said
+    assert "goes before it" in told["base_model_name"][0].said
+    assert told["transformer.weight_dtype"][0].kind == "no equivalent"
+
+
+@pytest.mark.parametrize("kind", ["FLUX_FILL_DEV_1", "CHROMA_1"])
+def test_a_model_that_is_not_here_names_the_nearest(clips, imported, notes, kind):
+    done = imported(config(model_type=kind, train_dtype="BFLOAT_16"))
+    assert "model" not in done.sections
+    assert done.model == kind
+    assert done.sections["run"]["precision"] == "bfloat16"
+    assert "nearest family is flux" in notes(done)["model_type"][0].said
+
+
 def test_without_masked_training_masks_are_left_alone(clips, imported, notes):
     done = imported(config(masked_training=False, unmasked_weight=0.1))
     assert "masks" not in done.data[0]

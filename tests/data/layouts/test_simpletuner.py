@@ -260,6 +260,83 @@ def test_the_trainer_brings_loss_optimizer_and_adapter(clips, imported, loaded, 
     loaded(done)
 
 
+@pytest.mark.parametrize(
+    ("options", "model"),
+    [
+        ({"model_family": "flux"}, {"variant": "krea-dev"}),
+        ({"model_family": "flux", "model_flavour": "kontext"}, {"variant": "kontext"}),
+        (
+            {"model_family": "wan", "model_flavour": "i2v-14b-2.2-low", "revision": "main"},
+            {"variant": "2.2-i2v-a14b", "experts": "low", "revision": "main"},
+        ),
+        (
+            {"model_family": "sd1x", "model_flavour": "dreamshaper"},
+            {"family": "stable_diffusion", "variant": "sd15", "source": "Lykon/dreamshaper-8"},
+        ),
+        (
+            {
+                "model_family": "sdxl",
+                "pretrained_model_name_or_path": "Laxhar/noobai-XL-Vpred-1.0",
+                "prediction_type": "v_prediction",
+            },
+            {
+                "family": "stable_diffusion",
+                "variant": "sdxl-v",
+                "source": "Laxhar/noobai-XL-Vpred-1.0",
+            },
+        ),
+        ({"model_family": "qwen_image", "model_flavour": "edit-v2+"}, {"variant": "edit-2509"}),
+        (
+            {"model_family": "hunyuanvideo", "model_flavour": "i2v-720p"},
+            {"family": "hunyuan_video", "variant": "1.5-720p-i2v"},
+        ),
+    ],
+)
+def test_which_model_is_trained(clips, imported, loaded, options, model):
+    imported([images()])
+    flags = {"data_backend_config": "multidatabackend.json", **options}
+    done = imported(flags, "config.json")
+    named = {"family": options["model_family"], "dtype": "bfloat16"} | model
+    assert done.sections["model"] == named
+    assert {note.option for note in done.notes if note.kind == "mapped"} >= set(options)
+    loaded(done)
+
+
+def test_weights_of_no_named_family_are_no_model(clips, imported, notes):
+    imported([images()])
+    flags = {"data_backend_config": "multidatabackend.json"}
+    weights = {"pretrained_model_name_or_path": "black-forest-labs/FLUX.1-dev"}
+    done = imported(flags | weights, "config.json")
+    assert (done.model, "model" in done.sections) == ("", False)
+    assert "no model_family" in notes(done)["pretrained_model_name_or_path"][0].said
+    assert "pretrained_model_name_or_path" not in notes(imported(flags, "config.json"))
+
+
+@pytest.mark.parametrize(
+    ("precision", "kind"),
+    [("int8-quanto", "int8"), ("fp8-torchao", "fp8"), ("nf4-bnb", "nf4"), ("int2-quanto", None)],
+)
+def test_quantisation_where_there_is_the_like(clips, imported, notes, precision, kind):
+    imported([images()])
+    flags = {"model_family": "flux", "base_model_precision": precision}
+    done = imported({"data_backend_config": "multidatabackend.json", **flags}, "config.json")
+    assert done.sections.get("memory", {}).get("quantise") == kind
+    (note,) = notes(done)["base_model_precision"]
+    assert note.kind == ("mapped" if kind else "no equivalent")
+
+
+def test_a_model_that_is_not_here_names_the_nearest(clips, imported, notes):
+    imported([images()])
+    flags = {"model_family": "wan", "model_flavour": "vace-14b-2.1", "model_type": "full"}
+    done = imported({"data_backend_config": "multidatabackend.json", **flags}, "config.json")
+    assert "model" not in done.sections
+    assert done.model == "wan:vace-14b-2.1"
+    told = notes(done)
+    assert "nearest family is wan" in told["model_family"][0].said
+    assert told["model_flavour"][0].kind == "no equivalent"
+    assert "trains an adapter" in told["model_type"][0].said
+
+
 def test_settings_beside_are_read_too(clips, imported, tmp_path, notes):
     (tmp_path / "config.env").write_text(
         "export MASKED_LOSS_PROBABILITY='0.5'\nTRAINING_SEED=7\nHF_TOKEN=abc\n# x\n"

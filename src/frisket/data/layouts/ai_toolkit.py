@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from frisket.data.layout_ai_toolkit import sections_of
+from frisket.data.layout_ai_toolkit import kind_of, sections_of
 from frisket.data.layout_base import BadLayout, Imported, Layout
 from frisket.data.layout_files import Written, peek, read_config
 from frisket.data.layout_folders import (
@@ -76,7 +76,8 @@ def read(path: Path) -> Imported:
     for each in (chosen, config, job):
         each.close()
     data, notes = tuple(setting.data), tuple(sheet.notes)
-    return Imported(path, "ai-toolkit", data, sections, notes, setting.manifests)
+    model = kind_of(chosen.table("model", "model"))[1]
+    return Imported(path, "ai-toolkit", data, sections, notes, setting.manifests, model)
 
 
 def _expanded(written: Written) -> Written:

@@ -8,6 +8,7 @@ from typing import Any
 from frisket.data.layout_base import Imported, Layout
 from frisket.data.layout_files import peek, read_config
 from frisket.data.layout_folders import file_at, folder_at, look, stepped, whole_repeats
+from frisket.data.layout_models import dtype_of, model_of, quantised, with_v, without
 from frisket.data.layout_options import Sheet, Table, filled, rules_of
 
 ROUNDED = 16  # pixels: sides of its buckets are multiples of it
@@ -23,6 +24,12 @@ OPTIMIZERS = {
     "came": "came",
     "adafactor": "adafactor",
 }
+# What holds the denoiser; one of its own goes before the folder it is taken out of.
+WEIGHTS = (
+    *("transformer_path", "diffusion_model", "checkpoint_path", "single_file_path"),
+    *("diffusers_path", "ckpt_path"),
+)
+CASTS = {**dict.fromkeys(("bfloat16", "float16", "float32"), ""), "float8*": "float8", "nf4": "nf4"}
 
 
 def suits(path: Path) -> bool:
@@ -48,7 +55,9 @@ def read(path: Path) -> Imported:
     mode = main.choice("video_clip_mode", ("single_beginning", "single_middle"), "single_beginning")
     data, sections, seen = _dataset(inner, mode)
     sections = _merged(sections, _main(main, seen))
-    return Imported(path, "diffusion-pipe", data, sections, (*sheet.notes, *inner.notes))
+    notes = (*sheet.notes, *inner.notes)
+    named = main.values["model"].get("type", "")
+    return Imported(path, "diffusion-pipe", data, sections, notes, model=str(named))
 
 
 def _merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -257,7 +266,9 @@ def _main(main: Table, seen: float) -> dict[str, Mapping[str, Any]]:
     """The sections of Frisket that follow from the main file."""
     model, adapter = main.table("model", "model"), main.table("adapter", "adapter")
     optimizer = main.table("optimizer", "optimizer")
+    base, bits = _model(model)
     sections = {
+        "model": base,
         "losses": _loss(main),
         "timesteps": _timesteps(model),
         "lora": _lora(main, adapter),
@@ -266,8 +277,9 @@ def _main(main: Table, seen: float) -> dict[str, Mapping[str, Any]]:
             checkpointing=main.values.get("activation_checkpointing") in (True, "unsloth"),
             compile=main.flag("compile"),
             swap_blocks=main.whole("blocks_to_swap") or None,
-        ),
-        "run": _run(main, seen),
+        )
+        | bits,
+        "run": _run(main, seen) | filled(precision=dtype_of(model, "dtype")),
     }
     if model.text("type") == "ltx-video":
         said = "of all its models this one alone divides the loss by the mask's mean"
@@ -275,6 +287,20 @@ def _main(main: Table, seen: float) -> dict[str, Mapping[str, Any]]:
     for table in (model, adapter, optimizer, main):
         table.close()
     return {name: section for name, section in sections.items() if section}
+
+
+def _model(table: Table) -> tuple[dict[str, Any], dict[str, Any]]:
+    """[model], and what of [memory] belongs to it."""
+    kind = table.text("type")
+    given = [(table, name) for name in WEIGHTS]
+    model = model_of(table, "type", kind, trainer="diffusion_pipe", weights=given)
+    if not model:
+        without(table, "v_pred", "transformer_dtype", "diffusion_model_dtype")
+        return {}, {}
+    if table.flag("v_pred"):
+        model = with_v(model, table, "v_pred")
+    own = "diffusion_model_dtype" if "diffusion_model_dtype" in table else "transformer_dtype"
+    return model | filled(dtype=dtype_of(table, "dtype")), quantised(table, own, CASTS)
 
 
 def _loss(main: Table) -> dict[str, Any]:

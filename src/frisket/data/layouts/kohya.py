@@ -68,7 +68,8 @@ def read(path: Path) -> Imported:
     sections = _sections(found, flags)
     flags.close()
     notes = tuple(note for each in sheets for note in each.notes)
-    return Imported(path, "kohya", found.data(), sections, notes, found.manifests)
+    model = flags.text("network_module")
+    return Imported(path, "kohya", found.data(), sections, notes, found.manifests, model)
 
 
 def _datasets(found: Subsets, sheet: Sheet, flags: Flags | None) -> None:

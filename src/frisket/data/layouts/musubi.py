@@ -65,7 +65,9 @@ def read(path: Path) -> Imported:
     sections = _sections(found, flags)
     flags.close()
     notes = (*sheet.notes, *data.notes)
-    return Imported(path, "musubi", found.data(), sections, notes, found.manifests)
+    module = flags.text("network_module")
+    model = module if "lora_" in module else ""  # LyCORIS and the like serve every model
+    return Imported(path, "musubi", found.data(), sections, notes, found.manifests, model)
 
 
 def _datasets(found: Subsets, sheet: Sheet) -> None:

@@ -18,7 +18,7 @@ from frisket.data.layout_folders import (
     text_of,
     whole_repeats,
 )
-from frisket.data.layout_onetrainer import FLOOR, sections_of
+from frisket.data.layout_onetrainer import FLOOR, MODEL, model_sections, sections_of
 from frisket.data.layout_options import Sheet, Table, filled, rules_of
 
 PARTS = (
@@ -38,6 +38,7 @@ class Setting:
     buckets: bool = True
     frames: int = 1
     dropout: float = 0.0
+    parts: dict[str, Table] = field(default_factory=dict)  # of the model, by name
     data: list[dict[str, Any]] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
     seen: float = 0.0  # clips an epoch
@@ -72,15 +73,25 @@ def read(path: Path) -> Imported:
     _concepts(inner, setting)
     masked = bool(setting.masked)
     sections = sections_of(config, setting.seen, masked=masked, video=setting.video)
-    config.close()
-    return _done(path, setting, sections, sheet.notes + (inner.notes if inner is not sheet else []))
+    base, bits, precision = model_sections(config, setting.parts)
+    for name, more in (("model", base), ("memory", bits), ("run", precision)):
+        if more:
+            sections[name] = {**sections.get(name, {}), **more}
+    for table in (*setting.parts.values(), config):
+        table.close()
+    notes = sheet.notes + (inner.notes if inner is not sheet else [])
+    return _done(path, setting, sections, notes, config.text("model_type", MODEL))
 
 
 def _done(
-    path: Path, setting: Setting, sections: Mapping[str, Mapping[str, Any]], notes: list[Note]
+    path: Path,
+    setting: Setting,
+    sections: Mapping[str, Mapping[str, Any]],
+    notes: list[Note],
+    model: str = "",
 ) -> Imported:
     data = tuple(setting.data)
-    return Imported(path, "OneTrainer", data, sections, tuple(notes), setting.manifests)
+    return Imported(path, "OneTrainer", data, sections, tuple(notes), setting.manifests, model)
 
 
 def _listed(config: Table) -> Sheet:
@@ -230,7 +241,7 @@ def _one_caption(text: Table) -> dict[str, Any]:
 
 
 def _setting(config: Table) -> Setting:
-    kind = config.text("model_type", "STABLE_DIFFUSION_15").upper()
+    kind = config.text("model_type", MODEL).upper()
     video = kind == "HUNYUAN_VIDEO"
     sides, buckets = _sides(
         config, "resolution", config.flag("aspect_ratio_bucketing", default=True)
@@ -249,10 +260,9 @@ def _setting(config: Table) -> Setting:
     else:
         config.say("frames", "not needed", "the model makes pictures")
     for name in PARTS:
-        part = config.table(name, "part")
+        part = setting.parts[name] = config.table(name, "part")
         if name.startswith("text_encoder"):
             setting.dropout = max(setting.dropout, part.number("dropout_probability", low=0))
-        part.close()
     return setting
 
 

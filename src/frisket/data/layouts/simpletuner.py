@@ -81,7 +81,9 @@ def read(path: Path) -> Imported:
         sections = {"losses": {"compat": "simpletuner"}} | filled(curve=cut_of(setting.kinds))
     trainer.close()
     notes = (*about.notes, *sheet.notes)
-    return Imported(path, "SimpleTuner", tuple(setting.data), sections, notes, setting.manifests)
+    named = (trainer.text("model_family"), trainer.text("model_flavour"))
+    data, model = tuple(setting.data), ":".join(filter(None, named))
+    return Imported(path, "SimpleTuner", data, sections, notes, setting.manifests, model)
 
 
 def _backends(sheet: Sheet, setting: Setting) -> None:
