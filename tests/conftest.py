@@ -7,6 +7,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("FRISKET_TEST_GPU", "")
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# Else MKL's last bit depends on where in memory weights lie, and a loaded copy lies elsewhere: on
+# some processors "loads back exactly" could then not be told by what a model answers.
+os.environ.setdefault("MKL_CBWR", "AVX2,STRICT")
 
 import random
 
