@@ -100,10 +100,10 @@ def look_at_words(
     if place:
         yield Finding(
             "background named",
-            "warning",
+            "warning" if swapped else "note",
             clip,
-            f"The caption names the background ({place!r}), which the mask keeps out"
-            + (": composites say two places." if swapped else ": the words teach nothing."),
+            f"The caption names the background ({place!r}), which the mask keeps out of the loss"
+            + (": captions of swapped draws name two places." if swapped else "."),
             "Leave the place out of the caption; [swap] names the new background by itself.",
         )
 
