@@ -3,127 +3,15 @@
 import json
 import tomllib
 
-import numpy as np
 import pytest
-from PIL import Image
+from tests.data.layouts import kohya_files
+from tests.data.layouts.kohya_files import EVERYTHING, config_of, draw, found_by, notes_of
 
 from frisket.data.layout_base import LAYOUTS, BadLayout
 from frisket.data.layout_options import rules_of
 from frisket.data.layouts.kohya import LAYOUT
-from frisket.media.captions import Wording
-from frisket.media.files import find
-from frisket.recipes.config import Config
 
-
-def draw(path, mode="RGB", size=(96, 64)):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new(mode, size, 200).save(path)
-
-
-@pytest.fixture
-def write(tmp_path):
-    def write(text, name="set.toml"):
-        path = tmp_path / name
-        path.write_text(text)
-        return path
-
-    return write
-
-
-@pytest.fixture
-def photos(tmp_path):
-    """Three pictures with .caption files (one of two lines, one missing), and their masks."""
-    for name in ("a", "b", "c"):
-        draw(tmp_path / "cats" / f"{name}.png")
-        draw(tmp_path / "masks" / f"{name}.png", "L")
-    (tmp_path / "cats" / "a.caption").write_text("1girl, sks, hat\nnot this line\n")
-    (tmp_path / "cats" / "b.caption").write_text("a dog")
-    return tmp_path
-
-
-def config_of(imported):
-    """The imported tables as a configuration; refuses what Frisket does not know."""
-    folder = imported.source.parent
-    for name, lines in imported.manifests.items():
-        (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return Config.model_validate({"data": list(imported.data), **imported.sections})
-
-
-def found_by(data, folder):
-    masks = data.masks
-    return find(
-        folder / data.clips,
-        masks=masks.source,
-        folders={"": masks.path} if masks.path else {},
-        caption=data.caption,
-        wording=Wording(data.caption_extension, data.caption_part),
-    ).found
-
-
-def notes_of(imported, kind):
-    return {note.option: note for note in imported.notes if note.kind == kind}
-
-
-EVERYTHING = """
-[general]
-shuffle_caption = true
-caption_extension = ".caption"
-keep_tokens = 1
-custom_attributes = { x = 1 }
-
-[[datasets]]
-resolution = 512
-batch_size = 4
-enable_bucket = true
-min_bucket_reso = 128
-max_bucket_reso = 1024
-bucket_reso_steps = 64
-bucket_no_upscale = true
-validation_split = 0.34
-validation_seed = 1
-network_multiplier = 0.5
-resize_interpolation = "area"
-
-  [[datasets.subsets]]
-  image_dir = 'C:\\data\\cats'
-  conditioning_data_dir = "masks"
-  class_tokens = "a cat"
-  num_repeats = 2
-  flip_aug = true
-  caption_prefix = "photo,"
-  caption_suffix = ", 4k"
-  caption_dropout_rate = 0.1
-  caption_dropout_every_n_epochs = 2
-  caption_tag_dropout_rate = 0.2
-  color_aug = true
-  random_crop = true
-  face_crop_aug_range = [1.0, 3.0]
-  caption_separator = ";"
-  secondary_separator = ";;;"
-  enable_wildcard = true
-  token_warmup_min = 1
-  token_warmup_step = 100
-  cache_info = true
-
-  [[datasets.subsets]]
-  image_dir = "dogs"
-  alpha_mask = true
-  keep_tokens_separator = "|||"
-  num_repeats = 3
-
-  [[datasets.subsets]]
-  image_dir = "reg"
-  is_reg = true
-  class_tokens = "animal"
-"""
-
-
-@pytest.fixture
-def everything(photos, write):
-    for name in ("a", "b"):
-        draw(photos / "dogs" / f"{name}.png", "RGBA")
-    draw(photos / "reg" / "a.png")
-    return write(EVERYTHING)
+write, photos, everything = kohya_files.write, kohya_files.photos, kohya_files.everything
 
 
 def test_every_option_of_a_dataset_file(everything, photos):
@@ -342,95 +230,6 @@ def test_every_documented_training_option_is_known(photos, write):
     said = [note.said for note in LAYOUT.read(write(text)).notes]
     assert len(said) > 150
     assert not [each for each in said if "documents no such" in each]
-
-
-# One test a defect of sd-scripts, as in the research pages (1.7).
-
-
-def test_defect_masks_on_the_command_line_alone_were_never_read(photos, write):
-    draw(photos / "train" / "1_x" / "a.png")
-    text = 'train_data_dir = "train"\nconditioning_data_dir = "masks"\nmasked_loss = true\n'
-    imported = LAYOUT.read(write(text + "resolution = 64\n"))
-    assert "trained without masks" in notes_of(imported, "defect")["conditioning_data_dir"].said
-    data = config_of(imported).data[0]
-    assert found_by(data, photos)[0].masks[""] == photos / "masks" / "a.png"
-    assert imported.sections["losses"] == {"compat": "kohya"}
-
-
-def test_defect_masked_loss_without_any_mask(photos, write):
-    draw(photos / "train" / "1_x" / "a.png")
-    text = 'train_data_dir = "train"\nresolution = 64\nmasked_loss = true\n'
-    imported = LAYOUT.read(write(text))
-    assert "no data set has masks" in notes_of(imported, "defect")["masked_loss"].said
-    assert "losses" not in imported.sections
-
-
-def test_defect_masks_squashed_to_the_bucket(everything):
-    said = notes_of(LAYOUT.read(everything), "defect")
-    mask = said["datasets[0].subsets[0].conditioning_data_dir"].said
-    assert "it squashes a mask to the bucket" in mask
-
-
-def test_defect_cached_alpha_that_cannot_be_switched_off(photos, write):
-    np.savez(photos / "cats" / "a_sdxl.npz", latents=np.zeros(1), alpha_mask=np.ones(4))
-    text = '[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dir = "cats"\n'
-    imported = LAYOUT.read(write(text))
-    assert (
-        "goes on applying" in notes_of(imported, "defect")["datasets[0].subsets[0].alpha_mask"].said
-    )
-    assert "masks" not in imported.data[0]
-
-
-def test_defect_alpha_is_ignored_by_the_full_training_of_sdxl(everything):
-    said = notes_of(LAYOUT.read(everything), "defect")["datasets[0].subsets[1].alpha_mask"].said
-    assert "sdxl_train.py ignores the alpha unless masked_loss is set" in said
-
-
-def test_defect_alpha_of_pictures_that_have_none(photos, write):
-    text = "[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dir = 'cats'\n"
-    imported = LAYOUT.read(write(text + "alpha_mask = true\n"))
-    assert (
-        "has an alpha channel"
-        in notes_of(imported, "defect")["datasets[0].subsets[0].alpha_mask"].said
-    )
-    assert found_by(config_of(imported).data[0], photos)  # and not MasksNotFound
-
-
-def test_defect_captions_that_are_not_looked_for(tmp_path, write):
-    draw(tmp_path / "cats" / "a.png")
-    (tmp_path / "cats" / "a.txt").write_text("a cat")
-    text = '[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dir = "cats"\n'
-    imported = LAYOUT.read(write(text))
-    assert (
-        "it looks for .caption files"
-        in notes_of(imported, "defect")["datasets[0].subsets[0].caption_extension"].said
-    )
-    assert found_by(config_of(imported).data[0], tmp_path)[0].caption == "a cat"
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("[[datasets]]\nresolution = 64\n", "set.toml line 1: datasets[0].subsets: is needed"),
-        ("[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'gone'\n",
-         "set.toml line 3: datasets[0].subsets[0].image_dir = 'gone': 'gone' is not there; tried"),
-        ("[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'masks/empty'\n", "holds no picture"),
-        ("[[datasets]]\nresolution = 'big'\n[[datasets.subsets]]\nimage_dir = 'cats'\n",
-         "set.toml line 2: datasets[0].resolution = 'big': the side of a square is needed"),
-        ("[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'cats'\nnum_repeats = 'x'\n",
-         "a number of at least 0 is needed"),
-        ("[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'cats'\nnum_repeats = 0\n",
-         "trains nothing"),
-        ("datasets = 3\n", "a list is needed"),
-        ("train_data_dir = 'cats'\n", "holds no folder N_name with pictures"),
-        ("train_data_dir = 'cats'\noptimizer_args = ['x']\n", "holds no folder"),
-    ],
-)  # fmt: skip
-def test_what_cannot_be_read(photos, write, text, said):
-    (photos / "masks" / "empty").mkdir()
-    with pytest.raises(BadLayout) as caught:
-        LAYOUT.read(write(text))
-    assert said in str(caught.value)
 
 
 def test_it_is_told_apart_from_others(photos, write, everything):

@@ -4,47 +4,14 @@ import json
 from typing import Any
 
 import pytest
+from tests.data.layouts import onetrainer_files
+from tests.data.layouts.onetrainer_files import LAYOUT, concept, config
 
-from frisket.data.layout_base import LAYOUTS, BadLayout
 from frisket.data.layout_options import rules_of
 
-LAYOUT = LAYOUTS.load("onetrainer")
+clips, imported = onetrainer_files.clips, onetrainer_files.imported
 IMAGE = {name: True for name in ("enable_crop_jitter", "enable_random_flip")}
 TEXT = {"prompt_source": "sample", "enable_tag_shuffling": True, "keep_tags_count": 2}
-
-
-def concept(path: str, **options: Any) -> dict[str, Any]:
-    image = options.pop("image", {})
-    text = options.pop("text", {})
-    return {"__version": 2, "image": image, "text": text, "path": path, **options}
-
-
-def config(**options: Any) -> dict[str, Any]:
-    return {
-        "__version": 11,
-        "training_method": "LORA",
-        "model_type": "FLUX_DEV_1",
-        "masked_training": True,
-        "concepts": [concept("set")],
-        **options,
-    }
-
-
-@pytest.fixture
-def imported(tmp_path):
-    def write(tree: Any, name: str = "config.json"):
-        (tmp_path / name).write_text(json.dumps(tree, indent=2))
-        return LAYOUT.read(tmp_path / name)
-
-    return write
-
-
-@pytest.fixture
-def clips(drawn):
-    root = drawn("set", "a.png", "b.jpg", "sub/c.png", caption="one, two")
-    drawn("set", "a-masklabel.png", mode="L")
-    drawn("set", "b-condlabel.png")
-    return root
 
 
 def test_clips_masks_and_captions_are_found_as_it_finds_them(clips, imported, loaded, found):
@@ -375,51 +342,6 @@ def test_every_option_is_answered(clips, imported, tmp_path, complete, documente
     complete(done, tmp_path / "config.json", tables)
     unknown = [note for note in done.notes if "documents no such option" in note.said]
     assert [note.option for note in unknown] == ["something_new"]
-
-
-# Defects, as the research pages name them.
-
-
-@pytest.mark.parametrize(
-    ("options", "option", "said"),
-    [
-        ({"normalize_masked_area_loss": True}, "normalize_masked_area_loss", "every column"),
-        ({"normalize_masked_area_loss": True}, "normalize_masked_area_loss", "NaN"),
-        ({"masked_prior_preservation_weight": 1}, "masked_prior_preservation_weight", "NaN"),
-        ({"masked_prior_preservation_weight": 1}, "masked_prior_preservation_weight", "validation"),
-        ({"unmasked_probability": 0.2}, "unmasked_probability", "does nothing there"),
-        ({}, "unmasked_probability", "does nothing there"),
-        ({}, "masked_training", "clear_cache_before_training"),
-        ({"model_type": "HUNYUAN_VIDEO"}, "masked_training", "without a mask stops it"),
-    ],
-)
-def test_defects_are_told(clips, imported, notes, options, option, said):
-    told = notes(imported(config(**options)))[option]
-    assert any(note.kind == "defect" and said in note.said for note in told)
-
-
-def test_unmasked_probability_works_on_models_that_fill(clips, imported, notes):
-    done = imported(config(model_type="FLUX_FILL_DEV_1", unmasked_probability=0.2))
-    assert [note.kind for note in notes(done)["unmasked_probability"]] == ["mapped"]
-
-
-@pytest.mark.parametrize(
-    ("tree", "said"),
-    [
-        (config(concepts=[concept("C:\\data\\nowhere")]), "'C:\\\\data\\\\nowhere' is not there"),
-        (config(concepts=[concept("empty")]), "holds no image or video"),
-        (config(concepts=[]), "no concept is enabled"),
-        (config(concepts=3), "a list of concepts is needed"),
-        (config(resolution="large"), "512,768 or 1024x768"),
-        (config(batch_size="two"), "line 14: batch_size = 'two': a number of at least 1"),
-        (config(concepts=[concept("set", type="SOMETHING")]), "no such choice"),
-    ],
-)
-def test_bad_files_are_refused_with_place_and_fix(clips, drawn, imported, tree, said):
-    drawn("empty")
-    with pytest.raises(BadLayout, match=r"config\.json") as error:
-        imported(tree)
-    assert said in str(error.value)
 
 
 def test_paths_of_windows_are_found_below_the_configuration(clips, imported):

@@ -1,54 +1,14 @@
 """A SimpleTuner configuration becomes the same training here, and every option is answered."""
 
 import json
-from typing import Any
 
 import pytest
+from tests.data.layouts import simpletuner_files
+from tests.data.layouts.simpletuner_files import LAYOUT, TEXTS, images, masks
 
-from frisket.data.layout_base import LAYOUTS, BadLayout
 from frisket.data.layout_options import rules_of
 
-LAYOUT = LAYOUTS.load("simpletuner")
-TEXTS = {"id": "texts", "type": "local", "dataset_type": "text_embeds", "default": True}
-
-
-def images(**options: Any) -> dict[str, Any]:
-    return {
-        "id": "subject",
-        "type": "local",
-        "dataset_type": "image",
-        "instance_data_dir": "clips",
-        "caption_strategy": "textfile",
-        **options,
-    }
-
-
-def masks(kind: str = "mask", **options: Any) -> dict[str, Any]:
-    return {
-        "id": "masks",
-        "type": "local",
-        "dataset_type": "conditioning",
-        "instance_data_dir": "masks",
-        "conditioning_type": kind,
-        **options,
-    }
-
-
-@pytest.fixture
-def clips(drawn):
-    root = drawn("clips", "a_b.png", "sub/c.png", caption="one, two\n")
-    drawn("masks", "a_b.png", "sub/c.png", mode="L")
-    return root
-
-
-@pytest.fixture
-def imported(tmp_path):
-    def write(tree: Any, name: str = "multidatabackend.json"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(json.dumps(tree, indent=2))
-        return LAYOUT.read(tmp_path / name)
-
-    return write
+clips, imported = simpletuner_files.clips, simpletuner_files.imported
 
 
 def test_clips_masks_and_captions_are_found_as_it_finds_them(clips, imported, loaded, found):
@@ -377,55 +337,6 @@ def test_every_option_is_answered(clips, drawn, imported, tmp_path, complete, do
     flags |= {"data_backend_config": "multidatabackend.json", "crepa_lambda": 1}
     done = imported(flags, "config.json")
     complete(done, tmp_path / "config.json", ())
-
-
-# Defects, as the research pages name them.
-
-
-def test_defect_masks_stop_at_video(clips, imported, notes):
-    done = imported([images(dataset_type="video", conditioning_data="masks"), masks()])
-    kinds = {note.kind: note.said for note in notes(done)["[1].conditioning_type"]}
-    assert "stops at video" in kinds["defect"]
-
-
-def test_defect_the_probability_counts_for_segmentation_alone(clips, imported, notes, tmp_path):
-    imported([images(conditioning_data="masks"), masks()])
-    flags = {"data_backend_config": "multidatabackend.json", "masked_loss_probability": 0.5}
-    done = imported(flags, "config.json")
-    assert done.sections["curve"] == {"unmasked_probability": 0.5}
-    assert "defect" in [note.kind for note in notes(done)["masked_loss_probability"]]
-
-
-def test_defect_masks_beside_references_may_be_the_reference(clips, drawn, imported, notes):
-    drawn("edits", "a_b.png")
-    edits = masks("reference_strict", id="edits", instance_data_dir="edits")
-    done = imported([images(conditioning_data=["edits", "masks"]), edits, masks()])
-    kinds = [note.kind for note in notes(done)["[0].conditioning_data"]]
-    assert sorted(kinds) == ["defect", "mapped"]
-
-
-def test_defect_segmentation_is_not_documented(clips, imported, notes):
-    done = imported([images(conditioning_data="masks"), masks("segmentation")])
-    assert "defect" in [note.kind for note in notes(done)["[1].conditioning_type"]]
-
-
-@pytest.mark.parametrize(
-    ("tree", "said"),
-    [
-        ([images(instance_data_dir="gone")], "'gone' is not there"),
-        ([images(conditioning_data="nobody")], "no conditioning set has the id 'nobody'"),
-        ([images(caption_strategy="instanceprompt")], "instance_prompt: is needed"),
-        ([images(repeats=-1)], "line 8: [0].repeats = -1"),
-        ([TEXTS], "no data set in local files"),
-        ([images(dataset_type="imgae")], "did you mean 'image'"),
-        ([images(disabled=True)], "no data set in local files"),
-        ([images(type="huggingface")], "download 'subject' (huggingface) to a folder"),
-    ],
-)
-def test_bad_files_are_refused_with_place_and_fix(clips, imported, tree, said):
-    with pytest.raises(BadLayout, match=r"multidatabackend\.json") as error:
-        imported(tree)
-    assert said in str(error.value)
 
 
 def test_it_knows_its_own_files(clips, imported, tmp_path):
