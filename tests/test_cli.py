@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import typer.main
 from PIL import Image
@@ -376,3 +377,22 @@ def test_ctrl_c_keeps_what_is_done(photos):
     assert done
     assert all((masks / f"{name}.json").is_file() for name in done)
     assert not list(masks.rglob("*.part"))
+
+
+def test_a_killed_run_leaves_no_process_behind(photos):
+    for index in range(12):
+        (photos / f"ada-{index}.jpg").write_bytes((photos / "ada.jpg").read_bytes())
+    code = "from frisket.cli import main; main()"
+    words = ["masks", str(photos.parent), "--workers", "2"]
+    running = subprocess.Popen([sys.executable, "-c", code, *words], stderr=subprocess.DEVNULL)
+    masks = photos.parent / "masks"
+    for _ in range(600):
+        if list(masks.glob("ada*.png")) or running.poll() is not None:
+            break
+        time.sleep(0.1)
+    workers = psutil.Process(running.pid).children(recursive=True)
+    assert len(workers) >= 2
+    running.kill()
+    running.wait()
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    assert not alive

@@ -1,6 +1,5 @@
 """One clip as `frisket inspect` looks at it: small pictures and facts; may run in a process."""
 
-import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -38,7 +37,6 @@ from frisket.media.buckets import bucket
 from frisket.media.files import Found
 from frisket.media.frames import BadMedia, decode, extract, probe, resample
 from frisket.media.geometry import Geometry
-from frisket.recipes.quiet import quiet
 from frisket.shapes import CellPlanes, Frames, Plane
 
 THUMB = 168  # pixels a side on the page
@@ -336,14 +334,6 @@ def card_again(looker: Looker, found: Found, seen: Seen) -> Card:
     card = looker.card(window, looker.planes(window) if seen.coverage else {})
     notes = tuple(one.sentence for one in seen.findings if one.severity != "note")
     return replace(card, notes=notes)
-
-
-def begin() -> None:
-    """Start a process: Ctrl-C is its parent's to hear, threads are for its siblings."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    quiet()
 
 
 def look_at(looker: Looker, found: Sequence[Found]) -> list[Seen]:

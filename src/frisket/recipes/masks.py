@@ -2,7 +2,6 @@
 
 import logging
 import os
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from concurrent.futures import (
     ThreadPoolExecutor,
     wait,
 )
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,7 +21,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from frisket.maskgen import record
-from frisket.maskgen.base import BACKENDS
+from frisket.maskgen.base import BACKENDS, BackendUnusable
 from frisket.maskgen.chain import backends_of, licences
 from frisket.maskgen.job import Job, Outcome, Task
 from frisket.maskgen.make import Maker
@@ -31,6 +31,7 @@ from frisket.media.files import Found, MasksNotFound, find
 from frisket.media.manifest import is_manifest
 from frisket.recipes.masks_asked import Asked, Ready, device_of, ready
 from frisket.recipes.survey import CLIP_FOLDERS, clip_folder
+from frisket.recipes.workers import begin
 
 log = logging.getLogger(__name__)
 Progress = Callable[..., None]
@@ -227,13 +228,7 @@ _HERE: list[Maker] = []  # the one maker of a worker process
 
 
 def _begin(job: Job) -> None:
-    """Start a worker process: Ctrl-C is its parent's to hear, threads are for its siblings."""
-    import cv2  # noqa: PLC0415 - set up where the work is
-    import torch  # noqa: PLC0415
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+    begin()
     _HERE.append(Maker(job))
 
 
@@ -260,4 +255,10 @@ def _spread(pools: Sequence[Pool], groups: Sequence[Sequence[Task]]) -> Iterator
         for future in done:
             pool = running.pop(future)
             fill(pool)
-            yield from future.result()
+            try:
+                yield from future.result()
+            except BrokenProcessPool as error:
+                raise BackendUnusable(
+                    "a worker process was killed, perhaps for memory; what is done is kept, go on"
+                    " with fewer --workers or a smaller --longest"
+                ) from error
