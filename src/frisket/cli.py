@@ -20,6 +20,7 @@ from frisket.recipes import (
     masks_command,
     pack_command,
 )
+from frisket.recipes.options import FIRST, ConfigFile, Overrides
 from frisket.recipes.quiet import quiet
 
 if TYPE_CHECKING:
@@ -33,13 +34,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-ConfigFile = Annotated[Path, typer.Argument(help="The config file, as `frisket init` writes it.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change one key, e.g. --set lora.rank=8."),
-]
-FIRST = Path("frisket.toml")
 
 
 class Lines(logging.Handler):

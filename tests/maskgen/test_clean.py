@@ -15,7 +15,6 @@ from frisket.maskgen.clean import (
     Cleaning,
     combine,
     compose,
-    everything_but,
     paint,
     refined,
     soften,
@@ -265,16 +264,6 @@ def test_hard_masks_come_apart_and_together_again(first: Tensor, second: Tensor)
     shared = combine(first, second, "intersect")
     assert not combine(rest, second, "intersect").any()
     assert torch.equal(combine(rest, shared, "union"), first)
-
-
-@given(planes=PLANES)
-def test_everything_but_is_what_they_leave(planes: dict[str, Tensor]) -> None:
-    rest = everything_but(planes, "face", "hair")
-    union = combine(planes["face"], planes["hair"], "union")
-    assert torch.equal(rest, 1 - union)
-    assert torch.equal(everything_but(planes), everything_but(planes, *REGIONS))
-    with pytest.raises(ValueError, match="no region 'dog'; there are face, hair, body"):
-        everything_but(planes, "dog")
 
 
 @given(labels=LABELS, brush=BRUSHES.map(torch.from_numpy))

@@ -246,18 +246,6 @@ def combine(first: Mask, second: Mask, how: How) -> Mask:
             )
 
 
-def everything_but(planes: Mapping[str, Mask], *regions: str) -> Mask:
-    """What lies outside the named regions (outside all of `planes`, where none is named).
-
-    ValueError where a name is not among them.
-    """
-    _blank(planes)
-    unknown = [name for name in regions if name not in planes]
-    if unknown:
-        raise ValueError(f"there is no region {unknown[0]!r}; there are {', '.join(planes)}")
-    return 1 - torch.stack([planes[name] for name in regions or planes]).amax(0)
-
-
 def paint(labels: Labels, brush: Labels, untouched: int = UNTOUCHED) -> Labels:
     """The user's brush over a label map: its values (0 erases) wherever it is not `untouched`."""
     _blank({"labels": labels, "brush": brush})

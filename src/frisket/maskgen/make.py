@@ -5,8 +5,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import torch
-
 from frisket.maskgen import confidence
 from frisket.maskgen.base import (
     BackendUnusable,
@@ -160,7 +158,10 @@ class Maker:
             known = scores.get(one.region)
             told = [score for score in (known, one.score) if score is not None]
             scores[one.region] = max(told) if told else None
-        unsure = "; ".join(dict.fromkeys(each.unsure for each in chosen if each.unsure))
+        doubts = [each.unsure for each in chosen if each.unsure]
+        if self.job.everything_but and not any(each.instances for each in chosen):
+            doubts.append("nothing to leave out was found, so all of it is taken")
+        unsure = "; ".join(dict.fromkeys(doubts))
         planes = [self._planes(each, size) for each in chosen]
         return Frame(picture, planes, scores, unsure, stable)
 
@@ -168,8 +169,6 @@ class Maker:
         job = self.job
         if not job.everything_but:
             return planes_of(chosen, job.regions, *size)
-        if not chosen.instances:
-            return {job.everything_but: torch.zeros(size)}
         return {job.everything_but: 1 - union([one.mask for one in chosen.instances], *size)}
 
     def _chosen(self, picture: Picture, seen: Seen) -> Seen:

@@ -27,7 +27,6 @@ CHUNK = "frisket-legend"  # of a PNG, holding its legend as JSON
 TOP = 255  # the highest index of a label map
 
 Labels = UInt8[Tensor, "H W"]  # 0 is background, others as the legend says
-Regions = Mapping[str, Mask]  # of one frame
 
 
 class BadLegend(ValueError):

@@ -7,17 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from frisket.recipes.options import FIRST, ConfigFile, Overrides
+
 if TYPE_CHECKING:
     from frisket.recipes.config import Config
 
 Bar = Callable[[], AbstractContextManager[Callable[..., None]]]
 Read = Callable[[Path, list[str] | None], "Config"]
-FIRST = Path("frisket.toml")
-ConfigFile = Annotated[Path, typer.Argument(help="The config file, as `frisket init` writes it.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change one key, e.g. --set lora.rank=8."),
-]
 
 
 def command(bar: Bar, read: Read) -> Callable[..., None]:

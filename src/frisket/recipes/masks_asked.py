@@ -27,7 +27,7 @@ from frisket.maskgen.clean import Cleaning, How
 from frisket.maskgen.compose import Wanted
 from frisket.maskgen.instances import Choice, Kind
 from frisket.maskgen.job import Job, Motion, Task
-from frisket.maskgen.phrases import Phrase, noun_phrases, parse_phrases
+from frisket.maskgen.phrases import Phrase, noun_phrases, over, parse_phrases
 from frisket.maskgen.store import Place, extend_legend
 from frisket.media.files import Found
 from frisket.media.frames import decode
@@ -217,9 +217,10 @@ def _wanted(
         each = parse_phrases(asked.phrases)
         plan = _plan(asked, each, table)
         return {one.name: plan.regions for one in found}, plan.told()
-    read = {one.name: noun_phrases(one.caption, asked.trigger, asked.class_word) for one in found}
-    everything = [phrase for each in read.values() for phrase in each]
-    told = _plan(asked, everything, table).told() + _notes(everything)
+    words = asked.trigger, asked.class_word
+    read = {one.name: noun_phrases(one.caption, *words) for one in found}
+    survey = over(((one.name, one.caption) for one in found), *words)
+    told = [*_plan(asked, survey.phrases, table).told(), *survey.notes]
     return {name: _plan(asked, each, table).regions for name, each in read.items()}, told
 
 
@@ -244,10 +245,6 @@ def _plan(asked: Asked, each: Sequence[Phrase], table: rules.Rules) -> rules.Pla
     if asked.everything_but:
         return rules.Plan({LEFT_OUT: tuple(dict.fromkeys(phrase.text for phrase in each))})
     return rules.plan(each, table)
-
-
-def _notes(each: Sequence[Phrase]) -> list[str]:
-    return list(dict.fromkeys(phrase.note for phrase in each if phrase.note))
 
 
 def _regions(
