@@ -46,7 +46,7 @@ class Cut:
 def test_compositions_are_made_of_backends_that_fit(name):
     parts = parts_of(name)
     assert all(each in BACKENDS.names() for each in backends_of(parts))
-    assert len(list(licences(parts))) == len(set(backends_of(parts)))
+    assert len(list(licences(backends_of(parts)))) == len(set(backends_of(parts)))
 
 
 def test_a_backend_alone_is_completed_and_may_be_changed():
@@ -87,7 +87,7 @@ def test_what_must_be_told_and_what_is_known():
 def test_thresholds_reach_the_model_that_is_loaded():
     models = Models({}, Source(), {"draft.vote": 0.9})
     assert models.get("draft").vote == 0.9
-    assert dict(models.described(parts_of("draft"))[0].thresholds)["vote"] == 0.9
+    assert dict(models.described(["draft"])[0].thresholds)["vote"] == 0.9
     models.close()
     with pytest.raises(BackendUnusable, match="has no threshold 'votes', did you mean 'vote'"):
         Models({}, Source(), {"draft.votes": 0.9}).get("draft")

@@ -147,7 +147,7 @@ def test_a_phrase_that_cannot_be_read_fails_its_clip_alone(clips, weights):
     assert "shorten it" in made.failed[0].said
 
 
-def test_only_the_person_of_a_reference_picture_is_kept(clips, tmp_path, monkeypatch):
+def test_only_the_person_of_a_reference_picture_is_kept(clips, tmp_path, caplog):
     """Two people side by side; the tiny recogniser tells them apart by what they look like."""
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
@@ -164,6 +164,7 @@ def test_only_the_person_of_a_reference_picture_is_kept(clips, tmp_path, monkeyp
     labels = decode_index(clips.parent / "masks" / "pair.png")[0]
     assert (labels[:, :256] == 1).any()
     assert (labels[:, 256:] == 1).any()
+    caplog.set_level("INFO", logger="frisket")
     # The reference is the picture itself, so its largest (first) face is the left one's.
     Image.fromarray(pair).save(like)
     made = run(
@@ -175,6 +176,10 @@ def test_only_the_person_of_a_reference_picture_is_kept(clips, tmp_path, monkeyp
         sources={"insightface": str(pack)},
     )
     assert made.counts["done"] + made.counts["unsure"] == 1
+    assert caplog.text.count("insightface: code") == 1
+    assert "non-commercial research only" in caplog.text
+    told = record.load(clips.parent / "one" / "pair.json")
+    assert {model.name for model in told.models} == {"draft", "insightface"}
     kept = decode_index(clips.parent / "one" / "pair.png")[0]
     sides = [(kept[:, :256] == 1).any(), (kept[:, 256:] == 1).any()]
     assert sorted(map(bool, sides)) == [False, True]

@@ -2,7 +2,7 @@
 
 import gc
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -174,9 +174,9 @@ class Models:
                 raise BackendUnusable(f"{name} has no threshold {key!r}{nearest(key, list(known))}")
         return own
 
-    def described(self, parts: Parts) -> list[Model]:
-        """The models of a source, found but not loaded; raises WeightsNotFound."""
-        return [self._described(name) for name in backends_of(parts)]
+    def described(self, names: Iterable[str]) -> list[Model]:
+        """Backends as the record names them, each once; nothing is loaded."""
+        return [self._described(name) for name in dict.fromkeys(names)]
 
     def _described(self, name: str) -> Model:
         backend: Backend = BACKENDS.load(name)
@@ -238,9 +238,9 @@ def look_of(parts: Parts, models: Models, options: Options) -> Look:
     return Reduced(look, options.longest) if options.longest else look
 
 
-def licences(parts: Parts) -> Iterator[str]:
+def licences(names: Iterable[str]) -> Iterator[str]:
     """One line a backend on what its code and weights may be used for, warnings with it."""
-    for name in dict.fromkeys(backends_of(parts)):
+    for name in dict.fromkeys(names):
         licence = BACKENDS.load(name).licence
         warning = f". {licence.warning}" if licence.warning else ""
         yield f"{name}: code {licence.code}, weights {licence.weights}{warning}"

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from frisket.maskgen import record
 from frisket.maskgen.base import BACKENDS, BackendUnusable
-from frisket.maskgen.chain import backends_of, licences
+from frisket.maskgen.chain import backends_of
 from frisket.maskgen.job import Job, Outcome, Task
 from frisket.maskgen.make import Maker
 from frisket.maskgen.recording import key_of
@@ -101,9 +101,7 @@ def masks(asked: Asked, *, dry: bool = False, progress: Progress = lambda *_: No
     found = clips_of(clips, place, asked.captions)
     prepared = ready(asked, found, place, dry=dry)
     made = Made(place, told=prepared.told, regions=prepared.job.regions)
-    made.licences = list(
-        dict.fromkeys(line for parts in prepared.job.sources for line in licences(parts))
-    )
+    made.licences = prepared.licences
     made.wanted = {task.name: task.wanted for task in prepared.tasks}
     todo = list(_todo(asked, prepared, made))
     if asked.limit:
@@ -113,7 +111,8 @@ def masks(asked: Asked, *, dry: bool = False, progress: Progress = lambda *_: No
         made.counts["to make"] = len(todo)
         return made
     for line in made.licences if todo else ():
-        log.info("%s", line)
+        if line not in prepared.said:
+            log.info("%s", line)
     for line in made.told:
         log.info("%s", line)
     try:

@@ -1,6 +1,7 @@
 """What `frisket masks` is asked for, and the job it becomes: checked before a model is loaded."""
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from frisket.maskgen.chain import (
     Parts,
     backends_of,
     front_role,
+    licences,
     needs_phrases,
     parts_of,
     regions_of,
@@ -32,6 +34,8 @@ from frisket.maskgen.store import Place, extend_legend
 from frisket.media.files import Found
 from frisket.media.frames import decode
 from frisket.registry import nearest
+
+log = logging.getLogger(__name__)
 
 FACES = "insightface"  # the backend a face is recognised by
 SUBJECT = "subject"  # the region that is everything but what was found
@@ -88,6 +92,8 @@ class Ready:
     job: Job
     tasks: list[Task]
     told: list[str]
+    licences: list[str]  # of every backend that takes part
+    said: list[str]  # those of them that were said already, before the backend was loaded
 
 
 def ready(asked: Asked, found: Sequence[Found], place: Place, *, dry: bool = False) -> Ready:
@@ -101,11 +107,16 @@ def ready(asked: Asked, found: Sequence[Found], place: Place, *, dry: bool = Fal
     sources = tuple(_parts(asked, name) for name in asked.backends)
     default = Source(device=device_of(asked.devices[0]), dtype=_dtype(asked))
     models = Models(_weights(asked, sources, default), default, asked.cuts)
+    beside = _beside(asked)
+    names = [*(name for parts in sources for name in backends_of(parts)), *beside]
+    said = [] if dry else list(licences(beside))  # they load here, so it is said here
+    for line in said:
+        log.info("%s", line)
     found, captioned = _captioned(asked, found, models, dry=dry)
     table = rules.read(asked.rules) if asked.rules else rules.default()
     wanted, told = _wanted(asked, sources, table, found)
     regions = _regions(asked, sources, table, wanted)
-    described = list(dict.fromkeys(one for parts in sources for one in models.described(parts)))
+    described = models.described(names)
     legend = extend_legend(place.legend, regions) if not dry else _counted(regions)
     job = Job(
         sources=sources,
@@ -143,7 +154,7 @@ def ready(asked: Asked, found: Sequence[Found], place: Place, *, dry: bool = Fal
     settings = _settings(asked, job, described)
     tasks = [Task(one.name, one.clip, wanted[one.name]) for one in found]
     job = replace(job, settings=settings, key=record.key_of(settings))
-    return Ready(job, tasks, captioned + told)
+    return Ready(job, tasks, captioned + told, list(licences(names)), said)
 
 
 def device_of(name: str) -> str:
@@ -184,10 +195,14 @@ def _parts(asked: Asked, name: str) -> Parts:
     return parts_of(name, segmenter=asked.segmenter, people=asked.people, tracker=asked.tracker)
 
 
+def _beside(asked: Asked) -> list[str]:
+    """Backends that take part beside the sources: the captioner, and what recognises a face."""
+    faces = [FACES] if asked.keep == "face" else []
+    return [*faces, *([asked.captioner] if asked.captioner else [])]
+
+
 def _weights(asked: Asked, sources: Sequence[Parts], default: Source) -> dict[str, Source]:
-    names = [name for parts in sources for name in backends_of(parts)]
-    names += [FACES] if asked.keep == "face" else []
-    names += [asked.captioner] if asked.captioner else []
+    names = [*(name for parts in sources for name in backends_of(parts)), *_beside(asked)]
     for name in (*asked.sources, *(key.partition(".")[0] for key in asked.cuts)):
         if name not in names:
             raise BackendUnusable(f"{name!r} takes no part in this run{nearest(name, names)}")
