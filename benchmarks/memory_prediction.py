@@ -84,8 +84,6 @@ def allocated(config: Any) -> float:
 def built(config: Any) -> Any:
     """A real trainer of a configuration, over drawn latents and the tiny text of its family."""
     import torch  # noqa: PLC0415
-    from accelerate import Accelerator  # noqa: PLC0415
-    from accelerate.state import AcceleratorState  # noqa: PLC0415
 
     from frisket.adapters import lora  # noqa: PLC0415
     from frisket.data.sample import Batch  # noqa: PLC0415
@@ -96,7 +94,9 @@ def built(config: Any) -> Any:
     from frisket.recipes import fit_told as shapes  # noqa: PLC0415
     from frisket.recipes.train import spec_of, terms_of  # noqa: PLC0415
     from frisket.training import fit, optim  # noqa: PLC0415
-    from frisket.training.trainer import Plan, Trainer  # noqa: PLC0415
+    from frisket.training.distributed import assemble  # noqa: PLC0415
+    from frisket.training.plan import Plan  # noqa: PLC0415
+    from frisket.training.trainer import Trainer  # noqa: PLC0415
 
     family = FAMILIES.load(config.model.family)
     card = family.variants[config.model.variant]
@@ -132,9 +132,7 @@ def built(config: Any) -> Any:
 
     parameters = lora.trainable(denoiser)
     optimizer = optim.build(parameters, optim.OptimizerSpec(config.optimizer.name))
-    AcceleratorState._reset_state(reset_partial_state=True)
     bounds = (max(low for low, _ in card.experts.values()), 1.0) if card.experts else (0.0, 1.0)
-    precision = {"float32": "no", "bfloat16": "bf16"}[config.run.precision]
     return Trainer(
         family=family,
         grid=card.grid,
@@ -149,7 +147,7 @@ def built(config: Any) -> Any:
         schedule=optim.schedule(optimizer, "constant", steps=STEPS),
         batches=batches,
         plan=Plan(steps=STEPS),
-        accelerator=Accelerator(cpu=True, mixed_precision=precision),
+        team=assemble(precision=config.run.precision, device="cpu"),
     )
 
 

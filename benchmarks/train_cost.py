@@ -54,16 +54,16 @@ def bare() -> list[float]:
 
 def whole(prior: float) -> list[float]:
     """Train with Frisket's trainer: masks, clipping, schedule, metrics on disk after every step."""
-    from accelerate import Accelerator  # noqa: PLC0415 - each case counts its own imports
-
-    from frisket.adapters import lora  # noqa: PLC0415
+    from frisket.adapters import lora  # noqa: PLC0415 - each case counts its own imports
     from frisket.data.sample import Batch  # noqa: PLC0415
     from frisket.families.base import FAMILIES  # noqa: PLC0415
     from frisket.losses.base import TERMS  # noqa: PLC0415
     from frisket.masks.weights import RegionWeights  # noqa: PLC0415
     from frisket.training import optim  # noqa: PLC0415
+    from frisket.training.distributed import assemble  # noqa: PLC0415
+    from frisket.training.plan import Hooks, Plan  # noqa: PLC0415
     from frisket.training.record import Record  # noqa: PLC0415
-    from frisket.training.trainer import Hooks, Plan, Trainer  # noqa: PLC0415
+    from frisket.training.trainer import Trainer  # noqa: PLC0415
 
     family = FAMILIES.load("wan")
     variant = next(iter(family.variants))
@@ -106,7 +106,7 @@ def whole(prior: float) -> list[float]:
             batches=batches,
             plan=Plan(steps=STEPS),
             record=Record(Path(folder) / "metrics.jsonl"),
-            accelerator=Accelerator(cpu=True),
+            team=assemble(precision="float32", device="cpu"),
             hooks=Hooks(progress=lambda *_: times.append(time.process_time())),
         )
         times.append(time.process_time())

@@ -20,7 +20,13 @@ def test_the_example_of_a_loss_term_is_one():
     prediction = torch.randn(2, 4, 1, 6, 6, requires_grad=True)
     weights = (torch.rand(2, 1, 1, 6, 6) > 0.5).float()
     weights[1] = 0
-    step = Step(prediction, torch.randn(2, 4, 1, 6, 6), torch.full((2,), 0.5), weights, weights)
+    step = Step(
+        prediction=prediction,
+        target=torch.randn(2, 4, 1, 6, 6),
+        t=torch.full((2,), 0.5),
+        weights=weights,
+        coverage=weights,
+    )
     value = room["TERM"](bend=0.05)(step)
     value.sum().backward()
     assert value[0] > 0

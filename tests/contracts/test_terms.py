@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from frisket.losses.base import TERMS, LossTerm, Step
+from frisket.losses.base import NEEDS, TERMS, LossTerm, Step
 
 
 @pytest.fixture(params=TERMS.names())
@@ -46,7 +46,7 @@ def make(frames: int, weights: str = "mixed", dtype: torch.dtype = torch.float32
 
 def inverted(term: LossTerm) -> bool:
     """Whether the term teaches outside the mask (it compares with the frozen model)."""
-    return "prior" in term.needs
+    return bool(term.needs)
 
 
 def gradient(term: LossTerm, step: Step) -> Tensor:
@@ -55,7 +55,7 @@ def gradient(term: LossTerm, step: Step) -> Tensor:
 
 
 def test_it_names_needs_the_trainer_knows(term):
-    assert term.needs <= {"prior", "attention"}
+    assert term.needs <= NEEDS
 
 
 def test_one_finite_float32_value_a_sample(term, frames):
@@ -78,6 +78,20 @@ def test_the_gradient_is_exactly_zero_where_it_does_not_teach(term, frames):
     found = gradient(term, step)
     assert not (found * ~teaches).any()
     assert torch.equal((found != 0).any(1, keepdim=True), teaches)
+
+
+def test_cells_handed_over_clean_carry_no_loss(term, frames):
+    """Neither value nor gradient nor divisor knows what lies there: nothing is predicted there."""
+    step = make(frames)
+    predicted = torch.ones_like(step.weights)
+    predicted[..., :3] = 0
+    step = replace(step, weights=step.weights * predicted, predicted=predicted)
+    prediction = step.prediction.detach() + 7 * (1 - predicted)
+    other = replace(step, prediction=prediction.requires_grad_())
+    assert torch.equal(term(step), term(other))
+    found = gradient(term, step)
+    assert not (found * (1 - predicted)).any()
+    assert (found * predicted).any()
 
 
 def test_a_sample_knows_no_other(term, frames):

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate import Accelerator
 from torch import Generator, Tensor
 
 from frisket.data.sample import Batch, Sample, collate
@@ -20,10 +19,11 @@ from frisket.recipes.config import Config
 from frisket.recipes.prepare import clipset_of
 from frisket.recipes.regions import weights_of
 from frisket.recipes.train import plan_of, terms_of
+from frisket.training.distributed import Team, assemble
 from frisket.training.trainer import Trainer
 
 Mask = Tensor | None  # H W in [0, 1]; F H W where it moves; None for a clip without
-CPU = Accelerator(cpu=True)
+TEAM: Team = assemble(precision="float32", device="cpu")
 
 
 @dataclass
@@ -99,8 +99,9 @@ class Told:
 
 
 class ToldTrainer(Trainer):
-    def _prior(self, noisy: Tensor, t: Tensor, batch: Batch) -> Tensor | None:
-        return self.family.scene.prior if "prior" in self.terms else None  # type: ignore[attr-defined]
+    def _teachers(self, noisy: Tensor, t: Tensor, batch: Batch) -> dict[str, Tensor]:
+        needs = {need for term, _ in self.terms.values() for need in term.needs}
+        return dict.fromkeys(needs, self.family.scene.prior)  # type: ignore[attr-defined]
 
 
 def config_of(trainer: str, **sections: Any) -> Config:
@@ -147,7 +148,7 @@ def trainer_of(config: Config, scene: Scene, prediction: Tensor) -> Trainer:
         schedule=None,
         batches=lambda _: iter(()),
         plan=plan_of(config),
-        accelerator=CPU,
+        team=TEAM,
         done=config.run.steps,
     )
     told: Any = Told(scene, prediction)
@@ -159,10 +160,8 @@ def ours(config: Config, scene: Scene) -> tuple[Tensor, Tensor]:
     """Loss and gradient as the trainer computes them."""
     prediction = scene.prediction.clone().requires_grad_()
     trainer = trainer_of(config, scene, prediction)
-    batch = trainer._drawn(batch_of(config, scene))
-    weights = trainer._weights(batch)
-    (divisor,) = trainer._divisors([batch], [weights])
-    values, _ = trainer.step(batch, weights, divisor)
+    (micro,) = trainer.lay([batch_of(config, scene)])
+    values, _ = trainer.step(micro)
     loss = torch.stack(list(values.values())).sum()
     (gradient,) = torch.autograd.grad(loss, prediction)
     return loss.detach(), gradient

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -21,14 +21,19 @@ TINY = 1e-12  # divisors below it belong to samples without weight: their numera
 CACHE_ELEMENTS = 1 << 17  # of float32: one channel slab that stays in a core's second-level cache
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One denoising step as the loss terms see it; all tensors share one latent grid.
 
     `divisor` is what the weighted error of each sample is divided by (see `divisors`); empty means
-    normalise = "sample". `progress` is the share of the run that is done, in [0, 1]. `raw` are the
-    weights before gamma and floor, given where the prior has cells alone. `outside` is how much the
-    prior holds a cell, in place of 1 - weights (it may be negative: another trainer's bicubic).
+    normalise = "sample". `prior` and `prior_ema` are what the frozen base and the averaged adapter
+    predict, each there where a term needs it. `progress` is the share of the run that is done, in
+    [0, 1]. `raw` are the weights before gamma and floor, given where the prior has cells alone.
+    `outside` is how much the prior holds a cell, in place of 1 - weights (it may be negative:
+    another trainer's bicubic). `predicted` is 1 where there is something to predict and 0 where the
+    model was handed the clean latents; empty means 1. A weight of 0 may mean either background or
+    nothing to predict: a term that turns weights round multiplies by `predicted` (`tests/contracts`
+    hold every term to it).
     """
 
     prediction: Latents
@@ -38,16 +43,30 @@ class Step:
     coverage: Coverage
     divisor: PerSample | None = None
     prior: Latents | None = None
+    prior_ema: Latents | None = None
     progress: float = 1.0
     raw: Weights | None = None
     outside: Weights | None = None
+    predicted: Weights | None = None
+
+
+# What a term may ask of the trainer: the prediction of the frozen base, of the averaged adapter.
+BASE, EMA = "prior:base", "prior:ema"
+NEEDS = frozenset({BASE, EMA})
 
 
 @runtime_checkable
 class LossTerm(Protocol):
-    """One file under `terms` binds a frozen dataclass to `TERM`; its fields are the options."""
+    """One file under `terms` binds a frozen dataclass to `TERM`; its fields are the options.
 
-    needs: ClassVar[frozenset[str]]  # {"prior"}: the trainer computes no more than is asked for
+    `needs` is a subset of NEEDS: the trainer computes no more than is asked for, and refuses when
+    it is built what it cannot give.
+    """
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What the step must carry besides the denoiser's own prediction."""
+        ...
 
     def __call__(self, step: Step) -> PerSample:
         """The term's value for each sample, float32, finite, differentiable in the prediction."""
@@ -63,8 +82,12 @@ class Claiming(Protocol):
         """Whether it claims any."""
         ...
 
-    def claim(self, raw: Weights, t: PerSample) -> Weights:
-        """1 in its own cells, 0 elsewhere, from the weights before gamma and floor."""
+    def claim(self, raw: Weights, t: PerSample, progress: float) -> Weights:
+        """1 in its own cells, 0 elsewhere, from the weights before gamma and floor.
+
+        None where the term has no strength, at this noise level or so far in the run: a cell that
+        it does not hold is left to the others.
+        """
         ...
 
 

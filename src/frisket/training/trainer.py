@@ -1,14 +1,13 @@
 """The training loop; `Trainer.step` reads as the papers."""
 
-import logging
 import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from types import FrameType
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -18,63 +17,33 @@ from frisket.adapters import lora
 from frisket.data.sample import Batch
 from frisket.families.base import GIVEN, Family
 from frisket.grid import LatentGrid
-from frisket.losses.base import Claiming, LossTerm, Normalise, Step, divisors, scaled_by_area
+from frisket.losses.base import BASE, EMA, NEEDS, Claiming, LossTerm, Step
+from frisket.losses.weighting import Weighting, pool, weigh
 from frisket.masks.morphology import feather_cells
 from frisket.masks.weights import RegionWeights
 from frisket.objectives.base import Objective
-from frisket.shapes import Latents, PerSample, Weights
+from frisket.shapes import Coverage, Latents, PerSample
+from frisket.training.distributed import Team
 from frisket.training.ema import Average
-from frisket.training.optim import NonFinite, clip, mode, settled
+from frisket.training.interrupt import Stopped, listening
+from frisket.training.optim import NonFinite, clip, mode, set_rates, settled
+from frisket.training.plan import Hooks, MicroBatch, Plan
 from frisket.training.record import Record
+from frisket.training.step_metrics import mean_metrics, sum_metrics
 
-log = logging.getLogger(__name__)
+SKIPS = 25  # the loss scale starts at 2^16: by then it is below what any gradient needs
 
 
 class Diverged(RuntimeError):
     """The loss or a gradient is not finite; the message says where and what to change."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a run does, in plain values; the recipe fills it from the configuration.
-
-    `raw_beta` makes the loss grow with the raw coverage (see `scaled_by_area`), `draw` says whether
-    samples or whole batches train unmasked, `bare` what a term is not multiplied by: the weight of
-    the noise level ("t"), of the data set ("set").
-    """
-
-    steps: int
-    accumulate: int = 1
-    seed: int = 0
-    clip: float = 1.0
-    normalise: Normalise = "sample"
-    beta: float = 0.5
-    raw_beta: float = 0.0
-    draw: Literal["sample", "batch"] = "sample"
-    bare: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    unmasked_probability: float = 0.0
-    feather_t: float = 0.0
-
-
-@dataclass(slots=True)
-class Hooks:
-    """What happens besides training; each is called with the number of finished steps.
-
-    None of them may change the weights or draw from a generator of the trainer.
-    """
-
-    save: Callable[[int], None] = lambda _: None
-    validate: Callable[[int], None] = lambda _: None
-    preview: Callable[[int], None] = lambda _: None
-    progress: Callable[[int, Mapping[str, float]], None] = lambda *_: None
-    save_every: int = 0
-    validate_every: int = 0
-    preview_every: int = 0
-
-
 @dataclass(slots=True)
 class Trainer:
-    """Trains the adapter on `denoiser`; everything random is a function of (seed, step)."""
+    """Trains the adapter on `denoiser`; everything random is a function of (seed, step).
+
+    ValueError where a term needs what no trainer gives, or an average that this one has not.
+    """
 
     family: Family
     grid: LatentGrid
@@ -85,36 +54,68 @@ class Trainer:
     terms: Mapping[str, tuple[LossTerm, float]]
     optimizer: Any
     schedule: Any
-    batches: Callable[[int], Iterator[Batch]]  # the micro-batches from a given one on
+    batches: Callable[[int], Iterator[Batch]]  # this process's micro-batches from a row on
     plan: Plan
-    accelerator: Accelerator
+    team: Team
     record: Record | None = None  # opened at the step the run goes on from
     average: Average | None = None
     hooks: Hooks = field(default_factory=Hooks)
     done: int = 0
+    rows: int = 0  # batches taken from the one row that all processes deal out, by all of them
+    skipped: int = 0  # steps that the loss scale left out: nothing moved in them
     generator: Generator = field(default_factory=Generator)
     empty: int = 0  # samples so far that had no weight anywhere
-    stop: bool = False
+    stop: int = 0  # the signal that asked for it
+    saved: int = -1  # the step last saved by this process
+    in_a_row: int = 0  # of the steps left out, those without one that moved between
 
-    def step(
-        self, batch: Batch, weights: Weights, divisor: PerSample
-    ) -> tuple[dict[str, Tensor], Step]:
+    def __post_init__(self) -> None:
+        """Refuse needs that cannot be met, before any work."""
+        for name, (term, _) in self.terms.items():
+            if unknown := sorted(term.needs - NEEDS):
+                known = ", ".join(sorted(NEEDS))
+                raise ValueError(f"{name}: needs {unknown[0]!r}, a trainer gives {known}")
+            if EMA in term.needs and self.average is None:
+                raise ValueError(f'{name}: teacher = "ema" needs an average (optimizer.ema > 0)')
+
+    @property
+    def accelerator(self) -> Accelerator:
+        """Device, autocast, loss scale and ranks."""
+        return self.team.accelerator
+
+    @property
+    def bare(self) -> nn.Module:
+        """The denoiser without what accelerate wraps it in: the same numbers on 1 or N GPUs."""
+        module: nn.Module = self.accelerator.unwrap_model(self.denoiser, keep_fp32_wrapper=False)
+        return module
+
+    @property
+    def moved(self) -> int:
+        """Steps in which the weights moved: what schedule and average count."""
+        return self.done - self.skipped
+
+    def step(self, micro: MicroBatch) -> tuple[dict[str, Tensor], Step]:
         """One micro-batch: the strength-weighted value of every loss term."""
-        noise = torch.randn(batch.latents.shape, generator=self.generator).to(batch.latents)
-        t = self.objective.sample_t(len(batch), self.generator).to(batch.latents.device)
-        weights, divisor = self._feathered(batch, weights, divisor, t)
-        raw, weights, divisor = self._claimed(batch, weights, divisor, t)
-        noisy, target = self.objective.corrupt(batch.latents, noise, t)
+        batch, t, weighed = micro.batch, micro.t, micro.weighed
+        noisy, target = self.objective.corrupt(batch.latents, micro.noise, t)
+        # The teachers first: an averaged one borrows the weights the student's graph will hold.
+        teachers = self._teachers(noisy, t, batch)
         with self.accelerator.autocast():
-            # The teacher first: an averaged one borrows the weights the student's graph will hold.
-            prior = self._prior(noisy, t, batch)
             prediction = self.family.predict(self.denoiser, noisy, t, batch.conditioning)
-        progress = self.done / self.plan.steps
         outside = batch.prior_coverage
-        if outside is not None:
-            outside = self.weights.outside(outside, batch.masked)
         seen = Step(
-            prediction, target, t, weights, batch.coverage, divisor, prior, progress, raw, outside
+            prediction=prediction,
+            target=target,
+            t=t,
+            weights=weighed.weights,
+            coverage=batch.coverage,
+            divisor=weighed.divisor,
+            prior=teachers.get(BASE),
+            prior_ema=teachers.get(EMA),
+            progress=self._progress,
+            raw=weighed.raw,
+            outside=None if outside is None else self.weights.outside(outside, batch.masked),
+            predicted=weighed.predicted,
         )
         values = {
             name: (self._scale(name, batch, t) * term(seen)).mean() * strength
@@ -123,20 +124,37 @@ class Trainer:
         return values, seen
 
     def run(self) -> None:
-        """Train from the steps already done to the planned ones; Ctrl-C saves, then raises."""
+        """Train from the steps already done to the planned ones.
+
+        Ctrl-C, SIGTERM and SIGHUP (of any process) end the run after the step it is in: it saves,
+        then raises Stopped.
+        """
         began = time.perf_counter()
-        stream = self.batches(self.done * self.plan.accumulate)
-        with self._interruptible():
-            while self.done < self.plan.steps and not self.stop:
+        stream = self.batches(self.rows)
+        with listening(partial(setattr, self, "stop")):
+            while self.done < self.plan.steps and not self._stopping():
                 group = [next(stream) for _ in range(self.plan.accumulate)]
                 values = self._optimize(group)
                 self.done += 1
+                self.rows += len(group) * self.accelerator.num_processes
                 values["step_seconds"] = round(time.perf_counter() - began, 4)
                 began = time.perf_counter()
                 self._after(values)
-        if self.stop and self.done < self.plan.steps:
-            self.hooks.save(self.done)
-            raise KeyboardInterrupt(f"stopped and saved after step {self.done}")
+            if self.done < self.plan.steps:
+                if self.saved != self.done:
+                    self._save()
+                raise Stopped(f"stopped and saved after step {self.done}", self.stop)
+
+    def _stopping(self) -> bool:
+        """Whether any process was asked to stop: all stop together, or the others would wait."""
+        asked = float(self.team.total(torch.tensor(float(self.stop > 0)))) > 0
+        if asked and not self.stop:
+            self.stop = signal.SIGTERM
+        return asked
+
+    @property
+    def _progress(self) -> float:
+        return self.done / self.plan.steps
 
     def _optimize(self, group: Sequence[Batch]) -> dict[str, float]:
         """One optimizer step over its micro-batches."""
@@ -144,52 +162,114 @@ class Trainer:
         if not self.denoiser.training:
             self.denoiser.train()  # walks every module: once, not every step
         mode(self.optimizer, training=True)
-        group = [self._drawn(batch.to(self.accelerator.device)) for batch in group]
-        laid = [self._weights(batch) for batch in group]
-        divisor = self._divisors(group, laid)
-        totals: dict[str, float] = {}
-        for index, (batch, weights) in enumerate(zip(group, laid, strict=True)):
-            last = index == len(group) - 1
+        micros = self.lay(group)
+        sums: dict[str, Tensor] = {}
+        for index, micro in enumerate(micros):
+            last = index == len(micros) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.denoiser):
-                values, seen = self.step(batch, weights, divisor[index])
+                values, seen = self.step(micro)
                 loss = torch.stack(list(values.values())).sum()
-                self.accelerator.backward(loss / len(group))
-            seen_now = {name: float(value.detach()) for name, value in values.items()}
-            seen_now = {"loss": sum(seen_now.values()), **seen_now, **_shares(seen)}
-            for name, value in seen_now.items():
-                totals[name] = totals.get(name, 0.0) + value / len(group)
-        totals["grad_norm"] = self._update(totals)
-        totals["lr"] = float(self.optimizer.param_groups[0]["lr"])
-        return totals
+                # DistributedDataParallel averages over the ranks, and the share is of all of them.
+                self._backward(loss * (micro.share * self.accelerator.num_processes))
+            for name, value in sum_metrics(micro, {"loss": loss, **values}, seen).items():
+                sums[name] = sums[name] + value if name in sums else value
+        totals = mean_metrics(sums)
+        self.empty += int(totals.pop("silent"))
+        totals["lr"] = float(self.optimizer.param_groups[0]["lr"])  # before the schedule moves it
+        names = ", ".join(name for batch in group for name in batch.names)
+        return totals | self._update(totals, names)
 
-    def _update(self, totals: Mapping[str, float]) -> float:
-        if not all(map(_finite, totals.values())):
-            raise Diverged(
-                f"step {self.done + 1}: the loss is not finite ({dict(totals)}). Lower"
-                " optimizer.lr, or train in bfloat16 or float32 (run.precision)."
+    def lay(self, group: Sequence[Batch]) -> list[MicroBatch]:
+        """What the micro-batches of one step are made of: noise, t, weights, divisor, share."""
+        drawn = [self._drawn(batch.to(self.accelerator.device)) for batch in group]
+        weighing, micros = self._weighting(), []
+        for batch in drawn:
+            noise = torch.randn(batch.latents.shape, generator=self.generator).to(batch.latents)
+            t = self.objective.sample_t(len(batch), self.generator).to(batch.latents.device)
+            weighed = weigh(
+                weighing,
+                batch.coverage,
+                batch.masked,
+                t,
+                clean=batch.conditioning.get(GIVEN),
+                progress=self._progress,
             )
-        norm = self._step_optimizer()
-        self.schedule.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.average is not None:
-            self.average.update(self.done + 1)
-        return norm
+            micros.append(MicroBatch(batch=batch, noise=noise, t=t, weighed=weighed))
+        pooled, shares = pool(weighing, [micro.weighed for micro in micros], self.team.total)
+        return [
+            replace(micro, weighed=weighed, share=share)
+            for micro, weighed, share in zip(micros, pooled, shares, strict=True)
+        ]
 
-    def _step_optimizer(self) -> float:
+    def _weighting(self) -> Weighting:
+        plan, grid = self.plan, self.grid
+
+        def soften(coverage: Coverage, t: PerSample) -> Coverage:
+            """Region borders widened with t: by feather_t pixels at pure noise, not at t = 0."""
+            return feather_cells(coverage, plan.feather_t * t, grid)
+
+        return Weighting(
+            table=self.weights,
+            channels=self.grid.channels,
+            normalise=plan.normalise,
+            beta=plan.beta,
+            raw_beta=plan.raw_beta,
+            soften=soften if plan.feather_t else None,
+            exclusive=tuple(term for term, _ in self.terms.values() if isinstance(term, Claiming)),
+        )
+
+    def _backward(self, loss: Tensor) -> None:
+        # Not accelerator.backward: it divides by an accumulation that the environment may set.
+        scaler = self.accelerator.scaler
+        (loss if scaler is None else scaler.scale(loss)).backward()
+
+    def _update(self, totals: Mapping[str, float], names: str) -> dict[str, float]:
+        """Step optimizer, schedule and average; of a step that the loss scale leaves out none."""
+        if not all(map(math.isfinite, totals.values())):
+            raise Diverged(
+                f"step {self.done + 1}: the loss is not finite ({dict(totals)}), with the clips"
+                f" {names}. Start again with a lower optimizer.lr, which goes on from"
+                " the newest checkpoint, or train in bfloat16 or float32 (run.precision); where it"
+                " is always the same clip, look at that clip"
+            )
+        norm, skipped = self._step_optimizer(names)
+        self.optimizer.zero_grad(set_to_none=True)
+        if skipped:
+            return {"grad_norm": norm, "skipped": self._skip(names)}
+        self.in_a_row = 0
+        self.schedule.step()
+        if self.average is not None:
+            self.average.update(self.moved + 1)
+        return {"grad_norm": norm}
+
+    def _skip(self, names: str) -> float:
+        self.skipped += 1
+        self.in_a_row += 1
+        if self.in_a_row == SKIPS:
+            raise Diverged(
+                f"step {self.done + 1}: {SKIPS} steps in a row overflow float16, whatever the loss"
+                f" scale (clips {names}); train in bfloat16 or float32 (run.precision)"
+            )
+        return 1.0
+
+    def _step_optimizer(self, names: str) -> tuple[float, bool]:
         """Clip and step; under float16 unscale first, and leave a step out that overflowed."""
         scaler = self.accelerator.scaler
-        if scaler is None:
-            norm = clip(self.parameters, self.plan.clip)
-            self.optimizer.step()
-            return norm
-        scaler.unscale_(self.optimizer)
+        if scaler is not None:
+            scaler.unscale_(self.optimizer)
         try:
             norm = clip(self.parameters, self.plan.clip)
-        except NonFinite:
+        except NonFinite as error:
+            if scaler is None:
+                raise Diverged(f"step {self.done + 1}: {error} (clips {names})") from error
             norm = math.inf  # what the scale is for: the scaler skips this step and lowers it
+        if scaler is None:
+            self.optimizer.step()
+            return norm, False
+        scale = scaler.get_scale()
         scaler.step(self.optimizer)
         scaler.update()
-        return norm
+        return norm, scaler.get_scale() < scale
 
     def _seed(self) -> None:
         # Everything random in a step is drawn from its own seed: resuming needs no generator
@@ -207,89 +287,89 @@ class Trainer:
         kept = (drawn >= self.plan.unmasked_probability).to(batch.masked.device)
         return replace(batch, masked=batch.masked & kept)
 
-    def _weights(self, batch: Batch) -> Weights:
-        weights = _without_given(self.weights(batch.coverage, batch.masked), batch)
-        self.empty += int((weights.flatten(1).sum(1) == 0).sum())
-        return weights
-
-    def _divisors(self, group: Sequence[Batch], laid: Sequence[Weights]) -> list[PerSample]:
-        each = [self._divisor(*pair) for pair in zip(group, laid, strict=True)]
-        if self.plan.normalise == "global":
-            # Mean over ranks and micro-batches of the mean laid weight: with the gradient averaged
-            # over both, sum of numerators / sum of divisors comes out.
-            mean = torch.stack([divisor.mean() for divisor in each]).mean()
-            mean = self.accelerator.reduce(mean, reduction="mean")
-            each = [mean.expand_as(divisor) for divisor in each]
-        return each
-
-    def _divisor(self, batch: Batch, weights: Weights) -> PerSample:
-        plan = self.plan
-        divisor = divisors(weights, self.grid.channels, plan.normalise, beta=plan.beta)
-        if not plan.raw_beta:
-            return divisor
-        raw = self.weights.raw(batch.coverage, batch.masked)
-        return scaled_by_area(divisor, raw, plan.raw_beta, pooled=plan.normalise != "sample")
-
     def _scale(self, term: str, batch: Batch, t: PerSample) -> PerSample:
         bare = self.plan.bare.get(term, frozenset())
         ones = torch.ones_like(batch.weight)
         level = ones if "t" in bare else self.objective.weight(t)
         return level * (ones if "set" in bare else batch.weight)
 
-    def _claimed(
-        self, batch: Batch, weights: Weights, divisor: PerSample, t: PerSample
-    ) -> tuple[Weights | None, Weights, PerSample]:
-        """Take the weight from cells that a term has alone; gives raw weights, weights, divisor."""
-        claiming = [
-            term for term, _ in self.terms.values() if isinstance(term, Claiming) and term.alone
-        ]
-        if not claiming:
-            return None, weights, divisor
-        raw = self.weights.raw(batch.coverage, batch.masked)
-        for term in claiming:
-            weights = weights * (1 - term.claim(raw, t))
-        pooled = self.plan.normalise == "global"
-        return raw, weights, divisor if pooled else self._divisor(batch, weights)
+    def _teachers(self, noisy: Latents, t: PerSample, batch: Batch) -> dict[str, Latents]:
+        """What the teachers that any term needs predict: eval mode, no gradient."""
+        asked = {need for term, _ in self.terms.values() for need in term.needs}
+        bare = self.bare
+        contexts = {BASE: partial(lora.frozen, bare), EMA: partial(self._averaged, bare)}
+        return {
+            need: self._predict(bare, contexts[need], noisy, t, batch) for need in sorted(asked)
+        }
 
-    def _feathered(
-        self, batch: Batch, weights: Weights, divisor: PerSample, t: PerSample
-    ) -> tuple[Weights, PerSample]:
-        """Widen region borders with t (curve.feather_t pixels at pure noise, none at t = 0)."""
-        if not self.plan.feather_t:
-            return weights, divisor
-        soft = feather_cells(batch.coverage, self.plan.feather_t * t, self.grid)
-        widened = _without_given(self.weights(soft, batch.masked), batch)
-        if self.plan.normalise == "global":
-            return widened, divisor
-        return widened, self._divisor(batch, widened)
+    def _predict(
+        self,
+        bare: nn.Module,
+        context: Callable[[], AbstractContextManager[Any]],
+        noisy: Latents,
+        t: PerSample,
+        batch: Batch,
+    ) -> Latents:
+        # A region of its own: autocast keeps the weights it has cast, by parameter, until it is
+        # left, and the student would train on the teacher's.
+        with torch.no_grad(), context(), self.accelerator.autocast():
+            prediction = self.family.predict(bare, noisy, t, batch.conditioning).detach()
+        torch.clear_autocast_cache()  # a caller's own region may be open around ours
+        return prediction
 
-    def _prior(self, noisy: Latents, t: PerSample, batch: Batch) -> Latents | None:
-        """What the teacher predicts: adapter off (or averaged), eval mode, no gradient."""
-        teachers = [term for term, _ in self.terms.values() if "prior" in term.needs]
-        if not teachers:
-            return None
-        bare = self.accelerator.unwrap_model(self.denoiser)
-        averaged = getattr(teachers[0], "teacher", "base") == "ema"
-        with torch.no_grad():
-            if averaged:
-                if self.average is None:
-                    raise ValueError('prior: teacher = "ema" needs an average (optimizer.ema > 0)')
-                with self.average.applied(), evaluating(bare):
-                    return self.family.predict(bare, noisy, t, batch.conditioning).detach()
-            with lora.frozen(bare):
-                return self.family.predict(bare, noisy, t, batch.conditioning).detach()
+    @contextmanager
+    def _averaged(self, bare: nn.Module) -> Iterator[None]:
+        assert self.average is not None  # refused when built
+        with self.average.applied(), evaluating(bare):
+            yield
 
     def _after(self, values: dict[str, float]) -> None:
         if self.record is not None:
             self.record.write(self.done, values)
         self.hooks.progress(self.done, values)
         hooks, last = self.hooks, self.done == self.plan.steps
+        if _due(self.done, hooks.save_every) or last:
+            self._save()
         if _due(self.done, hooks.validate_every) or last:
             hooks.validate(self.done)
+            self.team.wait()
         if _due(self.done, hooks.preview_every):
             hooks.preview(self.done)
-        if _due(self.done, hooks.save_every) or last:
-            hooks.save(self.done)
+            self.team.wait()
+
+    def _save(self) -> None:
+        self.hooks.save(self.done)
+        self.saved = self.done
+        self.team.wait()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a resumed run needs besides what it is built from; tensors on the CPU."""
+        scaler = self.accelerator.scaler
+        return {
+            "adapter": {name: value.detach().cpu() for name, value in self.parameters.items()},
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state_dict() if self.average is not None else {},
+            "scaler": scaler.state_dict() if scaler is not None else {},
+            "done": self.done,
+            "rows": self.rows,
+            "skipped": self.skipped,
+            "empty": self.empty,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken. Learning rate and schedule stay this run's own."""
+        for name, value in state["adapter"].items():
+            self.parameters[name].data.copy_(value)
+        rates = [group["initial_lr"] for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        self.done, self.rows = int(state["done"]), int(state["rows"])
+        self.skipped, self.empty = int(state["skipped"]), int(state["empty"])
+        self.saved = self.done
+        set_rates(self.optimizer, self.schedule, rates, self.moved)
 
     @contextmanager
     def looking(self) -> Iterator[nn.Module]:
@@ -297,32 +377,11 @@ class Trainer:
 
         The generator state and the training weights come back bit for bit: looking changes nothing.
         """
-        bare = self.accelerator.unwrap_model(self.denoiser)
-        device = self.accelerator.device
+        bare, device = self.bare, self.accelerator.device
         kept = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
         average = self.average.applied() if self.average is not None else nullcontext()
         with kept, settled(self.optimizer), average, evaluating(bare):
             yield bare
-
-    @contextmanager
-    def _interruptible(self) -> Iterator[None]:
-        """The first Ctrl-C finishes the step and saves; a second one stops at once."""
-
-        def ask(_signal: int, _frame: FrameType | None) -> None:
-            if self.stop:
-                raise KeyboardInterrupt
-            log.warning("stopping after this step; press Ctrl-C again to stop without saving")
-            self.stop = True
-
-        try:
-            before = signal.signal(signal.SIGINT, ask)
-        except ValueError:  # not the main thread: whoever runs us there handles signals
-            yield
-            return
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
@@ -336,27 +395,5 @@ def evaluating(module: nn.Module) -> Iterator[None]:
         module.train(training)
 
 
-def _without_given(weights: Weights, batch: Batch) -> Weights:
-    """No weight where the model is handed the clean latents: there is nothing to predict there."""
-    given = batch.conditioning.get(GIVEN)
-    return weights if given is None else weights * (1 - given)
-
-
 def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
-
-
-def _finite(value: float) -> bool:
-    return math.isfinite(value)
-
-
-@torch.no_grad()
-def _shares(seen: Step) -> dict[str, float]:
-    """What the mask did here: laid weight, and raw error where it teaches and where not."""
-    error = (seen.prediction.detach().float() - seen.target.float()).square().mean(1, keepdim=True)
-    teaches = seen.weights > 0
-    shares = {"weight": float(seen.weights.mean()), "t": float(seen.t.mean())}
-    for name, where in (("inside", teaches), ("outside", ~teaches)):
-        if bool(where.any()):
-            shares[name] = float(error[where].mean())
-    return shares

@@ -2,11 +2,19 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 
-from frisket.losses.base import Kind, Step, check_kind, divisors, weighted_error
+from frisket.losses.base import (
+    BASE,
+    EMA,
+    Kind,
+    Step,
+    check_kind,
+    divisors,
+    weighted_error,
+)
 from frisket.shapes import PerSample, Weights
 
 ROUNDING = 1e-6
@@ -38,7 +46,6 @@ class Prior:
     normalise: Literal["sample", "batch", "none"] = "sample"
     kind: Kind = "mse"
     delta: float = 1.0
-    needs: ClassVar[frozenset[str]] = frozenset({"prior"})
 
     def __post_init__(self) -> None:
         """Refuse options that have no meaning."""
@@ -57,6 +64,11 @@ class Prior:
             raise ValueError("prior: alone needs a threshold below 1, e.g. 0.1")
         check_kind("prior", self.kind, self.delta)
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """The prediction of its teacher."""
+        return frozenset({EMA if self.teacher == "ema" else BASE})
+
     def strength(self, t: PerSample, progress: float) -> PerSample:
         """The schedule: how much the term counts at each sample's noise level, in [0, 1]."""
         rise = min(1.0, progress / self.warmup) if self.warmup else 1.0
@@ -64,26 +76,35 @@ class Prior:
 
     def __call__(self, step: Step) -> PerSample:
         """Weighted distance of each sample to the prior, float32; 0 where nothing is outside."""
-        if step.prior is None:
-            raise ValueError("prior: the step carries no prediction of the frozen model")
+        prior = step.prior_ema if self.teacher == "ema" else step.prior
+        if prior is None:
+            model = "averaged" if self.teacher == "ema" else "frozen"
+            raise ValueError(f"prior: the step carries no prediction of the {model} model")
         outside = self._outside(step) * (step.t >= self.t_min).view(-1, 1, 1, 1, 1)
         divisor = divisors(outside, step.prediction.shape[1], self.normalise)
         divisor = torch.where(divisor > 0, divisor, math.inf)  # nothing is outside
-        distance = weighted_error(
-            self.kind, self.delta, step.prediction, step.prior, outside, divisor
-        )
+        distance = weighted_error(self.kind, self.delta, step.prediction, prior, outside, divisor)
         return distance * self.strength(step.t, step.progress)
 
-    def claim(self, raw: Weights, t: PerSample) -> Weights:
-        """1 in the cells that `alone` takes from the other terms, 0 elsewhere."""
-        now = (t >= self.t_min).view(-1, 1, 1, 1, 1)
+    def claim(self, raw: Weights, t: PerSample, progress: float) -> Weights:
+        """1 in the cells that `alone` takes from the other terms, 0 elsewhere.
+
+        A prior of no strength (below `t_min`, or at the start of `warmup`) takes none, as DustyL's
+        blissful-tuner gates a prior of weight 0 off.
+        """
+        now = (self.strength(t, progress) > 0).view(-1, 1, 1, 1, 1)
         return ((raw < self.threshold) & now).float()
 
     def _outside(self, step: Step) -> Weights:
+        outside = self._held(step)
+        # Latents handed over clean are no background: there is nothing to hold.
+        return outside if step.predicted is None else outside * step.predicted
+
+    def _held(self, step: Step) -> Weights:
         if self.alone:
             if step.raw is None:
                 raise ValueError("prior: alone, but the step carries no raw weights")
-            return self.claim(step.raw, step.t)
+            return self.claim(step.raw, step.t, step.progress)
         outside = step.outside
         if outside is None:
             outside = (1 - step.weights.float()).clamp_min(0)

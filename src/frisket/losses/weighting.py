@@ -1,0 +1,132 @@
+"""From coverage to weights and divisors: table, clean cells, feather, exclusive cells, pooling."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from frisket.losses.base import Claiming, Normalise, divisors, scaled_by_area
+from frisket.shapes import Coverage, Flags, PerSample, Weights
+
+
+@runtime_checkable
+class WeightTable(Protocol):
+    """What each region weighs (`masks.weights.RegionWeights`)."""
+
+    def __call__(self, coverage: Coverage, masked: Flags) -> Weights:
+        """Weights >= 0 of a batch; 1 everywhere where a sample has no mask."""
+        ...
+
+    def raw(self, coverage: Coverage, masked: Flags) -> Weights:
+        """The same before threshold, gamma and floor."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weighting:
+    """How a run weighs its cells, in plain values.
+
+    `soften` widens the coverage of each sample by its noise level (t-dependent feather).
+    `exclusive` are the terms that may have cells to themselves. `beta` is of normalise = "area";
+    `raw_beta` makes the loss grow with the raw coverage (see `scaled_by_area`), which has no
+    meaning over several batches: ValueError together with "global".
+    """
+
+    table: WeightTable
+    channels: int
+    normalise: Normalise = "sample"
+    beta: float = 0.5
+    raw_beta: float = 0.0
+    soften: Callable[[Coverage, PerSample], Coverage] | None = None
+    exclusive: tuple[Claiming, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be pooled."""
+        if self.raw_beta and self.normalise == "global":
+            raise ValueError(
+                'normalise = "global" pools over batches, and a loss that grows with the raw'
+                ' coverage does not; use "sample" or "batch"'
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weighed:
+    """The cells of one micro-batch, weighed.
+
+    `weights` and `divisor` are what the terms use, after everything. `raw` are the weights before
+    gamma and floor, there where a term has cells alone. `predicted` is 1 where the model has
+    something to predict and 0 where it is handed the clean latents; empty where it predicts all.
+    `silent` are the samples without weight in any cell (before a term takes some to itself).
+    """
+
+    weights: Weights
+    divisor: PerSample
+    silent: Flags
+    raw: Weights | None = None
+    predicted: Weights | None = None
+
+
+def weigh(
+    how: Weighting,
+    coverage: Coverage,
+    masked: Flags,
+    t: PerSample,
+    *,
+    clean: Weights | None = None,
+    progress: float = 1.0,
+) -> Weighed:
+    """Weights and divisors of one micro-batch, in the one order there is.
+
+    coverage -> feather by t -> table and curve -> nothing where the latents are handed over clean
+    -> nothing where a term has the cell alone -> divisor of what is left. `clean` is 1 in cells
+    that the model is handed clean (`families.base.GIVEN`): they are not background but nothing to
+    predict, and carry no loss of any term. `progress` is the share of the run that is done.
+    """
+    soft = coverage if how.soften is None else how.soften(coverage, t)
+    weights = how.table(soft, masked)
+    predicted = None if clean is None else 1 - clean.float()
+    if predicted is not None:
+        weights = weights * predicted
+    silent = weights.flatten(1).sum(1) == 0
+    claiming = [term for term in how.exclusive if term.alone]
+    raw = how.table.raw(coverage, masked) if claiming or how.raw_beta else None
+    for term in claiming:
+        assert raw is not None
+        weights = weights * (1 - term.claim(raw, t, progress))
+    divisor = divisors(weights, how.channels, how.normalise, beta=how.beta)
+    if how.raw_beta:
+        assert raw is not None
+        divisor = scaled_by_area(divisor, raw, how.raw_beta, pooled=how.normalise != "sample")
+    return Weighed(
+        weights=weights,
+        divisor=divisor,
+        silent=silent,
+        raw=raw if claiming else None,
+        predicted=predicted,
+    )
+
+
+def pool(
+    how: Weighting, group: Sequence[Weighed], total: Callable[[Tensor], Tensor]
+) -> tuple[list[Weighed], list[float]]:
+    """The micro-batches of one optimizer step, of all ranks, as one batch of clips.
+
+    `total` sums a vector over the ranks. Returns the micro-batches, and the share of the step's
+    clips that each holds: sum over micro-batches and ranks of share * (mean over its clips) is the
+    mean over all clips, however ragged they are. With normalise = "global" the divisor becomes the
+    mean of all clips' divisors, so that this mean is sum of numerators / sum of divisors.
+    """
+    counts = [len(weighed.divisor) for weighed in group]
+    here = [torch.tensor(float(sum(counts)), dtype=torch.float64)]
+    if how.normalise == "global":
+        divided = torch.stack([weighed.divisor.sum() for weighed in group])
+        here.append(divided.cpu().double().sum())
+    clips, *sums = total(torch.stack(here)).tolist()
+    if sums:
+        mean = sums[0] / clips
+        group = [
+            replace(weighed, divisor=torch.full_like(weighed.divisor, mean)) for weighed in group
+        ]
+    return list(group), [count / clips for count in counts]

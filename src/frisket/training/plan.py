@@ -1,0 +1,64 @@
+"""What the trainer is told: the plan of a run, its hooks, and one micro-batch ready to train on."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from frisket.data.sample import Batch
+from frisket.losses.base import Normalise
+from frisket.losses.weighting import Weighed
+from frisket.shapes import Latents, PerSample
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run does, in plain values; the recipe fills it from the configuration.
+
+    `raw_beta` makes the loss grow with the raw coverage (see `scaled_by_area`), `draw` says whether
+    samples or whole batches train unmasked, `bare` what a term is not multiplied by: the weight of
+    the noise level ("t"), of the data set ("set").
+    """
+
+    steps: int
+    accumulate: int = 1
+    seed: int = 0
+    clip: float = 1.0
+    normalise: Normalise = "sample"
+    beta: float = 0.5
+    raw_beta: float = 0.0
+    draw: Literal["sample", "batch"] = "sample"
+    bare: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    unmasked_probability: float = 0.0
+    feather_t: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MicroBatch:
+    """One batch with everything that was drawn and laid for it before any forward pass.
+
+    `share` is the part of the optimizer step's clips that it holds, over all ranks.
+    """
+
+    batch: Batch
+    noise: Latents
+    t: PerSample
+    weighed: Weighed
+    share: float = 1.0
+
+
+@dataclass(slots=True)
+class Hooks:
+    """What happens besides training; each is called with the number of finished steps.
+
+    None of them may change the weights or draw from a generator of the trainer. Every process has
+    the same rhythm (`save_every`, ...), even where its own hooks do nothing: it waits
+    for the one that works.
+    """
+
+    save: Callable[[int], None] = lambda _: None
+    validate: Callable[[int], None] = lambda _: None
+    preview: Callable[[int], None] = lambda _: None
+    progress: Callable[[int, Mapping[str, float]], None] = lambda *_: None
+    save_every: int = 0
+    validate_every: int = 0
+    preview_every: int = 0

@@ -1,0 +1,43 @@
+"""The numbers of one optimizer step, kept on the device until the step is whole."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from frisket.losses.base import Step
+from frisket.training.plan import MicroBatch
+
+
+@torch.no_grad()
+def sum_metrics(micro: MicroBatch, values: Mapping[str, Tensor], seen: Step) -> dict[str, Tensor]:
+    """Sums over the clips of what is logged, and over cells: raw error where it teaches and not.
+
+    Tensors where they are: a number read here would wait for the device at every micro-batch.
+    """
+    count = len(micro.batch)
+    sums = {name: value.detach().float() * count for name, value in values.items()}
+    error = (seen.prediction.detach().float() - seen.target.float()).square().mean(1, keepdim=True)
+    teaches = seen.weights > 0
+    rest = ~teaches if seen.predicted is None else ~teaches & (seen.predicted > 0)
+    for name, where in (("inside", teaches), ("outside", rest)):
+        sums[name], sums[f"{name}_cells"] = (error * where).sum(), where.sum().float()
+    return sums | {
+        "clips": torch.full_like(sums["loss"], count),
+        "silent": micro.weighed.silent.sum().float(),
+        "weight": seen.weights.float().mean() * count,
+        "t": seen.t.float().mean() * count,
+    }
+
+
+def mean_metrics(sums: Mapping[str, Tensor]) -> dict[str, float]:
+    """One look at the device for all of a step; a region without a cell is left out."""
+    device = sums["loss"].device
+    stacked = torch.stack([value.to(device) for value in sums.values()])
+    numbers = dict(zip(sums, stacked.tolist(), strict=True))
+    clips, silent = numbers.pop("clips"), numbers.pop("silent")
+    cells = {name: numbers.pop(f"{name}_cells") for name in ("inside", "outside")}
+    errors = {name: numbers.pop(name) for name in cells}
+    means = {name: value / clips for name, value in numbers.items()}
+    means |= {name: errors[name] / cells[name] for name in cells if cells[name]}
+    return means | {"silent": silent}
