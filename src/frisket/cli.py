@@ -171,7 +171,7 @@ def train(config: ConfigFile = FIRST, overrides: Overrides = None) -> None:
             outcome = run(asked, progress=progress, announce=show)
     except KeyboardInterrupt as stop:
         typer.secho(f"{stop or 'stopped'}", fg=typer.colors.YELLOW, err=True)
-        raise typer.Exit(130) from stop
+        raise typer.Exit(getattr(stop, "code", 130)) from stop
     made = " and ".join(map(str, outcome.loras))
     typer.echo(
         f"{made}: {outcome.steps} steps, {outcome.seconds:.0f} s of CPU time,"

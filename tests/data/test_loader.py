@@ -109,10 +109,30 @@ def test_processes_share_the_stream_without_overlap(cache: Cache) -> None:
     prepared = filled(cache)
     alone = Loader(prepared, batch=2, seed=0)
     pair = [Loader(prepared, batch=2, seed=0, rank=rank, world=2) for rank in (0, 1)]
-    dealt = [seen(pair[number % 2].at(number // 2)) for number in range(12)]
+    streams = [loader.stream() for loader in pair]
+    dealt = [seen(next(streams[number % 2])) for number in range(12)]
     assert dealt == [seen(alone.at(number)) for number in range(12)]
     with pytest.raises(ValueError, match="rank 2 of 2"):
         Loader(prepared, batch=2, seed=0, rank=2, world=2)
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 3)])
+def test_another_number_of_processes_goes_on_where_the_row_was(
+    cache: Cache, before: int, after: int
+) -> None:
+    prepared = filled(cache)
+
+    def dealt(world: int, start: int, rounds: int) -> list[object]:
+        streams = [
+            Loader(prepared, batch=2, seed=0, rank=rank, world=world).stream(start)
+            for rank in range(world)
+        ]
+        return [seen(next(stream)) for _ in range(rounds) for stream in streams]
+
+    alone = Loader(prepared, batch=2, seed=0)
+    first = dealt(before, 0, 3)
+    second = dealt(after, len(first), 2)
+    assert first + second == [seen(alone.at(row)) for row in range(len(first) + len(second))]
 
 
 def items(sizes: list[tuple[int, int]]) -> list[Item]:

@@ -1,22 +1,29 @@
 """`train` on real files: from pictures and masks to a LoRA, stopped and resumed."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from frisket.adapters.lora import AdapterMismatch
 from frisket.families.base import Parts
 from frisket.families.models.pocket import FAMILY
+from frisket.recipes import hooks as checkpointing
 from frisket.recipes import toy
 from frisket.recipes.bank import key_of, sample_bank
 from frisket.recipes.config import Config
+from frisket.recipes.identity import FREE, check_same_run, identity_of
 from frisket.recipes.load import ConfigError
-from frisket.recipes.prepare import source_of
+from frisket.recipes.prepare import prepare, source_of
 from frisket.recipes.train import train
 from frisket.training.checkpoint import CheckpointError
+from frisket.training.distributed import BadLaunch
+from frisket.training.optim import BadOptimizer
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +91,135 @@ def test_stopped_and_resumed_is_bit_identical(base: Path, tmp_path: Path) -> Non
     assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
 
 
-def test_a_changed_run_is_not_resumed_and_both_values_are_named(base: Path, tmp_path: Path) -> None:
+def test_stopping_to_train_longer_at_another_rate_goes_on(
+    base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     train(config_of(base, tmp_path, run={"steps": 3}))
-    with pytest.raises(CheckpointError, match=r"belongs to another run .*steps: 3 then, 8 now"):
+    changed = config_of(
+        base,
+        tmp_path,
+        optimizer={"lr": 5e-4, "warmup": 2, "schedule": "constant", "ema": 0.9, "clip": 0.5},
+        lora={"rank": 2, "format": "diffusers"},
+        preview={"every": 0, "prompts": ["a cat"]},
+        run={"steps": 6, "save_every": 2, "keep": 1},
+    )
+    caplog.set_level("INFO", "frisket")
+    outcome = train(changed)
+    assert outcome.steps == 6
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    rates = [line["lr"] for line in lines if "lr" in line]
+    assert rates[:2] == pytest.approx([5e-4, 1e-3])
+    assert rates[3:] == pytest.approx([5e-4] * 3)
+    assert "going on with optimizer.lr = 0.0005 (it was 0.001)" in caplog.text
+    assert "going on with run.steps = 6 (it was 3)" in caplog.text
+    caplog.clear()
+    train(changed)
+    assert "this run is finished (6 steps)" in caplog.text
+    with pytest.raises(CheckpointError, match=r"run\.steps is 4, but .*is of step 6"):
+        train(config_of(base, tmp_path, run={"steps": 4}))
+
+
+OTHER = {
+    "run.seed": {"run": {"seed": 1}},
+    "run.batch": {"run": {"batch": 1}},
+    "run.precision": {"run": {"precision": "bfloat16"}},
+    "model.dtype": {"model": {"dtype": "bfloat16"}},
+    "lora.rank": {"lora": {"rank": 4}},
+    "lora.targets": {"lora": {"rank": 2, "targets": ("to_q",)}},
+    "memory.storage": {"memory": {"storage": "float8"}},
+    "regions.subject": {"regions": {"subject": 0.5}},
+    "curve.gamma": {"curve": {"gamma": 2.0}},
+    "losses.prior.strength": {"losses": {"denoise": 1.0, "prior": 0.1}},
+    "losses.normalise": {"losses": {"denoise": 1.0, "prior": 0.3, "normalise": "batch"}},
+    "timesteps.low": {"timesteps": {"low": 0.1}},
+    "optimizer.name": {"optimizer": {"name": "sgd"}},
+    "optimizer.ema": {"optimizer": {"ema": 0.5}},
+    "optimizer.weight_decay": {"optimizer": {"weight_decay": 0.5, "ema": 0.9}},
+    "data": {"data": "flipped"},
+    "lora.source": {"lora": {"rank": 2, "source": "lora"}},
+    "base weights": {"model": "times 3"},
+}
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_what_makes_a_run_another_one_is_refused_with_both_values(
+    base: Path, tmp_path: Path, name: str
+) -> None:
+    prepared = prepare(config_of(base, tmp_path))
+    before = identity_of(config_of(base, tmp_path), prepared)
+    sections: dict[str, object] = dict(OTHER[name])
+    if sections.get("data") == "flipped":
+        folder = base / "data"
+        sections["data"] = [
+            {"clips": folder / "clips", "masks": folder / "masks", "flip": True},
+        ]
+    if name == "lora.source":
+        (tmp_path / "lora.safetensors").write_bytes(b"any file")
+        sections["lora"] = {"rank": 2, "source": tmp_path / "lora.safetensors"}
+    if name == "base weights":
+        shutil.copytree(base / "model", tmp_path / "model")
+        for file in (tmp_path / "model").rglob("*.safetensors"):
+            tensors = {key: value * 3 for key, value in load_file(file).items()}
+            save_file(tensors, file)
+        sections["model"] = {"source": str(tmp_path / "model"), "device": "cpu"}
+    elif "model" in sections:
+        sections["model"] = {"source": str(base / "model"), "device": "cpu"} | sections["model"]  # type: ignore[operator]
+    changed = config_of(base, tmp_path, **sections)
+    now = identity_of(changed, prepare(changed) if name == "data" else prepared)
+    with pytest.raises(CheckpointError, match=rf"belongs to another run \(.*{re.escape(name)}: "):
+        check_same_run(before, now, tmp_path / "step-00000003")
+    check_same_run(before, before, tmp_path)
+
+
+def test_every_setting_is_fixed_but_those_that_are_listed() -> None:
+    """A list of what is free that names a key nobody has would free nothing one day."""
+    tables = Config().model_dump()
+    for table, keys in FREE.items():
+        assert table in tables
+        assert keys is None or keys <= tables[table].keys()
+
+
+def test_the_training_state_is_saved_although_the_lora_file_cannot_be_written(
+    base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AdapterMismatch("no keys for this layer")
+
+    monkeypatch.setattr(checkpointing, "save_adapter", refuse)
+    train(config_of(base, tmp_path, run={"steps": 4, "save_every": 2}))
+    folders = sorted((tmp_path / "checkpoints").iterdir())
+    assert [path.name for path in folders] == ["step-00000002", "step-00000004"]
+    assert all(not (path / "lora.safetensors").exists() for path in folders)
+    assert "step 2 could not be written (no keys for this layer)" in caplog.text
+    monkeypatch.undo()
+    assert train(config_of(base, tmp_path, run={"steps": 6, "save_every": 2})).steps == 6
+
+
+def test_schedule_free_with_an_average_is_refused_before_any_work(
+    base: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("schedulefree")
+    optimizer = {"name": "schedulefree", "ema": 0.9}
+    with pytest.raises(BadOptimizer, match=r"ema = 0\.9 and 'schedulefree' contradict"):
+        train(config_of(base, tmp_path / "run", optimizer=optimizer))
+    assert not (tmp_path / "run").exists()
+
+
+def test_runs_of_other_precisions_follow_one_another_in_one_process(
+    base: Path, tmp_path: Path
+) -> None:
+    for precision in ("bfloat16", "float32"):
+        run = {"steps": 1, "precision": precision}
+        train(config_of(base, tmp_path / precision, run=run))
+
+
+def test_float16_on_a_cpu_is_refused_and_so_is_a_foreign_engine(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(BadLaunch, match="needs a GPU; take"):
+        train(config_of(base, tmp_path, run={"precision": "float16"}))
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(BadLaunch, match="ACCELERATE_USE_DEEPSPEED is set"):
         train(config_of(base, tmp_path))
 
 

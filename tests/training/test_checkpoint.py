@@ -1,20 +1,18 @@
 """Checkpoints: whole or absent, whatever happens while they are written."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from frisket.training.checkpoint import CheckpointError, Checkpoints, read, same_run
-
-
-def write(path: Path) -> None:
-    path.write_bytes(b"adapter")
+from frisket.training.checkpoint import CheckpointError, Checkpoints, read
 
 
 def saved(store: Checkpoints, step: int) -> Path:
     state = {"optimizer": {"m": torch.full((3,), float(step))}}
-    return store.save(step, state, {"run": {"rank": 4}}, write)
+    return store.save(step, state, {"run": {"rank": 4}})
 
 
 def test_what_was_saved_is_read_back(tmp_path: Path) -> None:
@@ -33,17 +31,38 @@ def test_only_the_newest_are_kept(tmp_path: Path) -> None:
     assert newest.name == "step-00000020"
 
 
+FULL = """
+import resource, signal, sys, torch
+from frisket.training.checkpoint import Checkpoints
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+Checkpoints(sys.argv[1], keep=1).save(10, {"m": torch.zeros(100_000)}, {})
+"""
+
+
 def test_a_save_that_fails_leaves_the_one_before_and_says_so(tmp_path: Path) -> None:
+    """A file size limit is what a full disk looks like from inside."""
     store = Checkpoints(tmp_path, keep=1)
     before = saved(store, 5)
-
-    def full(path: Path) -> None:
-        raise OSError(28, "No space left on device", str(path))
-
-    with pytest.raises(CheckpointError, match=r"step 10 .*No space left.*untouched \(1 there\)"):
-        store.save(10, {}, {}, full)
+    script = FULL.replace("sys.argv[1]", f"__import__('pathlib').Path({str(tmp_path)!r})")
+    ended = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 1
+    said = ended.stderr.splitlines()[-1]
+    assert "CheckpointError: the checkpoint of step 10 could not be written" in said
+    assert "untouched (1 there)" in said
     assert store.all() == [before]
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000005"]
+
+
+def test_the_same_step_saved_twice_never_takes_the_first_away(tmp_path: Path) -> None:
+    store = Checkpoints(tmp_path, keep=1)
+    first = saved(store, 5)
+    (first / "lora.safetensors").write_bytes(b"adapter")
+    inode = first.stat().st_ino
+    assert saved(store, 5).stat().st_ino == inode
+    assert (first / "lora.safetensors").is_file()
 
 
 def test_a_killed_writer_is_not_taken_for_a_checkpoint(tmp_path: Path) -> None:
@@ -63,12 +82,6 @@ def test_a_damaged_checkpoint_names_itself_and_the_way_out(tmp_path: Path) -> No
     (folder / "state.pt").write_bytes((folder / "state.pt").read_bytes()[:-50])
     with pytest.raises(CheckpointError, match=r"step-00000005 cannot be read.*Delete that folder"):
         read(folder)
-
-
-def test_another_run_is_refused_with_both_values(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="rank: 4 then, 8 now"):
-        same_run({"rank": 4, "lr": 1.0}, {"rank": 8, "lr": 1.0}, tmp_path)
-    same_run({"rank": 4}, {"rank": 4}, tmp_path)
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -152,3 +152,56 @@ def installed(name: str) -> bool:
     from importlib.util import find_spec
 
     return find_spec(name) is not None
+
+
+class Broken(GeneralTracker):
+    """A tracker whose server is gone."""
+
+    name = "broken"
+    requires_logging_directory = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    @property
+    def tracker(self) -> None:
+        return None
+
+    def log(self, values: dict[str, float], step: int | None = None, **_: object) -> None:
+        self.asked += 1
+        raise ConnectionError("no route to host")
+
+    def finish(self) -> None:
+        raise ConnectionError("no route to host")
+
+
+def test_a_tracker_that_fails_is_left_out_and_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracker = Broken()
+    with Record(tmp_path / "metrics.jsonl", trackers=[tracker]) as record:
+        for step in (1, 2, 3):
+            record.write(step, {"loss": 1.0})
+    assert tracker.asked == 1
+    assert caplog.text.count("the tracker broken failed at step 1 (ConnectionError") == 1
+    assert [line["step"] for line in read(tmp_path / "metrics.jsonl")] == [1, 2, 3]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_lines_wait_for_a_disk_that_is_full(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    record = Record(tmp_path / "metrics.jsonl")
+    record.write(1, {"loss": 1.0})
+    disk = record._file
+    with Path("/dev/full").open("ab", buffering=0) as full:
+        record._file = full
+        for step in (2, 3):
+            record.write(step, {"loss": 1.0})
+    record._file = disk
+    record.write(4, {"loss": 1.0})
+    record.close()
+    assert [line["step"] for line in read(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4]
+    assert caplog.text.count("No space left on device") == 1
+    assert "the 3 lines that waited are written" in caplog.text

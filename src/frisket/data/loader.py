@@ -49,8 +49,9 @@ class Store:
 class Loader:
     """Batches as a function of (seed, number): resuming at any of them needs no replay.
 
-    The processes of a run deal the one row of batches out between them: process `rank` of `world`
-    gets as its batch n the batch n * world + rank of the row, so that no two see the same draw.
+    The processes of a run deal the one row of batches out between them: from row r on, process
+    `rank` of `world` gets the rows r + rank, r + rank + world, ..., so that no two see the same
+    draw, and a run that goes on with another number of processes neither skips nor repeats one.
     Caption dropout, tag order and background swap are drawn for each place of each batch.
 
     An entry that is missing or corrupt is made again by `prepared.rebuild`, on the caller's thread
@@ -86,13 +87,12 @@ class Loader:
         """Batches of one process until every clip was seen (rounded up)."""
         return -(-self.schedule.length // self.world)
 
-    def at(self, number: int) -> Batch:
-        """This process's batch `number`, from 0; the same whenever it is asked for."""
-        made = self._ahead.pop(number).result() if number in self._ahead else None
-        self._read_ahead(number)
+    def at(self, row: int) -> Batch:
+        """Batch `row` of the row, from 0; the same whenever and by whomever it is asked for."""
+        made = self._ahead.pop(row).result() if row in self._ahead else None
+        self._read_ahead(row)
         if made is not None:
             return made
-        row = number * self.world + self.rank
         places = enumerate(self.schedule.batch(row))
         return collate(
             [
@@ -102,9 +102,9 @@ class Loader:
         )
 
     def stream(self, start: int = 0) -> Iterator[Batch]:
-        """Batches `start`, `start + 1`, ... without end."""
-        for number in count(start):
-            yield self.at(number)
+        """This process's batches from row `start` on, without end."""
+        for row in count(start + self.rank, self.world):
+            yield self.at(row)
 
     def held(self) -> tuple[Batch, ...]:
         """The held-out clips, one a batch, as they are: no dropout, no swap, no shuffled tags."""
@@ -115,19 +115,18 @@ class Loader:
         if self._reader is not None:
             self._reader.shutdown(cancel_futures=True)
 
-    def _read_ahead(self, number: int) -> None:
+    def _read_ahead(self, row: int) -> None:
         if self._reader is None:
             return
-        wanted = range(number + 1, number + 1 + self.prefetch)
+        wanted = range(row + self.world, row + self.world * (self.prefetch + 1), self.world)
         for stale in [n for n in self._ahead if n not in wanted]:
             self._ahead.pop(stale).cancel()
         for n in wanted:
             if n not in self._ahead:
                 self._ahead[n] = self._reader.submit(self._whole, n)
 
-    def _whole(self, number: int) -> Batch | None:
+    def _whole(self, row: int) -> Batch | None:
         """A batch, or None if an entry of it is broken: mending is the caller's thread's."""
-        row = number * self.world + self.rank
         try:
             places = enumerate(self.schedule.batch(row))
             return collate(

@@ -33,6 +33,22 @@ class Schedule:
         # Two epochs: neighbours ask for the end of one and the start of the next.
         self._epoch = lru_cache(maxsize=2)(self._drawn)
 
+    def factors(self, accumulate: int = 1) -> dict[int, float]:
+        """How much harder an item pulls than one of a full bucket, of those that pull harder.
+
+        An optimizer step is a mean over its clips. The items of a bucket smaller than `batch` are
+        repeated to fill one; those of its smaller last batch share a step among fewer, unless
+        several batches make one step (`accumulate`), which is a mean over all their clips.
+        """
+        factors: dict[int, float] = {}
+        for bucket in self.buckets:
+            places = len(bucket)
+            steps = -(-places // self.size)
+            drawn = steps * self.size if places < self.size or accumulate == 1 else places
+            if drawn > places:
+                factors |= dict.fromkeys((item for item, _ in bucket), drawn / places)
+        return factors
+
     def batch(self, number: int) -> tuple[int, ...]:
         """The items of batch `number`, counted from the start of the run."""
         epoch, place = divmod(number, self.length)

@@ -10,6 +10,7 @@ from rich.text import Text
 from frisket.data.cache import CorruptEntry
 from frisket.data.covering import arrange
 from frisket.data.items import Item, Prepared
+from frisket.data.schedule import Schedule
 from frisket.masks.weights import BACKGROUND, Layout, describe
 from frisket.recipes.compat import compat_of, normalise_of
 from frisket.recipes.config import Config
@@ -17,6 +18,7 @@ from frisket.recipes.regions import weights_of
 from frisket.shapes import CellPlanes
 
 SMALL = 0.02  # coverage below this share makes the mean over the mask jump from sample to sample
+HEAVY = 1.5  # how much harder than others a clip may pull before it is told
 LOOKED_AT = 512  # clips whose coverage is read for the share of weight outside the regions
 SHOWN = 5  # names a row lists before it counts the rest
 
@@ -69,7 +71,11 @@ def _planes(prepared: Prepared, items: Sequence[Item]) -> Iterator[CellPlanes]:
 
 def warnings(config: Config, prepared: Prepared) -> list[str]:
     """Settings and masks that run, but seldom do what was meant; one sentence each."""
-    said = [*_of_masks(config, prepared), *_of_swap(config, prepared)]
+    said = [
+        *_of_masks(config, prepared),
+        *_of_swap(config, prepared),
+        *_of_buckets(config, prepared),
+    ]
     report, floor = prepared.report, config.curve.floor
     if floor:
         said.append(
@@ -82,6 +88,21 @@ def warnings(config: Config, prepared: Prepared) -> list[str]:
             " set flip = false for them"
         )
     return said
+
+
+def _of_buckets(config: Config, prepared: Prepared) -> Iterator[str]:
+    """Clips of a size of their own are drawn again and again to fill a batch."""
+    schedule = Schedule(prepared.items, batch=config.run.batch, seed=config.run.seed)
+    by_factor: dict[float, list[str]] = {}
+    for item, factor in schedule.factors(config.optimizer.accumulate).items():
+        if factor >= HEAVY:
+            by_factor.setdefault(factor, []).append(prepared.items[item].name)
+    for factor, names in sorted(by_factor.items(), reverse=True):
+        yield (
+            f"{_some(names)}: of a size that few clips have, so that each pulls {factor:.3g} times"
+            f" as hard as a clip of a full batch (run.batch = {config.run.batch}); crop to a common"
+            " size, or set run.batch = 1 and optimizer.accumulate"
+        )
 
 
 def _of_masks(config: Config, prepared: Prepared) -> Iterator[str]:

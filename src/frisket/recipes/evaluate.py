@@ -21,6 +21,7 @@ from frisket.recipes.evaluate_work import BASE, Work, pictures_taught
 from frisket.recipes.load import ConfigError
 from frisket.recipes.prepare import source_of
 from frisket.recipes.sampler import embed_shots
+from frisket.training.room import room_for
 
 Progress = Callable[[str, int, int], None]
 
@@ -51,6 +52,7 @@ class Outcome:
     notes: tuple[str, ...]
 
 
+@room_for("evaluate")
 def evaluate(
     configs: Sequence[Config],
     output: Path,

@@ -19,7 +19,7 @@ from frisket.families.base import (
 )
 from frisket.families.blocks import blocks_of, plain_tensors
 from frisket.families.experts import experts_of
-from frisket.losses.base import Step
+from frisket.losses.base import BASE, EMA, Step
 from frisket.recipes.config import Config, Data
 from frisket.recipes.fit_told import CAPTION, Unpredictable, told
 from frisket.recipes.train import spec_of, terms_of
@@ -271,12 +271,22 @@ def _rehearse(
     def forward() -> tuple[Tensor, Step]:
         """As Trainer.step: the noise is gone when the backward pass begins."""
         noisy, target = objective.corrupt(clean, torch.empty_like(clean), t)
-        prior = None
-        if any("prior" in term.needs for term, _ in terms):
+        needs = {need for term, _ in terms for need in term.needs}
+        priors = {}
+        for need in sorted(needs):  # an averaged teacher costs what the base does
             with torch.no_grad(), lora.frozen(denoiser):
-                prior = family.predict(denoiser, noisy, t, given)
+                priors[need] = family.predict(denoiser, noisy, t, given)
         prediction = family.predict(denoiser, noisy, t, given)
-        seen = Step(prediction, target, t, cells, cells, cells.sum((1, 2, 3, 4)), prior)
+        seen = Step(
+            prediction=prediction,
+            target=target,
+            t=t,
+            weights=cells,
+            coverage=cells,
+            divisor=cells.sum((1, 2, 3, 4)),
+            prior=priors.get(BASE),
+            prior_ema=priors.get(EMA),
+        )
         values = [term(seen).mean() * strength for term, strength in terms]
         return torch.stack(values).sum().to(META), seen
 

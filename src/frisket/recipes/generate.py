@@ -23,6 +23,7 @@ from frisket.recipes.load import check as check_config
 from frisket.recipes.prepare import source_of
 from frisket.recipes.prompts import Line, read_prompts
 from frisket.recipes.sampler import check_loras, embed_shots, files_of, load_sampler, plan_of
+from frisket.training.room import room_for
 
 LONGEST = 40  # letters of a prompt in a file name
 
@@ -36,6 +37,7 @@ class Generated:
     record: Path
 
 
+@room_for("generate")
 def generate(
     config: Config,
     prompts: Sequence[str],

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from frisket.adapters import lora
 from frisket.data.loader import Loader
@@ -11,31 +10,17 @@ from frisket.families.base import layer_names
 from frisket.families.experts import Experts
 from frisket.recipes.card import metadata_of, variant_of
 from frisket.recipes.config import Config
+from frisket.recipes.identity import check_same_run, identity_of, settings_of, tell_changes
 from frisket.recipes.prepare import Prepared
 from frisket.recipes.previews import Previews
 from frisket.recipes.regions import names_of
-from frisket.training.checkpoint import Checkpoints, read, same_run
-from frisket.training.trainer import Hooks, Trainer
+from frisket.training.checkpoint import CheckpointError, Checkpoints, read
+from frisket.training.plan import Hooks
+from frisket.training.trainer import Trainer
 from frisket.training.validate import Validator
 
 log = logging.getLogger(__name__)
 Progress = Callable[[str, int, int, Mapping[str, float]], None]
-
-
-def fingerprint(config: Config, prepared: Prepared) -> dict[str, Any]:
-    """What may not change between the two halves of a resumed run."""
-    fixed = config.model_dump(
-        mode="json", include={"lora", "losses", "curve", "regions", "timesteps"}
-    )
-    fixed["optimizer"] = config.optimizer.model_dump(mode="json")
-    fixed["batch"], fixed["seed"], fixed["steps"] = (
-        config.run.batch,
-        config.run.seed,
-        config.run.steps,
-    )
-    fixed["family"], fixed["variant"] = config.model.family, config.model.variant
-    fixed["data"] = prepared.digest
-    return fixed
 
 
 def checkpoints_of(config: Config) -> Checkpoints:
@@ -46,24 +31,35 @@ def checkpoints_of(config: Config) -> Checkpoints:
 def resume(config: Config, trainer: Trainer, prepared: Prepared) -> None:
     """Load the newest checkpoint into the trainer, if there is one."""
     store = checkpoints_of(config)
-    if not config.run.resume and trainer.accelerator.is_main_process:
-        store.set_aside()
+    if not config.run.resume:
+        trainer.team.first(store.set_aside if trainer.accelerator.is_main_process else _nothing)
     newest = store.newest() if config.run.resume else None
-    if newest is not None:
-        state, manifest = read(newest)
-        same_run(manifest["run"], fingerprint(config, prepared), newest)
-        bare = trainer.accelerator.unwrap_model(trainer.denoiser)
-        parameters = lora.trainable(bare)
-        for name, value in state["adapter"].items():
-            parameters[name].data.copy_(value)
-        trainer.optimizer.load_state_dict(state["optimizer"])
-        trainer.schedule.load_state_dict(state["schedule"])
-        if trainer.average is not None:
-            trainer.average.load_state_dict(state["average"])
-        if trainer.accelerator.scaler is not None:
-            trainer.accelerator.scaler.load_state_dict(state["scaler"])
-        trainer.done, trainer.empty = int(manifest["step"]), int(state["empty"])
+    if newest is None:
+        return
+    state, manifest = read(newest)
+    check_same_run(manifest.get("run", {}), identity_of(config, prepared), newest)
+    settings = settings_of(config, trainer.accelerator.num_processes)
+    trainer.load_state_dict(state)
+    if trainer.done > config.run.steps:
+        raise CheckpointError(
+            f"run.steps is {config.run.steps}, but {newest} is of step {trainer.done}; set"
+            f" run.steps to {trainer.done} or more, or choose another run.output"
+        )
+    if not trainer.accelerator.is_main_process:
+        return
+    if trainer.done == config.run.steps:
+        log.info(
+            "this run is finished (%d steps): its LoRA is written again, nothing is trained; raise"
+            " run.steps to go on, or start afresh with run.resume = false",
+            trainer.done,
+        )
+    else:
         log.info("going on after step %d (%s)", trainer.done, newest)
+    tell_changes(manifest.get("settings", {}), settings)
+
+
+def _nothing() -> None:
+    """What the other processes do meanwhile."""
 
 
 def add_hooks(
@@ -73,42 +69,48 @@ def add_hooks(
     progress: Progress,
     previews: Previews | None,
 ) -> None:
-    """Saving, validation, previews and the progress line."""
+    """Saving, validation, previews and the progress line; only their rhythm but in the first."""
     run = config.run
-    store, identity = checkpoints_of(config), fingerprint(config, prepared)
+    hooks = Hooks(
+        save_every=run.save_every,
+        validate_every=config.validation.every,
+        preview_every=config.preview.every,
+    )
+    trainer.hooks = hooks
+    if not trainer.accelerator.is_main_process:
+        return
+    store = checkpoints_of(config)
+    manifest = {
+        "run": identity_of(config, prepared),
+        "settings": settings_of(config, trainer.accelerator.num_processes),
+    }
 
     def save(step: int) -> None:
-        bare = trainer.accelerator.unwrap_model(trainer.denoiser)
-        scaler = trainer.accelerator.scaler
-        state = {
-            "adapter": {name: value.detach().cpu() for name, value in lora.trainable(bare).items()},
-            "optimizer": trainer.optimizer.state_dict(),
-            "schedule": trainer.schedule.state_dict(),
-            "average": trainer.average.state_dict() if trainer.average is not None else {},
-            "scaler": scaler.state_dict() if scaler is not None else {},
-            "empty": trainer.empty,
-        }
-
-        def adapter(path: Path) -> None:
-            save_adapter(config, trainer, prepared, path)
-
-        store.save(step, state, {"run": identity}, adapter)
+        folder = store.save(step, trainer.state_dict(), manifest)
+        try:
+            save_adapter(config, trainer, prepared, folder / "lora.safetensors")
+        except Exception as error:  # whatever it is, it costs no training
+            log.error(
+                "the LoRA file of step %d could not be written (%s); the training state is safe in"
+                " %s, and training goes on",
+                step,
+                error,
+                folder,
+            )
 
     def report(step: int, values: Mapping[str, float]) -> None:
         progress("training", step, run.steps, values)
 
-    hooks = Hooks(save=save, progress=report, save_every=run.save_every)
+    hooks.save, hooks.progress = save, report
     if prepared.held:
         hooks.validate = validation(config, trainer, prepared)
-        hooks.validate_every = config.validation.every
     if previews is not None:
 
         def preview(step: int) -> None:
             with trainer.looking() as denoiser:
                 previews(step, denoiser)
 
-        hooks.preview, hooks.preview_every = preview, config.preview.every
-    trainer.hooks = hooks
+        hooks.preview = preview
 
 
 def save_adapter(config: Config, trainer: Trainer, prepared: Prepared, path: Path) -> None:
@@ -138,7 +140,8 @@ def validation(config: Config, trainer: Trainer, prepared: Prepared) -> Callable
     base: dict[str, float] = {}
 
     def validate(step: int) -> None:
-        with trainer.looking() as denoiser:
+        # As it trains: a base in float32 would be judged in another precision than it learns in.
+        with trainer.looking() as denoiser, trainer.accelerator.autocast():
             if not base:
                 base.update(validator.base(denoiser))
             tuned = validator.score(denoiser)
@@ -151,7 +154,7 @@ def validation(config: Config, trainer: Trainer, prepared: Prepared) -> Callable
 
 def levels_of(config: Config, trainer: Trainer) -> tuple[float, ...]:
     """Noise levels of the validation, without those of experts that are not trained."""
-    bare = trainer.accelerator.unwrap_model(trainer.denoiser)
+    bare = trainer.bare
     if not isinstance(bare, Experts):
         return config.validation.t
     ranges = tuple(bare.ranges.values())

@@ -5,12 +5,11 @@ import os
 import resource
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
 
 from frisket.adapters import lora
 from frisket.data.loader import Loader
@@ -43,9 +42,13 @@ from frisket.recipes.regions import weights_of
 from frisket.recipes.sampler import files_of
 from frisket.recipes.trained import write_trained
 from frisket.training import fit, optim
+from frisket.training.distributed import Team, assemble
 from frisket.training.ema import Average
+from frisket.training.lock import locked
+from frisket.training.plan import Plan
 from frisket.training.record import Record, open_trackers
-from frisket.training.trainer import Plan, Trainer
+from frisket.training.room import room_for
+from frisket.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -139,32 +142,46 @@ def train(
     terms_of(config)  # refuses what the terms cannot do, before any work
     plan = memory_of(config)
     fit.check(plan, adapter=config.lora.kind)
-    run, output = config.run, config.run.output
-    if run.threads:
-        torch.set_num_threads(run.threads)
-    make_output(output)
+    optim.probe(optimizer_of(config), ema=config.optimizer.ema)
+    if config.run.threads:
+        torch.set_num_threads(config.run.threads)
+    make_output(config.run.output)
     if config.model.device.startswith("cuda:"):
         torch.cuda.set_device(config.model.device)
-    precision = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[run.precision]
-    accelerator = Accelerator(
-        mixed_precision=precision,
-        gradient_accumulation_steps=1,  # the trainer accumulates itself: `global` needs the group
-        cpu=config.model.device == "cpu",
-        kwargs_handlers=_ddp(config),
-    )
-    first = accelerator.is_main_process
-    settings = config.model_dump(mode="json")
-    asked = run.trackers if first else ()
-    trackers = open_trackers(asked, project="frisket", folder=output, settings=settings)
     family = FAMILIES.load(config.model.family)
-    source = replace(source_of(config, family), device=str(accelerator.device))
+    source = source_of(config, family)
+    team = assemble(
+        precision=config.run.precision,
+        device=source.device,
+        idle_experts=len(trained_experts(config, family.variants[source.variant])) > 1,
+    )
+    source = replace(source, device=str(team.accelerator.device))
+    owned = locked(config.run.output) if team.accelerator.is_main_process else nullcontext()
+    with owned, room_for("train"):
+        return _train(config, family, source, team, plan, prepared, progress, announce)
+
+
+def _train(
+    config: Config,
+    family: Family,
+    source: Source,
+    team: Team,
+    plan: fit.MemoryPlan,
+    prepared: Prepared | None,
+    progress: Progress,
+    announce: Callable[[Config, Prepared], None],
+) -> Outcome:
+    """The run proper, in a folder that is ours alone."""
+    output, first = config.run.output, team.accelerator.is_main_process
+    settings = config.model_dump(mode="json")
+    asked = config.run.trackers if first else ()
+    trackers = open_trackers(asked, project="frisket", folder=output, settings=settings)
     if prepared is None:
 
         def preparing(stage: str, done: int, total: int) -> None:
             progress(stage, done, total, {})
 
-        with accelerator.main_process_first():  # the others then find everything in the cache
-            prepared = prepare(config, progress=preparing)
+        prepared = team.first(lambda: prepare(config, progress=preparing))
     banner.check(config, prepared)
     if first:
         for line in departures(config, prepared):
@@ -174,13 +191,16 @@ def train(
     # Before the denoiser is there: the text encoder has come and gone by then.
     previews = prepare_previews(config, family, source) if first else None
     denoiser = adapted(config, family, source, plan)
-    fit.apply(denoiser, plan, device=accelerator.device)
-    trainer = build(config, family, source, accelerator, denoiser, prepared)
+    fit.apply(denoiser, plan, device=team.accelerator.device)
+    team.wait()  # a preview's text and another disk's weights take their time
+    trainer = build(config, family, source, team, denoiser, prepared)
     resume(config, trainer, prepared)
+    add_hooks(config, trainer, prepared, progress, previews)
+    if team.accelerator.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()  # the text encoder's moment is over
     began = time.process_time()
     if first:
         write_trained(config, output)
-        add_hooks(config, trainer, prepared, progress, previews)
         with Record(output / "metrics.jsonl", step=trainer.done, trackers=trackers) as record:
             trainer.record = record
             trainer.run()
@@ -190,9 +210,9 @@ def train(
     if first:
         save_adapter(config, trainer, prepared, output / "lora.safetensors")
         write_card(config, prepared, output / "README.md")
-    accelerator.wait_for_everyone()
+    team.wait()
     files = files_of(output / "lora.safetensors")
-    return Outcome(files, trainer.done, seconds, peak_mib(accelerator.device), trainer.empty)
+    return Outcome(files, trainer.done, seconds, peak_mib(team.accelerator.device), trainer.empty)
 
 
 def memory_of(config: Config) -> fit.MemoryPlan:
@@ -200,11 +220,10 @@ def memory_of(config: Config) -> fit.MemoryPlan:
     return fit.MemoryPlan(**config.memory.model_dump())
 
 
-def _ddp(config: Config) -> list[Any]:
-    """Of two experts one rests in every step, which DistributedDataParallel must be told."""
-    variant = FAMILIES.load(config.model.family).variants[variant_of(config)]
-    both = len(trained_experts(config, variant)) > 1
-    return [DistributedDataParallelKwargs(find_unused_parameters=True)] if both else []
+def optimizer_of(config: Config) -> optim.OptimizerSpec:
+    """The `[optimizer]` table in plain values."""
+    chosen = config.optimizer
+    return optim.OptimizerSpec(chosen.name, chosen.lr, chosen.weight_decay, chosen.options)
 
 
 def adapted(
@@ -258,7 +277,7 @@ def build(
     config: Config,
     family: Family,
     source: Source,
-    accelerator: Accelerator,
+    team: Team,
     denoiser: torch.nn.Module,
     prepared: Prepared,
 ) -> Trainer:
@@ -266,13 +285,11 @@ def build(
     run, chosen = config.run, config.optimizer
     variant = family.variants[source.variant]
     parameters = lora.trainable(denoiser)
-    optimizer = optim.build(
-        parameters,
-        optim.OptimizerSpec(chosen.name, chosen.lr, chosen.weight_decay, chosen.options),
-    )
+    optimizer = optim.build(parameters, optimizer_of(config))
     schedule = optim.schedule(
         optimizer, chosen.schedule, steps=run.steps, warmup=chosen.warmup, final=chosen.final
     )
+    accelerator = team.accelerator
     loader = Loader(
         prepared,
         batch=run.batch,
@@ -298,14 +315,14 @@ def build(
         schedule=schedule,
         batches=loader.stream,
         plan=plan_of(config),
-        accelerator=accelerator,
+        team=team,
         average=Average(parameters, chosen.ema) if chosen.ema else None,
     )
 
 
 def peak_mib(device: torch.device) -> float:
-    """Largest memory so far, MiB: of the device on CUDA, else resident memory of the process."""
+    """Largest memory, MiB: reserved on the device while training, else resident of the process."""
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
+        return torch.cuda.max_memory_reserved(device) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1024

@@ -1,10 +1,11 @@
 """Checkpoints that a kill at any moment cannot spoil."""
 
+import errno
 import json
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 log = logging.getLogger(__name__)
 STATE = "state.pt"
 MANIFEST = "manifest.json"
+LITTLE = 1 << 20  # bytes free that mean a full disk, where the error does not say
 
 
 class CheckpointError(RuntimeError):
@@ -25,7 +27,7 @@ class Checkpoints:
     """The folder `root` of checkpoints `step-00000500`, the newest `keep` of them.
 
     A checkpoint is written under a temporary name and renamed when it is whole, so that a folder
-    named `step-*` is always complete; older ones go only after that.
+    named `step-*` with a manifest can always be gone on from; older ones go only after that.
     """
 
     root: Path
@@ -35,43 +37,43 @@ class Checkpoints:
         """Complete checkpoints, oldest first."""
         return sorted(path for path in self.root.glob("step-*") if (path / MANIFEST).is_file())
 
-    def save(
-        self,
-        step: int,
-        state: dict[str, Any],
-        manifest: dict[str, Any],
-        write_adapter: Callable[[Path], None],
-    ) -> Path:
-        """Write `state` (tensors and plain values), `manifest` (JSON) and the adapter.
+    def save(self, step: int, state: dict[str, Any], manifest: dict[str, Any]) -> Path:
+        """Write `state` (tensors and plain values) and `manifest` (JSON); returns the folder.
 
-        Raises CheckpointError if the disk refuses; what was there before is then untouched.
+        A complete checkpoint of this very step is kept as it is: the state of a step is a function
+        of the run. Nothing but the state is written here: what is exported from it (the LoRA file)
+        goes into the folder afterwards, so that no export can cost the state. Raises
+        CheckpointError if the disk refuses; what was there before is then untouched.
         """
         final = self.root / f"step-{step:08d}"
+        if (final / MANIFEST).is_file():
+            return final
         partial = self.root / f".partial-{step:08d}-{os.getpid()}"
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
-            write_adapter(partial / "lora.safetensors")
             torch.save(state, partial / STATE)
             text = json.dumps({"step": step, **manifest}, indent=1)
             (partial / MANIFEST).write_text(text, encoding="utf-8")
-            if final.exists():
+            if final.exists():  # no manifest: nothing that could be gone on from
                 shutil.rmtree(final)
             partial.replace(final)
         except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
             shutil.rmtree(partial, ignore_errors=True)
             raise CheckpointError(
-                f"the checkpoint of step {step} could not be written to {self.root}: {error}."
-                f" Earlier checkpoints are untouched ({len(self.all())} there); free some space"
-                " or change run.output, then start again: training goes on from the newest."
+                f"the checkpoint of step {step} could not be written to {self.root}:"
+                f" {_why(error, self.root)}. Earlier checkpoints are untouched ({len(self.all())}"
+                " there); free some space or change run.output, then start again: training goes on"
+                " from the newest."
             ) from error
         self._rotate()
         return final
 
     def _rotate(self) -> None:
         for old in self.all()[: -self.keep]:
-            shutil.rmtree(old)
+            shutil.rmtree(old, ignore_errors=True)
+        # Whoever saves here has the folder's lock: any other draft is a dead process's.
         for stale in self.root.glob(".partial-*"):
             shutil.rmtree(stale, ignore_errors=True)
 
@@ -105,12 +107,9 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return state, manifest
 
 
-def same_run(stored: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
-    """Refuse to resume a run whose fixed settings changed; names each one with both values."""
-    changed = [key for key in now if stored.get(key) != now[key]]
-    if changed:
-        lines = "; ".join(f"{key}: {stored.get(key)!r} then, {now[key]!r} now" for key in changed)
-        raise CheckpointError(
-            f"{folder} belongs to another run ({lines}). Set these back, choose another run.output,"
-            " or start afresh with --set run.resume=false."
-        )
+def _why(error: BaseException, folder: Path) -> str:
+    """The reason in words: torch says of a full disk what its file format noticed."""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    with suppress(OSError):
+        full = full or shutil.disk_usage(folder).free < LITTLE
+    return "the disk is full" if full else str(error)

@@ -1,14 +1,18 @@
 """What a run writes down about itself: metrics.jsonl always, trackers when asked."""
 
+import errno
 import json
 import logging
 import math
+import os
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
+from io import FileIO
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from accelerate.tracking import (
     GeneralTracker,
@@ -66,6 +70,9 @@ class Record:
 
     Every line has `step` and `seconds` (of wall time, going on over resumes). A number that is
     inf or NaN is written as null, and its dotted name listed under `nonfinite`.
+
+    Nothing that goes wrong here ends a run: a tracker that raises is left out from then on, and
+    lines that the disk does not take are kept and written when it takes them again; both said once.
     """
 
     def __init__(
@@ -80,14 +87,16 @@ class Record:
 
         With `step` 0 the run is new: an older file is kept as `metrics.1.jsonl` and so on.
         """
-        self.path, self.trackers = path, tuple(trackers)
+        self.path, self.trackers = path, list(trackers)
+        self._waiting: list[str] = []  # lines the disk did not take
         self._recent: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=window))
         path.parent.mkdir(parents=True, exist_ok=True)
         before = 0.0
         if path.exists():
             before = self._cut(step) if step > 0 else self._set_aside()
         self._started = time.monotonic() - before
-        self._file: TextIO = path.open("a", encoding="utf-8")
+        # Unbuffered: what a full disk did not take must not be tried again at every later write.
+        self._file: FileIO = path.open("ab", buffering=0)
 
     def __enter__(self) -> "Record":
         """The record itself; leaving closes it."""
@@ -107,13 +116,55 @@ class Record:
         line |= {name: _clean(value, name, bad) for name, value in values.items()}
         if bad:
             line["nonfinite"] = bad
-        self._file.write(json.dumps(line, allow_nan=False, ensure_ascii=False) + "\n")
-        self._file.flush()
+        self._waiting.append(json.dumps(line, allow_nan=False, ensure_ascii=False) + "\n")
+        self._flush()
         numbers = _numbers(values)
         for name, number in numbers.items():
             self._recent[name].append(number)
-        for tracker in self.trackers:
+        for tracker in tuple(self.trackers):
+            self._track(tracker, numbers, step)
+
+    def _flush(self) -> None:
+        held, text = len(self._waiting), "".join(self._waiting).encode()
+        try:
+            self._write(text)
+        except OSError as error:
+            if held == 1:
+                log.warning(
+                    "%s cannot be written (%s): training goes on, and its lines are kept until the"
+                    " disk takes them",
+                    self.path,
+                    error.strerror or error,
+                )
+            return
+        if held > 1:
+            log.warning("%s: the %d lines that waited are written", self.path, held)
+        self._waiting.clear()
+
+    def _write(self, text: bytes) -> None:
+        """All of it or none: a full disk may take half a line."""
+        end = os.fstat(self._file.fileno()).st_size
+        try:
+            if self._file.write(text) != len(text):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            with suppress(OSError):
+                self._file.truncate(end)
+            raise
+
+    def _track(self, tracker: GeneralTracker, numbers: Mapping[str, float], step: int) -> None:
+        try:
             tracker.log(numbers, step=step)
+        except Exception as error:  # anybody's code, and no reason to lose a run
+            self.trackers.remove(tracker)
+            log.warning(
+                "the tracker %s failed at step %d (%s: %s) and is left out from here on;"
+                " metrics.jsonl has everything",
+                tracker.name,
+                step,
+                type(error).__name__,
+                error,
+            )
 
     def mean(self, name: str) -> float:
         """Mean of the last finite values of `name` (nested: `inside/face`); else NaN."""
@@ -126,10 +177,17 @@ class Record:
         return time.monotonic() - self._started
 
     def close(self) -> None:
-        """Close the file and finish the trackers."""
+        """Close the file and finish the trackers; says how many lines the disk never took."""
+        if self._waiting:
+            self._flush()
+        if self._waiting:
+            log.error("%s: its last %d lines are lost", self.path, len(self._waiting))
         self._file.close()
         for tracker in self.trackers:
-            tracker.finish()
+            try:
+                tracker.finish()
+            except Exception as error:
+                log.warning("the tracker %s did not finish: %s", tracker.name, error)
 
     def _set_aside(self) -> float:
         if self.path.stat().st_size:

@@ -1,0 +1,129 @@
+"""What makes a run the run it is, and what may change when it is gone on with."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from frisket.data.index import Index
+from frisket.data.items import Prepared
+from frisket.families.base import FAMILIES
+from frisket.recipes.card import variant_of
+from frisket.recipes.config import Config
+from frisket.recipes.prepare import source_of
+from frisket.training.checkpoint import CheckpointError
+
+log = logging.getLogger(__name__)
+
+DENOISER_PARTS = ("transformer*", "unet*", "scheduler")
+# Everything is fixed but this: what is added to the configuration one day is fixed until somebody
+# lists it here. A whole table, or keys of one.
+FREE: Mapping[str, frozenset[str] | None] = {
+    # Told apart by content: `data`, `base` below.
+    "data": None,
+    "swap": None,
+    # Looked at, never trained on.
+    "preview": None,
+    "validation": None,
+    "model": frozenset({"source", "revision", "device", "variant"}),
+    "lora": frozenset({"format", "source"}),
+    # How much of the card is used and how fast; quantise and storage change the weights.
+    "memory": frozenset({"checkpointing", "swap_blocks", "tile_vae", "compile", "attention"}),
+    # How fast and how long: what is changed after a look at the run, or after it diverged.
+    "optimizer": frozenset({"lr", "schedule", "warmup", "final", "clip", "accumulate"}),
+    "run": frozenset(
+        {"output", "cache", "steps", "save_every", "keep", "resume", "trackers", "threads"}
+    ),
+}
+# Of what is free, that which changes the training: told when a run is gone on with.
+TOLD = ("optimizer", "run.steps", "processes")
+
+
+def identity_of(config: Config, prepared: Prepared) -> dict[str, Any]:
+    """What may not change between two halves of a run, flat by dotted name.
+
+    The settings that are not FREE; the data, the base weights and the LoRA a run starts from by
+    their content, wherever they lie. (A hub id stands for itself with its revision.)
+    """
+    tree = config.model_dump(mode="json")
+    tree["losses"] |= dict.fromkeys(("denoise", "prior")) | config.losses.terms
+    fixed = _flat({name: _held(name, table) for name, table in tree.items()})
+    fixed["model.variant"] = variant_of(config)
+    fixed["data"] = prepared.digest
+    with Index(prepared.cache.folder) as index:
+        fixed["base weights"] = _base(config, index)
+        fixed["lora.source"] = _start(config, index)
+    return fixed
+
+
+def settings_of(config: Config, processes: int) -> dict[str, Any]:
+    """What may change, and is told when it does."""
+    flat = _flat(config.model_dump(mode="json")) | {"processes": processes}
+    return {
+        name: value
+        for name, value in flat.items()
+        if any(name == word or name.startswith(f"{word}.") for word in TOLD)
+    }
+
+
+def check_same_run(stored: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
+    """CheckpointError, with both values of every setting, where the identity is another one.
+
+    A setting that a checkpoint of an earlier version does not know counts as its default.
+    """
+    defaults = _flat(Config().model_dump(mode="json"))
+    before = {name: stored.get(name, defaults.get(name)) for name in now}
+    changed = [name for name in now if before[name] != now[name]]
+    if changed:
+        lines = "; ".join(f"{name}: {before[name]!r} then, {now[name]!r} now" for name in changed)
+        raise CheckpointError(
+            f"{folder} belongs to another run ({lines}). Set these back, choose another run.output,"
+            " or start afresh with --set run.resume=false."
+        )
+
+
+def tell_changes(stored: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Say once, by name, which free settings are others than when the checkpoint was saved."""
+    for name, value in now.items():
+        if name in stored and stored[name] != value:
+            log.info("going on with %s = %s (it was %s)", name, value, stored[name])
+
+
+def _held(name: str, table: Any) -> Any:
+    """What of a table is fixed."""
+    if name not in FREE:
+        return table
+    free = FREE[name]
+    return {} if free is None else {key: value for key, value in table.items() if key not in free}
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def _base(config: Config, index: Index) -> Any:
+    """The denoiser's weights by content, or hub id and revision."""
+    family = FAMILIES.load(config.model.family)
+    source = source_of(config, family)
+    local = source.local
+    if local is None:
+        return [source.path or family.variants[source.variant].repo, source.revision]
+    parts = [part for name in DENOISER_PARTS for part in sorted(local.glob(name))]
+    return [index.fingerprint(part) for part in parts if local.is_dir()] or [
+        index.fingerprint(local)
+    ]
+
+
+def _start(config: Config, index: Index) -> Any:
+    """The LoRA that a run began with, by content: of several experts each file."""
+    path = config.lora.source
+    if path is None:
+        return None
+    files = [path] if path.is_file() else sorted(path.parent.glob(f"{path.stem}-*{path.suffix}"))
+    return [index.content(file) for file in files]
