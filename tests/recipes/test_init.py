@@ -218,7 +218,7 @@ def variants():
             known.add(kind)
 
 
-@pytest.mark.parametrize(("name", "variant"), variants())
+@pytest.mark.parametrize(("name", "variant"), list(variants()))
 def test_every_variant_gets_a_config_that_suits_it(name, variant, tmp_path):
     family = FAMILIES.load(name)
     card = family.variants[variant]
