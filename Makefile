@@ -9,7 +9,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_BUILD_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: check format lines test test-all quickstart bench bench-gpu docs clean
+.PHONY: check format lines test test-slow test-all quickstart bench bench-gpu docs clean
 .DEFAULT_GOAL := check
 
 # torch goes in first and alone, so that nothing resolved later can choose another one.
@@ -40,6 +40,12 @@ format: $(STAMP)
 # More workers than four would each hold half a GiB of torch for little.
 test: $(STAMP)
 	$(BIN)/python -m pytest -n auto --maxprocesses 4
+
+# What is slow, in its order, one at a time to each worker; past 30 minutes none is begun, and those
+# not reached are named. FRISKET_SLOW_BUDGET (minutes) may lower it.
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -p tests.budget --budget-minutes 30 \
+	  -n auto --maxprocesses 4 --maxschedchunk 1 -m "slow and not gpu and not weights"
 
 test-all: $(STAMP)
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m ""

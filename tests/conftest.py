@@ -12,11 +12,17 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("MKL_CBWR", "AVX2,STRICT")
 
 import random
+import signal
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+
+# A shell that starts the suite in the background has it ignore Ctrl-C, and every process it starts
+# would inherit that: then nothing could test what Ctrl-C does.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 torch.set_num_threads(1)
 # Derandomised: a red test is red for everybody. No deadline: a busy machine is no failure.

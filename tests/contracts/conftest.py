@@ -102,9 +102,28 @@ class Case:
         return [low + (high - low) * spread for low, high in ranges]
 
 
-def _cases() -> list[tuple[str, str]]:
+# Variants that walk the code of another one: `make test` leaves them to `make test-slow`. What is
+# theirs alone (a text encoder, a guidance, a number of pictures) tests/families has for each.
+WALKED_BY_ANOTHER = {
+    ("flux", "schnell"),
+    ("flux2", "klein-base-4b"),
+    ("hunyuan_video", "1.5-480p-t2v"),
+    ("pocket", "image"),
+    ("qwen_image", "edit"),
+    ("qwen_image", "edit-2509"),
+    ("sd3", "3.5-large"),
+    ("stable_diffusion", "sd15"),
+    ("wan", "2.1-i2v-14b-480p"),
+    ("wan", "2.2-t2v-a14b"),
+    ("wan", "2.2-ti2v-5b"),
+}
+
+
+def _cases():
     return [
-        (name, variant)
+        pytest.param(
+            (name, variant), marks=[pytest.mark.slow] * ((name, variant) in WALKED_BY_ANOTHER)
+        )
         for name in FAMILIES.names()
         for variant, card in FAMILIES.load(name).variants.items()
         if not card.like

@@ -17,6 +17,9 @@ from frisket.masks.coverage import to_latent
 from frisket.masks.weights import RegionWeights
 from frisket.objectives.flow import Flow
 
+# tests/adapters/test_lora.py has every kind on one family; here the others are left to the slow.
+KINDS = ["lora", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("dora", "loha", "lokr"))]
+
 
 def spec_for(case, kind="lora") -> lora.LoraSpec:
     targets, dead = default_targets(case.family, case.variant)
@@ -210,7 +213,7 @@ def test_all_ones_weights_are_the_plain_mean_bit_for_bit(case, denoiser):
     assert torch.equal(weighted_mse(prediction, target, weights), torch.stack(plain))
 
 
-@pytest.mark.parametrize("kind", ["lora", "dora", "loha", "lokr"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_frozen_is_the_base_and_restores_the_adapter(case, denoiser, kind):
     with torch.no_grad():
         base = case.predict(denoiser)
@@ -227,7 +230,7 @@ def test_frozen_is_the_base_and_restores_the_adapter(case, denoiser, kind):
         assert torch.equal(case.predict(denoiser), adapted)
 
 
-@pytest.mark.parametrize("kind", ["lora", "dora", "loha", "lokr"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_default_targets_are_there_and_every_adapter_parameter_learns(case, denoiser, kind):
     bare = deepcopy(denoiser)
     names = set(lora.attach(denoiser, spec_for(case, kind), seed=0))

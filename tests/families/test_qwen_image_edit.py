@@ -256,6 +256,7 @@ def test_an_edit_model_asks_for_its_pictures():
         FAMILY.call("edit", given, None, guidance=4.0)
 
 
+@pytest.mark.slow  # in small, tests/contracts/test_sampling.py has it for every variant
 @pytest.mark.parametrize("variant", ["edit", "edit-2509"], indirect=True)
 def test_references_of_a_megapixel_are_fed_as_the_stock_pipelines_feed_them(variant, monkeypatch):
     monkeypatch.setattr(plus, "VAE_IMAGE_SIZE", MEGAPIXEL)

@@ -85,6 +85,17 @@ def test_threshold_leaves_the_border_to_the_subject() -> None:
     assert Prior(threshold=0.4)(step).gt(0).all()
 
 
+def test_a_cell_at_the_very_threshold_is_outside_and_not_the_priors_alone() -> None:
+    # "above it" is left to the subject, "below it" is the prior's alone: an edge is neither.
+    quarters = torch.full((2, 2, 2, 4, 4), 0.125)  # of each of two regions
+    step = step_of(coverage=quarters, weights=torch.full((2, 1, 2, 4, 4), 0.25))
+    assert Prior(threshold=0.25)(step).gt(0).all()
+    assert Prior(threshold=0.125)(step).eq(0).all()
+    at_edge = step_of(raw=torch.full((2, 1, 2, 4, 4), 0.25))
+    assert Prior(threshold=0.25, alone=True)(at_edge).eq(0).all()
+    assert Prior(threshold=0.375, alone=True)(at_edge).gt(0).all()
+
+
 def test_options_without_meaning_are_refused() -> None:
     # ValueError in production; where a type annotation speaks first under pytest, a TypeError
     with pytest.raises((ValueError, TypeError), match="l2"):

@@ -173,10 +173,15 @@ def test_a_folder_of_mask_frames_is_picked_like_its_clip(tmp_path: Path) -> None
     assert found["subject"].mean((1, 2)).tolist() == [0, 1]
 
 
-def test_a_mask_video_of_another_length_names_both_counts(tmp_path: Path) -> None:
-    clip, mask = video(tmp_path / "c.mkv", 9), video(tmp_path / "m.mkv", 8)
-    with pytest.raises(BadMedia, match=r"m\.mkv has 8 frames but its clip .*c\.mkv has 9"):
+@pytest.mark.parametrize("frames", [1, 8, 10, 27])
+def test_a_mask_of_another_length_names_both_counts(tmp_path: Path, frames: int) -> None:
+    clip, mask = video(tmp_path / "c.mkv", 9), video(tmp_path / "m.mkv", frames)
+    with pytest.raises(BadMedia, match=rf"m\.mkv has {frames} frames but its clip .*c\.mkv has 9"):
         planes(clip, {"": mask}, picks=(0, 1))
+    for index in range(frames):
+        save(tmp_path / "m" / f"{index:02}.png", np.zeros((4, 4)))
+    with pytest.raises(BadMedia, match=rf"m has {frames} frames but its clip .*c\.mkv has 9"):
+        planes(clip, {"": tmp_path / "m"}, picks=(0, 1))
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def pictures_of(scenes: list[Scene], size: int = 32) -> np.ndarray:
 @pytest.fixture(scope="module")
 def scenes() -> list[Scene]:
     rng = np.random.RandomState(4)
-    return [random_scene(rng) for _ in range(300)]
+    return [random_scene(rng) for _ in range(100)]
 
 
 @pytest.fixture(scope="module")

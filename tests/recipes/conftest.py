@@ -1,7 +1,5 @@
 """Clips that several recipes are tested on; a file with a fixture of the same name has its own."""
 
-import shutil
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,7 +11,7 @@ def clips(tmp_path):
     """A photograph, a picture of nobody and a broken file, in `set/clips`."""
     folder = tmp_path / "set" / "clips"
     folder.mkdir(parents=True)
-    shutil.copy(PHOTOS / "astronaut.jpg", folder / "ada.jpg")
+    Image.open(PHOTOS / "astronaut.jpg").resize((256, 256)).save(folder / "ada.jpg", quality=95)
     sky = np.linspace(60, 220, 96)[:, None, None].repeat(128, 1).repeat(3, 2)
     Image.fromarray(sky.astype(np.uint8)).save(folder / "sky.png")
     (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")

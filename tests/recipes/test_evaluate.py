@@ -244,6 +244,7 @@ def test_without_held_out_clips_training_clips_are_taken_aloud(base: Path, tmp_p
     assert any("may have been trained on" in note for note in changed.notes)
 
 
+@pytest.mark.slow
 def test_the_clip_model_too(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     FAMILY.save(FAMILY.tiny("video"), folder)

@@ -72,5 +72,6 @@ def test_sizes_are_the_authors(name, variant, billions):
     assert size.bytes == pytest.approx(2 * size.count, rel=0.01)
 
 
+@pytest.mark.slow  # it builds every model without its weights
 def test_the_reference_page_is_in_date():
     assert PAGE.read_text(encoding="utf-8") == families.page(), "run `make docs`"

@@ -51,7 +51,13 @@ def whole_maps(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:Mismatch dtype")
-@pytest.mark.parametrize("family", FAMILIES.names())
+@pytest.mark.parametrize(
+    "family",
+    [
+        name if name in ("wan", "sd3") else pytest.param(name, marks=pytest.mark.slow)
+        for name in FAMILIES.names()
+    ],
+)
 def test_a_step_of_every_family(family, benchmark, folders):
     variant, folder = folders(family)
     config = benchmark.config_for(family, variant, "checkpointing", folder, scale=8)
@@ -61,7 +67,9 @@ def test_a_step_of_every_family(family, benchmark, folders):
 
 
 @pytest.mark.filterwarnings("ignore:Mismatch dtype")
-@pytest.mark.parametrize("case", ["plain", "batch 2, prior", "bfloat16"])
+@pytest.mark.parametrize(
+    "case", [pytest.param("plain", marks=pytest.mark.slow), "batch 2, prior", "bfloat16"]
+)
 def test_other_ways_to_train(case, benchmark, folders):
     variant, folder = folders("wan")
     config = benchmark.config_for("wan", variant, case, folder)

@@ -1,5 +1,6 @@
 """`frisket generate` end to end on tiny models saved to disk."""
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,7 @@ def test_strength_nought_is_the_base_and_several_loras_act_together(
     first = write_lora(tmp_path / "first.safetensors", seed=1)
     second = write_lora(tmp_path / "second.safetensors", seed=2)
 
+    @functools.cache
     def shown(*adapters: tuple[Path, float]) -> bytes:
         out = tmp_path / "shown"
         made = generate(config, ["a ring"], out, lora=adapters, **FAST)

@@ -29,7 +29,7 @@ def test_a_draft_is_written_beside_the_clips_with_legend_and_record(clips):
     assert read_legend(out / "legend.json") == {"face": 1, "hair": 2, "body": 3}
     assert legend_in(out / "ada.png") == {"face": 1, "hair": 2, "body": 3}
     labels = decode_index(out / "ada.png")[0]
-    assert labels.shape == (512, 512)
+    assert labels.shape == (256, 256)
     assert set(labels.unique().tolist()) == {0, 1, 2, 3}
     told = record.load(out / "ada.json")
     assert told.status == "done"
@@ -131,15 +131,15 @@ def test_the_brush_has_the_last_word(clips):
     (clips / "broken.png").unlink()
     brush = clips.parent / "brush"
     brush.mkdir()
-    layer = np.full((512, 512), 255, np.uint8)
-    layer[:100, :100] = 1
-    layer[400:, 200:300] = 0
+    layer = np.full((256, 256), 255, np.uint8)
+    layer[:50, :50] = 1
+    layer[200:, 100:150] = 0
     Image.fromarray(layer).save(brush / "ada.png")
     run(clips.parent, brush=brush)
     labels = decode_index(clips.parent / "masks" / "ada.png")[0]
-    assert (labels[:100, :100] == 1).all()
-    assert (labels[400:, 200:300] == 0).all()
-    layer[:100, :100] = 2
+    assert (labels[:50, :50] == 1).all()
+    assert (labels[200:, 100:150] == 0).all()
+    layer[:50, :50] = 2
     Image.fromarray(layer).save(brush / "ada.png")
     assert run(clips.parent, brush=brush).counts["done"] == 1
     Image.fromarray(layer[:10]).save(brush / "ada.png")
@@ -204,8 +204,8 @@ def test_stability_finds_the_mask_that_a_mirror_undoes(clips):
 
 def test_a_smaller_look_gives_masks_of_full_size(clips):
     (clips / "broken.png").unlink()
-    run(clips.parent, longest=256)
-    assert decode_index(clips.parent / "masks" / "ada.png")[0].shape == (512, 512)
+    run(clips.parent, longest=128)
+    assert decode_index(clips.parent / "masks" / "ada.png")[0].shape == (256, 256)
 
 
 def test_a_video_with_a_broken_tail_fails_alone_and_leaves_no_half_mask(clips, tmp_path):

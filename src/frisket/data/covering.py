@@ -11,7 +11,7 @@ from torch import Tensor
 
 from frisket.data.items import Window
 from frisket.grid import LatentGrid
-from frisket.masks.coverage import to_latent
+from frisket.masks.coverage import cut_to_latent, to_latent
 from frisket.masks.morphology import feather, fill_holes, grow
 from frisket.masks.read import read
 from frisket.masks.weights import free_share
@@ -80,6 +80,11 @@ def planes_of(window: Window, regions: Sequence[str]) -> dict[str, Plane]:
     The house's order: read, cut like the clip, fill holes, grow, feather. Regions the mask does not
     hold are left out. BadMedia or ValueError as `read` and `Geometry.plane` raise them.
     """
+    return {name: _shape(plane, window) for name, plane in _read(window, regions).items()}
+
+
+def _read(window: Window, regions: Sequence[str]) -> dict[str, Plane]:
+    """The named planes at the mask's own size."""
     how, regions = window.masking, named_regions(window, regions)
     named = read(
         window.masks,
@@ -91,17 +96,19 @@ def planes_of(window: Window, regions: Sequence[str]) -> dict[str, Plane]:
         legend=how.legend,
         invert=how.invert,
     )
-    done: dict[str, Plane] = {}
-    for name in (region for region in regions if region in named):
-        plane = window.geometry.plane(named[name])
-        if how.fill_holes:
-            plane = fill_holes(plane)
-        if how.grow:
-            plane = grow(plane, how.grow)
-        if how.feather:
-            plane = feather(plane, how.feather)
-        done[name] = plane
-    return done
+    return {name: named[name] for name in regions if name in named}
+
+
+def _shape(plane: Plane, window: Window) -> Float[Tensor, "F H_cut W_cut"]:
+    """One plane as the window is trained with it, on the pixel grid."""
+    how, cut = window.masking, window.geometry.plane(plane)
+    if how.fill_holes:
+        cut = fill_holes(cut)
+    if how.grow:
+        cut = grow(cut, how.grow)
+    if how.feather:
+        cut = feather(cut, how.feather)
+    return cut
 
 
 def cover(
@@ -110,28 +117,38 @@ def cover(
     """Coverage of a window: planes of the regions its mask holds, their names, the facts.
 
     `planes` weigh the loss; `prior_planes` are there where the prior term reads the mask its own
-    way.
+    way. Planes are those of `planes_of` laid on the grid, to float32 rounding.
     """
-    named = planes_of(window, regions)
+    named = _read(window, regions)
     if not named:
         files = ", ".join(str(path) for path in window.masks.values()) or str(window.clip)
         raise ValueError(
             f"{files}: holds none of the regions {list(regions)}: name its regions in [regions]"
         )
-    pixels = torch.stack(list(named.values()))
-    cells = to_latent(pixels, grid, window.masking.reading)
-    total = cells.sum(0)
+    laid = _lay(named, window, grid)
+    cells = laid["planes"]
+    # No step of `_shape` raises a plane's largest value, so an empty region is not cut again.
     thin = [
         name
-        for name, plane, own in zip(named, pixels, cells, strict=True)
-        if float(plane.max()) >= SEEN > float(own.max())
+        for (name, plane), own in zip(named.items(), cells, strict=True)
+        if float(own.max()) < SEEN <= float(plane.max())
+        and float(_shape(plane, window).max()) >= SEEN
     ]
     mean = {name: float(own.double().mean()) for name, own in zip(named, cells, strict=True)}
-    free = float(free_share(total).double().mean())
-    laid = {"planes": cells}
-    if window.masking.prior_reading:
-        laid["prior_planes"] = to_latent(pixels, grid, window.masking.prior_reading)
+    free = float(free_share(cells.sum(0)).double().mean())
     return laid, tuple(named), Facts(mean, tuple(thin), free)
+
+
+def _lay(named: Mapping[str, Plane], window: Window, grid: LatentGrid) -> dict[str, CellPlanes]:
+    how = window.masking
+    if how.fill_holes or how.grow or how.feather or how.prior_reading:
+        pixels = torch.stack([_shape(plane, window) for plane in named.values()])
+        laid = {"planes": to_latent(pixels, grid, how.reading)}
+        if how.prior_reading:
+            laid["prior_planes"] = to_latent(pixels, grid, how.prior_reading)
+        return laid
+    cut = [cut_to_latent(plane, window.geometry, grid, how.reading) for plane in named.values()]
+    return {"planes": torch.stack(cut)}
 
 
 def keep_plane(window: Window, kept: Iterable[str], regions: Sequence[str]) -> Plane:

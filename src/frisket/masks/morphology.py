@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from frisket.grid import LatentGrid
+from frisket.masks.axes import check_axes, check_samples
 from frisket.shapes import Coverage, PerSample, Plane
 
 Image = NDArray[np.float32]  # one frame of a plane, H W
@@ -58,8 +59,10 @@ def feather_cells(coverage: Coverage, pixels: PerSample, grid: LatentGrid) -> Co
 
     The radius is divided by `grid.spatial`; the Gaussian is that of `feather`. Used for a feather
     that widens with t. Returns float32 in [0, 1]; constants are kept, and a sample of radius 0 or
-    less comes back bit for bit.
+    less comes back bit for bit. ValueError for other axes, or not one radius a sample.
     """
+    check_axes("coverage", coverage, "b k f h w")
+    check_samples("the feather's radius", pixels, len(coverage))
     radius = (pixels.float() / grid.spatial).clamp_min(0)
     reach = math.ceil(float(radius.max()))
     if reach == 0:
@@ -87,6 +90,7 @@ def _slide(cells: Tensor, taps: Tensor, offsets: Tensor, axis: int) -> Tensor:
 
 def _each_frame(plane: Tensor, change: Callable[[Image], Image]) -> Plane:
     """Apply `change` to every frame; a still mask that was expanded over a clip is changed once."""
+    check_axes("the mask", plane, "F H W")
     still = plane.shape[0] > 1 and plane.stride(0) == 0
     frames = plane[:1] if still else plane
     changed = [torch.from_numpy(change(frame)) for frame in frames.float().contiguous().numpy()]

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from frisket.masks.axes import check_axes
 from frisket.media.frames import (
     BadMedia,
     Media,
@@ -159,6 +160,7 @@ def _split(
 
 def by_level(grey: Plane, levels: Mapping[str, int]) -> dict[str, Plane]:
     """Grey levels in [0, 1] cut into regions of 0 and 1, as `read` says of `levels`."""
+    check_axes("the mask", grey, "F H W")
     named = dict(levels)
     if BACKGROUND not in named and 0 not in named.values():
         named[BACKGROUND] = 0

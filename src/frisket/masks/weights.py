@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from frisket.masks.axes import check_axes, check_samples
 from frisket.shapes import Coverage, Flags, Weights
 
 BACKGROUND = "background"  # what no region covers; it has a weight but no plane
@@ -52,19 +53,23 @@ class RegionWeights:
         """Weights of a batch: float32 whatever the coverage's dtype, >= 0.
 
         Samples whose `masked` flag is off have no mask and weigh exactly 1 everywhere; what their
-        coverage holds is not looked at. ValueError where k is not the number of regions.
+        coverage holds is not looked at. ValueError where k is not the number of regions, for other
+        axes, or not one flag a sample.
         """
+        self._check(coverage, masked)
         return _where(masked, self.curve(self._laid(coverage)))
 
     def raw(self, coverage: Coverage, masked: Flags) -> Weights:
-        """The table alone, before threshold, gamma and floor; 1 without a mask."""
+        """The table alone, before threshold, gamma and floor; 1 without a mask. Raises as calls."""
+        self._check(coverage, masked)
         return _where(masked, self._laid(coverage))
 
     def outside(self, coverage: Coverage, masked: Flags) -> Weights:
         """1 - w of planes read bicubic, which overshoot [0, 1]: nothing is clamped, it may be < 0.
 
-        0 without a mask.
+        0 without a mask. Raises as a call does.
         """
+        self._check(coverage, masked)
         table, total = self._table(coverage), coverage.float().sum(1, keepdim=True)
         laid = (coverage.float() * table).sum(1, keepdim=True) + self.background * (1 - total)
         return 1 - _where(masked, self.curve(laid))
@@ -84,12 +89,16 @@ class RegionWeights:
         table = torch.tensor(list(self.regions.values()), dtype=torch.float32)
         return table.to(coverage.device).view(1, -1, 1, 1, 1)
 
-    def _laid(self, coverage: Tensor) -> Tensor:
+    def _check(self, coverage: Tensor, masked: Tensor) -> None:
+        check_axes("coverage", coverage, "b k f h w")
+        check_samples("`masked`", masked, len(coverage), flags=True)
         if coverage.shape[1] != len(self.regions):
             raise ValueError(
                 f"coverage has {coverage.shape[1]} planes but the table weighs {len(self.regions)}"
                 f" regions {list(self.regions)}: prepare the clips again"
             )
+
+    def _laid(self, coverage: Tensor) -> Tensor:
         # No einsum or matmul: under autocast they would run in bf16 and lose small weights.
         coverage = coverage.float()
         total = coverage.sum(1, keepdim=True)
@@ -136,7 +145,7 @@ def describe(weights: RegionWeights, clips: Iterable[Tensor]) -> Layout:
 
     `clips` gives coverage `k f h w`; clips may differ in size, and each counts once.
     `background_share` tells what a floor costs: 0.05 around a subject of a tenth of the picture
-    gives 31 % of all weight to the background. ValueError where there is no clip.
+    gives 31 % of all weight to the background. ValueError where there is no clip, or other axes.
     """
     covered: list[list[float]] = []
     means: list[float] = []
@@ -144,6 +153,7 @@ def describe(weights: RegionWeights, clips: Iterable[Tensor]) -> Layout:
     empty = full = 0
     bare = torch.full((1, 1, 1, 1, 1), weights.background, dtype=torch.float64)
     for planes in clips:
+        check_axes("coverage of a clip", planes, "k f h w")
         coverage = planes[None].float()
         cells = weights(coverage, torch.ones(1, dtype=torch.bool, device=planes.device)).double()
         free = free_share(coverage.sum(1, keepdim=True)).double()
