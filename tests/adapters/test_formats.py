@@ -100,7 +100,7 @@ def test_parts_of_a_fused_layer_that_are_not_adapted_stay_so(denoiser, tmp_path,
     adapted(denoiser, targets=targets, alpha=0.1)
     lora.save(denoiser, file, {}, names=FUSED, form=form)
     lora.load(bare, file, names=FUSED)
-    assert_same(bare, denoiser)
+    torch.testing.assert_close(dict(lora.trainable(bare)), dict(lora.trainable(denoiser)))
     assert lora.attached(bare) == lora.attached(denoiser)
 
 
@@ -148,7 +148,7 @@ def test_dora_is_fused_where_all_parts_are_there(denoiser, tmp_path):
     assert_same(bare, denoiser)
     lora.detach(denoiser)
     adapted(denoiser, kind="dora", targets=("attn1.to_q",))
-    with pytest.raises(AdapterMismatch, match="a dora of some of its parts only"):
+    with pytest.raises(AdapterMismatch, match="a dora of some of them only"):
         lora.save(denoiser, file, {}, names=FUSED, form="comfyui")
 
 

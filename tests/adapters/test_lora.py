@@ -203,10 +203,9 @@ def test_a_saved_adapter_loads_exactly_onto_a_bare_base(tiny, denoiser, predict,
     other = deepcopy(tiny.denoiser)
     lora.load(other, file)
     assert lora.attached(other) == wanted
-    assert torch.equal(predict(other.eval()), predict(model))
-    ours, theirs = lora.trainable(model), lora.trainable(other)
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    # Exactly but for alpha / rank, which is in the file's B: rounded once more, to and fro.
+    torch.testing.assert_close(predict(other.eval()), predict(model))
+    torch.testing.assert_close(dict(lora.trainable(other)), dict(lora.trainable(model)))
 
 
 def test_a_file_loads_onto_the_adapter_that_is_there(tiny, denoiser, predict, tmp_path):
@@ -215,7 +214,7 @@ def test_a_file_loads_onto_the_adapter_that_is_there(tiny, denoiser, predict, tm
     lora.attach(other, SPEC, seed=9)
     optimised = lora.trainable(other)
     lora.load(other, tmp_path / "a.safetensors")
-    assert torch.equal(predict(other.eval()), predict(denoiser))
+    torch.testing.assert_close(predict(other.eval()), predict(denoiser))
     assert all(value is optimised[name] for name, value in lora.trainable(other).items())
 
 
@@ -236,7 +235,8 @@ def test_the_stock_pipeline_samples_the_same_with_our_file(tiny, denoiser, tmp_p
     ours = deepcopy(tiny)
     ours.denoiser = denoiser
     found = sample(WAN.pipeline(ours))
-    assert torch.equal(found, sample(stock))
+    # The file has alpha / rank in its B: rounded once more.
+    torch.testing.assert_close(found, sample(stock), atol=1e-4, rtol=1e-4)
     assert not torch.equal(found, base)
 
 

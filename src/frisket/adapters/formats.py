@@ -20,6 +20,7 @@ from frisket.adapters.layers import (
     Layers,
     commonest,
     layer_of,
+    rescale,
     split,
     uniform,
 )
@@ -71,6 +72,9 @@ class Contents:
         same = record is not None and (record.kind, record.rank) == (found.kind, found.rank)
         if record is not None and same and _same(record.scale, found.scale):
             return layers, record
+        if record is not None and same and record.kind in ("lora", "dora") and record.scale:
+            # Under diffusers' names the scale is in B: the run it came from goes on at its own.
+            return {name: rescale(layer, record) for name, layer in layers.items()}, record
         return layers, found
 
     @property
@@ -221,7 +225,7 @@ def _layers(
     prefix: str,
 ) -> Layers:
     record = record_of(metadata)
-    theirs = _theirs(metadata, prefix) if form == "diffusers" and record is None else {}
+    theirs = _theirs(metadata, prefix) if form == "diffusers" else {}
     made: dict[str, Layer] = {}
     for base, names in found.items():
         tensors = {**grouped[base]}
@@ -229,8 +233,8 @@ def _layers(
         alpha = None if written is None else float(written.item())
         if MAGNITUDE in tensors:
             tensors[MAGNITUDE] = _magnitude(base, tensors[MAGNITUDE], tensors.get(B))
-        # A LoKr of two whole factors carries its scale in them in all formats but peft's.
-        peft = record is not None and form == "diffusers"
+        # A LoKr of two whole factors carries its scale in them, but where only the record says it.
+        peft = record is not None and form == "diffusers" and written is None
         layer = layer_of(base, tensors, alpha, record.rank if record and peft else 0)
         if alpha is None:
             layer = _with_alpha(layer, names[0], form, record, theirs)
@@ -251,7 +255,7 @@ def _with_alpha(
     """The alpha of a layer whose tensors do not say it."""
     if form == "diffusers" and layer.kind in ("loha", "lokr") and record is None:
         raise AdapterMismatch(f"does not say its rank and alpha ({name} is a {layer.kind})")
-    if record is not None and form == "diffusers":
+    if record is not None and form == "diffusers" and "lora_alpha" not in theirs:
         return Layer(layer.kind, layer.tensors, layer.rank, record.alpha)
     alpha = theirs.get("lora_alpha")
     for pattern, special in (theirs.get("alpha_pattern") or {}).items():

@@ -152,6 +152,12 @@ def fold(layer: Layer) -> Layer:
     return Layer(layer.kind, {**layer.tensors, B: high}, layer.rank, float(layer.rank))
 
 
+def rescale(layer: Layer, spec: LoraSpec) -> Layer:
+    """The same lora or dora at the alpha of `spec`, whose rank it has: B is divided accordingly."""
+    high = layer.high.float() * (layer.scale * spec.rank / spec.scale)
+    return Layer(layer.kind, {**layer.tensors, B: high}, layer.rank, spec.alpha)
+
+
 def fuse(name: str, parts: Sequence[Layer | None], outputs: Sequence[int | None]) -> Layer:
     """One layer of the parts that the original fuses along its outputs, in their order.
 
@@ -167,7 +173,7 @@ def fuse(name: str, parts: Sequence[Layer | None], outputs: Sequence[int | None]
         of = "" if whole or kind != "dora" else " of some of its parts only"
         raise AdapterMismatch(
             f"{name}: the original model fuses {len(parts)} layers there, and a {kind}{of} cannot"
-            ' be written for them; write diffusers keys (--to diffusers, lora.format = "diffusers")'
+            " be written for them"
         )
     alike = _alike(there)
     rank, example = alike[0].rank, alike[0]

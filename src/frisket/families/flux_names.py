@@ -48,7 +48,8 @@ FLUX_1 = Names(
         f"{SINGLE}.linear2": f"{SINGLES}.proj_out",
         f"{SINGLE}.modulation.lin": f"{SINGLES}.norm.linear",
         "final_layer.linear": "proj_out",
-    }
+    },
+    sliced=True,
 )
 
 FLUX_2 = Names(
@@ -68,5 +69,6 @@ FLUX_2 = Names(
         f"{SINGLE}.linear1": f"{SINGLES}.attn.to_qkv_mlp_proj",
         f"{SINGLE}.linear2": f"{SINGLES}.attn.to_out",
         "final_layer.linear": "proj_out",
-    }
+    },
+    sliced=True,
 )

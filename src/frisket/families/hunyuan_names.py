@@ -76,7 +76,10 @@ SPLIT: dict[str, str | tuple[str, ...]] = {
 # read as well (musubi's LoRAs of 1.5 have them). Not in here, since one table serves both models:
 # time_embed of 1.5, whose original name is that of time_text_embed; and norm_out.linear, whose
 # rows the original has as shift, scale and diffusers as scale, shift.
-NAMES = Names({**BOTH, **FIRST, **LATER, **SPLIT})
+NAMES = Names(
+    {**BOTH, **FIRST, **LATER, **SPLIT},
+    unwritten={"kohya": "ComfyUI and musubi-tuner call its layers differently in such keys"},
+)
 
 TIME = {
     f"time_in.mlp.{layer}": f"time_embed.timestep_embedder.linear_{number}"

@@ -77,7 +77,8 @@ class QwenImage(Standard):
     name = "qwen_image"
     lora_prefix = "transformer"
     # Qwen's own release, ComfyUI and the other trainers all use diffusers' names.
-    names = Names()
+    # Of the names ComfyUI reads, those with `transformer.` are read by InvokeAI and diffusers too.
+    names = Names(comfyui="diffusers")
     lora_targets: tuple[str, ...] = (
         "to_q",
         "to_k",

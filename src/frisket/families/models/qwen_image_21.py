@@ -49,7 +49,7 @@ class QwenImage21(Standard):
     name = "qwen_image_21"
     lora_prefix = "transformer"
     # Qwen's release has diffusers' names; ComfyUI fuses two layers of the feed-forward, gate first,
-    # and finds adapters of the halves only under `transformer.` (our diffusers form).
+    # and finds adapters of the halves under `transformer.`, whether its model is fused or not.
     names = Names(
         {
             **{
@@ -71,7 +71,9 @@ class QwenImage21(Standard):
                 )
             },
             f"{BLOCK}.img_mlp.gate_up": (f"{BLOCK}.img_mlp.gate_layer", f"{BLOCK}.img_mlp.proj"),
-        }
+        },
+        comfyui="diffusers",
+        unwritten={"kohya": "ComfyUI finds all its layers in such keys in some checkpoints only"},
     )
     lora_targets: tuple[str, ...] = (
         "to_q",

@@ -44,7 +44,9 @@ class ZImage(Standard):
     lora_prefix = "transformer"
     # The release is in diffusers' own names. ComfyUI's checkpoint fuses q, k and v, but ComfyUI
     # maps LoRAs in the release's names under `diffusion_model.` onto that.
-    names = Names()
+    names = Names(
+        unwritten={"kohya": "ComfyUI and musubi-tuner call its attention differently in such keys"}
+    )
     lora_targets: tuple[str, ...] = (
         "to_q",
         "to_k",
