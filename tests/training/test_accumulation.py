@@ -1,5 +1,6 @@
 """However a step's clips are dealt out to micro-batches and ranks, its gradient is of all."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -175,3 +176,24 @@ def test_ranks_with_batches_of_other_sizes_are_pooled_by_their_clips() -> None:
 def test_a_loss_that_grows_with_the_area_is_not_pooled_over_batches() -> None:
     with pytest.raises(ValueError, match="grows with the raw coverage does not"):
         Weighting(table=RegionWeights(), channels=1, normalise="global", raw_beta=0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("t", {"t": torch.ones(1)}),
+        ("t", {"t": torch.ones(2, 1)}),
+        ("clean", {"clean": torch.zeros(1, 1, 1, 4, 4)}),
+        ("clean", {"clean": torch.zeros(2, 1, 1, 2, 2)}),
+        ("clean", {"clean": torch.zeros(2, 1, 4, 4)}),
+    ],
+)
+def test_what_is_of_another_batch_or_grid_is_refused_not_broadcast(
+    name: str, change: dict[str, Tensor]
+) -> None:
+    how = Weighting(table=RegionWeights(), channels=1)
+    right = {"t": torch.ones(2), "clean": torch.zeros(2, 1, 1, 4, 4)}
+    coverage, masked = torch.ones(2, 1, 1, 4, 4), torch.ones(2, dtype=torch.bool)
+    given = right | change
+    with pytest.raises(ValueError, match=f"{name} has shape"):
+        inspect.unwrap(weigh)(how, coverage, masked, given["t"], clean=given["clean"])

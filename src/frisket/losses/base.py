@@ -108,7 +108,10 @@ def divisors(
     global  as `batch`; the trainer replaces mean_b by the mean over all ranks and micro-batches.
 
     Returns float32; 0 where a sample has no weight at all (its loss is then 0, never NaN).
+    ValueError for weights of other axes than b 1 f h w.
     """
+    if weights.ndim != len(AXES) + 1 or weights.shape[1] != 1:
+        raise ValueError(f"weights of shape {tuple(weights.shape)}: expected b 1 f h w")
     laid = weights.float().sum(AXES)
     cells = float(weights[0].numel())
     if normalise == "none":
@@ -168,7 +171,8 @@ def weighted_mean(error: Latents, weights: Weights, divisor: PerSample | None = 
     """Mean of an error map under weights, per sample: sum(error * w) / (C * sum(w)), float32.
 
     All-ones weights give the plain mean; all-zero weights give 0 with zero gradient. `divisor`
-    replaces C * sum(w) (see `divisors`). Weights of another grid raise, they do not broadcast.
+    replaces C * sum(w) (see `divisors`). ValueError for weights of another grid, or not one divisor
+    a sample: they do not broadcast.
     """
     _same_grid(error, weights)
     by_cell = error.float().sum(1, keepdim=True)
@@ -204,6 +208,8 @@ def _same_grid(error: Tensor, weights: Tensor) -> None:
 
 def _divisor(error: Tensor, weights: Tensor, divisor: Tensor | None) -> Tensor:
     laid = divisors(weights, error.shape[1]) if divisor is None else divisor.float()
+    if tuple(laid.shape) != (len(error),):
+        raise ValueError(f"divisor of shape {tuple(laid.shape)} for a batch of {len(error)}")
     return laid.clamp_min(TINY)
 
 

@@ -83,7 +83,12 @@ def weigh(
     -> nothing where a term has the cell alone -> divisor of what is left. `clean` is 1 in cells
     that the model is handed clean (`families.base.GIVEN`): they are not background but nothing to
     predict, and carry no loss of any term. `progress` is the share of the run that is done.
+    ValueError for a `t` or `clean` of another batch or grid.
     """
+    batch, _, *grid = coverage.shape
+    _check("t", t, (batch,))
+    if clean is not None:
+        _check("clean", clean, (batch, 1, *grid))
     soft = coverage if how.soften is None else how.soften(coverage, t)
     weights = how.table(soft, masked)
     predicted = None if clean is None else 1 - clean.float()
@@ -106,6 +111,11 @@ def weigh(
         raw=raw if claiming else None,
         predicted=predicted,
     )
+
+
+def _check(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
+    if tuple(tensor.shape) != shape:
+        raise ValueError(f"{name} has shape {tuple(tensor.shape)}, the coverage asks for {shape}")
 
 
 def pool(
