@@ -21,10 +21,12 @@ class Entries:
     def ready(self, kind: Kind, key: str) -> bool:
         """Whether an entry is there and whole; one that changed since it was verified is read.
 
-        A corrupt one is deleted, with a warning in the log, so that it is made again.
+        A corrupt one is deleted, with a warning in the log, so that it is made again. CannotWrite
+        where it would have to be made in a read-only cache: before any model is loaded.
         """
         mark = self.cache.mark(kind, key)
         if mark is None:
+            self.cache.need_writable(kind, key)
             return False
         slot = f"{kind}/{key}"
         if self.index.get("entry", slot) == mark:
