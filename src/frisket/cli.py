@@ -1,5 +1,6 @@
 """The command line: a command reads a config file and `--set key=value`, and calls its recipe."""
 
+import errno
 import json
 import logging
 import os
@@ -25,6 +26,8 @@ from frisket.recipes.quiet import quiet
 
 if TYPE_CHECKING:
     from frisket.recipes.config import Config
+
+LONGEST = 8000  # letters of an error that are shown
 
 app = typer.Typer(
     name="frisket",
@@ -226,10 +229,10 @@ def schema(
 
 
 def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    from frisket.media.drafts import replacing
+
+    with replacing(path) as draft:
+        draft.write_text(text, encoding="utf-8")
 
 
 def _asked(path: Path, overrides: list[str] | None) -> "Config":
@@ -297,6 +300,20 @@ def _meant(error: BaseException) -> bool:
     return isinstance(error, ValueError) and raised_by.partition(".")[0] == "frisket"
 
 
+def _told(error: BaseException) -> str:
+    """The message of an error: what the system refused has a name, and nothing is endless."""
+    said = str(error)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC and not error.filename:
+        said = said.replace("[Errno 28] ", "")
+        said += (
+            ": free some space where run.output, run.cache and the temporary files (TMPDIR) lie,"
+            " and run the same command again; what was finished stays"
+        )
+    half = LONGEST // 2
+    left = len(said) - 2 * half
+    return f"{said[:half]} ... ({left} letters) ... {said[-half:]}" if left > 0 else said
+
+
 def main() -> None:
     """Run a command; errors meant for the reader are one red line and exit code 2."""
     # Threads of the tokenizers library warn at every fork; nothing here needs them.
@@ -306,7 +323,7 @@ def main() -> None:
     except Exception as error:
         if not _meant(error) or os.environ.get("FRISKET_TRACEBACK") == "1":
             raise
-        typer.secho(str(error), fg=typer.colors.RED, err=True)
+        typer.secho(_told(error), fg=typer.colors.RED, err=True)
         sys.exit(2)
 
 

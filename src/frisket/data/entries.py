@@ -21,12 +21,11 @@ class Entries:
     def ready(self, kind: Kind, key: str) -> bool:
         """Whether an entry is there and whole; one that changed since it was verified is read.
 
-        A corrupt one is deleted, with a warning in the log, so that it is made again. CannotWrite
-        where it would have to be made in a read-only cache: before any model is loaded.
+        A corrupt one is deleted, with a warning in the log, so that it is made again.
         """
         mark = self.cache.mark(kind, key)
         if mark is None:
-            self.cache.need_writable(kind, key)
+            self.cache.need_writable(kind, key)  # before any model is loaded
             return False
         slot = f"{kind}/{key}"
         if self.index.get("entry", slot) == mark:

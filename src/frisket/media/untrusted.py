@@ -14,9 +14,12 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import Element, ParseError, fromstring
+from xml.parsers import expat
 
 MIB = 1 << 20
 CONFIG = MIB  # bytes: a configuration is written by hand
+ANNOTATIONS = 512 * MIB  # bytes: of a whole data set
 DEEPEST = 64  # tables and lists within each other
 LARGEST = 1 << 64  # whole numbers are below it
 _KEY = r"""(?:[\w-]+|"[^"\n]*"|'[^'\n]*')"""
@@ -60,8 +63,16 @@ def shown(value: Any, width: int = 80) -> str:
 def read_text(path: Path, most: int = CONFIG) -> str:
     """The text of a UTF-8 file (a byte-order mark is left out) of at most `most` bytes.
 
-    Raises BadText for what is no file (pipes are never opened), larger, or of another encoding,
-    with the line where one is known; OSError where it is not there or may not be read.
+    Raises as `read_bytes`, and BadText for another encoding, with the line where one is known.
+    """
+    return decode(read_bytes(path, most))
+
+
+def read_bytes(path: Path, most: int = CONFIG) -> bytes:
+    """The content of a file of at most `most` bytes.
+
+    Raises BadText for what is no file (pipes are never opened) or larger; OSError where it is not
+    there or may not be read.
     """
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode):
@@ -72,7 +83,7 @@ def read_text(path: Path, most: int = CONFIG) -> str:
     if len(raw) > most:
         size = max(path.stat().st_size, len(raw)) / MIB
         raise BadText(f"has {size:.1f} MiB, at most {most / MIB:g} are read; is it the right file?")
-    return decode(raw)
+    return raw
 
 
 def decode(raw: bytes) -> str:
@@ -126,6 +137,29 @@ def parse_json(text: str | bytes) -> Any:
         raise failed(error) from error
     check_tree(tree)
     return tree
+
+
+def parse_xml(raw: bytes) -> Element:
+    """The root of an XML text without a document type; BadText for what is none, or has one.
+
+    A document type is where entities are declared, which multiply or name other files; no program
+    writes one into its data.
+    """
+    checked = expat.ParserCreate()
+    checked.StartDoctypeDeclHandler = _refuse_doctype
+    try:
+        checked.Parse(raw, True)
+        return fromstring(raw)
+    except BadText:
+        raise
+    except (expat.ExpatError, ParseError) as error:
+        raise BadText(cut(str(error))) from error
+    except Exception as error:
+        raise failed(error) from error
+
+
+def _refuse_doctype(*_: Any) -> None:
+    raise BadText("declares a document type, which data has no use for; remove <!DOCTYPE ...>")
 
 
 def failed(error: Exception) -> BadText:

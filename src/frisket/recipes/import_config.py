@@ -96,9 +96,7 @@ def _model_of(imported: Imported, family: str, variant: str) -> dict[str, Any]:
 @contextmanager
 def _draft(output: Path, text: str) -> Iterator[list[str]]:
     """A draft that is read back, and takes its name when the block ends well; what is to do."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f".{output.name}.{os.getpid()}")
-    try:
+    with replacing(output) as partial:
         partial.write_text(text, encoding="utf-8")
         config, origin = read(partial)
         todo: list[str] = []
@@ -108,9 +106,6 @@ def _draft(output: Path, text: str) -> Iterator[list[str]]:
             lines = str(error).replace(partial.name, output.name).splitlines()
             todo = ["Before it trains:", *(f"  {line}" for line in lines)]
         yield todo
-        partial.replace(output)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _manifest(file: Path, lines: tuple[Mapping[str, Any], ...]) -> None:

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from frisket.media.paths import expanded
 from frisket.media.untrusted import BadText, cut, parse_toml, read_text, shown
-from frisket.recipes.able import variant_problems
+from frisket.recipes.able import optimizer_problems, variant_problems
 from frisket.recipes.config import Config, Section
 from frisket.recipes.explain import explain, or_all, problem
 from frisket.recipes.legends import with_legends
@@ -133,7 +133,12 @@ def check(config: Config, origin: Origin | None = None) -> None:
     Raises ConfigError naming the nearest thing there is. Imports the family (and so torch).
     """
     origin = origin or Origin()
-    found = (*_model_problems(config), *_term_problems(config), *_compat_problems(config))
+    found = (
+        *_model_problems(config),
+        *_term_problems(config),
+        *_compat_problems(config),
+        *optimizer_problems(config),
+    )
     if found:
         raise ConfigError("\n".join(f"{origin.where(key)}: {said}" for key, said in found))
 
