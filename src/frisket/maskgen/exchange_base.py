@@ -209,7 +209,7 @@ def _stem(file: str) -> str:
     return path.with_suffix("").as_posix() if path.name else file
 
 
-def sized(source: Path, clip: Media, height: int, width: int) -> None:
+def sized(source: Path, clip: Media, height: Any, width: Any) -> None:
     """BadExchange where a mask was made for another size than its clip has."""
     if (height, width) != (clip.height, clip.width):
         raise BadExchange(
