@@ -4,6 +4,7 @@ import errno
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -39,12 +40,17 @@ app = typer.Typer(
 )
 
 
+def visible(text: str) -> str:
+    """Text with the control characters that a stranger's names may hold shown, not obeyed."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], text)
+
+
 class Lines(logging.Handler):
     """Log lines to where stderr points now: above the progress bar while there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
-        print(self.format(record), file=sys.stderr)
+        print(visible(self.format(record)), file=sys.stderr)
 
 
 def _version(asked: bool | None) -> None:
@@ -309,6 +315,7 @@ def _told(error: BaseException) -> str:
             ": free some space where run.output, run.cache and the temporary files (TMPDIR) lie,"
             " and run the same command again; what was finished stays"
         )
+    said = visible(said)
     half = LONGEST // 2
     left = len(said) - 2 * half
     return f"{said[:half]} ... ({left} letters) ... {said[-half:]}" if left > 0 else said
