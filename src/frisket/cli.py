@@ -1,8 +1,10 @@
 """The command line: a command reads a config file and `--set key=value`, and calls its recipe."""
 
+import errno
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +28,8 @@ from frisket.recipes.quiet import quiet
 if TYPE_CHECKING:
     from frisket.recipes.config import Config
 
+LONGEST = 8000  # letters of an error that are shown
+
 app = typer.Typer(
     name="frisket",
     help="Region-weighted fine-tuning for diffusion models: teach the model this, and only this.",
@@ -36,12 +40,17 @@ app = typer.Typer(
 )
 
 
+def visible(text: str) -> str:
+    """Text with the control characters that a stranger's names may hold shown, not obeyed."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], text)
+
+
 class Lines(logging.Handler):
     """Log lines to where stderr points now: above the progress bar while there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
-        print(self.format(record), file=sys.stderr)
+        print(visible(self.format(record)), file=sys.stderr)
 
 
 def _version(asked: bool | None) -> None:
@@ -226,10 +235,10 @@ def schema(
 
 
 def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    from frisket.media.drafts import replacing
+
+    with replacing(path) as draft:
+        draft.write_text(text, encoding="utf-8")
 
 
 def _asked(path: Path, overrides: list[str] | None) -> "Config":
@@ -297,6 +306,21 @@ def _meant(error: BaseException) -> bool:
     return isinstance(error, ValueError) and raised_by.partition(".")[0] == "frisket"
 
 
+def _told(error: BaseException) -> str:
+    """The message of an error: what the system refused has a name, and nothing is endless."""
+    said = str(error)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC and not error.filename:
+        said = said.replace("[Errno 28] ", "")
+        said += (
+            ": free some space where run.output, run.cache and the temporary files (TMPDIR) lie,"
+            " and run the same command again; what was finished stays"
+        )
+    said = visible(said)
+    half = LONGEST // 2
+    left = len(said) - 2 * half
+    return f"{said[:half]} ... ({left} letters) ... {said[-half:]}" if left > 0 else said
+
+
 def main() -> None:
     """Run a command; errors meant for the reader are one red line and exit code 2."""
     # Threads of the tokenizers library warn at every fork; nothing here needs them.
@@ -306,7 +330,7 @@ def main() -> None:
     except Exception as error:
         if not _meant(error) or os.environ.get("FRISKET_TRACEBACK") == "1":
             raise
-        typer.secho(str(error), fg=typer.colors.RED, err=True)
+        typer.secho(_told(error), fg=typer.colors.RED, err=True)
         sys.exit(2)
 
 

@@ -83,7 +83,7 @@ def test_a_record_comes_back_as_it_was(tmp_path, record):
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        (lambda text: text[: len(text) // 2], r"a\.json: a record that is not JSON \(.* in line"),
+        (lambda text: text[: len(text) // 2], r"a\.json: a record that is not JSON \(.*\(line"),
         (lambda _: "[]", r"a\.json: no mask record of version 1 \(found 'list'\)"),
         (lambda text: text.replace('"version": 1', '"version": 9'), r"a\.json: .* \(found 9\)"),
         (lambda text: text.replace('"frames": 1', '"frames": "one"'), r"a\.json: frames: .*int"),
@@ -99,9 +99,19 @@ def test_a_damaged_record_is_named_with_the_fix(tmp_path, record, change, fault)
         load(path)
 
 
+@pytest.mark.parametrize(
+    "name", ["../b.png", "/etc/passwd", "a/../../b.png", "C:\\b.png", "", "a\\..\\b"]
+)
+def test_a_record_may_not_name_what_lies_outside(tmp_path, record, name):
+    path = tmp_path / "a.json"
+    save(replace(record, masks=(replace(record.masks[0], name=name),)), path)
+    with pytest.raises(BadRecord, match="outside its folder"):
+        load(path)
+
+
 def test_a_record_in_another_encoding_is_named(tmp_path):
     (tmp_path / "a.json").write_bytes(b"\xff\xfe{}")
-    with pytest.raises(BadRecord, match=r"a\.json: a record that is not UTF-8 text"):
+    with pytest.raises(BadRecord, match=r"a\.json: a record that is UTF-16; save it as UTF-8"):
         load(tmp_path / "a.json")
 
 

@@ -217,7 +217,9 @@ def test_a_folder_tells_what_it_holds(write, tmp_path):
 
 def test_another_encoding_is_named(tmp_path):
     (tmp_path / "run.toml").write_bytes('trigger = "Gewänder"'.encode("latin-1"))
-    assert "run.toml is not UTF-8 (byte 14)" in message(tmp_path / "run.toml")
+    assert "run.toml line 1: byte 0xe4 is not UTF-8; save the file as UTF-8" in message(
+        tmp_path / "run.toml"
+    )
 
 
 @pytest.mark.parametrize(

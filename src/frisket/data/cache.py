@@ -1,5 +1,6 @@
 """The content-addressed store of everything `prepare` makes: latents, text, coverage."""
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -12,24 +13,25 @@ from typing import Any, Literal
 from uuid import uuid4
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
+
+from frisket.media.drafts import CannotWrite, may_write, writing
+from frisket.media.untrusted import cut, parse_json, shown
+
+__all__ = ["Cache", "CannotWrite", "CorruptEntry", "Entry", "Kind", "digest", "key_of"]
 
 Kind = Literal["latents", "text", "coverage", "bank"]
 
 log = logging.getLogger(__name__)
 
 LABEL = "frisket"  # the one metadata key: safetensors would write several in any order
+FIX = "free some space there, or set run.cache to another folder that you may write to"
 ABANDONED = 3600.0  # seconds after which a half-written file has no writer any more
 
 
 class CorruptEntry(ValueError):
     """An entry that is missing, cut off or changed since it was written; never train on it."""
-
-
-class CannotWrite(OSError):
-    """A cache folder or entry that cannot be written; the message names it and the fix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +75,30 @@ class Cache:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Open a store, making its folder; CannotWrite if that is not possible."""
+        """Open a store, making its folder; CannotWrite if that is not possible.
+
+        One that may not be written is fine as long as nothing has to be (`need_writable`), so a
+        finished cache can be shared read-only.
+        """
         self.folder = Path(folder)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with _temporary(self.folder / "probe").open("wb") as probe:
-                Path(probe.name).unlink()
-        except OSError as error:
+        if not self.folder.is_dir():
+            with writing(self.folder, FIX):
+                self.folder.mkdir(parents=True, exist_ok=True)
+        self.writable = may_write(self.folder)
+        if self.writable:
+            with writing(self.folder, FIX):  # rights do not tell of a disk that is full
+                probe = _temporary(self.folder / "probe")
+                probe.touch()
+                probe.unlink()
+
+    def need_writable(self, kind: Kind, key: str) -> None:
+        """CannotWrite where the entry would have to be made and the cache is read-only."""
+        if not self.writable:
             raise CannotWrite(
-                f"cannot write to the cache folder {self.folder} ({error.strerror}):"
-                " set run.cache to a folder you may write to"
-            ) from error
+                f"{self.folder}: a read-only cache, and it lacks {kind}/{key}, which this"
+                f" configuration needs; {FIX}, or let its owner run `frisket prepare` with this"
+                " configuration"
+            )
 
     def path(self, kind: Kind, key: str) -> Path:
         """Where an entry lies (whether or not it is there yet)."""
@@ -110,7 +125,6 @@ class Cache:
         said = dict(notes or {})
         label = {"key": f"{kind}/{key}", "notes": said, "digest": digest(whole, said)}
         payload = save(whole, metadata={LABEL: json.dumps(label, sort_keys=True)})
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, payload)
 
     def load(self, kind: Kind, key: str) -> Entry:
@@ -121,30 +135,37 @@ class Cache:
         except FileNotFoundError as error:
             raise CorruptEntry(f"{path} is not there: run `frisket prepare` again") from error
         try:
-            head = json.loads(payload[8 : 8 + int.from_bytes(payload[:8], "little")])
-            label = json.loads(head["__metadata__"][LABEL])
+            head = parse_json(payload[8 : 8 + int.from_bytes(payload[:8], "little")])
+            label = parse_json(head["__metadata__"][LABEL])
             written, notes, expected = label["key"], dict(label["notes"]), label["digest"]
             tensors = load(payload)
-        except (SafetensorError, ValueError, KeyError, TypeError) as error:
-            raise CorruptEntry(_broken(path, f"it is not whole ({error})")) from error
+            found = digest(tensors, notes)
+        except Exception as error:  # foreign parsers raise what they like
+            raise CorruptEntry(_broken(path, f"it is not whole ({cut(str(error))})")) from error
         if written != f"{kind}/{key}":
-            raise CorruptEntry(_broken(path, f"it was written as {written}"))
-        if digest(tensors, notes) != expected:
+            raise CorruptEntry(_broken(path, f"it was written as {shown(written)}"))
+        if found != expected:
             raise CorruptEntry(_broken(path, "its bytes changed after it was written"))
         return Entry(tensors, notes)
 
     def drop(self, kind: Kind, key: str) -> None:
-        """Delete an entry, if it is there."""
-        self.path(kind, key).unlink(missing_ok=True)
+        """Delete an entry, if it is there; CannotWrite where that is not allowed."""
+        path = self.path(kind, key)
+        with writing(path, f"it is corrupt; let its owner delete it, or {FIX}", kept="not removed"):
+            path.unlink(missing_ok=True)
 
     def sweep(self) -> int:
-        """Delete half-written files left by killed writers; how many there were."""
+        """Delete half-written files left by killed writers; how many there were.
+
+        Safe beside writers: a file that is renamed or gone by the time it is looked at was theirs.
+        """
         old, count = time.time() - ABANDONED, 0
         for kind in ("latents", "text", "coverage", "bank"):
-            for path in (self.folder / kind).glob("*/.*.tmp"):
-                if path.stat().st_mtime < old:
-                    path.unlink(missing_ok=True)
-                    count += 1
+            for path in (self.folder / kind).glob("*/.*.tmp") if self.writable else ():
+                with contextlib.suppress(OSError):
+                    if path.stat().st_mtime < old:
+                        path.unlink()
+                        count += 1
         if count:
             log.info("removed %d half-written files from %s", count, self.folder)
         return count
@@ -159,15 +180,16 @@ def _temporary(path: Path) -> Path:
 
 
 def write_atomically(path: Path, payload: bytes) -> None:
-    """Write a file under a temporary name beside it, then rename: whole or not at all."""
+    """Write a file under a temporary name beside it, then rename: whole or not at all.
+
+    Makes its folder. CannotWrite names the file and the fix, e.g. when the disk is full.
+    """
     temporary = _temporary(path)
-    try:
-        temporary.write_bytes(payload)
-        os.replace(temporary, path)  # noqa: PTH105 - the one rename that is atomic by contract
-    except OSError as error:
-        raise CannotWrite(
-            f"could not write {path} ({error.strerror}): free some space, or set run.cache to"
-            " another folder; what is finished stays"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path, FIX, "what is finished stays", draft=temporary):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(payload)
+            os.replace(temporary, path)  # noqa: PTH105 - the one rename that is atomic by contract
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)

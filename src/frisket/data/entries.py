@@ -25,6 +25,7 @@ class Entries:
         """
         mark = self.cache.mark(kind, key)
         if mark is None:
+            self.cache.need_writable(kind, key)  # before any model is loaded
             return False
         slot = f"{kind}/{key}"
         if self.index.get("entry", slot) == mark:

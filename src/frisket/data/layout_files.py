@@ -1,10 +1,8 @@
 """Reads the files that other trainers are configured by, and finds what their paths name."""
 
-import codecs
 import json
 import os
 import re
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -14,11 +12,24 @@ import yaml  # type: ignore[import-untyped]
 
 from frisket.data.layout_base import BadLayout
 from frisket.data.toml_lines import Key, lines_of
+from frisket.media.paths import expanded
+from frisket.media.untrusted import (
+    CONFIG,
+    DEEPEST,
+    BadText,
+    check_tree,
+    cut,
+    failed,
+    parse_json,
+    parse_toml,
+    read_text,
+)
 
-LARGEST = 8 * 2**20  # bytes: a configuration is text written by hand, not a data set
+# Bytes by suffix: text written by hand, not a data set. JSON is parsed fast, and often generated.
+LARGEST = {".json": 8 * 2**20}
+MOST = 200_000  # values of a YAML file once its aliases are written out
 SUFFIXES = (".toml", ".json", ".yaml", ".yml")
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],\n]')  # of JSON, but for colons and plain values
-_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +61,23 @@ def read_config(path: Path) -> Written:
     """Parse a TOML, JSON or YAML file, told apart by suffix.
 
     UTF-8 with or without byte-order mark. Raises BadLayout for a file that is not there, is larger
-    than 8 MiB, is of another encoding, or does not parse (with line and column).
+    than 1 MiB (JSON: 8 MiB), is of another encoding, or does not parse (with line and column), and
+    for one past a limit: 64 levels, numbers of 64 bits, aliases that multiply.
     """
-    readers: dict[str, Callable[[str, Path], tuple[Any, Mapping[Key, int]]]] = {
-        ".toml": _toml,
-        ".json": _json,
-        ".yaml": _yaml,
-        ".yml": _yaml,
-    }
-    if path.suffix.lower() not in readers:
+    form = {".toml": "TOML", ".json": "JSON", ".yaml": "YAML", ".yml": "YAML"}
+    if path.suffix.lower() not in form:
         raise BadLayout(f"{path}: a configuration ends in one of {', '.join(SUFFIXES)}")
-    tree, lines = readers[path.suffix.lower()](_text(path), path)
+    readers: dict[str, Callable[[str], tuple[Any, Mapping[Key, int]]]] = {
+        "TOML": lambda text: (parse_toml(text), lines_of(text)),
+        "JSON": lambda text: (parse_json(text), _json_lines(text)),
+        "YAML": _yaml,
+    }
+    kind = form[path.suffix.lower()]
+    text = _text(path)
+    try:
+        tree, lines = readers[kind](text)
+    except BadText as error:
+        raise _unparsed(path, kind, error, text.split("\n")) from error
     return Written(path, tree, lines)
 
 
@@ -74,49 +91,17 @@ def peek(path: Path) -> Any:
 
 def _text(path: Path) -> str:
     try:
-        size = path.stat().st_size
-        if size > LARGEST:
-            raise BadLayout(
-                f"{path}: {size / 2**20:.0f} MiB is too large for a configuration (at most"
-                f" {LARGEST / 2**20:.0f}); name the configuration, not the data"
-            )
-        raw = path.read_bytes()
+        return read_text(path, LARGEST.get(path.suffix.lower(), CONFIG)).replace("\r\n", "\n")
     except FileNotFoundError as error:
         raise BadLayout(f"{path}: there is no such file") from error
     except OSError as error:
         raise BadLayout(f"{path}: cannot be read ({error.strerror})") from error
-    if raw.startswith(_UTF16) or b"\0" in raw:
-        raise BadLayout(f"{path}: is UTF-16 or binary; save it as UTF-8")
-    try:
-        return raw.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise BadLayout(
-            f"{path} line {line}: byte 0x{raw[error.start]:02x} is not UTF-8; save the file as"
-            " UTF-8"
-        ) from error
+    except BadText as error:
+        raise BadLayout(f"{path}{_place(error)}: {error.said}") from error
 
 
-def _toml(text: str, path: Path) -> tuple[Any, Mapping[Key, int]]:
-    try:
-        return tomllib.loads(text), lines_of(text)
-    except tomllib.TOMLDecodeError as error:
-        said, _, place = str(error).partition(" (at ")
-        at = re.match(r"line (\d+), column (\d+)", place)
-        lines = text.rstrip().split("\n")
-        line, column = (int(at[1]), int(at[2])) if at else (len(lines), len(lines[-1]) + 1)
-        raise _unparsed(path, "TOML", said, line, column, lines) from error
-
-
-def _json(text: str, path: Path) -> tuple[Any, Mapping[Key, int]]:
-    try:
-        tree = json.loads(text)
-    except json.JSONDecodeError as error:
-        lines = text.split("\n")
-        raise _unparsed(path, "JSON", error.msg, error.lineno, error.colno, lines) from error
-    except RecursionError as error:
-        raise BadLayout(f"{path}: is nested too deeply for a configuration") from error
-    return tree, _json_lines(text)
+def _place(error: BadText) -> str:
+    return f" line {error.line}, column {error.column}" if error.line else ""
 
 
 def _json_lines(text: str) -> dict[Key, int]:
@@ -146,31 +131,69 @@ def _json_lines(text: str) -> dict[Key, int]:
     return found
 
 
-def _yaml(text: str, path: Path) -> tuple[Any, Mapping[Key, int]]:
+def _yaml(text: str) -> tuple[Any, Mapping[Key, int]]:
+    """Keys are text as they are written (`on`, `1`), for that is how options are named."""
+    loader = yaml.SafeLoader(text)
     try:
-        tree = yaml.safe_load(text)
-        return tree, dict(_marks(yaml.compose(text, Loader=yaml.SafeLoader)))
+        node = loader.get_single_node()
+        _measure(node, {}, 0)
+        tree = None if node is None else loader.construct_document(node)
+    except BadText:
+        raise
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        said = error.problem or error.context or "cannot be read"
-        raise _unparsed(path, "YAML", said, line, column, text.split("\n")) from error
-    except (yaml.YAMLError, RecursionError) as error:
-        raise BadLayout(f"{path}: not valid YAML: {error}") from error
+        said = cut(error.problem or error.context or "cannot be read")
+        raise BadText(said, line, column) from error
+    except yaml.YAMLError as error:
+        raise BadText(cut(str(error).replace("\n", " "))) from error
+    except Exception as error:
+        raise failed(error) from error
+    check_tree(tree)
+    return tree, dict(_marks(node))
 
 
-def _unparsed(
-    path: Path, form: str, said: str, line: int, column: int, lines: list[str]
-) -> BadLayout:
-    shown = lines[line - 1].strip()[:120] if line <= len(lines) else ""
+def _measure(node: Any, sizes: dict[int, int], depth: int) -> int:
+    """Count the values below a YAML node, aliases written out, before anything is built of them.
+
+    Keys are made text on the way. BadText for too many, too deep, or a node that holds itself.
+    """
+    known = sizes.get(id(node))
+    if known == 0:
+        raise BadText("a table or list holds itself", node.start_mark.line + 1, 1)
+    if known is not None:
+        return known
+    if depth > DEEPEST:
+        raise failed(RecursionError())
+    sizes[id(node)] = 0
+    inside: list[Any] = []
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode) and not key.tag.endswith(":merge"):
+                key.tag = "tag:yaml.org,2002:str"
+            inside += [key, value]
+    elif isinstance(node, yaml.SequenceNode):
+        inside = node.value
+    size = 1
+    for value in inside:
+        size += _measure(value, sizes, depth + 1)
+        if size > MOST:
+            said = f"holds more than {MOST:,} values once its aliases are written out"
+            raise BadText(said, node.start_mark.line + 1, 1)
+    sizes[id(node)] = size
+    return size
+
+
+def _unparsed(path: Path, form: str, error: BadText, lines: list[str]) -> BadLayout:
+    line = error.line or 0
+    shown = cut(lines[line - 1].strip(), 120) if 0 < line <= len(lines) else ""
     hint = ""
     if form == "TOML" and "\\" in shown:
         hint = "; write paths with / or in 'single quotes'"
     elif form == "JSON" and "\\" in shown:
         hint = "; write paths with / or with \\\\"
-    return BadLayout(
-        f"{path} line {line}, column {column}: not valid {form}: {said}{hint}\n    {shown}"
-    )
+    below = f"\n    {shown}" if line else ""
+    return BadLayout(f"{path}{_place(error)}: not valid {form}: {error.said}{hint}{below}")
 
 
 def _marks(node: Any, key: Key = ()) -> Iterator[tuple[Key, int]]:
@@ -196,7 +219,7 @@ def place(written: str, base: Path) -> tuple[Path | None, list[Path]]:
     """
     windows = re.match(r"[A-Za-z]:[\\/]|\\\\", written) or "/" not in written
     pure = PureWindowsPath(written) if windows else PurePosixPath(written)
-    own = Path(pure.as_posix()).expanduser()
+    own = expanded(Path(pure.as_posix()))
     tried = [own] if own.is_absolute() else []
     if pure.is_absolute():
         tails = [Path(*pure.parts[n:]) for n in range(1, len(pure.parts))]

@@ -207,7 +207,7 @@ def _arguments(flags: Flags) -> dict[str, Any]:
             raise table.bad("optimizer_args", f"{each!r} should be name=value")
         try:
             parsed = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             parsed = value
         found[name.strip()] = list(parsed) if isinstance(parsed, tuple) else parsed
     return found

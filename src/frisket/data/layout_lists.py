@@ -1,6 +1,5 @@
 """Clips that a trainer takes one by one, as lines of a manifest of ours."""
 
-import json
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from frisket.data.layout_options import Table
 from frisket.media.captions import BadCaption, read_text
 from frisket.media.frames import probe
 from frisket.media.paths import BadMedia, plain
+from frisket.media.untrusted import BadText, cut, parse_json, shown
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".avif")  # of kohya's trainers
 VIDEOS = (".mp4", ".webm", ".avi", ".mkv", ".mov", ".flv", ".wmv", ".m4v", ".mpg", ".mpeg")
@@ -74,8 +74,8 @@ def _of_lines(
             continue
         at = f"{file} line {number}"
         try:
-            entry = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+            entry = parse_json(line)
+        except BadText as error:
             raise table.bad(name, f"{at}: not JSON ({error}); one object a line") from error
         if not isinstance(entry, dict):
             raise table.bad(name, f"{at}: a JSON object is needed")
@@ -86,8 +86,8 @@ def _of_json(
     table: Table, name: str, file: Path, text: str
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     try:
-        tree = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+        tree = parse_json(text)
+    except BadText as error:
         raise table.bad(name, f"{file}: not JSON ({error})") from error
     if not isinstance(tree, dict) or not all(isinstance(each, dict) for each in tree.values()):
         raise table.bad(name, f"{file}: a table of path to caption is needed")
@@ -97,13 +97,13 @@ def _of_json(
 def clip_at(table: Table, name: str, at: str, written: Any, base: Path) -> Path:
     """The file that an entry of such a list names, from `base`; BadLayout where it is not there."""
     if not isinstance(written, str) or not written:
-        raise table.bad(name, f"{at}: a path in quotes is needed, it has {written!r}")
+        raise table.bad(name, f"{at}: a path in quotes is needed, it has {shown(written)}")
     found, tried = place(written, base)
     if found is None and not Path(written).suffix:  # sd-scripts keeps stems
         found = next((each for end in IMAGES if (each := base / f"{written}{end}").exists()), None)
     if found is None:
-        shown = ", ".join(map(str, tried[:3]))
-        raise table.bad(name, f"{at}: {written!r} is not there; tried {shown}")
+        places = cut(", ".join(map(str, tried[:3])))
+        raise table.bad(name, f"{at}: {shown(written)} is not there; tried {places}")
     return found
 
 

@@ -13,6 +13,7 @@ from typing import Any, cast
 from frisket.data.layout_base import BadLayout, Kind, Note
 from frisket.data.layout_files import Written, dotted
 from frisket.data.toml_lines import Key
+from frisket.media.untrusted import cut, shown
 from frisket.registry import nearest
 
 SECRET = re.compile(r"secret|passw|api_?key|access_key|(^|_)token$", re.IGNORECASE)
@@ -79,7 +80,7 @@ class Table:
         """Refuse anything but a table with BadLayout."""
         self.sheet, self.section, self.where = sheet, section, where
         if not isinstance(values, dict):
-            what = f"{values!r:.40}" if values is not None else "empty"
+            what = shown(values, 40) if values is not None else "empty"
             raise self._bad(where, f"is {what}, a table of options is needed")
         self.values = cast(dict[str, Any], values)
         self._said: set[str] = set()
@@ -136,7 +137,7 @@ class Table:
             return float(default)
         try:
             found = math.nan if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             found = math.nan
         if not math.isfinite(found) or found < low:
             least = f" of at least {low:g}" if low > -math.inf else ""
@@ -193,12 +194,12 @@ class Table:
     def bad(self, name: str, said: str) -> BadLayout:
         """The error for an option that cannot be used, to be raised."""
         value = self.values.get(name)
-        shown = "" if name not in self.values else f" = {value!r:.60}"
-        return self._bad((*self.where, name), said, shown)
+        given = "" if name not in self.values else f" = {shown(value, 60)}"
+        return self._bad((*self.where, name), said, given)
 
-    def _bad(self, key: Key, said: str, shown: str = "") -> BadLayout:
+    def _bad(self, key: Key, said: str, given: str = "") -> BadLayout:
         at = self.sheet.written.where(key)
-        return BadLayout(f"{at}: {dotted(key)}{shown}: {said}" if key else f"{at}: {said}")
+        return BadLayout(f"{at}: {cut(dotted(key))}{given}: {said}" if key else f"{at}: {said}")
 
     def _list(self, name: str) -> list[Any]:
         value = self.values.get(name)

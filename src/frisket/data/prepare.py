@@ -143,7 +143,7 @@ class _Walk:
         for position in training:
             coverage = items[position].coverage
             if position in sources and coverage is not None and not items[position].flip:
-                facts = Facts.parse(self.index.get("facts", coverage))
+                facts = self._facts(coverage)
                 donors += [sources[position][0]] if facts.free >= ROOM else []
         return donors
 
@@ -297,17 +297,21 @@ class _Walk:
     def _coverage(self, window: Window) -> tuple[str, Facts]:
         key = key_of(coverage_record(window, self.regions, self.encoders.grid))
         if self.entries.ready("coverage", key):
-            known = self.index.get("facts", key)
-            if known is None:
-                known = self.cache.load("coverage", key).notes["facts"]
-                self.index.put("facts", key, known)
-            return key, Facts.parse(known)
+            return key, self._facts(key)
         laid, names, facts = cover(window, self.regions, self.encoders.grid)
         notes = {"regions": "\n".join(names), "facts": facts.dump()}
         self.entries.store("coverage", key, laid, notes)
         self.index.put("facts", key, facts.dump())
         self.tally.covered += 1
         return key, facts
+
+    def _facts(self, key: str) -> Facts:
+        """Of a coverage entry that is there: as remembered, or as it says itself."""
+        known = self.index.get("facts", key)
+        if known is None:
+            known = self.cache.load("coverage", key).notes["facts"]
+            self.index.put("facts", key, known)
+        return Facts.parse(known)
 
     def _with_swaps(self, item: Item, window: Window, caption: str) -> Item:
         plan = self.work.plan

@@ -1,42 +1,54 @@
 """Where the keys of a TOML text stand: its lines, numbered from 1."""
 
+import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Any
 
 Key = tuple[str | int, ...]  # a place in the tree: ("data", 0, "clips")
 
 
+# What may hold a bracket or a line end that is none of the grammar's: strings and comments.
+_TOKEN = re.compile(
+    r'''"""(?:[^"\\]++|\\.|"(?!""))*+"{3,5}|'{3}(?:[^']++|'(?!''))*+'{3,5}'''
+    r"""|"(?:[^"\\\n]++|\\.)*+"|'[^'\n]*+'|#[^\n]*+|[][{}\n]""",
+    re.DOTALL,
+)
+
+
 def lines_of(text: str) -> dict[Key, int]:
-    """Line number (from 1) of every key and table header of a valid TOML text."""
+    """Line number (from 1) of every key and table header of a valid TOML text, in linear time."""
     found: dict[Key, int] = {}
     counts: dict[Key, int] = {}  # arrays of tables: how many entries so far
     table: Key = ()
-    lines = text.replace("\r\n", "\n").split("\n")
-    start = 0
-    while start < len(lines):
-        end, tree = _statement(lines, start)
-        if lines[start].lstrip().startswith("["):
-            table = _enter(tree, counts, append=lines[start].lstrip().startswith("[["))
-            found.setdefault(table, start + 1)
+    for line, statement in _statements(text.replace("\r\n", "\n")):
+        tree = tomllib.loads(statement)
+        if statement.lstrip().startswith("["):
+            table = _enter(tree, counts, append=statement.lstrip().startswith("[["))
+            found.setdefault(table, line)
         else:
             for key in paths(tree):
-                found.setdefault(table + key, start + 1)
-        start = end
+                found.setdefault(table + key, line)
     return found
 
 
-def _statement(lines: Sequence[str], start: int) -> tuple[int, dict[str, Any]]:
-    """The tree of the statement that begins at line `start`, and the line after it.
-
-    Whole lines are added until they parse: a multi-line value parses at its end and not before.
-    """
-    for end in range(start + 1, len(lines) + 1):
-        try:
-            return end, tomllib.loads("\n".join(lines[start:end]))
-        except tomllib.TOMLDecodeError:
-            continue
-    return len(lines), {}
+def _statements(text: str) -> Iterator[tuple[int, str]]:
+    """Each statement and the line (from 1) it begins on: up to a line end within no bracket."""
+    start, begun, line, depth = 0, 1, 1, 0
+    for token in _TOKEN.finditer(text):
+        letter = token[0]
+        if letter == "\n":
+            line += 1
+            if depth == 0:
+                yield begun, text[start : token.end()]
+                start, begun = token.end(), line
+        elif letter in ("[", "{"):
+            depth += 1
+        elif letter in ("]", "}"):
+            depth -= 1
+        else:
+            line += letter.count("\n")
+    yield begun, text[start:]
 
 
 def _enter(tree: dict[str, Any], counts: dict[Key, int], *, append: bool) -> Key:

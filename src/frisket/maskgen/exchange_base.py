@@ -2,9 +2,10 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,15 +18,17 @@ from frisket.maskgen.base import Mask
 from frisket.maskgen.store import levels, read_frames
 from frisket.masks.read import BACKGROUND, WHOLE
 from frisket.masks.weights import RegionWeights
+from frisket.media.drafts import replacing
 from frisket.media.files import Found, find
-from frisket.media.frames import Media, probe, writing_labels
-from frisket.media.paths import replacing
+from frisket.media.frames import BadMedia, Media, probe, writing_labels
+from frisket.media.untrusted import ANNOTATIONS, BadText, cut, parse_json, read_text, shown
 from frisket.registry import Shelf
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 GREY = "subject"  # the region that a grey mask of another tool is read as
+FAR = 1_000_000  # pixels from the corner of a picture; no annotation is out there
 FPS = 24  # of mask videos whose clip tells no rate; nobody reads it
 BAKED = (
     "Regions become one grey plane: the weight table is baked in, rounded to 256 levels, and a new"
@@ -84,6 +87,38 @@ class Exchange:
 
 
 EXCHANGES: Shelf[Exchange] = Shelf("frisket.maskgen.exchange", "EXCHANGE", "frisket.mask_exchanges")
+
+
+@contextmanager
+def blaming(path: Path, what: str) -> Iterator[None]:
+    """Within the block, whatever goes wrong with the values of a file is its fault: BadExchange.
+
+    A stranger's numbers make arrays, parsers and pictures raise anything; errors that are written
+    for the reader, and the system's, pass as they are.
+    """
+    try:
+        yield
+    except (BadExchange, BadMedia, OSError):
+        raise
+    except Exception as error:
+        said = cut(str(error) or type(error).__name__)
+        raise BadExchange(f"{path}: {cut(what)} cannot be read ({said})") from error
+
+
+def read_json(path: Path, what: str) -> Any:
+    """The tree of a JSON file; BadExchange, with the place, where it is none."""
+    try:
+        return parse_json(read_text(path, ANNOTATIONS))
+    except BadText as error:
+        raise BadExchange(f"{path}: {what} ({error})") from error
+
+
+def points_of(values: Any) -> NDArray[np.float64]:
+    """N (x, y) from a flat or nested list; ValueError for what is none, or lies far outside."""
+    points = np.asarray(values, np.float64).reshape(-1, 2)
+    if not (np.abs(points) <= FAR).all():
+        raise ValueError(f"a point is not finite, or more than {FAR:,} pixels away")
+    return points
 
 
 def free(path: Path, *, overwrite: bool) -> Path:
@@ -150,7 +185,7 @@ def matched(source: Path, clips: Path, told: Mapping[str, T]) -> Iterator[tuple[
         last.setdefault(Path(name).name, []).append(name)
     strangers = []
     for file, what in told.items():
-        stem = Path(file.replace("\\", "/")).with_suffix("").as_posix()
+        stem = _stem(file)
         same = [stem] if stem in found else last.get(Path(stem).name, [])
         if len(same) == 1:
             yield same[0], probe(found[same[0]]), what
@@ -158,22 +193,29 @@ def matched(source: Path, clips: Path, told: Mapping[str, T]) -> Iterator[tuple[
             strangers.append(file)
     if strangers and len(strangers) == len(told):
         raise BadExchange(
-            f"{source}: none of its {len(told)} pictures is in {clips}; one is {strangers[0]!r}, a"
+            f"{source}: none of its {len(told)} pictures is in {clips}; one is"
+            f" {cut(strangers[0])!r}, a"
             f" clip is {next(iter(found))!r}"
         )
     if strangers:
         log.warning(
             "%s: %d pictures have no clip in %s, %s among them",
-            *(source, len(strangers), clips, strangers[0]),
+            *(source, len(strangers), clips, cut(strangers[0])),
         )
 
 
-def sized(source: Path, clip: Media, height: int, width: int) -> None:
+def _stem(file: str) -> str:
+    path = Path(file.replace("\\", "/"))
+    return path.with_suffix("").as_posix() if path.name else file
+
+
+def sized(source: Path, clip: Media, height: Any, width: Any) -> None:
     """BadExchange where a mask was made for another size than its clip has."""
     if (height, width) != (clip.height, clip.width):
         raise BadExchange(
-            f"{source}: the mask of {clip.path} is for {width} x {height}, the clip is {clip.width}"
-            f" x {clip.height} (width x height); it belongs to another version of the picture"
+            f"{source}: the mask of {clip.path} is for {shown(width)} x {shown(height)}, the clip"
+            f" is {clip.width} x {clip.height} (width x height); it belongs to another version of"
+            " the picture"
         )
 
 

@@ -11,7 +11,8 @@ from typing import Any, Literal
 from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
 import frisket
-from frisket.media.paths import replacing
+from frisket.media.drafts import replacing
+from frisket.media.untrusted import BadText, cut, parse_json, read_text, shown
 
 VERSION = 1
 IMPORTED = "imported"  # key of settings: the masks came from another tool
@@ -121,29 +122,39 @@ def load(path: Path) -> Record | None:
     """The record of a mask, None where there is none; BadRecord where it is damaged."""
     fix = "remove it, and its mask counts as painted by hand until it is made anew (--overwrite)"
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except FileNotFoundError:
         return None
-    except UnicodeDecodeError as error:
-        raise BadRecord(f"{path}: a record that is not UTF-8 text; {fix}") from error
+    except BadText as error:
+        raise BadRecord(f"{path}: a record that {error}; {fix}") from error
     try:
-        told = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise BadRecord(
-            f"{path}: a record that is not JSON ({error.msg} in line {error.lineno}); {fix}"
-        ) from error
+        told = parse_json(text)
+    except BadText as error:
+        raise BadRecord(f"{path}: a record that is not JSON ({error}); {fix}") from error
     if not isinstance(told, dict) or told.get("version") != VERSION:
         found = told.get("version") if isinstance(told, dict) else type(told).__name__
         raise BadRecord(
-            f"{path}: no mask record of version {VERSION} (found {found!r}); read it with the"
+            f"{path}: no mask record of version {VERSION} (found {shown(found)}); read it with the"
             f" Frisket that wrote it, or {fix}"
         )
     try:
-        return _READER.validate_json(text, strict=True)
+        found = _READER.validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise BadRecord(f"{path}: {where}: {first['msg'].lower()}; {fix}") from error
+        where = cut(".".join(map(str, first["loc"])), 80)
+        raise BadRecord(f"{path}: {where}: {cut(first['msg'].lower())}; {fix}") from error
+    outside = next((stamp.name for stamp in found.masks if not _is_below(stamp.name)), None)
+    if outside is not None:  # a mask that is made anew takes the place of those recorded
+        raise BadRecord(f"{path}: names the mask {shown(outside)} outside its folder; {fix}")
+    return found
+
+
+def _is_below(name: str) -> bool:
+    """Whether a path of a record stays below its folder, on any system."""
+    parts = name.replace("\\", "/").split("/")
+    return (
+        bool(name) and not {"", "..", "."} & {*parts} and ":" not in parts[0] and "\0" not in name
+    )
 
 
 def state(record: Record | None, *, clip: Path, masks: Mapping[str, Path], key: str) -> State:

@@ -11,6 +11,7 @@ from typing import Any, Literal, cast
 from frisket.maskgen.phrases import Phrase
 from frisket.maskgen.words import packaged, singular
 from frisket.masks.read import BACKGROUND
+from frisket.media.untrusted import BadText, parse_toml, read_text
 from frisket.registry import nearest
 
 Only = Literal["", "subject", "setting"]
@@ -126,12 +127,10 @@ def read(path: Path) -> Rules:
     and the nearest known name where it is not a table of rules.
     """
     try:
-        told = tomllib.loads(path.read_text(encoding="utf-8"))
+        told = parse_toml(read_text(path))
     except FileNotFoundError as error:
         raise BadRules(f"rules {path}: there is no such file") from error
-    except UnicodeDecodeError as error:
-        raise BadRules(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
-    except tomllib.TOMLDecodeError as error:
+    except BadText as error:
         raise BadRules(f"{path}: {error}") from error
     own = _rules(told, str(path))
     with_defaults = told.get("defaults", True)

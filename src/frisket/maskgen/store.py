@@ -22,6 +22,7 @@ from frisket.masks.read import BACKGROUND, WHOLE
 from frisket.media.frames import BadMedia, Media, probe, stream, writing_labels
 from frisket.media.images import opened
 from frisket.media.paths import IMAGES, LEGEND, SOFT, VIDEOS, plain, replacing
+from frisket.media.untrusted import BadText, parse_json, read_text, shown
 
 CHUNK = "frisket-legend"  # of a PNG, holding its legend as JSON
 TOP = 255  # the highest index of a label map
@@ -112,24 +113,26 @@ def _is_frames(path: Path) -> bool:
 def read_legend(path: Path) -> dict[str, int]:
     """Region to index of a legend file, {} where there is none; BadLegend where it is damaged."""
     try:
-        return _checked(path, path.read_text(encoding="utf-8"))
+        return _checked(path, read_text(path))
     except FileNotFoundError:
         return {}
+    except BadText as error:
+        raise BadLegend(f"{path}: {error}; restore it") from error
 
 
 def _checked(path: Path, text: str) -> dict[str, int]:
     fix = 'it should be like {"face": 1, "hair": 2}, each index once, from 1 to 255'
     try:
-        told = json.loads(text)
-    except json.JSONDecodeError as error:
+        told = parse_json(text)
+    except BadText as error:
         raise BadLegend(f"{path}: its legend is not JSON ({error}); {fix}") from error
     if not isinstance(told, dict):
         raise BadLegend(f"{path}: its legend is a {type(told).__name__}; {fix}")
     for name, index in told.items():
         if type(index) is not int or not 1 <= index <= TOP:
-            raise BadLegend(f"{path}: {name!r} has the index {index!r}; {fix}")
+            raise BadLegend(f"{path}: {shown(name)} has the index {shown(index)}; {fix}")
     if len(set(told.values())) < len(told):
-        raise BadLegend(f"{path}: two regions share an index in {told}; {fix}")
+        raise BadLegend(f"{path}: two regions share an index in {shown(told)}; {fix}")
     return told
 
 

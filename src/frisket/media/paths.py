@@ -1,13 +1,31 @@
-"""Media files as paths: suffixes, order, frame folders, safe writing, the error for bad ones."""
+"""Media files as paths: suffixes, order, frame folders, the error for bad ones."""
 
 import re
 import unicodedata
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import pairwise
 from pathlib import Path
+
+from frisket.media.drafts import replacing
+
+__all__ = [
+    "IMAGES",
+    "LEGEND",
+    "SOFT",
+    "VIDEOS",
+    "BadMedia",
+    "TwoFiles",
+    "collecting",
+    "expanded",
+    "frames_in",
+    "is_media",
+    "natural",
+    "plain",
+    "refuse",
+    "replacing",
+]
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif")
 VIDEOS = (
@@ -51,6 +69,14 @@ def refuse(clip: str, error: ValueError) -> None:
     told.append((clip, error))
 
 
+def expanded(path: Path) -> Path:
+    """The path with `~` written out; as it is, where nobody knows whose home is meant."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
 def is_media(path: Path) -> bool:
     """Whether the suffix, in any case, is one of an image or a video."""
     return path.suffix.lower() in IMAGES + VIDEOS
@@ -86,26 +112,3 @@ def frames_in(folder: Path) -> list[Path]:
                 f"{folder}: {before.name} and {after.name} are both frame {after.stem!r}; keep one"
             )
     return found
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path in the same folder that becomes `path` when the block ends well.
-
-    Whatever happens, no half file is left under either name. OSError names the folder.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise type(error)(f"{path}: its folder cannot be made ({error.strerror})") from error
-    # Short and free of the target's own name: that may already have all 255 bytes.
-    draft = path.with_name(f".{uuid.uuid4().hex}.part")
-    try:
-        yield draft
-        draft.replace(path)
-    except PermissionError as error:
-        raise PermissionError(
-            f"{path}: cannot be written ({error.strerror}); choose a folder you may write to"
-        ) from error
-    finally:
-        draft.unlink(missing_ok=True)

@@ -1,9 +1,11 @@
 """What a configuration asks of a model that the chosen variant cannot do."""
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from frisket.media.manifest import is_manifest
+from frisket.media.untrusted import shown
 from frisket.recipes.config import Config
 from frisket.recipes.origin import Key
 
@@ -32,6 +34,36 @@ def variant_problems(config: Config, family: "Family") -> Iterator[tuple[Key, st
         )
     except ValueError as error:
         yield ("timesteps",), str(error)
+
+
+def optimizer_problems(config: Config) -> Iterator[tuple[Key, str]]:
+    """What speaks against `optimizer.name`: a module nobody vouched for, a step that cannot be.
+
+    An alias is known to work. A path is tried where its package is installed; where it is not, only
+    training needs it, and says so.
+    """
+    chosen = config.optimizer
+    if "." not in chosen.name:
+        return
+    from frisket.training import optim, optim_probe  # noqa: PLC0415 - torch, only when asked for
+
+    if (module := optim_probe.imports(chosen.name)) and not chosen.trust:
+        yield (
+            ("optimizer", "name"),
+            f"`optimizer.name` = {shown(chosen.name)} would import the module {shown(module)}, and"
+            " so run it; if you trust it, set `optimizer.trust = true`, else take one of"
+            f" {', '.join(sorted(optim.ALIASES))}",
+        )
+        return
+    try:
+        top = chosen.name.partition(".")[0]
+        if top.isidentifier() and find_spec(top) is None:
+            return
+        optim_probe.probe(
+            optim.OptimizerSpec(chosen.name, chosen.lr, chosen.weight_decay, chosen.options)
+        )
+    except ValueError as error:  # BadOptimizer, or a name that is no module's
+        yield ("optimizer", "name"), str(error)
 
 
 def _data_problems(config: Config, variant: "Variant", said: str) -> Iterator[tuple[Key, str]]:

@@ -3,16 +3,17 @@
 import hashlib
 import json
 import logging
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
+from frisket.data.cache import FIX
 from frisket.families.base import Family, Source
-from frisket.inference.generate import sample
+from frisket.inference.generate import Picture, sample
 from frisket.inference.shots import shot
+from frisket.media.drafts import draft_name, sweep, writing
 from frisket.media.frames import write_image, write_video
 from frisket.recipes.config import Config
 from frisket.recipes.load import ConfigError
@@ -74,21 +75,32 @@ def sample_bank(
         device=torch.device(source.device),
         tile=config.memory.tile_vae,
     )
-    partial = folder.with_name(f".{folder.name}-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for index, (picture, phrase) in enumerate(zip(pictures, phrases, strict=True)):
-        name = f"{index:04d}"
-        if frames == 1:
-            write_image(partial / f"{name}.png", picture.frames[0])
-        else:
-            write_video(partial / f"{name}.mkv", picture.frames, variant.fps, lossless=True)
-        (partial / f"{name}.txt").write_text(phrase, encoding="utf-8")
-        progress("sampling backgrounds", index + 1, len(phrases))
+    partial = folder.with_name(draft_name())
+    try:
+        with writing(folder, FIX, draft=partial):
+            partial.mkdir(parents=True)
+            sweep(partial.parent)
+            for index, (picture, phrase) in enumerate(zip(pictures, phrases, strict=True)):
+                _keep(partial / f"{index:04d}", picture, phrase, variant.fps)
+                progress("sampling backgrounds", index + 1, len(phrases))
+            _rename(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def _keep(path: Path, picture: Picture, phrase: str, fps: float) -> None:
+    """A picture or clip as `path` with a suffix, and the phrase it was made of."""
+    if len(picture.frames) == 1:
+        write_image(path.with_name(f"{path.name}.png"), picture.frames[0])
+    else:
+        write_video(path.with_name(f"{path.name}.mkv"), picture.frames, fps, lossless=True)
+    path.with_name(f"{path.name}.txt").write_text(phrase, encoding="utf-8")
+
+
+def _rename(partial: Path, folder: Path) -> None:
     try:
         partial.replace(folder)
     except OSError:
-        if not folder.is_dir():
+        if not folder.is_dir():  # else another run has made the very same bank in the meantime
             raise
-        shutil.rmtree(partial)  # another run has made the very same bank in the meantime
-    return folder

@@ -1,12 +1,15 @@
 """What a LoRA says of its own making: the file's metadata and the card beside it."""
 
+import html
 import json
-from pathlib import Path
+import re
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from frisket import __version__
 from frisket.data.items import Prepared
 from frisket.families.base import FAMILIES, Variant
+from frisket.media.drafts import replacing
 from frisket.recipes.compat import normalise_of
 from frisket.recipes.config import Config
 
@@ -16,12 +19,21 @@ def variant_of(config: Config) -> str:
     return config.model.variant or next(iter(FAMILIES.load(config.model.family).variants))
 
 
+def published(source: str) -> str:
+    """A model's source as a file that is passed on may say it: a hub id, or a folder's own name.
+
+    The rest of a path says whose home it lies in, and would make equal runs in two folders unequal.
+    """
+    local = Path(source).is_absolute() or PureWindowsPath(source).is_absolute()
+    return PureWindowsPath(source).name if source and (local or Path(source).exists()) else source
+
+
 def metadata_of(config: Config, prepared: Prepared, steps: int) -> dict[str, str]:
     """What the LoRA file says of its making; every value a string, as safetensors wants it.
 
     `frisket.*` is our own; `ss_*` is what kohya's trainers write and `modelspec.*` Stability's
     model metadata standard 1.0.1: UIs show base, rank, trigger and resolution from either. No time
-    is in it, so that equal runs make equal files.
+    is in it, and of paths the last name alone, so that equal runs make equal files.
     """
     started = config.model_dump(mode="json", include={"regions", "curve", "swap", "losses"})
     family, variant = config.model.family, variant_of(config)
@@ -29,7 +41,10 @@ def metadata_of(config: Config, prepared: Prepared, steps: int) -> dict[str, str
     architecture = card.architecture or f"{family}-{variant}"
     width, height = _resolution(config, card)
     triggers = list(dict.fromkeys(data.trigger for data in config.data if data.trigger))
-    base = {"family": family, "variant": variant, "source": config.model.source}
+    source = published(config.model.source)
+    base = {"family": family, "variant": variant, "source": source}
+    if config.swap.path is not None:
+        started["swap"]["path"] = config.swap.path.name
     said = {
         "frisket.version": __version__,
         "frisket.base": json.dumps(base),
@@ -37,7 +52,7 @@ def metadata_of(config: Config, prepared: Prepared, steps: int) -> dict[str, str
         "frisket.steps": str(steps),
         "frisket.data": prepared.digest,
         "ss_output_name": config.run.output.name,
-        "ss_sd_model_name": config.model.source or card.repo,
+        "ss_sd_model_name": source or card.repo,
         "ss_base_model_version": architecture,
         "ss_network_module": "frisket",
         "ss_network_dim": str(config.lora.rank),
@@ -97,21 +112,27 @@ def _masked(config: Config, prepared: Prepared) -> dict[str, Any]:
     }
 
 
+def _marked(text: str) -> str:
+    """Words of a configuration or file name as Markdown that is text and nothing else."""
+    plain = " ".join(text.split())
+    return re.sub(r"([\\`*_{}\[\]<>()#|~!])", r"\\\1", html.escape(plain, quote=False))
+
+
 def write_card(config: Config, prepared: Prepared, path: Path) -> None:
     """A short model card beside the LoRA."""
     report = prepared.report
-    weights = ", ".join(f"{name} {weight:g}" for name, weight in config.regions.items())
+    weights = ", ".join(f"{_marked(name)} {weight:g}" for name, weight in config.regions.items())
     terms = ", ".join(
-        f"{name} {table['strength']:g}" for name, table in config.losses.terms.items()
+        f"{_marked(name)} {table['strength']:g}" for name, table in config.losses.terms.items()
     )
     lines = [
-        f"# {config.run.output.name}",
+        f"# {_marked(config.run.output.name)}",
         "",
         f"A {config.lora.kind} of rank {config.lora.rank} for {config.model.family}"
         f" {variant_of(config)}, trained with Frisket {__version__}.",
         "",
         f"- steps {config.run.steps}, batch {config.run.batch} x {config.optimizer.accumulate},"
-        f" {config.optimizer.name} at {config.optimizer.lr:g}, seed {config.run.seed}",
+        f" {_marked(config.optimizer.name)} at {config.optimizer.lr:g}, seed {config.run.seed}",
         f"- clips {report.clips}, with masks {report.masked}, held out {len(prepared.held)}",
         f"- region weights: {weights}; background {config.regions.get('background', 0.0):g}",
         f"- losses: {terms}; normalise = {normalise_of(config)}"
@@ -121,4 +142,5 @@ def write_card(config: Config, prepared: Prepared, path: Path) -> None:
         f"- data: {prepared.digest}",
         "",
     ]
-    path.write_text("\n".join(lines), encoding="utf-8")
+    with replacing(path) as draft:
+        draft.write_text("\n".join(lines), encoding="utf-8", errors="backslashreplace")

@@ -148,6 +148,9 @@ class Optimizer(Section):
 
     name: str = "adamw"
     """Alias (adamw, adamw8bit, prodigy, schedulefree, muon, ...) or import path of a class."""
+    trust: bool = False
+    """Import `name` where it is a path into a module of your own choice. That runs the module: set
+    it only for code you trust. Paths into the modules behind the aliases need it not."""
     lr: Positive = 1e-4
     """Learning rate."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01

@@ -96,7 +96,6 @@ def measured_of(run: Run, errors: Errors, drift: Sequence[float], likeness: Like
 
 def write_page(found: Evaluation, output: Path) -> Path:
     """Write report.html and report.json, each whole or not at all; returns the page."""
-    output.mkdir(parents=True, exist_ok=True)
     metrics = [
         metric for metric in METRICS if any(metric.key in one.values for one in found.measured)
     ]

@@ -10,10 +10,13 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from frisket.media.untrusted import cut, shown
 from frisket.recipes.config import Config, Section
 from frisket.recipes.origin import Key, Origin, dotted
 
 SHOWN = 8  # problems named at once
+ROW = 1000  # letters of one problem: names and values of a stranger's file may be endless
+NAME = 80  # letters of a key
 
 
 def explain(error: ValidationError, tree: dict[str, Any], origin: Origin) -> str:
@@ -24,7 +27,7 @@ def explain(error: ValidationError, tree: dict[str, Any], origin: Origin) -> str
         said = problem(detail, key)
         if said not in problems.setdefault(key, []):
             problems[key].append(said)
-    rows = [f"{origin.where(key)}: {_join(said)}" for key, said in problems.items()]
+    rows = [f"{origin.where(key)}: {cut(_join(said), ROW)}" for key, said in problems.items()]
     more = [f"and {len(rows) - SHOWN} more"] if len(rows) > SHOWN else []
     return "\n".join(rows[:SHOWN] + more)
 
@@ -88,9 +91,9 @@ def _expected(name: str, said: str, value: Any) -> str:
     for pattern, words in PLAINLY:
         plain = re.sub(pattern, words, plain, flags=re.DOTALL)
     if not said.startswith("Input "):
-        return f"`{name}`: {said}, got {value!r}"
+        return f"`{name}`: {said}, got {shown(value)}"
     hint = _near(value, re.findall(r"'([^']*)'", plain)) if isinstance(value, str) else ""
-    return f"`{name}` should be {plain}, got {value!r}{hint}"
+    return f"`{name}` should be {plain}, got {shown(value)}{hint}"
 
 
 def _misnamed(key: Key) -> str:
@@ -111,7 +114,7 @@ def _title(key: Key) -> str:
 
 def _unknown(key: Key) -> str:
     """An unknown key, the nearest known one, or the section it belongs in."""
-    name, section = str(key[-1]), _section(key[:-1]) or Config
+    name, section = cut(str(key[-1]), NAME), _section(key[:-1]) or Config
     known = list(section.model_fields)
     said = f"unknown key `{name}` in {_title(key[:-1])}" if key[:-1] else f"unknown key `{name}`"
     if hint := _near(name, known):

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -17,6 +16,7 @@ from frisket.families.base import FAMILIES, Family, Parts, Source, Variant
 from frisket.inference.generate import Picture, Told, embed, sample
 from frisket.inference.layout import grid, save
 from frisket.inference.shots import Shot, check, shot
+from frisket.media.drafts import replacing
 from frisket.recipes.config import Config, Preview
 from frisket.recipes.load import ConfigError
 from frisket.recipes.load import check as check_config
@@ -236,7 +236,7 @@ def digest(path: Path) -> str:
 
 def write(record: dict[str, Any], path: Path) -> Path:
     """Write JSON atomically; returns the path."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     text = json.dumps(record, indent=1, ensure_ascii=False)
-    partial.write_text(text + "\n", encoding="utf-8")
-    return partial.replace(path)
+    with replacing(path) as draft:
+        draft.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+    return path

@@ -15,6 +15,7 @@ from tomlkit.items import Item, Table
 from frisket.data.layout_base import LAYOUTS, BadLayout, Imported, Kind, Note
 from frisket.data.layout_files import SUFFIXES, read_config
 from frisket.media.paths import replacing
+from frisket.media.untrusted import shown
 from frisket.recipes.config import Config
 from frisket.recipes.load import ConfigError, check, read
 from frisket.registry import UnknownPlugin, nearest
@@ -52,6 +53,8 @@ def run(
     for file in files:
         if file.exists() or file.is_symlink():
             raise ConfigError(f"{file} exists and is not overwritten; name another file with -o")
+    if odd := [each for each in imported.manifests if Path(each).name != each]:
+        raise BadLayout(f"{source}: would write {shown(odd[0])}, which is no plain file name")
     model = _model_of(imported, family, variant)
     text = tomlkit.dumps(_document(imported, model, output))
     with _draft(output, text) as todo:
@@ -96,9 +99,7 @@ def _model_of(imported: Imported, family: str, variant: str) -> dict[str, Any]:
 @contextmanager
 def _draft(output: Path, text: str) -> Iterator[list[str]]:
     """A draft that is read back, and takes its name when the block ends well; what is to do."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f".{output.name}.{os.getpid()}")
-    try:
+    with replacing(output) as partial:
         partial.write_text(text, encoding="utf-8")
         config, origin = read(partial)
         todo: list[str] = []
@@ -108,9 +109,6 @@ def _draft(output: Path, text: str) -> Iterator[list[str]]:
             lines = str(error).replace(partial.name, output.name).splitlines()
             todo = ["Before it trains:", *(f"  {line}" for line in lines)]
         yield todo
-        partial.replace(output)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _manifest(file: Path, lines: tuple[Mapping[str, Any], ...]) -> None:

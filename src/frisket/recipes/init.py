@@ -10,6 +10,7 @@ from tomlkit.items import InlineTable, Table
 
 from frisket.families.base import FAMILIES, Variant
 from frisket.grid import LatentGrid
+from frisket.media.drafts import replacing
 from frisket.media.manifest import is_manifest
 from frisket.recipes.config_data import PRESETS
 from frisket.recipes.init_model import memory, model, precision
@@ -71,14 +72,9 @@ def _suiting(seen: Survey, variants: Mapping[str, Variant]) -> str:
 
 def _write(output: Path, text: str) -> None:
     """Write and read back under a temporary name: what stands under `output` is a good config."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f".{output.name}.{os.getpid()}")
-    try:
+    with replacing(output) as partial:
         partial.write_text(text, encoding="utf-8")
         check(*read(partial))
-        partial.replace(output)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _summary(seen: Survey, family: str, variant: str) -> list[str]:

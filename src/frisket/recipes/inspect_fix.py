@@ -12,9 +12,10 @@ from PIL import Image
 from frisket.data.items import Clipset
 from frisket.evaluation.findings_files import LOSSY, misnamed
 from frisket.families.base import FAMILIES
+from frisket.media.drafts import replacing, writing
 from frisket.media.files import Findings, MasksNotFound, find
 from frisket.media.frames import BadMedia, decode_grey, probe
-from frisket.media.paths import collecting, plain, replacing
+from frisket.media.paths import collecting, plain
 from frisket.recipes.config import Config
 from frisket.recipes.prepare import clipset_of, source_of
 
@@ -87,8 +88,9 @@ def _renamed(clipset: Clipset, there: Findings, backup: Path) -> Iterator[Fixed]
             if now.exists() and not now.samefile(old):
                 continue
             kept = _kept(old, backup)
-            now.parent.mkdir(parents=True, exist_ok=True)
-            old.rename(now)
+            with writing(now):
+                now.parent.mkdir(parents=True, exist_ok=True)
+                old.rename(now)
             yield Fixed(old, kept, now, "renamed like its clip")
 
 
@@ -126,6 +128,6 @@ def _written(path: Path, now: Path, levels: np.ndarray, backup: Path, told: str)
 def _kept(path: Path, backup: Path) -> Path:
     absolute = path.absolute()
     kept = backup / absolute.relative_to(absolute.anchor)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy2(path, kept)
+    with replacing(kept, kept=f"{path} is as it was") as draft:
+        shutil.copy2(path, draft)
     return kept

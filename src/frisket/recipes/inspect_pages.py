@@ -13,8 +13,8 @@ from frisket.evaluation.contact_sheet import contact_sheet, css_colour
 from frisket.evaluation.findings import SEVERITIES, Finding
 from frisket.evaluation.report import render, write_whole
 from frisket.masks.weights import BACKGROUND
+from frisket.media.drafts import replacing, writing
 from frisket.media.files import Found
-from frisket.media.paths import replacing
 from frisket.recipes.config import Config
 from frisket.recipes.inspect_look import Looker, Seen, card_again
 
@@ -49,8 +49,12 @@ class Pages:
 
     def keep(self, pictures: Mapping[str, str]) -> int:
         """Put the pictures of one clip aside; returns where."""
-        place = self._held.seek(0, 2)
-        self._held.write(json.dumps(dict(pictures)).encode() + b"\n")
+        with writing(
+            Path(tempfile.gettempdir()), "free some space there, or set TMPDIR to a disk with more"
+        ):
+            place = self._held.seek(0, 2)
+            self._held.write(json.dumps(dict(pictures)).encode() + b"\n")
+            self._held.flush()
         return place
 
     def _kept(self, place: int) -> dict[str, str]:

@@ -1,9 +1,9 @@
 """Reads the legend that `frisket masks` left beside its label maps, where a config names none."""
 
-import json
 from pathlib import Path
 
 from frisket.media.paths import LEGEND
+from frisket.media.untrusted import parse_json, read_text
 from frisket.recipes.config import Config
 from frisket.recipes.config_data import Data
 from frisket.recipes.origin import ConfigError, Origin
@@ -12,13 +12,13 @@ from frisket.recipes.origin import ConfigError, Origin
 def read_legend(path: Path) -> dict[str, int]:
     """Region to label index, as a `legend.json` holds it; ConfigError names what is wrong in it."""
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told = parse_json(read_text(path))
     except (ValueError, OSError) as error:
         raise ConfigError(
             f"{path}: cannot be read ({error}); restore it, or write `legend` into the config"
         ) from error
     fine = isinstance(told, dict) and all(
-        isinstance(index, int) and 0 <= index <= 255 for index in told.values()
+        type(index) is int and 0 <= index <= 255 for index in told.values()
     )
     if not fine:
         raise ConfigError(

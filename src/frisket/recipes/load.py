@@ -2,7 +2,6 @@
 
 import os
 import re
-import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -10,7 +9,9 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from frisket.recipes.able import variant_problems
+from frisket.media.paths import expanded
+from frisket.media.untrusted import BadText, cut, parse_toml, read_text, shown
+from frisket.recipes.able import optimizer_problems, variant_problems
 from frisket.recipes.config import Config, Section
 from frisket.recipes.explain import explain, or_all, problem
 from frisket.recipes.legends import with_legends
@@ -30,7 +31,7 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Config:
 
 def read(path: Path | str, overrides: Sequence[str] = ()) -> tuple[Config, Origin]:
     """As `load`, together with where every value was written (for `check`)."""
-    path = Path(path).expanduser()
+    path = expanded(Path(path))
     text = _text(path)
     tree = _parse(text, path)
     lines = lines_of(text)
@@ -45,36 +46,35 @@ def read(path: Path | str, overrides: Sequence[str] = ()) -> tuple[Config, Origi
 
 
 def _text(path: Path) -> str:
-    if path.is_dir():
-        inside = sorted(each.name for each in path.glob("*.toml"))
-        hint = (
-            f"it holds {', '.join(inside)}" if inside else f"write one with `frisket init {path}`"
-        )
-        raise ConfigError(f"{path} is a folder, not a config file; {hint}")
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        if path.is_dir():
+            inside = sorted(each.name for each in path.glob("*.toml"))
+            hint = f"write one with `frisket init {path}`"
+            hint = cut(f"it holds {', '.join(inside)}") if inside else hint
+            raise ConfigError(f"{path} is a folder, not a config file; {hint}")
+        return read_text(path)
     except FileNotFoundError as error:
         raise ConfigError(
             f"{path} does not exist; `frisket init FOLDER -o {path.name}` writes one for a folder"
             " of clips"
         ) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+    except BadText as error:
+        place = f" line {error.line}" if error.line else ""
+        raise ConfigError(f"{path}{place}: {error.said}") from error
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+        raise ConfigError(f"{cut(str(path))} cannot be read: {error.strerror}") from error
 
 
 def _parse(text: str, path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        said, _, place = str(error).partition(" (at ")
-        at = re.match(r"line (\d+), column (\d+)", place)
-        number = int(at[1]) if at else len(text.rstrip().split("\n"))
-        column = f", column {at[2]}" if at else ""
-        line = text.split("\n")[number - 1].strip()
+        return parse_toml(text)
+    except BadText as error:
+        if not error.line:
+            raise ConfigError(f"{path.name}: not valid TOML: {error.said}") from error
+        line = cut(text.split("\n")[error.line - 1].strip(), 120)
         raise ConfigError(
-            f"{path.name} line {number}{column}: not valid TOML: {said}{_remedy(line)}\n    {line}"
+            f"{path.name} line {error.line}, column {error.column}: not valid TOML:"
+            f" {error.said}{_remedy(line)}\n    {line}"
         ) from error
 
 
@@ -109,10 +109,11 @@ def _resolve(value: Any, origin: Origin, key: Key = ()) -> Any:
 def _absolute(path: Path, origin: Origin, key: Key) -> Path:
     if any(ord(letter) < ord(" ") for letter in str(path)):
         raise ConfigError(
-            f"{origin.where(key)}: `{dotted(key)}` = {str(path)!r} holds a control character, for a"
-            " backslash begins an escape in TOML; write paths with / or in 'single quotes'"
+            f"{origin.where(key)}: `{dotted(key)}` = {shown(str(path))} holds a control"
+            " character, for a backslash begins an escape in TOML; write paths with / or in"
+            " 'single quotes'"
         )
-    joined = origin.folder / path.expanduser()
+    joined = origin.folder / expanded(path)
     return Path(os.path.normpath(joined)) if ".." in joined.parts else joined
 
 
@@ -132,7 +133,12 @@ def check(config: Config, origin: Origin | None = None) -> None:
     Raises ConfigError naming the nearest thing there is. Imports the family (and so torch).
     """
     origin = origin or Origin()
-    found = (*_model_problems(config), *_term_problems(config), *_compat_problems(config))
+    found = (
+        *_model_problems(config),
+        *_term_problems(config),
+        *_compat_problems(config),
+        *optimizer_problems(config),
+    )
     if found:
         raise ConfigError("\n".join(f"{origin.where(key)}: {said}" for key, said in found))
 
@@ -177,7 +183,7 @@ def _option_problems(name: str, table: dict[str, Any], term: Any) -> Iterator[tu
     strength, given = table["strength"], {**table}
     del given["strength"]
     if isinstance(strength, bool) or not isinstance(strength, int | float):
-        said = f"`losses.{name}.strength` should be a number, got {strength!r}"
+        said = f"`losses.{name}.strength` should be a number, got {shown(strength)}"
         yield ("losses", name, "strength"), said
     options = [each.name for each in fields(term)]
     for option in given:

@@ -1,14 +1,18 @@
 """Where each value of a config was written: the line in its file, or the `--set` it came from."""
 
-import tomllib
+import re
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
 
 from frisket.data.toml_lines import Key, lines_of, paths
+from frisket.media.untrusted import BadText, cut, parse_toml, shown
 
 __all__ = ["ConfigError", "Key", "Origin", "dotted", "lines_of", "override"]
+
+
+WIDTH = 120  # letters of an override that messages show
 
 
 class ConfigError(ValueError):
@@ -17,7 +21,7 @@ class ConfigError(ValueError):
 
 def dotted(key: Key) -> str:
     """A key as `--set` takes it: `data.0.clips`."""
-    return ".".join(str(part) for part in key)
+    return ".".join(cut(str(part), 80) for part in key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,7 @@ class Origin:
             part = key[:size]
             for wide, text in self.overrides.items():
                 if wide == part or (size == len(key) and wide[:size] == part):
-                    return f"--set {text}"
+                    return f"--set {cut(text, WIDTH)}"
             if part in self.lines:
                 return f"{self.name} line {self.lines[part]}"
         return self.name
@@ -57,21 +61,24 @@ def override(tree: dict[str, Any], text: str) -> Key:
     free number adds one.
     """
     name, equals, value = text.partition("=")
+    text = cut(text, WIDTH)
     if not equals:
         raise ConfigError(f"--set {text}: write it as key=value, e.g. --set lora.rank=8")
     try:
-        (key,) = [path for path in paths(tomllib.loads(f"{name} = 0"))][-1:]
-    except (tomllib.TOMLDecodeError, ValueError) as error:
-        raise ConfigError(f"--set {text}: {name!r} is no key; write a.b.c=value") from error
+        (key,) = [path for path in paths(parse_toml(f"{name} = 0"))][-1:]
+    except ValueError as error:
+        raise ConfigError(f"--set {text}: {shown(name)} is no key; write a.b.c=value") from error
     return _lay(tree, key, _value(value.strip(), text), text)
 
 
 def _value(value: str, text: str) -> Any:
     try:
-        parsed = tomllib.loads(f"value = {value}")
-    except tomllib.TOMLDecodeError as error:
-        if value[:1] in ("[", "{", '"', "'"):
-            raise ConfigError(f"--set {text}: {value} is no TOML value ({error})") from error
+        parsed = parse_toml(f"value = {value}")
+    except BadText as error:
+        if value[:1] in ("[", "{", '"', "'") or not error.line:
+            raise ConfigError(
+                f"--set {text}: {cut(value, WIDTH)} is no TOML value ({error.said})"
+            ) from error
         return value
     plain = list(parsed) == ["value"] and not isinstance(parsed["value"], date | datetime | time)
     return parsed["value"] if plain else value
@@ -97,10 +104,11 @@ def _index(tree: Any, part: str | int, done: Key, text: str) -> str | int:
     if isinstance(tree, dict):
         return part
     if not isinstance(tree, list):
-        raise ConfigError(f"--set {text}: {dotted(done)} is {tree!r}, no table; set all of it")
-    if not str(part).isdecimal() or int(part) > len(tree):
+        raise ConfigError(f"--set {text}: {dotted(done)} is {shown(tree)}, no table; set all of it")
+    if not re.fullmatch(r"[0-9]{1,9}", str(part)) or int(part) > len(tree):
         raise ConfigError(
-            f"--set {text}: {dotted(done)} has {len(tree)} entries, numbered from 0; not {part!r}"
+            f"--set {text}: {dotted(done)} has {len(tree)} entries, numbered from 0; not"
+            f" {shown(part)}"
         )
     if int(part) == len(tree):
         tree.append({})

@@ -28,6 +28,7 @@ from frisket.evaluation.report import (
     write_report,
 )
 from frisket.families.base import FAMILIES, Parts
+from frisket.media.drafts import replacing
 from frisket.recipes import toy
 from frisket.recipes.bank import sample_bank
 from frisket.recipes.generate import load as load_parts
@@ -164,7 +165,8 @@ def make_project(folder: Path, seed: int) -> None:
     bank, _ = toy.backgrounds()
     prompts = "\n".join(f'  "{each.words}",' for each in bank)
     text = CONFIG.format(prompts=prompts, seed=seed)
-    (folder / "frisket.toml").write_text(text, encoding="utf-8")
+    with replacing(folder / "frisket.toml") as draft:
+        draft.write_text(text, encoding="utf-8")
 
 
 def prepare_bank(config: Any, progress: Progress) -> None:

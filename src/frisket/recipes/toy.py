@@ -14,6 +14,7 @@ from frisket.adapters import lora
 from frisket.evaluation.metrics import drift
 from frisket.families.base import Family, Parts
 from frisket.inference.generate import generate
+from frisket.media.drafts import replacing
 from frisket.media.frames import write_image
 from frisket.pocket.judge import find_creature, found_on, leak
 from frisket.pocket.world import (
@@ -71,7 +72,8 @@ def make_clips(folder: Path, seed: int) -> None:
         grey = np.repeat((cover * 255).round().astype(np.uint8)[..., None], 3, axis=-1)
         write_image(folder / "clips" / f"{index}.png", torch.from_numpy(picture))
         write_image(folder / "masks" / f"{index}.png", torch.from_numpy(grey))
-        (folder / "clips" / f"{index}.txt").write_text("sks\n", encoding="utf-8")
+        with replacing(folder / "clips" / f"{index}.txt") as draft:
+            draft.write_text("sks\n", encoding="utf-8")
 
 
 def backgrounds() -> tuple[list[Background], list[Background]]:

@@ -186,6 +186,8 @@ def _find(name: str, *, on_gpu: bool = False) -> type[Optimizer]:
         raise BadOptimizer(f"optimizer {name!r} needs {packages}: {alias.install}")
     if "." not in name:
         raise BadOptimizer(f"no optimizer is named {name!r}{nearest(name, list(ALIASES))}")
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise BadOptimizer(f"optimizer {name!r} is no import path; write package.module.Class")
     return _import(name)
 
 
@@ -197,6 +199,11 @@ def _import(path: str) -> type[Optimizer]:
         raise BadOptimizer(
             f"optimizer {path!r}: there is no module {error.name!r}; install the package, or take"
             f" one of {', '.join(sorted(ALIASES))}"
+        ) from error
+    except Exception as error:  # whatever running a module may raise
+        said = str(error).partition("\n")[0][:200]
+        raise BadOptimizer(
+            f"optimizer {path!r}: {module_name} cannot be imported ({type(error).__name__}: {said})"
         ) from error
     found = getattr(module, attribute, None)
     if not (isinstance(found, type) and issubclass(found, Optimizer)):

@@ -1,6 +1,5 @@
 """ai-toolkit: a job in YAML or JSON."""
 
-import json
 import os
 import re
 from dataclasses import dataclass, field, replace
@@ -22,6 +21,7 @@ from frisket.data.layout_folders import (
     whole_repeats,
 )
 from frisket.data.layout_options import Sheet, Table, filled, rules_of
+from frisket.media.untrusted import BadText, parse_json
 
 SUFFIXES = (".yaml", ".yml", ".json")
 VARIABLE = re.compile(r"\$\{([^}]+)\}")
@@ -166,10 +166,10 @@ def _clips(row: Table, setting: Setting) -> tuple[Path, dict[str, Any]]:
             row.say(name, "no equivalent", said)
         return found, {}
     try:
-        entries = json.loads(text_of(found))
-    except json.JSONDecodeError as error:
-        at = f"{found} line {error.lineno}, column {error.colno}"
-        raise BadLayout(f"{at}: not valid JSON: {error.msg}") from error
+        entries = parse_json(text_of(found))
+    except BadText as error:
+        at = f"{found} line {error.line}, column {error.column}" if error.line else f"{found}"
+        raise BadLayout(f"{at}: not valid JSON: {error.said}") from error
     if not isinstance(entries, dict) or not all(isinstance(row, dict) for row in entries.values()):
         raise row.bad(name, f"{found.name} must be a table of clips, each with a caption")
     folder = found.parent

@@ -1,6 +1,5 @@
 """SimpleTuner: multidatabackend.json, or the config.json that names it."""
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from frisket.data.layout_simpletuner import (
     settings_beside,
     without_dashes,
 )
+from frisket.media.untrusted import BadText, parse_json, shown
 
 KINDS = (
     *("image", "video", "audio", "text_embeds", "image_embeds", "conditioning_image_embeds"),
@@ -291,9 +291,11 @@ def _table(row: Table, setting: Setting, clips: Path, skip: list[Path]) -> dict[
     captions: dict[str, str] = {}
     for number, line in enumerate(text_of(file).splitlines(), 1):
         try:
-            entry = json.loads(line) if line.strip() else {}
-        except json.JSONDecodeError as error:
-            raise BadLayout(f"{file} line {number}, column {error.colno}: {error.msg}") from error
+            entry = parse_json(line) if line.strip() else {}
+        except BadText as error:
+            raise BadLayout(f"{file} line {number}: not JSON ({error.said})") from error
+        if not isinstance(entry, dict):
+            raise BadLayout(f"{file} line {number}: is {shown(entry)}, a JSON object is needed")
         given = entry.get(caption) or entry.get(spare) or ""
         captions[str(entry.get(name))] = str(given[0] if isinstance(given, list) else given)
     table.close()

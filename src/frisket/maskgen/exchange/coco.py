@@ -14,16 +14,21 @@ from frisket.maskgen.exchange_base import (
     Frame,
     Masked,
     bits_of,
+    blaming,
     filled,
     free,
     matched,
+    points_of,
+    read_json,
     sized,
     still,
     united,
 )
-from frisket.media.paths import replacing
+from frisket.media.drafts import replacing
+from frisket.media.untrusted import cut, shown
 
 FILE = "annotations.json"
+LONGEST = 60  # bits of one packed run length; no picture has more
 
 
 def counts_of(bits: Bits) -> list[int]:
@@ -64,6 +69,8 @@ def unpacked(text: str) -> list[int]:
     value = shift = 0
     for letter in text:
         code = ord(letter) - 48
+        if not 0 <= code < 64 or shift > LONGEST:
+            raise ValueError(f"{letter!r} is no letter of packed run lengths here")
         value |= (code & 31) << shift
         shift += 5
         if code & 32:
@@ -127,26 +134,26 @@ def _annotations(frame: Frame, ids: dict[str, int]) -> Iterator[dict[str, Any]]:
 def read(source: Path, clips: Path) -> Iterator[Masked]:
     """A JSON file, or the one in a folder: run lengths packed or not, and polygons."""
     path = _file(source)
+    whole = read_json(path, "no COCO instance annotations")
     try:
-        whole = json.loads(path.read_text(encoding="utf-8"))
         names = {each["id"]: str(each["name"]) for each in whole["categories"]}
         pictures = {each["id"]: each for each in whole["images"]}
         parts: dict[Any, list[dict[str, Any]]] = {number: [] for number in pictures}
         for each in whole["annotations"]:
             parts[each["image_id"]].append(each)
         told = {str(each["file_name"]): each for each in pictures.values()}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError) as error:
         raise BadExchange(
-            f"{path}: no COCO instance annotations ({error!r}); it needs images, annotations and"
-            " categories that name each other by id"
+            f"{path}: no COCO instance annotations ({cut(repr(error))}); it needs images,"
+            " annotations and categories that name each other by id"
         ) from error
     for name, clip, picture in matched(path, clips, told):
-        high, wide = int(picture["height"]), int(picture["width"])
-        sized(path, clip, high, wide)
-        pieces = [
-            (names[part["category_id"]], _bits(path, part, high, wide))
-            for part in parts[picture["id"]]
-        ]
+        with blaming(path, f"the annotation of {name}"):
+            sized(path, clip, int(picture["height"]), int(picture["width"]))
+            pieces = [
+                (names[part["category_id"]], _bits(path, part, clip.height, clip.width))
+                for part in parts[picture["id"]]
+            ]
         yield Masked(name, clip, [united(pieces)])
 
 
@@ -167,14 +174,14 @@ def _bits(path: Path, part: Mapping[str, Any], height: int, width: int) -> Bits:
         if isinstance(shape, list):
             bits = np.zeros((height, width), np.bool_)
             for flat in shape:
-                bits |= filled(np.asarray(flat, np.float64).reshape(-1, 2), height, width)
+                bits |= filled(points_of(flat), height, width)
             return bits
         counts = shape["counts"] if isinstance(shape, dict) else ""
         return bits_from(unpacked(counts) if isinstance(counts, str) else counts, height, width)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, ArithmeticError) as error:
         raise BadExchange(
-            f"{path}: annotation {part.get('id')} has no segmentation that fits its picture"
-            f" ({error}); give run lengths or polygons"
+            f"{path}: annotation {shown(part.get('id'))} has no segmentation that fits its picture"
+            f" ({cut(str(error))}); give run lengths or polygons"
         ) from error
 
 

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,17 +16,28 @@ from frisket.maskgen.exchange_base import (
     Frame,
     Masked,
     bits_of,
+    blaming,
     filled,
     free,
     matched,
+    points_of,
     sized,
     still,
     united,
 )
 from frisket.masks.read import BACKGROUND
+from frisket.media.drafts import replacing
 from frisket.media.frames import decode, decode_index, probe
 from frisket.media.images import opened
-from frisket.media.paths import replacing
+from frisket.media.untrusted import (
+    ANNOTATIONS,
+    BadText,
+    cut,
+    parse_xml,
+    read_bytes,
+    read_text,
+    shown,
+)
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +150,11 @@ def _code(colour: Colour) -> int:
 
 def _labels(path: Path) -> dict[str, Colour]:
     labels: dict[str, Colour] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        lines = read_text(path).splitlines()
+    except BadText as error:
+        raise BadExchange(f"{path}: {error}") from error
+    for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
             continue
         try:
@@ -148,7 +162,7 @@ def _labels(path: Path) -> dict[str, Colour]:
             red, green, blue = (int(part) for part in colour.split(","))
         except ValueError as error:
             raise BadExchange(
-                f"{path}:{number}: {line!r} is no label; write name:red,green,blue::"
+                f"{path}:{number}: {shown(line)} is no label; write name:red,green,blue::"
             ) from error
         labels[name] = (red, green, blue)
     return labels
@@ -156,8 +170,8 @@ def _labels(path: Path) -> dict[str, Colour]:
 
 def _read_xml(path: Path, clips: Path) -> Iterator[Masked]:
     try:
-        root = ElementTree.parse(path).getroot()
-    except ElementTree.ParseError as error:
+        root = parse_xml(read_bytes(path, ANNOTATIONS))
+    except BadText as error:
         raise BadExchange(f"{path}: no XML ({error}); export the task once more") from error
     told = {image.get("name", ""): image for image in root.iter("image")}
     if not told:
@@ -166,7 +180,8 @@ def _read_xml(path: Path, clips: Path) -> Iterator[Masked]:
             ' "Segmentation mask 1.1")'
         )
     for name, clip, image in matched(path, clips, told):
-        high, wide = int(image.get("height", 0)), int(image.get("width", 0))
+        with blaming(path, f"the size of {name}"):
+            high, wide = int(image.get("height", 0)), int(image.get("width", 0))
         sized(path, clip, high, wide)
         parts = [part for shape in image if (part := _part(path, shape, high, wide)) is not None]
         yield Masked(name, clip, [united(parts)])
@@ -178,26 +193,31 @@ def _part(path: Path, shape: Any, height: int, width: int) -> tuple[str, Bits] |
         match shape.tag:
             case "polygon":
                 pairs = [point.split(",") for point in shape.get("points").split(";")]
-                return name, filled(np.array(pairs, np.float64), height, width)
+                return name, filled(points_of(pairs), height, width)
             case "box":
                 left, top, right, bottom = (
                     float(shape.get(side)) for side in ("xtl", "ytl", "xbr", "ybr")
                 )
                 corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
-                return name, filled(np.array(corners), height, width)
+                return name, filled(points_of(corners), height, width)
             case "mask":
                 return name, _mask(shape, height, width)
             case _:
                 log.warning("%s: a %s (%r) has no area and is left out", path, shape.tag, name)
                 return None
-    except (AttributeError, TypeError, ValueError) as error:
-        raise BadExchange(f"{path}: a {shape.tag} {name!r} cannot be read ({error})") from error
+    except (AttributeError, TypeError, ValueError, ArithmeticError) as error:
+        said = f"a {cut(str(shape.tag), 40)} {shown(name)} cannot be read ({cut(str(error))})"
+        raise BadExchange(f"{path}: {said}") from error
 
 
 def _mask(shape: Any, height: int, width: int) -> Bits:
     """Run lengths along the rows of a rectangle, starting with the run of what is outside."""
     left, top, wide, high = (int(shape.get(key)) for key in ("left", "top", "width", "height"))
+    if min(left, top) < 0 or min(wide, high) < 1 or left + wide > width or top + high > height:
+        raise ValueError(f"its rectangle lies outside of {width} x {height}")
     counts = [int(run) for run in shape.get("rle").split(",")]
+    if min(counts) < 0 or sum(counts) != wide * high:
+        raise ValueError(f"its runs do not add up to {wide} x {high}")
     flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
     bits = np.zeros((height, width), np.bool_)
     bits[top : top + high, left : left + wide] = flat.reshape(high, wide)

@@ -1,7 +1,6 @@
 """LabelMe: one JSON a picture, regions as polygons (as bitmaps where they have holes)."""
 
 import base64
-import binascii
 import io
 import json
 import logging
@@ -13,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from frisket.maskgen.exchange_base import (
     BadExchange,
@@ -21,13 +20,17 @@ from frisket.maskgen.exchange_base import (
     Exchange,
     Masked,
     bits_of,
+    blaming,
     free,
     matched,
+    points_of,
+    read_json,
     sized,
     still,
     united,
 )
-from frisket.media.paths import replacing
+from frisket.media.drafts import replacing
+from frisket.media.untrusted import cut, shown
 
 log = logging.getLogger(__name__)
 
@@ -106,18 +109,16 @@ def read(source: Path, clips: Path) -> Iterator[Masked]:
     if not told:
         raise BadExchange(f"{source}: holds no LabelMe file (JSON with `shapes`)")
     for name, clip, path in matched(source, clips, told):
-        whole = json.loads(path.read_text(encoding="utf-8"))
+        whole = read_json(path, "not JSON")
         high, wide = whole.get("imageHeight"), whole.get("imageWidth")
         sized(path, clip, high or clip.height, wide or clip.width)
-        parts = (part_of(path, shape, clip.height, clip.width) for shape in whole["shapes"])
+        with blaming(path, "a shape"):
+            parts = [part_of(path, shape, clip.height, clip.width) for shape in whole["shapes"]]
         yield Masked(name, clip, [united(part for part in parts if part is not None)])
 
 
 def _is_ours(path: Path) -> bool:
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BadExchange(f"{path}: not JSON ({error}); remove it, or save it again") from error
+    told = read_json(path, "not JSON, remove it or save it again")
     return isinstance(told, dict) and isinstance(told.get("shapes"), list)
 
 
@@ -131,7 +132,7 @@ def part_of(
     kind, name = shape.get("shape_type") or "polygon", shape.get("label")
     canvas = np.zeros((height, width), np.uint8)
     try:
-        points = np.asarray(shape["points"], np.float64).reshape(-1, 2)
+        points = points_of(shape["points"])
         corners = points.round().astype(np.int32)
         match kind:
             case "polygon":
@@ -148,11 +149,9 @@ def part_of(
             case _:
                 log.warning("%s: a %s (%r) has no area and is left out", path, kind, name)
                 return None
-    except (
-        *(KeyError, ValueError, TypeError, IndexError, binascii.Error, cv2.error),
-        UnidentifiedImageError,
-    ) as error:
-        raise BadExchange(f"{path}: its {kind} {name!r} cannot be read ({error})") from error
+    except Exception as error:  # OpenCV's and Pillow's, too
+        said = f"its {shown(kind, 40)} {shown(name)} cannot be read ({cut(str(error))})"
+        raise BadExchange(f"{path}: {said}") from error
     return str(name), canvas.astype(np.bool_)
 
 
@@ -160,6 +159,8 @@ def _paste(canvas: NDArray[np.uint8], mask: str, left: int, top: int) -> None:
     if left < 0 or top < 0:
         raise ValueError(f"it starts at {left}, {top}, outside the picture")
     with Image.open(io.BytesIO(base64.b64decode(mask))) as image:
+        if image.height > canvas.shape[0] or image.width > canvas.shape[1]:
+            raise ValueError(f"it is larger ({image.width} x {image.height}) than the picture")
         bits = np.asarray(image.convert("L")) > 0
     place = canvas[top : top + bits.shape[0], left : left + bits.shape[1]]
     place |= bits[: place.shape[0], : place.shape[1]].astype(np.uint8)

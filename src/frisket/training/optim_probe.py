@@ -1,0 +1,69 @@
+"""What an optimizer's name would run, and whether its class can be stepped as training does."""
+
+import inspect
+import io
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import Any
+
+import torch
+from torch import nn
+
+from frisket.training import optim
+from frisket.training.optim import ALIASES, BadOptimizer, OptimizerSpec, build, mode
+
+
+def imports(name: str) -> str:
+    """The module that a name would import and so run, "" where it is one behind the aliases."""
+    module = name.rpartition(".")[0]
+    known = {path.rpartition(".")[0] for alias in ALIASES.values() for path in alias.paths}
+    return "" if module in known or name in ALIASES else module
+
+
+def probe(spec: OptimizerSpec) -> None:
+    """Take one step with a small matrix, as the training loop does; BadOptimizer where that fails.
+
+    It finds what only a step shows: a class that wants the loss as a closure (LBFGS), or sparse
+    gradients (SparseAdam). A class that needs a GPU is tried on it, and not at all without one.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    matrix = nn.Parameter(torch.ones(4, 4, device=device))
+    with _silent():
+        optimizer = build({"probe": matrix}, spec)
+    if "closure" in _needed(type(optimizer).step):
+        raise BadOptimizer(
+            f"optimizer {spec.name!r}: its step() needs the loss as a closure, which would run the"
+            f" model several times a step; take one of {', '.join(sorted(ALIASES))}"
+        )
+    mode(optimizer, training=True)
+    matrix.grad = torch.ones_like(matrix)
+    try:
+        with _silent():
+            optimizer.step()
+    except Exception as error:
+        if device == "cpu" and "cuda" in str(error).lower():
+            return
+        said = str(error).partition("\n")[0][:200]
+        raise BadOptimizer(
+            f"optimizer {spec.name!r}: a first step with a small matrix fails ({said}); take one"
+            f" of {', '.join(sorted(ALIASES))}, or other optimizer.options"
+        ) from error
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Within, nothing is said that will be said when the optimizer is built to train."""
+    level = optim.log.level
+    optim.log.setLevel(logging.ERROR)
+    try:
+        with redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        optim.log.setLevel(level)
+
+
+def _needed(function: Callable[..., Any]) -> list[str]:
+    """Names of the arguments without a default."""
+    signature = inspect.signature(inspect.unwrap(function)).parameters.values()
+    return [p.name for p in signature if p.default is p.empty]

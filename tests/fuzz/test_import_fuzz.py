@@ -1,0 +1,105 @@
+"""Damaged configurations of the six trainers: imported, or refused in a sentence."""
+
+import json
+import random
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomlkit
+import yaml
+from PIL import Image
+from tests.data.layouts import (
+    ai_toolkit_files,
+    diffusion_pipe_files,
+    kohya_files,
+    onetrainer_files,
+    simpletuner_files,
+)
+from tests.fuzz.mutate import damage, damage_value, tried
+from tests.fuzz.mutate_text import brief, text_of
+
+from frisket.recipes.import_config import run as imported
+
+QUICK = 24  # a trainer
+MANY = pytest.mark.slow
+MUSUBI = """
+[general]
+caption_extension = ".txt"
+resolution = [960, 544]
+[[datasets]]
+image_directory = "cats"
+control_directory = "cats"
+mask_directory = "masks"
+num_repeats = 3
+[[datasets]]
+image_jsonl_file = "list.jsonl"
+"""
+
+
+def _yaml(tree: Any) -> str:
+    return str(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
+
+
+BACKENDS = [
+    simpletuner_files.images(instance_data_dir="cats", conditioning_data="masks"),
+    simpletuner_files.masks(),
+    simpletuner_files.TEXTS,
+]
+JOB = ai_toolkit_files.job(
+    {"folder_path": "cats", "mask_path": "masks", "caption_ext": "txt"},
+    train={"steps": 10, "optimizer": "adamw8bit", "optimizer_params": {"weight_decay": 1e-4}},
+    model={"name_or_path": "black-forest-labs/FLUX.1-dev", "is_flux": True},
+)
+CONCEPTS = onetrainer_files.config(concepts=[onetrainer_files.concept("cats")])
+
+# Trainer, name of the file, what it holds, and how a tree is written.
+SEEDS: tuple[tuple[str, str, Any, Callable[[Any], str]], ...] = (
+    ("kohya", "set.toml", tomllib.loads(kohya_files.EVERYTHING), tomlkit.dumps),
+    ("musubi", "set.toml", tomllib.loads(MUSUBI), tomlkit.dumps),
+    ("diffusion_pipe", "main.toml", tomllib.loads(diffusion_pipe_files.MAIN), tomlkit.dumps),
+    ("onetrainer", "config.json", CONCEPTS, json.dumps),
+    ("simpletuner", "multidatabackend.json", BACKENDS, json.dumps),
+    ("ai_toolkit", "job.yaml", JOB, _yaml),
+)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder in which every seed finds what it names."""
+    for folder, mode in (("cats", "RGB"), ("masks", "L"), ("grey", "RGB"), ("grey/masks", "L")):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        for name in ("a", "b"):
+            Image.new(mode, (32, 32), 200).save(tmp_path / folder / f"{name}.png")
+            (tmp_path / folder / f"{name}.txt").write_text("one, two")
+    (tmp_path / "list.jsonl").write_text('{"image_path": "cats/a.png", "caption": "one"}\n')
+    (tmp_path / "dataset.toml").write_text("resolutions = [512]\n[[directory]]\npath = 'grey'\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("seeds", [range(QUICK), pytest.param(range(QUICK, 400), marks=MANY)])
+@pytest.mark.parametrize("seed", SEEDS, ids=lambda seed: seed[0])
+def test_a_damaged_import(
+    project: Path, seed: tuple[str, str, Any, Callable[[Any], str]], seeds: range
+) -> None:
+    trainer, name, tree, dump = seed
+    source, output = project / name, project / "frisket.toml"
+    whole = dump(tree)
+
+    def write(rng: random.Random) -> None:
+        if rng.random() < 0.4:
+            source.write_bytes(damage(whole.encode(), rng))
+            return
+        text = text_of(damage_value(tree, rng), dump)
+        source.write_text(text, encoding="utf-8", errors="surrogatepass")
+
+    def run(rng: random.Random) -> None:
+        for path in (output, *project.glob("*.jsonl")):
+            if path.name != "list.jsonl":
+                path.unlink(missing_ok=True)
+        write(rng)
+        brief(lambda: imported(source, output, trainer=trainer))
+
+    tried(seeds, run)
