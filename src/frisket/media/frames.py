@@ -80,8 +80,8 @@ def probe(path: Path) -> Media:
         alpha = image.has_transparency_data or "transparency" in image.info
         if kind == "folder":
             return Media(path, len(paths), height, width, None, alpha, True)
-        count = images.frames_of(image)
-        fps = images.fps_of(image) if count > 1 else None
+        count = images.frames_of(image, path)
+        fps = images.fps_of(image, count) if count > 1 else None
     return Media(path, count, height, width, fps, alpha, count > 1)
 
 
@@ -105,7 +105,7 @@ def _arrays(path: Path, wanted: Sequence[int], reading: Reading) -> Iterator[tup
                 yield index, images.read(image, paths[index], reading)
         return
     with images.opened(path) as image:
-        count = images.frames_of(image)
+        count = images.frames_of(image, path)
         _beyond(path, wanted, count)
         for index in wanted:
             if count > 1:
@@ -198,7 +198,7 @@ def _all(path: Path, reading: Reading) -> Iterator[Array]:
         count = len(frames_in(path))
     else:
         with images.opened(path) as image:
-            count = images.frames_of(image)
+            count = images.frames_of(image, path)
     return (array for _, array in _arrays(path, range(count), reading))
 
 
