@@ -120,6 +120,9 @@ def cover(
         )
     pixels = torch.stack(list(named.values()))
     cells = to_latent(pixels, grid, window.masking.reading)
+    if not cells.isfinite().all():
+        files = ", ".join(str(path) for path in window.masks.values()) or str(window.clip)
+        raise ValueError(f"{files}: the mask holds NaN or infinity; save it anew with 8 bits")
     total = cells.sum(0)
     thin = [
         name

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from frisket.media.paths import BadMedia
 
@@ -128,26 +128,34 @@ def parse_json(
     return value
 
 
+_known: set[str] = set()
+
+
 def show_warnings() -> None:
     """From now on, log what Pillow warns of with the file it read; each text once.
 
     Without this a warning names a line of Pillow's code, or, where all warnings are ignored,
     nothing. It ends nothing, also where Python was told to make errors of warnings.
     """
-    known: set[str] = set()
-    before = warnings.showwarning
-
-    def show(message: Any, category: Any, filename: str, *where: Any, **more: Any) -> None:
-        text = f"{message}"
-        path = _file_being_read()
-        if path is None:
-            before(message, category, filename, *where, **more)
-        elif text not in known:
-            known.add(text)
-            log.warning("%s: %s (other files of which the same is true are not named)", path, text)
-
     warnings.filterwarnings("always", module=r"PIL\b")
-    warnings.showwarning = show
+    warnings.showwarning = _show
+
+
+def _show(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    path, text = _file_being_read(), f"{message}"
+    if path is None:
+        where = file or sys.stderr
+        where.write(warnings.formatwarning(message, category, filename, lineno, line))
+    elif text not in _known:
+        _known.add(text)
+        log.warning("%s: %s (other files of which the same is true are not named)", path, text)
 
 
 def _file_being_read() -> Path | None:

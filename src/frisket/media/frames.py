@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from frisket.media import images, videos
+from frisket.media.foreign import decoding
 from frisket.media.images import Array, Reading
 from frisket.media.paths import IMAGES, VIDEOS, BadMedia, frames_in
 from frisket.media.picks import Mode, extract, resample
@@ -31,6 +32,7 @@ __all__ = [
     "probe",
     "resample",
     "stream",
+    "try_decoding",
     "write_image",
     "write_video",
     "writing_labels",
@@ -117,6 +119,11 @@ def _read(path: Path, picks: Sequence[int] | None, reading: Reading) -> Tensor:
     picks = range(probe(path).frames) if picks is None else picks
     if not len(picks) or min(picks) < 0:
         raise ValueError(f"{path}: picks {list(picks)} name no frames; indices count from 0")
+    with decoding(path):
+        return _laid(path, picks, reading)
+
+
+def _laid(path: Path, picks: Sequence[int], reading: Reading) -> Tensor:
     slots: dict[int, list[int]] = {}
     for slot, index in enumerate(picks):
         slots.setdefault(index, []).append(slot)
@@ -131,6 +138,15 @@ def _read(path: Path, picks: Sequence[int] | None, reading: Reading) -> Tensor:
         out[slots[index]] = array
     assert out is not None  # every reader yields each wanted frame or raises
     return torch.from_numpy(out)
+
+
+def try_decoding(path: Path, picks: Sequence[int]) -> None:
+    """Decode frames as `decode` does, holding one at a time; BadMedia where it would raise that."""
+    first: tuple[int, ...] | None = None
+    for index, array in _arrays(path, sorted(set(picks)), "rgb"):
+        first = first or array.shape
+        if array.shape != first:
+            raise _resized(path, index, array.shape, first)
 
 
 def _resized(path: Path, index: int, now: tuple[int, ...], before: tuple[int, ...]) -> BadMedia:
