@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from frisket.media.foreign import parse_json
+from frisket.media.foreign import parse_json, shorten
 from frisket.media.manifest import PATH_KEYS, TEXT_KEYS
 from frisket.media.paths import plain, refuse
 
@@ -140,7 +140,8 @@ def _entries(path: Path) -> Iterator[tuple[int, str, str]]:
         if not all(isinstance(value, str) for value in found):
             raise BadCaption(
                 f"{path}:{number}: needs a text under one of {', '.join(PATH_KEYS)} and one of"
-                f" {', '.join(TEXT_KEYS)}; it has {', '.join(map(str, entry)) or 'nothing'}"
+                f" {', '.join(TEXT_KEYS)}; it has"
+                f" {', '.join(map(shorten, [*entry][:10])) or 'nothing'}"
             )
         yield number, str(found[0]), str(found[1])
 
@@ -156,8 +157,7 @@ def _from_lines(
     seen: dict[str, tuple[int, str]] = {}
     strangers: list[str] = []
     for number, file, text in _entries(path):
-        places = (root / file, path.parent / file)
-        ways = [way for place in places for way in (place.absolute(), place.resolve())]
+        ways = _ways_to(file, root, path.parent)
         name = next((known[key] for w in ways if (key := plain(w.as_posix())) in known), None)
         name = name or (plain(file) if plain(file) in clips else None)
         if name is None:
@@ -167,13 +167,25 @@ def _from_lines(
         line, earlier = seen.setdefault(name, (number, caption))
         if earlier != caption:
             raise BadCaption(
-                f"{path}: lines {line} and {number} caption {file} differently; keep one"
+                f"{path}: lines {line} and {number} caption {shorten(file)} differently; keep one"
             )
     if strangers and seen:
         _log.warning(
-            "%s: %d entries have no clip, the first is %s", path, len(strangers), strangers[0]
+            "%s: %d entries have no clip, the first is %s",
+            path,
+            len(strangers),
+            shorten(strangers[0]),
         )
     yield from ((name, caption) for name, (_, caption) in seen.items())
+
+
+def _ways_to(file: str, *folders: Path) -> list[Path]:
+    """Where a file as written may lie; nowhere if no file can be called so."""
+    places = [folder / file for folder in folders]
+    try:
+        return [way for place in places for way in (place.absolute(), place.resolve())]
+    except (OSError, RuntimeError, ValueError):  # too long; a loop of links; a zero byte
+        return []
 
 
 def find_texts(
