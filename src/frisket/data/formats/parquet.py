@@ -213,8 +213,12 @@ def _schema(table: Path) -> Any:
         else:
             with _arrow().memory_map(str(table)) as source:
                 schema = _reader(source).schema
-        schema.names  # noqa: B018 - names that are not UTF-8 show only here
         return schema
+
+
+def _layout_of(table: Path, asked: Columns) -> _Layout:
+    with decoding(table, NO_TABLE, BadSet):  # names that are not UTF-8 show only when they are used
+        return _Layout.of(table, asked)
 
 
 def _reader(source: Any) -> Any:
@@ -333,7 +337,7 @@ class Tables:
     def read(self, path: Path, columns: Columns) -> Packed:
         """All tables, one after the other; a file that a cell only names must lie below them."""
         tables = _tables(path)
-        layouts = {table: _Layout.of(table, columns) for table in tables}
+        layouts = {table: _layout_of(table, columns) for table in tables}
         names, numbered = _names(layouts)
         aside = sorted({column for each in layouts.values() for column in each.aside})
         notes = [f"columns that are not read: {', '.join(aside)}"] if aside else []
