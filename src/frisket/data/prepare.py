@@ -101,6 +101,7 @@ class _Walk:
         self.pictures: dict[str, Pictures] = {}  # of the clips of the data set at hand
         self.work = Encoding(self.entries, encoders, self.tally, self.regions, self.kept, progress)
         self.bad = self.work.bad
+        self.refused: list[ValueError] = []  # of how files lie there; each is in `bad` as well
 
     def run(
         self,
@@ -185,9 +186,8 @@ class _Walk:
                 caption=clipset.caption,
                 wording=clipset.wording,
             )
-        if len(refused) == 1:
-            raise refused[0][1]
         for clip, error in refused:
+            self.refused.append(error)
             self.bad[clip] = f"{self.bad[clip]}; {error}" if clip in self.bad else str(error)
         if findings.outside:
             first = findings.outside[0]
@@ -354,6 +354,8 @@ class _Walk:
     def _stop_if_bad(self) -> None:
         if not self.bad:
             return
+        if len(self.bad) == len(self.refused) == 1:
+            raise self.refused[0]
         files: defaultdict[str, list[str]] = defaultdict(list)  # a wrong setting fails every file
         for path, text in self.bad.items():
             files[text].append(path)

@@ -86,15 +86,7 @@ def _below(
     real = folder.resolve()
     if real in skip or real in trail:
         return
-    try:
-        entries = sorted(folder.iterdir(), key=lambda path: plain(path.name))
-    except OSError as error:
-        said = f"{folder}: this folder cannot be listed ({error.strerror}); mend or remove it"
-        refuse(plain(folder.name), ClipsNotFound(said))
-        return
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
+    for entry in _entries(folder):
         if entry.is_dir():
             if leaf(entry):
                 yield entry
@@ -104,10 +96,24 @@ def _below(
             if not entry.exists():
                 gone = f"{entry}: a link to nothing ({entry.readlink()}); remove it"
                 refuse(plain(entry.stem), ClipsNotFound(gone))
-            elif not is_text(entry):
-                refuse(escaped(entry.name), _unwritable(entry))
-            else:
+                continue
+            yield entry
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    """What lies in a folder, sorted, hidden entries left out."""
+    try:
+        entries = sorted(folder.iterdir(), key=lambda path: plain(path.name))
+    except OSError as error:
+        said = f"{folder}: this folder cannot be listed ({error.strerror}); mend or remove it"
+        refuse(plain(folder.name), ClipsNotFound(said))
+        return
+    for entry in entries:
+        if is_text(entry.name):
+            if not entry.name.startswith("."):
                 yield entry
+        elif is_media(entry) or (entry.is_dir() and any(map(is_media, entry.rglob("*")))):
+            refuse(escaped(entry.name), _unwritable(entry))
 
 
 def _unwritable(path: Path) -> BadName:

@@ -73,7 +73,8 @@ def reason_of(error: BaseException) -> str:
 
 def shorten(value: Any) -> str:
     """A stranger's value for a message: its repr, cut short before it is written out whole."""
-    return _short.repr(value)
+    text = _short.repr(value)
+    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."
 
 
 def check_pixels(path: Path, width: int, height: int) -> None:
