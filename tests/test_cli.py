@@ -45,6 +45,7 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
     "import": {"source", "--output", "--from", "--family", "--variant", "--reference"},
     "pack": {
         *("source", "--output", "--to", "--from", "--name", "--image", "--caption", "--mask"),
+        "--follow-links",
         "--shard",
     },
     "masks make": {

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -325,6 +326,9 @@ def main() -> None:
     """Run a command; errors meant for the reader are one red line and exit code 2."""
     # Threads of the tokenizers library warn at every fork; nothing here needs them.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # names of files may be no text of any encoding
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except Exception as error:

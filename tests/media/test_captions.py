@@ -60,7 +60,7 @@ def test_jsonl_paths_relative_to_the_file_and_bare_names(tmp_path, clips, caplog
     path.write_text("\n".join(map(json.dumps, lines)))
     with caplog.at_level(logging.WARNING):
         assert read_captions(clips, tmp_path / "clips", path) == {"a.b": "one", "sub/c": "two"}
-    assert "1 entries have no clip, the first is gone.png" in caplog.text
+    assert "1 entries have no clip, the first is 'gone.png'" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -70,9 +70,9 @@ def test_jsonl_paths_relative_to_the_file_and_bare_names(tmp_path, clips, caplog
         ("[1]", r":2: a JSON object is needed, this is \[1\]"),
         (
             '{"file": "a.b.png"}',
-            r":2: needs a text under one of path, .* one of caption, text, prompt; it has file",
+            r":2: needs a text under one of path, .* one of caption, text, prompt; it has 'file'",
         ),
-        ('{"file": "a.b.png", "text": "other"}', "lines 1 and 2 caption a.b.png differently"),
+        ('{"file": "a.b.png", "text": "other"}', "lines 1 and 2 caption 'a.b.png' differently"),
     ],
 )
 def test_broken_jsonl_names_the_line(tmp_path, clips, line, message):

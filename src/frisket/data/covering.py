@@ -127,6 +127,9 @@ def cover(
         )
     laid = _lay(named, window, grid)
     cells = laid["planes"]
+    if not cells.isfinite().all():
+        files = ", ".join(str(path) for path in window.masks.values()) or str(window.clip)
+        raise ValueError(f"{files}: the mask holds NaN or infinity; save it anew with 8 bits")
     # No step of `_shape` raises a plane's largest value, so an empty region is not cut again.
     thin = [
         name

@@ -10,9 +10,11 @@ from frisket.data.backdrops import cut, swapped_frames
 from frisket.data.cache import key_of
 from frisket.data.covering import keep_plane, mask_record
 from frisket.data.entries import Entries
+from frisket.data.finite import NotFinite, check_finite
 from frisket.data.items import Backdrop, Encoders, Progress, SwapPlan, Window
 from frisket.data.tally import Tally
-from frisket.media.frames import BadMedia, decode
+from frisket.media.foreign import shorten
+from frisket.media.frames import BadMedia, decode, try_decoding
 from frisket.media.geometry import Geometry
 from frisket.shapes import Frames, Plane
 
@@ -90,6 +92,40 @@ class Encoding:
             }
         return record
 
+    def check(self) -> None:
+        """Decode every frame that will be encoded, so that each bad file is known before any is.
+
+        What decoded once is remembered by its content. Fills `bad`.
+        """
+        wanted: dict[Path, tuple[str, set[int]]] = {}
+        for job in self._jobs:
+            window = job.window
+            files = [(window.clip, window.content, window.geometry.picks)]
+            files += [(path, content, (0,)) for path, content in window.references]
+            for _, backdrop in job.composites:
+                if backdrop.path is not None:
+                    files.append((backdrop.path, backdrop.content, (0,)))
+                elif backdrop.donor is not None:
+                    donor = backdrop.donor
+                    files.append((donor.clip, donor.content, donor.geometry.picks))
+            for path, content, picks in files:
+                wanted.setdefault(path, (content, set()))[1].update(picks)
+        for count, (path, (content, picks)) in enumerate(wanted.items(), 1):
+            self._check_file(path, content, sorted(picks))
+            self.progress("reading", count, len(wanted))
+
+    def _check_file(self, path: Path, content: str, picks: Sequence[int]) -> None:
+        index = self.entries.index
+        decodes = key_of({"decodes": f"{content}{path.suffix.lower()}", "picks": list(picks)})
+        if index.get("probe", decodes):
+            return
+        try:
+            try_decoding(path, picks)
+        except BadMedia as error:
+            self.bad[str(path)] = str(error)
+            return
+        index.put("probe", decodes, True)
+
     def run(self) -> None:
         """Encode the clips, let the VAE go."""
         total = sum(bool(job.plain) + len(job.composites) for job in self._jobs)
@@ -107,6 +143,11 @@ class Encoding:
         self.entries.index.commit()
         for count, (key, (caption, pictures)) in enumerate(self._captions.items(), 1):
             made = self.encoders.embed(caption, [decode(path, (0,)) for path, _ in pictures])
+            try:
+                check_finite(made, "text encoder", self.encoders.text_record)
+            except NotFinite as error:
+                self.bad[f"caption {shorten(caption)}"] = str(error)
+                continue
             self.entries.store("text", key, dict(made))
             self.entries.index.commit()
             self.tally.embedded += 1
@@ -145,6 +186,7 @@ class Encoding:
                 f"the VAE gave latents of shape {tuple(latents.shape[1:])} for {window.clip}, the"
                 f" family's grid says {expected}: its LatentGrid is wrong"
             )
+        check_finite(made, "VAE", self.encoders.pixels_record)
         self.entries.store("latents", key, _unbatched(made))
         self.tally.encoded += 1
         self.progress("latents", self.tally.encoded, total)

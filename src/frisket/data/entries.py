@@ -1,4 +1,4 @@
-"""Which entries are there and whole, told by a stat instead of a read wherever that is safe."""
+"""Which entries are there, whole and finite: by a stat instead of a read wherever that is safe."""
 
 import logging
 from collections.abc import Mapping
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from frisket.data.cache import Cache, CorruptEntry, Kind
+from frisket.data.finite import count_strange
 from frisket.data.index import Index
 
 log = logging.getLogger(__name__)
@@ -19,24 +20,29 @@ class Entries:
         self.cache, self.index = cache, index
 
     def ready(self, kind: Kind, key: str) -> bool:
-        """Whether an entry is there and whole; one that changed since it was verified is read.
+        """Whether an entry is there, whole and finite; one that changed since it was seen is read.
 
-        A corrupt one is deleted, with a warning in the log, so that it is made again.
+        A corrupt one, or one that holds NaN or infinity (as versions before this check wrote them),
+        is deleted, with a warning in the log, so that it is made again.
         """
         mark = self.cache.mark(kind, key)
         if mark is None:
             self.cache.need_writable(kind, key)  # before any model is loaded
             return False
-        slot = f"{kind}/{key}"
-        if self.index.get("entry", slot) == mark:
+        if self.index.get("entry", _slot(kind, key)) == mark:
             return True
         try:
-            self.cache.load(kind, key)
+            strange = count_strange(self.cache.load(kind, key).tensors)
         except CorruptEntry as error:
             log.warning("%s; making it again", error)
             self.cache.drop(kind, key)
             return False
-        self.index.put("entry", slot, mark)
+        if strange:
+            path = self.cache.path(kind, key)
+            log.warning("cache entry %s holds NaN or infinity; making it again", path)
+            self.cache.drop(kind, key)
+            return False
+        self.index.put("entry", _slot(kind, key), mark)
         return True
 
     def store(
@@ -48,4 +54,9 @@ class Entries:
     ) -> None:
         """Write an entry, and remember that it is whole."""
         self.cache.store(kind, key, tensors, notes)
-        self.index.put("entry", f"{kind}/{key}", self.cache.mark(kind, key))
+        self.index.put("entry", _slot(kind, key), self.cache.mark(kind, key))
+
+
+def _slot(kind: Kind, key: str) -> str:
+    # "finite": what the index knew before is only that an entry was whole; it is read once more.
+    return f"finite/{kind}/{key}"

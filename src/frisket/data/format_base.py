@@ -8,8 +8,9 @@ from io import BufferedIOBase, BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Protocol, runtime_checkable
 
+from frisket.media.foreign import shorten
 from frisket.media.manifest import is_name
-from frisket.media.paths import IMAGES, BadMedia, TwoFiles, plain
+from frisket.media.paths import IMAGES, BadMedia, TwoFiles, is_text, plain
 from frisket.registry import Shelf
 
 MIB = 2**20
@@ -63,6 +64,7 @@ class Packed:
     entries: Callable[[], Iterator[Entry]]
     legend: bytes | None = None  # of label maps, as `legend.json` holds it
     notes: tuple[str, ...] = ()  # what a user should know, a sentence each
+    outside: tuple[Path, ...] = ()  # files that links bring from outside of the set
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,9 +197,11 @@ def files_of(entry: Entry) -> Iterator[File]:
 def _check_names(entry: Entry) -> None:
     if not is_name(entry.name) or plain(entry.name) != entry.name:
         raise BadSet(
-            f"{entry.name!r} is no name for a clip: it should be a path below a folder, without"
-            " hidden parts, in NFC; rename it"
+            f"{shorten(entry.name)} is no name for a clip: it should be a path below a folder,"
+            " without hidden parts, in NFC and UTF-8; rename it"
         )
+    if not is_text(entry.caption):
+        raise BadSet(f"clip {entry.name!r}: its caption holds half a character; mend it")
     for region in entry.masks:
         if region and (not is_name(region) or len(PurePosixPath(region).parts) > 1):
             raise BadSet(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from frisket.data.format_base import BadSet, Entry, File, Frames, Packed, Part, part_at
 from frisket.media.files import Findings, Found
+from frisket.media.links import links_out
 from frisket.media.paths import TwoFiles, replacing
 
 CLIPS, MASKS, REFERENCES = "clips", "masks", "references"
@@ -20,7 +21,9 @@ def packed(findings: Findings, legend: Path, notes: tuple[str, ...] = ()) -> Pac
     def entries() -> Iterator[Entry]:
         return map(_entry, findings.found)
 
-    return Packed(entries, legend.read_bytes() if legend.is_file() else None, notes)
+    there = legend.is_file()
+    outside = (*findings.outside, *links_out(legend.parent, [legend] if there else []))
+    return Packed(entries, legend.read_bytes() if there else None, notes, outside)
 
 
 def _entry(found: Found) -> Entry:

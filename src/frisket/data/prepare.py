@@ -1,5 +1,6 @@
 """Turns folders of clips, masks and captions into cache entries; does only what is not done."""
 
+import logging
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,10 +29,13 @@ from frisket.data.items import (
 from frisket.data.tally import Tally, pick_held
 from frisket.masks.weights import BACKGROUND
 from frisket.media.buckets import bucket
-from frisket.media.files import Found, find
+from frisket.media.files import Findings, Found, find
 from frisket.media.frames import BadMedia, Media, extract, probe, resample
 from frisket.media.geometry import Geometry
+from frisket.media.paths import collecting
 from frisket.media.references import find_references, listed_references
+
+log = logging.getLogger(__name__)
 
 bucket_of = lru_cache(4096)(bucket)  # clips of a set share few sizes
 
@@ -64,12 +68,13 @@ def prepare(
     `regions` is the weight table (with `background`). Its numbers are used for the report and for
     what a swap keeps (regions of weight > 0); they are in no other key. `swap` may be a function of
     all masked windows (backdrops taken from the clips themselves). `holdout` clips are kept out of
-    training, evenly over the list. Order: masks, then latents, then text, so that a bad mask shows
-    before hours of encoding, and VAE and text encoder are never loaded together. May be killed at
-    any moment: what was finished is not done again.
+    training, evenly over the list. Order: masks, then every frame is decoded once, then latents,
+    then text, so that a bad file shows before hours of encoding, and VAE and text encoder are never
+    loaded together. May be killed at any moment: what was finished is not done again.
 
-    Raises BadClips with every unusable file; NoMasks for clips without the mask they are required
-    to have; ClipsNotFound, MasksNotFound and TwoFiles as `media.files.find` does.
+    Raises BadClips with every unusable file, caption or name, and with every clip or caption for
+    which a model gives NaN or infinity; NoMasks for clips without the mask they are required to
+    have; ClipsNotFound, MasksNotFound and TwoFiles as `media.files.find` does.
     """
     cache.sweep()
     with Index(cache.folder) as index:
@@ -96,6 +101,7 @@ class _Walk:
         self.pictures: dict[str, Pictures] = {}  # of the clips of the data set at hand
         self.work = Encoding(self.entries, encoders, self.tally, self.regions, self.kept, progress)
         self.bad = self.work.bad
+        self.refused: list[ValueError] = []  # of how files lie there; each is in `bad` as well
 
     def run(
         self,
@@ -110,6 +116,7 @@ class _Walk:
                 if swap is not None and window.masked:
                     sources[len(items)] = (window, caption)
                 items.append(item)
+        self.work.check()
         self._stop_if_bad()
         self.tally.stop_if_unmasked()
         if not items:
@@ -125,9 +132,12 @@ class _Walk:
             for position in training:
                 if position in sources:
                     items[position] = self._with_swaps(items[position], *sources[position])
+        self.work.check()
+        self._stop_if_bad()
         self.work.run()
         self._stop_if_bad()
         self.work.embed()
+        self._stop_if_bad()
         kept = tuple(items[position] for position in training)
         left = tuple(items[position] for position in held)
         return Prepared(kept, left, self.regions, self.tally.report(), self.cache)
@@ -150,15 +160,7 @@ class _Walk:
     # Planning: which entries a clip needs. Masks are covered here: it takes milliseconds.
 
     def _planned(self, clipset: Clipset) -> Iterator[tuple[Item, Window, str]]:
-        how = clipset.masking
-        findings = find(
-            clipset.clips,
-            masks=how.source,
-            folders=how.folders,
-            captions=clipset.captions,
-            caption=clipset.caption,
-            wording=clipset.wording,
-        )
+        findings = self._found(clipset)
         self.tally.orphans += [str(path) for path in findings.orphans]
         self.pictures = self._references(clipset, findings.found)
         for count, found in enumerate(findings.found, 1):
@@ -171,6 +173,32 @@ class _Walk:
             if not count % 16 or count == len(findings.found):
                 self.progress("clips and masks", count, len(findings.found))
         self.index.commit()
+
+    def _found(self, clipset: Clipset) -> Findings:
+        """The clips of a data set; all that is wrong with how they lie there at once."""
+        how = clipset.masking
+        with collecting() as refused:
+            findings = find(
+                clipset.clips,
+                masks=how.source,
+                folders=how.folders,
+                captions=clipset.captions,
+                caption=clipset.caption,
+                wording=clipset.wording,
+            )
+        for clip, error in refused:
+            self.refused.append(error)
+            self.bad[clip] = f"{self.bad[clip]}; {error}" if clip in self.bad else str(error)
+        if findings.outside:
+            first = findings.outside[0]
+            log.warning(
+                "%s: links bring %d of its files from elsewhere, the first is %s, from %s",
+                clipset.clips,
+                len(findings.outside),
+                first,
+                first.resolve(),
+            )
+        return findings
 
     def _references(self, clipset: Clipset, found: Sequence[Found]) -> dict[str, Pictures]:
         """The reference pictures of each clip, where the model looks at some."""
@@ -330,6 +358,8 @@ class _Walk:
     def _stop_if_bad(self) -> None:
         if not self.bad:
             return
+        if len(self.bad) == len(self.refused) == 1:
+            raise self.refused[0]
         files: defaultdict[str, list[str]] = defaultdict(list)  # a wrong setting fails every file
         for path, text in self.bad.items():
             files[text].append(path)

@@ -28,6 +28,21 @@ def look_at_orphans(
         yield Finding("orphan", "warning", "", f"{path} is a mask without a clip.{told}", fix)
 
 
+def look_at_links(outside: Sequence[Path], clips: Path) -> Iterator[Finding]:
+    """Files that links bring from outside of the data set, told once."""
+    if outside:
+        first, files = outside[0], "A file is" if len(outside) == 1 else f"{len(outside)} files are"
+        yield Finding(
+            "link",
+            "note",
+            "",
+            f"{files} brought to {clips} by links from elsewhere, the first is {first}, from"
+            f" {first.resolve()}. They are trained on like all others.",
+            "Nothing has to be done if they are yours; `frisket pack` takes them with"
+            " --follow-links only.",
+        )
+
+
 def misnamed(orphans: Mapping[str, Path], lacking: Sequence[str]) -> dict[str, str]:
     """Orphans that differ from one clip without a mask in capitals only: orphan to clip.
 

@@ -127,9 +127,12 @@ def render(template: str, **values: Any) -> str:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Replace a text file in one step, so that no reader ever sees half of it."""
+    r"""Replace a text file in one step, so that no reader ever sees half of it.
+
+    UTF-8; a file name that is not is shown with \udcff and the like for its bytes.
+    """
     with replacing(path) as draft:
-        draft.write_text(text, encoding="utf-8")
+        draft.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def data_uri(picture: Picture) -> str:

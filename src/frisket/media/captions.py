@@ -1,13 +1,13 @@
 """Read the captions of clips: `.txt` files beside them or in a folder, or one `.jsonl` file."""
 
 import codecs
-import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from frisket.media.foreign import parse_json, shorten
 from frisket.media.manifest import PATH_KEYS, TEXT_KEYS
 from frisket.media.paths import plain, refuse
 
@@ -23,23 +23,36 @@ _BOMS = (
 )
 
 
+LONGEST = 2**20  # bytes of a caption file
+LONGEST_LIST = 2**28  # bytes of a .jsonl of captions
+
+
 class BadCaption(ValueError):
     """A caption file that cannot be read; names it, the place and the fix."""
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, longest: int = LONGEST) -> str:
     """Text in UTF-8 (with or without BOM) or UTF-16 with BOM; BadCaption for anything else.
 
-    No other encoding is guessed: a wrong guess turns into wrong words in the prompt, unseen.
+    No other encoding is guessed: a wrong guess turns into wrong words in the prompt, unseen. A file
+    of more than `longest` bytes is refused: it is no caption.
     """
-    raw = path.read_bytes()
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(longest + 1)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise BadCaption(f"{path}: cannot be read ({why}); mend or remove it") from error
+    if len(raw) > longest:
+        raise BadCaption(f"{path}: has more than {longest} bytes, so it is no caption; shorten it")
     encoding = next((name for bom, name in _BOMS if raw.startswith(bom)), "utf-8")
     convert = f"convert it with: iconv -f latin1 -t utf-8 '{path.name}' > new.txt"
     try:
         text = raw.decode(encoding)
     except UnicodeDecodeError as error:
         raise BadCaption(
-            f"{path}: byte 0x{raw[error.start]:02x} at position {error.start} is not {encoding};"
+            f"{path}: byte 0x{error.object[error.start : error.start + 1].hex()} at position"
+            f" {error.start} is not {encoding};"
             f" if the file is Latin-1 (Windows), {convert}"
         ) from error
     if "\0" in text:
@@ -112,15 +125,13 @@ def _from_texts(clips: Mapping[str, Path], texts: Mapping[str, Path], tidy: Tidy
 
 def _entries(path: Path) -> Iterator[tuple[int, str, str]]:
     """(line, file, caption) of every line of a `.jsonl` file."""
-    for number, line in enumerate(read_text(path).split("\n"), 1):
+    for number, line in enumerate(read_text(path, LONGEST_LIST).split("\n"), 1):
         if not line.strip():
             continue
         try:
-            entry: Any = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise BadCaption(
-                f"{path}:{number}: not JSON ({error.msg}); one object a line"
-            ) from error
+            entry: Any = parse_json(line)
+        except ValueError as error:
+            raise BadCaption(f"{path}:{number}: not JSON ({error}); one object a line") from error
         if not isinstance(entry, dict):
             raise BadCaption(
                 f"{path}:{number}: a JSON object is needed, this is {line.strip()[:40]}"
@@ -129,7 +140,8 @@ def _entries(path: Path) -> Iterator[tuple[int, str, str]]:
         if not all(isinstance(value, str) for value in found):
             raise BadCaption(
                 f"{path}:{number}: needs a text under one of {', '.join(PATH_KEYS)} and one of"
-                f" {', '.join(TEXT_KEYS)}; it has {', '.join(map(str, entry)) or 'nothing'}"
+                f" {', '.join(TEXT_KEYS)}; it has"
+                f" {', '.join(map(shorten, [*entry][:10])) or 'nothing'}"
             )
         yield number, str(found[0]), str(found[1])
 
@@ -145,8 +157,7 @@ def _from_lines(
     seen: dict[str, tuple[int, str]] = {}
     strangers: list[str] = []
     for number, file, text in _entries(path):
-        places = (root / file, path.parent / file)
-        ways = [way for place in places for way in (place.absolute(), place.resolve())]
+        ways = _ways_to(file, root, path.parent)
         name = next((known[key] for w in ways if (key := plain(w.as_posix())) in known), None)
         name = name or (plain(file) if plain(file) in clips else None)
         if name is None:
@@ -156,13 +167,35 @@ def _from_lines(
         line, earlier = seen.setdefault(name, (number, caption))
         if earlier != caption:
             raise BadCaption(
-                f"{path}: lines {line} and {number} caption {file} differently; keep one"
+                f"{path}: lines {line} and {number} caption {shorten(file)} differently; keep one"
             )
     if strangers and seen:
         _log.warning(
-            "%s: %d entries have no clip, the first is %s", path, len(strangers), strangers[0]
+            "%s: %d entries have no clip, the first is %s",
+            path,
+            len(strangers),
+            shorten(strangers[0]),
         )
     yield from ((name, caption) for name, (_, caption) in seen.items())
+
+
+def _ways_to(file: str, *folders: Path) -> list[Path]:
+    """Where a file as written may lie; nowhere if no file can be called so."""
+    places = [folder / file for folder in folders]
+    try:
+        return [way for place in places for way in (place.absolute(), place.resolve())]
+    except (OSError, RuntimeError, ValueError):  # too long; a loop of links; a zero byte
+        return []
+
+
+def find_texts(
+    clips: Mapping[str, Path], root: Path, source: Path | None, suffix: str = ".txt"
+) -> dict[str, Path]:
+    """The caption files of clips by name, as `read_captions` reads them; none of a `.jsonl`."""
+    if source is not None:
+        return _texts(source.rglob("*"), source, suffix) if source.is_dir() else {}
+    folders = {clip.parent for clip in clips.values()}
+    return _texts((path for folder in folders for path in folder.iterdir()), root, suffix)
 
 
 def read_captions(
@@ -180,13 +213,10 @@ def read_captions(
     not exist, is of another kind or captions none of the clips.
     """
     if source is None:
-        beside = (
-            path for folder in {c.parent for c in clips.values()} for path in folder.iterdir()
-        )
-        found = _from_texts(clips, _texts(beside, root, suffix), tidy)
+        found = _from_texts(clips, find_texts(clips, root, source, suffix), tidy)
         return {name: text for name, text in found.items() if text}
     if source.is_dir():
-        found = _from_texts(clips, _texts(source.rglob("*"), source, suffix), tidy)
+        found = _from_texts(clips, find_texts(clips, root, source, suffix), tidy)
     elif not source.exists():
         raise BadCaption(f"captions {source}: there is no such folder or file")
     elif source.suffix.lower() == ".jsonl":

@@ -6,10 +6,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from frisket.media.captions import PLAIN, Tidy, Wording, read_captions, read_text
+from frisket.media.captions import PLAIN, Tidy, Wording, find_texts, read_captions, read_text
 from frisket.media.frames import BadMedia, probe
+from frisket.media.links import find_outside
 from frisket.media.manifest import Line, is_manifest, read_manifest
-from frisket.media.paths import IMAGES, LEGEND, SOFT, VIDEOS, TwoFiles, is_media, plain, refuse
+from frisket.media.paths import (
+    IMAGES,
+    LEGEND,
+    SOFT,
+    VIDEOS,
+    BadName,
+    TwoFiles,
+    escaped,
+    is_media,
+    is_text,
+    plain,
+    refuse,
+)
 
 __all__ = [
     "ClipsNotFound",
@@ -55,6 +68,7 @@ class Findings:
     found: list[Found]
     orphans: list[Path]  # masks, or whole folders of them, without a clip
     uncaptioned: list[str]  # names of clips whose caption is empty
+    outside: tuple[Path, ...] = ()  # clips, masks, captions that links bring from elsewhere
 
 
 def _below(
@@ -67,14 +81,12 @@ def _below(
     """Media files, and folders that are one mask (`leaf`), below a folder; links are followed.
 
     Hidden entries and the folders of `skip` (resolved) are left out, as is a link to a folder it
-    lies in.
+    lies in. What cannot be listed, read or named goes to `refuse`.
     """
     real = folder.resolve()
     if real in skip or real in trail:
         return
-    for entry in sorted(folder.iterdir(), key=lambda path: plain(path.name)):
-        if entry.name.startswith("."):
-            continue
+    for entry in _entries(folder):
         if entry.is_dir():
             if leaf(entry):
                 yield entry
@@ -86,6 +98,29 @@ def _below(
                 refuse(plain(entry.stem), ClipsNotFound(gone))
                 continue
             yield entry
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    """What lies in a folder, sorted, hidden entries left out."""
+    try:
+        entries = sorted(folder.iterdir(), key=lambda path: plain(path.name))
+    except OSError as error:
+        said = f"{folder}: this folder cannot be listed ({error.strerror}); mend or remove it"
+        refuse(plain(folder.name), ClipsNotFound(said))
+        return
+    for entry in entries:
+        if is_text(entry.name):
+            if not entry.name.startswith("."):
+                yield entry
+        elif is_media(entry) or (entry.is_dir() and any(map(is_media, entry.rglob("*")))):
+            refuse(escaped(entry.name), _unwritable(entry))
+
+
+def _unwritable(path: Path) -> BadName:
+    return BadName(
+        f"{escaped(path)}: its name is not UTF-8, so no list or page could name it; rename it (of"
+        " Latin-1 names: convmv -f latin1 -t utf8 -r --notest FOLDER)"
+    )
 
 
 def _name(path: Path, root: Path) -> str:
@@ -273,7 +308,23 @@ def _from_manifest(
         )
         for line in lines
     ]
-    return Findings(found, orphans, [one.name for one in found if not one.caption])
+    texts_at = {name: wording.beside(clip) for name, clip in named.items()}
+    if captions is not None:
+        texts_at = find_texts(named, manifest.parent, captions, wording.suffix)
+    outside = _linked(manifest.parent, found, folders, captions, texts_at)
+    return Findings(found, orphans, [one.name for one in found if not one.caption], outside)
+
+
+def _linked(
+    root: Path,
+    found: list[Found],
+    folders: Mapping[str, Path],
+    captions: Path | None,
+    texts: Mapping[str, Path],
+) -> tuple[Path, ...]:
+    files = [path for one in found for path in (one.clip, *one.references)]
+    own = [texts[one.name] for one in found if one.name in texts]
+    return find_outside(root, files, [one.masks for one in found], folders, (captions or root, own))
 
 
 def _texts_beside(clips: Mapping[str, Path], tidy: Tidy, wording: Wording) -> dict[str, str]:
@@ -313,8 +364,8 @@ def find(
     are `caption`, else empty and listed; `wording` says how caption files end and what of them is
     read, `paragraph` False leaves captions as they are written. The order is that of the names.
 
-    Raises ClipsNotFound, MasksNotFound (a mask source that matches nothing), TwoFiles, BadCaption,
-    BadManifest.
+    Raises ClipsNotFound, MasksNotFound (a mask source that matches nothing), TwoFiles, BadName,
+    BadCaption, BadManifest.
     """
     if masks not in get_args(MaskKind):
         raise ValueError(f"no mask source {masks!r}; there are: {', '.join(get_args(MaskKind))}")
@@ -343,4 +394,6 @@ def find(
         Found(name, path, texts.get(name, caption or ""), by_clip[name], name in with_alpha)
         for name, path in named.items()
     ]
-    return Findings(found, orphans, [one.name for one in found if not one.caption])
+    texts_at = find_texts(named, clips, captions, wording.suffix)
+    outside = _linked(clips, found, folders, captions, texts_at)
+    return Findings(found, orphans, [one.name for one in found if not one.caption], outside)

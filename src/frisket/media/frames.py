@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from frisket.media import images, videos
+from frisket.media.foreign import decoding
 from frisket.media.images import Array, Reading
 from frisket.media.paths import IMAGES, VIDEOS, BadMedia, frames_in
 from frisket.media.picks import Mode, extract, resample
@@ -31,6 +32,7 @@ __all__ = [
     "probe",
     "resample",
     "stream",
+    "try_decoding",
     "write_image",
     "write_video",
     "writing_labels",
@@ -80,8 +82,8 @@ def probe(path: Path) -> Media:
         alpha = image.has_transparency_data or "transparency" in image.info
         if kind == "folder":
             return Media(path, len(paths), height, width, None, alpha, True)
-        count = images.frames_of(image)
-        fps = images.fps_of(image) if count > 1 else None
+        count = images.frames_of(image, path)
+        fps = images.fps_of(image, count) if count > 1 else None
     return Media(path, count, height, width, fps, alpha, count > 1)
 
 
@@ -105,7 +107,7 @@ def _arrays(path: Path, wanted: Sequence[int], reading: Reading) -> Iterator[tup
                 yield index, images.read(image, paths[index], reading)
         return
     with images.opened(path) as image:
-        count = images.frames_of(image)
+        count = images.frames_of(image, path)
         _beyond(path, wanted, count)
         for index in wanted:
             if count > 1:
@@ -117,6 +119,11 @@ def _read(path: Path, picks: Sequence[int] | None, reading: Reading) -> Tensor:
     picks = range(probe(path).frames) if picks is None else picks
     if not len(picks) or min(picks) < 0:
         raise ValueError(f"{path}: picks {list(picks)} name no frames; indices count from 0")
+    with decoding(path):
+        return _laid(path, picks, reading)
+
+
+def _laid(path: Path, picks: Sequence[int], reading: Reading) -> Tensor:
     slots: dict[int, list[int]] = {}
     for slot, index in enumerate(picks):
         slots.setdefault(index, []).append(slot)
@@ -131,6 +138,15 @@ def _read(path: Path, picks: Sequence[int] | None, reading: Reading) -> Tensor:
         out[slots[index]] = array
     assert out is not None  # every reader yields each wanted frame or raises
     return torch.from_numpy(out)
+
+
+def try_decoding(path: Path, picks: Sequence[int]) -> None:
+    """Decode frames as `decode` does, holding one at a time; BadMedia where it would raise that."""
+    first: tuple[int, ...] | None = None
+    for index, array in _arrays(path, sorted(set(picks)), "rgb"):
+        first = first or array.shape
+        if array.shape != first:
+            raise _resized(path, index, array.shape, first)
 
 
 def _resized(path: Path, index: int, now: tuple[int, ...], before: tuple[int, ...]) -> BadMedia:
@@ -198,7 +214,7 @@ def _all(path: Path, reading: Reading) -> Iterator[Array]:
         count = len(frames_in(path))
     else:
         with images.opened(path) as image:
-            count = images.frames_of(image)
+            count = images.frames_of(image, path)
     return (array for _, array in _arrays(path, range(count), reading))
 
 

@@ -1,9 +1,8 @@
 """One image file to arrays and back: colours, grey levels, alpha, label indices; EXIF honoured."""
 
-import struct
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ExifTags import Base
 
+from frisket.media.foreign import FRAMES, PIXELS, check_frames, check_pixels, decoding
 from frisket.media.paths import BadMedia, replacing
 
 Reading = Literal["rgb", "grey", "alpha", "index"]
@@ -22,41 +22,89 @@ LOSSY = {"JPEG", "MPO", "WEBP", "AVIF"}  # WebP may be lossless, but its header 
 ANIMATED = {"GIF", "WEBP", "PNG", "AVIF"}  # a TIFF or MPO of many pages is still one picture
 TINT = 16  # levels between channels that lossy chroma may put into a grey picture
 SNAP = 4  # levels next to black and white that lossy coding may leave
+BAND = 1 << 22  # pixels that are converted at a time, so that a large picture is held once
+# Others that Pillow knows are no clips under another name: to read EPS it starts Ghostscript.
+KINDS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF")
 
 _WRITERS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
 _WRITERS |= {".tif": "TIFF", ".tiff": "TIFF"}
 
 
+@cache
+def _kinds() -> list[str]:
+    Image.init()
+    return [kind for kind in KINDS if kind in Image.OPEN]  # AVIF is not in every Pillow
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
-    """The file as a Pillow image; faults found while it is open or read become BadMedia."""
-    if not path.is_file():
-        raise BadMedia(f"{path}: there is no such file")
-    if not path.stat().st_size:
-        raise BadMedia(f"{path}: the file is empty (0 bytes); copy it again or remove it")
-    try:
+    """The file as a Pillow image; whatever is raised while it is open or read becomes BadMedia.
+
+    Pictures of more than `foreign.PIXELS` pixels are refused by their header.
+    """
+    broken = (
+        "the image is broken or cut short ({reason}); copy it again from its source, re-export it,"
+        " or remove it"
+    )
+    with decoding(path, broken):
+        if not path.is_file():
+            raise BadMedia(f"{path}: there is no such file")
+        if not path.stat().st_size:
+            raise BadMedia(f"{path}: the file is empty (0 bytes); copy it again or remove it")
         # By handle: by name Pillow (13.0) memory-maps plain TIFFs and garbles the rotated ones.
-        with path.open("rb") as stream, Image.open(stream) as image:
+        with path.open("rb") as stream, _identified(path, stream) as image:
+            check_pixels(path, *image.size)
             yield image
-    except BadMedia:
-        raise
+
+
+def _identified(path: Path, stream: IO[bytes]) -> Image.Image:
+    try:
+        return Image.open(stream, formats=_kinds())
     except UnidentifiedImageError as error:
         raise BadMedia(
             f"{path}: not an image Pillow knows; re-export it as PNG or JPEG, or remove it"
         ) from error
-    except (
-        *(OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error),
-        Image.DecompressionBombError,
-    ) as error:
+    except Image.DecompressionBombError as error:
         raise BadMedia(
-            f"{path}: the image is broken or cut short ({error}); copy it again from its source,"
-            " re-export it, or remove it"
+            f"{path}: has more than {PIXELS // 10**6} million pixels, the most that are read"
+            f" ({error}); scale it down"
         ) from error
 
 
-def frames_of(image: Image.Image) -> int:
-    """1, or the frames of an animated GIF, WebP, PNG or AVIF."""
-    return int(getattr(image, "n_frames", 1)) if image.format in ANIMATED else 1
+def frames_of(image: Image.Image, path: Path) -> int:
+    """1, or the frames of an animated GIF, WebP, PNG or AVIF; BadMedia for too many."""
+    if image.format not in ANIMATED:
+        return 1
+    stream: IO[bytes] | None = getattr(image, "fp", None)
+    if image.format == "GIF" and stream is not None:
+        check_frames(path, _count_gif(stream), *image.size)  # Pillow seeks through all of them
+    count = int(getattr(image, "n_frames", 1))
+    if count > 1:
+        check_frames(path, count, *image.size)
+    return count
+
+
+def _count_gif(stream: IO[bytes]) -> int:
+    """Image blocks of a GIF as far as its blocks are whole, counted no further than needed."""
+    place, count = stream.tell(), 0
+    stream.seek(10)
+    flags = stream.read(3)
+    stream.seek(_colours(flags), 1)
+    while count <= FRAMES and (kind := stream.read(1)) in (b",", b"!"):
+        if kind == b",":
+            count += 1
+            stream.seek(_colours(stream.read(9)[-1:]) + 1, 1)
+        else:
+            stream.read(1)
+        while (size := stream.read(1)) not in (b"", b"\0"):
+            stream.seek(size[0], 1)
+    stream.seek(place)
+    return count
+
+
+def _colours(flags: bytes) -> int:
+    """Bytes of the colour table that a GIF's flags announce."""
+    return 3 << (flags[0] & 7) + 1 if flags and flags[0] & 0x80 else 0
 
 
 def _late_chunks(stream: IO[bytes]) -> bool:
@@ -91,14 +139,14 @@ def size_of(image: Image.Image) -> tuple[int, int]:
     return width, height
 
 
-def fps_of(image: Image.Image) -> float | None:
-    """Mean frame rate of an animation, None for a still or where no durations are given."""
+def fps_of(image: Image.Image, count: int) -> float | None:
+    """Mean frame rate of an animation of `count` frames, None where no durations are given."""
     total = 0.0
-    for index in range(frames_of(image)):
+    for index in range(count):
         image.seek(index)
         image.load()  # WebP tells a frame's duration only then
         total += float(image.info.get("duration", 0))
-    return frames_of(image) * 1000 / total if total and frames_of(image) > 1 else None
+    return count * 1000 / total if total and count > 1 else None
 
 
 def read(image: Image.Image, path: Path, reading: Reading) -> Array:
@@ -123,17 +171,39 @@ def _deep(image: Image.Image) -> bool:
     return image.mode in ("I", "F") or image.mode.startswith("I;16")
 
 
+def _rows(width: int, height: int) -> Iterator[slice]:
+    """All rows, about BAND pixels at a time."""
+    step = max(BAND // width, 1)
+    return (slice(top, min(top + step, height)) for top in range(0, height, step))
+
+
+def _bands(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
+    """Rows of a picture and what is in them, a small one whole."""
+    width, height = image.size
+    for rows in _rows(width, height):
+        whole = rows == slice(0, height)
+        yield rows, image if whole else image.crop((0, rows.start, width, rows.stop))
+
+
 def _levels(image: Image.Image, path: Path) -> NDArray[np.float32]:
     """More than 8 bits a pixel, scaled (Pillow's own conversion clips) to [0, 1]."""
     values = np.asarray(image)
     top = 1.0 if image.mode == "F" else 65535.0
     low, high = float(values.min()), float(values.max())
+    if not np.isfinite((low, high)).all():  # a NaN anywhere makes either of them one
+        count = int(values.size - np.isfinite(values).sum())
+        raise BadMedia(
+            f"{path}: {count} of its {values.size} pixels are no numbers (NaN or infinity); save it"
+            " anew with 8 or 16 bits a channel"
+        )
     if low < 0 or high > top:
         raise BadMedia(
             f"{path}: pixel values from {low:g} to {high:g}, where 0 to {top:g} is readable;"
             " save it with 8 or 16 bits a channel"
         )
-    scaled: NDArray[np.float32] = (values.astype(np.float64) / top).astype(np.float32)
+    scaled = np.empty(values.shape, np.float32)
+    for rows in _rows(*image.size):
+        scaled[rows] = values[rows].astype(np.float64) / top
     return scaled
 
 
@@ -141,9 +211,16 @@ def _rgb(image: Image.Image, path: Path) -> NDArray[np.uint8]:
     if _deep(image):
         grey = np.rint(_levels(image, path) * 255).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=-1)
+    rgb = np.empty((image.height, image.width, 3), np.uint8)
+    for rows, band in _bands(image):
+        rgb[rows] = _band_rgb(band)
+    return rgb
+
+
+def _band_rgb(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode in ("RGBa", "La"):  # premultiplied: Pillow converts these by one way only
         image = image.convert("RGBA" if image.mode == "RGBa" else "LA")
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _transparent(image: Image.Image) -> bool:
@@ -159,7 +236,11 @@ def _alpha(image: Image.Image, path: Path) -> NDArray[np.float32]:
     if _deep(image):
         opaque: NDArray[np.bool_] = np.asarray(image) != image.info["transparency"]
         return opaque.astype(np.float32)
-    return np.asarray(image.convert("RGBA").getchannel("A"), np.float32) / np.float32(255)
+    alpha = np.empty((image.height, image.width), np.float32)
+    for rows, band in _bands(image):
+        alpha[rows] = np.asarray(band.convert("RGBA").getchannel("A"))
+    alpha /= np.float32(255)
+    return alpha
 
 
 def spread(rgb: NDArray[np.uint8]) -> int:
@@ -199,17 +280,30 @@ def _grey(image: Image.Image, path: Path) -> NDArray[np.float32]:
     if _deep(image):
         return _levels(image, path)
     lossy = image.format in LOSSY
-    if image.mode not in ("1", "L"):
-        apart = spread(_rgb(image, path))
-        if apart > (TINT if lossy else 0):
-            raise refuse_colour(path, apart)
-        image = image.convert("RGB")
-    levels = np.asarray(image if image.mode == "L" else image.convert("L"))
+    levels = _grey_levels(image, path, TINT if lossy else 0)
     if lossy:
         return snapped(levels)
     scaled = levels.astype(np.float32)
     scaled /= np.float32(255)  # in place: half the time of a big mask is memory
     return scaled
+
+
+def _grey_levels(image: Image.Image, path: Path, tint: int) -> NDArray[np.uint8]:
+    """8-bit grey, BadMedia for colour channels that differ by more than `tint` levels."""
+    if image.mode == "L":
+        return np.asarray(image)
+    levels = np.empty((image.height, image.width), np.uint8)
+    apart = 0
+    for rows, band in _bands(image):
+        grey = band
+        if band.mode != "1":
+            rgb = _band_rgb(band)
+            apart = max(apart, spread(rgb))
+            grey = Image.fromarray(rgb)
+        levels[rows] = np.asarray(grey.convert("L"))
+    if apart > tint:
+        raise refuse_colour(path, apart)
+    return levels
 
 
 def _index(image: Image.Image, path: Path) -> NDArray[np.int32]:

@@ -2,7 +2,6 @@
 
 import codecs
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from frisket.media.paths import BadMedia, TwoFiles, is_media, plain
+from frisket.media.foreign import parse_json, shorten
+from frisket.media.paths import BadMedia, TwoFiles, is_media, is_text, plain
 
 _log = logging.getLogger(__name__)
 
@@ -69,8 +69,8 @@ def read_manifest(path: Path) -> list[Line]:
         same = names.setdefault(line.name, line)
         if same is not line:
             raise TwoFiles(
-                f"{path}: lines {same.number} and {number} have the name {line.name!r}, {same.clip}"
-                f" and {line.clip}; rename one, or give it a `{NAME}`"
+                f"{path}: lines {same.number} and {number} have the name {shorten(line.name)},"
+                f" {same.clip} and {line.clip}; rename one, or give it a `{NAME}`"
             )
         lines.append(line)
     if not lines:
@@ -108,25 +108,20 @@ def _parsed(raw: bytes, where: str) -> dict[str, Any]:
         if len(table) < len(pairs):
             keys = [key for key, _ in pairs]
             twice = next(key for key in keys if keys.count(key) > 1)
-            raise BadManifest(f"{where}: has the key {twice!r} twice; keep one")
+            raise BadManifest(f"{where}: has the key {shorten(twice)} twice; keep one")
         return table
 
     try:
-        text = raw.decode("utf-8")
-        entry = json.loads(text, object_pairs_hook=once)
-        json.dumps(entry, ensure_ascii=False).encode()  # half a surrogate pair is no character
-    except (UnicodeDecodeError, UnicodeEncodeError) as error:
-        said = f"{where}: not UTF-8 ({error.reason}); save the file as UTF-8"
-        raise BadManifest(said) from error
-    except (json.JSONDecodeError, RecursionError) as error:
-        said = (
-            f"{error.msg} at column {error.colno}" if isinstance(error, ValueError) else "too deep"
-        )
-        array = text.lstrip().startswith("[")
-        hint = "; of an array, jq -c '.[]' makes lines" if array else ""
-        raise BadManifest(f"{where}: not JSON ({said}); write one object a line{hint}") from error
+        entry = parse_json(raw, object_pairs_hook=once)
+    except BadManifest:
+        raise
+    except ValueError as error:
+        if str(error).startswith("not UTF-8"):
+            raise BadManifest(f"{where}: {error}; save the file as UTF-8") from error
+        hint = "; of an array, jq -c '.[]' makes lines" if raw.lstrip().startswith(b"[") else ""
+        raise BadManifest(f"{where}: not JSON ({error}); write one object a line{hint}") from error
     if not isinstance(entry, dict):
-        shown = text.strip()[:40]
+        shown = raw.decode().strip()[:40]
         raise BadManifest(f'{where}: is {shown}; write an object such as {{"path": "clips/a.png"}}')
     return entry
 
@@ -142,7 +137,7 @@ class _Reader:
     def line(self) -> Line:
         key, written = self._one(PATH_KEYS, "a clip")
         if written is None:
-            held = ", ".join(map(repr, self.entry)) or "nothing"
+            held = ", ".join(map(shorten, [*self.entry][:10])) or "nothing"
             raise self._bad(f"names no clip; give one of {', '.join(PATH_KEYS)} (it has {held})")
         clip = self._media(key, written)
         _, caption = self._one(TEXT_KEYS, "a caption")
@@ -162,7 +157,7 @@ class _Reader:
             return "", None
         value = self.entry[given[0]]
         if not isinstance(value, str):
-            raise self._bad(f"`{given[0]}` is {value!r}; it should be text in quotes")
+            raise self._bad(f"`{given[0]}` is {shorten(value)}; it should be text in quotes")
         return given[0], value
 
     def _masks(self, written: Any) -> dict[str, Path]:
@@ -181,9 +176,9 @@ class _Reader:
 
     def _media(self, key: str, written: Any) -> Path:
         if not isinstance(written, str) or not written:
-            raise self._bad(f"`{key}` is {written!r}; it should be a path in quotes")
-        path = self.manifest.parent / Path(written).expanduser()
-        if not path.exists():
+            raise self._bad(f"`{key}` is {shorten(written)}; it should be a path in quotes")
+        path, there = self._place(written)
+        if not there:
             foreign = "\\" in written and os.sep == "/"
             hint = "write / instead of \\" if foreign else "correct the path or remove the line"
             raise self._bad(f"`{key}` {path} does not exist; {hint}")
@@ -191,12 +186,22 @@ class _Reader:
             raise self._bad(f"`{key}` {path} is no image or video by its suffix; correct it")
         return path
 
+    def _place(self, written: str) -> tuple[Path, bool]:
+        """A path, and whether it is there; one that no file can have is not."""
+        path = self.manifest.parent / written
+        try:
+            path = self.manifest.parent / Path(written).expanduser()
+            return path, path.exists()
+        except (OSError, RuntimeError, ValueError):  # too long; no such user; a zero byte
+            return path, False
+
     def _name(self, written: str, clip: Path) -> str:
         name = self.entry.get(NAME)
         if name is not None:
             if not isinstance(name, str) or not is_name(plain(name)):
                 raise self._bad(
-                    f"`{NAME}` is {name!r}; it should be a path below a folder, such as set/clip"
+                    f"`{NAME}` is {shorten(name)}; it should be a path below a folder, such as"
+                    " set/clip"
                 )
             return plain(name)
         whole, folder = (Path(os.path.normpath(p.absolute())) for p in (clip, self.manifest.parent))
@@ -210,7 +215,8 @@ class _Reader:
 
 
 def is_name(name: str) -> bool:
-    """Whether a clip may be called so: a path that stays below the folder it is laid in."""
+    """Whether a clip may be called so: text, a path that stays below the folder it is laid in."""
     path = PurePosixPath(name)
     fine = path.as_posix() == name and bool(path.name) and not path.is_absolute()
-    return fine and not any(part.startswith(".") for part in path.parts) and "\0" not in name
+    hidden = any(part.startswith(".") for part in path.parts)
+    return fine and not hidden and "\0" not in name and is_text(name)

@@ -1,5 +1,6 @@
 """Media files as paths: suffixes, order, frame folders, the error for bad ones."""
 
+import os
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -44,6 +45,10 @@ class TwoFiles(ValueError):
     """Two clips, or two masks, that claim the same name; names both."""
 
 
+class BadName(ValueError):
+    """A file whose name is no text, so that nothing could be written about it; names it escaped."""
+
+
 _told: ContextVar[list[tuple[str, ValueError]] | None] = ContextVar("_told", default=None)
 
 
@@ -85,6 +90,20 @@ def is_media(path: Path) -> bool:
 def plain(name: str) -> str:
     """A name in NFC, so that one typed on macOS (NFD) and one from Linux compare equal."""
     return unicodedata.normalize("NFC", name)
+
+
+def is_text(name: str | Path) -> bool:
+    """Whether a name can be written down: file systems take bytes that are no UTF-8."""
+    try:
+        str(name).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def escaped(name: str | Path) -> str:
+    """A name as it can be shown: bytes that are no UTF-8 are written with a backslash."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def natural(name: str) -> list[str | int]:

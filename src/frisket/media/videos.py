@@ -1,5 +1,6 @@
 """One video file to arrays and back, counted and read frame by frame through PyAV."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from frisket.media.foreign import PIXELS, check_pixels, decoding
 from frisket.media.images import TINT, Array, Reading, refuse_colour, snapped, spread
 from frisket.media.paths import BadMedia, replacing
 
@@ -24,6 +26,8 @@ from frisket.media.paths import BadMedia, replacing
 _COUNTABLE = {"h264", "hevc", "av1", "vp9", "ffv1", "mjpeg", "png", "prores", "rawvideo", "dnxhd"}
 _LOSSLESS = {"ffv1", "huffyuv", "ffvhuff", "utvideo", "rawvideo", "png", "apng", "qtrle", "gif"}
 # libavcodec's own VP8 and VP9 decoders drop the alpha channel that WebM keeps beside the picture.
+_DURATION = re.compile(r"(\d{1,4}):(\d\d?):(\d\d?(?:\.\d{1,9})?)")  # as FFmpeg writes it to .mkv
+_LIMITS = {"max_pixels": str(PIXELS)}  # a stream may tell a larger size than its header
 _WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
@@ -40,23 +44,27 @@ class Footage:
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The container and its video stream; faults found while it is open become BadMedia."""
-    if not path.is_file():
-        raise BadMedia(f"{path}: there is no such file")
-    if not path.stat().st_size:
-        raise BadMedia(f"{path}: the file is empty (0 bytes); copy it again or remove it")
-    try:
+    """The container and its video stream; whatever is raised while it is open becomes BadMedia.
+
+    Frames of more than `foreign.PIXELS` pixels are refused by the header.
+    """
+    broken = (
+        "not a video that can be decoded, or one cut short ({reason}); copy it again from its"
+        " source, re-encode it, or remove it"
+    )
+    with decoding(path, broken):
+        if not path.is_file():
+            raise BadMedia(f"{path}: there is no such file")
+        if not path.stat().st_size:
+            raise BadMedia(f"{path}: the file is empty (0 bytes); copy it again or remove it")
         # Absolute, lest a colon in a file name be taken for a protocol.
         with av.open(str(path.absolute()), metadata_errors="replace") as container:
             stream = container.streams.best("video")
             if not isinstance(stream, VideoStream):
                 raise BadMedia(f"{path}: holds no video stream; re-encode it as MP4 or remove it")
+            check_pixels(path, stream.codec_context.width, stream.codec_context.height)
+            stream.codec_context.options = _LIMITS
             yield container, stream
-    except av.error.FFmpegError as error:
-        raise BadMedia(
-            f"{path}: not a video that can be decoded, or one cut short ({error.strerror}); copy it"
-            " again from its source, re-encode it, or remove it"
-        ) from error
 
 
 def _turns(frame: VideoFrame) -> int:
@@ -69,7 +77,7 @@ def _pictures(path: Path, container: InputContainer, stream: VideoStream) -> Ite
     decoder: Any = stream
     if stream.metadata.get("alpha_mode") == "1" and stream.codec_context.name in _WITH_ALPHA:
         decoder = CodecContext.create(_WITH_ALPHA[stream.codec_context.name], "r")
-        decoder.extradata = stream.codec_context.extradata
+        decoder.extradata, decoder.options = stream.codec_context.extradata, _LIMITS
     else:
         stream.thread_type = "AUTO"
     size: tuple[int, int] | None = None
@@ -133,9 +141,10 @@ def _refuse_cut(
     """BadMedia where the index of an MP4, or the duration of a Matroska file, tells of more."""
     if "mov" in container.format.name and stream.frames > packets:
         announced = f"{packets} of {stream.frames} frames"
-    elif "matroska" in container.format.name and (told := stream.metadata.get("DURATION")):
-        hours, minutes, seconds = told.split(":")
-        length = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    elif "matroska" in container.format.name and (
+        told := _DURATION.match(stream.metadata.get("DURATION", ""))
+    ):
+        length = int(told[1]) * 3600 + int(told[2]) * 60 + float(told[3])
         if length <= float(end) + 0.75 / float(stream.average_rate or 10):
             return
         announced = f"{float(end):.2f} of {length:.2f} seconds"

@@ -15,7 +15,7 @@ from pathlib import Path
 from frisket.data.items import Clipset, Item
 from frisket.data.tally import pick_held
 from frisket.evaluation.findings import Finding, by_severity
-from frisket.evaluation.findings_files import look_at_orphans
+from frisket.evaluation.findings_files import look_at_links, look_at_orphans
 from frisket.evaluation.findings_spread import look_at_spread
 from frisket.evaluation.findings_twins import look_at_twins
 from frisket.evaluation.findings_words import look_at_same_words
@@ -23,9 +23,9 @@ from frisket.evaluation.report import write_whole
 from frisket.families.base import FAMILIES
 from frisket.masks.weights import RegionWeights
 from frisket.media.captions import BadCaption
-from frisket.media.files import ClipsNotFound, Findings, Found, MasksNotFound, TwoFiles, find
+from frisket.media.files import Findings, Found, MasksNotFound, TwoFiles, find
 from frisket.media.frames import BadMedia
-from frisket.media.paths import collecting, plain
+from frisket.media.paths import BadName, collecting, plain
 from frisket.recipes.config import Config
 from frisket.recipes.inspect_halo import encoder, halo_of
 from frisket.recipes.inspect_look import STOPS, Looker, Seen, look, look_at
@@ -138,17 +138,19 @@ def _find(clipset: Clipset) -> tuple[Findings | None, list[Finding]]:
                 faults.append(Finding("no mask at all", "error", "", str(error), fix))
                 told.clear()
                 there = search(masks="none", folders={})
-    except (ClipsNotFound, TwoFiles, BadCaption, BadMedia, ValueError) as error:
+    except (ValueError, OSError) as error:  # ClipsNotFound, BadMedia and BadCaption among them
         fix = "Mend this first, then inspect again."
         return None, [*faults, Finding("unreadable", "error", "", str(error), fix)]
     faults += [_refused(clip, error) for clip, error in told if not isinstance(error, BadMedia)]
     lacking = [one.name for one in there.found if not one.masks and not one.alpha]
     orphans = {_orphan(path, clipset): path for path in there.orphans}
-    return there, [*faults, *look_at_orphans(orphans, lacking, clipset.clips)]
+    linked = look_at_links(there.outside, clipset.clips)
+    return there, [*faults, *look_at_orphans(orphans, lacking, clipset.clips), *linked]
 
 
 def _refused(clip: str, error: ValueError) -> Finding:
-    kind = {TwoFiles: "ambiguous", BadCaption: "caption encoding"}.get(type(error), "unreadable")
+    kinds = {TwoFiles: "ambiguous", BadCaption: "caption encoding", BadName: "name"}
+    kind = kinds.get(type(error), "unreadable")
     return Finding(kind, "error", clip, f"{error}.", STOPS)
 
 

@@ -1,9 +1,11 @@
 """`frisket inspect --vae`: measures with the run's own VAE how far masks leak at their borders."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from frisket.evaluation.findings import RULES, Finding
 from frisket.evaluation.halo import Halo, halo, look_at_halos
@@ -12,6 +14,8 @@ from frisket.media.files import Found
 from frisket.media.frames import decode
 from frisket.recipes.inspect_look import Looker
 from frisket.shapes import Clip, Latents
+
+log = logging.getLogger(__name__)
 
 CLIPS = 6  # measured: the VAE is the same for all
 
@@ -27,6 +31,15 @@ def encoder(family: Family, source: Source) -> Callable[[Clip], Latents]:
     return encode
 
 
+def _first(looker: Looker, found: Found) -> tuple[Clip, Tensor]:
+    """The first frame of a clip as trained, and what of it the regions cover."""
+    window = looker.windows(found)[0]
+    first = replace(window.geometry, picks=window.geometry.picks[:1])
+    planes = looker.planes(window)
+    total = torch.stack([plane[0] for plane in planes.values()]).sum(0)
+    return first.pixels(decode(window.clip, first.picks))[None], total
+
+
 def halo_of(
     encode: Callable[[Clip], Latents], masked: Sequence[tuple[Looker, Found]]
 ) -> list[Finding]:
@@ -34,12 +47,11 @@ def halo_of(
     step = max(len(masked) // CLIPS, 1)
     measured: list[Halo] = []
     for looker, found in masked[::step][:CLIPS]:
-        window = looker.windows(found)[0]
-        geometry = window.geometry
-        planes = looker.planes(window)
-        total = torch.stack([plane[0] for plane in planes.values()]).sum(0)
-        first = replace(geometry, picks=geometry.picks[:1])
-        picture = first.pixels(decode(window.clip, first.picks))[None]
+        try:
+            picture, total = _first(looker, found)
+        except (ValueError, OSError) as error:
+            log.warning("%s; no halo is measured on it", error)
+            continue
         seen = halo(encode, picture, total >= RULES, looker.grid)
         measured += [seen] if seen else []
     return list(look_at_halos(measured))

@@ -1,5 +1,6 @@
 """One clip as `frisket inspect` looks at it: small pictures and facts; may run in a process."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -35,9 +36,12 @@ from frisket.masks.coverage import to_latent
 from frisket.masks.weights import RegionWeights
 from frisket.media.buckets import bucket
 from frisket.media.files import Found
+from frisket.media.foreign import reason_of
 from frisket.media.frames import BadMedia, decode, extract, probe, resample
 from frisket.media.geometry import Geometry
 from frisket.shapes import CellPlanes, Frames, Plane
+
+log = logging.getLogger(__name__)
 
 THUMB = 168  # pixels a side on the page
 VIEW = 256  # pixels of the longer side that pictures are looked at with, and drawn on sheets
@@ -191,7 +195,10 @@ def _shrunk(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
 
 
 def look(looker: Looker, found: Found) -> Seen:
-    """One clip with its findings; a file that cannot be used is shown without pictures."""
+    """One clip with its findings; a file that cannot be used is shown without pictures.
+
+    Whatever goes wrong with one clip is a finding of that clip, and the others are looked at.
+    """
     clipset = looker.clipset
     seen = Seen(
         name=found.name,
@@ -208,7 +215,11 @@ def look(looker: Looker, found: Found) -> Seen:
         return _pictured(looker, found, seen)
     except (BadMedia, ValueError, OSError) as error:
         broken = Finding("unreadable", "error", found.name, f"{error}.", STOPS)
-        return seen.with_findings([broken])
+    except Exception as error:
+        log.debug("%s", found.clip, exc_info=True)
+        told = f"{found.clip}: cannot be looked at ({reason_of(error)})."
+        broken = Finding("unreadable", "error", found.name, told, STOPS)
+    return seen.with_findings([broken])
 
 
 def _told(looker: Looker, found: Found) -> Iterator[Finding]:

@@ -1,15 +1,16 @@
 """The pages and contact sheets of `frisket inspect`; pictures wait on disk, not in memory."""
 
 import json
+import logging
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
 
-from frisket.evaluation.contact_sheet import contact_sheet, css_colour
+from frisket.evaluation.contact_sheet import Card, contact_sheet, css_colour
 from frisket.evaluation.findings import SEVERITIES, Finding
 from frisket.evaluation.report import render, write_whole
 from frisket.masks.weights import BACKGROUND
@@ -17,6 +18,8 @@ from frisket.media.drafts import replacing, writing
 from frisket.media.files import Found
 from frisket.recipes.config import Config
 from frisket.recipes.inspect_look import Looker, Seen, card_again
+
+log = logging.getLogger(__name__)
 
 ON_PAGE = 120  # clips: a page of 2 MB
 LISTED = 40  # findings of one kind on the first page; findings.json has all
@@ -130,12 +133,21 @@ class Pages:
         chosen = [row for row in rows if row[2].seal is not None][: ON_SHEET * SHEETS]
         for number, start in enumerate(range(0, len(chosen), ON_SHEET)):
             part = chosen[start : start + ON_SHEET]
-            cards = [card_again(looker, found, seen) for looker, found, seen, _ in part]
+            cards = list(_cards(part))
             until = start + len(part)
             title = f"{start + 1} to {until} of {len(rows)} clips, those with findings first"
             name = "contact-sheet.png" if not number else f"contact-sheet-{number + 1}.png"
             with replacing(self.folder / name) as draft:
                 contact_sheet(cards, title=title).save(draft, format="PNG")
+
+
+def _cards(rows: Sequence[Row]) -> Iterator[Card]:
+    """The cards of clips; one that changed since it was looked at is left out, and named."""
+    for looker, found, seen, _ in rows:
+        try:
+            yield card_again(looker, found, seen)
+        except (ValueError, OSError) as error:
+            log.warning("%s; it is on no contact sheet", error)
 
 
 def grouped(findings: Sequence[Finding]) -> list[tuple[str, str, list[Finding]]]:

@@ -38,21 +38,24 @@ class Asked:
     kind: str = ""
     columns: Columns = field(default_factory=Columns)
     shard: int = 512
+    follow_links: bool = False  # pack what links bring from outside of the set
 
 
 def pack(asked: Asked, progress: Progress = lambda *_: None) -> list[str]:
     """Write the set anew; returns what a user should know, a line each.
 
     What was written is read again, and compared but for the bytes, before it gets its name: there
-    is a whole set under `asked.output`, or none. Raises BadSet and the errors of reading.
+    is a whole set under `asked.output`, or none. Raises BadSet, also for links that lead out of the
+    set unless `asked.follow_links`, and the errors of reading.
     """
-    source, output = asked.source.expanduser(), asked.output.expanduser()
+    source, output = _place(asked.source), _place(asked.output)
     target = _format(asked.to, "--to")
     kind = asked.kind or _kind_of(source)
     _check_places(source, output)
     if asked.columns != Columns() and kind != TABLES:
         raise BadSet(f"{source}: is read as {kind}, which has no columns; leave their names out")
     read = _format(kind, "--from").read(source, asked.columns)
+    _check_links(read, follow=asked.follow_links)
     contents = look(read, lambda done: progress("look", done, done))
     _check_fits(read, contents, target, asked.to)
     told = [f"{source}: read as {kind}, {len(contents.prints)} clips", *read.notes]
@@ -91,6 +94,24 @@ def _kind_of(source: Path) -> str:
             " the files"
         )
     return fitting[0]
+
+
+def _place(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as error:  # ~name of nobody
+        raise BadSet(f"{path}: {error}; write the path out") from error
+
+
+def _check_links(read: Packed, *, follow: bool) -> None:
+    """Refuse to copy what a link of the set names elsewhere, such as a key in a home folder."""
+    if read.outside and not follow:
+        first = read.outside[0]
+        more = f" ({len(read.outside)} such files in all)" if len(read.outside) > 1 else ""
+        raise BadSet(
+            f"{first}: a link brings it from {first.resolve()}, outside of the set{more}; give"
+            " --follow-links if it is meant, or remove it"
+        )
 
 
 def _check_places(source: Path, output: Path) -> None:

@@ -41,6 +41,10 @@ def command(bar: Bar) -> Callable[..., None]:
             str, typer.Option(metavar="COLUMN", help="Column of the clips' names.")
         ] = "",
         shard: Annotated[int, typer.Option(min=1, help="MiB of one tar or table, about.")] = 512,
+        follow_links: Annotated[
+            bool,
+            typer.Option("--follow-links", help="Also pack what links bring from elsewhere."),
+        ] = False,
     ) -> None:
         """Store a data set another way, byte for byte: files, manifest, tables, tar shards."""
         from frisket.data.format_base import Columns  # noqa: PLC0415 - only when asked for
@@ -48,7 +52,7 @@ def command(bar: Bar) -> Callable[..., None]:
         from frisket.recipes.pack import pack as run  # noqa: PLC0415
 
         columns = Columns(image, caption, name, _regions(mask or ()))
-        asked = Asked(source, output, to, kind, columns, shard)
+        asked = Asked(source, output, to, kind, columns, shard, follow_links)
         with bar() as progress:
             lines = run(asked, progress)
         typer.echo("\n".join(lines))

@@ -40,7 +40,7 @@ from frisket.recipes.prepare import Prepared, prepare, source_of
 from frisket.recipes.previews import prepare_previews
 from frisket.recipes.regions import weights_of
 from frisket.recipes.sampler import files_of
-from frisket.recipes.trained import write_trained
+from frisket.recipes.trained import check_paths, write_trained
 from frisket.training import fit, optim
 from frisket.training.distributed import Team, assemble
 from frisket.training.ema import Average
@@ -140,6 +140,7 @@ def train(
     """
     check(config)
     terms_of(config)  # refuses what the terms cannot do, before any work
+    check_paths(config)
     plan = memory_of(config)
     fit.check(plan, adapter=config.lora.kind)
     optim.probe(optimizer_of(config), ema=config.optimizer.ema)

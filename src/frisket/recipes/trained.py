@@ -4,14 +4,25 @@ from pathlib import Path
 
 import tomlkit
 
-from frisket.media.paths import replacing
+from frisket.media.paths import escaped, is_text, replacing
 from frisket.recipes.config import Config
+from frisket.recipes.origin import ConfigError
 
 TRAINED = "trained.toml"
 HEAD = """\
 # What this run was trained with, every path in full. `frisket evaluate` on its folder reads it, and
 # `frisket train` on this file repeats the run.
 """
+
+
+def check_paths(config: Config) -> None:
+    """Raise ConfigError where a path cannot stand in `trained.toml`, before any work."""
+    for path in (config.run.output, config.run.cache, *(data.clips for data in config.data)):
+        if not is_text(path.absolute()):
+            raise ConfigError(
+                f"{escaped(path.absolute())}: this path is not UTF-8, so `{TRAINED}` could not name"
+                " it; rename the folder, or go to another"
+            )
 
 
 def write_trained(config: Config, folder: Path) -> None:

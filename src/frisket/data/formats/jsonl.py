@@ -6,17 +6,22 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from frisket.data.format_base import Columns, Contents, Entry, Packed
+from frisket.data.format_base import BadSet, Columns, Contents, Entry, Packed
 from frisket.data.format_files import lay, packed, path_of
 from frisket.media.files import find
 from frisket.media.manifest import MASK, NAME, PATH_KEYS, REFERENCES, TEXT_KEYS, is_manifest
-from frisket.media.paths import LEGEND, replacing
+from frisket.media.paths import LEGEND, escaped, is_text, replacing
 
 FILE = "set.jsonl"
 
 
 def _line(entry: Entry, folder: Path) -> dict[str, Any]:
     def relative(path: Path) -> str:
+        if not is_text(path):
+            raise BadSet(
+                f"{escaped(path)}: its path is not UTF-8, so no manifest can name it; rename it, or"
+                " copy the set with --to folder"
+            )
         return Path(os.path.relpath(path.absolute(), folder.absolute())).as_posix()
 
     masks = {region: relative(path_of(each, entry.name)) for region, each in entry.masks.items()}

@@ -20,6 +20,7 @@ from frisket.data.format_base import (
     file_at,
     shards,
 )
+from frisket.media.foreign import decoding, shorten
 from frisket.media.manifest import TEXT_KEYS, is_name
 from frisket.media.paths import LEGEND, is_media, plain, replacing
 from frisket.media.signatures import suffix_of
@@ -44,6 +45,9 @@ MASK, REFERENCES = "mask", "references"
 ROWS = 16 * MIB  # bytes gathered before they are written as one row group
 CELL = 2**31 - 1  # bytes the format holds in one cell
 READ = 16  # rows read at a time
+UNPACKED = 50  # times its size that a column may unpack to: pictures hardly shrink
+SMALL = 64 * MIB  # that any may unpack to
+NO_TABLE = "cannot be read as a table ({reason}); copy it again"
 Row = Mapping[str, Any]
 
 
@@ -133,6 +137,8 @@ class _Layout:
             if not _empty(row[column])
         }
         listed = (row[self.references] or []) if self.references else []
+        if not isinstance(listed, list):
+            raise BadSet(f"{where}: column {self.references!r} holds no list of pictures")
         references = tuple(_file(each, f"{where} {REFERENCES}", table.parent) for each in listed)
         clip = _file(clips[0], where, table.parent)
         return Entry(name, clip, text or "", masks, references)
@@ -166,10 +172,19 @@ def _file(value: Any, where: str, folder: Path) -> File:
             raise BadSet(f"{where}: begins like no picture or video ({content[:8]!r}); remove it")
         return bytes_of(content, suffix)
     place = folder / path
-    if not place.resolve().is_relative_to(folder.resolve()):
-        raise BadSet(f"{where}: {path} leads out of the folder of the table; bring it there")
-    if not is_media(place) or not place.is_file():
-        raise BadSet(f"{where}: {place} is no picture or video that is there; correct the table")
+    try:
+        inside, there = place.resolve().is_relative_to(folder.resolve()), place.is_file()
+    except (OSError, RuntimeError, ValueError):  # too long; a loop of links; a zero byte
+        inside, there = True, False
+    if not inside:
+        raise BadSet(
+            f"{where}: {shorten(str(path))} leads out of the folder of the table; bring it there"
+        )
+    if not is_media(place) or not there:
+        raise BadSet(
+            f"{where}: {shorten(str(path))} is no picture or video that is there, in {folder};"
+            " correct the table"
+        )
     return file_at(place)
 
 
@@ -191,13 +206,19 @@ def _names(layouts: Mapping[Path, _Layout]) -> tuple[list[str], bool]:
 
 
 def _schema(table: Path) -> Any:
-    try:
+    _arrow()  # says how to get it where it is missing; that is no fault of the file
+    with decoding(table, NO_TABLE, BadSet):
         if table.suffix.lower() == ".parquet":
-            return _arrow("pyarrow.parquet").read_schema(table)
-        with _arrow().memory_map(str(table)) as source:
-            return _reader(source).schema
-    except (_arrow().ArrowException, OSError) as error:
-        raise BadSet(f"{table}: cannot be read as a table ({error}); copy it again") from error
+            schema = _arrow("pyarrow.parquet").read_schema(table)
+        else:
+            with _arrow().memory_map(str(table)) as source:
+                schema = _reader(source).schema
+        return schema
+
+
+def _layout_of(table: Path, asked: Columns) -> _Layout:
+    with decoding(table, NO_TABLE, BadSet):  # names that are not UTF-8 show only when they are used
+        return _Layout.of(table, asked)
 
 
 def _reader(source: Any) -> Any:
@@ -212,36 +233,49 @@ def _reader(source: Any) -> Any:
 
 def _rows(table: Path, columns: list[str], *, paths: bool = False) -> Iterator[Row]:
     """Rows with these columns only, or only the paths in them; one at a time in memory."""
-    for batch in _batches(table, columns, paths=paths):
-        for place in range(batch.num_rows):
-            yield {name: batch.column(name)[place].as_py() for name in batch.schema.names}
+    with decoding(table, NO_TABLE, BadSet):
+        for batch in _batches(table, columns, paths=paths):
+            for place in range(batch.num_rows):
+                yield {name: batch.column(name)[place].as_py() for name in batch.schema.names}
 
 
 def _batches(table: Path, columns: list[str], *, paths: bool) -> Iterator[Any]:
     arrow = _arrow()
-    try:
-        if table.suffix.lower() == ".parquet":
-            with _arrow("pyarrow.parquet").ParquetFile(table) as file:
-                kinds = file.schema_arrow
-                wanted = [
-                    f"{name}.path"
-                    if paths and arrow.types.is_struct(kinds.field(name).type)
-                    else name
-                    for name in columns
-                ]
-                yield from file.iter_batches(READ, columns=wanted, use_threads=False)
-            return
-        with arrow.memory_map(str(table)) as source:
-            reader = _reader(source)
-            batches = (
-                reader
-                if hasattr(reader, "read_next_batch")
-                else map(reader.get_batch, range(reader.num_record_batches))
-            )
-            for batch in batches:
-                yield batch.select(columns)
-    except (arrow.ArrowException, OSError) as error:
-        raise BadSet(f"{table}: cannot be read as a table ({error}); copy it again") from error
+    if table.suffix.lower() == ".parquet":
+        with _arrow("pyarrow.parquet").ParquetFile(table) as file:
+            _check_unpacked(table, file.metadata)
+            kinds = file.schema_arrow
+            wanted = [
+                f"{name}.path" if paths and arrow.types.is_struct(kinds.field(name).type) else name
+                for name in columns
+            ]
+            yield from file.iter_batches(READ, columns=wanted, use_threads=False)
+        return
+    with arrow.memory_map(str(table)) as source:
+        reader = _reader(source)
+        batches = (
+            reader
+            if hasattr(reader, "read_next_batch")
+            else map(reader.get_batch, range(reader.num_record_batches))
+        )
+        for batch in batches:
+            batch.validate(full=True)  # a damaged file may point outside of its own buffers
+            yield batch.select(columns)
+
+
+def _check_unpacked(table: Path, metadata: Any) -> None:
+    """BadSet for a table whose columns unpack to what no pictures do, as its end tells."""
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        for place in range(group.num_columns):
+            column = group.column(place)
+            size, packed = column.total_uncompressed_size, column.total_compressed_size
+            if size > max(UNPACKED * packed, SMALL):
+                raise BadSet(
+                    f"{table}: column {column.path_in_schema!r} unpacks from {packed} to {size}"
+                    f" bytes, more than {UNPACKED} times, which no column of pictures does; write"
+                    " it anew if you trust it"
+                )
 
 
 def _row(entry: Entry, names: list[str]) -> Row:
@@ -303,7 +337,7 @@ class Tables:
     def read(self, path: Path, columns: Columns) -> Packed:
         """All tables, one after the other; a file that a cell only names must lie below them."""
         tables = _tables(path)
-        layouts = {table: _Layout.of(table, columns) for table in tables}
+        layouts = {table: _layout_of(table, columns) for table in tables}
         names, numbered = _names(layouts)
         aside = sorted({column for each in layouts.values() for column in each.aside})
         notes = [f"columns that are not read: {', '.join(aside)}"] if aside else []

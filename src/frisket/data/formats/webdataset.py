@@ -3,17 +3,15 @@
 import gzip
 import json
 import re
-import shutil
 import tarfile
 import tempfile
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from io import BufferedIOBase
+from io import BufferedIOBase, BufferedReader, RawIOBase
 from pathlib import Path, PurePosixPath
-from typing import Any, cast
+from typing import IO, Any, cast
 
 from frisket.data.format_base import (
     MIB,
@@ -27,12 +25,16 @@ from frisket.data.format_base import (
     bytes_of,
     shards,
 )
+from frisket.media.foreign import decoding, parse_json, shorten
 from frisket.media.manifest import NAME, TEXT_KEYS, is_name
 from frisket.media.paths import IMAGES, LEGEND, VIDEOS, plain, replacing
 
 TARS = (".tar", ".tar.gz", ".tgz")
 TEXTS = (".txt", ".caption", ".text")
 LONGEST_TEXT = MIB  # bytes of a caption or a JSON
+UNPACKED = 50  # times its size that a packed shard may unpack to: pictures hardly shrink
+SMALL = 64 * MIB  # that any may unpack to
+MEMORY = 16 * MIB  # of a member of a packed shard; a larger one waits in a nameless file
 MASK = re.compile(r"\.(?:(?P<region>.+)\.)?mask(?P<suffix>\.[^.]+)")
 REFERENCE = re.compile(r"\.reference\.(?P<number>\d+)(?P<suffix>\.[^.]+)")
 
@@ -79,8 +81,10 @@ class _Sample:
 
     def _tell(self, file: File) -> None:
         try:
-            told = json.loads(self._text(file, ".json"))
-        except (json.JSONDecodeError, RecursionError) as error:
+            told = parse_json(self._text(file, ".json"))
+        except BadSet:
+            raise
+        except ValueError as error:
             raise self._bad(f".json is not JSON ({error})") from error
         if not isinstance(told, dict):
             raise self._bad(".json is no object")
@@ -114,23 +118,27 @@ def _kind(suffix: str) -> str | None:
 
 
 def _entries(shard: Path) -> Iterator[Entry]:
-    with _opened(shard) as tar:
+    with _opened(shard) as tar, ExitStack() as held:
         sample: _Sample | None = None
         for key, suffix, member in _members(tar, shard):
             if sample is not None and key != sample.key:
                 yield sample.entry()
+                held.close()
                 sample = None
             if _kind(suffix) is not None:
                 sample = sample or _Sample(key, shard)
-                sample.add(suffix, _file(tar, member))
+                sample.add(suffix, _file(tar, member, shard, held))
         if sample is not None:
             yield sample.entry()
 
 
 def _members(tar: tarfile.TarFile, shard: Path) -> Iterator[tuple[str, str, tarfile.TarInfo]]:
     """Key, suffix and header of every regular member, in order; nothing is unpacked."""
+    limit = _limit(shard)
     while (member := tar.next()) is not None:
         tar.members = []  # type: ignore[attr-defined] # it keeps all that passed, for nobody
+        if member.offset_data + member.size > limit:
+            raise _too_large(shard)
         leaf = PurePosixPath(member.name).name
         if not member.isreg() or leaf.startswith("."):
             continue  # links lead elsewhere, and hidden files are notes of other systems
@@ -138,35 +146,101 @@ def _members(tar: tarfile.TarFile, shard: Path) -> Iterator[tuple[str, str, tarf
         key = f"{member.name.removesuffix(leaf).removeprefix('./')}{stem}"
         if not is_name(key):
             raise BadSet(
-                f"{shard}: member {member.name!r} leads out of its folder, or is hidden in it; pack"
-                " the shard anew"
+                f"{shard}: member {shorten(member.name)} leads out of its folder, is hidden in it,"
+                " or is not UTF-8; pack the shard anew"
             )
         yield key, f"{dot}{rest}", member
 
 
+def _is_packed(shard: Path) -> bool:
+    return not shard.name.lower().endswith(".tar")
+
+
+def _limit(shard: Path) -> int:
+    """Bytes that a shard may unpack to."""
+    return max(UNPACKED * shard.stat().st_size, SMALL)
+
+
+def _too_large(shard: Path) -> BadSet:
+    return BadSet(
+        f"{shard}: has {shard.stat().st_size} bytes and unpacks to more than"
+        f" {_limit(shard) // MIB} MiB, which no set of pictures does; unpack it yourself if you"
+        " trust it"
+    )
+
+
 @contextmanager
 def _opened(shard: Path) -> Iterator[tarfile.TarFile]:
-    """A tar file; a compressed one is unpacked into a nameless file, to go back and forth in."""
-    try:
-        if shard.name.lower().endswith(".tar"):
+    """A tar file, to go through once; a packed one is unpacked as it is read, nowhere else."""
+    with decoding(shard, "is no whole tar file ({reason}); copy it again", BadSet):
+        if not _is_packed(shard):
             with tarfile.open(shard, "r:", errorlevel=2) as tar:
                 yield tar
             return
-        with tempfile.TemporaryFile() as whole:
-            with gzip.open(shard) as packed:
-                shutil.copyfileobj(packed, whole)
-            whole.seek(0)
-            with tarfile.open(fileobj=whole, mode="r:", errorlevel=2) as tar:
+        with gzip.open(shard) as unpacked:
+            stream = cast(IO[bytes], _Counted(unpacked, shard))
+            with tarfile.open(fileobj=stream, mode="r|", errorlevel=2) as tar:
                 yield tar
-    except (tarfile.TarError, zlib.error, OSError, EOFError) as error:
-        raise BadSet(f"{shard}: is no whole tar file ({error}); copy it again") from error
+            while stream.read(MIB):  # its checksum lies at the end
+                pass
 
 
-def _file(tar: tarfile.TarFile, member: tarfile.TarInfo) -> File:
+class _Counted:
+    """What is unpacked of a shard, up to its limit."""
+
+    def __init__(self, unpacked: gzip.GzipFile, shard: Path) -> None:
+        self._unpacked, self._shard = unpacked, shard
+        self._left = _limit(shard)
+
+    def read(self, size: int) -> bytes:
+        chunk = self._unpacked.read(size)
+        self._left -= len(chunk)
+        if self._left < 0:
+            raise _too_large(self._shard)
+        return chunk
+
+
+def _file(tar: tarfile.TarFile, member: tarfile.TarInfo, shard: Path, held: ExitStack) -> File:
+    """A member; of a packed shard a copy, for there is no way back to it, until `held` closes."""
+    suffix = PurePosixPath(member.name).suffix
+
     def opened() -> BufferedIOBase:
         return cast(BufferedIOBase, tar.extractfile(member))  # None is for members without content
 
-    return File(PurePosixPath(member.name).suffix, member.size, opened)
+    if not _is_packed(shard):
+        return File(suffix, member.size, opened)
+    copy = _copied(opened(), shard, held)
+    return File(suffix, member.size, lambda: BufferedReader(_Again(copy)))
+
+
+def _copied(source: BufferedIOBase, shard: Path, held: ExitStack) -> IO[bytes]:
+    copy: IO[bytes] = tempfile.SpooledTemporaryFile(MEMORY)  # noqa: SIM115 - `held` closes it
+    held.callback(copy.close)
+    while chunk := source.read(MIB):
+        try:
+            copy.write(chunk)
+        except OSError as error:
+            raise BadSet(
+                f"{shard}: a member of it does not fit into {tempfile.gettempdir()}"
+                f" ({error.strerror}); free some space there, or set TMPDIR to another folder"
+            ) from error
+    return copy
+
+
+class _Again(RawIOBase):
+    """A copy from its start; closing this leaves the copy to be read again."""
+
+    def __init__(self, copy: IO[bytes]) -> None:
+        self._copy = copy
+        copy.seek(0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        chunk = self._copy.read(len(buffer))
+        buffer[: len(chunk)] = chunk
+        return len(chunk)
 
 
 def _laid(entry: Entry) -> Iterator[tuple[str, File]]:

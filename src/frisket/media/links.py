@@ -1,0 +1,54 @@
+"""Links that make files of a data set lie elsewhere: they are followed, and told."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+
+def find_outside(
+    root: Path,
+    files: Iterable[Path],
+    masks: Sequence[Mapping[str, Path]],
+    folders: Mapping[str, Path],
+    captions: tuple[Path, Iterable[Path]],
+) -> tuple[Path, ...]:
+    """What of a data set links bring from outside of the folders that were named for it.
+
+    `files` (clips, references) lie below `root`, the `masks` of each clip below the `folders` of
+    their regions, captions below the first of `captions`. A path that is not below its folder was
+    named by a manifest, and is no link.
+    """
+    parts = [(_normal(root), list(files)), (_normal(captions[0]), list(captions[1]))]
+    for region in dict.fromkeys(region for each in masks for region in each):
+        own = [each[region] for each in masks if region in each]
+        parts.append((_normal(folders.get(region, root)), own))
+    return tuple(
+        path
+        for top, paths in parts
+        for path in links_out(top, (each for each in paths if _normal(each).is_relative_to(top)))
+    )
+
+
+def _normal(path: Path) -> Path:
+    return Path(os.path.normpath(path))
+
+
+def links_out(root: Path, paths: Iterable[Path]) -> list[Path]:
+    """Those of `paths` below `root` that a link, of theirs or of a folder, makes lie elsewhere.
+
+    `root` may be a link itself: it was named on purpose. The pictures of a folder of frames count.
+    """
+    real, parents, outside = root.resolve(), dict[Path, bool](), list[Path]()
+
+    def leaves(path: Path) -> bool:
+        folder = path.parent
+        if folder not in parents:
+            parents[folder] = not folder.resolve().is_relative_to(real)
+        return parents[folder] or (path.is_symlink() and not path.resolve().is_relative_to(real))
+
+    for path in paths:
+        if leaves(path):
+            outside.append(path)
+        elif path.is_dir():
+            outside += [each for each in sorted(path.iterdir()) if leaves(each)]
+    return outside
