@@ -146,9 +146,13 @@ def spec_of(
     for other keys than diffusers', and `layers` (the model's, by name) where that table is empty.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         path = next(iter(sorted(path.parent.glob(f"{path.stem}-*{path.suffix}"))), path)
-    record = record_of(files.header(path)[1])
+    metadata = files.header(path)[1]
+    try:
+        record = record_of(metadata)
+    except AdapterMismatch as error:
+        raise AdapterMismatch(f"{path}: {error}") from error
     if record is not None:
         return record
     return _alike(path, formats.read(path, names, prefix=prefix, layers=layers))[1]
@@ -176,7 +180,7 @@ def _files(path: Path, models: Mapping[str, nn.Module], expert: str) -> list[tup
         raise AdapterMismatch(f"no expert {expert!r} is loaded; there are: {', '.join(models)}")
     if set(models) == {""}:
         return [(path, "")]
-    if not path.is_file():
+    if not path.exists():
         each = {name: expert_file(path, name) for name in models}
         there = [(file, name) for name, file in each.items() if file.is_file()]
         if not there:
@@ -232,6 +236,8 @@ def _load(model: nn.Module, path: Path, prefix: str, names: Names | None) -> Non
             f"{path} also holds tensors of text encoders ({counts}), which Frisket does not train:"
             " leave them out with frisket convert --drop-text"
         )
+    if read.assumed:
+        log.warning("%s: %s", path, read.assumed)
     layers, spec = _alike(path, read)
     if attached(model) is None:
         lost = [name for name in layers if not _adaptable(model, name)]

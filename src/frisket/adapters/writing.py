@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from frisket.adapters import files
+from frisket.adapters.factors import turn, two_to_one
 from frisket.adapters.layers import MAGNITUDE, A, B, Layer, Layers, fuse, uniform
 from frisket.adapters.lexicon import Lexicon
 from frisket.adapters.spec import DIFFUSERS_RECORD, RECORD, AdapterMismatch, Form, LoraSpec
@@ -78,6 +79,8 @@ def _original(
     try:
         for name, layer in layers.items():
             original, place, count = lexicon.original(name)
+            if lexicon.turned(name) and two_to_one(layer):
+                layer = turn(name, layer)  # noqa: PLW2901
             grouped.setdefault(original, [None] * count)[place] = layer
         tensors: dict[str, Tensor] = {}
         for original, parts in grouped.items():

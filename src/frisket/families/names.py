@@ -25,12 +25,17 @@ class Names:
     both sides call everything alike. `comfyui` is how the files that ComfyUI reads without
     conversion write their keys: `dotted` (`diffusion_model.<original>.lora_A.weight`) or `kohya`
     (`lora_unet_<original, dots as _>.lora_down.weight`). `kohya` is the prefix of the latter.
+    `also` has further names that programs write for the same layers; they are read, never written.
+    `turned` are layers, original to diffusers, that are more than a name apart: where one has twice
+    as many outputs as inputs the original computes shift then scale, diffusers scale then shift.
     """
 
     rows: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
     comfyui: Literal["dotted", "kohya"] = "dotted"
     dotted: str = "diffusion_model"
     kohya: str = "lora_unet"
+    also: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    turned: Mapping[str, str] = field(default_factory=dict)
 
     def original(self, name: str) -> tuple[str, int, int]:
         """Original name of a diffusers layer, its place among the layers fused there, how many.
