@@ -108,8 +108,8 @@ def changed_weight(weight: Tensor, layer: Layer) -> Tensor:
 def scale(layers: Layers, factor: float) -> Layers:
     """An adapter of `factor` times the effect: exact, for only alpha changes.
 
-    ValueError for a number that is not finite, for 0 (kohya's programs read alpha 0 as "the rank") and for dora, whose effect is no
-    multiple of its factors.
+    ValueError for a number that is not finite and for 0 (kohya's programs read alpha 0 as "the
+    rank"); AdapterMismatch for dora, whose effect is no multiple of its factors.
     """
     if not math.isfinite(factor):
         raise ValueError(f"scale {factor} is no finite number")

@@ -99,18 +99,11 @@ def _opened(
             starts = (p for p in ("transformer", "unet") if next(iter(tensors)).startswith(p))
             prefix = next(starts, "")
         form, start = form_of(list(tensors), names, prefix)
-        if by_file:
-            lexicon, found, space = (
-                None,
-                {base: (base.removeprefix(start),) for base in tensors},
-                "",
-            )
-        else:
-            lexicon = None if names is None else Lexicon(names, outputs or layers)
-            found, space = _resolved(tensors, form, start, lexicon, prefix)
+        known = None if by_file or names is None else Lexicon(names, outputs or layers)
+        found, space = _resolved(tensors, form, start, known, prefix)
         source = _Source(path, form, start, metadata, prefix)
         made = {
-            base: source.layer(base, own, _ends_turned(lexicon, space, found[base]))
+            base: source.layer(base, own, _ends_turned(known, space, found[base]))
             for base, own in tensors.items()
         }
         parts = _parts(made, found, source, outputs)

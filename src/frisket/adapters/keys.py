@@ -146,6 +146,6 @@ def _names(pattern: str, name: str) -> bool:
 
 
 def _summed(names: Iterable[str]) -> str:
-    """Names with their numbers as `*`, each once with how many there are."""
-    counts = Counter(re.sub(r"(?<=[._])\d+(?=[._])", "*", name) for name in names)
+    """Names with their block's number as `*`, each once with how many there are."""
+    counts = Counter(re.sub(r"(?<=[._])\d+(?=[._])", "*", name, count=1) for name in names)
     return ", ".join(name if times == 1 else f"{name} ({times})" for name, times in counts.items())

@@ -309,6 +309,8 @@ def _matched(
         (state.keys() - wanted.keys(), "the file only"),
         (wanted.keys() - state.keys(), "this adapter only"),
     ):
+        if keys and {_parted(key)[0] for key in state} == {_parted(key)[0] for key in wanted}:
+            raise _other_factors(path, f"{min(keys)} is in {what}")
         if keys:
             raise AdapterMismatch(
                 f"{path} and the adapter on this denoiser cover different modules: {len(keys)}"
@@ -317,11 +319,19 @@ def _matched(
     for key, value in state.items():
         # A 1x1 kernel is a matrix to some programs.
         if _plain(value.shape) != _plain(wanted[key].shape):
-            raise AdapterMismatch(
-                f"{path} was made for another base: {key} is {tuple(value.shape)} in the file and"
-                f" {tuple(wanted[key].shape)} here"
-            )
+            shapes = f"{key} is {tuple(value.shape)} in the file, {tuple(wanted[key].shape)} here"
+            if ".lokr_" in key:
+                raise _other_factors(path, shapes)
+            raise AdapterMismatch(f"{path} was made for another base: {shapes}")
     return {key: value.reshape(wanted[key].shape) for key, value in state.items()}
+
+
+def _other_factors(path: Path, why: str) -> AdapterMismatch:
+    """LyCORIS can be told into which factors a size is taken apart; peft takes the nearest two."""
+    return AdapterMismatch(
+        f"{path} has its LoKr in other factors than peft makes of these layers ({why}); merge it"
+        " into the model instead (frisket convert --merge-into)"
+    )
 
 
 def _plain(shape: torch.Size) -> tuple[int, ...]:

@@ -71,7 +71,8 @@ def record_of(metadata: Mapping[str, str]) -> LoraSpec | None:
     for name in ("alpha", "dropout"):
         if record.get(name) is not None:
             record[name] = float(record[name])
-    return LoraSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in record.items()})
+    told: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
+    return LoraSpec(**told)
 
 
 def _fits(name: str, value: Any) -> bool:

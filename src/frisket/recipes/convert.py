@@ -86,7 +86,11 @@ def run(
     if not files and extract is None:
         raise ConfigError("convert which file? frisket convert FILE describes it")
     if output is None:
-        telling = {"family": wish.family, "variant": wish.variant, "leave_out": wish.leave_out}
+        telling: dict[str, Any] = {
+            "family": wish.family,
+            "variant": wish.variant,
+            "leave_out": wish.leave_out,
+        }
         if asked or wish != replace(Wish(), **telling):
             raise ConfigError("where to? Give the file (or folder) to write: -o OUT")
         return [line for path in files for line in describe(path, **telling)]
