@@ -146,6 +146,7 @@ def test_a_loha_or_lokr_of_peft_without_its_configuration_is_refused(tiny, tmp_p
         ({"peft_type": "LOHA"}, "is a lora, and .*adapter_config.json is of a loha"),
         ({"r": 8}, "has rank 4, and .* says 8: they do not belong together"),
         ({"lora_alpha": "16"}, "says lora_alpha = '16'"),
+        ({"lora_alpha": None}, "does not say the alpha of blocks"),
         ({"lora_alpha": float("nan")}, "says lora_alpha = nan"),
         ({"r": True}, "says r = True"),
         ({"alpha_pattern": {"to_q": None}}, "says alpha_pattern = "),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from frisket.adapters import factors, files, peft_config
 from frisket.adapters.keys import TEXT, WAY_OUT, form_of, grouped, leave_out, strangers
-from frisket.adapters.layers import Layer, Layers, commonest, layer_of, split, uniform
+from frisket.adapters.layers import B, Layer, Layers, commonest, layer_of, split, uniform
 from frisket.adapters.lexicon import Found, Lexicon, Space
 from frisket.adapters.metadata import is_number
 from frisket.adapters.peft_config import PeftConfig
@@ -40,9 +40,14 @@ class Contents:
         known = (record.rank, record.alpha) if record else (_whole_rank(self.layers), None)
         layers, found = uniform(self.layers, *known)
         same = record is not None and (record.kind, record.rank) == (found.kind, found.rank)
-        if record is not None and same and _same(record.scale, found.scale):
+        if record is None or not same:
+            return layers, found
+        if _same(record.scale, found.scale):
             return layers, record
-        return layers, found
+        if record.kind not in ("lora", "dora") or not record.scale:
+            return layers, found
+        # The scale is in the tensors: the run that they came from goes on at its own.
+        return {name: _rescaled(layer, record) for name, layer in layers.items()}, record
 
     @property
     def kind(self) -> Kind:
@@ -155,10 +160,10 @@ class _Source:
 
     def __post_init__(self) -> None:
         self.record = record_of(self.metadata)
-        if self.record is not None:
-            return
         if self.form == "diffusers":
             self.said = peft_config.in_metadata(self.metadata, self.prefix)
+        if self.record is not None:
+            return
         by_name = self.path.name == files.PEFT_FILE and self.form in ("diffusers", "bare")
         if self.said is None and (self.form == "peft" or by_name):
             self.said = peft_config.beside(self.path)
@@ -168,7 +173,8 @@ class _Source:
         values = {**tensors}
         alpha = _alpha(base, values.pop("alpha", None))
         name = base.removeprefix(self.start)
-        made = layer_of(base, factors.as_peft(base, values), alpha, self._rank(name))
+        rank = self._rank(name) if alpha is None else 0
+        made = layer_of(base, factors.as_peft(base, values), alpha, rank)
         if alpha is None:
             made = self._with_alpha(made, name)
         return factors.turn(base, made) if turned and factors.two_to_one(made) else made
@@ -181,11 +187,13 @@ class _Source:
 
     def _with_alpha(self, layer: Layer, name: str) -> Layer:
         """The alpha of a layer whose tensors do not say it."""
+        if self.said is not None:
+            told = self.said.apply(layer, name)
+            if told.alpha is not None:
+                return told
         if self.record is not None:
             peft = self.form == "diffusers"
             return replace(layer, alpha=self.record.alpha) if peft else layer
-        if self.said is not None:
-            return self.said.apply(layer, name)
         if self.form in ("diffusers", "peft", "bare"):
             if layer.kind in ("loha", "lokr"):
                 raise AdapterMismatch(
@@ -234,6 +242,12 @@ def _parts(
             if part is not None:
                 layers[name] = _exactly(part, source.record)
     return layers
+
+
+def _rescaled(layer: Layer, spec: LoraSpec) -> Layer:
+    """The same lora or dora at the alpha of a spec whose rank it has: B is divided accordingly."""
+    high = layer.high.float() * (layer.scale * spec.rank / spec.scale)
+    return replace(layer, tensors={**layer.tensors, B: high}, alpha=spec.alpha)
 
 
 def _whole_rank(layers: Layers) -> int:

@@ -43,6 +43,7 @@ class PeftConfig:
     ranks: Mapping[str, int] = field(default_factory=dict)
     alphas: Mapping[str, float] = field(default_factory=dict)
     rslora: bool = False
+    whole: bool = False  # peft's own file, which says everything
 
     def rank_of(self, name: str) -> int:
         """The rank of a layer by its name in peft's model; 0 where nothing says it."""
@@ -61,6 +62,8 @@ class PeftConfig:
                 " together"
             )
         alpha = self.alphas.get(_key(self.alphas, name), self.alpha)
+        if alpha is None and self.whole:
+            raise AdapterMismatch(f"{self.where} does not say the alpha of {name}")
         if alpha is None:
             return layer
         if self.rslora and layer.rank:
@@ -81,7 +84,7 @@ def beside(path: Path) -> PeftConfig | None:
     if not isinstance(kind, str) or kind not in KINDS:
         shown = entries.shown(str(kind), 40)
         raise AdapterMismatch(f"{file} is of a {shown}; Frisket knows peft's {', '.join(KINDS)}")
-    return _config(found, str(file), KINDS[kind])
+    return replace(_config(found, str(file), KINDS[kind]), whole=True)
 
 
 def in_metadata(metadata: Mapping[str, str], prefix: str) -> PeftConfig | None:
