@@ -137,6 +137,20 @@ def test_numbers_that_are_not_finite_are_refused_with_their_tensor(tiny, tmp_pat
     assert not out.exists()
 
 
+def test_a_sum_that_a_kind_cannot_do_names_the_file(tmp_path):
+    values = pair(LAYER) | {f"{LAYER}.dora_scale": torch.ones(32, 1)}
+    file = saved(tmp_path / "a.safetensors", values)
+    good = saved(tmp_path / "good.safetensors", pair(LAYER))
+    out = tmp_path / "out.safetensors"
+    for doing in (
+        lambda: convert.run([file], out, family="wan", rank=1),
+        lambda: convert.run([file], out, family="wan", scale=0.5),
+        lambda: convert.run([good, file], out, family="wan", average="1,1"),
+    ):
+        with pytest.raises(AdapterMismatch, match=r"a\.safetensors: a dora cannot be"):
+            doing()
+
+
 @pytest.mark.parametrize(
     ("word", "family"),
     [

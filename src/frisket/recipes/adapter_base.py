@@ -111,6 +111,24 @@ def base_of(metadata: Mapping[str, str], family: str = "", variant: str = "") ->
     return AdapterBase(found.family, variant, "--variant") if variant else found
 
 
+def base_in(
+    path: Path, metadata: Mapping[str, str], family: str = "", variant: str = ""
+) -> AdapterBase | None:
+    """As `base_of`, with the file's name in the error."""
+    try:
+        return base_of(metadata, family, variant)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def names_base(metadata: Mapping[str, str]) -> bool:
+    """Whether Frisket's own entry is there and can be read."""
+    try:
+        return own_base(metadata) is not None
+    except Unreadable:
+        return False
+
+
 def need_base(path: Path, base: AdapterBase | None) -> AdapterBase:
     """The base, or a ConfigError that asks for it."""
     if base is None:

@@ -3,7 +3,8 @@
 import json
 import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -26,7 +27,7 @@ from frisket.adapters.spec import (
     Form,
     LoraSpec,
 )
-from frisket.recipes.adapter_base import AdapterBase, base_of, need_base, own_base
+from frisket.recipes.adapter_base import AdapterBase, base_in, names_base, need_base
 from frisket.recipes.origin import ConfigError
 
 Progress = Callable[[str, int, int], None]
@@ -119,7 +120,7 @@ def describe(
     """What an adapter file says of itself, in lines."""
     read = formats.glance(path, without=leave_out)
     metadata = read.metadata
-    base = _base(path, metadata, family, variant)
+    base = base_in(path, metadata, family, variant)
     if base is not None:
         read = _read(path, base, leave_out)
     lines = [f"{path}: {read}, {read.tensors} tensors", f"  base: {base or 'not said'}"]
@@ -153,13 +154,6 @@ def _range(path: Path, metadata: Mapping[str, str]) -> tuple[float, float]:
         ) from error
 
 
-def _base(path: Path, metadata: Mapping[str, str], family: str, variant: str) -> AdapterBase | None:
-    try:
-        return base_of(metadata, family, variant)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
-
-
 def convert(
     inputs: Sequence[Path], output: Path, wish: Wish, *, progress: Progress = lambda *_: None
 ) -> list[str]:
@@ -178,9 +172,10 @@ def convert(
     for done, path in enumerate(inputs):
         read, base = _opened(path, wish)
         target = output / path.name if many or output.is_dir() else output
-        layers, said = _changed(read.layers, wish)
-        lines += [f"read {path}: {read}; base {base}", *_notes(read), *said]
-        lines += _write(target, layers, read, wish, base, [path])
+        with _naming(path):
+            layers, said = _changed(read.layers, wish)
+            lines += [f"read {path}: {read}; base {base}", *_notes(read), *said]
+            lines += _write(target, layers, read, wish, base, [path])
         progress("converting", done + 1, len(inputs))
     return lines
 
@@ -199,9 +194,10 @@ def averaged(
     families = {base.family for _, base in opened}
     if len(families) > 1:
         raise ConfigError(f"adapters of different models: {', '.join(sorted(families))}")
-    layers, kept = arithmetic.average(
-        [read.layers for read, _ in opened], weights, rank=wish.rank or 0, exact=exact
-    )
+    with _naming(*inputs):
+        layers, kept = arithmetic.average(
+            [read.layers for read, _ in opened], weights, rank=wish.rank or 0, exact=exact
+        )
     lines = [
         f"read {path}: {read}; weight {weight:g}"
         for path, (read, _), weight in zip(inputs, opened, weights, strict=True)
@@ -230,9 +226,10 @@ def merged_into(
     lines, planned = [], []
     for path in inputs:
         read, base = _opened(path, wish)
-        layers, said = _changed(read.layers, wish)
-        part = component(folder, base, wish.expert or read.metadata.get(EXPERT, ""))
-        merge.check(layers, part)  # before anything is copied
+        with _naming(path):
+            layers, said = _changed(read.layers, wish)
+            part = component(folder, base, wish.expert or read.metadata.get(EXPERT, ""))
+            merge.check(layers, part)  # before anything is copied
         planned.append((layers, part.relative_to(folder)))
         lines += [f"read {path}: {read}; base {base}", *_notes(read), *said]
     partial = output.with_name(f".{output.name}.partial")
@@ -290,9 +287,20 @@ def component(folder: Path, base: AdapterBase, expert: str) -> Path:
     return inside if inside.is_dir() else folder
 
 
+@contextmanager
+def _naming(*inputs: Path) -> Iterator[None]:
+    """Say which file it was where the arithmetic cannot know it."""
+    try:
+        yield
+    except AdapterMismatch as error:
+        if all(str(path) in str(error) for path in inputs):
+            raise
+        raise AdapterMismatch(f"{' and '.join(map(str, inputs))}: {error}") from error
+
+
 def _opened(path: Path, wish: Wish) -> tuple[Contents, AdapterBase]:
     glance = formats.glance(path, without=wish.leave_out)
-    base = need_base(path, _base(path, glance.metadata, wish.family, wish.variant))
+    base = need_base(path, base_in(path, glance.metadata, wish.family, wish.variant))
     if glance.text and not wish.drop_text:
         counts = ", ".join(f"{count} of {name}" for name, count in sorted(glance.text.items()))
         raise AdapterMismatch(
@@ -358,20 +366,13 @@ def _write(
     return [f"wrote {path}: {Contents(layers, wish.form)}"]
 
 
-def _names_base(metadata: Mapping[str, str]) -> bool:
-    try:
-        return own_base(metadata) is not None
-    except entries.Unreadable:
-        return False
-
-
 def _metadata(
     read: Contents, wish: Wish, base: AdapterBase, spec: LoraSpec | None, inputs: Sequence[Path]
 ) -> dict[str, str]:
     """What the file said before, what is known of its base, and where it comes from."""
     stale = {RECORD, DIFFUSERS_RECORD, "format"}
     said = {key: value for key, value in read.metadata.items() if key not in stale}
-    if base.said_by == "--family" and not _names_base(said):
+    if base.said_by == "--family" and not names_base(said):
         said.pop("frisket.base", None)
     card = base.loaded().variants[base.chosen()]
     if wish.variant and "frisket.base" not in said:
