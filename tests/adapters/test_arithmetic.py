@@ -136,9 +136,11 @@ def test_a_merged_model_is_the_adapted_one(tmp_path, kind):
         from frisket.adapters.lora import layers_of
 
         layers = layers_of(model, spec)
-        assert merge.merge(layers, tmp_path / "merged") == 3
+        survived = merge.merge(layers, tmp_path / "merged")
         found = WanTransformer3DModel.from_pretrained(tmp_path / "merged").eval()(**given).sample
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    assert survived.layers == 3
+    assert survived.share == pytest.approx(1, abs=1e-5)
     if kind == "lora":
         out, kept = merge.taken_out(tmp_path / "base", tmp_path / "merged", 2, lambda _: True)
         assert out.keys() == layers.keys()
@@ -162,7 +164,7 @@ def test_what_does_not_fit_is_named(tmp_path):
     save_file({"x.weight": random(5, 5)}, tmp_path / "w.safetensors")
     with pytest.raises(AdapterMismatch, match=r"lacks 1 of the adapter's 1 layers, .* y"):
         merge.merge({"y": low_rank()}, tmp_path)
-    with pytest.raises(AdapterMismatch, match=r"x in w.safetensors: it does not fit .*\(5, 5\)"):
+    with pytest.raises(AdapterMismatch, match=r"x.weight is \(5, 5\) in .*12 x 10 in the adapter"):
         merge.merge({"x": low_rank()}, tmp_path)
     dora = Layer("dora", {**low_rank().tensors, MAGNITUDE: random(12)}, 4, 4.0)
     for doing in (
@@ -171,3 +173,79 @@ def test_what_does_not_fit_is_named(tmp_path):
     ):
         with pytest.raises(AdapterMismatch, match="a dora cannot be"):
             doing()
+
+
+def model_of(folder, dtype: torch.dtype, extra: str = ""):
+    """One wide layer in a dtype."""
+    folder.mkdir()
+    values = {"x.weight": random(96, 80).to(dtype), "y.weight": random(4, 4)}
+    if extra:
+        values[extra] = torch.ones(1)
+    save_file(values, folder / "w.safetensors")
+    return values["x.weight"].float()
+
+
+def sized(share: float, weight: torch.Tensor) -> Layer:
+    """An adapter whose change is `share` of a weight's length."""
+    low, high = random(4, 80, seed=2), random(96, 4, seed=3)
+    high *= share * weight.norm() / (high @ low).norm()
+    return Layer("lora", {A: low, B: high}, 4)
+
+
+def test_a_merge_says_what_the_dtype_kept(tmp_path):
+    said = {}
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        for share in (0.1, 0.001):
+            folder = tmp_path / f"{dtype}{share}"
+            weight = model_of(folder, dtype)
+            layer = sized(share, weight)
+            survived = merge.merge({"x": layer}, folder)
+            change = load_file(folder / "w.safetensors")["x.weight"].float() - weight
+            along = float((change * delta(layer)).sum() / delta(layer).square().sum())
+            assert survived.share == pytest.approx(along, rel=1e-3)
+            assert survived.values == pytest.approx(float((change != 0).float().mean()))
+            said[dtype, share] = survived
+    assert said[torch.float32, 0.001].share == pytest.approx(1, abs=1e-3)
+    assert said[torch.float16, 0.001].share > 0.9
+    assert 0.3 < said[torch.bfloat16, 0.001].share < 0.8
+    assert said[torch.bfloat16, 0.001].values < 0.3
+    assert said[torch.bfloat16, 0.1].share > 0.99
+    assert "bfloat16" in str(said[torch.bfloat16, 0.1])
+    assert "of the change kept" in str(said[torch.bfloat16, 0.1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.int8])
+def test_a_merge_into_codes_is_refused_before_anything_is_written(tmp_path, dtype):
+    folder = tmp_path / "model"
+    weight = model_of(folder, dtype)
+    before = (folder / "w.safetensors").read_bytes()
+    with pytest.raises(AdapterMismatch, match=r"x\.weight in (F8_E4M3|F8_E5M2|I8), in which"):
+        merge.merge({"x": sized(0.1, weight)}, folder)
+    assert (folder / "w.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "key", ["x.scale_weight", "scaled_fp8", "x.weight_scale", "x.weight.absmax", "x.comfy_quant"]
+)
+def test_a_merge_into_scaled_weights_is_refused(tmp_path, key):
+    weight = model_of(tmp_path / "model", torch.bfloat16, key)
+    with pytest.raises(AdapterMismatch, match=f"is quantised .*{key}.*quantise the result"):
+        merge.merge({"x": sized(0.1, weight)}, tmp_path / "model")
+
+
+def test_a_merge_that_overflows_is_refused(tmp_path):
+    weight = model_of(tmp_path / "model", torch.float16)
+    with pytest.raises(AdapterMismatch, match=r"x in w\.safetensors: .*not finite in float16"):
+        merge.merge({"x": sized(1e7, weight)}, tmp_path / "model")
+
+
+def test_an_average_of_two_models_adapters_names_the_layer():
+    other = Layer("lora", {A: random(2, 6), B: random(12, 2)}, 2)
+    with pytest.raises(AdapterMismatch, match="x is 12 x 6 and 12 x 10 in them"):
+        arithmetic.average([{"x": low_rank()}, {"x": other}], [1.0, 1.0])
+
+
+@pytest.mark.parametrize("rank", [0, -1, 10**9])
+def test_a_rank_that_is_none_is_refused(rank):
+    with pytest.raises(ValueError, match=f"rank {rank} is none"):
+        arithmetic.resize({"x": low_rank()}, rank)

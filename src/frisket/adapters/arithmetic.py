@@ -1,5 +1,6 @@
 """Sums with adapters, apart from any model: scale, resize, average, extract and merge."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from frisket.adapters.spec import AdapterMismatch
 EXACT = 512  # up to this least side a whole SVD is quick; above it a randomised one is taken
 MORE = 32  # directions the randomised one looks at beyond the asked rank
 ROUNDS = 6  # its power iterations
+MOST = 16_384  # a rank; no layer has more directions
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,26 +70,49 @@ def merged(weight: Tensor, layer: Layer) -> Tensor:
     """A base weight with an adapter's layer worked in: computed in float32, in the weight's dtype.
 
     dora: (W + B A) scaled to its learned magnitude, output by output (arXiv:2402.09353 eq. 5).
-    AdapterMismatch where the layer is of another size.
+    AdapterMismatch where the layer is of another size, and where the result is no finite number in
+    the weight's dtype.
     """
+    return stored(changed_weight(weight, layer), weight.dtype)
+
+
+def stored(changed: Tensor, dtype: torch.dtype) -> Tensor:
+    """A merged weight in a dtype; AdapterMismatch where that makes it no finite number."""
+    rounded = changed.to(dtype)
+    if not bool(torch.isfinite(rounded).all()):
+        kind = str(dtype).removeprefix("torch.")
+        raise AdapterMismatch(f"the merged weight has values that are not finite in {kind}")
+    return rounded
+
+
+def changed_weight(weight: Tensor, layer: Layer) -> Tensor:
+    """As `merged`, in float32 still."""
     base = weight.float()
     try:
-        changed = base + delta(layer, weight.shape)
+        change = delta(layer)
+        if change.numel() != weight.numel() or change.shape[0] != weight.shape[0]:
+            raise AdapterMismatch(
+                f"it is for a weight of {change.shape[0]} outputs and {change.numel()} numbers, not"
+                f" of {tuple(weight.shape)}"
+            )
+        changed = base + change.reshape(weight.shape)
     except RuntimeError as error:
         raise AdapterMismatch(f"it does not fit a weight of {tuple(weight.shape)}") from error
     if layer.kind == "dora":
         magnitude = layer.tensors[MAGNITUDE].float().flatten()
         norm = changed.flatten(1).norm(dim=1)
         changed = changed * (magnitude / norm).view(-1, *[1] * (changed.ndim - 1))
-    return changed.to(weight.dtype)
+    return changed
 
 
 def scale(layers: Layers, factor: float) -> Layers:
     """An adapter of `factor` times the effect: exact, for only alpha changes.
 
-    ValueError for 0 (kohya's programs read alpha 0 as "the rank") and for dora, whose effect is no
-    multiple of its factors.
+    ValueError for a number that is not finite and for 0 (kohya's programs read alpha 0 as "the
+    rank"); AdapterMismatch for dora, whose effect is no multiple of its factors.
     """
+    if not math.isfinite(factor):
+        raise ValueError(f"scale {factor} is no finite number")
     if factor == 0:
         raise ValueError("scale 0 leaves nothing of an adapter; leave it out instead")
     _plain(layers, "scaled", ("lora", "loha", "lokr"))
@@ -107,6 +132,7 @@ def resize(layers: Layers, rank: int) -> tuple[Layers, Kept]:
     A higher rank than before keeps all, its further directions are zeros.
     """
     _plain(layers, "resized")
+    _check_rank(rank)
     made, energies = {}, {}
     for name, layer in layers.items():
         high, low, values = _svd(factors(layer))
@@ -127,6 +153,7 @@ def average(
         raise ValueError(f"{len(adapters)} adapters need as many weights, not {len(weights)}")
     for layers in adapters:
         _plain(layers, "averaged")
+    _check_rank(rank or 1)
     whole = sum(max(layer.rank for layer in layers.values()) for layers in adapters)
     most = max(layer.rank for layers in adapters for layer in layers.values())
     made, energies = {}, {}
@@ -137,6 +164,10 @@ def average(
             if name in layers
         ]
         pairs = [(factors(layer), weight) for layer, weight in found]
+        sides = {(pair.high.shape[0], pair.low.shape[1]) for pair, _ in pairs}
+        if len(sides) > 1:
+            both = " and ".join(f"{outs} x {ins}" for outs, ins in sorted(sides))
+            raise AdapterMismatch(f"{name} is {both} in them: they are of different models")
         high = torch.cat([pair.high * weight for pair, weight in pairs], 1)
         low = torch.cat([pair.low for pair, _ in pairs])
         if exact:
@@ -219,6 +250,11 @@ def _svd(pair: Factors) -> tuple[Tensor, Tensor, Tensor]:
     high = left @ (inner[:, :count] * root)
     low = (root[:, None] * outer[:count]) @ right.mT
     return high, low, values
+
+
+def _check_rank(rank: int) -> None:
+    if not 1 <= rank <= MOST:
+        raise ValueError(f"rank {rank} is none; it is from 1 to {MOST}")
 
 
 def _plain(layers: Layers, doing: str, kinds: tuple[str, ...] = ("lora",)) -> None:

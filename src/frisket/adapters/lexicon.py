@@ -1,7 +1,7 @@
 """What a layer is called in each key format, both ways, through the family's table of names."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from frisket.adapters.spec import AdapterMismatch
@@ -25,8 +25,11 @@ class Lexicon:
         self.names = names
         alike = dict.fromkeys(NUMBER.sub("{}", name) for name in layers)
         rows = names.rows or {name: name for name in alike}
-        originals = {key: (row,) if isinstance(row, str) else row for key, row in rows.items()}
-        own = {name: (name,) for row in originals.values() for name in row}
+        plain = {**rows, **names.turned}
+        tables = (plain, names.also)
+        originals = [(key, _found(row)) for table in tables for key, row in table.items()]
+        own = [(name, (name,)) for _, row in originals for name in row]
+        self.turning = _Book([(name, (key,)) for key, name in names.turned.items()], flat=False)
         self.books = {
             ("original", False): _Book(originals, flat=False),
             ("original", True): _Book(originals, flat=True),
@@ -40,23 +43,39 @@ class Lexicon:
 
     def original(self, name: str) -> tuple[str, int, int]:
         """As `Names.original`; AdapterMismatch where the table does not have the layer."""
+        turned = self.turning.find(name)
+        if turned is not None:
+            return turned[0], 0, 1
         try:
             return self.names.original(name)
         except UnknownLayer as error:
             raise AdapterMismatch(f"{error}; write diffusers keys") from error
+
+    def turned(self, name: str) -> bool:
+        """Whether the halves of a layer's rows may trade places between the authors and diffusers.
+
+        The modulation of a stream's end: the original has shift before scale there, diffusers scale
+        before shift (its AdaLayerNormContinuous). That layer has two outputs an input; SD3's blocks
+        before the last have more under the same name, in one order on both sides.
+        """
+        return self.turning.find(name) is not None
 
     def parts(self, original: str) -> Found:
         """Diffusers' names of an original layer, in order."""
         return self.names.diffusers(original)
 
 
+def _found(row: str | Found) -> Found:
+    return (row,) if isinstance(row, str) else row
+
+
 class _Book:
     """Templates to names; `{}` is a number."""
 
-    def __init__(self, rows: Mapping[str, Found], *, flat: bool) -> None:
+    def __init__(self, rows: Iterable[tuple[str, Found]], *, flat: bool) -> None:
         self.plain: dict[str, list[Found]] = {}
         self.patterns: list[tuple[re.Pattern[str], Found]] = []
-        for key, names in rows.items():
+        for key, names in rows:
             template = key.replace(".", "_") if flat else key
             if "{}" in template:
                 pieces = map(re.escape, template.split("{}"))

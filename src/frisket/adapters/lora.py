@@ -146,9 +146,13 @@ def spec_of(
     for other keys than diffusers', and `layers` (the model's, by name) where that table is empty.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         path = next(iter(sorted(path.parent.glob(f"{path.stem}-*{path.suffix}"))), path)
-    record = record_of(files.header(path)[1])
+    metadata = files.header(path)[1]
+    try:
+        record = record_of(metadata)
+    except AdapterMismatch as error:
+        raise AdapterMismatch(f"{path}: {error}") from error
     if record is not None:
         return record
     return _alike(path, formats.read(path, names, prefix=prefix, layers=layers))[1]
@@ -176,7 +180,7 @@ def _files(path: Path, models: Mapping[str, nn.Module], expert: str) -> list[tup
         raise AdapterMismatch(f"no expert {expert!r} is loaded; there are: {', '.join(models)}")
     if set(models) == {""}:
         return [(path, "")]
-    if not path.is_file():
+    if not path.exists():
         each = {name: expert_file(path, name) for name in models}
         there = [(file, name) for name, file in each.items() if file.is_file()]
         if not there:
@@ -232,6 +236,8 @@ def _load(model: nn.Module, path: Path, prefix: str, names: Names | None) -> Non
             f"{path} also holds tensors of text encoders ({counts}), which Frisket does not train:"
             " leave them out with frisket convert --drop-text"
         )
+    if read.assumed:
+        log.warning("%s: %s", path, read.assumed)
     layers, spec = _alike(path, read)
     if attached(model) is None:
         lost = [name for name in layers if not _adaptable(model, name)]
@@ -303,6 +309,8 @@ def _matched(
         (state.keys() - wanted.keys(), "the file only"),
         (wanted.keys() - state.keys(), "this adapter only"),
     ):
+        if keys and {_parted(key)[0] for key in state} == {_parted(key)[0] for key in wanted}:
+            raise _other_factors(path, f"{min(keys)} is in {what}")
         if keys:
             raise AdapterMismatch(
                 f"{path} and the adapter on this denoiser cover different modules: {len(keys)}"
@@ -311,11 +319,19 @@ def _matched(
     for key, value in state.items():
         # A 1x1 kernel is a matrix to some programs.
         if _plain(value.shape) != _plain(wanted[key].shape):
-            raise AdapterMismatch(
-                f"{path} was made for another base: {key} is {tuple(value.shape)} in the file and"
-                f" {tuple(wanted[key].shape)} here"
-            )
+            shapes = f"{key} is {tuple(value.shape)} in the file, {tuple(wanted[key].shape)} here"
+            if ".lokr_" in key:
+                raise _other_factors(path, shapes)
+            raise AdapterMismatch(f"{path} was made for another base: {shapes}")
     return {key: value.reshape(wanted[key].shape) for key, value in state.items()}
+
+
+def _other_factors(path: Path, why: str) -> AdapterMismatch:
+    """LyCORIS can be told into which factors a size is taken apart; peft takes the nearest two."""
+    return AdapterMismatch(
+        f"{path} has its LoKr in other factors than peft makes of these layers ({why}); merge it"
+        " into the model instead (frisket convert --merge-into)"
+    )
 
 
 def _plain(shape: torch.Size) -> tuple[int, ...]:

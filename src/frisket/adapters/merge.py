@@ -2,7 +2,10 @@
 
 import json
 import logging
+import math
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,42 +13,120 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from frisket.adapters.arithmetic import Kept, extract, kept, merged
-from frisket.adapters.layers import Layers
+from frisket.adapters.arithmetic import Kept, changed_weight, extract, kept, stored
+from frisket.adapters.factors import sizes, width
+from frisket.adapters.layers import Layer, Layers
 from frisket.adapters.spec import AdapterMismatch
 
 log = logging.getLogger(__name__)
+# Weights that are numbers of their own, by safetensors' names of dtypes.
+DTYPES = ("F64", "F32", "F16", "BF16")
+# Keys beside a weight that is a code: of scaled float8 (kohya's and ComfyUI's), of bitsandbytes.
+SCALES = re.compile(
+    r"(.*\.)?(scale_weight|scale_input|scaled_fp8|weight_scale(_\w+)?|weight_format|absmax"
+    r"|quant_map|nested_absmax|SCB|comfy_quant|.*quant_state.*)"
+)
 Progress = Callable[[int, int], None]
 
 
-def merge(layers: Layers, folder: Path, *, progress: Progress = lambda *_: None) -> int:
+@dataclass(frozen=True, slots=True)
+class Survived:
+    """What of an adapter's change a merged model holds, where its dtype rounds it.
+
+    `share` is the stored change along the wanted one, over the wanted one's length: 1 is all of it.
+    A value of bfloat16 has eight bits; what is less than a 512th of it is rounded away.
+    """
+
+    layers: int
+    share: float
+    values: float  # share of the values of the adapted weights that are others than before
+    worst: str  # the layer that lost most
+    least: float  # and the share of it
+    dtypes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """In words."""
+        return (
+            f"{self.layers} layers in {', '.join(self.dtypes)}: {self.share:.1%} of the change"
+            f" kept, at least {self.least:.1%} in each layer ({self.worst}); {self.values:.1%} of"
+            " their values changed"
+        )
+
+
+def merge(layers: Layers, folder: Path, *, progress: Progress = lambda *_: None) -> Survived:
     """Work an adapter into the weights of a denoiser's folder, in place: give it a copy.
 
     Computed in float32 and stored in the weight's own dtype, one layer at a time: no more is in
-    memory. Returns how many layers were changed. AdapterMismatch as `check`, and where a layer is
-    of another size.
+    memory. Returns what of it survived that. AdapterMismatch as `check`, and where a layer is of
+    another size or the result is not finite.
     """
     where = check(layers, folder)
+    shares: dict[str, float] = {}
+    along, wanted, other, count = 0.0, 0.0, 0, 0
+    dtypes: dict[str, None] = {}
     for done, (name, layer) in enumerate(layers.items()):
         key = f"{name}.weight"
+        base = _get(where[key], key)
         try:
-            _put(where[key], key, merged(_get(where[key], key), layer))
+            exact = changed_weight(base, layer)
+            rounded = stored(exact, base.dtype)
         except AdapterMismatch as error:
             raise AdapterMismatch(f"{name} in {where[key].name}: {error}") from error
+        _put(where[key], key, rounded)
+        change, kept_change = exact - base.float(), rounded.float() - base.float()
+        length = float((change.double() ** 2).sum())
+        held = float((change.double() * kept_change.double()).sum())
+        shares[name] = held / length if length else 1.0
+        along, wanted = along + held, wanted + length
+        other, count = other + int((rounded != base).sum()), count + base.numel()
+        dtypes[str(base.dtype).removeprefix("torch.")] = None
         progress(done + 1, len(layers))
-    return len(layers)
+    worst = min(shares, key=shares.__getitem__)
+    share = along / wanted if wanted else 1.0
+    return Survived(len(layers), share, other / count, worst, shares[worst], tuple(dtypes))
 
 
 def check(layers: Layers, folder: Path) -> dict[str, Path]:
-    """Which file each tensor is in; AdapterMismatch where the folder lacks one of the layers."""
+    """Which file each tensor is in.
+
+    AdapterMismatch where the folder lacks one of the layers, has it in another size, or is
+    quantised: float8 has three bits or less beside the exponent, in which a LoRA's change is lost,
+    and the scales beside such weights are more than a weight.
+    """
     where = _weights(folder)
     lost = [name for name in layers if f"{name}.weight" not in where]
+    scaled = next((key for key in where if SCALES.fullmatch(key)), None)
+    if scaled is not None:
+        raise AdapterMismatch(
+            f"{folder} is quantised ({where[scaled].name} has {scaled}): merge into the model in"
+            " bfloat16, float16 or float32, and quantise the result"
+        )
     if lost:
         raise AdapterMismatch(
             f"{folder} lacks {len(lost)} of the adapter's {len(layers)} layers, the first is"
             f" {lost[0]}: it was made for another base"
         )
+    for name, layer in layers.items():
+        _check_weight(where[f"{name}.weight"], name, layer)
     return where
+
+
+def _check_weight(file: Path, name: str, layer: Layer) -> None:
+    key = f"{name}.weight"
+    with safe_open(file, framework="pt") as opened:
+        found = opened.get_slice(key)
+        kind, shape = str(found.get_dtype()), tuple(found.get_shape())
+    if kind not in DTYPES:
+        raise AdapterMismatch(
+            f"{file} has {key} in {kind}, in which an adapter's change is lost; merge into the"
+            " model in bfloat16, float16 or float32, and quantise the result"
+        )
+    outs, columns = sizes(layer)[0], width(layer)
+    if len(shape) < 2 or shape[0] != outs or math.prod(shape[1:]) != columns:
+        raise AdapterMismatch(
+            f"{key} is {shape} in {file}, and {outs} x {columns} in the adapter: it was made for"
+            " another base"
+        )
 
 
 def taken_out(

@@ -1,9 +1,10 @@
 """What an adapter is: its form, size and place, and the words that files say it with."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+from frisket.adapters import metadata as entries
 
 Kind = Literal["lora", "dora", "loha", "lokr"]
 Form = Literal["comfyui", "diffusers", "kohya"]
@@ -42,10 +43,45 @@ class LoraSpec:
 
 
 def record_of(metadata: Mapping[str, str]) -> LoraSpec | None:
-    """The spec in Frisket's own record, if there is one."""
-    if RECORD not in metadata:
+    """The spec in Frisket's own record, if there is one.
+
+    AdapterMismatch where it is damaged, and where a later Frisket wrote more into it than this one
+    knows: what it does not know may change what the adapter does.
+    """
+    way_out = f"; convert it with --leave-out {RECORD} to go by its tensors alone"
+    try:
+        record = entries.entry(metadata, RECORD)
+    except entries.Unreadable as error:
+        raise AdapterMismatch(f"{error}{way_out}") from error
+    if record is None:
         return None
-    record = json.loads(metadata[RECORD])
-    for name in ("targets", "exclude", "dead"):
-        record[name] = tuple(record.get(name, ()))
-    return LoraSpec(**record)
+    later = sorted(record.keys() - {field.name for field in fields(LoraSpec)})
+    if later:
+        raise AdapterMismatch(
+            f"its record ({RECORD}) says {entries.shown(later[0])}, which this Frisket does not"
+            f" know: a later one wrote it. Update Frisket{way_out}"
+        )
+    lost = next((name for name in ("kind", "rank") if name not in record), None)
+    if lost is not None:
+        raise AdapterMismatch(f"its record ({RECORD}) does not say its {lost}{way_out}")
+    wrong = next((name for name, value in record.items() if not _fits(name, value)), None)
+    if wrong is not None:
+        value = entries.shown(repr(record[wrong]), 60)
+        raise AdapterMismatch(f"its record ({RECORD}) says {wrong} = {value}{way_out}")
+    for name in ("alpha", "dropout"):
+        if record.get(name) is not None:
+            record[name] = float(record[name])
+    told: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
+    return LoraSpec(**told)
+
+
+def _fits(name: str, value: Any) -> bool:
+    if name == "kind":
+        return value in get_args(Kind)
+    if name == "rank":
+        return entries.is_whole(value)
+    if name == "alpha":
+        return value is None or entries.is_number(value)
+    if name == "dropout":
+        return entries.is_number(value) and 0 <= value < 1
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from frisket.adapters import files
+from frisket.adapters.factors import turn, two_to_one
 from frisket.adapters.forms import spelling_of
 from frisket.adapters.layers import MAGNITUDE, A, B, Layer, Layers, fold, fuse, uniform
 from frisket.adapters.lexicon import Lexicon
@@ -103,7 +104,8 @@ def _original(
     grouped: dict[str, list[Layer | None]] = {}
     for name, layer in layers.items():
         original, place, count = lexicon.original(name)
-        grouped.setdefault(original, [None] * count)[place] = layer
+        turned = lexicon.turned(name) and two_to_one(layer)
+        grouped.setdefault(original, [None] * count)[place] = turn(name, layer) if turned else layer
     tensors: dict[str, Tensor] = {}
     names = lexicon.names
     for original, parts in grouped.items():

@@ -22,9 +22,9 @@ ATTENTION: dict[str, str | tuple[str, ...]] = {
     f"{DOUBLE}.txt_attn.proj": f"{BLOCKS}.attn.to_add_out",
 }
 
-# Both tables lack final_layer.adaLN_modulation.1 <-> norm_out.linear: the original computes shift
-# then scale, diffusers scale then shift, so the halves of its rows trade places. That is more than
-# a name, and no adapter sits there by default; an adapter that does is refused by name.
+# The original computes shift then scale, diffusers scale then shift.
+HEAD = {"final_layer.adaLN_modulation.1": "norm_out.linear"}
+
 FLUX_1 = Names(
     {
         "img_in": "x_embedder",
@@ -50,6 +50,7 @@ FLUX_1 = Names(
         "final_layer.linear": "proj_out",
     },
     sliced=True,
+    turned=HEAD,
 )
 
 FLUX_2 = Names(
@@ -71,4 +72,5 @@ FLUX_2 = Names(
         "final_layer.linear": "proj_out",
     },
     sliced=True,
+    turned=HEAD,
 )

@@ -74,10 +74,36 @@ SPLIT: dict[str, str | tuple[str, ...]] = {
 # Tencent fuses q, k and v in HunyuanVideo's double blocks and splits them in 1.5's; ComfyUI fuses
 # them in both. So the fused rows, which come first, are what is written, and the split ones are
 # read as well (musubi's LoRAs of 1.5 have them). Not in here, since one table serves both models:
-# time_embed of 1.5, whose original name is that of time_text_embed; and norm_out.linear, whose
-# rows the original has as shift, scale and diffusers as scale, shift.
+# time_embed of 1.5, whose original name is that of time_text_embed.
+ROWS = {**BOTH, **FIRST, **LATER, **SPLIT}
+HEAD = {"final_layer.adaLN_modulation.1": "norm_out.linear"}
+# ComfyUI's own model has FLUX's names for these layers; musubi's converter for it writes them too.
+COMFYUI = {
+    "_attn_qkv": "_attn.qkv",
+    "_attn_proj": "_attn.proj",
+    "_mod.linear": "_mod.lin",
+    "modulation.linear": "modulation.lin",
+    "mlp.fc1": "mlp.0",
+    "mlp.fc2": "mlp.2",
+    "time_in.mlp.0": "time_in.in_layer",
+    "time_in.mlp.2": "time_in.out_layer",
+    "guidance_in.mlp.0": "guidance_in.in_layer",
+    "guidance_in.mlp.2": "guidance_in.out_layer",
+    "_embedder.mlp.0": "_embedder.in_layer",
+    "_embedder.mlp.2": "_embedder.out_layer",
+    "c_embedder.linear_1": "c_embedder.in_layer",
+    "c_embedder.linear_2": "c_embedder.out_layer",
+}
+ALSO = {
+    key.removesuffix(ours) + theirs: names
+    for key, names in ROWS.items()
+    for ours, theirs in COMFYUI.items()
+    if key.endswith(ours)
+}
 NAMES = Names(
-    {**BOTH, **FIRST, **LATER, **SPLIT},
+    ROWS,
+    also=ALSO,
+    turned=HEAD,
     unwritten={"kohya": "ComfyUI and musubi-tuner call its layers differently in such keys"},
 )
 

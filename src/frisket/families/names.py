@@ -28,6 +28,9 @@ class Names:
     (`transformer.<diffusers>.lora_A.weight`). `kohya` is the prefix of the second. `sliced`:
     ComfyUI reads diffusers' names as well, the parts of a fused layer as slices of it; so they hold
     what cannot be fused. `unwritten` are formats that are not written, each with the reason.
+    `also` has further names that programs write for the same layers; they are read, never written.
+    `turned` are layers, original to diffusers, that are more than a name apart: where one has twice
+    as many outputs as inputs the original computes shift then scale, diffusers scale then shift.
     """
 
     rows: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
@@ -36,6 +39,8 @@ class Names:
     unwritten: Mapping[str, str] = field(default_factory=dict)
     dotted: str = "diffusion_model"
     kohya: str = "lora_unet"
+    also: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    turned: Mapping[str, str] = field(default_factory=dict)
 
     def original(self, name: str) -> tuple[str, int, int]:
         """Original name of a diffusers layer, its place among the layers fused there, how many.

@@ -1,33 +1,42 @@
 """Which model an adapter file was made for: by its metadata, ours and other trainers'."""
 
-import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from frisket.adapters.attach import outputs_of
+from frisket.adapters.metadata import Unreadable, entry, shown
 from frisket.families.base import FAMILIES, Family, layer_names
 from frisket.families.experts import first
 from frisket.families.names import Names
 from frisket.recipes.origin import ConfigError
 
 # How ss_base_model_version and modelspec.architecture begin in other trainers' files, and whose
-# they are: the family, and the variant where its layers have names of their own.
+# they are: the family, and the variant where its layers have names of their own. The longest that
+# fits counts, and a number at its end must end there: qwen-image-2512 is no qwen-image-2.
 WORDS = (
+    ("flux", "flux", ""),
     ("flux-2", "flux2", ""),
     ("flux2", "flux2", ""),
-    ("flux", "flux", ""),
     ("sdxl", "stable_diffusion", "sdxl"),
+    ("sd-xl", "stable_diffusion", "sdxl"),
     ("stable-diffusion-xl", "stable_diffusion", "sdxl"),
     ("sd-v1", "stable_diffusion", "sd15"),
     ("sd-1", "stable_diffusion", "sd15"),
     ("sd1", "stable_diffusion", "sd15"),
+    ("sd15", "stable_diffusion", "sd15"),
     ("stable-diffusion-v1", "stable_diffusion", "sd15"),
+    ("stable-diffusion-1", "stable_diffusion", "sd15"),
     ("sd3", "sd3", ""),
+    ("sd35", "sd3", ""),
+    ("sd-3", "sd3", ""),
     ("stable-diffusion-3", "sd3", ""),
     ("wan", "wan", ""),
+    ("qwen-image", "qwen_image", ""),
+    ("qwenimage", "qwen_image", ""),
     ("qwen-image-2", "qwen_image_21", ""),
-    ("qwen", "qwen_image", ""),
+    ("qwen-image-21", "qwen_image_21", ""),
     ("hunyuan-video", "hunyuan_video", ""),
     ("hunyuanvideo", "hunyuan_video", ""),
     ("z-image", "z_image", ""),
@@ -84,14 +93,40 @@ class AdapterBase:
 
 
 def base_of(metadata: Mapping[str, str], family: str = "", variant: str = "") -> AdapterBase | None:
-    """The model a file names, or the one asked for; None where neither says."""
-    found = next(_said(metadata), None)
+    """The model a file names, or the one asked for; None where neither says.
+
+    ConfigError where the file's own entry is damaged and nothing is asked for.
+    """
+    try:
+        found = next(_said(metadata), None)
+    except Unreadable as error:
+        if not family:
+            raise ConfigError(f"{error}; say which model it is for: --family") from error
+        found = None
     if family:
         same = found is not None and found.family == family
         return AdapterBase(family, variant or (found.variant if found and same else ""), "--family")
     if found is None:
         return None
     return AdapterBase(found.family, variant, "--variant") if variant else found
+
+
+def base_in(
+    path: Path, metadata: Mapping[str, str], family: str = "", variant: str = ""
+) -> AdapterBase | None:
+    """As `base_of`, with the file's name in the error."""
+    try:
+        return base_of(metadata, family, variant)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def names_base(metadata: Mapping[str, str]) -> bool:
+    """Whether Frisket's own entry is there and can be read."""
+    try:
+        return own_base(metadata) is not None
+    except Unreadable:
+        return False
 
 
 def need_base(path: Path, base: AdapterBase | None) -> AdapterBase:
@@ -104,22 +139,42 @@ def need_base(path: Path, base: AdapterBase | None) -> AdapterBase:
     return base
 
 
+def own_base(metadata: Mapping[str, str]) -> dict[str, str] | None:
+    """What Frisket wrote of the base, family and variant; None where nothing is said of it.
+
+    Unreadable for an entry that Frisket did not write so.
+    """
+    ours = entry(metadata, "frisket.base")
+    if not ours:
+        return None
+    words = {key: ours.get(key, "") for key in ("family", "variant")}
+    if not words["family"] or not all(isinstance(word, str) for word in words.values()):
+        raise Unreadable("its metadata entry frisket.base names no family and variant")
+    return {key: shown(word, 60) for key, word in words.items()}
+
+
+def family_of(word: str) -> tuple[str, str] | None:
+    """Family and variant of a word for a base in another trainer's file."""
+    plain = re.sub(r"[^a-z0-9]+", "-", word.lower())
+    fits = [row for row in WORDS if re.match(rf"{row[0]}(?!(?<=\d)\d)", plain)]
+    return max(fits, key=lambda row: len(row[0]))[1:] if fits else None
+
+
 def _said(metadata: Mapping[str, str]) -> Iterator[AdapterBase]:
-    ours = json.loads(metadata.get("frisket.base", "{}"))
+    ours = own_base(metadata)
     if ours:
         yield AdapterBase(ours["family"], ours["variant"], "frisket.base")
     for key in ("modelspec.architecture", "ss_base_model_version"):
         word = metadata.get(key, "").removesuffix("/lora")
         if not word:
             continue
-        plain = word.lower().replace("_", "-").replace(".", "-")
-        known = [(family, variant) for start, family, variant in WORDS if plain.startswith(start)]
-        hints = [variant for _, variant in known]
+        known = family_of(word)
+        said_by = f"{key} = {shown(word, 60)}"
         for name in FAMILIES.names():
             cards = FAMILIES.load(name).variants.items()
             like = [key for key, card in cards if card.architecture.lower() == word.lower()]
             if like:  # several may share the word: then no file says which
-                variant = like[0] if len(like) == 1 else next(iter({*like} & {*hints}), "")
-                yield AdapterBase(name, variant, f"{key} = {word}")
-        for family, variant in known:
-            yield AdapterBase(family, variant, f"{key} = {word}")
+                hint = known[1] if known is not None and known[1] in like else ""
+                yield AdapterBase(name, like[0] if len(like) == 1 else hint, said_by)
+        if known is not None:
+            yield AdapterBase(*known, said_by)

@@ -1,8 +1,10 @@
 """`frisket convert`: adapter files from one format to another, and sums with them."""
 
 import json
+import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -11,9 +13,11 @@ import torch
 
 from frisket import __version__
 from frisket.adapters import arithmetic, formats, merge, writing
+from frisket.adapters import metadata as entries
 from frisket.adapters.formats import Contents
 from frisket.adapters.layers import Layers, commonest
 from frisket.adapters.lexicon import Lexicon
+from frisket.adapters.metadata import shown
 from frisket.adapters.spec import (
     DIFFUSERS_RECORD,
     EXPERT,
@@ -23,11 +27,12 @@ from frisket.adapters.spec import (
     Form,
     LoraSpec,
 )
-from frisket.recipes.adapter_base import AdapterBase, base_of, need_base
+from frisket.recipes.adapter_base import AdapterBase, base_in, names_base, need_base
 from frisket.recipes.origin import ConfigError
 
 Progress = Callable[[str, int, int], None]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+LOST = 0.9  # a share of a merged change below which it is said that much is lost
 COMPONENTS = {"low": "transformer_2"}  # where a pipeline's folder has an expert; else by the family
 
 
@@ -43,6 +48,7 @@ class Wish:
     dtype: str = ""
     drop_text: bool = False
     expert: str = ""
+    leave_out: tuple[str, ...] = ()
 
 
 def run(
@@ -81,13 +87,14 @@ def run(
     if not files and extract is None:
         raise ConfigError("convert which file? frisket convert FILE describes it")
     if output is None:
-        if asked or wish != replace(Wish(), family=wish.family, variant=wish.variant):
+        telling: dict[str, Any] = {
+            "family": wish.family,
+            "variant": wish.variant,
+            "leave_out": wish.leave_out,
+        }
+        if asked or wish != replace(Wish(), **telling):
             raise ConfigError("where to? Give the file (or folder) to write: -o OUT")
-        return [
-            line
-            for path in files
-            for line in describe(path, family=wish.family, variant=wish.variant)
-        ]
+        return [line for path in files for line in describe(path, **telling)]
     if extract is not None:
         return taken_out(*extract, output, wish, progress=progress)
     if merge_into is not None:
@@ -99,25 +106,31 @@ def run(
 
 def _weights(text: str) -> list[float]:
     try:
-        return [float(word) for word in text.split(",")]
-    except ValueError as error:
-        raise ConfigError(f"--average {text}: write numbers and commas, as in 0.7,0.3") from error
+        weights = [float(word) for word in text.split(",")]
+    except ValueError:
+        weights = [math.nan]
+    if not all(map(math.isfinite, weights)):
+        raise ConfigError(f"--average {text}: write numbers and commas, as in 0.7,0.3")
+    return weights
 
 
-def describe(path: Path, *, family: str = "", variant: str = "") -> list[str]:
+def describe(
+    path: Path, *, family: str = "", variant: str = "", leave_out: Sequence[str] = ()
+) -> list[str]:
     """What an adapter file says of itself, in lines."""
-    read = formats.glance(path)
+    read = formats.glance(path, without=leave_out)
     metadata = read.metadata
-    base = base_of(metadata, family, variant)
+    base = base_in(path, metadata, family, variant)
     if base is not None:
-        read = _read(path, base)
+        read = _read(path, base, leave_out)
     lines = [f"{path}: {read}, {read.tensors} tensors", f"  base: {base or 'not said'}"]
+    lines += [f"  {line}" for line in _notes(read)]
     if read.text:
         counts = ", ".join(f"{count} of {name}" for name, count in sorted(read.text.items()))
         lines.append(f"  text encoders: {counts} (left out with --drop-text)")
     if EXPERT in metadata:
-        low, high = json.loads(metadata.get(EXPERT_RANGE, "[0, 1]"))
-        lines.append(f"  expert: {metadata[EXPERT]}, for t from {low:g} to {high:g}")
+        low, high = _range(path, metadata)
+        lines.append(f"  expert: {shown(metadata[EXPERT])}, for t from {low:g} to {high:g}")
     for word, key in (
         ("title", "modelspec.title"),
         ("trigger", "modelspec.trigger_phrase"),
@@ -127,8 +140,18 @@ def describe(path: Path, *, family: str = "", variant: str = "") -> list[str]:
         ("made from", "frisket.made_from"),
     ):
         if metadata.get(key):
-            lines.append(f"  {word}: {metadata[key]}")
+            lines.append(f"  {word}: {shown(metadata[key])}")
     return lines
+
+
+def _range(path: Path, metadata: Mapping[str, str]) -> tuple[float, float]:
+    """The range of t in a file's metadata."""
+    try:
+        return entries.span(metadata, EXPERT_RANGE) or (0.0, 1.0)
+    except entries.Unreadable as error:
+        raise AdapterMismatch(
+            f"{path}: {error}; convert it with --expert, or --leave-out {EXPERT_RANGE}"
+        ) from error
 
 
 def convert(
@@ -149,9 +172,10 @@ def convert(
     for done, path in enumerate(inputs):
         read, base = _opened(path, wish)
         target = output / path.name if many or output.is_dir() else output
-        layers, said = _changed(read.layers, wish)
-        lines += [f"read {path}: {read}; base {base}", *_left(read), *said]
-        lines += _write(target, layers, read, wish, base, [path])
+        with _naming(path):
+            layers, said = _changed(read.layers, wish)
+            lines += [f"read {path}: {read}; base {base}", *_notes(read), *said]
+            lines += _write(target, layers, read, wish, base, [path])
         progress("converting", done + 1, len(inputs))
     return lines
 
@@ -170,14 +194,15 @@ def averaged(
     families = {base.family for _, base in opened}
     if len(families) > 1:
         raise ConfigError(f"adapters of different models: {', '.join(sorted(families))}")
-    layers, kept = arithmetic.average(
-        [read.layers for read, _ in opened], weights, rank=wish.rank or 0, exact=exact
-    )
+    with _naming(*inputs):
+        layers, kept = arithmetic.average(
+            [read.layers for read, _ in opened], weights, rank=wish.rank or 0, exact=exact
+        )
     lines = [
         f"read {path}: {read}; weight {weight:g}"
         for path, (read, _), weight in zip(inputs, opened, weights, strict=True)
     ]
-    lines += [line for read, _ in opened for line in _left(read)]
+    lines += [line for read, _ in opened for line in _notes(read)]
     layers, said = _changed(layers, replace(wish, rank=None))
     lines += [f"averaged: {commonest(layers)}; {kept}", *said]
     read, base = opened[0]
@@ -201,20 +226,26 @@ def merged_into(
     lines, planned = [], []
     for path in inputs:
         read, base = _opened(path, wish)
-        layers, said = _changed(read.layers, wish)
-        part = component(folder, base, wish.expert or read.metadata.get(EXPERT, ""))
-        merge.check(layers, part)  # before anything is copied
+        with _naming(path):
+            layers, said = _changed(read.layers, wish)
+            part = component(folder, base, wish.expert or read.metadata.get(EXPERT, ""))
+            merge.check(layers, part)  # before anything is copied
         planned.append((layers, part.relative_to(folder)))
-        lines += [f"read {path}: {read}; base {base}", *_left(read), *said]
+        lines += [f"read {path}: {read}; base {base}", *_notes(read), *said]
     partial = output.with_name(f".{output.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         shutil.copytree(folder, partial)
         for layers, inside in planned:
-            count = merge.merge(
+            survived = merge.merge(
                 layers, partial / inside, progress=lambda done, of: progress("merging", done, of)
             )
-            lines.append(f"merged into {count} layers of {folder / inside}")
+            lines.append(f"merged into {folder / inside}: {survived}")
+            if survived.share < LOST:
+                lines.append(
+                    f"  much of the change is finer than {' and '.join(survived.dtypes)} can hold:"
+                    " merge into the model in float32, or load the LoRA beside the model"
+                )
         partial.replace(output)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -256,25 +287,38 @@ def component(folder: Path, base: AdapterBase, expert: str) -> Path:
     return inside if inside.is_dir() else folder
 
 
+@contextmanager
+def _naming(*inputs: Path) -> Iterator[None]:
+    """Say which file it was where the arithmetic cannot know it."""
+    try:
+        yield
+    except AdapterMismatch as error:
+        if all(str(path) in str(error) for path in inputs):
+            raise
+        raise AdapterMismatch(f"{' and '.join(map(str, inputs))}: {error}") from error
+
+
 def _opened(path: Path, wish: Wish) -> tuple[Contents, AdapterBase]:
-    glance = formats.glance(path)
-    base = need_base(path, base_of(glance.metadata, wish.family, wish.variant))
+    glance = formats.glance(path, without=wish.leave_out)
+    base = need_base(path, base_in(path, glance.metadata, wish.family, wish.variant))
     if glance.text and not wish.drop_text:
         counts = ", ".join(f"{count} of {name}" for name, count in sorted(glance.text.items()))
         raise AdapterMismatch(
             f"{path} also holds tensors of text encoders ({counts}), which Frisket does not"
             " convert: leave them out with --drop-text"
         )
-    return _read(path, base), base
+    return _read(path, base, wish.leave_out), base
 
 
-def _read(path: Path, base: AdapterBase) -> Contents:
+def _read(path: Path, base: AdapterBase, without: Sequence[str]) -> Contents:
     prefix = base.loaded().lora_prefix
-    return formats.read(path, base.names(), prefix=prefix, layers=base.layers())
+    return formats.read(path, base.names(), prefix=prefix, layers=base.layers(), without=without)
 
 
-def _left(read: Contents) -> list[str]:
-    return [f"left out: {count} tensors of {name}" for name, count in sorted(read.text.items())]
+def _notes(read: Contents) -> list[str]:
+    """What was left out and what was taken for granted."""
+    text = [f"left out: {count} tensors of {name}" for name, count in sorted(read.text.items())]
+    return [*text, *read.left, *([read.assumed] if read.assumed else [])]
 
 
 def _changed(layers: Layers, wish: Wish) -> tuple[Layers, list[str]]:
@@ -328,6 +372,8 @@ def _metadata(
     """What the file said before, what is known of its base, and where it comes from."""
     stale = {RECORD, DIFFUSERS_RECORD, "format"}
     said = {key: value for key, value in read.metadata.items() if key not in stale}
+    if base.said_by == "--family" and not names_base(said):
+        said.pop("frisket.base", None)
     card = base.loaded().variants[base.chosen()]
     if wish.variant and "frisket.base" not in said:
         about = {"family": base.family, "variant": base.variant, "source": ""}

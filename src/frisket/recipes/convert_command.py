@@ -49,6 +49,14 @@ def command(bar: Bar) -> Callable[..., None]:
         drop_text: Annotated[
             bool, typer.Option("--drop-text", help="Leave text encoders' tensors out.")
         ] = False,
+        leave_out: Annotated[
+            list[str] | None,
+            typer.Option(
+                "--leave-out",
+                metavar="PATTERN",
+                help="Leave out layers, tensors or metadata of this name (`*.diff_b`); repeat it.",
+            ),
+        ] = None,
     ) -> None:
         """Describe LoRA files; with -o convert, resize, scale, average, merge or extract them."""
         from frisket.recipes.convert import run  # noqa: PLC0415 - torch, only when asked for
@@ -70,6 +78,7 @@ def command(bar: Bar) -> Callable[..., None]:
                 scale=scale,
                 dtype=dtype,
                 drop_text=drop_text,
+                leave_out=tuple(leave_out or ()),
             )
         typer.echo("\n".join(lines))
 

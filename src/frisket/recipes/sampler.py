@@ -71,7 +71,7 @@ def load_waiting(family: Family, source: Source) -> tuple[nn.Module, nn.Module |
 
 def files_of(path: Path) -> tuple[Path, ...]:
     """The files a LoRA is in: itself, or one for each expert (`stem-high`, `stem-low`)."""
-    apart = () if path.is_file() else sorted(path.parent.glob(f"{path.stem}-*{path.suffix}"))
+    apart = () if path.exists() else sorted(path.parent.glob(f"{path.stem}-*{path.suffix}"))
     return tuple(apart) or (path,)
 
 

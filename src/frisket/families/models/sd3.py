@@ -62,8 +62,6 @@ VAE: dict[str, Any] = {
     "use_post_quant_conv": False,
 }
 
-# Left out: norm_out.linear and the context's norm1_context.linear. The release has shift and scale
-# in the other order there (of the latter: in the last block), which no renaming can say.
 _QKV = ("to_q", "to_k", "to_v")
 _BLOCK, _JOINT = "transformer_blocks.{}", "joint_blocks.{}"
 NAMES: dict[str, str | tuple[str, ...]] = {
@@ -86,6 +84,11 @@ NAMES: dict[str, str | tuple[str, ...]] = {
     f"{_JOINT}.context_block.mlp.fc1": f"{_BLOCK}.ff_context.net.0.proj",
     f"{_JOINT}.context_block.mlp.fc2": f"{_BLOCK}.ff_context.net.2",
 }
+# The release has shift and scale in the other order here (of the latter: in the last block alone).
+TURNED = {
+    "final_layer.adaLN_modulation.1": "norm_out.linear",
+    f"{_JOINT}.context_block.adaLN_modulation.1": f"{_BLOCK}.norm1_context.linear",
+}
 
 
 class StableDiffusion3(Standard):
@@ -93,7 +96,7 @@ class StableDiffusion3(Standard):
 
     name = "sd3"
     lora_prefix = "transformer"
-    names = Names(NAMES, sliced=True)
+    names = Names(NAMES, sliced=True, turned=TURNED)
     lora_targets: tuple[str, ...] = (
         "to_q",
         "to_k",

@@ -99,8 +99,9 @@ class StableDiffusion(Standard):
     name = "stable_diffusion"
     lora_prefix = "unet"
     # kohya's trainer works on diffusers' UNet for SD 1.5 and on the authors' own for SDXL, and
-    # its files are what everybody reads: SDXL has a table of its own.
-    names = Names(comfyui="kohya")
+    # its files are what everybody reads: SDXL has a table of its own. The authors' names for SD 1.5
+    # are read as well, since ComfyUI does.
+    names = Names(comfyui="kohya", also=rows([True, True, True, False]))
     lora_targets: tuple[str, ...] = (
         "to_q",
         "to_k",

@@ -29,6 +29,21 @@ SCALE, SHIFT = 0.3611, 0.1159  # of FLUX.1's VAE, which this model uses
 
 # Diffusers' defaults are the released transformer's: a single file needs nothing beside it.
 ARCHITECTURE: dict[str, Any] = {}
+COMFYUI: dict[
+    str, str | tuple[str, ...]
+] = {  # what ComfyUI's model and musubi's converter call them
+    **{
+        f"{blocks}.{{}}.attention.{theirs}": ours
+        for blocks in ("layers", "noise_refiner", "context_refiner")
+        for theirs, ours in (
+            ("qkv", tuple(f"{blocks}.{{}}.attention.to_{part}" for part in "qkv")),
+            ("out", f"{blocks}.{{}}.attention.to_out.0"),
+        )
+    },
+    "x_embedder": "all_x_embedder.2-1",
+    "final_layer.linear": "all_final_layer.2-1.linear",
+    "final_layer.adaLN_modulation.1": "all_final_layer.2-1.adaLN_modulation.1",
+}
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +58,10 @@ class ZImage(Standard):
     name = "z_image"
     lora_prefix = "transformer"
     # The release is in diffusers' own names. ComfyUI's checkpoint fuses q, k and v, but ComfyUI
-    # maps LoRAs in the release's names under `diffusion_model.` onto that.
+    # maps LoRAs in the release's names under `diffusion_model.` onto that. Its own names are read.
     names = Names(
-        unwritten={"kohya": "ComfyUI and musubi-tuner call its attention differently in such keys"}
+        also=COMFYUI,
+        unwritten={"kohya": "ComfyUI and musubi-tuner call its attention differently in such keys"},
     )
     lora_targets: tuple[str, ...] = (
         "to_q",

@@ -1,0 +1,89 @@
+"""What a stranger's file says beside its tensors: JSON read with care, and words fit to show."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+LONGEST = 4_000_000  # letters of one entry: a record of every layer of a large model has 200,000
+SHOWN = 200
+
+
+class Unreadable(ValueError):
+    """An entry that is no JSON of the wanted form; the message says why, after its name."""
+
+
+def parse(text: str, what: str) -> Any:
+    """The JSON in a text; Unreadable for anything else, nested too deep or too long."""
+    if len(text) > LONGEST:
+        raise Unreadable(f"{what} is {len(text):,} letters long; at most {LONGEST:,} are read")
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise Unreadable(f"{what} is no JSON ({error})") from error
+    except RecursionError as error:
+        raise Unreadable(f"{what} is nested too deep") from error
+    except ValueError as error:  # a whole number of thousands of digits
+        raise Unreadable(f"{what} is no JSON that can be read ({error})") from error
+
+
+def entry(metadata: Mapping[str, str], key: str) -> dict[str, Any] | None:
+    """The JSON object in an entry of a file's metadata, None where there is no such entry."""
+    if key not in metadata:
+        return None
+    what = f"its metadata entry {key}"
+    found = parse(metadata[key], what)
+    if not isinstance(found, dict):
+        raise Unreadable(f"{what} is {_named(found)}, not an object")
+    return found
+
+
+def span(metadata: Mapping[str, str], key: str) -> tuple[float, float] | None:
+    """The two finite numbers in an entry, None where there is no such entry."""
+    if key not in metadata:
+        return None
+    what = f"its metadata entry {key}"
+    found = parse(metadata[key], what)
+    if not isinstance(found, list) or len(found) != 2 or not all(map(is_number, found)):
+        raise Unreadable(f"{what} is {_named(found)}, not a list of two numbers")
+    return float(found[0]), float(found[1])
+
+
+def config(path: Path) -> dict[str, Any]:
+    """The JSON object in a small file beside an adapter; Unreadable names the file."""
+    try:
+        size = path.stat().st_size
+        if size > LONGEST:
+            raise Unreadable(f"{path} has {size:,} bytes; at most {LONGEST:,} are read")
+        found = parse(path.read_text("utf-8-sig"), str(path))
+    except UnicodeDecodeError as error:
+        raise Unreadable(f"{path} is not UTF-8 (byte {error.start})") from error
+    if not isinstance(found, dict):
+        raise Unreadable(f"{path} holds {_named(found)}, not an object")
+    return found
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a finite number that float32 holds (true and false are none)."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) < 3e38 and math.isfinite(value)
+
+
+def is_whole(value: object) -> bool:
+    """Whether it is a whole number of a size that a rank can have."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
+
+
+def shown(text: str, longest: int = SHOWN) -> str:
+    """A stranger's words without what would drive a terminal, cut where they are long."""
+    plain = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return plain if len(plain) <= longest else f"{plain[:longest]}..."
+
+
+def _named(value: object) -> str:
+    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false"}
+    if value is None:
+        return "null"
+    return names.get(type(value), "a number")
