@@ -79,7 +79,7 @@ class Experts(nn.Module):
             self.device = None
             super().to(device=torch.device(device))
             return self
-        self.device = torch.device(device)
+        self.device = _numbered(torch.device(device))
         for expert in self.experts.values():
             for value in expert.parameters():
                 if value.requires_grad or value is next(expert.parameters()):
@@ -107,6 +107,13 @@ def experts_of(denoiser: nn.Module) -> dict[str, nn.Module]:
 def first(denoiser: nn.Module) -> Any:
     """One plain denoiser of those there are: for what all share (configuration, precision)."""
     return next(iter(experts_of(denoiser).values()))
+
+
+def _numbered(device: torch.device) -> torch.device:
+    """With the index that its tensors will say: "cuda" is none of theirs, and nothing equals it."""
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
+    return device
 
 
 def _move(expert: nn.Module, device: torch.device) -> None:

@@ -39,6 +39,9 @@ def source_of(config: Config, family: Family) -> Source:
     if device == "auto":
         mps = torch.backends.mps.is_available()
         device = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    if device.startswith("cuda:") and torch.cuda.is_available():
+        # What asks for "cuda" alone (quantising, Triton, an optimizer's kernels) means this one.
+        torch.cuda.set_device(device)
     return Source(
         variant=model.variant or next(iter(family.variants)),
         path=model.source,
