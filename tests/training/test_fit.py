@@ -158,6 +158,16 @@ def test_of_two_experts_only_the_one_in_use_is_there(experts):
     assert low.inside > 0
 
 
+def test_moving_swapped_experts_moves_nothing(experts, monkeypatch):
+    # Accelerate calls `.to(device)` on what it prepares for several GPUs.
+    _, both, *_ = experts
+    fit.apply(both, MemoryPlan(swap_blocks=1), device="cpu")
+    monkeypatch.setattr("frisket.families.experts._move", lambda *_: pytest.fail("moved"))
+    both.to("cpu")
+    both.use("high")
+    assert both.device is None
+
+
 def test_a_model_that_is_to_wait_is_not_loaded_onto_the_card():
     assert fit.load_device(MemoryPlan(), "cuda:1") == "cuda:1"
     assert fit.load_device(MemoryPlan(swap_blocks=3), "cuda:1") == "cpu"

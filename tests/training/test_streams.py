@@ -108,7 +108,7 @@ def test_copies_and_work_wait_for_each_other(device):
     watch, wrong, released, most = device
     shelf, denoiser, given = deep(4)
     plain = step(shelf, denoiser, *given)
-    swapped = watch(swap(denoiser, 4, CPU), denoiser)
+    watch(swap(denoiser, 4, CPU), denoiser)
     for _ in range(2):  # the second time the order is known, and blocks come ahead
         assert equal(step(shelf, denoiser, *given), plain)
     with torch.no_grad(), lora.frozen(denoiser):

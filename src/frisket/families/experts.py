@@ -34,6 +34,7 @@ class Experts(nn.Module):
         self.experts = nn.ModuleDict(dict(experts))
         self.ranges = {name: ranges[name] for name in experts}
         self.device: torch.device | None = None  # None: everything stays where it is
+        self.swapped = False  # somebody else brings and takes the weights: `to` moves nothing
         for name, expert in self.experts.items():
             # A hook, not `forward`: the public pipeline calls an expert directly. And a bound
             # method, no closure: a deep copy's hook then moves the copy.
@@ -73,8 +74,11 @@ class Experts(nn.Module):
     def on(self, device: torch.device | str) -> "Experts":
         """Choose the device: what is trained goes there for good, the rest when it is called.
 
-        A single expert has nobody to change places with and goes there whole, for good.
+        A single expert has nobody to change places with and goes there whole, for good. With block
+        swap this does nothing: what is out has no storage to move (Accelerate asks for it).
         """
+        if self.swapped:
+            return self
         if len(self.experts) == 1 or torch.device(device).type == "meta":  # shapes lie nowhere
             self.device = None
             super().to(device=torch.device(device))

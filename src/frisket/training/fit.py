@@ -135,7 +135,7 @@ def _swap(denoiser: nn.Module, count: int, device: torch.device) -> list[Swap]:
     bare: Any = getattr(denoiser, "module", denoiser)
     if not isinstance(bare, Experts):
         return [swap(bare, count, device)]
-    bare.device = None  # it would move weights that have no storage
+    bare.device, bare.swapped = None, True  # it would move weights that have no storage
     swaps: dict[str, Swap] = {}
     rests: dict[str, Group] = {}
     for name, expert in experts.items():

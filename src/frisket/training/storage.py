@@ -53,8 +53,8 @@ def check_attention_dtype(backend: str, dtype: torch.dtype, device: torch.device
     """
     if backend in HALF and device.type == "cuda" and dtype == torch.float32:
         raise ValueError(
-            f'memory.attention = "{backend}" has kernels for bfloat16 and float16 only, and the base'
-            ' is float32: set model.dtype = "bfloat16", or leave memory.attention empty'
+            f'memory.attention = "{backend}" has kernels for bfloat16 and float16 only, and the'
+            ' base is float32: set model.dtype = "bfloat16", or leave memory.attention empty'
         )
 
 
@@ -92,7 +92,7 @@ def set_attention(denoiser: nn.Module, backend: str) -> None:
 
 @contextmanager
 def _others_unchanged() -> Iterator[None]:
-    """diffusers makes the backend that of every other model of the process, too; undo that.
+    """Undo that diffusers makes the backend that of every other model of the process too.
 
     A VAE in float32 would else meet kernels that know bfloat16 alone.
     """
