@@ -24,7 +24,9 @@ def main() -> None:
     asked = os.environ.get("FRISKET_CHECK_DEVICE", "")
     parser.add_argument("--device", default=asked, help="cpu runs what can run there (no finding)")
     parser.add_argument("--minutes", type=float, default=9.0, help="time for all of it")
-    parser.add_argument("--only", default="", help="checks whose name holds this")
+    parser.add_argument(
+        "--only", nargs="+", default=[""], help="checks whose name holds one of these"
+    )
     parser.add_argument("--json", type=Path, help="write the result there, after every check")
     parser.add_argument("--page", type=Path, help="put the table into this page")
     parser.add_argument("--worker", nargs="+", default=[], help=argparse.SUPPRESS)
@@ -49,7 +51,7 @@ def supervise(device: str, options: Any) -> int:
     from benchmarks.check_gpu.page import put_table  # noqa: PLC0415
     from benchmarks.check_gpu.supervising import Result, run_all  # noqa: PLC0415
 
-    entries = [entry for entry in ENTRIES if options.only in entry.name]
+    entries = [entry for entry in ENTRIES if any(part in entry.name for part in options.only)]
     result = Result(device)
 
     def tell(line: dict[str, Any]) -> None:
@@ -59,9 +61,7 @@ def supervise(device: str, options: Any) -> int:
         sys.stdout.flush()
 
     with tempfile.NamedTemporaryFile("w", suffix=".log", prefix="check-gpu-", delete=False) as log:
-        run_all(
-            entries, result, minutes=options.minutes, output=options.json, log=log, tell=tell
-        )
+        run_all(entries, result, minutes=options.minutes, output=options.json, log=log, tell=tell)
     if options.page is not None:
         put_table(options.page, result)
     counts = {

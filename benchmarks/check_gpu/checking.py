@@ -14,7 +14,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-
 from benchmarks.check_gpu.order import ENTRIES
 
 
@@ -36,9 +35,11 @@ class Place:
 
     @property
     def cuda(self) -> bool:
+        """Whether it is a card."""
         return self.device.type == "cuda"
 
     def need_card(self, why: str) -> None:
+        """Skip the check elsewhere."""
         if not self.cuda:
             raise Skipped(why)
 
@@ -54,11 +55,14 @@ def run_check(call: str, given: Sequence[str], place: Place) -> tuple[str, str]:
     except Failed as wrong:
         traceback.print_exc()
         return "FAIL", str(wrong)
-    except Exception as error:  # noqa: BLE001 - whatever a driver or kernel raises is the finding
+    except Exception as error:
         traceback.print_exc()
         first = str(error).strip().partition("\n")[0][:300]
         where = traceback.extract_tb(error.__traceback__)[-1]
-        return "FAIL", f"{type(error).__name__}: {first} ({Path(where.filename).name}:{where.lineno})"
+        return (
+            "FAIL",
+            f"{type(error).__name__}: {first} ({Path(where.filename).name}:{where.lineno})",
+        )
 
 
 def work(device: str, names: Sequence[str]) -> None:

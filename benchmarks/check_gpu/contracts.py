@@ -1,13 +1,13 @@
-"""The contract of the families, on the card: the same numbers as on the CPU, and the law of masks."""
+"""The contract of the families, on the card: the CPU's numbers, and the law of masks."""
 
 from copy import deepcopy
 from typing import Any
 
 import torch
-from torch import Tensor
-
 from benchmarks.check_gpu.checking import Failed, Place
 from benchmarks.check_gpu.models import agree, drawn, joined
+from torch import Tensor
+
 from frisket.adapters import lora
 from frisket.families.base import FAMILIES, default_targets
 from frisket.losses.base import weighted_mse
@@ -37,6 +37,7 @@ class Case:
         self.t = torch.tensor([low + 0.1 * (high - low), low + 0.9 * (high - low)])
 
     def pictures(self, index: int) -> list[Tensor]:
+        """What goes with a clip, where the model looks at pictures."""
         if self.card.sees != "pictures":
             return []
         values = drawn(1, *self.size, 3, seed=index).abs().mul(80).clamp(0, 255)
@@ -56,13 +57,9 @@ class Case:
         """Prediction, its gradient, the weights, and the adapter's gradients."""
         denoiser = parts.denoiser
         device = next(denoiser.parameters()).device
-        prediction = self.family.predict(
-            denoiser, self.noisy.to(device), self.t.to(device), told
-        )
+        prediction = self.family.predict(denoiser, self.noisy.to(device), self.t.to(device), told)
         prediction.retain_grad()
-        chance = torch.rand(
-            2, 1, *prediction.shape[2:], generator=torch.Generator().manual_seed(3)
-        )
+        chance = torch.rand(2, 1, *prediction.shape[2:], generator=torch.Generator().manual_seed(3))
         weights = ((chance > 0.5) * chance).to(device)
         target = drawn(*prediction.shape, seed=2).to(device)
         weighted_mse(prediction, target, weights).sum().backward()

@@ -5,10 +5,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from benchmarks.check_gpu.checking import Failed, Place
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from benchmarks.check_gpu.checking import Failed, Place
 from frisket.adapters import lora
 from frisket.families.base import FAMILIES, default_targets
 from frisket.families.experts import experts_of
@@ -84,6 +84,7 @@ class Trial:
         return fit.apply(self.denoiser, fit.MemoryPlan(**switches), device=place.device)
 
     def predict(self, place: Place, t: Sequence[float] = (0.3, 0.8)) -> Tensor:
+        """What the denoiser says at these noise levels."""
         given = {name: value.to(place.device) for name, value in self.told.items()}
         levels = torch.tensor(t, device=place.device)
         prediction: Tensor = self.shelf.predict(

@@ -3,10 +3,10 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-
 from benchmarks.check_gpu.checking import Failed, Place, Skipped
 from benchmarks.check_gpu.models import Trial, agree, bytes_on, drawn, off, same_step
+from torch import Tensor, nn
+
 from frisket.families.blocks import blocks_of
 from frisket.families.quantise import Kind, PackageMissing, quantise_layer, require
 from frisket.training import storage
@@ -94,7 +94,7 @@ def _whole(place: Place, kind: Kind) -> str:
 
 
 def moved(place: Place) -> str:
-    """Weights packed on the card mean the same on the CPU (block swap quantises there and waits)."""
+    """Weights packed on the card mean the same on the CPU (where block swap lets them wait)."""
     place.need_card("there is nothing to move from")
     _, narrow = _layer("nf4", place.device)
     given = drawn(3, 5, SIZE[1], seed=2).to(torch.bfloat16)

@@ -42,8 +42,8 @@ ROWS = ("Wan 2.2 5B", "Wan 2.1 14B, nf4", "Qwen-Image 20B, nf4", "FLUX.1 12B")
 
 ENTRIES = (
     *(Entry(f"contract: {name}", "contracts:family", 90, 5, (name,)) for name in FAMILIES),
-    Entry("block swap, plain", "swapping:plain"),
-    Entry("block swap, checkpointing", "swapping:checkpointing"),
+    Entry("block swap, plain", "swapping:plain", 120),
+    Entry("block swap, checkpointing", "swapping:checkpointing", 120),
     Entry("block swap, the CPU far ahead", "swapping:ahead"),
     Entry("block swap, float8 storage", "swapping:float8"),
     Entry("block swap, nf4", "swapping:quantised"),

@@ -1,9 +1,9 @@
 """bfloat16 autocast, attention kernels and compiled blocks, against plain float32."""
 
 import torch
-
 from benchmarks.check_gpu.checking import Failed, Place, Skipped
 from benchmarks.check_gpu.models import Trial, agree, exact_attention, same_step
+
 from frisket.adapters import lora
 from frisket.families.blocks import blocks_of
 from frisket.training import storage

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-
 from benchmarks.check_gpu.checking import Failed, Place, Skipped
 from benchmarks.check_gpu.models import MIB, exact_attention, off
+from torch import Tensor
 
 try:
     from accelerate.state import AcceleratorState
@@ -96,7 +95,7 @@ def _apart(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
 
 
 def like_the_cpu(place: Place) -> str:
-    """prepare and train on the card and on the CPU, the same seed, in float32."""
+    """Prepare and train on the card and on the CPU, the same seed, in float32."""
     on_card, on_cpu = _run(place, "card"), _run(place, "cpu", "cpu")
     losses = [
         abs(one["loss"] - other["loss"]) / abs(other["loss"])

@@ -16,6 +16,7 @@ from benchmarks.check_gpu.order import Entry
 
 ROOT = Path(__file__).resolve().parents[2]
 STARTING = 120.0  # seconds a process may take to import everything
+COMMAND = (sys.executable, "-m", "benchmarks.check_gpu")
 
 
 @dataclass
@@ -30,6 +31,7 @@ class Result:
     whole: bool = False  # whether it came to its end
 
     def write(self, path: Path | None) -> None:
+        """Write it whole, or leave what was there; nothing without a path."""
         if path is None:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,9 +44,8 @@ class Worker:
     """One process that runs checks; its lines arrive in a queue, None when it has ended."""
 
     def __init__(self, device: str, names: Sequence[str], log: Any) -> None:
-        command = [sys.executable, "-m", "benchmarks.check_gpu", "--worker", *names]
         self.process = subprocess.Popen(
-            [*command, "--device", device],
+            [*COMMAND, "--device", device, "--worker", *names],
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
@@ -53,12 +54,14 @@ class Worker:
             env={"CUBLAS_WORKSPACE_CONFIG": ":4096:8", **os.environ},
         )
         self.lines: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
 
     def _read(self) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.put(json.loads(line))
+        with self.process.stdout as lines:
+            for line in lines:
+                self.lines.put(json.loads(line))
         self.lines.put(None)
 
     def next(self, seconds: float) -> dict[str, Any] | None:
@@ -70,10 +73,13 @@ class Worker:
 
     def stop(self) -> str:
         """End it; says how it had ended by itself, if it had."""
-        code = self.process.poll()
-        if code is None:
+        try:  # it has closed its output by then, or is to be ended
+            code = self.process.wait(0 if self.reader.is_alive() else 10)
+        except subprocess.TimeoutExpired:
+            code = None
             self.process.kill()
-        self.process.wait()
+            self.process.wait()
+        self.reader.join()
         return f"signal {-code}" if code is not None and code < 0 else f"exit {code}"
 
 
@@ -129,7 +135,7 @@ def _one_process(
             if event != "begin":
                 note(entry, "FAIL", f"its process did not start ({worker.stop()}); see the log")
                 return waiting
-            if not _ending(worker, entry, min(entry.limit, left()), note, left):
+            if not _ending(worker, entry, min(entry.limit, left()), note):
                 return waiting
     finally:
         worker.stop()
@@ -150,9 +156,7 @@ def _beginning(worker: Worker, result: Result, seconds: float) -> str:
         result.machine = line["machine"]
 
 
-def _ending(
-    worker: Worker, entry: Entry, limit: float, note: Callable[..., None], left: Callable[[], float]
-) -> bool:
+def _ending(worker: Worker, entry: Entry, limit: float, note: Callable[..., None]) -> bool:
     """Wait for a check and note it; whether its process can go on."""
     try:
         line = worker.next(limit)

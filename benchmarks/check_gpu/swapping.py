@@ -1,13 +1,14 @@
 """Weights that come and go: block swap with its two streams, and experts that take turns."""
 
 import time
+from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
-
 from benchmarks.check_gpu.checking import Failed, Place
 from benchmarks.check_gpu.models import MIB, Trial, bytes_on, exact_attention, peak_of, same_step
+from torch import nn
+
 from frisket.adapters import lora
 from frisket.families.blocks import blocks_of
 from frisket.families.experts import Experts, experts_of
@@ -43,13 +44,13 @@ def _waiting(swap: Any) -> list[Any]:
 
 def _everywhere(place: Place, **switches: Any) -> str:
     said = []
-    for family, larger in MODELS:
+    for family, larger in MODELS if place.cuda else MODELS[:1]:  # the suite has the CPU's
         for kind in ("lora", "dora") if family == "wan" else ("lora",):
             many = len(blocks_of(Trial(family, **larger).denoiser))
             for count in sorted({1, many}):
                 try:
                     result = _swapped(
-                        place, lambda: Trial(family, kind=kind, **larger), count, **switches
+                        place, partial(Trial, family, kind=kind, **larger), count, **switches
                     )
                 except Failed as wrong:
                     raise Failed(f"{family}, {kind}, {count} of {many} blocks: {wrong}") from wrong
@@ -139,9 +140,7 @@ def _turns(place: Place, **switches: Any) -> str:
     trial.fit(place, **switches)
     said = []
     for name in ("high", "low", "high", "high", "low"):
-        said.append(
-            same_step(name, trial.step(place, RANGES[name]), expected[name], (1e-4, 1e-3))
-        )
+        said.append(same_step(name, trial.step(place, RANGES[name]), expected[name], (1e-4, 1e-3)))
         idle = {each: expert for each, expert in experts_of(trial.denoiser).items() if each != name}
         for other, expert in idle.items():
             held = bytes_on(expert, place.device)
