@@ -115,7 +115,7 @@ def first(denoiser: nn.Module) -> Any:
 
 def _numbered(device: torch.device) -> torch.device:
     """With the index that its tensors will say: "cuda" is none of theirs, and nothing equals it."""
-    if device.type == "cuda" and device.index is None:
+    if str(device) == "cuda":
         return torch.device("cuda", torch.cuda.current_device())
     return device
 
