@@ -9,7 +9,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_BUILD_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: check format lines test test-slow test-all quickstart bench bench-gpu docs clean
+.PHONY: check format lines test test-slow test-all check-gpu quickstart bench bench-gpu docs clean
 .DEFAULT_GOAL := check
 
 # torch goes in first and alone, so that nothing resolved later can choose another one.
@@ -60,6 +60,10 @@ bench: $(STAMP)
 
 bench-gpu: $(STAMP)
 	$(BIN)/python benchmarks/gpu_cost.py --output docs/performance-gpu.md
+
+# Nine minutes on one card; nothing where there is none.
+check-gpu: $(STAMP)
+	$(BIN)/python -m benchmarks.check_gpu --json docs/check-gpu.json --page docs/check-gpu.md
 
 docs: $(STAMP)
 	$(BIN)/frisket schema --output src/frisket/recipes/config.schema.json --reference docs/reference/config.md

@@ -4,19 +4,22 @@ Weights are drawn straight on the device, layer by layer, so nothing is download
 no memory for them. Each model is trained with the switches of its row. Seconds a step are medians;
 *utilisation* is the model's own arithmetic (each product of the forward pass once, twice for its
 input's gradient where the weight is frozen, attention three times; what checkpointing computes
-again does not count) over the time and the card's dense bfloat16 rate. What does not fit is left
-out and said. `--tiny` runs the same code on the tiny models on the CPU: a proof of the script, no
+again does not count) over the time and the card's dense bfloat16 rate; *busy* is the driver's own
+share of time with a kernel running. What does not fit is left out and said.
+`--tiny` runs the same code on the tiny models on the CPU: a proof of the script, no
 measurement.
 """
 
 import argparse
 import gc
+import math
 import platform
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,6 +120,8 @@ def drawn(row: Row, device: torch.device, *, tiny: bool) -> nn.Module:
     else:
         model = shelf.load_denoiser(Source(row.variant, device="meta", dtype=dtype))
     generator = torch.Generator(device).manual_seed(0)
+    on_card = torch.cuda.current_device() if torch.cuda.is_available() and not tiny else None
+    at = str(device) if on_card is None else f"cuda:{on_card}"  # as families do when they load
     kind = row.memory.quantise
 
     def fill(value: Tensor) -> Tensor:
@@ -127,7 +132,7 @@ def drawn(row: Row, device: torch.device, *, tiny: bool) -> nn.Module:
     for name, layer in layers_of(model).items() if kind != "none" else ():
         _materialise(layer, fill)
         parent, _, child = name.rpartition(".")
-        narrow = quantise_layer(layer, kind, dtype, str(device))
+        narrow = quantise_layer(layer, kind, dtype, at).to(device)
         setattr(model.get_submodule(parent), child, narrow)
     setattr(model, RECORD, kind)
     for module in model.modules():
@@ -147,20 +152,61 @@ def _materialise(module: nn.Module, fill: Callable[[Tensor], Tensor]) -> None:
             setattr(module, name, torch.zeros(value.shape, dtype=value.dtype))
 
 
+def told_of(row: Row, size: tuple[int, int, int], *, tiny: bool) -> dict[str, Tensor]:
+    """What the denoiser is told, found on shapes alone: nothing on the device takes part in it."""
+    shelf = FAMILIES.load(row.family)
+    source = Source(row.variant, device="meta")
+    shapes: Any = shelf.tiny(row.variant).denoiser if tiny else shelf.load_denoiser(source)
+    given = told(shelf, source, shapes.to("meta"), size, 1)
+    return {
+        name: torch.randn(value.shape, dtype=value.dtype) if value.is_meta else value
+        for name, value in given.items()
+    }
+
+
+class Busy:
+    """Percent of the time with a kernel running, from nvidia-smi; None where that does not run."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.percent: float | None = None
+        self._process: Any = None
+        self._wanted = device.type == "cuda"
+
+    def __enter__(self) -> "Busy":
+        asked = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
+        if self._wanted:
+            with suppress(OSError):
+                self._process = subprocess.Popen(
+                    [*asked, "-lms", "250"], stdout=subprocess.PIPE, text=True
+                )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is None:
+            return
+        self._process.terminate()
+        lines = self._process.communicate()[0].split()
+        read = [float(line) for line in lines if line.replace(".", "").isdigit()]
+        if read:
+            self.percent = statistics.median(read)
+
+
 def steps(
-    row: Row, denoiser: nn.Module, device: torch.device, size: tuple[int, int, int], count: int
+    row: Row, denoiser: nn.Module, device: torch.device, size: tuple[int, int, int], **how: Any
 ) -> dict[str, Any]:
-    """Seconds of plain and masked steps in turn, FLOP of one, and GiB at most."""
+    """Seconds of plain and masked steps in turn, FLOP of one, and GiB at most while training.
+
+    `how`: `count` steps of each, or fewer where `seconds` have passed; `tiny` models.
+    """
     shelf = FAMILIES.load(row.family)
     card = shelf.variants[row.variant]
     lora.attach(denoiser, lora.LoraSpec(rank=16, targets=shelf.lora_targets), seed=0)
     fit.apply(denoiser, row.memory, device=device)
     denoiser.train()
-    source = Source(row.variant, device="meta")
-    given = {
-        name: torch.randn(value.shape, dtype=value.dtype).to(device) if value.is_meta else value
-        for name, value in told(shelf, source, denoiser, size, 1).items()
-    }
+    given = {name: value.to(device) for name, value in told_of(row, size, tiny=how["tiny"]).items()}
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
     parameters = lora.trainable(denoiser)
     optimizer = optim.build(parameters, optim.OptimizerSpec())
     clean = torch.randn(1, card.grid.channels, *card.grid.cells(*size), device=device)
@@ -184,15 +230,19 @@ def steps(
         work = flop()
     step(masked)
     seconds: dict[str, list[float]] = {name: [] for name in cases}
-    for turn in range(count):
-        for name in list(cases) if turn % 2 else list(reversed(cases)):
-            _wait(device)
-            began = time.perf_counter()
-            step(cases[name])
-            _wait(device)
-            seconds[name].append(time.perf_counter() - began)
+    start = time.perf_counter()
+    with Busy(device) as busy:
+        for turn in range(how["count"]):
+            for name in list(cases) if turn % 2 else list(reversed(cases)):
+                _wait(device)
+                began = time.perf_counter()
+                step(cases[name])
+                _wait(device)
+                seconds[name].append(time.perf_counter() - began)
+            if time.perf_counter() - start > how.get("seconds", math.inf):
+                break
     peak = torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else 0.0
-    return {"seconds": seconds, "flop": work, "peak": peak}
+    return {"seconds": seconds, "flop": work, "peak": peak, "busy": busy.percent}
 
 
 def _wait(device: torch.device) -> None:
@@ -216,8 +266,14 @@ def foretold(row: Row, size: tuple[int, int, int]) -> float:
     return predict(Config.model_validate(tree), prepare=False).training / 1024
 
 
-def measure(row: Row, device: torch.device, count: int, *, tiny: bool) -> Sequence[str]:
-    """One line of the table."""
+class DoesNotFit(RuntimeError):
+    """A row that is larger than what the card has free; the message says how large."""
+
+
+def run(
+    row: Row, device: torch.device, count: int, *, tiny: bool, seconds: float = math.inf
+) -> dict[str, Any]:
+    """All that is measured of a row; DoesNotFit where there is no room for it."""
     card = FAMILIES.load(row.family).variants[row.variant]
     grid = card.grid
     size = (1 + grid.temporal, 4 * grid.step, 4 * grid.step) if tiny else row.size
@@ -226,28 +282,45 @@ def measure(row: Row, device: torch.device, count: int, *, tiny: bool) -> Sequen
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0] / 2**30
         if expected > 0.95 * free:
-            said = f"left out: {expected:.0f} GiB predicted, {free:.0f} free"
-            return (row.name, said, *["-"] * 6)
-        torch.cuda.reset_peak_memory_stats(device)
+            raise DoesNotFit(f"{expected:.0f} GiB predicted, {free:.0f} free")
     try:
-        denoiser = drawn(row, device, tiny=tiny)
+        where = torch.device(fit.load_device(row.memory, device))
+        denoiser = drawn(row, where, tiny=tiny)
         blocks = sum(len(blocks_of(expert)) for expert in experts_of(denoiser).values())
-        found = steps(row, denoiser, device, size, count)
-    except torch.OutOfMemoryError:
-        return (row.name, f"left out: did not fit ({expected:.0f} GiB predicted)", *["-"] * 6)
-    plain, masked = (statistics.median(found["seconds"][name]) for name in ("plain", "masked"))
+        found = steps(row, denoiser, device, size, count=count, tiny=tiny, seconds=seconds)
+    except torch.OutOfMemoryError as error:
+        raise DoesNotFit(f"did not fit ({expected:.0f} GiB predicted)") from error
     rate = _rate(device)
-    used = f"{100 * found['flop'] / plain / (rate * 1e12):.0f} %" if rate else "-"
-    shape = " x ".join(map(str, size))
+    plain, masked = (statistics.median(found["seconds"][name]) for name in ("plain", "masked"))
+    return {
+        "size": size,
+        "blocks": blocks,
+        "plain": plain,
+        "masked": masked,
+        "utilisation": 100 * found["flop"] / plain / (rate * 1e12) if rate else None,
+        "busy": found["busy"],
+        "peak": found["peak"],
+        "predicted": expected,
+    }
+
+
+def measure(row: Row, device: torch.device, count: int, *, tiny: bool) -> Sequence[str]:
+    """One line of the table."""
+    try:
+        found = run(row, device, count, tiny=tiny)
+    except DoesNotFit as error:
+        return (row.name, f"left out: {error}", *["-"] * 7)
+    shape = " x ".join(map(str, found["size"]))
     return (
         row.name,
-        f"{shape}, {blocks} blocks",
-        f"{plain:.3f}",
-        f"{masked:.3f}",
-        f"{masked / plain:.3f}",
-        used,
+        f"{shape}, {found['blocks']} blocks",
+        f"{found['plain']:.3f}",
+        f"{found['masked']:.3f}",
+        f"{found['masked'] / found['plain']:.3f}",
+        f"{found['utilisation']:.0f} %" if found["utilisation"] else "-",
+        f"{found['busy']:.0f} %" if found["busy"] is not None else "-",
         f"{found['peak']:.1f}" if found["peak"] else "-",
-        f"{expected:.1f}" if expected else "-",
+        f"{found['predicted']:.1f}" if found["predicted"] else "-",
     )
 
 
@@ -279,7 +352,7 @@ def main() -> None:
         sys.exit("There is no CUDA GPU here. `--tiny` runs the script on the CPU.")
     device = torch.device("cpu" if chosen.tiny else "cuda")
     header = ("model", "F x H x W", "plain s", "masked s", "masked / plain", "utilisation")
-    header = (*header, "peak GiB", "predicted GiB")
+    header = (*header, "busy", "peak GiB", "predicted GiB")
     lines = [f"{machine(device, tiny=chosen.tiny)}", ""]
     for cells in (header, ["---"] * len(header)):
         lines.append(f"| {' | '.join(cells)} |")

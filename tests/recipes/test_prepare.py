@@ -15,6 +15,7 @@ from frisket.media.frames import write_image
 from frisket.pocket.world import ZIGZAG, Background, draw, draw_background, random_creature
 from frisket.recipes import banner
 from frisket.recipes.config import Config
+from frisket.recipes.load import ConfigError
 from frisket.recipes.prepare import prepare, source_of
 
 WALLS = ("red", "green", "blue")
@@ -77,6 +78,22 @@ def test_a_pocket_set_is_prepared_and_loaded(folder: Path) -> None:
     source = source_of(settings, family)
     back = family.decode(family.load_vae(source), batch.latents)
     assert back.shape == (4, 3, 1, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("device", "cards", "reason"),
+    [("cuda", 0, "torch sees no card"), ("cuda:3", 2, "there are cuda:0 to cuda:1")],
+)
+def test_a_card_that_is_not_here_is_refused_before_any_work(
+    folder: Path, device: str, cards: int, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It went on without a word, on the CPU.
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cards > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
+    asked = config(folder, model={"device": device})
+    source_of(asked, FAMILIES.load(asked.model.family))  # what only looks at clips may name it
+    with pytest.raises(ConfigError, match=reason):
+        prepare(asked)
 
 
 def test_no_model_is_loaded_when_nothing_is_missing(

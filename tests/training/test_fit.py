@@ -11,7 +11,7 @@ from frisket.families.base import FAMILIES
 from frisket.families.blocks import blocks_of
 from frisket.families.experts import Experts
 from frisket.families.quantise import PackageMissing, quantise
-from frisket.training import fit
+from frisket.training import fit, storage
 from frisket.training.fit import CannotFit, MemoryPlan
 
 
@@ -41,6 +41,22 @@ def test_a_missing_package_is_named_before_any_work(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchao", None)
     with pytest.raises(PackageMissing, match="pip install torchao"):
         fit.check(MemoryPlan(quantise="fp8", checkpointing=True))
+
+
+@pytest.mark.parametrize("backend", ["flash", "_flash_3", "flash_hub", "xformers"])
+def test_an_attention_package_that_is_not_here_is_named_before_any_work(backend):
+    try:
+        storage.check_attention(backend)
+    except ValueError:
+        with pytest.raises(CannotFit, match=f'"{backend}" cannot be used here.*install|build'):
+            fit.check(MemoryPlan(attention=backend))
+
+
+def test_an_attention_kernel_without_float32_is_refused_before_the_model_moves():
+    _, denoiser, *_ = built()
+    with pytest.raises(CannotFit, match=r'set model\.dtype = "bfloat16"'):
+        fit.apply(denoiser, MemoryPlan(attention="_native_flash"), device="cuda")
+    fit.apply(denoiser, MemoryPlan(attention="_native_efficient"), device="cpu")
 
 
 def test_a_family_that_does_not_quantise_is_not_taken_for_one_that_does():
@@ -135,6 +151,21 @@ def test_of_two_experts_only_the_one_in_use_is_there(experts):
         assert there(both.experts[inside]) == {True}
         assert there(both.experts[outside]) == {False}
     assert high.inside == low.inside == 0
+    with torch.no_grad():  # nothing says that sampling is over; the next expert clears up after it
+        for t in (0.8, 0.2):
+            shelf.predict(both, noisy, torch.tensor([t]), given)
+    assert high.inside == 0
+    assert low.inside > 0
+
+
+def test_moving_swapped_experts_moves_nothing(experts, monkeypatch):
+    # Accelerate calls `.to(device)` on what it prepares for several GPUs.
+    _, both, *_ = experts
+    fit.apply(both, MemoryPlan(swap_blocks=1), device="cpu")
+    monkeypatch.setattr("frisket.families.experts._move", lambda *_: pytest.fail("moved"))
+    both.to("cpu")
+    both.use("high")
+    assert both.device is None
 
 
 def test_a_model_that_is_to_wait_is_not_loaded_onto_the_card():

@@ -11,14 +11,6 @@ from frisket.families.blocks import blocks_of
 from frisket.training import storage
 
 
-@pytest.fixture
-def attention():
-    """The backend is a global of diffusers: put it back."""
-    before = Registry._active_backend
-    yield
-    Registry._active_backend = before
-
-
 def frozen_of(denoiser):
     return {name: value for name, value in denoiser.named_parameters() if not value.requires_grad}
 
@@ -91,10 +83,13 @@ def test_shared_inputs_are_the_same_numbers_in_less_memory():
     assert sampled.isfinite().all()
 
 
-def test_attention_backends_agree(attention):
+def test_attention_backends_agree_and_others_keep_theirs():
     shelf, denoiser, *given = built()
     plain, gradients = step(shelf, denoiser, *given)
+    before = Registry._active_backend
     storage.set_attention(denoiser, "_native_math")
+    assert Registry._active_backend == before
+    assert denoiser.blocks[0].attn1.processor._attention_backend == "_native_math"
     other, others = step(shelf, denoiser, *given)
     torch.testing.assert_close(other, plain, rtol=1e-5, atol=1e-6)
     for one, two in zip(others, gradients, strict=True):

@@ -34,6 +34,7 @@ class Experts(nn.Module):
         self.experts = nn.ModuleDict(dict(experts))
         self.ranges = {name: ranges[name] for name in experts}
         self.device: torch.device | None = None  # None: everything stays where it is
+        self.swapped = False  # somebody else brings and takes the weights: `to` moves nothing
         for name, expert in self.experts.items():
             # A hook, not `forward`: the public pipeline calls an expert directly. And a bound
             # method, no closure: a deep copy's hook then moves the copy.
@@ -73,13 +74,16 @@ class Experts(nn.Module):
     def on(self, device: torch.device | str) -> "Experts":
         """Choose the device: what is trained goes there for good, the rest when it is called.
 
-        A single expert has nobody to change places with and goes there whole, for good.
+        A single expert has nobody to change places with and goes there whole, for good. With block
+        swap this does nothing: what is out has no storage to move (Accelerate asks for it).
         """
+        if self.swapped:
+            return self
         if len(self.experts) == 1 or torch.device(device).type == "meta":  # shapes lie nowhere
             self.device = None
             super().to(device=torch.device(device))
             return self
-        self.device = torch.device(device)
+        self.device = _numbered(torch.device(device))
         for expert in self.experts.values():
             for value in expert.parameters():
                 if value.requires_grad or value is next(expert.parameters()):
@@ -107,6 +111,13 @@ def experts_of(denoiser: nn.Module) -> dict[str, nn.Module]:
 def first(denoiser: nn.Module) -> Any:
     """One plain denoiser of those there are: for what all share (configuration, precision)."""
     return next(iter(experts_of(denoiser).values()))
+
+
+def _numbered(device: torch.device) -> torch.device:
+    """With the index that its tensors will say: "cuda" is none of theirs, and nothing equals it."""
+    if str(device) == "cuda":
+        return torch.device("cuda", torch.cuda.current_device())
+    return device
 
 
 def _move(expert: nn.Module, device: torch.device) -> None:

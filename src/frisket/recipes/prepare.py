@@ -21,6 +21,7 @@ from frisket.media.manifest import is_manifest
 from frisket.recipes.bank import sample_bank
 from frisket.recipes.compat import compat_of
 from frisket.recipes.config import Config, Data
+from frisket.recipes.origin import ConfigError
 from frisket.shapes import Clip, Plane
 from frisket.training.storage import tile
 
@@ -39,6 +40,9 @@ def source_of(config: Config, family: Family) -> Source:
     if device == "auto":
         mps = torch.backends.mps.is_available()
         device = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    if device.startswith("cuda:") and _lacking(device) is None:
+        # What asks for "cuda" alone (quantising, Triton, an optimizer's kernels) means this one.
+        torch.cuda.set_device(device)
     return Source(
         variant=model.variant or next(iter(family.variants)),
         path=model.source,
@@ -47,6 +51,27 @@ def source_of(config: Config, family: Family) -> Source:
         device=device,
         quantise=config.memory.quantise,
     )
+
+
+def check_device(config: Config) -> None:
+    """Raise ConfigError where model.device names a card that torch does not see."""
+    lacking = _lacking(config.model.device)
+    if lacking is not None:
+        raise ConfigError(
+            f'model.device = "{config.model.device}": {lacking}. Choose one that is here, or set'
+            ' model.device = "auto"'
+        )
+
+
+def _lacking(device: str) -> str | None:
+    """What a named CUDA device lacks here, if it does."""
+    if not device.startswith("cuda"):
+        return None
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not count:
+        return "torch sees no card (`frisket doctor` says why)"
+    index = torch.device(device).index or 0
+    return None if index < count else f"there are cuda:0 to cuda:{count - 1}"
 
 
 def prepare(
@@ -59,8 +84,10 @@ def prepare(
 
     `progress` is told stage, done and total (the command line draws a bar). `bank` makes the folder
     of swap backgrounds sampled from the base model (`recipes.bank.sample_bank` unless given).
-    Raises the errors of `data.prepare.prepare`, and WeightsNotFound.
+    Raises the errors of `data.prepare.prepare`, WeightsNotFound, and ConfigError for a device that
+    is not here.
     """
+    check_device(config)
     family = FAMILIES.load(config.model.family)
     source = source_of(config, family)
     cache = Cache(config.run.cache)

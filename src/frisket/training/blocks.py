@@ -7,16 +7,17 @@ import torch
 from torch import Tensor, nn
 
 from frisket.families.blocks import blocks_of, plain_tensors
+from frisket.training.pinned import Waiting
 
 
 class Group:
     """Frozen tensors that are on the device together, or not at all.
 
-    What waits on the CPU (pinned where there is CUDA) is a copy that is never written to: frozen
-    weights need no way back. Out, the tensors on the device have no storage; in, the same storage
-    has its bytes again. So everything that points at them stays right: parameters, quantised
-    tensors and their scales, and what autograd keeps of a forward pass (views, too), with and
-    without gradient checkpointing.
+    What waits on the CPU (page-locked where there is CUDA) is a copy that is never written to:
+    frozen weights need no way back. Out, the tensors on the device have no storage; in, the same
+    storage has its bytes again. So everything that points at them stays right: parameters,
+    quantised tensors and their scales, and what autograd keeps of a forward pass (views, too), with
+    and without gradient checkpointing.
     """
 
     def __init__(
@@ -25,8 +26,12 @@ class Group:
         device: torch.device,
         *,
         but: Sequence[Tensor] = (),
+        room: Waiting | None = None,
     ) -> None:
-        """Take over the frozen tensors of modules that are on `device` already, `but` for some."""
+        """Take over the frozen tensors of modules that are on `device` already, `but` for some.
+
+        Their copies lie in `room`, which several groups may share.
+        """
         held: dict[int, Tensor] = {}
         others = {id(tensor) for tensor in but}
         for module in modules:
@@ -35,24 +40,29 @@ class Group:
                 held |= {id(each): each for each in plain_tensors(value) if id(each) not in others}
         self.device = device
         self.tensors = [_own(tensor) for tensor in held.values() if tensor.numel()]
-        self.waiting = [_copy(tensor) for tensor in self.tensors]
+        room = room or Waiting(pin=device.type == "cuda")
+        self.waiting = [room.copy(tensor) for tensor in self.tensors]
         self.inside = True
-        self.arrived: Any = None  # a CUDA event where the copy runs on another stream
+        self.stream: Any = None  # the CUDA stream that filled them, where it was one of its own
+        self.arrived: Any = None  # a CUDA event, until the stream that computes has waited for it
         self.leave()
 
     @property
     def nbytes(self) -> int:
         """Bytes on the device while inside."""
-        return sum(tensor.untyped_storage().nbytes() for tensor in self.waiting)
+        return sum(map(_nbytes, self.waiting))
 
     def bring(self, stream: Any = None) -> None:
         """Fill the tensors on the device; on a `stream` of its own this returns at once."""
         if self.inside:
             return
         self.inside = True
+        self.stream = stream
         if stream is None:
             self._fill()
             return
+        # The memory is taken from what the stream let go of (see `leave`), and who computes may
+        # still read that: the stream waits for what was asked of the device so far.
         stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(stream):
             self._fill()
@@ -61,20 +71,23 @@ class Group:
     def wait(self) -> None:
         """Let the current stream wait for what another one is still copying."""
         if self.arrived is not None:
-            here = torch.cuda.current_stream(self.device)
-            here.wait_event(self.arrived)
-            for tensor in self.tensors:  # the memory belongs to the stream that asked for it
-                tensor.record_stream(here)
+            torch.cuda.current_stream(self.device).wait_event(self.arrived)
             self.arrived = None
 
     def leave(self) -> None:
-        """Let the memory on the device go."""
+        """Let the memory on the device go.
+
+        Memory goes back to the stream that took it, which first waits for what computes with it.
+        Not `record_stream`: the allocator then holds memory back until the device has passed that
+        point, and the CPU, which runs far ahead, would take new memory for block after block.
+        """
         if not self.inside:
             return
-        self.wait()
+        if self.stream is not None:
+            self.stream.wait_stream(torch.cuda.current_stream(self.device))
         for tensor in self.tensors:
             tensor.untyped_storage().resize_(0)
-        self.inside = False
+        self.inside, self.stream, self.arrived = False, None, None
 
     @torch.no_grad()
     def _fill(self) -> None:
@@ -83,7 +96,7 @@ class Group:
                 # Layer-wise storage widens a layer for its call, and a recomputation that stops
                 # early (checkpointing) leaves the last one wide.
                 tensor.data = torch.empty_like(waiting, device=self.device)
-            tensor.untyped_storage().resize_(waiting.untyped_storage().nbytes())
+            tensor.untyped_storage().resize_(_nbytes(waiting))
             # Autograd would take the filling for a change of what it keeps; it is not one.
             with torch.autograd._unsafe_preserve_version_counter(tensor):
                 tensor.copy_(waiting, non_blocking=True)
@@ -105,9 +118,10 @@ class Swap:
         self.backwards: dict[str, str] = {}
         self.last = ("", "")  # direction and name of the block in use
         self.stream: Any = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self.room = Waiting(pin=device.type == "cuda")
         for name, block in blocks.items():
             block.to(device)
-            self.groups[name] = Group([block], device)
+            self.groups[name] = Group([block], device, room=self.room)
             block.register_forward_pre_hook(lambda *_, name=name: self._before(name))
             block.register_forward_hook(lambda *given, name=name: self._after(name, given[-1]))
 
@@ -123,7 +137,7 @@ class Swap:
         for other, group in self.groups.items():
             if other not in (name, expected):
                 group.leave()
-        self.groups[name].bring()
+        self.groups[name].bring(self.stream)
         self.groups[name].wait()
         if expected:
             self.groups[expected].bring(self.stream)
@@ -220,12 +234,9 @@ def _own(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def _copy(tensor: Tensor) -> Tensor:
-    """A tensor on the CPU with the same storage layout: pinned where the source is on CUDA."""
-    waiting = torch.empty_strided(
-        tensor.shape, tensor.stride(), dtype=tensor.dtype, pin_memory=tensor.is_cuda
-    )
-    return waiting.copy_(tensor.detach())
+def _nbytes(tensor: Tensor) -> int:
+    """Bytes of a tensor without gaps, wherever it lies."""
+    return tensor.numel() * tensor.element_size()
 
 
 def _tensors(output: Any) -> list[Tensor]:

@@ -109,6 +109,7 @@ def apply(denoiser: nn.Module, plan: MemoryPlan, *, device: torch.device | str) 
     compute = _compute_dtype(denoiser)
     swaps: list[Swap] = []
     try:
+        storage.check_attention_dtype(plan.attention, compute, there)
         if plan.checkpointing:
             storage.checkpoint_blocks(denoiser)
         storage.share_inputs(denoiser)
@@ -134,22 +135,23 @@ def _swap(denoiser: nn.Module, count: int, device: torch.device) -> list[Swap]:
     bare: Any = getattr(denoiser, "module", denoiser)
     if not isinstance(bare, Experts):
         return [swap(bare, count, device)]
-    bare.device = None  # it would move weights that have no storage
-    swaps: list[Swap] = []
+    bare.device, bare.swapped = None, True  # it would move weights that have no storage
+    swaps: dict[str, Swap] = {}
     rests: dict[str, Group] = {}
     for name, expert in experts.items():
-        swaps.append(swap(expert, count, device))
-        rests[name] = Group([expert], device, but=swaps[-1].tensors)
+        swaps[name] = swap(expert, count, device)
+        rests[name] = Group([expert], device, but=swaps[name].tensors, room=swaps[name].room)
 
         def use(*_: Any, name: str = name) -> None:
             for other, rest in rests.items():
                 if other != name:
+                    swaps[other].leave()  # sampling leaves its last block inside
                     rest.leave()
             rests[name].bring()
 
         expert.register_forward_pre_hook(use)
         ignore_in_ddp(bare, [f"experts.{name}"])
-    return swaps
+    return list(swaps.values())
 
 
 def _check_quantised(denoiser: nn.Module, wanted: Kind) -> None:

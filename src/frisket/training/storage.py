@@ -1,6 +1,8 @@
 """How a denoiser and a VAE are run to take less: float8 storage, attention, compiling, tiles."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -28,16 +30,46 @@ TRAINABLE = (
     "flex",
     "xformers",
 )
+# Those that have kernels for bfloat16 and float16 only.
+HALF = ("_native_flash", "_native_cudnn", "flash", "flash_hub", "_flash_3", "_flash_3_hub")
 
 
 def check_attention(backend: str) -> None:
-    """Raise ValueError for a backend that is not known, or that cannot be trained through."""
+    """Raise ValueError for a backend that is not known, not installed, or not trainable through."""
     if backend and backend not in TRAINABLE:
         inference = "sage" in backend
         why = "is for inference only: it has no gradient" if inference else "is not known"
         raise ValueError(
             f'memory.attention = "{backend}" {why}. Choose one of: {", ".join(TRAINABLE)}'
         )
+    if backend:
+        _require_attention(backend)
+
+
+def check_attention_dtype(backend: str, dtype: torch.dtype, device: torch.device) -> None:
+    """Raise ValueError where a backend has no kernel for the precision of the base on this device.
+
+    Training itself may run under autocast, but validation and previews run in the base's own.
+    """
+    if backend in HALF and device.type == "cuda" and dtype == torch.float32:
+        raise ValueError(
+            f'memory.attention = "{backend}" has kernels for bfloat16 and float16 only, and the'
+            ' base is float32: set model.dtype = "bfloat16", or leave memory.attention empty'
+        )
+
+
+def _require_attention(backend: str) -> None:
+    """Raise ValueError where diffusers says that the package behind a backend is not here."""
+    from diffusers.models import attention_dispatch  # noqa: PLC0415 - a slow import
+
+    try:
+        named = attention_dispatch.AttentionBackendName(backend)
+        attention_dispatch._check_attention_backend_requirements(named)
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            f'memory.attention = "{backend}" cannot be used here: {error} Or leave it empty: torch'
+            " then chooses the fastest kernel it has"
+        ) from error
 
 
 def set_attention(denoiser: nn.Module, backend: str) -> None:
@@ -54,7 +86,26 @@ def set_attention(denoiser: nn.Module, backend: str) -> None:
                 " attention dispatcher; leave it empty (torch chooses the fastest kernel itself)"
             )
         model: Any = expert
-        model.set_attention_backend(backend)
+        with _others_unchanged():
+            model.set_attention_backend(backend)
+
+
+@contextmanager
+def _others_unchanged() -> Iterator[None]:
+    """Undo that diffusers makes the backend that of every other model of the process too.
+
+    A VAE in float32 would else meet kernels that know bfloat16 alone.
+    """
+    from diffusers.models.attention_dispatch import (  # noqa: PLC0415 - a slow import
+        _AttentionBackendRegistry,
+    )
+
+    registry: Any = _AttentionBackendRegistry
+    before = registry._active_backend
+    try:
+        yield
+    finally:
+        registry._active_backend = before
 
 
 def store_float8(denoiser: nn.Module, compute: torch.dtype) -> None:
