@@ -88,7 +88,7 @@ class Told:
     def predict(self, *_: Any) -> Tensor:
         return self.prediction
 
-    def sample_t(self, count: int, generator: Generator) -> Tensor:
+    def sample_t(self, count: int, generator: Generator, **_: Any) -> Tensor:
         return self.scene.t
 
     def corrupt(self, clean: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:

@@ -90,8 +90,9 @@ class Timesteps(Section):
     """Spread of logit_normal."""
     scale: float = 1.29
     """Scale of mode."""
-    shift: Positive | None = None
-    """Push towards noise (> 1) or detail (< 1); empty takes the variant's own."""
+    shift: Positive | Literal["auto"] = "auto"
+    """Push towards noise (> 1) or detail (< 1); "auto" is the shift that the model's own sampler
+    uses: by the size of each clip (FLUX, Qwen-Image), or the variant's number."""
     low: Fraction = 0.0
     """Smallest t trained."""
     high: Fraction = 1.0

@@ -101,7 +101,9 @@ class Trainer:
     ) -> tuple[dict[str, Tensor], Step]:
         """One micro-batch: the strength-weighted value of every loss term."""
         noise = torch.randn(batch.latents.shape, generator=self.generator).to(batch.latents)
-        t = self.objective.sample_t(len(batch), self.generator).to(batch.latents.device)
+        frames, height, width = batch.latents.shape[2:]
+        t = self.objective.sample_t(len(batch), self.generator, cells=(frames, height, width))
+        t = t.to(batch.latents.device)
         weights, divisor = self._feathered(batch, weights, divisor, t)
         raw, weights, divisor = self._claimed(batch, weights, divisor, t)
         noisy, target = self.objective.corrupt(batch.latents, noise, t)
