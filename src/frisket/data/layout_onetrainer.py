@@ -5,7 +5,9 @@ from typing import Any
 
 from frisket.data.layout_folders import stepped
 from frisket.data.layout_models import dtype_of, model_of, quantised, with_v
+from frisket.data.layout_noise import by_size, law_of
 from frisket.data.layout_options import Table, filled
+from frisket.objectives.shift import FLUX
 
 FLOOR, UNMASKED = 0.1, 0.1  # its defaults of unmasked_weight and unmasked_probability
 MODEL = "STABLE_DIFFUSION_15"  # its default
@@ -34,12 +36,12 @@ KINDS = {"LORA": "lora", "LOHA": "loha", "LOKR": "lokr"}
 
 
 def sections_of(
-    config: Table, seen: float, *, masked: bool, video: bool
+    config: Table, seen: float, model: Mapping[str, Any], *, masked: bool, video: bool
 ) -> dict[str, Mapping[str, Any]]:
-    """What follows from the training configuration; `seen` clips go by in an epoch."""
+    """What follows from the configuration besides `model`; `seen` clips go by in an epoch."""
     sections: dict[str, dict[str, Any]] = {
         "losses": _loss(config),
-        "timesteps": _timesteps(config),
+        "timesteps": _timesteps(config, model),
         "lora": _lora(config),
         "optimizer": _optimizer(config),
         "run": _run(config, seen),
@@ -139,7 +141,7 @@ def _loss(config: Table) -> dict[str, Any]:
     return {"denoise": filled(kind=kind, strength=strengths[kind], delta=delta)}
 
 
-def _timesteps(config: Table) -> dict[str, Any]:
+def _timesteps(config: Table, model: Mapping[str, Any]) -> dict[str, Any]:
     low, high = config.number("min_noising_strength"), config.number("max_noising_strength", 1)
     found = filled(low=low or None, high=high if high != 1 else None)
     weighting = config.text("loss_weight_fn", "CONSTANT").upper()
@@ -150,10 +152,10 @@ def _timesteps(config: Table) -> dict[str, Any]:
         config.say("loss_weight_fn", "no equivalent", said)
     if config.text("model_type", MODEL).upper().startswith(DIFFUSION):
         return found
-    return _density(config) | found
+    return _density(config, model) | found
 
 
-def _density(config: Table) -> dict[str, Any]:
+def _density(config: Table, model: Mapping[str, Any]) -> dict[str, Any]:
     """Which t a flow model is trained at."""
     density = config.text("timestep_distribution", "UNIFORM").upper()
     ways = {"UNIFORM": "uniform", "LOGIT_NORMAL": "logit_normal"}
@@ -167,7 +169,13 @@ def _density(config: Table) -> dict[str, Any]:
         found["std"] = config.number("noising_weight") + 1
     if not config.flag("dynamic_timestep_shifting"):
         found["shift"] = config.number("timestep_shift", 1)
-    return found
+        return found
+    # From the numbers in the model's scheduler, which are FLUX.1's where it has none of its own.
+    same, said = by_size(model, law_of(model) or FLUX)
+    config.say("dynamic_timestep_shifting", "mapped" if same else "no equivalent", said)
+    if "timestep_shift" in config:
+        config.say("timestep_shift", "not needed", "dynamic_timestep_shifting is on")
+    return found | {"shift": "auto"}
 
 
 def _lora(config: Table) -> dict[str, Any]:

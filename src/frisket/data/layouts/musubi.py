@@ -347,7 +347,7 @@ def _sections(found: Subsets, flags: Flags) -> dict[str, dict[str, Any]]:
         flags,
         clips=found.epoch if countable else 0,
         batch=found.batches[0],
-        flow=True,
+        model=model,
         shift=1.0,
     )
     return merged(
