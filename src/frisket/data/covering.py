@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from frisket.data.items import Window
+from frisket.data.items import Masking, Window
 from frisket.grid import LatentGrid
-from frisket.masks.coverage import to_latent
-from frisket.masks.morphology import feather, fill_holes, grow
+from frisket.masks.coverage import Reading, to_latent
+from frisket.masks.morphology import bend, feather, fill_holes, grow
 from frisket.masks.read import read
 from frisket.masks.weights import free_share
-from frisket.shapes import CellPlanes, Plane
+from frisket.shapes import CellPlanes, Plane, Planes
 
 RULE = 1  # goes into cache keys; count up when a step below changes
 SEEN = 0.5  # a pixel or a cell counts as the region's from here on
@@ -63,12 +63,15 @@ def mask_record(window: Window, regions: Sequence[str]) -> dict[str, Any]:
 
 def coverage_record(window: Window, regions: Sequence[str], grid: LatentGrid) -> dict[str, Any]:
     """Everything that makes the coverage of a window, for its key; no weight is in it."""
-    again = window.masking.prior_reading
+    how, again = window.masking, window.masking.prior_reading
+    bent = (how.pixel_gamma, how.pixel_floor) != (1, 0)
     return {
         "kind": "coverage",
         "rule": RULE,
         **mask_record(window, regions),
-        "reading": window.masking.reading,
+        "reading": how.reading,
+        # Named only where it is asked for: caches made before there was one stay good.
+        **({"pixels": [float(how.pixel_gamma), float(how.pixel_floor)]} if bent else {}),
         **({"prior_reading": again} if again else {}),
         "grid": [grid.spatial, grid.temporal],
     }
@@ -104,13 +107,22 @@ def planes_of(window: Window, regions: Sequence[str]) -> dict[str, Plane]:
     return done
 
 
+def read_cells(
+    pixels: Planes, how: Masking, grid: LatentGrid, reading: Reading | None = None
+) -> CellPlanes:
+    """Planes as the loss reads them: under the masking's value curve, then laid on the cells."""
+    bent = bend(pixels, how.pixel_gamma, how.pixel_floor)
+    return to_latent(bent, grid, reading or how.reading)
+
+
 def cover(
     window: Window, regions: Sequence[str], grid: LatentGrid
 ) -> tuple[dict[str, CellPlanes], tuple[str, ...], Facts]:
     """Coverage of a window: planes of the regions its mask holds, their names, the facts.
 
     `planes` weigh the loss; `prior_planes` are there where the prior term reads the mask its own
-    way.
+    way. Both are of pixels under the masking's own value curve, which nothing else sees: what is
+    shown to a model, swapped or looked at is the mask itself.
     """
     named = planes_of(window, regions)
     if not named:
@@ -118,8 +130,8 @@ def cover(
         raise ValueError(
             f"{files}: holds none of the regions {list(regions)}: name its regions in [regions]"
         )
-    pixels = torch.stack(list(named.values()))
-    cells = to_latent(pixels, grid, window.masking.reading)
+    how, pixels = window.masking, torch.stack(list(named.values()))
+    cells = read_cells(pixels, how, grid)
     total = cells.sum(0)
     thin = [
         name
@@ -129,8 +141,8 @@ def cover(
     mean = {name: float(own.double().mean()) for name, own in zip(named, cells, strict=True)}
     free = float(free_share(total).double().mean())
     laid = {"planes": cells}
-    if window.masking.prior_reading:
-        laid["prior_planes"] = to_latent(pixels, grid, window.masking.prior_reading)
+    if how.prior_reading:
+        laid["prior_planes"] = read_cells(pixels, how, grid, how.prior_reading)
     return laid, tuple(named), Facts(mean, tuple(thin), free)
 
 

@@ -116,8 +116,8 @@ def _loss(train: Table, *, masked: bool) -> dict[str, Any]:
         train.say("inverted_mask_prior", "not needed", said)
         return losses
     said = (
-        "it lays the first clip's mask on the whole batch, and that of a video on frames x height;"
-        " a value that is not finite drops the term. Here each clip has its own mask"
+        "it lays the first clip's mask on the whole batch, and a value that is not finite drops the"
+        " term (27a03a91, August 2026). Here each clip has its own mask"
     )
     train.defect("inverted_mask_prior", said)
     return losses | filled(prior=multiplier)

@@ -9,7 +9,7 @@ from frisket.data.layout_noise import by_size, law_of
 from frisket.data.layout_options import Table, filled
 from frisket.objectives.shift import FLUX
 
-FLOOR, UNMASKED = 0.1, 0.1  # its defaults of unmasked_weight and unmasked_probability
+FLOOR, UNMASKED = 0.1, 0.1  # its defaults of unmasked_weight and, where it works, _probability
 MODEL = "STABLE_DIFFUSION_15"  # its default
 DIFFUSION = ("STABLE_DIFFUSION_1", "STABLE_DIFFUSION_2", "STABLE_DIFFUSION_XL", "WUERSTCHEN")
 FILLING = (  # models that are given the mask: there unmasked_probability works
@@ -84,7 +84,7 @@ def model_sections(
 def _masking(config: Table, *, video: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     """[losses] and [curve] of masked training, with what it does otherwise than it says."""
     floor = config.number("unmasked_weight", FLOOR, low=0)
-    share = config.number("unmasked_probability", UNMASKED, low=0)
+    share = _unmasked(config)
     normalised = config.flag("normalize_masked_area_loss")
     prior = config.number("masked_prior_preservation_weight", low=0)
     config.defect(
@@ -95,12 +95,6 @@ def _masking(config: Table, *, video: bool) -> tuple[dict[str, Any], dict[str, A
     if video:
         said = "a video without a mask stops it, and masks stand still; here neither is so"
         config.defect("masked_training", said)
-    if share and config.text("model_type").upper() not in FILLING:
-        said = (
-            "it does nothing there but on inpainting models, whatever its help says; here it draws"
-            " on every model. Set curve.unmasked_probability = 0 for what your runs really did"
-        )
-        config.defect("unmasked_probability", said, share)
     if normalised:
         said = (
             "on latents with a frame axis (Qwen, HunyuanVideo) it divides every column by that"
@@ -113,14 +107,27 @@ def _masking(config: Table, *, video: bool) -> tuple[dict[str, Any], dict[str, A
             " out; here it is 0 under a full mask"
         )
         config.defect("masked_prior_preservation_weight", said)
-    for name, value in (("unmasked_weight", floor), ("unmasked_probability", share)):
-        if name not in config:
-            config.say(name, "mapped", f"is set to {value:g}, its default there", value)
+    if "unmasked_weight" not in config:
+        config.say("unmasked_weight", "mapped", f"is set to {floor:g}, its default there", floor)
     losses = {"compat": "onetrainer", "normalise": "sample" if normalised else "none"}
-    return losses | ({"prior": prior} if prior else {}), {
-        "floor": min(floor, 0.99),
-        "unmasked_probability": min(share, 1.0),
-    }
+    # Above 1 its clamp gives 1 as well.
+    curve = {"floor": min(floor, 1.0)} | filled(unmasked_probability=share or None)
+    return losses | ({"prior": prior} if prior else {}), curve
+
+
+def _unmasked(config: Table) -> float:
+    """The share of draws that trained without the mask there: none but on inpainting models."""
+    name = "unmasked_probability"
+    if config.text("model_type").upper() in FILLING:
+        return min(config.number(name, UNMASKED, low=0), 1.0)
+    if config.number(name, low=0):
+        said = (
+            "it does nothing there but on inpainting models, whatever its help says, so nothing is"
+            " set here; curve.unmasked_probability draws on every model"
+        )
+        config.say(name, "not needed", "it did nothing there")
+        config.defect(name, said)
+    return 0.0
 
 
 def _loss(config: Table) -> dict[str, Any]:

@@ -63,8 +63,11 @@ class Claiming(Protocol):
         """Whether it claims any."""
         ...
 
-    def claim(self, raw: Weights, t: PerSample) -> Weights:
-        """1 in its own cells, 0 elsewhere, from the weights before gamma and floor."""
+    def claim(self, raw: Weights, t: PerSample, progress: float) -> Weights:
+        """1 in its own cells, 0 elsewhere, from the weights before gamma and floor.
+
+        `progress` is the share of the run that is done, in [0, 1].
+        """
         ...
 
 

@@ -249,7 +249,7 @@ class Trainer:
             return None, weights, divisor
         raw = self.weights.raw(batch.coverage, batch.masked)
         for term in claiming:
-            weights = weights * (1 - term.claim(raw, t))
+            weights = weights * (1 - term.claim(raw, t, self.done / self.plan.steps))
         pooled = self.plan.normalise == "global"
         return raw, weights, divisor if pooled else self._divisor(batch, weights)
 

@@ -66,7 +66,7 @@ class Prior:
         """Weighted distance of each sample to the prior, float32; 0 where nothing is outside."""
         if step.prior is None:
             raise ValueError("prior: the step carries no prediction of the frozen model")
-        outside = self._outside(step) * (step.t >= self.t_min).view(-1, 1, 1, 1, 1)
+        outside = self._outside(step) * self._holds(step.t, step.progress)
         divisor = divisors(outside, step.prediction.shape[1], self.normalise)
         divisor = torch.where(divisor > 0, divisor, math.inf)  # nothing is outside
         distance = weighted_error(
@@ -74,16 +74,23 @@ class Prior:
         )
         return distance * self.strength(step.t, step.progress)
 
-    def claim(self, raw: Weights, t: PerSample) -> Weights:
-        """1 in the cells that `alone` takes from the other terms, 0 elsewhere."""
-        now = (t >= self.t_min).view(-1, 1, 1, 1, 1)
-        return ((raw < self.threshold) & now).float()
+    def claim(self, raw: Weights, t: PerSample, progress: float) -> Weights:
+        """1 in the cells that `alone` takes from the other terms, 0 elsewhere.
+
+        None of a sample that the term does not hold now, below t_min or before the warm-up began:
+        its cells stay with the others.
+        """
+        return (raw < self.threshold).float() * self._holds(t, progress)
+
+    def _holds(self, t: PerSample, progress: float) -> Weights:
+        """1 for each sample on which the term has any strength, else 0; b 1 1 1 1."""
+        return (self.strength(t, progress) > 0).float().view(-1, 1, 1, 1, 1)
 
     def _outside(self, step: Step) -> Weights:
         if self.alone:
             if step.raw is None:
                 raise ValueError("prior: alone, but the step carries no raw weights")
-            return self.claim(step.raw, step.t)
+            return self.claim(step.raw, step.t, step.progress)
         outside = step.outside
         if outside is None:
             outside = (1 - step.weights.float()).clamp_min(0)
