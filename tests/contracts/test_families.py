@@ -294,7 +294,7 @@ def test_the_pipeline_is_a_public_one(case):
 def test_the_objective_runs_from_data_to_noise(case):
     objective = case.family.objective(case.variant)
     generator = torch.Generator().manual_seed(0)
-    t = objective.sample_t(2000, generator)
+    t = objective.sample_t(2000, generator, cells=tuple(case.latents(1).shape[2:]))
     assert t.dtype == torch.float32
     assert ((t > 0) & (t <= 1)).all()
     clean, noise = case.latents(1), case.latents(1, seed=1)

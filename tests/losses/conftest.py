@@ -1,19 +1,18 @@
 """A bench for `losses.compat`: fixed tensors through a configuration and the trainer's own step."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from tests.losses.scenes import Scene, scene_of
 from torch import Generator, Tensor
 
+from frisket.data.covering import read_cells
 from frisket.data.sample import Batch, Sample, collate
 from frisket.families.base import Source
 from frisket.families.models.pocket import FAMILY
 from frisket.grid import LatentGrid
-from frisket.masks.coverage import to_latent
 from frisket.recipes.compat import compat_problems
 from frisket.recipes.config import Config
 from frisket.recipes.prepare import clipset_of
@@ -22,61 +21,7 @@ from frisket.recipes.train import plan_of, terms_of
 from frisket.training.distributed import Team, assemble
 from frisket.training.trainer import Trainer
 
-Mask = Tensor | None  # H W in [0, 1]; F H W where it moves; None for a clip without
 TEAM: Team = assemble(precision="float32", device="cpu")
-
-
-@dataclass
-class Scene:
-    """What both sides are given: masks in pixels, and everything the models predicted."""
-
-    masks: list[Mask]
-    prediction: Tensor  # b c f h w
-    target: Tensor
-    prior: Tensor
-    t: Tensor
-    level: Tensor  # weight of each sample's noise level
-    weight: Tensor  # weight of each sample's data set
-    spatial: int
-    temporal: int = 4
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return self.prediction.shape[3] * self.spatial, self.prediction.shape[4] * self.spatial
-
-
-def scene_of(
-    seed: int, kinds: Sequence[str], *, frames: int = 1, height: int = 3, width: int = 4, s: int = 8
-) -> Scene:
-    draws = Generator().manual_seed(seed)
-    count, pixels = len(kinds), (height * s, width * s)
-
-    def mask(kind: str) -> Mask:
-        soft = torch.rand(pixels, generator=draws)
-        left = torch.zeros(pixels)
-        left[: pixels[0] // 2 + 1, : pixels[1] // 2 + 1] = 1
-        return {
-            "soft": soft,
-            "hard": (soft > 0.5).float(),
-            "corner": left,
-            "empty": torch.zeros(pixels),
-            "full": torch.ones(pixels),
-            "none": None,
-        }[kind]
-
-    def latents() -> Tensor:
-        return torch.randn(count, 3, frames, height, width, generator=draws)
-
-    return Scene(
-        masks=[mask(kind) for kind in kinds],
-        prediction=latents(),
-        target=latents(),
-        prior=latents(),
-        t=0.02 + 0.98 * torch.rand(count, generator=draws),
-        level=0.5 + torch.rand(count, generator=draws),
-        weight=0.5 + torch.rand(count, generator=draws),
-        spatial=s,
-    )
 
 
 class Told:
@@ -88,7 +33,7 @@ class Told:
     def predict(self, *_: Any) -> Tensor:
         return self.prediction
 
-    def sample_t(self, count: int, generator: Generator) -> Tensor:
+    def sample_t(self, count: int, generator: Generator, **_: Any) -> Tensor:
         return self.scene.t
 
     def corrupt(self, clean: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -106,7 +51,8 @@ class ToldTrainer(Trainer):
 
 def config_of(trainer: str, **sections: Any) -> Config:
     losses = {"compat": trainer, **sections.pop("losses", {})}
-    data = [{"clips": "clips", "masks": "masks"}]
+    masks = {"source": "folder", "path": "masks", **sections.pop("masks", {})}
+    data = [{"clips": "clips", "masks": masks}]
     config = Config.model_validate({"data": data, "losses": losses, **sections})
     assert not list(compat_problems(config))
     return config
@@ -114,7 +60,7 @@ def config_of(trainer: str, **sections: Any) -> Config:
 
 def batch_of(config: Config, scene: Scene) -> Batch:
     masking = clipset_of(config, config.data[0], FAMILY, Source("image")).masking
-    grid = LatentGrid(3, scene.spatial, scene.temporal)
+    grid = LatentGrid(scene.prediction.shape[1], scene.spatial, scene.temporal)
     frames = 1 + (scene.prediction.shape[2] - 1) * scene.temporal
     samples = []
     for index, mask in enumerate(scene.masks):
@@ -125,20 +71,22 @@ def batch_of(config: Config, scene: Scene) -> Batch:
             Sample(
                 latents=scene.prediction[index].detach(),
                 conditioning={},
-                coverage=to_latent(planes, grid, masking.reading),
+                coverage=read_cells(planes, masking, grid),
                 masked=mask is not None,
                 weight=float(scene.weight[index]),
                 name=str(index),
-                prior_coverage=to_latent(planes, grid, again) if again else None,
+                prior_coverage=read_cells(planes, masking, grid, again) if again else None,
             )
         )
     return collate(samples)
 
 
-def trainer_of(config: Config, scene: Scene, prediction: Tensor) -> Trainer:
+def trainer_of(
+    config: Config, scene: Scene, prediction: Tensor, done: int | None = None
+) -> Trainer:
     trainer = ToldTrainer(
         family=FAMILY,
-        grid=LatentGrid(3, scene.spatial, scene.temporal),
+        grid=LatentGrid(scene.prediction.shape[1], scene.spatial, scene.temporal),
         denoiser=torch.nn.Identity(),
         parameters={},
         objective=FAMILY.objective("image"),
@@ -149,17 +97,17 @@ def trainer_of(config: Config, scene: Scene, prediction: Tensor) -> Trainer:
         batches=lambda _: iter(()),
         plan=plan_of(config),
         team=TEAM,
-        done=config.run.steps,
+        done=config.run.steps if done is None else done,
     )
     told: Any = Told(scene, prediction)
     trainer.family = trainer.objective = told
     return trainer
 
 
-def ours(config: Config, scene: Scene) -> tuple[Tensor, Tensor]:
-    """Loss and gradient as the trainer computes them."""
+def ours(config: Config, scene: Scene, done: int | None = None) -> tuple[Tensor, Tensor]:
+    """Loss and gradient as the trainer computes them; `done` steps of the run, empty is all."""
     prediction = scene.prediction.clone().requires_grad_()
-    trainer = trainer_of(config, scene, prediction)
+    trainer = trainer_of(config, scene, prediction, done)
     (micro,) = trainer.lay([batch_of(config, scene)])
     values, _ = trainer.step(micro)
     loss = torch.stack(list(values.values())).sum()

@@ -1,50 +1,91 @@
 """What of other trainers' masked losses is not reproduced, each by name and number."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tests.losses.scenes import scene_of
+from torch import Tensor
 from torch.nn import functional
 
+from frisket.losses.compat import COMPATS
 from frisket.media.geometry import Geometry
 
-
-def test_onetrainer_normalises_video_by_column_and_we_by_sample(bench: Any) -> None:
-    scene = bench.scene_of(0, ["full"], height=8, width=8, s=1)
-    mask = torch.zeros(8, 8)
-    mask[:4, :4] = 1
-    scene.masks = [mask]
-    w = mask[None, None, None].clamp(0.1, 1)  # b 1 f h w
-    by_column = w / w.mean((1, 2, 3), keepdim=True)  # what the original's dims leave standing
-    assert by_column[..., 0, 0].item() == pytest.approx(1.818, abs=1e-3)
-    assert by_column[..., 0, 7].item() == pytest.approx(1.0)  # pure background, full weight
-    config = bench.config_of("onetrainer", losses={"normalise": "sample"}, curve={"floor": 0.1})
-    _, gradient = bench.ours(config, scene)
-    error = 2 * (scene.prediction - scene.target) * scene.level * scene.weight
-    share = gradient / error * gradient.numel()
-    assert share[0, :, 0, 1, 1].tolist() == pytest.approx([3.077] * 3, abs=1e-3)
-    assert share[0, :, 0, 7, 7].tolist() == pytest.approx([0.308] * 3, abs=1e-3)
+PEERS = Path(__file__).parent / "peers"
+RECORDS = {name: json.loads((PEERS / f"{name}.json").read_text("utf-8")) for name in COMPATS}
+DEPARTS = [
+    (name, text)
+    for name, record in RECORDS.items()
+    for text in sorted({case.get("departs", "") for case in record["cases"]} - {""})
+]
 
 
-@pytest.mark.parametrize("kinds", [["empty"], ["empty", "empty"]])
-def test_an_empty_mask_is_nan_in_onetrainer_and_ai_toolkit_and_0_here(
-    bench: Any, kinds: list[str]
+def ours_of(bench: Any, trainer: str, case: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    config = bench.config_of(trainer, **json.loads(json.dumps(case["sections"])))
+    result: tuple[Tensor, Tensor] = bench.ours(config, scene_of(**case["scene"]))
+    return result
+
+
+@pytest.mark.parametrize(("trainer", "text"), DEPARTS)
+def test_where_a_trainer_departs_its_own_code_gives_another_loss_and_the_log_says_why(
+    bench: Any, trainer: str, text: str
 ) -> None:
-    scene = bench.scene_of(1, kinds)
-    m = torch.zeros(len(kinds), 1, 3, 4)
-    assert (m / m.mean((1, 2, 3), keepdim=True)).isnan().all()  # OneTrainer
-    assert (m / m.mean()).isnan().all()  # ai-toolkit
-    for trainer, losses in (("onetrainer", {"normalise": "sample"}), ("ai-toolkit", {})):
-        value, gradient = bench.ours(bench.config_of(trainer, losses=losses), scene)
-        assert value == 0
-        assert gradient.eq(0).all()
+    assert any(text in each.said for each in COMPATS[trainer].departures)
+    far = 0.0
+    for case in RECORDS[trainer]["cases"]:
+        if case.get("departs") == text:
+            _, gradient = ours_of(bench, trainer, case)
+            theirs = torch.tensor(case["gradient"]).view_as(gradient)
+            far = max(far, float((gradient - theirs).abs().max() / theirs.abs().max()))
+    assert far > 0.3
+
+
+@pytest.mark.parametrize(("trainer", "why"), [("onetrainer", "nan"), ("ai-toolkit", "nan"),
+                                              ("blissful", "raises")])  # fmt: skip
+def test_where_the_trainers_own_code_gives_nan_or_stops_ours_is_finite(
+    bench: Any, trainer: str, why: str
+) -> None:
+    cases = [case for case in RECORDS[trainer]["cases"] if why in case]
+    assert cases
+    for case in cases:
+        value, gradient = ours_of(bench, trainer, case)
+        assert value.isfinite()
+        assert gradient.isfinite().all()
+        if set(case["scene"]["kinds"]) == {"empty"} and "floor" not in case["theirs"]:
+            assert value == 0
+
+
+def test_simpletuners_own_code_stops_at_video(bench: Any) -> None:
+    cases = [case for case in RECORDS["simpletuner"]["cases"] if case["scene"]["frames"] > 1]
+    assert cases
+    for case in cases:
+        assert "spatial dimensions" in case["raises"]
+        assert ours_of(bench, "simpletuner", case)[0].isfinite()
+
+
+@pytest.mark.parametrize(
+    ("trainer", "way"),
+    [
+        ("onetrainer", "train_dtype bfloat16"),
+        ("ai-toolkit", "train.dtype bf16"),
+        ("diffusion-pipe", "float16"),
+        ("blissful", "float16"),
+    ],
+)
+def test_what_the_log_says_of_16_bits_was_measured_on_the_trainers_own_code(
+    trainer: str, way: str
+) -> None:
+    value, gradient = (float(f"{100 * away:.2g}") for away in RECORDS[trainer]["rounding"][way])
+    (said,) = [each.said for each in COMPATS[trainer].departures if "off by up to" in each.said]
+    assert f"off by up to {value:g} %" in said
+    assert f"gradients by {gradient:g} %" in said
 
 
 def test_a_full_mask_makes_onetrainers_prior_nan_and_ours_0(bench: Any) -> None:
     scene = bench.scene_of(2, ["full"])
-    q = torch.zeros(1, 1, 3, 4)
-    assert (q / q.mean((1, 2, 3), keepdim=True)).isnan().all()
     losses = {"normalise": "sample"}
     alone = bench.loss_of("onetrainer", scene, losses=losses)
     assert bench.loss_of("onetrainer", scene, losses=losses | {"prior": 1.0}) == alone
@@ -81,8 +122,6 @@ def test_simpletuner_reads_the_first_frame_and_stops_at_video_and_we_read_every_
     moving = torch.zeros(5, *scene.size)
     moving[1:] = 1  # comes in after the first frame
     scene.masks = [moving]
-    with pytest.raises(ValueError, match="spatial dimensions"):
-        functional.interpolate(moving[:1, None], size=scene.prediction.shape[2:], mode="area")
     assert bench.loss_of("simpletuner", scene) > 0
     first = replace(scene, masks=[moving[0]])
     assert bench.loss_of("simpletuner", first) == 0

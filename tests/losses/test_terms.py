@@ -96,6 +96,18 @@ def test_a_cell_at_the_very_threshold_is_outside_and_not_the_priors_alone() -> N
     assert Prior(threshold=0.375, alone=True)(at_edge).gt(0).all()
 
 
+def test_cells_alone_are_claimed_only_where_the_term_holds_them() -> None:
+    """Before the warm-up and below t_min they stay with the others, as in blissful-tuner."""
+    step = step_of()  # t is 0.2 and 0.9
+    raw = torch.zeros_like(step.weights)
+    term = Prior(alone=True, threshold=0.1, warmup=0.5, t_min=0.5)
+    assert term.claim(raw, step.t, 0.0).eq(0).all()
+    later = term.claim(raw, step.t, 0.01)
+    assert later[0].eq(0).all()
+    assert later[1].eq(1).all()
+    assert term.claim(raw + 0.1, step.t, 1.0).eq(0).all()  # the threshold itself is not below it
+
+
 def test_options_without_meaning_are_refused() -> None:
     # ValueError in production; where a type annotation speaks first under pytest, a TypeError
     with pytest.raises((ValueError, TypeError), match="l2"):

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -98,6 +99,14 @@ def test_weights_stay_in_single_precision_under_autocast() -> None:
     assert weights.dtype == torch.float32
 
 
+@pytest.mark.parametrize("lift", ["clamp", "affine"])
+def test_a_floor_of_one_is_as_if_there_were_no_mask(lift: Literal["clamp", "affine"]) -> None:
+    coverage = torch.rand(2, 1, 1, 3, 4, generator=torch.Generator().manual_seed(0))
+    assert (
+        RegionWeights({"subject": 1.0}, floor=1.0, lift=lift)(coverage, YES.repeat(2)).eq(1).all()
+    )
+
+
 def test_weight_zero_is_exactly_zero_where_regions_fill_the_cell_up_to_rounding() -> None:
     tenths = torch.full((1, 10, 1, 1, 1), 0.1)
     tenths[:, -1] -= 2e-7
@@ -111,7 +120,7 @@ def test_weight_zero_is_exactly_zero_where_regions_fill_the_cell_up_to_rounding(
         ({"gamma": 0.0}, "gamma is 0.0"),
         ({"gamma": -1.0}, "gamma is -1.0"),
         ({"gamma": math.nan}, "gamma is nan"),
-        ({"floor": 1.0}, "floor is 1.0"),
+        ({"floor": 1.1}, "floor is 1.1"),
         ({"floor": -0.1}, "floor is -0.1"),
         ({"regions": {"face": -0.5}}, "'face' is -0.5"),
         ({"regions": {"face": math.inf}}, "'face' is inf"),

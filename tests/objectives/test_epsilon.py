@@ -94,7 +94,7 @@ def test_a_samplers_draws_are_rounded_up_to_levels(
 
 def test_a_sampler_that_is_on_a_level_stays_on_it() -> None:
     class Fixed(TimestepSampler):
-        def __call__(self, count: int, generator: Generator) -> Tensor:
+        def __call__(self, count: int, generator: Generator, cells: object = None) -> Tensor:
             return LEVELS.clone()
 
     assert torch.equal(Epsilon(timesteps=Fixed()).sample_t(1000, Generator()), LEVELS)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from frisket.data.covering import coverage_record
 from frisket.data.items import Window
@@ -58,6 +59,12 @@ def refused(tmp_path: Path, text: str) -> str:
         ("kohya", 'normalise = "sample"', "losses.normalise = 'sample'", "has none"),
         ("ai-toolkit", 'normalise = "none"', "losses.normalise = 'none'", "has batch"),
         ("onetrainer", "beta = 0.5", "losses.beta = 0.5", "does not scale by area"),
+        (
+            "kohya",
+            "[[data]]\nclips = 'c'\nmasks = { path = 'm', pixel_gamma = 0.5 }",
+            "data.0.masks.pixel_gamma = 0.5",
+            "changes no value of a mask's pixels",
+        ),
         ("kohya", "prior = 0.5", "losses.prior = 0.5", "has no such term"),
         ("onetrainer", "prior = { t_min = 0.5 }", "losses.prior.t_min = 0.5", "sets no t_min"),
         ("blissful", "prior = { t_power = 1 }", "losses.prior.t_power = 1", "sets no t_power"),
@@ -121,8 +128,9 @@ def test_the_prior_is_normalised_and_measured_as_the_loss() -> None:
 
 
 def test_how_a_cell_reads_its_mask_is_in_the_cache_key() -> None:
-    def record(losses: dict[str, object]) -> dict[str, object]:
-        config = Config.model_validate({"data": [{"clips": "c", "masks": "m"}], "losses": losses})
+    def record(losses: dict[str, object], **pixels: float) -> dict[str, object]:
+        data = {"clips": "c", "masks": {"path": "m", **pixels}}
+        config = Config.model_validate({"data": [data], "losses": losses})
         masking = clipset_of(config, config.data[0], FAMILY, Source("image")).masking
         geometry = Geometry((32, 32), (32, 32), (0,))
         media = Media(Path("a.png"), 1, 32, 32, 0.0, False, False)
@@ -136,6 +144,8 @@ def test_how_a_cell_reads_its_mask_is_in_the_cache_key() -> None:
     assert readings == ["bilinear", "nearest"]
     assert "prior_reading" not in record({"compat": "ai-toolkit"})
     assert record({"compat": "ai-toolkit", "prior": 0.5})["prior_reading"] == "bicubic"
+    assert "pixels" not in record({})  # caches of before the curve in pixels stay good
+    assert record({}, pixel_gamma=0.5)["pixels"] == [0.5, 0.0]
 
 
 def test_ai_toolkits_two_readings_go_through_the_cache(base: Path, tmp_path: Path) -> None:
@@ -172,9 +182,20 @@ def test_what_differs_depends_on_the_data(base: Path, tmp_path: Path) -> None:
     prepared = prepare(config_of(base, tmp_path, {}))
     assert departures(config_of(base, tmp_path, {}), prepared) == []
     plain = departures(config_of(base, tmp_path, {"compat": "onetrainer"}), prepared)
-    assert plain == []
+    assert len(plain) == 1  # whatever the data
+    assert "it keeps masks in train_dtype" in plain[0]
     losses = {"compat": "onetrainer", "normalise": "sample"}
-    (column,) = departures(config_of(base, tmp_path, losses), prepared)
+    _, column = departures(config_of(base, tmp_path, losses), prepared)
     assert "divides every column by that column's own mean" in column
     (squashed,) = departures(config_of(base, tmp_path, {"compat": "kohya"}), prepared)
     assert "squashes mask files" in squashed
+
+
+@pytest.mark.parametrize("compat", ["", "blissful"])
+def test_beta_has_the_range_of_the_formula_it_belongs_to(compat: str) -> None:
+    losses = {"compat": compat, "beta": 1.5}
+    if compat:
+        assert plan_of(Config.model_validate({"losses": losses})).raw_beta == 1.5
+        return
+    with pytest.raises(ValidationError, match=r"between 0 and 1, got 1\.5.*blissful"):
+        Config.model_validate({"losses": losses})

@@ -187,6 +187,19 @@ def test_secrets_and_odd_values_stay_out_of_the_file(theirs, tmp_path):
     assert "noise_offset" in text
 
 
+def test_a_value_without_a_place_here_is_named_as_the_file_has_it(theirs, tmp_path):
+    source = theirs / "train.toml"
+    source.write_text('dataset_config = "set.toml"\npretrained_model_name_or_path = "x/y"\n'
+                      'network_module = "networks.lora_flux"\n'
+                      'timestep_sampling = "sigmoid"\nsigmoid_scale = 0\n')  # fmt: skip
+    with pytest.raises(ConfigError) as told:
+        run(source, tmp_path / "out.toml")
+    said = str(told.value)
+    assert said.startswith(f"{source} line 5: sigmoid_scale = 0 has no place here: `timesteps.std`")
+    assert "out.toml" not in said
+    assert not list(tmp_path.glob("*.toml*"))
+
+
 def test_the_page_of_options_is_up_to_date():
     page = Path(__file__).parents[2] / "docs" / "reference" / "import.md"
     assert page.read_text(encoding="utf-8") == reference(), (

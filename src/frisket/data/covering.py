@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from frisket.data.items import Window
+from frisket.data.items import Masking, Window
 from frisket.grid import LatentGrid
-from frisket.masks.coverage import cut_to_latent, to_latent
-from frisket.masks.morphology import feather, fill_holes, grow
+from frisket.masks.coverage import Reading, cut_to_latent, to_latent
+from frisket.masks.morphology import bend, feather, fill_holes, grow
 from frisket.masks.read import read
 from frisket.masks.weights import free_share
-from frisket.shapes import CellPlanes, Plane
+from frisket.shapes import CellPlanes, Plane, Planes
 
 RULE = 1  # goes into cache keys; count up when a step below changes
 SEEN = 0.5  # a pixel or a cell counts as the region's from here on
@@ -63,12 +63,15 @@ def mask_record(window: Window, regions: Sequence[str]) -> dict[str, Any]:
 
 def coverage_record(window: Window, regions: Sequence[str], grid: LatentGrid) -> dict[str, Any]:
     """Everything that makes the coverage of a window, for its key; no weight is in it."""
-    again = window.masking.prior_reading
+    how, again = window.masking, window.masking.prior_reading
+    bent = (how.pixel_gamma, how.pixel_floor) != (1, 0)
     return {
         "kind": "coverage",
         "rule": RULE,
         **mask_record(window, regions),
-        "reading": window.masking.reading,
+        "reading": how.reading,
+        # Named only where it is asked for: caches made before there was one stay good.
+        **({"pixels": [float(how.pixel_gamma), float(how.pixel_floor)]} if bent else {}),
         **({"prior_reading": again} if again else {}),
         "grid": [grid.spatial, grid.temporal],
     }
@@ -111,13 +114,23 @@ def _shape(plane: Plane, window: Window) -> Float[Tensor, "F H_cut W_cut"]:
     return cut
 
 
+def read_cells(
+    pixels: Planes, how: Masking, grid: LatentGrid, reading: Reading | None = None
+) -> CellPlanes:
+    """Planes as the loss reads them: under the masking's value curve, then laid on the cells."""
+    bent = bend(pixels, how.pixel_gamma, how.pixel_floor)
+    return to_latent(bent, grid, reading or how.reading)
+
+
 def cover(
     window: Window, regions: Sequence[str], grid: LatentGrid
 ) -> tuple[dict[str, CellPlanes], tuple[str, ...], Facts]:
     """Coverage of a window: planes of the regions its mask holds, their names, the facts.
 
     `planes` weigh the loss; `prior_planes` are there where the prior term reads the mask its own
-    way. Planes are those of `planes_of` laid on the grid, to float32 rounding.
+    way. Both are planes of `planes_of` under the masking's own value curve, which nothing else sees
+    (what is shown to a model, swapped or looked at is the mask itself), laid on the grid, to
+    float32 rounding.
     """
     named = _read(window, regions)
     if not named:
@@ -144,11 +157,12 @@ def cover(
 
 def _lay(named: Mapping[str, Plane], window: Window, grid: LatentGrid) -> dict[str, CellPlanes]:
     how = window.masking
-    if how.fill_holes or how.grow or how.feather or how.prior_reading:
+    curved = how.pixel_gamma != 1 or how.pixel_floor
+    if how.fill_holes or how.grow or how.feather or how.prior_reading or curved:
         pixels = torch.stack([_shape(plane, window) for plane in named.values()])
-        laid = {"planes": to_latent(pixels, grid, how.reading)}
+        laid = {"planes": read_cells(pixels, how, grid)}
         if how.prior_reading:
-            laid["prior_planes"] = to_latent(pixels, grid, how.prior_reading)
+            laid["prior_planes"] = read_cells(pixels, how, grid, how.prior_reading)
         return laid
     cut = [cut_to_latent(plane, window.geometry, grid, how.reading) for plane in named.values()]
     return {"planes": torch.stack(cut)}

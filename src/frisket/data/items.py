@@ -34,6 +34,8 @@ class Masking:
     grow: float = 0.0
     feather: float = 0.0
     fill_holes: bool = False
+    pixel_gamma: float = 1.0  # of what weighs the loss, before it is read to cells
+    pixel_floor: float = 0.0
     reading: Reading = "mean"
     prior_reading: Reading | None = None  # of the mask the prior term sees, if it is another
     require: bool = False  # stop if a clip has no mask

@@ -8,6 +8,7 @@ from typing import Any
 
 from frisket.data.layout_base import Kind
 from frisket.data.layout_files import place
+from frisket.data.layout_noise import LAWS, OTHER, by_size
 from frisket.data.layout_options import Rules, Sheet, Table, rules_of
 from frisket.media.captions import BadCaption, read_text
 
@@ -115,12 +116,14 @@ class Flags:
             table.close()
 
 
-def training(flags: Flags, *, clips: int, batch: int, flow: bool, shift: float) -> Sections:
+def training(
+    flags: Flags, *, clips: int, batch: int, model: Mapping[str, Any], shift: float | None
+) -> Sections:
     """The sections that follow from training options, and a note for each of them.
 
     Defaults that differ from ours are written out: 1600 steps, a learning rate of 2e-6, rank 4 with
-    alpha 1. `clips` are those of an epoch, repeats counted; `flow` models get their noise levels,
-    with `shift` where the options leave it open.
+    alpha 1. `clips` are those of an epoch, repeats counted; `model` is the section. Flow models get
+    their noise levels, with `shift` where the options leave it open; None for other models.
     """
     steps = _steps(flags, math.ceil(clips / batch))
     return {
@@ -128,7 +131,7 @@ def training(flags: Flags, *, clips: int, batch: int, flow: bool, shift: float) 
         "run": _run(flags, steps),
         "lora": _lora(flags),
         "memory": _memory(flags),
-        "timesteps": _timesteps(flags, flow=flow, shift=shift),
+        "timesteps": _timesteps(flags, model, shift),
         "preview": _preview(flags),
     }
 
@@ -274,17 +277,17 @@ def _memory(flags: Flags) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value != "same"}
 
 
-def _timesteps(flags: Flags, *, flow: bool, shift: float) -> dict[str, Any]:
+def _timesteps(flags: Flags, model: Mapping[str, Any], shift: float | None) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for option, key in (("min_timestep", "low"), ("max_timestep", "high")):
         if option in flags:
             found[key] = min(1.0, flags.number(option, low=0.0) / 1000)
     if flags.number("min_snr_gamma"):
         found["min_snr"] = flags.number("min_snr_gamma")
-    return found | _density(flags, shift) if flow else found
+    return found if shift is None else found | _density(flags, model, shift)
 
 
-def _density(flags: Flags, shift: float) -> dict[str, Any]:
+def _density(flags: Flags, model: Mapping[str, Any], shift: float) -> dict[str, Any]:
     """Noise levels of flow models: the ways of drawing them that both have."""
     table = flags.at("timestep_sampling")
     way = table.text("timestep_sampling", "sigma")
@@ -303,9 +306,9 @@ def _density(flags: Flags, shift: float) -> dict[str, Any]:
     if way == "shift":
         return spread | shifted | counts
     if way.endswith("_shift"):
-        said = "the shift follows the resolution there; timesteps.shift is the variant's own here"
-        table.say("timestep_sampling", "no equivalent", said)
-        return spread | counts
+        same, said = by_size(model, LAWS[way]) if way in LAWS else (False, OTHER)
+        table.say("timestep_sampling", "mapped" if same else "no equivalent", said)
+        return spread | {"shift": "auto"} | counts
     if way != "sigma":
         said = "there is no such density; the variant's own stands in (timesteps.density)"
         table.say("timestep_sampling", "no equivalent", said)

@@ -1,6 +1,5 @@
 """Training options that only musubi-tuner and its forks have: the model, the masked loss."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,8 +43,7 @@ def mask_loss(flags: Flags, *, masked: bool) -> dict[str, dict[str, Any]]:
             used.defect("use_mask_loss", said)
         return {}
     _tell_unmasked(flags)
-    gammas = [flags.number(name, 1.0) for name in ("mask_gamma", "cache_mask_gamma")]
-    floors = [flags.number(name) for name in ("mask_min_weight", "cache_mask_min_weight")]
+    gamma, floor = flags.number("mask_gamma", 1.0), flags.number("mask_min_weight")
     losses: dict[str, Any] = filled(
         normalise="sample" if flags.flag("normalize_per_sample") else None,
         beta=flags.number("mask_area_scale_beta") or None,
@@ -60,11 +58,20 @@ def mask_loss(flags: Flags, *, masked: bool) -> dict[str, dict[str, Any]]:
     return {
         "losses": losses,
         "curve": filled(
-            gamma=math.prod(gammas) if math.prod(gammas) != 1 else None,
-            floor=round(1 - math.prod(1 - floor for floor in floors), 9) or None,
+            gamma=gamma if gamma != 1 else None,
+            floor=floor or None,
         ),
         "optimizer": filled(ema=ema),
     }
+
+
+def pixel_curve(flags: Flags) -> dict[str, float]:
+    """What bends the masks' pixels while they are cached, as options of a set's masks.
+
+    Not `mask_gamma` and `mask_min_weight`, which bend the cells as it trains: after their mean.
+    """
+    gamma, floor = flags.number("cache_mask_gamma", 1.0), flags.number("cache_mask_min_weight")
+    return filled(pixel_gamma=gamma if gamma != 1 else None, pixel_floor=floor or None)
 
 
 def _prior(flags: Flags) -> dict[str, Any]:

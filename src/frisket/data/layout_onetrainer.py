@@ -5,9 +5,11 @@ from typing import Any
 
 from frisket.data.layout_folders import stepped
 from frisket.data.layout_models import dtype_of, model_of, quantised, with_v
+from frisket.data.layout_noise import by_size, law_of
 from frisket.data.layout_options import Table, filled
+from frisket.objectives.shift import FLUX
 
-FLOOR, UNMASKED = 0.1, 0.1  # its defaults of unmasked_weight and unmasked_probability
+FLOOR, UNMASKED = 0.1, 0.1  # its defaults of unmasked_weight and, where it works, _probability
 MODEL = "STABLE_DIFFUSION_15"  # its default
 DIFFUSION = ("STABLE_DIFFUSION_1", "STABLE_DIFFUSION_2", "STABLE_DIFFUSION_XL", "WUERSTCHEN")
 FILLING = (  # models that are given the mask: there unmasked_probability works
@@ -34,12 +36,12 @@ KINDS = {"LORA": "lora", "LOHA": "loha", "LOKR": "lokr"}
 
 
 def sections_of(
-    config: Table, seen: float, *, masked: bool, video: bool
+    config: Table, seen: float, model: Mapping[str, Any], *, masked: bool, video: bool
 ) -> dict[str, Mapping[str, Any]]:
-    """What follows from the training configuration; `seen` clips go by in an epoch."""
+    """What follows from the configuration besides `model`; `seen` clips go by in an epoch."""
     sections: dict[str, dict[str, Any]] = {
         "losses": _loss(config),
-        "timesteps": _timesteps(config),
+        "timesteps": _timesteps(config, model),
         "lora": _lora(config),
         "optimizer": _optimizer(config),
         "run": _run(config, seen),
@@ -82,7 +84,7 @@ def model_sections(
 def _masking(config: Table, *, video: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     """[losses] and [curve] of masked training, with what it does otherwise than it says."""
     floor = config.number("unmasked_weight", FLOOR, low=0)
-    share = config.number("unmasked_probability", UNMASKED, low=0)
+    share = _unmasked(config)
     normalised = config.flag("normalize_masked_area_loss")
     prior = config.number("masked_prior_preservation_weight", low=0)
     config.defect(
@@ -93,12 +95,6 @@ def _masking(config: Table, *, video: bool) -> tuple[dict[str, Any], dict[str, A
     if video:
         said = "a video without a mask stops it, and masks stand still; here neither is so"
         config.defect("masked_training", said)
-    if share and config.text("model_type").upper() not in FILLING:
-        said = (
-            "it does nothing there but on inpainting models, whatever its help says; here it draws"
-            " on every model. Set curve.unmasked_probability = 0 for what your runs really did"
-        )
-        config.defect("unmasked_probability", said, share)
     if normalised:
         said = (
             "on latents with a frame axis (Qwen, HunyuanVideo) it divides every column by that"
@@ -111,14 +107,27 @@ def _masking(config: Table, *, video: bool) -> tuple[dict[str, Any], dict[str, A
             " out; here it is 0 under a full mask"
         )
         config.defect("masked_prior_preservation_weight", said)
-    for name, value in (("unmasked_weight", floor), ("unmasked_probability", share)):
-        if name not in config:
-            config.say(name, "mapped", f"is set to {value:g}, its default there", value)
+    if "unmasked_weight" not in config:
+        config.say("unmasked_weight", "mapped", f"is set to {floor:g}, its default there", floor)
     losses = {"compat": "onetrainer", "normalise": "sample" if normalised else "none"}
-    return losses | ({"prior": prior} if prior else {}), {
-        "floor": min(floor, 0.99),
-        "unmasked_probability": min(share, 1.0),
-    }
+    # Above 1 its clamp gives 1 as well.
+    curve = {"floor": min(floor, 1.0)} | filled(unmasked_probability=share or None)
+    return losses | ({"prior": prior} if prior else {}), curve
+
+
+def _unmasked(config: Table) -> float:
+    """The share of draws that trained without the mask there: none but on inpainting models."""
+    name = "unmasked_probability"
+    if config.text("model_type").upper() in FILLING:
+        return min(config.number(name, UNMASKED, low=0), 1.0)
+    if config.number(name, low=0):
+        said = (
+            "it does nothing there but on inpainting models, whatever its help says, so nothing is"
+            " set here; curve.unmasked_probability draws on every model"
+        )
+        config.say(name, "not needed", "it did nothing there")
+        config.defect(name, said)
+    return 0.0
 
 
 def _loss(config: Table) -> dict[str, Any]:
@@ -139,7 +148,7 @@ def _loss(config: Table) -> dict[str, Any]:
     return {"denoise": filled(kind=kind, strength=strengths[kind], delta=delta)}
 
 
-def _timesteps(config: Table) -> dict[str, Any]:
+def _timesteps(config: Table, model: Mapping[str, Any]) -> dict[str, Any]:
     low, high = config.number("min_noising_strength"), config.number("max_noising_strength", 1)
     found = filled(low=low or None, high=high if high != 1 else None)
     weighting = config.text("loss_weight_fn", "CONSTANT").upper()
@@ -150,10 +159,10 @@ def _timesteps(config: Table) -> dict[str, Any]:
         config.say("loss_weight_fn", "no equivalent", said)
     if config.text("model_type", MODEL).upper().startswith(DIFFUSION):
         return found
-    return _density(config) | found
+    return _density(config, model) | found
 
 
-def _density(config: Table) -> dict[str, Any]:
+def _density(config: Table, model: Mapping[str, Any]) -> dict[str, Any]:
     """Which t a flow model is trained at."""
     density = config.text("timestep_distribution", "UNIFORM").upper()
     ways = {"UNIFORM": "uniform", "LOGIT_NORMAL": "logit_normal"}
@@ -167,7 +176,13 @@ def _density(config: Table) -> dict[str, Any]:
         found["std"] = config.number("noising_weight") + 1
     if not config.flag("dynamic_timestep_shifting"):
         found["shift"] = config.number("timestep_shift", 1)
-    return found
+        return found
+    # From the numbers in the model's scheduler, which are FLUX.1's where it has none of its own.
+    same, said = by_size(model, law_of(model) or FLUX)
+    config.say("dynamic_timestep_shifting", "mapped" if same else "no equivalent", said)
+    if "timestep_shift" in config:
+        config.say("timestep_shift", "not needed", "dynamic_timestep_shifting is on")
+    return found | {"shift": "auto"}
 
 
 def _lora(config: Table) -> dict[str, Any]:

@@ -50,6 +50,12 @@ class Batch:
         """How many clips."""
         return len(self.names)
 
+    @property
+    def cells(self) -> tuple[int, int, int]:
+        """Latent frames, rows and columns."""
+        frames, height, width = self.latents.shape[2:]
+        return frames, height, width
+
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Batch":
         """The batch on a device; `dtype` is for latents and conditioning only.
 

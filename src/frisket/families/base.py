@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from frisket.families.names import Names
 from frisket.grid import LatentGrid
 from frisket.objectives.base import Objective
+from frisket.objectives.shift import SizeShift
 from frisket.objectives.timesteps import Density, TimestepSampler
 from frisket.registry import Shelf
 from frisket.shapes import Clip, Latents, PerSample, Picture, Plane
@@ -37,7 +38,8 @@ class Variant:
     fps: float = 16.0
     steps: int = 30  # sampling defaults
     guidance: float = 5.0
-    shift: float = 1.0  # of the timestep density and the sampler
+    shift: float = 1.0  # of the timestep density and the sampler, at the size above
+    size_shift: SizeShift | None = None  # where its sampler's shift follows the size of the clip
     density: Density = "logit_normal"  # of the timesteps it is trained at
     sees: Literal["nothing", "first_frame", "pictures"] = "nothing"  # besides the text
     pooled_time: bool = False  # its VAE's norms pool over the clip: later frames move earlier cells
@@ -49,6 +51,11 @@ class Variant:
     lora_targets: tuple[str, ...] | None = None  # where they are not the family's
     lora_dead: tuple[str, ...] | None = None
     names: Names | None = None
+
+    @property
+    def auto_shift(self) -> float | SizeShift:
+        """What the model's own sampler shifts by: a law of the size, or one number."""
+        return self.shift if self.size_shift is None else self.size_shift
 
     @property
     def video(self) -> bool:

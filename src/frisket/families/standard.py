@@ -59,7 +59,7 @@ class Standard:
                 " flow: use timesteps.weighting"
             )
         card = self.variants[variant]
-        return Flow(timesteps or TimestepSampler(card.density, shift=card.shift), weighting)
+        return Flow(timesteps or TimestepSampler(card.density, shift=card.auto_shift), weighting)
 
     def load_vision(self, source: Source) -> nn.Module | None:
         """No image encoder."""

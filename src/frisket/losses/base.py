@@ -85,8 +85,8 @@ class Claiming(Protocol):
     def claim(self, raw: Weights, t: PerSample, progress: float) -> Weights:
         """1 in its own cells, 0 elsewhere, from the weights before gamma and floor.
 
-        None where the term has no strength, at this noise level or so far in the run: a cell that
-        it does not hold is left to the others.
+        None where the term has no strength, at this noise level or so far in the run (`progress`,
+        the share that is done, in [0, 1]): a cell that it does not hold is left to the others.
         """
         ...
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from frisket.grid import LatentGrid
 from frisket.masks.axes import check_axes, check_samples
-from frisket.shapes import Coverage, PerSample, Plane
+from frisket.shapes import Coverage, PerSample, Plane, Planes
 
 Image = NDArray[np.float32]  # one frame of a plane, H W
 
@@ -43,6 +43,22 @@ def feather(plane: Plane, pixels: float) -> Plane:
     if pixels < 0:
         raise ValueError(f"feather is {pixels} pixels; use 0 or more")
     return _each_frame(plane, lambda frame: _blur(frame, pixels))
+
+
+def bend(planes: Planes, gamma: float = 1.0, floor: float = 0.0) -> Planes:
+    """Every pixel p as floor + (1 - floor) p^gamma; 1 and 0 are the plane as it is. Range [0, 1].
+
+    Not the same as the curve of the weights, which comes after the mean of a cell: a hard mask
+    keeps its hard cells whatever gamma is. After `--cache_mask_gamma` and `--cache_mask_min_weight`
+    of DustyL's blissful-tuner. ValueError for gamma <= 0 and for a floor outside [0, 1).
+    """
+    if not gamma > 0 or not 0 <= floor < 1:
+        raise ValueError(
+            f"pixel_gamma is {gamma} and pixel_floor {floor}; use a gamma above 0 and a floor of 0"
+            " or more, below 1"
+        )
+    bent = planes if gamma == 1 else planes.clamp(0, 1) ** gamma
+    return bent if floor == 0 else bent * (1 - floor) + floor
 
 
 def fill_holes(plane: Plane) -> Plane:

@@ -25,7 +25,7 @@ class RegionWeights:
     `gamma` below 1 lifts soft cells, above 1 lowers them; weights above 1 take the exponent too.
     `lift` says how the floor is laid: "clamp" as above, "affine" as floor + (1 - floor) raw^gamma.
     With a `threshold`, cells above it are 1 and all others 0 before gamma and floor.
-    ValueError for a weight that is negative or not finite, gamma <= 0, or floor outside [0, 1).
+    ValueError for a weight that is negative or not finite, gamma <= 0, or floor outside [0, 1].
     """
 
     regions: Mapping[str, float] = field(default_factory=lambda: {"subject": 1.0})
@@ -46,8 +46,10 @@ class RegionWeights:
                 raise ValueError(f"regions: weight of {name!r} is {weight}; use 0 or more")
         if not (math.isfinite(self.gamma) and self.gamma > 0):
             raise ValueError(f"gamma is {self.gamma}; use a number above 0 (1 changes nothing)")
-        if not 0 <= self.floor < 1:
-            raise ValueError(f"floor is {self.floor}; use 0 or more, below 1 (0 changes nothing)")
+        if not 0 <= self.floor <= 1:
+            raise ValueError(
+                f"floor is {self.floor}; use 0 (changes nothing) to 1 (no mask counts)"
+            )
 
     def __call__(self, coverage: Coverage, masked: Flags) -> Weights:
         """Weights of a batch: float32 whatever the coverage's dtype, >= 0.

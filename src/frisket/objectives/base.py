@@ -4,6 +4,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Generator
 
+from frisket.objectives.shift import Cells
 from frisket.shapes import Latents, PerSample
 
 
@@ -11,8 +12,13 @@ from frisket.shapes import Latents, PerSample
 class Objective(Protocol):
     """One way of adding noise and naming the target; t is in (0, 1], 1 is pure noise."""
 
-    def sample_t(self, count: int, generator: Generator) -> PerSample:
-        """Draw `count` noise levels on the CPU."""
+    def sample_t(
+        self, count: int, generator: Generator, *, cells: Cells | None = None
+    ) -> PerSample:
+        """Draw `count` noise levels on the CPU, for latents of f x h x w `cells`.
+
+        ValueError where the noise levels follow the size of the latents and `cells` is None.
+        """
         ...
 
     def corrupt(self, clean: Latents, noise: Latents, t: PerSample) -> tuple[Latents, Latents]:

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
+from frisket.objectives.shift import Cells
 from frisket.objectives.timesteps import TimestepSampler
 from frisket.shapes import Latents, PerSample
 
@@ -44,12 +45,14 @@ class Epsilon:
                 " picture"
             )
 
-    def sample_t(self, count: int, generator: Generator) -> PerSample:
+    def sample_t(
+        self, count: int, generator: Generator, *, cells: Cells | None = None
+    ) -> PerSample:
         """Draw levels, as t: exactly the float32 nearest to n / 1000, n from 1 to 1000."""
         if self.timesteps is None:
             level = torch.randint(LEVELS, (count,), generator=generator)
         else:
-            drawn = self.timesteps(count, generator)
+            drawn = self.timesteps(count, generator, cells)
             # What is a level already stays one: 0.007 * 1000 is a little over 7 in float32.
             level = (drawn * LEVELS - 1e-3).ceil().long().clamp(1, LEVELS) - 1
         return (level + 1).float() / LEVELS

@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Generator
 
+from frisket.objectives.shift import Cells
 from frisket.objectives.timesteps import TimestepSampler
 from frisket.shapes import Latents, PerSample
 
@@ -22,9 +23,11 @@ class Flow:
     timesteps: TimestepSampler = field(default_factory=TimestepSampler)
     weighting: Weighting = "none"
 
-    def sample_t(self, count: int, generator: Generator) -> PerSample:
-        """Draw noise levels."""
-        return self.timesteps(count, generator)
+    def sample_t(
+        self, count: int, generator: Generator, *, cells: Cells | None = None
+    ) -> PerSample:
+        """Draw noise levels for latents of f x h x w `cells`."""
+        return self.timesteps(count, generator, cells)
 
     def corrupt(self, clean: Latents, noise: Latents, t: PerSample) -> tuple[Latents, Latents]:
         """Noisy latents and the velocity that carries data to noise."""

@@ -1,6 +1,6 @@
 """What training says before its first step: is the mask doing anything?"""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 
 from rich.console import Console, Group, RenderableType
@@ -11,7 +11,10 @@ from frisket.data.cache import CorruptEntry
 from frisket.data.covering import arrange
 from frisket.data.items import Item, Prepared
 from frisket.data.schedule import Schedule
+from frisket.families.base import FAMILIES
 from frisket.masks.weights import BACKGROUND, Layout, describe
+from frisket.objectives.shift import Cells, SizeShift
+from frisket.recipes.card import variant_of
 from frisket.recipes.compat import compat_of, normalise_of
 from frisket.recipes.config import Config
 from frisket.recipes.regions import weights_of
@@ -213,6 +216,7 @@ def rows(config: Config, prepared: Prepared) -> list[tuple[str, str]]:
     made.append(("loss", f"{terms}; normalise = {normalise}"))
     if (compat := compat_of(config)) is not None:
         made.append(("compat", compat.meaning(normalise)))
+    made.append(("noise levels", describe_noise(config, {item.shape for item in prepared.items})))
     made.append(("background swap", _swap_row(config, prepared)))
     made.append(
         (
@@ -221,6 +225,23 @@ def rows(config: Config, prepared: Prepared) -> list[tuple[str, str]]:
         )
     )
     return made
+
+
+def describe_noise(config: Config, sizes: Collection[Cells]) -> str:
+    """The density of t and its shift; where that follows the size, for each of `sizes` in cells."""
+    chosen, card = config.timesteps, FAMILIES.load(config.model.family).variants[variant_of(config)]
+    density = chosen.density or card.density
+    shift = card.auto_shift if chosen.shift == "auto" else chosen.shift
+    if not isinstance(shift, SizeShift):
+        return density if shift == 1 else f"{density}, shift {shift:g}"
+    pairs = sorted((shift.at(cells), cells) for cells in sizes)
+    shown = pairs if len(pairs) <= SHOWN else [pairs[0], pairs[-1]]
+    sizes = [
+        f"{value:.2f} at {width * card.grid.spatial} x {height * card.grid.spatial}"
+        for value, (_, height, width) in shown
+    ]
+    joined = ", ".join(sizes) if shown is pairs else " to ".join(sizes)
+    return f"{density}, shift by size as the model's sampler: {joined}"
 
 
 def _swap_row(config: Config, prepared: Prepared) -> str:

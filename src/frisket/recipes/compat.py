@@ -110,10 +110,20 @@ def _of_weights(config: Config, compat: Compat) -> Iterator[Refused]:
     for name, weight in config.regions.items():
         if weight > 1:
             yield ("regions", name), weight, "knows no weight above 1"
+    yield from _of_masks(config, compat)
+
+
+def _of_masks(config: Config, compat: Compat) -> Iterator[Refused]:
     for number, data in enumerate(config.data):
         if data.masks.reading is not None:
             said = f"shrinks masks by {compat.reading}"
             yield ("data", number, "masks", "reading"), data.masks.reading, said
+        if not compat.gamma:
+            for name, idle in (("pixel_gamma", 1), ("pixel_floor", 0)):
+                value = getattr(data.masks, name)
+                if value != idle:
+                    said = "changes no value of a mask's pixels"
+                    yield ("data", number, "masks", name), value, said
 
 
 def departures(config: Config, prepared: Prepared) -> list[str]:
@@ -138,6 +148,7 @@ def _facts(config: Config, prepared: Prepared) -> set[Fact]:
         "many": config.run.batch > 1,
         "mixed": bool(report.masked and report.unmasked),
         "normalised": normalise_of(config) != "none",
+        "pooled": normalise_of(config) == "batch" and "prior" not in config.losses.terms,
         "prior": "prior" in config.losses.terms,
         "segments": curve.threshold is not None,
         "soft": curve.threshold is None,

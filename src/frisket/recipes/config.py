@@ -53,14 +53,23 @@ class Losses(Section):
     normalise: Literal["sample", "batch", "none", "area", "global"] | None = None
     """What the weighted error is divided by (docs/walk-of-a-mask); empty takes `sample`, or what
     `compat` says."""
-    beta: Fraction | None = None
+    beta: Annotated[float, Field(ge=0)] | None = None
     """Exponent of normalise = "area": 0 is `sample`, 1 is `none`; empty takes 0.5. With compat =
-    "blissful" its mask_area_scale_beta; empty takes 0."""
+    "blissful" its mask_area_scale_beta, which may be above 1; empty takes 0."""
     compat: Literal[
         "", "kohya", "onetrainer", "simpletuner", "ai-toolkit", "diffusion-pipe", "blissful"
     ] = ""
     """Compute the masked loss of another trainer, so that learning rates keep their meaning
     (docs/compat); empty is Frisket's own."""
+
+    @model_validator(mode="after")
+    def _beta_fits(self) -> "Losses":
+        if self.beta is not None and self.beta > 1 and self.compat != "blissful":
+            raise ValueError(
+                f"`losses.beta` should be between 0 and 1, got {self.beta:g} (between `sample` and"
+                ' `none`); only compat = "blissful" knows more'
+            )
+        return self
 
     @property
     def terms(self) -> dict[str, dict[str, Any]]:
@@ -90,8 +99,9 @@ class Timesteps(Section):
     """Spread of logit_normal."""
     scale: float = 1.29
     """Scale of mode."""
-    shift: Positive | None = None
-    """Push towards noise (> 1) or detail (< 1); empty takes the variant's own."""
+    shift: Positive | Literal["auto"] = "auto"
+    """Push towards noise (> 1) or detail (< 1); "auto" is the shift that the model's own sampler
+    uses: by the size of each clip (FLUX, Qwen-Image), or the variant's number."""
     low: Fraction = 0.0
     """Smallest t trained."""
     high: Fraction = 1.0

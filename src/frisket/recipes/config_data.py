@@ -66,6 +66,12 @@ class MaskSource(Section):
     """Soften region borders by so many pixels of the clip."""
     fill_holes: bool = False
     """Close holes inside a region."""
+    pixel_gamma: Positive = 1.0
+    """Exponent of the mask's pixels before a cell reads them (curve.gamma comes after; grey masks
+    and alpha only)."""
+    pixel_floor: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Smallest value of a pixel before a cell reads it (curve.floor comes after; grey masks and
+    alpha only)."""
     reading: Literal["mean", "max", "min"] | None = None
     """How a latent cell reads its pixels: mean, max (thin or fast regions), min (exclusion); empty
     takes `mean`, or what losses.compat says."""
@@ -81,6 +87,12 @@ class MaskSource(Section):
         if self.levels and self.legend:
             raise ValueError(
                 "masks: give `levels` (grey values) or `legend` (indices, colours), not both"
+            )
+        bent = (self.pixel_gamma, self.pixel_floor) != (1, 0)
+        if bent and (self.levels or self.legend or self.regions):
+            raise ValueError(
+                "masks: `pixel_gamma` and `pixel_floor` are for grey masks; with named regions set"
+                " [regions], curve.gamma and curve.floor instead"
             )
         if self.invert and (self.levels or self.legend):
             raise ValueError(
@@ -188,8 +200,9 @@ class Curve(Section):
 
     gamma: Positive = 1.0
     """Exponent of the weights: below 1 lifts soft areas, above 1 lowers them."""
-    floor: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Smallest weight anywhere; even 0.05 lets the background back in (docs/walk-of-a-mask)."""
+    floor: Fraction = 0.0
+    """Smallest weight anywhere; even 0.05 lets the background back in (docs/walk-of-a-mask), 1 is
+    as if there were no masks."""
     threshold: Fraction | None = None
     """Cells that weigh more teach fully and all others not at all, before gamma and floor; empty
     keeps soft masks soft."""

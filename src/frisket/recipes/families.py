@@ -19,7 +19,8 @@ is special about each: [families](../families.md).
 `frisket families NAME` prints one of these tables. *Denoiser* is its number of parameters in
 billions and what they take in bfloat16 (1 GB is 10^9 bytes), counted on the architecture that is
 built in; of two experts, each has that size. Size, length, steps, guidance and shift are defaults:
-the authors' own for sampling, and `[[data]]`, `[preview]` and `[timesteps]` override them. The
+the authors' own for sampling, and `[[data]]`, `[preview]` and `[timesteps]` override them. A shift
+*by size* is that of the size given, and follows the size of each clip. The
 licence is that of the weights: read it where they come from.
 """
 HEADS = ("variant", "makes", "sees", "denoiser", "experts", "steps, guidance, shift", "hub id")
@@ -88,6 +89,7 @@ def makes(card: Variant) -> str:
 
 def _rows(family: Family, code: str = "") -> Iterator[tuple[str, ...]]:
     for name, card in family.variants.items():
+        by_size = " by size" if card.size_shift else ""
         hub = card.repo.count("/") == 1
         yield (
             f"{code}{name}{code}",
@@ -95,7 +97,7 @@ def _rows(family: Family, code: str = "") -> Iterator[tuple[str, ...]]:
             SEES[card.sees],
             str(size_of(family, name) or "-"),
             _experts(card),
-            f"{card.steps}, {card.guidance:g}, {card.shift:g}",
+            f"{card.steps}, {card.guidance:g}, {card.shift:g}{by_size}",
             f"{code}{card.repo}{code}" if hub else card.repo,
         )
 

@@ -57,7 +57,7 @@ def run(
         raise BadLayout(f"{source}: would write {shown(odd[0])}, which is no plain file name")
     model = _model_of(imported, family, variant)
     text = tomlkit.dumps(_document(imported, model, output))
-    with _draft(output, text) as todo:
+    with _draft(output, text, imported) as todo:
         for each, lines in imported.manifests.items():
             _manifest(output.parent / each, lines)
     return [*_summary(imported, name, output), *todo]
@@ -97,11 +97,17 @@ def _model_of(imported: Imported, family: str, variant: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _draft(output: Path, text: str) -> Iterator[list[str]]:
-    """A draft that is read back, and takes its name when the block ends well; what is to do."""
+def _draft(output: Path, text: str, imported: Imported) -> Iterator[list[str]]:
+    """A draft that is read back, and takes its name when the block ends well; what is to do.
+
+    ConfigError, which names the option there, for a value that has no place here.
+    """
     with replacing(output) as partial:
         partial.write_text(text, encoding="utf-8")
-        config, origin = read(partial)
+        try:
+            config, origin = read(partial)
+        except ConfigError as error:
+            raise ConfigError(_blame(error, partial, imported)) from error
         todo: list[str] = []
         try:
             check(config, origin)
@@ -109,6 +115,21 @@ def _draft(output: Path, text: str) -> Iterator[list[str]]:
             lines = str(error).replace(partial.name, output.name).splitlines()
             todo = ["Before it trains:", *(f"  {line}" for line in lines)]
         yield todo
+
+
+def _blame(error: ConfigError, draft: Path, imported: Imported) -> str:
+    """What is wrong with a draft, a line each, as of the options that it was made of."""
+    sources = _Sources(imported.notes)
+    lines = []
+    for said in str(error).splitlines():
+        plain = re.sub(rf"^.*{re.escape(draft.name)}(?: line \d+)?(?:, column \d+)?: ", "", said)
+        key = re.search(r"`(\w+)(?:\.\d+)?\.(\w+)", plain)
+        notes = sources.found.get(f"{key[1]}.{key[2]}", []) if key else []
+        options = ", ".join(f"{note.option} = {note.value!r:.40}" for note in notes)
+        at = f" line {notes[0].line}" if len(notes) == 1 and notes[0].line else ""
+        named = f": {options} has no place here" if options else ""
+        lines.append(f"{imported.source}{at}{named}: {plain}")
+    return "\n".join([*lines, "Nothing was written: change it there, and set ours afterwards"])
 
 
 def _manifest(file: Path, lines: tuple[Mapping[str, Any], ...]) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from frisket.data.captions import templated, triggered
-from frisket.data.covering import planes_of
+from frisket.data.covering import planes_of, read_cells
 from frisket.data.items import Clipset, Window
 from frisket.evaluation.contact_sheet import Card, heat, panels
 from frisket.evaluation.findings import (
@@ -32,7 +32,6 @@ from frisket.evaluation.findings_twins import Print, print_of
 from frisket.evaluation.findings_words import look_at_words
 from frisket.evaluation.report import thumbnail
 from frisket.grid import LatentGrid
-from frisket.masks.coverage import to_latent
 from frisket.masks.weights import RegionWeights
 from frisket.media.buckets import bucket
 from frisket.media.files import Found
@@ -134,12 +133,9 @@ class Looker:
 
     def cells(self, planes: Mapping[str, Plane]) -> dict[str, torch.Tensor]:
         """The same on the latent grid, each f h w."""
-        laid = to_latent(torch.stack(list(planes.values())), self.grid, self._reading)
+        pixels = torch.stack(list(planes.values()))
+        laid = read_cells(pixels, self.clipset.masking, self.grid)
         return dict(zip(planes, laid, strict=True))
-
-    @property
-    def _reading(self) -> Any:
-        return self.clipset.masking.reading
 
     def weigh(self, cells: Mapping[str, torch.Tensor]) -> NDArray[np.float32]:
         """Weights f h w as the loss sees them."""

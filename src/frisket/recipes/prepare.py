@@ -172,6 +172,8 @@ def _masking(config: Config, data: Data) -> Masking:
         grow=masks.grow,
         feather=masks.feather,
         fill_holes=masks.fill_holes,
+        pixel_gamma=masks.pixel_gamma,
+        pixel_floor=masks.pixel_floor,
         reading=masks.reading or (compat.reading if compat else "mean"),
         prior_reading=rule.reading if rule else None,
         require=masks.require,

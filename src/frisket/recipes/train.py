@@ -98,7 +98,7 @@ def timesteps_of(config: Config, variant: Variant) -> TimestepSampler:
         mean=chosen.mean,
         std=chosen.std,
         scale=chosen.scale,
-        shift=variant.shift if chosen.shift is None else chosen.shift,
+        shift=variant.auto_shift if chosen.shift == "auto" else chosen.shift,
         low=chosen.low,
         high=chosen.high,
         ranges=tuple(variant.experts[name] for name in trained_experts(config, variant)),

@@ -185,7 +185,8 @@ class Trainer:
         weighing, micros = self._weighting(), []
         for batch in drawn:
             noise = torch.randn(batch.latents.shape, generator=self.generator).to(batch.latents)
-            t = self.objective.sample_t(len(batch), self.generator).to(batch.latents.device)
+            t = self.objective.sample_t(len(batch), self.generator, cells=batch.cells)
+            t = t.to(batch.latents.device)
             weighed = weigh(
                 weighing,
                 batch.coverage,
@@ -296,15 +297,11 @@ class Trainer:
     def _teachers(self, noisy: Latents, t: PerSample, batch: Batch) -> dict[str, Latents]:
         """What the teachers that any term needs predict: eval mode, no gradient."""
         asked = {need for term, _ in self.terms.values() for need in term.needs}
-        bare = self.bare
-        contexts = {BASE: partial(lora.frozen, bare), EMA: partial(self._averaged, bare)}
-        return {
-            need: self._predict(bare, contexts[need], noisy, t, batch) for need in sorted(asked)
-        }
+        contexts = {BASE: partial(lora.frozen, self.bare), EMA: self._averaged}
+        return {need: self._predict(contexts[need], noisy, t, batch) for need in sorted(asked)}
 
     def _predict(
         self,
-        bare: nn.Module,
         context: Callable[[], AbstractContextManager[Any]],
         noisy: Latents,
         t: PerSample,
@@ -313,14 +310,14 @@ class Trainer:
         # A region of its own: autocast keeps the weights it has cast, by parameter, until it is
         # left, and the student would train on the teacher's.
         with torch.no_grad(), context(), self.accelerator.autocast():
-            prediction = self.family.predict(bare, noisy, t, batch.conditioning).detach()
+            prediction = self.family.predict(self.bare, noisy, t, batch.conditioning).detach()
         torch.clear_autocast_cache()  # a caller's own region may be open around ours
         return prediction
 
     @contextmanager
-    def _averaged(self, bare: nn.Module) -> Iterator[None]:
+    def _averaged(self) -> Iterator[None]:
         assert self.average is not None  # refused when built
-        with self.average.applied(), evaluating(bare):
+        with self.average.applied(), evaluating(self.bare):
             yield
 
     def _after(self, values: dict[str, float]) -> None:

@@ -316,3 +316,24 @@ def test_it_is_told_apart_from_others(media, write):
     )
     assert not LAYOUT.suits(write("[[data]]\nclips = 'x'\n", "frisket.toml"))
     assert not LAYOUT.suits(media)
+
+
+def test_what_bends_the_cached_pixels_is_not_what_bends_the_cells_later(media, write):
+    write(
+        '[[datasets]]\nimage_directory = "cats"\nmask_directory = "masks"\n'
+        '[[datasets]]\nvideo_directory = "films"\ntarget_frames = [1]\n'
+    )
+    lines = (
+        'dataset_config = "set.toml"\nnetwork_module = "networks.lora_wan"\ntask = "t2v-1.3B"\n'
+        "use_mask_loss = true\nmask_gamma = 0.7\nmask_min_weight = 0.05\n"
+        "cache_mask_gamma = 0.5\ncache_mask_min_weight = 0.1\nmask_area_scale_beta = 1.5\n"
+    )
+    imported = LAYOUT.read(write(lines, "train.toml"))
+    masked, plain = imported.data
+    assert {"pixel_gamma": 0.5, "pixel_floor": 0.1}.items() <= masked["masks"].items()
+    assert "pixel" not in str(plain)
+    assert imported.sections["curve"] == {"gamma": 0.7, "floor": 0.05}
+    assert imported.sections["losses"]["beta"] == 1.5
+    config = config_of(imported)
+    assert config.data[0].masks.pixel_gamma == 0.5
+    assert "pixel_floor" in notes_of(imported, "mapped")["cache_mask_min_weight"].said

@@ -83,14 +83,14 @@ def test_masked_training_keeps_its_meaning(clips, imported, loaded):
         "normalise": "sample",
         "prior": 0.3,
     }
-    assert done.sections["curve"] == {"floor": 0.05, "unmasked_probability": 0.0}
+    assert done.sections["curve"] == {"floor": 0.05}
     loaded(done)
 
 
 def test_defaults_that_are_not_written_are_written_out(clips, imported, notes):
     done = imported(config())
     assert done.sections["losses"] == {"compat": "onetrainer", "normalise": "none"}
-    assert done.sections["curve"] == {"floor": 0.1, "unmasked_probability": 0.1}
+    assert done.sections["curve"] == {"floor": 0.1}
     (note,) = notes(done)["unmasked_weight"]
     assert (note.value, note.line) == (0.1, None)
     assert done.sections["lora"] == {"kind": "lora", "rank": 16, "alpha": 1.0}

@@ -20,7 +20,6 @@ clips, imported = onetrainer_files.clips, onetrainer_files.imported
         ({"masked_prior_preservation_weight": 1}, "masked_prior_preservation_weight", "NaN"),
         ({"masked_prior_preservation_weight": 1}, "masked_prior_preservation_weight", "validation"),
         ({"unmasked_probability": 0.2}, "unmasked_probability", "does nothing there"),
-        ({}, "unmasked_probability", "does nothing there"),
         ({}, "masked_training", "clear_cache_before_training"),
         ({"model_type": "HUNYUAN_VIDEO"}, "masked_training", "without a mask stops it"),
     ],

@@ -72,7 +72,7 @@ def read(path: Path) -> Imported:
     masked = bool(setting.floors)
     sections = sections_of(chosen, masked=masked, trigger=setting.trigger)
     if masked and min(setting.floors) > 0:
-        sections["curve"] = {"floor": min(*setting.floors, 0.99)}
+        sections["curve"] = {"floor": min(setting.floors)}
     for each in (chosen, config, job):
         each.close()
     data, notes = tuple(setting.data), tuple(sheet.notes)
@@ -198,6 +198,10 @@ def _masks(row: Table, setting: Setting) -> tuple[dict[str, Any], list[Path]]:
         row.say("mask_min_value", "not needed", "there are no masks")
         row.say("invert_mask", "not needed", "there are no masks")
         return {}, []
+    if floor > 1:
+        said = "above 1 it would turn the mask around; 1 is taken here, which is no mask at all"
+        row.say("mask_min_value", "no equivalent", said)
+        floor = 1.0
     if setting.floors and floor != setting.floors[0]:
         said = "curve.floor is one number for all sets: the smallest is taken"
         row.say("mask_min_value", "no equivalent", said, floor)
@@ -241,7 +245,10 @@ def _captions(row: Table, setting: Setting, clips: Path, *, regular: bool) -> di
         owner.say("trigger_word", "no equivalent", said, trigger)
     dropped = row.number("caption_dropout_rate", low=0)
     if dropped and (setting.texts_cached or row.flag("cache_text_embeddings")):
-        said = "with cached text embeddings no caption is left out there; here some are"
+        said = (
+            "before August 2026 (ab5fef89) no caption was left out with cached text embeddings;"
+            " later, and here, some are"
+        )
         row.defect("caption_dropout_rate", said)
     return filled(
         caption=row.text("default_caption"),

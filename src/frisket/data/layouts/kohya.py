@@ -329,8 +329,8 @@ def _sections(found: Subsets, flags: Flags) -> dict[str, dict[str, Any]]:
         flags,
         clips=found.epoch,
         batch=found.batches[0],
-        flow=family in SHIFTS,
-        shift=SHIFTS.get(family, 1.0),
+        model=model,
+        shift=SHIFTS.get(family),
     )
     return merged(
         {"model": model},

@@ -21,7 +21,7 @@ from frisket.data.layout_lists import (
     objects_in,
     see_through,
 )
-from frisket.data.layout_musubi import mask_loss, model_of
+from frisket.data.layout_musubi import mask_loss, model_of, pixel_curve
 from frisket.data.layout_options import Sheet, Table, filled
 from frisket.data.layout_subsets import Chain, Subset, Subsets, resolution
 from frisket.media.frames import BadMedia, probe
@@ -62,12 +62,20 @@ def read(path: Path) -> Imported:
     inner = file_at(flags.at("dataset_config"), "dataset_config")
     data = Sheet(read_config(inner), sheet.rules, name=f"{inner.name}: ")
     _datasets(found, data)
+    _bend(found, pixel_curve(flags))
     sections = _sections(found, flags)
     flags.close()
     notes = (*sheet.notes, *data.notes)
     module = flags.text("network_module")
     model = module if "lora_" in module else ""  # LyCORIS and the like serve every model
     return Imported(path, "musubi", found.data(), sections, notes, found.manifests, model)
+
+
+def _bend(found: Subsets, curve: Mapping[str, float]) -> None:
+    """Give every set that has masks the curve of their pixels."""
+    for table in (each.table for each in found.sets if each.masked and curve):
+        masks = table["masks"]
+        table["masks"] = ({"source": masks} if isinstance(masks, str) else masks) | curve
 
 
 def _datasets(found: Subsets, sheet: Sheet) -> None:
@@ -347,7 +355,7 @@ def _sections(found: Subsets, flags: Flags) -> dict[str, dict[str, Any]]:
         flags,
         clips=found.epoch if countable else 0,
         batch=found.batches[0],
-        flow=True,
+        model=model,
         shift=1.0,
     )
     return merged(

@@ -72,8 +72,8 @@ def read(path: Path) -> Imported:
     inner = _listed(config)
     _concepts(inner, setting)
     masked = bool(setting.masked)
-    sections = sections_of(config, setting.seen, masked=masked, video=setting.video)
     base, bits, precision = model_sections(config, setting.parts)
+    sections = sections_of(config, setting.seen, base, masked=masked, video=setting.video)
     for name, more in (("model", base), ("memory", bits), ("run", precision)):
         if more:
             sections[name] = {**sections.get(name, {}), **more}

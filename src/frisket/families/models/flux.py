@@ -23,6 +23,7 @@ from frisket.families.flux_names import FLUX_1
 from frisket.families.flux_tokens import fold, from_tokens, positions, precision, to_tokens, unfold
 from frisket.families.standard import Standard, Text, decode_kl, encode_kl, parts_of
 from frisket.grid import LatentGrid
+from frisket.objectives.shift import FLUX
 from frisket.shapes import Clip, Latents, PerSample, Plane
 
 GRID = LatentGrid(channels=16, spatial=8, patch=2)
@@ -30,10 +31,9 @@ TOKENS = {"schnell": 256}  # T5 tokens a variant was trained with; the others ha
 REFERENCE, SIZE = "reference", "reference_size"  # tokens b n 64, and their rows and columns b 2
 GUIDANCE = 1.0  # told while training: the field's choice; at sampling it is the user's
 
-# FLUX samples with a shift that grows with the picture, exp(0.5) at 256 x 256 pixels to exp(1.15)
-# at 1024 x 1024. The field trains at either that or the fixed value for 1024 x 1024 (kohya's
-# --timestep_sampling shift --discrete_flow_shift 3.1582), which is the default here; for 512 x 512
-# pixels [timesteps] shift = 1.88 is the model's own.
+# FLUX samples with a shift that grows with the picture (objectives.shift.FLUX), exp(0.5) at 256 x
+# 256 pixels to exp(1.15) at 1024 x 1024. The field trains at either that (kohya's
+# --timestep_sampling flux_shift) or the fixed value for 1024 x 1024 (--discrete_flow_shift 3.1582).
 SHIFT = 3.1582
 
 # What a transformer/config.json of these repositories says beyond diffusers' own defaults.
@@ -52,6 +52,7 @@ DEV = Variant(
     steps=28,
     guidance=3.5,
     shift=SHIFT,
+    size_shift=FLUX,
     negative=False,
     architecture="Flux.1-dev",
 )
@@ -103,6 +104,7 @@ class Flux(Standard):
             steps=4,
             guidance=0.0,
             shift=1.0,
+            size_shift=None,
             architecture="Flux.1-schnell",
         ),
         "kontext": replace(

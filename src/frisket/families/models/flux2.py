@@ -31,6 +31,7 @@ from frisket.families.flux_names import FLUX_2
 from frisket.families.flux_tokens import fold, from_tokens, positions, precision, to_tokens, unfold
 from frisket.families.standard import Standard, Text, decode_kl, encode_kl, parts_of
 from frisket.grid import LatentGrid
+from frisket.objectives.shift import SizeShift
 from frisket.shapes import Clip, Latents, PerSample
 
 # The VAE's 32 channels at stride 8 are folded 2 x 2 and normalised before anything else sees them,
@@ -41,9 +42,10 @@ AXES = 4  # of a token's position: picture, row, column, place in the text
 GUIDANCE = 1.0  # told to dev while training: the field's choice; at sampling it is the user's
 STEP_DISTILLED = ("klein-4b", "klein-9b")
 
-# musubi-tuner's flux2_shift at 1024 x 1024 pixels (FLUX.1's law; exp(0.63) = 1.88 at 512 x 512).
-# The sampler shifts further, by a law of its own that counts the steps: exp(2.02) there at 50.
-SHIFT = 3.1582
+# The sampler's law counts the steps: at 1024 x 1024 pixels e^2.02 with 50 of them, falling to
+# e^1.15 with 200. That end is FLUX.1's law, and what other trainers train at (musubi's flux2_shift,
+# OneTrainer's dynamic shifting): the rest makes up for few sampling steps, and training has none.
+SHIFT, SIZE_SHIFT = 3.1582, SizeShift(patch=1)
 
 # What a transformer/config.json of these repositories says beyond diffusers' own defaults.
 KLEIN_4B: dict[str, int | bool] = {
@@ -76,6 +78,7 @@ DEV = Variant(
     steps=50,
     guidance=4.0,
     shift=SHIFT,
+    size_shift=SIZE_SHIFT,
     negative=False,
     architecture="Flux.2-dev",
 )

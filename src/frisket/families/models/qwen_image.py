@@ -25,6 +25,7 @@ from frisket.families.qwen_references import Pictures
 from frisket.families.qwen_text import EditText, PictureProcessor, padded, see_in_place
 from frisket.families.standard import Standard, Text, parts_of
 from frisket.grid import LatentGrid
+from frisket.objectives.shift import SizeShift
 from frisket.shapes import Clip, Latents, PerSample, Plane
 
 TOKENS = 1024  # of a prompt, the most QwenImagePipeline takes (its own default cuts at 512)
@@ -38,6 +39,7 @@ SCHEDULE: dict[str, Any] = {
     "max_image_seq_len": 8192,
     "shift_terminal": 0.02,
 }
+SIZE_SHIFT = SizeShift(high=SCHEDULE["max_shift"], many=SCHEDULE["max_image_seq_len"])
 PIPELINES: dict[str, Any] = {
     "image": QwenImagePipeline,
     "2512": QwenImagePipeline,
@@ -65,7 +67,8 @@ def _variant(repo: str, side: int, steps: int, **more: Any) -> Variant:
         width=side,
         steps=steps,
         guidance=4.0,  # true_cfg_scale
-        shift=2.2,  # between the scheduler's at 1024^2 pixels (2.0) and at 1328^2 (2.3)
+        shift=round(SIZE_SHIFT.at(GRID.cells(1, side, side)), 2),
+        size_shift=SIZE_SHIFT,
         architecture=WORDS.get(repo, repo),
         **more,
     )

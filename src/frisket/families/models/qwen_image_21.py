@@ -24,6 +24,7 @@ from frisket.families.qwen_text import padded
 from frisket.families.qwen_text_21 import NoProcessor, PromptProcessor
 from frisket.families.standard import Standard, Text
 from frisket.grid import LatentGrid
+from frisket.objectives.shift import SizeShift
 from frisket.shapes import Clip, Latents, PerSample
 
 GRID = LatentGrid(channels=64, spatial=16, temporal=1, patch=2)
@@ -36,6 +37,7 @@ SCHEDULE: dict[str, Any] = {  # `scheduler_config.json` of the repository
     "max_image_seq_len": 8192,
     "shift_terminal": 0.02,
 }
+SIZE_SHIFT = SizeShift(high=SCHEDULE["max_shift"], many=SCHEDULE["max_image_seq_len"], patch=1)
 BLOCK = "transformer_blocks.{}"
 
 
@@ -93,6 +95,7 @@ class QwenImage21(Standard):
             steps=40,
             guidance=1.0,  # true_cfg_scale: made to be sampled without a negative prompt
             shift=2.0,  # the scheduler's at 1024^2 pixels (e^0.69)
+            size_shift=SIZE_SHIFT,
             architecture="Qwen-Image-2.1",
         )
     }

@@ -80,7 +80,7 @@ class Prior:
         if prior is None:
             model = "averaged" if self.teacher == "ema" else "frozen"
             raise ValueError(f"prior: the step carries no prediction of the {model} model")
-        outside = self._outside(step) * (step.t >= self.t_min).view(-1, 1, 1, 1, 1)
+        outside = self._outside(step) * self._holds(step.t, step.progress)
         divisor = divisors(outside, step.prediction.shape[1], self.normalise)
         divisor = torch.where(divisor > 0, divisor, math.inf)  # nothing is outside
         distance = weighted_error(self.kind, self.delta, step.prediction, prior, outside, divisor)
@@ -89,11 +89,14 @@ class Prior:
     def claim(self, raw: Weights, t: PerSample, progress: float) -> Weights:
         """1 in the cells that `alone` takes from the other terms, 0 elsewhere.
 
-        A prior of no strength (below `t_min`, or at the start of `warmup`) takes none, as DustyL's
-        blissful-tuner gates a prior of weight 0 off.
+        None of a sample that the term does not hold now, below t_min or before the warm-up began:
+        its cells stay with the others.
         """
-        now = (self.strength(t, progress) > 0).view(-1, 1, 1, 1, 1)
-        return ((raw < self.threshold) & now).float()
+        return (raw < self.threshold).float() * self._holds(t, progress)
+
+    def _holds(self, t: PerSample, progress: float) -> Weights:
+        """1 for each sample on which the term has any strength, else 0; b 1 1 1 1."""
+        return (self.strength(t, progress) > 0).float().view(-1, 1, 1, 1, 1)
 
     def _outside(self, step: Step) -> Weights:
         outside = self._held(step)

@@ -1,0 +1,177 @@
+"""Shifts of other trainers: by size only where the law is the model's own, and never guessed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from frisket.data.layout_base import LAYOUTS
+
+OURS, OTHER = "by the same law", "not so of this model's own sampler"
+
+
+def write_job(trainer: str, folder: Path, model: dict[str, Any], options: dict[str, Any]) -> Path:
+    """The smallest training configuration of a trainer, with one folder of one picture."""
+    file = folder / ("job.toml" if trainer in ("kohya", "musubi", "diffusion_pipe") else "job.json")
+    match trainer:
+        case "kohya":
+            tree: dict[str, Any] = {"train_data_dir": "train", "resolution": 512}
+            tree |= model | options
+        case "musubi":
+            sets = f"[general]\nresolution = [64, 64]\n[[datasets]]\n{key('image_directory')}"
+            (folder / "sets.toml").write_text(f'{sets}cache_directory = "cache"\n')
+            tree = {"dataset_config": "sets.toml"} | model | options
+        case "diffusion_pipe":
+            row = "resolutions = [512]\n[[directory]]\npath = 'pictures'\nnum_repeats = 1\n"
+            (folder / "sets.toml").write_text(row)
+            lines = [f"{name} = {json.dumps(value)}" for name, value in (model | options).items()]
+            file.write_text("\n".join(["dataset = 'sets.toml'", "epochs = 1", "[model]", *lines]))
+            return file
+        case "onetrainer":
+            concept = {"path": str(folder / "pictures"), "name": "one"}
+            tree = {"training_method": "LORA", "concepts": [concept]} | model | options
+        case "ai_toolkit":
+            train = {"noise_scheduler": "flowmatch"} | options
+            process = {"type": "sd_trainer", "model": model, "train": train}
+            process["datasets"] = [{"folder_path": str(folder / "pictures")}]
+            tree = {"job": "extension", "config": {"name": "one", "process": [process]}}
+        case _:
+            backend = {"id": "one", "type": "local", "instance_data_dir": str(folder / "pictures")}
+            (folder / "sets.json").write_text(json.dumps([backend | {"resolution": 512}]))
+            tree = {"data_backend_config": "sets.json"} | model | options
+    toml = "\n".join(f"{name} = {json.dumps(value)}" for name, value in tree.items())
+    file.write_text(toml if file.suffix == ".toml" else json.dumps(tree))
+    return file
+
+
+def key(name: str) -> str:
+    return f'{name} = "pictures"\n'
+
+
+FLUX_ST = {"model_family": "flux", "model_type": "lora"}
+CASES = [
+    # trainer, model there, options there, our shift, the option that is answered, how
+    *(
+        (
+            "kohya",
+            {"network_module": "networks.lora_flux"},
+            options,
+            shift,
+            "timestep_sampling",
+            how,
+        )
+        for options, shift, how in (
+            ({"timestep_sampling": "flux_shift"}, "auto", OURS),
+            ({"timestep_sampling": "shift", "discrete_flow_shift": 3.1582}, 3.1582, ""),
+            ({"timestep_sampling": "sigmoid"}, 1.0, ""),
+        )
+    ),
+    *(
+        (
+            "musubi",
+            {"network_module": f"networks.{module}"},
+            {"timestep_sampling": way},
+            "auto",
+            "timestep_sampling",
+            how,
+        )
+        for module, way, how in (
+            ("lora_flux", "flux_shift", OURS),
+            ("lora_flux_2", "flux2_shift", OURS),
+            ("lora_flux_2", "flux_shift", OTHER),
+            ("lora_qwen_image", "qwen_shift", OURS),
+            ("lora_qwen_image", "flux_shift", OTHER),
+            ("lora_zimage", "flux_shift", OTHER),
+            ("lora_wan", "krea2_shift", OTHER),
+        )
+    ),
+    *(
+        (
+            "onetrainer",
+            {"model_type": model},
+            {"dynamic_timestep_shifting": True, "timestep_shift": 3.0},
+            "auto",
+            "dynamic_timestep_shifting",
+            how,
+        )
+        for model, how in (
+            ("FLUX_DEV_1", OURS),
+            ("FLUX_2", OURS),
+            ("QWEN", OURS),
+            ("Z_IMAGE", OTHER),
+        )
+    ),
+    ("onetrainer", {"model_type": "FLUX_DEV_1"}, {}, 1.0, "", ""),
+    ("simpletuner", FLUX_ST, {}, 3.0, "flow_schedule_shift", "its default there"),
+    (
+        "simpletuner",
+        FLUX_ST,
+        {"flow_schedule_auto_shift": True},
+        3.0,
+        "flow_schedule_auto_shift",
+        "flow_schedule_shift = 3 overrides it",
+    ),
+    *(
+        (
+            "simpletuner",
+            FLUX_ST | {"model_family": family},
+            {"flow_schedule_auto_shift": True, "flow_schedule_shift": 0},
+            "auto",
+            "flow_schedule_auto_shift",
+            how,
+        )
+        for family, how in (("flux", OURS), ("qwen_image", OURS), ("sd3", OTHER))
+    ),
+    ("simpletuner", FLUX_ST, {"flow_schedule_shift": 0}, 1.0, "", ""),
+    (
+        "ai_toolkit",
+        {"arch": "flux"},
+        {"timestep_type": "shift"},
+        "auto",
+        "timestep_type",
+        "by size",
+    ),
+    (
+        "ai_toolkit",
+        {"arch": "zimage"},
+        {"timestep_type": "shift"},
+        "auto",
+        "timestep_type",
+        "differ",
+    ),
+    ("ai_toolkit", {"arch": "flux"}, {"timestep_type": "sigmoid"}, 1.0, "", ""),
+    (
+        "ai_toolkit",
+        {"arch": "flux"},
+        {"timestep_type": "weighted"},
+        1.0,
+        "timestep_type",
+        "weights",
+    ),
+    ("diffusion_pipe", {"type": "flux"}, {"flux_shift": True}, "auto", "flux_shift", OURS),
+    ("diffusion_pipe", {"type": "qwen_image"}, {"flux_shift": True}, "auto", "flux_shift", OTHER),
+    ("diffusion_pipe", {"type": "wan"}, {"shift": 3, "flux_shift": True}, 3.0, "", ""),
+    ("diffusion_pipe", {"type": "flux"}, {}, 1.0, "", ""),
+]
+
+
+@pytest.mark.parametrize(("trainer", "model", "options", "shift", "answered", "how"), CASES)
+def test_a_shift_is_by_size_where_the_law_is_the_models_own_and_what_stands_in_is_told(
+    trainer: str,
+    model: dict[str, Any],
+    options: dict[str, Any],
+    shift: object,
+    answered: str,
+    how: str,
+    drawn: Any,
+    tmp_path: Path,
+) -> None:
+    drawn("pictures", "a.png", caption="a cat")
+    drawn("train/1_cat", "a.png", caption="a cat")
+    read = LAYOUTS.load(trainer).read(write_job(trainer, tmp_path, model, options))
+    assert read.sections["timesteps"]["shift"] == shift
+    said = [note for note in read.notes if answered and note.option.endswith(answered)]
+    assert not how or any(how in note.said for note in said), [note.said for note in read.notes]
+    if how in (OURS, OTHER):
+        assert said[0].kind == ("mapped" if how == OURS else "no equivalent")
