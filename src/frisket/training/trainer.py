@@ -297,6 +297,7 @@ class Trainer:
     def _teachers(self, noisy: Latents, t: PerSample, batch: Batch) -> dict[str, Latents]:
         """What the teachers that any term needs predict: eval mode, no gradient."""
         asked = {need for term, _ in self.terms.values() for need in term.needs}
+        contexts: dict[str, Callable[[], AbstractContextManager[Any]]]
         contexts = {BASE: partial(lora.frozen, self.bare), EMA: self._averaged}
         return {need: self._predict(contexts[need], noisy, t, batch) for need in sorted(asked)}
 
