@@ -30,7 +30,7 @@ FREE: Mapping[str, frozenset[str] | None] = {
     # How much of the card is used and how fast; quantise and storage change the weights.
     "memory": frozenset({"checkpointing", "swap_blocks", "tile_vae", "compile", "attention"}),
     # How fast and how long: what is changed after a look at the run, or after it diverged.
-    "optimizer": frozenset({"lr", "schedule", "warmup", "final", "clip", "accumulate"}),
+    "optimizer": frozenset({"lr", "schedule", "warmup", "final", "clip", "accumulate", "trust"}),
     "run": frozenset(
         {"output", "cache", "steps", "save_every", "keep", "resume", "trackers", "threads"}
     ),

@@ -41,7 +41,7 @@ from frisket.recipes.previews import prepare_previews
 from frisket.recipes.regions import weights_of
 from frisket.recipes.sampler import files_of
 from frisket.recipes.trained import check_paths, write_trained
-from frisket.training import fit, optim
+from frisket.training import fit, optim, optim_probe
 from frisket.training.distributed import Team, assemble
 from frisket.training.ema import Average
 from frisket.training.lock import locked
@@ -143,7 +143,7 @@ def train(
     check_paths(config)
     plan = memory_of(config)
     fit.check(plan, adapter=config.lora.kind)
-    optim.probe(optimizer_of(config), ema=config.optimizer.ema)
+    optim_probe.probe(optimizer_of(config), ema=config.optimizer.ema)
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
     make_output(config.run.output)

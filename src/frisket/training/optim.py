@@ -140,30 +140,6 @@ def build(parameters: Mapping[str, nn.Parameter], spec: OptimizerSpec) -> Optimi
     return _construct(found, list(parameters.values()), spec, options)
 
 
-def probe(spec: OptimizerSpec, *, ema: float = 0.0) -> None:
-    """Try one step of `spec` on a number or two: BadOptimizer for what would stop a run later.
-
-    Optimizers that want a closure (LBFGS) or sparse gradients cannot train here. Schedule-free ones
-    average by themselves: a second average (`ema`) would be of the weights they only train at.
-    """
-    parameters = {"probe": nn.Parameter(torch.ones(2, 2))}
-    optimizer = build(parameters, spec)
-    if ema and callable(getattr(optimizer, "eval", None)):
-        raise BadOptimizer(
-            f"optimizer.ema = {ema:g} and {spec.name!r} contradict: it averages by itself, and the"
-            " second average would be of other weights than it saves; leave optimizer.ema out"
-        )
-    parameters["probe"].grad = torch.full((2, 2), 0.01)
-    mode(optimizer, training=True)
-    try:
-        optimizer.step()
-    except Exception as error:
-        raise BadOptimizer(
-            f"optimizer {spec.name!r} cannot take a step here ({type(error).__name__}: {error});"
-            f" take one of {', '.join(sorted(ALIASES))}"
-        ) from error
-
-
 def _defaults(name: str, parameters: Mapping[str, nn.Parameter]) -> Mapping[str, Any]:
     if name == "adamw":
         # One fused kernel instead of a dozen small ones a tensor: LoRA is hundreds of tensors.

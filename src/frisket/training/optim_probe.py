@@ -21,8 +21,11 @@ def imports(name: str) -> str:
     return "" if module in known or name in ALIASES else module
 
 
-def probe(spec: OptimizerSpec) -> None:
+def probe(spec: OptimizerSpec, *, ema: float = 0.0) -> None:
     """Take one step with a small matrix, as the training loop does; BadOptimizer where that fails.
+
+    An optimizer that keeps two sets of weights (schedule-free) averages by itself: a second average
+    (`ema`) would be of the weights it only trains at, not of those it saves, and is refused.
 
     It finds what only a step shows: a class that wants the loss as a closure (LBFGS), or sparse
     gradients (SparseAdam). A class that needs a GPU is tried on it, and not at all without one.
@@ -31,6 +34,11 @@ def probe(spec: OptimizerSpec) -> None:
     matrix = nn.Parameter(torch.ones(4, 4, device=device))
     with _silent():
         optimizer = build({"probe": matrix}, spec)
+    if ema and callable(getattr(optimizer, "eval", None)):
+        raise BadOptimizer(
+            f"optimizer.ema = {ema:g} and {spec.name!r} contradict: it averages by itself, and the"
+            " second average would be of other weights than it saves; leave optimizer.ema out"
+        )
     if "closure" in _needed(type(optimizer).step):
         raise BadOptimizer(
             f"optimizer {spec.name!r}: its step() needs the loss as a closure, which would run the"

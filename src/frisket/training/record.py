@@ -21,6 +21,8 @@ from accelerate.tracking import (
     WandBTracker,
 )
 
+from frisket.media.drafts import replacing
+
 log = logging.getLogger(__name__)
 
 TRACKERS = ("tensorboard", "wandb", "trackio")
@@ -202,13 +204,11 @@ class Record:
         """Drop every line beyond `step`; returns the seconds of the last line kept."""
         lines = list(read(self.path))
         kept = [line for line in lines if line["step"] <= step]
-        part = self.path.with_name(self.path.name + ".part")
-        with part.open("w", encoding="utf-8") as file:
+        with replacing(self.path) as draft, draft.open("w", encoding="utf-8") as file:
             for line in kept:
                 file.write(json.dumps(line, allow_nan=False, ensure_ascii=False) + "\n")
                 for name, number in _numbers(line).items():
                     self._recent[name].append(number)
-        part.replace(self.path)
         return float(max((line["seconds"] for line in kept), default=0.0))
 
 
