@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from itertools import islice
 
 import pytest
@@ -169,6 +170,37 @@ def test_every_epoch_sees_every_clip_and_never_mixes_shapes(
         else:  # goes round until it fills one batch
             assert count[index] >= clip.repeats
             assert all(len(one) == batch for one in batches if index in one)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(
+    sizes=st.lists(st.tuples(st.integers(1, 7), st.integers(1, 3)), min_size=1, max_size=4),
+    batch=st.integers(1, 6),
+)
+def test_the_factor_told_is_the_share_of_the_steps(
+    sizes: list[tuple[int, int]], batch: int
+) -> None:
+    """A step is a mean over its clips, so a clip of a batch of two has half of it."""
+    clips = items(sizes)
+    schedule = Schedule(clips, batch=batch, seed=0)
+    shares: Counter[int] = Counter()
+    for one in map(schedule.batch, range(schedule.length)):
+        for item in one:
+            shares[clips[item].shape[1]] += Fraction(1, len(one))
+    factors = schedule.factors()
+    for index, clip in enumerate(clips):
+        places = sum(other.repeats for other in clips if other.shape == clip.shape)
+        fair = Fraction(places, batch)
+        assert factors.get(index, 1.0) == pytest.approx(float(shares[clip.shape[1]] / fair))
+
+
+def test_a_clip_alone_in_its_bucket_pulls_by_the_size_of_the_batch() -> None:
+    schedule = Schedule(items([(8, 1), (1, 1)]), batch=4, seed=0)
+    assert schedule.factors() == {8: 4.0}
+    assert schedule.factors(accumulate=4) == {8: 4.0}
+    ragged = Schedule(items([(9, 1)]), batch=4, seed=0)
+    assert ragged.factors()[0] == pytest.approx(12 / 9)
+    assert ragged.factors(accumulate=4) == {}
 
 
 def test_swap_dropout_and_tag_order_come_at_their_rates(cache: Cache) -> None:
