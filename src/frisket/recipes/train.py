@@ -36,7 +36,7 @@ from frisket.recipes.compat import (
 from frisket.recipes.config import Config
 from frisket.recipes.hooks import Progress, add_hooks, resume, save_adapter
 from frisket.recipes.load import ConfigError, check
-from frisket.recipes.prepare import Prepared, prepare, source_of
+from frisket.recipes.prepare import Prepared, check_device, prepare, source_of
 from frisket.recipes.previews import prepare_previews
 from frisket.recipes.regions import weights_of
 from frisket.recipes.sampler import files_of
@@ -139,6 +139,7 @@ def train(
     Raises the errors of every room it walks through; each names the file, the value and the fix.
     """
     check(config)
+    check_device(config)
     terms_of(config)  # refuses what the terms cannot do, before any work
     check_paths(config)
     plan = memory_of(config)
@@ -147,8 +148,6 @@ def train(
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
     make_output(config.run.output)
-    if config.model.device.startswith("cuda:"):
-        torch.cuda.set_device(config.model.device)
     family = FAMILIES.load(config.model.family)
     source = source_of(config, family)
     team = assemble(
