@@ -133,6 +133,8 @@ OTHER = {
     "losses.normalise": {"losses": {"denoise": 1.0, "prior": 0.3, "normalise": "batch"}},
     "timesteps.low": {"timesteps": {"low": 0.1}},
     "optimizer.name": {"optimizer": {"name": "sgd"}},
+    "optimizer.options.betas": {"optimizer": {"ema": 0.9, "options": {"betas": (0.9, 0.95)}}},
+    "regions.hair": {"regions": {"subject": 1.0, "hair": 0.5}},
     "optimizer.ema": {"optimizer": {"ema": 0.5}},
     "optimizer.weight_decay": {"optimizer": {"weight_decay": 0.5, "ema": 0.9}},
     "data": {"data": "flipped"},
@@ -168,6 +170,8 @@ def test_what_makes_a_run_another_one_is_refused_with_both_values(
     now = identity_of(changed, prepare(changed) if name == "data" else prepared)
     with pytest.raises(CheckpointError, match=rf"belongs to another run \(.*{re.escape(name)}: "):
         check_same_run(before, now, tmp_path / "step-00000003")
+    with pytest.raises(CheckpointError, match="belongs to another run"):  # taken away again
+        check_same_run(now, before, tmp_path)
     check_same_run(before, before, tmp_path)
 
 

@@ -5,16 +5,23 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from frisket.adapters import lora
+from frisket.data.cache import Cache
 from frisket.data.loader import Loader
 from frisket.families.base import layer_names
 from frisket.families.experts import Experts
 from frisket.recipes.card import metadata_of, variant_of
 from frisket.recipes.config import Config
-from frisket.recipes.identity import check_same_run, identity_of, settings_of, tell_changes
+from frisket.recipes.identity import (
+    check_same_run,
+    identity_of,
+    known_identity_of,
+    settings_of,
+    tell_changes,
+)
 from frisket.recipes.prepare import Prepared
 from frisket.recipes.previews import Previews
 from frisket.recipes.regions import names_of
-from frisket.training.checkpoint import CheckpointError, Checkpoints, read
+from frisket.training.checkpoint import CheckpointError, Checkpoints, read, read_manifest
 from frisket.training.plan import Hooks
 from frisket.training.trainer import Trainer
 from frisket.training.validate import Validator
@@ -26,6 +33,25 @@ Progress = Callable[[str, int, int, Mapping[str, float]], None]
 def checkpoints_of(config: Config) -> Checkpoints:
     """Where a run keeps its checkpoints."""
     return Checkpoints(config.run.output / "checkpoints", config.run.keep)
+
+
+def check_resumable(config: Config) -> None:
+    """Refuse what the newest checkpoint cannot be gone on to, as far as it is known before work.
+
+    CheckpointError for another run (but for its data, which `resume` looks at), or for fewer steps
+    than are done.
+    """
+    newest = checkpoints_of(config).newest() if config.run.resume else None
+    if newest is None:
+        return
+    manifest = read_manifest(newest)
+    known = known_identity_of(config, Cache(config.run.cache).folder)
+    check_same_run(manifest.get("run", {}), known, newest)
+    if int(manifest["step"]) > config.run.steps:
+        raise CheckpointError(
+            f"run.steps is {config.run.steps}, but {newest} is of step {manifest['step']}; set"
+            f" run.steps to {manifest['step']} or more, or choose another run.output"
+        )
 
 
 def resume(config: Config, trainer: Trainer, prepared: Prepared) -> None:
@@ -40,11 +66,6 @@ def resume(config: Config, trainer: Trainer, prepared: Prepared) -> None:
     check_same_run(manifest.get("run", {}), identity_of(config, prepared), newest)
     settings = settings_of(config, trainer.accelerator.num_processes)
     trainer.load_state_dict(state)
-    if trainer.done > config.run.steps:
-        raise CheckpointError(
-            f"run.steps is {config.run.steps}, but {newest} is of step {trainer.done}; set"
-            f" run.steps to {trainer.done} or more, or choose another run.output"
-        )
     if not trainer.accelerator.is_main_process:
         return
     if trainer.done == config.run.steps:

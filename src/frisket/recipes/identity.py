@@ -40,17 +40,21 @@ TOLD = ("optimizer", "run.steps", "processes")
 
 
 def identity_of(config: Config, prepared: Prepared) -> dict[str, Any]:
-    """What may not change between two halves of a run, flat by dotted name.
+    """What may not change between two halves of a run, flat by dotted name: also the data."""
+    return known_identity_of(config, prepared.cache.folder) | {"data": prepared.digest}
 
-    The settings that are not FREE; the data, the base weights and the LoRA a run starts from by
-    their content, wherever they lie. (A hub id stands for itself with its revision.)
+
+def known_identity_of(config: Config, cache: Path) -> dict[str, Any]:
+    """All of it that is known before the data are prepared.
+
+    The settings that are not FREE; the base weights and the LoRA a run starts from by their
+    content, wherever they lie. (A hub id stands for itself with its revision.)
     """
     tree = config.model_dump(mode="json")
     tree["losses"] |= dict.fromkeys(("denoise", "prior")) | config.losses.terms
-    fixed = _flat({name: _held(name, table) for name, table in tree.items()})
+    fixed = _flat({name: _held(name, table) for name, table in tree.items() if not _is_free(name)})
     fixed["model.variant"] = variant_of(config)
-    fixed["data"] = prepared.digest
-    with Index(prepared.cache.folder) as index:
+    with Index(cache) as index:
         fixed["base weights"] = _base(config, index)
         fixed["lora.source"] = _start(config, index)
     return fixed
@@ -69,13 +73,18 @@ def settings_of(config: Config, processes: int) -> dict[str, Any]:
 def check_same_run(stored: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
     """CheckpointError, with both values of every setting, where the identity is another one.
 
-    A setting that a checkpoint of an earlier version does not know counts as its default.
+    A setting that one of the two does not know (of another version, or of a table that has become
+    longer or shorter) counts as its default. The data are compared where `now` knows them.
     """
     defaults = _flat(Config().model_dump(mode="json"))
-    before = {name: stored.get(name, defaults.get(name)) for name in now}
-    changed = [name for name in now if before[name] != now[name]]
+    names = dict.fromkeys((*now, *(name for name in stored if name != "data")))
+    pairs = {
+        name: (stored.get(name, defaults.get(name)), now.get(name, defaults.get(name)))
+        for name in names
+    }
+    changed = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
     if changed:
-        lines = "; ".join(f"{name}: {before[name]!r} then, {now[name]!r} now" for name in changed)
+        lines = "; ".join(f"{name}: {a!r} then, {b!r} now" for name, (a, b) in changed.items())
         raise CheckpointError(
             f"{folder} belongs to another run ({lines}). Set these back, choose another run.output,"
             " or start afresh with --set run.resume=false."
@@ -89,12 +98,15 @@ def tell_changes(stored: Mapping[str, Any], now: Mapping[str, Any]) -> None:
             log.info("going on with %s = %s (it was %s)", name, value, stored[name])
 
 
+def _is_free(name: str) -> bool:
+    """Whether a whole table is."""
+    return name in FREE and FREE[name] is None
+
+
 def _held(name: str, table: Any) -> Any:
     """What of a table is fixed."""
-    if name not in FREE:
-        return table
-    free = FREE[name]
-    return {} if free is None else {key: value for key, value in table.items() if key not in free}
+    free = FREE.get(name)
+    return {key: value for key, value in table.items() if key not in free} if free else table
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -34,7 +34,7 @@ from frisket.recipes.compat import (
     prior_options,
 )
 from frisket.recipes.config import Config
-from frisket.recipes.hooks import Progress, add_hooks, resume, save_adapter
+from frisket.recipes.hooks import Progress, add_hooks, check_resumable, resume, save_adapter
 from frisket.recipes.load import ConfigError, check
 from frisket.recipes.prepare import Prepared, check_device, prepare, source_of
 from frisket.recipes.previews import prepare_previews
@@ -158,6 +158,7 @@ def train(
     source = replace(source, device=str(team.accelerator.device))
     owned = locked(config.run.output) if team.accelerator.is_main_process else nullcontext()
     with owned, room_for("train"):
+        check_resumable(config)
         return _train(config, family, source, team, plan, prepared, progress, announce)
 
 

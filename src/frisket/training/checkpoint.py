@@ -94,17 +94,31 @@ class Checkpoints:
         return found[-1] if found else None
 
 
-def read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """State and manifest of one checkpoint; CheckpointError names a damaged file."""
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of one checkpoint alone; CheckpointError where it is damaged."""
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        int(manifest["step"])
+        return manifest
+    except Exception as error:
+        raise _unreadable(folder, error) from error
+
+
+def read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """State and manifest of one checkpoint; CheckpointError names a damaged file."""
+    manifest = read_manifest(folder)
+    try:
         state: dict[str, Any] = torch.load(folder / STATE, weights_only=True, map_location="cpu")
     except Exception as error:
-        raise CheckpointError(
-            f"the checkpoint {folder} cannot be read ({error}). Delete that folder to go on from"
-            " the one before it."
-        ) from error
+        raise _unreadable(folder, error) from error
     return state, manifest
+
+
+def _unreadable(folder: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"the checkpoint {folder} cannot be read ({error}). Delete that folder to go on from the"
+        " one before it."
+    )
 
 
 def _why(error: BaseException, folder: Path) -> str:
