@@ -31,6 +31,7 @@ GEOMETRIES = {  # target, and how much larger the mask is than its clip
 }
 STEPS = {
     "none": {},
+    "fill": {"fill_holes": True},
     "grow": {"grow": 2.0},
     "narrow": {"grow": -1.5},
     "feather": {"feather": 3.0},
