@@ -31,6 +31,7 @@ GEOMETRIES = {  # target, and how much larger the mask is than its clip
 }
 STEPS = {
     "none": {},
+    "fill": {"fill_holes": True},
     "grow": {"grow": 2.0},
     "narrow": {"grow": -1.5},
     "feather": {"feather": 3.0},
@@ -161,3 +162,26 @@ def test_a_region_too_thin_for_any_cell_is_told_and_an_empty_one_is_not(
     _, names, facts = cover(replace(it, masks=masks), list(masks), GRID)
     assert names == tuple(masks)
     assert facts.thin == ("line",)  # of the speck a third of a pixel is left
+
+
+def test_holes_are_filled_then_it_is_grown_and_then_feathered(window, tmp_path: Path) -> None:
+    whole = window("grey", "no resize")  # nine rows are cut off above and below
+    rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
+    away = np.hypot(rows - 45, columns - 60)
+    ring = save(tmp_path / "ring.png", (np.abs(away - 25) < 1.5).astype(np.uint8) * 255)
+    line = save(tmp_path / "line.png", (columns == 60).astype(np.uint8) * 255)
+
+    def plane(mask: Path, **how: object) -> Tensor:
+        masking = replace(whole.masking, **how)
+        return planes_of(replace(whole, masks={"": mask}, masking=masking), ["subject"])["subject"]
+
+    # Narrowed first, the ring would be gone before its hole is looked for.
+    disc = plane(ring, fill_holes=True, grow=-3.0)[0]
+    assert disc[36, 60] == 1
+    assert disc.sum() == pytest.approx(np.pi * 23.5**2, rel=0.05)
+    # Feathered first, the line would be faint before it is widened.
+    band = plane(line, grow=8.0, feather=6.0)[0, 36]
+    torch.testing.assert_close(band[58:63], torch.ones(5))
+    assert band[68] == pytest.approx(0.5, abs=0.1)  # at the edge of what has grown
+    assert 0 < band[60 + 8 + 5] < 0.1
+    assert not band[60 + 8 + 7 :].any()

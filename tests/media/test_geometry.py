@@ -167,6 +167,9 @@ def test_a_mask_of_another_shape_names_both_sizes():
     geometry = cut((480, 832), (480, 832))
     assert geometry.plane(torch.ones(1, 240, 416)).shape == (1, 480, 832)
     assert geometry.plane(torch.ones(1, 119, 208)).shape == (1, 480, 832)  # within 1 %
+    for height, width in ((474, 832), (480, 822)):  # beyond it, to either side
+        with pytest.raises(MaskMismatch, match=r"differ by 1\.[23]%"):
+            geometry.plane(torch.ones(1, height, width))
     with pytest.raises(MaskMismatch) as error:
         geometry.plane(torch.ones(1, 832, 480))
     assert str(error.value) == (
