@@ -56,6 +56,7 @@ bench-gpu: $(STAMP)
 	$(BIN)/python benchmarks/gpu_cost.py --output docs/performance-gpu.md
 
 docs: $(STAMP)
+	$(BIN)/python scripts/lora_table.py
 	$(BIN)/frisket schema --output src/frisket/recipes/config.schema.json --reference docs/reference/config.md
 	$(BIN)/frisket families --reference docs/reference/families.md
 	$(BIN)/frisket import --reference docs/reference/import.md

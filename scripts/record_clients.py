@@ -224,7 +224,10 @@ def musubi(checkout: Path) -> dict[str, Any]:
 
     flux_2, wan = part("flux_2.flux2_models"), part("wan.modules.model").WanModel
     qwen, z_image = part("qwen_image.qwen_image_model"), part("zimage.zimage_model")
-    hunyuan, later = part("hunyuan_model.models"), part("hunyuan_video_1_5.hunyuan_video_1_5_models")
+    hunyuan, later = (
+        part("hunyuan_model.models"),
+        part("hunyuan_video_1_5.hunyuan_video_1_5_models"),
+    )
     names = ("dim", "ffn_dim", "num_heads", "num_layers", "in_dim", "out_dim")
     made: dict[str, tuple[str, Callable[[], Any]]] = {
         "hunyuan_video": ("lora", lambda: hunyuan.load_dit_model(4096, 768, 16, 16, {})),
@@ -331,7 +334,12 @@ def main() -> None:
     parser.add_argument("--commit", required=True)
     parser.add_argument("--version", default="")
     asked = parser.parse_args()
-    said = {"name": NAMES[asked.client], "repo": asked.repo, "commit": asked.commit, "version": asked.version}
+    said = {
+        "name": NAMES[asked.client],
+        "repo": asked.repo,
+        "commit": asked.commit,
+        "version": asked.version,
+    }
     said["recorded"] = datetime.now(UTC).date().isoformat()
     found = CLIENTS[asked.client](asked.checkout)
     text = json.dumps({**said, **found}, indent=0)

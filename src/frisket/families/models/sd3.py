@@ -93,7 +93,7 @@ class StableDiffusion3(Standard):
 
     name = "sd3"
     lora_prefix = "transformer"
-    names = Names(NAMES, sliced=True)
+    names = Names(NAMES, sliced=".*")
     lora_targets: tuple[str, ...] = (
         "to_q",
         "to_k",
