@@ -158,7 +158,7 @@ def reading(client: str, model: str, tensors: Mapping[str, Tensor]) -> Read:
 
 
 def _strength(layer: Mapping[str, Tensor]) -> float:
-    """alpha / rank B A, alpha the rank where there is none, as every client computes it."""
+    """B A alpha / rank, alpha the rank where there is none, as every client computes it."""
     low = next((v for word, v in layer.items() if word in ("lora_A.weight", "lora_down.weight")), 0)
     high = next((v for word, v in layer.items() if word in ("lora_B.weight", "lora_up.weight")), 0)
     if not isinstance(low, Tensor) or not isinstance(high, Tensor):

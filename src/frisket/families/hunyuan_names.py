@@ -88,8 +88,9 @@ SPLIT: dict[str, str | tuple[str, ...]] = {
 # read as well (musubi's LoRAs of 1.5 have them). Not in here, since one table serves both models:
 # time_embed of 1.5, whose original name is that of time_text_embed; and norm_out.linear, whose
 # rows the original has as shift, scale and diffusers as scale, shift.
+TENCENT = Names({**BOTH, **FIRST, **LATER, **SPLIT})
 NAMES = Names(
-    {**COMFYUI, **BOTH, **FIRST, **LATER, **SPLIT},
+    {**COMFYUI, **TENCENT.rows},
     unwritten={"kohya": "ComfyUI and musubi-tuner call its layers differently in such keys"},
 )
 

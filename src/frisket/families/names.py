@@ -27,7 +27,8 @@ class Names:
     (`lora_unet_<original, dots as _>.lora_down.weight`) or `diffusers`
     (`transformer.<diffusers>.lora_A.weight`). `kohya` is the prefix of the second. `sliced` is
     an expression for the diffusers' names that ComfyUI reads as well, the parts of a fused layer as
-    slices of it; so they hold what cannot be fused. `unwritten` are formats that are not written, each with the reason.
+    slices of it; so they hold what cannot be fused. `unwritten` are formats that are not written,
+    each with the reason.
     """
 
     rows: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
