@@ -66,6 +66,7 @@ check-gpu: $(STAMP)
 	$(BIN)/python -m benchmarks.check_gpu --json docs/check-gpu.json --page docs/check-gpu.md
 
 docs: $(STAMP)
+	$(BIN)/python scripts/lora_table.py
 	$(BIN)/frisket schema --output src/frisket/recipes/config.schema.json --reference docs/reference/config.md
 	$(BIN)/frisket families --reference docs/reference/families.md
 	$(BIN)/frisket import --reference docs/reference/import.md

@@ -115,6 +115,7 @@ def layers_in(case: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return resolve(expert, targets, (), LAYERS, dead=dead), tuple(outputs_of(expert))
 
 
+@cache
 def written(case: str, form: str, kind: str = "lora") -> Mapping[str, Tensor]:
     """The tensors of a file for all these layers, their sides cut to 2; AdapterMismatch."""
     name, variant = case.split("/")
@@ -138,7 +139,7 @@ def _layer(kind: str) -> Layer:
         "lokr": {"lokr_w1": torch.ones(1, 1), "lokr_w2_a": ones, "lokr_w2_b": ones.T},
         "dora": {A: ones.T, B: ones, MAGNITUDE: torch.ones(2)},
     }.get(kind, {A: ones.T, B: ones})
-    return Layer(kind, {key: v.contiguous() for key, v in tensors.items()}, RANK, ALPHA)  # type: ignore[arg-type]
+    return Layer(kind, {key: v.clone().contiguous() for key, v in tensors.items()}, RANK, ALPHA)  # type: ignore[arg-type]
 
 
 def reading(client: str, model: str, tensors: Mapping[str, Tensor]) -> Read:
@@ -157,7 +158,7 @@ def reading(client: str, model: str, tensors: Mapping[str, Tensor]) -> Read:
 
 
 def _strength(layer: Mapping[str, Tensor]) -> float:
-    """alpha / rank B A, alpha the rank where there is none, as every client computes it."""
+    """B A alpha / rank, alpha the rank where there is none, as every client computes it."""
     low = next((v for word, v in layer.items() if word in ("lora_A.weight", "lora_down.weight")), 0)
     high = next((v for word, v in layer.items() if word in ("lora_B.weight", "lora_up.weight")), 0)
     if not isinstance(low, Tensor) or not isinstance(high, Tensor):

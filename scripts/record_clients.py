@@ -112,7 +112,10 @@ COMFYUI: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def compress(names: Iterable[str]) -> dict[str, str]:
-    """Names by pattern, `{}` for each number, with the numbers: `4 1 0-9` is 4 1 0 to 4 1 9; commas between."""
+    """Names by pattern, `{}` for each number, with the numbers: `4 1 0-9` is 4 1 0 to 4 1 9.
+
+    Rows of numbers are parted by commas.
+    """
     groups: dict[str, list[list[str]]] = {}
     for name in names:
         groups.setdefault(NUMBER.sub("{}", name), []).append(NUMBER.findall(name))
@@ -167,8 +170,9 @@ def comfyui(checkout: Path) -> dict[str, Any]:
     detection = importlib.import_module("comfy.model_detection")
     models = {}
     for name, (kind, config) in COMFYUI.items():
-        config = config or detection.unet_config_from_diffusers_unet(unets[name])
-        made = getattr(shelf, kind)(config)
+        made = getattr(shelf, kind)(
+            config or detection.unet_config_from_diffusers_unet(unets[name])
+        )
         made.set_inference_dtype(torch.float32, None)
         with torch.device("meta"):
             model = made.get_model({}, device="meta")
@@ -180,11 +184,10 @@ def comfyui(checkout: Path) -> dict[str, Any]:
 
 def unet(name: str) -> dict[str, torch.Tensor]:
     """Shapes of diffusers' weights, from which ComfyUI finds its own description of a UNet."""
-    from diffusers import UNet2DConditionModel
-
+    diffusers = importlib.import_module("diffusers")
     families = importlib.import_module("frisket.families.models.stable_diffusion")
     with torch.device("meta"):
-        made = UNet2DConditionModel.from_config(families.ARCHITECTURES[name])
+        made = diffusers.UNet2DConditionModel.from_config(families.ARCHITECTURES[name])
     state: dict[str, torch.Tensor] = made.state_dict()
     return state
 
@@ -224,7 +227,11 @@ def musubi(checkout: Path) -> dict[str, Any]:
 
     flux_2, wan = part("flux_2.flux2_models"), part("wan.modules.model").WanModel
     qwen, z_image = part("qwen_image.qwen_image_model"), part("zimage.zimage_model")
-    hunyuan, later = part("hunyuan_model.models"), part("hunyuan_video_1_5.hunyuan_video_1_5_models")
+    hunyuan, later = (
+        part("hunyuan_model.models"),
+        part("hunyuan_video_1_5.hunyuan_video_1_5_models"),
+    )
+    off = (False,) * 4
     names = ("dim", "ffn_dim", "num_heads", "num_layers", "in_dim", "out_dim")
     made: dict[str, tuple[str, Callable[[], Any]]] = {
         "hunyuan_video": ("lora", lambda: hunyuan.load_dit_model(4096, 768, 16, 16, {})),
@@ -236,7 +243,7 @@ def musubi(checkout: Path) -> dict[str, Any]:
         "flux2-klein-9b": ("lora_flux_2", lambda: flux_2.Flux2(flux_2.Klein9BParams(), "torch")),
         "z_image": ("lora_zimage", lambda: z_image.create_model("torch", False, None)),
         "qwen_image": (
-            "lora_qwen_image", lambda: qwen.create_model("torch", False, False, False, False, None)),
+            "lora_qwen_image", lambda: qwen.create_model("torch", *off, None)),
         **{
             model: ("lora_wan", lambda config=COMFYUI[model][1]: wan(
                 model_type=config["model_type"], **{name: config[name] for name in names}))
@@ -261,8 +268,7 @@ def kontext(module: Any) -> Any:
 
 
 def sd_scripts(checkout: Path) -> dict[str, Any]:
-    from diffusers import UNet2DConditionModel  # noqa: F401 - before the stand-ins
-
+    _ = importlib.import_module("diffusers").UNet2DConditionModel  # before the stand-ins
     stub(*MEDIA)
     sys.path.insert(0, str(checkout))
     flux, sd3 = (importlib.import_module(f"library.{name}_models") for name in ("flux", "sd3"))
@@ -331,7 +337,12 @@ def main() -> None:
     parser.add_argument("--commit", required=True)
     parser.add_argument("--version", default="")
     asked = parser.parse_args()
-    said = {"name": NAMES[asked.client], "repo": asked.repo, "commit": asked.commit, "version": asked.version}
+    said = {
+        "name": NAMES[asked.client],
+        "repo": asked.repo,
+        "commit": asked.commit,
+        "version": asked.version,
+    }
     said["recorded"] = datetime.now(UTC).date().isoformat()
     found = CLIENTS[asked.client](asked.checkout)
     text = json.dumps({**said, **found}, indent=0)

@@ -18,6 +18,7 @@ from torch import nn
 from frisket.adapters import lora
 from frisket.families.base import Source
 from frisket.families.models.hunyuan_video import ARCHITECTURES, FAMILY
+from frisket.families.hunyuan_names import TENCENT
 from frisket.families.names import UnknownLayer
 
 VARIANT = "t2v"
@@ -248,7 +249,7 @@ def original(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         if layer == MODULATION:
             name, place, value = "final_layer.adaLN_modulation.1", 0, _swapped(value)  # noqa: PLW2901
         else:
-            name, place, _ = FAMILY.names.original(layer)
+            name, place, _ = TENCENT.original(layer)
         groups.setdefault(f"{name}.{kind}", {})[place] = value
     return {key: torch.cat([rows[i] for i in sorted(rows)]) for key, rows in groups.items()}
 
@@ -280,9 +281,9 @@ def test_every_layer_but_the_heads_modulation_has_one_original_name(parts):
     for name in layers(parts.denoiser):
         if name == MODULATION:
             with pytest.raises(UnknownLayer):
-                FAMILY.names.original(name)
+                TENCENT.original(name)
             continue
-        found, place, count = FAMILY.names.original(name)
+        found, place, count = TENCENT.original(name)
         fused = FAMILY.names.diffusers(found)
         assert len(fused) == count
         assert fused[place] == name

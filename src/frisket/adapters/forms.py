@@ -1,5 +1,6 @@
 """Which keys a file of each format has for an adapter, and whether they can hold it."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
@@ -40,9 +41,10 @@ def spelling_of(form: Form, kinds: Mapping[str, Kind], names: Names | None) -> S
     fault = _fault(kinds, names)
     if not fault:
         return "flat" if form == "kohya" or names.comfyui == "kohya" else "dotted"
-    if form == "comfyui" and names.sliced:
+    sliced = all(re.fullmatch(names.sliced, name) for name in kinds)
+    if form == "comfyui" and sliced:
         return "sliced"
-    if names.sliced:
+    if sliced:
         raise AdapterMismatch(f'{fault}; take lora.format = "comfyui" (--to comfyui)')
     raise AdapterMismatch(
         f'{fault}; take lora.format = "diffusers" (--to diffusers), which ComfyUI does not read for'

@@ -49,7 +49,7 @@ FLUX_1 = Names(
         f"{SINGLE}.modulation.lin": f"{SINGLES}.norm.linear",
         "final_layer.linear": "proj_out",
     },
-    sliced=True,
+    sliced=".*",
     turned=HEAD,
 )
 
@@ -71,6 +71,6 @@ FLUX_2 = Names(
         f"{SINGLE}.linear2": f"{SINGLES}.attn.to_out",
         "final_layer.linear": "proj_out",
     },
-    sliced=True,
+    sliced=r"(single_)?transformer_blocks[.].*|x_embedder|context_embedder|norm_out[.].*|proj_out",
     turned=HEAD,
 )

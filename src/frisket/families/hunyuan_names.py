@@ -63,6 +63,18 @@ LATER: dict[str, str | tuple[str, ...]] = {  # HunyuanVideo-1.5's alone
     "vision_in.proj.1": "image_embedder.linear_1",
     "vision_in.proj.3": "image_embedder.linear_2",
 }
+EMBEDDERS = {
+    "time_in": "time_text_embed.timestep_embedder",
+    "guidance_in": "time_text_embed.guidance_embedder",
+    "txt_in.t_embedder": "context_embedder.time_text_embed.timestep_embedder",
+    "txt_in.c_embedder": "context_embedder.time_text_embed.text_embedder",
+}
+# Where ComfyUI knows its own name alone. It comes first, so it is what is written.
+EMBEDDED: dict[str, str | tuple[str, ...]] = {
+    f"{original}.{layer}": f"{name}.linear_{number}"
+    for original, name in EMBEDDERS.items()
+    for layer, number in (("in_layer", 1), ("out_layer", 2))
+}
 SPLIT: dict[str, str | tuple[str, ...]] = {
     **{f"double_blocks.{{}}.img_attn_{p}": f"transformer_blocks.{{}}.attn.to_{p}" for p in "qkv"},
     **{
@@ -98,10 +110,11 @@ ALSO = {
     key.removesuffix(ours) + theirs: names
     for key, names in ROWS.items()
     for ours, theirs in COMFYUI.items()
-    if key.endswith(ours)
+    if key.endswith(ours) and key.removesuffix(ours) + theirs not in EMBEDDED
 }
+TENCENT = Names(ROWS)
 NAMES = Names(
-    ROWS,
+    {**EMBEDDED, **ROWS},
     also=ALSO,
     turned=HEAD,
     unwritten={"kohya": "ComfyUI and musubi-tuner call its layers differently in such keys"},

@@ -25,17 +25,18 @@ class Names:
     both sides call everything alike. `comfyui` is how the files that ComfyUI reads without
     conversion write their keys: `dotted` (`diffusion_model.<original>.lora_A.weight`), `kohya`
     (`lora_unet_<original, dots as _>.lora_down.weight`) or `diffusers`
-    (`transformer.<diffusers>.lora_A.weight`). `kohya` is the prefix of the second. `sliced`:
-    ComfyUI reads diffusers' names as well, the parts of a fused layer as slices of it; so they hold
-    what cannot be fused. `unwritten` are formats that are not written, each with the reason.
-    `also` has further names that programs write for the same layers; they are read, never written.
-    `turned` are layers, original to diffusers, that are more than a name apart: where one has twice
-    as many outputs as inputs the original computes shift then scale, diffusers scale then shift.
+    (`transformer.<diffusers>.lora_A.weight`). `kohya` is the prefix of the second. `sliced` is
+    an expression for the diffusers' names that ComfyUI reads as well, the parts of a fused layer as
+    slices of it; so they hold what cannot be fused. `unwritten` are formats that are not written,
+    each with the reason. `also` has further names that programs write for the same layers; they are
+    read, never written. `turned` are layers, original to diffusers, that are more than a name
+    apart: where one has twice as many outputs as inputs the original computes shift then scale,
+    diffusers scale then shift.
     """
 
     rows: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
     comfyui: Literal["dotted", "kohya", "diffusers"] = "dotted"
-    sliced: bool = False
+    sliced: str = ""
     unwritten: Mapping[str, str] = field(default_factory=dict)
     dotted: str = "diffusion_model"
     kohya: str = "lora_unet"

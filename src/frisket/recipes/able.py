@@ -28,6 +28,7 @@ def variant_problems(config: Config, family: "Family") -> Iterator[tuple[Key, st
     if kind != "none" and not variant.quantises:
         yield ("memory", "quantise"), f"{said} is not quantised; leave memory.quantise out"
     yield from _data_problems(config, variant, said)
+    yield from _format_problems(config, family, name)
     try:
         family.objective(
             name, weighting=config.timesteps.weighting, min_snr=config.timesteps.min_snr
@@ -91,3 +92,48 @@ def _data_problems(config: Config, variant: "Variant", said: str) -> Iterator[tu
                 ("data", number, "mask_role"),
                 "a mask cannot be a condition where there is none: give `masks`",
             )
+
+
+def _format_problems(config: Config, family: "Family", variant: str) -> Iterator[tuple[Key, str]]:
+    """What of the adapter the files of `lora.format` cannot hold."""
+    # torch, only when asked for
+    from frisket.adapters.forms import check_form  # noqa: PLC0415
+    from frisket.adapters.spec import AdapterMismatch  # noqa: PLC0415
+    from frisket.families.base import layer_names  # noqa: PLC0415
+
+    chosen = config.lora
+    try:
+        names = layer_names(family, variant)
+        check_form(names, chosen.kind, chosen.format, _adapted_layers(config, family, variant))
+    except AdapterMismatch as error:
+        yield ("lora", "format"), f"{family.name} {variant}: {error}"
+
+
+def _adapted_layers(config: Config, family: "Family", variant: str) -> tuple[str, ...]:
+    """Where the adapter goes, from the model's shape; none where that is not known here.
+
+    A plain LoRA on a family's own layers fits all its formats, so no model is built for it. What is
+    wrong with targets is said when they are put on the model.
+    """
+    from frisket.adapters.targets import LAYERS, resolve  # noqa: PLC0415
+    from frisket.families.base import Source, WeightsNotFound, default_targets  # noqa: PLC0415
+    from frisket.families.experts import experts_of  # noqa: PLC0415
+
+    chosen, model = config.lora, config.model
+    if chosen.format == "diffusers" or (chosen.kind == "lora" and not chosen.targets):
+        return ()
+    targets, dead = default_targets(family, variant)
+    layers = LAYERS[:3] if chosen.kind in ("loha", "lokr") else LAYERS
+    try:
+        shapes = family.load_denoiser(
+            Source(variant, model.source, revision=model.revision, device="meta")
+        )
+        return resolve(
+            next(iter(experts_of(shapes).values())),
+            chosen.targets or targets,
+            chosen.exclude,
+            layers,
+            dead=() if chosen.targets else dead,
+        )
+    except (WeightsNotFound, ValueError, OSError):
+        return ()

@@ -96,7 +96,7 @@ class StableDiffusion3(Standard):
 
     name = "sd3"
     lora_prefix = "transformer"
-    names = Names(NAMES, sliced=True, turned=TURNED)
+    names = Names(NAMES, sliced=".*", turned=TURNED)
     lora_targets: tuple[str, ...] = (
         "to_q",
         "to_k",
