@@ -249,3 +249,22 @@ def test_an_average_of_two_models_adapters_names_the_layer():
 def test_a_rank_that_is_none_is_refused(rank):
     with pytest.raises(ValueError, match=f"rank {rank} is none"):
         arithmetic.resize({"x": low_rank()}, rank)
+
+
+def test_what_is_damaged_or_not_finite_in_a_model_is_named(tmp_path):
+    weight = model_of(tmp_path / "base", torch.float32)
+    model_of(tmp_path / "tuned", torch.float32)
+    values = load_file(tmp_path / "tuned" / "w.safetensors")
+    values["x.weight"][3, 4] = torch.nan
+    save_file(values, tmp_path / "tuned" / "w.safetensors")
+    with pytest.raises(AdapterMismatch, match=r"tuned.*x\.weight has values that are not finite"):
+        merge.taken_out(tmp_path / "base", tmp_path / "tuned", 2, lambda _: True)
+    with pytest.raises(AdapterMismatch, match="the merged weight has values that are not finite"):
+        merge.merge({"x": sized(0.1, weight)}, tmp_path / "tuned")
+    (tmp_path / "tuned" / "w.safetensors").write_bytes(b"x" * 100)
+    for doing in (
+        lambda: merge.taken_out(tmp_path / "base", tmp_path / "tuned", 2, lambda _: True),
+        lambda: merge.check({"x": sized(0.1, weight)}, tmp_path / "tuned"),
+    ):
+        with pytest.raises(AdapterMismatch, match=r"w\.safetensors is cut short or no safetensors"):
+            doing()

@@ -220,7 +220,8 @@ def test_lower_ranks_are_filled_up_and_what_is_filled_can_learn(denoiser, tmp_pa
      "diffusion_model.blocks.0.ffn.net.0.proj"],
 )  # fmt: skip
 @pytest.mark.parametrize("ends", [("lora_A", "lora_B"), ("lora_down", "lora_up"),
-                                  ("lora_A.default", "lora_B.default")])  # fmt: skip
+                                  ("lora_A.default", "lora_B.default"),
+                                  ("lora_A.my-adapter_1", "lora_B.my-adapter_1")])  # fmt: skip
 def test_dotted_keys_of_all_trainers_name_the_same_layer(denoiser, tmp_path, start, ends):
     values = {
         f"{start}.{ends[0]}.weight": random(2, 24),

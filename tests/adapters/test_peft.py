@@ -15,6 +15,8 @@ from frisket.adapters import files, formats, lora
 from frisket.adapters.arithmetic import delta
 from frisket.adapters.lora import AdapterMismatch
 from frisket.families.models.wan import FAMILY as WAN
+from frisket.recipes import convert
+from frisket.recipes.origin import ConfigError
 
 TARGETS = ["attn1.to_q", "ffn.net.0.proj"]
 FIRST, SECOND = "blocks.0.attn1.to_q", "blocks.1.ffn.net.0.proj"
@@ -211,3 +213,15 @@ def test_the_models_name_may_stand_in_the_keys(tiny, tmp_path):
 def test_a_folder_without_an_adapter_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"is a folder without adapter_model\.safetensors"):
         formats.read(tmp_path, WAN.names)
+
+
+def test_folders_of_peft_are_converted_under_their_own_names(tiny, tmp_path):
+    for name in ("first", "second"):
+        edited(tiny, tmp_path / name)
+    folders = [tmp_path / "first", tmp_path / "second" / files.PEFT_FILE]
+    convert.run(folders, tmp_path / "out", family="wan")
+    out = sorted((tmp_path / "out").iterdir())
+    assert [file.name for file in out] == ["first.safetensors", "second.safetensors"]
+    assert all(formats.read(file, WAN.names).layers[FIRST].scale == 0.25 for file in out)
+    with pytest.raises(ConfigError, match=r"several files would be written as .*first\.saf"):
+        convert.run([folders[0], folders[0] / files.PEFT_FILE], tmp_path / "out", family="wan")

@@ -86,6 +86,20 @@ def test_a_base_that_is_not_ours_is_one_sentence_and_the_option_comes_first(tmp_
     assert "frisket.base" not in files.header(tmp_path / "b.safetensors")[1]
 
 
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [
+        ({"family": "later", "variant": ""}, "no family is named 'later'"),
+        ({"family": "wan", "variant": "9.9"}, "wan has no variant '9.9'"),
+    ],
+)
+def test_a_base_that_there_is_not_names_the_file(tmp_path, base, message):
+    file = saved(tmp_path / "a.safetensors", pair(LAYER), {"frisket.base": json.dumps(base)})
+    for out in (None, tmp_path / "b.safetensors"):
+        with pytest.raises(ConfigError, match=rf"a\.safetensors: {message}"):
+            convert.run([file], out)
+
+
 @pytest.mark.parametrize("span", ["", "null", "[1]", '["a", "b"]', "[0, NaN]", "[0, 1, 2]", "{}"])
 def test_a_range_that_is_not_ours_is_one_sentence(tmp_path, span):
     said = {"frisket.expert": "high", "frisket.expert_range": span}

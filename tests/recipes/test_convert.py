@@ -201,7 +201,8 @@ def test_an_expert_is_written_into_a_silent_file(tiny, tmp_path):
     ],
 )
 def test_wishes_that_make_no_sense_are_refused(trained, tmp_path, options, message):
-    given = {"files": [trained, trained], "output": tmp_path / "out", **options}
+    other = Path(shutil.copy(trained, tmp_path / "other.safetensors"))
+    given = {"files": [trained, other], "output": tmp_path / "out", **options}
     with pytest.raises(ConfigError, match=message):
         convert.run(given.pop("files"), given.pop("output"), **given)
 

@@ -17,8 +17,8 @@ TEXT = re.compile(
 )
 # What a tensor is called at the end of its key, by peft's name of it.
 ENDINGS: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"(.+)\.lora_A(?:\.default)?(?:\.weight)?"), A),
-    (re.compile(r"(.+)\.lora_B(?:\.default)?(?:\.weight)?"), B),
+    (re.compile(r"(.+)\.lora_A(?:(?:\.[\w-]+)?\.weight)?"), A),  # peft's name of the adapter
+    (re.compile(r"(.+)\.lora_B(?:(?:\.[\w-]+)?\.weight)?"), B),
     (re.compile(r"(.+)\.lora_(?:down|linear_layer\.down)\.weight"), A),
     (re.compile(r"(.+)\.lora_(?:up|linear_layer\.up)\.weight"), B),
     (re.compile(r"(.+)[._]lora\.down\.weight"), A),

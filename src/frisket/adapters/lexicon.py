@@ -29,7 +29,6 @@ class Lexicon:
         tables = (plain, names.also)
         originals = [(key, _found(row)) for table in tables for key, row in table.items()]
         own = [(name, (name,)) for _, row in originals for name in row]
-        self.turning = _Book([(name, (key,)) for key, name in names.turned.items()], flat=False)
         self.books = {
             ("original", False): _Book(originals, flat=False),
             ("original", True): _Book(originals, flat=True),
@@ -43,9 +42,9 @@ class Lexicon:
 
     def original(self, name: str) -> tuple[str, int, int]:
         """As `Names.original`; AdapterMismatch where the table does not have the layer."""
-        turned = self.turning.find(name)
+        turned = self.names.turned_original(name)
         if turned is not None:
-            return turned[0], 0, 1
+            return turned, 0, 1
         try:
             return self.names.original(name)
         except UnknownLayer as error:
@@ -58,7 +57,7 @@ class Lexicon:
         before shift (its AdaLayerNormContinuous). That layer has two outputs an input; SD3's blocks
         before the last have more under the same name, in one order on both sides.
         """
-        return self.turning.find(name) is not None
+        return self.names.turned_original(name) is not None
 
     def parts(self, original: str) -> Found:
         """Diffusers' names of an original layer, in order."""

@@ -25,6 +25,7 @@ from frisket.adapters.attach import (
     trainable,
 )
 from frisket.adapters.layers import A, B, Layer, Layers
+from frisket.adapters.metadata import shown
 from frisket.adapters.spec import (
     ADAPTER,
     EXPERT,
@@ -187,7 +188,7 @@ def _files(path: Path, models: Mapping[str, nn.Module], expert: str) -> list[tup
             tried = " and no ".join(file.name for file in each.values())
             raise FileNotFoundError(f"there is no adapter file {path}, and no {tried} beside it")
         return there
-    said = files.header(path)[1].get(EXPERT, "")
+    said = shown(files.header(path)[1].get(EXPERT, ""), 40)
     if said and expert and said != expert:
         raise AdapterMismatch(f"{path} is for the expert {said}, not {expert}")
     name = said or expert

@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from frisket.adapters.arithmetic import Kept, changed_weight, extract, kept, stored
 from frisket.adapters.factors import sizes, width
+from frisket.adapters.files import header
 from frisket.adapters.layers import Layer, Layers
 from frisket.adapters.spec import AdapterMismatch
 
@@ -95,12 +96,7 @@ def check(layers: Layers, folder: Path) -> dict[str, Path]:
     """
     where = _weights(folder)
     lost = [name for name in layers if f"{name}.weight" not in where]
-    scaled = next((key for key in where if SCALES.fullmatch(key)), None)
-    if scaled is not None:
-        raise AdapterMismatch(
-            f"{folder} is quantised ({where[scaled].name} has {scaled}): merge into the model in"
-            " bfloat16, float16 or float32, and quantise the result"
-        )
+    _check_plain(folder, where, "merge into the model in")
     if lost:
         raise AdapterMismatch(
             f"{folder} lacks {len(lost)} of the adapter's {len(layers)} layers, the first is"
@@ -109,6 +105,15 @@ def check(layers: Layers, folder: Path) -> dict[str, Path]:
     for name, layer in layers.items():
         _check_weight(where[f"{name}.weight"], name, layer)
     return where
+
+
+def _check_plain(folder: Path, where: Mapping[str, Path], doing: str) -> None:
+    scaled = next((key for key in where if SCALES.fullmatch(key)), None)
+    if scaled is not None:
+        raise AdapterMismatch(
+            f"{folder} is quantised ({where[scaled].name} has {scaled}): {doing} bfloat16, float16"
+            " or float32, and quantise the result"
+        )
 
 
 def _check_weight(file: Path, name: str, layer: Layer) -> None:
@@ -143,6 +148,8 @@ def taken_out(
     is counted aloud. AdapterMismatch where nothing differs or the two are not of one kind.
     """
     ours, theirs = _weights(base), _weights(tuned)
+    for folder, where in ((base, ours), (tuned, theirs)):
+        _check_plain(folder, where, "extract from models in")
     if ours.keys() != theirs.keys():
         odd = min(ours.keys() ^ theirs.keys())
         raise AdapterMismatch(f"{base} and {tuned} are different models: only one has {odd}")
@@ -151,7 +158,7 @@ def taken_out(
     left: list[str] = []
     for done, key in enumerate(ours):
         name = key.removesuffix(".weight")
-        first, second = _get(ours[key], key), _get(theirs[key], key)
+        first, second = _finite(ours[key], key), _finite(theirs[key], key)
         if not torch.equal(first.float(), second.float()):
             if key.endswith(".weight") and known(name):
                 try:
@@ -175,8 +182,7 @@ def _weights(folder: Path) -> dict[str, Path]:
         raise FileNotFoundError(f"{folder} has no .safetensors weights of a denoiser")
     where: dict[str, Path] = {}
     for file in files:
-        with safe_open(file, framework="pt") as opened:
-            where.update(dict.fromkeys(opened.keys(), file))
+        where.update(dict.fromkeys(header(file)[0], file))
     return where
 
 
@@ -184,6 +190,13 @@ def _get(file: Path, key: str) -> Tensor:
     with safe_open(file, framework="pt") as opened:
         value: Tensor = opened.get_tensor(key)
         return value.clone()  # not a view of the file, which may be written next
+
+
+def _finite(file: Path, key: str) -> Tensor:
+    value = _get(file, key)
+    if value.is_floating_point() and not bool(torch.isfinite(value.float()).all()):
+        raise AdapterMismatch(f"{file}: {key} has values that are not finite numbers")
+    return value
 
 
 def _put(file: Path, key: str, value: Tensor) -> None:

@@ -75,6 +75,15 @@ def record_of(metadata: Mapping[str, str]) -> LoraSpec | None:
     return LoraSpec(**told)
 
 
+def range_of(metadata: Mapping[str, str]) -> tuple[float, float]:
+    """The range of t that an expert's file is for, all of it where it does not say one."""
+    try:
+        return entries.span(metadata, EXPERT_RANGE) or (0.0, 1.0)
+    except entries.Unreadable as error:
+        way_out = f"convert it with --expert, or --leave-out {EXPERT_RANGE}"
+        raise AdapterMismatch(f"{error}; {way_out}") from error
+
+
 def _fits(name: str, value: Any) -> bool:
     if name == "kind":
         return value in get_args(Kind)

@@ -55,6 +55,13 @@ class Names:
                 return template.format(*match.groups()), place, count
         raise UnknownLayer(f"{name} is no layer in this family's table of names")
 
+    def turned_original(self, name: str) -> str | None:
+        """Original name of a layer that is more than a name apart; None for the others."""
+        for original, ours in self.turned.items():
+            if match := _pattern(ours).fullmatch(name):
+                return original.format(*match.groups())
+        return None
+
     def diffusers(self, original: str) -> tuple[str, ...]:
         """Diffusers names of an original layer: one, or those it fuses; UnknownLayer if none."""
         if not self.rows:

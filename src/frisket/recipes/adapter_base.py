@@ -114,9 +114,12 @@ def base_of(metadata: Mapping[str, str], family: str = "", variant: str = "") ->
 def base_in(
     path: Path, metadata: Mapping[str, str], family: str = "", variant: str = ""
 ) -> AdapterBase | None:
-    """As `base_of`, with the file's name in the error."""
+    """As `base_of`, and a family and variant that there are; the file's name is in the error."""
     try:
-        return base_of(metadata, family, variant)
+        base = base_of(metadata, family, variant)
+        if base is not None:
+            base.chosen()
+        return base
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
 

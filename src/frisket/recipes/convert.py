@@ -3,7 +3,7 @@
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 
 from frisket import __version__
 from frisket.adapters import arithmetic, formats, merge, writing
-from frisket.adapters import metadata as entries
+from frisket.adapters.files import PEFT_FILE
 from frisket.adapters.formats import Contents
 from frisket.adapters.layers import Layers, commonest
 from frisket.adapters.lexicon import Lexicon
@@ -26,6 +26,7 @@ from frisket.adapters.spec import (
     AdapterMismatch,
     Form,
     LoraSpec,
+    range_of,
 )
 from frisket.recipes.adapter_base import AdapterBase, base_in, names_base, need_base
 from frisket.recipes.origin import ConfigError
@@ -129,7 +130,8 @@ def describe(
         counts = ", ".join(f"{count} of {name}" for name, count in sorted(read.text.items()))
         lines.append(f"  text encoders: {counts} (left out with --drop-text)")
     if EXPERT in metadata:
-        low, high = _range(path, metadata)
+        with _naming(path):
+            low, high = range_of(metadata)
         lines.append(f"  expert: {shown(metadata[EXPERT])}, for t from {low:g} to {high:g}")
     for word, key in (
         ("title", "modelspec.title"),
@@ -142,16 +144,6 @@ def describe(
         if metadata.get(key):
             lines.append(f"  {word}: {shown(metadata[key])}")
     return lines
-
-
-def _range(path: Path, metadata: Mapping[str, str]) -> tuple[float, float]:
-    """The range of t in a file's metadata."""
-    try:
-        return entries.span(metadata, EXPERT_RANGE) or (0.0, 1.0)
-    except entries.Unreadable as error:
-        raise AdapterMismatch(
-            f"{path}: {error}; convert it with --expert, or --leave-out {EXPERT_RANGE}"
-        ) from error
 
 
 def convert(
@@ -168,10 +160,14 @@ def convert(
             f"{len(inputs)} files become as many: -o {output} must be a folder (or average them"
             " with --average)"
         )
+    inside = many or output.is_dir()
+    targets = [output / f"{_name_of(path)}.safetensors" if inside else output for path in inputs]
+    twice = next((target for target in targets if targets.count(target) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"several files would be written as {twice}; convert them one by one")
     lines: list[str] = []
-    for done, path in enumerate(inputs):
+    for done, (path, target) in enumerate(zip(inputs, targets, strict=True)):
         read, base = _opened(path, wish)
-        target = output / path.name if many or output.is_dir() else output
         with _naming(path):
             layers, said = _changed(read.layers, wish)
             lines += [f"read {path}: {read}; base {base}", *_notes(read), *said]
@@ -285,6 +281,12 @@ def component(folder: Path, base: AdapterBase, expert: str) -> Path:
         raise ConfigError(f"{base.family} {base.chosen()} has no expert {expert!r}")
     inside = folder / COMPONENTS.get(expert, family.lora_prefix)
     return inside if inside.is_dir() else folder
+
+
+def _name_of(path: Path) -> str:
+    """Of a file of peft's, which are all called alike, its folder's."""
+    path = path.absolute()
+    return path.parent.name if path.name == PEFT_FILE else path.name.removesuffix(".safetensors")
 
 
 @contextmanager
