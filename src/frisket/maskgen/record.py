@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
 import frisket
+from frisket.media.foreign import parse_json
 from frisket.media.paths import replacing
 
 VERSION = 1
@@ -127,11 +128,9 @@ def load(path: Path) -> Record | None:
     except UnicodeDecodeError as error:
         raise BadRecord(f"{path}: a record that is not UTF-8 text; {fix}") from error
     try:
-        told = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise BadRecord(
-            f"{path}: a record that is not JSON ({error.msg} in line {error.lineno}); {fix}"
-        ) from error
+        told = parse_json(text)
+    except ValueError as error:
+        raise BadRecord(f"{path}: a record that is not JSON ({error}); {fix}") from error
     if not isinstance(told, dict) or told.get("version") != VERSION:
         found = told.get("version") if isinstance(told, dict) else type(told).__name__
         raise BadRecord(

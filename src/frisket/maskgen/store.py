@@ -19,6 +19,7 @@ from torch import Tensor
 from frisket.evaluation.contact_sheet import REGION_COLOURS
 from frisket.maskgen.base import Mask
 from frisket.masks.read import BACKGROUND, WHOLE
+from frisket.media.foreign import parse_json
 from frisket.media.frames import BadMedia, Media, probe, stream, writing_labels
 from frisket.media.images import opened
 from frisket.media.paths import IMAGES, LEGEND, SOFT, VIDEOS, plain, replacing
@@ -112,16 +113,16 @@ def _is_frames(path: Path) -> bool:
 def read_legend(path: Path) -> dict[str, int]:
     """Region to index of a legend file, {} where there is none; BadLegend where it is damaged."""
     try:
-        return _checked(path, path.read_text(encoding="utf-8"))
+        return _checked(path, path.read_bytes())
     except FileNotFoundError:
         return {}
 
 
-def _checked(path: Path, text: str) -> dict[str, int]:
+def _checked(path: Path, text: str | bytes) -> dict[str, int]:
     fix = 'it should be like {"face": 1, "hair": 2}, each index once, from 1 to 255'
     try:
-        told = json.loads(text)
-    except json.JSONDecodeError as error:
+        told = parse_json(text)
+    except ValueError as error:
         raise BadLegend(f"{path}: its legend is not JSON ({error}); {fix}") from error
     if not isinstance(told, dict):
         raise BadLegend(f"{path}: its legend is a {type(told).__name__}; {fix}")

@@ -1,8 +1,8 @@
 """Reads the legend that `frisket masks` left beside its label maps, where a config names none."""
 
-import json
 from pathlib import Path
 
+from frisket.media.foreign import parse_json
 from frisket.media.paths import LEGEND
 from frisket.recipes.config import Config
 from frisket.recipes.config_data import Data
@@ -12,7 +12,7 @@ from frisket.recipes.origin import ConfigError, Origin
 def read_legend(path: Path) -> dict[str, int]:
     """Region to label index, as a `legend.json` holds it; ConfigError names what is wrong in it."""
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told = parse_json(path.read_bytes())
     except (ValueError, OSError) as error:
         raise ConfigError(
             f"{path}: cannot be read ({error}); restore it, or write `legend` into the config"

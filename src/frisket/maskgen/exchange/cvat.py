@@ -198,6 +198,8 @@ def _mask(shape: Any, height: int, width: int) -> Bits:
     """Run lengths along the rows of a rectangle, starting with the run of what is outside."""
     left, top, wide, high = (int(shape.get(key)) for key in ("left", "top", "width", "height"))
     counts = [int(run) for run in shape.get("rle").split(",")]
+    if min(counts) < 0 or sum(counts) != wide * high:
+        raise ValueError(f"its runs make {sum(counts)} pixels, its size is {wide} x {high}")
     flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
     bits = np.zeros((height, width), np.bool_)
     bits[top : top + high, left : left + wide] = flat.reshape(high, wide)

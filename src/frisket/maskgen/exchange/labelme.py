@@ -27,6 +27,7 @@ from frisket.maskgen.exchange_base import (
     still,
     united,
 )
+from frisket.media.foreign import check_pixels
 from frisket.media.paths import replacing
 
 log = logging.getLogger(__name__)
@@ -144,7 +145,7 @@ def part_of(
                 y, x = np.mgrid[:height, :width]
                 canvas[np.hypot(x - points[0, 0], y - points[0, 1]) <= radius] = 1
             case "mask":
-                _paste(canvas, shape["mask"], *corners[0].tolist())
+                _paste(path, canvas, shape["mask"], *corners[0].tolist())
             case _:
                 log.warning("%s: a %s (%r) has no area and is left out", path, kind, name)
                 return None
@@ -156,10 +157,11 @@ def part_of(
     return str(name), canvas.astype(np.bool_)
 
 
-def _paste(canvas: NDArray[np.uint8], mask: str, left: int, top: int) -> None:
+def _paste(path: Path, canvas: NDArray[np.uint8], mask: str, left: int, top: int) -> None:
     if left < 0 or top < 0:
         raise ValueError(f"it starts at {left}, {top}, outside the picture")
-    with Image.open(io.BytesIO(base64.b64decode(mask))) as image:
+    with Image.open(io.BytesIO(base64.b64decode(mask)), formats=["PNG"]) as image:
+        check_pixels(path, *image.size)
         bits = np.asarray(image.convert("L")) > 0
     place = canvas[top : top + bits.shape[0], left : left + bits.shape[1]]
     place |= bits[: place.shape[0], : place.shape[1]].astype(np.uint8)
