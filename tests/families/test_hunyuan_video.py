@@ -17,8 +17,8 @@ from torch import nn
 
 from frisket.adapters import lora
 from frisket.families.base import Source
-from frisket.families.models.hunyuan_video import ARCHITECTURES, FAMILY
 from frisket.families.hunyuan_names import TENCENT
+from frisket.families.models.hunyuan_video import ARCHITECTURES, FAMILY
 from frisket.families.names import UnknownLayer
 
 VARIANT = "t2v"

@@ -19,7 +19,7 @@ from frisket.media.frames import (
 )
 from frisket.media.paths import BadMedia
 
-QUICK = pytest.param(range(80), id="quick")
+QUICK = pytest.param(range(60), id="quick")
 
 
 def slow(start, count=2000, parts=1):

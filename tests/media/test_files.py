@@ -208,6 +208,36 @@ def test_links_are_followed_and_loops_end(touch):
         masked(root)
 
 
+def test_links_that_lead_out_are_told(touch):
+    root = touch("clips/a.png", "clips/a.txt", "masks/a.png", "away/b.png", "away/c.txt", "m/x.png")
+    (root / "clips/b.png").symlink_to(root / "away/b.png")
+    (root / "clips/c.png").symlink_to("a.png")  # stays within
+    (root / "clips/c.txt").symlink_to(root / "away/c.txt")
+    (root / "clips/more").symlink_to(root / "away")
+    (root / "masks/b.png").symlink_to(root / "away/b.png")
+    found = masked(root)
+    told = {path.relative_to(root).as_posix() for path in found.outside}
+    assert told == {"clips/b.png", "clips/c.txt", "clips/more/b.png", "masks/b.png"}
+    whole = root / "whole"
+    whole.symlink_to(root / "m")  # named on purpose
+    assert not find(whole, masks="none", folders={}, caption="x").outside
+
+
+def test_links_of_a_manifest_and_of_frames_are_told(touch):
+    root = touch("set/a.png", "away/b.png", "set/frames/0.png", "set/b.txt")
+    (root / "set/b.png").symlink_to(root / "away/b.png")
+    (root / "set/frames/1.png").symlink_to(root / "away/b.png")
+    manifest = root / "set/set.jsonl"
+    paths = ("a.png", "b.png", "../away/b.png", "frames")
+    lines = [f'{{"path": "{path}", "name": "n{place}"}}' for place, path in enumerate(paths)]
+    manifest.write_text("\n".join(line for line in lines if "../" not in line))
+    found = find(manifest, masks="listed", folders={})
+    told = {path.relative_to(root).as_posix() for path in found.outside}
+    assert told == {"set/b.png", "set/frames/1.png"}
+    manifest.write_text(lines[2])  # named outright, no link
+    assert not find(manifest, masks="listed", folders={}).outside
+
+
 def test_empty_and_missing_clip_folders(touch):
     root = touch("clips/notes.txt", "masks/a.png", "file.png")
     with pytest.raises(

@@ -1,5 +1,6 @@
 """The doctor around its findings: fixes with the old files kept, pages, processes, exit codes."""
 
+import io
 import json
 import re
 import sys
@@ -19,7 +20,7 @@ from frisket.grid import LatentGrid
 from frisket.masks.weights import RegionWeights
 from frisket.media.files import find
 from frisket.media.frames import decode_grey
-from frisket.recipes import inspect_pages
+from frisket.recipes import inspect_look, inspect_pages
 from frisket.recipes.config import Config
 from frisket.recipes.inspect import inspect
 from frisket.recipes.inspect_fix import fix
@@ -208,6 +209,32 @@ def test_captions_in_another_encoding_and_twice_named_files_are_told_beside_the_
     }
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     assert page.count('<tr id="clip-') == 4
+
+
+def test_whatever_goes_wrong_with_a_clip_is_its_finding(tmp_path: Path, monkeypatch) -> None:
+    drawn(tmp_path, 4)
+    whole = Image.open(tmp_path / "clips" / "0001.png")
+    kept = io.BytesIO()
+    frames = [whole.rotate(angle).convert("P") for angle in (0, 9, 18)]
+    frames[0].save(kept, "GIF", save_all=True, append_images=frames[1:])
+    (tmp_path / "clips" / "0001.png").unlink()
+    (tmp_path / "clips" / "0001.gif").write_bytes(kept.getvalue()[: len(kept.getvalue()) // 2])
+
+    def fail(name, *_):
+        if name == "0002":
+            raise RuntimeError("of no kind that is known")
+        return []
+
+    monkeypatch.setattr(inspect_look, "look_at_sizes", fail)
+    (tmp_path / "clips" / "out.png").symlink_to(tmp_path / "masks" / "0003.png")
+    found = inspect(config_of(tmp_path), tmp_path / "out")
+    told = {one.clip: one.sentence for one in found if one.kind == "unreadable"}
+    assert set(told) == {"0001", "0002"}
+    assert "0001.gif: " in told["0001"]
+    assert "0002.png: cannot be looked at (RuntimeError: of no kind that is known)" in told["0002"]
+    (linked,) = [one for one in found if one.kind == "link"]
+    assert "out.png, from " in linked.sentence
+    assert linked.severity == "note"
 
 
 def test_exit_codes_for_pipelines(tmp_path: Path, monkeypatch, capsys) -> None:

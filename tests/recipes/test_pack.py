@@ -184,6 +184,22 @@ def test_a_full_disk_is_told_before(lay, tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    "link", ["clips/key.png", "clips/more", "masks/legend.json", "clips/a.txt"]
+)
+def test_links_that_lead_out_are_packed_on_request_only(lay, tmp_path, link):
+    source = lay("set", {"clips/b.jpg": noise(1), "clips/a.jpg": noise(2), "masks/b.png": noise(3)})
+    secret = lay("home", {"key.png": b"secret", "legend.json": "{}", "a.txt": "secret"})
+    target = secret if link == "clips/more" else secret / link.rpartition("/")[2]
+    (source / link).symlink_to(target)
+    out = tmp_path / "out"
+    with pytest.raises(BadSet, match=r"a link brings it from .*home.*; give --follow-links"):
+        pack(Asked(source, out, "folder"))
+    assert not out.exists()
+    pack(Asked(source, out, "folder", follow_links=True))
+    assert b"secret" in tree(out).values() or link == "masks/legend.json"
+
+
 def test_what_is_asked_wrongly_is_told(lay, tmp_path):
     folder = lay("set", LABELS)
     out = tmp_path / "out"

@@ -110,8 +110,8 @@ class Encoding:
                     files.append((donor.clip, donor.content, donor.geometry.picks))
             for path, content, picks in files:
                 wanted.setdefault(path, (content, set()))[1].update(picks)
-        for count, (path, (content, picks)) in enumerate(wanted.items(), 1):
-            self._check_file(path, content, sorted(picks))
+        for count, (path, (content, seen)) in enumerate(wanted.items(), 1):
+            self._check_file(path, content, sorted(seen))
             self.progress("reading", count, len(wanted))
 
     def _check_file(self, path: Path, content: str, picks: Sequence[int]) -> None:

@@ -120,7 +120,7 @@ def read_legend(path: Path) -> dict[str, int]:
         raise BadLegend(f"{path}: {error}; restore it") from error
 
 
-def _checked(path: Path, text: str) -> dict[str, int]:
+def _checked(path: Path, text: str | bytes) -> dict[str, int]:
     fix = 'it should be like {"face": 1, "hair": 2}, each index once, from 1 to 255'
     try:
         told = parse_json(text)

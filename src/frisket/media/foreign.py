@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, TextIO
 
 from frisket.media.paths import BadMedia
@@ -29,24 +30,24 @@ _OF_THE_MACHINE = {errno.EACCES, errno.EMFILE, errno.ENFILE, errno.ENOENT, errno
 
 
 @contextmanager
-def decoding(path: Path, broken: str = BROKEN, bad: type[BadMedia] = BadMedia) -> Iterator[None]:
+def decoding(path: Path, broken: str = BROKEN, bad: type[ValueError] = BadMedia) -> Iterator[None]:
     """Turn whatever a foreign decoder raises within the block into an error that names `path`.
 
     There is no list of classes: Pillow, FFmpeg, Arrow and tarfile raise IndexError, RuntimeError,
     MemoryError and worse on damaged files. `broken` says what is wrong and what to do, with
-    {reason} for what the decoder says; `bad` is the class that is raised. Errors that already name
-    their file (`BadMedia`), and what is no Exception (Ctrl-C), pass.
+    {reason} for what the decoder says; `bad` is the class that is raised. Errors of our own classes
+    (`BadMedia`), which name their file, and what is no Exception (Ctrl-C) pass.
     """
     try:
         yield
-    except BadMedia:
-        raise
     except MemoryError as error:
         raise bad(
             f"{path}: needs more memory than there is left to be read; make it smaller, or close"
             " other programs"
         ) from error
     except Exception as error:
+        if type(error).__module__.partition(".")[0] == "frisket":
+            raise
         if _is_of_machine(error):
             why = getattr(error, "strerror", None) or error
             raise bad(
@@ -161,12 +162,11 @@ def _show(
 
 def _file_being_read() -> Path | None:
     """The file that the media room is reading: the `path` of the nearest caller in it."""
-    frame = sys._getframe()
+    frame: FrameType | None = sys._getframe()
     while frame is not None:
         path = frame.f_locals.get("path")
-        if frame.f_globals.get("__name__", "").startswith("frisket.media.") and isinstance(
-            path, Path
-        ):
+        ours = frame.f_globals.get("__name__", "").startswith("frisket.media.")
+        if ours and isinstance(path, Path):
             return path
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return None

@@ -9,7 +9,7 @@ from typing import IO, Any, Literal
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 from PIL.ExifTags import Base
 
 from frisket.media.foreign import FRAMES, PIXELS, check_frames, check_pixels, decoding
@@ -25,6 +25,10 @@ SNAP = 4  # levels next to black and white that lossy coding may leave
 BAND = 1 << 22  # pixels that are converted at a time, so that a large picture is held once
 # Others that Pillow knows are no clips under another name: to read EPS it starts Ghostscript.
 KINDS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF")
+
+TEXT = 2**26  # bytes of text, or of a colour profile, in a PNG
+# Pillow's own limit is 1 MiB, which the workflow that ComfyUI writes into its pictures goes beyond.
+PngImagePlugin.MAX_TEXT_CHUNK = TEXT
 
 _WRITERS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
 _WRITERS |= {".tif": "TIFF", ".tiff": "TIFF"}

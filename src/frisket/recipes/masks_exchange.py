@@ -30,6 +30,7 @@ from frisket.maskgen.store import (
 )
 from frisket.masks.read import BACKGROUND
 from frisket.media.files import Found
+from frisket.media.foreign import decoding
 from frisket.media.frames import probe
 from frisket.recipes.config_data import PRESETS
 from frisket.recipes.load import load
@@ -40,6 +41,8 @@ from frisket.registry import nearest
 
 Missing = Literal["skip", "white"]
 EVERYWHERE = "everywhere"  # the region of a clip without a mask: weight 1, as in training
+
+UNREADABLE = "cannot be read as {layout} ({{reason}}); export it anew"
 
 
 @dataclass(slots=True)
@@ -209,7 +212,8 @@ def bring(
     items = chosen.read(source, clips)
     for number in count(1):
         try:
-            item = next(items, None)
+            with decoding(source, UNREADABLE.format(layout=layout), BadExchange):
+                item = next(items, None)
         except ValueError as error:  # a reader that raised has no next item
             if number == 1:
                 raise
