@@ -174,7 +174,7 @@ def failed(error: Exception) -> BadText:
 def check_tree(tree: Any) -> None:
     """Raise BadText for depth, endless numbers and letters that are none, in a parsed tree."""
     level = [tree]
-    for _ in range(DEEPEST + 1):
+    for _ in range(DEEPEST + 2):  # the values within the deepest are a level too
         if not level:
             return
         level = [inner for value in level for inner in _inside(value)]
