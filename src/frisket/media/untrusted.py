@@ -19,6 +19,7 @@ from xml.parsers import expat
 
 MIB = 1 << 20
 CONFIG = MIB  # bytes: a configuration is written by hand
+MODEL = 64 * MIB  # bytes: what lies beside a model's weights
 ANNOTATIONS = 512 * MIB  # bytes: of a whole data set
 DEEPEST = 64  # tables and lists within each other
 LARGEST = 1 << 64  # whole numbers are below it
@@ -136,6 +137,17 @@ def parse_json(text: str | bytes) -> Any:
     except Exception as error:
         raise failed(error) from error
     check_tree(tree)
+    return tree
+
+
+def read_table(path: Path, most: int = MODEL) -> dict[str, Any]:
+    """The object in a JSON file, such as a model's config.json; BadText names the file and fix."""
+    try:
+        tree = parse_json(read_text(path, most))
+    except BadText as error:
+        raise BadText(f"{path}: {error}; fetch it again, or restore it") from error
+    if not isinstance(tree, dict):
+        raise BadText(f"{path}: is {shown(tree, 40)}, a table is needed; fetch it again")
     return tree
 
 
