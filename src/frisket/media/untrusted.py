@@ -11,7 +11,7 @@ import re
 import reprlib
 import stat
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError, fromstring
@@ -43,7 +43,7 @@ class BadText(ValueError):
 
     def __init__(self, said: str, line: int | None = None, column: int | None = None) -> None:
         """Lines and columns count from 1; None where no place is known."""
-        place = f" (line {line}, column {column})" if line else ""
+        place = f" at line {line}, column {column}" if line else ""
         super().__init__(said + place)
         self.said, self.line, self.column = said, line, column
 
@@ -128,13 +128,20 @@ def parse_toml(text: str) -> dict[str, Any]:
     return tree
 
 
-def parse_json(text: str | bytes) -> Any:
-    """The tree of a JSON text; BadText, with line and column where the grammar fails."""
+def parse_json(
+    text: str | bytes, *, object_pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None
+) -> Any:
+    """The tree of a JSON text; BadText, with line and column where the grammar fails.
+
+    What `object_pairs_hook` (as of `json.loads`) raises of our own classes passes.
+    """
     try:
-        tree = json.loads(text)
+        tree = json.loads(text, object_pairs_hook=object_pairs_hook)
     except json.JSONDecodeError as error:
         raise BadText(cut(error.msg), error.lineno, error.colno) from error
     except Exception as error:
+        if type(error).__module__.partition(".")[0] == "frisket":
+            raise
         raise failed(error) from error
     check_tree(tree)
     return tree

@@ -217,7 +217,7 @@ def _mask(shape: Any, height: int, width: int) -> Bits:
         raise ValueError(f"its rectangle lies outside of {width} x {height}")
     counts = [int(run) for run in shape.get("rle").split(",")]
     if min(counts) < 0 or sum(counts) != wide * high:
-        raise ValueError(f"its runs do not add up to {wide} x {high}")
+        raise ValueError(f"its runs make {sum(counts)} pixels, its size is {wide} x {high}")
     flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
     bits = np.zeros((height, width), np.bool_)
     bits[top : top + high, left : left + wide] = flat.reshape(high, wide)

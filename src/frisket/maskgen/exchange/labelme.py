@@ -158,7 +158,7 @@ def part_of(
 def _paste(canvas: NDArray[np.uint8], mask: str, left: int, top: int) -> None:
     if left < 0 or top < 0:
         raise ValueError(f"it starts at {left}, {top}, outside the picture")
-    with Image.open(io.BytesIO(base64.b64decode(mask))) as image:
+    with Image.open(io.BytesIO(base64.b64decode(mask)), formats=["PNG"]) as image:
         if image.height > canvas.shape[0] or image.width > canvas.shape[1]:
             raise ValueError(f"it is larger ({image.width} x {image.height}) than the picture")
         bits = np.asarray(image.convert("L")) > 0
