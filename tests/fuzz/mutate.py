@@ -5,6 +5,7 @@ Anything else, a case that takes longer than its limit too, fails the test and n
 """
 
 import faulthandler
+import json
 import random
 import signal
 import sys
@@ -101,6 +102,15 @@ def nested(value: Any, depth: int) -> Any:
     for _ in range(depth):
         value = [value]
     return value
+
+
+def written(value: Any, rng: random.Random) -> bytes:
+    """A value as JSON, as it is or escaped; what is too deep or long to be written, by hand."""
+    try:
+        text = json.dumps(value, ensure_ascii=rng.random() < 0.5)
+    except (RecursionError, ValueError):
+        text = rng.choice(("[" * 9000, '{"path": ' + "1" * 9000 + "}"))
+    return text.encode("utf-8", "surrogatepass")
 
 
 def cuts(content: bytes, count: int) -> Iterator[bytes]:
