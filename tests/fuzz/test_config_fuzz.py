@@ -17,7 +17,7 @@ MANY = pytest.mark.slow
 CONFIG = """
 [model]
 family = "pocket"
-variant = "zigzag"
+variant = "image"
 
 [[data]]
 clips = "clips"

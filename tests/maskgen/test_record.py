@@ -83,7 +83,7 @@ def test_a_record_comes_back_as_it_was(tmp_path, record):
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        (lambda text: text[: len(text) // 2], r"a\.json: a record that is not JSON \(.*\(line"),
+        (lambda text: text[: len(text) // 2], r"a\.json: a record that is not JSON \(.* at line"),
         (lambda _: "[]", r"a\.json: no mask record of version 1 \(found 'list'\)"),
         (lambda text: text.replace('"version": 1', '"version": 9'), r"a\.json: .* \(found 9\)"),
         (lambda text: text.replace('"frames": 1', '"frames": "one"'), r"a\.json: frames: .*int"),

@@ -143,7 +143,7 @@ def test_a_file_that_is_not_there_or_no_text(tmp_path: Path) -> None:
     with pytest.raises(BadRules, match="no such file"):
         read(tmp_path / "none.toml")
     (tmp_path / "latin.toml").write_bytes(b"# caf\xe9")
-    with pytest.raises(BadRules, match=r"byte 0xe9 is not UTF-8.* .line 1, column 6"):
+    with pytest.raises(BadRules, match=r"byte 0xe9 is not UTF-8.* at line 1, column 6"):
         read(tmp_path / "latin.toml")
 
 

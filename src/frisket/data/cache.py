@@ -96,8 +96,8 @@ class Cache:
         if not self.writable:
             raise CannotWrite(
                 f"{self.folder}: a read-only cache, and it lacks {kind}/{key}, which this"
-                f" configuration needs; {FIX}, or let its owner run `frisket prepare` with this"
-                " configuration"
+                " configuration needs; set run.cache to a folder that you may write to, or let its"
+                " owner run `frisket prepare` with this configuration"
             )
 
     def path(self, kind: Kind, key: str) -> Path:

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Literal, TypeVar
 
 from frisket.media.drafts import may_write
-from frisket.media.untrusted import parse_json
+from frisket.media.untrusted import cut
 
 T = TypeVar("T")
 Table = Literal["file", "probe", "facts", "entry"]
@@ -96,9 +96,9 @@ class Index:
                 return None
             try:
                 return use(self._opened())
-            except (sqlite3.Error, ValueError, OSError) as error:
+            except (sqlite3.Error, ValueError, OSError, RecursionError) as error:
                 self._close()
-                if _is_damage(error):
+                if _is_damage(error, self.file):
                     self._remove(error)
                 else:
                     self._leave(error)
@@ -115,6 +115,10 @@ class Index:
                 "CREATE TABLE IF NOT EXISTS learnt (name TEXT PRIMARY KEY, value TEXT)"
                 " WITHOUT ROWID"
             )
+            # Else rows out of order are never met, and never found again.
+            (state,) = self._link.execute("PRAGMA integrity_check(1)").fetchone()
+            if state != b"ok":
+                raise ValueError(_cut(state))
         return self._link
 
     def _close(self) -> None:
@@ -191,13 +195,19 @@ class Index:
         return found
 
 
-def _is_damage(error: Exception) -> bool:
+def _cut(state: bytes) -> str:
+    return cut(state.decode(errors="replace").replace("\n", " "), 80)
+
+
+def _is_damage(error: Exception, file: Path) -> bool:
     """Whether the file itself is at fault, and not the disk, the folder or another program."""
     if isinstance(error, OSError):
         return False
     code = getattr(error, "sqlite_errorcode", None)
     if code is None or code == sqlite3.SQLITE_IOERR_SHORT_READ:
         return True
+    if code == sqlite3.SQLITE_READONLY:  # where we may write, a byte of its header says so
+        return may_write(file.parent) and may_write(file)
     return code & 0xFF not in OUTSIDE
 
 
@@ -218,7 +228,7 @@ def _read(link: sqlite3.Connection, slot: str) -> Any:
     text = row[0].decode() if isinstance(row[0], bytes) else ""
     if text != _sealed(slot, text[8:]):
         raise ValueError("a value is not as it was written")
-    return parse_json(text[8:])
+    return json.loads(text[8:])
 
 
 def _write(link: sqlite3.Connection, rows: Sequence[tuple[str, str]]) -> bool:

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -16,6 +17,7 @@ from frisket.media.paths import expanded
 from frisket.media.untrusted import (
     CONFIG,
     DEEPEST,
+    MIB,
     BadText,
     check_tree,
     cut,
@@ -26,7 +28,8 @@ from frisket.media.untrusted import (
 )
 
 # Bytes by suffix: text written by hand, not a data set. JSON is parsed fast, and often generated.
-LARGEST = {".json": 8 * 2**20}
+# A YAML parser in Python reads 100 kB a second.
+LARGEST = {".json": 8 * MIB, ".yaml": MIB // 4, ".yml": MIB // 4}
 MOST = 200_000  # values of a YAML file once its aliases are written out
 SUFFIXES = (".toml", ".json", ".yaml", ".yml")
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],\n]')  # of JSON, but for colons and plain values
@@ -61,8 +64,8 @@ def read_config(path: Path) -> Written:
     """Parse a TOML, JSON or YAML file, told apart by suffix.
 
     UTF-8 with or without byte-order mark. Raises BadLayout for a file that is not there, is larger
-    than 1 MiB (JSON: 8 MiB), is of another encoding, or does not parse (with line and column), and
-    for one past a limit: 64 levels, numbers of 64 bits, aliases that multiply.
+    than 1 MiB (JSON: 8 MiB, YAML: 256 KiB), is of another encoding, or does not parse (with line
+    and column), and for one past a limit: 64 levels, numbers of 64 bits, aliases that multiply.
     """
     form = {".toml": "TOML", ".json": "JSON", ".yaml": "YAML", ".yml": "YAML"}
     if path.suffix.lower() not in form:
@@ -133,8 +136,10 @@ def _json_lines(text: str) -> dict[Key, int]:
 
 def _yaml(text: str) -> tuple[Any, Mapping[Key, int]]:
     """Keys are text as they are written (`on`, `1`), for that is how options are named."""
-    loader = yaml.SafeLoader(text)
     try:
+        if _unclosed(text) > 16 * DEEPEST:  # the parser's time grows with the square of them
+            raise RecursionError
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         _measure(node, {}, 0)
         tree = None if node is None else loader.construct_document(node)
@@ -151,6 +156,12 @@ def _yaml(text: str) -> tuple[Any, Mapping[Key, int]]:
         raise failed(error) from error
     check_tree(tree)
     return tree, dict(_marks(node))
+
+
+def _unclosed(text: str) -> int:
+    """The most brackets that are open at once, those in quoted text counted too."""
+    steps = (1 if found[0] in "[{" else -1 for found in re.finditer(r"[][{}]", text))
+    return max(accumulate(steps), default=0)
 
 
 def _measure(node: Any, sizes: dict[int, int], depth: int) -> int:

@@ -199,6 +199,7 @@ class Table:
 
     def _bad(self, key: Key, said: str, given: str = "") -> BadLayout:
         at = self.sheet.written.where(key)
+        said = cut(said, 600)
         return BadLayout(f"{at}: {cut(dotted(key))}{given}: {said}" if key else f"{at}: {said}")
 
     def _list(self, name: str) -> list[Any]:

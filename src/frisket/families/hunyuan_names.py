@@ -1,6 +1,5 @@
 """What Tencent calls the layers of HunyuanVideo and HunyuanVideo-1.5, and 1.5's single files."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor
 from frisket.families import weights
 from frisket.families.base import Source
 from frisket.families.names import Names
+from frisket.media.untrusted import read_table
 
 REFINER = "txt_in.individual_token_refiner.blocks.{}"
 REFINED = "context_embedder.token_refiner.refiner_blocks.{}"
@@ -206,7 +206,7 @@ def expect_kind(kind: Any, source: Source, subfolder: str) -> None:
 def _class_of(config: Path) -> str:
     if not config.is_file():
         return ""
-    return str(json.loads(config.read_text("utf-8")).get("_class_name", ""))
+    return str(read_table(config).get("_class_name", ""))
 
 
 def _first_lines(error: Exception) -> str:

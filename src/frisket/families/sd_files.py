@@ -13,6 +13,7 @@ from transformers import AutoTokenizer, CLIPTextModel, CLIPTextModelWithProjecti
 
 from frisket.families import weights
 from frisket.families.base import Source, WeightsNotFound
+from frisket.media.untrusted import read_table
 
 # What the config.json files of the released models say beyond diffusers' and transformers' own
 # defaults: a single file carries no configuration.
@@ -73,7 +74,7 @@ def text_encoders(file: Path, source: Source, repo: str, encoders: Encoders) -> 
         parts[_tokenizer(name)] = _beside(file, source, repo, _tokenizer(name))
     for name, (prefix, kind, built_in) in encoders.items():
         beside = file.parent / name / "config.json"
-        own = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else built_in
+        own = read_table(beside) if beside.is_file() else built_in
         parts[name] = _encoder(file, source, prefix, kind, own)
     return parts
 

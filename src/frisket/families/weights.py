@@ -14,6 +14,7 @@ from torch import nn
 
 from frisket.families.base import Source, WeightsNotFound
 from frisket.families.quantise import quantise
+from frisket.media.untrusted import read_table
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
@@ -86,7 +87,10 @@ def check(folder: Path, repo: str, *, weights: bool = True) -> None:
         only = f" (only {', '.join(pickled)}, which Frisket does not open)" if pickled else ""
         raise WeightsNotFound(f"{folder} has no .safetensors weights{only}. {fetch}")
     for index in folder.glob("*.safetensors.index.json"):
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        named = read_table(index).get("weight_map")
+        if not isinstance(named, dict):
+            raise WeightsNotFound(f"{index} lists no weights. {fetch}")
+        shards = {str(shard) for shard in named.values()}
         lost = sorted(shards - {path.name for path in files})
         if lost:
             raise WeightsNotFound(f"{folder} lacks {len(lost)} shard(s): {lost[0]}. {fetch}")
@@ -246,7 +250,7 @@ def _config_folder(root: Path | None, subfolder: str) -> Path | None:
 def _class_of(config: Path) -> str:
     if not config.is_file():
         return ""
-    return str(json.loads(config.read_text(encoding="utf-8")).get("_class_name", ""))
+    return str(read_table(config).get("_class_name", ""))
 
 
 def freeze(model: nn.Module, source: Source) -> nn.Module:

@@ -1,7 +1,6 @@
 """Loads transformers models from a folder or hub id, safely, and says what is missing."""
 
 import hashlib
-import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 
 from frisket.maskgen.base import BackendUnusable, Source, WeightsNotFound
 from frisket.maskgen.preprocess import FILES
+from frisket.media.untrusted import BadText, read_table
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -76,9 +76,9 @@ def config_of(folder: Path, *kinds: str) -> Mapping[str, Any]:
     """The config.json of a folder; WeightsNotFound where its model_type is none of `kinds`."""
     file = folder / "config.json"
     try:
-        config: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise WeightsNotFound(f"{file} is no JSON ({error}); download it again") from error
+        config: Mapping[str, Any] = read_table(file)
+    except BadText as error:
+        raise WeightsNotFound(str(error)) from error
     if (kind := config.get("model_type")) not in kinds:
         raise WeightsNotFound(f"{folder} holds a model of type {kind}, not {' or '.join(kinds)}")
     return config

@@ -1,6 +1,5 @@
 """Pictures to what a vision model reads, without torchvision; numbers from the checkpoint."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from frisket.maskgen.base import Box, Picture, WeightsNotFound
+from frisket.media.untrusted import read_table
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FILES = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
@@ -37,7 +37,7 @@ def read(folder: Path, default: Preprocessing) -> Preprocessing:
         raise WeightsNotFound(
             f"{folder}: there is no {FILES[0]}; copy it from the model's page beside its weights"
         )
-    told: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    told: Mapping[str, Any] = read_table(file)
     told = told.get("image_processor", told)
     size = told.get("size") or {}
     return Preprocessing(

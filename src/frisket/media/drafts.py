@@ -141,10 +141,13 @@ def draft_name() -> str:
     return f".{_owner()}-{os.getpid()}-{uuid4().hex[:8]}.part"
 
 
-def may_write(folder: Path) -> bool:
-    """Whether files can be made in a folder, as far as its rights tell; nothing is written."""
-    effective = os.access in os.supports_effective_ids
-    return os.access(folder, os.W_OK | os.X_OK, effective_ids=effective)
+def may_write(path: Path) -> bool:
+    """Whether a file may be written, or files made in a folder, as far as rights tell.
+
+    Nothing is written to find out.
+    """
+    mode = os.W_OK | os.X_OK if path.is_dir() else os.W_OK
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
 
 
 def sweep(folder: Path) -> int:

@@ -11,7 +11,7 @@ import re
 import reprlib
 import stat
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError, fromstring
@@ -19,6 +19,7 @@ from xml.parsers import expat
 
 MIB = 1 << 20
 CONFIG = MIB  # bytes: a configuration is written by hand
+MODEL = 64 * MIB  # bytes: what lies beside a model's weights
 ANNOTATIONS = 512 * MIB  # bytes: of a whole data set
 DEEPEST = 64  # tables and lists within each other
 LARGEST = 1 << 64  # whole numbers are below it
@@ -42,7 +43,7 @@ class BadText(ValueError):
 
     def __init__(self, said: str, line: int | None = None, column: int | None = None) -> None:
         """Lines and columns count from 1; None where no place is known."""
-        place = f" (line {line}, column {column})" if line else ""
+        place = f" at line {line}, column {column}" if line else ""
         super().__init__(said + place)
         self.said, self.line, self.column = said, line, column
 
@@ -127,15 +128,33 @@ def parse_toml(text: str) -> dict[str, Any]:
     return tree
 
 
-def parse_json(text: str | bytes) -> Any:
-    """The tree of a JSON text; BadText, with line and column where the grammar fails."""
+def parse_json(
+    text: str | bytes, *, object_pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None
+) -> Any:
+    """The tree of a JSON text; BadText, with line and column where the grammar fails.
+
+    What `object_pairs_hook` (as of `json.loads`) raises of our own classes passes.
+    """
     try:
-        tree = json.loads(text)
+        tree = json.loads(text, object_pairs_hook=object_pairs_hook)
     except json.JSONDecodeError as error:
         raise BadText(cut(error.msg), error.lineno, error.colno) from error
     except Exception as error:
+        if type(error).__module__.partition(".")[0] == "frisket":
+            raise
         raise failed(error) from error
     check_tree(tree)
+    return tree
+
+
+def read_table(path: Path, most: int = MODEL) -> dict[str, Any]:
+    """The object in a JSON file, such as a model's config.json; BadText names the file and fix."""
+    try:
+        tree = parse_json(read_text(path, most))
+    except BadText as error:
+        raise BadText(f"{path}: {error}; fetch it again, or restore it") from error
+    if not isinstance(tree, dict):
+        raise BadText(f"{path}: is {shown(tree, 40)}, a table is needed; fetch it again")
     return tree
 
 
@@ -174,7 +193,7 @@ def failed(error: Exception) -> BadText:
 def check_tree(tree: Any) -> None:
     """Raise BadText for depth, endless numbers and letters that are none, in a parsed tree."""
     level = [tree]
-    for _ in range(DEEPEST + 1):
+    for _ in range(DEEPEST + 2):  # the values within the deepest are a level too
         if not level:
             return
         level = [inner for value in level for inner in _inside(value)]

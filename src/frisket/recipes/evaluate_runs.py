@@ -1,6 +1,6 @@
 """The runs that are evaluated: from a run folder or a config file to a LoRA and its data."""
 
-import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 from frisket.adapters.files import header
 from frisket.families.base import FAMILIES, Family, Source
 from frisket.media.files import ClipsNotFound, MasksNotFound
+from frisket.media.untrusted import BadText, parse_json, shown
 from frisket.recipes.config import Config
 from frisket.recipes.load import ConfigError, check, read
 from frisket.recipes.prepare import Prepared, prepare, source_of
@@ -114,7 +115,8 @@ def _opened(name: str, config: Config, progress: Callable[[str, int, int], None]
             " --set data.0.clips=FOLDER (and data.0.masks.path=FOLDER)"
         ) from error
     digest = said.get("frisket.data", prepared.digest)
-    steps = int(said.get("frisket.steps", "0"))
+    written = said.get("frisket.steps", "0")
+    steps = int(written) if re.fullmatch(r"[0-9]{1,12}", written) else 0
     return Run(name, config, lora, prepared, steps, digest != prepared.digest)
 
 
@@ -141,10 +143,14 @@ def _same_base(name: str, config: Config, family: Family, source: Source) -> Non
 
 
 def _made_for(name: str, lora: Path, config: Config, said: Any) -> None:
-    base = json.loads(said.get("frisket.base", "{}"))
-    if base and base["family"] != config.model.family:
+    try:
+        base = parse_json(said.get("frisket.base", "{}"))
+    except BadText as error:
+        raise ConfigError(f"{name}: {lora}: its metadata `frisket.base` {error}") from error
+    family = base.get("family", "") if isinstance(base, dict) else ""
+    if family and family != config.model.family:
         raise ConfigError(
-            f"{name}: {lora} was trained for {base['family']}, but its config says model.family ="
+            f"{name}: {lora} was trained for {shown(family)}, but its config says model.family ="
             f" {config.model.family!r}; name the config it was trained with"
         )
 

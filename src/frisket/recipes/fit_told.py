@@ -1,7 +1,6 @@
 """What a denoiser is told beside the noisy latents, as shapes: for the memory prediction."""
 
 import itertools
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ from frisket.families.base import Conditioning, Family, Source, Variant
 from frisket.families.blocks import blocks_of
 from frisket.families.experts import experts_of, first
 from frisket.families.qwen_references import AREA
+from frisket.media.untrusted import read_table
 from frisket.training.rehearsal import META, Rehearsal
 
 CAPTION = "a portrait of a person in a sunlit room, looking to the left"  # a token a letter
@@ -67,7 +67,7 @@ def _area(source: Source) -> int:
     config = source.local / "vae" / "config.json" if source.local is not None else None
     if config is None or not config.is_file():
         return 1 << 20
-    return int(json.loads(config.read_text(encoding="utf-8")).get(AREA, 1 << 20))
+    return int(read_table(config).get(AREA, 1 << 20))
 
 
 def picture(size: tuple[int, int, int]) -> Tensor:

@@ -227,7 +227,7 @@ def test_a_checkpoint_with_its_own_code_names_the_conversion(tmp_path) -> None:
     with pytest.raises(WeightsNotFound, match="type bart, not florence2"):
         BACKEND.load(Source(path=str(folder)))
     (folder / "config.json").write_text("{")
-    with pytest.raises(WeightsNotFound, match="no JSON"):
+    with pytest.raises(WeightsNotFound, match="fetch it again"):
         BACKEND.load(Source(path=str(folder)))
 
 

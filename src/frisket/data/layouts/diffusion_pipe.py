@@ -58,7 +58,7 @@ def read(path: Path) -> Imported:
     data, sections, seen = _dataset(inner, mode)
     sections = _merged(sections, _main(main, seen))
     notes = (*sheet.notes, *inner.notes)
-    named = main.values["model"].get("type", "")
+    named = (main.values.get("model") or {}).get("type", "")
     return Imported(path, "diffusion-pipe", data, sections, notes, model=str(named))
 
 
