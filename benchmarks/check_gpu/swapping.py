@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from benchmarks.check_gpu.checking import Failed, Place
-from benchmarks.check_gpu.models import MIB, Trial, bytes_on, exact_attention, peak_of, same_step
+from benchmarks.check_gpu.models import MIB, Trial, exact_attention, peak_of, same_step
 from torch import nn
 
 from frisket.adapters import lora
@@ -143,8 +143,13 @@ def _turns(place: Place, **switches: Any) -> str:
         said.append(same_step(name, trial.step(place, RANGES[name]), expected[name], (1e-4, 1e-3)))
         idle = {each: expert for each, expert in experts_of(trial.denoiser).items() if each != name}
         for other, expert in idle.items():
-            held = bytes_on(expert, place.device)
-            whole = sum(value.nbytes for value in expert.parameters())
+            frozen = [value for value in expert.parameters() if not value.requires_grad]
+            whole = sum(value.numel() * value.element_size() for value in frozen)
+            held = sum(
+                value.untyped_storage().nbytes()
+                for value in frozen
+                if value.device.type == place.device.type
+            )
             if place.cuda and held > 0.25 * whole:
                 raise Failed(f"{other} has {held} of its {whole} bytes on the card while it rests")
     return said[-1]
