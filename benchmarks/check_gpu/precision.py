@@ -1,5 +1,7 @@
 """bfloat16 autocast, attention kernels and compiled blocks, against plain float32."""
 
+import re
+
 import torch
 from benchmarks.check_gpu.checking import Failed, Place, Skipped
 from benchmarks.check_gpu.models import Trial, agree, exact_attention, same_step
@@ -9,6 +11,7 @@ from frisket.families.blocks import blocks_of
 from frisket.training import storage
 from frisket.training.fit import CannotFit
 
+NO_KERNEL = re.compile("No available kernel|No viable backend|not supported|only supports", re.I)
 FAMILIES = ("wan", "flux", "stable_diffusion", "qwen_image")
 
 
@@ -37,7 +40,7 @@ def attention(place: Place) -> str:
         trial = Trial("wan", dtype=torch.bfloat16, **size)
         trial.fit(place)
         expected = trial.step(place)
-    said, lacking, wrong = [], [], []
+    said, lacking, without, wrong = [], [], [], []
     for backend in storage.TRAINABLE:
         trial = Trial("wan", dtype=torch.bfloat16, **size)
         try:
@@ -51,12 +54,16 @@ def attention(place: Place) -> str:
             agree("gradients", found[1], expected[1], 2e-1)
             said.append(f"{backend} {distance:.0e}")
         except (Failed, RuntimeError, ImportError) as error:
-            wrong.append(f"{backend}: {str(error).strip().partition(chr(10))[0][:160]}")
-    missing = f"; not installed: {', '.join(lacking)}" if lacking else ""
-    if wrong and place.cuda:
-        raise Failed(f"{'; '.join(wrong)} (right: {', '.join(said)}{missing})")
-    without = f"; no kernel here: {', '.join(each.partition(':')[0] for each in wrong)}"
-    return ", ".join(said) + missing + (without if wrong else "")
+            message = str(error).strip().partition("\n")[0]
+            if not place.cuda or NO_KERNEL.search(message):
+                without.append(backend)
+            else:
+                wrong.append(f"{backend}: {message[:160]}")
+    said += [f"not installed: {', '.join(lacking)}"] if lacking else []
+    said += [f"no kernel here: {', '.join(without)}"] if without else []
+    if wrong:
+        raise Failed(f"{'; '.join(wrong)} (the others: {', '.join(said)})")
+    return ", ".join(said)
 
 
 def compiled(place: Place) -> str:

@@ -1,6 +1,8 @@
 """Whole runs of `frisket train` on a tiny model: as on the CPU, resumed, scaled, and let go of."""
 
+import gc
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from benchmarks.check_gpu.checking import Failed, Place, Skipped
-from benchmarks.check_gpu.models import MIB, exact_attention, off
+from benchmarks.check_gpu.models import exact_attention, joined, off
 from torch import Tensor
 
 try:
@@ -89,9 +91,10 @@ def _lines(folder: Path) -> list[dict[str, Any]]:
 
 
 def _apart(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
+    """Relative distance of two adapters, all tensors together: some hardly move."""
     if one.keys() != other.keys():
         raise Failed("the two runs wrote other keys")
-    return max(off(one[name], other[name]) for name in one)
+    return off(joined([one[name] for name in one]), joined([other[name] for name in one]))
 
 
 def like_the_cpu(place: Place) -> str:
@@ -138,7 +141,8 @@ def resumed(place: Place) -> str:
 
 @contextmanager
 def _deterministic() -> Iterator[None]:
-    torch.use_deterministic_algorithms(True)  # CUBLAS_WORKSPACE_CONFIG is set by the supervisor
+    # Warnings only: it is the result that is looked at. CUBLAS_WORKSPACE_CONFIG is set already.
+    torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         yield
     finally:
@@ -164,13 +168,15 @@ def _scaled_from(start: float) -> Iterator[None]:
 def scaled(place: Place) -> str:
     """Steps that overflow under float16 move nothing: not weights, not moments, not the rate."""
     place.need_card("float16 training needs a card (Accelerate refuses it elsewhere)")
-    steps = 24
-    adam = {"name": "adamw", "lr": 1e-2, "schedule": "linear"}
+    steps, rate = 24, 1e-2
+    adam = {"name": "adamw", "lr": rate, "schedule": "linear"}
     with _scaled_from(2.0**36):
         run = {"precision": "float16", "steps": steps}
         folder = _run(place, "scaled", run=run, optimizer=adam)
     lines = _lines(folder)
-    skipped = sum(not np.isfinite(line["grad_norm"]) for line in lines)
+    norms = [line["grad_norm"] for line in lines]  # of a step that overflowed there is none
+    moving = [norm is not None and math.isfinite(norm) for norm in norms]
+    skipped = moving.count(False)
     newest = sorted((folder / "checkpoints").glob("step-*"))[-1]
     state = torch.load(newest / "state.pt", weights_only=True, map_location="cpu")
     moved = {int(each["step"]) for each in state["optimizer"]["state"].values()}
@@ -179,9 +185,12 @@ def scaled(place: Place) -> str:
         raise Failed(f"{skipped} of {steps} steps overflowed: the check could not provoke it")
     if moved != {steps - skipped}:
         raise Failed(f"{skipped} of {steps} steps overflowed, yet the optimizer made {moved}")
-    schedule = state["schedule"]["last_epoch"]
-    if schedule != steps - skipped:
-        raise Failed(f"the rate moved {schedule} times, the weights {steps - skipped} times")
+    rates = [line["lr"] for line, moves in zip(lines, moving, strict=True) if moves]
+    wanted = [rate * (1 - index / steps) for index in range(len(rates))]
+    if not np.allclose(rates, wanted, rtol=1e-6):
+        raise Failed(
+            f"the rates of the steps made were {rates}, the first {len(rates)} are {wanted}"
+        )
     return f"{skipped} of {steps} steps left out, {steps - skipped} made"
 
 
@@ -203,15 +212,16 @@ def averaged_teacher(place: Place) -> str:
 def let_go(place: Place) -> str:
     """After prepare and train nothing of text encoder, VAE or denoiser is left on the card."""
     place.need_card("it is the card's memory that is looked at")
-    torch.cuda.synchronize()
-    before = torch.cuda.memory_allocated(place.device)
-    for name in ("once", "twice"):
-        _run(place, name)
-    import gc  # noqa: PLC0415
-
-    gc.collect()
-    left = (torch.cuda.memory_allocated(place.device) - before) / MIB
-    place.numbers["left_mib"] = left
-    if left > 1.0:
-        raise Failed(f"{left:.2f} MiB are left on the card after two runs")
-    return f"{left:.2f} MiB left"
+    held = []
+    for name in ("", "once", "twice"):
+        if name:
+            _run(place, name)
+        gc.collect()
+        torch.cuda.synchronize()
+        torch._C._cuda_clearCublasWorkspaces()  # torch keeps those for the next product
+        held.append(torch.cuda.memory_allocated(place.device) / 1024)
+    place.numbers["held_kib"] = held
+    # The tiny parts are some hundred KiB: what is left of one shows.
+    if held[2] - held[1] > 16 or held[1] - held[0] > 64:
+        raise Failed(f"KiB on the card before, after one run and after two: {held}")
+    return f"{held[2] - held[0]:.0f} KiB left after two runs"

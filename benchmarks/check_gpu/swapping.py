@@ -5,13 +5,14 @@ from functools import partial
 from typing import Any
 
 import torch
-from benchmarks.check_gpu.checking import Failed, Place
-from benchmarks.check_gpu.models import MIB, Trial, bytes_on, exact_attention, peak_of, same_step
+from benchmarks.check_gpu.checking import Failed, Place, Skipped
+from benchmarks.check_gpu.models import MIB, Trial, exact_attention, peak_of, same_step
 from torch import nn
 
 from frisket.adapters import lora
 from frisket.families.blocks import blocks_of
 from frisket.families.experts import Experts, experts_of
+from frisket.families.quantise import Kind, PackageMissing, require
 
 MODELS = (("wan", {"num_layers": 6}), ("flux", {}), ("stable_diffusion", {}))
 
@@ -112,17 +113,21 @@ def float8(place: Place) -> str:
     return _swapped(place, lambda: Trial("wan", num_layers=4), 4, **switches)
 
 
-def quantised(place: Place) -> str:
+def quantised(place: Place, kind: Kind) -> str:
     """Packed weights go with their scales."""
+    try:
+        require(kind)
+    except PackageMissing as missing:
+        raise Skipped(str(missing)) from missing
     said = [
         _swapped(
             place,
-            lambda: Trial("wan", quantised="nf4", num_layers=4),
+            partial(Trial, "wan", quantised=kind, num_layers=4),
             4,
-            quantise="nf4",
+            quantise=kind,
             checkpointing=again,
         )
-        for again in (False, True)
+        for again in ((False, True) if kind == "nf4" else (True,))
     ]
     return " and ".join(said)
 
@@ -133,18 +138,24 @@ RANGES = {"high": (0.9, 0.95), "low": (0.3, 0.8)}
 def _turns(place: Place, **switches: Any) -> str:
     """Both experts, in turns, against the CPU without any switch; the idle one is off the card."""
     here = Place(torch.device("cpu"), place.scratch)
-    plain_trial = Trial("wan", "2.2-t2v-a14b")
-    plain_trial.fit(here)
+    kind: Kind = switches.get("quantise", "none")
+    plain_trial = Trial("wan", "2.2-t2v-a14b", quantised=kind)
+    plain_trial.fit(here, quantise=kind)
     expected = {name: plain_trial.step(here, t) for name, t in RANGES.items()}
-    trial = Trial("wan", "2.2-t2v-a14b")
+    trial = Trial("wan", "2.2-t2v-a14b", quantised=kind)
     trial.fit(place, **switches)
     said = []
     for name in ("high", "low", "high", "high", "low"):
         said.append(same_step(name, trial.step(place, RANGES[name]), expected[name], (1e-4, 1e-3)))
         idle = {each: expert for each, expert in experts_of(trial.denoiser).items() if each != name}
         for other, expert in idle.items():
-            held = bytes_on(expert, place.device)
-            whole = sum(value.nbytes for value in expert.parameters())
+            frozen = [value for value in expert.parameters() if not value.requires_grad]
+            whole = sum(value.numel() * value.element_size() for value in frozen)
+            held = sum(
+                value.untyped_storage().nbytes()
+                for value in frozen
+                if value.device.type == place.device.type
+            )
             if place.cuda and held > 0.25 * whole:
                 raise Failed(f"{other} has {held} of its {whole} bytes on the card while it rests")
     return said[-1]
@@ -170,6 +181,12 @@ def experts(place: Place) -> str:
     gib = 2 * 4 * width * width * depth / 2**30  # one goes, one comes
     place.numbers["move_gib_s"] = gib / (time.perf_counter() - began)
     return f"{said}; {place.numbers['move_gib_s']:.1f} GiB/s both ways"
+
+
+def quantised_experts(place: Place) -> str:
+    """Packed weights change places with their scales, and with block swap besides."""
+    said = _turns(place, quantise="nf4")
+    return f"{said}, with block swap {_turns(place, quantise='nf4', swap_blocks=2)}"
 
 
 def swapped_experts(place: Place) -> str:

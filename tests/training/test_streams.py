@@ -15,7 +15,7 @@ from torch import nn
 
 from frisket.adapters import lora
 from frisket.families.blocks import blocks_of
-from frisket.training import blocks
+from frisket.training import blocks, pinned
 from frisket.training.blocks import swap
 from frisket.training.pinned import ALIGNED, Waiting
 
@@ -145,6 +145,19 @@ def test_waiting_weights_lie_in_pieces_that_are_not_rounded_up():
     assert room.nbytes - needed < (1 << 21) + 0.05 * needed
     assert singly > 1.3 * needed
     assert not any(used % ALIGNED for used in room.used)
+
+
+def test_memory_that_cannot_be_page_locked_is_said_once(monkeypatch, caplog):
+    monkeypatch.setattr(pinned, "_driver_is_here", lambda: True)  # torch then refuses by itself
+    if torch.cuda.is_available():
+        pytest.skip("a driver that is here grants it")
+    room = Waiting(pin=True, slab=1 << 12)
+    given = torch.arange(2000.0)
+    copies = [room.copy(given), room.copy(given)]
+    assert all(torch.equal(copy, given) for copy in copies)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 1
+    assert "0.0 GiB of main memory are page-locked, and the system grants no more" in said[0]
 
 
 def test_waiting_weights_keep_their_layout():

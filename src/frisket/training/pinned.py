@@ -1,9 +1,12 @@
 """Where frozen weights wait on the CPU: page-locked memory, taken in large pieces."""
 
+import logging
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+
+log = logging.getLogger(__name__)
 
 SLAB = 1 << 27  # bytes of a piece, a power of two; a larger tensor gets the next power of its own
 ALIGNED = 256  # bytes; what a copy engine likes, and a multiple of every element size
@@ -50,11 +53,25 @@ class Waiting:
         least = 1 << max(size - 1, 0).bit_length()
         # Without page-locking nothing is rounded: each tensor takes what it needs.
         whole = max(self.slab, least) if self.pin else size
-        self.pieces.append(torch.empty(whole, dtype=torch.uint8, pin_memory=self._locked))
+        self.pieces.append(self._piece(whole))
         self.used.append(0)
         return len(self.pieces) - 1
 
-    @property
-    def _locked(self) -> bool:
-        """Only where there is CUDA: page-locked memory is its driver's."""
-        return self.pin and torch.cuda.is_available()
+    def _piece(self, size: int) -> Tensor:
+        """Page-locked where the driver grants it; said once where it does not."""
+        if self.pin and _driver_is_here():
+            try:
+                return torch.empty(size, dtype=torch.uint8, pin_memory=True)
+            except RuntimeError as error:
+                log.warning(
+                    "memory.swap_blocks: %.1f GiB of main memory are page-locked, and the system"
+                    " grants no more (%s); the other blocks come to the card more slowly",
+                    self.nbytes / 2**30,
+                    str(error).partition("\n")[0],
+                )
+                self.pin = False
+        return torch.empty(size, dtype=torch.uint8)
+
+
+def _driver_is_here() -> bool:
+    return torch.cuda.is_available()
