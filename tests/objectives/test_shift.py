@@ -1,6 +1,8 @@
 """shift = "auto": the noise levels of training are those the model's own pipeline samples at."""
 
 import importlib
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from frisket.objectives.flow import Flow
 from frisket.objectives.shift import SizeShift
 from frisket.objectives.timesteps import TimestepSampler
 
+PEERS = json.loads((Path(__file__).parent / "peer_shifts.json").read_text("utf-8"))
 SIDES = ((512, 512), (1024, 1024), (832, 1216), (2048, 1024))
 PIPELINES = {  # module of the public pipeline, whose `calculate_shift` it samples with
     "flux": "flux.pipeline_flux",
@@ -129,3 +132,16 @@ def test_experts_keep_their_ranges_under_a_shift_by_size() -> None:
 def test_a_draw_that_must_know_the_size_and_does_not_is_refused() -> None:
     with pytest.raises(ValueError, match="say how many cells"):
         Flow(TimestepSampler(shift=SizeShift())).sample_t(1, Generator())
+
+
+@pytest.mark.parametrize(
+    "row", PEERS, ids=[f"{row['trainer']}-{row['family']}-{row['option']}" for row in PEERS]
+)
+def test_other_trainers_shift_by_size_as_auto_does(row: dict[str, Any]) -> None:
+    """Their own code, run by scripts/record_peer_shifts.py; frisket import maps these to auto."""
+    card = next(iter(FAMILIES.load(row["family"]).variants.values()))
+    assert card.size_shift is not None
+    for height, width, *theirs in row["sizes"]:
+        shift = card.size_shift.at(card.grid.cells(1, height, width))
+        ours = [shift * t / (1 + (shift - 1) * t) for t in (0.25, 0.5, 0.75)]
+        assert ours == pytest.approx(theirs, abs=1e-6)

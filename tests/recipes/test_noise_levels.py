@@ -45,7 +45,7 @@ def test_auto_is_the_shift_the_model_samples_at_and_a_number_holds_for_every_siz
 def test_the_table_says_which_shift_at_which_size() -> None:
     config = config_of("flux", "dev")
     assert row_of(config, SQUARE, WIDE, SQUARE) == (
-        "logit_normal, shift by size as the model's sampler: 1.88 at 512 x 512, 3.08 at 1216 x 832"
+        "logit_normal, shift by size: 1.88 at 512 x 512, 3.08 at 1216 x 832"
     )
     many = [(1, 2 * side, 64) for side in range(20, 40)]
     assert row_of(config, *many).endswith("1.76 at 512 x 320 to 1.95 at 512 x 624")

@@ -65,7 +65,7 @@ def mask_loss(flags: Flags, *, masked: bool) -> dict[str, dict[str, Any]]:
     }
 
 
-def pixel_curve(flags: Flags) -> dict[str, float]:
+def pixel_curve(flags: Flags) -> dict[str, Any]:
     """What bends the masks' pixels while they are cached, as options of a set's masks.
 
     Not `mask_gamma` and `mask_min_weight`, which bend the cells as it trains: after their mean.

@@ -23,7 +23,7 @@ LAWS: Mapping[str, SizeShift] = {
 
 def is_flow(model: Mapping[str, Any]) -> bool:
     """Whether a `[model]` predicts a flow; one that is not known here does not count."""
-    return model.get("family", DIFFUSION) != DIFFUSION
+    return bool(model.get("family", DIFFUSION) != DIFFUSION)
 
 
 def law_of(model: Mapping[str, Any]) -> SizeShift | None:

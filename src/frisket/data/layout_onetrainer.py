@@ -159,7 +159,24 @@ def _timesteps(config: Table, model: Mapping[str, Any]) -> dict[str, Any]:
         config.say("loss_weight_fn", "no equivalent", said)
     if config.text("model_type", MODEL).upper().startswith(DIFFUSION):
         return found
-    return _density(config, model) | found
+    density = _density(config, model)
+    return density | found | _bounded(config, found, density.get("shift", 1.0))
+
+
+def _bounded(config: Table, found: Mapping[str, Any], shift: float | str) -> dict[str, float]:
+    """Bounds as they lie after the shift: there they cut before it, here after."""
+    moved: dict[str, float] = {}
+    for name, option in (("low", "min_noising_strength"), ("high", "max_noising_strength")):
+        if name not in found or shift == 1:
+            continue
+        if isinstance(shift, str):
+            said = f"cuts before the shift there, which follows the size; timesteps.{name} after it"
+            config.say(option, "no equivalent", said)
+            continue
+        moved[name] = round(shift * found[name] / (1 + (shift - 1) * found[name]), 4)
+        said = f"cuts before the shift there; after it that is timesteps.{name} = {moved[name]:g}"
+        config.say(option, "mapped", said)
+    return moved
 
 
 def _density(config: Table, model: Mapping[str, Any]) -> dict[str, Any]:

@@ -236,12 +236,12 @@ def describe_noise(config: Config, sizes: Collection[Cells]) -> str:
         return density if shift == 1 else f"{density}, shift {shift:g}"
     pairs = sorted((shift.at(cells), cells) for cells in sizes)
     shown = pairs if len(pairs) <= SHOWN else [pairs[0], pairs[-1]]
-    sizes = [
+    named = [
         f"{value:.2f} at {width * card.grid.spatial} x {height * card.grid.spatial}"
         for value, (_, height, width) in shown
     ]
-    joined = ", ".join(sizes) if shown is pairs else " to ".join(sizes)
-    return f"{density}, shift by size as the model's sampler: {joined}"
+    joined = ", ".join(named) if shown is pairs else " to ".join(named)
+    return f"{density}, shift by size: {joined}"
 
 
 def _swap_row(config: Config, prepared: Prepared) -> str:

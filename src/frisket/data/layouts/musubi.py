@@ -71,7 +71,7 @@ def read(path: Path) -> Imported:
     return Imported(path, "musubi", found.data(), sections, notes, found.manifests, model)
 
 
-def _bend(found: Subsets, curve: Mapping[str, float]) -> None:
+def _bend(found: Subsets, curve: dict[str, Any]) -> None:
     """Give every set that has masks the curve of their pixels."""
     for table in (each.table for each in found.sets if each.masked and curve):
         masks = table["masks"]
