@@ -62,3 +62,13 @@ def test_bad_files_are_refused_with_place_and_fix(clips, imported, tree, said):
     with pytest.raises(BadLayout, match=r"job\.yaml") as error:
         imported(tree)
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize(("least", "told"), [(1.0, False), (1.5, True)])
+def test_a_mask_min_value_of_one_is_no_mask_and_above_it_is_told(
+    clips, imported, notes, least, told
+):
+    done = imported(job({"folder_path": "clips", "mask_path": "masks", "mask_min_value": least}))
+    assert done.sections["curve"] == {"floor": 1.0}
+    said = notes(done)["config.process[0].datasets[0].mask_min_value"]
+    assert any("turn the mask around" in note.said for note in said) == told

@@ -357,3 +357,17 @@ def test_it_knows_its_own_files(clips, imported, tmp_path):
     assert LAYOUT.suits(tmp_path / "concepts.json")
     assert not LAYOUT.suits(tmp_path / "other.json")
     assert not LAYOUT.suits(tmp_path / "set")
+
+
+@pytest.mark.parametrize("weight", [1.0, 1.5])
+def test_an_unmasked_weight_of_one_is_kept_as_no_mask_at_all(clips, imported, loaded, weight):
+    done = imported(config(unmasked_weight=weight))
+    assert done.sections["curve"] == {"floor": 1.0}
+    loaded(done)
+
+
+def test_unmasked_draws_that_never_were_are_not_imported(clips, imported, notes):
+    done = imported(config(unmasked_probability=0.3))
+    assert "unmasked_probability" not in done.sections["curve"]
+    kinds = [note.kind for note in notes(done)["unmasked_probability"]]
+    assert sorted(kinds) == ["defect", "not needed"]
