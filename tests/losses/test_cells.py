@@ -20,7 +20,5 @@ def test_noise_levels_are_drawn_for_the_latents_of_the_batch(
         return scene.t
 
     trainer.objective.sample_t = sample_t
-    batch = trainer._drawn(bench.batch_of(config, scene))
-    weights = trainer._weights(batch)
-    trainer.step(batch, weights, *trainer._divisors([batch], [weights]))
+    trainer.lay([bench.batch_of(config, scene)])
     assert seen == [(2, (frames, height, width))]

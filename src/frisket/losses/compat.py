@@ -169,6 +169,12 @@ COMPATS: dict[str, Compat] = {
                 "prior",
                 "many",
             ),
+            _departs(
+                "where a model is handed its first frame clean (Wan 2.2 5B) its prior holds that"
+                " frame too; here nothing is predicted there, and nothing held",
+                "prior",
+                "video",
+            ),
             _departs(STILL, "video"),
         ),
     ),
