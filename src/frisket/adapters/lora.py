@@ -119,7 +119,8 @@ def load(
     and every parameter of the adapter is filled, or AdapterMismatch says which is the first that
     does not fit (rank, form, alpha, base, key names) and the denoiser is left as it was. Of
     several experts, `path` is the file of one (which it says itself, or `expert` says), or the
-    name all have before `-high`, `-low`. FileNotFoundError where there is none.
+    name all have before `-high`, `-low`; a folder of peft's is its adapter_model.safetensors, with
+    the rank and alpha of the adapter_config.json in it. FileNotFoundError where there is none.
     """
     models = {name: bare(model) for name, model in experts_of(denoiser).items()}
     fresh = []
