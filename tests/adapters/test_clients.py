@@ -85,7 +85,7 @@ def test_comfyui_knows_any_layer_that_its_files_can_be_written_for(row):
             if spelling == "sliced":
                 key = f"transformer.{layer}"
             else:
-                original = names.original(layer)[0]
+                original = names.turned_original(layer) or names.original(layer)[0]
                 flat = f"{names.kohya}_{original.replace('.', '_')}"
                 key = flat if spelling == "flat" else f"{names.dotted}.{original}"
             assert key in known

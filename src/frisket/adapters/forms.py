@@ -60,7 +60,10 @@ def _fault(kinds: Mapping[str, Kind], names: Names) -> str:
         try:
             original, _, count = names.original(name)
         except UnknownLayer as error:
-            return str(error)
+            turned = names.turned_original(name)
+            if turned is None:
+                return str(error)
+            original, count = turned, 1
         groups.setdefault(original, []).append(kind)
         counts[original] = count
     for original, found in groups.items():
