@@ -115,7 +115,7 @@ def same_step(
     what: str,
     found: tuple[Tensor, Tensor],
     expected: tuple[Tensor, Tensor],
-    limits: tuple[float, float] = (1e-6, 1e-6),
+    limits: tuple[float, float] = (1e-5, 1e-5),
 ) -> str:
     """Prediction and gradients agree; says how closely."""
     distances = [

@@ -148,6 +148,8 @@ def test_the_program_runs_on_a_cpu(tmp_path):
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a card: FRISKET_TEST_GPU=0")
+@pytest.mark.filterwarnings("ignore")  # what libraries warn of on a card is no finding
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
 def test_on_a_card(entry, tmp_path):
     place = checking.Place(torch.device("cuda"), tmp_path)

@@ -184,6 +184,7 @@ def test_a_plain_denoiser_is_its_only_expert():
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a card: FRISKET_TEST_GPU=0")
 def test_one_expert_is_on_the_card_at_a_time():
     big = {name: nn.Sequential(nn.Linear(1, 1), nn.Linear(2048, 2048)) for name in RANGES}
     both = Experts(big, RANGES).requires_grad_(False).on("cuda")
