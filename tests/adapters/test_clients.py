@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from frisket.adapters.forms import check_form, spelling_of
+from frisket.adapters.lexicon import Lexicon
 from frisket.adapters.spec import AdapterMismatch
 from frisket.families.base import FAMILIES, layer_names
 
@@ -85,7 +86,7 @@ def test_comfyui_knows_any_layer_that_its_files_can_be_written_for(row):
             if spelling == "sliced":
                 key = f"transformer.{layer}"
             else:
-                original = names.turned_original(layer) or names.original(layer)[0]
+                original = Lexicon(names).original(layer)[0]
                 flat = f"{names.kohya}_{original.replace('.', '_')}"
                 key = flat if spelling == "flat" else f"{names.dotted}.{original}"
             assert key in known

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from frisket.adapters import lora
+from frisket.adapters.forms import check_form
 from frisket.data.loader import Loader
 from frisket.families.base import (
     FAMILIES,
@@ -235,9 +236,13 @@ def adapted(
     where = fit.load_device(plan, source.device)
     experts = trained_experts(config, variant)
     denoiser = family.load_denoiser(replace(source, device=where, experts=experts))
-    lora.attach(denoiser, spec_of(config, family), seed=config.run.seed)
+    spec, names = spec_of(config, family), layer_names(family, source.variant)
+    layers = lora.attach(denoiser, spec, seed=config.run.seed)
+    # Once more on the model itself: before it was loaded its shape may not have been known.
+    for prefix in [f"experts.{name}." for name in experts] or [""]:
+        own = [layer.removeprefix(prefix) for layer in layers if layer.startswith(prefix)]
+        check_form(names, spec.kind, config.lora.format, own)
     if config.lora.source is not None:
-        names = layer_names(family, source.variant)
         lora.load(denoiser, config.lora.source, prefix=family.lora_prefix, names=names)
     return denoiser
 
