@@ -4,7 +4,7 @@ import ast
 import importlib.metadata
 import re
 import sysconfig
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -39,13 +39,16 @@ POWERS = {
 }
 
 
-def calls() -> Iterator[tuple[str, str, ast.Call]]:
+@cache
+def calls() -> list[tuple[str, str, ast.Call]]:
     """Every call in the source: its file, the dotted name of what is called, and the call."""
+    found = []
     for path in sorted(SOURCE.rglob("*.py")):
         file = path.relative_to(SOURCE).as_posix()
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):
-                yield file, dotted(node.func), node
+                found.append((file, dotted(node.func), node))
+    return found
 
 
 def dotted(node: ast.expr) -> str:

@@ -39,7 +39,7 @@ def test_a_finished_cache_is_shared_read_only(
             entries = Entries(cache, index)
             assert entries.ready("latents", KEY)
             with pytest.raises(
-                CannotWrite, match=r"read-only cache, and it lacks text/cdcd.*run\.c"
+                CannotWrite, match=r"it is read-only., and it lacks text/cdcd.*run\.cache"
             ):
                 entries.ready("text", OTHER)
         assert torch.equal(cache.load("latents", KEY).tensors["latents"], torch.zeros(3))

@@ -77,27 +77,34 @@ class Cache:
     def __init__(self, folder: Path) -> None:
         """Open a store, making its folder; CannotWrite if that is not possible.
 
-        One that may not be written is fine as long as nothing has to be (`need_writable`), so a
-        finished cache can be shared read-only.
+        One that cannot be written (read-only, or on a full disk) is fine as long as nothing has to
+        be: `need_writable`. So a finished cache can be shared read-only.
         """
         self.folder = Path(folder)
         if not self.folder.is_dir():
             with writing(self.folder, FIX):
                 self.folder.mkdir(parents=True, exist_ok=True)
-        self.writable = may_write(self.folder)
-        if self.writable:
-            with writing(self.folder, FIX):  # rights do not tell of a disk that is full
-                probe = _temporary(self.folder / "probe")
-                probe.touch()
+        self.refusal = "" if may_write(self.folder) else "it is read-only"
+        if not self.refusal:
+            probe = _temporary(self.folder / "probe")
+            try:
+                probe.touch()  # rights do not tell of a disk that is full
                 probe.unlink()
+            except OSError as error:
+                self.refusal = error.strerror or str(error)
+
+    @property
+    def writable(self) -> bool:
+        """Whether files can be made in it, as far as was known when it was opened."""
+        return not self.refusal
 
     def need_writable(self, kind: Kind, key: str) -> None:
-        """CannotWrite where the entry would have to be made and the cache is read-only."""
-        if not self.writable:
+        """CannotWrite where the entry would have to be made and the cache cannot be written."""
+        if self.refusal:
             raise CannotWrite(
-                f"{self.folder}: a read-only cache, and it lacks {kind}/{key}, which this"
-                " configuration needs; set run.cache to a folder that you may write to, or let its"
-                " owner run `frisket prepare` with this configuration"
+                f"{self.folder}: the cache cannot be written ({self.refusal}), and it lacks"
+                f" {kind}/{key}, which this configuration needs; set run.cache to a folder that you"
+                " may write to, or let its owner run `frisket prepare` with this configuration"
             )
 
     def path(self, kind: Kind, key: str) -> Path:
