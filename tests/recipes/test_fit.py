@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from frisket.families.base import FAMILIES, Source, WeightsNotFound
+from frisket.families.qwen_references import area_of
 from frisket.losses import base
 from frisket.recipes import fit
 from frisket.recipes.config import Config
@@ -220,7 +221,5 @@ def test_reference_pictures_are_as_large_as_the_model_is_shown_them(tmp_path):
     seen = shelf.observe(vae, None, torch.zeros(1, 3, 1, 64, 64), [picture((1, 64, 64))])
     found = conditioning("qwen_image", "edit", str(tmp_path), batch=1)
     assert found["reference_0"] == tuple(seen["reference_0"].shape)
-    source = Source("edit", device="meta")  # the released one: a million pixels
-    parts = shelf.rehearsal_parts(source)
-    released = shelf.observe(parts.vae, None, torch.zeros(1, 3, 1, 64, 64), [picture((1, 64, 64))])
-    assert released["reference_0"].shape == (1, 16, 1, 128, 128)
+    released = shelf.rehearsal_parts(Source("edit", device="meta"))
+    assert area_of(released.vae) == 1024**2
