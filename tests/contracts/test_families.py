@@ -1,5 +1,6 @@
 """What every model family promises, whichever it is."""
 
+import re
 from copy import deepcopy
 from pathlib import Path
 
@@ -45,6 +46,25 @@ def test_a_family_is_called_what_its_file_is_called():
     assert {name: FAMILIES.load(name).name for name in FAMILIES.names()} == {
         name: name for name in FAMILIES.names()
     }
+
+
+def test_an_alias_says_one_model_and_is_written_as_it_is_looked_for():
+    families = [FAMILIES.load(name) for name in FAMILIES.names()]
+    holders = [each for family in families for each in (family, *family.variants.values())]
+    aliases = [alias for holder in holders for alias in holder.aliases]
+    assert len(set(aliases)) == len(aliases)
+    assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", alias) for alias in aliases)
+
+
+def test_what_a_family_suggests_can_be_filled_in():
+    for family in map(FAMILIES.load, FAMILIES.names()):
+        assert family.default in family.variants
+        said = family.suggestions
+        assert said.template.format(caption="sks", background=said.scene).startswith("sks")
+        assert said.bank_prompt.format(background="a wall").endswith("a wall")
+        assert said.backgrounds
+        assert said.unrelated(video=False)
+        assert said.unrelated(video=True)
 
 
 def test_the_default_clip_fits_the_grid_in_whole_patches(case):

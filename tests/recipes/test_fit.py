@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from frisket.families.base import FAMILIES, Source, WeightsNotFound
+from frisket.families.qwen_references import area_of
 from frisket.losses import base
 from frisket.recipes import fit
 from frisket.recipes.config import Config
 from frisket.recipes.fit import predict
+from frisket.recipes.fit_told import picture, told
 from frisket.training import optim
 from frisket.training.rehearsal import LiveBytes, Rehearsal
 
@@ -198,3 +200,26 @@ def test_small_tensors_stay_real_in_a_rehearsal():
         text = torch.empty(3, 8, device="meta")
         assert text[mask.bool()].shape == (2, 8)
         assert (text + mask[:, None]).device.type == "meta"
+
+
+def conditioning(family: str, variant: str, folder: str = "", batch: int = 2) -> dict:
+    """Shapes that the prediction takes for what a denoiser is told, of 64 x 64 pixels."""
+    shelf, source = FAMILIES.load(family), Source(variant, folder, device="meta")
+    given = told(shelf, source, shelf.load_denoiser(source), (1, 64, 64), batch)
+    return {name: tuple(value.shape) for name, value in given.items()}
+
+
+def test_both_texts_of_sdxl_are_as_wide_as_its_encoders_make_them():
+    found = conditioning("stable_diffusion", "sdxl")
+    assert found == {"text": (2, 77, 768 + 1280), "pooled": (2, 1280)}
+
+
+def test_reference_pictures_are_as_large_as_the_model_is_shown_them(tmp_path):
+    shelf = FAMILIES.load("qwen_image")
+    shelf.save(shelf.tiny("edit"), tmp_path)
+    vae = shelf.load_vae(Source("edit", str(tmp_path)))
+    seen = shelf.observe(vae, None, torch.zeros(1, 3, 1, 64, 64), [picture((1, 64, 64))])
+    found = conditioning("qwen_image", "edit", str(tmp_path), batch=1)
+    assert found["reference_0"] == tuple(seen["reference_0"].shape)
+    released = shelf.rehearsal_parts(Source("edit", device="meta"))
+    assert area_of(released.vae) == 1024**2

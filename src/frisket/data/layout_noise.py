@@ -30,8 +30,8 @@ def law_of(model: Mapping[str, Any]) -> SizeShift | None:
     """The law that a `[model]` of ours samples with; None where its shift is a number."""
     if "family" not in model:
         return None
-    variants = FAMILIES.load(model["family"]).variants
-    return variants[model.get("variant") or next(iter(variants))].size_shift
+    family = FAMILIES.load(model["family"])
+    return family.variants[model.get("variant") or family.default].size_shift
 
 
 def by_size(model: Mapping[str, Any], law: SizeShift) -> tuple[bool, str]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from frisket.families.names import Names
+from frisket.families.suggestions import Suggestions
 from frisket.grid import LatentGrid
 from frisket.objectives.base import Objective
 from frisket.objectives.shift import SizeShift
@@ -48,6 +49,7 @@ class Variant:
     quantises: bool = True  # its denoiser's frozen weights can be held in fewer bits
     like: str = ""  # variant of the same code path and tiny parts: tests run that one
     architecture: str = ""  # modelspec.architecture of its LoRAs, without the "/lora"
+    aliases: tuple[str, ...] = ()  # as `Family.aliases`, where they say this variant
     lora_targets: tuple[str, ...] | None = None  # where they are not the family's
     lora_dead: tuple[str, ...] | None = None
     names: Names | None = None
@@ -102,11 +104,20 @@ class Family(Protocol):
 
     name: str
     variants: Mapping[str, Variant]
+    # How ss_base_model_version and modelspec.architecture begin in other trainers' LoRA files: in
+    # lower case, with a dash for whatever is no letter and no digit. The longest that fits counts.
+    aliases: tuple[str, ...]
+    suggestions: Suggestions  # what `init` writes and `evaluate` samples without being told
     # Module name endings (or expressions, see adapters.targets) an adapter is put on by default.
     lora_targets: tuple[str, ...]
     lora_dead: tuple[str, ...]  # `blocks.{}.name`s that never learn in the last block of their kind
     lora_prefix: str  # of the keys in a LoRA file: "transformer" or "unet"
     names: Names  # what the authors' release calls the denoiser's layers
+
+    @property
+    def default(self) -> str:
+        """The variant that is meant where none is named."""
+        ...
 
     def objective(
         self,
@@ -206,6 +217,21 @@ class Family(Protocol):
 
     def tiny(self, variant: str) -> Parts:
         """Random two-layer parts, float32 on the CPU, seeded: contract tests in seconds."""
+        ...
+
+    def rehearsal_parts(self, source: Source) -> Parts:
+        """`tiny`, but what `embed` and `observe` make with it is about as long as with `source`.
+
+        The memory prediction takes the lengths of the conditioning from these parts, and its widths
+        from `conditioning_widths`.
+        """
+        ...
+
+    def conditioning_widths(self, config: Mapping[str, Any]) -> Mapping[str, int]:
+        """By name, what a denoiser's configuration says of the widths of conditioning tensors.
+
+        It may say more: a tensor of `tiny` is matched with the numbers that it is as wide as.
+        """
         ...
 
     def save(self, parts: Parts, folder: Path) -> None:

@@ -1,5 +1,6 @@
 """The pictures an edit model of Qwen-Image looks at: sized as its pipelines size them, encoded."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,8 @@ from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_plus as stock
 from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor, nn
+
+from frisket.families.base import Source
 
 Pictures = Sequence[UInt8[Tensor, "1 _ _ 3"]]  # each at its own size, which is not the clip's
 AREA = "_reference_area"  # key of a VAE's config; see `area_of`
@@ -54,6 +57,17 @@ def area_of(vae: nn.Module) -> int:
     """
     config: Any = vae.config
     return int(config.get(AREA, stock.VAE_IMAGE_SIZE))
+
+
+def look_as(vae: nn.Module, source: Source) -> None:
+    """Have a tiny VAE shown references of as many pixels as the VAE of `source` is shown.
+
+    That is what its folder says, where it is one on this machine, and else the pipelines' million.
+    """
+    known: Any = vae
+    file = source.local / "vae" / "config.json" if source.local is not None else None
+    written = json.loads(file.read_text(encoding="utf-8")) if file and file.is_file() else {}
+    known.register_to_config(**{AREA: int(written.get(AREA, stock.VAE_IMAGE_SIZE))})
 
 
 def named(count: int) -> list[str]:

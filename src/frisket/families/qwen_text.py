@@ -135,3 +135,15 @@ def padded(rows: list[Tensor]) -> Tensor:
     for index, row in enumerate(rows):
         made[index, : row.shape[1]] = row[0]
     return made
+
+
+def unpadded(text: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Text and mask as far as the longest prompt goes; no mask where all go that far.
+
+    Attention without a mask is what the pipeline runs there, and the only kind that is fast.
+    """
+    lengths = mask.sum(1)
+    longest = int(lengths.max())
+    if int(lengths.min()) == longest:
+        return text[:, :longest], None
+    return text[:, :longest], mask[:, :longest]

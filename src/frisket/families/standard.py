@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from frisket.families.base import Conditioning, Parts, References, Source, Variant, Weighting
 from frisket.families.experts import experts_of
+from frisket.families.suggestions import Suggestions
 from frisket.objectives.base import Objective
 from frisket.objectives.flow import Flow
 from frisket.objectives.timesteps import TimestepSampler
@@ -42,7 +43,14 @@ class Standard:
     """Defaults of the contract for a flow model that sees nothing but text."""
 
     variants: Mapping[str, Variant]
+    aliases: tuple[str, ...] = ()
+    suggestions = Suggestions()
     lora_dead: tuple[str, ...] = ()
+
+    @property
+    def default(self) -> str:
+        """The first there is."""
+        return next(iter(self.variants))
 
     def objective(
         self,
@@ -79,6 +87,23 @@ class Standard:
     def pipeline(self, parts: Parts) -> Any:
         """The family's own."""
         raise NotImplementedError
+
+    def tiny(self, variant: str) -> Parts:
+        """The family's own."""
+        raise NotImplementedError
+
+    def rehearsal_parts(self, source: Source) -> Parts:
+        """`tiny`, where the conditioning it makes is about as long as the released models'."""
+        return self.tiny(source.variant)
+
+    def conditioning_widths(self, config: Mapping[str, Any]) -> dict[str, int]:
+        """The whole numbers of the configuration; of a list, its last."""
+        found = {}
+        for name, value in config.items():
+            last = value[-1] if isinstance(value, list | tuple) and value else value
+            if type(last) is int:
+                found[name] = last
+        return found
 
     def save(self, parts: Parts, folder: Path) -> None:
         """Write the whole pipeline as diffusers folders, safetensors only.

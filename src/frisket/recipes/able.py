@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def variant_problems(config: Config, family: "Family") -> Iterator[tuple[Key, str]]:
     """Key and sentence of everything the variant cannot do."""
-    name = config.model.variant or next(iter(family.variants))
+    name = config.model.variant or family.default
     variant = family.variants[name]
     said = f"{family.name} {name}"
     asked = config.model.experts

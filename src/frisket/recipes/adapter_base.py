@@ -12,37 +12,6 @@ from frisket.families.experts import first
 from frisket.families.names import Names
 from frisket.recipes.origin import ConfigError
 
-# How ss_base_model_version and modelspec.architecture begin in other trainers' files, and whose
-# they are: the family, and the variant where its layers have names of their own. The longest that
-# fits counts, and a number at its end must end there: qwen-image-2512 is no qwen-image-2.
-WORDS = (
-    ("flux", "flux", ""),
-    ("flux-2", "flux2", ""),
-    ("flux2", "flux2", ""),
-    ("sdxl", "stable_diffusion", "sdxl"),
-    ("sd-xl", "stable_diffusion", "sdxl"),
-    ("stable-diffusion-xl", "stable_diffusion", "sdxl"),
-    ("sd-v1", "stable_diffusion", "sd15"),
-    ("sd-1", "stable_diffusion", "sd15"),
-    ("sd1", "stable_diffusion", "sd15"),
-    ("sd15", "stable_diffusion", "sd15"),
-    ("stable-diffusion-v1", "stable_diffusion", "sd15"),
-    ("stable-diffusion-1", "stable_diffusion", "sd15"),
-    ("sd3", "sd3", ""),
-    ("sd35", "sd3", ""),
-    ("sd-3", "sd3", ""),
-    ("stable-diffusion-3", "sd3", ""),
-    ("wan", "wan", ""),
-    ("qwen-image", "qwen_image", ""),
-    ("qwenimage", "qwen_image", ""),
-    ("qwen-image-2", "qwen_image_21", ""),
-    ("qwen-image-21", "qwen_image_21", ""),
-    ("hunyuan-video", "hunyuan_video", ""),
-    ("hunyuanvideo", "hunyuan_video", ""),
-    ("z-image", "z_image", ""),
-    ("zimage", "z_image", ""),
-)
-
 
 @dataclass(frozen=True, slots=True)
 class AdapterBase:
@@ -63,12 +32,11 @@ class AdapterBase:
 
     def chosen(self) -> str:
         """The variant, or the family's first."""
-        variants = self.loaded().variants
-        if self.variant and self.variant not in variants:
-            raise ConfigError(
-                f"{self.family} has no variant {self.variant!r}; there are: {', '.join(variants)}"
-            )
-        return self.variant or next(iter(variants))
+        family = self.loaded()
+        if self.variant and self.variant not in family.variants:
+            known = ", ".join(family.variants)
+            raise ConfigError(f"{self.family} has no variant {self.variant!r}; there are: {known}")
+        return self.variant or family.default
 
     def names(self) -> Names:
         """The table of the variant."""
@@ -157,10 +125,25 @@ def own_base(metadata: Mapping[str, str]) -> dict[str, str] | None:
 
 
 def family_of(word: str) -> tuple[str, str] | None:
-    """Family and variant of a word for a base in another trainer's file."""
+    """Family and variant (where its layers have names of their own) of another trainer's word.
+
+    Of the families' aliases the longest that the word begins with counts, and a number at its end
+    must end there: qwen-image-2512 is no qwen-image-2. Imports every family.
+    """
     plain = re.sub(r"[^a-z0-9]+", "-", word.lower())
-    fits = [row for row in WORDS if re.match(rf"{row[0]}(?!(?<=\d)\d)", plain)]
+    fits = [row for row in _aliases() if re.match(rf"{re.escape(row[0])}(?!(?<=\d)\d)", plain)]
     return max(fits, key=lambda row: len(row[0]))[1:] if fits else None
+
+
+def _aliases() -> Iterator[tuple[str, str, str]]:
+    """Alias, family and variant; the variant is empty where the alias is the family's."""
+    for name in FAMILIES.names():
+        family = FAMILIES.load(name)
+        for alias in family.aliases:
+            yield alias, name, ""
+        for variant, card in family.variants.items():
+            for alias in card.aliases:
+                yield alias, name, variant
 
 
 def _said(metadata: Mapping[str, str]) -> Iterator[AdapterBase]:

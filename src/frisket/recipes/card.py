@@ -16,7 +16,7 @@ from frisket.recipes.config import Config
 
 def variant_of(config: Config) -> str:
     """The variant a configuration trains, named or the family's first."""
-    return config.model.variant or next(iter(FAMILIES.load(config.model.family).variants))
+    return config.model.variant or FAMILIES.load(config.model.family).default
 
 
 def published(source: str) -> str:

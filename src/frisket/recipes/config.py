@@ -19,11 +19,14 @@ from frisket.recipes.config_data import (
 
 __all__ = ["Config", "Data", "MaskSource", "Preview", "Run", "Section"]
 
+FAMILY = "pocket"  # where none is named: ships with the package, for tiny pictures
+LARGER = "wan"  # what `init` suggests for pictures larger than those FAMILY was made for
+
 
 class Model(Section):
     """Which base model is trained, and where its weights lie."""
 
-    family: str = "pocket"
+    family: str = FAMILY
     """Model family (a file name on the shelf of families)."""
     variant: str = ""
     """Variant of the family; empty takes the family's first."""

@@ -230,7 +230,7 @@ def _weights(config: Config) -> Iterator[Finding]:
     from frisket.families.base import FAMILIES  # noqa: PLC0415 - torch
 
     family = FAMILIES.load(config.model.family)
-    variant = family.variants[config.model.variant or next(iter(family.variants))]
+    variant = family.variants[config.model.variant or family.default]
     source = config.model.source or variant.repo
     if config.model.source and source.startswith("/"):
         yield from _named("weights", Path(source))

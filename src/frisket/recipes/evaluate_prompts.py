@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from frisket.families.base import FAMILIES, Variant
+from frisket.families.base import FAMILIES
 from frisket.inference.shots import Shot, check
 from frisket.media.files import find
 from frisket.recipes.config import Config
@@ -16,35 +16,6 @@ from frisket.recipes.prompts import Line
 
 OF_CAPTIONS = "captions of the training clips"
 CAPTIONS = 4  # that are sampled where nothing else names the subject
-
-POCKET = (
-    "a red circle on a blue wall",
-    "a green square on white and black checks",
-    "a yellow triangle on red and blue stripes",
-    "a white ring on green and black dots",
-    "a black cross on a yellow wall",
-    "a blue circle on yellow and red checks",
-    "nothing on green and white stripes",
-    "a red square on black and white dots",
-)
-STILLS = (
-    "a wooden table with a bowl of fruit, soft window light",
-    "a mountain lake at sunrise",
-    "a portrait of an old man with a grey beard",
-    "a black and white photo of a busy street in the rain",
-    "a red bicycle leaning against a brick wall",
-    "an oil painting of a sailing ship in a storm",
-    "a cat asleep on a sofa",
-    "a glass of water on a white background, product photo",
-)
-MOVING = (
-    "waves rolling onto a beach at sunset",
-    "a man walks down a busy street in the rain, seen from behind",
-    "a cat jumps from a chair onto the floor",
-    "a time-lapse of clouds over a mountain",
-    "a woman stirs a pot in a kitchen and looks up",
-    "a train passes through a green valley, aerial view",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +49,7 @@ def shots_for(
     family = FAMILIES.load(config.model.family)
     card = family.variants[variant]
     lines, said_by = (prompts, "--prompt") if prompts else _own(config)
-    others = tuple(unrelated) or _default(config.model.family, card)
+    others = tuple(unrelated) or family.suggestions.unrelated(video=card.video)
     triggers = {data.trigger.lower() for data in config.data if data.trigger}
     for prompt in others:
         if named := triggers & set(re.findall(r"\w+", prompt.lower())):
@@ -120,9 +91,3 @@ def _own(config: Config) -> tuple[Sequence[str], str]:
             ' say how it is asked for: --prompt "..."'
         )
     return list(captions)[:CAPTIONS], OF_CAPTIONS
-
-
-def _default(family: str, card: Variant) -> tuple[str, ...]:
-    if family == "pocket":
-        return POCKET
-    return MOVING if card.video else STILLS

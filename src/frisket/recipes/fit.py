@@ -116,7 +116,7 @@ class _Asked:
         config = config.model_copy(update={"memory": memory})
         chosen = {"model", "lora", "losses", "timesteps", "memory"}
         family = FAMILIES.load(config.model.family)
-        size = _size(config, family.variants[config.model.variant or next(iter(family.variants))])
+        size = _size(config, family.variants[config.model.variant or family.default])
         run = (config.run.batch, config.run.precision, size)
         return cls(f"{config.model_dump_json(include=chosen)} {run}", config, prepare)
 
@@ -158,7 +158,7 @@ def _source(config: Config, family: Family) -> Source:
     model = config.model
     chosen = () if model.experts == "both" else (model.experts,)
     return Source(
-        variant=model.variant or next(iter(family.variants)),
+        variant=model.variant or family.default,
         path=model.source,
         revision=model.revision,
         dtype=getattr(torch, model.dtype),

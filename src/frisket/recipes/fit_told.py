@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from frisket.families.base import Conditioning, Family, Source, Variant
 from frisket.families.blocks import blocks_of
 from frisket.families.experts import experts_of, first
-from frisket.families.qwen_references import AREA
-from frisket.media.untrusted import read_table
 from frisket.training.rehearsal import META, Rehearsal
 
 CAPTION = "a portrait of a person in a sunlit room, looking to the left"  # a token a letter
@@ -30,12 +28,9 @@ def told(
     the real model, found by its name in both configurations.
     """
     variant = family.variants[source.variant]
-    tiny = family.tiny(source.variant)
+    tiny = family.rehearsal_parts(source)
     grid, step = variant.grid, variant.grid.step
     assert tiny.vae is not None
-    if AREA in getattr(tiny.vae, "config", {}):  # tiny parts look at tiny reference pictures
-        reading: Any = tiny.vae
-        reading.register_to_config(**{AREA: _area(source)})
     assert tiny.text is not None
     pictures = [picture(size)] if variant.sees == "pictures" else []
     small = (1 + grid.temporal if size[0] > 1 else 1, 2 * step, 3 * step)
@@ -45,7 +40,7 @@ def told(
     cells = {"small": grid.cells(*small), "real": grid.cells(*size)}
     shapes = {name: _laid(value, cells) for name, value in given.items()}
     assert tiny.denoiser is not None
-    mine, theirs = _widths(first(tiny.denoiser)), _widths(first(denoiser))
+    mine, theirs = _widths(family, tiny.denoiser), _widths(family, denoiser)
     misfit: RuntimeError | None = None
     for widths in _choices(given, mine, theirs):
         made = {
@@ -62,14 +57,6 @@ def told(
     ) from misfit
 
 
-def _area(source: Source) -> int:
-    """Pixels a reference picture is brought to: the stock pipelines' million, or the folder's."""
-    config = source.local / "vae" / "config.json" if source.local is not None else None
-    if config is None or not config.is_file():
-        return 1 << 20
-    return int(read_table(config).get(AREA, 1 << 20))
-
-
 def picture(size: tuple[int, int, int]) -> Tensor:
     """A black reference picture, 1 H W 3, of a clip's size."""
     return torch.zeros(1, *size[1:], 3, dtype=torch.uint8)
@@ -83,18 +70,9 @@ def _laid(value: Tensor, cells: Mapping[str, tuple[int, int, int]]) -> tuple[int
     return (*shape[:-3], real[0] if shape[-3] == small[0] else shape[-3], *real[1:])
 
 
-def _widths(denoiser: Any) -> dict[str, int]:
-    """The whole numbers of a configuration (a list counts by its last)."""
-    found = {}
-    for name, value in dict(denoiser.config).items():
-        last = value[-1] if isinstance(value, list | tuple) and value else value
-        if type(last) is int:
-            found[name] = last
-    if "addition_time_embed_dim" in found and "projection_class_embeddings_input_dim" in found:
-        # SDXL's pooled text stands in its configuration only with six sizes beside it.
-        sizes = 6 * found["addition_time_embed_dim"]
-        found["pooled"] = found["projection_class_embeddings_input_dim"] - sizes
-    return found
+def _widths(family: Family, denoiser: nn.Module) -> Mapping[str, int]:
+    model: Any = first(denoiser)
+    return family.conditioning_widths(dict(model.config))
 
 
 def _choices(

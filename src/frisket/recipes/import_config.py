@@ -16,7 +16,7 @@ from frisket.data.layout_base import LAYOUTS, BadLayout, Imported, Kind, Note
 from frisket.data.layout_files import SUFFIXES, read_config
 from frisket.media.paths import replacing
 from frisket.media.untrusted import shown
-from frisket.recipes.config import Config
+from frisket.recipes.config import FAMILY, Config
 from frisket.recipes.load import ConfigError, check, read
 from frisket.registry import UnknownPlugin, nearest
 
@@ -191,7 +191,7 @@ def _model(model: Mapping[str, Any], named: str, sources: "_Sources") -> Table:
     why = f"The model there ({named}) is not here" if named else "No model is named there"
     table = tomlkit.table()
     table.add(tomlkit.comment(_plain(f"{why}; this is a toy, set yours: `frisket families`")))
-    table.update(_table("model", {"family": "pocket", **model}, sources))
+    table.update(_table("model", {"family": FAMILY, **model}, sources))
     return table
 
 

@@ -9,10 +9,12 @@ import tomlkit
 from tomlkit.items import InlineTable, Table
 
 from frisket.families.base import FAMILIES, Variant
+from frisket.families.suggestions import Suggestions
 from frisket.grid import LatentGrid
 from frisket.media.drafts import replacing
 from frisket.media.manifest import is_manifest
-from frisket.recipes.config_data import PRESETS
+from frisket.recipes.config import FAMILY, LARGER
+from frisket.recipes.config_data import PRESETS, Swap
 from frisket.recipes.init_model import memory, model, precision
 from frisket.recipes.load import ConfigError, check, read
 from frisket.recipes.survey import Survey, survey
@@ -20,20 +22,6 @@ from frisket.registry import nearest
 
 UNNAMED = "a photo of sks"  # where no caption names the subject
 REFERENCES = ("references", "reference", "controls", "control", "sources", "source")
-POCKET = 64  # pixels: larger pictures are not what the pocket model was made for
-BACKGROUNDS = {
-    "pocket": (
-        *("a white wall", "a blue wall", "a green wall", "red and white stripes"),
-        *("blue and yellow stripes", "black and white checks", "green and red checks"),
-        *("yellow and blue dots", "white and green dots", "red and black dots"),
-    ),
-    "": (
-        *("a plain white studio backdrop", "a plain grey wall", "a wooden table", "a city street"),
-        *("a green meadow", "a forest path", "a sandy beach", "a living room", "an office"),
-        *("a mountain lake", "a brick wall", "a night street with lights", "a kitchen"),
-        *("falling snow", "a crowded market", "a desert road"),
-    ),
-}
 HEAD = """Frisket: teach the model this, and only this.
 Every key: docs/reference/config.md (or `frisket schema` for your editor).
 Look at the masks first: frisket inspect {name}
@@ -43,14 +31,15 @@ then: frisket train {name}"""
 def init(folder: Path, output: Path, *, family: str = "", variant: str = "") -> list[str]:
     """Write a config for the clips, masks and captions under `folder`; returns what was found.
 
-    `family` empty takes the pocket model for small pictures, wan for all else; `variant` empty the
-    family's first that makes what the clips are. Raises ConfigError where `output` exists or there
-    is no such family or variant, and the errors of `survey`.
+    `family` empty takes the configuration's default for pictures as small as it was made for, and
+    LARGER for all else; `variant` empty the family's first that makes what the clips are. Raises
+    ConfigError where `output` exists or there is no such family or variant, and the errors of
+    `survey`.
     """
     if output.exists() or output.is_symlink():
         raise ConfigError(f"{output} exists and is not overwritten; name another file with -o")
     seen = survey(folder)
-    family = family or ("pocket" if max(seen.height, seen.width) <= POCKET else "wan")
+    family = family or _family(seen)
     if family not in FAMILIES.names():
         raise ConfigError(
             f"no family is named {family!r}; there are: {', '.join(FAMILIES.names())}"
@@ -62,6 +51,12 @@ def init(folder: Path, output: Path, *, family: str = "", variant: str = "") -> 
     text = tomlkit.dumps(_document(seen, family, name, output))
     _write(output, text)
     return _summary(seen, family, name)
+
+
+def _family(seen: Survey) -> str:
+    largest = FAMILIES.load(FAMILY).suggestions.largest
+    small = largest is None or max(seen.height, seen.width) <= largest
+    return FAMILY if small else LARGER
 
 
 def _suiting(seen: Survey, variants: Mapping[str, Variant]) -> str:
@@ -96,7 +91,8 @@ def _summary(seen: Survey, family: str, variant: str) -> list[str]:
 
 
 def _document(seen: Survey, family: str, name: str, output: Path) -> tomlkit.TOMLDocument:
-    variant = FAMILIES.load(family).variants[name]
+    shelf = FAMILIES.load(family)
+    variant, suggested = shelf.variants[name], shelf.suggestions
     document = tomlkit.document()
     for line in HEAD.format(name=output.name).splitlines():
         document.add(tomlkit.comment(line))
@@ -108,17 +104,17 @@ def _document(seen: Survey, family: str, name: str, output: Path) -> tomlkit.TOM
     if seen.masks.kind != "none":
         document["losses"] = _losses(variant)
         if variant.sees != "pictures":
-            document["swap"] = _swap(seen, family, variant)
+            document["swap"] = _swap(seen, suggested, variant)
     document["lora"] = _table({"rank": 16}, {"rank": "size of the update: 4 to 64"})
     document["optimizer"] = _table(
         {"lr": 1e-4, "warmup": 50}, {"lr": "lower it if previews turn harsh or noisy"}
     )
     document["validation"] = _validation(seen)
-    document["preview"] = _preview(seen, family, variant)
+    document["preview"] = _preview(seen, suggested, variant)
     if limits := memory(family, name, output.name):
         document["memory"] = limits
     run = {"output": f"runs/{_slug(seen.clips)}", "steps": 1500, "batch": 1, "seed": 0}
-    document["run"] = _table({**run, **precision(family)}, {})
+    document["run"] = _table({**run, **precision(suggested)}, {})
     return document
 
 
@@ -227,7 +223,7 @@ def _losses(variant: Variant) -> Table:
     return table
 
 
-def _swap(seen: Survey, family: str, variant: Variant) -> Table:
+def _swap(seen: Survey, suggested: Suggestions, variant: Variant) -> Table:
     """The preset: a mask keeps the background out of the loss, the swap out of the input."""
     paints = variant.sees == "nothing"  # else it makes nothing from words alone
     table = tomlkit.table()
@@ -243,26 +239,22 @@ def _swap(seen: Survey, family: str, variant: Variant) -> Table:
     if not paints:
         table.add("source", "clips" if seen.count > 1 else "gradient")
         table["source"].comment('better: "folder" with path = captioned pictures or clips of yours')
-        table.add("template", _template(family))
+        table.add("template", suggested.template)
         return table
     table.add("source", "bank")
     prompts = tomlkit.array()
-    prompts.extend(BACKGROUNDS.get(family, BACKGROUNDS[""]))
+    prompts.extend(suggested.backgrounds)
     table.add("prompts", prompts.multiline(True))
-    if family != "pocket":
-        table.add("bank_prompt", "{background}")
-    table.add("template", _template(family))
+    if suggested.bank_prompt != Swap.model_fields["bank_prompt"].default:
+        table.add("bank_prompt", suggested.bank_prompt)
+    table.add("template", suggested.template)
     return table
 
 
-def _template(family: str) -> str:
-    return "{caption} on {background}" if family == "pocket" else "{caption}, {background}"
-
-
-def _preview(seen: Survey, family: str, variant: Variant) -> Table:
+def _preview(seen: Survey, suggested: Suggestions, variant: Variant) -> Table:
     """What is worth a look: what leaks without words, and the subject on a new background."""
-    background = "green and white checks" if family == "pocket" else "on a red sofa"
-    asked = _template(family).format(caption=seen.example or UNNAMED, background=background)
+    caption = seen.example or UNNAMED
+    asked = suggested.template.format(caption=caption, background=suggested.scene)
     table = tomlkit.table()
     table.add(
         tomlkit.comment("The first, without words, shows what leaks; the second what is asked.")

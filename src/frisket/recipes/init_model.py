@@ -6,6 +6,8 @@ import tomlkit
 from tomlkit.items import Table
 
 from frisket.families.base import FAMILIES
+from frisket.families.suggestions import Suggestions
+from frisket.recipes.config import Run
 from frisket.recipes.families import size_of
 
 LARGE = 1.5e9  # parameters: above, a denoiser in bfloat16 asks for more than a small card has
@@ -14,24 +16,26 @@ HUGE = 8e9  # above, it does not fit 16 GB, and hardly 24
 
 def model(family: str, name: str) -> Table:
     """`[model]`: which, from where, in what precision, and which experts."""
-    variant = FAMILIES.load(family).variants[name]
+    shelf = FAMILIES.load(family)
+    variant = shelf.variants[name]
     others = [each for each in FAMILIES.names() if each != family]
     table = tomlkit.table()
     _add(table, "family", family, f"there are also: {', '.join(others)}")
-    siblings = [each for each in FAMILIES.load(family).variants if each != name]
+    siblings = [each for each in shelf.variants if each != name]
     _add(table, "variant", name, f"there are also: {', '.join(siblings)}" if siblings else "")
     _add(table, "source", "", f"folder, file or hub id; empty takes {variant.repo}")
     if variant.experts:
         both = f"one LoRA for each; or {' or '.join(repr(each) for each in variant.experts)} alone"
         _add(table, "experts", "both", both.replace("'", '"'))
-    if precision(family):
-        _add(table, "dtype", "bfloat16", "of the frozen base; the LoRA trains in float32")
+    if said := precision(shelf.suggestions):
+        _add(table, "dtype", said["precision"], "of the frozen base; the LoRA trains in float32")
     return table
 
 
-def precision(family: str) -> dict[str, Any]:
-    """What `[run]` says of it: half for all but the pocket model, which is for CPUs."""
-    return {} if family == "pocket" else {"precision": "bfloat16"}
+def precision(suggested: Suggestions) -> dict[str, Any]:
+    """What `[run]` says of it; {} for the configuration's own default."""
+    said = suggested.precision
+    return {} if said == Run.model_fields["precision"].default else {"precision": said}
 
 
 def memory(family: str, name: str, file: str) -> Table | None:

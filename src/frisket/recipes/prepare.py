@@ -44,7 +44,7 @@ def source_of(config: Config, family: Family) -> Source:
         # What asks for "cuda" alone (quantising, Triton, an optimizer's kernels) means this one.
         torch.cuda.set_device(device)
     return Source(
-        variant=model.variant or next(iter(family.variants)),
+        variant=model.variant or family.default,
         path=model.source,
         revision=model.revision,
         dtype=getattr(torch, model.dtype),

@@ -73,6 +73,7 @@ class Flux(Standard):
     """The family; see `frisket.families.base.Family` for the contract."""
 
     name = "flux"
+    aliases: tuple[str, ...] = ("flux",)
     lora_prefix = "transformer"
     names = FLUX_1
     # kohya's and ai-toolkit's layers without the modulation. The last double block's text stream

@@ -103,6 +103,7 @@ class Flux2(Standard):
     """The family; see `frisket.families.base.Family` for the contract."""
 
     name = "flux2"
+    aliases: tuple[str, ...] = ("flux-2", "flux2")
     lora_prefix = "transformer"
     names = FLUX_2
     # `to_out` is a layer in the single blocks only, where attention and MLP come out together; in

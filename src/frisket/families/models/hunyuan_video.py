@@ -42,6 +42,7 @@ class HunyuanVideo(Standard):
     """The family; see `frisket.families.base.Family` for the contract."""
 
     name = "hunyuan_video"
+    aliases: tuple[str, ...] = ("hunyuan-video", "hunyuanvideo")
     lora_prefix = "transformer"
     names = NAMES
     # The blocks' attention and feed-forward, as diffusion-pipe and musubi train them: not the

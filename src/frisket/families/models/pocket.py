@@ -33,6 +33,7 @@ from frisket.families.base import (
     WeightsNotFound,
 )
 from frisket.families.names import Names
+from frisket.families.pocket_suggestions import SUGGESTIONS
 from frisket.families.standard import Standard
 from frisket.grid import LatentGrid
 from frisket.objectives.base import Objective
@@ -207,6 +208,7 @@ class Pocket(Standard):
     """The family; see `frisket.families.base.Family` for the contract."""
 
     name = "pocket"
+    suggestions = SUGGESTIONS
     lora_prefix = "unet"
     names = Names()  # it has no other release than ours
     lora_targets: tuple[str, ...] = (

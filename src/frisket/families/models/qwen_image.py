@@ -22,7 +22,13 @@ from frisket.families.base import Conditioning, Family, Parts, Source, Variant
 from frisket.families.experts import first
 from frisket.families.names import Names
 from frisket.families.qwen_references import Pictures
-from frisket.families.qwen_text import EditText, PictureProcessor, padded, see_in_place
+from frisket.families.qwen_text import (
+    EditText,
+    PictureProcessor,
+    padded,
+    see_in_place,
+    unpadded,
+)
 from frisket.families.standard import Standard, Text, parts_of
 from frisket.grid import LatentGrid
 from frisket.objectives.shift import SizeShift
@@ -78,6 +84,7 @@ class QwenImage(Standard):
     """The family; see `frisket.families.base.Family` for the contract."""
 
     name = "qwen_image"
+    aliases: tuple[str, ...] = ("qwen-image", "qwenimage")
     lora_prefix = "transformer"
     # Qwen's own release, ComfyUI and the other trainers all use diffusers' names.
     # Of the names ComfyUI reads, those with `transformer.` are read by InvokeAI and diffusers too.
@@ -265,7 +272,7 @@ class QwenImage(Standard):
         _only_frame(noisy)
         dtype = first(denoiser).txt_norm.weight.dtype  # a layer no quantiser touches
         device = noisy.device
-        text, mask = _unpadded(conditioning["text"].to(device, dtype), conditioning["mask"])
+        text, mask = unpadded(conditioning["text"].to(device, dtype), conditioning["mask"])
         seen = [value.to(device, dtype) for value in seeing.latents_in(conditioning)]
         packed = [seeing.tokens(value) for value in (noisy.to(dtype), *seen)]
         shapes = [seeing.shape_of(value) for value in (noisy, *seen)]
@@ -343,6 +350,13 @@ class QwenImage(Standard):
         bundle = self._bundle(variant, **text, text_encoder=encoder)
         return Parts(variant, *tiny.quiet(vae, bundle, denoiser))
 
+    def rehearsal_parts(self, source: Source) -> Parts:
+        """`tiny`, but pictures are shown to the VAE as large as to that of `source`."""
+        parts = self.tiny(source.variant)
+        if parts.vae is not None and self._sees(source.variant):
+            seeing.look_as(parts.vae, source)
+        return parts
+
     def _sees(self, variant: str) -> bool:
         return self.variants[variant].sees == "pictures"
 
@@ -373,18 +387,6 @@ def _lacking(found: str) -> str:
         f"a Qwen-Image edit model needs at least one reference picture a prompt: {found}. Name"
         " their folder as references in [[data]], or use a text-to-image variant."
     )
-
-
-def _unpadded(text: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Text and mask as far as the longest prompt goes; no mask where all go that far.
-
-    Attention without a mask is what the pipeline runs there, and the only kind that is fast.
-    """
-    lengths = mask.sum(1)
-    longest = int(lengths.max())
-    if int(lengths.min()) == longest:
-        return text[:, :longest], None
-    return text[:, :longest], mask[:, :longest]
 
 
 def _statistics(vae: nn.Module, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -49,6 +49,7 @@ class QwenImage21(Standard):
     """
 
     name = "qwen_image_21"
+    aliases: tuple[str, ...] = ("qwen-image-2", "qwen-image-21")
     lora_prefix = "transformer"
     # Qwen's release has diffusers' names; ComfyUI fuses two layers of the feed-forward, gate first,
     # and finds adapters of the halves under `transformer.`, whether its model is fused or not.

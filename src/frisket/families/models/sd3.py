@@ -95,6 +95,7 @@ class StableDiffusion3(Standard):
     """The family; see `frisket.families.base.Family` for the contract."""
 
     name = "sd3"
+    aliases: tuple[str, ...] = ("sd3", "sd35", "sd-3", "stable-diffusion-3")
     lora_prefix = "transformer"
     names = Names(NAMES, sliced=".*", turned=TURNED)
     lora_targets: tuple[str, ...] = (

@@ -83,6 +83,16 @@ ENCODERS: dict[str, sd_files.Encoders] = {
 }
 SGM = Names(rows([False, True, True]), comfyui="kohya")
 XL = LatentGrid(channels=4, spatial=8, patch=4)  # two downsamplings: sides of 32 pixels
+SDXL = Variant(
+    repo="stabilityai/stable-diffusion-xl-base-1.0",
+    grid=XL,
+    height=1024,
+    width=1024,
+    density="uniform",
+    architecture="stable-diffusion-xl-v1-base",
+    aliases=("sdxl", "sd-xl", "stable-diffusion-xl"),
+    names=SGM,
+)
 
 
 def _kind(variant: str) -> str:
@@ -119,26 +129,13 @@ class StableDiffusion(Standard):
             guidance=7.5,
             density="uniform",
             architecture="stable-diffusion-v1",
+            aliases=(
+                *("sd-v1", "sd-1", "sd1", "sd15"),
+                *("stable-diffusion-v1", "stable-diffusion-1"),
+            ),
         ),
-        "sdxl": Variant(
-            repo="stabilityai/stable-diffusion-xl-base-1.0",
-            grid=XL,
-            height=1024,
-            width=1024,
-            density="uniform",
-            architecture="stable-diffusion-xl-v1-base",
-            names=SGM,
-        ),
-        "sdxl-v": Variant(
-            repo="Laxhar/noobai-XL-Vpred-1.0",
-            grid=XL,
-            height=1024,
-            width=1024,
-            like="sdxl",
-            density="uniform",
-            architecture="stable-diffusion-xl-v1-base",
-            names=SGM,
-        ),
+        "sdxl": SDXL,
+        "sdxl-v": replace(SDXL, repo="Laxhar/noobai-XL-Vpred-1.0", like="sdxl", aliases=()),
     }
 
     def objective(
@@ -349,6 +346,14 @@ class StableDiffusion(Standard):
                 **options,
             )
         return Parts(variant, *tiny.quiet(vae, Text(**text), denoiser))
+
+    def conditioning_widths(self, config: Mapping[str, Any]) -> dict[str, int]:
+        """And of `pooled`, SDXL's second text: its configuration has that with six sizes beside."""
+        found = super().conditioning_widths(config)
+        size, whole = "addition_time_embed_dim", "projection_class_embeddings_input_dim"
+        if size in found and whole in found:
+            found["pooled"] = found[whole] - 6 * found[size]
+        return found
 
 
 def _sd15(parts: Parts, scheduler: Any) -> StableDiffusionPipeline:

@@ -40,6 +40,7 @@ class Wan(Standard):
     """The family; see `frisket.families.base.Family` for the contract."""
 
     name = "wan"
+    aliases: tuple[str, ...] = ("wan",)
     variants = VARIANTS
     lora_prefix = "transformer"  # of the keys in a saved adapter, as WanPipeline reads them
     names = NAMES

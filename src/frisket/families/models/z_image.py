@@ -56,6 +56,7 @@ class ZImage(Standard):
     """
 
     name = "z_image"
+    aliases: tuple[str, ...] = ("z-image", "zimage")
     lora_prefix = "transformer"
     # The release is in diffusers' own names. ComfyUI's checkpoint fuses q, k and v, but ComfyUI
     # maps LoRAs in the release's names under `diffusion_model.` onto that. Its own names are read.
