@@ -173,6 +173,19 @@ def test_swap_dropout_and_tag_order_come_at_their_rates(cache: Cache) -> None:
     assert not any(bool(unswapped.at(n).swapped) for n in range(50))
 
 
+def test_each_place_of_a_batch_is_drawn_for_itself(cache: Cache) -> None:
+    prepared = filled(cache, count=7)
+    loader = Loader(prepared, batch=4, seed=0, prefetch=0)
+    batches = [loader.at(n) for n in range(60)]
+    swapped = [
+        {bool(yes) for yes, name in zip(b.swapped, b.names, strict=True) if name != "0"}
+        for b in batches
+    ]
+    assert sum(len(kinds) == 2 for kinds in swapped) > 20  # all alike, it would be none
+    empty = [set((b.conditioning["tokens"].amin((1, 2)) == -1).tolist()) for b in batches]
+    assert sum(len(kinds) == 2 for kinds in empty) > 10
+
+
 def test_planes_go_to_their_region_by_name_and_unmasked_clips_have_none(cache: Cache) -> None:
     loader = Loader(filled(cache), batch=1, seed=0)
     batches = {b.names[0]: b for b in (loader.at(n) for n in range(7))}
