@@ -151,6 +151,14 @@ def test_every_epoch_sees_every_clip_and_never_mixes_shapes(
             assert all(len(one) == batch for one in batches if index in one)
 
 
+def test_every_epoch_groups_clips_anew_and_orders_the_shapes_anew() -> None:
+    schedule = Schedule(items([(6, 1), (6, 1), (6, 1)]), batch=3, seed=0)
+    epochs = [[schedule.batch(6 * epoch + n) for n in range(6)] for epoch in range(4)]
+    groups = {frozenset(map(frozenset, batches)) for batches in epochs}
+    orders = {tuple(one[0] // 6 for one in batches) for batches in epochs}
+    assert len(groups) == len(orders) == 4
+
+
 def test_swap_dropout_and_tag_order_come_at_their_rates(cache: Cache) -> None:
     prepared = filled(cache, count=3)
     loader = Loader(prepared, batch=1, seed=0)
