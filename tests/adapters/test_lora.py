@@ -193,6 +193,15 @@ def test_strength_scales_the_effect_and_zero_is_the_base(denoiser, predict):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_at_strength_nought_every_kind_is_the_base(denoiser, predict, kind):
+    base = predict(denoiser)
+    model = adapted(denoiser, spec(kind))
+    assert not torch.equal(predict(model), base)
+    lora.set_strength(model, 0.0)  # DoRA has learnt magnitudes, which no scale takes back
+    assert torch.equal(predict(model), base)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_saved_adapter_loads_exactly_onto_a_bare_base(tiny, denoiser, predict, tmp_path, kind):
     wanted = spec(kind, dropout=0.25, exclude=("blocks.0.attn2.to_q",))
     model = adapted(denoiser, wanted)

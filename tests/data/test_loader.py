@@ -203,6 +203,14 @@ def test_a_clip_alone_in_its_bucket_pulls_by_the_size_of_the_batch() -> None:
     assert ragged.factors(accumulate=4) == {}
 
 
+def test_every_epoch_groups_clips_anew_and_orders_the_shapes_anew() -> None:
+    schedule = Schedule(items([(6, 1), (6, 1), (6, 1)]), batch=3, seed=0)
+    epochs = [[schedule.batch(6 * epoch + n) for n in range(6)] for epoch in range(4)]
+    groups = {frozenset(map(frozenset, batches)) for batches in epochs}
+    orders = {tuple(one[0] // 6 for one in batches) for batches in epochs}
+    assert len(groups) == len(orders) == 4
+
+
 def test_swap_dropout_and_tag_order_come_at_their_rates(cache: Cache) -> None:
     prepared = filled(cache, count=3)
     loader = Loader(prepared, batch=1, seed=0)
@@ -223,6 +231,19 @@ def test_swap_dropout_and_tag_order_come_at_their_rates(cache: Cache) -> None:
     assert set(backgrounds) == {1, 2, 3, 4}
     unswapped = Loader(replace(prepared, swap_rate=0.0), batch=1, seed=0)
     assert not any(bool(unswapped.at(n).swapped) for n in range(50))
+
+
+def test_each_place_of_a_batch_is_drawn_for_itself(cache: Cache) -> None:
+    prepared = filled(cache, count=7)
+    loader = Loader(prepared, batch=4, seed=0, prefetch=0)
+    batches = [loader.at(n) for n in range(60)]
+    swapped = [
+        {bool(yes) for yes, name in zip(b.swapped, b.names, strict=True) if name != "0"}
+        for b in batches
+    ]
+    assert sum(len(kinds) == 2 for kinds in swapped) > 20  # all alike, it would be none
+    empty = [set((b.conditioning["tokens"].amin((1, 2)) == -1).tolist()) for b in batches]
+    assert sum(len(kinds) == 2 for kinds in empty) > 10
 
 
 def test_planes_go_to_their_region_by_name_and_unmasked_clips_have_none(cache: Cache) -> None:

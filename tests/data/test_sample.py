@@ -58,3 +58,11 @@ def test_precision_is_for_latents_and_text_and_never_for_weights() -> None:
     assert half.latents.dtype == half.conditioning["tokens"].dtype == torch.bfloat16
     assert half.coverage.dtype == half.weight.dtype == torch.float32
     assert half.masked.dtype == torch.bool
+
+
+def test_a_clip_without_a_prior_mask_has_an_empty_one_beside_one_that_has() -> None:
+    planes = torch.full((3, 1, 4, 4), 0.25)
+    batch = collate([sample(prior_coverage=planes), sample(name="b", masked=False)])
+    assert batch.prior_coverage is not None
+    assert torch.equal(batch.prior_coverage, torch.stack([planes, torch.zeros_like(planes)]))
+    assert collate([sample(), sample(name="b")]).prior_coverage is None

@@ -1,6 +1,5 @@
 """The pictures an edit model of Qwen-Image looks at: sized as its pipelines size them, encoded."""
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from frisket.families.base import Source
+from frisket.media.untrusted import read_table
 
 Pictures = Sequence[UInt8[Tensor, "1 _ _ 3"]]  # each at its own size, which is not the clip's
 AREA = "_reference_area"  # key of a VAE's config; see `area_of`
@@ -66,7 +66,7 @@ def look_as(vae: nn.Module, source: Source) -> None:
     """
     known: Any = vae
     file = source.local / "vae" / "config.json" if source.local is not None else None
-    written = json.loads(file.read_text(encoding="utf-8")) if file and file.is_file() else {}
+    written = read_table(file) if file and file.is_file() else {}
     known.register_to_config(**{AREA: int(written.get(AREA, stock.VAE_IMAGE_SIZE))})
 
 
