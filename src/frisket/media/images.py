@@ -94,12 +94,14 @@ def _count_gif(stream: IO[bytes]) -> int:
     stream.seek(10)
     flags = stream.read(3)
     stream.seek(_colours(flags), 1)
-    while count <= FRAMES and (kind := stream.read(1)) in (b",", b"!"):
+    while count <= FRAMES and (kind := stream.read(1)) not in (b"", b";"):
         if kind == b",":
             count += 1
             stream.seek(_colours(stream.read(9)[-1:]) + 1, 1)
-        else:
+        elif kind == b"!":
             stream.read(1)
+        else:
+            continue  # Pillow passes over what is between blocks
         while (size := stream.read(1)) not in (b"", b"\0"):
             stream.seek(size[0], 1)
     stream.seek(place)
