@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from frisket.media import foreign, frames, images
-from frisket.media.foreign import decoding, parse_json, shorten, show_warnings
+from frisket.media.foreign import decoding, show_warnings
 from frisket.media.frames import decode, decode_grey, probe
 from frisket.media.paths import BadMedia, escaped, is_text
 
@@ -57,29 +57,6 @@ def test_what_is_of_the_machine_is_not_said_of_the_file(tmp_path):
 def test_what_ends_the_program_passes(tmp_path, error):
     with pytest.raises(error), decoding(tmp_path / "a.png"):
         raise error
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("[" * 100_000, "too deep"),
-        ("1" * 5000, "a number is too long"),
-        (b"\xff", "not UTF-8"),
-        ('"\\ud800"', "not UTF-8"),
-        ("{", "Expecting property name .* at column 2"),
-        ("{\n x", "at line 2 column 2"),
-    ],
-)
-def test_json_of_strangers(text, said):
-    with pytest.raises(ValueError, match=said) as told:
-        parse_json(text)
-    assert len(str(told.value)) < 300
-
-
-def test_values_in_messages_are_short():
-    wide = [["x" * 10_000] * 1000] * 1000
-    assert len(shorten(wide)) < 1000
-    assert len(shorten("x" * 10**6)) < 100
 
 
 @pytest.mark.filterwarnings("ignore")  # of Pillow, at half of its own limit

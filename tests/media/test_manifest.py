@@ -118,8 +118,8 @@ def test_two_lines_of_one_clip_or_one_name_are_refused(listed):
         ('{"path": "a.png"', r"line 2: not JSON .*column"),
         ('[{"path": "a.png"},', r"jq -c '\.\[\]' makes lines"),
         ('["a.png"]', r"line 2: is \[\"a\.png\"\]; write an object"),
-        ('{"path": "\\ud800.png"}', r"line 2: not UTF-8"),
-        ("[" * 100_000, r"line 2: not JSON \(too deep"),
+        ('{"path": "\\ud800.png"}', r"line 2: not JSON \(holds half a letter"),
+        ("[" * 100_000, r"line 2: not JSON \(is nested too deeply"),
     ],
 )
 def test_what_is_wrong_is_told_by_line(tmp_path, line, said):
@@ -136,8 +136,8 @@ def test_bom_crlf_blank_lines_and_no_last_newline(tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b'{"path": "a.png", "caption": "caf\xe9"}', "line 1: not UTF-8"),
-        ('{"path": "a.png"}'.encode("utf-16"), "line 1: not UTF-8"),
+        (b'{"path": "a.png", "caption": "caf\xe9"}', "line 1: byte 0xe9 is not UTF-8"),
+        ('{"path": "a.png"}'.encode("utf-16"), "line 1: is UTF-16"),
         (b'{"path": "' + b"a" * LONGEST + b'"}', "line 1: longer than"),
         (b"\n \n", "lists no clip"),
         (b"", "lists no clip"),

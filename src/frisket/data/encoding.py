@@ -13,9 +13,9 @@ from frisket.data.entries import Entries
 from frisket.data.finite import NotFinite, check_finite
 from frisket.data.items import Backdrop, Encoders, Progress, SwapPlan, Window
 from frisket.data.tally import Tally
-from frisket.media.foreign import shorten
 from frisket.media.frames import BadMedia, decode, try_decoding
 from frisket.media.geometry import Geometry
+from frisket.media.untrusted import shown
 from frisket.shapes import Frames, Plane
 
 Pictures = tuple[tuple[Path, str], ...]  # reference pictures of a clip, and their content
@@ -146,7 +146,7 @@ class Encoding:
             try:
                 check_finite(made, "text encoder", self.encoders.text_record)
             except NotFinite as error:
-                self.bad[f"caption {shorten(caption)}"] = str(error)
+                self.bad[f"caption {shown(caption)}"] = str(error)
                 continue
             self.entries.store("text", key, dict(made))
             self.entries.index.commit()

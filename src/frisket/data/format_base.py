@@ -8,9 +8,9 @@ from io import BufferedIOBase, BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Protocol, runtime_checkable
 
-from frisket.media.foreign import shorten
 from frisket.media.manifest import is_name
 from frisket.media.paths import IMAGES, BadMedia, TwoFiles, is_text, plain
+from frisket.media.untrusted import shown
 from frisket.registry import Shelf
 
 MIB = 2**20
@@ -197,7 +197,7 @@ def files_of(entry: Entry) -> Iterator[File]:
 def _check_names(entry: Entry) -> None:
     if not is_name(entry.name) or plain(entry.name) != entry.name:
         raise BadSet(
-            f"{shorten(entry.name)} is no name for a clip: it should be a path below a folder,"
+            f"{shown(entry.name)} is no name for a clip: it should be a path below a folder,"
             " without hidden parts, in NFC and UTF-8; rename it"
         )
     if not is_text(entry.caption):

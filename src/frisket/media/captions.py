@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from frisket.media.foreign import parse_json, shorten
 from frisket.media.manifest import PATH_KEYS, TEXT_KEYS
 from frisket.media.paths import plain, refuse
+from frisket.media.untrusted import parse_json, shown
 
 _log = logging.getLogger(__name__)
 
@@ -141,7 +141,7 @@ def _entries(path: Path) -> Iterator[tuple[int, str, str]]:
             raise BadCaption(
                 f"{path}:{number}: needs a text under one of {', '.join(PATH_KEYS)} and one of"
                 f" {', '.join(TEXT_KEYS)}; it has"
-                f" {', '.join(map(shorten, [*entry][:10])) or 'nothing'}"
+                f" {', '.join(map(shown, [*entry][:10])) or 'nothing'}"
             )
         yield number, str(found[0]), str(found[1])
 
@@ -167,14 +167,14 @@ def _from_lines(
         line, earlier = seen.setdefault(name, (number, caption))
         if earlier != caption:
             raise BadCaption(
-                f"{path}: lines {line} and {number} caption {shorten(file)} differently; keep one"
+                f"{path}: lines {line} and {number} caption {shown(file)} differently; keep one"
             )
     if strangers and seen:
         _log.warning(
             "%s: %d entries have no clip, the first is %s",
             path,
             len(strangers),
-            shorten(strangers[0]),
+            shown(strangers[0]),
         )
     yield from ((name, caption) for name, (_, caption) in seen.items())
 

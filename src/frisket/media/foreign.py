@@ -1,16 +1,14 @@
 """The boundary to foreign decoders and parsers: what they raise or warn of names its file."""
 
 import errno
-import json
 import logging
-import reprlib
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, TextIO
+from typing import TextIO
 
 from frisket.media.paths import BadMedia
 
@@ -21,9 +19,6 @@ FRAMES = 10_000  # of an animated picture; videos have no limit, they are read f
 MOVING = 2**33  # pixels of all frames of an animated picture: 4,000 frames of 1920 x 1080
 LONGEST_REASON = 200  # characters of a foreign message that are worth repeating
 BROKEN = "it is broken or cut short ({reason}); copy it again from its source, or remove it"
-
-_short = reprlib.Repr()
-_short.maxstring = _short.maxother = 80
 
 # What these say is of the machine, not of the file, whoever raises them.
 _OF_THE_MACHINE = {errno.EACCES, errno.EMFILE, errno.ENFILE, errno.ENOENT, errno.ENOSPC}
@@ -72,12 +67,6 @@ def reason_of(error: BaseException) -> str:
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
-def shorten(value: Any) -> str:
-    """A stranger's value for a message: its repr, cut short before it is written out whole."""
-    text = _short.repr(value)
-    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."
-
-
 def check_pixels(path: Path, width: int, height: int) -> None:
     """Raise BadMedia for a picture or frame larger than PIXELS, as its header tells."""
     if width * height > PIXELS:
@@ -100,34 +89,6 @@ def check_frames(path: Path, frames: int, width: int, height: int) -> None:
             f" {frames * width * height / 1e9:.1f} billion pixels, and at most {MOVING / 1e9:.1f}"
             " billion are read; make it a video (.mp4), which has no such limit"
         )
-
-
-def parse_json(
-    text: str | bytes, *, object_pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None
-) -> Any:
-    """JSON of strangers; ValueError says in a few words what is wrong with it, whatever that is.
-
-    Besides bad syntax: nesting too deep, whole numbers of more digits than Python reads (4,300),
-    half a surrogate pair (no character: it can neither be written nor tokenised), bytes that are
-    not UTF-8.
-    """
-    try:
-        text = text.decode("utf-8") if isinstance(text, bytes) else text
-        value = json.loads(text, object_pairs_hook=object_pairs_hook)
-        if "\\u" in text:
-            json.dumps(value, ensure_ascii=False).encode()
-    except BadMedia:
-        raise
-    except json.JSONDecodeError as error:
-        place = f"line {error.lineno} column" if error.lineno > 1 else "column"
-        raise ValueError(f"{error.msg} at {place} {error.colno}") from error
-    except RecursionError as error:
-        raise ValueError("too deep") from error
-    except UnicodeError as error:
-        raise ValueError(f"not UTF-8 ({error.reason})") from error  # type: ignore[attr-defined]
-    except ValueError as error:
-        raise ValueError(f"a number is too long ({reason_of(error)})") from error
-    return value
 
 
 _known: set[str] = set()

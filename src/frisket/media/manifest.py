@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from frisket.media.foreign import parse_json, shorten
 from frisket.media.paths import BadMedia, TwoFiles, is_media, is_text, plain
+from frisket.media.untrusted import BadText, decode, parse_json, shown
 
 _log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def read_manifest(path: Path) -> list[Line]:
         same = names.setdefault(line.name, line)
         if same is not line:
             raise TwoFiles(
-                f"{path}: lines {same.number} and {number} have the name {shorten(line.name)},"
+                f"{path}: lines {same.number} and {number} have the name {shown(line.name)},"
                 f" {same.clip} and {line.clip}; rename one, or give it a `{NAME}`"
             )
         lines.append(line)
@@ -108,21 +108,21 @@ def _parsed(raw: bytes, where: str) -> dict[str, Any]:
         if len(table) < len(pairs):
             keys = [key for key, _ in pairs]
             twice = next(key for key in keys if keys.count(key) > 1)
-            raise BadManifest(f"{where}: has the key {shorten(twice)} twice; keep one")
+            raise BadManifest(f"{where}: has the key {shown(twice)} twice; keep one")
         return table
 
     try:
-        entry = parse_json(raw, object_pairs_hook=once)
-    except BadManifest:
-        raise
-    except ValueError as error:
-        if str(error).startswith("not UTF-8"):
-            raise BadManifest(f"{where}: {error}; save the file as UTF-8") from error
+        text = decode(raw)
+    except BadText as error:
+        raise BadManifest(f"{where}: {error.said}") from error
+    try:
+        entry = parse_json(text, object_pairs_hook=once)
+    except BadText as error:
         hint = "; of an array, jq -c '.[]' makes lines" if raw.lstrip().startswith(b"[") else ""
         raise BadManifest(f"{where}: not JSON ({error}); write one object a line{hint}") from error
     if not isinstance(entry, dict):
-        shown = raw.decode().strip()[:40]
-        raise BadManifest(f'{where}: is {shown}; write an object such as {{"path": "clips/a.png"}}')
+        start = text.strip()[:40]
+        raise BadManifest(f'{where}: is {start}; write an object such as {{"path": "clips/a.png"}}')
     return entry
 
 
@@ -137,7 +137,7 @@ class _Reader:
     def line(self) -> Line:
         key, written = self._one(PATH_KEYS, "a clip")
         if written is None:
-            held = ", ".join(map(shorten, [*self.entry][:10])) or "nothing"
+            held = ", ".join(map(shown, [*self.entry][:10])) or "nothing"
             raise self._bad(f"names no clip; give one of {', '.join(PATH_KEYS)} (it has {held})")
         clip = self._media(key, written)
         _, caption = self._one(TEXT_KEYS, "a caption")
@@ -157,7 +157,7 @@ class _Reader:
             return "", None
         value = self.entry[given[0]]
         if not isinstance(value, str):
-            raise self._bad(f"`{given[0]}` is {shorten(value)}; it should be text in quotes")
+            raise self._bad(f"`{given[0]}` is {shown(value)}; it should be text in quotes")
         return given[0], value
 
     def _masks(self, written: Any) -> dict[str, Path]:
@@ -176,7 +176,7 @@ class _Reader:
 
     def _media(self, key: str, written: Any) -> Path:
         if not isinstance(written, str) or not written:
-            raise self._bad(f"`{key}` is {shorten(written)}; it should be a path in quotes")
+            raise self._bad(f"`{key}` is {shown(written)}; it should be a path in quotes")
         path, there = self._place(written)
         if not there:
             foreign = "\\" in written and os.sep == "/"
@@ -200,7 +200,7 @@ class _Reader:
         if name is not None:
             if not isinstance(name, str) or not is_name(plain(name)):
                 raise self._bad(
-                    f"`{NAME}` is {shorten(name)}; it should be a path below a folder, such as"
+                    f"`{NAME}` is {shown(name)}; it should be a path below a folder, such as"
                     " set/clip"
                 )
             return plain(name)

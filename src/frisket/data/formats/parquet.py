@@ -20,10 +20,11 @@ from frisket.data.format_base import (
     file_at,
     shards,
 )
-from frisket.media.foreign import decoding, shorten
+from frisket.media.foreign import decoding
 from frisket.media.manifest import TEXT_KEYS, is_name
 from frisket.media.paths import LEGEND, is_media, plain, replacing
 from frisket.media.signatures import suffix_of
+from frisket.media.untrusted import shown
 from frisket.registry import nearest
 
 TABLES = (".parquet", ".arrow")
@@ -178,11 +179,11 @@ def _file(value: Any, where: str, folder: Path) -> File:
         inside, there = True, False
     if not inside:
         raise BadSet(
-            f"{where}: {shorten(str(path))} leads out of the folder of the table; bring it there"
+            f"{where}: {shown(str(path))} leads out of the folder of the table; bring it there"
         )
     if not is_media(place) or not there:
         raise BadSet(
-            f"{where}: {shorten(str(path))} is no picture or video that is there, in {folder};"
+            f"{where}: {shown(str(path))} is no picture or video that is there, in {folder};"
             " correct the table"
         )
     return file_at(place)

@@ -25,9 +25,10 @@ from frisket.data.format_base import (
     bytes_of,
     shards,
 )
-from frisket.media.foreign import decoding, parse_json, shorten
+from frisket.media.foreign import decoding
 from frisket.media.manifest import NAME, TEXT_KEYS, is_name
 from frisket.media.paths import IMAGES, LEGEND, VIDEOS, plain, replacing
+from frisket.media.untrusted import parse_json, shown
 
 TARS = (".tar", ".tar.gz", ".tgz")
 TEXTS = (".txt", ".caption", ".text")
@@ -146,7 +147,7 @@ def _members(tar: tarfile.TarFile, shard: Path) -> Iterator[tuple[str, str, tarf
         key = f"{member.name.removesuffix(leaf).removeprefix('./')}{stem}"
         if not is_name(key):
             raise BadSet(
-                f"{shard}: member {shorten(member.name)} leads out of its folder, is hidden in it,"
+                f"{shard}: member {shown(member.name)} leads out of its folder, is hidden in it,"
                 " or is not UTF-8; pack the shard anew"
             )
         yield key, f"{dot}{rest}", member
