@@ -107,11 +107,21 @@ def test_frozen_has_no_adapter_no_dropout_and_restores_after_an_error(denoiser, 
     assert not torch.equal(predict(model.eval()), base)
 
 
-def test_dropout_is_on_in_training_only(denoiser, predict):
-    model = adapted(denoiser, spec("lora", dropout=0.5))
+@pytest.mark.parametrize("kind", KINDS)
+def test_dropout_is_on_in_training_only(denoiser, predict, kind):
+    model = adapted(denoiser, spec(kind, dropout=0.5))
     assert torch.equal(predict(model), predict(model))
     model.train()
     assert not torch.equal(predict(model), predict(model))
+
+
+def test_a_layer_is_not_taken_for_one_whose_name_ends_alike():
+    model = nn.ModuleDict(
+        {"out": nn.Linear(4, 4), "block": nn.ModuleDict({"out": nn.Linear(4, 4)})}
+    )
+    asked = LoraSpec(rank=2, targets=("out",), exclude=("block.out",))
+    assert lora.attach(model, asked, seed=0) == ("out",)
+    assert {name.split(".")[0] for name in lora.trainable(model)} == {"out"}
 
 
 def test_alpha_is_the_rank_by_default(tiny, predict):
