@@ -14,6 +14,7 @@ from frisket.data.covering import SEEN, cover, planes_of
 from frisket.data.items import Masking, Window
 from frisket.grid import LatentGrid
 from frisket.masks.coverage import Reading, to_latent
+from frisket.masks.morphology import bend
 from frisket.media.frames import probe, write_video
 from frisket.media.geometry import Geometry
 
@@ -37,6 +38,7 @@ STEPS = {
     "feather": {"feather": 3.0},
     "all": {"fill_holes": True, "grow": 1.0, "feather": 2.0},
     "prior": {"prior_reading": "max"},
+    "curve": {"pixel_gamma": 0.5, "pixel_floor": 0.1},
 }
 READINGS: tuple[Reading, ...] = ("mean", "max", "min", "bilinear")
 
@@ -105,7 +107,8 @@ def window(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Win
 def by_pixels(window: Window, regions: list[str], reading: Reading) -> tuple[Tensor, list[str]]:
     """Coverage by way of every pixel, and the regions that no cell is mostly of."""
     planes = planes_of(window, regions)
-    cells = to_latent(torch.stack(list(planes.values())), GRID, reading)
+    how, pixels = window.masking, torch.stack(list(planes.values()))
+    cells = to_latent(bend(pixels, how.pixel_gamma, how.pixel_floor), GRID, reading)
     thin = [
         name
         for name, own in zip(planes, cells, strict=True)

@@ -50,8 +50,9 @@ def bend(planes: Planes, gamma: float = 1.0, floor: float = 0.0) -> Planes:
 
     Not the same as the curve of the weights, which comes after the mean of a cell: a hard mask
     keeps its hard cells whatever gamma is. After `--cache_mask_gamma` and `--cache_mask_min_weight`
-    of DustyL's blissful-tuner. ValueError for gamma <= 0 and for a floor outside [0, 1).
+    of DustyL's blissful-tuner. ValueError for gamma <= 0, a floor outside [0, 1) and other axes.
     """
+    check_axes("planes", planes, "k F H W")
     if not gamma > 0 or not 0 <= floor < 1:
         raise ValueError(
             f"pixel_gamma is {gamma} and pixel_floor {floor}; use a gamma above 0 and a floor of 0"
