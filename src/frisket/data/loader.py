@@ -102,18 +102,23 @@ class Loader:
         )
 
     def stream(self, start: int = 0) -> Iterator[Batch]:
-        """This process's batches from row `start` on, without end."""
-        for row in count(start + self.rank, self.world):
-            yield self.at(row)
+        """This process's batches from row `start` on, without end; leaving it stops the reader."""
+        try:
+            for row in count(start + self.rank, self.world):
+                yield self.at(row)
+        finally:
+            self.close()
 
     def held(self) -> tuple[Batch, ...]:
         """The held-out clips, one a batch, as they are: no dropout, no swap, no shuffled tags."""
         return tuple(collate([self._mended(self._plain, item)]) for item in self.prepared.held)
 
     def close(self) -> None:
-        """Stop reading ahead."""
+        """Stop reading ahead, once what is being read is read; batches can still be asked for."""
         if self._reader is not None:
             self._reader.shutdown(cancel_futures=True)
+            self._reader = None
+            self._ahead.clear()
 
     def _read_ahead(self, row: int) -> None:
         if self._reader is None:
