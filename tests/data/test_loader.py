@@ -22,7 +22,7 @@ SHAPES = ((1, 4, 4), (1, 4, 6))
 
 @pytest.fixture(autouse=True)
 def _read_out(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Every reader ends with its test: beside a property test its type checks would draw numbers."""
+    """Every reader ends with its test: its type checks draw numbers beside a property test."""
     made: list[Loader] = []
     init = Loader.__init__
 
