@@ -84,6 +84,17 @@ def test_unmasked_probability_is_drawn_for_each_sample(
     assert any(a != b for a, b in pairs)
 
 
+def test_feather_widens_with_t_and_not_at_zero(bench: SimpleNamespace, tmp_path: Path) -> None:
+    trainer, batch = bench.trainer_of(tmp_path, feather_t=4.0), bench.batch_of(0)
+    trainer.objective = SimpleNamespace(sample_t=lambda *_, **__: torch.tensor([0.0, 1.0]))
+    (micro,) = trainer.lay([batch])
+    hard = trainer.weights(batch.coverage, batch.masked)
+    soft = micro.weighed.weights
+    assert torch.equal(soft[0], hard[0])
+    assert int((soft[1] > 0).sum()) > int((hard[1] > 0).sum())
+    assert micro.weighed.divisor[1] == pytest.approx(float(soft[1].sum()) * 12)
+
+
 def test_a_loss_scale_changes_nothing_and_an_overflow_moves_nothing(
     bench: SimpleNamespace, tmp_path: Path
 ) -> None:
