@@ -46,7 +46,7 @@ def saved(path: Path, values: dict[str, Tensor], metadata: dict[str, str] | None
         ("", "is no JSON"),
         ("null", "is null, not an object"),
         ("[1]", "is a list, not an object"),
-        ("[" * 90_000, "is nested too deep"),
+        ("[" * 90_000, "nested too deep"),
         ('{"rank": 1' + "0" * 5000 + "}", "is no JSON that can be read"),
         (
             '{"kind": "lora", "rank": 2, "use_rslora": true}',

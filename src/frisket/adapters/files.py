@@ -12,6 +12,7 @@ from torch import Tensor
 
 from frisket.adapters.metadata import shown
 from frisket.adapters.spec import AdapterMismatch
+from frisket.media.drafts import replacing
 
 PEFT_FILE = "adapter_model.safetensors"  # what peft's save_pretrained calls it in its folder
 MOST = 100_000  # tensors; an adapter of the largest model there is has 10,000
@@ -107,18 +108,12 @@ def _damaged(path: Path, error: Exception) -> AdapterMismatch:
 
 
 def write(path: Path, values: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a file atomically; OSError leaves a file that was there untouched."""
+    """Write a file atomically; CannotWrite leaves a file that was there untouched."""
     content = _ordered(serialise(dict(values), {"format": "pt", **metadata}))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as opened:
-            opened.write(content)
-            opened.flush()
-            os.fsync(opened.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as draft, draft.open("wb") as opened:
+        opened.write(content)
+        opened.flush()
+        os.fsync(opened.fileno())
 
 
 def _ordered(content: bytes) -> bytes:

@@ -1,10 +1,11 @@
 """What a stranger's file says beside its tensors: JSON read with care, and words fit to show."""
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from frisket.media.untrusted import BadText, parse_json
 
 LONGEST = 4_000_000  # letters of one entry: a record of every layer of a large model has 200,000
 SHOWN = 200
@@ -19,12 +20,8 @@ def parse(text: str, what: str) -> Any:
     if len(text) > LONGEST:
         raise Unreadable(f"{what} is {len(text):,} letters long; at most {LONGEST:,} are read")
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise Unreadable(f"{what} is no JSON ({error})") from error
-    except RecursionError as error:
-        raise Unreadable(f"{what} is nested too deep") from error
-    except ValueError as error:  # a whole number of thousands of digits
+        return parse_json(text)
+    except BadText as error:
         raise Unreadable(f"{what} is no JSON that can be read ({error})") from error
 
 

@@ -28,6 +28,7 @@ from frisket.adapters.spec import (
     LoraSpec,
     range_of,
 )
+from frisket.media import drafts
 from frisket.recipes.adapter_base import AdapterBase, base_in, names_base, need_base
 from frisket.recipes.origin import ConfigError
 
@@ -228,24 +229,29 @@ def merged_into(
             merge.check(layers, part)  # before anything is copied
         planned.append((layers, part.relative_to(folder)))
         lines += [f"read {path}: {read}; base {base}", *_notes(read), *said]
-    partial = output.with_name(f".{output.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    drafts.sweep(output.absolute().parent)
+    draft = output.with_name(drafts.draft_name())
     try:
-        shutil.copytree(folder, partial)
-        for layers, inside in planned:
-            survived = merge.merge(
-                layers, partial / inside, progress=lambda done, of: progress("merging", done, of)
-            )
-            lines.append(f"merged into {folder / inside}: {survived}")
-            if survived.share < LOST:
-                lines.append(
-                    f"  much of the change is finer than {' and '.join(survived.dtypes)} can hold:"
-                    " merge into the model in float32, or load the LoRA beside the model"
+        with drafts.writing(output, draft=draft):
+            shutil.copytree(folder, draft)
+            for layers, inside in planned:
+                survived = merge.merge(
+                    layers, draft / inside, progress=lambda done, of: progress("merging", done, of)
                 )
-        partial.replace(output)
+                lines += [f"merged into {folder / inside}: {survived}", *_lost(survived)]
+            draft.replace(output)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(draft, ignore_errors=True)
     return [*lines, f"wrote {output}"]
+
+
+def _lost(survived: merge.Survived) -> Iterator[str]:
+    """A line where the target's precision drops much of the change."""
+    if survived.share < LOST:
+        yield (
+            f"  much of the change is finer than {' and '.join(survived.dtypes)} can hold: merge"
+            " into the model in float32, or load the LoRA beside the model"
+        )
 
 
 def taken_out(
