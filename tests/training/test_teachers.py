@@ -14,6 +14,7 @@ from frisket.families.base import GIVEN
 from frisket.losses.base import LossTerm, Step
 from frisket.losses.terms.denoise import Denoise
 from frisket.losses.terms.prior import Prior
+from frisket.training.step_metrics import mean_metrics, sum_metrics
 
 Terms = Mapping[str, tuple[LossTerm, float]]
 
@@ -152,3 +153,20 @@ def test_cells_handed_over_clean_carry_no_loss_of_any_term(
     assert prediction.grad is not None
     assert not (prediction.grad * given).any()
     assert prediction.grad.any()
+
+
+def test_what_is_logged_of_the_outside_leaves_clean_cells_out(
+    bench: SimpleNamespace, tmp_path: Path
+) -> None:
+    given = torch.zeros(2, 1, 1, 8, 8)
+    given[..., :4] = 1
+    batch = bench.batch_of(0)
+    batch = replace(batch, conditioning={**batch.conditioning, GIVEN: given})
+    trainer = bench.trainer_of(tmp_path)
+    (micro,) = trainer.lay([batch])
+    values, seen = trainer.step(micro)
+    means = mean_metrics(sum_metrics(micro, {"loss": values["denoise"], **values}, seen))
+    error = (seen.prediction - seen.target).detach().square().mean(1, keepdim=True)
+    outside = (seen.weights == 0) & (given == 0)
+    assert means["outside"] == pytest.approx(float(error[outside].mean()), rel=1e-5)
+    assert means["inside"] == pytest.approx(float(error[seen.weights > 0].mean()), rel=1e-5)
