@@ -33,8 +33,8 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
     "convert": {
         *("files", "--output", "--to", "--family", "--variant", "--rank", "--scale", "--average"),
         *("--exact", "--merge-into", "--extract", "--dtype", "--expert", "--drop-text"),
-        "--leave-out",
-    },
+    }
+    | {"--leave-out"},
     "quickstart": {"--output", "--seeds", "--workers"} | COMMON,
     "schema": {"--output", "--reference"},
     "families": {"name", "--reference"},
@@ -46,8 +46,7 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
     "import": {"source", "--output", "--from", "--family", "--variant", "--reference"},
     "pack": {
         *("source", "--output", "--to", "--from", "--name", "--image", "--caption", "--mask"),
-        "--follow-links",
-        "--shard",
+        *("--follow-links", "--shard"),
     },
     "masks make": {
         *("folder", "--backend", "--phrases", "--from-captions", "--captions", "--trigger"),
