@@ -172,7 +172,8 @@ def test_videos_cut_short_are_refused(tmp_path, encode, gradient, name, share):
     codec = ("libx264", "yuv420p") if name.endswith("mp4") else ("ffv1", "bgr0")
     path = encode(tmp_path / name, gradient(40), *codec)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
-    with pytest.raises(BadMedia, match=rf"{name}: .*(cut short|can be decoded)"):
+    # Whether anything of a first frame that is cut itself is decoded is up to FFmpeg's threads.
+    with pytest.raises(BadMedia, match=rf"{name}: .*(cut short|can be decoded|a single frame)"):
         decode(path)
     with pytest.raises(BadMedia, match=rf"{name}: "):
         probe(path)
