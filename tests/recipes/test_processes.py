@@ -54,6 +54,7 @@ def test_a_signal_saves_and_the_next_start_goes_on(project: Path, number: signal
     assert checkpoint.name == f"step-{int(done):08d}"
 
 
+@pytest.mark.slow  # tests/training/test_lock.py has the lock alone
 def test_a_second_run_on_the_same_folder_is_refused_and_harms_nothing(project: Path) -> None:
     command = [*COMMAND, "train", str(project), "--set", "run.steps=100000"]
     first = subprocess.Popen(command, stderr=subprocess.DEVNULL)
