@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from frisket.media.untrusted import BadText, parse_json
+from frisket.media.untrusted import BadText, parse_json, read_text
 
 LONGEST = 4_000_000  # letters of one entry: a record of every layer of a large model has 200,000
 SHOWN = 200
@@ -50,12 +50,10 @@ def span(metadata: Mapping[str, str], key: str) -> tuple[float, float] | None:
 def config(path: Path) -> dict[str, Any]:
     """The JSON object in a small file beside an adapter; Unreadable names the file."""
     try:
-        size = path.stat().st_size
-        if size > LONGEST:
-            raise Unreadable(f"{path} has {size:,} bytes; at most {LONGEST:,} are read")
-        found = parse(path.read_text("utf-8-sig"), str(path))
-    except UnicodeDecodeError as error:
-        raise Unreadable(f"{path} is not UTF-8 (byte {error.start})") from error
+        text = read_text(path, LONGEST)
+    except BadText as error:
+        raise Unreadable(f"{path} {error}") from error
+    found = parse(text, str(path))
     if not isinstance(found, dict):
         raise Unreadable(f"{path} holds {_named(found)}, not an object")
     return found
