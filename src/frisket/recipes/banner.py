@@ -119,7 +119,17 @@ def _of_masks(config: Config, prepared: Prepared) -> Iterator[str]:
         )
     if report.unmasked and report.masked:
         names = _some(report.unmasked)
-        yield f"{len(report.unmasked)} clips have no mask and teach everywhere: {names}"
+        yield f"{_clips(len(report.unmasked))} without a mask, trained on whole: {names}"
+    if report.left:
+        yield (
+            f"{_clips(len(report.left))} left out, without a mask where others have one:"
+            f' {_some(report.left)}; masks.unmasked = "train" teaches them whole'
+        )
+    if report.shared:
+        yield (
+            f"{_clips(len(report.shared))} of [[validation.data]] also trained on:"
+            f" {_some(report.shared)}; what is measured on them was learnt by heart"
+        )
     if report.all_zero:
         yield f"{len(report.all_zero)} masks are empty, so their clips teach nothing of a region"
     if report.thin:
@@ -154,8 +164,13 @@ def _findings(prepared: Prepared) -> list[tuple[str, Sequence[str]]]:
         ("all-one masks", report.all_one),
         ("lost at the latent grid", report.thin),
         ("orphan masks", report.orphans),
+        ("the fallback mask", report.lent),
         ("without caption", report.uncaptioned),
     ]
+
+
+def _clips(count: int) -> str:
+    return f"{count} clip is" if count == 1 else f"{count} clips are"
 
 
 def _some(names: Sequence[str]) -> str:

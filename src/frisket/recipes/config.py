@@ -190,7 +190,10 @@ class Validation(Section):
     every: Annotated[int, Field(ge=0)] = 0
     """Steps between validations; with clips held out there is always one at the end."""
     holdout: Annotated[int, Field(ge=0)] = 0
-    """How many clips are kept out of training for it."""
+    """How many clips are kept out of training for it (of those with a mask, where some have)."""
+    data: tuple[Data, ...] = ()
+    """Data sets of its own: write `[[validation.data]]` once for each, with the keys of
+    `[[data]]`."""
     t: tuple[Fraction, ...] = (0.25, 0.5, 0.75, 0.9)
     """Noise levels that are looked at."""
 
@@ -277,7 +280,7 @@ class Config(Section):
     def _regions_known(self) -> "Config":
         if not set(self.regions) - {"background"}:
             raise ValueError("regions: name at least one region besides `background`")
-        for data in self.data:
+        for data in (*self.data, *self.validation.data):
             named = set(data.masks.regions) | set(data.masks.levels) | set(data.masks.legend)
             unknown = sorted(named - set(self.regions) - {"background"})
             if unknown:

@@ -180,7 +180,8 @@ def _size_of(data: Data, variant: Variant) -> tuple[int, int, int]:
     grid = variant.grid
     asked = data.resolution or (variant.width, variant.height)
     width, height = (asked, asked) if isinstance(asked, int) else asked
-    frames = data.max_frames if data.extract == "full" else data.frames or variant.frames
+    asked = data.max_frames if data.extract == "full" else data.frames or variant.frames
+    frames = asked if isinstance(asked, int) else max(asked)
     whole = [max(grid.step, side // grid.step * grid.step) for side in (height, width)]
     return grid.fit_frames(frames if variant.video else 1), whole[0], whole[1]
 
