@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
@@ -253,35 +253,10 @@ def _asked(path: Path, overrides: list[str] | None) -> "Config":
 
 @contextmanager
 def _bar() -> Iterator[Callable[..., None]]:
-    """A progress bar on a terminal, nothing elsewhere; called with (title, done, total, values)."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    """Progress, called with (title, done, total, values); rich is imported only when it is due."""
+    from frisket.recipes.progress import show_progress
 
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[values]}"),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
-        tasks = {}
-
-        def report(
-            title: str, done: int, total: int, values: Mapping[str, float] | None = None
-        ) -> None:
-            if title not in tasks:
-                tasks[title] = bars.add_task(title, total=total, values="")
-            shown = "  ".join(f"{name} {value:.4g}" for name, value in (values or {}).items())
-            bars.update(tasks[title], completed=done, total=total, values=shown)
-
+    with show_progress() as report:
         yield report
 
 

@@ -180,3 +180,14 @@ def test_a_nearly_full_disk_is_noted(tmp_path, monkeypatch):
     (finding,) = room._folder("cache", tmp_path / "cache")
     assert finding.verdict == "note"
     assert "GiB free" in finding.said
+
+
+def test_nothing_waits_for_a_network(config, monkeypatch):
+    """With a network that hangs, a doctor that asks it would hang too."""
+    asked = []
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("socket.socket.connect", lambda *args: asked.append(args))
+    settings = ["model.family=stable_diffusion", "data.0.resolution=256"]
+    (finding,) = about(doctor(config, settings), "memory")
+    assert "training peaks at" in finding.said
+    assert asked == []
