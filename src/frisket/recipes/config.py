@@ -163,6 +163,28 @@ class Lora(Section):
     format: Literal["comfyui", "diffusers", "kohya"] = "comfyui"
     """Key names of the saved file; `frisket convert` changes them later."""
 
+    @model_validator(mode="after")
+    def _kind_fits(self) -> "Lora":
+        for name in () if self.kind == "lokr" else ("factor", "full_matrix"):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f'`lora.{name}` is for kind = "lokr" only, this is {self.kind!r}')
+        for name in ("rank_dropout", "module_dropout") if self.kind == "dora" else ():
+            if getattr(self, name):
+                raise ValueError(f"`lora.{name}` is not for a dora; use `lora.dropout`")
+        if self.kind in ("loha", "lokr") and self.dropout and self.rank_dropout:
+            raise ValueError(
+                f"`lora.dropout` and `lora.rank_dropout` are the same for a {self.kind}: give one"
+            )
+        if self.full_matrix and (self.alpha is not None or self.conv_alpha is not None):
+            raise ValueError("`lora.alpha` has no meaning with full_matrix (scale 1): leave it out")
+        if self.factor == 0 or self.factor < -1:
+            raise ValueError(f"`lora.factor` should be -1, or 1 or more, got {self.factor}")
+        if self.conv_alpha is not None and not self.conv_rank:
+            raise ValueError("`lora.conv_alpha` is of `lora.conv_rank`: give that too")
+        if self.preset and self.targets:
+            raise ValueError("`lora.preset` and `lora.targets` both say which layers: give one")
+        return self
+
 
 class Noise(Section):
     """The noise that is added to the latents: plain Gaussian, unless something is asked for."""
@@ -215,13 +237,13 @@ class Optimizer(Section):
     """LoRA+: rate of B, as a multiple of A's (16 is usual); 0 gives both the same."""
     schedule: Schedule = "constant"
     """Learning rate after warm-up (docs/training)."""
-    warmup: Annotated[float, Field(ge=0)] = 0
+    warmup: Annotated[int | float, Field(ge=0)] = 0
     """Steps of linear warm-up; below 1, a share of all steps."""
     cycles: Positive = 1.0
     """Restarts of cosine_with_restarts; for cosine, half waves (2 goes down and up again)."""
     power: Positive = 1.0
     """Exponent of polynomial."""
-    decay: Annotated[float, Field(ge=0)] = 0.2
+    decay: Annotated[int | float, Field(ge=0)] = 0.2
     """Steps of the decay of warmup_stable_decay; below 1, a share of all steps."""
     final: Fraction = 0.0
     """Share of the rate left at the last step (every schedule but constant)."""
