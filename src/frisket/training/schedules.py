@@ -139,7 +139,11 @@ def schedule(optimizer: Optimizer, rates: Rates) -> LambdaLR:
             type(bare).__name__,
             rates.kind,
         )
-    return LambdaLR(optimizer, rates.factor)
+
+    def factor(step: int) -> float:  # not a method, which the schedule's own state would hold
+        return rates.factor(step)
+
+    return LambdaLR(optimizer, factor)
 
 
 def set_rates(
