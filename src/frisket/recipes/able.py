@@ -28,6 +28,11 @@ def variant_problems(config: Config, family: "Family") -> Iterator[tuple[Key, st
     if kind != "none" and not variant.quantises:
         yield ("memory", "quantise"), f"{said} is not quantised; leave memory.quantise out"
     yield from _data_problems(config, variant, said)
+    try:
+        targets_of(config, family, name)
+    except ValueError as error:
+        yield ("lora", "preset" if "preset" in str(error) else "conv_rank"), str(error)
+        return
     yield from _format_problems(config, family, name)
     try:
         family.objective(
@@ -35,6 +40,22 @@ def variant_problems(config: Config, family: "Family") -> Iterator[tuple[Key, st
         )
     except ValueError as error:
         yield ("timesteps",), str(error)
+
+
+def targets_of(
+    config: Config, family: "Family", variant: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Which layers the adapter goes on: targets, and what of them never learns.
+
+    ValueError for a preset, or for convolutions, that the family does not have.
+    """
+    from frisket.families.base import chosen_targets  # noqa: PLC0415 - torch, only when asked for
+
+    chosen, conv = config.lora, config.lora.conv_rank > 0
+    targets, dead = chosen_targets(family, variant, preset=chosen.preset, conv=conv)
+    if not chosen.targets:
+        return targets, dead
+    return (*chosen.targets, *(family.lora_conv if conv else ())), ()
 
 
 def optimizer_problems(config: Config) -> Iterator[tuple[Key, str]]:
@@ -116,24 +137,25 @@ def _adapted_layers(config: Config, family: "Family", variant: str) -> tuple[str
     wrong with targets is said when they are put on the model.
     """
     from frisket.adapters.targets import LAYERS, resolve  # noqa: PLC0415
-    from frisket.families.base import Source, WeightsNotFound, default_targets  # noqa: PLC0415
+    from frisket.families.base import Source, WeightsNotFound  # noqa: PLC0415
     from frisket.families.experts import experts_of  # noqa: PLC0415
 
     chosen, model = config.lora, config.model
-    if chosen.format == "diffusers" or (chosen.kind == "lora" and not chosen.targets):
+    plain = chosen.kind == "lora" and not (chosen.targets or chosen.preset or chosen.conv_rank)
+    if chosen.format == "diffusers" or plain:
         return ()
-    targets, dead = default_targets(family, variant)
     layers = LAYERS[:3] if chosen.kind in ("loha", "lokr") else LAYERS
     try:
+        targets, dead = targets_of(config, family, variant)
         shapes = family.load_denoiser(
             Source(variant, model.source, revision=model.revision, device="meta")
         )
         return resolve(
             next(iter(experts_of(shapes).values())),
-            chosen.targets or targets,
+            targets,
             chosen.exclude,
             layers,
-            dead=() if chosen.targets else dead,
+            dead=dead,
         )
     except (WeightsNotFound, ValueError, OSError):
         return ()

@@ -17,6 +17,7 @@ from frisket.objectives.shift import Cells, SizeShift
 from frisket.recipes.card import variant_of
 from frisket.recipes.compat import compat_of, normalise_of
 from frisket.recipes.config import Config
+from frisket.recipes.epochs import describe_length, rates_of
 from frisket.recipes.regions import weights_of
 from frisket.shapes import CellPlanes
 
@@ -221,6 +222,7 @@ def rows(config: Config, prepared: Prepared) -> list[tuple[str, str]]:
                 f"{config.curve.unmasked_probability:.0%} of samples teach everywhere",
             )
         )
+    made.append(("length", describe_length(config, prepared)))
     made += [
         (title, f"{len(names)}: {_some(names)}") for title, names in _findings(prepared) if names
     ]
@@ -232,6 +234,7 @@ def rows(config: Config, prepared: Prepared) -> list[tuple[str, str]]:
     if (compat := compat_of(config)) is not None:
         made.append(("compat", compat.meaning(normalise)))
     made.append(("noise levels", describe_noise(config, {item.shape for item in prepared.items})))
+    made += _chosen(config)
     made.append(("background swap", _swap_row(config, prepared)))
     made.append(
         (
@@ -240,6 +243,34 @@ def rows(config: Config, prepared: Prepared) -> list[tuple[str, str]]:
         )
     )
     return made
+
+
+def _chosen(config: Config) -> Iterator[tuple[str, str]]:
+    """Options of the training that are not as they come."""
+    noise, lora, chosen = config.noise, config.lora, config.optimizer
+    said = []
+    if noise.offset:
+        said.append(f"offset {'up to ' if noise.offset_random else ''}{noise.offset:g}")
+    if noise.multires_iterations:
+        said.append(
+            f"{noise.multires_iterations} coarser layers, each {noise.multires_discount:g} of the"
+            " one before"
+        )
+    if said:
+        yield "noise", "; ".join(said)
+    if chosen.schedule != "constant" or chosen.warmup:
+        rates = rates_of(config)
+        warming = f" after {rates.warming} steps of warm-up" if rates.warming else ""
+        decaying = (
+            f", {rates.decaying} of decay" if chosen.schedule == "warmup_stable_decay" else ""
+        )
+        yield "learning rate", f"{chosen.lr:g}, {chosen.schedule}{warming}{decaying}"
+    if chosen.lora_plus:
+        yield "LoRA+", f"B learns at {chosen.lora_plus:g} times the rate of A"
+    if lora.conv_rank:
+        yield "convolutions", f"rank {lora.conv_rank}, alpha {lora.conv_alpha or lora.conv_rank:g}"
+    if lora.max_norm:
+        yield "largest norm", f"{lora.max_norm:g} of each layer's update"
 
 
 def describe_noise(config: Config, sizes: Collection[Cells]) -> str:

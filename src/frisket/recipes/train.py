@@ -19,12 +19,13 @@ from frisket.families.base import (
     Family,
     Source,
     Variant,
-    default_targets,
     layer_names,
 )
 from frisket.losses.base import TERMS, LossTerm
+from frisket.objectives.noise import Noise
 from frisket.objectives.timesteps import TimestepSampler
 from frisket.recipes import banner
+from frisket.recipes.able import targets_of
 from frisket.recipes.card import variant_of, write_card
 from frisket.recipes.compat import (
     bare_of,
@@ -35,6 +36,7 @@ from frisket.recipes.compat import (
     prior_options,
 )
 from frisket.recipes.config import Config
+from frisket.recipes.epochs import counted, rates_of
 from frisket.recipes.hooks import Progress, add_hooks, check_resumable, resume, save_adapter
 from frisket.recipes.load import ConfigError, check
 from frisket.recipes.prepare import Prepared, check_device, prepare, source_of
@@ -42,7 +44,7 @@ from frisket.recipes.previews import prepare_previews
 from frisket.recipes.regions import weights_of
 from frisket.recipes.sampler import files_of
 from frisket.recipes.trained import check_paths, write_trained
-from frisket.training import fit, optim, optim_probe
+from frisket.training import fit, optim, optim_probe, schedules
 from frisket.training.distributed import Team, assemble
 from frisket.training.ema import Average
 from frisket.training.lock import locked
@@ -106,6 +108,12 @@ def timesteps_of(config: Config, variant: Variant) -> TimestepSampler:
     )
 
 
+def _may_idle(config: Config, variant: Variant) -> bool:
+    """Whether a step may pass without a gradient for some of the adapter's parameters."""
+    several = len(trained_experts(config, variant)) > 1
+    return several or config.lora.module_dropout > 0 or bool(config.lora.preset)
+
+
 def trained_experts(config: Config, variant: Variant) -> tuple[str, ...]:
     """Names of the experts that get an adapter; none where the model is one piece."""
     asked = config.model.experts
@@ -115,15 +123,21 @@ def trained_experts(config: Config, variant: Variant) -> tuple[str, ...]:
 def spec_of(config: Config, family: Family) -> lora.LoraSpec:
     """The adapter of a configuration."""
     chosen = config.lora
-    targets, dead = default_targets(family, variant_of(config))
+    targets, dead = targets_of(config, family, variant_of(config))
     return lora.LoraSpec(
         kind=chosen.kind,
         rank=chosen.rank,
         alpha=chosen.alpha,
         dropout=chosen.dropout,
-        targets=chosen.targets or targets,
+        targets=targets,
         exclude=chosen.exclude,
-        dead=() if chosen.targets else dead,
+        dead=dead,
+        conv_rank=chosen.conv_rank,
+        conv_alpha=chosen.conv_alpha,
+        factor=chosen.factor,
+        full_matrix=chosen.full_matrix,
+        rank_dropout=chosen.rank_dropout,
+        module_dropout=chosen.module_dropout,
     )
 
 
@@ -145,7 +159,9 @@ def train(
     check_paths(config)
     plan = memory_of(config)
     fit.check(plan, adapter=config.lora.kind)
-    optim_probe.probe(optimizer_of(config), ema=config.optimizer.ema)
+    optim_probe.probe(optimizer_of(config), ema=config.optimizer.ema, max_norm=config.lora.max_norm)
+    if not config.run.epochs:
+        rates_of(config)  # refuses what does not fit into the run
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
     make_output(config.run.output)
@@ -154,7 +170,7 @@ def train(
     team = assemble(
         precision=config.run.precision,
         device=source.device,
-        idle_experts=len(trained_experts(config, family.variants[source.variant])) > 1,
+        idle=_may_idle(config, family.variants[source.variant]),
     )
     source = replace(source, device=str(team.accelerator.device))
     owned = locked(config.run.output) if team.accelerator.is_main_process else nullcontext()
@@ -184,6 +200,7 @@ def _train(
             progress(stage, done, total, {})
 
         prepared = team.first(lambda: prepare(config, progress=preparing))
+    config = counted(config, prepared, processes=team.accelerator.num_processes)
     banner.check(config, prepared)
     if first:
         for line in departures(config, prepared):
@@ -225,7 +242,9 @@ def memory_of(config: Config) -> fit.MemoryPlan:
 def optimizer_of(config: Config) -> optim.OptimizerSpec:
     """The `[optimizer]` table in plain values."""
     chosen = config.optimizer
-    return optim.OptimizerSpec(chosen.name, chosen.lr, chosen.weight_decay, chosen.options)
+    return optim.OptimizerSpec(
+        chosen.name, chosen.lr, chosen.weight_decay, chosen.options, chosen.lora_plus
+    )
 
 
 def adapted(
@@ -276,6 +295,16 @@ def plan_of(config: Config) -> Plan:
         bare=bare_of(config),
         unmasked_probability=config.curve.unmasked_probability,
         feather_t=config.curve.feather_t,
+        max_norm=config.lora.max_norm,
+        noise=noise_of(config),
+    )
+
+
+def noise_of(config: Config) -> Noise:
+    """The `[noise]` table in plain values."""
+    chosen = config.noise
+    return Noise(
+        chosen.offset, chosen.offset_random, chosen.multires_iterations, chosen.multires_discount
     )
 
 
@@ -292,9 +321,7 @@ def build(
     variant = family.variants[source.variant]
     parameters = lora.trainable(denoiser)
     optimizer = optim.build(parameters, optimizer_of(config))
-    schedule = optim.schedule(
-        optimizer, chosen.schedule, steps=run.steps, warmup=chosen.warmup, final=chosen.final
-    )
+    schedule = schedules.schedule(optimizer, rates_of(config))
     accelerator = team.accelerator
     loader = Loader(
         prepared,
@@ -320,7 +347,7 @@ def build(
         optimizer=optimizer,
         schedule=schedule,
         batches=loader.stream,
-        plan=plan_of(config),
+        plan=replace(plan_of(config), epoch=loader.schedule.length),
         team=team,
         average=Average(parameters, chosen.ema) if chosen.ema else None,
     )
