@@ -92,7 +92,8 @@ def built(config: Any) -> Any:
     from frisket.objectives.timesteps import TimestepSampler  # noqa: PLC0415
     from frisket.recipes import fit as foretold  # noqa: PLC0415
     from frisket.recipes import fit_told as shapes  # noqa: PLC0415
-    from frisket.recipes.train import spec_of, terms_of  # noqa: PLC0415
+    from frisket.recipes.refusals import terms_of  # noqa: PLC0415
+    from frisket.recipes.train import spec_of  # noqa: PLC0415
     from frisket.training import fit, optim, schedules  # noqa: PLC0415
     from frisket.training.distributed import assemble  # noqa: PLC0415
     from frisket.training.plan import Plan  # noqa: PLC0415

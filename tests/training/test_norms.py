@@ -44,7 +44,9 @@ def test_factors_are_scaled_as_kohya_scales_them(row: dict[str, Any]) -> None:
     scaled, largest = limit_norms(model, row["limit"])
     assert scaled == row["scaled"]
     assert largest == pytest.approx(row["most"], rel=1e-5)
-    assert float(one.lora_A["default"].weight.detach().norm()) == pytest.approx(row["down"], rel=1e-5)
+    assert float(one.lora_A["default"].weight.detach().norm()) == pytest.approx(
+        row["down"], rel=1e-5
+    )
     assert float(one.lora_B["default"].weight.detach().norm()) == pytest.approx(row["up"], rel=1e-5)
 
 

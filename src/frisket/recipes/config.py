@@ -53,15 +53,18 @@ class Model(Section):
     """Precision of the frozen base; the adapter trains in float32."""
 
 
+Strength = Annotated[float, Field(ge=0)]  # below 0 a term would train away from what it is for
+
+
 class Losses(Section):
     """Loss terms by name: a strength, or a table with `strength` and the term's own options."""
 
     model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
-    __pydantic_extra__: dict[str, float | dict[str, Any]]
+    __pydantic_extra__: dict[str, Strength | dict[str, Any]]
 
-    denoise: float | dict[str, Any] = 1.0
+    denoise: Strength | dict[str, Any] = 1.0
     """Error under the weights. Options: kind = mse | l1 | huber | smooth_l1, delta."""
-    prior: float | dict[str, Any] = 0.0
+    prior: Strength | dict[str, Any] = 0.0
     """Stay with the frozen model outside the mask. Options: threshold, alone, t_min, t_power,
     warmup, teacher, normalise, kind, delta."""
     normalise: Literal["sample", "batch", "none", "area", "global"] | None = None

@@ -193,6 +193,9 @@ def _option_problems(name: str, table: dict[str, Any], term: Any) -> Iterator[tu
     if isinstance(strength, bool) or not isinstance(strength, int | float):
         said = f"`losses.{name}.strength` should be a number, got {shown(strength)}"
         yield ("losses", name, "strength"), said
+    elif strength < 0:
+        said = f"`losses.{name}.strength` should be 0 or more, got {strength:g}"
+        yield ("losses", name, "strength"), said
     options = [each.name for each in fields(term)]
     for option in given:
         if option not in options:

@@ -21,7 +21,6 @@ from frisket.families.base import (
     Variant,
     layer_names,
 )
-from frisket.losses.base import TERMS, LossTerm
 from frisket.objectives.noise import Noise
 from frisket.objectives.timesteps import TimestepSampler
 from frisket.recipes import banner
@@ -33,18 +32,18 @@ from frisket.recipes.compat import (
     compat_of,
     departures,
     normalise_of,
-    prior_options,
 )
 from frisket.recipes.config import Config
 from frisket.recipes.epochs import counted, rates_of
 from frisket.recipes.hooks import Progress, add_hooks, check_resumable, resume, save_adapter
 from frisket.recipes.load import ConfigError, check
-from frisket.recipes.prepare import Prepared, check_device, prepare, source_of
+from frisket.recipes.prepare import Prepared, prepare, source_of
 from frisket.recipes.previews import prepare_previews
+from frisket.recipes.refusals import memory_of, optimizer_of, stop_if_refused, terms_of
 from frisket.recipes.regions import weights_of
 from frisket.recipes.sampler import files_of
-from frisket.recipes.trained import check_paths, write_trained
-from frisket.training import fit, optim, optim_probe, schedules
+from frisket.recipes.trained import write_trained
+from frisket.training import fit, optim, schedules
 from frisket.training.distributed import Team, assemble
 from frisket.training.ema import Average
 from frisket.training.lock import locked
@@ -70,24 +69,6 @@ class Outcome:
     def lora(self) -> Path:
         """The file, or the first of several."""
         return self.loras[0]
-
-
-def terms_of(config: Config) -> dict[str, tuple[LossTerm, float]]:
-    """Loss terms and strengths of a configuration (already checked by `load.check`)."""
-    prior = config.losses.terms.get("prior", {})
-    if prior.get("teacher") == "ema" and not config.optimizer.ema:
-        raise ConfigError('losses.prior: teacher = "ema" needs optimizer.ema, e.g. 0.99; set it')
-    terms = {}
-    for name, asked in config.losses.terms.items():
-        table = asked | (prior_options(config) if name == "prior" else {})
-        # TOML writes 1.0 as 1 as often as not
-        options = {
-            key: float(value) if type(value) is int else value
-            for key, value in table.items()
-            if key != "strength"
-        }
-        terms[name] = (TERMS.load(name)(**options), float(table["strength"]))
-    return terms
 
 
 def timesteps_of(config: Config, variant: Variant) -> TimestepSampler:
@@ -154,12 +135,8 @@ def train(
     Raises the errors of every room it walks through; each names the file, the value and the fix.
     """
     check(config)
-    check_device(config)
-    terms_of(config)  # refuses what the terms cannot do, before any work
-    check_paths(config)
+    stop_if_refused(config)
     plan = memory_of(config)
-    fit.check(plan, adapter=config.lora.kind)
-    optim_probe.probe(optimizer_of(config), ema=config.optimizer.ema, max_norm=config.lora.max_norm)
     if not config.run.epochs:
         rates_of(config)  # refuses what does not fit into the run
     if config.run.threads:
@@ -232,19 +209,6 @@ def _train(
     team.wait()
     files = files_of(output / "lora.safetensors")
     return Outcome(files, trainer.done, seconds, peak_mib(team.accelerator.device), trainer.empty)
-
-
-def memory_of(config: Config) -> fit.MemoryPlan:
-    """The `[memory]` table in plain values."""
-    return fit.MemoryPlan(**config.memory.model_dump())
-
-
-def optimizer_of(config: Config) -> optim.OptimizerSpec:
-    """The `[optimizer]` table in plain values."""
-    chosen = config.optimizer
-    return optim.OptimizerSpec(
-        chosen.name, chosen.lr, chosen.weight_decay, chosen.options, chosen.lora_plus
-    )
 
 
 def adapted(
