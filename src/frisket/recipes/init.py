@@ -41,9 +41,7 @@ def init(folder: Path, output: Path, *, family: str = "", variant: str = "") -> 
     seen = survey(folder)
     family = family or _family(seen)
     if family not in FAMILIES.names():
-        raise ConfigError(
-            f"no family is named {family!r}; there are: {', '.join(FAMILIES.names())}"
-        )
+        raise ConfigError(f"no family is named {family!r}{nearest(family, FAMILIES.names())}")
     name = variant or _suiting(seen, FAMILIES.load(family).variants)
     if name not in FAMILIES.load(family).variants:
         known = list(FAMILIES.load(family).variants)
