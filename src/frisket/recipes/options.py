@@ -24,7 +24,7 @@ Rate = Annotated[float | None, typer.Option("--lr", help="Short for --set optimi
 Batch = Annotated[int | None, typer.Option(min=1, help="Short for --set run.batch=N.")]
 
 
-def lay_short(overrides: Sequence[str] | None, **short: float | None) -> list[str]:
+def lay_short(overrides: Sequence[str] | None, **short: float | int | None) -> list[str]:
     """The `--set` options with the short ones behind them: run_steps=5 is run.steps=5."""
     said = [f"{key.replace('_', '.', 1)}={value}" for key, value in short.items() if value]
     return [*(overrides or ()), *said]
