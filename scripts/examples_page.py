@@ -1,20 +1,24 @@
-"""Writes the table of examples/README.md from the recipes themselves.
+"""Writes the table of examples/README.md from the recipes themselves, and the one `init` reads.
 
     python scripts/examples_page.py            # between its two marks
 
 The peak is the one that each recipe's head says; `make test-slow` holds it to the prediction.
 """
 
+import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from frisket.families.base import FAMILIES
 from frisket.recipes.config import Config
+from frisket.recipes.families import Size, size_of
 from frisket.recipes.load import read
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PAGE = EXAMPLES / "README.md"
+TABLE = Path(__file__).parents[1] / "src" / "frisket" / "recipes" / "recipe_table.json"
 START, END = "<!-- written by scripts/examples_page.py -->", "<!-- end -->"
 NAME = re.compile(r"([a-z0-9_]+)-(.+)-(\d+)gb")
 PEAK = re.compile(r"Predicted peak of training \(not run on a GPU\): ([\d.]+) GiB")
@@ -35,9 +39,47 @@ def peak_of(path: Path) -> float | None:
     return float(found[1]) if found else None
 
 
+def paths_in_order() -> list[Path]:
+    """The recipes: families as the page has always had them, cards from small to large."""
+    return sorted((EXAMPLES / "families").glob("*.toml"), key=_place)
+
+
+def table() -> str:
+    """What `frisket.recipes.init_choice` reads, as JSON."""
+    return json.dumps([_entry(path) for path in paths_in_order()], indent=1) + "\n"
+
+
+def _entry(path: Path) -> dict[str, object]:
+    family, variant, card = parts(path)
+    config, _ = read(path)
+    (data,) = config.data
+    size = _size_of(family, variant)
+    experts = len(FAMILIES.load(family).variants[variant].experts) or 1
+    return {
+        "family": family,
+        "variant": variant,
+        "card": card,
+        "peak": peak_of(path),
+        "memory": config.memory.model_dump(exclude_defaults=True),
+        "resolution": _pixels(config),
+        "frames": data.frames,
+        "batch": config.run.batch,
+        "apart": "device=cpu" in path.read_text(encoding="utf-8"),
+        "billions": round(size.count / 1e9, 2),
+        "gigabytes": round(size.bytes * experts / 1e9, 1),
+    }
+
+
+@cache
+def _size_of(family: str, variant: str) -> Size:
+    size = size_of(FAMILIES.load(family), variant)
+    assert size is not None, f"the architecture of {family} {variant} is not built in"
+    return size
+
+
 def rows() -> Iterator[str]:
-    """A line a recipe: families as the page has always had them, cards from small to large."""
-    paths = sorted((EXAMPLES / "families").glob("*.toml"), key=_place)
+    """A line a recipe."""
+    paths = paths_in_order()
     largest = {parts(path)[:2]: parts(path)[2] for path in paths}
     for path in paths:
         family, variant, card = parts(path)
@@ -58,18 +100,22 @@ def _place(path: Path) -> tuple[int, int, int]:
     return order.index(family), variants.index(variant), card
 
 
+def _pixels(config: Config) -> tuple[int, int]:
+    asked = config.data[0].resolution
+    assert asked is not None, "a recipe says its size"
+    return (asked, asked) if isinstance(asked, int) else asked
+
+
 def _size(config: Config) -> str:
     (data,) = config.data
-    asked = data.resolution
-    assert asked is not None, "a recipe says its size"
-    width, height = (asked, asked) if isinstance(asked, int) else asked
+    width, height = _pixels(config)
     return f"{width} x {height}" + (f", {data.frames} frames" if data.frames else "")
 
 
 def _weights(config: Config, path: Path) -> str:
     memory = config.memory
     held = memory.quantise if memory.quantise != "none" else config.model.dtype
-    said = ["float8" if memory.storage == "float8" else held]
+    said: list[str] = ["float8" if memory.storage == "float8" else held]
     if memory.swap_blocks:
         said.append(f"{memory.swap_blocks} block{'s' * (memory.swap_blocks > 1)} wait")
     if config.run.batch > 1:
@@ -88,3 +134,4 @@ def page() -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    TABLE.write_text(table(), encoding="utf-8")

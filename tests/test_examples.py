@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from scripts.examples_page import PAGE, page, parts, peak_of
+from scripts.examples_page import PAGE, TABLE, page, parts, peak_of, table
 
 from frisket.families.base import FAMILIES
 from frisket.recipes.doctor_memory import needed
@@ -72,6 +72,7 @@ def test_the_page_lists_every_recipe():
 
 def test_the_page_says_what_the_recipes_say():
     assert PAGE.read_text(encoding="utf-8") == page(), "run `make docs`"
+    assert TABLE.read_text(encoding="utf-8") == table(), "run `make docs`"
 
 
 def foretold(path: Path) -> None:

@@ -132,8 +132,11 @@ def prepare(config: ConfigFile = FIRST, named: Named = None, overrides: Override
     """Encode clips, captions and masks once, into the cache."""
     asked = _asked(named or config, overrides)
     from frisket.recipes.banner import show
+    from frisket.recipes.opening import opening
     from frisket.recipes.prepare import prepare as run
 
+    for line in opening(asked):
+        typer.echo(visible(line), err=True)
     with _bar() as progress:
         prepared = run(asked, progress=progress)
     show(asked, prepared)
@@ -197,8 +200,11 @@ def train(
     short = {"run_steps": steps, "lora_rank": rank, "optimizer_lr": lr, "run_batch": batch}
     asked = _asked(named or config, lay_short(overrides, **short))
     from frisket.recipes.banner import show
+    from frisket.recipes.opening import opening
     from frisket.recipes.train import train as run
 
+    for line in opening(asked):
+        typer.echo(visible(line), err=True)
     try:
         with _bar() as progress:
             outcome = run(asked, progress=progress, announce=show)

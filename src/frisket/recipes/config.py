@@ -31,7 +31,6 @@ Schedule = Literal[
 ]  # as `frisket.training.schedules.Schedule`, which imports torch
 
 FAMILY = "pocket"  # where none is named: ships with the package, for tiny pictures
-LARGER = "wan"  # what `init` suggests for pictures larger than those FAMILY was made for
 
 
 class Model(Section):
