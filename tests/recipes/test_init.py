@@ -162,7 +162,7 @@ def test_sizes_suit_clips_and_model(folder, monkeypatch):
     assert config.model.family == "stable_diffusion"  # pictures get no video model
     width, height = config.data[0].resolution
     assert width % 8 == height % 8 == 0
-    assert width / height == pytest.approx(1280 / 720, rel=0.03)
+    assert width / height == pytest.approx(1280 / 720, rel=0.05)
     assert width * height <= 512 * 512 * 1.05
 
 
