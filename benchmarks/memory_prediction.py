@@ -92,8 +92,9 @@ def built(config: Any) -> Any:
     from frisket.objectives.timesteps import TimestepSampler  # noqa: PLC0415
     from frisket.recipes import fit as foretold  # noqa: PLC0415
     from frisket.recipes import fit_told as shapes  # noqa: PLC0415
-    from frisket.recipes.train import spec_of, terms_of  # noqa: PLC0415
-    from frisket.training import fit, optim  # noqa: PLC0415
+    from frisket.recipes.refusals import terms_of  # noqa: PLC0415
+    from frisket.recipes.train import spec_of  # noqa: PLC0415
+    from frisket.training import fit, optim, schedules  # noqa: PLC0415
     from frisket.training.distributed import assemble  # noqa: PLC0415
     from frisket.training.plan import Plan  # noqa: PLC0415
     from frisket.training.trainer import Trainer  # noqa: PLC0415
@@ -144,7 +145,7 @@ def built(config: Any) -> Any:
         weights=RegionWeights({"subject": 1.0}),
         terms=terms_of(config),
         optimizer=optimizer,
-        schedule=optim.schedule(optimizer, "constant", steps=STEPS),
+        schedule=schedules.schedule(optimizer, schedules.Rates(steps=STEPS)),
         batches=batches,
         plan=Plan(steps=STEPS),
         team=assemble(precision=config.run.precision, device="cpu"),

@@ -59,7 +59,7 @@ def whole(prior: float) -> list[float]:
     from frisket.families.base import FAMILIES  # noqa: PLC0415
     from frisket.losses.base import TERMS  # noqa: PLC0415
     from frisket.masks.weights import RegionWeights  # noqa: PLC0415
-    from frisket.training import optim  # noqa: PLC0415
+    from frisket.training import optim, schedules  # noqa: PLC0415
     from frisket.training.distributed import assemble  # noqa: PLC0415
     from frisket.training.plan import Hooks, Plan  # noqa: PLC0415
     from frisket.training.record import Record  # noqa: PLC0415
@@ -102,7 +102,7 @@ def whole(prior: float) -> list[float]:
             weights=RegionWeights({"subject": 1.0}),
             terms=terms,
             optimizer=optimizer,
-            schedule=optim.schedule(optimizer, "constant", steps=STEPS),
+            schedule=schedules.schedule(optimizer, schedules.Rates(steps=STEPS)),
             batches=batches,
             plan=Plan(steps=STEPS),
             record=Record(Path(folder) / "metrics.jsonl"),

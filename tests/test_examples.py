@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from scripts.examples_page import PAGE, TABLE, page, parts, peak_of, table
 
 from frisket.families.base import FAMILIES
 from frisket.recipes.doctor_memory import needed
@@ -20,13 +21,6 @@ QUICK = ("flux2-klein-base-4b-12gb",)  # `make test-slow` takes the rest
 # Their attention masks have tokens x tokens numbers, which a rehearsal fills in for real: an hour.
 ENDLESS = ("hunyuan_video-1.5-480p-t2v-24gb", "hunyuan_video-1.5-480p-t2v-80gb")
 PREDICTED = [path for path in RECIPES if path.stem not in ENDLESS]
-
-
-def parts(path: Path) -> tuple[str, str, int]:
-    """Family, variant and card of a file's name."""
-    found = re.fullmatch(r"([a-z0-9_]+)-(.+)-(\d+)gb", path.stem)
-    assert found, f"{path.name} is not named family-variant-<card>gb.toml"
-    return found[1], found[2], int(found[3])
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -76,12 +70,18 @@ def test_the_page_lists_every_recipe():
     assert named == {path.name for path in RECIPES}
 
 
+def test_the_page_says_what_the_recipes_say():
+    assert PAGE.read_text(encoding="utf-8") == page(), "run `make docs`"
+    assert TABLE.read_text(encoding="utf-8") == table(), "run `make docs`"
+
+
 def foretold(path: Path) -> None:
     """A recipe fits the card in its name, with CUDA's own needs and slack on top."""
     config, _ = read(path)
     _, _, card = parts(path)
     prediction = predict(config, prepare=False)
     assert needed(prediction) <= card * 1024, f"{path.name} needs {needed(prediction):.0f} MiB"
+    assert peak_of(path) == pytest.approx(prediction.training / 1024, abs=0.06), path.name
 
 
 @pytest.mark.parametrize("name", QUICK)

@@ -76,3 +76,10 @@ def test_every_own_shelf_binds_its_plugins():
     assert {"denoise", "prior"} <= set(TERMS.names())
     assert all(FAMILIES.load(name).name == name for name in FAMILIES.names())
     assert all(callable(TERMS.load(name)) for name in TERMS.names())
+
+
+def test_a_beginning_is_meant_before_a_word_that_is_spelt_alike():
+    known = ["wan", "qwen_image", "qwen_image_21", "flux"]
+    assert nearest("qwen", known) == ", did you mean 'qwen_image' or 'qwen_image_21'?"
+    assert nearest("image", known) == ", did you mean 'qwen_image' or 'qwen_image_21'?"
+    assert nearest("wam", known) == ", did you mean 'wan'?"

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
@@ -23,7 +23,18 @@ from frisket.recipes import (
     masks_command,
     pack_command,
 )
-from frisket.recipes.options import FIRST, ConfigFile, Overrides
+from frisket.recipes.options import (
+    FIRST,
+    Batch,
+    Command,
+    ConfigFile,
+    Named,
+    Overrides,
+    Rank,
+    Rate,
+    Steps,
+    lay_short,
+)
 from frisket.recipes.quiet import quiet
 
 if TYPE_CHECKING:
@@ -37,6 +48,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",  # of "rich" a [table] in a help text would be markup, and vanish
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -92,10 +104,10 @@ def init(
     typer.echo(f"\nWrote {output}. Look at the masks next: frisket inspect {output}")
 
 
-@app.command()
+@app.command(cls=Command)
 def doctor(
     config: Annotated[Path | None, typer.Argument(help="A config file to check as well.")] = None,
-    named: Annotated[Path | None, typer.Option("--config", help="The same, by name.")] = None,
+    named: Named = None,
     overrides: Overrides = None,
 ) -> None:
     """Say what this machine has, what is missing, and whether a config fits it; and the fix."""
@@ -115,21 +127,25 @@ def doctor(
         raise typer.Exit(1)
 
 
-@app.command()
-def prepare(config: ConfigFile = FIRST, overrides: Overrides = None) -> None:
+@app.command(cls=Command)
+def prepare(config: ConfigFile = FIRST, named: Named = None, overrides: Overrides = None) -> None:
     """Encode clips, captions and masks once, into the cache."""
-    asked = _asked(config, overrides)
+    asked = _asked(named or config, overrides)
     from frisket.recipes.banner import show
+    from frisket.recipes.opening import opening
     from frisket.recipes.prepare import prepare as run
 
+    for line in opening(asked):
+        typer.echo(visible(line), err=True)
     with _bar() as progress:
         prepared = run(asked, progress=progress)
     show(asked, prepared)
 
 
-@app.command()
+@app.command(cls=Command)
 def inspect(
     config: ConfigFile = FIRST,
+    named: Named = None,
     overrides: Overrides = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder; by default run.output/inspect.")
@@ -151,7 +167,7 @@ def inspect(
 
     Exits with 0 where nothing must be mended, 1 where there are errors.
     """
-    asked = _asked(config, overrides)
+    asked = _asked(named or config, overrides)
     from frisket.recipes.inspect import inspect as run
     from frisket.recipes.inspect_fix import fix as mend
     from frisket.recipes.inspect_told import table
@@ -163,19 +179,32 @@ def inspect(
         findings = run(asked, folder, progress=progress, workers=workers, vae=vae)
     for line in table(findings):
         typer.echo(line)
-    typer.echo(f"{len(findings)} findings: {folder / 'index.html'}, {folder / 'contact-sheet.png'}")
+    count = f"{len(findings)} finding" + "s" * (len(findings) != 1)
+    typer.echo(f"{count}: {folder / 'index.html'}, {folder / 'contact-sheet.png'}")
     stops = ("error", "warning") if strict else ("error",)
     if any(finding.severity in stops for finding in findings):
         raise typer.Exit(1)
 
 
-@app.command()
-def train(config: ConfigFile = FIRST, overrides: Overrides = None) -> None:
+@app.command(cls=Command)
+def train(
+    config: ConfigFile = FIRST,
+    named: Named = None,
+    overrides: Overrides = None,
+    steps: Steps = None,
+    rank: Rank = None,
+    lr: Rate = None,
+    batch: Batch = None,
+) -> None:
     """Train a LoRA under the masks, going on from the newest checkpoint."""
-    asked = _asked(config, overrides)
+    short = {"run_steps": steps, "lora_rank": rank, "optimizer_lr": lr, "run_batch": batch}
+    asked = _asked(named or config, lay_short(overrides, **short))
     from frisket.recipes.banner import show
+    from frisket.recipes.opening import opening
     from frisket.recipes.train import train as run
 
+    for line in opening(asked):
+        typer.echo(visible(line), err=True)
     try:
         with _bar() as progress:
             outcome = run(asked, progress=progress, announce=show)
@@ -253,40 +282,15 @@ def _asked(path: Path, overrides: list[str] | None) -> "Config":
 
 @contextmanager
 def _bar() -> Iterator[Callable[..., None]]:
-    """A progress bar on a terminal, nothing elsewhere; called with (title, done, total, values)."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    """Progress, called with (title, done, total, values); rich is imported only when it is due."""
+    from frisket.recipes.progress import show_progress
 
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[values]}"),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
-        tasks = {}
-
-        def report(
-            title: str, done: int, total: int, values: Mapping[str, float] | None = None
-        ) -> None:
-            if title not in tasks:
-                tasks[title] = bars.add_task(title, total=total, values="")
-            shown = "  ".join(f"{name} {value:.4g}" for name, value in (values or {}).items())
-            bars.update(tasks[title], completed=done, total=total, values=shown)
-
+    with show_progress() as report:
         yield report
 
 
 app.command("convert")(convert_command.command(_bar))
-app.command("generate")(generate_command.command(_bar, _asked))
+app.command("generate", cls=Command)(generate_command.command(_bar, _asked))
 app.add_typer(masks_command.commands(_bar), name="masks")
 app.command("evaluate")(evaluate_command.command(_bar))
 app.command("import")(import_command.command())

@@ -2,6 +2,7 @@
 
 import difflib
 import pkgutil
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar, cast
@@ -15,8 +16,23 @@ class UnknownPlugin(LookupError):
 
 def nearest(name: str, known: list[str]) -> str:
     """A hint ", did you mean ...?" for a mistyped name, or the list of what there is."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f", did you mean {close[0]!r}?" if close else f"; there are: {', '.join(sorted(known))}"
+    near = nearest_of(name, known, cutoff=0.5)
+    listed = ", ".join(sorted(known))
+    return f", did you mean {' or '.join(map(repr, near))}?" if near else f"; there are: {listed}"
+
+
+def nearest_of(name: str, known: Sequence[str], *, cutoff: float) -> list[str]:
+    """What a name may have meant: what it begins or is a part of, else what is spelt alike.
+
+    `qwen` is a beginning of `qwen_image`, and no slip of `wan`.
+    """
+    plain = name.lower()
+    if len(plain) > 2:
+        for fits in (str.startswith, str.__contains__):
+            within = [each for each in known if fits(each.lower(), plain)]
+            if within:
+                return within[:3]
+    return difflib.get_close_matches(plain, known, n=1, cutoff=cutoff)
 
 
 class Shelf(Generic[T]):

@@ -61,7 +61,7 @@ def page_of(path: Path, **changes: object) -> str:
 def test_the_page_is_self_contained_and_escaped(tmp_path: Path) -> None:
     page = page_of(tmp_path / "report.html")
     assert "http" not in page
-    assert "<script" not in page
+    assert page.count("<script") == 1  # ours, that enlarges pictures
     assert "Did the &lt;mask&gt; work?" in page
     assert "Yes &amp; no." in page
     assert page.count("data:image/png;base64,") == 1

@@ -13,13 +13,22 @@ def around(mean: float, spread: float, seed: int = 0) -> list[float]:
     return list(mean + drawn - drawn.mean())
 
 
-def run(name: str, masked: bool, *, leak: float | None, inside: float = 0.4, spread: float = 0.02):
+def run(
+    name: str,
+    masked: bool,
+    *,
+    leak: float | None,
+    inside: float = 0.4,
+    spread: float = 0.02,
+    changed: float = 0.6,
+):
     values = {
         "gain/inside": around(inside, 0.02),
         "gain/outside": around(0.05 if masked else 0.6, 0.02),
     }
     if leak is not None:
         values["leak"] = around(leak, spread, seed=masked)
+        values["changed"] = around(changed, 0.02)
     return Measured(name, masked, {}, values)
 
 
@@ -59,11 +68,40 @@ def test_where_no_background_came_along_nothing_is_said_of_the_mask() -> None:
 
 def test_an_empty_mask_does_not_get_praise() -> None:
     told = judge([run("without", False, leak=0.7), run("with", True, leak=0.05, inside=0.0)])
-    assert told.sentence.startswith("The mask kept the background out")
-    assert "That the subject was learnt is not shown" in told.sentence
+    assert told.sentence.startswith("Too little was learnt to tell")
     assert not told.held
     worse = judge([run("with", True, leak=0.05, inside=-0.3)])
-    assert "The subject was not learnt: the error inside the mask grew by 30%" in worse.sentence
+    assert "the error inside the mask grew by 30%" in worse.sentence
+    leaky = judge([run("with", True, leak=0.6, inside=-0.3)])
+    assert "The subject was not learnt: the error inside the mask grew by 30%" in leaky.sentence
+
+
+@pytest.mark.parametrize(
+    "little",
+    [
+        {"inside": 1e-4, "spread": 0.0, "changed": 0.0},  # does nothing
+        {"inside": 0.07, "changed": 0.08},  # a start that nobody sees
+        {"inside": 0.01, "changed": 0.9},  # pictures moved, and no nearer to the subject
+    ],
+)
+def test_a_run_that_learnt_too_little_has_kept_nothing_out(little: dict[str, float]) -> None:
+    alone = judge([run("with", True, leak=0.0, **little)])
+    assert alone.sentence.startswith("Too little was learnt to tell: the error inside the mask")
+    assert not any(claim.met for claim in alone.claims)
+    compared = judge([run("without", False, leak=0.7), run("with", True, leak=0.0, **little)])
+    assert compared.sentence.startswith("Too little was learnt to tell")
+    assert [claim.met for claim in compared.claims] == [True, False, False]
+    assert "too little was learnt for this to say anything" in compared.claims[-1].measured
+
+
+def test_without_pictures_more_must_be_learnt() -> None:
+    assert judge([run("with", True, leak=None, inside=0.2)]).held
+    assert not judge([run("with", True, leak=None, inside=0.07)]).claims[0].met
+
+
+def test_a_background_that_came_along_is_told_however_little_else_was_learnt() -> None:
+    told = judge([run("with", True, leak=0.6, inside=0.01)])
+    assert told.sentence.startswith("The background came along in spite of the mask")
 
 
 def test_alone_a_run_is_held_against_the_base_and_says_what_it_cannot() -> None:
@@ -117,11 +155,15 @@ def test_selectivity_is_gain_over_movement() -> None:
         "tuned/inside": [0.5, 0.7, 0.4],
         "moved/outside": [0.05, 0.05, 0.05],
     }
-    told = Measured("run", True, errors).selectivity()
+    values = {"gain/inside": gains(errors, "inside")}
+    told = Measured("run", True, errors, values).selectivity()
     assert told is not None
     assert told.value == pytest.approx(10)
-    still = Measured("run", True, errors | {"moved/outside": [0.0, 0.0, 0.0]}).selectivity()
+    at_rest = errors | {"moved/outside": [0.0, 0.0, 0.0]}
+    still = Measured("run", True, at_rest, values).selectivity()
     assert still is not None
     assert still.value is None
     assert still.least == pytest.approx(0.5 / 1e-6)
     assert Measured("run", True).selectivity() is None
+    little = {"gain/inside": [0.01, 0.011, 0.012]}  # "7x" of two small numbers is no praise
+    assert Measured("run", True, errors, little).selectivity() is None

@@ -16,8 +16,9 @@ from frisket.grid import LatentGrid
 from frisket.recipes.compat import compat_problems
 from frisket.recipes.config import Config
 from frisket.recipes.prepare import clipset_of
+from frisket.recipes.refusals import terms_of
 from frisket.recipes.regions import weights_of
-from frisket.recipes.train import plan_of, terms_of
+from frisket.recipes.train import plan_of
 from frisket.training.distributed import Team, assemble
 from frisket.training.trainer import Trainer
 

@@ -91,3 +91,22 @@ def test_bad_options_are_named():
         extract(range(9), 5, "slide", stride=0, grid=VIDEO)
     with pytest.raises(ValueError, match="no frames to take a clip from"):
         extract((), 5, "head", grid=VIDEO)
+
+
+def test_the_middle_as_diffusion_pipe_takes_it():
+    """`int((frames - target_frames) / 2)` of its models/base.py at 8f83dbf."""
+    for length in range(5, 60):
+        ((first, *_),) = [clip for clip in extract(range(length), 5, "middle", grid=VIDEO)]
+        assert first == int((length - 5) / 2)
+
+
+def test_of_several_lengths_the_longest_that_fits():
+    def taken(length):
+        ((*clip,),) = extract(range(length), (33, 5, 17), "head", grid=VIDEO)
+        return len(clip)
+
+    assert [taken(n) for n in (3, 5, 16, 17, 32, 33, 99)] == [1, 5, 5, 17, 17, 33, 33]
+    with pytest.raises(ValueError, match="no length"):
+        extract(range(9), (), "head", grid=VIDEO)
+    with pytest.raises(ValueError, match="want is 0"):
+        extract(range(9), (0, 5), "head", grid=VIDEO)

@@ -20,7 +20,8 @@ from frisket.recipes.compat import compat_problems, departures, normalise_of
 from frisket.recipes.config import Config
 from frisket.recipes.load import ConfigError, check, read
 from frisket.recipes.prepare import clipset_of, prepare
-from frisket.recipes.train import plan_of, terms_of, train
+from frisket.recipes.refusals import terms_of
+from frisket.recipes.train import plan_of, train
 
 
 @pytest.fixture(scope="module")

@@ -49,6 +49,14 @@ def test_a_good_config_is_understood(config):
 
 
 def test_a_mistake_in_the_config_is_a_finding_not_a_crash(config):
+    for override, said in {
+        "optimizer.name=adamw8bits": "adamw8bit",
+        "losses.prior=-0.5": "`losses.prior` should be",
+        "losses.denoise={strength=-1}": "should be 0 or more",
+    }.items():
+        (finding,) = about(doctor(config, [override]), "config")
+        assert finding.verdict == "missing"
+        assert said in finding.said
     (finding,) = about(doctor(config, ["lora.rang=3"]), "config")
     assert finding.verdict == "missing"
     assert "did you mean `rank`" in finding.said
@@ -99,10 +107,13 @@ def test_memory_is_foretold_and_the_card_named(config):
         ("memory.storage=float8", "saves nothing without gradient checkpointing"),
         ("memory.attention=sage", "no gradient"),
         ('lora.targets=["to_z"]', "to_z"),
+        ("memory.swap_blocks=3000", "blocks to swap"),
+        ("optimizer.options={betaz=3}", "betaz"),
+        ('losses.prior={strength=1, teacher="ema"}', "needs optimizer.ema"),
     ],
 )
-def test_memory_switches_that_cannot_be(config, override, said):
-    (finding,) = about(doctor(config, [override]), "memory")
+def test_what_training_would_refuse_is_said_before_it_starts(config, override, said):
+    (finding,) = about(doctor(config, [override]), "training")
     assert finding.verdict == "missing"
     assert said in finding.said
 
@@ -180,3 +191,14 @@ def test_a_nearly_full_disk_is_noted(tmp_path, monkeypatch):
     (finding,) = room._folder("cache", tmp_path / "cache")
     assert finding.verdict == "note"
     assert "GiB free" in finding.said
+
+
+def test_nothing_waits_for_a_network(config, monkeypatch):
+    """With a network that hangs, a doctor that asks it would hang too."""
+    asked = []
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("socket.socket.connect", lambda *args: asked.append(args))
+    settings = ["model.family=stable_diffusion", "data.0.resolution=256"]
+    (finding,) = about(doctor(config, settings), "memory")
+    assert "training peaks at" in finding.said
+    assert asked == []

@@ -206,7 +206,7 @@ def test_settings_that_seldom_mean_well_are_warned_of(folder: Path) -> None:
     for part in (
         "swapped and also taught",
         "floor = 0.05 teaches the background",
-        "1 clips have no mask and teach everywhere: 3",
+        "1 clip is left out, without a mask where others have one: 3",
         "1 clips are also trained mirrored",
         "thinner than a latent cell",
     ):

@@ -17,7 +17,7 @@ from frisket.losses.base import LossTerm
 from frisket.losses.terms.denoise import Denoise
 from frisket.losses.terms.prior import Prior
 from frisket.masks.weights import RegionWeights
-from frisket.training import optim
+from frisket.training import optim, schedules
 from frisket.training.distributed import assemble
 from frisket.training.ema import Average
 from frisket.training.interrupt import SIGNALS
@@ -86,7 +86,7 @@ def trainer_of(
         weights=RegionWeights({"subject": 1.0}),
         terms=terms,
         optimizer=optimizer,
-        schedule=optim.schedule(optimizer, "cosine", steps=6, warmup=2),
+        schedule=schedules.schedule(optimizer, schedules.Rates("cosine", steps=6, warmup=2)),
         batches=stream,
         plan=Plan(**({"steps": 6, "seed": 3} | plan)),  # type: ignore[arg-type]
         record=OPEN[-1],

@@ -20,11 +20,10 @@ from frisket.training.optim import (
     Paired,
     build,
     clip,
-    factor,
     mode,
-    schedule,
     settled,
 )
+from frisket.training.schedules import Rates, schedule
 
 RATES = {"prodigy": 1.0, "schedulefree": 0.02, "sgd": 0.5, "adamw8bit": 0.02, "muon": 0.02}
 INSTALLED = [
@@ -77,7 +76,7 @@ def test_every_alias_learns_and_resumes_exactly(name: str) -> None:
     spec = OptimizerSpec(name, lr=RATES.get(name, 0.01), weight_decay=0.0)
     parameters, loss = problem()
     whole = build(parameters, spec)
-    rates = schedule(whole, "constant", steps=20, warmup=3)
+    rates = schedule(whole, Rates(steps=20, warmup=3))
     losses = []
     for _ in range(20):
         losses += advance(whole, loss, 1)
@@ -86,7 +85,7 @@ def test_every_alias_learns_and_resumes_exactly(name: str) -> None:
 
     halves, loss_of_halves = problem()
     first = build(halves, spec)
-    rates = schedule(first, "constant", steps=20, warmup=3)
+    rates = schedule(first, Rates(steps=20, warmup=3))
     for _ in range(10):
         advance(first, loss_of_halves, 1)
         rates.step()
@@ -94,7 +93,7 @@ def test_every_alias_learns_and_resumes_exactly(name: str) -> None:
     torch.save({"optimizer": first.state_dict(), "rates": rates.state_dict()}, buffer)
     saved = torch.load(io.BytesIO(buffer.getvalue()), weights_only=True)
     resumed = build(halves, spec)
-    rates = schedule(resumed, "constant", steps=20, warmup=3)
+    rates = schedule(resumed, Rates(steps=20, warmup=3))
     resumed.load_state_dict(saved["optimizer"])
     rates.load_state_dict(saved["rates"])
     for _ in range(10):
@@ -159,7 +158,7 @@ def test_muon_takes_matrices_and_leaves_vectors_to_adamw() -> None:
     assert muon.param_groups[0]["ns_steps"] == 4
     assert [p.ndim for p in adamw.param_groups[0]["params"]] == [1]
     assert adamw.param_groups[0]["betas"] == (0.8, 0.9)
-    rates = schedule(paired, "linear", steps=2)
+    rates = schedule(paired, Rates("linear", 2))
     paired.step()
     rates.step()
     assert muon.param_groups[0]["lr"] == adamw.param_groups[0]["lr"] == pytest.approx(5e-5)
@@ -185,38 +184,6 @@ def test_settled_shows_the_average_and_restores_training_bit_for_bit() -> None:
     kept = parameters["layer.lora_B"].detach().clone()
     with settled(plain):
         assert torch.equal(parameters["layer.lora_B"], kept)
-
-
-def test_schedules() -> None:
-    assert [factor(s, "constant", steps=9) for s in (0, 5, 9)] == [1, 1, 1]
-    assert [factor(s, "constant", steps=9, warmup=4) for s in range(5)] == [0.25, 0.5, 0.75, 1, 1]
-    assert factor(4, "linear", steps=12, warmup=4) == 1
-    assert factor(8, "linear", steps=12, warmup=4, final=0.2) == pytest.approx(0.6)
-    assert factor(12, "linear", steps=12, final=0.2) == pytest.approx(0.2)
-    assert factor(5, "cosine", steps=10, final=0.1) == pytest.approx(0.55)
-    assert factor(99, "cosine", steps=10, final=0.1) == pytest.approx(0.1)
-    assert factor(2, "cosine", steps=2, warmup=2) == 1
-    assert min(factor(s, "cosine", steps=50, warmup=5) for s in range(50)) > 0
-
-
-def test_a_schedule_goes_on_from_its_step() -> None:
-    optimizer = build(problem()[0], OptimizerSpec(lr=0.1))
-    rates = schedule(optimizer, "cosine", steps=10, warmup=2, final=0.5)
-    seen = []
-    for _ in range(10):
-        seen.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        rates.step()
-    expected = [0.1 * factor(s, "cosine", steps=10, warmup=2, final=0.5) for s in range(10)]
-    assert seen == pytest.approx(expected)
-
-
-def test_a_decaying_schedule_on_top_of_schedule_free_is_warned_of(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    optimizer = build(problem()[0], OptimizerSpec("schedulefree"))
-    schedule(optimizer, "cosine", steps=10)
-    assert "averages instead of decaying" in caplog.text
 
 
 def gradients(*values: list[float]) -> dict[str, nn.Parameter]:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,11 +10,13 @@ import torch
 from diffusers.loaders.peft import PeftAdapterMixin
 from peft import LoHaConfig, LoKrConfig, LoraConfig, PeftConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
-from torch import nn
+from torch import Tensor, nn
 
 from frisket.adapters.spec import ADAPTER, LoraSpec
-from frisket.adapters.targets import LAYERS, resolve
+from frisket.adapters.targets import LAYERS, is_spatial, resolve
 from frisket.families.experts import experts_of
+
+WHOLE = 1 << 20  # a rank that no factor reaches
 
 
 def attach(denoiser: nn.Module, spec: LoraSpec, *, seed: int) -> tuple[str, ...]:
@@ -23,7 +25,8 @@ def attach(denoiser: nn.Module, spec: LoraSpec, *, seed: int) -> tuple[str, ...]
     The output does not change until the adapter is trained. Only its parameters ask for a
     gradient, and they are float32 whatever the base is. Initial values are a function of `seed`
     and leave torch's global generators as they were. Of several experts each gets its own.
-    ValueError for targets that hit nothing and where an adapter sits already.
+    ValueError for targets that hit nothing, a conv_rank that no layer is for, and where an adapter
+    sits already.
     """
     layers = LAYERS[:3] if spec.kind in ("loha", "lokr") else LAYERS  # what peft has them for
     models = {name: bare(model) for name, model in experts_of(denoiser).items()}
@@ -33,6 +36,8 @@ def attach(denoiser: nn.Module, spec: LoraSpec, *, seed: int) -> tuple[str, ...]
         name: resolve(model, spec.targets, spec.exclude, layers, dead=spec.dead)
         for name, model in models.items()
     }
+    if spec.conv_rank:
+        _need_spatial(models, hit, spec.conv_rank)
     for name, model in models.items():
         inject(model, spec, hit[name], seed)
     return tuple(
@@ -141,6 +146,9 @@ def inject(model: nn.Module, spec: LoraSpec, names: Sequence[str], seed: int) ->
     model.frisket_spec = spec  # type: ignore[assignment]
     for value in trainable(model).values():
         value.data = value.data.float()  # peft gives them the base's dtype
+    if spec.kind == "lora":
+        for layer in _tuned(model):
+            _drop(layer, spec)
     if spec.kind == "dora":
         # Magnitudes taken in bfloat16 are off by up to 0.4 %: it would not start as the base.
         for layer in _tuned(model):
@@ -157,13 +165,48 @@ def _tuned(model: nn.Module) -> list[Any]:
 
 
 def _config(model: nn.Module, spec: LoraSpec, names: Sequence[str]) -> PeftConfig:
-    alpha: Any = spec.scale  # peft says int and divides it by the rank as it comes
-    size: dict[str, Any] = {"r": spec.rank, "target_modules": _targets(model, names)}
+    # At the rank of a whole factor peft leaves it whole; alpha / rank is then 1.
+    rank = WHOLE if spec.full_matrix else spec.rank
+    alpha: Any = rank if spec.full_matrix else spec.scale  # peft says int; it divides it as it is
+    size: dict[str, Any] = {"r": rank, "target_modules": _targets(model, names)}
+    if spec.conv_rank and not spec.full_matrix:
+        own = spec.sized(spatial=True)
+        there = [name for name in names if is_spatial(model.get_submodule(name))]
+        # peft takes a pattern for the end of a name; ^ makes it all of it.
+        size["rank_pattern"] = {f"^{re.escape(name)}": own.rank for name in there}
+        size["alpha_pattern"] = {f"^{re.escape(name)}": own.scale for name in there}
     if spec.kind in ("loha", "lokr"):
-        form = LoHaConfig if spec.kind == "loha" else LoKrConfig
-        return form(alpha=alpha, rank_dropout=spec.dropout, **size)
+        size["rank_dropout"] = spec.dropout or spec.rank_dropout
+        size["module_dropout"] = spec.module_dropout
+        if spec.kind == "loha":
+            return LoHaConfig(alpha=alpha, **size)
+        return LoKrConfig(alpha=alpha, decompose_factor=spec.factor, **size)
     dora = spec.kind == "dora"
     return LoraConfig(lora_alpha=alpha, lora_dropout=spec.dropout, use_dora=dora, **size)
+
+
+def _drop(layer: Any, spec: LoraSpec) -> None:
+    """What peft's loha and lokr can leave out by chance, for its lora: ranks, and whole layers."""
+
+    def leave_ranks(module: nn.Module, _: Any, out: Tensor) -> Tensor:
+        if not module.training:
+            return out
+        last = isinstance(module, nn.Linear)  # else channels follow the batch
+        shape = [out.shape[0], *[1] * (out.ndim - 2), out.shape[-1]]
+        if not last:
+            shape = [*out.shape[:2], *[1] * (out.ndim - 2)]
+        kept = torch.rand(shape, device=out.device) > spec.rank_dropout
+        return out * kept / (1 - spec.rank_dropout)
+
+    def leave_layer(module: nn.Module, _: Any, out: Tensor) -> Tensor:
+        # Times zero, not left out: every parameter keeps a gradient, as several processes need.
+        left = module.training and float(torch.rand(1)) < spec.module_dropout
+        return out * 0 if left else out
+
+    if spec.rank_dropout:
+        layer.lora_A[ADAPTER].register_forward_hook(leave_ranks)
+    if spec.module_dropout:
+        layer.lora_B[ADAPTER].register_forward_hook(leave_layer)
 
 
 def _targets(model: nn.Module, names: Sequence[str]) -> list[str] | str:
@@ -174,6 +217,17 @@ def _targets(model: nn.Module, names: Sequence[str]) -> list[str] | str:
     if endings & wanted:
         return "|".join(re.escape(name) for name in names)
     return list(names)
+
+
+def _need_spatial(
+    models: Mapping[str, nn.Module], hit: Mapping[str, Sequence[str]], rank: int
+) -> None:
+    each = (models[name].get_submodule(layer) for name, found in hit.items() for layer in found)
+    if not any(map(is_spatial, each)):
+        raise ValueError(
+            f"lora.conv_rank = {rank}: no target is a convolution larger than 1 x 1; leave it out,"
+            " or name such layers in lora.targets"
+        )
 
 
 def _refuse_second(model: nn.Module) -> None:

@@ -45,6 +45,9 @@ class Contents:
         factors whole at, and no alpha.
         """
         record = record_of(self.metadata)
+        if record is not None and record.conv_rank:
+            held = self.layers if self.kind in ("loha", "lokr") else _rescaled(self.layers, record)
+            return held, record
         known = (record.rank, record.alpha) if record else (_whole_rank(self.layers), None)
         layers, found = uniform(self.layers, *known)
         same = record is not None and (record.kind, record.rank) == (found.kind, found.rank)
@@ -260,9 +263,21 @@ def _whole_rank(layers: Layers) -> int:
 
 def _exactly(layer: Layer, record: LoraSpec | None) -> Layer:
     """With the record's own alpha, where the file's float32 is that number rounded."""
-    if record is None or layer.alpha is None or not _same(layer.alpha, record.scale):
+    if record is None or record.conv_rank or layer.alpha is None:
+        return layer
+    if not _same(layer.alpha, record.scale):
         return layer
     return replace(layer, alpha=record.alpha)
+
+
+def _rescaled(layers: Layers, record: LoraSpec) -> Layers:
+    """At the two alphas of a record of two ranks; a lora's kernel tells which it has."""
+    made = {}
+    for name, layer in layers.items():
+        own = record.sized(spatial=max(layer.low.shape[2:], default=1) > 1)
+        same = _same(layer.scale, own.scale / own.rank)
+        made[name] = replace(layer, alpha=own.alpha) if same else rescale(layer, own)
+    return made
 
 
 def _same(first: float, second: float) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor, nn
 
@@ -24,7 +25,7 @@ from frisket.adapters.attach import (
     set_strength,
     trainable,
 )
-from frisket.adapters.layers import A, B, Layer, Layers
+from frisket.adapters.layers import A, B, Layer, Layers, rescale
 from frisket.adapters.metadata import shown
 from frisket.adapters.spec import (
     ADAPTER,
@@ -36,7 +37,7 @@ from frisket.adapters.spec import (
     LoraSpec,
     record_of,
 )
-from frisket.adapters.targets import LAYERS
+from frisket.adapters.targets import LAYERS, is_spatial
 from frisket.families.experts import Experts, experts_of
 from frisket.families.names import Names
 
@@ -217,9 +218,16 @@ def layers_of(model: nn.Module, spec: LoraSpec) -> Layers:
     for key, value in get_peft_model_state_dict(model, adapter_name=ADAPTER).items():
         name, end = _parted(key)
         grouped.setdefault(name, {})[end] = value.detach()
-    return {
-        name: Layer(spec.kind, tensors, spec.rank, spec.alpha) for name, tensors in grouped.items()
-    }
+    layers: Layers = {}
+    for name, tensors in grouped.items():
+        own = spec.sized(spatial=_is_spatial(model, name))
+        layers[name] = Layer(spec.kind, tensors, own.rank, own.alpha)
+    return layers
+
+
+def _is_spatial(model: nn.Module, name: str) -> bool:
+    layer: Any = model.get_submodule(name)
+    return is_spatial(layer.get_base_layer() if isinstance(layer, BaseTunerLayer) else layer)
 
 
 def _parted(key: str) -> tuple[str, str]:
@@ -240,8 +248,12 @@ def _load(model: nn.Module, path: Path, prefix: str, names: Names | None) -> Non
         )
     if read.assumed:
         log.warning("%s: %s", path, read.assumed)
-    layers, spec = _alike(path, read)
-    if attached(model) is None:
+    here = attached(model)
+    if here is not None and here.conv_rank:
+        layers, spec = _sized(model, path, read.layers, here), here
+    else:
+        layers, spec = _alike(path, read)
+    if here is None:
         lost = [name for name in layers if not _adaptable(model, name)]
         if lost:
             raise AdapterMismatch(
@@ -264,10 +276,12 @@ def _fill(model: nn.Module, path: Path, layers: Layers, spec: LoraSpec) -> None:
     here = attached(model)
     assert here is not None
     alike = math.isclose(spec.scale, here.scale, rel_tol=1e-6)  # a file has it in float32
+    whole = here.full_matrix and spec.kind == here.kind  # of no rank, whatever is said
     for word, theirs, ours in (
         ("kind", spec.kind, here.kind),
-        ("rank", spec.rank, here.rank),
-        ("alpha", spec.scale, spec.scale if alike else here.scale),
+        ("rank", spec.rank, spec.rank if whole else here.rank),
+        ("alpha", spec.scale, spec.scale if alike or whole else here.scale),
+        ("conv_rank", spec.conv_rank, here.conv_rank),
     ):
         if theirs != ours:
             raise AdapterMismatch(
@@ -284,6 +298,33 @@ def _fill(model: nn.Module, path: Path, layers: Layers, spec: LoraSpec) -> None:
     taken: Any = set_peft_model_state_dict(model, state, adapter_name=ADAPTER)
     if taken.unexpected_keys:
         raise AdapterMismatch(f"{path}: peft has no place for {', '.join(taken.unexpected_keys)}")
+
+
+def _sized(model: nn.Module, path: Path, layers: Layers, here: LoraSpec) -> Layers:
+    """The layers of a file for an adapter of two ranks: each of the rank its own has."""
+    made, there = {}, outputs_of(model)
+    for name, layer in layers.items():
+        if name not in there:
+            made[name] = layer  # the module that is not there is told of further on
+            continue
+        spatial = _is_spatial(model, name)
+        own, word = here.sized(spatial=spatial), "conv_rank" if spatial else "rank"
+        if (layer.kind, layer.rank) != (here.kind, own.rank):
+            raise AdapterMismatch(
+                f"{path} has a {layer.kind} of rank {layer.rank} for {name}, the adapter on this"
+                f" denoiser has a {here.kind} of rank {own.rank} there. Set lora.kind and"
+                f" lora.{word} to continue from it."
+            )
+        if math.isclose(layer.scale, own.scale / own.rank, rel_tol=1e-6):
+            made[name] = replace(layer, alpha=own.alpha)
+        elif layer.kind in ("lora", "dora"):
+            made[name] = rescale(layer, own)
+        else:
+            raise AdapterMismatch(
+                f"{path} has alpha {layer.alpha:g} for {name}, the adapter on this denoiser"
+                f" {own.scale:g}. Set lora.{'conv_alpha' if spatial else 'alpha'} to continue."
+            )
+    return made
 
 
 def _alive(name: str, layer: Layer, wanted: Mapping[str, Tensor]) -> Layer:
@@ -331,8 +372,9 @@ def _matched(
 def _other_factors(path: Path, why: str) -> AdapterMismatch:
     """LyCORIS can be told into which factors a size is taken apart; peft takes the nearest two."""
     return AdapterMismatch(
-        f"{path} has its LoKr in other factors than peft makes of these layers ({why}); merge it"
-        " into the model instead (frisket convert --merge-into)"
+        f"{path} has its LoKr in other factors than this adapter ({why}); set lora.factor and"
+        " lora.full_matrix as it was made with, or merge it into the model (frisket convert"
+        " --merge-into)"
     )
 
 

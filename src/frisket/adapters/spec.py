@@ -1,7 +1,7 @@
 """What an adapter is: its form, size and place, and the words that files say it with."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from frisket.adapters import metadata as entries
@@ -11,6 +11,7 @@ Form = Literal["comfyui", "diffusers", "kohya"]
 ADAPTER = "default"  # peft's name of the one adapter
 RECORD = "frisket.adapter"  # metadata key of the LoraSpec a file was made with
 DIFFUSERS_RECORD = "lora_adapter_metadata"  # where diffusers' loaders look for rank and alpha
+ALWAYS = ("kind", "rank", "alpha", "dropout", "targets", "exclude", "dead")  # in a record
 EXPERT = "frisket.expert"  # metadata key: which of several denoisers a file is for
 EXPERT_RANGE = "frisket.expert_range"  # metadata key: JSON [low, high), the range of t it is for
 
@@ -23,8 +24,12 @@ class AdapterMismatch(ValueError):
 class LoraSpec:
     """What an adapter is: its form, size and place.
 
-    `alpha` empty is the rank (scale 1). `dropout` is on the adapter's input for lora and dora, on
-    the rank for loha and lokr. `targets`, `exclude` and `dead`: see
+    `alpha` empty is the rank (scale 1). `conv_rank` and `conv_alpha` are those of convolutions
+    larger than 1 x 1; 0 gives them what all have. `factor` bounds the smaller factor of a lokr (-1:
+    the two nearest to each other), `full_matrix` leaves its larger one whole, at a scale of 1.
+    `dropout` is on the adapter's input for lora and dora, on the rows of the update for loha and
+    lokr, as is their `rank_dropout`; a lora's leaves ranks out, drawn for each sample.
+    `module_dropout` leaves out the whole layer. `targets`, `exclude` and `dead`: see
     `frisket.adapters.targets.resolve`.
     """
 
@@ -35,11 +40,35 @@ class LoraSpec:
     targets: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     dead: tuple[str, ...] = ()
+    conv_rank: int = 0
+    conv_alpha: float | None = None
+    factor: int = -1
+    full_matrix: bool = False
+    rank_dropout: float = 0.0
+    module_dropout: float = 0.0
 
     @property
     def scale(self) -> float:
         """The numerator of alpha / rank."""
         return float(self.rank if self.alpha is None else self.alpha)
+
+    def sized(self, *, spatial: bool) -> "LoraSpec":
+        """The spec of one layer alone: `spatial` for a convolution larger than 1 x 1."""
+        if self.full_matrix:
+            return replace(self, alpha=None, conv_rank=0, conv_alpha=None)
+        if not self.conv_rank:
+            return self
+        rank, alpha = (self.conv_rank, self.conv_alpha) if spatial else (self.rank, self.alpha)
+        return replace(self, rank=rank, alpha=alpha, conv_rank=0, conv_alpha=None)
+
+    def record(self) -> dict[str, Any]:
+        """What a file says of it: its form, size and place, and of the rest what is no default."""
+        default, told = LoraSpec(), asdict(self)
+        return {
+            name: value
+            for name, value in told.items()
+            if name in ALWAYS or value != getattr(default, name)
+        }
 
 
 def record_of(metadata: Mapping[str, str]) -> LoraSpec | None:
@@ -68,7 +97,7 @@ def record_of(metadata: Mapping[str, str]) -> LoraSpec | None:
     if wrong is not None:
         value = entries.shown(repr(record[wrong]), 60)
         raise AdapterMismatch(f"its record ({RECORD}) says {wrong} = {value}{way_out}")
-    for name in ("alpha", "dropout"):
+    for name in ("alpha", "conv_alpha", "dropout", "rank_dropout", "module_dropout"):
         if record.get(name) is not None:
             record[name] = float(record[name])
     told: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
@@ -85,12 +114,26 @@ def range_of(metadata: Mapping[str, str]) -> tuple[float, float]:
 
 
 def _fits(name: str, value: Any) -> bool:
-    if name == "kind":
-        return value in get_args(Kind)
-    if name == "rank":
-        return entries.is_whole(value)
-    if name == "alpha":
-        return value is None or entries.is_number(value)
-    if name == "dropout":
-        return entries.is_number(value) and 0 <= value < 1
+    return FITTING.get(name, _are_names)(value)
+
+
+def _are_names(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+def _is_share(value: Any) -> bool:
+    return entries.is_number(value) and 0 <= value < 1
+
+
+FITTING: Mapping[str, Callable[[Any], bool]] = {
+    "kind": lambda value: value in get_args(Kind),
+    "rank": entries.is_whole,
+    "alpha": lambda value: value is None or entries.is_number(value),
+    "conv_rank": entries.is_whole,
+    "conv_alpha": lambda value: value is None or entries.is_number(value),
+    "factor": entries.is_whole,
+    "full_matrix": lambda value: value is True or value is False,
+    "dropout": _is_share,
+    "rank_dropout": _is_share,
+    "module_dropout": _is_share,
+}  # of the rest each is a list of names

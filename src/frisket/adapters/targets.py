@@ -9,6 +9,11 @@ from torch import nn
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
+def is_spatial(layer: nn.Module) -> bool:
+    """Whether a layer is a convolution larger than 1 x 1."""
+    return isinstance(layer, LAYERS[1:]) and any(size > 1 for size in layer.kernel_size)
+
+
 def resolve(
     model: nn.Module,
     targets: Sequence[str],

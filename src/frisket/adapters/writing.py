@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -56,7 +56,7 @@ def write(
         raise AdapterMismatch(f"nothing written to {path}: {error}") from error
     more = {}
     if spec is not None:
-        more[RECORD] = json.dumps(asdict(spec), sort_keys=True)
+        more[RECORD] = json.dumps(spec.record(), sort_keys=True)
         if spelling in ("peft", "sliced") and spec.kind in ("lora", "dora"):
             more |= _folded_record(layers, spec, prefix, metadata)
     plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
@@ -91,6 +91,10 @@ def _folded_record(
         "use_dora": spec.kind == "dora",
         "target_modules": sorted(layers),
     }
+    # A layer of another rank than the rest; alpha / rank is 1 everywhere.
+    others = {name: layer.rank for name, layer in layers.items() if layer.rank != spec.rank}
+    if others:
+        config |= {"rank_pattern": others, "alpha_pattern": others}
     more = {DIFFUSERS_RECORD: json.dumps({f"{prefix}.{k}": v for k, v in config.items()})}
     if "ss_network_alpha" in metadata:
         more["ss_network_alpha"] = str(spec.rank)

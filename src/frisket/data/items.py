@@ -39,6 +39,8 @@ class Masking:
     reading: Reading = "mean"
     prior_reading: Reading | None = None  # of the mask the prior term sees, if it is another
     require: bool = False  # stop if a clip has no mask
+    unmasked: Literal["leave out", "train"] = "leave out"  # clips without, where others have one
+    fallback: Path | None = None  # mask of the clips that have none
     role: Literal["loss", "condition", "both"] = "loss"  # condition: the model is shown the rest
 
     def record(self) -> dict[str, Any]:
@@ -61,7 +63,7 @@ class Masking:
 class Windows:
     """How clips of `frames` frames are taken from longer videos (see `media.frames.extract`)."""
 
-    frames: int = 1
+    frames: int | tuple[int, ...] = 1  # of several, the longest that a video has room for
     mode: Mode = "head"
     stride: int = 1
     samples: int = 1
@@ -214,7 +216,7 @@ class Report:
 
     clips: int
     masked: int
-    unmasked: tuple[str, ...]
+    unmasked: tuple[str, ...]  # trained on whole
     orphans: tuple[str, ...]
     uncaptioned: tuple[str, ...]
     all_zero: tuple[str, ...]
@@ -227,11 +229,17 @@ class Report:
     encoded: int = 0  # VAE calls
     covered: int = 0  # coverages made
     embedded: int = 0  # captions embedded
+    left: tuple[str, ...] = ()  # clips that stay out, for they have no mask and others do
+    lent: tuple[str, ...] = ()  # clips with the fallback mask
+    shared: tuple[str, ...] = ()  # clips of an evaluation set that are trained on as well
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The data of a run, in order; `held` is kept out of training (one window a held clip)."""
+    """The data of a run, in order; `held` is kept out of training.
+
+    Of a clip held out it has one window, of a clip of an evaluation set all.
+    """
 
     items: tuple[Item, ...]
     held: tuple[Item, ...]

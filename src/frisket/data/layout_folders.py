@@ -1,10 +1,9 @@
 """Folders that another trainer's configuration names: where they are, what lies in them."""
 
-import math
 import os
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from frisket.data.layout_options import Table, filled
 from frisket.media.captions import BadCaption, read_text
 from frisket.media.paths import VIDEOS, is_media
 
-FINEST = 20  # denominators of repeats: 0.15 is 3/20
+FARTHEST = 20_000  # times that one set may be seen as often as another
 SHOWN = 4  # places an error names
 NO_CAPTIONS = ".none"  # no caption file ends so: data.caption is taken for every clip
 ASIDE = (".mask", "-masklabel", "-condlabel")
@@ -147,13 +146,34 @@ def manifest_of(
 
 
 def whole_repeats(rates: Sequence[float | int]) -> list[int]:
-    """Whole numbers in the ratio of `rates`, the least that are not below them; exact to 1 / 20.
+    """Whole numbers in the ratio of `rates`, in the least epoch that is not shorter than theirs.
 
-    [0.5, 1] gives [1, 2]: an epoch is twice as long, the mix is the same.
+    Each is right to a thousandth, however far the rates lie apart: [0.5, 1] gives [1, 2],
+    [1, 0.0022] gives [455, 1]. An epoch here is `longer` times one of theirs, so what counts epochs
+    is to be divided by it, or counted in steps. A rate of 0 gives 0, which no data set can have.
+    BadLayout for rates that lie further apart than FARTHEST.
     """
-    parts = [max(Fraction(rate).limit_denominator(FINEST), Fraction(1, FINEST)) for rate in rates]
-    scale = math.lcm(*(part.denominator for part in parts))
-    return [int(part * scale) for part in parts]
+    seen = [rate for rate in rates if rate > 0]
+    if not seen:
+        return [0 for _ in rates]
+    if max(seen) > FARTHEST * min(seen):
+        raise BadLayout(
+            f"one data set is seen {max(seen):g} times in an epoch and another {min(seen):g} times:"
+            " too rarely to be mixed in; leave that one out, or let it be seen more often"
+        )
+    scale = next(n for n in range(1, sys.maxsize) if all(map(_is_whole, (n * r for r in seen))))
+    return [round(rate * scale) for rate in rates]
+
+
+def _is_whole(count: float | int) -> bool:
+    """Whether a number of repeats is whole, to a thousandth of itself."""
+    return round(count) > 0 and abs(count - round(count)) <= count / 1000
+
+
+def longer(rates: Sequence[float | int], repeats: Sequence[int]) -> int:
+    """How many of their epochs an epoch of `whole_repeats` is."""
+    rate, count = max(zip(rates, repeats, strict=True), default=(1, 1))
+    return round(count / rate) if rate else 1
 
 
 def stepped(table: Table, name: str, seen: float | int, batch: int) -> int:

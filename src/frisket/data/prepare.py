@@ -2,7 +2,6 @@
 
 import logging
 import re
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -11,6 +10,7 @@ from pathlib import Path
 from frisket.data.backdrops import choose, swap_record
 from frisket.data.cache import Cache, CannotWrite, key_of
 from frisket.data.captions import on_background, orders, templated, triggered
+from frisket.data.choosing import choose as choose_clips
 from frisket.data.covering import Facts, cover, coverage_record
 from frisket.data.encoding import Encoding, Pictures
 from frisket.data.entries import Entries
@@ -26,6 +26,7 @@ from frisket.data.items import (
     SwapPlan,
     Window,
 )
+from frisket.data.refusing import BadClips, stop_if_bad
 from frisket.data.tally import Tally, pick_held
 from frisket.masks.weights import BACKGROUND
 from frisket.media.buckets import bucket
@@ -35,18 +36,15 @@ from frisket.media.geometry import Geometry
 from frisket.media.paths import collecting
 from frisket.media.references import find_references, listed_references
 
+__all__ = ["BadClips", "prepare"]
+
 log = logging.getLogger(__name__)
 
 bucket_of = lru_cache(4096)(bucket)  # clips of a set share few sizes
 
 ROOM = 0.25  # share of a clip that must be free of regions for its surroundings to be lent
-NAMED = 20  # files an error names before it counts the rest
 EMPTY = ""
 SIDES = re.compile(r"\b(left|right)\b", re.IGNORECASE)  # words a mirrored clip makes untrue
-
-
-class BadClips(BadMedia):
-    """Files of the data set that cannot be used; all were looked at, the first 20 are named."""
 
 
 def _silent(stage: str, done: int, total: int) -> None:
@@ -61,6 +59,7 @@ def prepare(
     regions: Mapping[str, float],
     swap: SwapPlan | Callable[[Sequence[Window]], SwapPlan] | None = None,
     holdout: int = 0,
+    measured: Sequence[Clipset] = (),
     progress: Progress = _silent,
 ) -> Prepared:
     """Make every missing latents, text and coverage entry; unchanged clips cost a stat or two.
@@ -68,9 +67,10 @@ def prepare(
     `regions` is the weight table (with `background`). Its numbers are used for the report and for
     what a swap keeps (regions of weight > 0); they are in no other key. `swap` may be a function of
     all masked windows (backdrops taken from the clips themselves). `holdout` clips are kept out of
-    training, evenly over the list. Order: masks, then every frame is decoded once, then latents,
-    then text, so that a bad file shows before hours of encoding, and VAE and text encoder are never
-    loaded together. May be killed at any moment: what was finished is not done again.
+    training, evenly over the list, and the sets `measured` whole. Order: masks, then every frame is
+    decoded once, then latents, then text, so that a bad file shows before hours of encoding, and
+    VAE and text encoder are never loaded together. May be killed at any moment: what was finished
+    is not done again.
 
     Raises BadClips with every unusable file, caption or name, and with every clip or caption for
     which a model gives NaN or infinity; NoMasks for clips without the mask they are required to
@@ -78,7 +78,8 @@ def prepare(
     """
     cache.sweep()
     with Index(cache.folder) as index:
-        return _Walk(cache, index, encoders, dict(regions), progress).run(clipsets, swap, holdout)
+        walk = _Walk(cache, index, encoders, dict(regions), progress)
+        return walk.run(clipsets, swap, holdout, measured)
 
 
 class _Walk:
@@ -108,16 +109,20 @@ class _Walk:
         clipsets: Sequence[Clipset],
         swap: SwapPlan | Callable[[Sequence[Window]], SwapPlan] | None,
         holdout: int,
+        measured: Sequence[Clipset],
     ) -> Prepared:
         items: list[Item] = []
         sources: dict[int, tuple[Window, str]] = {}  # position -> window and caption, where swapped
+        contents: set[str] = set()
         for clipset in clipsets:
-            for item, window, caption in self._planned(clipset):
+            for item, window, caption in self._planned(clipset, taught=True):
                 if swap is not None and window.masked:
                     sources[len(items)] = (window, caption)
                 items.append(item)
+                contents.add(window.content)
+        apart = list(self._apart(measured, contents))
         self.work.check()
-        self._stop_if_bad()
+        stop_if_bad(self.bad, self.refused)
         self.tally.stop_if_unmasked()
         if not items:
             folders = ", ".join(str(clipset.clips) for clipset in clipsets)
@@ -133,14 +138,22 @@ class _Walk:
                 if position in sources:
                     items[position] = self._with_swaps(items[position], *sources[position])
         self.work.check()
-        self._stop_if_bad()
+        stop_if_bad(self.bad, self.refused)
         self.work.run()
-        self._stop_if_bad()
+        stop_if_bad(self.bad, self.refused)
         self.work.embed()
-        self._stop_if_bad()
+        stop_if_bad(self.bad, self.refused)
         kept = tuple(items[position] for position in training)
         left = tuple(items[position] for position in held)
-        return Prepared(kept, left, self.regions, self.tally.report(), self.cache)
+        return Prepared(kept, (*left, *apart), self.regions, self.tally.report(), self.cache)
+
+    def _apart(self, measured: Sequence[Clipset], contents: set[str]) -> Iterator[Item]:
+        """The items of evaluation sets, as they are: not mirrored, each once."""
+        for clipset in measured:
+            for item, window, _ in self._planned(replace(clipset, flip=False), taught=False):
+                if window.content in contents:
+                    self.tally.shared.append(item.name)
+                yield item
 
     def _donors(
         self,
@@ -159,19 +172,22 @@ class _Walk:
 
     # Planning: which entries a clip needs. Masks are covered here: it takes milliseconds.
 
-    def _planned(self, clipset: Clipset) -> Iterator[tuple[Item, Window, str]]:
+    def _planned(self, clipset: Clipset, *, taught: bool) -> Iterator[tuple[Item, Window, str]]:
         findings = self._found(clipset)
+        chosen = choose_clips(clipset.masking, findings.found)
         self.tally.orphans += [str(path) for path in findings.orphans]
-        self.pictures = self._references(clipset, findings.found)
-        for count, found in enumerate(findings.found, 1):
+        self.tally.left += chosen.left
+        self.tally.lent += chosen.lent
+        self.pictures = self._references(clipset, chosen.clips)
+        for count, found in enumerate(chosen.clips, 1):
             try:
-                yield from self._items(clipset, found)
+                yield from self._items(clipset, found, taught=taught)
             except CannotWrite:
                 raise
             except (BadMedia, OSError, ValueError) as error:
                 self.bad[str(found.clip)] = str(error)
-            if not count % 16 or count == len(findings.found):
-                self.progress("clips and masks", count, len(findings.found))
+            if not count % 16 or count == len(chosen.clips):
+                self.progress("clips and masks", count, len(chosen.clips))
         self.index.commit()
 
     def _found(self, clipset: Clipset) -> Findings:
@@ -214,7 +230,9 @@ class _Walk:
             for name, paths in pictures.items()
         }
 
-    def _items(self, clipset: Clipset, found: Found) -> Iterator[tuple[Item, Window, str]]:
+    def _items(
+        self, clipset: Clipset, found: Found, *, taught: bool
+    ) -> Iterator[tuple[Item, Window, str]]:
         content = self.index.content(found.clip)
         media = self._probe(found.clip, content)
         masks = {name: self.index.content(path) for name, path in found.masks.items()}
@@ -246,8 +264,8 @@ class _Walk:
                     masking,
                     pictures,
                 )
-                yield self._item(clipset, window, texts), window, caption
-            if not found.caption.strip():
+                yield self._item(clipset, window, texts, taught=taught), window, caption
+            if taught and not found.caption.strip():
                 self.tally.uncaptioned.append(name)
 
     def _cuts(
@@ -280,12 +298,14 @@ class _Walk:
             for picks in runs
         ]
 
-    def _item(self, clipset: Clipset, window: Window, texts: tuple[str, ...]) -> Item:
+    def _item(
+        self, clipset: Clipset, window: Window, texts: tuple[str, ...], *, taught: bool
+    ) -> Item:
         geometry = window.geometry
         shape = self.encoders.grid.cells(len(geometry.picks), *geometry.target)
         coverage = self._coverage(window) if window.masked else None
         latents = self.work.latents(window)
-        if not geometry.flip:
+        if taught and not geometry.flip:
             self.tally.count(
                 window.name, coverage[1] if coverage else None, required=clipset.masking.require
             )
@@ -354,25 +374,3 @@ class _Walk:
             swaps.append(Swapped(latents, self.work.text(worded, window.references)))
         self.work.composites(window, made)
         return replace(item, swaps=tuple(swaps))
-
-    def _stop_if_bad(self) -> None:
-        if not self.bad:
-            return
-        if len(self.bad) == len(self.refused) == 1:
-            raise self.refused[0]
-        files: defaultdict[str, list[str]] = defaultdict(list)  # a wrong setting fails every file
-        for path, text in self.bad.items():
-            files[text].append(path)
-        lines = [
-            text if all(path in text for path in paths) else f"{_first(paths)}: {text}"
-            for text, paths in files.items()
-        ]
-        more = f"\n  and {len(lines) - NAMED} more" if len(lines) > NAMED else ""
-        count = f"{len(self.bad)} file{'s' * (len(self.bad) > 1)}"
-        raise BadClips(
-            f"{count} cannot be used; mend or remove them:\n  " + "\n  ".join(lines[:NAMED]) + more
-        )
-
-
-def _first(paths: Sequence[str]) -> str:
-    return paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"

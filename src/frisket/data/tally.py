@@ -47,6 +47,9 @@ class Tally:
     all_zero: list[str] = field(default_factory=list)
     all_one: list[str] = field(default_factory=list)
     thin: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    lent: list[str] = field(default_factory=list)
+    shared: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)  # clips without the mask they must have
     sided: int = 0
     unnamed_swaps: int = 0
@@ -104,25 +107,36 @@ class Tally:
             encoded=self.encoded,
             covered=self.covered,
             embedded=self.embedded,
+            left=tuple(self.left),
+            lent=tuple(self.lent),
+            shared=tuple(self.shared),
         )
 
 
 def pick_held(items: Sequence[Item], count: int) -> tuple[list[int], list[int]]:
     """Positions to train on, and positions held out: one window of each of `count` clips.
 
-    The held clips lie evenly over the list. Every window, flip and second listing of a held file is
-    kept out of training, so that validation never sees a training picture. ValueError where no clip
-    would be left.
+    The held clips lie evenly over the list; where clips have masks, over those that have one, for
+    nothing can be told of a mask on the others. Every window, flip and second listing of a held
+    file is kept out of training, so that validation never sees a training picture. ValueError where
+    no clip would be left.
     """
-    files = list(dict.fromkeys(item.clip for item in items))
     if count == 0:
         return list(range(len(items))), []
+    files = list(dict.fromkeys(item.clip for item in items))
+    masked = list(dict.fromkeys(item.clip for item in items if item.coverage is not None))
     if count >= len(files):
         raise ValueError(
             f"validation.holdout = {count} leaves none of the {len(files)} clips to train on:"
             " hold out fewer"
         )
-    chosen = {files[(2 * index + 1) * len(files) // (2 * count)] for index in range(count)}
+    if masked and count >= len(masked):
+        raise ValueError(
+            f"validation.holdout = {count} leaves none of the {len(masked)} clips that have a mask"
+            " to train on: hold out fewer"
+        )
+    among = masked or files
+    chosen = {among[(2 * index + 1) * len(among) // (2 * count)] for index in range(count)}
     training = [position for position, item in enumerate(items) if item.clip not in chosen]
     first: dict[str, int] = {}
     for position, item in enumerate(items):

@@ -83,6 +83,7 @@ def look_at_missing(
     regions: Sequence[str],
     require: bool,
     listed: bool = False,
+    left: bool = False,
 ) -> Iterator[Finding]:
     """No mask, or not for all `regions`; `there` are the regions that have a file ("" for all)."""
     if there:
@@ -97,6 +98,15 @@ def look_at_missing(
             )
         return
     fix = "Give its line a `mask`" if listed else f"Add a mask named {Path(clip).name}.png"
+    if left:
+        yield Finding(
+            "missing",
+            "warning",
+            clip,
+            f"There is no mask ({wanted}): training leaves the clip out, for others have one.",
+            f'{fix}, or set masks.unmasked = "train" to teach such clips whole.',
+        )
+        return
     yield Finding(
         "missing",
         "error" if require else "warning",

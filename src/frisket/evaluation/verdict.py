@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from frisket.evaluation.measured import Measured
+from frisket.evaluation.measured import ALONE, GAINED, SEEN, Measured
 from frisket.evaluation.report import Claim
 from frisket.evaluation.spread import Estimate, Ratio, difference, estimate, ratio
 
@@ -76,10 +76,17 @@ def judge(runs: Sequence[Measured]) -> Verdict:
 
 def _learnt(run: Measured) -> Claim:
     gained = estimate(run.values["gain/inside"])
+    least = f"under {ALONE:.0%} is too little to tell"
+    if "changed" in run.values:
+        moved = estimate(run.values["changed"]).mean
+        least = (
+            f"pictures changed by {moved:.2f} of what another seed changes; under {GAINED:.0%}, or"
+            f" under {SEEN:g}, is too little to tell"
+        )
     return Claim(
         f"{run.name} learnt the subject.",
-        f"The error inside the mask is {_percent(gained)} smaller than the base's.",
-        gained.above,
+        f"The error inside the mask is {_percent(gained)} smaller than the base's; {least}.",
+        run.enough(),
     )
 
 
@@ -88,8 +95,8 @@ def _less(run: Measured, other: Measured, told: _Background) -> Claim:
     times = _times(ratio(theirs, ours, floor=FLOOR))
     return Claim(
         f"{run.name}, with a mask, learnt less of the background than {other.name}, without.",
-        _sentence(told.of(run, other) + (f": {times} less" if times else "")),
-        difference(theirs, ours).above,
+        _sentence(told.of(run, other) + (f": {times} less" if times else "") + _doubt(run)),
+        run.enough() and difference(theirs, ours).above,
     )
 
 
@@ -97,64 +104,88 @@ def _kept_out(run: Measured, told: _Background) -> Claim:
     here = estimate(run.values[told.key])
     return Claim(
         f"{run.name} kept the background out.",
-        _sentence(f"{told.of(run)}; up to {LITTLE:{told.form}} counts as kept out"),
-        here.high is not None and here.high <= LITTLE,
+        _sentence(f"{told.of(run)}; up to {LITTLE:{told.form}} counts as kept out{_doubt(run)}"),
+        run.enough() and here.high is not None and here.high <= LITTLE,
     )
+
+
+def _doubt(run: Measured) -> str:
+    return "" if run.enough() else "; but too little was learnt for this to say anything"
 
 
 def _compared(run: Measured, other: Measured, told: _Background) -> str:
     ours, theirs = run.values[told.key], other.values[told.key]
-    learnt = estimate(run.values["gain/inside"])
+    if not run.enough():
+        return _too_little(run)
     if not estimate(theirs).above:
         return (
             f"Nothing can be said of the mask: even without it ({other.name}) no background was"
-            f" shown to come along ({told.of(other)})." + _subject(learnt)
+            f" shown to come along ({told.of(other)})." + _subject(run)
         )
     if not difference(theirs, ours).above:
         return (
             f"The mask was not shown to work: {run.name} and {other.name} learnt the background"
-            f" alike as far as this can be told ({told.of(run, other)})." + _subject(learnt)
+            f" alike as far as this can be told ({told.of(run, other)})." + _subject(run)
         )
     times = ratio(theirs, ours, floor=FLOOR)
     known = times.value or times.least
     how = "The mask worked" if known is not None and known >= CLEARLY else "The mask helped"
-    if not learnt.above:
-        how = "The mask kept the background out"
     much = f"{_times(times)} less".strip()
-    return f"{how}: the background was learnt {much} than without." + _subject(learnt)
+    return f"{how}: the background was learnt {much} than without." + _subject(run)
 
 
 def _alone(run: Measured, told: _Background) -> str:
     here = estimate(run.values[told.key])
-    if here.high is not None and here.high <= LITTLE:
-        said = f"The background stayed out: {told.of(run)}."
-    elif here.low is not None and here.low > LITTLE:
+    if here.low is not None and here.low > LITTLE:
         said = f"The background came along in spite of the mask: {told.of(run)}."
+    elif not run.enough():
+        return _too_little(run)
+    elif here.high is not None and here.high <= LITTLE:
+        said = f"The background stayed out: {told.of(run)}."
     else:
         said = f"Whether the background stayed out cannot be told: {told.of(run)}."
     return (
         said
-        + _subject(estimate(run.values["gain/inside"]))
+        + _subject(run)
         + " What of this is the mask's doing only a run without one would show."
     )
 
 
 def _bare(run: Measured, told: _Background) -> str:
     here = estimate(run.values[told.key])
+    if not here.above and not run.enough():
+        return _too_little(run) + " No run here was trained with a mask."
     came = "The background came along" if here.above else "No background was shown to come along"
     return (
         f"{came} ({told.of(run)}), and no run here was trained with a mask."
-        + _subject(estimate(run.values["gain/inside"]))
+        + _subject(run)
         + " Train one with masks and name both to see what a mask would change."
     )
 
 
-def _subject(learnt: Estimate) -> str:
-    if learnt.above:
+def _too_little(run: Measured) -> str:
+    gained = estimate(run.values["gain/inside"])
+    grew = f"grew by {-gained.mean:.0%}" if gained.below else f"fell by {gained.mean:.0%}"
+    seen = ""
+    if "changed" in run.values:
+        moved = estimate(run.values["changed"]).mean
+        seen = f", and the pictures changed by {moved:.2f} of what another seed changes"
+    return (
+        f"Too little was learnt to tell: the error inside the mask {grew}{seen}. Nothing can be"
+        " said of the background before the subject is learnt: train longer, or at a higher rate."
+    )
+
+
+def _subject(run: Measured) -> str:
+    learnt = estimate(run.values["gain/inside"])
+    if run.enough():
         return f" The subject was learnt: the error inside the mask fell by {learnt.mean:.0%}."
     if learnt.below:
         return f" The subject was not learnt: the error inside the mask grew by {-learnt.mean:.0%}."
-    return " That the subject was learnt is not shown: train longer, or measure on more clips."
+    return (
+        f" That the subject was learnt is not shown (the error inside the mask fell by"
+        f" {learnt.mean:.0%}): train longer, or measure on more clips."
+    )
 
 
 def _times(times: Ratio) -> str:

@@ -111,6 +111,10 @@ class Family(Protocol):
     # Module name endings (or expressions, see adapters.targets) an adapter is put on by default.
     lora_targets: tuple[str, ...]
     lora_dead: tuple[str, ...]  # `blocks.{}.name`s that never learn in the last block of their kind
+    lora_conv: tuple[str, ...]  # what `lora.conv_rank` adds to the targets; () where it is not for
+    # Other choices of layers by name (`lora.preset`): OneTrainer's words and layers where it has
+    # them. `attn` and `full` are in all.
+    lora_presets: Mapping[str, tuple[str, ...]]
     lora_prefix: str  # of the keys in a LoRA file: "transformer" or "unet"
     names: Names  # what the authors' release calls the denoiser's layers
 
@@ -252,6 +256,26 @@ def default_targets(family: Family, variant: str) -> tuple[tuple[str, ...], tupl
         family.lora_targets if card.lora_targets is None else card.lora_targets,
         family.lora_dead if card.lora_dead is None else card.lora_dead,
     )
+
+
+def chosen_targets(
+    family: Family, variant: str, *, preset: str = "", conv: bool = False
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Where an adapter goes under a preset, and on convolutions besides (targets, dead).
+
+    ValueError for a preset that the family does not have, and where it has no convolutions.
+    """
+    targets, dead = default_targets(family, variant)
+    if preset:
+        if preset not in family.lora_presets:
+            known = ", ".join(sorted(family.lora_presets))
+            raise ValueError(f"{family.name} has no preset {preset!r}; there are: {known}")
+        targets = family.lora_presets[preset]
+    if conv and not family.lora_conv:
+        raise ValueError(
+            f"{family.name} has no convolutions that a LoRA is put on; leave lora.conv_rank out"
+        )
+    return (*targets, *(family.lora_conv if conv else ())), dead
 
 
 FAMILIES: Shelf[Family] = Shelf("frisket.families.models", "FAMILY", "frisket.families")

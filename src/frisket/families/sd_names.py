@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
+from frisket.families.presets import presets
+
 TRANSFORMER = (
     "attn1.to_q",
     "attn1.to_k",
@@ -27,6 +29,18 @@ ENDS = {
     "label_emb.0.2": "add_embedding.linear_2",
     "input_blocks.0.0": "conv_in",
     "out.2": "conv_out",
+}
+
+# What kohya's LoRA adds with a conv_dim: all of the residual blocks (their linear layer and 1 x 1
+# shortcut at the rank of the rest) and of the samplers.
+CONVOLUTIONS = (
+    *("conv1", "conv2", "time_emb_proj", "conv_shortcut"),
+    *("downsamplers.0.conv", "upsamplers.0.conv"),
+)
+PRESETS = {
+    **presets(blocks="attentions|resnets|downsamplers|upsamplers"),
+    "attn-mlp": ("/attentions/",),
+    "conv": ("/resnets|downsamplers|upsamplers/",),  # LyCORIS's unet-convblock-only
 }
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from frisket.families.base import Conditioning, Parts, References, Source, Variant, Weighting
 from frisket.families.experts import experts_of
+from frisket.families.presets import presets
 from frisket.families.suggestions import Suggestions
 from frisket.objectives.base import Objective
 from frisket.objectives.flow import Flow
@@ -46,6 +47,8 @@ class Standard:
     aliases: tuple[str, ...] = ()
     suggestions = Suggestions()
     lora_dead: tuple[str, ...] = ()
+    lora_conv: tuple[str, ...] = ()
+    lora_presets: Mapping[str, tuple[str, ...]] = presets()
 
     @property
     def default(self) -> str:

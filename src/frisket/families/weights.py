@@ -113,7 +113,8 @@ def load(kind: Any, source: Source, repo: str, subfolder: str, **options: Any) -
     """`kind.from_pretrained` of one part: from its local folder without any network, or the hub.
 
     Only safetensors are opened and no code from the source is run. WeightsNotFound says where was
-    looked. For a source on the meta device a model is built from its config.json alone.
+    looked. For a source on the meta device a model is built from its config.json alone,
+    and the hub is not asked.
     """
     if source.device == SHAPES and isinstance(kind, type) and issubclass(kind, nn.Module):
         return _shapes(kind, source, repo, subfolder)
@@ -121,6 +122,7 @@ def load(kind: Any, source: Source, repo: str, subfolder: str, **options: Any) -
     if folder is not None:
         return kind.from_pretrained(str(folder), local_files_only=True, **options)
     hub = source.path or repo
+    options["local_files_only"] = source.device == SHAPES  # looking never waits for a network
     try:
         return kind.from_pretrained(hub, subfolder=subfolder, revision=source.revision, **options)
     except OSError as error:
@@ -229,13 +231,20 @@ def _shapes(
 
 
 def _fetched_config(source: Source, repo: str, subfolder: str, spare: bool) -> Path | None:
-    """The folder of a config.json of the hub, a few KB; None for a local source with a `spare`."""
-    if source.local is not None:
+    """The folder of a config.json that was downloaded before; with a `spare` None where none is.
+
+    The hub is not asked: shapes are for looking, and looking never waits for a network.
+    """
+    try:
+        if source.local is not None:
+            raise FileNotFoundError(f"there is no {subfolder}/config.json")
+        name, where = f"{subfolder}/config.json", source.path or repo
+        kept = hf_hub_download(where, name, revision=source.revision, local_files_only=True)
+    except OSError:
         if spare:
             return None
-        raise FileNotFoundError(f"there is no {subfolder}/config.json")
-    name = f"{subfolder}/config.json"
-    return Path(hf_hub_download(source.path or repo, name, revision=source.revision)).parent
+        raise
+    return Path(kept).parent
 
 
 def _config_folder(root: Path | None, subfolder: str) -> Path | None:

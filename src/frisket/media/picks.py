@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from frisket.grid import LatentGrid
 
-Mode = Literal["head", "chunk", "uniform", "slide", "full"]
+Mode = Literal["head", "middle", "chunk", "uniform", "slide", "full"]
 
 
 def resample(
@@ -37,6 +37,8 @@ def _starts(length: int, want: int, mode: Mode, stride: int, samples: int) -> It
     match mode:
         case "head" | "full":
             yield 0
+        case "middle":
+            yield last // 2
         case "chunk":
             yield from range(0, last + 1, want)
         case "slide":
@@ -48,7 +50,7 @@ def _starts(length: int, want: int, mode: Mode, stride: int, samples: int) -> It
 
 def extract(
     frames: Sequence[int],
-    want: int,
+    want: int | Sequence[int],
     mode: Mode,
     *,
     stride: int = 1,
@@ -58,24 +60,31 @@ def extract(
 ) -> list[tuple[int, ...]]:
     """Cut training clips out of one video; each is a tuple of ORIGINAL frame indices.
 
-    `frames` are the indices left after `resample`. Modes, as musubi-tuner names them: `head` the
-    first `want`; `chunk` one run of `want` after the other; `uniform` `samples` runs spread evenly
-    from the first frame to the last (one sample is the head); `slide` a run every `stride` frames;
-    `full` everything up to `max_frames`. Lengths are cut to `1 + n * grid.temporal`. A video
-    shorter than `want` gives its largest length the grid takes; an image gives `[(0,)]`.
+    `frames` are the indices left after `resample`. Of several lengths `want` it is the longest that
+    the video has room for (diffusion-pipe's `frame_buckets`), the shortest where it has room for
+    none. Modes, as musubi-tuner names them: `head` the first `want`; `chunk` one run of `want`
+    after the other; `uniform` `samples` runs spread evenly from the first frame to the last (one
+    sample is the head); `slide` a run every `stride` frames; `full` everything up to `max_frames`;
+    besides, `middle` those about the middle (diffusion-pipe's `single_middle`). Lengths are cut to
+    `1 + n * grid.temporal`. A video shorter than `want` gives its largest length the grid takes; an
+    image gives `[(0,)]`.
     """
     if not frames:
         raise ValueError("there are no frames to take a clip from")
     if mode not in get_args(Mode):
         raise ValueError(f"no frame extraction {mode!r}; there are: {', '.join(get_args(Mode))}")
+    lengths = (want,) if isinstance(want, int) else tuple(want)
+    if not lengths:
+        raise ValueError("frame extraction: no length to cut is named")
     for name, value in {
-        "want": want,
+        "want": min(lengths),
         "stride": stride,
         "samples": samples,
         "max_frames": max_frames,
     }.items():
         if value < 1:
             raise ValueError(f"frame extraction: {name} is {value}, it must be at least 1")
-    length = grid.fit_frames(min(len(frames), max_frames if mode == "full" else want))
+    room = max((each for each in lengths if each <= len(frames)), default=min(lengths))
+    length = grid.fit_frames(min(len(frames), max_frames if mode == "full" else room))
     starts = _starts(len(frames), length, mode, stride, samples)
     return [tuple(frames[start : start + length]) for start in starts]

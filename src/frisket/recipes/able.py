@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from frisket.media.manifest import is_manifest
 from frisket.media.untrusted import shown
 from frisket.recipes.config import Config
+from frisket.recipes.explain import or_all
 from frisket.recipes.origin import Key
 
 if TYPE_CHECKING:
@@ -28,6 +29,11 @@ def variant_problems(config: Config, family: "Family") -> Iterator[tuple[Key, st
     if kind != "none" and not variant.quantises:
         yield ("memory", "quantise"), f"{said} is not quantised; leave memory.quantise out"
     yield from _data_problems(config, variant, said)
+    try:
+        targets_of(config, family, name)
+    except ValueError as error:
+        yield ("lora", "preset" if "preset" in str(error) else "conv_rank"), str(error)
+        return
     yield from _format_problems(config, family, name)
     try:
         family.objective(
@@ -37,16 +43,40 @@ def variant_problems(config: Config, family: "Family") -> Iterator[tuple[Key, st
         yield ("timesteps",), str(error)
 
 
+def targets_of(
+    config: Config, family: "Family", variant: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Which layers the adapter goes on: targets, and what of them never learns.
+
+    ValueError for a preset, or for convolutions, that the family does not have.
+    """
+    from frisket.families.base import chosen_targets  # noqa: PLC0415 - torch, only when asked for
+
+    chosen, conv = config.lora, config.lora.conv_rank > 0
+    targets, dead = chosen_targets(family, variant, preset=chosen.preset, conv=conv)
+    if not chosen.targets:
+        return targets, dead
+    return (*chosen.targets, *(family.lora_conv if conv else ())), ()
+
+
 def optimizer_problems(config: Config) -> Iterator[tuple[Key, str]]:
-    """What speaks against `optimizer.name`: a module nobody vouched for, a step that cannot be.
+    """What speaks against `optimizer.name`: a name that is none, a module nobody vouched for.
 
     An alias is known to work. A path is tried where its package is installed; where it is not, only
     training needs it, and says so.
     """
     chosen = config.optimizer
-    if "." not in chosen.name:
-        return
     from frisket.training import optim, optim_probe  # noqa: PLC0415 - torch, only when asked for
+
+    if chosen.name in optim.ALIASES:
+        return
+    if "." not in chosen.name:
+        yield (
+            ("optimizer", "name"),
+            f"no optimizer is named {shown(chosen.name)}{or_all(chosen.name, list(optim.ALIASES))};"
+            " set optimizer.name, and with it optimizer.lr: a rate is that of one optimizer",
+        )
+        return
 
     if (module := optim_probe.imports(chosen.name)) and not chosen.trust:
         yield (
@@ -116,24 +146,25 @@ def _adapted_layers(config: Config, family: "Family", variant: str) -> tuple[str
     wrong with targets is said when they are put on the model.
     """
     from frisket.adapters.targets import LAYERS, resolve  # noqa: PLC0415
-    from frisket.families.base import Source, WeightsNotFound, default_targets  # noqa: PLC0415
+    from frisket.families.base import Source, WeightsNotFound  # noqa: PLC0415
     from frisket.families.experts import experts_of  # noqa: PLC0415
 
     chosen, model = config.lora, config.model
-    if chosen.format == "diffusers" or (chosen.kind == "lora" and not chosen.targets):
+    plain = chosen.kind == "lora" and not (chosen.targets or chosen.preset or chosen.conv_rank)
+    if chosen.format == "diffusers" or plain:
         return ()
-    targets, dead = default_targets(family, variant)
     layers = LAYERS[:3] if chosen.kind in ("loha", "lokr") else LAYERS
     try:
+        targets, dead = targets_of(config, family, variant)
         shapes = family.load_denoiser(
             Source(variant, model.source, revision=model.revision, device="meta")
         )
         return resolve(
             next(iter(experts_of(shapes).values())),
-            chosen.targets or targets,
+            targets,
             chosen.exclude,
             layers,
-            dead=() if chosen.targets else dead,
+            dead=dead,
         )
     except (WeightsNotFound, ValueError, OSError):
         return ()

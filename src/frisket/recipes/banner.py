@@ -17,6 +17,7 @@ from frisket.objectives.shift import Cells, SizeShift
 from frisket.recipes.card import variant_of
 from frisket.recipes.compat import compat_of, normalise_of
 from frisket.recipes.config import Config
+from frisket.recipes.epochs import describe_length, rates_of
 from frisket.recipes.regions import weights_of
 from frisket.shapes import CellPlanes
 
@@ -119,7 +120,17 @@ def _of_masks(config: Config, prepared: Prepared) -> Iterator[str]:
         )
     if report.unmasked and report.masked:
         names = _some(report.unmasked)
-        yield f"{len(report.unmasked)} clips have no mask and teach everywhere: {names}"
+        yield f"{_clips(len(report.unmasked))} without a mask, trained on whole: {names}"
+    if report.left:
+        yield (
+            f"{_clips(len(report.left))} left out, without a mask where others have one:"
+            f' {_some(report.left)}; masks.unmasked = "train" teaches them whole'
+        )
+    if report.shared:
+        yield (
+            f"{_clips(len(report.shared))} of [[validation.data]] also trained on:"
+            f" {_some(report.shared)}; what is measured on them was learnt by heart"
+        )
     if report.all_zero:
         yield f"{len(report.all_zero)} masks are empty, so their clips teach nothing of a region"
     if report.thin:
@@ -154,8 +165,13 @@ def _findings(prepared: Prepared) -> list[tuple[str, Sequence[str]]]:
         ("all-one masks", report.all_one),
         ("lost at the latent grid", report.thin),
         ("orphan masks", report.orphans),
+        ("the fallback mask", report.lent),
         ("without caption", report.uncaptioned),
     ]
+
+
+def _clips(count: int) -> str:
+    return f"{count} clip is" if count == 1 else f"{count} clips are"
 
 
 def _some(names: Sequence[str]) -> str:
@@ -206,6 +222,7 @@ def rows(config: Config, prepared: Prepared) -> list[tuple[str, str]]:
                 f"{config.curve.unmasked_probability:.0%} of samples teach everywhere",
             )
         )
+    made.append(("length", describe_length(config, prepared)))
     made += [
         (title, f"{len(names)}: {_some(names)}") for title, names in _findings(prepared) if names
     ]
@@ -217,6 +234,7 @@ def rows(config: Config, prepared: Prepared) -> list[tuple[str, str]]:
     if (compat := compat_of(config)) is not None:
         made.append(("compat", compat.meaning(normalise)))
     made.append(("noise levels", describe_noise(config, {item.shape for item in prepared.items})))
+    made += _chosen(config)
     made.append(("background swap", _swap_row(config, prepared)))
     made.append(
         (
@@ -225,6 +243,34 @@ def rows(config: Config, prepared: Prepared) -> list[tuple[str, str]]:
         )
     )
     return made
+
+
+def _chosen(config: Config) -> Iterator[tuple[str, str]]:
+    """Options of the training that are not as they come."""
+    noise, lora, chosen = config.noise, config.lora, config.optimizer
+    said = []
+    if noise.offset:
+        said.append(f"offset {'up to ' if noise.offset_random else ''}{noise.offset:g}")
+    if noise.multires_iterations:
+        said.append(
+            f"{noise.multires_iterations} coarser layers, each {noise.multires_discount:g} of the"
+            " one before"
+        )
+    if said:
+        yield "noise", "; ".join(said)
+    if chosen.schedule != "constant" or chosen.warmup:
+        rates = rates_of(config)
+        warming = f" after {rates.warming} steps of warm-up" if rates.warming else ""
+        decaying = (
+            f", {rates.decaying} of decay" if chosen.schedule == "warmup_stable_decay" else ""
+        )
+        yield "learning rate", f"{chosen.lr:g}, {chosen.schedule}{warming}{decaying}"
+    if chosen.lora_plus:
+        yield "LoRA+", f"B learns at {chosen.lora_plus:g} times the rate of A"
+    if lora.conv_rank:
+        yield "convolutions", f"rank {lora.conv_rank}, alpha {lora.conv_alpha or lora.conv_rank:g}"
+    if lora.max_norm:
+        yield "largest norm", f"{lora.max_norm:g} of each layer's update"
 
 
 def describe_noise(config: Config, sizes: Collection[Cells]) -> str:

@@ -12,6 +12,7 @@ from frisket.families.base import FAMILIES, Variant
 from frisket.media.drafts import replacing
 from frisket.recipes.compat import normalise_of
 from frisket.recipes.config import Config
+from frisket.recipes.epochs import rates_of
 
 
 def variant_of(config: Config) -> str:
@@ -63,7 +64,7 @@ def metadata_of(config: Config, prepared: Prepared, steps: int) -> dict[str, str
         "ss_max_train_steps": str(config.run.steps),
         "ss_learning_rate": str(config.optimizer.lr),
         "ss_lr_scheduler": config.optimizer.schedule,
-        "ss_lr_warmup_steps": str(config.optimizer.warmup),
+        "ss_lr_warmup_steps": str(rates_of(config).warming),
         "ss_optimizer": config.optimizer.name,
         "ss_gradient_accumulation_steps": str(config.optimizer.accumulate),
         "ss_batch_size_per_device": str(config.run.batch),

@@ -75,8 +75,13 @@ class MaskSource(Section):
     reading: Literal["mean", "max", "min"] | None = None
     """How a latent cell reads its pixels: mean, max (thin or fast regions), min (exclusion); empty
     takes `mean`, or what losses.compat says."""
+    fallback: Path | None = None
+    """One mask for every clip that has none of its own; it must have their shape."""
+    unmasked: Literal["leave out", "train"] = "leave out"
+    """Clips without a mask in a set where others have one: left out of training and counted aloud,
+    or trained on whole. In a set where none has a mask all are trained on."""
     require: bool = False
-    """Stop if any clip has no mask (else such clips teach everywhere, and are counted aloud)."""
+    """Stop if any clip has no mask."""
 
     @model_validator(mode="after")
     def _whole(self) -> "MaskSource":
@@ -84,6 +89,13 @@ class MaskSource(Section):
             raise ValueError('masks: source = "folder" needs `path`')
         if self.source == "regions" and not self.regions:
             raise ValueError('masks: source = "regions" needs a table `regions` of name = folder')
+        if self.fallback is not None and self.source in ("none", "alpha"):
+            raise ValueError(
+                f'masks: `fallback` is for clips that lack a mask file, source = "{self.source}"'
+                " looks for none"
+            )
+        if self.fallback is not None and self.require:
+            raise ValueError("masks: with a `fallback` no clip lacks a mask; take `require` out")
         if self.levels and self.legend:
             raise ValueError(
                 "masks: give `levels` (grey values) or `legend` (indices, colours), not both"
@@ -141,9 +153,10 @@ class Data(Section):
     enlarge: bool = True
     """Enlarge clips that are smaller than the resolution; else they keep their own size, cut to the
     model's steps (with buckets)."""
-    frames: Count | None = None
-    """Frames of a training clip; empty takes the variant's own, images are always one."""
-    extract: Literal["head", "chunk", "uniform", "slide", "full"] = "head"
+    frames: Count | Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
+    """Frames of a training clip; empty takes the variant's own, images are always one. Of a list
+    each video takes the longest that it has room for."""
+    extract: Literal["head", "middle", "chunk", "uniform", "slide", "full"] = "head"
     """How clips are taken from longer videos."""
     stride: Count = 1
     """Frames between two `slide` clips."""
@@ -176,6 +189,8 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _whole(self) -> "Data":
+        if isinstance(self.frames, tuple) and self.extract == "full":
+            raise ValueError('frames: a list is for videos that are cut; extract = "full" is not')
         if self.masks.source == "listed" and not _listed(self.clips):
             raise ValueError(f'masks: "listed" is for a .jsonl manifest, clips is {self.clips}')
         if self.template and "{caption}" not in self.template:

@@ -198,7 +198,19 @@ def _asked(config: Config) -> Iterator[Finding]:
         yield from _named("lora", config.lora.source)
     yield from _weights(config)
     yield from _device(config.model.device)
-    yield Finding(*_memory(config))
+    refused = list(_refused(config))
+    yield from refused or [Finding("ok", "training", "nothing stands in its way")]
+    if not refused:
+        yield Finding(*_memory(config))
+
+
+def _refused(config: Config) -> Iterator[Finding]:
+    """What `frisket train` would refuse before it does anything; the device was looked at."""
+    from frisket.recipes.prepare import check_device  # noqa: PLC0415 - torch
+    from frisket.recipes.refusals import refusals  # noqa: PLC0415
+
+    for error in refusals(config, but=(check_device,)):
+        yield Finding("missing", "training", str(error), "change the configuration as it says")
 
 
 def _memory(config: Config) -> tuple[Verdict, str, str, str]:

@@ -7,6 +7,7 @@ from statistics import fmean
 import torch
 
 from frisket.evaluation import backgrounds
+from frisket.evaluation.changes import changes
 from frisket.evaluation.patches import cosine, found
 from frisket.inference.generate import Picture
 from frisket.recipes.evaluate_clips import Taught, some_frames
@@ -52,6 +53,11 @@ def likeness_of(
     if not any(pictures.values()):
         made.lacking["leak"] = "nothing was sampled"
         return made
+    theirs = [some_frames(each.frames) for each in pictures[base]]
+    for name, some in pictures.items():
+        if name != base:
+            moved = changes([some_frames(each.frames) for each in some], theirs)
+            made.put("changed", {name: moved})
     if not taught:
         made.lacking["leak"] = "no run has masks, so the training backgrounds are not known"
         return made

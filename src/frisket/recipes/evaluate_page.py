@@ -144,7 +144,7 @@ def _cell(values: Sequence[float], metric: Metric) -> dict[str, str]:
 
 def _selectivity(told: Ratio | None) -> dict[str, str]:
     if told is None or (told.value is None and told.least is None):
-        return {"mean": "not told", "spread": "no gain inside is shown"}
+        return {"mean": "not told", "spread": "too little was learnt inside"}
     if told.value is None:
         return {"mean": f"> {told.least:.1f}", "spread": "it hardly moved outside"}
     return {"mean": f"{told.value:.1f}", "spread": f"{told.least:.1f} to {told.most:.1f}"}

@@ -32,9 +32,11 @@ class Run:
 
     @property
     def masked(self) -> bool:
-        """Whether masks weighed its loss."""
-        return self.prepared.report.masked > 0 and any(
-            item.coverage is not None and item.weighs for item in self.prepared.items
+        """Whether masks weighed its loss; a floor of 1 is as if there were none."""
+        return (
+            self.config.curve.floor < 1
+            and self.prepared.report.masked > 0
+            and any(item.coverage is not None and item.weighs for item in self.prepared.items)
         )
 
     @property
@@ -186,7 +188,7 @@ def with_other_clips(config: Config, clips: Path, masks: str) -> Config:
     return config.model_copy(
         update={
             "data": (data,),
-            "validation": config.validation.model_copy(update={"holdout": 0}),
+            "validation": config.validation.model_copy(update={"holdout": 0, "data": ()}),
             "swap": config.swap.model_copy(update={"rate": 0.0}),
         }
     )

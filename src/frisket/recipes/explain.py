@@ -1,6 +1,5 @@
 """Says in a sentence what pydantic found wrong with a config, where, and what would be right."""
 
-import difflib
 import re
 import types
 import typing
@@ -12,7 +11,9 @@ from pydantic_core import ErrorDetails
 
 from frisket.media.untrusted import cut, shown
 from frisket.recipes.config import Config, Section
+from frisket.recipes.elsewhere import PRECISIONS, named_here
 from frisket.recipes.origin import Key, Origin, dotted
+from frisket.registry import nearest_of
 
 SHOWN = 8  # problems named at once
 ROW = 1000  # letters of one problem: names and values of a stranger's file may be endless
@@ -92,6 +93,8 @@ def _expected(name: str, said: str, value: Any) -> str:
         plain = re.sub(pattern, words, plain, flags=re.DOTALL)
     if not said.startswith("Input "):
         return f"`{name}`: {said}, got {shown(value)}"
+    if isinstance(value, str) and (meant := PRECISIONS.get(value)) and f"'{meant}'" in plain:
+        return f"`{name}` should be {plain}, got {shown(value)}, did you mean `{meant}`?"
     hint = _near(value, re.findall(r"'([^']*)'", plain)) if isinstance(value, str) else ""
     return f"`{name}` should be {plain}, got {shown(value)}{hint}"
 
@@ -117,6 +120,8 @@ def _unknown(key: Key) -> str:
     name, section = cut(str(key[-1]), NAME), _section(key[:-1]) or Config
     known = list(section.model_fields)
     said = f"unknown key `{name}` in {_title(key[:-1])}" if key[:-1] else f"unknown key `{name}`"
+    if here := named_here(name):
+        return f"{said}; here it is `{here}`"
     if hint := _near(name, known):
         return said + hint
     homes = [title for title, other in sections() if name in other.model_fields]
@@ -126,8 +131,8 @@ def _unknown(key: Key) -> str:
 
 
 def _near(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)
-    return f", did you mean `{close[0]}`?" if close else ""
+    close = nearest_of(name, known, cutoff=0.6)
+    return f", did you mean {' or '.join(f'`{each}`' for each in close)}?" if close else ""
 
 
 def sections() -> Iterator[tuple[str, type[Section]]]:

@@ -22,7 +22,8 @@ from frisket.families.experts import experts_of
 from frisket.losses.base import BASE, EMA, Step
 from frisket.recipes.config import Config, Data
 from frisket.recipes.fit_told import CAPTION, Unpredictable, told
-from frisket.recipes.train import spec_of, terms_of
+from frisket.recipes.refusals import terms_of
+from frisket.recipes.train import spec_of
 from frisket.training import storage
 from frisket.training.rehearsal import META, Rehearsal
 
@@ -180,7 +181,8 @@ def _size_of(data: Data, variant: Variant) -> tuple[int, int, int]:
     grid = variant.grid
     asked = data.resolution or (variant.width, variant.height)
     width, height = (asked, asked) if isinstance(asked, int) else asked
-    frames = data.max_frames if data.extract == "full" else data.frames or variant.frames
+    wanted = data.max_frames if data.extract == "full" else data.frames or variant.frames
+    frames = wanted if isinstance(wanted, int) else max(wanted)
     whole = [max(grid.step, side // grid.step * grid.step) for side in (height, width)]
     return grid.fit_frames(frames if variant.video else 1), whole[0], whole[1]
 

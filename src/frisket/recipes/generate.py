@@ -41,7 +41,7 @@ class Generated:
 def generate(
     config: Config,
     prompts: Sequence[str],
-    out: Path,
+    out: Path | Callable[[], Path],
     *,
     lora: Sequence[tuple[Path, float]] = (),
     without: bool = False,
@@ -58,6 +58,8 @@ def generate(
     progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> Generated:
     """Sample every prompt with every seed; write the pictures, one grid and `generate.json`.
+
+    `out` is a folder, or what names one when all that could be refused was not.
 
     `lora` are adapter files with their strengths (1 as trained); all of them act together.
     `without` samples the base as well, same seeds, next to the LoRA's in the grid; with no `lora`
@@ -98,6 +100,7 @@ def generate(
     parts = load_sampler(family, source, plan_of(config), lora)
     assert parts.denoiser is not None
     versions = (["base"] if without or not lora else []) + (["lora"] if lora else [])
+    out = out if isinstance(out, Path) else out()
     out.mkdir(parents=True, exist_ok=True)
     done: dict[tuple[int, str], tuple[Picture, Path]] = {}
     for version in versions:

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from frisket.recipes.options import FIRST, ConfigFile, Overrides
+from frisket.recipes.options import FIRST, ConfigFile, Named, Overrides
 
 if TYPE_CHECKING:
     from frisket.recipes.config import Config
@@ -21,6 +22,7 @@ def command(bar: Bar, read: Read) -> Callable[..., None]:
 
     def generate(
         config: ConfigFile = FIRST,
+        named: Named = None,
         overrides: Overrides = None,
         prompt: Annotated[
             list[str] | None,
@@ -67,23 +69,30 @@ def command(bar: Bar, read: Read) -> Callable[..., None]:
         batch: Annotated[int | None, typer.Option(min=1, help="Samples at a time.")] = None,
         output: Annotated[
             Path | None,
-            typer.Option("--output", "-o", help="Folder; by default run.output/samples."),
+            typer.Option(
+                "--output",
+                "-o",
+                help="Folder; by default the next of run.output/samples/001, 002, ...; one that"
+                " holds samples gets a number.",
+            ),
         ] = None,
     ) -> None:
         """Sample pictures or clips by prompt, with a LoRA, without, or both.
 
         What is left open is as in [preview], then as the model's variant has it.
         """
-        asked = read(config, overrides)
+        asked = read(named or config, overrides)
+        from frisket.recipes.gallery import new_folder, write_gallery  # noqa: PLC0415
         from frisket.recipes.generate import generate as run  # noqa: PLC0415 - torch
 
         preview = asked.preview  # what the command line leaves open is sampled as in training
+        loras = adapters(asked.run.output, lora or [], strength or [], base=base)
         with bar() as progress:
             made = run(
                 asked,
                 prompt or (() if prompt_file else preview.prompts),
-                output or asked.run.output / "samples",
-                lora=adapters(asked.run.output, lora or [], strength or [], base=base),
+                partial(new_folder, output, asked.run.output / "samples"),
+                lora=loras,
                 without=compare,
                 seeds=seed or preview.seeds,
                 prompt_file=prompt_file,
@@ -97,7 +106,9 @@ def command(bar: Bar, read: Read) -> Callable[..., None]:
                 batch=batch,
                 progress=progress,
             )
-        typer.echo(f"{len(made.pictures)} samples, {made.grid}")
+        page = write_gallery(made.grid.parent.parent) if output is None else None
+        count = f"{len(made.pictures)} sample" + "s" * (len(made.pictures) != 1)
+        typer.echo(f"{count}, {made.grid}" + (f"; all so far: {page}" if page else ""))
 
     return generate
 

@@ -11,6 +11,7 @@ from frisket.families.base import layer_names
 from frisket.families.experts import Experts
 from frisket.recipes.card import metadata_of, variant_of
 from frisket.recipes.config import Config
+from frisket.recipes.epochs import checkpoints_of
 from frisket.recipes.identity import (
     check_same_run,
     identity_of,
@@ -21,18 +22,13 @@ from frisket.recipes.identity import (
 from frisket.recipes.prepare import Prepared
 from frisket.recipes.previews import Previews
 from frisket.recipes.regions import names_of
-from frisket.training.checkpoint import CheckpointError, Checkpoints, read, read_manifest
+from frisket.training.checkpoint import CheckpointError, read, read_manifest
 from frisket.training.plan import Hooks
 from frisket.training.trainer import Trainer
 from frisket.training.validate import Validator
 
 log = logging.getLogger(__name__)
 Progress = Callable[[str, int, int, Mapping[str, float]], None]
-
-
-def checkpoints_of(config: Config) -> Checkpoints:
-    """Where a run keeps its checkpoints."""
-    return Checkpoints(config.run.output / "checkpoints", config.run.keep)
 
 
 def check_resumable(config: Config) -> None:
@@ -47,7 +43,7 @@ def check_resumable(config: Config) -> None:
     manifest = read_manifest(newest)
     known = known_identity_of(config, Cache(config.run.cache).folder)
     check_same_run(manifest.get("run", {}), known, newest)
-    if int(manifest["step"]) > config.run.steps:
+    if not config.run.epochs and int(manifest["step"]) > config.run.steps:
         raise CheckpointError(
             f"run.steps is {config.run.steps}, but {newest} is of step {manifest['step']}; set"
             f" run.steps to {manifest['step']} or more, or choose another run.output"
@@ -71,8 +67,9 @@ def resume(config: Config, trainer: Trainer, prepared: Prepared) -> None:
     if trainer.done == config.run.steps:
         log.info(
             "this run is finished (%d steps): its LoRA is written again, nothing is trained; raise"
-            " run.steps to go on, or start afresh with run.resume = false",
+            " run.%s to go on, or start afresh with run.resume = false",
             trainer.done,
+            "epochs" if config.run.epochs else "steps",
         )
     else:
         log.info("going on after step %d (%s)", trainer.done, newest)
@@ -96,6 +93,9 @@ def add_hooks(
         save_every=run.save_every,
         validate_every=config.validation.every,
         preview_every=config.preview.every,
+        save_every_epochs=run.save_every_epochs,
+        validate_every_epochs=config.validation.every_epochs,
+        preview_every_epochs=config.preview.every_epochs,
     )
     trainer.hooks = hooks
     if not trainer.accelerator.is_main_process:
@@ -107,7 +107,7 @@ def add_hooks(
     }
 
     def save(step: int) -> None:
-        folder = store.save(step, trainer.state_dict(), manifest)
+        folder = store.save(step, trainer.state_dict(), {**manifest, "rows": trainer.rows})
         try:
             save_adapter(config, trainer, prepared, folder / "lora.safetensors")
         except Exception as error:  # whatever it is, it costs no training

@@ -26,17 +26,25 @@ FREE: Mapping[str, frozenset[str] | None] = {
     "preview": None,
     "validation": None,
     "model": frozenset({"source", "revision", "device", "variant"}),
-    "lora": frozenset({"format", "source"}),
+    "lora": frozenset({"format", "source", "max_norm"}),
     # How much of the card is used and how fast; quantise and storage change the weights.
     "memory": frozenset({"checkpointing", "swap_blocks", "tile_vae", "compile", "attention"}),
     # How fast and how long: what is changed after a look at the run, or after it diverged.
-    "optimizer": frozenset({"lr", "schedule", "warmup", "final", "clip", "accumulate", "trust"}),
+    "optimizer": frozenset(
+        {
+            *("lr", "schedule", "warmup", "final", "cycles", "power", "decay"),
+            *("clip", "accumulate", "trust"),
+        }
+    ),
     "run": frozenset(
-        {"output", "cache", "steps", "save_every", "keep", "resume", "trackers", "threads"}
+        {
+            *("output", "cache", "steps", "epochs", "save_every", "save_every_epochs"),
+            *("keep", "resume", "trackers", "threads"),
+        }
     ),
 }
 # Of what is free, that which changes the training: told when a run is gone on with.
-TOLD = ("optimizer", "run.steps", "processes")
+TOLD = ("optimizer", "lora.max_norm", "run.steps", "run.epochs", "processes")
 
 
 def identity_of(config: Config, prepared: Prepared) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from frisket.families.suggestions import Suggestions
 from frisket.grid import LatentGrid
 from frisket.media.drafts import replacing
 from frisket.media.manifest import is_manifest
-from frisket.recipes.config import FAMILY, LARGER
 from frisket.recipes.config_data import PRESETS, Swap
+from frisket.recipes.init_choice import Choice, Recipe, choose, recipe_for, room_of_card
 from frisket.recipes.init_model import memory, model, precision
 from frisket.recipes.load import ConfigError, check, read
 from frisket.recipes.survey import Survey, survey
@@ -31,32 +31,27 @@ then: frisket train {name}"""
 def init(folder: Path, output: Path, *, family: str = "", variant: str = "") -> list[str]:
     """Write a config for the clips, masks and captions under `folder`; returns what was found.
 
-    `family` empty takes the configuration's default for pictures as small as it was made for, and
-    LARGER for all else; `variant` empty the family's first that makes what the clips are. Raises
+    `family` empty takes what suits the clips and fits the card at hand (`init_choice`); `variant`
+    empty the family's first that makes what the clips are. Raises
     ConfigError where `output` exists or there is no such family or variant, and the errors of
     `survey`.
     """
     if output.exists() or output.is_symlink():
         raise ConfigError(f"{output} exists and is not overwritten; name another file with -o")
     seen = survey(folder)
-    family = family or _family(seen)
+    room = room_of_card()
+    chosen = Choice(family, "", None) if family else choose(seen, room)
+    family = chosen.family
     if family not in FAMILIES.names():
-        raise ConfigError(
-            f"no family is named {family!r}; there are: {', '.join(FAMILIES.names())}"
-        )
-    name = variant or _suiting(seen, FAMILIES.load(family).variants)
+        raise ConfigError(f"no family is named {family!r}{nearest(family, FAMILIES.names())}")
+    name = variant or chosen.variant or _suiting(seen, FAMILIES.load(family).variants)
     if name not in FAMILIES.load(family).variants:
         known = list(FAMILIES.load(family).variants)
         raise ConfigError(f"{family} has no variant {name!r}{nearest(name, known)}")
-    text = tomlkit.dumps(_document(seen, family, name, output))
+    recipe = chosen.recipe or recipe_for(family, name, room)
+    text = tomlkit.dumps(_document(seen, family, name, output, recipe))
     _write(output, text)
-    return _summary(seen, family, name)
-
-
-def _family(seen: Survey) -> str:
-    largest = FAMILIES.load(FAMILY).suggestions.largest
-    small = largest is None or max(seen.height, seen.width) <= largest
-    return FAMILY if small else LARGER
+    return [*_summary(seen, family, name), *chosen.said]
 
 
 def _suiting(seen: Survey, variants: Mapping[str, Variant]) -> str:
@@ -90,7 +85,9 @@ def _summary(seen: Survey, family: str, variant: str) -> list[str]:
     return said
 
 
-def _document(seen: Survey, family: str, name: str, output: Path) -> tomlkit.TOMLDocument:
+def _document(
+    seen: Survey, family: str, name: str, output: Path, recipe: Recipe | None
+) -> tomlkit.TOMLDocument:
     shelf = FAMILIES.load(family)
     variant, suggested = shelf.variants[name], shelf.suggestions
     document = tomlkit.document()
@@ -98,7 +95,7 @@ def _document(seen: Survey, family: str, name: str, output: Path) -> tomlkit.TOM
         document.add(tomlkit.comment(line))
     document["model"] = model(family, name)
     data = tomlkit.aot()
-    data.append(_data(seen, variant, output.absolute().parent))
+    data.append(_data(seen, variant, output.absolute().parent, recipe))
     document["data"] = data
     document["regions"] = _regions(seen)
     if seen.masks.kind != "none":
@@ -111,7 +108,7 @@ def _document(seen: Survey, family: str, name: str, output: Path) -> tomlkit.TOM
     )
     document["validation"] = _validation(seen)
     document["preview"] = _preview(seen, suggested, variant)
-    if limits := memory(family, name, output.name):
+    if limits := memory(family, name, output.name, recipe):
         document["memory"] = limits
     run = {"output": f"runs/{_slug(seen.clips)}", "steps": 1500, "batch": 1, "seed": 0}
     document["run"] = _table({**run, **precision(suggested)}, {})
@@ -127,7 +124,7 @@ def _table(values: dict[str, Any], comments: dict[str, str]) -> Table:
     return table
 
 
-def _data(seen: Survey, variant: Variant, base: Path) -> Table:
+def _data(seen: Survey, variant: Variant, base: Path, recipe: Recipe | None) -> Table:
     table = tomlkit.table()
     table.add("clips", _relative(seen.clips, base))
     _add_masks(table, seen, base)
@@ -140,10 +137,11 @@ def _data(seen: Survey, variant: Variant, base: Path) -> Table:
     _add_roles(table, seen, variant, base)
     table.add("trigger", "")
     table["trigger"].comment("a rare word put before every caption, to call the subject by")
-    table.add("resolution", _resolution(seen, variant))
+    table.add("resolution", _resolution(seen, variant, recipe))
     table["resolution"].comment("width, height; aspect ratios are kept, the area is this one's")
     if variant.video:
-        table.add("frames", _frames(seen, variant.grid, variant.frames))
+        longest = recipe.frames if recipe and recipe.frames else variant.frames
+        table.add("frames", _frames(seen, variant.grid, longest))
         table["frames"].comment(f"1 + n * {variant.grid.temporal}")
     return table
 
@@ -276,10 +274,11 @@ def _validation(seen: Survey) -> Table:
     return table
 
 
-def _resolution(seen: Survey, variant: Variant) -> list[int]:
-    """The clips' own size, no larger in area than the variant's, in whole patches."""
+def _resolution(seen: Survey, variant: Variant, recipe: Recipe | None) -> list[int]:
+    """The clips' own size, no larger in area than the recipe's or variant's, in whole patches."""
     step = variant.grid.step
-    shrink = min(1.0, (variant.width * variant.height / (seen.width * seen.height)) ** 0.5)
+    width, height = recipe.resolution if recipe else (variant.width, variant.height)
+    shrink = min(1.0, (width * height / (seen.width * seen.height)) ** 0.5)
     sides = (seen.width * shrink, seen.height * shrink)
     return [max(step, round(side / step) * step) for side in sides]
 

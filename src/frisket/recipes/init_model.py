@@ -9,6 +9,7 @@ from frisket.families.base import FAMILIES
 from frisket.families.suggestions import Suggestions
 from frisket.recipes.config import Run
 from frisket.recipes.families import size_of
+from frisket.recipes.init_choice import Recipe
 
 LARGE = 1.5e9  # parameters: above, a denoiser in bfloat16 asks for more than a small card has
 HUGE = 8e9  # above, it does not fit 16 GB, and hardly 24
@@ -38,8 +39,11 @@ def precision(suggested: Suggestions) -> dict[str, Any]:
     return {} if said == Run.model_fields["precision"].default else {"precision": said}
 
 
-def memory(family: str, name: str, file: str) -> Table | None:
-    """`[memory]` of a large model; None for small ones, and where its size is not known here."""
+def memory(family: str, name: str, file: str, recipe: Recipe | None) -> Table | None:
+    """`[memory]` of a large model; None for small ones, and where its size is not known here.
+
+    As the recipe for the card at hand has it, where there is one.
+    """
     shelf = FAMILIES.load(family)
     size = size_of(shelf, name)
     if size is None or size.count < LARGE:
@@ -48,7 +52,11 @@ def memory(family: str, name: str, file: str) -> Table | None:
     each = "each of its experts" if shelf.variants[name].experts else "its denoiser"
     table.add(tomlkit.comment(f"{each.capitalize()} is {size} in bfloat16."))
     table.add(tomlkit.comment(f"What fits your card: frisket doctor {file}; docs/families.md."))
-    kind = "nf4" if size.count >= HUGE else "none"
+    chosen = recipe.memory if recipe else {}
+    if recipe and recipe.peak is not None:
+        peak = f"With what stands here training peaks at {recipe.peak:.1f} GiB, as predicted."
+        table.add(tomlkit.comment(peak))
+    kind = chosen.get("quantise", "none") if recipe else "nf4" if size.count >= HUGE else "none"
     said = '"none"; "int8", "fp8" (torchao); "nf4", 4 bits a weight (bitsandbytes)'
     _add(table, "quantise", kind, said)
     _add(
@@ -57,9 +65,10 @@ def memory(family: str, name: str, file: str) -> Table | None:
         True,
         "activations are computed again, not kept: slower, much smaller",
     )
-    _add(table, "swap_blocks", 0, "so many of its blocks wait on the CPU; slower")
+    swapped = chosen.get("swap_blocks", 0)
+    _add(table, "swap_blocks", swapped, "so many of its blocks wait on the CPU; slower")
     if shelf.variants[name].video:
-        _add(table, "tile_vae", False, "encode and decode in tiles; slower")
+        _add(table, "tile_vae", chosen.get("tile_vae", False), "encode and decode in tiles; slower")
     return table
 
 

@@ -12,6 +12,7 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
+from frisket.data.choosing import Chosen, choose
 from frisket.data.items import Clipset, Item
 from frisket.data.tally import pick_held
 from frisket.evaluation.findings import Finding, by_severity
@@ -83,11 +84,15 @@ def inspect(
         for number, data in enumerate(config.data):
             clipset = clipset_of(config, data, family, source)
             grid = family.variants[source.variant].grid
-            looker = Looker(clipset, grid, weights, swapped=config.swap.rate > 0)
             there, faults = _find(clipset)
+            chosen, more = _choose(clipset, there.found if there else [])
+            faults += more
+            looker = Looker(
+                *(clipset, grid, weights), swapped=config.swap.rate > 0, left=frozenset(chosen.left)
+            )
             whole += [one for one in faults if not one.clip]
             of_clips = _by_clip(faults)
-            found = there.found if there else []
+            found = _all(there.found if there else [], chosen)
             told = _looked(looker, found, workers)
             for count, (one, alone) in enumerate(zip(found, told, strict=True), 1):
                 seen = _with(alone, of_clips.pop(one.name, ()))
@@ -95,8 +100,8 @@ def inspect(
                 known.append(_Known(looker, one, replace(seen, pictures={}), number, place))
                 progress("clips", count, len(found))
             whole += [one for left in of_clips.values() for one in left]  # clips that are gone
-        known, more = _compared(config, known)
-        whole += [*more, *_unused_regions(weights, [one.seen for one in known])]
+        known, beside = _compared(config, known)
+        whole += [*beside, *_unused_regions(weights, [one.seen for one in known])]
         if encode is not None:
             masked = [(one.looker, one.found) for one in known if one.seen.coverage]
             whole += halo_of(encode, masked)
@@ -108,6 +113,21 @@ def inspect(
     listed = json.dumps([asdict(one) for one in findings], indent=2, ensure_ascii=False)
     write_whole(out / "findings.json", listed + "\n")
     return findings
+
+
+def _choose(clipset: Clipset, found: Sequence[Found]) -> tuple[Chosen, list[Finding]]:
+    """The clips that training takes, and what is wrong with a fallback mask."""
+    try:
+        return choose(clipset.masking, found), []
+    except MasksNotFound as error:
+        fix = "Training refuses to start like this: correct the path."
+        return Chosen(list(found)), [Finding("no mask at all", "error", "", f"{error}.", fix)]
+
+
+def _all(found: Sequence[Found], chosen: Chosen) -> list[Found]:
+    """Every clip, those left out too, with the masks it is trained with."""
+    clips = {one.name: one for one in chosen.clips}
+    return [clips.get(one.name, one) for one in found]
 
 
 def _with(seen: Seen, faults: Sequence[Finding]) -> Seen:
@@ -244,12 +264,18 @@ def _unusual(seen: Sequence[Seen]) -> Iterator[Finding]:
 
 def _held(config: Config, known: Sequence[_Known]) -> set[int]:
     """Places of the clips that the run holds out for validation, as `prepare` picks them."""
-    count = config.validation.holdout
-    files = {str(one.found.clip) for one in known}
-    if not 0 < count < len(files):
+    trained = [
+        (place, one) for place, one in enumerate(known) if one.found.name not in one.looker.left
+    ]
+    items = [
+        Item(one.seen.name, str(one.found.clip), "", (), "" if one.seen.masked else None, (1, 1, 1))
+        for _, one in trained
+    ]
+    try:
+        held = pick_held(items, config.validation.holdout)[1]
+    except ValueError:  # training says so
         return set()
-    items = [Item(one.seen.name, str(one.found.clip), "", (), None, (1, 1, 1)) for one in known]
-    return set(pick_held(items, count)[1])
+    return {trained[position][0] for position in held}
 
 
 def _unused_regions(weights: RegionWeights, seen: Sequence[Seen]) -> Iterator[Finding]:

@@ -63,6 +63,7 @@ class Seen:
     written: str  # the caption without the trigger that is put in front
     coverage: Mapping[str, float]
     masked: bool
+    left: bool = False  # out of training, for it has no mask and others do
     surviving: Mapping[str, float] = field(default_factory=dict)  # region -> share at the grid
     border: float = 0.0  # share of the picture's border that the regions cover
     seal: Print | None = None  # its fingerprint
@@ -88,6 +89,7 @@ class Looker:
     grid: LatentGrid
     weights: RegionWeights
     swapped: bool = False  # a share of the draws sees another background
+    left: frozenset[str] = frozenset()  # clips without a mask that training leaves out
 
     def windows(self, found: Found) -> list[Window]:
         """The training clips taken from a file, not flipped."""
@@ -111,6 +113,7 @@ class Looker:
             resolution=self.clipset.resolution,
             grid=self.grid,
             keep_aspect=self.clipset.keep_aspect,
+            enlarge=self.clipset.enlarge,
         )
         size = (media.height, media.width)
         return [
@@ -205,6 +208,7 @@ def look(looker: Looker, found: Found) -> Seen:
         written=found.caption.strip(),
         coverage={},
         masked=bool(found.masks) or found.alpha,
+        left=found.name in looker.left,
         findings=tuple(_told(looker, found)),
     )
     try:
@@ -239,6 +243,7 @@ def _told(looker: Looker, found: Found) -> Iterator[Finding]:
             regions=list(how.folders) if how.source == "regions" else [],
             require=how.require,
             listed=listed,
+            left=found.name in looker.left,
         )
     yield from look_at_formats(found.name, list(found.masks.values()))
 

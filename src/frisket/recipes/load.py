@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ def read(path: Path | str, overrides: Sequence[str] = ()) -> tuple[Config, Origi
     tree = _parse(text, path)
     lines = lines_of(text)
     laid = {override(tree, each): each for each in overrides}
+    _replace_length(tree, laid)
     origin = Origin(path, lines, laid)
     try:
         config = Config.model_validate(tree)
@@ -43,6 +44,13 @@ def read(path: Path | str, overrides: Sequence[str] = ()) -> tuple[Config, Origi
         raise ConfigError(explain(error, tree, origin)) from error
     resolved = _resolve_source(_resolve(config, origin), origin)
     return with_legends(resolved, origin), origin
+
+
+def _replace_length(tree: dict[str, Any], laid: Mapping[Key, str]) -> None:
+    """Steps asked for in an override are instead of the file's epochs, which else decide."""
+    run = tree.get("run")
+    if ("run", "steps") in laid and ("run", "epochs") not in laid and isinstance(run, dict):
+        run.pop("epochs", None)
 
 
 def _text(path: Path) -> str:
@@ -184,6 +192,9 @@ def _option_problems(name: str, table: dict[str, Any], term: Any) -> Iterator[tu
     del given["strength"]
     if isinstance(strength, bool) or not isinstance(strength, int | float):
         said = f"`losses.{name}.strength` should be a number, got {shown(strength)}"
+        yield ("losses", name, "strength"), said
+    elif strength < 0:
+        said = f"`losses.{name}.strength` should be 0 or more, got {strength:g}"
         yield ("losses", name, "strength"), said
     options = [each.name for each in fields(term)]
     for option in given:

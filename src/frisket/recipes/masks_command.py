@@ -39,7 +39,9 @@ def commands(bar: Bar) -> typer.Typer:
     app = typer.Typer(
         cls=Masks,
         no_args_is_help=True,
-        help="Make region masks for a folder of clips, look at them, carry them over.",
+        rich_markup_mode="markdown",
+        help="Make region masks for a folder of clips, look at them, carry them over."
+        " `frisket masks FOLDER` is short for `frisket masks make FOLDER`.",
     )
     app.command(MAKE)(_make(bar))
     app.command("review")(_review(bar))

@@ -27,7 +27,7 @@ Standing = Literal["broken", "failed", "unsure", "nothing", "done", "unmade", "h
 STANDINGS: tuple[Standing, ...] = get_args(Standing)  # the worst first, as they are listed
 PICTURED = 300  # clips the page shows pictures of; the others are rows of a table
 ON_SHEET = 24
-THUMB = 168  # pixels a side on the page
+THUMB = 320  # pixels a side: shown small on the page, and this large on a click
 FRAMES = 8  # of a video that are shown, besides its worst
 GREY = "mask"  # region of a hand-painted mask where no legend names any
 

@@ -75,6 +75,8 @@ def _value(value: str, text: str) -> Any:
     try:
         parsed = parse_toml(f"value = {value}")
     except BadText as error:
+        if value[:1] == "{" and "=" not in value:
+            return value  # no table, so text that begins with a brace: "{caption}, {background}"
         if value[:1] in ("[", "{", '"', "'") or not error.line:
             raise ConfigError(
                 f"--set {text}: {cut(value, WIDTH)} is no TOML value ({error.said})"

@@ -92,6 +92,7 @@ def prepare(
     source = source_of(config, family)
     cache = Cache(config.run.cache)
     clipsets = [clipset_of(config, data, family, source) for data in config.data]
+    measured = [clipset_of(config, data, family, source) for data in config.validation.data]
     with Index(cache.folder) as index:
         encoders = Loaded(family, source, index, tiled=config.memory.tile_vae)
         swap = _swap_of(config, family, source, index, progress, bank)
@@ -104,6 +105,7 @@ def prepare(
             regions=regions_of(config),
             swap=swap,
             holdout=config.validation.holdout,
+            measured=measured,
             progress=shown,
         )
 
@@ -177,6 +179,8 @@ def _masking(config: Config, data: Data) -> Masking:
         reading=masks.reading or (compat.reading if compat else "mean"),
         prior_reading=rule.reading if rule else None,
         require=masks.require,
+        unmasked=masks.unmasked,
+        fallback=masks.fallback,
         role=data.mask_role,
     )
 
@@ -303,7 +307,8 @@ def _bank(
     bank: Callable[[Config, Family, Source, tuple[int, int, int]], Path] | None,
 ) -> Path:
     variant = family.variants[source.variant]
-    frames = max((data.frames or variant.frames for data in config.data), default=variant.frames)
+    asked = [data.frames or variant.frames for data in config.data] or [variant.frames]
+    frames = max(each if isinstance(each, int) else max(each) for each in asked)
     size = (variant.grid.fit_frames(frames), variant.height, variant.width)
     if bank is not None:
         return bank(config, family, source, size)

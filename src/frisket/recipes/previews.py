@@ -79,7 +79,7 @@ def prepare_previews(config: Config, family: Family, source: Source) -> Previews
     cannot make.
     """
     preview = config.preview
-    if not preview.every or not preview.prompts:
+    if not (preview.every or preview.every_epochs) or not preview.prompts:
         return None
     variant = family.variants[source.variant]
     shots = preview_shots(variant, preview)

@@ -6,7 +6,9 @@ import warnings
 
 from frisket.media.foreign import show_warnings
 
-NOISY = ("bitsandbytes", "torchao", "diffusers", "transformers", "httpx", "PIL")
+NOISY = (
+    *("bitsandbytes", "torchao", "diffusers", "transformers", "httpx", "PIL", "huggingface_hub"),
+)
 
 
 def quiet() -> None:
@@ -14,7 +16,7 @@ def quiet() -> None:
 
     What Pillow warns of is said of a user's file, so that is shown, with the file's name.
     """
-    for name in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
+    for name in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY", "HF_HUB_VERBOSITY"):
         os.environ.setdefault(name, "error")  # they set their own levels when they are imported
     for name in NOISY:
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -19,12 +19,12 @@ from frisket.families.base import (
     Family,
     Source,
     Variant,
-    default_targets,
     layer_names,
 )
-from frisket.losses.base import TERMS, LossTerm
+from frisket.objectives.noise import Noise
 from frisket.objectives.timesteps import TimestepSampler
 from frisket.recipes import banner
+from frisket.recipes.able import targets_of
 from frisket.recipes.card import variant_of, write_card
 from frisket.recipes.compat import (
     bare_of,
@@ -32,17 +32,18 @@ from frisket.recipes.compat import (
     compat_of,
     departures,
     normalise_of,
-    prior_options,
 )
 from frisket.recipes.config import Config
+from frisket.recipes.epochs import counted, rates_of
 from frisket.recipes.hooks import Progress, add_hooks, check_resumable, resume, save_adapter
 from frisket.recipes.load import ConfigError, check
-from frisket.recipes.prepare import Prepared, check_device, prepare, source_of
+from frisket.recipes.prepare import Prepared, prepare, source_of
 from frisket.recipes.previews import prepare_previews
+from frisket.recipes.refusals import memory_of, optimizer_of, stop_if_refused, terms_of
 from frisket.recipes.regions import weights_of
 from frisket.recipes.sampler import files_of
-from frisket.recipes.trained import check_paths, write_trained
-from frisket.training import fit, optim, optim_probe
+from frisket.recipes.trained import write_trained
+from frisket.training import fit, optim, schedules
 from frisket.training.distributed import Team, assemble
 from frisket.training.ema import Average
 from frisket.training.lock import locked
@@ -70,24 +71,6 @@ class Outcome:
         return self.loras[0]
 
 
-def terms_of(config: Config) -> dict[str, tuple[LossTerm, float]]:
-    """Loss terms and strengths of a configuration (already checked by `load.check`)."""
-    prior = config.losses.terms.get("prior", {})
-    if prior.get("teacher") == "ema" and not config.optimizer.ema:
-        raise ConfigError('losses.prior: teacher = "ema" needs optimizer.ema, e.g. 0.99; set it')
-    terms = {}
-    for name, asked in config.losses.terms.items():
-        table = asked | (prior_options(config) if name == "prior" else {})
-        # TOML writes 1.0 as 1 as often as not
-        options = {
-            key: float(value) if type(value) is int else value
-            for key, value in table.items()
-            if key != "strength"
-        }
-        terms[name] = (TERMS.load(name)(**options), float(table["strength"]))
-    return terms
-
-
 def timesteps_of(config: Config, variant: Variant) -> TimestepSampler:
     """The density of t; what [timesteps] leaves empty is the variant's own.
 
@@ -106,6 +89,12 @@ def timesteps_of(config: Config, variant: Variant) -> TimestepSampler:
     )
 
 
+def _may_idle(config: Config, variant: Variant) -> bool:
+    """Whether a step may pass without a gradient for some of the adapter's parameters."""
+    several = len(trained_experts(config, variant)) > 1
+    return several or config.lora.module_dropout > 0 or bool(config.lora.preset)
+
+
 def trained_experts(config: Config, variant: Variant) -> tuple[str, ...]:
     """Names of the experts that get an adapter; none where the model is one piece."""
     asked = config.model.experts
@@ -115,15 +104,21 @@ def trained_experts(config: Config, variant: Variant) -> tuple[str, ...]:
 def spec_of(config: Config, family: Family) -> lora.LoraSpec:
     """The adapter of a configuration."""
     chosen = config.lora
-    targets, dead = default_targets(family, variant_of(config))
+    targets, dead = targets_of(config, family, variant_of(config))
     return lora.LoraSpec(
         kind=chosen.kind,
         rank=chosen.rank,
         alpha=chosen.alpha,
         dropout=chosen.dropout,
-        targets=chosen.targets or targets,
+        targets=targets,
         exclude=chosen.exclude,
-        dead=() if chosen.targets else dead,
+        dead=dead,
+        conv_rank=chosen.conv_rank,
+        conv_alpha=chosen.conv_alpha,
+        factor=chosen.factor,
+        full_matrix=chosen.full_matrix,
+        rank_dropout=chosen.rank_dropout,
+        module_dropout=chosen.module_dropout,
     )
 
 
@@ -140,12 +135,10 @@ def train(
     Raises the errors of every room it walks through; each names the file, the value and the fix.
     """
     check(config)
-    check_device(config)
-    terms_of(config)  # refuses what the terms cannot do, before any work
-    check_paths(config)
+    stop_if_refused(config)
     plan = memory_of(config)
-    fit.check(plan, adapter=config.lora.kind)
-    optim_probe.probe(optimizer_of(config), ema=config.optimizer.ema)
+    if not config.run.epochs:
+        rates_of(config)  # refuses what does not fit into the run
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
     make_output(config.run.output)
@@ -154,7 +147,7 @@ def train(
     team = assemble(
         precision=config.run.precision,
         device=source.device,
-        idle_experts=len(trained_experts(config, family.variants[source.variant])) > 1,
+        idle=_may_idle(config, family.variants[source.variant]),
     )
     source = replace(source, device=str(team.accelerator.device))
     owned = locked(config.run.output) if team.accelerator.is_main_process else nullcontext()
@@ -184,6 +177,7 @@ def _train(
             progress(stage, done, total, {})
 
         prepared = team.first(lambda: prepare(config, progress=preparing))
+    config = counted(config, prepared, processes=team.accelerator.num_processes)
     banner.check(config, prepared)
     if first:
         for line in departures(config, prepared):
@@ -215,17 +209,6 @@ def _train(
     team.wait()
     files = files_of(output / "lora.safetensors")
     return Outcome(files, trainer.done, seconds, peak_mib(team.accelerator.device), trainer.empty)
-
-
-def memory_of(config: Config) -> fit.MemoryPlan:
-    """The `[memory]` table in plain values."""
-    return fit.MemoryPlan(**config.memory.model_dump())
-
-
-def optimizer_of(config: Config) -> optim.OptimizerSpec:
-    """The `[optimizer]` table in plain values."""
-    chosen = config.optimizer
-    return optim.OptimizerSpec(chosen.name, chosen.lr, chosen.weight_decay, chosen.options)
 
 
 def adapted(
@@ -276,6 +259,16 @@ def plan_of(config: Config) -> Plan:
         bare=bare_of(config),
         unmasked_probability=config.curve.unmasked_probability,
         feather_t=config.curve.feather_t,
+        max_norm=config.lora.max_norm,
+        noise=noise_of(config),
+    )
+
+
+def noise_of(config: Config) -> Noise:
+    """The `[noise]` table in plain values."""
+    chosen = config.noise
+    return Noise(
+        chosen.offset, chosen.offset_random, chosen.multires_iterations, chosen.multires_discount
     )
 
 
@@ -292,9 +285,7 @@ def build(
     variant = family.variants[source.variant]
     parameters = lora.trainable(denoiser)
     optimizer = optim.build(parameters, optimizer_of(config))
-    schedule = optim.schedule(
-        optimizer, chosen.schedule, steps=run.steps, warmup=chosen.warmup, final=chosen.final
-    )
+    schedule = schedules.schedule(optimizer, rates_of(config))
     accelerator = team.accelerator
     loader = Loader(
         prepared,
@@ -320,7 +311,7 @@ def build(
         optimizer=optimizer,
         schedule=schedule,
         batches=loader.stream,
-        plan=plan_of(config),
+        plan=replace(plan_of(config), epoch=loader.schedule.length),
         team=team,
         average=Average(parameters, chosen.ema) if chosen.ema else None,
     )

@@ -181,16 +181,22 @@ def swap(denoiser: nn.Module, count: int, device: torch.device) -> Swap:
     To be called once, after the adapter is attached. ValueError where it has fewer blocks.
     """
     blocks = blocks_of(denoiser)
-    if not 0 < count <= len(blocks):
-        raise ValueError(
-            f"memory.swap_blocks = {count}: {type(denoiser).__name__} has {len(blocks)} blocks to"
-            f" swap; choose 0 to {len(blocks)}"
-        )
+    check_depth(denoiser, count)
     chosen = dict(list(blocks.items())[-count:])
     to_device(denoiser, device, but=list(chosen.values()))
     made = Swap(chosen, device)
     ignore_in_ddp(denoiser, list(chosen))
     return made
+
+
+def check_depth(denoiser: nn.Module, count: int) -> None:
+    """ValueError where a denoiser (its shapes are enough) has not `count` blocks to swap."""
+    there = len(blocks_of(denoiser))
+    if not 0 < count <= there:
+        raise ValueError(
+            f"memory.swap_blocks = {count}: {type(denoiser).__name__} has {there} blocks to swap;"
+            f" choose 0 to {there}"
+        )
 
 
 def to_device(denoiser: nn.Module, device: torch.device, *, but: Sequence[nn.Module] = ()) -> None:

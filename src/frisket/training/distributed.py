@@ -61,14 +61,14 @@ class Team:
         return work()
 
 
-def assemble(*, precision: str, device: str, idle_experts: bool = False) -> Team:
+def assemble(*, precision: str, device: str, idle: bool = False) -> Team:
     """Join the processes that a launcher started (or be the only one).
 
     Every setting that touches a gradient is given, none is read from the environment: accelerate
     takes ACCELERATE_GRADIENT_ACCUMULATION_STEPS for an accumulation of its own and divides by it.
-    `idle_experts`: of several experts one rests in each step, which DistributedDataParallel must
-    be told. Raises BadLaunch for DeepSpeed, FSDP and Megatron, and for float16 on a CPU (accelerate
-    would train in float32 without a word).
+    `idle`: some of the adapter may rest in a step (of several experts one does), which
+    DistributedDataParallel must be told. Raises BadLaunch for DeepSpeed, FSDP and Megatron, and
+    for float16 on a CPU (accelerate would train in float32 without a word).
     """
     for name in ENGINES:
         if os.environ.get(name, "false").lower() == "true":
@@ -93,7 +93,7 @@ def assemble(*, precision: str, device: str, idle_experts: bool = False) -> Team
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         cpu=device == "cpu",
         kwargs_handlers=(
-            [DistributedDataParallelKwargs(find_unused_parameters=True)] if idle_experts else []
+            [DistributedDataParallelKwargs(find_unused_parameters=True)] if idle else []
         ),
     )
     if accelerator.distributed_type not in (

@@ -82,3 +82,14 @@ class Average:
         for name, shadow in self.shadows.items():
             shadow.copy_(shadows[name])
         self._model.optimization_step = int(state["step"])
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Eval mode, restored after."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)

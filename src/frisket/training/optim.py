@@ -1,26 +1,26 @@
-"""Optimizers by alias or import path, learning rates by step, and gradient clipping."""
+"""Optimizers by alias or import path, and gradient clipping."""
 
 import inspect
 import logging
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from frisket.registry import nearest
 
 log = logging.getLogger(__name__)
 
-Schedule = Literal["constant", "linear", "cosine"]
+B = re.compile(r"(^|\.)lora_B(\.|$)")  # in the names of peft's parameters
 SHOWN = 5  # offending parameters an error names
 
 
@@ -43,12 +43,17 @@ class NonFinite(ArithmeticError):
 
 @dataclass(frozen=True, slots=True)
 class OptimizerSpec:
-    """What to build: an alias or import path, and the arguments of the class behind it."""
+    """What to build: an alias or import path, and the arguments of the class behind it.
+
+    `plus` is LoRA+ (Hayou et al. 2024, arXiv:2402.12354): the rate of every B as a multiple of A's;
+    0 gives both the same.
+    """
 
     name: str = "adamw"
     lr: float = 1e-4
     weight_decay: float = 0.01
     options: Mapping[str, Any] = field(default_factory=dict)
+    plus: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +134,11 @@ def build(parameters: Mapping[str, nn.Parameter], spec: OptimizerSpec) -> Optimi
     found = _find(spec.name, on_gpu=any(p.is_cuda for p in parameters.values()))
     options = dict(_defaults(spec.name, parameters))
     options |= spec.options
+    if spec.plus and not any(map(B.search, parameters)):
+        raise BadOptimizer(
+            f"optimizer.lora_plus = {spec.plus:g}: this adapter has no A and B (loha, lokr); leave"
+            " it out, or take lora or dora"
+        )
     if spec.name == "prodigy" and spec.lr < 0.1:
         log.warning(
             "optimizer: prodigy finds its own step size and wants lr = 1, not %g: it will"
@@ -137,7 +147,17 @@ def build(parameters: Mapping[str, nn.Parameter], spec: OptimizerSpec) -> Optimi
         )
     if spec.name == "muon":
         return _muon(found, parameters, spec, options)
-    return _construct(found, list(parameters.values()), spec, options)
+    return _construct(found, parameters, spec, options)
+
+
+def _grouped(parameters: Mapping[str, nn.Parameter], spec: OptimizerSpec) -> list[dict[str, Any]]:
+    """One group, or with LoRA+ two: B at its own rate, after the rest."""
+    if not spec.plus:
+        return [{"params": list(parameters.values())}]
+    rest = [p for name, p in parameters.items() if not B.search(name)]
+    highs = [p for name, p in parameters.items() if B.search(name)]
+    groups: list[dict[str, Any]] = [{"params": rest}, {"params": highs, "lr": spec.lr * spec.plus}]
+    return [group for group in groups if group["params"]]
 
 
 def _defaults(name: str, parameters: Mapping[str, nn.Parameter]) -> Mapping[str, Any]:
@@ -204,7 +224,7 @@ def _accepted(found: type[Optimizer]) -> tuple[list[str], bool]:
 
 def _construct(
     found: type[Optimizer],
-    parameters: Sequence[nn.Parameter],
+    parameters: Mapping[str, nn.Parameter],
     spec: OptimizerSpec,
     options: Mapping[str, Any],
 ) -> Optimizer:
@@ -220,8 +240,13 @@ def _construct(
         if name not in accepted and not anything:
             log.warning("optimizer: %s takes no %s, %g is ignored", found.__name__, name, value)
     given = {name: value for name, value in given.items() if name in accepted or anything}
+    if spec.plus and "lr" not in given:
+        raise BadOptimizer(
+            f"optimizer.lora_plus = {spec.plus:g}: {found.__name__} takes no learning rate, so B"
+            " cannot have another one; leave optimizer.lora_plus out"
+        )
     try:
-        return found(parameters, **(given | dict(options)))
+        return found(_grouped(parameters, spec), **(given | dict(options)))
     except (TypeError, ValueError) as error:
         raise BadOptimizer(f"optimizer {spec.name!r}: {found.__name__} says: {error}") from error
 
@@ -236,8 +261,8 @@ def _muon(
     beside = options.pop("adamw", {})
     if not isinstance(beside, Mapping):
         raise BadOptimizer("optimizer.options: `adamw` is a table of AdamW's own options")
-    matrices = [p for p in parameters.values() if p.ndim == 2]
-    rest = [p for p in parameters.values() if p.ndim != 2]
+    matrices = {name: p for name, p in parameters.items() if p.ndim == 2}
+    rest = {name: p for name, p in parameters.items() if p.ndim != 2}
     parts = []
     if matrices:
         parts.append(_construct(found, matrices, spec, options))
@@ -279,56 +304,6 @@ def settled(optimizer: Optimizer) -> Iterator[None]:
                 parameter.copy_(value)
         for group, flag in zip(bare.param_groups, training, strict=True):
             group["train_mode"] = flag
-
-
-def factor(step: int, kind: Schedule, *, steps: int, warmup: int = 0, final: float = 0.0) -> float:
-    """Share of the learning rate at update `step` (0 is the first) of `steps`.
-
-    Linear warm-up over `warmup` updates (the first one already moves), then constant, or a line
-    or half cosine down to `final`, reached as the last update ends.
-    """
-    if step < warmup:
-        return (step + 1) / warmup
-    if kind == "constant":
-        return 1.0
-    done = min(1.0, (step - warmup) / max(1, steps - warmup))
-    if kind == "linear":
-        return 1.0 - (1.0 - final) * done
-    return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * done))
-
-
-def schedule(
-    optimizer: Optimizer, kind: Schedule, *, steps: int, warmup: int = 0, final: float = 0.0
-) -> LambdaLR:
-    """A learning-rate schedule that depends on nothing but the step; call `.step()` per update."""
-    bare = getattr(optimizer, "optimizer", optimizer)
-    if kind != "constant" and callable(getattr(bare, "eval", None)):
-        log.warning(
-            "optimizer: %s averages instead of decaying; schedule = %r on top slows it down, take"
-            ' "constant"',
-            type(bare).__name__,
-            kind,
-        )
-    return LambdaLR(
-        optimizer, lambda step: factor(step, kind, steps=steps, warmup=warmup, final=final)
-    )
-
-
-def set_rates(
-    optimizer: Optimizer, schedule: LambdaLR, rates: Sequence[float], updates: int
-) -> None:
-    """Put a schedule at `updates` with base `rates`, one a parameter group, whatever was loaded.
-
-    A loaded optimizer brings the rates it was saved with; those asked for now count.
-    """
-    schedule.base_lrs = list(rates)
-    schedule.last_epoch = updates
-    for group, rate, factor_of in zip(
-        optimizer.param_groups, rates, schedule.lr_lambdas, strict=True
-    ):
-        group["initial_lr"] = rate
-        group["lr"] = rate * factor_of(updates)
-    schedule._last_lr = [group["lr"] for group in optimizer.param_groups]
 
 
 def clip(parameters: Mapping[str, nn.Parameter], largest: float) -> float:

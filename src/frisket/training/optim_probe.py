@@ -5,6 +5,7 @@ import io
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,23 +22,29 @@ def imports(name: str) -> str:
     return "" if module in known or name in ALIASES else module
 
 
-def probe(spec: OptimizerSpec, *, ema: float = 0.0) -> None:
+def probe(spec: OptimizerSpec, *, ema: float = 0.0, max_norm: float = 0.0) -> None:
     """Take one step with a small matrix, as the training loop does; BadOptimizer where that fails.
 
     An optimizer that keeps two sets of weights (schedule-free) averages by itself: a second average
-    (`ema`) would be of the weights it only trains at, not of those it saves, and is refused.
+    (`ema`) would be of the weights it only trains at, not of those it saves, and is refused; so is
+    a limit to their norm (`max_norm`).
 
     It finds what only a step shows: a class that wants the loss as a closure (LBFGS), or sparse
     gradients (SparseAdam). A class that needs a GPU is tried on it, and not at all without one.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    matrix = nn.Parameter(torch.ones(4, 4, device=device))
+    low, high = (nn.Parameter(torch.ones(4, 4, device=device)) for _ in range(2))
     with _silent():
-        optimizer = build({"probe": matrix}, spec)
+        optimizer = build({"probe.lora_A": low, "probe.lora_B": high}, spec)
     if ema and callable(getattr(optimizer, "eval", None)):
         raise BadOptimizer(
             f"optimizer.ema = {ema:g} and {spec.name!r} contradict: it averages by itself, and the"
             " second average would be of other weights than it saves; leave optimizer.ema out"
+        )
+    if max_norm and callable(getattr(optimizer, "eval", None)):
+        raise BadOptimizer(
+            f"lora.max_norm = {max_norm:g} and {spec.name!r} contradict: it saves other weights"
+            " than it trains at, which no limit would reach; leave lora.max_norm out"
         )
     if "closure" in _needed(type(optimizer).step):
         raise BadOptimizer(
@@ -45,7 +52,8 @@ def probe(spec: OptimizerSpec, *, ema: float = 0.0) -> None:
             f" model several times a step; take one of {', '.join(sorted(ALIASES))}"
         )
     mode(optimizer, training=True)
-    matrix.grad = torch.ones_like(matrix)
+    for matrix in (low, high):
+        matrix.grad = torch.ones_like(matrix)
     try:
         with _silent():
             optimizer.step()
@@ -53,10 +61,24 @@ def probe(spec: OptimizerSpec, *, ema: float = 0.0) -> None:
         if device == "cpu" and "cuda" in str(error).lower():
             return
         said = str(error).partition("\n")[0][:200]
+        if spec.plus and _steps(spec):
+            raise BadOptimizer(
+                f"optimizer.lora_plus = {spec.plus:g} and {spec.name!r} contradict ({said}): leave"
+                " optimizer.lora_plus out, or take another optimizer"
+            ) from error
         raise BadOptimizer(
             f"optimizer {spec.name!r}: a first step with a small matrix fails ({said}); take one"
             f" of {', '.join(sorted(ALIASES))}, or other optimizer.options"
         ) from error
+
+
+def _steps(spec: OptimizerSpec) -> bool:
+    """Whether the same optimizer takes its step without LoRA+."""
+    try:
+        probe(replace(spec, plus=0.0))
+    except BadOptimizer:
+        return False
+    return True
 
 
 @contextmanager

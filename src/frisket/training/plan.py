@@ -7,7 +7,10 @@ from typing import Literal
 from frisket.data.sample import Batch
 from frisket.losses.base import Normalise
 from frisket.losses.weighting import Weighed
+from frisket.objectives.noise import Noise
 from frisket.shapes import Latents, PerSample
+
+What = Literal["save", "validate", "preview"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +19,9 @@ class Plan:
 
     `raw_beta` makes the loss grow with the raw coverage (see `scaled_by_area`), `draw` says whether
     samples or whole batches train unmasked, `bare` what a term is not multiplied by: the weight of
-    the noise level ("t"), of the data set ("set").
+    the noise level ("t"), of the data set ("set"). `epoch` is the number of batches, of all
+    processes, in one pass over the clips (0: nobody asks), `max_norm` the largest norm of a layer's
+    update (0: no limit).
     """
 
     steps: int
@@ -30,6 +35,9 @@ class Plan:
     bare: Mapping[str, frozenset[str]] = field(default_factory=dict)
     unmasked_probability: float = 0.0
     feather_t: float = 0.0
+    epoch: int = 0
+    max_norm: float = 0.0
+    noise: Noise = field(default_factory=Noise)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,3 +70,18 @@ class Hooks:
     save_every: int = 0
     validate_every: int = 0
     preview_every: int = 0
+    save_every_epochs: int = 0
+    validate_every_epochs: int = 0
+    preview_every_epochs: int = 0
+
+    def due(self, what: What, done: int, rows: tuple[int, int], epoch: int) -> bool:
+        """Whether it is time for `what` after step `done`, by the steps or by the epochs.
+
+        `rows` are the batches of all processes taken before and after that step: it is the step in
+        which an epoch of `epoch` batches ends, be it in the middle of an accumulation.
+        """
+        steps, epochs = getattr(self, f"{what}_every"), getattr(self, f"{what}_every_epochs")
+        if steps > 0 and done % steps == 0:
+            return True
+        span = epochs * epoch
+        return span > 0 and rows[1] // span > rows[0] // span

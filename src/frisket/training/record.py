@@ -36,6 +36,17 @@ class BadRecord(ValueError):
     """A metrics file that cannot be continued; the message names file and line."""
 
 
+def check_trackers(names: Sequence[str]) -> None:
+    """Raise MissingTracker, with the pip line, for one that is not installed."""
+    for name in names:
+        if name not in TRACKERS:
+            raise MissingTracker(f"no tracker is named {name!r}; there are: {', '.join(TRACKERS)}")
+        if find_spec(name) is None:
+            raise MissingTracker(
+                f'run.trackers: {name!r} is not installed: pip install "frisket[{name}]"'
+            )
+
+
 def open_trackers(
     names: Sequence[str], *, project: str, folder: Path, settings: Mapping[str, Any]
 ) -> list[GeneralTracker]:
@@ -44,13 +55,7 @@ def open_trackers(
     `settings` is the run's configuration, nested as it likes. Raises MissingTracker with the pip
     line before any tracker is started.
     """
-    for name in names:
-        if name not in TRACKERS:
-            raise MissingTracker(f"no tracker is named {name!r}; there are: {', '.join(TRACKERS)}")
-        if find_spec(name) is None:
-            raise MissingTracker(
-                f'run.trackers: {name!r} is not installed: pip install "frisket[{name}]"'
-            )
+    check_trackers(names)
     opened: list[GeneralTracker] = []
     for name in names:
         if name == "tensorboard":

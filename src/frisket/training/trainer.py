@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from torch import Generator, Tensor, nn
 
 from frisket.adapters import lora
+from frisket.adapters.norms import limit_norms
 from frisket.data.sample import Batch
 from frisket.families.base import GIVEN, Family
 from frisket.grid import LatentGrid
@@ -24,11 +25,12 @@ from frisket.masks.weights import RegionWeights
 from frisket.objectives.base import Objective
 from frisket.shapes import Coverage, Latents, PerSample
 from frisket.training.distributed import Team
-from frisket.training.ema import Average
+from frisket.training.ema import Average, evaluating
 from frisket.training.interrupt import Stopped, listening
-from frisket.training.optim import NonFinite, clip, mode, set_rates, settled
+from frisket.training.optim import NonFinite, clip, mode, settled
 from frisket.training.plan import Hooks, MicroBatch, Plan
 from frisket.training.record import Record
+from frisket.training.schedules import set_rates
 from frisket.training.step_metrics import mean_metrics, sum_metrics
 
 SKIPS = 25  # the loss scale starts at 2^16: by then it is below what any gradient needs
@@ -184,7 +186,7 @@ class Trainer:
         drawn = [self._drawn(batch.to(self.accelerator.device)) for batch in group]
         weighing, micros = self._weighting(), []
         for batch in drawn:
-            noise = torch.randn(batch.latents.shape, generator=self.generator).to(batch.latents)
+            noise = self.plan.noise.draw(batch.latents.shape, self.generator).to(batch.latents)
             t = self.objective.sample_t(len(batch), self.generator, cells=batch.cells)
             t = t.to(batch.latents.device)
             weighed = weigh(
@@ -238,10 +240,13 @@ class Trainer:
         if skipped:
             return {"grad_norm": norm, "skipped": self._skip(names)}
         self.in_a_row = 0
+        made = {"grad_norm": norm}
+        if self.plan.max_norm:
+            made["scaled"], made["largest_norm"] = limit_norms(self.bare, self.plan.max_norm)
         self.schedule.step()
         if self.average is not None:
             self.average.update(self.moved + 1)
-        return {"grad_norm": norm}
+        return made
 
     def _skip(self, names: str) -> float:
         self.skipped += 1
@@ -326,12 +331,14 @@ class Trainer:
             self.record.write(self.done, values)
         self.hooks.progress(self.done, values)
         hooks, last = self.hooks, self.done == self.plan.steps
-        if _due(self.done, hooks.save_every) or last:
+        before = self.rows - self.plan.accumulate * self.accelerator.num_processes
+        at = (self.done, (before, self.rows), self.plan.epoch)
+        if hooks.due("save", *at) or last:
             self._save()
-        if _due(self.done, hooks.validate_every) or last:
+        if hooks.due("validate", *at) or last:
             hooks.validate(self.done)
             self.team.wait()
-        if _due(self.done, hooks.preview_every):
+        if hooks.due("preview", *at):
             hooks.preview(self.done)
             self.team.wait()
 
@@ -380,18 +387,3 @@ class Trainer:
         average = self.average.applied() if self.average is not None else nullcontext()
         with kept, settled(self.optimizer), average, evaluating(bare):
             yield bare
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Eval mode, restored after."""
-    training = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(training)
-
-
-def _due(step: int, every: int) -> bool:
-    return every > 0 and step % every == 0

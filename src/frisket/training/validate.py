@@ -12,7 +12,7 @@ from frisket.evaluation.metrics import region_loss
 from frisket.families.base import GIVEN, Family
 from frisket.objectives.base import Objective
 from frisket.shapes import Latents
-from frisket.training.trainer import evaluating
+from frisket.training.ema import evaluating
 
 Scores = Mapping[str, float]
 

@@ -21,6 +21,7 @@ from frisket.families.base import Conditioning, Family, Parts, References, Sourc
 from frisket.families.experts import first
 from frisket.families.flux_names import FLUX_1
 from frisket.families.flux_tokens import fold, from_tokens, positions, precision, to_tokens, unfold
+from frisket.families.presets import presets
 from frisket.families.standard import Standard, Text, decode_kl, encode_kl, parts_of
 from frisket.grid import LatentGrid
 from frisket.objectives.shift import FLUX
@@ -78,6 +79,7 @@ class Flux(Standard):
     names = FLUX_1
     # kohya's and ai-toolkit's layers without the modulation. The last double block's text stream
     # goes on into the single blocks, so it learns too: nothing is dead.
+    lora_presets: Mapping[str, tuple[str, ...]] = presets(mlp=r"ff[.]net|proj_mlp")
     lora_targets: tuple[str, ...] = (
         "to_q",
         "to_k",

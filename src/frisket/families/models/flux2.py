@@ -29,6 +29,7 @@ from frisket.families.base import Conditioning, Family, Parts, References, Sourc
 from frisket.families.experts import first
 from frisket.families.flux_names import FLUX_2
 from frisket.families.flux_tokens import fold, from_tokens, positions, precision, to_tokens, unfold
+from frisket.families.presets import presets
 from frisket.families.standard import Standard, Text, decode_kl, encode_kl, parts_of
 from frisket.grid import LatentGrid
 from frisket.objectives.shift import SizeShift
@@ -108,6 +109,7 @@ class Flux2(Standard):
     names = FLUX_2
     # `to_out` is a layer in the single blocks only, where attention and MLP come out together; in
     # the double blocks it is `to_out.0`. The text stream learns to its end, as in FLUX.1.
+    lora_presets: Mapping[str, tuple[str, ...]] = presets(mlp=r"[.]ff|mlp")
     lora_targets: tuple[str, ...] = (
         "to_q",
         "to_k",

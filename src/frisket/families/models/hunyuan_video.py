@@ -22,6 +22,7 @@ from frisket.families.base import Conditioning, Family, Parts, References, Sourc
 from frisket.families.experts import first
 from frisket.families.hunyuan_names import NAMES, expect_kind
 from frisket.families.hunyuan_text import ragged, trimmed
+from frisket.families.presets import presets
 from frisket.families.standard import Standard, Text, parts_of
 from frisket.grid import LatentGrid
 from frisket.shapes import Clip, Latents, PerSample, Plane
@@ -48,6 +49,7 @@ class HunyuanVideo(Standard):
     # The blocks' attention and feed-forward, as diffusion-pipe and musubi train them: not the
     # token refiner of the text, whose layers have the same endings. 1.5 has no single blocks, and
     # an ending that hits nothing is an error: one expression for both.
+    lora_presets: Mapping[str, tuple[str, ...]] = presets(mlp=r"ff[.]net|proj_mlp")
     lora_targets: tuple[str, ...] = (
         r"/^(single_)?transformer_blocks[.]\d+[.]"
         r"(attn[.](to_[qkv]|to_out[.]0|add_[qkv]_proj|to_add_out)"

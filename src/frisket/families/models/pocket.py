@@ -34,6 +34,7 @@ from frisket.families.base import (
 )
 from frisket.families.names import Names
 from frisket.families.pocket_suggestions import SUGGESTIONS
+from frisket.families.presets import presets
 from frisket.families.standard import Standard
 from frisket.grid import LatentGrid
 from frisket.objectives.base import Objective
@@ -211,6 +212,8 @@ class Pocket(Standard):
     suggestions = SUGGESTIONS
     lora_prefix = "unet"
     names = Names()  # it has no other release than ours
+    lora_conv: tuple[str, ...] = ("conv1", "conv2")
+    lora_presets: Mapping[str, tuple[str, ...]] = presets("attn", blocks="")
     lora_targets: tuple[str, ...] = (
         "to_q",
         "to_k",

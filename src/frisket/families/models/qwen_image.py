@@ -21,6 +21,7 @@ from frisket.families import qwen_text, tiny, weights
 from frisket.families.base import Conditioning, Family, Parts, Source, Variant
 from frisket.families.experts import first
 from frisket.families.names import Names
+from frisket.families.presets import presets
 from frisket.families.qwen_references import Pictures
 from frisket.families.qwen_text import (
     EditText,
@@ -89,15 +90,10 @@ class QwenImage(Standard):
     # Qwen's own release, ComfyUI and the other trainers all use diffusers' names.
     # Of the names ComfyUI reads, those with `transformer.` are read by InvokeAI and diffusers too.
     names = Names(comfyui="diffusers")
+    lora_presets: Mapping[str, tuple[str, ...]] = presets(mlp="img_mlp|txt_mlp")
     lora_targets: tuple[str, ...] = (
-        "to_q",
-        "to_k",
-        "to_v",
-        "to_out.0",
-        "add_q_proj",
-        "add_k_proj",
-        "add_v_proj",
-        "to_add_out",
+        *("to_q", "to_k", "to_v", "to_out.0"),
+        *("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
         "img_mlp.net.0.proj",
         "img_mlp.net.2",
         "txt_mlp.net.0.proj",

@@ -19,6 +19,7 @@ from frisket.families import qwen_text_21, tiny, weights
 from frisket.families.base import Conditioning, Family, Parts, Source, Variant
 from frisket.families.experts import first
 from frisket.families.names import Names
+from frisket.families.presets import presets
 from frisket.families.qwen_references import Pictures, device_of
 from frisket.families.qwen_text import padded
 from frisket.families.qwen_text_21 import NoProcessor, PromptProcessor
@@ -78,6 +79,7 @@ class QwenImage21(Standard):
         comfyui="diffusers",
         unwritten={"kohya": "ComfyUI finds all its layers in such keys in some checkpoints only"},
     )
+    lora_presets: Mapping[str, tuple[str, ...]] = presets(mlp="img_mlp")
     lora_targets: tuple[str, ...] = (
         "to_q",
         "to_k",

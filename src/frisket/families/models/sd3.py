@@ -18,6 +18,7 @@ from frisket.families import sd_files, tiny, weights
 from frisket.families.base import Conditioning, Family, Parts, References, Source, Variant
 from frisket.families.experts import first
 from frisket.families.names import Names
+from frisket.families.presets import presets
 from frisket.families.sd_prompts import warn_cut
 from frisket.families.standard import Standard, Text, decode_kl, encode_kl, parts_of
 from frisket.grid import LatentGrid
@@ -98,6 +99,7 @@ class StableDiffusion3(Standard):
     aliases: tuple[str, ...] = ("sd3", "sd35", "sd-3", "stable-diffusion-3")
     lora_prefix = "transformer"
     names = Names(NAMES, sliced=".*", turned=TURNED)
+    lora_presets: Mapping[str, tuple[str, ...]] = presets(mlp=r"ff(_context)?[.]net")
     lora_targets: tuple[str, ...] = (
         "to_q",
         "to_k",

@@ -28,7 +28,7 @@ from frisket.families.base import (
 )
 from frisket.families.experts import first
 from frisket.families.names import Names
-from frisket.families.sd_names import rows
+from frisket.families.sd_names import CONVOLUTIONS, PRESETS, rows
 from frisket.families.sd_prompts import warn_cut
 from frisket.families.standard import Standard, Text, decode_kl, encode_kl, parts_of
 from frisket.grid import LatentGrid
@@ -112,6 +112,8 @@ class StableDiffusion(Standard):
     # its files are what everybody reads: SDXL has a table of its own. The authors' names for SD 1.5
     # are read as well, since ComfyUI does.
     names = Names(comfyui="kohya", also=rows([True, True, True, False]))
+    lora_conv: tuple[str, ...] = CONVOLUTIONS
+    lora_presets: Mapping[str, tuple[str, ...]] = PRESETS
     lora_targets: tuple[str, ...] = (
         "to_q",
         "to_k",

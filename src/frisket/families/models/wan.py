@@ -1,7 +1,7 @@
 """The Wan family: video diffusion transformers over a causal video VAE (Wan 2.1 and 2.2)."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from transformers import AutoTokenizer, CLIPVisionModel, UMT5EncoderModel
 from frisket.families import wan_latents, wan_tiny, weights
 from frisket.families.base import Conditioning, Family, Parts, References, Source
 from frisket.families.experts import Experts, experts_of, first
+from frisket.families.presets import presets
 from frisket.families.standard import Standard, Text, parts_of
 from frisket.families.wan_cards import (
     ARCHITECTURES,
@@ -44,6 +45,7 @@ class Wan(Standard):
     variants = VARIANTS
     lora_prefix = "transformer"  # of the keys in a saved adapter, as WanPipeline reads them
     names = NAMES
+    lora_presets: Mapping[str, tuple[str, ...]] = presets(mlp="ffn", blocks="blocks")
     lora_targets: tuple[str, ...] = LORA_TARGETS
 
     def load_vae(self, source: Source) -> nn.Module:

@@ -19,6 +19,7 @@ from frisket.families import tiny, weights
 from frisket.families.base import Conditioning, Family, Parts, References, Source, Variant
 from frisket.families.experts import first
 from frisket.families.names import Names
+from frisket.families.presets import presets
 from frisket.families.standard import Standard, Text, decode_kl, encode_kl, parts_of
 from frisket.grid import LatentGrid
 from frisket.shapes import Clip, Latents, PerSample
@@ -63,6 +64,10 @@ class ZImage(Standard):
     names = Names(
         also=COMFYUI,
         unwritten={"kohya": "ComfyUI and musubi-tuner call its attention differently in such keys"},
+    )
+    # Without the refiners that stand before the blocks, as OneTrainer has it.
+    lora_presets: Mapping[str, tuple[str, ...]] = presets(
+        "^(?!.*refiner).*attention", "^(?!.*refiner).*feed_forward", "layers"
     )
     lora_targets: tuple[str, ...] = (
         "to_q",

@@ -1,0 +1,107 @@
+"""Where samples go, so that none is written over, and the page that lays them side by side."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from frisket.evaluation.report import render, write_whole
+
+RECORD = "generate.json"
+OURS = re.compile(r"\d{3}-.*|grid\..*|generate\.json")  # what a call of `generate` writes
+
+
+def new_folder(asked: Path | None, samples: Path) -> Path:
+    """A folder that holds no samples yet: `asked`, or `asked`-2 and so on, else `samples`/001, ...
+
+    It is made, so that two calls at once do not get the same.
+    """
+    for folder in _candidates(asked, samples):
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            if folder == asked and folder.is_dir() and not _sampled(folder):
+                return folder
+        else:
+            return folder
+    raise AssertionError("the candidates never end")
+
+
+def _candidates(asked: Path | None, samples: Path) -> Iterator[Path]:
+    if asked is None:
+        yield from (samples / f"{number:03d}" for number in count(1))
+        return
+    yield asked
+    yield from (asked.with_name(f"{asked.name}-{number}") for number in count(2))
+
+
+def _sampled(folder: Path) -> bool:
+    return any(OURS.fullmatch(path.name) for path in folder.iterdir())
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What one call sampled with one version of the model."""
+
+    title: str
+    said: str
+    folder: str
+    files: dict[tuple[str, int], str]  # by prompt and seed
+
+
+def write_gallery(samples: Path) -> Path | None:
+    """Write `samples`/index.html over all calls below it, the newest first; None where none is.
+
+    A record that is no JSON of ours is left out: the pictures stay where they are.
+    """
+    columns = [
+        column
+        for record in sorted(samples.glob(f"*/{RECORD}"), reverse=True)
+        for column in _columns(record)
+    ]
+    if not columns:
+        return None
+    shots = list(dict.fromkeys(shot for column in columns for shot in column.files))
+    rows = [
+        {
+            "prompt": prompt,
+            "seed": seed,
+            "files": [column.files.get((prompt, seed)) for column in columns],
+        }
+        for prompt, seed in shots
+    ]
+    page = samples / "index.html"
+    write_whole(page, render("gallery.html.j2", rows=rows, columns=columns))
+    return page
+
+
+def _columns(record: Path) -> Iterator[Column]:
+    try:
+        told = json.loads(record.read_text(encoding="utf-8"))
+        for tuned in (True, False):
+            made = [each for each in told["pictures"] if each["lora"] is tuned]
+            if made:
+                yield _column(told, made, record.parent.name, tuned=tuned)
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+
+
+def _column(told: Any, made: Any, folder: str, *, tuned: bool) -> Column:
+    title = " + ".join(_named(each) for each in told["lora"]) if tuned else "base"
+    first = made[0]
+    said = f"{first['steps']} steps, guidance {first['guidance']:g}"
+    files = {
+        (str(each["prompt"]), int(each["seed"])): quote(f"{folder}/{each['file']}") for each in made
+    }
+    return Column(title, said, folder, files)
+
+
+def _named(lora: Any) -> str:
+    """A LoRA by its file, a checkpoint by its folder, and its strength."""
+    path = Path(lora["path"])
+    name = path.stem if path.stem != "lora" else f"{path.parent.name} {path.stem}"
+    return f"{name} x {lora['strength']:g}"

@@ -1,0 +1,111 @@
+"""How far a command is: a bar where somebody watches a terminal, a line now and then elsewhere."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from rich.console import Console, RenderableType
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+Report = Callable[..., None]
+
+SHOWN = ("loss", "inside", "outside")  # of a step's numbers; metrics.jsonl has all
+PAUSE = 15.0  # seconds between two lines of a log
+BAR = 20  # columns: with title, count and time it fits into 60
+
+
+def tell_values(values: Mapping[str, float]) -> str:
+    """The numbers a reader follows, as `loss 0.703  inside 0.71  outside 1.02`."""
+    return "  ".join(f"{name} {values[name]:.3g}" for name in SHOWN if name in values)
+
+
+class _Bars(Progress):
+    """Bars, and under them the last numbers: a row of their own, so that 80 columns hold both."""
+
+    said = ""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        yield from super().get_renderables()
+        if self.said:
+            yield Text(self.said, overflow="ellipsis", no_wrap=True)
+
+
+@dataclass(slots=True)
+class Lines:
+    """Progress for logs, notebooks and pipes: a stage's first and last line, and some between.
+
+    A line is due PAUSE seconds after the one before; `write` gets it, `clock` gives seconds.
+    """
+
+    write: Callable[[str], None]
+    clock: Callable[[], float] = time.monotonic
+    _began: dict[str, tuple[float, int]] = field(default_factory=dict)  # when, and at what count
+    _said: dict[str, float] = field(default_factory=dict)
+
+    def __call__(
+        self, title: str, done: int, total: int, values: Mapping[str, float] | None = None
+    ) -> None:
+        """Hear of one step."""
+        now = self.clock()
+        new = title not in self._began
+        if new:
+            self._began[title] = (now, done)
+        if not new and done < total and now - self._said[title] < PAUSE:
+            return
+        self._said[title] = now
+        parts = [f"{title}: {done} of {total}", self._left(title, done, total, now)]
+        self.write(", ".join(filter(None, [*parts, tell_values(values or {})])))
+
+    def _left(self, title: str, done: int, total: int, now: float) -> str:
+        began, first = self._began[title]
+        if done >= total or done <= first or now <= began:
+            return ""
+        return f"{spell_time((now - began) / (done - first) * (total - done))} left"
+
+
+def spell_time(seconds: float) -> str:
+    """A stretch of time as one reads it: 40 s, 12 min, 3 h 20 min."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+@contextmanager
+def show_progress(console: Console | None = None) -> Iterator[Report]:
+    """Something to call with (title, done, total, values), shown on stderr while inside."""
+    console = console or Console(stderr=True)
+    if not console.is_terminal:
+
+        def write(line: str) -> None:
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+        yield Lines(write)
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(BAR),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True),
+    )
+    with _Bars(*columns, console=console) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(
+            title: str, done: int, total: int, values: Mapping[str, float] | None = None
+        ) -> None:
+            if title not in tasks:
+                tasks[title] = bars.add_task(title, total=total)
+            bars.said = tell_values(values or {})
+            bars.update(tasks[title], completed=done, total=total)
+
+        yield report

@@ -1,0 +1,118 @@
+"""All that can be refused of a training run before any work: what `train` and `doctor` both ask."""
+
+from collections.abc import Callable, Iterator
+
+from frisket.adapters.targets import LAYERS, resolve
+from frisket.families.base import FAMILIES, Source, WeightsNotFound
+from frisket.families.experts import experts_of
+from frisket.losses.base import TERMS, LossTerm
+from frisket.recipes.able import targets_of
+from frisket.recipes.card import variant_of
+from frisket.recipes.compat import prior_options
+from frisket.recipes.config import Config
+from frisket.recipes.origin import ConfigError
+from frisket.recipes.prepare import check_device
+from frisket.recipes.trained import check_paths
+from frisket.training import fit, optim, optim_probe
+from frisket.training.blocks import check_depth
+from frisket.training.record import check_trackers
+
+Look = Callable[[Config], None]
+
+
+def refusals(config: Config, *, but: tuple[Look, ...] = ()) -> Iterator[Exception]:
+    """What stands in the way of a checked configuration, in the words of the room that says it.
+
+    Nothing is written, no weight is read and no network asked. ValueError and ImportError only; a
+    model whose shape is not known here is not looked into. `but` are looks that were made already.
+    """
+    for look in (each for each in LOOKS if each not in but):
+        try:
+            look(config)
+        except (ValueError, ImportError) as error:
+            yield error
+
+
+def stop_if_refused(config: Config) -> None:
+    """Raise what stands in the way: the one error, or all of them as one ConfigError."""
+    found = list(refusals(config))
+    if len(found) == 1:
+        raise found[0]
+    if found:
+        raise ConfigError("\n".join(str(error) for error in found))
+
+
+def terms_of(config: Config) -> dict[str, tuple[LossTerm, float]]:
+    """Loss terms and strengths of a configuration (already checked by `load.check`)."""
+    prior = config.losses.terms.get("prior", {})
+    if prior.get("teacher") == "ema" and not config.optimizer.ema:
+        raise ConfigError('losses.prior: teacher = "ema" needs optimizer.ema, e.g. 0.99; set it')
+    terms = {}
+    for name, asked in config.losses.terms.items():
+        table = asked | (prior_options(config) if name == "prior" else {})
+        # TOML writes 1.0 as 1 as often as not
+        options = {
+            key: float(value) if type(value) is int else value
+            for key, value in table.items()
+            if key != "strength"
+        }
+        terms[name] = (TERMS.load(name)(**options), float(table["strength"]))
+    return terms
+
+
+def memory_of(config: Config) -> fit.MemoryPlan:
+    """The `[memory]` table in plain values."""
+    return fit.MemoryPlan(**config.memory.model_dump())
+
+
+def optimizer_of(config: Config) -> optim.OptimizerSpec:
+    """The `[optimizer]` table in plain values."""
+    chosen = config.optimizer
+    return optim.OptimizerSpec(chosen.name, chosen.lr, chosen.weight_decay, chosen.options)
+
+
+def _terms(config: Config) -> None:
+    terms_of(config)
+
+
+def _memory(config: Config) -> None:
+    fit.check(memory_of(config), adapter=config.lora.kind)
+
+
+def _shape(config: Config) -> None:
+    """What is asked of layers and blocks that the model may not have; looked at where asked for."""
+    deep, chosen = config.memory.swap_blocks, config.lora
+    if not (deep or chosen.targets or chosen.exclude):
+        return
+    family = FAMILIES.load(config.model.family)
+    model = config.model
+    source = Source(variant_of(config), model.source, revision=model.revision, device="meta")
+    try:
+        shapes = family.load_denoiser(source)
+    except WeightsNotFound:
+        return
+    targets, dead = targets_of(config, family, source.variant)
+    layers = LAYERS[:3] if chosen.kind in ("loha", "lokr") else LAYERS
+    for expert in experts_of(shapes).values():
+        if deep:
+            check_depth(expert, deep)
+        resolve(expert, targets, chosen.exclude, layers, dead=dead)
+
+
+def _optimizer(config: Config) -> None:
+    optim_probe.probe(optimizer_of(config), ema=config.optimizer.ema, max_norm=config.lora.max_norm)
+
+
+def _trackers(config: Config) -> None:
+    check_trackers(config.run.trackers)
+
+
+LOOKS: tuple[Look, ...] = (
+    check_device,
+    _terms,
+    check_paths,
+    _memory,
+    _shape,
+    _optimizer,
+    _trackers,
+)
