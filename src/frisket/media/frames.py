@@ -67,7 +67,7 @@ class Media:
         """Seconds after the first frame at which each begins; None where no time is told."""
         return self.clock.begins()
 
-    def remarks_at(self, fps: float | None) -> tuple[str, ...]:
+    def remarks_at(self, fps: float | int | None) -> tuple[str, ...]:
         """The remarks of a clip that is taken at `fps`: pauses that this shortens as well."""
         if fps and self.clock.shortened(fps) > 1 / fps:
             return (*self.remarks, "pauses")
@@ -164,9 +164,11 @@ def _arrays(
         return
     with images.opened(path) as image:
         _beyond(path, wanted, animated.frames_of(image, path))
+        palette = animated.palette_of(image) if reading == "index" else None
         for index in wanted:
             animated.seek(image, index)
-            yield index, images.read(image, path, reading)
+            frame = palette.labelled(image) if palette else image
+            yield index, images.read(frame, path, reading)
 
 
 def _read(

@@ -1,5 +1,6 @@
 """One video file to arrays, counted and read frame by frame through PyAV."""
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from av.video.stream import VideoStream
 from frisket.media.foreign import PIXELS, check_pixels, decoding
 from frisket.media.images import Array, Reading
 from frisket.media.moving.clock import Clock, read_clock
-from frisket.media.moving.colour import PLAIN, Colour, colour_of
+from frisket.media.moving.colour import PLAIN, Colour, Tags, colour_of
 from frisket.media.moving.display import Size, Turn, aspect_of, fit, squared, turn_of
 from frisket.media.moving.levels import has_alpha, read_frame
 from frisket.media.paths import BadMedia
@@ -119,6 +120,7 @@ class _Decoder:
     def frames(self) -> Iterator[VideoFrame]:
         """Every frame; BadMedia where the frame size changes."""
         stream = self.stream
+        tags = Tags.of(stream)
         self.codec = stream.codec_context.name
         decoder: Any = stream
         if stream.metadata.get("alpha_mode") == "1" and self.codec in _WITH_ALPHA:
@@ -131,7 +133,7 @@ class _Decoder:
                 self.turn = next((turn_of(each) for each in stream.decode(packet)), None)
             for index, frame in enumerate(decoder.decode(packet)):
                 if self.first is None:
-                    self.first, self.colour = frame, colour_of(frame)
+                    self.first, self.colour = frame, colour_of(frame, tags)
                 self._check_size(frame, index)
                 yield frame
 
@@ -186,6 +188,7 @@ def _read_clock(path: Path, *, fields: bool) -> Clock:
     shown = _Stamps()
     with opened(path) as (container, stream):
         shown.start(stream)
+        shown.certain = False
         for frame in _Decoder(path, container, stream).frames():
             shown.add(frame.pts, frame.duration)
     return shown.clock()
@@ -200,6 +203,7 @@ class _Stamps:
     base: Fraction = Fraction(1)
     nominal: tuple[Fraction, ...] = ()
     certain: bool = True  # one packet is one frame, each decodes, each has its own time stamp
+    _decoded: float = -math.inf  # when the last packet was
 
     def start(self, stream: VideoStream) -> None:
         """What the stream says of its time."""
@@ -221,7 +225,9 @@ class _Stamps:
         else:  # before the first key frame is shown what refers to frames that are not there
             first = self.stamps[0]
             whole = stamp is not None and first is not None and stamp > first
-        doubtful = packet.is_discard or packet.is_corrupt or stamp is None
+        back = packet.dts is not None and packet.dts < self._decoded  # joined recordings
+        doubtful = packet.is_discard or packet.is_corrupt or stamp is None or back
+        self._decoded = self._decoded if packet.dts is None else packet.dts
         self.certain = self.certain and whole and not doubtful
         self.add(stamp, packet.duration)
 
@@ -261,8 +267,9 @@ def _refuse_cut(
     path: Path, container: InputContainer, stream: VideoStream, packets: int, end: Fraction
 ) -> None:
     """BadMedia where the index of an MP4, or the duration of a Matroska file, tells of more."""
-    if "mov" in container.format.name and stream.frames > packets:
-        announced = f"{packets} of {stream.frames} frames"
+    # Not the header's count: what an edit list hides is in no index, and need not be there.
+    if "mov" in container.format.name and len(stream.index_entries) > packets:
+        announced = f"{packets} of {len(stream.index_entries)} frames"
     elif "matroska" in container.format.name and (
         told := _DURATION.match(stream.metadata.get("DURATION", ""))
     ):

@@ -12,21 +12,23 @@ from numpy.typing import NDArray
 
 from frisket.media.picks import resample
 
-FINE = Fraction(1, 400)  # s: a clock that ticks slower than this is not rounded, it is meant
+ROUNDED = 0.001  # s: a clock that counts milliseconds, or was copied from one, is out by as much
 SLACK = Fraction(1, 2000)  # s that rounding to a clock's ticks may put a frame late, at most
+NEAR = 0.0005  # share by which a header may miss the rate that is meant: 24 is not 23.976
 SLOWER = 1.01  # a target this much below the mean rate still drops nothing of an even jitter
-# Rates that a file may have without telling: browsers and some phones write none.
+# Rates that a file may have without telling, as browsers and some phones write it. Whole ones
+# first: a short file, rounded to milliseconds, fits 30 and 29.97 alike.
 _NTSC = ("24000/1001", "30000/1001", "60000/1001", "120000/1001")
-USUAL = tuple(map(Fraction, (*_NTSC, *range(1, 31), 48, 50, 60, 90, 100, 120, 144, 240)))
+USUAL = tuple(map(Fraction, (*range(1, 31), 48, 50, 60, 90, 100, 120, 144, 240, *_NTSC)))
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
     """When each of `frames` frames begins.
 
-    Where the stamps are those of a constant rate, to the tick of the file's own clock, only the
-    rate is kept; else `ticks` counts from the first frame in units of `base` seconds, `end` is
-    where the last frame ends, and `rate` is the mean. A file that tells no time has no rate.
+    Where the stamps are those of a constant rate, to the millisecond, only the rate is kept; else
+    `ticks` counts from the first frame in units of `base` seconds, `end` is where the last frame
+    ends, and `rate` is the mean. A file that tells no time has no rate.
     """
 
     frames: int = 1
@@ -48,7 +50,7 @@ class Clock:
             return None
         return tuple(float(index / self.rate) for index in range(self.frames))
 
-    def sample(self, target: float | None) -> tuple[int, ...]:
+    def sample(self, target: float | int | None) -> tuple[int, ...]:
         """Indices of the frames that play at `target` frames a second; None takes every frame.
 
         Sample j is the latest frame that began at or before j / target seconds after the first,
@@ -76,7 +78,7 @@ class Clock:
         begins = np.array(self.ticks, np.float64) * float(self.base * self.rate)
         return bool(np.abs(begins - np.arange(self.frames)).max() <= 0.5)
 
-    def shortened(self, target: float | None) -> float:
+    def shortened(self, target: float | int | None) -> float:
         """Seconds that repeated frames would have filled at `target`, and that are left out."""
         if not target or not self.ticks:
             return 0.0
@@ -113,7 +115,7 @@ def read_clock(
     """
     count = len(stamps)
     claims = [rate for rate in nominal if rate]
-    known = [stamp for stamp in stamps if stamp is not None]
+    known = [(index, stamp) for index, stamp in enumerate(stamps) if stamp is not None]
     if len(known) < 2:
         return Clock(count, claims[0] if claims else None)
     step = _usual_step(known, base, claims)
@@ -121,17 +123,20 @@ def read_clock(
     span = ticks[-1] * base
     if not span:  # every frame at once: the stamps say nothing
         return Clock(count, claims[0] if claims else None)
-    # A usual rate before an odd one that rounding makes fit as well: 30 before 29.995.
-    usual = sorted(USUAL, key=lambda rate: rate not in claims)
-    for rate in (*usual, *claims, (count - 1) / span):
+    # What is claimed before what only fits; a usual rate before one that rounding made of it.
+    near = [rate for rate in USUAL if any(abs(rate / one - 1) < NEAR for one in claims)]
+    for rate in (*near, *claims, *USUAL, (count - 1) / span):
         if _fits(ticks, base, rate):
             return Clock(count, rate)
     end = ticks[-1] + (last if last > 0 else step)
     return Clock(count, count / (end * base), tuple(ticks), base, end)
 
 
-def _usual_step(known: Sequence[int], base: Fraction, claims: Sequence[Fraction]) -> int:
-    steps = [after - before for before, after in pairwise(known)]
+def _usual_step(
+    known: Sequence[tuple[int, int]], base: Fraction, claims: Sequence[Fraction]
+) -> int:
+    """Ticks from one frame to the next, of stamps by index."""
+    steps = [(after - before) / (j - i) for (i, before), (j, after) in pairwise(known)]
     forward = [step for step in steps if step > 0]
     if forward:
         return max(round(median(forward)), 1)
@@ -155,8 +160,7 @@ def _steady(stamps: Sequence[int | None], step: int) -> Iterator[int]:
 
 
 def _fits(ticks: Sequence[int], base: Fraction, rate: Fraction) -> bool:
-    """Whether the stamps are those of a constant rate, rounded to a fine clock's ticks."""
-    loose = float(base) if base <= FINE else 0.0
+    """Whether the stamps are those of a constant rate, but for rounding."""
     begins: NDArray[np.float64] = np.array(ticks, np.float64) * float(base)
     apart = np.abs(begins - np.arange(len(ticks)) / float(rate))
-    return bool(apart.max() <= loose + 1e-9 * max(begins[-1], 1.0))
+    return bool(apart.max() <= ROUNDED + 1e-9 * max(begins[-1], 1.0))

@@ -62,7 +62,7 @@ REMARKS: Mapping[str, Remark] = {
     ),
     "several streams": Remark(
         "warning",
-        "that hold several videos: the best one is read, as players choose it.",
+        "that hold several videos: the one that FFmpeg takes for the main one is read.",
         "Write the one that is meant to a file of its own.",
     ),
 }
