@@ -68,10 +68,11 @@ class Media:
         return self.clock.begins()
 
     def remarks_at(self, fps: float | int | None) -> tuple[str, ...]:
-        """The remarks of a clip that is taken at `fps`: pauses that this shortens as well."""
+        """The remarks of a clip that is taken at `fps`: what that does to its time as well."""
         if fps and self.clock.shortened(fps) > 1 / fps:
             return (*self.remarks, "pauses")
-        return self.remarks
+        slower = fps and self.fps and not self.clock.variable and self.fps * 1.01 < fps
+        return (*self.remarks, "slower") if slower and self.frames > 1 else self.remarks
 
     def dump(self) -> list[Any]:
         """All but the path, as JSON."""
@@ -82,9 +83,11 @@ class Media:
     @staticmethod
     def parse(path: Path, written: Sequence[Any]) -> "Media":
         """The inverse of `dump`."""
-        *fields, clock, stored, reading, remarks = written
+        frames, height, width, fps, alpha, video, clock, stored, *told = written
+        reading, remarks = map(tuple, told)
         size = None if stored is None else (stored[0], stored[1])
-        return Media(path, *fields, Clock.parse(clock), size, tuple(reading), tuple(remarks))
+        known = (Clock.parse(clock), size, reading, remarks)
+        return Media(path, frames, height, width, fps, alpha, video, *known)
 
 
 def _kind(path: Path) -> str:

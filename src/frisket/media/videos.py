@@ -12,7 +12,6 @@ from typing import Any
 import av
 from av.codec.context import CodecContext
 from av.container import InputContainer
-from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -217,7 +216,7 @@ class _Stamps:
         self.stamps.append(stamp)
         self.lasting.append(lasts or 0)
 
-    def add_packet(self, packet: Packet) -> None:
+    def add_packet(self, packet: Any) -> None:
         """One more, as it is stored: in the order of decoding."""
         stamp = packet.pts
         if not self.stamps:

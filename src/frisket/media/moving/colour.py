@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideData
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from av.video.stream import VideoStream
@@ -139,13 +139,13 @@ def _guess_matrix(frame: VideoFrame, gamut: Gamut | None) -> Colorspace | None:
 
 def _peak(frame: VideoFrame) -> float:
     """Brightest light of a PQ video: that of its mastering display, else of its content."""
-    mastering = frame.side_data.get(Type.MASTERING_DISPLAY_METADATA)
-    if mastering is not None:  # AVMasteringDisplayMetadata: 16 ints, min, max, two flags
+    mastering = frame.side_data.get("MASTERING_DISPLAY_METADATA")
+    if isinstance(mastering, SideData):  # AVMasteringDisplayMetadata: 16 ints, min, max, two flags
         above, below, _, known = struct.unpack_from("=4i", bytes(mastering), 72)
         if known and below > 0 and WHITE < above / below <= BRIGHTEST:
             return float(above / below)
-    content = frame.side_data.get(Type.CONTENT_LIGHT_LEVEL)
-    if content is not None:
+    content = frame.side_data.get("CONTENT_LIGHT_LEVEL")
+    if isinstance(content, SideData):
         (brightest,) = struct.unpack_from("=I", bytes(content))
         if WHITE < brightest <= BRIGHTEST:
             return float(brightest)
@@ -155,13 +155,14 @@ def _peak(frame: VideoFrame) -> float:
 def to_rgb(frame: VideoFrame, colour: Colour) -> NDArray[np.uint8]:
     """H W 3 of one frame in sRGB, 0 to 255, as it is stored."""
     if not colour.reading():
-        return frame.to_ndarray(format="rgb24")
-    how = {"src_colorspace": colour.matrix, "src_color_range": colour.range}
+        plain: NDArray[Any] = frame.to_ndarray(format="rgb24")
+        return plain
+    how: dict[str, Any] = {"src_colorspace": colour.matrix, "src_color_range": colour.range}
     if colour.plain:
-        return frame.reformat(format="rgb24", **how).to_ndarray()
-    deep: NDArray[Any] = frame.reformat(
-        format="rgb48le", dst_color_range=ColorRange.JPEG, **how
-    ).to_ndarray()
+        read: NDArray[Any] = frame.reformat(format="rgb24", **how).to_ndarray()
+        return read
+    how["dst_color_range"] = ColorRange.JPEG
+    deep: NDArray[Any] = frame.reformat(format="rgb48le", **how).to_ndarray()
     return _convert(deep, colour)
 
 
@@ -197,7 +198,8 @@ def _encoding() -> NDArray[np.uint8]:
     """8-bit sRGB levels (IEC 61966-2-1) by the square root of linear light."""
     linear = np.linspace(0, 1, 1 << 16) ** 2
     levels = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.rint(levels * 255).astype(np.uint8)
+    rounded: NDArray[np.uint8] = np.rint(levels * 255).astype(np.uint8)
+    return rounded
 
 
 @lru_cache

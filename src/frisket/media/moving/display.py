@@ -8,7 +8,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideData
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -69,8 +69,8 @@ def read_matrix(matrix: bytes) -> Turn:
 
 def turn_of(frame: VideoFrame) -> Turn:
     """How a decoded frame is turned; not at all where it says nothing."""
-    matrix = frame.side_data.get(Type.DISPLAYMATRIX)
-    return read_matrix(bytes(matrix)) if matrix is not None else Turn()
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    return read_matrix(bytes(matrix)) if isinstance(matrix, SideData) else Turn()
 
 
 def aspect_of(stream: VideoStream) -> Fraction:
@@ -107,4 +107,5 @@ def fit(array: NDArray[Any], size: Size) -> NDArray[Any]:
         return whole
     rows = ((np.arange(height) + 0.5) * array.shape[0] / height).astype(np.int64)
     columns = ((np.arange(width) + 0.5) * array.shape[1] / width).astype(np.int64)
-    return array[rows][:, columns]
+    nearest: NDArray[Any] = array[rows][:, columns]
+    return nearest

@@ -47,7 +47,7 @@ def read_frame(
 
 
 def _alpha(frame: VideoFrame, codec: str) -> NDArray[np.float32]:
-    levels: NDArray[np.uint8] = frame.to_ndarray(format="rgba")[..., 3]
+    levels: Array = frame.to_ndarray(format="rgba")[..., 3]
     if codec not in _LOSSLESS_ALPHA:
         return snapped(levels)
     return levels.astype(np.float32) / np.float32(255)

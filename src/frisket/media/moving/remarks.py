@@ -28,6 +28,12 @@ REMARKS: Mapping[str, Remark] = {
         " what follows comes too soon.",
         "Cut still stretches off, or lower `fps`; re-encode at a constant rate to keep them.",
     ),
+    "slower": Remark(
+        "note",
+        "with fewer frames a second than `fps`: every frame is taken and none is made up, so that"
+        " motion is learnt faster than it was.",
+        "Lower `fps` to that of the clips if it matters.",
+    ),
     "hdr": Remark(
         "warning",
         "in HDR (PQ or HLG): brought to sRGB by the tone curve of ITU-R BT.2390, diffuse white at"
@@ -41,13 +47,12 @@ REMARKS: Mapping[str, Remark] = {
     ),
     "untagged": Remark(
         "note",
-        "that do not say how their colours are coded: read as players do, by BT.709 where a frame"
-        " is HD.",
+        "in HD without a word on how the colours are coded: read by BT.709, as players do.",
         "Nothing has to be done if the colours on this page are right; else re-encode with tags.",
     ),
     "interlaced": Remark(
         "warning",
-        "that are interlaced: moving edges are combs, and the model learns them.",
+        "with interlaced frames: moving edges are combs, and the model learns them.",
         "Deinterlace them, for instance: ffmpeg -i IN -vf bwdif=send_frame OUT.",
     ),
     "pixel aspect": Remark(
@@ -62,7 +67,7 @@ REMARKS: Mapping[str, Remark] = {
     ),
     "several streams": Remark(
         "warning",
-        "that hold several videos: the one that FFmpeg takes for the main one is read.",
+        "with several videos in one file: the one that FFmpeg takes for the main one is read.",
         "Write the one that is meant to a file of its own.",
     ),
 }
