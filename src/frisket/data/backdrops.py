@@ -11,13 +11,14 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from frisket.data.cache import key_of
-from frisket.data.covering import keep_plane, mask_record
+from frisket.data.covering import MOVING, keep_plane, mask_record
 from frisket.data.draws import draw
 from frisket.data.index import Index
 from frisket.data.items import Backdrop, SwapPlan, Window
 from frisket.media.files import find
 from frisket.media.frames import decode, decode_stored, probe
 from frisket.media.geometry import Geometry
+from frisket.media.paths import VIDEOS
 from frisket.media.swap import COLOURS, Drawn, composite, flat, gradient, noise
 from frisket.shapes import Frames
 
@@ -90,11 +91,16 @@ def swap_record(
     return {
         "rule": RULE,
         "background": backdrop.content,
+        **({"moving": MOVING} if _is_video(backdrop.path) else {}),
         **({"donor_reading": list(donor.media.reading)} if donor and donor.media.reading else {}),
         "keep": {**mask_record(window, regions), "kept": sorted(kept)},
         "feather": float(plan.feather),
         "despill": float(plan.despill),
     }
+
+
+def _is_video(path: Path | None) -> bool:
+    return path is not None and path.suffix.lower() in VIDEOS
 
 
 def swapped_frames(

@@ -201,7 +201,6 @@ def look_at_sizes(
     size: tuple[int, int],
     target: tuple[int, int],
     masks: Mapping[str, tuple[int, int]],
-    *,
     stored: tuple[int, int] | None = None,
 ) -> list[Finding]:
     """Sizes that do not agree, all as (height, width): of the clip, trained at, of each mask.

@@ -257,9 +257,7 @@ def _pictured(looker: Looker, found: Found, seen: Seen) -> Seen:
     )
     masks = {path.name: probe(path) for path in found.masks.values()}
     sizes = {file: (mask.height, mask.width) for file, mask in masks.items()}
-    faults = look_at_sizes(
-        name, (media.height, media.width), geometry.target, sizes, stored=media.stored
-    )
+    faults = look_at_sizes(name, (media.height, media.width), geometry.target, sizes, media.stored)
     fits = not any(one.kind == "aspect" for one in faults)
     planes = looker.planes(window) if fits and window.masked else {}
     card = looker.card(window, planes)

@@ -58,6 +58,15 @@ def test_a_cut_open_gop_counts_what_decodes(tmp_path, encode, numbered, suffix):
     assert not media.clock.variable
 
 
+def test_a_cut_hevc_counts_what_decodes(tmp_path, encode, numbered):
+    options = {"x265-params": "log-level=none:pools=1:open-gop=1:keyint=8:bframes=3:scenecut=0"}
+    whole = encode(tmp_path / "whole.mkv", numbered(30, 64, 64), "libx265", **options)
+    leading, packets = keys(whole)
+    start = next(index for index, count in leading.items() if count)
+    path = cut(whole, tmp_path / "cut.mkv", first=start)
+    assert counts(path) == {packets - start - leading[start]}
+
+
 @pytest.mark.parametrize("shift", [3, 11, 19])
 @pytest.mark.parametrize("gop", [{"g": "8", "bf": "2"}, OPEN])
 def test_an_edit_list_hides_frames_and_is_no_damage(tmp_path, encode, numbered, shift, gop):
