@@ -68,11 +68,10 @@ class Media:
         return self.clock.begins()
 
     def remarks_at(self, fps: float | int | None) -> tuple[str, ...]:
-        """The remarks of a clip that is taken at `fps`: what that does to its time as well."""
+        """The remarks of a clip that is taken at `fps`: pauses that this shortens as well."""
         if fps and self.clock.shortened(fps) > 1 / fps:
             return (*self.remarks, "pauses")
-        slower = fps and self.fps and not self.clock.variable and self.fps * 1.01 < fps
-        return (*self.remarks, "slower") if slower and self.frames > 1 else self.remarks
+        return self.remarks
 
     def dump(self) -> list[Any]:
         """All but the path, as JSON."""

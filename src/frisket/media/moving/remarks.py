@@ -28,12 +28,6 @@ REMARKS: Mapping[str, Remark] = {
         " what follows comes too soon.",
         "Cut still stretches off, or lower `fps`; re-encode at a constant rate to keep them.",
     ),
-    "slower": Remark(
-        "note",
-        "with fewer frames a second than `fps`: every frame is taken and none is made up, so that"
-        " motion is learnt faster than it was.",
-        "Lower `fps` to that of the clips if it matters.",
-    ),
     "hdr": Remark(
         "warning",
         "in HDR (PQ or HLG): brought to sRGB by the tone curve of ITU-R BT.2390, diffuse white at"
