@@ -12,7 +12,7 @@ def test_one_line_a_peculiarity_with_a_few_names() -> None:
         ("interlaced", "warning", ""),
     ]
     assert found[0].sentence.startswith("6 clips (clip0, clip1, clip2 and 3 more) in HDR")
-    assert found[1].sentence.startswith("5 clips (clip0, clip1, clip2 and 2 more) that are")
+    assert found[1].sentence.startswith("5 clips (clip0, clip1, clip2 and 2 more) with interlaced")
 
 
 def test_every_remark_has_a_sentence_and_a_fix() -> None:
