@@ -11,13 +11,14 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from frisket.data.cache import key_of
-from frisket.data.covering import keep_plane, mask_record
+from frisket.data.covering import MOVING, keep_plane, mask_record
 from frisket.data.draws import draw
 from frisket.data.index import Index
 from frisket.data.items import Backdrop, SwapPlan, Window
 from frisket.media.files import find
-from frisket.media.frames import decode, probe
+from frisket.media.frames import decode, decode_stored, probe
 from frisket.media.geometry import Geometry
+from frisket.media.paths import VIDEOS
 from frisket.media.swap import COLOURS, Drawn, composite, flat, gradient, noise
 from frisket.shapes import Frames
 
@@ -86,13 +87,20 @@ def swap_record(
     plan: SwapPlan, window: Window, backdrop: Backdrop, kept: Sequence[str], regions: Sequence[str]
 ) -> dict[str, object]:
     """What a composite adds to the key of its clip's latents."""
+    donor = backdrop.donor
     return {
         "rule": RULE,
         "background": backdrop.content,
+        **({"moving": MOVING} if _is_video(backdrop.path) else {}),
+        **({"donor_reading": list(donor.media.reading)} if donor and donor.media.reading else {}),
         "keep": {**mask_record(window, regions), "kept": sorted(kept)},
         "feather": float(plan.feather),
         "despill": float(plan.despill),
     }
+
+
+def _is_video(path: Path | None) -> bool:
+    return path is not None and path.suffix.lower() in VIDEOS
 
 
 def swapped_frames(
@@ -116,7 +124,7 @@ def _painted(
         return _drawn(*backdrop.drawn, size)[0][None]
     if backdrop.donor is not None:
         donor = backdrop.donor
-        frames = cut(donor, decode(donor.clip, donor.geometry.picks))
+        frames = cut(donor, decode_stored(donor.clip, donor.geometry.picks))
         frames = _without_subject(frames, donor, regions)
         geometry = Geometry(
             source=donor.geometry.target, target=size, picks=tuple(range(len(frames)))

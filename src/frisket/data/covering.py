@@ -15,9 +15,11 @@ from frisket.masks.coverage import Reading, cut_to_latent, to_latent
 from frisket.masks.morphology import bend, feather, fill_holes, grow
 from frisket.masks.read import read
 from frisket.masks.weights import free_share
+from frisket.media.paths import VIDEOS
 from frisket.shapes import CellPlanes, Plane, Planes
 
 RULE = 1  # goes into cache keys; count up when a step below changes
+MOVING = 1  # the same where masks are videos: count up when how they are read changes
 SEEN = 0.5  # a pixel or a cell counts as the region's from here on
 
 
@@ -50,10 +52,23 @@ def named_regions(window: Window, regions: Sequence[str]) -> list[str]:
     return [region for region in regions if region in named] or list(regions)
 
 
+def _moving_record(window: Window) -> dict[str, Any]:
+    """How the masks of a window are read where they are videos; nothing for pictures."""
+    alpha = window.masking.source == "alpha"
+    files = [window.clip] if alpha else [*window.masks.values()]
+    record: dict[str, Any] = {}
+    if any(path.suffix.lower() in VIDEOS for path in files):
+        record["moving"] = MOVING
+    if alpha and window.media.reading:
+        record["reading"] = list(window.media.reading)
+    return record
+
+
 def mask_record(window: Window, regions: Sequence[str]) -> dict[str, Any]:
     """Everything that makes the pixel planes of a window, for cache keys."""
     return {
         "clip": window.content if window.masking.source == "alpha" else None,
+        **_moving_record(window),
         "masks": dict(window.masks_content),
         "geometry": window.geometry.record(),
         "regions": named_regions(window, regions),

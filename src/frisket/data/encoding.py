@@ -13,7 +13,7 @@ from frisket.data.entries import Entries
 from frisket.data.finite import NotFinite, check_finite
 from frisket.data.items import Backdrop, Encoders, Progress, SwapPlan, Window
 from frisket.data.tally import Tally
-from frisket.media.frames import BadMedia, decode, try_decoding
+from frisket.media.frames import BadMedia, decode, decode_stored, try_decoding
 from frisket.media.geometry import Geometry
 from frisket.media.untrusted import shown
 from frisket.shapes import Frames, Plane
@@ -83,6 +83,8 @@ class Encoding:
             "geometry": window.geometry.record(),
             "encoder": dict(self.encoders.pixels_record),
         }
+        if window.media.reading:  # named only where something is done: other caches stay good
+            record["reading"] = list(window.media.reading)
         if window.references:
             record["references"] = [content for _, content in window.references]
         if window.shown:
@@ -159,7 +161,7 @@ class Encoding:
 
     def _encode(self, job: _Job, total: int) -> None:
         window = job.window
-        frames = decode(window.clip, window.geometry.picks)
+        frames = decode_stored(window.clip, window.geometry.picks)
         if job.plain is not None:
             self._encode_pixels(window, job.plain, window.geometry, frames, total)
         if not job.composites:

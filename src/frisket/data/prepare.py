@@ -31,8 +31,9 @@ from frisket.data.tally import Tally, pick_held
 from frisket.masks.weights import BACKGROUND
 from frisket.media.buckets import bucket
 from frisket.media.files import Findings, Found, find
-from frisket.media.frames import BadMedia, Media, extract, probe, resample
+from frisket.media.frames import BadMedia, Media, extract, probe
 from frisket.media.geometry import Geometry
+from frisket.media.moving.remarks import REMARKS, sum_up
 from frisket.media.paths import collecting
 from frisket.media.references import find_references, listed_references
 
@@ -43,6 +44,7 @@ log = logging.getLogger(__name__)
 bucket_of = lru_cache(4096)(bucket)  # clips of a set share few sizes
 
 ROOM = 0.25  # share of a clip that must be free of regions for its surroundings to be lent
+PROBED = 2  # of what is remembered of a file; count up when `probe` tells something else
 EMPTY = ""
 SIDES = re.compile(r"\b(left|right)\b", re.IGNORECASE)  # words a mirrored clip makes untrue
 
@@ -102,6 +104,7 @@ class _Walk:
         self.pictures: dict[str, Pictures] = {}  # of the clips of the data set at hand
         self.work = Encoding(self.entries, encoders, self.tally, self.regions, self.kept, progress)
         self.bad = self.work.bad
+        self.remarks: dict[str, list[str]] = {}  # of the clips of the data set at hand
         self.refused: list[ValueError] = []  # of how files lie there; each is in `bad` as well
 
     def run(
@@ -188,6 +191,10 @@ class _Walk:
                 self.bad[str(found.clip)] = str(error)
             if not count % 16 or count == len(chosen.clips):
                 self.progress("clips and masks", count, len(chosen.clips))
+        for name, said in sum_up(self.remarks):
+            level = logging.WARNING if REMARKS[name].severity == "warning" else logging.INFO
+            log.log(level, "%s: %s", clipset.clips, said)
+        self.remarks.clear()
         self.index.commit()
 
     def _found(self, clipset: Clipset) -> Findings:
@@ -235,6 +242,8 @@ class _Walk:
     ) -> Iterator[tuple[Item, Window, str]]:
         content = self.index.content(found.clip)
         media = self._probe(found.clip, content)
+        for remark in media.remarks_at(clipset.windows.fps):
+            self.remarks.setdefault(remark, []).append(found.name)
         masks = {name: self.index.content(path) for name, path in found.masks.items()}
         caption = triggered(templated(found.caption, clipset.template), clipset.trigger)
         pictures = self.pictures.get(found.name, ())
@@ -252,7 +261,7 @@ class _Walk:
         for number, (picks, target) in enumerate(cuts):
             name = found.name if len(cuts) == 1 else f"{found.name}#{number}"
             for flip in (False, True) if clipset.flip else (False,):
-                geometry = Geometry((media.height, media.width), target, picks, flip)
+                geometry = Geometry((media.height, media.width), target, picks, flip, media.stored)
                 window = Window(
                     name,
                     found.clip,
@@ -273,7 +282,7 @@ class _Walk:
     ) -> list[tuple[tuple[int, ...], tuple[int, int]]]:
         grid, how = self.encoders.grid, clipset.windows
         runs = extract(
-            resample(media.frames, media.fps, how.fps),
+            media.clock.sample(how.fps),
             how.frames,
             how.mode,
             stride=how.stride,
@@ -330,16 +339,12 @@ class _Walk:
         return media.height, media.width
 
     def _probe(self, clip: Path, content: str) -> Media:
-        slot = f"{content}{clip.suffix.lower()}"
+        slot = f"{content}{clip.suffix.lower()}|{PROBED}"
         known = self.index.get("probe", slot)
         if known is not None:
-            return Media(clip, *known)
+            return Media.parse(clip, known)
         media = probe(clip)
-        self.index.put(
-            "probe",
-            slot,
-            [media.frames, media.height, media.width, media.fps, media.alpha, media.video],
-        )
+        self.index.put("probe", slot, media.dump())
         return media
 
     def _coverage(self, window: Window) -> tuple[str, Facts]:

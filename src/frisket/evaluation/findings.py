@@ -197,11 +197,20 @@ def look_at_crop(
 
 
 def look_at_sizes(
-    clip: str, size: tuple[int, int], target: tuple[int, int], masks: Mapping[str, tuple[int, int]]
+    clip: str,
+    size: tuple[int, int],
+    target: tuple[int, int],
+    masks: Mapping[str, tuple[int, int]],
+    stored: tuple[int, int] | None = None,
 ) -> list[Finding]:
-    """Sizes that do not agree, all as (height, width): of the clip, trained at, of each mask."""
+    """Sizes that do not agree, all as (height, width): of the clip, trained at, of each mask.
+
+    `stored` is the clip's before its pixels were made square: a mask may have that as well.
+    """
     found = []
     for path, mask in masks.items():
+        if mask == stored:
+            continue
         apart = abs(mask[1] / mask[0] / (size[1] / size[0]) - 1)
         if apart > 0.01:
             found.append(

@@ -21,6 +21,7 @@ from frisket.maskgen.base import Mask
 from frisket.masks.read import BACKGROUND, WHOLE
 from frisket.media.frames import BadMedia, Media, probe, stream, writing_labels
 from frisket.media.images import opened
+from frisket.media.moving.display import fit
 from frisket.media.paths import IMAGES, LEGEND, SOFT, VIDEOS, plain, replacing
 from frisket.media.untrusted import BadText, parse_json, read_text, shown
 
@@ -264,18 +265,25 @@ def read_frames(
 
 
 def _fitting(path: Path, clip: Media, reading: Literal["index", "grey"]) -> Iterator[Tensor]:
-    mask = probe(path)
-    if (mask.height, mask.width) != (clip.height, clip.width):
+    mask, size = probe(path), (clip.height, clip.width)
+    if (mask.height, mask.width) not in (size, clip.stored):
         raise BadMedia(
             f"{path} is {mask.width} x {mask.height}, its clip {clip.path} is {clip.width} x"
             f" {clip.height} (width x height); make the mask again, or resize it without smoothing"
         )
     if not mask.video:
-        yield from repeat(next(stream(path, reading)), clip.frames)
+        yield from repeat(_laid(next(stream(path, reading)), size), clip.frames)
     elif mask.frames != clip.frames:
         raise BadMedia(
             f"{path} has {mask.frames} frames but its clip {clip.path} has {clip.frames}: make one"
             " mask frame for every frame of the clip, or give a single picture for all"
         )
     else:
-        yield from stream(path, reading)
+        yield from (_laid(frame, size) for frame in stream(path, reading))
+
+
+def _laid(frame: Tensor, size: tuple[int, int]) -> Tensor:
+    """A frame of a mask at its clip's size, where it was made before pixels were made square."""
+    if frame.shape == size:
+        return frame
+    return torch.from_numpy(np.ascontiguousarray(fit(frame.numpy(), size)))

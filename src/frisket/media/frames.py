@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,8 @@ from torch import Tensor
 from frisket.media import images, videos
 from frisket.media.foreign import decoding
 from frisket.media.images import Array, Reading
+from frisket.media.moving import animated, writing
+from frisket.media.moving.clock import STILL, Clock
 from frisket.media.paths import IMAGES, VIDEOS, BadMedia, frames_in
 from frisket.media.picks import Mode, extract, resample
 from frisket.shapes import Frames
@@ -28,6 +31,7 @@ __all__ = [
     "decode_grey",
     "decode_index",
     "decode_rgb",
+    "decode_stored",
     "extract",
     "probe",
     "resample",
@@ -41,15 +45,48 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """What a clip or mask file is; height and width in pixels as seen, after rotation."""
+    """What a clip or mask file is: everything that asks for size, time or colour asks here.
+
+    Height and width are in pixels as seen: turned, mirrored, and square.
+    """
 
     path: Path
     frames: int  # that can be decoded, counted
     height: int
     width: int
-    fps: float | None  # None for images, frame folders and videos that tell no rate
+    fps: float | None  # the mean where it varies; None where no time is told (images, folders)
     alpha: bool  # has an alpha channel, or palette transparency
     video: bool  # a video, an animation or a folder of frames
+    clock: Clock = STILL  # when each frame begins
+    stored: tuple[int, int] | None = None  # height, width before pixels were made square, if not
+    reading: tuple[str, ...] = ()  # what is done to its pixels besides decoding, for cache keys
+    remarks: tuple[str, ...] = ()  # what a user may want to know of it; see `moving.remarks`
+
+    @property
+    def times(self) -> tuple[float, ...] | None:
+        """Seconds after the first frame at which each begins; None where no time is told."""
+        return self.clock.begins()
+
+    def remarks_at(self, fps: float | int | None) -> tuple[str, ...]:
+        """The remarks of a clip that is taken at `fps`: pauses that this shortens as well."""
+        if fps and self.clock.shortened(fps) > 1 / fps:
+            return (*self.remarks, "pauses")
+        return self.remarks
+
+    def dump(self) -> list[Any]:
+        """All but the path, as JSON."""
+        fields = [self.frames, self.height, self.width, self.fps, self.alpha, self.video]
+        stored = None if self.stored is None else list(self.stored)
+        return [*fields, self.clock.dump(), stored, list(self.reading), list(self.remarks)]
+
+    @staticmethod
+    def parse(path: Path, written: Sequence[Any]) -> "Media":
+        """The inverse of `dump`."""
+        frames, height, width, fps, alpha, video, clock, stored, *told = written
+        reading, remarks = map(tuple, told)
+        size = None if stored is None else (stored[0], stored[1])
+        known = (Clock.parse(clock), size, reading, remarks)
+        return Media(path, frames, height, width, fps, alpha, video, *known)
 
 
 def _kind(path: Path) -> str:
@@ -74,17 +111,36 @@ def probe(path: Path) -> Media:
     """
     kind = _kind(path)
     if kind == "video":
-        seen = videos.survey(path)
-        return Media(path, seen.frames, seen.height, seen.width, seen.fps, seen.alpha, True)
+        return _video(path, videos.survey(path))
     paths = frames_in(path) if kind == "folder" else [path]
     with images.opened(paths[0]) as image:
         height, width = images.size_of(image)
         alpha = image.has_transparency_data or "transparency" in image.info
         if kind == "folder":
-            return Media(path, len(paths), height, width, None, alpha, True)
-        count = images.frames_of(image, path)
-        fps = images.fps_of(image, count) if count > 1 else None
-    return Media(path, count, height, width, fps, alpha, count > 1)
+            clock = Clock(len(paths))
+            return Media(path, len(paths), height, width, None, alpha, True, clock)
+        count = animated.frames_of(image, path)
+        clock = animated.clock_of(image, count)
+    fps = None if clock.rate is None else float(clock.rate)
+    remarks = ("variable frame rate",) if clock.variable else ()
+    reading = animated.reading_of(image)
+    return Media(path, count, height, width, fps, alpha, count > 1, clock, None, reading, remarks)
+
+
+def _video(path: Path, seen: videos.Footage) -> Media:
+    rate = seen.clock.rate
+    return Media(
+        path,
+        seen.clock.frames,
+        *seen.size,
+        None if rate is None else float(rate),
+        seen.alpha,
+        True,
+        seen.clock,
+        None if seen.stored == seen.size else seen.stored,
+        seen.reading(),
+        seen.remarks(),
+    )
 
 
 def _beyond(path: Path, wanted: Sequence[int], count: int) -> None:
@@ -94,10 +150,12 @@ def _beyond(path: Path, wanted: Sequence[int], count: int) -> None:
         )
 
 
-def _arrays(path: Path, wanted: Sequence[int], reading: Reading) -> Iterator[tuple[int, Array]]:
+def _arrays(
+    path: Path, wanted: Sequence[int], reading: Reading, *, square: bool = True
+) -> Iterator[tuple[int, Array]]:
     kind = _kind(path)
     if kind == "video":
-        yield from videos.read(path, wanted, reading)
+        yield from videos.read(path, wanted, reading, square=square)
         return
     if kind == "folder":
         paths = frames_in(path)
@@ -107,28 +165,30 @@ def _arrays(path: Path, wanted: Sequence[int], reading: Reading) -> Iterator[tup
                 yield index, images.read(image, paths[index], reading)
         return
     with images.opened(path) as image:
-        count = images.frames_of(image, path)
-        _beyond(path, wanted, count)
+        _beyond(path, wanted, animated.frames_of(image, path))
+        palette = animated.palette_of(image) if reading == "index" else None
         for index in wanted:
-            if count > 1:
-                image.seek(index)
-            yield index, images.read(image, path, reading)
+            animated.seek(image, index)
+            frame = palette.labelled(image) if palette else image
+            yield index, images.read(frame, path, reading)
 
 
-def _read(path: Path, picks: Sequence[int] | None, reading: Reading) -> Tensor:
+def _read(
+    path: Path, picks: Sequence[int] | None, reading: Reading, *, square: bool = True
+) -> Tensor:
     picks = range(probe(path).frames) if picks is None else picks
     if not len(picks) or min(picks) < 0:
         raise ValueError(f"{path}: picks {list(picks)} name no frames; indices count from 0")
     with decoding(path):
-        return _laid(path, picks, reading)
+        return _laid(path, picks, reading, square=square)
 
 
-def _laid(path: Path, picks: Sequence[int], reading: Reading) -> Tensor:
+def _laid(path: Path, picks: Sequence[int], reading: Reading, *, square: bool) -> Tensor:
     slots: dict[int, list[int]] = {}
     for slot, index in enumerate(picks):
         slots.setdefault(index, []).append(slot)
     out: Array | None = None
-    for index, array in _arrays(path, sorted(slots), reading):
+    for index, array in _arrays(path, sorted(slots), reading, square=square):
         if len(picks) == 1 and array.flags.writeable and array.flags.c_contiguous:
             return torch.from_numpy(array[None])  # spares a still the copy
         if out is None:
@@ -157,16 +217,25 @@ def _resized(path: Path, index: int, now: tuple[int, ...], before: tuple[int, ..
 
 
 def decode(path: Path, picks: Sequence[int] | None = None) -> Frames:
-    """RGB frames, upright, 0 to 255; alpha is dropped, not blended.
+    """RGB frames as seen, 0 to 255; alpha is dropped, not blended.
 
     `picks` are source frames counted from 0, in any order; None takes all. Decoding stops after
-    the last one picked. Deeper than 8 bits is scaled down, CMYK and palettes are converted. Raises
-    BadMedia (see `probe`), also where a pick lies beyond the frames that decode.
+    the last one picked. Deeper than 8 bits is scaled down, CMYK and palettes are converted; HDR
+    and wide gamuts of videos are brought to sRGB (`media.moving.colour`). Raises BadMedia (see
+    `probe`), also where a pick lies beyond the frames that decode.
     """
     return _read(path, picks, "rgb")
 
 
 decode_rgb = decode
+
+
+def decode_stored(path: Path, picks: Sequence[int] | None = None) -> Frames:
+    """What `decode` gives, before pixels that are not square (`Media.stored`) are made so.
+
+    For a geometry that resamples them once.
+    """
+    return _read(path, picks, "rgb", square=False)
 
 
 def decode_grey(path: Path, picks: Sequence[int] | None = None) -> Float[Tensor, "F H W"]:
@@ -214,7 +283,7 @@ def _all(path: Path, reading: Reading) -> Iterator[Array]:
         count = len(frames_in(path))
     else:
         with images.opened(path) as image:
-            count = images.frames_of(image, path)
+            count = animated.frames_of(image, path)
     return (array for _, array in _arrays(path, range(count), reading))
 
 
@@ -235,7 +304,7 @@ def writing_labels(path: Path, fps: float | int, comment: str = "") -> Iterator[
 
     `comment` is kept in the file's metadata. ValueError for another suffix, and for no frames.
     """
-    with videos.writing_labels(path, fps, comment) as append:
+    with writing.writing_labels(path, fps, comment) as append:
         yield LabelWriter(append)
 
 
@@ -249,4 +318,4 @@ def write_video(path: Path, frames: Frames, fps: float | int, *, lossless: bool 
 
     Raises ValueError for another suffix, and for odd sides in H.264; nothing is padded or cut.
     """
-    videos.write(path, frames.cpu().numpy(), fps, lossless)
+    writing.write(path, frames.cpu().numpy(), fps, lossless)

@@ -114,6 +114,7 @@ class Geometry:
     target: tuple[int, int]
     picks: tuple[int, ...]  # source frames
     flip: bool = False  # mirrored left to right, after all else
+    stored: tuple[int, int] | None = None  # of the clip with pixels that are not square, if so
 
     def __post_init__(self) -> None:
         """Refuse sizes without area and an empty pick."""
@@ -139,15 +140,21 @@ class Geometry:
     def pixels(self, frames: Frames) -> Float[Tensor, "3 F H_cut W_cut"]:
         """Cut the picked frames, in [-1, 1]: area mean when shrinking, Lanczos when enlarging.
 
-        Raises ValueError where frames are not of the source's size or not as many as were picked.
+        Frames may have the source's size or the `stored` one. Raises ValueError where they have
+        another, or are not as many as were picked.
         """
         rows, columns = self.spans()
-        if tuple(frames.shape[1:3]) != self.source or len(frames) != len(self.picks):
+        size = (frames.shape[1], frames.shape[2])
+        if size not in (self.source, self.stored) or len(frames) != len(self.picks):
             raise ValueError(
                 f"{len(frames)} frames of {_size(frames.shape[1:3])} do not fit a geometry for"
                 f" {len(self.picks)} frames of {_size(self.source)}"
             )
-        cut = _shrink if rows.length >= rows.out else _enlarge
+        shrinks = rows.length >= rows.out
+        if size != self.source:  # its pixels are not square: one axis may shrink, one may grow
+            rows, columns = rows.scaled(size[0]), columns.scaled(size[1])
+            shrinks = rows.length >= rows.out and columns.length >= columns.out
+        cut = _shrink if shrinks else _enlarge
         clip = torch.empty(3, len(frames), *self.target)
         for index, frame in enumerate(frames):
             clip[:, index] = cut(frame, rows, columns)
@@ -157,7 +164,7 @@ class Geometry:
     def _checked(self, size: tuple[int, int], frames: int) -> tuple[Span, Span]:
         height, width = size
         own = self.source[1] / self.source[0]
-        if abs(width / height / own - 1) > TOLERANCE:
+        if not self.accepts(size):
             raise MaskMismatch(
                 f"the mask is {_size(size)}, its clip {_size(self.source)}: the aspect ratios"
                 f" differ by {abs(width / height / own - 1):.1%} (1% passes), so they cannot be"
@@ -168,8 +175,16 @@ class Geometry:
         rows, columns = self.spans()
         return rows.scaled(height), columns.scaled(width)
 
+    def accepts(self, size: tuple[int, int]) -> bool:
+        """Whether a mask of (height, width) has the clip's aspect: as displayed, or as stored."""
+        return any(
+            abs(size[1] / size[0] / (own[1] / own[0]) - 1) <= TOLERANCE
+            for own in (self.source, self.stored)
+            if own is not None
+        )
+
     def plane(self, plane: Plane) -> Float[Tensor, "F H_cut W_cut"]:
-        """Cut a mask of any size with the clip's aspect: exact area mean, linear when enlarging.
+        """Cut a mask of any size that `accepts` takes: exact area mean, linear when enlarging.
 
         Results stay between the plane's own least and greatest value. Raises MaskMismatch where
         the aspect ratios differ by more than 1 %, ValueError on another number of frames.
@@ -195,6 +210,8 @@ class Geometry:
         """The geometry as JSON, for cache keys."""
         return {
             "rule": RULE,
+            # Named only where pixels are not square: the caches of all others stay good.
+            **({"stored": list(self.stored)} if self.stored else {}),
             "source": list(self.source),
             "target": list(self.target),
             "picks": list(self.picks),

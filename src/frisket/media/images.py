@@ -145,16 +145,6 @@ def size_of(image: Image.Image) -> tuple[int, int]:
     return width, height
 
 
-def fps_of(image: Image.Image, count: int) -> float | None:
-    """Mean frame rate of an animation of `count` frames, None where no durations are given."""
-    total = 0.0
-    for index in range(count):
-        image.seek(index)
-        image.load()  # WebP tells a frame's duration only then
-        total += float(image.info.get("duration", 0))
-    return count * 1000 / total if total and count > 1 else None
-
-
 def read(image: Image.Image, path: Path, reading: Reading) -> Array:
     """The current frame upright: H W 3 uint8, H W float32 in [0, 1], or H W int32 labels."""
     image.load()

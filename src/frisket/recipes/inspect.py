@@ -17,6 +17,7 @@ from frisket.data.items import Clipset, Item
 from frisket.data.tally import pick_held
 from frisket.evaluation.findings import Finding, by_severity
 from frisket.evaluation.findings_files import look_at_links, look_at_orphans
+from frisket.evaluation.findings_moving import look_at_moving
 from frisket.evaluation.findings_spread import look_at_spread
 from frisket.evaluation.findings_twins import look_at_twins
 from frisket.evaluation.findings_words import look_at_same_words
@@ -231,6 +232,7 @@ def _compared(config: Config, known: Sequence[_Known]) -> tuple[list[_Known], li
         mine = [one.seen for one in known if one.set == number]
         for finding in _unusual(mine):
             tell(number, finding)
+        whole += look_at_moving({one.name: one.remarks for one in mine})
         words = {one.name: one.written for one in mine if one.written}
         if config.data[number].caption is None:
             for finding in look_at_same_words(words, config.data[number].trigger):

@@ -36,7 +36,7 @@ from frisket.masks.weights import RegionWeights
 from frisket.media.buckets import bucket
 from frisket.media.files import Found
 from frisket.media.foreign import reason_of
-from frisket.media.frames import BadMedia, decode, extract, probe, resample
+from frisket.media.frames import BadMedia, decode, extract, probe
 from frisket.media.geometry import Geometry
 from frisket.shapes import CellPlanes, Frames, Plane
 
@@ -70,6 +70,7 @@ class Seen:
     shown: tuple[int, int] = (THUMB, THUMB)  # width and height of its thumbnail
     pictures: Mapping[str, str] = field(default_factory=dict)  # heading -> data: address
     findings: tuple[Finding, ...] = ()
+    remarks: tuple[str, ...] = ()  # of its file (see `media.moving.remarks`)
 
     @property
     def severity(self) -> str:
@@ -98,7 +99,7 @@ class Looker:
         if masking.source == "alpha" and not found.alpha:
             masking = replace(masking, source="none")
         runs = extract(
-            resample(media.frames, media.fps, how.fps),
+            media.clock.sample(how.fps),
             how.frames,
             how.mode,
             stride=how.stride,
@@ -124,7 +125,7 @@ class Looker:
                 found.masks,
                 {},
                 media,
-                Geometry(size, target(len(picks)), picks),
+                Geometry(size, target(len(picks)), picks, stored=media.stored),
                 masking,
             )
             for picks in runs
@@ -257,10 +258,11 @@ def _pictured(looker: Looker, found: Found, seen: Seen) -> Seen:
         seen,
         size=f"{media.width} x {media.height}{length}",
         trained=_trained(windows, looker.grid),
+        remarks=media.remarks_at(looker.clipset.windows.fps),
     )
     masks = {path.name: probe(path) for path in found.masks.values()}
     sizes = {file: (mask.height, mask.width) for file, mask in masks.items()}
-    faults = look_at_sizes(name, (media.height, media.width), geometry.target, sizes)
+    faults = look_at_sizes(name, (media.height, media.width), geometry.target, sizes, media.stored)
     fits = not any(one.kind == "aspect" for one in faults)
     planes = looker.planes(window) if fits and window.masked else {}
     card = looker.card(window, planes)
@@ -320,7 +322,7 @@ def _kept(looker: Looker, window: Window, planes: Mapping[str, Plane]) -> dict[s
     scale = [span.out / span.length for span in spans]
     whole = (round(geometry.source[0] * scale[0]), round(geometry.source[1] * scale[1]))
     middle = len(geometry.picks) // 2
-    uncut = Geometry(geometry.source, whole, geometry.picks[middle : middle + 1])
+    uncut = replace(geometry, target=whole, picks=geometry.picks[middle : middle + 1], flip=False)
     everywhere = looker.planes(replace(window, geometry=uncut))
     areas = {name: float(plane.double().sum()) for name, plane in everywhere.items()}
     return {

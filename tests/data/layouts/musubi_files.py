@@ -8,7 +8,7 @@ from PIL import Image
 
 from frisket.media.captions import Wording
 from frisket.media.files import find
-from frisket.media.videos import write as write_video
+from frisket.media.moving.writing import write as write_video
 from frisket.recipes.config import Config
 
 
