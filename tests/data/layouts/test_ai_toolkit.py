@@ -17,14 +17,16 @@ def test_clips_masks_and_captions_are_found_as_it_finds_them(clips, imported, lo
     assert done.data == (
         {
             "clips": str(clips),
-            "masks": {"source": "folder", "path": str(clips.parent / "masks")},
+            "masks": {
+                "source": "folder", "path": str(clips.parent / "masks"), "unmasked": "train",
+            },
             "caption_part": "file",
             "frames": 1,
             "resolution": 512,
             "buckets": True,
             "repeats": 1,
         },
-    )
+    )  # fmt: skip
     assert done.sections == {"losses": {"compat": "ai-toolkit"}}
     seen = found(loaded(done)).found
     assert [(one.name, one.caption) for one in seen] == [("a", "one,\ntwo"), ("b", "one,\ntwo")]

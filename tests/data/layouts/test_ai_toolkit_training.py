@@ -10,6 +10,7 @@ from tests.data.layouts.ai_toolkit_files import job
 
 from frisket.data.layout_base import BadLayout
 from frisket.recipes.able import optimizer_problems
+from frisket.recipes.epochs import rates_of
 from frisket.training import optim
 
 clips, imported = ai_toolkit_files.clips, ai_toolkit_files.imported
@@ -29,27 +30,17 @@ def train(clips, imported):
     return read
 
 
-def rates(chosen, steps=STEPS):
+def rates(config):
     """The share of the rate at every twentieth of the run."""
-    weight = torch.nn.Parameter(torch.zeros(1))
-    made = torch.optim.SGD([weight], lr=1.0)
-    scheduled = optim.schedule(
-        made, chosen.schedule, steps=steps, warmup=int(chosen.warmup), final=chosen.final
-    )
-    found = []
-    for step in range(steps):
-        if step % (steps // 20) == 0:
-            found.append(made.param_groups[0]["lr"])
-        made.step()
-        scheduled.step()
-    return found
+    made = rates_of(config)
+    return [made.factor(step) for step in range(0, STEPS, STEPS // 20)]
 
 
 @pytest.mark.parametrize("peer", PEER["rates"], ids=lambda peer: f"{peer['name']}-{peer['params']}")
 def test_the_rate_at_each_step(train, loaded, notes, peer):
     done = train(lr_scheduler=peer["name"], lr_scheduler_params=peer["params"])
     (note,) = notes(done)["config.process[0].train.lr_scheduler"]
-    ours = rates(loaded(done).optimizer)
+    ours = rates(loaded(done))
     if peer["shares"] is None:
         assert (note.kind, "it stops" in note.said) == ("no equivalent", True)
     elif peer["name"] == "linear" and not peer["params"]:

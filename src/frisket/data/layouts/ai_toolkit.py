@@ -237,7 +237,8 @@ def _masks(row: Table, setting: Setting) -> tuple[dict[str, Any], list[Path]]:
         source = {"source": "alpha"}
     elif row.text("mask_path"):
         folder = folder_at(row, "mask_path")
-        source, inside = {"source": "folder", "path": str(folder)}, [folder]
+        source = {"source": "folder", "path": str(folder), "unmasked": "train"}
+        inside = [folder]
     if not source:
         row.say("mask_min_value", "not needed", "there are no masks")
         row.say("invert_mask", "not needed", "there are no masks")
