@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from frisket.data.layout_ai_toolkit_run import preview_of, run_of, stepping_of, stride_of
+from frisket.data.layout_ai_toolkit_preview import preview_of
+from frisket.data.layout_ai_toolkit_run import run_of, stepping_of, stride_of
 from frisket.data.layout_models import dtype_of, model_of, quantised, with_v, without
 from frisket.data.layout_noise import DIFFUSION, is_flow, law_of
 from frisket.data.layout_options import Table, filled
@@ -56,7 +57,7 @@ def sections_of(
             compile=model.flag("compile") or model.flag("block_compile"),
         )
         | bits,
-        "preview": preview_of(sample, train, trigger, stride),
+        "preview": preview_of(sample, train, base, trigger, stride),
         "run": run_of(process, train, save, stride, job),
     }
     _tell(train, base)

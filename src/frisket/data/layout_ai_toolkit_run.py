@@ -1,27 +1,15 @@
 """ai-toolkit's optimizer, schedule, steps and samples, as sections of a Frisket configuration."""
 
 import re
-from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from frisket.data.layout_files import place
 from frisket.data.layout_models import dtype_of
 from frisket.data.layout_optimizers import optimizer_of, whole_model
 from frisket.data.layout_options import Table, filled
 
 ALL = 1000  # checkpoints kept by a trainer that deletes none
 FREE = "adafactor"  # by this very name it is not clipped
-CONTROLS = ("ctrl_img_1", "ctrl_img_2", "ctrl_img_3")
-LIKE = {  # an option of [sample], which an entry of `samples` may have for itself
-    "width": "width",
-    "height": "height",
-    "sample_steps": "steps",
-    "guidance_scale": "guidance",
-    "num_frames": "frames",
-    "neg": "negative",
-}
-FLAG = re.compile(r"\s--(\w+)(?: ([^-]\S*))?")
 
 
 def stride_of(train: Table) -> int:
@@ -183,116 +171,17 @@ def _output(process: Table, job: str) -> dict[str, Any]:
 
 
 def _saved(save: Table, stride: int) -> dict[str, Any]:
-    every = _every(save, "save_every", 1000, stride)
+    every = every_of(save, "save_every", 1000, stride)
     kept = save.whole("max_step_saves_to_keep", 5, low=0)
     if not kept:
         save.say("max_step_saves_to_keep", "mapped", f"0 keeps all: run.keep = {ALL}")
     return {"save_every": every, "keep": kept or ALL}
 
 
-def _every(table: Table, name: str, default: int, stride: int) -> int:
+def every_of(table: Table, name: str, default: int, stride: int) -> int:
     """A number of steps between two; null, "" and 0 are never."""
     if name in table.written and name not in table:
         table.say(name, "mapped", "is 0 here too: never", 0)
         return 0
     steps = table.whole(name, default)
     return max(round(steps / stride), 1) if steps else 0
-
-
-def preview_of(sample: Table, train: Table, trigger: str, stride: int) -> dict[str, Any]:
-    """[preview]: one size, seed and setting for all; what an entry has for itself is told."""
-    rows = _rows(sample, trigger)
-    if not rows:
-        return {}
-    found: dict[str, Any] = {
-        "every": _every(sample, "sample_every", 100, stride),
-        "prompts": [row["prompt"] for row in rows],
-        "seeds": [_seed(sample, rows)],
-        **_settings(sample, rows),
-    }
-    if train.flag("disable_sampling"):
-        train.say("disable_sampling", "mapped", "is preview.every = 0 here")
-        found["every"] = 0
-    return found | _pictures(sample, rows)
-
-
-def _rows(sample: Table, trigger: str) -> list[dict[str, Any]]:
-    """The samples with a prompt, `[trigger]` filled in; `samples` goes before `prompts`."""
-    given = sample.values.get("samples")
-    if given is None:
-        found = [{"prompt": prompt} for prompt in sample.texts("prompts")]
-    elif isinstance(given, list) and all(isinstance(row, dict) for row in given):
-        if "prompts" in sample:
-            sample.say("prompts", "not needed", "samples goes before it, there and here")
-        found = [dict(row) for row in given if isinstance(row.get("prompt"), str)]
-    else:
-        raise sample.bad("samples", "a list of tables is needed, each with a prompt")
-    option = "prompts" if given is None else "samples"
-    for row in found:
-        words = row["prompt"].replace("[trigger]", trigger).replace("[name]", trigger)
-        if FLAG.search(words):
-            said = "what stands behind -- in a prompt sets size, seed or steps there; it is cut off"
-            sample.say(option, "no equivalent", f"{said} here: set [preview]")
-        row["prompt"] = FLAG.split(words)[0].strip()
-    return found
-
-
-def _settings(sample: Table, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Size and the like: those of the first entry."""
-    whole = {"width": 512, "height": 512, "sample_steps": 20, "num_frames": 1}
-    shared = {name: sample.whole(name, default, low=1) for name, default in whole.items()}
-    first: dict[str, Any] = shared | {
-        "guidance_scale": sample.number("guidance_scale", 7),
-        "neg": sample.values.get("neg") or "",
-    }
-    odd = [name for name in LIKE if len({str(row.get(name, first[name])) for row in rows}) > 1]
-    if odd:
-        said = f"[preview] has one {', '.join(odd)} for all: that of the first entry is taken"
-        sample.say("samples", "no equivalent", said)
-    first |= {name: rows[0][name] for name in LIKE if rows[0].get(name) is not None}
-    return filled(**{ours: first[theirs] or None for theirs, ours in LIKE.items()})
-
-
-def _seed(sample: Table, rows: list[dict[str, Any]]) -> int:
-    seed = sample.whole("seed", low=-1)
-    own = {row["seed"] for row in rows if isinstance(row.get("seed"), int)}
-    if own and own != {seed}:
-        said = "preview.seeds are for all prompts: those of entries are not taken"
-        sample.say("samples", "no equivalent", said)
-    if sample.flag("walk_seed") and len(rows) > 1:
-        said = "there each prompt has the next seed; preview.seeds are for all prompts"
-        sample.say("walk_seed", "no equivalent", said)
-    if seed == -1:
-        sample.say("seed", "no equivalent", "there a new one each time; preview.seeds = [0] here")
-    return max(seed, 0)
-
-
-def _pictures(sample: Table, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """`preview.images`: what the samples of an edit or image-to-video model start from.
-
-    Previews that lack theirs are switched off and told: training would stop at them.
-    """
-    sets = [_controls(row) for row in rows]
-    if not any(sets):
-        return {}
-    here = sample.sheet.written.path.absolute().parent
-    first = next(filter(None, sets))
-    if any(each != first for each in sets):
-        said = "preview.images are for all prompts: those of the first entry with some are taken"
-        sample.say("samples", "no equivalent", said)
-    there = [place(name, here)[0] for name in first]
-    lost = [name for name, path in zip(first, there, strict=True) if path is None]
-    if lost:
-        said = (
-            f"{lost[0]} is not there, so nothing is sampled while training (preview.every = 0):"
-            " name such pictures in preview.images, then set preview.every"
-        )
-        sample.say("samples", "no equivalent", said)
-        return {"every": 0}
-    sample.say("samples", "mapped", "is preview.prompts and preview.images here")
-    return {"images": [str(path.absolute()) for path in there if path]}
-
-
-def _controls(row: Mapping[str, Any]) -> list[str]:
-    given = [row.get("ctrl_img_1", row.get("ctrl_img")), *(row.get(name) for name in CONTROLS[1:])]
-    return [each for each in given if isinstance(each, str) and each]

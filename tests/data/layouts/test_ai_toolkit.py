@@ -191,7 +191,7 @@ def test_the_rest_of_the_job(clips, imported, loaded):
             "height": 480,
             "steps": 30,
             "guidance": 5.0,
-            "frames": 40,
+            "frames": 41,  # what the pipelines make of 40
         },
         "run": {
             "seed": 7,

@@ -44,7 +44,7 @@ def test_previews_without_their_pictures_are_off_and_told(clips, imported, notes
         ),
         ({"samples": [{"prompt": "a", "seed": 7}]}, "samples", "those of entries are not taken"),
         ({"prompts": ["a", "b"], "walk_seed": True}, "walk_seed", "the next seed"),
-        ({"prompts": ["a --w 512 --cfg 3"]}, "prompts", "it is cut off here"),
+        ({"prompts": ["a --m 0.5"]}, "prompts", "--m in a prompt has no place"),
         ({"prompts": ["a"], "seed": -1}, "seed", "a new one each time"),
     ],
 )
@@ -62,6 +62,36 @@ def test_settings_of_the_first_entry_count(clips, imported):
         "every": 5, "prompts": ["a"], "seeds": [0], "width": 64, "height": 512, "steps": 8,
         "guidance": 1, "frames": 5, "negative": "bad",
     }  # fmt: skip
+
+
+def test_what_a_prompt_sets_for_itself(clips, imported, tmp_path):
+    prompt = "a  --ctrl_img clips/a.png --w 640 --cfg 3 --steps 9 --n ugly"
+    preview = imported(sampled(prompts=[prompt])).sections["preview"]
+    assert preview == {
+        "every": 5, "prompts": ["a"], "seeds": [0], "width": 640, "height": 512, "steps": 9,
+        "guidance": 3.0, "frames": 1, "negative": "ugly", "images": [str(tmp_path / "clips/a.png")],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arch", "options", "preview", "option", "said"),
+    [
+        ("wan21", {"num_frames": 40}, {"frames": 41}, "num_frames", "1 + n * 4 frames"),
+        ("wan21", {"width": 1000}, {"width": 992}, "width", "multiples of 16"),
+        ("zimage", {"num_frames": 9}, {"frames": 1}, "num_frames", "makes no video"),
+        ("flux_kontext", {}, {"every": 0}, "prompts", "works from pictures"),
+        ("wan21_i2v", {}, {"every": 0}, "prompts", "goes on from a first frame"),
+    ],
+)
+def test_previews_that_a_model_can_make(
+    clips, imported, notes, arch, options, preview, option, said
+):
+    tree = sampled(prompts=["x"], **options)
+    tree["config"]["process"][0]["model"] = {"arch": arch}
+    done = imported(tree)
+    assert preview.items() <= done.sections["preview"].items()
+    (note,) = notes(done)[f"config.process[0].sample.{option}"]
+    assert said in note.said
 
 
 @pytest.mark.parametrize("options", [{"sample_every": 0}, {"sample_every": None}])

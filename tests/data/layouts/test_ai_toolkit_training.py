@@ -207,6 +207,15 @@ def test_other_processes_are_named_and_refused(clips, imported, process, said):
 
 
 @pytest.mark.parametrize(
+    ("kind", "said"), [("generate", "makes pictures"), ("extract", "extracts a LoRA")]
+)
+def test_other_jobs_are_named_and_refused(imported, kind, said):
+    tree = job() | {"job": kind}
+    with pytest.raises(BadLayout, match=said):
+        imported(tree)
+
+
+@pytest.mark.parametrize(
     ("folder", "output"),
     [
         ("output", "output/my-lora-v1"),

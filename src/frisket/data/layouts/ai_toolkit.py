@@ -27,6 +27,12 @@ from frisket.media.untrusted import BadText, parse_json
 SUFFIXES = (".yaml", ".yml", ".json")
 VARIABLE = re.compile(r"\$\{([^}]+)\}")
 KINDS = ("sd_trainer", "ui_trainer", "diffusion_trainer")
+JOBS = {
+    "extract": "extracts a LoRA from a model",
+    "generate": "makes pictures",
+    "merge": "merges LoRAs",
+    "mod": "changes a LoRA that is there",
+}
 OTHERS = {
     "slider": "trains a slider from prompts",
     "ultimate_slider_trainer": "trains a slider",
@@ -36,8 +42,6 @@ OTHERS = {
     "textual_inversion_trainer": "trains an embedding",
     "vae": "trains a VAE",
     "esrgan": "trains an upscaler",
-    "generate": "makes pictures",
-    "extract": "extracts a LoRA",
 }
 CONTROLS = ("control_path", "control_path_1", "control_path_2", "control_path_3")
 
@@ -71,7 +75,7 @@ def read(path: Path) -> Imported:
     job = sheet.top("job")
     config = job.table("config", "job")
     processes = config.tables("process", "process")
-    chosen = _trained(config, processes)
+    chosen = _trained(job, config, processes)
     for each in processes:
         if each is not chosen:
             each.skip("belongs to a process that is left out: import it in a file of its own")
@@ -95,8 +99,10 @@ def read(path: Path) -> Imported:
     return Imported(path, "ai-toolkit", data, sections, notes, setting.manifests, model)
 
 
-def _trained(config: Table, processes: list[Table]) -> Table:
+def _trained(job: Table, config: Table, processes: list[Table]) -> Table:
     """The first process that trains on data sets; BadLayout names one of another kind."""
+    if what := JOBS.get(job.text("job")):
+        raise job.bad("job", f"is a job that {what}; there is nothing of it to import")
     chosen = next((each for each in processes if "datasets" in each), None)
     first = chosen or next(iter(processes), None)
     kind = "" if first is None else first.text("type")
