@@ -6,7 +6,7 @@ from typing import Any
 
 from frisket.data.layout_ai_toolkit_preview import preview_of
 from frisket.data.layout_ai_toolkit_run import run_of, stepping_of, stride_of
-from frisket.data.layout_models import dtype_of, model_of, quantised, with_v, without
+from frisket.data.layout_models import dtype_of, model_of, quantised, whole_blocks, with_v, without
 from frisket.data.layout_noise import DIFFUSION, is_flow, law_of
 from frisket.data.layout_options import Table, filled
 
@@ -201,7 +201,7 @@ def _lora(process: Table, network: Table, model: Mapping[str, Any]) -> dict[str,
         kind=kind if kind == "lokr" else None,
         dropout=network.number("dropout") or None,
         source=network.text("pretrained_lora_path"),
-        **_layers(network),
+        **_layers(network, model),
     )
     if kind == "lokr" and network.flag("lokr_full_rank", default=True):
         said = "is lora.full_matrix here; linear, conv and their alphas are not read with it"
@@ -233,9 +233,15 @@ def _conv(network: Table, model: Mapping[str, Any]) -> dict[str, Any]:
     return {"conv_rank": rank, "conv_alpha": network.number("conv_alpha", rank) or float(rank)}
 
 
-def _layers(network: Table) -> dict[str, Any]:
-    """`lora.targets` and `lora.exclude` of words that the names of layers hold."""
-    found: dict[str, Any] = {}
+def _layers(network: Table, model: Mapping[str, Any]) -> dict[str, Any]:
+    """`lora.preset`, or `lora.targets` and `lora.exclude` of words that names of layers hold."""
+    found: dict[str, Any] = dict(whole_blocks(model))
+    if found and not network.flag("transformer_only", default=True):
+        network.say("transformer_only", "mapped", "is lora.preset = full here")
+        found["preset"] = "full"
+    elif found:
+        said = "is lora.preset = blocks here: every linear layer of them, their modulation too"
+        network.say("transformer_only", "mapped", said, value=True)
     if not network.values.get("network_kwargs"):
         return found
     words = network.table("network_kwargs", "words")
@@ -243,6 +249,8 @@ def _layers(network: Table) -> dict[str, Any]:
         parts = [_ours(part) for part in words.texts(name)]
         if parts:
             found[key] = [f"/{'|'.join(parts)}/"]
+            if key == "targets":
+                found.pop("preset", None)
     words.close()
     return found
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from frisket.data.layout_diffusion_pipe_data import Sets
 from frisket.data.layout_files import place
-from frisket.data.layout_models import dtype_of, model_of, quantised, with_v, without
+from frisket.data.layout_models import dtype_of, model_of, quantised, whole_blocks, with_v, without
 from frisket.data.layout_optimizers import TECHNICAL, optimizer_of, whole_model
 from frisket.data.layout_options import Table, filled
 
@@ -20,7 +20,12 @@ ALL = 1000  # checkpoints kept by a trainer that deletes none
 WHOLE = 10_000  # a LoKr of such a rank is whole matrices there
 LEAST = 1e-6  # the rate at which its cosine ends
 RATES = {"adamw": 1e-3, "adamw8bit": 1e-3, "adamw8bitkahan": 1e-3, "sgd": 1e-3, "offload": 1e-3}
-RATES |= {"prodigy": 1.0, "lion": 1e-4}  # of their classes, where none is given
+RATES |= {
+    "prodigy": 1.0,
+    "lion": 1e-4,
+    "automagic": 1e-6,
+    "genericoptim": 1e-3,
+}  # of their classes, where none is given
 ADAM = ("adamw", "adamw8bit", "adamw8bitkahan", "adamw_optimi", "offload")
 ADAMS = ("betas", "eps", "weight_decay")
 NOT_PASSED = ("type", "lr", "gradient_release", "beta2_half_life")
@@ -55,8 +60,8 @@ def loss_of(main: Table) -> dict[str, Any]:
     return {}
 
 
-def adapter_of(main: Table, adapter: Table) -> dict[str, Any]:
-    """[lora]; empty for a run that trains the whole model."""
+def adapter_of(main: Table, adapter: Table, model: Mapping[str, Any]) -> dict[str, Any]:
+    """[lora]; empty for a run that trains the whole model. `model` is our [model]."""
     if not adapter.values:
         said = (
             "there is no [adapter]: it trains the whole model. Frisket trains an adapter: [lora]"
@@ -68,7 +73,7 @@ def adapter_of(main: Table, adapter: Table) -> dict[str, Any]:
     if "alpha" in adapter:
         said = "it stops at this option, for alpha is the rank there: lora.alpha is, here"
         adapter.say("alpha", "no equivalent", said)
-    found = filled(source=_source(adapter), exclude=_excluded(adapter))
+    found = filled(source=_source(adapter), exclude=_excluded(adapter)) | _layers(main, model)
     rank = adapter.whole("rank", 16, low=1)
     if kind == "lora":
         dropout = adapter.number("dropout") or None
@@ -81,6 +86,14 @@ def adapter_of(main: Table, adapter: Table) -> dict[str, Any]:
         adapter.say("rank", "mapped", "is lora.full_matrix here: larger than any layer has")
         return {"kind": kind, "full_matrix": True} | found
     return {"kind": kind, "rank": rank, "alpha": rank} | found
+
+
+def _layers(main: Table, model: Mapping[str, Any]) -> dict[str, Any]:
+    """Every linear layer of the blocks; of Z-Image those of the refiners before them too."""
+    found: dict[str, Any] = dict(whole_blocks(model))
+    if found and (main.values.get("model") or {}).get("type") == "z_image":
+        return {"targets": ["/^(layers|noise_refiner|context_refiner)[.]/"]}
+    return found
 
 
 def _source(adapter: Table) -> str:

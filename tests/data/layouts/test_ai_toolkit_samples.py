@@ -171,7 +171,7 @@ def test_a_turbo_model_with_a_training_adapter(clips, imported, loaded, notes):
     assert (sections["model"]["family"], sections["model"]["variant"]) == ("z_image", "turbo")
     assert sections["timesteps"] == {"density": "logit_normal", "shift": 1.0}
     assert sections["memory"]["quantise"] == "fp8"
-    assert sections["lora"] == {"rank": 32, "alpha": 32.0}
+    assert sections["lora"] == {"rank": 32, "alpha": 32.0, "preset": "blocks"}
     assert (sections["preview"]["steps"], sections["preview"]["guidance"]) == (8, 1.0)
     told = notes(done)
     for option, words in (

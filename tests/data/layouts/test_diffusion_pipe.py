@@ -79,6 +79,7 @@ def test_the_main_file_brings_loss_optimizer_and_adapter(project, loaded, notes)
             "dropout": 0.1,
             "source": "/runs/epoch50/adapter_model.safetensors",
             "exclude": ["x"],
+            "preset": "blocks",
         },
         "optimizer": {
             "name": "adamw",

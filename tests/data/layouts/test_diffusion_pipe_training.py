@@ -114,7 +114,8 @@ def test_what_is_left_out_is_its_default(pipe):
         "name": "adamw", "lr": 1e-4, "weight_decay": 0.01, "schedule": "constant", "warmup": 0,
         "clip": 1.0, "accumulate": 1,
     }  # fmt: skip
-    assert done.sections["lora"] == {"kind": "lora", "rank": 8, "alpha": 8}
+    blocks = {"preset": "blocks"}
+    assert done.sections["lora"] == {"kind": "lora", "rank": 8, "alpha": 8} | blocks
     assert done.sections["run"] == {
         "batch": 1, "epochs": 3, "save_every": 0, "keep": 1000, "precision": "bfloat16",
     }  # fmt: skip
@@ -193,8 +194,16 @@ def test_sdxl_trains_its_text_encoders_and_that_is_told(pipe, notes):
 )
 def test_kinds_of_adapters(pipe, adapter, lora):
     done = pipe(adapter=adapter)
-    assert done.sections["lora"] == lora
+    assert done.sections["lora"] == lora | {"preset": "blocks"}
     loaded(done)
+
+
+def test_the_layers_it_adapts(pipe):
+    """All linear layers of the blocks; of Z-Image those of its refiners, blocks as well."""
+    zimage = pipe(model={"type": "z_image", "dtype": "bfloat16"}).sections["lora"]
+    assert zimage["targets"] == ["/^(layers|noise_refiner|context_refiner)[.]/"]
+    sdxl = pipe(model={"type": "sdxl", "dtype": "bfloat16"}).sections["lora"]
+    assert set(sdxl) == {"kind", "rank", "alpha"}
 
 
 def test_evaluation_sets(pipe, notes, tmp_path):

@@ -95,7 +95,7 @@ def _main(main: Table, sets: Sets, held: list[Mapping[str, Any]]) -> dict[str, M
     model, adapter = main.table("model", "model"), main.table("adapter", "adapter")
     optimizer = main.table("optimizer", "optimizer")
     base, bits = model_table(model)
-    lora = adapter_of(main, adapter)
+    lora = adapter_of(main, adapter, base)
     horizon, steps = length_of(main, sets)
     stepping = stepping_of(main, optimizer, model, adapted=bool(lora), horizon=horizon, steps=steps)
     _drop_captions(main, sets)
