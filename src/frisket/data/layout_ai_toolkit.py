@@ -224,10 +224,10 @@ def _conv(network: Table, model: Mapping[str, Any]) -> dict[str, Any]:
     rank = network.whole("conv")
     if not rank:
         return {}
-    if model.get("family", DIFFUSION) != DIFFUSION:
+    if model.get("family") != DIFFUSION:
+        said = "of the models here the U-Nets alone have 3 x 3 convolutions in their blocks"
         for name in ("conv", "conv_alpha"):
             if name in network:
-                said = "the blocks of this model have no 3 x 3 convolution"
                 network.say(name, "not needed", said)
         return {}
     return {"conv_rank": rank, "conv_alpha": network.number("conv_alpha", rank) or float(rank)}

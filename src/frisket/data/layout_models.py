@@ -162,7 +162,7 @@ def whole_blocks(model: Mapping[str, Any]) -> dict[str, str]:
 def without(table: Table, *options: str) -> None:
     """Note the options that are given of a model that Frisket does not have."""
     for option in options:
-        if option in table:
+        if table.values.get(option):
             table.say(option, "no equivalent", "belongs to a model that Frisket does not have")
 
 

@@ -177,6 +177,7 @@ def test_a_whole_model_is_no_lora_in_silence(clips, imported, loaded, notes, pro
             *("sdxl", {"rank": 8, "alpha": 2.0, "conv_rank": 4, "conv_alpha": 1.0}),
         ),
         ({"linear": 8, "conv": 4}, "flux", {"rank": 8, "alpha": 1.0}),
+        ({"linear": 8, "conv": 4}, "chroma", {"rank": 8, "alpha": 1.0}),
         (
             {"linear": 8, "network_kwargs": {"only_if_contains": ["unet.blocks_7.", "proj"]}},
             *("flux", {"rank": 8, "alpha": 1.0, "targets": [r"/blocks[._]7\.|proj/"]}),
@@ -189,7 +190,7 @@ def test_a_whole_model_is_no_lora_in_silence(clips, imported, loaded, notes, pro
 )  # fmt: skip
 def test_kinds_of_adapters(clips, imported, loaded, network, arch, lora):
     done = imported(job({"folder_path": "clips"}, network=network, model={"arch": arch}))
-    blocks = {} if arch == "sdxl" or "targets" in lora else {"preset": "blocks"}
+    blocks = {"preset": "blocks"} if arch == "flux" and "targets" not in lora else {}
     assert done.sections["lora"] == lora | blocks
     loaded(done)
 
