@@ -32,8 +32,8 @@ def stride_of(train: Table) -> int:
         said = (
             f"it counts {stride} batches as {stride} steps and throws {stride - 1} of them away:"
             " the gradient is cleared before each. So run.steps, run.save_every, preview.every and"
-            f" optimizer.warmup are a {stride}th here, with optimizer.accumulate = 1; set it to"
-            f" {stride} for what was meant"
+            f" optimizer.warmup are divided by {stride} here, with optimizer.accumulate = 1; set it"
+            f" to {stride} for what was meant"
         )
         train.say(name, "mapped", "is run.steps, run.save_every and preview.every, divided by it")
         train.defect(name, said)
@@ -65,7 +65,7 @@ def stepping_of(train: Table, stride: int, *, adapted: bool) -> dict[str, Any]:
         found = whole_model(train, "optimizer", written, rate, [(train, "lr")])
     return {
         **found,
-        **schedule_of(train, rate, stride),
+        **schedule_of(train, found.get("lr", rate), stride),
         "clip": clipped(train),
         "accumulate": train.whole("gradient_accumulation", 1, low=1),
         **filled(ema=ema),

@@ -87,6 +87,12 @@ def test_prodigy_keeps_its_switches_off_and_its_own_rate(train, loaded):
     assert chosen.options == off | {"eps": 1e-6, "d_coef": 2}
 
 
+def test_the_least_rate_is_a_share_of_the_one_that_is_taken(train):
+    options = {"lr_scheduler": "cosine", "lr_scheduler_params": {"eta_min": 0.1}}
+    chosen = train(optimizer="prodigy", lr=1e-4, **options).sections["optimizer"]
+    assert (chosen["lr"], chosen["final"]) == (1.0, 0.1)
+
+
 @pytest.mark.parametrize("peer", PEER["accumulation"], ids=lambda peer: str(peer)[:60])
 def test_steps_are_updates(train, notes, peer):
     options = {
