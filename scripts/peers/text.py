@@ -42,6 +42,10 @@ class Commit:
             self.files.append(file)
         return self._git("show", f"{self.name}:{file}")
 
+    def files_in(self, folder: str, suffix: str) -> list[str]:
+        listed = self._git("ls-tree", "-r", "--name-only", self.name, f"{folder}/").splitlines()
+        return [name for name in listed if name.endswith(suffix)]
+
     def module(self, file: str, **names: Any) -> Stub:
         run(self.text(file), names)
         return Stub(**names)

@@ -1,24 +1,15 @@
 """ai-toolkit's options of training, as sections of a Frisket configuration."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from frisket.data.layout_models import dtype_of, model_of, quantised, with_v, without
-from frisket.data.layout_noise import is_flow, law_of
+from frisket.data.layout_ai_toolkit_preview import preview_of
+from frisket.data.layout_ai_toolkit_run import run_of, stepping_of, stride_of
+from frisket.data.layout_models import dtype_of, model_of, quantised, whole_blocks, with_v, without
+from frisket.data.layout_noise import DIFFUSION, is_flow, law_of
 from frisket.data.layout_options import Table, filled
 
-OPTIMIZERS = {
-    "adamw": "adamw",
-    "adam": "adamw",
-    "adamw8bit": "adamw8bit",
-    "adam8bit": "adamw8bit",
-    "adafactor": "adafactor",
-    "lion": "lion",
-    "lion8bit": "lion",
-    "prodigy": "prodigy",
-    "prodigy8bit": "prodigy",
-    "sgd": "sgd",
-}
 FLAGS = {  # which told the model before `arch` did; the first that is set counts
     **{"is_v2": "sd2", "is_v3": "sd3", "is_xl": "sdxl", "is_pixart": "pixart"},
     **{"is_pixart_sigma": "pixart_sigma", "is_auraflow": "auraflow", "is_flux": "flux"},
@@ -37,32 +28,61 @@ SAMPLED = {
     ),
 }
 SHIFTED = ("shift", "flux_shift", "lumina2_shift")  # one way, whatever the model
+OTHER_LOSSES = ("wavelet", "stepped", "mean_flow", "pixelspace")
 PRIOR = 0.5  # its default of inverted_mask_prior_multiplier
 
 
-def sections_of(process: Table, *, masked: bool, trigger: str) -> dict[str, Mapping[str, Any]]:
-    """What follows from a process besides its data sets; `trigger` fills its prompts."""
+def sections_of(
+    process: Table, *, masked: bool, trigger: str, job: str = ""
+) -> dict[str, Mapping[str, Any]]:
+    """What follows from a process besides its data sets; `trigger` fills its prompts.
+
+    `job` is the name of the job.
+    """
     train, network = process.table("train", "train"), process.table("network", "network")
     save, sample = process.table("save", "save"), process.table("sample", "sample")
     model = process.table("model", "model")
     base, bits = _model(model, train)
+    stride = stride_of(train)
+    lora = _lora(process, network, base)
     sections: dict[str, dict[str, Any]] = {
         "model": base,
         "losses": _loss(train, masked=masked),
         "timesteps": _timesteps(train, base) if train.values else {},
-        "lora": _lora(process, network),
-        "optimizer": _optimizer(train) if train.values else {},
+        "noise": _noise(train),
+        "lora": lora,
+        "optimizer": stepping_of(train, stride, adapted=bool(lora)) if train.values else {},
         "memory": filled(
             checkpointing=train.flag("gradient_checkpointing", default=bool(train.values)),
-            compile=model.flag("compile"),
+            compile=model.flag("compile") or model.flag("block_compile"),
         )
         | bits,
-        "preview": _preview(sample, trigger),
-        "run": _run(process, train, save),
+        "preview": preview_of(sample, train, base, trigger, stride),
+        "run": run_of(process, train, save, stride, job),
     }
+    _tell(train, base)
     for table in (train, network, save, sample, model):
         table.close()
     return {name: section for name, section in sections.items() if section}
+
+
+def _tell(train: Table, model: Mapping[str, Any]) -> None:
+    """What is trained there, or in another order, whatever the options that were given say."""
+    both = model.get("variant", "").endswith("a14b") and "experts" not in model
+    if both:
+        said = (
+            "there the experts take turns by this many steps, half of the run each; here the level"
+            " of each clip chooses the expert"
+        )
+        train.say("switch_boundary_every", "no equivalent", said, 1)
+    if "unet_lr" in train:
+        said = "is read and never used there: lr is the rate (BaseSDTrainProcess.py), and here too"
+        train.defect("unet_lr", said)
+        train.say("unet_lr", "not needed", "lr is the rate, there and here")
+
+
+def _noise(train: Table) -> dict[str, Any]:
+    return filled(offset=abs(train.number("noise_offset")) or None)
 
 
 def kind_of(model: Table) -> tuple[str, str]:
@@ -99,12 +119,7 @@ def _model(table: Table, train: Table) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _loss(train: Table, *, masked: bool) -> dict[str, Any]:
     losses: dict[str, Any] = {"compat": "ai-toolkit"} if masked else {}
-    kind = train.text("loss_type", "mse").lower()
-    if kind == "mae":
-        losses["denoise"] = {"kind": "l1"}
-    elif kind != "mse":
-        said = "losses.denoise has mse, l1, huber and smooth_l1; mse is taken"
-        train.say("loss_type", "no equivalent", said)
+    losses |= _kind(train)
     multiplier = train.number("inverted_mask_prior_multiplier", PRIOR, low=0)
     if not train.flag("inverted_mask_prior"):
         said = "inverted_mask_prior is off"
@@ -121,6 +136,26 @@ def _loss(train: Table, *, masked: bool) -> dict[str, Any]:
     )
     train.defect("inverted_mask_prior", said)
     return losses | filled(prior=multiplier)
+
+
+def _kind(train: Table) -> dict[str, Any]:
+    kind = train.text("loss_type", "mse")
+    if kind == "mae":
+        return {"denoise": {"kind": "l1"}}
+    if kind == "pseudo_huber":
+        said = (
+            "there a pseudo-Huber loss with c = 0.01; smooth_l1 with that delta stands in, whose"
+            " slope is the same near 0 and far off"
+        )
+        train.say("loss_type", "no equivalent", said)
+        return {"denoise": {"kind": "smooth_l1", "delta": 0.01}}
+    if kind in OTHER_LOSSES:
+        said = "losses.denoise has mse, l1, huber and smooth_l1; mse is taken"
+        train.say("loss_type", "no equivalent", said)
+    elif kind != "mse":
+        said = "it knows no such loss and takes mse, and so here"
+        train.say("loss_type", "mapped", f"is losses.denoise here: {said}")
+    return {}
 
 
 def _timesteps(train: Table, model: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,88 +181,82 @@ def _timesteps(train: Table, model: Mapping[str, Any]) -> dict[str, Any]:
     return found | filled(min_snr=gamma or None)
 
 
-def _lora(process: Table, network: Table) -> dict[str, Any]:
+def _lora(process: Table, network: Table, model: Mapping[str, Any]) -> dict[str, Any]:
+    """[lora]; empty for a job that trains something else, whose rate is not taken then."""
     if not network.values:
-        said = "there is no network, it trains the whole model; Frisket trains an adapter"
-        process.say("network", "no equivalent", f"{said}: [lora] sets its size")
+        other = next(
+            (name for name in ("adapter", "embedding", "decorator") if name in process), ""
+        )
+        what = f"{other} is trained" if other else "it trains the whole model"
+        said = f"there is no network: {what}. Frisket trains an adapter: [lora] sets its size, and"
+        process.say("network", "no equivalent", f"{said} optimizer.lr must be chosen anew for it")
         return {}
     kind = network.text("type", "lora").lower()
     if kind not in ("lora", "lokr"):
-        said = "this kind of adapter is not known here: a plain LoRA is trained"
-        network.say("type", "no equivalent", said)
-    rank = network.whole("linear", network.whole("rank", 4, low=1), low=1)
-    return filled(
+        conv = kind in ("locon", "lycoris") and "conv" in network
+        said = "is a LoRA with lora.conv_rank" if conv else "is not known here: a LoRA is trained"
+        network.say("type", "mapped" if conv else "no equivalent", said)
+        kind = "lora"
+    found = filled(
         kind=kind if kind == "lokr" else None,
-        rank=rank,
-        alpha=network.number("linear_alpha", network.number("alpha", 1)),
         dropout=network.number("dropout") or None,
         source=network.text("pretrained_lora_path"),
+        **_layers(network, model),
     )
+    if kind == "lokr" and network.flag("lokr_full_rank", default=True):
+        said = "is lora.full_matrix here; linear, conv and their alphas are not read with it"
+        network.say("lokr_full_rank", "mapped", said, value=True)
+        for name in ("rank", "linear", "alpha", "linear_alpha", "conv", "conv_alpha"):
+            if name in network.written:
+                network.say(name, "not needed", "lokr_full_rank goes before it")
+        return found | {"full_matrix": True, "factor": network.whole("lokr_factor", -1, low=-1)}
+    if kind == "lokr":
+        found["factor"] = network.whole("lokr_factor", -1, low=-1)
+    rank = network.whole("rank", network.whole("linear", 4, low=1), low=1)
+    alpha = network.number("linear_alpha", network.number("alpha", 1, low=0), low=0)
+    if "alpha" not in network.written and "linear_alpha" not in network.written:
+        network.say("linear_alpha", "mapped", "is lora.alpha here, its default", 1.0)
+    return found | {"rank": rank, "alpha": alpha or float(rank)} | _conv(network, model)
 
 
-def _optimizer(train: Table) -> dict[str, Any]:
-    written = train.text("optimizer", "adamw").lower()
-    if written not in OPTIMIZERS:
-        said = "no alias of it here: set optimizer.name to the import path of its class"
-        train.say("optimizer", "no equivalent", said)
-    options = dict(train.values.get("optimizer_params") or {})
-    decay = options.pop("weight_decay", None)
-    schedule = train.text("lr_scheduler", "constant").lower()
-    if schedule not in ("constant", "linear", "cosine"):
-        said = "optimizer.schedule has constant, linear and cosine; constant is taken"
-        train.say("lr_scheduler", "no equivalent", said)
-        schedule = "constant"
-    averaged = train.table("ema_config", "ema")
-    ema = averaged.number("ema_decay", 0.999) if averaged.flag("use_ema") else None
-    averaged.close()
-    return filled(
-        name=OPTIMIZERS.get(written),
-        lr=train.number("unet_lr", train.number("lr", 1e-6)),
-        weight_decay=float(decay) if decay is not None else None,
-        options=options,
-        schedule=schedule,
-        clip=train.number("max_grad_norm", 1, low=0),
-        accumulate=_accumulated(train),
-        ema=ema,
-    )
-
-
-def _accumulated(train: Table) -> int:
-    names = ("gradient_accumulation", "gradient_accumulation_steps")
-    return max(train.whole(name, 1, low=1) for name in names)
-
-
-def _preview(sample: Table, trigger: str) -> dict[str, Any]:
-    if not sample.values:
+def _conv(network: Table, model: Mapping[str, Any]) -> dict[str, Any]:
+    """Rank on 3 x 3 convolutions, which only the U-Nets have in their blocks."""
+    rank = network.whole("conv")
+    if not rank:
         return {}
-    prompts = sample.texts("prompts")
-    rows = sample.values.get("samples")
-    if isinstance(rows, list):
-        prompts += [str(row["prompt"]) for row in rows if isinstance(row, dict) and "prompt" in row]
-    return filled(
-        every=sample.whole("sample_every", 100),
-        prompts=[prompt.replace("[trigger]", trigger) for prompt in prompts],
-        seeds=[sample.whole("seed")],
-        negative=sample.values.get("neg") or None,
-        width=sample.whole("width", 512, low=1),
-        height=sample.whole("height", 512, low=1),
-        steps=sample.whole("sample_steps", 20, low=1),
-        guidance=sample.number("guidance_scale", 7),
-        frames=sample.whole("num_frames", 1, low=1),
-    )
+    if model.get("family") != DIFFUSION:
+        said = "of the models here the U-Nets alone have 3 x 3 convolutions in their blocks"
+        for name in ("conv", "conv_alpha"):
+            if name in network:
+                network.say(name, "not needed", said)
+        return {}
+    return {"conv_rank": rank, "conv_alpha": network.number("conv_alpha", rank) or float(rank)}
 
 
-def _run(process: Table, train: Table, save: Table) -> dict[str, Any]:
-    found: dict[str, Any] = filled(
-        seed=process.whole("training_seed") if "training_seed" in process else None
-    )
-    if train.values:
-        found |= filled(
-            steps=train.whole("steps", 1000, low=1),
-            batch=train.whole("batch_size", 1, low=1),
-            precision=dtype_of(train, "dtype", "fp32"),
-        )
-    if save.values:
-        found["save_every"] = save.whole("save_every", 1000)
-        found |= filled(keep=save.whole("max_step_saves_to_keep", 5) or None)
+def _layers(network: Table, model: Mapping[str, Any]) -> dict[str, Any]:
+    """`lora.preset`, or `lora.targets` and `lora.exclude` of words that names of layers hold."""
+    found: dict[str, Any] = dict(whole_blocks(model))
+    if found and not network.flag("transformer_only", default=True):
+        network.say("transformer_only", "mapped", "is lora.preset = full here")
+        found["preset"] = "full"
+    elif found:
+        said = "is lora.preset = blocks here: every linear layer of them, their modulation too"
+        network.say("transformer_only", "mapped", said, value=True)
+    if not network.values.get("network_kwargs"):
+        return found
+    words = network.table("network_kwargs", "words")
+    for name, key in (("only_if_contains", "targets"), ("ignore_if_contains", "exclude")):
+        parts = [_ours(part) for part in words.texts(name)]
+        if parts:
+            found[key] = [f"/{'|'.join(parts)}/"]
+            if key == "targets":
+                found.pop("preset", None)
+    words.close()
     return found
+
+
+def _ours(part: str) -> str:
+    """An expression for words of a layer's name, which may stand there with _ or $$ for a dot."""
+    for before in ("transformer.", "transformer$$", "unet.", "lora_unet_"):
+        part = part.removeprefix(before)
+    return re.escape(part.replace("$$", ".")).replace("_", "[._]")

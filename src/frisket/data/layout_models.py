@@ -10,11 +10,14 @@ from importlib import resources
 from typing import Any
 
 from frisket.data.layout_files import place
+from frisket.data.layout_noise import is_flow
 from frisket.data.layout_options import Table, filled
+from frisket.families.base import FAMILIES
 
 TRAINERS = ("onetrainer", "simpletuner", "ai_toolkit", "diffusion_pipe")
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 FILES = (".safetensors", ".ckpt", ".pt", ".bin", ".gguf")
+BLOCKS = "blocks"  # a preset of layers
 LAID_OUT = ("model_index.json", "transformer", "unet")  # one of them marks diffusers' layout
 DTYPES: Mapping[str, str] = {
     **dict.fromkeys(("bf16", "bfloat16", "bfloat_16"), "bfloat16"),
@@ -145,10 +148,21 @@ def _source(table: Table, name: str, *, hub: bool) -> str:
     return ""
 
 
+def whole_blocks(model: Mapping[str, Any]) -> dict[str, str]:
+    """`lora.preset` for every linear layer of the blocks, modulation too; {} where it is another.
+
+    Of the U-Nets the layers of their attention blocks are what a family takes by itself.
+    """
+    if not is_flow(model) or "family" not in model:
+        return {}
+    presets = FAMILIES.load(str(model["family"])).lora_presets
+    return {"preset": BLOCKS} if BLOCKS in presets else {}
+
+
 def without(table: Table, *options: str) -> None:
     """Note the options that are given of a model that Frisket does not have."""
     for option in options:
-        if option in table:
+        if table.values.get(option):
             table.say(option, "no equivalent", "belongs to a model that Frisket does not have")
 
 

@@ -142,15 +142,17 @@ def _format_problems(config: Config, family: "Family", variant: str) -> Iterator
 def _adapted_layers(config: Config, family: "Family", variant: str) -> tuple[str, ...]:
     """Where the adapter goes, from the model's shape; none where that is not known here.
 
-    A plain LoRA on a family's own layers fits all its formats, so no model is built for it. What is
-    wrong with targets is said when they are put on the model.
+    A plain LoRA on a family's own layers fits all its formats, and on those of its blocks ComfyUI's
+    names, so no model is built for it (nor its shape asked of the hub). What is wrong with targets
+    is said when they are put on the model.
     """
     from frisket.adapters.targets import LAYERS, resolve  # noqa: PLC0415
     from frisket.families.base import Source, WeightsNotFound  # noqa: PLC0415
     from frisket.families.experts import experts_of  # noqa: PLC0415
 
     chosen, model = config.lora, config.model
-    plain = chosen.kind == "lora" and not (chosen.targets or chosen.preset or chosen.conv_rank)
+    within = not chosen.preset or (chosen.preset != "full" and chosen.format == "comfyui")
+    plain = chosen.kind == "lora" and not (chosen.targets or chosen.conv_rank) and within
     if chosen.format == "diffusers" or plain:
         return ()
     layers = LAYERS[:3] if chosen.kind in ("loha", "lokr") else LAYERS

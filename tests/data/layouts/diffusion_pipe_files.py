@@ -39,6 +39,12 @@ ar_buckets = [1.0, 1.5]
 default_mask_file = 'white.png'
 """
 
+HELD = """
+resolutions = [256]
+[[directory]]
+path = 'held'
+"""
+
 MAIN = """
 output_dir = '/data/runs'
 dataset = 'dataset.toml'
@@ -58,7 +64,7 @@ eval_every_n_epochs = 1
 eval_before_first_step = true
 eval_micro_batch_size_per_gpu = 1
 eval_gradient_accumulation_steps = 1
-eval_datasets = [{name = 'x', config = 'y.toml'}]
+eval_datasets = [{name = 'x', config = 'held.toml'}]
 disable_block_swap_for_eval = true
 save_every_n_epochs = 2
 save_every_n_steps = 50
@@ -118,7 +124,9 @@ def project(tmp_path, drawn):
     drawn("edit/target", "a.png", caption="x")
     drawn("edit/control", "a.jpg")
     drawn(".", "white.png", mode="L")
+    drawn("held", "h.png", caption="x")
     (tmp_path / "dataset.toml").write_text(DATASET)
+    (tmp_path / "held.toml").write_text(HELD)
     (tmp_path / "main.toml").write_text(MAIN)
     return tmp_path
 

@@ -17,14 +17,16 @@ def test_clips_masks_and_captions_are_found_as_it_finds_them(clips, imported, lo
     assert done.data == (
         {
             "clips": str(clips),
-            "masks": {"source": "folder", "path": str(clips.parent / "masks")},
+            "masks": {
+                "source": "folder", "path": str(clips.parent / "masks"), "unmasked": "train",
+            },
             "caption_part": "file",
             "frames": 1,
             "resolution": 512,
             "buckets": True,
             "repeats": 1,
         },
-    )
+    )  # fmt: skip
     assert done.sections == {"losses": {"compat": "ai-toolkit"}}
     seen = found(loaded(done)).found
     assert [(one.name, one.caption) for one in seen] == [("a", "one,\ntwo"), ("b", "one,\ntwo")]
@@ -107,6 +109,8 @@ def test_regularisation_sets_have_no_trigger(clips, drawn, imported, notes):
     assert done.data[1]["weight"] == 0.5
     told = notes(done)
     assert "every second step" in told["config.process[0].datasets[1].is_reg"][0].said
+    # Two clips and one: both sets are seen as often.
+    assert [table["repeats"] for table in done.data] == [1, 2]
     assert "left out" in told["config.process[0].datasets[2].prior_reg"][0].said
 
 
@@ -146,8 +150,8 @@ def test_the_rest_of_the_job(clips, imported, loaded):
                 "width": 832,
                 "height": 480,
                 "num_frames": 40,
-                "prompts": ["[trigger] on a beach"],
-                "samples": [{"prompt": "a cat"}],
+                "prompts": ["not read where there are samples"],
+                "samples": [{"prompt": "[trigger] on a beach"}, {"prompt": "a cat"}],
                 "neg": "ugly",
                 "seed": 42,
                 "guidance_scale": 5,
@@ -164,15 +168,17 @@ def test_the_rest_of_the_job(clips, imported, loaded):
             "dtype": "bfloat16",
         },
         "timesteps": {"density": "uniform", "shift": 1.0, "min_snr": 5.0},
-        "lora": {"rank": 32, "alpha": 16.0, "dropout": 0.1},
+        "lora": {"rank": 32, "alpha": 16.0, "dropout": 0.1, "preset": "blocks"},
         "optimizer": {
             "name": "adamw8bit",
             "lr": 1e-4,
             "weight_decay": 1e-4,
             "options": {"eps": 1e-6},
             "schedule": "cosine",
-            "clip": 0.5,
+            # It clips the sum of three gradients, Frisket their mean.
+            "clip": 0.5 / 3,
             "accumulate": 3,
+            "final": 0.0,
             "ema": 0.99,
         },
         "memory": {"checkpointing": True, "compile": True, "quantise": "fp8"},
@@ -185,7 +191,7 @@ def test_the_rest_of_the_job(clips, imported, loaded):
             "height": 480,
             "steps": 30,
             "guidance": 5.0,
-            "frames": 40,
+            "frames": 41,  # what the pipelines make of 40
         },
         "run": {
             "seed": 7,
@@ -287,7 +293,7 @@ def test_what_lies_in_the_way_is_told(clips, drawn, imported, notes):
     assert "_controls" in told[f"{row}.folder_path"][0].said
     assert "1 captions say [trigger]" in told["config.process[0].trigger_word"][0].said
     assert "there are 1" in told[f"{row}.num_frames"][0].said
-    assert "name_0.png" in told[f"{row}.control_path_2"][0].said
+    assert "several" in told[f"{row}.control_path_2"][0].said
 
 
 def test_every_option_is_answered(clips, imported, tmp_path, complete, documented):

@@ -13,17 +13,23 @@ def test_one_table_a_directory_and_resolution(project, loaded):
     imported = LAYOUT.read(project / "dataset.toml")
     grey = {
         "clips": str(project / "grey"),
-        "masks": {"source": "folder", "path": str(project / "grey/masks")},
+        "masks": {
+            "source": "folder",
+            "path": str(project / "grey/masks"),
+            "unmasked": "train",
+        },
         "caption_part": "file",
         "template": "sks man, {caption}",
         "shuffle_tags": True,
         "buckets": True,
-        "frames": 65,
+        "frames": [33, 65],
         "extract": "head",
-        "repeats": 4,
+        # Two repeats of ten orders of a caption.
+        "repeats": 20,
     }
     edit = {
-        "clips": str(project / "edit/target"),
+        "clips": "clips-0.jsonl",
+        "masks": {"source": "listed"},
         "references": str(project / "edit/control"),
         "caption_part": "file",
         "shuffle_tags": True,
@@ -31,13 +37,15 @@ def test_one_table_a_directory_and_resolution(project, loaded):
         "buckets": False,
         "frames": 1,
         "extract": "head",
-        "repeats": 1,
+        "repeats": 5,
     }
     assert imported.data == (
         grey | {"resolution": 512},
         grey | {"resolution": [1280, 720]},
         edit,
     )
+    ((line,),) = imported.manifests.values()
+    assert line["mask"] == str(project / "white.png")
     assert imported.sections == {"losses": {"compat": "diffusion-pipe"}}
     assert loaded(imported).losses.compat == "diffusion-pipe"
 
@@ -70,6 +78,8 @@ def test_the_main_file_brings_loss_optimizer_and_adapter(project, loaded, notes)
             "alpha": 32,
             "dropout": 0.1,
             "source": "/runs/epoch50/adapter_model.safetensors",
+            "exclude": ["x"],
+            "preset": "blocks",
         },
         "optimizer": {
             "name": "adamw",
@@ -78,6 +88,7 @@ def test_the_main_file_brings_loss_optimizer_and_adapter(project, loaded, notes)
             "options": {"betas": [0.9, 0.99], "eps": 1e-8},
             "schedule": "linear",
             "warmup": 100,
+            "final": 1.0,  # its warm-up is longer than its 70 steps
             "clip": 0.0,
             "accumulate": 3,
         },
@@ -87,14 +98,27 @@ def test_the_main_file_brings_loss_optimizer_and_adapter(project, loaded, notes)
             "swap_blocks": 20,
             "storage": "float8",
         },
-        "run": {"batch": 2, "steps": 500, "save_every": 50, "precision": "bfloat16"},
-    }
+        "validation": {
+            "every": 0,
+            "every_epochs": 1,
+            "data": [
+                {
+                    "clips": str(project / "held"), "caption_part": "file", "extract": "middle",
+                    "resolution": [256, 256], "buckets": False, "frames": 1,
+                }
+            ],
+        },
+        # Half of the clips an epoch: ours is two of its own, and ten of them end before 500 steps.
+        "run": {
+            "batch": 2, "epochs": 5, "save_every": 50, "save_every_epochs": 1, "keep": 1000,
+            "precision": "bfloat16",
+        },
+    }  # fmt: skip
     loaded(imported)
     told = notes(imported)
     assert told["video_clip_mode"][0].kind == "mapped"
-    (middle,) = told["dataset.toml: directory[0].video_clip_mode"]
-    assert middle.kind == "no equivalent"
-    assert "beginning" in middle.said
+    assert {table["extract"] for table in imported.data} == {"middle"}
+    assert {table["caption_dropout"] for table in imported.data} == {0.1}
 
 
 @pytest.mark.parametrize(
@@ -160,13 +184,9 @@ def test_a_model_that_is_not_here_names_the_nearest(project, notes):
     assert "there are flux, flux2, hunyuan_video" in notes(imported)["model.type"][0].said
 
 
-def test_epochs_become_steps(project, notes):
-    text = MAIN.replace("max_steps = 500", "")
-    (project / "main.toml").write_text(text)
-    imported = LAYOUT.read(project / "main.toml")
-    # (2 clips x 2 repeats x 2 resolutions + 1 clip x 0.5) x 10 epochs / (2 a batch x 3 accumulated)
-    assert imported.sections["run"]["steps"] == 14
-    assert "run.steps = 14" in notes(imported)["epochs"][0].said
+def test_steps_end_a_run_before_its_epochs(project):
+    (project / "main.toml").write_text(MAIN.replace("max_steps = 500", "max_steps = 50"))
+    assert LAYOUT.read(project / "main.toml").sections["run"]["steps"] == 50
 
 
 def test_every_option_is_answered(project, complete, documented):
@@ -200,7 +220,7 @@ def test_unknown_options_name_the_nearest(tmp_path, drawn, notes):
         ),
         (
             "size_buckets = [[256, 256, 17], [512, 256, 33]]",
-            {"resolution": [512, 256], "buckets": True, "frames": 33},
+            {"resolution": [512, 256], "buckets": True, "frames": [17, 33]},
         ),
     ],
 )
@@ -218,9 +238,12 @@ def test_without_masks_the_loss_is_our_own(tmp_path, drawn):
 def test_clips_it_did_not_see_are_told(tmp_path, drawn, notes):
     drawn("a", "a.png", "deep/b.png", caption="x")
     (tmp_path / "a/old.mp4").touch()
-    told = notes(dataset(tmp_path, "resolutions = [64]\n[[directory]]\npath = 'a'\n"))
+    imported = dataset(tmp_path, "resolutions = [64]\n[[directory]]\npath = 'a'\n")
+    ((line,),) = imported.manifests.values()
+    assert line["name"] == "a"
+    told = notes(imported)
     assert "1 clips lie in sub-folders" in told["directory[0].path"][0].said
-    assert "dropped the 1" in told["frame_buckets"][0].said
+    assert "drops the 1" in told["frame_buckets"][0].said
 
 
 def test_it_knows_its_own_files(project, tmp_path):

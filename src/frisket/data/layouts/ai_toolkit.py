@@ -21,10 +21,28 @@ from frisket.data.layout_folders import (
     whole_repeats,
 )
 from frisket.data.layout_options import Sheet, Table, filled, rules_of
+from frisket.media.paths import plain
 from frisket.media.untrusted import BadText, parse_json
 
 SUFFIXES = (".yaml", ".yml", ".json")
 VARIABLE = re.compile(r"\$\{([^}]+)\}")
+KINDS = ("sd_trainer", "ui_trainer", "diffusion_trainer")
+JOBS = {
+    "extract": "extracts a LoRA from a model",
+    "generate": "makes pictures",
+    "merge": "merges LoRAs",
+    "mod": "changes a LoRA that is there",
+}
+OTHERS = {
+    "slider": "trains a slider from prompts",
+    "ultimate_slider_trainer": "trains a slider",
+    "concept_slider": "trains a slider from prompts",
+    "image_reference_slider_trainer": "trains a slider from pairs of pictures",
+    "concept_replacer": "trains one concept into another",
+    "textual_inversion_trainer": "trains an embedding",
+    "vae": "trains a VAE",
+    "esrgan": "trains an upscaler",
+}
 CONTROLS = ("control_path", "control_path_1", "control_path_2", "control_path_3")
 
 
@@ -37,7 +55,9 @@ class Setting:
     regular: float  # weight of regularisation sets
     texts_cached: bool
     data: list[dict[str, Any]] = field(default_factory=list)
-    rates: list[float] = field(default_factory=list)
+    rates: list[float | int] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)  # of clips
+    regulars: list[bool] = field(default_factory=list)  # whether seen in every second step
     floors: list[float] = field(default_factory=list)  # of the sets that have masks
     manifests: dict[str, tuple[dict[str, Any], ...]] = field(default_factory=dict)
 
@@ -55,9 +75,7 @@ def read(path: Path) -> Imported:
     job = sheet.top("job")
     config = job.table("config", "job")
     processes = config.tables("process", "process")
-    chosen = next((each for each in processes if "datasets" in each), None)
-    if chosen is None:
-        raise config.bad("process", "none of them has datasets")
+    chosen = _trained(job, config, processes)
     for each in processes:
         if each is not chosen:
             each.skip("belongs to a process that is left out: import it in a file of its own")
@@ -67,10 +85,11 @@ def read(path: Path) -> Imported:
         row.close()
     if not setting.data:
         raise chosen.bad("datasets", "at least one is needed that is trained on")
-    for table, repeats in zip(setting.data, whole_repeats(setting.rates), strict=True):
+    for table, repeats in zip(setting.data, whole_repeats(_seen(setting)), strict=True):
         table["repeats"] = repeats
     masked = bool(setting.floors)
-    sections = sections_of(chosen, masked=masked, trigger=setting.trigger)
+    name = config.text("name")
+    sections = sections_of(chosen, masked=masked, trigger=setting.trigger, job=name)
     if masked and min(setting.floors) > 0:
         sections["curve"] = {"floor": min(setting.floors)}
     for each in (chosen, config, job):
@@ -78,6 +97,32 @@ def read(path: Path) -> Imported:
     data, notes = tuple(setting.data), tuple(sheet.notes)
     model = kind_of(chosen.table("model", "model"))[1]
     return Imported(path, "ai-toolkit", data, sections, notes, setting.manifests, model)
+
+
+def _trained(job: Table, config: Table, processes: list[Table]) -> Table:
+    """The first process that trains on data sets; BadLayout names one of another kind."""
+    if what := JOBS.get(job.text("job")):
+        raise job.bad("job", f"is a job that {what}; there is nothing of it to import")
+    chosen = next((each for each in processes if "datasets" in each), None)
+    first = chosen or next(iter(processes), None)
+    kind = "" if first is None else first.text("type")
+    if kind and first and kind not in KINDS and (chosen or kind in OTHERS):
+        what = next((said for name, said in OTHERS.items() if name == kind), "does something else")
+        said = f"is a process that {what}; Frisket trains a LoRA on clips, as {', '.join(KINDS)} do"
+        raise first.bad("type", f"{said}: there is nothing of it to import")
+    if chosen is None:
+        raise config.bad("process", "none of them has datasets")
+    return chosen
+
+
+def _seen(setting: Setting) -> list[float | int]:
+    """How often each set is seen: regularisation together as often as all others, as there."""
+    counted = list(zip(setting.rates, setting.counts, setting.regulars, strict=True))
+    plain = sum(rate * count for rate, count, regular in counted if not regular)
+    held = sum(rate * count for rate, count, regular in counted if regular)
+    if not plain or not held:
+        return setting.rates
+    return [rate * plain / held if regular else rate for rate, _, regular in counted]
 
 
 def _expanded(written: Written) -> Written:
@@ -131,8 +176,11 @@ def _dataset(row: Table, setting: Setting) -> None:
         return row.skip("belongs to a data set that is left out")
     clips, listed = _clips(row, setting)
     masks, inside = _masks(row, setting)
-    references = _references(row)
-    inside += [Path(each) for each in references.values()]
+    folders = _references(row)
+    inside += folders
+    references = {"references": str(folders[0])} if len(folders) == 1 else {}
+    if len(folders) > 1:
+        listed = _with_references(clips, listed, folders, inside, setting)
     seen = look(clips, skip=inside)
     if not seen.clips:
         raise row.bad("folder_path", f"{clips} holds no image or video")
@@ -145,14 +193,16 @@ def _dataset(row: Table, setting: Setting) -> None:
     table |= filled(weight=weight if weight != 1 else None)
     if regular:
         said = (
-            "is an ordinary set here; there every second step sees it: set its data.repeats so"
-            " that it is seen as often as the other sets together"
+            "is data.weight and data.repeats here, so that such sets together are seen as often as"
+            " all others; there they have every second step"
         )
-        row.say("is_reg", "no equivalent", said)
+        row.say("is_reg", "mapped", said)
     shapes = _shapes(row, masked="masks" in table)
     for shape in shapes:
         setting.data.append(table | shape)
         setting.rates.append(max(row.whole("num_repeats", 1), 1))
+        setting.counts.append(seen.clips)
+        setting.regulars.append(regular)
     return None
 
 
@@ -193,7 +243,8 @@ def _masks(row: Table, setting: Setting) -> tuple[dict[str, Any], list[Path]]:
         source = {"source": "alpha"}
     elif row.text("mask_path"):
         folder = folder_at(row, "mask_path")
-        source, inside = {"source": "folder", "path": str(folder)}, [folder]
+        source = {"source": "folder", "path": str(folder), "unmasked": "train"}
+        inside = [folder]
     if not source:
         row.say("mask_min_value", "not needed", "there are no masks")
         row.say("invert_mask", "not needed", "there are no masks")
@@ -221,17 +272,33 @@ def _masks(row: Table, setting: Setting) -> tuple[dict[str, Any], list[Path]]:
     return {"masks": source | filled(invert=row.flag("invert_mask"))}, inside
 
 
-def _references(row: Table) -> dict[str, str]:
-    """The folder of references; the first, where there are several."""
-    given = [(name, folder) for name in CONTROLS for folder in row.texts(name)]
-    if not given:
-        return {}
+def _references(row: Table) -> list[Path]:
+    """The folders of references; numbered ones go before `control_path`, as there."""
+    numbered = [(name, folder) for name in CONTROLS[1:] for folder in row.texts(name)]
+    given = numbered or [(CONTROLS[0], folder) for folder in row.texts(CONTROLS[0])]
+    if numbered and CONTROLS[0] in row:
+        row.say(CONTROLS[0], "not needed", "control_path_1 and on go before it, there and here")
     if len(given) > 1:
-        said = "one folder is read: put all into it, as name_0.png, name_1.png, ..."
+        said = "is the references of each clip in a list here, as its folders are several"
         for name in dict.fromkeys(name for name, _ in given):
-            row.say(name, "no equivalent", said)
-    name, written = given[0]
-    return {"references": str(folder_at(row, name, written))}
+            row.say(name, "mapped", said)
+    return [folder_at(row, name, written) for name, written in given]
+
+
+def _with_references(
+    clips: Path, listed: dict[str, Any], folders: list[Path], inside: list[Path], setting: Setting
+) -> dict[str, Any]:
+    """A list of the clips, each with the picture of its stem in every folder that has one."""
+    stems = [{plain(path.stem): path for path in sorted(folder.iterdir())} for folder in folders]
+    made = setting.manifests.get(listed.get("clips", ""))
+    lines = made or manifest_of(clips, clips_in(clips, inside), lambda _: None)
+    name = listed.get("clips") or f"clips-{len(setting.manifests)}.jsonl"
+    setting.manifests[name] = tuple(
+        {**line, "references": [str(each[stem]) for each in stems if stem in each]}
+        for line in lines
+        for stem in (plain(Path(line["path"]).stem),)
+    )
+    return {"clips": name}
 
 
 def _captions(row: Table, setting: Setting, clips: Path, *, regular: bool) -> dict[str, Any]:
@@ -280,6 +347,9 @@ def _shapes(row: Table, *, masked: bool) -> list[dict[str, Any]]:
 def _video(row: Table, seen: Look) -> dict[str, Any]:
     frames = row.whole("num_frames", 1, low=1)
     if row.flag("auto_frame_count"):
+        if not row.flag("trim_auto_frame_count_tail", default=True):
+            said = "a video is not sped up to fit the model's grid; the tail beyond it is left out"
+            row.say("trim_auto_frame_count_tail", "no equivalent", said)
         return {"extract": "full", "fps": row.number("fps", 24, low=1)}
     if frames == 1:
         if seen.videos:
