@@ -184,7 +184,7 @@ def test_secrets_and_odd_values_stay_out_of_the_file(theirs, tmp_path):
     run(source, tmp_path / "a.toml")
     text = (tmp_path / "a.toml").read_text()
     assert "hf_secret" not in text
-    assert "noise_offset" in text
+    assert "perlin_noise" in text
 
 
 def test_a_value_without_a_place_here_is_named_as_the_file_has_it(theirs, tmp_path):

@@ -2,6 +2,7 @@
 
 import itertools
 import tomllib
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -186,3 +187,24 @@ def test_the_name_of_a_checkpoint_tells_the_model(job):
     assert config["run"]["epochs"] == 5
     assert config["run"]["save_every_epochs"] == 1
     assert config["run"]["keep"] == 5
+
+
+def test_what_must_be_done_first_is_told_at_once(job):
+    text = SD3.replace(
+        'optimizer_type = "AdamW8bit"', 'optimizer_type = "DAdaptAdam"\nxformers = true'
+    )
+    (job / "own/sd3.toml").write_text(text.replace("learning_rate = 1e-4", "learning_rate = 1.0"))
+    config, said = imported(job, "own/sd3.toml")
+    assert config["optimizer"]["name"] == "DAdaptAdam of sd-scripts"
+    assert "lr" not in config["optimizer"]
+    todo = said[said.index("Before it trains:") :]
+    assert any("optimizer.lr" in line for line in todo)
+    assert any("xformers" in line for line in todo) == (find_spec("xformers") is None)
+
+
+def test_the_output_of_another_machine_is_not_made_here(job):
+    for written in ("/content/drive/MyDrive/out", "D:\\loras\\out"):
+        (job / "own/sd3.toml").write_text(f"output_dir = '{written}'\n" + SD3)
+        config, _ = imported(job, "own/sd3.toml")
+        assert config["run"]["output"] == "runs/out"
+        (job / "out/own_sd3.toml").unlink()

@@ -15,6 +15,7 @@ from tomlkit.items import Item, Table
 from frisket.data.layout_base import BadLayout, Imported, Kind, Note
 from frisket.media.paths import replacing
 from frisket.media.untrusted import shown
+from frisket.recipes.able import attention_problems
 from frisket.recipes.config import FAMILY, Config
 from frisket.recipes.import_sources import gather
 from frisket.recipes.load import ConfigError, check, read
@@ -89,13 +90,14 @@ def _draft(output: Path, text: str, imported: Imported) -> Iterator[list[str]]:
             config, origin = read(partial)
         except ConfigError as error:
             raise ConfigError(_blame(error, partial, imported)) from error
-        todo: list[str] = []
+        told: list[str] = []
         try:
             check(config, origin)
         except ConfigError as error:
-            lines = str(error).replace(partial.name, output.name).splitlines()
-            todo = ["Before it trains:", *(f"  {line}" for line in lines)]
-        yield todo
+            told += str(error).splitlines()
+        told += [f"{origin.where(key)}: {said}" for key, said in attention_problems(config)]
+        lines = [f"  {line.replace(partial.name, output.name)}" for line in told]
+        yield ["Before it trains:", *lines] if lines else []
 
 
 def _blame(error: ConfigError, draft: Path, imported: Imported) -> str:

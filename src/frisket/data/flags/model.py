@@ -55,6 +55,9 @@ def of_sd_scripts(flags: Flags, script: str, pixels: int) -> dict[str, Any]:
             model = told
     if model is None:
         return _none(flags, CHECKPOINT, written)
+    if kind and kind == module:
+        said = "is model.family and model.variant here, and lora.kind"
+        flags.say("network_module", "mapped", said)
     found = {"family": model.family} | filled(variant=model.variant)
     if flags.flag("v_parameterization"):
         found = _with_v(flags, found)

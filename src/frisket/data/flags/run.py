@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from frisket.data.flags.options import Flags
+from frisket.data.layout_folders import output_of
 
 STEPS = 1600  # theirs, where nothing is given
 TRACKERS = {"tensorboard": ["tensorboard"], "wandb": ["wandb"], "all": ["tensorboard", "wandb"]}
@@ -125,8 +126,8 @@ def _kept(flags: Flags, found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _output(flags: Flags) -> str:
-    folder = flags.text("output_dir").replace("\\", "/")
-    return "/".join(part for part in (folder, flags.text("output_name")) if part)
+    option = "output_dir" if "output_dir" in flags else "output_name"
+    return output_of(flags.at(option), option, flags.text("output_dir"), flags.text("output_name"))
 
 
 def _precision(flags: Flags) -> str:

@@ -322,6 +322,8 @@ def _windows(own: Table, taken: _Taken) -> list[dict[str, Any]]:
     way = own.choice("frame_extraction", ways, "head")
     rate = _rate(own, taken)
     if way == "full":
+        if "target_frames" in own:
+            own.say("target_frames", "not needed", "frame_extraction = full takes all of a clip")
         return [{"extract": "full", "max_frames": own.whole("max_frames", 129, low=1)} | rate]
     given = own.values.get("target_frames", [1])
     if not isinstance(given, list) or not all(isinstance(n, int) and n > 0 for n in given):
