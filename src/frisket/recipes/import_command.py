@@ -49,8 +49,10 @@ def command() -> Callable[..., None]:
             raise typer.BadParameter(f"name a configuration or data folder of: {trainers}")
         from frisket.recipes.import_config import run  # noqa: PLC0415 - torch, only when asked for
 
-        asked = {"trainer": trainer, "family": family, "variant": variant, "command": command}
-        for line in run(sources, output, **asked):
+        lines = run(
+            sources, output, trainer=trainer, family=family, variant=variant, command=command
+        )
+        for line in lines:
             typer.echo(line)
 
     return import_

@@ -73,8 +73,8 @@ def _trainer_of(given: Sequence[Source | Path]) -> str:
             f"{', '.join(named)} may be of {either}; say which with --from, or give the"
             f" other files of its run, too. There are:{listed}"
         )
-    each = "; ".join(f"{path} is of {' or '.join(sorted(of))}" for path, of in named.items())
-    raise ConfigError(f"these are of different trainers: {each}; give the files of one run")
+    whose = "; ".join(f"{path} is of {' or '.join(sorted(of))}" for path, of in named.items())
+    raise ConfigError(f"these are of different trainers: {whose}; give the files of one run")
 
 
 def _refuse(source: Path, listed: str) -> None:

@@ -4,6 +4,7 @@ import json
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 import tomlkit
@@ -24,7 +25,7 @@ FILES = {
     "dataset_config", "train_data_dir", "reg_data_dir", "in_json", "conditioning_data_dir",
     "dataset_repeats",
 }  # fmt: skip
-NEEDED = {  # what an option needs beside it to mean anything
+NEEDED: dict[str, dict[str, Any]] = {  # what an option needs beside it to mean anything
     "lr_scheduler_num_cycles": {"lr_scheduler": "cosine_with_restarts"},
     "lr_scheduler_power": {"lr_scheduler": "polynomial"},
     "lr_scheduler_min_lr_ratio": {"lr_scheduler": "cosine_with_min_lr"},
@@ -83,7 +84,7 @@ def test_every_option_of_their_parsers_has_a_rule(recorded):
 def test_every_option_is_answered_at_a_value_that_is_not_its_default(recorded, folder):
     """Mapped, told, or refused by name and line; never "asks for nothing"."""
     trainer = TRAINERS[recorded]
-    wrong = []
+    wrong: list[Any] = []
     for name, option in RECORDED[recorded]["options"].items():
         for value in changed(option) if name not in FILES else ():
             done = asked(folder, trainer, **{**NEEDED.get(name, {}), name: value})

@@ -1,6 +1,5 @@
 """Which model kohya's trainers train: by script, network module, task, and the names of weights."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from frisket.data.flags.options import Flags
@@ -136,7 +135,8 @@ def of_musubi(flags: Flags, script: str) -> dict[str, Any]:
     found = {"family": model.family} | filled(variant=model.variant)
     if model.variant.endswith("a14b"):
         found |= _expert(flags, model)
-    return found | _weights(flags) | dtype_of(flags)
+    _tell_weights(flags)
+    return found | dtype_of(flags)
 
 
 def _task(flags: Flags) -> tuple[str, str]:
@@ -179,9 +179,8 @@ def _expert(flags: Flags, model: Model) -> dict[str, Any]:
     return {"experts": expert}
 
 
-def _weights(flags: Flags) -> Mapping[str, Any]:
+def _tell_weights(flags: Flags) -> None:
     """Musubi-tuner's weights are in the layouts of their makers, which are not all read here."""
     if "dit" in flags:
         said = "model.source is left empty, which takes the variant's own from the hub"
         flags.say("dit", "no equivalent", f"is a file of the denoiser alone: {said}")
-    return {}

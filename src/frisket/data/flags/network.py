@@ -234,6 +234,8 @@ def _plus(arguments: dict[str, Any], told: _Told) -> float:
         return 0.0
     name, ratio = ratios[0]
     told.mapped(name, "optimizer.lora_plus", ratio)
+    for other, value in ratios[1:]:
+        told.table.part("network_args", other, "not needed", f"{name} goes before it", value)
     return ratio
 
 
