@@ -64,6 +64,29 @@ def optimizer_of(
     return _written(kind["name"], rate, options, decay=found.get("decay", kind.get("decay")))
 
 
+def whole_model(
+    table: Table, option: str, written: str, rate: float, rates: Sequence[tuple[Table, str]]
+) -> dict[str, Any]:
+    """As `optimizer_of` of one that is not here: for a run that trains a whole model.
+
+    Its rate means nothing to an adapter.
+    """
+    return _asked_for(table, option, f"{written or 'adamw'} on the whole model", rate, "", rates)
+
+
+def another_kind(
+    table: Table,
+    option: str,
+    written: str,
+    rate: float,
+    rates: Sequence[tuple[Table, str]],
+    *,
+    kind: str,
+) -> dict[str, Any]:
+    """As `whole_model`, for a run that trains another kind of adapter than there is here."""
+    return _asked_for(table, option, f"{written or 'adamw'} on {kind}", rate, "", rates)
+
+
 def _named(trainer: str, written: str) -> Mapping[str, Any] | None:
     """The row of a trainer's optimizer; None for a name that it does not document."""
     rows = optimizers()[trainer]

@@ -89,11 +89,12 @@ NOTHING = ("verbose", "bypass_mode", "wd_on_output", "disable_conv_cp")  # of ho
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """`[lora]`, LoRA+'s ratio, and what an adapter stands in for where it is none ("" for none)."""
+    """`[lora]`, LoRA+'s ratio, and whether it stands in for a whole model or an `other` kind."""
 
     section: dict[str, Any]
     plus: float = 0.0
-    stands_in: str = ""
+    whole: bool = False
+    other: str = ""
 
 
 def network(flags: Flags, model: Mapping[str, Any]) -> Network:
@@ -103,7 +104,7 @@ def network(flags: Flags, model: Mapping[str, Any]) -> Network:
     arguments = named_values(table, "network_args")
     algorithm = str(arguments.pop("algo", "")).lower() or module.rpartition(".")[2].lower()
     told = _Told(table)
-    kind, stands_in = _kind(flags, algorithm, arguments, told)
+    kind, other = _kind(flags, algorithm, arguments, told)
     found: dict[str, Any] = {} if kind == "lora" else {"kind": kind}
     found["rank"] = flags.whole("network_dim", RANK, low=1)
     found["alpha"] = flags.number("network_alpha", ALPHA) or float(found["rank"])
@@ -122,7 +123,8 @@ def network(flags: Flags, model: Mapping[str, Any]) -> Network:
         found["source"] = str(there or source)
     plus = _plus(arguments, told)
     told.rest(arguments)
-    return Network(found, plus, stands_in)
+    whole = not (algorithm or "network_dim" in flags)
+    return Network(found, plus, whole, other)
 
 
 class _Told:
@@ -160,7 +162,7 @@ class _Told:
 
 
 def _kind(flags: Flags, algorithm: str, arguments: dict[str, Any], told: _Told) -> tuple[str, str]:
-    """`lora.kind`, and what it stands in for."""
+    """`lora.kind`, and the kind that it stands in for."""
     doted = bool(arguments.pop("dora_wd", False))
     kind = KINDS.get(algorithm, "lora" if algorithm.startswith("lora_") else "")
     if algorithm == "lora_fa":
@@ -173,14 +175,13 @@ def _kind(flags: Flags, algorithm: str, arguments: dict[str, Any], told: _Told) 
     if kind:
         return kind, ""
     if not algorithm:
-        sized = "network_dim" in flags
         said = (
             "is not set: the command line says it"
-            if sized
+            if "network_dim" in flags
             else "is not set, so the whole model is trained there; here an adapter is, of rank 4"
         )
         flags.at("network_module").say("network_module", "no equivalent", said)
-        return "lora", "" if sized else "a whole model"
+        return "lora", ""
     said = (
         f"{algorithm} is not there (lora.kind has lora, dora, loha, lokr): a LoRA of that rank"
         " stands in"

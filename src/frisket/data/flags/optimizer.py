@@ -5,7 +5,7 @@ from typing import Any
 
 from frisket.data.flags.network import Network
 from frisket.data.flags.options import Flags, named_values
-from frisket.data.layout_optimizers import optimizer_of
+from frisket.data.layout_optimizers import another_kind, optimizer_of, whole_model
 
 RATE = 2e-6  # theirs, where none is given
 LAST = 1e-7  # where `polynomial` ends in transformers, which neither passes anything else
@@ -33,11 +33,7 @@ def optimizer(flags: Flags, *, trainer: str, adapter: Network) -> dict[str, Any]
     if option == "unet_lr" and "learning_rate" in flags:
         flags.say("learning_rate", "not needed", "unet_lr goes before it")
     rate = flags.number(option, RATE)
-    found = _kind(flags, trainer, rate, option)
-    if adapter.stands_in and "lr" in found:
-        said = f"is a rate of {adapter.stands_in}, an adapter needs another: set optimizer.lr"
-        flags.say(option, "no equivalent", said)
-        del found["lr"]
+    found = _kind(flags, trainer, rate, option, adapter)
     if adapter.plus:
         found["lora_plus"] = adapter.plus
     accumulate = "gradient_accumulation_steps"
@@ -48,7 +44,7 @@ def optimizer(flags: Flags, *, trainer: str, adapter: Network) -> dict[str, Any]
     return found | _schedule(flags, found.get("name", ""), rate)
 
 
-def _kind(flags: Flags, trainer: str, rate: float, option: str) -> dict[str, Any]:
+def _kind(flags: Flags, trainer: str, rate: float, option: str, adapter: Network) -> dict[str, Any]:
     """Name, rate, decay and options, of the same optimizer or asked for."""
     holder, written = flags.at("optimizer_type"), flags.text("optimizer_type")
     name = "optimizer_type"
@@ -58,6 +54,10 @@ def _kind(flags: Flags, trainer: str, rate: float, option: str) -> dict[str, Any
     rates = [(flags.at(option), option)]
     if "optimizer_args" in flags:
         rates.append((flags.at("optimizer_args"), "optimizer_args"))
+    if adapter.whole:
+        return whole_model(holder, name, written, rate, rates)
+    if adapter.other:
+        return another_kind(holder, name, written, rate, rates, kind=adapter.other)
     return optimizer_of(
         holder, name, written, trainer=trainer, rate=rate, rates=rates,
         arguments=named_values(flags.at("optimizer_args"), "optimizer_args"),
