@@ -9,7 +9,7 @@ from frisket.data.flags.noise import noise
 from frisket.data.flags.optimizer import optimizer
 from frisket.data.flags.options import Flags
 from frisket.data.flags.preview import preview
-from frisket.data.flags.run import Epoch, run
+from frisket.data.flags.run import Epoch, run, steps_of
 from frisket.data.layout_noise import LAWS, OTHER, by_size
 
 Sections = dict[str, dict[str, Any]]
@@ -26,7 +26,9 @@ def training(
     """
     adapter = network(flags, model)
     return {
-        "optimizer": optimizer(flags, trainer=trainer, adapter=adapter),
+        "optimizer": optimizer(
+            flags, trainer=trainer, adapter=adapter, steps=steps_of(flags, epoch)
+        ),
         "run": run(flags, epoch),
         "lora": adapter.section,
         "memory": memory(flags),

@@ -131,12 +131,12 @@ def _asked_for(
     """A name that no optimizer has here; the rate is left out and told."""
     name = f"{written} of {table.sheet.rules.title}"
     said = (
-        f"{written} with a rate of {rate:g} is not here: set optimizer.name, and an optimizer.lr"
-        " that suits it; nothing trains before"
+        f"{written} is not here, and its rate of {rate:g} suits no other: set optimizer.name, and"
+        " an optimizer.lr that suits it; nothing trains before"
     )
     if path:
         said += f". The same one: install its package, optimizer.name = {path!r}, optimizer.trust"
     table.say(option, "no equivalent", said, written)
     for owner, each in rates:
-        owner.say(each, "no equivalent", f"is a rate of {written}, which is not here: left out")
+        owner.say(each, "no equivalent", f"belongs to {written}, which is not here: left out")
     return {"name": name}

@@ -57,8 +57,11 @@ def ask(tmp_path, drawn):
           "lr_scheduler_min_lr_ratio": 0.05},
          {"schedule": "warmup_stable_decay", "decay": 0.2, "warmup": 5, "final": 0.05}),
         ({"lr_scheduler": "piecewise_constant"}, {"schedule": "constant"}),
-        ({"lr_scheduler": "cosine", "lr_scheduler_type": "CosineAnnealingLR"},
+        ({"lr_scheduler": "cosine", "lr_scheduler_type": "library.RexLR"},
          {"schedule": "constant"}),
+        ({"lr_scheduler_type": "CosineAnnealingLR", "max_train_steps": 300, "learning_rate": 1e-4,
+          "lr_scheduler_args": ["T_max=100", "eta_min=1e-5"]},
+         {"schedule": "cosine", "cycles": 3.0, "final": 0.1}),
         ({"lr_scheduler": "cosine", "lr_warmup_steps": 9,
           "optimizer_type": "schedulefree.AdamWScheduleFree"}, {"schedule": "constant"}),
     ],
@@ -69,7 +72,7 @@ def test_schedules(ask, trainer, options, schedule):
     found = {key: sections["optimizer"][key] for key in keys if key in sections["optimizer"]}
     assert found == pytest.approx(schedule) if "final" in schedule else found == schedule
     for name in options:  # what this schedule does not look at is told
-        if "piecewise" in str(options.get(name)) or name == "lr_scheduler_type":
+        if "piecewise" in str(options.get(name)) or "RexLR" in str(options.get(name)):
             assert notes[name].kind == "no equivalent"
         elif name != "learning_rate" and options.get("lr_scheduler") == "cosine":
             taken = name == "lr_scheduler" and schedule["schedule"] == "cosine"

@@ -27,8 +27,11 @@ WITH_CYCLES = ("cosine_with_restarts", "cosine_with_min_lr", "warmup_stable_deca
 CYCLES, LEAST, DECAY = "lr_scheduler_num_cycles", "lr_scheduler_min_lr_ratio", "lr_decay_steps"
 
 
-def optimizer(flags: Flags, *, trainer: str, adapter: Network) -> dict[str, Any]:
-    """`[optimizer]`, all of it that differs from Frisket's own defaults."""
+def optimizer(flags: Flags, *, trainer: str, adapter: Network, steps: int) -> dict[str, Any]:
+    """`[optimizer]`, all of it that differs from Frisket's own defaults.
+
+    `steps` of the run, 0 where they are not known.
+    """
     option = "unet_lr" if "unet_lr" in flags else "learning_rate"
     if option == "unet_lr" and "learning_rate" in flags:
         flags.say("learning_rate", "not needed", "unet_lr goes before it")
@@ -41,7 +44,7 @@ def optimizer(flags: Flags, *, trainer: str, adapter: Network) -> dict[str, Any]
         found["accumulate"] = flags.whole(accumulate, low=1)
     if "max_grad_norm" in flags:
         found["clip"] = flags.number("max_grad_norm", low=0.0)
-    return found | _schedule(flags, found.get("name", ""), rate)
+    return found | _schedule(flags, found.get("name", ""), rate, steps)
 
 
 def _kind(flags: Flags, trainer: str, rate: float, option: str, adapter: Network) -> dict[str, Any]:
@@ -64,7 +67,7 @@ def _kind(flags: Flags, trainer: str, rate: float, option: str, adapter: Network
     )  # fmt: skip
 
 
-def _schedule(flags: Flags, name: str, rate: float) -> dict[str, Any]:
+def _schedule(flags: Flags, name: str, rate: float, steps: int) -> dict[str, Any]:
     if name.lower().endswith("schedulefree"):
         for option in ("lr_scheduler", "lr_warmup_steps"):
             if option in flags:
@@ -72,9 +75,14 @@ def _schedule(flags: Flags, name: str, rate: float) -> dict[str, Any]:
         return {"schedule": "constant"}
     way = flags.text("lr_scheduler", "constant").lower()
     if "lr_scheduler_type" in flags:
-        return _unknown(flags, "lr_scheduler_type", flags.text("lr_scheduler_type"))
+        written = flags.text("lr_scheduler_type")
+        return _annealed(flags, rate, steps) or _unknown(flags, "lr_scheduler_type", written)
     if way not in SCHEDULES:
         return _unknown(flags, "lr_scheduler", way)
+    return _known(flags, way, rate)
+
+
+def _known(flags: Flags, way: str, rate: float) -> dict[str, Any]:
     found: dict[str, Any] = {"schedule": SCHEDULES[way]}
     found |= _warmup(flags, way)
     cycles = flags.number(CYCLES, 1.0, low=0.0) if way in WITH_CYCLES else 1.0
@@ -89,6 +97,25 @@ def _schedule(flags: Flags, name: str, rate: float) -> dict[str, Any]:
     if way == "warmup_stable_decay":
         found["decay"] = flags.number(DECAY, low=0.0)
     return found | _idle(flags, way)
+
+
+def _annealed(flags: Flags, rate: float, steps: int) -> dict[str, Any]:
+    """CosineAnnealingLR of torch, half a wave of which takes T_max steps; empty for any other."""
+    table = flags.at("lr_scheduler_args")
+    arguments = named_values(table, "lr_scheduler_args")
+    half, least = arguments.get("T_max"), arguments.get("eta_min", 0.0)
+    numbers = all(isinstance(each, int | float) for each in (half, least))
+    named = flags.text("lr_scheduler_type").rpartition(".")[2] == "CosineAnnealingLR"
+    if not named or not numbers or not steps or not half or least > rate:
+        return {}
+    said = f"is optimizer.schedule = 'cosine' here: half a wave of it takes {half} of {steps} steps"
+    flags.say("lr_scheduler_type", "mapped", f"{said}, so optimizer.cycles is {steps / half:g}")
+    table.say("lr_scheduler_args", "mapped", "is optimizer.cycles and optimizer.final here")
+    for option in ("lr_scheduler", "lr_warmup_steps"):
+        if option in flags:
+            flags.say(option, "not needed", "lr_scheduler_type goes before it")
+    found = {"schedule": "cosine", "cycles": steps / half, "final": least / rate if rate else 0.0}
+    return {key: each for key, each in found.items() if each not in (0.0, 1.0)}
 
 
 def _raised(flags: Flags) -> bool:

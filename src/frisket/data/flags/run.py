@@ -28,6 +28,14 @@ class Epoch:
         return math.ceil(math.ceil(self.clips / self.batch) / accumulate)
 
 
+def steps_of(flags: Flags, epoch: Epoch) -> int:
+    """Optimizer steps of the whole run, as there; 0 where the clips of an epoch are not known."""
+    epochs = flags.whole("max_train_epochs")
+    if not epochs:
+        return flags.whole("max_train_steps", STEPS, low=1)
+    return epochs * epoch.steps(flags.whole("gradient_accumulation_steps", 1, low=1))
+
+
 def run(flags: Flags, epoch: Epoch) -> dict[str, Any]:
     """`[run]` but for its batch."""
     found = _length(flags, epoch)
