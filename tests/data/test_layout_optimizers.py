@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import json
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from frisket.data.layout_optimizers import optimizer_of, optimizers
 from frisket.data.layout_options import Rules, Sheet
 from frisket.recipes.able import optimizer_problems
 from frisket.recipes.config import Config
-from frisket.training.optim import ALIASES, OptimizerSpec, build, mode
+from frisket.training.optim import ALIASES, BadOptimizer, OptimizerSpec, build, mode
 
 TABLES = dict(optimizers())
 CLASSES = TABLES.pop("classes")
@@ -145,3 +146,41 @@ def test_what_only_says_where_the_state_lies_is_told():
     found, notes = chosen("onetrainer", "ADAMW_8BIT", 1e-4, is_paged=True, optim_bits=8, eps=1e-7)
     assert found["options"] == {"eps": 1e-7}
     assert "is_paged, optim_bits" in notes["optimizer_type"].said
+
+
+RECORDED = json.loads((Path(__file__).parent / "peer_optimizers.json").read_text())
+MADE = [
+    (trainer, name, row)
+    for trainer, held in RECORDED.items()
+    for name, row in held["optimizers"].items()
+    if "class" in row
+]
+OPTIONS = (
+    "betas", "eps", "weight_decay", "momentum", "nesterov", "dampening", "scale_parameter",
+    "relative_step", "warmup_init", "decay_rate", "clip_threshold", "decouple",
+    "use_bias_correction", "safeguard_warmup", "d_coef", "d0", "amsgrad", "weight_lr_power", "r",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("trainer", "name", "row"), MADE)
+def test_it_is_what_the_trainers_own_code_makes(trainer, name, row):
+    """Recorded by scripts/record_peer_optimizers.py: the class, and all that it steps by."""
+    arguments = {"relative_step": False} if name == "adafactor" else {}
+    found, notes = chosen(trainer, name, 0.01, **arguments)
+    theirs = row["class"].rpartition(".")[2]
+    if "lr" not in found:
+        assert trainer == "ai_toolkit" or f".{theirs}'" in notes["optimizer_type"].said
+        return
+    assert found["lr"] == row["options"]["lr"]
+    try:
+        ours = build({"p": nn.Parameter(torch.ones(2, 2))}, OptimizerSpec(**found))
+    except BadOptimizer as error:  # lion, whose package is not one of Frisket's own
+        assert "pip install" in str(error)  # noqa: PT017
+        return
+    plain = theirs.removeprefix("Paged").removesuffix("8bit").removesuffix("32bit")
+    assert type(ours).__name__.startswith(plain)
+    group = ours.param_groups[0]
+    for option in set(OPTIONS) & set(group) & set(row["options"]):
+        value = group[option]
+        given = list(value) if isinstance(value, tuple | list) else value
+        assert given == row["options"][option], option
