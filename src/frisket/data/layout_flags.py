@@ -34,7 +34,7 @@ def training(
         "memory": memory(flags),
         "timesteps": _timesteps(flags, model, shift),
         "noise": noise(flags, model),
-        "preview": preview(flags, epoch, trainer=trainer, model=model),
+        "preview": preview(flags, epoch, trainer=trainer),
     }
 
 

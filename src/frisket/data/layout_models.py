@@ -92,6 +92,11 @@ def by_checkpoint(names: Iterable[str]) -> Model | str | None:
     return None
 
 
+def by_weights(names: Iterable[str]) -> str | None:
+    """The network module of musubi-tuner that the names of weights tell, None where none does."""
+    return _first(models()["weights"], [_end(name) for name in names])
+
+
 def missing(kind: str) -> str:
     """What to say of a type that Frisket has no family for."""
     near = _first(models()["nearest"], [kind.lower()])

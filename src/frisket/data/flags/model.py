@@ -4,7 +4,15 @@ from typing import Any
 
 from frisket.data.flags.options import Flags
 from frisket.data.flags.run import dtype_of
-from frisket.data.layout_models import Model, by_checkpoint, find, missing, models, source_of
+from frisket.data.layout_models import (
+    Model,
+    by_checkpoint,
+    by_weights,
+    find,
+    missing,
+    models,
+    source_of,
+)
 from frisket.data.layout_options import filled
 
 CHECKPOINT = "pretrained_model_name_or_path"
@@ -119,9 +127,7 @@ def of_musubi(flags: Flags, script: str) -> dict[str, Any]:
     option, task = _task(flags)
     row = _row(module, script.removesuffix(".py"), task)
     names = [flags.text("dit"), flags.text("dit_high_noise")]
-    told = by_checkpoint_of(names) if row is None else None
-    if told is not None:
-        row = told
+    row = row or by_weights(names)
     if row is None:
         said = "it does not name the model, or one that is not here: set [model] family and variant"
         flags.say("network_module", "no equivalent", said)
@@ -155,17 +161,6 @@ def _row(module: str, script: str, task: str) -> str | None:
     if script in SCRIPTS:
         return SCRIPTS[script]
     return next((row for row in TASKS if f"{row}:{task}" in models()["musubi"]), None)
-
-
-def by_checkpoint_of(names: list[str]) -> str | None:
-    """The network module that the names of weights tell: musubi-tuner's own are plain about it."""
-    rows = {
-        "wan2": "lora_wan", "hunyuanvideo1.5": "lora_hv_1_5", "qwen_image": "lora_qwen_image",
-        "qwen-image": "lora_qwen_image", "z_image": "lora_zimage", "z-image": "lora_zimage",
-        "kontext": "lora_flux", "flux2": "lora_flux_2", "flux.2": "lora_flux_2",
-    }  # fmt: skip
-    ends = [name.lower().replace("\\", "/").rpartition("/")[2] for name in names]
-    return next((row for end in ends for word, row in rows.items() if word in end), None)
 
 
 def _expert(flags: Flags, model: Model) -> dict[str, Any]:

@@ -6,10 +6,10 @@ from typing import Any
 
 from frisket.data.flags.options import Flags, named_values
 from frisket.data.layout_files import place
+from frisket.data.layout_noise import is_flow
 from frisket.data.layout_options import Table
 
 RANK, ALPHA = 4, 1.0  # theirs, where nothing is given
-CONVOLVED = "stable_diffusion"  # the family whose layers are convolutions, too
 KINDS = {"lora": "lora", "locon": "lora", "lycoris": "lora", "loha": "loha", "lokr": "lokr"}
 PRESETS = {
     "full": "full", "full-lin": "full", "attn-mlp": "attn-mlp", "attn-only": "attn",
@@ -212,7 +212,7 @@ def _convolutions(
             told.mapped("preset", "lora.preset", preset)
     elif preset:
         told.lost("preset", "no lora.preset is of those layers: set lora.targets", preset)
-    has = model.get("family", CONVOLVED) == CONVOLVED
+    has = not is_flow(model)  # the models here that predict noise have convolutions, and only they
     if lycoris and preset == "full" and has:  # which trains them always, at the rank of all else
         rank, alpha = rank or found["rank"], alpha or found["alpha"]
     elif not rank:

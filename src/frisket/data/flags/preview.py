@@ -11,13 +11,10 @@ from frisket.data.layout_files import place
 from frisket.media.captions import BadCaption, read_text
 
 OPTION = re.compile(r" --([a-z]+)\s+(.*?)(?= --[a-z]+\s|$)")
-EMBEDDED = ("flux", "hunyuan_video")  # whose guidance is one of the model's own inputs
 Prompt = tuple[str, Mapping[str, str]]
 
 
-def preview(
-    flags: Flags, epoch: Epoch, *, trainer: str, model: Mapping[str, Any]
-) -> dict[str, Any]:
+def preview(flags: Flags, epoch: Epoch, *, trainer: str) -> dict[str, Any]:
     """`[preview]`; empty where there are no prompts to be found."""
     table = flags.at("sample_prompts")
     written = table.text("sample_prompts")
@@ -41,7 +38,7 @@ def preview(
         often = every(flags, "sample", epoch, section="preview") | {"every": 0}
     else:
         often = every(flags, "sample", epoch, section="preview")
-    return often | {"prompts": [text for text, _ in prompts]} | _asked(shared, model)
+    return often | {"prompts": [text for text, _ in prompts]} | _asked(shared)
 
 
 def _prompts(file: Path) -> list[Prompt]:
@@ -65,7 +62,7 @@ def _shared(several: list[Mapping[str, str]]) -> tuple[dict[str, str], list[str]
     return same, [name for name in names if name not in same]
 
 
-def _asked(options: Mapping[str, str], model: Mapping[str, Any]) -> dict[str, Any]:
+def _asked(options: Mapping[str, str]) -> dict[str, Any]:
     """Keys of `[preview]` for a prompt's options; a value that is no number is left out."""
     found: dict[str, Any] = {}
     for name, key in (("w", "width"), ("h", "height"), ("f", "frames"), ("s", "steps")):
@@ -75,7 +72,7 @@ def _asked(options: Mapping[str, str], model: Mapping[str, Any]) -> dict[str, An
         found["seeds"] = [int(options["d"])]
     if options.get("n"):
         found["negative"] = options["n"]
-    scale = options.get("g" if model.get("family") in EMBEDDED else "l", "")
+    scale = options.get("g") or options.get("l", "")  # the model's own guidance goes before CFG
     if re.fullmatch(r"\d+(\.\d+)?", scale):
         found["guidance"] = float(scale)
     return found
