@@ -33,7 +33,7 @@ def training(
         "lora": adapter.section,
         "memory": memory(flags),
         "timesteps": _timesteps(flags, model, shift),
-        "noise": noise(flags, model),
+        "noise": noise(flags, model, trainer=trainer),
         "preview": preview(flags, epoch, trainer=trainer),
     }
 

@@ -179,6 +179,7 @@ def test_noise_where_the_trainer_reads_it(ask):
     sections, notes = ask("kohya", network_module="networks.lora_flux", **options)
     assert "noise" not in sections
     assert {notes[name].kind for name in options} == {"not needed"}
+    assert ask("musubi", noise_offset=0.05)[0]["noise"] == {"offset": 0.05}  # of a fork
 
 
 def test_prompts_with_what_all_of_them_ask_for(ask, tmp_path):

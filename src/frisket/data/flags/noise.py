@@ -1,4 +1,4 @@
-"""Noise that is more than Gaussian: sd-scripts' offset and pyramids."""
+"""Noise that is more than Gaussian: offset and pyramids."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,9 +12,12 @@ OPTIONS = (
 )  # fmt: skip
 
 
-def noise(flags: Flags, model: Mapping[str, Any]) -> dict[str, Any]:
-    """`[noise]`; only sd-scripts' trainers of Stable Diffusion read these options."""
-    if is_flow(model):
+def noise(flags: Flags, model: Mapping[str, Any], *, trainer: str) -> dict[str, Any]:
+    """`[noise]`; of sd-scripts only what trains Stable Diffusion reads these options.
+
+    A fork of musubi-tuner (Sarania's blissful-tuner) reads them whatever it trains.
+    """
+    if trainer == "kohya" and is_flow(model):
         for option in OPTIONS:
             if option in flags:
                 said = "its trainers of flow models do not read it; so it is here"
