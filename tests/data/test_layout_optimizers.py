@@ -125,6 +125,19 @@ def test_prodigy_is_not_the_alias_with_its_switches_on():
     assert "mapped" in notes["optimizer_type"].kind
 
 
+@pytest.mark.parametrize("path", sorted(CLASSES))
+def test_a_path_that_is_known_decays_as_its_class_does(path):
+    found, notes = chosen("kohya", path, 0.01, relative_step=False)
+    assert found["name"] == CLASSES[path]["name"]
+    assert found.get("weight_decay") == CLASSES[path].get("decay")
+    assert notes["optimizer_type"].kind == "mapped"
+
+
+def test_a_path_whose_decay_is_not_known_is_told():
+    _, notes = chosen("kohya", "some.package.Scorn")
+    assert "weight_decay is 0.01 here" in notes["optimizer_type"].said
+
+
 def test_a_rate_too_low_for_prodigy_is_raised_as_there():
     assert chosen("ai_toolkit", "prodigyopt", 1e-4)[0]["lr"] == 1.0
     assert chosen("ai_toolkit", "Prodigy", 0.5)[0]["lr"] == 0.5

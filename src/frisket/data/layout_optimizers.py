@@ -46,22 +46,28 @@ def optimizer_of(
     mean nothing to another optimizer. An import path stands as it is, with both.
     """
     given = dict(arguments or {})
-    found = _named(trainer, written)
+    found: Mapping[str, Any] | None = {"class": written}
+    if written not in optimizers()["classes"]:
+        found = _named(trainer, written)
     if "class" not in (found or {}) and "." in written:
-        table.say(option, "mapped", "is optimizer.name here, an import path as there")
+        said = "is optimizer.name here, an import path as there"
+        if "weight_decay" not in given:
+            said += "; what it decays by itself is not known: optimizer.weight_decay is 0.01 here"
+        kind = "mapped" if "weight_decay" in given else "no equivalent"
+        table.say(option, kind, said)
         return _written(written, rate, given, decay=None)
-    kind = optimizers()["classes"].get((found or {}).get("class", ""))
-    if found is None or kind is None:
+    held = optimizers()["classes"].get((found or {}).get("class", ""))
+    if found is None or held is None:
         return _asked_for(table, option, written, rate, (found or {}).get("path", ""), rates)
-    options = {**kind.get("options", {}), **found.get("options", {}), **given}
+    options = {**held.get("options", {}), **found.get("options", {}), **given}
     if any(options.get(name) for name in OWN_STEP):
         own = f"{written} with its own rate (relative_step)"
         return _asked_for(table, option, own, rate, "", rates)
     dropped = [name for name in options if name in TECHNICAL]
     options = {name: each for name, each in options.items() if name not in TECHNICAL}
     rate = 1.0 if rate < found.get("least", 0.0) else rate
-    _tell(table, option, kind["name"], found.get("said", ""), dropped)
-    return _written(kind["name"], rate, options, decay=found.get("decay", kind.get("decay")))
+    _tell(table, option, held["name"], found.get("said", ""), dropped)
+    return _written(held["name"], rate, options, decay=found.get("decay", held.get("decay")))
 
 
 def whole_model(

@@ -15,7 +15,7 @@ DEEPEST = 8  # files that name each other
 def gather(
     paths: Sequence[Path], *, trainer: str = "", command: int | None = None
 ) -> tuple[str, Imported]:
-    """The trainer's name on the shelf of layouts, and what the files of its run say together.
+    """The trainer's name, with the form that its files are in, and what they say together.
 
     Their order does not matter, but for options that several of them set. Raises BadLayout for one
     that cannot be read, ConfigError where no trainer suits all of them, or several do.
@@ -27,7 +27,8 @@ def gather(
     name = _named(trainer) if trainer else _trainer_of(given)
     if odd := next((s for s in given if isinstance(s, Source) and s.trainer != name), None):
         raise ConfigError(f"{odd.written.path} is {odd.form} of {odd.trainer}, not of {name}")
-    return name, _read(name, given)
+    forms = [each.form for each in given if isinstance(each, Source) and each.form]
+    return ", ".join(dict.fromkeys([name, *forms])), _read(name, given)
 
 
 def _opened(path: Path, command: int | None, left: int) -> list[Source | Path]:
