@@ -53,8 +53,8 @@ def optimizer_of(
         said = "is optimizer.name here, an import path as there"
         if "weight_decay" not in given:
             said += "; what it decays by itself is not known: optimizer.weight_decay is 0.01 here"
-        kind = "mapped" if "weight_decay" in given else "no equivalent"
-        table.say(option, kind, said)
+        known = "weight_decay" in given
+        table.say(option, "mapped" if known else "no equivalent", said)
         return _written(written, rate, given, decay=None)
     held = optimizers()["classes"].get((found or {}).get("class", ""))
     if found is None or held is None:
