@@ -2,8 +2,10 @@
 
 import importlib.util
 import inspect
+import json
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ from frisket.data.layout_optimizers import optimizer_of, optimizers
 from frisket.data.layout_options import Rules, Sheet
 from frisket.recipes.able import optimizer_problems
 from frisket.recipes.config import Config
-from frisket.training.optim import ALIASES, OptimizerSpec, build, mode
+from frisket.training.optim import ALIASES, BadOptimizer, OptimizerSpec, build, mode
 
 TABLES = dict(optimizers())
 CLASSES = TABLES.pop("classes")
@@ -34,7 +36,7 @@ def chosen(trainer, written, rate=0.7, **arguments):
     return found, {note.option: note for note in sheet.notes}
 
 
-def class_of(path) -> type[torch.optim.Optimizer]:
+def class_of(path) -> Any:
     module, _, name = path.rpartition(".")
     return getattr(import_module(module), name)
 
@@ -123,6 +125,19 @@ def test_prodigy_is_not_the_alias_with_its_switches_on():
     assert "mapped" in notes["optimizer_type"].kind
 
 
+@pytest.mark.parametrize("path", sorted(CLASSES))
+def test_a_path_that_is_known_decays_as_its_class_does(path):
+    found, notes = chosen("kohya", path, 0.01, relative_step=False)
+    assert found["name"] == CLASSES[path]["name"]
+    assert found.get("weight_decay") == CLASSES[path].get("decay")
+    assert notes["optimizer_type"].kind == "mapped"
+
+
+def test_a_path_whose_decay_is_not_known_is_told():
+    _, notes = chosen("kohya", "some.package.Scorn")
+    assert "weight_decay is 0.01 here" in notes["optimizer_type"].said
+
+
 def test_a_rate_too_low_for_prodigy_is_raised_as_there():
     assert chosen("ai_toolkit", "prodigyopt", 1e-4)[0]["lr"] == 1.0
     assert chosen("ai_toolkit", "Prodigy", 0.5)[0]["lr"] == 0.5
@@ -144,3 +159,41 @@ def test_what_only_says_where_the_state_lies_is_told():
     found, notes = chosen("onetrainer", "ADAMW_8BIT", 1e-4, is_paged=True, optim_bits=8, eps=1e-7)
     assert found["options"] == {"eps": 1e-7}
     assert "is_paged, optim_bits" in notes["optimizer_type"].said
+
+
+RECORDED = json.loads((Path(__file__).parent / "peer_optimizers.json").read_text())
+MADE = [
+    (trainer, name, row)
+    for trainer, held in RECORDED.items()
+    for name, row in held["optimizers"].items()
+    if "class" in row
+]
+OPTIONS = (
+    "betas", "eps", "weight_decay", "momentum", "nesterov", "dampening", "scale_parameter",
+    "relative_step", "warmup_init", "decay_rate", "clip_threshold", "decouple",
+    "use_bias_correction", "safeguard_warmup", "d_coef", "d0", "amsgrad", "weight_lr_power", "r",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("trainer", "name", "row"), MADE)
+def test_it_is_what_the_trainers_own_code_makes(trainer, name, row):
+    """Recorded by scripts/record_peer_optimizers.py: the class, and all that it steps by."""
+    arguments = {"relative_step": False} if name == "adafactor" else {}
+    found, notes = chosen(trainer, name, 0.01, **arguments)
+    theirs = row["class"].rpartition(".")[2]
+    if "lr" not in found:
+        assert trainer == "ai_toolkit" or f".{theirs}'" in notes["optimizer_type"].said
+        return
+    assert found["lr"] == row["options"]["lr"]
+    try:
+        ours = build({"p": nn.Parameter(torch.ones(2, 2))}, OptimizerSpec(**found))
+    except BadOptimizer as error:  # lion, whose package is not one of Frisket's own
+        assert "pip install" in str(error)  # noqa: PT017
+        return
+    plain = theirs.removeprefix("Paged").removesuffix("8bit").removesuffix("32bit")
+    assert type(ours).__name__.startswith(plain)
+    group = ours.param_groups[0]
+    for option in set(OPTIONS) & set(group) & set(row["options"]):
+        value = group[option]
+        given = list(value) if isinstance(value, tuple | list) else value
+        assert given == row["options"][option], option

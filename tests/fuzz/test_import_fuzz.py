@@ -56,10 +56,34 @@ JOB = ai_toolkit_files.job(
 )
 CONCEPTS = onetrainer_files.config(concepts=[onetrainer_files.concept("cats")])
 
+FLAGS = {
+    "dataset_config": "data.toml", "learning_rate": 1e-4, "optimizer_type": "Prodigy",
+    "optimizer_args": ["d_coef=0.8", "betas=0.9,0.99"], "lr_scheduler": "warmup_stable_decay",
+    "lr_decay_steps": 0.2, "lr_warmup_steps": 5, "max_train_epochs": 3, "save_every_n_epochs": 1,
+    "network_args": ["conv_dim=4", "loraplus_lr_ratio=4", "block_dims=1,2"], "network_dim": 8,
+    "sample_prompts": "prompts.txt", "sample_every_n_steps": 10, "mixed_precision": "bf16",
+}  # fmt: skip
+KOHYA_TRAINING = {
+    "rates": FLAGS,
+    "model": {
+        "pretrained_model_name_or_path": "m/sd_xl_base_1.0.safetensors",
+        "network_module": "networks.lora",
+        "noise_offset": 0.05,
+    },
+}
+MUSUBI_TRAINING = {
+    **FLAGS, "task": "t2v-A14B", "dit": "wan2.2_low_noise.safetensors", "flash_attn": True,
+    "network_module": "networks.lora_wan", "timestep_sampling": "shift",
+}  # fmt: skip
+BESIDE = {"kohya": "[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'cats'\n",
+          "musubi": "[[datasets]]\nimage_directory = 'cats'\n"}  # fmt: skip
+
 # Trainer, name of the file, what it holds, and how a tree is written.
 SEEDS: tuple[tuple[str, str, Any, Callable[[Any], str]], ...] = (
     ("kohya", "set.toml", tomllib.loads(kohya_files.EVERYTHING), tomlkit.dumps),
     ("musubi", "set.toml", tomllib.loads(MUSUBI), tomlkit.dumps),
+    ("kohya", "train.toml", KOHYA_TRAINING, tomlkit.dumps),
+    ("musubi", "train.toml", MUSUBI_TRAINING, tomlkit.dumps),
     ("diffusion_pipe", "main.toml", tomllib.loads(diffusion_pipe_files.MAIN), tomlkit.dumps),
     ("onetrainer", "config.json", CONCEPTS, json.dumps),
     ("simpletuner", "multidatabackend.json", BACKENDS, json.dumps),
@@ -82,12 +106,13 @@ def project(tmp_path: Path) -> Path:
             for suffix in (".txt", ".caption"):
                 (tmp_path / folder / f"{name}{suffix}").write_text("one, two")
     (tmp_path / "list.jsonl").write_text('{"image_path": "cats/a.png", "caption": "one"}\n')
+    (tmp_path / "prompts.txt").write_text("a cat --w 64 --d 1\n")
     (tmp_path / "dataset.toml").write_text("resolutions = [512]\n[[directory]]\npath = 'grey'\n")
     return tmp_path
 
 
 @pytest.mark.parametrize("seeds", [range(QUICK), pytest.param(range(QUICK, 400), marks=MANY)])
-@pytest.mark.parametrize("seed", SEEDS, ids=lambda seed: seed[0])
+@pytest.mark.parametrize("seed", SEEDS, ids=lambda seed: f"{seed[0]}-{seed[1]}")
 def test_a_damaged_import(
     project: Path, seed: tuple[str, str, Any, Callable[[Any], str]], seeds: range
 ) -> None:
@@ -95,6 +120,7 @@ def test_a_damaged_import(
     source, output = project / name, project / "mine" / "frisket.toml"
     whole = dump(tree)
     source.write_text(whole)
+    (project / "data.toml").write_text(BESIDE.get(trainer, ""))
     imported(source, output, trainer=trainer)  # as it is, it works
 
     def write(rng: random.Random) -> None:

@@ -180,11 +180,11 @@ def test_secrets_and_odd_values_stay_out_of_the_file(theirs, tmp_path):
     source = theirs / "train.toml"
     source.write_text('dataset_config = "set.toml"\npretrained_model_name_or_path = "x/y"\n'
                       'huggingface_token = "hf_secret"\n'
-                      'noise_offset = "a\\u0007\\nb"\n')  # fmt: skip
+                      'perlin_noise = "a\\u0007\\nb"\n')  # fmt: skip
     run(source, tmp_path / "a.toml")
     text = (tmp_path / "a.toml").read_text()
     assert "hf_secret" not in text
-    assert "noise_offset" in text
+    assert "perlin_noise" in text
 
 
 def test_a_value_without_a_place_here_is_named_as_the_file_has_it(theirs, tmp_path):

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from frisket.data.layout_base import BadLayout
@@ -54,6 +54,21 @@ def place_at(table: Table, name: str, written: str | None = None) -> Path:
         shown = ", ".join(map(str, tried[:SHOWN]))
         raise table.bad(name, f"{written!r} is not there; tried {shown}; correct the path")
     return Path(os.path.normpath(found))
+
+
+def output_of(table: Table, option: str, folder: str, name: str = "") -> str:
+    """`run.output` of a folder, with `name` in it: below runs/ where it is of another machine.
+
+    An absolute path is kept where the folder it would be made in is here. `option` gets the note.
+    """
+    written = "/".join(part for part in (folder.replace("\\", "/").rstrip("/"), name) if part)
+    pure = PureWindowsPath(written)
+    foreign = bool(pure.root or pure.drive) and not Path(written).parent.parent.is_dir()
+    if not foreign:
+        return written
+    own = f"runs/{pure.name or 'imported'}"
+    table.say(option, "mapped", f"is run.output = {own} here: {written} is of another machine")
+    return own
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,13 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from frisket.data.layout_base import Kind
 from frisket.data.layout_files import place
 from frisket.data.layout_noise import is_flow
 from frisket.data.layout_options import Table, filled
 from frisket.families.base import FAMILIES
 
-TRAINERS = ("onetrainer", "simpletuner", "ai_toolkit", "diffusion_pipe")
+TRAINERS = ("onetrainer", "simpletuner", "ai_toolkit", "diffusion_pipe", "kohya", "musubi")
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 FILES = (".safetensors", ".ckpt", ".pt", ".bin", ".gguf")
 BLOCKS = "blocks"  # a preset of layers
@@ -78,6 +79,27 @@ def _first(words: Mapping[str, str], ends: Sequence[str]) -> str | None:
     )
 
 
+def by_checkpoint(names: Iterable[str]) -> Model | str | None:
+    """The model that paths and hub ids of weights tell by themselves, what counts most first.
+
+    The name that told it where Frisket has no such model; None where nothing tells.
+    """
+    for name in names:
+        named = _first(models()["checkpoints"], [_end(name)])
+        if named == "":
+            return name
+        if named is not None:
+            family, variant = (*named.split("/"), "")[:2]
+            told = _first(models()["words"].get(family, {}), [_end(name)])
+            return name if told == "" else Model(family, told or variant)
+    return None
+
+
+def by_weights(names: Iterable[str]) -> str | None:
+    """The network module of musubi-tuner that the names of weights tell, None where none does."""
+    return _first(models()["weights"], [_end(name) for name in names])
+
+
 def missing(kind: str) -> str:
     """What to say of a type that Frisket has no family for."""
     near = _first(models()["nearest"], [kind.lower()])
@@ -124,28 +146,32 @@ def model_of(
 
 
 def _source(table: Table, name: str, *, hub: bool) -> str:
-    """`model.source`, where an option names weights that can be read here; empty otherwise."""
+    source, kind, said = source_of(table, name, hub=hub)
+    table.say(name, kind, said)
+    return source
+
+
+def source_of(table: Table, name: str, *, hub: bool) -> tuple[str, Kind, str]:
+    """`model.source` where an option names weights that can be read here, and what to say of it.
+
+    Empty otherwise. `hub`: a name that is no file may be one of the model hub.
+    """
     written = table.text(name)
     there = place(written, table.sheet.written.path.absolute().parent)[0]
     lost = "model.source is left empty, which takes the variant's own from the hub"
     if there is None and hub and HUB_ID.fullmatch(written) and not written.endswith(FILES):
-        table.say(name, "mapped", "is model.source here")
-        return written
+        return written, "mapped", "is model.source here"
     if there is None:
-        said = f"is not there: {lost}"
-    elif there.is_dir() and any((there / each).exists() for each in LAID_OUT):
-        table.say(name, "mapped", "is model.source here")
-        return str(there.absolute())
-    elif there.is_dir():
+        return "", "no equivalent", f"is not there: {lost}"
+    if there.is_dir() and any((there / each).exists() for each in LAID_OUT):
+        return str(there.absolute()), "mapped", "is model.source here"
+    if there.is_dir():
         said = f"is not in the layout of diffusers (no transformer/ or unet/ in it): {lost}"
-    elif there.suffix == ".safetensors":
-        said = "is model.source here; what it does not hold (VAE, text encoders) must lie beside it"
-        table.say(name, "mapped", f"{said}, in diffusers' folders (docs/families.md)")
-        return str(there.absolute())
-    else:
-        said = f"is no .safetensors file, others are not opened: {lost}"
-    table.say(name, "no equivalent", said)
-    return ""
+        return "", "no equivalent", said
+    if there.suffix != ".safetensors":
+        return "", "no equivalent", f"is no .safetensors file, others are not opened: {lost}"
+    said = "is model.source here; what it does not hold (VAE, text encoders) must lie beside it"
+    return str(there.absolute()), "mapped", f"{said}, in diffusers' folders (docs/families.md)"
 
 
 def whole_blocks(model: Mapping[str, Any]) -> dict[str, str]:

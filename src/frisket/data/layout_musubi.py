@@ -1,37 +1,9 @@
 """Training options that only musubi-tuner and its forks have: the model, the masked loss."""
 
-from collections.abc import Mapping
 from typing import Any
 
-from frisket.data.layout_flags import Flags, dtype_of
+from frisket.data.flags.options import Flags
 from frisket.data.layout_options import filled
-
-MODELS: dict[str, tuple[str, Mapping[str, str]]] = {  # network module -> family, task -> variant
-    "lora_wan": (
-        "wan",
-        {
-            "t2v-1.3B": "2.1-t2v-1.3b",
-            "t2v-14B": "2.1-t2v-14b",
-            "t2i-14B": "2.1-t2v-14b",
-            "i2v-14B": "2.1-i2v-14b-480p",
-            "t2v-A14B": "2.2-t2v-a14b",
-            "i2v-A14B": "2.2-i2v-a14b",
-        },
-    ),
-    "lora": ("hunyuan_video", {"": "t2v"}),
-    "lora_hv_1_5": ("hunyuan_video", {"t2v": "1.5-720p-t2v", "i2v": "1.5-720p-i2v"}),
-    "lora_flux": ("flux", {"": "kontext"}),
-    "lora_flux_2": (
-        "flux2",
-        {name: name for name in ("dev", "klein-4b", "klein-base-4b", "klein-9b", "klein-base-9b")},
-    ),
-    "lora_qwen_image": (
-        "qwen_image",
-        {"": "image", "original": "image", "edit": "edit", "edit_plus": "edit-2509"}
-        | {name: name for name in ("edit-2509", "edit-2511")},
-    ),
-    "lora_zimage": ("z_image", {"": "base"}),
-}
 
 
 def mask_loss(flags: Flags, *, masked: bool) -> dict[str, dict[str, Any]]:
@@ -106,37 +78,3 @@ def _tell_unmasked(flags: Flags) -> None:
             "HunyuanVideo's latents are cached without masks, so it trained unmasked; not so here"
         )
         flags.at("network_module").defect("network_module", said)
-
-
-def model_of(flags: Flags) -> dict[str, Any]:
-    """`[model]`, by network module and task."""
-    module = flags.text("network_module").rpartition(".")[2]
-    if not module:
-        return {}
-    task = _task(flags)
-    if module not in MODELS and task in MODELS["lora_wan"][1]:
-        module = "lora_wan"  # LoHa, LoKr and LyCORIS serve every model; these tasks are Wan's
-    if module not in MODELS:
-        said = "it does not name the model, or one that is not here: set [model] family and variant"
-        flags.say("network_module", "no equivalent", said)
-        return dtype_of(flags)
-    family, variants = MODELS[module]
-    found = {"family": family} | filled(variant=variants.get(task))
-    if task and task not in variants:
-        name = "task" if "task" in flags else "model_version"
-        flags.say(name, "no equivalent", f"{family} has no such variant here: set model.variant")
-    if task.endswith("A14B") and "dit_high_noise" not in flags:
-        low = flags.number("min_timestep") < 800
-        found["experts"] = "low" if low else "high"
-        said = "one expert is trained; by min_timestep it is model.experts = "
-        flags.say(
-            "dit", "mapped", f"{said}{found['experts']}; its file is not used: set model.source"
-        )
-    return found | dtype_of(flags)
-
-
-def _task(flags: Flags) -> str:
-    for name in ("edit_plus", "edit"):
-        if flags.flag(name):
-            return name
-    return flags.text("task") or flags.text("model_version")

@@ -46,22 +46,51 @@ def optimizer_of(
     mean nothing to another optimizer. An import path stands as it is, with both.
     """
     given = dict(arguments or {})
-    found = _named(trainer, written)
+    found: Mapping[str, Any] | None = {"class": written}
+    if written not in optimizers()["classes"]:
+        found = _named(trainer, written)
     if "class" not in (found or {}) and "." in written:
-        table.say(option, "mapped", "is optimizer.name here, an import path as there")
+        said = "is optimizer.name here, an import path as there"
+        if "weight_decay" not in given:
+            said += "; what it decays by itself is not known: optimizer.weight_decay is 0.01 here"
+        known = "weight_decay" in given
+        table.say(option, "mapped" if known else "no equivalent", said)
         return _written(written, rate, given, decay=None)
-    kind = optimizers()["classes"].get((found or {}).get("class", ""))
-    if found is None or kind is None:
+    held = optimizers()["classes"].get((found or {}).get("class", ""))
+    if found is None or held is None:
         return _asked_for(table, option, written, rate, (found or {}).get("path", ""), rates)
-    options = {**kind.get("options", {}), **found.get("options", {}), **given}
+    options = {**held.get("options", {}), **found.get("options", {}), **given}
     if any(options.get(name) for name in OWN_STEP):
         own = f"{written} with its own rate (relative_step)"
         return _asked_for(table, option, own, rate, "", rates)
     dropped = [name for name in options if name in TECHNICAL]
     options = {name: each for name, each in options.items() if name not in TECHNICAL}
     rate = 1.0 if rate < found.get("least", 0.0) else rate
-    _tell(table, option, kind["name"], found.get("said", ""), dropped)
-    return _written(kind["name"], rate, options, decay=found.get("decay", kind.get("decay")))
+    _tell(table, option, held["name"], found.get("said", ""), dropped)
+    return _written(held["name"], rate, options, decay=found.get("decay", held.get("decay")))
+
+
+def whole_model(
+    table: Table, option: str, written: str, rate: float, rates: Sequence[tuple[Table, str]]
+) -> dict[str, Any]:
+    """As `optimizer_of` of one that is not here: for a run that trains a whole model.
+
+    Its rate means nothing to an adapter.
+    """
+    return _asked_for(table, option, f"{written or 'adamw'} on the whole model", rate, "", rates)
+
+
+def another_kind(
+    table: Table,
+    option: str,
+    written: str,
+    rate: float,
+    rates: Sequence[tuple[Table, str]],
+    *,
+    kind: str,
+) -> dict[str, Any]:
+    """As `whole_model`, for a run that trains another kind of adapter than there is here."""
+    return _asked_for(table, option, f"{written or 'adamw'} on {kind}", rate, "", rates)
 
 
 def whole_model(
@@ -118,12 +147,12 @@ def _asked_for(
     """A name that no optimizer has here; the rate is left out and told."""
     name = f"{written} of {table.sheet.rules.title}"
     said = (
-        f"{written} with a rate of {rate:g} is not here: set optimizer.name, and an optimizer.lr"
-        " that suits it; nothing trains before"
+        f"{written} is not here, and its rate of {rate:g} suits no other: set optimizer.name, and"
+        " an optimizer.lr that suits it; nothing trains before"
     )
     if path:
         said += f". The same one: install its package, optimizer.name = {path!r}, optimizer.trust"
     table.say(option, "no equivalent", said, written)
     for owner, each in rates:
-        owner.say(each, "no equivalent", f"is a rate of {written}, which is not here: left out")
+        owner.say(each, "no equivalent", f"belongs to {written}, which is not here: left out")
     return {"name": name}

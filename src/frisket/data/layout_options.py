@@ -43,13 +43,21 @@ class Rules:
     sections: Mapping[str, Mapping[str, Rule]]
     zeros: Mapping[str, frozenset[str]] = field(default_factory=dict)  # unset at 0, by section
     blanks: Mapping[str, frozenset[str]] = field(default_factory=dict)  # set at "", by section
+    defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # where recorded
+
+    def rests(self, section: str, option: str, rule: Rule, value: Any) -> bool:
+        """Whether an option asks for nothing at this value: at its default, where that is known."""
+        default = self.defaults.get(section, {}).get(option)
+        if default is None or any(_equal(value, each) for each in rule.idle):
+            return rule.rests(value)
+        return _equal(value, default)
 
     def unset(self, section: str, option: str, value: Any) -> bool:
-        """Whether the trainer reads a value as none: null, "" and, where its rules say so, 0."""
+        """Whether the trainer reads a value as none: null, "", and 0 or false by its rules."""
         if value == "" and isinstance(value, str):
             return not _among(option, self.blanks.get(section, ()))
-        zero = not isinstance(value, bool) and _plain(value) == 0
-        return value is None or (zero and _among(option, self.zeros.get(section, ())))
+        none = value is None or _plain(value) == 0  # as is false, which is 0 here
+        return none and (value is None or _among(option, self.zeros.get(section, ())))
 
     def find(self, section: str, option: str) -> Rule | None:
         """The rule of an option: its own, else that of the first pattern it matches."""
@@ -203,6 +211,13 @@ class Table:
         """Note what the trainer really does with an option, besides what becomes of it here."""
         self._note(name, "defect", said, value)
 
+    def part(self, name: str, inner: str, kind: Kind, said: str, value: Any = None) -> None:
+        """Note what becomes of one part of an option, as of a list of arguments by name."""
+        key = (*self.where, name, inner)
+        line = self.sheet.written.line(key[:-1]) if name in self.written else None
+        option = self.sheet.name + dotted(key)
+        self.sheet.notes.append(Note(option, _shown(inner, value), kind, said, line))
+
     def _note(self, name: str, kind: Kind, said: str, value: Any) -> None:
         given = self.written.get(name)
         key = (*self.where, name)
@@ -248,7 +263,9 @@ class Table:
             return "no equivalent", f"{rules.title} documents no such option{hint}; it is not used"
         if rule.kind == "mapped" and name not in self.values:
             return "not needed", f"is unset at this value: left to {rules.title}'s default"
-        if rule.kind == "no equivalent" and (name not in self.values or rule.rests(value)):
+        if rule.kind == "no equivalent" and (
+            name not in self.values or rules.rests(self.section, name, rule, value)
+        ):
             return "not needed", "asks for nothing at this value"
         return rule.kind, rule.said
 

@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from frisket.data.layout_flags import Flags
-from frisket.data.layout_folders import whole_repeats
+from frisket.data.flags.options import Flags
+from frisket.data.flags.run import Epoch
+from frisket.data.layout_folders import longer, whole_repeats
 from frisket.data.layout_lists import Entry, named
 from frisket.data.layout_options import Table, filled
 
@@ -43,10 +44,16 @@ class Subsets:
         self.manifests[file] = named(lines)
         return file
 
+    def epoch(self) -> Epoch:
+        """An epoch of theirs, repeats counted; without clips where some are not known."""
+        known = all(each.clips for each in self.sets)
+        clips = round(sum(each.clips * self.rate(each) for each in self.sets)) if known else 0
+        return Epoch(clips, self.batches[0], longer(self._rates, whole_repeats(self._rates)))
+
     @property
-    def epoch(self) -> int:
-        """Pictures of an epoch, repeats counted."""
-        return round(sum(each.clips * self.rate(each) for each in self.sets))
+    def _rates(self) -> list[float]:
+        """Repeats that make the same epoch here: a flipped set is twice as long, without more."""
+        return [self.rate(each) / (2 if each.flip else 1) for each in self.sets]
 
     def rate(self, one: Subset) -> float:
         """How often a picture is seen in an epoch of theirs."""
@@ -60,8 +67,7 @@ class Subsets:
 
     def data(self) -> tuple[dict[str, Any], ...]:
         """The `[[data]]` tables. A flipped set is twice as long here, so the others are, too."""
-        rates = [self.rate(each) / (2 if each.flip else 1) for each in self.sets]
-        repeats = whole_repeats(rates) if rates else []
+        repeats = whole_repeats(self._rates)
         return tuple(
             each.table | ({"repeats": count} if count > 1 else {})
             for each, count in zip(self.sets, repeats, strict=True)

@@ -97,6 +97,18 @@ def optimizer_problems(config: Config) -> Iterator[tuple[Key, str]]:
         yield ("optimizer", "name"), str(error)
 
 
+def attention_problems(config: Config) -> Iterator[tuple[Key, str]]:
+    """What speaks against `memory.attention`: no gradient, or a package that is not here."""
+    if not config.memory.attention:
+        return
+    from frisket.training.storage import check_attention  # noqa: PLC0415 - torch, when asked for
+
+    try:
+        check_attention(config.memory.attention)
+    except ValueError as error:
+        yield ("memory", "attention"), str(error)
+
+
 def _data_problems(config: Config, variant: "Variant", said: str) -> Iterator[tuple[Key, str]]:
     for number, data in enumerate(config.data):
         pictures = variant.sees == "pictures"

@@ -15,8 +15,12 @@ def command() -> Callable[..., None]:
     trainers = ", ".join(LAYOUTS.names())
 
     def import_(
-        source: Annotated[
-            Path | None, typer.Argument(help="Another trainer's configuration or data folder.")
+        sources: Annotated[
+            list[Path] | None,
+            typer.Argument(
+                metavar="SOURCE...",
+                help="Another trainer's configuration or data folder; all files of the run.",
+            ),
         ] = None,
         output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path(
             "frisket.toml"
@@ -26,6 +30,10 @@ def command() -> Callable[..., None]:
         ] = "",
         family: Annotated[str, typer.Option(help="Model family, where the source is silent.")] = "",
         variant: Annotated[str, typer.Option(help="Its variant, where the source is silent.")] = "",
+        command: Annotated[
+            int | None,
+            typer.Option(min=1, help="Which command of a script or notebook, from 1."),
+        ] = None,
         reference: Annotated[
             Path | None, typer.Option(help="Write the page of all known options here instead.")
         ] = None,
@@ -37,11 +45,14 @@ def command() -> Callable[..., None]:
             with replacing(reference) as draft:
                 draft.write_text(import_reference.reference(), encoding="utf-8")
             return
-        if source is None:
+        if not sources:
             raise typer.BadParameter(f"name a configuration or data folder of: {trainers}")
         from frisket.recipes.import_config import run  # noqa: PLC0415 - torch, only when asked for
 
-        for line in run(source, output, trainer=trainer, family=family, variant=variant):
+        lines = run(
+            sources, output, trainer=trainer, family=family, variant=variant, command=command
+        )
+        for line in lines:
             typer.echo(line)
 
     return import_

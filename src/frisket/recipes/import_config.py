@@ -4,7 +4,7 @@ import json
 import os
 import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,13 @@ from typing import Any
 import tomlkit
 from tomlkit.items import Item, Table
 
-from frisket.data.layout_base import LAYOUTS, BadLayout, Imported, Kind, Note
-from frisket.data.layout_files import SUFFIXES, read_config
+from frisket.data.layout_base import BadLayout, Imported, Kind, Note
 from frisket.media.paths import replacing
 from frisket.media.untrusted import shown
+from frisket.recipes.able import attention_problems
 from frisket.recipes.config import FAMILY, Config
+from frisket.recipes.import_sources import gather
 from frisket.recipes.load import ConfigError, check, read
-from frisket.registry import UnknownPlugin, nearest
 
 SHOWN = 12  # notes printed; the file has all
 WIDE = 96
@@ -37,23 +37,30 @@ BLOCKS: dict[Kind, str] = {
 
 
 def run(
-    source: Path, output: Path, *, trainer: str = "", family: str = "", variant: str = ""
+    sources: Path | Sequence[Path],
+    output: Path,
+    *,
+    trainer: str = "",
+    family: str = "",
+    variant: str = "",
+    command: int | None = None,
 ) -> list[str]:
-    """Write `output` (and manifests beside it, where needed) from `source`; returns a summary.
+    """Write `output` (and manifests beside it, where needed) from `sources`; returns a summary.
 
-    `trainer` is a name on the shelf of layouts, empty looks which one suits. `family` and `variant`
-    are for sources that name no model. Raises BadLayout for a source that cannot be read;
-    ConfigError where no trainer suits, or several do, or a file would be overwritten.
+    `sources` are the files of one run, in any order. `trainer` is a name on the shelf of layouts,
+    empty looks which one suits. `family` and `variant` are for sources that name no model;
+    `command` is the number (from 1) of the command that is meant, of a script that holds several.
+    Raises BadLayout for a source that cannot be read; ConfigError where no trainer suits, or
+    several do, or a file would be overwritten.
     """
-    if not source.exists():
-        raise BadLayout(f"{source}: there is no such file or folder")
-    name = _named(trainer) if trainer else _detected(source)
-    imported = LAYOUTS.load(name).read(source)
+    paths = [sources] if isinstance(sources, Path) else sources
+    name, imported = gather(paths, trainer=trainer, command=command)
     files = [output, *(output.parent / each for each in imported.manifests)]
     for file in files:
         if file.exists() or file.is_symlink():
             raise ConfigError(f"{file} exists and is not overwritten; name another file with -o")
     if odd := [each for each in imported.manifests if Path(each).name != each]:
+        source = imported.source
         raise BadLayout(f"{source}: would write {shown(odd[0])}, which is no plain file name")
     model = _model_of(imported, family, variant)
     text = tomlkit.dumps(_document(imported, model, output))
@@ -61,31 +68,6 @@ def run(
         for each, lines in imported.manifests.items():
             _manifest(output.parent / each, lines)
     return [*_summary(imported, name, output), *todo]
-
-
-def _named(trainer: str) -> str:
-    name = trainer.lower().replace("-", "_")
-    if name not in (known := LAYOUTS.names()):
-        raise UnknownPlugin(f"--from {trainer}: no such trainer{nearest(name, known)}")
-    return name
-
-
-def _detected(source: Path) -> str:
-    """The one trainer whose configuration it is."""
-    layouts = {name: LAYOUTS.load(name) for name in LAYOUTS.names()}
-    found = [name for name, layout in layouts.items() if layout.suits(source)]
-    if len(found) == 1:
-        return found[0]
-    listed = "".join(f"\n  --from {n}: {each.summary}" for n, each in layouts.items())
-    if found:
-        raise ConfigError(
-            f"{source} may be of {' or '.join(found)}; say which with --from. There are:{listed}"
-        )
-    if source.is_file() and source.suffix.lower() in SUFFIXES:
-        read_config(source)  # a fault in it is the better answer: it has line and column
-    raise ConfigError(
-        f"{source} is of no trainer that is known by its looks; name it with --from:{listed}"
-    )
 
 
 def _model_of(imported: Imported, family: str, variant: str) -> dict[str, Any]:
@@ -108,13 +90,14 @@ def _draft(output: Path, text: str, imported: Imported) -> Iterator[list[str]]:
             config, origin = read(partial)
         except ConfigError as error:
             raise ConfigError(_blame(error, partial, imported)) from error
-        todo: list[str] = []
+        told: list[str] = []
         try:
             check(config, origin)
         except ConfigError as error:
-            lines = str(error).replace(partial.name, output.name).splitlines()
-            todo = ["Before it trains:", *(f"  {line}" for line in lines)]
-        yield todo
+            told += str(error).splitlines()
+        told += [f"{origin.where(key)}: {said}" for key, said in attention_problems(config)]
+        lines = [f"  {line.replace(partial.name, output.name)}" for line in told]
+        yield ["Before it trains:", *lines] if lines else []
 
 
 def _blame(error: ConfigError, draft: Path, imported: Imported) -> str:

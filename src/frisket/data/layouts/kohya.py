@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from frisket.data.flags.job import Job, options_in, role_of, shared
+from frisket.data.flags.model import of_sd_scripts
+from frisket.data.flags.options import Flags, rules_with_flags
+from frisket.data.flags.run import every
 from frisket.data.layout_base import BadLayout, Imported, Layout
-from frisket.data.layout_files import Written, peek, place, read_config
-from frisket.data.layout_flags import Flags, dtype_of, merged, rules_with_flags, training
-from frisket.data.layout_folders import file_at, folder_at
+from frisket.data.layout_files import Written, peek, read_config
+from frisket.data.layout_flags import merged, training
+from frisket.data.layout_folders import folder_at
 from frisket.data.layout_lists import (
     IMAGES,
     Entry,
@@ -23,11 +27,12 @@ from frisket.data.layout_lists import (
 )
 from frisket.data.layout_options import Sheet, Table, filled
 from frisket.data.layout_subsets import Chain, Subset, Subsets, resolution
+from frisket.data.source_base import Source
 
 NUMBERED = re.compile(r"(\d+)_(.*)")
-LARGE = 768 * 768  # pixels: from here on the model is taken for SDXL
 SHIFTS = {"flux": 3.0, "sd3": 1.0}
 OWN = ("pretrained_model_name_or_path", "train_data_dir", "masked_loss", "reg_data_dir", "in_json")
+OTHERS = ("dit", "use_mask_loss", "dit_high_noise")  # of musubi-tuner
 
 
 def suits(path: Path) -> bool:
@@ -42,34 +47,33 @@ def suits(path: Path) -> bool:
         return bool(sets) and all(isinstance(each, dict) and "subsets" in each for each in sets)
     if path.suffix.lower() != ".toml":  # what --config_file takes
         return False
-    options = set(tree).union(*(each for each in tree.values() if isinstance(each, dict)))
-    return bool(options & set(OWN))
+    named = options_in(tree)
+    return bool(set(named) & set(OWN)) or (bool(shared(named)) and not set(named) & set(OTHERS))
 
 
 def read(path: Path) -> Imported:
     """Read either file, or the folder."""
     if path.is_dir():
         return _read_folder(path)
-    sheet = Sheet(read_config(path), rules_with_flags("kohya", data=True))
+    written = read_config(path)
+    return read_sources([Source("kohya", role_of(written.tree), "", written)])
+
+
+def read_sources(sources: Sequence[Source]) -> Imported:
+    """Read the files of one run: training options, data sets, or both; the first counts first."""
+    job = Job.of(sources, rules_with_flags("kohya", data=True))
     found = Subsets()
-    if isinstance(sheet.written.tree, dict) and "datasets" in sheet.written.tree:
-        _datasets(found, sheet, None)
-        sections = merged(found.sections("kohya"))
-        return Imported(path, "kohya", found.data(), sections, tuple(sheet.notes), found.manifests)
-    flags = Flags(sheet)
-    sheets = [sheet]
-    if "dataset_config" in flags:
-        inner = file_at(flags.at("dataset_config"), "dataset_config")
-        data = Sheet(read_config(inner), sheet.rules, name=f"{inner.name}: ")
-        sheets.append(data)
-        _datasets(found, data, flags)
-    else:
-        _from_flags(found, flags)
-    sections = _sections(found, flags)
-    flags.close()
-    notes = tuple(note for each in sheets for note in each.notes)
-    model = flags.text("network_module")
-    return Imported(path, "kohya", found.data(), sections, notes, found.manifests, model)
+    if job.flags is None:
+        for sheet in job.data:
+            _datasets(found, sheet, None)
+        return job.imported("kohya", found, merged(found.sections("kohya")))
+    for sheet in job.data_sheets(("train_data_dir", "in_json")):
+        _datasets(found, sheet, job.flags)
+    if not job.data:
+        _from_flags(found, job.flags)
+    sections = _sections(found, job.flags, job.script)
+    job.flags.close()
+    return job.imported("kohya", found, sections, job.flags.text("network_module"))
 
 
 def _datasets(found: Subsets, sheet: Sheet, flags: Flags | None) -> None:
@@ -313,34 +317,33 @@ def _from_flags(found: Subsets, flags: Flags) -> None:
         )
 
 
-def _sections(found: Subsets, flags: Flags) -> dict[str, dict[str, Any]]:
-    model = _model(found, flags)
+def _sections(found: Subsets, flags: Flags, script: str) -> dict[str, dict[str, Any]]:
+    model = of_sd_scripts(flags, script, max(map(_pixels, found.sets), default=0))
     family = model.get("family", "stable_diffusion")
     masked = any(each.masked for each in found.sets)
     if flags.flag("masked_loss") and not masked:
         said = "no data set has masks, so it trained without and did not say so; so does this file"
         flags.at("masked_loss").defect("masked_loss", said)
-    if family == "stable_diffusion" and not flags.flag("network_train_unet_only"):
+    if not flags.flag("network_train_unet_only"):
         said = "sd-scripts trains the text encoders, too, where this is off; here they are left"
         flags.at("network_train_unet_only").say(
             "network_train_unet_only", "no equivalent", said, False
         )
     trained = training(
-        flags,
-        clips=found.epoch,
-        batch=found.batches[0],
-        model=model,
-        shift=SHIFTS.get(family),
+        flags, trainer="kohya", epoch=found.epoch(), model=model, shift=SHIFTS.get(family)
     )
+    tested = every(flags, "validate", found.epoch(), section="validation")
     return merged(
         {"model": model},
         found.sections("kohya"),
         trained,
-        {
-            "losses": _loss(flags),
-            "validation": filled(every=flags.whole("validate_every_n_steps") or None),
-        },
+        {"losses": _loss(flags), "validation": {k: n for k, n in tested.items() if n}},
     )
+
+
+def _pixels(one: Subset) -> int:
+    size = one.table.get("resolution", 512)
+    return size * size if isinstance(size, int) else math.prod(size)
 
 
 def _loss(flags: Flags) -> dict[str, Any]:
@@ -353,38 +356,9 @@ def _loss(flags: Flags) -> dict[str, Any]:
     return {}
 
 
-def _model(found: Subsets, flags: Flags) -> dict[str, Any]:
-    """The family by its network module, Stable Diffusion's variant by the pictures' size."""
-    module, name = flags.text("network_module"), "pretrained_model_name_or_path"
-    if not module and name not in flags:
-        return {}
-    source = flags.text(name)
-    there = place(source, flags.sheet.written.path.absolute().parent)[0] if source else None
-    if "lora_flux" in module or "ae" in flags:
-        model = {"family": "flux", "variant": "dev"}
-    elif "lora_sd3" in module or "clip_g" in flags:
-        model = {"family": "sd3"}
-    elif any(part in module for part in ("lumina", "anima", "hunyuan")):
-        flags.say("network_module", "no equivalent", "that model is not there: set [model] family")
-        model = {}
-    else:
-        large = any(math.prod(_sides(each.table)) >= LARGE for each in found.sets)
-        variant = "sdxl" if large else "sd15"
-        model = {"family": "stable_diffusion", "variant": variant}
-        if flags.flag("v_parameterization"):
-            model["variant"] = "sdxl-v"
-        said = (
-            f"is model.source; that it is {model['variant']} is a guess by the resolution: check it"
-        )
-        flags.say(name, "mapped", said)
-    return model | filled(source=str(there.absolute()) if there else source) | dtype_of(flags)
-
-
-def _sides(table: dict[str, Any]) -> tuple[int, int]:
-    size = table.get("resolution", 512)
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
-
-
 LAYOUT = Layout(
-    "kohya sd-scripts: dataset or training TOML, or a folder of N_name folders", suits, read
+    "kohya sd-scripts: training and dataset TOML, or a folder of N_name folders",
+    suits,
+    read,
+    read_sources=read_sources,
 )

@@ -1,15 +1,18 @@
 """musubi-tuner and blissful-tuner: the dataset TOML or JSON, or the training TOML that names it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from frisket.data.flags.job import Job, options_in, role_of, shared
+from frisket.data.flags.model import of_musubi
+from frisket.data.flags.options import Flags, rules_with_flags
 from frisket.data.layout_base import BadLayout, Imported, Layout
 from frisket.data.layout_files import peek, read_config
-from frisket.data.layout_flags import Flags, merged, rules_with_flags, training
-from frisket.data.layout_folders import file_at, folder_at
+from frisket.data.layout_flags import merged, training
+from frisket.data.layout_folders import folder_at
 from frisket.data.layout_lists import (
     IMAGES,
     VIDEOS,
@@ -21,15 +24,22 @@ from frisket.data.layout_lists import (
     objects_in,
     see_through,
 )
-from frisket.data.layout_musubi import mask_loss, model_of, pixel_curve
+from frisket.data.layout_musubi import mask_loss, pixel_curve
 from frisket.data.layout_options import Sheet, Table, filled
 from frisket.data.layout_subsets import Chain, Subset, Subsets, resolution
+from frisket.data.source_base import Source
 from frisket.media.frames import BadMedia, probe
 from frisket.media.references import ReferencesNotFound, find_references
 
 STEP = 16  # pixels: its buckets and frames are multiples of it
 CLIPS = ("image_directory", "video_directory", "image_jsonl_file", "video_jsonl_file")
-OWN = ("dit", "use_mask_loss", "discrete_flow_shift")
+OWN = ("dit", "use_mask_loss", "dit_high_noise")
+OTHERS = (
+    "pretrained_model_name_or_path",
+    "train_data_dir",
+    "in_json",
+    "reg_data_dir",
+)  # sd-scripts'
 MASKS = ("mask_directory", "alpha_mask", "require_mask")
 
 
@@ -44,31 +54,33 @@ def suits(path: Path) -> bool:
         return (
             bool(sets) and len(plain) == len(sets) and any(set(CLIPS) & set(each) for each in plain)
         )
-    options = set(tree).union(*(each for each in tree.values() if isinstance(each, dict)))
-    theirs = set(OWN) & options and "pretrained_model_name_or_path" not in options
-    return bool(theirs and "dataset_config" in options and path.suffix.lower() == ".toml")
+    named = options_in(tree)
+    if path.suffix.lower() != ".toml" or set(named) & set(OTHERS):
+        return False
+    return bool(set(OWN) & set(named)) or bool(shared(named))
 
 
 def read(path: Path) -> Imported:
     """Read either file."""
-    sheet = Sheet(read_config(path), rules_with_flags("musubi"))
+    written = read_config(path)
+    return read_sources([Source("musubi", role_of(written.tree), "", written)])
+
+
+def read_sources(sources: Sequence[Source]) -> Imported:
+    """Read the files of one run: training options and data sets; the first counts first."""
+    job = Job.of(sources, rules_with_flags("musubi"))
     found = Subsets()
-    tree = sheet.written.tree
-    if isinstance(tree, dict) and "datasets" in tree:
+    sheets = job.data if job.flags is None else job.data_sheets(())
+    for sheet in sheets:
         _datasets(found, sheet)
-        sections = merged(found.sections("blissful"))
-        return Imported(path, "musubi", found.data(), sections, tuple(sheet.notes), found.manifests)
-    flags = Flags(sheet)
-    inner = file_at(flags.at("dataset_config"), "dataset_config")
-    data = Sheet(read_config(inner), sheet.rules, name=f"{inner.name}: ")
-    _datasets(found, data)
-    _bend(found, pixel_curve(flags))
-    sections = _sections(found, flags)
-    flags.close()
-    notes = (*sheet.notes, *data.notes)
-    module = flags.text("network_module")
+    if job.flags is None:
+        return job.imported("musubi", found, merged(found.sections("blissful")))
+    _bend(found, pixel_curve(job.flags))
+    sections = _sections(found, job.flags, job.script)
+    job.flags.close()
+    module = job.flags.text("network_module")
     model = module if "lora_" in module else ""  # LyCORIS and the like serve every model
-    return Imported(path, "musubi", found.data(), sections, notes, found.manifests, model)
+    return job.imported("musubi", found, sections, model)
 
 
 def _bend(found: Subsets, curve: dict[str, Any]) -> None:
@@ -310,6 +322,8 @@ def _windows(own: Table, taken: _Taken) -> list[dict[str, Any]]:
     way = own.choice("frame_extraction", ways, "head")
     rate = _rate(own, taken)
     if way == "full":
+        if "target_frames" in own:
+            own.say("target_frames", "not needed", "frame_extraction = full takes all of a clip")
         return [{"extract": "full", "max_frames": own.whole("max_frames", 129, low=1)} | rate]
     given = own.values.get("target_frames", [1])
     if not isinstance(given, list) or not all(isinstance(n, int) and n > 0 for n in given):
@@ -347,22 +361,18 @@ def _rate(own: Table, taken: _Taken) -> dict[str, Any]:
     return {}
 
 
-def _sections(found: Subsets, flags: Flags) -> dict[str, dict[str, Any]]:
-    model = model_of(flags)
+def _sections(found: Subsets, flags: Flags, script: str) -> dict[str, dict[str, Any]]:
+    model = of_musubi(flags, script)
     masked = any(each.masked for each in found.sets)
-    countable = all(each.clips for each in found.sets)
-    trained = training(
-        flags,
-        clips=found.epoch if countable else 0,
-        batch=found.batches[0],
-        model=model,
-        shift=1.0,
-    )
+    trained = training(flags, trainer="musubi", epoch=found.epoch(), model=model, shift=1.0)
     return merged(
         {"model": model}, trained, found.sections("blissful"), mask_loss(flags, masked=masked)
     )
 
 
 LAYOUT = Layout(
-    "musubi-tuner, blissful-tuner: dataset TOML, or the training TOML that names it", suits, read
+    "musubi-tuner, blissful-tuner: training and dataset TOML",
+    suits,
+    read,
+    read_sources=read_sources,
 )
