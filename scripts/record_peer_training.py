@@ -47,7 +47,7 @@ from tests.training.peer_inputs import (  # noqa: E402
 
 TO = ROOT / "tests/training/peers.json"
 STEPS = 60
-KOHYA = (  # lr_scheduler, and its other options
+KOHYA: tuple[tuple[str, dict[str, Any]], ...] = (  # lr_scheduler, and its other options
     ("constant", {}),
     ("linear", {"lr_warmup_steps": 7}),
     ("cosine", {"lr_warmup_steps": 0.1}),

@@ -120,11 +120,12 @@ def prepare(config: ConfigFile = FIRST, overrides: Overrides = None) -> None:
     """Encode clips, captions and masks once, into the cache."""
     asked = _asked(config, overrides)
     from frisket.recipes.banner import show
+    from frisket.recipes.epochs import counted
     from frisket.recipes.prepare import prepare as run
 
     with _bar() as progress:
         prepared = run(asked, progress=progress)
-    show(asked, prepared)
+    show(counted(asked, prepared.items), prepared)
 
 
 @app.command()

@@ -145,14 +145,14 @@ class Lora(Section):
     """LoKr: the larger factor is whole, not of a rank."""
     dropout: Fraction = 0.0
     """Dropout on the adapter's input (loha, lokr: on the rows of the update)."""
-    rank_dropout: Fraction = 0.0
+    rank_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """lora: share of the ranks left out, drawn for each sample anew; loha, lokr: as dropout."""
-    module_dropout: Fraction = 0.0
+    module_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Chance that a layer goes without its adapter in a step."""
     max_norm: Annotated[float, Field(ge=0)] = 0.0
     """Largest norm of a layer's update: what is beyond is scaled down after each step; 0 is off."""
     preset: str = ""
-    """Which layers, by name: attn, attn-mlp, full, ... (docs/families); empty is the family's own
+    """Which layers, by name: attn, attn-mlp, full, ... (docs/training); empty is the family's own
     choice. `targets` are instead of it."""
     targets: tuple[str, ...] = ()
     """Module name endings (or one regular expression in slashes); empty takes the family's own."""
