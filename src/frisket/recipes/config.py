@@ -294,6 +294,10 @@ class Preview(Section):
     frames: Count | None = None
     """Frames; empty takes the variant's own."""
 
+    def sampling(self) -> dict[str, Any]:
+        """How a picture is sampled: all but how often, and of what."""
+        return self.model_dump(exclude={"every", "every_epochs", "prompts", "seeds"})
+
 
 class Run(Section):
     """One training run."""
