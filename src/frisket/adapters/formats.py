@@ -65,6 +65,12 @@ class Contents:
         """The form of its layers."""
         return next(iter(self.layers.values())).kind
 
+    @property
+    def of_two_ranks(self) -> bool:
+        """Whether its own record gives larger convolutions a rank of theirs."""
+        record = record_of(self.metadata)
+        return record is not None and record.conv_rank > 0
+
     def __str__(self) -> str:
         """In words."""
         return f"{self.kind}, {commonest(self.layers)}, {len(self.layers)} layers, {self.form} keys"
