@@ -61,11 +61,11 @@ def targets_of(
 def optimizer_problems(config: Config) -> Iterator[tuple[Key, str]]:
     """What speaks against `optimizer.name`: a module nobody vouched for, a step that cannot be.
 
-    An alias is known to work. A path is tried where its package is installed; where it is not, only
-    training needs it, and says so.
+    An alias is known to work, but not with every other option. A path is tried where its package
+    is installed; where it is not, only training needs it, and says so.
     """
-    chosen = config.optimizer
-    if "." not in chosen.name:
+    chosen, limit = config.optimizer, config.lora.max_norm
+    if "." not in chosen.name and not (chosen.lora_plus or limit):
         return
     from frisket.training import optim, optim_probe  # noqa: PLC0415 - torch, only when asked for
 
@@ -79,11 +79,12 @@ def optimizer_problems(config: Config) -> Iterator[tuple[Key, str]]:
         return
     try:
         top = chosen.name.partition(".")[0]
-        if top.isidentifier() and find_spec(top) is None:
+        if "." in chosen.name and top.isidentifier() and find_spec(top) is None:
             return
-        optim_probe.probe(
-            optim.OptimizerSpec(chosen.name, chosen.lr, chosen.weight_decay, chosen.options)
+        spec = optim.OptimizerSpec(
+            chosen.name, chosen.lr, chosen.weight_decay, chosen.options, chosen.lora_plus
         )
+        optim_probe.probe(spec, max_norm=limit)
     except ValueError as error:  # BadOptimizer, or a name that is no module's
         yield ("optimizer", "name"), str(error)
 

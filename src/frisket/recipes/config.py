@@ -198,6 +198,14 @@ class Noise(Section):
     multires_discount: Fraction = 0.3
     """Strength of each coarser layer, as a share of the finer one's."""
 
+    @model_validator(mode="after")
+    def _offset_given(self) -> "Noise":
+        if self.offset_random and not self.offset:
+            raise ValueError(
+                "`noise.offset_random` draws up to `noise.offset`, which is 0: give it"
+            )
+        return self
+
 
 class Memory(Section):
     """What a run does to fit its card; docs/memory says what each costs."""
@@ -356,6 +364,15 @@ class Config(Section):
     @classmethod
     def _preset(cls, value: Any) -> Any:
         return preset(value)
+
+    @model_validator(mode="after")
+    def _rates_fit(self) -> "Config":
+        if self.optimizer.lora_plus and self.lora.kind in ("loha", "lokr"):
+            raise ValueError(
+                f"optimizer: `optimizer.lora_plus` = {self.optimizer.lora_plus:g} is for lora and"
+                f" dora, a {self.lora.kind} has no A and B; leave it out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _regions_known(self) -> "Config":
