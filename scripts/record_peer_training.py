@@ -1,10 +1,10 @@
 """Records what other trainers' own code makes of schedules, noise, norms and layers of a LoRA.
 
-    python scripts/record_peer_training.py kohya=CHECKOUT onetrainer=CHECKOUT
+    python scripts/record_peer_training.py kohya=CHECKOUT onetrainer=CHECKOUT diffusion_pipe=...
 
 As record_peer_losses.py: checkouts as there, nothing of their text is kept, only what it gives for
 inputs that `tests/training/peer_inputs.py` makes anew. Read by test_schedules.py, test_norms.py,
-test_noise.py and test_presets.py.
+test_optim_rates.py, test_noise.py and test_presets.py.
 """
 
 import ast
@@ -38,14 +38,16 @@ from tests.training.peer_inputs import (  # noqa: E402
     ScaledOnce,
     digest_of,
     factors,
+    kahan_problem,
     latents_of,
     layers_of,
+    losses_of,
     unet_of,
 )
 
 TO = ROOT / "tests/training/peers.json"
 STEPS = 60
-KOHYA = (  # lr_scheduler, and its other options
+KOHYA: tuple[tuple[str, dict[str, Any]], ...] = (  # lr_scheduler, and its other options
     ("constant", {}),
     ("linear", {"lr_warmup_steps": 7}),
     ("cosine", {"lr_warmup_steps": 0.1}),
@@ -161,6 +163,16 @@ def _network(commit: Commit) -> Rows:
                 "down": float(bench.down.norm()),
                 "up": float(bench.up.norm()),
             }
+    # Before any with a conv_dim: that one's layers are added to the class, for all after it.
+    model = unet_of("sd15")
+    made = network([], model, lora_dim=8)
+    made.apply_to([], model, False, True)
+    made.set_loraplus_lr_ratio(16.0, None, None)
+    groups, _ = made.prepare_optimizer_params(None, 1e-4, 1e-4)
+    listed = [(group["lr"], list(group["params"])) for group in groups]
+    yield {"what": "groups", "ratio": 16.0, "lr": 1e-4} | {
+        "groups": [[lr, len(each), sum(p.numel() for p in each)] for lr, each in listed]
+    }
     for conv in (None, 4):
         for variant in UNETS:
             made = network([], unet_of(variant), lora_dim=8, conv_lora_dim=conv, conv_alpha=1)
@@ -224,7 +236,24 @@ def _filters(commit: Commit) -> Rows:
             }
 
 
-PEERS: dict[str, Callable[[Commit], Rows]] = {"kohya": kohya, "onetrainer": onetrainer}
+def diffusion_pipe(commit: Commit) -> Rows:
+    """Its AdamW8bitKahan, with states of 32 bits: what its weight decay reaches."""
+    kahan = commit.module("optimizers/adamw_8bit.py", __name__="adamw_8bit").AdamW8bitKahan
+
+    class Kahan(kahan):  # type: ignore[misc, valid-type]
+        def get_config(self, *where: Any) -> Any:  # entries that bitsandbytes no longer has
+            return {"percentile_clipping": 100, "block_wise": True} | super().get_config(*where)
+
+    for decay in (0.01, 1.0):
+        parameters, loss = kahan_problem()
+        options = {"weight_decay": decay, "betas": (0.9, 0.99), "min_8bit_size": 1 << 30}
+        losses = losses_of(Kahan(list(parameters.values()), lr=1e-2, **options), loss)
+        yield {"what": "kahan", "decay": decay, "losses": losses}
+
+
+PEERS: dict[str, Callable[[Commit], Rows]] = {
+    each.__name__: each for each in (kohya, onetrainer, diffusion_pipe)
+}
 
 if __name__ == "__main__":
     rows = []

@@ -132,6 +132,7 @@ def prepare(config: ConfigFile = FIRST, named: Named = None, overrides: Override
     """Encode clips, captions and masks once, into the cache."""
     asked = _asked(named or config, overrides)
     from frisket.recipes.banner import show
+    from frisket.recipes.epochs import counted
     from frisket.recipes.opening import opening
     from frisket.recipes.prepare import prepare as run
 
@@ -139,7 +140,7 @@ def prepare(config: ConfigFile = FIRST, named: Named = None, overrides: Override
         typer.echo(visible(line), err=True)
     with _bar() as progress:
         prepared = run(asked, progress=progress)
-    show(asked, prepared)
+    show(counted(asked, prepared.items), prepared)
 
 
 @app.command(cls=Command)

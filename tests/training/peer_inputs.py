@@ -1,7 +1,7 @@
 """What other trainers' code was run on: made anew here, so that only its numbers are kept."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +71,31 @@ def layers_of(family: str) -> list[str]:
     assert denoiser is not None
     model = next(iter(experts_of(denoiser).values()))
     return [name for name, module in model.named_modules() if isinstance(module, LAYERS)]
+
+
+def kahan_problem() -> tuple[Mapping[str, nn.Parameter], Callable[[], Tensor]]:
+    """A and B of one layer that is to become another, in float32 as every adapter trains."""
+    generator = torch.Generator().manual_seed(0)
+    low = nn.Parameter(torch.randn(24, 16, generator=generator) / 4)
+    high = nn.Parameter(torch.zeros(16, 20))
+    wanted = torch.randn(24, 20, generator=generator)
+
+    def loss() -> Tensor:
+        return (low @ high - wanted).square().mean()
+
+    return {"x.lora_A": low, "x.lora_B": high}, loss
+
+
+def losses_of(optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor]) -> list[float]:
+    """Every fifth of 40 steps."""
+    seen = []
+    for _ in range(40):
+        optimizer.zero_grad()
+        value = loss()
+        value.backward()
+        optimizer.step()
+        seen.append(value.item())
+    return seen[::5]
 
 
 def digest_of(names: Iterable[str]) -> str:

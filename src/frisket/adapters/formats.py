@@ -16,6 +16,7 @@ from frisket.adapters.layers import (
     commonest,
     layer_of,
     rescale,
+    resized,
     split,
     uniform,
 )
@@ -46,8 +47,7 @@ class Contents:
         """
         record = record_of(self.metadata)
         if record is not None and record.conv_rank:
-            held = self.layers if self.kind in ("loha", "lokr") else _rescaled(self.layers, record)
-            return held, record
+            return {name: _sized(layer, record) for name, layer in self.layers.items()}, record
         known = (record.rank, record.alpha) if record else (_whole_rank(self.layers), None)
         layers, found = uniform(self.layers, *known)
         same = record is not None and (record.kind, record.rank) == (found.kind, found.rank)
@@ -64,6 +64,12 @@ class Contents:
     def kind(self) -> Kind:
         """The form of its layers."""
         return next(iter(self.layers.values())).kind
+
+    @property
+    def of_two_ranks(self) -> bool:
+        """Whether its own record gives larger convolutions a rank of theirs."""
+        record = record_of(self.metadata)
+        return record is not None and record.conv_rank > 0
 
     def __str__(self) -> str:
         """In words."""
@@ -270,14 +276,13 @@ def _exactly(layer: Layer, record: LoraSpec | None) -> Layer:
     return replace(layer, alpha=record.alpha)
 
 
-def _rescaled(layers: Layers, record: LoraSpec) -> Layers:
-    """At the two alphas of a record of two ranks; a lora's kernel tells which it has."""
-    made = {}
-    for name, layer in layers.items():
-        own = record.sized(spatial=max(layer.low.shape[2:], default=1) > 1)
-        same = _same(layer.scale, own.scale / own.rank)
-        made[name] = replace(layer, alpha=own.alpha) if same else rescale(layer, own)
-    return made
+def _sized(layer: Layer, record: LoraSpec) -> Layer:
+    """At the one of a record's two ranks and alphas that is its own."""
+    kernel = next((each.shape[2:] for each in layer.tensors.values() if each.ndim > 2), ())
+    own = record.sized(spatial=max(kernel, default=1) > 1)
+    if layer.kind == "lokr" and layer.rank:  # whose tensors do not tell a kernel
+        return layer
+    return resized(layer, own)
 
 
 def _same(first: float, second: float) -> bool:

@@ -97,8 +97,8 @@ def uniform(layers: Layers, rank: int = 0, alpha: float | None = None) -> tuple[
     if not ranked:
         if not rank:
             raise AdapterMismatch("does not say its rank and alpha")
-        whole = {name: _whole(layer, rank, alpha) for name, layer in layers.items()}
-        return whole, LoraSpec(kind, rank, alpha, 0.0, tuple(sorted(layers)))
+        every = {name: whole(layer, rank, alpha) for name, layer in layers.items()}
+        return every, LoraSpec(kind, rank, alpha, 0.0, tuple(sorted(layers)))
     rank = max(layer.rank for layer in ranked)
     scales = {layer.scale for layer in ranked}
     alphas = {layer.alpha for layer in ranked}
@@ -109,7 +109,7 @@ def uniform(layers: Layers, rank: int = 0, alpha: float | None = None) -> tuple[
                 f"has several ranks or alphas; Frisket continues a {kind} file of one of each only"
             )
         alpha = next(iter(alphas))
-        made = {name: _whole(layer, rank, alpha) for name, layer in layers.items()}
+        made = {name: whole(layer, rank, alpha) for name, layer in layers.items()}
     else:
         first = next(iter(scales))
         if all(math.isclose(scale, first, rel_tol=1e-6) for scale in scales):
@@ -123,7 +123,7 @@ def uniform(layers: Layers, rank: int = 0, alpha: float | None = None) -> tuple[
     return made, LoraSpec(kind, rank, alpha, 0.0, tuple(sorted(layers)))
 
 
-def _whole(layer: Layer, rank: int, alpha: float | None) -> Layer:
+def whole(layer: Layer, rank: int, alpha: float | None) -> Layer:
     """A LoKr of two whole factors is not scaled by others; peft scales it: divided out here."""
     if layer.rank:
         return layer
@@ -156,6 +156,18 @@ def rescale(layer: Layer, spec: LoraSpec) -> Layer:
     """The same lora or dora at the alpha of `spec`, whose rank it has: B is divided accordingly."""
     high = layer.high.float() * (layer.scale * spec.rank / spec.scale)
     return Layer(layer.kind, {**layer.tensors, B: high}, layer.rank, spec.alpha)
+
+
+def resized(layer: Layer, own: LoraSpec) -> Layer:
+    """The same layer at the alpha of `own`, whose rank it has (or none, being a LoKr's factors).
+
+    loha and a lokr that has a rank are left at their own alpha where it is another one.
+    """
+    if not layer.rank:
+        return whole(layer, own.rank, own.alpha)
+    if math.isclose(layer.scale, own.scale / own.rank, rel_tol=1e-6):
+        return replace(layer, alpha=own.alpha)
+    return rescale(layer, own) if layer.kind in ("lora", "dora") else layer
 
 
 def fuse(name: str, parts: Sequence[Layer | None], outputs: Sequence[int | None]) -> Layer:

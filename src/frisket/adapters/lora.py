@@ -25,7 +25,7 @@ from frisket.adapters.attach import (
     set_strength,
     trainable,
 )
-from frisket.adapters.layers import A, B, Layer, Layers, rescale
+from frisket.adapters.layers import A, B, Layer, Layers, resized
 from frisket.adapters.metadata import shown
 from frisket.adapters.spec import (
     ADAPTER,
@@ -309,17 +309,14 @@ def _sized(model: nn.Module, path: Path, layers: Layers, here: LoraSpec) -> Laye
             continue
         spatial = _is_spatial(model, name)
         own, word = here.sized(spatial=spatial), "conv_rank" if spatial else "rank"
-        if (layer.kind, layer.rank) != (here.kind, own.rank):
+        if (layer.kind, layer.rank or own.rank) != (here.kind, own.rank):
             raise AdapterMismatch(
                 f"{path} has a {layer.kind} of rank {layer.rank} for {name}, the adapter on this"
                 f" denoiser has a {here.kind} of rank {own.rank} there. Set lora.kind and"
                 f" lora.{word} to continue from it."
             )
-        if math.isclose(layer.scale, own.scale / own.rank, rel_tol=1e-6):
-            made[name] = replace(layer, alpha=own.alpha)
-        elif layer.kind in ("lora", "dora"):
-            made[name] = rescale(layer, own)
-        else:
+        made[name] = resized(layer, own)
+        if not math.isclose(made[name].scale, own.scale / own.rank, rel_tol=1e-6):
             raise AdapterMismatch(
                 f"{path} has alpha {layer.alpha:g} for {name}, the adapter on this denoiser"
                 f" {own.scale:g}. Set lora.{'conv_alpha' if spatial else 'alpha'} to continue."

@@ -38,7 +38,7 @@ def limit_norms(denoiser: nn.Module, largest: float) -> tuple[float, float]:
 def _factors(layer: Any) -> list[Tensor]:
     """What the update is a product of, but for a magnitude."""
     held = [getattr(layer, name) for name in layer.adapter_layer_names if "magnitude" not in name]
-    found = [parts[ADAPTER] for parts in held if ADAPTER in parts]
+    found: list[Any] = [parts[ADAPTER] for parts in held if ADAPTER in parts]
     return [each.weight if isinstance(each, nn.Module) else each for each in found]
 
 

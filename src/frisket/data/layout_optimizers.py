@@ -93,16 +93,6 @@ def another_kind(
     return _asked_for(table, option, f"{written or 'adamw'} on {kind}", rate, "", rates)
 
 
-def whole_model(
-    table: Table, option: str, written: str, rate: float, rates: Sequence[tuple[Table, str]]
-) -> dict[str, Any]:
-    """As `optimizer_of` of one that is not here: for a run that trains a whole model.
-
-    Its rate means nothing to an adapter.
-    """
-    return _asked_for(table, option, f"{written or 'adamw'} on the whole model", rate, "", rates)
-
-
 def _named(trainer: str, written: str) -> Mapping[str, Any] | None:
     """The row of a trainer's optimizer; None for a name that it does not document."""
     rows = optimizers()[trainer]

@@ -40,7 +40,8 @@ CONVOLUTIONS = (
 PRESETS = {
     **presets(blocks="attentions|resnets|downsamplers|upsamplers"),
     "attn-mlp": ("/attentions/",),
-    "conv": ("/resnets|downsamplers|upsamplers/",),  # LyCORIS's unet-convblock-only
+    # LyCORIS's unet-convblock-only
+    "conv": ("/resnets|downsamplers|upsamplers|^conv_(in|out)$/",),
 }
 
 

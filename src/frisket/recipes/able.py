@@ -62,15 +62,16 @@ def targets_of(
 def optimizer_problems(config: Config) -> Iterator[tuple[Key, str]]:
     """What speaks against `optimizer.name`: a name that is none, a module nobody vouched for.
 
-    An alias is known to work. A path is tried where its package is installed; where it is not, only
-    training needs it, and says so.
+    An alias is known to work, but not with every other option. A path is tried where its package
+    is installed; where it is not, only training needs it, and says so.
     """
-    chosen = config.optimizer
+    chosen, limit = config.optimizer, config.lora.max_norm
     from frisket.training import optim, optim_probe  # noqa: PLC0415 - torch, only when asked for
 
-    if chosen.name in optim.ALIASES:
+    known = chosen.name in optim.ALIASES
+    if known and not (chosen.lora_plus or limit):
         return
-    if "." not in chosen.name:
+    if not known and "." not in chosen.name:
         yield (
             ("optimizer", "name"),
             f"no optimizer is named {shown(chosen.name)}{or_all(chosen.name, list(optim.ALIASES))};"
@@ -88,11 +89,12 @@ def optimizer_problems(config: Config) -> Iterator[tuple[Key, str]]:
         return
     try:
         top = chosen.name.partition(".")[0]
-        if top.isidentifier() and find_spec(top) is None:
+        if "." in chosen.name and top.isidentifier() and find_spec(top) is None:
             return
-        optim_probe.probe(
-            optim.OptimizerSpec(chosen.name, chosen.lr, chosen.weight_decay, chosen.options)
+        spec = optim.OptimizerSpec(
+            chosen.name, chosen.lr, chosen.weight_decay, chosen.options, chosen.lora_plus
         )
+        optim_probe.probe(spec, max_norm=limit)
     except ValueError as error:  # BadOptimizer, or a name that is no module's
         yield ("optimizer", "name"), str(error)
 

@@ -222,7 +222,7 @@ def rows(config: Config, prepared: Prepared) -> list[tuple[str, str]]:
                 f"{config.curve.unmasked_probability:.0%} of samples teach everywhere",
             )
         )
-    made.append(("length", describe_length(config, prepared)))
+    made.append(("length", describe_length(config, prepared.items)))
     made += [
         (title, f"{len(names)}: {_some(names)}") for title, names in _findings(prepared) if names
     ]

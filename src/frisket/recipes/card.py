@@ -59,7 +59,8 @@ def metadata_of(config: Config, prepared: Prepared, steps: int) -> dict[str, str
         "ss_network_dim": str(config.lora.rank),
         "ss_network_alpha": f"{config.lora.alpha or config.lora.rank:g}",
         "ss_network_dropout": str(config.lora.dropout),
-        "ss_network_args": json.dumps({"kind": config.lora.kind}),
+        "ss_network_args": json.dumps({"kind": config.lora.kind} | _conv(config)),
+        **_noise(config),
         "ss_steps": str(steps),
         "ss_max_train_steps": str(config.run.steps),
         "ss_learning_rate": str(config.optimizer.lr),
@@ -96,6 +97,25 @@ def _resolution(config: Config, card: Variant) -> tuple[int, int]:
     if asked is None:
         return card.width, card.height
     return (asked, asked) if isinstance(asked, int) else asked
+
+
+def _conv(config: Config) -> dict[str, str]:
+    """As kohya's network_args say it."""
+    rank, alpha = config.lora.conv_rank, config.lora.conv_alpha
+    return {"conv_dim": str(rank), "conv_alpha": f"{alpha or rank:g}"} if rank else {}
+
+
+def _noise(config: Config) -> dict[str, str]:
+    """What kohya's files say of the noise, and of the limit to the norm, where it was not plain."""
+    noise = config.noise
+    said = {
+        "ss_noise_offset": noise.offset,
+        "ss_multires_noise_iterations": noise.multires_iterations,
+        "ss_scale_weight_norms": config.lora.max_norm,
+    }
+    if noise.multires_iterations:
+        said["ss_multires_noise_discount"] = noise.multires_discount
+    return {name: f"{value:g}" for name, value in said.items() if value}
 
 
 def _masked(config: Config, prepared: Prepared) -> dict[str, Any]:

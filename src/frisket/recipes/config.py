@@ -147,14 +147,14 @@ class Lora(Section):
     """LoKr: the larger factor is whole, not of a rank."""
     dropout: Fraction = 0.0
     """Dropout on the adapter's input (loha, lokr: on the rows of the update)."""
-    rank_dropout: Fraction = 0.0
+    rank_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """lora: share of the ranks left out, drawn for each sample anew; loha, lokr: as dropout."""
-    module_dropout: Fraction = 0.0
+    module_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Chance that a layer goes without its adapter in a step."""
     max_norm: Annotated[float, Field(ge=0)] = 0.0
     """Largest norm of a layer's update: what is beyond is scaled down after each step; 0 is off."""
     preset: str = ""
-    """Which layers, by name: attn, attn-mlp, full, ... (docs/families); empty is the family's own
+    """Which layers, by name: attn, attn-mlp, full, ... (docs/training); empty is the family's own
     choice. `targets` are instead of it."""
     targets: tuple[str, ...] = ()
     """Module name endings (or one regular expression in slashes); empty takes the family's own."""
@@ -199,6 +199,14 @@ class Noise(Section):
     """Coarser layers of noise laid over (6 to 10 is usual); 0 is off."""
     multires_discount: Fraction = 0.3
     """Strength of each coarser layer, as a share of the finer one's."""
+
+    @model_validator(mode="after")
+    def _offset_given(self) -> "Noise":
+        if self.offset_random and not self.offset:
+            raise ValueError(
+                "`noise.offset_random` draws up to `noise.offset`, which is 0: give it"
+            )
+        return self
 
 
 class Memory(Section):
@@ -299,6 +307,10 @@ class Preview(Section):
     frames: Count | None = None
     """Frames; empty takes the variant's own."""
 
+    def sampling(self) -> dict[str, Any]:
+        """How a picture is sampled: all but how often, and of what."""
+        return self.model_dump(exclude={"every", "every_epochs", "prompts", "seeds"})
+
 
 class Run(Section):
     """One training run."""
@@ -357,6 +369,15 @@ class Config(Section):
     @classmethod
     def _preset(cls, value: Any) -> Any:
         return preset(value)
+
+    @model_validator(mode="after")
+    def _rates_fit(self) -> "Config":
+        if self.optimizer.lora_plus and self.lora.kind in ("loha", "lokr"):
+            raise ValueError(
+                f"optimizer: `optimizer.lora_plus` = {self.optimizer.lora_plus:g} is for lora and"
+                f" dora, a {self.lora.kind} has no A and B; leave it out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _regions_known(self) -> "Config":

@@ -360,7 +360,7 @@ def _write(
     family = base.loaded()
     plain = len({(layer.rank, layer.alpha) for layer in layers.values()}) == 1
     spec: LoraSpec | None = None
-    if plain or wish.form == "diffusers":
+    if plain or read.of_two_ranks or wish.form == "diffusers":
         layers, spec = replace(read, layers=layers).alike()
     writing.write(
         path,

@@ -1,20 +1,18 @@
 """How long a run is: steps, or epochs of what was prepared, and its learning rate over them."""
 
-import logging
+from collections.abc import Sequence
 
-from frisket.data.items import Prepared
+from frisket.data.items import Item
 from frisket.data.schedule import Schedule
 from frisket.recipes.config import Config
 from frisket.recipes.origin import ConfigError
 from frisket.training.checkpoint import CheckpointError, Checkpoints, read_manifest
 from frisket.training.schedules import Rates
 
-log = logging.getLogger(__name__)
 
-
-def epoch_of(config: Config, prepared: Prepared) -> int:
+def epoch_of(config: Config, items: Sequence[Item]) -> int:
     """Batches, of all processes together, in one pass over the prepared clips."""
-    return Schedule(prepared.items, batch=config.run.batch, seed=config.run.seed).length
+    return Schedule(items, batch=config.run.batch, seed=config.run.seed).length
 
 
 def checkpoints_of(config: Config) -> Checkpoints:
@@ -22,7 +20,7 @@ def checkpoints_of(config: Config) -> Checkpoints:
     return Checkpoints(config.run.output / "checkpoints", config.run.keep)
 
 
-def counted(config: Config, prepared: Prepared, *, processes: int = 1) -> Config:
+def counted(config: Config, items: Sequence[Item], *, processes: int = 1) -> Config:
     """The configuration with `run.steps` as many as the epochs asked for need.
 
     The last step may reach into the next epoch, where the batches of all epochs are no multiple of
@@ -32,7 +30,7 @@ def counted(config: Config, prepared: Prepared, *, processes: int = 1) -> Config
     where more is trained already.
     """
     if config.run.epochs:
-        steps = _steps(config, epoch_of(config, prepared), processes)
+        steps = _steps(config, epoch_of(config, items), processes)
         config = config.model_copy(update={"run": config.run.model_copy(update={"steps": steps})})
     rates_of(config)
     return config
@@ -72,9 +70,9 @@ def rates_of(config: Config) -> Rates:
         raise ConfigError(str(error)) from error
 
 
-def describe_length(config: Config, prepared: Prepared, *, processes: int = 1) -> str:
+def describe_length(config: Config, items: Sequence[Item], *, processes: int = 1) -> str:
     """Steps and epochs in words: `12 epochs of 300 batches = 3,600 steps`."""
-    epoch, steps = epoch_of(config, prepared), config.run.steps
+    epoch, steps = epoch_of(config, items), config.run.steps
     rows = steps * config.optimizer.accumulate * processes
     a_step = f", {config.optimizer.accumulate * processes} a step"
     of = f"of {epoch:,} batches{a_step if config.optimizer.accumulate * processes > 1 else ''}"

@@ -57,7 +57,7 @@ def shots_for(
                 f"--unrelated {prompt!r} holds the trigger {named.pop()!r}: drift is measured on"
                 " prompts that have nothing to do with the subject; leave it out"
             )
-    settings = config.preview.model_dump(exclude={"every", "prompts", "seeds"})
+    settings = config.preview.sampling()
     settings["images"] = tuple(images) or config.preview.images
     subject = shots_of(card, [Line(prompt) for prompt in lines], range(seeds), settings)
     apart = shots_of(card, [Line(prompt) for prompt in others], [0], settings)

@@ -9,12 +9,14 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from frisket.families.text_training import TEXT_ENCODERS
 from frisket.media.untrusted import cut, shown
 from frisket.recipes.config import Config, Section
 from frisket.recipes.elsewhere import PRECISIONS, named_here
 from frisket.recipes.origin import Key, Origin, dotted
 from frisket.registry import nearest_of
 
+TEXT = re.compile(r"text_?encoder|^(train_)?te\d?($|_)|^text_(lr|rate)|_te\d?$", re.IGNORECASE)
 SHOWN = 8  # problems named at once
 ROW = 1000  # letters of one problem: names and values of a stranger's file may be endless
 NAME = 80  # letters of a key
@@ -122,6 +124,8 @@ def _unknown(key: Key) -> str:
     said = f"unknown key `{name}` in {_title(key[:-1])}" if key[:-1] else f"unknown key `{name}`"
     if here := named_here(name):
         return f"{said}; here it is `{here}`"
+    if TEXT.search(name):
+        return f"{said}: {TEXT_ENCODERS}"
     if hint := _near(name, known):
         return said + hint
     homes = [title for title, other in sections() if name in other.model_fields]

@@ -214,7 +214,7 @@ def write_grid(
 
 def preview_shots(variant: Variant, preview: Preview) -> list[Shot]:
     """What a `[preview]` shows."""
-    settings = preview.model_dump(exclude={"every", "prompts", "seeds"})
+    settings = preview.sampling()
     lines = [Line(prompt) for prompt in preview.prompts]
     return shots_of(variant, lines, preview.seeds, settings)
 

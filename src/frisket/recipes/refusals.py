@@ -68,7 +68,9 @@ def memory_of(config: Config) -> fit.MemoryPlan:
 def optimizer_of(config: Config) -> optim.OptimizerSpec:
     """The `[optimizer]` table in plain values."""
     chosen = config.optimizer
-    return optim.OptimizerSpec(chosen.name, chosen.lr, chosen.weight_decay, chosen.options)
+    return optim.OptimizerSpec(
+        chosen.name, chosen.lr, chosen.weight_decay, chosen.options, chosen.lora_plus
+    )
 
 
 def _terms(config: Config) -> None:

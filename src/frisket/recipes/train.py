@@ -177,7 +177,7 @@ def _train(
             progress(stage, done, total, {})
 
         prepared = team.first(lambda: prepare(config, progress=preparing))
-    config = counted(config, prepared, processes=team.accelerator.num_processes)
+    config = counted(config, prepared.items, processes=team.accelerator.num_processes)
     banner.check(config, prepared)
     if first:
         for line in departures(config, prepared):
