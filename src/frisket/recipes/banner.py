@@ -17,6 +17,7 @@ from frisket.objectives.shift import Cells, SizeShift
 from frisket.recipes.card import variant_of
 from frisket.recipes.compat import compat_of, normalise_of
 from frisket.recipes.config import Config
+from frisket.recipes.noise_levels import shift_of
 from frisket.recipes.regions import weights_of
 from frisket.shapes import CellPlanes
 
@@ -231,7 +232,7 @@ def describe_noise(config: Config, sizes: Collection[Cells]) -> str:
     """The density of t and its shift; where that follows the size, for each of `sizes` in cells."""
     chosen, card = config.timesteps, FAMILIES.load(config.model.family).variants[variant_of(config)]
     density = chosen.density or card.density
-    shift = card.auto_shift if chosen.shift == "auto" else chosen.shift
+    shift = shift_of(config, card)
     if not isinstance(shift, SizeShift):
         return density if shift == 1 else f"{density}, shift {shift:g}"
     pairs = sorted((shift.at(cells), cells) for cells in sizes)
