@@ -42,6 +42,9 @@ class Commit:
             self.files.append(file)
         return self._git("show", f"{self.name}:{file}")
 
+    def has(self, file: str) -> bool:
+        return bool(self._git("ls-tree", self.name, "--", file).strip())
+
     def module(self, file: str, **names: Any) -> Stub:
         run(self.text(file), names)
         return Stub(**names)

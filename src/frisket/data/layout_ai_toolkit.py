@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from frisket.data.layout_models import dtype_of, model_of, quantised, with_v, without
-from frisket.data.layout_noise import is_flow, law_of
 from frisket.data.layout_options import Table, filled
+from frisket.data.noise_levels.ai_toolkit import timesteps_of
 
 OPTIMIZERS = {
     "adamw": "adamw",
@@ -28,15 +28,6 @@ QUANTISED = {
     **dict.fromkeys(("qfloat8", "float8"), "fp8"),
     **dict.fromkeys(("qint8", "int8", "uint8"), "int8"),
 }
-DENSITIES = {"sigmoid": "logit_normal", "linear": "uniform"}
-SAMPLED = {
-    True: 'is timesteps.density = "uniform", shifted by size as the model samples ("auto")',
-    False: (
-        "levels are uniform under the shift of its own scheduler (3 for most models); here under"
-        ' that of the model (timesteps.shift = "auto"): set a number where they differ'
-    ),
-}
-SHIFTED = ("shift", "flux_shift", "lumina2_shift")  # one way, whatever the model
 PRIOR = 0.5  # its default of inverted_mask_prior_multiplier
 
 
@@ -49,7 +40,7 @@ def sections_of(process: Table, *, masked: bool, trigger: str) -> dict[str, Mapp
     sections: dict[str, dict[str, Any]] = {
         "model": base,
         "losses": _loss(train, masked=masked),
-        "timesteps": _timesteps(train, base) if train.values else {},
+        "timesteps": timesteps_of(train, base, kind_of(model)[1]),
         "lora": _lora(process, network),
         "optimizer": _optimizer(train) if train.values else {},
         "memory": filled(
@@ -121,29 +112,6 @@ def _loss(train: Table, *, masked: bool) -> dict[str, Any]:
     )
     train.defect("inverted_mask_prior", said)
     return losses | filled(prior=multiplier)
-
-
-def _timesteps(train: Table, model: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    kind = train.text("timestep_type", "sigmoid").lower()
-    if "timestep_type" in train or train.text("noise_scheduler", "ddpm") == "flowmatch":
-        if kind in DENSITIES:
-            found["density"] = DENSITIES[kind]
-            if is_flow(model):
-                found["shift"] = 1.0  # its levels are drawn as they are
-        elif kind in SHIFTED:
-            found |= {"density": "uniform", "shift": "auto"}
-            same = law_of(model) is not None
-            train.say("timestep_type", "mapped" if same else "no equivalent", SAMPLED[same])
-        elif kind == "weighted":
-            found |= {"density": "uniform", "shift": 1.0}
-            said = "levels are drawn uniformly, and so here; its weights of them are not known here"
-            train.say("timestep_type", "no equivalent", said)
-        else:
-            said = "timesteps.density has uniform, logit_normal and mode; the family's is taken"
-            train.say("timestep_type", "no equivalent", said)
-    gamma = train.number("snr_gamma") or train.number("min_snr_gamma")
-    return found | filled(min_snr=gamma or None)
 
 
 def _lora(process: Table, network: Table) -> dict[str, Any]:

@@ -77,7 +77,7 @@ class Epsilon:
         return noisy, noise if self.prediction == "epsilon" else signal * noise - sigma * clean
 
     def weight(self, t: PerSample) -> PerSample:
-        """`weighting`, and with `min_snr` min(snr, gamma) / snr, for v min(snr, gamma) / (snr + 1)."""
+        """`weighting`, times min(snr, gamma) / snr with `min_snr`, for v / (snr + 1)."""
         if not self.min_snr and self.weighting == "none":
             return torch.ones_like(t)
         squared = self._signal(t)

@@ -96,13 +96,13 @@ class TimestepSampler:
             within = (within[chosen],)
         for _ in range(TRIES):
             drawn = self._draw(max(count, 64), generator, shift)
+            fits = _fits(drawn, within)
             if taken is None:
-                first = next((t for t in drawn.tolist() if _range_of(t, within)), None)
-                if first is None:
+                if not fits.any():
                     continue
-                within = (_range_of(first, within) or within[0],)
-                taken = drawn[:0]
-            fits = torch.tensor([_range_of(t, within) is not None for t in drawn.tolist()])
+                first = drawn[fits][:1]
+                within = next((each,) for each in within if _fits(first, (each,)).any())
+                taken, fits = drawn[:0], _fits(drawn, within)
             taken = torch.cat([taken, drawn[fits]])
             if len(taken) >= count:
                 return taken[:count]
@@ -181,9 +181,9 @@ def _ranks(curve: Curve, low: float, high: float) -> tuple[float, float]:
     return curve.rank(low), curve.rank(high)
 
 
-def _range_of(t: float, ranges: tuple[tuple[float, float], ...]) -> tuple[float, float] | None:
-    """The range [low, high) a level falls to; t = 1 belongs to the one that ends there."""
+def _fits(t: Tensor, ranges: tuple[tuple[float, float], ...]) -> Tensor:
+    """Which levels fall into one of the ranges [low, high); t = 1 belongs to one that ends there."""
+    exact, found = t.double(), torch.zeros(len(t), dtype=torch.bool)
     for low, high in ranges:
-        if low <= t < high or t == high == 1.0:
-            return low, high
-    return None
+        found |= (exact >= low) & ((exact < high) | ((exact == 1) & (high == 1)))
+    return found
