@@ -78,23 +78,19 @@ def bounded(low: float, high: float, way: Bounds) -> dict[str, Any]:
     return found | ({"bounds": way} if found and way != "squeeze" else {})
 
 
-def tell_experts(
-    table: Options, option: str, model: Mapping[str, Any], low: float, high: float
-) -> None:
-    """Say where one expert was trained at levels that are the other's here."""
+def beyond_expert(model: Mapping[str, Any], low: float, high: float) -> str:
+    """What to say where one expert was trained at levels that are the other's here; else empty."""
     if model.get("experts") not in ("high", "low"):
-        return
+        return ""
     family = FAMILIES.load(model["family"])
     ranges = family.variants[model.get("variant") or family.default].experts
-    if model["experts"] not in ranges:
-        return
-    start, end = ranges[model["experts"]]
-    if low < start - 1e-6 or high > end + 1e-6:
-        said = (
-            f"it trained this expert at t from {low:g} to {high:g}; here it is trained from"
-            f" {start:g} to {end:g}, where sampling uses it: the rest is drawn again"
-        )
-        table.say(option, "no equivalent", said)
+    start, end = ranges.get(model["experts"], (0.0, 1.0))
+    if low >= start - 1e-6 and high <= end + 1e-6:
+        return ""
+    return (
+        f"it trained this expert at t from {low:g} to {high:g}; here it is trained from {start:g}"
+        f" to {end:g}, where sampling uses it: what falls outside is drawn again"
+    )
 
 
 def without_snr(table: Options, option: str) -> None:

@@ -182,7 +182,7 @@ def _ranks(curve: Curve, low: float, high: float) -> tuple[float, float]:
 
 
 def _fits(t: Tensor, ranges: tuple[tuple[float, float], ...]) -> Tensor:
-    """Which levels fall into one of the ranges [low, high); t = 1 belongs to one that ends there."""
+    """Which levels fall into one of the ranges [low, high); t = 1 into one that ends there."""
     exact, found = t.double(), torch.zeros(len(t), dtype=torch.bool)
     for low, high in ranges:
         found |= (exact >= low) & ((exact < high) | ((exact == 1) & (high == 1)))

@@ -34,7 +34,7 @@ class Timesteps(Section):
     """Of density = "histogram": how often each of so many equal parts of t from 0 to 1 is drawn."""
     levels: tuple[Fraction, ...] = ()
     """Of density = "levels": the only values of t, each drawn as often as it is listed."""
-    parts: tuple[tuple[Fraction, float, Positive], ...] = ()
+    parts: tuple[tuple[float, float, float], ...] = ()
     """[share, mean, std] of draws that come from another logit_normal instead, unshifted."""
     emphasis: Emphasis = "balanced"
     """Draws more of the noisy end (content) or of the clean one (style), by a cubic law."""

@@ -1,4 +1,4 @@
-"""Shifts of other trainers: by size only where the law is the model's own, and never guessed."""
+"""Shifts of other trainers: a law of size by name, or auto where it is the model's own."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from tests.data.layouts.noise_jobs import write_job
 
 from frisket.data.layout_base import LAYOUTS
 
-OURS, OTHER = "by the same law", "not so of this model's own sampler"
+OURS, NAMED = "by the same law", "by that law whatever the model"
 
 
 FLUX_ST = {"model_family": "flux", "model_type": "lora"}
@@ -34,18 +34,18 @@ CASES = [
             "musubi",
             {"network_module": f"networks.{module}"},
             {"timestep_sampling": way},
-            "auto",
+            "auto" if how == OURS else way,
             "timestep_sampling",
             how,
         )
         for module, way, how in (
             ("lora_flux", "flux_shift", OURS),
             ("lora_flux_2", "flux2_shift", OURS),
-            ("lora_flux_2", "flux_shift", OTHER),
+            ("lora_flux_2", "flux_shift", NAMED),
             ("lora_qwen_image", "qwen_shift", OURS),
-            ("lora_qwen_image", "flux_shift", OTHER),
-            ("lora_zimage", "flux_shift", OTHER),
-            ("lora_wan", "krea2_shift", OTHER),
+            ("lora_qwen_image", "flux_shift", NAMED),
+            ("lora_zimage", "flux_shift", NAMED),
+            ("lora_wan", "krea2_shift", NAMED),
         )
     ),
     *(
@@ -53,7 +53,7 @@ CASES = [
             "onetrainer",
             {"model_type": model},
             {"dynamic_timestep_shifting": True, "timestep_shift": 3.0},
-            "auto",
+            "auto" if how == OURS else "flux_shift",
             "dynamic_timestep_shifting",
             how,
         )
@@ -61,7 +61,7 @@ CASES = [
             ("FLUX_DEV_1", OURS),
             ("FLUX_2", OURS),
             ("QWEN", OURS),
-            ("Z_IMAGE", OTHER),
+            ("Z_IMAGE", NAMED),
         )
     ),
     ("onetrainer", {"model_type": "FLUX_DEV_1"}, {}, 1.0, "", ""),
@@ -79,11 +79,11 @@ CASES = [
             "simpletuner",
             FLUX_ST | {"model_family": family},
             {"flow_schedule_auto_shift": True, "flow_schedule_shift": 0},
-            "auto",
+            "auto" if how == OURS else "flux_shift",
             "flow_schedule_auto_shift",
             how,
         )
-        for family, how in (("flux", OURS), ("qwen_image", OURS), ("sd3", OTHER))
+        for family, how in (("flux", OURS), ("qwen_image", OURS), ("sd3", NAMED))
     ),
     ("simpletuner", FLUX_ST, {"flow_schedule_shift": 0}, 1.0, "", ""),
     (
@@ -92,15 +92,15 @@ CASES = [
         {"timestep_type": "shift"},
         "auto",
         "timestep_type",
-        "by size",
+        OURS,
     ),
     (
         "ai_toolkit",
         {"arch": "zimage"},
         {"timestep_type": "shift"},
-        "auto",
+        3.0,
         "timestep_type",
-        "differ",
+        "the shift of its scheduler is 3",
     ),
     ("ai_toolkit", {"arch": "flux"}, {"timestep_type": "sigmoid"}, 1.0, "", ""),
     (
@@ -112,7 +112,14 @@ CASES = [
         "weights",
     ),
     ("diffusion_pipe", {"type": "flux"}, {"flux_shift": True}, "auto", "flux_shift", OURS),
-    ("diffusion_pipe", {"type": "qwen_image"}, {"flux_shift": True}, "auto", "flux_shift", OTHER),
+    (
+        "diffusion_pipe",
+        {"type": "qwen_image"},
+        {"flux_shift": True},
+        "flux_shift",
+        "flux_shift",
+        NAMED,
+    ),
     ("diffusion_pipe", {"type": "wan"}, {"shift": 3, "flux_shift": True}, 3.0, "", ""),
     ("diffusion_pipe", {"type": "flux"}, {}, 1.0, "", ""),
 ]
@@ -135,5 +142,5 @@ def test_a_shift_is_by_size_where_the_law_is_the_models_own_and_what_stands_in_i
     assert read.sections["timesteps"]["shift"] == shift
     said = [note for note in read.notes if answered and note.option.endswith(answered)]
     assert not how or any(how in note.said for note in said), [note.said for note in read.notes]
-    if how in (OURS, OTHER):
-        assert said[0].kind == ("mapped" if how == OURS else "no equivalent")
+    if how in (OURS, NAMED):
+        assert said[0].kind == "mapped"

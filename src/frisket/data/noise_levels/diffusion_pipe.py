@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from frisket.data.layout_noise import bounded, by_size, tell_experts, tell_unread, without_snr
+from frisket.data.layout_noise import beyond_expert, bounded, by_size, tell_unread, without_snr
 from frisket.data.layout_options import Table
 
 IDLE = "its sampler does not read it for this model"
@@ -28,7 +28,8 @@ def timesteps_of(model: Table, base: Mapping[str, Any]) -> dict[str, Any]:
     if kind == "wan":
         low, high = model.number("min_t"), model.number("max_t", 1)
         found |= bounded(low, high, "cut")
-        tell_experts(model, "min_t" if "min_t" in model else "max_t", base, low, high)
+        if said := beyond_expert(base, low, high):
+            model.say("min_t" if "min_t" in model else "max_t", "no equivalent", said)
         return found
     tell_unread(model, ("min_t", "max_t"), IDLE)
     return found

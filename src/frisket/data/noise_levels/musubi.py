@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from frisket.data.layout_noise import Options, bounded, by_size, tell_experts, tell_unread
+from frisket.data.layout_noise import Options, beyond_expert, bounded, by_size, tell_unread
 from frisket.data.noise_levels.kohya import SPREAD, drawn, scheme_of, weighting_of
 
 SHIFTS = ("flux_shift", "flux2_shift", "qwen_shift", "krea2_shift")
@@ -30,8 +30,9 @@ def timesteps_of(flags: Options, model: Mapping[str, Any]) -> dict[str, Any]:
         flags.say("preserve_distribution_shape", "mapped", 'is timesteps.bounds = "cut" here')
     else:
         found |= bounded(low, high, "squeeze")
-    tell_experts(flags, "min_timestep", model, low, high)
-    _tell(flags, model, way)
+    if said := beyond_expert(model, low, high):
+        flags.say("min_timestep", "no equivalent", said)
+    _tell(flags, model)
     return found
 
 
@@ -95,10 +96,7 @@ def _qinglong(flags: Options, model: Mapping[str, Any], way: str) -> dict[str, A
     return spread | {"shift": shift, "parts": parts}
 
 
-def _tell(flags: Options, model: Mapping[str, Any], way: str) -> None:
-    if flags.whole("num_timestep_buckets") > 1 and way != "sigma":
-        said = "levels are drawn as often as there; that each epoch has some of each is not kept"
-        flags.say("num_timestep_buckets", "no equivalent", said)
+def _tell(flags: Options, model: Mapping[str, Any]) -> None:
     own = {"2.2-t2v-a14b": 0.875, "2.2-i2v-a14b": 0.9}.get(model.get("variant", ""))
     edge = flags.number("timestep_boundary")
     edge = edge / 1000 if edge > 1 else edge

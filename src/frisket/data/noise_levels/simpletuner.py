@@ -8,9 +8,9 @@ from typing import Any
 
 from frisket.data.layout_noise import (
     PARTS,
+    beyond_expert,
     by_size,
     in_parts,
-    tell_experts,
     tell_unread,
     without_snr,
 )
@@ -52,7 +52,8 @@ def timesteps_of(trainer: Table, model: Mapping[str, Any]) -> dict[str, Any]:
         return found | ({"shift": shift} if shift > 0 else {}) | _biased(trainer)
     without_snr(trainer, "snr_gamma")
     tell_unread(trainer, BIAS, "is for models that predict epsilon or v; flows do not read it")
-    tell_experts(trainer, "model_flavour", model, 0.0, 1.0)
+    if said := beyond_expert(model, 0.0, 1.0):
+        trainer.defect("model_flavour", said)
     if listed := _listed(trainer):
         unread = [name for name in FLOW if name not in CUSTOM]
         tell_unread(trainer, unread, "the listed levels go before it")
