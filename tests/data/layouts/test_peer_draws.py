@@ -69,14 +69,19 @@ def draw(imported: Imported, size: list[int]) -> torch.Tensor:
     return objective.sample_t(COUNT, Generator().manual_seed(1), cells=card.grid.cells(*size))
 
 
-@pytest.mark.parametrize(("trainer", "family"), list(GROUPS))
+@pytest.mark.parametrize(
+    ("trainer", "family", "step"),
+    [(*group, 5) for group in GROUPS]
+    + [pytest.param(*group, 1, marks=pytest.mark.slow) for group in GROUPS],
+)
 def test_an_imported_job_draws_the_noise_levels_of_the_trainer_it_comes_from(
-    trainer: str, family: str, drawn: Any, tmp_path: Path
+    trainer: str, family: str, step: int, drawn: Any, tmp_path: Path
 ) -> None:
+    """Every fifth row, and all of them among the slow tests."""
     drawn("pictures", "a.png", caption="a cat")
     drawn("train/1_cat", "a.png", caption="a cat")
     wrong = []
-    for row in GROUPS[trainer, family]:
+    for row in GROUPS[trainer, family][::step]:
         imported = read(trainer, row, tmp_path)
         assert imported.sections["model"]["family"] == family
         if told_to_differ(trainer, row["options"]):
