@@ -46,6 +46,9 @@ class Commit:
         listed = self._git("ls-tree", "-r", "--name-only", self.name, f"{folder}/").splitlines()
         return [name for name in listed if name.endswith(suffix)]
 
+    def has(self, file: str) -> bool:
+        return bool(self._git("ls-tree", self.name, "--", file).strip())
+
     def module(self, file: str, **names: Any) -> Stub:
         run(self.text(file), names)
         return Stub(**names)

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from frisket.families.base import FAMILIES
-from frisket.objectives.shift import FLUX
+from frisket.objectives.shift import FLUX, LAWS
 from frisket.recipes.banner import describe_noise
 from frisket.recipes.config import Config
 from frisket.recipes.train import timesteps_of
@@ -33,6 +33,7 @@ def row_of(config: Config, *shapes: tuple[int, int, int]) -> str:
         ("flux", "schnell", {}, 1.0),
         ("wan", "2.2-t2v-a14b", {}, 12.0),
         ("z_image", "turbo", {"shift": "auto"}, 3.0),
+        ("wan", "2.1-t2v-14b", {"shift": "flux_shift"}, LAWS["flux_shift"]),
     ],
 )
 def test_auto_is_the_shift_the_model_samples_at_and_a_number_holds_for_every_size(
@@ -52,6 +53,29 @@ def test_the_table_says_which_shift_at_which_size() -> None:
     assert row_of(config_of("flux", "dev", shift=3.1582), SQUARE) == "logit_normal, shift 3.1582"
     assert row_of(config_of("flux", "schnell"), SQUARE) == "logit_normal"
     assert row_of(config_of("wan", "2.1-t2v-1.3b"), (21, 60, 104)) == "logit_normal, shift 3"
+
+
+def test_the_table_says_how_the_range_is_bounded() -> None:
+    wan = ("wan", "2.1-t2v-14b")
+    cut = config_of(*wan, low=0.3, bounds="cut", shift=1.0, density="uniform")
+    assert row_of(cut, SQUARE) == "uniform, cut to 0.3 to 1"
+    assert row_of(config_of(*wan, high=0.6), SQUARE).endswith("squeezed into 0 to 0.6")
+
+
+@pytest.mark.parametrize(
+    ("timesteps", "said"),
+    [
+        ({"low": 0.6, "high": 0.5}, "0 <= low < high <= 1"),
+        ({"density": "histogram"}, "a list of weights"),
+        ({"levels": [0.5]}, "set that, or take levels out"),
+        ({"parts": [[0.8, 0, 1], [0.8, 0, 1]]}, "sum up to 1"),
+    ],
+)
+def test_noise_levels_that_cannot_be_drawn_are_refused_with_the_file(
+    timesteps: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ValidationError, match=said):
+        config_of("flux", "dev", **timesteps)
 
 
 @pytest.mark.parametrize("shift", ["size", 0, -1])

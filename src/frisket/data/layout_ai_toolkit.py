@@ -7,8 +7,9 @@ from typing import Any
 from frisket.data.layout_ai_toolkit_preview import preview_of
 from frisket.data.layout_ai_toolkit_run import run_of, stepping_of, stride_of
 from frisket.data.layout_models import dtype_of, model_of, quantised, whole_blocks, with_v, without
-from frisket.data.layout_noise import DIFFUSION, is_flow, law_of
+from frisket.data.layout_noise import DIFFUSION
 from frisket.data.layout_options import Table, filled
+from frisket.data.noise_levels.ai_toolkit import timesteps_of
 
 FLAGS = {  # which told the model before `arch` did; the first that is set counts
     **{"is_v2": "sd2", "is_v3": "sd3", "is_xl": "sdxl", "is_pixart": "pixart"},
@@ -19,15 +20,6 @@ QUANTISED = {
     **dict.fromkeys(("qfloat8", "float8"), "fp8"),
     **dict.fromkeys(("qint8", "int8", "uint8"), "int8"),
 }
-DENSITIES = {"sigmoid": "logit_normal", "linear": "uniform"}
-SAMPLED = {
-    True: 'is timesteps.density = "uniform", shifted by size as the model samples ("auto")',
-    False: (
-        "levels are uniform under the shift of its own scheduler (3 for most models); here under"
-        ' that of the model (timesteps.shift = "auto"): set a number where they differ'
-    ),
-}
-SHIFTED = ("shift", "flux_shift", "lumina2_shift")  # one way, whatever the model
 OTHER_LOSSES = ("wavelet", "stepped", "mean_flow", "pixelspace")
 PRIOR = 0.5  # its default of inverted_mask_prior_multiplier
 
@@ -48,7 +40,7 @@ def sections_of(
     sections: dict[str, dict[str, Any]] = {
         "model": base,
         "losses": _loss(train, masked=masked),
-        "timesteps": _timesteps(train, base) if train.values else {},
+        "timesteps": timesteps_of(train, base, kind_of(model)[1]),
         "noise": _noise(train),
         "lora": lora,
         "optimizer": stepping_of(train, stride, adapted=bool(lora)) if train.values else {},
@@ -156,29 +148,6 @@ def _kind(train: Table) -> dict[str, Any]:
         said = "it knows no such loss and takes mse, and so here"
         train.say("loss_type", "mapped", f"is losses.denoise here: {said}")
     return {}
-
-
-def _timesteps(train: Table, model: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    kind = train.text("timestep_type", "sigmoid").lower()
-    if "timestep_type" in train or train.text("noise_scheduler", "ddpm") == "flowmatch":
-        if kind in DENSITIES:
-            found["density"] = DENSITIES[kind]
-            if is_flow(model):
-                found["shift"] = 1.0  # its levels are drawn as they are
-        elif kind in SHIFTED:
-            found |= {"density": "uniform", "shift": "auto"}
-            same = law_of(model) is not None
-            train.say("timestep_type", "mapped" if same else "no equivalent", SAMPLED[same])
-        elif kind == "weighted":
-            found |= {"density": "uniform", "shift": 1.0}
-            said = "levels are drawn uniformly, and so here; its weights of them are not known here"
-            train.say("timestep_type", "no equivalent", said)
-        else:
-            said = "timesteps.density has uniform, logit_normal and mode; the family's is taken"
-            train.say("timestep_type", "no equivalent", said)
-    gamma = train.number("snr_gamma") or train.number("min_snr_gamma")
-    return found | filled(min_snr=gamma or None)
 
 
 def _lora(process: Table, network: Table, model: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,9 +5,8 @@ from typing import Any
 
 from frisket.data.layout_folders import stepped
 from frisket.data.layout_models import dtype_of, model_of, quantised, with_v
-from frisket.data.layout_noise import by_size, law_of
 from frisket.data.layout_options import Table, filled
-from frisket.objectives.shift import FLUX
+from frisket.data.noise_levels.onetrainer import timesteps_of
 
 FLOOR, UNMASKED = 0.1, 0.1  # its defaults of unmasked_weight and, where it works, _probability
 MODEL = "STABLE_DIFFUSION_15"  # its default
@@ -41,7 +40,11 @@ def sections_of(
     """What follows from the configuration besides `model`; `seen` clips go by in an epoch."""
     sections: dict[str, dict[str, Any]] = {
         "losses": _loss(config),
-        "timesteps": _timesteps(config, model),
+        "timesteps": timesteps_of(
+            config,
+            model,
+            flow=not config.text("model_type", MODEL).upper().startswith(DIFFUSION),
+        ),
         "lora": _lora(config),
         "optimizer": _optimizer(config),
         "run": _run(config, seen),
@@ -146,60 +149,6 @@ def _loss(config: Table) -> dict[str, Any]:
         return {}
     delta = config.number("huber_delta", 1) if kind == "huber" else None
     return {"denoise": filled(kind=kind, strength=strengths[kind], delta=delta)}
-
-
-def _timesteps(config: Table, model: Mapping[str, Any]) -> dict[str, Any]:
-    low, high = config.number("min_noising_strength"), config.number("max_noising_strength", 1)
-    found = filled(low=low or None, high=high if high != 1 else None)
-    weighting = config.text("loss_weight_fn", "CONSTANT").upper()
-    if weighting == "MIN_SNR_GAMMA":
-        found["min_snr"] = config.number("loss_weight_strength", 5)
-    elif weighting != "CONSTANT":
-        said = "only MIN_SNR_GAMMA is known here; timesteps.weighting has others for flow models"
-        config.say("loss_weight_fn", "no equivalent", said)
-    if config.text("model_type", MODEL).upper().startswith(DIFFUSION):
-        return found
-    density = _density(config, model)
-    return density | found | _bounded(config, found, density.get("shift", 1.0))
-
-
-def _bounded(config: Table, found: Mapping[str, Any], shift: float | str) -> dict[str, float]:
-    """Bounds as they lie after the shift: there they cut before it, here after."""
-    moved: dict[str, float] = {}
-    for name, option in (("low", "min_noising_strength"), ("high", "max_noising_strength")):
-        if name not in found or shift == 1:
-            continue
-        if isinstance(shift, str):
-            said = f"cuts before the shift there, which follows the size; timesteps.{name} after it"
-            config.say(option, "no equivalent", said)
-            continue
-        moved[name] = round(shift * found[name] / (1 + (shift - 1) * found[name]), 4)
-        said = f"cuts before the shift there; after it that is timesteps.{name} = {moved[name]:g}"
-        config.say(option, "mapped", said)
-    return moved
-
-
-def _density(config: Table, model: Mapping[str, Any]) -> dict[str, Any]:
-    """Which t a flow model is trained at."""
-    density = config.text("timestep_distribution", "UNIFORM").upper()
-    ways = {"UNIFORM": "uniform", "LOGIT_NORMAL": "logit_normal"}
-    if density not in ways:
-        said = "timesteps.density has uniform, logit_normal and mode; the family's own is taken"
-        config.say("timestep_distribution", "no equivalent", said)
-        return {}
-    found: dict[str, Any] = {"density": ways[density]}
-    if density == "LOGIT_NORMAL":
-        found["mean"] = config.number("noising_bias")
-        found["std"] = config.number("noising_weight") + 1
-    if not config.flag("dynamic_timestep_shifting"):
-        found["shift"] = config.number("timestep_shift", 1)
-        return found
-    # From the numbers in the model's scheduler, which are FLUX.1's where it has none of its own.
-    same, said = by_size(model, law_of(model) or FLUX)
-    config.say("dynamic_timestep_shifting", "mapped" if same else "no equivalent", said)
-    if "timestep_shift" in config:
-        config.say("timestep_shift", "not needed", "dynamic_timestep_shifting is on")
-    return found | {"shift": "auto"}
 
 
 def _lora(config: Table) -> dict[str, Any]:

@@ -8,10 +8,9 @@ from typing import Any
 from frisket.data.layout_files import Written, peek, read_config
 from frisket.data.layout_folders import stepped, text_of
 from frisket.data.layout_models import dtype_of, model_of, quantised, with_v, without
-from frisket.data.layout_noise import LAWS, by_size, is_flow
 from frisket.data.layout_options import Table, filled
+from frisket.data.noise_levels.simpletuner import timesteps_of
 from frisket.data.toml_lines import Key
-from frisket.objectives.shift import FLUX
 
 POINTER = "data_backend_config"
 OPTIMIZERS = {
@@ -31,7 +30,6 @@ QUANTISED = {
     "fp8-int4-*": "nf4",
     "fp8*": "fp8",
 }
-SHIFT = 3.0  # its default of flow_schedule_shift
 SCHEDULES = {
     "constant": "constant",
     "constant_with_warmup": "constant",
@@ -102,7 +100,7 @@ def sections_of(
         "model": model,
         "losses": _loss(trainer, masked=bool(kinds)),
         "curve": _curve(trainer, kinds),
-        "timesteps": _timesteps(trainer, model),
+        "timesteps": timesteps_of(trainer, model),
         "lora": _lora(trainer),
         "optimizer": _optimizer(trainer),
         "memory": filled(checkpointing=trainer.flag("gradient_checkpointing")) | bits,
@@ -164,33 +162,6 @@ def _curve(trainer: Table, kinds: Collection[str]) -> dict[str, Any]:
         )
         trainer.defect("masked_loss_probability", said)
     return cut_of(kinds) | filled(unmasked_probability=1 - min(share, 1) if share < 1 else None)
-
-
-def _timesteps(trainer: Table, model: Mapping[str, Any]) -> dict[str, Any]:
-    found = filled(min_snr=trainer.number("snr_gamma") or None)
-    if not is_flow(model):
-        given = trainer.number("flow_schedule_shift") if not model else 0.0
-        return found | filled(shift=given or None)
-    uniform = trainer.flag("flow_use_uniform_schedule")
-    found["density"] = "uniform" if uniform else "logit_normal"
-    if not uniform:
-        found |= filled(std=trainer.number("flow_sigmoid_scale", 1))
-    shift = trainer.number("flow_schedule_shift", SHIFT)
-    if "flow_schedule_shift" not in trainer:
-        trainer.say(
-            "flow_schedule_shift", "mapped", f"is set to {shift:g}, its default there", shift
-        )
-    automatic = trainer.flag("flow_schedule_auto_shift")
-    if shift > 0 and automatic:
-        said = f"flow_schedule_shift = {shift:g} overrides it there; 0 turns that off"
-        trainer.say("flow_schedule_auto_shift", "not needed", said)
-    if shift > 0:
-        return found | {"shift": shift}
-    if not automatic:
-        return found | {"shift": 1.0}
-    same, said = by_size(model, FLUX if model["family"] == "flux" else LAWS["qwen_shift"])
-    trainer.say("flow_schedule_auto_shift", "mapped" if same else "no equivalent", said)
-    return found | {"shift": "auto"}
 
 
 def _lora(trainer: Table) -> dict[str, Any]:

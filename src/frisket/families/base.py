@@ -12,14 +12,14 @@ from frisket.families.names import Names
 from frisket.families.suggestions import Suggestions
 from frisket.grid import LatentGrid
 from frisket.objectives.base import Objective
+from frisket.objectives.kinds import Density, Weighting
 from frisket.objectives.shift import SizeShift
-from frisket.objectives.timesteps import Density, TimestepSampler
+from frisket.objectives.timesteps import TimestepSampler
 from frisket.registry import Shelf
 from frisket.shapes import Clip, Latents, PerSample, Picture, Plane
 
 Conditioning = Mapping[str, Tensor]  # what the denoiser is told; every tensor batch first
 References = Sequence[Picture]  # pictures beside one clip: each 1 H W 3, uint8, at its own size
-Weighting = Literal["none", "sigma_sqrt", "cosmap"]
 GIVEN = "given"  # conditioning b 1 f h w: 1 where the model is handed the clean latents; no loss
 
 

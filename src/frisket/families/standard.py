@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from frisket.families.base import Conditioning, Parts, References, Source, Variant, Weighting
+from frisket.families.base import Conditioning, Parts, References, Source, Variant
 from frisket.families.experts import experts_of
 from frisket.families.presets import presets
 from frisket.families.suggestions import Suggestions
 from frisket.objectives.base import Objective
 from frisket.objectives.flow import Flow
+from frisket.objectives.kinds import Weighting
 from frisket.objectives.timesteps import TimestepSampler
 from frisket.shapes import Clip, Latents, Plane
 

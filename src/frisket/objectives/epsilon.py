@@ -7,8 +7,10 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
+from frisket.objectives.kinds import Weighting
 from frisket.objectives.shift import Cells
 from frisket.objectives.timesteps import TimestepSampler
+from frisket.objectives.weighting import DIFFUSION, weight_diffusion
 from frisket.shapes import Latents, PerSample
 
 LEVELS = 1000
@@ -26,6 +28,7 @@ class Epsilon:
 
     `timesteps` empty draws every level as often, as these models were trained; a sampler's t is
     rounded up to a level. `min_snr` is gamma of min-SNR weighting (Hang et al. 2023; 0 is off).
+    `weighting` is one of `weighting.weight_diffusion`, and multiplies it.
     `zero_terminal_snr` stretches the schedule until its last level is pure noise (Lin et al. 2023,
     algorithm 1), as v models were trained that can paint pictures all black or all white.
     """
@@ -34,11 +37,18 @@ class Epsilon:
     timesteps: TimestepSampler | None = None
     min_snr: float = 0.0
     zero_terminal_snr: bool = False
+    weighting: Weighting = "none"
 
     def __post_init__(self) -> None:
         """Refuse what has no meaning."""
         if self.min_snr < 0:
             raise ValueError(f"timesteps.min_snr must be >= 0 (5 is usual), got {self.min_snr}")
+        if self.weighting != "none" and self.weighting not in DIFFUSION:
+            raise ValueError(
+                f"timesteps.weighting = {self.weighting!r} is for models that predict a flow; this"
+                " one predicts epsilon or v: leave it at none, take debiased or noise_like, or set"
+                " timesteps.min_snr = 5"
+            )
         if self.zero_terminal_snr and self.prediction == "epsilon":
             raise ValueError(
                 "zero terminal SNR is for v models: at pure noise, epsilon says nothing about the"
@@ -67,12 +77,13 @@ class Epsilon:
         return noisy, noise if self.prediction == "epsilon" else signal * noise - sigma * clean
 
     def weight(self, t: PerSample) -> PerSample:
-        """1, or with `min_snr` min(snr, gamma) / snr, for v min(snr, gamma) / (snr + 1)."""
-        if not self.min_snr:
+        """`weighting`, times min(snr, gamma) / snr with `min_snr`, for v / (snr + 1)."""
+        if not self.min_snr and self.weighting == "none":
             return torch.ones_like(t)
         squared = self._signal(t)
-        snr = squared / (1 - squared)
-        return snr.clamp_max(self.min_snr) / (snr if self.prediction == "epsilon" else snr + 1)
+        snr, v = squared / (1 - squared), self.prediction == "v"
+        counts = weight_diffusion(self.weighting, snr, v=v)
+        return counts * (snr.clamp_max(self.min_snr) / (snr + v)) if self.min_snr else counts
 
     def _signal(self, t: PerSample) -> PerSample:
         return _signal(self.zero_terminal_snr).to(t.device)[timestep(t)]

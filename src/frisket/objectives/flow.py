@@ -1,27 +1,34 @@
 """Rectified flow: a straight line from data to noise."""
 
 from dataclasses import dataclass, field
-from typing import Literal
 
-import torch
 from torch import Generator
 
+from frisket.objectives.kinds import Weighting
 from frisket.objectives.shift import Cells
 from frisket.objectives.timesteps import TimestepSampler
+from frisket.objectives.weighting import DIFFUSION, weight_flow
 from frisket.shapes import Latents, PerSample
-
-Weighting = Literal["none", "sigma_sqrt", "cosmap"]
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
     """x_t = (1 - t) x_0 + t noise, target = noise - x_0 (Liu et al. 2022; Esser et al. 2024, 13).
 
-    `weighting`: none, sigma_sqrt (t^-2) or cosmap (Esser et al. 2024, section 3.1).
+    `weighting` is one of `weighting.weight_flow`.
     """
 
     timesteps: TimestepSampler = field(default_factory=TimestepSampler)
     weighting: Weighting = "none"
+
+    def __post_init__(self) -> None:
+        """Refuse what is made for other models."""
+        if self.weighting in DIFFUSION:
+            raise ValueError(
+                f"timesteps.weighting = {self.weighting!r} is for models that predict epsilon or v;"
+                " this one predicts a flow: take none, cosmap, sigma_sqrt, sigma, bell, half_bell"
+                " or flex"
+            )
 
     def sample_t(
         self, count: int, generator: Generator, *, cells: Cells | None = None
@@ -36,8 +43,4 @@ class Flow:
 
     def weight(self, t: PerSample) -> PerSample:
         """Weight of a noise level, per sample."""
-        if self.weighting == "sigma_sqrt":
-            return t.clamp_min(1e-3) ** -2
-        if self.weighting == "cosmap":
-            return 2 / (torch.pi * (1 - 2 * t + 2 * t**2))
-        return torch.ones_like(t)
+        return weight_flow(self.weighting, t)

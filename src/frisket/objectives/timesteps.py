@@ -1,33 +1,51 @@
-"""How often each noise level is trained: densities of t in (0, 1]."""
+"""How often each noise level is trained: draws of t in (0, 1]."""
 
-import math
 from dataclasses import dataclass
-from typing import Literal
+from functools import cache, cached_property
 
 import torch
 from torch import Generator, Tensor
 
-from frisket.objectives.shift import Cells, SizeShift
+from frisket.objectives.densities import (
+    Beta,
+    Cosmap,
+    Curve,
+    Histogram,
+    Levels,
+    LogitNormal,
+    Mode,
+)
+from frisket.objectives.kinds import Bounds, Density, Emphasis, Part, find_fault
+from frisket.objectives.shift import Cells, SizeShift, pull
 from frisket.shapes import PerSample
 
-Density = Literal["uniform", "logit_normal", "mode"]
+__all__ = ["SMALLEST", "Bounds", "Density", "Emphasis", "Part", "TimestepSampler"]
+
 TRIES = 200  # of 64 draws: an expert whose noise levels are rarer than that is a wrong setting
 SMALLEST = 1e-3  # t = 0 is no noise: nothing to predict, and v-targets lose their meaning
+RARE = 1e-9  # a range that fewer draws fall into than this is a wrong setting
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TimestepSampler:
     """Draws t; `shift` then pushes it towards noise, `low` and `high` bound it.
 
     uniform: U(0, 1). logit_normal: sigmoid(N(mean, std)) (Esser et al. 2024, eq. 19 with s = std).
-    mode: Esser et al. 2024, eq. 20 with s = `scale`. shift: t <- s t / (1 + (s - 1) t) (eq. 23); a
-    `SizeShift` takes s from the size of the latents that the draw is for.
-    `low`/`high` cut the range that is drawn from (an expert of Wan 2.2 trains only its own part):
-    a draw is mapped into [low, high] affinely after the shift.
+    mode: Esser et al. 2024, eq. 20 with s = `scale`. cosmap: their section 3.1. beta: Beta(alpha,
+    beta). histogram: equal parts of (0, 1) by weight. levels: those alone. shift: t <- s t /
+    (1 + (s - 1) t) (eq. 23); a `SizeShift` takes s from the size of the latents the draw is for.
+
+    `low` and `high` bound the range by one of three ways: squeeze maps a shifted draw into [low,
+    high] affinely; cut keeps the density's shape, and draws from what of it lies in [low, high]
+    after the shift; squeeze_before_shift maps the draw affinely and shifts it then.
+
+    `emphasis`: u^3 in place of the uniform rank u of a draw, from the end of the noise ("content")
+    or of the picture ("style") (Mou et al. 2023, section 3.4, as ai-toolkit's content_or_style).
+    `parts` are shares of the draws that come from logit-normals of their own, unshifted.
 
     `ranges`, where given, are those of a model's experts: a batch keeps to one of them (the first
-    draw says which, so that every expert is trained as often as its noise levels come up), and what
-    falls into none is drawn again.
+    draw says which, so that every expert is trained as often as its noise levels come up; with
+    `even` each as often), and what falls into none is drawn again.
     """
 
     density: Density = "logit_normal"
@@ -38,13 +56,19 @@ class TimestepSampler:
     low: float = 0.0
     high: float = 1.0
     ranges: tuple[tuple[float, float], ...] = ()
+    bounds: Bounds = "squeeze"
+    alpha: float = 2.0
+    beta: float = 2.0
+    histogram: tuple[float, ...] = ()
+    levels: tuple[float, ...] = ()
+    emphasis: Emphasis = "balanced"
+    parts: tuple[Part, ...] = ()
+    even: bool = False
 
     def __post_init__(self) -> None:
         """Refuse settings no draw could satisfy."""
-        if not 0 <= self.low < self.high <= 1:
-            raise ValueError(
-                f"timesteps: need 0 <= low < high <= 1, got low={self.low} high={self.high}"
-            )
+        if fault := find_fault(self):
+            raise ValueError(f"timesteps: {fault}")
         fixed = 1.0 if isinstance(self.shift, SizeShift) else self.shift
         if fixed <= 0 or self.std <= 0:
             raise ValueError(f"timesteps: shift and std must be > 0, got {fixed} and {self.std}")
@@ -67,15 +91,18 @@ class TimestepSampler:
             return self._draw(count, generator, shift)
         taken: Tensor | None = None
         within = self.ranges
+        if self.even:
+            chosen = int(torch.randint(len(within), (1,), generator=generator))
+            within = (within[chosen],)
         for _ in range(TRIES):
             drawn = self._draw(max(count, 64), generator, shift)
+            fits = _fits(drawn, within)
             if taken is None:
-                first = next((t for t in drawn.tolist() if _range_of(t, within)), None)
-                if first is None:
+                if not fits.any():
                     continue
-                within = (_range_of(first, within) or within[0],)
-                taken = drawn[:0]
-            fits = torch.tensor([_range_of(t, within) is not None for t in drawn.tolist()])
+                first = drawn[fits][:1]
+                within = next((each,) for each in within if _fits(first, (each,)).any())
+                taken, fits = drawn[:0], _fits(drawn, within)
             taken = torch.cat([taken, drawn[fits]])
             if len(taken) >= count:
                 return taken[:count]
@@ -84,21 +111,79 @@ class TimestepSampler:
             " high"
         )
 
+    @cached_property
+    def curve(self) -> Curve:
+        """The density, before the shift."""
+        return {
+            "uniform": Curve(),
+            "logit_normal": LogitNormal(self.mean, self.std),
+            "mode": Mode(self.scale),
+            "cosmap": Cosmap(),
+            "beta": Beta(self.alpha, self.beta),
+            "histogram": Histogram(self.histogram),
+            "levels": Levels(self.levels),
+        }[self.density]
+
     def _draw(self, count: int, generator: Generator, shift: float) -> PerSample:
-        if self.density == "logit_normal":
-            normal = torch.randn(count, generator=generator)
-            t = torch.sigmoid(normal * self.std + self.mean)
+        if not self.parts:
+            return self._drawn(self.curve, count, generator, shift)
+        curves = [(self.curve, shift), *((LogitNormal(m, s), 1.0) for _, m, s in self.parts)]
+        shares = torch.tensor(
+            [1 - sum(part[0] for part in self.parts), *(p[0] for p in self.parts)]
+        )
+        if self.bounds == "cut":
+            ends = [self._window(curve, moved) for curve, moved in curves]
+            shares = shares * torch.tensor([above - below for below, above in ends])
+        owners = torch.multinomial(shares, count, replacement=True, generator=generator)
+        t = torch.empty(count)
+        for number, (curve, moved) in enumerate(curves):
+            mine = owners == number
+            if mine.any():
+                t[mine] = self._drawn(curve, int(mine.sum()), generator, moved)
+        return t
+
+    def _drawn(self, curve: Curve, count: int, generator: Generator, shift: float) -> PerSample:
+        """Draws of one curve, shifted and bounded."""
+        if self.bounds == "cut" and (self.low > 0 or self.high < 1):
+            below, above = self._window(curve, shift)
+            if above - below < RARE:
+                raise ValueError(
+                    f"timesteps: hardly a draw falls into [{self.low:g}, {self.high:g}]: change"
+                    " low, high, shift or the density"
+                )
+            rank = self._ranked(torch.rand(count, generator=generator).double())
+            t = curve.quantile(below + (above - below) * rank).float()
+        elif self.emphasis == "balanced":
+            t = curve.draw(count, generator)
         else:
-            t = torch.rand(count, generator=generator)
-            if self.density == "mode":
-                t = 1 - t - self.scale * (torch.cos(math.pi / 2 * t) ** 2 - 1 + t)
+            t = curve.quantile(self._ranked(torch.rand(count, generator=generator)))
+        if self.bounds == "squeeze_before_shift":
+            t = self.low + (self.high - self.low) * t
         t = shift * t / (1 + (shift - 1) * t)
-        return (self.low + (self.high - self.low) * t).clamp(SMALLEST, 1.0)
+        if self.bounds == "squeeze":
+            t = self.low + (self.high - self.low) * t
+        if self.bounds == "cut":
+            t = t.clamp(self.low, self.high)
+        return t.clamp(SMALLEST, 1.0)
+
+    def _ranked(self, u: Tensor) -> Tensor:
+        if self.emphasis == "balanced":
+            return u
+        return u**3 if self.emphasis == "style" else 1 - u**3
+
+    def _window(self, curve: Curve, shift: float) -> tuple[float, float]:
+        return _ranks(curve, pull(self.low, shift), pull(self.high, shift))
 
 
-def _range_of(t: float, ranges: tuple[tuple[float, float], ...]) -> tuple[float, float] | None:
-    """The range [low, high) a level falls to; t = 1 belongs to the one that ends there."""
+@cache
+def _ranks(curve: Curve, low: float, high: float) -> tuple[float, float]:
+    """Ranks of both ends of a range."""
+    return curve.rank(low), curve.rank(high)
+
+
+def _fits(t: Tensor, ranges: tuple[tuple[float, float], ...]) -> Tensor:
+    """Which levels fall into one of the ranges [low, high); t = 1 into one that ends there."""
+    exact, found = t.double(), torch.zeros(len(t), dtype=torch.bool)
     for low, high in ranges:
-        if low <= t < high or t == high == 1.0:
-            return low, high
-    return None
+        found |= (exact >= low) & ((exact < high) | ((exact == 1) & (high == 1)))
+    return found

@@ -11,13 +11,14 @@ from frisket.data.cache import CorruptEntry
 from frisket.data.covering import arrange
 from frisket.data.items import Item, Prepared
 from frisket.data.schedule import Schedule
-from frisket.families.base import FAMILIES
+from frisket.families.base import FAMILIES, Variant
 from frisket.masks.weights import BACKGROUND, Layout, describe
 from frisket.objectives.shift import Cells, SizeShift
 from frisket.recipes.card import variant_of
 from frisket.recipes.compat import compat_of, normalise_of
 from frisket.recipes.config import Config
 from frisket.recipes.epochs import describe_length, rates_of
+from frisket.recipes.noise_levels import shift_of
 from frisket.recipes.regions import weights_of
 from frisket.shapes import CellPlanes
 
@@ -274,12 +275,19 @@ def _chosen(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def describe_noise(config: Config, sizes: Collection[Cells]) -> str:
-    """The density of t and its shift; where that follows the size, for each of `sizes` in cells."""
+    """The density of t, its shift and its bounds; a shift by size for each of `sizes` in cells."""
     chosen, card = config.timesteps, FAMILIES.load(config.model.family).variants[variant_of(config)]
-    density = chosen.density or card.density
-    shift = card.auto_shift if chosen.shift == "auto" else chosen.shift
+    parts = [chosen.density or card.density, *_shifts(shift_of(config, card), card, sizes)]
+    if chosen.low > 0 or chosen.high < 1:
+        how = "cut to" if chosen.bounds == "cut" else "squeezed into"
+        parts.append(f"{how} {chosen.low:g} to {chosen.high:g}")
+    return ", ".join(parts)
+
+
+def _shifts(shift: float | SizeShift, card: Variant, sizes: Collection[Cells]) -> list[str]:
+    """What to say of a shift; nothing of none."""
     if not isinstance(shift, SizeShift):
-        return density if shift == 1 else f"{density}, shift {shift:g}"
+        return [] if shift == 1 else [f"shift {shift:g}"]
     pairs = sorted((shift.at(cells), cells) for cells in sizes)
     shown = pairs if len(pairs) <= SHOWN else [pairs[0], pairs[-1]]
     named = [
@@ -287,7 +295,7 @@ def describe_noise(config: Config, sizes: Collection[Cells]) -> str:
         for value, (_, height, width) in shown
     ]
     joined = ", ".join(named) if shown is pairs else " to ".join(named)
-    return f"{density}, shift by size: {joined}"
+    return [f"shift by size: {joined}"]
 
 
 def _swap_row(config: Config, prepared: Prepared) -> str:

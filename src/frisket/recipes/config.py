@@ -16,6 +16,7 @@ from frisket.recipes.config_data import (
     Swap,
     preset,
 )
+from frisket.recipes.config_timesteps import Timesteps
 
 __all__ = ["Config", "Data", "MaskSource", "Preview", "Run", "Section"]
 
@@ -102,30 +103,6 @@ class Losses(Section):
         for table in tables.values():
             table.setdefault("strength", 1.0)
         return {name: table for name, table in tables.items() if table["strength"]}
-
-
-class Timesteps(Section):
-    """Which noise levels are trained, and how much each counts."""
-
-    density: Literal["uniform", "logit_normal", "mode"] | None = None
-    """Distribution of t; empty takes the variant's own."""
-    mean: float = 0.0
-    """Mean of logit_normal."""
-    std: Positive = 1.0
-    """Spread of logit_normal."""
-    scale: float = 1.29
-    """Scale of mode."""
-    shift: Positive | Literal["auto"] = "auto"
-    """Push towards noise (> 1) or detail (< 1); "auto" is the shift that the model's own sampler
-    uses: by the size of each clip (FLUX, Qwen-Image), or the variant's number."""
-    low: Fraction = 0.0
-    """Smallest t trained."""
-    high: Fraction = 1.0
-    """Largest t trained."""
-    weighting: Literal["none", "sigma_sqrt", "cosmap"] = "none"
-    """Loss weight of a noise level (flow models)."""
-    min_snr: Annotated[float, Field(ge=0)] = 0.0
-    """Gamma of min-SNR weighting (epsilon and v models; 5 is usual); 0 turns it off."""
 
 
 class Lora(Section):

@@ -37,6 +37,7 @@ from frisket.recipes.config import Config
 from frisket.recipes.epochs import counted, rates_of
 from frisket.recipes.hooks import Progress, add_hooks, check_resumable, resume, save_adapter
 from frisket.recipes.load import ConfigError, check
+from frisket.recipes.noise_levels import shift_of
 from frisket.recipes.prepare import Prepared, prepare, source_of
 from frisket.recipes.previews import prepare_previews
 from frisket.recipes.refusals import memory_of, optimizer_of, stop_if_refused, terms_of
@@ -77,15 +78,13 @@ def timesteps_of(config: Config, variant: Variant) -> TimestepSampler:
     A model of several experts trains each batch within the range of one of those asked for.
     """
     chosen = config.timesteps
+    fixed = chosen.model_dump(exclude={"density", "shift", "experts", "weighting", "min_snr"})
     return TimestepSampler(
         density=chosen.density or variant.density,
-        mean=chosen.mean,
-        std=chosen.std,
-        scale=chosen.scale,
-        shift=variant.auto_shift if chosen.shift == "auto" else chosen.shift,
-        low=chosen.low,
-        high=chosen.high,
+        shift=shift_of(config, variant),
         ranges=tuple(variant.experts[name] for name in trained_experts(config, variant)),
+        even=chosen.experts == "even",
+        **fixed,
     )
 
 

@@ -167,7 +167,7 @@ def test_the_rest_of_the_job(clips, imported, loaded):
             "experts": "low",
             "dtype": "bfloat16",
         },
-        "timesteps": {"density": "uniform", "shift": 1.0, "min_snr": 5.0},
+        "timesteps": {"density": "uniform", "shift": 1.0},
         "lora": {"rank": 32, "alpha": 16.0, "dropout": 0.1, "preset": "blocks"},
         "optimizer": {
             "name": "adamw8bit",

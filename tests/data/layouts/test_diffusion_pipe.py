@@ -70,7 +70,7 @@ def test_the_main_file_brings_loss_optimizer_and_adapter(project, loaded, notes)
             "shift": 3.0,
             "low": 0.1,
             "high": 0.9,
-            "min_snr": 5.0,
+            "bounds": "cut",
         },
         "lora": {
             "kind": "lora",

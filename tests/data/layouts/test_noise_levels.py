@@ -1,52 +1,14 @@
-"""Shifts of other trainers: by size only where the law is the model's own, and never guessed."""
+"""Shifts of other trainers: a law of size by name, or auto where it is the model's own."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.data.layouts.noise_jobs import write_job
 
 from frisket.data.layout_base import LAYOUTS
 
-OURS, OTHER = "by the same law", "not so of this model's own sampler"
-
-
-def write_job(trainer: str, folder: Path, model: dict[str, Any], options: dict[str, Any]) -> Path:
-    """The smallest training configuration of a trainer, with one folder of one picture."""
-    file = folder / ("job.toml" if trainer in ("kohya", "musubi", "diffusion_pipe") else "job.json")
-    match trainer:
-        case "kohya":
-            tree: dict[str, Any] = {"train_data_dir": "train", "resolution": 512}
-            tree |= model | options
-        case "musubi":
-            sets = f"[general]\nresolution = [64, 64]\n[[datasets]]\n{key('image_directory')}"
-            (folder / "sets.toml").write_text(f'{sets}cache_directory = "cache"\n')
-            tree = {"dataset_config": "sets.toml"} | model | options
-        case "diffusion_pipe":
-            row = "resolutions = [512]\n[[directory]]\npath = 'pictures'\nnum_repeats = 1\n"
-            (folder / "sets.toml").write_text(row)
-            lines = [f"{name} = {json.dumps(value)}" for name, value in (model | options).items()]
-            file.write_text("\n".join(["dataset = 'sets.toml'", "epochs = 1", "[model]", *lines]))
-            return file
-        case "onetrainer":
-            concept = {"path": str(folder / "pictures"), "name": "one"}
-            tree = {"training_method": "LORA", "concepts": [concept]} | model | options
-        case "ai_toolkit":
-            train = {"noise_scheduler": "flowmatch"} | options
-            process = {"type": "sd_trainer", "model": model, "train": train}
-            process["datasets"] = [{"folder_path": str(folder / "pictures")}]
-            tree = {"job": "extension", "config": {"name": "one", "process": [process]}}
-        case _:
-            backend = {"id": "one", "type": "local", "instance_data_dir": str(folder / "pictures")}
-            (folder / "sets.json").write_text(json.dumps([backend | {"resolution": 512}]))
-            tree = {"data_backend_config": "sets.json"} | model | options
-    toml = "\n".join(f"{name} = {json.dumps(value)}" for name, value in tree.items())
-    file.write_text(toml if file.suffix == ".toml" else json.dumps(tree))
-    return file
-
-
-def key(name: str) -> str:
-    return f'{name} = "pictures"\n'
+OURS, NAMED = "by the same law", "by that law whatever the model"
 
 
 FLUX_ST = {"model_family": "flux", "model_type": "lora"}
@@ -72,18 +34,18 @@ CASES = [
             "musubi",
             {"network_module": f"networks.{module}"},
             {"timestep_sampling": way},
-            "auto",
+            "auto" if how == OURS else way,
             "timestep_sampling",
             how,
         )
         for module, way, how in (
             ("lora_flux", "flux_shift", OURS),
             ("lora_flux_2", "flux2_shift", OURS),
-            ("lora_flux_2", "flux_shift", OTHER),
+            ("lora_flux_2", "flux_shift", NAMED),
             ("lora_qwen_image", "qwen_shift", OURS),
-            ("lora_qwen_image", "flux_shift", OTHER),
-            ("lora_zimage", "flux_shift", OTHER),
-            ("lora_wan", "krea2_shift", OTHER),
+            ("lora_qwen_image", "flux_shift", NAMED),
+            ("lora_zimage", "flux_shift", NAMED),
+            ("lora_wan", "krea2_shift", NAMED),
         )
     ),
     *(
@@ -91,7 +53,7 @@ CASES = [
             "onetrainer",
             {"model_type": model},
             {"dynamic_timestep_shifting": True, "timestep_shift": 3.0},
-            "auto",
+            "auto" if how == OURS else "flux_shift",
             "dynamic_timestep_shifting",
             how,
         )
@@ -99,7 +61,7 @@ CASES = [
             ("FLUX_DEV_1", OURS),
             ("FLUX_2", OURS),
             ("QWEN", OURS),
-            ("Z_IMAGE", OTHER),
+            ("Z_IMAGE", NAMED),
         )
     ),
     ("onetrainer", {"model_type": "FLUX_DEV_1"}, {}, 1.0, "", ""),
@@ -117,11 +79,11 @@ CASES = [
             "simpletuner",
             FLUX_ST | {"model_family": family},
             {"flow_schedule_auto_shift": True, "flow_schedule_shift": 0},
-            "auto",
+            "auto" if how == OURS else "flux_shift",
             "flow_schedule_auto_shift",
             how,
         )
-        for family, how in (("flux", OURS), ("qwen_image", OURS), ("sd3", OTHER))
+        for family, how in (("flux", OURS), ("qwen_image", OURS), ("sd3", NAMED))
     ),
     ("simpletuner", FLUX_ST, {"flow_schedule_shift": 0}, 1.0, "", ""),
     (
@@ -130,15 +92,15 @@ CASES = [
         {"timestep_type": "shift"},
         "auto",
         "timestep_type",
-        "by size",
+        OURS,
     ),
     (
         "ai_toolkit",
         {"arch": "zimage"},
         {"timestep_type": "shift"},
-        "auto",
+        3.0,
         "timestep_type",
-        "differ",
+        "the shift of its scheduler is 3",
     ),
     ("ai_toolkit", {"arch": "flux"}, {"timestep_type": "sigmoid"}, 1.0, "", ""),
     (
@@ -150,7 +112,14 @@ CASES = [
         "weights",
     ),
     ("diffusion_pipe", {"type": "flux"}, {"flux_shift": True}, "auto", "flux_shift", OURS),
-    ("diffusion_pipe", {"type": "qwen_image"}, {"flux_shift": True}, "auto", "flux_shift", OTHER),
+    (
+        "diffusion_pipe",
+        {"type": "qwen_image"},
+        {"flux_shift": True},
+        "flux_shift",
+        "flux_shift",
+        NAMED,
+    ),
     ("diffusion_pipe", {"type": "wan"}, {"shift": 3, "flux_shift": True}, 3.0, "", ""),
     ("diffusion_pipe", {"type": "flux"}, {}, 1.0, "", ""),
 ]
@@ -173,5 +142,5 @@ def test_a_shift_is_by_size_where_the_law_is_the_models_own_and_what_stands_in_i
     assert read.sections["timesteps"]["shift"] == shift
     said = [note for note in read.notes if answered and note.option.endswith(answered)]
     assert not how or any(how in note.said for note in said), [note.said for note in read.notes]
-    if how in (OURS, OTHER):
-        assert said[0].kind == ("mapped" if how == OURS else "no equivalent")
+    if how in (OURS, NAMED):
+        assert said[0].kind == "mapped"

@@ -237,8 +237,9 @@ def test_optimizer_adapter_and_run(clips, imported, loaded):
         "mean": 0.2,
         "std": 1.5,
         "shift": 3.0,
-        "low": 0.25,  # 0.1 and 0.9 of before the shift
-        "high": 0.9643,
+        "low": 0.1,
+        "high": 0.9,
+        "bounds": "squeeze_before_shift",
     }
     # Two clips: it does not look into sub-folders.
     assert done.sections["run"] == {

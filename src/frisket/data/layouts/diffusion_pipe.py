@@ -18,9 +18,8 @@ from frisket.data.layout_diffusion_pipe_run import (
 from frisket.data.layout_files import peek, read_config
 from frisket.data.layout_folders import file_at, place_at
 from frisket.data.layout_models import dtype_of
-from frisket.data.layout_noise import by_size, is_flow
 from frisket.data.layout_options import Sheet, Table, filled, rules_of
-from frisket.objectives.shift import FLUX
+from frisket.data.noise_levels.diffusion_pipe import timesteps_of
 
 COMPAT = {"compat": "diffusion-pipe"}
 
@@ -102,7 +101,7 @@ def _main(main: Table, sets: Sets, held: list[Mapping[str, Any]]) -> dict[str, M
     sections = {
         "model": base,
         "losses": (COMPAT if sets.masked else {}) | loss_of(main),
-        "timesteps": _timesteps(model, base),
+        "timesteps": timesteps_of(model, base),
         "lora": lora,
         "optimizer": stepping,
         "memory": filled(
@@ -128,34 +127,6 @@ def _drop_captions(main: Table, sets: Sets) -> None:
     if share:
         for table in sets.data:
             table["caption_dropout"] = share
-
-
-def _timesteps(model: Table, base: Mapping[str, Any]) -> dict[str, Any]:
-    ways = ("logit_normal", "uniform")
-    density = model.choice("timestep_sample_method", ways, "logit_normal")
-    given = {
-        "density": density,
-        "std": model.number("sigmoid_scale", 1) if density == "logit_normal" else None,
-        "shift": _shift(model, base),
-        "low": model.number("min_t") or None,
-        "high": model.number("max_t", 1) if "max_t" in model else None,
-        "min_snr": model.number("min_snr_gamma") or None,
-    }
-    return filled(**given)
-
-
-def _shift(model: Table, base: Mapping[str, Any]) -> float | str | None:
-    """Its number, else by size, else none (1); None leaves ours. `base` is our [model]."""
-    if model.number("shift"):
-        return model.number("shift")
-    if not is_flow(base):
-        return None
-    if not model.flag("flux_shift"):
-        return 1.0
-    # FLUX.1's numbers for every model, on tokens of two latent cells.
-    same, said = by_size(base, FLUX)
-    model.say("flux_shift", "mapped" if same else "no equivalent", said)
-    return "auto"
 
 
 LAYOUT = Layout("diffusion-pipe: dataset.toml, or the training TOML that names it", suits, read)

@@ -29,7 +29,6 @@ from frisket.families.base import (
     References,
     Source,
     Variant,
-    Weighting,
     WeightsNotFound,
 )
 from frisket.families.names import Names
@@ -38,6 +37,7 @@ from frisket.families.presets import presets
 from frisket.families.standard import Standard
 from frisket.grid import LatentGrid
 from frisket.objectives.base import Objective
+from frisket.objectives.kinds import Weighting
 from frisket.objectives.timesteps import TimestepSampler
 from frisket.shapes import Clip, Latents, PerSample
 

@@ -24,7 +24,6 @@ from frisket.families.base import (
     References,
     Source,
     Variant,
-    Weighting,
 )
 from frisket.families.experts import first
 from frisket.families.names import Names
@@ -33,6 +32,7 @@ from frisket.families.sd_prompts import warn_cut
 from frisket.families.standard import Standard, Text, decode_kl, encode_kl, parts_of
 from frisket.grid import LatentGrid
 from frisket.objectives.epsilon import BETAS, LEVELS, Epsilon, timestep
+from frisket.objectives.kinds import Weighting
 from frisket.objectives.timesteps import TimestepSampler
 from frisket.shapes import Clip, Latents, PerSample
 
@@ -149,13 +149,10 @@ class StableDiffusion(Standard):
         min_snr: float = 0.0,
     ) -> Epsilon:
         """The noise, or v with zero terminal SNR; without a sampler every level as often."""
-        if weighting != "none":
-            raise ValueError(
-                f"timesteps.weighting = {weighting!r} is for models that predict a flow; this one"
-                " predicts epsilon or v: leave it at none and set timesteps.min_snr = 5"
-            )
         v = variant == "sdxl-v"
-        return Epsilon("v" if v else "epsilon", timesteps, min_snr, zero_terminal_snr=v)
+        return Epsilon(
+            "v" if v else "epsilon", timesteps, min_snr, zero_terminal_snr=v, weighting=weighting
+        )
 
     def load_vae(self, source: Source) -> nn.Module:
         """Load `vae/`, or the VAE in a single file that has one."""
