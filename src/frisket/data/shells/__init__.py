@@ -1,0 +1,1 @@
+"""Command lines as shells read them, with options as kohya's parsers type them; nothing is run."""
