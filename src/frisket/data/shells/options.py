@@ -145,7 +145,7 @@ def _put(given: Given, row: Mapping[str, Any], flag: Word, values: Sequence[Word
         told = " ".join(word.told for word in values)
         if row["type"] != "str" or option in NEEDED:
             name = next(name for word in values for name in word.unknown)
-            said = f"--{option} is {told}, and {name} is not set in the file: write its value there"
+            said = f"--{option} is {told}, and {name} is not set by the file: write its value there"
             raise BadOption(said, flag)
         given.open[option] = told
         return

@@ -73,8 +73,9 @@ def without_holes(text: str) -> str:
 
 
 def clean(text: str) -> str:
-    """A file's text with unix line ends and without the letters that mark what is open."""
-    return text.replace("\r\n", "\n").replace(_OPEN, "\ufffd").replace(_SHUT, "\ufffd")
+    """A file's text with unix line ends, and marks only for letters that are not UTF-8."""
+    plain = text.replace("\r\n", "\n").replace(_OPEN, "\ufffd").replace(_SHUT, "\ufffd")
+    return re.sub("\ufffd+", hole("\N{WHITE SQUARE}"), plain)
 
 
 def compare(left: str, test: str, right: str) -> bool | None:

@@ -43,14 +43,15 @@ class Script:
     lines: dict[str, int] = field(default_factory=dict)  # where a variable was set last
 
 
-def read_script(text: str) -> Script:
+def read_script(text: str, *, holes: bool = False) -> Script:
     """The commands of a script, and its variables at the end.
 
     Parts under a condition count where it holds by what the script itself sets; where that is open,
-    their commands count and the variables they set are not known. Raises Unreadable.
+    their commands count and the variables they set are not known. `holes`: the text may hold marks
+    of what is open already. Raises Unreadable.
     """
     reader = _Reader()
-    reader.read(clean(text))
+    reader.read(text if holes else clean(text))
     return reader.script
 
 
