@@ -96,6 +96,20 @@ def parse(words: Sequence[Word], trainer: str, script: str) -> Given:
     return given
 
 
+def plain_options(words: Sequence[Word]) -> dict[str, Any]:
+    """Options that no table types: true for a switch, text for a value, a list for several."""
+    given, rest = Given(), list(words)
+    while rest:
+        word = rest.pop(0)
+        flag, equals, value = word.text.partition("=")
+        own = [Word(value, word.line)] if equals else []
+        while not equals and rest and _is_value(rest[0]):
+            own.append(rest.pop(0))
+        if flag.startswith("-"):
+            _put(given, _unknown(flag), word, own)
+    return given.tree
+
+
 def _begun(flag: str, known: Mapping[str, Mapping[str, Any]], word: Word) -> Any:
     names = {known[each]["option"]: each for each in known if each.startswith(flag)}
     if len(names) > 1 and flag.startswith("--"):
