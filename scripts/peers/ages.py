@@ -110,8 +110,11 @@ def main(checkout: str, text: str) -> None:
         | {"weight_dtype": "FLOAT_16"}
         for each in BY_HAND
     ]
-    rows = [{"name": "a", "repeats": 3}, {"__version": 1, "balancing": 2, "validation_concept": True},
-            {"repeats": 0.5, "validation_concept": False}]  # fmt: skip
+    rows: list[dict[str, Any]] = [
+        {"name": "a", "repeats": 3},
+        {"__version": 1, "balancing": 2, "validation_concept": True},
+        {"repeats": 0.5, "validation_concept": False},
+    ]
     record = {
         "source": f"Nerogar/OneTrainer {git(checkout, 'rev-parse', 'HEAD').strip()}",
         "configs": [{"given": each, "made": migrated(train, each)} for each in cases],

@@ -72,6 +72,11 @@ def _options(trainer: str, script: str) -> dict[str, Mapping[str, Any]]:
     return found
 
 
+def options_of(trainer: str) -> frozenset[str]:
+    """The options of all scripts of a trainer, by name."""
+    return frozenset(row["option"] for row in _options(trainer, "").values())
+
+
 def parse(words: Sequence[Word], trainer: str, script: str) -> Given:
     """Read the words after a script's name.
 

@@ -57,8 +57,8 @@ def read(path: Path, command: int | None = None) -> Sources:
     if word := stray_option(commands):
         sign = GOES_ON.get(suffix, "\\")
         raise BadLayout(
-            f"{path} line {word.line}: begins with {word.told[:60]}, so it is no part of the command"
-            f" before it: let the line above end in {sign}, with nothing behind it and no comment"
+            f"{path} line {word.line}: begins with {word.told[:60]}, but the command above ends"
+            f" before it: let the line above end in {sign}, nothing behind it and no comment"
         )
     launch = _chosen(path, launches, command)
     try:
