@@ -77,6 +77,11 @@ def options_of(trainer: str) -> frozenset[str]:
     return frozenset(row["option"] for row in _options(trainer, "").values())
 
 
+def option_types(trainer: str) -> dict[str, str]:
+    """The type of each option of a trainer by name: "int", "bool", "str" ..."""
+    return {row["option"]: row["type"] for row in _options(trainer, "").values()}
+
+
 def parse(words: Sequence[Word], trainer: str, script: str) -> Given:
     """Read the words after a script's name.
 
@@ -168,12 +173,13 @@ def _put(given: Given, row: Mapping[str, Any], flag: Word, values: Sequence[Word
             raise BadOption(said, flag)
         given.open[option] = told
         return
-    typed = [_typed(row["type"], word, option) for word in values]
+    read = [typed(row["type"], word, option) for word in values]
     several = isinstance(row.get("nargs"), str | int) and action
-    given.tree[option] = typed if several else typed[0] if len(typed) == 1 else typed or True
+    given.tree[option] = read if several else read[0] if len(read) == 1 else read or True
 
 
-def _typed(kind: str, word: Word, option: str) -> Any:
+def typed(kind: str, word: Word, option: str) -> Any:
+    """A word as the type of an option has it; BadOption for one that is none of it."""
     readers: dict[str, tuple[Callable[[str], Any], str]] = {
         "int": (int, "a whole number"),
         "float": (float, "a number"),
