@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from frisket.data.shells.branches import Branches
 from frisket.data.shells.words import (
     LONGEST,
+    MOST,
     Command,
     Unreadable,
     Word,
@@ -30,7 +31,9 @@ _PLACES = {"cd": ".", "userprofile": "~", "homepath": "~"}
 def read_script(text: str) -> list[Command]:
     """The commands of a batch file, words as a program is given them. Raises Unreadable."""
     reader = _Reader()
-    for line, statement in _lines(clean(text)):
+    for number, (line, statement) in enumerate(_lines(clean(text))):
+        if number > MOST:
+            raise Unreadable(f"more than {MOST:,} lines; is it the right file?", line)
         reader.read(statement, line)
     return reader.commands
 

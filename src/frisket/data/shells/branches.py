@@ -31,6 +31,12 @@ class Branches:
         """Open a block."""
         self.open.append(_Branch(truth, truth))
 
+    def ask(self) -> None:
+        """Come to the condition of an `elif`, which is asked where no part before it counted."""
+        if self.open:
+            branch = self.open[-1]
+            branch.truth = None if branch.taken is None else not branch.taken
+
     def turn(self, truth: bool | None) -> None:
         """Go on to the next part of the innermost block: `elif`, or `else` with True."""
         if not self.open:

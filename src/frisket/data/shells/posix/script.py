@@ -73,6 +73,12 @@ def _scalar(value: Value) -> str:
     return value if isinstance(value, str) else "".join(value[:1])
 
 
+class _Whole(str):
+    """The value of a variable that is not split at blanks, as quotes stand within `${...}`."""
+
+    __slots__ = ()
+
+
 class _Reader:
     """Follows a script from its first line to its last."""
 
@@ -118,11 +124,14 @@ class _Reader:
             self._enter(word, tokens)
             if word in ("for", "case", "function"):
                 return
-        if not tokens:
+        if not tokens or (_is_not(tokens[0]) and len(tokens) == 1):
             return
         gate = {"&&": self.value, "||": None if self.value is None else not self.value}
         active = both(self.branches.active, gate.get(self.join, True))
-        result = False if active is False else self._run(tokens, active)
+        turned = _is_not(tokens[0])
+        result = False if active is False else self._run(tokens[turned:], active)
+        if turned and active is not False:
+            result = None if result is None else not result
         if self.join == "&&":
             self.value = both(self.value, result)
         else:
@@ -132,6 +141,8 @@ class _Reader:
         """Follow a keyword into its block, or out of it."""
         if word in ("if", "elif", "while", "until"):
             self.asked, self.join = word, ""
+            if word == "elif":
+                self.branches.ask()
         elif word in ("then", "do"):
             truth = self.value if self.asked in ("if", "elif") else None
             if self.asked == "elif":
@@ -179,7 +190,7 @@ class _Reader:
                 self.script.variables.pop(word.text, None)
         elif name == "cd" and len(words) > 1:
             folder = words[1].text
-            inside = f"{self.folder}/{folder}".removeprefix("/")
+            inside = f"{self.folder}/{folder}" if self.folder else folder
             self.folder = folder if _is_absolute(folder) else inside
         else:
             return False
@@ -252,7 +263,8 @@ class _Reader:
                 if number and now is not None:
                     done.append(now)
                     now = None
-                pieces = each.split() if known(each) else [each]
+                whole = isinstance(each, _Whole) or not known(each)
+                pieces = [each] if whole else each.split()
                 for place, piece in enumerate(pieces):
                     if place and now is not None:
                         done.append(now)
@@ -298,11 +310,12 @@ class _Reader:
         self.depth += 1
         if self.depth > _DEEPEST:
             return [hole(f"${{{name}}}")]
-        plain = default if default.startswith(('"', "'")) else f'"{default}"'
+        quoted = default.startswith(('"', "'"))
+        plain = default if quoted else f'"{default}"'
         words = [token for token in Splitter(plain).tokens() if not token.sign]
         text = " ".join(each for token in words for each in self._expand(token))
         self.depth -= 1
-        return [text]
+        return [_Whole(text) if quoted else text]
 
 
 def _keyword(token: Token) -> str:
@@ -310,6 +323,10 @@ def _keyword(token: Token) -> str:
              "esac", "function", "{", "}", "time")  # fmt: skip
     plain = len(token.parts) == 1 and not token.parts[0].quoted and token.parts[0].kind == "text"
     return token.parts[0].text if plain and token.parts[0].text in words else ""
+
+
+def _is_not(token: Token) -> bool:
+    return [(part.kind, part.text, part.quoted) for part in token.parts] == [("text", "!", False)]
 
 
 def _is_set(token: Token) -> bool:

@@ -123,6 +123,8 @@ class _Reader(Terms):
 
     def _set(self, key: str, value: Any) -> None:
         active = self.branches.active
+        if isinstance(value, list):
+            counted(value, self.line)
         self._grow(text_of(value))
         if active is True:
             self.names[key] = list(value) if isinstance(value, list) else value
@@ -130,6 +132,7 @@ class _Reader(Terms):
             self.names[key] = hole(f"${key}")
 
     def _command(self) -> None:
+        self._step()
         if self._peek() in "&." and self._peek(2)[1:] in (" ", '"', "'", "$"):
             self.at += 1
         words: list[Word] = []
@@ -139,6 +142,7 @@ class _Reader(Terms):
             if not letter or letter in _END or self._peek(2) == "&&":
                 break
             before = self.at
+            self._step()
             words += self._argument()
             if self.at == before:
                 self.at += 1

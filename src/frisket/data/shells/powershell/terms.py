@@ -6,7 +6,7 @@ from typing import Any
 
 from frisket.data.shells.branches import Branches
 from frisket.data.shells.powershell.values import NULL, added, compare, text_of, truth_of
-from frisket.data.shells.words import LONGEST, Unreadable, both, counted, hole
+from frisket.data.shells.words import LONGEST, MOST, Unreadable, both, counted, hole
 
 NAME = re.compile(r"\$(?:\{([^}\n]*)\}|(?:(env|global|script):)?(\w+|[?^$]))", re.IGNORECASE)
 CAST = re.compile(r"\[[\w.]+(?:\[\])?\]")
@@ -30,6 +30,7 @@ class Terms:
         self.branches = Branches()
         self.depth = 0
         self.grown = 0
+        self.steps = 0
         self.starts = [found.end() for found in re.finditer("\n", text)]
 
     @property
@@ -62,6 +63,12 @@ class Terms:
                 self.at += 1
             else:
                 return
+
+    def _step(self) -> None:
+        """Count a value or a command: a script is written by hand."""
+        self.steps += 1
+        if self.steps > MOST:
+            raise Unreadable(f"more than {MOST:,} values; is it the right file?", self.line)
 
     def _deeper(self) -> None:
         self.depth += 1
@@ -224,6 +231,7 @@ class Terms:
         return values[0] if len(values) == 1 else values
 
     def _term(self) -> Any:
+        self._step()
         self._blank()
         while cast := self._match(CAST):
             self.at = cast.end()
