@@ -97,8 +97,14 @@ class _Reader:
         truth = not truth if negated and truth is not None else truth
         then = rest[found.end() :].strip() if found else ""
         self.branches.begin(truth)
-        if then and then != "(":
-            self._part(then.removeprefix("("), line)
+        if then == "(":
+            return
+        inside, rest = _bracketed(then)
+        self._part(inside, line)
+        self.branches.end()
+        if rest.lower().startswith("else"):
+            self.branches.begin(None if truth is None else not truth)
+            self._part(_bracketed(rest[4:].strip())[0], line)
             self.branches.end()
 
     def _tested(self, found: re.Match[str]) -> bool | None:
@@ -151,6 +157,14 @@ class _Reader:
         if found[2]:
             return hole(found[0])
         return self.names.get(name, _PLACES.get(name, hole(found[0])))
+
+
+def _bracketed(text: str) -> tuple[str, str]:
+    """What stands within the brackets that a text begins with, and what follows them."""
+    if not text.startswith("("):
+        return text, ""
+    end = text.find(")")
+    return (text[1:], "") if end < 0 else (text[1:end], text[end + 1 :].strip())
 
 
 def _parts(text: str) -> Iterator[str]:
