@@ -87,6 +87,12 @@ def test_a_line_that_does_not_go_on_is_told(tmp_path: Path) -> None:
             read(tmp_path, name, f"{TRAIN}{sign}\n--seed 1\n")
 
 
+def test_a_command_of_windows_in_a_file_of_another_kind(tmp_path: Path) -> None:
+    found = source(read(tmp_path, "a.sh", f"{TRAIN}^\n--seed 2 ^\n--xformers\n"))
+    assert found.written.tree["seed"] == 2
+    assert found.written.tree["xformers"] is True
+
+
 def test_files_that_a_command_names(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     for name in ("a.toml", "data.toml", "job.yaml", "c.json"):
@@ -147,8 +153,17 @@ def test_what_trains_no_lora(tmp_path: Path) -> None:
     for script in ("train_control_net.py", "train_textual_inversion.py"):
         with pytest.raises(BadLayout, match="Frisket trains LoRAs alone"):
             read(tmp_path, "a.sh", f"python {script} --seed 1\n")
-    with pytest.raises(BadLayout, match="starts no training that is known here"):
-        read(tmp_path, "a.sh", "echo accelerate launch train_network.py\n")
+    for text in ("echo accelerate launch train_network.py", "sed -i s/a/b/ train_network.py"):
+        with pytest.raises(BadLayout, match="starts no training that is known here"):
+            read(tmp_path, "a.sh", text + "\n")
+    with pytest.raises(BadLayout, match=r"line 1: starts lens_train_network\.py, whose options"):
+        read(tmp_path, "a.sh", "accelerate launch lens_train_network.py --seed 1\n")
+
+
+def test_options_that_are_worked_out_elsewhere(tmp_path: Path) -> None:
+    text = notebook("args = build()\n", "!accelerate launch train_network.py {args}\n")
+    with pytest.raises(BadLayout, match=r"cell 3 line 1: all options come from \{args\}"):
+        read(tmp_path, "a.ipynb", text)
 
 
 def test_accelerate_gives_musubi_its_precision(tmp_path: Path) -> None:

@@ -8,6 +8,11 @@ from frisket.data.shells.options import trainer_of
 from frisket.data.shells.words import Command, Word
 
 PROCESSES = ("--num_processes", "--num-processes", "--nproc_per_node", "--num_gpus")
+_STARTERS = re.compile(
+    r"(python[\d.]*w?|py|accelerate(-launch)?|deepspeed|torchrun|uvx?|poetry|pipenv|conda|mamba"
+    r"|micromamba|pixi|nohup|time|sudo|env|srun|nice|exec|numactl|timeout|stdbuf|docker)(\.exe)?"
+)
+_TRAINS = re.compile(r"\w*train\w*\.py")
 _SIMPLETUNER = re.compile(r"(?:--)?(env|example)(?:=(.*))?")
 
 
@@ -43,8 +48,17 @@ class Launch:
 
 def launches_of(commands: Sequence[Command]) -> list[Launch]:
     """The trainings that are started, in their order; anything else a script does is passed."""
-    found = (_launch(command) for command in commands if command.words[0].text != "echo")
+    found = (_launch(command) for command in commands)
     return [launch for launch in found if launch is not None]
+
+
+def strange_of(commands: Sequence[Command]) -> Word | None:
+    """The first script that is started and trains by its name; for one that is not known here."""
+    for command in commands:
+        for number, word in enumerate(command.words):
+            if _TRAINS.fullmatch(_script(word.text)) and _starts(command, number):
+                return word
+    return None
 
 
 def stray_option(commands: Sequence[Command]) -> Word | None:
@@ -60,6 +74,8 @@ def _launch(command: Command) -> Launch | None:
         module = number and words[number - 1].text == "-m" and "." in word.text
         script = f"{word.text.rsplit('.', 1)[1]}.py".lower() if module else script
         before, after = words[:number], words[number + 1 :]
+        if not _starts(command, number):
+            continue
         if trainer := trainer_of(script):
             return Launch(command, trainer, script, before, after)
         if files := _files(script, after):
@@ -67,6 +83,12 @@ def _launch(command: Command) -> Launch | None:
         if simple := _simpletuner(command, script, after):
             return Launch(command, "simpletuner", script, before, after, simple)
     return None
+
+
+def _starts(command: Command, number: int) -> bool:
+    """Whether a word is what a command starts, and not what it copies, edits or prints."""
+    first = command.words[0]
+    return number == 0 or bool(first.unknown) or bool(_STARTERS.fullmatch(_script(first.text)))
 
 
 def _script(text: str) -> str:
@@ -102,12 +124,10 @@ def _value(words: Sequence[Word], option: str) -> Word | None:
 
 def _simpletuner(command: Command, script: str, words: Sequence[Word]) -> tuple[Word, ...]:
     """The folder of an environment of SimpleTuner, as a word: `config/NAME`."""
-    started = script == "train.sh" or (
-        script == "simpletuner" and words and words[0].text == "train"
-    )
-    if not started:
-        return ()
     name = next((value for key, value in command.environment if key == "ENV"), "")
+    own = script == "simpletuner" and bool(words) and words[0].text == "train"
+    if not own and not (script == "train.sh" and name):
+        return ()
     for number, word in enumerate(words):
         if found := _SIMPLETUNER.fullmatch(word.text):
             following = words[number + 1].text if len(words) > number + 1 else ""

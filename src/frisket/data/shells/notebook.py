@@ -92,7 +92,9 @@ class _Reader:
             return self.names.get(node.id, hole(f"{{{name}}}"))
         if isinstance(node, ast.JoinedStr):
             parts = [
-                each.value if isinstance(each, ast.Constant) else self._inner(each, name)
+                self._value(each, name)
+                if isinstance(each, ast.Constant)
+                else self._inner(each, name)
                 for each in node.values
             ]
             return "".join(map(str, parts))[:LONGEST]
@@ -103,8 +105,9 @@ class _Reader:
         return hole(f"{{{name}}}")
 
     def _inner(self, node: ast.expr, name: str) -> Any:
-        plain = isinstance(node, ast.FormattedValue) and node.format_spec is None
-        return self._value(node.value, name) if plain else hole(f"{{{name}}}")
+        if isinstance(node, ast.FormattedValue) and node.format_spec is None:
+            return self._value(node.value, name)
+        return hole(f"{{{name}}}")
 
     def _call(self, line: int, text: str, cell: int) -> None:
         filled = _FIELD.sub(self._filled, text)

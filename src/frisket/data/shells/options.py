@@ -7,7 +7,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from frisket.data.shells.words import Word
+from frisket.data.shells.words import MOST, Word
 
 NEEDED = (  # text without which it is not known what is trained on, or how
     *("dataset_config", "config_file", "train_data_dir", "in_json", "reg_data_dir"),
@@ -136,9 +136,8 @@ def _limit(row: Mapping[str, Any]) -> int:
     if row["action"].startswith("store_"):
         return 0
     nargs = row.get("nargs", 1)
-    return (
-        {"*": 1 << 30, "+": 1 << 30, "?": 1}.get(nargs, nargs) if isinstance(nargs, str) else nargs
-    )
+    words: dict[Any, int] = {"*": MOST, "+": MOST, "?": 1}
+    return words.get(nargs, nargs if isinstance(nargs, int) else 1)
 
 
 def _is_value(word: Word) -> bool:

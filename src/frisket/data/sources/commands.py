@@ -8,12 +8,13 @@ from pathlib import Path
 from frisket.data.layout_base import BadLayout, Note
 from frisket.data.layout_files import Written, place
 from frisket.data.shells import batch, notebook
-from frisket.data.shells.launches import PROCESSES, Launch, launches_of, stray_option
+from frisket.data.shells.launches import PROCESSES, Launch, launches_of, strange_of, stray_option
 from frisket.data.shells.options import BadOption, Given, parse
 from frisket.data.shells.posix import script as posix
 from frisket.data.shells.powershell import script as powershell
 from frisket.data.shells.words import Command, Unreadable, Word
-from frisket.data.source_base import Form, Source, Sources
+from frisket.data.source_base import Form, Role, Source, Sources
+from frisket.data.toml_lines import Key
 from frisket.media.untrusted import MODEL, BadText, read_bytes, read_text
 
 READERS: Mapping[str, Callable[[str], list[Command]]] = {
@@ -26,9 +27,11 @@ READERS: Mapping[str, Callable[[str], list[Command]]] = {
 }
 GOES_ON = {".bat": "^", ".cmd": "^", ".ps1": "`"}  # else a backslash
 FOLDERS = ("dataset_config", "train_data_dir", "reg_data_dir", "in_json", "conditioning_data_dir")
+DATA = ("dataset_config", "config_file", "train_data_dir", "in_json")
 WRITES = re.compile(
     r"toml\.dump|yaml\.dump|json\.dump|\.toml[\"'], *[\"']w|writefile|>\s*\S+\.toml"
 )
+STRANGE = "whose options are not known here: write them as sd-scripts or musubi-tuner have them"
 KNOWN = (
     "accelerate launch ... train_network.py (sd-scripts, musubi-tuner), run.py job.yaml"
     " (ai-toolkit), train.py --config x.toml (diffusion-pipe), train.py --config-path x.json"
@@ -45,14 +48,13 @@ def read(path: Path, command: int | None = None) -> Sources:
     """The training that a script starts, or the one of several that is asked for."""
     text = _text(path)
     suffix = path.suffix.lower()
-    try:
-        commands = READERS[suffix](text)
-    except Unreadable as error:
-        raise BadLayout(f"{path} line {error.line}: {error.said}") from error
-    except RecursionError as error:
-        raise BadLayout(f"{path}: is nested too deep; is it the right file?") from error
+    commands = _commands(path, text, suffix)
+    if stray_option(commands) and suffix != ".ipynb" and "^\n" in text.replace("\r", ""):
+        commands = _commands(path, text, ".bat")  # a command of Windows, in a file of another kind
     launches = launches_of(commands)
     if not launches:
+        if (word := strange_of(commands)) is not None and not WRITES.search(text):
+            raise BadLayout(f"{path} line {word.line}: starts {word.told[-80:]}, {STRANGE}")
         raise BadLayout(f"{path}: starts no training that is known here{_instead(text)}")
     if word := stray_option(commands):
         sign = GOES_ON.get(suffix, "\\")
@@ -62,9 +64,18 @@ def read(path: Path, command: int | None = None) -> Sources:
         )
     launch = _chosen(path, launches, command)
     try:
-        return _source(path, launch)
+        return _source(path, launch, writes=bool(WRITES.search(text)))
     except BadOption as error:
         raise BadLayout(f"{path}{_line(launch, error.word.line)}: {error.said}") from error
+
+
+def _commands(path: Path, text: str, suffix: str) -> list[Command]:
+    try:
+        return READERS[suffix](text)
+    except Unreadable as error:
+        raise BadLayout(f"{path} line {error.line}: {error.said}") from error
+    except RecursionError as error:
+        raise BadLayout(f"{path}: is nested too deep; is it the right file?") from error
 
 
 def _text(path: Path) -> str:
@@ -124,7 +135,7 @@ def _line(launch: Launch, line: int) -> str:
     return f"{cell} line {line}"
 
 
-def _source(path: Path, launch: Launch) -> Sources:
+def _source(path: Path, launch: Launch, *, writes: bool) -> Sources:
     if launch.files:
         return tuple(_named(path, launch, word) for word in launch.files[:1])
     if found := re.search(r"control_?net|textual_inversion", launch.script):
@@ -132,6 +143,8 @@ def _source(path: Path, launch: Launch) -> Sources:
         at = f"{path}{_line(launch, launch.command.line)}"
         raise BadLayout(f"{at}: {launch.script} trains {what}; Frisket trains LoRAs alone")
     given = parse(launch.words, launch.trainer, launch.script)
+    if not any(option in given.tree for option in DATA):
+        _refuse_unknown(path, launch, given, writes=writes)
     notes = [*_whole(launch), *_notes(launch, given), *_processes(launch)]
     for option in FOLDERS:
         if isinstance(value := given.tree.get(option), str):
@@ -141,11 +154,28 @@ def _source(path: Path, launch: Launch) -> Sources:
     if isinstance(file := given.tree.pop("config_file", None), str):
         file = file if file.endswith(".toml") else f"{file}.toml"  # as the trainers do
         rest.append(_named(path, launch, Word(file, given.lines["config_file"])))
-    lines = {} if launch.command.cell else {(name,): at for name, at in given.lines.items()}
-    role = "both" if {"train_data_dir", "in_json"} & set(given.tree) else "training"
+    lines: dict[Key, int] = (
+        {} if launch.command.cell else {(name,): at for name, at in given.lines.items()}
+    )
+    role: Role = "both" if {"train_data_dir", "in_json"} & set(given.tree) else "training"
     form = f"the command in{_line(launch, launch.command.line)}"
     written = Written(path, given.tree, lines)
     return (Source(launch.trainer, role, form, written, launch.script, tuple(notes)), *rest)
+
+
+def _refuse_unknown(path: Path, launch: Launch, given: Given, *, writes: bool) -> None:
+    """Refuse a command whose options are put together while the file runs."""
+    if (word := next((each for each in given.stray if each.unknown), None)) is None:
+        return
+    do = "run it there with echo before the command, and import what that prints"
+    if writes:
+        do = (
+            "it writes the trainer's files itself: run it there, and import what it writes"
+            " (frisket import training_config.toml dataset_config.toml)"
+        )
+    at = f"{path}{_line(launch, word.line)}"
+    said = f"all options come from {word.told[:60]}, which the file works out as it runs"
+    raise BadLayout(f"{at}: {said}; {do}")
 
 
 def _whole(launch: Launch) -> list[Note]:

@@ -133,9 +133,9 @@ def _optimizer(tree: Tree, moves: Moves) -> Tree:
         short = name if name == "optimizer" else name.removeprefix("optimizer").removeprefix("_")
         settings[short] = tree.pop(name)
         moves[("optimizer", short)] = (name,)
-    if isinstance(name := settings.get("optimizer"), str):
+    if isinstance(chosen := settings.get("optimizer"), str):
         tree["optimizer"] = settings
-        tree["optimizer_defaults"] = {name: _copied(settings)}
+        tree["optimizer_defaults"] = {chosen: _copied(settings)}
     elif "optimizer" in settings:
         tree["optimizer"] = settings["optimizer"]
     return tree
