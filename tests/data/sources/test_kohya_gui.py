@@ -13,6 +13,7 @@ from frisket.data.source_base import Source, read_source
 
 RECORD = json.loads((Path(__file__).parent / "kohya_gui.json").read_text("utf-8"))
 CASES = RECORD["cases"]
+MODEL = "pretrained_model_name_or_path"
 # Files of the output folder that the recording does not keep.
 UNTOLD = {"sample_prompts", "output_dir", "logging_dir"}
 
@@ -61,6 +62,8 @@ def test_every_option_is_what_the_gui_writes(folder: Path, case: dict[str, Any])
         n: v for n, v in (base | case["more"]).items() if n in options_of("kohya") and v != []
     }
     wanted |= typed
+    if MODEL not in case["given"]:  # what the page starts with is not what a file asks for
+        del wanted[MODEL]
     found = {n: v for n, v in source.written.tree.items() if n not in UNTOLD}
     assert source.script == case["script"]
     assert {n: arguments(v) for n, v in found.items()} == {

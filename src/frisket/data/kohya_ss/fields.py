@@ -154,6 +154,8 @@ class Fields:
         self.written = written
         given = {name: value for name, value in written.tree.items() if value is not None}
         self.values: dict[str, Any] = {**defaults(), **given}
+        if "pretrained_model_name_or_path" not in given:  # presets leave the choice to the page
+            self.values["pretrained_model_name_or_path"] = ""
         if "max_train_steps" not in given:  # files older than the field: epochs count
             self.values["max_train_steps"] = 0
         if "optimizer" not in given:
