@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from frisket.data.layout_base import LAYOUTS, BadLayout
+from frisket.data.shells.simpletuner_env import read_environment
 from frisket.data.source_base import Source, read_source
 
 ENV = """# settings
@@ -30,6 +31,10 @@ BACKENDS = [
         "resolution": 512,
     }
 ]
+
+
+RECORD = json.loads((Path(__file__).parent / "simpletuner_env.json").read_text("utf-8"))
+CONSTANT = ("USE_BITFIT",)  # its option holds a value of its own
 
 
 @pytest.fixture
@@ -67,6 +72,16 @@ def test_variables_are_options_as_the_shell_leaves_them(project: Path) -> None:
         11,
     )
     assert Path(tree["data_backend_config"]).samefile(project / "config" / "multidatabackend.json")
+
+
+def test_every_variable_is_the_option_that_simpletuner_makes_of_it(tmp_path: Path) -> None:
+    file = tmp_path / "config.env"
+    for name, value, made in RECORD["cases"]:
+        if name in CONSTANT or not made:
+            continue
+        file.write_text(f"export {name}={value}\n")
+        option, _, told = made[0].removeprefix("--").partition("=")
+        assert read_environment(file).tree == {option: told or True}, name
 
 
 def test_the_importer_reads_it_with_its_list(project: Path, tmp_path: Path) -> None:

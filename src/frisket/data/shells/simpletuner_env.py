@@ -12,6 +12,7 @@ from frisket.data.toml_lines import Key
 
 # simpletuner/helpers/configuration/env_file.py: variables whose option is not named as they are.
 NAMES = {
+    "accelerate_config_path": "accelerate_config",
     "resume_checkpoint": "resume_from_checkpoint",
     "dataloader_config": "data_backend_config",
     "training_seed": "seed",
