@@ -117,3 +117,17 @@ def test_what_cannot_be_used_is_named(tmp_path: Path, field: str, value: Any, sa
     with pytest.raises(BadLayout, match=r"gui\.json line") as error:
         read(tmp_path, given)
     assert said in str(error.value)
+
+
+def test_the_other_tabs(tmp_path: Path) -> None:
+    given = {"max_resolution": "512,512", "train_batch_size": 2, "lr_warmup": 0, "sdxl": True,
+             "train_data_dir": "img", "learning_rate": 1e-6}  # fmt: skip
+    source = read(tmp_path, given)
+    assert source.script == "sdxl_train.py"
+    assert "whole model" in source.notes[0].said
+    assert not {"network_module", "network_dim", "unet_lr"} & set(source.written.tree)
+    with pytest.raises(BadLayout, match="an embedding"):
+        read(tmp_path, given | {"num_vectors_per_token": 4})
+    del given["train_data_dir"]
+    with pytest.raises(BadLayout, match="tab for fine-tuning"):
+        read(tmp_path, given)

@@ -53,7 +53,7 @@ SAME = (  # options that are called as their field is
 )
 RENAMED = {"max_resolution": "resolution", "optimizer": "optimizer_type"}
 SPLIT = ("optimizer_args", "lr_scheduler_args")
-OF_MODEL: Mapping[str, Mapping[str, str]] = {  # option by field, of the model whose switch is on
+OF_MODEL: Mapping[str, dict[str, str]] = {  # option by field, of the model whose switch is on
     "": {"clip_skip": "clip_skip", "max_token_length": "max_token_length"},
     "sdxl": {
         "clip_skip": "clip_skip",

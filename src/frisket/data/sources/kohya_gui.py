@@ -35,6 +35,14 @@ SCRIPTS = (  # a switch of a model and its script, the first that is on counts
     ("anima_checkbox", "anima_train_network.py"),
     ("lumina_checkbox", "lumina_train_network.py"),
 )
+WHOLE_MODEL = {  # scripts of the DreamBooth tab
+    "sdxl_train_network.py": "sdxl_train.py",
+    "flux_train_network.py": "flux_train.py",
+    "sd3_train_network.py": "sd3_train.py",
+}
+NETWORK = ("network_dim", "network_alpha", "network_dropout", "network_weights", "dim_from_weights",
+           "scale_weight_norms", "unet_lr", "network_train_unet_only",
+           "network_train_text_encoder_only")  # fmt: skip
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")  # what it counts
 
 
@@ -64,18 +72,18 @@ def read(path: Path, command: int | None = None) -> Sources:
         if (line := next((each for each in found if each), None)) is not None:
             lines[(option,)] = line
 
-    for name in SAME:
-        put(name, fields.value(name), name)
-    for name, option in RENAMED.items():
-        put(option, fields.value(name), name)
-    for name in SPLIT:
-        put(name, _split(fields.text(name)), name)
-    for name, option in OF_MODEL[model].items():
-        put(option, fields.value(name), name)
+    _plain(fields, model, put)
     _adjust(fields, model, tree, put)
     _noise(fields, tree)
     _rates(fields, model, put)
     _steps(fields, path, put)
+    notes = _notes(written, fields)
+    if not {"LoRA_type", "network_dim"} & set(written.tree):
+        script, note = _whole(written, script)
+        notes.insert(0, note)
+        tree = {name: value for name, value in tree.items() if name not in NETWORK}
+        made = Written(path, tree, lines)
+        return (Source("kohya", "both", "kohya_ss GUI (DreamBooth)", made, script, tuple(notes)),)
     module, arguments = network_of(fields.values, flux=model == "flux1_checkbox",
                                    sd3=model == "sd3_checkbox")  # fmt: skip
     if not module:
@@ -87,8 +95,32 @@ def read(path: Path, command: int | None = None) -> Sources:
     put("network_args", arguments, "LoRA_type")
     _more(fields, script, tree, lines)
     made = Written(path, tree, lines)
-    notes = tuple(_notes(written, fields))
-    return (Source("kohya", "both", "kohya_ss GUI configuration", made, script, notes),)
+    return (Source("kohya", "both", "kohya_ss GUI configuration", made, script, tuple(notes)),)
+
+
+def _whole(written: Written, script: str) -> tuple[str, Note]:
+    """The script of the DreamBooth tab, and a note; BadLayout for the tabs that are not read."""
+    tree, path = written.tree, written.path
+    if "num_vectors_per_token" in tree or "token_string" in tree:
+        raise BadLayout(f"{path}: trains an embedding in kohya_ss; Frisket trains LoRAs alone")
+    if "train_data_dir" not in tree and not tree.get("dataset_config"):
+        raise BadLayout(
+            f"{path}: is of kohya_ss' tab for fine-tuning, whose data lie in files that it made:"
+            " import the folder of pictures, or a configuration of its LoRA tab"
+        )
+    script = WHOLE_MODEL.get(script, "train_db.py")
+    said = "trains the whole model; here a LoRA is trained, of the size in [lora]"
+    return script, Note("script", script, "no equivalent", said, None)
+
+
+def _plain(fields: Fields, model: str, put: Any) -> None:
+    """Options that hang on one field."""
+    for name in SAME:
+        put(name, fields.value(name), name)
+    for name, option in (RENAMED | OF_MODEL[model]).items():
+        put(option, fields.value(name), name)
+    for name in SPLIT:
+        put(name, _split(fields.text(name)), name)
 
 
 def _split(text: str) -> list[str]:
