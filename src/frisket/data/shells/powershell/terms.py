@@ -272,14 +272,19 @@ class Terms:
             text = number[0]
             return int(text) if re.fullmatch(r"-?\d{1,18}", text) else float(text)
         if self._peek(2) in ("@(", "$("):
-            self.at += 1
-            inner = self._bracketed()
-            plain = self.text[self.at - 1] and not isinstance(inner, list)
-            return ([] if inner is NULL else [inner]) if plain else inner
+            return self._within(letter)
         if letter == "(":
             return self._bracketed()
         self._rest()
         return hole("...")
+
+    def _within(self, sign: str) -> Any:
+        """The value of `$( ... )`, or the list of `@( ... )`."""
+        self.at += 1
+        inner = self._bracketed()
+        if sign == "$" or isinstance(inner, list):
+            return inner
+        return [] if inner is NULL else [inner]
 
     def _bracketed(self) -> Any:
         """The value within `( ... )`, which may take several lines."""
@@ -298,7 +303,7 @@ class Terms:
                 self._blank(lines=True)
             if self.at == before:
                 self.at += 1
-        self.at += 1
+        self.at = min(self.at + 1, len(self.text))
         self.depth -= 1
         counted(values, self.line)
         return values if several or len(values) > 1 else values[0] if values else NULL
