@@ -33,14 +33,14 @@ NAMES = {
     "training_dynamo_backend": "dynamo_backend",
     "trainer_dynamo_backend": "dynamo_backend",
 }
-FAMILIES = {  # switches of 2024, before MODEL_FAMILY
-    "flux": "flux",
-    "stable_diffusion_3": "sd3",
-    "stable_diffusion_legacy": "sd1x",
-    "pixart_sigma": "pixart_sigma",
-    "kolors": "kolors",
-    "smoldit": "smoldit",
-}
+SWITCHES = (  # of 2024, before MODEL_FAMILY, and the family that each is of
+    ("flux", "flux"),
+    ("stable_diffusion_3", "sd3"),
+    ("stable_diffusion_legacy", "sd1x"),
+    ("pixart_sigma", "pixart_sigma"),
+    ("kolors", "kolors"),
+    ("smoldit", "smoldit"),
+)
 EXTRA = "trainer_extra_args"  # options as on a command line; `debug_extra_args` too, of 2024
 _FIELD = re.compile(r"\{env:([^{}]+)\}")
 
@@ -73,11 +73,11 @@ def read_environment(path: Path) -> Written:
 
 def _family(tree: dict[str, Any], lines: dict[Key, int]) -> None:
     """The family that the switches of 2024 name, in their place; SDXL where all are off."""
-    given = [name for name in FAMILIES if isinstance(tree.get(name), bool)]
+    given = [name for name, _ in SWITCHES if isinstance(tree.get(name), bool)]
     if not given or "model_family" in tree:
         return
     on = next((name for name in given if tree[name]), given[0])
-    family = FAMILIES[on] if tree[on] else "sdxl"
+    family = dict(SWITCHES)[on] if tree[on] else "sdxl"
     if family == "sd1x" and "-2" in str(tree.get("pretrained_model_name_or_path", "")):
         family = "sd2x"
     lines[("model_family",)] = lines[(on,)]

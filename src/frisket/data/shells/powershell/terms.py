@@ -6,7 +6,7 @@ from typing import Any
 
 from frisket.data.shells.branches import Branches
 from frisket.data.shells.powershell.values import NULL, added, compare, text_of, truth_of
-from frisket.data.shells.words import LONGEST, MOST, Unreadable, both, counted, hole
+from frisket.data.shells.words import LONGEST, Unreadable, both, counted, hole
 
 NAME = re.compile(r"\$(?:\{([^}\n]*)\}|(?:(env|global|script):)?(\w+|[?^$]))", re.IGNORECASE)
 CAST = re.compile(r"\[[\w.]+(?:\[\])?\]")
@@ -18,6 +18,7 @@ _ESCAPES = {"n": "\n", "t": "\t", "0": "\0", "r": "\r"}
 _PLACES = {"psscriptroot": ".", "pwd": ".", "home": "~", "true": True, "false": False, "null": NULL}
 _ENV = {"userprofile": "~", "home": "~"}
 _DEEPEST = 60  # blocks and brackets within each other
+VALUES = 10_000  # of one script: a long one has two thousand
 
 
 class Terms:
@@ -67,8 +68,8 @@ class Terms:
     def _step(self) -> None:
         """Count a value or a command: a script is written by hand."""
         self.steps += 1
-        if self.steps > MOST:
-            raise Unreadable(f"more than {MOST:,} values; is it the right file?", self.line)
+        if self.steps > VALUES:
+            raise Unreadable(f"more than {VALUES:,} values; is it the right file?", self.line)
 
     def _deeper(self) -> None:
         self.depth += 1
