@@ -123,6 +123,15 @@ def test_a_config_toml_is_one_too(project: Path) -> None:
     assert source.written.lines[("model_family",)] == 1
 
 
+def test_an_environment_without_a_list_leads_to_what_lies_beside_it(tmp_path: Path) -> None:
+    file = tmp_path / "config.env"
+    file.write_text("export TRAINING_NUM_PROCESSES=1\n")
+    with pytest.raises(BadLayout, match=r"config\.env: sets no DATALOADER_CONFIG"):
+        read_source(file)
+    (tmp_path / "config.json").write_text("{}")
+    assert read_source(file) == (tmp_path / "config.json",)
+
+
 def test_a_quote_that_never_closes_is_told(tmp_path: Path) -> None:
     (tmp_path / "config.env").write_text('DATALOADER_CONFIG=x\nMODEL_NAME="a\n')
     with pytest.raises(BadLayout, match=r"config\.env line 2: the quote"):

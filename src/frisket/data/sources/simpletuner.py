@@ -17,7 +17,9 @@ _UP = 3  # folders above a configuration in which SimpleTuner may have been star
 def suits(path: Path) -> bool:
     """An .env or .toml file that says where the list of data sets is."""
     suffix = path.suffix.lower()
-    if suffix == ".env" or path.name == "config.env":
+    if path.name == "config.env":
+        return True
+    if suffix == ".env":
         try:
             return bool(_SETS_DATA.search(read_text(path)))
         except (BadText, OSError):
@@ -37,13 +39,26 @@ def read(path: Path, command: int | None = None) -> Sources:
         written, form = Written(path, plain, lines), "SimpleTuner config.toml"
     else:
         written, form = read_environment(path), "SimpleTuner config.env"
-    listed = written.tree.get(POINTER)
+    if POINTER not in written.tree:
+        return (_beside(path),)
+    listed = written.tree[POINTER]
     if isinstance(listed, str) and place(listed, path.parent)[0] is None:
         folders = list(path.absolute().parents)[1 : 1 + _UP]
         found = (place(listed, folder)[0] for folder in folders)
         if (file := next((each for each in found if each is not None), None)) is not None:
             written.tree[POINTER] = str(file)
     return (Source("simpletuner", "both", form, written),)
+
+
+def _beside(path: Path) -> Path:
+    """What an environment that names no list belongs to; BadLayout where nothing lies beside it."""
+    for name in ("config.json", "multidatabackend.json"):
+        if path.with_name(name).is_file():
+            return path.with_name(name)
+    raise BadLayout(
+        f"{path}: sets no DATALOADER_CONFIG, and no config.json or multidatabackend.json lies beside"
+        " it: add DATALOADER_CONFIG with the list of its data sets"
+    )
 
 
 def _bare(name: str) -> str:
