@@ -56,8 +56,8 @@ def _beside(path: Path) -> Path:
         if path.with_name(name).is_file():
             return path.with_name(name)
     raise BadLayout(
-        f"{path}: sets no DATALOADER_CONFIG, and no config.json or multidatabackend.json lies beside"
-        " it: add DATALOADER_CONFIG with the list of its data sets"
+        f"{path}: sets no DATALOADER_CONFIG, and no config.json or multidatabackend.json lies"
+        " beside it: add DATALOADER_CONFIG with the list of its data sets"
     )
 
 
