@@ -1,7 +1,7 @@
 # ruff: noqa: D102
 """Records the command-line options of kohya's trainers, by running each script's own parser.
 
-    python scripts/peers/options.py SD_SCRIPTS MUSUBI BLISSFUL > src/frisket/data/shells/options.json
+    python scripts/peers/options.py SD_SCRIPTS MUSUBI BLISSFUL > options.json
 
 Each argument is FOLDER@COMMIT, a folder with the repository's text at a commit. A script runs up to
 `parse_args`, where its parser is taken; every package that is neither Python's nor the

@@ -1,15 +1,15 @@
 """SimpleTuner's options of training, as sections of a Frisket configuration."""
 
-import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from frisket.data.layout_files import Written, peek, read_config
-from frisket.data.layout_folders import stepped, text_of
+from frisket.data.layout_folders import stepped
 from frisket.data.layout_models import dtype_of, model_of, quantised, with_v, without
 from frisket.data.layout_options import Table, filled
 from frisket.data.noise_levels.simpletuner import timesteps_of
+from frisket.data.shells.simpletuner_env import read_environment
 from frisket.data.toml_lines import Key
 
 POINTER = "data_backend_config"
@@ -35,16 +35,6 @@ SCHEDULES = {
     "constant_with_warmup": "constant",
     "linear": "linear",
     "cosine": "cosine",
-}
-ENVIRONMENT = {
-    "dataloader_config": POINTER,
-    "training_seed": "seed",
-    "max_num_steps": "max_train_steps",
-    "num_epochs": "num_train_epochs",
-    "checkpointing_steps": "checkpoint_step_interval",
-    "checkpointing_limit": "checkpoints_total_limit",
-    "use_gradient_checkpointing": "gradient_checkpointing",
-    "model_name": "pretrained_model_name_or_path",
 }
 WEIGHTS = (  # what holds the denoiser, one of its own first
     *("pretrained_transformer_model_name_or_path", "pretrained_unet_model_name_or_path"),
@@ -76,14 +66,7 @@ def settings_beside(path: Path) -> Written:
         return without_dashes(read_config(config))
     if not env.is_file():
         return Written(path, {}, {})
-    tree = {}
-    lines: dict[Key, int] = {}
-    for number, line in enumerate(text_of(env).splitlines(), 1):
-        if found := re.match(r"\s*(?:export\s+)?([A-Z_0-9]+)=(.*)", line):
-            name, value = found[1].lower(), found[2].strip().strip("\"'")
-            name = ENVIRONMENT.get(name, name)
-            tree[name], lines[(name,)] = value, number
-    return Written(env, tree, lines)
+    return read_environment(env)
 
 
 def cut_of(kinds: Collection[str]) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""The qinglong GUI for musubi-tuner: what its fields are called there, and its optimizers."""

@@ -1,0 +1,1 @@
+"""POSIX shells, with what of bash training scripts use."""

@@ -1,0 +1,1 @@
+"""PowerShell, as far as training scripts use it."""
