@@ -55,12 +55,16 @@ class Layout:
     """One file of the shelf.
 
     `suits` looks at a file or folder and says whether it is this trainer's, as quickly as may be;
-    `read` raises BadLayout.
+    `read` raises BadLayout. `read_written` does the same for a `layout_files.Written` that stands
+    for a file, `read_sources` for several files of one run (`source_base.Source`), where a trainer
+    has either; what counts first goes first.
     """
 
     summary: str
     suits: Callable[[Path], bool]
     read: Callable[[Path], Imported]
+    read_written: Callable[..., Imported] | None = None
+    read_sources: Callable[..., Imported] | None = None
 
 
 LAYOUTS: Shelf[Layout] = Shelf("frisket.data.layouts", "LAYOUT", "frisket.layouts")

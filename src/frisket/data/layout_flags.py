@@ -3,6 +3,7 @@
 import ast
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +61,11 @@ def rules_with_flags(trainer: str, *, data: bool = False) -> Rules:
 
     `data`: its options of data may stand among them, for all data sets.
     """
-    own, shared = rules_of(trainer), rules_of("kohya_flags").sections["flags"]
+    own, both = rules_of(trainer), rules_of("kohya_flags")
     common = own.sections["data"] if data else {}
-    flags = {"flags": {**common, **shared, **own.sections["flags"]}}
-    return Rules(own.title, {**own.sections, **flags})
+    flags = {"flags": {**common, **both.sections["flags"], **own.sections["flags"]}}
+    zeros = {**own.zeros, "flags": own.zeros["flags"] | both.zeros["flags"]}
+    return replace(own, sections={**own.sections, **flags}, zeros=zeros)
 
 
 class Flags:
@@ -72,8 +74,8 @@ class Flags:
     def __init__(self, sheet: Sheet) -> None:
         """Open the file of `sheet`; BadLayout where it holds no table."""
         top = sheet.top("flags")
-        plain = {name: value for name, value in top.values.items() if not isinstance(value, dict)}
-        inner = [name for name in top.values if name not in plain]
+        plain = {name: value for name, value in top.written.items() if not isinstance(value, dict)}
+        inner = [name for name in top.written if name not in plain]
         self.tables = [Table(sheet, "flags", plain, ())]
         self.tables += [top.table(name, "flags") for name in inner]
         self.sheet = sheet

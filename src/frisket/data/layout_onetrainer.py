@@ -251,7 +251,7 @@ def _optimizer(config: Table) -> dict[str, Any]:
         schedule=schedule,
         warmup=int(warmup) if warmup > 1 else None,
         final=config.number("learning_rate_min_factor") or None,
-        clip=config.number("clip_grad_norm", 0 if "clip_grad_norm" in config.values else 1),
+        clip=config.number("clip_grad_norm", 0 if "clip_grad_norm" in config.written else 1),
         accumulate=config.whole("gradient_accumulation_steps", 1, low=1),
         ema=config.number("ema_decay", 0.999) if average else None,
     )

@@ -4,7 +4,7 @@ import fnmatch
 import math
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -26,6 +26,13 @@ class Rule:
     kind: Kind
     said: str
     idle: tuple[Any, ...] = ()
+    asks: tuple[Any, ...] = ()  # false, 0: values that ask for something all the same
+
+    def rests(self, value: Any) -> bool:
+        """Whether an option asks for nothing at this value: `true` is not 1, 1.0 is 1."""
+        if any(_equal(value, each) for each in self.asks):
+            return False
+        return not _plain(value) or any(_equal(value, each) for each in self.idle)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +41,15 @@ class Rules:
 
     title: str
     sections: Mapping[str, Mapping[str, Rule]]
+    zeros: Mapping[str, frozenset[str]] = field(default_factory=dict)  # unset at 0, by section
+    blanks: Mapping[str, frozenset[str]] = field(default_factory=dict)  # set at "", by section
+
+    def unset(self, section: str, option: str, value: Any) -> bool:
+        """Whether the trainer reads a value as none: null, "" and, where its rules say so, 0."""
+        if value == "" and isinstance(value, str):
+            return not _among(option, self.blanks.get(section, ()))
+        zero = not isinstance(value, bool) and _plain(value) == 0
+        return value is None or (zero and _among(option, self.zeros.get(section, ())))
 
     def find(self, section: str, option: str) -> Rule | None:
         """The rule of an option: its own, else that of the first pattern it matches."""
@@ -48,13 +64,18 @@ def rules_of(trainer: str) -> Rules:
     text = (resources.files("frisket.data.layouts") / f"{trainer}.toml").read_text("utf-8")
     tree = tomllib.loads(text)
     title = tree.pop("title")
-    return Rules(title, {name: _section(table) for name, table in tree.items()})
+    lists = {
+        kind: {name: frozenset(table.get(kind, ())) for name, table in tree.items()}
+        for kind in ("zeros", "blanks")
+    }
+    return Rules(title, {name: _section(table) for name, table in tree.items()}, **lists)
 
 
 def _section(table: Mapping[str, Any]) -> dict[str, Rule]:
     rules = {name: Rule("mapped", f"here {key}") for name, key in table.get("mapped", {}).items()}
     for group in table.get("other", []):
-        rule = Rule(group["kind"], group["said"], tuple(group.get("idle", ())))
+        values = (tuple(group.get(each, ())) for each in ("idle", "asks"))
+        rule = Rule(group["kind"], group["said"], *values)
         rules |= dict.fromkeys(group["options"], rule)
     return rules
 
@@ -74,7 +95,11 @@ class Sheet:
 
 
 class Table:
-    """A table of a foreign configuration: typed values come out, a note for each option stays."""
+    """A table of a foreign configuration: typed values come out, a note for each option stays.
+
+    `values` are the options that are set; `written` holds those, too, that their trainer reads as
+    unset (null, "", 0 where its rules say so), which get a note all the same.
+    """
 
     def __init__(self, sheet: Sheet, section: str, values: Any, where: Key) -> None:
         """Refuse anything but a table with BadLayout."""
@@ -82,22 +107,27 @@ class Table:
         if not isinstance(values, dict):
             what = shown(values, 40) if values is not None else "empty"
             raise self._bad(where, f"is {what}, a table of options is needed")
-        self.values = cast(dict[str, Any], values)
+        self.written = cast(dict[str, Any], values)
+        unset = sheet.rules.unset
+        self.values = {
+            name: value for name, value in self.written.items() if not unset(section, name, value)
+        }
         self._said: set[str] = set()
+        self._opened: set[str] = set()  # tables within, whose options have notes of their own
 
     def __contains__(self, name: str) -> bool:
-        """Whether the option is given, and not as null."""
-        return self.values.get(name) is not None
+        """Whether the option is set."""
+        return name in self.values
 
     def table(self, name: str, section: str) -> "Table":
         """A table within; empty where there is none."""
-        self._said.add(name)
+        self._opened.add(name)
         inside = self.values.get(name)
         return Table(self.sheet, section, {} if inside is None else inside, (*self.where, name))
 
     def tables(self, name: str, section: str) -> list["Table"]:
         """A list of tables within."""
-        self._said.add(name)
+        self._opened.add(name)
         inside = self._list(name)
         return [
             Table(self.sheet, section, each, (*self.where, name, n))
@@ -174,27 +204,27 @@ class Table:
         self._note(name, "defect", said, value)
 
     def _note(self, name: str, kind: Kind, said: str, value: Any) -> None:
-        given = self.values.get(name)
+        given = self.written.get(name)
         key = (*self.where, name)
-        line = self.sheet.written.line(key) if name in self.values else None
+        line = self.sheet.written.line(key) if name in self.written else None
         shown = _shown(name, value if given is None else given)
         self.sheet.notes.append(Note(self.sheet.name + dotted(key), shown, kind, said, line))
 
     def skip(self, said: str) -> None:
         """Note that all options left are not needed, as what they belong to is left out."""
-        for name in self.values:
-            self.say(name, "not needed", said)
+        for name in self.written:
+            if name not in self._opened:
+                self.say(name, "not needed", said)
 
     def close(self) -> None:
         """Note what the rules say of every option that nothing was said of yet."""
-        for name, value in self.values.items():
-            if name not in self._said:
+        for name, value in self.written.items():
+            if name not in self._said | self._opened:
                 self.say(name, *self._ruled(name, value))
 
     def bad(self, name: str, said: str) -> BadLayout:
         """The error for an option that cannot be used, to be raised."""
-        value = self.values.get(name)
-        given = "" if name not in self.values else f" = {shown(value, 60)}"
+        given = f" = {shown(self.written[name], 60)}" if name in self.written else ""
         return self._bad((*self.where, name), said, given)
 
     def _bad(self, key: Key, said: str, given: str = "") -> BadLayout:
@@ -216,12 +246,34 @@ class Table:
             hint = nearest(name, known) if known else ""
             hint = hint if hint.startswith(",") else ""
             return "no equivalent", f"{rules.title} documents no such option{hint}; it is not used"
-        idle = not value or value in rule.idle
-        if rule.kind == "no equivalent" and idle:
+        if rule.kind == "mapped" and name not in self.values:
+            return "not needed", f"is unset at this value: left to {rules.title}'s default"
+        if rule.kind == "no equivalent" and (name not in self.values or rule.rests(value)):
             return "not needed", "asks for nothing at this value"
-        if rule.kind == "mapped" and value is None:
-            return "not needed", f"left to {rules.title}'s default"
         return rule.kind, rule.said
+
+
+def _among(option: str, names: Iterable[str]) -> bool:
+    return any(fnmatch.fnmatchcase(option, name) for name in names)
+
+
+def _plain(value: Any) -> Any:
+    """A number or truth value that stands in quotes, as itself; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    word = value.strip().lower()
+    if word in ("true", "false"):
+        return word == "true"
+    try:
+        return float(word)
+    except ValueError:
+        return value
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Whether two values are the same to a reader: 1 and "1.0" are, 1 and true are not."""
+    one, other = _plain(one), _plain(other)
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
 def _shown(name: str, value: Any) -> Any:
