@@ -19,6 +19,17 @@ from frisket.recipes.config_data import (
 
 __all__ = ["Config", "Data", "MaskSource", "Preview", "Run", "Section"]
 
+Schedule = Literal[
+    "constant",
+    "linear",
+    "cosine",
+    "cosine_with_restarts",
+    "polynomial",
+    "inverse_sqrt",
+    "rex",
+    "warmup_stable_decay",
+]  # as `frisket.training.schedules.Schedule`, which imports torch
+
 FAMILY = "pocket"  # where none is named: ships with the package, for tiny pictures
 LARGER = "wan"  # what `init` suggests for pictures larger than those FAMILY was made for
 
@@ -124,8 +135,25 @@ class Lora(Section):
     """Rank of the update."""
     alpha: Positive | None = None
     """Scale numerator (update times alpha / rank); empty is the rank."""
+    conv_rank: Annotated[int, Field(ge=0)] = 0
+    """Rank on the 3 x 3 convolutions (Stable Diffusion); 0 leaves them alone."""
+    conv_alpha: Positive | None = None
+    """Scale numerator there; empty is conv_rank."""
+    factor: int = -1
+    """LoKr: the size of the smaller factor at most; -1 takes the two nearest to each other."""
+    full_matrix: bool = False
+    """LoKr: the larger factor is whole, not of a rank."""
     dropout: Fraction = 0.0
-    """Dropout on the adapter's input."""
+    """Dropout on the adapter's input (loha, lokr: on the rows of the update)."""
+    rank_dropout: Fraction = 0.0
+    """lora: share of the ranks left out, drawn for each sample anew; loha, lokr: as dropout."""
+    module_dropout: Fraction = 0.0
+    """Chance that a layer goes without its adapter in a step."""
+    max_norm: Annotated[float, Field(ge=0)] = 0.0
+    """Largest norm of a layer's update: what is beyond is scaled down after each step; 0 is off."""
+    preset: str = ""
+    """Which layers, by name: attn, attn-mlp, full, ... (docs/families); empty is the family's own
+    choice. `targets` are instead of it."""
     targets: tuple[str, ...] = ()
     """Module name endings (or one regular expression in slashes); empty takes the family's own."""
     exclude: tuple[str, ...] = ()
@@ -134,6 +162,19 @@ class Lora(Section):
     """LoRA file to continue from, in any of the formats."""
     format: Literal["comfyui", "diffusers", "kohya"] = "comfyui"
     """Key names of the saved file; `frisket convert` changes them later."""
+
+
+class Noise(Section):
+    """The noise that is added to the latents: plain Gaussian, unless something is asked for."""
+
+    offset: Annotated[float, Field(ge=0)] = 0.0
+    """Strength of a shift of each whole channel (0.05 to 0.1 is usual); 0 is off."""
+    offset_random: bool = False
+    """Draw the strength between 0 and `offset` in every step."""
+    multires_iterations: Annotated[int, Field(ge=0)] = 0
+    """Coarser layers of noise laid over (6 to 10 is usual); 0 is off."""
+    multires_discount: Fraction = 0.3
+    """Strength of each coarser layer, as a share of the finer one's."""
 
 
 class Memory(Section):
@@ -170,12 +211,20 @@ class Optimizer(Section):
     """Decoupled weight decay."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Further arguments of the optimizer's class."""
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """Learning rate after warm-up."""
-    warmup: Annotated[int, Field(ge=0)] = 0
-    """Steps of linear warm-up."""
+    lora_plus: Annotated[float, Field(ge=0)] = 0.0
+    """LoRA+: rate of B, as a multiple of A's (16 is usual); 0 gives both the same."""
+    schedule: Schedule = "constant"
+    """Learning rate after warm-up (docs/training)."""
+    warmup: Annotated[float, Field(ge=0)] = 0
+    """Steps of linear warm-up; below 1, a share of all steps."""
+    cycles: Positive = 1.0
+    """Restarts of cosine_with_restarts; for cosine, half waves (2 goes down and up again)."""
+    power: Positive = 1.0
+    """Exponent of polynomial."""
+    decay: Annotated[float, Field(ge=0)] = 0.2
+    """Steps of the decay of warmup_stable_decay; below 1, a share of all steps."""
     final: Fraction = 0.0
-    """Share of the rate left at the last step (linear, cosine)."""
+    """Share of the rate left at the last step (every schedule but constant)."""
     clip: Annotated[float, Field(ge=0)] = 1.0
     """Largest gradient norm; 0 does not clip."""
     accumulate: Count = 1
@@ -189,6 +238,8 @@ class Validation(Section):
 
     every: Annotated[int, Field(ge=0)] = 0
     """Steps between validations; with clips held out there is always one at the end."""
+    every_epochs: Annotated[int, Field(ge=0)] = 0
+    """Epochs between validations, besides."""
     holdout: Annotated[int, Field(ge=0)] = 0
     """How many clips are kept out of training for it."""
     t: tuple[Fraction, ...] = (0.25, 0.5, 0.75, 0.9)
@@ -199,7 +250,9 @@ class Preview(Section):
     """Sample grids during training."""
 
     every: Annotated[int, Field(ge=0)] = 0
-    """Steps between previews; 0 turns them off."""
+    """Steps between previews; 0 turns these off."""
+    every_epochs: Annotated[int, Field(ge=0)] = 0
+    """Epochs between previews, besides; 0 turns these off."""
     prompts: tuple[str, ...] = ()
     """What is sampled."""
     seeds: tuple[int, ...] = (0,)
@@ -229,6 +282,8 @@ class Run(Section):
     """Prepared latents, text and coverage (content-addressed: share it freely between runs)."""
     steps: Count = 1000
     """Optimizer steps."""
+    epochs: Annotated[int, Field(ge=0)] = 0
+    """Passes over the prepared clips (repeats counted); above 0 they decide, not `steps`."""
     batch: Count = 1
     """Clips a micro-batch."""
     seed: int = 0
@@ -237,6 +292,8 @@ class Run(Section):
     """Autocast precision of the forward pass."""
     save_every: Annotated[int, Field(ge=0)] = 500
     """Steps between checkpoints; 0 saves only at the end (and when interrupted)."""
+    save_every_epochs: Annotated[int, Field(ge=0)] = 0
+    """Epochs between checkpoints, besides."""
     keep: Count = 3
     """Checkpoints kept."""
     resume: bool = True
@@ -261,6 +318,7 @@ class Config(Section):
     swap: Swap = Swap()
     losses: Losses = Losses()
     timesteps: Timesteps = Timesteps()
+    noise: Noise = Noise()
     lora: Lora = Lora()
     memory: Memory = Memory()
     optimizer: Optimizer = Optimizer()
