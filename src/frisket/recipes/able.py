@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from frisket.media.manifest import is_manifest
 from frisket.media.untrusted import shown
 from frisket.recipes.config import Config
+from frisket.recipes.explain import or_all
 from frisket.recipes.origin import Key
 
 if TYPE_CHECKING:
@@ -38,15 +39,23 @@ def variant_problems(config: Config, family: "Family") -> Iterator[tuple[Key, st
 
 
 def optimizer_problems(config: Config) -> Iterator[tuple[Key, str]]:
-    """What speaks against `optimizer.name`: a module nobody vouched for, a step that cannot be.
+    """What speaks against `optimizer.name`: a name that is none, a module nobody vouched for.
 
     An alias is known to work. A path is tried where its package is installed; where it is not, only
     training needs it, and says so.
     """
     chosen = config.optimizer
-    if "." not in chosen.name:
-        return
     from frisket.training import optim, optim_probe  # noqa: PLC0415 - torch, only when asked for
+
+    if chosen.name in optim.ALIASES:
+        return
+    if "." not in chosen.name:
+        yield (
+            ("optimizer", "name"),
+            f"no optimizer is named {shown(chosen.name)}{or_all(chosen.name, list(optim.ALIASES))};"
+            " set optimizer.name, and with it optimizer.lr: a rate is that of one optimizer",
+        )
+        return
 
     if (module := optim_probe.imports(chosen.name)) and not chosen.trust:
         yield (
