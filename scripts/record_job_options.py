@@ -8,11 +8,15 @@ its table of optimizers and its schedules. Kept are names, types, defaults and n
 """
 
 import argparse
+import ast
 import enum
+import importlib.util
 import inspect
 import io
 import json
+import logging
 import math
+import re
 import subprocess
 import sys
 import tarfile
@@ -20,6 +24,7 @@ import tempfile
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace as Stub
@@ -209,6 +214,7 @@ def simpletuner(commit: Commit) -> dict[str, Any]:
             raise AttributeError(name)
 
         registry.LazyModelClass.__getattr__ = unread  # what the models say of themselves
+        importlib.util.find_spec = partial(offered, importlib.util.find_spec)
         parser = import_module("simpletuner.helpers.configuration.cmd_args").get_argument_parser()
         kinds = import_module("simpletuner.helpers.training.optimizer_param").optimizer_choices
 
@@ -223,7 +229,69 @@ def simpletuner(commit: Commit) -> dict[str, Any]:
                 for name in names:
                     options[name] = {"type": kind, "default": plain(action.default), **more}
         optimizers = {name: plain(each["default_settings"]) for name, each in kinds.items()}
-    return {"options": options, "optimizers": optimizers}
+        schedules = dict(scheduled())
+    found = {"options": options, "optimizers": optimizers, "schedules": schedules}
+    heads = re.findall(r"^#+ `.*$", commit.text("documentation/DATALOADER.md"), re.MULTILINE)
+    named = {name for head in heads for name in re.findall(r"`([a-z_]+)`", head)}
+    sets = sorted(named - set(MADE))
+    return found | {"targets": dict(targeted(commit)), "data_sets": sets}
+
+
+MADE = (  # heads of its page that name kinds of what is made for a data set, no options
+    *("superresolution", "sdr", "jpeg_artifacts", "depth", "depth_midas", "random_masks"),
+    *("inpainting", "canny", "edges"),
+)
+
+
+def offered(find: Callable[..., Any], name: str, *rest: Any) -> Any:
+    """As `find_spec`, with packages that offer optimizers there, be they installed or not."""
+    return find(name, *rest) or (name if name in ("optimi", "prodigyplus", "torchao") else None)
+
+
+RUN = Stub(lr_warmup_steps=10, lr_end=1e-6, lr_power=0.8, lr_num_cycles=1, max_train_steps=40)
+
+
+def scheduled() -> Iterator[tuple[str, list[float]]]:
+    """Shares of a rate of 1e-4 at the updates of RUN, by the name of its schedule."""
+    build = import_module("simpletuner.helpers.training.custom_schedule").get_lr_scheduler
+    for name in (
+        *("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts"),
+        *("sine", "polynomial"),
+    ):
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1e-4)
+        asked = Stub(lr_scheduler=name, **vars(RUN))
+        log = logging.getLogger("peer")
+        rates = build(asked, optimizer, Stub(num_processes=1), log, global_step=0)
+        shares = []
+        for _ in range(RUN.max_train_steps):
+            shares.append(round(optimizer.param_groups[0]["lr"] / 1e-4, 5))
+            optimizer.step()
+            rates.step()
+        yield name, shares
+
+
+def targeted(commit: Commit) -> Iterator[tuple[str, Any]]:
+    """Names of the layers that an adapter goes on, by family; of flux by flux_lora_target."""
+    for family in ("common", "hunyuanvideo", "flux2", "qwen_image", "sd3", "sdxl", "sd1x", "wan"):
+        file = "common" if family == "common" else f"{family}/model"
+        tree = ast.parse(commit.text(f"simpletuner/helpers/models/{file}.py"))
+        (*_, found) = [
+            ast.literal_eval(node.value)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Assign)
+            and getattr(node.targets[0], "id", "") == "DEFAULT_LORA_TARGET"
+        ]
+        yield family, found
+    layers = commit.function("simpletuner/helpers/models/flux/model.py", "get_lora_target_layers")
+    for name in (
+        *("mmdit", "context", "context+ffs", "all", "all+ffs", "ai-toolkit", "tiny", "nano"),
+        "all+ffs+embedder",
+    ):
+        config = Stub(flux_lora_target=name, model_type="lora", lora_type="standard")
+        config.controlnet = config.control = config.slider_lora_target = False
+        model = Stub(config=config, _get_peft_lora_target_modules=lambda: None)
+        model.DEFAULT_LORA_TARGET = ["to_k", "to_q", "to_v", "to_out.0", "to_qkv"]
+        yield f"flux {name}", layers(model)
 
 
 def lines(found: Any, depth: int = 0) -> str:
