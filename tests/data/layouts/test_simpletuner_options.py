@@ -295,7 +295,14 @@ def test_its_layers_are_there_in_the_models_here():
         ),
         (
             {"algo": "locon", "linear_dim": 8, "linear_alpha": 4, "conv_dim": 4, "conv_alpha": 2},
-            {"kind": "lora", "rank": 8, "alpha": 4.0, "conv_rank": 4, "conv_alpha": 2.0},
+            {"kind": "lora", "rank": 8, "alpha": 4.0, "conv_rank": 4, "conv_alpha": 2.0,
+             "preset": "full"},
+        ),
+        (
+            {"algo": "lokr", "full_matrix": True, "factor": 4,
+             "apply_preset": {"target_module": ["Flux2Attention", "Flux2ParallelSelfAttention"],
+                              "module_algo_map": {"Flux2Attention": {"factor": 2}}}},
+            {"kind": "lokr", "factor": 4, "full_matrix": True, "preset": "attn"},
         ),
     ],
 )  # fmt: skip

@@ -31,10 +31,9 @@ FLUX: Mapping[str, Sequence[str]] = {  # by flux_lora_target; without layers tha
 }
 LYCORIS = "config/lycoris_config.json"  # its default
 KINDS = {"lora": "lora", "locon": "lora", "loha": "loha", "lokr": "lokr"}
-PRESETS = {  # classes of modules, in small letters, and the preset that has their layers
-    frozenset({"attention"}): "attn",
-    frozenset({"attention", "feedforward"}): "attn-mlp",
-}
+DIM, ALPHA = 4, 1  # LyCORIS' own
+CLASSES = ("attention", "feedforward")  # in names of classes of modules
+PRESETS = {frozenset(CLASSES[:1]): "attn", frozenset(CLASSES): "attn-mlp"}
 
 
 def is_adapter(trainer: Table) -> bool:
@@ -156,14 +155,14 @@ def _lycoris(held: Table) -> dict[str, Any]:
         said = f"only a LoRA has it here: lora.kind = dora; {algo} is trained without"
         held.say("dora_wd", "no equivalent", said)
     whole = kind == "lokr" and held.flag("full_matrix")
-    rank = None if whole else held.whole("linear_dim", 16, low=1)
+    rank = None if whole else held.whole("linear_dim", DIM, low=1)
     if whole:
         held.say("linear_dim", "not needed", "full_matrix is on")
         held.say("linear_alpha", "not needed", "full_matrix is on")
     found = filled(
         kind=kind,
         rank=rank,
-        alpha=None if whole else held.number("linear_alpha", rank or 1) or rank,
+        alpha=None if whole else held.number("linear_alpha", ALPHA) or rank,
         factor=held.whole("factor", -1, low=-1) if kind == "lokr" else None,
         full_matrix=whole,
         dropout=held.number("dropout", low=0) or None,
@@ -180,18 +179,28 @@ def _lycoris(held: Table) -> dict[str, Any]:
     return found
 
 
+def _preset(table: Table, names: Sequence[str]) -> str | None:
+    """The preset that has the layers of classes of modules; of none, LyCORIS takes every layer."""
+    if not names and "target_name" not in table:
+        said = "every layer gets one, as without it there: lora.preset = full"
+        table.say("target_module", "mapped", said, [])
+        return "full"
+    kinds = {next((kind for kind in CLASSES if kind in name.lower()), name) for name in names}
+    found = PRESETS.get(frozenset(kinds))
+    if found:
+        said = f"is lora.preset = {found} here, the layers of these classes"
+        table.say("target_module", "mapped", said)
+    elif names:
+        said = "classes of modules: name endings of their layers in lora.targets"
+        table.say("target_module", "no equivalent", said)
+    return found
+
+
 def _classes(held: Table, *, factor: int | None) -> dict[str, Any]:
     """The preset that has the layers of its classes of modules, and what differs by class."""
     table = held.table("apply_preset", "preset")
     names = table.texts("target_module")
-    names = names or table.texts("unet_target_module")
-    found = PRESETS.get(frozenset(name.lower() for name in names)) if names else None
-    used = "target_module" if "target_module" in table else "unet_target_module"
-    if found:
-        table.say(used, "mapped", f"is lora.preset = {found} here, the layers of these classes")
-    elif names:
-        said = "classes of modules: name endings of their layers in lora.targets"
-        table.say(used, "no equivalent", said)
+    found = _preset(table, names)
     given = table.values.get("module_algo_map")
     told = given if isinstance(given, dict) else {}
     rows = [row for row in told.values() if isinstance(row, dict)]
