@@ -290,8 +290,8 @@ def test_its_layers_are_there_in_the_models_here():
         ),
         (
             {"algo": "loha", "linear_dim": 8, "linear_alpha": 4, "dropout": 0.2,
-             "apply_preset": {"target_module": ["MyBlock"]}},
-            {"kind": "loha", "rank": 8, "alpha": 4.0, "dropout": 0.2},
+             "rank_dropout": 0.1, "apply_preset": {"target_module": ["MyBlock"]}},
+            {"kind": "loha", "rank": 8, "alpha": 4.0, "rank_dropout": 0.1},
         ),
         (
             {"algo": "locon", "linear_dim": 8, "linear_alpha": 4, "conv_dim": 4, "conv_alpha": 2},

@@ -58,6 +58,9 @@ def adapter_of(config: Table, model_type: str) -> dict[str, Any]:
     _answer(config, peft)
     dora = peft == "LORA" and _dora(config)
     whole = peft == "LOKR" and config.flag("lokr_full_matrix")
+    if peft in ("LOHA", "LOKR") and config.number("dropout_probability", low=0):
+        said = f"drops what goes into a layer there; lora.dropout of a {KINDS[peft]} its rows"
+        config.say("dropout_probability", "no equivalent", said)
     rank = config.whole("lokr_dim" if peft == "LOKR" else "lora_rank", 16, low=1)
     return filled(
         kind="dora" if dora else KINDS.get(peft, "lora"),

@@ -165,9 +165,7 @@ def _lycoris(held: Table) -> dict[str, Any]:
         alpha=None if whole else held.number("linear_alpha", ALPHA) or rank,
         factor=held.whole("factor", -1, low=-1) if kind == "lokr" else None,
         full_matrix=whole,
-        dropout=held.number("dropout", low=0) or None,
-        rank_dropout=held.number("rank_dropout", low=0) or None,
-        module_dropout=held.number("module_dropout", low=0) or None,
+        **_dropouts(held, kind),
         conv_rank=held.whole("conv_dim") or None,
         conv_alpha=held.number("conv_alpha") or None if held.whole("conv_dim") else None,
     )
@@ -177,6 +175,19 @@ def _lycoris(held: Table) -> dict[str, Any]:
     found |= _classes(held, factor=found.get("factor"))
     held.close()
     return found
+
+
+def _dropouts(held: Table, kind: str) -> dict[str, float]:
+    """The chances of leaving out what this kind leaves out, there and here."""
+    names = {"lora": ("dropout", "rank_dropout", "module_dropout"), "dora": ("dropout",)}
+    found = names.get(kind, ("rank_dropout", "module_dropout"))
+    if kind not in names:
+        said = f"LyCORIS has none for a {kind}, whatever its options say"
+        held.say("dropout", "not needed", said)
+    for name in ("rank_dropout", "module_dropout"):
+        if name not in found and held.number(name, low=0):
+            held.say(name, "no equivalent", "a dora has lora.dropout alone")
+    return filled(**{name: held.number(name, low=0) or None for name in found})
 
 
 def _preset(table: Table, names: Sequence[str]) -> str | None:
