@@ -279,8 +279,10 @@ def _setting(config: Table) -> Setting:
     masked = config.flag("masked_training") and kind not in FILLING
     setting = Setting(masked=masked, video=video, sides=sides, buckets=buckets)
     if video:
-        counts = [int(part) for part in config.text("frames", "25").split(",") if part.strip()]
-        setting.frames = max([1, *counts])
+        counts = config.text("frames", "25").split(",")
+        if not all(part.strip().isdecimal() for part in counts if part.strip()):
+            raise config.bad("frames", "numbers of frames are written as 25 or 1,25")
+        setting.frames = max([1, *(int(part) for part in counts if part.strip())])
         said = (
             "is data.frames here; it takes frames from a place drawn by chance in each video, here"
             ' from the beginning (data.extract = "uniform" gives more places)'

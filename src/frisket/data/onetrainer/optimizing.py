@@ -278,4 +278,4 @@ def _average(config: Table) -> float | None:
     if every > 1:
         said = f"the average moves every {every} steps there; optimizer.ema is the decay a step"
         config.say("ema_update_step_interval", "mapped", said, 5)
-    return round(min(decay, 0.999999) ** (1 / every), 6)
+    return round(math.pow(min(decay, 0.999999), 1 / every), 6)

@@ -1,5 +1,6 @@
 """SimpleTuner's optimizers, learning rates and schedules, as [optimizer]."""
 
+import math
 from typing import Any
 
 from frisket.data.layout_optimizers import optimizer_of
@@ -120,7 +121,8 @@ def _average(trainer: Table) -> float | None:
     every = trainer.whole("ema_update_interval", 1, low=1)
     said = "is optimizer.ema here, the decay a step"
     trainer.say("ema_update_interval", "mapped", said, 1)
-    return round(min(trainer.number("ema_decay", 0.995, low=0), 0.999999) ** (1 / every), 6)
+    decay = min(trainer.number("ema_decay", 0.995, low=0), 0.999999)
+    return round(math.pow(decay, 1 / every), 6)
 
 
 def _scheduled(trainer: Table, name: str, rate: float, steps: int) -> dict[str, Any]:
@@ -166,15 +168,15 @@ def _waved(trainer: Table, kind: str, rate: float, steps: int) -> dict[str, Any]
         trainer.say("lr_end", "mapped", "is optimizer.final here, a share of the rate", END)
         cycles = float(f"{steps / half:.6g}")
         return filled(schedule="cosine", cycles=cycles, final=_share(final))
-    said = {
+    told = {
         "sine": "is a sine that begins half way up there; optimizer.schedule = constant stands",
         "cosine_with_restarts": "stays at the full rate there, whatever its name says",
     }
     mapped = kind == "cosine_with_restarts"
-    trainer.say("lr_scheduler", "mapped" if mapped else "no equivalent", said[kind])
+    trainer.say("lr_scheduler", "mapped" if mapped else "no equivalent", told[kind])
     if mapped:
-        said_ = "the rate never falls there; optimizer.schedule = constant does the same"
-        trainer.defect("lr_scheduler", said_)
+        said = "the rate never falls there; optimizer.schedule = constant does the same"
+        trainer.defect("lr_scheduler", said)
     for each in ("lr_warmup_steps", "lr_end"):
         trainer.say(each, "not needed", f"{kind} warms up nothing")
     return {"schedule": "constant"}
