@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from frisket.data.layout_base import BadLayout, Imported, Layout, Note
-from frisket.data.layout_files import peek, place, read_config
+from frisket.data.layout_files import Written, peek, place, read_config
 from frisket.data.layout_folders import (
     NO_CAPTIONS,
     Look,
@@ -61,7 +61,12 @@ def suits(path: Path) -> bool:
 
 def read(path: Path) -> Imported:
     """Read either file. A list of concepts brings no loss: OneTrainer's defaults are taken."""
-    sheet = Sheet(read_config(path), rules_of("onetrainer"))
+    return read_written(read_config(path))
+
+
+def read_written(written: Written) -> Imported:
+    """Read what stands for either file."""
+    path, sheet = written.path, Sheet(written, rules_of("onetrainer"))
     setting, sections = Setting(), dict[str, Mapping[str, Any]]()
     if isinstance(sheet.written.tree, list):
         _concepts(sheet, setting)
@@ -312,4 +317,4 @@ def _sides(table: Table, name: str, buckets: bool) -> tuple[list[int | list[int]
     return [side if buckets else [side, side] for side in dict.fromkeys(numbers)], buckets
 
 
-LAYOUT = Layout("OneTrainer: config.json, or concepts.json alone", suits, read)
+LAYOUT = Layout("OneTrainer: config.json, or concepts.json alone", suits, read, read_written)

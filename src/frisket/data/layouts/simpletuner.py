@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from frisket.data.layout_base import BadLayout, Imported, Layout
-from frisket.data.layout_files import peek, read_config
+from frisket.data.layout_files import Written, peek, read_config
 from frisket.data.layout_folders import (
     NO_CAPTIONS,
     clips_in,
@@ -74,7 +74,12 @@ def suits(path: Path) -> bool:
 
 def read(path: Path) -> Imported:
     """Read either file; config.json or config.env beside a list of data sets is read with it."""
-    written = read_config(path)
+    return read_written(read_config(path))
+
+
+def read_written(written: Written) -> Imported:
+    """Read what stands for either file."""
+    path = written.path
     if isinstance(written.tree, list):
         beside = settings_beside(path)
         sheet = Sheet(written, rules_of("simpletuner"))
@@ -377,4 +382,9 @@ def _shuffled(row: Table) -> dict[str, Any]:
     return filled(shuffle_tags=True, keep_tags=keep or None) if on else {}
 
 
-LAYOUT = Layout("SimpleTuner: multidatabackend.json, or the config.json that names it", suits, read)
+LAYOUT = Layout(
+    "SimpleTuner: multidatabackend.json, or the config.json that names it",
+    suits,
+    read,
+    read_written,
+)
