@@ -1,6 +1,6 @@
 """Every option that OneTrainer reads, at every value that is not its default, is answered rightly.
 
-The options, their types and defaults are its own code's: scripts/record_job_options.py.
+The options, their types and defaults are its own code's: scripts/record_trainer_options.py.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Records what OneTrainer and SimpleTuner read of a job, for tests/data/layouts.
 
-    python scripts/record_job_options.py onetrainer=CHECKOUT simpletuner=CHECKOUT
+    python scripts/record_trainer_options.py onetrainer=CHECKOUT simpletuner=CHECKOUT
 
 CHECKOUT is a folder of git (`@COMMIT` behind it picks one). Their own code is run: OneTrainer's
 classes of configuration, its choice of an optimizer and its schedules; SimpleTuner's command line,
