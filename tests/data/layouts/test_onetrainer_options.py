@@ -113,11 +113,21 @@ def values(name: str, field: dict[str, Any]) -> list[Any]:
     return {"str": ["x"], "dict": [{"a": 1}]}.get(kind, [])
 
 
+SECTIONS = ("config", "concept", "image", "text", "part", "sample")
+
+
+def is_mapped(section: str, name: str) -> bool:
+    rule = rules_of("onetrainer").find(section, name)
+    return rule is not None and rule.kind == "mapped"
+
+
 def asked() -> Iterator[tuple[str, str, Any]]:
-    for section in ("config", "concept", "image", "text", "part", "sample"):
+    for section in SECTIONS:
         for name, field in RECORD["sections"][section].items():
-            for value in values(name, field):
-                yield section, name, value
+            # What another option has to be set for is tried with it, too.
+            if is_mapped(section, name) or name in BESIDE:
+                for value in values(name, field):
+                    yield section, name, value
 
 
 @cache
@@ -157,22 +167,42 @@ def content(done) -> dict[str, Any]:
     return {"data": list(done.data), **done.sections, "clips": dict(done.manifests)}
 
 
+def answered(name: str, told: list[Any]) -> Any:
+    """The one note of an option that is more than that it asks for nothing."""
+    said = [note for note in told if note.kind != "defect"]
+    assert said, f"not a word of {name}"
+    (note,) = said
+    assert note.said != "asks for nothing at this value" or name in OFF, name
+    assert "documents no such option" not in note.said, name
+    return note
+
+
 @pytest.mark.parametrize(("section", "name", "value"), list(asked()))
-def test_it_is_answered(clips, imported, loaded, notes, section, name, value):
+def test_what_has_a_place_is_written_there(clips, imported, loaded, notes, section, name, value):
     beside = BESIDE.get(name, {})
     tree, where = job(section, **{**beside, name: value})
     if section == "concept" and name in ("enabled", "type") and value != "STANDARD":
         tree["concepts"].append(concept("set"))
     done = imported(tree)
-    told = [note for note in notes(done)[where + name] if note.kind != "defect"]
-    assert told, "not a word of it"
-    (note,) = told
-    assert note.said != "asks for nothing at this value" or name in OFF
-    assert "documents no such option" not in note.said
+    note = answered(name, list(notes(done)[where + name]))
     loaded(done)
     if note.kind == "mapped" and name not in SAME and not name.startswith(LEVELS):
         plain = imported(job(section, **beside)[0])
         assert content(done) != content(plain), note.said
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_what_has_no_place_is_told(clips, imported, loaded, notes, section):
+    fields = RECORD["sections"][section].items()
+    tried = {name: values(name, field) for name, field in fields if not is_mapped(section, name)}
+    rest = {name: given[0] for name, given in tried.items() if given and name not in BESIDE}
+    tree, where = job(section, **rest)
+    tree["concepts"].append(concept("set"))
+    done = imported(tree)
+    told = notes(done)
+    for name in rest:
+        answered(name, list(told[where + name]))
+    loaded(done)
 
 
 @pytest.mark.parametrize("section", ["optimizer", "quantization", "embedding"])

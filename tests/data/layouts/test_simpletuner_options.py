@@ -123,9 +123,14 @@ def values(name: str, field: dict[str, Any]) -> list[Any]:
     return ["x"]
 
 
+def is_mapped(name: str) -> bool:
+    rule = rules_of("simpletuner").find("trainer", name)
+    return rule is not None and rule.kind == "mapped"
+
+
 def asked() -> Iterator[tuple[str, Any]]:
     for name, field in RECORD["options"].items():
-        if name not in NONE:
+        if name not in NONE and is_mapped(name):
             for value in values(name, field):
                 yield name, value
 
@@ -134,19 +139,36 @@ def content(done) -> dict[str, Any]:
     return {"data": list(done.data), **done.sections, "clips": dict(done.manifests)}
 
 
+def answered(name: str, told: list[Any], value: Any) -> Any:
+    """The one note of an option that is more than that it asks for nothing."""
+    said = [note for note in told if note.kind != "defect"]
+    assert said, f"not a word of {name}"
+    (note,) = said
+    off = RECORD["options"][name].get("default") is True and value is False
+    assert note.said != "asks for nothing at this value" or off, name
+    assert "documents no such option" not in note.said, name
+    return note
+
+
 @pytest.mark.parametrize(("name", "value"), list(asked()))
-def test_it_is_answered(job, loaded, notes, name, value):
+def test_what_has_a_place_is_written_there(job, loaded, notes, name, value):
     beside = {**BASE, **BESIDE.get(name, {})}
     done = job({**beside, name: value})
-    told = [note for note in notes(done)[name] if note.kind != "defect"]
-    assert told, "not a word of it"
-    (note,) = told
-    off = RECORD["options"][name].get("default") is True and value is False
-    assert note.said != "asks for nothing at this value" or off
-    assert "documents no such option" not in note.said
+    note = answered(name, notes(done)[name], value)
     loaded(done)
     if note.kind == "mapped" and name not in ALONE and not name.startswith(LEVELS):
         assert content(done) != content(job(beside)), note.said
+
+
+def test_what_has_no_place_is_told(job, loaded, notes):
+    fields = RECORD["options"]
+    rest = {n: values(n, fields[n])[0] for n in fields if not is_mapped(n) and n not in NONE}
+    assert len(rest) > 400
+    done = job({**BASE, **rest})
+    told = notes(done)
+    for name, value in rest.items():
+        answered(name, list(told[name]), value)
+    loaded(done)
 
 
 def test_what_is_left_out_is_written_as_it_would_have_been(job):
