@@ -266,7 +266,7 @@ def test_optimizer_adapter_and_run(clips, imported, loaded):
         "batch": 2,
         "steps": 6,
         "save_every": 33,  # 100 micro-batches
-        "keep": 1000,
+        "keep": 1,
         "trackers": ["tensorboard"],
         "precision": "float16",
     }

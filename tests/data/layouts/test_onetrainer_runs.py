@@ -77,9 +77,9 @@ def test_what_trains_no_adapter_is_told_and_its_rate_left_out(clips, imported, n
     ("options", "saves"),
     [
         ({"save_every": 2, "save_every_unit": "EPOCH"},
-         {"save_every": 0, "save_every_epochs": 2, "keep": 1000}),
+         {"save_every": 0, "save_every_epochs": 2, "keep": 51}),
         ({"save_every": 100, "save_every_unit": "STEP", "gradient_accumulation_steps": 4},
-         {"save_every": 25, "keep": 1000}),
+         {"save_every": 25, "keep": 5}),
         ({"backup_after": 5, "backup_after_unit": "EPOCH", "rolling_backup": True},
          {"save_every": 0, "save_every_epochs": 5, "keep": 3}),
         ({"save_every": 20, "save_every_unit": "MINUTE"}, {}),

@@ -68,7 +68,7 @@ MEANT: dict[str, list[Any]] = {  # values that mean something
     "report_to": ["tensorboard", "wandb", "swanlab"],
     "user_prompt_library": ["prompts.json"],
     "validation_resolution": ["1024x768", "512"],
-    "optimizer": [name for name in RECORD["optimizers"] if name != "adamw_bf16"],
+    "optimizer": ["bnb-lion", "prodigy"],
     "model_family": ["sd3"],
     "model_type": ["full"],
     "lora_type": ["lycoris"],

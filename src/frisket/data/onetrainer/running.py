@@ -89,14 +89,14 @@ def run_of(config: Table, span: Span) -> dict[str, Any]:
 def _saves(config: Table, span: Span) -> dict[str, Any]:
     """When a LoRA is saved, all of which are kept there; else when it makes a backup."""
     pace = word_of(config, "save_every_unit", PACES, "NEVER")
-    more = "; none is ever removed there: run.keep = 1000"
+    more = "; none is removed there, so run.keep has room for all"
     found = span.every(config, "save_every", "save_every_unit", pace, "run.save_every", more)
     if found:
         config.say("backup_after", "not needed", "run.save_every keeps what a run goes on from")
         config.say("backup_after_unit", "not needed", "run.save_every keeps that")
         for name in ("rolling_backup", "rolling_backup_count"):
             config.say(name, "not needed", "of backups; what is saved is kept")
-        return {"save_every": 0} | found | {"keep": 1000}
+        return {"save_every": 0} | found | {"keep": _count(config, span, found)}
     if pace in TIMES and config.whole("save_every"):
         said = "saves by the clock there; here by steps or epochs: run.save_every, _every_epochs"
         config.say("save_every", "no equivalent", said)
@@ -114,8 +114,18 @@ def _saves(config: Table, span: Span) -> dict[str, Any]:
         for name in ("rolling_backup", "rolling_backup_count"):
             config.say(name, "no equivalent", "run.keep says how many are kept: set it")
         return {}
-    kept = config.whole("rolling_backup_count", 3, low=1) if config.flag("rolling_backup") else 1000
+    kept = _count(config, span, found)
+    if config.flag("rolling_backup"):
+        kept = config.whole("rolling_backup_count", 3, low=1)
     return {"save_every": 0} | found | {"keep": kept}
+
+
+def _count(config: Table, span: Span, saves: Mapping[str, int]) -> int:
+    """How many saves a run makes, with the one at its end."""
+    epochs = config.number("epochs", EPOCHS, low=1)
+    if "save_every_epochs" in saves:
+        return int(epochs // saves["save_every_epochs"]) + 1
+    return span.steps(epochs) // saves["save_every"] + 1
 
 
 def validation_of(config: Table, span: Span) -> dict[str, Any]:
