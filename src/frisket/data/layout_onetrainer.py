@@ -9,7 +9,14 @@ from frisket.data.layout_options import Table, filled
 from frisket.data.onetrainer.adapting import adapter_of, is_adapter
 from frisket.data.onetrainer.optimizing import optimizer_section
 from frisket.data.onetrainer.running import Span, run_of, validation_of
-from frisket.data.onetrainer.words import SCALERS, scaled, word_of
+from frisket.data.onetrainer.words import (
+    DENSITIES,
+    SCALERS,
+    WEIGHTINGS,
+    scaled,
+    settle,
+    word_of,
+)
 from frisket.objectives.shift import FLUX
 
 FLOOR = 0.1  # its default of unmasked_weight
@@ -49,6 +56,8 @@ def sections_of(
     kind = config.text("model_type", MODEL).upper()
     part = parts["unet" if kind.startswith(DIFFUSION) else "transformer"]
     denoise = _loss(config)
+    settle(config, "timestep_distribution", DENSITIES, DENSITIES[0])
+    settle(config, "loss_weight_fn", WEIGHTINGS, WEIGHTINGS[0])
     sections: dict[str, dict[str, Any]] = {
         "losses": filled(denoise=denoise),
         "timesteps": _timesteps(config, model),

@@ -212,6 +212,17 @@ def test_its_whole_filter_can_be_trained_of_every_family(clips, imported):
         assert kinds <= {"Linear", "Conv2d"}
 
 
+def test_a_word_it_does_not_know_is_its_default(clips, imported, notes):
+    done = imported(
+        config(timestep_distribution="UNIFIED", timestep_shift=3.0, learning_rate_scheduler="SINE")
+    )
+    assert done.sections["timesteps"]["density"] == "uniform"
+    assert done.sections["timesteps"]["shift"] == 3.0
+    assert done.sections["optimizer"]["schedule"] == "constant"
+    for name in ("timestep_distribution", "learning_rate_scheduler"):
+        assert "knows no such word" in notes(done)[name][0].said
+
+
 def test_a_preset_says_what_it_lacks(imported, tmp_path):
     tree = {"training_method": "LORA", "model_type": "FLUX_DEV_1", "learning_rate": 3e-4}
     (tmp_path / "preset.json").write_text(json.dumps(tree))

@@ -21,6 +21,13 @@ def word_of(table: Table, name: str, words: Sequence[str], default: str) -> str:
     return default
 
 
+def settle(table: Table, name: str, words: Sequence[str], default: str) -> None:
+    """Put its default in the place of a word that OneTrainer does not know, for who reads it."""
+    word = word_of(table, name, words, default)
+    if name in table:
+        table.values[name] = word
+
+
 def scaled(kind: str, batch: int, accumulate: int) -> int:
     """What its loss_scaler and learning_rate_scaler multiply by, on one GPU (`get_scale`)."""
     kind = kind.removeprefix("GLOBAL_")
@@ -29,3 +36,8 @@ def scaled(kind: str, batch: int, accumulate: int) -> int:
 
 
 SCALERS = ("NONE", "BATCH", "GLOBAL_BATCH", "GRADIENT_ACCUMULATION", "BOTH", "GLOBAL_BOTH")
+DENSITIES = (
+    *("UNIFORM", "SIGMOID", "LOGIT_NORMAL", "HEAVY_TAIL", "COS_MAP", "INVERTED_PARABOLA"),
+    "BETA",
+)
+WEIGHTINGS = ("CONSTANT", "P2", "MIN_SNR_GAMMA", "DEBIASED_ESTIMATION", "SIGMA")
