@@ -11,7 +11,7 @@ from frisket.families.base import FAMILIES
 
 SOURCE = Path(frisket.__file__).parent
 # Under the contract, or of one family by nature (its world; the words of other trainers' files).
-APART = ("families", "pocket", "data/layouts", "data/layout_")
+APART = ("families", "pocket", "data/layout", "data/onetrainer", "data/simpletuner")
 DEFAULTS = "recipes/config.py"  # may call one by name: what is taken where none is named
 SHARED = frozenset(  # modules of frisket.families that are of no one family
     {"base", "blocks", "experts", "names", "quantise", "standard", "suggestions", "weights"}

@@ -3,61 +3,127 @@
 from collections.abc import Mapping
 from typing import Any
 
-from frisket.data.layout_folders import stepped
 from frisket.data.layout_models import dtype_of, model_of, quantised, with_v
 from frisket.data.layout_options import Table, filled
 from frisket.data.noise_levels.onetrainer import timesteps_of
+from frisket.data.onetrainer.adapting import adapter_of, is_adapter
+from frisket.data.onetrainer.optimizing import optimizer_section
+from frisket.data.onetrainer.running import Span, run_of, validation_of
+from frisket.data.onetrainer.words import (
+    DENSITIES,
+    SCALERS,
+    WEIGHTINGS,
+    scaled,
+    settle,
+    word_of,
+)
 
-FLOOR, UNMASKED = 0.1, 0.1  # its defaults of unmasked_weight and, where it works, _probability
+FLOOR = 0.1  # its default of unmasked_weight
 MODEL = "STABLE_DIFFUSION_15"  # its default
 DIFFUSION = ("STABLE_DIFFUSION_1", "STABLE_DIFFUSION_2", "STABLE_DIFFUSION_XL", "WUERSTCHEN")
-FILLING = (  # models that are given the mask: there unmasked_probability works
+FILLING = (  # models that are shown the mask: of them no loss is masked
     *("STABLE_DIFFUSION_15_INPAINTING", "STABLE_DIFFUSION_20_INPAINTING"),
     *("STABLE_DIFFUSION_XL_10_BASE_INPAINTING", "FLUX_FILL_DEV_1"),
 )
-OPTIMIZERS = {
-    "ADAMW": "adamw",
-    "ADAMW_8BIT": "adamw8bit",
-    "ADAFACTOR": "adafactor",
-    "CAME": "came",
-    "LION": "lion",
-    "MUON": "muon",
-    "PRODIGY": "prodigy",
-    "SCHEDULE_FREE_ADAMW": "schedulefree",
-    "SGD": "sgd",
-}
 QUANTISED = {
     **dict.fromkeys(("", "none", "bfloat_16", "float_16", "float_32", "tfloat_32"), ""),
     **{"float_8": "fp8", "float_w8a8*": "fp8", "int_8": "int8", "int_w8a8*": "int8"},
     "nfloat_4": "nf4",
 }
-KINDS = {"LORA": "lora", "LOHA": "loha", "LOKR": "lokr"}
+MASKED = (
+    *("unmasked_weight", "unmasked_probability", "normalize_masked_area_loss"),
+    "masked_prior_preservation_weight",
+)
+STRENGTHS = {
+    "mse": "mse_strength",
+    "l1": "mae_strength",
+    "huber": "huber_strength",
+    "log_cosh": "log_cosh_strength",
+}
 
 
 def sections_of(
-    config: Table, seen: float, model: Mapping[str, Any], *, masked: bool, video: bool
+    config: Table,
+    parts: Mapping[str, Table],
+    span: Span,
+    model: Mapping[str, Any],
+    *,
+    masked: bool,
+    video: bool,
 ) -> dict[str, Mapping[str, Any]]:
-    """What follows from the configuration besides `model`; `seen` clips go by in an epoch."""
+    """What follows from the configuration besides `model`, `parts` of which are given by name."""
+    kind = config.text("model_type", MODEL).upper()
+    part = parts["unet" if kind.startswith(DIFFUSION) else "transformer"]
+    denoise = _loss(config)
+    settle(config, "timestep_distribution", DENSITIES, DENSITIES[0])
+    settle(config, "loss_weight_fn", WEIGHTINGS, WEIGHTINGS[0])
     sections: dict[str, dict[str, Any]] = {
-        "losses": _loss(config),
-        "timesteps": timesteps_of(
-            config,
-            model,
-            flow=not config.text("model_type", MODEL).upper().startswith(DIFFUSION),
-        ),
-        "lora": _lora(config),
-        "optimizer": _optimizer(config),
-        "run": _run(config, seen),
+        "losses": filled(denoise=denoise),
+        "timesteps": timesteps_of(config, model, flow=not kind.startswith(DIFFUSION)),
+        "noise": _noise(config),
+        "lora": adapter_of(config, kind),
+        "memory": _memory(config, part),
+        "optimizer": optimizer_section(config, part, adapter=is_adapter(config)),
+        "validation": validation_of(config, span),
+        "run": run_of(config, span),
     }
-    if masked:
-        losses, curve = _masking(config, video=video)
+    if masked and kind not in FILLING:
+        losses, curve = _masking(config, denoise, video=video)
         sections["losses"] = losses | sections["losses"]
         sections["curve"] = curve
     else:
-        for name in ("unmasked_weight", "unmasked_probability", "normalize_masked_area_loss"):
-            config.say(name, "not needed", "masked_training is off")
-        config.say("masked_prior_preservation_weight", "not needed", "masked_training is off")
+        said = "masked_training is off"
+        if masked:
+            said = "of a model that is shown the mask no loss is masked"
+            config.say("masked_training", "no equivalent", f"{said} there: masks are left out")
+        for name in MASKED:
+            config.say(name, "not needed", said)
+    _tell_parts(parts, part)
     return {name: section for name, section in sections.items() if section}
+
+
+def _tell_parts(parts: Mapping[str, Table], denoiser: Table) -> None:
+    """What is trained there besides the denoiser, also where it is left out (true there)."""
+    for name, part in parts.items():
+        if name.startswith("text_encoder") and part.written and part.flag("train", default=True):
+            said = (
+                "its adapter is not trained: Frisket trains the denoiser's alone, a text encoder's"
+                " comes later"
+            )
+            part.say("train", "no equivalent", said, True)
+        if not name.startswith("text_encoder"):
+            said = "captions are dropped by the text encoders' alone"
+            part.say("dropout_probability", "not needed", said)
+    if not denoiser.flag("train", default=True):
+        said = "the denoiser is not trained there; Frisket trains nothing else"
+        denoiser.say("train", "no equivalent", said)
+    unit = denoiser.text("stop_training_after_unit", "NEVER").upper()
+    if unit != "NEVER" and denoiser.whole("stop_training_after"):
+        said = "training of the denoiser ends before the run there; here with it: run.steps"
+        denoiser.say("stop_training_after", "no equivalent", said)
+        denoiser.say("stop_training_after_unit", "no equivalent", said)
+
+
+def _memory(config: Table, part: Table) -> dict[str, Any]:
+    """Checkpointing, which is on by default there, and what else is like it."""
+    old = str(config.values.get("gradient_checkpointing", "ON")).upper()
+    on = part.flag("gradient_checkpointing", default=old not in ("OFF", "FALSE"))
+    said = "is memory.checkpointing here"
+    if "gradient_checkpointing" in config:
+        config.say("gradient_checkpointing", "mapped", said)
+        if old == "CPU_OFFLOADED":
+            said = f"{said}; what it moves to the CPU stays: memory.swap_blocks moves blocks"
+            config.say("gradient_checkpointing", "no equivalent", said)
+    else:
+        part.say("gradient_checkpointing", "mapped", said, True)
+    if part.number("offload_fraction", low=0):
+        said = "memory.swap_blocks counts the blocks that wait on the CPU: set it"
+        part.say("offload_fraction", "no equivalent", said)
+    return filled(checkpointing=on, compile=config.flag("compile"))
+
+
+def _noise(config: Table) -> dict[str, Any]:
+    return filled(offset=config.number("offset_noise_weight", low=0) or None)
 
 
 def model_sections(
@@ -68,26 +134,31 @@ def model_sections(
     denoiser = parts["unet" if kind.startswith(DIFFUSION) else "transformer"]
     given = [(denoiser, "model_name"), (config, "base_model_name")]
     model = model_of(config, "model_type", kind, trainer="onetrainer", weights=given)
-    precision = dtype_of(config, "train_dtype")
+    precision = dtype_of(config, "train_dtype", "FLOAT_16")
     if precision:
-        config.say("train_dtype", "mapped", "is run.precision here")
+        config.say("train_dtype", "mapped", "is run.precision here", "FLOAT_16")
+    else:
+        precision = "float16"
+        config.say("train_dtype", "no equivalent", f"nothing trains in it: {precision} is taken")
     if not model:
-        return {}, {}, filled(precision=precision)
+        return {}, {}, {"precision": precision}
     if config.flag("force_v_prediction"):
         model = with_v(model, config, "force_v_prediction")
     own = denoiser.text("weight_dtype", "NONE").upper() != "NONE"
     owner = denoiser if own else config
-    dtype = dtype_of(owner, "weight_dtype")
+    dtype = dtype_of(owner, "weight_dtype", "FLOAT_32")
     if dtype:
-        owner.say("weight_dtype", "mapped", "is model.dtype here")
+        owner.say("weight_dtype", "mapped", "is model.dtype here", "FLOAT_32")
     bits = quantised(owner, "weight_dtype", QUANTISED)
-    return model | filled(dtype=dtype or precision), bits, filled(precision=precision)
+    return model | {"dtype": dtype or precision}, bits, {"precision": precision}
 
 
-def _masking(config: Table, *, video: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+def _masking(
+    config: Table, denoise: Mapping[str, Any], *, video: bool
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """[losses] and [curve] of masked training, with what it does otherwise than it says."""
     floor = config.number("unmasked_weight", FLOOR, low=0)
-    share = _unmasked(config)
+    _tell_unmasked(config)
     normalised = config.flag("normalize_masked_area_loss")
     prior = config.number("masked_prior_preservation_weight", low=0)
     config.defect(
@@ -114,15 +185,20 @@ def _masking(config: Table, *, video: bool) -> tuple[dict[str, Any], dict[str, A
         config.say("unmasked_weight", "mapped", f"is set to {floor:g}, its default there", floor)
     losses = {"compat": "onetrainer", "normalise": "sample" if normalised else "none"}
     # Above 1 its clamp gives 1 as well.
-    curve = {"floor": min(floor, 1.0)} | filled(unmasked_probability=share or None)
-    return losses | ({"prior": prior} if prior else {}), curve
+    curve = {"floor": min(floor, 1.0)}
+    return losses | filled(prior=_prior(prior, denoise)), curve
 
 
-def _unmasked(config: Table) -> float:
-    """The share of draws that trained without the mask there: none but on inpainting models."""
+def _prior(weight: float, denoise: Mapping[str, Any]) -> float | dict[str, Any] | None:
+    """The prior's strength and error: those of the loss go for it, too."""
+    if not weight or not denoise:
+        return weight or None
+    return {**denoise, "strength": weight * denoise["strength"]}
+
+
+def _tell_unmasked(config: Table) -> None:
+    """What the draws without a mask did there: nothing, on a model that is not shown it."""
     name = "unmasked_probability"
-    if config.text("model_type").upper() in FILLING:
-        return min(config.number(name, UNMASKED, low=0), 1.0)
     if config.number(name, low=0):
         said = (
             "it does nothing there but on inpainting models, whatever its help says, so nothing is"
@@ -130,89 +206,38 @@ def _unmasked(config: Table) -> float:
         )
         config.say(name, "not needed", "it did nothing there")
         config.defect(name, said)
-    return 0.0
 
 
 def _loss(config: Table) -> dict[str, Any]:
+    """The strongest of its errors, multiplied as its loss_scaler does; empty for plain mse."""
     strengths = {
-        "mse": config.number("mse_strength", 1),
-        "l1": config.number("mae_strength"),
-        "huber": config.number("huber_strength"),
+        kind: config.number(name, 1 if kind == "mse" else 0) for kind, name in STRENGTHS.items()
     }
-    names = dict(zip(strengths, ("mse_strength", "mae_strength", "huber_strength"), strict=True))
     kind = max(strengths, key=lambda name: strengths[name])
     for other, strength in strengths.items():
         if other != kind and strength:
             said = f"only one kind of error is taken: {kind}, the strongest"
-            config.say(names[other], "no equivalent", said)
-    if kind == "mse" and strengths[kind] == 1:
-        return {}
+            config.say(STRENGTHS[other], "no equivalent", said)
     delta = config.number("huber_delta", 1) if kind == "huber" else None
-    return {"denoise": filled(kind=kind, strength=strengths[kind], delta=delta)}
-
-
-def _lora(config: Table) -> dict[str, Any]:
-    method = config.text("training_method", "FINE_TUNE").upper()
-    if method != "LORA":
-        said = "Frisket trains an adapter: [lora] sets its size"
-        config.say("training_method", "no equivalent", said)
+    strength = strengths[kind]
+    if kind == "log_cosh":
+        said = (
+            'is losses.denoise, kind = "huber", delta = 1 here: as steep near zero and far from it'
+        )
+        config.say(STRENGTHS[kind], "no equivalent", said)
+        kind, delta = "huber", 1.0
+    if kind != "huber":
+        config.say("huber_delta", "not needed", f"the error is {kind}")
+    by = _scaled(config)
+    if kind == "mse" and strength * by == 1:
         return {}
-    config.say("embedding", "not needed", "no embedding is trained")
-    peft = config.text("peft_type", "LORA").upper()
-    kind = KINDS.get(peft, "lora")
-    if peft not in KINDS:
-        said = "this kind of adapter is not known here: a plain LoRA is trained"
-        config.say("peft_type", "no equivalent", said)
-    dora = kind == "lora" and config.flag("lora_decompose")
-    rank = "lokr_dim" if kind == "lokr" and "lokr_dim" in config else "lora_rank"
-    return filled(
-        kind="dora" if dora else kind,
-        rank=config.whole(rank, 16, low=1),
-        alpha=config.number("lora_alpha", 1),
-        dropout=config.number("dropout_probability") or None,
-        source=config.text("lora_model_name"),
-    )
+    return filled(kind=kind, strength=strength * by, delta=delta)
 
 
-def _optimizer(config: Table) -> dict[str, Any]:
-    table = config.table("optimizer", "optimizer")
-    kind = table.text("optimizer", "ADAMW").upper()
-    if kind not in OPTIMIZERS:
-        said = "no alias of it here: set optimizer.name to the import path of its class"
-        table.say("optimizer", "no equivalent", said)
-    options: dict[str, Any] = {"eps": table.number("eps")} if "eps" in table else {}
-    if "beta1" in table and "beta2" in table:
-        options["betas"] = [table.number("beta1"), table.number("beta2")]
-    schedule = config.text("learning_rate_scheduler", "CONSTANT").lower()
-    if schedule not in ("constant", "linear", "cosine"):
-        said = "optimizer.schedule has constant, linear and cosine; constant is taken"
-        config.say("learning_rate_scheduler", "no equivalent", said)
-        schedule = "constant"
-    warmup = config.number("learning_rate_warmup_steps", 200, low=0)
-    decay = table.number("weight_decay") if "weight_decay" in table else None
-    average = config.text("ema", "OFF").upper() != "OFF"
-    table.close()
-    return filled(
-        name=OPTIMIZERS.get(kind),
-        lr=config.number("learning_rate", 3e-6),
-        weight_decay=decay,
-        options=options,
-        schedule=schedule,
-        warmup=int(warmup) if warmup > 1 else None,
-        final=config.number("learning_rate_min_factor") or None,
-        clip=config.number("clip_grad_norm", 0 if "clip_grad_norm" in config.written else 1),
-        accumulate=config.whole("gradient_accumulation_steps", 1, low=1),
-        ema=config.number("ema_decay", 0.999) if average else None,
-    )
-
-
-def _run(config: Table, seen: float) -> dict[str, Any]:
-    batch = config.whole("batch_size", 1, low=1)
-    accumulate = config.whole("gradient_accumulation_steps", 1, low=1)
-    steps = stepped(config, "epochs", seen, batch * accumulate) if "epochs" in config else None
-    saved = config.text("save_every_unit").upper() == "STEP"
-    trackers = ["tensorboard"] if config.flag("tensorboard") else []
-    if saved:
-        config.say("save_every", "mapped", "is run.save_every here")
-    every = config.whole("save_every") or None if saved else None
-    return filled(batch=batch, steps=steps, save_every=every, trackers=trackers)
+def _scaled(config: Table) -> int:
+    scaler = word_of(config, "loss_scaler", SCALERS, "NONE")
+    batch, steps = config.whole("batch_size", 1), config.whole("gradient_accumulation_steps", 1)
+    by = scaled(scaler, batch, steps)
+    if by != 1:
+        config.say("loss_scaler", "mapped", f"is losses.denoise.strength here, {by} times as much")
+    return by

@@ -5,36 +5,23 @@ from pathlib import Path
 from typing import Any
 
 from frisket.data.layout_files import Written, peek, read_config
-from frisket.data.layout_folders import stepped
 from frisket.data.layout_models import dtype_of, model_of, quantised, with_v, without
-from frisket.data.layout_options import Table, filled
+from frisket.data.layout_noise import is_flow
+from frisket.data.layout_options import Sheet, Table, filled
 from frisket.data.noise_levels.simpletuner import timesteps_of
 from frisket.data.shells.simpletuner_env import read_environment
+from frisket.data.simpletuner.adapting import adapter_of, is_adapter
+from frisket.data.simpletuner.optimizing import optimizer_section
+from frisket.data.simpletuner.running import length_of, preview_of, run_of, steps_of
 from frisket.data.toml_lines import Key
 
 POINTER = "data_backend_config"
-OPTIMIZERS = {
-    "adamw_bf16": "adamw",
-    "optimi-adamw": "adamw",
-    "adafactor": "adafactor",
-    "prodigy": "prodigy",
-    "adamw_schedulefree": "schedulefree",
-    "optimi-lion": "lion",
-    "bnb-lion": "lion",
-    "optimi-sgd": "sgd",
-}
 QUANTISED = {
     "no_change": "",
     "nf4-bnb": "nf4",
     **dict.fromkeys(("int8-quanto", "int8-torchao", "int8dq-torchao", "int8-sdnq"), "int8"),
     "fp8-int4-*": "nf4",
     "fp8*": "fp8",
-}
-SCHEDULES = {
-    "constant": "constant",
-    "constant_with_warmup": "constant",
-    "linear": "linear",
-    "cosine": "cosine",
 }
 WEIGHTS = (  # what holds the denoiser, one of its own first
     *("pretrained_transformer_model_name_or_path", "pretrained_unet_model_name_or_path"),
@@ -75,28 +62,61 @@ def cut_of(kinds: Collection[str]) -> dict[str, Any]:
 
 
 def sections_of(
-    trainer: Table, kinds: Collection[str], seen: float
-) -> dict[str, Mapping[str, Any]]:
-    """What follows from config.json; `kinds` of masks are used, `seen` clips an epoch."""
+    trainer: Table, kinds: Collection[str], seen: float, ours: float
+) -> tuple[dict[str, Mapping[str, Any]], Sheet | None]:
+    """What follows from config.json, and the sheet of a file of LyCORIS' options it names.
+
+    `kinds` of masks are used; `seen` clips go by in an epoch there, `ours` in a pass here.
+    """
     model, bits = _model(trainer)
+    length = length_of(trainer, seen, ours)
+    lora, sheet = adapter_of(trainer)
     sections: dict[str, dict[str, Any]] = {
         "model": model,
         "losses": _loss(trainer, masked=bool(kinds)),
         "curve": _curve(trainer, kinds),
         "timesteps": timesteps_of(trainer, model),
-        "lora": _lora(trainer),
-        "optimizer": _optimizer(trainer),
-        "memory": filled(checkpointing=trainer.flag("gradient_checkpointing")) | bits,
-        "run": _run(trainer, seen),
+        "noise": _noise(trainer, model),
+        "lora": lora,
+        "optimizer": optimizer_section(
+            trainer, steps_of(trainer, length), adapter=is_adapter(trainer)
+        ),
+        "memory": _memory(trainer) | bits,
+        "preview": preview_of(trainer),
+        "run": run_of(trainer, length),
     }
-    return {name: section for name, section in sections.items() if section}
+    return {name: section for name, section in sections.items() if section}, sheet
+
+
+def _memory(trainer: Table) -> dict[str, Any]:
+    """Checkpointing, which is on by default there, and what is compiled."""
+    on = trainer.flag("gradient_checkpointing", default=True)
+    trainer.say("gradient_checkpointing", "mapped", "is memory.checkpointing here", True)
+    compiled = trainer.text("dynamo_backend", "no").lower() not in ("", "no")
+    return filled(checkpointing=on, compile=compiled)
+
+
+def _noise(trainer: Table, model: Mapping[str, Any]) -> dict[str, Any]:
+    """Its offset, which models of flow do not get, and by default a quarter of the steps."""
+    names = ("noise_offset", "noise_offset_probability")
+    if not trainer.flag("offset_noise") or (model and is_flow(model)):
+        said = "models of flow get none there" if trainer.flag("offset_noise") else "is off"
+        for name in ("offset_noise", *names):
+            trainer.say(name, "not needed", said)
+        return {}
+    share = trainer.number("noise_offset_probability", 0.25, low=0)
+    if share < 1:
+        said = f"is laid over in {share:.0%} of the steps there; noise.offset is in all: set it"
+        for name in ("offset_noise", *names):
+            trainer.say(name, "no equivalent", said)
+        return {}
+    for name in ("offset_noise", *names):
+        trainer.say(name, "mapped", "is noise.offset here")
+    return {"offset": trainer.number("noise_offset", 0.1, low=0)}
 
 
 def _model(trainer: Table) -> tuple[dict[str, Any], dict[str, Any]]:
     """[model], and what of [memory] belongs to it."""
-    if trainer.text("model_type", "lora") != "lora":
-        said = "Frisket trains an adapter: [lora] sets its size"
-        trainer.say("model_type", "no equivalent", said)
     family, flavour = trainer.text("model_family"), trainer.text("model_flavour")
     if not family:
         for name in (name for name in WEIGHTS if name in trainer):
@@ -145,60 +165,3 @@ def _curve(trainer: Table, kinds: Collection[str]) -> dict[str, Any]:
         )
         trainer.defect("masked_loss_probability", said)
     return cut_of(kinds) | filled(unmasked_probability=1 - min(share, 1) if share < 1 else None)
-
-
-def _lora(trainer: Table) -> dict[str, Any]:
-    kind = trainer.text("lora_type", "standard").lower()
-    if kind != "standard":
-        said = "a plain LoRA is trained: set lora.kind (lora, dora, loha, lokr) and its rank"
-        trainer.say("lora_type", "no equivalent", said)
-        return {}
-    rank = trainer.whole("lora_rank", 16, low=1)
-    return filled(
-        kind="dora" if trainer.flag("use_dora") else None,
-        rank=rank,
-        alpha=trainer.number("lora_alpha") or rank,
-        dropout=trainer.number("lora_dropout", 0.1),
-        source=trainer.text("init_lora"),
-    )
-
-
-def _optimizer(trainer: Table) -> dict[str, Any]:
-    written = trainer.text("optimizer").lower()
-    name = OPTIMIZERS.get(written) or ("adamw8bit" if "adamw8bit" in written else None)
-    if written and name is None:
-        said = "no alias of it here: set optimizer.name to an alias or the import path of its class"
-        trainer.say("optimizer", "no equivalent", said)
-    schedule = trainer.text("lr_scheduler", "constant").lower()
-    if schedule not in SCHEDULES:
-        said = "optimizer.schedule has constant, linear and cosine: linear is nearest to it"
-        trainer.say("lr_scheduler", "no equivalent", said)
-    decay = trainer.number("adam_weight_decay") if "adam_weight_decay" in trainer else None
-    return filled(
-        name=name,
-        lr=trainer.number("learning_rate", 4e-7),
-        weight_decay=decay,
-        schedule=SCHEDULES.get(schedule, "linear"),
-        warmup=trainer.whole("lr_warmup_steps"),
-        clip=trainer.number("max_grad_norm", 2, low=0),
-        accumulate=trainer.whole("gradient_accumulation_steps", 1, low=1),
-        ema=trainer.number("ema_decay", 0.995) if trainer.flag("use_ema") else None,
-    )
-
-
-def _run(trainer: Table, seen: float) -> dict[str, Any]:
-    batch = trainer.whole("train_batch_size", 4, low=1)
-    accumulate = trainer.whole("gradient_accumulation_steps", 1, low=1)
-    steps = trainer.whole("max_train_steps")
-    if not steps and trainer.number("num_train_epochs"):
-        steps = stepped(trainer, "num_train_epochs", seen, batch * accumulate)
-    named = "checkpoint_step_interval" in trainer
-    saves = trainer.whole("checkpoint_step_interval" if named else "checkpointing_steps", 500)
-    return filled(
-        batch=batch,
-        steps=steps or None,
-        seed=trainer.whole("seed") if "seed" in trainer else None,
-        save_every=saves,
-        keep=trainer.whole("checkpoints_total_limit") or None,
-        precision=dtype_of(trainer, "mixed_precision", "bf16"),
-    )

@@ -93,7 +93,8 @@ def test_defaults_that_are_not_written_are_written_out(clips, imported, notes):
     assert done.sections["curve"] == {"floor": 0.1}
     (note,) = notes(done)["unmasked_weight"]
     assert (note.value, note.line) == (0.1, None)
-    assert done.sections["lora"] == {"kind": "lora", "rank": 16, "alpha": 1.0}
+    lora = {"kind": "lora", "rank": 16, "alpha": 1.0, "targets": ["/./"]}
+    assert done.sections["lora"] == lora
     assert done.data[0]["resolution"] == 512
 
 
@@ -107,7 +108,7 @@ def test_defaults_that_are_not_written_are_written_out(clips, imported, notes):
         ),
         (
             {"model_type": "STABLE_DIFFUSION_XL_10_BASE", "force_v_prediction": True},
-            {"family": "stable_diffusion", "variant": "sdxl-v"},
+            {"family": "stable_diffusion", "variant": "sdxl-v", "dtype": "float32"},
             None,
         ),
         (
@@ -135,16 +136,30 @@ def test_defaults_that_are_not_written_are_written_out(clips, imported, notes):
                 "family": "sd3",
                 "variant": "3.5-large",
                 "source": "stabilityai/stable-diffusion-3.5-large",
+                "dtype": "float16",
             },
             "nf4",
         ),
         (
             {"model_type": "Z_IMAGE", "base_model_name": "Tongyi-MAI/Z-Image-Turbo"},
-            {"family": "z_image", "variant": "turbo", "source": "Tongyi-MAI/Z-Image-Turbo"},
+            {
+                "family": "z_image",
+                "variant": "turbo",
+                "source": "Tongyi-MAI/Z-Image-Turbo",
+                "dtype": "float32",
+            },
             None,
         ),
-        ({"model_type": "QWEN"}, {"family": "qwen_image", "variant": "image"}, None),
-        ({"model_type": "HUNYUAN_VIDEO"}, {"family": "hunyuan_video", "variant": "t2v"}, None),
+        (
+            {"model_type": "QWEN"},
+            {"family": "qwen_image", "variant": "image", "dtype": "float32"},
+            None,
+        ),
+        (
+            {"model_type": "HUNYUAN_VIDEO"},
+            {"family": "hunyuan_video", "variant": "t2v", "dtype": "float32"},
+            None,
+        ),
     ],
 )
 def test_which_model_is_trained(clips, imported, loaded, options, model, quantise):
@@ -225,13 +240,19 @@ def test_optimizer_adapter_and_run(clips, imported, loaded):
         "weight_decay": 0.0,
         "options": {"eps": 1e-8, "betas": [0.9, 0.99]},
         "schedule": "cosine",
-        "warmup": 50,
+        "warmup": 16,  # 50 micro-batches, 3 a step
         "final": 0.1,
         "clip": 0.0,
         "accumulate": 3,
-        "ema": 0.99,
+        "ema": 0.997992,  # 0.99 every fifth step
     }
-    assert done.sections["lora"] == {"kind": "dora", "rank": 32, "alpha": 16.0, "dropout": 0.1}
+    assert done.sections["lora"] == {
+        "kind": "dora",
+        "rank": 32,
+        "alpha": 16.0,
+        "dropout": 0.1,
+        "targets": ["/./"],
+    }
     assert done.sections["timesteps"] == {
         "density": "logit_normal",
         "mean": 0.2,
@@ -245,8 +266,10 @@ def test_optimizer_adapter_and_run(clips, imported, loaded):
     assert done.sections["run"] == {
         "batch": 2,
         "steps": 6,
-        "save_every": 100,
+        "save_every": 33,  # 100 micro-batches
+        "keep": 1,
         "trackers": ["tensorboard"],
+        "precision": "float16",
     }
     assert done.sections["losses"]["denoise"] == {"kind": "huber", "strength": 1.0, "delta": 0.2}
     loaded(done)

@@ -29,9 +29,13 @@ def test_defects_are_told(clips, imported, notes, options, option, said):
     assert any(note.kind == "defect" and said in note.said for note in told)
 
 
-def test_unmasked_probability_works_on_models_that_fill(clips, imported, notes):
+def test_of_a_model_that_is_shown_the_mask_no_loss_is_masked(clips, imported, notes):
     done = imported(config(model_type="FLUX_FILL_DEV_1", unmasked_probability=0.2))
-    assert [note.kind for note in notes(done)["unmasked_probability"]] == ["mapped"]
+    assert "curve" not in done.sections
+    assert "masks" not in done.data[0]
+    (note,) = notes(done)["masked_training"]
+    assert note.kind == "no equivalent"
+    assert "no loss is masked there" in note.said
 
 
 @pytest.mark.parametrize(

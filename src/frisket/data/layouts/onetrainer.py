@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from frisket.data.layout_base import BadLayout, Imported, Layout, Note
-from frisket.data.layout_files import Written, peek, read_config
+from frisket.data.layout_files import Written, peek, place, read_config
 from frisket.data.layout_folders import (
     NO_CAPTIONS,
     Look,
@@ -18,9 +18,11 @@ from frisket.data.layout_folders import (
     text_of,
     whole_repeats,
 )
-from frisket.data.layout_onetrainer import FLOOR, MODEL, model_sections, sections_of
+from frisket.data.layout_onetrainer import FILLING, FLOOR, MODEL, model_sections, sections_of
 from frisket.data.layout_options import Sheet, Table, filled, rules_of
+from frisket.data.onetrainer.running import Span, preview_of
 
+CONCEPTS = "training_concepts/concepts.json"  # its default
 PARTS = (
     *("unet", "prior", "transformer", "unconditional_transformer", "vae", "effnet_encoder"),
     *("text_encoder", "text_encoder_2", "text_encoder_3", "text_encoder_4"),
@@ -41,7 +43,8 @@ class Setting:
     parts: dict[str, Table] = field(default_factory=dict)  # of the model, by name
     data: list[dict[str, Any]] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
-    seen: float = 0.0  # clips an epoch
+    seen: float = 0.0  # clips an epoch there
+    clips: list[int] = field(default_factory=list)  # of each table, once round here
     manifests: dict[str, tuple[dict[str, Any], ...]] = field(default_factory=dict)
 
 
@@ -52,7 +55,7 @@ def suits(path: Path) -> bool:
         return bool(tree) and all(
             isinstance(row, dict) and "path" in row and {"image", "text"} & set(row) for row in tree
         )
-    names = {"concepts", "concept_file_name"}
+    names = {"concepts", "concept_file_name", "model_type"}
     return isinstance(tree, dict) and bool(names & set(tree)) and "training_method" in tree
 
 
@@ -76,16 +79,33 @@ def read_written(written: Written) -> Imported:
     setting = _setting(config)
     inner = _listed(config)
     _concepts(inner, setting)
-    masked = bool(setting.masked)
+    masked = config.flag("masked_training")
     base, bits, precision = model_sections(config, setting.parts)
-    sections = sections_of(config, setting.seen, base, masked=masked, video=setting.video)
-    for name, more in (("model", base), ("memory", bits), ("run", precision)):
-        if more:
-            sections[name] = {**sections.get(name, {}), **more}
+    span = _span(config, setting)
+    preview, samples = preview_of(config, span, config.text("model_type", MODEL).upper())
+    sections = sections_of(config, setting.parts, span, base, masked=masked, video=setting.video)
+    more = {"model": base, "memory": bits, "run": precision, "preview": preview}
+    for name, options in more.items():
+        if options:
+            sections[name] = {**sections.get(name, {}), **options}
     for table in (*setting.parts.values(), config):
         table.close()
-    notes = sheet.notes + (inner.notes if inner is not sheet else [])
+    notes = [note for each in _distinct(sheet, inner, samples) for note in each.notes]
     return _done(path, setting, sections, notes, config.text("model_type", MODEL))
+
+
+def _distinct(*sheets: Sheet | None) -> list[Sheet]:
+    return list({id(sheet): sheet for sheet in sheets if sheet is not None}.values())
+
+
+def _span(config: Table, setting: Setting) -> Span:
+    """How its epochs count: `repeats` of the tables are whole numbers, so not always theirs."""
+    accumulate = config.whole("gradient_accumulation_steps", 1, low=1)
+    ours = sum(
+        clips * table["repeats"] for table, clips in zip(setting.data, setting.clips, strict=True)
+    )
+    batch = config.whole("batch_size", 1, low=1) * accumulate
+    return Span(setting.seen, float(ours), batch, accumulate)
 
 
 def _done(
@@ -103,6 +123,13 @@ def _listed(config: Table) -> Sheet:
     """The sheet that holds the concepts: the configuration's own, or that of the file it names."""
     if "concepts" in config:
         return config.sheet
+    if "concept_file_name" not in config:
+        config.values["concept_file_name"] = CONCEPTS
+        if place(CONCEPTS, config.sheet.written.path.absolute().parent)[0] is None:
+            raise BadLayout(
+                f"{config.sheet.written.path} names no concepts, as a preset does: add"
+                ' "concept_file_name": "..." to it, the path of your concepts.json'
+            )
     file = file_at(config, "concept_file_name")
     return Sheet(read_config(file), config.sheet.rules, name=f"{file.name}: ")
 
@@ -187,12 +214,15 @@ def _add(concept: Table, image: Table, setting: Setting, table: dict[str, Any], 
     if concept.choice("balancing_strategy", ("REPEATS", "SAMPLES"), "REPEATS") == "SAMPLES":
         rate /= seen.clips
     setting.seen += rate * seen.clips
+    # Frisket looks into sub-folders, it only when asked.
+    beside = 0 if concept.flag("include_subdirectories") else seen.nested
     shape = {"frames": setting.frames, "fps": "own", "extract": "head"} if setting.video else {}
     sized: list[dict[str, Any]] = [{"resolution": side, "buckets": buckets} for side in sides]
     for size in sized or [{}]:
         setting.data.append(table | size | shape)
         # A clip and its mirror image are two here, one or the other there.
         setting.rates.append(rate / max(len(sides), 1) / (2 if table.get("flip") else 1))
+        setting.clips.append((seen.clips + beside) * (2 if table.get("flip") else 1))
 
 
 def _has_masks(folder: Path, *, deep: bool) -> bool:
@@ -251,12 +281,13 @@ def _setting(config: Table) -> Setting:
     sides, buckets = _sides(
         config, "resolution", config.flag("aspect_ratio_bucketing", default=True)
     )
-    setting = Setting(
-        masked=config.flag("masked_training"), video=video, sides=sides, buckets=buckets
-    )
+    masked = config.flag("masked_training") and kind not in FILLING
+    setting = Setting(masked=masked, video=video, sides=sides, buckets=buckets)
     if video:
-        counts = [int(part) for part in config.text("frames", "25").split(",") if part.strip()]
-        setting.frames = max([1, *counts])
+        counts = config.text("frames", "25").split(",")
+        if not all(part.strip().isdecimal() for part in counts if part.strip()):
+            raise config.bad("frames", "numbers of frames are written as 25 or 1,25")
+        setting.frames = max([1, *(int(part) for part in counts if part.strip())])
         said = (
             "is data.frames here; it takes frames from a place drawn by chance in each video, here"
             ' from the beginning (data.extract = "uniform" gives more places)'

@@ -26,16 +26,23 @@ from frisket.data.layout_simpletuner import (
     settings_beside,
     without_dashes,
 )
+from frisket.data.simpletuner.beside import find_beside
+from frisket.data.simpletuner.shaping import frames_of, owner_of, shape_of
 from frisket.media.untrusted import BadText, parse_json, shown
 
 KINDS = (
     *("image", "video", "audio", "text_embeds", "image_embeds", "conditioning_image_embeds"),
     *("conditioning", "eval", "caption"),
 )
+LIST = "multidatabackend.json"
+OWNED = (  # options that stand with a data set, or for all with the trainer
+    *("caption_strategy", "instance_prompt", "prepend_instance_prompt", "only_instance_prompt"),
+    *("resolution", "resolution_type"),
+)
 TRAINED = ("image", "video")
 MASKS = ("mask", "segmentation")
 STORES = ("local", "aws", "csv", "huggingface", "webshart", "memory")
-RATE, SECONDS = 30, 5  # frames of a video set that names no number
+DROPPED = 0.1  # its default of caption_dropout_probability
 
 
 @dataclass(slots=True)
@@ -48,7 +55,8 @@ class Setting:
     rates: list[float] = field(default_factory=list)
     manifests: dict[str, tuple[dict[str, Any], ...]] = field(default_factory=dict)
     kinds: set[str] = field(default_factory=set)  # of masks that are used
-    seen: float = 0.0  # clips an epoch
+    seen: float = 0.0  # clips an epoch there
+    clips: list[int] = field(default_factory=list)  # of each table, once round
 
 
 def suits(path: Path) -> bool:
@@ -58,7 +66,10 @@ def suits(path: Path) -> bool:
         told = {"instance_data_dir", "dataset_type", "caption_strategy", "cache_dir_vae"}
         rows = [row for row in tree if isinstance(row, dict) and "id" in row and told & set(row)]
         return bool(rows) and len(rows) == len(tree)
-    return isinstance(tree, dict) and bool({POINTER, f"--{POINTER}"} & set(tree))
+    if not isinstance(tree, dict):
+        return False
+    names = {str(name).removeprefix("--") for name in tree}
+    return POINTER in names or ("model_family" in names and path.with_name(LIST).is_file())
 
 
 def read(path: Path) -> Imported:
@@ -75,20 +86,31 @@ def read_written(written: Written) -> Imported:
         about = Sheet(beside, sheet.rules, name=f"{beside.path.name}: ")
     else:
         about = Sheet(without_dashes(written), rules_of("simpletuner"))
-        found = file_at(about.top("trainer"), POINTER)
+        found = _list_of(about.top("trainer"))
         sheet = Sheet(read_config(found), about.rules, name=f"{found.name}: ")
     trainer = about.top("trainer")
     setting = Setting(trainer, {})
     _backends(sheet, setting)
     given = bool(trainer.values)
-    sections = sections_of(trainer, setting.kinds, setting.seen) if given else {}
+    sections: dict[str, Mapping[str, Any]] = {}
+    held: Sheet | None = None
+    if given:
+        sections, held = sections_of(trainer, setting.kinds, setting.seen, _ours(setting))
     if setting.kinds and not given:
         sections = {"losses": {"compat": "simpletuner"}} | filled(curve=cut_of(setting.kinds))
     trainer.close()
-    notes = (*about.notes, *sheet.notes)
+    notes = (*about.notes, *sheet.notes, *(held.notes if held else ()))
     named = (trainer.text("model_family"), trainer.text("model_flavour"))
     data, model = tuple(setting.data), ":".join(filter(None, named))
     return Imported(path, "SimpleTuner", data, sections, notes, setting.manifests, model)
+
+
+def _list_of(trainer: Table) -> Path:
+    """The list of data sets: the file that is named, else the one beside, as it takes it."""
+    if POINTER in trainer:
+        found = find_beside(trainer, trainer.text(POINTER))
+        return found if found is not None and found.is_file() else file_at(trainer, POINTER)
+    return trainer.sheet.written.path.with_name(LIST)
 
 
 def _backends(sheet: Sheet, setting: Setting) -> None:
@@ -105,12 +127,33 @@ def _backends(sheet: Sheet, setting: Setting) -> None:
             _backend(row, kind, setting)
         elif kind != "conditioning":
             _left(row, kind)
+    _tell_owned(setting.trainer, rows)
     for row in rows:
         row.close()
     if not setting.data:
         raise BadLayout(f"{sheet.written.path}: {_none_left(rows)}")
     for table, repeats in zip(setting.data, whole_repeats(setting.rates), strict=True):
         table["repeats"] = repeats
+
+
+def _tell_owned(trainer: Table, rows: list[Table]) -> None:
+    """What the settings say for all data sets counts for those that do not say it themselves."""
+    trained = [row for row in rows if _kind(row) in TRAINED]
+    for name in OWNED:
+        if trained and all(name in row for row in trained):
+            trainer.say(name, "not needed", "each data set has its own")
+    strategies = {row.text("caption_strategy").lower() for row in trained}
+    asked = any(trainer.flag(f"{how}_instance_prompt") for how in ("prepend", "only"))
+    asked |= any(row.flag(f"{how}_instance_prompt") for how in ("prepend", "only") for row in rows)
+    general = trainer.text("caption_strategy").lower() == "instanceprompt" and "" in strategies
+    if not asked and not general and "instanceprompt" not in strategies:
+        trainer.say("instance_prompt", "not needed", "no data set has it in its captions")
+
+
+def _ours(setting: Setting) -> float:
+    """Clips that go by in a pass over the tables."""
+    pairs = zip(setting.data, setting.clips, strict=True)
+    return float(sum(table["repeats"] * clips for table, clips in pairs))
 
 
 def _none_left(rows: list[Table]) -> str:
@@ -156,7 +199,7 @@ def _backend(row: Table, kind: str, setting: Setting) -> None:
         row.say(name, "no equivalent", said)
         return row.skip("belongs to a data set that is left out")
     name = "instance_data_dir" if "instance_data_dir" in row else "instance_data_root"
-    clips = folder_at(row, name)
+    clips = _folder(row, name)
     paired = _paired(row, setting, kind)
     inside = [Path(each) for each in paired.pop("folders")]
     seen = look(clips, skip=inside)
@@ -164,14 +207,23 @@ def _backend(row: Table, kind: str, setting: Setting) -> None:
         raise row.bad(name, f"{clips} holds no image or video")
     table: dict[str, Any] = {"clips": str(clips)} | paired
     table |= (
-        _captions(row, clips, inside, setting) | _shape(row, setting) | _video(row, kind, setting)
+        _captions(row, clips, inside, setting)
+        | shape_of(row, setting.trainer)
+        | frames_of(row, kind, setting.trainer)
     )
     once = row.whole("repeats") + 1
     rate = once * (row.number("probability", 1, low=0) or 1)
     setting.data.append(table)
     setting.rates.append(rate)
     setting.seen += seen.clips * once
+    setting.clips.append(seen.clips)
     return None
+
+
+def _folder(row: Table, name: str) -> Path:
+    """A folder as the project sees it; BadLayout as of `folder_at`."""
+    found = find_beside(row, row.text(name).strip()) if row.text(name).strip() else None
+    return found if found is not None and found.is_dir() else folder_at(row, name)
 
 
 def _paired(row: Table, setting: Setting, kind: str) -> dict[str, Any]:
@@ -189,7 +241,7 @@ def _paired(row: Table, setting: Setting, kind: str) -> dict[str, Any]:
         each = setting.beside[name]
         if each.flag("disabled") or each.flag("disable"):
             continue
-        folder = folder_at(each, "instance_data_dir")
+        folder = _folder(each, "instance_data_dir")
         role = each.text("conditioning_type", "controlnet")
         found["folders"].append(str(folder))
         if role in MASKS:
@@ -224,16 +276,11 @@ def _tell_masks(masks: Table, role: str, kind: str, setting: Setting) -> None:
         )
 
 
-def _own(row: Table, trainer: Table, name: str) -> Table:
-    """Where an option stands: with the data set, or for all of them with the trainer."""
-    return trainer if name in trainer and name not in row else row
-
-
 def _captions(row: Table, clips: Path, skip: list[Path], setting: Setting) -> dict[str, Any]:
     trainer = setting.trainer
-    owner = _own(row, trainer, "caption_strategy")
+    owner = owner_of(row, trainer, "caption_strategy")
     strategy = owner.text("caption_strategy", "filename").lower()
-    prompt = _own(row, trainer, "instance_prompt").text("instance_prompt")
+    prompt = owner_of(row, trainer, "instance_prompt").text("instance_prompt")
     if row.flag("only_instance_prompt", default=trainer.flag("only_instance_prompt")):
         strategy = "instanceprompt"
     first = row.flag("prepend_instance_prompt", default=trainer.flag("prepend_instance_prompt"))
@@ -241,7 +288,8 @@ def _captions(row: Table, clips: Path, skip: list[Path], setting: Setting) -> di
     if strategy == "instanceprompt":
         if not prompt:
             raise row.bad("instance_prompt", "is needed for caption_strategy instanceprompt")
-        return {"caption": prompt, "caption_extension": NO_CAPTIONS} | _shuffled(row)
+        found = {"caption": prompt, "caption_extension": NO_CAPTIONS}
+        return found | filled(caption_dropout=_dropout(trainer)) | _shuffled(row)
     if strategy == "filename":
         # Said of the option even where it is not written: its default is not ours.
         paths = clips_in(clips, skip)
@@ -256,8 +304,17 @@ def _captions(row: Table, clips: Path, skip: list[Path], setting: Setting) -> di
         said = f"captions of {strategy} are not read: write .txt files beside the clips"
         owner.say("caption_strategy", "no equivalent", said)
     template = f"{prompt} {{caption}}" if first and prompt else None
-    dropout = trainer.number("caption_dropout_probability") or None
+    dropout = _dropout(trainer)
     return found | filled(template=template, caption_dropout=dropout) | _shuffled(row)
+
+
+def _dropout(trainer: Table) -> float | None:
+    """The share of captions left out; a tenth by default, where the settings are known."""
+    name = "caption_dropout_probability"
+    if not trainer.values:
+        return None
+    trainer.say(name, "mapped", "is data.caption_dropout here", DROPPED)
+    return trainer.number(name, DROPPED, low=0) or None
 
 
 def _texts(row: Table, clips: Path, skip: list[Path], owner: Table) -> dict[str, Any]:
@@ -323,64 +380,6 @@ def _shuffled(row: Table) -> dict[str, Any]:
     keep = table.whole("position_start")
     table.close()
     return filled(shuffle_tags=True, keep_tags=keep or None) if on else {}
-
-
-def _shape(row: Table, setting: Setting) -> dict[str, Any]:
-    owner = _own(row, setting.trainer, "resolution")
-    size = owner.number("resolution", 1024, low=0)
-    kind = _own(row, setting.trainer, "resolution_type").choice(
-        "resolution_type", ("pixel_area", "area", "pixel"), "pixel_area"
-    )
-    side = round((size * 1e6) ** 0.5 if kind == "area" else size)
-    if side < 1:
-        raise row.bad("resolution", "a number above 0 is needed")
-    if "resolution" not in owner:
-        owner.say("resolution", "mapped", "is data.resolution here, its default", 1024)
-    crop = row.flag("crop")
-    square = crop and row.text("crop_aspect", "square") == "square"
-    if kind == "pixel" and not square:
-        said = "there it is the shorter side of a clip, here the side of a square of equal area"
-        owner.say("resolution", "no equivalent", f"{said}: raise it for wide clips")
-    if crop:
-        _tell_crop(row)
-    sized = [side, side] if square else side
-    return {"resolution": sized, "buckets": not square}
-
-
-def _tell_crop(row: Table) -> None:
-    style = row.text("crop_style", "random")
-    if style != "center":
-        said = f"crops at {style} places there; here the middle is kept"
-        row.say("crop_style", "no equivalent", said, "random")
-    if not (row.number("maximum_image_size") and row.number("target_downsample_size")):
-        said = (
-            "without maximum_image_size and target_downsample_size it cuts a piece of that size"
-            " out of larger pictures; here the whole picture is made smaller first"
-        )
-        row.say("crop", "no equivalent", said)
-
-
-def _video(row: Table, kind: str, setting: Setting) -> dict[str, Any]:
-    table = row.table("video", "video")
-    found: dict[str, Any] = {}
-    if kind == "video":
-        found = {"fps": "own", "extract": "head"}
-        strategy = table.choice(
-            "bucket_strategy", ("aspect_ratio", "resolution_frames"), "aspect_ratio"
-        )
-        if strategy == "resolution_frames" and "num_frames" not in table:
-            found["extract"] = "full"
-            found |= filled(max_frames=table.whole("max_frames") or None)
-        else:
-            default = int(setting.trainer.number("framerate", RATE) * SECONDS)
-            found["frames"] = table.whole("num_frames", default, low=1)
-            if "num_frames" not in table:
-                table.say("num_frames", "mapped", "is data.frames here, its default", default)
-            if "max_frames" in table:
-                said = "longer videos are not left out, their beginning is trained: move them out"
-                table.say("max_frames", "no equivalent", said)
-    table.close()
-    return found
 
 
 LAYOUT = Layout(

@@ -1,0 +1,1 @@
+"""OneTrainer's options, by what they are about; `data.layouts.onetrainer` reads its files."""
