@@ -11,6 +11,7 @@ from pathlib import Path
 from frisket.data.backdrops import choose, swap_record
 from frisket.data.cache import Cache, CannotWrite, key_of
 from frisket.data.captions import on_background, orders, templated, triggered
+from frisket.data.colours import seen_content
 from frisket.data.covering import Facts, cover, coverage_record
 from frisket.data.encoding import Encoding, Pictures
 from frisket.data.entries import Entries
@@ -39,6 +40,7 @@ log = logging.getLogger(__name__)
 
 bucket_of = lru_cache(4096)(bucket)  # clips of a set share few sizes
 
+LOOK = 2  # goes into what is remembered of files; count up when `probe` sees more in them
 ROOM = 0.25  # share of a clip that must be free of regions for its surroundings to be lent
 NAMED = 20  # files an error names before it counts the rest
 EMPTY = ""
@@ -162,6 +164,7 @@ class _Walk:
     def _planned(self, clipset: Clipset) -> Iterator[tuple[Item, Window, str]]:
         findings = self._found(clipset)
         self.tally.orphans += [str(path) for path in findings.orphans]
+        self.tally.hints += [f"{clipset.clips}: {hint}" for hint in findings.hints]
         self.pictures = self._references(clipset, findings.found)
         for count, found in enumerate(findings.found, 1):
             try:
@@ -210,12 +213,12 @@ class _Walk:
         else:
             pictures = find_references(clipset.references, listed)
         return {
-            name: tuple((path, self.index.content(path)) for path in paths)
+            name: tuple((path, seen_content(self.index, path)) for path in paths)
             for name, paths in pictures.items()
         }
 
     def _items(self, clipset: Clipset, found: Found) -> Iterator[tuple[Item, Window, str]]:
-        content = self.index.content(found.clip)
+        content = seen_content(self.index, found.clip)
         media = self._probe(found.clip, content)
         masks = {name: self.index.content(path) for name, path in found.masks.items()}
         caption = triggered(templated(found.caption, clipset.template), clipset.trigger)
@@ -310,7 +313,7 @@ class _Walk:
         return media.height, media.width
 
     def _probe(self, clip: Path, content: str) -> Media:
-        slot = f"{content}{clip.suffix.lower()}"
+        slot = f"{content}{clip.suffix.lower()}|{LOOK}"
         known = self.index.get("probe", slot)
         if known is not None:
             return Media(clip, *known)

@@ -48,6 +48,7 @@ class Tally:
     all_one: list[str] = field(default_factory=list)
     thin: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)  # clips without the mask they must have
+    hints: list[str] = field(default_factory=list)
     sided: int = 0
     unnamed_swaps: int = 0
     encoded: int = 0
@@ -99,6 +100,7 @@ class Tally:
             thin=tuple(self.thin),
             silent=self.silent,
             coverage={region: running.spread() for region, running in self.shares.items()},
+            hints=tuple(self.hints),
             sided=self.sided,
             unnamed_swaps=self.unnamed_swaps,
             encoded=self.encoded,

@@ -3,10 +3,11 @@
 import codecs
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from frisket.media.left_out import Hint
 from frisket.media.manifest import PATH_KEYS, TEXT_KEYS
 from frisket.media.paths import plain, refuse
 from frisket.media.untrusted import parse_json, shown
@@ -100,6 +101,39 @@ class Wording:
 
 
 PLAIN = Wording()
+
+
+@dataclass(frozen=True, slots=True)
+class Shortening:
+    """Tidies texts as `wording` says (None: not at all), and remembers what that left out."""
+
+    wording: Wording | None
+    lost: dict[str, int] = field(default_factory=dict)  # caption -> words left out after it
+
+    def __call__(self, text: str) -> str:
+        """The caption in a text."""
+        if self.wording is None:
+            return text
+        caption = self.wording.tidy(text)
+        rest = len(text.split()) - len(caption.split())
+        if rest > 0:
+            self.lost[caption] = rest
+        return caption
+
+    def hints(self, captions: Mapping[str, str]) -> Iterator[Hint]:
+        """What was left out of the captions of clips, by name: told once, counted."""
+        cut = {name: self.lost[text] for name, text in captions.items() if text in self.lost}
+        if not cut or self.wording is None:
+            return
+        first, words = next(iter(cut.items()))
+        count = "1 caption is" if len(cut) == 1 else f"{len(cut)} captions are"
+        total = f", all together lose {sum(cut.values())}" if len(cut) > 1 else ""
+        yield Hint(
+            "caption cut",
+            f"{count} longer than the first {self.wording.part}, which alone is read ({first} loses"
+            f" {words} words{total})",
+            'Set caption_part = "file" in [[data]] to keep all of it',
+        )
 
 
 def _texts(paths: Iterable[Path], root: Path, suffix: str) -> dict[str, Path]:

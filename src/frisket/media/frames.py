@@ -13,7 +13,7 @@ from torch import Tensor
 
 from frisket.media import images, videos
 from frisket.media.foreign import decoding
-from frisket.media.images import Array, Reading
+from frisket.media.images import Array, Reading, Way
 from frisket.media.paths import IMAGES, VIDEOS, BadMedia, frames_in
 from frisket.media.picks import Mode, extract, resample
 from frisket.shapes import Frames
@@ -28,6 +28,7 @@ __all__ = [
     "decode_grey",
     "decode_index",
     "decode_rgb",
+    "decode_stored",
     "extract",
     "probe",
     "resample",
@@ -94,10 +95,10 @@ def _beyond(path: Path, wanted: Sequence[int], count: int) -> None:
         )
 
 
-def _arrays(path: Path, wanted: Sequence[int], reading: Reading) -> Iterator[tuple[int, Array]]:
+def _arrays(path: Path, wanted: Sequence[int], reading: Way) -> Iterator[tuple[int, Array]]:
     kind = _kind(path)
     if kind == "video":
-        yield from videos.read(path, wanted, reading)
+        yield from videos.read(path, wanted, "rgb" if reading == "stored" else reading)
         return
     if kind == "folder":
         paths = frames_in(path)
@@ -115,7 +116,7 @@ def _arrays(path: Path, wanted: Sequence[int], reading: Reading) -> Iterator[tup
             yield index, images.read(image, path, reading)
 
 
-def _read(path: Path, picks: Sequence[int] | None, reading: Reading) -> Tensor:
+def _read(path: Path, picks: Sequence[int] | None, reading: Way) -> Tensor:
     picks = range(probe(path).frames) if picks is None else picks
     if not len(picks) or min(picks) < 0:
         raise ValueError(f"{path}: picks {list(picks)} name no frames; indices count from 0")
@@ -123,7 +124,7 @@ def _read(path: Path, picks: Sequence[int] | None, reading: Reading) -> Tensor:
         return _laid(path, picks, reading)
 
 
-def _laid(path: Path, picks: Sequence[int], reading: Reading) -> Tensor:
+def _laid(path: Path, picks: Sequence[int], reading: Way) -> Tensor:
     slots: dict[int, list[int]] = {}
     for slot, index in enumerate(picks):
         slots.setdefault(index, []).append(slot)
@@ -157,7 +158,7 @@ def _resized(path: Path, index: int, now: tuple[int, ...], before: tuple[int, ..
 
 
 def decode(path: Path, picks: Sequence[int] | None = None) -> Frames:
-    """RGB frames, upright, 0 to 255; alpha is dropped, not blended.
+    """RGB frames, upright, in sRGB, 0 to 255; alpha is dropped, not blended.
 
     `picks` are source frames counted from 0, in any order; None takes all. Decoding stops after
     the last one picked. Deeper than 8 bits is scaled down, CMYK and palettes are converted. Raises
@@ -167,6 +168,11 @@ def decode(path: Path, picks: Sequence[int] | None = None) -> Frames:
 
 
 decode_rgb = decode
+
+
+def decode_stored(path: Path, picks: Sequence[int] | None = None) -> Frames:
+    """As `decode`, but the numbers of the file whatever its colour profile: masks by colour."""
+    return _read(path, picks, "stored")
 
 
 def decode_grey(path: Path, picks: Sequence[int] | None = None) -> Float[Tensor, "F H W"]:

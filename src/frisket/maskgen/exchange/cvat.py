@@ -27,7 +27,7 @@ from frisket.maskgen.exchange_base import (
 )
 from frisket.masks.read import BACKGROUND
 from frisket.media.drafts import replacing
-from frisket.media.frames import decode, decode_index, probe
+from frisket.media.frames import decode_index, decode_stored, probe
 from frisket.media.images import opened
 from frisket.media.untrusted import (
     ANNOTATIONS,
@@ -122,7 +122,7 @@ def _read_masks(source: Path, clips: Path) -> Iterator[Masked]:
         sized(path, clip, seen.height, seen.width)
         with opened(path) as image:
             indexed = image.mode in ("1", "L")
-        codes = decode_index(path)[0].numpy() if indexed else _codes(decode(path)[0].numpy())
+        codes = decode_index(path)[0].numpy() if indexed else _codes(decode_stored(path)[0].numpy())
         known = {
             label: index if indexed else _code(colour)
             for index, (label, colour) in enumerate(labels.items())
