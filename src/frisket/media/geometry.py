@@ -15,6 +15,7 @@ from torch import Tensor
 from frisket.shapes import Frames, Plane
 
 RULE = 1  # goes into cache keys; count up when the arithmetic below changes
+ROUNDED = 8  # pixels of a mask's side from which one lost to rounding is no other aspect
 TOLERANCE = 0.01  # relative difference in aspect ratio a mask may have from its clip
 
 
@@ -102,6 +103,16 @@ def _apply(rows: Span, columns: Span, image: Float[Tensor, "H W"]) -> Float[Tens
     return cut.clamp_(low, high)  # the last bit of a sum may lie outside
 
 
+def fits(mask: tuple[int, int], clip: tuple[int, int]) -> bool:
+    """Whether a mask's (height, width) has a clip's aspect: within 1 %, or a rounded pixel."""
+    height, width = mask
+    own = clip[1] / clip[0]
+    rounded = min(mask) >= ROUNDED and (
+        abs(width - height * own) < 1 or abs(height - width / own) < 1
+    )
+    return rounded or abs(width / height / own - 1) <= TOLERANCE
+
+
 @dataclass(frozen=True, slots=True)
 class Geometry:
     """How one training clip is cut from its source: cover-scale, centre crop, flip, frame pick.
@@ -157,7 +168,7 @@ class Geometry:
     def _checked(self, size: tuple[int, int], frames: int) -> tuple[Span, Span]:
         height, width = size
         own = self.source[1] / self.source[0]
-        if abs(width / height / own - 1) > TOLERANCE:
+        if not fits(size, self.source):
             raise MaskMismatch(
                 f"the mask is {_size(size)}, its clip {_size(self.source)}: the aspect ratios"
                 f" differ by {abs(width / height / own - 1):.1%} (1% passes), so they cannot be"
