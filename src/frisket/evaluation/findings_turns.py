@@ -13,6 +13,8 @@ from frisket.media.stills.orientation import TOLD
 # hardly any edges wherever they lie (loose ovals on fur) say little: there colours have to agree.
 EDGES, GAIN, SCORE = 0.14, 0.38, 0.2
 FOLLOWS, COLOURS = 0.3, 0.5
+# And those that follow edges nearly all along say the more: a portrait is much like its mirror.
+ALL_ALONG, EDGES_THERE, GAIN_THERE = 0.4, 0.2, 0.3
 # And where the clip's own EXIF turns it so: that is the likeliest of all mistakes.
 EDGES_BY_EXIF, GAIN_BY_EXIF = 0.05, 0.1
 CERTAIN_EDGES, CERTAIN_GAIN, CERTAIN_LEAD, CERTAIN_COLOURS = 0.4, 0.6, 0.25, 0.1
@@ -51,6 +53,8 @@ def _may_be(found: Turn) -> bool:
 
 
 def _is_clear(found: Turn) -> bool:
+    if found.score >= ALL_ALONG and found.colours > 0:
+        return found.edges >= EDGES_THERE and found.gain >= GAIN_THERE
     better = found.edges >= EDGES and found.gain >= GAIN and found.score >= SCORE
     return better and (found.score >= FOLLOWS or found.colours >= COLOURS)
 

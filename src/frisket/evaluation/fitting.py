@@ -84,8 +84,8 @@ class Edges:
         self.blur, self.reach = BLUR[side], REACH[side]
         height, width = picture.shape[:2]
         self.size = (
-            cv2.getOptimalDFTSize(height + self.reach),
-            cv2.getOptimalDFTSize(width + self.reach),
+            cv2.getOptimalDFTSize(max(height, self.reach + 1) + self.reach),
+            cv2.getOptimalDFTSize(max(width, self.reach + 1) + self.reach),
         )
         tensor = _structure(picture, self.blur / 1.5, side // 4 + 1)
         self.seen = torch.fft.rfft2(torch.from_numpy(tensor), s=self.size)
@@ -127,7 +127,7 @@ def _structure(picture: Image, blur: float, around: int) -> Image:
     return edges.astype(np.float32)
 
 
-def _best(scores: Image, within: float) -> float:
+def _best(scores: Image, within: int) -> float:
     return float(scores[_distances(len(scores), 0, 0) <= within**2].max())
 
 
@@ -152,7 +152,7 @@ def _told_by_colour(picture: Image, mask: Image) -> float:
     inside = np.bincount(code, mask.ravel(), COLOURS**3)
     there = np.bincount(code, minlength=COLOURS**3)
     known = there > 0
-    doubt = _entropy(np.array(inside.sum() / there.sum()))
+    doubt = _entropy(np.array([inside.sum() / there.sum()]))[0]
     left = (there[known] * _entropy(inside[known] / there[known])).sum() / there.sum()
     return float(1 - left / doubt)
 
