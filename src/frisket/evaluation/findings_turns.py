@@ -20,7 +20,8 @@ EDGES_BY_EXIF, GAIN_BY_EXIF = 0.05, 0.1
 CERTAIN_EDGES, CERTAIN_GAIN, CERTAIN_LEAD, CERTAIN_COLOURS = 0.4, 0.6, 0.25, 0.1
 # Of a shift. A place that is nearly as good elsewhere is taken where it is a sharp one.
 MOVED, ALONE, STRONG = 1.05, 1.3, 0.25
-NEARLY_ALONE, SHARP = 1.05, 1.4
+NEARLY_ALONE, SHARP = 1.05, 1.58
+FAR_BETTER, RATHER_SHARP = 1.3, 1.45
 
 STORED = (
     "The mask was most likely made on the picture as it is stored, by a tool that does not turn it"
@@ -104,7 +105,8 @@ def look_at_turns(
 
 
 def _is_beside(near: Move) -> bool:
-    one = near.alone >= ALONE or (near.alone >= NEARLY_ALONE and near.sharp >= SHARP)
+    clear = near.sharp >= SHARP or (near.gain >= FAR_BETTER and near.sharp >= RATHER_SHARP)
+    one = near.alone >= ALONE or (near.alone >= NEARLY_ALONE and clear)
     return one and near.steady and near.gain >= MOVED and near.score >= STRONG
 
 
