@@ -3,7 +3,7 @@
 import codecs
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -103,12 +103,17 @@ class Wording:
 PLAIN = Wording()
 
 
+class Shortened(str):
+    """A caption after which some of its text was left out: `lost` words."""
+
+    lost: int
+
+
 @dataclass(frozen=True, slots=True)
 class Shortening:
-    """Tidies texts as `wording` says (None: not at all), and remembers what that left out."""
+    """Tidies texts as `wording` says (None: not at all); what it cuts is marked as Shortened."""
 
     wording: Wording | None
-    lost: dict[str, int] = field(default_factory=dict)  # caption -> words left out after it
 
     def __call__(self, text: str) -> str:
         """The caption in a text."""
@@ -116,18 +121,20 @@ class Shortening:
             return text
         caption = self.wording.tidy(text)
         rest = len(text.split()) - len(caption.split())
-        if rest > 0:
-            self.lost[caption] = rest
-        return caption
+        if rest <= 0:
+            return caption
+        cut = Shortened(caption)
+        cut.lost = rest
+        return cut
 
     def hints(self, captions: Mapping[str, str]) -> Iterator[Hint]:
         """What was left out of the captions of clips, by name: told once, counted."""
-        cut = {name: self.lost[text] for name, text in captions.items() if text in self.lost}
-        if not cut or self.wording is None:
+        lost = {name: text.lost for name, text in captions.items() if isinstance(text, Shortened)}
+        if not lost or self.wording is None:
             return
-        first, words = next(iter(cut.items()))
-        count = "1 caption is" if len(cut) == 1 else f"{len(cut)} captions are"
-        total = f", all together lose {sum(cut.values())}" if len(cut) > 1 else ""
+        first, words = next(iter(lost.items()))
+        count = "1 caption is" if len(lost) == 1 else f"{len(lost)} captions are"
+        total = f", all together lose {sum(lost.values())}" if len(lost) > 1 else ""
         yield Hint(
             "caption cut",
             f"{count} longer than the first {self.wording.part}, which alone is read ({first} loses"
