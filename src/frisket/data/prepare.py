@@ -32,8 +32,9 @@ from frisket.masks.weights import BACKGROUND
 from frisket.media.buckets import bucket
 from frisket.media.files import Findings, Found, find
 from frisket.media.frames import BadMedia, Media, extract, probe, resample
-from frisket.media.geometry import Geometry
-from frisket.media.paths import collecting
+from frisket.media.geometry import Geometry, MaskMismatch
+from frisket.media.images import stored
+from frisket.media.paths import IMAGES, collecting
 from frisket.media.references import find_references, listed_references
 
 log = logging.getLogger(__name__)
@@ -172,7 +173,7 @@ class _Walk:
             except CannotWrite:
                 raise
             except (BadMedia, OSError, ValueError) as error:
-                self.bad[str(found.clip)] = str(error)
+                self.bad[str(found.clip)] = f"{error}{_why(found.clip, error)}"
             if not count % 16 or count == len(findings.found):
                 self.progress("clips and masks", count, len(findings.found))
         self.index.commit()
@@ -375,6 +376,19 @@ class _Walk:
         raise BadClips(
             f"{count} cannot be used; mend or remove them:\n  " + "\n  ".join(lines[:NAMED]) + more
         )
+
+
+def _why(clip: Path, error: Exception) -> str:
+    """What a mask of another aspect has to do with how its clip is turned, if it has."""
+    if not isinstance(error, MaskMismatch) or clip.suffix.lower() not in IMAGES or clip.is_dir():
+        return ""
+    orientation, _ = stored(clip)
+    if orientation < 5:
+        return ""
+    return (
+        f"; EXIF (orientation {orientation}) turns this clip by 90 degrees, and its mask was likely"
+        " made without: `frisket inspect --fix` turns the mask"
+    )
 
 
 def _first(paths: Sequence[str]) -> str:

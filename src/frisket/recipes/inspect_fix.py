@@ -146,11 +146,13 @@ def _of_0_and_1(path: Path) -> np.ndarray | None:
     """The pixels of a mask of the values 0 and 1 alone, of any depth; None of any other."""
     with opened(path) as image:
         image.load()
-        if image.mode not in ("L", "I", "F") and not image.mode.startswith("I;16"):
+        if image.mode not in ("L", "I", "RGB") and not image.mode.startswith("I;16"):
             return None
         values = np.asarray(upright(image))
-    if image.mode == "F" or not values.any():
-        return None  # 1 is white there
+    if values.ndim == 3:  # WebP has no grey
+        values = values.max(-1) if (values.max(-1) == values.min(-1)).all() else values[:0, :, 0]
+    if not values.any():
+        return None
     return values.astype(np.uint8) if int(values.max()) == 1 and int(values.min()) == 0 else None
 
 

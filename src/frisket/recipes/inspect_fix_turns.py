@@ -18,6 +18,9 @@ from frisket.recipes.inspect_look import Looker
 from frisket.recipes.inspect_turns import is_square, middle_of, orientation_of
 
 
+INSIDE = 0.1  # levels are of several regions: the outline of all tells which way up they are
+
+
 def turn_for(looker: Looker, found: Found) -> int | None:
     """EXIF's number of the turn that surely makes the masks of a still fit; None for none."""
     paths = list(found.masks.values())
@@ -50,7 +53,7 @@ def _by_sight(looker: Looker, window: Window, orientation: int) -> int | None:
 def _quarter(window: Window, paths: Sequence[Path]) -> int | None:
     """Of the four ways to lay a mask back on its side, the one that fits far better than others."""
     mask = np.max([decode_grey(path)[0].numpy() for path in paths], axis=0)
-    return best_quarter(decode(window.clip, [0])[0].numpy(), mask)
+    return best_quarter(decode(window.clip, [0])[0].numpy(), (mask > INSIDE).astype(np.float32))
 
 
 def turn_file(path: Path, orientation: int) -> tuple[Image.Image, Path]:
