@@ -17,7 +17,6 @@ from frisket.media.stills.orientation import METHODS, upright
 from frisket.recipes.inspect_look import Looker
 from frisket.recipes.inspect_turns import is_square, middle_of, orientation_of
 
-
 INSIDE = 0.1  # levels are of several regions: the outline of all tells which way up they are
 
 
