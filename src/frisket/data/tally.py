@@ -100,7 +100,7 @@ class Tally:
             thin=tuple(self.thin),
             silent=self.silent,
             coverage={region: running.spread() for region, running in self.shares.items()},
-            hints=tuple(self.hints),
+            hints=tuple(dict.fromkeys(self.hints)),
             sided=self.sided,
             unnamed_swaps=self.unnamed_swaps,
             encoded=self.encoded,
