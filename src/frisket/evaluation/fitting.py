@@ -18,7 +18,8 @@ Image = NDArray[Any]
 
 COARSE, FINE = 160, 448  # pixels of the longer side: for turns, and for shifts of a few percent
 BLUR = {COARSE: 1.5, FINE: 2.0}  # pixels that borders and edges are blurred by
-REACH = {COARSE: 3, FINE: 72}  # pixels that a mask is moved by at most
+REACH = {COARSE: 26, FINE: 72}  # pixels that a mask is moved by at most
+BY_HAND = 3  # pixels (at COARSE) that hand-drawn borders lie off
 NEAR = 2  # pixels (at FINE) that an exact border may be off
 LOOSE = (2, 4, 7, 10)  # pixels (at FINE) by which masks are drawn too wide or too narrow
 APART = 12  # pixels (at FINE) from the best place, from which another is another place
@@ -175,7 +176,7 @@ def turns(
     scores = edges.scores(plane)
     if scores is None:
         return []
-    own, told = _best(scores, REACH[COARSE]), _told_by_colour(small, plane)
+    own, told = _best(scores, BY_HAND), _told_by_colour(small, plane)
     height, width = plane.shape
     square = quarters and abs(height / width - 1) <= SQUARE
     found = []
@@ -184,7 +185,7 @@ def turns(
         if other.shape != plane.shape:
             other = cv2.resize(other, (width, height), interpolation=cv2.INTER_AREA)
         placed = edges.scores(other)
-        score = _best(placed, REACH[COARSE]) if placed is not None else 0.0
+        score = _best(placed, BY_HAND) if placed is not None else 0.0
         colours = _told_by_colour(small, other)
         found.append(
             Turn(orientation, _ratio(score, own, 0.02), _ratio(colours, told, 0.01), score)
@@ -201,7 +202,7 @@ def best_quarter(picture: UInt8[np.ndarray, "H W 3"], mask: Float[np.ndarray, "W
         laid = cv2.resize(other, (width, height), interpolation=cv2.INTER_AREA)
         small, plane = _shrunk(picture, laid, COARSE)
         scores = Edges(small, COARSE).scores(plane)
-        found.append((_best(scores, REACH[COARSE]) if scores is not None else 0.0, orientation))
+        found.append((_best(scores, BY_HAND) if scores is not None else 0.0, orientation))
     (best, orientation), (second, _), *_ = sorted(found, reverse=True)
     return orientation if best >= SURE and best >= LEAD * second else None
 
@@ -216,6 +217,10 @@ def move(picture: UInt8[np.ndarray, "H W 3"], mask: Float[np.ndarray, "H W"]) ->
     A mask that is drawn wide or narrow all round fits one side of its subject wherever it is moved
     to: so it is compared with itself made narrower and wider, here and there.
     """
+    small, plane = _shrunk(picture, mask, COARSE)
+    rough = Edges(small, COARSE).scores(plane)
+    if rough is None or _place(rough) == (0, 0):
+        return None  # most masks: no need to look closer
     small, plane = _shrunk(picture, mask, FINE)
     edges = Edges(small, FINE)
     scores = edges.scores(plane)
