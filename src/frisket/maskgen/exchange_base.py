@@ -257,8 +257,9 @@ def turned_corners(points: NDArray[np.float64], degrees: float) -> NDArray[np.fl
         raise ValueError(f"a rotation of {degrees} degrees")
     middle = (points.min(0) + points.max(0)) / 2
     cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    turned: NDArray[np.float64] = (points - middle) @ np.array([[cosine, sine], [-sine, cosine]])
-    return turned + middle
+    turn = np.array([[cosine, sine], [-sine, cosine]])
+    turned: NDArray[np.float64] = (points - middle) @ turn + middle
+    return turned
 
 
 def oval(
