@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from frisket.data.cache import key_of
+from frisket.data.colours import seen_content
 from frisket.data.covering import MOVING, keep_plane, mask_record
 from frisket.data.draws import draw
 from frisket.data.index import Index
@@ -36,7 +37,9 @@ def from_folder(folder: Path, index: Index, captions: Path | None = None) -> lis
     found = find(folder, masks="none", folders={}, captions=captions, caption=None).found
     if not found:
         raise ValueError(f"swap: no picture or video in {folder}: give a folder of backgrounds")
-    return [Backdrop(index.content(one.clip), one.caption.strip(), path=one.clip) for one in found]
+    return [
+        Backdrop(seen_content(index, one.clip), one.caption.strip(), path=one.clip) for one in found
+    ]
 
 
 def drawn(kind: str) -> list[Backdrop]:

@@ -18,7 +18,7 @@ from frisket.media.drafts import may_write
 from frisket.media.untrusted import cut
 
 T = TypeVar("T")
-Table = Literal["file", "probe", "facts", "entry"]
+Table = Literal["file", "probe", "colour", "facts", "entry"]
 
 log = logging.getLogger(__name__)
 _left: set[Path] = set()  # files it was said of that they cannot be used

@@ -224,6 +224,7 @@ class Report:
     thin: tuple[str, ...]  # "clip: region" lost at the latent grid
     silent: int  # clips whose weights are all 0 under the table, before curve and floor
     coverage: Mapping[str, Spread]  # region -> share of the clip, over clips with a mask
+    hints: tuple[str, ...] = ()  # what of the folders is not read, a sentence each
     sided: int = 0  # clips that are also flipped and whose caption says left or right
     unnamed_swaps: int = 0  # composites whose caption does not name the new background
     encoded: int = 0  # VAE calls

@@ -11,6 +11,7 @@ from frisket.data.backdrops import choose, swap_record
 from frisket.data.cache import Cache, CannotWrite, key_of
 from frisket.data.captions import on_background, orders, templated, triggered
 from frisket.data.choosing import choose as choose_clips
+from frisket.data.colours import seen_content
 from frisket.data.covering import Facts, cover, coverage_record
 from frisket.data.encoding import Encoding, Pictures
 from frisket.data.entries import Entries
@@ -32,9 +33,10 @@ from frisket.masks.weights import BACKGROUND
 from frisket.media.buckets import bucket
 from frisket.media.files import Findings, Found, find
 from frisket.media.frames import BadMedia, Media, extract, probe
-from frisket.media.geometry import Geometry
+from frisket.media.geometry import Geometry, MaskMismatch
+from frisket.media.images import stored
 from frisket.media.moving.remarks import REMARKS, sum_up
-from frisket.media.paths import collecting
+from frisket.media.paths import IMAGES, collecting
 from frisket.media.references import find_references, listed_references
 
 __all__ = ["BadClips", "prepare"]
@@ -43,8 +45,8 @@ log = logging.getLogger(__name__)
 
 bucket_of = lru_cache(4096)(bucket)  # clips of a set share few sizes
 
+LOOK = 3  # goes into what is remembered of files; count up when `probe` sees more in them
 ROOM = 0.25  # share of a clip that must be free of regions for its surroundings to be lent
-PROBED = 2  # of what is remembered of a file; count up when `probe` tells something else
 EMPTY = ""
 SIDES = re.compile(r"\b(left|right)\b", re.IGNORECASE)  # words a mirrored clip makes untrue
 
@@ -181,6 +183,7 @@ class _Walk:
         self.tally.orphans += [str(path) for path in findings.orphans]
         self.tally.left += chosen.left
         self.tally.lent += chosen.lent
+        self.tally.hints += [f"{clipset.clips}: {hint}" for hint in findings.hints]
         self.pictures = self._references(clipset, chosen.clips)
         for count, found in enumerate(chosen.clips, 1):
             try:
@@ -188,7 +191,7 @@ class _Walk:
             except CannotWrite:
                 raise
             except (BadMedia, OSError, ValueError) as error:
-                self.bad[str(found.clip)] = str(error)
+                self.bad[str(found.clip)] = f"{error}{_why(found.clip, error)}"
             if not count % 16 or count == len(chosen.clips):
                 self.progress("clips and masks", count, len(chosen.clips))
         for name, said in sum_up(self.remarks):
@@ -233,14 +236,14 @@ class _Walk:
         else:
             pictures = find_references(clipset.references, listed)
         return {
-            name: tuple((path, self.index.content(path)) for path in paths)
+            name: tuple((path, seen_content(self.index, path)) for path in paths)
             for name, paths in pictures.items()
         }
 
     def _items(
         self, clipset: Clipset, found: Found, *, taught: bool
     ) -> Iterator[tuple[Item, Window, str]]:
-        content = self.index.content(found.clip)
+        content = seen_content(self.index, found.clip)
         media = self._probe(found.clip, content)
         for remark in media.remarks_at(clipset.windows.fps):
             self.remarks.setdefault(remark, []).append(found.name)
@@ -339,7 +342,7 @@ class _Walk:
         return media.height, media.width
 
     def _probe(self, clip: Path, content: str) -> Media:
-        slot = f"{content}{clip.suffix.lower()}|{PROBED}"
+        slot = f"{content}{clip.suffix.lower()}|{LOOK}"
         known = self.index.get("probe", slot)
         if known is not None:
             return Media.parse(clip, known)
@@ -379,3 +382,16 @@ class _Walk:
             swaps.append(Swapped(latents, self.work.text(worded, window.references)))
         self.work.composites(window, made)
         return replace(item, swaps=tuple(swaps))
+
+
+def _why(clip: Path, error: Exception) -> str:
+    """What a mask of another aspect has to do with how its clip is turned, if it has."""
+    if not isinstance(error, MaskMismatch) or clip.suffix.lower() not in IMAGES or clip.is_dir():
+        return ""
+    orientation, _ = stored(clip)
+    if orientation < 5:
+        return ""
+    return (
+        f"; EXIF (orientation {orientation}) turns this clip by 90 degrees, and its mask was likely"
+        " made without: `frisket inspect --fix` turns the mask"
+    )

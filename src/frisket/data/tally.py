@@ -51,6 +51,7 @@ class Tally:
     lent: list[str] = field(default_factory=list)
     shared: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)  # clips without the mask they must have
+    hints: list[str] = field(default_factory=list)
     sided: int = 0
     unnamed_swaps: int = 0
     encoded: int = 0
@@ -102,6 +103,7 @@ class Tally:
             thin=tuple(self.thin),
             silent=self.silent,
             coverage={region: running.spread() for region, running in self.shares.items()},
+            hints=tuple(dict.fromkeys(self.hints)),
             sided=self.sided,
             unnamed_swaps=self.unnamed_swaps,
             encoded=self.encoded,

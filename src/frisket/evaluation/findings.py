@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from frisket.grid import LatentGrid
+from frisket.media.geometry import fits
 from frisket.shapes import Plane
 
 Severity = Literal["error", "warning", "note"]
@@ -212,7 +213,7 @@ def look_at_sizes(
         if mask == stored:
             continue
         apart = abs(mask[1] / mask[0] / (size[1] / size[0]) - 1)
-        if apart > 0.01:
+        if not fits(mask, size):
             found.append(
                 Finding(
                     "aspect",

@@ -1,10 +1,11 @@
 """The contract of other tools' mask layouts, and what their files have in common."""
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -21,6 +22,8 @@ from frisket.masks.weights import RegionWeights
 from frisket.media.drafts import replacing
 from frisket.media.files import Found, find
 from frisket.media.frames import BadMedia, Media, probe, writing_labels
+from frisket.media.images import stored
+from frisket.media.paths import plain
 from frisket.media.untrusted import ANNOTATIONS, BadText, cut, parse_json, read_text, shown
 from frisket.registry import Shelf
 
@@ -28,6 +31,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 GREY = "subject"  # the region that a grey mask of another tool is read as
+UPLOADED = re.compile(r"^[0-9a-f]{4,40}-")  # Label Studio puts a hash before names it is given
 FAR = 1_000_000  # pixels from the corner of a picture; no annotation is out there
 FPS = 24  # of mask videos whose clip tells no rate; nobody reads it
 BAKED = (
@@ -182,15 +186,20 @@ def matched(source: Path, clips: Path, told: Mapping[str, T]) -> Iterator[tuple[
     found = {one.name: one.clip for one in find(clips, masks="none", folders={}).found}
     last: dict[str, list[str]] = {}
     for name in found:
-        last.setdefault(Path(name).name, []).append(name)
-    strangers = []
+        last.setdefault(PurePosixPath(name).name, []).append(name)
+    strangers, taken = [], dict[str, str]()
     for file, what in told.items():
-        stem = _stem(file)
-        same = [stem] if stem in found else last.get(Path(stem).name, [])
-        if len(same) == 1:
-            yield same[0], probe(found[same[0]]), what
-        else:
+        same = _called(_stem(file), found, last)
+        if len(same) != 1:
             strangers.append(file)
+            continue
+        if same[0] in taken:
+            raise BadExchange(
+                f"{source}: {cut(taken[same[0]])!r} and {cut(file)!r} both mean the clip"
+                f" {same[0]!r}; keep one"
+            )
+        taken[same[0]] = file
+        yield same[0], probe(found[same[0]]), what
     if strangers and len(strangers) == len(told):
         raise BadExchange(
             f"{source}: none of its {len(told)} pictures is in {clips}; one is"
@@ -204,8 +213,17 @@ def matched(source: Path, clips: Path, told: Mapping[str, T]) -> Iterator[tuple[
         )
 
 
+def _called(stem: str, found: Mapping[str, Path], last: Mapping[str, list[str]]) -> list[str]:
+    """The clips that a name may mean: as it is, by its last part, without an uploader's prefix."""
+    if stem in found:
+        return [stem]
+    name = PurePosixPath(stem).name
+    return last.get(name) or last.get(UPLOADED.sub("", name), [])
+
+
 def _stem(file: str) -> str:
-    path = Path(file.replace("\\", "/"))
+    """A path without suffix, in NFC: annotations made on macOS may write names in NFD."""
+    path = PurePosixPath(plain(file).replace("\\", "/"))
     return path.with_suffix("").as_posix() if path.name else file
 
 
@@ -214,9 +232,48 @@ def sized(source: Path, clip: Media, height: Any, width: Any) -> None:
     if (height, width) != (clip.height, clip.width):
         raise BadExchange(
             f"{source}: the mask of {clip.path} is for {shown(width)} x {shown(height)}, the clip"
-            f" is {clip.width} x {clip.height} (width x height); it belongs to another version of"
-            " the picture"
+            f" is {clip.width} x {clip.height} (width x height);"
+            f" {_other_version(clip, height, width)}"
         )
+
+
+def _other_version(clip: Media, height: Any, width: Any) -> str:
+    if (height, width) == (clip.width, clip.height) and not clip.video:
+        orientation, _ = stored(clip.path)
+        if orientation >= 5:
+            return (
+                f"its EXIF orientation ({orientation}) turns it, and the tool did not: save the"
+                " pictures upright, and annotate those"
+            )
+    return "it belongs to another version of the picture"
+
+
+def turned_corners(points: NDArray[np.float64], degrees: float) -> NDArray[np.float64]:
+    """N (x, y) turned clockwise, as it is seen, about the middle of their bounding box.
+
+    As CVAT turns boxes (its transformations.py, RotatedBoxesToPolygons).
+    """
+    if not np.isfinite(degrees):
+        raise ValueError(f"a rotation of {degrees} degrees")
+    middle = (points.min(0) + points.max(0)) / 2
+    cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    turn = np.array([[cosine, sine], [-sine, cosine]])
+    turned: NDArray[np.float64] = (points - middle) @ turn + middle
+    return turned
+
+
+def oval(
+    centre: tuple[float, float], radii: tuple[float, float], degrees: float, height: int, width: int
+) -> Bits:
+    """The pixels whose centre lies in an ellipse, turned clockwise; ValueError if it is none."""
+    if not np.isfinite([*centre, *radii, degrees]).all() or min(radii) < 0 or max(radii) > FAR:
+        raise ValueError(f"radii {radii} about {centre} make no ellipse")
+    y, x = np.mgrid[:height, :width] + 0.5
+    cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    across = (x - centre[0]) * cosine + (y - centre[1]) * sine
+    down = (y - centre[1]) * cosine - (x - centre[0]) * sine
+    inside: Bits = (across * radii[1]) ** 2 + (down * radii[0]) ** 2 <= (radii[0] * radii[1]) ** 2
+    return inside & (min(radii) > 0)
 
 
 def united(parts: Iterable[tuple[str, Bits]]) -> dict[str, Mask]:

@@ -11,10 +11,10 @@ from frisket.masks.axes import check_axes
 from frisket.media.frames import (
     BadMedia,
     Media,
-    decode,
     decode_alpha,
     decode_grey,
     decode_index,
+    decode_numbers,
     probe,
 )
 from frisket.shapes import Plane
@@ -209,7 +209,7 @@ def _refuse_unknown(
 
 def _decode_colour(path: Path, picks: Sequence[int]) -> Labels:
     """Colours packed into one number a pixel."""
-    red, green, blue = decode(path, picks).int().unbind(-1)
+    red, green, blue = decode_numbers(path, picks).int().unbind(-1)
     return (red << 16) + (green << 8) + blue
 
 

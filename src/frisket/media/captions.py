@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from frisket.media.left_out import Hint
 from frisket.media.manifest import PATH_KEYS, TEXT_KEYS
 from frisket.media.paths import plain, refuse
 from frisket.media.untrusted import parse_json, shown
@@ -100,6 +101,46 @@ class Wording:
 
 
 PLAIN = Wording()
+
+
+class Shortened(str):
+    """A caption after which some of its text was left out: `lost` words."""
+
+    lost: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shortening:
+    """Tidies texts as `wording` says (None: not at all); what it cuts is marked as Shortened."""
+
+    wording: Wording | None
+
+    def __call__(self, text: str) -> str:
+        """The caption in a text."""
+        if self.wording is None:
+            return text
+        caption = self.wording.tidy(text)
+        rest = len(text.split()) - len(caption.split())
+        if rest <= 0:
+            return caption
+        cut = Shortened(caption)
+        cut.lost = rest
+        return cut
+
+    def hints(self, captions: Mapping[str, str]) -> Iterator[Hint]:
+        """What was left out of the captions of clips, by name: told once, counted."""
+        lost = {name: text.lost for name, text in captions.items() if isinstance(text, Shortened)}
+        if not lost or self.wording is None:
+            return
+        first, words = next(iter(lost.items()))
+        count = "1 caption is" if len(lost) == 1 else f"{len(lost)} captions are"
+        total = f", all together lose {sum(lost.values())}" if len(lost) > 1 else ""
+        yield Hint(
+            "caption cut",
+            f"{count} longer than the first {self.wording.part}, which alone is read ({first} loses"
+            f" {words} words{total})",
+            'Set caption_part = "file" in [[data]] to keep all of it',
+        )
 
 
 def _texts(paths: Iterable[Path], root: Path, suffix: str) -> dict[str, Path]:

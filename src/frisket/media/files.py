@@ -1,13 +1,22 @@
 """Find the clip, caption and masks that belong together."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from frisket.media.captions import PLAIN, Tidy, Wording, find_texts, read_captions, read_text
+from frisket.media.captions import (
+    PLAIN,
+    Shortening,
+    Tidy,
+    Wording,
+    find_texts,
+    read_captions,
+    read_text,
+)
 from frisket.media.frames import BadMedia, probe
+from frisket.media.left_out import Hint, Leftovers, look_alike_hints
 from frisket.media.links import find_outside
 from frisket.media.manifest import Line, is_manifest, read_manifest
 from frisket.media.paths import (
@@ -15,14 +24,12 @@ from frisket.media.paths import (
     LEGEND,
     SOFT,
     VIDEOS,
-    BadName,
     TwoFiles,
-    escaped,
     is_media,
-    is_text,
     plain,
     refuse,
 )
+from frisket.media.walk import ClipsNotFound, below
 
 __all__ = [
     "ClipsNotFound",
@@ -39,10 +46,6 @@ _log = logging.getLogger(__name__)
 MaskKind = Literal["none", "folder", "sidecar", "alpha", "regions", "listed"]
 _SIDECARS = (".mask", "-masklabel")
 _ASIDE = (*_SIDECARS, "-condlabel")  # OneTrainer keeps inpainting pictures beside its clips
-
-
-class ClipsNotFound(ValueError):
-    """A clip folder that is missing or empty; names it and what is looked for."""
 
 
 class MasksNotFound(ValueError):
@@ -69,58 +72,7 @@ class Findings:
     orphans: list[Path]  # masks, or whole folders of them, without a clip
     uncaptioned: list[str]  # names of clips whose caption is empty
     outside: tuple[Path, ...] = ()  # clips, masks, captions that links bring from elsewhere
-
-
-def _below(
-    folder: Path,
-    *,
-    skip: frozenset[Path],
-    leaf: Callable[[Path], bool],
-    trail: tuple[Path, ...] = (),
-) -> Iterator[Path]:
-    """Media files, and folders that are one mask (`leaf`), below a folder; links are followed.
-
-    Hidden entries and the folders of `skip` (resolved) are left out, as is a link to a folder it
-    lies in. What cannot be listed, read or named goes to `refuse`.
-    """
-    real = folder.resolve()
-    if real in skip or real in trail:
-        return
-    for entry in _entries(folder):
-        if entry.is_dir():
-            if leaf(entry):
-                yield entry
-            else:
-                yield from _below(entry, skip=skip, leaf=leaf, trail=(*trail, real))
-        elif is_media(entry):
-            if not entry.exists():
-                gone = f"{entry}: a link to nothing ({entry.readlink()}); remove it"
-                refuse(plain(entry.stem), ClipsNotFound(gone))
-                continue
-            yield entry
-
-
-def _entries(folder: Path) -> Iterator[Path]:
-    """What lies in a folder, sorted, hidden entries left out."""
-    try:
-        entries = sorted(folder.iterdir(), key=lambda path: plain(path.name))
-    except OSError as error:
-        said = f"{folder}: this folder cannot be listed ({error.strerror}); mend or remove it"
-        refuse(plain(folder.name), ClipsNotFound(said))
-        return
-    for entry in entries:
-        if is_text(entry.name):
-            if not entry.name.startswith("."):
-                yield entry
-        elif is_media(entry) or (entry.is_dir() and any(map(is_media, entry.rglob("*")))):
-            refuse(escaped(entry.name), _unwritable(entry))
-
-
-def _unwritable(path: Path) -> BadName:
-    return BadName(
-        f"{escaped(path)}: its name is not UTF-8, so no list or page could name it; rename it (of"
-        " Latin-1 names: convmv -f latin1 -t utf8 -r --notest FOLDER)"
-    )
+    hints: tuple[Hint, ...] = ()  # what of the folder is not read, or read only in part
 
 
 def _name(path: Path, root: Path) -> str:
@@ -153,12 +105,13 @@ def _named(paths: Iterable[Path], name: Callable[[Path], str], kind: str) -> dic
     return named
 
 
-def _clips(root: Path, media: list[Path]) -> dict[str, Path]:
+def _clips(root: Path, media: list[Path], left: Leftovers) -> dict[str, Path]:
     found = _named((p for p in media if not _aside(p)), lambda path: _name(path, root), "clips")
     if not found:
+        passed = "".join(f". {hint}" for hint in left.hints(root, {}, ""))
         raise ClipsNotFound(
             f"{root}: holds no clip, sub-folders included; looked for images"
-            f" ({' '.join(IMAGES)}) and videos ({' '.join(VIDEOS)})"
+            f" ({' '.join(IMAGES)}) and videos ({' '.join(VIDEOS)}){passed}"
         )
     return dict(sorted(found.items()))
 
@@ -186,7 +139,7 @@ def _matched(
 
 
 def _folder_masks(
-    clips: Mapping[str, Path], root: Path, folder: Path, region: str
+    clips: Mapping[str, Path], root: Path, folder: Path, region: str, left: Leftovers
 ) -> tuple[dict[str, Path], list[Path]]:
     where = f"masks {folder}" + (f" (region {region!r})" if region else "")
     if not folder.is_dir():
@@ -210,7 +163,7 @@ def _folder_masks(
     skip = {root.resolve()}
     if (folder / LEGEND).is_file() and SOFT not in parents:
         skip.add((folder / SOFT).resolve())  # `frisket masks` keeps the same regions there, soft
-    media = list(_below(folder, skip=frozenset(skip), leaf=leaf))
+    media = list(below(folder, skip=frozenset(skip), leaf=leaf, left=left))
     masks = _named(media, lambda path: _name(path, folder), "masks")
     return _matched(clips, masks, where)
 
@@ -253,21 +206,26 @@ def _masks(
     root: Path,
     media: list[Path],
     folders: Mapping[str, Path],
-) -> tuple[dict[str, dict[str, Path]], list[Path]]:
-    """Masks by clip and region, and orphans."""
+) -> tuple[dict[str, dict[str, Path]], list[Path], list[Hint]]:
+    """Masks by clip and region, orphans, and what of the folders is not read."""
+    hints: list[Hint] = []
     by_clip: dict[str, dict[str, Path]] = {name: {} for name in clips}
     orphans: list[Path] = []
     if kind in ("folder", "regions"):
-        matches = [(r, _folder_masks(clips, root, folder, r)) for r, folder in folders.items()]
+        matches = []
+        for region, folder in folders.items():
+            left = Leftovers((".json",))  # `frisket masks` notes there how masks were made
+            matches.append((region, _folder_masks(clips, root, folder, region, left)))
+            hints += left.hints(folder, {}, "")
     elif kind == "sidecar":
         matches = [("", _sidecar_masks(clips, root, media))]
     else:
         matches = []
-    for region, (found, left) in matches:
-        orphans += left
+    for region, (found, without) in matches:
+        orphans += without
         for name, path in found.items():
             by_clip[name][region] = path
-    return by_clip, orphans
+    return by_clip, orphans, hints
 
 
 def _from_manifest(
@@ -276,7 +234,7 @@ def _from_manifest(
     folders: Mapping[str, Path],
     captions: Path | None,
     caption: str | None,
-    tidy: Tidy,
+    tidy: Shortening,
     wording: Wording,
 ) -> Findings:
     lines = read_manifest(manifest)
@@ -286,7 +244,7 @@ def _from_manifest(
             f'{manifest}: masks = "sidecar" looks beside the clips of a folder; give each line of'
             " the manifest its `mask`"
         )
-    by_clip, orphans = _masks(kind, named, manifest, [], folders)
+    by_clip, orphans, hints = _masks(kind, named, manifest, [], folders)
     _say_listed(manifest, kind, lines)
     if kind == "listed":
         by_clip = {line.name: dict(line.masks) for line in lines}
@@ -312,7 +270,8 @@ def _from_manifest(
     if captions is not None:
         texts_at = find_texts(named, manifest.parent, captions, wording.suffix)
     outside = _linked(manifest.parent, found, folders, captions, texts_at)
-    return Findings(found, orphans, [one.name for one in found if not one.caption], outside)
+    uncaptioned = [one.name for one in found if not one.caption]
+    return Findings(found, orphans, uncaptioned, outside, (*hints, *tidy.hints(texts)))
 
 
 def _linked(
@@ -371,16 +330,17 @@ def find(
         raise ValueError(f"no mask source {masks!r}; there are: {', '.join(get_args(MaskKind))}")
     if masks in ("folder", "regions") and not folders:
         raise ValueError(f'masks = "{masks}" needs a folder')
-    tidy = wording.tidy if paragraph else str
+    short = Shortening(wording if paragraph else None)
     if is_manifest(clips):
-        return _from_manifest(clips, masks, folders, captions, caption, tidy, wording)
+        return _from_manifest(clips, masks, folders, captions, caption, short, wording)
     _listed(clips)
     if masks == "listed":
         raise MasksNotFound(f'{clips}: masks = "listed" is for a .jsonl manifest, this is a folder')
     own = frozenset(folder.resolve() for folder in folders.values()) - {clips.resolve()}
-    media = list(_below(clips, skip=own, leaf=_sidecar))
-    named = _clips(clips, media)
-    by_clip, orphans = _masks(masks, named, clips, media, folders)
+    left = Leftovers((wording.suffix.lower(),))
+    media = list(below(clips, skip=own, leaf=_sidecar, left=left))
+    named = _clips(clips, media, left)
+    by_clip, orphans, passed = _masks(masks, named, clips, media, folders)
     with_alpha = _alpha_clips(named, clips) if masks == "alpha" else set()
     unused = [path for path in media if _aside(path)]
     if masks == "none" and unused:
@@ -389,11 +349,20 @@ def find(
             clips,
             len(unused),
         )
-    texts = read_captions(named, clips, captions, tidy, wording.suffix)
+    texts = read_captions(named, clips, captions, short, wording.suffix)
     found = [
         Found(name, path, texts.get(name, caption or ""), by_clip[name], name in with_alpha)
         for name, path in named.items()
     ]
     texts_at = find_texts(named, clips, captions, wording.suffix)
     outside = _linked(clips, found, folders, captions, texts_at)
-    return Findings(found, orphans, [one.name for one in found if not one.caption], outside)
+    if captions is not None:
+        left.files = [path for path in left.files if path != captions]
+    hints = (
+        *left.hints(clips, named, wording.suffix),
+        *passed,
+        *look_alike_hints(clips, named),
+        *short.hints(texts),
+    )
+    uncaptioned = [one.name for one in found if not one.caption]
+    return Findings(found, orphans, uncaptioned, outside, hints)

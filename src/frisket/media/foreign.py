@@ -14,7 +14,7 @@ from frisket.media.paths import BadMedia
 
 log = logging.getLogger(__name__)
 
-PIXELS = 160_000_000  # of a picture or a frame: the largest cameras have 151 million
+PIXELS = 210_000_000  # of a picture or a frame: the largest cameras and phones have 201 million
 FRAMES = 10_000  # of an animated picture; videos have no limit, they are read frame by frame
 MOVING = 2**33  # pixels of all frames of an animated picture: 4,000 frames of 1920 x 1080
 LONGEST_REASON = 200  # characters of a foreign message that are worth repeating

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from frisket.media import images, videos
 from frisket.media.foreign import decoding
-from frisket.media.images import Array, Reading
+from frisket.media.images import Array, Reading, Way
 from frisket.media.moving import animated, writing
 from frisket.media.moving.clock import STILL, Clock
 from frisket.media.paths import IMAGES, VIDEOS, BadMedia, frames_in
@@ -30,6 +30,7 @@ __all__ = [
     "decode_alpha",
     "decode_grey",
     "decode_index",
+    "decode_numbers",
     "decode_rgb",
     "decode_stored",
     "extract",
@@ -151,11 +152,12 @@ def _beyond(path: Path, wanted: Sequence[int], count: int) -> None:
 
 
 def _arrays(
-    path: Path, wanted: Sequence[int], reading: Reading, *, square: bool = True
+    path: Path, wanted: Sequence[int], reading: Way, *, square: bool = True
 ) -> Iterator[tuple[int, Array]]:
     kind = _kind(path)
     if kind == "video":
-        yield from videos.read(path, wanted, reading, square=square)
+        how = "rgb" if reading == "stored" else reading
+        yield from videos.read(path, wanted, how, square=square)
         return
     if kind == "folder":
         paths = frames_in(path)
@@ -173,9 +175,7 @@ def _arrays(
             yield index, images.read(frame, path, reading)
 
 
-def _read(
-    path: Path, picks: Sequence[int] | None, reading: Reading, *, square: bool = True
-) -> Tensor:
+def _read(path: Path, picks: Sequence[int] | None, reading: Way, *, square: bool = True) -> Tensor:
     picks = range(probe(path).frames) if picks is None else picks
     if not len(picks) or min(picks) < 0:
         raise ValueError(f"{path}: picks {list(picks)} name no frames; indices count from 0")
@@ -183,7 +183,7 @@ def _read(
         return _laid(path, picks, reading, square=square)
 
 
-def _laid(path: Path, picks: Sequence[int], reading: Reading, *, square: bool) -> Tensor:
+def _laid(path: Path, picks: Sequence[int], reading: Way, *, square: bool) -> Tensor:
     slots: dict[int, list[int]] = {}
     for slot, index in enumerate(picks):
         slots.setdefault(index, []).append(slot)
@@ -217,7 +217,7 @@ def _resized(path: Path, index: int, now: tuple[int, ...], before: tuple[int, ..
 
 
 def decode(path: Path, picks: Sequence[int] | None = None) -> Frames:
-    """RGB frames as seen, 0 to 255; alpha is dropped, not blended.
+    """RGB frames as seen, in sRGB, 0 to 255; alpha is dropped, not blended.
 
     `picks` are source frames counted from 0, in any order; None takes all. Decoding stops after
     the last one picked. Deeper than 8 bits is scaled down, CMYK and palettes are converted; HDR
@@ -236,6 +236,11 @@ def decode_stored(path: Path, picks: Sequence[int] | None = None) -> Frames:
     For a geometry that resamples them once.
     """
     return _read(path, picks, "rgb", square=False)
+
+
+def decode_numbers(path: Path, picks: Sequence[int] | None = None) -> Frames:
+    """As `decode`, but the numbers of the file whatever its colour profile: masks by colour."""
+    return _read(path, picks, "stored")
 
 
 def decode_grey(path: Path, picks: Sequence[int] | None = None) -> Float[Tensor, "F H W"]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from frisket.shapes import Frames, Plane
 
 RULE = 1  # goes into cache keys; count up when the arithmetic below changes
+ROUNDED = 8  # pixels of a mask's side from which one lost to rounding is no other aspect
 TOLERANCE = 0.01  # relative difference in aspect ratio a mask may have from its clip
 
 
@@ -102,6 +103,16 @@ def _apply(rows: Span, columns: Span, image: Float[Tensor, "H W"]) -> Float[Tens
     return cut.clamp_(low, high)  # the last bit of a sum may lie outside
 
 
+def fits(mask: tuple[int, int], clip: tuple[int, int]) -> bool:
+    """Whether a mask's (height, width) has a clip's aspect: within 1 %, or a rounded pixel."""
+    height, width = mask
+    own = clip[1] / clip[0]
+    rounded = min(mask) >= ROUNDED and (
+        abs(width - height * own) < 1 or abs(height - width / own) < 1
+    )
+    return rounded or abs(width / height / own - 1) <= TOLERANCE
+
+
 @dataclass(frozen=True, slots=True)
 class Geometry:
     """How one training clip is cut from its source: cover-scale, centre crop, flip, frame pick.
@@ -177,11 +188,7 @@ class Geometry:
 
     def accepts(self, size: tuple[int, int]) -> bool:
         """Whether a mask of (height, width) has the clip's aspect: as displayed, or as stored."""
-        return any(
-            abs(size[1] / size[0] / (own[1] / own[0]) - 1) <= TOLERANCE
-            for own in (self.source, self.stored)
-            if own is not None
-        )
+        return any(fits(size, own) for own in (self.source, self.stored) if own is not None)
 
     def plane(self, plane: Plane) -> Float[Tensor, "F H_cut W_cut"]:
         """Cut a mask of any size that `accepts` takes: exact area mean, linear when enlarging.

@@ -1,5 +1,6 @@
 """One image file to arrays and back: colours, grey levels, alpha, label indices; EXIF honoured."""
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -9,26 +10,46 @@ from typing import IO, Any, Literal
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
-from PIL.ExifTags import Base
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from frisket.media.foreign import FRAMES, PIXELS, check_frames, check_pixels, decoding
 from frisket.media.paths import BadMedia, replacing
+from frisket.media.stills import readers
+from frisket.media.stills.colour import colours_of, in_srgb, note_code_points, tell_converted
+from frisket.media.stills.orientation import orientation_of, size_of, upright
+from frisket.media.stills.profiles import Conversion
+
+__all__ = [
+    "Reading",
+    "Way",
+    "colour_key",
+    "frames_of",
+    "opened",
+    "read",
+    "size_of",
+    "stored",
+    "write",
+]
 
 Reading = Literal["rgb", "grey", "alpha", "index"]
+# "rgb" is what is seen, in sRGB; "stored" the same numbers as in the file, for masks by colour.
+Way = Reading | Literal["stored"]
 Array = NDArray[Any]
 
 LOSSY = {"JPEG", "MPO", "WEBP", "AVIF"}  # WebP may be lossless, but its header does not say so soon
 ANIMATED = {"GIF", "WEBP", "PNG", "AVIF"}  # a TIFF or MPO of many pages is still one picture
 TINT = 16  # levels between channels that lossy chroma may put into a grey picture
+RULE = 1  # of colour conversion; goes into cache keys
 SNAP = 4  # levels next to black and white that lossy coding may leave
 BAND = 1 << 22  # pixels that are converted at a time, so that a large picture is held once
 # Others that Pillow knows are no clips under another name: to read EPS it starts Ghostscript.
-KINDS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF")
+KINDS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF", "JPEG2000")
 
 TEXT = 2**26  # bytes of text, or of a colour profile, in a PNG
 # Pillow's own limit is 1 MiB, which the workflow that ComfyUI writes into its pictures goes beyond.
 PngImagePlugin.MAX_TEXT_CHUNK = TEXT
+PngImagePlugin.MAX_TEXT_MEMORY = 4 * TEXT
+Image.MAX_IMAGE_PIXELS = PIXELS  # its own is half of what phones have; ours is told with its number
 
 _WRITERS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
 _WRITERS |= {".tif": "TIFF", ".tiff": "TIFF"}
@@ -58,12 +79,22 @@ def opened(path: Path) -> Iterator[Image.Image]:
         # By handle: by name Pillow (13.0) memory-maps plain TIFFs and garbles the rotated ones.
         with path.open("rb") as stream, _identified(path, stream) as image:
             check_pixels(path, *image.size)
+            note_code_points(image, stream)
             yield image
 
 
 def _identified(path: Path, stream: IO[bytes]) -> Image.Image:
     try:
-        return Image.open(stream, formats=_kinds())
+        return Image.open(stream, formats=[*_kinds(), *readers.prepare_for(stream)])
+    except LookupError as error:
+        raise BadMedia(f"{path}: {error}; {readers.EXTRA}, or export it as JPEG or PNG") from error
+    except ValueError as error:
+        if "MAX_TEXT" not in str(error):
+            raise
+        raise BadMedia(
+            f"{path}: its text or colour profile is larger than {TEXT >> 20} MiB, the most that is"
+            " read; the picture may be whole: save it without metadata"
+        ) from error
     except UnidentifiedImageError as error:
         raise BadMedia(
             f"{path}: not an image Pillow knows; re-export it as PNG or JPEG, or remove it"
@@ -113,54 +144,50 @@ def _colours(flags: bytes) -> int:
     return 3 << (flags[0] & 7) + 1 if flags and flags[0] & 0x80 else 0
 
 
-def _late_chunks(stream: IO[bytes]) -> bool:
-    """Whether a PNG has EXIF or text after its pixels."""
-    place, pixels = stream.tell(), False
-    stream.seek(8)
-    while len(head := stream.read(8)) == 8:
-        pixels = pixels or head[4:] == b"IDAT"
-        if pixels and head[4:] in (b"eXIf", b"tEXt", b"zTXt", b"iTXt"):
-            break
-        stream.seek(int.from_bytes(head[:4], "big") + 4, 1)
-    stream.seek(place)
-    return len(head) == 8
-
-
-def _orientation(image: Image.Image) -> int:
-    # Pillow decodes a whole PNG to look for EXIF behind its pixels: 5 ms a mask, 200 ms a photo.
-    stream: IO[bytes] | None = getattr(image, "fp", None)
-    early = image.format == "PNG" and stream is not None and not _late_chunks(stream)
-    exif = Image.Image.getexif(image) if early else image.getexif()
-    return int(exif.get(Base.Orientation, 1))
-
-
-def size_of(image: Image.Image) -> tuple[int, int]:
-    """(height, width) as seen, after EXIF rotation; reads the header only."""
-    width, height = image.size
-    if _orientation(image) < 5:
-        return height, width
-    if image.format == "TIFF":  # Pillow versions differ in whether the header's size is turned
-        width, height = ImageOps.exif_transpose(image).size
-        return height, width
-    return width, height
-
-
-def read(image: Image.Image, path: Path, reading: Reading) -> Array:
+def read(image: Image.Image, path: Path, reading: Way) -> Array:
     """The current frame upright: H W 3 uint8, H W float32 in [0, 1], or H W int32 labels."""
+    found = colours_of(image, path) if reading == "rgb" else None
+    depth = _shallow(image) if reading == "index" else 8
     image.load()
-    if _orientation(image) != 1:
-        upright = ImageOps.exif_transpose(image)
-        upright.format = image.format
-        image = upright
+    image = upright(image)
     match reading:
-        case "rgb":
-            return _rgb(image, path)
+        case "rgb" | "stored":
+            if found is not None:
+                tell_converted(found, path)
+            return _rgb(image, path, found)
         case "grey":
             return _grey(image, path)
         case "alpha":
             return _alpha(image, path)
         case "index":
-            return _index(image, path)
+            labels = _index(image, path)
+            return labels if depth == 8 else labels // (255 // (2**depth - 1))
+
+
+def stored(path: Path) -> tuple[int, tuple[int, int]]:
+    """EXIF's orientation of a picture, and its (height, width) as seen."""
+    with opened(path) as image:
+        orientation = orientation_of(image)
+        return orientation, size_of(image)
+
+
+def colour_key(path: Path) -> str:
+    """What is done to the colours of a picture, for cache keys; "" where nothing is."""
+    with opened(path) as image:
+        found = colours_of(image, path)
+    if found is None:
+        return ""
+    return f"srgb{RULE}:{hashlib.blake2b(found.profile, digest_size=8).hexdigest()}"
+
+
+def _shallow(image: Image.Image) -> int:
+    """Bits of a grey pixel as stored, of those (2 and 4) that Pillow stretches to 8."""
+    tiles: list[Any] = getattr(image, "tile", [])
+    if image.mode != "L" or image.format not in ("PNG", "TIFF") or not tiles:
+        return 8
+    rawmode = tiles[0][3]
+    raw = rawmode if isinstance(rawmode, str) else str(next(iter(rawmode or ("",))))
+    return {"L;2": 2, "L;4": 4}.get(raw.removesuffix("R").removesuffix("I"), 8)
 
 
 def _deep(image: Image.Image) -> bool:
@@ -203,20 +230,13 @@ def _levels(image: Image.Image, path: Path) -> NDArray[np.float32]:
     return scaled
 
 
-def _rgb(image: Image.Image, path: Path) -> NDArray[np.uint8]:
+def _rgb(image: Image.Image, path: Path, found: Conversion | None = None) -> NDArray[np.uint8]:
     if _deep(image):
-        grey = np.rint(_levels(image, path) * 255).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=-1)
+        image = Image.fromarray(np.rint(_levels(image, path) * 255).astype(np.uint8))
     rgb = np.empty((image.height, image.width, 3), np.uint8)
     for rows, band in _bands(image):
-        rgb[rows] = _band_rgb(band)
+        rgb[rows] = in_srgb(band, found)
     return rgb
-
-
-def _band_rgb(image: Image.Image) -> NDArray[np.uint8]:
-    if image.mode in ("RGBa", "La"):  # premultiplied: Pillow converts these by one way only
-        image = image.convert("RGBA" if image.mode == "RGBa" else "LA")
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _transparent(image: Image.Image) -> bool:
@@ -293,7 +313,7 @@ def _grey_levels(image: Image.Image, path: Path, tint: int) -> NDArray[np.uint8]
     for rows, band in _bands(image):
         grey = band
         if band.mode != "1":
-            rgb = _band_rgb(band)
+            rgb = in_srgb(band, None)
             apart = max(apart, spread(rgb))
             grey = Image.fromarray(rgb)
         levels[rows] = np.asarray(grey.convert("L"))

@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from frisket.media.drafts import replacing
+from frisket.media.stills.readers import lacking
 
 __all__ = [
     "IMAGES",
@@ -28,10 +29,16 @@ __all__ = [
     "replacing",
 ]
 
-IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif")
+IMAGES = (
+    *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif"),
+    *(".jfif", ".jpe", ".jif", ".pjpeg", ".pjp", ".mpo", ".apng", ".dib", ".avifs"),
+    *(".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".heic", ".heif", ".hif", ".jxl"),
+)
 VIDEOS = (
     *(".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".mts"),
-    *(".wmv", ".flv", ".3gp"),
+    *(".wmv", ".flv", ".3gp", ".3g2", ".3gpp", ".asf", ".divx", ".dv", ".f4v", ".m2t", ".m2ts"),
+    *(".m2v", ".mj2", ".mjpeg", ".mjpg", ".mp4v", ".mpe", ".mpeg4", ".mpv", ".mxf", ".nut"),
+    *(".ogm", ".ogv", ".qt", ".tod", ".vob", ".y4m"),
 )
 
 LEGEND, SOFT = "legend.json", "soft"  # in a folder of label maps that `frisket masks` made
@@ -83,8 +90,12 @@ def expanded(path: Path) -> Path:
 
 
 def is_media(path: Path) -> bool:
-    """Whether the suffix, in any case, is one of an image or a video."""
-    return path.suffix.lower() in IMAGES + VIDEOS
+    """Whether the suffix, in any case, is one of an image or a video that can be read here.
+
+    Not so are HEIC and JPEG XL without the packages that read them (`stills.readers`).
+    """
+    suffix = path.suffix.lower()
+    return suffix in IMAGES + VIDEOS and lacking(suffix) is None
 
 
 def plain(name: str) -> str:

@@ -82,6 +82,7 @@ def warnings(config: Config, prepared: Prepared) -> list[str]:
         *_of_buckets(config, prepared),
     ]
     report, floor = prepared.report, config.curve.floor
+    said += report.hints
     if floor:
         said.append(
             f"floor = {floor:g} teaches the background as well: 0.05 let three to five times as"

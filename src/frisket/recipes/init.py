@@ -78,6 +78,7 @@ def _summary(seen: Survey, family: str, variant: str) -> list[str]:
         said.append(f"masks ({seen.masks.kind}): {seen.masks.matched} of {seen.count}, in {where}")
     if seen.orphans:
         said.append(f"{len(seen.orphans)} masks have no clip, {seen.orphans[0]} among them")
+    said += seen.hints
     beside = "in the manifest" if is_manifest(seen.clips) else "beside the clips"
     source = seen.captions or beside
     said.append(f"captions ({source}): {seen.captioned} of {seen.count}")

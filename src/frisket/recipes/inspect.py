@@ -166,7 +166,11 @@ def _find(clipset: Clipset) -> tuple[Findings | None, list[Finding]]:
     lacking = [one.name for one in there.found if not one.masks and not one.alpha]
     orphans = {_orphan(path, clipset): path for path in there.orphans}
     linked = look_at_links(there.outside, clipset.clips)
-    return there, [*faults, *look_at_orphans(orphans, lacking, clipset.clips), *linked]
+    passed = [
+        Finding(one.kind, "warning" if one.grave else "note", "", f"{one.said}.", f"{one.fix}.")
+        for one in there.hints
+    ]
+    return there, [*faults, *look_at_orphans(orphans, lacking, clipset.clips), *linked, *passed]
 
 
 def _refused(clip: str, error: ValueError) -> Finding:

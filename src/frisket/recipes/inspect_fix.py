@@ -13,11 +13,16 @@ from frisket.data.items import Clipset
 from frisket.evaluation.findings_files import LOSSY, misnamed
 from frisket.families.base import FAMILIES
 from frisket.media.drafts import replacing, writing
-from frisket.media.files import Findings, MasksNotFound, find
+from frisket.media.files import Findings, Found, MasksNotFound, find
 from frisket.media.frames import BadMedia, decode_grey, probe
+from frisket.media.images import opened
 from frisket.media.paths import collecting, plain
+from frisket.media.stills.orientation import TOLD, upright
 from frisket.recipes.config import Config
+from frisket.recipes.inspect_fix_turns import turn_file, turn_for
+from frisket.recipes.inspect_look import Looker
 from frisket.recipes.prepare import clipset_of, source_of
+from frisket.recipes.regions import weights_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +39,17 @@ def fix(config: Config, out: Path) -> list[Fixed]:
     """Mend what is safe to mend in all data sets; pictures and captions are never touched.
 
     - A mask whose name differs from that of one clip without a mask in capitals only is renamed.
+    - A still mask that was made on the picture as it is stored, or lies mirrored or turned against
+      it, is turned: where sizes and EXIF say so, or where it surely fits no other way.
     - A grey mask saved as JPEG or AVIF becomes a PNG that reads the same to the last level.
-    - A grey mask of the values 0 and 1 alone becomes 0 and 255.
+    - A grey mask of the values 0 and 1 alone, of any depth, becomes 0 and 255.
 
     Every file that is replaced or renamed is first copied below `out`/before-TIME, its path kept.
     Label maps (`legend`) are left alone. OSError where something cannot be written.
     """
     family = FAMILIES.load(config.model.family)
     source = source_of(config, family)
+    grid = family.variants[source.variant].grid
     backup = out / f"before-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
     done: list[Fixed] = []
     for data in config.data:
@@ -50,6 +58,10 @@ def fix(config: Config, out: Path) -> list[Fixed]:
         if there is None:
             continue
         done += _renamed(clipset, there, backup)
+        if clipset.masking.source != "listed":
+            looker = Looker(clipset, grid, weights_of(config))
+            done += [fixed for one in there.found for fixed in _turned(looker, one, backup)]
+            there = _there(clipset) or there  # a turned JPEG is a PNG now
         if not clipset.masking.legend and clipset.masking.source != "listed":
             masks = {path for one in there.found for path in one.masks.values()}
             done += [fixed for path in sorted(masks) for fixed in _resaved(path, backup)]
@@ -94,26 +106,54 @@ def _renamed(clipset: Clipset, there: Findings, backup: Path) -> Iterator[Fixed]
             yield Fixed(old, kept, now, "renamed like its clip")
 
 
+def _turned(looker: Looker, found: Found, backup: Path) -> Iterator[Fixed]:
+    orientation = turn_for(looker, found) if found.masks else None
+    if orientation is None:
+        return
+    for path in found.masks.values():
+        image, now = turn_file(path, orientation)
+        if now != path and now.exists():
+            continue
+        kept = _kept(path, backup)
+        with replacing(now) as draft:
+            image.save(draft, format="PNG")
+        if now != path:
+            path.unlink()
+        yield Fixed(path, kept, now, f"turned like its clip ({TOLD[orientation]})")
+
+
 def _resaved(path: Path, backup: Path) -> Iterator[Fixed]:
     if path.is_dir():
         return
     try:
         if probe(path).video:
             return
+        ones = _of_0_and_1(path)
         grey = decode_grey(path)[0].numpy()
     except BadMedia:
         return  # the inspection names the file and the fault
-    if path.suffix.lower() in LOSSY and not path.with_suffix(".png").exists():
+    now = path.with_suffix(".png")
+    if now != path and now.exists():
+        return
+    if ones is not None:
+        yield _written(path, now, ones * np.uint8(255), backup, "0 and 1 stretched to 0 and 255")
+    elif path.suffix.lower() in LOSSY and grey.any():  # else its levels are too faint to be read
         levels = np.rint(grey * 255).astype(np.uint8)
-        yield _written(path, path.with_suffix(".png"), levels, backup, "saved without loss")
-    elif path.suffix.lower() == ".png" and _of_0_and_1(grey):
-        levels = (grey > 0).astype(np.uint8) * 255
-        yield _written(path, path, levels, backup, "0 and 1 stretched to 0 and 255")
+        yield _written(path, now, levels, backup, "saved without loss")
 
 
-def _of_0_and_1(grey: np.ndarray) -> bool:
-    values = np.unique(np.rint(grey * 255))
-    return bool(values[-1] == 1) and float(grey.max()) < 1.5 / 255
+def _of_0_and_1(path: Path) -> np.ndarray | None:
+    """The pixels of a mask of the values 0 and 1 alone, of any depth; None of any other."""
+    with opened(path) as image:
+        image.load()
+        if image.mode not in ("L", "I", "RGB") and not image.mode.startswith("I;16"):
+            return None
+        values = np.asarray(upright(image))
+    if values.ndim == 3:  # WebP has no grey
+        values = values.max(-1) if (values.max(-1) == values.min(-1)).all() else values[:0, :, 0]
+    if not values.any():
+        return None
+    return values.astype(np.uint8) if int(values.max()) == 1 and int(values.min()) == 0 else None
 
 
 def _written(path: Path, now: Path, levels: np.ndarray, backup: Path, told: str) -> Fixed:

@@ -4,9 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -25,7 +23,6 @@ from frisket.evaluation.findings import (
     look_at_sizes,
     surviving,
 )
-from frisket.evaluation.findings_borders import look_at_borders
 from frisket.evaluation.findings_files import look_at_formats, look_at_missing
 from frisket.evaluation.findings_steady import look_at_steadiness, small_masks
 from frisket.evaluation.findings_twins import Print, print_of
@@ -36,9 +33,11 @@ from frisket.masks.weights import RegionWeights
 from frisket.media.buckets import bucket
 from frisket.media.files import Found
 from frisket.media.foreign import reason_of
-from frisket.media.frames import BadMedia, decode, extract, probe
+from frisket.media.frames import BadMedia, extract, probe
 from frisket.media.geometry import Geometry
-from frisket.shapes import CellPlanes, Frames, Plane
+from frisket.recipes.inspect_turns import look_at_swapped, look_at_turned, orientation_of
+from frisket.recipes.inspect_views import shrunk, views
+from frisket.shapes import CellPlanes, Plane
 
 log = logging.getLogger(__name__)
 
@@ -162,36 +161,12 @@ class Looker:
         return replace(
             card,
             planes={
-                name: np.stack([_shrunk(plane[place].numpy(), size) for place in at])
+                name: np.stack([shrunk(plane[place].numpy(), size) for place in at])
                 for name, plane in planes.items()
             },
             weights=self.weigh(self.cells(planes)),
             coverage={name: float(plane.mean()) for name, plane in planes.items()},
         )
-
-
-def views(window: Window, places: Sequence[int], side: int) -> Frames:
-    """Frames of a window by place, cropped as trained (to whole pixels), at most `side` long."""
-    picks = tuple(window.geometry.picks[place] for place in places)
-    rows, columns = window.geometry.spans()
-    box = tuple(
-        slice(round(span.start), max(round(span.start + span.length), round(span.start) + 1))
-        for span in (rows, columns)
-    )
-    height, width = window.geometry.target
-    scale = min(side / max(height, width), 1.0)
-    size = (max(round(width * scale), 1), max(round(height * scale), 1))
-    cut = [_shrunk(frame[box].numpy(), size) for frame in decode(window.clip, picks)]
-    return torch.from_numpy(np.stack(cut))
-
-
-def _shrunk(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
-    if image.shape[1::-1] == size:
-        return image
-    shrinks = image.shape[1] >= size[0]
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    small: NDArray[Any] = cv2.resize(np.ascontiguousarray(image), size, interpolation=how)
-    return small
 
 
 def look(looker: Looker, found: Found) -> Seen:
@@ -262,8 +237,11 @@ def _pictured(looker: Looker, found: Found, seen: Seen) -> Seen:
     )
     masks = {path.name: probe(path) for path in found.masks.values()}
     sizes = {file: (mask.height, mask.width) for file, mask in masks.items()}
-    faults = look_at_sizes(name, (media.height, media.width), geometry.target, sizes, media.stored)
+    size, orientation = (media.height, media.width), orientation_of(media)
+    faults = look_at_sizes(name, size, geometry.target, sizes, media.stored)
     fits = not any(one.kind == "aspect" for one in faults)
+    if swapped := look_at_swapped(name, size, sizes, orientation):
+        faults = [*swapped, *(one for one in faults if one.kind != "aspect")]
     planes = looker.planes(window) if fits and window.masked else {}
     card = looker.card(window, planes)
     middle = card.frames[len(card.frames) // 2]
@@ -283,8 +261,7 @@ def _pictured(looker: Looker, found: Found, seen: Seen) -> Seen:
         faults += look_at_masks(name, planes, cells, looker.grid)
     total = torch.stack(list(planes.values())).sum(0).clamp(0, 1)
     if total.any() and not SHAPE_FAULTS & {one.kind for one in faults}:
-        laid = np.clip(sum(plane[len(card.frames) // 2] for plane in card.planes.values()), 0, 1)
-        faults += look_at_borders(name, middle, laid.astype(np.float32))
+        faults += look_at_turned(name, window, looker.planes, orientation=orientation)
         faults += look_at_steadiness(
             name, small_masks(total, FLOW), lambda places: views(window, places, FLOW)
         )

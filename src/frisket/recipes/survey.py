@@ -35,6 +35,7 @@ class Survey:
     captioned: int
     example: str  # one caption, empty where there is none
     orphans: tuple[Path, ...]
+    hints: tuple[str, ...] = ()  # what of the folder is not read
 
 
 def survey(folder: Path) -> Survey:
@@ -62,6 +63,7 @@ def survey(folder: Path) -> Survey:
         captioned=sum(bool(each.caption) for each in findings.found),
         example=next((each.caption for each in findings.found if each.caption), ""),
         orphans=tuple(findings.orphans),
+        hints=tuple(map(str, findings.hints)),
     )
 
 

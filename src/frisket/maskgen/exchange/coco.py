@@ -1,6 +1,7 @@
 """COCO instance annotations: one JSON, run lengths down the columns, a category a region."""
 
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,13 @@ from frisket.maskgen.exchange_base import (
     read_json,
     sized,
     still,
+    turned_corners,
     united,
 )
 from frisket.media.drafts import replacing
 from frisket.media.untrusted import cut, shown
+
+log = logging.getLogger(__name__)
 
 FILE = "annotations.json"
 LONGEST = 60  # bits of one packed run length; no picture has more
@@ -147,6 +151,7 @@ def read(source: Path, clips: Path) -> Iterator[Masked]:
             f"{path}: no COCO instance annotations ({cut(repr(error))}); it needs images,"
             " annotations and categories that name each other by id"
         ) from error
+    _tell_boxes(path, (part for each in parts.values() for part in each))
     for name, clip, picture in matched(path, clips, told):
         with blaming(path, f"the annotation of {name}"):
             sized(path, clip, int(picture["height"]), int(picture["width"]))
@@ -168,15 +173,40 @@ def _file(source: Path) -> Path:
     return found[0]
 
 
+def _box(part: Mapping[str, Any], height: int, width: int) -> Bits:
+    """The pixels of an annotation that has no more than a box, turned if it says so (CVAT does)."""
+    told = part.get("bbox")
+    if not told:
+        raise ValueError("there is neither an outline nor a box")
+    left, top, wide, high = (float(each) for each in told)
+    right, bottom = left + wide, top + high
+    corners = points_of([(left, top), (right, top), (right, bottom), (left, bottom)])
+    attributes = part.get("attributes")
+    degrees = attributes.get("rotation", 0) if isinstance(attributes, dict) else 0
+    return filled(turned_corners(corners, float(degrees)), height, width)
+
+
+def _tell_boxes(path: Path, parts: Iterable[Mapping[str, Any]]) -> None:
+    """Say once how many annotations have no outline."""
+    boxes = sum(not part.get("segmentation") and bool(part.get("bbox")) for part in parts)
+    if boxes:
+        said = "%s: %d annotations have a box and no outline; the box is taken as the mask"
+        log.warning(said, path, boxes)
+
+
 def _bits(path: Path, part: Mapping[str, Any], height: int, width: int) -> Bits:
     shape = part.get("segmentation")
     try:
+        if not shape:
+            return _box(part, height, width)
+        if isinstance(shape, dict) and list(shape.get("size", (height, width))) != [height, width]:
+            raise ValueError(f"its run lengths are for {shown(shape['size'])} (height, width)")
         if isinstance(shape, list):
             bits = np.zeros((height, width), np.bool_)
             for flat in shape:
                 bits |= filled(points_of(flat), height, width)
             return bits
-        counts = shape["counts"] if isinstance(shape, dict) else ""
+        counts = shape["counts"]
         return bits_from(unpacked(counts) if isinstance(counts, str) else counts, height, width)
     except (ValueError, LookupError, TypeError, ArithmeticError) as error:
         raise BadExchange(

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -20,14 +21,16 @@ from frisket.maskgen.exchange_base import (
     filled,
     free,
     matched,
+    oval,
     points_of,
     sized,
     still,
+    turned_corners,
     united,
 )
 from frisket.masks.read import BACKGROUND
 from frisket.media.drafts import replacing
-from frisket.media.frames import decode, decode_index, probe
+from frisket.media.frames import decode_index, decode_numbers, probe
 from frisket.media.images import opened
 from frisket.media.untrusted import (
     ANNOTATIONS,
@@ -122,7 +125,9 @@ def _read_masks(source: Path, clips: Path) -> Iterator[Masked]:
         sized(path, clip, seen.height, seen.width)
         with opened(path) as image:
             indexed = image.mode in ("1", "L")
-        codes = decode_index(path)[0].numpy() if indexed else _codes(decode(path)[0].numpy())
+        codes = (
+            decode_index(path)[0].numpy() if indexed else _codes(decode_numbers(path)[0].numpy())
+        )
         known = {
             label: index if indexed else _code(colour)
             for index, (label, colour) in enumerate(labels.items())
@@ -189,25 +194,39 @@ def _read_xml(path: Path, clips: Path) -> Iterator[Masked]:
 
 def _part(path: Path, shape: Any, height: int, width: int) -> tuple[str, Bits] | None:
     name = shape.get("label")
+    if shape.tag not in AREAS:
+        if shape.tag != "tag":  # that is of the whole picture, by its nature
+            log.warning("%s: a %s (%r) has no area and is left out", path, shape.tag, name)
+        return None
     try:
-        match shape.tag:
-            case "polygon":
-                pairs = [point.split(",") for point in shape.get("points").split(";")]
-                return name, filled(points_of(pairs), height, width)
-            case "box":
-                left, top, right, bottom = (
-                    float(shape.get(side)) for side in ("xtl", "ytl", "xbr", "ybr")
-                )
-                corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
-                return name, filled(points_of(corners), height, width)
-            case "mask":
-                return name, _mask(shape, height, width)
-            case _:
-                log.warning("%s: a %s (%r) has no area and is left out", path, shape.tag, name)
-                return None
+        return name, AREAS[shape.tag](shape, height, width)
     except (AttributeError, TypeError, ValueError, ArithmeticError) as error:
         said = f"a {cut(str(shape.tag), 40)} {shown(name)} cannot be read ({cut(str(error))})"
         raise BadExchange(f"{path}: {said}") from error
+
+
+def _polygon(shape: Any, height: int, width: int) -> Bits:
+    pairs = [point.split(",") for point in shape.get("points").split(";")]
+    return filled(points_of(pairs), height, width)
+
+
+def _box(shape: Any, height: int, width: int) -> Bits:
+    left, top, right, bottom = (float(shape.get(side)) for side in ("xtl", "ytl", "xbr", "ybr"))
+    corners = points_of([(left, top), (right, top), (right, bottom), (left, bottom)])
+    return filled(turned_corners(corners, float(shape.get("rotation", 0))), height, width)
+
+
+def _ellipse(shape: Any, height: int, width: int) -> Bits:
+    x, y, wide, high = (float(shape.get(key)) for key in ("cx", "cy", "rx", "ry"))
+    return oval((x, y), (wide, high), float(shape.get("rotation", 0)), height, width)
+
+
+def _cuboid(shape: Any, height: int, width: int) -> Bits:
+    """What is within the outline of its eight corners."""
+    keys = [(f"x{at}{face}", f"y{at}{face}") for face in "12" for at in ("tl", "bl", "tr", "br")]
+    corners = points_of([(float(shape.get(x)), float(shape.get(y))) for x, y in keys])
+    hull = cv2.convexHull(corners.astype(np.float32))[:, 0].astype(np.float64)
+    return filled(hull, height, width)
 
 
 def _mask(shape: Any, height: int, width: int) -> Bits:
@@ -223,6 +242,14 @@ def _mask(shape: Any, height: int, width: int) -> Bits:
     bits[top : top + high, left : left + wide] = flat.reshape(high, wide)
     return bits
 
+
+AREAS = {
+    "polygon": _polygon,
+    "box": _box,
+    "ellipse": _ellipse,
+    "cuboid": _cuboid,
+    "mask": _mask,
+}
 
 EXCHANGE = Exchange(
     summary='CVAT "Segmentation mask 1.1" (and reads "CVAT for images 1.1")',

@@ -98,7 +98,7 @@ def _shape(name: str, kind: str, points: list[list[float]], mask: str | None) ->
 
 
 def read(source: Path, clips: Path) -> Iterator[Masked]:
-    """The JSON files below a folder: polygons, rectangles, circles and bitmaps.
+    """The JSON files below a folder: polygons, rectangles (turned ones too), circles and bitmaps.
 
     A picture is matched by the name of its JSON. Lines and points have no area and are left out,
     which is logged.
@@ -135,7 +135,10 @@ def part_of(
         points = points_of(shape["points"])
         corners = points.round().astype(np.int32)
         match kind:
-            case "polygon":
+            case "polygon" | "rotation" | "oriented_rectangle" | "quadrilateral" | "cuboid":
+                outline = cv2.convexHull(corners) if kind == "cuboid" else corners
+                cv2.fillPoly(canvas, [outline], 1)
+            case "rectangle" if _is_slanted(corners):
                 cv2.fillPoly(canvas, [corners], 1)
             case "rectangle":
                 (left, top), (right, bottom) = corners.min(0), corners.max(0)
@@ -153,6 +156,11 @@ def part_of(
         said = f"its {shown(kind, 40)} {shown(name)} cannot be read ({cut(str(error))})"
         raise BadExchange(f"{path}: {said}") from error
     return str(name), canvas.astype(np.bool_)
+
+
+def _is_slanted(corners: NDArray[np.int32]) -> bool:
+    """Whether four corners (X-AnyLabeling writes so many) are not those of an upright rectangle."""
+    return len(corners) == 4 and any(len(set(axis)) > 2 for axis in corners.T.tolist())
 
 
 def _paste(canvas: NDArray[np.uint8], mask: str, left: int, top: int) -> None:

@@ -1,0 +1,167 @@
+"""What of a folder of clips is not read: counted by suffix and name, with what would read it."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from frisket.media.paths import LEGEND, escaped, plain
+from frisket.media.stills.readers import EXTRA, RAW, lacking
+
+SHOWN = 3  # names of each suffix
+KINDS = 6  # suffixes that are named
+# What network drives, systems and archives put beside pictures: their copies, never clips.
+FOLDERS = frozenset(
+    {
+        *("@eadir", "#recycle", "@recycle", "$recycle.bin", "recycler", "lost+found", "__macosx"),
+        *("@recently-snapshot", "#snapshot", "@__thumb", "system volume information"),
+        *("__pycache__", "thumbnails.photoslibrary"),
+    }
+)
+SYSTEM = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", LEGEND})
+OURS = (".mask.json", "-masklabel.json")  # what `frisket masks` notes of a mask beside its clip
+DATA = (
+    *(".bat", ".csv", ".html", ".ini", ".ipynb", ".json", ".jsonl", ".log", ".md", ".npz", ".pt"),
+    *(".py", ".safetensors", ".sh", ".toml", ".tsv", ".txt", ".xml", ".yaml", ".yml"),
+)  # settings, lists and caches of trainers: never pictures
+WORDS = (".txt", ".caption", ".tags", ".tag", ".json", ".cap", ".prompt", ".description")
+MASKED = ("_mask", "-mask", "_masks", "-masks", " mask", "_alpha", "_matte", "_seg")
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """One thing of a whole set that is told aloud, with what can be done about it."""
+
+    kind: str
+    said: str
+    fix: str
+    grave: bool = True  # pictures or words may be missing
+
+    def __str__(self) -> str:
+        """As one sentence."""
+        return f"{self.said}: {self.fix[0].lower()}{self.fix[1:]}"
+
+
+@dataclass(slots=True)
+class Leftovers:
+    """Gathers what a walk passes by; `quiet` are the suffixes that are read as something else."""
+
+    quiet: tuple[str, ...] = ()
+    files: list[Path] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)
+
+    def add(self, path: Path) -> None:
+        """A file that is no clip."""
+        name = path.name.lower()
+        known = name in SYSTEM or name.endswith((*OURS, *self.quiet))
+        if not known:
+            self.files.append(path)
+
+    def hints(self, root: Path, clips: Mapping[str, Path], suffix: str) -> Iterator[Hint]:
+        """What to say of it; `suffix` is that of the captions that are read."""
+        words: list[Path] = []
+        others: list[Path] = []
+        for path in self.files:
+            (
+                words if path.suffix.lower() in WORDS and _beside(path, root, clips) else others
+            ).append(path)
+        if words:
+            yield _ignored_words(words, suffix)
+        if others:
+            yield _passed_by(others)
+        if self.folders:
+            names = dict.fromkeys(escaped(path.name) for path in self.folders)
+            yield Hint(
+                "folder skipped",
+                f"{_many(len(self.folders), 'folder')} of a system or network drive skipped"
+                f" ({', '.join([*names][:SHOWN])})",
+                "Nothing has to be done; rename one if its pictures are meant",
+                grave=False,
+            )
+
+
+def is_foreign(folder: Path) -> bool:
+    """Whether a folder is a system's or a network drive's own."""
+    name = folder.name.lower()
+    return name in FOLDERS or name.startswith((".trash", ".thumbnails"))
+
+
+def _beside(path: Path, root: Path, clips: Mapping[str, Path]) -> bool:
+    return plain(path.relative_to(root).with_suffix("").as_posix()) in clips
+
+
+def _passed_by(paths: Sequence[Path]) -> Hint:
+    plain_data = all(path.suffix.lower() in DATA for path in paths)
+    fix = "Nothing has to be done" if plain_data else _fix(paths)
+    return Hint("left out", f"{_counted(paths)} left out, not read", fix, not plain_data)
+
+
+def _ignored_words(words: Sequence[Path], suffix: str) -> Hint:
+    counts: defaultdict[str, list[Path]] = defaultdict(list)
+    for path in words:
+        counts[path.suffix].append(path)
+    most = max(counts, key=lambda each: len(counts[each]))
+    how = f'Set caption_extension = "{most}" in [[data]]'
+    if most.lower() == ".json":
+        how = "Write them as .txt files, or as one .jsonl of captions (captions = ...)"
+    return Hint(
+        "captions not read",
+        f"{_counted(words)} beside the clips, but captions are read from {suffix} files only",
+        f"{how} if they are the captions",
+    )
+
+
+def _counted(paths: Sequence[Path]) -> str:
+    """Such as: 3 files (2 .psd: a.psd, b.psd; 1 .cr2: c.cr2) are."""
+    groups: defaultdict[str, list[str]] = defaultdict(list)
+    for path in paths:
+        groups[path.suffix.lower() or "without suffix"].append(escaped(path.name))
+    told = []
+    for suffix, names in sorted(groups.items(), key=lambda each: (-len(each[1]), each[0]))[:KINDS]:
+        more = ", ..." if len(names) > SHOWN else ""
+        told.append(f"{len(names)} {suffix}: {', '.join(names[:SHOWN])}{more}")
+    if len(groups) > KINDS:
+        told.append(f"and {len(groups) - KINDS} more suffixes")
+    verb = "is" if len(paths) == 1 else "are"
+    return f"{_many(len(paths), 'file')} ({'; '.join(told)}) {verb}"
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _fix(paths: Iterable[Path]) -> str:
+    suffixes = {path.suffix.lower() for path in paths}
+    needed = sorted({package for each in suffixes if (package := lacking(each))})
+    fixes = [f"{' and '.join(needed)} would read some of them: {EXTRA}"] if needed else []
+    if suffixes & set(RAW):
+        fixes.append("Develop camera raw to JPEG or TIFF first")
+    return "; ".join(fixes) or "Export what is meant as PNG, JPEG or MP4, move the rest elsewhere"
+
+
+def look_alikes(clips: Mapping[str, Path]) -> list[str]:
+    """Clips whose names are those of another clip and an ending that masks usually have."""
+    known = {name.casefold() for name in clips}
+
+    def masks_another(name: str) -> bool:
+        bare = name.casefold()
+        return any(
+            bare.endswith(end) and bare.removesuffix(end) in known - {bare} for end in MASKED
+        )
+
+    return [name for name in clips if masks_another(name)]
+
+
+def look_alike_hints(root: Path, clips: Mapping[str, Path]) -> Iterator[Hint]:
+    """Masks that lie among the clips under a name that makes clips of them."""
+    alike = look_alikes(clips)
+    if alike:
+        verb = "is a clip that looks" if len(alike) == 1 else "are clips that look"
+        shown = ", ".join(clips[name].name for name in alike[:SHOWN])
+        more = ", ..." if len(alike) > SHOWN else ""
+        yield Hint(
+            "mask among the clips",
+            f"{_many(len(alike), 'file')} in {root} ({shown}{more}) {verb} like a mask of another,"
+            " and would be trained on as a picture",
+            'Rename them to name.mask.png (masks = "sidecar"), or move them to a folder of masks',
+        )

@@ -1,0 +1,1 @@
+"""What a picture file says of its pixels: which way up, in which colours, for which reader."""
