@@ -24,7 +24,7 @@ def test_an_import_brings_no_module_that_is_run(
     (theirs / "set.toml").write_text('[[datasets]]\n[[datasets.subsets]]\nimage_dir = "cats"\n')
     (theirs / "train.toml").write_text(
         'dataset_config = "set.toml"\noptimizer_type = "evilmod.Evil"\ntrust = true\n'
-        'optimizer_args = ["trust=True"]\n'
+        'optimizer_args = ["trust=True"]\nnetwork_module = "networks.lora"\n'
     )
     said = imported(theirs / "train.toml", tmp_path / "mine.toml", trainer="kohya")
     assert any("optimizer.trust = true" in line for line in said)

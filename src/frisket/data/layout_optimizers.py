@@ -1,6 +1,7 @@
 """Which optimizer another trainer's is here: its rate goes to the same one, or nowhere."""
 
 import fnmatch
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -17,7 +18,7 @@ TECHNICAL = (
     "stochastic_rounding", "triton", "use_triton",
 )  # fmt: skip
 OWN_STEP = ("relative_step", "warmup_init")  # Adafactor finds its rate by itself
-SCHEDULE_FREE = "schedulefree"
+MODULE = re.compile(r"[\w.]*\.")  # of an import path, which would be tried as one
 
 
 @cache
@@ -135,7 +136,7 @@ def _asked_for(
     rates: Sequence[tuple[Table, str]],
 ) -> dict[str, Any]:
     """A name that no optimizer has here; the rate is left out and told."""
-    name = f"{written} of {table.sheet.rules.title}"
+    name = f"{MODULE.sub('', written)} of {table.sheet.rules.title}"
     said = (
         f"{written} is not here, and its rate of {rate:g} suits no other: set optimizer.name, and"
         " an optimizer.lr that suits it; nothing trains before"

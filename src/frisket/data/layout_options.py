@@ -72,11 +72,11 @@ def rules_of(trainer: str) -> Rules:
     text = (resources.files("frisket.data.layouts") / f"{trainer}.toml").read_text("utf-8")
     tree = tomllib.loads(text)
     title = tree.pop("title")
-    lists = {
-        kind: {name: frozenset(table.get(kind, ())) for name, table in tree.items()}
+    zeros, blanks = (
+        {name: frozenset(table.get(kind, ())) for name, table in tree.items()}
         for kind in ("zeros", "blanks")
-    }
-    return Rules(title, {name: _section(table) for name, table in tree.items()}, **lists)
+    )
+    return Rules(title, {name: _section(table) for name, table in tree.items()}, zeros, blanks)
 
 
 def _section(table: Mapping[str, Any]) -> dict[str, Rule]:

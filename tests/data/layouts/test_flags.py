@@ -170,6 +170,11 @@ def test_what_is_no_low_rank_adapter_there_keeps_no_rate(ask, module, arguments,
     assert any(note.kind == "no equivalent" for name, note in notes.items() if "network" in name)
 
 
+def test_the_path_of_an_optimizer_is_no_path_where_it_stands_for_nothing(ask):
+    sections, _ = ask("kohya", network_module="", optimizer_type="schedulefree.AdamWScheduleFree")
+    assert sections["optimizer"]["name"] == "AdamWScheduleFree on the whole model of sd-scripts"
+
+
 def test_noise_where_the_trainer_reads_it(ask):
     options = {"noise_offset": 0.05, "noise_offset_random_strength": True,
                "multires_noise_iterations": 6}  # fmt: skip

@@ -84,7 +84,9 @@ def test_every_option_of_their_parsers_has_a_rule(recorded):
     assert [name for name in options if rules.find("flags", name) is None] == []
 
 
-@pytest.mark.parametrize("recorded", TRAINERS)
+@pytest.mark.parametrize(
+    "recorded", ["kohya", "musubi", "sarania", pytest.param("blissful", marks=pytest.mark.slow)]
+)
 def test_every_option_is_answered_at_a_value_that_is_not_its_default(recorded, folder):
     """Mapped, told, or refused by name and line; never "asks for nothing"."""
     trainer = TRAINERS[recorded]

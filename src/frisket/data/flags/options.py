@@ -13,6 +13,7 @@ from frisket.data.layout_base import Kind
 from frisket.data.layout_options import Rules, Sheet, Table, rules_of
 
 
+@cache
 def rules_with_flags(trainer: str, *, data: bool = False) -> Rules:
     """The rules of a trainer, and of the training options that all of kohya's have.
 
