@@ -16,8 +16,6 @@ from PIL import Image
 
 from frisket import cli
 from frisket.recipes.generate_command import adapters
-from frisket.recipes.options import lay_short
-from frisket.recipes.origin import override
 
 COMMON = {"--set"}
 COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGELOG.md
@@ -401,30 +399,3 @@ def test_a_killed_run_leaves_no_process_behind(photos):
     running.wait()
     _, alive = psutil.wait_procs(workers, timeout=30)
     assert not alive
-
-
-@pytest.mark.parametrize("word", ["--network_dim", "--network-dim"])
-def test_what_others_call_an_option_is_said(word):
-    told = frisket("train", word, "8")
-    assert told.returncode == 2
-    assert "Here it is --set lora.rank=VALUE" in told.stderr
-
-
-def test_short_options_are_laid_over_the_config_last():
-    assert lay_short(["lora.rank=4"], run_steps=5, lora_rank=8, optimizer_lr=None) == [
-        "lora.rank=4",
-        "run.steps=5",
-        "lora.rank=8",
-    ]
-
-
-def test_help_shows_its_brackets():
-    assert "as in [preview], then" in " ".join(frisket("generate", "--help").stdout.split())
-
-
-def test_text_that_begins_with_a_brace_needs_no_quotes():
-    tree = {}
-    override(tree, "swap.template={caption}, {background}")
-    assert tree == {"swap": {"template": "{caption}, {background}"}}
-    override(tree, "losses.prior={strength = 0.5}")
-    assert tree["losses"] == {"prior": {"strength": 0.5}}
