@@ -39,7 +39,7 @@ def _factors(layer: Any) -> list[Tensor]:
     """What the update is a product of, but for a magnitude."""
     held = [getattr(layer, name) for name in layer.adapter_layer_names if "magnitude" not in name]
     found: list[Any] = [parts[ADAPTER] for parts in held if ADAPTER in parts]
-    return [getattr(each, "weight", each) for each in found]  # a layer, or a bare parameter
+    return [getattr(each, "weight", each) for each in found]  # a module's, or a parameter itself
 
 
 def _norm(layer: Any) -> Tensor:
