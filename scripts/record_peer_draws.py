@@ -3,8 +3,9 @@
     python scripts/record_peer_draws.py kohya=CHECKOUT musubi=CHECKOUT onetrainer=CHECKOUT ...
 
 As record_peer_losses.py: checkouts as there, nothing of their text is kept. Of every row of CASES
-200,000 draws are made by the trainer's own functions, and the quantiles of t at LEVELS are kept, to
-four places. `model` and `options` are written as they stand in that trainer's configuration.
+200,000 draws (DRAWS of the environment; blissful's were 60,000) are made by the trainer's own
+functions, and the quantiles of t at LEVELS are kept, to four places. `model` and `options` are
+written as they stand in that trainer's configuration.
 """
 
 import json

@@ -4,6 +4,7 @@
 import ast
 import json
 import math
+import os
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from diffusers.utils import BaseOutput
 from scripts.peers.text import Commit, run
 from torch import Tensor
 
-COUNT = 200_000
+COUNT = int(os.environ.get("DRAWS", "200000"))
 Draw = Callable[..., Tensor]  # (commit, family, options, size in pixels f h w) -> t
 
 
