@@ -52,16 +52,8 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
     },
     "masks make": {
         *("folder", "--backend", "--phrases", "--from-captions", "--captions", "--trigger"),
-        *(
-            "--captioner",
-            "--class-word",
-            "--rules",
-            "--everything-but",
-            "--parts",
-            "--neck",
-            "--keep",
-            "--near",
-        ),
+        *("--captioner", "--class-word", "--rules", "--everything-but", "--parts", "--neck"),
+        *("--keep", "--near"),
         *("--like", "--alike", "--source", "--threshold", "--segmenter", "--people", "--tracker"),
         *("--combine", "--longest", "--device", "--dtype", "--batch", "--cut", "--loosen"),
         *("--refine", "--fill-holes", "--largest", "--min-area", "--grow", "--feather", "--every"),
