@@ -151,7 +151,7 @@ def _document(imported: Imported, model: Mapping[str, Any], output: Path) -> tom
     document["model"] = _model(model, imported.model, sources)
     data = tomlkit.aot()
     for values in imported.data:
-        data.append(_table("data", _placed(values, imported, output), sources))
+        data.append(_table("data", _placed(_whole(values), imported, output), sources))
     document["data"] = data
     for name in Config.model_fields:
         if name in imported.sections and name not in ("model", "data"):
@@ -176,6 +176,21 @@ def _model(model: Mapping[str, Any], named: str, sources: "_Sources") -> Table:
     table.add(tomlkit.comment(_plain(f"{why}; this is a toy, set yours: `frisket families`")))
     table.update(_table("model", {"family": FAMILY, **model}, sources))
     return table
+
+
+def _whole(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A `[[data]]` table in which clips without a mask are trained on whole, as they were there.
+
+    So does every trainer that does not stop at such a clip; Frisket leaves it out if not told.
+    """
+    masks = values.get("masks", "none")
+    if isinstance(masks, str):
+        named = masks in ("alpha", "sidecar", "listed", "none")
+        masks = {"source": masks} if named else {"source": "folder", "path": masks}
+    told = {"require", "fallback", "unmasked"} & set(masks)
+    if masks.get("source") == "none" or told:
+        return dict(values)
+    return {**values, "masks": {**masks, "unmasked": "train"}}
 
 
 def _placed(values: Mapping[str, Any], imported: Imported, output: Path) -> dict[str, Any]:
