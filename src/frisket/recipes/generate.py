@@ -171,6 +171,7 @@ def describe(
             "source": source.path,
             "revision": source.revision,
             "dtype": str(source.dtype).removeprefix("torch."),
+            **source.reading,
         },
         "lora": [
             {"path": str(file), "strength": strength, "sha256": digest(file)}

@@ -50,6 +50,8 @@ def source_of(config: Config, family: Family) -> Source:
         dtype=getattr(torch, model.dtype),
         device=device,
         quantise=config.memory.quantise,
+        clip_skip=model.clip_skip,
+        max_tokens=model.max_tokens,
     )
 
 
@@ -198,7 +200,7 @@ class Loaded:
         # Tiles meet in a blend: other latents, if only a little.
         how = {"tiled": True} if tiled else {}
         self.pixels_record: Mapping[str, Any] = self._record(index, PIXEL_PARTS) | how
-        self.text_record: Mapping[str, Any] = self._record(index, TEXT_PARTS)
+        self.text_record: Mapping[str, Any] = self._record(index, TEXT_PARTS) | source.reading
         self._vae: nn.Module | None = None
         self._vision: nn.Module | None = None
         self._text: nn.Module | None = None
