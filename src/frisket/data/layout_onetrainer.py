@@ -7,6 +7,7 @@ from frisket.data.layout_folders import stepped
 from frisket.data.layout_models import dtype_of, model_of, quantised, with_v
 from frisket.data.layout_noise import by_size, law_of
 from frisket.data.layout_options import Table, filled
+from frisket.data.layout_reading import onetrainer_reading
 from frisket.objectives.shift import FLUX
 
 FLOOR, UNMASKED = 0.1, 0.1  # its defaults of unmasked_weight and, where it works, _probability
@@ -74,6 +75,7 @@ def model_sections(
         model = with_v(model, config, "force_v_prediction")
     own = denoiser.text("weight_dtype", "NONE").upper() != "NONE"
     owner = denoiser if own else config
+    model = model | onetrainer_reading(config, model)
     dtype = dtype_of(owner, "weight_dtype")
     if dtype:
         owner.say("weight_dtype", "mapped", "is model.dtype here")

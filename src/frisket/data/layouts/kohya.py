@@ -22,6 +22,7 @@ from frisket.data.layout_lists import (
     see_through,
 )
 from frisket.data.layout_options import Sheet, Table, filled
+from frisket.data.layout_reading import sd_scripts_reading
 from frisket.data.layout_subsets import Chain, Subset, Subsets, resolution
 
 NUMBERED = re.compile(r"(\d+)_(.*)")
@@ -333,7 +334,7 @@ def _sections(found: Subsets, flags: Flags) -> dict[str, dict[str, Any]]:
         shift=SHIFTS.get(family),
     )
     return merged(
-        {"model": model},
+        {"model": model | sd_scripts_reading(flags, model)},
         found.sections("kohya"),
         trained,
         {
