@@ -277,6 +277,16 @@ class Validation(Section):
     t: tuple[Fraction, ...] = (0.25, 0.5, 0.75, 0.9)
     """Noise levels that are looked at."""
 
+    @model_validator(mode="after")
+    def _masks_stay(self) -> "Validation":
+        for data in self.data:
+            if data.masks.drawn:
+                raise ValueError(
+                    f"validation: {data.clips} is measured under its masks as they are; leave"
+                    " masks.shrink and masks.blur out"
+                )
+        return self
+
 
 class Preview(Section):
     """Sample grids during training."""

@@ -183,6 +183,9 @@ def _masking(config: Config, data: Data) -> Masking:
         require=masks.require,
         unmasked=masks.unmasked,
         fallback=masks.fallback,
+        shrink=masks.shrink,
+        blur=masks.blur,
+        variants=masks.variants,
         role=data.mask_role,
     )
 

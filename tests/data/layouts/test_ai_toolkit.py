@@ -17,7 +17,7 @@ def test_clips_masks_and_captions_are_found_as_it_finds_them(clips, imported, lo
     assert done.data == (
         {
             "clips": str(clips),
-            "masks": {"source": "folder", "path": str(clips.parent / "masks")},
+            "masks": {"source": "folder", "path": str(clips.parent / "masks"), "blur": 0.005},
             "caption_part": "file",
             "frames": 1,
             "resolution": 512,

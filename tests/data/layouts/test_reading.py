@@ -1,10 +1,11 @@
-"""Clip skip and prompt lengths of other trainers become what Frisket reads, or are told."""
+"""Clip skip, prompt lengths and masks drawn anew of other trainers are read, or told."""
 
 import json
 
 import pytest
 
 from frisket.data.layout_base import LAYOUTS
+from frisket.recipes.config import Config
 
 TOML = """
 pretrained_model_name_or_path = "{base}"
@@ -86,3 +87,44 @@ def test_onetrainer_counts_the_layers_left_out(drawn, kind, skip, found, note):
     model = imported.sections["model"]
     assert {name: model[name] for name in ("clip_skip",) if name in model} == found
     assert told(imported, "text_encoder_layer_skip") == [note]
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("source", ["sample", "filename"])
+def test_onetrainers_circular_shrink_is_ours(drawn, masked, source):
+    root = drawn("set", "a.png", caption="a cat")
+    drawn("set", "a-masklabel.png", mode="L")
+    concept = {
+        "__version": 2, "path": "set", "text": {"prompt_source": source},
+        "image": {"enable_random_circular_mask_shrink": True},
+    }  # fmt: skip
+    tree = {
+        "__version": 11, "training_method": "LORA", "model_type": "FLUX_DEV_1",
+        "masked_training": masked, "concepts": [concept],
+    }  # fmt: skip
+    path = root.parent / "config.json"
+    path.write_text(json.dumps(tree), encoding="utf-8")
+    imported = LAYOUTS.load("onetrainer").read(path)
+    kinds = [note.kind for note in imported.notes if "circular_mask_shrink" in note.option]
+    assert kinds == ["mapped" if masked else "not needed"]
+    masks = imported.data[0].get("masks")
+    kind = "sidecar" if source == "sample" else "listed"
+    assert masks == {"source": kind, "shrink": 0.2} if masked else masks in (None, "none")
+    if masked and source == "sample":
+        assert Config.model_validate({"data": list(imported.data)}).data[0].masks.shrink == 0.2
+
+
+def test_ai_toolkits_blur_is_ours(drawn):
+    root = drawn("set", "a.png", caption="a cat")
+    masks = drawn("masks", "a.png", mode="L")
+    row = {"folder_path": str(root), "mask_path": str(masks), "resolution": [512]}
+    process = {
+        "type": "sd_trainer", "datasets": [row], "network": {"type": "lora", "linear": 4},
+        "model": {"name_or_path": "black-forest-labs/FLUX.1-dev", "arch": "flux"},
+    }  # fmt: skip
+    tree = {"job": "extension", "config": {"name": "x", "process": [process]}}
+    path = root.parent / "job.json"
+    path.write_text(json.dumps(tree), encoding="utf-8")
+    imported = LAYOUTS.load("ai_toolkit").read(path)
+    assert imported.data[0]["masks"] == {"source": "folder", "path": str(masks), "blur": 0.005}
+    assert Config.model_validate({"data": list(imported.data)}).data[0].masks.drawn
