@@ -18,6 +18,9 @@ from frisket.recipes.evaluate_runs import open_runs
 from frisket.recipes.generate import generate
 from frisket.recipes.load import ConfigError, check
 from frisket.recipes.prepare import prepare, source_of
+from frisket.recipes.sampler import tell_reading
+from frisket.recipes.train import train
+from frisket.training.checkpoint import CheckpointError
 
 LONG = "a red fox in the snow, " * 5  # 116 tokens of the tiny tokenizer
 
@@ -123,3 +126,71 @@ def test_stable_diffusion_takes_long_prompts(variant):
     check(config)
     source = source_of(config, FAMILIES.load("stable_diffusion"))
     assert source.reading == {"max_tokens": 225}
+
+
+@pytest.mark.parametrize(
+    ("said", "asked", "told"),
+    [
+        ({"ss_clip_skip": "2"}, {}, "model.clip_skip = 2 and is sampled with 1"),
+        ({"ss_clip_skip": "2"}, {"clip_skip": 2}, ""),
+        ({"ss_clip_skip": "None"}, {"clip_skip": 2}, "model.clip_skip = 1 and is sampled with 2"),
+        ({"frisket.version": "1"}, {"max_tokens": 150}, "max_tokens = 75 and is sampled with 150"),
+        ({"ss_max_token_length": "225"}, {"max_tokens": 225}, ""),
+        ({"ss_clip_skip": "two"}, {}, ""),
+        ({}, {"clip_skip": 2}, ""),
+    ],
+)
+def test_a_lora_sampled_otherwise_than_it_was_trained_is_told(
+    world, tmp_path, caplog, said, asked, told
+):
+    family = FAMILIES.load("stable_diffusion")
+    save_file({"x.lora_A.weight": torch.zeros(1, 1)}, tmp_path / "a.safetensors", said)
+    source = source_of(config_of(world, **asked), family)
+    with caplog.at_level(logging.WARNING):
+        tell_reading(family.variants["sd15"], source, [(tmp_path / "a.safetensors", 1.0)])
+    assert (told in caplog.text) if told else not caplog.text
+
+
+def test_what_sdxl_ignored_in_training_is_not_told(world, tmp_path, caplog):
+    family = FAMILIES.load("stable_diffusion")
+    said = {"ss_clip_skip": "2"}
+    save_file({"x.lora_A.weight": torch.zeros(1, 1)}, tmp_path / "a.safetensors", said)
+    source = source_of(config_of(world, variant="sdxl"), family)
+    tell_reading(family.variants["sdxl"], source, [(tmp_path / "a.safetensors", 1.0)])
+    assert not caplog.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["sd15", "sdxl"])
+def test_a_run_reads_long_captions_and_draws_masks_and_goes_on(world, tmp_path, variant):
+    family = FAMILIES.load("stable_diffusion")
+    family.save(family.tiny(variant), tmp_path / "model")
+    mask = np.zeros((64, 64), np.uint8)
+    mask[10:50, 16:48] = 255
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(mask).save(tmp_path / "masks" / "fox.png")
+
+    def run(steps: int, **model: Any) -> Config:
+        base = config_of(world, variant=variant, source=str(tmp_path / "model"), **model)
+        tree = base.model_dump() | {
+            "data": [
+                {
+                    "clips": world / "clips", "resolution": 64, "caption_dropout": 0.3,
+                    "masks": {
+                        "source": "folder", "path": tmp_path / "masks", "shrink": 0.2, "blur": 0.05,
+                    },
+                }
+            ],
+            "lora": {"rank": 2},
+            "losses": {"denoise": 1.0, "prior": 0.3},
+            "swap": {"rate": 0.5, "source": "noise", "variants": 2},
+            "run": {"cache": tmp_path / "cache", "output": tmp_path / "run", "steps": steps},
+        }  # fmt: skip
+        return Config.model_validate(tree)
+
+    asked = {"max_tokens": 225} | ({"clip_skip": 2} if variant == "sd15" else {})
+    train(run(2, **asked))
+    train(run(3, **asked))
+    assert (tmp_path / "run" / "lora.safetensors").exists()
+    with pytest.raises(CheckpointError, match=r"model.max_tokens: 225 then, 75 now"):
+        train(run(4, **(asked | {"max_tokens": 75})))
