@@ -28,7 +28,7 @@ from frisket.data.items import (
 )
 from frisket.data.refusing import BadClips, stop_if_bad
 from frisket.data.tally import Tally, pick_held
-from frisket.data.varying import variant_keys, variants
+from frisket.data.varying import Varying
 from frisket.masks.weights import BACKGROUND
 from frisket.media.buckets import bucket
 from frisket.media.files import Findings, Found, find
@@ -102,6 +102,7 @@ class _Walk:
         self.tally = Tally(table)
         self.pictures: dict[str, Pictures] = {}  # of the clips of the data set at hand
         self.work = Encoding(self.entries, encoders, self.tally, self.regions, self.kept, progress)
+        self.varying = Varying(self.entries, self.tally, self.regions, encoders.grid)
         self.bad = self.work.bad
         self.refused: list[ValueError] = []  # of how files lie there; each is in `bad` as well
 
@@ -324,7 +325,7 @@ class _Walk:
             empty=self.work.text(EMPTY, window.references) if clipset.dropout else None,
             weighs=window.masking.role != "condition",
             seen=tuple(self._size(path, content) for path, content in window.references),
-            drawn=self._drawn(window) if taught and coverage else (),
+            drawn=self.varying(window) if taught and coverage else (),
         )
 
     def _size(self, picture: Path, content: str) -> tuple[int, int]:
@@ -354,16 +355,6 @@ class _Walk:
         self.index.put("facts", key, facts.dump())
         self.tally.covered += 1
         return key, facts
-
-    def _drawn(self, window: Window) -> tuple[str, ...]:
-        """The coverages that the draws of a clip take one of; () where its mask stays as it is."""
-        keys = variant_keys(window, self.regions, self.encoders.grid)
-        lacking = [n for n, key in enumerate(keys) if not self.entries.ready("coverage", key)]
-        for number, (laid, names) in variants(window, self.regions, self.encoders.grid, lacking):
-            notes = {"regions": "\n".join(names)}
-            self.entries.store("coverage", keys[number], laid, notes)
-            self.tally.covered += 1
-        return keys
 
     def _facts(self, key: str) -> Facts:
         """Of a coverage entry that is there: as remembered, or as it says itself."""

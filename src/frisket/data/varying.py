@@ -1,14 +1,16 @@
 """Variants of a clip's coverage, prepared once and drawn from: its mask shrunk or blurred anew."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from frisket.data.cache import key_of
 from frisket.data.covering import coverage_record, lay, read_planes
 from frisket.data.draws import draw, order
+from frisket.data.entries import Entries
 from frisket.data.items import Window
+from frisket.data.tally import Tally
 from frisket.grid import LatentGrid
 from frisket.masks.drawn import blur, cut_to_disc, random_point
-from frisket.shapes import CellPlanes, Plane
+from frisket.shapes import Plane
 
 RULE = 1  # goes into cache keys; count up when a step below changes
 SEEDS = 1 << 32
@@ -27,23 +29,34 @@ def variant_keys(window: Window, regions: Sequence[str], grid: LatentGrid) -> tu
     return tuple(key_of({**record, "drawn": {**drawn, "number": n}}) for n in range(how.variants))
 
 
-def variants(
-    window: Window, regions: Sequence[str], grid: LatentGrid, wanted: Sequence[int]
-) -> Iterator[tuple[int, tuple[dict[str, CellPlanes], tuple[str, ...]]]]:
-    """Of each number `wanted` its planes on the grid (as `covering.cover`) and their names.
+class Varying:
+    """Makes the variants that are not in the cache yet."""
 
-    The mask is varied at its own size, before it is cut like its clip, grown and feathered. Discs
-    and blurs are spread evenly over their range, each by an order of its own.
-    """
-    if not wanted:
-        return
-    named = read_planes(window, regions)
-    question = key_of(coverage_record(window, regions, grid))
-    for number in wanted:
-        planes = dict(
-            zip(named, _varied(list(named.values()), window, question, number), strict=True)
-        )
-        yield number, (lay(planes, window, grid), tuple(named))
+    def __init__(
+        self, entries: Entries, tally: Tally, regions: Sequence[str], grid: LatentGrid
+    ) -> None:
+        """What all clips have in common."""
+        self.entries, self.tally, self.regions, self.grid = entries, tally, regions, grid
+
+    def __call__(self, window: Window) -> tuple[str, ...]:
+        """The `variant_keys` of a masked clip, every one of them there.
+
+        The mask is varied at its own size, before it is cut like its clip, grown and feathered.
+        Discs and blurs are spread evenly over their range, each by an order of its own.
+        """
+        keys = variant_keys(window, self.regions, self.grid)
+        lacking = [n for n, key in enumerate(keys) if not self.entries.ready("coverage", key)]
+        if not lacking:
+            return keys
+        named = read_planes(window, self.regions)
+        question = key_of(coverage_record(window, self.regions, self.grid))
+        notes = {"regions": "\n".join(named)}
+        for number in lacking:
+            varied = _varied(list(named.values()), window, question, number)
+            laid = lay(dict(zip(named, varied, strict=True)), window, self.grid)
+            self.entries.store("coverage", keys[number], laid, notes)
+            self.tally.covered += 1
+        return keys
 
 
 def _varied(planes: list[Plane], window: Window, question: str, number: int) -> list[Plane]:
