@@ -28,7 +28,6 @@ from frisket.data.items import (
 )
 from frisket.data.refusing import BadClips, stop_if_bad
 from frisket.data.tally import Tally, pick_held
-from frisket.data.varying import Varying
 from frisket.masks.weights import BACKGROUND
 from frisket.media.buckets import bucket
 from frisket.media.files import Findings, Found, find
@@ -102,7 +101,6 @@ class _Walk:
         self.tally = Tally(table)
         self.pictures: dict[str, Pictures] = {}  # of the clips of the data set at hand
         self.work = Encoding(self.entries, encoders, self.tally, self.regions, self.kept, progress)
-        self.varying = Varying(self.entries, self.tally, self.regions, encoders.grid)
         self.bad = self.work.bad
         self.refused: list[ValueError] = []  # of how files lie there; each is in `bad` as well
 
@@ -325,7 +323,7 @@ class _Walk:
             empty=self.work.text(EMPTY, window.references) if clipset.dropout else None,
             weighs=window.masking.role != "condition",
             seen=tuple(self._size(path, content) for path, content in window.references),
-            drawn=self.varying(window) if taught and coverage else (),
+            drawn=self.work.varied(window) if taught and coverage else (),
         )
 
     def _size(self, picture: Path, content: str) -> tuple[int, int]:
