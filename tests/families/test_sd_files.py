@@ -12,8 +12,9 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from frisket.families import sd_files
 from frisket.families.base import Parts, Source, WeightsNotFound
-from frisket.families.models.stable_diffusion import FAMILY, VAES
+from frisket.families.models.stable_diffusion import FAMILY
 from frisket.families.names import Names
+from frisket.families.sd_files import VAES
 from frisket.families.sd_names import rows
 
 PROMPT = "a red fox"

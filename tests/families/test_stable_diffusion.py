@@ -16,8 +16,9 @@ from torch import nn
 
 from frisket.adapters import lora
 from frisket.families.base import Parts, Source, layer_names
-from frisket.families.models.stable_diffusion import ARCHITECTURES, FAMILY
+from frisket.families.models.stable_diffusion import FAMILY
 from frisket.families.names import UnknownLayer
+from frisket.families.sd_files import ARCHITECTURES
 from frisket.families.sd_names import rows
 from frisket.objectives.timesteps import TimestepSampler
 

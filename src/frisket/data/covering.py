@@ -98,10 +98,10 @@ def planes_of(window: Window, regions: Sequence[str]) -> dict[str, Plane]:
     The house's order: read, cut like the clip, fill holes, grow, feather. Regions the mask does not
     hold are left out. BadMedia or ValueError as `read` and `Geometry.plane` raise them.
     """
-    return {name: _shape(plane, window) for name, plane in _read(window, regions).items()}
+    return {name: _shape(plane, window) for name, plane in read_planes(window, regions).items()}
 
 
-def _read(window: Window, regions: Sequence[str]) -> dict[str, Plane]:
+def read_planes(window: Window, regions: Sequence[str]) -> dict[str, Plane]:
     """The named planes at the mask's own size."""
     how, regions = window.masking, named_regions(window, regions)
     named = read(
@@ -147,13 +147,13 @@ def cover(
     (what is shown to a model, swapped or looked at is the mask itself), laid on the grid, to
     float32 rounding.
     """
-    named = _read(window, regions)
+    named = read_planes(window, regions)
     if not named:
         files = ", ".join(str(path) for path in window.masks.values()) or str(window.clip)
         raise ValueError(
             f"{files}: holds none of the regions {list(regions)}: name its regions in [regions]"
         )
-    laid = _lay(named, window, grid)
+    laid = lay(named, window, grid)
     cells = laid["planes"]
     if not cells.isfinite().all():
         files = ", ".join(str(path) for path in window.masks.values()) or str(window.clip)
@@ -170,7 +170,8 @@ def cover(
     return laid, tuple(named), Facts(mean, tuple(thin), free)
 
 
-def _lay(named: Mapping[str, Plane], window: Window, grid: LatentGrid) -> dict[str, CellPlanes]:
+def lay(named: Mapping[str, Plane], window: Window, grid: LatentGrid) -> dict[str, CellPlanes]:
+    """`planes`, and `prior_planes` where there are some, of planes at the mask's own size."""
     how = window.masking
     curved = how.pixel_gamma != 1 or how.pixel_floor
     if how.fill_holes or how.grow or how.feather or how.prior_reading or curved:

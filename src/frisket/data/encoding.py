@@ -13,6 +13,7 @@ from frisket.data.entries import Entries
 from frisket.data.finite import NotFinite, check_finite
 from frisket.data.items import Backdrop, Encoders, Progress, SwapPlan, Window
 from frisket.data.tally import Tally
+from frisket.data.varying import Varying
 from frisket.media.frames import BadMedia, decode, decode_stored, try_decoding
 from frisket.media.geometry import Geometry
 from frisket.media.untrusted import shown
@@ -58,6 +59,10 @@ class Encoding:
         missing = [(key, each) for key, each in made if not self.entries.ready("latents", key)]
         if missing:
             self._jobs.append(_Job(window, None, missing))
+
+    def varied(self, window: Window) -> tuple[str, ...]:
+        """The keys of the coverages that the draws of a masked clip take one of, made at once."""
+        return Varying(self.entries, self.tally, self.regions, self.encoders.grid)(window)
 
     def text(self, caption: str, pictures: Pictures = ()) -> str:
         """The key of a caption (with the pictures the text encoder looks at)."""

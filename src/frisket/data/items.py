@@ -41,10 +41,18 @@ class Masking:
     require: bool = False  # stop if a clip has no mask
     unmasked: Literal["leave out", "train"] = "leave out"  # clips without, where others have one
     fallback: Path | None = None  # mask of the clips that have none
+    shrink: float = 1.0  # smallest share of a mask's reach that a random disc keeps in a draw
+    blur: float = 0.0  # largest random blur of a draw, as a share of the mask's shorter side
+    variants: int = 8  # of each mask that are drawn from
     role: Literal["loss", "condition", "both"] = "loss"  # condition: the model is shown the rest
 
+    @property
+    def drawn(self) -> bool:
+        """Whether every draw of a clip sees another variant of its mask."""
+        return self.shrink < 1 or self.blur > 0
+
     def record(self) -> dict[str, Any]:
-        """Everything that changes the planes of a clip (not the latent reading)."""
+        """Everything that changes the planes of a clip (not the latent reading or the variants)."""
         return {
             "alpha": self.source == "alpha",
             "levels": dict(self.levels),
@@ -203,6 +211,8 @@ class Item:
     empty: str | None = None  # key of the empty caption, where the caption may be dropped
     weighs: bool = True  # the mask weighs the loss
     seen: tuple[tuple[int, int], ...] = ()  # pixel sizes of the reference pictures
+    # Coverages that a draw takes one of, in place of `coverage`; not in `repr`, see `digest`.
+    drawn: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def bucket(self) -> tuple[tuple[int, ...], ...]:
@@ -256,6 +266,7 @@ class Prepared:
         whole = hashlib.blake2b(digest_size=16)
         for item in (*self.items, *self.held):
             plain = replace(item, clip="", name="")
-            whole.update(f"{plain!r}\n".encode())
+            drawn = f"{item.drawn!r}" if item.drawn else ""
+            whole.update(f"{plain!r}{drawn}\n".encode())
         whole.update(repr((len(self.held), self.regions, self.swap_rate)).encode())
         return whole.hexdigest()

@@ -5,6 +5,7 @@ from typing import Any
 
 from frisket.data.layout_models import dtype_of, model_of, quantised, with_v
 from frisket.data.layout_options import Table, filled
+from frisket.data.layout_reading import onetrainer_reading
 from frisket.data.noise_levels.onetrainer import timesteps_of
 from frisket.data.onetrainer.adapting import adapter_of, is_adapter
 from frisket.data.onetrainer.optimizing import optimizer_section
@@ -146,6 +147,7 @@ def model_sections(
         model = with_v(model, config, "force_v_prediction")
     own = denoiser.text("weight_dtype", "NONE").upper() != "NONE"
     owner = denoiser if own else config
+    model = model | onetrainer_reading(config, model)
     dtype = dtype_of(owner, "weight_dtype", "FLOAT_32")
     if dtype:
         owner.say("weight_dtype", "mapped", "is model.dtype here", "FLOAT_32")

@@ -52,7 +52,8 @@ class Loader:
     The processes of a run deal the one row of batches out between them: from row r on, process
     `rank` of `world` gets the rows r + rank, r + rank + world, ..., so that no two see the same
     draw, and a run that goes on with another number of processes neither skips nor repeats one.
-    Caption dropout, tag order and background swap are drawn for each place of each batch.
+    Caption dropout, tag order, background swap and the variant of a mask are drawn for each place
+    of each batch.
 
     An entry that is missing or corrupt is made again by `prepared.rebuild`, on the caller's thread
     (it may load a model); where there is none, or it does not help, CorruptEntry names the file.
@@ -166,30 +167,35 @@ class Loader:
 
         swapped = bool(item.swaps) and chance("swap") < self.prepared.swap_rate
         latents, text = item.latents, item.texts[int(chance("tags") * len(item.texts))]
+        coverage = item.coverage
+        if item.drawn:
+            coverage = item.drawn[int(chance("mask") * len(item.drawn))]
         if swapped:
             swap = item.swaps[int(chance("background") * len(item.swaps))]
             latents, text = swap.latents, swap.text
         if item.empty is not None and chance("dropout") < item.dropout:
             text = item.empty
-        return self._sample(item, latents, text, swapped)
+        return self._sample(item, latents, text, coverage, swapped=swapped)
 
     def _plain(self, item: Item) -> Sample:
-        return self._sample(item, item.latents, item.texts[0], False)
+        return self._sample(item, item.latents, item.texts[0], item.coverage)
 
-    def _sample(self, item: Item, latents: str, text: str, swapped: bool) -> Sample:
+    def _sample(
+        self, item: Item, latents: str, text: str, coverage: str | None, *, swapped: bool = False
+    ) -> Sample:
         seen = dict(self._load("latents", latents).tensors)
         clean = seen.pop("latents")
         regions = self.prepared.regions
         laid = {"planes": clean.new_zeros((len(regions), *item.shape)).float()}
-        if item.coverage is not None:
-            entry = self._load("coverage", item.coverage)
+        if coverage is not None:
+            entry = self._load("coverage", coverage)
             names = entry.notes["regions"].split("\n")
             laid = {what: arrange(planes, names, regions) for what, planes in entry.tensors.items()}
         return Sample(
             latents=clean,
             conditioning={**self._load("text", text).tensors, **seen},
             coverage=laid["planes"],
-            masked=item.coverage is not None and item.weighs,
+            masked=coverage is not None and item.weighs,
             weight=item.weight,
             name=item.name,
             swapped=swapped,

@@ -335,6 +335,7 @@ class _Walk:
             empty=self.work.text(EMPTY, window.references) if clipset.dropout else None,
             weighs=window.masking.role != "condition",
             seen=tuple(self._size(path, content) for path, content in window.references),
+            drawn=self.work.varied(window) if taught and coverage else (),
         )
 
     def _size(self, picture: Path, content: str) -> tuple[int, int]:

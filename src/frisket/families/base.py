@@ -20,6 +20,7 @@ from frisket.shapes import Clip, Latents, PerSample, Picture, Plane
 
 Conditioning = Mapping[str, Tensor]  # what the denoiser is told; every tensor batch first
 References = Sequence[Picture]  # pictures beside one clip: each 1 H W 3, uint8, at its own size
+TOKENS = 75  # that CLIP reads at once, between begin and end
 GIVEN = "given"  # conditioning b 1 f h w: 1 where the model is handed the clean latents; no loss
 
 
@@ -46,6 +47,8 @@ class Variant:
     pooled_time: bool = False  # its VAE's norms pool over the clip: later frames move earlier cells
     negative: bool = True  # sampling takes a negative prompt (classifier-free guidance)
     experts: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # name -> range of t
+    clip_skip: bool = False  # its text encoder can be read some layers before the last
+    max_tokens: int = TOKENS  # of the longest prompt that can be asked for, in pieces of 75
     quantises: bool = True  # its denoiser's frozen weights can be held in fewer bits
     like: str = ""  # variant of the same code path and tiny parts: tests run that one
     architecture: str = ""  # modelspec.architecture of its LoRAs, without the "/lora"
@@ -76,6 +79,14 @@ class Source:
     device: str = "cpu"
     quantise: Literal["none", "nf4", "int8", "fp8"] = "none"  # the denoiser's frozen weights
     experts: tuple[str, ...] = ()  # which of the variant's experts to load; empty is all
+    clip_skip: int = 0  # CLIP's hidden states are read there, counted from the last (1; so is 0)
+    max_tokens: int = TOKENS  # of a prompt, begin and end not counted
+
+    @property
+    def reading(self) -> dict[str, int]:
+        """How prompts are read where the model's own way was not asked for: for keys, records."""
+        skip = {"clip_skip": self.clip_skip} if self.clip_skip > 1 else {}
+        return skip | ({"max_tokens": self.max_tokens} if self.max_tokens != TOKENS else {})
 
     @property
     def local(self) -> Path | None:

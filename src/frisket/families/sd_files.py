@@ -53,6 +53,50 @@ SDXL_TEXT: Encoders = {
 }
 VAE = ("first_stage_model.", "vae.")
 
+DOWN = {
+    "sd15": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
+    "sdxl": ["DownBlock2D"] + ["CrossAttnDownBlock2D"] * 2,
+}
+UP = {
+    "sd15": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3,
+    "sdxl": ["CrossAttnUpBlock2D"] * 2 + ["UpBlock2D"],
+}
+SCALES = {"sd15": 0.18215, "sdxl": 0.13025}  # of the VAE's latents
+
+# unet/config.json and vae/config.json of the released models beyond diffusers' defaults.
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "sd15": {"sample_size": 64, "cross_attention_dim": 768},
+    "sdxl": {
+        "sample_size": 128,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 256,
+        "attention_head_dim": [5, 10, 20],
+        "block_out_channels": [320, 640, 1280],
+        "cross_attention_dim": 2048,
+        "down_block_types": DOWN["sdxl"],
+        "projection_class_embeddings_input_dim": 2816,
+        "transformer_layers_per_block": [1, 2, 10],
+        "up_block_types": UP["sdxl"],
+        "use_linear_projection": True,
+    },
+}
+VAES: dict[str, dict[str, Any]] = {
+    kind: {
+        "block_out_channels": [128, 256, 512, 512],
+        "down_block_types": ["DownEncoderBlock2D"] * 4,
+        "up_block_types": ["UpDecoderBlock2D"] * 4,
+        "layers_per_block": 2,
+        "sample_size": size,
+        "scaling_factor": SCALES[kind],
+        "force_upcast": True,
+    }
+    for kind, size in (("sd15", 512), ("sdxl", 1024))
+}
+ENCODERS: dict[str, Encoders] = {
+    "sd15": SD15_TEXT,
+    "sdxl": SDXL_TEXT,
+}
+
 
 def holds(source: Source, *prefixes: str) -> Path | None:
     """The single file a source points at, if it has keys of every, or of one, of `prefixes`."""

@@ -28,6 +28,7 @@ def variant_problems(config: Config, family: "Family") -> Iterator[tuple[Key, st
     kind = config.memory.quantise
     if kind != "none" and not variant.quantises:
         yield ("memory", "quantise"), f"{said} is not quantised; leave memory.quantise out"
+    yield from _reading_problems(config, variant, said)
     yield from _data_problems(config, variant, said)
     try:
         targets_of(config, family, name)
@@ -41,6 +42,22 @@ def variant_problems(config: Config, family: "Family") -> Iterator[tuple[Key, st
         )
     except ValueError as error:
         yield ("timesteps",), str(error)
+
+
+def _reading_problems(config: Config, variant: "Variant", said: str) -> Iterator[tuple[Key, str]]:
+    model = config.model
+    if model.clip_skip and not variant.clip_skip:
+        yield (
+            ("model", "clip_skip"),
+            f"{said} reads the layer of its text encoder that it was trained on, and no other;"
+            " leave model.clip_skip out",
+        )
+    if model.max_tokens > variant.max_tokens:
+        yield (
+            ("model", "max_tokens"),
+            f"{said} reads prompts as long as its public pipeline does, not in pieces of 75 tokens;"
+            " leave model.max_tokens out",
+        )
 
 
 def targets_of(

@@ -34,6 +34,7 @@ def key_of(config: Config, source: Source, size: tuple[int, int, int]) -> str:
         "seeds": config.swap.bank_seeds,
         "size": size,
         "format": 1,
+        **source.reading,
     }
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:24]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from frisket import __version__
 from frisket.data.items import Prepared
-from frisket.families.base import FAMILIES, Variant
+from frisket.families.base import FAMILIES, TOKENS, Variant
 from frisket.media.drafts import replacing
 from frisket.recipes.compat import normalise_of
 from frisket.recipes.config import Config
@@ -83,6 +83,11 @@ def metadata_of(config: Config, prepared: Prepared, steps: int) -> dict[str, str
         "modelspec.title": config.run.output.name,
         "modelspec.resolution": f"{width}x{height}",
     }
+    # kohya's own words: UIs that show them tell the reader to set the same.
+    if config.model.clip_skip > 1:
+        said["ss_clip_skip"] = str(config.model.clip_skip)
+    if config.model.max_tokens > TOKENS:
+        said["ss_max_token_length"] = str(config.model.max_tokens)
     if triggers:
         said["modelspec.trigger_phrase"] = ", ".join(triggers)
         # Where kohya's files have their tags: UIs offer the most frequent ones as trigger words.

@@ -51,6 +51,11 @@ class Model(Section):
     """Which experts of a two-expert model (Wan 2.2 A14B) are trained: high noise, low noise."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of the frozen base; the adapter trains in float32."""
+    clip_skip: Annotated[int, Field(ge=0, le=12)] = 0
+    """Layer of the text encoder that is read, from the last (Stable Diffusion 1.5): 2 is the last
+    but one, as many anime models want; 0 and 1 are the last."""
+    max_tokens: Literal[75, 150, 225] = 75
+    """Longest prompt (Stable Diffusion): past 75 tokens it is read in pieces of 75."""
 
 
 Strength = Annotated[float, Field(ge=0)]  # below 0 a term would train away from what it is for
@@ -256,6 +261,16 @@ class Validation(Section):
     `[[data]]`."""
     t: tuple[Fraction, ...] = (0.25, 0.5, 0.75, 0.9)
     """Noise levels that are looked at."""
+
+    @model_validator(mode="after")
+    def _masks_stay(self) -> "Validation":
+        for data in self.data:
+            if data.masks.drawn:
+                raise ValueError(
+                    f"validation: {data.clips} is measured under its masks as they are; leave"
+                    " masks.shrink and masks.blur out"
+                )
+        return self
 
 
 class Preview(Section):

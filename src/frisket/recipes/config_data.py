@@ -82,6 +82,29 @@ class MaskSource(Section):
     or trained on whole. In a set where none has a mask all are trained on."""
     require: bool = False
     """Stop if any clip has no mask."""
+    shrink: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Each draw of a clip sees its mask cut to a random disc, whose radius is at least this share
+    of the mask's reach (0.2 is OneTrainer's); 1 leaves masks whole."""
+    blur: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Each draw of a clip sees its mask blurred by up to this share of its shorter side (0.005 is
+    ai-toolkit's); 0 leaves masks sharp."""
+    variants: Annotated[int, Field(ge=2, le=64)] = 8
+    """How many shrunk or blurred masks are prepared for each clip, to draw from."""
+
+    @property
+    def drawn(self) -> bool:
+        """Whether every draw of a clip sees another variant of its mask."""
+        return self.shrink < 1 or self.blur > 0
+
+    @model_validator(mode="after")
+    def _variants_fit(self) -> "MaskSource":
+        if self.drawn and self.source == "none":
+            raise ValueError(
+                'masks: `shrink` and `blur` change masks, source = "none" has none; leave them out'
+            )
+        if "variants" in self.model_fields_set and not self.drawn:
+            raise ValueError("masks: `variants` are of `shrink` or `blur`: give one of them too")
+        return self
 
     @model_validator(mode="after")
     def _whole(self) -> "MaskSource":
@@ -191,6 +214,11 @@ class Data(Section):
     def _whole(self) -> "Data":
         if isinstance(self.frames, tuple) and self.extract == "full":
             raise ValueError('frames: a list is for videos that are cut; extract = "full" is not')
+        if self.masks.drawn and self.mask_role == "condition":
+            raise ValueError(
+                "masks: `shrink` and `blur` change what the loss weighs, and mask_role ="
+                ' "condition" does not weigh it; leave them out'
+            )
         if self.masks.source == "listed" and not _listed(self.clips):
             raise ValueError(f'masks: "listed" is for a .jsonl manifest, clips is {self.clips}')
         if self.template and "{caption}" not in self.template:

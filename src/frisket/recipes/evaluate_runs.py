@@ -142,6 +142,15 @@ def _same_base(name: str, config: Config, family: Family, source: Source) -> Non
             f"{name} was trained on another base ({' and the first run on '.join(words)}): their"
             " errors cannot stand side by side; evaluate them apart"
         )
+    if source.reading != other.reading:
+        raise ConfigError(
+            f"{name} reads its prompts with {_said(other)} and the first run with {_said(source)}:"
+            " their errors cannot stand side by side; evaluate them apart"
+        )
+
+
+def _said(source: Source) -> str:
+    return f"model.clip_skip = {max(1, source.clip_skip)}, model.max_tokens = {source.max_tokens}"
 
 
 def _made_for(name: str, lora: Path, config: Config, said: Any) -> None:

@@ -165,6 +165,8 @@ def _source(config: Config, family: Family) -> Source:
         dtype=getattr(torch, model.dtype),
         device="meta",
         quantise=config.memory.quantise,
+        clip_skip=model.clip_skip,
+        max_tokens=model.max_tokens,
         experts=chosen,
     )
 

@@ -22,7 +22,14 @@ from frisket.recipes.load import ConfigError
 from frisket.recipes.load import check as check_config
 from frisket.recipes.prepare import source_of
 from frisket.recipes.prompts import Line, read_prompts
-from frisket.recipes.sampler import check_loras, embed_shots, files_of, load_sampler, plan_of
+from frisket.recipes.sampler import (
+    check_loras,
+    embed_shots,
+    files_of,
+    load_sampler,
+    plan_of,
+    tell_reading,
+)
 from frisket.training.room import room_for
 
 LONGEST = 40  # letters of a prompt in a file name
@@ -96,6 +103,7 @@ def generate(
     shots = shots_of(variant, lines, seeds, settings)
     check(family, source.variant, shots)
     check_loras(family, source.variant, lora)
+    tell_reading(variant, source, lora)
     told = embed_shots(family, source, shots)
     parts = load_sampler(family, source, plan_of(config), lora)
     assert parts.denoiser is not None
@@ -171,6 +179,7 @@ def describe(
             "source": source.path,
             "revision": source.revision,
             "dtype": str(source.dtype).removeprefix("torch."),
+            **source.reading,
         },
         "lora": [
             {"path": str(file), "strength": strength, "sha256": digest(file)}

@@ -50,6 +50,8 @@ def source_of(config: Config, family: Family) -> Source:
         dtype=getattr(torch, model.dtype),
         device=device,
         quantise=config.memory.quantise,
+        clip_skip=model.clip_skip,
+        max_tokens=model.max_tokens,
     )
 
 
@@ -181,6 +183,9 @@ def _masking(config: Config, data: Data) -> Masking:
         require=masks.require,
         unmasked=masks.unmasked,
         fallback=masks.fallback,
+        shrink=masks.shrink,
+        blur=masks.blur,
+        variants=masks.variants,
         role=data.mask_role,
     )
 
@@ -198,7 +203,7 @@ class Loaded:
         # Tiles meet in a blend: other latents, if only a little.
         how = {"tiled": True} if tiled else {}
         self.pixels_record: Mapping[str, Any] = self._record(index, PIXEL_PARTS) | how
-        self.text_record: Mapping[str, Any] = self._record(index, TEXT_PARTS)
+        self.text_record: Mapping[str, Any] = self._record(index, TEXT_PARTS) | source.reading
         self._vae: nn.Module | None = None
         self._vision: nn.Module | None = None
         self._text: nn.Module | None = None

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import nn
 
 from frisket.adapters import lora as adapter
 from frisket.adapters.files import header
-from frisket.families.base import Family, Parts, Source, layer_names
+from frisket.families.base import TOKENS, Family, Parts, Source, Variant, layer_names
 from frisket.inference.generate import Told, embed
 from frisket.inference.shots import Shot
 from frisket.recipes.config import Config
@@ -20,6 +21,8 @@ from frisket.training import fit
 
 log = logging.getLogger(__name__)
 PLAIN = fit.MemoryPlan()
+# What a LoRA's metadata say of how its captions were read: key, option of [model], value if unset.
+READING = (("ss_clip_skip", "clip_skip", 1), ("ss_max_token_length", "max_tokens", TOKENS))
 
 
 def embed_shots(family: Family, source: Source, shots: Sequence[Shot]) -> Told:
@@ -87,6 +90,27 @@ def check_loras(family: Family, variant: str, lora: Sequence[tuple[Path, float]]
                 adapter.spec_of(file, names, prefix=family.lora_prefix)
             else:
                 header(file)
+
+
+def tell_reading(variant: Variant, source: Source, lora: Sequence[tuple[Path, float]]) -> None:
+    """Warn of every LoRA whose captions were read otherwise than these prompts will be.
+
+    By `ss_clip_skip` and `ss_max_token_length`, which kohya's files and ours carry; one that says
+    neither and is not ours may have been trained in any way.
+    """
+    read = {"clip_skip": max(1, source.clip_skip), "max_tokens": source.max_tokens}
+    fixed = {"clip_skip": not variant.clip_skip, "max_tokens": variant.max_tokens <= TOKENS}
+    for path, _ in lora:
+        for file in files_of(path):
+            said = header(file)[1]
+            for key, name, unset in READING:
+                known = said.get(key, "None" if "frisket.version" in said else "")
+                number = int(known) if re.fullmatch(r"[0-9]{1,3}", known) else unset
+                if known and not fixed[name] and number != read[name]:
+                    log.warning(
+                        "%s was trained with model.%s = %d and is sampled with %d: set it in the"
+                        " config to see what was learnt", file, name, number, read[name],
+                    )  # fmt: skip
 
 
 def put_on(family: Family, parts: Parts, lora: Sequence[tuple[Path, float]]) -> None:

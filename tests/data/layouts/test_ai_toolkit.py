@@ -18,7 +18,10 @@ def test_clips_masks_and_captions_are_found_as_it_finds_them(clips, imported, lo
         {
             "clips": str(clips),
             "masks": {
-                "source": "folder", "path": str(clips.parent / "masks"), "unmasked": "train",
+                "source": "folder",
+                "path": str(clips.parent / "masks"),
+                "unmasked": "train",
+                "blur": 0.005,
             },
             "caption_part": "file",
             "frames": 1,

@@ -44,6 +44,7 @@ OTHERS = {
     "esrgan": "trains an upscaler",
 }
 CONTROLS = ("control_path", "control_path_1", "control_path_2", "control_path_3")
+BLUR = 0.005  # of the shorter side of a mask: its largest random blur, which it has no option for
 
 
 @dataclass(slots=True)
@@ -260,16 +261,16 @@ def _masks(row: Table, setting: Setting) -> tuple[dict[str, Any], list[Path]]:
     option = "alpha_mask" if source["source"] == "alpha" else "mask_path"
     row.defect(
         option,
-        "it blurs masks by a radius drawn at each step (up to 0.5 % of the picture), gives a clip"
-        " without a mask no weight where others of its batch have one, loses a step whose masks are"
-        " all black to NaN, and trains a batch whose mask does not fit without it; a mask stands"
-        " still over a video. Here masks are not blurred, clips without one teach everywhere, black"
-        " ones give 0, and mask videos weigh frame by frame",
+        "it blurs masks by a radius drawn at each step (up to 0.5 % of the picture; here"
+        f" data.masks.blur = {BLUR:g}), gives a clip without a mask no weight where others of its"
+        " batch have one, loses a step whose masks are all black to NaN, and trains a batch whose"
+        " mask does not fit without it; a mask stands still over a video. Here clips without one"
+        " teach everywhere, black ones give 0, and mask videos weigh frame by frame",
     )
     if floor:
         said = "it divides by the mask's mean, so this changes contrast alone, there and here"
         row.defect("mask_min_value", said)
-    return {"masks": source | filled(invert=row.flag("invert_mask"))}, inside
+    return {"masks": source | {"blur": BLUR} | filled(invert=row.flag("invert_mask"))}, inside
 
 
 def _references(row: Table) -> list[Path]:

@@ -26,6 +26,7 @@ from frisket.data.layout_lists import (
     see_through,
 )
 from frisket.data.layout_options import Sheet, Table, filled
+from frisket.data.layout_reading import sd_scripts_reading
 from frisket.data.layout_subsets import Chain, Subset, Subsets, resolution
 from frisket.data.source_base import Source
 
@@ -334,7 +335,7 @@ def _sections(found: Subsets, flags: Flags, script: str) -> dict[str, dict[str, 
     )
     tested = every(flags, "validate", found.epoch(), section="validation")
     return merged(
-        {"model": model},
+        {"model": model | sd_scripts_reading(flags, model)},
         found.sections("kohya"),
         trained,
         {"losses": _loss(flags), "validation": {k: n for k, n in tested.items() if n}},

@@ -23,6 +23,7 @@ from frisket.data.layout_options import Sheet, Table, filled, rules_of
 from frisket.data.onetrainer.running import Span, preview_of
 
 CONCEPTS = "training_concepts/concepts.json"  # its default
+SHRINK = 0.2  # smallest disc of its random circular mask shrink, which it has no option for
 PARTS = (
     *("unet", "prior", "transformer", "unconditional_transformer", "vae", "effnet_encoder"),
     *("text_encoder", "text_encoder_2", "text_encoder_3", "text_encoder_4"),
@@ -200,6 +201,7 @@ def _concept(concept: Table, setting: Setting) -> None:
             weight=weight if weight != 1 else None,
             flip=image.flag("enable_random_flip"),
         )
+        _shrink(image, table)
         _add(concept, image, setting, table, seen)
         for each in tables:
             each.close()
@@ -223,6 +225,18 @@ def _add(concept: Table, image: Table, setting: Setting, table: dict[str, Any], 
         # A clip and its mirror image are two here, one or the other there.
         setting.rates.append(rate / max(len(sides), 1) / (2 if table.get("flip") else 1))
         setting.clips.append((seen.clips + beside) * (2 if table.get("flip") else 1))
+
+
+def _shrink(image: Table, table: dict[str, Any]) -> None:
+    """Masks cut to a random disc in each draw."""
+    name, masks = "enable_random_circular_mask_shrink", table.get("masks", "none")
+    if not image.flag(name):
+        return
+    if masks == "none":
+        image.say(name, "not needed", "there are no masks")
+        return
+    table["masks"] = {"source": masks, "shrink": SHRINK}
+    image.say(name, "mapped", f"is data.masks.shrink = {SHRINK:g} here")
 
 
 def _has_masks(folder: Path, *, deep: bool) -> bool:

@@ -27,60 +27,18 @@ from frisket.families.base import (
 )
 from frisket.families.experts import first
 from frisket.families.names import Names
+from frisket.families.sd_files import ARCHITECTURES, DOWN, ENCODERS, SCALES, UP, VAES
 from frisket.families.sd_names import CONVOLUTIONS, PRESETS, rows
-from frisket.families.sd_prompts import warn_cut
-from frisket.families.standard import Standard, Text, decode_kl, encode_kl, parts_of
+from frisket.families.sd_prompts import LONGEST, ClipText, embed_chunks, tell_cut
+from frisket.families.standard import Standard, decode_kl, encode_kl, parts_of
 from frisket.grid import LatentGrid
 from frisket.objectives.epsilon import BETAS, LEVELS, Epsilon, timestep
 from frisket.objectives.kinds import Weighting
 from frisket.objectives.timesteps import TimestepSampler
 from frisket.shapes import Clip, Latents, PerSample
 
-TOKENS = 77
+LENGTH = 77
 RESCALE = 0.7  # of guidance at zero terminal SNR (Lin et al. 2023, section 3.4)
-DOWN = {
-    "sd15": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
-    "sdxl": ["DownBlock2D"] + ["CrossAttnDownBlock2D"] * 2,
-}
-UP = {
-    "sd15": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3,
-    "sdxl": ["CrossAttnUpBlock2D"] * 2 + ["UpBlock2D"],
-}
-SCALES = {"sd15": 0.18215, "sdxl": 0.13025}  # of the VAE's latents
-
-# unet/config.json and vae/config.json of the released models beyond diffusers' defaults.
-ARCHITECTURES: dict[str, dict[str, Any]] = {
-    "sd15": {"sample_size": 64, "cross_attention_dim": 768},
-    "sdxl": {
-        "sample_size": 128,
-        "addition_embed_type": "text_time",
-        "addition_time_embed_dim": 256,
-        "attention_head_dim": [5, 10, 20],
-        "block_out_channels": [320, 640, 1280],
-        "cross_attention_dim": 2048,
-        "down_block_types": DOWN["sdxl"],
-        "projection_class_embeddings_input_dim": 2816,
-        "transformer_layers_per_block": [1, 2, 10],
-        "up_block_types": UP["sdxl"],
-        "use_linear_projection": True,
-    },
-}
-VAES: dict[str, dict[str, Any]] = {
-    kind: {
-        "block_out_channels": [128, 256, 512, 512],
-        "down_block_types": ["DownEncoderBlock2D"] * 4,
-        "up_block_types": ["UpDecoderBlock2D"] * 4,
-        "layers_per_block": 2,
-        "sample_size": size,
-        "scaling_factor": SCALES[kind],
-        "force_upcast": True,
-    }
-    for kind, size in (("sd15", 512), ("sdxl", 1024))
-}
-ENCODERS: dict[str, sd_files.Encoders] = {
-    "sd15": sd_files.SD15_TEXT,
-    "sdxl": sd_files.SDXL_TEXT,
-}
 SGM = Names(rows([False, True, True]), comfyui="kohya")
 XL = LatentGrid(channels=4, spatial=8, patch=4)  # two downsamplings: sides of 32 pixels
 SDXL = Variant(
@@ -89,6 +47,7 @@ SDXL = Variant(
     height=1024,
     width=1024,
     density="uniform",
+    max_tokens=LONGEST,
     architecture="stable-diffusion-xl-v1-base",
     aliases=("sdxl", "sd-xl", "stable-diffusion-xl"),
     names=SGM,
@@ -130,6 +89,8 @@ class StableDiffusion(Standard):
             grid=LatentGrid(channels=4, spatial=8, patch=8),
             guidance=7.5,
             density="uniform",
+            clip_skip=True,
+            max_tokens=LONGEST,
             architecture="stable-diffusion-v1",
             aliases=(
                 *("sd-v1", "sd-1", "sd1", "sd15"),
@@ -180,14 +141,14 @@ class StableDiffusion(Standard):
         file = sd_files.holds(source, *(prefix for prefix, _, _ in encoders.values()))
         if file is not None:
             parts = sd_files.text_encoders(file, source, repo, encoders)
-            return weights.freeze(Text(**parts), source)
+            return weights.freeze(ClipText(source, **parts), source)
         parts = {}
         for name, (_, kind, _) in encoders.items():
             tokenizer = name.replace("text_encoder", "tokenizer")
             parts[tokenizer] = weights.load(AutoTokenizer, source, repo, tokenizer)
             options = {"torch_dtype": source.dtype, "use_safetensors": True}
             parts[name] = weights.load(kind, source, repo, name, **options)
-        return weights.freeze(Text(**parts), source)
+        return weights.freeze(ClipText(source, **parts), source)
 
     def load_denoiser(self, source: Source) -> nn.Module:
         """Load `unet/`, or the UNet of a single file in diffusers' or the authors' names."""
@@ -227,11 +188,13 @@ class StableDiffusion(Standard):
     ) -> Conditioning:
         """`text` b 77 d, and for SDXL `pooled` b 1280: what the pipelines' encode_prompt returns.
 
-        Prompts over 77 tokens are cut there, as upstream does; a warning names them.
+        With `max_tokens` 150 or 225 `text` is b 152 or 227 d; see `sd_prompts.embed_chunks` for
+        that and for `clip_skip`. Longer prompts are cut there; a warning names them.
         """
-        assert isinstance(text, Text)
-        tokenizer: Any = text.tokenizer
-        warn_cut(tokenizer, prompts, tokenizer.model_max_length)
+        assert isinstance(text, ClipText)
+        tell_cut(text, prompts)
+        if text.reads_otherwise:
+            return embed_chunks(text, prompts)
         device = next(text.parameters()).device
         if "text_encoder_2" not in text.names:
             single: Any = _sd15(Parts("sd15", text=text), None)
@@ -316,17 +279,21 @@ class StableDiffusion(Standard):
 
     def tiny(self, variant: str) -> Parts:
         """The released blocks with 8 or 16 channels, an 8-channel VAE, byte tokenizers; seeded."""
-        kind = _kind(variant)
+        return self.rehearsal_parts(Source(variant))
+
+    def rehearsal_parts(self, source: Source) -> Parts:
+        """As `tiny`; prompts are read as the source asks."""
+        variant, kind = source.variant, _kind(source.variant)
         xl = kind == "sdxl"
         with tiny.seeded():
             vae = tiny.kl_vae(AutoencoderKL, 4, scaling_factor=SCALES[kind])
             text: dict[str, Any] = {
-                "tokenizer": tiny.tokenizer(TOKENS, begin=True),
+                "tokenizer": tiny.tokenizer(LENGTH, begin=True),
                 "text_encoder": tiny.clip_text(16),
             }
             options: dict[str, Any] = {"layers_per_block": 1, "cross_attention_dim": 16}
             if xl:
-                text["tokenizer_2"] = tiny.tokenizer(TOKENS, begin=True)
+                text["tokenizer_2"] = tiny.tokenizer(LENGTH, begin=True)
                 text["text_encoder_2"] = tiny.clip_text(16, projection=16)
                 options = {
                     "addition_embed_type": "text_time",
@@ -344,7 +311,7 @@ class StableDiffusion(Standard):
                 up_block_types=UP[kind],
                 **options,
             )
-        return Parts(variant, *tiny.quiet(vae, Text(**text), denoiser))
+        return Parts(variant, *tiny.quiet(vae, ClipText(source, **text), denoiser))
 
     def conditioning_widths(self, config: Mapping[str, Any]) -> dict[str, int]:
         """And of `pooled`, SDXL's second text: its configuration has that with six sizes beside."""
