@@ -9,6 +9,7 @@ from frisket.data.cache import Cache
 from frisket.data.loader import Loader
 from frisket.families.base import layer_names
 from frisket.families.experts import Experts
+from frisket.recipes.banner import rows
 from frisket.recipes.card import metadata_of, variant_of
 from frisket.recipes.config import Config
 from frisket.recipes.epochs import checkpoints_of
@@ -22,6 +23,7 @@ from frisket.recipes.identity import (
 from frisket.recipes.prepare import Prepared
 from frisket.recipes.previews import Previews
 from frisket.recipes.regions import names_of
+from frisket.recipes.run_page import RunPage
 from frisket.training.checkpoint import CheckpointError, read, read_manifest
 from frisket.training.plan import Hooks
 from frisket.training.trainer import Trainer
@@ -119,8 +121,14 @@ def add_hooks(
                 folder,
             )
 
+    page = RunPage(run.output, run.steps, rows(config, prepared))
+    page.recall(run.output / "metrics.jsonl", trainer.done)
+
     def report(step: int, values: Mapping[str, float]) -> None:
         progress("training", step, run.steps, values)
+        page.step(step, values)
+        if step >= run.steps:
+            page.write(done=True)
 
     hooks.save, hooks.progress = save, report
     if prepared.held:
@@ -129,7 +137,9 @@ def add_hooks(
 
         def preview(step: int) -> None:
             with trainer.looking() as denoiser:
-                previews(step, denoiser)
+                path = previews(step, denoiser)
+            log.info("preview of step %d: %s", step, path)
+            page.preview(path)
 
         hooks.preview = preview
 

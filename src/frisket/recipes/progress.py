@@ -50,6 +50,7 @@ class Lines:
     clock: Callable[[], float] = time.monotonic
     _began: dict[str, tuple[float, int]] = field(default_factory=dict)  # when, and at what count
     _said: dict[str, float] = field(default_factory=dict)
+    _ended: dict[str, int] = field(default_factory=dict)  # stages whose last line was written
 
     def __call__(
         self, title: str, done: int, total: int, values: Mapping[str, float] | None = None
@@ -57,6 +58,10 @@ class Lines:
         """Hear of one step."""
         now = self.clock()
         new = title not in self._began
+        if not new and done >= total and self._ended.get(title) == total:
+            return
+        if done >= total:
+            self._ended[title] = total
         if new:
             self._began[title] = (now, done)
         if not new and done < total and now - self._said[title] < PAUSE:
