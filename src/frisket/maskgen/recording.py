@@ -133,7 +133,7 @@ def record_made(job: Job, task: Task, media: Media, written: Writing, told: Told
         seconds=round(told.seconds, 3),
     )
     record.save(made, job.place.record(task.name))
-    return Outcome(task.name, status, sure, "; ".join(notes), told.seconds)
+    return Outcome(task.name, status, sure, "; ".join(notes), told.seconds, masked=there)
 
 
 def record_failed(job: Job, task: Task, error: BaseException) -> Outcome:
@@ -158,7 +158,7 @@ def record_failed(job: Job, task: Task, error: BaseException) -> Outcome:
         record.save(kept, path)
     except (OSError, ValueError) as again:
         log.warning("%s: its failure is in no record: %s", task.name, again)
-    return Outcome(task.name, "failed", None, str(error))
+    return Outcome(task.name, "failed", None, str(error), masked=False)
 
 
 def _where(told: Told, *, video: bool) -> str:
