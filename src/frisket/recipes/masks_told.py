@@ -122,7 +122,10 @@ def _point(given: str) -> tuple[float, float] | None:
 def run(
     given: Mapping[str, Any], *, dry: bool = False, review: bool = False, progress: Progress
 ) -> tuple[list[str], int]:
-    """Make the masks; returns the lines to print and the exit code (1 where a clip failed)."""
+    """Make the masks; returns the lines to print and the exit code (1 where a clip failed).
+
+    `--people` has become a backend before (`people_parser.with_parser`).
+    """
     options = asked(given)
     made = masks(options, dry=dry, progress=progress)
     lines = [*(_planned(made) if dry else ()), _counts(made)]
