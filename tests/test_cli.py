@@ -55,6 +55,7 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
         *("--captioner", "--class-word", "--rules", "--everything-but", "--parts", "--neck"),
         *("--keep", "--near"),
         *("--like", "--alike", "--source", "--threshold", "--segmenter", "--people", "--tracker"),
+        "--detector",
         *("--combine", "--longest", "--device", "--dtype", "--batch", "--cut", "--loosen"),
         *("--refine", "--fill-holes", "--largest", "--min-area", "--grow", "--feather", "--every"),
         *("--window", "--smooth", "--radius", "--gap", "--output", "--beside", "--soft", "--brush"),

@@ -122,7 +122,7 @@ def test_the_weakest_region_speaks_for_the_picture() -> None:
     }
     found = verdict(regions)
     assert (found.confidence, found.region) == (pytest.approx(0.6), "hair")
-    assert found.reason == "the model itself gave 0.60"
+    assert found.reason == "the backend is only 60% sure of it"
     assert verdict({}).confidence == 0
     assert verdict({}).reason == "nothing was found"
 
@@ -199,7 +199,7 @@ def test_a_clip_remembers_its_mean_and_its_first_worst_frame(worths: list[float]
     assert running.mean == pytest.approx(sum(worths) / len(worths))
     assert running.lowest == min(worths)
     assert running.worst == worths.index(min(worths))
-    assert running.reason == f"the model itself gave {min(worths):.2f}"
+    assert running.reason == f"the backend is only {min(worths):.0%} sure of it"
 
 
 def test_a_clip_without_frames() -> None:

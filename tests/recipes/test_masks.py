@@ -12,6 +12,7 @@ from tests.recipes.mask_runs import PHOTOS, run, video
 
 from frisket.maskgen import record
 from frisket.maskgen.clean import Cleaning
+from frisket.maskgen.job import Motion
 from frisket.maskgen.store import legend_in, read_legend
 from frisket.media.files import find
 from frisket.media.frames import decode_grey, decode_index, probe, write_video
@@ -173,6 +174,35 @@ def test_a_video_of_a_drafted_person_keeps_every_frame(clips, tmp_path):
     told = record.load(out / "walk.json")
     assert told.worst is not None
     assert "motion" in told.settings
+
+
+def hidden_walk(folder, frames: int, hidden) -> None:
+    """The astronaut moved about; in the frames `hidden` a hand's breadth covers the eyes."""
+    photo = np.asarray(Image.open(PHOTOS / "astronaut.jpg").resize((160, 160)))
+    moved = np.stack([np.roll(photo, at, 1) for at in range(frames)])
+    for at in hidden:
+        moved[at, 24:40, 50 + at : 90 + at] = (60, 50, 45)
+    folder.mkdir()
+    write_video(folder / "walk.mkv", torch.from_numpy(moved), 8.0, lossless=True)
+
+
+def test_frames_of_a_video_without_a_find_get_the_person_of_the_others(tmp_path):
+    hidden_walk(tmp_path / "walks", 6, hidden=(2, 3))
+    still = Motion(smooth="none", gap=0)  # what is filled, is filled by motion
+    assert run(tmp_path / "walks", motion=still).counts == {"done": 1}
+    labels = decode_index(tmp_path / "walks_masks" / "walk.mkv")
+    sizes = [int((frame > 0).sum()) for frame in labels]
+    assert min(sizes) > 0.85 * max(sizes)
+
+
+def test_a_video_that_is_mostly_empty_is_told_and_not_done(tmp_path):
+    hidden_walk(tmp_path / "walks", 16, hidden=range(1, 16))
+    made = run(tmp_path / "walks")
+    assert made.counts == {"unsure": 1}
+    told = record.load(tmp_path / "walks_masks" / "walk.json")
+    assert told.confidence <= 0.25
+    assert "3 of 16 frames have an empty mask" in told.notes[0]
+    assert "frames 13 to 15" in told.notes[0]
 
 
 def test_a_damaged_record_is_named_and_the_others_go_on(clips):

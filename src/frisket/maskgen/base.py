@@ -120,6 +120,7 @@ class Instance:
     box: Box | None = None
     person: int | None = None  # None: not known to be anybody's
     phrase: str = ""
+    why: str = ""  # what its score is low for, where the backend can tell
 
 
 @dataclass(frozen=True, slots=True)

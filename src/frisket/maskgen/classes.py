@@ -22,17 +22,26 @@ CHIN = 0.35  # lips to chin, as a share of forehead to lips, in an upright face
 INSIDE = 0.5  # a pixel of at least this is seen as part of a face, where its chin is looked for
 BAND = 1 << 24  # values of all classes held at once at the picture's size: 64 MiB
 
-# Sapiens (v1 and 2) first, then what parsers trained on ATR (segformer_b2_clothes) call theirs.
+# Sapiens (v1 and 2) first, then what parsers trained on ATR (segformer_b2_clothes) and on
+# CelebAMask-HQ (face-parsing: skin is the face's, neck_l a necklace, ear_r a ring) call theirs.
 _PARTS: Mapping[str, Sequence[str]] = {
     "background": ("background",),
-    "face": (NECK, *LIPS, "lower_teeth", "upper_teeth", "tongue", "eyeglass", "face", "sunglasses"),
+    "face": (
+        *(NECK, *LIPS, "lower_teeth", "upper_teeth", "tongue", "eyeglass", "face", "sunglasses"),
+        *("skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear"),
+        *("ear_r", "mouth", "u_lip", "l_lip"),
+    ),
     "hair": ("hair",),
     "hands": ("hand",),
     "clothes": (
         *("apparel", "lower_clothing", "upper_clothing", "shoe", "sock"),
         *("hat", "upper_clothes", "skirt", "pants", "dress", "belt", "bag", "scarf"),
+        *("neck_l", "cloth"),
     ),
-    "body": ("torso", "lower_arm", "upper_arm", "lower_leg", "upper_leg", "foot", "arm", "leg"),
+    "body": (
+        *("torso", "lower_arm", "upper_arm", "lower_leg", "upper_leg", "foot", "arm", "leg"),
+        "neck",
+    ),
 }
 _WHOLE = {"hands": "body", "clothes": "body"}
 GROUPINGS: Mapping[str, Mapping[str, str]] = {
@@ -90,6 +99,8 @@ class Grouping:
     def region(self, name: str) -> str:
         """The region of a class. BadGrouping where the grouping does not know its name."""
         plain, sideless = _plain(name), _sideless(name)
+        if plain == "neck" and plain not in self.overrides:
+            return self.neck
         for table in (self.overrides, self.known):
             for key in (plain, sideless):
                 if key in table:

@@ -16,7 +16,7 @@ SMALLER = 0.75  # size of the smaller picture
 DOUBT = 0.25  # what an answer its own maker calls unsure is worth at most
 
 _REASONS = {
-    "score": "the model itself gave {raw:.2f}",
+    "score": "the backend is only {raw:.0%} sure of it",
     "area": "it covers {raw:.2%} of the picture",
     "border": "it touches {raw:.0%} of the picture's border",
     "mirrored": "the mirrored picture gave another mask (IoU {raw:.2f})",
@@ -59,6 +59,7 @@ class Evidence:
     mirrored: Term | None = None
     smaller: Term | None = None
     agreement: Term | None = None
+    why: str = ""  # the backend's own word on its score
 
     @property
     def terms(self) -> dict[str, Term]:
@@ -78,6 +79,8 @@ class Evidence:
         if not terms:
             return "nothing is known of it"
         name = min(terms, key=lambda name: terms[name].worth)
+        if name == "score" and self.why:
+            return self.why
         return _REASONS[name].format(raw=terms[name].raw)
 
 
@@ -97,11 +100,13 @@ def assess(
     threshold: float = 0.5,
     stability: Stability | None = None,
     other: Mask | None = None,
+    why: str = "",
 ) -> Evidence:
     """The evidence for one region of one picture.
 
     `score` is the model's own, and `threshold` what its answers were cut at (`Backend.thresholds`):
-    a find just at it is worth 0.5 whatever the model's scale. `other` is a second source's mask.
+    a find just at it is worth 0.5 whatever the model's scale. `other` is a second source's mask,
+    `why` what the backend says of its score.
     """
     share = float(inside(mask).float().mean())
     touched = _touched(mask)
@@ -116,6 +121,7 @@ def assess(
         mirrored=same(stability.mirrored if stability else None),
         smaller=same(stability.smaller if stability else None),
         agreement=same(None if other is None else iou(mask, other)),
+        why=why,
     )
 
 

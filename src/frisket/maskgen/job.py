@@ -81,3 +81,4 @@ class Outcome:
     confidence: float | None = None
     said: str = ""
     seconds: float = 0.0
+    masked: bool = True  # whether a mask was written

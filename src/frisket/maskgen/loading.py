@@ -63,6 +63,22 @@ def _snapshot(name: str, revision: str | None) -> Path:
         ) from error
 
 
+def cached(repo: str) -> Path | None:
+    """The folder of a hub model that was downloaded before, whole; None where it was not.
+
+    Asks no network.
+    """
+    from huggingface_hub import snapshot_download  # noqa: PLC0415 - slow, and not always needed
+    from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
+
+    try:
+        folder = Path(snapshot_download(repo, local_files_only=True))
+        _complete(folder, ("config.json",))
+    except (HfHubHTTPError, OSError, ValueError):
+        return None
+    return folder
+
+
 def _complete(folder: Path, needs: Sequence[str]) -> None:
     missing = [name for name in needs if not (folder / name).is_file()]
     if not any(path for pattern in WEIGHTS for path in folder.glob(pattern)):

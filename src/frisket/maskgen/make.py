@@ -15,13 +15,14 @@ from frisket.maskgen.base import (
     Picture,
     Seen,
 )
-from frisket.maskgen.chain import Models, Parts, look_of
+from frisket.maskgen.carry import carry
+from frisket.maskgen.chain import Models, Parts, front_role, look_of
 from frisket.maskgen.clean import combine, tidy
 from frisket.maskgen.compose import Look, phrases_of, planes_of, union
 from frisket.maskgen.instances import choose, choose_tracks
 from frisket.maskgen.job import Job, Motion, Outcome, Task
 from frisket.maskgen.loading import halving
-from frisket.maskgen.recording import Tally, Told, record_failed, record_made
+from frisket.maskgen.recording import Blanks, Tally, Told, record_failed, record_made
 from frisket.maskgen.steady import steady
 from frisket.maskgen.temporal import seen
 from frisket.maskgen.track import Tracked, follow, link, track
@@ -42,6 +43,7 @@ class Frame:
     scores: Mapping[str, float | None]
     unsure: str = ""
     stable: Mapping[str, confidence.Stability] = field(default_factory=dict)
+    why: Mapping[str, str] = field(default_factory=dict)  # what speaks against a region
 
 
 class Maker:
@@ -163,7 +165,8 @@ class Maker:
             doubts.append("nothing to leave out was found, so all of it is taken")
         unsure = "; ".join(dict.fromkeys(doubts))
         planes = [self._planes(each, size) for each in chosen]
-        return Frame(picture, planes, scores, unsure, stable)
+        why = {one.region: one.why for one in chosen[0].instances if one.why}
+        return Frame(picture, planes, scores, unsure, stable, why)
 
     def _planes(self, chosen: Seen, size: tuple[int, int]) -> dict[str, Mask]:
         job = self.job
@@ -228,6 +231,8 @@ class Maker:
             return look([picture], [task.wanted])[0].instances
 
         frames = stream(task.clip)
+        if not parts.tracker and front_role(parts.front) == "drafter":
+            return carry(frames, lambda picture: look([picture], [task.wanted])[0], how)
         if not parts.tracker:
             return link(frames, find, how)
         with self._turn:
@@ -255,9 +260,14 @@ class Maker:
         whole = confidence.Running()
         merged = self._merged(frames, tallies, whole, unsure)
         motion = job.motion if media.video else STILL
+        blanks = Blanks()
         with Writing(job, task, media) as written:
             for picture, planes in steady(merged, pictures, regions, motion):
-                written.add({n: tidy(it, job.cleaned(n), picture) for n, it in planes.items()})
+                tidied = {n: tidy(it, job.cleaned(n), picture) for n, it in planes.items()}
+                blanks.add(empty=not any(seen(plane) for plane in tidied.values()))
+                written.add(tidied)
+        if media.video and written.shares() and not unsure:
+            unsure = blanks.doubt(motion.gap)
         told = Told(tallies, whole, unsure, time.perf_counter() - began)
         return record_made(job, task, media, written, told)
 
@@ -286,6 +296,7 @@ class Maker:
                     threshold=cut,
                     stability=frame.stable.get(name),
                     other=frame.planes[1][name] if len(frame.planes) > 1 else None,
+                    why=frame.why.get(name, ""),
                 )
                 tallies[name].sure.add(known[name])
                 if score is not None:

@@ -40,6 +40,8 @@ def read(folder: Path, default: Preprocessing) -> Preprocessing:
     told: Mapping[str, Any] = read_table(file)
     told = told.get("image_processor", told)
     size = told.get("size") or {}
+    if isinstance(size, int):  # written by the first versions of transformers
+        size = {"height": size, "width": size}
     return Preprocessing(
         height=int(size.get("height", default.height)),
         width=int(size.get("width", default.width)),

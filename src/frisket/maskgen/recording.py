@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 ANIMATIONS = (".gif", ".webp", ".apng", ".avif")  # may be stills or clips
 NOTHING = "nothing was found"
+MISSED = 0.1  # of a video's frames may be empty in short stretches before it is to be looked at
+STRETCHES = 4  # named in a note, the longest
 
 
 @dataclass(slots=True)
@@ -24,6 +26,45 @@ class Tally:
 
     scores: list[float] = field(default_factory=list)  # of frames that have one
     sure: confidence.Running = field(default_factory=confidence.Running)
+
+
+@dataclass(slots=True)
+class Blanks:
+    """Frames of a clip whose mask is empty, which teach nothing; told as stretches."""
+
+    frames: int = 0
+    stretches: list[tuple[int, int]] = field(default_factory=list)  # first and last frame of each
+
+    def add(self, *, empty: bool) -> None:
+        """The next frame."""
+        at = self.frames
+        self.frames += 1
+        if not empty:
+            return
+        if self.stretches and self.stretches[-1][1] == at - 1:
+            self.stretches[-1] = self.stretches[-1][0], at
+        else:
+            self.stretches.append((at, at))
+
+    def doubt(self, gap: int) -> str:
+        """Why the clip is to be looked at; empty where no stretch is longer than `gap` frames.
+
+        ... and where no more than MISSED of the frames are empty in all.
+        """
+        count = sum(last - first + 1 for first, last in self.stretches)
+        longest = max((last - first + 1 for first, last in self.stretches), default=0)
+        if count == self.frames or (longest <= gap and count <= MISSED * self.frames):
+            return ""
+        named = sorted(sorted(self.stretches, key=lambda it: it[0] - it[1])[:STRETCHES])
+        where = ", ".join(
+            f"{first} to {last}" if last > first else f"{first}" for first, last in named
+        )
+        more = len(self.stretches) - len(named)
+        rest = f" and {more} shorter stretches" if more > 1 else " and one more" if more else ""
+        return (
+            f"{count} of {self.frames} frames have an empty mask and teach nothing (frames"
+            f" {where}{rest}, counted from 0)"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +108,8 @@ def record_made(job: Job, task: Task, media: Media, written: Writing, told: Told
         )
     )
     sure = told.whole.mean if there else 0.0
+    if told.unsure:
+        sure = min(sure, confidence.DOUBT)
     made = record.Record(
         clip=record.Stamp.of(task.clip),
         frames=media.frames,
@@ -90,7 +133,7 @@ def record_made(job: Job, task: Task, media: Media, written: Writing, told: Told
         seconds=round(told.seconds, 3),
     )
     record.save(made, job.place.record(task.name))
-    return Outcome(task.name, status, sure, "; ".join(notes), told.seconds)
+    return Outcome(task.name, status, sure, "; ".join(notes), told.seconds, masked=there)
 
 
 def record_failed(job: Job, task: Task, error: BaseException) -> Outcome:
@@ -115,7 +158,7 @@ def record_failed(job: Job, task: Task, error: BaseException) -> Outcome:
         record.save(kept, path)
     except (OSError, ValueError) as again:
         log.warning("%s: its failure is in no record: %s", task.name, again)
-    return Outcome(task.name, "failed", None, str(error))
+    return Outcome(task.name, "failed", None, str(error), masked=False)
 
 
 def _where(told: Told, *, video: bool) -> str:

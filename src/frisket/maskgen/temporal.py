@@ -91,19 +91,37 @@ def bridge(pictures: Sequence[Picture], first: Mask, last: Mask) -> list[Mask]:
     the other mask with an IoU below 0.5) it moves on a straight line instead. Edges are one pixel
     soft. ValueError where one of the two masks is empty.
     """
+    return bridged(pictures, first, last)[0]
+
+
+def bridged(pictures: Sequence[Picture], first: Mask, last: Mask) -> tuple[list[Mask], bool]:
+    """`bridge`, and whether the motion takes each mask to the other: else it is a straight line."""
     if not (seen(first) and seen(last)):
         raise ValueError("a gap can be bridged only between two masks that are not empty")
     steps = len(pictures) - 1
     greys = [_grey(picture) for picture in pictures]
     ends = signed_distance(first), signed_distance(last)
-    onward = _carried(greys, ends[0])
+    ahead = _carried(greys, ends[0])
     back = _carried(greys[::-1], ends[1])[::-1]
-    if _overlap(onward[-1], ends[1]) < AGREE or _overlap(back[0], ends[0]) < AGREE:
-        onward, back = _slid(*ends, steps), _slid(ends[1], ends[0], steps)[::-1]
-    return [
-        _mask(onward[k] * np.float32(1 - k / steps) + back[k] * np.float32(k / steps))
+    met = _overlap(ahead[-1], ends[1]) >= AGREE and _overlap(back[0], ends[0]) >= AGREE
+    if not met:
+        ahead, back = _slid(*ends, steps), _slid(ends[1], ends[0], steps)[::-1]
+    masks = [
+        _mask(ahead[k] * np.float32(1 - k / steps) + back[k] * np.float32(k / steps))
         for k in range(1, steps)
     ]
+    return masks, met
+
+
+def onward(pictures: Sequence[Picture], first: Mask) -> list[Mask]:
+    """A mask of the first picture on each of the others, carried by optical flow from one to next.
+
+    Edges are one pixel soft. ValueError where the mask is empty.
+    """
+    if not seen(first):
+        raise ValueError("an empty mask cannot be carried")
+    greys = [_grey(picture) for picture in pictures]
+    return [_mask(field) for field in _carried(greys, signed_distance(first))[1:]]
 
 
 def shots(frames: Iterable[Picture], cut: float = CUT) -> Iterator[tuple[int, Picture]]:

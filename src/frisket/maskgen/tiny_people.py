@@ -44,6 +44,35 @@ def sapiens2(folder: Path, classes: Sequence[str] = ()) -> Path:
     return folder
 
 
+ATR = (
+    *("Background", "Hat", "Hair", "Sunglasses", "Upper-clothes", "Skirt", "Pants", "Dress"),
+    *("Belt", "Left-shoe", "Right-shoe", "Face", "Left-leg", "Right-leg", "Left-arm"),
+    *("Right-arm", "Bag", "Scarf"),
+)  # as segformer_b2_clothes names them
+
+
+def segformer(folder: Path, classes: Sequence[str] = ATR) -> Path:
+    """A SegFormer folder of a few thousand random weights that reads 64 x 64 pixels."""
+    from transformers import (  # noqa: PLC0415 - slow
+        SegformerConfig,
+        SegformerForSemanticSegmentation,
+    )
+
+    torch.manual_seed(0)
+    config = SegformerConfig(
+        hidden_sizes=[8, 8, 16, 16],
+        depths=[1, 1, 1, 1],
+        num_attention_heads=[1, 1, 2, 2],
+        decoder_hidden_size=16,
+        id2label=dict(enumerate(classes)),
+        label2id={name: number for number, name in enumerate(classes)},
+    )
+    SegformerForSemanticSegmentation(config).save_pretrained(folder)
+    told = {"size": {"height": 64, "width": 64}}
+    (folder / "preprocessor_config.json").write_text(json.dumps(told), encoding="utf-8")
+    return folder
+
+
 def sapiens_torchscript(folder: Path, model: nn.Module | None = None) -> Path:
     """A v1 TorchScript file under its public name: a random convolution, or a `model` of yours."""
     torch.manual_seed(0)

@@ -38,6 +38,7 @@ Progress = Callable[..., None]
 
 AHEAD = 2  # groups handed to each worker before one of its own is done
 SHARE = 4  # clips in a group where no model wants them in batches
+DOUBTED = 0.5  # confidence below which a mask is to be looked at, here and on the review page
 
 
 @dataclass(slots=True)
@@ -123,7 +124,7 @@ def masks(asked: Asked, *, dry: bool = False, progress: Progress = lambda *_: No
     except KeyboardInterrupt as stop:
         done = sum(made.counts[name] for name in ("done", "unsure", "nothing"))
         raise Interrupted(
-            f"stopped: {done} of {len(todo)} clips are done and kept in {place.folder}; the same"
+            f"stopped: {done} of {len(todo)} clips done and kept in {place.folder}; the same"
             " command goes on with the others"
         ) from stop
     made.seconds = time.perf_counter() - began
@@ -158,9 +159,8 @@ def _noted(made: Made, outcome: Outcome) -> None:
     if outcome.status == "failed":
         made.failed.append(outcome)
         log.warning("%s: failed: %s", outcome.name, outcome.said)
-    elif outcome.status != "done":
-        made.look.append(outcome)
-        log.info("%s: %s: %s", outcome.name, outcome.status, outcome.said)
+    elif outcome.status != "done" or (outcome.confidence or 0.0) < DOUBTED:
+        made.look.append(outcome)  # named once, at the end
 
 
 # Work in processes (one a device, or several where no model is asked) or threads

@@ -247,7 +247,9 @@ def _captioned(
         return found, []
     bare = [one for one in found if not one.caption]
     if dry:
-        return found, [f"{len(bare)} clips without a caption would be captioned first"]
+        return found, [
+            f"{len(bare)} clip{'s' * (len(bare) > 1)} without a caption would be captioned first"
+        ]
     captioner = models.get(asked.captioner)
     written: dict[str, str] = {}
     for one in bare:

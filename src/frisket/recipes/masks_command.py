@@ -1,5 +1,6 @@
 """The commands of `frisket masks`, apart from their recipes so that help needs no torch."""
 
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -63,6 +64,14 @@ def _make(bar: Bar) -> Callable[..., None]:
                 " Default: draft, which needs no download.",
             ),
         ] = None,
+        best: Annotated[
+            bool,
+            typer.Option(
+                "--people",
+                help="The best parser of people on this machine; without one, asks before a small"
+                " model is fetched.",
+            ),
+        ] = False,
         phrases: Annotated[
             str,
             typer.Option(
@@ -154,7 +163,11 @@ def _make(bar: Bar) -> Callable[..., None]:
         ] = "",
         people: Annotated[
             str,
-            typer.Option(help="Detector of people for a parser, or none.", rich_help_panel=MODELS),
+            typer.Option(
+                "--detector",
+                help="What finds the people a parser is given one by one, or none.",
+                rich_help_panel=MODELS,
+            ),
         ] = "",
         tracker: Annotated[
             str, typer.Option(help="What follows through videos, or none.", rich_help_panel=MODELS)
@@ -285,6 +298,11 @@ def _make(bar: Bar) -> Callable[..., None]:
         given = dict(locals())  # before anything else is bound: the options by their names
         from frisket.recipes import masks_told  # noqa: PLC0415 - torch, only when asked for
 
+        if best:
+            from frisket.recipes.people_parser import with_parser  # noqa: PLC0415 - the same
+
+            ask = typer.confirm if sys.stdin.isatty() else None
+            given = with_parser(given, ask, dry=dry_run)
         try:
             with bar() as progress:
                 lines, code = masks_told.run(given, dry=dry_run, review=review, progress=progress)

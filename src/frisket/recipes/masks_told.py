@@ -8,7 +8,7 @@ from frisket.maskgen.base import BACKENDS, BackendUnusable
 from frisket.maskgen.chain import COMPOSITIONS
 from frisket.maskgen.clean import Cleaning, How
 from frisket.maskgen.instances import Kind
-from frisket.maskgen.job import Motion, Smooth
+from frisket.maskgen.job import Motion, Outcome, Smooth
 from frisket.maskgen.record import Status
 from frisket.maskgen.track import Tracking
 from frisket.recipes.config_data import PRESETS
@@ -122,7 +122,10 @@ def _point(given: str) -> tuple[float, float] | None:
 def run(
     given: Mapping[str, Any], *, dry: bool = False, review: bool = False, progress: Progress
 ) -> tuple[list[str], int]:
-    """Make the masks; returns the lines to print and the exit code (1 where a clip failed)."""
+    """Make the masks; returns the lines to print and the exit code (1 where a clip failed).
+
+    `--people` has become a backend before (`people_parser.with_parser`).
+    """
     options = asked(given)
     made = masks(options, dry=dry, progress=progress)
     lines = [*(_planned(made) if dry else ()), _counts(made)]
@@ -148,7 +151,8 @@ def reviewed(
     out = page or place.folder.with_name(f"{place.folder.name}_review")
     told = write_review(clips_of(clips, place), place, out, below=below, progress=progress)
     fault = f"{told.fault}\n" if told.fault else ""
-    return f"{fault}{len(told.look)} masks to look at: {told.page}", len(told.look)
+    count = len(told.look)
+    return f"{fault}{count} {'mask' if count == 1 else 'masks'} to look at: {told.page}", count
 
 
 def _planned(made: Made) -> list[str]:
@@ -176,9 +180,34 @@ def _counts(made: Made) -> str:
 
 def _named(made: Made) -> list[str]:
     rows = [f"  failed: {one.name}: {one.said}" for one in made.failed[:SHOWN]]
-    rows += [f"  {one.status}: {one.name}: {one.said}" for one in made.look[: SHOWN - len(rows)]]
+    rows += [_doubted(one) for one in made.look[: SHOWN - len(rows)]]
     more = len(made.failed) + len(made.look) - len(rows)
-    return rows + ([f"  and {more} more"] if more > 0 else [])
+    return [*rows, *([f"  and {more} more"] if more > 0 else []), *_left_out(made)]
+
+
+def _doubted(one: Outcome) -> str:
+    said = one.status if one.status != "done" else f"look at it, {one.confidence or 0:.0%} sure"
+    return f"  {said}: {one.name}: {one.said}"
+
+
+def _left_out(made: Made) -> list[str]:
+    """What training will make of the clips just named."""
+    without = sum(not one.masked for one in (*made.failed, *made.look))
+    doubted = sum(one.masked for one in made.look)
+    lines = []
+    if without:
+        clips, them, has = ("clip", "it", "has") if without == 1 else ("clips", "them", "have")
+        lines.append(
+            f"{without} {clips} {has} no mask, so training leaves {them} out (masks.unmasked ="
+            f' "train" brings {them} back, whole): paint a mask, or make one with another backend.'
+        )
+    if doubted:
+        masks, them = ("mask is", "it") if doubted == 1 else ("masks are", "them")
+        lines.append(
+            f"{doubted} {masks} doubtful, and training uses {them} as written: look first"
+            " (`frisket masks review`), then paint over or delete what is wrong."
+        )
+    return lines
 
 
 def _next(made: Made, options: Asked) -> list[str]:

@@ -1,6 +1,6 @@
 """Masks without a download: cascades find the faces, GrabCut the persons; a draft, and says so."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from frisket.maskgen.base import Backend, Box, Face, Instance, Licence, Picture, Seen, Source
 from frisket.maskgen.draft_cut import Person, Window, face_in, hair_in, person_in, window_of
 from frisket.maskgen.draft_faces import FoundFace, find_faces
+from frisket.maskgen.portrait import Doubt, doubts_of
 
 VOTE = 0.6  # of the certain: a face's least
 AGREEMENT = 0.6  # of the three cuts: a person's least
@@ -19,6 +20,10 @@ CONTACT = 0.4  # with the rim of the guess: a person's most
 KEPT = 0.45  # of the likely place: a person's least
 HALF = 0.5  # of a pixel: who has as much has it
 EDGED = 0.7  # of the outline: a person's least
+PERHAPS = 0.05  # of the certain: a face that may be one, for the count of those left out
+NOTED = 0.35  # of the largest face's side: what is smaller is somebody behind
+CROWD = 0.4  # what a mask is worth at most where there are several people
+LEAST = 0.05  # what any find is worth: 0 is for nothing
 
 
 @dataclass(slots=True)
@@ -26,7 +31,8 @@ class Draft:
     """Face, hair and body of everybody who looks into the camera, upright.
 
     The score of a face is the vote of the cascades, that of hair and body also counts how well
-    three cuts agree and how little of the person runs into the rim of where one can be. It misses
+    three cuts agree and how little of the person runs into the rim of where one can be, and each is
+    worth no more than what speaks against it (`portrait`). It misses
     profiles, turned heads, sunglasses, drawings and faces below 5 % of the longer side; a hat is
     hair; it knows no skin but the face's own, whatever its tone.
     """
@@ -49,13 +55,16 @@ class Draft:
             for picture in pictures
         ]
 
-    def _find(self, picture: NDArray[Any]) -> list[FoundFace]:
-        return find_faces(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), self.vote)
+    def _find(self, picture: NDArray[Any], least: float | None = None) -> list[FoundFace]:
+        vote = self.vote if least is None else least
+        return find_faces(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), vote)
 
     def _seen(self, picture: NDArray[Any]) -> Seen:
-        faces = self._find(picture)
+        perhaps = self._find(picture, min(PERHAPS, self.vote))
+        faces = [face for face in perhaps if face.score >= self.vote]
         if not faces:
             return Seen(unsure="no face found that looks into the camera, upright and large enough")
+        crowd = _crowd(faces, perhaps)
         instances: list[Instance] = []
         doubts: list[str] = []
         high, wide, _ = picture.shape
@@ -68,6 +77,9 @@ class Draft:
             if doubt:
                 doubts.append(f"person {number}: {doubt}, so only the face was taken")
             parts = _face_alone(window) if doubt else _parts(window, person.region)
+            doubted = {} if doubt else doubts_of(window, person, parts, wide)
+            if crowd and doubted.get("body", Doubt(1.0, "")).worth > CROWD:
+                doubted["body"] = Doubt(CROWD, crowd)
             free = ~taken  # who has the larger face is nearer, and in front
             for region, part in parts.items():
                 mask = window.placed(part, high, wide) * free
@@ -76,7 +88,18 @@ class Draft:
                 own = region == "face"
                 score = face.score * (1.0 if own and not doubt else person.held)
                 box = _box(face, high, wide) if own else None
-                instances.append(Instance(region, torch.from_numpy(mask), score, box, number))
+                against = _against(doubted, region, parts)
+                why = against.said if against.worth < score else ""
+                instances.append(
+                    Instance(
+                        region,
+                        torch.from_numpy(mask),
+                        max(min(score, against.worth), LEAST),
+                        box,
+                        number,
+                        why=why,
+                    )
+                )
                 taken |= mask >= HALF
         return Seen(tuple(instances), "; ".join(doubts))
 
@@ -105,6 +128,31 @@ def _parts(window: Window, person: NDArray[np.bool_]) -> dict[str, NDArray[np.bo
     return {"face": face, "hair": hair, "body": person & ~face & ~hair}
 
 
+def _against(doubted: Mapping[str, Doubt], region: str, parts: Mapping[str, Any]) -> Doubt:
+    """What speaks against a region; a face also bears what is said of regions that are empty."""
+    of = [
+        each
+        for name, each in doubted.items()
+        if name == region or (region == "face" and not _any(parts, name))
+    ]
+    return min(of, key=lambda each: each.worth, default=Doubt(1.0, ""))
+
+
+def _any(parts: Mapping[str, Any], region: str) -> bool:
+    return region in parts and bool(parts[region].any())
+
+
+def _crowd(faces: Sequence[FoundFace], perhaps: Sequence[FoundFace]) -> str:
+    """What is to be said where several people are in a picture, some of them perhaps left out."""
+    largest = faces[0].side
+    missed = sum(face.side > NOTED * largest for face in perhaps) - len(faces)
+    if missed > 0:
+        return f"{missed} more faces may have been left out"
+    if len(faces) > 1:
+        return f"{len(faces)} people are in it: others may be left out, or run into one another"
+    return ""
+
+
 def _face_alone(window: Window) -> dict[str, NDArray[np.bool_]]:
     """An ellipse in the face box, where most faces are."""
     return {"face": window.ellipse(0.09, 0.47, 0.56)}
@@ -121,6 +169,7 @@ BACKEND = Backend(
     licence=Licence(code="Apache-2.0", weights="cascades of OpenCV: Intel licence (BSD-like)"),
     load=load,
     regions=Draft.regions,
+    version=2,
     thresholds={
         "vote": VOTE,
         "agreement": AGREEMENT,

@@ -2,13 +2,10 @@
 
 import logging
 import warnings
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, UInt8
-from torch import Tensor
 
 from frisket.maskgen import tiny_people
 from frisket.maskgen.base import (
@@ -18,16 +15,12 @@ from frisket.maskgen.base import (
     Source,
     WeightsNotFound,
 )
-from frisket.maskgen.classes import softmax_sums
-from frisket.maskgen.loading import folder_of, halving, load_model
-from frisket.maskgen.preprocess import Preprocessing, pixels, read
+from frisket.maskgen.loading import folder_of, load_model
+from frisket.maskgen.parsing import LogitParser
+from frisket.maskgen.preprocess import Preprocessing, read
 
 log = logging.getLogger(__name__)
 
-Pictures = Sequence[UInt8[Tensor, "_ _ 3"]]  # of any sizes
-Sums = list[Float[Tensor, "r _ _"]]  # one a picture, each at its picture's size
-
-BATCH = 4
 REPO = "facebook/sapiens2-seg-1b"
 
 # facebookresearch/sapiens, lite/demo/classes_and_palettes.py; sapiens2, docs/SEG.md
@@ -49,49 +42,13 @@ V1_INPUT = Preprocessing(
 )
 
 
-class Sapiens:
+class Sapiens(LogitParser):
     """A parser of single people; in group photos give it crops (`frisket.maskgen.people`).
 
     `model` maps b 3 h w of `dtype` to b k h' w' logits of `classes`.
     """
 
-    def __init__(
-        self,
-        model: Callable[[Tensor], Tensor],
-        classes: tuple[str, ...],
-        how: Preprocessing,
-        *,
-        device: str = "cpu",
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        self.model, self.classes, self.how = model, classes, how
-        self.device, self.dtype = device, dtype
-
-    def parse(self, pictures: Pictures) -> list[Float[Tensor, "k _ _"]]:
-        """Softmax of the logits at the picture's size. `sums` takes a fraction of the memory."""
-        return self.sums(pictures, torch.eye(len(self.classes)))
-
-    def sums(self, pictures: Pictures, weights: Float[Tensor, "r k"]) -> Sums:
-        """`weights @ parse(picture)` for each, never holding every class at the picture's size.
-
-        BackendUnusable where the model answers another number of classes than it was loaded with.
-        """
-        return list(halving(lambda part: self._sums(part, weights), pictures, BATCH))
-
-    @torch.inference_mode()
-    def _sums(self, pictures: Pictures, weights: Float[Tensor, "r k"]) -> Sums:
-        batch = torch.cat([pixels(picture, self.how) for picture in pictures])
-        logits = self.model(batch.to(self.device, self.dtype))
-        if logits.shape[1] != len(self.classes):
-            raise BackendUnusable(
-                f"the model tells {logits.shape[1]} classes apart where {len(self.classes)} were"
-                " expected: give a Sapiens segmentation model, not one for pose, depth or normals"
-            )
-        table = weights.to(self.device)
-        return [
-            softmax_sums(one, table, *picture.shape[:2]).cpu()
-            for one, picture in zip(logits, pictures, strict=True)
-        ]
+    kind = "a Sapiens segmentation model, not one for pose, depth or normals"
 
 
 def load(source: Source) -> Sapiens:
