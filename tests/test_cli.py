@@ -37,7 +37,7 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
         *("--exact", "--merge-into", "--extract", "--dtype", "--expert", "--drop-text"),
     }
     | {"--leave-out"},
-    "quickstart": {"--output", "--seeds", "--workers"} | COMMON,
+    "quickstart": {"--output", "--seeds", "--full", "--workers"} | COMMON,
     "schema": {"--output", "--reference"},
     "families": {"name", "--reference"},
     "evaluate": {

@@ -95,6 +95,7 @@ class Report:
     claims: Sequence[Claim] = ()
     footer: Mapping[str, str] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
+    refresh: bool = False  # the page is not finished, and asks for itself again
 
 
 @dataclass(frozen=True, slots=True)

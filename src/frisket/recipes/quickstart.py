@@ -5,7 +5,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from multiprocessing import get_context
@@ -41,6 +41,7 @@ from frisket.recipes.train import train
 Progress = Callable[[str, int, int], None]
 MASKS = 'data.0.masks={source="folder", path="masks"}'
 PRIOR = "losses.prior=0.5"
+FULL = ("run.steps=300",)  # of `--full`, as measured for the README
 VARIANTS: Mapping[str, tuple[str, ...]] = {
     "no_mask": (),
     "mask": (MASKS,),
@@ -85,7 +86,7 @@ final = 0.1
 warmup = 20
 
 [run]
-steps = 300
+steps = 150
 batch = 8
 seed = {seed}
 output = "run"
@@ -124,7 +125,7 @@ class Result:
 def quickstart(
     output: Path,
     *,
-    seeds: int = 2,
+    seeds: int = 1,
     workers: int | None = None,
     overrides: Sequence[str] = (),
     progress: Progress = lambda *_: None,
@@ -132,7 +133,8 @@ def quickstart(
     """Make the data, train every variant for every seed, measure, and write `output`/report.html.
 
     `workers` processes of one thread each (as many as there are cores, 4 at most). `overrides` are
-    `a.b=c` settings laid over every run. Returns the report's path.
+    `a.b=c` settings laid over every run. The page is there at once, and filled as runs end. Returns
+    its path.
     """
     began = time.perf_counter()
     jobs = [
@@ -144,18 +146,32 @@ def quickstart(
         make_project(output / f"seed-{seed}", seed)
     first = load(output / "seed-0" / "frisket.toml", [MASKS])
     inspect(first, output / "inspect")
+    report = output / "report.html"
+    results: dict[tuple[str, int], Result] = {}
+
+    def write(base: Result | None) -> None:
+        whole = len(results) == len(jobs)
+        spent = time.perf_counter() - began
+        made = (
+            page(results, base, output, spent)
+            if whole and base
+            else begun(results, base, output, len(jobs))
+        )
+        write_report(report, made)
+
+    write(None)
     # Prepared once here: the workers then find the shared bank of backgrounds whole.
     prepare_bank(first, progress)
-    results: dict[tuple[str, int], Result] = {}
+    base = look_at_base(first)
+    write(base)
     count = workers or min(4, os.cpu_count() or 1)
     with ProcessPoolExecutor(count, get_context("spawn"), initializer=quiet) as pool:
-        futures = [pool.submit(run, job) for job in jobs]
-        for done, (job, future) in enumerate(zip(jobs, futures, strict=True), 1):
+        futures = {pool.submit(run, job): job for job in jobs}
+        for done, future in enumerate(as_completed(futures), 1):
+            job = futures[future]
             results[job.variant, job.seed] = future.result()
             progress("training four ways", done, len(jobs))
-    base = look_at_base(first)
-    report = output / "report.html"
-    write_report(report, page(results, base, output, time.perf_counter() - began))
+            write(base)
     return report
 
 
@@ -272,6 +288,22 @@ def page(
     )
 
 
+def begun(
+    results: Mapping[tuple[str, int], Result], base: Result | None, output: Path, jobs: int
+) -> Report:
+    """The page while runs go on: the data, and what was sampled so far."""
+    sections = [training_section(output)]
+    if base is not None:
+        first = min((seed for _, seed in results), default=0)
+        sections.append(pictures(results, base, first))
+    return Report(
+        title="Teach the model this, and only this",
+        verdict=f"{len(results)} of {jobs} trainings are done; this page fills while they run.",
+        sections=sections,
+        refresh=True,
+    )
+
+
 def claims_of(mean: Mapping[str, Mapping[str, float]]) -> list[Claim]:
     """What the quick start is to show; fixed before any result was looked at."""
     leaks = mean["no_mask"]["leak"] / max(mean["mask"]["leak"], 1e-6)
@@ -331,7 +363,8 @@ def training_section(output: Path) -> Section:
 
 def pictures(results: Mapping[tuple[str, int], Result], base: Result, seed: int) -> Section:
     """Sample grids of every variant, same prompts, same seeds."""
-    shown = {"base": base, **{name: results[name, seed] for name in VARIANTS}}
+    there = {name: results[name, seed] for name in VARIANTS if (name, seed) in results}
+    shown = {"base": base, **there}
     figures = []
     for name, result in shown.items():
         sheet = np.concatenate(
