@@ -15,7 +15,6 @@ import typer.main
 from PIL import Image
 
 from frisket import cli
-from frisket.recipes.generate_command import adapters
 
 COMMON = {"--set"}
 COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGELOG.md
@@ -45,7 +44,15 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
         *("--features", "--faces", "--no-samples", "--strict", "--output"),
     }
     | COMMON,
-    "import": {"source", "--output", "--from", "--family", "--variant", "--reference"},
+    "import": {
+        "sources",
+        "--command",
+        "--output",
+        "--from",
+        "--family",
+        "--variant",
+        "--reference",
+    },
     "pack": {
         *("source", "--output", "--to", "--from", "--name", "--image", "--caption", "--mask"),
         *("--follow-links", "--shard"),
@@ -226,11 +233,13 @@ def test_an_interrupted_run_says_so_and_exits_130(here, clips, tmp_path, monkeyp
     def stopped(*_, **__):
         raise KeyboardInterrupt("stopped and saved after step 7")
 
-    (tmp_path / "run.toml").write_text('[[data]]\nclips = "clips"\n', encoding="utf-8")
+    (tmp_path / "run.toml").write_text(
+        '[model]\ndevice = "cpu"\n[[data]]\nclips = "clips"\n', encoding="utf-8"
+    )
     monkeypatch.setattr("frisket.recipes.train.train", stopped)
     ran = here("train", "run.toml")
     assert ran.returncode == 128 + signal.SIGINT
-    assert ran.stderr == "stopped and saved after step 7\n"
+    assert ran.stderr == "pocket image on cpu\nstopped and saved after step 7\n"
 
 
 def test_init_writes_a_config_that_inspect_takes(here, clips):
@@ -258,14 +267,6 @@ def test_generate_asks_for_a_trained_lora(here, tmp_path):
     ran = here("generate", "run.toml", "-p", "a red circle")
     assert ran.returncode == 2
     assert "train first, or give --lora" in ran.stderr
-
-
-def test_strengths_go_to_loras_in_turn():
-    one, two = Path("one"), Path("two")
-    assert adapters(Path(), [one, two], [0.5], base=False) == [(one, 0.5), (two, 1.0)]
-    assert adapters(Path(), [], [], base=True) == []
-    with pytest.raises(typer.BadParameter, match="2 --strength for 1 --lora"):
-        adapters(Path(), [one], [0.5, 1.0], base=False)
 
 
 def test_the_schema_is_printed_and_written(tmp_path):

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from frisket.recipes.generate_command import adapters
 from frisket.recipes.options import lay_short
 from frisket.recipes.origin import override
 
@@ -46,3 +47,11 @@ def test_text_that_begins_with_a_brace_needs_no_quotes():
     assert tree == {"swap": {"template": "{caption}, {background}"}}
     override(tree, "losses.prior={strength = 0.5}")
     assert tree["losses"] == {"prior": {"strength": 0.5}}
+
+
+def test_strengths_go_to_loras_in_turn():
+    one, two = Path("one"), Path("two")
+    assert adapters(Path(), [one, two], [0.5], base=False) == [(one, 0.5), (two, 1.0)]
+    assert adapters(Path(), [], [], base=True) == []
+    with pytest.raises(typer.BadParameter, match="2 --strength for 1 --lora"):
+        adapters(Path(), [one], [0.5, 1.0], base=False)

@@ -22,6 +22,7 @@ POWERS = {
         "families/quantise.py",
         "maskgen/backends/insightface.py",
         "maskgen/tiny_people.py",
+        "media/stills/readers.py",
     ),
     r"(os\.(system|popen|exec\w*|spawn\w*)|subprocess\.\w+|pty\.\w+|Popen)": (),
     r"(pickle|cPickle|dill|joblib|shelve|marshal|cloudpickle)\.\w+": (),

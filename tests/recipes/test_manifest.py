@@ -54,8 +54,8 @@ def test_masks_left_empty_are_those_of_the_manifest(manifest):
     config = load(write(manifest, ""))
     assert config.data[0].masks.source == "listed"
     report = prepare(config).report
-    assert (report.clips, report.masked) == (4, 3)
-    assert report.unmasked == ("far/3",)
+    assert (report.clips, report.masked) == (3, 3)
+    assert report.left == ("far/3",)
     assert set(report.coverage) == {"face", "rest"}
 
 

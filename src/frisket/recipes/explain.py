@@ -149,7 +149,8 @@ def sections() -> Iterator[tuple[str, type[Section]]]:
         yield (f"[[{name}]]" if listed else f"[{name}]"), inner
         for deeper, its in inner.model_fields.items():
             if below := _inner(its.annotation):
-                yield f"[{name}.{deeper}]", below
+                many = typing.get_origin(its.annotation) is tuple
+                yield (f"[[{name}.{deeper}]]" if many else f"[{name}.{deeper}]"), below
 
 
 def _inner(annotation: Any) -> type[Section] | None:

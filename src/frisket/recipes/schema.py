@@ -67,6 +67,8 @@ def reference() -> str:
         for deeper, its in inner["properties"].items():
             if below := _model(its, made):
                 parts += _section(f"[{name}.{deeper}]", below, made)
+            elif its.get("type") == "array" and _model(its.get("items", {}), made):
+                parts.append(f"## `[[{name}.{deeper}]]`\n\nThe keys of `[[{deeper}]]`.\n")
     return "\n".join(parts)
 
 

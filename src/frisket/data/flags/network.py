@@ -116,6 +116,11 @@ def network(flags: Flags, model: Mapping[str, Any]) -> Network:
         found["dropout"] = dropout
     found |= _convolutions(arguments, told, model, found, lycoris="lycoris" in module)
     found |= {name: _plain(arguments.pop(name)) for name in SAME if told.given(arguments, name)}
+    if found.get("full_matrix"):  # its update has a scale of 1, whatever alpha says
+        for name in ("alpha", "conv_alpha"):
+            found.pop(name, None)
+        said = "counts for nothing there: of a LoKr's whole matrices the scale is 1"
+        flags.say("network_alpha", "not needed", said)
     if norm := flags.number("scale_weight_norms", low=0.0):
         found["max_norm"] = norm
     if source := flags.text("network_weights"):
