@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import typer
 
 from frisket.recipes.generate_command import adapters
 from frisket.recipes.options import lay_short
