@@ -104,3 +104,18 @@ def test_an_evaluation_set_is_held_out_whole_and_named_where_it_is_trained_on(
     assert done.report.shared == ("c0003",)
     assert (done.report.clips, done.report.masked) == (6, 6)
     assert not any(item.flip for item in done.held)
+
+
+def test_masks_that_were_called_unsure_stay_out_unless_there_are_no_others(
+    folder: Path, clipset: Make, cache: Cache, encoders: Any
+) -> None:
+    doubts = {"unsure": lambda found: found.name in ("c0001", "c0002")}
+    done = run(clipset(folder, doubts), cache, encoders)
+    assert done.report.doubted == ("c0001", "c0002")
+    assert len(done.items) == 4
+    whole = run(clipset(folder, {**doubts, "unmasked": "train"}), cache, encoders)
+    assert len(whole.items) == 6
+    every = run(clipset(folder, {"unsure": lambda _: True}), cache, encoders)
+    assert len(every.items) == 6
+    assert len(every.report.unsure) == 6
+    assert every.report.doubted == ()

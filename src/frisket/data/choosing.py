@@ -14,6 +14,8 @@ class Chosen:
     clips: list[Found]
     left: tuple[str, ...] = ()  # without a mask, where others have one
     lent: tuple[str, ...] = ()  # whose mask is the set's fallback
+    doubted: tuple[str, ...] = ()  # left out as well: their mask was called unsure when made
+    unsure: tuple[str, ...] = ()  # trained on with such a mask, as no other is there
 
 
 def choose(masking: Masking, found: Sequence[Found]) -> Chosen:
@@ -22,8 +24,20 @@ def choose(masking: Masking, found: Sequence[Found]) -> Chosen:
     A clip without a mask beside others that have one is most often one that no mask could be made
     for: trained on whole, it teaches all that the others' masks keep out. Where no clip of the set
     has a mask, all stay. So they do with `unmasked` = "train", and with `require`, which stops the
-    run at them. MasksNotFound where the fallback is no file.
+    run at them. A clip whose mask `masking.unsure` doubts stays out as well, unless all are such.
+    MasksNotFound where the fallback is no file.
     """
+    chosen = _choose(masking, found)
+    if masking.unmasked == "train" or masking.unsure is None:
+        return chosen
+    doubted = tuple(one.name for one in chosen.clips if masking.unsure(one))
+    if len(doubted) == len(chosen.clips):
+        return replace(chosen, unsure=doubted)
+    kept = [one for one in chosen.clips if one.name not in doubted]
+    return replace(chosen, clips=kept, doubted=doubted)
+
+
+def _choose(masking: Masking, found: Sequence[Found]) -> Chosen:
     without = tuple(one.name for one in found if not _masked(one))
     if not without or masking.source == "none":
         return Chosen(list(found))

@@ -14,6 +14,7 @@ from frisket.grid import LatentGrid
 from frisket.masks.coverage import Reading
 from frisket.masks.weights import Spread
 from frisket.media.captions import PLAIN, Wording
+from frisket.media.files import Found
 from frisket.media.frames import Media, Mode
 from frisket.media.geometry import Geometry
 from frisket.shapes import Clip, Plane
@@ -41,6 +42,7 @@ class Masking:
     require: bool = False  # stop if a clip has no mask
     unmasked: Literal["leave out", "train"] = "leave out"  # clips without, where others have one
     fallback: Path | None = None  # mask of the clips that have none
+    unsure: Callable[[Found], bool] | None = None  # whether a mask was called unsure when made
     shrink: float = 1.0  # smallest share of a mask's reach that a random disc keeps in a draw
     blur: float = 0.0  # largest random blur of a draw, as a share of the mask's shorter side
     variants: int = 8  # of each mask that are drawn from
@@ -242,6 +244,8 @@ class Report:
     embedded: int = 0  # captions embedded
     left: tuple[str, ...] = ()  # clips that stay out, for they have no mask and others do
     lent: tuple[str, ...] = ()  # clips with the fallback mask
+    doubted: tuple[str, ...] = ()  # clips that stay out, for their masks were called unsure
+    unsure: tuple[str, ...] = ()  # clips trained on with such masks, for none has another
     shared: tuple[str, ...] = ()  # clips of an evaluation set that are trained on as well
 
 

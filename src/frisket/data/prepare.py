@@ -181,8 +181,7 @@ class _Walk:
         findings = self._found(clipset)
         chosen = choose_clips(clipset.masking, findings.found)
         self.tally.orphans += [str(path) for path in findings.orphans]
-        self.tally.left += chosen.left
-        self.tally.lent += chosen.lent
+        self.tally.take(chosen)
         self.tally.hints += [f"{clipset.clips}: {hint}" for hint in findings.hints]
         self.pictures = self._references(clipset, chosen.clips)
         for count, found in enumerate(chosen.clips, 1):

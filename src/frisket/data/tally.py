@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from frisket.data.choosing import Chosen
 from frisket.data.covering import Facts
 from frisket.data.items import Item, Report
 from frisket.masks.weights import BACKGROUND, Spread
@@ -49,6 +50,8 @@ class Tally:
     thin: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     lent: list[str] = field(default_factory=list)
+    doubted: list[str] = field(default_factory=list)
+    unsure: list[str] = field(default_factory=list)
     shared: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)  # clips without the mask they must have
     hints: list[str] = field(default_factory=list)
@@ -58,6 +61,13 @@ class Tally:
     covered: int = 0
     embedded: int = 0
     shares: dict[str, Running] = field(default_factory=dict)
+
+    def take(self, chosen: Chosen) -> None:
+        """Which clips of a data set stay out, and which have a mask of doubt."""
+        self.left += chosen.left
+        self.lent += chosen.lent
+        self.doubted += chosen.doubted
+        self.unsure += chosen.unsure
 
     def count(self, name: str, facts: Facts | None, *, required: bool) -> None:
         """One training clip, with the facts of its coverage if it has a mask."""
@@ -111,6 +121,8 @@ class Tally:
             embedded=self.embedded,
             left=tuple(self.left),
             lent=tuple(self.lent),
+            doubted=tuple(self.doubted),
+            unsure=tuple(self.unsure),
             shared=tuple(self.shared),
         )
 

@@ -128,6 +128,16 @@ def _of_masks(config: Config, prepared: Prepared) -> Iterator[str]:
             f"{_clips(len(report.left))} left out, without a mask where others have one:"
             f' {_some(report.left)}; masks.unmasked = "train" teaches them whole'
         )
+    for doubted, how in (
+        (report.doubted, "left out"),
+        (report.unsure, "trained on for want of others"),
+    ):
+        if doubted:
+            yield (
+                f"{_clips(len(doubted))} {how}, whose mask `frisket masks` was unsure of:"
+                f" {_some(doubted)}; look at them, mend a mask or delete its .json to take it as it"
+                ' is; masks.unmasked = "train" takes all'
+            )
     if report.shared:
         yield (
             f"{_clips(len(report.shared))} of [[validation.data]] also trained on:"

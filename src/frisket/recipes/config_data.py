@@ -78,8 +78,9 @@ class MaskSource(Section):
     fallback: Path | None = None
     """One mask for every clip that has none of its own; it must have their shape."""
     unmasked: Literal["leave out", "train"] = "leave out"
-    """Clips without a mask in a set where others have one: left out of training and counted aloud,
-    or trained on whole. In a set where none has a mask all are trained on."""
+    """Clips without a mask, or with one that `frisket masks` was unsure of, in a set where others
+    have one: left out of training and counted aloud, or trained on (without a mask whole). In a set
+    where none has a mask all are trained on."""
     require: bool = False
     """Stop if any clip has no mask."""
     shrink: Annotated[float, Field(gt=0, le=1)] = 1.0

@@ -89,7 +89,9 @@ def inspect(
             chosen, more = _choose(clipset, there.found if there else [])
             faults += more
             looker = Looker(
-                *(clipset, grid, weights), swapped=config.swap.rate > 0, left=frozenset(chosen.left)
+                *(clipset, grid, weights),
+                swapped=config.swap.rate > 0,
+                left=frozenset((*chosen.left, *chosen.doubted)),
             )
             whole += [one for one in faults if not one.clip]
             of_clips = _by_clip(faults)

@@ -89,7 +89,7 @@ class Looker:
     grid: LatentGrid
     weights: RegionWeights
     swapped: bool = False  # a share of the draws sees another background
-    left: frozenset[str] = frozenset()  # clips without a mask that training leaves out
+    left: frozenset[str] = frozenset()  # clips that training leaves out for want of a (sure) mask
 
     def windows(self, found: Found) -> list[Window]:
         """The training clips taken from a file, not flipped."""

@@ -193,13 +193,20 @@ def _doubted(one: Outcome) -> str:
 def _left_out(made: Made) -> list[str]:
     """What training will make of the clips just named."""
     without = sum(not one.masked for one in (*made.failed, *made.look))
-    doubted = sum(one.masked for one in made.look)
+    unsure = sum(one.masked and one.status == "unsure" for one in made.look)
+    doubted = sum(one.masked for one in made.look) - unsure
     lines = []
     if without:
         clips, them, has = ("clip", "it", "has") if without == 1 else ("clips", "them", "have")
         lines.append(
             f"{without} {clips} {has} no mask, so training leaves {them} out (masks.unmasked ="
             f' "train" brings {them} back, whole): paint a mask, or make one with another backend.'
+        )
+    if unsure:
+        masks = "1 mask is" if unsure == 1 else f"{unsure} masks are"
+        lines.append(
+            f"{masks} unsure, so training leaves the clip out until its mask is mended, or the .json"
+            " beside it deleted to take it as it is."
         )
     if doubted:
         masks, them = ("mask is", "it") if doubted == 1 else ("masks are", "them")

@@ -21,6 +21,7 @@ from frisket.media.manifest import is_manifest
 from frisket.recipes.bank import sample_bank
 from frisket.recipes.compat import compat_of
 from frisket.recipes.config import Config, Data
+from frisket.recipes.doubted import is_unsure
 from frisket.recipes.origin import ConfigError
 from frisket.shapes import Clip, Plane
 from frisket.training.storage import tile
@@ -183,6 +184,7 @@ def _masking(config: Config, data: Data) -> Masking:
         require=masks.require,
         unmasked=masks.unmasked,
         fallback=masks.fallback,
+        unsure=is_unsure,
         shrink=masks.shrink,
         blur=masks.blur,
         variants=masks.variants,
