@@ -205,8 +205,8 @@ def _left_out(made: Made) -> list[str]:
     if unsure:
         masks = "1 mask is" if unsure == 1 else f"{unsure} masks are"
         lines.append(
-            f"{masks} unsure, so training leaves the clip out until its mask is mended, or the .json"
-            " beside it deleted to take it as it is."
+            f"{masks} unsure, so training leaves the clip out until its mask is mended, or the"
+            " .json beside it deleted to take it as it is."
         )
     if doubted:
         masks, them = ("mask is", "it") if doubted == 1 else ("masks are", "them")
