@@ -137,7 +137,7 @@ def test_a_pair_of_files_is_one_run_in_either_order(job, names):
         "buckets": True, "caption_part": "line",
     }  # fmt: skip
     assert config["timesteps"]["min_snr"] == 5.0
-    assert config["model"] == {"family": "stable_diffusion", "variant": "sdxl"}
+    assert config["model"] == {"family": "stable_diffusion", "variant": "sdxl", "max_tokens": 225}
     text = "\n".join(said)
     assert "text_encoder_lr" in text
     assert "cannot be told from the name" in text

@@ -103,7 +103,8 @@ class MaskSource(Section):
             raise ValueError(
                 'masks: `shrink` and `blur` change masks, source = "none" has none; leave them out'
             )
-        if "variants" in self.model_fields_set and not self.drawn:
+        usual = type(self).model_fields["variants"].default  # as `trained.toml` writes it out
+        if self.variants != usual and not self.drawn:
             raise ValueError("masks: `variants` are of `shrink` or `blur`: give one of them too")
         return self
 

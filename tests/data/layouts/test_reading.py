@@ -126,5 +126,7 @@ def test_ai_toolkits_blur_is_ours(drawn):
     path = root.parent / "job.json"
     path.write_text(json.dumps(tree), encoding="utf-8")
     imported = LAYOUTS.load("ai_toolkit").read(path)
-    assert imported.data[0]["masks"] == {"source": "folder", "path": str(masks), "blur": 0.005}
+    assert imported.data[0]["masks"] == {
+        **{"source": "folder", "path": str(masks), "unmasked": "train", "blur": 0.005}
+    }
     assert Config.model_validate({"data": list(imported.data)}).data[0].masks.drawn
