@@ -376,6 +376,7 @@ def test_ctrl_c_keeps_what_is_done(photos):
     assert not list(masks.rglob("*.part"))
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_no_process_behind(photos):
     for index in range(12):
         (photos / f"ada-{index}.jpg").write_bytes((photos / "ada.jpg").read_bytes())

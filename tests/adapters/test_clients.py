@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 import lora_table as table  # noqa: E402
 
 KINDS = ("lora", "dora", "loha", "lokr")
-QUICK = ("FLUX.1, all", "FLUX.2 klein 4B", "HunyuanVideo-1.5", "Z-Image", "SD1.5")
+QUICK = ("FLUX.1, all", "FLUX.2 klein 4B", "HunyuanVideo-1.5", "Z-Image")
 ROWS = [
     pytest.param(row, id=row.model, marks=() if row.said in QUICK else pytest.mark.slow)
     for row in table.ROWS

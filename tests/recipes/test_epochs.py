@@ -155,6 +155,7 @@ def whole_config(base: Path, output: Path, **run: Any) -> Config:
     return Config.model_validate(tree)
 
 
+@pytest.mark.slow
 def test_a_run_of_epochs_saves_at_their_ends_and_goes_on_bit_for_bit(
     base: Path, tmp_path: Path
 ) -> None:

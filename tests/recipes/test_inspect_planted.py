@@ -129,6 +129,7 @@ def test_clean_sets_raise_few_alarms(tmp_path: Path) -> None:
     assert len(raised) <= 0.02 * 340
 
 
+@pytest.mark.slow
 def test_a_twin_across_the_holdout_is_an_overlap(tmp_path: Path) -> None:
     made = plant(tmp_path, seed=3, count=24, each=0)
     for kind, suffix in (

@@ -38,7 +38,9 @@ def lines(project: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in text.splitlines() if line.endswith("}")]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_signal_saves_and_the_next_start_goes_on(project: Path, number: signal.Signals) -> None:
     command = [*COMMAND, "train", str(project), "--set", "run.steps=100000"]
     running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
