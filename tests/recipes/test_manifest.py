@@ -124,3 +124,14 @@ def test_references_of_a_manifest_are_taken_where_the_model_looks_at_them(manife
         clipset = clipset_of(config, config.data[0], loaded, source_of(config, loaded))
         assert clipset.references == taken
         assert isinstance(clipset.windows, Windows)
+
+
+def test_a_legend_is_read_for_evaluation_sets_too(manifest):
+    """Else their labels would be read as grey levels."""
+    text = write(manifest, 'masks = "listed"').read_text()
+    manifest.with_name("legend.json").write_text('{"face": 1, "rest": 2}')
+    path = manifest.with_name("run.toml")
+    path.write_text(text + '\n[[validation.data]]\nclips = "set.jsonl"\n')
+    config = load(path)
+    assert config.validation.data[0].masks.legend == {"face": 1, "rest": 2}
+    assert config.data[0].masks.legend == {"face": 1, "rest": 2}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from frisket.media.manifest import is_manifest
 from frisket.media.untrusted import shown
-from frisket.recipes.config import Config
+from frisket.recipes.config import Config, Data
 from frisket.recipes.explain import or_all
 from frisket.recipes.origin import Key
 
@@ -129,28 +129,32 @@ def attention_problems(config: Config) -> Iterator[tuple[Key, str]]:
 
 
 def _data_problems(config: Config, variant: "Variant", said: str) -> Iterator[tuple[Key, str]]:
-    for number, data in enumerate(config.data):
+    sets: list[tuple[Key, Data]] = [
+        (("data", number), each) for number, each in enumerate(config.data)
+    ]
+    sets += [(("validation", "data", n), each) for n, each in enumerate(config.validation.data)]
+    for key, data in sets:
         pictures = variant.sees == "pictures"
         if pictures and data.references is None and not is_manifest(data.clips):
             yield (
-                ("data", number, "references"),
+                (*key, "references"),
                 f"{said} edits pictures: give `references`, the folder of what it starts from"
                 " (name.png for each clip)",
             )
         if data.references is not None and not pictures:
             yield (
-                ("data", number, "references"),
+                (*key, "references"),
                 f"{said} looks at no reference pictures; leave `references` out",
             )
         if data.mask_role != "loss" and variant.sees != "first_frame":
             yield (
-                ("data", number, "mask_role"),
+                (*key, "mask_role"),
                 f'{said} has no mask channels of its own; use mask_role = "loss", or an'
                 " image-to-video variant",
             )
         if data.mask_role != "loss" and data.masks.source == "none":
             yield (
-                ("data", number, "mask_role"),
+                (*key, "mask_role"),
                 "a mask cannot be a condition where there is none: give `masks`",
             )
 

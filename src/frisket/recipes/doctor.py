@@ -185,11 +185,13 @@ def _asked(config: Config) -> Iterator[Finding]:
     if not config.data:
         fix = '`frisket init FOLDER`, or write [[data]] with clips = "..."'
         yield Finding("missing", "data", "the config names no [[data]]", fix)
-    for data in config.data:
+    for data in (*config.data, *config.validation.data):
         yield from _named("clips", data.clips, folder=data.clips.suffix.lower() != ".jsonl")
         masks = data.masks
         for path in filter(None, (masks.path, *masks.regions.values())):
             yield from _named("masks", path, folder=True)
+        if masks.fallback:
+            yield from _named("masks", masks.fallback)
         if data.captions:
             yield from _named("captions", data.captions)
     if config.swap.path:

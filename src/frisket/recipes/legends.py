@@ -1,12 +1,13 @@
 """Reads the legend that `frisket masks` left beside its label maps, where a config names none."""
 
 from pathlib import Path
+from typing import Any
 
 from frisket.media.paths import LEGEND
 from frisket.media.untrusted import parse_json, read_text
 from frisket.recipes.config import Config
 from frisket.recipes.config_data import Data
-from frisket.recipes.origin import ConfigError, Origin
+from frisket.recipes.origin import ConfigError, Key, Origin
 
 
 def read_legend(path: Path) -> dict[str, int]:
@@ -34,11 +35,23 @@ def with_legends(config: Config, origin: Origin) -> Config:
     nor how labels are read. Raises ConfigError where a legend names a region that [regions] does
     not weigh.
     """
-    data = tuple(_filled(each, number, config, origin) for number, each in enumerate(config.data))
-    return config if data == config.data else config.model_copy(update={"data": data})
+    changed: dict[str, Any] = {}
+    data = _all_filled(config.data, ("data",), config, origin)
+    if data != config.data:
+        changed["data"] = data
+    measured = _all_filled(config.validation.data, ("validation", "data"), config, origin)
+    if measured != config.validation.data:
+        changed["validation"] = config.validation.model_copy(update={"data": measured})
+    return config.model_copy(update=changed) if changed else config
 
 
-def _filled(data: Data, number: int, config: Config, origin: Origin) -> Data:
+def _all_filled(
+    sets: tuple[Data, ...], key: Key, config: Config, origin: Origin
+) -> tuple[Data, ...]:
+    return tuple(_filled(each, (*key, number), config, origin) for number, each in enumerate(sets))
+
+
+def _filled(data: Data, key: Key, config: Config, origin: Origin) -> Data:
     masks = data.masks
     places = {"folder": masks.path, "sidecar": data.clips, "listed": data.clips.parent}
     folder = places.get(masks.source)
@@ -52,7 +65,7 @@ def _filled(data: Data, number: int, config: Config, origin: Origin) -> Data:
     if unknown:
         table = ", ".join(f"{name} = 1.0" for name in unknown)
         raise ConfigError(
-            f"{origin.where(('data', number, 'masks'))}: {path} has the regions"
+            f"{origin.where((*key, 'masks'))}: {path} has the regions"
             f" {', '.join(sorted(legend))}, but [regions] gives {', '.join(unknown)} no weight; add"
             f" {table} there (0 teaches nothing)"
         )

@@ -17,7 +17,8 @@ HEAD = """\
 
 def check_paths(config: Config) -> None:
     """Raise ConfigError where a path cannot stand in `trained.toml`, before any work."""
-    for path in (config.run.output, config.run.cache, *(data.clips for data in config.data)):
+    clips = [data.clips for data in (*config.data, *config.validation.data)]
+    for path in (config.run.output, config.run.cache, *clips):
         if not is_text(path.absolute()):
             raise ConfigError(
                 f"{escaped(path.absolute())}: this path is not UTF-8, so `{TRAINED}` could not name"
