@@ -276,7 +276,7 @@ def schema(
 
 
 def _write(path: Path, text: str) -> None:
-    from frisket.media.drafts import replacing
+    from frisket.disk.atomic import replacing
 
     with replacing(path) as draft:
         draft.write_text(text, encoding="utf-8")

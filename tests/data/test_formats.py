@@ -24,10 +24,10 @@ from frisket.data.format_base import (
     shards,
 )
 from frisket.data.formats import parquet, webdataset
+from frisket.disk.file_signatures import suffix_of
 from frisket.media.files import TwoFiles
 from frisket.media.manifest import is_name
 from frisket.media.paths import plain
-from frisket.media.signatures import suffix_of
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n picture", b"\xff\xd8\xff picture"
 

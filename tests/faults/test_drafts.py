@@ -1,4 +1,4 @@
-"""media/drafts.py: what cannot be written is named, and what the dead left is swept."""
+"""disk/atomic.py: what cannot be written is named, and what the dead left is swept."""
 
 import os
 import resource
@@ -16,14 +16,14 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from frisket.media import drafts
-from frisket.media.drafts import CannotWrite, NotPermitted, draft_name, replacing, sweep, writing
+from frisket.disk import atomic
+from frisket.disk.atomic import CannotWrite, NotPermitted, draft_name, replacing, sweep, writing
 from frisket.media.frames import write_image, write_video
 
 KILLED = """
 import sys, time
 from pathlib import Path
-from frisket.media.drafts import replacing
+from frisket.disk.atomic import replacing
 with replacing(Path(sys.argv[1])) as draft:
     draft.write_text("half")
     print("ready", flush=True)
@@ -33,7 +33,7 @@ with replacing(Path(sys.argv[1])) as draft:
 
 @pytest.fixture(autouse=True)
 def _as_a_new_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drafts, "_swept", set())
+    monkeypatch.setattr(atomic, "_swept", set())
 
 
 def writer(path: Path) -> subprocess.Popen[str]:
@@ -72,7 +72,7 @@ def test_of_other_hosts_and_versions_only_age_tells(tmp_path: Path) -> None:
     assert sweep(tmp_path) == 0
     for name in (other, older, *foreign):
         os.utime(tmp_path / name, (1, 1))
-    drafts._swept.clear()
+    atomic._swept.clear()
     assert sweep(tmp_path) == 2
     assert {path.name for path in tmp_path.iterdir()} == {*foreign}
 

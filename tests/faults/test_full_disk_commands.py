@@ -9,8 +9,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from frisket.cli import app
+from frisket.disk.atomic import CannotWrite
 from frisket.maskgen import store
-from frisket.media.drafts import CannotWrite
 
 COMMANDS = {
     "schema": ["schema", "-o", "OUT.json"],

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from frisket.media.untrusted import (
+from frisket.disk.untrusted import (
     BadText,
     cut,
     decode,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from frisket.adapters.metadata import shown
 from frisket.adapters.spec import AdapterMismatch
-from frisket.media.drafts import replacing
+from frisket.disk.atomic import replacing
 
 PEFT_FILE = "adapter_model.safetensors"  # what peft's save_pretrained calls it in its folder
 MOST = 100_000  # tensors; an adapter of the largest model there is has 10,000

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from frisket.media.untrusted import BadText, parse_json, read_text
+from frisket.disk.untrusted import BadText, parse_json, read_text
 
 LONGEST = 4_000_000  # letters of one entry: a record of every layer of a large model has 200,000
 SHOWN = 200

@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from frisket.media.drafts import CannotWrite, may_write, writing
-from frisket.media.untrusted import cut, parse_json, shown
+from frisket.disk.atomic import CannotWrite, may_write, writing
+from frisket.disk.untrusted import cut, parse_json, shown
 
 __all__ = ["Cache", "CannotWrite", "CorruptEntry", "Entry", "Kind", "digest", "key_of"]
 

@@ -14,9 +14,9 @@ from frisket.data.finite import NotFinite, check_finite
 from frisket.data.items import Backdrop, Encoders, Progress, SwapPlan, Window
 from frisket.data.tally import Tally
 from frisket.data.varying import Varying
+from frisket.disk.untrusted import shown
 from frisket.media.frames import BadMedia, decode, decode_stored, try_decoding
 from frisket.media.geometry import Geometry
-from frisket.media.untrusted import shown
 from frisket.shapes import Frames, Plane
 
 Pictures = tuple[tuple[Path, str], ...]  # reference pictures of a clip, and their content

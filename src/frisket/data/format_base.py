@@ -8,9 +8,9 @@ from io import BufferedIOBase, BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Protocol, runtime_checkable
 
+from frisket.disk.untrusted import shown
 from frisket.media.manifest import is_name
 from frisket.media.paths import IMAGES, BadMedia, TwoFiles, is_text, plain
-from frisket.media.untrusted import shown
 from frisket.registry import Shelf
 
 MIB = 2**20

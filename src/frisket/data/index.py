@@ -14,8 +14,8 @@ from stat import S_ISDIR
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
-from frisket.media.drafts import may_write
-from frisket.media.untrusted import cut
+from frisket.disk.atomic import may_write
+from frisket.disk.untrusted import cut
 
 T = TypeVar("T")
 Table = Literal["file", "probe", "colour", "facts", "entry"]

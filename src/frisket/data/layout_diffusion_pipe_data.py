@@ -16,8 +16,8 @@ from frisket.data.layout_folders import (
     whole_repeats,
 )
 from frisket.data.layout_options import Sheet, Table, filled
+from frisket.disk.untrusted import BadText, parse_json
 from frisket.media.paths import VIDEOS
-from frisket.media.untrusted import BadText, parse_json
 
 ROUNDED = 16  # pixels: sides of its buckets are multiples of it
 GRID = 4  # frames of a clip are a multiple of it and one more

@@ -12,9 +12,8 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from frisket.data.layout_base import BadLayout
-from frisket.data.toml_lines import Key, lines_of
-from frisket.media.paths import expanded
-from frisket.media.untrusted import (
+from frisket.disk.toml_lines import Key, lines_of
+from frisket.disk.untrusted import (
     CONFIG,
     DEEPEST,
     MIB,
@@ -26,6 +25,7 @@ from frisket.media.untrusted import (
     parse_toml,
     read_text,
 )
+from frisket.media.paths import expanded
 
 # Bytes by suffix: text written by hand, not a data set. JSON is parsed fast, and often generated.
 # A YAML parser in Python reads 100 kB a second.

@@ -8,10 +8,10 @@ from typing import Any
 from frisket.data.layout_files import place
 from frisket.data.layout_folders import file_at, look
 from frisket.data.layout_options import Table
+from frisket.disk.untrusted import BadText, cut, parse_json, shown
 from frisket.media.captions import BadCaption, read_text
 from frisket.media.frames import probe
 from frisket.media.paths import BadMedia, plain
-from frisket.media.untrusted import BadText, cut, parse_json, shown
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".avif")  # of kohya's trainers
 VIDEOS = (".mp4", ".webm", ".avi", ".mkv", ".mov", ".flv", ".wmv", ".m4v", ".mpg", ".mpeg")

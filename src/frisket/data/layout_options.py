@@ -12,8 +12,8 @@ from typing import Any, cast
 
 from frisket.data.layout_base import BadLayout, Kind, Note
 from frisket.data.layout_files import Written, dotted
-from frisket.data.toml_lines import Key
-from frisket.media.untrusted import cut, shown
+from frisket.disk.toml_lines import Key
+from frisket.disk.untrusted import cut, shown
 from frisket.registry import nearest
 
 SECRET = re.compile(r"secret|passw|api_?key|access_key|(^|_)token$", re.IGNORECASE)

@@ -13,7 +13,7 @@ from frisket.data.shells.simpletuner_env import read_environment
 from frisket.data.simpletuner.adapting import adapter_of, is_adapter
 from frisket.data.simpletuner.optimizing import optimizer_section
 from frisket.data.simpletuner.running import length_of, preview_of, run_of, steps_of
-from frisket.data.toml_lines import Key
+from frisket.disk.toml_lines import Key
 
 POINTER = "data_backend_config"
 QUANTISED = {

@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from frisket.disk.untrusted import read_table
 from frisket.families import weights
 from frisket.families.base import Source
 from frisket.families.names import Names
-from frisket.media.untrusted import read_table
 
 REFINER = "txt_in.individual_token_refiner.blocks.{}"
 REFINED = "context_embedder.token_refiner.refiner_blocks.{}"

@@ -10,8 +10,8 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor, nn
 
+from frisket.disk.untrusted import read_table
 from frisket.families.base import Source
-from frisket.media.untrusted import read_table
 
 Pictures = Sequence[UInt8[Tensor, "1 _ _ 3"]]  # each at its own size, which is not the clip's
 AREA = "_reference_area"  # key of a VAE's config; see `area_of`

@@ -11,9 +11,9 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers import AutoTokenizer, CLIPTextModel, CLIPTextModelWithProjection
 
+from frisket.disk.untrusted import read_table
 from frisket.families import weights
 from frisket.families.base import Source, WeightsNotFound
-from frisket.media.untrusted import read_table
 
 # What the config.json files of the released models say beyond diffusers' and transformers' own
 # defaults: a single file carries no configuration.

@@ -12,9 +12,9 @@ from huggingface_hub import hf_hub_download
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from frisket.disk.untrusted import read_table
 from frisket.families.base import Source, WeightsNotFound
 from frisket.families.quantise import quantise
-from frisket.media.untrusted import read_table
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")

@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from frisket.disk.atomic import replacing
+from frisket.disk.untrusted import ANNOTATIONS, BadText, cut, parse_json, read_text, shown
 from frisket.maskgen.base import Mask
 from frisket.maskgen.store import levels, read_frames
 from frisket.masks.read import BACKGROUND, WHOLE
 from frisket.masks.weights import RegionWeights
-from frisket.media.drafts import replacing
 from frisket.media.files import Found, find
 from frisket.media.frames import BadMedia, Media, probe, writing_labels
 from frisket.media.images import stored
 from frisket.media.paths import plain
-from frisket.media.untrusted import ANNOTATIONS, BadText, cut, parse_json, read_text, shown
 from frisket.registry import Shelf
 
 log = logging.getLogger(__name__)

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import torch
 
+from frisket.disk.untrusted import BadText, read_table
 from frisket.maskgen.base import BackendUnusable, Source, WeightsNotFound
 from frisket.maskgen.preprocess import FILES
-from frisket.media.untrusted import BadText, read_table
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from frisket.disk.untrusted import read_table
 from frisket.maskgen.base import Box, Picture, WeightsNotFound
-from frisket.media.untrusted import read_table
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FILES = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")

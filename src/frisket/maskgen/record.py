@@ -11,8 +11,8 @@ from typing import Any, Literal
 from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
 import frisket
-from frisket.media.drafts import replacing
-from frisket.media.untrusted import BadText, cut, parse_json, read_text, shown
+from frisket.disk.atomic import replacing
+from frisket.disk.untrusted import BadText, cut, parse_json, read_text, shown
 
 VERSION = 1
 IMPORTED = "imported"  # key of settings: the masks came from another tool

@@ -8,10 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from frisket.disk.untrusted import BadText, parse_toml, read_text
 from frisket.maskgen.phrases import Phrase
 from frisket.maskgen.words import packaged, singular
 from frisket.masks.read import BACKGROUND
-from frisket.media.untrusted import BadText, parse_toml, read_text
 from frisket.registry import nearest
 
 Only = Literal["", "subject", "setting"]

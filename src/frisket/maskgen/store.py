@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 from torch import Tensor
 
+from frisket.disk.untrusted import BadText, parse_json, read_text, shown
 from frisket.evaluation.contact_sheet import REGION_COLOURS
 from frisket.maskgen.base import Mask
 from frisket.masks.read import BACKGROUND, WHOLE
@@ -23,7 +24,6 @@ from frisket.media.frames import BadMedia, Media, probe, stream, writing_labels
 from frisket.media.images import opened
 from frisket.media.moving.display import fit
 from frisket.media.paths import IMAGES, LEGEND, SOFT, VIDEOS, plain, replacing
-from frisket.media.untrusted import BadText, parse_json, read_text, shown
 
 CHUNK = "frisket-legend"  # of a PNG, holding its legend as JSON
 TOP = 255  # the highest index of a label map

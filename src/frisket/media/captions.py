@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from frisket.disk.untrusted import parse_json, shown
 from frisket.media.left_out import Hint
 from frisket.media.manifest import PATH_KEYS, TEXT_KEYS
 from frisket.media.paths import plain, refuse
-from frisket.media.untrusted import parse_json, shown
 
 _log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from frisket.disk.untrusted import BadText, decode, parse_json, shown
 from frisket.media.paths import BadMedia, TwoFiles, is_media, is_text, plain
-from frisket.media.untrusted import BadText, decode, parse_json, shown
 
 _log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from itertools import pairwise
 from pathlib import Path
 
-from frisket.media.drafts import replacing
+from frisket.disk.atomic import replacing
 from frisket.media.stills.readers import lacking
 
 __all__ = [

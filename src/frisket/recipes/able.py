@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from frisket.disk.untrusted import shown
 from frisket.media.manifest import is_manifest
-from frisket.media.untrusted import shown
 from frisket.recipes.config import Config, Data
 from frisket.recipes.explain import or_all
 from frisket.recipes.origin import Key

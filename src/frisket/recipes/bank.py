@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 
 from frisket.data.cache import FIX
+from frisket.disk.atomic import draft_name, sweep, writing
 from frisket.families.base import Family, Source
 from frisket.inference.generate import Picture, sample
 from frisket.inference.shots import shot
-from frisket.media.drafts import draft_name, sweep, writing
 from frisket.media.frames import write_image, write_video
 from frisket.recipes.config import Config
 from frisket.recipes.load import ConfigError

@@ -8,8 +8,8 @@ from typing import Any
 
 from frisket import __version__
 from frisket.data.items import Prepared
+from frisket.disk.atomic import replacing
 from frisket.families.base import FAMILIES, TOKENS, Variant
-from frisket.media.drafts import replacing
 from frisket.recipes.compat import normalise_of
 from frisket.recipes.config import Config
 from frisket.recipes.epochs import rates_of

@@ -28,7 +28,7 @@ from frisket.adapters.spec import (
     LoraSpec,
     range_of,
 )
-from frisket.media import drafts
+from frisket.disk import atomic
 from frisket.recipes.adapter_base import AdapterBase, base_in, names_base, need_base
 from frisket.recipes.origin import ConfigError
 
@@ -229,10 +229,10 @@ def merged_into(
             merge.check(layers, part)  # before anything is copied
         planned.append((layers, part.relative_to(folder)))
         lines += [f"read {path}: {read}; base {base}", *_notes(read), *said]
-    drafts.sweep(output.absolute().parent)
-    draft = output.with_name(drafts.draft_name())
+    atomic.sweep(output.absolute().parent)
+    draft = output.with_name(atomic.draft_name())
     try:
-        with drafts.writing(output, draft=draft):
+        with atomic.writing(output, draft=draft):
             shutil.copytree(folder, draft)
             for layers, inside in planned:
                 survived = merge.merge(

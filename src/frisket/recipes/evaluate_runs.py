@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from frisket.adapters.files import header
+from frisket.disk.untrusted import BadText, parse_json, shown
 from frisket.families.base import FAMILIES, Family, Source
 from frisket.media.files import ClipsNotFound, MasksNotFound
-from frisket.media.untrusted import BadText, parse_json, shown
 from frisket.recipes.config import Config
 from frisket.recipes.load import ConfigError, check, read
 from frisket.recipes.prepare import Prepared, prepare, source_of

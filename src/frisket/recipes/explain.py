@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from frisket.disk.untrusted import cut, shown
 from frisket.families.text_training import TEXT_ENCODERS
-from frisket.media.untrusted import cut, shown
 from frisket.recipes.config import Config, Section
 from frisket.recipes.elsewhere import PRECISIONS, named_here
 from frisket.recipes.origin import Key, Origin, dotted

@@ -13,8 +13,8 @@ import tomlkit
 from tomlkit.items import Item, Table
 
 from frisket.data.layout_base import BadLayout, Imported, Kind, Note
+from frisket.disk.untrusted import shown
 from frisket.media.paths import replacing
-from frisket.media.untrusted import shown
 from frisket.recipes.able import attention_problems
 from frisket.recipes.config import FAMILY, Config
 from frisket.recipes.import_sources import gather

@@ -8,10 +8,10 @@ from typing import Any
 import tomlkit
 from tomlkit.items import InlineTable, Table
 
+from frisket.disk.atomic import replacing
 from frisket.families.base import FAMILIES, Variant
 from frisket.families.suggestions import Suggestions
 from frisket.grid import LatentGrid
-from frisket.media.drafts import replacing
 from frisket.media.manifest import is_manifest
 from frisket.recipes.config_data import PRESETS, Swap
 from frisket.recipes.init_choice import Choice, Recipe, choose, recipe_for, room_of_card

@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 
 from frisket.data.items import Clipset
+from frisket.disk.atomic import replacing, writing
 from frisket.evaluation.findings_files import LOSSY, misnamed
 from frisket.families.base import FAMILIES
-from frisket.media.drafts import replacing, writing
 from frisket.media.files import Findings, Found, MasksNotFound, find
 from frisket.media.frames import BadMedia, decode_grey, probe
 from frisket.media.images import opened

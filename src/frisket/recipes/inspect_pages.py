@@ -10,11 +10,11 @@ from typing import IO, Any
 
 import numpy as np
 
+from frisket.disk.atomic import replacing, writing
 from frisket.evaluation.contact_sheet import Card, contact_sheet, css_colour
 from frisket.evaluation.findings import SEVERITIES, Finding
 from frisket.evaluation.report import render, write_whole
 from frisket.masks.weights import BACKGROUND
-from frisket.media.drafts import replacing, writing
 from frisket.media.files import Found
 from frisket.recipes.config import Config
 from frisket.recipes.inspect_look import Looker, Seen, card_again

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from frisket.disk.untrusted import parse_json, read_text
 from frisket.media.paths import LEGEND
-from frisket.media.untrusted import parse_json, read_text
 from frisket.recipes.config import Config
 from frisket.recipes.config_data import Data
 from frisket.recipes.origin import ConfigError, Key, Origin

@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from frisket.disk.untrusted import BadText, cut, parse_toml, read_text, shown
 from frisket.media.paths import expanded
-from frisket.media.untrusted import BadText, cut, parse_toml, read_text, shown
 from frisket.recipes.able import optimizer_problems, variant_problems
 from frisket.recipes.config import Config, Section
 from frisket.recipes.explain import explain, or_all, problem

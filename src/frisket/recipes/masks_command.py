@@ -360,7 +360,7 @@ def _rules(
         return
     if output.exists():
         raise typer.BadParameter(f"{output} exists and is not overwritten")
-    from frisket.media.drafts import replacing  # noqa: PLC0415 - only when asked for
+    from frisket.disk.atomic import replacing  # noqa: PLC0415 - only when asked for
 
     with replacing(output) as draft:
         draft.write_text(dump(), encoding="utf-8")

@@ -6,8 +6,8 @@ from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
 
-from frisket.data.toml_lines import Key, lines_of, paths
-from frisket.media.untrusted import BadText, cut, parse_toml, shown
+from frisket.disk.toml_lines import Key, lines_of, paths
+from frisket.disk.untrusted import BadText, cut, parse_toml, shown
 
 __all__ = ["ConfigError", "Key", "Origin", "dotted", "lines_of", "override"]
 

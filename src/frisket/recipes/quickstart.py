@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from frisket.adapters import lora
+from frisket.disk.atomic import replacing
 from frisket.evaluation.report import (
     Claim,
     Column,
@@ -28,7 +29,6 @@ from frisket.evaluation.report import (
     write_report,
 )
 from frisket.families.base import FAMILIES, Parts
-from frisket.media.drafts import replacing
 from frisket.recipes import toy
 from frisket.recipes.bank import sample_bank
 from frisket.recipes.generate import load as load_parts

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from frisket.adapters import lora
+from frisket.disk.atomic import replacing
 from frisket.evaluation.metrics import drift
 from frisket.families.base import Family, Parts
 from frisket.inference.generate import generate
-from frisket.media.drafts import replacing
 from frisket.media.frames import write_image
 from frisket.pocket.judge import find_creature, found_on, leak
 from frisket.pocket.world import (

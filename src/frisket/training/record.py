@@ -21,7 +21,7 @@ from accelerate.tracking import (
     WandBTracker,
 )
 
-from frisket.media.drafts import replacing
+from frisket.disk.atomic import replacing
 
 log = logging.getLogger(__name__)
 

@@ -20,11 +20,11 @@ from frisket.data.format_base import (
     file_at,
     shards,
 )
+from frisket.disk.file_signatures import suffix_of
+from frisket.disk.untrusted import shown
 from frisket.media.foreign import decoding
 from frisket.media.manifest import TEXT_KEYS, is_name
 from frisket.media.paths import LEGEND, is_media, plain, replacing
-from frisket.media.signatures import suffix_of
-from frisket.media.untrusted import shown
 from frisket.registry import nearest
 
 TABLES = (".parquet", ".arrow")

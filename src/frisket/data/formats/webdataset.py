@@ -25,10 +25,10 @@ from frisket.data.format_base import (
     bytes_of,
     shards,
 )
+from frisket.disk.untrusted import parse_json, shown
 from frisket.media.foreign import decoding
 from frisket.media.manifest import NAME, TEXT_KEYS, is_name
 from frisket.media.paths import IMAGES, LEGEND, VIDEOS, plain, replacing
-from frisket.media.untrusted import parse_json, shown
 
 TARS = (".tar", ".tar.gz", ".tgz")
 TEXTS = (".txt", ".caption", ".text")

@@ -9,7 +9,7 @@ from typing import Any
 
 from frisket.data.layout_base import BadLayout
 from frisket.data.layout_files import Written
-from frisket.media.untrusted import shown
+from frisket.disk.untrusted import shown
 
 WHOLE = {  # fields that are made whole numbers when a file is opened, and what else they become
     **dict.fromkeys(("clip_skip", "epoch", "gradient_accumulation_steps", "keep_tokens"), 0),

@@ -21,8 +21,8 @@ from frisket.data.layout_folders import (
     whole_repeats,
 )
 from frisket.data.layout_options import Sheet, Table, filled, rules_of
+from frisket.disk.untrusted import BadText, parse_json
 from frisket.media.paths import plain
-from frisket.media.untrusted import BadText, parse_json
 
 SUFFIXES = (".yaml", ".yml", ".json")
 VARIABLE = re.compile(r"\$\{([^}]+)\}")

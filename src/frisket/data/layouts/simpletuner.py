@@ -28,7 +28,7 @@ from frisket.data.layout_simpletuner import (
 )
 from frisket.data.simpletuner.beside import find_beside
 from frisket.data.simpletuner.shaping import frames_of, owner_of, shape_of
-from frisket.media.untrusted import BadText, parse_json, shown
+from frisket.disk.untrusted import BadText, parse_json, shown
 
 KINDS = (
     *("image", "video", "audio", "text_embeds", "image_embeds", "conditioning_image_embeds"),

@@ -8,7 +8,7 @@ from typing import Any
 
 from frisket.data.shells.posix.script import read_script as read_posix
 from frisket.data.shells.words import LONGEST, Command, Unreadable, Word, clean, hole
-from frisket.media.untrusted import BadText, parse_json
+from frisket.disk.untrusted import BadText, parse_json
 
 _BANG = re.compile(r"^(\s*)(!|%(?:cd|env)\b)(.*)", re.DOTALL)
 _SHELLS = ("bash", "sh", "shell", "script")

@@ -8,7 +8,7 @@ from frisket.data.layout_files import Written
 from frisket.data.shells.options import plain_options
 from frisket.data.shells.posix.script import read_assignments
 from frisket.data.shells.words import Word
-from frisket.data.toml_lines import Key
+from frisket.disk.toml_lines import Key
 
 # simpletuner/helpers/configuration/env_file.py: variables whose option is not named as they are.
 NAMES = {

@@ -14,8 +14,8 @@ from frisket.data.shells.posix import script as posix
 from frisket.data.shells.powershell import script as powershell
 from frisket.data.shells.words import Command, Unreadable, Word
 from frisket.data.source_base import Form, Role, Source, Sources
-from frisket.data.toml_lines import Key
-from frisket.media.untrusted import MODEL, BadText, read_bytes, read_text
+from frisket.disk.toml_lines import Key
+from frisket.disk.untrusted import MODEL, BadText, read_bytes, read_text
 
 READERS: Mapping[str, Callable[[str], list[Command]]] = {
     **dict.fromkeys(

@@ -11,8 +11,8 @@ from typing import Any
 from frisket.data.layout_base import BadLayout, Note
 from frisket.data.layout_files import Written, peek, read_config
 from frisket.data.source_base import Form, Source, Sources
-from frisket.data.toml_lines import Key
-from frisket.media.untrusted import shown
+from frisket.disk.toml_lines import Key
+from frisket.disk.untrusted import shown
 
 OWN = (  # options of the program itself
     *(

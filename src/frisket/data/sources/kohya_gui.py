@@ -23,8 +23,8 @@ from frisket.data.layout_files import Written, peek, place, read_config
 from frisket.data.shells.options import BadOption, parse
 from frisket.data.shells.words import Word
 from frisket.data.source_base import Form, Source, Sources
-from frisket.data.toml_lines import Key
-from frisket.media.untrusted import shown
+from frisket.disk.toml_lines import Key
+from frisket.disk.untrusted import shown
 
 MARKS = ("max_resolution", "LoRA_type", "train_batch_size", "sdxl", "lr_warmup", "xformers")
 SCRIPTS = (  # a switch of a model and its script, the first that is on counts

@@ -11,8 +11,8 @@ from frisket.data.layout_files import Written, peek, read_config
 from frisket.data.shells.options import BadOption, option_types, typed
 from frisket.data.shells.words import Word
 from frisket.data.source_base import Form, Source, Sources
-from frisket.data.toml_lines import Key
-from frisket.media.untrusted import shown
+from frisket.disk.toml_lines import Key
+from frisket.disk.untrusted import shown
 
 TYPE = "model_train_type"
 SCRIPTS = {

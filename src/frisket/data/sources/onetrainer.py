@@ -11,7 +11,7 @@ from typing import Any
 from frisket.data.layout_base import BadLayout
 from frisket.data.layout_files import Written, peek, read_config
 from frisket.data.source_base import Form, Source, Sources
-from frisket.data.toml_lines import Key, paths
+from frisket.disk.toml_lines import Key, paths
 
 NEWEST = 11  # of a configuration
 CONCEPT = 2  # of a concept

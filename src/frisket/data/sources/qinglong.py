@@ -29,8 +29,8 @@ from frisket.data.qinglong.fields import (
 from frisket.data.shells.options import BadOption, option_types, typed
 from frisket.data.shells.words import Word
 from frisket.data.source_base import Form, Source, Sources
-from frisket.data.toml_lines import Key
-from frisket.media.untrusted import shown
+from frisket.disk.toml_lines import Key
+from frisket.disk.untrusted import shown
 
 MARKS = ("arch", "dit_path", "_source_script", "te1_path", "persistent_workers", "attn_mode")
 LACKING = ("soar", "dopsd", "multi_gpu")  # what changes a training and has no equal here

@@ -7,7 +7,7 @@ from frisket.data.layout_base import BadLayout
 from frisket.data.layout_files import Written, peek, place, read_config
 from frisket.data.shells.simpletuner_env import read_environment
 from frisket.data.source_base import Form, Source, Sources
-from frisket.media.untrusted import BadText, read_text
+from frisket.disk.untrusted import BadText, read_text
 
 POINTER = "data_backend_config"
 _SETS_DATA = re.compile(r"^\s*(?:export\s+)?(DATALOADER_CONFIG|DATA_BACKEND_CONFIG)=", re.MULTILINE)

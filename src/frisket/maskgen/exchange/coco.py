@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from frisket.disk.atomic import replacing
+from frisket.disk.untrusted import cut, shown
 from frisket.maskgen.exchange_base import (
     BadExchange,
     Bits,
@@ -26,8 +28,6 @@ from frisket.maskgen.exchange_base import (
     turned_corners,
     united,
 )
-from frisket.media.drafts import replacing
-from frisket.media.untrusted import cut, shown
 
 log = logging.getLogger(__name__)
 

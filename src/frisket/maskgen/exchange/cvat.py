@@ -10,6 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from frisket.disk.atomic import replacing
+from frisket.disk.untrusted import (
+    ANNOTATIONS,
+    BadText,
+    cut,
+    parse_xml,
+    read_bytes,
+    read_text,
+    shown,
+)
 from frisket.maskgen.exchange_base import (
     BadExchange,
     Bits,
@@ -29,18 +39,8 @@ from frisket.maskgen.exchange_base import (
     united,
 )
 from frisket.masks.read import BACKGROUND
-from frisket.media.drafts import replacing
 from frisket.media.frames import decode_index, decode_numbers, probe
 from frisket.media.images import opened
-from frisket.media.untrusted import (
-    ANNOTATIONS,
-    BadText,
-    cut,
-    parse_xml,
-    read_bytes,
-    read_text,
-    shown,
-)
 
 log = logging.getLogger(__name__)
 

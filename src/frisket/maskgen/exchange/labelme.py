@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from frisket.disk.atomic import replacing
+from frisket.disk.untrusted import cut, shown
 from frisket.maskgen.exchange_base import (
     BadExchange,
     Bits,
@@ -29,8 +31,6 @@ from frisket.maskgen.exchange_base import (
     still,
     united,
 )
-from frisket.media.drafts import replacing
-from frisket.media.untrusted import cut, shown
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""What stands between us and the disk: whole writes, careful reads of what strangers wrote."""
