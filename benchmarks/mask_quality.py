@@ -20,9 +20,9 @@ import torch
 from measure import table, title
 from torch import Tensor
 
+from frisket.data.background_swap import composite, draw
 from frisket.evaluation.mask_metrics import MaskScores, boundary_f, compare_labels, iou, pooled
 from frisket.maskgen.base import BACKENDS, Box, Seen, Source
-from frisket.media.swap import composite, draw
 from frisket.pocket.world import draw as draw_scene
 from frisket.pocket.world import draw_background, random_background, random_scene
 

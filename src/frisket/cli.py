@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from frisket.media.quiet import quiet
 from frisket.recipes import (
     convert_command,
     evaluate_command,
@@ -35,7 +36,6 @@ from frisket.recipes.options import (
     Steps,
     lay_short,
 )
-from frisket.recipes.quiet import quiet
 
 if TYPE_CHECKING:
     from frisket.recipes.config import Config

@@ -9,8 +9,8 @@ import pytest
 
 from frisket.media.captions import BadCaption
 from frisket.media.files import MasksNotFound, TwoFiles, find
+from frisket.media.folders.references import ReferencesNotFound, listed_references
 from frisket.media.manifest import LONGEST, PATH_KEYS, TEXT_KEYS, BadManifest, read_manifest
-from frisket.media.references import ReferencesNotFound, listed_references
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from frisket.media.folders.references import ReferencesNotFound, find_references
 from frisket.media.frames import write_image
-from frisket.media.references import ReferencesNotFound, find_references
 
 
 def picture(path: Path) -> Path:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from frisket.media.swap import COLOURS, composite, draw, flat, gradient, noise
+from frisket.data.background_swap import COLOURS, composite, draw, flat, gradient, noise
 from frisket.pocket import world
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from frisket.families.base import FAMILIES
-from frisket.media.around import Masks
+from frisket.media.folders.discovery import Masks
 from frisket.recipes import init as writing
 from frisket.recipes.config import Config
 from frisket.recipes.init import init

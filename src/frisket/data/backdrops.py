@@ -10,6 +10,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from frisket.data.background_swap import COLOURS, Drawn, composite, flat, gradient, noise
 from frisket.data.cache import key_of
 from frisket.data.colours import seen_content
 from frisket.data.covering import MOVING, keep_plane, mask_record
@@ -20,7 +21,6 @@ from frisket.media.files import find
 from frisket.media.frames import decode, decode_stored, probe
 from frisket.media.geometry import Geometry
 from frisket.media.paths import VIDEOS
-from frisket.media.swap import COLOURS, Drawn, composite, flat, gradient, noise
 from frisket.shapes import Frames
 
 RULE = 1  # goes into cache keys; count up when compositing changes

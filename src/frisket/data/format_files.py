@@ -6,7 +6,7 @@ from pathlib import Path
 
 from frisket.data.format_base import BadSet, Entry, File, Frames, Packed, Part, part_at
 from frisket.media.files import Findings, Found
-from frisket.media.links import links_out
+from frisket.media.folders.links import links_out
 from frisket.media.paths import TwoFiles, replacing
 
 CLIPS, MASKS, REFERENCES = "clips", "masks", "references"

@@ -32,12 +32,12 @@ from frisket.data.tally import Tally, pick_held
 from frisket.masks.weights import BACKGROUND
 from frisket.media.buckets import bucket
 from frisket.media.files import Findings, Found, find
+from frisket.media.folders.references import find_references, listed_references
 from frisket.media.frames import BadMedia, Media, extract, probe
 from frisket.media.geometry import Geometry, MaskMismatch
 from frisket.media.images import stored
 from frisket.media.moving.remarks import REMARKS, sum_up
 from frisket.media.paths import IMAGES, collecting
-from frisket.media.references import find_references, listed_references
 
 __all__ = ["BadClips", "prepare"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from frisket.disk.untrusted import parse_json, shown
-from frisket.media.left_out import Hint
+from frisket.media.folders.left_out import Hint
 from frisket.media.manifest import PATH_KEYS, TEXT_KEYS
 from frisket.media.paths import plain, refuse
 

@@ -15,9 +15,10 @@ from frisket.media.captions import (
     read_captions,
     read_text,
 )
+from frisket.media.folders.left_out import Hint, Leftovers, look_alike_hints
+from frisket.media.folders.links import find_outside
+from frisket.media.folders.walk import ClipsNotFound, below
 from frisket.media.frames import BadMedia, probe
-from frisket.media.left_out import Hint, Leftovers, look_alike_hints
-from frisket.media.links import find_outside
 from frisket.media.manifest import Line, is_manifest, read_manifest
 from frisket.media.paths import (
     IMAGES,
@@ -29,7 +30,6 @@ from frisket.media.paths import (
     plain,
     refuse,
 )
-from frisket.media.walk import ClipsNotFound, below
 
 __all__ = [
     "ClipsNotFound",

@@ -28,13 +28,13 @@ from frisket.media.captions import BadCaption
 from frisket.media.files import Findings, Found, MasksNotFound, TwoFiles, find
 from frisket.media.frames import BadMedia
 from frisket.media.paths import BadName, collecting, plain
+from frisket.media.workers import begin
 from frisket.recipes.config import Config
 from frisket.recipes.inspect_halo import encoder, halo_of
 from frisket.recipes.inspect_look import STOPS, Looker, Seen, look, look_at
 from frisket.recipes.inspect_pages import Pages
 from frisket.recipes.prepare import clipset_of, source_of
 from frisket.recipes.regions import weights_of
-from frisket.recipes.workers import begin
 
 log = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]

@@ -29,9 +29,9 @@ from frisket.maskgen.recording import key_of
 from frisket.maskgen.store import Place
 from frisket.media.files import Found, MasksNotFound, find
 from frisket.media.manifest import is_manifest
+from frisket.media.workers import begin
 from frisket.recipes.masks_asked import Asked, Ready, device_of, ready
 from frisket.recipes.survey import CLIP_FOLDERS, clip_folder
-from frisket.recipes.workers import begin
 
 log = logging.getLogger(__name__)
 Progress = Callable[..., None]

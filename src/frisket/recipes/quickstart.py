@@ -29,13 +29,13 @@ from frisket.evaluation.report import (
     write_report,
 )
 from frisket.families.base import FAMILIES, Parts
+from frisket.media.quiet import quiet
 from frisket.recipes import toy
 from frisket.recipes.bank import sample_bank
 from frisket.recipes.generate import load as load_parts
 from frisket.recipes.inspect import inspect
 from frisket.recipes.load import load
 from frisket.recipes.prepare import source_of
-from frisket.recipes.quiet import quiet
 from frisket.recipes.train import train
 
 Progress = Callable[[str, int, int], None]

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from frisket.data.background_swap import composite, draw
 from frisket.evaluation.mask_metrics import iou
 from frisket.maskgen.base import BACKENDS, CONTRACTS, Box, Seen, Source
-from frisket.media.swap import composite, draw
 from frisket.pocket.world import draw as draw_scene
 from frisket.pocket.world import draw_background, random_background, random_scene
 

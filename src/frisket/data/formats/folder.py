@@ -6,10 +6,10 @@ from pathlib import Path
 
 from frisket.data.format_base import Columns, Contents, Entry, Packed
 from frisket.data.format_files import CLIPS, MASKS, REFERENCES, lay, packed, write_text
-from frisket.media.around import captioned, clip_folder, masks_of
 from frisket.media.files import Findings, find
+from frisket.media.folders.discovery import captioned, clip_folder, masks_of
+from frisket.media.folders.references import find_references
 from frisket.media.paths import LEGEND
-from frisket.media.references import find_references
 
 
 def _with_references(findings: Findings, folder: Path) -> Findings:

@@ -28,8 +28,8 @@ from frisket.data.layout_musubi import mask_loss, pixel_curve
 from frisket.data.layout_options import Sheet, Table, filled
 from frisket.data.layout_subsets import Chain, Subset, Subsets, resolution
 from frisket.data.source_base import Source
+from frisket.media.folders.references import ReferencesNotFound, find_references
 from frisket.media.frames import BadMedia, probe
-from frisket.media.references import ReferencesNotFound, find_references
 
 STEP = 16  # pixels: its buckets and frames are multiples of it
 CLIPS = ("image_directory", "video_directory", "image_jsonl_file", "video_jsonl_file")

@@ -5,7 +5,7 @@ import signal
 from multiprocessing import parent_process
 from threading import Thread
 
-from frisket.recipes.quiet import quiet
+from frisket.media.quiet import quiet
 
 
 def begin() -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from frisket.media.left_out import Leftovers, is_foreign
+from frisket.media.folders.left_out import Leftovers, is_foreign
 from frisket.media.paths import BadName, escaped, is_media, is_text, plain, refuse
 
 
