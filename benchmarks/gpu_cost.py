@@ -29,12 +29,12 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from frisket.adapters import lora
+from frisket.config.tree import Config
 from frisket.families.base import FAMILIES, Source
 from frisket.families.blocks import blocks_of
 from frisket.families.experts import experts_of
 from frisket.families.quantise import RECORD, layers_of, quantise_layer
 from frisket.losses.base import weighted_mse
-from frisket.recipes.config import Config
 from frisket.recipes.fit import predict
 from frisket.recipes.fit_told import told
 from frisket.training import fit, optim

@@ -56,8 +56,8 @@ def sheet(rng: np.random.RandomState) -> np.ndarray:
 def once(folder: Path, workers: int) -> None:
     """Inspect a folder and print what it took (a process of its own)."""
     # Not at the top: the worker processes import this file, as they import the command line.
+    from frisket.config.tree import Config  # noqa: PLC0415
     from frisket.families.base import FAMILIES  # noqa: PLC0415
-    from frisket.recipes.config import Config  # noqa: PLC0415
     from frisket.recipes.inspect import inspect  # noqa: PLC0415
 
     data = {"clips": folder / "clips", "masks": folder / "masks", "trigger": "sks"}

@@ -31,7 +31,7 @@ def _tool() -> Any:
 
 
 def config_of(family: str, variant: str, folder: Path, **sections: dict[str, Any]) -> Any:
-    from frisket.recipes.config import Config  # noqa: PLC0415
+    from frisket.config.tree import Config  # noqa: PLC0415
 
     asked: dict[str, Any] = {
         "model": {"family": family, "variant": variant, "source": str(folder), "device": "cpu"},

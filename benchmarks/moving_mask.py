@@ -18,13 +18,13 @@ import numpy as np
 import torch
 
 from frisket.adapters import lora
+from frisket.config.tree import Config
 from frisket.families.base import FAMILIES, Parts
 from frisket.inference.generate import generate
 from frisket.media.frames import write_image, write_video
 from frisket.media.quiet import quiet
 from frisket.pocket.judge import find_creature, leak
 from frisket.pocket.world import draw, frames_of, random_creature
-from frisket.recipes.config import Config
 from frisket.recipes.prepare import source_of
 from frisket.recipes.train import train
 

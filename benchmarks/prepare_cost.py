@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from frisket.config.tree import Config
 from frisket.families.base import FAMILIES
-from frisket.recipes.config import Config
 from frisket.recipes.prepare import prepare
 
 SETTLE = 2.5  # seconds; younger files are hashed again, whatever their time stamp says

@@ -15,8 +15,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean
 
+from frisket.config.load import load
 from frisket.recipes import toy
-from frisket.recipes.load import load
 from frisket.recipes.quickstart import MASKS, Job, make_project, prepare_bank, run
 
 FULL = (MASKS, "losses.prior=0.3", "swap.rate=0.5")

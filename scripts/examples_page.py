@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from frisket.config.load import read
+from frisket.config.tree import Config
 from frisket.families.base import FAMILIES
-from frisket.recipes.config import Config
 from frisket.recipes.families import Size, size_of
-from frisket.recipes.load import read
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PAGE = EXAMPLES / "README.md"

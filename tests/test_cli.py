@@ -270,7 +270,7 @@ def test_generate_asks_for_a_trained_lora(here, tmp_path):
 
 
 def test_the_schema_is_printed_and_written(tmp_path):
-    from frisket.recipes import schema
+    from frisket.config import schema
 
     assert frisket("schema").stdout == schema.text()
     wrote = frisket("schema", "-o", tmp_path / "deep" / "frisket.schema.json")

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import typer
 
+from frisket.config.provenance import override
 from frisket.recipes.generate_command import adapters
 from frisket.recipes.options import lay_short
-from frisket.recipes.origin import override
 
 
 def frisket(*words):

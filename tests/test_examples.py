@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from scripts.examples_page import PAGE, TABLE, page, parts, peak_of, table
 
+from frisket.config.load import check, read
 from frisket.families.base import FAMILIES
 from frisket.recipes.doctor_memory import needed
 from frisket.recipes.fit import predict
-from frisket.recipes.load import check, read
 from frisket.training.fit import MemoryPlan
 from frisket.training.fit import check as check_memory
 

@@ -15,7 +15,7 @@ APART = (
     *("families", "pocket", "data/layout", "data/onetrainer", "data/simpletuner"),
     *("data/noise_levels", "data/flags", "data/kohya_ss", "data/qinglong", "data/sources"),
 )
-DEFAULTS = "recipes/config.py"  # may call one by name: what is taken where none is named
+DEFAULTS = "config/tree.py"  # may call one by name: what is taken where none is named
 SHARED = frozenset(  # modules of frisket.families that are of no one family
     {"base", "blocks", "experts", "names", "quantise", "standard", "suggestions", "weights"}
     | {"presets", "text_training"}

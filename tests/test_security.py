@@ -102,7 +102,7 @@ def test_the_notice_names_every_wheel_that_bundles_libraries() -> None:
 
 @pytest.mark.parametrize("name", ["optimizer.trust", "optimizer.name", "run.trackers", "run.cache"])
 def test_the_page_names_settings_that_are_there(name: str) -> None:
-    from frisket.recipes.config import Config
+    from frisket.config.tree import Config
 
     page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
     assert f"`{name}" in page

@@ -18,10 +18,10 @@ from torch import Tensor
 try:
     from accelerate.state import AcceleratorState
 
+    from frisket.config.tree import Config
     from frisket.families.base import FAMILIES
     from frisket.media.frames import write_image
     from frisket.pocket.world import draw, random_creature
-    from frisket.recipes.config import Config
     from frisket.recipes.train import train
 except ImportError as error:  # a machine that was given what the models need, not all of Frisket
     MISSING = str(error)

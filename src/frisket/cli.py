@@ -38,7 +38,7 @@ from frisket.recipes.options import (
 )
 
 if TYPE_CHECKING:
-    from frisket.recipes.config import Config
+    from frisket.config.tree import Config
 
 LONGEST = 8000  # letters of an error that are shown
 
@@ -265,7 +265,7 @@ def schema(
     ] = None,
 ) -> None:
     """Write the JSON schema of the configuration (for editors)."""
-    from frisket.recipes import schema as described
+    from frisket.config import schema as described
 
     if output is None:
         typer.echo(described.text(), nl=False)
@@ -284,7 +284,7 @@ def _write(path: Path, text: str) -> None:
 
 def _asked(path: Path, overrides: list[str] | None) -> "Config":
     """The configuration a command was called with, checked."""
-    from frisket.recipes.load import check, read
+    from frisket.config.load import check, read
 
     config, origin = read(path, overrides or ())
     check(config, origin)

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from frisket.adapters import files, formats, lora
 from frisket.adapters.arithmetic import delta
 from frisket.adapters.lora import AdapterMismatch
+from frisket.config.provenance import ConfigError
 from frisket.families.models.wan import FAMILY as WAN
 from frisket.recipes import convert
-from frisket.recipes.origin import ConfigError
 
 TARGETS = ["attn1.to_q", "ffn.net.0.proj"]
 FIRST, SECOND = "blocks.0.attn1.to_q", "blocks.1.ffn.net.0.proj"

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from frisket.adapters import files, formats, lora
 from frisket.adapters.lora import AdapterMismatch
+from frisket.config.provenance import ConfigError
 from frisket.families.models.wan import FAMILY as WAN
 from frisket.recipes import convert
 from frisket.recipes.adapter_base import base_of, family_of
-from frisket.recipes.origin import ConfigError
 
 VARIANT = "2.1-t2v-1.3b"
 LAYER = "diffusion_model.blocks.0.ffn.0"  # 24 to 32 in the tiny model

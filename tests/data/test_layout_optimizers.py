@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import nn
 
+from frisket.config.tree import Config
+from frisket.config.variant_checks import optimizer_problems
 from frisket.data.layout_files import Written
 from frisket.data.layout_optimizers import optimizer_of, optimizers
 from frisket.data.layout_options import Rules, Sheet
-from frisket.recipes.able import optimizer_problems
-from frisket.recipes.config import Config
 from frisket.training.optim import ALIASES, BadOptimizer, OptimizerSpec, build, mode
 
 TABLES = dict(optimizers())

@@ -6,10 +6,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from frisket.config.tree import Config
 from frisket.data.covering import arrange
 from frisket.data.loader import Loader
 from frisket.data.prepare import prepare
-from frisket.recipes.config import Config
 
 REGIONS = {"background": 0.0, "subject": 1.0}
 SHRINK = {"shrink": 0.2, "variants": 4}

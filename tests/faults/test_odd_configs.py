@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from frisket.recipes.load import ConfigError, check, read
+from frisket.config.load import ConfigError, check, read
 
 GOOD = '[model]\nfamily = "pocket"\n[lora]\nrank = 4\n'
 

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from frisket import cli
+from frisket.config.load import ConfigError, check, read
 from frisket.maskgen import record
 from frisket.recipes.import_config import run as imported
-from frisket.recipes.load import ConfigError, check, read
 
 
 def test_an_import_brings_no_module_that_is_run(

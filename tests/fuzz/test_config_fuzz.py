@@ -10,7 +10,7 @@ import tomlkit
 from tests.fuzz.mutate import VALUES, damage, damage_value, tried
 from tests.fuzz.mutate_text import brief, text_of
 
-from frisket.recipes.load import check, read
+from frisket.config.load import check, read
 
 QUICK = 60
 MANY = pytest.mark.slow

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 from tests.fuzz.mutate import outcome
 
+from frisket.config.tree import Config
 from frisket.data.format_base import FORMATS, Columns
 from frisket.media.files import find
 from frisket.media.paths import BadName, collecting
-from frisket.recipes.config import Config
 from frisket.recipes.inspect import inspect
 from frisket.recipes.pack import Asked, pack
 

@@ -8,16 +8,16 @@ import torch
 from tests.losses.scenes import Scene, scene_of
 from torch import Generator, Tensor
 
+from frisket.config.compat import compat_problems
+from frisket.config.regions import weights_of
+from frisket.config.tree import Config
 from frisket.data.covering import read_cells
 from frisket.data.sample import Batch, Sample, collate
 from frisket.families.base import Source
 from frisket.families.models.pocket import FAMILY
 from frisket.grid import LatentGrid
-from frisket.recipes.compat import compat_problems
-from frisket.recipes.config import Config
 from frisket.recipes.prepare import clipset_of
 from frisket.recipes.refusals import terms_of
-from frisket.recipes.regions import weights_of
 from frisket.recipes.train import plan_of
 from frisket.training.distributed import Team, assemble
 from frisket.training.trainer import Trainer

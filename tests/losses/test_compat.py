@@ -13,8 +13,8 @@ import pytest
 import torch
 from tests.losses.scenes import Scene, scene_of
 
+from frisket.config.tree import Losses
 from frisket.losses.compat import COMPATS
-from frisket.recipes.config import Losses
 
 PEERS = Path(__file__).parent / "peers"
 RECORDS = {name: json.loads((PEERS / f"{name}.json").read_text("utf-8")) for name in COMPATS}

@@ -4,11 +4,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from frisket.config.tree import Config
 from frisket.data.covering import read_cells
 from frisket.data.items import Masking
 from frisket.grid import LatentGrid
 from frisket.masks.morphology import bend
-from frisket.recipes.config import Config
 
 GRID = LatentGrid(4, 8)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
+from frisket.config.tree import Config
 from frisket.families.models.pocket import FAMILY
 from frisket.recipes import toy
 from frisket.recipes.card import published
-from frisket.recipes.config import Config
 from frisket.recipes.train import train
 
 ODD = 'f"><script>alert(1)</script>'

@@ -7,6 +7,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from frisket.config.compat import compat_problems, departures, normalise_of
+from frisket.config.load import ConfigError, check, read
+from frisket.config.tree import Config
 from frisket.data.covering import coverage_record
 from frisket.data.items import Window
 from frisket.data.loader import Loader
@@ -16,9 +19,6 @@ from frisket.losses.compat import COMPATS
 from frisket.media.frames import Media
 from frisket.media.geometry import Geometry
 from frisket.recipes import banner, toy
-from frisket.recipes.compat import compat_problems, departures, normalise_of
-from frisket.recipes.config import Config
-from frisket.recipes.load import ConfigError, check, read
 from frisket.recipes.prepare import clipset_of, prepare
 from frisket.recipes.refusals import terms_of
 from frisket.recipes.train import plan_of, train

@@ -12,11 +12,11 @@ from torch import nn
 
 from frisket.adapters import files, lora
 from frisket.adapters.lora import AdapterMismatch, LoraSpec
+from frisket.config.provenance import ConfigError
 from frisket.families.base import Parts, Source
 from frisket.families.models.wan import FAMILY as WAN
 from frisket.recipes import convert
 from frisket.recipes.adapter_base import base_of
-from frisket.recipes.origin import ConfigError
 
 VARIANT = "2.1-t2v-1.3b"
 SAID = {

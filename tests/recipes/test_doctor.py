@@ -5,8 +5,8 @@ from importlib import metadata
 
 import pytest
 
+from frisket.config.tree import Config
 from frisket.recipes import doctor as room
-from frisket.recipes.config import Config
 from frisket.recipes.doctor import doctor
 from frisket.recipes.doctor_memory import against, fits, needed, with_change, written
 from frisket.recipes.fit import Prediction

@@ -10,13 +10,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from frisket.config.load import read
+from frisket.config.provenance import ConfigError
+from frisket.config.tree import Config
 from frisket.data.items import Item
 from frisket.families.models.pocket import FAMILY
 from frisket.recipes import toy
-from frisket.recipes.config import Config
 from frisket.recipes.epochs import checkpoints_of, counted, describe_length, epoch_of, rates_of
-from frisket.recipes.load import read
-from frisket.recipes.origin import ConfigError
 from frisket.recipes.train import train
 from frisket.training.checkpoint import CheckpointError
 from frisket.training.plan import Hooks

@@ -13,16 +13,16 @@ import torch
 import typer
 from typer.testing import CliRunner
 
+from frisket.config.load import ConfigError, load
+from frisket.config.run_config import write_trained
+from frisket.config.tree import Config
 from frisket.families.models.pocket import FAMILY
 from frisket.recipes import toy
-from frisket.recipes.config import Config
 from frisket.recipes.evaluate import Measures, evaluate
 from frisket.recipes.evaluate_command import command
 from frisket.recipes.evaluate_runs import open_runs, read_run
-from frisket.recipes.load import ConfigError, load
 from frisket.recipes.quickstart import MASKS, make_project
 from frisket.recipes.train import train
-from frisket.recipes.trained import write_trained
 
 QUICK = Measures(seeds=2, draws=1, unrelated=("a red circle on a blue wall", "a ring"))
 ERRORS = Measures(draws=1, samples=False)

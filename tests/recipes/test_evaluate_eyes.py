@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from frisket.config.load import ConfigError
 from frisket.evaluation.patches import found
 from frisket.inference.generate import Picture
 from frisket.inference.shots import Shot
@@ -18,7 +19,6 @@ from frisket.pocket.world import ZIGZAG, Background, draw, random_creature
 from frisket.recipes.evaluate_clips import Taught
 from frisket.recipes.evaluate_eyes import open_eyes, open_faces
 from frisket.recipes.evaluate_likeness import COPY, likeness_of
-from frisket.recipes.load import ConfigError
 
 SMALL = {
     "hidden_size": 32,

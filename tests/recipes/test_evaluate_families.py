@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from frisket.config.tree import Config
 from frisket.families.base import FAMILIES
 from frisket.media.frames import write_image, write_video
 from frisket.pocket.world import draw, random_creature
-from frisket.recipes.config import Config
 from frisket.recipes.evaluate import Measures, evaluate
 from frisket.recipes.evaluate_runs import read_run
 from frisket.recipes.train import train

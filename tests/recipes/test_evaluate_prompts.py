@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from frisket.config.load import ConfigError
+from frisket.config.tree import Config
 from frisket.recipes import toy
-from frisket.recipes.config import Config
 from frisket.recipes.evaluate_prompts import CAPTIONS, Asked, shots_for
-from frisket.recipes.load import ConfigError
 
 
 def asked(config: Config, **changes: Any) -> Asked:

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from frisket.recipes.config import Config
+from frisket.config.load import ConfigError
+from frisket.config.tree import Config
 from frisket.recipes.evaluate_runs import with_other_clips
-from frisket.recipes.load import ConfigError
 
 CLIPS, MASKS = Path("/other/clips"), "/other/masks"
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from frisket.config.load import check, read
+from frisket.config.tree import Config
 from frisket.families.base import FAMILIES
 from frisket.media.folders.discovery import Masks
 from frisket.recipes import init as writing
-from frisket.recipes.config import Config
 from frisket.recipes.init import init
 from frisket.recipes.init_choice import choose, recipe_for, recipes
-from frisket.recipes.load import check, read
 from frisket.recipes.opening import opening
 from frisket.recipes.survey import Survey
 

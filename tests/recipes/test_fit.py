@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from frisket.config.tree import Config
 from frisket.families.base import FAMILIES, Source, WeightsNotFound
 from frisket.families.qwen_references import area_of
 from frisket.losses import base
 from frisket.recipes import fit
-from frisket.recipes.config import Config
 from frisket.recipes.fit import predict
 from frisket.recipes.fit_told import picture, told
 from frisket.training import optim

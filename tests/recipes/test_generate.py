@@ -11,10 +11,10 @@ from PIL import Image
 from torch import nn
 
 from frisket.adapters import lora as adapter
+from frisket.config.load import ConfigError
+from frisket.config.tree import Config
 from frisket.families.base import FAMILIES
-from frisket.recipes.config import Config
 from frisket.recipes.generate import generate, slug
-from frisket.recipes.load import ConfigError
 from frisket.recipes.sampler import put_on
 
 FAST: dict[str, Any] = {"steps": 2, "height": 32, "width": 32}

@@ -10,11 +10,11 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
+from frisket.config.load import ConfigError, check, read
 from frisket.data.layout_base import LAYOUTS, BadLayout
 from frisket.recipes.import_command import command
 from frisket.recipes.import_config import run
 from frisket.recipes.import_reference import reference
-from frisket.recipes.load import ConfigError, check, read
 from frisket.recipes.prepare import prepare
 from frisket.registry import UnknownPlugin
 

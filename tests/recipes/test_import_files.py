@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from frisket.config.load import ConfigError
 from frisket.data.layout_base import BadLayout
 from frisket.recipes.import_config import run
-from frisket.recipes.load import ConfigError
 
 KOHYA = """\
 [network]

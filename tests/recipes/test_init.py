@@ -7,12 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
+from frisket.config.load import ConfigError, check, read
 from frisket.families.base import FAMILIES
 from frisket.media.files import ClipsNotFound
 from frisket.media.frames import write_video
 from frisket.recipes.families import size_of
 from frisket.recipes.init import init
-from frisket.recipes.load import ConfigError, check, read
 
 SIZE = (32, 48)  # H, W
 PHOTOS = Path(__file__).parents[2] / "examples" / "photos"

@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
+from frisket.config.tree import Config
 from frisket.media.frames import write_video
 from frisket.pocket.world import Background, Scene, draw, frames_of, random_creature
-from frisket.recipes.config import Config
 from frisket.recipes.inspect import Finding, inspect
 
 PHOTOS = Path(__file__).parents[2] / "examples" / "photos"

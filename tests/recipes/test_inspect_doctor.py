@@ -14,6 +14,7 @@ from PIL import Image
 from tests.evaluation.drawn import clean, save
 
 from frisket import cli
+from frisket.config.tree import Config
 from frisket.data.covering import cover
 from frisket.families.base import FAMILIES, Source
 from frisket.grid import LatentGrid
@@ -21,7 +22,6 @@ from frisket.masks.weights import RegionWeights
 from frisket.media.files import find
 from frisket.media.frames import decode_grey
 from frisket.recipes import inspect_look, inspect_pages
-from frisket.recipes.config import Config
 from frisket.recipes.inspect import inspect
 from frisket.recipes.inspect_fix import fix
 from frisket.recipes.inspect_look import Looker, look

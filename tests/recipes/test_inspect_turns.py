@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from frisket.config.tree import Config
 from frisket.data.prepare import BadClips
 from frisket.media.frames import decode_grey
 from frisket.media.stills.orientation import METHODS
-from frisket.recipes.config import Config
 from frisket.recipes.inspect import inspect
 from frisket.recipes.inspect_fix import fix
 from frisket.recipes.prepare import prepare

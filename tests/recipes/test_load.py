@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from frisket.recipes.load import ConfigError, check, load, read
-from frisket.recipes.origin import lines_of
+from frisket.config.load import ConfigError, check, load, read
+from frisket.config.provenance import lines_of
 
 
 @pytest.fixture
@@ -290,7 +290,7 @@ x = 1
 
 def test_reading_a_config_imports_no_torch(write):
     code = (
-        f"from frisket.recipes.load import load; load({str(write(''))!r});"
+        f"from frisket.config.load import load; load({str(write(''))!r});"
         "import sys; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

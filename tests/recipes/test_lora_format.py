@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from frisket.adapters import lora
+from frisket.config.load import check
+from frisket.config.provenance import ConfigError
+from frisket.config.tree import Config
 from frisket.families.base import FAMILIES, Source, layer_names
 from frisket.media.frames import write_image
-from frisket.recipes.config import Config
-from frisket.recipes.load import check
-from frisket.recipes.origin import ConfigError
 from frisket.recipes.train import train
 
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from frisket.config.load import ConfigError, load
+from frisket.config.tree import Config
 from frisket.data.items import Windows
 from frisket.pocket.world import draw, random_creature
-from frisket.recipes.config import Config
 from frisket.recipes.doctor import doctor
 from frisket.recipes.init import init
 from frisket.recipes.inspect import inspect
-from frisket.recipes.load import ConfigError, load
 from frisket.recipes.prepare import prepare
 
 

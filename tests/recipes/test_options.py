@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from frisket.recipes.config import Config
-from frisket.recipes.load import ConfigError, check, load
+from frisket.config.load import ConfigError, check, load
+from frisket.config.tree import Config
 
 LOKR = '[lora]\nkind = "lokr"\n'
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 from rich.console import Console
 
+from frisket.config.load import ConfigError
+from frisket.config.tree import Config
 from frisket.data.loader import Loader
 from frisket.families.base import FAMILIES
 from frisket.media.files import MasksNotFound
 from frisket.media.frames import write_image
 from frisket.pocket.world import ZIGZAG, Background, draw, draw_background, random_creature
 from frisket.recipes import banner
-from frisket.recipes.config import Config
-from frisket.recipes.load import ConfigError
 from frisket.recipes.prepare import prepare, source_of
 
 WALLS = ("red", "green", "blue")

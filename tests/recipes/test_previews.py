@@ -12,12 +12,12 @@ from torch import nn
 from transformers import UMT5EncoderModel
 
 from frisket.adapters import lora
+from frisket.config.load import ConfigError
+from frisket.config.tree import Config, Preview
 from frisket.families.base import FAMILIES, Parts, Source
 from frisket.families.experts import Experts
 from frisket.recipes import toy
-from frisket.recipes.config import Config, Preview
 from frisket.recipes.generate import write_grid
-from frisket.recipes.load import ConfigError
 from frisket.recipes.prepare import source_of
 from frisket.recipes.previews import Previews, prepare_previews
 from frisket.recipes.train import train

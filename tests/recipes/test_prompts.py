@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from frisket.recipes.load import ConfigError
+from frisket.config.load import ConfigError
 from frisket.recipes.prompts import Line, read_prompts
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from frisket.config.load import load
 from frisket.evaluation.report import write_report
-from frisket.recipes.load import load
 from frisket.recipes.quickstart import (
     VARIANTS,
     Result,

@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from frisket.config.load import ConfigError, check
+from frisket.config.tree import Config
 from frisket.families.base import FAMILIES
 from frisket.recipes.card import metadata_of
-from frisket.recipes.config import Config
 from frisket.recipes.evaluate_runs import open_runs
 from frisket.recipes.generate import generate
-from frisket.recipes.load import ConfigError, check
 from frisket.recipes.prepare import prepare, source_of
 from frisket.recipes.sampler import tell_reading
 from frisket.recipes.train import train

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from frisket.adapters import lora
+from frisket.config.tree import Config
 from frisket.families.base import Source
 from frisket.families.models.wan import FAMILY as WAN
-from frisket.recipes.config import Config
 from frisket.recipes.generate import generate
 from frisket.recipes.sampler import files_of, load_sampler, plan_of
 

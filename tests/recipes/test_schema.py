@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from frisket.recipes import schema
-from frisket.recipes.config import Config
-from frisket.recipes.explain import sections
+from frisket.config import schema
+from frisket.config.error_messages import sections
+from frisket.config.tree import Config
 
 ROOT = Path(__file__).parents[2]
 

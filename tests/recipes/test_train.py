@@ -11,14 +11,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from frisket.adapters.lora import AdapterMismatch
+from frisket.config.load import ConfigError
+from frisket.config.tree import Config
 from frisket.families.base import Parts
 from frisket.families.models.pocket import FAMILY
 from frisket.recipes import hooks as checkpointing
 from frisket.recipes import toy
 from frisket.recipes.bank import key_of, sample_bank
-from frisket.recipes.config import Config
 from frisket.recipes.identity import FREE, check_same_run, identity_of
-from frisket.recipes.load import ConfigError
 from frisket.recipes.prepare import prepare, source_of
 from frisket.recipes.train import train
 from frisket.training.checkpoint import CheckpointError

@@ -12,11 +12,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from frisket.adapters import lora
+from frisket.config.load import ConfigError, check
+from frisket.config.tree import Config
 from frisket.families.base import FAMILIES, Source, layer_names
 from frisket.media.frames import write_image, write_video
 from frisket.pocket.world import draw, random_creature
-from frisket.recipes.config import Config
-from frisket.recipes.load import ConfigError, check
 from frisket.recipes.train import train
 
 

@@ -11,7 +11,7 @@ from diffusers.optimization import get_scheduler
 from torch import nn
 from transformers import get_inverse_sqrt_schedule, get_wsd_schedule
 
-from frisket.recipes import config
+from frisket.config import tree
 from frisket.training import schedules
 from frisket.training.optim import OptimizerSpec, build
 from frisket.training.schedules import Rates, Schedule, schedule, set_rates
@@ -164,4 +164,4 @@ def test_a_decaying_schedule_on_top_of_schedule_free_is_warned_of(
 
 
 def test_the_configuration_knows_the_same_words() -> None:
-    assert config.Schedule == schedules.Schedule
+    assert tree.Schedule == schedules.Schedule

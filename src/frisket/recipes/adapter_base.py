@@ -7,10 +7,10 @@ from pathlib import Path
 
 from frisket.adapters.attach import outputs_of
 from frisket.adapters.metadata import Unreadable, entry, shown
+from frisket.config.provenance import ConfigError
 from frisket.families.base import FAMILIES, Family, layer_names
 from frisket.families.experts import first
 from frisket.families.names import Names
-from frisket.recipes.origin import ConfigError
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import torch
 
+from frisket.config.load import ConfigError
+from frisket.config.tree import Config
 from frisket.data.cache import FIX
 from frisket.disk.atomic import draft_name, sweep, writing
 from frisket.families.base import Family, Source
 from frisket.inference.generate import Picture, sample
 from frisket.inference.shots import shot
 from frisket.media.frames import write_image, write_video
-from frisket.recipes.config import Config
-from frisket.recipes.load import ConfigError
 from frisket.recipes.sampler import embed_shots, load_sampler, plan_of
 
 log = logging.getLogger(__name__)

@@ -7,6 +7,10 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from frisket.config.compat import compat_of, normalise_of
+from frisket.config.noise_levels import shift_of
+from frisket.config.regions import weights_of
+from frisket.config.tree import Config
 from frisket.data.cache import CorruptEntry
 from frisket.data.covering import arrange
 from frisket.data.items import Item, Prepared
@@ -15,11 +19,7 @@ from frisket.families.base import FAMILIES, Variant
 from frisket.masks.weights import BACKGROUND, Layout, describe
 from frisket.objectives.shift import Cells, SizeShift
 from frisket.recipes.card import variant_of
-from frisket.recipes.compat import compat_of, normalise_of
-from frisket.recipes.config import Config
 from frisket.recipes.epochs import describe_length, rates_of
-from frisket.recipes.noise_levels import shift_of
-from frisket.recipes.regions import weights_of
 from frisket.shapes import CellPlanes
 
 SMALL = 0.02  # coverage below this share makes the mean over the mask jump from sample to sample

@@ -7,11 +7,11 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from frisket import __version__
+from frisket.config.compat import normalise_of
+from frisket.config.tree import Config
 from frisket.data.items import Prepared
 from frisket.disk.atomic import replacing
 from frisket.families.base import FAMILIES, TOKENS, Variant
-from frisket.recipes.compat import normalise_of
-from frisket.recipes.config import Config
 from frisket.recipes.epochs import rates_of
 
 

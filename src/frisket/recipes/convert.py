@@ -28,9 +28,9 @@ from frisket.adapters.spec import (
     LoraSpec,
     range_of,
 )
+from frisket.config.provenance import ConfigError
 from frisket.disk import atomic
 from frisket.recipes.adapter_base import AdapterBase, base_in, names_base, need_base
-from frisket.recipes.origin import ConfigError
 
 Progress = Callable[[str, int, int], None]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -14,8 +14,8 @@ from typing import Literal
 from packaging.requirements import Requirement
 
 from frisket import __version__
-from frisket.recipes.config import Config, Run
-from frisket.recipes.load import ConfigError, check, read
+from frisket.config.load import ConfigError, check, read
+from frisket.config.tree import Config, Run
 
 Verdict = Literal["ok", "note", "missing"]
 GIB = 2**30

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from frisket.recipes.config import Config
+from frisket.config.tree import Config
 
 if TYPE_CHECKING:
     from frisket.recipes.fit import Prediction

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
+from frisket.config.provenance import ConfigError
+from frisket.config.tree import Config
 from frisket.data.items import Item
 from frisket.data.schedule import Schedule
-from frisket.recipes.config import Config
-from frisket.recipes.origin import ConfigError
 from frisket.training.checkpoint import CheckpointError, Checkpoints, read_manifest
 from frisket.training.schedules import Rates
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import torch
 
+from frisket.config.load import ConfigError
+from frisket.config.tree import Config
 from frisket.evaluation.measured import Measured
 from frisket.evaluation.verdict import Verdict, judge
 from frisket.families.base import FAMILIES
-from frisket.recipes.config import Config
 from frisket.recipes.evaluate_clips import yardstick
 from frisket.recipes.evaluate_errors import Levels
 from frisket.recipes.evaluate_eyes import open_eyes, open_faces
@@ -18,7 +19,6 @@ from frisket.recipes.evaluate_page import Evaluation, measured_of, write_page
 from frisket.recipes.evaluate_prompts import shots_for
 from frisket.recipes.evaluate_runs import open_runs
 from frisket.recipes.evaluate_work import BASE, Work, pictures_taught
-from frisket.recipes.load import ConfigError
 from frisket.recipes.prepare import source_of
 from frisket.recipes.sampler import embed_shots
 from frisket.training.room import room_for

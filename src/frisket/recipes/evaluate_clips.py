@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from frisket.config.load import ConfigError
 from frisket.data.items import Item, Prepared
 from frisket.data.loader import Loader
 from frisket.data.sample import Batch
 from frisket.families.base import Family
 from frisket.grid import LatentGrid
 from frisket.recipes.evaluate_runs import Run, with_other_clips
-from frisket.recipes.load import ConfigError
 from frisket.recipes.prepare import prepare
 from frisket.shapes import CellPlanes, Frames, Plane
 

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from frisket.config.load import ConfigError
+from frisket.config.tree import Config
 from frisket.families.base import FAMILIES
 from frisket.inference.shots import Shot, check
 from frisket.media.files import find
-from frisket.recipes.config import Config
 from frisket.recipes.generate import shots_of
-from frisket.recipes.load import ConfigError
 from frisket.recipes.prepare import clipset_of, source_of
 from frisket.recipes.prompts import Line
 

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from frisket.adapters.files import header
+from frisket.config.load import ConfigError, check, read
+from frisket.config.run_config import TRAINED
+from frisket.config.tree import Config
 from frisket.disk.untrusted import BadText, parse_json, shown
 from frisket.families.base import FAMILIES, Family, Source
 from frisket.media.files import ClipsNotFound, MasksNotFound
-from frisket.recipes.config import Config
-from frisket.recipes.load import ConfigError, check, read
 from frisket.recipes.prepare import Prepared, prepare, source_of
 from frisket.recipes.sampler import check_loras, files_of
-from frisket.recipes.trained import TRAINED
 
 FOLDERLESS = ("alpha", "sidecar", "listed")  # masks that lie with their clips
 

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from frisket.adapters.lora import frozen
+from frisket.config.tree import Config
 from frisket.families.base import Conditioning, Family, Parts, Source
 from frisket.inference.generate import Picture, Told, sample
 from frisket.inference.layout import save
 from frisket.inference.shots import references
-from frisket.recipes.config import Config
 from frisket.recipes.evaluate_clips import Taught, Yardstick, training_pictures
 from frisket.recipes.evaluate_errors import Errors, Levels, drift_of, errors_of
 from frisket.recipes.evaluate_prompts import Asked

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from frisket.adapters import lora
+from frisket.config.tree import Config, Data
 from frisket.families.base import (
     FAMILIES,
     Conditioning,
@@ -20,7 +21,6 @@ from frisket.families.base import (
 from frisket.families.blocks import blocks_of, plain_tensors
 from frisket.families.experts import experts_of
 from frisket.losses.base import BASE, EMA, Step
-from frisket.recipes.config import Config, Data
 from frisket.recipes.fit_told import CAPTION, Unpredictable, told
 from frisket.recipes.refusals import terms_of
 from frisket.recipes.train import spec_of

@@ -12,14 +12,14 @@ from typing import Any
 import torch
 
 from frisket.adapters.lora import frozen
+from frisket.config.load import ConfigError
+from frisket.config.load import check as check_config
+from frisket.config.tree import Config, Preview
 from frisket.disk.atomic import replacing
 from frisket.families.base import FAMILIES, Family, Parts, Source, Variant
 from frisket.inference.generate import Picture, Told, embed, sample
 from frisket.inference.layout import grid, save
 from frisket.inference.shots import Shot, check, shot
-from frisket.recipes.config import Config, Preview
-from frisket.recipes.load import ConfigError
-from frisket.recipes.load import check as check_config
 from frisket.recipes.prepare import source_of
 from frisket.recipes.prompts import Line, read_prompts
 from frisket.recipes.sampler import (

@@ -11,7 +11,7 @@ import typer
 from frisket.recipes.options import FIRST, ConfigFile, Named, Overrides
 
 if TYPE_CHECKING:
-    from frisket.recipes.config import Config
+    from frisket.config.tree import Config
 
 Bar = Callable[[], AbstractContextManager[Callable[..., None]]]
 Read = Callable[[Path, list[str] | None], "Config"]

@@ -5,13 +5,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from frisket.adapters import lora
+from frisket.config.regions import names_of
+from frisket.config.tree import Config
 from frisket.data.cache import Cache
 from frisket.data.loader import Loader
 from frisket.families.base import layer_names
 from frisket.families.experts import Experts
 from frisket.recipes.banner import rows
 from frisket.recipes.card import metadata_of, variant_of
-from frisket.recipes.config import Config
 from frisket.recipes.epochs import checkpoints_of
 from frisket.recipes.identity import (
     check_same_run,
@@ -22,7 +23,6 @@ from frisket.recipes.identity import (
 )
 from frisket.recipes.prepare import Prepared
 from frisket.recipes.previews import Previews
-from frisket.recipes.regions import names_of
 from frisket.recipes.run_page import RunPage
 from frisket.training.checkpoint import CheckpointError, read, read_manifest
 from frisket.training.plan import Hooks

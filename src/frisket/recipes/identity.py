@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from frisket.config.tree import Config
 from frisket.data.index import Index
 from frisket.data.items import Prepared
 from frisket.families.base import FAMILIES
 from frisket.recipes.card import variant_of
-from frisket.recipes.config import Config
 from frisket.recipes.prepare import source_of
 from frisket.training.checkpoint import CheckpointError
 

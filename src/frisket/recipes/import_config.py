@@ -12,13 +12,13 @@ from typing import Any
 import tomlkit
 from tomlkit.items import Item, Table
 
+from frisket.config.load import ConfigError, check, read
+from frisket.config.tree import FAMILY, Config
+from frisket.config.variant_checks import attention_problems
 from frisket.data.layout_base import BadLayout, Imported, Kind, Note
 from frisket.disk.untrusted import shown
 from frisket.media.paths import replacing
-from frisket.recipes.able import attention_problems
-from frisket.recipes.config import FAMILY, Config
 from frisket.recipes.import_sources import gather
-from frisket.recipes.load import ConfigError, check, read
 
 SHOWN = 12  # notes printed; the file has all
 WIDE = 96

@@ -8,15 +8,15 @@ from typing import Any
 import tomlkit
 from tomlkit.items import InlineTable, Table
 
+from frisket.config.data import PRESETS, Swap
+from frisket.config.load import ConfigError, check, read
 from frisket.disk.atomic import replacing
 from frisket.families.base import FAMILIES, Variant
 from frisket.families.suggestions import Suggestions
 from frisket.grid import LatentGrid
 from frisket.media.manifest import is_manifest
-from frisket.recipes.config_data import PRESETS, Swap
 from frisket.recipes.init_choice import Choice, Recipe, choose, recipe_for, room_of_card
 from frisket.recipes.init_model import memory, model, precision
-from frisket.recipes.load import ConfigError, check, read
 from frisket.recipes.survey import Survey, survey
 from frisket.registry import nearest
 

@@ -6,8 +6,8 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from frisket.config.tree import FAMILY
 from frisket.families.base import FAMILIES
-from frisket.recipes.config import FAMILY
 from frisket.recipes.survey import Survey
 
 GIB = 2**30

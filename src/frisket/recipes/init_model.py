@@ -5,9 +5,9 @@ from typing import Any
 import tomlkit
 from tomlkit.items import Table
 
+from frisket.config.tree import Run
 from frisket.families.base import FAMILIES
 from frisket.families.suggestions import Suggestions
-from frisket.recipes.config import Run
 from frisket.recipes.families import size_of
 from frisket.recipes.init_choice import Recipe
 

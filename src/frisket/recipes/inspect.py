@@ -12,6 +12,8 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
+from frisket.config.regions import weights_of
+from frisket.config.tree import Config
 from frisket.data.choosing import Chosen, choose
 from frisket.data.items import Clipset, Item
 from frisket.data.tally import pick_held
@@ -29,12 +31,10 @@ from frisket.media.files import Findings, Found, MasksNotFound, TwoFiles, find
 from frisket.media.frames import BadMedia
 from frisket.media.paths import BadName, collecting, plain
 from frisket.media.workers import begin
-from frisket.recipes.config import Config
 from frisket.recipes.inspect_halo import encoder, halo_of
 from frisket.recipes.inspect_look import STOPS, Looker, Seen, look, look_at
 from frisket.recipes.inspect_pages import Pages
 from frisket.recipes.prepare import clipset_of, source_of
-from frisket.recipes.regions import weights_of
 
 log = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]

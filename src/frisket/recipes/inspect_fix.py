@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from frisket.config.regions import weights_of
+from frisket.config.tree import Config
 from frisket.data.items import Clipset
 from frisket.disk.atomic import replacing, writing
 from frisket.evaluation.findings_files import LOSSY, misnamed
@@ -18,11 +20,9 @@ from frisket.media.frames import BadMedia, decode_grey, probe
 from frisket.media.images import opened
 from frisket.media.paths import collecting, plain
 from frisket.media.stills.orientation import TOLD, upright
-from frisket.recipes.config import Config
 from frisket.recipes.inspect_fix_turns import turn_file, turn_for
 from frisket.recipes.inspect_look import Looker
 from frisket.recipes.prepare import clipset_of, source_of
-from frisket.recipes.regions import weights_of
 
 
 @dataclass(frozen=True, slots=True)

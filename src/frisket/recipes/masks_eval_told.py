@@ -7,10 +7,10 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from frisket.config.label_map import read_legend
 from frisket.evaluation.mask_metrics import MaskScores, pooled
 from frisket.media.files import MasksNotFound
 from frisket.media.paths import replacing
-from frisket.recipes.legends import read_legend
 from frisket.recipes.masks_eval import Evaluated, evaluate, paired
 from frisket.recipes.masks_folder import BadOption, whole_table_of
 from frisket.recipes.masks_told import SHOWN, Progress

@@ -9,6 +9,8 @@ from typing import Literal
 
 import torch
 
+from frisket.config.data import PRESETS
+from frisket.config.load import load
 from frisket.maskgen import record
 from frisket.maskgen.clean import compose
 from frisket.maskgen.exchange_base import (
@@ -32,8 +34,6 @@ from frisket.masks.read import BACKGROUND
 from frisket.media.files import Found
 from frisket.media.foreign import decoding
 from frisket.media.frames import probe
-from frisket.recipes.config_data import PRESETS
-from frisket.recipes.load import load
 from frisket.recipes.masks import clips_of, place_of
 from frisket.recipes.masks_folder import BadOption, MaskFolder, cut, open_masks
 from frisket.recipes.masks_told import Progress

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from frisket.config.label_map import read_legend
 from frisket.maskgen.base import Mask
 from frisket.maskgen.exchange_base import GREY
 from frisket.maskgen.store import legend_in, read_frames
@@ -11,7 +12,6 @@ from frisket.masks.read import BACKGROUND, WHOLE, by_level
 from frisket.media.files import Findings, MasksNotFound, find
 from frisket.media.frames import BadMedia, Media
 from frisket.media.paths import LEGEND, SOFT
-from frisket.recipes.legends import read_legend
 
 FAINT = 16 / 255  # a mask that nowhere reaches this holds label numbers rather than grey levels
 

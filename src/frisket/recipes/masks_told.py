@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
 
+from frisket.config.data import PRESETS
 from frisket.maskgen.base import BACKENDS, BackendUnusable
 from frisket.maskgen.chain import COMPOSITIONS
 from frisket.maskgen.clean import Cleaning, How
@@ -11,7 +12,6 @@ from frisket.maskgen.instances import Kind
 from frisket.maskgen.job import Motion, Outcome, Smooth
 from frisket.maskgen.record import Status
 from frisket.maskgen.track import Tracking
-from frisket.recipes.config_data import PRESETS
 from frisket.recipes.masks import Made, clips_of, masks, place_of
 from frisket.recipes.masks_asked import Asked
 from frisket.recipes.masks_review import review as write_review

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import torch
 from huggingface_hub import try_to_load_from_cache
 
+from frisket.config.tree import Config
 from frisket.families.base import FAMILIES
-from frisket.recipes.config import Config
 from frisket.recipes.families import size_of
 from frisket.recipes.prepare import source_of
 

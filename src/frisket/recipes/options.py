@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from frisket.recipes.elsewhere import named_here
+from frisket.config.other_trainers import named_here
 
 FIRST = Path("frisket.toml")
 ConfigFile = Annotated[Path, typer.Argument(help="The config file, as `frisket init` writes it.")]

@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from frisket.config.compat import compat_of
+from frisket.config.provenance import ConfigError
+from frisket.config.tree import Config, Data
 from frisket.data import backdrops
 from frisket.data.cache import Cache
 from frisket.data.index import Index
@@ -19,10 +22,7 @@ from frisket.grid import LatentGrid
 from frisket.media.captions import Wording
 from frisket.media.manifest import is_manifest
 from frisket.recipes.bank import sample_bank
-from frisket.recipes.compat import compat_of
-from frisket.recipes.config import Config, Data
 from frisket.recipes.doubted import is_unsure
-from frisket.recipes.origin import ConfigError
 from frisket.shapes import Clip, Plane
 from frisket.training.storage import tile
 

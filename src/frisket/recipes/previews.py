@@ -6,13 +6,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from frisket.config.load import ConfigError
+from frisket.config.tree import Config, Preview
 from frisket.families.base import Family, Parts, Source
 from frisket.families.experts import Experts
 from frisket.inference.generate import Told
 from frisket.inference.shots import check
-from frisket.recipes.config import Config, Preview
 from frisket.recipes.generate import preview_shots, write_grid
-from frisket.recipes.load import ConfigError
 from frisket.recipes.sampler import embed_shots, load_waiting, plan_of
 from frisket.training import fit
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from frisket.recipes.load import ConfigError
+from frisket.config.load import ConfigError
 
 
 @dataclass(frozen=True, slots=True)

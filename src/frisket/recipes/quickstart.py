@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from frisket.adapters import lora
+from frisket.config.load import load
 from frisket.disk.atomic import replacing
 from frisket.evaluation.report import (
     Claim,
@@ -34,7 +35,6 @@ from frisket.recipes import toy
 from frisket.recipes.bank import sample_bank
 from frisket.recipes.generate import load as load_parts
 from frisket.recipes.inspect import inspect
-from frisket.recipes.load import load
 from frisket.recipes.prepare import source_of
 from frisket.recipes.train import train
 

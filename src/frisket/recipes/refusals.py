@@ -3,16 +3,16 @@
 from collections.abc import Callable, Iterator
 
 from frisket.adapters.targets import LAYERS, resolve
+from frisket.config.compat import prior_options
+from frisket.config.provenance import ConfigError
+from frisket.config.run_config import check_paths
+from frisket.config.tree import Config
+from frisket.config.variant_checks import targets_of
 from frisket.families.base import FAMILIES, Source, WeightsNotFound
 from frisket.families.experts import experts_of
 from frisket.losses.base import TERMS, LossTerm
-from frisket.recipes.able import targets_of
 from frisket.recipes.card import variant_of
-from frisket.recipes.compat import prior_options
-from frisket.recipes.config import Config
-from frisket.recipes.origin import ConfigError
 from frisket.recipes.prepare import check_device
-from frisket.recipes.trained import check_paths
 from frisket.training import fit, optim, optim_probe
 from frisket.training.blocks import check_depth
 from frisket.training.record import check_trackers

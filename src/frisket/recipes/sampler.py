@@ -13,10 +13,10 @@ from torch import nn
 
 from frisket.adapters import lora as adapter
 from frisket.adapters.files import header
+from frisket.config.tree import Config
 from frisket.families.base import TOKENS, Family, Parts, Source, Variant, layer_names
 from frisket.inference.generate import Told, embed
 from frisket.inference.shots import Shot
-from frisket.recipes.config import Config
 from frisket.training import fit
 
 log = logging.getLogger(__name__)

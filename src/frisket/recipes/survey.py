@@ -7,12 +7,12 @@ from statistics import median
 
 import numpy as np
 
+from frisket.config.label_map import read_legend
 from frisket.media.files import Findings, Found, find
 from frisket.media.folders.discovery import CLIP_FOLDERS, Masks, captioned, clip_folder, masks_of
 from frisket.media.frames import BadMedia, Media, decode_grey, decode_index, probe
 from frisket.media.manifest import is_manifest
 from frisket.media.paths import LEGEND
-from frisket.recipes.legends import read_legend
 
 __all__ = ["CLIP_FOLDERS", "Masks", "Survey", "clip_folder", "masks_of", "survey"]
 

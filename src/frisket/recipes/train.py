@@ -13,6 +13,19 @@ import torch
 
 from frisket.adapters import lora
 from frisket.adapters.forms import check_form
+from frisket.config.compat import (
+    bare_of,
+    betas_of,
+    compat_of,
+    departures,
+    normalise_of,
+)
+from frisket.config.load import ConfigError, check
+from frisket.config.noise_levels import shift_of
+from frisket.config.regions import weights_of
+from frisket.config.run_config import write_trained
+from frisket.config.tree import Config
+from frisket.config.variant_checks import targets_of
 from frisket.data.loader import Loader
 from frisket.families.base import (
     FAMILIES,
@@ -24,26 +37,13 @@ from frisket.families.base import (
 from frisket.objectives.noise import Noise
 from frisket.objectives.timesteps import TimestepSampler
 from frisket.recipes import banner
-from frisket.recipes.able import targets_of
 from frisket.recipes.card import variant_of, write_card
-from frisket.recipes.compat import (
-    bare_of,
-    betas_of,
-    compat_of,
-    departures,
-    normalise_of,
-)
-from frisket.recipes.config import Config
 from frisket.recipes.epochs import counted, rates_of
 from frisket.recipes.hooks import Progress, add_hooks, check_resumable, resume, save_adapter
-from frisket.recipes.load import ConfigError, check
-from frisket.recipes.noise_levels import shift_of
 from frisket.recipes.prepare import Prepared, prepare, source_of
 from frisket.recipes.previews import prepare_previews
 from frisket.recipes.refusals import memory_of, optimizer_of, stop_if_refused, terms_of
-from frisket.recipes.regions import weights_of
 from frisket.recipes.sampler import files_of
-from frisket.recipes.trained import write_trained
 from frisket.training import fit, optim, schedules
 from frisket.training.distributed import Team, assemble
 from frisket.training.ema import Average

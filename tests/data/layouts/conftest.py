@@ -13,12 +13,12 @@ import pytest
 import tomlkit
 from PIL import Image
 
+from frisket.config.tree import Config
 from frisket.data.layout_base import Imported, Note
 from frisket.data.layout_files import dotted, read_config
 from frisket.data.layout_options import Rules
 from frisket.media.captions import Wording
 from frisket.media.files import Findings, find
-from frisket.recipes.config import Config
 
 
 @pytest.fixture

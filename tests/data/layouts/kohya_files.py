@@ -5,9 +5,9 @@ import json
 import pytest
 from PIL import Image
 
+from frisket.config.tree import Config
 from frisket.media.captions import Wording
 from frisket.media.files import find
-from frisket.recipes.config import Config
 
 
 def draw(path, mode="RGB", size=(96, 64)):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from frisket.config.tree import Config
 from frisket.media.captions import Wording
 from frisket.media.files import find
 from frisket.media.moving.writing import write as write_video
-from frisket.recipes.config import Config
 
 
 def draw(path, mode="RGB", size=(96, 64)):

@@ -8,8 +8,8 @@ import torch
 from tests.data.layouts import ai_toolkit_files
 from tests.data.layouts.ai_toolkit_files import job
 
+from frisket.config.variant_checks import optimizer_problems
 from frisket.data.layout_base import BadLayout
-from frisket.recipes.able import optimizer_problems
 from frisket.recipes.epochs import rates_of
 from frisket.training import optim
 

@@ -9,9 +9,9 @@ import pytest
 import tomlkit
 from tests.data.layouts.diffusion_pipe_files import LAYOUT
 
+from frisket.config.tree import Config
+from frisket.config.variant_checks import optimizer_problems
 from frisket.data.layout_options import rules_of
-from frisket.recipes.able import optimizer_problems
-from frisket.recipes.config import Config
 from frisket.recipes.epochs import rates_of
 from frisket.training import optim
 

@@ -3,8 +3,8 @@
 import pytest
 import tomlkit
 
+from frisket.config.tree import Config
 from frisket.data.layout_base import LAYOUTS
-from frisket.recipes.config import Config
 from frisket.training.optim import ALIASES
 
 SETS = {

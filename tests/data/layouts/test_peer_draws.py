@@ -14,10 +14,10 @@ import torch
 from tests.data.layouts.noise_jobs import write_job
 from torch import Generator
 
+from frisket.config.tree import Config
 from frisket.data.layout_base import LAYOUTS, Imported
 from frisket.families.base import FAMILIES
 from frisket.recipes.card import variant_of
-from frisket.recipes.config import Config
 from frisket.recipes.train import timesteps_of
 
 COUNT, OFF = 60_000, 0.01

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from frisket.config.tree import Config
 from frisket.data.layout_base import LAYOUTS
-from frisket.recipes.config import Config
 
 TOML = """
 pretrained_model_name_or_path = "{base}"

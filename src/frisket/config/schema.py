@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from frisket.recipes.config import Config
-from frisket.recipes.config_data import PRESETS
+from frisket.config.data import PRESETS
+from frisket.config.tree import Config
 
 SHIPPED = Path(__file__).with_name("config.schema.json")
 PAGE = """# Configuration reference
 
-Generated from `src/frisket/recipes/config.py` by `make docs`; do not edit.
+Generated from `src/frisket/config/tree.py` by `make docs`; do not edit.
 
 A Frisket project is one TOML file. Every key has a default, so a file holds only what differs;
 unknown keys are refused with the nearest known one. Relative paths start at the file's own folder.

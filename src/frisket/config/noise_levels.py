@@ -1,8 +1,8 @@
 """What [timesteps] comes to for one variant."""
 
+from frisket.config.tree import Config
 from frisket.families.base import Variant
 from frisket.objectives.shift import LAWS, SizeShift
-from frisket.recipes.config import Config
 
 
 def shift_of(config: Config, variant: Variant) -> float | SizeShift:

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from frisket.config.error_messages import or_all
+from frisket.config.provenance import Key
+from frisket.config.tree import Config, Data
 from frisket.disk.untrusted import shown
 from frisket.media.manifest import is_manifest
-from frisket.recipes.config import Config, Data
-from frisket.recipes.explain import or_all
-from frisket.recipes.origin import Key
 
 if TYPE_CHECKING:
     from frisket.families.base import Family, Variant

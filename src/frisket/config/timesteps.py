@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from frisket.config.data import Fraction, Positive, Section
 from frisket.objectives.kinds import (
     Bounds,
     Density,
@@ -12,7 +13,6 @@ from frisket.objectives.kinds import (
     Weighting,
     find_fault,
 )
-from frisket.recipes.config_data import Fraction, Positive, Section
 
 
 class Timesteps(Section):

@@ -9,11 +9,11 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from frisket.config.other_trainers import PRECISIONS, named_here
+from frisket.config.provenance import Key, Origin, dotted
+from frisket.config.tree import Config, Section
 from frisket.disk.untrusted import cut, shown
 from frisket.families.text_training import TEXT_ENCODERS
-from frisket.recipes.config import Config, Section
-from frisket.recipes.elsewhere import PRECISIONS, named_here
-from frisket.recipes.origin import Key, Origin, dotted
 from frisket.registry import nearest_of
 
 TEXT = re.compile(r"text_?encoder|^(train_)?te\d?($|_)|^text_(lr|rate)|_te\d?$", re.IGNORECASE)

@@ -1,8 +1,8 @@
 """The region table of a configuration as the masks room takes it."""
 
+from frisket.config.compat import compat_of
+from frisket.config.tree import Config
 from frisket.masks.weights import BACKGROUND, RegionWeights
-from frisket.recipes.compat import compat_of
-from frisket.recipes.config import Config
 
 
 def names_of(config: Config) -> tuple[str, ...]:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import tomlkit
 
+from frisket.config.provenance import ConfigError
+from frisket.config.tree import Config
 from frisket.media.paths import escaped, is_text, replacing
-from frisket.recipes.config import Config
-from frisket.recipes.origin import ConfigError
 
 TRAINED = "trained.toml"
 HEAD = """\

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+from frisket.config.data import Data
+from frisket.config.provenance import ConfigError, Key, Origin
+from frisket.config.tree import Config
 from frisket.disk.untrusted import parse_json, read_text
 from frisket.media.paths import LEGEND
-from frisket.recipes.config import Config
-from frisket.recipes.config_data import Data
-from frisket.recipes.origin import ConfigError, Key, Origin
 
 
 def read_legend(path: Path) -> dict[str, int]:

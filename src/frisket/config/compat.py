@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
+from frisket.config.provenance import Key, dotted
+from frisket.config.tree import Config
 from frisket.data.items import Prepared
 from frisket.losses.base import Normalise
 from frisket.losses.compat import COMPATS, Compat, Fact
-from frisket.recipes.config import Config
-from frisket.recipes.origin import Key, dotted
 
 BETA = 0.5  # of normalise = "area", where losses.beta is empty
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from frisket.recipes.config_data import (
+from frisket.config.data import (
     Count,
     Curve,
     Data,
@@ -16,7 +16,7 @@ from frisket.recipes.config_data import (
     Swap,
     preset,
 )
-from frisket.recipes.config_timesteps import Timesteps
+from frisket.config.timesteps import Timesteps
 
 __all__ = ["Config", "Data", "MaskSource", "Preview", "Run", "Section"]
 

@@ -9,13 +9,13 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from frisket.config.error_messages import explain, or_all, problem
+from frisket.config.label_map import with_legends
+from frisket.config.provenance import ConfigError, Key, Origin, dotted, lines_of, override
+from frisket.config.tree import Config, Section
+from frisket.config.variant_checks import optimizer_problems, variant_problems
 from frisket.disk.untrusted import BadText, cut, parse_toml, read_text, shown
 from frisket.media.paths import expanded
-from frisket.recipes.able import optimizer_problems, variant_problems
-from frisket.recipes.config import Config, Section
-from frisket.recipes.explain import explain, or_all, problem
-from frisket.recipes.legends import with_legends
-from frisket.recipes.origin import ConfigError, Key, Origin, dotted, lines_of, override
 
 __all__ = ["ConfigError", "Origin", "check", "load", "read"]
 
@@ -181,7 +181,7 @@ def _term_problems(config: Config) -> Iterator[tuple[Key, str]]:
 
 
 def _compat_problems(config: Config) -> Iterator[tuple[Key, str]]:
-    from frisket.recipes.compat import compat_problems  # noqa: PLC0415 - torch, only when asked for
+    from frisket.config.compat import compat_problems  # noqa: PLC0415 - torch, only when asked for
 
     yield from compat_problems(config)
 

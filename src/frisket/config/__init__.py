@@ -1,0 +1,1 @@
+"""The configuration: its options, and how a file becomes them."""
