@@ -68,7 +68,7 @@ check-gpu: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python scripts/lora_table.py
 	$(BIN)/python scripts/examples_page.py
-	$(BIN)/frisket schema --output src/frisket/recipes/config.schema.json --reference docs/reference/config.md
+	$(BIN)/frisket schema --output src/frisket/config/config.schema.json --reference docs/reference/config.md
 	$(BIN)/frisket families --reference docs/reference/families.md
 	$(BIN)/frisket import --reference docs/reference/import.md
 

@@ -35,8 +35,8 @@ from frisket.families.blocks import blocks_of
 from frisket.families.experts import experts_of
 from frisket.families.quantise import RECORD, layers_of, quantise_layer
 from frisket.losses.base import weighted_mse
-from frisket.recipes.fit import predict
-from frisket.recipes.fit_told import told
+from frisket.runs.memory.conditioning_shapes import told
+from frisket.runs.memory.estimate import predict
 from frisket.training import fit, optim
 
 # Dense bfloat16 TFLOP/s, without sparsity, from the vendors' data sheets.

@@ -25,8 +25,8 @@ from frisket.media.frames import write_image, write_video
 from frisket.media.quiet import quiet
 from frisket.pocket.judge import find_creature, leak
 from frisket.pocket.world import draw, frames_of, random_creature
-from frisket.recipes.prepare import source_of
 from frisket.recipes.train import train
+from frisket.runs.prepare import source_of
 
 CLIPS, FRAMES, STEPS, SAMPLES = 8, 5, 300, 16
 STRIDE = 2.5  # units a frame: the subject crosses a third of the picture

@@ -20,7 +20,7 @@ from PIL import Image
 
 from frisket.config.tree import Config
 from frisket.families.base import FAMILIES
-from frisket.recipes.prepare import prepare
+from frisket.runs.prepare import prepare
 
 SETTLE = 2.5  # seconds; younger files are hashed again, whatever their time stamp says
 ROUNDS = 5

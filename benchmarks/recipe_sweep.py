@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/recipe_sweep.py OUT [--seeds 2] [name ...]
 
 Every row is the quick start's full recipe with the changes named; the measurements are those of
-`frisket.recipes.toy`, fixed beforehand. Prints a markdown table, one row as it is done.
+`frisket.runs.quickstart_data`, fixed beforehand. Prints a markdown table, one row as it is done.
 """
 
 import argparse
@@ -16,15 +16,15 @@ from pathlib import Path
 from statistics import fmean
 
 from frisket.config.load import load
-from frisket.recipes import toy
 from frisket.recipes.quickstart import MASKS, Job, make_project, prepare_bank, run
+from frisket.runs import quickstart_data
 
 FULL = (MASKS, "losses.prior=0.3", "swap.rate=0.5")
 
 
 def bank(size: int) -> str:
     """The first `size` backgrounds of the bank, patterns mixed."""
-    known, _ = toy.backgrounds()
+    known, _ = quickstart_data.backgrounds()
     step = len(known) / size
     chosen = [known[int(index * step)].words for index in range(size)]
     return f"swap.prompts={json.dumps(chosen)}"

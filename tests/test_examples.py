@@ -8,8 +8,8 @@ from scripts.examples_page import PAGE, TABLE, page, parts, peak_of, table
 
 from frisket.config.load import check, read
 from frisket.families.base import FAMILIES
-from frisket.recipes.doctor_memory import needed
-from frisket.recipes.fit import predict
+from frisket.runs.memory.estimate import predict
+from frisket.runs.memory.report import needed
 from frisket.training.fit import MemoryPlan
 from frisket.training.fit import check as check_memory
 

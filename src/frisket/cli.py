@@ -131,10 +131,10 @@ def doctor(
 def prepare(config: ConfigFile = FIRST, named: Named = None, overrides: Overrides = None) -> None:
     """Encode clips, captions and masks once, into the cache."""
     asked = _asked(named or config, overrides)
-    from frisket.recipes.banner import show
-    from frisket.recipes.epochs import counted
-    from frisket.recipes.opening import opening
-    from frisket.recipes.prepare import prepare as run
+    from frisket.runs.banner import show
+    from frisket.runs.epochs import counted
+    from frisket.runs.opening import opening
+    from frisket.runs.prepare import prepare as run
 
     for line in opening(asked):
         typer.echo(visible(line), err=True)
@@ -200,9 +200,9 @@ def train(
     """Train a LoRA under the masks, going on from the newest checkpoint."""
     short = {"run_steps": steps, "lora_rank": rank, "optimizer_lr": lr, "run_batch": batch}
     asked = _asked(named or config, lay_short(overrides, **short))
-    from frisket.recipes.banner import show
-    from frisket.recipes.opening import opening
     from frisket.recipes.train import train as run
+    from frisket.runs.banner import show
+    from frisket.runs.opening import opening
 
     for line in opening(asked):
         typer.echo(visible(line), err=True)

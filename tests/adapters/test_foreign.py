@@ -18,7 +18,7 @@ from frisket.families.models.wan import FAMILY as WAN
 from frisket.families.models.z_image import FAMILY as Z_IMAGE
 from frisket.families.names import Names
 from frisket.recipes import convert
-from frisket.recipes.adapter_base import AdapterBase
+from frisket.runs.adapter_base import AdapterBase
 
 VARIANT = "2.1-t2v-1.3b"
 LAYER = "diffusion_model.blocks.0.ffn.0"  # 24 to 32 in the tiny model

@@ -19,7 +19,7 @@ from torch import Tensor
 from frisket.adapters import factors, files, formats, writing
 from frisket.adapters.arithmetic import delta
 from frisket.adapters.layers import Layer
-from frisket.recipes.adapter_base import AdapterBase
+from frisket.runs.adapter_base import AdapterBase
 
 RECORDED = Path(__file__).parent / "names"
 COMFYUI: dict[str, Any] = json.loads((RECORDED / "comfyui.json").read_text("utf-8"))["families"]

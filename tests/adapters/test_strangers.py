@@ -15,7 +15,7 @@ from frisket.adapters.lora import AdapterMismatch
 from frisket.config.provenance import ConfigError
 from frisket.families.models.wan import FAMILY as WAN
 from frisket.recipes import convert
-from frisket.recipes.adapter_base import base_of, family_of
+from frisket.runs.adapter_base import base_of, family_of
 
 VARIANT = "2.1-t2v-1.3b"
 LAYER = "diffusion_model.blocks.0.ffn.0"  # 24 to 32 in the tiny model

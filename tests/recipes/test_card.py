@@ -9,9 +9,9 @@ from safetensors import safe_open
 
 from frisket.config.tree import Config
 from frisket.families.models.pocket import FAMILY
-from frisket.recipes import toy
-from frisket.recipes.card import published
 from frisket.recipes.train import train
+from frisket.runs import quickstart_data
+from frisket.runs.card import published
 
 ODD = 'f"><script>alert(1)</script>'
 
@@ -19,7 +19,7 @@ ODD = 'f"><script>alert(1)</script>'
 def trained(home: Path) -> Path:
     """A run of two steps in a home folder; its output."""
     FAMILY.save(FAMILY.tiny("image"), home / "model")
-    toy.make_clips(home / "data", seed=0)
+    quickstart_data.make_clips(home / "data", seed=0)
     tree = {
         "model": {"source": str(home / "model"), "device": "cpu"},
         "data": [{"clips": home / "data" / "clips", "masks": home / "data" / "masks"}],

@@ -18,10 +18,10 @@ from frisket.families.models.pocket import FAMILY
 from frisket.losses.compat import COMPATS
 from frisket.media.frames import Media
 from frisket.media.geometry import Geometry
-from frisket.recipes import banner, toy
-from frisket.recipes.prepare import clipset_of, prepare
-from frisket.recipes.refusals import terms_of
 from frisket.recipes.train import plan_of, train
+from frisket.runs import banner, quickstart_data
+from frisket.runs.prepare import clipset_of, prepare
+from frisket.runs.refusals import terms_of
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random pocket model and a little data set, on disk."""
     folder = tmp_path_factory.mktemp("base")
     FAMILY.save(FAMILY.tiny("image"), folder / "model")
-    toy.make_clips(folder / "data", seed=0)
+    quickstart_data.make_clips(folder / "data", seed=0)
     return folder
 
 

@@ -16,7 +16,7 @@ from frisket.config.provenance import ConfigError
 from frisket.families.base import Parts, Source
 from frisket.families.models.wan import FAMILY as WAN
 from frisket.recipes import convert
-from frisket.recipes.adapter_base import base_of
+from frisket.runs.adapter_base import base_of
 
 VARIANT = "2.1-t2v-1.3b"
 SAID = {

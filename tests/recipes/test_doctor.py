@@ -8,8 +8,8 @@ import pytest
 from frisket.config.tree import Config
 from frisket.recipes import doctor as room
 from frisket.recipes.doctor import doctor
-from frisket.recipes.doctor_memory import against, fits, needed, with_change, written
-from frisket.recipes.fit import Prediction
+from frisket.runs.memory.estimate import Prediction
+from frisket.runs.memory.report import against, fits, needed, with_change, written
 
 
 def about(findings, name):

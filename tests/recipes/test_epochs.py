@@ -15,9 +15,9 @@ from frisket.config.provenance import ConfigError
 from frisket.config.tree import Config
 from frisket.data.items import Item
 from frisket.families.models.pocket import FAMILY
-from frisket.recipes import toy
-from frisket.recipes.epochs import checkpoints_of, counted, describe_length, epoch_of, rates_of
 from frisket.recipes.train import train
+from frisket.runs import quickstart_data
+from frisket.runs.epochs import checkpoints_of, counted, describe_length, epoch_of, rates_of
 from frisket.training.checkpoint import CheckpointError
 from frisket.training.plan import Hooks
 
@@ -134,7 +134,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random pocket model and eight little clips, on disk."""
     folder = tmp_path_factory.mktemp("base")
     FAMILY.save(FAMILY.tiny("image"), folder / "model")
-    toy.make_clips(folder / "data", seed=0)
+    quickstart_data.make_clips(folder / "data", seed=0)
     return folder
 
 

@@ -17,12 +17,12 @@ from frisket.config.load import ConfigError, load
 from frisket.config.run_config import write_trained
 from frisket.config.tree import Config
 from frisket.families.models.pocket import FAMILY
-from frisket.recipes import toy
 from frisket.recipes.evaluate import Measures, evaluate
 from frisket.recipes.evaluate_command import command
 from frisket.recipes.evaluate_runs import open_runs, read_run
 from frisket.recipes.quickstart import MASKS, make_project
 from frisket.recipes.train import train
+from frisket.runs import quickstart_data
 
 QUICK = Measures(seeds=2, draws=1, unrelated=("a red circle on a blue wall", "a ring"))
 ERRORS = Measures(draws=1, samples=False)
@@ -50,7 +50,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model, a data set, and two runs on it: `runs/mask` and `runs/plain`."""
     folder = tmp_path_factory.mktemp("base")
     FAMILY.save(FAMILY.tiny("image"), folder / "model")
-    toy.make_clips(folder / "data", seed=0)
+    quickstart_data.make_clips(folder / "data", seed=0)
     train(config_of(folder, folder / "runs" / "mask"))
     unmasked = [{"clips": folder / "data" / "clips"}]
     train(config_of(folder, folder / "runs" / "plain", data=unmasked))
@@ -205,7 +205,7 @@ def test_without_masks_other_clips_tell_inside_from_outside(base: Path, tmp_path
     plain = read_run(base / "runs" / "plain")
     with pytest.raises(ConfigError, match=r"without masks.*--clips FOLDER --masks FOLDER"):
         evaluate([plain], tmp_path, QUICK)
-    toy.make_clips(tmp_path / "other", seed=5)
+    quickstart_data.make_clips(tmp_path / "other", seed=5)
     measures = Measures(
         clips=tmp_path / "other" / "clips",
         masks=str(tmp_path / "other" / "masks"),
@@ -250,7 +250,7 @@ def test_without_held_out_clips_training_clips_are_taken_aloud(base: Path, tmp_p
 def test_the_clip_model_too(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     FAMILY.save(FAMILY.tiny("video"), folder)
-    toy.make_clips(tmp_path / "data", seed=1)
+    quickstart_data.make_clips(tmp_path / "data", seed=1)
     config = config_of(
         tmp_path,
         tmp_path / "run",
@@ -288,7 +288,7 @@ def test_the_command_says_the_verdict_and_strict_is_for_scripts(base: Path, tmp_
 
 def one_clip(folder: Path) -> Path:
     """A data set of one."""
-    toy.make_clips(folder / "one", seed=3)
+    quickstart_data.make_clips(folder / "one", seed=3)
     for path in folder.glob("one/*/*"):
         if path.stem != "0":
             path.unlink()
@@ -299,7 +299,7 @@ def one_clip(folder: Path) -> Path:
 def test_twenty_steps_pass_no_claim(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     make_project(tmp_path, seed=3)
-    toy.make_clips(tmp_path / "held", seed=11)
+    quickstart_data.make_clips(tmp_path / "held", seed=11)
     settings = ("optimizer.lr=1e-4", "run.steps=20", 'run.output="short"', 'run.cache="cache"')
     train(load(tmp_path / "frisket.toml", [MASKS, *settings]))
     clips, masks = tmp_path / "held" / "clips", str(tmp_path / "held" / "masks")
@@ -314,7 +314,7 @@ def test_twenty_steps_pass_no_claim(tmp_path: Path) -> None:
 def test_the_mask_is_shown_to_work_on_the_quick_start(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     make_project(tmp_path, seed=1)
-    toy.make_clips(tmp_path / "held", seed=11)
+    quickstart_data.make_clips(tmp_path / "held", seed=11)
     for name, settings in {"plain": (), "mask": (MASKS,)}.items():
         common = ("run.steps=150", f'run.output="{name}"', 'run.cache="cache"')
         train(load(tmp_path / "frisket.toml", [*common, *settings]))

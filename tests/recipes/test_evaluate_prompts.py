@@ -7,8 +7,8 @@ import pytest
 
 from frisket.config.load import ConfigError
 from frisket.config.tree import Config
-from frisket.recipes import toy
 from frisket.recipes.evaluate_prompts import CAPTIONS, Asked, shots_for
+from frisket.runs import quickstart_data
 
 
 def asked(config: Config, **changes: Any) -> Asked:
@@ -27,7 +27,7 @@ def prompts(of: Asked) -> list[str]:
 
 
 def test_the_trigger_then_previews_then_captions(tmp_path: Path) -> None:
-    toy.make_clips(tmp_path, seed=0)
+    quickstart_data.make_clips(tmp_path, seed=0)
     captioned = asked(config_of(tmp_path))
     assert prompts(captioned) == ["sks"]
     assert captioned.said_by == "captions of the training clips"
@@ -39,14 +39,14 @@ def test_the_trigger_then_previews_then_captions(tmp_path: Path) -> None:
 
 
 def test_not_every_caption_of_a_large_set_is_sampled(tmp_path: Path) -> None:
-    toy.make_clips(tmp_path, seed=0)
-    for number in range(toy.CLIPS):
+    quickstart_data.make_clips(tmp_path, seed=0)
+    for number in range(quickstart_data.CLIPS):
         (tmp_path / "clips" / f"{number}.txt").write_text(f"creature {number}")
     assert len(prompts(asked(config_of(tmp_path)))) == CAPTIONS
 
 
 def test_a_subject_without_a_name_is_asked_for(tmp_path: Path) -> None:
-    toy.make_clips(tmp_path, seed=0)
+    quickstart_data.make_clips(tmp_path, seed=0)
     for path in tmp_path.glob("clips/*.txt"):
         path.unlink()
     with pytest.raises(ConfigError, match=r'nothing names the subject.*--prompt "\.\.\."'):

@@ -12,8 +12,8 @@ from frisket.media.folders.discovery import Masks
 from frisket.recipes import init as writing
 from frisket.recipes.init import init
 from frisket.recipes.init_choice import choose, recipe_for, recipes
-from frisket.recipes.opening import opening
 from frisket.recipes.survey import Survey
+from frisket.runs.opening import opening
 
 PHOTOS = Path(__file__).parents[2] / "examples" / "photos"
 PICTURES = Survey(

@@ -11,9 +11,9 @@ from frisket.config.tree import Config
 from frisket.families.base import FAMILIES, Source, WeightsNotFound
 from frisket.families.qwen_references import area_of
 from frisket.losses import base
-from frisket.recipes import fit
-from frisket.recipes.fit import predict
-from frisket.recipes.fit_told import picture, told
+from frisket.runs.memory import estimate
+from frisket.runs.memory.conditioning_shapes import picture, told
+from frisket.runs.memory.estimate import predict
 from frisket.training import optim
 from frisket.training.rehearsal import LiveBytes, Rehearsal
 
@@ -102,7 +102,7 @@ def test_encoders_at_prepare(benchmark, folders):
     assert found.vae == pytest.approx(live.peak / 2**20, rel=WITHIN)
     with LiveBytes() as live:
         live.hold(text.parameters())
-        shelf.embed(text, [fit.CAPTION])
+        shelf.embed(text, [estimate.CAPTION])
     assert found.text == pytest.approx(live.peak / 2**20, rel=WITHIN)
 
 
@@ -178,7 +178,9 @@ def test_optimizer_state_by_name(name):
     states = [state for part in parts for state in part.state.values()]
     tensors = [each for state in states for each in state.values() if torch.is_tensor(each)]
     count = sum(value.numel() for value in parameters.values())
-    assert sum(each.nbytes for each in tensors) / count == pytest.approx(fit.STATE[name], rel=0.15)
+    assert sum(each.nbytes for each in tensors) / count == pytest.approx(
+        estimate.STATE[name], rel=0.15
+    )
 
 
 def test_live_bytes_are_those_of_storages():

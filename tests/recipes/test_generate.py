@@ -15,7 +15,7 @@ from frisket.config.load import ConfigError
 from frisket.config.tree import Config
 from frisket.families.base import FAMILIES
 from frisket.recipes.generate import generate, slug
-from frisket.recipes.sampler import put_on
+from frisket.runs.sampler import put_on
 
 FAST: dict[str, Any] = {"steps": 2, "height": 32, "width": 32}
 

@@ -15,8 +15,8 @@ from frisket.data.layout_base import LAYOUTS, BadLayout
 from frisket.recipes.import_command import command
 from frisket.recipes.import_config import run
 from frisket.recipes.import_reference import reference
-from frisket.recipes.prepare import prepare
 from frisket.registry import UnknownPlugin
+from frisket.runs.prepare import prepare
 
 KOHYA = """# my cats
 [general]

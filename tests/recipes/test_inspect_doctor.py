@@ -25,7 +25,7 @@ from frisket.recipes import inspect_look, inspect_pages
 from frisket.recipes.inspect import inspect
 from frisket.recipes.inspect_fix import fix
 from frisket.recipes.inspect_look import Looker, look
-from frisket.recipes.prepare import clipset_of
+from frisket.runs.prepare import clipset_of
 
 
 def drawn(folder: Path, count: int) -> None:

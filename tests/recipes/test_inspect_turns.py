@@ -13,7 +13,7 @@ from frisket.media.frames import decode_grey
 from frisket.media.stills.orientation import METHODS
 from frisket.recipes.inspect import inspect
 from frisket.recipes.inspect_fix import fix
-from frisket.recipes.prepare import prepare
+from frisket.runs.prepare import prepare
 
 PHOTOS = Path(__file__).parents[2] / "examples" / "photos"
 STORE = {2: 2, 3: 3, 4: 4, 6: 8, 8: 6}  # how to turn an upright picture, so that EXIF turns it back

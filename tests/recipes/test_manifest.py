@@ -13,7 +13,7 @@ from frisket.pocket.world import draw, random_creature
 from frisket.recipes.doctor import doctor
 from frisket.recipes.init import init
 from frisket.recipes.inspect import inspect
-from frisket.recipes.prepare import prepare
+from frisket.runs.prepare import prepare
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_legend_beside_the_manifest_reads_label_maps(manifest):
 
 def test_references_of_a_manifest_are_taken_where_the_model_looks_at_them(manifest):
     from frisket.families.base import FAMILIES
-    from frisket.recipes.prepare import clipset_of, source_of
+    from frisket.runs.prepare import clipset_of, source_of
 
     for family, variant, taken in (("qwen_image", "edit", manifest), ("pocket", "", None)):
         tree = {"model": {"family": family, "variant": variant}, "data": [{"clips": manifest}]}

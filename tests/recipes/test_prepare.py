@@ -1,4 +1,4 @@
-"""Tests of recipes/prepare.py and recipes/banner.py: a configuration's data, and the banner."""
+"""Tests of runs/prepare.py and runs/banner.py: a configuration's data, and the banner."""
 
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from frisket.families.base import FAMILIES
 from frisket.media.files import MasksNotFound
 from frisket.media.frames import write_image
 from frisket.pocket.world import ZIGZAG, Background, draw, draw_background, random_creature
-from frisket.recipes import banner
-from frisket.recipes.prepare import prepare, source_of
+from frisket.runs import banner
+from frisket.runs.prepare import prepare, source_of
 
 WALLS = ("red", "green", "blue")
 

@@ -16,11 +16,11 @@ from frisket.config.load import ConfigError
 from frisket.config.tree import Config, Preview
 from frisket.families.base import FAMILIES, Parts, Source
 from frisket.families.experts import Experts
-from frisket.recipes import toy
 from frisket.recipes.generate import write_grid
-from frisket.recipes.prepare import source_of
-from frisket.recipes.previews import Previews, prepare_previews
 from frisket.recipes.train import train
+from frisket.runs import quickstart_data
+from frisket.runs.prepare import source_of
+from frisket.runs.previews import Previews, prepare_previews
 
 POCKET = FAMILIES.load("pocket")
 
@@ -30,7 +30,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random pocket model and a little data set, on disk."""
     folder = tmp_path_factory.mktemp("base")
     POCKET.save(POCKET.tiny("image"), folder / "model")
-    toy.make_clips(folder / "data", seed=0)
+    quickstart_data.make_clips(folder / "data", seed=0)
     return folder
 
 

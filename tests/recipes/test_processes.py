@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from frisket.families.models.pocket import FAMILY
-from frisket.recipes import toy
+from frisket.runs import quickstart_data
 
 # A suite that was started in the background ignores SIGINT, and so would its children.
 COMMAND = ["env", "--default-signal", sys.executable, "-c", "from frisket.cli import main; main()"]
@@ -22,7 +22,7 @@ COMMAND = ["env", "--default-signal", sys.executable, "-c", "from frisket.cli im
 def project(tmp_path: Path) -> Path:
     """A config over a tiny random pocket model."""
     FAMILY.save(FAMILY.tiny("image"), tmp_path / "model")
-    toy.make_clips(tmp_path, seed=0)
+    quickstart_data.make_clips(tmp_path, seed=0)
     (tmp_path / "frisket.toml").write_text(
         '[model]\nsource = "model"\ndevice = "cpu"\n'
         '[[data]]\nclips = "clips"\nmasks = "masks"\n'
@@ -107,7 +107,7 @@ SLOW = """
 import datetime, sys, time
 from accelerate.state import PartialState
 PartialState(cpu=True, timeout=datetime.timedelta(seconds=5))  # in place of NCCL's ten minutes
-import frisket.recipes.hooks as hooks
+import frisket.runs.checkpointing as hooks
 import frisket.recipes.train as recipe
 save, make = hooks.save_adapter, recipe.prepare
 def slowly(*given, **more):

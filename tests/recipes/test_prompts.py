@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from frisket.config.load import ConfigError
-from frisket.recipes.prompts import Line, read_prompts
+from frisket.runs.prompt_file import Line, read_prompts
 
 
 def written(folder: Path, text: str) -> Path:

@@ -17,7 +17,7 @@ from frisket.recipes.quickstart import (
     quickstart,
     verdict_of,
 )
-from frisket.recipes.toy import NEW, PLAIN, Scores
+from frisket.runs.quickstart_data import NEW, PLAIN, Scores
 
 METRICS = {"leak", "fidelity", "found", "drift", "seconds", "mib"}
 

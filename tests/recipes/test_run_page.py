@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from frisket.recipes.run_page import RunPage
+from frisket.runs.run_page import RunPage
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ from frisket.config.load import ConfigError
 from frisket.config.tree import Config
 from frisket.families.base import Parts
 from frisket.families.models.pocket import FAMILY
-from frisket.recipes import hooks as checkpointing
-from frisket.recipes import toy
-from frisket.recipes.bank import key_of, sample_bank
-from frisket.recipes.identity import FREE, check_same_run, identity_of
-from frisket.recipes.prepare import prepare, source_of
 from frisket.recipes.train import train
+from frisket.runs import checkpointing as checkpointing
+from frisket.runs import quickstart_data
+from frisket.runs.background_bank import key_of, sample_bank
+from frisket.runs.identity import FREE, check_same_run, identity_of
+from frisket.runs.prepare import prepare, source_of
 from frisket.training.checkpoint import CheckpointError
 from frisket.training.distributed import BadLaunch
 from frisket.training.optim import BadOptimizer
@@ -31,7 +31,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random pocket model and a little data set, on disk."""
     folder = tmp_path_factory.mktemp("base")
     FAMILY.save(FAMILY.tiny("image"), folder / "model")
-    toy.make_clips(folder / "data", seed=0)
+    quickstart_data.make_clips(folder / "data", seed=0)
     return folder
 
 
@@ -292,10 +292,10 @@ def test_continuing_from_a_lora_starts_where_it_was(base: Path, tmp_path: Path) 
 def test_the_scores_of_an_untrained_adapter_are_those_of_the_base(base: Path) -> None:
     parts = FAMILY.tiny("image")
     assert isinstance(parts, Parts)
-    assert toy.drift_of(FAMILY, parts) == 0.0
-    bank, fresh = toy.backgrounds()
-    assert len(bank) == toy.BANK
-    assert len(fresh) == toy.NEW
+    assert quickstart_data.drift_of(FAMILY, parts) == 0.0
+    bank, fresh = quickstart_data.backgrounds()
+    assert len(bank) == quickstart_data.BANK
+    assert len(fresh) == quickstart_data.NEW
     assert not set(bank) & set(fresh)
 
 

@@ -30,7 +30,7 @@ from frisket.adapters.spec import (
 )
 from frisket.config.provenance import ConfigError
 from frisket.disk import atomic
-from frisket.recipes.adapter_base import AdapterBase, base_in, names_base, need_base
+from frisket.runs.adapter_base import AdapterBase, base_in, names_base, need_base
 
 Progress = Callable[[str, int, int], None]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -208,8 +208,8 @@ def _asked(config: Config) -> Iterator[Finding]:
 
 def _refused(config: Config) -> Iterator[Finding]:
     """What `frisket train` would refuse before it does anything; the device was looked at."""
-    from frisket.recipes.prepare import check_device  # noqa: PLC0415 - torch
-    from frisket.recipes.refusals import refusals  # noqa: PLC0415
+    from frisket.runs.prepare import check_device  # noqa: PLC0415 - torch
+    from frisket.runs.refusals import refusals  # noqa: PLC0415
 
     for error in refusals(config, but=(check_device,)):
         yield Finding("missing", "training", str(error), "change the configuration as it says")
@@ -217,7 +217,7 @@ def _refused(config: Config) -> Iterator[Finding]:
 
 def _memory(config: Config) -> tuple[Verdict, str, str, str]:
     """What the run will take of its card, from shapes alone."""
-    from frisket.recipes.doctor_memory import memory  # noqa: PLC0415 - torch
+    from frisket.runs.memory.report import memory  # noqa: PLC0415 - torch
 
     verdict, said, fix = memory(config)
     return verdict, "memory", said, fix

@@ -19,8 +19,8 @@ from frisket.recipes.evaluate_page import Evaluation, measured_of, write_page
 from frisket.recipes.evaluate_prompts import shots_for
 from frisket.recipes.evaluate_runs import open_runs
 from frisket.recipes.evaluate_work import BASE, Work, pictures_taught
-from frisket.recipes.prepare import source_of
-from frisket.recipes.sampler import embed_shots
+from frisket.runs.prepare import source_of
+from frisket.runs.sampler import embed_shots
 from frisket.training.room import room_for
 
 Progress = Callable[[str, int, int], None]

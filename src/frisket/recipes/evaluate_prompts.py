@@ -11,8 +11,8 @@ from frisket.families.base import FAMILIES
 from frisket.inference.shots import Shot, check
 from frisket.media.files import find
 from frisket.recipes.generate import shots_of
-from frisket.recipes.prepare import clipset_of, source_of
-from frisket.recipes.prompts import Line
+from frisket.runs.prepare import clipset_of, source_of
+from frisket.runs.prompt_file import Line
 
 OF_CAPTIONS = "captions of the training clips"
 CAPTIONS = 4  # that are sampled where nothing else names the subject

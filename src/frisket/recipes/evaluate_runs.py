@@ -13,8 +13,8 @@ from frisket.config.tree import Config
 from frisket.disk.untrusted import BadText, parse_json, shown
 from frisket.families.base import FAMILIES, Family, Source
 from frisket.media.files import ClipsNotFound, MasksNotFound
-from frisket.recipes.prepare import Prepared, prepare, source_of
-from frisket.recipes.sampler import check_loras, files_of
+from frisket.runs.prepare import Prepared, prepare, source_of
+from frisket.runs.sampler import check_loras, files_of
 
 FOLDERLESS = ("alpha", "sidecar", "listed")  # masks that lie with their clips
 

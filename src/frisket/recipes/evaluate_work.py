@@ -19,7 +19,7 @@ from frisket.recipes.evaluate_errors import Errors, Levels, drift_of, errors_of
 from frisket.recipes.evaluate_prompts import Asked
 from frisket.recipes.evaluate_runs import Run
 from frisket.recipes.generate import slug
-from frisket.recipes.sampler import free, load_sampler, load_waiting, plan_of
+from frisket.runs.sampler import free, load_sampler, load_waiting, plan_of
 from frisket.shapes import Latents
 from frisket.training.storage import tile
 

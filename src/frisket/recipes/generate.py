@@ -20,9 +20,9 @@ from frisket.families.base import FAMILIES, Family, Parts, Source, Variant
 from frisket.inference.generate import Picture, Told, embed, sample
 from frisket.inference.layout import grid, save
 from frisket.inference.shots import Shot, check, shot
-from frisket.recipes.prepare import source_of
-from frisket.recipes.prompts import Line, read_prompts
-from frisket.recipes.sampler import (
+from frisket.runs.prepare import source_of
+from frisket.runs.prompt_file import Line, read_prompts
+from frisket.runs.sampler import (
     check_loras,
     embed_shots,
     files_of,

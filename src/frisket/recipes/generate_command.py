@@ -82,8 +82,8 @@ def command(bar: Bar, read: Read) -> Callable[..., None]:
         What is left open is as in [preview], then as the model's variant has it.
         """
         asked = read(named or config, overrides)
-        from frisket.recipes.gallery import new_folder, write_gallery  # noqa: PLC0415
         from frisket.recipes.generate import generate as run  # noqa: PLC0415 - torch
+        from frisket.runs.gallery import new_folder, write_gallery  # noqa: PLC0415
 
         preview = asked.preview  # what the command line leaves open is sampled as in training
         loras = adapters(asked.run.output, lora or [], strength or [], base=base)

@@ -34,7 +34,7 @@ from frisket.media.workers import begin
 from frisket.recipes.inspect_halo import encoder, halo_of
 from frisket.recipes.inspect_look import STOPS, Looker, Seen, look, look_at
 from frisket.recipes.inspect_pages import Pages
-from frisket.recipes.prepare import clipset_of, source_of
+from frisket.runs.prepare import clipset_of, source_of
 
 log = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]

@@ -22,7 +22,7 @@ from frisket.media.paths import collecting, plain
 from frisket.media.stills.orientation import TOLD, upright
 from frisket.recipes.inspect_fix_turns import turn_file, turn_for
 from frisket.recipes.inspect_look import Looker
-from frisket.recipes.prepare import clipset_of, source_of
+from frisket.runs.prepare import clipset_of, source_of
 
 
 @dataclass(frozen=True, slots=True)

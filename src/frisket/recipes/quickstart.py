@@ -31,12 +31,12 @@ from frisket.evaluation.report import (
 )
 from frisket.families.base import FAMILIES, Parts
 from frisket.media.quiet import quiet
-from frisket.recipes import toy
-from frisket.recipes.bank import sample_bank
 from frisket.recipes.generate import load as load_parts
 from frisket.recipes.inspect import inspect
-from frisket.recipes.prepare import source_of
 from frisket.recipes.train import train
+from frisket.runs import quickstart_data
+from frisket.runs.background_bank import sample_bank
+from frisket.runs.prepare import source_of
 
 Progress = Callable[[str, int, int], None]
 MASKS = 'data.0.masks={source="folder", path="masks"}'
@@ -115,11 +115,11 @@ class Job:
 class Result:
     """What a job measured, with its pictures."""
 
-    scores: toy.Scores
+    scores: quickstart_data.Scores
     seconds: float
     mib: float
-    plain: toy.Pictures
-    placed: toy.Pictures
+    plain: quickstart_data.Pictures
+    placed: quickstart_data.Pictures
 
 
 def quickstart(
@@ -177,8 +177,8 @@ def quickstart(
 
 def make_project(folder: Path, seed: int) -> None:
     """A folder a user could have made: clips, captions, masks and a config."""
-    toy.make_clips(folder, seed)
-    bank, _ = toy.backgrounds()
+    quickstart_data.make_clips(folder, seed)
+    bank, _ = quickstart_data.backgrounds()
     prompts = "\n".join(f'  "{each.words}",' for each in bank)
     text = CONFIG.format(prompts=prompts, seed=seed)
     with replacing(folder / "frisket.toml") as draft:
@@ -212,7 +212,7 @@ def run(job: Job) -> Result:
 
 def measured(family: Any, parts: Parts, seconds: float, mib: float) -> tuple[Any, ...]:
     """Scores and pictures of one model, in the order of Result's fields."""
-    scores, plain, placed = toy.measure(family, parts)
+    scores, plain, placed = quickstart_data.measure(family, parts)
     return scores, seconds, mib, plain, placed
 
 
@@ -384,7 +384,7 @@ def pictures(results: Mapping[tuple[str, int], Result], base: Result, seed: int)
     )
 
 
-def row_of(pictures: toy.Pictures) -> toy.Pictures:
+def row_of(pictures: quickstart_data.Pictures) -> quickstart_data.Pictures:
     """Pictures side by side with a grey seam, enlarged twice with hard pixels."""
     height = pictures.shape[1]
     seam = np.full((height, 2, 3), 128, np.uint8)

@@ -36,14 +36,14 @@ from frisket.families.base import (
 )
 from frisket.objectives.noise import Noise
 from frisket.objectives.timesteps import TimestepSampler
-from frisket.recipes import banner
-from frisket.recipes.card import variant_of, write_card
-from frisket.recipes.epochs import counted, rates_of
-from frisket.recipes.hooks import Progress, add_hooks, check_resumable, resume, save_adapter
-from frisket.recipes.prepare import Prepared, prepare, source_of
-from frisket.recipes.previews import prepare_previews
-from frisket.recipes.refusals import memory_of, optimizer_of, stop_if_refused, terms_of
-from frisket.recipes.sampler import files_of
+from frisket.runs import banner
+from frisket.runs.card import variant_of, write_card
+from frisket.runs.checkpointing import Progress, add_hooks, check_resumable, resume, save_adapter
+from frisket.runs.epochs import counted, rates_of
+from frisket.runs.prepare import Prepared, prepare, source_of
+from frisket.runs.previews import prepare_previews
+from frisket.runs.refusals import memory_of, optimizer_of, stop_if_refused, terms_of
+from frisket.runs.sampler import files_of
 from frisket.training import fit, optim, schedules
 from frisket.training.distributed import Team, assemble
 from frisket.training.ema import Average

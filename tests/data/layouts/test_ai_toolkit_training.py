@@ -10,7 +10,7 @@ from tests.data.layouts.ai_toolkit_files import job
 
 from frisket.config.variant_checks import optimizer_problems
 from frisket.data.layout_base import BadLayout
-from frisket.recipes.epochs import rates_of
+from frisket.runs.epochs import rates_of
 from frisket.training import optim
 
 clips, imported = ai_toolkit_files.clips, ai_toolkit_files.imported

@@ -12,7 +12,7 @@ from tests.data.layouts.diffusion_pipe_files import LAYOUT
 from frisket.config.tree import Config
 from frisket.config.variant_checks import optimizer_problems
 from frisket.data.layout_options import rules_of
-from frisket.recipes.epochs import rates_of
+from frisket.runs.epochs import rates_of
 from frisket.training import optim
 
 PEER = json.loads((Path(__file__).parent / "peers/diffusion_pipe.json").read_text())

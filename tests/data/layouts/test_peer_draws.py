@@ -17,8 +17,8 @@ from torch import Generator
 from frisket.config.tree import Config
 from frisket.data.layout_base import LAYOUTS, Imported
 from frisket.families.base import FAMILIES
-from frisket.recipes.card import variant_of
 from frisket.recipes.train import timesteps_of
+from frisket.runs.card import variant_of
 
 COUNT, OFF = 60_000, 0.01
 LEVELS = [0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95]

@@ -9,8 +9,8 @@ from frisket.config.tree import Config
 from frisket.data.index import Index
 from frisket.data.items import Prepared
 from frisket.families.base import FAMILIES
-from frisket.recipes.card import variant_of
-from frisket.recipes.prepare import source_of
+from frisket.runs.card import variant_of
+from frisket.runs.prepare import source_of
 from frisket.training.checkpoint import CheckpointError
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from frisket.families.base import Family, Source
 from frisket.inference.generate import Picture, sample
 from frisket.inference.shots import shot
 from frisket.media.frames import write_image, write_video
-from frisket.recipes.sampler import embed_shots, load_sampler, plan_of
+from frisket.runs.sampler import embed_shots, load_sampler, plan_of
 
 log = logging.getLogger(__name__)
 

@@ -21,8 +21,8 @@ from frisket.families.base import FAMILIES, Family, References, Source, Variant
 from frisket.grid import LatentGrid
 from frisket.media.captions import Wording
 from frisket.media.manifest import is_manifest
-from frisket.recipes.bank import sample_bank
 from frisket.recipes.doubted import is_unsure
+from frisket.runs.background_bank import sample_bank
 from frisket.shapes import Clip, Plane
 from frisket.training.storage import tile
 

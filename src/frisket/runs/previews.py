@@ -13,7 +13,7 @@ from frisket.families.experts import Experts
 from frisket.inference.generate import Told
 from frisket.inference.shots import check
 from frisket.recipes.generate import preview_shots, write_grid
-from frisket.recipes.sampler import embed_shots, load_waiting, plan_of
+from frisket.runs.sampler import embed_shots, load_waiting, plan_of
 from frisket.training import fit
 
 

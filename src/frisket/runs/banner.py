@@ -18,8 +18,8 @@ from frisket.data.schedule import Schedule
 from frisket.families.base import FAMILIES, Variant
 from frisket.masks.weights import BACKGROUND, Layout, describe
 from frisket.objectives.shift import Cells, SizeShift
-from frisket.recipes.card import variant_of
-from frisket.recipes.epochs import describe_length, rates_of
+from frisket.runs.card import variant_of
+from frisket.runs.epochs import describe_length, rates_of
 from frisket.shapes import CellPlanes
 
 SMALL = 0.02  # coverage below this share makes the mean over the mask jump from sample to sample

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from frisket.config.tree import Config
 
 if TYPE_CHECKING:
-    from frisket.recipes.fit import Prediction
+    from frisket.runs.memory.estimate import Prediction
 
 MIB = 2**20
 CARDS = (8, 12, 16, 24, 32, 48, 80, 141)  # GiB that cards come with
@@ -32,7 +32,7 @@ def memory(config: Config) -> Told:
     import torch  # noqa: PLC0415 - seconds to import
 
     from frisket.families.base import WeightsNotFound  # noqa: PLC0415
-    from frisket.recipes.fit import Unpredictable, predict  # noqa: PLC0415
+    from frisket.runs.memory.estimate import Unpredictable, predict  # noqa: PLC0415
     from frisket.training.fit import MemoryPlan, check  # noqa: PLC0415
 
     plan = MemoryPlan(**config.memory.model_dump())

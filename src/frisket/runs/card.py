@@ -12,7 +12,7 @@ from frisket.config.tree import Config
 from frisket.data.items import Prepared
 from frisket.disk.atomic import replacing
 from frisket.families.base import FAMILIES, TOKENS, Variant
-from frisket.recipes.epochs import rates_of
+from frisket.runs.epochs import rates_of
 
 
 def variant_of(config: Config) -> str:

@@ -11,8 +11,8 @@ from frisket.config.variant_checks import targets_of
 from frisket.families.base import FAMILIES, Source, WeightsNotFound
 from frisket.families.experts import experts_of
 from frisket.losses.base import TERMS, LossTerm
-from frisket.recipes.card import variant_of
-from frisket.recipes.prepare import check_device
+from frisket.runs.card import variant_of
+from frisket.runs.prepare import check_device
 from frisket.training import fit, optim, optim_probe
 from frisket.training.blocks import check_depth
 from frisket.training.record import check_trackers

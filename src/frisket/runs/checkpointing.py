@@ -11,19 +11,19 @@ from frisket.data.cache import Cache
 from frisket.data.loader import Loader
 from frisket.families.base import layer_names
 from frisket.families.experts import Experts
-from frisket.recipes.banner import rows
-from frisket.recipes.card import metadata_of, variant_of
-from frisket.recipes.epochs import checkpoints_of
-from frisket.recipes.identity import (
+from frisket.runs.banner import rows
+from frisket.runs.card import metadata_of, variant_of
+from frisket.runs.epochs import checkpoints_of
+from frisket.runs.identity import (
     check_same_run,
     identity_of,
     known_identity_of,
     settings_of,
     tell_changes,
 )
-from frisket.recipes.prepare import Prepared
-from frisket.recipes.previews import Previews
-from frisket.recipes.run_page import RunPage
+from frisket.runs.prepare import Prepared
+from frisket.runs.previews import Previews
+from frisket.runs.run_page import RunPage
 from frisket.training.checkpoint import CheckpointError, read, read_manifest
 from frisket.training.plan import Hooks
 from frisket.training.trainer import Trainer

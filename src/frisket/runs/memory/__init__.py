@@ -1,0 +1,1 @@
+"""How much memory a run takes, foretold from shapes, and what would make it fit."""
