@@ -19,10 +19,10 @@ from frisket.config.tree import Config
 from frisket.families.models.pocket import FAMILY
 from frisket.recipes.evaluate import Measures, evaluate
 from frisket.recipes.evaluate_command import command
-from frisket.recipes.evaluate_runs import open_runs, read_run
 from frisket.recipes.quickstart import MASKS, make_project
 from frisket.recipes.train import train
 from frisket.runs import quickstart_data
+from frisket.scoring.runs import open_runs, read_run
 
 QUICK = Measures(seeds=2, draws=1, unrelated=("a red circle on a blue wall", "a ring"))
 ERRORS = Measures(draws=1, samples=False)

@@ -16,9 +16,9 @@ from frisket.inference.shots import Shot
 from frisket.maskgen import tiny_people
 from frisket.maskgen.base import WeightsNotFound
 from frisket.pocket.world import ZIGZAG, Background, draw, random_creature
-from frisket.recipes.evaluate_clips import Taught
-from frisket.recipes.evaluate_eyes import open_eyes, open_faces
-from frisket.recipes.evaluate_likeness import COPY, likeness_of
+from frisket.scoring.clips import Taught
+from frisket.scoring.feature_extractors import open_eyes, open_faces
+from frisket.scoring.similarity import COPY, likeness_of
 
 SMALL = {
     "hidden_size": 32,

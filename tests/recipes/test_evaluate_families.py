@@ -13,8 +13,8 @@ from frisket.families.base import FAMILIES
 from frisket.media.frames import write_image, write_video
 from frisket.pocket.world import draw, random_creature
 from frisket.recipes.evaluate import Measures, evaluate
-from frisket.recipes.evaluate_runs import read_run
 from frisket.recipes.train import train
+from frisket.scoring.runs import read_run
 
 
 def picture(number: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:

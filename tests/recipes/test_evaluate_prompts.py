@@ -7,8 +7,8 @@ import pytest
 
 from frisket.config.load import ConfigError
 from frisket.config.tree import Config
-from frisket.recipes.evaluate_prompts import CAPTIONS, Asked, shots_for
 from frisket.runs import quickstart_data
+from frisket.scoring.prompts import CAPTIONS, Asked, shots_for
 
 
 def asked(config: Config, **changes: Any) -> Asked:

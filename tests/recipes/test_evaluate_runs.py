@@ -7,7 +7,7 @@ import pytest
 
 from frisket.config.load import ConfigError
 from frisket.config.tree import Config
-from frisket.recipes.evaluate_runs import with_other_clips
+from frisket.scoring.runs import with_other_clips
 
 CLIPS, MASKS = Path("/other/clips"), "/other/masks"
 

@@ -14,12 +14,12 @@ from safetensors.torch import save_file
 from frisket.config.load import ConfigError, check
 from frisket.config.tree import Config
 from frisket.families.base import FAMILIES
-from frisket.recipes.evaluate_runs import open_runs
 from frisket.recipes.generate import generate
 from frisket.recipes.train import train
 from frisket.runs.card import metadata_of
 from frisket.runs.prepare import prepare, source_of
 from frisket.runs.sampler import tell_reading
+from frisket.scoring.runs import open_runs
 from frisket.training.checkpoint import CheckpointError
 
 LONG = "a red fox in the snow, " * 5  # 116 tokens of the tiny tokenizer

@@ -11,16 +11,16 @@ from frisket.config.tree import Config
 from frisket.evaluation.measured import Measured
 from frisket.evaluation.verdict import Verdict, judge
 from frisket.families.base import FAMILIES
-from frisket.recipes.evaluate_clips import yardstick
-from frisket.recipes.evaluate_errors import Levels
-from frisket.recipes.evaluate_eyes import open_eyes, open_faces
-from frisket.recipes.evaluate_likeness import likeness_of
-from frisket.recipes.evaluate_page import Evaluation, measured_of, write_page
-from frisket.recipes.evaluate_prompts import shots_for
-from frisket.recipes.evaluate_runs import open_runs
-from frisket.recipes.evaluate_work import BASE, Work, pictures_taught
 from frisket.runs.prepare import source_of
 from frisket.runs.sampler import embed_shots
+from frisket.scoring.clips import yardstick
+from frisket.scoring.errors import Levels
+from frisket.scoring.feature_extractors import open_eyes, open_faces
+from frisket.scoring.page import Evaluation, measured_of, write_page
+from frisket.scoring.prompts import shots_for
+from frisket.scoring.runner import BASE, Work, pictures_taught
+from frisket.scoring.runs import open_runs
+from frisket.scoring.similarity import likeness_of
 from frisket.training.room import room_for
 
 Progress = Callable[[str, int, int], None]

@@ -60,7 +60,7 @@ def command(bar: Bar) -> Callable[..., None]:
         """Say whether the mask worked: base and trained runs side by side, in report.html."""
         # torch, only when asked for
         from frisket.recipes.evaluate import Measures, evaluate as run  # noqa: I001, PLC0415
-        from frisket.recipes.evaluate_runs import read_run  # noqa: PLC0415
+        from frisket.scoring.runs import read_run  # noqa: PLC0415
 
         configs = [read_run(path, overrides or ()) for path in runs]
         folder = output or configs[0].run.output / "evaluation"

@@ -19,12 +19,12 @@ from frisket.evaluation.report import render, thumbnail, write_whole
 from frisket.evaluation.spread import Ratio, estimate
 from frisket.evaluation.verdict import Verdict
 from frisket.inference.generate import Picture
-from frisket.recipes.evaluate_clips import Yardstick
-from frisket.recipes.evaluate_errors import Errors, Levels
-from frisket.recipes.evaluate_likeness import COPY, Likeness
-from frisket.recipes.evaluate_prompts import OF_CAPTIONS, Asked
-from frisket.recipes.evaluate_runs import Run
-from frisket.recipes.evaluate_work import BASE
+from frisket.scoring.clips import Yardstick
+from frisket.scoring.errors import Errors, Levels
+from frisket.scoring.prompts import OF_CAPTIONS, Asked
+from frisket.scoring.runner import BASE
+from frisket.scoring.runs import Run
+from frisket.scoring.similarity import COPY, Likeness
 from frisket.shapes import Frames
 
 SIDE = 224  # pixels, of a picture on the page at most

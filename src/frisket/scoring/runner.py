@@ -14,12 +14,12 @@ from frisket.families.base import Conditioning, Family, Parts, Source
 from frisket.inference.generate import Picture, Told, sample
 from frisket.inference.layout import save
 from frisket.inference.shots import references
-from frisket.recipes.evaluate_clips import Taught, Yardstick, training_pictures
-from frisket.recipes.evaluate_errors import Errors, Levels, drift_of, errors_of
-from frisket.recipes.evaluate_prompts import Asked
-from frisket.recipes.evaluate_runs import Run
 from frisket.recipes.generate import slug
 from frisket.runs.sampler import free, load_sampler, load_waiting, plan_of
+from frisket.scoring.clips import Taught, Yardstick, training_pictures
+from frisket.scoring.errors import Errors, Levels, drift_of, errors_of
+from frisket.scoring.prompts import Asked
+from frisket.scoring.runs import Run
 from frisket.shapes import Latents
 from frisket.training.storage import tile
 

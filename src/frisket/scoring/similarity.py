@@ -10,8 +10,8 @@ from frisket.evaluation import backgrounds
 from frisket.evaluation.changes import changes
 from frisket.evaluation.patches import cosine, found
 from frisket.inference.generate import Picture
-from frisket.recipes.evaluate_clips import Taught, some_frames
-from frisket.recipes.evaluate_eyes import Eyes, Faces, mean_face
+from frisket.scoring.clips import Taught, some_frames
+from frisket.scoring.feature_extractors import Eyes, Faces, mean_face
 from frisket.shapes import Frames
 
 Pictures = Mapping[str, Sequence[Picture]]  # by run, of the same prompts and seeds

@@ -15,8 +15,8 @@ from frisket.data.loader import Loader
 from frisket.data.sample import Batch
 from frisket.families.base import Family
 from frisket.grid import LatentGrid
-from frisket.recipes.evaluate_runs import Run, with_other_clips
 from frisket.runs.prepare import prepare
+from frisket.scoring.runs import Run, with_other_clips
 from frisket.shapes import CellPlanes, Frames, Plane
 
 Kind = Literal["held out", "training", "other"]

@@ -13,7 +13,7 @@ from frisket.evaluation.measured import INSIDE
 from frisket.evaluation.metrics import OUTSIDE, drift, region_loss
 from frisket.families.base import GIVEN, Conditioning, Family
 from frisket.objectives.base import Objective
-from frisket.recipes.evaluate_clips import Yardstick
+from frisket.scoring.clips import Yardstick
 from frisket.shapes import Latents
 
 Errors = dict[str, list[float]]  # `base/<region>` and so on: one a clip
