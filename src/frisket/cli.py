@@ -169,9 +169,9 @@ def inspect(
     Exits with 0 where nothing must be mended, 1 where there are errors.
     """
     asked = _asked(named or config, overrides)
+    from frisket.inspection.fix import fix as mend
+    from frisket.inspection.table import table
     from frisket.recipes.inspect import inspect as run
-    from frisket.recipes.inspect_fix import fix as mend
-    from frisket.recipes.inspect_told import table
 
     folder = output or asked.run.output / "inspect"
     for done in mend(asked, folder) if fix else ():

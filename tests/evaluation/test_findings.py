@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frisket.evaluation.findings import Finding, by_severity, look_at_masks, look_at_sizes
 from frisket.grid import LatentGrid
+from frisket.inspection.findings import Finding, by_severity, look_at_masks, look_at_sizes
 from frisket.masks.coverage import to_latent
 
 IMAGE = LatentGrid(channels=4, spatial=8)

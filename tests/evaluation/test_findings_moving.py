@@ -1,6 +1,6 @@
 """One line a data set for what is peculiar about its videos."""
 
-from frisket.evaluation.findings_moving import look_at_moving
+from frisket.inspection.checks.videos import look_at_moving
 from frisket.media.moving.remarks import REMARKS
 
 

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from tests.evaluation.drawn import clean, draw, roll
 from tests.evaluation.planted import flicker
 
-from frisket.evaluation.findings_files import look_at_formats, look_at_orphans, misnamed
-from frisket.evaluation.findings_spread import look_at_spread
-from frisket.evaluation.findings_steady import jumps, look_at_steadiness
-from frisket.evaluation.findings_twins import look_at_twins, print_of, twins
-from frisket.evaluation.findings_words import look_at_same_words, look_at_words, place_in
+from frisket.inspection.checks.captions import look_at_same_words, look_at_words, place_in
+from frisket.inspection.checks.files import look_at_formats, look_at_orphans, misnamed
+from frisket.inspection.checks.flicker import jumps, look_at_steadiness
+from frisket.inspection.checks.near_duplicates import look_at_twins, print_of, twins
+from frisket.inspection.checks.outliers import look_at_spread
 
 
 def spread(shares: list[float], borders: list[float] | None = None) -> dict[str, str]:

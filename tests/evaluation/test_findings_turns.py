@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from tests.evaluation.drawn import draw
 
-from frisket.evaluation.findings_turns import is_certain, look_at_turns, turn_of
-from frisket.evaluation.fitting import best_quarter, move, reach_of, turns
+from frisket.inspection.alignment import best_quarter, move, reach_of, turns
+from frisket.inspection.checks.orientation import is_certain, look_at_turns, turn_of
 from frisket.media.stills.orientation import turned
 
 PHOTOS = Path(__file__).parents[2] / "examples" / "photos"

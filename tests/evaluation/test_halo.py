@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from frisket.evaluation.halo import Halo, halo, look_at_halos
 from frisket.grid import LatentGrid
+from frisket.inspection.checks.halo import Halo, halo, look_at_halos
 
 GRID = LatentGrid(channels=4, spatial=8)
 

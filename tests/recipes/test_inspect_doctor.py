@@ -18,13 +18,14 @@ from frisket.config.tree import Config
 from frisket.data.covering import cover
 from frisket.families.base import FAMILIES, Source
 from frisket.grid import LatentGrid
+from frisket.inspection import pages as pages_module
+from frisket.inspection import per_clip
+from frisket.inspection.fix import fix
+from frisket.inspection.per_clip import Looker, look
 from frisket.masks.weights import RegionWeights
 from frisket.media.files import find
 from frisket.media.frames import decode_grey
-from frisket.recipes import inspect_look, inspect_pages
 from frisket.recipes.inspect import inspect
-from frisket.recipes.inspect_fix import fix
-from frisket.recipes.inspect_look import Looker, look
 from frisket.runs.prepare import clipset_of
 
 
@@ -108,7 +109,7 @@ def test_fix_of_a_broken_set_does_nothing(tmp_path: Path) -> None:
 
 
 def test_many_clips_are_laid_on_pages_gravest_first(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(inspect_pages, "ON_PAGE", 5)
+    monkeypatch.setattr(pages_module, "ON_PAGE", 5)
     drawn(tmp_path, 12)
     (tmp_path / "masks" / "0009.png").unlink()
     out = tmp_path / "out"
@@ -225,7 +226,7 @@ def test_whatever_goes_wrong_with_a_clip_is_its_finding(tmp_path: Path, monkeypa
             raise RuntimeError("of no kind that is known")
         return []
 
-    monkeypatch.setattr(inspect_look, "look_at_sizes", fail)
+    monkeypatch.setattr(per_clip, "look_at_sizes", fail)
     (tmp_path / "clips" / "out.png").symlink_to(tmp_path / "masks" / "0003.png")
     found = inspect(config_of(tmp_path), tmp_path / "out")
     told = {one.clip: one.sentence for one in found if one.kind == "unreadable"}

@@ -9,7 +9,7 @@ from tests.evaluation.drawn import TRIGGER
 from tests.evaluation.planted import KINDS, PlantedSet, plant, plant_rolls
 
 from frisket.config.tree import Config
-from frisket.evaluation.findings import Finding
+from frisket.inspection.findings import Finding
 from frisket.recipes.inspect import inspect
 
 # Which findings name a fault. A scrap of a mask may rightly be called tiny, a drawn outline too.

@@ -9,10 +9,10 @@ from PIL import Image
 
 from frisket.config.tree import Config
 from frisket.data.prepare import BadClips
+from frisket.inspection.fix import fix
 from frisket.media.frames import decode_grey
 from frisket.media.stills.orientation import METHODS
 from frisket.recipes.inspect import inspect
-from frisket.recipes.inspect_fix import fix
 from frisket.runs.prepare import prepare
 
 PHOTOS = Path(__file__).parents[2] / "examples" / "photos"

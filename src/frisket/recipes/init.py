@@ -14,10 +14,10 @@ from frisket.disk.atomic import replacing
 from frisket.families.base import FAMILIES, Variant
 from frisket.families.suggestions import Suggestions
 from frisket.grid import LatentGrid
+from frisket.inspection.dataset_scan import Survey, survey
 from frisket.media.manifest import is_manifest
 from frisket.recipes.init_choice import Choice, Recipe, choose, recipe_for, room_of_card
 from frisket.recipes.init_model import memory, model, precision
-from frisket.recipes.survey import Survey, survey
 from frisket.registry import nearest
 
 UNNAMED = "a photo of sks"  # where no caption names the subject

@@ -8,7 +8,7 @@ from typing import Any
 
 from frisket.config.tree import FAMILY
 from frisket.families.base import FAMILIES
-from frisket.recipes.survey import Survey
+from frisket.inspection.dataset_scan import Survey
 
 GIB = 2**30
 OWN, SLACK = 0.7, 1.06  # GiB that CUDA takes, and the allocator's share, as `doctor_memory` counts

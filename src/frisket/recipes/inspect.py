@@ -17,23 +17,23 @@ from frisket.config.tree import Config
 from frisket.data.choosing import Chosen, choose
 from frisket.data.items import Clipset, Item
 from frisket.data.tally import pick_held
-from frisket.evaluation.findings import Finding, by_severity
-from frisket.evaluation.findings_files import look_at_links, look_at_orphans
-from frisket.evaluation.findings_moving import look_at_moving
-from frisket.evaluation.findings_spread import look_at_spread
-from frisket.evaluation.findings_twins import look_at_twins
-from frisket.evaluation.findings_words import look_at_same_words
 from frisket.evaluation.report import write_whole
 from frisket.families.base import FAMILIES
+from frisket.inspection.checks.captions import look_at_same_words
+from frisket.inspection.checks.files import look_at_links, look_at_orphans
+from frisket.inspection.checks.near_duplicates import look_at_twins
+from frisket.inspection.checks.outliers import look_at_spread
+from frisket.inspection.checks.videos import look_at_moving
+from frisket.inspection.findings import Finding, by_severity
+from frisket.inspection.pages import Pages
+from frisket.inspection.per_clip import STOPS, Looker, Seen, look, look_at
+from frisket.inspection.vae_halo import encoder, halo_of
 from frisket.masks.weights import RegionWeights
 from frisket.media.captions import BadCaption
 from frisket.media.files import Findings, Found, MasksNotFound, TwoFiles, find
 from frisket.media.frames import BadMedia
 from frisket.media.paths import BadName, collecting, plain
 from frisket.media.workers import begin
-from frisket.recipes.inspect_halo import encoder, halo_of
-from frisket.recipes.inspect_look import STOPS, Looker, Seen, look, look_at
-from frisket.recipes.inspect_pages import Pages
 from frisket.runs.prepare import clipset_of, source_of
 
 log = logging.getLogger(__name__)

@@ -20,6 +20,7 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
+from frisket.inspection.dataset_scan import CLIP_FOLDERS, clip_folder
 from frisket.maskgen import record
 from frisket.maskgen.base import BACKENDS, BackendUnusable
 from frisket.maskgen.chain import backends_of
@@ -31,7 +32,6 @@ from frisket.media.files import Found, MasksNotFound, find
 from frisket.media.manifest import is_manifest
 from frisket.media.workers import begin
 from frisket.recipes.masks_asked import Asked, Ready, device_of, ready
-from frisket.recipes.survey import CLIP_FOLDERS, clip_folder
 
 log = logging.getLogger(__name__)
 Progress = Callable[..., None]

@@ -9,12 +9,12 @@ from typing import Any
 
 from frisket.config.label_map import read_legend
 from frisket.evaluation.mask_metrics import MaskScores, pooled
+from frisket.inspection.dataset_scan import clip_folder
 from frisket.media.files import MasksNotFound
 from frisket.media.paths import replacing
 from frisket.recipes.masks_eval import Evaluated, evaluate, paired
 from frisket.recipes.masks_folder import BadOption, whole_table_of
 from frisket.recipes.masks_told import SHOWN, Progress
-from frisket.recipes.survey import clip_folder
 
 WORST = 5  # clips named
 LEVEL = {"iou": "IoU", "boundary": "boundary F", "dice": "dice"}

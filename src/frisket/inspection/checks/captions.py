@@ -4,7 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
-from frisket.evaluation.findings import Finding
+from frisket.inspection.findings import Finding
 
 FEW = 20  # clips with one caption that are told one by one
 SHORT = 3  # words besides the trigger that several clips may well share

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy.typing import NDArray
 
-from frisket.evaluation.findings import Finding
+from frisket.inspection.findings import Finding
 
 BITS = 128
 BANDS, WIDE = 32, 12  # bands of the search, and bits of each

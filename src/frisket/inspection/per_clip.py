@@ -14,7 +14,13 @@ from frisket.data.captions import templated, triggered
 from frisket.data.covering import planes_of, read_cells
 from frisket.data.items import Clipset, Window
 from frisket.evaluation.contact_sheet import Card, heat, panels
-from frisket.evaluation.findings import (
+from frisket.evaluation.report import thumbnail
+from frisket.grid import LatentGrid
+from frisket.inspection.checks.captions import look_at_words
+from frisket.inspection.checks.files import look_at_formats, look_at_missing
+from frisket.inspection.checks.flicker import look_at_steadiness, small_masks
+from frisket.inspection.checks.near_duplicates import Print, print_of
+from frisket.inspection.findings import (
     Finding,
     border_and_centre,
     by_severity,
@@ -23,20 +29,14 @@ from frisket.evaluation.findings import (
     look_at_sizes,
     surviving,
 )
-from frisket.evaluation.findings_files import look_at_formats, look_at_missing
-from frisket.evaluation.findings_steady import look_at_steadiness, small_masks
-from frisket.evaluation.findings_twins import Print, print_of
-from frisket.evaluation.findings_words import look_at_words
-from frisket.evaluation.report import thumbnail
-from frisket.grid import LatentGrid
+from frisket.inspection.turned_masks import look_at_swapped, look_at_turned, orientation_of
+from frisket.inspection.views import shrunk, views
 from frisket.masks.weights import RegionWeights
 from frisket.media.buckets import bucket
 from frisket.media.files import Found
 from frisket.media.foreign import reason_of
 from frisket.media.frames import BadMedia, extract, probe
 from frisket.media.geometry import Geometry
-from frisket.recipes.inspect_turns import look_at_swapped, look_at_turned, orientation_of
-from frisket.recipes.inspect_views import shrunk, views
 from frisket.shapes import CellPlanes, Plane
 
 log = logging.getLogger(__name__)

@@ -7,15 +7,15 @@ import numpy as np
 from PIL import Image
 
 from frisket.data.items import Window
-from frisket.evaluation.findings_turns import is_certain, turn_of
-from frisket.evaluation.fitting import BY_QUARTERS, best_quarter
+from frisket.inspection.alignment import BY_QUARTERS, best_quarter
+from frisket.inspection.checks.orientation import is_certain, turn_of
+from frisket.inspection.per_clip import Looker
+from frisket.inspection.turned_masks import is_square, middle_of, orientation_of
 from frisket.media.files import Found
 from frisket.media.frames import BadMedia, decode, decode_grey, probe
 from frisket.media.geometry import fits
 from frisket.media.images import LOSSY, opened
 from frisket.media.stills.orientation import METHODS, upright
-from frisket.recipes.inspect_look import Looker
-from frisket.recipes.inspect_turns import is_square, middle_of, orientation_of
 
 INSIDE = 0.1  # levels are of several regions: the outline of all tells which way up they are
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from frisket.evaluation.findings import Finding
+from frisket.inspection.findings import Finding
 from frisket.media.moving.remarks import REMARKS, sum_up
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 
-from frisket.evaluation.findings import Finding
+from frisket.inspection.findings import Finding
 
 FEWEST = 8  # clips below which nothing is usual
 FAR = 3.5  # robust standard deviations that make an outlier

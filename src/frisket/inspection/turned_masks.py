@@ -8,15 +8,15 @@ import torch
 from numpy.typing import NDArray
 
 from frisket.data.items import Window
-from frisket.evaluation.findings import Finding
-from frisket.evaluation.findings_turns import look_at_turns
-from frisket.evaluation.fitting import BY_QUARTERS, FINE, UPRIGHT
+from frisket.inspection.alignment import BY_QUARTERS, FINE, UPRIGHT
+from frisket.inspection.checks.orientation import look_at_turns
+from frisket.inspection.findings import Finding
+from frisket.inspection.views import shrunk
 from frisket.media.frames import Media, decode
 from frisket.media.geometry import Geometry, fits
 from frisket.media.images import stored
 from frisket.media.paths import IMAGES
 from frisket.media.stills.orientation import TOLD
-from frisket.recipes.inspect_views import shrunk
 from frisket.shapes import Plane
 
 Size = tuple[int, int]  # height, width

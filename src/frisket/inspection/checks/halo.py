@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from frisket.evaluation.findings import Finding
 from frisket.grid import LatentGrid
+from frisket.inspection.findings import Finding
 from frisket.shapes import Clip, Latents
 
 HEARD = 0.1  # change of a latent, in its own standard deviations, from which the outside is heard

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from frisket.evaluation.findings import Finding
+from frisket.inspection.findings import Finding
 from frisket.media.paths import plain
 
 LOSSY = (".jpg", ".jpeg", ".avif")  # of WebP nobody knows by its name

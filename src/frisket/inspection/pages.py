@@ -13,11 +13,11 @@ import numpy as np
 from frisket.config.tree import Config
 from frisket.disk.atomic import replacing, writing
 from frisket.evaluation.contact_sheet import Card, contact_sheet, css_colour
-from frisket.evaluation.findings import SEVERITIES, Finding
 from frisket.evaluation.report import render, write_whole
+from frisket.inspection.findings import SEVERITIES, Finding
+from frisket.inspection.per_clip import Looker, Seen, card_again
 from frisket.masks.weights import BACKGROUND
 from frisket.media.files import Found
-from frisket.recipes.inspect_look import Looker, Seen, card_again
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from frisket.evaluation.findings import Finding
 from frisket.evaluation.mask_metrics import compensated_iou, iou
+from frisket.inspection.findings import Finding
 from frisket.shapes import Frames
 
 SUSPECTS = 4  # pairs of frames whose pictures are looked at

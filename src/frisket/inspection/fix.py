@@ -13,15 +13,15 @@ from frisket.config.regions import weights_of
 from frisket.config.tree import Config
 from frisket.data.items import Clipset
 from frisket.disk.atomic import replacing, writing
-from frisket.evaluation.findings_files import LOSSY, misnamed
 from frisket.families.base import FAMILIES
+from frisket.inspection.checks.files import LOSSY, misnamed
+from frisket.inspection.fix_turned import turn_file, turn_for
+from frisket.inspection.per_clip import Looker
 from frisket.media.files import Findings, Found, MasksNotFound, find
 from frisket.media.frames import BadMedia, decode_grey, probe
 from frisket.media.images import opened
 from frisket.media.paths import collecting, plain
 from frisket.media.stills.orientation import TOLD, upright
-from frisket.recipes.inspect_fix_turns import turn_file, turn_for
-from frisket.recipes.inspect_look import Looker
 from frisket.runs.prepare import clipset_of, source_of
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from frisket.evaluation.findings import Finding
-from frisket.evaluation.fitting import BY_QUARTERS, UPRIGHT, Move, Turn, move, reach_of, turns
+from frisket.inspection.alignment import BY_QUARTERS, UPRIGHT, Move, Turn, move, reach_of, turns
+from frisket.inspection.findings import Finding
 from frisket.media.stills.orientation import TOLD
 
 # Of the gains of a turn, from measurements on photographs (docs/inspect.md). Borders that follow

@@ -7,12 +7,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from frisket.evaluation.findings import RULES, Finding
-from frisket.evaluation.halo import Halo, halo, look_at_halos
 from frisket.families.base import Family, Source
+from frisket.inspection.checks.halo import Halo, halo, look_at_halos
+from frisket.inspection.findings import RULES, Finding
+from frisket.inspection.per_clip import Looker
 from frisket.media.files import Found
 from frisket.media.frames import decode
-from frisket.recipes.inspect_look import Looker
 from frisket.shapes import Clip, Latents
 
 log = logging.getLogger(__name__)

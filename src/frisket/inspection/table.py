@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from frisket.evaluation.findings import Finding
-from frisket.recipes.inspect_pages import grouped
+from frisket.inspection.findings import Finding
+from frisket.inspection.pages import grouped
 
 EXAMPLES = 3  # clips that are told of each kind; the page has all
 

@@ -1,0 +1,1 @@
+"""One file for each kind of thing that can be wrong with a clip or a set."""
