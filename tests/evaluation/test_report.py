@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from frisket.evaluation.report import (
+from frisket.evaluation.page import (
     Claim,
     Column,
     Figure,

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frisket.evaluation.spread import FEW, difference, estimate, ratio
+from frisket.evaluation.bootstrap import FEW, difference, estimate, ratio
 
 values = st.lists(st.floats(-100, 100), min_size=2, max_size=12)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from frisket.config.load import load
-from frisket.evaluation.report import write_report
+from frisket.evaluation.page import write_report
 from frisket.recipes.quickstart import (
     VARIANTS,
     Result,

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Literal
 
+from frisket.evaluation.bootstrap import Ratio, estimate, ratio
 from frisket.evaluation.metrics import OUTSIDE
-from frisket.evaluation.spread import Ratio, estimate, ratio
 
 # How much must have been learnt before anything is said of what was kept out. A LoRA that does
 # nothing leaks nothing, so an interval above 0 is not enough. Set on the pocket model, seed 1, on

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from frisket.evaluation.bootstrap import Estimate, Ratio, difference, estimate, ratio
 from frisket.evaluation.measured import ALONE, GAINED, SEEN, Measured
-from frisket.evaluation.report import Claim
-from frisket.evaluation.spread import Estimate, Ratio, difference, estimate, ratio
+from frisket.evaluation.page import Claim
 
 LITTLE = 0.2  # leak up to which the background counts as kept out
 CLEARLY = 2.0  # times less from which a mask "worked"; below, it "helped"

@@ -13,7 +13,7 @@ import numpy as np
 from frisket.config.tree import Config
 from frisket.disk.atomic import replacing, writing
 from frisket.evaluation.contact_sheet import Card, contact_sheet, css_colour
-from frisket.evaluation.report import render, write_whole
+from frisket.evaluation.page import render, write_whole
 from frisket.inspection.findings import SEVERITIES, Finding
 from frisket.inspection.per_clip import Looker, Seen, card_again
 from frisket.masks.weights import BACKGROUND

@@ -14,7 +14,7 @@ from frisket.data.captions import templated, triggered
 from frisket.data.covering import planes_of, read_cells
 from frisket.data.items import Clipset, Window
 from frisket.evaluation.contact_sheet import Card, heat, panels
-from frisket.evaluation.report import thumbnail
+from frisket.evaluation.page import thumbnail
 from frisket.grid import LatentGrid
 from frisket.inspection.checks.captions import look_at_words
 from frisket.inspection.checks.files import look_at_formats, look_at_missing

@@ -17,7 +17,7 @@ from frisket.config.tree import Config
 from frisket.data.choosing import Chosen, choose
 from frisket.data.items import Clipset, Item
 from frisket.data.tally import pick_held
-from frisket.evaluation.report import write_whole
+from frisket.evaluation.page import write_whole
 from frisket.families.base import FAMILIES
 from frisket.inspection.checks.captions import look_at_same_words
 from frisket.inspection.checks.files import look_at_links, look_at_orphans

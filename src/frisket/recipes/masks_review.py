@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from frisket.evaluation.contact_sheet import PANEL, Card, contact_sheet, css_colour, panels
-from frisket.evaluation.report import render, thumbnail, write_whole
+from frisket.evaluation.page import render, thumbnail, write_whole
 from frisket.maskgen.record import Found, Model, Record, load, state
 from frisket.maskgen.store import BadLegend, Place, read_frames, read_legend
 from frisket.masks.read import WHOLE

@@ -19,7 +19,7 @@ import torch
 from frisket.adapters import lora
 from frisket.config.load import load
 from frisket.disk.atomic import replacing
-from frisket.evaluation.report import (
+from frisket.evaluation.page import (
     Claim,
     Column,
     Figure,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from frisket.evaluation.report import render, write_whole
+from frisket.evaluation.page import render, write_whole
 
 RECORD = "generate.json"
 OURS = re.compile(r"\d{3}-.*|grid\..*|generate\.json")  # what a call of `generate` writes

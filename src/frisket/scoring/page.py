@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from frisket.evaluation.bootstrap import Ratio, estimate
 from frisket.evaluation.measured import INSIDE, METRICS, Measured, Metric, gains
 from frisket.evaluation.metrics import OUTSIDE
-from frisket.evaluation.report import render, thumbnail, write_whole
-from frisket.evaluation.spread import Ratio, estimate
+from frisket.evaluation.page import render, thumbnail, write_whole
 from frisket.evaluation.verdict import Verdict
 from frisket.inference.generate import Picture
 from frisket.scoring.clips import Yardstick
