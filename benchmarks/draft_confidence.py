@@ -19,8 +19,8 @@ from pathlib import Path
 from measure import table, title
 
 from frisket.maskgen.record import load
-from frisket.recipes.masks import masks
-from frisket.recipes.masks_asked import Asked
+from frisket.recipes.masks.make import masks
+from frisket.recipes.masks.request import Asked
 
 LABELS = Path(__file__).with_name("draft_labels.json")
 WRONG = ("outline", "regions", "group")

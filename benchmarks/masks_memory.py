@@ -18,8 +18,8 @@ from PIL import Image
 RUN = """
 import resource, sys
 from pathlib import Path
-from frisket.recipes.masks import masks
-from frisket.recipes.masks_asked import Asked
+from frisket.recipes.masks.make import masks
+from frisket.recipes.masks.request import Asked
 if __name__ == "__main__":
     made = masks(Asked(Path(sys.argv[1]), workers=2))
     print(dict(made.counts), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

@@ -14,7 +14,7 @@ from pathlib import Path
 from frisket.config.load import read
 from frisket.config.tree import Config
 from frisket.families.base import FAMILIES
-from frisket.recipes.families import Size, size_of
+from frisket.families.listing import Size, size_of
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PAGE = EXAMPLES / "README.md"
@@ -45,7 +45,7 @@ def paths_in_order() -> list[Path]:
 
 
 def table() -> str:
-    """What `frisket.recipes.init_choice` reads, as JSON."""
+    """What `frisket.recipes.init.model_choice` reads, as JSON."""
     return json.dumps([_entry(path) for path in paths_in_order()], indent=1) + "\n"
 
 

@@ -97,7 +97,7 @@ def init(
     variant: Annotated[str, typer.Option(help="Its variant; empty chooses by the clips.")] = "",
 ) -> None:
     """Write a commented config for a folder of clips."""
-    from frisket.recipes.init import init as run
+    from frisket.recipes.init.write import init as run
 
     for line in run(folder, output, family=family, variant=variant):
         typer.echo(line)

@@ -10,7 +10,7 @@ from PIL import Image
 from frisket import cli
 from frisket.config.load import ConfigError, check, read
 from frisket.maskgen import record
-from frisket.recipes.import_config import run as imported
+from frisket.recipes.import_ import run as imported
 
 
 def test_an_import_brings_no_module_that_is_run(

@@ -9,7 +9,7 @@ from PIL import Image
 from tests.fuzz.mutate import damage, damage_value, tried, written
 from tests.fuzz.test_media import QUICK, slow
 
-from frisket.recipes.masks_exchange import bring
+from frisket.recipes.masks.exchange import bring
 
 COCO = {
     "images": [{"id": 1, "file_name": "a.png", "height": 24, "width": 32}],

@@ -22,7 +22,7 @@ from tests.data.layouts import (
 from tests.fuzz.mutate import damage, damage_value, tried
 from tests.fuzz.mutate_text import brief, text_of
 
-from frisket.recipes.import_config import run as imported
+from frisket.recipes.import_ import run as imported
 
 QUICK = 24  # a trainer
 MANY = pytest.mark.slow

@@ -7,8 +7,8 @@ import torch
 
 from frisket.media.frames import write_video
 from frisket.pocket.world import Background, Scene, draw, frames_of
-from frisket.recipes.masks import masks
-from frisket.recipes.masks_asked import Asked
+from frisket.recipes.masks.make import masks
+from frisket.recipes.masks.request import Asked
 
 PHOTOS = Path(__file__).parents[2] / "examples" / "photos" / "clips"
 WALL = Background("wall", "white", "white")

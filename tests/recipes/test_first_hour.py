@@ -10,9 +10,9 @@ from frisket.config.tree import Config
 from frisket.families.base import FAMILIES
 from frisket.inspection.dataset_scan import Survey
 from frisket.media.folders.discovery import Masks
-from frisket.recipes import init as writing
-from frisket.recipes.init import init
-from frisket.recipes.init_choice import choose, recipe_for, recipes
+from frisket.recipes.init import write as writing
+from frisket.recipes.init.model_choice import choose, recipe_for, recipes
+from frisket.recipes.init.write import init
 from frisket.runs.opening import opening
 
 PHOTOS = Path(__file__).parents[2] / "examples" / "photos"

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from frisket.config.load import ConfigError, check, read
 from frisket.data.layout_base import LAYOUTS, BadLayout
+from frisket.importers.reference import reference
+from frisket.recipes.import_ import run
 from frisket.recipes.import_command import command
-from frisket.recipes.import_config import run
-from frisket.recipes.import_reference import reference
 from frisket.registry import UnknownPlugin
 from frisket.runs.prepare import prepare
 

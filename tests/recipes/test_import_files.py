@@ -10,7 +10,7 @@ from PIL import Image
 
 from frisket.config.load import ConfigError
 from frisket.data.layout_base import BadLayout
-from frisket.recipes.import_config import run
+from frisket.recipes.import_ import run
 
 KOHYA = """\
 [network]

@@ -9,10 +9,10 @@ from PIL import Image
 
 from frisket.config.load import ConfigError, check, read
 from frisket.families.base import FAMILIES
+from frisket.families.listing import size_of
 from frisket.media.files import ClipsNotFound
 from frisket.media.frames import write_video
-from frisket.recipes.families import size_of
-from frisket.recipes.init import init
+from frisket.recipes.init.write import init
 
 SIZE = (32, 48)  # H, W
 PHOTOS = Path(__file__).parents[2] / "examples" / "photos"
@@ -154,7 +154,7 @@ def test_clips_without_a_caption_get_one_to_fill_in(folder):
 
 
 def test_sizes_suit_clips_and_model(folder, monkeypatch):
-    monkeypatch.setattr("frisket.recipes.init.room_of_card", lambda: None)
+    monkeypatch.setattr("frisket.recipes.init.write.room_of_card", lambda: None)
     assert written(folder).model.family == "pocket"
     for index in range(3):
         picture(folder / "clips" / f"{index}.png", size=(720, 1280))

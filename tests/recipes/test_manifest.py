@@ -11,7 +11,7 @@ from frisket.config.tree import Config
 from frisket.data.items import Windows
 from frisket.pocket.world import draw, random_creature
 from frisket.recipes.doctor import doctor
-from frisket.recipes.init import init
+from frisket.recipes.init.write import init
 from frisket.recipes.inspect import inspect
 from frisket.runs.prepare import prepare
 

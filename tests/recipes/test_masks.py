@@ -17,8 +17,8 @@ from frisket.maskgen.job import Motion
 from frisket.maskgen.store import legend_in, read_legend
 from frisket.media.files import find
 from frisket.media.frames import decode_grey, decode_index, probe, write_video
-from frisket.recipes.masks import clips_of, masks, place_of
-from frisket.recipes.masks_asked import Asked
+from frisket.recipes.masks.make import clips_of, masks, place_of
+from frisket.recipes.masks.request import Asked
 
 
 def test_a_draft_is_written_beside_the_clips_with_legend_and_record(clips):

@@ -16,9 +16,10 @@ from frisket.masks.read import read
 from frisket.media.files import TwoFiles
 from frisket.media.frames import probe, write_video
 from frisket.pocket.world import Background, Scene, draw, frames_of
-from frisket.recipes import masks_eval, masks_files_command
+from frisket.recipes import masks_files_command
+from frisket.recipes.masks import compare
+from frisket.recipes.masks.folder import BadOption, cut
 from frisket.recipes.masks_eval_told import run
-from frisket.recipes.masks_folder import BadOption, cut
 
 LEVELS = {"face": 255, "body": 128, "hair": 80}
 
@@ -190,11 +191,11 @@ def moving(frames: int):
 @pytest.fixture
 def video(tmp_path):
     """A clip longer than two windows, its true masks, and masks that flicker between windows."""
-    pictures, true = moving(2 * masks_eval.WINDOW + 5)
+    pictures, true = moving(2 * compare.WINDOW + 5)
     (tmp_path / "clips").mkdir()
     write_video(tmp_path / "clips/a.mkv", pictures, 8, lossless=True)
     told = true.clone()
-    told[masks_eval.WINDOW] = False
+    told[compare.WINDOW] = False
     for folder, masks in (("gt", true), ("pred", told)):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / LEGEND).write_text('{"subject": 1}')

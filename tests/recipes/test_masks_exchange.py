@@ -17,9 +17,9 @@ from frisket.maskgen.store import LEGEND, Place, read_legend, write_labels, writ
 from frisket.media.files import MasksNotFound, TwoFiles
 from frisket.media.frames import decode_grey, decode_index, probe, write_video
 from frisket.recipes import masks_files_command
-from frisket.recipes.masks_exchange import bring, export
+from frisket.recipes.masks.exchange import bring, export
+from frisket.recipes.masks.folder import BadOption
 from frisket.recipes.masks_exchange_told import layouts, run_export, run_import
-from frisket.recipes.masks_folder import BadOption
 
 TABLE = {"face": 1, "hair": 2}
 HIGH, WIDE = 24, 32

@@ -14,8 +14,8 @@ from frisket.maskgen.store import Place, extend_legend, write_labels, write_soft
 from frisket.media.files import find
 from frisket.media.frames import write_video, writing_labels
 from frisket.pocket.world import Background, Scene, draw, frames_of
-from frisket.recipes import masks_review
-from frisket.recipes.masks_review import Reviewed, review
+from frisket.recipes.masks import review as review_module
+from frisket.recipes.masks.review import Reviewed, review
 
 LEGEND = {"face": 1, "body": 2, "hair": 3}
 DRAFT = Model("draft", code_licence="Apache-2.0")
@@ -294,7 +294,7 @@ def test_regions_keep_the_colours_of_their_label_map(shelf: Shelf) -> None:
 
 
 def test_only_the_worst_have_pictures(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(masks_review, "PICTURED", 2)
+    monkeypatch.setattr(review_module, "PICTURED", 2)
     for number in range(5):
         shelf.made(f"clip-{number}", 0.9 - number / 10)
     seen = []

@@ -12,8 +12,8 @@ from frisket.evaluation.mask_metrics import MaskScores, pooled
 from frisket.inspection.dataset_scan import clip_folder
 from frisket.media.files import MasksNotFound
 from frisket.media.paths import replacing
-from frisket.recipes.masks_eval import Evaluated, evaluate, paired
-from frisket.recipes.masks_folder import BadOption, whole_table_of
+from frisket.recipes.masks.compare import Evaluated, evaluate, paired
+from frisket.recipes.masks.folder import BadOption, whole_table_of
 from frisket.recipes.masks_told import SHOWN, Progress
 
 WORST = 5  # clips named

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import get_args
 
 from frisket.maskgen.exchange_base import EXCHANGES, GREY
-from frisket.recipes.masks_exchange import Carried, Missing, bring, export, weights_of
-from frisket.recipes.masks_folder import BadOption, table_of, whole_table_of
+from frisket.recipes.masks.exchange import Carried, Missing, bring, export, weights_of
+from frisket.recipes.masks.folder import BadOption, table_of, whole_table_of
 from frisket.recipes.masks_told import SHOWN, Progress
 from frisket.registry import nearest
 

@@ -12,9 +12,9 @@ from frisket.maskgen.instances import Kind
 from frisket.maskgen.job import Motion, Outcome, Smooth
 from frisket.maskgen.record import Status
 from frisket.maskgen.track import Tracking
-from frisket.recipes.masks import Made, clips_of, masks, place_of
-from frisket.recipes.masks_asked import Asked
-from frisket.recipes.masks_review import review as write_review
+from frisket.recipes.masks.make import Made, clips_of, masks, place_of
+from frisket.recipes.masks.request import Asked
+from frisket.recipes.masks.review import review as write_review
 from frisket.registry import nearest
 
 Progress = Callable[..., None]

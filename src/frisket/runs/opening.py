@@ -7,7 +7,7 @@ from huggingface_hub import try_to_load_from_cache
 
 from frisket.config.tree import Config
 from frisket.families.base import FAMILIES
-from frisket.recipes.families import size_of
+from frisket.families.listing import size_of
 from frisket.runs.prepare import source_of
 
 SMALL = 1_000_000_000  # parameters up to which a CPU is no surprise

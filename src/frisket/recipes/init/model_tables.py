@@ -7,9 +7,9 @@ from tomlkit.items import Table
 
 from frisket.config.tree import Run
 from frisket.families.base import FAMILIES
+from frisket.families.listing import size_of
 from frisket.families.suggestions import Suggestions
-from frisket.recipes.families import size_of
-from frisket.recipes.init_choice import Recipe
+from frisket.recipes.init.model_choice import Recipe
 
 LARGE = 1.5e9  # parameters: above, a denoiser in bfloat16 asks for more than a small card has
 HUGE = 8e9  # above, it does not fit 16 GB, and hardly 24

@@ -34,8 +34,8 @@ from frisket.masks.read import BACKGROUND
 from frisket.media.files import Found
 from frisket.media.foreign import decoding
 from frisket.media.frames import probe
-from frisket.recipes.masks import clips_of, place_of
-from frisket.recipes.masks_folder import BadOption, MaskFolder, cut, open_masks
+from frisket.recipes.masks.folder import BadOption, MaskFolder, cut, open_masks
+from frisket.recipes.masks.make import clips_of, place_of
 from frisket.recipes.masks_told import Progress
 from frisket.registry import nearest
 

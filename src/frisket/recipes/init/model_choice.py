@@ -49,7 +49,7 @@ class Recipe:
 @cache
 def recipes() -> tuple[Recipe, ...]:
     """All that are written down (`make docs` writes them from examples/families)."""
-    text = (resources.files("frisket.recipes") / "recipe_table.json").read_text("utf-8")
+    text = (resources.files("frisket.recipes.init") / "recipe_table.json").read_text("utf-8")
     return tuple(
         Recipe(**{**each, "resolution": tuple(each["resolution"])}) for each in json.loads(text)
     )

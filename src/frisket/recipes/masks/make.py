@@ -31,7 +31,7 @@ from frisket.maskgen.store import Place
 from frisket.media.files import Found, MasksNotFound, find
 from frisket.media.manifest import is_manifest
 from frisket.media.workers import begin
-from frisket.recipes.masks_asked import Asked, Ready, device_of, ready
+from frisket.recipes.masks.request import Asked, Ready, device_of, ready
 
 log = logging.getLogger(__name__)
 Progress = Callable[..., None]

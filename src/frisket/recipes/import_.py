@@ -17,8 +17,8 @@ from frisket.config.tree import FAMILY, Config
 from frisket.config.variant_checks import attention_problems
 from frisket.data.layout_base import BadLayout, Imported, Kind, Note
 from frisket.disk.untrusted import shown
+from frisket.importers.gather import gather
 from frisket.media.paths import replacing
-from frisket.recipes.import_sources import gather
 
 SHOWN = 12  # notes printed; the file has all
 WIDE = 96

@@ -16,8 +16,8 @@ from frisket.families.suggestions import Suggestions
 from frisket.grid import LatentGrid
 from frisket.inspection.dataset_scan import Survey, survey
 from frisket.media.manifest import is_manifest
-from frisket.recipes.init_choice import Choice, Recipe, choose, recipe_for, room_of_card
-from frisket.recipes.init_model import memory, model, precision
+from frisket.recipes.init.model_choice import Choice, Recipe, choose, recipe_for, room_of_card
+from frisket.recipes.init.model_tables import memory, model, precision
 from frisket.registry import nearest
 
 UNNAMED = "a photo of sks"  # where no caption names the subject

@@ -15,7 +15,7 @@ from frisket.maskgen.clean import compose
 from frisket.maskgen.exchange_base import GREY
 from frisket.media.files import MasksNotFound, find
 from frisket.media.frames import BadMedia, Media, probe, stream
-from frisket.recipes.masks_folder import BadOption, MaskFolder, open_masks
+from frisket.recipes.masks.folder import BadOption, MaskFolder, open_masks
 from frisket.recipes.masks_told import Progress
 from frisket.registry import nearest
 

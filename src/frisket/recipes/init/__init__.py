@@ -1,0 +1,1 @@
+"""`frisket init`: from a folder of clips to a commented configuration."""

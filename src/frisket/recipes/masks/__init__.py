@@ -1,0 +1,1 @@
+"""`frisket masks`: makes masks, compares, reviews and exchanges them."""
