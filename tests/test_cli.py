@@ -14,7 +14,7 @@ import pytest
 import typer.main
 from PIL import Image
 
-from frisket import cli
+from frisket.cli import app as app_module
 
 COMMON = {"--set"}
 COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGELOG.md
@@ -86,7 +86,7 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
 
 def frisket(*words, cwd=None, **environment):
     """Run the command as a user does."""
-    code = "from frisket.cli import main; main()"
+    code = "from frisket.cli.app import main; main()"
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, words)],
         capture_output=True,
@@ -106,7 +106,7 @@ def here(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["frisket", *map(str, words)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as stop:
-            cli.main()
+            app_module.main()
         said = capsys.readouterr()
         return SimpleNamespace(returncode=stop.value.code, stdout=said.out, stderr=said.err)
 
@@ -125,7 +125,7 @@ def clips(tmp_path):
 def commands():
     """Every command by its words, those of groups too."""
     found = {}
-    for name, command in typer.main.get_command(cli.app).commands.items():
+    for name, command in typer.main.get_command(app_module.app).commands.items():
         below = getattr(command, "commands", None)
         found |= {f"{name} {n}": c for n, c in below.items()} if below else {name: command}
     return found
@@ -153,7 +153,7 @@ def test_help_is_quick_and_imports_no_torch():
     code = """
 import sys, time
 sys.argv = ["frisket", "--help"]
-from frisket.cli import main
+from frisket.cli.app import main
 try:
     main()
 except SystemExit as stop:
@@ -215,7 +215,7 @@ def test_wrong_usage_is_exit_code_2(words):
     ],
 )
 def test_only_errors_meant_for_the_reader_lose_their_traceback(error, meant):
-    assert cli._meant(error) is meant
+    assert app_module._meant(error) is meant
 
 
 def test_a_value_error_raised_by_our_own_code_is_meant():
@@ -225,8 +225,8 @@ def test_a_value_error_raised_by_our_own_code_is_meant():
         LatentGrid(4, 8).cells(1, 7, 7)
     with pytest.raises(ValueError, match="invalid literal") as other:
         int("x")
-    assert cli._meant(ours.value)
-    assert not cli._meant(other.value)
+    assert app_module._meant(ours.value)
+    assert not app_module._meant(other.value)
 
 
 def test_an_interrupted_run_says_so_and_exits_130(here, clips, tmp_path, monkeypatch):
@@ -352,7 +352,7 @@ def test_rules_are_written_to_be_edited_and_read_back(here, photos):
 def test_ctrl_c_keeps_what_is_done(photos):
     for index in range(30):
         (photos / f"ada-{index}.jpg").write_bytes((photos / "ada.jpg").read_bytes())
-    code = "from frisket.cli import main; main()"
+    code = "from frisket.cli.app import main; main()"
     running = subprocess.Popen(
         [sys.executable, "-c", code, "masks", str(photos.parent), "--workers", "2"],
         stdout=subprocess.PIPE,
@@ -380,7 +380,7 @@ def test_ctrl_c_keeps_what_is_done(photos):
 def test_a_killed_run_leaves_no_process_behind(photos):
     for index in range(12):
         (photos / f"ada-{index}.jpg").write_bytes((photos / "ada.jpg").read_bytes())
-    code = "from frisket.cli import main; main()"
+    code = "from frisket.cli.app import main; main()"
     words = ["masks", str(photos.parent), "--workers", "2"]
     running = subprocess.Popen([sys.executable, "-c", code, *words], stderr=subprocess.DEVNULL)
     masks = photos.parent / "masks"

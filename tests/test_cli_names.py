@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import typer
 
+from frisket.cli.generate import adapters
+from frisket.cli.options import lay_short
 from frisket.config.provenance import override
-from frisket.recipes.generate_command import adapters
-from frisket.recipes.options import lay_short
 
 
 def frisket(*words):
     """Run the command as a user does."""
     return subprocess.run(
-        [sys.executable, "-c", "from frisket.cli import main; main()", *words],
+        [sys.executable, "-c", "from frisket.cli.app import main; main()", *words],
         capture_output=True,
         text=True,
         env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1"},

@@ -15,7 +15,7 @@ from safetensors.torch import save
 
 from frisket.adapters import lora
 from frisket.adapters.lora import LoraSpec
-from frisket.cli import _meant
+from frisket.cli.app import _meant
 from frisket.families.models.wan import FAMILY as WAN
 from frisket.recipes import convert
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from frisket.cli import app
+from frisket.cli.app import app
 from frisket.disk.atomic import CannotWrite
 from frisket.maskgen import store
 

@@ -143,7 +143,7 @@ def test_the_command_line_says_it_and_no_more(tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
     path.write_bytes(b'[lora]\nrank = "\\u001b[31m' + b"x" * 900_000 + b'"')
     done = subprocess.run(
-        [sys.executable, "-m", "frisket.cli", "inspect", str(path)],
+        [sys.executable, "-m", "frisket.cli.app", "inspect", str(path)],
         capture_output=True,
         text=True,
         check=False,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from frisket import cli
+from frisket.cli import app
 from frisket.config.load import ConfigError, check, read
 from frisket.maskgen import record
 from frisket.recipes.import_ import run as imported
@@ -45,19 +45,19 @@ def test_an_import_brings_no_module_that_is_run(
     ],
 )
 def test_control_characters_of_a_name_are_shown_and_not_obeyed(text: str, shown: str) -> None:
-    assert cli.visible(text) == shown
-    assert cli._told(ValueError(text)) == shown
+    assert app.visible(text) == shown
+    assert app._told(ValueError(text)) == shown
 
 
 def test_no_message_is_endless() -> None:
-    said = cli._told(ValueError("a" * 5_000_000 + "z"))
+    said = app._told(ValueError("a" * 5_000_000 + "z"))
     assert len(said) < 9000
     assert said.endswith("z")
     assert "(4992001 letters)" in said
 
 
 def test_a_full_disk_that_nobody_named_is_explained() -> None:
-    said = cli._told(OSError(errno.ENOSPC, "No space left on device"))
+    said = app._told(OSError(errno.ENOSPC, "No space left on device"))
     assert said.startswith("No space left on device: free some space where run.output, run.cache")
     assert "TMPDIR" in said
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from frisket.cli import _meant
+from frisket.cli.app import _meant
 
 SECONDS = 20.0  # a case; a quiet machine needs milliseconds
 NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
@@ -142,7 +142,7 @@ def outcome(
 ) -> str:
     """Run a case: "worked" or "refused"; raises Missed for what no user may see.
 
-    Refused is what the command line shows as one line (`frisket.cli`): an error of the house's, or
+    Refused is what the command line shows as one line (`frisket.cli.app`): an error of the house's, or
     an OSError of the system's. `allowed` narrows it to one class, for instance BadMedia.
     """
     try:

@@ -135,7 +135,10 @@ def test_the_command_line_prints_what_is_no_text(tmp_path, command):
     )
     words = [command] if command != "pack" else ["pack", "clips", "-o", "out", "--to", "folder"]
     done = subprocess.run(
-        [sys.executable, "-m", "frisket.cli", *words], cwd=folder, capture_output=True, check=False
+        [sys.executable, "-m", "frisket.cli.app", *words],
+        cwd=folder,
+        capture_output=True,
+        check=False,
     )
     assert b"Traceback" not in done.stderr
     assert done.returncode in (0, 1, 2)

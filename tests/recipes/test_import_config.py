@@ -10,11 +10,11 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
+from frisket.cli.import_ import command
 from frisket.config.load import ConfigError, check, read
 from frisket.data.layout_base import LAYOUTS, BadLayout
 from frisket.importers.reference import reference
 from frisket.recipes.import_ import run
-from frisket.recipes.import_command import command
 from frisket.registry import UnknownPlugin
 from frisket.runs.prepare import prepare
 
@@ -214,7 +214,7 @@ def test_the_command_and_its_help_without_torch(theirs, tmp_path):
     assert done.exit_code == 0, done.output
     assert "11 options mapped" in done.output
     code = (
-        "from frisket.recipes.import_command import command; command();"
+        "from frisket.cli.import_ import command; command();"
         "import sys; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from tests.evaluation.drawn import clean, save
 
-from frisket import cli
+from frisket.cli import app
 from frisket.config.tree import Config
 from frisket.data.covering import cover
 from frisket.families.base import FAMILIES, Source
@@ -248,7 +248,7 @@ def test_exit_codes_for_pipelines(tmp_path: Path, monkeypatch, capsys) -> None:
     def run(*words: str) -> int:
         monkeypatch.setattr(sys, "argv", ["frisket", "inspect", *words])
         with pytest.raises(SystemExit) as left:
-            cli.main()
+            app.main()
         return int(left.value.code or 0)
 
     assert run() == 0

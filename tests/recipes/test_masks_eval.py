@@ -10,16 +10,16 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
+from frisket.cli.masks import files as files_module
+from frisket.cli.masks.compare import run
 from frisket.evaluation.mask_metrics import compare_labels
 from frisket.maskgen.store import LEGEND, write_labels, writing_label_video
 from frisket.masks.read import read
 from frisket.media.files import TwoFiles
 from frisket.media.frames import probe, write_video
 from frisket.pocket.world import Background, Scene, draw, frames_of
-from frisket.recipes import masks_files_command
 from frisket.recipes.masks import compare
 from frisket.recipes.masks.folder import BadOption, cut
-from frisket.recipes.masks_eval_told import run
 
 LEVELS = {"face": 255, "body": 128, "hair": 80}
 
@@ -261,7 +261,7 @@ def test_levels_are_cut_as_for_training(tmp_path):
 
 def test_the_command_prints_and_says_by_its_exit_code(tmp_path):
     app = typer.Typer()
-    masks_files_command.add(app, lambda: nullcontext(lambda *_: None))
+    files_module.add(app, lambda: nullcontext(lambda *_: None))
     grey(tmp_path / "pred/a.png", band(0, 10))
     grey(tmp_path / "gt/a.png", band(0, 10))
     words = ["eval", "--pred", tmp_path / "pred", "--gt", tmp_path / "gt"]

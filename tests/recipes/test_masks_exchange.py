@@ -11,15 +11,15 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
+from frisket.cli.masks import files as files_module
+from frisket.cli.masks.exchange import layouts, run_export, run_import
 from frisket.maskgen import record
 from frisket.maskgen.exchange_base import BadExchange
 from frisket.maskgen.store import LEGEND, Place, read_legend, write_labels, writing_label_video
 from frisket.media.files import MasksNotFound, TwoFiles
 from frisket.media.frames import decode_grey, decode_index, probe, write_video
-from frisket.recipes import masks_files_command
 from frisket.recipes.masks.exchange import bring, export
 from frisket.recipes.masks.folder import BadOption
-from frisket.recipes.masks_exchange_told import layouts, run_export, run_import
 
 TABLE = {"face": 1, "hair": 2}
 HIGH, WIDE = 24, 32
@@ -329,7 +329,7 @@ def test_a_picture_without_annotations_is_empty_and_told(stills):
 
 def test_the_commands(stills):
     app = typer.Typer()
-    masks_files_command.add(app, lambda: nullcontext(lambda *_: None))
+    files_module.add(app, lambda: nullcontext(lambda *_: None))
 
     def frisket(*words):
         return CliRunner().invoke(app, list(map(str, words)))

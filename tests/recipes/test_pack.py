@@ -13,11 +13,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from frisket.cli.pack import command
 from frisket.data.format_base import BadSet, Columns
 from frisket.media.files import ClipsNotFound
 from frisket.media.manifest import BadManifest
 from frisket.recipes.pack import Asked, pack
-from frisket.recipes.pack_command import command
 
 WAYS = ("folder", "jsonl", "webdataset", "parquet")
 

@@ -15,7 +15,13 @@ from frisket.families.models.pocket import FAMILY
 from frisket.runs import quickstart_data
 
 # A suite that was started in the background ignores SIGINT, and so would its children.
-COMMAND = ["env", "--default-signal", sys.executable, "-c", "from frisket.cli import main; main()"]
+COMMAND = [
+    "env",
+    "--default-signal",
+    sys.executable,
+    "-c",
+    "from frisket.cli.app import main; main()",
+]
 
 
 @pytest.fixture
@@ -78,7 +84,7 @@ def test_a_second_run_on_the_same_folder_is_refused_and_harms_nothing(project: P
 def launched(project: Path, *more: str, count: int = 2, **environment: str) -> None:
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(count)),
-        *("-m", "frisket.cli", "train", str(project)),
+        *("-m", "frisket.cli.app", "train", str(project)),
         *(word for setting in more for word in ("--set", setting)),
     ]
     everything = os.environ | {"OMP_NUM_THREADS": "1"} | environment
@@ -117,7 +123,7 @@ def prepare(*given, **more):
     time.sleep(8 * PartialState().is_main_process)
     return make(*given, **more)
 hooks.save_adapter, recipe.prepare = slowly, prepare
-from frisket.cli import main
+from frisket.cli.app import main
 sys.argv = ["frisket", *sys.argv[1:]]
 main()
 """

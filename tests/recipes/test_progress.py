@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from frisket.recipes.progress import Lines, show_progress, spell_time
+from frisket.cli.progress import Lines, show_progress, spell_time
 
 VALUES = {"loss": 0.7029, "denoise": 0.7029, "weight": 1.0, "inside": 0.71, "outside": 1.024}
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from frisket.cli.progress import spell_time
 from frisket.evaluation.page import render, write_whole
-from frisket.recipes.progress import spell_time
 from frisket.training.record import BadRecord, read
 
 log = logging.getLogger(__name__)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from frisket.cli.masks.make import Progress
 from frisket.evaluation.mask_metrics import MaskScores, RegionScore, compare_labels, pooled
 from frisket.maskgen.base import Picture
 from frisket.maskgen.clean import compose
@@ -16,7 +17,6 @@ from frisket.maskgen.exchange_base import GREY
 from frisket.media.files import MasksNotFound, find
 from frisket.media.frames import BadMedia, Media, probe, stream
 from frisket.recipes.masks.folder import BadOption, MaskFolder, open_masks
-from frisket.recipes.masks_told import Progress
 from frisket.registry import nearest
 
 WINDOW = 16  # frames compared at once, so that memory is flat in a clip's length

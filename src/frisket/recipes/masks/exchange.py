@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 
+from frisket.cli.masks.make import Progress
 from frisket.config.data import PRESETS
 from frisket.config.load import load
 from frisket.maskgen import record
@@ -36,7 +37,6 @@ from frisket.media.foreign import decoding
 from frisket.media.frames import probe
 from frisket.recipes.masks.folder import BadOption, MaskFolder, cut, open_masks
 from frisket.recipes.masks.make import clips_of, place_of
-from frisket.recipes.masks_told import Progress
 from frisket.registry import nearest
 
 Missing = Literal["skip", "white"]

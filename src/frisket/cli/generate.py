@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from frisket.recipes.options import FIRST, ConfigFile, Named, Overrides
+from frisket.cli.options import FIRST, ConfigFile, Named, Overrides
 
 if TYPE_CHECKING:
     from frisket.config.tree import Config

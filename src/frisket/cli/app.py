@@ -14,17 +14,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from frisket.media.quiet import quiet
-from frisket.recipes import (
-    convert_command,
-    evaluate_command,
-    families_command,
-    generate_command,
-    import_command,
-    masks_command,
-    pack_command,
-)
-from frisket.recipes.options import (
+from frisket.cli import convert, evaluate, families, generate, import_, pack
+from frisket.cli.masks import command as command_module
+from frisket.cli.options import (
     FIRST,
     Batch,
     Command,
@@ -36,6 +28,7 @@ from frisket.recipes.options import (
     Steps,
     lay_short,
 )
+from frisket.media.quiet import quiet
 
 if TYPE_CHECKING:
     from frisket.config.tree import Config
@@ -294,19 +287,19 @@ def _asked(path: Path, overrides: list[str] | None) -> "Config":
 @contextmanager
 def _bar() -> Iterator[Callable[..., None]]:
     """Progress, called with (title, done, total, values); rich is imported only when it is due."""
-    from frisket.recipes.progress import show_progress
+    from frisket.cli.progress import show_progress
 
     with show_progress() as report:
         yield report
 
 
-app.command("convert")(convert_command.command(_bar))
-app.command("generate", cls=Command)(generate_command.command(_bar, _asked))
-app.add_typer(masks_command.commands(_bar), name="masks")
-app.command("evaluate")(evaluate_command.command(_bar))
-app.command("import")(import_command.command())
-app.command("pack")(pack_command.command(_bar))
-app.command("families")(families_command.command(_write))
+app.command("convert")(convert.command(_bar))
+app.command("generate", cls=Command)(generate.command(_bar, _asked))
+app.add_typer(command_module.commands(_bar), name="masks")
+app.command("evaluate")(evaluate.command(_bar))
+app.command("import")(import_.command())
+app.command("pack")(pack.command(_bar))
+app.command("families")(families.command(_write))
 
 
 def _meant(error: BaseException) -> bool:

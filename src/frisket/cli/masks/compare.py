@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from frisket.cli.masks.make import SHOWN, Progress
 from frisket.config.label_map import read_legend
 from frisket.evaluation.mask_metrics import MaskScores, pooled
 from frisket.inspection.dataset_scan import clip_folder
@@ -14,7 +15,6 @@ from frisket.media.files import MasksNotFound
 from frisket.media.paths import replacing
 from frisket.recipes.masks.compare import Evaluated, evaluate, paired
 from frisket.recipes.masks.folder import BadOption, whole_table_of
-from frisket.recipes.masks_told import SHOWN, Progress
 
 WORST = 5  # clips named
 LEVEL = {"iou": "IoU", "boundary": "boundary F", "dice": "dice"}

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import get_args
 
+from frisket.cli.masks.make import SHOWN, Progress
 from frisket.maskgen.exchange_base import EXCHANGES, GREY
 from frisket.recipes.masks.exchange import Carried, Missing, bring, export, weights_of
 from frisket.recipes.masks.folder import BadOption, table_of, whole_table_of
-from frisket.recipes.masks_told import SHOWN, Progress
 from frisket.registry import nearest
 
 # How a config takes the grey files of a layout as they are, where it is not masks = "FOLDER".

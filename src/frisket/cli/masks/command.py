@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from frisket.recipes import masks_files_command
+from frisket.cli.masks import files
 
 Bar = Callable[[], AbstractContextManager[Callable[..., None]]]
 MAKE = "make"
@@ -48,7 +48,7 @@ def commands(bar: Bar) -> typer.Typer:
     app.command("review")(_review(bar))
     app.command("backends")(_backends)
     app.command("rules")(_rules)
-    masks_files_command.add(app, bar)
+    files.add(app, bar)
     return app
 
 
@@ -296,7 +296,7 @@ def _make(bar: Bar) -> Callable[..., None]:
     ) -> None:
         """Make masks for every clip that has none or whose settings changed."""
         given = dict(locals())  # before anything else is bound: the options by their names
-        from frisket.recipes import masks_told  # noqa: PLC0415 - torch, only when asked for
+        from frisket.cli.masks import make as make_module  # noqa: PLC0415 - torch, only when asked for
 
         if best:
             from frisket.recipes.people_parser import with_parser  # noqa: PLC0415 - the same
@@ -305,7 +305,7 @@ def _make(bar: Bar) -> Callable[..., None]:
             given = with_parser(given, ask, dry=dry_run)
         try:
             with bar() as progress:
-                lines, code = masks_told.run(given, dry=dry_run, review=review, progress=progress)
+                lines, code = make_module.run(given, dry=dry_run, review=review, progress=progress)
         except KeyboardInterrupt as stop:
             typer.secho(f"{stop or 'stopped'}", fg=typer.colors.YELLOW, err=True)
             raise typer.Exit(130) from stop
@@ -329,10 +329,10 @@ def _review(bar: Bar) -> Callable[..., None]:
         ] = None,
     ) -> None:
         """Write a page and a contact sheet of all masks, those to look at first."""
-        from frisket.recipes import masks_told  # noqa: PLC0415 - torch, only when asked for
+        from frisket.cli.masks import make as make_module  # noqa: PLC0415 - torch, only when asked for
 
         with bar() as progress:
-            line, _ = masks_told.reviewed(
+            line, _ = make_module.reviewed(
                 folder, output, beside=beside, below=below, page=page, progress=progress
             )
         typer.echo(line)
@@ -342,9 +342,9 @@ def _review(bar: Bar) -> Callable[..., None]:
 
 def _backends() -> None:
     """List backends and compositions, with their licences."""
-    from frisket.recipes import masks_told  # noqa: PLC0415 - torch, only when asked for
+    from frisket.cli.masks import make as make_module  # noqa: PLC0415 - torch, only when asked for
 
-    typer.echo("\n".join(masks_told.backends()))
+    typer.echo("\n".join(make_module.backends()))
 
 
 def _rules(

@@ -70,7 +70,7 @@ def _eval(bar: Bar) -> Callable[..., None]:
         ] = None,
     ) -> None:
         """Compare two folders of masks, name by name: overlap, borders, mix-ups, steadiness."""
-        from frisket.recipes.masks_eval_told import run  # noqa: PLC0415 - torch, when asked for
+        from frisket.cli.masks.compare import run  # noqa: PLC0415 - torch, when asked for
 
         with bar() as progress:
             lines, code = run(
@@ -120,7 +120,7 @@ def _export(bar: Bar) -> Callable[..., None]:
         overwrite: Overwrite = False,
     ) -> None:
         """Write masks for another tool; weights are baked in where it knows no regions."""
-        from frisket.recipes.masks_exchange_told import (  # noqa: PLC0415 - torch, when asked for
+        from frisket.cli.masks.exchange import (  # noqa: PLC0415 - torch, when asked for
             run_export,
         )
 
@@ -156,7 +156,7 @@ def _import(bar: Bar) -> Callable[..., None]:
         overwrite: Overwrite = False,
     ) -> None:
         """Read masks of another tool into label maps with a legend."""
-        from frisket.recipes.masks_exchange_told import (  # noqa: PLC0415 - torch, when asked for
+        from frisket.cli.masks.exchange import (  # noqa: PLC0415 - torch, when asked for
             run_import,
         )
 
@@ -177,6 +177,6 @@ def _import(bar: Bar) -> Callable[..., None]:
 
 def _layouts() -> None:
     """List the layouts of other tools, and what each loses."""
-    from frisket.recipes.masks_exchange_told import layouts  # noqa: PLC0415 - when asked for
+    from frisket.cli.masks.exchange import layouts  # noqa: PLC0415 - when asked for
 
     typer.echo("\n".join(layouts()))

@@ -1,0 +1,1 @@
+"""The options of `frisket masks` and its sub-commands."""
