@@ -37,7 +37,8 @@ from frisket.families.quantise import RECORD, layers_of, quantise_layer
 from frisket.losses.base import weighted_mse
 from frisket.runs.memory.conditioning_shapes import told
 from frisket.runs.memory.estimate import predict
-from frisket.training import fit, optim
+from frisket.training import optim
+from frisket.training.memory import plan as memory_plan
 
 # Dense bfloat16 TFLOP/s, without sparsity, from the vendors' data sheets.
 RATES = {
@@ -60,12 +61,12 @@ class Row:
     family: str
     variant: str
     size: tuple[int, int, int]  # frames, height, width
-    memory: fit.MemoryPlan
+    memory: memory_plan.MemoryPlan
     tiny: str = ""  # the variant whose tiny parts stand in for it
 
 
-NF4 = fit.MemoryPlan(quantise="nf4", checkpointing=True)
-PLAIN = fit.MemoryPlan(checkpointing=True)
+NF4 = memory_plan.MemoryPlan(quantise="nf4", checkpointing=True)
+PLAIN = memory_plan.MemoryPlan(checkpointing=True)
 ROWS = (
     Row("Wan 2.2 5B", "wan", "2.2-ti2v-5b", (49, 704, 1280), PLAIN),
     Row("Wan 2.1 14B, nf4", "wan", "2.1-t2v-14b", (33, 480, 832), NF4),
@@ -201,7 +202,7 @@ def steps(
     shelf = FAMILIES.load(row.family)
     card = shelf.variants[row.variant]
     lora.attach(denoiser, lora.LoraSpec(rank=16, targets=shelf.lora_targets), seed=0)
-    fit.apply(denoiser, row.memory, device=device)
+    memory_plan.apply(denoiser, row.memory, device=device)
     denoiser.train()
     given = {name: value.to(device) for name, value in told_of(row, size, tiny=how["tiny"]).items()}
     if device.type == "cuda":
@@ -284,7 +285,7 @@ def run(
         if expected > 0.95 * free:
             raise DoesNotFit(f"{expected:.0f} GiB predicted, {free:.0f} free")
     try:
-        where = torch.device(fit.load_device(row.memory, device))
+        where = torch.device(memory_plan.load_device(row.memory, device))
         denoiser = drawn(row, where, tiny=tiny)
         blocks = sum(len(blocks_of(expert)) for expert in experts_of(denoiser).values())
         found = steps(row, denoiser, device, size, count=count, tiny=tiny, seconds=seconds)

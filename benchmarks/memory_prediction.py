@@ -55,7 +55,7 @@ def tensors_of(trainer: Any) -> list[Any]:
 
 def alive(config: Any) -> float:
     """MiB of tensors alive at the worst moment of a real run."""
-    from frisket.training.rehearsal import LiveBytes  # noqa: PLC0415
+    from frisket.training.memory.estimate import LiveBytes  # noqa: PLC0415
 
     trainer = built(config)
     with LiveBytes() as live:
@@ -94,14 +94,15 @@ def built(config: Any) -> Any:
     from frisket.runs.memory import conditioning_shapes as shapes  # noqa: PLC0415
     from frisket.runs.memory import estimate as foretold  # noqa: PLC0415
     from frisket.runs.refusals import terms_of  # noqa: PLC0415
-    from frisket.training import fit, optim, schedules  # noqa: PLC0415
+    from frisket.training import optim, schedules  # noqa: PLC0415
     from frisket.training.distributed import assemble  # noqa: PLC0415
+    from frisket.training.memory import plan as memory_plan  # noqa: PLC0415
     from frisket.training.plan import Plan  # noqa: PLC0415
     from frisket.training.trainer import Trainer  # noqa: PLC0415
 
     family = FAMILIES.load(config.model.family)
     card = family.variants[config.model.variant]
-    memory = fit.MemoryPlan(**config.memory.model_dump())
+    memory = memory_plan.MemoryPlan(**config.memory.model_dump())
     source = Source(
         config.model.variant,
         config.model.source,
@@ -110,7 +111,7 @@ def built(config: Any) -> Any:
     )
     denoiser = family.load_denoiser(source)
     lora.attach(denoiser, spec_of(config, family), seed=0)
-    fit.apply(denoiser, memory, device="cpu")
+    memory_plan.apply(denoiser, memory, device="cpu")
     tiny = family.tiny(config.model.variant)
     size, count = foretold._size(config, card), config.run.batch
     clip = torch.zeros(1, 3, *size)

@@ -61,8 +61,8 @@ def whole(prior: float) -> list[float]:
     from frisket.masks.weights import RegionWeights  # noqa: PLC0415
     from frisket.training import optim, schedules  # noqa: PLC0415
     from frisket.training.distributed import assemble  # noqa: PLC0415
+    from frisket.training.metrics_log import Record  # noqa: PLC0415
     from frisket.training.plan import Hooks, Plan  # noqa: PLC0415
-    from frisket.training.record import Record  # noqa: PLC0415
     from frisket.training.trainer import Trainer  # noqa: PLC0415
 
     family = FAMILIES.load("wan")

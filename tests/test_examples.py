@@ -10,8 +10,8 @@ from frisket.config.load import check, read
 from frisket.families.base import FAMILIES
 from frisket.runs.memory.estimate import predict
 from frisket.runs.memory.report import needed
-from frisket.training.fit import MemoryPlan
-from frisket.training.fit import check as check_memory
+from frisket.training.memory.plan import MemoryPlan
+from frisket.training.memory.plan import check as check_memory
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 RECIPES = sorted((EXAMPLES / "families").glob("*.toml"))

@@ -13,7 +13,7 @@ from frisket.adapters import lora
 from frisket.families.base import FAMILIES, default_targets
 from frisket.families.experts import experts_of
 from frisket.families.quantise import Kind, quantise
-from frisket.training import fit
+from frisket.training.memory import plan as memory_plan
 
 MIB = 2**20
 
@@ -81,7 +81,9 @@ class Trial:
 
     def fit(self, place: Place, **switches: Any) -> list[Any]:
         """Move it to the place with these switches on."""
-        return fit.apply(self.denoiser, fit.MemoryPlan(**switches), device=place.device)
+        return memory_plan.apply(
+            self.denoiser, memory_plan.MemoryPlan(**switches), device=place.device
+        )
 
     def predict(self, place: Place, t: Sequence[float] = (0.3, 0.8)) -> Tensor:
         """What the denoiser says at these noise levels."""

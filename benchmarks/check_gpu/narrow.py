@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from frisket.families.blocks import blocks_of
 from frisket.families.quantise import Kind, PackageMissing, quantise_layer, require
-from frisket.training import storage
+from frisket.training.memory import precision
 
 SIZE = (768, 1024)  # out, in
 SHARE = {"nf4": 0.30, "int8": 0.55, "fp8": 0.55}  # of bfloat16, at most
@@ -119,8 +119,8 @@ def float8(place: Place) -> str:
     rounded = Trial("wan", num_layers=4)
     with torch.no_grad():
         for name, value in rounded.denoiser.named_parameters():
-            if kept[name] == storage.FLOAT8:
-                value.copy_(value.to(storage.FLOAT8).float())
+            if kept[name] == precision.FLOAT8:
+                value.copy_(value.to(precision.FLOAT8).float())
     whole = sum(bytes_on(block, value.device) for block in blocks_of(rounded.denoiser).values())
     rounded.fit(place, checkpointing=True)
     said = same_step("float8", found, rounded.step(place), (1e-5, 1e-4))

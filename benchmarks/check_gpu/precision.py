@@ -8,8 +8,8 @@ from benchmarks.check_gpu.models import Trial, agree, exact_attention, same_step
 
 from frisket.adapters import lora
 from frisket.families.blocks import blocks_of
-from frisket.training import storage
-from frisket.training.fit import CannotFit
+from frisket.training.memory import precision
+from frisket.training.memory.plan import CannotFit
 
 NO_KERNEL = re.compile("No available kernel|No viable backend|not supported|only supports", re.I)
 FAMILIES = ("wan", "flux", "stable_diffusion", "qwen_image")
@@ -41,7 +41,7 @@ def attention(place: Place) -> str:
         trial.fit(place)
         expected = trial.step(place)
     said, lacking, without, wrong = [], [], [], []
-    for backend in storage.TRAINABLE:
+    for backend in precision.TRAINABLE:
         trial = Trial("wan", dtype=torch.bfloat16, **size)
         try:
             trial.fit(place, attention=backend)

@@ -6,7 +6,7 @@ from typing import Any
 from benchmarks.check_gpu.checking import Failed, Place, Skipped
 from benchmarks.gpu_cost import NF4, PLAIN, ROWS, DoesNotFit, Row, run
 
-from frisket.training.fit import MemoryPlan
+from frisket.training.memory.plan import MemoryPlan
 
 # Small enough for any card. What is predicted must be within 15 % of what torch was asked for.
 SMALL = (

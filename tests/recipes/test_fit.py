@@ -15,7 +15,7 @@ from frisket.runs.memory import estimate
 from frisket.runs.memory.conditioning_shapes import picture, told
 from frisket.runs.memory.estimate import predict
 from frisket.training import optim
-from frisket.training.rehearsal import LiveBytes, Rehearsal
+from frisket.training.memory.estimate import LiveBytes, Rehearsal
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "memory_prediction.py"
 WITHIN = 0.10

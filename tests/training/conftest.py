@@ -21,8 +21,8 @@ from frisket.training import optim, schedules
 from frisket.training.distributed import assemble
 from frisket.training.ema import Average
 from frisket.training.interrupt import SIGNALS
+from frisket.training.metrics_log import Record
 from frisket.training.plan import Plan
-from frisket.training.record import Record
 from frisket.training.trainer import Trainer
 
 GRID = FAMILY.variants["image"].grid

@@ -8,8 +8,8 @@ from frisket.adapters import lora
 from frisket.families.base import FAMILIES
 from frisket.families.blocks import blocks_of
 from frisket.families.quantise import quantise
-from frisket.training.blocks import Group, swap
-from frisket.training.storage import checkpoint_blocks
+from frisket.training.memory.offload import Group, swap
+from frisket.training.memory.precision import checkpoint_blocks
 
 CPU = torch.device("cpu")
 

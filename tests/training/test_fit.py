@@ -11,8 +11,9 @@ from frisket.families.base import FAMILIES
 from frisket.families.blocks import blocks_of
 from frisket.families.experts import Experts
 from frisket.families.quantise import PackageMissing, quantise
-from frisket.training import fit, storage
-from frisket.training.fit import CannotFit, MemoryPlan
+from frisket.training.memory import plan as memory_plan
+from frisket.training.memory import precision
+from frisket.training.memory.plan import CannotFit, MemoryPlan
 
 
 @pytest.mark.parametrize(
@@ -28,54 +29,56 @@ from frisket.training.fit import CannotFit, MemoryPlan
 )
 def test_switches_that_exclude_each_other(plan, said):
     with pytest.raises(CannotFit, match=said):
-        fit.check(plan)
+        memory_plan.check(plan)
 
 
 def test_adapters_that_do_not_go_on_packed_weights():
     with pytest.raises(CannotFit, match=r'does not go with lora\.kind = "lokr"'):
-        fit.check(MemoryPlan(quantise="nf4"), adapter="lokr")
-    fit.check(MemoryPlan(quantise="nf4"), adapter="dora")
+        memory_plan.check(MemoryPlan(quantise="nf4"), adapter="lokr")
+    memory_plan.check(MemoryPlan(quantise="nf4"), adapter="dora")
 
 
 def test_a_missing_package_is_named_before_any_work(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchao", None)
     with pytest.raises(PackageMissing, match="pip install torchao"):
-        fit.check(MemoryPlan(quantise="fp8", checkpointing=True))
+        memory_plan.check(MemoryPlan(quantise="fp8", checkpointing=True))
 
 
 @pytest.mark.parametrize("backend", ["flash", "_flash_3", "flash_hub", "xformers"])
 def test_an_attention_package_that_is_not_here_is_named_before_any_work(backend):
     try:
-        storage.check_attention(backend)
+        precision.check_attention(backend)
     except ValueError:
         with pytest.raises(CannotFit, match=f'"{backend}" cannot be used here.*install|build'):
-            fit.check(MemoryPlan(attention=backend))
+            memory_plan.check(MemoryPlan(attention=backend))
 
 
 def test_an_attention_kernel_without_float32_is_refused_before_the_model_moves():
     _, denoiser, *_ = built()
     with pytest.raises(CannotFit, match=r'set model\.dtype = "bfloat16"'):
-        fit.apply(denoiser, MemoryPlan(attention="_native_flash"), device="cuda")
-    fit.apply(denoiser, MemoryPlan(attention="_native_efficient"), device="cpu")
+        memory_plan.apply(denoiser, MemoryPlan(attention="_native_flash"), device="cuda")
+    memory_plan.apply(denoiser, MemoryPlan(attention="_native_efficient"), device="cpu")
 
 
 def test_a_family_that_does_not_quantise_is_not_taken_for_one_that_does():
     _, denoiser, *_ = built(family="pocket")
     with pytest.raises(CannotFit, match='was loaded as "none"'):
-        fit.apply(denoiser, MemoryPlan(quantise="nf4"), device="cpu")
+        memory_plan.apply(denoiser, MemoryPlan(quantise="nf4"), device="cpu")
 
 
 def test_nothing_asked_nothing_changed():
     shelf, denoiser, *given = built()
     plain = step(shelf, denoiser, *given)
-    assert fit.apply(denoiser, MemoryPlan(), device="cpu") == []
+    assert memory_plan.apply(denoiser, MemoryPlan(), device="cpu") == []
     assert equal(step(shelf, denoiser, *given), plain)
 
 
 def test_checkpointing_and_swap_together():
     shelf, denoiser, *given = built()
     plain = step(shelf, denoiser, *given)
-    (swap,) = fit.apply(denoiser, MemoryPlan(checkpointing=True, swap_blocks=2), device="cpu")
+    (swap,) = memory_plan.apply(
+        denoiser, MemoryPlan(checkpointing=True, swap_blocks=2), device="cpu"
+    )
     assert denoiser.is_gradient_checkpointing
     assert equal(step(shelf, denoiser, *given), plain)
     assert 0 < swap.peak < sum(group.nbytes for group in swap.groups.values())
@@ -83,11 +86,11 @@ def test_checkpointing_and_swap_together():
 
 def test_float8_storage_swaps():
     shelf, denoiser, *given = built()
-    fit.apply(denoiser, MemoryPlan(storage="float8", checkpointing=True), device="cpu")
+    memory_plan.apply(denoiser, MemoryPlan(storage="float8", checkpointing=True), device="cpu")
     plain = step(shelf, denoiser, *given)
     shelf, denoiser, *given = built()
     plan = MemoryPlan(storage="float8", checkpointing=True, swap_blocks=2)
-    fit.apply(denoiser, plan, device="cpu")
+    memory_plan.apply(denoiser, plan, device="cpu")
     assert equal(step(shelf, denoiser, *given), plain)
     assert equal(step(shelf, denoiser, *given), plain)
 
@@ -98,7 +101,7 @@ def test_a_quantised_base_learns_the_same_swapped():
         lora.detach(denoiser)
         quantise(denoiser, "nf4", dtype=torch.float32, device="cpu")
         lora.attach(denoiser, lora.LoraSpec(rank=4, targets=shelf.lora_targets), seed=0)
-        fit.apply(denoiser, plan, device="cpu")
+        memory_plan.apply(denoiser, plan, device="cpu")
         optimizer = torch.optim.SGD(lora.trainable(denoiser).values(), lr=1e-2)
         for _ in range(3):
             prediction = shelf.predict(denoiser, given[0], torch.tensor([0.3, 0.8]), given[1])
@@ -139,7 +142,7 @@ def test_of_two_experts_only_the_one_in_use_is_there(experts):
 
     plain = {t: run(t) for t in (0.8, 0.2)}
     both.zero_grad()
-    high, low = fit.apply(both, MemoryPlan(swap_blocks=1), device="cpu")
+    high, low = memory_plan.apply(both, MemoryPlan(swap_blocks=1), device="cpu")
 
     def there(expert) -> set[bool]:
         kept = blocks_of(expert)["blocks.0"]
@@ -161,7 +164,7 @@ def test_of_two_experts_only_the_one_in_use_is_there(experts):
 def test_moving_swapped_experts_moves_nothing(experts, monkeypatch):
     # Accelerate calls `.to(device)` on what it prepares for several GPUs.
     _, both, *_ = experts
-    fit.apply(both, MemoryPlan(swap_blocks=1), device="cpu")
+    memory_plan.apply(both, MemoryPlan(swap_blocks=1), device="cpu")
     monkeypatch.setattr("frisket.families.experts._move", lambda *_: pytest.fail("moved"))
     both.to("cpu")
     both.use("high")
@@ -169,5 +172,5 @@ def test_moving_swapped_experts_moves_nothing(experts, monkeypatch):
 
 
 def test_a_model_that_is_to_wait_is_not_loaded_onto_the_card():
-    assert fit.load_device(MemoryPlan(), "cuda:1") == "cuda:1"
-    assert fit.load_device(MemoryPlan(swap_blocks=3), "cuda:1") == "cpu"
+    assert memory_plan.load_device(MemoryPlan(), "cuda:1") == "cuda:1"
+    assert memory_plan.load_device(MemoryPlan(swap_blocks=3), "cuda:1") == "cpu"

@@ -10,7 +10,7 @@ import pytest
 import torch
 from accelerate.tracking import GeneralTracker
 
-from frisket.training.record import BadRecord, MissingTracker, Record, open_trackers, read
+from frisket.training.metrics_log import BadRecord, MissingTracker, Record, open_trackers, read
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from frisket.training.room import NoRoom, room_for
+from frisket.training.memory.out_of_memory import NoRoom, room_for
 
 
 def test_out_of_memory_names_the_stage_and_what_helps() -> None:

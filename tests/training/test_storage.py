@@ -8,7 +8,7 @@ from tests.training.test_blocks import built, draw, equal, step
 from frisket.adapters import lora
 from frisket.families.base import FAMILIES
 from frisket.families.blocks import blocks_of
-from frisket.training import storage
+from frisket.training.memory import precision
 
 
 def frozen_of(denoiser):
@@ -18,14 +18,16 @@ def frozen_of(denoiser):
 def test_float8_is_the_plain_path_on_rounded_weights():
     shelf, denoiser, *given = built(checkpointing=True)
     plain = {name: value.detach().clone() for name, value in frozen_of(denoiser).items()}
-    storage.store_float8(denoiser, torch.float32)
-    narrow = {name for name, value in frozen_of(denoiser).items() if value.dtype == storage.FLOAT8}
+    precision.store_float8(denoiser, torch.float32)
+    narrow = {
+        name for name, value in frozen_of(denoiser).items() if value.dtype == precision.FLOAT8
+    }
     stored = step(shelf, denoiser, *given)
 
     shelf, rounded, *given = built(checkpointing=True)
     for name, value in frozen_of(rounded).items():
         if name in narrow:
-            value.data = plain[name].to(storage.FLOAT8).float()
+            value.data = plain[name].to(precision.FLOAT8).float()
     assert equal(stored, step(shelf, rounded, *given))
     assert len(narrow) > len(plain) / 2
     assert all(value.dtype == torch.float32 for value in lora.trainable(denoiser).values())
@@ -34,12 +36,12 @@ def test_float8_is_the_plain_path_on_rounded_weights():
 @pytest.mark.parametrize("family", FAMILIES.names())
 def test_every_family_trains_on_float8(family):
     shelf, denoiser, *given = built(family=family, checkpointing=True)
-    storage.store_float8(denoiser, torch.float32)
+    precision.store_float8(denoiser, torch.float32)
     prediction, gradients = step(shelf, denoiser, *given)
     assert prediction.isfinite().all()
     assert all(each.isfinite().all() for each in gradients)
     kept = {value.dtype for value in frozen_of(denoiser).values()}
-    assert kept >= {storage.FLOAT8, torch.float32}
+    assert kept >= {precision.FLOAT8, torch.float32}
 
 
 @pytest.mark.parametrize("autocast", [False, True])
@@ -47,8 +49,8 @@ def test_float8_in_bfloat16_with_an_adapter_in_float32(autocast):
     shelf, denoiser, *given = built(checkpointing=True)
     for value in frozen_of(denoiser).values():
         value.data = value.data.bfloat16()
-    storage.store_float8(denoiser, torch.bfloat16)
-    storage.share_inputs(denoiser)
+    precision.store_float8(denoiser, torch.bfloat16)
+    precision.share_inputs(denoiser)
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         prediction, gradients = step(shelf, denoiser, *given)
     assert prediction.isfinite().all()
@@ -75,7 +77,7 @@ def test_shared_inputs_are_the_same_numbers_in_less_memory():
     before = run(denoiser).detach()
     held, plain = kept(denoiser, run)
     del held
-    storage.share_inputs(denoiser)
+    precision.share_inputs(denoiser)
     after, shared = kept(denoiser, run)
     assert torch.equal(after.detach(), before)
     assert shared < plain
@@ -87,7 +89,7 @@ def test_attention_backends_agree_and_others_keep_theirs():
     shelf, denoiser, *given = built()
     plain, gradients = step(shelf, denoiser, *given)
     before = Registry._active_backend
-    storage.set_attention(denoiser, "_native_math")
+    precision.set_attention(denoiser, "_native_math")
     assert Registry._active_backend == before
     assert denoiser.blocks[0].attn1.processor._attention_backend == "_native_math"
     other, others = step(shelf, denoiser, *given)
@@ -102,13 +104,13 @@ def test_attention_backends_agree_and_others_keep_theirs():
 )
 def test_backends_that_cannot_train(backend, said):
     with pytest.raises(ValueError, match=said):
-        storage.check_attention(backend)
+        precision.check_attention(backend)
 
 
 def test_attention_of_a_model_that_does_not_dispatch():
     _, denoiser, *_ = built(family="pocket")
     with pytest.raises(ValueError, match="does not use diffusers' attention dispatcher"):
-        storage.set_attention(denoiser, "native")
+        precision.set_attention(denoiser, "native")
 
 
 @pytest.mark.slow
@@ -116,7 +118,7 @@ def test_attention_of_a_model_that_does_not_dispatch():
 def test_compiled_blocks_have_the_same_gradients():
     shelf, denoiser, *given = built(checkpointing=True)
     plain = step(shelf, denoiser, *given)
-    storage.compile_blocks(denoiser, backend="eager")
+    precision.compile_blocks(denoiser, backend="eager")
     compiled = step(shelf, denoiser, *given)
     assert all(block._compiled_call_impl is not None for block in blocks_of(denoiser).values())
     assert equal(compiled, plain)
@@ -127,7 +129,7 @@ def test_compiled_blocks_have_the_same_gradients():
 def test_blocks_compiled_by_the_default_backend():
     shelf, denoiser, *given = built()
     plain = step(shelf, denoiser, *given)
-    storage.compile_blocks(denoiser)
+    precision.compile_blocks(denoiser)
     prediction, gradients = step(shelf, denoiser, *given)
     torch.testing.assert_close(prediction, plain[0], rtol=1e-3, atol=1e-4)
     for one, two in zip(gradients, plain[1], strict=True):
@@ -139,7 +141,7 @@ def test_tiles_of_a_clip_that_fits_one_change_nothing():
     vae = shelf.tiny(next(iter(shelf.variants))).vae
     clip = draw(1, 3, 5, 32, 48).clamp(-1, 1)
     plain = shelf.encode(vae, clip)
-    storage.tile(vae)
+    precision.tile(vae)
     assert torch.equal(shelf.encode(vae, clip), plain)
 
 
@@ -148,7 +150,7 @@ def test_tiles_agree_with_the_whole_within_their_seams():
     vae = shelf.tiny(next(iter(shelf.variants))).vae
     clip = draw(1, 3, 1, 64, 96).clamp(-1, 1)
     plain = shelf.encode(vae, clip)
-    storage.tile(vae)
+    precision.tile(vae)
     vae.enable_tiling(48, 48, 32, 32)
     tiled = shelf.encode(vae, clip)
     assert tiled.shape == plain.shape
@@ -158,9 +160,9 @@ def test_tiles_agree_with_the_whole_within_their_seams():
 def test_a_vae_without_tiles_is_named():
     shelf = FAMILIES.load("pocket")
     with pytest.raises(ValueError, match="PocketVae cannot work in tiles"):
-        storage.tile(shelf.tiny("image").vae)
+        precision.tile(shelf.tiny("image").vae)
 
 
 def test_checkpointing_of_a_model_without():
     with pytest.raises(ValueError, match="Linear  cannot checkpoint"):
-        storage.checkpoint_blocks(torch.nn.Linear(2, 2))
+        precision.checkpoint_blocks(torch.nn.Linear(2, 2))

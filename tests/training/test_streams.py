@@ -15,9 +15,9 @@ from torch import nn
 
 from frisket.adapters import lora
 from frisket.families.blocks import blocks_of
-from frisket.training import blocks, pinned
-from frisket.training.blocks import swap
-from frisket.training.pinned import ALIGNED, Waiting
+from frisket.training.memory import offload, pinned
+from frisket.training.memory.offload import swap
+from frisket.training.memory.pinned import ALIGNED, Waiting
 
 CPU = torch.device("cpu")
 
@@ -61,7 +61,7 @@ def device(monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "current_stream", lambda *_: here[-1])
     monkeypatch.setattr(torch.cuda, "stream", on)
-    fill, leave = blocks.Group._fill, blocks.Group.leave
+    fill, leave = offload.Group._fill, offload.Group.leave
 
     def filling(group):
         if not all(here[-1].comes_after(event) for event in released):
@@ -74,8 +74,8 @@ def device(monkeypatch):
             released.append(compute.ask())  # all that was asked so far may read it
         leave(group)
 
-    monkeypatch.setattr(blocks.Group, "_fill", filling)
-    monkeypatch.setattr(blocks.Group, "leave", leaving)
+    monkeypatch.setattr(offload.Group, "_fill", filling)
+    monkeypatch.setattr(offload.Group, "leave", leaving)
 
     def watch(swapped, denoiser):
         swapped.stream = copying

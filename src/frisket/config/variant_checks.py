@@ -120,7 +120,7 @@ def attention_problems(config: Config) -> Iterator[tuple[Key, str]]:
     """What speaks against `memory.attention`: no gradient, or a package that is not here."""
     if not config.memory.attention:
         return
-    from frisket.training.storage import check_attention  # noqa: PLC0415 - torch, when asked for
+    from frisket.training.memory.precision import check_attention  # noqa: PLC0415 - torch, when asked for
 
     try:
         check_attention(config.memory.attention)

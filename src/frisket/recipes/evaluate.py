@@ -21,7 +21,7 @@ from frisket.scoring.prompts import shots_for
 from frisket.scoring.runner import BASE, Work, pictures_taught
 from frisket.scoring.runs import open_runs
 from frisket.scoring.similarity import likeness_of
-from frisket.training.room import room_for
+from frisket.training.memory.out_of_memory import room_for
 
 Progress = Callable[[str, int, int], None]
 

@@ -30,7 +30,7 @@ from frisket.runs.sampler import (
     plan_of,
     tell_reading,
 )
-from frisket.training.room import room_for
+from frisket.training.memory.out_of_memory import room_for
 
 LONGEST = 40  # letters of a prompt in a file name
 

@@ -44,13 +44,14 @@ from frisket.runs.prepare import Prepared, prepare, source_of
 from frisket.runs.previews import prepare_previews
 from frisket.runs.refusals import memory_of, optimizer_of, stop_if_refused, terms_of
 from frisket.runs.sampler import files_of
-from frisket.training import fit, optim, schedules
+from frisket.training import optim, schedules
 from frisket.training.distributed import Team, assemble
 from frisket.training.ema import Average
 from frisket.training.lock import locked
+from frisket.training.memory import plan as memory_plan
+from frisket.training.memory.out_of_memory import room_for
+from frisket.training.metrics_log import Record, open_trackers
 from frisket.training.plan import Plan
-from frisket.training.record import Record, open_trackers
-from frisket.training.room import room_for
 from frisket.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -160,7 +161,7 @@ def _train(
     family: Family,
     source: Source,
     team: Team,
-    plan: fit.MemoryPlan,
+    plan: memory_plan.MemoryPlan,
     prepared: Prepared | None,
     progress: Progress,
     announce: Callable[[Config, Prepared], None],
@@ -186,7 +187,7 @@ def _train(
     # Before the denoiser is there: the text encoder has come and gone by then.
     previews = prepare_previews(config, family, source) if first else None
     denoiser = adapted(config, family, source, plan)
-    fit.apply(denoiser, plan, device=team.accelerator.device)
+    memory_plan.apply(denoiser, plan, device=team.accelerator.device)
     team.wait()  # a preview's text and another disk's weights take their time
     trainer = build(config, family, source, team, denoiser, prepared)
     resume(config, trainer, prepared)
@@ -211,11 +212,11 @@ def _train(
 
 
 def adapted(
-    config: Config, family: Family, source: Source, plan: fit.MemoryPlan
+    config: Config, family: Family, source: Source, plan: memory_plan.MemoryPlan
 ) -> torch.nn.Module:
     """The denoiser (of experts those that are trained) with its adapter, fresh or from a file."""
     variant = family.variants[source.variant]
-    where = fit.load_device(plan, source.device)
+    where = memory_plan.load_device(plan, source.device)
     experts = trained_experts(config, variant)
     denoiser = family.load_denoiser(replace(source, device=where, experts=experts))
     spec, names = spec_of(config, family), layer_names(family, source.variant)

@@ -24,7 +24,7 @@ from frisket.media.manifest import is_manifest
 from frisket.recipes.doubted import is_unsure
 from frisket.runs.background_bank import sample_bank
 from frisket.shapes import Clip, Plane
-from frisket.training.storage import tile
+from frisket.training.memory.precision import tile
 
 __all__ = ["Prepared", "prepare", "source_of"]
 

@@ -14,7 +14,7 @@ from frisket.inference.generate import Told
 from frisket.inference.shots import check
 from frisket.recipes.generate import preview_shots, write_grid
 from frisket.runs.sampler import embed_shots, load_waiting, plan_of
-from frisket.training import fit
+from frisket.training.memory import plan as memory_plan
 
 
 @dataclass(slots=True)
@@ -103,7 +103,7 @@ def prepare_previews(config: Config, family: Family, source: Source) -> Previews
         loaded = family.load_denoiser(replace(source, experts=tuple(lost), device="cpu"))
         assert isinstance(loaded, Experts)
         if plan.swap_blocks:
-            fit.apply(loaded, plan, device=source.device)
+            memory_plan.apply(loaded, plan, device=source.device)
         others = loaded
     return Previews(
         family=family,

@@ -13,9 +13,10 @@ from frisket.families.experts import experts_of
 from frisket.losses.base import TERMS, LossTerm
 from frisket.runs.card import variant_of
 from frisket.runs.prepare import check_device
-from frisket.training import fit, optim, optim_probe
-from frisket.training.blocks import check_depth
-from frisket.training.record import check_trackers
+from frisket.training import optim, optim_probe
+from frisket.training.memory import plan as memory_plan
+from frisket.training.memory.offload import check_depth
+from frisket.training.metrics_log import check_trackers
 
 Look = Callable[[Config], None]
 
@@ -60,9 +61,9 @@ def terms_of(config: Config) -> dict[str, tuple[LossTerm, float]]:
     return terms
 
 
-def memory_of(config: Config) -> fit.MemoryPlan:
+def memory_of(config: Config) -> memory_plan.MemoryPlan:
     """The `[memory]` table in plain values."""
-    return fit.MemoryPlan(**config.memory.model_dump())
+    return memory_plan.MemoryPlan(**config.memory.model_dump())
 
 
 def optimizer_of(config: Config) -> optim.OptimizerSpec:
@@ -78,7 +79,7 @@ def _terms(config: Config) -> None:
 
 
 def _memory(config: Config) -> None:
-    fit.check(memory_of(config), adapter=config.lora.kind)
+    memory_plan.check(memory_of(config), adapter=config.lora.kind)
 
 
 def _shape(config: Config) -> None:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from frisket.cli.progress import spell_time
 from frisket.evaluation.page import render, write_whole
-from frisket.training.record import BadRecord, read
+from frisket.training.metrics_log import BadRecord, read
 
 log = logging.getLogger(__name__)
 

@@ -17,10 +17,10 @@ from frisket.config.tree import Config
 from frisket.families.base import TOKENS, Family, Parts, Source, Variant, layer_names
 from frisket.inference.generate import Told, embed
 from frisket.inference.shots import Shot
-from frisket.training import fit
+from frisket.training.memory import plan as memory_plan
 
 log = logging.getLogger(__name__)
-PLAIN = fit.MemoryPlan()
+PLAIN = memory_plan.MemoryPlan()
 # What a LoRA's metadata say of how its captions were read: key, option of [model], value if unset.
 READING = (("ss_clip_skip", "clip_skip", 1), ("ss_max_token_length", "max_tokens", TOKENS))
 
@@ -44,7 +44,7 @@ def free(source: Source) -> None:
 def load_sampler(
     family: Family,
     source: Source,
-    plan: fit.MemoryPlan = PLAIN,
+    plan: memory_plan.MemoryPlan = PLAIN,
     lora: Sequence[tuple[Path, float]] = (),
 ) -> Parts:
     """What sampling needs once prompts are embedded: VAE, image encoder, denoiser with its LoRAs.
@@ -53,17 +53,17 @@ def load_sampler(
     CannotFit for switches of `plan` that the model cannot do.
     """
     vae, vision = load_waiting(family, source)
-    where = fit.load_device(plan, source.device)
+    where = memory_plan.load_device(plan, source.device)
     denoiser = family.load_denoiser(replace(source, device=where, experts=()))
     parts = Parts(source.variant, vae, None, denoiser, vision)
     put_on(family, parts, lora)
-    fit.apply(denoiser, plan, device=source.device)
+    memory_plan.apply(denoiser, plan, device=source.device)
     return parts
 
 
-def plan_of(config: Config) -> fit.MemoryPlan:
+def plan_of(config: Config) -> memory_plan.MemoryPlan:
     """The `[memory]` of a configuration, for sampling: compiling takes longer than it saves."""
-    return replace(fit.MemoryPlan(**config.memory.model_dump()), compile=False)
+    return replace(memory_plan.MemoryPlan(**config.memory.model_dump()), compile=False)
 
 
 def load_waiting(family: Family, source: Source) -> tuple[nn.Module, nn.Module | None]:

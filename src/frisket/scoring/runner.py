@@ -21,7 +21,7 @@ from frisket.scoring.errors import Errors, Levels, drift_of, errors_of
 from frisket.scoring.prompts import Asked
 from frisket.scoring.runs import Run
 from frisket.shapes import Latents
-from frisket.training.storage import tile
+from frisket.training.memory.precision import tile
 
 Progress = Callable[[str, int, int], None]
 BASE = "base"

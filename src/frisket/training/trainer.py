@@ -27,9 +27,9 @@ from frisket.shapes import Coverage, Latents, PerSample
 from frisket.training.distributed import Team
 from frisket.training.ema import Average, evaluating
 from frisket.training.interrupt import Stopped, listening
+from frisket.training.metrics_log import Record
 from frisket.training.optim import NonFinite, clip, mode, settled
 from frisket.training.plan import Hooks, MicroBatch, Plan
-from frisket.training.record import Record
 from frisket.training.schedules import set_rates
 from frisket.training.step_metrics import mean_metrics, sum_metrics
 

@@ -24,8 +24,8 @@ from frisket.losses.base import BASE, EMA, Step
 from frisket.recipes.train import spec_of
 from frisket.runs.memory.conditioning_shapes import CAPTION, Unpredictable, told
 from frisket.runs.refusals import terms_of
-from frisket.training import storage
-from frisket.training.rehearsal import META, Rehearsal
+from frisket.training.memory import precision as precision_module
+from frisket.training.memory.estimate import META, Rehearsal
 
 __all__ = ["Prediction", "Unpredictable", "predict"]
 
@@ -219,10 +219,10 @@ def _switch(denoiser: nn.Module, config: Config) -> None:
     """What changes the lifetimes of tensors: the rest of [memory] changes only where they lie."""
     denoiser.train()
     if config.memory.checkpointing:
-        storage.checkpoint_blocks(denoiser)
+        precision_module.checkpoint_blocks(denoiser)
     if config.memory.storage == "float8":
-        storage.store_float8(denoiser, getattr(torch, config.model.dtype))
-    storage.share_inputs(denoiser)
+        precision_module.store_float8(denoiser, getattr(torch, config.model.dtype))
+    precision_module.share_inputs(denoiser)
 
 
 def _placed(
@@ -311,7 +311,7 @@ def _encoding(
     def load() -> nn.Module:
         vae = family.load_vae(replace(source, quantise="none"))
         if config.memory.tile_vae:
-            storage.tile(vae)
+            precision_module.tile(vae)
         return vae
 
     def encode(vae: nn.Module) -> None:

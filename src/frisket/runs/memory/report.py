@@ -33,7 +33,7 @@ def memory(config: Config) -> Told:
 
     from frisket.families.base import WeightsNotFound  # noqa: PLC0415
     from frisket.runs.memory.estimate import Unpredictable, predict  # noqa: PLC0415
-    from frisket.training.fit import MemoryPlan, check  # noqa: PLC0415
+    from frisket.training.memory.plan import MemoryPlan, check  # noqa: PLC0415
 
     plan = MemoryPlan(**config.memory.model_dump())
     try:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from frisket.families.blocks import blocks_of, plain_tensors
-from frisket.training.pinned import Waiting
+from frisket.training.memory.pinned import Waiting
 
 
 class Group:

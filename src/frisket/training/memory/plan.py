@@ -10,8 +10,8 @@ from torch import nn
 
 from frisket.families.experts import Experts, experts_of
 from frisket.families.quantise import Kind, quantised, require
-from frisket.training import storage
-from frisket.training.blocks import Group, Swap, ignore_in_ddp, swap
+from frisket.training.memory import precision
+from frisket.training.memory.offload import Group, Swap, ignore_in_ddp, swap
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def check(plan: MemoryPlan, *, adapter: str = "lora") -> None:
         if wrong:
             raise CannotFit(said)
     try:
-        storage.check_attention(plan.attention)
+        precision.check_attention(plan.attention)
     except ValueError as error:
         raise CannotFit(str(error)) from error
     require(plan.quantise)
@@ -109,19 +109,19 @@ def apply(denoiser: nn.Module, plan: MemoryPlan, *, device: torch.device | str) 
     compute = _compute_dtype(denoiser)
     swaps: list[Swap] = []
     try:
-        storage.check_attention_dtype(plan.attention, compute, there)
+        precision.check_attention_dtype(plan.attention, compute, there)
         if plan.checkpointing:
-            storage.checkpoint_blocks(denoiser)
-        storage.share_inputs(denoiser)
-        storage.set_attention(denoiser, plan.attention)
+            precision.checkpoint_blocks(denoiser)
+        precision.share_inputs(denoiser)
+        precision.set_attention(denoiser, plan.attention)
         if plan.storage == "float8":
-            storage.store_float8(denoiser, compute)
+            precision.store_float8(denoiser, compute)
         if plan.swap_blocks:
             swaps = _swap(denoiser, plan.swap_blocks, there)
         else:
             denoiser.to(there)
         if plan.compile:
-            storage.compile_blocks(denoiser)
+            precision.compile_blocks(denoiser)
     except CannotFit:
         raise
     except ValueError as error:

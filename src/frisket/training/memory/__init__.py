@@ -1,0 +1,1 @@
+"""Everything a run does to fit its card: block offload, precision, estimates."""
