@@ -22,7 +22,7 @@ from frisket.adapters import lora
 from frisket.families.base import default_targets
 from frisket.families.experts import experts_of
 from frisket.inference.generate import clips, collate, embed
-from frisket.inference.shots import Shot, references, shot
+from frisket.inference.sample_specs import Shot, references, shot
 from frisket.media.frames import write_image
 from frisket.objectives.flow import Flow
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from frisket.families.base import FAMILIES, Family, Parts
 from frisket.inference.generate import Picture, collate, embed, generate, sample
-from frisket.inference.shots import Shot, shot
+from frisket.inference.sample_specs import Shot, shot
 
 PROMPTS = ["a red cat", "a green dog on a wall", "a blue bird"]
 

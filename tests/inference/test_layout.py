@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 
 from frisket.inference.generate import Picture
-from frisket.inference.layout import grid, save
-from frisket.inference.shots import Shot
+from frisket.inference.grids import grid, save
+from frisket.inference.sample_specs import Shot
 
 
 def flat(colour: tuple[int, int, int], frames: int = 1, size: int = 32, **text: object) -> Picture:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from frisket.families.base import FAMILIES, Family, Variant
-from frisket.inference.shots import check, references, shot
+from frisket.inference.sample_specs import check, references, shot
 
 
 def seeing(sees: str) -> tuple[Family, Variant]:

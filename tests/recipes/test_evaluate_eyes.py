@@ -12,7 +12,7 @@ import torch
 from frisket.config.load import ConfigError
 from frisket.evaluation.patches import found
 from frisket.inference.generate import Picture
-from frisket.inference.shots import Shot
+from frisket.inference.sample_specs import Shot
 from frisket.maskgen import tiny_people
 from frisket.maskgen.base import WeightsNotFound
 from frisket.pocket.world import ZIGZAG, Background, draw, random_creature

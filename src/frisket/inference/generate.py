@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from frisket.data.sample import join
 from frisket.families.base import Conditioning, Family, Parts, Variant
 from frisket.families.experts import Experts, first
-from frisket.inference.shots import Shot, check, references, shot
+from frisket.inference.sample_specs import Shot, check, references, shot
 from frisket.shapes import Frames
 
 log = logging.getLogger(__name__)

@@ -18,8 +18,8 @@ from frisket.config.tree import Config, Preview
 from frisket.disk.atomic import replacing
 from frisket.families.base import FAMILIES, Family, Parts, Source, Variant
 from frisket.inference.generate import Picture, Told, embed, sample
-from frisket.inference.layout import grid, save
-from frisket.inference.shots import Shot, check, shot
+from frisket.inference.grids import grid, save
+from frisket.inference.sample_specs import Shot, check, shot
 from frisket.runs.prepare import source_of
 from frisket.runs.prompt_file import Line, read_prompts
 from frisket.runs.sampler import (

@@ -15,7 +15,7 @@ from frisket.data.cache import FIX
 from frisket.disk.atomic import draft_name, sweep, writing
 from frisket.families.base import Family, Source
 from frisket.inference.generate import Picture, sample
-from frisket.inference.shots import shot
+from frisket.inference.sample_specs import shot
 from frisket.media.frames import write_image, write_video
 from frisket.runs.sampler import embed_shots, load_sampler, plan_of
 

@@ -11,7 +11,7 @@ from frisket.config.tree import Config, Preview
 from frisket.families.base import Family, Parts, Source
 from frisket.families.experts import Experts
 from frisket.inference.generate import Told
-from frisket.inference.shots import check
+from frisket.inference.sample_specs import check
 from frisket.recipes.generate import preview_shots, write_grid
 from frisket.runs.sampler import embed_shots, load_waiting, plan_of
 from frisket.training.memory import plan as memory_plan

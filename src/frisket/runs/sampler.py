@@ -16,7 +16,7 @@ from frisket.adapters.files import header
 from frisket.config.tree import Config
 from frisket.families.base import TOKENS, Family, Parts, Source, Variant, layer_names
 from frisket.inference.generate import Told, embed
-from frisket.inference.shots import Shot
+from frisket.inference.sample_specs import Shot
 from frisket.training.memory import plan as memory_plan
 
 log = logging.getLogger(__name__)

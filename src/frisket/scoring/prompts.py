@@ -8,7 +8,7 @@ from pathlib import Path
 from frisket.config.load import ConfigError
 from frisket.config.tree import Config
 from frisket.families.base import FAMILIES
-from frisket.inference.shots import Shot, check
+from frisket.inference.sample_specs import Shot, check
 from frisket.media.files import find
 from frisket.recipes.generate import shots_of
 from frisket.runs.prepare import clipset_of, source_of

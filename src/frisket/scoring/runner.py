@@ -12,8 +12,8 @@ from frisket.adapters.lora import frozen
 from frisket.config.tree import Config
 from frisket.families.base import Conditioning, Family, Parts, Source
 from frisket.inference.generate import Picture, Told, sample
-from frisket.inference.layout import save
-from frisket.inference.shots import references
+from frisket.inference.grids import save
+from frisket.inference.sample_specs import references
 from frisket.recipes.generate import slug
 from frisket.runs.sampler import free, load_sampler, load_waiting, plan_of
 from frisket.scoring.clips import Taught, Yardstick, training_pictures
