@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from frisket.adapters.forms import check_form, spelling_of
-from frisket.adapters.lexicon import Lexicon
+from frisket.adapters.key_map import Lexicon
 from frisket.adapters.spec import AdapterMismatch
 from frisket.families.base import FAMILIES, layer_names
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from frisket.adapters import factors, files, peft_config
+from frisket.adapters.key_map import Found, Lexicon, Space
 from frisket.adapters.keys import TEXT, WAY_OUT, form_of, grouped, leave_out, strangers
 from frisket.adapters.layers import (
     Layer,
@@ -20,7 +21,6 @@ from frisket.adapters.layers import (
     split,
     uniform,
 )
-from frisket.adapters.lexicon import Found, Lexicon, Space
 from frisket.adapters.metadata import is_number
 from frisket.adapters.peft_config import PeftConfig
 from frisket.adapters.spec import AdapterMismatch, Kind, LoraSpec, record_of

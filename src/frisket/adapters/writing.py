@@ -11,8 +11,8 @@ from torch import Tensor
 from frisket.adapters import files
 from frisket.adapters.factors import turn, two_to_one
 from frisket.adapters.forms import spelling_of
+from frisket.adapters.key_map import Lexicon
 from frisket.adapters.layers import MAGNITUDE, A, B, Layer, Layers, fold, fuse, uniform
-from frisket.adapters.lexicon import Lexicon
 from frisket.adapters.spec import DIFFUSERS_RECORD, RECORD, AdapterMismatch, Form, LoraSpec
 from frisket.families.names import Names
 

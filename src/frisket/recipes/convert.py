@@ -15,8 +15,8 @@ from frisket import __version__
 from frisket.adapters import arithmetic, formats, merge, writing
 from frisket.adapters.files import PEFT_FILE
 from frisket.adapters.formats import Contents
+from frisket.adapters.key_map import Lexicon
 from frisket.adapters.layers import Layers, commonest
-from frisket.adapters.lexicon import Lexicon
 from frisket.adapters.metadata import shown
 from frisket.adapters.spec import (
     DIFFUSERS_RECORD,
