@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from frisket.families.base import Source
-from frisket.families.models.pocket import FAMILY
+from frisket.families.models.pocket.family import FAMILY
 from frisket.inference.generate import generate
 from frisket.pocket.judge import correct, judge
 from frisket.pocket.world import MOTIONS, held_out, random_scene

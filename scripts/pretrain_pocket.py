@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from frisket.families.models.pocket import CHANNELS, FAMILY, PocketVae, build_net, embed
+from frisket.families.models.pocket.family import CHANNELS, FAMILY, PocketVae, build_net, embed
 from frisket.pocket.world import MOTIONS, draw, frames_of, held_out, random_scene
 
 BATCH, RATE, COOL, EMA_EVERY = 32, 1e-3, 0.2, 10

@@ -185,7 +185,7 @@ def comfyui(checkout: Path) -> dict[str, Any]:
 def unet(name: str) -> dict[str, torch.Tensor]:
     """Shapes of diffusers' weights, from which ComfyUI finds its own description of a UNet."""
     diffusers = importlib.import_module("diffusers")
-    families = importlib.import_module("frisket.families.models.stable_diffusion")
+    families = importlib.import_module("frisket.families.models.stable_diffusion.family")
     with torch.device("meta"):
         made = diffusers.UNet2DConditionModel.from_config(families.ARCHITECTURES[name])
     state: dict[str, torch.Tensor] = made.state_dict()

@@ -96,9 +96,9 @@ def test_it_would_see_one(code):
 @pytest.mark.parametrize(
     "code",
     [
-        "from frisket.families.qwen_references import AREA",
+        "from frisket.families.shared.qwen_references import AREA",
         "from frisket.families import wan_cards",
-        "import frisket.families.models.wan",
+        "import frisket.families.models.wan.family",
     ],
 )
 def test_it_would_see_a_family_imported(code):

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from frisket.adapters import formats, lora
 from frisket.adapters.arithmetic import delta
 from frisket.adapters.lora import AdapterMismatch, LoraSpec
-from frisket.families.models.flux import FAMILY as FLUX
-from frisket.families.models.stable_diffusion import FAMILY as SD
-from frisket.families.models.wan import FAMILY as WAN
+from frisket.families.key_map import Names
+from frisket.families.models.flux.family import FAMILY as FLUX
+from frisket.families.models.stable_diffusion.family import FAMILY as SD
+from frisket.families.models.wan.family import FAMILY as WAN
 from frisket.families.models.z_image import FAMILY as Z_IMAGE
-from frisket.families.names import Names
 from frisket.recipes import convert
 from frisket.runs.adapter_base import AdapterBase
 

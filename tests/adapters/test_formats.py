@@ -11,8 +11,8 @@ from frisket.adapters import files, formats, layers, lora, writing
 from frisket.adapters.arithmetic import delta
 from frisket.adapters.layers import A, B, Layer
 from frisket.adapters.lora import AdapterMismatch, LoraSpec
-from frisket.families.models.wan import FAMILY as WAN
-from frisket.families.names import Names
+from frisket.families.key_map import Names
+from frisket.families.models.wan.family import FAMILY as WAN
 
 FUSED = Names(  # Wan's layers as another model's authors would have fused them
     {

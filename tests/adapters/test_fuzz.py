@@ -16,7 +16,7 @@ from safetensors.torch import save
 from frisket.adapters import lora
 from frisket.adapters.lora import LoraSpec
 from frisket.cli.app import _meant
-from frisket.families.models.wan import FAMILY as WAN
+from frisket.families.models.wan.family import FAMILY as WAN
 from frisket.recipes import convert
 
 VARIANT = "2.1-t2v-1.3b"

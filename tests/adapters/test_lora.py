@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from frisket.adapters import lora
 from frisket.adapters.lora import AdapterMismatch, LoraSpec
-from frisket.families.models.pocket import FAMILY as POCKET
-from frisket.families.models.wan import FAMILY as WAN
+from frisket.families.models.pocket.family import FAMILY as POCKET
+from frisket.families.models.wan.family import FAMILY as WAN
 
 KINDS = ("lora", "dora", "loha", "lokr")
 SPEC = LoraSpec(rank=2, alpha=5.0, targets=("to_q", "ffn.net.2"))

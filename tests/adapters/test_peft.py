@@ -15,7 +15,7 @@ from frisket.adapters import files, formats, lora
 from frisket.adapters.arithmetic import delta
 from frisket.adapters.lora import AdapterMismatch
 from frisket.config.provenance import ConfigError
-from frisket.families.models.wan import FAMILY as WAN
+from frisket.families.models.wan.family import FAMILY as WAN
 from frisket.recipes import convert
 
 TARGETS = ["attn1.to_q", "ffn.net.0.proj"]

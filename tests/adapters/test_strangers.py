@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from frisket.adapters import files, formats, lora
 from frisket.adapters.lora import AdapterMismatch
 from frisket.config.provenance import ConfigError
-from frisket.families.models.wan import FAMILY as WAN
+from frisket.families.models.wan.family import FAMILY as WAN
 from frisket.recipes import convert
 from frisket.runs.adapter_base import base_of, family_of
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from frisket.adapters import files, writing
 from frisket.adapters.arithmetic import delta
 from frisket.adapters.layers import A, B, Layer, Layers
-from frisket.families.models.flux import FAMILY as FLUX
-from frisket.families.models.hunyuan_video import FAMILY as HUNYUAN
+from frisket.families.models.flux.family import FAMILY as FLUX
+from frisket.families.models.hunyuan_video.family import FAMILY as HUNYUAN
 
 WIDTH = 3072  # of both models; written into diffusers' converters
 DOUBLE = [f"transformer_blocks.0.attn.{name}" for name in ("to_q", "to_k", "to_v")]

@@ -13,7 +13,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from frisket.families.sd_files import CLIP
+from frisket.families.shared.sd_files import CLIP
 
 WIDTH = 16
 PROMPTS = (

@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 from torch.nn.utils.rnn import pad_sequence
 
 from frisket.adapters import lora
-from frisket.families import flux_kontext as kontext
 from frisket.families.base import Source, WeightsNotFound
-from frisket.families.models.flux import ARCHITECTURES, FAMILY
+from frisket.families.models.flux import kontext as kontext
+from frisket.families.models.flux.family import ARCHITECTURES, FAMILY
 
 PROMPT = "a red fox, café &amp; snow"
 SIZE = (32, 48)  # height, width

@@ -9,9 +9,9 @@ from diffusers.loaders.single_file_utils import (
 )
 from torch import nn
 
-from frisket.families.models.flux import FAMILY as FLUX
+from frisket.families.key_map import UnknownLayer
+from frisket.families.models.flux.family import FAMILY as FLUX
 from frisket.families.models.flux2 import FAMILY as FLUX2
-from frisket.families.names import UnknownLayer
 
 SWAPPED = "norm_out.linear"  # its halves trade places: no plain name, so not in the tables
 

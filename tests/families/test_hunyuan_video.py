@@ -17,9 +17,9 @@ from torch import nn
 
 from frisket.adapters import lora
 from frisket.families.base import Source
-from frisket.families.hunyuan_names import TENCENT
-from frisket.families.models.hunyuan_video import ARCHITECTURES, FAMILY
-from frisket.families.names import UnknownLayer
+from frisket.families.key_map import UnknownLayer
+from frisket.families.models.hunyuan_video.family import ARCHITECTURES, FAMILY
+from frisket.families.models.hunyuan_video.key_map import TENCENT
 
 VARIANT = "t2v"
 PROMPTS = ["a red fox, café &amp; snow", "boats"]

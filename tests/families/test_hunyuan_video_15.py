@@ -10,7 +10,7 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 
 from frisket.families.base import GIVEN, Source
-from frisket.families.models.hunyuan_video import FAMILY
+from frisket.families.models.hunyuan_video.family import FAMILY
 
 TEXT, SEEING = "1.5-480p-t2v", "1.5-480p-i2v"
 PROMPTS = ['a fox beside a sign "OPEN \u00e9"', "boats"]

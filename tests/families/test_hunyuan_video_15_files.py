@@ -12,9 +12,9 @@ from torch import nn
 
 from frisket.adapters import lora
 from frisket.families.base import Source, WeightsNotFound
-from frisket.families.hunyuan_15 import architecture
-from frisket.families.models.hunyuan_video import FAMILY
-from frisket.families.names import UnknownLayer
+from frisket.families.key_map import UnknownLayer
+from frisket.families.models.hunyuan_video.family import FAMILY
+from frisket.families.models.hunyuan_video.version_15 import architecture
 
 TEXT, SEEING = "1.5-480p-t2v", "1.5-480p-i2v"
 PROMPT = 'a fox beside a sign "OPEN"'

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from frisket.adapters import lora
 from frisket.families.base import Source, WeightsNotFound
 from frisket.families.models.qwen_image import ARCHITECTURES, FAMILY
-from frisket.families.qwen_references import latents_from, tokens
+from frisket.families.shared.qwen_references import latents_from, tokens
 
 VARIANT = "image"
 PROMPT, NEGATIVE = "a red fox, caf\u00e9 & snow", "blurry, and more words than the prompt has"

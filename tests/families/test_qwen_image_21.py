@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from frisket.families.base import Source
-from frisket.families.models.qwen_image_21 import ARCHITECTURES, FAMILY
+from frisket.families.models.qwen_image_21.family import ARCHITECTURES, FAMILY
 
 VARIANT = "2.1"
 PROMPT, NEGATIVE = "a red fox, caf\u00e9 & snow", "blurry"

@@ -11,12 +11,12 @@ from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_plus as plus
 from PIL import Image
 from transformers import Qwen2VLImageProcessorPil
 
-from frisket.families import qwen_references as seeing
 from frisket.families import tiny
 from frisket.families.base import Source
 from frisket.families.models.qwen_image import FAMILY
-from frisket.families.qwen_references import AREA, latents_from, tokens
-from frisket.families.qwen_text import PictureProcessor, tiny_encoder, tiny_processor
+from frisket.families.shared import qwen_references as seeing
+from frisket.families.shared.qwen_references import AREA, latents_from, tokens
+from frisket.families.shared.qwen_text import PictureProcessor, tiny_encoder, tiny_processor
 
 PROMPT, NEGATIVE = "make the fox blue", "blurry, and more"
 EDITS = ("edit", "edit-2509", "edit-2511")

@@ -16,8 +16,8 @@ from torch import nn
 
 from frisket.adapters import lora
 from frisket.families.base import Parts, Source
+from frisket.families.key_map import UnknownLayer
 from frisket.families.models.sd3 import ARCHITECTURES, FAMILY, TEXT
-from frisket.families.names import UnknownLayer
 
 PROMPT, NEGATIVE = "a red fox, caf\u00e9 &amp; snow", "blurry"
 SIZE = {"height": 32, "width": 48}

@@ -10,12 +10,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from frisket.families import sd_files
 from frisket.families.base import Parts, Source, WeightsNotFound
-from frisket.families.models.stable_diffusion import FAMILY
-from frisket.families.names import Names
-from frisket.families.sd_files import VAES
-from frisket.families.sd_names import rows
+from frisket.families.key_map import Names
+from frisket.families.models.stable_diffusion.family import FAMILY
+from frisket.families.models.stable_diffusion.key_map import rows
+from frisket.families.shared import sd_files
+from frisket.families.shared.sd_files import VAES
 
 PROMPT = "a red fox"
 BLOCKS = {"sd15": ([True, True, True, False], 1), "sdxl": ([False, True, True], 2)}

@@ -9,8 +9,8 @@ import torch
 from tests.families import clip_words
 
 from frisket.families.base import Parts, Source
-from frisket.families.models.stable_diffusion import FAMILY
-from frisket.families.sd_prompts import ClipText, token_pieces
+from frisket.families.models.stable_diffusion.family import FAMILY
+from frisket.families.shared.clip_prompts import ClipText, token_pieces
 
 ROWS = json.loads(Path(__file__).with_name("peer_prompts.json").read_text(encoding="utf-8"))["rows"]
 

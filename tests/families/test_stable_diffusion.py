@@ -16,10 +16,10 @@ from torch import nn
 
 from frisket.adapters import lora
 from frisket.families.base import Parts, Source, layer_names
-from frisket.families.models.stable_diffusion import FAMILY
-from frisket.families.names import UnknownLayer
-from frisket.families.sd_files import ARCHITECTURES
-from frisket.families.sd_names import rows
+from frisket.families.key_map import UnknownLayer
+from frisket.families.models.stable_diffusion.family import FAMILY
+from frisket.families.models.stable_diffusion.key_map import rows
+from frisket.families.shared.sd_files import ARCHITECTURES
 from frisket.objectives.timesteps import TimestepSampler
 
 PROMPT, NEGATIVE = "a red fox, caf\u00e9 &amp; snow", "blurry"

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from frisket.adapters import lora
 from frisket.families.base import Source, WeightsNotFound
-from frisket.families.models.wan import FAMILY
+from frisket.families.models.wan.family import FAMILY
 
 VARIANT = "2.1-t2v-1.3b"
 PROMPT, NEGATIVE = "a red fox, caf\u00e9 &amp; snow", "blurry"

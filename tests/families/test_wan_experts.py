@@ -10,7 +10,7 @@ from safetensors.torch import load_file, safe_open, save_file
 from frisket.adapters import lora
 from frisket.families.base import Source
 from frisket.families.experts import Experts, experts_of
-from frisket.families.models.wan import ARCHITECTURES, FAMILY
+from frisket.families.models.wan.family import ARCHITECTURES, FAMILY
 
 TEXT, IMAGE = "2.2-t2v-a14b", "2.2-i2v-a14b"
 WEIGHTS = "diffusion_pytorch_model.safetensors"

@@ -4,9 +4,9 @@ import pytest
 import torch
 from PIL import Image
 
-from frisket.families import wan_latents
 from frisket.families.base import GIVEN, Source
-from frisket.families.models.wan import FAMILY
+from frisket.families.models.wan import latents
+from frisket.families.models.wan.family import FAMILY
 
 CLIP, A14B, SMALL = "2.1-i2v-14b-480p", "2.2-i2v-a14b", "2.2-ti2v-5b-i2v"
 SIZE = (32, 48)
@@ -130,7 +130,7 @@ def test_each_channel_of_a_latent_frame_is_one_pixel_frame():
     grid = FAMILY.variants[A14B].grid
     for frame in range(13):
         visible.zero_()[:, :, frame] = 1
-        marked = wan_latents.mask_channels(visible)[0, :, :, 0, 0].nonzero().tolist()
+        marked = latents.mask_channels(visible)[0, :, :, 0, 0].nonzero().tolist()
         index = next(i for i in range(4) if frame in grid.frames_of(i))
         channel = frame - grid.frames_of(index).start
         assert marked == ([[c, 0] for c in range(4)] if frame == 0 else [[channel, index]])
@@ -153,7 +153,7 @@ def test_a_batch_is_its_clips(blind):
 
 def test_what_to_keep_must_fit_the_clip_and_the_model():
     with pytest.raises(ValueError, match=r"keep is \(4, 32, 48\) .* its clip is \(5, 32, 48\)"):
-        wan_latents.visible_in(clip_of(frames(5)), torch.ones(4, *SIZE))
+        latents.visible_in(clip_of(frames(5)), torch.ones(4, *SIZE))
     with pytest.raises(ValueError, match="TI2V-5B has no mask channels"):
         observed(FAMILY.tiny(SMALL), clip_of(frames(5)), torch.ones(5, *SIZE))
 
@@ -165,7 +165,7 @@ def test_given_cells_tell_the_model_t_zero_and_hide_the_noise():
     other = noisy.clone()
     other[:, :, 0] = torch.nan  # whatever lies there
     t = torch.tensor([0.8])
-    states, timestep = wan_latents.fed(other, t, told)
+    states, timestep = latents.fed(other, t, told)
     assert torch.equal(states[:, :, :1], told["clean"])
     assert timestep.tolist() == [[0.0] * 6 + [800.0] * 6]
     with torch.no_grad():

@@ -7,7 +7,7 @@ from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffu
 from torch import nn
 
 from frisket.families.experts import first
-from frisket.families.models.wan import FAMILY
+from frisket.families.models.wan.family import FAMILY
 
 PIPELINES = {"2.1-t2v-1.3b": WanPipeline, "2.1-i2v-14b-480p": WanImageToVideoPipeline}
 

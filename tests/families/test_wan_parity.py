@@ -7,7 +7,7 @@ from PIL import Image
 
 from frisket.families.base import GIVEN
 from frisket.families.experts import experts_of
-from frisket.families.models.wan import FAMILY
+from frisket.families.models.wan.family import FAMILY
 from frisket.losses.base import weighted_mse
 from frisket.masks.coverage import to_latent
 from frisket.masks.weights import RegionWeights

@@ -14,7 +14,7 @@ from frisket.config.tree import Config
 from frisket.data.covering import read_cells
 from frisket.data.sample import Batch, Sample, collate
 from frisket.families.base import Source
-from frisket.families.models.pocket import FAMILY
+from frisket.families.models.pocket.family import FAMILY
 from frisket.grid import LatentGrid
 from frisket.recipes.train import plan_of
 from frisket.runs.prepare import clipset_of

@@ -8,7 +8,7 @@ import pytest
 from safetensors import safe_open
 
 from frisket.config.tree import Config
-from frisket.families.models.pocket import FAMILY
+from frisket.families.models.pocket.family import FAMILY
 from frisket.recipes.train import train
 from frisket.runs import quickstart_data
 from frisket.runs.card import published

@@ -14,7 +14,7 @@ from frisket.data.covering import coverage_record
 from frisket.data.items import Window
 from frisket.data.loader import Loader
 from frisket.families.base import Source
-from frisket.families.models.pocket import FAMILY
+from frisket.families.models.pocket.family import FAMILY
 from frisket.losses.compat import COMPATS
 from frisket.media.frames import Media
 from frisket.media.geometry import Geometry

@@ -14,7 +14,7 @@ from frisket.adapters import files, lora
 from frisket.adapters.lora import AdapterMismatch, LoraSpec
 from frisket.config.provenance import ConfigError
 from frisket.families.base import Parts, Source
-from frisket.families.models.wan import FAMILY as WAN
+from frisket.families.models.wan.family import FAMILY as WAN
 from frisket.recipes import convert
 from frisket.runs.adapter_base import base_of
 

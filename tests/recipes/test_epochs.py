@@ -14,7 +14,7 @@ from frisket.config.load import read
 from frisket.config.provenance import ConfigError
 from frisket.config.tree import Config
 from frisket.data.items import Item
-from frisket.families.models.pocket import FAMILY
+from frisket.families.models.pocket.family import FAMILY
 from frisket.recipes.train import train
 from frisket.runs import quickstart_data
 from frisket.runs.epochs import checkpoints_of, counted, describe_length, epoch_of, rates_of

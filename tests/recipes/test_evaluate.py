@@ -17,7 +17,7 @@ from frisket.cli.evaluate import command
 from frisket.config.load import ConfigError, load
 from frisket.config.run_config import write_trained
 from frisket.config.tree import Config
-from frisket.families.models.pocket import FAMILY
+from frisket.families.models.pocket.family import FAMILY
 from frisket.recipes.evaluate import Measures, evaluate
 from frisket.recipes.quickstart import MASKS, make_project
 from frisket.recipes.train import train

@@ -9,7 +9,7 @@ import torch
 
 from frisket.config.tree import Config
 from frisket.families.base import FAMILIES, Source, WeightsNotFound
-from frisket.families.qwen_references import area_of
+from frisket.families.shared.qwen_references import area_of
 from frisket.losses import base
 from frisket.runs.memory import estimate
 from frisket.runs.memory.conditioning_shapes import picture, told

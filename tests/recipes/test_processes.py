@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from frisket.families.models.pocket import FAMILY
+from frisket.families.models.pocket.family import FAMILY
 from frisket.runs import quickstart_data
 
 # A suite that was started in the background ignores SIGINT, and so would its children.

@@ -12,7 +12,7 @@ from PIL import Image
 from frisket.adapters import lora
 from frisket.config.tree import Config
 from frisket.families.base import Source
-from frisket.families.models.wan import FAMILY as WAN
+from frisket.families.models.wan.family import FAMILY as WAN
 from frisket.recipes.generate import generate
 from frisket.runs.sampler import files_of, load_sampler, plan_of
 

@@ -14,7 +14,7 @@ from frisket.adapters.lora import AdapterMismatch
 from frisket.config.load import ConfigError
 from frisket.config.tree import Config
 from frisket.families.base import Parts
-from frisket.families.models.pocket import FAMILY
+from frisket.families.models.pocket.family import FAMILY
 from frisket.recipes.train import train
 from frisket.runs import checkpointing as checkpointing
 from frisket.runs import quickstart_data

@@ -12,7 +12,7 @@ import torch
 from frisket.adapters import lora
 from frisket.data.sample import Batch
 from frisket.families.base import Source
-from frisket.families.models.pocket import FAMILY
+from frisket.families.models.pocket.family import FAMILY
 from frisket.losses.base import LossTerm
 from frisket.losses.terms.denoise import Denoise
 from frisket.losses.terms.prior import Prior

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from frisket.data.sample import Batch
-from frisket.families.models.pocket import FAMILY
+from frisket.families.models.pocket.family import FAMILY
 from frisket.losses.terms.denoise import Denoise
 from frisket.training.plan import Hooks
 from frisket.training.trainer import Diverged

@@ -24,7 +24,7 @@ from frisket.adapters.layers import (
 from frisket.adapters.metadata import is_number
 from frisket.adapters.peft_config import PeftConfig
 from frisket.adapters.spec import AdapterMismatch, Kind, LoraSpec, record_of
-from frisket.families.names import Names
+from frisket.families.key_map import Names
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from frisket.adapters.spec import AdapterMismatch, Form, Kind
-from frisket.families.names import Names, UnknownLayer
+from frisket.families.key_map import Names, UnknownLayer
 
 # peft: diffusers' names and peft's words, what `load_lora_weights` reads. sliced: diffusers' names
 # and the words of ComfyUI. dotted and flat: the authors' names.

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from frisket.adapters.spec import AdapterMismatch
-from frisket.families.names import Names, UnknownLayer
+from frisket.families.key_map import Names, UnknownLayer
 
 NUMBER = re.compile(r"(?<=\.)\d+(?=\.|$)")
 Space = Literal["original", "diffusers"]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from frisket.adapters.layers import MAGNITUDE, A, B
 from frisket.adapters.spec import AdapterMismatch
-from frisket.families.names import Names
+from frisket.families.key_map import Names
 
 MID = "lora_mid.weight"  # Tucker's core between A and B
 TEXT = re.compile(

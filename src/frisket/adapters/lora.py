@@ -39,7 +39,7 @@ from frisket.adapters.spec import (
 )
 from frisket.adapters.targets import LAYERS, is_spatial
 from frisket.families.experts import Experts, experts_of
-from frisket.families.names import Names
+from frisket.families.key_map import Names
 
 __all__ = [
     "AdapterMismatch",

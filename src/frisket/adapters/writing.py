@@ -14,7 +14,7 @@ from frisket.adapters.forms import spelling_of
 from frisket.adapters.key_map import Lexicon
 from frisket.adapters.layers import MAGNITUDE, A, B, Layer, Layers, fold, fuse, uniform
 from frisket.adapters.spec import DIFFUSERS_RECORD, RECORD, AdapterMismatch, Form, LoraSpec
-from frisket.families.names import Names
+from frisket.families.key_map import Names
 
 
 def write(

@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from frisket.families.names import Names
+from frisket.families.key_map import Names
 from frisket.families.suggestions import Suggestions
 from frisket.grid import LatentGrid
 from frisket.objectives.base import Objective

@@ -10,7 +10,7 @@ from frisket.adapters.metadata import Unreadable, entry, shown
 from frisket.config.provenance import ConfigError
 from frisket.families.base import FAMILIES, Family, layer_names
 from frisket.families.experts import first
-from frisket.families.names import Names
+from frisket.families.key_map import Names
 
 
 @dataclass(frozen=True, slots=True)

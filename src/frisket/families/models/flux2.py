@@ -26,11 +26,18 @@ from transformers import (
 
 from frisket.families import tiny, weights
 from frisket.families.base import Conditioning, Family, Parts, References, Source, Variant
+from frisket.families.defaults import Standard, Text, decode_kl, encode_kl, parts_of
 from frisket.families.experts import first
-from frisket.families.flux_names import FLUX_2
-from frisket.families.flux_tokens import fold, from_tokens, positions, precision, to_tokens, unfold
 from frisket.families.presets import presets
-from frisket.families.standard import Standard, Text, decode_kl, encode_kl, parts_of
+from frisket.families.shared.flux_key_map import FLUX_2
+from frisket.families.shared.flux_tokens import (
+    fold,
+    from_tokens,
+    positions,
+    precision,
+    to_tokens,
+    unfold,
+)
 from frisket.grid import LatentGrid
 from frisket.objectives.shift import SizeShift
 from frisket.shapes import Clip, Latents, PerSample

@@ -16,21 +16,22 @@ from diffusers import (
 from torch import Tensor, nn
 from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 
-from frisket.families import qwen_references as seeing
-from frisket.families import qwen_text, tiny, weights
+from frisket.families import tiny, weights
 from frisket.families.base import Conditioning, Family, Parts, Source, Variant
+from frisket.families.defaults import Standard, Text, parts_of
 from frisket.families.experts import first
-from frisket.families.names import Names
+from frisket.families.key_map import Names
 from frisket.families.presets import presets
-from frisket.families.qwen_references import Pictures
-from frisket.families.qwen_text import (
+from frisket.families.shared import qwen_references as seeing
+from frisket.families.shared import qwen_text
+from frisket.families.shared.qwen_references import Pictures
+from frisket.families.shared.qwen_text import (
     EditText,
     PictureProcessor,
     padded,
     see_in_place,
     unpadded,
 )
-from frisket.families.standard import Standard, Text, parts_of
 from frisket.grid import LatentGrid
 from frisket.objectives.shift import SizeShift
 from frisket.shapes import Clip, Latents, PerSample, Plane

@@ -14,13 +14,14 @@ from diffusers import (
 from torch import Tensor, nn
 from transformers import AutoTokenizer, CLIPTextModelWithProjection, T5EncoderModel
 
-from frisket.families import sd_files, tiny, weights
+from frisket.families import tiny, weights
 from frisket.families.base import Conditioning, Family, Parts, References, Source, Variant
+from frisket.families.defaults import Standard, Text, decode_kl, encode_kl, parts_of
 from frisket.families.experts import first
-from frisket.families.names import Names
+from frisket.families.key_map import Names
 from frisket.families.presets import presets
-from frisket.families.sd_prompts import warn_cut
-from frisket.families.standard import Standard, Text, decode_kl, encode_kl, parts_of
+from frisket.families.shared import sd_files
+from frisket.families.shared.clip_prompts import warn_cut
 from frisket.grid import LatentGrid
 from frisket.shapes import Clip, Latents, PerSample
 

@@ -17,10 +17,10 @@ from transformers import AutoTokenizer, Qwen3Config, Qwen3Model
 
 from frisket.families import tiny, weights
 from frisket.families.base import Conditioning, Family, Parts, References, Source, Variant
+from frisket.families.defaults import Standard, Text, decode_kl, encode_kl, parts_of
 from frisket.families.experts import first
-from frisket.families.names import Names
+from frisket.families.key_map import Names
 from frisket.families.presets import presets
-from frisket.families.standard import Standard, Text, decode_kl, encode_kl, parts_of
 from frisket.grid import LatentGrid
 from frisket.shapes import Clip, Latents, PerSample
 

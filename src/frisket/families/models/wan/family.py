@@ -12,12 +12,14 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import AutoTokenizer, CLIPVisionModel, UMT5EncoderModel
 
-from frisket.families import wan_latents, wan_tiny, weights
+from frisket.families import weights
 from frisket.families.base import Conditioning, Family, Parts, References, Source
+from frisket.families.defaults import Standard, Text, parts_of
 from frisket.families.experts import Experts, experts_of, first
-from frisket.families.presets import presets
-from frisket.families.standard import Standard, Text, parts_of
-from frisket.families.wan_cards import (
+from frisket.families.models.wan import latents as latents_module
+from frisket.families.models.wan import tiny as wan_tiny
+from frisket.families.models.wan.latents import Vision, clip_processor
+from frisket.families.models.wan.model_cards import (
     ARCHITECTURES,
     FOLDERS,
     GRID,
@@ -29,7 +31,7 @@ from frisket.families.wan_cards import (
     has_clip,
     wanted,
 )
-from frisket.families.wan_latents import Vision, clip_processor
+from frisket.families.presets import presets
 from frisket.shapes import Clip, Latents, PerSample, Plane
 
 TOKENS = 512  # the length WanPipeline pads every prompt to; the models were trained with it
@@ -157,11 +159,11 @@ class Wan(Standard):
 
     def encode(self, vae: nn.Module, clip: Clip) -> Latents:
         """Posterior mode, normalised by the VAE's own statistics per channel; float32."""
-        return wan_latents.encode(vae, clip)
+        return latents_module.encode(vae, clip)
 
     def decode(self, vae: nn.Module, latents: Latents) -> Clip:
         """The inverse of `encode`, clamped to [-1, 1], float32."""
-        return wan_latents.decode(vae, latents)
+        return latents_module.decode(vae, latents)
 
     @torch.no_grad()
     def embed(
@@ -198,7 +200,7 @@ class Wan(Standard):
         if vision is None:
             return {}
         assert isinstance(vision, Vision)
-        return wan_latents.observe(vae, vision, clip, keep)
+        return latents_module.observe(vae, vision, clip, keep)
 
     def predict(
         self, denoiser: nn.Module, noisy: Latents, t: PerSample, conditioning: Conditioning
@@ -210,7 +212,7 @@ class Wan(Standard):
         """
         inner = first(denoiser)
         dtype = inner.patch_embedding.weight.dtype  # `denoiser.dtype` walks all modules
-        states, timestep = wan_latents.fed(noisy, t, conditioning)
+        states, timestep = latents_module.fed(noisy, t, conditioning)
         if states.shape[1] != inner.config.in_channels:
             raise ValueError(
                 f"this Wan transformer reads {inner.config.in_channels} channels and was given"

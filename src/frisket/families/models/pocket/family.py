@@ -31,10 +31,10 @@ from frisket.families.base import (
     Variant,
     WeightsNotFound,
 )
-from frisket.families.names import Names
-from frisket.families.pocket_suggestions import SUGGESTIONS
+from frisket.families.defaults import Standard
+from frisket.families.key_map import Names
+from frisket.families.models.pocket.suggestions import SUGGESTIONS
 from frisket.families.presets import presets
-from frisket.families.standard import Standard
 from frisket.grid import LatentGrid
 from frisket.objectives.base import Objective
 from frisket.objectives.kinds import Weighting

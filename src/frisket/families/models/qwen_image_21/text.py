@@ -12,7 +12,7 @@ from transformers import (
 )
 
 from frisket.families import tiny
-from frisket.families.qwen_text import VISION, PictureProcessor, tiny_tokenizer
+from frisket.families.shared.qwen_text import VISION, PictureProcessor, tiny_tokenizer
 
 SIDE = 64  # of a picture before the tiny encoder
 

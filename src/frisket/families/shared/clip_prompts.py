@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from frisket.families.base import TOKENS, Conditioning, Source
-from frisket.families.standard import Text
+from frisket.families.defaults import Text
 
 logger = logging.getLogger(__name__)
 LONGEST = 225  # tokens: three pieces

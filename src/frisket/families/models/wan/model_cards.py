@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from frisket.families.base import Variant
-from frisket.families.names import Names
+from frisket.families.key_map import Names
 from frisket.grid import LatentGrid
 
 GRID = LatentGrid(channels=16, spatial=8, temporal=4, patch=2)

@@ -11,7 +11,7 @@ from torch import Tensor
 from frisket.disk.untrusted import read_table
 from frisket.families import weights
 from frisket.families.base import Source
-from frisket.families.names import Names
+from frisket.families.key_map import Names
 
 REFINER = "txt_in.individual_token_refiner.blocks.{}"
 REFINED = "context_embedder.token_refiner.refiner_blocks.{}"

@@ -1,6 +1,6 @@
 """What Black Forest Labs' checkpoints call the layers of FLUX.1 and FLUX.2."""
 
-from frisket.families.names import Names
+from frisket.families.key_map import Names
 
 DOUBLE, SINGLE = "double_blocks.{}", "single_blocks.{}"
 BLOCKS, SINGLES = "transformer_blocks.{}", "single_transformer_blocks.{}"

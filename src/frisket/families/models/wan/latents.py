@@ -10,8 +10,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from frisket.families.base import GIVEN, Conditioning
-from frisket.families.standard import Text
-from frisket.families.wan_cards import GRID, GRIDS
+from frisket.families.defaults import Text
+from frisket.families.models.wan.model_cards import GRID, GRIDS
 from frisket.grid import LatentGrid
 from frisket.shapes import Clip, Latents, PerSample, Plane
 

@@ -16,7 +16,7 @@ from diffusers import (
 from torch import Tensor, nn
 from transformers import AutoTokenizer
 
-from frisket.families import sd_files, tiny, weights
+from frisket.families import tiny, weights
 from frisket.families.base import (
     Conditioning,
     Family,
@@ -25,12 +25,13 @@ from frisket.families.base import (
     Source,
     Variant,
 )
+from frisket.families.defaults import Standard, decode_kl, encode_kl, parts_of
 from frisket.families.experts import first
-from frisket.families.names import Names
-from frisket.families.sd_files import ARCHITECTURES, DOWN, ENCODERS, SCALES, UP, VAES
-from frisket.families.sd_names import CONVOLUTIONS, PRESETS, rows
-from frisket.families.sd_prompts import LONGEST, ClipText, embed_chunks, tell_cut
-from frisket.families.standard import Standard, decode_kl, encode_kl, parts_of
+from frisket.families.key_map import Names
+from frisket.families.models.stable_diffusion.key_map import CONVOLUTIONS, PRESETS, rows
+from frisket.families.shared import sd_files
+from frisket.families.shared.clip_prompts import LONGEST, ClipText, embed_chunks, tell_cut
+from frisket.families.shared.sd_files import ARCHITECTURES, DOWN, ENCODERS, SCALES, UP, VAES
 from frisket.grid import LatentGrid
 from frisket.objectives.epsilon import BETAS, LEVELS, Epsilon, timestep
 from frisket.objectives.kinds import Weighting

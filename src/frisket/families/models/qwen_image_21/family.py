@@ -15,15 +15,16 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from transformers import Qwen3VLForConditionalGeneration
 
-from frisket.families import qwen_text_21, tiny, weights
+from frisket.families import tiny, weights
 from frisket.families.base import Conditioning, Family, Parts, Source, Variant
+from frisket.families.defaults import Standard, Text
 from frisket.families.experts import first
-from frisket.families.names import Names
+from frisket.families.key_map import Names
+from frisket.families.models.qwen_image_21 import text as text_module
+from frisket.families.models.qwen_image_21.text import NoProcessor, PromptProcessor
 from frisket.families.presets import presets
-from frisket.families.qwen_references import Pictures, device_of
-from frisket.families.qwen_text import padded
-from frisket.families.qwen_text_21 import NoProcessor, PromptProcessor
-from frisket.families.standard import Standard, Text
+from frisket.families.shared.qwen_references import Pictures, device_of
+from frisket.families.shared.qwen_text import padded
 from frisket.grid import LatentGrid
 from frisket.objectives.shift import SizeShift
 from frisket.shapes import Clip, Latents, PerSample
@@ -254,7 +255,7 @@ class QwenImage21(Standard):
             vae = AutoencoderKLQwenImage21(
                 base_dim=8, decoder_base_dim=8, dim_mult=[1, 1, 1, 1, 1], num_res_blocks=1
             )
-            encoder = qwen_text_21.tiny_prompt_encoder()
+            encoder = text_module.tiny_prompt_encoder()
             denoiser = QwenImage21Transformer2DModel(
                 num_layers=2,
                 attention_head_dim=16,
@@ -262,7 +263,7 @@ class QwenImage21(Standard):
                 context_in_dim=16,
                 axes_dims_rope=(8, 4, 4),
             )
-        processor = qwen_text_21.tiny_prompt_processor()
+        processor = text_module.tiny_prompt_processor()
         text = Text(processor=processor, text_encoder=encoder)
         return Parts(variant, *tiny.quiet(vae, text, denoiser))
 

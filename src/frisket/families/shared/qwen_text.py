@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from frisket.families import tiny
-from frisket.families.standard import Text
+from frisket.families.defaults import Text
 
 PICTURE = "<|image_pad|>"  # one a 28 x 28 pixel cell; the processor repeats it as often as needed
 VISION = ("<|vision_start|>", "<|vision_end|>", PICTURE, "<|video_pad|>")

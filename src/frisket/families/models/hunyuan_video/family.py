@@ -16,14 +16,14 @@ from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video import DEFAULT_PRO
 from torch import Tensor, nn
 from transformers import AutoTokenizer, CLIPTextModel, LlamaConfig, LlamaModel
 
-from frisket.families import hunyuan_15 as fifteen
 from frisket.families import tiny, weights
 from frisket.families.base import Conditioning, Family, Parts, References, Source, Variant
+from frisket.families.defaults import Standard, Text, parts_of
 from frisket.families.experts import first
-from frisket.families.hunyuan_names import NAMES, expect_kind
-from frisket.families.hunyuan_text import ragged, trimmed
+from frisket.families.models.hunyuan_video import version_15 as fifteen
+from frisket.families.models.hunyuan_video.key_map import NAMES, expect_kind
+from frisket.families.models.hunyuan_video.text import ragged, trimmed
 from frisket.families.presets import presets
-from frisket.families.standard import Standard, Text, parts_of
 from frisket.grid import LatentGrid
 from frisket.shapes import Clip, Latents, PerSample, Plane
 

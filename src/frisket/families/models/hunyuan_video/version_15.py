@@ -32,10 +32,10 @@ from transformers import (
 
 from frisket.families import tiny, weights
 from frisket.families.base import Conditioning, Parts, References, Source, Variant
+from frisket.families.defaults import Text, parts_of
 from frisket.families.experts import first
-from frisket.families.hunyuan_names import single_file_15
-from frisket.families.hunyuan_text import ragged, trimmed
-from frisket.families.standard import Text, parts_of
+from frisket.families.models.hunyuan_video.key_map import single_file_15
+from frisket.families.models.hunyuan_video.text import ragged, trimmed
 from frisket.grid import LatentGrid
 from frisket.shapes import Clip, Latents, PerSample, Plane
 

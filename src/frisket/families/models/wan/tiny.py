@@ -9,10 +9,10 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from frisket.families import tiny
 from frisket.families.base import Parts
+from frisket.families.defaults import Text
 from frisket.families.experts import Experts
-from frisket.families.standard import Text
-from frisket.families.wan_cards import GRID, VARIANTS, has_clip, wanted
-from frisket.families.wan_latents import Vision, clip_processor
+from frisket.families.models.wan.latents import Vision, clip_processor
+from frisket.families.models.wan.model_cards import GRID, VARIANTS, has_clip, wanted
 
 
 def parts(variant: str) -> Parts:

@@ -1,0 +1,1 @@
+"""What two families share: layer names, tokens, text encoders, single files."""
