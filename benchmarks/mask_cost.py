@@ -21,8 +21,8 @@ import cv2
 import numpy as np
 import torch
 
-from frisket.data.covering import cover
-from frisket.data.items import Masking, Window
+from frisket.data.mask_pipeline import cover
+from frisket.data.records import Masking, Window
 from frisket.grid import LatentGrid
 from frisket.masks.read import read
 from frisket.media.frames import Media

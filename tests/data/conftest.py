@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from frisket.data.cache import Cache
-from frisket.data.items import Clipset, Masking
+from frisket.data.cached.store import Cache
+from frisket.data.records import Clipset, Masking
 from frisket.grid import LatentGrid
 from frisket.media.frames import write_image
 from frisket.pocket.world import ZIGZAG, draw, random_creature

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from frisket.data.backdrops import choose, drawn, from_donors, from_folder
-from frisket.data.cache import Cache
-from frisket.data.index import Index
-from frisket.data.items import Backdrop, Clipset, Item, Prepared, SwapPlan, Window, Windows
+from frisket.data.backgrounds import choose, drawn, from_donors, from_folder
+from frisket.data.cached.index import Index
+from frisket.data.cached.store import Cache
 from frisket.data.prepare import prepare
+from frisket.data.records import Backdrop, Clipset, Item, Prepared, SwapPlan, Window, Windows
 from frisket.media.frames import decode, write_image, write_video
 from frisket.pocket.world import Background, draw_background
 

@@ -1,4 +1,4 @@
-"""Tests of data/cache.py: what is read back is what was written, or an error."""
+"""Tests of data/cached/store.py: what is read back is what was written, or an error."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frisket.data.cache import Cache, CannotWrite, CorruptEntry, key_of
+from frisket.data.cached.store import Cache, CannotWrite, CorruptEntry, key_of
 
 KEY = "ab" * 20
 

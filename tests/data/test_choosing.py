@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from frisket.data.cache import Cache
-from frisket.data.items import Clipset
+from frisket.data.cached.store import Cache
 from frisket.data.prepare import prepare
+from frisket.data.records import Clipset
 from frisket.media.files import MasksNotFound
 
 TABLE = {"subject": 1.0, "background": 0.0}

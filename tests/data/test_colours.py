@@ -2,8 +2,8 @@
 
 from PIL import Image
 
-from frisket.data.colours import seen_content
-from frisket.data.index import Index
+from frisket.data.cached.colours import seen_content
+from frisket.data.cached.index import Index
 from frisket.media.stills.profiles import CURVES, PRIMARIES, matrix_profile
 
 

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from frisket.data.covering import SEEN, cover, planes_of
-from frisket.data.items import Masking, Window
+from frisket.data.mask_pipeline import SEEN, cover, planes_of
+from frisket.data.records import Masking, Window
 from frisket.grid import LatentGrid
 from frisket.masks.coverage import Reading, to_latent
 from frisket.masks.morphology import bend

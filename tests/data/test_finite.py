@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from frisket.data.cache import Cache
-from frisket.data.finite import NotFinite, check_finite
-from frisket.data.items import SwapPlan
+from frisket.data.cached.finite import NotFinite, check_finite
+from frisket.data.cached.store import Cache
 from frisket.data.prepare import BadClips, prepare
+from frisket.data.records import SwapPlan
 
 TABLE = {"subject": 1.0, "background": 0.0}
 
@@ -55,7 +55,7 @@ def test_a_caption_the_text_encoder_has_no_numbers_for_is_named(folder, clipset,
 
 
 def test_a_composite_is_checked_too(folder, clipset, cache, encoders):
-    from frisket.data.backdrops import drawn
+    from frisket.data.backgrounds import drawn
 
     spoil(encoders.vae, 7)
     plan = SwapPlan(drawn("flat"), variants=1)

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frisket.data.cache import Cache
-from frisket.data.items import Clipset, Masking, Windows
+from frisket.data.cached.store import Cache
 from frisket.data.loader import Loader
 from frisket.data.prepare import BadClips, prepare
+from frisket.data.records import Clipset, Masking, Windows
 from frisket.media.frames import write_image, write_video
 
 STEP = 6  # grey levels from one frame to the next: every frame tells its index

@@ -1,4 +1,4 @@
-"""Tests of data/index.py, data/captions.py: hashes that see every change, captions as trained."""
+"""Tests of data/cached/index.py, data/captions.py: hashes that see every change, captions as trained."""
 
 import os
 import time
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from frisket.data.cached.index import Index
 from frisket.data.captions import ORDERS, on_background, orders, templated, triggered
-from frisket.data.index import Index
 
 
 def old(path: Path, seconds: float = 60) -> None:

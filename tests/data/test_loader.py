@@ -11,9 +11,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from frisket.data.cache import Cache, CorruptEntry, key_of
-from frisket.data.items import Item, Prepared, Report, Swapped
+from frisket.data.cached.store import Cache, CorruptEntry, key_of
 from frisket.data.loader import Loader, Store
+from frisket.data.records import Item, Prepared, Report, Swapped
 from frisket.data.sample import Batch
 from frisket.data.schedule import Schedule
 

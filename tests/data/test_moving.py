@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from frisket.data.cache import Cache
-from frisket.data.items import Clipset, Masking, Windows
+from frisket.data.cached.store import Cache
 from frisket.data.loader import Loader
 from frisket.data.prepare import BadClips, prepare
+from frisket.data.records import Clipset, Masking, Windows
 from frisket.media.frames import write_video
 
 MS = Fraction(1, 1000)

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from frisket.data.cache import Cache, CannotWrite
-from frisket.data.items import Clipset, Prepared, Windows
+from frisket.data.cached.store import Cache, CannotWrite
 from frisket.data.prepare import BadClips, prepare
-from frisket.data.tally import NoMasks
+from frisket.data.records import Clipset, Prepared, Windows
+from frisket.data.statistics import NoMasks
 from frisket.media.frames import write_image, write_video
 
 TABLE = {"subject": 1.0, "background": 0.0}
@@ -138,8 +138,8 @@ def test_a_damaged_entry_is_made_again(
 KILLED = """
     import os, runpy, signal
     from pathlib import Path
-    from frisket.data.cache import Cache
-    from frisket.data.items import Clipset, Masking
+    from frisket.data.cached.store import Cache
+    from frisket.data.records import Clipset, Masking
     from frisket.data.prepare import prepare
     from frisket.data import cache as store
 

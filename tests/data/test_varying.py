@@ -7,8 +7,8 @@ import torch
 from pydantic import ValidationError
 
 from frisket.config.tree import Config
-from frisket.data.covering import arrange
 from frisket.data.loader import Loader
+from frisket.data.mask_pipeline import arrange
 from frisket.data.prepare import prepare
 
 REGIONS = {"background": 0.0, "subject": 1.0}

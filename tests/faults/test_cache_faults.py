@@ -1,4 +1,4 @@
-"""Faults of data/cache.py: shared read-only, swept beside writers, on a full disk."""
+"""Faults of data/cached/store.py: shared read-only, swept beside writers, on a full disk."""
 
 import os
 import threading
@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from frisket.data.cache import Cache, CannotWrite, CorruptEntry
-from frisket.data.entries import Entries
-from frisket.data.index import Index
+from frisket.data.cached.index import Index
+from frisket.data.cached.status import Entries
+from frisket.data.cached.store import Cache, CannotWrite, CorruptEntry
 
 KEY, OTHER = "ab" * 20, "cd" * 20
 

@@ -1,4 +1,4 @@
-"""Faults of data/index.py at every use: a damaged file is made anew, any other is gone without."""
+"""Faults of data/cached/index.py at every use: a damaged file is made anew, any other is gone without."""
 
 import logging
 import sqlite3
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from frisket.data.index import Index
+from frisket.data.cached.index import Index
 
 
 def filled(folder: Path, rows: int = 500) -> Path:
@@ -125,7 +125,7 @@ def test_a_full_disk_stops_nothing(
 def test_a_file_that_another_program_holds_is_waited_for_and_then_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog
 ) -> None:
-    monkeypatch.setattr("frisket.data.index.PATIENCE", 0.1)
+    monkeypatch.setattr("frisket.data.cached.index.PATIENCE", 0.1)
     file = filled(tmp_path, 1)
     holder = sqlite3.connect(file)
     holder.execute("BEGIN EXCLUSIVE")

@@ -8,8 +8,8 @@ import pytest
 import torch
 from tests.fuzz.mutate import damage, tried
 
-from frisket.data.cache import Cache
-from frisket.data.index import Index
+from frisket.data.cached.index import Index
+from frisket.data.cached.store import Cache
 
 KEY = "ab" * 20
 QUICK = 80

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from frisket.config.compat import compat_problems
 from frisket.config.regions import weights_of
 from frisket.config.tree import Config
-from frisket.data.covering import read_cells
+from frisket.data.mask_pipeline import read_cells
 from frisket.data.sample import Batch, Sample, collate
 from frisket.families.base import Source
 from frisket.families.models.pocket.family import FAMILY

@@ -5,8 +5,8 @@ import torch
 from pydantic import ValidationError
 
 from frisket.config.tree import Config
-from frisket.data.covering import read_cells
-from frisket.data.items import Masking
+from frisket.data.mask_pipeline import read_cells
+from frisket.data.records import Masking
 from frisket.grid import LatentGrid
 from frisket.masks.morphology import bend
 

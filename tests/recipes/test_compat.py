@@ -10,9 +10,9 @@ from pydantic import ValidationError
 from frisket.config.compat import compat_problems, departures, normalise_of
 from frisket.config.load import ConfigError, check, read
 from frisket.config.tree import Config
-from frisket.data.covering import coverage_record
-from frisket.data.items import Window
 from frisket.data.loader import Loader
+from frisket.data.mask_pipeline import coverage_record
+from frisket.data.records import Window
 from frisket.families.base import Source
 from frisket.families.models.pocket.family import FAMILY
 from frisket.losses.compat import COMPATS

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from frisket.config.load import read
 from frisket.config.provenance import ConfigError
 from frisket.config.tree import Config
-from frisket.data.items import Item
+from frisket.data.records import Item
 from frisket.families.models.pocket.family import FAMILY
 from frisket.recipes.train import train
 from frisket.runs import quickstart_data

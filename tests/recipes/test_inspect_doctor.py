@@ -15,7 +15,7 @@ from tests.evaluation.drawn import clean, save
 
 from frisket.cli import app
 from frisket.config.tree import Config
-from frisket.data.covering import cover
+from frisket.data.mask_pipeline import cover
 from frisket.families.base import FAMILIES, Source
 from frisket.grid import LatentGrid
 from frisket.inspection import pages as pages_module

@@ -8,7 +8,7 @@ from PIL import Image
 
 from frisket.config.load import ConfigError, load
 from frisket.config.tree import Config
-from frisket.data.items import Windows
+from frisket.data.records import Windows
 from frisket.pocket.world import draw, random_creature
 from frisket.recipes.doctor import doctor
 from frisket.recipes.init.write import init

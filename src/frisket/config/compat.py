@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from frisket.config.provenance import Key, dotted
 from frisket.config.tree import Config
-from frisket.data.items import Prepared
+from frisket.data.records import Prepared
 from frisket.losses.base import Normalise
 from frisket.losses.compat import COMPATS, Compat, Fact
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from itertools import count, permutations
 
-from frisket.data.draws import order
+from frisket.data.rng import order
 
 ORDERS = 8  # embedded orders of a tag list: enough that no order is learnt, few enough to cache
 FEW = 3  # tags with fewer orders than that: all of them are taken

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from frisket.data.items import Masking
+from frisket.data.records import Masking
 from frisket.media.files import Found, MasksNotFound
 
 

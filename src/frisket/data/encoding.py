@@ -6,13 +6,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from frisket.data.backdrops import cut, swapped_frames
-from frisket.data.cache import key_of
-from frisket.data.covering import keep_plane, mask_record
-from frisket.data.entries import Entries
-from frisket.data.finite import NotFinite, check_finite
-from frisket.data.items import Backdrop, Encoders, Progress, SwapPlan, Window
-from frisket.data.tally import Tally
+from frisket.data.backgrounds import cut, swapped_frames
+from frisket.data.cached.finite import NotFinite, check_finite
+from frisket.data.cached.status import Entries
+from frisket.data.cached.store import key_of
+from frisket.data.mask_pipeline import keep_plane, mask_record
+from frisket.data.records import Backdrop, Encoders, Progress, SwapPlan, Window
+from frisket.data.statistics import Tally
 from frisket.data.varying import Varying
 from frisket.disk.untrusted import shown
 from frisket.media.frames import BadMedia, decode, decode_stored, try_decoding

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
 
-from frisket.data.cache import Cache, CorruptEntry, Entry, Kind
-from frisket.data.covering import arrange
-from frisket.data.draws import draw
-from frisket.data.items import Item, Prepared
+from frisket.data.cached.store import Cache, CorruptEntry, Entry, Kind
+from frisket.data.mask_pipeline import arrange
+from frisket.data.records import Item, Prepared
+from frisket.data.rng import draw
 from frisket.data.sample import Batch, Sample, collate
 from frisket.data.schedule import Schedule
 

@@ -7,16 +7,16 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from frisket.data.backdrops import choose, swap_record
-from frisket.data.cache import Cache, CannotWrite, key_of
+from frisket.data.backgrounds import choose, swap_record
+from frisket.data.cached.colours import seen_content
+from frisket.data.cached.index import Index
+from frisket.data.cached.status import Entries
+from frisket.data.cached.store import Cache, CannotWrite, key_of
 from frisket.data.captions import on_background, orders, templated, triggered
 from frisket.data.choosing import choose as choose_clips
-from frisket.data.colours import seen_content
-from frisket.data.covering import Facts, cover, coverage_record
 from frisket.data.encoding import Encoding, Pictures
-from frisket.data.entries import Entries
-from frisket.data.index import Index
-from frisket.data.items import (
+from frisket.data.mask_pipeline import Facts, cover, coverage_record
+from frisket.data.records import (
     Backdrop,
     Clipset,
     Encoders,
@@ -28,7 +28,7 @@ from frisket.data.items import (
     Window,
 )
 from frisket.data.refusing import BadClips, stop_if_bad
-from frisket.data.tally import Tally, pick_held
+from frisket.data.statistics import Tally, pick_held
 from frisket.masks.weights import BACKGROUND
 from frisket.media.buckets import bucket
 from frisket.media.files import Findings, Found, find

@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
 
-from frisket.data.draws import order
-from frisket.data.items import Item
+from frisket.data.records import Item
+from frisket.data.rng import order
 
 Place = tuple[int, int]  # item, and which of its repeats
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from frisket.data.cache import key_of
-from frisket.data.covering import coverage_record, lay, read_planes
-from frisket.data.draws import draw, order
-from frisket.data.entries import Entries
-from frisket.data.items import Window
-from frisket.data.tally import Tally
+from frisket.data.cached.status import Entries
+from frisket.data.cached.store import key_of
+from frisket.data.mask_pipeline import coverage_record, lay, read_planes
+from frisket.data.records import Window
+from frisket.data.rng import draw, order
+from frisket.data.statistics import Tally
 from frisket.grid import LatentGrid
 from frisket.masks.drawn import blur, cut_to_disc, random_point
 from frisket.shapes import Plane

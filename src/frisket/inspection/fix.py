@@ -11,7 +11,7 @@ from PIL import Image
 
 from frisket.config.regions import weights_of
 from frisket.config.tree import Config
-from frisket.data.items import Clipset
+from frisket.data.records import Clipset
 from frisket.disk.atomic import replacing, writing
 from frisket.families.base import FAMILIES
 from frisket.inspection.checks.files import LOSSY, misnamed

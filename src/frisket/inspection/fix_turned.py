@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from frisket.data.items import Window
+from frisket.data.records import Window
 from frisket.inspection.alignment import BY_QUARTERS, best_quarter
 from frisket.inspection.checks.orientation import is_certain, turn_of
 from frisket.inspection.per_clip import Looker

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from frisket.data.captions import templated, triggered
-from frisket.data.covering import planes_of, read_cells
-from frisket.data.items import Clipset, Window
+from frisket.data.mask_pipeline import planes_of, read_cells
+from frisket.data.records import Clipset, Window
 from frisket.evaluation.contact_sheet import Card, heat, panels
 from frisket.evaluation.page import thumbnail
 from frisket.grid import LatentGrid

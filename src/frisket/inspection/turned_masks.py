@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from frisket.data.items import Window
+from frisket.data.records import Window
 from frisket.inspection.alignment import BY_QUARTERS, FINE, UPRIGHT
 from frisket.inspection.checks.orientation import look_at_turns
 from frisket.inspection.findings import Finding

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from frisket.data.items import Window
+from frisket.data.records import Window
 from frisket.media.frames import decode
 from frisket.shapes import Frames
 

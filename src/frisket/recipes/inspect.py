@@ -15,8 +15,8 @@ from pathlib import Path
 from frisket.config.regions import weights_of
 from frisket.config.tree import Config
 from frisket.data.choosing import Chosen, choose
-from frisket.data.items import Clipset, Item
-from frisket.data.tally import pick_held
+from frisket.data.records import Clipset, Item
+from frisket.data.statistics import pick_held
 from frisket.evaluation.page import write_whole
 from frisket.families.base import FAMILIES
 from frisket.inspection.checks.captions import look_at_same_words

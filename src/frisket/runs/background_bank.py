@@ -11,7 +11,7 @@ import torch
 
 from frisket.config.load import ConfigError
 from frisket.config.tree import Config
-from frisket.data.cache import FIX
+from frisket.data.cached.store import FIX
 from frisket.disk.atomic import draft_name, sweep, writing
 from frisket.families.base import Family, Source
 from frisket.inference.generate import Picture, sample

@@ -11,9 +11,9 @@ from frisket.config.compat import compat_of, normalise_of
 from frisket.config.noise_levels import shift_of
 from frisket.config.regions import weights_of
 from frisket.config.tree import Config
-from frisket.data.cache import CorruptEntry
-from frisket.data.covering import arrange
-from frisket.data.items import Item, Prepared
+from frisket.data.cached.store import CorruptEntry
+from frisket.data.mask_pipeline import arrange
+from frisket.data.records import Item, Prepared
 from frisket.data.schedule import Schedule
 from frisket.families.base import FAMILIES, Variant
 from frisket.masks.weights import BACKGROUND, Layout, describe

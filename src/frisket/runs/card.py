@@ -9,7 +9,7 @@ from typing import Any
 from frisket import __version__
 from frisket.config.compat import normalise_of
 from frisket.config.tree import Config
-from frisket.data.items import Prepared
+from frisket.data.records import Prepared
 from frisket.disk.atomic import replacing
 from frisket.families.base import FAMILIES, TOKENS, Variant
 from frisket.runs.epochs import rates_of

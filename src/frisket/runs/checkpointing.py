@@ -7,7 +7,7 @@ from pathlib import Path
 from frisket.adapters import lora
 from frisket.config.regions import names_of
 from frisket.config.tree import Config
-from frisket.data.cache import Cache
+from frisket.data.cached.store import Cache
 from frisket.data.loader import Loader
 from frisket.families.base import layer_names
 from frisket.families.experts import Experts

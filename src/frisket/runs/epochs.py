@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from frisket.config.provenance import ConfigError
 from frisket.config.tree import Config
-from frisket.data.items import Item
+from frisket.data.records import Item
 from frisket.data.schedule import Schedule
 from frisket.training.checkpoint import CheckpointError, Checkpoints, read_manifest
 from frisket.training.schedules import Rates

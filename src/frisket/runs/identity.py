@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from frisket.config.tree import Config
-from frisket.data.index import Index
-from frisket.data.items import Prepared
+from frisket.data.cached.index import Index
+from frisket.data.records import Prepared
 from frisket.families.base import FAMILIES
 from frisket.runs.card import variant_of
 from frisket.runs.prepare import source_of

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from frisket.config.compat import compat_of
 from frisket.config.provenance import ConfigError
 from frisket.config.tree import Config, Data
-from frisket.data import backdrops
-from frisket.data.cache import Cache
-from frisket.data.index import Index
-from frisket.data.items import Backdrop, Clipset, Masking, Prepared, SwapPlan, Window, Windows
+from frisket.data import backgrounds
+from frisket.data.cached.index import Index
+from frisket.data.cached.store import Cache
 from frisket.data.prepare import prepare as prepare_data
+from frisket.data.records import Backdrop, Clipset, Masking, Prepared, SwapPlan, Window, Windows
 from frisket.families.base import FAMILIES, Family, References, Source, Variant
 from frisket.grid import LatentGrid
 from frisket.media.captions import Wording
@@ -270,7 +270,7 @@ class _FromClips:
     regions: tuple[str, ...]
 
     def __call__(self, windows: Sequence[Window]) -> SwapPlan:
-        return replace(self.plan, backdrops=backdrops.from_donors(windows, self.regions))
+        return replace(self.plan, backdrops=backgrounds.from_donors(windows, self.regions))
 
 
 def _swap_of(
@@ -298,11 +298,11 @@ def _swap_of(
             return _FromClips(plan, tuple(name for name in config.regions if name != "background"))
         case "folder":
             assert swap.path is not None  # the config refuses it otherwise
-            found = backdrops.from_folder(swap.path, index)
+            found = backgrounds.from_folder(swap.path, index)
         case "bank":
-            found = backdrops.from_folder(_bank(config, family, source, progress, bank), index)
+            found = backgrounds.from_folder(_bank(config, family, source, progress, bank), index)
         case drawn:
-            found = backdrops.drawn(drawn)
+            found = backgrounds.drawn(drawn)
     return replace(plan, backdrops=tuple(found))
 
 

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from frisket.config.load import ConfigError
-from frisket.data.items import Item, Prepared
 from frisket.data.loader import Loader
+from frisket.data.records import Item, Prepared
 from frisket.data.sample import Batch
 from frisket.families.base import Family
 from frisket.grid import LatentGrid

@@ -11,12 +11,12 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from frisket.data.background_swap import COLOURS, Drawn, composite, flat, gradient, noise
-from frisket.data.cache import key_of
-from frisket.data.colours import seen_content
-from frisket.data.covering import MOVING, keep_plane, mask_record
-from frisket.data.draws import draw
-from frisket.data.index import Index
-from frisket.data.items import Backdrop, SwapPlan, Window
+from frisket.data.cached.colours import seen_content
+from frisket.data.cached.index import Index
+from frisket.data.cached.store import key_of
+from frisket.data.mask_pipeline import MOVING, keep_plane, mask_record
+from frisket.data.records import Backdrop, SwapPlan, Window
+from frisket.data.rng import draw
 from frisket.media.files import find
 from frisket.media.frames import decode, decode_stored, probe
 from frisket.media.geometry import Geometry

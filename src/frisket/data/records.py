@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from frisket.data.cache import Cache
+from frisket.data.cached.store import Cache
 from frisket.families.base import References
 from frisket.grid import LatentGrid
 from frisket.masks.coverage import Reading

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from frisket.data.items import Masking, Window
+from frisket.data.records import Masking, Window
 from frisket.grid import LatentGrid
 from frisket.masks.coverage import Reading, cut_to_latent, to_latent
 from frisket.masks.morphology import bend, feather, fill_holes, grow

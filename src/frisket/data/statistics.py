@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from frisket.data.choosing import Chosen
-from frisket.data.covering import Facts
-from frisket.data.items import Item, Report
+from frisket.data.mask_pipeline import Facts
+from frisket.data.records import Item, Report
 from frisket.masks.weights import BACKGROUND, Spread
 
 NAMED = 20  # clips an error names before it counts the rest

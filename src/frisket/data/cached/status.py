@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from frisket.data.cache import Cache, CorruptEntry, Kind
-from frisket.data.finite import count_strange
-from frisket.data.index import Index
+from frisket.data.cached.finite import count_strange
+from frisket.data.cached.index import Index
+from frisket.data.cached.store import Cache, CorruptEntry, Kind
 
 log = logging.getLogger(__name__)
 

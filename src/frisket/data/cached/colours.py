@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from frisket.data.index import Index
+from frisket.data.cached.index import Index
 from frisket.media.images import RULE, colour_key
 from frisket.media.paths import IMAGES, BadMedia
 
