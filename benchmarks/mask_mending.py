@@ -18,10 +18,10 @@ from torch import Tensor
 
 from frisket.evaluation.mask_metrics import iou
 from frisket.maskgen.base import Instance
-from frisket.maskgen.clean import Cleaning, tidy
+from frisket.maskgen.cleanup.clean import Cleaning, tidy
 from frisket.maskgen.job import Motion
-from frisket.maskgen.steady import steady
-from frisket.maskgen.track import Tracking, track
+from frisket.maskgen.tracking.temporal_smoothing import steady
+from frisket.maskgen.tracking.tracker import Tracking, track
 from frisket.masks.morphology import grow
 from frisket.pocket.world import draw, frames_of, random_scene
 

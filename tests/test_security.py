@@ -21,7 +21,7 @@ POWERS = {
         "data/formats/parquet.py",  # and others: packages by fixed names
         "families/quantise.py",
         "maskgen/backends/insightface.py",
-        "maskgen/tiny_people.py",
+        "maskgen/tiny/people.py",
         "media/stills/readers.py",
     ),
     r"(os\.(system|popen|exec\w*|spawn\w*)|subprocess\.\w+|pty\.\w+|Popen)": (),
@@ -32,7 +32,7 @@ POWERS = {
     r"torch\.(load|hub\.load)": ("training/checkpoint.py",),  # weights_only: see below
     r"(hf_hub_download|snapshot_download|huggingface_hub\.\w+)": (
         "families/weights.py",
-        "maskgen/loading.py",
+        "maskgen/vision/loading.py",
     ),
     r"(urlopen|urllib\.request\.\w+|requests\.\w+|httpx\.\w+|socket\.(socket|create_\w+))": (),
     r"(tempfile\.mktemp|\w+\.extractall)": (),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from frisket.maskgen.exchange_base import (
+from frisket.maskgen.format_base import (
     EXCHANGES,
     GREY,
     BadExchange,

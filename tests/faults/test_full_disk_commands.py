@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from frisket.cli.app import app
 from frisket.disk.atomic import CannotWrite
-from frisket.maskgen import store
+from frisket.maskgen.files import store
 
 COMMANDS = {
     "schema": ["schema", "-o", "OUT.json"],

@@ -9,7 +9,7 @@ from PIL import Image
 
 from frisket.cli import app
 from frisket.config.load import ConfigError, check, read
-from frisket.maskgen import record
+from frisket.maskgen.files import record
 from frisket.recipes.import_ import run as imported
 
 

@@ -14,8 +14,8 @@ from PIL import Image
 from tests.fuzz.mutate import damage, damage_value, tried
 from tests.fuzz.mutate_text import brief, json_of
 
-from frisket.maskgen import record, store
-from frisket.maskgen.exchange_base import EXCHANGES, Masked
+from frisket.maskgen.files import record, store
+from frisket.maskgen.format_base import EXCHANGES, Masked
 from frisket.media.frames import probe
 
 QUICK = 60

@@ -9,9 +9,9 @@ import torch
 
 from frisket.evaluation.mask_metrics import iou
 from frisket.maskgen.base import Instance, Seen
-from frisket.maskgen.carry import ALONE, REACH, carry
-from frisket.maskgen.recording import Blanks
-from frisket.maskgen.track import Tracking
+from frisket.maskgen.files.recording import Blanks
+from frisket.maskgen.tracking.carry import ALONE, REACH, carry
+from frisket.maskgen.tracking.tracker import Tracking
 
 PHOTOS = Path(__file__).parents[2] / "examples" / "photos"
 SIDE, STEP = 128, 1.5  # pixels; of a frame to the next

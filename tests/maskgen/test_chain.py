@@ -4,7 +4,15 @@ import pytest
 import torch
 
 from frisket.maskgen.base import BACKENDS, BackendUnusable, Box, Seen, Segment, Source
-from frisket.maskgen.chain import (
+from frisket.maskgen.cleanup.compose import (
+    Grounded,
+    Reduced,
+    ellipse,
+    phrases_of,
+    planes_of,
+    rectangle,
+)
+from frisket.maskgen.pipeline import (
     COMPOSITIONS,
     Models,
     Parts,
@@ -14,8 +22,7 @@ from frisket.maskgen.chain import (
     parts_of,
     regions_of,
 )
-from frisket.maskgen.classes import grouping
-from frisket.maskgen.compose import Grounded, Reduced, ellipse, phrases_of, planes_of, rectangle
+from frisket.maskgen.vision.classes import grouping
 from frisket.registry import UnknownPlugin
 
 PICTURE = torch.zeros((40, 60, 3), dtype=torch.uint8)

@@ -11,9 +11,9 @@ from hypothesis.extra import numpy as hnp
 from torch import Tensor
 from torch.nn import functional as F
 
-from frisket.maskgen import classes as module
 from frisket.maskgen.backends.sapiens import V1, V2
-from frisket.maskgen.classes import (
+from frisket.maskgen.vision import classes as module
+from frisket.maskgen.vision.classes import (
     BadGrouping,
     Grouping,
     cut_neck,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch import Tensor
 
-from frisket.maskgen.clean import (
+from frisket.maskgen.cleanup.clean import (
     UNTOUCHED,
     Cleaning,
     combine,
@@ -20,7 +20,7 @@ from frisket.maskgen.clean import (
     soften,
     tidy,
 )
-from frisket.maskgen.matching import iou
+from frisket.maskgen.tracking.matching import iou
 from frisket.masks.morphology import grow
 
 UNIT = st.floats(0, 1, width=32)

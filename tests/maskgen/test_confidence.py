@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frisket.maskgen.base import Instance, Mask, Picture, Seen
-from frisket.maskgen.compose import Wanted
-from frisket.maskgen.confidence import (
+from frisket.maskgen.cleanup.compose import Wanted
+from frisket.maskgen.cleanup.confidence import (
     DOUBT,
     Evidence,
     Running,

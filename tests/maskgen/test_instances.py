@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frisket.maskgen.base import Box, Face, Instance, Mask, Seen
-from frisket.maskgen.instances import Choice, choose, choose_tracks, persons
-from frisket.maskgen.track import Tracked
+from frisket.maskgen.cleanup.instances import Choice, choose, choose_tracks, persons
+from frisket.maskgen.tracking.tracker import Tracked
 
 SIZE = HIGH, WIDE = 80, 160
 ANNA, BERT, CARL = torch.eye(8)[0], torch.eye(8)[1], torch.eye(8)[2]

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from frisket.maskgen import tiny_sam
 from frisket.maskgen.base import BackendUnusable, Source, WeightsNotFound
-from frisket.maskgen.loading import fingerprint, folder_of, halving, load_model
+from frisket.maskgen.tiny import sam
+from frisket.maskgen.vision.loading import fingerprint, folder_of, halving, load_model
 
 
 def test_a_folder_that_lacks_files_says_which(tmp_path):
@@ -30,13 +30,13 @@ def test_a_hub_that_cannot_be_reached_says_how_to_go_on():
 def test_the_weights_of_another_model_are_refused(tmp_path):
     from transformers import CLIPSegForImageSegmentation
 
-    folder = tiny_sam.sam2(tmp_path / "sam2")
+    folder = sam.sam2(tmp_path / "sam2")
     with pytest.raises(WeightsNotFound, match="sam2"):
         load_model(CLIPSegForImageSegmentation, folder, Source())
 
 
 def test_a_fingerprint_knows_weights_from_others(tmp_path):
-    one = tiny_sam.sam2(tmp_path / "one")
+    one = sam.sam2(tmp_path / "one")
     before = fingerprint(one)
     assert fingerprint(one) == before
     weights = one / "model.safetensors"

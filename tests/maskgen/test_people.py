@@ -8,9 +8,9 @@ from torch import Tensor
 
 from frisket.maskgen.backends.sapiens import V2, Sapiens
 from frisket.maskgen.base import Box, ClassMasks, Instance, Picture
-from frisket.maskgen.classes import grouping
-from frisket.maskgen.people import parse_people
-from frisket.maskgen.preprocess import Preprocessing
+from frisket.maskgen.vision.classes import grouping
+from frisket.maskgen.vision.person_crops import parse_people
+from frisket.maskgen.vision.preprocess import Preprocessing
 
 PERSON = grouping("person")
 HAIR, TORSO = V2.index("Hair"), V2.index("Torso")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frisket.maskgen.phrases import BadPhrases, Phrase, noun_phrases, over, parse_phrases
+from frisket.maskgen.text.phrases import BadPhrases, Phrase, noun_phrases, over, parse_phrases
 
 TABLES = tomllib.loads(Path(__file__).with_name("captions.toml").read_text(encoding="utf-8"))
 

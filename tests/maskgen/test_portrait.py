@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from frisket.maskgen.base import BACKENDS, Box, Source
-from frisket.maskgen.draft_cut import Person, window_of
-from frisket.maskgen.portrait import doubts_of
+from frisket.maskgen.draft.grabcut import Person, window_of
+from frisket.maskgen.draft.portrait import doubts_of
 
 SIDE, FACE = 384, 64  # pixels of the picture and of the face in its middle
 X, Y = 192, 120

@@ -11,8 +11,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from frisket.maskgen.base import Box, WeightsNotFound
-from frisket.maskgen.preprocess import IMAGENET, Preprocessing, batches, enlarged, pixels, read
-from frisket.maskgen.preprocess import scaled as scaled_box
+from frisket.maskgen.vision.preprocess import (
+    IMAGENET,
+    Preprocessing,
+    batches,
+    enlarged,
+    pixels,
+    read,
+)
+from frisket.maskgen.vision.preprocess import scaled as scaled_box
 
 HOPPER = Path(__file__).parents[2] / "examples/photos/clips/grace-hopper.jpg"
 HALF = (0.5, 0.5, 0.5)

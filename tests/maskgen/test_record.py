@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frisket.maskgen.record import (
+from frisket.maskgen.files.record import (
     BadRecord,
     Found,
     Model,
@@ -164,7 +164,7 @@ def test_the_same_content_under_another_date_is_done(record, clip, mask):
 
 
 def test_only_a_changed_date_costs_reading(record, clip, mask, monkeypatch):
-    monkeypatch.setattr("frisket.maskgen.record._sha256", lambda _: pytest.fail("was read"))
+    monkeypatch.setattr("frisket.maskgen.files.record._sha256", lambda _: pytest.fail("was read"))
     assert look(record, clip, mask) == "done"
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frisket.maskgen.phrases import Phrase, noun_phrases, parse_phrases
-from frisket.maskgen.rules import BadRules, Rule, Rules, default, dump, plan, read
+from frisket.maskgen.text.phrases import Phrase, noun_phrases, parse_phrases
+from frisket.maskgen.text.rules import BadRules, Rule, Rules, default, dump, plan, read
 
 
 def written(path: Path, text: str) -> Path:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from frisket.maskgen.job import Motion
-from frisket.maskgen.steady import steady
+from frisket.maskgen.tracking.temporal_smoothing import steady
 
 REGIONS = ("left", "right")
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from frisket.maskgen.store import (
+from frisket.maskgen.files.store import (
     BadLegend,
     Place,
     extend_legend,

@@ -10,8 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from frisket.maskgen.matching import iou
-from frisket.maskgen.temporal import bridge, compensated, filled, median, shots, signed_distance
+from frisket.maskgen.tracking.matching import iou
+from frisket.maskgen.tracking.temporal import (
+    bridge,
+    compensated,
+    filled,
+    median,
+    shots,
+    signed_distance,
+)
 from frisket.pocket import world
 
 SIZE, FRAMES, DROPPED = 160, 20, 10

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from frisket.maskgen.base import Instance, Seed, Track
-from frisket.maskgen.matching import iou
-from frisket.maskgen.track import Tracked, Tracking, follow, link, track
+from frisket.maskgen.tracking.matching import iou
+from frisket.maskgen.tracking.tracker import Tracked, Tracking, follow, link, track
 from frisket.pocket import world
 from frisket.shapes import Frames
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from frisket.maskgen.record import Record, Stamp, save
+from frisket.maskgen.files.record import Record, Stamp, save
+from frisket.maskgen.files.unsure import is_unsure
 from frisket.media.files import Found
-from frisket.recipes.doubted import is_unsure
 
 
 def made(folder: Path, status: str, name: str = "a.png") -> Found:

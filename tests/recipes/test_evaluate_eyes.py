@@ -13,8 +13,8 @@ from frisket.config.load import ConfigError
 from frisket.evaluation.patches import found
 from frisket.inference.generate import Picture
 from frisket.inference.sample_specs import Shot
-from frisket.maskgen import tiny_people
 from frisket.maskgen.base import WeightsNotFound
+from frisket.maskgen.tiny import people
 from frisket.pocket.world import ZIGZAG, Background, draw, random_creature
 from frisket.scoring.clips import Taught
 from frisket.scoring.feature_extractors import open_eyes, open_faces
@@ -154,7 +154,7 @@ def test_wrong_folders_are_named(tmp_path: Path) -> None:
 
 
 def test_the_same_face_is_closer_than_another(tmp_path: Path) -> None:
-    faces = open_faces(tiny_people.faces(tmp_path), "cpu")
+    faces = open_faces(people.faces(tmp_path), "cpu")
 
     def face(top: int, bottom: int) -> torch.Tensor:
         frame = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
@@ -181,7 +181,7 @@ def test_the_same_face_is_closer_than_another(tmp_path: Path) -> None:
 
 
 def test_a_pack_without_a_recogniser_cannot_compare(tmp_path: Path) -> None:
-    tiny_people.faces(tmp_path)
+    people.faces(tmp_path)
     (tmp_path / "w600k_r50.onnx").unlink()
     with pytest.raises(ConfigError, match="no recogniser"):
         open_faces(tmp_path, "cpu").embedding(torch.zeros(64, 64, 3, dtype=torch.uint8))

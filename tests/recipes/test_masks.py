@@ -11,10 +11,10 @@ from PIL import Image
 from tests.recipes.mask_runs import PHOTOS, run, video
 
 from frisket.config.load import read
-from frisket.maskgen import record
-from frisket.maskgen.clean import Cleaning
+from frisket.maskgen.cleanup.clean import Cleaning
+from frisket.maskgen.files import record
+from frisket.maskgen.files.store import legend_in, read_legend
 from frisket.maskgen.job import Motion
-from frisket.maskgen.store import legend_in, read_legend
 from frisket.media.files import find
 from frisket.media.frames import decode_grey, decode_index, probe, write_video
 from frisket.recipes.masks.make import clips_of, masks, place_of

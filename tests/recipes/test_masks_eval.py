@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from frisket.cli.masks import files as files_module
 from frisket.cli.masks.compare import run
 from frisket.evaluation.mask_metrics import compare_labels
-from frisket.maskgen.store import LEGEND, write_labels, writing_label_video
+from frisket.maskgen.files.store import LEGEND, write_labels, writing_label_video
 from frisket.masks.read import read
 from frisket.media.files import TwoFiles
 from frisket.media.frames import probe, write_video

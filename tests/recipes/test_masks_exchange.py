@@ -13,9 +13,15 @@ from typer.testing import CliRunner
 
 from frisket.cli.masks import files as files_module
 from frisket.cli.masks.exchange import layouts, run_export, run_import
-from frisket.maskgen import record
-from frisket.maskgen.exchange_base import BadExchange
-from frisket.maskgen.store import LEGEND, Place, read_legend, write_labels, writing_label_video
+from frisket.maskgen.files import record
+from frisket.maskgen.files.store import (
+    LEGEND,
+    Place,
+    read_legend,
+    write_labels,
+    writing_label_video,
+)
+from frisket.maskgen.format_base import BadExchange
 from frisket.media.files import MasksNotFound, TwoFiles
 from frisket.media.frames import decode_grey, decode_index, probe, write_video
 from frisket.recipes.masks.exchange import bring, export

@@ -5,12 +5,13 @@ import pytest
 from PIL import Image
 from tests.recipes.mask_runs import PHOTOS, run, video
 
-from frisket.maskgen import record, tiny_ground, tiny_people, tiny_sam
 from frisket.maskgen.backends.florence2 import Florence2
 from frisket.maskgen.base import BackendUnusable, WeightsNotFound
-from frisket.maskgen.clean import Cleaning
+from frisket.maskgen.cleanup.clean import Cleaning
+from frisket.maskgen.files import record
 from frisket.maskgen.job import Motion
-from frisket.maskgen.track import Tracking
+from frisket.maskgen.tiny import grounding, people, sam
+from frisket.maskgen.tracking.tracker import Tracking
 from frisket.media.frames import decode_index, probe
 from frisket.registry import UnknownPlugin
 
@@ -24,11 +25,11 @@ def weights(tmp_path_factory):
     """Tiny random builds of the models that compositions use."""
     folder = tmp_path_factory.mktemp("weights")
     return {
-        "clipseg": str(tiny_ground.clipseg(folder / "clipseg")),
-        "florence2": str(tiny_ground.florence2(folder / "florence2")),
-        "grounding_dino": str(tiny_ground.grounding_dino(folder / "dino")),
-        "sam2": str(tiny_sam.sam2(folder / "sam2")),
-        "sam2_video": str(tiny_sam.sam2_video(folder / "sam2_video")),
+        "clipseg": str(grounding.clipseg(folder / "clipseg")),
+        "florence2": str(grounding.florence2(folder / "florence2")),
+        "grounding_dino": str(grounding.grounding_dino(folder / "dino")),
+        "sam2": str(sam.sam2(folder / "sam2")),
+        "sam2_video": str(sam.sam2_video(folder / "sam2_video")),
     }
 
 
@@ -151,7 +152,7 @@ def test_only_the_person_of_a_reference_picture_is_kept(clips, tmp_path, caplog)
     """Two people side by side; the tiny recogniser tells them apart by what they look like."""
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
-    pack = tiny_people.faces(tmp_path / "pack", found=((0.9, LEFT), (0.8, RIGHT)))
+    pack = people.faces(tmp_path / "pack", found=((0.9, LEFT), (0.8, RIGHT)))
     photo = np.asarray(Image.open(PHOTOS / "astronaut.jpg").resize((256, 256)))
     pair = np.concatenate([photo, photo[:, :, ::-1] // 2 + 60], 1)  # other colours, half as strong
     (clips / "broken.png").unlink()

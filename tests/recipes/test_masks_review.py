@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from frisket.evaluation.contact_sheet import REGION_COLOURS
-from frisket.maskgen.record import Found, Model, Record, Stamp, save
-from frisket.maskgen.store import Place, extend_legend, write_labels, write_soft
+from frisket.maskgen.files.record import Found, Model, Record, Stamp, save
+from frisket.maskgen.files.store import Place, extend_legend, write_labels, write_soft
 from frisket.media.files import find
 from frisket.media.frames import write_video, writing_labels
 from frisket.pocket.world import Background, Scene, draw, frames_of

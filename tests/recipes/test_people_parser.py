@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from frisket.maskgen import tiny_people
 from frisket.maskgen.backends import segformer
 from frisket.maskgen.base import BackendUnusable
-from frisket.recipes.people_parser import with_parser
+from frisket.maskgen.tiny import people
+from frisket.maskgen.vision.people_parser import with_parser
 
 GIVEN = {"folder": Path("photos"), "backend": None, "source": None}
 
@@ -28,22 +28,22 @@ def downloaded(hub: Path, repo: str, build) -> Path:
 
 
 def test_a_model_that_was_downloaded_is_taken_without_a_question(hub: Path) -> None:
-    folder = downloaded(hub, segformer.REPO, tiny_people.segformer)
+    folder = downloaded(hub, segformer.REPO, people.segformer)
     found = with_parser(GIVEN, None)
     assert found["backend"] == ["segformer"]
     assert found["source"] == [f"segformer={folder}"]
 
 
 def test_half_a_download_is_none(hub: Path) -> None:
-    folder = downloaded(hub, segformer.REPO, tiny_people.segformer)
+    folder = downloaded(hub, segformer.REPO, people.segformer)
     (folder / "model.safetensors").unlink()
     with pytest.raises(BackendUnusable, match="no model that parses people"):
         with_parser(GIVEN, None)
 
 
 def test_the_better_of_two_is_taken(hub: Path) -> None:
-    downloaded(hub, segformer.REPO, tiny_people.segformer)
-    downloaded(hub, "facebook/sapiens2-seg-1b", tiny_people.sapiens2)
+    downloaded(hub, segformer.REPO, people.segformer)
+    downloaded(hub, "facebook/sapiens2-seg-1b", people.sapiens2)
     assert with_parser(GIVEN, None)["backend"] == ["sapiens"]
 
 

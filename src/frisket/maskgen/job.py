@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from frisket.maskgen.base import Source
-from frisket.maskgen.chain import Options, Parts
-from frisket.maskgen.clean import PRIORITY, Cleaning, How
-from frisket.maskgen.compose import Wanted
-from frisket.maskgen.instances import Choice
-from frisket.maskgen.record import Model, Status
-from frisket.maskgen.store import Place
-from frisket.maskgen.track import Tracking
+from frisket.maskgen.cleanup.clean import PRIORITY, Cleaning, How
+from frisket.maskgen.cleanup.compose import Wanted
+from frisket.maskgen.cleanup.instances import Choice
+from frisket.maskgen.files.record import Model, Status
+from frisket.maskgen.files.store import Place
+from frisket.maskgen.pipeline import Options, Parts
+from frisket.maskgen.tracking.tracker import Tracking
 
 Smooth = Literal["none", "median", "motion"]
 

@@ -19,9 +19,9 @@ from frisket.data.prepare import prepare as prepare_data
 from frisket.data.records import Backdrop, Clipset, Masking, Prepared, SwapPlan, Window, Windows
 from frisket.families.base import FAMILIES, Family, References, Source, Variant
 from frisket.grid import LatentGrid
+from frisket.maskgen.files.unsure import is_unsure
 from frisket.media.captions import Wording
 from frisket.media.manifest import is_manifest
-from frisket.recipes.doubted import is_unsure
 from frisket.runs.background_bank import sample_bank
 from frisket.shapes import Clip, Plane
 from frisket.training.memory.precision import tile

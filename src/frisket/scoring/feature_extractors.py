@@ -12,10 +12,10 @@ from torch.nn import functional
 
 from frisket.config.load import ConfigError
 from frisket.evaluation.patches import Patches, patches
-from frisket.maskgen import preprocess
 from frisket.maskgen.base import BACKENDS, FaceFinder
 from frisket.maskgen.base import Source as Weights
-from frisket.maskgen.loading import config_of, folder_of, load_model
+from frisket.maskgen.vision import preprocess
+from frisket.maskgen.vision.loading import config_of, folder_of, load_model
 from frisket.shapes import Plane
 
 Frame = UInt8[Tensor, "H W 3"]

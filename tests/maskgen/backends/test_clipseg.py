@@ -10,17 +10,17 @@ import transformers
 from PIL import Image
 from torch import Tensor
 
-from frisket.maskgen import tiny_ground
 from frisket.maskgen.backends.clipseg import BACKEND, ClipSeg
 from frisket.maskgen.base import BackendUnusable, Grounder, Source, WeightsNotFound
-from frisket.maskgen.preprocess import enlarged
+from frisket.maskgen.tiny import grounding
+from frisket.maskgen.vision.preprocess import enlarged
 
 PHOTO = Path(__file__).parents[3] / "examples/photos/clips/astronaut.jpg"
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_ground.clipseg(tmp_path_factory.mktemp("clipseg"))
+    return grounding.clipseg(tmp_path_factory.mktemp("clipseg"))
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_a_phrase_that_cannot_be_read_is_refused(clipseg, astronaut, phrase, sai
 def test_wrong_folders_say_what_they_lack(tmp_path) -> None:
     with pytest.raises(WeightsNotFound, match="no such folder"):
         BACKEND.load(Source(path=str(tmp_path / "nowhere")))
-    other = tiny_ground.clipseg(tmp_path)
+    other = grounding.clipseg(tmp_path)
     (other / "model.safetensors").unlink()
     with pytest.raises(WeightsNotFound, match=r"lacks model.safetensors \(it holds config.json"):
         BACKEND.load(Source(path=str(other)))

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from frisket.maskgen import tiny_ground
 from frisket.maskgen.backends.florence2 import BACKEND, Florence2, read
 from frisket.maskgen.base import (
     BackendUnusable,
@@ -22,6 +21,7 @@ from frisket.maskgen.base import (
     Source,
     WeightsNotFound,
 )
+from frisket.maskgen.tiny import grounding
 
 PHOTO = Path(__file__).parents[3] / "examples/photos/clips/astronaut.jpg"
 WOMAN = "a woman<loc_50><loc_10><loc_900><loc_999>"
@@ -30,7 +30,7 @@ SUIT = "an orange suit<loc_100><loc_400><loc_800><loc_990><loc_0><loc_0><loc_99>
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_ground.florence2(tmp_path_factory.mktemp("florence2"))
+    return grounding.florence2(tmp_path_factory.mktemp("florence2"))
 
 
 @pytest.fixture
@@ -217,7 +217,7 @@ def test_what_cannot_be_asked_is_refused(florence, astronaut) -> None:
 
 
 def test_a_checkpoint_with_its_own_code_names_the_conversion(tmp_path) -> None:
-    folder = tiny_ground.florence2(tmp_path)
+    folder = grounding.florence2(tmp_path)
     config = json.loads((folder / "config.json").read_text())
     config["auto_map"] = {"AutoConfig": "configuration_florence2.Florence2Config"}
     (folder / "config.json").write_text(json.dumps(config))

@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from frisket.maskgen import tiny_ground
 from frisket.maskgen.backends.grounding_dino import BACKEND, GroundingDino, packed
 from frisket.maskgen.base import BackendUnusable, Box, Detector, Source, WeightsNotFound
+from frisket.maskgen.tiny import grounding
 
 PHOTO = Path(__file__).parents[3] / "examples/photos/clips/astronaut.jpg"
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_ground.grounding_dino(tmp_path_factory.mktemp("grounding_dino"))
+    return grounding.grounding_dino(tmp_path_factory.mktemp("grounding_dino"))
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def corners(box: Box) -> tuple[float, ...]:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("build", [tiny_ground.grounding_dino, tiny_ground.mm_grounding_dino])
+@pytest.mark.parametrize("build", [grounding.grounding_dino, grounding.mm_grounding_dino])
 def test_saved_builds_load_and_look_at_pictures_of_any_size(
     build, dtype, tmp_path, astronaut, monkeypatch
 ) -> None:
@@ -161,7 +161,7 @@ WORDS = st.lists(
 
 @given(words=st.lists(WORDS, max_size=40), longest=st.integers(40, 90))
 def test_packing_gives_every_phrase_tokens_of_its_own(words, longest) -> None:
-    tokenizer = tiny_ground._bert()
+    tokenizer = grounding._bert()
     phrases = [" ".join(each) for each in words]
     texts = packed(tokenizer, phrases, longest)
     assert [name for text in texts for name in text.spans] == list(dict.fromkeys(phrases))
@@ -191,8 +191,8 @@ def test_wrong_folders_say_what_they_lack(folder, tmp_path) -> None:
     with pytest.raises(WeightsNotFound, match=r"lacks config.json, model.safetensors"):
         BACKEND.load(Source(path=str(tmp_path)))
     with pytest.raises(WeightsNotFound, match="type clipseg, not grounding-dino"):
-        BACKEND.load(Source(path=str(tiny_ground.clipseg(tmp_path / "other"))))
-    partial = tiny_ground.grounding_dino(tmp_path / "partial")
+        BACKEND.load(Source(path=str(grounding.clipseg(tmp_path / "other"))))
+    partial = grounding.grounding_dino(tmp_path / "partial")
     (partial / "processor_config.json").unlink()
     (partial / "tokenizer.json").unlink()
     with pytest.raises(WeightsNotFound, match=r"lacks preprocessor_config.json, tokenizer.json"):

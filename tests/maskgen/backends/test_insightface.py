@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from frisket.maskgen import tiny_people
 from frisket.maskgen.backends.insightface import ALIGNED, BACKEND, aligned, decoded
 from frisket.maskgen.base import BackendUnusable, FaceFinder, Picture, Source, WeightsNotFound
+from frisket.maskgen.tiny import people
 from frisket.media.frames import decode
 
 PHOTO = Path(__file__).parents[3] / "examples/photos/clips/astronaut.jpg"
@@ -101,13 +101,13 @@ class TestOnRuntime:
     def test_faces_come_largest_first_in_the_pixels_of_the_picture(
         self, tmp_path: Path, photo: Picture
     ) -> None:
-        tiny_people.faces(
+        people.faces(
             tmp_path, [(0.95, SMALL), (0.6, LARGE), (0.3, [(x + 30, y) for x, y in SMALL])]
         )
         finder = BACKEND.load(Source(path=str(tmp_path)))
         assert isinstance(finder, FaceFinder)
         (faces,) = finder.faces([photo])
-        scale = max(photo.shape[:2]) / tiny_people.FACE_SIDE
+        scale = max(photo.shape[:2]) / people.FACE_SIDE
         assert [face.box.score for face in faces] == pytest.approx([0.6, 0.95])
         for face, points in zip(faces, (LARGE, SMALL), strict=True):
             expected = torch.tensor(points) * scale
@@ -117,20 +117,20 @@ class TestOnRuntime:
             assert (face.box.left, face.box.top) == pytest.approx((left, top), abs=0.01)
 
     def test_a_wide_picture_is_not_squeezed(self, tmp_path: Path) -> None:
-        tiny_people.faces(tmp_path, [(0.9, SMALL)])
+        people.faces(tmp_path, [(0.9, SMALL)])
         picture = torch.zeros(120, 240, 3, dtype=torch.uint8)
         ((face,),) = BACKEND.load(Source(path=str(tmp_path))).faces([picture])
         torch.testing.assert_close(face.keypoints, torch.tensor(SMALL) * 240 / 64)
 
     def test_one_face_found_twice_is_one(self, tmp_path: Path, photo: Picture) -> None:
         nudged = [(x + 9.0, y + 1.0) for x, y in SMALL]
-        tiny_people.faces(tmp_path, [(0.9, LARGE), (0.8, [(x - 4, y) for x, y in LARGE])])
+        people.faces(tmp_path, [(0.9, LARGE), (0.8, [(x - 4, y) for x, y in LARGE])])
         assert len(BACKEND.load(Source(path=str(tmp_path))).faces([photo])[0]) == 1
-        tiny_people.faces(tmp_path, [(0.9, LARGE), (0.8, nudged)])
+        people.faces(tmp_path, [(0.9, LARGE), (0.8, nudged)])
         assert len(BACKEND.load(Source(path=str(tmp_path))).faces([photo])[0]) == 2
 
     def test_an_embedding_tells_faces_apart_and_not_where_they_are(self, tmp_path: Path) -> None:
-        tiny_people.faces(tmp_path, [(0.9, SMALL), (0.8, LARGE)])
+        people.faces(tmp_path, [(0.9, SMALL), (0.8, LARGE)])
         finder = BACKEND.load(Source(path=str(tmp_path)))
         face = torch.zeros(112, 112, 3, dtype=torch.uint8)
         face[:56, :, 0] = 250
@@ -144,7 +144,7 @@ class TestOnRuntime:
     def test_without_a_recogniser_faces_have_no_embedding(
         self, tmp_path: Path, photo: Picture, caplog: pytest.LogCaptureFixture
     ) -> None:
-        tiny_people.faces(tmp_path)
+        people.faces(tmp_path)
         (tmp_path / "w600k_r50.onnx").unlink()
         ((face,),) = BACKEND.load(Source(path=str(tmp_path))).faces([photo])
         assert face.embedding is None
@@ -157,13 +157,13 @@ class TestOnRuntime:
 
         if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
             pytest.skip("this onnxruntime has CUDA")
-        BACKEND.load(Source(path=str(tiny_people.faces(tmp_path)), device="cuda"))
+        BACKEND.load(Source(path=str(people.faces(tmp_path)), device="cuda"))
         assert "faces are found on the CPU" in caplog.text
 
     def test_wrong_folders_and_files_are_named(self, tmp_path: Path) -> None:
         with pytest.raises(WeightsNotFound, match=r"det_10g\.onnx.*w600k_r50\.onnx"):
             BACKEND.load(Source(path=str(tmp_path)))
-        tiny_people.faces(tmp_path)
+        people.faces(tmp_path)
         (tmp_path / "w600k_r50.onnx").rename(tmp_path / "det_10g.onnx")
         with pytest.raises(WeightsNotFound, match="1 outputs: it is not an SCRFD"):
             BACKEND.load(Source(path=str(tmp_path)))

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from frisket.maskgen import tiny_sam
 from frisket.maskgen.backends.sam2 import BACKEND
 from frisket.maskgen.base import Box, Segmenter, Source
+from frisket.maskgen.tiny import sam
 from frisket.media.frames import decode
 
 PHOTO = Path(__file__).parents[3] / "examples/photos/clips/astronaut.jpg"
@@ -133,6 +133,6 @@ def test_half_precision_answers_in_float32(folder, photo):
 
 
 def test_the_published_checkpoints_are_those_of_the_video_model(tmp_path, photo):
-    tiny_sam.sam2_video(tmp_path)
+    sam.sam2_video(tmp_path)
     found = BACKEND.load(Source(path=str(tmp_path))).segment([photo], [[FACE]])
     assert found[0][0].mask.shape == photo.shape[:2]

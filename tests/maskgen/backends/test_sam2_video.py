@@ -9,7 +9,7 @@ import torch
 from frisket.maskgen.backends import sam2_video
 from frisket.maskgen.backends.sam2_video import BACKEND
 from frisket.maskgen.base import Box, Seed, Source, Tracker
-from frisket.maskgen.preprocess import enlarged, pixels, scaled
+from frisket.maskgen.vision.preprocess import enlarged, pixels, scaled
 from frisket.pocket.world import Background, Scene, draw, frames_of
 
 SIZE = 64

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from frisket.maskgen import tiny_sam
 from frisket.maskgen.backends.sam3 import BACKEND
 from frisket.maskgen.base import BackendUnusable, Detector, Grounder, Source
-from frisket.maskgen.preprocess import pixels
+from frisket.maskgen.tiny import sam
+from frisket.maskgen.vision.preprocess import pixels
 from frisket.media.frames import decode
 
 PHOTO = Path(__file__).parents[3] / "examples/photos/clips/astronaut.jpg"
@@ -156,7 +156,7 @@ def test_half_precision_answers_in_float32(folder, photo):
 
 
 def test_the_published_checkpoint_is_that_of_the_video_model(tmp_path, photo):
-    tiny_sam.sam3_video(tmp_path)
+    sam.sam3_video(tmp_path)
     loaded = BACKEND.load(Source(path=str(tmp_path)))
     assert len(loaded.ground([photo], [["face"]])) == 1
 

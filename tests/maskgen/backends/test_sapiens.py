@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from frisket.maskgen import tiny_people
 from frisket.maskgen.backends.sapiens import BACKEND, V1, V2, Sapiens
 from frisket.maskgen.base import BackendUnusable, Parser, Picture, Source, WeightsNotFound
-from frisket.maskgen.classes import grouping
-from frisket.maskgen.preprocess import Preprocessing
+from frisket.maskgen.tiny import people
+from frisket.maskgen.vision.classes import grouping
+from frisket.maskgen.vision.preprocess import Preprocessing
 from frisket.media.frames import decode
 
 PHOTO = Path(__file__).parents[3] / "examples/photos/clips/astronaut.jpg"
@@ -24,7 +24,7 @@ def photo() -> Picture:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_people.sapiens2(tmp_path_factory.mktemp("sapiens2"))
+    return people.sapiens2(tmp_path_factory.mktemp("sapiens2"))
 
 
 class RedIsHair(nn.Module):
@@ -51,7 +51,7 @@ def test_a_sapiens2_folder_parses_a_photo(folder: Path, photo: Picture) -> None:
 def test_it_agrees_with_the_stock_model_and_post_processing(folder: Path, photo: Picture) -> None:
     from transformers import Sapiens2ForSemanticSegmentation
 
-    from frisket.maskgen.preprocess import pixels
+    from frisket.maskgen.vision.preprocess import pixels
 
     model = Sapiens2ForSemanticSegmentation.from_pretrained(folder).eval()
     with torch.no_grad():
@@ -69,18 +69,18 @@ def test_bfloat16_weights_answer_in_float32(folder: Path, photo: Picture) -> Non
 
 def test_classes_are_those_the_checkpoint_names(tmp_path: Path) -> None:
     names = ("Background", "Hair", "Face")
-    folder = tiny_people.sapiens2(tmp_path, names)
+    folder = people.sapiens2(tmp_path, names)
     assert BACKEND.load(Source(path=str(folder))).classes == names
 
 
 def test_unnamed_classes_of_another_number_are_refused(tmp_path: Path) -> None:
-    folder = tiny_people.sapiens2(tmp_path, [f"LABEL_{number}" for number in range(5)])
+    folder = people.sapiens2(tmp_path, [f"LABEL_{number}" for number in range(5)])
     with pytest.raises(WeightsNotFound, match="none of its 5 classes"):
         BACKEND.load(Source(path=str(folder)))
 
 
 def test_a_folder_without_its_preprocessing_is_refused(tmp_path: Path) -> None:
-    folder = tiny_people.sapiens2(tmp_path)
+    folder = people.sapiens2(tmp_path)
     (folder / "preprocessor_config.json").unlink()
     with pytest.raises(WeightsNotFound, match=r"there is no preprocessor_config\.json"):
         BACKEND.load(Source(path=str(folder)))
@@ -89,7 +89,7 @@ def test_a_folder_without_its_preprocessing_is_refused(tmp_path: Path) -> None:
 def test_a_v1_file_finds_red_hair_where_it_is(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    file = tiny_people.sapiens_torchscript(tmp_path, RedIsHair())
+    file = people.sapiens_torchscript(tmp_path, RedIsHair())
     parser = BACKEND.load(Source(path=str(file)))
     assert "runs the code in it" in caplog.text
     assert parser.classes == V1
@@ -103,7 +103,7 @@ def test_a_v1_file_finds_red_hair_where_it_is(
 
 
 def test_v1_reads_pixels_as_published(tmp_path: Path) -> None:
-    parser = BACKEND.load(Source(path=str(tiny_people.sapiens_torchscript(tmp_path))))
+    parser = BACKEND.load(Source(path=str(people.sapiens_torchscript(tmp_path))))
     seen: list[Tensor] = []
     parser.model = lambda batch: seen.append(batch) or torch.zeros(1, 28, 4, 4)
     picture = torch.tensor([255, 0, 128], dtype=torch.uint8).expand(40, 30, 3)
@@ -129,7 +129,7 @@ def test_known_logits_come_back_in_place(names: tuple[str, ...]) -> None:
 
 
 def test_another_model_behind_the_name_is_noticed(tmp_path: Path) -> None:
-    file = tiny_people.sapiens_torchscript(tmp_path, nn.Conv2d(3, 17, 8, 8))
+    file = people.sapiens_torchscript(tmp_path, nn.Conv2d(3, 17, 8, 8))
     parser = BACKEND.load(Source(path=str(file)))
     with pytest.raises(BackendUnusable, match="17 classes apart where 28"):
         parser.parse([torch.zeros(8, 8, 3, dtype=torch.uint8)])

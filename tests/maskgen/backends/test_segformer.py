@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from frisket.maskgen import tiny_people
 from frisket.maskgen.backends.segformer import BACKEND
 from frisket.maskgen.base import BackendUnusable, Parser, Picture, Source, WeightsNotFound
-from frisket.maskgen.classes import grouping
-from frisket.maskgen.preprocess import Preprocessing, pixels
+from frisket.maskgen.tiny import people
+from frisket.maskgen.vision.classes import grouping
+from frisket.maskgen.vision.preprocess import Preprocessing, pixels
 from frisket.media.frames import decode
 
 PHOTOS = Path(__file__).parents[3] / "examples" / "photos" / "clips"
@@ -23,7 +23,7 @@ CELEBA = (  # config.json of jonathandinu/face-parsing
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_people.segformer(tmp_path_factory.mktemp("segformer"))
+    return people.segformer(tmp_path_factory.mktemp("segformer"))
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def photo() -> Picture:
 def test_a_photo_is_parsed_at_its_size(folder: Path, photo: Picture) -> None:
     parser = BACKEND.load(Source(path=str(folder)))
     assert isinstance(parser, Parser)
-    assert parser.classes == tiny_people.ATR
+    assert parser.classes == people.ATR
     first, smaller = parser.parse([photo, photo[:90, :70]])
     assert first.shape == (18, *photo.shape[:2])
     torch.testing.assert_close(first.sum(0), torch.ones(photo.shape[:2]))
@@ -53,7 +53,7 @@ def test_it_agrees_with_the_stock_post_processing(folder: Path, photo: Picture) 
 
 
 def test_the_parts_of_a_face_are_face_and_its_neck_goes_where_it_is_asked(tmp_path: Path) -> None:
-    parser = BACKEND.load(Source(path=str(tiny_people.segformer(tmp_path, CELEBA))))
+    parser = BACKEND.load(Source(path=str(people.segformer(tmp_path, CELEBA))))
     person = grouping("person")
     regions = {name: person.region(name) for name in parser.classes}
     assert {name for name, region in regions.items() if region == "face"} == {
@@ -66,24 +66,24 @@ def test_the_parts_of_a_face_are_face_and_its_neck_goes_where_it_is_asked(tmp_pa
 
 
 def test_a_size_written_as_one_number_is_read(tmp_path: Path) -> None:
-    folder = tiny_people.segformer(tmp_path)
+    folder = people.segformer(tmp_path)
     (folder / "preprocessor_config.json").write_text(json.dumps({"size": 96}), encoding="utf-8")
     assert BACKEND.load(Source(path=str(folder))).how == Preprocessing(96, 96)
 
 
 def test_a_model_of_streets_is_refused_by_its_class(tmp_path: Path) -> None:
-    folder = tiny_people.segformer(tmp_path, ("road", "person", "car"))
+    folder = people.segformer(tmp_path, ("road", "person", "car"))
     with pytest.raises(BackendUnusable, match=r"else than people .*'road'"):
         BACKEND.load(Source(path=str(folder)))
 
 
 def test_unnamed_classes_are_refused(tmp_path: Path) -> None:
-    folder = tiny_people.segformer(tmp_path, [f"LABEL_{number}" for number in range(4)])
+    folder = people.segformer(tmp_path, [f"LABEL_{number}" for number in range(4)])
     with pytest.raises(WeightsNotFound, match="none of its 4 classes"):
         BACKEND.load(Source(path=str(folder)))
 
 
 def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
-    folder = tiny_people.sapiens2(tmp_path)
+    folder = people.sapiens2(tmp_path)
     with pytest.raises(WeightsNotFound, match="sapiens2, not segformer"):
         BACKEND.load(Source(path=str(folder)))

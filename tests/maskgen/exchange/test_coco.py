@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from frisket.maskgen.exchange.coco import EXCHANGE, bits_from, counts_of, packed, unpacked
-from frisket.maskgen.exchange_base import BadExchange, filled
+from frisket.maskgen.format_base import BadExchange, filled
+from frisket.maskgen.formats.coco import EXCHANGE, bits_from, counts_of, packed, unpacked
 
 BITS = arrays.arrays(np.bool_, arrays.array_shapes(min_dims=2, max_dims=2, max_side=40))
 

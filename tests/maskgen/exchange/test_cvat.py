@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from frisket.maskgen.exchange.cvat import EXCHANGE, colour_of
-from frisket.maskgen.exchange_base import BadExchange, Masked
+from frisket.maskgen.format_base import BadExchange, Masked
+from frisket.maskgen.formats.cvat import EXCHANGE, colour_of
 from frisket.media.frames import probe
 
 XML = """<?xml version="1.0" encoding="utf-8"?>

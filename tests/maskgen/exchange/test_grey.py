@@ -4,10 +4,10 @@ import pytest
 import torch
 from PIL import Image
 
-from frisket.maskgen.exchange.alpha import EXCHANGE as ALPHA
-from frisket.maskgen.exchange.kohya import EXCHANGE as KOHYA
-from frisket.maskgen.exchange.onetrainer import EXCHANGE as ONETRAINER
-from frisket.maskgen.exchange_base import BadExchange, Masked, baked
+from frisket.maskgen.format_base import BadExchange, Masked, baked
+from frisket.maskgen.formats.alpha import EXCHANGE as ALPHA
+from frisket.maskgen.formats.kohya import EXCHANGE as KOHYA
+from frisket.maskgen.formats.onetrainer import EXCHANGE as ONETRAINER
 from frisket.media.files import find
 from frisket.media.frames import probe, stream
 

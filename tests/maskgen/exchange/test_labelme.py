@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image, ImageDraw
 
-from frisket.maskgen.exchange.labelme import EXCHANGE, part_of, shapes_of
-from frisket.maskgen.exchange_base import BadExchange, Masked
+from frisket.maskgen.format_base import BadExchange, Masked
+from frisket.maskgen.formats.labelme import EXCHANGE, part_of, shapes_of
 from frisket.media.frames import probe
 
 BITS = arrays.arrays(np.bool_, arrays.array_shapes(min_dims=2, max_dims=2, max_side=24))

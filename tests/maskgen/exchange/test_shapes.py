@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from frisket.maskgen.exchange import coco, cvat, labelme
-from frisket.maskgen.exchange_base import BadExchange, filled
+from frisket.maskgen.format_base import BadExchange, filled
+from frisket.maskgen.formats import coco, cvat, labelme
 
 WIDE, HIGH = 96, 64
 # Corners of the box 28..68 x 27..37 as cvat-ai/cvat@03501ddb turns it (transformations.py,

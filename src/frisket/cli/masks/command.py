@@ -299,7 +299,7 @@ def _make(bar: Bar) -> Callable[..., None]:
         from frisket.cli.masks import make as make_module  # noqa: PLC0415 - torch, only when asked for
 
         if best:
-            from frisket.recipes.people_parser import with_parser  # noqa: PLC0415 - the same
+            from frisket.maskgen.vision.people_parser import with_parser  # noqa: PLC0415 - the same
 
             ask = typer.confirm if sys.stdin.isatty() else None
             given = with_parser(given, ask, dry=dry_run)
@@ -353,7 +353,7 @@ def _rules(
     ] = None,
 ) -> None:
     """Print the rules that map phrases to regions, to be edited and given as --rules."""
-    from frisket.maskgen.rules import dump  # noqa: PLC0415 - only when asked for
+    from frisket.maskgen.text.rules import dump  # noqa: PLC0415 - only when asked for
 
     if output is None:
         typer.echo(dump(), nl=False)

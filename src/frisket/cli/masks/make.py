@@ -6,12 +6,12 @@ from typing import Any, cast, get_args
 
 from frisket.config.data import PRESETS
 from frisket.maskgen.base import BACKENDS, BackendUnusable
-from frisket.maskgen.chain import COMPOSITIONS
-from frisket.maskgen.clean import Cleaning, How
-from frisket.maskgen.instances import Kind
+from frisket.maskgen.cleanup.clean import Cleaning, How
+from frisket.maskgen.cleanup.instances import Kind
+from frisket.maskgen.files.record import Status
 from frisket.maskgen.job import Motion, Outcome, Smooth
-from frisket.maskgen.record import Status
-from frisket.maskgen.track import Tracking
+from frisket.maskgen.pipeline import COMPOSITIONS
+from frisket.maskgen.tracking.tracker import Tracking
 from frisket.recipes.masks.make import Made, clips_of, masks, place_of
 from frisket.recipes.masks.request import Asked
 from frisket.recipes.masks.review import review as write_review

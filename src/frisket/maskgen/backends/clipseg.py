@@ -10,10 +10,11 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from frisket.maskgen import loading, tiny_ground
 from frisket.maskgen.base import Backend, Licence, Picture, Segment, Source
-from frisket.maskgen.preprocess import enlarged
-from frisket.maskgen.tokens import tokens
+from frisket.maskgen.text.tokens import tokens
+from frisket.maskgen.tiny import grounding
+from frisket.maskgen.vision import loading
+from frisket.maskgen.vision.preprocess import enlarged
 
 THRESHOLD = 0.4
 
@@ -113,6 +114,6 @@ BACKEND = Backend(
     licence=Licence(code="Apache-2.0", weights="Apache-2.0"),
     load=load,
     repo="CIDAS/clipseg-rd64-refined",
-    tiny=tiny_ground.clipseg,
+    tiny=grounding.clipseg,
     thresholds={"threshold": THRESHOLD},
 )

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from frisket.maskgen.base import Backend, Box, Face, Instance, Licence, Picture, Seen, Source
-from frisket.maskgen.draft_cut import Person, Window, face_in, hair_in, person_in, window_of
-from frisket.maskgen.draft_faces import FoundFace, find_faces
-from frisket.maskgen.portrait import Doubt, doubts_of
+from frisket.maskgen.draft.faces import FoundFace, find_faces
+from frisket.maskgen.draft.grabcut import Person, Window, face_in, hair_in, person_in, window_of
+from frisket.maskgen.draft.portrait import Doubt, doubts_of
 
 VOTE = 0.6  # of the certain: a face's least
 AGREEMENT = 0.6  # of the three cuts: a person's least

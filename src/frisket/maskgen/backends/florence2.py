@@ -9,7 +9,6 @@ from typing import Any, Literal
 import torch
 from PIL import Image
 
-from frisket.maskgen import loading, tiny_ground
 from frisket.maskgen.base import (
     Backend,
     BackendUnusable,
@@ -19,7 +18,9 @@ from frisket.maskgen.base import (
     Source,
     WeightsNotFound,
 )
-from frisket.maskgen.preprocess import batches
+from frisket.maskgen.tiny import grounding
+from frisket.maskgen.vision import loading
+from frisket.maskgen.vision.preprocess import batches
 
 BINS = 1000  # Florence-2 writes coordinates as one of so many steps across the picture
 BEAMS = 3
@@ -196,5 +197,5 @@ BACKEND = Backend(
     licence=Licence(code="MIT", weights="MIT"),
     load=load,
     repo="florence-community/Florence-2-large",
-    tiny=tiny_ground.florence2,
+    tiny=grounding.florence2,
 )

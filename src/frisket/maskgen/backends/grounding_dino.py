@@ -9,8 +9,9 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from frisket.maskgen import loading, tiny_ground
 from frisket.maskgen.base import Backend, BackendUnusable, Box, Licence, Picture, Source
+from frisket.maskgen.tiny import grounding
+from frisket.maskgen.vision import loading
 
 KINDS = ("grounding-dino", "mm-grounding-dino")
 BOX, TEXT, OVERLAP = 0.35, 0.25, 0.7
@@ -156,6 +157,6 @@ BACKEND = Backend(
     licence=Licence(code="Apache-2.0", weights="Apache-2.0"),
     load=load,
     repo="IDEA-Research/grounding-dino-base",
-    tiny=tiny_ground.grounding_dino,
+    tiny=grounding.grounding_dino,
     thresholds={"box": BOX, "text": TEXT, "overlap": OVERLAP},
 )

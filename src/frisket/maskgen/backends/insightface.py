@@ -13,7 +13,6 @@ from jaxtyping import UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
-from frisket.maskgen import tiny_people
 from frisket.maskgen.base import (
     Backend,
     BackendUnusable,
@@ -23,6 +22,7 @@ from frisket.maskgen.base import (
     Source,
     WeightsNotFound,
 )
+from frisket.maskgen.tiny import people
 
 log = logging.getLogger(__name__)
 
@@ -219,7 +219,7 @@ BACKEND = Backend(
         ),
     ),
     load=load,
-    tiny=tiny_people.faces,
+    tiny=people.faces,
     extra="insightface",
     thresholds={"score": SCORE, "overlap": OVERLAP},
 )

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from frisket.maskgen import tiny_sam
 from frisket.maskgen.base import Backend, Box, Licence, Picture, Segment, Source
-from frisket.maskgen.loading import config_of, folder_of, halving, load_model
-from frisket.maskgen.preprocess import (
+from frisket.maskgen.tiny import sam
+from frisket.maskgen.vision.loading import config_of, folder_of, halving, load_model
+from frisket.maskgen.vision.preprocess import (
     Preprocessing,
     batches,
     enlarged,
@@ -128,5 +128,5 @@ BACKEND = Backend(
     licence=Licence(code="Apache-2.0", weights="Apache-2.0"),
     load=load,
     repo=REPO,
-    tiny=tiny_sam.sam2,
+    tiny=sam.sam2,
 )

@@ -9,11 +9,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from frisket.maskgen import tiny_sam
 from frisket.maskgen.base import Backend, Licence, Mask, Seed, Source
-from frisket.maskgen.loading import config_of, folder_of, load_model
-from frisket.maskgen.preprocess import Preprocessing, enlarged, read, scaled
-from frisket.maskgen.sessions import Reel, forget, open_session
+from frisket.maskgen.tiny import sam
+from frisket.maskgen.tracking.sessions import Reel, forget, open_session
+from frisket.maskgen.vision.loading import config_of, folder_of, load_model
+from frisket.maskgen.vision.preprocess import Preprocessing, enlarged, read, scaled
 from frisket.shapes import Frames, Plane
 
 # 81 M parameters: 1.3 points of J&F on SA-V below large at a third of its size (SAM 2.1's README).
@@ -117,5 +117,5 @@ BACKEND = Backend(
     licence=Licence(code="Apache-2.0", weights="Apache-2.0"),
     load=load,
     repo=REPO,
-    tiny=tiny_sam.sam2_video,
+    tiny=sam.sam2_video,
 )

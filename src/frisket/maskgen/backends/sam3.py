@@ -9,11 +9,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from frisket.maskgen import tiny_sam
 from frisket.maskgen.base import Backend, Box, Licence, Picture, Segment, Source
-from frisket.maskgen.loading import config_of, folder_of, halving, load_model
-from frisket.maskgen.preprocess import Preprocessing, pixels, read
-from frisket.maskgen.tokens import tokens
+from frisket.maskgen.text.tokens import tokens
+from frisket.maskgen.tiny import sam
+from frisket.maskgen.vision.loading import config_of, folder_of, halving, load_model
+from frisket.maskgen.vision.preprocess import Preprocessing, pixels, read
 
 REPO = "facebook/sam3"
 HALF = (0.5, 0.5, 0.5)
@@ -137,6 +137,6 @@ BACKEND = Backend(
     ),
     load=load,
     repo=REPO,
-    tiny=tiny_sam.sam3,
+    tiny=sam.sam3,
     thresholds={"score": THRESHOLD},
 )

@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from frisket.maskgen import tiny_sam
 from frisket.maskgen.base import Backend, Licence, Source, Track
-from frisket.maskgen.loading import config_of, folder_of, load_model
-from frisket.maskgen.preprocess import Preprocessing, enlarged, read
-from frisket.maskgen.sessions import Reel, forget, open_session
-from frisket.maskgen.tokens import tokens
+from frisket.maskgen.text.tokens import tokens
+from frisket.maskgen.tiny import sam
+from frisket.maskgen.tracking.sessions import Reel, forget, open_session
+from frisket.maskgen.vision.loading import config_of, folder_of, load_model
+from frisket.maskgen.vision.preprocess import Preprocessing, enlarged, read
 from frisket.shapes import Frames, Plane
 
 REPO = "facebook/sam3"
@@ -163,5 +163,5 @@ BACKEND = Backend(
     ),
     load=load,
     repo=REPO,
-    tiny=tiny_sam.sam3_video,
+    tiny=sam.sam3_video,
 )

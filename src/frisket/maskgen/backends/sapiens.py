@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from frisket.maskgen import tiny_people
 from frisket.maskgen.base import (
     Backend,
     BackendUnusable,
@@ -15,9 +14,10 @@ from frisket.maskgen.base import (
     Source,
     WeightsNotFound,
 )
-from frisket.maskgen.loading import folder_of, load_model
-from frisket.maskgen.parsing import LogitParser
-from frisket.maskgen.preprocess import Preprocessing, read
+from frisket.maskgen.tiny import people
+from frisket.maskgen.vision.loading import folder_of, load_model
+from frisket.maskgen.vision.parsing import LogitParser
+from frisket.maskgen.vision.preprocess import Preprocessing, read
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ V1_INPUT = Preprocessing(
 
 
 class Sapiens(LogitParser):
-    """A parser of single people; in group photos give it crops (`frisket.maskgen.people`).
+    """A parser of single people; in group photos give it crops (`frisket.maskgen.vision.person_crops`).
 
     `model` maps b 3 h w of `dtype` to b k h' w' logits of `classes`.
     """
@@ -123,5 +123,5 @@ BACKEND = Backend(
     ),
     load=load,
     repo=REPO,
-    tiny=tiny_people.sapiens2,
+    tiny=people.sapiens2,
 )

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from frisket.maskgen import tiny_people
 from frisket.maskgen.base import Backend, BackendUnusable, Licence, Source, WeightsNotFound
-from frisket.maskgen.classes import BadGrouping, grouping
-from frisket.maskgen.loading import config_of, folder_of, load_model
-from frisket.maskgen.parsing import LogitParser
-from frisket.maskgen.preprocess import Preprocessing, read
+from frisket.maskgen.tiny import people
+from frisket.maskgen.vision.classes import BadGrouping, grouping
+from frisket.maskgen.vision.loading import config_of, folder_of, load_model
+from frisket.maskgen.vision.parsing import LogitParser
+from frisket.maskgen.vision.preprocess import Preprocessing, read
 
 REPO = "mattmdjaga/segformer_b2_clothes"
 SIDE = 512  # pixels: what a checkpoint without a size of its own is read at
@@ -73,5 +73,5 @@ BACKEND = Backend(
     ),
     load=load,
     repo=REPO,
-    tiny=tiny_people.segformer,
+    tiny=people.segformer,
 )

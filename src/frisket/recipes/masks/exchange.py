@@ -12,9 +12,17 @@ import torch
 from frisket.cli.masks.make import Progress
 from frisket.config.data import PRESETS
 from frisket.config.load import load
-from frisket.maskgen import record
-from frisket.maskgen.clean import compose
-from frisket.maskgen.exchange_base import (
+from frisket.maskgen.cleanup.clean import compose
+from frisket.maskgen.files import record
+from frisket.maskgen.files.store import (
+    Labels,
+    Place,
+    extend_legend,
+    read_legend,
+    write_labels,
+    writing_label_video,
+)
+from frisket.maskgen.format_base import (
     EXCHANGES,
     FPS,
     GREY,
@@ -22,14 +30,6 @@ from frisket.maskgen.exchange_base import (
     Exchange,
     Frame,
     Masked,
-)
-from frisket.maskgen.store import (
-    Labels,
-    Place,
-    extend_legend,
-    read_legend,
-    write_labels,
-    writing_label_video,
 )
 from frisket.masks.read import BACKGROUND
 from frisket.media.files import Found

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from frisket.config.label_map import read_legend
 from frisket.maskgen.base import Mask
-from frisket.maskgen.exchange_base import GREY
-from frisket.maskgen.store import legend_in, read_frames
+from frisket.maskgen.files.store import legend_in, read_frames
+from frisket.maskgen.format_base import GREY
 from frisket.masks.read import BACKGROUND, WHOLE, by_level
 from frisket.media.files import Findings, MasksNotFound, find
 from frisket.media.frames import BadMedia, Media

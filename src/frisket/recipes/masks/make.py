@@ -21,13 +21,13 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from frisket.inspection.dataset_scan import CLIP_FOLDERS, clip_folder
-from frisket.maskgen import record
 from frisket.maskgen.base import BACKENDS, BackendUnusable
-from frisket.maskgen.chain import backends_of
+from frisket.maskgen.files import record
+from frisket.maskgen.files.recording import key_of
+from frisket.maskgen.files.store import Place
+from frisket.maskgen.generator import Maker
 from frisket.maskgen.job import Job, Outcome, Task
-from frisket.maskgen.make import Maker
-from frisket.maskgen.recording import key_of
-from frisket.maskgen.store import Place
+from frisket.maskgen.pipeline import backends_of
 from frisket.media.files import Found, MasksNotFound, find
 from frisket.media.manifest import is_manifest
 from frisket.media.workers import begin

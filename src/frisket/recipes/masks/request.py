@@ -10,9 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from frisket.maskgen import record, rules
 from frisket.maskgen.base import BACKENDS, BackendUnusable, Source
-from frisket.maskgen.chain import (
+from frisket.maskgen.cleanup.clean import Cleaning, How
+from frisket.maskgen.cleanup.compose import Wanted
+from frisket.maskgen.cleanup.instances import Choice, Kind
+from frisket.maskgen.files import record
+from frisket.maskgen.files.store import Place, extend_legend
+from frisket.maskgen.job import Job, Motion, Task
+from frisket.maskgen.pipeline import (
     Model,
     Models,
     Options,
@@ -24,13 +29,9 @@ from frisket.maskgen.chain import (
     parts_of,
     regions_of,
 )
-from frisket.maskgen.classes import grouping
-from frisket.maskgen.clean import Cleaning, How
-from frisket.maskgen.compose import Wanted
-from frisket.maskgen.instances import Choice, Kind
-from frisket.maskgen.job import Job, Motion, Task
-from frisket.maskgen.phrases import Phrase, noun_phrases, over, parse_phrases
-from frisket.maskgen.store import Place, extend_legend
+from frisket.maskgen.text import rules
+from frisket.maskgen.text.phrases import Phrase, noun_phrases, over, parse_phrases
+from frisket.maskgen.vision.classes import grouping
 from frisket.media.files import Found
 from frisket.media.frames import decode
 from frisket.registry import nearest

@@ -14,8 +14,8 @@ from PIL import Image
 
 from frisket.evaluation.contact_sheet import PANEL, Card, contact_sheet, css_colour, panels
 from frisket.evaluation.page import render, thumbnail, write_whole
-from frisket.maskgen.record import Found, Model, Record, load, state
-from frisket.maskgen.store import BadLegend, Place, read_frames, read_legend
+from frisket.maskgen.files.record import Found, Model, Record, load, state
+from frisket.maskgen.files.store import BadLegend, Place, read_frames, read_legend
 from frisket.masks.read import WHOLE
 from frisket.media import files
 from frisket.media.frames import BadMedia, Media, decode, probe

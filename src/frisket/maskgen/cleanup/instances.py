@@ -1,0 +1,353 @@
+"""Which people and things of a picture are trained: all, the largest, the nearest, or one face."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from frisket.maskgen.base import Box, Face, Instance, Mask, Seen
+from frisket.maskgen.cleanup.compose import rectangle
+from frisket.maskgen.tracking.matching import Flags, assigned, inside
+from frisket.maskgen.tracking.tracker import Tracked
+
+Kind = Literal["all", "largest", "nearest", "face"]
+
+PARTS = frozenset({"face", "hair", "hands", "skin", "clothes", "body"})  # regions of people
+PART_OF = 0.8  # share of a body that must lie on another to be a part of it
+ATTACHED = 0.5  # share of a part that must lie with a person for it to be theirs
+MARGIN = 0.05  # cosine by which the best face must beat the second for there to be no doubt
+TOUCHING = 0.1  # IoU from which a face that was found is that of a face region
+SETTLED = 2.0  # above what `_fit` gives a face
+CLEAR = 2 / 3  # share of the frames that must agree on a track for there to be no doubt
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which instances are kept. ValueError where a kind lacks what it needs.
+
+    `threshold` is the cosine from which two ArcFace embeddings are taken for one person: 0.35 lies
+    between the cuts that deepface ships (config/threshold.py, there as 1 - cosine) for ArcFace,
+    0.32, and for InsightFace's buffalo_l, 0.45. Other recognisers need their own.
+    """
+
+    kind: Kind = "all"
+    point: tuple[float, float] | None = None  # (x, y) as shares of width and height
+    references: Float[Tensor, "n d"] | None = None  # faces of who is meant, any length
+    threshold: float = 0.35
+
+    def __post_init__(self) -> None:
+        if self.kind == "nearest" and self.point is None:
+            raise ValueError(
+                "the nearest instance needs a point, such as (0.5, 0.5) for the middle"
+            )
+        if self.point and not all(0 <= share <= 1 for share in self.point):
+            raise ValueError(f"the point is {self.point}; give shares of width and height, 0 to 1")
+        if self.kind == "face" and (self.references is None or not len(self.references)):
+            raise ValueError("choosing by face needs an embedding of at least one reference face")
+        if not -1 <= self.threshold <= 1:
+            raise ValueError(f"the threshold is {self.threshold}; a cosine lies between -1 and 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """One human: the places of their instances, and all they cover."""
+
+    members: tuple[int, ...]
+    mask: Flags
+    box: Box  # around the mask
+
+    def with_(self, other: "Person") -> "Person":
+        """Both as one."""
+        box = Box(
+            min(self.box.left, other.box.left),
+            min(self.box.top, other.box.top),
+            max(self.box.right, other.box.right),
+            max(self.box.bottom, other.box.bottom),
+        )
+        members = tuple(sorted(self.members + other.members))
+        return Person(members, self.mask | other.mask, box)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Tracks that are kept and tracks that are not, and why that is not to be trusted."""
+
+    kept: frozenset[int]
+    others: frozenset[int]
+    unsure: str = ""
+
+
+def persons(instances: Sequence[Instance]) -> list[Person]:
+    """Instances grouped by person, in the order of their first one.
+
+    Those with a number go by it. Of the others every body begins a person, unless it lies on
+    another, as an arm does. Each other region of PARTS goes to whom at least half of it lies with:
+    on their mask, or in their box made taller by the part, since a head may stand above a body it
+    is no part of. Where several would do for a head, their upper ends decide. Nobody has two faces.
+    What is left begins a person of its own. Empty masks are nobody's, nor are regions that are no
+    parts of people and have no number.
+    """
+    found: dict[str, list[Person]] = {}
+    numbered: dict[int, Person] = {}
+    for at, one in enumerate(instances):
+        part = _alone(at, one.mask)
+        if part is None:
+            continue
+        if one.person is not None:
+            so_far = numbered.get(one.person)
+            numbered[one.person] = so_far.with_(part) if so_far else part
+        elif one.region in PARTS:
+            found.setdefault(one.region, []).append(part)
+    people = list(numbered.values())
+    _add_bodies(people, found.pop("body", []))
+    known = {at for at, one in enumerate(instances) if one.region == "face"}
+    _add_faces(people, found.pop("face", []), known)
+    for region, parts in found.items():
+        for part in parts:
+            fits = [_fit(part, person, of_head=region == "hair") for person in people]
+            _join(people, fits.index(max(fits)) if max(fits, default=0.0) > 0 else None, part)
+    return sorted(people, key=lambda person: person.members)
+
+
+def _alone(at: int, mask: Mask) -> Person | None:
+    own = inside(mask)
+    rows, columns = own.any(1).nonzero()[:, 0].tolist(), own.any(0).nonzero()[:, 0].tolist()
+    if not rows:
+        return None
+    box = Box(float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
+    return Person((at,), own, box)
+
+
+def _join(people: list[Person], whose: int | None, part: Person) -> None:
+    if whose is None:
+        people.append(part)
+    else:
+        people[whose] = people[whose].with_(part)
+
+
+def _add_bodies(people: list[Person], bodies: list[Person]) -> None:
+    """The largest first, so that an arm or a second find joins the body it is on."""
+    for part in sorted(bodies, key=lambda body: -int(body.mask.sum())):
+        hosts = (n for n, person in enumerate(people) if _share(part, person.mask) >= PART_OF)
+        _join(people, next(hosts, None), part)
+
+
+def _add_faces(people: list[Person], faces: list[Person], known: set[int]) -> None:
+    """Each face to its best body, one to one; `known` are the places of all faces."""
+    fits = {
+        (at, n): _fit(part, person, of_head=True)
+        for at, part in enumerate(faces)
+        for n, person in enumerate(people)
+        if known.isdisjoint(person.members)
+    }
+    taken = assigned({pair: fit for pair, fit in fits.items() if fit > 0}, 0.0)
+    for at, part in enumerate(faces):
+        _join(people, taken.get(at), part)
+
+
+def _share(part: Person, mask: Flags) -> float:
+    """How much of a part lies on a mask."""
+    rows, columns = _slices(part.box)
+    own = part.mask[rows, columns]
+    shared = own & mask[rows, columns]
+    return int(shared.sum()) / int(own.sum())
+
+
+def _fit(part: Person, person: Person, *, of_head: bool) -> float:
+    """How well a part goes with a person: 0 where less than half of it lies with them.
+
+    Of several bodies behind a face or hair the right one begins there, whatever else is behind it.
+    """
+    high = part.box.bottom - part.box.top
+    taller = replace(person.box, top=max(person.box.top - high, 0.0))
+    rows, columns = _slices(taller)
+    on = _share(part, person.mask)
+    within = int(part.mask[rows, columns].sum()) / int(part.mask.sum())
+    if max(on, within) < ATTACHED:
+        return 0.0
+    if not of_head:
+        return on + within
+    (x, y), (middle, _) = part.box.centre, person.box.centre
+    return max(on, within) / (1 + math.hypot(x - middle, y - person.box.top) / high)
+
+
+def _slices(box: Box) -> tuple[slice, slice]:
+    return slice(int(box.top), int(box.bottom)), slice(int(box.left), int(box.right))
+
+
+@dataclass(frozen=True, slots=True)
+class _Pick:
+    """A choice in one picture, by the places of instances."""
+
+    kept: frozenset[int]
+    silent: frozenset[int]  # people nothing could be said of
+    unsure: str = ""
+
+
+def choose(
+    seen: Seen, how: Choice, faces: Sequence[Face] | None, size: tuple[int, int]
+) -> tuple[Seen, Seen]:
+    """What is kept of one picture of `size` (height, width), and the others.
+
+    Of people one is kept whole (with kind "all" everybody). Other things obey "largest" and
+    "nearest", one a region; "face" keeps them all. Where no face matches, nobody is kept, and both
+    answers are unsure; so they are where two faces match nearly alike. `faces` are those of this
+    picture, with embeddings; kind "face" raises ValueError without.
+    """
+    pick = _pick(seen.instances, how, faces, size)
+    unsure = "; ".join(filter(None, (seen.unsure, pick.unsure)))
+    kept = tuple(one for at, one in enumerate(seen.instances) if at in pick.kept)
+    others = tuple(one for at, one in enumerate(seen.instances) if at not in pick.kept)
+    return Seen(kept, unsure), Seen(others, unsure)
+
+
+def choose_tracks(
+    frames: Iterable[tuple[Sequence[Tracked], Sequence[Face] | None]],
+    how: Choice,
+    size: tuple[int, int],
+) -> Chosen:
+    """The same choice for a clip: a track is kept if most frames that have a say keep it.
+
+    Frames are (tracks, faces), read once, one at a time. For kind "face" only frames in which
+    somebody is recognised have a say on people, so faces may be None where they were not looked
+    for. Numbers of people in the instances are not looked at: they hold within one picture only.
+    """
+    numbers: set[int] = set()
+    kept: Counter[int] = Counter()
+    said: Counter[int] = Counter()
+    asked = doubted = 0
+    for tracks, faces in frames:
+        numbers |= {track.number for track in tracks}
+        if how.kind == "face" and faces is None:
+            continue
+        loose = [replace(track.instance, person=None) for track in tracks]
+        pick = _pick(loose, how, faces, size)
+        asked += 1
+        doubted += bool(pick.unsure)
+        kept.update(tracks[at].number for at in pick.kept)
+        said.update(one.number for at, one in enumerate(tracks) if at not in pick.silent)
+    chosen = frozenset(number for number in numbers if 2 * kept[number] > said[number])
+    doubts = [
+        f"track {number} was chosen in {kept[number]} of {said[number]} frames only"
+        for number in sorted(chosen)
+        if kept[number] < CLEAR * said[number]
+    ]
+    if doubted:
+        doubts.insert(0, f"{doubted} of {asked} frames did not show for sure who is meant")
+    return Chosen(chosen, frozenset(numbers) - chosen, "; ".join(doubts))
+
+
+def _pick(
+    instances: Sequence[Instance],
+    how: Choice,
+    faces: Sequence[Face] | None,
+    size: tuple[int, int],
+) -> _Pick:
+    if how.kind == "all":
+        return _Pick(frozenset(range(len(instances))), frozenset())
+    people = persons(instances)
+    members = frozenset(at for one in people for at in one.members)
+    things = _things(instances, members, how, size)
+    if how.kind == "face":
+        person, unsure = _recognised(people, instances, how, faces)
+        silent = members if person is None else frozenset[int]()
+    else:
+        person = min(people, key=lambda one: _rank(one.mask, how, size), default=None)
+        unsure, silent = "", frozenset()
+    return _Pick(things | frozenset(person.members if person else ()), silent, unsure)
+
+
+def _things(
+    instances: Sequence[Instance], members: frozenset[int], how: Choice, size: tuple[int, int]
+) -> frozenset[int]:
+    """What is nobody's: all of it, or the best of each region."""
+    regions: dict[str, list[int]] = {}
+    for at, one in enumerate(instances):
+        if at not in members and inside(one.mask).any():
+            regions.setdefault(one.region, []).append(at)
+    if how.kind == "face":
+        return frozenset(at for group in regions.values() for at in group)
+    best = (
+        min(group, key=lambda at: _rank(instances[at].mask, how, size))
+        for group in regions.values()
+    )
+    return frozenset(best)
+
+
+def _rank(mask: Mask | Flags, how: Choice, size: tuple[int, int]) -> tuple[float, float]:
+    """The lower, the better; the second number breaks ties of several around one point."""
+    if how.point is None or how.kind == "largest":
+        return -float(inside(mask).sum()), 0.0
+    (height, width), (x, y) = size, how.point
+    rows, columns = inside(mask).nonzero(as_tuple=True)
+    down, across = rows + 0.5 - y * height, columns + 0.5 - x * width
+    nearest = float(torch.hypot(down, across).min())
+    middle = math.hypot(float(down.mean()), float(across.mean()))
+    return (nearest if nearest > 1 else 0.0), middle
+
+
+def _recognised(
+    people: Sequence[Person],
+    instances: Sequence[Instance],
+    how: Choice,
+    faces: Sequence[Face] | None,
+) -> tuple[Person | None, str]:
+    """Who has the reference face, or why nobody has; with a doubt where two match nearly alike."""
+    if faces is None or any(face.embedding is None for face in faces):
+        raise ValueError(
+            "choosing by face needs faces with embeddings; take a face backend that recognises"
+            " (insightface)"
+        )
+    if not faces:
+        return None, "no face was found to compare"
+    alike = _cosines(faces, how)
+    order = sorted(range(len(faces)), key=lambda at: -alike[at])
+    best = alike[order[0]]
+    if best < how.threshold:
+        return None, f"no face matches (the best cosine is {best:.2f}, not {how.threshold:.2f})"
+    face = faces[order[0]].box
+    fits = [_face_fit(face, one, instances) for one in people]
+    if max(fits, default=0.0) <= 0:
+        return None, "the face that matches is on nobody that was found"
+    person = people[fits.index(max(fits))]
+    second = alike[order[1]] if len(order) > 1 else -1.0
+    if second >= how.threshold and best - second < MARGIN:
+        return person, f"two faces match nearly alike (cosine {best:.2f} and {second:.2f})"
+    return person, ""
+
+
+def _cosines(faces: Sequence[Face], how: Choice) -> list[float]:
+    """Of each face, with the reference it is most like."""
+    found = torch.stack([face.embedding for face in faces if face.embedding is not None]).float()
+    asked = how.references
+    if asked is None or asked.shape[1] != found.shape[1]:
+        known = 0 if asked is None else asked.shape[1]
+        raise ValueError(
+            f"the references have {known} numbers and the faces {found.shape[1]}; take both from"
+            " one recogniser"
+        )
+    alike = normalize(found) @ normalize(asked.float().to(found.device)).T
+    best: list[float] = alike.amax(1).tolist()
+    return best
+
+
+def _face_fit(face: Box, person: Person, instances: Sequence[Instance]) -> float:
+    """How well a found face goes with a person; a face of theirs beneath it settles it."""
+    high, wide = person.mask.shape
+    cut = face.within(high, wide)
+    part = cut and _alone(-1, rectangle(cut, high, wide))
+    if not part:
+        return 0.0
+    own = (
+        _alone(at, instances[at].mask) for at in person.members if instances[at].region == "face"
+    )
+    overlaps = [one.box.overlap(part.box) for one in own if one]
+    if overlaps:
+        return SETTLED + max(overlaps) if max(overlaps) > TOUCHING else 0.0
+    return _fit(part, person, of_head=True)

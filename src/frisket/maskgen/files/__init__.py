@@ -1,0 +1,1 @@
+"""Masks on disk: where they lie, what is written beside them."""

@@ -1,0 +1,28 @@
+"""Which masks `frisket masks` itself was unsure of, by the records it leaves beside them."""
+
+from pathlib import Path
+
+from frisket.maskgen.files.record import BadRecord, load
+from frisket.media.files import Found
+
+
+def is_unsure(found: Found) -> bool:
+    """Whether a clip's mask was made, called unsure, and is as it was made.
+
+    A mask that was changed since, or whose record was deleted, is somebody's own word. So is one
+    whose record cannot be read: `frisket masks` says that.
+    """
+    return any(_is_unsure(path) for path in found.masks.values() if path.is_file())
+
+
+def _is_unsure(mask: Path) -> bool:
+    # Beside name.png lies name.json, beside name.mask.png name.mask.json.
+    record = mask.with_name(mask.name.removesuffix(mask.suffix) + ".json")
+    try:
+        told = load(record)
+    except (BadRecord, OSError):
+        return False
+    if told is None:
+        return False
+    made = [stamp for stamp in told.masks if Path(stamp.name).name == mask.name]
+    return told.status == "unsure" and any(stamp.holds(mask) for stamp in made)

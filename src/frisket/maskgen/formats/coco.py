@@ -1,0 +1,223 @@
+"""COCO instance annotations: one JSON, run lengths down the columns, a category a region."""
+
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from frisket.disk.atomic import replacing
+from frisket.disk.untrusted import cut, shown
+from frisket.maskgen.format_base import (
+    BadExchange,
+    Bits,
+    Exchange,
+    Frame,
+    Masked,
+    bits_of,
+    blaming,
+    filled,
+    free,
+    matched,
+    points_of,
+    read_json,
+    sized,
+    still,
+    turned_corners,
+    united,
+)
+
+log = logging.getLogger(__name__)
+
+FILE = "annotations.json"
+LONGEST = 60  # bits of one packed run length; no picture has more
+
+
+def counts_of(bits: Bits) -> list[int]:
+    """Run lengths of H W read column by column, starting with the run of what is outside."""
+    flat = bits.ravel(order="F")
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    runs: list[int] = np.diff(np.concatenate([[0], edges, [flat.size]])).tolist()
+    return [0, *runs] if flat.size and flat[0] else runs
+
+
+def bits_from(counts: Sequence[int], height: int, width: int) -> Bits:
+    """H W from run lengths; ValueError where they do not add up to it."""
+    if sum(counts) != height * width or min(counts, default=0) < 0:
+        raise ValueError(f"run lengths add up to {sum(counts)}, not {height} x {width}")
+    flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+    return flat.reshape((height, width), order="F")
+
+
+def packed(counts: Sequence[int]) -> str:
+    """Run lengths as pycocotools packs them: each but the first three less the one two before.
+
+    Five bits a character from the lowest, a sixth that says that more follow, plus 48.
+    """
+    text = []
+    for index, count in enumerate(counts):
+        left = count - counts[index - 2] if index > 2 else count
+        more = True
+        while more:
+            low, left = left & 31, left >> 5
+            more = left != (-1 if low & 16 else 0)
+            text.append(chr(48 + (low | (32 if more else 0))))
+    return "".join(text)
+
+
+def unpacked(text: str) -> list[int]:
+    """The reverse of `packed`; ValueError for text that ends within a number."""
+    counts: list[int] = []
+    value = shift = 0
+    for letter in text:
+        code = ord(letter) - 48
+        if not 0 <= code < 64 or shift > LONGEST:
+            raise ValueError(f"{letter!r} is no letter of packed run lengths here")
+        value |= (code & 31) << shift
+        shift += 5
+        if code & 32:
+            continue
+        if code & 16:
+            value -= 1 << shift
+        counts.append(value + counts[-2] if len(counts) > 2 else value)
+        value = shift = 0
+    if shift:
+        raise ValueError("packed run lengths end within a number")
+    return counts
+
+
+def write(
+    folder: Path,
+    items: Iterable[Masked],
+    weights: Mapping[str, float],
+    *,
+    overwrite: bool = False,
+) -> Iterator[Path]:
+    """annotations.json with all pictures; BadExchange for a video.
+
+    Categories are those of `weights`, numbered in their order; the numbers are not baked in.
+    """
+    path = free(folder / FILE, overwrite=overwrite)
+    names = [name for name in weights if name != "background"]
+    ids = {name: index for index, name in enumerate(names, 1)}
+    pictures: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, item in enumerate(items, 1):
+        clip, frame = item.clip, still(item, "COCO")
+        size = {"height": clip.height, "width": clip.width}
+        file = f"{item.name}{clip.path.suffix}"
+        pictures.append({"id": number, "file_name": file, **size})
+        for told in _annotations(frame, ids):
+            annotations.append({"id": len(annotations) + 1, "image_id": number, **told})
+    categories = [{"id": index, "name": name} for name, index in ids.items()]
+    whole = {"images": pictures, "annotations": annotations, "categories": categories}
+    with replacing(path) as draft:
+        draft.write_text(json.dumps(whole, ensure_ascii=False), encoding="utf-8")
+    yield path
+
+
+def _annotations(frame: Frame, ids: dict[str, int]) -> Iterator[dict[str, Any]]:
+    for name, mask in frame.items():
+        bits = bits_of(mask)
+        if not bits.any():
+            continue
+        ids.setdefault(name, len(ids) + 1)
+        rows, columns = np.flatnonzero(bits.any(1)), np.flatnonzero(bits.any(0))
+        left, top = int(columns[0]), int(rows[0])
+        yield {
+            "category_id": ids[name],
+            "segmentation": {"size": list(bits.shape), "counts": packed(counts_of(bits))},
+            "bbox": [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1],
+            "area": int(bits.sum()),
+            "iscrowd": 0,
+        }
+
+
+def read(source: Path, clips: Path) -> Iterator[Masked]:
+    """A JSON file, or the one in a folder: run lengths packed or not, and polygons."""
+    path = _file(source)
+    whole = read_json(path, "no COCO instance annotations")
+    try:
+        names = {each["id"]: str(each["name"]) for each in whole["categories"]}
+        pictures = {each["id"]: each for each in whole["images"]}
+        parts: dict[Any, list[dict[str, Any]]] = {number: [] for number in pictures}
+        for each in whole["annotations"]:
+            parts[each["image_id"]].append(each)
+        told = {str(each["file_name"]): each for each in pictures.values()}
+    except (ValueError, LookupError, TypeError) as error:
+        raise BadExchange(
+            f"{path}: no COCO instance annotations ({cut(repr(error))}); it needs images,"
+            " annotations and categories that name each other by id"
+        ) from error
+    _tell_boxes(path, (part for each in parts.values() for part in each))
+    for name, clip, picture in matched(path, clips, told):
+        with blaming(path, f"the annotation of {name}"):
+            sized(path, clip, int(picture["height"]), int(picture["width"]))
+            pieces = [
+                (names[part["category_id"]], _bits(path, part, clip.height, clip.width))
+                for part in parts[picture["id"]]
+            ]
+        yield Masked(name, clip, [united(pieces)])
+
+
+def _file(source: Path) -> Path:
+    if not source.is_dir():
+        return source
+    found = [source / FILE] if (source / FILE).is_file() else sorted(source.glob("*.json"))
+    if len(found) != 1:
+        raise BadExchange(
+            f"{source}: holds {len(found)} JSON files; name the one with the annotations"
+        )
+    return found[0]
+
+
+def _box(part: Mapping[str, Any], height: int, width: int) -> Bits:
+    """The pixels of an annotation that has no more than a box, turned if it says so (CVAT does)."""
+    told = part.get("bbox")
+    if not told:
+        raise ValueError("there is neither an outline nor a box")
+    left, top, wide, high = (float(each) for each in told)
+    right, bottom = left + wide, top + high
+    corners = points_of([(left, top), (right, top), (right, bottom), (left, bottom)])
+    attributes = part.get("attributes")
+    degrees = attributes.get("rotation", 0) if isinstance(attributes, dict) else 0
+    return filled(turned_corners(corners, float(degrees)), height, width)
+
+
+def _tell_boxes(path: Path, parts: Iterable[Mapping[str, Any]]) -> None:
+    """Say once how many annotations have no outline."""
+    boxes = sum(not part.get("segmentation") and bool(part.get("bbox")) for part in parts)
+    if boxes:
+        said = "%s: %d annotations have a box and no outline; the box is taken as the mask"
+        log.warning(said, path, boxes)
+
+
+def _bits(path: Path, part: Mapping[str, Any], height: int, width: int) -> Bits:
+    shape = part.get("segmentation")
+    try:
+        if not shape:
+            return _box(part, height, width)
+        if isinstance(shape, dict) and list(shape.get("size", (height, width))) != [height, width]:
+            raise ValueError(f"its run lengths are for {shown(shape['size'])} (height, width)")
+        if isinstance(shape, list):
+            bits = np.zeros((height, width), np.bool_)
+            for flat in shape:
+                bits |= filled(points_of(flat), height, width)
+            return bits
+        counts = shape["counts"]
+        return bits_from(unpacked(counts) if isinstance(counts, str) else counts, height, width)
+    except (ValueError, LookupError, TypeError, ArithmeticError) as error:
+        raise BadExchange(
+            f"{path}: annotation {shown(part.get('id'))} has no segmentation that fits its picture"
+            f" ({cut(str(error))}); give run lengths or polygons"
+        ) from error
+
+
+EXCHANGE = Exchange(
+    summary="COCO instance annotations, one JSON (packed run lengths)",
+    lossy="Soft edges become hard at one half. All instances of a region are one annotation.",
+    write=write,
+    read=read,
+)

@@ -1,0 +1,1 @@
+"""Captions to phrases, and phrases to regions."""

@@ -1,0 +1,1 @@
+"""Things followed through a clip: matched, numbered, smoothed in time."""

@@ -1,0 +1,57 @@
+"""Video sessions of SAM 2 and SAM 3 in flat memory: frames read late, old memories dropped."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from frisket.maskgen.vision.preprocess import Preprocessing, pixels
+from frisket.shapes import Frames
+
+
+@dataclass(frozen=True, slots=True)
+class Reel:
+    """The frames of a window as the model reads them, each prepared when a session asks for it.
+
+    The stock processors prepare the whole clip at once: 12 MB a frame at 1024 x 1024.
+    """
+
+    frames: Frames
+    how: Preprocessing
+    dtype: torch.dtype
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> Float[Tensor, "3 h w"]:
+        """One frame, normalised."""
+        return pixels(self.frames[index], self.how)[0].to(self.dtype)
+
+
+def open_session(kind: Any, reel: Reel, device: str) -> Any:
+    """A session of class `kind` over `reel`; everything it remembers lies on `device`."""
+    session = kind(
+        video_height=reel.frames.shape[1],
+        video_width=reel.frames.shape[2],
+        inference_device=device,
+        inference_state_device=device,
+        dtype=reel.dtype,
+    )
+    session.processed_frames = reel  # it asks for a frame by its index and for their number only
+    return session
+
+
+def forget(session: Any, frame: int, config: Any) -> None:
+    """Drop what no later frame looks at, once `frame` is done; seeded frames stay.
+
+    `config` is the tracker's: it looks back num_maskmem masks and max_object_pointers_in_encoder
+    pointers. Masks at the model's full size serve only to encode the memory of their own frame.
+    """
+    reach = max(config.num_maskmem, config.max_object_pointers_in_encoder)
+    for outputs in session.output_dict_per_obj.values():
+        outputs["non_cond_frame_outputs"].pop(frame - reach, None)
+        for kept in outputs.values():
+            kept.get(frame, {}).pop("high_res_masks", None)

@@ -1,0 +1,1 @@
+"""Vision models loaded, fed and shared: preprocessing, classes, parsers."""

@@ -1,0 +1,133 @@
+"""Parses people one by one: each within its box, as the parsers were trained, and put back."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from frisket.maskgen.base import Box, Instance, Mask, Parser, Picture
+from frisket.maskgen.vision.classes import Grouping, Table
+from frisket.masks.read import BACKGROUND
+
+Pictures = Sequence[UInt8[Tensor, "_ _ 3"]]  # of any sizes
+
+BESIDE = 0.5  # what a probability is worth outside a person's own box, against a neighbour's inside
+
+
+@runtime_checkable
+class Summing(Protocol):
+    """A parser that can sum its classes itself, without all of them at the picture's size."""
+
+    def sums(
+        self, pictures: Pictures, weights: Float[Tensor, "r k"]
+    ) -> list[Float[Tensor, "r _ _"]]:
+        """`weights @ parse(picture)` for each picture."""
+        ...
+
+
+def parse_people(
+    parser: Parser,
+    pictures: Pictures,
+    boxes: Sequence[Sequence[Box]] | None = None,
+    *,
+    grouping: Grouping,
+    margin: float = 0.15,
+) -> list[list[Instance]]:
+    """Regions of each person of each picture; people are numbered from 0 in the order of boxes.
+
+    A box is widened on every side by `margin` of its size, parsed on its own and put back. Where
+    crops overlap, a pixel is only that person's who is likelier to be there at all, which counts
+    half outside the box itself. A picture whose list of boxes is empty has no people; without
+    `boxes` pictures are parsed whole, and `person` is None. Background is left out. An instance's
+    score is the mean probability of its region where that is the likeliest; a region that is
+    nowhere the likeliest is not there.
+    """
+    table = grouping.table(parser.classes)
+    asked = [
+        [_crop(number, box, margin, picture) for number, box in enumerate(boxes[at])]
+        if boxes is not None
+        else [_Crop(slice(None), slice(None), {})]
+        for at, picture in enumerate(pictures)
+    ]
+    cut = [
+        picture[crop.rows, crop.columns]
+        for picture, crops in zip(pictures, asked, strict=True)
+        for crop in crops
+    ]
+    answers = _regions(parser, cut, table)
+    parsed = [[replace(crop, regions=next(answers)) for crop in crops] for crops in asked]
+    return [
+        _put_back(crops, *picture.shape[:2])
+        for picture, crops in zip(pictures, parsed, strict=True)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Crop:
+    """The regions found within rows and columns of a picture, and whose they are."""
+
+    rows: slice
+    columns: slice
+    regions: dict[str, Mask]  # of the crop
+    box: Box | None = None
+    person: int | None = None
+
+
+def _crop(number: int, box: Box, margin: float, picture: Picture) -> _Crop:
+    high, wide, _ = picture.shape
+    wider = box.loosened(2 * margin, high, wide)
+    rows = slice(math.floor(wider.top), math.ceil(wider.bottom))
+    columns = slice(math.floor(wider.left), math.ceil(wider.right))
+    return _Crop(rows, columns, {}, box, number)
+
+
+def _regions(parser: Parser, pictures: Pictures, table: Table) -> Iterator[dict[str, Mask]]:
+    if isinstance(parser, Summing):
+        for sums in parser.sums(pictures, table.weights) if pictures else ():
+            yield table.regions_of(sums)
+        return
+    for picture in pictures:  # one at a time: every class at the picture's size is large
+        (probabilities,) = parser.parse([picture])
+        yield table.regions_of(torch.einsum("rk,khw->rhw", table.weights, probabilities))
+
+
+def _put_back(crops: Sequence[_Crop], high: int, wide: int) -> list[Instance]:
+    likeliest, owner = torch.zeros(high, wide), torch.full((high, wide), -1)
+    for number, crop in enumerate(crops):
+        there = torch.stack([m for name, m in crop.regions.items() if name != BACKGROUND]).sum(0)
+        if crop.box is not None:
+            there = torch.where(_inside(crop.box, crop.rows, crop.columns), there, BESIDE * there)
+        best, own = likeliest[crop.rows, crop.columns], owner[crop.rows, crop.columns]
+        wins = there > best
+        best[wins], own[wins] = there[wins], number
+    return [
+        instance
+        for number, crop in enumerate(crops)
+        for instance in _instances(crop, owner[crop.rows, crop.columns] == number, high, wide)
+    ]
+
+
+def _inside(box: Box, rows: slice, columns: slice) -> Bool[Tensor, "h w"]:
+    y, x = (
+        torch.arange(rows.start, rows.stop) + 0.5,
+        torch.arange(columns.start, columns.stop) + 0.5,
+    )
+    return ((y > box.top) & (y < box.bottom))[:, None] & (x > box.left) & (x < box.right)
+
+
+def _instances(crop: _Crop, own: Tensor, high: int, wide: int) -> Iterator[Instance]:
+    names = list(crop.regions)
+    planes = torch.stack([crop.regions[name] for name in names])
+    likeliest = planes.argmax(0)
+    for at, name in enumerate(names):
+        where = own & (likeliest == at)
+        if name == BACKGROUND or not where.any():
+            continue
+        mask = torch.zeros(high, wide)
+        mask[crop.rows, crop.columns] = planes[at] * own
+        score = float(planes[at][where].mean())
+        yield Instance(name, mask, score, crop.box, crop.person)
