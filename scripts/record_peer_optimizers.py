@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 from scripts.peers.text import Commit  # noqa: E402
 
-from frisket.data.layout_optimizers import optimizers  # noqa: E402
+from frisket.importers.optimizers import optimizers  # noqa: E402
 
 TO = ROOT / "tests/data/peer_optimizers.json"
 RATE = 0.01

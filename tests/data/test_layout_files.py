@@ -1,7 +1,7 @@
 import pytest
 
-from frisket.data.layout_base import BadLayout
-from frisket.data.layout_files import dotted, peek, place, read_config
+from frisket.importers.base import BadLayout
+from frisket.importers.files import dotted, peek, place, read_config
 
 
 @pytest.fixture

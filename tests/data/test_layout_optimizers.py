@@ -13,9 +13,9 @@ from torch import nn
 
 from frisket.config.tree import Config
 from frisket.config.variant_checks import optimizer_problems
-from frisket.data.layout_files import Written
-from frisket.data.layout_optimizers import optimizer_of, optimizers
-from frisket.data.layout_options import Rules, Sheet
+from frisket.importers.files import Written
+from frisket.importers.optimizers import optimizer_of, optimizers
+from frisket.importers.options import Rules, Sheet
 from frisket.training.optim import ALIASES, BadOptimizer, OptimizerSpec, build, mode
 
 TABLES = dict(optimizers())

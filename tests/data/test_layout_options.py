@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from frisket.data.layout_files import Written
-from frisket.data.layout_options import Rule, Rules, Sheet, Table, rules_of
+from frisket.importers.files import Written
+from frisket.importers.options import Rule, Rules, Sheet, Table, rules_of
 
 
 def sheet_of(tree, **rules) -> Sheet:

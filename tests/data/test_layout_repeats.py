@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
-from frisket.data.layout_base import BadLayout
-from frisket.data.layout_folders import longer, whole_repeats
+from frisket.importers.base import BadLayout
+from frisket.importers.folders import longer, whole_repeats
 
 RATES = (0.0022, 0.01, 0.15, 1 / 3, 0.5, 0.9999, 1.0, 2.5, 7.5, 10.0, 40.0)
 

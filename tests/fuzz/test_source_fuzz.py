@@ -10,7 +10,7 @@ import tomlkit
 from tests.fuzz.mutate import damage, damage_value, tried
 from tests.fuzz.mutate_text import brief, text_of
 
-from frisket.data.source_base import read_source
+from frisket.importers.source_base import read_source
 
 QUICK = 24  # a form
 MANY = pytest.mark.slow

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from frisket.cli.import_ import command
 from frisket.config.load import ConfigError, check, read
-from frisket.data.layout_base import LAYOUTS, BadLayout
+from frisket.importers.base import LAYOUTS, BadLayout
 from frisket.importers.reference import reference
 from frisket.recipes.import_ import run
 from frisket.registry import UnknownPlugin

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from frisket.config.load import ConfigError
-from frisket.data.layout_base import BadLayout
+from frisket.importers.base import BadLayout
 from frisket.recipes.import_ import run
 
 KOHYA = """\

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from frisket.data.layout_base import LAYOUTS
+from frisket.importers.base import LAYOUTS
 from frisket.media.paths import replacing
 
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from frisket.config.load import ConfigError
-from frisket.data.layout_base import LAYOUTS, BadLayout, Imported
-from frisket.data.layout_files import SUFFIXES, read_config
-from frisket.data.source_base import Source, read_source
+from frisket.importers.base import LAYOUTS, BadLayout, Imported
+from frisket.importers.files import SUFFIXES, read_config
+from frisket.importers.source_base import Source, read_source
 from frisket.registry import UnknownPlugin, nearest
 
 DEEPEST = 8  # files that name each other

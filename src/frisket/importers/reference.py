@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from importlib import resources
 
-from frisket.data.layout_models import TRAINERS, models
-from frisket.data.layout_options import Rule, rules_of
+from frisket.importers.models import TRAINERS, models
+from frisket.importers.options import Rule, rules_of
 
 HEAD = """# Options of other trainers
 
@@ -19,7 +19,7 @@ several, the name of its weights tells which it is: `Z-Image-Turbo`, `flux1-kont
 
 def reference() -> str:
     """The page, one table a trainer and section."""
-    folder = resources.files("frisket.data.layouts")
+    folder = resources.files("frisket.importers.trainers")
     names = sorted(each.name for each in folder.iterdir() if each.name.endswith(".toml"))
     return HEAD + "".join(part for name in names for part in _trainer(name.removesuffix(".toml")))
 

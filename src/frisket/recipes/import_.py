@@ -15,8 +15,8 @@ from tomlkit.items import Item, Table
 from frisket.config.load import ConfigError, check, read
 from frisket.config.tree import FAMILY, Config
 from frisket.config.variant_checks import attention_problems
-from frisket.data.layout_base import BadLayout, Imported, Kind, Note
 from frisket.disk.untrusted import shown
+from frisket.importers.base import BadLayout, Imported, Kind, Note
 from frisket.importers.gather import gather
 from frisket.media.paths import replacing
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
-from frisket.data.layout_base import LAYOUTS
+from frisket.importers.base import LAYOUTS
 
 LAYOUT = LAYOUTS.load("ai_toolkit")
 

@@ -14,9 +14,9 @@ import tomlkit
 from PIL import Image
 
 from frisket.config.tree import Config
-from frisket.data.layout_base import Imported, Note
-from frisket.data.layout_files import dotted, read_config
-from frisket.data.layout_options import Rules
+from frisket.importers.base import Imported, Note
+from frisket.importers.files import dotted, read_config
+from frisket.importers.options import Rules
 from frisket.media.captions import Wording
 from frisket.media.files import Findings, find
 

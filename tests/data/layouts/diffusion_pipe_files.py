@@ -2,7 +2,7 @@
 
 import pytest
 
-from frisket.data.layout_base import LAYOUTS
+from frisket.importers.base import LAYOUTS
 
 LAYOUT = LAYOUTS.load("diffusion_pipe")
 

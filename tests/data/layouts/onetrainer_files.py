@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from frisket.data.layout_base import LAYOUTS
+from frisket.importers.base import LAYOUTS
 
 LAYOUT = LAYOUTS.load("onetrainer")
 

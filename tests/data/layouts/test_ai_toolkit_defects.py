@@ -4,7 +4,7 @@ import pytest
 from tests.data.layouts import ai_toolkit_files
 from tests.data.layouts.ai_toolkit_files import job
 
-from frisket.data.layout_base import BadLayout
+from frisket.importers.base import BadLayout
 
 clips, imported = ai_toolkit_files.clips, ai_toolkit_files.imported
 

@@ -8,8 +8,8 @@ import pytest
 from tests.data.layouts import ai_toolkit_files
 from tests.data.layouts.ai_toolkit_files import job
 
-from frisket.data.layout_base import BadLayout
-from frisket.data.layout_options import rules_of
+from frisket.importers.base import BadLayout
+from frisket.importers.options import rules_of
 
 clips, imported = ai_toolkit_files.clips, ai_toolkit_files.imported
 PEER = json.loads((Path(__file__).parent / "peers/ai_toolkit.json").read_text())

@@ -9,7 +9,7 @@ from tests.data.layouts import ai_toolkit_files
 from tests.data.layouts.ai_toolkit_files import job
 
 from frisket.config.variant_checks import optimizer_problems
-from frisket.data.layout_base import BadLayout
+from frisket.importers.base import BadLayout
 from frisket.runs.epochs import rates_of
 from frisket.training import optim
 

@@ -4,7 +4,7 @@ import pytest
 from tests.data.layouts import diffusion_pipe_files
 from tests.data.layouts.diffusion_pipe_files import DATASET, LAYOUT, MAIN, dataset
 
-from frisket.data.layout_options import rules_of
+from frisket.importers.options import rules_of
 
 project = diffusion_pipe_files.project
 

@@ -4,7 +4,7 @@ import pytest
 from tests.data.layouts import diffusion_pipe_files
 from tests.data.layouts.diffusion_pipe_files import LAYOUT, MAIN, dataset
 
-from frisket.data.layout_base import BadLayout
+from frisket.importers.base import BadLayout
 
 project = diffusion_pipe_files.project
 

@@ -11,7 +11,7 @@ from tests.data.layouts.diffusion_pipe_files import LAYOUT
 
 from frisket.config.tree import Config
 from frisket.config.variant_checks import optimizer_problems
-from frisket.data.layout_options import rules_of
+from frisket.importers.options import rules_of
 from frisket.runs.epochs import rates_of
 from frisket.training import optim
 

@@ -4,7 +4,7 @@ import pytest
 import tomlkit
 
 from frisket.config.tree import Config
-from frisket.data.layout_base import LAYOUTS
+from frisket.importers.base import LAYOUTS
 from frisket.training.optim import ALIASES
 
 SETS = {

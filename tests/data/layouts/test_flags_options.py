@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import tomlkit
 
-from frisket.data.flags.options import rules_with_flags
-from frisket.data.layout_base import LAYOUTS, BadLayout
+from frisket.importers.base import LAYOUTS, BadLayout
+from frisket.importers.flags.options import rules_with_flags
 
 RECORDED = json.loads(
-    (resources.files("frisket.data.shells") / "options.json").read_text(encoding="utf-8")
+    (resources.files("frisket.importers.shells") / "options.json").read_text(encoding="utf-8")
 )
 SARANIA = Path(__file__).parent / "sarania_options.json"  # of another fork, besides musubi's own
 RECORDED["sarania"] = json.loads(SARANIA.read_text(encoding="utf-8"))

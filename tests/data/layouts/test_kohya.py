@@ -7,8 +7,8 @@ import pytest
 from tests.data.layouts import kohya_files
 from tests.data.layouts.kohya_files import EVERYTHING, config_of, draw, found_by, notes_of
 
-from frisket.data.layout_base import LAYOUTS, BadLayout
-from frisket.data.layouts.kohya import LAYOUT
+from frisket.importers.base import LAYOUTS, BadLayout
+from frisket.importers.trainers.kohya.read import LAYOUT
 
 write, photos, everything = kohya_files.write, kohya_files.photos, kohya_files.everything
 

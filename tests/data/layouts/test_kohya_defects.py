@@ -5,8 +5,8 @@ import pytest
 from tests.data.layouts import kohya_files
 from tests.data.layouts.kohya_files import config_of, draw, found_by, notes_of
 
-from frisket.data.layout_base import BadLayout
-from frisket.data.layouts.kohya import LAYOUT
+from frisket.importers.base import BadLayout
+from frisket.importers.trainers.kohya.read import LAYOUT
 
 write, photos, everything = kohya_files.write, kohya_files.photos, kohya_files.everything
 

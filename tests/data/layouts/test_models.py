@@ -2,8 +2,8 @@
 
 import pytest
 
-from frisket.data.layout_models import TRAINERS, Model, find, models
 from frisket.families.base import FAMILIES
+from frisket.importers.models import TRAINERS, Model, find, models
 
 NAMED = sorted({each for trainer in TRAINERS for each in models()[trainer].values()})
 

@@ -7,7 +7,7 @@ import pytest
 from tests.data.layouts import musubi_files
 from tests.data.layouts.musubi_files import config_of, draw, found_by, notes_of
 
-from frisket.data.layouts.musubi import LAYOUT
+from frisket.importers.trainers.musubi.read import LAYOUT
 from frisket.media.folders.references import find_references
 
 write, media = musubi_files.write, musubi_files.media

@@ -4,8 +4,8 @@ import pytest
 from tests.data.layouts import musubi_files
 from tests.data.layouts.musubi_files import config_of, found_by, notes_of
 
-from frisket.data.layout_base import BadLayout
-from frisket.data.layouts.musubi import LAYOUT
+from frisket.importers.base import BadLayout
+from frisket.importers.trainers.musubi.read import LAYOUT
 
 write, media = musubi_files.write, musubi_files.media
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tests.data.layouts.noise_jobs import write_job
 
-from frisket.data.layout_base import LAYOUTS
+from frisket.importers.base import LAYOUTS
 
 OURS, NAMED = "by the same law", "by that law whatever the model"
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tests.data.layouts.noise_jobs import write_job
 
-from frisket.data.layout_base import LAYOUTS, Imported
+from frisket.importers.base import LAYOUTS, Imported
 
 WAN22 = {"network_module": "networks.lora_wan", "task": "t2v-A14B"}
 IMAGE22 = {"model_family": "wan", "model_type": "lora", "model_flavour": "i2v-14b-2.2-high"}

@@ -7,7 +7,7 @@ import pytest
 from tests.data.layouts import onetrainer_files
 from tests.data.layouts.onetrainer_files import LAYOUT, concept, config
 
-from frisket.data.layout_options import rules_of
+from frisket.importers.options import rules_of
 
 clips, imported = onetrainer_files.clips, onetrainer_files.imported
 IMAGE = {name: True for name in ("enable_crop_jitter", "enable_random_flip")}

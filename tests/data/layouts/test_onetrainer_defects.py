@@ -4,7 +4,7 @@ import pytest
 from tests.data.layouts import onetrainer_files
 from tests.data.layouts.onetrainer_files import concept, config
 
-from frisket.data.layout_base import BadLayout
+from frisket.importers.base import BadLayout
 
 clips, imported = onetrainer_files.clips, onetrainer_files.imported
 

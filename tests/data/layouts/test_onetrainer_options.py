@@ -14,7 +14,7 @@ import pytest
 from tests.data.layouts import onetrainer_files
 from tests.data.layouts.onetrainer_files import concept, config
 
-from frisket.data.layout_options import rules_of
+from frisket.importers.options import rules_of
 
 imported = onetrainer_files.imported
 RECORD = json.loads((Path(__file__).parent / "peers/onetrainer.json").read_text("utf-8"))

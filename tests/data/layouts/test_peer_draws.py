@@ -15,8 +15,8 @@ from tests.data.layouts.noise_jobs import write_job
 from torch import Generator
 
 from frisket.config.tree import Config
-from frisket.data.layout_base import LAYOUTS, Imported
 from frisket.families.base import FAMILIES
+from frisket.importers.base import LAYOUTS, Imported
 from frisket.recipes.train import timesteps_of
 from frisket.runs.card import variant_of
 

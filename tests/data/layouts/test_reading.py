@@ -5,7 +5,7 @@ import json
 import pytest
 
 from frisket.config.tree import Config
-from frisket.data.layout_base import LAYOUTS
+from frisket.importers.base import LAYOUTS
 
 TOML = """
 pretrained_model_name_or_path = "{base}"

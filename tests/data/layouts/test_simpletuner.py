@@ -6,7 +6,7 @@ import pytest
 from tests.data.layouts import simpletuner_files
 from tests.data.layouts.simpletuner_files import LAYOUT, TEXTS, images, masks
 
-from frisket.data.layout_options import rules_of
+from frisket.importers.options import rules_of
 
 clips, imported = simpletuner_files.clips, simpletuner_files.imported
 

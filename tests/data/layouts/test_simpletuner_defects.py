@@ -4,7 +4,7 @@ import pytest
 from tests.data.layouts import simpletuner_files
 from tests.data.layouts.simpletuner_files import TEXTS, images, masks
 
-from frisket.data.layout_base import BadLayout
+from frisket.importers.base import BadLayout
 
 clips, imported = simpletuner_files.clips, simpletuner_files.imported
 

@@ -12,8 +12,8 @@ import pytest
 from tests.data.layouts import simpletuner_files
 from tests.data.layouts.simpletuner_files import TEXTS, images, masks
 
-from frisket.data.layout_options import rules_of
-from frisket.data.simpletuner.adapting import FLUX, LAYERS, PLAIN
+from frisket.importers.options import rules_of
+from frisket.importers.trainers.simpletuner.adapter import FLUX, LAYERS, PLAIN
 
 imported = simpletuner_files.imported
 RECORD = json.loads((Path(__file__).parent / "peers/simpletuner.json").read_text("utf-8"))

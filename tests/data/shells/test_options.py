@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
-from frisket.data.shells.options import BadOption, parse, trainer_of
-from frisket.data.shells.words import Word, hole
+from frisket.importers.shells.options import BadOption, parse, trainer_of
+from frisket.importers.shells.words import Word, hole
 
-TABLES = json.loads((resources.files("frisket.data.shells") / "options.json").read_text("utf-8"))
+TABLES = json.loads(
+    (resources.files("frisket.importers.shells") / "options.json").read_text("utf-8")
+)
 
 
 def words(text: str) -> list[Word]:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from frisket.data.layout_base import BadLayout
-from frisket.data.shells.posix.script import read_assignments, read_script
-from frisket.data.shells.words import Unreadable
+from frisket.importers.base import BadLayout
+from frisket.importers.shells.posix.script import read_assignments, read_script
+from frisket.importers.shells.words import Unreadable
 
 SHOW = """
 python() { printf '%s\\0' "$@"; printf '\\n\\0'; }

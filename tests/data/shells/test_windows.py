@@ -2,9 +2,9 @@
 
 import pytest
 
-from frisket.data.shells.batch import read_script as read_batch
-from frisket.data.shells.powershell.script import read_script as read_power
-from frisket.data.shells.words import Unreadable
+from frisket.importers.shells.batch import read_script as read_batch
+from frisket.importers.shells.powershell.script import read_script as read_power
+from frisket.importers.shells.words import Unreadable
 
 BATCH = r"""@echo off
 REM accelerate launch --not

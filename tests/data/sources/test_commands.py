@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from frisket.data.layout_base import BadLayout
-from frisket.data.source_base import Source, Sources, read_source
+from frisket.importers.base import BadLayout
+from frisket.importers.source_base import Source, Sources, read_source
 
 TRAIN = "accelerate launch sdxl_train_network.py --train_data_dir=data --learning_rate 1e-4 "
 

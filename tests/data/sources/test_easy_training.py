@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from frisket.data.layout_base import BadLayout
-from frisket.data.source_base import Source, read_source
+from frisket.importers.base import BadLayout
+from frisket.importers.source_base import Source, read_source
 
 RECORD = json.loads((Path(__file__).parent / "easy_training.json").read_text("utf-8"))
 CASES = RECORD["cases"]

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from frisket.data.layout_base import BadLayout
-from frisket.data.shells.options import options_of, parse
-from frisket.data.shells.words import Word
-from frisket.data.source_base import Source, read_source
+from frisket.importers.base import BadLayout
+from frisket.importers.shells.options import options_of, parse
+from frisket.importers.shells.words import Word
+from frisket.importers.source_base import Source, read_source
 
 RECORD = json.loads((Path(__file__).parent / "kohya_gui.json").read_text("utf-8"))
 CASES = [  # all upstream's files and every kind of LoRA; a third of them is enough each time

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from frisket.data.layout_base import BadLayout
-from frisket.data.source_base import Source, read_source
+from frisket.importers.base import BadLayout
+from frisket.importers.source_base import Source, read_source
 
 SAVED = """model_train_type = "sdxl-lora"
 pretrained_model_name_or_path = "./models/base.safetensors"

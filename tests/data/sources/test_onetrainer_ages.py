@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from frisket.data.source_base import Source, read_source
-from frisket.data.sources.onetrainer import migrate, migrate_concept
+from frisket.importers.source_base import Source, read_source
+from frisket.importers.sources.onetrainer import migrate, migrate_concept
 
 RECORD = json.loads((Path(__file__).parent / "onetrainer.json").read_text("utf-8"))
 

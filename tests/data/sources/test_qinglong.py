@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import tomlkit
 
-from frisket.data.layout_base import BadLayout
-from frisket.data.shells.options import parse
-from frisket.data.shells.words import Word
-from frisket.data.source_base import Source, read_source
+from frisket.importers.base import BadLayout
+from frisket.importers.shells.options import parse
+from frisket.importers.shells.words import Word
+from frisket.importers.source_base import Source, read_source
 
 RECORD = json.loads((Path(__file__).parent / "qinglong.json").read_text("utf-8"))
 

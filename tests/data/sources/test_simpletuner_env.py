@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from frisket.data.layout_base import LAYOUTS, BadLayout
-from frisket.data.shells.simpletuner_env import read_environment
-from frisket.data.source_base import Source, read_source
+from frisket.importers.base import LAYOUTS, BadLayout
+from frisket.importers.shells.simpletuner_env import read_environment
+from frisket.importers.source_base import Source, read_source
 
 ENV = """# settings
 export MODEL_TYPE='lora'

@@ -1,0 +1,105 @@
+"""musubi-tuner's noise levels (30c658c) and blissful-tuner's (e6393cd), of the same function."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from frisket.importers.flags.kohya_noise_levels import SPREAD, drawn, scheme_of, weighting_of
+from frisket.importers.noise import Options, beyond_expert, bounded, by_size, tell_unread
+
+SHIFTS = ("flux_shift", "flux2_shift", "qwen_shift", "krea2_shift")
+QINGLONG = {  # the law of most draws, and of two more parts the share of all draws
+    "qinglong_flux": ("flux_shift", 0.11, 0.10),
+    "qinglong_qwen": ("qwen_shift", 0.0, 0.05),
+}
+BLISSFUL = (0.075, 0.125)  # blissful-tuner's shares, of both
+LOGSNR = (5.36, 1.0)  # mean and std of the last part
+ENDS = (("min_timestep", 0.0), ("max_timestep", 1000.0))
+
+
+def timesteps_of(flags: Options, model: Mapping[str, Any]) -> dict[str, Any]:
+    """[timesteps] of our `model`."""
+    way = flags.text("timestep_sampling", "sigma")
+    low, high = (min(1.0, flags.number(name, end, low=0.0) / 1000) for name, end in ENDS)
+    tell_unread(flags, ("min_snr_gamma",), "all of its models predict a flow")
+    found = _drawn(flags, model, way) | weighting_of(flags)
+    if way == "sigma":
+        found |= _turned(flags, low, high)
+        low, high = 1 - high, 1 - low
+    elif flags.flag("preserve_distribution_shape"):
+        found |= bounded(low, high, "cut")
+        flags.say("preserve_distribution_shape", "mapped", 'is timesteps.bounds = "cut" here')
+    else:
+        found |= bounded(low, high, "squeeze")
+    if said := beyond_expert(model, low, high):
+        flags.say("min_timestep", "no equivalent", said)
+    _tell(flags, model)
+    return found
+
+
+def _turned(flags: Options, low: float, high: float) -> dict[str, Any]:
+    """With sigma the bounds count from the noisy end, and squeeze whatever is asked for."""
+    for name, value in (("min_timestep", 1 - low), ("max_timestep", 1 - high)):
+        if name in flags:
+            ours = "high" if name.startswith("min") else "low"
+            said = f"counts from the noisy end with timestep_sampling = sigma: timesteps.{ours}"
+            flags.say(name, "mapped", f"{said} = {value:g}")
+    if flags.flag("preserve_distribution_shape"):
+        said = "does nothing there with timestep_sampling = sigma"
+        flags.say("preserve_distribution_shape", "not needed", said)
+    return bounded(1 - high, 1 - low, "squeeze")
+
+
+def _drawn(flags: Options, model: Mapping[str, Any], way: str) -> dict[str, Any]:
+    if way == "sigma":
+        if flags.number("discrete_flow_shift", 1.0) != 1:
+            said = (
+                "its sampler shifts with timestep_sampling = shift alone; the levels of sigma are"
+                " even ones: timesteps.shift = 1"
+            )
+            flags.say("discrete_flow_shift", "not needed", said)
+        tell_unread(flags, SPREAD, "is not read with timestep_sampling = sigma")
+        return scheme_of(flags, turned=True) | {"shift": 1.0}
+    if way == "logsnr":
+        unread = (*SPREAD, "mode_scale", "discrete_flow_shift")
+        tell_unread(flags, unread, f"is not read with timestep_sampling = {way}")
+        flags.say("timestep_sampling", "mapped", _logsnr("a logit_normal"))
+        return {"density": "logit_normal", "shift": 1.0} | _squashed(flags)
+    if way in QINGLONG:
+        return _qinglong(flags, model, way)
+    shift = flags.number("discrete_flow_shift", 1.0)
+    return drawn(flags, model, way, shift, SHIFTS)
+
+
+def _squashed(flags: Options) -> dict[str, Any]:
+    """A normal log SNR as a logit-normal: t = sigmoid(-logsnr / 2)."""
+    mean, std = flags.number("logit_mean"), flags.number("logit_std", 1.0)
+    return {"mean": -mean / 2 if mean else 0.0, "std": std / 2}
+
+
+def _logsnr(what: str) -> str:
+    return f"is {what} here: a normal log SNR, t = sigmoid(-logsnr / 2)"
+
+
+def _qinglong(flags: Options, model: Mapping[str, Any], way: str) -> dict[str, Any]:
+    """Most draws by size, the rest in one or two further logit-normals."""
+    law, middle, last = QINGLONG[way]
+    if "use_mask_loss" in flags:  # the fork with masks is of before those shares
+        middle, last = BLISSFUL
+    shift, _ = by_size(model, law)  # type: ignore[arg-type]
+    own = _squashed(flags)
+    parts = [[middle, own["mean"], own["std"]]] if middle else []
+    parts.append([last, -LOGSNR[0] / 2, LOGSNR[1] / 2])
+    flags.say("timestep_sampling", "mapped", "is timesteps.shift by size, with timesteps.parts")
+    unread = ("mode_scale", "discrete_flow_shift")
+    tell_unread(flags, unread, f"is not read with timestep_sampling = {way}")
+    spread = {"density": "logit_normal", "std": flags.number("sigmoid_scale", 1.0)}
+    return spread | {"shift": shift, "parts": parts}
+
+
+def _tell(flags: Options, model: Mapping[str, Any]) -> None:
+    own = {"2.2-t2v-a14b": 0.875, "2.2-i2v-a14b": 0.9}.get(model.get("variant", ""))
+    edge = flags.number("timestep_boundary")
+    edge = edge / 1000 if edge > 1 else edge
+    if edge and own and edge != own:
+        said = f"here the experts part at {own:g}, where the variant's own sampler changes them"
+        flags.say("timestep_boundary", "no equivalent", said)

@@ -1,0 +1,257 @@
+"""The adapter of kohya's trainers: a module, its size, and its arguments one by one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from frisket.importers.files import place
+from frisket.importers.flags.options import Flags, named_values
+from frisket.importers.noise import is_flow
+from frisket.importers.options import Table
+
+RANK, ALPHA = 4, 1.0  # theirs, where nothing is given
+KINDS = {"lora": "lora", "locon": "lora", "lycoris": "lora", "loha": "loha", "lokr": "lokr"}
+PRESETS = {
+    "full": "full", "full-lin": "full", "attn-mlp": "attn-mlp", "attn-only": "attn",
+    "unet-transformer-only": "attn-mlp",
+}  # fmt: skip
+SAME = ("factor", "full_matrix", "rank_dropout", "module_dropout")
+PLUS = ("loraplus_unet_lr_ratio", "loraplus_lr_ratio")  # the first that is given counts
+LAYERS = (
+    "its layers are chosen, or sized, one by one there: here all of lora.targets have one rank, and"
+    " lora.exclude leaves some alone"
+)
+TOLD = {
+    **dict.fromkeys(
+        (
+            "block_dims",
+            "block_alphas",
+            "conv_block_dims",
+            "conv_block_alphas",
+            "down_lr_weight",
+            "mid_lr_weight",
+            "up_lr_weight",
+            "block_lr_zero_threshold",
+            "in_dims",
+            "img_attn_dim",
+            "txt_attn_dim",
+            "img_mlp_dim",
+            "txt_mlp_dim",
+            "img_mod_dim",
+            "txt_mod_dim",
+            "single_dim",
+            "single_mod_dim",
+            "context_attn_dim",
+            "context_mlp_dim",
+            "context_mod_dim",
+            "x_attn_dim",
+            "x_mlp_dim",
+            "x_mod_dim",
+            "emb_dims",
+            "attn_dim",
+            "mlp_dim",
+            "mod_dim",
+            "refiner_dim",
+            "embedder_dims",
+            "train_blocks",
+            "train_double_block_indices",
+            "train_single_block_indices",
+            "train_block_indices",
+            "network_reg_dims",
+            "network_reg_lrs",
+            "exclude_patterns",
+            "include_patterns",
+            "enable_conv",
+            "enable_all_linear",
+            "use_tucker",
+            "use_cp",
+            "use_conv_cp",
+        ),
+        LAYERS,
+    ),
+    **dict.fromkeys(
+        ("train_t5xxl", "train_llm_adapter", "loraplus_text_encoder_lr_ratio"),
+        "text encoders are left as they are",
+    ),
+    **dict.fromkeys(("ggpo_sigma", "ggpo_beta"), "gradients are not perturbed"),
+    "train_norm": "norms are left as they are",
+    "use_scalar": "there is no trained scale",
+    "decompose_both": "LoKr keeps its smaller factor whole; lora.factor sets the size of it",
+    "unbalanced_factorization": "LoKr's factors are the balanced ones; lora.factor sets their size",
+    "split_qkv": "projections that are one layer in the file are one here",
+    "unit": "DyLoRA is not there: all of the rank is trained in every step",
+    "constraint": "there is no constraint on the update; lora.max_norm limits its norm",
+    "rescaled": "the update has no trained scale",
+    "block_size": "the kind that has it is not there",
+}
+NOTHING = ("verbose", "bypass_mode", "wd_on_output", "disable_conv_cp")  # of how, not of what
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """`[lora]`, LoRA+'s ratio, and whether it stands in for a whole model or an `other` kind."""
+
+    section: dict[str, Any]
+    plus: float = 0.0
+    whole: bool = False
+    other: str = ""
+
+
+def network(flags: Flags, model: Mapping[str, Any]) -> Network:
+    """The adapter that is trained, with a note for each argument of its module."""
+    module = flags.text("network_module")
+    table = flags.at("network_args")
+    arguments = named_values(table, "network_args")
+    algorithm = str(arguments.pop("algo", "")).lower() or module.rpartition(".")[2].lower()
+    told = _Told(table)
+    kind, other = _kind(flags, algorithm, arguments, told)
+    found: dict[str, Any] = {} if kind == "lora" else {"kind": kind}
+    found["rank"] = flags.whole("network_dim", RANK, low=1)
+    found["alpha"] = flags.number("network_alpha", ALPHA) or float(found["rank"])
+    if arguments.pop("rs_lora", False):
+        found["alpha"] *= found["rank"] ** 0.5
+        told.mapped("rs_lora", "lora.alpha, times the root of the rank")
+    dropout = flags.number("network_dropout", low=0.0) or _number(arguments.pop("dropout", 0))
+    if dropout:
+        found["dropout"] = dropout
+    found |= _convolutions(arguments, told, model, found, lycoris="lycoris" in module)
+    found |= {name: _plain(arguments.pop(name)) for name in SAME if told.given(arguments, name)}
+    if found.get("full_matrix"):  # its update has a scale of 1, whatever alpha says
+        for name in ("alpha", "conv_alpha"):
+            found.pop(name, None)
+        said = "counts for nothing there: of a LoKr's whole matrices the scale is 1"
+        flags.say("network_alpha", "not needed", said)
+    if norm := flags.number("scale_weight_norms", low=0.0):
+        found["max_norm"] = norm
+    if source := flags.text("network_weights"):
+        there = place(source, flags.at("network_weights").sheet.written.path.absolute().parent)[0]
+        found["source"] = str(there or source)
+    plus = _plus(arguments, told)
+    told.rest(arguments)
+    whole = not (algorithm or "network_dim" in flags)
+    return Network(found, plus, whole, other)
+
+
+class _Told:
+    """Notes on the arguments of a network, one by one."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        if "network_args" in table:
+            said = "is [lora] here; each argument has a note of its own"
+            table.say("network_args", "mapped", said)
+
+    def mapped(self, name: str, key: str, value: Any = None) -> None:
+        self.table.part("network_args", name, "mapped", f"is {key} here", value)
+
+    def lost(self, name: str, said: str, value: Any = None) -> None:
+        self.table.part("network_args", name, "no equivalent", said, value)
+
+    def given(self, arguments: Mapping[str, Any], name: str) -> bool:
+        """Whether an argument of `[lora]` asks for something, with its note."""
+        if name not in arguments or arguments[name] in (None, "", False, 0):
+            return False
+        self.mapped(name, f"lora.{name}", arguments[name])
+        return True
+
+    def rest(self, arguments: Mapping[str, Any]) -> None:
+        """Every argument that is still there."""
+        for name, value in arguments.items():
+            idle = value in (None, "", False, "all") or name in NOTHING or name in SAME
+            if idle:
+                said = "asks for nothing that is not here anyway"
+                self.table.part("network_args", name, "not needed", said, value)
+            else:
+                told = TOLD.get(name, "no network of these trainers documents such an argument")
+                self.lost(name, told, value)
+
+
+def _kind(flags: Flags, algorithm: str, arguments: dict[str, Any], told: _Told) -> tuple[str, str]:
+    """`lora.kind`, and the kind that it stands in for."""
+    doted = bool(arguments.pop("dora_wd", False))
+    kind = KINDS.get(algorithm, "lora" if algorithm.startswith("lora_") else "")
+    if algorithm == "lora_fa":
+        kind = ""
+    if kind == "lora" and doted:
+        told.mapped("dora_wd", "lora.kind = 'dora'", value=True)
+        return "dora", ""
+    if doted:
+        told.lost("dora_wd", f"weights are decomposed for LoRA alone, not for {kind}", value=True)
+    if kind:
+        return kind, ""
+    if not algorithm:
+        said = (
+            "is not set: the command line says it"
+            if "network_dim" in flags
+            else "is not set, so the whole model is trained there; here an adapter is, of rank 4"
+        )
+        flags.at("network_module").say("network_module", "no equivalent", said)
+        return "lora", ""
+    said = (
+        f"{algorithm} is not there (lora.kind has lora, dora, loha, lokr): a LoRA of that rank"
+        " stands in"
+    )
+    holder = "network_args" if "algo" in str(flags.texts("network_args")) else "network_module"
+    if holder == "network_args":
+        told.lost("algo", said, algorithm)
+    else:
+        flags.say("network_module", "no equivalent", said)
+    return "lora", algorithm
+
+
+def _convolutions(
+    arguments: dict[str, Any],
+    told: _Told,
+    model: Mapping[str, Any],
+    found: Mapping[str, Any],
+    *,
+    lycoris: bool,
+) -> dict[str, Any]:
+    """Rank and alpha on convolutions, and the preset of layers."""
+    rank, alpha = arguments.pop("conv_dim", None), arguments.pop("conv_alpha", None)
+    preset = arguments.pop("preset", "full" if lycoris else "")
+    section: dict[str, Any] = {}
+    if preset in PRESETS:
+        section["preset"] = PRESETS[preset]
+        if lycoris and preset != "full":
+            told.mapped("preset", "lora.preset", preset)
+    elif preset:
+        told.lost("preset", "no lora.preset is of those layers: set lora.targets", preset)
+    has = not is_flow(model)  # the models here that predict noise have convolutions, and only they
+    if lycoris and preset == "full" and has:  # which trains them always, at the rank of all else
+        rank, alpha = rank or found["rank"], alpha or found["alpha"]
+    elif not rank:
+        return section
+    if not has:
+        told.lost("conv_dim", "this model has no convolutions that an adapter could be on", rank)
+        return section
+    section["conv_rank"] = int(_number(rank))
+    section["conv_alpha"] = _number(alpha) or 1.0
+    told.mapped("conv_dim", "lora.conv_rank", rank)
+    told.mapped("conv_alpha", "lora.conv_alpha", alpha)
+    return section
+
+
+def _plus(arguments: dict[str, Any], told: _Told) -> float:
+    """LoRA+: how many times A's rate B has."""
+    given = [(name, arguments.pop(name)) for name in PLUS if name in arguments]
+    ratios = [(name, _number(value)) for name, value in given if value]
+    if not ratios:
+        return 0.0
+    name, ratio = ratios[0]
+    told.mapped(name, "optimizer.lora_plus", ratio)
+    for other, value in ratios[1:]:
+        told.table.part("network_args", other, "not needed", f"{name} goes before it", value)
+    return ratio
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value or 0)
+    except (TypeError, ValueError):
+        return 0.0
+
+
+def _plain(value: Any) -> Any:
+    """A number that stands in quotes, as itself."""
+    return value if not isinstance(value, str) else _number(value)

@@ -1,0 +1,115 @@
+"""Noise levels of other trainers: what the modules of noise_levels/ share."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Protocol, runtime_checkable
+
+from frisket.families.base import FAMILIES
+from frisket.importers.base import Kind
+from frisket.objectives.kinds import Bounds, ShiftLaw
+from frisket.objectives.shift import LAWS, SizeShift
+
+DIFFUSION = "stable_diffusion"  # its models have no shift
+SAID = "there the shift follows the size; "
+AUTO = f'{SAID}so does timesteps.shift = "auto", by the same law'
+PARTS = 40  # of a density that has no name here
+
+
+@runtime_checkable
+class Options(Protocol):
+    """A table of options, or several read as one: typed values, and notes are made of them."""
+
+    def __contains__(self, name: str) -> bool:
+        """Whether an option is given."""
+        ...
+
+    def text(self, name: str, default: str = "") -> str:
+        """An option that is text."""
+        ...
+
+    def number(self, name: str, default: float = 0.0, *, low: float = -math.inf) -> float:
+        """An option that is a number."""
+        ...
+
+    def whole(self, name: str, default: int = 0, *, low: int = 0) -> int:
+        """An option that is a whole number."""
+        ...
+
+    def flag(self, name: str) -> bool:
+        """An option that is true or false."""
+        ...
+
+    def say(self, name: str, kind: Kind, said: str) -> None:
+        """Note what became of an option."""
+        ...
+
+
+def is_flow(model: Mapping[str, Any]) -> bool:
+    """Whether a `[model]` predicts a flow; one that is not known here does not count."""
+    return bool(model.get("family", DIFFUSION) != DIFFUSION)
+
+
+def law_of(model: Mapping[str, Any]) -> SizeShift | None:
+    """The law that a `[model]` of ours samples with; None where its shift is a number."""
+    if "family" not in model:
+        return None
+    family = FAMILIES.load(model["family"])
+    return family.variants[model.get("variant") or family.default].size_shift
+
+
+def by_size(model: Mapping[str, Any], name: ShiftLaw) -> tuple[str, str]:
+    """`timesteps.shift` for a law by its name, and the sentence that says what becomes of it.
+
+    "auto" where the law is that of the model, which is then the size's own.
+    """
+    if law_of(model) == replace(LAWS[name], frames=True):
+        return "auto", AUTO
+    return name, f'{SAID}so does timesteps.shift = "{name}", by that law whatever the model'
+
+
+def bounded(low: float, high: float, way: Bounds) -> dict[str, Any]:
+    """`low`, `high` and `bounds`, where they bound anything."""
+    found: dict[str, Any] = {}
+    if low > 0:
+        found["low"] = round(low, 6)
+    if high < 1:
+        found["high"] = round(high, 6)
+    return found | ({"bounds": way} if found and way != "squeeze" else {})
+
+
+def beyond_expert(model: Mapping[str, Any], low: float, high: float) -> str:
+    """What to say where one expert was trained at levels that are the other's here; else empty."""
+    if model.get("experts") not in ("high", "low"):
+        return ""
+    family = FAMILIES.load(model["family"])
+    ranges = family.variants[model.get("variant") or family.default].experts
+    start, end = ranges.get(model["experts"], (0.0, 1.0))
+    if low >= start - 1e-6 and high <= end + 1e-6:
+        return ""
+    return (
+        f"it trained this expert at t from {low:g} to {high:g}; here it is trained from {start:g}"
+        f" to {end:g}, where sampling uses it: what falls outside is drawn again"
+    )
+
+
+def without_snr(table: Options, option: str) -> None:
+    """Say that min-SNR is not for flows, where it is asked for."""
+    if table.number(option):
+        said = "is for models that predict epsilon or v; this one predicts a flow"
+        table.say(option, "not needed", said)
+
+
+def tell_unread(table: Options, names: Iterable[str], why: str) -> None:
+    """Say of each option that is given that nothing reads it there."""
+    for name in names:
+        if name in table:
+            table.say(name, "not needed", why)
+
+
+def in_parts(weights: list[float]) -> dict[str, Any]:
+    """A density by the weights of equal parts; plain uniform where they are all the same."""
+    top = max(weights)
+    if top - min(weights) < 1e-6 * top:
+        return {"density": "uniform"}
+    return {"density": "histogram", "histogram": [round(each / top, 4) for each in weights]}

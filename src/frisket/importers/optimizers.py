@@ -1,0 +1,149 @@
+"""Which optimizer another trainer's is here: its rate goes to the same one, or nowhere."""
+
+import fnmatch
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from frisket.importers.options import Table
+
+# Of optimizers whose rule is the same wherever their state lies: what only says where and how.
+TECHNICAL = (
+    "amsgrad_8bit", "args", "block_wise", "bf16_stochastic_round", "capturable", "differentiable",
+    "foreach", "fsdp_in_use", "fused", "fused_back_pass", "gradient_release", "is_paged",
+    "kahan_sum", "min_8bit_size", "optim_bits", "percentile_clipping", "quant_block_size",
+    "stochastic_rounding", "triton", "use_triton",
+)  # fmt: skip
+OWN_STEP = ("relative_step", "warmup_init")  # Adafactor finds its rate by itself
+MODULE = re.compile(r"[\w.]*\.")  # of an import path, which would be tried as one
+
+
+@cache
+def optimizers() -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
+    """The tables of `layout_optimizers.toml`."""
+    text = (resources.files("frisket.importers") / "optimizers.toml").read_text("utf-8")
+    return tomllib.loads(text)
+
+
+def optimizer_of(
+    table: Table,
+    option: str,
+    written: str,
+    *,
+    trainer: str,
+    rate: float,
+    arguments: Mapping[str, Any] | None = None,
+    rates: Sequence[tuple[Table, str]] = (),
+) -> dict[str, Any]:
+    """`[optimizer]` name, lr, weight_decay and options, with a note on `option` of `table`.
+
+    `written` is the name there, `arguments` those of its class that are given, `rates` the options
+    that the rate comes from. A name that is here keeps its rate, and all that differs from what
+    Frisket does by itself is written out. One that is not here is written with its trainer's title,
+    so that nothing trains before another is chosen; its rate and arguments are left out, for they
+    mean nothing to another optimizer. An import path stands as it is, with both.
+    """
+    given = dict(arguments or {})
+    found: Mapping[str, Any] | None = {"class": written}
+    if written not in optimizers()["classes"]:
+        found = _named(trainer, written)
+    if "class" not in (found or {}) and "." in written:
+        said = "is optimizer.name here, an import path as there"
+        if "weight_decay" not in given:
+            said += "; what it decays by itself is not known: optimizer.weight_decay is 0.01 here"
+        known = "weight_decay" in given
+        table.say(option, "mapped" if known else "no equivalent", said)
+        return _written(written, rate, given, decay=None)
+    held = optimizers()["classes"].get((found or {}).get("class", ""))
+    if found is None or held is None:
+        return _asked_for(table, option, written, rate, (found or {}).get("path", ""), rates)
+    options = {**held.get("options", {}), **found.get("options", {}), **given}
+    if any(options.get(name) for name in OWN_STEP):
+        own = f"{written} with its own rate (relative_step)"
+        return _asked_for(table, option, own, rate, "", rates)
+    dropped = [name for name in options if name in TECHNICAL]
+    options = {name: each for name, each in options.items() if name not in TECHNICAL}
+    rate = 1.0 if rate < found.get("least", 0.0) else rate
+    _tell(table, option, held["name"], found.get("said", ""), dropped)
+    return _written(held["name"], rate, options, decay=found.get("decay", held.get("decay")))
+
+
+def whole_model(
+    table: Table, option: str, written: str, rate: float, rates: Sequence[tuple[Table, str]]
+) -> dict[str, Any]:
+    """As `optimizer_of` of one that is not here: for a run that trains a whole model.
+
+    Its rate means nothing to an adapter.
+    """
+    return _asked_for(table, option, f"{written or 'adamw'} on the whole model", rate, "", rates)
+
+
+def another_kind(
+    table: Table,
+    option: str,
+    written: str,
+    rate: float,
+    rates: Sequence[tuple[Table, str]],
+    *,
+    kind: str,
+) -> dict[str, Any]:
+    """As `whole_model`, for a run that trains another kind of adapter than there is here."""
+    return _asked_for(table, option, f"{written or 'adamw'} on {kind}", rate, "", rates)
+
+
+def _named(trainer: str, written: str) -> Mapping[str, Any] | None:
+    """The row of a trainer's optimizer; None for a name that it does not document."""
+    rows = optimizers()[trainer]
+    name = written.lower() or "adamw"
+    if name in rows:
+        return rows[name]
+    row = next((row for pattern, row in rows.items() if fnmatch.fnmatchcase(name, pattern)), None)
+    plain = f"torch.optim.{written}"
+    if row is None and trainer in ("kohya", "musubi") and plain in optimizers()["classes"]:
+        return {"class": plain}  # any class of torch.optim goes there by its bare name
+    if row is None and trainer == "diffusion_pipe":
+        return {"path": f"pytorch_optimizer.{written}"}  # as does any class of that package
+    return row
+
+
+def _written(
+    name: str, rate: float, options: Mapping[str, Any], *, decay: float | None
+) -> dict[str, Any]:
+    rest = dict(options)
+    decay = rest.pop("weight_decay", decay)
+    found: dict[str, Any] = {"name": name, "lr": rate}
+    if decay is not None:
+        found["weight_decay"] = float(decay)
+    return found | ({"options": rest} if rest else {})
+
+
+def _tell(table: Table, option: str, name: str, said: str, dropped: Sequence[str]) -> None:
+    text = f"is optimizer.name = {name!r} here" + (f", {said}" if said else "")
+    if dropped:
+        text += f"; without {', '.join(dropped)}, which change no step here"
+    table.say(option, "mapped", text)
+
+
+def _asked_for(
+    table: Table,
+    option: str,
+    written: str,
+    rate: float,
+    path: str,
+    rates: Sequence[tuple[Table, str]],
+) -> dict[str, Any]:
+    """A name that no optimizer has here; the rate is left out and told."""
+    name = f"{MODULE.sub('', written)} of {table.sheet.rules.title}"
+    said = (
+        f"{written} is not here, and its rate of {rate:g} suits no other: set optimizer.name, and"
+        " an optimizer.lr that suits it; nothing trains before"
+    )
+    if path:
+        said += f". The same one: install its package, optimizer.name = {path!r}, optimizer.trust"
+    table.say(option, "no equivalent", said, written)
+    for owner, each in rates:
+        owner.say(each, "no equivalent", f"belongs to {written}, which is not here: left out")
+    return {"name": name}

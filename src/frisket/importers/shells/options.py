@@ -1,0 +1,202 @@
+"""Options of a command line, typed as the training script's own parser types them."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from frisket.importers.shells.words import MOST, Word
+
+NEEDED = (  # text without which it is not known what is trained on, or how
+    *("dataset_config", "config_file", "train_data_dir", "in_json", "reg_data_dir"),
+    *(
+        "network_module",
+        "optimizer_type",
+        "lr_scheduler",
+        "timestep_sampling",
+        "task",
+        "resolution",
+    ),
+)
+
+
+class BadOption(ValueError):
+    """An option at which the script's parser would stop; `word` is where."""
+
+    def __init__(self, said: str, word: Word) -> None:
+        """Say what is wrong, and at which word."""
+        super().__init__(said)
+        self.said, self.word = said, word
+
+
+@dataclass(slots=True)
+class Given:
+    """What a command line sets: values and lines by option; what it leaves open, by option."""
+
+    tree: dict[str, Any] = field(default_factory=dict)
+    lines: dict[str, int] = field(default_factory=dict)
+    open: dict[str, str] = field(default_factory=dict)  # text as written, variables by name
+    stray: list[Word] = field(default_factory=list)  # words that belong to no option
+
+
+@cache
+def _tables() -> dict[str, Any]:
+    text = (resources.files("frisket.importers.shells") / "options.json").read_text("utf-8")
+    tables: dict[str, Any] = json.loads(text)
+    return tables
+
+
+@cache
+def trainer_of(script: str) -> str:
+    """The trainer whose training script it is, by its name in lower case; empty for none."""
+    tables = _tables()
+    if script in tables["kohya"]["scripts"]:
+        return "kohya"
+    known = {**tables["musubi"]["scripts"], **tables["blissful"]["scripts"]}
+    return "musubi" if script in known else ""
+
+
+@cache
+def _options(trainer: str, script: str) -> dict[str, Mapping[str, Any]]:
+    """The options of a script by flag ("--seed"), those of its trainer's other scripts after."""
+    tables = _tables()
+    found: dict[str, Mapping[str, Any]] = {}
+    for name in ("musubi", "blissful") if trainer == "musubi" else (trainer,):
+        table = tables[name]
+        rows = {**table["options"], **table["differs"].get(script, {})}
+        for option, row in rows.items():
+            for flag in row["flags"]:
+                found.setdefault(flag, {**row, "option": option})
+    return found
+
+
+def options_of(trainer: str) -> frozenset[str]:
+    """The options of all scripts of a trainer, by name."""
+    return frozenset(row["option"] for row in _options(trainer, "").values())
+
+
+def option_types(trainer: str) -> dict[str, str]:
+    """The type of each option of a trainer by name: "int", "bool", "str" ..."""
+    return {row["option"]: row["type"] for row in _options(trainer, "").values()}
+
+
+def parse(words: Sequence[Word], trainer: str, script: str) -> Given:
+    """Read the words after a script's name.
+
+    As argparse: `--name value`, `--name=value`, unambiguous beginnings of names, lists up to the
+    next option, the last one wins. Options that no parser there knows are kept, with what follows:
+    true for nothing, text for a word, a list for more. Raises BadOption.
+    """
+    known, given = _options(trainer, script), Given()
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if not word.text.startswith("-") or _is_number(word.text):
+            given.stray.append(word)
+            continue
+        flag, equals, value = word.text.partition("=")
+        row = known.get(flag) or _begun(flag, known, word) or _unknown(flag)
+        own = [Word(value, word.line)] if equals else []
+        limit = 1 if equals else _limit(row)
+        while not equals and rest and len(own) < limit and _is_value(rest[0]):
+            own.append(rest.pop(0))
+        _put(given, row, word, own)
+    return given
+
+
+def plain_options(words: Sequence[Word]) -> dict[str, Any]:
+    """Options that no table types: true for a switch, text for a value, a list for several."""
+    given, rest = Given(), list(words)
+    while rest:
+        word = rest.pop(0)
+        flag, equals, value = word.text.partition("=")
+        own = [Word(value, word.line)] if equals else []
+        while not equals and rest and _is_value(rest[0]):
+            own.append(rest.pop(0))
+        if flag.startswith("-"):
+            _put(given, _unknown(flag), word, own)
+    return given.tree
+
+
+def _begun(flag: str, known: Mapping[str, Mapping[str, Any]], word: Word) -> Any:
+    names = {known[each]["option"]: each for each in known if each.startswith(flag)}
+    if len(names) > 1 and flag.startswith("--"):
+        listed = ", ".join(sorted(names.values()))
+        raise BadOption(f"{flag} may be {listed}; write it out", word)
+    return known[next(iter(names.values()))] if names and flag.startswith("--") else None
+
+
+def _unknown(flag: str) -> dict[str, Any]:
+    return {"option": flag.lstrip("-").replace("-", "_"), "action": "", "type": "str", "nargs": "*"}
+
+
+def _limit(row: Mapping[str, Any]) -> int:
+    if row["action"].startswith("store_"):
+        return 0
+    nargs = row.get("nargs", 1)
+    words: dict[Any, int] = {"*": MOST, "+": MOST, "?": 1}
+    return words.get(nargs, nargs if isinstance(nargs, int) else 1)
+
+
+def _is_value(word: Word) -> bool:
+    return not word.text.startswith("-") or _is_number(word.text) or " " in word.text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return text == "-"
+    return True
+
+
+def _put(given: Given, row: Mapping[str, Any], flag: Word, values: Sequence[Word]) -> None:
+    option, action = row["option"], row["action"]
+    given.tree.pop(option, None)
+    given.open.pop(option, None)
+    given.lines[option] = flag.line
+    if action.startswith("store_"):
+        if values:
+            raise BadOption(f"{flag.told} takes no value", flag)
+        given.tree[option] = action == "store_true"
+        return
+    if not values and action and row.get("nargs") != "*":
+        raise BadOption(f"{flag.told} needs a value", flag)
+    if any(word.unknown for word in values):
+        told = " ".join(word.told for word in values)
+        if row["type"] != "str" or option in NEEDED:
+            name = next(name for word in values for name in word.unknown)
+            said = f"--{option} is {told}, and {name} is not set by the file: write its value there"
+            raise BadOption(said, flag)
+        given.open[option] = told
+        return
+    read = [typed(row["type"], word, option) for word in values]
+    several = isinstance(row.get("nargs"), str | int) and action
+    given.tree[option] = read if several else read[0] if len(read) == 1 else read or True
+
+
+def typed(kind: str, word: Word, option: str) -> Any:
+    """A word as the type of an option has it; BadOption for one that is none of it."""
+    readers: dict[str, tuple[Callable[[str], Any], str]] = {
+        "int": (int, "a whole number"),
+        "float": (float, "a number"),
+        "int_or_float": (_steps, "a number, or a share such as 10%"),
+        "_int_or_float": (_steps, "a number, or a share such as 10%"),
+    }
+    if kind not in readers:
+        return word.text
+    reader, needed = readers[kind]
+    try:
+        return reader(word.text)
+    except (ValueError, OverflowError) as error:
+        raise BadOption(f"--{option} {word.text[:60]}: {needed} is needed", word) from error
+
+
+def _steps(text: str) -> int | float:
+    """Steps, or below 1 a share of all; `10%` is one too."""
+    if text.endswith("%"):
+        return float(text[:-1]) / 100
+    number = float(text)
+    return int(text) if number >= 1 and number.is_integer() else number

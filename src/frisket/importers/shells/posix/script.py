@@ -1,0 +1,349 @@
+"""Commands and variables of a POSIX shell's script, as bash would see them; nothing is run."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from frisket.importers.base import BadLayout
+from frisket.importers.files import Written
+from frisket.importers.folders import text_of
+from frisket.importers.shells.branches import Branches
+from frisket.importers.shells.posix.conditions import tested
+from frisket.importers.shells.posix.splitting import Part, Splitter, Token
+from frisket.importers.shells.words import (
+    LONGEST,
+    Command,
+    Unreadable,
+    Word,
+    both,
+    clean,
+    counted,
+    either,
+    hole,
+    known,
+    without_holes,
+)
+
+_SET = re.compile(r"([A-Za-z_]\w*)(?:\[\d+\])?(\+?)=")
+_DECLARES = ("export", "declare", "local", "readonly", "typeset")
+_HERE = re.compile(r"\bpwd\b|\bdirname\b|BASH_SOURCE")  # asks for the script's folder, or for cwd
+_DEFAULT = re.compile(r"(\w+)(:?)([-=+])(.*)", re.DOTALL)
+_ITEMS = re.compile(r"(\w+)\[([@*]|\d+)\]")
+_DEEPEST = 8  # defaults within defaults, `eval` within `eval`
+Value = str | list[str]
+
+
+@dataclass(slots=True)
+class Script:
+    """What a script does, as far as its text tells."""
+
+    commands: list[Command] = field(default_factory=list)
+    variables: dict[str, Value] = field(default_factory=dict)
+    lines: dict[str, int] = field(default_factory=dict)  # where a variable was set last
+
+
+def read_script(text: str, *, holes: bool = False) -> Script:
+    """The commands of a script, and its variables at the end.
+
+    Parts under a condition count where it holds by what the script itself sets; where that is open,
+    their commands count and the variables they set are not known. `holes`: the text may hold marks
+    of what is open already. Raises Unreadable.
+    """
+    reader = _Reader()
+    reader.read(text if holes else clean(text))
+    return reader.script
+
+
+def read_assignments(path: Path) -> Written:
+    """The variables that a file sets, as `. file` leaves them in bash: text, by name.
+
+    A variable that the file does not set itself is empty in it, as in a bare shell. Raises
+    BadLayout for a file that cannot be read, or whose quotes do not close.
+    """
+    try:
+        script = read_script(text_of(path))
+    except Unreadable as error:
+        raise BadLayout(f"{path} line {error.line}: {error.said}") from error
+    tree = {name: without_holes(_scalar(value)) for name, value in script.variables.items()}
+    return Written(path, tree, {(name,): line for name, line in script.lines.items()})
+
+
+def _scalar(value: Value) -> str:
+    return value if isinstance(value, str) else "".join(value[:1])
+
+
+class _Whole(str):
+    """The value of a variable that is not split at blanks, as quotes stand within `${...}`."""
+
+    __slots__ = ()
+
+
+class _Reader:
+    """Follows a script from its first line to its last."""
+
+    def __init__(self) -> None:
+        self.script = Script()
+        self.branches = Branches()
+        self.folder = ""
+        self.value: bool | None = True  # of the and-or list so far
+        self.join = ""  # the sign before the present command
+        self.asked = ""  # the keyword whose condition is being read
+        self.depth = 0
+        self.eaten = 0  # letters that variables became, against those that double themselves
+
+    def read(self, text: str) -> None:
+        words: list[Token] = []
+        array: list[Token] | None = None
+        skip = False
+        for token in Splitter(text).tokens():
+            if array is not None:
+                if token.sign == ")":
+                    self._assign_list(words.pop(), array)
+                    array = None
+                elif not token.sign:
+                    array.append(token)
+            elif not token.sign:
+                if not skip:
+                    words.append(token)
+                skip = False
+            elif token.sign == ">":
+                skip = True
+            elif token.sign == "(" and words and _opens_list(words[-1]):
+                self._command(words[:-1])  # keywords before it
+                words, array = words[-1:], []
+            else:
+                if token.sign not in ("(", ")"):  # a function's name, a pattern of `case`
+                    self._command(words)
+                self.join = token.sign if token.sign in ("&&", "||") else ""
+                words = []
+
+    def _command(self, tokens: list[Token]) -> None:
+        while tokens and (word := _keyword(tokens[0])):
+            tokens = tokens[1:]
+            self._enter(word, tokens)
+            if word in ("for", "case", "function"):
+                return
+        if not tokens or (_is_not(tokens[0]) and len(tokens) == 1):
+            return
+        gate = {"&&": self.value, "||": None if self.value is None else not self.value}
+        active = both(self.branches.active, gate.get(self.join, True))
+        turned = _is_not(tokens[0])
+        result = False if active is False else self._run(tokens[turned:], active)
+        if turned and active is not False:
+            result = None if result is None else not result
+        if self.join == "&&":
+            self.value = both(self.value, result)
+        else:
+            self.value = either(self.value, result) if self.join == "||" else result
+
+    def _enter(self, word: str, rest: Sequence[Token]) -> None:
+        """Follow a keyword into its block, or out of it."""
+        if word in ("if", "elif", "while", "until"):
+            self.asked, self.join = word, ""
+            if word == "elif":
+                self.branches.ask()
+        elif word in ("then", "do"):
+            truth = self.value if self.asked in ("if", "elif") else None
+            if self.asked == "elif":
+                self.branches.turn(truth)
+            elif self.asked:  # a `for` has opened its block by itself
+                self.branches.begin(truth)
+            self.asked = ""
+        elif word in ("for", "case"):
+            self.branches.begin(None)
+            if word == "for" and rest:
+                name = self._expand(rest[0])[0]
+                self.script.variables[name] = hole(f"${name}")
+        elif word == "else":
+            self.branches.turn(truth=True)
+        elif word in ("fi", "done", "esac"):
+            self.branches.end()
+
+    def _run(self, tokens: Sequence[Token], active: bool | None) -> bool | None:
+        """Whether a command succeeds, as far as that can be told."""
+        number = next((n for n, each in enumerate(tokens) if not _is_set(each)), len(tokens))
+        if number == len(tokens):
+            for token in tokens:
+                self._assign(token, active)
+            return True
+        words = [Word(text, each.line) for each in tokens[number:] for text in self._expand(each)]
+        if words and words[0].text in _DECLARES:
+            for token in filter(_is_set, tokens[number + 1 :]):
+                self._assign(token, active)
+            return True
+        found = tested([word.text for word in words])
+        if found != "no test":
+            return found
+        if words and not self._change(words):
+            before = tuple(self._pair(token) for token in tokens[:number])
+            self.script.commands.append(Command(tuple(words), self.folder, 0, before))
+        return None if self.asked else True
+
+    def _change(self, words: Sequence[Word]) -> bool:
+        """Follow a command that changes the shell itself; whether it is one."""
+        name = words[0].text
+        if name == "eval" and self.depth < _DEEPEST:
+            self._evaluate(words)
+        elif name == "unset":
+            for word in words[1:]:
+                self.script.variables.pop(word.text, None)
+        elif name == "cd" and len(words) > 1:
+            folder = words[1].text
+            inside = f"{self.folder}/{folder}" if self.folder else folder
+            self.folder = folder if _is_absolute(folder) else inside
+        else:
+            return False
+        return True
+
+    def _evaluate(self, words: Sequence[Word]) -> None:
+        inner = _Reader()
+        inner.depth, inner.script.variables = self.depth + 1, self.script.variables
+        inner.folder = self.folder
+        try:
+            inner.read(" ".join(word.text for word in words[1:]))
+        except Unreadable as error:
+            raise Unreadable(error.said, words[0].line) from error
+        for each in inner.script.commands:
+            moved = tuple(Word(word.text, words[0].line) for word in each.words)
+            self.script.commands.append(Command(moved, each.folder))
+
+    def _pair(self, token: Token) -> tuple[str, str]:
+        name, _, value = self._value(token)
+        return name, value
+
+    def _value(self, token: Token) -> tuple[str, bool, str]:
+        """Name, whether it is added to, and value of `NAME=value`."""
+        found = _SET.match(token.parts[0].text)
+        assert found is not None  # `_is_set` was asked
+        rest = Part("text", token.parts[0].text[found.end() :], quoted=True)
+        parts = (rest, *(Part(p.kind, p.text, quoted=True) for p in token.parts[1:]))
+        return found[1], bool(found[2]), "".join(self._expand(Token(parts, "", token.line)))
+
+    def _assign(self, token: Token, active: bool | None) -> None:
+        name, more, value = self._value(token)
+        old = self.script.variables.get(name, "")
+        if more:
+            value = _scalar(old) + value
+        self._set(name, value, token.line, active)
+
+    def _assign_list(self, token: Token, items: Sequence[Token]) -> None:
+        found = _SET.match(token.parts[0].text)
+        assert found is not None  # `_opens_list` was asked
+        active = both(self.branches.active, self.value if self.join == "&&" else True)
+        values = [text for each in items for text in self._expand(each)]
+        old = self.script.variables.get(found[1], [])
+        if found[2]:
+            values = [*([old] if isinstance(old, str) else old), *values]
+        counted(values, token.line)
+        self._set(found[1], values, token.line, active)
+
+    def _set(self, name: str, value: Value, line: int, active: bool | None) -> None:
+        if active is False:
+            return
+        if active is None and value != self.script.variables.get(name):
+            value = hole(f"${name}")
+        self.script.variables[name] = value
+        self.script.lines[name] = line
+
+    def _expand(self, token: Token) -> list[str]:
+        """The words that one word becomes, as variables without quotes are split at blanks."""
+        done: list[str] = []
+        now: str | None = None
+        for part in _bare(token.parts):
+            values = [part.text] if part.kind == "text" else self._values(part)
+            if part.kind == "text" or part.quoted:
+                first, *rest = values or [""]
+                now = (now or "") + first if values else now
+                for each in rest:
+                    done.append(now or "")
+                    now = each
+                continue
+            for number, each in enumerate(values):
+                if number and now is not None:
+                    done.append(now)
+                    now = None
+                whole = isinstance(each, _Whole) or not known(each)
+                pieces = [each] if whole else each.split()
+                for place, piece in enumerate(pieces):
+                    if place and now is not None:
+                        done.append(now)
+                        now = None
+                    now = (now or "") + piece
+            self._grown(values, token.line)
+        return [*done, now] if now is not None else done
+
+    def _grown(self, values: Sequence[str], line: int) -> None:
+        self.eaten += sum(map(len, values))
+        if self.eaten > 100 * LONGEST:
+            raise Unreadable("its variables become too long; is it the right file?", line)
+
+    def _values(self, part: Part) -> list[str]:
+        """What a variable or a command in a word stands for."""
+        name = part.text
+        if part.kind == "run":
+            return ["." if _HERE.search(name) else hole(f"$({name})")]
+        if found := _ITEMS.fullmatch(name):
+            return self._items(found[1], found[2], quoted=part.quoted)
+        if found := _DEFAULT.fullmatch(name):
+            return self._or_default(found[1], found[2], found[3], found[4])
+        value = self.script.variables.get(name)
+        if value is None:
+            value = {"PWD": ".", "HOME": "~"}.get(name, hole(f"${name}"))
+        self._grown([_scalar(value)], 0)
+        return [_scalar(value)]
+
+    def _items(self, name: str, which: str, *, quoted: bool) -> list[str]:
+        value = self.script.variables.get(name, [])
+        items = [value] if isinstance(value, str) else value
+        if which == "*" and quoted:
+            return [" ".join(items)]
+        return list(items) if which in "@*" else items[int(which) : int(which) + 1]
+
+    def _or_default(self, name: str, empty: str, sign: str, default: str) -> list[str]:
+        value = self.script.variables.get(name)
+        given = value is not None and (bool(_scalar(value)) or not empty)
+        if given and sign != "+":
+            return [_scalar(value or "")]
+        if sign == "+" and not given:
+            return [""]
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            return [hole(f"${{{name}}}")]
+        quoted = default.startswith(('"', "'"))
+        plain = default if quoted else f'"{default}"'
+        words = [token for token in Splitter(plain).tokens() if not token.sign]
+        text = " ".join(each for token in words for each in self._expand(token))
+        self.depth -= 1
+        return [_Whole(text) if quoted else text]
+
+
+def _keyword(token: Token) -> str:
+    words = ("if", "then", "elif", "else", "fi", "for", "while", "until", "do", "done", "case",
+             "esac", "function", "{", "}", "time")  # fmt: skip
+    plain = len(token.parts) == 1 and not token.parts[0].quoted and token.parts[0].kind == "text"
+    return token.parts[0].text if plain and token.parts[0].text in words else ""
+
+
+def _is_not(token: Token) -> bool:
+    return [(part.kind, part.text, part.quoted) for part in token.parts] == [("text", "!", False)]
+
+
+def _is_set(token: Token) -> bool:
+    first = token.parts[0]
+    return first.kind == "text" and not first.quoted and bool(_SET.match(first.text))
+
+
+def _bare(parts: Sequence[Part]) -> list[Part]:
+    """Parts of a word, without the empty quotes around a list: an empty list is no word."""
+    if not any(part.quoted and part.kind == "name" and "[@]" in part.text for part in parts):
+        return [*parts]
+    return [part for part in parts if part.text or part.kind != "text"]
+
+
+def _opens_list(token: Token) -> bool:
+    return len(token.parts) == 1 and _is_set(token) and token.parts[0].text.endswith("=")
+
+
+def _is_absolute(folder: str) -> bool:
+    return folder.startswith(("/", "~")) or folder[1:2] == ":"

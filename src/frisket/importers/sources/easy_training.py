@@ -1,0 +1,200 @@
+"""LoRA Easy Training Scripts (.toml with `[[subsets]]` and `*_args.args`) as sd-scripts' two files.
+
+After `process_toml` of derrian-distro/LoRA_Easy_Training_Scripts ae5ce07 and utils/validation.py of
+its backend 162e56d; tests/data/sources/easy_training.json holds what that makes of files.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from frisket.disk.toml_lines import Key
+from frisket.disk.untrusted import shown
+from frisket.importers.base import BadLayout, Note
+from frisket.importers.files import Written, peek, read_config
+from frisket.importers.source_base import Form, Source, Sources
+
+OWN = (  # options of the program itself
+    *(
+        "sdxl",
+        "tag_occurrence",
+        "tag_file_location",
+        "save_toml",
+        "save_toml_location",
+        "easy_name",
+    ),
+    "fa",
+)
+JOINED = (  # arguments of a network that are lists there
+    *("down_lr_weight", "up_lr_weight", "block_dims", "block_alphas", "conv_block_dims"),
+    "conv_block_alphas",
+)
+REPLACED = ("output_dir", "output_name", "resume", "log_prefix")  # may hold ${replace}
+MODES = {"lora": "", "textual_inversion": "an embedding"}
+
+
+def suits(path: Path) -> bool:
+    """A TOML with subsets outermost and sections that hold `args` or `dataset_args`."""
+    tree = peek(path) if path.suffix.lower() == ".toml" else None
+    if not isinstance(tree, dict) or not isinstance(tree.get("subsets"), list):
+        return False
+    sections = (each for each in tree.values() if isinstance(each, dict))
+    return any({"args", "dataset_args"} & set(section) for section in sections)
+
+
+def read(path: Path, command: int | None = None) -> Sources:
+    """Its training options and its data set, a source each."""
+    if command is not None:
+        raise BadLayout(f"{path}: holds no commands; leave --command out")
+    written = read_config(path)
+    mode = written.tree.get("train_mode")
+    mode = mode.get("train_mode", "lora") if isinstance(mode, dict) else "lora"
+    if mode != "lora":
+        what = MODES.get(str(mode)) or shown(mode, 40)
+        raise BadLayout(f"{written.where(('train_mode',))}: trains {what}; Frisket trains LoRAs")
+    training, notes = _training(written)
+    data = _data(written)
+    script = _script(written.tree)
+    form = "LoRA Easy Training Scripts"
+    return (
+        Source("kohya", "training", form, training, script, tuple(notes)),
+        Source("kohya", "data", form, data),
+    )
+
+
+def _sections(written: Written, inner: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """The tables `inner` of all sections, with the section's name."""
+    found: list[tuple[str, Mapping[str, Any]]] = []
+    for name, section in written.tree.items():
+        table = section.get(inner) if isinstance(section, dict) else None
+        if table is None or name in ("subsets", "train_mode"):
+            continue
+        if not isinstance(table, dict):
+            said = f"is {shown(table, 40)}, a table of options is needed"
+            raise BadLayout(f"{written.where((name, inner))}: {name}.{inner} {said}")
+        found.append((name, table))
+    return found
+
+
+def _script(tree: Mapping[str, Any]) -> str:
+    general = tree.get("general_args", {})
+    general = general.get("args", {}) if isinstance(general, dict) else {}
+    for name, script in (("flux", "flux"), ("anima", "anima")):
+        section = tree.get(f"{name}_args")
+        if isinstance(section, dict) and section.get("args"):
+            return f"{script}_train_network.py"
+    large = isinstance(general, dict) and general.get("sdxl")
+    return "sdxl_train_network.py" if large else "train_network.py"
+
+
+def _training(written: Written) -> tuple[Written, list[Note]]:
+    tree: dict[str, Any] = {}
+    lines: dict[Key, int] = {}
+    own: dict[str, Any] = {}
+    notes: list[Note] = []
+    for section, table in _sections(written, "args"):
+        for option, value in table.items():
+            key = (section, "args", option)
+            if option in OWN:
+                own[option] = value
+                if value and option not in ("sdxl", "fa"):
+                    said = "what LoRA Easy Training Scripts does besides training is not needed"
+                    notes.append(Note(option, value, "not needed", said, written.line(key)))
+                continue
+            made = _value(option, value)
+            if not made:
+                continue
+            tree[option] = made
+            if (line := written.line(key)) is not None:
+                lines[(option,)] = line
+    tree.setdefault("network_module", _module(written, own, tree))
+    for option in REPLACED:
+        if isinstance(tree.get(option), str):
+            tree[option] = tree[option].replace("${replace}", str(own.get("easy_name", "")))
+    _schedule(tree, lines)
+    return Written(written.path, tree, lines), notes
+
+
+def _value(option: str, value: Any) -> Any:
+    """An option as the backend writes it; what is empty there is left out."""
+    if option in ("network_args", "optimizer_args", "lr_scheduler_args") and isinstance(
+        value, dict
+    ):
+        return [f"{name}={_word(option, name, each)}" for name, each in value.items()
+                if not (name == "preset" and each == "")]  # fmt: skip
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    return value
+
+
+def _word(option: str, name: str, value: Any) -> str:
+    if option == "network_args" and name in JOINED and isinstance(value, list):
+        return ",".join(map(str, value))
+    if option == "optimizer_args" and value in ("true", "false"):
+        return str(value).capitalize()
+    return str(value)
+
+
+def _module(written: Written, own: Mapping[str, Any], tree: Mapping[str, Any]) -> str:
+    """The network, which follows from its arguments."""
+    if own.get("fa"):
+        return "networks.lora_fa"
+    named: set[str] = set()
+    for _, table in _sections(written, "args"):
+        arguments = table.get("network_args")
+        named |= set(arguments) if isinstance(arguments, dict) else set()
+    if "algo" in named:
+        return "lycoris.kohya"
+    if "unit" in named:
+        return "networks.dylora"
+    return "networks.lora_flux" if "guidance_scale" in tree else "networks.lora"
+
+
+def _schedule(tree: dict[str, Any], lines: dict[Key, int]) -> None:
+    """Warm-up as a share, and cycles of schedules of its own, in steps where those are known."""
+    steps, own = tree.get("max_train_steps"), "lr_scheduler_type" in tree
+    steps = steps if isinstance(steps, int) else None
+    cycles = tree.get("lr_scheduler_num_cycles")
+    cycles = cycles if isinstance(cycles, int) and cycles > 0 else 1
+    share = tree.pop("warmup_ratio", None)
+    if isinstance(share, int | float):
+        warm = round(steps * share) if steps else share
+        if own:
+            arguments = tree.setdefault("lr_scheduler_args", [])
+            arguments.append(f"warmup_steps={warm // cycles if steps else warm / cycles}")
+        else:
+            tree["lr_warmup_steps"] = warm
+        if ("warmup_ratio",) in lines:
+            lines[("lr_warmup_steps",)] = lines.pop(("warmup_ratio",))
+    if own and steps and "lr_scheduler_num_cycles" in tree:
+        del tree["lr_scheduler_num_cycles"]
+        tree.setdefault("lr_scheduler_args", []).append(f"first_cycle_max_steps={steps // cycles}")
+
+
+def _data(written: Written) -> Written:
+    general: dict[str, Any] = {}
+    lines: dict[Key, int] = {}
+    for section, table in _sections(written, "dataset_args"):
+        for option, value in table.items():
+            if not value or (option == "max_token_length" and value == 75):
+                continue
+            general[option] = value
+            if (line := written.line((section, "dataset_args", option))) is not None:
+                lines[("general", option)] = line
+    subsets: list[Any] = []
+    for number, subset in enumerate(written.tree["subsets"]):
+        if not isinstance(subset, dict):
+            subsets.append(subset)
+            continue
+        subsets.append({name: value for name, value in subset.items() if value and name != "name"})
+        key: Key = ("datasets", 0, "subsets", len(subsets) - 1)
+        for name in subset:
+            if (line := written.line(("subsets", number, name))) is not None:
+                lines[(*key, name)] = line
+        if (line := written.line(("subsets", number))) is not None:
+            lines[key] = line
+    tree = {"general": general, "datasets": [{"subsets": subsets}]}
+    return Written(written.path, tree, lines)
+
+
+FORM = Form("LoRA Easy Training Scripts (.toml with [[subsets]])", suits, read)

@@ -1,0 +1,354 @@
+"""Training presets of the qinglong GUI (.toml) as the options that it starts musubi-tuner with.
+
+After `build_train_job` of gui/utils/command_builder.py at sdbds/musubi-tuner-scripts 27ee153;
+tests/data/sources/qinglong.json holds what it makes of the repository's own presets.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from frisket.disk.toml_lines import Key
+from frisket.disk.untrusted import shown
+from frisket.importers.base import BadLayout, Note
+from frisket.importers.files import Written, peek, read_config
+from frisket.importers.qinglong.fields import (
+    ATTENTION,
+    COMPILED,
+    COUNTS,
+    FREE,
+    MODELS,
+    OPTIMIZERS,
+    OWN_VALUES,
+    PATHS,
+    RENAMED,
+    SWITCHES,
+    UNLESS,
+    VALUES,
+    VERSIONS,
+    WEIGHTINGS,
+)
+from frisket.importers.shells.options import BadOption, option_types, typed
+from frisket.importers.shells.words import Word
+from frisket.importers.source_base import Form, Source, Sources
+
+MARKS = ("arch", "dit_path", "_source_script", "te1_path", "persistent_workers", "attn_mode")
+LACKING = ("soar", "dopsd", "multi_gpu")  # what changes a training and has no equal here
+ADAPTED = (  # options that a training of the whole model does not get
+    *("network_module", "network_args", "network_dim", "network_alpha", "network_dropout"),
+    *("scale_weight_norms", "network_weights", "dim_from_weights", "base_weights"),
+    *("base_weights_multiplier", "fp8_base", "fp8_scaled"),
+)
+WHOLE_SWITCHES = ("full_bf16", "fused_backward_pass", "mem_eff_save")
+WHOLE_MODEL = ("finetune", "fine_tune", "full", "db", "dreambooth")
+
+
+def suits(path: Path) -> bool:
+    """A TOML table with several fields of the GUI's page of training."""
+    tree = peek(path) if path.suffix.lower() == ".toml" else None
+    return isinstance(tree, dict) and "arch" in tree and sum(name in tree for name in MARKS) >= 3
+
+
+def read(path: Path, command: int | None = None) -> Sources:
+    """The options of the training; its data sets are in the file `dataset_config` names."""
+    if command is not None:
+        raise BadLayout(f"{path}: holds no commands; leave --command out")
+    written = read_config(path)
+    model = written.tree.get("arch")
+    if not isinstance(model, str) or model not in MODELS:
+        known = ", ".join(MODELS)
+        at = written.where(("arch",))
+        raise BadLayout(f"{at}: arch = {shown(model, 40)}: none of the models here: {known}")
+    preset = _Preset(written, model)
+    preset.fill()
+    made = Written(path, preset.tree, preset.lines)
+    script = f"{MODELS[model][0]}_train{'' if preset.whole else '_network'}.py"
+    notes = tuple(_notes(preset))
+    return (Source("musubi", "training", "qinglong preset", made, script, notes),)
+
+
+class _Preset:
+    """One preset, and the options that come of it."""
+
+    def __init__(self, written: Written, model: str) -> None:
+        self.written, self.model = written, model
+        self.tree: dict[str, Any] = {}
+        self.lines: dict[Key, int] = {}
+        self.types = option_types("musubi")
+        self.used = {"arch", "train_mode"}
+        self.whole = self.word("train_mode").replace("-", "_") in WHOLE_MODEL
+
+    def value(self, name: str) -> Any:
+        """A field; None for one that is not there or blank. BadLayout for a table."""
+        self.used.add(name)
+        value = self.written.tree.get(name)
+        if isinstance(value, dict):
+            raise self.bad(name, "text, a number or true or false is needed")
+        return (
+            None if value in ("", []) or (isinstance(value, str) and not value.strip()) else value
+        )
+
+    def word(self, name: str) -> str:
+        """A field as text in lower case."""
+        value = self.value(name)
+        return "" if value is None else str(value).strip().lower()
+
+    def on(self, name: str) -> bool:
+        """Whether a switch is on, be it text or a number."""
+        value = self.value(name)
+        if isinstance(value, str):
+            return value.strip().lower() in ("1", "true", "yes", "on")
+        return bool(value)
+
+    def number(self, name: str, default: float | int) -> float:
+        """A field that is a number, its default where it is none."""
+        try:
+            return float(self.value(name))
+        except (TypeError, ValueError):
+            return float(default)
+
+    def bad(self, name: str, said: str) -> BadLayout:
+        """The error for a field, to be raised."""
+        given = shown(self.written.tree.get(name), 60)
+        return BadLayout(f"{self.written.where((name,))}: {name} = {given}: {said}")
+
+    def put(self, option: str, value: Any, *names: str) -> None:
+        """An option, typed as musubi-tuner types it, with the line of its field."""
+        if value is None or value is False or value == "":
+            return
+        kind = self.types.get(option, "str")
+        if kind not in ("bool", "str") and not isinstance(value, bool | list):
+            try:
+                value = typed(kind, Word(str(value), 0), option)
+            except BadOption as error:
+                raise self.bad(names[0] if names else option, error.said) from error
+        self.tree[option] = value if isinstance(value, bool | list | int | float) else str(value)
+        if isinstance(value, list):
+            self.tree[option] = [str(each) for each in value]
+        found = (self.written.line((name,)) for name in (*names, option))
+        if (line := next((each for each in found if each), None)) is not None:
+            self.lines[(option,)] = line
+
+    def fill(self) -> None:
+        """All options."""
+        lycoris = self.on("enable_lycoris")
+        self._paths(lycoris=lycoris)
+        self._plain()
+        self._weights(lycoris=lycoris)
+        self._rest()
+        self._noise_levels()
+        self._optimizer()
+        self.put("network_args", self._arguments(lycoris=lycoris), "enable_lycoris")
+        if self.whole:
+            for name in ADAPTED:
+                self.tree.pop(name, None)
+            for name in (*WHOLE_SWITCHES, "block_swap_optimizer_patch_params"):
+                if name in WHOLE_SWITCHES or self.model == "Z-Image":
+                    self.put(name, self.on(name))
+
+    def _paths(self, *, lycoris: bool) -> None:
+        _, network, paths, _ = MODELS[self.model]
+        self.put("dataset_config", self.value("dataset_config"))
+        for path in paths:
+            option, names = PATHS[path]
+            given = [name for name in names if self.value(name) is not None]
+            self.put(option, self.value(given[0]) if given else None, *given)
+        self.put(
+            "network_module", "lycoris.kohya" if lycoris else network, "enable_lycoris", "arch"
+        )
+
+    def _plain(self) -> None:
+        """Options that hang on one field."""
+        for name in VALUES:
+            self.put(name, self.value(name))
+        for name in (*SWITCHES, *MODELS[self.model][3]):
+            option = RENAMED.get(name, name)
+            self.put(option, self.value(name) if name in OWN_VALUES else self.on(name), name)
+        for name in COUNTS:
+            count = self.number(name, 0)
+            self.put(name, int(count) if count > 0 else None)
+        for name, usual in UNLESS.items():
+            given = self.value(name)
+            self.put(name, given if self.number(name, usual) != usual else None)
+
+    def _weights(self, *, lycoris: bool) -> None:
+        """What training begins with."""
+        if not lycoris and self.number("network_dropout", 0):
+            self.put("network_dropout", self.value("network_dropout"))
+        self.put("resume", self.value("resume_path"), "resume_path")
+        self.put("network_weights", self.value("network_weights"))
+        if self.value("network_weights") is not None:
+            self.put("dim_from_weights", self.on("dim_from_weights"))
+        if (base := self.value("base_weights")) is not None:
+            self.put("base_weights", _listed(base))
+            factors = _listed(self.value("base_weights_multiplier"))
+            try:
+                self.tree["base_weights_multiplier"] = [float(each) for each in factors]
+            except ValueError as error:
+                raise self.bad("base_weights_multiplier", "numbers are needed") from error
+
+    def _rest(self) -> None:
+        self.put("output_dir", self.value("output_dir") or "./output_dir")
+        self.put("mixed_precision", {"bfloat16": "bf16", "float16": "fp16"}.get(
+            self.word("mixed_precision"), self.word("mixed_precision") or "bf16"))  # fmt: skip
+        version = self.value("version")
+        version = self.value("edit_version") if version in (None, "default") else version
+        if self.model in ("FLUX.2", "Qwen Image") and version is not None:
+            self.put("model_version", VERSIONS.get(str(version), str(version)), "version")
+        if self.on("gradient_checkpointing"):
+            self.put("gradient_checkpointing", value=True)
+            offload = "gradient_checkpointing_cpu_offload"
+            self.put(offload, self.on(offload))
+        if self.number("blocks_to_swap", 0) > 0:
+            self.put("blocks_to_swap", self.value("blocks_to_swap"))
+            pinned = "use_pinned_memory_for_block_swap"
+            self.put(pinned, self.on("use_pinned_memory"), "use_pinned_memory")
+        for name in (
+            "compile_backend",
+            "compile_mode",
+            "compile_dynamic",
+            "compile_cache_size_limit",
+        ):
+            self.put(name, self.value(name) if self.on("compile") else None)
+        self.put("compile", self.on("compile"))
+        self.put("compile_fullgraph", self.on("compile") and self.on("compile_fullgraph"))
+        self.put("logging_dir", self.value("logging_dir") or "./logs")
+        wandb = self.value("wandb_api_key") is not None
+        self.put("log_with", "wandb" if wandb else "tensorboard", "wandb_api_key")
+        tracker = self.value("log_tracker_name") or self.value("output_name") or "network_train"
+        self.put("log_tracker_name", tracker if wandb else None)
+        if attention := ATTENTION.get(self.word("attn_mode").replace("-", "_")):
+            self.put(attention, True, "attn_mode")
+        self._either("save_every_n_steps", "save_every_n_epochs")
+        for name in ("save_state", "save_state_on_train_end"):
+            self.put(name, self.on(name))
+        if self.on("enable_sample"):
+            self.put("sample_at_first", self.on("sample_at_first"))
+            self._either("sample_every_n_steps", "sample_every_n_epochs")
+            self.put("sample_prompts", self.value("sample_prompts"))
+
+    def _either(self, first: str, second: str) -> None:
+        name = first if self.number(first, 0) > 0 else second
+        self.put(name, self.value(name) if self.number(name, 0) > 0 else None)
+
+    def _noise_levels(self) -> None:
+        sampling = self.word("timestep_sampling")
+        if sampling == "qinglong":
+            sampling = "qinglong_qwen" if self.model == "Qwen Image" else "qinglong_flux"
+        self.put("timestep_sampling", sampling if sampling != "sigma" else None)
+        if sampling in ("uniform_shift", "shift") and self.number("discrete_flow_shift", 1) != 1:
+            self.put("discrete_flow_shift", self.value("discrete_flow_shift"))
+        if sampling in ("sigmoid", "shift") and self.number("sigmoid_scale", 1) != 1:
+            self.put("sigmoid_scale", self.value("sigmoid_scale"))
+        weighting = self.word("weighting_scheme")
+        weighting = "none" if weighting == "uniform" else weighting
+        if weighting in WEIGHTINGS:
+            self.put("weighting_scheme", weighting)
+        usual = {
+            "logit_normal": {"logit_mean": 0.0, "logit_std": 1.0},
+            "mode": {"mode_scale": 1.29},
+        }
+        for name, default in usual.get(weighting, {}).items():
+            self.put(name, self.value(name) if self.number(name, default) != default else None)
+
+    def _optimizer(self) -> None:
+        key = self.word("optimizer_type")
+        free = key in FREE
+        self.put("learning_rate", 1.0 if free else self.value("learning_rate"))
+        if not key.endswith("schedulefree"):
+            self.put("lr_scheduler", self.value("lr_scheduler"))
+        if not key:
+            return
+        name = str(self.value("optimizer_type")).strip()
+        written, arguments = OPTIMIZERS.get(key, ("", ())) if "." not in name else (name, ())
+        if "." not in name and key.endswith("schedulefree"):
+            arguments = ("weight_decay=0.08", "weight_lr_power=0.001")
+        name = f"{written}{name}" if written.endswith(".") else written or name
+        self.put("optimizer_type", name)
+        typed_in = self.value("optimizer_extra_args")
+        if "optimizer_extra_args" in self.written.tree:
+            rows = (row.partition("#")[0] for row in str(typed_in or "").splitlines())
+            self.put("optimizer_args", [word for row in rows for word in row.split()] or None)
+            return
+        dim = self.value("network_dim") or 32
+        found = [each.replace("{dim}", str(dim)) for each in arguments]
+        self.put("optimizer_args", [*found, *self._more(key)] or None, "optimizer_type")
+
+    def _more(self, key: str) -> list[str]:
+        """Arguments of an optimizer that hang on other fields."""
+        found: list[str] = []
+        if key in FREE and self.value("d_coef") is not None:
+            found.append(f"d_coef={self.value('d_coef')}")
+        if key in COMPILED and self.on("compile"):
+            found.append("compiled_optimizer=True")
+        if key in FREE and self.number("lr_warmup_steps", 0):
+            found.append("safeguard_warmup=True" if key == "prodigy" else "growth_rate=1.02")
+        if key in FREE and self.value("d0") is not None:
+            found.append(f"d0={self.value('d0')}")
+        return found
+
+    def _arguments(self, *, lycoris: bool) -> list[str] | None:
+        if not lycoris:
+            names: Sequence[str] = ()
+            if self.on("enable_lora_plus"):
+                names = ("loraplus_lr_ratio",)
+            elif self.on("enable_blocks"):
+                names = ("exclude_patterns", "include_patterns")
+            found = [f"{name}={self.value(name)}" for name in names if self.value(name) is not None]
+            return found or None
+        algorithm = self.value("lycoris_algo") or "lokr"
+        found = [f"algo={algorithm}"]
+        if algorithm not in ("ia3", "diag-oft"):
+            found += self._convolutions(str(algorithm))
+            preset = self.value("lycoris_preset")
+            found += [f"preset={preset}"] if preset is not None else []
+        if algorithm == "locon" and self.number("lycoris_dropout", 0):
+            found.append(f"dropout={self.value('lycoris_dropout')}")
+        switches = [] if algorithm == "ia3" else ["train_norm"]
+        name = {"lokr": "factor", "dylora": "block_size"}.get(str(algorithm), "")
+        number = self.value(f"lycoris_{name}") if name else None
+        found += [f"{name}={number}"] if number is not None else []
+        switches += ["decompose_both", "full_matrix"] if algorithm == "lokr" else []
+        if algorithm == "diag-oft" and self.number("lycoris_rescaled", 0):
+            switches.append("rescaled")
+        found += [f"{each}=True" for each in switches if self.on(f"lycoris_{each}")]
+        if algorithm == "diag-oft" and self.on("lycoris_constrain"):
+            found.append(f"constrain={self.value('lycoris_constrain')}")
+        return found
+
+    def _convolutions(self, algorithm: str) -> list[str]:
+        if algorithm == "full":
+            return []
+        found: list[str] = []
+        for name in ("conv_dim", "conv_alpha") if self.number("lycoris_conv_dim", 0) else ():
+            if self.number(f"lycoris_{name}", 0):
+                found.append(f"{name}={self.value(f'lycoris_{name}')}")
+        switches = ("use_tucker",) if algorithm == "dylora" else (
+            *("use_tucker", "dora_wd", "bypass_mode", "use_scalar"),
+        )  # fmt: skip
+        return [*found, *(f"{each}=True" for each in switches if self.on(f"lycoris_{each}"))]
+
+
+def _listed(value: Any) -> list[str]:
+    given = value if isinstance(value, list) else [value]
+    return [str(each) for each in given if each not in (None, "")]
+
+
+def _notes(preset: _Preset) -> list[Note]:
+    notes: list[Note] = []
+    line = preset.written.line
+    if preset.whole:
+        said = "trains the whole model; here a LoRA is trained, of the size in [lora]"
+        notes.append(Note("train_mode", preset.word("train_mode"), "no equivalent", said,
+                          line(("train_mode",))))  # fmt: skip
+    for name in LACKING:
+        if preset.on(name):
+            notes.append(Note(name, True, "no equivalent", "is not here", line((name,))))
+    for name, value in preset.written.tree.items():
+        if name not in preset.used and not name.startswith("_") and value not in ("", False, 0):
+            said = f"is not passed on to a training of {preset.model}"
+            notes.append(Note(name, value, "not needed", said, line((name,))))
+    return notes
+
+
+FORM = Form("qinglong GUI's training preset for musubi-tuner (.toml)", suits, read)

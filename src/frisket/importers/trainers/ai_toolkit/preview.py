@@ -1,0 +1,159 @@
+"""ai-toolkit's samples while it trains, as `[preview]`."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from frisket.importers.files import place
+from frisket.importers.options import Table, filled
+from frisket.importers.previews import fitted
+from frisket.importers.trainers.ai_toolkit.run import every_of
+
+CONTROLS = ("ctrl_img_1", "ctrl_img_2", "ctrl_img_3")
+LIKE = {  # an option of [sample], which an entry of `samples` may have for itself
+    "width": "width",
+    "height": "height",
+    "sample_steps": "steps",
+    "guidance_scale": "guidance",
+    "num_frames": "frames",
+    "neg": "negative",
+}
+FLAGS: Mapping[str, tuple[str, type]] = {  # behind -- in a prompt: what of an entry it sets
+    **dict.fromkeys(("n",), ("neg", str)),
+    **dict.fromkeys(("w",), ("width", int)),
+    **dict.fromkeys(("h",), ("height", int)),
+    **dict.fromkeys(("d", "seed"), ("seed", int)),
+    **dict.fromkeys(("l", "cfg"), ("guidance_scale", float)),
+    **dict.fromkeys(("s", "steps"), ("sample_steps", int)),
+    **dict.fromkeys(("frames", "num_frames"), ("num_frames", int)),
+    "ctrl_img": ("ctrl_img", str),
+}
+FLAG = re.compile(r"--(\w+)")
+
+
+def preview_of(
+    sample: Table, train: Table, model: Mapping[str, Any], trigger: str, stride: int
+) -> dict[str, Any]:
+    """[preview]: one size, seed and setting for all; what an entry has for itself is told.
+
+    `model` is our [model].
+    """
+    rows = _rows(sample, trigger)
+    if not rows:
+        return {}
+    found: dict[str, Any] = {
+        "every": every_of(sample, "sample_every", 100, stride),
+        "prompts": [row["prompt"] for row in rows],
+        "seeds": [_seed(sample, rows)],
+        **_settings(sample, rows),
+    }
+    if train.flag("disable_sampling"):
+        train.say("disable_sampling", "mapped", "is preview.every = 0 here")
+        found["every"] = 0
+    option = "samples" if "samples" in sample else "prompts"
+    named = {ours: theirs for theirs, ours in LIKE.items()}
+
+    def tell(key: str, said: str, lost: bool) -> None:
+        sample.say(named.get(key, option), "no equivalent" if lost else "mapped", said)
+
+    return filled(**fitted(found | _pictures(sample, option, rows), model, tell))
+
+
+def _rows(sample: Table, trigger: str) -> list[dict[str, Any]]:
+    """The samples with a prompt, `[trigger]` filled in; `samples` goes before `prompts`."""
+    given = sample.values.get("samples")
+    if given is None:
+        found = [{"prompt": prompt} for prompt in sample.texts("prompts")]
+    elif isinstance(given, list) and all(isinstance(row, dict) for row in given):
+        if "prompts" in sample:
+            sample.say("prompts", "not needed", "samples goes before it, there and here")
+        found = [dict(row) for row in given if isinstance(row.get("prompt"), str)]
+    else:
+        raise sample.bad("samples", "a list of tables is needed, each with a prompt")
+    option = "prompts" if given is None else "samples"
+    for row in found:
+        words = row["prompt"].replace("[trigger]", trigger).replace("[name]", trigger)
+        row.update(_flagged(sample, option, words))
+    return found
+
+
+def _flagged(sample: Table, option: str, prompt: str) -> dict[str, Any]:
+    """A prompt, and what it sets behind -- for itself; other flags are told and cut off."""
+    words, *parts = FLAG.split(prompt)
+    found: dict[str, Any] = {"prompt": words.strip()}
+    for flag, value in zip(parts[::2], parts[1::2], strict=True):
+        name, kind = FLAGS.get(flag, ("", str))
+        try:
+            found |= {name: kind(value.strip())} if name else {}
+        except ValueError as error:
+            raise sample.bad(option, f"--{flag} in a prompt: {error}") from error
+        if not name:
+            said = f"--{flag} in a prompt has no place in [preview]: it is cut off"
+            sample.say(option, "no equivalent", said)
+    return found
+
+
+def _settings(sample: Table, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Size and the like: those of the first entry."""
+    whole = {"width": 512, "height": 512, "sample_steps": 20, "num_frames": 1}
+    shared = {name: sample.whole(name, default, low=1) for name, default in whole.items()}
+    first: dict[str, Any] = shared | {
+        "guidance_scale": sample.number("guidance_scale", 7),
+        "neg": sample.values.get("neg") or "",
+    }
+    odd = [name for name in LIKE if len({str(row.get(name, first[name])) for row in rows}) > 1]
+    if odd:
+        said = f"[preview] has one {', '.join(odd)} for all: that of the first entry is taken"
+        sample.say("samples", "no equivalent", said)
+    first |= {name: rows[0][name] for name in LIKE if rows[0].get(name) is not None}
+    return filled(**{ours: first[theirs] or None for theirs, ours in LIKE.items()})
+
+
+def _seed(sample: Table, rows: list[dict[str, Any]]) -> int:
+    seed = sample.whole("seed", low=-1)
+    own = {row["seed"] for row in rows if isinstance(row.get("seed"), int)}
+    if own and own != {seed}:
+        said = "preview.seeds are for all prompts: those of entries are not taken"
+        sample.say("samples", "no equivalent", said)
+    if sample.flag("walk_seed") and len(rows) > 1:
+        said = "there each prompt has the next seed; preview.seeds are for all prompts"
+        sample.say("walk_seed", "no equivalent", said)
+    if seed == -1:
+        sample.say("seed", "no equivalent", "there a new one each time; preview.seeds = [0] here")
+    return max(seed, 0)
+
+
+def _pictures(sample: Table, option: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """`preview.images`: what the samples of an edit or image-to-video model start from.
+
+    Previews that lack theirs are switched off and told: training would stop at them.
+    """
+    sets = [_controls(row) for row in rows]
+    if not any(sets):
+        return {}
+    here = sample.sheet.written.path.absolute().parent
+    first = next(filter(None, sets))
+    if any(each != first for each in sets):
+        said = "preview.images are for all prompts: those of the first entry with some are taken"
+        sample.say(option, "no equivalent", said)
+    there = [place(name, here)[0] for name in first]
+    found = [str(path.absolute()) for path in there if path is not None and path.is_file()]
+    if len(found) < len(first):
+        lost = next(
+            name
+            for name, path in zip(first, there, strict=True)
+            if path is None or not path.is_file()
+        )
+        said = (
+            f"{lost} is not there, so nothing is sampled while training (preview.every = 0):"
+            " name such pictures in preview.images, then set preview.every"
+        )
+        sample.say(option, "no equivalent", said)
+        return {"every": 0}
+    sample.say(option, "mapped", "is preview.prompts and preview.images here")
+    return {"images": found}
+
+
+def _controls(row: Mapping[str, Any]) -> list[str]:
+    given = [row.get("ctrl_img_1", row.get("ctrl_img")), *(row.get(name) for name in CONTROLS[1:])]
+    return [each for each in given if isinstance(each, str) and each]

@@ -1,0 +1,372 @@
+"""ai-toolkit: a job in YAML or JSON."""
+
+import os
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from frisket.disk.untrusted import BadText, parse_json
+from frisket.importers.base import BadLayout, Imported, Layout
+from frisket.importers.files import Written, peek, read_config
+from frisket.importers.folders import (
+    Look,
+    clips_in,
+    folder_at,
+    holding,
+    look,
+    manifest_of,
+    place_at,
+    text_of,
+    whole_repeats,
+)
+from frisket.importers.options import Sheet, Table, filled, rules_of
+from frisket.importers.trainers.ai_toolkit.options import kind_of, sections_of
+from frisket.media.paths import plain
+
+SUFFIXES = (".yaml", ".yml", ".json")
+VARIABLE = re.compile(r"\$\{([^}]+)\}")
+KINDS = ("sd_trainer", "ui_trainer", "diffusion_trainer")
+JOBS = {
+    "extract": "extracts a LoRA from a model",
+    "generate": "makes pictures",
+    "merge": "merges LoRAs",
+    "mod": "changes a LoRA that is there",
+}
+OTHERS = {
+    "slider": "trains a slider from prompts",
+    "ultimate_slider_trainer": "trains a slider",
+    "concept_slider": "trains a slider from prompts",
+    "image_reference_slider_trainer": "trains a slider from pairs of pictures",
+    "concept_replacer": "trains one concept into another",
+    "textual_inversion_trainer": "trains an embedding",
+    "vae": "trains a VAE",
+    "esrgan": "trains an upscaler",
+}
+CONTROLS = ("control_path", "control_path_1", "control_path_2", "control_path_3")
+BLUR = 0.005  # of the shorter side of a mask: its largest random blur, which it has no option for
+
+
+@dataclass(slots=True)
+class Setting:
+    """What data sets are read under, and what came of them so far."""
+
+    process: Table
+    trigger: str
+    regular: float  # weight of regularisation sets
+    texts_cached: bool
+    data: list[dict[str, Any]] = field(default_factory=list)
+    rates: list[float | int] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)  # of clips
+    regulars: list[bool] = field(default_factory=list)  # whether seen in every second step
+    floors: list[float] = field(default_factory=list)  # of the sets that have masks
+    manifests: dict[str, tuple[dict[str, Any], ...]] = field(default_factory=dict)
+
+
+def suits(path: Path) -> bool:
+    """A table with `job` and `config.process`."""
+    tree = peek(path) if path.suffix.lower() in SUFFIXES else None
+    config = tree.get("config") if isinstance(tree, dict) and "job" in tree else None
+    return isinstance(config, dict) and isinstance(config.get("process"), list)
+
+
+def read(path: Path) -> Imported:
+    """Read the first process of a job that has data sets."""
+    sheet = Sheet(_expanded(read_config(path)), rules_of("ai_toolkit"))
+    job = sheet.top("job")
+    config = job.table("config", "job")
+    processes = config.tables("process", "process")
+    chosen = _trained(job, config, processes)
+    for each in processes:
+        if each is not chosen:
+            each.skip("belongs to a process that is left out: import it in a file of its own")
+    setting = _setting(chosen)
+    for row in chosen.tables("datasets", "dataset"):
+        _dataset(row, setting)
+        row.close()
+    if not setting.data:
+        raise chosen.bad("datasets", "at least one is needed that is trained on")
+    for table, repeats in zip(setting.data, whole_repeats(_seen(setting)), strict=True):
+        table["repeats"] = repeats
+    masked = bool(setting.floors)
+    name = config.text("name")
+    sections = sections_of(chosen, masked=masked, trigger=setting.trigger, job=name)
+    if masked and min(setting.floors) > 0:
+        sections["curve"] = {"floor": min(setting.floors)}
+    for each in (chosen, config, job):
+        each.close()
+    data, notes = tuple(setting.data), tuple(sheet.notes)
+    model = kind_of(chosen.table("model", "model"))[1]
+    return Imported(path, "ai-toolkit", data, sections, notes, setting.manifests, model)
+
+
+def _trained(job: Table, config: Table, processes: list[Table]) -> Table:
+    """The first process that trains on data sets; BadLayout names one of another kind."""
+    if what := JOBS.get(job.text("job")):
+        raise job.bad("job", f"is a job that {what}; there is nothing of it to import")
+    chosen = next((each for each in processes if "datasets" in each), None)
+    first = chosen or next(iter(processes), None)
+    kind = "" if first is None else first.text("type")
+    if kind and first and kind not in KINDS and (chosen or kind in OTHERS):
+        what = next((said for name, said in OTHERS.items() if name == kind), "does something else")
+        said = f"is a process that {what}; Frisket trains a LoRA on clips, as {', '.join(KINDS)} do"
+        raise first.bad("type", f"{said}: there is nothing of it to import")
+    if chosen is None:
+        raise config.bad("process", "none of them has datasets")
+    return chosen
+
+
+def _seen(setting: Setting) -> list[float | int]:
+    """How often each set is seen: regularisation together as often as all others, as there."""
+    counted = list(zip(setting.rates, setting.counts, setting.regulars, strict=True))
+    plain = sum(rate * count for rate, count, regular in counted if not regular)
+    held = sum(rate * count for rate, count, regular in counted if regular)
+    if not plain or not held:
+        return setting.rates
+    return [rate * plain / held if regular else rate for rate, _, regular in counted]
+
+
+def _expanded(written: Written) -> Written:
+    """The tree with `${VARIABLE}` from the environment, and `[name]` the name of the job."""
+    tree = written.tree
+    config = tree.get("config") if isinstance(tree, dict) else None
+    name = str(config.get("name", "")) if isinstance(config, dict) else ""
+
+    def variable(found: re.Match[str]) -> str:
+        value = os.environ.get(found[1])
+        if value is None:
+            said = f"the environment has no {found[1]}: set it, or write its value"
+            raise BadLayout(f"{written.path}: {found[0]}: {said}")
+        return value
+
+    def inside(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: inside(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [inside(each) for each in value]
+        if isinstance(value, str):
+            return VARIABLE.sub(variable, value.replace("[name]", name))
+        return value
+
+    return replace(written, tree=inside(tree))
+
+
+def _setting(process: Table) -> Setting:
+    train = process.values.get("train")
+    known = Table(process.sheet, "train", train or {}, (*process.where, "train"))
+    return Setting(
+        process,
+        trigger=process.text("trigger_word"),
+        regular=known.number("reg_weight", 1, low=0),
+        texts_cached=known.flag("cache_text_embeddings"),
+    )
+
+
+def _dataset(row: Table, setting: Setting) -> None:
+    if row.flag("prior_reg"):
+        said = (
+            "the data set is left out: losses.prior holds the model to what it knew outside the"
+            " masks of the other sets"
+        )
+        row.say("prior_reg", "no equivalent", said)
+        return row.skip("belongs to a data set that is left out")
+    regular = row.flag("is_reg")
+    weight = row.number("loss_multiplier", 1, low=0) * (setting.regular if regular else 1)
+    if weight == 0:
+        row.say("loss_multiplier", "no equivalent", "the set teaches nothing and is left out")
+        return row.skip("belongs to a data set that is left out")
+    clips, listed = _clips(row, setting)
+    masks, inside = _masks(row, setting)
+    folders = _references(row)
+    inside += folders
+    references = {"references": str(folders[0])} if len(folders) == 1 else {}
+    if len(folders) > 1:
+        listed = _with_references(clips, listed, folders, inside, setting)
+    seen = look(clips, skip=inside)
+    if not seen.clips:
+        raise row.bad("folder_path", f"{clips} holds no image or video")
+    if masks and (seen.nested or listed):
+        said = "it looks for masks by name in the one folder; here they lie in the same sub-folders"
+        row.say("mask_path", "no equivalent", f"{said} as their clips: move those that do")
+    table: dict[str, Any] = {"clips": str(clips)} | listed | masks | references
+    table |= _captions(row, setting, clips, regular=regular)
+    table |= _video(row, seen) | filled(flip=row.flag("flip_x"))
+    table |= filled(weight=weight if weight != 1 else None)
+    if regular:
+        said = (
+            "is data.weight and data.repeats here, so that such sets together are seen as often as"
+            " all others; there they have every second step"
+        )
+        row.say("is_reg", "mapped", said)
+    shapes = _shapes(row, masked="masks" in table)
+    for shape in shapes:
+        setting.data.append(table | shape)
+        setting.rates.append(max(row.whole("num_repeats", 1), 1))
+        setting.counts.append(seen.clips)
+        setting.regulars.append(regular)
+    return None
+
+
+def _clips(row: Table, setting: Setting) -> tuple[Path, dict[str, Any]]:
+    """The folder of clips; of a JSON file of captions a manifest too."""
+    name = "dataset_path" if "dataset_path" in row else "folder_path"
+    found = place_at(row, name)
+    if found.is_dir():
+        if (found / "_controls").is_dir():
+            said = f"is data.clips, but {found / '_controls'} is left out there: move it out"
+            row.say(name, "no equivalent", said)
+        return found, {}
+    try:
+        entries = parse_json(text_of(found))
+    except BadText as error:
+        at = f"{found} line {error.line}, column {error.column}" if error.line else f"{found}"
+        raise BadLayout(f"{at}: not valid JSON: {error.said}") from error
+    if not isinstance(entries, dict) or not all(isinstance(row, dict) for row in entries.values()):
+        raise row.bad(name, f"{found.name} must be a table of clips, each with a caption")
+    folder = found.parent
+    captions = {Path(clip): entry.get("caption") for clip, entry in entries.items()}
+    inside = {folder / clip: caption for clip, caption in captions.items()}
+    known = [clip for clip in clips_in(folder) if clip in inside]
+    if len(known) != len(captions):
+        said = f"{len(captions) - len(known)} of its clips do not lie in {folder} and are left out"
+        row.say(name, "no equivalent", said)
+    manifest = f"clips-{len(setting.manifests)}.jsonl"
+    setting.manifests[manifest] = manifest_of(folder, known, lambda clip: inside[clip])
+    return folder, {"clips": manifest}
+
+
+def _masks(row: Table, setting: Setting) -> tuple[dict[str, Any], list[Path]]:
+    """The masks of a set, and the folder they lie in."""
+    floor = row.number("mask_min_value", low=0)
+    source: dict[str, Any] = {}
+    inside: list[Path] = []
+    if row.flag("alpha_mask"):
+        source = {"source": "alpha"}
+    elif row.text("mask_path"):
+        folder = folder_at(row, "mask_path")
+        source = {"source": "folder", "path": str(folder), "unmasked": "train"}
+        inside = [folder]
+    if not source:
+        row.say("mask_min_value", "not needed", "there are no masks")
+        row.say("invert_mask", "not needed", "there are no masks")
+        return {}, []
+    if floor > 1:
+        said = "above 1 it would turn the mask around; 1 is taken here, which is no mask at all"
+        row.say("mask_min_value", "no equivalent", said)
+        floor = 1.0
+    if setting.floors and floor != setting.floors[0]:
+        said = "curve.floor is one number for all sets: the smallest is taken"
+        row.say("mask_min_value", "no equivalent", said, floor)
+    setting.floors.append(floor)
+    option = "alpha_mask" if source["source"] == "alpha" else "mask_path"
+    row.defect(
+        option,
+        "it blurs masks by a radius drawn at each step (up to 0.5 % of the picture; here"
+        f" data.masks.blur = {BLUR:g}), gives a clip without a mask no weight where others of its"
+        " batch have one, loses a step whose masks are all black to NaN, and trains a batch whose"
+        " mask does not fit without it; a mask stands still over a video. Here clips without one"
+        " teach everywhere, black ones give 0, and mask videos weigh frame by frame",
+    )
+    if floor:
+        said = "it divides by the mask's mean, so this changes contrast alone, there and here"
+        row.defect("mask_min_value", said)
+    return {"masks": source | {"blur": BLUR} | filled(invert=row.flag("invert_mask"))}, inside
+
+
+def _references(row: Table) -> list[Path]:
+    """The folders of references; numbered ones go before `control_path`, as there."""
+    numbered = [(name, folder) for name in CONTROLS[1:] for folder in row.texts(name)]
+    given = numbered or [(CONTROLS[0], folder) for folder in row.texts(CONTROLS[0])]
+    if numbered and CONTROLS[0] in row:
+        row.say(CONTROLS[0], "not needed", "control_path_1 and on go before it, there and here")
+    if len(given) > 1:
+        said = "is the references of each clip in a list here, as its folders are several"
+        for name in dict.fromkeys(name for name, _ in given):
+            row.say(name, "mapped", said)
+    return [folder_at(row, name, written) for name, written in given]
+
+
+def _with_references(
+    clips: Path, listed: dict[str, Any], folders: list[Path], inside: list[Path], setting: Setting
+) -> dict[str, Any]:
+    """A list of the clips, each with the picture of its stem in every folder that has one."""
+    stems = [{plain(path.stem): path for path in sorted(folder.iterdir())} for folder in folders]
+    made = setting.manifests.get(listed.get("clips", ""))
+    lines = made or manifest_of(clips, clips_in(clips, inside), lambda _: None)
+    name = listed.get("clips") or f"clips-{len(setting.manifests)}.jsonl"
+    setting.manifests[name] = tuple(
+        {**line, "references": [str(each[stem]) for each in stems if stem in each]}
+        for line in lines
+        for stem in (plain(Path(line["path"]).stem),)
+    )
+    return {"clips": name}
+
+
+def _captions(row: Table, setting: Setting, clips: Path, *, regular: bool) -> dict[str, Any]:
+    suffix = row.text("caption_type") or row.text("caption_ext", "txt")
+    suffix = f".{suffix.removeprefix('.')}"
+    trigger = row.text("trigger_word", setting.trigger)
+    marked = holding(clips_in(clips), suffix, "[trigger]")
+    if marked:
+        owner = row if "trigger_word" in row else setting.process
+        said = f"{marked} captions say [trigger], which is not filled in here: write the word"
+        owner.say("trigger_word", "no equivalent", said, trigger)
+    dropped = row.number("caption_dropout_rate", low=0)
+    if dropped and (setting.texts_cached or row.flag("cache_text_embeddings")):
+        said = (
+            "before August 2026 (ab5fef89) no caption was left out with cached text embeddings;"
+            " later, and here, some are"
+        )
+        row.defect("caption_dropout_rate", said)
+    return filled(
+        caption=row.text("default_caption"),
+        caption_part="file",
+        caption_extension=suffix if suffix != ".txt" else None,
+        trigger=trigger if not regular else None,
+        caption_dropout=dropped or None,
+        shuffle_tags=row.flag("shuffle_tokens"),
+    )
+
+
+def _shapes(row: Table, *, masked: bool) -> list[dict[str, Any]]:
+    """One shape a resolution."""
+    value = row.values["resolution"] if "resolution" in row else 512
+    sides = value if isinstance(value, list) else [value]
+    if not sides or not all(isinstance(side, int | float) and side >= 1 for side in sides):
+        raise row.bad("resolution", "the side of a square is needed, or a list of them")
+    if "resolution" not in row:
+        row.say("resolution", "mapped", "is data.resolution here, its default", 512)
+    buckets = row.flag("buckets", default=True)
+    if masked and not buckets:
+        said = "with masks it stops without buckets; here the frame is fixed"
+        row.defect("buckets", said)
+    free = buckets and not row.flag("square_crop")
+    rounded = [round(side) for side in dict.fromkeys(sides)]
+    return [{"resolution": side if free else [side, side], "buckets": free} for side in rounded]
+
+
+def _video(row: Table, seen: Look) -> dict[str, Any]:
+    frames = row.whole("num_frames", 1, low=1)
+    if row.flag("auto_frame_count"):
+        if not row.flag("trim_auto_frame_count_tail", default=True):
+            said = "a video is not sped up to fit the model's grid; the tail beyond it is left out"
+            row.say("trim_auto_frame_count_tail", "no equivalent", said)
+        return {"extract": "full", "fps": row.number("fps", 24, low=1)}
+    if frames == 1:
+        if seen.videos:
+            said = f"it takes no video at 1 frame, and there are {seen.videos}: move them out"
+            row.say("num_frames", "no equivalent", said, 1)
+        return {"frames": 1}
+    if row.flag("shrink_video_to_frames", default=True):
+        said = (
+            "it spreads the frames over the whole of each video, however long; here they follow"
+            " one another from its beginning: cut the videos so beforehand, or set data.fps"
+        )
+        row.say("shrink_video_to_frames", "no equivalent", said, value=True)
+        return {"frames": frames, "extract": "head"}
+    said = "it begins at a frame drawn by chance; here at the first"
+    row.say("shrink_video_to_frames", "no equivalent", f'{said} (data.extract = "uniform")')
+    return {"frames": frames, "extract": "head", "fps": row.number("fps", 24, low=1)}
+
+
+LAYOUT = Layout("ai-toolkit: a job in YAML or JSON", suits, read)

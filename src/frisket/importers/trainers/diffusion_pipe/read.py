@@ -1,0 +1,132 @@
+"""diffusion-pipe: the dataset TOML, or the main TOML that names it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from frisket.importers.base import BadLayout, Imported, Layout, Note
+from frisket.importers.files import peek, read_config
+from frisket.importers.folders import file_at, place_at
+from frisket.importers.models import dtype_of
+from frisket.importers.options import Sheet, Table, filled, rules_of
+from frisket.importers.trainers.diffusion_pipe.data import MODES, Sets, sets_of
+from frisket.importers.trainers.diffusion_pipe.noise_levels import timesteps_of
+from frisket.importers.trainers.diffusion_pipe.options import (
+    adapter_of,
+    length_of,
+    loss_of,
+    model_table,
+    run_of,
+    stepping_of,
+    validation_of,
+)
+
+COMPAT = {"compat": "diffusion-pipe"}
+
+
+def suits(path: Path) -> bool:
+    """A TOML with `[[directory]]` tables, or one with `dataset` and `[model] type`."""
+    tree = peek(path) if path.suffix.lower() == ".toml" else None
+    if not isinstance(tree, dict):
+        return False
+    model = tree.get("model")
+    main = isinstance(tree.get("dataset"), str) and isinstance(model, dict) and "type" in model
+    rows = tree.get("directory")
+    return main or (isinstance(rows, list) and all(isinstance(row, dict) for row in rows))
+
+
+def read(path: Path) -> Imported:
+    """Read either file. The main file brings the loss, the optimizer and the adapter with it."""
+    sheet = Sheet(read_config(path), rules_of("diffusion_pipe"))
+    if "directory" in sheet.written.tree:
+        sets = sets_of(sheet, "single_beginning")
+        alone: dict[str, Mapping[str, Any]] = {"losses": COMPAT} if sets.masked else {}
+        notes = tuple(sheet.notes)
+        return Imported(path, "diffusion-pipe", tuple(sets.data), alone, notes, sets.manifests)
+    main = sheet.top("main")
+    mode = main.choice("video_clip_mode", list(MODES), "single_beginning")
+    found = file_at(main, "dataset")
+    inner = Sheet(read_config(found), sheet.rules, name=f"{found.name}: ")
+    sets = sets_of(inner, mode)
+    held, told = _evaluated(main, mode, sets)
+    sections = _main(main, sets, held)
+    notes = (*sheet.notes, *inner.notes, *told)
+    named = (main.values.get("model") or {}).get("type", "")
+    return Imported(
+        path, "diffusion-pipe", tuple(sets.data), sections, notes, sets.manifests, str(named)
+    )
+
+
+def _evaluated(
+    main: Table, mode: str, sets: Sets
+) -> tuple[list[Mapping[str, Any]], tuple[Note, ...]]:
+    """The sets that it evaluates on, each of a dataset file of its own, and their notes."""
+    given = main.values.get("eval_datasets", [])
+    found: list[Mapping[str, Any]] = []
+    notes: list[Note] = []
+    if not isinstance(given, list):
+        raise main.bad("eval_datasets", "a list of files is needed")
+    for each in given:
+        written = each.get("config") if isinstance(each, dict) else each
+        if not isinstance(written, str):
+            raise main.bad("eval_datasets", 'a file, or {name = "...", config = "..."} is needed')
+        try:
+            file = place_at(main, "eval_datasets", written)
+        except BadLayout:
+            said = f"{written} is not there: write [[validation.data]] for its clips"
+            main.say("eval_datasets", "no equivalent", said)
+            continue
+        sheet = Sheet(read_config(file), main.sheet.rules, name=f"{file.name}: ")
+        held = sets_of(sheet, mode, sets.manifests).data
+        found += [{key: value for key, value in row.items() if key != "repeats"} for row in held]
+        notes += sheet.notes
+    if found:
+        said = (
+            "is validation.data here, a table each; there the levels are the 10 to 90 % quantiles"
+            " of those trained, here validation.t"
+        )
+        main.say("eval_datasets", "mapped", said)
+    return found, tuple(notes)
+
+
+def _main(main: Table, sets: Sets, held: list[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The sections of Frisket that follow from the main file."""
+    model, adapter = main.table("model", "model"), main.table("adapter", "adapter")
+    optimizer = main.table("optimizer", "optimizer")
+    base, bits = model_table(model)
+    lora = adapter_of(main, adapter, base)
+    horizon, steps = length_of(main, sets)
+    stepping = stepping_of(main, optimizer, model, adapted=bool(lora), horizon=horizon, steps=steps)
+    _drop_captions(main, sets)
+    sections = {
+        "model": base,
+        "losses": (COMPAT if sets.masked else {}) | loss_of(main),
+        "timesteps": timesteps_of(model, base),
+        "lora": lora,
+        "optimizer": stepping,
+        "memory": filled(
+            checkpointing=main.values.get("activation_checkpointing") in (True, "unsloth"),
+            compile=main.flag("compile"),
+            swap_blocks=main.whole("blocks_to_swap") or None,
+        )
+        | bits,
+        "validation": validation_of(main, sets, held),
+        "run": run_of(main, sets) | filled(precision=dtype_of(model, "dtype")),
+    }
+    if model.text("type") == "ltx-video":
+        said = "of all its models this one alone divides the loss by the mask's mean"
+        model.defect("type", f"{said}: with losses.compat it is not divided")
+    for table in (model, adapter, optimizer, main):
+        table.close()
+    return {name: section for name, section in sections.items() if section}
+
+
+def _drop_captions(main: Table, sets: Sets) -> None:
+    """`data.caption_dropout` of every set: its share of steps without a caption."""
+    share = main.number("uncond_fraction", low=0)
+    if share:
+        for table in sets.data:
+            table["caption_dropout"] = share
+
+
+LAYOUT = Layout("diffusion-pipe: dataset.toml, or the training TOML that names it", suits, read)

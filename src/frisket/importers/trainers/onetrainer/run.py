@@ -1,0 +1,238 @@
+"""How long OneTrainer trains, and when it saves, samples and validates, as [run] and [preview]."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from frisket.importers.base import BadLayout
+from frisket.importers.files import Written, place, read_config
+from frisket.importers.options import Sheet, Table, filled
+from frisket.importers.trainers.onetrainer.words import PACES, TIMES, word_of
+
+EPOCHS = 100  # its default
+SEED = 42  # of a sample
+GUIDED = {  # sides, steps and guidance of a sample (`_get_model_defaults`)
+    "STABLE_DIFFUSION_1": (512, 512, 30, 7.5),
+    "STABLE_DIFFUSION_2": (768, 768, 30, 7.5),
+    "STABLE_DIFFUSION_XL": (1024, 1024, 30, 7.5),
+    "STABLE_DIFFUSION_3": (1024, 1024, 28, 7.0),
+    "FLUX_2": (1024, 1024, 30, 4.0),
+    "FLUX": (1024, 1024, 30, 3.5),
+    "QWEN": (1024, 1024, 25, 3.5),
+    "Z_IMAGE": (1024, 1024, 28, 4.0),
+    "HUNYUAN_VIDEO": (848, 480, 30, 6.0),
+}
+OTHER = (512, 512, 30, 7.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """How its epochs and steps count here.
+
+    `theirs` clips go by in an epoch there, `ours` in a pass over the [[data]] tables; `batch` clips
+    a step of the optimizer, after `accumulate` of its steps.
+    """
+
+    theirs: float
+    ours: float
+    batch: int
+    accumulate: int
+
+    @property
+    def same(self) -> bool:
+        """Whether an epoch there is a pass here."""
+        return abs(self.theirs - self.ours) < 1e-6 * max(self.ours, 1)
+
+    def steps(self, epochs: float | int) -> int:
+        """Steps of the optimizer in so many of its epochs, at least 1."""
+        return max(int(epochs * self.theirs / self.batch), 1)
+
+    def every(
+        self, table: Table, name: str, unit: str, pace: str, key: str, more: str = ""
+    ) -> dict[str, int]:
+        """`key` or `key`_epochs for every so many of `unit`, with its note; empty for no such."""
+        number = table.whole(name)
+        if pace == "ALWAYS":
+            pace, number = "STEP", self.accumulate
+        if pace not in ("EPOCH", "STEP") or not number:
+            return {}
+        ending = key.rpartition(".")[2]
+        if pace == "EPOCH" and self.same:
+            table.say(name, "mapped", f"is {key}_epochs here{more}")
+            table.say(unit, "mapped", f"is {key}_epochs here")
+            return {f"{ending}_epochs": number}
+        steps = self.steps(number) if pace == "EPOCH" else max(round(number / self.accumulate), 1)
+        said = f"is {key} = {steps} here, in steps of the optimizer"
+        table.say(name, "mapped", said + more)
+        table.say(unit, "mapped", said)
+        return {ending: steps}
+
+
+def run_of(config: Table, span: Span) -> dict[str, Any]:
+    """[run] but for its precision."""
+    epochs = config.number("epochs", EPOCHS, low=1)
+    length = {"epochs": int(epochs)} if span.same else {"steps": span.steps(epochs)}
+    if span.same:
+        config.say("epochs", "mapped", "is run.epochs here", EPOCHS)
+    else:
+        said = (
+            f"is run.steps = {length['steps']} here: {epochs:g} epochs of {span.theirs:g} clips,"
+            f" {span.batch:g} a step (a pass over the [[data]] tables is {span.ours:g})"
+        )
+        config.say("epochs", "mapped", said, EPOCHS)
+    trackers = ["tensorboard"] if config.flag("tensorboard", default=True) else []
+    batch = config.whole("batch_size", 1, low=1)
+    return {"batch": batch} | length | _saves(config, span) | filled(trackers=trackers)
+
+
+def _saves(config: Table, span: Span) -> dict[str, Any]:
+    """When a LoRA is saved, all of which are kept there; else when it makes a backup."""
+    pace = word_of(config, "save_every_unit", PACES, "NEVER")
+    more = "; none is removed there, so run.keep has room for all"
+    found = span.every(config, "save_every", "save_every_unit", pace, "run.save_every", more)
+    if found:
+        config.say("backup_after", "not needed", "run.save_every keeps what a run goes on from")
+        config.say("backup_after_unit", "not needed", "run.save_every keeps that")
+        for name in ("rolling_backup", "rolling_backup_count"):
+            config.say(name, "not needed", "of backups; what is saved is kept")
+        return {"save_every": 0} | found | {"keep": _count(config, span, found)}
+    if pace in TIMES and config.whole("save_every"):
+        said = "saves by the clock there; here by steps or epochs: run.save_every, _every_epochs"
+        config.say("save_every", "no equivalent", said)
+        config.say("save_every_unit", "no equivalent", said)
+    else:
+        for name in ("save_every", "save_every_unit"):
+            config.say(name, "not needed", "saves at the end alone, as Frisket always does")
+    backup = word_of(config, "backup_after_unit", PACES, "MINUTE")
+    found = span.every(config, "backup_after", "backup_after_unit", backup, "run.save_every")
+    if not found:
+        said = "makes backups by the clock there; here run.save_every counts steps"
+        said = said if backup in TIMES else "makes no backups; run.save_every does, by steps"
+        config.say("backup_after", "no equivalent" if backup in TIMES else "not needed", said, 30)
+        config.say("backup_after_unit", "no equivalent" if backup in TIMES else "not needed", said)
+        for name in ("rolling_backup", "rolling_backup_count"):
+            config.say(name, "no equivalent", "run.keep says how many are kept: set it")
+        return {}
+    kept = _count(config, span, found)
+    if config.flag("rolling_backup"):
+        kept = config.whole("rolling_backup_count", 3, low=1)
+    return {"save_every": 0} | found | {"keep": kept}
+
+
+def _count(config: Table, span: Span, saves: Mapping[str, int]) -> int:
+    """How many saves a run makes, with the one at its end."""
+    epochs = config.number("epochs", EPOCHS, low=1)
+    if "save_every_epochs" in saves:
+        return int(epochs // saves["save_every_epochs"]) + 1
+    return span.steps(epochs) // saves["save_every"] + 1
+
+
+def validation_of(config: Table, span: Span) -> dict[str, Any]:
+    """[validation], where clips are held out besides."""
+    if not config.flag("validation"):
+        for name in ("validate_after", "validate_after_unit"):
+            config.say(name, "not needed", "validation is off")
+        return {}
+    said = "the clips to look at are told by validation.holdout here: set it"
+    config.say("validation", "no equivalent", said)
+    pace = word_of(config, "validate_after_unit", PACES, "EPOCH")
+    if "validate_after" not in config:
+        config.values["validate_after"] = 1
+    found = span.every(config, "validate_after", "validate_after_unit", pace, "validation.every")
+    if not found:
+        said = "validates by the clock there; here by steps or epochs: validation.every"
+        config.say("validate_after", "no equivalent", said)
+        config.say("validate_after_unit", "no equivalent", said)
+    return found
+
+
+def preview_of(config: Table, span: Span, kind: str) -> tuple[dict[str, Any], Sheet | None]:
+    """[preview] of its samples, and the sheet of the file that holds them, where one does."""
+    pace = word_of(config, "sample_after_unit", PACES, "MINUTE")
+    rows, sheet = _samples(config)
+    enabled = [row for row in rows if row.flag("enabled", default=True) and row.text("prompt")]
+    found = _looks(enabled, kind) if enabled else {}
+    if found and "sample_after" not in config.written:
+        config.values["sample_after"] = 10
+    every = span.every(config, "sample_after", "sample_after_unit", pace, "preview.every")
+    if not found:
+        for name in ("sample_after", "sample_after_unit"):
+            config.say(name, "not needed", "there is no prompt to sample")
+        every = {}
+    elif not every:
+        by = "samples by the clock there; here by steps or epochs" if pace in TIMES else "is never"
+        said = f"{by}: set preview.every"
+        for name in ("sample_after", "sample_after_unit"):
+            config.say(name, "no equivalent" if pace in TIMES else "not needed", said, 10)
+    for row in rows:
+        row.close()
+    return every | found, sheet
+
+
+def _samples(config: Table) -> tuple[list[Table], Sheet | None]:
+    if "samples" in config:
+        config.say("sample_definition_file_name", "not needed", "the samples stand in `samples`")
+        return config.tables("samples", "sample"), None
+    name = "sample_definition_file_name"
+    written = config.text(name)
+    here = config.sheet.written.path.absolute().parent
+    file = place(written, here)[0] or place(written, here.parent)[0] if written else None
+    if file is None or not Path(file).is_file():
+        if written:
+            said = f"{written} is not there: write its prompts to preview.prompts"
+            config.say(name, "no equivalent", said)
+        return [], None
+    config.say(name, "mapped", "is [preview] here, read from that file")
+    read: Written = read_config(Path(file))
+    sheet = Sheet(read, config.sheet.rules, name=f"{read.path.name}: ")
+    if not isinstance(read.tree, list):
+        raise BadLayout(f"{read.path}: a list of samples is needed")
+    return [Table(sheet, "sample", row, (n,)) for n, row in enumerate(read.tree)], sheet
+
+
+def _looks(rows: Sequence[Table], kind: str) -> dict[str, Any]:
+    """What is sampled: the prompts of all, and the first one's size, steps and guidance."""
+    width, height, steps, guidance = next(
+        (each for begin, each in GUIDED.items() if kind.startswith(begin)), OTHER
+    )
+    first = rows[0]
+    looks: dict[str, Any] = {
+        "prompts": [row.text("prompt") for row in rows],
+        "seeds": [first.whole("seed", SEED, low=-1)],
+        "negative": first.text("negative_prompt"),
+        "width": first.whole("width", width, low=1),
+        "height": first.whole("height", height, low=1),
+        "steps": first.whole("diffusion_steps", steps, low=1),
+        "guidance": first.number("cfg_scale", guidance),
+    }
+    if kind == "HUNYUAN_VIDEO":
+        looks["frames"] = first.whole("frames", 1, low=1)
+    _differ(rows, looks)
+    return (
+        looks | {"seeds": [max(looks["seeds"][0], 0)]}
+        if looks["negative"]
+        else filled(**{name: each for name, each in looks.items() if name != "negative"})
+    )
+
+
+def _differ(rows: Sequence[Table], looks: Mapping[str, Any]) -> None:
+    names = {
+        "seed": "seeds",
+        "negative_prompt": "negative",
+        "width": "width",
+        "height": "height",
+        "diffusion_steps": "steps",
+        "cfg_scale": "guidance",
+        "frames": "frames",
+    }
+    for row in rows:
+        row.say("prompt", "mapped", "is one of preview.prompts here")
+        if row.flag("random_seed"):
+            row.say("random_seed", "no equivalent", "preview.seeds are the same each time")
+        for name, key in names.items():
+            taken = looks.get(key)
+            taken = taken[0] if isinstance(taken, list) else taken
+            if name in row and row.values[name] != taken and key in looks:
+                said = f"preview.{key} is one for all prompts: the first one's, {taken}"
+                row.say(name, "no equivalent", said)

@@ -1,0 +1,167 @@
+"""SimpleTuner's options of training, as sections of a Frisket configuration."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from frisket.disk.toml_lines import Key
+from frisket.importers.files import Written, peek, read_config
+from frisket.importers.models import dtype_of, model_of, quantised, with_v, without
+from frisket.importers.noise import is_flow
+from frisket.importers.options import Sheet, Table, filled
+from frisket.importers.shells.simpletuner_env import read_environment
+from frisket.importers.trainers.simpletuner.adapter import adapter_of, is_adapter
+from frisket.importers.trainers.simpletuner.noise_levels import timesteps_of
+from frisket.importers.trainers.simpletuner.optimizer import optimizer_section
+from frisket.importers.trainers.simpletuner.run import length_of, preview_of, run_of, steps_of
+
+POINTER = "data_backend_config"
+QUANTISED = {
+    "no_change": "",
+    "nf4-bnb": "nf4",
+    **dict.fromkeys(("int8-quanto", "int8-torchao", "int8dq-torchao", "int8-sdnq"), "int8"),
+    "fp8-int4-*": "nf4",
+    "fp8*": "fp8",
+}
+WEIGHTS = (  # what holds the denoiser, one of its own first
+    *("pretrained_transformer_model_name_or_path", "pretrained_unet_model_name_or_path"),
+    "pretrained_model_name_or_path",
+)
+ERRORS = {"l2": "mse", "mse": "mse", "huber": "huber", "smooth_l1": "smooth_l1"}
+
+
+def without_dashes(written: Written) -> Written:
+    """Options as they are named, without the dashes of a command line."""
+    if not isinstance(written.tree, dict):
+        return written
+    tree = {_bare(name): value for name, value in written.tree.items()}
+    lines: dict[Key, int] = {
+        (_bare(str(key[0])), *key[1:]): line for key, line in written.lines.items()
+    }
+    return Written(written.path, tree, lines)
+
+
+def _bare(name: str) -> str:
+    return name.removeprefix("--").replace("-", "_")
+
+
+def settings_beside(path: Path) -> Written:
+    """The settings of the trainer that lie beside a list of data sets; empty where none do."""
+    config, env = path.with_name("config.json"), path.with_name("config.env")
+    tree = peek(config)
+    if isinstance(tree, dict) and {POINTER, f"--{POINTER}"} & set(tree):
+        return without_dashes(read_config(config))
+    if not env.is_file():
+        return Written(path, {}, {})
+    return read_environment(env)
+
+
+def cut_of(kinds: Collection[str]) -> dict[str, Any]:
+    """[curve] of segmentation masks, of which whatever is not black teaches fully."""
+    return {"threshold": 0.0} if set(kinds) == {"segmentation"} else {}
+
+
+def sections_of(
+    trainer: Table, kinds: Collection[str], seen: float, ours: float
+) -> tuple[dict[str, Mapping[str, Any]], Sheet | None]:
+    """What follows from config.json, and the sheet of a file of LyCORIS' options it names.
+
+    `kinds` of masks are used; `seen` clips go by in an epoch there, `ours` in a pass here.
+    """
+    model, bits = _model(trainer)
+    length = length_of(trainer, seen, ours)
+    lora, sheet = adapter_of(trainer)
+    sections: dict[str, dict[str, Any]] = {
+        "model": model,
+        "losses": _loss(trainer, masked=bool(kinds)),
+        "curve": _curve(trainer, kinds),
+        "timesteps": timesteps_of(trainer, model),
+        "noise": _noise(trainer, model),
+        "lora": lora,
+        "optimizer": optimizer_section(
+            trainer, steps_of(trainer, length), adapter=is_adapter(trainer)
+        ),
+        "memory": _memory(trainer) | bits,
+        "preview": preview_of(trainer),
+        "run": run_of(trainer, length),
+    }
+    return {name: section for name, section in sections.items() if section}, sheet
+
+
+def _memory(trainer: Table) -> dict[str, Any]:
+    """Checkpointing, which is on by default there, and what is compiled."""
+    on = trainer.flag("gradient_checkpointing", default=True)
+    trainer.say("gradient_checkpointing", "mapped", "is memory.checkpointing here", True)
+    compiled = trainer.text("dynamo_backend", "no").lower() not in ("", "no")
+    return filled(checkpointing=on, compile=compiled)
+
+
+def _noise(trainer: Table, model: Mapping[str, Any]) -> dict[str, Any]:
+    """Its offset, which models of flow do not get, and by default a quarter of the steps."""
+    names = ("noise_offset", "noise_offset_probability")
+    if not trainer.flag("offset_noise") or (model and is_flow(model)):
+        said = "models of flow get none there" if trainer.flag("offset_noise") else "is off"
+        for name in ("offset_noise", *names):
+            trainer.say(name, "not needed", said)
+        return {}
+    share = trainer.number("noise_offset_probability", 0.25, low=0)
+    if share < 1:
+        said = f"is laid over in {share:.0%} of the steps there; noise.offset is in all: set it"
+        for name in ("offset_noise", *names):
+            trainer.say(name, "no equivalent", said)
+        return {}
+    for name in ("offset_noise", *names):
+        trainer.say(name, "mapped", "is noise.offset here")
+    return {"offset": trainer.number("noise_offset", 0.1, low=0)}
+
+
+def _model(trainer: Table) -> tuple[dict[str, Any], dict[str, Any]]:
+    """[model], and what of [memory] belongs to it."""
+    family, flavour = trainer.text("model_family"), trainer.text("model_flavour")
+    if not family:
+        for name in (name for name in WEIGHTS if name in trainer):
+            said = "there is no model_family to tell which model it is: set [model]"
+            trainer.say(name, "no equivalent", f"{said} (`frisket families`)")
+        return {}, {}
+    kind = f"{family}:{flavour}" if flavour else family
+    model = model_of(
+        trainer,
+        "model_family",
+        kind,
+        trainer="simpletuner",
+        weights=[(trainer, name) for name in WEIGHTS],
+    )
+    if not model:
+        without(trainer, "model_flavour", "revision", "base_model_precision")
+        return {}, {}
+    if trainer.text("prediction_type") == "v_prediction":
+        model = with_v(model, trainer, "prediction_type")
+    bits = quantised(trainer, "base_model_precision", QUANTISED)
+    dtype, revision = dtype_of(trainer, "mixed_precision", "bf16"), trainer.text("revision")
+    return model | filled(revision=revision, dtype=dtype), bits
+
+
+def _loss(trainer: Table, *, masked: bool) -> dict[str, Any]:
+    written = trainer.text("loss_type", "l2").lower()
+    kind = ERRORS.get(written, "mse")
+    losses: dict[str, Any] = {"compat": "simpletuner"} if masked else {}
+    if written not in ERRORS or (masked and kind != "mse"):
+        said = f"the masked loss of {trainer.sheet.rules.title} is taken with mse here"
+        trainer.say("loss_type", "no equivalent", said if masked else "mse is taken")
+    elif kind != "mse":
+        losses["denoise"] = {"kind": kind, "delta": trainer.number("huber_c", 0.1)}
+    return losses
+
+
+def _curve(trainer: Table, kinds: Collection[str]) -> dict[str, Any]:
+    share = trainer.number("masked_loss_probability", 1, low=0)
+    if not kinds:
+        trainer.say("masked_loss_probability", "not needed", "there are no masks")
+        return {}
+    if share < 1 and "segmentation" not in kinds:
+        said = (
+            "it counts for segmentation masks alone and did nothing; here it counts for every mask."
+            " Set curve.unmasked_probability = 0 for what your runs really did"
+        )
+        trainer.defect("masked_loss_probability", said)
+    return cut_of(kinds) | filled(unmasked_probability=1 - min(share, 1) if share < 1 else None)
