@@ -1,9 +1,9 @@
 """Predicted peak memory of a training step against real steps on the CPU.
 
 For every family's tiny model (written to disk, so that its own config.json is what is read):
-`Prediction.training` of `frisket.runs.memory.estimate.predict`, from shapes alone, beside two measurements
-of the real Trainer over STEPS steps. *Tensors*: the most bytes of tensors alive at one time, each
-storage counted once, parameters included (a TorchDispatchMode looks at every result). *Allocator*:
+`Prediction.training` of `frisket.runs.memory.estimate.predict`, from shapes alone, beside two
+measurements of the real Trainer over STEPS steps. *Tensors*: the most bytes of tensors alive at one
+time, each storage counted once, parameters included (a TorchDispatchMode looks at every result). *Allocator*:
 parameters plus the highest sum of what torch's CPU allocator handed out less what it took back,
 from torch's profiler; that has what CPU kernels take for themselves as well, which differs on a
 GPU. The loss is made to work on whole maps, as it does on an accelerator.
@@ -90,10 +90,10 @@ def built(config: Any) -> Any:
     from frisket.families.base import FAMILIES, Source  # noqa: PLC0415
     from frisket.masks.weights import RegionWeights  # noqa: PLC0415
     from frisket.objectives.timesteps import TimestepSampler  # noqa: PLC0415
-    from frisket.recipes.train import spec_of  # noqa: PLC0415
     from frisket.runs.memory import conditioning_shapes as shapes  # noqa: PLC0415
     from frisket.runs.memory import estimate as foretold  # noqa: PLC0415
     from frisket.runs.refusals import terms_of  # noqa: PLC0415
+    from frisket.runs.training_parts import spec_of  # noqa: PLC0415
     from frisket.training import optim, schedules  # noqa: PLC0415
     from frisket.training.distributed import assemble  # noqa: PLC0415
     from frisket.training.memory import plan as memory_plan  # noqa: PLC0415

@@ -18,7 +18,7 @@ from frisket.families.listing import Size, size_of
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PAGE = EXAMPLES / "README.md"
-TABLE = Path(__file__).parents[1] / "src" / "frisket" / "recipes" / "recipe_table.json"
+TABLE = Path(__file__).parents[1] / "src" / "frisket" / "recipes" / "init" / "recipe_table.json"
 START, END = "<!-- written by scripts/examples_page.py -->", "<!-- end -->"
 NAME = re.compile(r"([a-z0-9_]+)-(.+)-(\d+)gb")
 PEAK = re.compile(r"Predicted peak of training \(not run on a GPU\): ([\d.]+) GiB")

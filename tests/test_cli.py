@@ -86,7 +86,7 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
 
 def frisket(*words, cwd=None, **environment):
     """Run the command as a user does."""
-    code = "from frisket.cli.app import main; main()"
+    code = "from frisket.cli import main; main()"
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, words)],
         capture_output=True,
@@ -352,7 +352,7 @@ def test_rules_are_written_to_be_edited_and_read_back(here, photos):
 def test_ctrl_c_keeps_what_is_done(photos):
     for index in range(30):
         (photos / f"ada-{index}.jpg").write_bytes((photos / "ada.jpg").read_bytes())
-    code = "from frisket.cli.app import main; main()"
+    code = "from frisket.cli import main; main()"
     running = subprocess.Popen(
         [sys.executable, "-c", code, "masks", str(photos.parent), "--workers", "2"],
         stdout=subprocess.PIPE,
@@ -380,7 +380,7 @@ def test_ctrl_c_keeps_what_is_done(photos):
 def test_a_killed_run_leaves_no_process_behind(photos):
     for index in range(12):
         (photos / f"ada-{index}.jpg").write_bytes((photos / "ada.jpg").read_bytes())
-    code = "from frisket.cli.app import main; main()"
+    code = "from frisket.cli import main; main()"
     words = ["masks", str(photos.parent), "--workers", "2"]
     running = subprocess.Popen([sys.executable, "-c", code, *words], stderr=subprocess.DEVNULL)
     masks = photos.parent / "masks"

@@ -16,7 +16,7 @@ from frisket.config.provenance import override
 def frisket(*words):
     """Run the command as a user does."""
     return subprocess.run(
-        [sys.executable, "-c", "from frisket.cli.app import main; main()", *words],
+        [sys.executable, "-c", "from frisket.cli import main; main()", *words],
         capture_output=True,
         text=True,
         env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1"},

@@ -1,4 +1,4 @@
-"""Tests of data/cached/index.py, data/captions.py: hashes that see every change, captions as trained."""
+"""data/cached/index.py and captions.py: hashes that see every change, captions as trained."""
 
 import os
 import time

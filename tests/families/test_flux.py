@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from frisket.adapters import lora
 from frisket.families.base import Source, WeightsNotFound
-from frisket.families.models.flux import kontext as kontext
+from frisket.families.models.flux import kontext
 from frisket.families.models.flux.family import ARCHITECTURES, FAMILY
 
 PROMPT = "a red fox, café &amp; snow"

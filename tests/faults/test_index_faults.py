@@ -1,4 +1,4 @@
-"""Faults of data/cached/index.py at every use: a damaged file is made anew, any other is gone without."""
+"""Faults of data/cached/index.py at every use: a damaged file is made anew, others are skipped."""
 
 import logging
 import sqlite3

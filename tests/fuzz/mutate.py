@@ -142,7 +142,7 @@ def outcome(
 ) -> str:
     """Run a case: "worked" or "refused"; raises Missed for what no user may see.
 
-    Refused is what the command line shows as one line (`frisket.cli.app`): an error of the house's, or
+    Refused is what the command line shows as one line (`frisket.cli`): an error of the house's, or
     an OSError of the system's. `allowed` narrows it to one class, for instance BadMedia.
     """
     try:

@@ -14,8 +14,9 @@ from frisket.adapters import lora as adapter
 from frisket.config.load import ConfigError
 from frisket.config.tree import Config
 from frisket.families.base import FAMILIES
-from frisket.recipes.generate import generate, slug
+from frisket.recipes.generate import generate
 from frisket.runs.sampler import put_on
+from frisket.runs.samples import slug
 
 FAST: dict[str, Any] = {"steps": 2, "height": 32, "width": 32}
 

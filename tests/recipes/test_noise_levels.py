@@ -8,8 +8,8 @@ from pydantic import ValidationError
 from frisket.config.tree import Config
 from frisket.families.base import FAMILIES
 from frisket.objectives.shift import FLUX, LAWS
-from frisket.recipes.train import timesteps_of
 from frisket.runs.banner import describe_noise
+from frisket.runs.training_parts import timesteps_of
 
 SQUARE, WIDE = (1, 64, 64), (1, 104, 152)  # latent cells of 512 x 512 and 1216 x 832 pixels
 

@@ -16,11 +16,11 @@ from frisket.config.load import ConfigError
 from frisket.config.tree import Config, Preview
 from frisket.families.base import FAMILIES, Parts, Source
 from frisket.families.experts import Experts
-from frisket.recipes.generate import write_grid
 from frisket.recipes.train import train
 from frisket.runs import quickstart_data
 from frisket.runs.prepare import source_of
 from frisket.runs.previews import Previews, prepare_previews
+from frisket.runs.samples import write_grid
 
 POCKET = FAMILIES.load("pocket")
 

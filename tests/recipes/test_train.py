@@ -16,8 +16,7 @@ from frisket.config.tree import Config
 from frisket.families.base import Parts
 from frisket.families.models.pocket.family import FAMILY
 from frisket.recipes.train import train
-from frisket.runs import checkpointing as checkpointing
-from frisket.runs import quickstart_data
+from frisket.runs import checkpointing, quickstart_data
 from frisket.runs.background_bank import key_of, sample_bank
 from frisket.runs.identity import FREE, check_same_run, identity_of
 from frisket.runs.prepare import prepare, source_of

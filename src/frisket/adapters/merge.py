@@ -27,7 +27,7 @@ SCALES = re.compile(
     r"(.*\.)?(scale_weight|scale_input|scaled_fp8|weight_scale(_\w+)?|weight_format|absmax"
     r"|quant_map|nested_absmax|SCB|comfy_quant|.*quant_state.*)"
 )
-Progress = Callable[[int, int], None]
+OnTensor = Callable[[int, int], None]  # how many tensors are done, how many there are
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Survived:
         )
 
 
-def merge(layers: Layers, folder: Path, *, progress: Progress = lambda *_: None) -> Survived:
+def merge(layers: Layers, folder: Path, *, progress: OnTensor = lambda *_: None) -> Survived:
     """Work an adapter into the weights of a denoiser's folder, in place: give it a copy.
 
     Computed in float32 and stored in the weight's own dtype, one layer at a time: no more is in
@@ -140,7 +140,7 @@ def taken_out(
     rank: int,
     known: Callable[[str], bool],
     *,
-    progress: Progress = lambda *_: None,
+    progress: OnTensor = lambda *_: None,
 ) -> tuple[Layers, Kept]:
     """The adapter of `rank` that makes the tuned denoiser of the base's folder, and what it keeps.
 

@@ -1,13 +1,12 @@
 """The options of `frisket convert`, apart from the recipe so that help needs no torch."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-Bar = Callable[[], AbstractContextManager[Callable[..., None]]]
+from frisket.progress import Bar
 
 
 def command(bar: Bar) -> Callable[..., None]:
@@ -59,7 +58,7 @@ def command(bar: Bar) -> Callable[..., None]:
         ] = None,
     ) -> None:
         """Describe LoRA files; with -o convert, resize, scale, average, merge or extract them."""
-        from frisket.recipes.convert import run  # noqa: PLC0415 - torch, only when asked for
+        from frisket.recipes.convert import run
 
         with bar() as progress:
             lines = run(

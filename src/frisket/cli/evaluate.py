@@ -1,13 +1,12 @@
 """The options of `frisket evaluate`, apart from the recipe so that help needs no torch."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-Bar = Callable[[], AbstractContextManager[Callable[..., None]]]
+from frisket.progress import Bar
 
 
 def command(bar: Bar) -> Callable[..., None]:
@@ -59,8 +58,9 @@ def command(bar: Bar) -> Callable[..., None]:
     ) -> None:
         """Say whether the mask worked: base and trained runs side by side, in report.html."""
         # torch, only when asked for
-        from frisket.recipes.evaluate import Measures, evaluate as run  # noqa: I001, PLC0415
-        from frisket.scoring.runs import read_run  # noqa: PLC0415
+        from frisket.recipes.evaluate import Measures
+        from frisket.recipes.evaluate import evaluate as run
+        from frisket.scoring.runs import read_run
 
         configs = [read_run(path, overrides or ()) for path in runs]
         folder = output or configs[0].run.output / "evaluation"

@@ -17,7 +17,7 @@ def command(write: Callable[[Path, str], None]) -> Callable[..., None]:
         ] = None,
     ) -> None:
         """List model families and variants: what they make and see, and where they come from."""
-        from frisket.families import listing as shelf  # noqa: PLC0415 - torch, only when asked for
+        from frisket.families import listing as shelf
 
         if reference is None:
             typer.echo(shelf.listing(name))

@@ -1,7 +1,6 @@
 """The options of `frisket generate`, apart from the recipe so that help needs no torch."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from frisket.cli.options import FIRST, ConfigFile, Named, Overrides
+from frisket.progress import Bar
 
 if TYPE_CHECKING:
     from frisket.config.tree import Config
 
-Bar = Callable[[], AbstractContextManager[Callable[..., None]]]
 Read = Callable[[Path, list[str] | None], "Config"]
 
 
@@ -82,8 +81,8 @@ def command(bar: Bar, read: Read) -> Callable[..., None]:
         What is left open is as in [preview], then as the model's variant has it.
         """
         asked = read(named or config, overrides)
-        from frisket.recipes.generate import generate as run  # noqa: PLC0415 - torch
-        from frisket.runs.gallery import new_folder, write_gallery  # noqa: PLC0415
+        from frisket.recipes.generate import generate as run
+        from frisket.runs.gallery import new_folder, write_gallery
 
         preview = asked.preview  # what the command line leaves open is sampled as in training
         loras = adapters(asked.run.output, lora or [], strength or [], base=base)

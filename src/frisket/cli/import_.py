@@ -40,14 +40,14 @@ def command() -> Callable[..., None]:
     ) -> None:
         """Write a config from another trainer's, with what became of each of its options."""
         if reference is not None:
-            from frisket.importers import reference as reference_module  # noqa: PLC0415
+            from frisket.importers import reference as reference_module
 
             with replacing(reference) as draft:
                 draft.write_text(reference_module.reference(), encoding="utf-8")
             return
         if not sources:
             raise typer.BadParameter(f"name a configuration or data folder of: {trainers}")
-        from frisket.recipes.import_ import run  # noqa: PLC0415 - torch, only when asked for
+        from frisket.recipes.import_ import run
 
         lines = run(
             sources, output, trainer=trainer, family=family, variant=variant, command=command

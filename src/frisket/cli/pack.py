@@ -1,13 +1,12 @@
 """The options of `frisket pack`, apart from the recipe so that help needs no torch."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-Bar = Callable[[], AbstractContextManager[Callable[..., None]]]
+from frisket.progress import Bar
 
 
 def command(bar: Bar) -> Callable[..., None]:
@@ -47,9 +46,9 @@ def command(bar: Bar) -> Callable[..., None]:
         ] = False,
     ) -> None:
         """Store a data set another way, byte for byte: files, manifest, tables, tar shards."""
-        from frisket.data.format_base import Columns  # noqa: PLC0415 - only when asked for
-        from frisket.recipes.pack import Asked  # noqa: PLC0415
-        from frisket.recipes.pack import pack as run  # noqa: PLC0415
+        from frisket.data.format_base import Columns
+        from frisket.recipes.pack import Asked
+        from frisket.recipes.pack import pack as run
 
         columns = Columns(image, caption, name, _regions(mask or ()))
         asked = Asked(source, output, to, kind, columns, shard, follow_links)

@@ -9,14 +9,16 @@ from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.progress import (
+    Progress as RichProgress,
+)
 from rich.text import Text
 
-Report = Callable[..., None]
+from frisket.progress import Progress, spell_time
 
 SHOWN = ("loss", "inside", "outside")  # of a step's numbers; metrics.jsonl has all
 PAUSE = 15.0  # seconds between two lines of a log
@@ -28,7 +30,7 @@ def tell_values(values: Mapping[str, float]) -> str:
     return "  ".join(f"{name} {values[name]:.3g}" for name in SHOWN if name in values)
 
 
-class _Bars(Progress):
+class _Bars(RichProgress):
     """Bars, and under them the last numbers: a row of their own, so that 80 columns hold both."""
 
     said = ""
@@ -77,16 +79,8 @@ class Lines:
         return f"{spell_time((now - began) / (done - first) * (total - done))} left"
 
 
-def spell_time(seconds: float) -> str:
-    """A stretch of time as one reads it: 40 s, 12 min, 3 h 20 min."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
-
-
 @contextmanager
-def show_progress(console: Console | None = None) -> Iterator[Report]:
+def show_progress(console: Console | None = None) -> Iterator[Progress]:
     """Something to call with (title, done, total, values), shown on stderr while inside."""
     console = console or Console(stderr=True)
     if not console.is_terminal:

@@ -11,12 +11,13 @@ from frisket.data.cached.finite import NotFinite, check_finite
 from frisket.data.cached.status import Entries
 from frisket.data.cached.store import key_of
 from frisket.data.mask_pipeline import keep_plane, mask_record
-from frisket.data.records import Backdrop, Encoders, Progress, SwapPlan, Window
+from frisket.data.records import Backdrop, Encoders, SwapPlan, Window
 from frisket.data.statistics import Tally
 from frisket.data.varying import Varying
 from frisket.disk.untrusted import shown
 from frisket.media.frames import BadMedia, decode, decode_stored, try_decoding
 from frisket.media.geometry import Geometry
+from frisket.progress import Progress
 from frisket.shapes import Frames, Plane
 
 Pictures = tuple[tuple[Path, str], ...]  # reference pictures of a clip, and their content

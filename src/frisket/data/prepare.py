@@ -22,7 +22,6 @@ from frisket.data.records import (
     Encoders,
     Item,
     Prepared,
-    Progress,
     Swapped,
     SwapPlan,
     Window,
@@ -38,6 +37,7 @@ from frisket.media.geometry import Geometry, MaskMismatch
 from frisket.media.images import stored
 from frisket.media.moving.remarks import REMARKS, sum_up
 from frisket.media.paths import IMAGES, collecting
+from frisket.progress import Progress
 
 __all__ = ["BadClips", "prepare"]
 

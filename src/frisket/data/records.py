@@ -19,7 +19,6 @@ from frisket.media.frames import Media, Mode
 from frisket.media.geometry import Geometry
 from frisket.shapes import Clip, Plane
 
-Progress = Callable[[str, int, int], None]  # stage, how many are done, how many there are
 MaskFrom = Literal["none", "folder", "sidecar", "alpha", "regions", "listed"]
 
 

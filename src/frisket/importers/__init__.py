@@ -1,1 +1,1 @@
-"""TODO: what this room is for."""
+"""Other trainers' configurations, read as ours: every option is taken over or answered."""

@@ -66,10 +66,14 @@ class Rules:
         return rules.get(option) or next(patterns, None)
 
 
+SHARED = "kohya_flags"
+
+
 @cache
 def rules_of(trainer: str) -> Rules:
-    """The rules in `layouts/<trainer>.toml`."""
-    text = (resources.files("frisket.importers.trainers") / f"{trainer}.toml").read_text("utf-8")
+    """The rules in `trainers/<trainer>/rules.toml`, or those that kohya's trainers share."""
+    room = "flags" if trainer == SHARED else f"trainers.{trainer}"
+    text = (resources.files(f"frisket.importers.{room}") / "rules.toml").read_text("utf-8")
     tree = tomllib.loads(text)
     title = tree.pop("title")
     zeros, blanks = (

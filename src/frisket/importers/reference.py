@@ -1,14 +1,14 @@
-"""The page of every option that `frisket import` knows, from the rules beside the layouts."""
+"""The page of every option that `frisket import` knows, from the rules beside the readers."""
 
 from collections.abc import Iterator, Mapping
-from importlib import resources
 
+from frisket.importers.base import LAYOUTS
 from frisket.importers.models import TRAINERS, models
-from frisket.importers.options import Rule, rules_of
+from frisket.importers.options import SHARED, Rule, rules_of
 
 HEAD = """# Options of other trainers
 
-Generated from `src/frisket/data/layouts/*.toml` by `make docs`; do not edit. How to import:
+Generated from `src/frisket/importers/*/rules.toml` by `make docs`; do not edit. How to import:
 [Import](../import.md).
 
 A name with `*` stands for all that begin or end so. What an option does at its value, and whether
@@ -19,9 +19,8 @@ several, the name of its weights tells which it is: `Z-Image-Turbo`, `flux1-kont
 
 def reference() -> str:
     """The page, one table a trainer and section."""
-    folder = resources.files("frisket.importers.trainers")
-    names = sorted(each.name for each in folder.iterdir() if each.name.endswith(".toml"))
-    return HEAD + "".join(part for name in names for part in _trainer(name.removesuffix(".toml")))
+    names = sorted([*LAYOUTS.names(), SHARED])
+    return HEAD + "".join(part for name in names for part in _trainer(name))
 
 
 def _trainer(name: str) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,9 +30,9 @@ from frisket.adapters.spec import (
 )
 from frisket.config.provenance import ConfigError
 from frisket.disk import atomic
+from frisket.progress import Progress
 from frisket.runs.adapter_base import AdapterBase, base_in, names_base, need_base
 
-Progress = Callable[[str, int, int], None]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 LOST = 0.9  # a share of a merged change below which it is said that much is lost
 COMPONENTS = {"low": "transformer_2"}  # where a pipeline's folder has an expert; else by the family

@@ -1,6 +1,6 @@
 """`frisket evaluate`: did the mask work? Base and trained runs side by side, and how sure it is."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from frisket.config.tree import Config
 from frisket.evaluation.measured import Measured
 from frisket.evaluation.verdict import Verdict, judge
 from frisket.families.base import FAMILIES
+from frisket.progress import Progress
 from frisket.runs.prepare import source_of
 from frisket.runs.sampler import embed_shots
 from frisket.scoring.clips import yardstick
@@ -22,8 +23,6 @@ from frisket.scoring.runner import BASE, Work, pictures_taught
 from frisket.scoring.runs import open_runs
 from frisket.scoring.similarity import likeness_of
 from frisket.training.memory.out_of_memory import room_for
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,12 +13,12 @@ import torch
 from frisket.adapters.lora import frozen
 from frisket.config.load import ConfigError
 from frisket.config.load import check as check_config
-from frisket.config.tree import Config, Preview
+from frisket.config.tree import Config
 from frisket.disk.atomic import replacing
-from frisket.families.base import FAMILIES, Family, Parts, Source, Variant
-from frisket.inference.generate import Picture, Told, embed, sample
+from frisket.families.base import FAMILIES, Family, Source
+from frisket.inference.generate import Picture, sample
 from frisket.inference.grids import grid, save
-from frisket.inference.sample_specs import Shot, check, shot
+from frisket.inference.sample_specs import check
 from frisket.runs.prepare import source_of
 from frisket.runs.prompt_file import Line, read_prompts
 from frisket.runs.sampler import (
@@ -30,9 +29,8 @@ from frisket.runs.sampler import (
     plan_of,
     tell_reading,
 )
+from frisket.runs.samples import shots_of, slug
 from frisket.training.memory.out_of_memory import room_for
-
-LONGEST = 40  # letters of a prompt in a file name
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,21 +142,6 @@ def generate(
     )
 
 
-def shots_of(
-    variant: Variant, lines: Sequence[Line], seeds: Sequence[int], settings: Mapping[str, Any]
-) -> list[Shot]:
-    """Every line with every seed; a line's own options win, its own seed is its only one."""
-    shots = []
-    for line in lines:
-        options = {**settings, **line.options}
-        own = options.pop("seed", None)
-        shots += [
-            shot(variant, line.prompt, seed, **options)
-            for seed in (seeds if own is None else [own])
-        ]
-    return shots
-
-
 @dataclass(frozen=True, slots=True)
 class Made:
     """A picture, its file, and what it was sampled with: "base" or "lora"."""
@@ -198,46 +181,6 @@ def describe(
             for each in made
         ],
     }
-
-
-def write_grid(
-    family: Family,
-    parts: Parts,
-    preview: Preview,
-    path: Path,
-    told: Told | None = None,
-    *,
-    device: torch.device | None = None,
-    tile: bool = False,
-) -> Path:
-    """A grid of a `[preview]`, a row a prompt and a column a seed, as `path`.png or .mp4.
-
-    `told` are its prompts, embedded; without them `parts` has the text encoder.
-    """
-    shots = preview_shots(family.variants[parts.variant], preview)
-    told = embed(family, parts.variant, parts.text, shots) if told is None else told
-    pictures = list(sample(family, parts, told, shots, device=device, tile=tile))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return save(grid(pictures, len(preview.seeds)), path, family.variants[parts.variant].fps)
-
-
-def preview_shots(variant: Variant, preview: Preview) -> list[Shot]:
-    """What a `[preview]` shows."""
-    settings = preview.sampling()
-    lines = [Line(prompt) for prompt in preview.prompts]
-    return shots_of(variant, lines, preview.seeds, settings)
-
-
-def load(family: Family, source: Source) -> Parts:
-    """All parts of a variant, on the source's device."""
-    parts = load_sampler(family, source)
-    parts.text = family.load_text(source)
-    return parts
-
-
-def slug(prompt: str) -> str:
-    """A prompt as part of a file name: letters and digits of any script, joined by `-`."""
-    return re.sub(r"\W+", "-", prompt.lower())[:LONGEST].strip("-_") or "empty"
 
 
 def digest(path: Path) -> str:

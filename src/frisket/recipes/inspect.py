@@ -4,7 +4,7 @@ import json
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
@@ -34,10 +34,10 @@ from frisket.media.files import Findings, Found, MasksNotFound, TwoFiles, find
 from frisket.media.frames import BadMedia
 from frisket.media.paths import BadName, collecting, plain
 from frisket.media.workers import begin
+from frisket.progress import Progress
 from frisket.runs.prepare import clipset_of, source_of
 
 log = logging.getLogger(__name__)
-Progress = Callable[[str, int, int], None]
 
 __all__ = ["Finding", "inspect"]
 

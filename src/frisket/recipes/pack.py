@@ -1,7 +1,7 @@
 """`frisket pack`: a data set from one way of storing it into another, byte for byte."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,9 +21,9 @@ from frisket.data.format_base import (
 )
 from frisket.media.manifest import is_manifest
 from frisket.media.paths import replacing
+from frisket.progress import Progress
 from frisket.registry import nearest
 
-Progress = Callable[[str, int, int], None]
 TABLES = "parquet"
 ANY = "folder"  # suits every folder, so it is what is left when nothing else suits
 

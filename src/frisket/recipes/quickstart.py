@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -31,14 +31,14 @@ from frisket.evaluation.page import (
 )
 from frisket.families.base import FAMILIES, Parts
 from frisket.media.quiet import quiet
-from frisket.recipes.generate import load as load_parts
+from frisket.progress import Progress
 from frisket.recipes.inspect import inspect
 from frisket.recipes.train import train
 from frisket.runs import quickstart_data
 from frisket.runs.background_bank import sample_bank
 from frisket.runs.prepare import source_of
+from frisket.runs.samples import load as load_parts
 
-Progress = Callable[[str, int, int], None]
 MASKS = 'data.0.masks={source="folder", path="masks"}'
 PRIOR = "losses.prior=0.5"
 FULL = ("run.steps=300",)  # of `--full`, as measured for the README

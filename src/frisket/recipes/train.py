@@ -21,29 +21,27 @@ from frisket.config.compat import (
     normalise_of,
 )
 from frisket.config.load import ConfigError, check
-from frisket.config.noise_levels import shift_of
 from frisket.config.regions import weights_of
 from frisket.config.run_config import write_trained
 from frisket.config.tree import Config
-from frisket.config.variant_checks import targets_of
 from frisket.data.loader import Loader
 from frisket.families.base import (
     FAMILIES,
     Family,
     Source,
-    Variant,
     layer_names,
 )
 from frisket.objectives.noise import Noise
-from frisket.objectives.timesteps import TimestepSampler
+from frisket.progress import Progress
 from frisket.runs import banner
-from frisket.runs.card import variant_of, write_card
-from frisket.runs.checkpointing import Progress, add_hooks, check_resumable, resume, save_adapter
+from frisket.runs.card import write_card
+from frisket.runs.checkpointing import add_hooks, check_resumable, resume, save_adapter
 from frisket.runs.epochs import counted, rates_of
 from frisket.runs.prepare import Prepared, prepare, source_of
 from frisket.runs.previews import prepare_previews
 from frisket.runs.refusals import memory_of, optimizer_of, stop_if_refused, terms_of
 from frisket.runs.sampler import files_of
+from frisket.runs.training_parts import may_idle, spec_of, timesteps_of, trained_experts
 from frisket.training import optim, schedules
 from frisket.training.distributed import Team, assemble
 from frisket.training.ema import Average
@@ -73,55 +71,6 @@ class Outcome:
         return self.loras[0]
 
 
-def timesteps_of(config: Config, variant: Variant) -> TimestepSampler:
-    """The density of t; what [timesteps] leaves empty is the variant's own.
-
-    A model of several experts trains each batch within the range of one of those asked for.
-    """
-    chosen = config.timesteps
-    fixed = chosen.model_dump(exclude={"density", "shift", "experts", "weighting", "min_snr"})
-    return TimestepSampler(
-        density=chosen.density or variant.density,
-        shift=shift_of(config, variant),
-        ranges=tuple(variant.experts[name] for name in trained_experts(config, variant)),
-        even=chosen.experts == "even",
-        **fixed,
-    )
-
-
-def _may_idle(config: Config, variant: Variant) -> bool:
-    """Whether a step may pass without a gradient for some of the adapter's parameters."""
-    several = len(trained_experts(config, variant)) > 1
-    return several or config.lora.module_dropout > 0 or bool(config.lora.preset)
-
-
-def trained_experts(config: Config, variant: Variant) -> tuple[str, ...]:
-    """Names of the experts that get an adapter; none where the model is one piece."""
-    asked = config.model.experts
-    return tuple(name for name in variant.experts if asked in ("both", name))
-
-
-def spec_of(config: Config, family: Family) -> lora.LoraSpec:
-    """The adapter of a configuration."""
-    chosen = config.lora
-    targets, dead = targets_of(config, family, variant_of(config))
-    return lora.LoraSpec(
-        kind=chosen.kind,
-        rank=chosen.rank,
-        alpha=chosen.alpha,
-        dropout=chosen.dropout,
-        targets=targets,
-        exclude=chosen.exclude,
-        dead=dead,
-        conv_rank=chosen.conv_rank,
-        conv_alpha=chosen.conv_alpha,
-        factor=chosen.factor,
-        full_matrix=chosen.full_matrix,
-        rank_dropout=chosen.rank_dropout,
-        module_dropout=chosen.module_dropout,
-    )
-
-
 def train(
     config: Config,
     *,
@@ -147,7 +96,7 @@ def train(
     team = assemble(
         precision=config.run.precision,
         device=source.device,
-        idle=_may_idle(config, family.variants[source.variant]),
+        idle=may_idle(config, family.variants[source.variant]),
     )
     source = replace(source, device=str(team.accelerator.device))
     owned = locked(config.run.output) if team.accelerator.is_main_process else nullcontext()

@@ -11,6 +11,7 @@ from frisket.data.cached.store import Cache
 from frisket.data.loader import Loader
 from frisket.families.base import layer_names
 from frisket.families.experts import Experts
+from frisket.progress import Progress
 from frisket.runs.banner import rows
 from frisket.runs.card import metadata_of, variant_of
 from frisket.runs.epochs import checkpoints_of
@@ -30,7 +31,6 @@ from frisket.training.trainer import Trainer
 from frisket.training.validate import Validator
 
 log = logging.getLogger(__name__)
-Progress = Callable[[str, int, int, Mapping[str, float]], None]
 
 
 def check_resumable(config: Config) -> None:

@@ -22,13 +22,13 @@ from frisket.grid import LatentGrid
 from frisket.maskgen.files.unsure import is_unsure
 from frisket.media.captions import Wording
 from frisket.media.manifest import is_manifest
+from frisket.progress import Progress
 from frisket.runs.background_bank import sample_bank
 from frisket.shapes import Clip, Plane
 from frisket.training.memory.precision import tile
 
 __all__ = ["Prepared", "prepare", "source_of"]
 
-Progress = Callable[[str, int, int], None]
 # Folders of a diffusers repository that the encoders of pixels are loaded from.
 PIXEL_PARTS = ("vae", "image_encoder*", "image_processor*", "feature_extractor*")
 TEXT_PARTS = ("text_encoder*", "tokenizer*")

@@ -12,8 +12,8 @@ from frisket.families.base import Family, Parts, Source
 from frisket.families.experts import Experts
 from frisket.inference.generate import Told
 from frisket.inference.sample_specs import check
-from frisket.recipes.generate import preview_shots, write_grid
 from frisket.runs.sampler import embed_shots, load_waiting, plan_of
+from frisket.runs.samples import preview_shots, write_grid
 from frisket.training.memory import plan as memory_plan
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from frisket.cli.progress import spell_time
 from frisket.evaluation.page import render, write_whole
+from frisket.progress import spell_time
 from frisket.training.metrics_log import BadRecord, read
 
 log = logging.getLogger(__name__)

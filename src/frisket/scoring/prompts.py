@@ -10,9 +10,9 @@ from frisket.config.tree import Config
 from frisket.families.base import FAMILIES
 from frisket.inference.sample_specs import Shot, check
 from frisket.media.files import find
-from frisket.recipes.generate import shots_of
 from frisket.runs.prepare import clipset_of, source_of
 from frisket.runs.prompt_file import Line
+from frisket.runs.samples import shots_of
 
 OF_CAPTIONS = "captions of the training clips"
 CAPTIONS = 4  # that are sampled where nothing else names the subject

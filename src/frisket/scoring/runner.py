@@ -1,6 +1,6 @@
 """One run after the other on the denoiser: its errors, its samples, how far it drifted."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +14,9 @@ from frisket.families.base import Conditioning, Family, Parts, Source
 from frisket.inference.generate import Picture, Told, sample
 from frisket.inference.grids import save
 from frisket.inference.sample_specs import references
-from frisket.recipes.generate import slug
+from frisket.progress import Progress
 from frisket.runs.sampler import free, load_sampler, load_waiting, plan_of
+from frisket.runs.samples import slug
 from frisket.scoring.clips import Taught, Yardstick, training_pictures
 from frisket.scoring.errors import Errors, Levels, drift_of, errors_of
 from frisket.scoring.prompts import Asked
@@ -23,7 +24,6 @@ from frisket.scoring.runs import Run
 from frisket.shapes import Latents
 from frisket.training.memory.precision import tile
 
-Progress = Callable[[str, int, int], None]
 BASE = "base"
 
 

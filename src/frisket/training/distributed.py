@@ -74,7 +74,7 @@ def assemble(*, precision: str, device: str, idle: bool = False) -> Team:
         if os.environ.get(name, "false").lower() == "true":
             raise BadLaunch(
                 f"{name} is set: the run was started for an engine that Frisket does not train"
-                " under. Start it with `torchrun --nproc_per_node N -m frisket.cli.app train ...`, or"
+                " under. Start it with `torchrun --nproc_per_node N -m frisket.cli train ...`, or"
                 " accelerate launch with plain --multi_gpu"
             )
     if device.startswith("cuda:") and int(os.environ.get("WORLD_SIZE", "1")) > 1:

@@ -17,8 +17,8 @@ from torch import Generator
 from frisket.config.tree import Config
 from frisket.families.base import FAMILIES
 from frisket.importers.base import LAYOUTS, Imported
-from frisket.recipes.train import timesteps_of
 from frisket.runs.card import variant_of
+from frisket.runs.training_parts import timesteps_of
 
 COUNT, OFF = 60_000, 0.01
 LEVELS = [0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95]

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,8 +9,8 @@ import typer
 from typer.core import TyperGroup
 
 from frisket.cli.masks import files
+from frisket.progress import Bar
 
-Bar = Callable[[], AbstractContextManager[Callable[..., None]]]
 MAKE = "make"
 
 Folder = Annotated[Path, typer.Argument(help="Folder of clips (or one with `clips` in it).")]
@@ -296,10 +295,10 @@ def _make(bar: Bar) -> Callable[..., None]:
     ) -> None:
         """Make masks for every clip that has none or whose settings changed."""
         given = dict(locals())  # before anything else is bound: the options by their names
-        from frisket.cli.masks import make as make_module  # noqa: PLC0415 - torch, only when asked for
+        from frisket.cli.masks import make as make_module
 
         if best:
-            from frisket.maskgen.vision.people_parser import with_parser  # noqa: PLC0415 - the same
+            from frisket.maskgen.vision.people_parser import with_parser
 
             ask = typer.confirm if sys.stdin.isatty() else None
             given = with_parser(given, ask, dry=dry_run)
@@ -329,7 +328,7 @@ def _review(bar: Bar) -> Callable[..., None]:
         ] = None,
     ) -> None:
         """Write a page and a contact sheet of all masks, those to look at first."""
-        from frisket.cli.masks import make as make_module  # noqa: PLC0415 - torch, only when asked for
+        from frisket.cli.masks import make as make_module
 
         with bar() as progress:
             line, _ = make_module.reviewed(
@@ -342,7 +341,7 @@ def _review(bar: Bar) -> Callable[..., None]:
 
 def _backends() -> None:
     """List backends and compositions, with their licences."""
-    from frisket.cli.masks import make as make_module  # noqa: PLC0415 - torch, only when asked for
+    from frisket.cli.masks import make as make_module
 
     typer.echo("\n".join(make_module.backends()))
 
@@ -353,14 +352,14 @@ def _rules(
     ] = None,
 ) -> None:
     """Print the rules that map phrases to regions, to be edited and given as --rules."""
-    from frisket.maskgen.text.rules import dump  # noqa: PLC0415 - only when asked for
+    from frisket.maskgen.text.rules import dump
 
     if output is None:
         typer.echo(dump(), nl=False)
         return
     if output.exists():
         raise typer.BadParameter(f"{output} exists and is not overwritten")
-    from frisket.disk.atomic import replacing  # noqa: PLC0415 - only when asked for
+    from frisket.disk.atomic import replacing
 
     with replacing(output) as draft:
         draft.write_text(dump(), encoding="utf-8")

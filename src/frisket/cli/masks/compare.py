@@ -7,12 +7,13 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from frisket.cli.masks.make import SHOWN, Progress
+from frisket.cli.masks.make import SHOWN
 from frisket.config.label_map import read_legend
 from frisket.evaluation.mask_metrics import MaskScores, pooled
 from frisket.inspection.dataset_scan import clip_folder
 from frisket.media.files import MasksNotFound
 from frisket.media.paths import replacing
+from frisket.progress import Progress
 from frisket.recipes.masks.compare import Evaluated, evaluate, paired
 from frisket.recipes.masks.folder import BadOption, whole_table_of
 

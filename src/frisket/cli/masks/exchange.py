@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import get_args
 
-from frisket.cli.masks.make import SHOWN, Progress
+from frisket.cli.masks.make import SHOWN
 from frisket.maskgen.format_base import EXCHANGES, GREY
+from frisket.progress import Progress
 from frisket.recipes.masks.exchange import Carried, Missing, bring, export, weights_of
 from frisket.recipes.masks.folder import BadOption, table_of, whole_table_of
 from frisket.registry import nearest

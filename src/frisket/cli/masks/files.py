@@ -1,13 +1,12 @@
 """`frisket masks eval`, `export`, `import` and `layouts`, apart so that help needs no torch."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-Bar = Callable[[], AbstractContextManager[Callable[..., None]]]
+from frisket.progress import Bar
 
 Levels = Annotated[
     str,
@@ -70,7 +69,7 @@ def _eval(bar: Bar) -> Callable[..., None]:
         ] = None,
     ) -> None:
         """Compare two folders of masks, name by name: overlap, borders, mix-ups, steadiness."""
-        from frisket.cli.masks.compare import run  # noqa: PLC0415 - torch, when asked for
+        from frisket.cli.masks.compare import run
 
         with bar() as progress:
             lines, code = run(
@@ -120,7 +119,7 @@ def _export(bar: Bar) -> Callable[..., None]:
         overwrite: Overwrite = False,
     ) -> None:
         """Write masks for another tool; weights are baked in where it knows no regions."""
-        from frisket.cli.masks.exchange import (  # noqa: PLC0415 - torch, when asked for
+        from frisket.cli.masks.exchange import (
             run_export,
         )
 
@@ -156,7 +155,7 @@ def _import(bar: Bar) -> Callable[..., None]:
         overwrite: Overwrite = False,
     ) -> None:
         """Read masks of another tool into label maps with a legend."""
-        from frisket.cli.masks.exchange import (  # noqa: PLC0415 - torch, when asked for
+        from frisket.cli.masks.exchange import (
             run_import,
         )
 
@@ -177,6 +176,6 @@ def _import(bar: Bar) -> Callable[..., None]:
 
 def _layouts() -> None:
     """List the layouts of other tools, and what each loses."""
-    from frisket.cli.masks.exchange import layouts  # noqa: PLC0415 - when asked for
+    from frisket.cli.masks.exchange import layouts
 
     typer.echo("\n".join(layouts()))

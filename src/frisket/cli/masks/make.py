@@ -1,6 +1,6 @@
 """`frisket masks make` from its command line to the lines it prints."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -12,12 +12,12 @@ from frisket.maskgen.files.record import Status
 from frisket.maskgen.job import Motion, Outcome, Smooth
 from frisket.maskgen.pipeline import COMPOSITIONS
 from frisket.maskgen.tracking.tracker import Tracking
+from frisket.progress import Progress
 from frisket.recipes.masks.make import Made, clips_of, masks, place_of
 from frisket.recipes.masks.request import Asked
 from frisket.recipes.masks.review import review as write_review
 from frisket.registry import nearest
 
-Progress = Callable[..., None]
 SHOWN = 12  # clips named at the end; the review page has all
 _PLAIN = (
     *("folder", "output", "beside", "segmenter", "people", "tracker", "phrases", "from_captions"),

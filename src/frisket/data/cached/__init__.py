@@ -1,1 +1,1 @@
-"""What is kept between runs: entries by content, what is known of files, and whether it is whole."""
+"""What is kept between runs: entries by content, what is known of files, what is whole."""

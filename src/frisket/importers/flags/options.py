@@ -10,7 +10,7 @@ from importlib import resources
 from typing import Any
 
 from frisket.importers.base import Kind
-from frisket.importers.options import Rules, Sheet, Table, rules_of
+from frisket.importers.options import SHARED, Rules, Sheet, Table, rules_of
 
 
 @cache
@@ -19,7 +19,7 @@ def rules_with_flags(trainer: str, *, data: bool = False) -> Rules:
 
     `data`: its options of data may stand among them, for all data sets.
     """
-    own, both = rules_of(trainer), rules_of("kohya_flags")
+    own, both = rules_of(trainer), rules_of(SHARED)
     common = own.sections["data"] if data else {}
     flags = {"flags": {**common, **both.sections["flags"], **own.sections["flags"]}}
     zeros = {**own.zeros, "flags": own.zeros["flags"] | both.zeros["flags"]}

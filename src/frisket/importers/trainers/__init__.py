@@ -1,1 +1,1 @@
-"""The shelf of other trainers' data set layouts: one file each, each binding LAYOUT."""
+"""The shelf of other trainers: a folder each, which binds LAYOUT."""

@@ -43,7 +43,7 @@ V1_INPUT = Preprocessing(
 
 
 class Sapiens(LogitParser):
-    """A parser of single people; in group photos give it crops (`frisket.maskgen.vision.person_crops`).
+    """A parser of single people; in group photos give it crops (`vision.person_crops`).
 
     `model` maps b 3 h w of `dtype` to b k h' w' logits of `classes`.
     """

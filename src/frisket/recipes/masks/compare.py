@@ -9,13 +9,13 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from frisket.cli.masks.make import Progress
 from frisket.evaluation.mask_metrics import MaskScores, RegionScore, compare_labels, pooled
 from frisket.maskgen.base import Picture
 from frisket.maskgen.cleanup.clean import compose
 from frisket.maskgen.format_base import GREY
 from frisket.media.files import MasksNotFound, find
 from frisket.media.frames import BadMedia, Media, probe, stream
+from frisket.progress import Progress
 from frisket.recipes.masks.folder import BadOption, MaskFolder, open_masks
 from frisket.registry import nearest
 

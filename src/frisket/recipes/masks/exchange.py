@@ -9,7 +9,6 @@ from typing import Literal
 
 import torch
 
-from frisket.cli.masks.make import Progress
 from frisket.config.data import PRESETS
 from frisket.config.load import load
 from frisket.maskgen.cleanup.clean import compose
@@ -35,6 +34,7 @@ from frisket.masks.read import BACKGROUND
 from frisket.media.files import Found
 from frisket.media.foreign import decoding
 from frisket.media.frames import probe
+from frisket.progress import Progress
 from frisket.recipes.masks.folder import BadOption, MaskFolder, cut, open_masks
 from frisket.recipes.masks.make import clips_of, place_of
 from frisket.registry import nearest

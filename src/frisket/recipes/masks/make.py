@@ -31,10 +31,10 @@ from frisket.maskgen.pipeline import backends_of
 from frisket.media.files import Found, MasksNotFound, find
 from frisket.media.manifest import is_manifest
 from frisket.media.workers import begin
+from frisket.progress import Progress
 from frisket.recipes.masks.request import Asked, Ready, device_of, ready
 
 log = logging.getLogger(__name__)
-Progress = Callable[..., None]
 
 AHEAD = 2  # groups handed to each worker before one of its own is done
 SHARE = 4  # clips in a group where no model wants them in batches

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -20,8 +20,8 @@ from frisket.masks.read import WHOLE
 from frisket.media import files
 from frisket.media.frames import BadMedia, Media, decode, probe
 from frisket.media.paths import replacing
+from frisket.progress import Progress
 
-Progress = Callable[[str, int, int], None]
 Standing = Literal["broken", "failed", "unsure", "nothing", "done", "unmade", "hand"]
 
 STANDINGS: tuple[Standing, ...] = get_args(Standing)  # the worst first, as they are listed

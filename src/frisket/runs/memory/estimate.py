@@ -21,9 +21,9 @@ from frisket.families.base import (
 from frisket.families.blocks import blocks_of, plain_tensors
 from frisket.families.experts import experts_of
 from frisket.losses.base import BASE, EMA, Step
-from frisket.recipes.train import spec_of
 from frisket.runs.memory.conditioning_shapes import CAPTION, Unpredictable, told
 from frisket.runs.refusals import terms_of
+from frisket.runs.training_parts import spec_of
 from frisket.training.memory import precision as precision_module
 from frisket.training.memory.estimate import META, Rehearsal
 

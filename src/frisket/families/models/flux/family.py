@@ -19,7 +19,7 @@ from frisket.families import tiny, weights
 from frisket.families.base import Conditioning, Family, Parts, References, Source, Variant
 from frisket.families.defaults import Standard, Text, decode_kl, encode_kl, parts_of
 from frisket.families.experts import first
-from frisket.families.models.flux import kontext as kontext
+from frisket.families.models.flux import kontext
 from frisket.families.presets import presets
 from frisket.families.shared.flux_key_map import FLUX_1
 from frisket.families.shared.flux_tokens import (

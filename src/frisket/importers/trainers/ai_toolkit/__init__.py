@@ -1,1 +1,5 @@
-"""TODO: what this room is for."""
+"""ai-toolkit: its configurations, read as ours."""
+
+from frisket.importers.trainers.ai_toolkit.read import LAYOUT
+
+__all__ = ["LAYOUT"]

@@ -1,1 +1,5 @@
-"""TODO: what this room is for."""
+"""kohya's sd-scripts: its configurations, read as ours."""
+
+from frisket.importers.trainers.kohya.read import LAYOUT
+
+__all__ = ["LAYOUT"]

@@ -1,1 +1,5 @@
-"""TODO: what this room is for."""
+"""musubi-tuner and blissful-tuner: its configurations, read as ours."""
+
+from frisket.importers.trainers.musubi.read import LAYOUT
+
+__all__ = ["LAYOUT"]

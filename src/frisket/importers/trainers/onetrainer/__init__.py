@@ -1,1 +1,5 @@
-"""TODO: what this room is for."""
+"""OneTrainer: its configurations, read as ours."""
+
+from frisket.importers.trainers.onetrainer.read import LAYOUT
+
+__all__ = ["LAYOUT"]

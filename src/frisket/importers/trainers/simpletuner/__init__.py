@@ -1,1 +1,5 @@
-"""TODO: what this room is for."""
+"""SimpleTuner: its configurations, read as ours."""
+
+from frisket.importers.trainers.simpletuner.read import LAYOUT
+
+__all__ = ["LAYOUT"]

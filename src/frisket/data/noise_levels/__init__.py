@@ -1,1 +1,0 @@
-"""At which noise levels each other trainer trains, as [timesteps] of a configuration."""

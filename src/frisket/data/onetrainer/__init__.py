@@ -1,1 +1,0 @@
-"""OneTrainer's options, by what they are about; `data.layouts.onetrainer` reads its files."""

@@ -1,0 +1,73 @@
+"""What a run samples, from prompts to pictures: for `generate`, for previews and for scoring."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from frisket.config.tree import Preview
+from frisket.families.base import Family, Parts, Source, Variant
+from frisket.inference.generate import Told, embed, sample
+from frisket.inference.grids import grid, save
+from frisket.inference.sample_specs import Shot, shot
+from frisket.runs.prompt_file import Line
+from frisket.runs.sampler import load_sampler
+
+LONGEST = 40  # letters of a prompt in a file name
+
+
+def shots_of(
+    variant: Variant, lines: Sequence[Line], seeds: Sequence[int], settings: Mapping[str, Any]
+) -> list[Shot]:
+    """Every line with every seed; a line's own options win, its own seed is its only one."""
+    shots = []
+    for line in lines:
+        options = {**settings, **line.options}
+        own = options.pop("seed", None)
+        shots += [
+            shot(variant, line.prompt, seed, **options)
+            for seed in (seeds if own is None else [own])
+        ]
+    return shots
+
+
+def write_grid(
+    family: Family,
+    parts: Parts,
+    preview: Preview,
+    path: Path,
+    told: Told | None = None,
+    *,
+    device: torch.device | None = None,
+    tile: bool = False,
+) -> Path:
+    """A grid of a `[preview]`, a row a prompt and a column a seed, as `path`.png or .mp4.
+
+    `told` are its prompts, embedded; without them `parts` has the text encoder.
+    """
+    shots = preview_shots(family.variants[parts.variant], preview)
+    told = embed(family, parts.variant, parts.text, shots) if told is None else told
+    pictures = list(sample(family, parts, told, shots, device=device, tile=tile))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return save(grid(pictures, len(preview.seeds)), path, family.variants[parts.variant].fps)
+
+
+def preview_shots(variant: Variant, preview: Preview) -> list[Shot]:
+    """What a `[preview]` shows."""
+    settings = preview.sampling()
+    lines = [Line(prompt) for prompt in preview.prompts]
+    return shots_of(variant, lines, preview.seeds, settings)
+
+
+def load(family: Family, source: Source) -> Parts:
+    """All parts of a variant, on the source's device."""
+    parts = load_sampler(family, source)
+    parts.text = family.load_text(source)
+    return parts
+
+
+def slug(prompt: str) -> str:
+    """A prompt as part of a file name: letters and digits of any script, joined by `-`."""
+    return re.sub(r"\W+", "-", prompt.lower())[:LONGEST].strip("-_") or "empty"
