@@ -2,9 +2,9 @@
 
 FOLDER holds photographs that are not in this repository; `draft_labels.json` says where they come
 from and what their masks were judged to be by eye. Half of them, by the last bit of the first hex
-digit of the file's SHA-256, is what the limits of `maskgen/draft/portrait.py` were set on; the other
-half is the test. A picture counts as "done" with a confidence of at least 0.5 and without a doubt that
-makes it unsure.
+digit of the file's SHA-256, is what the limits of `maskgen/draft/portrait.py` were set on; the
+other half is the test. A picture counts as "done" with a confidence of at least 0.5 and without a
+doubt that makes it unsure.
 
     OMP_NUM_THREADS=1 python benchmarks/draft_confidence.py FOLDER
 """

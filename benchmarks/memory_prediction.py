@@ -3,10 +3,10 @@
 For every family's tiny model (written to disk, so that its own config.json is what is read):
 `Prediction.training` of `frisket.runs.memory.estimate.predict`, from shapes alone, beside two
 measurements of the real Trainer over STEPS steps. *Tensors*: the most bytes of tensors alive at one
-time, each storage counted once, parameters included (a TorchDispatchMode looks at every result). *Allocator*:
-parameters plus the highest sum of what torch's CPU allocator handed out less what it took back,
-from torch's profiler; that has what CPU kernels take for themselves as well, which differs on a
-GPU. The loss is made to work on whole maps, as it does on an accelerator.
+time, each storage counted once, parameters included (a TorchDispatchMode looks at every result).
+*Allocator*: parameters plus the highest sum of what torch's CPU allocator handed out less what it
+took back, from torch's profiler; that has what CPU kernels take for themselves as well, which
+differs on a GPU. The loss is made to work on whole maps, as it does on an accelerator.
 """
 
 import argparse
