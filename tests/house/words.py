@@ -1,6 +1,7 @@
 """The words of the house: which names are private English, and what the field says instead."""
 
 import re
+from pathlib import Path
 
 
 def _split(text: str) -> frozenset[str]:
@@ -84,13 +85,11 @@ MODULES = {
 # Participles and determiners that hold a place in a sentence and, alone, name no thing.
 BARE = _split(
     """
-    all another any apart asked aside begun below beside best bent both bound brought built
-    certain chosen counted cut doubted done drawn due either every fed few first given gone
-    grown held here inside instead kept known laid last later least left less lost made many
-    measured met mine more most moved named near needed next none now odd opened other others
-    ours outside own placed plain put read rest said same seen several shown some sorted strange
-    such sure taken taught theirs there told tried unsure usual wanted what where which whole
-    why within written
+    another apart asked aside begun below beside bent both bound brought built certain chosen
+    counted doubted done drawn either every fed given gone grown held here instead kept known
+    laid lost made measured met mine moved named needed odd opened others ours own placed plain
+    said same seen several shown some strange such sure taken taught theirs there told tried
+    unsure usual wanted what where which whole why within written
     """
 )
 # First words of functions that are participles though they do not end in -ed.
@@ -102,13 +101,29 @@ PARTICIPLES = _split(
     thought told torn understood woven worn written
     """
 )
-# Words that end in -ed and are none, as the first of a function.
-VERBS_IN_ED = frozenset({"embed", "exceed", "feed", "need", "proceed", "seed", "speed", "succeed"})
+# Participles that the field puts before its nouns: weighted_mean, signed_distance.
+ADJECTIVES = frozenset({"compensated", "masked", "nested", "signed", "squared", "weighted"})
+# What a function may begin with: the verbs, and beside them a question or a conversion.
+VERBS = _split((Path(__file__).parent / "verbs.txt").read_text(encoding="utf-8"))
+QUESTIONS = _split(
+    """
+    accepts allows applies are belongs can contains covers differs does exists fits follows had has
+    holds is keeps knows looks matches may must needs should starts suits takes was were will
+    """
+)
+CONVERSIONS = frozenset({"as", "from", "to", "with"})
+# Names that the contracts of the shelves give (families, objectives, torch's modules).
+CONTRACTS = _split(
+    """
+    backward cells embed eval forward losses names objective pipeline tiny weight
+    """
+)
+PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+")
 
 
 def parts_of(name: str) -> list[str]:
     """The words of a name, lower case: `MasksNotFound` and `masks_not_found` are three."""
-    return [part.lower() for part in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+", name)]
+    return [part.lower() for part in PART.findall(name)]
 
 
 def private_word(name: str) -> str | None:
@@ -124,8 +139,14 @@ def private_word(name: str) -> str | None:
 
 
 def is_participle(name: str) -> bool:
-    """Whether a function's first word is a past participle: `_named`, `told_of`."""
-    first = next(iter(parts_of(name)), "")
-    if first in VERBS_IN_ED:
+    """Whether a function begins with a past participle: `_named`; not `weighted_mean`."""
+    first, *others = parts_of(name) or [""]
+    if first in VERBS or (first in ADJECTIVES and others):
         return False
     return first in PARTICIPLES or (len(first) > 4 and first.endswith("ed"))
+
+
+def is_action(name: str) -> bool:
+    """Whether a function begins as one should: a verb, a question, a conversion; or by contract."""
+    first = next(iter(parts_of(name)), "")
+    return first in VERBS | QUESTIONS | CONVERSIONS or name in CONTRACTS
