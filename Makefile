@@ -66,6 +66,7 @@ check-gpu: $(STAMP)
 	$(BIN)/python -m benchmarks.check_gpu --json docs/check-gpu.json --page docs/check-gpu.md
 
 docs: $(STAMP)
+	$(BIN)/python scripts/floors_drawing.py
 	$(BIN)/python scripts/lora_table.py
 	$(BIN)/python scripts/examples_page.py
 	$(BIN)/frisket schema --output src/frisket/config/config.schema.json --reference docs/reference/config.md
