@@ -70,10 +70,12 @@ def masked_loss(
         table = RegionWeights() if weights is None else weights
         planes = _lay(mask, prediction, len(table.regions), spatial, temporal, reading)
         cells = table(planes.to(clip.device)).expand(len(clip), -1, -1, -1, -1)
-    if reduction == "mean" and kind == "mse" and bool((cells == 1).all()):
-        # The mean of the samples' means would differ from it in the last bit.
+    # Of ones every `normalise` is the plain mean, and so is the mean of the samples' means, but by
+    # way of their formulas the last bit may differ.
+    plain = bool((cells == 1).all())
+    if plain and kind == "mse" and reduction == "mean":
         return functional.mse_loss(clip.float(), wanted.float())
-    divisor = divisors(cells, clip.shape[1], normalise, beta=beta)
+    divisor = None if plain else divisors(cells, clip.shape[1], normalise, beta=beta)
     losses = weighted_error(kind, delta, clip, wanted, cells, divisor)
     return losses.mean() if reduction == "mean" else losses
 
@@ -186,8 +188,8 @@ def _to_planes(mask: Tensor, prediction: Tensor, regions: int) -> Tensor:
         raise ValueError(_refuse_axes(mask, prediction, regions))
     if len(planes) != len(prediction):
         raise ValueError(
-            f"{_sizes(mask, prediction)}: a mask for each of {len(prediction)} samples; one for all"
-            " is H W without batch axis, or mask.expand"
+            f"{_sizes(mask, prediction)}: give each of {len(prediction)} samples its own, or one of"
+            " shape H W to all (or mask.expand)"
         )
     if planes.shape[1] != regions:
         raise ValueError(
@@ -241,11 +243,18 @@ def _find_temporal(mask: int, frames: int, temporal: int | None, *, pixels: bool
         stride, rest = divmod(mask - 1, frames - 1)
         if rest == 0 and stride > 1 and stride & (stride - 1) == 0:
             return stride
-    fits = {1, frames, 1 + (frames - 1) * (temporal or 1)} - ({frames} if pixels else set())
-    hint = "" if temporal else ", or say `temporal`, the VAE's stride in time"
+    if frames == 1:
+        fits = "1 frame"
+    elif temporal is None:
+        fits = (
+            f"1 frame, {frames}, or 1 + {frames - 1} t for a VAE that folds t frames into one (say"
+            " `temporal` where t is no power of two)"
+        )
+    else:
+        fits = f"1 or {1 + (frames - 1) * temporal} frames (temporal = {temporal})"
     raise ValueError(
-        f"a mask of {mask} frames does not fit {frames} latent frames: give"
-        f" {' or '.join(map(str, sorted(fits)))} frames{hint}"
+        f"a mask of {mask} frames does not fit {frames} latent frame{'s' * (frames > 1)}:"
+        f" give it {fits}"
     )
 
 

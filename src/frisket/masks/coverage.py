@@ -96,4 +96,4 @@ def coverage(
 def lay_clips(planes: Tensor, grid: LatentGrid, reading: Reading = "mean") -> Coverage:
     """`to_latent` of the planes of several clips at once, b k F H W. Raises as it does."""
     cells = to_latent(planes.flatten(0, 1), grid, reading)
-    return cells.unflatten(0, planes.shape[:2])
+    return cells.reshape(*planes.shape[:2], *cells.shape[1:])
