@@ -23,12 +23,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from scripts.peers import trainers  # noqa: E402
-from scripts.peers.text import Commit, stacked  # noqa: E402
+from scripts.peers.text import Commit, run, stacked  # noqa: E402
 from tests.losses.scenes import Scene, scene_of  # noqa: E402
 
 import frisket  # noqa: E402
@@ -100,7 +101,28 @@ class Musubi:
 class DiffusionPipe(trainers.DiffusionPipe):
     file = "models/base.py"
     frames = (1, 3)
-    options = ({"kind": "mse"}, {"kind": "huber_delta"})
+    options = ({"kind": "mse"}, {"kind": "huber_delta"}, {"kind": "mse", "packed": True})
+
+    def __init__(self, commit: Commit) -> None:
+        super().__init__(commit)
+        self.flux = commit.part("models/flux.py", "if mask is not None:", "img_ids =")
+
+    def loss(self, scene: Scene, prediction: Tensor, kind: str, packed: bool = False) -> Tensor:
+        """`packed` as Flux: tokens of 2 x 2 cells, the mask packed alike."""
+        if not packed:
+            return super().loss(scene, prediction, kind)
+        _, channels, frames, h, w = prediction.shape
+        assert frames == 1
+        tokens, target = (pack(latents[:, :, 0]) for latents in (prediction, scene.target))
+        names = {"mask": stacked(scene), "h": h, "w": w, "c": channels, "F": functional}
+        run(self.flux, names := names | {"rearrange": pack})
+        return self.error(Stub(config={}))(tokens, (target, names["mask"]))
+
+
+def pack(latents: Tensor, *_: str, ph: int = 2, pw: int = 2) -> Tensor:
+    """Einops' `b c (h ph) (w pw) -> b (h w) (c ph pw)`."""
+    cells = latents.unflatten(3, (-1, pw)).unflatten(2, (-1, ph))
+    return cells.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
 
 
 PEERS: dict[str, Any] = {"kohya": Kohya, "musubi": Musubi, "diffusion-pipe": DiffusionPipe}
@@ -111,7 +133,9 @@ def list_cases(peer: Any) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     for frames in peer.frames:
         for kinds in STILLS if frames == 1 else CLIPS:
             for options in peer.options:
-                scene = {"kinds": list(kinds), "frames": frames, "height": 2, "width": 3}
+                if frames > 1 and options.get("packed"):
+                    continue
+                scene = {"kinds": list(kinds), "frames": frames, "height": 2, "width": 4}
                 yield scene | {"plain": peer is DiffusionPipe}, options
 
 
