@@ -86,7 +86,7 @@ class Musubi:
         trainer = Stub(
             get_noisy_model_input_and_timesteps=lambda *_: (None, scene.t),
             call_dit=lambda *_: output,
-            compute_loss=lambda *given: self.compute(Stub(), *given),
+            compute_loss=lambda *values: self.compute(Stub(), *values),
         )
         cells = frisket.coverage(stacked(scene)[:, None], scene.spatial)
         batch = {"timesteps": None, "loss_mask": cells[:, :, None]}

@@ -43,8 +43,8 @@ def masked_loss(
 
     A mask of pixels is averaged over each cell, by causal groups in time (`frisket.coverage`).
     `spatial` and `temporal` are the strides of the VAE. Without them the sizes tell: sides a whole
-    number of times those of the latents, F = f, or F = 1 + (f - 1) t with t a power of two (a clip
-    that the VAE cut short never gives one). `reading` as in `frisket.coverage`.
+    number of times those of the latents, F = f, or F = 1 + (f - 1) t with t a power of two (no clip
+    that a VAE of such a stride cut short gives another). `reading` as in `frisket.coverage`.
 
     `normalise` is what the weighted sum of each sample is divided by: "sample" C sum(w), so that
     every sample pulls equally hard; "batch" the batch's mean of that; "none" all elements, as most
@@ -166,9 +166,10 @@ def _lay(
     frames = prediction.shape[2] if prediction.ndim == 5 else 1
     space = _find_spatial(planes, prediction, spatial)
     time = _find_temporal(planes.shape[2], frames, temporal, pixels=space > 1)
-    grid = LatentGrid(channels=1, spatial=space, temporal=time)
-    cells = lay_clips(planes, grid, reading).clamp(0, 1)  # bicubic overshoots
-    return cells.expand(-1, -1, frames, -1, -1)
+    if (space, time) != (1, 1):
+        grid = LatentGrid(channels=1, spatial=space, temporal=time)
+        planes = lay_clips(planes, grid, reading).clamp(0, 1)  # bicubic overshoots
+    return planes.expand(-1, -1, frames, -1, -1)
 
 
 def _to_planes(mask: Tensor, prediction: Tensor, regions: int) -> Tensor:

@@ -115,9 +115,9 @@ def test_a_mask_of_ones_or_none_is_torchs_loss_bit_for_bit(dtype, normalise, bat
     ones = torch.ones(6, 10, dtype=torch.bool)
     for mask in (None, ones, ones.float()):
         assert torch.equal(masked_loss(prediction, target, mask, normalise=normalise), plain)
-    each = masked_loss(prediction, target, ones, normalise=normalise, reduction="none")
+    losses = masked_loss(prediction, target, ones, normalise=normalise, reduction="none")
     rows = zip(prediction.float(), target.float(), strict=True)
-    assert torch.equal(each, torch.stack([functional.mse_loss(*row) for row in rows]))
+    assert torch.equal(losses, torch.stack([functional.mse_loss(*row) for row in rows]))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -120,13 +120,14 @@ def test_masks_go_into_the_caches_of_musubi(tmp_path, monkeypatch):
     mask = Image.new("L", (100, 50))
     mask.paste(255, (0, 0, 50, 50))
     mask.save("masks/a_b.png")
-    latents = {"latents_1x4x4_float32": torch.zeros(16, 1, 4, 4)}
+    shown = torch.zeros(16, 1, 6, 6)
+    latents = {"latents_1x4x4_float32": torch.zeros(16, 1, 4, 4), "latents_image_1x6x6_f": shown}
     metadata = {"width": "100", "height": "50", "architecture": "wan"}
     save_file(latents, "cache/a_b_0100x0050_wan.safetensors", metadata)
     save_file(latents, "cache/a_b_wan_te.safetensors")
     exec(find_block("python", "save_file"), {})
     cached = load_file("cache/a_b_0100x0050_wan.safetensors")
-    assert set(cached) == {"latents_1x4x4_float32", "loss_mask"}
+    assert set(cached) == {*latents, "loss_mask"}
     cells = torch.tensor([1.0, 1, 0, 0]).expand(1, 1, 4, 4)
     torch.testing.assert_close(cached["loss_mask"], cells)
     assert set(load_file("cache/a_b_wan_te.safetensors")) == set(latents)
