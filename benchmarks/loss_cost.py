@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+import frisket
 from frisket.losses.base import weighted_mse
 
 SHAPE = (1, 16, 21, 60, 104)  # 81 frames of 480 x 832 on Wan's latent grid
+PIXELS = (1, 81, 480, 832)
 
 
 def kept_bytes(loss: Tensor, held: list[Tensor], inputs: tuple[Tensor, ...]) -> int:
@@ -32,6 +34,7 @@ def main() -> None:
         prediction = torch.randn(SHAPE, generator=made).to(dtype).requires_grad_()
         soft = torch.rand(1, 1, *SHAPE[2:], generator=made)
         ones = torch.ones_like(soft)
+        pixels = torch.rand(PIXELS, generator=made)
         losses = {
             "plain MSE": functional.mse_loss,
             "plain MSE in float32": lambda p, t: functional.mse_loss(p.float(), t.float()),
@@ -40,6 +43,8 @@ def main() -> None:
             ).mean(),
             "weighted_mse": lambda p, t, w=soft: weighted_mse(p, t, w).mean(),
             "weighted_mse, all ones": lambda p, t, w=ones: weighted_mse(p, t, w).mean(),
+            "frisket.masked_loss, coverage": lambda p, t, w=soft: frisket.masked_loss(p, t, w),
+            "frisket.masked_loss, pixels": lambda p, t, w=pixels: frisket.masked_loss(p, t, w),
         }
 
         def run(name: str, losses=losses, prediction=prediction, target=target) -> None:

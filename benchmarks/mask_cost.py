@@ -1,9 +1,12 @@
 """CPU time from a 1536 x 1152 grey PNG to its latent coverage, as `prepare` makes it; a table.
 
-Process CPU time on one thread, medians. What is timed is `data.covering.cover`, which `prepare`
-calls once for each clip whose coverage is not in its cache. The target is 7 ms a clip, to a square
-latent grid of 128 x 128 cells, which is what the fastest path measured before needs (decode with
-OpenCV, crop, one area resize: 6.2 ms, most of it decoding).
+Process CPU time on one thread, medians. What is timed is `data.mask_pipeline.cover`, which `prepare`
+calls once for each clip whose coverage is not in its cache. Where nothing is done to the pixels of
+a mask it is laid on the cells at once (`masks.cut`); beside it stands the same by way of every
+pixel of the target, as masks that are grown or feathered go, for a picture and for a video.
+
+The target is 7 ms a clip, to a square latent grid of 128 x 128 cells, which is what the fastest
+path measured before needs (decode with OpenCV, crop, one area resize: 6.2 ms, most of it decoding).
 
     OMP_NUM_THREADS=1 python benchmarks/mask_cost.py [clips]
 """
@@ -13,7 +16,8 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +25,17 @@ import cv2
 import numpy as np
 import torch
 
-from frisket.data.mask_pipeline import cover
+from frisket.data.mask_pipeline import cover, lay
 from frisket.data.records import Masking, Window
 from frisket.grid import LatentGrid
+from frisket.masks.coverage import to_latent
 from frisket.masks.read import read
 from frisket.media.frames import Media
 from frisket.media.geometry import Geometry
 
 GRID = LatentGrid(channels=16, spatial=8)
 SOURCE = (1152, 1536)
+VIDEO = (720, 1280)
 REGIONS = ("subject",)
 TARGET_MS = 7.0
 CROP, WHOLE = (1024, 1024), (768, 1024)
@@ -67,29 +73,53 @@ def main() -> None:
         print("| cut and mask options | to coverage | of it reading | bare decoding |")
         print("| --- | --- | --- | --- |")
         for name, (target, options) in CASES.items():
-            spent = measure(paths, target, options)
-            print(f"| {name} | " + " | ".join(f"{value:.2f}" for value in spent) + " |")
-        print(f"\nThe aim is {TARGET_MS:g} ms.")
+            spent = measure(steps_of(window_of(path, target, options)) for path in paths)
+            row = (f"{spent[step]:.2f}" for step in ("cover", "read", "decode"))
+            print(f"| {name} | {' | '.join(row)} |")
+        print(f"\nThe aim is {TARGET_MS:g} ms.\n")
+        print("| laid on the cells, reading left out | at once | by way of every pixel |")
+        print("| --- | --- | --- |")
+        video = Geometry(source=VIDEO, target=(480, 832), picks=tuple(range(21)))
+        for name, geometry, grid in (
+            ("crop to 1024 x 1024", window_of(paths[0], CROP, {}).geometry, GRID),
+            ("whole, 1024 x 768", window_of(paths[0], WHOLE, {}).geometry, GRID),
+            ("21 frames, 1280 x 720 to 832 x 480", video, LatentGrid(16, 8, 4)),
+        ):
+            plane = torch.rand(len(geometry.picks), *geometry.source)
+            spent = measure([ways_of(plane, geometry, grid)] * count)
+            print(f"| {name} | {spent['at once']:.2f} | {spent['pixels']:.2f} |")
 
 
-def measure(
-    paths: list[Path], target: tuple[int, int], options: dict[str, Any]
-) -> tuple[float, float, float]:
-    """Median milliseconds of the whole walk, of reading alone, and of OpenCV's bare decoding."""
+def measure(clips: Iterable[Mapping[str, Callable[[], object]]]) -> dict[str, float]:
+    """Median milliseconds of each step over clips."""
     spent: dict[str, list[float]] = defaultdict(list)
+    for steps in clips:
+        for name, work in steps.items():
+            start = time.process_time()
+            work()
+            spent[name].append((time.process_time() - start) * 1e3)
+    return {name: statistics.median(values) for name, values in spent.items()}
 
-    def timed(step: str, work: Callable[[], object]) -> None:
-        start = time.process_time()
-        work()
-        spent[step].append((time.process_time() - start) * 1e3)
 
-    for path in paths:
-        window = window_of(path, target, options)
-        timed("cover", lambda window=window: cover(window, REGIONS, GRID))
-        timed("read", lambda window=window: read_alone(window))
-        timed("decode", lambda path=path: cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
-    whole, reading, bare = (statistics.median(spent[step]) for step in ("cover", "read", "decode"))
-    return whole, reading, bare
+def steps_of(window: Window) -> dict[str, Callable[[], object]]:
+    """The whole walk of one mask, reading alone, and OpenCV's bare decoding."""
+    return {
+        "cover": lambda: cover(window, REGIONS, GRID),
+        "read": lambda: read_alone(window),
+        "decode": lambda: cv2.imread(str(window.clip), cv2.IMREAD_UNCHANGED),
+    }
+
+
+def ways_of(
+    plane: torch.Tensor, geometry: Geometry, grid: LatentGrid
+) -> dict[str, Callable[[], object]]:
+    """A plane to coverage as `prepare` lays it, and with the target's pixels made in between."""
+    window = window_of(Path("mask.png"), geometry.target, {})
+    window = replace(window, geometry=geometry)
+    return {
+        "at once": lambda: lay({"subject": plane}, window, grid),
+        "pixels": lambda: to_latent(geometry.plane(plane)[None], grid),
+    }
 
 
 def window_of(path: Path, target: tuple[int, int], options: dict[str, Any]) -> Window:

@@ -16,6 +16,7 @@ SOURCE = ROOT / "src" / "frisket"
 POWERS = {
     r"(builtins\.)?(eval|exec|compile|__import__)": (),
     r"(importlib\.)?import_module": (
+        "__init__.py",  # the library's own names, when they are first used
         "registry.py",  # plugins: our own modules
         "training/optim.py",  # optimizer.name: behind the aliases, or with optimizer.trust
         "data/formats/parquet.py",  # and others: packages by fixed names

@@ -7,15 +7,35 @@ Upper case counts pixels, lower case counts latent cells:
     f  h  w             the same three on the latent grid
 
 An image is a clip of one frame, so every tensor here has its frame axis.
+
+The names are jaxtyping's where it is loaded before this module, as its import hook needs it to be
+(the tests') and as type checkers read it; elsewhere nothing would look at them and all are plain
+tensors, so that the library (`import frisket`) asks for torch and numpy alone.
 """
 
-from jaxtyping import Bool, Float, UInt8
+import sys
+from typing import TYPE_CHECKING
+
 from torch import Tensor
+
+if TYPE_CHECKING or "jaxtyping" in sys.modules:
+    from jaxtyping import Bool, Float, UInt8
+else:
+
+    class Float:
+        """A tensor whose axes are named for the reader."""
+
+        def __class_getitem__(cls, axes: tuple[type[Tensor], str]) -> type[Tensor]:
+            """The tensor type alone."""
+            return axes[0]
+
+    Bool = UInt8 = Float
 
 Frames = UInt8[Tensor, "F H W 3"]  # decoded media, 0 to 255
 Picture = UInt8[Tensor, "1 _ _ 3"]  # a reference picture, at its own size
 Clip = Float[Tensor, "b 3 F H W"]  # what a VAE reads, in [-1, 1]
 Plane = Float[Tensor, "F H W"]  # one mask, in [0, 1]
+CellPlane = Float[Tensor, "f h w"]  # the coverage of one region of one clip
 Planes = Float[Tensor, "k F H W"]  # one mask a region, in [0, 1]
 CellPlanes = Float[Tensor, "k f h w"]  # the coverage of one clip
 Coverage = Float[Tensor, "b k f h w"]  # share of the cell a region covers, in [0, 1]

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from frisket.grid import LatentGrid
-from frisket.masks.coverage import cut_to_latent, to_latent
+from frisket.masks.coverage import to_latent
+from frisket.masks.cut import cut_to_latent
 from frisket.masks.morphology import feather, feather_cells, fill_holes, grow
 from frisket.masks.read import by_level
 from frisket.masks.weights import RegionWeights, describe

@@ -9,7 +9,8 @@ from hypothesis.extra import numpy as hnp
 from torch import Tensor
 
 from frisket.grid import LatentGrid
-from frisket.masks.coverage import Reading, cut_to_latent, to_latent
+from frisket.masks.coverage import Reading, to_latent
+from frisket.masks.cut import cut_to_latent
 from frisket.media.geometry import Geometry, MaskMismatch
 
 READINGS: tuple[Reading, ...] = ("mean", "max", "min")

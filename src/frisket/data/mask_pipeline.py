@@ -11,7 +11,8 @@ from torch import Tensor
 
 from frisket.data.records import Masking, Window
 from frisket.grid import LatentGrid
-from frisket.masks.coverage import Reading, cut_to_latent, to_latent
+from frisket.masks.coverage import Reading, to_latent
+from frisket.masks.cut import cut_to_latent
 from frisket.masks.morphology import bend, feather, fill_holes, grow
 from frisket.masks.read import read
 from frisket.masks.weights import free_share

@@ -51,22 +51,22 @@ class RegionWeights:
                 f"floor is {self.floor}; use 0 (changes nothing) to 1 (no mask counts)"
             )
 
-    def __call__(self, coverage: Coverage, masked: Flags) -> Weights:
+    def __call__(self, coverage: Coverage, masked: Flags | None = None) -> Weights:
         """Weights of a batch: float32 whatever the coverage's dtype, >= 0.
 
         Samples whose `masked` flag is off have no mask and weigh exactly 1 everywhere; what their
-        coverage holds is not looked at. ValueError where k is not the number of regions, for other
-        axes, or not one flag a sample.
+        coverage holds is not looked at. Without flags all have a mask. ValueError where k is not
+        the number of regions, for other axes, or not one flag a sample.
         """
         self._check(coverage, masked)
         return _where(masked, self.curve(self._laid(coverage)))
 
-    def raw(self, coverage: Coverage, masked: Flags) -> Weights:
+    def raw(self, coverage: Coverage, masked: Flags | None = None) -> Weights:
         """The table alone, before threshold, gamma and floor; 1 without a mask. Raises as calls."""
         self._check(coverage, masked)
         return _where(masked, self._laid(coverage))
 
-    def outside(self, coverage: Coverage, masked: Flags) -> Weights:
+    def outside(self, coverage: Coverage, masked: Flags | None = None) -> Weights:
         """1 - w of planes read bicubic, which overshoot [0, 1]: nothing is clamped, it may be < 0.
 
         0 without a mask. Raises as a call does.
@@ -91,9 +91,10 @@ class RegionWeights:
         table = torch.tensor(list(self.regions.values()), dtype=torch.float32)
         return table.to(coverage.device).view(1, -1, 1, 1, 1)
 
-    def _check(self, coverage: Tensor, masked: Tensor) -> None:
+    def _check(self, coverage: Tensor, masked: Tensor | None) -> None:
         check_axes("coverage", coverage, "b k f h w")
-        check_samples("`masked`", masked, len(coverage), flags=True)
+        if masked is not None:
+            check_samples("`masked`", masked, len(coverage), flags=True)
         if coverage.shape[1] != len(self.regions):
             raise ValueError(
                 f"coverage has {coverage.shape[1]} planes but the table weighs {len(self.regions)}"
@@ -109,7 +110,9 @@ class RegionWeights:
         return laid + self.background * free_share(total)
 
 
-def _where(masked: Tensor, weights: Tensor) -> Tensor:
+def _where(masked: Tensor | None, weights: Tensor) -> Tensor:
+    if masked is None:
+        return weights
     return torch.where(masked.view(-1, 1, 1, 1, 1), weights, 1.0)
 
 
