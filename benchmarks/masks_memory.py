@@ -19,9 +19,9 @@ RUN = """
 import resource, sys
 from pathlib import Path
 from frisket.recipes.masks import masks
-from frisket.recipes.masks_asked import Asked
+from frisket.recipes.config_maskgen import MaskGeneration, MaskRequest
 if __name__ == "__main__":
-    made = masks(Asked(Path(sys.argv[1]), workers=2))
+    made = masks(MaskRequest(folder=Path(sys.argv[1]), maskgen=MaskGeneration(workers=2)))
     print(dict(made.counts), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 

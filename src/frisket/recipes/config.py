@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_serializer, model_validator
 
 from frisket.recipes.config_data import (
     Count,
@@ -16,6 +16,7 @@ from frisket.recipes.config_data import (
     Swap,
     preset,
 )
+from frisket.recipes.config_maskgen import MaskGeneration
 from frisket.recipes.config_timesteps import Timesteps
 
 __all__ = ["Config", "Data", "MaskSource", "Preview", "Run", "Section"]
@@ -356,6 +357,15 @@ class Config(Section):
     validation: Validation = Validation()
     preview: Preview = Preview()
     run: Run = Run()
+    maskgen: MaskGeneration = MaskGeneration()
+
+    @model_serializer(mode="wrap")
+    def _leave_out_masks(self, write: Any) -> dict[str, Any]:
+        """How masks are made only where something is said of it: it is no part of a run."""
+        tree: dict[str, Any] = write(self)
+        if self.maskgen == type(self.maskgen)():
+            tree.pop("maskgen", None)
+        return tree
 
     @field_validator("regions", mode="before")
     @classmethod

@@ -2,10 +2,10 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from frisket.maskgen.base import BACKENDS, BackendUnusable
 from frisket.maskgen.loading import cached
+from frisket.recipes.config_maskgen import MaskRequest
 
 log = logging.getLogger(__name__)
 
@@ -15,47 +15,56 @@ SMALL, SIZE = "segformer", "about 110 MB"  # what is fetched where none is here
 
 
 def with_parser(
-    given: Mapping[str, Any], ask: Callable[[str], bool] | None, *, dry: bool = False
-) -> dict[str, Any]:
-    """The options with a backend in them, and its weights where they are in the hub's cache.
+    request: MaskRequest, ask: Callable[[str], bool] | None, *, named: bool = False
+) -> MaskRequest:
+    """The request with a backend in it, and its weights where they are in the hub's cache.
 
     A `--source NAME=FOLDER` of a parser comes first, then what was downloaded before, then a small
     model: `ask` is put the question before it is fetched (a no takes the draft), and where nobody
-    can be asked (None) BackendUnusable names the commands for yes and no. `dry` asks nothing.
+    can be asked (None) BackendUnusable names the commands for yes and no. A dry run asks nothing.
+    `named`: whether a backend was typed too, which is refused.
     """
-    if given["backend"]:
+    if named:
         raise BackendUnusable("--people chooses a backend; give that or --backend, not both")
-    sources = list(given["source"] or ())
-    told = [name for name in BEST if any(each.startswith(f"{name}=") for each in sources)]
-    if sources and not told:
+    sources = request.maskgen.sources
+    parsers = [name for name in BEST if name in sources]
+    if sources and not parsers:
+        typed = "=".join(filter(None, next(iter(sources.items()))))
         raise BackendUnusable(
-            f"--people --source {sources[0]}: name the parser whose weights they are, as in"
+            f"--people --source {typed}: name the parser whose weights they are, as in"
             f" {SMALL}=FOLDER ({' or '.join(BEST)})"
         )
-    if told:
-        return {**given, "backend": [told[0]]}
+    if parsers:
+        return _with_backend(request, parsers[0])
     for name in BEST:
         folder = cached(BACKENDS.load(name).repo)
         if folder is not None:
-            return _from_cache(given, name, str(folder))
-    return {**given, "backend": [SMALL if dry or _agreed(given, ask) else "draft"]}
+            return _from_cache(request, name, str(folder))
+    return _with_backend(request, SMALL if request.dry_run or _agreed(request, ask) else "draft")
 
 
-def _from_cache(given: Mapping[str, Any], name: str, folder: str) -> dict[str, Any]:
-    found = cached(BACKENDS.load(DETECTOR).repo) if name == "sapiens" else None
-    backend, sources = (ONE_BY_ONE if found else name), [f"{name}={folder}"]
-    if found:
-        sources.append(f"{DETECTOR}={found}")
+def _with_backend(
+    request: MaskRequest, name: str, sources: Mapping[str, str] | None = None
+) -> MaskRequest:
+    changed = {"backends": (name,)} | ({"sources": dict(sources)} if sources else {})
+    return request.model_copy(update={"maskgen": request.maskgen.model_copy(update=changed)})
+
+
+def _from_cache(request: MaskRequest, name: str, folder: str) -> MaskRequest:
+    detector = cached(BACKENDS.load(DETECTOR).repo) if name == "sapiens" else None
+    backend, sources = (ONE_BY_ONE if detector else name), {name: folder}
+    if detector:
+        sources[DETECTOR] = str(detector)
     log.info("people are parsed by %s, which is on this machine: %s", backend, folder)
-    return {**given, "backend": [backend], "source": sources}
+    return _with_backend(request, backend, sources)
 
 
-def _agreed(given: Mapping[str, Any], ask: Callable[[str], bool] | None) -> bool:
+def _agreed(request: MaskRequest, ask: Callable[[str], bool] | None) -> bool:
     """Whether the small model may be fetched."""
     backend = BACKENDS.load(SMALL)
     offer = f"{backend.repo} ({SIZE}; {backend.licence.weights}. {backend.licence.warning})"
     if ask is None:
-        folder = given["folder"]
+        folder = request.folder
         raise BackendUnusable(
             f"no model that parses people is on this machine. `frisket masks {folder} -b {SMALL}`"
             f" fetches {offer} and uses it; `frisket masks {folder}` makes drafts, without one"

@@ -1,0 +1,34 @@
+"""How a field of a model is typed on a command line; the options are made of the models."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class CommandOption:
+    """What a field's name, type, default and docstring do not say about its option.
+
+    Stands in a field's `Annotated`. Without it `min_area: float = 0.0` is `--min-area`.
+    """
+
+    names: tuple[str, ...] = ()  # as typed, the long one first; empty: two dashes and the field's
+    panel: str = ""  # heading in the help; empty: the section's own `panel`
+    metavar: str = ""
+    read: Callable[[Any], Any] | None = (
+        None  # what is typed as a file holds it; ValueError: why not
+    )
+    argument: bool = False  # typed by its place, without a name
+
+
+def option(
+    *names: str,
+    panel: str = "",
+    metavar: str = "",
+    read: Callable[[Any], Any] | None = None,
+) -> CommandOption:
+    """What stands in the `Annotated` of a field, such as `option("--cut")`."""
+    return CommandOption(names, panel, metavar, read)
+
+
+ARGUMENT = CommandOption(argument=True)

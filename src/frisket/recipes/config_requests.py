@@ -1,0 +1,38 @@
+"""A request of a command: what was typed, over `--set`, over a config file, over the defaults."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from frisket.recipes.config import Config, Section
+from frisket.recipes.explain import explain
+from frisket.recipes.load import read_layers
+from frisket.recipes.origin import ConfigError, Key, Origin, lay_option
+
+R = TypeVar("R", bound=Section)
+
+
+def read_request(
+    model: type[R], typed: Mapping[Key, tuple[Any, str]], *, config: type[Config] = Config
+) -> R:
+    """A model of its own fields (`config` and `overrides` among them) and sections of the config.
+
+    Raises ConfigError, which names the option, override or line of the file, the value and the fix.
+    """
+    sections = {name for name in model.model_fields if name in config.model_fields}
+    inner = {key: value for key, value in typed.items() if key[0] in sections}
+    tree: dict[str, Any] = {}
+    for key, (value, _) in typed.items():
+        if key[0] not in sections:
+            lay_option(tree, key, value)
+    if sections:
+        path: Path | None = tree.get("config")
+        read, _ = read_layers(path, tree.get("overrides", ()), inner, model=config)
+        tree |= {name: getattr(read, name) for name in sections}
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        origin = Origin(options={key: text for key, (_, text) in typed.items()})
+        raise ConfigError(explain(error, tree, origin)) from error
