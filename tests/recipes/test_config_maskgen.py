@@ -187,7 +187,7 @@ def test_defaults_and_choices_are_those_of_the_mask_generator() -> None:
     assert choices(MaskGeneration, "combine") == get_args(How)
     assert choices(MaskTracking, "smooth") == get_args(Smooth)
     assert choices(MaskPeople, "keep") == get_args(Kind)
-    assert choices(MaskPeople, "parts") == tuple(GROUPINGS)
+    assert set(choices(MaskPeople, "parts")) == set(GROUPINGS)
 
 
 # What one edit, a field of a section, comes to

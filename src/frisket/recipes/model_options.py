@@ -36,10 +36,14 @@ class ModelOption:
         """The name its value is handed over by."""
         return "_".join(self.key)
 
-    @property
-    def flag(self) -> str:
-        """As it is typed."""
-        return self.names[0] if not self.typed.argument else self.key[-1].upper()
+    def write(self, value: Any) -> str:
+        """A value as it was typed: `--cut 0.4`, `--soft`, `-b draft -b clipseg` by the long name."""
+        on, _, off = self.names[0].partition("/")
+        flag = self.key[-1].upper() if self.typed.argument else on
+        if isinstance(value, bool):
+            return on if value else off
+        values = value if isinstance(value, list) else [value]
+        return " ".join(f"{flag} {word}" for word in values)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -130,7 +134,8 @@ def make_parameter(option: ModelOption) -> inspect.Parameter:
             help=f"{text} Repeatable." if shape.many else text,
             metavar=option.typed.metavar or None,
             rich_help_panel=option.panel or None,
-            **shape.bounds,
+            min=shape.bounds.get("min"),
+            max=shape.bounds.get("max"),
         )
     kind = list[shape.kind] if shape.many else shape.kind  # type: ignore[name-defined]
     required = option.info.is_required()
@@ -162,8 +167,7 @@ def read_typed(options: list[ModelOption], context: Any, values: Mapping[str, An
         if source is None or source.name in ("DEFAULT", "DEFAULT_MAP"):
             continue
         value = values[option.name]
-        texts = value if isinstance(value, list) else [value]
-        text = " ".join(option.flag if word is True else f"{option.flag} {word}" for word in texts)
+        text = option.write(value)
         try:
             value = option.typed.read(value) if option.typed.read else value
         except ValueError as error:
