@@ -37,7 +37,7 @@ class ModelOption:
         return "_".join(self.key)
 
     def write(self, value: Any) -> str:
-        """A value as it was typed: `--cut 0.4`, `--soft`, `-b draft -b clipseg` by the long name."""
+        """A value as it was typed, by the option's long name: `--cut 0.4`, `--soft`."""
         on, _, off = self.names[0].partition("/")
         flag = self.key[-1].upper() if self.typed.argument else on
         if isinstance(value, bool):
