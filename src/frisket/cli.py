@@ -300,12 +300,12 @@ def _bar() -> Iterator[Callable[..., None]]:
         yield report
 
 
-app.command("convert")(convert_command.command(_bar))
-app.command("generate", cls=Command)(generate_command.command(_bar, _asked))
+convert_command.add(app, _bar)
+generate_command.add(app, _bar)
 app.add_typer(masks_command.commands(_bar), name="masks")
-app.command("evaluate")(evaluate_command.command(_bar))
+evaluate_command.add(app, _bar)
 app.command("import")(import_command.command())
-app.command("pack")(pack_command.command(_bar))
+pack_command.add(app, _bar)
 app.command("families")(families_command.command(_write))
 
 

@@ -17,7 +17,7 @@ from frisket.families.models.pocket import FAMILY
 from frisket.recipes import toy
 from frisket.recipes.config import Config
 from frisket.recipes.evaluate import Measures, evaluate
-from frisket.recipes.evaluate_command import command
+from frisket.recipes.evaluate_command import add
 from frisket.recipes.evaluate_runs import open_runs, read_run
 from frisket.recipes.load import ConfigError, load
 from frisket.recipes.quickstart import MASKS, make_project
@@ -273,7 +273,7 @@ def silent() -> Iterator[Callable[..., None]]:
 
 def test_the_command_says_the_verdict_and_strict_is_for_scripts(base: Path, tmp_path: Path) -> None:
     app = typer.Typer()
-    app.command("evaluate")(command(silent))
+    add(app, silent)
     words = [str(base / "runs" / "mask"), "--no-samples", "--draws", "1", "-o", str(tmp_path)]
     ran = CliRunner().invoke(app, words)
     assert ran.exit_code == 0, ran.output

@@ -9,13 +9,20 @@ from pydantic import Field
 from typer.testing import CliRunner
 
 from frisket.recipes.config_data import Count, Section
-from frisket.recipes.config_options import ARGUMENT, option
+from frisket.recipes.config_options import ARGUMENT, fields_of, option
 from frisket.recipes.model_options import add_command, list_options, read_type
 
 
 class Inner(Section):
     share: Annotated[float, Field(ge=0, le=1)] = 0.5
     """A share."""
+
+
+class Half(Section):
+    shown: int = 0
+    """An option."""
+    hidden: int = 0
+    """None."""
 
 
 class Model(Section):
@@ -32,6 +39,9 @@ class Model(Section):
     """Softly."""
     strict: Annotated[bool, option("--strict/--no-strict")] = True
     """Strictly."""
+    pair: tuple[int, int] | None = None
+    """Two numbers."""
+    half: Annotated[Half, fields_of("shown")] = Half()
 
 
 def typed(*words: str):
@@ -42,13 +52,28 @@ def typed(*words: str):
 
 
 def test_only_what_is_typed_is_handed_on_and_with_its_text() -> None:
-    values, _ = typed("x", "--share", "0.5", "--words", "a b", "--words", "c", "--soft", "-t", "b")
+    values, _ = typed(
+        "x",
+        "--share",
+        "0.5",
+        "--words",
+        "a b",
+        "--words",
+        "c",
+        "--soft",
+        "-t",
+        "b",
+        "--pair",
+        "1",
+        "2",
+    )
     assert values == {
         ("folder",): (Path("x"), "FOLDER x"),
         ("inner", "share"): (0.5, "--share 0.5"),
         ("words",): (["a b", "c"], "--words a b --words c"),
         ("soft",): (True, "--soft"),
         ("kind",): ("b", "--type b"),
+        ("pair",): ((1, 2), "--pair 1 2"),
     }
     assert typed("x")[0] == {("folder",): (Path("x"), "FOLDER x")}
 
@@ -73,15 +98,15 @@ def test_the_help_says_what_the_model_says() -> None:
 
 def test_names_are_those_of_the_fields_within_their_sections() -> None:
     assert [made.name for made in list_options(Model)] == [
-        *("folder", "inner_share", "kind", "count", "words", "soft", "strict")
+        *("folder", "inner_share", "kind", "count", "words", "soft", "strict", "pair", "half_shown")
     ]
 
 
 class Odd(Section):
     table: dict[str, int] = Field(default_factory=dict)
     """A table."""
-    pair: tuple[int, int] = (0, 0)
-    """A pair."""
+    pairs: tuple[tuple[int, int], ...] = ()
+    """Pairs."""
     either: int | str = 0
     """Either."""
 

@@ -17,6 +17,7 @@ from frisket.recipes.config_data import (
     preset,
 )
 from frisket.recipes.config_maskgen import MaskGeneration
+from frisket.recipes.config_options import option
 from frisket.recipes.config_timesteps import Timesteps
 
 __all__ = ["Config", "Data", "MaskSource", "Preview", "Run", "Section"]
@@ -281,13 +282,13 @@ class Preview(Section):
     """Steps between previews; 0 turns these off."""
     every_epochs: Annotated[int, Field(ge=0)] = 0
     """Epochs between previews, besides; 0 turns these off."""
-    prompts: tuple[str, ...] = ()
+    prompts: Annotated[tuple[str, ...], option("--prompt", "-p")] = ()
     """What is sampled."""
-    seeds: tuple[int, ...] = (0,)
+    seeds: Annotated[tuple[int, ...], option("--seed")] = (0,)
     """One column a seed."""
     negative: str = ""
     """Negative prompt."""
-    images: tuple[Path, ...] = ()
+    images: Annotated[tuple[Path, ...], option("--image")] = ()
     """First frame (image to video) or reference pictures, for models that look at some."""
     steps: Count | None = None
     """Sampling steps; empty takes the variant's own."""

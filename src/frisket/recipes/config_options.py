@@ -19,6 +19,7 @@ class CommandOption:
         None  # what is typed as a file holds it; ValueError: why not
     )
     argument: bool = False  # typed by its place, without a name
+    fields: tuple[str, ...] = ()  # of a section: those of its fields that are options here; all
 
 
 def option(
@@ -29,6 +30,11 @@ def option(
 ) -> CommandOption:
     """What stands in the `Annotated` of a field, such as `option("--cut")`."""
     return CommandOption(names, panel, metavar, read)
+
+
+def fields_of(*names: str) -> CommandOption:
+    """What stands in the `Annotated` of a section of which a command has these fields alone."""
+    return CommandOption(fields=names)
 
 
 ARGUMENT = CommandOption(argument=True)

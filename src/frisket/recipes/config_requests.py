@@ -1,7 +1,6 @@
 """A request of a command: what was typed, over `--set`, over a config file, over the defaults."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -21,18 +20,26 @@ def read_request(
 
     Raises ConfigError, which names the option, override or line of the file, the value and the fix.
     """
+    return read_both(model, typed, config=config)[0]
+
+
+def read_both(
+    model: type[R], typed: Mapping[Key, tuple[Any, str]], *, config: type[Config] = Config
+) -> tuple[R, Config, Origin]:
+    """As `read_request`, with the whole config, what was typed in it, and where all was written."""
     sections = {name for name in model.model_fields if name in config.model_fields}
     inner = {key: value for key, value in typed.items() if key[0] in sections}
     tree: dict[str, Any] = {}
     for key, (value, _) in typed.items():
         if key[0] not in sections:
             lay_option(tree, key, value)
-    if sections:
-        path: Path | None = tree.get("config")
-        read, _ = read_layers(path, tree.get("overrides", ()), inner, model=config)
-        tree |= {name: getattr(read, name) for name in sections}
+    read, origin = config(), Origin()
+    if "config" in model.model_fields:
+        path = tree.get("named") or tree.get("config", model.model_fields["config"].default)
+        read, origin = read_layers(path, tree.get("overrides", ()), inner, model=config)
+    values = tree | {name: getattr(read, name) for name in sections}
     try:
-        return model.model_validate(tree)
+        return model.model_validate(values), read, origin
     except ValidationError as error:
-        origin = Origin(options={key: text for key, (_, text) in typed.items()})
-        raise ConfigError(explain(error, tree, origin)) from error
+        texts = Origin(options={key: text for key, (_, text) in typed.items()})
+        raise ConfigError(explain(error, tree, texts)) from error

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ def read_layers(
         text = _text(path)
         tree, lines = _parse(text, path), lines_of(text)
     laid = {override(tree, each): each for each in overrides}
-    _replace_length(tree, laid)
+    _replace_length(tree, {**laid, **options})
     for key, (value, _) in options.items():
         lay_option(tree, key, value)
     origin = Origin(path, lines, laid, {key: text for key, (_, text) in options.items()})
@@ -66,7 +66,7 @@ def read_layers(
     return _resolve_sources(_resolve(config, origin), origin), origin
 
 
-def _replace_length(tree: dict[str, Any], laid: Mapping[Key, str]) -> None:
+def _replace_length(tree: dict[str, Any], laid: Collection[Key]) -> None:
     """Steps asked for in an override are instead of the file's epochs, which else decide."""
     run = tree.get("run")
     if ("run", "steps") in laid and ("run", "epochs") not in laid and isinstance(run, dict):

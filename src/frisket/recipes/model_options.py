@@ -3,7 +3,7 @@
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from frisket.recipes.config_options import CommandOption
 
 Key = tuple[str | int, ...]
+PLAIN = (str, int, float, bool, Path)  # what Typer reads from a word
 TypedOptions = dict[Key, tuple[Any, str]]  # by field: as a file holds it, as typed ("--cut 0.4")
 
 
@@ -43,7 +44,8 @@ class ModelOption:
         if isinstance(value, bool):
             return on if value else off
         values = value if isinstance(value, list) else [value]
-        return " ".join(f"{flag} {word}" for word in values)
+        words = (" ".join(map(str, word)) if isinstance(word, tuple) else word for word in values)
+        return " ".join(f"{flag} {word}" for word in words)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -66,17 +68,22 @@ def list_options(model: "type[BaseModel]") -> list[ModelOption]:
     return list(_walk(model, ()))
 
 
-def _walk(model: "type[BaseModel]", key: tuple[str, ...]) -> Iterator[ModelOption]:
+def _walk(
+    model: "type[BaseModel]", key: tuple[str, ...], wanted: Collection[str] = ()
+) -> Iterator[ModelOption]:
     from frisket.recipes.config_options import CommandOption  # noqa: PLC0415 - as light as none
 
     panel = str(getattr(model, "panel", ""))
     for name, info in model.model_fields.items():
-        if _is_section(info.annotation):
-            yield from _walk(typing.cast("type[BaseModel]", info.annotation), (*key, name))
+        if wanted and name not in wanted:
             continue
         typed = next((data for data in info.metadata if isinstance(data, CommandOption)), None)
         typed = typed or CommandOption()
-        yield ModelOption((*key, name), info, typed, typed.panel or panel)
+        if _is_section(info.annotation):
+            inner = typing.cast("type[BaseModel]", info.annotation)
+            yield from _walk(inner, (*key, name), typed.fields)
+        else:
+            yield ModelOption((*key, name), info, typed, typed.panel or panel)
 
 
 def _is_section(annotation: Any) -> bool:
@@ -99,15 +106,23 @@ def read_type(info: "FieldInfo", typed: "CommandOption") -> FieldType:
         many = typing.get_origin(kind) is dict
         return FieldType(str, many=many, optional=True)
     if typing.get_origin(kind) is tuple:
-        kind, more = typing.get_args(kind)
-        if more is not Ellipsis:
-            raise TypeError(f"{info.annotation} is of several values: give the field a `read`")
-        return FieldType(kind, many=True, optional=True)
+        return _read_tuple(kind, optional=optional)
     if typing.get_origin(kind) is typing.Literal:
         kind = str
-    if kind not in (str, int, float, bool, Path):
+    if kind not in PLAIN:
         raise TypeError(f"{info.annotation} has no form on a command line: give the field a `read`")
     return FieldType(kind, optional=optional, bounds=bounds)
+
+
+def _read_tuple(kind: Any, *, optional: bool) -> FieldType:
+    """Of any length: an option that is repeated; of a fixed one: so many words behind it."""
+    first, *rest = typing.get_args(kind)
+    many = rest == [Ellipsis]
+    if first not in PLAIN or not (many or all(other in PLAIN for other in rest)):
+        raise TypeError(f"{kind} has no form on a command line: give the field a `read`")
+    return (
+        FieldType(first, many=True, optional=True) if many else FieldType(kind, optional=optional)
+    )
 
 
 def _read_bounds(metadata: Iterable[Any]) -> dict[str, int | float]:
@@ -139,11 +154,12 @@ def make_parameter(option: ModelOption) -> inspect.Parameter:
         )
     kind = list[shape.kind] if shape.many else shape.kind  # type: ignore[name-defined]
     required = option.info.is_required()
+    optional = shape.optional and not required
     return inspect.Parameter(
         option.name,
         inspect.Parameter.KEYWORD_ONLY,
         default=inspect.Parameter.empty if required else _read_default(option, shape),
-        annotation=Annotated[kind | None if shape.optional else kind, about],
+        annotation=Annotated[kind | None if optional else kind, about],
     )
 
 
@@ -198,6 +214,7 @@ class ModelCommand(Command):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.of_training = self.callback.of_training  # type: ignore[union-attr]
         del self.params  # until they are asked for: `frisket --help` imports no model
 
     def __getattr__(self, name: str) -> Any:
@@ -214,14 +231,19 @@ def add_command(
     name: str,
     run: Callable[[TypedOptions], None],
     load_model: "Callable[[], type[BaseModel]]",
+    *,
+    of_training: bool = False,
 ) -> None:
-    """Add a command whose options are the fields of a model; its help is the docstring of `run`."""
+    """Add a command whose options are the fields of a model; its help is the docstring of `run`.
+
+    `of_training`: whether other trainers' names for options mean keys of its config.
+    """
 
     def command() -> None:
         """Stand in until the options are made."""
 
     command.__doc__ = run.__doc__
-    vars(command).update(run=run, load_model=load_model)
+    vars(command).update(run=run, load_model=load_model, of_training=of_training)
     app.command(name, cls=ModelCommand)(command)
 
 

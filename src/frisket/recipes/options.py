@@ -33,13 +33,15 @@ def lay_short(overrides: Sequence[str] | None, **short: float | int | None) -> l
 class Command(TyperCommand):
     """A command that knows what other trainers call an option, and says what it is here."""
 
+    of_training = True
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As typer does; where an option is not known by its name here, the error says which is."""
         try:
             return super().parse_args(ctx, args)
         except Exception as error:  # typer's own classes of errors are private
             key = named_here(str(getattr(error, "option_name", "")))
-            if key:
+            if key and self.of_training:
                 vars(error).update(
                     message=f"{error}. Here it is --set {key}=VALUE", possibilities=[]
                 )
