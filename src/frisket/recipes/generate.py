@@ -81,10 +81,7 @@ def generate(
     LoRA of another base, WeightsNotFound, BadMedia, and ValueError for what the model cannot make.
     """
     check_config(config)
-    lines = [
-        *(Line(prompt) for prompt in prompts),
-        *(read_prompts(prompt_file) if prompt_file else []),
-    ]
+    lines = _list_lines(prompts, prompt_file)
     if not lines or not seeds:
         raise ConfigError(
             'generate: give at least one prompt (--prompt "...", or --prompt-file) and one seed'
@@ -110,16 +107,9 @@ def generate(
     versions = (["base"] if without or not lora else []) + (["lora"] if lora else [])
     folder = out if isinstance(out, Path) else out()
     folder.mkdir(parents=True, exist_ok=True)
-    draw = partial(
-        sample,
-        family,
-        parts,
-        embedded,
-        shots,
-        batch=batch,
-        device=torch.device(source.device),
-        tile=config.memory.tile_vae,
-    )
+    options = {"batch": batch, "tile": config.memory.tile_vae}
+    device = torch.device(source.device)
+    draw = partial(sample, family, parts, embedded, shots, device=device, **options)
     samples: dict[tuple[int, str], Made] = {}
     for place, picture in _draw_versions(draw, versions, parts):
         path = folder / _stem(place, picture, versions)
@@ -133,6 +123,14 @@ def generate(
         save(sheet, folder / "grid", variant.fps),
         write(describe(family, source, lora, ordered), folder / "generate.json"),
     )
+
+
+def _list_lines(prompts: Sequence[str], prompt_file: Path | None) -> list[Line]:
+    """The prompts, and those of a file behind them."""
+    return [
+        *(Line(prompt) for prompt in prompts),
+        *(read_prompts(prompt_file) if prompt_file else []),
+    ]
 
 
 def _draw_versions(
