@@ -107,9 +107,8 @@ def generate(
     versions = (["base"] if without or not lora else []) + (["lora"] if lora else [])
     folder = out if isinstance(out, Path) else out()
     folder.mkdir(parents=True, exist_ok=True)
-    options = {"batch": batch, "tile": config.memory.tile_vae}
-    device = torch.device(source.device)
-    draw = partial(sample, family, parts, embedded, shots, device=device, **options)
+    device, tile = torch.device(source.device), config.memory.tile_vae
+    draw = partial(sample, family, parts, embedded, shots, batch=batch, device=device, tile=tile)
     samples: dict[tuple[int, str], Made] = {}
     for place, picture in _draw_versions(draw, versions, parts):
         path = folder / _stem(place, picture, versions)
