@@ -3,14 +3,13 @@
 from pathlib import Path
 
 import pytest
-from tests.recipes.mask_runs import request
 
 from frisket.maskgen import tiny_people
 from frisket.maskgen.backends import segformer
 from frisket.maskgen.base import BackendUnusable
-from frisket.recipes.people_parser import with_parser
+from frisket.recipes.people_parser import choose_parser
 
-REQUEST = request(Path("photos"))
+PHOTOS = Path("photos")
 
 
 @pytest.fixture(autouse=True)
@@ -30,8 +29,8 @@ def downloaded(hub: Path, repo: str, build) -> Path:
 
 def test_a_model_that_was_downloaded_is_taken_without_a_question(hub: Path) -> None:
     folder = downloaded(hub, segformer.REPO, tiny_people.segformer)
-    found = with_parser(REQUEST, None).maskgen
-    assert found.backends == ("segformer",)
+    found = choose_parser(PHOTOS, {}, None)
+    assert found.backend == "segformer"
     assert found.sources == {"segformer": str(folder)}
 
 
@@ -39,42 +38,38 @@ def test_half_a_download_is_none(hub: Path) -> None:
     folder = downloaded(hub, segformer.REPO, tiny_people.segformer)
     (folder / "model.safetensors").unlink()
     with pytest.raises(BackendUnusable, match="no model that parses people"):
-        with_parser(REQUEST, None)
+        choose_parser(PHOTOS, {}, None)
 
 
 def test_the_better_of_two_is_taken(hub: Path) -> None:
     downloaded(hub, segformer.REPO, tiny_people.segformer)
     downloaded(hub, "facebook/sapiens2-seg-1b", tiny_people.sapiens2)
-    assert with_parser(REQUEST, None).maskgen.backends == ("sapiens",)
+    assert choose_parser(PHOTOS, {}, None).backend == "sapiens"
 
 
 def test_weights_that_are_named_come_first() -> None:
-    told = request(Path("photos"), sources={"segformer": "models/faces"})
-    assert with_parser(told, None).maskgen.backends == ("segformer",)
+    told = {"segformer": "models/faces"}
+    assert choose_parser(PHOTOS, told, None).backend == "segformer"
     with pytest.raises(BackendUnusable, match="name the parser"):
-        with_parser(request(Path("photos"), sources={"": "models/faces"}), None)
+        choose_parser(PHOTOS, {"": "models/faces"}, None)
 
 
 def test_nothing_is_fetched_before_a_yes() -> None:
     asked: list[str] = []
-    assert with_parser(REQUEST, lambda text: not asked.append(text)).maskgen.backends == (
-        "segformer",
-    )
-    assert with_parser(REQUEST, lambda _: False).maskgen.backends == ("draft",)
+    assert choose_parser(PHOTOS, {}, lambda text: not asked.append(text)).backend == "segformer"
+    assert choose_parser(PHOTOS, {}, lambda _: False).backend == "draft"
     assert "110 MB" in asked[0]
     assert "NVIDIA" in asked[0]
 
 
 def test_where_nobody_can_be_asked_both_commands_are_named() -> None:
     with pytest.raises(BackendUnusable, match="110 MB") as error:
-        with_parser(REQUEST, None)
+        choose_parser(PHOTOS, {}, None)
     assert "`frisket masks photos -b segformer`" in str(error.value)
     assert "`frisket masks photos` makes drafts" in str(error.value)
-    assert with_parser(request(Path("photos"), dry_run=True), None).maskgen.backends == (
-        "segformer",
-    )
+    assert choose_parser(PHOTOS, {}, None, dry=True).backend == "segformer"
 
 
 def test_a_backend_beside_it_is_refused() -> None:
     with pytest.raises(BackendUnusable, match="not both"):
-        with_parser(REQUEST, None, named=True)
+        choose_parser(PHOTOS, {}, None, named=True)

@@ -8,8 +8,7 @@ from pydantic import Field
 
 from frisket.recipes.config import Preview
 from frisket.recipes.config_data import Count, Section
-from frisket.recipes.config_options import ARGUMENT, fields_of, option
-from frisket.recipes.options import FIRST
+from frisket.recipes.config_options import ARGUMENT, FIRST, fields_of, option
 
 SAMPLED = (
     *("prompts", "seeds", "negative", "images", "steps", "guidance", "width", "height", "frames"),

@@ -2,7 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+FIRST = Path("frisket.toml")  # the config file of a command that is given none
 
 
 @dataclass(frozen=True, slots=True)

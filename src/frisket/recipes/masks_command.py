@@ -58,12 +58,10 @@ def _make(bar: Bar) -> Callable[[TypedOptions], None]:
         """Make masks for every clip that has none or whose settings changed."""
         from frisket.recipes import masks_told  # noqa: PLC0415 - torch, only when asked for
         from frisket.recipes.config_requests import read_request  # noqa: PLC0415 - pydantic
-        from frisket.recipes.people_parser import with_parser  # noqa: PLC0415 - torch
 
         request = read_request(_load_request(), typed)
         if request.ask_people:
-            ask = typer.confirm if sys.stdin.isatty() else None
-            request = with_parser(request, ask, named=("maskgen", "backends") in typed)
+            request = _with_parser(request, named=("maskgen", "backends") in typed)
         try:
             with bar() as progress:
                 lines, code = masks_told.run(request, progress=progress)
@@ -75,6 +73,18 @@ def _make(bar: Bar) -> Callable[[TypedOptions], None]:
             raise typer.Exit(code)
 
     return make
+
+
+def _with_parser(request: "MaskRequest", *, named: bool) -> "MaskRequest":
+    """The request with a parser of people for its backend; asks where somebody can be asked."""
+    from frisket.recipes.people_parser import choose_parser  # noqa: PLC0415 - torch
+
+    options, ask = request.maskgen, typer.confirm if sys.stdin.isatty() else None
+    dry = request.dry_run
+    parser = choose_parser(request.folder, options.sources, ask, dry=dry, named=named)
+    sources = parser.sources or options.sources
+    changed = options.model_copy(update={"backends": (parser.backend,), "sources": sources})
+    return request.model_copy(update={"maskgen": changed})
 
 
 def _load_request() -> "type[MaskRequest]":

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from frisket.recipes.config_options import CommandOption
 from frisket.recipes.options import Command
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
-
-    from frisket.recipes.config_options import CommandOption
 
 Key = tuple[str | int, ...]
 PLAIN = (str, int, float, bool, Path)  # what Typer reads from a word
@@ -29,7 +28,7 @@ class ModelOption:
 
     key: tuple[str, ...]  # its place in the model: ("maskgen", "cleanup", "grow")
     info: "FieldInfo"
-    typed: "CommandOption"
+    typed: CommandOption
     panel: str = ""
 
     @property
@@ -71,8 +70,6 @@ def list_options(model: "type[BaseModel]") -> list[ModelOption]:
 def _walk(
     model: "type[BaseModel]", key: tuple[str, ...], wanted: Collection[str] = ()
 ) -> Iterator[ModelOption]:
-    from frisket.recipes.config_options import CommandOption  # noqa: PLC0415 - as light as none
-
     panel = str(getattr(model, "panel", ""))
     for name, info in model.model_fields.items():
         if wanted and name not in wanted:
@@ -90,7 +87,7 @@ def _is_section(annotation: Any) -> bool:
     return isinstance(annotation, type) and hasattr(annotation, "model_fields")
 
 
-def read_type(info: "FieldInfo", typed: "CommandOption") -> FieldType:
+def read_type(info: "FieldInfo", typed: CommandOption) -> FieldType:
     """What is typed for a field; TypeError for a field that a command line has no form for."""
     kind, bounds, optional = info.annotation, _read_bounds(info.metadata), False
     while typing.get_origin(kind) in (Annotated, typing.Union, types.UnionType):
@@ -221,8 +218,8 @@ class ModelCommand(Command):
         """The options, made once."""
         if name != "params":
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
-        made = _make_command(self.callback)
-        self.params, self.callback = made.params, made.callback
+        command = _make_command(self.callback)
+        self.params, self.callback = command.params, command.callback
         return self.params
 
 
@@ -259,7 +256,7 @@ def _make_command(stand_in: Any) -> Any:
     )
     parameters = [context, *map(make_parameter, options)]
     vars(command)["__signature__"] = inspect.Signature(parameters)
-    command.__annotations__ = {each.name: each.annotation for each in parameters}
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     app = typer.Typer(add_completion=False)
     app.command()(command)
     return typer.main.get_command(app)

@@ -7,9 +7,11 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from frisket.recipes.config_options import FIRST
 from frisket.recipes.elsewhere import named_here
 
-FIRST = Path("frisket.toml")
+__all__ = ["FIRST", "Command", "ConfigFile", "Named", "Overrides", "lay_short"]
+
 ConfigFile = Annotated[Path, typer.Argument(help="The config file, as `frisket init` writes it.")]
 Named = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="The same file, by name.")
