@@ -18,9 +18,9 @@ from pathlib import Path
 
 from measure import table, title
 
+from frisket.config.maskgen import MaskGeneration, MaskRequest
 from frisket.maskgen.files.record import load
 from frisket.recipes.masks.make import masks
-from frisket.recipes.masks.request import Asked
 
 LABELS = Path(__file__).with_name("draft_labels.json")
 WRONG = ("outline", "regions", "group")
@@ -33,7 +33,8 @@ def main() -> None:
     labels: dict[str, str] = json.loads(LABELS.read_text(encoding="utf-8"))["labels"]
     counts: dict[str, Counter[str]] = {"limits set on": Counter(), "test": Counter()}
     with tempfile.TemporaryDirectory() as out:
-        made = masks(Asked(folder, output=Path(out), workers=1, longest=LONGEST))
+        options = MaskGeneration(output=Path(out), workers=1, longest=LONGEST)
+        made = masks(MaskRequest(folder=folder, maskgen=options))
         for path in sorted(folder.iterdir()):
             told = load(made.place.record(path.stem))
             if told is None or path.name not in labels:

@@ -19,9 +19,10 @@ RUN = """
 import resource, sys
 from pathlib import Path
 from frisket.recipes.masks.make import masks
-from frisket.recipes.masks.request import Asked
+from frisket.recipes.masks.make import masks
+from frisket.config.maskgen import MaskGeneration, MaskRequest
 if __name__ == "__main__":
-    made = masks(Asked(Path(sys.argv[1]), workers=2))
+    made = masks(MaskRequest(folder=Path(sys.argv[1]), maskgen=MaskGeneration(workers=2)))
     print(dict(made.counts), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 

@@ -67,7 +67,9 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
         *("--refine", "--fill-holes", "--largest", "--min-area", "--grow", "--feather", "--every"),
         *("--window", "--smooth", "--radius", "--gap", "--output", "--beside", "--soft", "--brush"),
         *("--overwrite", "--again", "--stability", "--review", "--limit", "--dry-run", "--workers"),
-    },
+        "--config",
+    }
+    | COMMON,
     "masks review": {"folder", "--output", "--beside", "--below", "--page"},
     "masks backends": set(),
     "masks rules": {"--output"},
@@ -321,11 +323,11 @@ def test_masks_say_what_they_would_do(here, photos):
     [
         (("-b", "drat"), "did you mean 'draft'"),
         (("-b", "sapiens", "--source", "nowhere"), "nowhere"),
-        (("--combine", "onion"), "did you mean 'union'"),
+        (("--combine", "onion"), "did you mean `union`"),
         (("--keep", "nearest", "--near", "middle"), "write x,y as shares"),
         (("--threshold", "draft.vote"), "as in grounding_dino.box=0.3"),
         (("-b", "draft", "-b", "clipseg", "--source", "folder"), "say whose weights they are"),
-        (("--window", "10", "--cut", "1.5"), "threshold is 1.5"),
+        (("--window", "10", "--cut", "1.5"), "--cut 1.5: `maskgen.cleanup.threshold` should"),
     ],
 )
 def test_masks_that_cannot_be_made_are_refused_in_a_line(here, photos, words, said):

@@ -14,7 +14,10 @@ SOURCE = Path(frisket.__file__).parent
 APART = (
     *("families", "pocket", "data/layout", "data/onetrainer", "data/simpletuner"),
     *("data/noise_levels", "data/flags", "data/kohya_ss", "data/qinglong", "data/sources"),
+    *("data/shells", "importers"),
 )
+# Variants whose names mean nothing else.
+VARIANTS = frozenset({"sdxl", "sdxl-v", "sd15", "sd1", "kontext", "schnell", "krea-dev"})
 DEFAULTS = "config/tree.py"  # may call one by name: what is taken where none is named
 SHARED = frozenset(  # modules of frisket.families that are of no one family
     {"base", "blocks", "experts", "names", "quantise", "standard", "suggestions", "weights"}
@@ -29,24 +32,10 @@ def above() -> list[Path]:
 
 
 def asked(tree: ast.AST, names: frozenset[str]) -> Iterator[tuple[int, str]]:
-    """Line and family of every name that something is compared with, keyed by or bound to."""
+    """Line and name of every text that is one: compared with, keyed by, bound or handed over."""
     for node in ast.walk(tree):
-        held: list[ast.AST | None] = []
-        if isinstance(node, ast.Compare):
-            held = [node.left, *node.comparators]
-        elif isinstance(node, ast.Dict):
-            held = [*node.keys]
-        elif isinstance(node, ast.Subscript):
-            held = [node.slice]
-        elif isinstance(node, ast.MatchValue | ast.Assign | ast.AnnAssign):
-            held = [node.value]
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            held = [*node.args] if node.func.attr in ("get", "load", "startswith") else []
-        for each in held:
-            parts = each.elts if isinstance(each, ast.Tuple | ast.List | ast.Set) else [each]
-            for part in parts:
-                if isinstance(part, ast.Constant) and part.value in names:
-                    yield part.lineno, str(part.value)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in names:
+            yield node.lineno, node.value
 
 
 def imported(tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -65,7 +54,7 @@ def imported(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 def test_nothing_above_the_families_asks_for_one_by_name():
-    names = frozenset(FAMILIES.names())
+    names = frozenset(FAMILIES.names()) | VARIANTS
     found = [
         f"{path.relative_to(SOURCE)}:{line}: {name}"
         for path in above()
@@ -87,6 +76,10 @@ def test_nothing_above_the_families_asks_for_one_by_name():
         'TABLE["wan"]',
         'FAMILIES.load("wan")',
         'match family:\n    case "wan":\n        pass',
+        'def start(family="wan"): ...',
+        'start(family="wan")',
+        'config = {**config, **dict(family="wan")}',
+        'family in WIDE | {"wan"}',
     ],
 )
 def test_it_would_see_one(code):

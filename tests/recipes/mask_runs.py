@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from frisket.config.maskgen import MaskGeneration, MaskPeople, MaskPrompts, MaskRequest
 from frisket.media.frames import write_video
 from frisket.pocket.world import Background, Scene, draw, frames_of
 from frisket.recipes.masks.make import masks
-from frisket.recipes.masks.request import Asked
 
 PHOTOS = Path(__file__).parents[2] / "examples" / "photos" / "clips"
 WALL = Background("wall", "white", "white")
@@ -21,5 +21,16 @@ def video(folder: Path, frames: int = 9) -> Path:
     return folder / "roll.mkv"
 
 
+def request(folder: Path, **options) -> MaskRequest:
+    """A request with options of the call, of [maskgen], [maskgen.prompts] and [maskgen.people]."""
+
+    def take(model):
+        return {name: options.pop(name) for name in list(options) if name in model.model_fields}
+
+    own, prompts, people = take(MaskRequest), take(MaskPrompts), take(MaskPeople)
+    tree = {"workers": 1, "prompts": prompts, "people": people, **options}
+    return MaskRequest(folder=folder, maskgen=MaskGeneration.model_validate(tree), **own)
+
+
 def run(folder: Path, **options):
-    return masks(Asked(folder, workers=1, **options))
+    return masks(request(folder, **options))

@@ -13,7 +13,6 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from frisket.cli.evaluate import command
 from frisket.config.load import ConfigError, load
 from frisket.config.run_config import write_trained
 from frisket.config.tree import Config
@@ -273,7 +272,7 @@ def silent() -> Iterator[Callable[..., None]]:
 
 def test_the_command_says_the_verdict_and_strict_is_for_scripts(base: Path, tmp_path: Path) -> None:
     app = typer.Typer()
-    app.command("evaluate")(command(silent))
+    add(app, silent)
     words = [str(base / "runs" / "mask"), "--no-samples", "--draws", "1", "-o", str(tmp_path)]
     ran = CliRunner().invoke(app, words)
     assert ran.exit_code == 0, ran.output

@@ -11,14 +11,11 @@ from PIL import Image
 from tests.recipes.mask_runs import PHOTOS, run, video
 
 from frisket.config.load import read
-from frisket.maskgen.cleanup.clean import Cleaning
 from frisket.maskgen.files import record
 from frisket.maskgen.files.store import legend_in, read_legend
-from frisket.maskgen.job import Motion
 from frisket.media.files import find
 from frisket.media.frames import decode_grey, decode_index, probe, write_video
-from frisket.recipes.masks.make import clips_of, masks, place_of
-from frisket.recipes.masks.request import Asked
+from frisket.recipes.masks.make import clips_of, place_of
 
 
 def test_a_draft_is_written_beside_the_clips_with_legend_and_record(clips):
@@ -74,7 +71,7 @@ def test_what_changed_is_made_again(clips, change):
         picture.save(clips / "ada.jpg")
         assert run(clips.parent).counts == {"done": 1, "done before": 1}
     else:
-        assert run(clips.parent, cleaning=Cleaning(grow=3.0)).counts == {"done": 1, "unsure": 1}
+        assert run(clips.parent, cleanup={"grow": 3.0}).counts == {"done": 1, "unsure": 1}
 
 
 @pytest.mark.parametrize("how", ["painted over", "no record"])
@@ -98,7 +95,7 @@ def test_hand_work_is_left_alone_unless_asked(clips, how):
 
 
 def test_a_dry_run_writes_nothing(clips):
-    made = masks(Asked(clips.parent), dry=True)
+    made = run(clips.parent, dry_run=True)
     assert made.counts == {"to make": 3}
     assert not (clips.parent / "masks").exists()
 
@@ -118,14 +115,14 @@ def test_masks_beside_the_clips_are_no_clips(clips):
 
 def test_soft_planes_share_each_pixel_and_are_no_orphans(clips):
     (clips / "broken.png").unlink()
-    run(clips.parent, soft=True, cleaning=Cleaning(feather=6.0))
+    run(clips.parent, soft=True, cleanup={"feather": 6.0})
     out = clips.parent / "masks"
     planes = {n: decode_grey(out / "soft" / n / "ada.png")[0] for n in ("face", "hair", "body")}
     total = torch.stack(list(planes.values())).sum(0)
     assert float(total.max()) <= 1 + 3 / 255
     assert ((planes["face"] > 0.1) & (planes["face"] < 0.9)).any()
     assert not find(clips, masks="folder", folders={"": out}).orphans
-    assert run(clips.parent, soft=True, cleaning=Cleaning(feather=6.0)).counts == {"done before": 2}
+    assert run(clips.parent, soft=True, cleanup={"feather": 6.0}).counts == {"done before": 2}
 
 
 def test_the_brush_has_the_last_word(clips):
@@ -153,7 +150,7 @@ def test_worker_processes_give_the_same_masks(clips, tmp_path):
     run(clips.parent)
     one = (clips.parent / "masks" / "ada.png").read_bytes()
     shutil.copy(clips / "ada.jpg", clips / "bob.jpg")
-    made = masks(Asked(clips.parent, tmp_path / "two", workers=2))
+    made = run(clips.parent, output=tmp_path / "two", workers=2)
     assert made.counts == {"done": 2, "unsure": 1}
     assert (tmp_path / "two" / "ada.png").read_bytes() == one
 
@@ -188,8 +185,8 @@ def hidden_walk(folder, frames: int, hidden) -> None:
 
 def test_frames_of_a_video_without_a_find_get_the_person_of_the_others(tmp_path):
     hidden_walk(tmp_path / "walks", 6, hidden=(2, 3))
-    still = Motion(smooth="none", gap=0)  # what is filled, is filled by motion
-    assert run(tmp_path / "walks", motion=still).counts == {"done": 1}
+    still = {"smooth": "none", "gap": 0}  # what is filled, is filled by motion
+    assert run(tmp_path / "walks", tracking=still).counts == {"done": 1}
     labels = decode_index(tmp_path / "walks_masks" / "walk.mkv")
     sizes = [int((frame > 0).sum()) for frame in labels]
     assert min(sizes) > 0.85 * max(sizes)

@@ -7,11 +7,8 @@ from tests.recipes.mask_runs import PHOTOS, run, video
 
 from frisket.maskgen.backends.florence2 import Florence2
 from frisket.maskgen.base import BackendUnusable, WeightsNotFound
-from frisket.maskgen.cleanup.clean import Cleaning
 from frisket.maskgen.files import record
-from frisket.maskgen.job import Motion
 from frisket.maskgen.tiny import grounding, people, sam
-from frisket.maskgen.tracking.tracker import Tracking
 from frisket.media.frames import decode_index, probe
 from frisket.registry import UnknownPlugin
 
@@ -36,9 +33,13 @@ def weights(tmp_path_factory):
 def test_phrases_and_captions_become_regions(clips, weights):
     (clips / "broken.png").unlink()
     sources = {"clipseg": weights["clipseg"]}
-    cuts = {"clipseg.threshold": 0.01}  # random weights pass it everywhere
+    thresholds = {"clipseg": {"threshold": 0.01}}  # random weights pass it everywhere
     made = run(
-        clips.parent, backends=("clipseg",), sources=sources, cuts=cuts, phrases="face; red jacket"
+        clips.parent,
+        backends=("clipseg",),
+        sources=sources,
+        thresholds=thresholds,
+        phrases="face; red jacket",
     )
     assert made.regions == ("face", "clothes")
     assert made.counts == {"done": 2}
@@ -49,7 +50,7 @@ def test_phrases_and_captions_become_regions(clips, weights):
         output=clips.parent / "captioned",
         backends=("clipseg",),
         sources=sources,
-        cuts=cuts,
+        thresholds=thresholds,
         from_captions=True,
         trigger="sks",
     )
@@ -68,9 +69,9 @@ def test_grounded_sam_2_on_a_photograph_and_a_video(clips, weights, front):
         clips.parent,
         backends=(front,),
         sources={**sources, name: weights[name]},
-        cuts={"grounding_dino.box": 0.0, "grounding_dino.text": 0.0} if dino else {},
+        thresholds={"grounding_dino": {"box": 0.0, "text": 0.0}} if dino else {},
         phrases="subject = face",
-        motion=Motion(Tracking(every=4, window=5, gap=2)),
+        tracking={"every": 4, "window": 5},
     )
     assert not made.failed
     for clip in ("ada", "roll"):
@@ -88,9 +89,9 @@ def test_two_sources_are_combined_and_their_agreement_is_evidence(clips, weights
         clips.parent,
         output=clips.parent / "both",
         backends=("draft", "clipseg"),
-        how="intersect",
+        combine="intersect",
         sources={"clipseg": weights["clipseg"]},
-        cuts={"clipseg.threshold": 0.01},
+        thresholds={"clipseg": {"threshold": 0.01}},
         phrases="face; hair; body",
     )
     assert alone.counts["done"] == both.counts["done"] == 1
@@ -112,11 +113,11 @@ def test_what_cannot_be_done_is_refused_before_any_clip(clips, weights):
         (
             BackendUnusable,
             "no threshold 'votes', did you mean 'vote'",
-            {"cuts": {"draft.votes": 1.0}},
+            {"thresholds": {"draft": {"votes": 1.0}}},
         ),
         (BackendUnusable, "takes no segmenter", {"segmenter": "sam2"}),
         (BackendUnusable, "name a picture of it", {"keep": "face"}),
-        (BackendUnusable, "add --soft", {"cleaning": Cleaning(feather=2.0)}),
+        (BackendUnusable, "add --soft", {"cleanup": {"feather": 2.0}}),
         (BackendUnusable, "leave out --beside", {"soft": True, "beside": True}),
         (BackendUnusable, "give that too", {"captioner": "florence2"}),
         (
@@ -140,7 +141,7 @@ def test_a_phrase_that_cannot_be_read_fails_its_clip_alone(clips, weights):
         clips.parent,
         backends=("clipseg",),
         sources={"clipseg": weights["clipseg"]},
-        cuts={"clipseg.threshold": 0.01},
+        thresholds={"clipseg": {"threshold": 0.01}},
         from_captions=True,
     )
     assert made.counts == {"done": 1, "failed": 1}
@@ -196,7 +197,7 @@ def test_clips_without_a_caption_are_captioned_first(clips, weights, monkeypatch
         "from_captions": True,
         "captioner": "florence2",
         "sources": {name: weights[name] for name in ("clipseg", "florence2")},
-        "cuts": {"clipseg.threshold": 0.01},
+        "thresholds": {"clipseg": {"threshold": 0.01}},
     }
     made = run(clips.parent, **options)
     assert made.told[0] == "ada: captioned 'A woman with long hair.'"

@@ -7,9 +7,9 @@ import pytest
 from frisket.maskgen.backends import segformer
 from frisket.maskgen.base import BackendUnusable
 from frisket.maskgen.tiny import people
-from frisket.maskgen.vision.people_parser import with_parser
+from frisket.maskgen.vision.people_parser import choose_parser
 
-GIVEN = {"folder": Path("photos"), "backend": None, "source": None}
+PHOTOS = Path("photos")
 
 
 @pytest.fixture(autouse=True)
@@ -29,47 +29,47 @@ def downloaded(hub: Path, repo: str, build) -> Path:
 
 def test_a_model_that_was_downloaded_is_taken_without_a_question(hub: Path) -> None:
     folder = downloaded(hub, segformer.REPO, people.segformer)
-    found = with_parser(GIVEN, None)
-    assert found["backend"] == ["segformer"]
-    assert found["source"] == [f"segformer={folder}"]
+    found = choose_parser(PHOTOS, {}, None)
+    assert found.backend == "segformer"
+    assert found.sources == {"segformer": str(folder)}
 
 
 def test_half_a_download_is_none(hub: Path) -> None:
     folder = downloaded(hub, segformer.REPO, people.segformer)
     (folder / "model.safetensors").unlink()
     with pytest.raises(BackendUnusable, match="no model that parses people"):
-        with_parser(GIVEN, None)
+        choose_parser(PHOTOS, {}, None)
 
 
 def test_the_better_of_two_is_taken(hub: Path) -> None:
     downloaded(hub, segformer.REPO, people.segformer)
     downloaded(hub, "facebook/sapiens2-seg-1b", people.sapiens2)
-    assert with_parser(GIVEN, None)["backend"] == ["sapiens"]
+    assert choose_parser(PHOTOS, {}, None).backend == "sapiens"
 
 
 def test_weights_that_are_named_come_first() -> None:
-    told = GIVEN | {"source": ["segformer=models/faces"]}
-    assert with_parser(told, None)["backend"] == ["segformer"]
+    told = {"segformer": "models/faces"}
+    assert choose_parser(PHOTOS, told, None).backend == "segformer"
     with pytest.raises(BackendUnusable, match="name the parser"):
-        with_parser(GIVEN | {"source": ["models/faces"]}, None)
+        choose_parser(PHOTOS, {"": "models/faces"}, None)
 
 
 def test_nothing_is_fetched_before_a_yes() -> None:
     asked: list[str] = []
-    assert with_parser(GIVEN, lambda text: not asked.append(text))["backend"] == ["segformer"]
-    assert with_parser(GIVEN, lambda _: False)["backend"] == ["draft"]
+    assert choose_parser(PHOTOS, {}, lambda text: not asked.append(text)).backend == "segformer"
+    assert choose_parser(PHOTOS, {}, lambda _: False).backend == "draft"
     assert "110 MB" in asked[0]
     assert "NVIDIA" in asked[0]
 
 
 def test_where_nobody_can_be_asked_both_commands_are_named() -> None:
     with pytest.raises(BackendUnusable, match="110 MB") as error:
-        with_parser(GIVEN, None)
+        choose_parser(PHOTOS, {}, None)
     assert "`frisket masks photos -b segformer`" in str(error.value)
     assert "`frisket masks photos` makes drafts" in str(error.value)
-    assert with_parser(GIVEN, None, dry=True)["backend"] == ["segformer"]
+    assert choose_parser(PHOTOS, {}, None, dry=True).backend == "segformer"
 
 
 def test_a_backend_beside_it_is_refused() -> None:
     with pytest.raises(BackendUnusable, match="not both"):
-        with_parser(GIVEN | {"backend": ["sam3"]}, None)
+        choose_parser(PHOTOS, {}, None, named=True)

@@ -293,12 +293,12 @@ def _bar() -> Iterator[Callable[..., None]]:
         yield report
 
 
-app.command("convert")(convert.command(_bar))
-app.command("generate", cls=Command)(generate.command(_bar, _asked))
+convert.add(app, _bar)
+generate.add(app, _bar)
 app.add_typer(command_module.commands(_bar), name="masks")
-app.command("evaluate")(evaluate.command(_bar))
+evaluate.add(app, _bar)
 app.command("import")(import_.command())
-app.command("pack")(pack.command(_bar))
+pack.add(app, _bar)
 app.command("families")(families.command(_write))
 
 

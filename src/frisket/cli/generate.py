@@ -1,115 +1,62 @@
-"""The options of `frisket generate`, apart from the recipe so that help needs no torch."""
+"""`frisket generate`, apart from the recipe so that help needs no torch."""
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from frisket.cli.options import FIRST, ConfigFile, Named, Overrides
+from frisket.cli.model_options import TypedOptions, add_command
 from frisket.progress import Bar
 
 if TYPE_CHECKING:
-    from frisket.config.tree import Config
-
-Read = Callable[[Path, list[str] | None], "Config"]
+    from frisket.config.calls import GenerateRequest
 
 
-def command(bar: Bar, read: Read) -> Callable[..., None]:
-    """The command, with a progress bar and a reader of configs of the caller's."""
+def add(app: typer.Typer, bar: Bar) -> None:
+    """Add the command, with a progress bar of the caller's."""
 
-    def generate(
-        config: ConfigFile = FIRST,
-        named: Named = None,
-        overrides: Overrides = None,
-        prompt: Annotated[
-            list[str] | None,
-            typer.Option(
-                "--prompt", "-p", help="What to sample; repeatable; by default [preview] prompts."
-            ),
-        ] = None,
-        prompt_file: Annotated[
-            Path | None,
-            typer.Option(
-                help="Prompts, one a line, with options if you like: --n negative, --w --h pixels,"
-                " --f frames, --d seed, --s steps, --l guidance, --i picture."
-            ),
-        ] = None,
-        image: Annotated[
-            list[Path] | None,
-            typer.Option(
-                help="First frame (image to video), or a picture to edit; repeatable where a model"
-                " takes several."
-            ),
-        ] = None,
-        lora: Annotated[
-            list[Path] | None,
-            typer.Option(help="LoRA file; repeatable; by default the one in run.output."),
-        ] = None,
-        strength: Annotated[
-            list[float] | None, typer.Option(help="Strength of each --lora in turn; 1 as trained.")
-        ] = None,
-        base: Annotated[
-            bool, typer.Option("--base", help="Sample the base model, no LoRA.")
-        ] = False,
-        compare: Annotated[
-            bool, typer.Option("--compare", help="Sample with and without, same seeds.")
-        ] = False,
-        seed: Annotated[
-            list[int] | None, typer.Option(help="Repeatable; by default [preview] seeds.")
-        ] = None,
-        negative: Annotated[str | None, typer.Option(help="Negative prompt.")] = None,
-        steps: Annotated[int | None, typer.Option(min=1, help="Sampling steps.")] = None,
-        guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
-        width: Annotated[int | None, typer.Option(min=1, help="Pixels.")] = None,
-        height: Annotated[int | None, typer.Option(min=1, help="Pixels.")] = None,
-        frames: Annotated[int | None, typer.Option(min=1, help="Frames.")] = None,
-        batch: Annotated[int | None, typer.Option(min=1, help="Samples at a time.")] = None,
-        output: Annotated[
-            Path | None,
-            typer.Option(
-                "--output",
-                "-o",
-                help="Folder; by default the next of run.output/samples/001, 002, ...; one that"
-                " holds samples gets a number.",
-            ),
-        ] = None,
-    ) -> None:
+    def generate(typed: TypedOptions) -> None:
         """Sample pictures or clips by prompt, with a LoRA, without, or both.
 
         What is left open is as in [preview], then as the model's variant has it.
         """
-        asked = read(named or config, overrides)
+        from frisket.config.load import check
+        from frisket.config.requests import read_both
         from frisket.recipes.generate import generate as run
         from frisket.runs.gallery import new_folder, write_gallery
 
-        preview = asked.preview  # what the command line leaves open is sampled as in training
-        loras = adapters(asked.run.output, lora or [], strength or [], base=base)
+        request, config, origin = read_both(_load_request(), typed)
+        check(config, origin)
+        settings = request.preview.sampling()  # what is typed, over what is sampled in training
+        prompts, folder = request.preview.prompts, config.run.output
+        if request.prompt_file and ("preview", "prompts") not in typed:
+            prompts = ()
+        loras = adapters(folder, list(request.loras), list(request.strengths), base=request.base)
         with bar() as progress:
-            made = run(
-                asked,
-                prompt or (() if prompt_file else preview.prompts),
-                partial(new_folder, output, asked.run.output / "samples"),
+            samples = run(
+                config,
+                prompts,
+                partial(new_folder, request.output, folder / "samples"),
                 lora=loras,
-                without=compare,
-                seeds=seed or preview.seeds,
-                prompt_file=prompt_file,
-                images=image or preview.images,
-                negative=preview.negative if negative is None else negative,
-                steps=steps or preview.steps,
-                guidance=preview.guidance if guidance is None else guidance,
-                height=height or preview.height,
-                width=width or preview.width,
-                frames=frames or preview.frames,
-                batch=batch,
+                without=request.compare,
+                seeds=request.preview.seeds,
+                prompt_file=request.prompt_file,
+                batch=request.batch,
                 progress=progress,
+                **settings,
             )
-        page = write_gallery(made.grid.parent.parent) if output is None else None
-        count = f"{len(made.pictures)} sample" + "s" * (len(made.pictures) != 1)
-        typer.echo(f"{count}, {made.grid}" + (f"; all so far: {page}" if page else ""))
+        page = write_gallery(samples.grid.parent.parent) if request.output is None else None
+        count = f"{len(samples.pictures)} sample" + "s" * (len(samples.pictures) != 1)
+        typer.echo(f"{count}, {samples.grid}" + (f"; all so far: {page}" if page else ""))
 
-    return generate
+    add_command(app, "generate", generate, _load_request, of_training=True)
+
+
+def _load_request() -> "type[GenerateRequest]":
+    from frisket.config.calls import GenerateRequest
+
+    return GenerateRequest
 
 
 def adapters(

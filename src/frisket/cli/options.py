@@ -7,9 +7,11 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from frisket.config.command_options import FIRST
 from frisket.config.other_trainers import named_here
 
-FIRST = Path("frisket.toml")
+__all__ = ["FIRST", "Command", "ConfigFile", "Named", "Overrides", "lay_short"]
+
 ConfigFile = Annotated[Path, typer.Argument(help="The config file, as `frisket init` writes it.")]
 Named = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="The same file, by name.")
@@ -33,13 +35,15 @@ def lay_short(overrides: Sequence[str] | None, **short: float | int | None) -> l
 class Command(TyperCommand):
     """A command that knows what other trainers call an option, and says what it is here."""
 
+    of_training = True
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As typer does; where an option is not known by its name here, the error says which is."""
         try:
             return super().parse_args(ctx, args)
         except Exception as error:  # typer's own classes of errors are private
             key = named_here(str(getattr(error, "option_name", "")))
-            if key:
+            if key and self.of_training:
                 vars(error).update(
                     message=f"{error}. Here it is --set {key}=VALUE", possibilities=[]
                 )

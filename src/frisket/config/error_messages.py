@@ -80,7 +80,7 @@ PLAINLY = (
     (r", unable to parse.*", ""),
     (r"^Input should be (a valid )?", ""),
     (r"^(an? )?tuple$", "a list"),
-    (r"^(an? )?dictionary$", "a table"),
+    (r"^(an? )?dictionary( or instance of \w+)?$", "a table"),
     (r"^string$", "text in quotes"),
     (r"^integer$", "a whole number"),
     (r"^number$", "a number"),

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,21 @@ from pydantic import TypeAdapter, ValidationError
 
 from frisket.config.error_messages import explain, or_all, problem
 from frisket.config.label_map import with_legends
-from frisket.config.provenance import ConfigError, Key, Origin, dotted, lines_of, override
+from frisket.config.provenance import (
+    ConfigError,
+    Key,
+    Origin,
+    dotted,
+    lay_option,
+    lines_of,
+    override,
+)
 from frisket.config.tree import Config, Section
 from frisket.config.variant_checks import optimizer_problems, variant_problems
 from frisket.disk.untrusted import BadText, cut, parse_toml, read_text, shown
 from frisket.media.paths import expanded
 
-__all__ = ["ConfigError", "Origin", "check", "load", "read"]
+__all__ = ["ConfigError", "Origin", "check", "load", "read", "read_layers"]
 
 
 def load(path: Path | str, overrides: Sequence[str] = ()) -> Config:
@@ -31,22 +39,42 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Config:
 
 def read(path: Path | str, overrides: Sequence[str] = ()) -> tuple[Config, Origin]:
     """As `load`, together with where every value was written (for `check`)."""
-    path = expanded(Path(path))
-    text = _text(path)
-    tree = _parse(text, path)
-    lines = lines_of(text)
+    config, origin = read_layers(Path(path), overrides)
+    return with_legends(config, origin), origin
+
+
+def read_layers(
+    path: Path | None,
+    overrides: Sequence[str] = (),
+    options: Mapping[Key, tuple[Any, str]] | None = None,
+    *,
+    model: type[Config] = Config,
+) -> tuple[Config, Origin]:
+    """Defaults, under a file (or none), under overrides, under options: each value with its text.
+
+    Paths in options are taken from the reader's folder, all others from the file's. Raises
+    ConfigError as `load` does; reads no legends.
+    """
+    options = options or {}
+    tree: dict[str, Any] = {}
+    lines: dict[Key, int] = {}
+    if path is not None:
+        path = expanded(path)
+        text = _text(path)
+        tree, lines = _parse(text, path), lines_of(text)
     laid = {override(tree, each): each for each in overrides}
-    _replace_length(tree, laid)
-    origin = Origin(path, lines, laid)
+    _replace_length(tree, {**laid, **options})
+    for key, (value, _) in options.items():
+        lay_option(tree, key, value)
+    origin = Origin(path, lines, laid, {key: text for key, (_, text) in options.items()})
     try:
-        config = Config.model_validate(tree)
+        config = model.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(explain(error, tree, origin)) from error
-    resolved = _resolve_source(_resolve(config, origin), origin)
-    return with_legends(resolved, origin), origin
+    return _resolve_sources(_resolve(config, origin), origin), origin
 
 
-def _replace_length(tree: dict[str, Any], laid: Mapping[Key, str]) -> None:
+def _replace_length(tree: dict[str, Any], laid: Collection[Key]) -> None:
     """Steps asked for in an override are instead of the file's epochs, which else decide."""
     run = tree.get("run")
     if ("run", "steps") in laid and ("run", "epochs") not in laid and isinstance(run, dict):
@@ -101,7 +129,7 @@ def _remedy(line: str) -> str:
 def _resolve(value: Any, origin: Origin, key: Key = ()) -> Any:
     """The tree with every relative path taken from the config file's folder."""
     if isinstance(value, Path):
-        return _absolute(value, origin, key)
+        return value if origin.is_option(key) else _absolute(value, origin, key)
     if isinstance(value, Section):
         pairs = {name: getattr(value, name) for name in type(value).model_fields}
         moved = {name: _resolve(old, origin, (*key, name)) for name, old in pairs.items()}
@@ -125,14 +153,27 @@ def _absolute(path: Path, origin: Origin, key: Key) -> Path:
     return Path(os.path.normpath(joined)) if ".." in joined.parts else joined
 
 
-def _resolve_source(config: Config, origin: Origin) -> Config:
-    """`model.source` names a hub id or a path: a path where it looks like one or is there."""
-    source = config.model.source
-    path = _absolute(Path(source), origin, ("model", "source"))
-    if not source or not (source.startswith((".", "/", "~")) or path.exists()):
-        return config
-    model = config.model.model_copy(update={"source": str(path)})
-    return config.model_copy(update={"model": model})
+def _resolve_sources(config: Config, origin: Origin) -> Config:
+    """`model.source` and `maskgen.sources` name hub ids or paths."""
+    changed: dict[str, Any] = {}
+    source = _resolve_source(config.model.source, origin, ("model", "source"))
+    if source != config.model.source:
+        changed["model"] = config.model.model_copy(update={"source": source})
+    sources = {
+        name: _resolve_source(source, origin, ("maskgen", "sources", name))
+        for name, source in config.maskgen.sources.items()
+    }
+    if sources != config.maskgen.sources:
+        changed["maskgen"] = config.maskgen.model_copy(update={"sources": sources})
+    return config.model_copy(update=changed) if changed else config
+
+
+def _resolve_source(source: str, origin: Origin, key: Key) -> str:
+    """A path where it looks like one or is there, else the hub id it is."""
+    if not source or origin.is_option(key):
+        return source
+    path = _absolute(Path(source), origin, key)
+    return str(path) if source.startswith((".", "/", "~")) or path.exists() else source
 
 
 def check(config: Config, origin: Origin | None = None) -> None:
@@ -145,6 +186,7 @@ def check(config: Config, origin: Origin | None = None) -> None:
         *_model_problems(config),
         *_term_problems(config),
         *_compat_problems(config),
+        *_maskgen_problems(config),
         *optimizer_problems(config),
     )
     if found:
@@ -184,6 +226,20 @@ def _compat_problems(config: Config) -> Iterator[tuple[Key, str]]:
     from frisket.config.compat import compat_problems  # noqa: PLC0415 - torch, only when asked for
 
     yield from compat_problems(config)
+
+
+def _maskgen_problems(config: Config) -> Iterator[tuple[Key, str]]:
+    """Backends that are not there, though nothing but `frisket masks` asks for them."""
+    if config.maskgen == type(config.maskgen)():
+        return
+    from frisket.maskgen.base import BACKENDS  # noqa: PLC0415 - torch, only when asked for
+    from frisket.maskgen.pipeline import COMPOSITIONS  # noqa: PLC0415 - the same
+
+    known = [*BACKENDS.names(), *COMPOSITIONS]
+    for number, name in enumerate(config.maskgen.backends):
+        if name not in known:
+            key = ("maskgen", "backends", number)
+            yield key, f"no mask backend is named {name!r}{or_all(name, known)}"
 
 
 def _option_problems(name: str, table: dict[str, Any], term: Any) -> Iterator[tuple[Key, str]]:

@@ -26,22 +26,29 @@ def dotted(key: Key) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """A config file, the line of each of its keys, and the keys that were overridden."""
+    """A config file, the line of each of its keys, and the keys that were set elsewhere."""
 
     path: Path | None = None
     lines: dict[Key, int] = field(default_factory=dict)
-    overrides: dict[Key, str] = field(default_factory=dict)
+    overrides: dict[Key, str] = field(default_factory=dict)  # what stood behind `--set`
+    options: dict[Key, str] = field(default_factory=dict)  # options of their own: "--cut 0.4"
 
     def where(self, key: Key) -> str:
-        """The place a reader looks at: `run.toml line 12`, or `--set lora.rank=0`."""
+        """The place a reader looks at: `run.toml line 12`, `--set lora.rank=0`, `--cut 2`."""
         for size in range(len(key), 0, -1):
             part = key[:size]
+            if part in self.options:
+                return cut(self.options[part], WIDTH)
             for wide, text in self.overrides.items():
                 if wide == part or (size == len(key) and wide[:size] == part):
                     return f"--set {cut(text, WIDTH)}"
             if part in self.lines:
                 return f"{self.name} line {self.lines[part]}"
         return self.name
+
+    def is_option(self, key: Key) -> bool:
+        """Whether a value was typed as an option of its own, and so in the reader's folder."""
+        return any(key[: len(typed)] == typed for typed in self.options)
 
     @property
     def folder(self) -> Path:
@@ -69,6 +76,19 @@ def override(tree: dict[str, Any], text: str) -> Key:
     except ValueError as error:
         raise ConfigError(f"--set {text}: {shown(name)} is no key; write a.b.c=value") from error
     return _lay(tree, key, _value(value.strip(), text), text)
+
+
+def lay_option(tree: dict[str, Any], key: Key, value: Any) -> None:
+    """Lay the value of an option over a parsed config, in place.
+
+    Where the file holds no table on the way, the file stays as it is, for its check to refuse.
+    """
+    table: Any = tree
+    for part in key[:-1]:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            return
+    table[key[-1]] = value
 
 
 def _value(value: str, text: str) -> Any:

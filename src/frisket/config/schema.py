@@ -18,9 +18,9 @@ Any key can be set from the command line: `--set lora.rank=8`, `--set data.0.cli
 """
 
 
-def schema() -> dict[str, Any]:
+def schema(model: type[Config] = Config) -> dict[str, Any]:
     """JSON schema (draft 2020-12) of the configuration, with the shorthands TOML files use."""
-    made = Config.model_json_schema()
+    made = model.model_json_schema()
     _open_shorthands(made)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -51,9 +51,9 @@ def _open_shorthands(made: dict[str, Any]) -> None:
     regions["default"] = Config().regions
 
 
-def reference() -> str:
+def reference(model: type[Config] = Config) -> str:
     """The reference page: one table a section with key, type, default and meaning."""
-    made = schema()
+    made = schema(model)
     parts = [PAGE]
     for name, entry in made["properties"].items():
         title, inner = f"[{name}]", _model(entry, made)
@@ -77,7 +77,7 @@ def _section(title: str, model: dict[str, Any], made: dict[str, Any]) -> list[st
     required = model.get("required", [])
     rows = [
         f"| `{name}` | {_cell(_type(entry, made))} |"
-        f" {'required' if name in required else _default(entry)} |"
+        f" {'required' if name in required else _default(entry, of_section='$ref' in entry)} |"
         f" {_cell(_plain(entry.get('description', '')))} |"
         for name, entry in model["properties"].items()
     ]
@@ -134,8 +134,10 @@ def _range(entry: dict[str, Any]) -> str:
     return f" {', '.join(limits)}" if limits else ""
 
 
-def _default(entry: dict[str, Any]) -> str:
+def _default(entry: dict[str, Any], *, of_section: bool = False) -> str:
     value = entry.get("default")
+    if of_section:
+        return "its own"
     if value is None or value in ("", [], {}):
         return "empty"
     if isinstance(value, dict):

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_serializer, model_validator
 
+from frisket.config.command_options import option
 from frisket.config.data import (
     Count,
     Curve,
@@ -16,6 +17,7 @@ from frisket.config.data import (
     Swap,
     preset,
 )
+from frisket.config.maskgen import MaskGeneration
 from frisket.config.timesteps import Timesteps
 
 __all__ = ["Config", "Data", "MaskSource", "Preview", "Run", "Section"]
@@ -280,13 +282,13 @@ class Preview(Section):
     """Steps between previews; 0 turns these off."""
     every_epochs: Annotated[int, Field(ge=0)] = 0
     """Epochs between previews, besides; 0 turns these off."""
-    prompts: tuple[str, ...] = ()
+    prompts: Annotated[tuple[str, ...], option("--prompt", "-p")] = ()
     """What is sampled."""
-    seeds: tuple[int, ...] = (0,)
+    seeds: Annotated[tuple[int, ...], option("--seed")] = (0,)
     """One column a seed."""
     negative: str = ""
     """Negative prompt."""
-    images: tuple[Path, ...] = ()
+    images: Annotated[tuple[Path, ...], option("--image")] = ()
     """First frame (image to video) or reference pictures, for models that look at some."""
     steps: Count | None = None
     """Sampling steps; empty takes the variant's own."""
@@ -356,6 +358,15 @@ class Config(Section):
     validation: Validation = Validation()
     preview: Preview = Preview()
     run: Run = Run()
+    maskgen: MaskGeneration = MaskGeneration()
+
+    @model_serializer(mode="wrap")
+    def _leave_out_masks(self, write: Any) -> dict[str, Any]:
+        """How masks are made only where something is said of it: it is no part of a run."""
+        tree: dict[str, Any] = write(self)
+        if self.maskgen == type(self.maskgen)():
+            tree.pop("maskgen", None)
+        return tree
 
     @field_validator("regions", mode="before")
     @classmethod

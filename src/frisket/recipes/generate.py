@@ -2,9 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from frisket.config.load import ConfigError
 from frisket.config.load import check as check_config
 from frisket.config.tree import Config
 from frisket.disk.atomic import replacing
-from frisket.families.base import FAMILIES, Family, Source
+from frisket.families.base import FAMILIES, Family, Parts, Source
 from frisket.inference.generate import Picture, sample
 from frisket.inference.grids import grid, save
 from frisket.inference.sample_specs import check
@@ -78,10 +79,7 @@ def generate(
     LoRA of another base, WeightsNotFound, BadMedia, and ValueError for what the model cannot make.
     """
     check_config(config)
-    lines = [
-        *(Line(prompt) for prompt in prompts),
-        *(read_prompts(prompt_file) if prompt_file else []),
-    ]
+    lines = _list_lines(prompts, prompt_file)
     if not lines or not seeds:
         raise ConfigError(
             'generate: give at least one prompt (--prompt "...", or --prompt-file) and one seed'
@@ -102,44 +100,58 @@ def generate(
     check(family, source.variant, shots)
     check_loras(family, source.variant, lora)
     tell_reading(variant, source, lora)
-    told = embed_shots(family, source, shots)
+    embedded = embed_shots(family, source, shots)
     parts = load_sampler(family, source, plan_of(config), lora)
-    assert parts.denoiser is not None
     versions = (["base"] if without or not lora else []) + (["lora"] if lora else [])
-    out = out if isinstance(out, Path) else out()
-    out.mkdir(parents=True, exist_ok=True)
-    done: dict[tuple[int, str], tuple[Picture, Path]] = {}
-    for version in versions:
-        with frozen(parts.denoiser) if version == "base" else nullcontext():
-            made = sample(
-                family,
-                parts,
-                told,
-                shots,
-                batch=batch,
-                device=torch.device(source.device),
-                tile=config.memory.tile_vae,
-            )
-            for index, picture in enumerate(made):
-                name = f"{index:03d}-{slug(picture.shot.prompt)}-{picture.shot.seed}"
-                name += f"-{version}" if len(versions) > 1 else ""
-                done[index, version] = picture, save(picture.frames, out / name, variant.fps)
-                progress("sampling", len(done), len(shots) * len(versions))
-    ordered = [
-        Made(*done[index, version], version) for index in range(len(shots)) for version in versions
-    ]
-    labels = [
-        f"{made.picture.shot.prompt}\nseed {made.picture.shot.seed}"
-        + (f" {made.version}" if len(versions) > 1 else "")
-        for made in ordered
-    ]
-    columns = len(seeds) * len(versions)
-    sheet = grid([made.picture for made in ordered], columns, labels=labels)
+    folder = out if isinstance(out, Path) else out()
+    folder.mkdir(parents=True, exist_ok=True)
+    device, tile = torch.device(source.device), config.memory.tile_vae
+    draw = partial(sample, family, parts, embedded, shots, batch=batch, device=device, tile=tile)
+    samples: dict[tuple[int, str], Made] = {}
+    for place, picture in _draw_versions(draw, versions, parts):
+        path = folder / _stem(place, picture, versions)
+        samples[place] = Made(picture, save(picture.frames, path, variant.fps), place[1])
+        progress("sampling", len(samples), len(shots) * len(versions))
+    ordered = [samples[index, version] for index in range(len(shots)) for version in versions]
+    labels = [_label(made, versions) for made in ordered]
+    sheet = grid([made.picture for made in ordered], len(seeds) * len(versions), labels=labels)
     return Generated(
         tuple(made.path for made in ordered),
-        save(sheet, out / "grid", variant.fps),
-        write(describe(family, source, lora, ordered), out / "generate.json"),
+        save(sheet, folder / "grid", variant.fps),
+        write(describe(family, source, lora, ordered), folder / "generate.json"),
     )
+
+
+def _list_lines(prompts: Sequence[str], prompt_file: Path | None) -> list[Line]:
+    """The prompts, and those of a file behind them."""
+    return [
+        *(Line(prompt) for prompt in prompts),
+        *(read_prompts(prompt_file) if prompt_file else []),
+    ]
+
+
+def _draw_versions(
+    draw: Callable[[], Iterable[Picture]], versions: Sequence[str], parts: Parts
+) -> Iterator[tuple[tuple[int, str], Picture]]:
+    """Every sample by its number and version, one version after the other."""
+    assert parts.denoiser is not None
+    for version in versions:
+        with frozen(parts.denoiser) if version == "base" else nullcontext():
+            for index, picture in enumerate(draw()):
+                yield (index, version), picture
+
+
+def _stem(place: tuple[int, str], picture: Picture, versions: Sequence[str]) -> str:
+    """The name of a file, without its suffix."""
+    index, version = place
+    name = f"{index:03d}-{slug(picture.shot.prompt)}-{picture.shot.seed}"
+    return f"{name}-{version}" if len(versions) > 1 else name
+
+
+def _label(made: "Made", versions: Sequence[str]) -> str:
+    """What stands above a sample in the grid."""
+    version = f" {made.version}" if len(versions) > 1 else ""
+    return f"{made.picture.shot.prompt}\nseed {made.picture.shot.seed}{version}"
 
 
 @dataclass(frozen=True, slots=True)

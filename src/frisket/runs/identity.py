@@ -25,6 +25,8 @@ FREE: Mapping[str, frozenset[str] | None] = {
     # Looked at, never trained on.
     "preview": None,
     "validation": None,
+    # Read by `frisket masks`, never by a run.
+    "maskgen": None,
     "model": frozenset({"source", "revision", "device", "variant"}),
     "lora": frozenset({"format", "source", "max_norm"}),
     # How much of the card is used and how fast; quantise and storage change the weights.

@@ -1,140 +1,35 @@
 """`frisket masks make` from its command line to the lines it prints."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import get_args
 
 from frisket.config.data import PRESETS
-from frisket.maskgen.base import BACKENDS, BackendUnusable
-from frisket.maskgen.cleanup.clean import Cleaning, How
-from frisket.maskgen.cleanup.instances import Kind
+from frisket.config.maskgen import MaskRequest
+from frisket.maskgen.base import BACKENDS
 from frisket.maskgen.files.record import Status
-from frisket.maskgen.job import Motion, Outcome, Smooth
+from frisket.maskgen.job import Outcome
 from frisket.maskgen.pipeline import COMPOSITIONS
-from frisket.maskgen.tracking.tracker import Tracking
 from frisket.progress import Progress
 from frisket.recipes.masks.make import Made, clips_of, masks, place_of
-from frisket.recipes.masks.request import Asked
 from frisket.recipes.masks.review import review as write_review
-from frisket.registry import nearest
 
 SHOWN = 12  # clips named at the end; the review page has all
-_PLAIN = (
-    *("folder", "output", "beside", "segmenter", "people", "tracker", "phrases", "from_captions"),
-    *(
-        "captions",
-        "captioner",
-        "trigger",
-        "class_word",
-        "rules",
-        "everything_but",
-        "parts",
-        "neck",
-        "alike",
-    ),
-    *("soft", "brush", "stability", "overwrite", "again", "limit", "workers", "dtype", "batch"),
-    "longest",
-)
 
 
-def asked(given: Mapping[str, Any]) -> Asked:
-    """The options of the command line as the recipe takes them; BackendUnusable names a bad one."""
-    backends = tuple(given["backend"] or ("draft",))
-    return Asked(
-        **{name: given[name] for name in _PLAIN},
-        backends=backends,
-        how=cast(How, _one_of("--combine", given["combine"], get_args(How))),
-        sources=_sources(given["source"] or (), backends),
-        cuts=_cuts(given["threshold"] or ()),
-        keep=cast(Kind, _one_of("--keep", given["keep"], get_args(Kind))),
-        near=_point(given["near"]),
-        like=tuple(given["like"] or ()),
-        cleaning=Cleaning(
-            threshold=given["cut"],
-            **{
-                name: given[name]
-                for name in ("refine", "fill_holes", "min_area", "largest", "grow", "feather")
-            },
-            loosen=given["loosen"],
-        ),
-        motion=_motion(given),
-        devices=tuple(given["device"] or ("auto",)),
-    )
-
-
-def _motion(given: Mapping[str, Any]) -> Motion:
-    window = given["window"]
-    gap = min(Tracking().gap, window - 1)
-    return Motion(
-        Tracking(every=given["every"], window=window, gap=gap),
-        cast(Smooth, _one_of("--smooth", given["smooth"], get_args(Smooth))),
-        given["radius"],
-        given["gap"],
-    )
-
-
-def _one_of(option: str, given: str, known: Sequence[str]) -> str:
-    if given not in known:
-        raise BackendUnusable(f"{option} {given!r}{nearest(given, list(known))}")
-    return given
-
-
-def _sources(given: Sequence[str], backends: Sequence[str]) -> dict[str, str]:
-    """`NAME=PATH`; a path alone is that of the one backend there is."""
-    sources: dict[str, str] = {}
-    for each in given:
-        name, equals, path = each.partition("=")
-        if equals and name in BACKENDS.names():
-            sources[name] = path
-        elif len(backends) == 1 and backends[0] in BACKENDS.names():
-            sources[backends[0]] = each
-        else:
-            raise BackendUnusable(
-                f"--source {each!r}: say whose weights they are, as in sam2=FOLDER"
-                f"{nearest(name, BACKENDS.names())}"
-            )
-    return sources
-
-
-def _cuts(given: Sequence[str]) -> dict[str, float]:
-    cuts: dict[str, float] = {}
-    for each in given:
-        name, _, value = each.partition("=")
-        try:
-            cuts[name] = float(value)
-        except ValueError:
-            raise BackendUnusable(
-                f"--threshold {each!r}: write backend.name=number, as in grounding_dino.box=0.3"
-            ) from None
-    return cuts
-
-
-def _point(given: str) -> tuple[float, float] | None:
-    if not given:
-        return None
-    try:
-        x, y = (float(part) for part in given.split(","))
-    except ValueError:
-        raise BackendUnusable(f"--near {given!r}: write x,y as shares, such as 0.5,0.3") from None
-    return x, y
-
-
-def run(
-    given: Mapping[str, Any], *, dry: bool = False, review: bool = False, progress: Progress
-) -> tuple[list[str], int]:
+def run(request: MaskRequest, *, progress: Progress) -> tuple[list[str], int]:
     """Make the masks; returns the lines to print and the exit code (1 where a clip failed).
 
-    `--people` has become a backend before (`people_parser.with_parser`).
+    `--people` has become a backend before (`people_parser.choose_parser`).
     """
-    options = asked(given)
-    made = masks(options, dry=dry, progress=progress)
-    lines = [*(_planned(made) if dry else ()), _counts(made)]
-    if dry:
+    made = masks(request, progress=progress)
+    lines = [*(_planned(made) if request.dry_run else ()), _counts(made)]
+    if request.dry_run:
         return [*made.licences, *made.told, *lines], 0
     lines += _named(made)
-    if review:
-        lines.append(reviewed(options.folder, options.output, beside=options.beside)[0])
-    return [*lines, *_next(made, options)], 1 if made.failed else 0
+    options = request.maskgen
+    if request.review:
+        lines.append(reviewed(request.folder, options.output, beside=options.beside)[0])
+    return [*lines, *_next(made, beside=options.beside)], 1 if made.failed else 0
 
 
 def reviewed(
@@ -217,11 +112,11 @@ def _left_out(made: Made) -> list[str]:
     return lines
 
 
-def _next(made: Made, options: Asked) -> list[str]:
+def _next(made: Made, *, beside: bool) -> list[str]:
     """What to write into a config."""
     if not made.counts["done"] and not made.counts["unsure"]:
         return []
-    masks = '"sidecar"' if options.beside else f'"{made.place.folder.as_posix()}"'
+    masks = '"sidecar"' if beside else f'"{made.place.folder.as_posix()}"'
     person = set(made.regions) <= set(PRESETS["person"])
     weights = (
         'regions = "person"'

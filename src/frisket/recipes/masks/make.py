@@ -20,6 +20,7 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
+from frisket.config.maskgen import MaskGeneration, MaskRequest
 from frisket.inspection.dataset_scan import CLIP_FOLDERS, clip_folder
 from frisket.maskgen.base import BACKENDS, BackendUnusable
 from frisket.maskgen.files import record
@@ -32,7 +33,7 @@ from frisket.media.files import Found, MasksNotFound, find
 from frisket.media.manifest import is_manifest
 from frisket.media.workers import begin
 from frisket.progress import Progress
-from frisket.recipes.masks.request import Asked, Ready, device_of, ready
+from frisket.recipes.masks.request import Ready, device_of, ready
 
 log = logging.getLogger(__name__)
 
@@ -90,25 +91,26 @@ def clips_of(clips: Path, place: Place, captions: Path | None = None) -> list[Fo
     return [one for one in there if not one.clip.is_relative_to(place.folder)]
 
 
-def masks(asked: Asked, *, dry: bool = False, progress: Progress = lambda *_: None) -> Made:
-    """Make what is missing or out of date; hand work is left alone unless `asked.overwrite`.
+def masks(request: MaskRequest, *, progress: Progress = lambda *_: None) -> Made:
+    """Make what is missing or out of date; hand work is left alone unless `request.overwrite`.
 
-    `dry` loads no model and writes nothing: it counts what would be done. Raises before any work
-    what is wrong with names, rules, phrases or weights, and Interrupted at Ctrl-C: what is done
-    is on disk, and the same command goes on.
+    A dry run loads no model and writes nothing: it counts what would be done. Raises before any
+    work what is wrong with names, rules, phrases or weights, and Interrupted at Ctrl-C: what is
+    done is on disk, and the same command goes on.
     """
     began = time.perf_counter()
-    clips, place = place_of(asked.folder, asked.output, beside=asked.beside)
-    found = clips_of(clips, place, asked.captions)
-    prepared = ready(asked, found, place, dry=dry)
+    options = request.maskgen
+    clips, place = place_of(request.folder, options.output, beside=options.beside)
+    found = clips_of(clips, place, options.prompts.captions)
+    prepared = ready(options, found, place, dry=request.dry_run)
     made = Made(place, told=prepared.told, regions=prepared.job.regions)
     made.licences = prepared.licences
     made.wanted = {task.name: task.wanted for task in prepared.tasks}
-    todo = list(_todo(asked, prepared, made))
-    if asked.limit:
-        made.counts["left for later"] = max(len(todo) - asked.limit, 0)
-        todo = todo[: asked.limit]
-    if dry:
+    todo = list(_todo(request, prepared, made))
+    if request.limit:
+        made.counts["left for later"] = max(len(todo) - request.limit, 0)
+        todo = todo[: request.limit]
+    if request.dry_run:
         made.counts["to make"] = len(todo)
         return made
     for line in made.licences if todo else ():
@@ -117,7 +119,7 @@ def masks(asked: Asked, *, dry: bool = False, progress: Progress = lambda *_: No
     for line in made.told:
         log.info("%s", line)
     try:
-        for count, outcome in enumerate(_outcomes(asked, prepared.job, todo), 1):
+        for count, outcome in enumerate(_outcomes(options, prepared.job, todo), 1):
             _noted(made, outcome)
             spent = time.perf_counter() - began
             progress("masks", count, len(todo), {"clips/s": count / spent})
@@ -131,14 +133,14 @@ def masks(asked: Asked, *, dry: bool = False, progress: Progress = lambda *_: No
     return made
 
 
-def _todo(asked: Asked, prepared: Ready, made: Made) -> Iterator[Task]:
+def _todo(request: MaskRequest, prepared: Ready, made: Made) -> Iterator[Task]:
     """The tasks that are not done already; counts the others."""
     place, job = prepared.job.place, prepared.job
     for task in prepared.tasks:
         try:
             known = record.load(place.record(task.name))
         except ValueError as error:
-            if not (asked.overwrite and isinstance(error, record.BadRecord)):
+            if not (request.overwrite and isinstance(error, record.BadRecord)):
                 _noted(made, Outcome(task.name, "failed", None, str(error)))
                 continue
             place.record(task.name).unlink()
@@ -146,9 +148,9 @@ def _todo(asked: Asked, prepared: Ready, made: Made) -> Iterator[Task]:
         soft = () if place.beside else job.legend
         there = place.present(task.name, task.clip, soft)
         state = record.state(known, clip=task.clip, masks=there, key=key_of(job, task))
-        if state == "hand" and not asked.overwrite:
+        if state == "hand" and not request.overwrite:
             made.counts["by hand, kept"] += 1
-        elif state == "done" and not asked.again:
+        elif state == "done" and not request.again:
             made.counts["done before"] += 1
         else:
             yield task
@@ -166,12 +168,14 @@ def _noted(made: Made, outcome: Outcome) -> None:
 # Work in processes (one a device, or several where no model is asked) or threads
 
 
-def _outcomes(asked: Asked, job: Job, todo: Sequence[Task]) -> Iterator[Outcome]:
+def _outcomes(options: MaskGeneration, job: Job, todo: Sequence[Task]) -> Iterator[Outcome]:
     size = (
-        job.batch if _neural(job) else min(SHARE, max(len(todo) // max(_workers(asked, job), 1), 1))
+        job.batch
+        if _neural(job)
+        else min(SHARE, max(len(todo) // max(_workers(options, job), 1), 1))
     )
     groups = [todo[at : at + size] for at in range(0, len(todo), size)]
-    with _pools(asked, job, len(groups)) as pools:
+    with _pools(options, job, len(groups)) as pools:
         yield from _spread(pools, groups)
 
 
@@ -181,9 +185,9 @@ def _neural(job: Job) -> bool:
     return any(BACKENDS.load(name).tiny is not None for name in names)
 
 
-def _workers(asked: Asked, job: Job) -> int:
-    if asked.workers:
-        return asked.workers
+def _workers(options: MaskGeneration, job: Job) -> int:
+    if options.workers:
+        return options.workers
     return 2 if _neural(job) else min(os.cpu_count() or 1, 4)
 
 
@@ -191,12 +195,12 @@ Pool = tuple[Executor, Callable[[Sequence[Task]], list[Outcome]], int]
 
 
 @contextmanager
-def _pools(asked: Asked, job: Job, groups: int) -> Iterator[list[Pool]]:
+def _pools(options: MaskGeneration, job: Job, groups: int) -> Iterator[list[Pool]]:
     """Executors with what they run and how many groups each takes at once."""
-    workers = min(_workers(asked, job), max(groups, 1))
+    workers = min(_workers(options, job), max(groups, 1))
     with ExitStack() as stack:
-        if len(asked.devices) > 1:
-            yield [_process(stack, _on(job, device), 1) for device in asked.devices]
+        if len(options.devices) > 1:
+            yield [_process(stack, _on(job, device), 1) for device in options.devices]
         elif _neural(job) or workers == 1:
             maker = Maker(job)
             stack.callback(maker.close)

@@ -1,19 +1,21 @@
-"""What `frisket masks` is asked for, and the job it becomes: checked before a model is loaded."""
+"""What `frisket masks` is to make, and the job it becomes: checked before a model is loaded."""
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from frisket.config.data import Section
+from frisket.config.maskgen import MaskGeneration, MaskTracking
 from frisket.maskgen.base import BACKENDS, BackendUnusable, Source
-from frisket.maskgen.cleanup.clean import Cleaning, How
+from frisket.maskgen.cleanup.clean import Cleaning
 from frisket.maskgen.cleanup.compose import Wanted
-from frisket.maskgen.cleanup.instances import Choice, Kind
+from frisket.maskgen.cleanup.instances import Choice
 from frisket.maskgen.files import record
 from frisket.maskgen.files.store import Place, extend_legend
 from frisket.maskgen.job import Job, Motion, Task
@@ -31,6 +33,7 @@ from frisket.maskgen.pipeline import (
 )
 from frisket.maskgen.text import rules
 from frisket.maskgen.text.phrases import Phrase, noun_phrases, over, parse_phrases
+from frisket.maskgen.tracking.tracker import Tracking
 from frisket.maskgen.vision.classes import grouping
 from frisket.media.files import Found
 from frisket.media.frames import decode
@@ -44,49 +47,6 @@ LEFT_OUT = "left out"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """The options of one run; `frisket masks make --help` says what each means."""
-
-    folder: Path
-    output: Path | None = None
-    beside: bool = False
-    backends: tuple[str, ...] = ("draft",)
-    how: How = "union"
-    segmenter: str = ""
-    people: str = ""
-    tracker: str = ""
-    sources: Mapping[str, str] = field(default_factory=dict)  # backend to folder, file or hub id
-    cuts: Mapping[str, float] = field(default_factory=dict)  # "backend.threshold" to value
-    phrases: str = ""
-    from_captions: bool = False
-    captions: Path | None = None
-    captioner: str = ""  # backend that captions clips without one
-    trigger: str = ""
-    class_word: str = ""
-    rules: Path | None = None
-    everything_but: bool = False
-    parts: str = "person"
-    neck: str = "body"
-    keep: Kind = "all"
-    near: tuple[float, float] | None = None
-    like: tuple[Path, ...] = ()
-    alike: float = 0.35
-    cleaning: Cleaning = field(default_factory=Cleaning)
-    motion: Motion = field(default_factory=Motion)
-    soft: bool = False
-    brush: Path | None = None
-    stability: bool = False
-    overwrite: bool = False
-    again: bool = False
-    limit: int = 0
-    workers: int = 0
-    devices: tuple[str, ...] = ("auto",)
-    dtype: str = "auto"
-    batch: int = 4
-    longest: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Ready:
     """A job with a task for every clip, and what a user should know before it runs."""
 
@@ -97,29 +57,33 @@ class Ready:
     said: list[str]  # those of them that were said already, before the backend was loaded
 
 
-def ready(asked: Asked, found: Sequence[Found], place: Place, *, dry: bool = False) -> Ready:
-    """Check what is asked against backends, rules and captions.
+def ready(
+    options: MaskGeneration, found: Sequence[Found], place: Place, *, dry: bool = False
+) -> Ready:
+    """Check the options against backends, rules and captions.
 
     Loads at most the backend that reads reference faces; writes the legend of the mask folder,
     unless `dry`. What is wrong with names, rules, phrases or weights is raised before a clip is
     touched.
     """
-    _check(asked)
-    sources = tuple(_parts(asked, name) for name in asked.backends)
-    default = Source(device=device_of(asked.devices[0]), dtype=_dtype(asked))
-    models = Models(_weights(asked, sources, default), default, asked.cuts)
-    beside = _beside(asked)
+    _check(options)
+    sources = tuple(_parts(options, name) for name in options.backends)
+    default = Source(device=device_of(options.devices[0]), dtype=_dtype(options))
+    cuts = _cuts(options)
+    models = Models(_weights(options, sources, default, cuts), default, cuts)
+    beside = _beside(options)
     names = [*(name for parts in sources for name in backends_of(parts)), *beside]
     said = [] if dry else list(licences(beside))  # they load here, so it is said here
     for line in said:
         log.info("%s", line)
-    found, captioned = _captioned(asked, found, models, dry=dry)
-    table = rules.read(asked.rules) if asked.rules else rules.default()
-    wanted, told = _wanted(asked, sources, table, found)
-    regions = _regions(asked, sources, table, wanted)
+    found, captioned = _captioned(options, found, models, dry=dry)
+    table = rules.read(options.prompts.rules) if options.prompts.rules else rules.default()
+    wanted, told = _wanted(options, sources, table, found)
+    regions = _regions(options, sources, table, wanted)
     described = models.described(names)
     legend = extend_legend(place.legend, regions) if not dry else _counted(regions)
     job = Job(
+        **take_fields(options, Job, besides=("sources", "thresholds")),
         sources=sources,
         place=place,
         regions=regions,
@@ -133,29 +97,38 @@ def ready(asked: Asked, found: Sequence[Found], place: Place, *, dry: bool = Fal
         thresholds={
             f"{one.backend}.{name}": value for one in described for name, value in one.thresholds
         },
-        cuts=dict(asked.cuts),
-        how=asked.how,
+        cuts=cuts,
+        how=options.combine,
         options=Options(
-            asked.cleaning.loosen, grouping(asked.parts, neck=asked.neck), asked.longest
+            options.cleanup.loosen,
+            grouping(options.people.parts, neck=options.people.neck),
+            options.longest,
         ),
         weights=models.sources,
         default=default,
         priority=tuple(table.order(regions)),
-        cleaning=_cleaning(asked, table, regions),
-        choice=_choice(asked, models, dry=dry),
-        faces=FACES if asked.keep == "face" else "",
-        motion=asked.motion,
-        soft=asked.soft,
-        stability=asked.stability,
-        brush=asked.brush,
-        batch=asked.batch,
-        everything_but=SUBJECT if asked.everything_but else "",
+        cleaning=_cleaning(options, table, regions),
+        choice=_choice(options, models, dry=dry),
+        faces=FACES if options.people.keep == "face" else "",
+        motion=_motion(options.tracking),
+        everything_but=SUBJECT if options.prompts.everything_but else "",
     )
     models.close()
-    settings = _settings(asked, job, described)
+    settings = _settings(options, job, described)
     tasks = [Task(one.name, one.clip, wanted[one.name]) for one in found]
     job = replace(job, settings=settings, key=record.key_of(settings))
     return Ready(job, tasks, captioned + told, list(licences(names)), said)
+
+
+def take_fields(
+    section: Section, kind: type[Any], *, besides: Collection[str] = ()
+) -> dict[str, Any]:
+    """What of a section a dataclass below has by the same name, but what means another thing there.
+
+    So an option is written once: what Cleaning or Job has, the section need only name.
+    """
+    names = {field.name for field in fields(kind)} - set(besides)
+    return {name: getattr(section, name) for name in type(section).model_fields if name in names}
 
 
 def device_of(name: str) -> str:
@@ -166,92 +139,132 @@ def device_of(name: str) -> str:
     return "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
 
 
-def _dtype(asked: Asked) -> torch.dtype:
+def _dtype(options: MaskGeneration) -> torch.dtype:
     known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if asked.dtype == "auto":
-        cuda = device_of(asked.devices[0]).startswith("cuda")
+    if options.dtype == "auto":
+        cuda = device_of(options.devices[0]).startswith("cuda")
         return torch.bfloat16 if cuda else torch.float32
-    if asked.dtype not in known:
-        raise BackendUnusable(f"no precision {asked.dtype!r}{nearest(asked.dtype, list(known))}")
-    return known[asked.dtype]
+    return known[options.dtype]
 
 
-def _check(asked: Asked) -> None:
+def _check(options: MaskGeneration) -> None:
     """Refuse options that would do nothing."""
     known = [name for name in BACKENDS.names() if "captioner" in BACKENDS.load(name).roles]
-    if asked.captioner and asked.captioner not in known:
-        raise BackendUnusable(f"no captioner {asked.captioner!r}{nearest(asked.captioner, known)}")
-    if asked.captioner and not asked.from_captions:
+    if options.prompts.captioner and options.prompts.captioner not in known:
+        raise BackendUnusable(
+            f"no captioner {options.prompts.captioner!r}{nearest(options.prompts.captioner, known)}"
+        )
+    if options.prompts.captioner and not options.prompts.from_captions:
         raise BackendUnusable("--captioner writes captions for --from-captions; give that too")
-    if asked.cleaning.feather and not asked.soft:
+    if options.cleanup.feather and not options.soft:
         raise BackendUnusable(
             "--feather softens the planes of --soft; a label map has no soft borders, so set"
             " `feather` of the masks in the config, or add --soft"
         )
-    if asked.soft and asked.beside:
+    if options.soft and options.beside:
         raise BackendUnusable("--soft needs a mask folder of its own; leave out --beside")
 
 
-def _parts(asked: Asked, name: str) -> Parts:
-    return parts_of(name, segmenter=asked.segmenter, people=asked.people, tracker=asked.tracker)
+def _parts(options: MaskGeneration, name: str) -> Parts:
+    return parts_of(
+        name, segmenter=options.segmenter, people=options.detector, tracker=options.tracker
+    )
 
 
-def _beside(asked: Asked) -> list[str]:
+def _beside(options: MaskGeneration) -> list[str]:
     """Backends that take part beside the sources: the captioner, and what recognises a face."""
-    faces = [FACES] if asked.keep == "face" else []
-    return [*faces, *([asked.captioner] if asked.captioner else [])]
+    faces = [FACES] if options.people.keep == "face" else []
+    return [*faces, *([options.prompts.captioner] if options.prompts.captioner else [])]
 
 
-def _weights(asked: Asked, sources: Sequence[Parts], default: Source) -> dict[str, Source]:
-    names = [*(name for parts in sources for name in backends_of(parts)), *_beside(asked)]
-    for name in (*asked.sources, *(key.partition(".")[0] for key in asked.cuts)):
+def _weights(
+    options: MaskGeneration, sources: Sequence[Parts], default: Source, cuts: Mapping[str, float]
+) -> dict[str, Source]:
+    names = [*(name for parts in sources for name in backends_of(parts)), *_beside(options)]
+    paths = _named_sources(options)
+    for name in (*paths, *(key.partition(".")[0] for key in cuts)):
         if name not in names:
             raise BackendUnusable(f"{name!r} takes no part in this run{nearest(name, names)}")
-    return {name: replace(default, path=path) for name, path in asked.sources.items()}
+    return {name: replace(default, path=path) for name, path in paths.items()}
+
+
+def _named_sources(options: MaskGeneration) -> dict[str, str]:
+    """The paths by backend; one without a name is that of the one backend there is.
+
+    So is one that holds an equals sign and lies there, such as `models=2/sam`.
+    """
+    paths = {name: path for name, path in options.sources.items() if name in BACKENDS.names()}
+    for name, path in options.sources.items():
+        whole = f"{name}={path}" if name else path
+        if name in BACKENDS.names() or (name and not Path(whole).exists()):
+            paths[name] = path
+        elif len(options.backends) == 1 and options.backends[0] in BACKENDS.names():
+            paths[options.backends[0]] = whole
+        else:
+            raise BackendUnusable(
+                f"--source {whole!r}: say whose weights they are, as in sam2=FOLDER"
+                f"{nearest(name, BACKENDS.names())}"
+            )
+    return paths
+
+
+def _cuts(options: MaskGeneration) -> dict[str, float]:
+    """Thresholds by "backend.name"."""
+    return {
+        f"{backend}.{name}": value
+        for backend, thresholds in options.thresholds.items()
+        for name, value in thresholds.items()
+    }
+
+
+def _motion(options: MaskTracking) -> Motion:
+    gap = min(Tracking().gap, options.window - 1)
+    tracking = Tracking(**take_fields(options, Tracking, besides=("gap",)), gap=gap)
+    return Motion(tracking=tracking, **take_fields(options, Motion))
 
 
 def _wanted(
-    asked: Asked, sources: Sequence[Parts], table: rules.Rules, found: Sequence[Found]
+    options: MaskGeneration, sources: Sequence[Parts], table: rules.Rules, found: Sequence[Found]
 ) -> tuple[dict[str, Wanted], list[str]]:
     """The phrases of every clip by region, and what is to be said of them."""
     asking = [parts.front for parts in sources if needs_phrases(parts)]
-    if asked.phrases and asked.from_captions:
+    if options.prompts.phrases and options.prompts.from_captions:
         raise BackendUnusable("give --phrases or --from-captions, not both")
     if not asking:
-        if asked.phrases or asked.from_captions:
+        if options.prompts.phrases or options.prompts.from_captions:
             raise BackendUnusable(
-                f"{', '.join(asked.backends)} finds regions of its own and takes no phrases; choose"
-                " a backend that does (frisket masks backends), or leave the phrases out"
+                f"{', '.join(options.backends)} finds regions of its own and takes no phrases;"
+                " choose a backend that does (frisket masks backends), or leave the phrases out"
             )
         return {one.name: {} for one in found}, []
-    if not (asked.phrases or asked.from_captions):
+    if not (options.prompts.phrases or options.prompts.from_captions):
         raise BackendUnusable(
             f"{asking[0]} must be told what to look for: --phrases 'face; hair; red jacket', or"
             " --from-captions"
         )
-    if asked.phrases:
-        each = parse_phrases(asked.phrases)
-        plan = _plan(asked, each, table)
+    if options.prompts.phrases:
+        each = parse_phrases(options.prompts.phrases)
+        plan = _plan(options, each, table)
         return {one.name: plan.regions for one in found}, plan.told()
-    words = asked.trigger, asked.class_word
+    words = options.prompts.trigger, options.prompts.class_word
     read = {one.name: noun_phrases(one.caption, *words) for one in found}
     survey = over(((one.name, one.caption) for one in found), *words)
-    told = [*_plan(asked, survey.phrases, table).told(), *survey.notes]
-    return {name: _plan(asked, each, table).regions for name, each in read.items()}, told
+    told = [*_plan(options, survey.phrases, table).told(), *survey.notes]
+    return {name: _plan(options, each, table).regions for name, each in read.items()}, told
 
 
 def _captioned(
-    asked: Asked, found: Sequence[Found], models: Models, *, dry: bool
+    options: MaskGeneration, found: Sequence[Found], models: Models, *, dry: bool
 ) -> tuple[Sequence[Found], list[str]]:
     """Clips without a caption with one that a model wrote of their first frame."""
-    if not asked.captioner:
+    if not options.prompts.captioner:
         return found, []
     bare = [one for one in found if not one.caption]
     if dry:
         return found, [
             f"{len(bare)} clip{'s' * (len(bare) > 1)} without a caption would be captioned first"
         ]
-    captioner = models.get(asked.captioner)
+    captioner = models.get(options.prompts.captioner)
     written: dict[str, str] = {}
     for one in bare:
         (written[one.name],) = captioner.caption([decode(one.clip, [0])[0]])
@@ -259,18 +272,21 @@ def _captioned(
     return [replace(one, caption=written.get(one.name, one.caption)) for one in found], told
 
 
-def _plan(asked: Asked, each: Sequence[Phrase], table: rules.Rules) -> rules.Plan:
-    if asked.everything_but:
+def _plan(options: MaskGeneration, each: Sequence[Phrase], table: rules.Rules) -> rules.Plan:
+    if options.prompts.everything_but:
         return rules.Plan({LEFT_OUT: tuple(dict.fromkeys(phrase.text for phrase in each))})
     return rules.plan(each, table)
 
 
 def _regions(
-    asked: Asked, sources: Sequence[Parts], table: rules.Rules, wanted: Mapping[str, Wanted]
+    options: MaskGeneration,
+    sources: Sequence[Parts],
+    table: rules.Rules,
+    wanted: Mapping[str, Wanted],
 ) -> tuple[str, ...]:
-    if asked.everything_but:
+    if options.prompts.everything_but:
         return (SUBJECT,)
-    own = grouping(asked.parts, neck=asked.neck)
+    own = grouping(options.people.parts, neck=options.people.neck)
     names = [name for parts in sources for name in regions_of(parts, own)]
     names += [name for each in wanted.values() for name in each]
     if not names:
@@ -285,36 +301,39 @@ def _counted(regions: Sequence[str]) -> dict[str, int]:
     return {name: number for number, name in enumerate(regions, 1)}
 
 
-def _cleaning(asked: Asked, table: rules.Rules, regions: Sequence[str]) -> dict[str, Cleaning]:
+def _cleaning(
+    options: MaskGeneration, table: rules.Rules, regions: Sequence[str]
+) -> dict[str, Cleaning]:
     """The clean-up of all regions under "", and of those that the rules name."""
-    known = [each.name for each in fields(Cleaning)]
-    cleaned = {"": asked.cleaning}
-    for region, options in table.clean.items():
-        for key in options:
+    known = [field.name for field in fields(Cleaning)]
+    usual = Cleaning(**take_fields(options.cleanup, Cleaning))
+    cleaned, path = {"": usual}, options.prompts.rules
+    for region, changes in table.clean.items():
+        for key in changes:
             if key not in known:
                 raise rules.BadRules(
-                    f"{asked.rules}: [clean.{region}] has no option {key!r}{nearest(key, known)}"
+                    f"{path}: [clean.{region}] has no option {key!r}{nearest(key, known)}"
                 )
-        if region not in regions and asked.rules:
+        if region not in regions and path:
             raise rules.BadRules(
-                f"{asked.rules}: [clean.{region}] cleans a region that is not made here"
+                f"{path}: [clean.{region}] cleans a region that is not made here"
                 f"{nearest(region, list(regions))}"
             )
-        cleaned[region] = replace(asked.cleaning, **options)
+        cleaned[region] = replace(usual, **changes)
     return cleaned
 
 
-def _choice(asked: Asked, models: Models, *, dry: bool) -> Choice:
-    if asked.keep != "face":
-        return Choice(asked.keep, asked.near)
-    if not asked.like:
+def _choice(options: MaskGeneration, models: Models, *, dry: bool) -> Choice:
+    if options.people.keep != "face":
+        return Choice(options.people.keep, options.people.near)
+    if not options.people.like:
         raise BackendUnusable(
             "to keep one person by the face, name a picture of it: --like face.jpg"
         )
     if dry:
         return Choice()
-    embeddings = [_face(path, models) for path in asked.like]
-    return Choice("face", references=torch.stack(embeddings), threshold=asked.alike)
+    embeddings = [_face(path, models) for path in options.people.like]
+    return Choice("face", references=torch.stack(embeddings), threshold=options.people.alike)
 
 
 def _face(path: Path, models: Models) -> Tensor:
@@ -331,7 +350,7 @@ def _face(path: Path, models: Models) -> Tensor:
     return embedding
 
 
-def _settings(asked: Asked, job: Job, described: Sequence[Model]) -> dict[str, Any]:
+def _settings(options: MaskGeneration, job: Job, described: Sequence[Model]) -> dict[str, Any]:
     """All that shapes a still's masks but the clip, its phrases and its brush, as JSON."""
     parsed = any(front_role(parts.front) == "parser" for parts in job.sources)
     references = job.choice.references
@@ -356,7 +375,7 @@ def _settings(asked: Asked, job: Job, described: Sequence[Model]) -> dict[str, A
         },
         "soft": job.soft,
         "everything_but": job.everything_but,
-        **({"parts": asked.parts, "neck": asked.neck} if parsed else {}),
+        **({"parts": options.people.parts, "neck": options.people.neck} if parsed else {}),
     }
 
 

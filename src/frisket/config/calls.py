@@ -1,0 +1,149 @@
+"""What one call of a command takes: a model each, of which its options are made."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from frisket.config.command_options import ARGUMENT, FIRST, fields_of, option
+from frisket.config.data import Count, Section
+from frisket.config.tree import Preview
+
+SAMPLED = (
+    *("prompts", "seeds", "negative", "images", "steps", "guidance", "width", "height", "frames"),
+)
+
+
+class GenerateRequest(Section):
+    """One call of `frisket generate`."""
+
+    config: Annotated[Path, ARGUMENT] = FIRST
+    """The config file, as `frisket init` writes it."""
+    named: Annotated[Path | None, option("--config", metavar="FILE")] = None
+    """The same file, by name."""
+    overrides: Annotated[tuple[str, ...], option("--set", metavar="KEY=VALUE")] = ()
+    """Change one key, e.g. --set lora.rank=8."""
+    preview: Annotated[Preview, fields_of(*SAMPLED)] = Preview()
+    prompt_file: Path | None = None
+    """Prompts, one a line, with options if you like: --n negative, --w --h pixels, --f frames, --d
+    seed, --s steps, --l guidance, --i picture."""
+    loras: Annotated[tuple[Path, ...], option("--lora")] = ()
+    """LoRA file; by default the one in run.output."""
+    strengths: Annotated[tuple[float, ...], option("--strength")] = ()
+    """Strength of each --lora in turn; 1 as trained."""
+    base: bool = False
+    """Sample the base model, no LoRA."""
+    compare: bool = False
+    """Sample with and without, same seeds."""
+    batch: Count | None = None
+    """Samples at a time."""
+    output: Annotated[Path | None, option("--output", "-o")] = None
+    """Folder; by default the next of run.output/samples/001, 002, ...; one that holds samples gets
+    a number."""
+
+
+class EvaluateRequest(Section):
+    """One call of `frisket evaluate`."""
+
+    runs: Annotated[tuple[Path, ...], ARGUMENT, Field(min_length=1)]
+    """Run folders or config files, side by side."""
+    overrides: Annotated[tuple[str, ...], option("--set", metavar="KEY=VALUE")] = ()
+    """Change one key of every run."""
+    output: Annotated[Path | None, option("--output", "-o")] = None
+    """Folder; by default evaluation in the first run."""
+    clips: Path | None = None
+    """Clips to measure on; by default those held out."""
+    masks: str = ""
+    """Masks of --clips: a folder, alpha, sidecar or listed."""
+    prompts: Annotated[tuple[str, ...], option("--prompt", "-p")] = ()
+    """Names the subject; by default the trigger word."""
+    unrelated: tuple[str, ...] = ()
+    """Prompt without the subject, for drift; by default a list."""
+    seeds: Count = 8
+    """Samples of each prompt."""
+    draws: Count = 4
+    """Noises at each level of each clip."""
+    images: Annotated[tuple[Path, ...], option("--image")] = ()
+    """Of models that start from pictures."""
+    features: Path | None = None
+    """Folder of a CLIP, SigLIP or DINO model."""
+    faces: Path | None = None
+    """Folder of an InsightFace pack: is it the same face?"""
+    no_samples: bool = False
+    """Measure errors alone; sample nothing."""
+    strict: bool = False
+    """Exit code 1 where a claim was not shown."""
+
+
+class ConvertRequest(Section):
+    """One call of `frisket convert`."""
+
+    files: Annotated[tuple[Path, ...], ARGUMENT] = ()
+    """LoRA files; without -o they are described."""
+    output: Annotated[Path | None, option("--output", "-o")] = None
+    """File to write (of several: folder)."""
+    to: Literal["comfyui", "diffusers", "kohya"] = "comfyui"
+    """Keys: comfyui, diffusers or kohya."""
+    family: str = ""
+    """Model family, where the file is silent."""
+    variant: str = ""
+    """Variant, where the file is silent."""
+    expert: str = ""
+    """Expert a silent file is for (Wan 2.2: high or low)."""
+    rank: Count | None = None
+    """Resize to this rank."""
+    scale: float | None = None
+    """Multiply the effect; 1 is as trained."""
+    average: Annotated[str, option(metavar="0.7,0.3")] = ""
+    """One LoRA of all files, weighted so."""
+    exact: bool = False
+    """Average without loss: ranks add up."""
+    merge_into: Path | None = None
+    """Diffusers folder to merge into; -o is a new one."""
+    extract: Annotated[tuple[Path, Path] | None, option(metavar="BASE TUNED")] = None
+    """The LoRA between two diffusers folders."""
+    dtype: Literal["", "float32", "bfloat16", "float16"] = ""
+    """float32, bfloat16 or float16; empty leaves it."""
+    drop_text: bool = False
+    """Leave text encoders' tensors out."""
+    leave_out: Annotated[tuple[str, ...], option(metavar="PATTERN")] = ()
+    """Leave out layers, tensors or metadata of this name (`*.diff_b`)."""
+
+
+def read_columns(texts: Sequence[str]) -> dict[str, str]:
+    """`face=face_mask` and `mask` to region and column."""
+    columns: dict[str, str] = {}
+    for text in texts:
+        region, _, column = text.rpartition("=")
+        if region in columns:
+            raise ValueError(f"the region {region!r} is named twice")
+        columns[region] = column
+    return columns
+
+
+class PackRequest(Section):
+    """One call of `frisket pack`."""
+
+    source: Annotated[Path, ARGUMENT]
+    """A folder, a manifest (.jsonl), a table or tar shards."""
+    output: Annotated[Path, option("--output", "-o")]
+    """New folder; or a .jsonl that names files."""
+    to: str
+    """folder, jsonl, parquet or webdataset."""
+    kind: Annotated[str, option("--from")] = ""
+    """The same for SOURCE; by default it is found out."""
+    image: Annotated[str, option(metavar="COLUMN")] = ""
+    """Column of the clips (of a table)."""
+    caption: Annotated[str, option(metavar="COLUMN")] = ""
+    """Column of the captions."""
+    masks: Annotated[
+        dict[str, str], option("--mask", metavar="[REGION=]COLUMN", read=read_columns)
+    ] = Field(default_factory=dict)
+    """Column of the masks; one a region."""
+    name: Annotated[str, option(metavar="COLUMN")] = ""
+    """Column of the clips' names."""
+    shard: Count = 512
+    """MiB of one tar or table, about."""
+    follow_links: bool = False
+    """Also pack what links bring from elsewhere."""
