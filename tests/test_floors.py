@@ -21,7 +21,7 @@ VARIANTS = frozenset({"sdxl", "sdxl-v", "sd15", "sd1", "kontext", "schnell", "kr
 DEFAULTS = "config/tree.py"  # may call one by name: what is taken where none is named
 SHARED = frozenset(  # modules of frisket.families that are of no one family
     {"base", "blocks", "experts", "names", "quantise", "standard", "suggestions", "weights"}
-    | {"presets", "text_training"}
+    | {"presets", "text_training", "key_map", "listing"}
 )
 
 

@@ -13,6 +13,7 @@ import torch
 import typer
 from typer.testing import CliRunner
 
+from frisket.cli.evaluate import add
 from frisket.config.load import ConfigError, load
 from frisket.config.run_config import write_trained
 from frisket.config.tree import Config

@@ -9,7 +9,7 @@ from pydantic import Field
 from typer.testing import CliRunner
 
 from frisket.cli.model_options import add_command, list_options, read_type
-from frisket.config.command_options import ARGUMENT, fields_of, option
+from frisket.config.command_options import ARGUMENT, option, pick_fields
 from frisket.config.data import Count, Section
 
 
@@ -41,7 +41,7 @@ class Model(Section):
     """Strictly."""
     pair: tuple[int, int] | None = None
     """Two numbers."""
-    half: Annotated[Half, fields_of("shown")] = Half()
+    half: Annotated[Half, pick_fields("shown")] = Half()
 
 
 def typed(*words: str):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 Key = tuple[str | int, ...]
-PLAIN = (str, int, float, bool, Path)  # what Typer reads from a word
+PLAIN_TYPES = (str, int, float, bool, Path)  # what Typer reads from a word
 TypedOptions = dict[Key, tuple[Any, str]]  # by field: as a file holds it, as typed ("--cut 0.4")
 
 
@@ -68,11 +68,11 @@ def list_options(model: "type[BaseModel]") -> list[ModelOption]:
 
 
 def _walk(
-    model: "type[BaseModel]", key: tuple[str, ...], wanted: Collection[str] = ()
+    model: "type[BaseModel]", key: tuple[str, ...], chosen: Collection[str] = ()
 ) -> Iterator[ModelOption]:
     panel = str(getattr(model, "panel", ""))
     for name, info in model.model_fields.items():
-        if wanted and name not in wanted:
+        if chosen and name not in chosen:
             continue
         typed = next((data for data in info.metadata if isinstance(data, CommandOption)), None)
         typed = typed or CommandOption()
@@ -106,7 +106,7 @@ def read_type(info: "FieldInfo", typed: CommandOption) -> FieldType:
         return _read_tuple(kind, optional=optional)
     if typing.get_origin(kind) is typing.Literal:
         kind = str
-    if kind not in PLAIN:
+    if kind not in PLAIN_TYPES:
         raise TypeError(f"{info.annotation} has no form on a command line: give the field a `read`")
     return FieldType(kind, optional=optional, bounds=bounds)
 
@@ -115,7 +115,7 @@ def _read_tuple(kind: Any, *, optional: bool) -> FieldType:
     """Of any length: an option that is repeated; of a fixed one: so many words behind it."""
     first, *rest = typing.get_args(kind)
     many = rest == [Ellipsis]
-    if first not in PLAIN or not (many or all(other in PLAIN for other in rest)):
+    if first not in PLAIN_TYPES or not (many or all(other in PLAIN_TYPES for other in rest)):
         raise TypeError(f"{kind} has no form on a command line: give the field a `read`")
     return (
         FieldType(first, many=True, optional=True) if many else FieldType(kind, optional=optional)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from frisket.config.command_options import ARGUMENT, FIRST, fields_of, option
+from frisket.config.command_options import ARGUMENT, FIRST, option, pick_fields
 from frisket.config.data import Count, Section
 from frisket.config.tree import Preview
 
@@ -24,7 +24,7 @@ class GenerateRequest(Section):
     """The same file, by name."""
     overrides: Annotated[tuple[str, ...], option("--set", metavar="KEY=VALUE")] = ()
     """Change one key, e.g. --set lora.rank=8."""
-    preview: Annotated[Preview, fields_of(*SAMPLED)] = Preview()
+    preview: Annotated[Preview, pick_fields(*SAMPLED)] = Preview()
     prompt_file: Path | None = None
     """Prompts, one a line, with options if you like: --n negative, --w --h pixels, --f frames, --d
     seed, --s steps, --l guidance, --i picture."""

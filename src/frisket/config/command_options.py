@@ -35,7 +35,7 @@ def option(
     return CommandOption(names, panel, metavar, read)
 
 
-def fields_of(*names: str) -> CommandOption:
+def pick_fields(*names: str) -> CommandOption:
     """What stands in the `Annotated` of a section of which a command has these fields alone."""
     return CommandOption(fields=names)
 

@@ -16,7 +16,7 @@ from frisket.config.data import Count, Fraction, Pixels, Section
 PROMPTS, PEOPLE, MODELS = "What to look for", "Whom to keep", "Models"
 CLEANUP, VIDEOS, FILES, WORK = "Clean-up", "Videos", "What is written", "How it runs"
 
-Whole = Annotated[int, Field(ge=0)]
+WholeNumber = Annotated[int, Field(ge=0)]
 
 
 def read_point(text: str) -> list[float]:
@@ -127,9 +127,9 @@ class MaskTracking(Section):
     """Frames held at once."""
     smooth: Literal["none", "median", "motion"] = "median"
     """none, median, or motion."""
-    radius: Whole = 1
+    radius: WholeNumber = 1
     """Frames to either side smoothed over."""
-    gap: Whole = 8
+    gap: WholeNumber = 8
     """Frames a region may be missing for and be filled."""
 
 
@@ -169,7 +169,7 @@ class MaskGeneration(Section):
         Literal["union", "intersect", "subtract", "replace", "fill", "blend"], option(panel=MODELS)
     ] = "union"
     """Of several backends: union, intersect, subtract, replace, fill, blend."""
-    longest: Annotated[Whole, option(panel=MODELS)] = 0
+    longest: Annotated[WholeNumber, option(panel=MODELS)] = 0
     """Pixels of the longer side models see; 0: all."""
     devices: Annotated[tuple[str, ...], Field(min_length=1), option("--device", panel=MODELS)] = (
         "auto",
@@ -191,7 +191,7 @@ class MaskGeneration(Section):
     """Folder of label images laid over the result (255: leave as it is)."""
     stability: Annotated[bool, option(panel=WORK)] = False
     """Look at each picture mirrored and smaller too (three times the work)."""
-    workers: Annotated[Whole, option(panel=WORK)] = 0
+    workers: Annotated[WholeNumber, option(panel=WORK)] = 0
     """Processes (threads beside a model); 0 chooses."""
 
 
@@ -218,7 +218,7 @@ class MaskRequest(Section):
     """Also what is done already."""
     review: Annotated[bool, option(panel=WORK)] = False
     """Then write the review page."""
-    limit: Annotated[Whole, option(panel=WORK)] = 0
+    limit: Annotated[WholeNumber, option(panel=WORK)] = 0
     """Stop after so many clips."""
     dry_run: Annotated[bool, option(panel=WORK)] = False
     """Say what would be done."""

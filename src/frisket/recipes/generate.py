@@ -109,11 +109,11 @@ def generate(
     draw = partial(sample, family, parts, embedded, shots, batch=batch, device=device, tile=tile)
     samples: dict[tuple[int, str], Made] = {}
     for place, picture in _draw_versions(draw, versions, parts):
-        path = folder / _stem(place, picture, versions)
+        path = folder / _name_file(place, picture, versions)
         samples[place] = Made(picture, save(picture.frames, path, variant.fps), place[1])
         progress("sampling", len(samples), len(shots) * len(versions))
     ordered = [samples[index, version] for index in range(len(shots)) for version in versions]
-    labels = [_label(made, versions) for made in ordered]
+    labels = [_write_label(made, versions) for made in ordered]
     sheet = grid([made.picture for made in ordered], len(seeds) * len(versions), labels=labels)
     return Generated(
         tuple(made.path for made in ordered),
@@ -141,14 +141,14 @@ def _draw_versions(
                 yield (index, version), picture
 
 
-def _stem(place: tuple[int, str], picture: Picture, versions: Sequence[str]) -> str:
+def _name_file(place: tuple[int, str], picture: Picture, versions: Sequence[str]) -> str:
     """The name of a file, without its suffix."""
     index, version = place
     name = f"{index:03d}-{slug(picture.shot.prompt)}-{picture.shot.seed}"
     return f"{name}-{version}" if len(versions) > 1 else name
 
 
-def _label(made: "Made", versions: Sequence[str]) -> str:
+def _write_label(made: "Made", versions: Sequence[str]) -> str:
     """What stands above a sample in the grid."""
     version = f" {made.version}" if len(versions) > 1 else ""
     return f"{made.picture.shot.prompt}\nseed {made.picture.shot.seed}{version}"

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ def ready(
     _check(options)
     sources = tuple(_parts(options, name) for name in options.backends)
     default = Source(device=device_of(options.devices[0]), dtype=_dtype(options))
-    cuts = _cuts(options)
+    cuts = _read_thresholds(options)
     models = Models(_weights(options, sources, default, cuts), default, cuts)
     beside = _beside(options)
     names = [*(name for parts in sources for name in backends_of(parts)), *beside]
@@ -90,13 +90,8 @@ def ready(
         legend=legend,
         settings={},
         key="",
-        models=tuple(
-            record.Model(one.backend, one.source, one.revision, one.code, one.weights)
-            for one in described
-        ),
-        thresholds={
-            f"{one.backend}.{name}": value for one in described for name, value in one.thresholds
-        },
+        models=tuple(_list_records(described)),
+        thresholds=_list_thresholds(described),
         cuts=cuts,
         how=options.combine,
         options=Options(
@@ -110,7 +105,7 @@ def ready(
         cleaning=_cleaning(options, table, regions),
         choice=_choice(options, models, dry=dry),
         faces=FACES if options.people.keep == "face" else "",
-        motion=_motion(options.tracking),
+        motion=_make_motion(options.tracking),
         everything_but=SUBJECT if options.prompts.everything_but else "",
     )
     models.close()
@@ -118,6 +113,18 @@ def ready(
     tasks = [Task(one.name, one.clip, wanted[one.name]) for one in found]
     job = replace(job, settings=settings, key=record.key_of(settings))
     return Ready(job, tasks, captioned + told, list(licences(names)), said)
+
+
+def _list_records(described: Sequence[Model]) -> Iterator[record.Model]:
+    for model in described:
+        yield record.Model(model.backend, model.source, model.revision, model.code, model.weights)
+
+
+def _list_thresholds(described: Sequence[Model]) -> dict[str, float]:
+    """All of them by "backend.name", those nobody set too."""
+    return {
+        f"{model.backend}.{name}": value for model in described for name, value in model.thresholds
+    }
 
 
 def take_fields(
@@ -181,35 +188,35 @@ def _weights(
     options: MaskGeneration, sources: Sequence[Parts], default: Source, cuts: Mapping[str, float]
 ) -> dict[str, Source]:
     names = [*(name for parts in sources for name in backends_of(parts)), *_beside(options)]
-    paths = _named_sources(options)
+    paths = _name_sources(options)
     for name in (*paths, *(key.partition(".")[0] for key in cuts)):
         if name not in names:
             raise BackendUnusable(f"{name!r} takes no part in this run{nearest(name, names)}")
     return {name: replace(default, path=path) for name, path in paths.items()}
 
 
-def _named_sources(options: MaskGeneration) -> dict[str, str]:
+def _name_sources(options: MaskGeneration) -> dict[str, str]:
     """The paths by backend; one without a name is that of the one backend there is.
 
     So is one that holds an equals sign and lies there, such as `models=2/sam`.
     """
     paths = {name: path for name, path in options.sources.items() if name in BACKENDS.names()}
     for name, path in options.sources.items():
-        whole = f"{name}={path}" if name else path
-        if name in BACKENDS.names() or (name and not Path(whole).exists()):
+        typed = f"{name}={path}" if name else path
+        if name in BACKENDS.names() or (name and not Path(typed).exists()):
             paths[name] = path
         elif len(options.backends) == 1 and options.backends[0] in BACKENDS.names():
-            paths[options.backends[0]] = whole
+            paths[options.backends[0]] = typed
         else:
             raise BackendUnusable(
-                f"--source {whole!r}: say whose weights they are, as in sam2=FOLDER"
+                f"--source {typed!r}: say whose weights they are, as in sam2=FOLDER"
                 f"{nearest(name, BACKENDS.names())}"
             )
     return paths
 
 
-def _cuts(options: MaskGeneration) -> dict[str, float]:
-    """Thresholds by "backend.name"."""
+def _read_thresholds(options: MaskGeneration) -> dict[str, float]:
+    """Those that were set, by "backend.name"."""
     return {
         f"{backend}.{name}": value
         for backend, thresholds in options.thresholds.items()
@@ -217,7 +224,7 @@ def _cuts(options: MaskGeneration) -> dict[str, float]:
     }
 
 
-def _motion(options: MaskTracking) -> Motion:
+def _make_motion(options: MaskTracking) -> Motion:
     gap = min(Tracking().gap, options.window - 1)
     tracking = Tracking(**take_fields(options, Tracking, besides=("gap",)), gap=gap)
     return Motion(tracking=tracking, **take_fields(options, Motion))
@@ -228,20 +235,9 @@ def _wanted(
 ) -> tuple[dict[str, Wanted], list[str]]:
     """The phrases of every clip by region, and what is to be said of them."""
     asking = [parts.front for parts in sources if needs_phrases(parts)]
-    if options.prompts.phrases and options.prompts.from_captions:
-        raise BackendUnusable("give --phrases or --from-captions, not both")
+    _check_phrases(options, asking)
     if not asking:
-        if options.prompts.phrases or options.prompts.from_captions:
-            raise BackendUnusable(
-                f"{', '.join(options.backends)} finds regions of its own and takes no phrases;"
-                " choose a backend that does (frisket masks backends), or leave the phrases out"
-            )
         return {one.name: {} for one in found}, []
-    if not (options.prompts.phrases or options.prompts.from_captions):
-        raise BackendUnusable(
-            f"{asking[0]} must be told what to look for: --phrases 'face; hair; red jacket', or"
-            " --from-captions"
-        )
     if options.prompts.phrases:
         each = parse_phrases(options.prompts.phrases)
         plan = _plan(options, each, table)
@@ -251,6 +247,23 @@ def _wanted(
     survey = over(((one.name, one.caption) for one in found), *words)
     told = [*_plan(options, survey.phrases, table).told(), *survey.notes]
     return {name: _plan(options, each, table).regions for name, each in read.items()}, told
+
+
+def _check_phrases(options: MaskGeneration, asking: Sequence[str]) -> None:
+    """Refuse phrases given twice, to backends that take none, or to none of those that want some."""
+    phrases, from_captions = options.prompts.phrases, options.prompts.from_captions
+    if phrases and from_captions:
+        raise BackendUnusable("give --phrases or --from-captions, not both")
+    if not asking and (phrases or from_captions):
+        raise BackendUnusable(
+            f"{', '.join(options.backends)} finds regions of its own and takes no phrases;"
+            " choose a backend that does (frisket masks backends), or leave the phrases out"
+        )
+    if asking and not (phrases or from_captions):
+        raise BackendUnusable(
+            f"{asking[0]} must be told what to look for: --phrases 'face; hair; red jacket', or"
+            " --from-captions"
+        )
 
 
 def _captioned(
