@@ -17,12 +17,13 @@ from torch import nn
 
 from frisket.adapters import lora
 from frisket.families.base import Source
-from frisket.families.hunyuan_names import TENCENT
+from frisket.families.hunyuan_names import ROWS
 from frisket.families.models.hunyuan_video import ARCHITECTURES, FAMILY
-from frisket.families.names import UnknownLayer
+from frisket.families.names import Names, UnknownLayer
 
 VARIANT = "t2v"
 PROMPTS = ["a red fox, café &amp; snow", "boats"]
+TENCENT = Names(ROWS)
 MODULATION = "norm_out.linear"  # the head's: its rows are in another order in the original
 
 

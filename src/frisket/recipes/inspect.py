@@ -1,7 +1,6 @@
 """`frisket inspect`: every clip with its masks and weights, and what looks wrong; no model."""
 
 import json
-import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -36,7 +35,6 @@ from frisket.recipes.prepare import clipset_of, source_of
 from frisket.recipes.regions import weights_of
 from frisket.recipes.workers import begin
 
-log = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]
 
 __all__ = ["Finding", "inspect"]
