@@ -21,6 +21,7 @@ POWERS = {
         "data/formats/parquet.py",  # and others: packages by fixed names
         "families/quantise.py",
         "maskgen/backends/insightface.py",
+        "maskgen/spacy_chunks.py",
         "maskgen/tiny_people.py",
         "media/stills/readers.py",
     ),
