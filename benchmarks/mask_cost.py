@@ -1,6 +1,6 @@
 """CPU time from a 1536 x 1152 grey PNG to its latent coverage, as `prepare` makes it; a table.
 
-Process CPU time on one thread, medians. What is timed is `data.mask_pipeline.cover`, which `prepare`
+Process CPU time on one thread, medians. Timed is `data.mask_pipeline.cover`, which `prepare`
 calls once for each clip whose coverage is not in its cache. Where nothing is done to the pixels of
 a mask it is laid on the cells at once (`masks.cut`); beside it stands the same by way of every
 pixel of the target, as masks that are grown or feathered go, for a picture and for a video.

@@ -22,6 +22,7 @@ POWERS = {
         "data/formats/parquet.py",  # and others: packages by fixed names
         "families/quantise.py",
         "maskgen/backends/insightface.py",
+        "maskgen/text/spacy_chunks.py",
         "maskgen/tiny/people.py",
         "media/stills/readers.py",
     ),

@@ -218,7 +218,7 @@ def test_a_saved_adapter_loads_exactly_onto_a_bare_base(tiny, denoiser, predict,
     file = tmp_path / "runs" / "a.safetensors"
     lora.save(model, file, {"frisket.regions": '{"subject": 1.0}'})
     assert lora.spec_of(file) == wanted
-    assert lora.rank_of(file) == 2
+    assert lora.spec_of(file).rank == 2
     other = deepcopy(tiny.denoiser)
     lora.load(other, file)
     assert lora.attached(other) == wanted
@@ -381,14 +381,14 @@ def test_damaged_and_foreign_files_are_named(denoiser, tmp_path: Path):
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes((tmp_path / "a.safetensors").read_bytes()[:-10])
     with pytest.raises(AdapterMismatch, match=r"cut\.safetensors is cut short"):
-        lora.rank_of(cut)
+        lora.spec_of(cut)
     with pytest.raises(FileNotFoundError, match=r"gone\.safetensors"):
         lora.load(denoiser, tmp_path / "gone.safetensors")
     foreign = tmp_path / "kohya.safetensors"
     save_file({"lora_unet_blocks_0.lora_down.weight": torch.zeros(2, 2)}, foreign)
     with pytest.raises(AdapterMismatch, match="not an adapter in diffusers' key names"):
-        lora.rank_of(foreign)
+        lora.spec_of(foreign)
     half = tmp_path / "half.safetensors"
     save_file({"transformer.a.lora_A.weight": torch.zeros(2, 2)}, half)
     with pytest.raises(AdapterMismatch, match=r"transformer\.a lacks lora_B\.weight"):
-        lora.rank_of(half)
+        lora.spec_of(half)

@@ -5,9 +5,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frisket.evaluation.backgrounds import alike, copied, leak, likeness, look, nearest
+from frisket.evaluation.backgrounds import Look, copied, leak, likeness, look, nearest
 
 seeds = st.integers(0, 10_000)
+
+
+def alike(one: Look, other: Look) -> float:
+    return likeness(one, other)["both"]
 
 
 def pictures(seed: int) -> torch.Tensor:

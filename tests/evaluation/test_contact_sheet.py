@@ -12,7 +12,6 @@ from frisket.evaluation.contact_sheet import (
     Card,
     contact_sheet,
     fitted,
-    grid,
     heat,
     overlay,
     panels,
@@ -64,16 +63,6 @@ def test_small_pictures_keep_hard_pixels_and_large_ones_fit() -> None:
     )
     assert fitted(grey(1, 512, 1024)[0], 256, 256).size == (256, 128)
     assert fitted(grey(1, 3, 4000)[0], 256, 256).size == (256, 1)
-
-
-def test_grid_lays_pictures_row_by_row() -> None:
-    pictures = np.stack([grey(level=level)[0] for level in (10, 20, 30)])
-    sheet = grid(pictures, 2, scale=2)
-    assert sheet.shape == ((32 * 2 + 1) * 2, (32 * 2 + 1) * 2, 3)
-    assert (sheet[0, 0], sheet[0, 70], sheet[70, 0])[2][0] == 30
-    assert sheet[0, 70, 0] == 20
-    with pytest.raises(ValueError, match="0 pictures in 2 columns"):
-        grid(pictures[:0], 2)
 
 
 def test_the_weights_panel_shows_the_latent_frame_of_the_middle() -> None:

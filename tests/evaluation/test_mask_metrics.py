@@ -15,7 +15,6 @@ from frisket.evaluation.mask_metrics import (
     dice,
     iou,
     pooled,
-    soft_error,
     temporal_iou,
 )
 from frisket.pocket.world import SIZE, Background, Scene, frames_of
@@ -107,10 +106,6 @@ def test_confusion_says_what_was_taken_for_what():
     assert scores.regions["face"].iou == scores.regions["hair"].iou == 0.5
     assert scores.regions["face"].dice == pytest.approx(2 / 3)
     assert scores.mean_iou == 0.5
-
-
-def test_soft_error():
-    assert soft_error(torch.zeros(2, 1, 4, 4), torch.full((2, 1, 4, 4), 0.25)) == 0.25
 
 
 def moving(frames: int = 6) -> tuple[torch.Tensor, torch.Tensor]:

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frisket.evaluation.metrics import drift, masked_psnr, region_loss
+from frisket.evaluation.metrics import drift, region_loss
 
 seeds = st.integers(0, 10_000)
 
@@ -74,15 +74,3 @@ def test_drift_is_the_squared_distance(seed: int, shift: float) -> None:
     assert drift(base, base) == 0
     assert drift(base + shift, base) == pytest.approx(shift**2, abs=1e-4)
     assert drift(base, base + shift) == pytest.approx(drift(base + shift, base), rel=1e-4)
-
-
-def test_psnr_counts_only_under_the_plane() -> None:
-    reference = torch.full((1, 8, 8, 3), 100, dtype=torch.uint8)
-    picture = reference.clone()
-    picture[:, :, 4:] = 0
-    plane = torch.zeros(1, 8, 8)
-    plane[:, :, :4] = 1
-    assert masked_psnr(picture, reference, plane) == pytest.approx(48.13, abs=0.01)
-    assert masked_psnr(picture, reference, 1 - plane) == pytest.approx(8.13, abs=0.01)
-    with pytest.raises(ValueError, match="plane is empty"):
-        masked_psnr(picture, reference, torch.zeros(1, 8, 8))

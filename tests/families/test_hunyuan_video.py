@@ -17,12 +17,13 @@ from torch import nn
 
 from frisket.adapters import lora
 from frisket.families.base import Source
-from frisket.families.key_map import UnknownLayer
+from frisket.families.key_map import Names, UnknownLayer
 from frisket.families.models.hunyuan_video.family import ARCHITECTURES, FAMILY
-from frisket.families.models.hunyuan_video.key_map import TENCENT
+from frisket.families.models.hunyuan_video.key_map import ROWS
 
 VARIANT = "t2v"
 PROMPTS = ["a red fox, café &amp; snow", "boats"]
+TENCENT = Names(ROWS)
 MODULATION = "norm_out.linear"  # the head's: its rows are in another order in the original
 
 

@@ -19,7 +19,6 @@ from frisket.maskgen.vision.classes import (
     cut_neck,
     grouping,
     softmax_sums,
-    to_regions,
 )
 
 ATR = (
@@ -33,6 +32,12 @@ LOGITS = hnp.arrays(np.float32, (29, 7, 5), elements=st.floats(-9, 9, width=32))
 def one_hot(picture: Tensor, names: tuple[str, ...]) -> Tensor:
     """Certain probabilities from a picture of class numbers."""
     return F.one_hot(picture.long(), len(names)).permute(2, 0, 1).float()
+
+
+def to_regions(probabilities: Tensor, names: tuple[str, ...], how: Grouping) -> dict[str, Tensor]:
+    """A parser's answer as one mask a region."""
+    table = how.table(names)
+    return table.regions_of(torch.einsum("rk,khw->rhw", table.weights, probabilities))
 
 
 def head(high: int = 100, wide: int = 60) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,6 @@ from frisket.media.frames import (
     decode_alpha,
     decode_grey,
     decode_index,
-    decode_rgb,
     extract,
     probe,
     resample,
@@ -85,7 +84,7 @@ def test_an_animation_keeps_its_alpha(tmp_path):
 
 def test_a_still_has_one_frame_that_may_be_asked_for_often(tmp_path, picture):
     path = picture(tmp_path / "a.png")
-    assert decode_rgb(path, [0, 0, 0]).shape == (3, 32, 48, 3)
+    assert decode(path, [0, 0, 0]).shape == (3, 32, 48, 3)
     with pytest.raises(
         BadMedia, match=r"frame 1 \(counted from 0\) was asked for, but it has only"
     ):

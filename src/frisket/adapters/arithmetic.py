@@ -66,16 +66,6 @@ def _factor(tensors: Mapping[str, Tensor], name: str) -> Tensor:
     return tensors[f"{name}_a"] @ tensors[f"{name}_b"] if whole is None else whole
 
 
-def merged(weight: Tensor, layer: Layer) -> Tensor:
-    """A base weight with an adapter's layer worked in: computed in float32, in the weight's dtype.
-
-    dora: (W + B A) scaled to its learned magnitude, output by output (arXiv:2402.09353 eq. 5).
-    AdapterMismatch where the layer is of another size, and where the result is no finite number in
-    the weight's dtype.
-    """
-    return stored(changed_weight(weight, layer), weight.dtype)
-
-
 def stored(changed: Tensor, dtype: torch.dtype) -> Tensor:
     """A merged weight in a dtype; AdapterMismatch where that makes it no finite number."""
     rounded = changed.to(dtype)
@@ -86,7 +76,11 @@ def stored(changed: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def changed_weight(weight: Tensor, layer: Layer) -> Tensor:
-    """As `merged`, in float32 still."""
+    """A base weight with an adapter's layer worked in, float32.
+
+    dora: (W + B A) scaled to its learned magnitude, output by output (arXiv:2402.09353 eq. 5).
+    AdapterMismatch where the layer is of another size.
+    """
     base = weight.float()
     try:
         change = delta(layer)

@@ -51,7 +51,6 @@ __all__ = [
     "detach",
     "frozen",
     "load",
-    "rank_of",
     "save",
     "set_strength",
     "spec_of",
@@ -159,11 +158,6 @@ def spec_of(
     if record is not None:
         return record
     return _alike(path, formats.read(path, names, prefix=prefix, layers=layers))[1]
-
-
-def rank_of(path: Path) -> int:
-    """The rank of an adapter file."""
-    return spec_of(path).rank
 
 
 def expert_file(path: Path, expert: str) -> Path:

@@ -83,11 +83,6 @@ class Loader:
         self._reader = ThreadPoolExecutor(1, "frisket-loader") if prefetch > 0 else None
         self._ahead: dict[int, Future[Batch | None]] = {}
 
-    @property
-    def epoch_length(self) -> int:
-        """Batches of one process until every clip was seen (rounded up)."""
-        return -(-self.schedule.length // self.world)
-
     def at(self, row: int) -> Batch:
         """Batch `row` of the row, from 0; the same whenever and by whomever it is asked for."""
         made = self._ahead.pop(row).result() if row in self._ahead else None

@@ -51,11 +51,6 @@ def likeness(one: Look, other: Look) -> dict[str, float]:
     return {"colour": colour, "texture": texture, "both": (colour * texture) ** 0.5}
 
 
-def alike(one: Look, other: Look) -> float:
-    """`both` of `likeness`."""
-    return likeness(one, other)["both"]
-
-
 def nearest(
     pictures: Sequence[T], training: Sequence[S], near: Callable[[T, S], float]
 ) -> list[float]:

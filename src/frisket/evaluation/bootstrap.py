@@ -114,7 +114,7 @@ def _percentiles(drawn: NDArray[np.float64], count: int) -> tuple[float, float]:
 def _student(freedom: int) -> float:
     """The 97.5 % quantile of Student's t, by its expansion in 1 / freedom (4 or more).
 
-    Abramowitz and Stegun 26.7.5; at 4 it is 0.1 % off.
+    Abramowitz and Stegun 26.7.5; short by 0.25 % at 4, 0.02 % at 8 (scipy.stats.t).
     """
     z = NORMAL.inv_cdf((1 + SURE) / 2)
     terms = (

@@ -121,31 +121,6 @@ def _scaled(image: Image.Image, scale: float) -> tuple[int, int]:
     return max(round(image.width * scale), 1), max(round(image.height * scale), 1)
 
 
-def grid(
-    pictures: UInt8[np.ndarray, "n H W 3"],
-    columns: int,
-    *,
-    scale: int = 1,
-    gap: int = 1,
-    gutter: Ink = (138, 138, 142),
-) -> UInt8[np.ndarray, "X Y 3"]:
-    """Pictures row by row on a sheet, enlarged `scale` times (the gap too) with hard pixels.
-
-    ValueError where there is no picture, or no column to put it in.
-    """
-    if not len(pictures) or columns < 1:
-        raise ValueError(f"grid: {len(pictures)} pictures in {columns} columns; give one or more")
-    _, height, width, _ = pictures.shape
-    rows = -(-len(pictures) // columns)
-    columns = min(columns, len(pictures))
-    sheet = np.empty((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), np.uint8)
-    sheet[:] = gutter
-    for index, picture in enumerate(pictures):
-        top, left = index // columns * (height + gap), index % columns * (width + gap)
-        sheet[top : top + height, left : left + width] = picture
-    return sheet.repeat(scale, 0).repeat(scale, 1)
-
-
 def panels(card: Card, side: int = PANEL) -> dict[str, Image.Image]:
     """The pictures of a card: `clip`, `regions`, `weights` at its focus, `strip` for a video."""
     focus, length = _focus(card), card.length or len(card.frames)

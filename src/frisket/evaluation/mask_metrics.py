@@ -13,8 +13,6 @@ from jaxtyping import Bool, Float, Integer, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
-from frisket.shapes import Planes
-
 Inside = Bool[Tensor, "H W"]  # one region of one frame
 Insides = Bool[Tensor, "F H W"]
 Labels = Integer[Tensor, "F H W"]  # 0 is background, i is the i-th name
@@ -107,11 +105,6 @@ def boundary_f(first: Inside, second: Inside, tolerance: float = TOLERANCE) -> f
 def _outline(mask: NDArray[Any]) -> NDArray[Any]:
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
     return mask - cv2.erode(mask, cross)
-
-
-def soft_error(first: Planes, second: Planes) -> float:
-    """Mean absolute difference of soft masks, in [0, 1]; 0 is best (MAE of matting)."""
-    return float((first.float() - second.float()).abs().mean())
 
 
 def confusion(prediction: Labels, truth: Labels, count: int) -> Shares:

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 
 import torch
 
-from frisket.shapes import Coverage, Frames, Latents, Plane, Weights
+from frisket.shapes import Coverage, Latents, Weights
 
 OUTSIDE = "outside"  # what no region covers
-PEAK = 255.0
 
 
 def region_loss(
@@ -42,17 +41,3 @@ def drift(prediction: Latents, base: Latents) -> float:
     Both predict from the same noisy latents, t and conditioning; 0 means nothing changed.
     """
     return float((prediction.float() - base.float()).square().mean())
-
-
-def masked_psnr(pictures: Frames, reference: Frames, plane: Plane) -> float:
-    """PSNR in dB of pictures against a reference, counted under a plane in [0, 1].
-
-    A mean squared error below 1 (grey levels squared) counts as 1: at most 48.1 dB, never infinite.
-    ValueError where the plane is empty.
-    """
-    area = plane.sum()
-    if float(area) <= 0:
-        raise ValueError("masked_psnr: the plane is empty, there is nothing to compare under it")
-    error = (pictures.float() - reference.float()).square().mean(-1)
-    mean = ((error * plane).sum() / area).clamp_min(1)
-    return float(10 * torch.log10(PEAK**2 / mean))

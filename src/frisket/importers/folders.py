@@ -189,15 +189,3 @@ def longer(rates: Sequence[float | int], repeats: Sequence[int]) -> int:
     """How many of their epochs an epoch of `whole_repeats` is."""
     rate, count = max(zip(rates, repeats, strict=True), default=(1, 1))
     return round(count / rate) if rate else 1
-
-
-def stepped(table: Table, name: str, seen: float | int, batch: int) -> int:
-    """Steps in the epochs that an option asks for, at least 1, with its note.
-
-    `seen` clips go by in an epoch, `batch` of them in a step.
-    """
-    epochs = table.number(name, low=0)
-    steps = max(int(epochs * seen / batch), 1)
-    said = f"is run.steps = {steps} here: {epochs:g} epochs of {seen:g} clips, {batch} a step"
-    table.say(name, "mapped", said)
-    return steps

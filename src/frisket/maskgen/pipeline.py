@@ -1,7 +1,6 @@
 """One source of masks by name: which backends it takes, loaded once and freed after."""
 
 import gc
-import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,8 +23,6 @@ from frisket.maskgen.vision.classes import Grouping, grouping
 from frisket.maskgen.vision.loading import fingerprint
 from frisket.masks.read import BACKGROUND
 from frisket.registry import UnknownPlugin, nearest
-
-log = logging.getLogger(__name__)
 
 NONE = "none"  # in place of a backend's name: go on without
 

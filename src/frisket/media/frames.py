@@ -31,7 +31,6 @@ __all__ = [
     "decode_grey",
     "decode_index",
     "decode_numbers",
-    "decode_rgb",
     "decode_stored",
     "extract",
     "probe",
@@ -225,9 +224,6 @@ def decode(path: Path, picks: Sequence[int] | None = None) -> Frames:
     `probe`), also where a pick lies beyond the frames that decode.
     """
     return _read(path, picks, "rgb")
-
-
-decode_rgb = decode
 
 
 def decode_stored(path: Path, picks: Sequence[int] | None = None) -> Frames:

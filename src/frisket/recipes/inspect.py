@@ -1,7 +1,6 @@
 """`frisket inspect`: every clip with its masks and weights, and what looks wrong; no model."""
 
 import json
-import logging
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -36,8 +35,6 @@ from frisket.media.paths import BadName, collecting, plain
 from frisket.media.workers import begin
 from frisket.progress import Progress
 from frisket.runs.prepare import clipset_of, source_of
-
-log = logging.getLogger(__name__)
 
 __all__ = ["Finding", "inspect"]
 

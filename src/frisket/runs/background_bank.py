@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +17,6 @@ from frisket.inference.generate import Picture, sample
 from frisket.inference.sample_specs import shot
 from frisket.media.frames import write_image, write_video
 from frisket.runs.sampler import embed_shots, load_sampler, plan_of
-
-log = logging.getLogger(__name__)
 
 
 def key_of(config: Config, source: Source, size: tuple[int, int, int]) -> str:

@@ -29,7 +29,6 @@ from frisket.shapes import Frames
 
 SIDE = 224  # pixels, of a picture on the page at most
 SMALL = 96  # pixels a side up to which pictures are enlarged with hard pixels
-STRIP = 3  # frames of a clip that are shown
 KINDS = {
     "held out": "held-out clips",
     "training": "training clips (none was held out)",

@@ -2,7 +2,6 @@
 
 import errno
 import json
-import logging
 import os
 import shutil
 from contextlib import suppress
@@ -12,7 +11,6 @@ from typing import Any
 
 import torch
 
-log = logging.getLogger(__name__)
 STATE = "state.pt"
 MANIFEST = "manifest.json"
 LITTLE = 1 << 20  # bytes free that mean a full disk, where the error does not say

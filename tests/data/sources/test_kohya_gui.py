@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from frisket.importers.base import BadLayout
-from frisket.importers.shells.options import options_of, parse
+from frisket.importers.shells.options import option_types, parse
 from frisket.importers.shells.words import Word
 from frisket.importers.source_base import Source, read_source
 
@@ -62,7 +62,7 @@ def test_every_option_is_what_the_gui_writes(folder: Path, case: dict[str, Any])
     base = {n: v for n, v in RECORD["base"].items() if n not in case["less"]}
     typed = parse([Word(text, 1) for text in case["typed"]], "kohya", case["script"]).tree
     wanted = {
-        n: v for n, v in (base | case["more"]).items() if n in options_of("kohya") and v != []
+        n: v for n, v in (base | case["more"]).items() if n in option_types("kohya") and v != []
     }
     wanted |= typed
     if MODEL not in case["given"]:  # what the page starts with is not what a file asks for

@@ -127,18 +127,6 @@ def test_a_phrase_can_be_grounded_as_a_caption(florence, astronaut, monkeypatch)
     assert box.phrase == "<sks> hair"
 
 
-def test_captions_are_grounded_by_the_phrases_the_model_picks(
-    florence, astronaut, monkeypatch
-) -> None:
-    it = "it<loc_1><loc_1><loc_9><loc_9>"
-    writing(florence, monkeypatch, {"suit": WOMAN + it + SUIT + WOMAN, "day": ""})
-    found = florence.ground_caption([astronaut] * 2, ["a woman in an orange suit", "a day"])
-    assert [[box.phrase for box in boxes] for boxes in found] == [
-        ["a woman", "an orange suit", "an orange suit"],
-        [],
-    ]
-
-
 def test_a_caption_is_plain_text(florence, astronaut, monkeypatch) -> None:
     calls = writing(florence, monkeypatch, {"?": "A woman in  an orange<loc_7> suit."})
     assert florence.caption([astronaut]) == ["A woman in an orange suit."]
@@ -213,7 +201,7 @@ def test_what_cannot_be_asked_is_refused(florence, astronaut) -> None:
         with pytest.raises(BackendUnusable, match="names nothing"):
             florence.detect([astronaut], [["face", phrase]])
     with pytest.raises(BackendUnusable, match=r"reads 192 tokens with the picture.*hair hair"):
-        florence.ground_caption([astronaut], ["hair " * 50])
+        florence.detect([astronaut], [["hair " * 50]])
 
 
 def test_a_checkpoint_with_its_own_code_names_the_conversion(tmp_path) -> None:

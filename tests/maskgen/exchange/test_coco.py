@@ -44,12 +44,12 @@ def test_a_ring_packs_as_in_pycocotools():
 def test_any_mask_survives(bits):
     counts = counts_of(bits)
     assert (bits_from(counts, *bits.shape) == bits).all()
-    assert unpacked(packed(counts)) == counts
+    assert unpacked(packed(counts)).tolist() == counts.tolist()
 
 
 @given(st.lists(st.integers(0, 10_000_000), max_size=20))
 def test_any_run_lengths_survive_packing(counts):
-    assert unpacked(packed(counts)) == counts
+    assert unpacked(packed(np.array(counts, np.int64))).tolist() == counts
 
 
 def dataset(tmp_path, segmentation, **picture):
@@ -119,6 +119,13 @@ def test_polygons_that_leave_the_picture_are_cut(tmp_path):
         [[1, 2, 3]],
         None,
         {"counts": [-1, 3001]},
+        {"counts": [1.5, 2998.5]},
+        {"counts": ["3000"]},
+        {"counts": [[3000]]},
+        {"counts": [2**63 - 1, 2**63 - 1, 3002]},
+        {"counts": ""},
+        {"counts": "oooooooo0"},  # of these pycocotools 2.0.11 reads memory that is not its own
+        {"counts": "\U0001f600"},
         [[0, 0, float("nan"), 1, 1, 1]],
     ],
 )

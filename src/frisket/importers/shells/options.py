@@ -72,11 +72,6 @@ def _options(trainer: str, script: str) -> dict[str, Mapping[str, Any]]:
     return found
 
 
-def options_of(trainer: str) -> frozenset[str]:
-    """The options of all scripts of a trainer, by name."""
-    return frozenset(row["option"] for row in _options(trainer, "").values())
-
-
 def option_types(trainer: str) -> dict[str, str]:
     """The type of each option of a trainer by name: "int", "bool", "str" ..."""
     return {row["option"]: row["type"] for row in _options(trainer, "").values()}

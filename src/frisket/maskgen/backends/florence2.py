@@ -54,7 +54,6 @@ class Florence2:
     ) -> list[list[Box]]:
         """Boxes in the order of the phrases, each phrase asked by itself.
 
-        Phrase grounding on a caption of several things (`ground_caption`) is one question instead.
         BackendUnusable where a phrase is empty or too long.
         """
         asked = [(at, phrase) for at, each in enumerate(phrases) for phrase in dict.fromkeys(each)]
@@ -69,25 +68,6 @@ class Florence2:
             # What it calls a thing in its answer may differ from what it was asked for.
             found[at] += dict.fromkeys(replace(box, phrase=phrase) for box in boxes)
         return found
-
-    def ground_caption(
-        self, pictures: Sequence[Picture], captions: Sequence[str]
-    ) -> list[list[Box]]:
-        """Boxes of the things a caption names; each carries the phrase picked out of the caption.
-
-        Words that name nothing ("it", "the image") are left out, by the checkpoint's own list.
-        BackendUnusable where a caption is empty or too long.
-        """
-        task = "<CAPTION_TO_PHRASE_GROUNDING>"
-        answers = self._answers(
-            pictures, [task + _plain(caption) for caption in captions], len(pictures)
-        )
-        idle = self.processor.post_processor.banned_grounding_tokens
-        found = [
-            read(answer, *picture.shape[:2])
-            for picture, answer in zip(pictures, answers, strict=True)
-        ]
-        return [list(dict.fromkeys(b for b in boxes if b.phrase not in idle)) for boxes in found]
 
     def caption(self, pictures: Sequence[Picture]) -> list[str]:
         """One caption a picture."""

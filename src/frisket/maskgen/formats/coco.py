@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from frisket.disk.atomic import replacing
 from frisket.disk.untrusted import cut, shown
@@ -29,62 +30,74 @@ from frisket.maskgen.format_base import (
     united,
 )
 
+Runs = NDArray[np.int64]  # N
+
 log = logging.getLogger(__name__)
 
 FILE = "annotations.json"
-LONGEST = 60  # bits of one packed run length; no picture has more
+LONGEST = 7  # letters of one packed run length, 34 bits and a sign; no picture has more
 
 
-def counts_of(bits: Bits) -> list[int]:
+def counts_of(bits: Bits) -> Runs:
     """Run lengths of H W read column by column, starting with the run of what is outside."""
     flat = bits.ravel(order="F")
     edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    runs: list[int] = np.diff(np.concatenate([[0], edges, [flat.size]])).tolist()
-    return [0, *runs] if flat.size and flat[0] else runs
+    start = [0, 0] if flat.size and flat[0] else [0]
+    return np.diff(np.concatenate([start, edges, [flat.size]]))
 
 
-def bits_from(counts: Sequence[int], height: int, width: int) -> Bits:
+def bits_from(counts: Sequence[int] | Runs, height: int, width: int) -> Bits:
     """H W from run lengths; ValueError where they do not add up to it."""
-    if sum(counts) != height * width or min(counts, default=0) < 0:
-        raise ValueError(f"run lengths add up to {sum(counts)}, not {height} x {width}")
-    flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+    runs = np.asarray(counts)
+    if runs.ndim != 1 or (runs.size and runs.dtype.kind not in "iub"):
+        raise ValueError("run lengths are whole numbers in one row")
+    area = height * width
+    outside = runs[(runs < 0) | (runs > area)]
+    if outside.size or runs.sum() != area:
+        total = f"hold {outside[0]}" if outside.size else f"add up to {runs.sum()}"
+        raise ValueError(f"run lengths {total} and do not fill {height} x {width}")
+    flat = np.repeat(np.arange(runs.size) % 2 == 1, runs.astype(np.int64))
     return flat.reshape((height, width), order="F")
 
 
-def packed(counts: Sequence[int]) -> str:
+def packed(counts: Runs) -> str:
     """Run lengths as pycocotools packs them: each but the first three less the one two before.
 
     Five bits a character from the lowest, a sixth that says that more follow, plus 48.
     """
-    text = []
-    for index, count in enumerate(counts):
-        left = count - counts[index - 2] if index > 2 else count
-        more = True
-        while more:
-            low, left = left & 31, left >> 5
-            more = left != (-1 if low & 16 else 0)
-            text.append(chr(48 + (low | (32 if more else 0))))
-    return "".join(text)
+    left = counts.copy()
+    left[3:] -= counts[1:-2]
+    columns, more = [], np.ones(len(left), np.bool_)
+    while more.any():
+        low, left = left & 31, left >> 5
+        follows = more & (left != np.where(low & 16, -1, 0))
+        columns.append(np.where(more, 48 + (low | (follows << 5)), 0))
+        more = follows
+    letters = np.stack(columns, 1) if columns else np.zeros((0, 1), np.int64)
+    return letters[letters > 0].astype(np.uint8).tobytes().decode("ascii")
 
 
-def unpacked(text: str) -> list[int]:
-    """The reverse of `packed`; ValueError for text that ends within a number."""
-    counts: list[int] = []
-    value = shift = 0
-    for letter in text:
-        code = ord(letter) - 48
-        if not 0 <= code < 64 or shift > LONGEST:
-            raise ValueError(f"{letter!r} is no letter of packed run lengths here")
-        value |= (code & 31) << shift
-        shift += 5
-        if code & 32:
-            continue
-        if code & 16:
-            value -= 1 << shift
-        counts.append(value + counts[-2] if len(counts) > 2 else value)
-        value = shift = 0
-    if shift:
+def unpacked(text: str) -> Runs:
+    """The reverse of `packed`; ValueError for text that is none.
+
+    pycocotools itself is not for files of strangers: text that fits no mask gives it memory that
+    was never written, or ends the program (docs/libraries.md).
+    """
+    codes = np.frombuffer(text.encode("utf-32-le"), np.uint32).astype(np.int64) - 48
+    wrong = np.flatnonzero((codes < 0) | (codes > 63))
+    if wrong.size:
+        raise ValueError(f"{text[wrong[0]]!r} is no letter of packed run lengths here")
+    last = np.flatnonzero(codes & 32 == 0)
+    if codes.size and (not last.size or last[-1] != codes.size - 1):
         raise ValueError("packed run lengths end within a number")
+    first = np.concatenate([[0], last[:-1] + 1]) if last.size else last
+    lengths = last - first + 1
+    if lengths.max(initial=0) > LONGEST:
+        raise ValueError(f"packed run lengths hold a number of {lengths.max()} letters")
+    shifts = 5 * (np.arange(codes.size) - np.repeat(first, lengths))
+    counts = np.add.reduceat((codes & 31) << shifts, first) if last.size else last
+    counts -= np.where(codes[last] & 16, 1 << (5 * lengths), 0)
+    counts[1::2], counts[2::2] = counts[1::2].cumsum(), counts[2::2].cumsum()
     return counts
 
 

@@ -1,6 +1,7 @@
 """Walks over a caption and closes a noun phrase wherever a function word stands."""
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -13,6 +14,9 @@ class Chunk(NamedTuple):
     text: str
     trigger: bool = False  # the trigger stood in it
     setting: bool = False  # it says where
+
+
+ReadChunks = Callable[[str, str], list[Chunk]]  # of a caption and the trigger, in order
 
 
 def chunks(caption: str, trigger: str) -> list[Chunk]:
@@ -84,6 +88,19 @@ def _pieces(text: str) -> list[Chunk]:
         for piece in pieces
         if piece.strip()
     ]
+
+
+def name_thing(words: Sequence[str]) -> str:
+    """The words of a phrase up to its noun; nothing for praise and for media, light or mood."""
+    kept = list(words)
+    while kept and (describes(kept[-1]) or kept[-1] == "of"):
+        kept.pop()
+    if kept and kept[0] in listed("praise"):
+        return ""
+    text = " ".join(kept)
+    names = {head_of(text), singular(head_of(text))}
+    worn = len(kept) > 1 and names & things()  # a tank top is no top of the picture
+    return "" if names & listed("unseen") and not worn else text
 
 
 @dataclass(slots=True)
@@ -196,7 +213,7 @@ class _English:
         self.place, self.absent = place, absent
 
     def _close(self) -> None:
-        text = self._text()
+        text = name_thing(self.words)
         if self.trigger:
             self.found.append((self.group, Chunk(text, trigger=True)))
         elif text in {"background", "backdrop"}:
@@ -207,14 +224,3 @@ class _English:
             self.found.append((self.group, Chunk(text, setting=where or self.behind)))
         self.words.clear()
         self.trigger = self.determined = False
-
-    def _text(self) -> str:
-        words = list(self.words)
-        while words and (describes(words[-1]) or words[-1] == "of"):
-            words.pop()
-        if words and words[0] in listed("praise"):
-            return ""
-        text = " ".join(words)
-        names = {head_of(text), singular(head_of(text))}
-        worn = len(words) > 1 and names & things()  # a tank top is no top of the picture
-        return "" if names & listed("unseen") and not worn else text

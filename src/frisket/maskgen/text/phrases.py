@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from frisket.maskgen.text.chunks import Chunk, chunks
+from frisket.maskgen.text.chunks import Chunk, ReadChunks, chunks
 from frisket.maskgen.text.words import head_of, singular
 
 LIMIT = 8  # phrases of one caption: each costs a model run where phrases are asked one by one
@@ -37,7 +37,12 @@ class Phrase:
 
 
 def noun_phrases(
-    caption: str, trigger: str = "", class_word: str = "", *, limit: int = LIMIT
+    caption: str,
+    trigger: str = "",
+    class_word: str = "",
+    *,
+    limit: int = LIMIT,
+    read: ReadChunks = chunks,
 ) -> list[Phrase]:
     """The phrases of a caption (sentences or a list of tags), in its order, each once.
 
@@ -47,9 +52,10 @@ def noun_phrases(
     "person", with a note. Without a trigger the first noun that is the class word is the subject.
     Captions in other languages are split at their punctuation and kept whole. Of more than `limit`
     phrases settings go first, then the last ones, and the last that is kept says so in its note.
+    `read` finds the phrases: by word lists, or by a parse (`spacy_chunks.load_reader`).
     """
     bare = class_word or (trigger.rsplit(maxsplit=1)[-1] if " " in trigger.strip() else "")
-    found = _each_once([_phrase(chunk, bare.lower()) for chunk in chunks(caption, trigger)])
+    found = _each_once([_phrase(chunk, bare.lower()) for chunk in read(caption, trigger)])
     if class_word and not any(phrase.is_subject for phrase in found):
         found = _with_subject(found, singular(class_word.lower()))
     return _limited(found, limit)
@@ -107,6 +113,7 @@ def over(
     *,
     limit: int = LIMIT,
     examples: int = 3,
+    read: ReadChunks = chunks,
 ) -> Survey:
     """What (clip, caption) pairs name, each head noun once: "women" and "a young woman" are one.
 
@@ -119,7 +126,7 @@ def over(
     for clip, caption in captions:
         seen += 1
         once: dict[str, list[Phrase]] = {}
-        for phrase in noun_phrases(caption, trigger, class_word, limit=limit):
+        for phrase in noun_phrases(caption, trigger, class_word, limit=limit, read=read):
             once.setdefault(phrase.key, []).append(phrase)
             if phrase.note:
                 notes[phrase.note.partition(";")[0]] += 1

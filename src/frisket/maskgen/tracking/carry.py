@@ -124,7 +124,7 @@ def _paired(first: Sequence[Tracked], last: Sequence[Tracked]) -> dict[int, int]
                 a, b = box_of(one.instance.mask), box_of(two.instance.mask)
                 size = max(a.area, 1.0) ** 0.5
                 away = ((a.centre[0] - b.centre[0]) ** 2 + (a.centre[1] - b.centre[1]) ** 2) ** 0.5
-                close[index, other] = 2.0 if one.number == two.number else 1 / (1 + away / size)
+                close[index, other] = 3.0 if one.number == two.number else 1 / (1 + away / size)
     return assigned(close, 0.25)
 
 

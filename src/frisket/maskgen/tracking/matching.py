@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+import networkx as nx
 import torch
 from jaxtyping import Bool, UInt8
 from torch import Tensor
@@ -15,6 +16,7 @@ Packed = UInt8[Tensor, "H W"]  # a mask in 255ths: a quarter of its memory
 Flags = Bool[Tensor, "H W"]
 
 HALF = 128  # 0.5, packed
+EXACT = 1_000_000  # scores are compared as whole numbers of this, the same on every machine
 DUPLICATE = 0.8  # IoU from which two finds of one region in one picture are the same thing
 
 
@@ -73,12 +75,19 @@ def overlaps(
 
 
 def assigned(scores: Mapping[tuple[int, int], float], least: float) -> dict[int, int]:
-    """Pairs of at least `least`, best first, each find and each number once."""
-    pairs: dict[int, int] = {}
-    for (index, number), score in sorted(scores.items(), key=lambda it: (-it[1], it[0])):
-        if score >= least and index not in pairs and number not in pairs.values():
-            pairs[index] = number
-    return pairs
+    """Pairs of at least `least`, each find and each number once, of the greatest sum.
+
+    The maximum weight matching of Galil 1986 (networkx): where two things compete, taking the best
+    pair first may leave the other find with no pair at all. Equal sums go to the first finds.
+    """
+    pairs = sorted(pair for pair, score in scores.items() if score >= least)
+    step = len(pairs) ** 2 + 1  # more than all ranks together
+    graph = nx.Graph()
+    for rank, (index, number) in enumerate(reversed(pairs), 1):
+        weight = round(scores[index, number] * EXACT) * step + rank
+        graph.add_edge(("find", index), ("number", number), weight=weight)
+    matching = (dict(pair) for pair in nx.max_weight_matching(graph))
+    return dict(sorted((pair["find"], pair["number"]) for pair in matching))
 
 
 def clear(scores: Mapping[tuple[int, int], float], least: float) -> dict[int, int]:

@@ -263,7 +263,9 @@ class _Shot:
         matched: set[int],
     ) -> dict[int, int]:
         """Finds that are objects known before, by the surest of three signs."""
-        scores: dict[tuple[int, int], float] = {}
+        reached: dict[tuple[int, int], float] = {}
+        here: dict[tuple[int, int], float] = {}
+        resembled: dict[tuple[int, int], float] = {}
         for index, number in itertools.product(paths, set(self.objects) - matched):
             known, path = self.objects[number], paths[index]
             if known.found.region != found[index].region:
@@ -271,14 +273,21 @@ class _Shot:
             then = self.masks.get(known.confirmed, {}).get(number)
             if then is not None and known.confirmed in path:
                 # The pass got there: what it says is final, whatever the masks look like now.
-                met = iou(then, path[known.confirmed])
-                scores[index, number] = 2 + met if met >= self.how.match else 0.0
+                reached[index, number] = iou(then, path[known.confirmed])
             elif number in self.masks[at]:
-                here = near[index, number]
-                scores[index, number] = 1 + here if here >= self.how.match else 0.0
+                here[index, number] = near[index, number]
             else:
-                scores[index, number] = self._resemblance(number, path)
-        return assigned(scores, self.how.match)
+                resembled[index, number] = self._resemblance(number, path)
+        pairs: dict[int, int] = {}
+        for scores in (reached, here, resembled):
+            known_before = set(pairs.values())
+            free = {
+                (index, number): score
+                for (index, number), score in scores.items()
+                if index not in pairs and number not in known_before
+            }
+            pairs |= assigned(free, self.how.match)
+        return pairs
 
     def _resemblance(self, number: int, path: Mapping[int, Packed]) -> float:
         """IoU of a lost object with the first that is seen after it, laid on one another."""

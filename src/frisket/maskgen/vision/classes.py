@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from frisket.maskgen.base import ClassMasks, Mask
+from frisket.maskgen.base import Mask
 from frisket.registry import nearest
 
 log = logging.getLogger(__name__)
@@ -152,14 +152,6 @@ def grouping(
         if region not in regions:
             raise BadGrouping(f"no region is named {region!r}{nearest(region, list(regions))}")
     return Grouping(GROUPINGS[name], told, neck)
-
-
-def to_regions(
-    probabilities: ClassMasks, classes: Sequence[str], grouping: Grouping
-) -> dict[str, Mask]:
-    """A parser's answer as one mask a region, background included; they sum to 1 as it does."""
-    table = grouping.table(classes)
-    return table.regions_of(torch.einsum("rk,khw->rhw", table.weights, probabilities))
 
 
 def softmax_sums(

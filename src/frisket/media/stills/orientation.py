@@ -1,7 +1,6 @@
 """Which way up a picture is: one rule, for its size and for its pixels."""
 
 import logging
-from pathlib import Path
 from typing import IO, Any
 
 from numpy.typing import NDArray
@@ -107,8 +106,3 @@ def turned(plane: NDArray[Any], orientation: int) -> NDArray[Any]:
     swapped, rows, columns = _STEPS.get(orientation, (False, False, False))
     plane = plane.swapaxes(0, 1) if swapped else plane
     return plane[:: -1 if rows else 1, :: -1 if columns else 1]
-
-
-def name_of(path: Path, orientation: int) -> str:
-    """How a file's pixels are turned when it is shown, for a sentence."""
-    return f"{path.name} is shown {TOLD[orientation]} (EXIF orientation {orientation})"

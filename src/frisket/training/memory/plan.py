@@ -1,6 +1,5 @@
 """Everything a run does to fit its card, applied to a denoiser in the one order that works."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,8 +11,6 @@ from frisket.families.experts import Experts, experts_of
 from frisket.families.quantise import Kind, quantised, require
 from frisket.training.memory import precision
 from frisket.training.memory.offload import Group, Swap, ignore_in_ddp, swap
-
-log = logging.getLogger(__name__)
 
 
 class CannotFit(ValueError):

@@ -112,7 +112,6 @@ ALSO = {
     for ours, theirs in COMFYUI.items()
     if key.endswith(ours) and key.removesuffix(ours) + theirs not in EMBEDDED
 }
-TENCENT = Names(ROWS)
 NAMES = Names(
     {**EMBEDDED, **ROWS},
     also=ALSO,

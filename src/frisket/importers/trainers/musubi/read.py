@@ -40,7 +40,6 @@ OTHERS = (
     "in_json",
     "reg_data_dir",
 )  # sd-scripts'
-MASKS = ("mask_directory", "alpha_mask", "require_mask")
 
 
 def suits(path: Path) -> bool:

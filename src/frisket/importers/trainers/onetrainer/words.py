@@ -1,11 +1,9 @@
 """Words of OneTrainer's options, and what its own code makes of a word that it does not know."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 from frisket.importers.options import Table
 
-Pace = Literal["EPOCH", "STEP", "SECOND", "MINUTE", "HOUR", "NEVER", "ALWAYS"]
 PACES = ("EPOCH", "STEP", "SECOND", "MINUTE", "HOUR", "NEVER", "ALWAYS")
 TIMES = ("SECOND", "MINUTE", "HOUR")
 

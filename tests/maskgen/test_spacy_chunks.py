@@ -1,0 +1,142 @@
+"""Captions read by a real spaCy parser: a tiny one, trained here on captions parsed by hand."""
+
+import importlib.metadata
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from frisket.maskgen.base import BackendUnusable
+from frisket.maskgen.text.chunks import ReadChunks
+from frisket.maskgen.text.phrases import noun_phrases, over
+from frisket.maskgen.text.spacy_chunks import load_reader
+
+TABLE = tomllib.loads(Path(__file__).with_name("parsed_captions.toml").read_text(encoding="utf-8"))
+NAME = "xx_captions_tiny"
+ROUNDS = 40
+
+
+def train(captions: list[list]):
+    """A tagger and a parser that know these captions by heart."""
+    import spacy
+    from spacy.tokens import Doc
+    from spacy.training import Example
+    from spacy.util import fix_random_seed
+
+    fix_random_seed(0)
+    pipeline = spacy.blank("en")
+    pipeline.add_pipe("morphologizer")
+    pipeline.add_pipe("parser", config={"min_action_freq": 1})
+    examples = []
+    for text, kinds, heads, dependencies, *_ in captions:
+        doc = pipeline.make_doc(text)
+        parts = kinds.split()
+        parse = {"pos": parts, "morphs": [""] * len(parts), "deps": dependencies.split()}
+        words = [token.text for token in doc]
+        spaces = [bool(token.whitespace_) for token in doc]
+        known = Doc(pipeline.vocab, words=words, spaces=spaces, heads=heads, **parse)
+        examples.append(Example(doc, known))
+    pipeline.initialize(lambda: examples)
+    for _ in range(ROUNDS):
+        pipeline.update(examples)
+    return pipeline
+
+
+def install(pipeline, folder: Path) -> None:
+    """Write a pipeline as the package that `python -m spacy download` installs."""
+    package = folder / NAME
+    package.mkdir()
+    pipeline.to_disk(package / f"{NAME}-0.1")
+    (package / "meta.json").write_text((package / f"{NAME}-0.1" / "meta.json").read_text())
+    (package / "__init__.py").write_text(
+        "from pathlib import Path\n"
+        "from spacy.util import load_model_from_path\n"
+        "def load(**overrides):\n"
+        f"    return load_model_from_path(Path(__file__).parent / '{NAME}-0.1', **overrides)\n"
+    )
+    record = folder / f"{NAME}-0.1.dist-info"
+    record.mkdir()
+    (record / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {NAME}\nVersion: 0.1\n")
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> ReadChunks:
+    pytest.importorskip("spacy")
+    folder = tmp_path_factory.mktemp("packages")
+    install(train(TABLE["captions"]), folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        importlib.invalidate_caches()
+        return load_reader(NAME)
+
+
+@pytest.mark.slow
+def test_captions_are_read_by_their_parse(reader: ReadChunks) -> None:
+    for caption, _, _, _, trigger, class_word, expected in TABLE["captions"]:
+        phrases = noun_phrases(caption, trigger, class_word, read=reader)
+        text = " | ".join(p.text + "*" * p.is_subject + "~" * p.setting for p in phrases)
+        assert text == expected, caption
+
+
+@pytest.mark.slow
+def test_a_trigger_that_is_no_noun_is_still_the_subject(reader: ReadChunks) -> None:
+    subject, boots = noun_phrases("she wears a pair of leather boots", "wears", read=reader)
+    assert (subject.text, subject.is_subject) == ("person", True)
+    assert "trigger stands alone" in subject.note
+    assert boots.text == "leather boots"
+
+
+@pytest.mark.slow
+def test_a_data_set_is_read_by_it_too(reader: ReadChunks) -> None:
+    survey = over([("a", "the background shows a car"), ("b", "")], read=reader)
+    assert [concept.phrase.text for concept in survey.concepts] == ["car"]
+
+
+@pytest.mark.slow
+@given(st.text(max_size=60), st.sampled_from(["", "sks", "a (b", "[x]"]))
+@settings(deadline=None)
+def test_any_text_gives_distinct_lower_case_phrases(
+    reader: ReadChunks, text: str, trigger: str
+) -> None:
+    texts = [phrase.text for phrase in noun_phrases(text, trigger, read=reader)]
+    assert len(set(texts)) == len(texts) <= 8
+    assert all(text and text == text.strip() == text.lower() for text in texts)
+
+
+@pytest.mark.slow
+def test_a_pipeline_that_finds_no_phrases_is_refused(tmp_path: Path) -> None:
+    spacy = pytest.importorskip("spacy")
+    install(spacy.blank("en"), tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        patch.delitem(sys.modules, NAME, raising=False)
+        with pytest.raises(BackendUnusable, match=r"finds no noun phrases.*en_core_web_sm"):
+            load_reader(NAME)
+
+
+@pytest.mark.slow
+def test_only_installed_pipelines_are_loaded(tmp_path: Path) -> None:
+    pytest.importorskip("spacy").blank("en").to_disk(tmp_path / "folder")
+    for name in (str(tmp_path / "folder"), "en_core_web_none"):
+        with pytest.raises(BackendUnusable, match=r"is no spaCy pipeline.*spacy download"):
+            load_reader(name)
+
+
+def test_without_spacy_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "spacy", None)
+    with pytest.raises(BackendUnusable, match=r"not installed.*frisket\[spacy\]"):
+        load_reader("en_core_web_sm")
+
+
+@pytest.mark.slow
+def test_a_pipeline_that_fails_to_load_says_why(tmp_path: Path) -> None:
+    install(pytest.importorskip("spacy").blank("en"), tmp_path)
+    (tmp_path / NAME / "__init__.py").write_text("raise RuntimeError('made for spaCy 2')\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        patch.delitem(sys.modules, NAME, raising=False)
+        with pytest.raises(BackendUnusable, match=r"does not load: made for spaCy 2"):
+            load_reader(NAME)
