@@ -250,7 +250,7 @@ def _wanted(
 
 
 def _check_phrases(options: MaskGeneration, asking: Sequence[str]) -> None:
-    """Refuse phrases given twice, to backends that take none, or to none of those that want some."""
+    """Refuse phrases given twice, or to backends that take none, and none where they are needed."""
     phrases, from_captions = options.prompts.phrases, options.prompts.from_captions
     if phrases and from_captions:
         raise BackendUnusable("give --phrases or --from-captions, not both")
