@@ -8,8 +8,8 @@ import pytest
 
 from frisket.adapters.spec import Form
 from frisket.config.calls import ConvertRequest, EvaluateRequest, GenerateRequest
+from frisket.config.load import read_both, read_request
 from frisket.config.provenance import ConfigError
-from frisket.config.requests import read_both, read_request
 from frisket.recipes.convert import DTYPES
 from frisket.recipes.evaluate import Measures
 
@@ -27,7 +27,7 @@ def test_what_is_typed_goes_before_the_preview_of_the_file(tmp_path: Path) -> No
     file = tmp_path / "run.toml"
     file.write_text('[preview]\nprompts = ["a"]\nsteps = 9\nimages = ["b.png"]\nwidth = 64\n')
     typed = {
-        ("named",): (file, f"--config {file}"),
+        ("config_option",): (file, f"--config {file}"),
         ("overrides",): (["preview.steps=8"], ""),
         ("preview", "prompts"): (["c"], "--prompt c"),
         ("preview", "width"): (32, "--width 32"),

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from frisket.cli.model_options import OptionError, add_command
 from frisket.config import schema
 from frisket.config.command_options import option
-from frisket.config.load import ConfigError, check, load
+from frisket.config.load import ConfigError, check, load, read_request
 from frisket.config.maskgen import (
     MaskCleanup,
     MaskGeneration,
@@ -21,7 +21,6 @@ from frisket.config.maskgen import (
     MaskRequest,
     MaskTracking,
 )
-from frisket.config.requests import read_request
 from frisket.config.run_config import TRAINED, write_trained
 from frisket.config.tree import Config
 from frisket.maskgen.cleanup.clean import Cleaning, How

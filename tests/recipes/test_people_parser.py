@@ -72,4 +72,4 @@ def test_where_nobody_can_be_asked_both_commands_are_named() -> None:
 
 def test_a_backend_beside_it_is_refused() -> None:
     with pytest.raises(BackendUnusable, match="not both"):
-        choose_parser(PHOTOS, {}, None, named=True)
+        choose_parser(PHOTOS, {}, None, backend_typed=True)

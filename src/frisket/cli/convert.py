@@ -16,7 +16,7 @@ def add(app: typer.Typer, bar: Bar) -> None:
 
     def convert(typed: TypedOptions) -> None:
         """Describe LoRA files; with -o convert, resize, scale, average, merge or extract them."""
-        from frisket.config.requests import read_request
+        from frisket.config.load import read_request
         from frisket.recipes.convert import run
 
         request = read_request(_load_request(), typed)

@@ -18,7 +18,7 @@ def add(app: typer.Typer, bar: Bar) -> None:
     def evaluate(typed: TypedOptions) -> None:
         """Say whether the mask worked: base and trained runs side by side, in report.html."""
         # torch, only when asked for
-        from frisket.config.requests import read_request
+        from frisket.config.load import read_request
         from frisket.recipes.evaluate import Measures
         from frisket.recipes.evaluate import evaluate as run
         from frisket.scoring.runs import read_run

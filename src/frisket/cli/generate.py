@@ -21,8 +21,7 @@ def add(app: typer.Typer, bar: Bar) -> None:
 
         What is left open is as in [preview], then as the model's variant has it.
         """
-        from frisket.config.load import check
-        from frisket.config.requests import read_both
+        from frisket.config.load import check, read_both
         from frisket.recipes.generate import generate as run
         from frisket.runs.gallery import new_folder, write_gallery
 

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
 
-Key = tuple[str | int, ...]
 PLAIN_TYPES = (str, int, float, bool, Path)  # what Typer reads from a word
-TypedOptions = dict[Key, tuple[Any, str]]  # by field: as a file holds it, as typed ("--cut 0.4")
+TypedOptions = dict[
+    tuple[str | int, ...], tuple[Any, str]
+]  # by field: as a file holds it, as typed ("--cut 0.4")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +69,11 @@ def list_options(model: "type[BaseModel]") -> list[ModelOption]:
 
 
 def _walk(
-    model: "type[BaseModel]", key: tuple[str, ...], chosen: Collection[str] = ()
+    model: "type[BaseModel]", key: tuple[str, ...], field_names: Collection[str] = ()
 ) -> Iterator[ModelOption]:
     panel = str(getattr(model, "panel", ""))
     for name, info in model.model_fields.items():
-        if chosen and name not in chosen:
+        if field_names and name not in field_names:
             continue
         typed = next((data for data in info.metadata if isinstance(data, CommandOption)), None)
         typed = typed or CommandOption()
@@ -128,9 +129,9 @@ def _read_bounds(metadata: Iterable[Any]) -> dict[str, int | float]:
     for data in metadata:
         for nested in getattr(data, "metadata", ()):  # a pydantic Field within an Annotated
             bounds |= _read_bounds([nested])
-        for name, bound in (("ge", "min"), ("le", "max")):
+        for name, limit in (("ge", "min"), ("le", "max")):
             if (value := getattr(data, name, None)) is not None:
-                bounds[bound] = value
+                bounds[limit] = value
     return bounds
 
 
@@ -189,7 +190,9 @@ def read_typed(options: list[ModelOption], context: Any, values: Mapping[str, An
     return typed
 
 
-def _list_leaves(key: Key, value: Any) -> Iterator[tuple[Key, Any]]:
+def _list_leaves(
+    key: tuple[str | int, ...], value: Any
+) -> Iterator[tuple[tuple[str | int, ...], Any]]:
     """A value, or the entries of a table: they are laid over those a file has."""
     if not isinstance(value, dict):
         yield key, value

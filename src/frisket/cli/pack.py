@@ -16,7 +16,7 @@ def add(app: typer.Typer, bar: Bar) -> None:
 
     def pack(typed: TypedOptions) -> None:
         """Store a data set another way, byte for byte: files, manifest, tables, tar shards."""
-        from frisket.config.requests import read_request
+        from frisket.config.load import read_request
         from frisket.data.format_base import Columns
         from frisket.recipes.pack import Asked
         from frisket.recipes.pack import pack as run

@@ -20,7 +20,7 @@ class GenerateRequest(Section):
 
     config: Annotated[Path, ARGUMENT] = FIRST
     """The config file, as `frisket init` writes it."""
-    named: Annotated[Path | None, option("--config", metavar="FILE")] = None
+    config_option: Annotated[Path | None, option("--config", metavar="FILE")] = None
     """The same file, by name."""
     overrides: Annotated[tuple[str, ...], option("--set", metavar="KEY=VALUE")] = ()
     """Change one key, e.g. --set lora.rank=8."""

@@ -5,7 +5,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -25,7 +25,19 @@ from frisket.config.variant_checks import optimizer_problems, variant_problems
 from frisket.disk.untrusted import BadText, cut, parse_toml, read_text, shown
 from frisket.media.paths import expanded
 
-__all__ = ["ConfigError", "Origin", "check", "load", "read", "read_layers"]
+__all__ = [
+    "ConfigError",
+    "Origin",
+    "check",
+    "load",
+    "read",
+    "read_both",
+    "read_layers",
+    "read_request",
+]
+
+
+R = TypeVar("R", bound=Section)
 
 
 def load(path: Path | str, overrides: Sequence[str] = ()) -> Config:
@@ -72,6 +84,38 @@ def read_layers(
     except ValidationError as error:
         raise ConfigError(explain(error, tree, origin)) from error
     return _resolve_sources(_resolve(config, origin), origin), origin
+
+
+def read_request(
+    model: type[R], typed: Mapping[Key, tuple[Any, str]], *, config: type[Config] = Config
+) -> R:
+    """A model of its own fields (`config` and `overrides` among them) and sections of the config.
+
+    Raises ConfigError, which names the option, override or line of the file, the value and the fix.
+    """
+    return read_both(model, typed, config=config)[0]
+
+
+def read_both(
+    model: type[R], typed: Mapping[Key, tuple[Any, str]], *, config: type[Config] = Config
+) -> tuple[R, Config, Origin]:
+    """As `read_request`, with the whole config, what was typed in it, and where all was written."""
+    sections = {name for name in model.model_fields if name in config.model_fields}
+    inner = {key: value for key, value in typed.items() if key[0] in sections}
+    tree: dict[str, Any] = {}
+    for key, (value, _) in typed.items():
+        if key[0] not in sections:
+            lay_option(tree, key, value)
+    read, origin = config(), Origin()
+    if "config" in model.model_fields:
+        path = tree.get("config_option") or tree.get("config", model.model_fields["config"].default)
+        read, origin = read_layers(path, tree.get("overrides", ()), inner, model=config)
+    values = tree | {name: getattr(read, name) for name in sections}
+    try:
+        return model.model_validate(values), read, origin
+    except ValidationError as error:
+        texts = Origin(options={key: text for key, (_, text) in typed.items()})
+        raise ConfigError(explain(error, tree, texts)) from error
 
 
 def _replace_length(tree: dict[str, Any], laid: Collection[Key]) -> None:

@@ -56,11 +56,11 @@ def _make(bar: Bar) -> Callable[[TypedOptions], None]:
     def make(typed: TypedOptions) -> None:
         """Make masks for every clip that has none or whose settings changed."""
         from frisket.cli.masks import make as make_module
-        from frisket.config.requests import read_request
+        from frisket.config.load import read_request
 
         request = read_request(_load_request(), typed)
         if request.ask_people:
-            request = _with_parser(request, named=("maskgen", "backends") in typed)
+            request = _with_parser(request, backend_typed=("maskgen", "backends") in typed)
         try:
             with bar() as progress:
                 lines, code = make_module.run(request, progress=progress)
@@ -74,13 +74,15 @@ def _make(bar: Bar) -> Callable[[TypedOptions], None]:
     return make
 
 
-def _with_parser(request: "MaskRequest", *, named: bool) -> "MaskRequest":
+def _with_parser(request: "MaskRequest", *, backend_typed: bool) -> "MaskRequest":
     """The request with a parser of people for its backend; asks where somebody can be asked."""
     from frisket.maskgen.vision.people_parser import choose_parser
 
     options, ask = request.maskgen, typer.confirm if sys.stdin.isatty() else None
     dry = request.dry_run
-    parser = choose_parser(request.folder, options.sources, ask, dry=dry, named=named)
+    parser = choose_parser(
+        request.folder, options.sources, ask, dry=dry, backend_typed=backend_typed
+    )
     sources = parser.sources or options.sources
     changed = options.model_copy(update={"backends": (parser.backend,), "sources": sources})
     return request.model_copy(update={"maskgen": changed})

@@ -29,16 +29,16 @@ def choose_parser(
     ask: Callable[[str], bool] | None,
     *,
     dry: bool = False,
-    named: bool = False,
+    backend_typed: bool = False,
 ) -> ChosenParser:
     """The best parser at hand, and its weights where they are in the hub's cache.
 
     A parser among `sources` (a backend's weights by its name) comes first, then what was downloaded
     before, then a small model: `ask` is put the question before it is fetched (a no takes the
     draft), and where nobody can be asked (None) BackendUnusable names the commands for yes and no.
-    `dry` asks nothing. `named`: whether a backend was typed too, which is refused.
+    `dry` asks nothing. `backend_typed`: whether a backend was typed too, which is refused.
     """
-    if named:
+    if backend_typed:
         raise BackendUnusable("--people chooses a backend; give that or --backend, not both")
     parsers = [name for name in BEST if name in sources]
     if sources and not parsers:
