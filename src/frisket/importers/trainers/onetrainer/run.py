@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from frisket.importers.base import BadLayout
+from frisket.importers.base import BadLayout, Kind
 from frisket.importers.files import Written, place, read_config
 from frisket.importers.options import Sheet, Table, filled
 from frisket.importers.trainers.onetrainer.words import PACES, TIMES, word_of
@@ -161,13 +161,19 @@ def preview_of(config: Table, span: Span, kind: str) -> tuple[dict[str, Any], Sh
             config.say(name, "not needed", "there is no prompt to sample")
         every = {}
     elif not every:
-        by = "samples by the clock there; here by steps or epochs" if pace in TIMES else "is never"
-        said = f"{by}: set preview.every"
-        for name in ("sample_after", "sample_after_unit"):
-            config.say(name, "no equivalent" if pace in TIMES else "not needed", said, 10)
+        _tell_pace(config, pace)
     for row in rows:
         row.close()
     return every | found, sheet
+
+
+def _tell_pace(config: Table, pace: str) -> None:
+    """What becomes of samples that are made by the clock, or never."""
+    timed = pace in TIMES
+    reason = "samples by the clock there; here by steps or epochs" if timed else "is never"
+    for name in ("sample_after", "sample_after_unit"):
+        kind: Kind = "no equivalent" if timed else "not needed"
+        config.say(name, kind, f"{reason}: set preview.every", 10)
 
 
 def _samples(config: Table) -> tuple[list[Table], Sheet | None]:
