@@ -75,9 +75,9 @@ def read(path: Path) -> Imported:
     config = job.table("config", "job")
     processes = config.tables("process", "process")
     chosen = _trained(job, config, processes)
-    for each in processes:
-        if each is not chosen:
-            each.skip("belongs to a process that is left out: import it in a file of its own")
+    for process in processes:
+        if process is not chosen:
+            process.skip("belongs to a process that is left out: import it in a file of its own")
     setting = _setting(chosen)
     for row in chosen.tables("datasets", "dataset"):
         _dataset(row, setting)
@@ -91,8 +91,8 @@ def read(path: Path) -> Imported:
     sections = sections_of(chosen, masked=masked, trigger=setting.trigger, job=name)
     if masked and min(setting.floors) > 0:
         sections["curve"] = {"floor": min(setting.floors)}
-    for each in (chosen, config, job):
-        each.close()
+    for part in (chosen, config, job):
+        part.close()
     data, notes = tuple(setting.data), tuple(sheet.notes)
     model = kind_of(chosen.table("model", "model"))[1]
     return Imported(path, "ai-toolkit", data, sections, notes, setting.manifests, model)
@@ -106,7 +106,7 @@ def _trained(job: Table, config: Table, processes: list[Table]) -> Table:
     first = chosen or next(iter(processes), None)
     kind = "" if first is None else first.text("type")
     if kind and first and kind not in KINDS and (chosen or kind in OTHERS):
-        what = next((said for name, said in OTHERS.items() if name == kind), "does something else")
+        what = OTHERS.get(kind, "does something else")
         said = f"is a process that {what}; Frisket trains a LoRA on clips, as {', '.join(KINDS)} do"
         raise first.bad("type", f"{said}: there is nothing of it to import")
     if chosen is None:
@@ -277,8 +277,8 @@ def _with_references(
 ) -> dict[str, Any]:
     """A list of the clips, each with the picture of its stem in every folder that has one."""
     stems = [{plain(path.stem): path for path in sorted(folder.iterdir())} for folder in folders]
-    made = setting.manifests.get(listed.get("clips", ""))
-    lines = made or manifest_of(clips, clips_in(clips, inside), lambda _: None)
+    lines = setting.manifests.get(listed.get("clips", ""))
+    lines = lines or manifest_of(clips, clips_in(clips, inside), lambda _: None)
     name = listed.get("clips") or f"clips-{len(setting.manifests)}.jsonl"
     setting.manifests[name] = tuple(
         {**line, "references": [str(each[stem]) for each in stems if stem in each]}

@@ -33,7 +33,7 @@ CAPTIONS = "captions.json"
 class Sets:
     """What is read of one or several dataset files.
 
-    `seen` clips go by in an epoch there; one of ours is `stretch` times as long.
+    `epoch_clips` clips go by in an epoch there; one of ours is `stretch` times as long.
     """
 
     data: list[dict[str, Any]] = field(default_factory=list)

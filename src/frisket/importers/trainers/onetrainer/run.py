@@ -30,8 +30,8 @@ OTHER = (512, 512, 30, 7.0)
 class Span:
     """How its epochs and steps count here.
 
-    `theirs` clips go by in an epoch there, `ours` in a pass over the [[data]] tables; `batch` clips
-    a step of the optimizer, after `accumulate` of its steps.
+    `epoch_clips` clips go by in an epoch there, `pass_clips` in a pass over the [[data]] tables;
+    `batch` clips a step of the optimizer, after `accumulate` of its steps.
     """
 
     theirs: float
@@ -200,7 +200,7 @@ def _samples(config: Table) -> tuple[list[Table], Sheet | None]:
 def _looks(rows: Sequence[Table], kind: str) -> dict[str, Any]:
     """What is sampled: the prompts of all, and the first one's size, steps and guidance."""
     width, height, steps, guidance = next(
-        (each for begin, each in GUIDED.items() if kind.startswith(begin)), OTHER
+        (defaults for begin, defaults in GUIDED.items() if kind.startswith(begin)), OTHER
     )
     first = rows[0]
     looks: dict[str, Any] = {

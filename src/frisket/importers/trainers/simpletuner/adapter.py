@@ -16,7 +16,7 @@ SINGLE = ("proj_mlp", "proj_out")
 NORMS = ("norm.linear", "norm1.linear", "norm1_context.linear")
 LAYERS: Mapping[str, Sequence[str]] = {  # by family; PLAIN for all others
     "hunyuanvideo": (*PLAIN, *ADDED),
-    "flux2": (*(f"attn.{each}" for each in PLAIN), "attn.to_qkv_mlp_proj"),
+    "flux2": (*(f"attn.{name}" for name in PLAIN), "attn.to_qkv_mlp_proj"),
 }
 FLUX: Mapping[str, Sequence[str]] = {  # by flux_lora_target; without layers that are there fused
     "mmdit": PLAIN,
