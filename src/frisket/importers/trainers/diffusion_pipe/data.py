@@ -146,8 +146,8 @@ def _lines(
     taken = [clip for clip in every if clip.parent == clips]
     if len(every) > len(taken):
         said = (
-            f"is data.clips, but {len(every) - len(taken)} clips lie in sub-folders, which it does"
-            " not look into: those it takes are in a list"
+            f"is data.clips, but {len(every) - len(taken)} clips lie in sub-folders, which it"
+            " does not look into: those it takes are in a list"
         )
         row.say("path", "mapped", said)
     if shapes[0]["frames"] == 1:
@@ -189,8 +189,8 @@ def _written(row: Table, clips: Path) -> dict[str, str]:
     said = "is read here, and the captions are in a list of the clips"
     if several:
         said = (
-            f"{several} clips have several captions, and are as many clips there; here the first is"
-            " taken: copy such clips, each with a caption of its own"
+            f"{several} clips have several captions, and are as many clips there; here the first"
+            " is taken: copy such clips, each with a caption of its own"
         )
     row.say(CAPTIONS, "no equivalent" if several else "mapped", said, len(captions))
     return {name: texts[0] for name, texts in captions.items()}

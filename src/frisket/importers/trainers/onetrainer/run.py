@@ -77,8 +77,8 @@ def run_of(config: Table, span: Span) -> dict[str, Any]:
         config.say("epochs", "mapped", "is run.epochs here", EPOCHS)
     else:
         said = (
-            f"is run.steps = {length['steps']} here: {epochs:g} epochs of {span.theirs:g} clips,"
-            f" {span.batch:g} a step (a pass over the [[data]] tables is {span.ours:g})"
+            f"is run.steps = {length['steps']} here: {epochs:g} epochs of {span.theirs:g}"
+            f" clips, {span.batch:g} a step (a pass over the [[data]] tables is {span.ours:g})"
         )
         config.say("epochs", "mapped", said, EPOCHS)
     trackers = ["tensorboard"] if config.flag("tensorboard", default=True) else []

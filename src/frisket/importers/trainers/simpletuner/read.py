@@ -136,11 +136,11 @@ def _tell_owned(trainer: Table, rows: list[Table]) -> None:
     for name in OWNED:
         if trained and all(name in row for row in trained):
             trainer.say(name, "not needed", "each data set has its own")
-    if not _uses_prompt(trainer, rows, trained):
+    if not _needs_prompt(trainer, rows, trained):
         trainer.say("instance_prompt", "not needed", "no data set has it in its captions")
 
 
-def _uses_prompt(trainer: Table, rows: list[Table], trained: list[Table]) -> bool:
+def _needs_prompt(trainer: Table, rows: list[Table], trained: list[Table]) -> bool:
     """Whether the captions of any set hold the instance prompt."""
     strategies = {row.text("caption_strategy").lower() for row in trained}
     names = ("prepend_instance_prompt", "only_instance_prompt")
