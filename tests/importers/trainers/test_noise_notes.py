@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.data.layouts.noise_jobs import write_job
+from tests.importers.trainers.noise_jobs import write_job
 
 from frisket.importers.base import LAYOUTS, Imported
 

@@ -1,10 +1,10 @@
 """What ai-toolkit samples while it trains, and the pictures that an edit model is given."""
 
 import pytest
-from tests.data.layouts import ai_toolkit_files
-from tests.data.layouts.ai_toolkit_files import job
+from tests.importers.trainers.ai_toolkit import files
+from tests.importers.trainers.ai_toolkit.files import job
 
-clips, imported = ai_toolkit_files.clips, ai_toolkit_files.imported
+clips, imported = files.clips, files.imported
 ROW = {"folder_path": "clips"}
 SAMPLES = "config.process[0].sample.samples"
 

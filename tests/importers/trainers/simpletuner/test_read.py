@@ -3,12 +3,12 @@
 import json
 
 import pytest
-from tests.data.layouts import simpletuner_files
-from tests.data.layouts.simpletuner_files import LAYOUT, TEXTS, images, masks
+from tests.importers.trainers.simpletuner import files
+from tests.importers.trainers.simpletuner.files import LAYOUT, TEXTS, images, masks
 
 from frisket.importers.options import rules_of
 
-clips, imported = simpletuner_files.clips, simpletuner_files.imported
+clips, imported = files.clips, files.imported
 
 
 def test_clips_masks_and_captions_are_found_as_it_finds_them(clips, imported, loaded, found):

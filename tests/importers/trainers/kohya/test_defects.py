@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from tests.data.layouts import kohya_files
-from tests.data.layouts.kohya_files import config_of, draw, found_by, notes_of
+from tests.importers.trainers.kohya import files
+from tests.importers.trainers.kohya.files import config_of, draw, found_by, notes_of
 
 from frisket.importers.base import BadLayout
 from frisket.importers.trainers.kohya.read import LAYOUT
 
-write, photos, everything = kohya_files.write, kohya_files.photos, kohya_files.everything
+write, photos, everything = files.write, files.photos, files.everything
 
 
 # One test a defect of sd-scripts, as in the research pages (1.7).

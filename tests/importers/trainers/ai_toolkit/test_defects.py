@@ -1,12 +1,12 @@
 """Defects of ai-toolkit are told, and bad files are refused with place and fix."""
 
 import pytest
-from tests.data.layouts import ai_toolkit_files
-from tests.data.layouts.ai_toolkit_files import job
+from tests.importers.trainers.ai_toolkit import files
+from tests.importers.trainers.ai_toolkit.files import job
 
 from frisket.importers.base import BadLayout
 
-clips, imported = ai_toolkit_files.clips, ai_toolkit_files.imported
+clips, imported = files.clips, files.imported
 
 
 # Defects, as the research pages name them.

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.data.layouts import ai_toolkit_files
-from tests.data.layouts.ai_toolkit_files import job
+from tests.importers.trainers.ai_toolkit import files
+from tests.importers.trainers.ai_toolkit.files import job
 
 from frisket.importers.base import BadLayout
 from frisket.importers.options import rules_of
 
-clips, imported = ai_toolkit_files.clips, ai_toolkit_files.imported
-PEER = json.loads((Path(__file__).parent / "peers/ai_toolkit.json").read_text())
+clips, imported = files.clips, files.imported
+PEER = json.loads((Path(__file__).parents[1] / "peers/ai_toolkit.json").read_text())
 # Values of options that have none by default, and of those that take a few words.
 VALUES: dict[str, Any] = {
     "folder_path": "clips", "dataset_path": "clips", "mask_path": "masks", "control_path": "masks",

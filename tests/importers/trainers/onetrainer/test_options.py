@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.data.layouts import onetrainer_files
-from tests.data.layouts.onetrainer_files import concept, config
+from tests.importers.trainers.onetrainer import files
+from tests.importers.trainers.onetrainer.files import concept, config
 
 from frisket.importers.options import rules_of
 
-imported = onetrainer_files.imported
-RECORD = json.loads((Path(__file__).parent / "peers/onetrainer.json").read_text("utf-8"))
+imported = files.imported
+RECORD = json.loads((Path(__file__).parents[1] / "peers/onetrainer.json").read_text("utf-8"))
 # What an option needs besides, to count.
 BESIDE: dict[str, dict[str, Any]] = {
     "huber_delta": {"huber_strength": 2.0},

@@ -1,13 +1,13 @@
 """Defects of the musubi forks are told, and bad files are refused with place and fix."""
 
 import pytest
-from tests.data.layouts import musubi_files
-from tests.data.layouts.musubi_files import config_of, found_by, notes_of
+from tests.importers.trainers.musubi import files
+from tests.importers.trainers.musubi.files import config_of, found_by, notes_of
 
 from frisket.importers.base import BadLayout
 from frisket.importers.trainers.musubi.read import LAYOUT
 
-write, media = musubi_files.write, musubi_files.media
+write, media = files.write, files.media
 
 
 # One test a defect of the forks, as in the research pages (2 and 3).

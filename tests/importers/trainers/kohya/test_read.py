@@ -4,13 +4,13 @@ import json
 import tomllib
 
 import pytest
-from tests.data.layouts import kohya_files
-from tests.data.layouts.kohya_files import EVERYTHING, config_of, draw, found_by, notes_of
+from tests.importers.trainers.kohya import files
+from tests.importers.trainers.kohya.files import EVERYTHING, config_of, draw, found_by, notes_of
 
 from frisket.importers.base import LAYOUTS, BadLayout
 from frisket.importers.trainers.kohya.read import LAYOUT
 
-write, photos, everything = kohya_files.write, kohya_files.photos, kohya_files.everything
+write, photos, everything = files.write, files.photos, files.everything
 
 
 def test_every_option_of_a_dataset_file(everything, photos):

@@ -1,12 +1,12 @@
 """Defects of OneTrainer are told, and bad files are refused with place and fix."""
 
 import pytest
-from tests.data.layouts import onetrainer_files
-from tests.data.layouts.onetrainer_files import concept, config
+from tests.importers.trainers.onetrainer import files
+from tests.importers.trainers.onetrainer.files import concept, config
 
 from frisket.importers.base import BadLayout
 
-clips, imported = onetrainer_files.clips, onetrainer_files.imported
+clips, imported = files.clips, files.imported
 
 
 # Defects, as the research pages name them.

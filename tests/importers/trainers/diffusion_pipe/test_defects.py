@@ -1,12 +1,12 @@
 """Defects of diffusion-pipe are told, and bad files are refused with place and fix."""
 
 import pytest
-from tests.data.layouts import diffusion_pipe_files
-from tests.data.layouts.diffusion_pipe_files import LAYOUT, MAIN, dataset
+from tests.importers.trainers.diffusion_pipe import files
+from tests.importers.trainers.diffusion_pipe.files import LAYOUT, MAIN, dataset
 
 from frisket.importers.base import BadLayout
 
-project = diffusion_pipe_files.project
+project = files.project
 
 
 # Defects, as the research pages name them.

@@ -4,13 +4,13 @@ import json
 import tomllib
 
 import pytest
-from tests.data.layouts import musubi_files
-from tests.data.layouts.musubi_files import config_of, draw, found_by, notes_of
+from tests.importers.trainers.musubi import files
+from tests.importers.trainers.musubi.files import config_of, draw, found_by, notes_of
 
 from frisket.importers.trainers.musubi.read import LAYOUT
 from frisket.media.folders.references import find_references
 
-write, media = musubi_files.write, musubi_files.media
+write, media = files.write, files.media
 
 EVERYTHING = """
 [general]

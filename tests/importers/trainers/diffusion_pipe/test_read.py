@@ -1,12 +1,12 @@
 """A diffusion-pipe configuration becomes the same training here, and every option is answered."""
 
 import pytest
-from tests.data.layouts import diffusion_pipe_files
-from tests.data.layouts.diffusion_pipe_files import DATASET, LAYOUT, MAIN, dataset
+from tests.importers.trainers.diffusion_pipe import files
+from tests.importers.trainers.diffusion_pipe.files import DATASET, LAYOUT, MAIN, dataset
 
 from frisket.importers.options import rules_of
 
-project = diffusion_pipe_files.project
+project = files.project
 
 
 def test_one_table_a_directory_and_resolution(project, loaded):

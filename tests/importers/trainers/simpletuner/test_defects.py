@@ -1,12 +1,12 @@
 """Defects of SimpleTuner are told, and bad files are refused with place and fix."""
 
 import pytest
-from tests.data.layouts import simpletuner_files
-from tests.data.layouts.simpletuner_files import TEXTS, images, masks
+from tests.importers.trainers.simpletuner import files
+from tests.importers.trainers.simpletuner.files import TEXTS, images, masks
 
 from frisket.importers.base import BadLayout
 
-clips, imported = simpletuner_files.clips, simpletuner_files.imported
+clips, imported = files.clips, files.imported
 
 
 # Defects, as the research pages name them.

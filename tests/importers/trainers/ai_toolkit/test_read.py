@@ -3,13 +3,13 @@
 from typing import Any
 
 import pytest
-from tests.data.layouts import ai_toolkit_files
-from tests.data.layouts.ai_toolkit_files import LAYOUT, job
+from tests.importers.trainers.ai_toolkit import files
+from tests.importers.trainers.ai_toolkit.files import LAYOUT, job
 
 from frisket.importers.base import BadLayout
 from frisket.importers.options import rules_of
 
-clips, imported = ai_toolkit_files.clips, ai_toolkit_files.imported
+clips, imported = files.clips, files.imported
 
 
 def test_clips_masks_and_captions_are_found_as_it_finds_them(clips, imported, loaded, found):

@@ -4,12 +4,12 @@ import json
 from typing import Any
 
 import pytest
-from tests.data.layouts import onetrainer_files
-from tests.data.layouts.onetrainer_files import LAYOUT, concept, config
+from tests.importers.trainers.onetrainer import files
+from tests.importers.trainers.onetrainer.files import LAYOUT, concept, config
 
 from frisket.importers.options import rules_of
 
-clips, imported = onetrainer_files.clips, onetrainer_files.imported
+clips, imported = files.clips, files.imported
 IMAGE = {name: True for name in ("enable_crop_jitter", "enable_random_flip")}
 TEXT = {"prompt_source": "sample", "enable_tag_shuffling": True, "keep_tags_count": 2}
 

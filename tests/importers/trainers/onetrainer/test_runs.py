@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from tests.data.layouts import onetrainer_files
-from tests.data.layouts.onetrainer_files import LAYOUT, concept, config
+from tests.importers.trainers.onetrainer import files
+from tests.importers.trainers.onetrainer.files import LAYOUT, concept, config
 
-imported = onetrainer_files.imported
+imported = files.imported
 
 
 @pytest.fixture

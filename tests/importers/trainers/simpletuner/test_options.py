@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.data.layouts import simpletuner_files
-from tests.data.layouts.simpletuner_files import TEXTS, images, masks
+from tests.importers.trainers.simpletuner import files
+from tests.importers.trainers.simpletuner.files import TEXTS, images, masks
 
 from frisket.importers.options import rules_of
 from frisket.importers.trainers.simpletuner.adapter import FLUX, LAYERS, PLAIN
 
-imported = simpletuner_files.imported
-RECORD = json.loads((Path(__file__).parent / "peers/simpletuner.json").read_text("utf-8"))
+imported = files.imported
+RECORD = json.loads((Path(__file__).parents[1] / "peers/simpletuner.json").read_text("utf-8"))
 BASE: dict[str, Any] = {
     "data_backend_config": "sets.json",
     "model_type": "lora",

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.data.layouts import ai_toolkit_files
-from tests.data.layouts.ai_toolkit_files import job
+from tests.importers.trainers.ai_toolkit import files
+from tests.importers.trainers.ai_toolkit.files import job
 
 from frisket.config.variant_checks import optimizer_problems
 from frisket.importers.base import BadLayout
 from frisket.runs.epochs import rates_of
 from frisket.training import optim
 
-clips, imported = ai_toolkit_files.clips, ai_toolkit_files.imported
-PEER = json.loads((Path(__file__).parent / "peers/ai_toolkit.json").read_text())
+clips, imported = files.clips, files.imported
+PEER = json.loads((Path(__file__).parents[1] / "peers/ai_toolkit.json").read_text())
 STEPS = 100
 NETWORK = {"type": "lora", "linear": 4}
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.data.layouts.noise_jobs import write_job
+from tests.importers.trainers.noise_jobs import write_job
 from torch import Generator
 
 from frisket.config.tree import Config

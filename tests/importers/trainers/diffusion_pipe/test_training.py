@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import tomlkit
-from tests.data.layouts.diffusion_pipe_files import LAYOUT
+from tests.importers.trainers.diffusion_pipe.files import LAYOUT
 
 from frisket.config.tree import Config
 from frisket.config.variant_checks import optimizer_problems
@@ -15,7 +15,7 @@ from frisket.importers.options import rules_of
 from frisket.runs.epochs import rates_of
 from frisket.training import optim
 
-PEER = json.loads((Path(__file__).parent / "peers/diffusion_pipe.json").read_text())
+PEER = json.loads((Path(__file__).parents[1] / "peers/diffusion_pipe.json").read_text())
 RATES = PEER["rates"]
 CLIPS = 2
 STEPS = RATES["epochs"] * RATES["epoch"]
