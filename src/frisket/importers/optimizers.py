@@ -23,7 +23,7 @@ MODULE = re.compile(r"[\w.]*\.")  # of an import path, which would be tried as o
 
 @cache
 def optimizers() -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
-    """The tables of `layout_optimizers.toml`."""
+    """The tables of `optimizers.toml`."""
     text = (resources.files("frisket.importers") / "optimizers.toml").read_text("utf-8")
     return tomllib.loads(text)
 

@@ -1,7 +1,7 @@
 """LoRA Easy Training Scripts (.toml with `[[subsets]]` and `*_args.args`) as sd-scripts' two files.
 
 After `process_toml` of derrian-distro/LoRA_Easy_Training_Scripts ae5ce07 and utils/validation.py of
-its backend 162e56d; tests/data/sources/easy_training.json holds what that makes of files.
+its backend 162e56d; tests/importers/sources/easy_training.json holds what that makes of files.
 """
 
 from collections.abc import Mapping

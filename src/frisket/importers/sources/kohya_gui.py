@@ -1,7 +1,7 @@
 """kohya_ss GUI configurations (.json): its fields as the options that it starts sd-scripts with.
 
 After `open_configuration` and `train_model` of kohya_gui/lora_gui.py at bmaltais/kohya_ss 45088f0.
-tests/data/sources/kohya_gui.json holds what they make of the repository's own files.
+tests/importers/sources/kohya_gui.json holds what they make of the repository's own files.
 """
 
 import math

@@ -1,7 +1,7 @@
 """OneTrainer's configurations of other ages, brought to today's names as OneTrainer does it.
 
 After the migrations 0 to 10 of modules/util/config/TrainConfig.py and 0 and 1 of ConceptConfig.py
-at Nerogar/OneTrainer 23df383; tests/data/sources/onetrainer.json holds what they make of files.
+at Nerogar/OneTrainer 23df383; tests/importers/sources/onetrainer.json holds what they make of files.
 """
 
 from collections.abc import Callable, Mapping

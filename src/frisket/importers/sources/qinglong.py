@@ -1,7 +1,7 @@
 """Training presets of the qinglong GUI (.toml) as the options that it starts musubi-tuner with.
 
 After `build_train_job` of gui/utils/command_builder.py at sdbds/musubi-tuner-scripts 27ee153;
-tests/data/sources/qinglong.json holds what it makes of the repository's own presets.
+tests/importers/sources/qinglong.json holds what it makes of the repository's own presets.
 """
 
 from collections.abc import Sequence
