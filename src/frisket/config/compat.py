@@ -102,15 +102,20 @@ def _of_weights(config: Config, compat: Compat) -> Iterator[Refused]:
     if curve.threshold is not None and curve.threshold != compat.threshold:
         cut = "cuts no mask" if compat.threshold is None else f"cuts at {compat.threshold:g}"
         yield ("curve", "threshold"), curve.threshold, cut
-    if curve.feather_t:
-        yield ("curve", "feather_t"), curve.feather_t, "does not feather by noise level"
-    if curve.unmasked_probability and compat.draw is None:
-        said = "never draws to train unmasked"
-        yield ("curve", "unmasked_probability"), curve.unmasked_probability, said
+    yield from _of_draws(config, compat)
     for name, weight in config.regions.items():
         if weight > 1:
             yield ("regions", name), weight, "knows no weight above 1"
     yield from _of_masks(config, compat)
+
+
+def _of_draws(config: Config, compat: Compat) -> Iterator[Refused]:
+    curve = config.curve
+    if curve.feather_t:
+        yield ("curve", "feather_t"), curve.feather_t, "does not feather by noise level"
+    if curve.unmasked_probability and compat.draw is None:
+        reason = "never draws to train unmasked"
+        yield ("curve", "unmasked_probability"), curve.unmasked_probability, reason
 
 
 def _of_masks(config: Config, compat: Compat) -> Iterator[Refused]:
