@@ -1,6 +1,6 @@
 """From coverage to weights and divisors: table, clean cells, feather, exclusive cells, pooling."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -22,6 +22,11 @@ class WeightTable(Protocol):
     def raw(self, coverage: Coverage, masked: Flags) -> Weights:
         """The same before threshold, gamma and floor."""
         ...
+
+
+def list_exclusive(terms: Iterable[object]) -> tuple[Claiming, ...]:
+    """Those of the loss terms that may have cells to themselves."""
+    return tuple(term for term in terms if isinstance(term, Claiming))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

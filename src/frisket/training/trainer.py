@@ -18,8 +18,8 @@ from frisket.adapters.norms import limit_norms
 from frisket.data.sample import Batch
 from frisket.families.base import GIVEN, Family
 from frisket.grid import LatentGrid
-from frisket.losses.base import BASE, EMA, NEEDS, Claiming, LossTerm, Step
-from frisket.losses.weighting import Weighting, pool, weigh
+from frisket.losses.base import BASE, EMA, NEEDS, LossTerm, Step
+from frisket.losses.weighting import Weighting, list_exclusive, pool, weigh
 from frisket.masks.morphology import feather_cells
 from frisket.masks.weights import RegionWeights
 from frisket.objectives.base import Objective
@@ -218,7 +218,7 @@ class Trainer:
             beta=plan.beta,
             raw_beta=plan.raw_beta,
             soften=soften if plan.feather_t else None,
-            exclusive=tuple(term for term, _ in self.terms.values() if isinstance(term, Claiming)),
+            exclusive=list_exclusive(term for term, _ in self.terms.values()),
         )
 
     def _backward(self, loss: Tensor) -> None:
