@@ -239,7 +239,7 @@ def _alpha(base: str, value: Tensor | None) -> float | None:
 
 
 def _ends_turned(lexicon: Lexicon | None, space: str, names: Found) -> bool:
-    return lexicon is not None and space == "original" and lexicon.turned(names[0])
+    return lexicon is not None and space == "original" and lexicon.may_turn(names[0])
 
 
 def _parts(

@@ -45,13 +45,13 @@ def prior_options(config: Config) -> dict[str, object]:
 
 
 def bare_of(config: Config) -> dict[str, frozenset[str]]:
-    """What the trainer does not multiply its prior by (see `training.trainer.Plan`)."""
+    """What the trainer does not multiply its prior by (see `training.plan.Plan`)."""
     compat = compat_of(config)
     if compat is None or compat.prior is None:
         return {}
     # ai-toolkit lays min-SNR on the sum of both terms, the weights of flow models on the first.
     snr = frozenset({"t"}) if config.timesteps.min_snr else frozenset()
-    return {"prior": compat.prior.bare - snr}
+    return {"prior": compat.prior.unscaled_by - snr}
 
 
 def denoise_of(config: Config) -> dict[str, object]:

@@ -60,8 +60,8 @@ class Weighting:
 class Weighed:
     """The cells of one micro-batch, weighed.
 
-    `weights` and `divisor` are what the terms use, after everything. `raw` are the weights before
-    gamma and floor, there where a term has cells alone. `predicted` is 1 where the model has
+    `weights` and `divisor` are what the terms use, after everything. `uncurved` are the weights
+    before gamma and floor, there where a term is exclusive. `predicted` is 1 where the model has
     something to predict and 0 where it is handed the clean latents; empty where it predicts all.
     `silent` are the samples without weight in any cell (before a term takes some to itself).
     """
@@ -100,7 +100,7 @@ def weigh(
     if predicted is not None:
         weights = weights * predicted
     silent = weights.flatten(1).sum(1) == 0
-    claiming = [term for term in how.exclusive if term.alone]
+    claiming = [term for term in how.exclusive if term.exclusive]
     raw = how.table.raw(coverage, masked) if claiming or how.raw_beta else None
     for term in claiming:
         assert raw is not None

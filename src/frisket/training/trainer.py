@@ -294,10 +294,10 @@ class Trainer:
         return replace(batch, masked=batch.masked & kept)
 
     def _scale(self, term: str, batch: Batch, t: PerSample) -> PerSample:
-        bare = self.plan.bare.get(term, frozenset())
+        unscaled_by = self.plan.unscaled_by.get(term, frozenset())
         ones = torch.ones_like(batch.weight)
-        level = ones if "t" in bare else self.objective.weight(t)
-        return level * (ones if "set" in bare else batch.weight)
+        level = ones if "t" in unscaled_by else self.objective.weight(t)
+        return level * (ones if "set" in unscaled_by else batch.weight)
 
     def _teachers(self, noisy: Latents, t: PerSample, batch: Batch) -> dict[str, Latents]:
         """What the teachers that any term needs predict: eval mode, no gradient."""

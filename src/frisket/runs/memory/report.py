@@ -23,7 +23,7 @@ class Told(NamedTuple):
     """What the memory of a configuration comes to."""
 
     verdict: Literal["ok", "note", "missing"]
-    said: str
+    message: str
     fix: str
 
 
