@@ -91,7 +91,7 @@ def _columns(record: Path) -> Iterator[Column]:
 
 
 def _column(told: Any, made: Any, folder: str, *, tuned: bool) -> Column:
-    title = " + ".join(_named(each) for each in told["lora"]) if tuned else "base"
+    title = " + ".join(_named(lora) for lora in told["lora"]) if tuned else "base"
     first = made[0]
     settings = f"{first['steps']} steps, guidance {first['guidance']:g}"
     files = {
