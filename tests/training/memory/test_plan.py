@@ -4,7 +4,7 @@ import sys
 
 import pytest
 import torch
-from tests.training.test_blocks import built, draw, equal, step
+from tests.training.memory.test_offload import built, draw, equal, step
 
 from frisket.adapters import lora
 from frisket.families.base import FAMILIES

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from tests.training.test_blocks import built, equal, step
+from tests.training.memory.test_offload import built, equal, step
 from torch import nn
 
 from frisket.adapters import lora

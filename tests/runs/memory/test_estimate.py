@@ -17,7 +17,7 @@ from frisket.runs.memory.estimate import predict
 from frisket.training import optim
 from frisket.training.memory.estimate import LiveBytes, Rehearsal
 
-BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "memory_prediction.py"
+BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "memory_prediction.py"
 WITHIN = 0.10
 
 

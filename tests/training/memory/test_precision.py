@@ -3,7 +3,7 @@
 import pytest
 import torch
 from diffusers.models.attention_dispatch import _AttentionBackendRegistry as Registry
-from tests.training.test_blocks import built, draw, equal, step
+from tests.training.memory.test_offload import built, draw, equal, step
 
 from frisket.adapters import lora
 from frisket.families.base import FAMILIES
