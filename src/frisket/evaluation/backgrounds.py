@@ -52,7 +52,7 @@ def likeness(one: Look, other: Look) -> dict[str, float]:
 
 
 def alike(one: Look, other: Look) -> float:
-    """`both` of `likeness`."""
+    """`both` of `likeness`, in [0, 1]."""
     return likeness(one, other)["both"]
 
 
