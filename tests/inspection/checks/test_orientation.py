@@ -7,13 +7,13 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from tests.evaluation.drawn import draw
+from tests.inspection.drawn import draw
 
 from frisket.inspection.alignment import best_quarter, move, reach_of, turns
 from frisket.inspection.checks.orientation import is_certain, look_at_turns, turn_of
 from frisket.media.stills.orientation import turned
 
-PHOTOS = Path(__file__).parents[2] / "examples" / "photos"
+PHOTOS = Path(__file__).parents[3] / "examples" / "photos"
 NAMES = ("astronaut", "grace-hopper")
 SHIFTS = [(-12, 0), (0, 12), (0, -12), (20, -16), (-50, 30)]
 SLOW_TURNS = [pytest.param(one, marks=pytest.mark.slow) for one in (5, 7, 8)]

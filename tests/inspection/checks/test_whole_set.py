@@ -6,8 +6,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.evaluation.drawn import clean, draw, roll
-from tests.evaluation.planted import flicker
+from tests.inspection.drawn import clean, draw, roll
+from tests.inspection.planted import flicker
 
 from frisket.inspection.checks.captions import look_at_same_words, look_at_words, place_in
 from frisket.inspection.checks.files import look_at_formats, look_at_orphans, misnamed

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.evaluation.drawn import clean, save
+from tests.inspection.drawn import clean, save
 
 from frisket.cli import app
 from frisket.config.tree import Config

@@ -5,8 +5,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from tests.evaluation.drawn import TRIGGER
-from tests.evaluation.planted import KINDS, PlantedSet, plant, plant_rolls
+from tests.inspection.drawn import TRIGGER
+from tests.inspection.planted import KINDS, PlantedSet, plant, plant_rolls
 
 from frisket.config.tree import Config
 from frisket.inspection.findings import Finding

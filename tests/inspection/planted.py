@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from tests.evaluation.drawn import TRIGGER, Drawing, clean, draw, roll, save, words
+from tests.inspection.drawn import TRIGGER, Drawing, clean, draw, roll, save, words
 
 from frisket.media.frames import write_video
 
