@@ -21,7 +21,6 @@ POWERS = {
         "data/formats/parquet.py",  # and others: packages by fixed names
         "families/quantise.py",
         "maskgen/backends/insightface.py",
-        "maskgen/tiny/people.py",
         "media/stills/readers.py",
     ),
     r"(os\.(system|popen|exec\w*|spawn\w*)|subprocess\.\w+|pty\.\w+|Popen)": (),

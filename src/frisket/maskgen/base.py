@@ -302,11 +302,17 @@ class Backend:
     licence: Licence
     load: Callable[[Source], Any]
     repo: str = ""  # hub id taken where no source is given; empty: none is needed, or none exists
-    tiny: Callable[[Path], Path] | None = None  # writes a tiny random build, returns its folder
+    weights: bool = False  # whether it loads weights: it is then held once, not once a process
+    tiny: Callable[[Path], Path] | None = None  # a plugin's small random build, for tests alone
     extra: str = ""  # optional dependency: `pip install frisket[extra]`
     thresholds: Mapping[str, float] | None = None  # what its answers were cut at, for the record
     regions: tuple[str, ...] = ()  # those it has by itself (drafters)
     version: int = 1  # raised when the same weights give other answers: old masks are made again
+
+    def __post_init__(self) -> None:
+        """A plugin that has a build of weights has weights, whether it says so or not."""
+        if self.tiny is not None:
+            object.__setattr__(self, "weights", True)
 
 
 BACKENDS: Shelf[Backend] = Shelf("frisket.maskgen.backends", "BACKEND", "frisket.mask_backends")
