@@ -14,6 +14,7 @@ from frisket.shapes import Frames, Plane
 
 Picture = UInt8[Tensor, "_ _ 3"]  # one frame, H W, RGB, 0 to 255; those of a list differ in size
 Mask = Float[Tensor, "H W"]  # probability that a pixel belongs, float32 in [0, 1]
+LabelMap = UInt8[Tensor, "H W"]  # 0 is background, others as a legend says
 ClassMasks = Float[Tensor, "k _ _"]  # k H W: probability of each class of a parser; sums to 1
 
 Role = Literal[
@@ -53,12 +54,12 @@ class Box:
 
     @property
     def area(self) -> float:
-        """Square pixels."""
+        """In square pixels, 0 where an edge has passed the other."""
         return max(self.right - self.left, 0.0) * max(self.bottom - self.top, 0.0)
 
     @property
     def centre(self) -> tuple[float, float]:
-        """(x, y)."""
+        """The middle as (x, y), in pixels of its picture."""
         return (self.left + self.right) / 2, (self.top + self.bottom) / 2
 
     def within(self, height: int, width: int) -> "Box | None":

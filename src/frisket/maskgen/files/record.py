@@ -174,8 +174,13 @@ def state(record: Record | None, *, clip: Path, masks: Mapping[str, Path], key: 
         return "fresh"
     if masks and IMPORTED in record.settings:
         return "hand"
-    same = record.key == key and stamps.keys() <= masks.keys() and record.clip.holds(clip)
-    return "done" if same and record.status != "failed" else "stale"
+    whole = record.status != "failed" and stamps.keys() <= masks.keys()
+    return "done" if whole and _is_current(record, clip, key) else "stale"
+
+
+def _is_current(record: Record, clip: Path, key: str) -> bool:
+    """Whether settings and content of the clip are those it was made with."""
+    return record.key == key and record.clip.holds(clip)
 
 
 def _sha256(path: Path) -> str:
