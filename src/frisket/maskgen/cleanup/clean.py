@@ -182,7 +182,7 @@ def compose(
     """Region planes to one label map, 0 for background.
 
     A pixel goes to the region that comes first in `priority` among those of at least `threshold`
-    there; regions that `priority` leaves out come after it, in their own order. LabelMap count from
+    there; regions that `priority` leaves out come after it, in their own order. Labels count from
     1 in the order of `regions` (default: of `planes`), so that a legend holds for many pictures
     though some lack a region. Raises ValueError where a plane has no label, sizes differ, or there
     is no plane (no size) or more regions than labels.

@@ -43,7 +43,7 @@ class Writing:
         self._pixels: dict[str, int] = {}
         self._frames = 0
         self._brush: Iterator[LabelMap | None] = repeat(None)
-        # LabelMap as `compose` counts them to the indices of the legend.
+        # Labels as `compose` counts them to the indices of the legend.
         self._table = torch.tensor([0, *job.legend.values()], dtype=torch.uint8)
 
     def __enter__(self) -> "Writing":
