@@ -73,10 +73,11 @@ def filled(
         if same_shot and not seen(plane) and len(held) <= gap:
             held.append(moment)
             continue
-        yield from _fill_gap([*held, moment]) if same_shot and seen(plane) else _planes(held[1:])
+        closes = same_shot and seen(plane)
+        yield from _fill_gap([*held, moment]) if closes else _list_planes(held[1:])
         yield plane
         held = [moment] if seen(plane) else []
-    yield from _planes(held[1:])
+    yield from _list_planes(held[1:])
 
 
 def _fill_gap(moments: Sequence[tuple[int, Picture, Mask]]) -> list[Mask]:
@@ -86,7 +87,7 @@ def _fill_gap(moments: Sequence[tuple[int, Picture, Mask]]) -> list[Mask]:
     return bridge([picture for _, picture, _ in moments], moments[0][2], moments[-1][2])
 
 
-def _planes(moments: Sequence[tuple[int, Picture, Mask]]) -> list[Mask]:
+def _list_planes(moments: Sequence[tuple[int, Picture, Mask]]) -> list[Mask]:
     return [plane for _, _, plane in moments]
 
 
