@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from PIL import Image
+from tests.maskgen.tiny import grounding, people, sam
 from tests.recipes.mask_runs import PHOTOS, run, video
 
 from frisket.maskgen.backends.florence2 import Florence2
@@ -10,7 +11,6 @@ from frisket.maskgen.base import BackendUnusable, WeightsNotFound
 from frisket.maskgen.cleanup.clean import Cleaning
 from frisket.maskgen.files import record
 from frisket.maskgen.job import Motion
-from frisket.maskgen.tiny import grounding, people, sam
 from frisket.maskgen.tracking.tracker import Tracking
 from frisket.media.frames import decode_index, probe
 from frisket.registry import UnknownPlugin

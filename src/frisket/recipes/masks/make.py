@@ -178,7 +178,7 @@ def _outcomes(asked: Asked, job: Job, todo: Sequence[Task]) -> Iterator[Outcome]
 def _neural(job: Job) -> bool:
     """Whether any backend has weights."""
     names = [name for parts in job.sources for name in backends_of(parts)]
-    return any(BACKENDS.load(name).tiny is not None for name in names)
+    return any(BACKENDS.load(name).weights for name in names)
 
 
 def _workers(asked: Asked, job: Job) -> int:

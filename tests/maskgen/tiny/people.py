@@ -18,7 +18,7 @@ def sapiens2(folder: Path, classes: Sequence[str] = ()) -> Path:
 
     Without `classes` its 29 outputs are called LABEL_0 to LABEL_28, as an unnamed checkpoint's are.
     """
-    from transformers import (  # noqa: PLC0415 - slow
+    from transformers import (
         Sapiens2Config,
         Sapiens2ForSemanticSegmentation,
         Sapiens2HeadConfig,
@@ -53,7 +53,7 @@ ATR = (
 
 def segformer(folder: Path, classes: Sequence[str] = ATR) -> Path:
     """A SegFormer folder of a few thousand random weights that reads 64 x 64 pixels."""
-    from transformers import (  # noqa: PLC0415 - slow
+    from transformers import (
         SegformerConfig,
         SegformerForSemanticSegmentation,
     )

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from tests.maskgen.tiny import sam
 from torch import nn
 
 from frisket.maskgen.base import BackendUnusable, Source, WeightsNotFound
-from frisket.maskgen.tiny import sam
 from frisket.maskgen.vision.loading import fingerprint, folder_of, halving, load_model
 
 

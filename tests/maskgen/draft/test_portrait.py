@@ -114,7 +114,7 @@ def test_an_outline_that_ran_out_is_doubted():
 
 
 def test_the_draft_says_why_it_doubts_two_people():
-    photos = Path(__file__).parents[2] / "examples" / "photos" / "clips"
+    photos = Path(__file__).parents[3] / "examples" / "photos" / "clips"
     both = [cv2.imread(str(photos / f"{name}.jpg")) for name in ("astronaut", "grace-hopper")]
     picture = cv2.cvtColor(np.hstack(both), cv2.COLOR_BGR2RGB)
     seen = BACKENDS.load("draft").load(Source()).draft([torch.from_numpy(picture)])[0]

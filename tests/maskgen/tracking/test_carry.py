@@ -13,7 +13,7 @@ from frisket.maskgen.files.recording import Blanks
 from frisket.maskgen.tracking.carry import ALONE, REACH, carry
 from frisket.maskgen.tracking.tracker import Tracking
 
-PHOTOS = Path(__file__).parents[2] / "examples" / "photos"
+PHOTOS = Path(__file__).parents[3] / "examples" / "photos"
 SIDE, STEP = 128, 1.5  # pixels; of a frame to the next
 
 

@@ -16,7 +16,7 @@ HALF = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
 
 def sam2(folder: Path) -> Path:
     """Write a random Sam2Model that reads 64 x 64 and answers masks of 16 x 16."""
-    import transformers as tf  # noqa: PLC0415 - slow, and only builds need it
+    import transformers as tf
 
     config = tf.Sam2Config(
         vision_config=_hiera(NARROW),
@@ -28,7 +28,7 @@ def sam2(folder: Path) -> Path:
 
 def sam2_video(folder: Path) -> Path:
     """Write a random Sam2VideoModel that reads 64 x 64 and answers masks of 16 x 16."""
-    import transformers as tf  # noqa: PLC0415
+    import transformers as tf
 
     config = tf.Sam2VideoConfig(
         vision_config=_hiera(WIDTH),
@@ -45,7 +45,7 @@ def sam3(folder: Path) -> Path:
 
     It holds every phrase for present, so that about half of its queries pass the threshold.
     """
-    import transformers as tf  # noqa: PLC0415
+    import transformers as tf
 
     config = tf.Sam3Config(**_detector(NARROW))
     return _tokenizer(_save(tf.Sam3Model, config, folder, SAM3_SIDE, HALF))
@@ -56,7 +56,7 @@ def sam3_video(folder: Path) -> Path:
 
     Its thresholds let everything through at once: random weights are sure of nothing.
     """
-    import transformers as tf  # noqa: PLC0415
+    import transformers as tf
 
     detector = _detector(WIDTH)
     tracker = tf.Sam3TrackerVideoConfig(
@@ -190,8 +190,8 @@ def _save(kind: Any, config: Any, folder: Path, side: int, colour: dict[str, Any
 
 def _tokenizer(folder: Path) -> Path:
     """A CLIP tokenizer without merges: one token a byte, so 30 characters fill its room."""
-    from tokenizers.pre_tokenizers import ByteLevel  # noqa: PLC0415
-    from transformers import CLIPTokenizer  # noqa: PLC0415
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import CLIPTokenizer
 
     letters = sorted(ByteLevel.alphabet())
     words = [*letters, *(letter + "</w>" for letter in letters)]

@@ -21,7 +21,7 @@ TASK_TOKENS = "od ocr cap ncap dcap grounding seg region_cap region_to_desciptio
 
 def grounding_dino(folder: Path) -> Path:
     """GroundingDINO of 0.5 million parameters that reads pictures of 128 to 192 pixels."""
-    import transformers  # noqa: PLC0415 - slow, and not always needed
+    import transformers
 
     return _dino(
         folder, transformers.GroundingDinoConfig, transformers.GroundingDinoForObjectDetection
@@ -30,7 +30,7 @@ def grounding_dino(folder: Path) -> Path:
 
 def mm_grounding_dino(folder: Path) -> Path:
     """The same as MM-GroundingDINO, the reproduction of OpenMMLab."""
-    import transformers  # noqa: PLC0415 - slow, and not always needed
+    import transformers
 
     return _dino(
         folder, transformers.MMGroundingDinoConfig, transformers.MMGroundingDinoForObjectDetection
@@ -38,7 +38,7 @@ def mm_grounding_dino(folder: Path) -> Path:
 
 
 def _dino(folder: Path, config: Any, model: Any) -> Path:
-    import transformers  # noqa: PLC0415 - slow, and not always needed
+    import transformers
 
     tokenizer = _bert()
     built = _seeded(
@@ -72,7 +72,7 @@ def _dino(folder: Path, config: Any, model: Any) -> Path:
 
 def clipseg(folder: Path) -> Path:
     """CLIPSeg of 0.1 million parameters that reads 64 x 64 pixels."""
-    import transformers  # noqa: PLC0415 - slow, and not always needed
+    import transformers
 
     alphabet = _bytes()
     tokens = [
@@ -115,7 +115,7 @@ def clipseg(folder: Path) -> Path:
 
 def florence2(folder: Path) -> Path:
     """Florence-2 of 0.2 million parameters that reads 64 x 64 pixels; a token is a letter."""
-    import transformers  # noqa: PLC0415 - slow, and not always needed
+    import transformers
 
     tokenizer = _bart()
     built = _seeded(
@@ -185,14 +185,14 @@ def _small_clip(layers: int) -> dict[str, int]:
 
 
 def _bytes() -> list[str]:
-    from tokenizers.pre_tokenizers import ByteLevel  # noqa: PLC0415 - as transformers
+    from tokenizers.pre_tokenizers import ByteLevel
 
     return sorted(ByteLevel.alphabet())
 
 
 def _bert() -> Any:
     """Some words, letters, and the numbers BERT gives the tokens GroundingDINO splits texts at."""
-    import transformers  # noqa: PLC0415 - slow, and not always needed
+    import transformers
 
     told = {0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 103: "[MASK]"}
     told |= {1012: ".", 1029: "?"}
@@ -204,7 +204,7 @@ def _bert() -> Any:
 
 
 def _bart() -> Any:
-    import transformers  # noqa: PLC0415 - slow, and not always needed
+    import transformers
 
     tokens = ["<s>", "<pad>", "</s>", "<unk>", *_bytes(), "<mask>"]
     tokenizer = transformers.BartTokenizer(

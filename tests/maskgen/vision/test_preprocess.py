@@ -21,7 +21,7 @@ from frisket.maskgen.vision.preprocess import (
 )
 from frisket.maskgen.vision.preprocess import scaled as scaled_box
 
-HOPPER = Path(__file__).parents[2] / "examples/photos/clips/grace-hopper.jpg"
+HOPPER = Path(__file__).parents[3] / "examples/photos/clips/grace-hopper.jpg"
 HALF = (0.5, 0.5, 0.5)
 MODELS = {
     "sam2": (1024, 1024, *IMAGENET),
@@ -33,7 +33,7 @@ STEP = 32
 
 @pytest.fixture(scope="module")
 def stock():
-    with np.load(Path(__file__).parent / "fixtures/processors.npz") as recorded:
+    with np.load(Path(__file__).parents[1] / "fixtures/processors.npz") as recorded:
         return {name: recorded[name] for name in recorded}
 
 
