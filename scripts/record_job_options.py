@@ -3,7 +3,8 @@
     python scripts/record_job_options.py ai-toolkit=CHECKOUT diffusion-pipe=CHECKOUT
 
 Checkouts as in record_peer_losses.py (PATH, or PATH@COMMIT). Their own code is run, with stand-ins
-for what it imports; names, defaults and numbers go to tests/data/layouts/peers, and no text of it.
+for what it imports; names, defaults and numbers go to tests/importers/trainers/peers, and no text
+of it.
 """
 
 import json
@@ -17,7 +18,7 @@ sys.path.insert(0, str(ROOT))
 from scripts.peers import jobs, pipes  # noqa: E402
 from scripts.peers.text import Commit  # noqa: E402
 
-TO = ROOT / "tests/data/layouts/peers"
+TO = ROOT / "tests/importers/trainers/peers"
 PEERS: dict[str, tuple[str, Callable[[Commit], dict[str, object]]]] = {
     "ai-toolkit": ("ai_toolkit", jobs.record),
     "diffusion-pipe": ("diffusion_pipe", pipes.record),

@@ -1,4 +1,4 @@
-"""Records at which noise levels other trainers train, for tests/data/layouts/test_peer_draws.py.
+"""Records at which noise levels other trainers train, for tests/importers/trainers/peer_draws.
 
     python scripts/record_peer_draws.py kohya=CHECKOUT musubi=CHECKOUT onetrainer=CHECKOUT ...
 
@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 from scripts.peers.draws import DRAWS  # noqa: E402
 from scripts.peers.text import Commit  # noqa: E402
 
-TO = ROOT / "tests/data/layouts/peer_draws"
+TO = ROOT / "tests/importers/trainers/peer_draws"
 LEVELS = torch.tensor([0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95], dtype=torch.float64)
 SQUARE, WIDE, SHORT = (1, 1024, 1024), (1, 832, 1216), (33, 480, 832)  # frames, pixels
 Row = tuple[str, dict[str, Any], list[dict[str, Any]], tuple[int, int, int]]

@@ -3,7 +3,7 @@
     python scripts/record_peer_optimizers.py kohya=CHECKOUT musubi=CHECKOUT ai_toolkit=CHECKOUT
 
 As record_peer_losses.py: checkouts as there, nothing of their text is kept. For each name of
-layout_optimizers.toml the class is kept, and the options its parameters get at a rate of 0.01 (or
+optimizers.toml the class is kept, and the options its parameters get at a rate of 0.01 (or
 the error where the code does not make one). Needs the packages that they are from.
 """
 
@@ -28,7 +28,7 @@ from scripts.peers.text import Commit  # noqa: E402
 
 from frisket.importers.optimizers import optimizers  # noqa: E402
 
-TO = ROOT / "tests/data/peer_optimizers.json"
+TO = ROOT / "tests/importers/peer_optimizers.json"
 RATE = 0.01
 Make = Callable[[str, Any], torch.optim.Optimizer]
 NAMES = {"ast": ast, "importlib": importlib, "transformers": transformers, "argparse": argparse}

@@ -1,4 +1,4 @@
-"""Records what OneTrainer and SimpleTuner read of a job, for tests/data/layouts.
+"""Records what OneTrainer and SimpleTuner read of a job, for tests/importers/trainers.
 
     python scripts/record_trainer_options.py onetrainer=CHECKOUT simpletuner=CHECKOUT
 
@@ -37,7 +37,7 @@ sys.path.insert(0, str(ROOT))
 
 from scripts.peers.text import Commit, run  # noqa: E402
 
-TO = ROOT / "tests/data/layouts/peers"
+TO = ROOT / "tests/importers/trainers/peers"
 REPOSITORIES = {"onetrainer": "Nerogar/OneTrainer", "simpletuner": "bghira/SimpleTuner"}
 
 

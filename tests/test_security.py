@@ -23,7 +23,6 @@ POWERS = {
         "families/quantise.py",
         "maskgen/backends/insightface.py",
         "maskgen/text/spacy_chunks.py",
-        "maskgen/tiny/people.py",
         "media/stills/readers.py",
     ),
     r"(os\.(system|popen|exec\w*|spawn\w*)|subprocess\.\w+|pty\.\w+|Popen)": (),

@@ -1,6 +1,6 @@
 """Records what OneTrainer's own migrations make of configurations of every age.
 
-    python scripts/peers/ages.py CHECKOUT TEXT > tests/data/sources/onetrainer.json
+    python scripts/peers/ages.py CHECKOUT TEXT > tests/importers/sources/onetrainer.json
 
 CHECKOUT is a git folder with history, whose presets of 2023 are given to today's code; TEXT holds
 the repository's text at its newest commit.

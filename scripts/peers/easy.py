@@ -1,7 +1,7 @@
 # ruff: noqa: PLC0415
 """Records what LoRA Easy Training Scripts' backend makes of saved files for sd-scripts.
 
-    python scripts/peers/easy.py BACKEND COMMIT > tests/data/sources/easy_training.json
+    python scripts/peers/easy.py BACKEND COMMIT > tests/importers/sources/easy_training.json
 
 BACKEND is a folder with the repository's text. Each file is split as the program's `process_toml`
 splits it (sections' `args` and `dataset_args`), and goes through the backend's own `validate`.

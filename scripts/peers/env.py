@@ -1,6 +1,6 @@
 """Records which options SimpleTuner's own code makes of the variables of a config.env.
 
-    python scripts/peers/env.py SIMPLETUNER COMMIT > tests/data/sources/simpletuner_env.json
+    python scripts/peers/env.py SIMPLETUNER COMMIT > tests/importers/sources/simpletuner_env.json
 
 SIMPLETUNER is a folder with the repository's text. Every variable it knows is set, a switch and a
 value, and `load_env_config` turns them into arguments.

@@ -1,7 +1,7 @@
 # ruff: noqa: PLC0415
 """Records what the qinglong GUI starts musubi-tuner with for its own presets.
 
-    python scripts/peers/qinglong.py SCRIPTS COMMIT > tests/data/sources/qinglong.json
+    python scripts/peers/qinglong.py SCRIPTS COMMIT > tests/importers/sources/qinglong.json
 
 SCRIPTS is a folder with the repository's text. Presets go through its own `build_train_job`.
 """

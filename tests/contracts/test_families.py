@@ -64,8 +64,8 @@ def test_what_a_family_suggests_can_be_filled_in():
         assert said.template.format(caption="sks", background=said.scene).startswith("sks")
         assert said.bank_prompt.format(background="a wall").endswith("a wall")
         assert said.backgrounds
-        assert said.unrelated(video=False)
-        assert said.unrelated(video=True)
+        assert said.pick_unrelated(video=False)
+        assert said.pick_unrelated(video=True)
 
 
 def test_the_default_clip_fits_the_grid_in_whole_patches(case):

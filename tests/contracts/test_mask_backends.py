@@ -1,17 +1,21 @@
 """What every mask backend promises, whichever it is."""
 
+import pkgutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tests.maskgen.tiny import BUILDS
 
+from frisket.maskgen import backends
 from frisket.maskgen.base import (
     BACKENDS,
     CONTRACTS,
     Backend,
     Box,
+    Licence,
     Seed,
     Source,
     WeightsNotFound,
@@ -19,7 +23,6 @@ from frisket.maskgen.base import (
 from frisket.media.frames import decode
 
 PHOTOS = Path(__file__).parents[2] / "examples" / "photos" / "clips"
-NEURAL = [name for name in BACKENDS.names() if BACKENDS.load(name).tiny is not None]
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +49,24 @@ def loaded(named, backend, tmp_path_factory) -> Any:
     if backend.extra:
         pytest.importorskip("onnxruntime")
         pytest.importorskip("onnx")
-    path = ""
-    if backend.tiny is not None:
-        path = str(backend.tiny(tmp_path_factory.mktemp(named) / "weights"))
-    return backend.load(Source(path=path))
+    if not backend.weights:
+        return backend.load(Source())
+    build = backend.tiny or BUILDS.get(named)
+    if build is None:
+        pytest.skip("a plugin's backend without a tiny build (Backend.tiny)")
+    return backend.load(Source(path=str(build(tmp_path_factory.mktemp(named) / "weights"))))
+
+
+def test_every_backend_of_ours_with_weights_has_a_tiny_build():
+    own = [module.name for module in pkgutil.iter_modules(backends.__path__)]
+    assert {name for name in own if BACKENDS.load(name).weights} == set(BUILDS)
+
+
+def test_a_plugin_needs_no_build_and_one_that_has_it_has_weights():
+    plain = {"summary": "mine", "roles": frozenset({"drafter"}), "licence": Licence("MIT", "MIT")}
+    assert not Backend(**plain, load=Source).weights
+    assert Backend(**plain, load=Source, weights=True).tiny is None
+    assert Backend(**plain, load=Source, tiny=BUILDS["sam2"]).weights
 
 
 def test_it_says_what_it_is_and_under_which_licence(backend):
@@ -58,7 +75,7 @@ def test_it_says_what_it_is_and_under_which_licence(backend):
     assert backend.roles
     assert backend.licence.code
     assert backend.licence.weights
-    assert backend.repo or backend.tiny is None or backend.extra
+    assert backend.repo or not backend.weights or backend.extra
 
 
 def test_it_fulfils_the_contract_of_each_of_its_roles(backend, loaded):
@@ -73,7 +90,7 @@ def test_its_thresholds_can_be_set(backend, loaded):
 
 
 def test_a_folder_without_its_weights_is_named(backend, tmp_path):
-    if backend.tiny is None:
+    if not backend.weights:
         pytest.skip("it has no weights")
     empty = tmp_path / "nothing here"
     empty.mkdir()

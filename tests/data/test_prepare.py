@@ -141,7 +141,7 @@ KILLED = """
     from frisket.data.cached.store import Cache
     from frisket.data.records import Clipset, Masking
     from frisket.data.prepare import prepare
-    from frisket.data import cache as store
+    from frisket.data.cached import store
 
     Encoders = runpy.run_path({conftest!r})["Encoders"]
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 import torch
-from tests.training.test_blocks import built, step
+from tests.training.memory.test_offload import built, step
 from torch import nn
 
 from frisket.adapters import lora

@@ -12,15 +12,13 @@ import pytest
 import tomlkit
 import yaml
 from PIL import Image
-from tests.data.layouts import (
-    ai_toolkit_files,
-    diffusion_pipe_files,
-    kohya_files,
-    onetrainer_files,
-    simpletuner_files,
-)
 from tests.fuzz.mutate import damage, damage_value, tried
 from tests.fuzz.mutate_text import brief, text_of
+from tests.importers.trainers.ai_toolkit import files as ai_toolkit_files
+from tests.importers.trainers.diffusion_pipe import files as diffusion_pipe_files
+from tests.importers.trainers.kohya import files as kohya_files
+from tests.importers.trainers.onetrainer import files as onetrainer_files
+from tests.importers.trainers.simpletuner import files as simpletuner_files
 
 from frisket.recipes.import_ import run as imported
 

@@ -174,7 +174,7 @@ def test_a_card_that_is_large_enough(large):
     told = against(large, 48 * 1024.0, foretold)
     assert told.verdict == "ok"
     assert not told.fix
-    assert "not known here: the text encoder" in told.said
+    assert "not known here: the text encoder" in told.message
 
 
 @pytest.mark.parametrize("wanted", ["surely-not-there>=1", "torch>=99", "numpy<1"])

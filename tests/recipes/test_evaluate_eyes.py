@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.maskgen.tiny import people
 
 from frisket.config.load import ConfigError
 from frisket.evaluation.patches import found
 from frisket.inference.generate import Picture
 from frisket.inference.sample_specs import Shot
 from frisket.maskgen.base import WeightsNotFound
-from frisket.maskgen.tiny import people
 from frisket.pocket.world import ZIGZAG, Background, draw, random_creature
 from frisket.scoring.clips import Taught
 from frisket.scoring.feature_extractors import open_eyes, open_faces

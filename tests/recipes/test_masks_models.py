@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 from PIL import Image
+from tests.maskgen.tiny import grounding, people, sam
 from tests.recipes.mask_runs import PHOTOS, run, video
 
 from frisket.maskgen.backends.florence2 import Florence2
 from frisket.maskgen.base import BackendUnusable, WeightsNotFound
 from frisket.maskgen.files import record
-from frisket.maskgen.tiny import grounding, people, sam
 from frisket.media.frames import decode_index, probe
 from frisket.registry import UnknownPlugin
 

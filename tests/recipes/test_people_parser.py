@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
+from tests.maskgen.tiny import people
 
 from frisket.maskgen.backends import segformer
 from frisket.maskgen.base import BackendUnusable
-from frisket.maskgen.tiny import people
 from frisket.maskgen.vision.people_parser import choose_parser
 
 PHOTOS = Path("photos")

@@ -29,7 +29,6 @@ class Kept:
     worst: str  # the layer that lost most
 
     def __str__(self) -> str:
-        """In words."""
         return (
             f"{self.mean:.1%} of the energy kept, at least {self.least:.1%} in each layer"
             f" ({self.worst})"
@@ -148,29 +147,43 @@ def average(
     for layers in adapters:
         _plain(layers, "averaged")
     _check_rank(rank or 1)
-    whole = sum(max(layer.rank for layer in layers.values()) for layers in adapters)
-    most = max(layer.rank for layers in adapters for layer in layers.values())
-    made, energies = {}, {}
+    ranks = [_find_highest_rank(layers) for layers in adapters]
+    rank = sum(ranks) if exact else rank or max(ranks)
+    averages, energies = {}, {}
     for name in dict.fromkeys(name for layers in adapters for name in layers):
-        found = [
-            (layers[name], weight)
-            for layers, weight in zip(adapters, weights, strict=True)
-            if name in layers
-        ]
-        pairs = [(factors(layer), weight) for layer, weight in found]
-        sides = {(pair.high.shape[0], pair.low.shape[1]) for pair, _ in pairs}
-        if len(sides) > 1:
-            both = " and ".join(f"{outs} x {ins}" for outs, ins in sorted(sides))
-            raise AdapterMismatch(f"{name} is {both} in them: they are of different models")
-        high = torch.cat([pair.high * weight for pair, weight in pairs], 1)
-        low = torch.cat([pair.low for pair, _ in pairs])
-        if exact:
-            made[name], energies[name] = layer_from(Factors(high, low), whole, found[0][0]), 1.0
-        else:
-            high, low, values = _svd(Factors(high, low))
-            made[name] = layer_from(Factors(high, low), rank or most, found[0][0])
-            energies[name] = energy(values, rank or most)
-    return made, kept(energies)
+        weighted = _weigh_layers(name, adapters, weights)
+        pair, energies[name] = _join_factors(name, weighted), 1.0
+        if not exact:
+            high, low, values = _svd(pair)
+            pair, energies[name] = Factors(high, low), energy(values, rank)
+        averages[name] = layer_from(pair, rank, weighted[0][0])
+    return averages, kept(energies)
+
+
+def _weigh_layers(
+    name: str, adapters: Sequence[Layers], weights: Sequence[float]
+) -> list[tuple[Layer, float]]:
+    """One layer of every adapter that has it, with the weight of that adapter."""
+    return [
+        (layers[name], weight)
+        for layers, weight in zip(adapters, weights, strict=True)
+        if name in layers
+    ]
+
+
+def _find_highest_rank(layers: Layers) -> int:
+    return max(layer.rank for layer in layers.values())
+
+
+def _join_factors(name: str, weighted: Sequence[tuple[Layer, float]]) -> Factors:
+    """The factors of one layer in several adapters side by side, weights multiplied into B."""
+    pairs = [(factors(layer), weight) for layer, weight in weighted]
+    sides = {(pair.high.shape[0], pair.low.shape[1]) for pair, _ in pairs}
+    if len(sides) > 1:
+        both = " and ".join(f"{outs} x {ins}" for outs, ins in sorted(sides))
+        raise AdapterMismatch(f"{name} is {both} in them: they are of different models")
+    high = torch.cat([pair.high * weight for pair, weight in pairs], 1)
+    return Factors(high, torch.cat([pair.low for pair, _ in pairs]))
 
 
 def extract(base: Tensor, tuned: Tensor, rank: int) -> tuple[Layer, float]:
@@ -226,7 +239,7 @@ def energy(values: Tensor, rank: int) -> float:
 
 
 def kept(energies: Mapping[str, float]) -> Kept:
-    """Of all layers."""
+    """What a lower rank keeps of an adapter, from the share that each layer keeps, in [0, 1]."""
     worst = min(energies, key=energies.__getitem__)
     return Kept(energies[worst], sum(energies.values()) / len(energies), worst)
 

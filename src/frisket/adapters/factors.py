@@ -37,13 +37,14 @@ def _check_shapes(base: str, tensors: Mapping[str, Tensor]) -> None:
     for key, value in tensors.items():
         if key not in (MAGNITUDE, SCALE) and (not 2 <= value.ndim <= 5 or not value.numel()):
             raise AdapterMismatch(f"{base}: {key} is {tuple(value.shape)}, no factor's shape")
-    low, high = tensors.get(A), tensors.get(B)
-    if high is not None and any(size != 1 for size in high.shape[2:]):
-        raise AdapterMismatch(f"{base}: B is {tuple(high.shape)}; its kernel is more than a point")
-    if low is not None and high is not None and low.ndim != high.ndim:
-        raise AdapterMismatch(
-            f"{base}: A is {tuple(low.shape)} and B {tuple(high.shape)}, of different layers"
-        )
+    _check_pair(base, tensors.get(A), tensors.get(B))
+    _check_products(base, tensors)
+    if "hada_w1_a" in tensors and "hada_w2_a" in tensors:
+        _check_alike(base, tensors)
+
+
+def _check_products(base: str, tensors: Mapping[str, Tensor]) -> None:
+    """AdapterMismatch where two factors of a LoHa or LoKr do not multiply."""
     for first, second in (
         ("hada_w1_a", "hada_w1_b"),
         ("hada_w2_a", "hada_w2_b"),
@@ -58,8 +59,16 @@ def _check_shapes(base: str, tensors: Mapping[str, Tensor]) -> None:
                 f"{base}: {first} is {tuple(left.shape)} and {second} {tuple(right.shape)}; they do"
                 " not multiply"
             )
-    if "hada_w1_a" in tensors and "hada_w2_a" in tensors:
-        _check_alike(base, tensors)
+
+
+def _check_pair(base: str, low: Tensor | None, high: Tensor | None) -> None:
+    """AdapterMismatch for an A and a B that are not of one layer."""
+    if high is not None and any(size != 1 for size in high.shape[2:]):
+        raise AdapterMismatch(f"{base}: B is {tuple(high.shape)}; its kernel is more than a point")
+    if low is not None and high is not None and low.ndim != high.ndim:
+        raise AdapterMismatch(
+            f"{base}: A is {tuple(low.shape)} and B {tuple(high.shape)}, of different layers"
+        )
 
 
 def _check_alike(base: str, tensors: Mapping[str, Tensor]) -> None:

@@ -72,7 +72,6 @@ class Contents:
         return record is not None and record.conv_rank > 0
 
     def __str__(self) -> str:
-        """In words."""
         return f"{self.kind}, {commonest(self.layers)}, {len(self.layers)} layers, {self.form} keys"
 
 
@@ -142,17 +141,16 @@ def _resolved(
     bare = {base: base.removeprefix(start) for base in bases}
     if lexicon is None:
         return {base: (name,) for base, name in bare.items()}, "diffusers"
-    spaces: tuple[Space, ...] = ("original", "diffusers")
-    if form in ("diffusers", "bare") or start in ("lora_transformer_", "lycoris_"):
-        spaces = ("diffusers", "original")
     lost: list[str] = []
-    for space in spaces:
-        found = {
-            base: lexicon.find(space, name, flat=form == "kohya") for base, name in bare.items()
-        }
-        unknown = sorted(base for base, names in found.items() if names is None)
-        if not unknown:
-            return {base: names for base, names in found.items() if names is not None}, space
+    for space in _order_spaces(form, start):
+        named: dict[str, Found] = {}
+        for base, name in bare.items():
+            names = lexicon.find(space, name, flat=form == "kohya")
+            if names is not None:
+                named[base] = names
+        if len(named) == len(bare):
+            return named, space
+        unknown = sorted(bare.keys() - named.keys())
         lost = unknown if not lost or len(unknown) < len(lost) else lost
     if form == "bare":
         raise strangers(lost, prefix, list(bare))
@@ -160,6 +158,13 @@ def _resolved(
         f"{len(lost)} of {len(bare)} layers are none of this family's, the first is {lost[0]}. Was"
         f" it made for another model?{WAY_OUT}"
     )
+
+
+def _order_spaces(form: str, start: str) -> tuple[Space, ...]:
+    """The books of names that keys of a format may be in, the likelier one first."""
+    if form in ("diffusers", "bare") or start in ("lora_transformer_", "lycoris_"):
+        return "diffusers", "original"
+    return "original", "diffusers"
 
 
 @dataclass(slots=True)
@@ -234,7 +239,7 @@ def _alpha(base: str, value: Tensor | None) -> float | None:
 
 
 def _ends_turned(lexicon: Lexicon | None, space: str, names: Found) -> bool:
-    return lexicon is not None and space == "original" and lexicon.turned(names[0])
+    return lexicon is not None and space == "original" and lexicon.may_turn(names[0])
 
 
 def _parts(

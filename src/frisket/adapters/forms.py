@@ -10,6 +10,12 @@ from frisket.families.key_map import Names, UnknownLayer
 # peft: diffusers' names and peft's words, what `load_lora_weights` reads. sliced: diffusers' names
 # and the words of ComfyUI. dotted and flat: the authors' names.
 Spelling = Literal["peft", "sliced", "dotted", "flat"]
+# What to take where a format cannot hold an adapter.
+SLICED = 'take lora.format = "comfyui" (--to comfyui)'
+DIFFUSERS = (
+    'take lora.format = "diffusers" (--to diffusers), which ComfyUI does not read for this family,'
+    " or another lora.kind or lora.targets"
+)
 
 
 def check_form(names: Names, kind: Kind, form: Form, layers: Iterable[str]) -> None:
@@ -32,9 +38,9 @@ def spelling_of(form: Form, kinds: Mapping[str, Kind], names: Names | None) -> S
     if names is None:
         raise ValueError(f"{form} keys need the family's table of names")
     if form in names.unwritten:
+        reason = names.unwritten[form]
         raise AdapterMismatch(
-            f'lora.format = "{form}" is not written for this family: {names.unwritten[form]}; take'
-            ' lora.format = "comfyui" (--to comfyui)'
+            f'lora.format = "{form}" is not written for this family: {reason}; {SLICED}'
         )
     if form == "comfyui" and names.comfyui == "diffusers":
         return "sliced"
@@ -42,14 +48,11 @@ def spelling_of(form: Form, kinds: Mapping[str, Kind], names: Names | None) -> S
     if not fault:
         return "flat" if form == "kohya" or names.comfyui == "kohya" else "dotted"
     sliced = all(re.fullmatch(names.sliced, name) for name in kinds)
-    if form == "comfyui" and sliced:
-        return "sliced"
-    if sliced:
-        raise AdapterMismatch(f'{fault}; take lora.format = "comfyui" (--to comfyui)')
-    raise AdapterMismatch(
-        f'{fault}; take lora.format = "diffusers" (--to diffusers), which ComfyUI does not read for'
-        " this family, or another lora.kind or lora.targets"
-    )
+    if not sliced:
+        raise AdapterMismatch(f"{fault}; {DIFFUSERS}")
+    if form != "comfyui":
+        raise AdapterMismatch(f"{fault}; {SLICED}")
+    return "sliced"
 
 
 def _fault(kinds: Mapping[str, Kind], names: Names) -> str:

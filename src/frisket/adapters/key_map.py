@@ -50,7 +50,7 @@ class Lexicon:
         except UnknownLayer as error:
             raise AdapterMismatch(f"{error}; write diffusers keys") from error
 
-    def turned(self, name: str) -> bool:
+    def may_turn(self, name: str) -> bool:
         """Whether the halves of a layer's rows may trade places between the authors and diffusers.
 
         The modulation of a stream's end: the original has shift before scale there, diffusers scale

@@ -120,22 +120,27 @@ def leave_out(
     kept, entries, lines = dict(values), dict(metadata), []
     for pattern in patterns:
         gone = [key for key in kept if _names(pattern, key) or _names(pattern, part(key)[0])]
-        said = [key for key in entries if _names(pattern, key)]
-        if not gone and not said:
+        dropped = [key for key in entries if _names(pattern, key)]
+        names = [*gone, *(f"metadata {key}" for key in dropped)]
+        if not names:
             raise AdapterMismatch(f"nothing in it is called {pattern!r} (--leave-out)")
         for key in gone:
             del kept[key]
-        for key in said:
+        for key in dropped:
             del entries[key]
-        names = [*gone, *(f"metadata {key}" for key in said)]
         lines.append(f"left out by {pattern!r}: {len(names)}, {_summed(names)}")
+    _check_halves(values, kept)
+    return kept, entries, lines
+
+
+def _check_halves(values: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> None:
+    """AdapterMismatch where a layer of `values` is in `kept` in part only."""
     lost = {part(key)[0] for key in values.keys() - kept.keys()} - {""}
     half = sorted(lost & {part(key)[0] for key in kept})
     if half:
         raise AdapterMismatch(
             f"--leave-out would leave a part of {half[0]} and drop another; name the whole layer"
         )
-    return kept, entries, lines
 
 
 def _names(pattern: str, name: str) -> bool:

@@ -54,22 +54,27 @@ def layer_of(name: str, tensors: Mapping[str, Tensor], alpha: float | None, rank
         _complete(name, tensors, ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"))
         return Layer("loha", tensors, int(tensors["hada_w1_b"].shape[0]), alpha)
     if any(key.startswith("lokr_") for key in tensors):
-        factors = [
-            part if part in tensors else f"{part}_{end}"
-            for part in ("lokr_w1", "lokr_w2")
-            for end in ("a", "b")
-        ]
-        _complete(name, tensors, factors)
-        own = [int(tensors[key].shape[0]) for key in factors if key.endswith("_b")]
-        return Layer("lokr", tensors, own[-1] if own else rank, alpha)
+        return _build_lokr(name, tensors, alpha, rank)
     dora = MAGNITUDE in tensors
     _complete(name, tensors, (A, B, MAGNITUDE) if dora else (A, B))
-    found = int(tensors[A].shape[0])
-    if tensors[B].shape[1] != found:
+    own = int(tensors[A].shape[0])
+    if tensors[B].shape[1] != own:
         raise AdapterMismatch(
-            f"{name}: A has rank {found}, B has rank {tensors[B].shape[1]}; the file is damaged"
+            f"{name}: A has rank {own}, B has rank {tensors[B].shape[1]}; the file is damaged"
         )
-    return Layer("dora" if dora else "lora", tensors, found, alpha)
+    return Layer("dora" if dora else "lora", tensors, own, alpha)
+
+
+def _build_lokr(name: str, tensors: Mapping[str, Tensor], alpha: float | None, rank: int) -> Layer:
+    """A LoKr, each of whose two factors is whole or itself a product; else `rank` is its rank."""
+    factors = [
+        part if part in tensors else f"{part}_{end}"
+        for part in ("lokr_w1", "lokr_w2")
+        for end in ("a", "b")
+    ]
+    _complete(name, tensors, factors)
+    own = [int(tensors[key].shape[0]) for key in factors if key.endswith("_b")]
+    return Layer("lokr", tensors, own[-1] if own else rank, alpha)
 
 
 def _complete(name: str, tensors: Mapping[str, Tensor], wanted: Sequence[str]) -> None:
@@ -94,33 +99,42 @@ def uniform(layers: Layers, rank: int = 0, alpha: float | None = None) -> tuple[
         raise AdapterMismatch(f"holds layers of several forms: {', '.join(sorted(kinds))}")
     kind = next(iter(kinds))
     ranked = [layer for layer in layers.values() if layer.rank]
-    if not ranked:
-        if not rank:
-            raise AdapterMismatch("does not say its rank and alpha")
-        every = {name: whole(layer, rank, alpha) for name, layer in layers.items()}
-        return every, LoraSpec(kind, rank, alpha, 0.0, tuple(sorted(layers)))
-    rank = max(layer.rank for layer in ranked)
-    scales = {layer.scale for layer in ranked}
-    alphas = {layer.alpha for layer in ranked}
-    same = len({layer.rank for layer in ranked}) == 1
-    if kind in ("loha", "lokr"):
-        if not same or len(scales) > 1:
-            raise AdapterMismatch(
-                f"has several ranks or alphas; Frisket continues a {kind} file of one of each only"
-            )
-        alpha = next(iter(alphas))
-        made = {name: whole(layer, rank, alpha) for name, layer in layers.items()}
+    if ranked and kind in ("lora", "dora"):
+        alike, rank, alpha = _level_ranks(layers)
     else:
-        first = next(iter(scales))
-        if all(math.isclose(scale, first, rel_tol=1e-6) for scale in scales):
-            alpha = next(iter(alphas)) if same else first * rank
-            made = {name: replace(pad(one, rank), alpha=alpha) for name, one in layers.items()}
-        else:
-            alpha = float(rank)
-            made = {
-                name: replace(pad(fold(one), rank), alpha=alpha) for name, one in layers.items()
-            }
-    return made, LoraSpec(kind, rank, alpha, 0.0, tuple(sorted(layers)))
+        if ranked:
+            rank, alpha = _find_size(kind, ranked)
+        elif not rank:
+            raise AdapterMismatch("does not say its rank and alpha")
+        alike = {name: whole(layer, rank, alpha) for name, layer in layers.items()}
+    return alike, LoraSpec(kind, rank, alpha, 0.0, tuple(sorted(layers)))
+
+
+def _find_size(kind: Kind, ranked: Sequence[Layer]) -> tuple[int, float | None]:
+    """The one rank and alpha of all layers of a loha or lokr; AdapterMismatch where they differ."""
+    if len({layer.rank for layer in ranked}) > 1 or len({layer.scale for layer in ranked}) > 1:
+        raise AdapterMismatch(
+            f"has several ranks or alphas; Frisket continues a {kind} file of one of each only"
+        )
+    return ranked[0].rank, next(iter({layer.alpha for layer in ranked}))
+
+
+def _level_ranks(layers: Layers) -> tuple[Layers, int, float | None]:
+    """The layers of a lora or dora at their highest rank and at one alpha, and these two."""
+    rank = max(layer.rank for layer in layers.values())
+    scales = {layer.scale for layer in layers.values()}
+    first = next(iter(scales))
+    if not all(math.isclose(scale, first, rel_tol=1e-6) for scale in scales):
+        alpha = float(rank)
+        folded = {
+            name: replace(pad(fold(layer), rank), alpha=alpha) for name, layer in layers.items()
+        }
+        return folded, rank, alpha
+    same = len({layer.rank for layer in layers.values()}) == 1
+    alphas = {layer.alpha for layer in layers.values()}
+    shared = next(iter(alphas)) if same else first * rank
+    padded = {name: replace(pad(layer, rank), alpha=shared) for name, layer in layers.items()}
+    return padded, rank, shared
 
 
 def whole(layer: Layer, rank: int, alpha: float | None) -> Layer:
@@ -178,21 +192,13 @@ def fuse(name: str, parts: Sequence[Layer | None], outputs: Sequence[int | None]
     AdapterMismatch where the form cannot be fused (loha, lokr, dora of some parts only).
     """
     there = [part for part in parts if part is not None]
-    kinds = {part.kind for part in there}
-    kind = there[0].kind
-    whole = len(there) == len(parts)
-    if len(kinds) > 1 or kind in ("loha", "lokr") or (kind == "dora" and not whole):
-        of = "" if whole or kind != "dora" else " of some of its parts only"
-        raise AdapterMismatch(
-            f"{name}: the original model fuses {len(parts)} layers there, and a {kind}{of} cannot"
-            " be written for them"
-        )
+    _check_fusable(name, there, len(parts))
     alike = _alike(there)
     rank, example = alike[0].rank, alike[0]
     lows, rows = [], []
-    given = iter(alike)
+    remaining = iter(alike)
     for place, part in enumerate(parts):
-        layer = next(given) if part is not None else None
+        layer = next(remaining) if part is not None else None
         size = outputs[place] if layer is None else layer.high.shape[0]
         if size is None:
             raise AdapterMismatch(
@@ -205,10 +211,22 @@ def fuse(name: str, parts: Sequence[Layer | None], outputs: Sequence[int | None]
         lows.append(torch.zeros_like(example.low) if layer is None else layer.low)
         rows.append(block)
     tensors = {A: torch.cat(lows), B: torch.cat(rows)}
-    if kind == "dora":
+    if example.kind == "dora":
         tensors[MAGNITUDE] = torch.cat([layer.tensors[MAGNITUDE].flatten() for layer in alike])
     alpha = None if example.alpha is None else example.alpha * len(parts)
-    return Layer(kind, tensors, rank * len(parts), alpha)
+    return Layer(example.kind, tensors, rank * len(parts), alpha)
+
+
+def _check_fusable(name: str, there: Sequence[Layer], count: int) -> None:
+    """AdapterMismatch unless the adapted ones of `count` parts can become one layer."""
+    kind, all_there = there[0].kind, len(there) == count
+    several = len({part.kind for part in there}) > 1
+    if several or kind in ("loha", "lokr") or (kind == "dora" and not all_there):
+        of = "" if all_there or kind != "dora" else " of some of its parts only"
+        raise AdapterMismatch(
+            f"{name}: the original model fuses {count} layers there, and a {kind}{of} cannot"
+            " be written for them"
+        )
 
 
 def _alike(parts: Sequence[Layer]) -> list[Layer]:

@@ -177,17 +177,22 @@ def _files(path: Path, models: Mapping[str, nn.Module], expert: str) -> list[tup
         raise AdapterMismatch(f"no expert {expert!r} is loaded; there are: {', '.join(models)}")
     if set(models) == {""}:
         return [(path, "")]
-    if not path.exists():
-        each = {name: expert_file(path, name) for name in models}
-        there = [(file, name) for name, file in each.items() if file.is_file()]
-        if not there:
-            tried = " and no ".join(file.name for file in each.values())
-            raise FileNotFoundError(f"there is no adapter file {path}, and no {tried} beside it")
-        return there
-    said = shown(files.header(path)[1].get(EXPERT, ""), 40)
-    if said and expert and said != expert:
-        raise AdapterMismatch(f"{path} is for the expert {said}, not {expert}")
-    name = said or expert
+    if path.exists():
+        return [(path, _find_expert(path, models, expert))]
+    files_by_name = {name: expert_file(path, name) for name in models}
+    there = [(file, name) for name, file in files_by_name.items() if file.is_file()]
+    if not there:
+        tried = " and no ".join(file.name for file in files_by_name.values())
+        raise FileNotFoundError(f"there is no adapter file {path}, and no {tried} beside it")
+    return there
+
+
+def _find_expert(path: Path, models: Mapping[str, nn.Module], expert: str) -> str:
+    """Which of the loaded experts a file is for: it says it, or `expert` does."""
+    own = shown(files.header(path)[1].get(EXPERT, ""), 40)
+    if own and expert and own != expert:
+        raise AdapterMismatch(f"{path} is for the expert {own}, not {expert}")
+    name = own or expert
     if not name:
         raise AdapterMismatch(
             f"{path} does not say which expert it is for ({', '.join(models)}); call it"
@@ -196,7 +201,7 @@ def _files(path: Path, models: Mapping[str, nn.Module], expert: str) -> list[tup
         )
     if name not in models:
         raise AdapterMismatch(f"{path} is for the expert {name}; loaded are: {', '.join(models)}")
-    return [(path, name)]
+    return name
 
 
 def _alike(path: Path, read: formats.Contents) -> tuple[Layers, LoraSpec]:

@@ -46,7 +46,6 @@ class Survived:
     dtypes: tuple[str, ...]
 
     def __str__(self) -> str:
-        """In words."""
         return (
             f"{self.layers} layers in {', '.join(self.dtypes)}: {self.share:.1%} of the change"
             f" kept, at least {self.least:.1%} in each layer ({self.worst}); {self.values:.1%} of"

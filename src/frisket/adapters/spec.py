@@ -84,6 +84,16 @@ def record_of(metadata: Mapping[str, str]) -> LoraSpec | None:
         raise AdapterMismatch(f"{error}{way_out}") from error
     if record is None:
         return None
+    _check_record(record, way_out)
+    for name in ("alpha", "conv_alpha", "dropout", "rank_dropout", "module_dropout"):
+        if record.get(name) is not None:
+            record[name] = float(record[name])
+    options: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
+    return LoraSpec(**options)
+
+
+def _check_record(record: Mapping[str, Any], way_out: str) -> None:
+    """AdapterMismatch, which ends with `way_out`, for what is no record of a LoraSpec."""
     later = sorted(record.keys() - {field.name for field in fields(LoraSpec)})
     if later:
         raise AdapterMismatch(
@@ -97,11 +107,6 @@ def record_of(metadata: Mapping[str, str]) -> LoraSpec | None:
     if wrong is not None:
         value = entries.shown(repr(record[wrong]), 60)
         raise AdapterMismatch(f"its record ({RECORD}) says {wrong} = {value}{way_out}")
-    for name in ("alpha", "conv_alpha", "dropout", "rank_dropout", "module_dropout"):
-        if record.get(name) is not None:
-            record[name] = float(record[name])
-    told: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
-    return LoraSpec(**told)
 
 
 def range_of(metadata: Mapping[str, str]) -> tuple[float, float]:

@@ -108,7 +108,7 @@ def _original(
     grouped: dict[str, list[Layer | None]] = {}
     for name, layer in layers.items():
         original, place, count = lexicon.original(name)
-        turned = lexicon.turned(name) and two_to_one(layer)
+        turned = lexicon.may_turn(name) and two_to_one(layer)
         grouped.setdefault(original, [None] * count)[place] = turn(name, layer) if turned else layer
     tensors: dict[str, Tensor] = {}
     names = lexicon.names

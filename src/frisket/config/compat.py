@@ -45,13 +45,13 @@ def prior_options(config: Config) -> dict[str, object]:
 
 
 def bare_of(config: Config) -> dict[str, frozenset[str]]:
-    """What the trainer does not multiply its prior by (see `training.trainer.Plan`)."""
+    """What the trainer does not multiply its prior by (see `training.plan.Plan`)."""
     compat = compat_of(config)
     if compat is None or compat.prior is None:
         return {}
     # ai-toolkit lays min-SNR on the sum of both terms, the weights of flow models on the first.
     snr = frozenset({"t"}) if config.timesteps.min_snr else frozenset()
-    return {"prior": compat.prior.bare - snr}
+    return {"prior": compat.prior.unscaled_by - snr}
 
 
 def denoise_of(config: Config) -> dict[str, object]:
@@ -102,15 +102,20 @@ def _of_weights(config: Config, compat: Compat) -> Iterator[Refused]:
     if curve.threshold is not None and curve.threshold != compat.threshold:
         cut = "cuts no mask" if compat.threshold is None else f"cuts at {compat.threshold:g}"
         yield ("curve", "threshold"), curve.threshold, cut
-    if curve.feather_t:
-        yield ("curve", "feather_t"), curve.feather_t, "does not feather by noise level"
-    if curve.unmasked_probability and compat.draw is None:
-        said = "never draws to train unmasked"
-        yield ("curve", "unmasked_probability"), curve.unmasked_probability, said
+    yield from _of_draws(config, compat)
     for name, weight in config.regions.items():
         if weight > 1:
             yield ("regions", name), weight, "knows no weight above 1"
     yield from _of_masks(config, compat)
+
+
+def _of_draws(config: Config, compat: Compat) -> Iterator[Refused]:
+    curve = config.curve
+    if curve.feather_t:
+        yield ("curve", "feather_t"), curve.feather_t, "does not feather by noise level"
+    if curve.unmasked_probability and compat.draw is None:
+        reason = "never draws to train unmasked"
+        yield ("curve", "unmasked_probability"), curve.unmasked_probability, reason
 
 
 def _of_masks(config: Config, compat: Compat) -> Iterator[Refused]:

@@ -121,6 +121,10 @@ class MaskSource(Section):
             )
         if self.fallback is not None and self.require:
             raise ValueError("masks: with a `fallback` no clip lacks a mask; take `require` out")
+        return self
+
+    @model_validator(mode="after")
+    def _reading_fits(self) -> "MaskSource":
         if self.levels and self.legend:
             raise ValueError(
                 "masks: give `levels` (grey values) or `legend` (indices, colours), not both"

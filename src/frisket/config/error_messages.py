@@ -30,7 +30,9 @@ def explain(error: ValidationError, tree: dict[str, Any], origin: Origin) -> str
         said = problem(detail, key)
         if said not in problems.setdefault(key, []):
             problems[key].append(said)
-    rows = [f"{origin.where(key)}: {cut(_join(said), ROW)}" for key, said in problems.items()]
+    rows = [
+        f"{origin.where(key)}: {cut(_join(messages), ROW)}" for key, messages in problems.items()
+    ]
     more = [f"and {len(rows) - SHOWN} more"] if len(rows) > SHOWN else []
     return "\n".join(rows[:SHOWN] + more)
 

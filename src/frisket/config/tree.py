@@ -113,7 +113,7 @@ class Losses(Section):
 
 
 class Lora(Section):
-    """The adapter."""
+    """The adapter: its form, its size and the layers it goes on."""
 
     kind: Literal["lora", "dora", "loha", "lokr"] = "lora"
     """Which low-rank form (peft)."""
@@ -161,6 +161,10 @@ class Lora(Section):
             raise ValueError(
                 f"`lora.dropout` and `lora.rank_dropout` are the same for a {self.kind}: give one"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> "Lora":
         if self.full_matrix and (self.alpha is not None or self.conv_alpha is not None):
             raise ValueError("`lora.alpha` has no meaning with full_matrix (scale 1): leave it out")
         if self.factor == 0 or self.factor < -1:
@@ -307,7 +311,7 @@ class Preview(Section):
 
 
 class Run(Section):
-    """One training run."""
+    """One training run: its folders, its length, what it saves and how it computes."""
 
     output: Path = Path("runs/first")
     """Where everything the run makes is written."""

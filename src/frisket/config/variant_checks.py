@@ -130,33 +130,45 @@ def attention_problems(config: Config) -> Iterator[tuple[Key, str]]:
 
 def _data_problems(config: Config, variant: "Variant", said: str) -> Iterator[tuple[Key, str]]:
     sets: list[tuple[Key, Data]] = [
-        (("data", number), each) for number, each in enumerate(config.data)
+        (("data", number), data) for number, data in enumerate(config.data)
     ]
-    sets += [(("validation", "data", n), each) for n, each in enumerate(config.validation.data)]
+    sets += [(("validation", "data", n), data) for n, data in enumerate(config.validation.data)]
     for key, data in sets:
-        pictures = variant.sees == "pictures"
-        if pictures and data.references is None and not is_manifest(data.clips):
-            yield (
-                (*key, "references"),
-                f"{said} edits pictures: give `references`, the folder of what it starts from"
-                " (name.png for each clip)",
-            )
-        if data.references is not None and not pictures:
-            yield (
-                (*key, "references"),
-                f"{said} looks at no reference pictures; leave `references` out",
-            )
-        if data.mask_role != "loss" and variant.sees != "first_frame":
-            yield (
-                (*key, "mask_role"),
-                f'{said} has no mask channels of its own; use mask_role = "loss", or an'
-                " image-to-video variant",
-            )
-        if data.mask_role != "loss" and data.masks.source == "none":
-            yield (
-                (*key, "mask_role"),
-                "a mask cannot be a condition where there is none: give `masks`",
-            )
+        yield from _reference_problems(data, key, variant, said)
+        yield from _role_problems(data, key, variant, said)
+
+
+def _reference_problems(
+    data: Data, key: Key, variant: "Variant", said: str
+) -> Iterator[tuple[Key, str]]:
+    pictures = variant.sees == "pictures"
+    if pictures and data.references is None and not is_manifest(data.clips):
+        yield (
+            (*key, "references"),
+            f"{said} edits pictures: give `references`, the folder of what it starts from"
+            " (name.png for each clip)",
+        )
+    if data.references is not None and not pictures:
+        yield (
+            (*key, "references"),
+            f"{said} looks at no reference pictures; leave `references` out",
+        )
+
+
+def _role_problems(
+    data: Data, key: Key, variant: "Variant", said: str
+) -> Iterator[tuple[Key, str]]:
+    if data.mask_role != "loss" and variant.sees != "first_frame":
+        yield (
+            (*key, "mask_role"),
+            f'{said} has no mask channels of its own; use mask_role = "loss", or an'
+            " image-to-video variant",
+        )
+    if data.mask_role != "loss" and data.masks.source == "none":
+        yield (
+            (*key, "mask_role"),
+            "a mask cannot be a condition where there is none: give `masks`",
+        )
 
 
 def _format_problems(config: Config, family: "Family", variant: str) -> Iterator[tuple[Key, str]]:

@@ -42,16 +42,19 @@ def orders(caption: str, trigger: str, *, shuffle: bool, keep: int | str = 0) ->
     rest = [tag for tag in middle if tag not in fixed]
     count_kept = keep if isinstance(keep, int) else 0
     fixed, free = fixed + rest[:count_kept], rest[count_kept:]
-    seen: dict[str, None] = {", ".join(fixed + free + back): None}
-    if len(free) <= FEW:
-        found: Iterable[Sequence[int]] = permutations(range(len(free)))
-    else:
-        found = (order(len(free), caption, "tags", turn) for turn in count())
-    for places in found:
-        seen[", ".join(fixed + [free[place] for place in places] + back)] = None
-        if len(seen) == ORDERS:
+    captions: dict[str, None] = {", ".join(fixed + free + back): None}
+    for places in _permute(len(free), caption):
+        captions[", ".join(fixed + [free[place] for place in places] + back)] = None
+        if len(captions) == ORDERS:
             break
-    return tuple(seen)
+    return tuple(captions)
+
+
+def _permute(tags: int, caption: str) -> Iterable[Sequence[int]]:
+    """Orders of so many tags: all of a few, else drawn by the caption without end."""
+    if tags <= FEW:
+        return permutations(range(tags))
+    return (order(tags, caption, "tags", turn) for turn in count())
 
 
 def _marked(caption: str, mark: str) -> tuple[list[str], list[str], list[str]]:

@@ -33,7 +33,7 @@ class Facts:
     free: float  # share of the clip that no region covers
 
     def dump(self) -> str:
-        """As JSON."""
+        """The facts as a JSON text, which `parse` reads."""
         return json.dumps([dict(self.mean), list(self.thin), self.free])
 
     @staticmethod

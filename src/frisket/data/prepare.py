@@ -26,17 +26,16 @@ from frisket.data.records import (
     SwapPlan,
     Window,
 )
-from frisket.data.refusing import BadClips, stop_if_bad
+from frisket.data.refusing import BadClips, explain_mismatch, stop_if_bad
 from frisket.data.statistics import Tally, pick_held
 from frisket.masks.weights import BACKGROUND
 from frisket.media.buckets import bucket
 from frisket.media.files import Findings, Found, find
 from frisket.media.folders.references import find_references, listed_references
 from frisket.media.frames import BadMedia, Media, extract, probe
-from frisket.media.geometry import Geometry, MaskMismatch
-from frisket.media.images import stored
+from frisket.media.geometry import Geometry
 from frisket.media.moving.remarks import REMARKS, sum_up
-from frisket.media.paths import IMAGES, collecting
+from frisket.media.paths import collecting
 from frisket.progress import Progress
 
 __all__ = ["BadClips", "prepare"]
@@ -52,7 +51,7 @@ SIDES = re.compile(r"\b(left|right)\b", re.IGNORECASE)  # words a mirrored clip 
 
 
 def _silent(stage: str, done: int, total: int) -> None:
-    """No progress shown."""
+    """A progress that shows nothing."""
 
 
 def prepare(
@@ -87,7 +86,7 @@ def prepare(
 
 
 class _Walk:
-    """One `prepare`."""
+    """One call of `prepare` on its way through the data sets."""
 
     def __init__(
         self,
@@ -130,10 +129,7 @@ class _Walk:
         stop_if_bad(self.bad, self.refused)
         self.tally.stop_if_unmasked()
         if not items:
-            folders = ", ".join(str(clipset.clips) for clipset in clipsets)
-            raise ValueError(
-                f"nothing to train on in {folders or 'the config: add a [[data]] table'}"
-            )
+            raise ValueError(f"nothing to train on in {_list_folders(clipsets)}")
         training, held = pick_held(items, holdout)
         if swap is not None:
             self.work.plan = (
@@ -190,7 +186,7 @@ class _Walk:
             except CannotWrite:
                 raise
             except (BadMedia, OSError, ValueError) as error:
-                self.bad[str(found.clip)] = f"{error}{_why(found.clip, error)}"
+                self.bad[str(found.clip)] = f"{error}{explain_mismatch(found.clip, error)}"
             if not count % 16 or count == len(chosen.clips):
                 self.progress("clips and masks", count, len(chosen.clips))
         for name, said in sum_up(self.remarks):
@@ -249,12 +245,7 @@ class _Walk:
         masks = {name: self.index.content(path) for name, path in found.masks.items()}
         caption = triggered(templated(found.caption, clipset.template), clipset.trigger)
         pictures = self.pictures.get(found.name, ())
-        texts = tuple(
-            self.work.text(each, pictures)
-            for each in orders(
-                caption, clipset.trigger, shuffle=clipset.shuffle_tags, keep=clipset.keep_tags
-            )
-        )
+        texts = self._texts(clipset, caption, pictures)
         masking = clipset.masking
         if not found.alpha and masking.source == "alpha":
             masking = replace(masking, source="none")
@@ -278,6 +269,13 @@ class _Walk:
                 yield self._item(clipset, window, texts, taught=taught), window, caption
             if taught and not found.caption.strip():
                 self.tally.uncaptioned.append(name)
+
+    def _texts(self, clipset: Clipset, caption: str, pictures: Pictures) -> tuple[str, ...]:
+        """The key of every order of the caption's tags that is trained on."""
+        captions = orders(
+            caption, clipset.trigger, shuffle=clipset.shuffle_tags, keep=clipset.keep_tags
+        )
+        return tuple(self.work.text(order, pictures) for order in captions)
 
     def _cuts(
         self, clipset: Clipset, media: Media
@@ -384,14 +382,6 @@ class _Walk:
         return replace(item, swaps=tuple(swaps))
 
 
-def _why(clip: Path, error: Exception) -> str:
-    """What a mask of another aspect has to do with how its clip is turned, if it has."""
-    if not isinstance(error, MaskMismatch) or clip.suffix.lower() not in IMAGES or clip.is_dir():
-        return ""
-    orientation, _ = stored(clip)
-    if orientation < 5:
-        return ""
-    return (
-        f"; EXIF (orientation {orientation}) turns this clip by 90 degrees, and its mask was likely"
-        " made without: `frisket inspect --fix` turns the mask"
-    )
+def _list_folders(clipsets: Sequence[Clipset]) -> str:
+    folders = ", ".join(str(clipset.clips) for clipset in clipsets)
+    return folders or "the config: add a [[data]] table"

@@ -270,6 +270,7 @@ class Prepared:
         for item in (*self.items, *self.held):
             plain = replace(item, clip="", name="")
             drawn = f"{item.drawn!r}" if item.drawn else ""
-            whole.update(f"{plain!r}{drawn}\n".encode())
+            line = f"{plain!r}".replace("reference_sizes=", "seen=")  # as runs on disk have it
+            whole.update(f"{line}{drawn}\n".encode())
         whole.update(repr((len(self.held), self.regions, self.swap_rate)).encode())
         return whole.hexdigest()

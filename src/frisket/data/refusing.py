@@ -2,8 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from frisket.media.frames import BadMedia
+from frisket.media.geometry import MaskMismatch
+from frisket.media.images import stored
+from frisket.media.paths import IMAGES
 
 NAMED = 20  # files an error names before it counts the rest
 
@@ -37,3 +41,19 @@ def stop_if_bad(bad: Mapping[str, str], refused: Sequence[ValueError]) -> None:
 
 def _first(paths: Sequence[str]) -> str:
     return paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
+
+
+def explain_mismatch(clip: Path, error: Exception) -> str:
+    """What a mask of another aspect has to do with how its clip is turned; "" where nothing.
+
+    BadMedia where the clip's EXIF cannot be read.
+    """
+    if not isinstance(error, MaskMismatch) or clip.suffix.lower() not in IMAGES or clip.is_dir():
+        return ""
+    orientation, _ = stored(clip)
+    if orientation < 5:
+        return ""
+    return (
+        f"; EXIF (orientation {orientation}) turns this clip by 90 degrees, and its mask was likely"
+        " made without: `frisket inspect --fix` turns the mask"
+    )

@@ -47,7 +47,7 @@ class Batch:
     prior_coverage: Coverage | None = None
 
     def __len__(self) -> int:
-        """How many clips."""
+        """How many clips it holds."""
         return len(self.names)
 
     @property
@@ -85,16 +85,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     where latents or conditioning do not go together.
     """
     names = tuple(sample.name for sample in samples)
-    shapes = {tuple(sample.latents.shape) for sample in samples}
-    if len(shapes) != 1:
-        raise ValueError(
-            f"clips of different latent shapes {sorted(shapes)} in one batch: {', '.join(names)}"
-        )
-    keys = {frozenset(sample.conditioning) for sample in samples}
-    if len(keys) != 1:
-        raise ValueError(
-            f"clips with different conditioning tensors in one batch: {', '.join(names)}"
-        )
+    _check_alike(samples)
     return Batch(
         latents=torch.stack([sample.latents for sample in samples]),
         conditioning={
@@ -108,6 +99,16 @@ def collate(samples: Sequence[Sample]) -> Batch:
         swapped=torch.tensor([sample.swapped for sample in samples]),
         prior_coverage=_prior_coverage(samples),
     )
+
+
+def _check_alike(samples: Sequence[Sample]) -> None:
+    names = ", ".join(sample.name for sample in samples)
+    shapes = {tuple(sample.latents.shape) for sample in samples}
+    if len(shapes) != 1:
+        raise ValueError(f"clips of different latent shapes {sorted(shapes)} in one batch: {names}")
+    keys = {frozenset(sample.conditioning) for sample in samples}
+    if len(keys) != 1:
+        raise ValueError(f"clips with different conditioning tensors in one batch: {names}")
 
 
 def _prior_coverage(samples: Sequence[Sample]) -> Coverage | None:

@@ -25,7 +25,7 @@ class Running:
     high: float = 0.0
 
     def add(self, value: float) -> None:
-        """One more."""
+        """Count one more number."""
         self.total, self.count = self.total + value, self.count + 1
         self.low, self.high = min(self.low, value), max(self.high, value)
 
@@ -36,7 +36,7 @@ class Running:
 
 @dataclass(slots=True)
 class Tally:
-    """A report in the making."""
+    """What is counted of the clips while they are planned: a report in the making."""
 
     table: Mapping[str, float]
     clips: int = 0
@@ -101,7 +101,7 @@ class Tally:
             )
 
     def report(self) -> Report:
-        """The finished report."""
+        """The counts so far, as they are shown."""
         return Report(
             clips=self.clips,
             masked=self.masked,
@@ -139,16 +139,7 @@ def pick_held(items: Sequence[Item], count: int) -> tuple[list[int], list[int]]:
         return list(range(len(items))), []
     files = list(dict.fromkeys(item.clip for item in items))
     masked = list(dict.fromkeys(item.clip for item in items if item.coverage is not None))
-    if count >= len(files):
-        raise ValueError(
-            f"validation.holdout = {count} leaves none of the {len(files)} clips to train on:"
-            " hold out fewer"
-        )
-    if masked and count >= len(masked):
-        raise ValueError(
-            f"validation.holdout = {count} leaves none of the {len(masked)} clips that have a mask"
-            " to train on: hold out fewer"
-        )
+    _check_holdout(count, len(files), len(masked))
     among = masked or files
     chosen = {among[(2 * index + 1) * len(among) // (2 * count)] for index in range(count)}
     training = [position for position, item in enumerate(items) if item.clip not in chosen]
@@ -157,3 +148,16 @@ def pick_held(items: Sequence[Item], count: int) -> tuple[list[int], list[int]]:
         if item.clip in chosen and not item.flip:
             first.setdefault(item.clip, position)
     return training, list(first.values())
+
+
+def _check_holdout(count: int, files: int, masked: int) -> None:
+    if count >= files:
+        raise ValueError(
+            f"validation.holdout = {count} leaves none of the {files} clips to train on:"
+            " hold out fewer"
+        )
+    if masked and count >= masked:
+        raise ValueError(
+            f"validation.holdout = {count} leaves none of the {masked} clips that have a mask"
+            " to train on: hold out fewer"
+        )

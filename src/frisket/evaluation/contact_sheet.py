@@ -214,19 +214,14 @@ def _draw_card(card: Card, headings: Sequence[str]) -> Image.Image:
     height = 62 + tall + below + 8 + lines * 20 + len(notes) * 18 + GAP
     image = Image.new("RGB", (width, height), CARD)
     pencil = ImageDraw.Draw(image)
-    high, wide = card.size or card.frames.shape[1:3]
-    length = card.length or len(card.frames)
-    size = f"{wide} x {high}" + (f", {length} frames" if length > 1 else "")
-    pencil.text((GAP, 10), _short(card.name, width - 190, _font(16)), INK, _font(16))
-    pencil.text((width - GAP, 12), size, FAINT, _font(13), anchor="ra")
+    _draw_title(pencil, card, width)
     for index, name in enumerate(headings):
         left = GAP + index * (PANEL + GAP)
         pencil.text((left, 38), _heading(name, card), FAINT, _font(13))
         if name in shown:
             image.paste(shown[name], (left, 60))
         else:
-            pencil.rectangle((left, 60, left + PANEL - 1, 59 + tall), outline=PAPER, width=2)
-            pencil.text((left + PANEL / 2, 60 + tall / 2), "no mask", FAINT, _font(15), anchor="mm")
+            _draw_empty(pencil, left, tall)
     top = 60 + tall + 8
     if strip:
         image.paste(strip, (GAP, top))
@@ -236,6 +231,20 @@ def _draw_card(card: Card, headings: Sequence[str]) -> Image.Image:
         pencil.text((GAP, top), line, ALARM, _font(13))
         top += 18
     return image
+
+
+def _draw_title(pencil: ImageDraw.ImageDraw, card: Card, width: int) -> None:
+    high, wide = card.size or card.frames.shape[1:3]
+    length = card.length or len(card.frames)
+    size = f"{wide} x {high}" + (f", {length} frames" if length > 1 else "")
+    pencil.text((GAP, 10), _short(card.name, width - 190, _font(16)), INK, _font(16))
+    pencil.text((width - GAP, 12), size, FAINT, _font(13), anchor="ra")
+
+
+def _draw_empty(pencil: ImageDraw.ImageDraw, left: int, tall: int) -> None:
+    """The frame of a panel that there is no picture for."""
+    pencil.rectangle((left, 60, left + PANEL - 1, 59 + tall), outline=PAPER, width=2)
+    pencil.text((left + PANEL / 2, 60 + tall / 2), "no mask", FAINT, _font(15), anchor="mm")
 
 
 def _narrowed(strip: Image.Image, width: int) -> Image.Image:

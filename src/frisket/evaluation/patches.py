@@ -41,7 +41,7 @@ def found(picture: Patches, training: Patches) -> float:
     wherever it lies. What else the picture shows does not count. ValueError where nothing is meant.
     """
     if training.empty:
-        raise ValueError("found: nothing of the training picture is meant")
+        raise ValueError("patches: nothing of the training picture is meant")
     best = (training.features @ picture.features.T).amax(1)
     return float((best * training.weights).sum() / training.weights.sum())
 

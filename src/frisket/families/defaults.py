@@ -74,7 +74,7 @@ class Standard:
         return Flow(timesteps or TimestepSampler(card.density, shift=card.auto_shift), weighting)
 
     def load_vision(self, source: Source) -> nn.Module | None:
-        """No image encoder."""
+        """None: a model of text alone has no image encoder."""
         return None
 
     def observe(
@@ -85,15 +85,15 @@ class Standard:
         references: References = (),
         keep: Plane | None = None,
     ) -> Conditioning:
-        """Nothing."""
+        """Nothing is shown to a model of text alone: {}."""
         return {}
 
     def pipeline(self, parts: Parts) -> Any:
-        """The family's own."""
+        """Every family has a pipeline of its own."""
         raise NotImplementedError
 
     def tiny(self, variant: str) -> Parts:
-        """The family's own."""
+        """Every family has tiny parts of its own."""
         raise NotImplementedError
 
     def rehearsal_parts(self, source: Source) -> Parts:

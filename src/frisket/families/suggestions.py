@@ -40,6 +40,6 @@ class Suggestions:
     precision: Literal["float32", "bfloat16", "float16"] = "bfloat16"  # of the base and the steps
     largest: int | None = None  # pixels a side of the pictures it was made for; None: any
 
-    def unrelated(self, *, video: bool) -> tuple[str, ...]:
+    def pick_unrelated(self, *, video: bool) -> tuple[str, ...]:
         """`moving` for a model that makes clips, else `stills`."""
         return self.moving if video else self.stills

@@ -72,12 +72,12 @@ def tokenizer(
 
 
 def t5(width: int = 32) -> T5EncoderModel:
-    """Two layers."""
+    """A T5 encoder of two layers with gated feed-forward, `width` channels wide."""
     return T5EncoderModel(_t5(T5Config, width, feed_forward_proj="gated-gelu"))
 
 
 def umt5(width: int = 32) -> UMT5EncoderModel:
-    """Two layers."""
+    """A UMT5 encoder of two layers, `width` channels wide."""
     return UMT5EncoderModel(_t5(UMT5Config, width))
 
 

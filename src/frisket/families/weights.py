@@ -86,16 +86,21 @@ def check(folder: Path, repo: str, *, weights: bool = True) -> None:
         pickled = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
         only = f" (only {', '.join(pickled)}, which Frisket does not open)" if pickled else ""
         raise WeightsNotFound(f"{folder} has no .safetensors weights{only}. {fetch}")
-    for index in folder.glob("*.safetensors.index.json"):
-        named = read_table(index).get("weight_map")
-        if not isinstance(named, dict):
-            raise WeightsNotFound(f"{index} lists no weights. {fetch}")
-        shards = {str(shard) for shard in named.values()}
-        lost = sorted(shards - {path.name for path in files})
-        if lost:
-            raise WeightsNotFound(f"{folder} lacks {len(lost)} shard(s): {lost[0]}. {fetch}")
+    _check_shards(folder, {path.name for path in files}, fetch)
     for file in files:
         tensors(file)
+
+
+def _check_shards(folder: Path, there: set[str], fetch: str) -> None:
+    """WeightsNotFound, which ends with `fetch`, where an index names a file that is not there."""
+    for index in folder.glob("*.safetensors.index.json"):
+        shards_by_tensor = read_table(index).get("weight_map")
+        if not isinstance(shards_by_tensor, dict):
+            raise WeightsNotFound(f"{index} lists no weights. {fetch}")
+        shards = {str(shard) for shard in shards_by_tensor.values()}
+        lost = sorted(shards - there)
+        if lost:
+            raise WeightsNotFound(f"{folder} lacks {len(lost)} shard(s): {lost[0]}. {fetch}")
 
 
 def tensors(file: Path) -> dict[str, tuple[int, ...]]:
@@ -164,13 +169,14 @@ def _single_file(
 ) -> Any:
     tensors(file)
     beside = [file.parent / "config.json", file.parent / subfolder / "config.json"]
+    config = next((path for path in beside if _class_of(path) == kind.__name__), None)
+    if config is None and architecture is None:
+        raise WeightsNotFound(
+            f"{file} needs the config.json of its {subfolder}/ beside it: the architecture of"
+            f" variant {source.variant} is not built in"
+        )
+    where = f"variant {source.variant}" if config is None else str(config)
     with TemporaryDirectory() as scratch:
-        config = next((path for path in beside if _class_of(path) == kind.__name__), None)
-        if config is None and architecture is None:
-            raise WeightsNotFound(
-                f"{file} needs the config.json of its {subfolder}/ beside it: the architecture of"
-                f" variant {source.variant} is not built in"
-            )
         if config is None:
             config = Path(scratch) / "config.json"
             config.write_text(json.dumps({"_class_name": kind.__name__, **(architecture or {})}))
@@ -184,18 +190,22 @@ def _single_file(
         except (ValueError, LookupError, NotImplementedError, RuntimeError) as error:
             # A parameter that no tensor filled cannot leave the meta device: NotImplementedError.
             lacking = isinstance(error, NotImplementedError)
-            where = f"variant {source.variant}" if scratch in str(config) else str(config)
             raise ValueError(
                 f"{file} does not fit the architecture of {where}:"
                 f" {'it lacks some of its tensors' if lacking else error}. Choose the variant the"
                 " file was made for, or put its own config.json beside it."
             ) from error
     strict(model, file)
-    # from_pretrained keeps these parts in float32, from_single_file casts them with the rest.
-    for name, value in model.named_parameters():
-        if any(part in name.split(".") for part in model._keep_in_fp32_modules or ()):
-            value.data = value.data.float()
+    _keep_float32(model)
     return model
+
+
+def _keep_float32(model: nn.Module) -> None:
+    """What from_pretrained leaves in float32, and from_single_file casts with the rest."""
+    exact = getattr(model, "_keep_in_fp32_modules", None) or ()
+    for name, value in model.named_parameters():
+        if any(part in name.split(".") for part in exact):
+            value.data = value.data.float()
 
 
 def _shapes(
@@ -206,17 +216,11 @@ def _shapes(
     architecture: Mapping[str, Any] | None = None,
 ) -> Any:
     """A model without weights, on the meta device, in the precision it would be loaded in."""
-    found = _config_folder(local(source), subfolder)
+    folder = _config_folder(local(source), subfolder)
     try:
-        if found is None and (architecture is None or source.path):
-            found = _fetched_config(source, repo, subfolder, architecture is not None)
-        with torch.device(SHAPES):
-            if found is None:
-                model = kind.from_config({"_class_name": kind.__name__, **(architecture or {})})
-            elif hasattr(kind, "config_class"):  # of transformers
-                model = kind(kind.config_class.from_pretrained(str(found)))
-            else:
-                model = kind.from_config(kind.load_config(str(found)))
+        if folder is None and (architecture is None or source.path):
+            folder = _fetched_config(source, repo, subfolder, architecture is not None)
+        model = _build_shapes(kind, folder, architecture or {})
     except OSError as error:
         raise WeightsNotFound(
             f"the shape of {subfolder}/ of {source.path or repo} is not known here:"
@@ -228,6 +232,16 @@ def _shapes(
         if value.is_floating_point() and not exact & set(name.split(".")):
             value.data = value.data.to(source.dtype)
     return model
+
+
+def _build_shapes(kind: Any, folder: Path | None, architecture: Mapping[str, Any]) -> Any:
+    """A model on the meta device, of the config.json in a folder, or of the class's defaults."""
+    with torch.device(SHAPES):
+        if folder is None:
+            return kind.from_config({"_class_name": kind.__name__, **architecture})
+        if hasattr(kind, "config_class"):  # of transformers
+            return kind(kind.config_class.from_pretrained(str(folder)))
+        return kind.from_config(kind.load_config(str(folder)))
 
 
 def _fetched_config(source: Source, repo: str, subfolder: str, spare: bool) -> Path | None:

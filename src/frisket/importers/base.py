@@ -55,7 +55,7 @@ class Layout:
     """One file of the shelf.
 
     `suits` looks at a file or folder and says whether it is this trainer's, as quickly as may be;
-    `read` raises BadLayout. `read_written` does the same for a `layout_files.Written` that stands
+    `read` raises BadLayout. `read_written` does the same for a `files.Written` that stands
     for a file, `read_sources` for several files of one run (`source_base.Source`), where a trainer
     has either; what counts first goes first.
     """

@@ -22,7 +22,7 @@ ASIDE = (".mask", "-masklabel", "-condlabel")
 def folder_at(table: Table, name: str, written: str | None = None) -> Path:
     """The folder that an option names, or `written` of it; absolute.
 
-    Looked for as `layout_files.place` does, then from the folder around the configuration's own:
+    Looked for as `files.place` does, then from the folder around the configuration's own:
     trainers that keep their configurations in one count paths from there. Raises BadLayout naming
     file, line, the path as written and what was tried.
     """

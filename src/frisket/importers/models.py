@@ -38,7 +38,7 @@ class Model:
 
 @cache
 def models() -> Mapping[str, Mapping[str, Any]]:
-    """The tables of `layout_models.toml`."""
+    """The tables of `models.toml`."""
     text = (resources.files("frisket.importers") / "models.toml").read_text("utf-8")
     return tomllib.loads(text)
 

@@ -1,4 +1,4 @@
-"""Noise levels of other trainers: what the modules of noise_levels/ share."""
+"""Noise levels of other trainers: what the readers of each of them share."""
 
 import math
 from collections.abc import Iterable, Mapping

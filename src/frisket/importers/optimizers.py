@@ -23,7 +23,7 @@ MODULE = re.compile(r"[\w.]*\.")  # of an import path, which would be tried as o
 
 @cache
 def optimizers() -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
-    """The tables of `layout_optimizers.toml`."""
+    """The tables of `optimizers.toml`."""
     text = (resources.files("frisket.importers") / "optimizers.toml").read_text("utf-8")
     return tomllib.loads(text)
 
@@ -47,28 +47,34 @@ def optimizer_of(
     mean nothing to another optimizer. An import path stands as it is, with both.
     """
     given = dict(arguments or {})
-    found: Mapping[str, Any] | None = {"class": written}
+    found: Mapping[str, Any] = {"class": written}
     if written not in optimizers()["classes"]:
-        found = _named(trainer, written)
-    if "class" not in (found or {}) and "." in written:
-        said = "is optimizer.name here, an import path as there"
-        if "weight_decay" not in given:
-            said += "; what it decays by itself is not known: optimizer.weight_decay is 0.01 here"
-        known = "weight_decay" in given
-        table.say(option, "mapped" if known else "no equivalent", said)
-        return _written(written, rate, given, decay=None)
-    held = optimizers()["classes"].get((found or {}).get("class", ""))
-    if found is None or held is None:
-        return _asked_for(table, option, written, rate, (found or {}).get("path", ""), rates)
+        found = _named(trainer, written) or {}
+    if "class" not in found and "." in written:
+        return _keep_import_path(table, option, written, rate, given)
+    held = optimizers()["classes"].get(found.get("class", ""))
+    if held is None:
+        return _asked_for(table, option, written, rate, found.get("path", ""), rates)
     options = {**held.get("options", {}), **found.get("options", {}), **given}
     if any(options.get(name) for name in OWN_STEP):
         own = f"{written} with its own rate (relative_step)"
         return _asked_for(table, option, own, rate, "", rates)
     dropped = [name for name in options if name in TECHNICAL]
-    options = {name: each for name, each in options.items() if name not in TECHNICAL}
+    options = {name: value for name, value in options.items() if name not in TECHNICAL}
     rate = 1.0 if rate < found.get("least", 0.0) else rate
     _tell(table, option, held["name"], found.get("said", ""), dropped)
     return _written(held["name"], rate, options, decay=found.get("decay", held.get("decay")))
+
+
+def _keep_import_path(
+    table: Table, option: str, path: str, rate: float, arguments: Mapping[str, Any]
+) -> dict[str, Any]:
+    message = "is optimizer.name here, an import path as there"
+    known = "weight_decay" in arguments
+    if not known:
+        message += "; what it decays by itself is not known: optimizer.weight_decay is 0.01 here"
+    table.say(option, "mapped" if known else "no equivalent", message)
+    return _written(path, rate, arguments, decay=None)
 
 
 def whole_model(

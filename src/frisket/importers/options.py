@@ -1,4 +1,4 @@
-"""Every option of another trainer gets a note; what it documents stands in `layouts/*.toml`."""
+"""Every option of another trainer gets a note; what it documents stands in a `rules.toml`."""
 
 import fnmatch
 import math

@@ -273,20 +273,33 @@ class Reach:
     area: float
 
     @property
+    def sides(self) -> tuple[float, float, float, float]:
+        """The four shares in [0, 1]: top, bottom, left, right."""
+        return self.top, self.bottom, self.left, self.right
+
+    @property
     def inverted(self) -> bool:
         """Whether what is left free looks like a subject: within the picture, or rising from below.
 
         Subjects seldom reach the top, and hardly ever cover it from side to side.
         """
-        sides = (self.top, self.bottom, self.left, self.right)
-        covered = sum(side >= 0.9 for side in sides)
-        within = min(sides) >= 0.97 and self.area < 0.995
-        apart = sum(sides) / 4 - self.centre
-        around = apart >= 0.4 or (apart >= 0.3 and self.top >= 0.8 and covered >= 2)
-        full = sum(side >= 0.985 for side in sides)
-        beside = self.top >= 0.97 and covered >= 3 and 0.6 <= self.area <= 0.9
-        beside = beside or (self.top >= 0.985 and full >= 3 and 0.6 <= self.area < 0.995)
-        return within or around or beside
+        within = min(self.sides) >= 0.97 and self.area < 0.995
+        return within or self._is_around() or self._is_beside()
+
+    def _is_around(self) -> bool:
+        """Whether the sides are covered by far more than the middle."""
+        excess = sum(self.sides) / 4 - self.centre
+        clear = excess >= 0.3 and self.top >= 0.8 and self._count_sides(0.9) >= 2
+        return excess >= 0.4 or clear
+
+    def _is_beside(self) -> bool:
+        """Whether three sides are covered, the top among them, and one leaves room to rise from."""
+        large = self.top >= 0.97 and self._count_sides(0.9) >= 3 and 0.6 <= self.area <= 0.9
+        full = self.top >= 0.985 and self._count_sides(0.985) >= 3 and 0.6 <= self.area < 0.995
+        return large or full
+
+    def _count_sides(self, least: float) -> int:
+        return sum(side >= least for side in self.sides)
 
 
 def reach_of(mask: Float[np.ndarray, "H W"]) -> Reach:

@@ -69,10 +69,10 @@ def survey(folder: Path) -> Survey:
 
 def _listed(findings: Findings, manifest: Path) -> Masks:
     """The masks that a manifest lists, as a survey shows them."""
-    masks = [each.masks for each in findings.found if each.masks]
-    regions = sorted({region for each in masks for region in each})
-    places = {region: manifest.parent for region in regions}
-    return Masks("listed", places, len(masks)) if masks else Masks()
+    masks = [clip.masks for clip in findings.found if clip.masks]
+    regions = sorted({region for files in masks for region in files})
+    folders = {region: manifest.parent for region in regions}
+    return Masks("listed", folders, len(masks)) if masks else Masks()
 
 
 def _spread(found: Sequence[Found]) -> list[Found]:
@@ -88,14 +88,7 @@ def _read_masks(masks: Masks, clips: Path, found: Sequence[Found], seen: Sequenc
     beside = masks.folders.get("", clips) / LEGEND
     if beside.is_file():
         return replace(masks, legend=read_legend(beside))
-    paths = [path for each in _spread(found) for path in each.masks.values()]
-    levels: set[int] = set()
-    labels: set[int] = set()
-    for path in paths:
-        try:
-            levels |= {round(255 * value) for value in np.unique(decode_grey(path, [0]).numpy())}
-        except BadMedia:  # a palette or colours: not a fault, another way of reading
-            labels |= _labels(path)
+    levels, labels = _read_values([path for each in _spread(found) for path in each.masks.values()])
     few = 2 < len(levels) <= MOST_LEVELS and not labels
     return Masks(
         masks.kind,
@@ -104,6 +97,18 @@ def _read_masks(masks: Masks, clips: Path, found: Sequence[Found], seen: Sequenc
         levels=tuple(sorted(levels)) if few else (),
         labels=tuple(sorted(labels)),
     )
+
+
+def _read_values(paths: Sequence[Path]) -> tuple[set[int], set[int]]:
+    """Grey levels (0 to 255) of the masks that are grey, label numbers of the others."""
+    levels: set[int] = set()
+    labels: set[int] = set()
+    for path in paths:
+        try:
+            levels |= {round(255 * value) for value in np.unique(decode_grey(path, [0]).numpy())}
+        except BadMedia:  # a palette or colours: not a fault, another way of reading
+            labels |= _labels(path)
+    return levels, labels
 
 
 def _labels(path: Path) -> set[int]:

@@ -54,18 +54,25 @@ def fix(config: Config, out: Path) -> list[Fixed]:
     done: list[Fixed] = []
     for data in config.data:
         clipset = clipset_of(config, data, family, source)
-        there = _there(clipset)
-        if there is None:
-            continue
-        done += _renamed(clipset, there, backup)
-        if clipset.masking.source != "listed":
-            looker = Looker(clipset, grid, weights_of(config))
-            done += [fixed for one in there.found for fixed in _turned(looker, one, backup)]
-            there = _there(clipset) or there  # a turned JPEG is a PNG now
-        if not clipset.masking.legend and clipset.masking.source != "listed":
-            masks = {path for one in there.found for path in one.masks.values()}
-            done += [fixed for path in sorted(masks) for fixed in _resaved(path, backup)]
+        done += _fix_clipset(Looker(clipset, grid, weights_of(config)), backup)
     return done
+
+
+def _fix_clipset(looker: Looker, backup: Path) -> Iterator[Fixed]:
+    """Mend the masks of one data set, in the order of `fix`; each is done when it is yielded."""
+    clipset = looker.clipset
+    there = _there(clipset)
+    if there is None:
+        return
+    yield from _renamed(clipset, there, backup)
+    if clipset.masking.source == "listed":
+        return
+    for clip in there.found:
+        yield from _turned(looker, clip, backup)
+    there = _there(clipset) or there  # a turned JPEG is a PNG now
+    if not clipset.masking.legend:
+        for path in sorted({path for clip in there.found for path in clip.masks.values()}):
+            yield from _resaved(path, backup)
 
 
 def _there(clipset: Clipset) -> Findings | None:

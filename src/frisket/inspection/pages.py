@@ -47,7 +47,7 @@ class Pages:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Drop the pictures."""
+        """Drop the pictures that wait on disk."""
         self._held.close()
 
     def keep(self, pictures: Mapping[str, str]) -> int:
@@ -104,22 +104,24 @@ class Pages:
     def _shared(
         self, config: Config, seen: Sequence[Seen], findings: Sequence[Finding]
     ) -> dict[str, Any]:
-        masked = [one for one in seen if one.coverage]
-        named = [(name, each) for name, each in config.regions.items() if name != BACKGROUND]
+        masked = [clip for clip in seen if clip.coverage]
+        table = [(name, share) for name, share in config.regions.items() if name != BACKGROUND]
         regions = [
             {
                 "name": name,
                 "colour": css_colour(index),
                 "weight": weight,
-                "mean": float(np.mean([one.coverage.get(name, 0.0) for one in masked] or [0.0])),
+                "mean": float(np.mean([clip.coverage.get(name, 0.0) for clip in masked] or [0.0])),
             }
-            for index, (name, weight) in enumerate(named)
+            for index, (name, weight) in enumerate(table)
         ]
         return {
             "clips": len(seen),
             "groups": grouped(findings),
             "listed": LISTED,
-            "counts": {level: sum(one.severity == level for one in findings) for level in ORDER},
+            "counts": {
+                level: sum(finding.severity == level for finding in findings) for level in ORDER
+            },
             "regions": regions,
             "colours": {region["name"]: region["colour"] for region in regions},
             "background": config.regions.get(BACKGROUND, 0.0),

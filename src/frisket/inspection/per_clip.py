@@ -226,52 +226,75 @@ def _told(looker: Looker, found: Found) -> Iterator[Finding]:
 
 def _pictured(looker: Looker, found: Found, seen: Seen) -> Seen:
     windows = looker.windows(found)
-    window, name = windows[0], found.name
-    media, geometry = window.media, window.geometry
+    window = windows[0]
+    media = window.media
     length = f", {media.frames} frames" if media.video else ""
+    masks = {path.name: probe(path) for path in found.masks.values()}
+    sizes = {file: (mask.height, mask.width) for file, mask in masks.items()}
+    orientation = orientation_of(media)
+    findings, fits = _look_at_files(window, sizes, orientation)
+    planes = looker.planes(window) if fits and window.masked else {}
+    card = looker.card(window, planes)
+    images = panels(card, THUMB)
     seen = replace(
         seen,
         size=f"{media.width} x {media.height}{length}",
         trained=_trained(windows, looker.grid),
         remarks=media.remarks_at(looker.clipset.windows.fps),
-    )
-    masks = {path.name: probe(path) for path in found.masks.values()}
-    sizes = {file: (mask.height, mask.width) for file, mask in masks.items()}
-    size, orientation = (media.height, media.width), orientation_of(media)
-    faults = look_at_sizes(name, size, geometry.target, sizes, media.stored)
-    fits = not any(one.kind == "aspect" for one in faults)
-    if swapped := look_at_swapped(name, size, sizes, orientation):
-        faults = [*swapped, *(one for one in faults if one.kind != "aspect")]
-    planes = looker.planes(window) if fits and window.masked else {}
-    card = looker.card(window, planes)
-    middle = card.frames[len(card.frames) // 2]
-    shown = panels(card, THUMB)
-    seen = replace(
-        seen,
-        pictures=_pictures(looker, card, planes, shown),
-        shown=shown["clip"].size,
-        seal=print_of(middle),
+        pictures=_pictures(looker, card, planes, images),
+        shown=images["clip"].size,
+        seal=print_of(card.frames[len(card.frames) // 2]),
     )
     if not planes:
-        return seen.with_findings(faults)
+        return seen.with_findings(findings)
     cells = looker.cells(planes)
-    kept = _kept(looker, window, planes)
-    faults += look_at_crop(name, kept, geometry.target)
-    if not kept or any(kept.values()):  # what the crop took whole is not empty as well
-        faults += look_at_masks(name, planes, cells, looker.grid)
     total = torch.stack(list(planes.values())).sum(0).clamp(0, 1)
-    if total.any() and not SHAPE_FAULTS & {one.kind for one in faults}:
-        faults += look_at_turned(name, window, looker.planes, orientation=orientation)
-        faults += look_at_steadiness(
-            name, small_masks(total, FLOW), lambda places: views(window, places, FLOW)
-        )
+    findings += _look_at_planes(looker, window, planes, cells)
+    if total.any() and not SHAPE_FAULTS & {finding.kind for finding in findings}:
+        findings += _look_at_shape(looker, window, total, orientation)
     survives = {part: surviving(plane, cells[part], looker.grid) for part, plane in planes.items()}
     return replace(
         seen,
         coverage=card.coverage,
         surviving={part: share for part, share in survives.items() if share is not None},
         border=border_and_centre(total)[0],
-    ).with_findings(faults)
+    ).with_findings(findings)
+
+
+def _look_at_files(
+    window: Window, sizes: Mapping[str, tuple[int, int]], orientation: int
+) -> tuple[list[Finding], bool]:
+    """Findings of the masks' (height, width) by file, and whether all can be laid on the clip."""
+    media, target = window.media, window.geometry.target
+    size = (media.height, media.width)
+    findings = look_at_sizes(window.name, size, target, sizes, media.stored)
+    fits = not any(finding.kind == "aspect" for finding in findings)
+    if swapped := look_at_swapped(window.name, size, sizes, orientation):
+        findings = [*swapped, *(finding for finding in findings if finding.kind != "aspect")]
+    return findings, fits
+
+
+def _look_at_planes(
+    looker: Looker,
+    window: Window,
+    planes: Mapping[str, Plane],
+    cells: Mapping[str, torch.Tensor],
+) -> Iterator[Finding]:
+    """What the crop takes of the regions, and what is wrong with what is left."""
+    shares = _kept(looker, window, planes)
+    yield from look_at_crop(window.name, shares, window.geometry.target)
+    if not shares or any(shares.values()):  # what the crop took whole is not empty as well
+        yield from look_at_masks(window.name, planes, cells, looker.grid)
+
+
+def _look_at_shape(
+    looker: Looker, window: Window, total: Plane, orientation: int
+) -> Iterator[Finding]:
+    """Whether the regions together lie right, and hold still where the picture does."""
+    yield from look_at_turned(window.name, window, looker.planes, orientation=orientation)
+    yield from look_at_steadiness(
+        window.name, small_masks(total, FLOW), lambda places: views(window, places, FLOW)
+    )
 
 
 def _pictures(

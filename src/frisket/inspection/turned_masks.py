@@ -15,11 +15,11 @@ from frisket.inspection.views import shrunk
 from frisket.media.frames import Media, decode
 from frisket.media.geometry import Geometry, fits
 from frisket.media.images import stored
+from frisket.media.moving.display import Size
 from frisket.media.paths import IMAGES
 from frisket.media.stills.orientation import TOLD
 from frisket.shapes import Plane
 
-Size = tuple[int, int]  # height, width
 Planes = Callable[[Window], Mapping[str, Plane]]
 
 

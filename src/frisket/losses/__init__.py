@@ -1,1 +1,1 @@
-"""Losses under weights."""
+"""Losses under region weights: the terms, and what their sums are divided by."""

@@ -28,7 +28,7 @@ class Step:
     `divisor` is what the weighted error of each sample is divided by (see `divisors`); empty means
     normalise = "sample". `prior` and `prior_ema` are what the frozen base and the averaged adapter
     predict, each there where a term needs it. `progress` is the share of the run that is done, in
-    [0, 1]. `raw` are the weights before gamma and floor, given where the prior has cells alone.
+    [0, 1]. `uncurved` are the weights before gamma and floor, there where a term is exclusive.
     `outside` is how much the prior holds a cell, in place of 1 - weights (it may be negative:
     another trainer's bicubic). `predicted` is 1 where there is something to predict and 0 where the
     model was handed the clean latents; empty means 1. A weight of 0 may mean either background or
@@ -78,8 +78,8 @@ class Claiming(Protocol):
     """A term that may have cells to itself: the trainer takes their weight from all others."""
 
     @property
-    def alone(self) -> bool:
-        """Whether it claims any."""
+    def exclusive(self) -> bool:
+        """Whether it takes any."""
         ...
 
     def claim(self, raw: Weights, t: PerSample, progress: float) -> Weights:

@@ -36,7 +36,7 @@ class PriorRule:
 
     normalise: Literal["batch"] | None = None  # None: divided as the loss is
     reading: Literal["bicubic"] | None = None  # None: 1 - weights
-    bare: frozenset[str] = frozenset()  # weights it is not multiplied by (training.trainer.Plan)
+    unscaled_by: frozenset[str] = frozenset()  # weights it is not multiplied by (training.plan)
     alone: bool = False  # under a threshold its cells are its own
     options: frozenset[str] = frozenset()  # of the term `prior`, what the trainer has too
 
@@ -145,7 +145,7 @@ COMPATS: dict[str, Compat] = {
         normalise=("batch",),
         kinds=("mse", "l1"),
         floor="affine",
-        prior=PriorRule(normalise="batch", reading="bicubic", bare=frozenset({"t", "set"})),
+        prior=PriorRule(normalise="batch", reading="bicubic", unscaled_by=frozenset({"t", "set"})),
         departures=(
             _departs(
                 "it keeps masks in float16 and takes their mean in train.dtype: in bf16 its loss is"

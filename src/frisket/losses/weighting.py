@@ -1,6 +1,6 @@
 """From coverage to weights and divisors: table, clean cells, feather, exclusive cells, pooling."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -22,6 +22,11 @@ class WeightTable(Protocol):
     def raw(self, coverage: Coverage, masked: Flags) -> Weights:
         """The same before threshold, gamma and floor."""
         ...
+
+
+def list_exclusive(terms: Iterable[object]) -> tuple[Claiming, ...]:
+    """Those of the loss terms that may have cells to themselves."""
+    return tuple(term for term in terms if isinstance(term, Claiming))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +60,8 @@ class Weighting:
 class Weighed:
     """The cells of one micro-batch, weighed.
 
-    `weights` and `divisor` are what the terms use, after everything. `raw` are the weights before
-    gamma and floor, there where a term has cells alone. `predicted` is 1 where the model has
+    `weights` and `divisor` are what the terms use, after everything. `uncurved` are the weights
+    before gamma and floor, there where a term is exclusive. `predicted` is 1 where the model has
     something to predict and 0 where it is handed the clean latents; empty where it predicts all.
     `silent` are the samples without weight in any cell (before a term takes some to itself).
     """
@@ -95,7 +100,7 @@ def weigh(
     if predicted is not None:
         weights = weights * predicted
     silent = weights.flatten(1).sum(1) == 0
-    claiming = [term for term in how.exclusive if term.alone]
+    claiming = [term for term in how.exclusive if term.exclusive]
     raw = how.table.raw(coverage, masked) if claiming or how.raw_beta else None
     for term in claiming:
         assert raw is not None

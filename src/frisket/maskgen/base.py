@@ -14,6 +14,7 @@ from frisket.shapes import Frames, Plane
 
 Picture = UInt8[Tensor, "_ _ 3"]  # one frame, H W, RGB, 0 to 255; those of a list differ in size
 Mask = Float[Tensor, "H W"]  # probability that a pixel belongs, float32 in [0, 1]
+LabelMap = UInt8[Tensor, "H W"]  # 0 is background, others as a legend says
 ClassMasks = Float[Tensor, "k _ _"]  # k H W: probability of each class of a parser; sums to 1
 
 Role = Literal[
@@ -53,12 +54,12 @@ class Box:
 
     @property
     def area(self) -> float:
-        """Square pixels."""
+        """In square pixels, 0 where an edge has passed the other."""
         return max(self.right - self.left, 0.0) * max(self.bottom - self.top, 0.0)
 
     @property
     def centre(self) -> tuple[float, float]:
-        """(x, y)."""
+        """The middle as (x, y), in pixels of its picture."""
         return (self.left + self.right) / 2, (self.top + self.bottom) / 2
 
     def within(self, height: int, width: int) -> "Box | None":
@@ -302,11 +303,17 @@ class Backend:
     licence: Licence
     load: Callable[[Source], Any]
     repo: str = ""  # hub id taken where no source is given; empty: none is needed, or none exists
-    tiny: Callable[[Path], Path] | None = None  # writes a tiny random build, returns its folder
+    weights: bool = False  # whether it loads weights: it is then held once, not once a process
+    tiny: Callable[[Path], Path] | None = None  # a plugin's small random build, for tests alone
     extra: str = ""  # optional dependency: `pip install frisket[extra]`
     thresholds: Mapping[str, float] | None = None  # what its answers were cut at, for the record
     regions: tuple[str, ...] = ()  # those it has by itself (drafters)
     version: int = 1  # raised when the same weights give other answers: old masks are made again
+
+    def __post_init__(self) -> None:
+        """A plugin that has a build of weights has weights, whether it says so or not."""
+        if self.tiny is not None:
+            object.__setattr__(self, "weights", True)
 
 
 BACKENDS: Shelf[Backend] = Shelf("frisket.maskgen.backends", "BACKEND", "frisket.mask_backends")

@@ -57,7 +57,7 @@ class Maker:
         self._turn = threading.Lock()  # several threads read and write, one asks the models
 
     def close(self) -> None:
-        """Free the models."""
+        """Let go of every model, on the device too."""
         self.models.close()
 
     def make(self, tasks: Sequence[Task]) -> Iterator[Outcome]:

@@ -61,21 +61,32 @@ def read(
     levels, legend = levels or {}, legend or {}
     _check_names(regions, masks, levels, legend)
     _check_options(masks, levels, legend, alpha=alpha, invert=invert)
-    if not (masks or (alpha and clip.alpha)):
-        return {}
-    if alpha:
+    if alpha and clip.alpha:
         planes = _split(decode_alpha(clip.path, picks), clip.path, regions, levels)
+    elif not masks:
+        return {}
     elif legend:
         planes = _by_legend(masks[WHOLE], clip, picks, legend)
     else:
-        greys = {name: _fetch(decode_grey, path, clip, picks) for name, path in masks.items()}
-        planes = _split(greys[WHOLE], masks[WHOLE], regions, levels) if WHOLE in greys else greys
+        planes = _read_greys(masks, clip, picks, regions, levels)
     if invert:
         planes = {name: 1 - plane for name, plane in planes.items()}
     if len(planes) < len(regions):
         blank = torch.zeros_like(next(iter(planes.values()))[:1])
         planes = {name: planes.get(name, blank) for name in regions}
     return {name: planes[name].expand(len(picks), -1, -1) for name in regions}
+
+
+def _read_greys(
+    masks: Mapping[str, Path],
+    clip: Media,
+    picks: Sequence[int],
+    regions: Sequence[str],
+    levels: Mapping[str, int],
+) -> dict[str, Plane]:
+    """Planes of one grey file a region, or of the one there is (see `read`)."""
+    greys = {name: _fetch(decode_grey, path, clip, picks) for name, path in masks.items()}
+    return _split(greys[WHOLE], masks[WHOLE], regions, levels) if WHOLE in greys else greys
 
 
 def _check_names(regions: Sequence[str], *tables: Mapping[str, object]) -> None:
@@ -104,14 +115,19 @@ def _check_options(
         raise ValueError(
             "masks: `alpha` is the clip's own transparency; it takes no file or legend"
         )
+    _check_files(masks, split=bool(levels or legend))
+    _check_values("levels", levels)
+    _check_values("legend", legend)
+
+
+def _check_files(masks: Mapping[str, Path], *, split: bool) -> None:
+    """ValueError unless the files are one, or one a region, which nothing then may `split`."""
     if BACKGROUND in masks or (WHOLE in masks and len(masks) > 1):
         raise ValueError(f"masks: files for {sorted(masks)}: give one file, or one file a region")
-    if masks and WHOLE not in masks and (levels or legend):
+    if masks and WHOLE not in masks and split:
         raise ValueError(
             "masks: `levels` and `legend` split one file; here each region has its own"
         )
-    _check_values("levels", levels)
-    _check_values("legend", legend)
 
 
 def _check_values(option: str, table: Mapping[str, int | Colour]) -> None:

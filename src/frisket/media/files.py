@@ -250,9 +250,7 @@ def _from_manifest(
         by_clip = {line.name: dict(line.masks) for line in lines}
     with_alpha = _alpha_clips(named, manifest) if kind == "alpha" else set()
     if captions is None:
-        texts = {line.name: tidy(line.caption) for line in lines if line.caption is not None}
-        silent = {name: clip for name, clip in named.items() if name not in texts}
-        texts |= _texts_beside(silent, tidy, wording)
+        texts = _read_listed_texts(lines, tidy, wording)
     else:
         texts = read_captions(named, manifest.parent, captions, tidy, wording.suffix)
     found = [
@@ -266,10 +264,8 @@ def _from_manifest(
         )
         for line in lines
     ]
-    texts_at = {name: wording.beside(clip) for name, clip in named.items()}
-    if captions is not None:
-        texts_at = find_texts(named, manifest.parent, captions, wording.suffix)
-    outside = _linked(manifest.parent, found, folders, captions, texts_at)
+    places = _locate_texts(named, manifest.parent, captions, wording)
+    outside = _linked(manifest.parent, found, folders, captions, places)
     uncaptioned = [one.name for one in found if not one.caption]
     return Findings(found, orphans, uncaptioned, outside, (*hints, *tidy.hints(texts)))
 
@@ -286,10 +282,43 @@ def _linked(
     return find_outside(root, files, [one.masks for one in found], folders, (captions or root, own))
 
 
+def _read_listed_texts(lines: list[Line], tidy: Shortening, wording: Wording) -> dict[str, str]:
+    """Captions that lines hold; for the other clips those beside them."""
+    texts = {line.name: tidy(line.caption) for line in lines if line.caption is not None}
+    silent = {line.name: line.clip for line in lines if line.name not in texts}
+    return texts | _texts_beside(silent, tidy, wording)
+
+
+def _locate_texts(
+    clips: Mapping[str, Path], root: Path, captions: Path | None, wording: Wording
+) -> dict[str, Path]:
+    """Where the caption file of each clip of a manifest lies, or would lie."""
+    if captions is None:
+        return {name: wording.beside(clip) for name, clip in clips.items()}
+    return find_texts(clips, root, captions, wording.suffix)
+
+
 def _texts_beside(clips: Mapping[str, Path], tidy: Tidy, wording: Wording) -> dict[str, str]:
     """`name.txt` beside each clip, wherever it lies."""
     beside = {name: wording.beside(clip) for name, clip in clips.items() if not clip.is_dir()}
     return {name: tidy(read_text(text)) for name, text in beside.items() if text.is_file()}
+
+
+def _check_source(masks: str, folders: Mapping[str, Path]) -> None:
+    if masks not in get_args(MaskKind):
+        raise ValueError(f"no mask source {masks!r}; there are: {', '.join(get_args(MaskKind))}")
+    if masks in ("folder", "regions") and not folders:
+        raise ValueError(f'masks = "{masks}" needs a folder')
+
+
+def _warn_of_unused(clips: Path, media: Iterable[Path]) -> None:
+    count = sum(_aside(path) for path in media)
+    if count:
+        _log.warning(
+            '%s: %d masks lie beside the clips and are not used; masks = "sidecar" takes them',
+            clips,
+            count,
+        )
 
 
 def _say_listed(manifest: Path, kind: MaskKind, lines: list[Line]) -> None:
@@ -326,10 +355,7 @@ def find(
     Raises ClipsNotFound, MasksNotFound (a mask source that matches nothing), TwoFiles, BadName,
     BadCaption, BadManifest.
     """
-    if masks not in get_args(MaskKind):
-        raise ValueError(f"no mask source {masks!r}; there are: {', '.join(get_args(MaskKind))}")
-    if masks in ("folder", "regions") and not folders:
-        raise ValueError(f'masks = "{masks}" needs a folder')
+    _check_source(masks, folders)
     short = Shortening(wording if paragraph else None)
     if is_manifest(clips):
         return _from_manifest(clips, masks, folders, captions, caption, short, wording)
@@ -342,13 +368,8 @@ def find(
     named = _clips(clips, media, left)
     by_clip, orphans, passed = _masks(masks, named, clips, media, folders)
     with_alpha = _alpha_clips(named, clips) if masks == "alpha" else set()
-    unused = [path for path in media if _aside(path)]
-    if masks == "none" and unused:
-        _log.warning(
-            '%s: %d masks lie beside the clips and are not used; masks = "sidecar" takes them',
-            clips,
-            len(unused),
-        )
+    if masks == "none":
+        _warn_of_unused(clips, media)
     texts = read_captions(named, clips, captions, short, wording.suffix)
     found = [
         Found(name, path, texts.get(name, caption or ""), by_clip[name], name in with_alpha)

@@ -56,7 +56,7 @@ class BadName(ValueError):
     """A file whose name is no text, so that nothing could be written about it; names it escaped."""
 
 
-_told: ContextVar[list[tuple[str, ValueError]] | None] = ContextVar("_told", default=None)
+_told: ContextVar[list[tuple[str, ValueError]] | None] = ContextVar("refusals", default=None)
 
 
 @contextmanager

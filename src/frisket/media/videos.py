@@ -212,7 +212,7 @@ class _Stamps:
         self.certain = stream.codec_context.name in _COUNTABLE
 
     def add(self, stamp: int | None, lasts: int | None) -> None:
-        """One more."""
+        """Note one more frame, by time stamp and duration in ticks of `base`."""
         self.stamps.append(stamp)
         self.lasting.append(lasts or 0)
 

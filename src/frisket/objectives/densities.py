@@ -42,7 +42,7 @@ class LogitNormal(Curve):
     std: float = 1.0
 
     def quantile(self, rank: Tensor) -> Tensor:
-        """The normal's, squashed."""
+        """The normal distribution's own, through the sigmoid."""
         normal = torch.special.ndtri(rank.double())
         return torch.sigmoid(normal * self.std + self.mean).to(rank.dtype)
 
@@ -116,7 +116,7 @@ class Levels(Curve):
     levels: tuple[float, ...] = ()
 
     def quantile(self, rank: Tensor) -> Tensor:
-        """Steps."""
+        """A step at each of the levels, which are sorted first."""
         ordered = torch.tensor(sorted(self.levels), dtype=torch.float64)
         at = (rank.double() * len(ordered)).floor().long().clamp(0, len(ordered) - 1)
         return ordered[at].to(rank.dtype)

@@ -66,8 +66,13 @@ def _fault_of_density(chosen: Choice) -> str:
         return "histogram needs a list of weights, none below 0 and one at least above"
     if density == "levels" and (not levels or min(levels) <= 0 or max(levels) > 1):
         return "levels needs a list of noise levels above 0 and up to 1"
-    for name, given in (("histogram", weights), ("levels", levels)):
-        if given and density != name:
+    return _fault_of_lists(chosen)
+
+
+def _fault_of_lists(chosen: Choice) -> str:
+    """Why a list would be without effect."""
+    for name, numbers in (("histogram", chosen.histogram), ("levels", chosen.levels)):
+        if numbers and chosen.density != name:
             return f'{name} is for density = "{name}"; set that, or take {name} out'
     return ""
 

@@ -112,30 +112,7 @@ def _judge_one(labels: torch.Tensor) -> Verdict:
     names, hard, grown = _templates()
     known, maps = _backgrounds()
     fits = (maps == labels).float()  # B 1024
-    total = fits.sum(1)
-    likely = total.topk(CANDIDATES).indices
-    colours = [
-        index
-        for index, name in enumerate(NAMES)
-        if name in COLOURS and int((labels == index).sum()) >= PRESENT
-    ]
-    best, colour, template = -1.0, -1, -1
-    if colours:
-        is_colour = torch.stack([labels == index for index in colours]).float()
-        inside = hard @ torch.cat([is_colour, fits[likely]]).T  # N (colours + backgrounds)
-        for slot, index in enumerate(colours):
-            allowed = torch.tensor([NAMES[index] not in _pair(known[b]) for b in likely.tolist()])
-            if not allowed.any():
-                continue
-            # pixels explained = colour inside the template + background outside it
-            gain = (
-                inside[:, slot, None]
-                + total[likely][allowed]
-                - inside[:, len(colours) :][:, allowed]
-            )
-            score, place = gain.max(1).values.max(0)
-            if float(score) > best:
-                best, colour, template = float(score), index, int(place)
+    colour, template = _find_shape(labels, fits)
     overlap = 0.0
     if template >= 0:
         painted, shape = labels == colour, hard[template] > 0
@@ -152,6 +129,39 @@ def _judge_one(labels: torch.Tensor) -> Verdict:
         agreement=share,
         shape_iou=overlap,
     )
+
+
+def _find_shape(labels: torch.Tensor, fits: torch.Tensor) -> tuple[int, int]:
+    """Colour and template that, with a likely background, explain most pixels; -1 for none.
+
+    `labels` (1024) index into NAMES; `fits` (B 1024) is 1 where a background has the same.
+    """
+    _, hard, _ = _templates()
+    known, _ = _backgrounds()
+    total = fits.sum(1)
+    likely = total.topk(CANDIDATES).indices
+    colours = [
+        index
+        for index, name in enumerate(NAMES)
+        if name in COLOURS and int((labels == index).sum()) >= PRESENT
+    ]
+    best, colour, template = -1.0, -1, -1
+    if not colours:
+        return colour, template
+    is_colour = torch.stack([labels == index for index in colours]).float()
+    inside = hard @ torch.cat([is_colour, fits[likely]]).T  # N (colours + backgrounds)
+    for slot, index in enumerate(colours):
+        allowed = torch.tensor([NAMES[index] not in _pair(known[b]) for b in likely.tolist()])
+        if not allowed.any():
+            continue
+        # pixels explained = colour inside the template + background outside it
+        gain = (
+            inside[:, slot, None] + total[likely][allowed] - inside[:, len(colours) :][:, allowed]
+        )
+        score, place = gain.max(1).values.max(0)
+        if float(score) > best:
+            best, colour, template = float(score), index, int(place)
+    return colour, template
 
 
 def _pair(background: Background) -> tuple[str, str]:

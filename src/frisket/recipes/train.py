@@ -205,7 +205,7 @@ def plan_of(config: Config) -> Plan:
         beta=beta,
         raw_beta=raw_beta,
         draw=(compat.draw if compat else None) or "sample",
-        bare=bare_of(config),
+        unscaled_by=bare_of(config),
         unmasked_probability=config.curve.unmasked_probability,
         feather_t=config.curve.feather_t,
         max_norm=config.lora.max_norm,

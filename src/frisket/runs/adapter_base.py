@@ -54,7 +54,6 @@ class AdapterBase:
         return tuple(outputs_of(first(denoiser)))
 
     def __str__(self) -> str:
-        """In words."""
         return f"{self.family} {self.variant}".strip() + (
             f" ({self.said_by})" if self.said_by else ""
         )

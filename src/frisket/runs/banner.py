@@ -13,7 +13,7 @@ from frisket.config.regions import weights_of
 from frisket.config.tree import Config
 from frisket.data.cached.store import CorruptEntry
 from frisket.data.mask_pipeline import arrange
-from frisket.data.records import Item, Prepared
+from frisket.data.records import Item, Prepared, Report
 from frisket.data.schedule import Schedule
 from frisket.families.base import FAMILIES, Variant
 from frisket.masks.weights import BACKGROUND, Layout, describe
@@ -128,16 +128,7 @@ def _of_masks(config: Config, prepared: Prepared) -> Iterator[str]:
             f"{_clips(len(report.left))} left out, without a mask where others have one:"
             f' {_some(report.left)}; masks.unmasked = "train" teaches them whole'
         )
-    for doubted, how in (
-        (report.doubted, "left out"),
-        (report.unsure, "trained on for want of others"),
-    ):
-        if doubted:
-            yield (
-                f"{_clips(len(doubted))} {how}, whose mask `frisket masks` was unsure of:"
-                f" {_some(doubted)}; look at them, mend a mask or delete its .json to take it as it"
-                ' is; masks.unmasked = "train" takes all'
-            )
+    yield from _of_doubted(report)
     if report.shared:
         yield (
             f"{_clips(len(report.shared))} of [[validation.data]] also trained on:"
@@ -150,6 +141,19 @@ def _of_masks(config: Config, prepared: Prepared) -> Iterator[str]:
             f"{len(report.thin)} regions are thinner than a latent cell, so no cell is mostly"
             f' theirs: {_some(report.thin)}; reading = "max" keeps them'
         )
+
+
+def _of_doubted(report: Report) -> Iterator[str]:
+    for doubted, how in (
+        (report.doubted, "left out"),
+        (report.unsure, "trained on for want of others"),
+    ):
+        if doubted:
+            yield (
+                f"{_clips(len(doubted))} {how}, whose mask `frisket masks` was unsure of:"
+                f" {_some(doubted)}; look at them, mend a mask or delete its .json to take it as it"
+                ' is; masks.unmasked = "train" takes all'
+            )
 
 
 def _of_swap(config: Config, prepared: Prepared) -> Iterator[str]:
@@ -259,17 +263,9 @@ def rows(config: Config, prepared: Prepared) -> list[tuple[str, str]]:
 
 def _chosen(config: Config) -> Iterator[tuple[str, str]]:
     """Options of the training that are not as they come."""
-    noise, lora, chosen = config.noise, config.lora, config.optimizer
-    said = []
-    if noise.offset:
-        said.append(f"offset {'up to ' if noise.offset_random else ''}{noise.offset:g}")
-    if noise.multires_iterations:
-        said.append(
-            f"{noise.multires_iterations} coarser layers, each {noise.multires_discount:g} of the"
-            " one before"
-        )
-    if said:
-        yield "noise", "; ".join(said)
+    lora, chosen = config.lora, config.optimizer
+    if noise := _describe_layers(config):
+        yield "noise", noise
     if chosen.schedule != "constant" or chosen.warmup:
         rates = rates_of(config)
         warming = f" after {rates.warming} steps of warm-up" if rates.warming else ""
@@ -283,6 +279,19 @@ def _chosen(config: Config) -> Iterator[tuple[str, str]]:
         yield "convolutions", f"rank {lora.conv_rank}, alpha {lora.conv_alpha or lora.conv_rank:g}"
     if lora.max_norm:
         yield "largest norm", f"{lora.max_norm:g} of each layer's update"
+
+
+def _describe_layers(config: Config) -> str:
+    """What the noise is besides plain; empty where it is."""
+    noise, words = config.noise, []
+    if noise.offset:
+        words.append(f"offset {'up to ' if noise.offset_random else ''}{noise.offset:g}")
+    if noise.multires_iterations:
+        words.append(
+            f"{noise.multires_iterations} coarser layers, each {noise.multires_discount:g} of the"
+            " one before"
+        )
+    return "; ".join(words)
 
 
 def describe_noise(config: Config, sizes: Collection[Cells]) -> str:

@@ -48,7 +48,7 @@ class Column:
     """What one call sampled with one version of the model."""
 
     title: str
-    said: str
+    settings: str
     folder: str
     files: dict[tuple[str, int], str]  # by prompt and seed
 
@@ -91,13 +91,13 @@ def _columns(record: Path) -> Iterator[Column]:
 
 
 def _column(told: Any, made: Any, folder: str, *, tuned: bool) -> Column:
-    title = " + ".join(_named(each) for each in told["lora"]) if tuned else "base"
+    title = " + ".join(_named(lora) for lora in told["lora"]) if tuned else "base"
     first = made[0]
-    said = f"{first['steps']} steps, guidance {first['guidance']:g}"
+    settings = f"{first['steps']} steps, guidance {first['guidance']:g}"
     files = {
         (str(each["prompt"]), int(each["seed"])): quote(f"{folder}/{each['file']}") for each in made
     }
-    return Column(title, said, folder, files)
+    return Column(title, settings, folder, files)
 
 
 def _named(lora: Any) -> str:

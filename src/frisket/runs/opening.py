@@ -7,7 +7,7 @@ from huggingface_hub import try_to_load_from_cache
 
 from frisket.config.tree import Config
 from frisket.families.base import FAMILIES
-from frisket.families.listing import size_of
+from frisket.families.listing import Size, size_of
 from frisket.runs.prepare import source_of
 
 SMALL = 1_000_000_000  # parameters up to which a CPU is no surprise
@@ -19,8 +19,7 @@ def opening(config: Config) -> Iterator[str]:
     source = source_of(config, family)
     card = family.variants[source.variant]
     device = source.device
-    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else ""
-    yield f"{family.name} {source.variant} on {device}" + (f" ({name})" if name else "")
+    yield f"{family.name} {source.variant} on {_describe_device(device)}"
     hub = source.path or card.repo
     fetched = source.local is None and hub.count("/") == 1
     size = size_of(family, source.variant) if fetched or device == "cpu" else None
@@ -30,11 +29,20 @@ def opening(config: Config) -> Iterator[str]:
             " days (`frisket doctor` says what this machine has)"
         )
     if fetched and not _is_here(hub):
-        told = f"{size.bytes * (len(card.experts) or 1) / 1e9:.0f} GB" if size else "its denoiser"
         yield (
-            f"{hub} is not on this machine yet and is downloaded as it is needed: {told} for the"
-            " denoiser, text encoder and VAE besides. Ctrl-C stops, what was downloaded stays"
+            f"{hub} is not on this machine yet and is downloaded as it is needed:"
+            f" {_describe_download(size, len(card.experts) or 1)} for the denoiser, text encoder"
+            " and VAE besides. Ctrl-C stops, what was downloaded stays"
         )
+
+
+def _describe_device(device: str) -> str:
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else ""
+    return f"{device} ({name})" if name else device
+
+
+def _describe_download(size: Size | None, experts: int) -> str:
+    return f"{size.bytes * experts / 1e9:.0f} GB" if size else "its denoiser"
 
 
 def _is_here(hub: str) -> bool:

@@ -12,7 +12,7 @@ from frisket.config.load import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A prompt, and what its line says of the sample: names and values as `shots.shot` takes them.
+    """A prompt, and what its line says of the sample: names and values as `build_spec` takes them.
 
     `seed` is among them where the line names one.
     """

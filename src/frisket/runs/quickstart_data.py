@@ -82,20 +82,26 @@ def backgrounds() -> tuple[list[Background], list[Background]]:
     Both hold every pattern about equally often.
     """
     rng = np.random.RandomState(9)
-    kinds: dict[str, list[Background]] = {pattern: [] for pattern in PATTERNS}
-    while min(map(len, kinds.values())) < 6 or sum(map(len, kinds.values())) < BANK + NEW:
-        found = random_background(rng)
-        if found not in kinds[found.pattern]:
-            kinds[found.pattern].append(found)
+    kinds = _draw_kinds(rng)
     # Six walls are all there are: two go to the bank, four are asked for.
     shares = {pattern: 2 if pattern == "wall" else (BANK - 2) // 3 + 1 for pattern in PATTERNS}
-    bank = [each for pattern, some in kinds.items() for each in some[: shares[pattern]]][:BANK]
-    fresh = [each for some in kinds.values() for each in some if each not in bank]
+    bank = [wall for pattern, walls in kinds.items() for wall in walls[: shares[pattern]]][:BANK]
+    fresh = [wall for walls in kinds.values() for wall in walls if wall not in bank]
     while len(fresh) < NEW:
-        found = random_background(rng)
-        if found not in bank and found not in fresh:
-            fresh.append(found)
+        background = random_background(rng)
+        if background not in bank and background not in fresh:
+            fresh.append(background)
     return bank, fresh[:NEW]
+
+
+def _draw_kinds(rng: np.random.RandomState) -> dict[str, list[Background]]:
+    """Different backgrounds by pattern: six of each at least, BANK + NEW in all."""
+    kinds: dict[str, list[Background]] = {pattern: [] for pattern in PATTERNS}
+    while min(map(len, kinds.values())) < 6 or sum(map(len, kinds.values())) < BANK + NEW:
+        background = random_background(rng)
+        if background not in kinds[background.pattern]:
+            kinds[background.pattern].append(background)
+    return kinds
 
 
 def sample(family: Family, parts: Parts, prompts: list[str], seed: int) -> Pictures:

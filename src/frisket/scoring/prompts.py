@@ -49,7 +49,7 @@ def shots_for(
     family = FAMILIES.load(config.model.family)
     card = family.variants[variant]
     lines, said_by = (prompts, "--prompt") if prompts else _own(config)
-    others = tuple(unrelated) or family.suggestions.unrelated(video=card.video)
+    others = tuple(unrelated) or family.suggestions.pick_unrelated(video=card.video)
     triggers = {data.trigger.lower() for data in config.data if data.trigger}
     for prompt in others:
         if named := triggers & set(re.findall(r"\w+", prompt.lower())):

@@ -36,16 +36,8 @@ def probe(spec: OptimizerSpec, *, ema: float = 0.0, max_norm: float = 0.0) -> No
     low, high = (nn.Parameter(torch.ones(4, 4, device=device)) for _ in range(2))
     with _silent():
         optimizer = build({"probe.lora_A": low, "probe.lora_B": high}, spec)
-    if ema and callable(getattr(optimizer, "eval", None)):
-        raise BadOptimizer(
-            f"optimizer.ema = {ema:g} and {spec.name!r} contradict: it averages by itself, and the"
-            " second average would be of other weights than it saves; leave optimizer.ema out"
-        )
-    if max_norm and callable(getattr(optimizer, "eval", None)):
-        raise BadOptimizer(
-            f"lora.max_norm = {max_norm:g} and {spec.name!r} contradict: it saves other weights"
-            " than it trains at, which no limit would reach; leave lora.max_norm out"
-        )
+    if callable(getattr(optimizer, "eval", None)):
+        _refuse_second_weights(spec, ema, max_norm)
     if "closure" in _needed(type(optimizer).step):
         raise BadOptimizer(
             f"optimizer {spec.name!r}: its step() needs the loss as a closure, which would run the"
@@ -60,16 +52,34 @@ def probe(spec: OptimizerSpec, *, ema: float = 0.0, max_norm: float = 0.0) -> No
     except Exception as error:
         if device == "cpu" and "cuda" in str(error).lower():
             return
-        said = str(error).partition("\n")[0][:200]
-        if spec.plus and _steps(spec):
-            raise BadOptimizer(
-                f"optimizer.lora_plus = {spec.plus:g} and {spec.name!r} contradict ({said}): leave"
-                " optimizer.lora_plus out, or take another optimizer"
-            ) from error
+        raise _refuse_step(spec, str(error).partition("\n")[0][:200]) from error
+
+
+def _refuse_step(spec: OptimizerSpec, reason: str) -> BadOptimizer:
+    """The refusal of an optimizer whose first step fails, for that `reason`."""
+    if spec.plus and _steps(spec):
+        return BadOptimizer(
+            f"optimizer.lora_plus = {spec.plus:g} and {spec.name!r} contradict ({reason}): leave"
+            " optimizer.lora_plus out, or take another optimizer"
+        )
+    return BadOptimizer(
+        f"optimizer {spec.name!r}: a first step with a small matrix fails ({reason}); take one"
+        f" of {', '.join(sorted(ALIASES))}, or other optimizer.options"
+    )
+
+
+def _refuse_second_weights(spec: OptimizerSpec, ema: float, max_norm: float) -> None:
+    """BadOptimizer for what reads the weights that a schedule-free optimizer trains at."""
+    if ema:
         raise BadOptimizer(
-            f"optimizer {spec.name!r}: a first step with a small matrix fails ({said}); take one"
-            f" of {', '.join(sorted(ALIASES))}, or other optimizer.options"
-        ) from error
+            f"optimizer.ema = {ema:g} and {spec.name!r} contradict: it averages by itself, and the"
+            " second average would be of other weights than it saves; leave optimizer.ema out"
+        )
+    if max_norm:
+        raise BadOptimizer(
+            f"lora.max_norm = {max_norm:g} and {spec.name!r} contradict: it saves other weights"
+            " than it trains at, which no limit would reach; leave lora.max_norm out"
+        )
 
 
 def _steps(spec: OptimizerSpec) -> bool:

@@ -18,10 +18,10 @@ class Plan:
     """What a run does, in plain values; the recipe fills it from the configuration.
 
     `raw_beta` makes the loss grow with the raw coverage (see `scaled_by_area`), `draw` says whether
-    samples or whole batches train unmasked, `bare` what a term is not multiplied by: the weight of
-    the noise level ("t"), of the data set ("set"). `epoch` is the number of batches, of all
-    processes, in one pass over the clips (0: nobody asks), `max_norm` the largest norm of a layer's
-    update (0: no limit).
+    samples or whole batches train unmasked, `unscaled_by` what a term is not multiplied by: the
+    weight of the noise level ("t"), of the data set ("set"). `epoch` is the number of batches, of
+    all processes, in one pass over the clips (0: nobody asks), `max_norm` the largest norm of a
+    layer's update (0: no limit).
     """
 
     steps: int
@@ -32,7 +32,7 @@ class Plan:
     beta: float = 0.5
     raw_beta: float = 0.0
     draw: Literal["sample", "batch"] = "sample"
-    bare: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    unscaled_by: Mapping[str, frozenset[str]] = field(default_factory=dict)
     unmasked_probability: float = 0.0
     feather_t: float = 0.0
     epoch: int = 0

@@ -18,8 +18,8 @@ from frisket.adapters.norms import limit_norms
 from frisket.data.sample import Batch
 from frisket.families.base import GIVEN, Family
 from frisket.grid import LatentGrid
-from frisket.losses.base import BASE, EMA, NEEDS, Claiming, LossTerm, Step
-from frisket.losses.weighting import Weighting, pool, weigh
+from frisket.losses.base import BASE, EMA, NEEDS, LossTerm, Step
+from frisket.losses.weighting import Weighting, list_exclusive, pool, weigh
 from frisket.masks.morphology import feather_cells
 from frisket.masks.weights import RegionWeights
 from frisket.objectives.base import Objective
@@ -218,7 +218,7 @@ class Trainer:
             beta=plan.beta,
             raw_beta=plan.raw_beta,
             soften=soften if plan.feather_t else None,
-            exclusive=tuple(term for term, _ in self.terms.values() if isinstance(term, Claiming)),
+            exclusive=list_exclusive(term for term, _ in self.terms.values()),
         )
 
     def _backward(self, loss: Tensor) -> None:
@@ -294,10 +294,10 @@ class Trainer:
         return replace(batch, masked=batch.masked & kept)
 
     def _scale(self, term: str, batch: Batch, t: PerSample) -> PerSample:
-        bare = self.plan.bare.get(term, frozenset())
+        unscaled_by = self.plan.unscaled_by.get(term, frozenset())
         ones = torch.ones_like(batch.weight)
-        level = ones if "t" in bare else self.objective.weight(t)
-        return level * (ones if "set" in bare else batch.weight)
+        level = ones if "t" in unscaled_by else self.objective.weight(t)
+        return level * (ones if "set" in unscaled_by else batch.weight)
 
     def _teachers(self, noisy: Latents, t: PerSample, batch: Batch) -> dict[str, Latents]:
         """What the teachers that any term needs predict: eval mode, no gradient."""

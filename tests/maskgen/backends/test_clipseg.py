@@ -8,11 +8,11 @@ import pytest
 import torch
 import transformers
 from PIL import Image
+from tests.maskgen.tiny import grounding
 from torch import Tensor
 
 from frisket.maskgen.backends.clipseg import BACKEND, ClipSeg
 from frisket.maskgen.base import BackendUnusable, Grounder, Source, WeightsNotFound
-from frisket.maskgen.tiny import grounding
 from frisket.maskgen.vision.preprocess import enlarged
 
 PHOTO = Path(__file__).parents[3] / "examples/photos/clips/astronaut.jpg"

@@ -10,6 +10,7 @@ import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from tests.maskgen.tiny import grounding
 from torch import Tensor
 
 from frisket.maskgen.backends.florence2 import BACKEND, Florence2, read
@@ -21,7 +22,6 @@ from frisket.maskgen.base import (
     Source,
     WeightsNotFound,
 )
-from frisket.maskgen.tiny import grounding
 
 PHOTO = Path(__file__).parents[3] / "examples/photos/clips/astronaut.jpg"
 WOMAN = "a woman<loc_50><loc_10><loc_900><loc_999>"

@@ -10,11 +10,11 @@ import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from tests.maskgen.tiny import grounding
 from torch import Tensor
 
 from frisket.maskgen.backends.grounding_dino import BACKEND, GroundingDino, packed
 from frisket.maskgen.base import BackendUnusable, Box, Detector, Source, WeightsNotFound
-from frisket.maskgen.tiny import grounding
 
 PHOTO = Path(__file__).parents[3] / "examples/photos/clips/astronaut.jpg"
 

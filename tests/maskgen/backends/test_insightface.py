@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.maskgen.tiny import people
 
 from frisket.maskgen.backends.insightface import ALIGNED, BACKEND, aligned, decoded
 from frisket.maskgen.base import BackendUnusable, FaceFinder, Picture, Source, WeightsNotFound
-from frisket.maskgen.tiny import people
 from frisket.media.frames import decode
 
 PHOTO = Path(__file__).parents[3] / "examples/photos/clips/astronaut.jpg"

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tests.maskgen.tiny import sam
 
 from frisket.maskgen.backends.sam2 import BACKEND
 from frisket.maskgen.base import Box, Segmenter, Source
-from frisket.maskgen.tiny import sam
 from frisket.media.frames import decode
 
 PHOTO = Path(__file__).parents[3] / "examples/photos/clips/astronaut.jpg"
@@ -23,7 +23,7 @@ FACE, FLAG = box(170, 60, 290, 210, phrase="face"), box(0, 0, 130, 500, phrase="
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return BACKEND.tiny(tmp_path_factory.mktemp("sam2"))
+    return sam.sam2(tmp_path_factory.mktemp("sam2"))
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from tests.maskgen.tiny import sam
 
 from frisket.maskgen.backends import sam2_video
 from frisket.maskgen.backends.sam2_video import BACKEND
@@ -53,7 +54,7 @@ def same(mask, wanted):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return BACKEND.tiny(tmp_path_factory.mktemp("sam2_video"))
+    return sam.sam2_video(tmp_path_factory.mktemp("sam2_video"))
 
 
 @pytest.fixture

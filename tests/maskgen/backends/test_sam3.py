@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from tests.maskgen.tiny import sam
 
 from frisket.maskgen.backends.sam3 import BACKEND
 from frisket.maskgen.base import BackendUnusable, Detector, Grounder, Source
-from frisket.maskgen.tiny import sam
 from frisket.maskgen.vision.preprocess import pixels
 from frisket.media.frames import decode
 
@@ -18,7 +18,7 @@ PHOTO = Path(__file__).parents[3] / "examples/photos/clips/astronaut.jpg"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return BACKEND.tiny(tmp_path_factory.mktemp("sam3"))
+    return sam.sam3(tmp_path_factory.mktemp("sam3"))
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from tests.maskgen.tiny import sam
 
 from frisket.maskgen.backends.sam3_video import BACKEND
 from frisket.maskgen.base import BackendUnusable, Follower, Source
@@ -16,7 +17,7 @@ PHOTO = Path(__file__).parents[3] / "examples/photos/clips/astronaut.jpg"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return BACKEND.tiny(tmp_path_factory.mktemp("sam3_video"))
+    return sam.sam3_video(tmp_path_factory.mktemp("sam3_video"))
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from tests.maskgen.tiny import BUILDS
 
 from frisket.maskgen.backends import sam2, sam2_video, sam3, sam3_video
 from frisket.maskgen.base import CONTRACTS, Source, WeightsNotFound
@@ -17,7 +18,7 @@ BACKENDS = {
 
 @pytest.fixture(scope="module")
 def builds(tmp_path_factory):
-    return {name: backend.tiny(tmp_path_factory.mktemp(name)) for name, backend in BACKENDS.items()}
+    return {name: BUILDS[name](tmp_path_factory.mktemp(name)) for name in BACKENDS}
 
 
 @pytest.mark.parametrize("name", BACKENDS)

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.maskgen.tiny import people
 from torch import nn
 
 from frisket.maskgen.backends.segformer import BACKEND
 from frisket.maskgen.base import BackendUnusable, Parser, Picture, Source, WeightsNotFound
-from frisket.maskgen.tiny import people
 from frisket.maskgen.vision.classes import grouping
 from frisket.maskgen.vision.preprocess import Preprocessing, pixels
 from frisket.media.frames import decode

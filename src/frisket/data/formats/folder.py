@@ -19,7 +19,7 @@ def _with_references(findings: Findings, folder: Path) -> Findings:
 
 
 class Folder:
-    """Files in folders."""
+    """The shelf's entry for clips, masks and captions that are files of their own."""
 
     summary = "clips, captions (.txt) and masks as files"
     legend = f"{MASKS}/{LEGEND}"
@@ -27,7 +27,7 @@ class Folder:
     mixed = False
 
     def suits(self, path: Path) -> bool:
-        """Any folder."""
+        """Whether `path` is a folder, whatever lies in it."""
         return path.is_dir()
 
     def read(self, path: Path, columns: Columns) -> Packed:

@@ -93,32 +93,22 @@ class _Layout:
     @staticmethod
     def of(table: Path, asked: Columns) -> "_Layout":
         """As asked for, else as the names and types of columns tell; BadSet without clips."""
-        fields = {field.name: field.type for field in _schema(table)}
-        for column in filter(None, (asked.image, asked.caption, asked.name, *asked.masks.values())):
-            if column not in fields:
-                hint = nearest(column, list(fields))
-                raise BadSet(f"{table}: has no column {column!r}{hint}")
-        held = [name for name, kind in fields.items() if _holds_files(kind)]
-        told = [name for name, kind in fields.items() if _arrow().types.is_string(kind)]
-        clips = (
-            [asked.image] if asked.image else [each for each in ("image", "video") if each in held]
-        )
-        clips = clips or [each for each in CLIPS if each in (*held, *told)][:1]
+        fields = _read_types(table)
+        _check_columns(table, asked, list(fields))
+        files = [name for name, kind in fields.items() if _holds_files(kind)]
+        texts = [name for name, kind in fields.items() if _arrow().types.is_string(kind)]
+        clips = [asked.image] if asked.image else _choose_clips(files, texts)
         if not clips:
             raise BadSet(
                 f"{table}: no column of pictures or videos is known; name it with --image"
                 f" (there are: {', '.join(fields)})"
             )
-        masks = asked.masks or {
-            name.removeprefix(MASK).removeprefix("_"): name
-            for name in (*held, *told)
-            if name == MASK or (name.startswith(f"{MASK}_") and name in held)
-        }
-        caption = asked.caption or next((each for each in TEXTS if each in told), "")
-        name = asked.name or next((each for each in NAMES if each in told), "")
+        masks = asked.masks or _choose_masks(files, texts)
+        caption = asked.caption or next((column for column in TEXTS if column in texts), "")
+        name = asked.name or next((column for column in NAMES if column in texts), "")
         references = REFERENCES if REFERENCES in fields else ""
         known = {*clips, *masks.values(), caption, name, references}
-        aside = tuple(each for each in fields if each not in known)
+        aside = tuple(column for column in fields if column not in known)
         return _Layout(tuple(clips), caption, name, masks, references, aside)
 
     def entry(self, row: Row, table: Path, number: int, name: str) -> Entry:
@@ -143,6 +133,34 @@ class _Layout:
         references = tuple(_file(each, f"{where} {REFERENCES}", table.parent) for each in listed)
         clip = _file(clips[0], where, table.parent)
         return Entry(name, clip, text or "", masks, references)
+
+
+def _read_types(table: Path) -> dict[str, Any]:
+    """The type of every column by its name."""
+    return {field.name: field.type for field in _schema(table)}
+
+
+def _check_columns(table: Path, columns: Columns, known: list[str]) -> None:
+    """BadSet for a column that was named and is not there."""
+    names = (columns.image, columns.caption, columns.name, *columns.masks.values())
+    for name in filter(None, names):
+        if name not in known:
+            raise BadSet(f"{table}: has no column {name!r}{nearest(name, known)}")
+
+
+def _choose_clips(files: list[str], texts: list[str]) -> list[str]:
+    """Columns of clips, by their usual names: of files, else the first that may name some."""
+    held = [name for name in ("image", "video") if name in files]
+    return held or [name for name in CLIPS if name in (*files, *texts)][:1]
+
+
+def _choose_masks(files: list[str], texts: list[str]) -> dict[str, str]:
+    """Columns of masks by region: `mask`, and `mask_REGION` where it holds files."""
+    return {
+        name.removeprefix(MASK).removeprefix("_"): name
+        for name in (*files, *texts)
+        if name == MASK or (name.startswith(f"{MASK}_") and name in files)
+    }
 
 
 def _holds_files(kind: Any) -> bool:

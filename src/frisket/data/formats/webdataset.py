@@ -271,7 +271,7 @@ def _add(tar: tarfile.TarFile, name: str, file: File) -> None:
 
 
 class WebDataset:
-    """Tar shards."""
+    """The shelf's entry for tar shards."""
 
     summary = "WebDataset shards (.tar)"
     legend = LEGEND

@@ -54,7 +54,7 @@ class EditText(Text):
     """The text bundle of an edit model; `several`: its prompt numbers any number of pictures."""
 
     def __init__(self, *, several: bool, **parts: Any) -> None:
-        """As `Text`."""
+        """Hold the parts, as `Text` does, by the pipeline's names."""
         super().__init__(**parts)
         self.several = several
 

@@ -25,7 +25,7 @@ SAGE = ("sage_attn", "use_sage_attn")
 
 
 def memory(flags: Flags) -> dict[str, Any]:
-    """`[memory]`."""
+    """`[memory]`: what is moved off the card, stored smaller or worked out again."""
     found: dict[str, Any] = {}
     for option, keys in SWITCHES.items():
         if flags.flag(option):

@@ -48,18 +48,7 @@ def of_sd_scripts(flags: Flags, script: str, pixels: int) -> dict[str, Any]:
     written = flags.text(CHECKPOINT)
     if kind is None:
         return _none(flags, "network_module", module or script)
-    guessed = ""
-    if kind:
-        model = find("kohya", kind, [written])
-    else:
-        told = by_checkpoint([written])
-        if isinstance(told, str):
-            model = None
-        elif told is None:
-            variant = "sdxl" if pixels >= LARGE else "sd15"
-            model, guessed = Model("stable_diffusion", variant), _guess(variant, pixels)
-        else:
-            model = told
+    model, guessed = _find_model(kind, written, pixels)
     if model is None:
         return _none(flags, CHECKPOINT, written)
     if kind and kind == module:
@@ -69,6 +58,17 @@ def of_sd_scripts(flags: Flags, script: str, pixels: int) -> dict[str, Any]:
     if flags.flag("v_parameterization"):
         found = _with_v(flags, found)
     return found | _source(flags, CHECKPOINT, guessed) | dtype_of(flags)
+
+
+def _find_model(kind: str, checkpoint: str, pixels: int) -> tuple[Model | None, str]:
+    """The model, None where Frisket has none, and what to say where its size alone tells."""
+    if kind:
+        return find("kohya", kind, [checkpoint]), ""
+    model = by_checkpoint([checkpoint])
+    if model is not None:
+        return (None if isinstance(model, str) else model), ""
+    variant = "sdxl" if pixels >= LARGE else "sd15"
+    return Model("stable_diffusion", variant), _guess(variant, pixels)
 
 
 def _kind_of(flags: Flags, script: str, module: str) -> str | None:

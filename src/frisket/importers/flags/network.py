@@ -116,20 +116,32 @@ def network(flags: Flags, model: Mapping[str, Any]) -> Network:
         found["dropout"] = dropout
     found |= _convolutions(arguments, told, model, found, lycoris="lycoris" in module)
     found |= {name: _plain(arguments.pop(name)) for name in SAME if told.given(arguments, name)}
-    if found.get("full_matrix"):  # its update has a scale of 1, whatever alpha says
-        for name in ("alpha", "conv_alpha"):
-            found.pop(name, None)
-        said = "counts for nothing there: of a LoKr's whole matrices the scale is 1"
-        flags.say("network_alpha", "not needed", said)
+    if found.get("full_matrix"):
+        _drop_alpha(flags, found)
     if norm := flags.number("scale_weight_norms", low=0.0):
         found["max_norm"] = norm
-    if source := flags.text("network_weights"):
-        there = place(source, flags.at("network_weights").sheet.written.path.absolute().parent)[0]
-        found["source"] = str(there or source)
+    found |= _find_source(flags)
     plus = _plus(arguments, told)
     told.rest(arguments)
     whole = not (algorithm or "network_dim" in flags)
     return Network(found, plus, whole, other)
+
+
+def _find_source(flags: Flags) -> dict[str, Any]:
+    """`lora.source`, where training goes on from weights; as it is written where it is not here."""
+    name = flags.text("network_weights")
+    if not name:
+        return {}
+    folder = flags.at("network_weights").sheet.written.path.absolute().parent
+    return {"source": str(place(name, folder)[0] or name)}
+
+
+def _drop_alpha(flags: Flags, section: dict[str, Any]) -> None:
+    """Leave alpha out of `[lora]`: a whole matrix has a scale of 1, whatever alpha says."""
+    for name in ("alpha", "conv_alpha"):
+        section.pop(name, None)
+    message = "counts for nothing there: of a LoKr's whole matrices the scale is 1"
+    flags.say("network_alpha", "not needed", message)
 
 
 class _Told:
@@ -210,13 +222,7 @@ def _convolutions(
     """Rank and alpha on convolutions, and the preset of layers."""
     rank, alpha = arguments.pop("conv_dim", None), arguments.pop("conv_alpha", None)
     preset = arguments.pop("preset", "full" if lycoris else "")
-    section: dict[str, Any] = {}
-    if preset in PRESETS:
-        section["preset"] = PRESETS[preset]
-        if lycoris and preset != "full":
-            told.mapped("preset", "lora.preset", preset)
-    elif preset:
-        told.lost("preset", "no lora.preset is of those layers: set lora.targets", preset)
+    section = _map_preset(preset, told, lycoris=lycoris)
     has = not is_flow(model)  # the models here that predict noise have convolutions, and only they
     if lycoris and preset == "full" and has:  # which trains them always, at the rank of all else
         rank, alpha = rank or found["rank"], alpha or found["alpha"]
@@ -230,6 +236,17 @@ def _convolutions(
     told.mapped("conv_dim", "lora.conv_rank", rank)
     told.mapped("conv_alpha", "lora.conv_alpha", alpha)
     return section
+
+
+def _map_preset(preset: str, told: _Told, *, lycoris: bool) -> dict[str, Any]:
+    """`lora.preset`, with a note where it is one of LyCORIS' that has a name here, or none."""
+    if preset in PRESETS:
+        if lycoris and preset != "full":
+            told.mapped("preset", "lora.preset", preset)
+        return {"preset": PRESETS[preset]}
+    if preset:
+        told.lost("preset", "no lora.preset is of those layers: set lora.targets", preset)
+    return {}
 
 
 def _plus(arguments: dict[str, Any], told: _Told) -> float:

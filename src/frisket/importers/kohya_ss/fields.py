@@ -153,21 +153,7 @@ class Fields:
     def __init__(self, written: Written) -> None:
         self.written = written
         given = {name: value for name, value in written.tree.items() if value is not None}
-        self.values: dict[str, Any] = {**defaults(), **given}
-        if "pretrained_model_name_or_path" not in given:  # presets leave the choice to the page
-            self.values["pretrained_model_name_or_path"] = ""
-        if "max_train_steps" not in given:  # files older than the field: epochs count
-            self.values["max_train_steps"] = 0
-        if "optimizer" not in given:
-            self.values["optimizer"] = "AdamW8bit" if given.get("use_8bit_adam") else "AdamW"
-        if given.get("LoRA_type", "Standard") == "LoCon":
-            self.values["LoRA_type"] = "LyCORIS/LoCon"
-        if isinstance(given.get("xformers"), bool):
-            self.values["xformers"] = "xformers" if given["xformers"] else "none"
-        if given.get("use_wandb") == "True":
-            self.values["log_with"] = "wandb"
-        if "lora_network_weights" in given:
-            self.values["network_weights"] = given["lora_network_weights"]
+        self.values: dict[str, Any] = {**defaults(), **given, **_update_old_fields(given)}
         for name, other in WHOLE.items():
             self.values[name] = whole(self.values[name], other)
         for name, fraction in FLOATS.items():
@@ -201,6 +187,26 @@ class Fields:
         """The error for a field, to be raised."""
         value = shown(self.values.get(name), 60)
         return BadLayout(f"{self.written.where((name,))}: {name} = {value}: {said}")
+
+
+def _update_old_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Today's fields of files from before them, and of presets that leave a choice to the page."""
+    today: dict[str, Any] = {}
+    if "pretrained_model_name_or_path" not in fields:
+        today["pretrained_model_name_or_path"] = ""
+    if "max_train_steps" not in fields:  # of before the field: epochs count
+        today["max_train_steps"] = 0
+    if "optimizer" not in fields:
+        today["optimizer"] = "AdamW8bit" if fields.get("use_8bit_adam") else "AdamW"
+    if fields.get("LoRA_type", "Standard") == "LoCon":
+        today["LoRA_type"] = "LyCORIS/LoCon"
+    if isinstance(fields.get("xformers"), bool):
+        today["xformers"] = "xformers" if fields["xformers"] else "none"
+    if fields.get("use_wandb") == "True":
+        today["log_with"] = "wandb"
+    if "lora_network_weights" in fields:
+        today["network_weights"] = fields["lora_network_weights"]
+    return today
 
 
 def whole(value: Any, other: int) -> int:

@@ -86,8 +86,10 @@ def _special(kind: str, fields: Mapping[str, Any], *, flux: bool) -> dict[str, A
         found = {name: fields.get(name) for name in _CONV} if fields.get("conv_dim") else {}
         factor = fields.get("factor", -1)
         return found | ({"factor": factor} if kind == "Kohya LoKr" and factor != -1 else {})
-    if kind != "Flux1":
-        return {}
+    return _find_flux_arguments(fields, flux=flux) if kind == "Flux1" else {}
+
+
+def _find_flux_arguments(fields: Mapping[str, Any], *, flux: bool) -> dict[str, Any]:
     names = ("ggpo_beta", "ggpo_sigma") if fields.get("train_lora_ggpo") else ()
     found = {name: fields.get(name) for name in names if fields.get(name)}
     if fields.get("split_mode"):

@@ -194,16 +194,14 @@ def _words(text: str, line: int) -> list[Word]:
     quoted, at, begun = False, 0, line
     while at < len(text):
         letter = text[at]
-        if letter == "\n":
-            line += 1
+        line += letter == "\n"
         if letter in " \t\n" and not quoted:
-            if now is not None:
-                words.append(Word("".join(now), begun))
-                now = None
+            words += _end_word(now, begun)
+            now = None
             at += 1
             continue
-        begun = line if now is None else begun
-        now = [] if now is None else now
+        if now is None:
+            now, begun = [], line
         if letter == "^" and not quoted:
             at += 1
             now.append(text[at : at + 1].strip("\n"))
@@ -215,10 +213,14 @@ def _words(text: str, line: int) -> list[Word]:
         else:
             now.append(letter)
         at += 1
-    if now is not None:
-        words.append(Word("".join(now), begun))
+    words += _end_word(now, begun)
     counted(words, line)
     return _without_redirects(words)
+
+
+def _end_word(letters: list[str] | None, line: int) -> list[Word]:
+    """The word that is open, with the line where it begins; nothing where none is."""
+    return [] if letters is None else [Word("".join(letters), line)]
 
 
 def _without_redirects(words: list[Word]) -> list[Word]:

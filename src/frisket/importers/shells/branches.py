@@ -28,7 +28,7 @@ class Branches:
         return truth
 
     def begin(self, truth: bool | None) -> None:
-        """Open a block."""
+        """Open a block whose first part counts as far as `truth` says; None: it may."""
         self.open.append(_Branch(truth, truth))
 
     def ask(self) -> None:

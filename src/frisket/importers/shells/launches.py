@@ -128,10 +128,16 @@ def _simpletuner(command: Command, script: str, words: Sequence[Word]) -> tuple[
     own = script == "simpletuner" and bool(words) and words[0].text == "train"
     if not own and not (script == "train.sh" and name):
         return ()
-    for number, word in enumerate(words):
-        if found := _SIMPLETUNER.fullmatch(word.text):
-            following = words[number + 1].text if len(words) > number + 1 else ""
-            name = found[2] if found[2] is not None else following
-            name = f"examples/{name}" if found[1] == "example" else name
+    name = _read_environment_name(words, name)
     folder = "config" if name in ("", "default") else f"config/{name}"
     return (Word(folder, command.line),)
+
+
+def _read_environment_name(words: Sequence[Word], name: str) -> str:
+    """What `env=NAME` or `--example NAME` says; `name` where neither does."""
+    for number, word in enumerate(words):
+        if match := _SIMPLETUNER.fullmatch(word.text):
+            following = words[number + 1].text if len(words) > number + 1 else ""
+            name = match[2] if match[2] is not None else following
+            name = f"examples/{name}" if match[1] == "example" else name
+    return name

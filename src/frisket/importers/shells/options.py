@@ -156,20 +156,30 @@ def _put(given: Given, row: Mapping[str, Any], flag: Word, values: Sequence[Word
         if values:
             raise BadOption(f"{flag.told} takes no value", flag)
         given.tree[option] = action == "store_true"
-        return
-    if not values and action and row.get("nargs") != "*":
+    elif not values and action and row.get("nargs") != "*":
         raise BadOption(f"{flag.told} needs a value", flag)
-    if any(word.unknown for word in values):
-        told = " ".join(word.told for word in values)
-        if row["type"] != "str" or option in NEEDED:
-            name = next(name for word in values for name in word.unknown)
-            said = f"--{option} is {told}, and {name} is not set by the file: write its value there"
-            raise BadOption(said, flag)
-        given.open[option] = told
-        return
-    read = [typed(row["type"], word, option) for word in values]
-    several = isinstance(row.get("nargs"), str | int) and action
-    given.tree[option] = read if several else read[0] if len(read) == 1 else read or True
+    elif any(word.unknown for word in values):
+        given.open[option] = _leave_open(row, flag, values)
+    else:
+        given.tree[option] = _read_values(row, values)
+
+
+def _leave_open(row: Mapping[str, Any], flag: Word, values: Sequence[Word]) -> str:
+    """What an option holds that the file does not set; BadOption where training hangs on it."""
+    option, text = row["option"], " ".join(word.told for word in values)
+    if row["type"] != "str" or option in NEEDED:
+        name = next(name for word in values for name in word.unknown)
+        message = f"--{option} is {text}, and {name} is not set by the file: write its value there"
+        raise BadOption(message, flag)
+    return text
+
+
+def _read_values(row: Mapping[str, Any], words: Sequence[Word]) -> Any:
+    """The values of an option: a list where it takes one, true where nothing follows it."""
+    values = [typed(row["type"], word, row["option"]) for word in words]
+    if isinstance(row.get("nargs"), str | int) and row["action"]:
+        return values
+    return values[0] if len(values) == 1 else values or True
 
 
 def typed(kind: str, word: Word, option: str) -> Any:

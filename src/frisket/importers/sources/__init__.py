@@ -1,1 +1,1 @@
-"""Forms in which jobs of other trainers are kept: one file each, see `data/source_base.py`."""
+"""Forms in which jobs of other trainers are kept: one file each, see `importers/source_base.py`."""

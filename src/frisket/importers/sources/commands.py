@@ -144,10 +144,7 @@ def _line(launch: Launch, line: int) -> str:
 def _source(path: Path, launch: Launch, *, writes: bool) -> Sources:
     if launch.files:
         return tuple(_named(path, launch, word) for word in launch.files[:1])
-    if found := re.search(r"control_?net|textual_inversion", launch.script):
-        what = "an embedding" if found[0].startswith("textual") else "a ControlNet"
-        at = f"{path}{_line(launch, launch.command.line)}"
-        raise BadLayout(f"{at}: {launch.script} trains {what}; Frisket trains LoRAs alone")
+    _refuse_other_training(path, launch)
     given = parse(launch.words, launch.trainer, launch.script)
     if not any(option in given.tree for option in DATA):
         _refuse_unknown(path, launch, given, writes=writes)
@@ -156,10 +153,7 @@ def _source(path: Path, launch: Launch, *, writes: bool) -> Sources:
         if isinstance(value := given.tree.get(option), str):
             given.tree[option] = _from_folder(value, path, launch)
     _accelerate(launch, given)
-    rest: list[Path] = []
-    if isinstance(file := given.tree.pop("config_file", None), str):
-        file = file if file.endswith(".toml") else f"{file}.toml"  # as the trainers do
-        rest.append(_named(path, launch, Word(file, given.lines["config_file"])))
+    rest = _list_config_files(path, launch, given)
     lines: dict[Key, int] = (
         {} if launch.command.cell else {(name,): at for name, at in given.lines.items()}
     )
@@ -167,6 +161,23 @@ def _source(path: Path, launch: Launch, *, writes: bool) -> Sources:
     form = f"the command in{_line(launch, launch.command.line)}"
     written = Written(path, given.tree, lines)
     return (Source(launch.trainer, role, form, written, launch.script, tuple(notes)), *rest)
+
+
+def _refuse_other_training(path: Path, launch: Launch) -> None:
+    """Refuse a script that trains no LoRA and no model, by its name."""
+    if match := re.search(r"control_?net|textual_inversion", launch.script):
+        kind = "an embedding" if match[0].startswith("textual") else "a ControlNet"
+        at = f"{path}{_line(launch, launch.command.line)}"
+        raise BadLayout(f"{at}: {launch.script} trains {kind}; Frisket trains LoRAs alone")
+
+
+def _list_config_files(path: Path, launch: Launch, given: Given) -> list[Path]:
+    """The file that `--config_file` names, which leaves the options: it is read beside them."""
+    name = given.tree.pop("config_file", None)
+    if not isinstance(name, str):
+        return []
+    name = name if name.endswith(".toml") else f"{name}.toml"  # as the trainers do
+    return [_named(path, launch, Word(name, given.lines["config_file"]))]
 
 
 def _refuse_unknown(path: Path, launch: Launch, given: Given, *, writes: bool) -> None:

@@ -1,7 +1,7 @@
 """LoRA Easy Training Scripts (.toml with `[[subsets]]` and `*_args.args`) as sd-scripts' two files.
 
 After `process_toml` of derrian-distro/LoRA_Easy_Training_Scripts ae5ce07 and utils/validation.py of
-its backend 162e56d; tests/data/sources/easy_training.json holds what that makes of files.
+its backend 162e56d; tests/importers/sources/easy_training.json holds what that makes of files.
 """
 
 from collections.abc import Mapping
@@ -172,8 +172,16 @@ def _schedule(tree: dict[str, Any], lines: dict[Key, int]) -> None:
 
 
 def _data(written: Written) -> Written:
-    general: dict[str, Any] = {}
     lines: dict[Key, int] = {}
+    general = _read_general(written, lines)
+    subsets = _read_subsets(written, lines)
+    tree = {"general": general, "datasets": [{"subsets": subsets}]}
+    return Written(written.path, tree, lines)
+
+
+def _read_general(written: Written, lines: dict[Key, int]) -> dict[str, Any]:
+    """Options of all data sets; their lines are put into `lines`."""
+    general: dict[str, Any] = {}
     for section, table in _sections(written, "dataset_args"):
         for option, value in table.items():
             if not value or (option == "max_token_length" and value == 75):
@@ -181,6 +189,11 @@ def _data(written: Written) -> Written:
             general[option] = value
             if (line := written.line((section, "dataset_args", option))) is not None:
                 lines[("general", option)] = line
+    return general
+
+
+def _read_subsets(written: Written, lines: dict[Key, int]) -> list[Any]:
+    """The subsets of the one data set; their lines are put into `lines`."""
     subsets: list[Any] = []
     for number, subset in enumerate(written.tree["subsets"]):
         if not isinstance(subset, dict):
@@ -193,8 +206,7 @@ def _data(written: Written) -> Written:
                 lines[(*key, name)] = line
         if (line := written.line(("subsets", number))) is not None:
             lines[key] = line
-    tree = {"general": general, "datasets": [{"subsets": subsets}]}
-    return Written(written.path, tree, lines)
+    return subsets
 
 
 FORM = Form("LoRA Easy Training Scripts (.toml with [[subsets]])", suits, read)

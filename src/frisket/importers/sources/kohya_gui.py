@@ -1,7 +1,7 @@
 """kohya_ss GUI configurations (.json): its fields as the options that it starts sd-scripts with.
 
 After `open_configuration` and `train_model` of kohya_gui/lora_gui.py at bmaltais/kohya_ss 45088f0.
-tests/data/sources/kohya_gui.json holds what they make of the repository's own files.
+tests/importers/sources/kohya_gui.json holds what they make of the repository's own files.
 """
 
 import math
@@ -140,21 +140,24 @@ def _adjust(fields: Fields, model: str, tree: dict[str, Any], put: Any) -> None:
         tree.pop("cache_latents_to_disk", None)
     if model == "hunyuan_image_checkbox":
         tree.pop("v2", None)
-    if model in ("hunyuan_image_checkbox", "anima_checkbox"):
-        prefix = "anima" if model == "anima_checkbox" else "hunyuan"
-        if not fields.text(f"{prefix}_vae"):
-            tree.pop("vae", None)
+    prefix = {"hunyuan_image_checkbox": "hunyuan", "anima_checkbox": "anima"}.get(model)
+    if prefix and not fields.text(f"{prefix}_vae"):
+        tree.pop("vae", None)
     if model == "anima_checkbox":
         _anima(fields, tree, put)
     if model == "flux1_checkbox" and fields.text("model_type").lower() == "chroma":
-        tree.pop("clip_l", None)
-        put("model_type", "chroma", "model_type")
-        tree["apply_t5_attn_mask"] = True
-        tree["guidance_scale"] = fields.number("guidance_scale")
+        _adjust_chroma(fields, tree, put)
     if model in ("flux1_checkbox", "sd3_checkbox", "anima_checkbox", "lumina_checkbox"):
         put("show_timesteps", fields.text("show_timesteps"), "show_timesteps")
         if "show_timesteps" in tree:
             put("show_timesteps_resolution", fields.text("show_timesteps_resolution"))
+
+
+def _adjust_chroma(fields: Fields, tree: dict[str, Any], put: Any) -> None:
+    tree.pop("clip_l", None)
+    put("model_type", "chroma", "model_type")
+    tree["apply_t5_attn_mask"] = True
+    tree["guidance_scale"] = fields.number("guidance_scale")
 
 
 def _anima(fields: Fields, tree: dict[str, Any], put: Any) -> None:

@@ -1,7 +1,8 @@
 """OneTrainer's configurations of other ages, brought to today's names as OneTrainer does it.
 
 After the migrations 0 to 10 of modules/util/config/TrainConfig.py and 0 and 1 of ConceptConfig.py
-at Nerogar/OneTrainer 23df383; tests/data/sources/onetrainer.json holds what they make of files.
+at Nerogar/OneTrainer 23df383; tests/importers/sources/onetrainer.json holds what they make of
+files.
 """
 
 from collections.abc import Callable, Mapping
@@ -209,7 +210,7 @@ def _checkpointing(tree: Tree, _: Moves) -> Tree:
 
 
 def _saving(tree: Tree, moves: Moves) -> Tree:
-    """5."""
+    """5: what is saved after so much time became what is saved every so often."""
     _rename(tree, moves, "save_after", "save_every")
     _rename(tree, moves, "save_after_unit", "save_every_unit")
     return tree
@@ -223,7 +224,7 @@ def _preset(tree: Tree, _: Moves) -> Tree:
 
 
 def _filters(tree: Tree, moves: Moves) -> Tree:
-    """7."""
+    """7: the layers of a LoRA became a filter that serves every training."""
     _rename(tree, moves, "lora_layers", "layer_filter")
     _rename(tree, moves, "lora_layer_preset", "layer_filter_preset")
     _rename(tree, moves, "lora_layers_regex", "layer_filter_regex")

@@ -1,7 +1,7 @@
 """Training presets of the qinglong GUI (.toml) as the options that it starts musubi-tuner with.
 
 After `build_train_job` of gui/utils/command_builder.py at sdbds/musubi-tuner-scripts 27ee153;
-tests/data/sources/qinglong.json holds what it makes of the repository's own presets.
+tests/importers/sources/qinglong.json holds what it makes of the repository's own presets.
 """
 
 from collections.abc import Sequence
@@ -116,26 +116,32 @@ class _Preset:
         """An option, typed as musubi-tuner types it, with the line of its field."""
         if value is None or value is False or value == "":
             return
+        self.tree[option] = self._read_typed(option, value, names[0] if names else option)
+        lines = (self.written.line((name,)) for name in (*names, option))
+        if (line := next(filter(None, lines), None)) is not None:
+            self.lines[(option,)] = line
+
+    def _read_typed(self, option: str, value: Any, field: str) -> Any:
+        """The value of a field as musubi-tuner's parser types it; what stands in a list is text."""
         kind = self.types.get(option, "str")
-        if kind not in ("bool", "str") and not isinstance(value, bool | list):
+        if isinstance(value, list):
+            return [str(entry) for entry in value]
+        if kind not in ("bool", "str") and not isinstance(value, bool):
             try:
                 value = typed(kind, Word(str(value), 0), option)
             except BadOption as error:
-                raise self.bad(names[0] if names else option, error.said) from error
-        self.tree[option] = value if isinstance(value, bool | list | int | float) else str(value)
-        if isinstance(value, list):
-            self.tree[option] = [str(each) for each in value]
-        found = (self.written.line((name,)) for name in (*names, option))
-        if (line := next((each for each in found if each), None)) is not None:
-            self.lines[(option,)] = line
+                raise self.bad(field, error.said) from error
+        return value if isinstance(value, bool | int | float) else str(value)
 
     def fill(self) -> None:
-        """All options."""
+        """Put all options that musubi-tuner is started with."""
         lycoris = self.on("enable_lycoris")
         self._paths(lycoris=lycoris)
         self._plain()
         self._weights(lycoris=lycoris)
-        self._rest()
+        self._put_output()
+        self._put_memory()
+        self._put_progress()
         self._noise_levels()
         self._optimizer()
         self.put("network_args", self._arguments(lycoris=lycoris), "enable_lycoris")
@@ -187,7 +193,7 @@ class _Preset:
             except ValueError as error:
                 raise self.bad("base_weights_multiplier", "numbers are needed") from error
 
-    def _rest(self) -> None:
+    def _put_output(self) -> None:
         self.put("output_dir", self.value("output_dir") or "./output_dir")
         self.put("mixed_precision", {"bfloat16": "bf16", "float16": "fp16"}.get(
             self.word("mixed_precision"), self.word("mixed_precision") or "bf16"))  # fmt: skip
@@ -195,6 +201,8 @@ class _Preset:
         version = self.value("edit_version") if version in (None, "default") else version
         if self.model in ("FLUX.2", "Qwen Image") and version is not None:
             self.put("model_version", VERSIONS.get(str(version), str(version)), "version")
+
+    def _put_memory(self) -> None:
         if self.on("gradient_checkpointing"):
             self.put("gradient_checkpointing", value=True)
             offload = "gradient_checkpointing_cpu_offload"
@@ -212,6 +220,9 @@ class _Preset:
             self.put(name, self.value(name) if self.on("compile") else None)
         self.put("compile", self.on("compile"))
         self.put("compile_fullgraph", self.on("compile") and self.on("compile_fullgraph"))
+
+    def _put_progress(self) -> None:
+        """What is logged, saved and sampled while training goes on."""
         self.put("logging_dir", self.value("logging_dir") or "./logs")
         wandb = self.value("wandb_api_key") is not None
         self.put("log_with", "wandb" if wandb else "tensorboard", "wandb_api_key")
@@ -259,20 +270,16 @@ class _Preset:
             self.put("lr_scheduler", self.value("lr_scheduler"))
         if not key:
             return
-        name = str(self.value("optimizer_type")).strip()
-        written, arguments = OPTIMIZERS.get(key, ("", ())) if "." not in name else (name, ())
-        if "." not in name and key.endswith("schedulefree"):
-            arguments = ("weight_decay=0.08", "weight_lr_power=0.001")
-        name = f"{written}{name}" if written.endswith(".") else written or name
+        name, arguments = _find_optimizer(key, str(self.value("optimizer_type")).strip())
         self.put("optimizer_type", name)
         typed_in = self.value("optimizer_extra_args")
         if "optimizer_extra_args" in self.written.tree:
             rows = (row.partition("#")[0] for row in str(typed_in or "").splitlines())
-            self.put("optimizer_args", [word for row in rows for word in row.split()] or None)
+            self.put("optimizer_args", " ".join(rows).split() or None)
             return
-        dim = self.value("network_dim") or 32
-        found = [each.replace("{dim}", str(dim)) for each in arguments]
-        self.put("optimizer_args", [*found, *self._more(key)] or None, "optimizer_type")
+        rank = str(self.value("network_dim") or 32)
+        filled_in = [argument.replace("{dim}", rank) for argument in arguments]
+        self.put("optimizer_args", [*filled_in, *self._more(key)] or None, "optimizer_type")
 
     def _more(self, key: str) -> list[str]:
         """Arguments of an optimizer that hang on other fields."""
@@ -289,32 +296,41 @@ class _Preset:
 
     def _arguments(self, *, lycoris: bool) -> list[str] | None:
         if not lycoris:
-            names: Sequence[str] = ()
-            if self.on("enable_lora_plus"):
-                names = ("loraplus_lr_ratio",)
-            elif self.on("enable_blocks"):
-                names = ("exclude_patterns", "include_patterns")
-            found = [f"{name}={self.value(name)}" for name in names if self.value(name) is not None]
-            return found or None
-        algorithm = self.value("lycoris_algo") or "lokr"
-        found = [f"algo={algorithm}"]
+            return self._list_lora_arguments() or None
+        algorithm = str(self.value("lycoris_algo") or "lokr")
+        arguments = [f"algo={algorithm}"]
         if algorithm not in ("ia3", "diag-oft"):
-            found += self._convolutions(str(algorithm))
-            preset = self.value("lycoris_preset")
-            found += [f"preset={preset}"] if preset is not None else []
+            arguments += self._convolutions(algorithm)
+            arguments += self._join_argument("preset", "lycoris_preset")
         if algorithm == "locon" and self.number("lycoris_dropout", 0):
-            found.append(f"dropout={self.value('lycoris_dropout')}")
+            arguments.append(f"dropout={self.value('lycoris_dropout')}")
+        if name := {"lokr": "factor", "dylora": "block_size"}.get(algorithm):
+            arguments += self._join_argument(name, f"lycoris_{name}")
+        arguments += self._list_switches(algorithm)
+        if algorithm == "diag-oft" and self.on("lycoris_constrain"):
+            arguments.append(f"constrain={self.value('lycoris_constrain')}")
+        return arguments
+
+    def _list_lora_arguments(self) -> list[str]:
+        names: Sequence[str] = ()
+        if self.on("enable_lora_plus"):
+            names = ("loraplus_lr_ratio",)
+        elif self.on("enable_blocks"):
+            names = ("exclude_patterns", "include_patterns")
+        return [argument for name in names for argument in self._join_argument(name, name)]
+
+    def _join_argument(self, name: str, field: str) -> list[str]:
+        """An argument as `name=value`; none where the field is blank."""
+        value = self.value(field)
+        return [] if value is None else [f"{name}={value}"]
+
+    def _list_switches(self, algorithm: str) -> list[str]:
+        """The arguments of a LyCORIS that are true or not there."""
         switches = [] if algorithm == "ia3" else ["train_norm"]
-        name = {"lokr": "factor", "dylora": "block_size"}.get(str(algorithm), "")
-        number = self.value(f"lycoris_{name}") if name else None
-        found += [f"{name}={number}"] if number is not None else []
         switches += ["decompose_both", "full_matrix"] if algorithm == "lokr" else []
         if algorithm == "diag-oft" and self.number("lycoris_rescaled", 0):
             switches.append("rescaled")
-        found += [f"{each}=True" for each in switches if self.on(f"lycoris_{each}")]
-        if algorithm == "diag-oft" and self.on("lycoris_constrain"):
-            found.append(f"constrain={self.value('lycoris_constrain')}")
-        return found
+        return [f"{switch}=True" for switch in switches if self.on(f"lycoris_{switch}")]
 
     def _convolutions(self, algorithm: str) -> list[str]:
         if algorithm == "full":
@@ -327,6 +343,16 @@ class _Preset:
             *("use_tucker", "dora_wd", "bypass_mode", "use_scalar"),
         )  # fmt: skip
         return [*found, *(f"{each}=True" for each in switches if self.on(f"lycoris_{each}"))]
+
+
+def _find_optimizer(key: str, name: str) -> tuple[str, tuple[str, ...]]:
+    """The class behind a short name, and the arguments that go with it; an import path as it is."""
+    if "." in name:
+        return name, ()
+    path, arguments = OPTIMIZERS.get(key, ("", ()))
+    if key.endswith("schedulefree"):
+        arguments = ("weight_decay=0.08", "weight_lr_power=0.001")
+    return f"{path}{name}" if path.endswith(".") else path or name, arguments
 
 
 def _listed(value: Any) -> list[str]:

@@ -65,6 +65,11 @@ class Prior:
         check_kind("prior", self.kind, self.delta)
 
     @property
+    def exclusive(self) -> bool:
+        """Whether it has cells to itself: its option `alone`."""
+        return self.alone
+
+    @property
     def needs(self) -> frozenset[str]:
         """The prediction of its teacher."""
         return frozenset({EMA if self.teacher == "ema" else BASE})

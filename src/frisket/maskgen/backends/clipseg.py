@@ -12,7 +12,6 @@ from torch import Tensor
 
 from frisket.maskgen.base import Backend, Licence, Picture, Segment, Source
 from frisket.maskgen.text.tokens import tokens
-from frisket.maskgen.tiny import grounding
 from frisket.maskgen.vision import loading
 from frisket.maskgen.vision.preprocess import enlarged
 
@@ -114,6 +113,6 @@ BACKEND = Backend(
     licence=Licence(code="Apache-2.0", weights="Apache-2.0"),
     load=load,
     repo="CIDAS/clipseg-rd64-refined",
-    tiny=grounding.clipseg,
+    weights=True,
     thresholds={"threshold": THRESHOLD},
 )

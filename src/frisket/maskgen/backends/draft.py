@@ -1,6 +1,6 @@
 """Masks without a download: cascades find the faces, GrabCut the persons; a draft, and says so."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -67,41 +67,27 @@ class Draft:
         crowd = _crowd(faces, perhaps)
         instances: list[Instance] = []
         doubts: list[str] = []
-        high, wide, _ = picture.shape
-        taken = np.zeros((high, wide), bool)
+        covered = np.zeros(picture.shape[:2], bool)
         for number, face in enumerate(faces, start=1):
-            window = window_of(picture, face.box)
-            others = [window.face_of(other.box, face.box) for other in faces if other is not face]
-            person = person_in(window, others)
-            doubt = self._doubt(person)
-            if doubt:
-                doubts.append(f"person {number}: {doubt}, so only the face was taken")
-            parts = _face_alone(window) if doubt else _parts(window, person.region)
-            doubted = {} if doubt else doubts_of(window, person, parts, wide)
-            if crowd and doubted.get("body", Doubt(1.0, "")).worth > CROWD:
-                doubted["body"] = Doubt(CROWD, crowd)
-            free = ~taken  # who has the larger face is nearer, and in front
-            for region, part in parts.items():
-                mask = window.placed(part, high, wide) * free
-                if mask.max() < HALF:
-                    continue
-                own = region == "face"
-                score = face.score * (1.0 if own and not doubt else person.held)
-                box = _box(face, high, wide) if own else None
-                against = _against(doubted, region, parts)
-                why = against.said if against.worth < score else ""
-                instances.append(
-                    Instance(
-                        region,
-                        torch.from_numpy(mask),
-                        max(min(score, against.worth), LEAST),
-                        box,
-                        number,
-                        why=why,
-                    )
-                )
-                taken |= mask >= HALF
+            cut = self._cut_out(picture, face, faces, crowd)
+            if cut.doubt:
+                doubts.append(f"person {number}: {cut.doubt}, so only the face was taken")
+            instances += _list_instances(cut, face, number, covered)
         return Seen(tuple(instances), "; ".join(doubts))
+
+    def _cut_out(
+        self, picture: NDArray[Any], face: FoundFace, faces: Sequence[FoundFace], crowd: str
+    ) -> "_Cut":
+        """The person of a face; the face alone, and why, where the cut cannot be a person."""
+        window = window_of(picture, face.box)
+        others = [window.face_of(other.box, face.box) for other in faces if other is not face]
+        person = person_in(window, others)
+        doubt = self._doubt(person)
+        parts = _face_alone(window) if doubt else _parts(window, person.region)
+        doubts = {} if doubt else doubts_of(window, person, parts, picture.shape[1])
+        if crowd and doubts.get("body", Doubt(1.0, "")).worth > CROWD:
+            doubts["body"] = Doubt(CROWD, crowd)
+        return _Cut(window, parts, person.held, doubt, doubts)
 
     def _doubt(self, person: Person) -> str:
         """Why a cut cannot be a person, empty where it can."""
@@ -114,6 +100,41 @@ class Draft:
         if person.edged < self.edged:
             return f"only {person.edged:.0%} of the outline follows an edge"
         return ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """The regions of a person in the window around the face, and what speaks against them."""
+
+    window: Window
+    parts: dict[str, NDArray[np.bool_]]
+    trust: float  # in the cut as a whole, in [0, 1]
+    doubt: str  # why it cannot be a person; then only the face is taken
+    doubts: Mapping[str, Doubt]  # about single regions
+
+
+def _list_instances(
+    cut: _Cut, face: FoundFace, number: int, covered: NDArray[np.bool_]
+) -> Iterator[Instance]:
+    """The regions of a person in their picture, less what is `covered`, which grows by them."""
+    high, wide = covered.shape
+    visible = ~covered  # who has the larger face is nearer, and in front
+    for region, part in cut.parts.items():
+        mask = cut.window.placed(part, high, wide) * visible
+        if mask.max() < HALF:
+            continue
+        is_face = region == "face"
+        score = face.score * (1.0 if is_face and not cut.doubt else cut.trust)
+        doubt = _against(cut.doubts, region, cut.parts)
+        covered |= mask >= HALF
+        yield Instance(
+            region,
+            torch.from_numpy(mask),
+            max(min(score, doubt.worth), LEAST),
+            _box(face, high, wide) if is_face else None,
+            number,
+            why=doubt.said if doubt.worth < score else "",
+        )
 
 
 def _box(face: FoundFace, height: int, width: int) -> Box:

@@ -18,7 +18,6 @@ from frisket.maskgen.base import (
     Source,
     WeightsNotFound,
 )
-from frisket.maskgen.tiny import grounding
 from frisket.maskgen.vision import loading
 from frisket.maskgen.vision.preprocess import batches
 
@@ -177,5 +176,5 @@ BACKEND = Backend(
     licence=Licence(code="MIT", weights="MIT"),
     load=load,
     repo="florence-community/Florence-2-large",
-    tiny=grounding.florence2,
+    weights=True,
 )

@@ -10,7 +10,6 @@ from PIL import Image
 from torch import Tensor
 
 from frisket.maskgen.base import Backend, BackendUnusable, Box, Licence, Picture, Source
-from frisket.maskgen.tiny import grounding
 from frisket.maskgen.vision import loading
 
 KINDS = ("grounding-dino", "mm-grounding-dino")
@@ -157,6 +156,6 @@ BACKEND = Backend(
     licence=Licence(code="Apache-2.0", weights="Apache-2.0"),
     load=load,
     repo="IDEA-Research/grounding-dino-base",
-    tiny=grounding.grounding_dino,
+    weights=True,
     thresholds={"box": BOX, "text": TEXT, "overlap": OVERLAP},
 )

@@ -22,7 +22,6 @@ from frisket.maskgen.base import (
     Source,
     WeightsNotFound,
 )
-from frisket.maskgen.tiny import people
 
 log = logging.getLogger(__name__)
 
@@ -219,7 +218,7 @@ BACKEND = Backend(
         ),
     ),
     load=load,
-    tiny=people.faces,
+    weights=True,
     extra="insightface",
     thresholds={"score": SCORE, "overlap": OVERLAP},
 )

@@ -9,7 +9,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from frisket.maskgen.base import Backend, Box, Licence, Picture, Segment, Source
-from frisket.maskgen.tiny import sam
 from frisket.maskgen.vision.loading import config_of, folder_of, halving, load_model
 from frisket.maskgen.vision.preprocess import (
     Preprocessing,
@@ -128,5 +127,5 @@ BACKEND = Backend(
     licence=Licence(code="Apache-2.0", weights="Apache-2.0"),
     load=load,
     repo=REPO,
-    tiny=sam.sam2,
+    weights=True,
 )

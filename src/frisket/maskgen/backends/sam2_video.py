@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from frisket.maskgen.base import Backend, Licence, Mask, Seed, Source
-from frisket.maskgen.tiny import sam
 from frisket.maskgen.tracking.sessions import Reel, forget, open_session
 from frisket.maskgen.vision.loading import config_of, folder_of, load_model
 from frisket.maskgen.vision.preprocess import Preprocessing, enlarged, read, scaled
@@ -117,5 +116,5 @@ BACKEND = Backend(
     licence=Licence(code="Apache-2.0", weights="Apache-2.0"),
     load=load,
     repo=REPO,
-    tiny=sam.sam2_video,
+    weights=True,
 )

@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from frisket.maskgen.base import Backend, Box, Licence, Picture, Segment, Source
 from frisket.maskgen.text.tokens import tokens
-from frisket.maskgen.tiny import sam
 from frisket.maskgen.vision.loading import config_of, folder_of, halving, load_model
 from frisket.maskgen.vision.preprocess import Preprocessing, pixels, read
 
@@ -137,6 +136,6 @@ BACKEND = Backend(
     ),
     load=load,
     repo=REPO,
-    tiny=sam.sam3,
+    weights=True,
     thresholds={"score": THRESHOLD},
 )

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from frisket.maskgen.base import Backend, Licence, Source, Track
 from frisket.maskgen.text.tokens import tokens
-from frisket.maskgen.tiny import sam
 from frisket.maskgen.tracking.sessions import Reel, forget, open_session
 from frisket.maskgen.vision.loading import config_of, folder_of, load_model
 from frisket.maskgen.vision.preprocess import Preprocessing, enlarged, read
@@ -163,5 +162,5 @@ BACKEND = Backend(
     ),
     load=load,
     repo=REPO,
-    tiny=sam.sam3_video,
+    weights=True,
 )

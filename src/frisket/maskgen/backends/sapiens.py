@@ -14,7 +14,6 @@ from frisket.maskgen.base import (
     Source,
     WeightsNotFound,
 )
-from frisket.maskgen.tiny import people
 from frisket.maskgen.vision.loading import folder_of, load_model
 from frisket.maskgen.vision.parsing import LogitParser
 from frisket.maskgen.vision.preprocess import Preprocessing, read
@@ -123,5 +122,5 @@ BACKEND = Backend(
     ),
     load=load,
     repo=REPO,
-    tiny=people.sapiens2,
+    weights=True,
 )

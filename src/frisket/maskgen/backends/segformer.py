@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from frisket.maskgen.base import Backend, BackendUnusable, Licence, Source, WeightsNotFound
-from frisket.maskgen.tiny import people
 from frisket.maskgen.vision.classes import BadGrouping, grouping
 from frisket.maskgen.vision.loading import config_of, folder_of, load_model
 from frisket.maskgen.vision.parsing import LogitParser
@@ -73,5 +72,5 @@ BACKEND = Backend(
     ),
     load=load,
     repo=REPO,
-    tiny=people.segformer,
+    weights=True,
 )

@@ -8,14 +8,12 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 import torch
-from jaxtyping import UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
-from frisket.maskgen.base import Mask, Picture
+from frisket.maskgen.base import LabelMap, Mask, Picture
 from frisket.masks.morphology import INSIDE, feather, fill_holes, grow
 
-Labels = UInt8[Tensor, "H W"]  # 0 background, from 1 the regions of the legend
 How = Literal["union", "intersect", "subtract", "replace", "fill", "blend"]
 Image = NDArray[np.float32]  # H W, or H W c
 
@@ -180,7 +178,7 @@ def compose(
     *,
     regions: Sequence[str] | None = None,
     threshold: float = INSIDE,
-) -> Labels:
+) -> LabelMap:
     """Region planes to one label map, 0 for background.
 
     A pixel goes to the region that comes first in `priority` among those of at least `threshold`
@@ -246,7 +244,7 @@ def combine(first: Mask, second: Mask, how: How) -> Mask:
             )
 
 
-def paint(labels: Labels, brush: Labels, untouched: int = UNTOUCHED) -> Labels:
+def paint(labels: LabelMap, brush: LabelMap, untouched: int = UNTOUCHED) -> LabelMap:
     """The user's brush over a label map: its values (0 erases) wherever it is not `untouched`."""
     _blank({"labels": labels, "brush": brush})
     return torch.where(brush == untouched, labels, brush)

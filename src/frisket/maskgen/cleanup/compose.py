@@ -61,7 +61,7 @@ class Grounded:
     loosen: float = 0.0
 
     def __call__(self, pictures: Sequence[Picture], wanted: Sequence[Wanted]) -> list[Seen]:
-        """Detect, segment, name."""
+        """One answer a picture; a phrase that nothing is found for gives no instance."""
         named = [phrases_of(each) for each in wanted]
         boxes = self.detector.detect(pictures, [list(each) for each in named])
         loose = [
@@ -93,7 +93,7 @@ class Phrased:
     grounder: Grounder
 
     def __call__(self, pictures: Sequence[Picture], wanted: Sequence[Wanted]) -> list[Seen]:
-        """Ground and name."""
+        """The segments of each picture, under the region that their phrase names."""
         named = [phrases_of(each) for each in wanted]
         found = self.grounder.ground(pictures, [list(each) for each in named])
         return [
@@ -185,7 +185,7 @@ class Reduced:
     longest: int  # pixels of the longer side; smaller pictures stay as they are
 
     def __call__(self, pictures: Sequence[Picture], wanted: Sequence[Wanted]) -> list[Seen]:
-        """Shrink, look, enlarge."""
+        """What `look` answers to the smaller pictures, resized bilinearly."""
         small = [shrunk(picture, self.longest) for picture in pictures]
         return [
             seen if less is picture else _brought_back(seen, less, picture)

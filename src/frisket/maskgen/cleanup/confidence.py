@@ -174,7 +174,7 @@ class Running:
     reason: str = ""  # of that frame
 
     def add(self, found: Verdict | Evidence) -> None:
-        """The next frame."""
+        """Count the next frame; of several that are lowest the first is the worst."""
         if self.worst is None or found.confidence < self.lowest:
             self.lowest, self.worst, self.reason = found.confidence, self.frames, found.reason
         self.total += found.confidence

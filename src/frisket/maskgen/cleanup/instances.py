@@ -63,7 +63,7 @@ class Person:
     box: Box  # around the mask
 
     def with_(self, other: "Person") -> "Person":
-        """Both as one."""
+        """Both as one person, with the box around both."""
         box = Box(
             min(self.box.left, other.box.left),
             min(self.box.top, other.box.top),

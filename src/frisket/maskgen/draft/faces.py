@@ -33,7 +33,7 @@ class FoundFace:
 
     @property
     def side(self) -> float:
-        """Pixels."""
+        """Of the square, in pixels of the picture."""
         return self.box.right - self.box.left
 
 

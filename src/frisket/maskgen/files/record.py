@@ -132,21 +132,21 @@ def load(path: Path) -> Record | None:
     except BadText as error:
         raise BadRecord(f"{path}: a record that is not JSON ({error}); {fix}") from error
     if not isinstance(told, dict) or told.get("version") != VERSION:
-        found = told.get("version") if isinstance(told, dict) else type(told).__name__
+        version = told.get("version") if isinstance(told, dict) else type(told).__name__
         raise BadRecord(
-            f"{path}: no mask record of version {VERSION} (found {shown(found)}); read it with the"
-            f" Frisket that wrote it, or {fix}"
+            f"{path}: no mask record of version {VERSION} (found {shown(version)}); read it with"
+            f" the Frisket that wrote it, or {fix}"
         )
     try:
-        found = _READER.validate_json(text, strict=True)
+        record = _READER.validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         where = cut(".".join(map(str, first["loc"])), 80)
         raise BadRecord(f"{path}: {where}: {cut(first['msg'].lower())}; {fix}") from error
-    outside = next((stamp.name for stamp in found.masks if not _is_below(stamp.name)), None)
+    outside = next((stamp.name for stamp in record.masks if not _is_below(stamp.name)), None)
     if outside is not None:  # a mask that is made anew takes the place of those recorded
         raise BadRecord(f"{path}: names the mask {shown(outside)} outside its folder; {fix}")
-    return found
+    return record
 
 
 def _is_below(name: str) -> bool:
@@ -174,8 +174,13 @@ def state(record: Record | None, *, clip: Path, masks: Mapping[str, Path], key: 
         return "fresh"
     if masks and IMPORTED in record.settings:
         return "hand"
-    same = record.key == key and stamps.keys() <= masks.keys() and record.clip.holds(clip)
-    return "done" if same and record.status != "failed" else "stale"
+    whole = record.status != "failed" and stamps.keys() <= masks.keys()
+    return "done" if whole and _is_current(record, clip, key) else "stale"
+
+
+def _is_current(record: Record, clip: Path, key: str) -> bool:
+    """Whether settings and content of the clip are those it was made with."""
+    return record.key == key and record.clip.holds(clip)
 
 
 def _sha256(path: Path) -> str:

@@ -37,7 +37,7 @@ class Blanks:
     stretches: list[tuple[int, int]] = field(default_factory=list)  # first and last frame of each
 
     def add(self, *, empty: bool) -> None:
-        """The next frame."""
+        """Count the next frame, whose mask is `empty` or not."""
         at = self.frames
         self.frames += 1
         if not empty:
@@ -97,17 +97,7 @@ def record_made(job: Job, task: Task, media: Media, written: Writing, told: Told
     shares = written.shares()
     there, video = any(shares.values()), media.video
     status: record.Status = "unsure" if told.unsure else "done" if there else "nothing"
-    reason = told.whole.reason if there and not told.unsure else ""
-    notes = tuple(
-        filter(
-            None,
-            (
-                told.unsure,
-                "" if there else NOTHING,
-                reason and f"least sure{_where(told, video=video)}: {reason}",
-            ),
-        )
-    )
+    notes = _list_notes(told, masked=there, video=video)
     sure = told.whole.mean if there else 0.0
     if told.unsure:
         sure = min(sure, confidence.DOUBT)
@@ -160,6 +150,17 @@ def record_failed(job: Job, task: Task, error: BaseException) -> Outcome:
     except (OSError, ValueError) as again:
         log.warning("%s: its failure is in no record: %s", task.name, again)
     return Outcome(task.name, "failed", None, str(error), masked=False)
+
+
+def _list_notes(told: Told, *, masked: bool, video: bool) -> tuple[str, ...]:
+    """What a reader of the record should know: why unsure, that nothing was found, the worst."""
+    reason = told.whole.reason if masked and not told.unsure else ""
+    notes = (
+        told.unsure,
+        "" if masked else NOTHING,
+        reason and f"least sure{_where(told, video=video)}: {reason}",
+    )
+    return tuple(note for note in notes if note)
 
 
 def _where(told: Told, *, video: bool) -> str:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from frisket.disk.untrusted import BadText, parse_json, read_text, shown
 from frisket.evaluation.contact_sheet import REGION_COLOURS
-from frisket.maskgen.base import Mask
+from frisket.maskgen.base import LabelMap, Mask
 from frisket.masks.read import BACKGROUND, WHOLE
 from frisket.media.frames import BadMedia, Media, probe, stream, writing_labels
 from frisket.media.images import opened
@@ -27,8 +27,6 @@ from frisket.media.paths import IMAGES, LEGEND, SOFT, VIDEOS, plain, replacing
 
 CHUNK = "frisket-legend"  # of a PNG, holding its legend as JSON
 TOP = 255  # the highest index of a label map
-
-Labels = UInt8[Tensor, "H W"]  # 0 is background, others as the legend says
 
 
 class BadLegend(ValueError):
@@ -163,7 +161,7 @@ def extend_legend(path: Path, regions: Iterable[str]) -> dict[str, int]:
     return legend
 
 
-def write_labels(path: Path, labels: Labels, legend: Mapping[str, int]) -> None:
+def write_labels(path: Path, labels: LabelMap, legend: Mapping[str, int]) -> None:
     """Write a label map as indexed PNG, atomically: black is 0, regions have their report colours.
 
     The legend goes along as text. ValueError for an index the legend lacks, and another suffix.
@@ -182,21 +180,21 @@ def write_labels(path: Path, labels: Labels, legend: Mapping[str, int]) -> None:
 @contextmanager
 def writing_label_video(
     path: Path, fps: float | int, legend: Mapping[str, int]
-) -> Iterator[Callable[[Labels], None]]:
+) -> Iterator[Callable[[LabelMap], None]]:
     """A call that appends the label map of one frame to an FFV1 .mkv, which appears when all is in.
 
     The legend goes along as comment. ValueError as `write_labels`, and for no frames.
     """
     with writing_labels(path, fps, json.dumps(dict(legend))) as video:
 
-        def add(labels: Labels) -> None:
+        def add(labels: LabelMap) -> None:
             _checked_labels(path, labels, legend)
             video.add(labels)
 
         yield add
 
 
-def _checked_labels(path: Path, labels: Labels, legend: Mapping[str, int]) -> NDArray[np.uint8]:
+def _checked_labels(path: Path, labels: LabelMap, legend: Mapping[str, int]) -> NDArray[np.uint8]:
     indices: NDArray[np.uint8] = labels.cpu().numpy()
     if (strange := _strange(indices, legend)) is not None:
         raise ValueError(

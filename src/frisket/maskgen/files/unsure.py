@@ -17,12 +17,12 @@ def is_unsure(found: Found) -> bool:
 
 def _is_unsure(mask: Path) -> bool:
     # Beside name.png lies name.json, beside name.mask.png name.mask.json.
-    record = mask.with_name(mask.name.removesuffix(mask.suffix) + ".json")
+    path = mask.with_name(mask.name.removesuffix(mask.suffix) + ".json")
     try:
-        told = load(record)
+        record = load(path)
     except (BadRecord, OSError):
         return False
-    if told is None:
+    if record is None:
         return False
-    made = [stamp for stamp in told.masks if Path(stamp.name).name == mask.name]
-    return told.status == "unsure" and any(stamp.holds(mask) for stamp in made)
+    stamps = [stamp for stamp in record.masks if Path(stamp.name).name == mask.name]
+    return record.status == "unsure" and any(stamp.holds(mask) for stamp in stamps)

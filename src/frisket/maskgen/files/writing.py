@@ -9,8 +9,8 @@ from types import TracebackType
 import numpy as np
 import torch
 
-from frisket.maskgen.base import Mask
-from frisket.maskgen.cleanup.clean import UNTOUCHED, Labels, compose, paint, soften
+from frisket.maskgen.base import LabelMap, Mask
+from frisket.maskgen.cleanup.clean import UNTOUCHED, compose, paint, soften
 from frisket.maskgen.files import record, store
 from frisket.maskgen.job import Job, Task
 from frisket.media.frames import BadMedia, Media, probe, stream, writing_labels
@@ -39,10 +39,10 @@ class Writing:
             for name in (job.legend if job.soft else ())
         }
         self._stack = ExitStack()
-        self._open: dict[Path, Callable[[Labels], None]] = {}
+        self._open: dict[Path, Callable[[LabelMap], None]] = {}
         self._pixels: dict[str, int] = {}
         self._frames = 0
-        self._brush: Iterator[Labels | None] = repeat(None)
+        self._brush: Iterator[LabelMap | None] = repeat(None)
         # Labels as `compose` counts them to the indices of the legend.
         self._table = torch.tensor([0, *job.legend.values()], dtype=torch.uint8)
 
@@ -86,7 +86,9 @@ class Writing:
         if self.soft:
             self._add_soft(soften(planes, job.priority), labels, brush)
 
-    def _add_soft(self, planes: Mapping[str, Mask], labels: Labels, brush: Labels | None) -> None:
+    def _add_soft(
+        self, planes: Mapping[str, Mask], labels: LabelMap, brush: LabelMap | None
+    ) -> None:
         for name, path in self.soft.items():
             plane = planes.get(name, torch.zeros(labels.shape))
             if brush is not None:
@@ -122,7 +124,7 @@ class Writing:
                 (self.job.place.folder / stamp.name).unlink(missing_ok=True)
 
 
-def _strokes(path: Path, clip: Media, legend: Mapping[str, int]) -> Iterator[Labels]:
+def _strokes(path: Path, clip: Media, legend: Mapping[str, int]) -> Iterator[LabelMap]:
     """A brush layer frame by frame; BadMedia where it does not fit its clip or the legend."""
     brush = probe(path)
     if (brush.height, brush.width) != (clip.height, clip.width) or (

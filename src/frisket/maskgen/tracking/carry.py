@@ -75,18 +75,22 @@ def _closed(held: Sequence[_Moment], last: _Moment | None) -> Iterator[list[Trac
         yield first.found
     if not lost:
         return
-    pictures = [moment.picture for moment in (*([first] if first else ()), *lost)]
     if first and last:
-        made = _joined([*pictures, last.picture], first.found, last.found)
-        if made is not None:
-            yield from made
+        pictures = [moment.picture for moment in (first, *lost, last)]
+        joined = _joined(pictures, first.found, last.found)
+        if joined is not None:
+            yield from joined
             return
-    ahead = _alone(pictures, first.found, len(lost)) if first else {}
-    behind = (
-        _alone([last.picture, *[m.picture for m in lost][::-1]], last.found, len(lost))
-        if last
-        else {}
-    )
+    yield from _extend(first, lost, last)
+
+
+def _extend(
+    first: _Moment | None, lost: Sequence[_Moment], last: _Moment | None
+) -> Iterator[list[Tracked]]:
+    """Frames without a find, each with what is carried to it from the nearer end, if anything."""
+    pictures = [moment.picture for moment in lost]
+    ahead = _alone([first.picture, *pictures], first.found, len(lost)) if first else {}
+    behind = _alone([last.picture, *pictures[::-1]], last.found, len(lost)) if last else {}
     for at, moment in enumerate(lost):
         back = len(lost) - 1 - at
         if at in ahead and not (back in behind and back < at):

@@ -23,11 +23,11 @@ class Reel:
     dtype: torch.dtype
 
     def __len__(self) -> int:
-        """Number of frames."""
+        """Frames in the window, which is all that a session asks of it."""
         return len(self.frames)
 
     def __getitem__(self, index: int) -> Float[Tensor, "3 h w"]:
-        """One frame, normalised."""
+        """Frame `index` at the model's size, normalised, in `dtype`."""
         return pixels(self.frames[index], self.how)[0].to(self.dtype)
 
 

@@ -67,20 +67,28 @@ def filled(
     """
     _check("gap", gap)
     held: list[tuple[int, Picture, Mask]] = []  # the last plane seen, and those missing since
-    for shot, picture, plane in _paired(frames, planes, cut):
-        here = (shot, picture, plane)
-        same = bool(held) and held[0][0] == shot
-        if same and not seen(plane) and len(held) <= gap:
-            held.append(here)
+    for moment in _paired(frames, planes, cut):
+        plane = moment[2]
+        same_shot = bool(held) and held[0][0] == moment[0]
+        if same_shot and not seen(plane) and len(held) <= gap:
+            held.append(moment)
             continue
-        if same and seen(plane) and len(held) > 1:
-            pictures = [moment[1] for moment in held]
-            yield from bridge([*pictures, picture], held[0][2], plane)
-        else:
-            yield from (moment[2] for moment in held[1:])
+        closes = same_shot and seen(plane)
+        yield from _fill_gap([*held, moment]) if closes else _list_planes(held[1:])
         yield plane
-        held = [here] if seen(plane) else []
-    yield from (moment[2] for moment in held[1:])
+        held = [moment] if seen(plane) else []
+    yield from _list_planes(held[1:])
+
+
+def _fill_gap(moments: Sequence[tuple[int, Picture, Mask]]) -> list[Mask]:
+    """Masks of what lies between the first and the last of moments that both have one."""
+    if len(moments) <= 2:
+        return []
+    return bridge([picture for _, picture, _ in moments], moments[0][2], moments[-1][2])
+
+
+def _list_planes(moments: Sequence[tuple[int, Picture, Mask]]) -> list[Mask]:
+    return [plane for _, _, plane in moments]
 
 
 def bridge(pictures: Sequence[Picture], first: Mask, last: Mask) -> list[Mask]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from frisket.maskgen.base import Follower, Instance, Picture, Seed, Tracker
+from frisket.maskgen.base import Follower, Instance, Picture, Seed, Track, Tracker
 from frisket.maskgen.tracking.matching import (
     Packed,
     assigned,
@@ -127,29 +127,32 @@ def follow(
         shared: list[Tracked] = []
         for window, begins in _windows((picture for _, picture in shot), how.window):
             tracks = follower.follow(torch.stack(window), phrases)
-            region = {
-                track.phrase: (regions or {}).get(track.phrase, track.phrase) for track in tracks
-            }
-            first = [Instance(it.phrase, it.plane[0]) for it in tracks]
-            known = {it.number: (it.instance.phrase, it.instance.mask) for it in shared}
-            taken = assigned(overlaps(first, known), how.match)
-            named = [taken.get(index) or next(numbers) for index in range(len(tracks))]
+            matches = _match_windows(tracks, shared, how.match)
+            track_numbers = [matches.get(index) or next(numbers) for index in range(len(tracks))]
             for at in range(len(window)):
                 shared = [
-                    Tracked(
-                        number,
-                        Instance(
-                            region[it.phrase],
-                            it.plane[at],
-                            it.scores[at] if it.scores else None,
-                            phrase=it.phrase,
-                        ),
-                    )
-                    for number, it in zip(named, tracks, strict=True)
-                    if seen(it.plane[at])
+                    Tracked(number, _take_frame(track, at, regions or {}))
+                    for number, track in zip(track_numbers, tracks, strict=True)
+                    if seen(track.plane[at])
                 ]
                 if at or begins:
                     yield shared
+
+
+def _match_windows(
+    tracks: Sequence[Track], shared: Sequence[Tracked], least: float
+) -> dict[int, int]:
+    """Tracks of a window, by place, to the numbers they had in the frame it shares."""
+    first = [Instance(track.phrase, track.plane[0]) for track in tracks]
+    known = {tracked.number: (tracked.instance.phrase, tracked.instance.mask) for tracked in shared}
+    return assigned(overlaps(first, known), least)
+
+
+def _take_frame(track: Track, at: int, regions: Mapping[str, str]) -> Instance:
+    """A track in one frame of its window, under the region of its phrase."""
+    region = regions.get(track.phrase, track.phrase)
+    score = track.scores[at] if track.scores else None
+    return Instance(region, track.plane[at], score, phrase=track.phrase)
 
 
 @dataclass(slots=True)

@@ -114,23 +114,28 @@ class Grouping:
 
         BadGrouping for a class without region, and for an override of a class it does not have.
         """
-        plain = [_plain(name) for name in classes]
-        there = {*plain, *(_sideless(name) for name in classes)}
+        plain_names = [_plain(name) for name in classes]
+        known_names = {*plain_names, *(_sideless(name) for name in classes)}
+        self._check_overrides(known_names)
+        regions = [self.region(name) for name in classes]
+        cuts = NECK in plain_names and {*LIPS} <= known_names
+        face = regions[plain_names.index(NECK)] if cuts else self.neck
+        if face == self.neck:
+            names = _in_order(regions)
+            return Table(names, _sum_rows(names, regions))
+        names = _in_order({*regions, self.neck})
+        # What is face and neck in one is in no region's row: it is cut first.
+        pairs = zip(plain_names, regions, strict=True)
+        uncut = ["" if name == NECK else region for name, region in pairs]
+        cut_rows = [[name == NECK for name in plain_names], [name in LIPS for name in plain_names]]
+        weights = torch.cat([_sum_rows(names, uncut), torch.tensor(cut_rows).float()])
+        return Table(names, weights, face, self.neck)
+
+    def _check_overrides(self, known_names: Collection[str]) -> None:
         for name in self.overrides:
-            if name not in there:
-                raise BadGrouping(f"the parser has no class {name!r}{nearest(name, sorted(there))}")
-        region = [self.region(name) for name in classes]
-        face = region[plain.index(NECK)] if NECK in plain and {*LIPS} <= there else self.neck
-        cuts = face != self.neck
-        names = _in_order({*region, self.neck} if cuts else region)
-        pairs = list(zip(region, plain, strict=True))
-        rows = [
-            [own == name and not (cuts and what == NECK) for own, what in pairs] for name in names
-        ]
-        if cuts:
-            rows += [[what == NECK for what in plain], [what in LIPS for what in plain]]
-        weights = torch.tensor(rows, dtype=torch.float32)
-        return Table(names, weights, face, self.neck) if cuts else Table(names, weights)
+            if name not in known_names:
+                hint = nearest(name, sorted(known_names))
+                raise BadGrouping(f"the parser has no class {name!r}{hint}")
 
 
 def grouping(
@@ -205,6 +210,11 @@ def cut_neck(face_neck: Mask, lips: Mask) -> Mask:
         chin = int(at.max() + CHIN * (at.mean() - top))
         above[chin + 1 :][torch.from_numpy(own[chin + 1 :])] = 0
     return above
+
+
+def _sum_rows(names: Sequence[str], regions: Sequence[str]) -> Float[Tensor, "r k"]:
+    """A row a name: 1 for each class of that region, else 0."""
+    return torch.tensor([[region == name for region in regions] for name in names]).float()
 
 
 def _in_order(regions: Iterable[str]) -> tuple[str, ...]:

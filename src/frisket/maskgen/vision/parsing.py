@@ -3,15 +3,14 @@
 from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
-from frisket.maskgen.base import BackendUnusable
+from frisket.maskgen.base import BackendUnusable, Picture
 from frisket.maskgen.vision.classes import softmax_sums
 from frisket.maskgen.vision.loading import halving
 from frisket.maskgen.vision.preprocess import Preprocessing, pixels
 
-Pictures = Sequence[UInt8[Tensor, "_ _ 3"]]  # of any sizes
 Sums = list[Float[Tensor, "r _ _"]]  # one a picture, each at its picture's size
 
 BATCH = 4
@@ -34,11 +33,11 @@ class LogitParser:
         self.model, self.classes, self.how = model, classes, how
         self.device, self.dtype = device, dtype
 
-    def parse(self, pictures: Pictures) -> list[Float[Tensor, "k _ _"]]:
+    def parse(self, pictures: Sequence[Picture]) -> list[Float[Tensor, "k _ _"]]:
         """Softmax of the logits at the picture's size. `sums` takes a fraction of the memory."""
         return self.sums(pictures, torch.eye(len(self.classes)))
 
-    def sums(self, pictures: Pictures, weights: Float[Tensor, "r k"]) -> Sums:
+    def sums(self, pictures: Sequence[Picture], weights: Float[Tensor, "r k"]) -> Sums:
         """`weights @ parse(picture)` for each, never holding every class at the picture's size.
 
         BackendUnusable where the model answers another number of classes than it was loaded with.
@@ -46,7 +45,7 @@ class LogitParser:
         return list(halving(lambda part: self._sums(part, weights), pictures, BATCH))
 
     @torch.inference_mode()
-    def _sums(self, pictures: Pictures, weights: Float[Tensor, "r k"]) -> Sums:
+    def _sums(self, pictures: Sequence[Picture], weights: Float[Tensor, "r k"]) -> Sums:
         batch = torch.cat([pixels(picture, self.how) for picture in pictures])
         logits = self.model(batch.to(self.device, self.dtype))
         if logits.shape[1] != len(self.classes):

@@ -6,14 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from frisket.maskgen.base import Box, Instance, Mask, Parser, Picture
 from frisket.maskgen.vision.classes import Grouping, Table
 from frisket.masks.read import BACKGROUND
-
-Pictures = Sequence[UInt8[Tensor, "_ _ 3"]]  # of any sizes
 
 BESIDE = 0.5  # what a probability is worth outside a person's own box, against a neighbour's inside
 
@@ -23,7 +21,7 @@ class Summing(Protocol):
     """A parser that can sum its classes itself, without all of them at the picture's size."""
 
     def sums(
-        self, pictures: Pictures, weights: Float[Tensor, "r k"]
+        self, pictures: Sequence[Picture], weights: Float[Tensor, "r k"]
     ) -> list[Float[Tensor, "r _ _"]]:
         """`weights @ parse(picture)` for each picture."""
         ...
@@ -31,7 +29,7 @@ class Summing(Protocol):
 
 def parse_people(
     parser: Parser,
-    pictures: Pictures,
+    pictures: Sequence[Picture],
     boxes: Sequence[Sequence[Box]] | None = None,
     *,
     grouping: Grouping,
@@ -85,7 +83,9 @@ def _crop(number: int, box: Box, margin: float, picture: Picture) -> _Crop:
     return _Crop(rows, columns, {}, box, number)
 
 
-def _regions(parser: Parser, pictures: Pictures, table: Table) -> Iterator[dict[str, Mask]]:
+def _regions(
+    parser: Parser, pictures: Sequence[Picture], table: Table
+) -> Iterator[dict[str, Mask]]:
     if isinstance(parser, Summing):
         for sums in parser.sums(pictures, table.weights) if pictures else ():
             yield table.regions_of(sums)

@@ -54,7 +54,7 @@ def pixels(picture: Picture, how: Preprocessing) -> Float[Tensor, "1 3 h w"]:
     """Resize one picture to the model's size (its aspect is not kept) and normalise, float32.
 
     Resizing stays in uint8, antialiased, as torchvision's does; the difference to the stock
-    processors of SAM 2, SAM 3 and Sapiens2 is below 1e-5 (tests/maskgen/test_preprocess.py).
+    processors of SAM 2, SAM 3 and Sapiens2 is below 1e-5 (tests/maskgen/vision/test_preprocess.py).
     """
     chw = picture.permute(2, 0, 1)[None]
     resized = F.interpolate(

@@ -38,7 +38,7 @@ class Hint:
     grave: bool = True  # pictures or words may be missing
 
     def __str__(self) -> str:
-        """As one sentence."""
+        """What is true and what to do, as one sentence."""
         return f"{self.said}: {self.fix[0].lower()}{self.fix[1:]}"
 
 

@@ -25,7 +25,7 @@ def find_outside(
     return tuple(
         path
         for top, paths in parts
-        for path in links_out(top, (each for each in paths if _normal(each).is_relative_to(top)))
+        for path in links_out(top, (file for file in paths if _normal(file).is_relative_to(top)))
     )
 
 

@@ -24,37 +24,46 @@ def find_references(
     """
     if not folder.is_dir():
         raise ReferencesNotFound(f"{folder}: there is no such folder of reference pictures")
-    pictures = {
-        plain(path.relative_to(folder).with_suffix("").as_posix()): path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in IMAGES and not path.name.startswith(".")
-    }
-    numbered: dict[str, dict[int, Path]] = {}
-    for name, path in pictures.items():
-        if match := re.fullmatch(r"(.+)_(\d+)", name):
-            numbered.setdefault(match[1], {})[int(match[2])] = path
+    pictures = _list_pictures(folder)
+    numbered = _number(pictures)
     names = list(clips)
-    found: dict[str, tuple[Path, ...]] = {}
-    lacking = []
+    references: dict[str, tuple[Path, ...]] = {}
     for name in names:
-        several = numbered.get(name, {}) if name not in names or f"{name}_0" not in names else {}
-        if name in pictures and several:
+        # Where a clip is called `name_0`, that picture is its own, and `name` has no numbered ones.
+        series = numbered.get(name, ()) if f"{name}_0" not in names else ()
+        if name in pictures and series:
             raise ReferencesNotFound(
                 f"{folder}: clip {name!r} has the reference {pictures[name].name} and numbered ones"
-                f" ({several[min(several)].name}): keep one kind"
+                f" ({series[0].name}): keep one kind"
             )
-        if name in pictures:
-            found[name] = (pictures[name],)
-        elif several:
-            found[name] = tuple(several[number] for number in sorted(several))
-        else:
-            lacking.append(name)
+        references[name] = (pictures[name],) if name in pictures else series
+    lacking = [name for name in names if not references[name]]
     if lacking and required:
         raise ReferencesNotFound(
             f"{folder}: no reference picture for {_named(lacking)}; each clip needs name.png, or"
             " name_0.png, name_1.png, ..."
         )
-    return found
+    return {name: paths for name, paths in references.items() if paths}
+
+
+def _list_pictures(folder: Path) -> dict[str, Path]:
+    """Pictures by their path below the folder, without suffix, NFC; hidden ones left out."""
+    return {
+        plain(path.relative_to(folder).with_suffix("").as_posix()): path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in IMAGES and not path.name.startswith(".")
+    }
+
+
+def _number(pictures: Mapping[str, Path]) -> dict[str, tuple[Path, ...]]:
+    """Pictures called `name_NUMBER` by name, in the order of their numbers."""
+    numbered: dict[str, dict[int, Path]] = {}
+    for name, path in pictures.items():
+        if match := re.fullmatch(r"(.+)_(\d+)", name):
+            numbered.setdefault(match[1], {})[int(match[2])] = path
+    return {
+        name: tuple(paths[number] for number in sorted(paths)) for name, paths in numbered.items()
+    }
 
 
 def listed_references(

@@ -86,7 +86,7 @@ class Clock:
         return max(float(self.end * self.base) - kept / target, 0.0)
 
     def dump(self) -> list[Any]:
-        """As JSON."""
+        """The fields as JSON values, which `parse` reads."""
         rate = None if self.rate is None else str(self.rate)
         return [self.frames, rate, list(self.ticks), str(self.base), self.end]
 

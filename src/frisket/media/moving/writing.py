@@ -21,18 +21,8 @@ def write(path: Path, frames: NDArray[np.uint8], fps: float | int, lossless: boo
 
     ValueError on another suffix, on no frames, and on odd sides (H.264 with 4:2:0 has none).
     """
-    count, height, width, _ = frames.shape
-    suffix = ".mkv" if lossless else ".mp4"
-    if path.suffix.lower() != suffix:
-        kind = "lossless (FFV1)" if lossless else "H.264"
-        raise ValueError(f"{path}: {kind} video is written as {suffix}, not {path.suffix!r}")
-    if not count or fps <= 0:
-        raise ValueError(f"{path}: {count} frames at {fps} fps make no video")
-    if not lossless and (height % 2 or width % 2):
-        raise ValueError(
-            f"{path}: H.264 needs even sides, these are {width} x {height} (width x height); crop"
-            " by a pixel, or write it lossless"
-        )
+    _check_video(path, frames.shape, fps, lossless)
+    height, width = frames.shape[1:3]
     form = "matroska" if lossless else "mp4"
     with (
         replacing(path) as draft,
@@ -53,6 +43,21 @@ def write(path: Path, frames: NDArray[np.uint8], fps: float | int, lossless: boo
                 )
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
+
+
+def _check_video(path: Path, shape: tuple[int, ...], fps: float | int, lossless: bool) -> None:
+    count, height, width, _ = shape
+    suffix = ".mkv" if lossless else ".mp4"
+    if path.suffix.lower() != suffix:
+        kind = "lossless (FFV1)" if lossless else "H.264"
+        raise ValueError(f"{path}: {kind} video is written as {suffix}, not {path.suffix!r}")
+    if not count or fps <= 0:
+        raise ValueError(f"{path}: {count} frames at {fps} fps make no video")
+    if not lossless and (height % 2 or width % 2):
+        raise ValueError(
+            f"{path}: H.264 needs even sides, these are {width} x {height} (width x height); crop"
+            " by a pixel, or write it lossless"
+        )
 
 
 @contextmanager

@@ -182,7 +182,7 @@ def _outcomes(options: MaskGeneration, job: Job, todo: Sequence[Task]) -> Iterat
 def _neural(job: Job) -> bool:
     """Whether any backend has weights."""
     names = [name for parts in job.sources for name in backends_of(parts)]
-    return any(BACKENDS.load(name).tiny is not None for name in names)
+    return any(BACKENDS.load(name).weights for name in names)
 
 
 def _workers(options: MaskGeneration, job: Job) -> int:

@@ -31,7 +31,7 @@ __all__ = ["Prediction", "Unpredictable", "predict"]
 
 MIB = 2**20
 # Bytes of optimizer state for each trained number, by [optimizer] name; others are taken for AdamW.
-# Measured in tests/recipes/test_fit.py on what is installed there.
+# Measured in tests/runs/memory/test_estimate.py on what is installed there.
 STATE = {
     "adamw": 8.0,
     "adamw8bit": 2.03,

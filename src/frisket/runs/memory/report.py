@@ -23,7 +23,7 @@ class Told(NamedTuple):
     """What the memory of a configuration comes to."""
 
     verdict: Literal["ok", "note", "missing"]
-    said: str
+    message: str
     fix: str
 
 
@@ -142,16 +142,18 @@ def _switches(config: Config, prediction: "Prediction") -> Iterator[Change]:
         yield "half the weights, rounded to 8 bits", {"memory.storage": "float8"}
     if prediction.vae is not None and not memory.tile_vae and prediction.vae > prediction.training:
         yield "seams between tiles, blended", {"memory.tile_vae": True}
-    depths = [DEEP << index for index in range(12) if DEEP << index < prediction.blocks]
-    depths.append(prediction.blocks)
-    for depth in depths:
-        if depth > memory.swap_blocks:
-            yield "time, by the speed of the bus", {"memory.swap_blocks": depth}
+    yield from _swap_deeper(prediction.blocks, memory.swap_blocks)
     if memory.quantise != "nf4" and config.lora.kind in ("lora", "dora"):
         small = {"memory.quantise": "nf4", "memory.storage": "same", "memory.swap_blocks": 0}
         yield "a quarter of the weights, rounded to 4 bits", small
-        for depth in depths:
-            yield "time, by the speed of the bus", {"memory.swap_blocks": depth}
+        yield from _swap_deeper(prediction.blocks, 0)
+
+
+def _swap_deeper(blocks: int, depth: int) -> Iterator[Change]:
+    """Swap more of a denoiser's blocks than `depth`: twice as many each time, at last all."""
+    for deeper in (*(DEEP << index for index in range(12) if DEEP << index < blocks), blocks):
+        if deeper > depth:
+            yield "time, by the speed of the bus", {"memory.swap_blocks": deeper}
 
 
 def with_change(config: Config, change: dict[str, Any]) -> Config:

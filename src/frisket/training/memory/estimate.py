@@ -55,7 +55,7 @@ class LiveBytes(TorchDispatchMode):
         return result
 
     def run(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        """The operation itself."""
+        """Call `func`; a subclass may change what it is called with."""
         return func(*args, **kwargs)
 
     def _see(self, value: Tensor) -> None:
@@ -92,7 +92,7 @@ class Rehearsal(LiveBytes):
         self._autocast = torch.autocast("cpu", lower or torch.bfloat16, enabled=lower is not None)
 
     def __enter__(self) -> "Rehearsal":
-        """Start."""
+        """Count from here on, with fused attention and autocast on the meta device."""
         super().__enter__()
         self._autocast.__enter__()
         self._calls.__enter__()
@@ -104,7 +104,7 @@ class Rehearsal(LiveBytes):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop."""
+        """Undo `__enter__`, in the opposite order."""
         self._calls.__exit__(kind, error, trace)
         self._autocast.__exit__(kind, error, trace)
         super().__exit__(kind, error, trace)
@@ -122,19 +122,26 @@ class Rehearsal(LiveBytes):
         """The operation, with real and meta tensors brought together."""
         name = str(func)
         leaves = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
-        meta = any(value.device == META for value in leaves)
-        if meta and name.startswith(("aten._local_scalar_dense", "aten.equal", "aten.is_nonzero")):
-            return leaves[0].dtype.is_floating_point * 0.0 if "scalar" in name else False
-        if not meta:
+        if all(value.device != META for value in leaves):
             return _stay_real(func, args, kwargs, leaves)
-        if "device" in kwargs:
-            kwargs = {**kwargs, "device": META}  # nothing can be copied out of it
-        if name.startswith("aten.index") and any(value.dtype == torch.bool for value in leaves):
-            args = (args[0], [_places(each) for each in args[1]], *args[2:])
+        if name.startswith(("aten._local_scalar_dense", "aten.equal", "aten.is_nonzero")):
+            return leaves[0].dtype.is_floating_point * 0.0 if "scalar" in name else False
+        args, kwargs = _avoid_real(name, args, kwargs, leaves)
         moved = tree_map_only(Tensor, _to_meta, (args, kwargs))
         result = func(*moved[0], **moved[1])
         changes = name.split(".")[1].endswith("_") and leaves[0].device != META
         return leaves[0] if changes else result
+
+
+def _avoid_real(
+    name: str, args: Any, kwargs: dict[str, Any], leaves: Sequence[Tensor]
+) -> tuple[Any, dict[str, Any]]:
+    """The arguments, with the meta device as the only one and real masks as places."""
+    if "device" in kwargs:
+        kwargs = {**kwargs, "device": META}  # nothing can be copied out of it
+    if name.startswith("aten.index") and any(value.dtype == torch.bool for value in leaves):
+        args = (args[0], [_places(index) for index in args[1]], *args[2:])
+    return args, kwargs
 
 
 def _stay_real(func: Any, args: Any, kwargs: dict[str, Any], leaves: Sequence[Tensor]) -> Any:

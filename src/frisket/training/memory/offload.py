@@ -154,7 +154,7 @@ class Swap:
         return sum(group.nbytes for group in self.groups.values() if group.inside)
 
     def leave(self) -> None:
-        """Have none inside."""
+        """Let every swapped block's memory on the device go."""
         for group in self.groups.values():
             group.leave()
 

@@ -1,4 +1,4 @@
-"""The FLUX.1 family."""
+"""The FLUX.1 family: guidance-distilled transformers for pictures."""
 
 from frisket.families.models.flux.family import FAMILY
 

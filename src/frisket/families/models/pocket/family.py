@@ -261,11 +261,11 @@ class Pocket(Standard):
         return super().objective(variant, sampler, weighting=weighting, min_snr=min_snr)
 
     def load_vae(self, source: Source) -> nn.Module:
-        """The weightless VAE."""
+        """The VAE, which only folds pixels: nothing is read from the source."""
         return PocketVae(self.variants[source.variant].grid.temporal)
 
     def load_text(self, source: Source) -> nn.Module:
-        """The weightless text encoder."""
+        """The text encoder, whose vectors come from the words: nothing is read from the source."""
         return PocketText()
 
     def load_denoiser(self, source: Source) -> nn.Module:
@@ -298,7 +298,7 @@ class Pocket(Standard):
         return latents
 
     def decode(self, vae: nn.Module, latents: Latents) -> Clip:
-        """Unfolded."""
+        """The inverse of `encode`, exact but for the copies of frame 0, whose mean it takes."""
         clip: Clip = vae.decode(latents)  # type: ignore[operator]
         return clip
 

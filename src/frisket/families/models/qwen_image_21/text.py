@@ -30,11 +30,11 @@ class NoProcessor:
 
     @property
     def tokenizer(self) -> "NoProcessor":
-        """Itself."""
+        """The same object: what it answers stands in for a tokenizer's."""
         return self
 
     def apply_chat_template(self, *_: Any, **__: Any) -> list[list[int]]:
-        """No tokens."""
+        """One chat of no tokens, so that a template's length comes out as 0."""
         return [[]]
 
     def encode(self, _: str) -> list[int]:
@@ -81,7 +81,7 @@ def tiny_prompt_encoder() -> nn.Module:
 
 
 def tiny_prompt_processor() -> PromptProcessor:
-    """Of `tiny_tokenizer`."""
+    """A processor of `tiny_tokenizer` for pictures of `SIDE` x `SIDE` pixels."""
     pictures: Any = Qwen2VLImageProcessorPil
     area = SIDE * SIDE
     seen = pictures(patch_size=16, size={"shortest_edge": area, "longest_edge": area})

@@ -1,5 +1,6 @@
 """Commands and variables of a POSIX shell's script, as bash would see them; nothing is run."""
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -79,6 +80,30 @@ class _Whole(str):
     __slots__ = ()
 
 
+class _Expansion:
+    """The words that the parts of one word become."""
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
+        self.open: str | None = None  # the word that the next piece goes on with
+
+    def extend(self, values: Sequence[str], *, split: bool) -> None:
+        """Go on with the first value; each further one begins a word, `split` at blanks, too."""
+        for number, value in enumerate(values):
+            if number:
+                self.end_word()
+            whole = not split or isinstance(value, _Whole) or not known(value)
+            for place, piece in enumerate([value] if whole else value.split()):
+                if place:
+                    self.end_word()
+                self.open = (self.open or "") + piece
+
+    def end_word(self) -> None:
+        if self.open is not None:
+            self.words.append(self.open)
+            self.open = None
+
+
 class _Reader:
     """Follows a script from its first line to its last."""
 
@@ -98,11 +123,7 @@ class _Reader:
         skip = False
         for token in Splitter(text).tokens():
             if array is not None:
-                if token.sign == ")":
-                    self._assign_list(words.pop(), array)
-                    array = None
-                elif not token.sign:
-                    array.append(token)
+                array = self._continue_list(words, array, token)
             elif not token.sign:
                 if not skip:
                     words.append(token)
@@ -113,17 +134,27 @@ class _Reader:
                 self._command(words[:-1])  # keywords before it
                 words, array = words[-1:], []
             else:
-                if token.sign not in ("(", ")"):  # a function's name, a pattern of `case`
-                    self._command(words)
-                self.join = token.sign if token.sign in ("&&", "||") else ""
+                self._end_command(words, token.sign)
                 words = []
 
+    def _continue_list(
+        self, words: list[Token], array: list[Token], token: Token
+    ) -> list[Token] | None:
+        """The values of `NAME=( ... )` so far; None once its bracket is closed."""
+        if token.sign == ")":
+            self._assign_list(words.pop(), array)
+            return None
+        if not token.sign:
+            array.append(token)
+        return array
+
+    def _end_command(self, words: list[Token], sign: str) -> None:
+        if sign not in ("(", ")"):  # a function's name, a pattern of `case`
+            self._command(words)
+        self.join = sign if sign in ("&&", "||") else ""
+
     def _command(self, tokens: list[Token]) -> None:
-        while tokens and (word := _keyword(tokens[0])):
-            tokens = tokens[1:]
-            self._enter(word, tokens)
-            if word in ("for", "case", "function"):
-                return
+        tokens = self._follow_keywords(tokens)
         if not tokens or (_is_not(tokens[0]) and len(tokens) == 1):
             return
         gate = {"&&": self.value, "||": None if self.value is None else not self.value}
@@ -132,6 +163,19 @@ class _Reader:
         result = False if active is False else self._run(tokens[turned:], active)
         if turned and active is not False:
             result = None if result is None else not result
+        self._join_result(result)
+
+    def _follow_keywords(self, tokens: list[Token]) -> list[Token]:
+        """The command behind the keywords that stand before it; empty where none can stand."""
+        while tokens and (word := _keyword(tokens[0])):
+            tokens = tokens[1:]
+            self._enter(word, tokens)
+            if word in ("for", "case", "function"):
+                return []
+        return tokens
+
+    def _join_result(self, result: bool | None) -> None:
+        """Take a command's success into the and-or list that it stands in."""
         if self.join == "&&":
             self.value = both(self.value, result)
         else:
@@ -162,23 +206,26 @@ class _Reader:
 
     def _run(self, tokens: Sequence[Token], active: bool | None) -> bool | None:
         """Whether a command succeeds, as far as that can be told."""
-        number = next((n for n, each in enumerate(tokens) if not _is_set(each)), len(tokens))
-        if number == len(tokens):
-            for token in tokens:
-                self._assign(token, active)
-            return True
-        words = [Word(text, each.line) for each in tokens[number:] for text in self._expand(each)]
+        pairs = list(itertools.takewhile(_is_set, tokens))
+        command = tokens[len(pairs) :]
+        if not command:
+            return self._assign_all(pairs, active)
+        words = [Word(text, token.line) for token in command for text in self._expand(token)]
         if words and words[0].text in _DECLARES:
-            for token in filter(_is_set, tokens[number + 1 :]):
-                self._assign(token, active)
-            return True
+            return self._assign_all(command[1:], active)
         found = tested([word.text for word in words])
         if found != "no test":
             return found
         if words and not self._change(words):
-            before = tuple(self._pair(token) for token in tokens[:number])
+            before = tuple(map(self._pair, pairs))
             self.script.commands.append(Command(tuple(words), self.folder, 0, before))
         return None if self.asked else True
+
+    def _assign_all(self, tokens: Sequence[Token], active: bool | None) -> bool:
+        """Follow every `NAME=value` of some words; true, for so the shell succeeds."""
+        for token in filter(_is_set, tokens):
+            self._assign(token, active)
+        return True
 
     def _change(self, words: Sequence[Word]) -> bool:
         """Follow a command that changes the shell itself; whether it is one."""
@@ -248,30 +295,15 @@ class _Reader:
 
     def _expand(self, token: Token) -> list[str]:
         """The words that one word becomes, as variables without quotes are split at blanks."""
-        done: list[str] = []
-        now: str | None = None
+        expansion = _Expansion()
         for part in _bare(token.parts):
             values = [part.text] if part.kind == "text" else self._values(part)
-            if part.kind == "text" or part.quoted:
-                first, *rest = values or [""]
-                now = (now or "") + first if values else now
-                for each in rest:
-                    done.append(now or "")
-                    now = each
-                continue
-            for number, each in enumerate(values):
-                if number and now is not None:
-                    done.append(now)
-                    now = None
-                whole = isinstance(each, _Whole) or not known(each)
-                pieces = [each] if whole else each.split()
-                for place, piece in enumerate(pieces):
-                    if place and now is not None:
-                        done.append(now)
-                        now = None
-                    now = (now or "") + piece
-            self._grown(values, token.line)
-        return [*done, now] if now is not None else done
+            split = part.kind != "text" and not part.quoted
+            expansion.extend(values, split=split)
+            if split:
+                self._grown(values, token.line)
+        expansion.end_word()
+        return expansion.words
 
     def _grown(self, values: Sequence[str], line: int) -> None:
         self.eaten += sum(map(len, values))
@@ -305,15 +337,16 @@ class _Reader:
         given = value is not None and (bool(_scalar(value)) or not empty)
         if given and sign != "+":
             return [_scalar(value or "")]
-        if sign == "+" and not given:
-            return [""]
+        return [""] if sign == "+" and not given else self._expand_default(name, default)
+
+    def _expand_default(self, name: str, default: str) -> list[str]:
         self.depth += 1
         if self.depth > _DEEPEST:
             return [hole(f"${{{name}}}")]
         quoted = default.startswith(('"', "'"))
         plain = default if quoted else f'"{default}"'
         words = [token for token in Splitter(plain).tokens() if not token.sign]
-        text = " ".join(each for token in words for each in self._expand(token))
+        text = " ".join(word for token in words for word in self._expand(token))
         self.depth -= 1
         return [_Whole(text) if quoted else text]
 

@@ -10,6 +10,8 @@ from frisket.importers.shells.words import Command, Word, clean, counted, hole
 _ASSIGN = re.compile(r"\s*(\+?=)(?!=)")
 _LOOPS = ("foreach", "for", "while", "switch", "do", "catch")
 _END = "\n;|})"
+_SPLAT = re.compile(r"@(\w+)")
+_AFTER = (" ", "\t", "\n", ";", "|", ")", "}", "`", "")  # what may follow an argument
 
 
 def read_script(text: str) -> list[Command]:
@@ -135,17 +137,7 @@ class _Reader(Terms):
         self._step()
         if self._peek() in "&." and self._peek(2)[1:] in (" ", '"', "'", "$"):
             self.at += 1
-        words: list[Word] = []
-        while True:
-            self._blank()
-            letter = self._peek()
-            if not letter or letter in _END or self._peek(2) == "&&":
-                break
-            before = self.at
-            self._step()
-            words += self._argument()
-            if self.at == before:
-                self.at += 1
+        words = self._read_arguments()
         if self._peek() in "|&)" and self._peek():
             self.at += 1
         counted(words, self.line)
@@ -155,21 +147,32 @@ class _Reader(Terms):
         elif words and active is not False:
             self.commands.append(Command(tuple(words), self.folder))
 
+    def _read_arguments(self) -> list[Word]:
+        """The words of a command, up to its end."""
+        words: list[Word] = []
+        while True:
+            self._blank()
+            letter = self._peek()
+            if not letter or letter in _END or self._peek(2) == "&&":
+                return words
+            before = self.at
+            self._step()
+            words += self._argument()
+            if self.at == before:
+                self.at += 1
+
     def _argument(self) -> list[Word]:
         """The words that an argument becomes: several for a list."""
         line = self.line
-        if self._peek() == "@" and (name := re.compile(r"@(\w+)").match(self.text, self.at)):
+        if name := self._match(_SPLAT):
             self.at = name.end()
             return _words(self._get(name[1].lower(), name[0]), line)
         text, alone = "", True
-        while self.at < len(self.text):
-            letter = self._peek()
-            if letter in " \t\n;|)}" or self._peek(2) == "`\n":
-                break
-            if letter in "'\"":
-                text, alone = text + self._string(), False
-            elif letter == "(" or self._peek(2) in ("$(", "@("):
-                self.at += letter != "("
+        while not self._ends_argument():
+            if (quoted := self._read_quoted()) is not None:
+                text, alone = text + quoted, False
+            elif self._opens_bracket():
+                self.at += self._peek() != "("
                 value = self._bracketed()
                 if alone and not text:
                     return _words(value, line)
@@ -177,20 +180,27 @@ class _Reader(Terms):
             elif name := self._match(NAME):
                 self.at = name.end()
                 value = self._get(key_of(name), name[0])
-                if (
-                    alone
-                    and not text
-                    and self._peek() in (" ", "\t", "\n", ";", "|", ")", "}", "`", "")
-                ):
+                if alone and not text and self._peek() in _AFTER:
                     return _words(value, line)
                 text, alone = text + text_of(value), False
-            elif letter == "`":
-                text, alone = text + self._expanded(), False
             else:
-                text += letter
+                text += self._peek()
                 self.at += 1
         self._grow(text)
         return [] if text in ("2>&1", "*>&1") else [Word(text, line)]
+
+    def _ends_argument(self) -> bool:
+        letter = self._peek()  # empty at the end of the script, and so in every text
+        return letter in " \t\n;|)}" or self._peek(2) == "`\n"
+
+    def _opens_bracket(self) -> bool:
+        return self._peek() == "(" or self._peek(2) in ("$(", "@(")
+
+    def _read_quoted(self) -> str | None:
+        """Text in quotes, or the letter behind a backtick; None for anything else."""
+        if self._peek() == "`":
+            return self._expanded()
+        return self._string() if self._peek() in "'\"" else None
 
 
 def _words(value: Any, line: int) -> list[Word]:

@@ -41,14 +41,20 @@ def compare(left: Any, sign: str, right: Any) -> Any:
         return hole(f"-{sign}")
     plain = sign.removeprefix("i").removeprefix("c") if sign not in ("contains", "in") else sign
     if plain in ("like", "notlike"):
-        found = fnmatch.fnmatchcase(text_of(left).lower(), text_of(right).lower())
-        return found is (plain == "like")
+        matches = fnmatch.fnmatchcase(text_of(left).lower(), text_of(right).lower())
+        return matches is (plain == "like")
     if plain in ("contains", "in"):
         holder, item = (left, right) if plain == "contains" else (right, left)
         items = holder if isinstance(holder, list) else [holder]
-        return any(_same(each, item) for each in items)
+        return any(_same(member, item) for member in items)
     if plain in ("eq", "ne"):
         return _same(left, right) is (plain == "eq")
+    order = _compare_numbers(left, plain, right)
+    return hole(f"-{sign}") if order is None else order
+
+
+def _compare_numbers(left: Any, sign: str, right: Any) -> bool | None:
+    """Whether `-lt` or its like holds; None for another sign, or a side that is no number."""
     orders: dict[str, Callable[[float, float], bool]] = {
         "lt": lambda a, b: a < b,
         "le": lambda a, b: a <= b,
@@ -56,9 +62,9 @@ def compare(left: Any, sign: str, right: Any) -> Any:
         "ge": lambda a, b: a >= b,
     }
     first, second = _number(left), _number(right)
-    if plain not in orders or first is None or second is None:
-        return hole(f"-{sign}")
-    return orders[plain](first, second)
+    if sign not in orders or first is None or second is None:
+        return None
+    return orders[sign](first, second)
 
 
 def _same(left: Any, right: Any) -> bool:

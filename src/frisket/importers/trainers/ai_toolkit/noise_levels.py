@@ -149,8 +149,9 @@ def _cut(train: Table, found: Mapping[str, Any], first: int, last: int) -> dict[
                 train.say(name, "no equivalent", said)
         return {}
     least = push(1e-3, shift) if shift != 1 else 0.0
-    low, high = (push(least + (1 - least) * _level(found["density"], rank), shift) for rank in
-                 (1 - last / 1000, 1 - first / 1000))  # fmt: skip
+    ranks = (1 - last / 1000, 1 - first / 1000)
+    levels = [least + (1 - least) * _level(found["density"], rank) for rank in ranks]
+    low, high = (push(level, shift) for level in levels)
     for name, ours in zip(ENDS, ("high", "low"), strict=True):
         if name in train:
             said = f"counts levels from the noisy end: timesteps.{ours}, which cuts"

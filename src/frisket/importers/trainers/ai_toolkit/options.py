@@ -153,19 +153,9 @@ def _kind(train: Table) -> dict[str, Any]:
 def _lora(process: Table, network: Table, model: Mapping[str, Any]) -> dict[str, Any]:
     """[lora]; empty for a job that trains something else, whose rate is not taken then."""
     if not network.values:
-        other = next(
-            (name for name in ("adapter", "embedding", "decorator") if name in process), ""
-        )
-        what = f"{other} is trained" if other else "it trains the whole model"
-        said = f"there is no network: {what}. Frisket trains an adapter: [lora] sets its size, and"
-        process.say("network", "no equivalent", f"{said} optimizer.lr must be chosen anew for it")
+        _tell_unadapted(process)
         return {}
-    kind = network.text("type", "lora").lower()
-    if kind not in ("lora", "lokr"):
-        conv = kind in ("locon", "lycoris") and "conv" in network
-        said = "is a LoRA with lora.conv_rank" if conv else "is not known here: a LoRA is trained"
-        network.say("type", "mapped" if conv else "no equivalent", said)
-        kind = "lora"
+    kind = _read_network_type(network)
     found = filled(
         kind=kind if kind == "lokr" else None,
         dropout=network.number("dropout") or None,
@@ -173,12 +163,7 @@ def _lora(process: Table, network: Table, model: Mapping[str, Any]) -> dict[str,
         **_layers(network, model),
     )
     if kind == "lokr" and network.flag("lokr_full_rank", default=True):
-        said = "is lora.full_matrix here; linear, conv and their alphas are not read with it"
-        network.say("lokr_full_rank", "mapped", said, value=True)
-        for name in ("rank", "linear", "alpha", "linear_alpha", "conv", "conv_alpha"):
-            if name in network.written:
-                network.say(name, "not needed", "lokr_full_rank goes before it")
-        return found | {"full_matrix": True, "factor": network.whole("lokr_factor", -1, low=-1)}
+        return found | _read_full_matrix(network)
     if kind == "lokr":
         found["factor"] = network.whole("lokr_factor", -1, low=-1)
     rank = network.whole("rank", network.whole("linear", 4, low=1), low=1)
@@ -186,6 +171,38 @@ def _lora(process: Table, network: Table, model: Mapping[str, Any]) -> dict[str,
     if "alpha" not in network.written and "linear_alpha" not in network.written:
         network.say("linear_alpha", "mapped", "is lora.alpha here, its default", 1.0)
     return found | {"rank": rank, "alpha": alpha or float(rank)} | _conv(network, model)
+
+
+def _tell_unadapted(process: Table) -> None:
+    """What is trained there by a job without a network."""
+    other = next((name for name in ("adapter", "embedding", "decorator") if name in process), "")
+    what = f"{other} is trained" if other else "it trains the whole model"
+    message = (
+        f"there is no network: {what}. Frisket trains an adapter: [lora] sets its size, and"
+        " optimizer.lr must be chosen anew for it"
+    )
+    process.say("network", "no equivalent", message)
+
+
+def _read_network_type(network: Table) -> str:
+    """`lora` or `lokr`, with a note for any other type, which is a LoRA here."""
+    kind = network.text("type", "lora").lower()
+    if kind in ("lora", "lokr"):
+        return kind
+    conv = kind in ("locon", "lycoris") and "conv" in network
+    message = "is a LoRA with lora.conv_rank" if conv else "is not known here: a LoRA is trained"
+    network.say("type", "mapped" if conv else "no equivalent", message)
+    return "lora"
+
+
+def _read_full_matrix(network: Table) -> dict[str, Any]:
+    """A LoKr of whole matrices, beside which no rank or alpha is read."""
+    message = "is lora.full_matrix here; linear, conv and their alphas are not read with it"
+    network.say("lokr_full_rank", "mapped", message, value=True)
+    for name in ("rank", "linear", "alpha", "linear_alpha", "conv", "conv_alpha"):
+        if name in network.written:
+            network.say(name, "not needed", "lokr_full_rank goes before it")
+    return {"full_matrix": True, "factor": network.whole("lokr_factor", -1, low=-1)}
 
 
 def _conv(network: Table, model: Mapping[str, Any]) -> dict[str, Any]:

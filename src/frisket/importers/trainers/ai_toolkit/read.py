@@ -1,14 +1,12 @@
 """ai-toolkit: a job in YAML or JSON."""
 
-import os
-import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from frisket.disk.untrusted import BadText, parse_json
 from frisket.importers.base import BadLayout, Imported, Layout
-from frisket.importers.files import Written, peek, read_config
+from frisket.importers.files import peek, read_config
 from frisket.importers.folders import (
     Look,
     clips_in,
@@ -22,10 +20,10 @@ from frisket.importers.folders import (
 )
 from frisket.importers.options import Sheet, Table, filled, rules_of
 from frisket.importers.trainers.ai_toolkit.options import kind_of, sections_of
+from frisket.importers.trainers.ai_toolkit.variables import expand
 from frisket.media.paths import plain
 
 SUFFIXES = (".yaml", ".yml", ".json")
-VARIABLE = re.compile(r"\$\{([^}]+)\}")
 KINDS = ("sd_trainer", "ui_trainer", "diffusion_trainer")
 JOBS = {
     "extract": "extracts a LoRA from a model",
@@ -72,14 +70,14 @@ def suits(path: Path) -> bool:
 
 def read(path: Path) -> Imported:
     """Read the first process of a job that has data sets."""
-    sheet = Sheet(_expanded(read_config(path)), rules_of("ai_toolkit"))
+    sheet = Sheet(expand(read_config(path)), rules_of("ai_toolkit"))
     job = sheet.top("job")
     config = job.table("config", "job")
     processes = config.tables("process", "process")
     chosen = _trained(job, config, processes)
-    for each in processes:
-        if each is not chosen:
-            each.skip("belongs to a process that is left out: import it in a file of its own")
+    for process in processes:
+        if process is not chosen:
+            process.skip("belongs to a process that is left out: import it in a file of its own")
     setting = _setting(chosen)
     for row in chosen.tables("datasets", "dataset"):
         _dataset(row, setting)
@@ -93,8 +91,8 @@ def read(path: Path) -> Imported:
     sections = sections_of(chosen, masked=masked, trigger=setting.trigger, job=name)
     if masked and min(setting.floors) > 0:
         sections["curve"] = {"floor": min(setting.floors)}
-    for each in (chosen, config, job):
-        each.close()
+    for part in (chosen, config, job):
+        part.close()
     data, notes = tuple(setting.data), tuple(sheet.notes)
     model = kind_of(chosen.table("model", "model"))[1]
     return Imported(path, "ai-toolkit", data, sections, notes, setting.manifests, model)
@@ -108,7 +106,7 @@ def _trained(job: Table, config: Table, processes: list[Table]) -> Table:
     first = chosen or next(iter(processes), None)
     kind = "" if first is None else first.text("type")
     if kind and first and kind not in KINDS and (chosen or kind in OTHERS):
-        what = next((said for name, said in OTHERS.items() if name == kind), "does something else")
+        what = OTHERS.get(kind, "does something else")
         said = f"is a process that {what}; Frisket trains a LoRA on clips, as {', '.join(KINDS)} do"
         raise first.bad("type", f"{said}: there is nothing of it to import")
     if chosen is None:
@@ -126,31 +124,6 @@ def _seen(setting: Setting) -> list[float | int]:
     return [rate * plain / held if regular else rate for rate, _, regular in counted]
 
 
-def _expanded(written: Written) -> Written:
-    """The tree with `${VARIABLE}` from the environment, and `[name]` the name of the job."""
-    tree = written.tree
-    config = tree.get("config") if isinstance(tree, dict) else None
-    name = str(config.get("name", "")) if isinstance(config, dict) else ""
-
-    def variable(found: re.Match[str]) -> str:
-        value = os.environ.get(found[1])
-        if value is None:
-            said = f"the environment has no {found[1]}: set it, or write its value"
-            raise BadLayout(f"{written.path}: {found[0]}: {said}")
-        return value
-
-    def inside(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: inside(each) for key, each in value.items()}
-        if isinstance(value, list):
-            return [inside(each) for each in value]
-        if isinstance(value, str):
-            return VARIABLE.sub(variable, value.replace("[name]", name))
-        return value
-
-    return replace(written, tree=inside(tree))
-
-
 def _setting(process: Table) -> Setting:
     train = process.values.get("train")
     known = Table(process.sheet, "train", train or {}, (*process.where, "train"))
@@ -163,18 +136,10 @@ def _setting(process: Table) -> Setting:
 
 
 def _dataset(row: Table, setting: Setting) -> None:
-    if row.flag("prior_reg"):
-        said = (
-            "the data set is left out: losses.prior holds the model to what it knew outside the"
-            " masks of the other sets"
-        )
-        row.say("prior_reg", "no equivalent", said)
+    weight = _read_weight(row, setting)
+    if weight == 0:
         return row.skip("belongs to a data set that is left out")
     regular = row.flag("is_reg")
-    weight = row.number("loss_multiplier", 1, low=0) * (setting.regular if regular else 1)
-    if weight == 0:
-        row.say("loss_multiplier", "no equivalent", "the set teaches nothing and is left out")
-        return row.skip("belongs to a data set that is left out")
     clips, listed = _clips(row, setting)
     masks, inside = _masks(row, setting)
     folders = _references(row)
@@ -207,6 +172,22 @@ def _dataset(row: Table, setting: Setting) -> None:
     return None
 
 
+def _read_weight(row: Table, setting: Setting) -> float:
+    """How much a set teaches; 0 where it is left out, with the note that says why."""
+    if row.flag("prior_reg"):
+        message = (
+            "the data set is left out: losses.prior holds the model to what it knew outside the"
+            " masks of the other sets"
+        )
+        row.say("prior_reg", "no equivalent", message)
+        return 0.0
+    regular = row.flag("is_reg")
+    weight = row.number("loss_multiplier", 1, low=0) * (setting.regular if regular else 1)
+    if weight == 0:
+        row.say("loss_multiplier", "no equivalent", "the set teaches nothing and is left out")
+    return weight
+
+
 def _clips(row: Table, setting: Setting) -> tuple[Path, dict[str, Any]]:
     """The folder of clips; of a JSON file of captions a manifest too."""
     name = "dataset_path" if "dataset_path" in row else "folder_path"
@@ -216,15 +197,8 @@ def _clips(row: Table, setting: Setting) -> tuple[Path, dict[str, Any]]:
             said = f"is data.clips, but {found / '_controls'} is left out there: move it out"
             row.say(name, "no equivalent", said)
         return found, {}
-    try:
-        entries = parse_json(text_of(found))
-    except BadText as error:
-        at = f"{found} line {error.line}, column {error.column}" if error.line else f"{found}"
-        raise BadLayout(f"{at}: not valid JSON: {error.said}") from error
-    if not isinstance(entries, dict) or not all(isinstance(row, dict) for row in entries.values()):
-        raise row.bad(name, f"{found.name} must be a table of clips, each with a caption")
     folder = found.parent
-    captions = {Path(clip): entry.get("caption") for clip, entry in entries.items()}
+    captions = _parse_captions(row, name, found)
     inside = {folder / clip: caption for clip, caption in captions.items()}
     known = [clip for clip in clips_in(folder) if clip in inside]
     if len(known) != len(captions):
@@ -233,6 +207,18 @@ def _clips(row: Table, setting: Setting) -> tuple[Path, dict[str, Any]]:
     manifest = f"clips-{len(setting.manifests)}.jsonl"
     setting.manifests[manifest] = manifest_of(folder, known, lambda clip: inside[clip])
     return folder, {"clips": manifest}
+
+
+def _parse_captions(row: Table, name: str, file: Path) -> dict[Path, Any]:
+    """The caption of each clip in a JSON file, None where it has none."""
+    try:
+        entries = parse_json(text_of(file))
+    except BadText as error:
+        at = f"{file} line {error.line}, column {error.column}" if error.line else f"{file}"
+        raise BadLayout(f"{at}: not valid JSON: {error.said}") from error
+    if not isinstance(entries, dict) or not all(isinstance(row, dict) for row in entries.values()):
+        raise row.bad(name, f"{file.name} must be a table of clips, each with a caption")
+    return {Path(clip): entry.get("caption") for clip, entry in entries.items()}
 
 
 def _masks(row: Table, setting: Setting) -> tuple[dict[str, Any], list[Path]]:
@@ -291,8 +277,8 @@ def _with_references(
 ) -> dict[str, Any]:
     """A list of the clips, each with the picture of its stem in every folder that has one."""
     stems = [{plain(path.stem): path for path in sorted(folder.iterdir())} for folder in folders]
-    made = setting.manifests.get(listed.get("clips", ""))
-    lines = made or manifest_of(clips, clips_in(clips, inside), lambda _: None)
+    lines = setting.manifests.get(listed.get("clips", ""))
+    lines = lines or manifest_of(clips, clips_in(clips, inside), lambda _: None)
     name = listed.get("clips") or f"clips-{len(setting.manifests)}.jsonl"
     setting.manifests[name] = tuple(
         {**line, "references": [str(each[stem]) for each in stems if stem in each]}
@@ -330,19 +316,24 @@ def _captions(row: Table, setting: Setting, clips: Path, *, regular: bool) -> di
 
 def _shapes(row: Table, *, masked: bool) -> list[dict[str, Any]]:
     """One shape a resolution."""
+    sides = _read_sides(row)
+    buckets = row.flag("buckets", default=True)
+    if masked and not buckets:
+        said = "with masks it stops without buckets; here the frame is fixed"
+        row.defect("buckets", said)
+    free = buckets and not row.flag("square_crop")
+    return [{"resolution": side if free else [side, side], "buckets": free} for side in sides]
+
+
+def _read_sides(row: Table) -> list[int]:
+    """The side of a square of each resolution, in pixels; the default is noted."""
     value = row.values["resolution"] if "resolution" in row else 512
     sides = value if isinstance(value, list) else [value]
     if not sides or not all(isinstance(side, int | float) and side >= 1 for side in sides):
         raise row.bad("resolution", "the side of a square is needed, or a list of them")
     if "resolution" not in row:
         row.say("resolution", "mapped", "is data.resolution here, its default", 512)
-    buckets = row.flag("buckets", default=True)
-    if masked and not buckets:
-        said = "with masks it stops without buckets; here the frame is fixed"
-        row.defect("buckets", said)
-    free = buckets and not row.flag("square_crop")
-    rounded = [round(side) for side in dict.fromkeys(sides)]
-    return [{"resolution": side if free else [side, side], "buckets": free} for side in rounded]
+    return [round(side) for side in dict.fromkeys(sides)]
 
 
 def _video(row: Table, seen: Look) -> dict[str, Any]:

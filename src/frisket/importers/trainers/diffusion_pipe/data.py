@@ -1,7 +1,7 @@
 """diffusion-pipe's dataset TOML, as `[[data]]` tables and lists of clips."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ CAPTIONS = "captions.json"
 class Sets:
     """What is read of one or several dataset files.
 
-    `seen` clips go by in an epoch there; one of ours is `stretch` times as long.
+    `epoch_clips` clips go by in an epoch there; one of ours is `stretch` times as long.
     """
 
     data: list[dict[str, Any]] = field(default_factory=list)
@@ -95,9 +95,8 @@ def _directory(
 ) -> tuple[list[dict[str, Any]], int]:
     """The `[[data]]` tables of a directory, and how many clips it has."""
     clips = folder_at(row, "path")
-    masks = folder_at(row, "mask_path") if "mask_path" in row else None
-    references = folder_at(row, "control_path") if "control_path" in row else None
-    fallback = file_at(row, "default_mask_file") if "default_mask_file" in row else None
+    masks, references = _find(row, "mask_path"), _find(row, "control_path")
+    fallback = _find(row, "default_mask_file", file_at)
     shapes = _shapes(row, top)
     inside = [each for each in (masks, references) if each]
     lines, listed = _lines(row, top, clips, inside, shapes)
@@ -108,13 +107,7 @@ def _directory(
     table: dict[str, Any] = {"clips": str(clips)}
     if fallback is not None and masks is None:
         lines, listed = tuple({**line, "mask": str(fallback)} for line in lines), True
-        said = "is the mask of every clip here, in the list of them"
-        row.say("default_mask_file", "mapped", said)
-        table["masks"] = {"source": "listed"}
-    elif masks is not None:
-        _tell_masks(row)
-        lent = {"fallback": str(fallback)} if fallback else {"unmasked": "train"}
-        table["masks"] = {"source": "folder", "path": str(masks), **lent}
+    table |= _describe_masks(row, masks, fallback)
     if listed:
         name = f"clips-{len(manifests)}.jsonl"
         manifests[name] = lines
@@ -127,6 +120,24 @@ def _directory(
     return [table | shape for shape in shapes], len(lines)
 
 
+def _find(row: Table, name: str, find: Callable[[Table, str], Path] = folder_at) -> Path | None:
+    """The folder (or, by `file_at`, the file) that an option names; None where it is not set."""
+    return find(row, name) if name in row else None
+
+
+def _describe_masks(row: Table, masks: Path | None, fallback: Path | None) -> dict[str, Any]:
+    """`masks` of a folder, of the one file for every clip, or none, with what there is to say."""
+    if masks is not None:
+        _tell_masks(row)
+        unmasked = {"fallback": str(fallback)} if fallback else {"unmasked": "train"}
+        return {"masks": {"source": "folder", "path": str(masks), **unmasked}}
+    if fallback is None:
+        return {}
+    message = "is the mask of every clip here, in the list of them"
+    row.say("default_mask_file", "mapped", message)
+    return {"masks": {"source": "listed"}}
+
+
 def _lines(
     row: Table, top: Table, clips: Path, inside: Sequence[Path], shapes: Sequence[Mapping[str, Any]]
 ) -> tuple[tuple[dict[str, Any], ...], bool]:
@@ -135,8 +146,8 @@ def _lines(
     taken = [clip for clip in every if clip.parent == clips]
     if len(every) > len(taken):
         said = (
-            f"is data.clips, but {len(every) - len(taken)} clips lie in sub-folders, which it does"
-            " not look into: those it takes are in a list"
+            f"is data.clips, but {len(every) - len(taken)} clips lie in sub-folders, which it"
+            " does not look into: those it takes are in a list"
         )
         row.say("path", "mapped", said)
     if shapes[0]["frames"] == 1:
@@ -173,24 +184,30 @@ def _written(row: Table, clips: Path) -> dict[str, str]:
     file = clips / CAPTIONS
     if not file.is_file():
         return {}
-    try:
-        found = parse_json(text_of(file))
-    except BadText as error:
-        raise BadLayout(f"{file}: not JSON ({error})") from error
-    if not isinstance(found, dict) or not all(
-        isinstance(each, list) and each and all(isinstance(text, str) for text in each)
-        for each in found.values()
-    ):
-        raise BadLayout(f"{file}: a table of file name to a list of captions is needed")
-    several = sum(len(each) > 1 for each in found.values())
+    captions = _parse_captions(file)
+    several = sum(len(texts) > 1 for texts in captions.values())
     said = "is read here, and the captions are in a list of the clips"
     if several:
         said = (
-            f"{several} clips have several captions, and are as many clips there; here the first is"
-            " taken: copy such clips, each with a caption of its own"
+            f"{several} clips have several captions, and are as many clips there; here the first"
+            " is taken: copy such clips, each with a caption of its own"
         )
-    row.say(CAPTIONS, "no equivalent" if several else "mapped", said, len(found))
-    return {name: each[0] for name, each in found.items()}
+    row.say(CAPTIONS, "no equivalent" if several else "mapped", said, len(captions))
+    return {name: texts[0] for name, texts in captions.items()}
+
+
+def _parse_captions(file: Path) -> dict[str, list[str]]:
+    """The captions of each file name, at least one; BadLayout for JSON of another form."""
+    try:
+        tree = parse_json(text_of(file))
+    except BadText as error:
+        raise BadLayout(f"{file}: not JSON ({error})") from error
+    if not isinstance(tree, dict) or not all(
+        isinstance(texts, list) and texts and all(isinstance(text, str) for text in texts)
+        for texts in tree.values()
+    ):
+        raise BadLayout(f"{file}: a table of file name to a list of captions is needed")
+    return tree
 
 
 def _captioned(clip: Path, written: Mapping[str, str]) -> bool:

@@ -53,7 +53,7 @@ def model_table(table: Table) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def loss_of(main: Table) -> dict[str, Any]:
-    """[losses] denoise."""
+    """`losses.denoise` where its error is Huber's or a smooth l1; empty for plain mse."""
     for name, kind in (("huber_delta", "huber"), ("smooth_l1_beta", "smooth_l1")):
         if name in main:
             return {"denoise": {"kind": kind, "delta": main.number(name)}}

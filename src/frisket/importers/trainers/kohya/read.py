@@ -81,13 +81,13 @@ def _datasets(found: Subsets, sheet: Sheet, flags: Flags | None) -> None:
     top = sheet.top("file")
     general = top.table("general", "data")
     for number, dataset in enumerate(top.tables("datasets", "data")):
-        subsets = dataset.tables("subsets", "data")
-        if not subsets:
+        rows = dataset.tables("subsets", "data")
+        if not rows:
             raise dataset.bad("subsets", "is needed: at least one [[datasets.subsets]]")
         found.batch(Chain(dataset, general, flags=flags))
-        for subset in subsets:
-            _subset(found, Chain(subset, dataset, general, flags=flags), number)
-            subset.close()
+        for row in rows:
+            _subset(found, Chain(row, dataset, general, flags=flags), number)
+            row.close()
         dataset.close()
     general.close()
     top.close()

@@ -1,6 +1,5 @@
 """musubi-tuner and blissful-tuner: the dataset TOML or JSON, or the training TOML that names it."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +26,9 @@ from frisket.importers.manifests import (
 )
 from frisket.importers.options import Sheet, Table, filled
 from frisket.importers.source_base import Source
+from frisket.importers.trainers.musubi.frames import windows_of
 from frisket.importers.trainers.musubi.options import mask_loss, pixel_curve
 from frisket.media.folders.references import ReferencesNotFound, find_references
-from frisket.media.frames import BadMedia, probe
 
 STEP = 16  # pixels: its buckets and frames are multiples of it
 CLIPS = ("image_directory", "video_directory", "image_jsonl_file", "video_jsonl_file")
@@ -60,7 +59,7 @@ def suits(path: Path) -> bool:
 
 
 def read(path: Path) -> Imported:
-    """Read either file."""
+    """Read a dataset file, or a training file with those it names."""
     written = read_config(path)
     return read_sources([Source("musubi", role_of(written.tree), "", written)])
 
@@ -140,7 +139,7 @@ def _dataset(found: Subsets, chain: Chain, group: int) -> None:
         own.say(option, "mapped", said)
     table |= _shape(chain)
     repeats = max(1, chain.whole("num_repeats", 1))
-    windows = _windows(own, taken) if taken.video else [{}]
+    windows = windows_of(own, taken.clips) if taken.video else [{}]
     for window in windows:
         clips = 0 if window.get("extract") in ("chunk", "slide") else len(taken.lines)
         found.sets.append(Subset(table | window, clips, repeats, False, False, group, bool(masks)))
@@ -313,51 +312,6 @@ def _shape(chain: Chain) -> dict[str, Any]:
     if found["buckets"] and chain.flag("bucket_no_upscale"):
         found["enlarge"] = False
     return found
-
-
-def _windows(own: Table, taken: _Taken) -> list[dict[str, Any]]:
-    """How clips are cut from videos: a table for each of `target_frames`."""
-    ways = ("head", "chunk", "slide", "uniform", "full")
-    way = own.choice("frame_extraction", ways, "head")
-    rate = _rate(own, taken)
-    if way == "full":
-        if "target_frames" in own:
-            own.say("target_frames", "not needed", "frame_extraction = full takes all of a clip")
-        return [{"extract": "full", "max_frames": own.whole("max_frames", 129, low=1)} | rate]
-    given = own.values.get("target_frames", [1])
-    if not isinstance(given, list) or not all(isinstance(n, int) and n > 0 for n in given):
-        raise own.bad("target_frames", "a list of whole numbers above 0 is needed")
-    if len(given) > 1 or max(given, default=1) > 1:
-        said = (
-            "is data.frames, one [[data]] table each; a shorter video, left out there, is trained"
-        )
-        own.say("target_frames", "mapped", f"{said} here at the length it has")
-    more = filled(
-        stride=own.whole("frame_stride", 1, low=1) if way == "slide" else None,
-        samples=own.whole("frame_sample", 1, low=1) if way == "uniform" else None,
-    )
-    return [
-        {"frames": frames, "extract": way} | more | rate for frames in sorted(set(given)) or [1]
-    ]
-
-
-def _rate(own: Table, taken: _Taken) -> dict[str, Any]:
-    if "source_fps" not in own:
-        return {"fps": "own"}
-    rate = own.number("source_fps", low=1.0)
-    first = next((clip for clip in taken.clips if clip.is_file()), None)
-    try:
-        real = probe(first).fps if first else None
-    except BadMedia:
-        real = None
-    if real and not math.isclose(real, rate, rel_tol=0.02):
-        own.defect(
-            "source_fps",
-            f"is taken at its word, but {first} plays at {real:g}: here files tell their rate",
-        )
-    said = "files are resampled from their own rate to the variant's; data.fps names another"
-    own.say("source_fps", "mapped", said)
-    return {}
 
 
 def _sections(found: Subsets, flags: Flags, script: str) -> dict[str, dict[str, Any]]:

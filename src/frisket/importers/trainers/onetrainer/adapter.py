@@ -37,16 +37,7 @@ def adapter_of(config: Table, model_type: str) -> dict[str, Any]:
     """[lora]; what trains no adapter there is told, and Frisket's own stands."""
     method = word_of(config, "training_method", METHODS, METHODS[0])
     if method != "LORA":
-        trained = {"EMBEDDING": "an embedding", "FINE_TUNE_VAE": "the VAE"}
-        said = (
-            f"trains {trained.get(method, 'the whole model')} there; Frisket trains an adapter of"
-            " the denoiser: [lora] sets its size, and optimizer.lr its rate"
-        )
-        config.say("training_method", "no equivalent", said, method)
-        for name in ("peft_type", "lora_model_name", "lora_alpha", "dropout_probability"):
-            config.say(name, "not needed", f"{method} trains no LoRA")
-        for name in {name for names in OF_KIND.values() for name in names}:
-            config.say(name, "not needed", f"{method} trains no LoRA")
+        _tell_unadapted(config, method)
         return {}
     config.say("training_method", "mapped", "is [lora] here")
     if "embedding" in config:
@@ -56,23 +47,43 @@ def adapter_of(config: Table, model_type: str) -> dict[str, Any]:
         said = "is not here: a plain LoRA is trained, set its size in [lora] and optimizer.lr"
         config.say("peft_type", "no equivalent", said)
     _answer(config, peft)
-    dora = peft == "LORA" and _dora(config)
-    whole = peft == "LOKR" and config.flag("lokr_full_matrix")
-    if peft in ("LOHA", "LOKR") and config.number("dropout_probability", low=0):
-        said = f"drops what goes into a layer there; lora.dropout of a {KINDS[peft]} its rows"
-        config.say("dropout_probability", "no equivalent", said)
-    rank = config.whole("lokr_dim" if peft == "LOKR" else "lora_rank", 16, low=1)
-    return filled(
-        kind="dora" if dora else KINDS.get(peft, "lora"),
-        rank=rank if peft in KINDS else None,
-        alpha=None if whole or peft not in KINDS else config.number("lora_alpha", 1),
-        factor=config.whole("lokr_decompose_factor", -1, low=-1) if peft == "LOKR" else None,
-        full_matrix=whole,
-        dropout=config.number("dropout_probability", low=0) or None,
+    return _read_size(config, peft) | filled(
         source=config.text("lora_model_name"),
         targets=_targets(config),
         exclude=list(UNADAPTED.get(model_type, ())) if not config.text("layer_filter") else [],
         format=_format(config),
+    )
+
+
+def _tell_unadapted(config: Table, method: str) -> None:
+    """What a method of training other than LORA trains there."""
+    trained = {"EMBEDDING": "an embedding", "FINE_TUNE_VAE": "the VAE"}
+    message = (
+        f"trains {trained.get(method, 'the whole model')} there; Frisket trains an adapter of"
+        " the denoiser: [lora] sets its size, and optimizer.lr its rate"
+    )
+    config.say("training_method", "no equivalent", message, method)
+    for name in ("peft_type", "lora_model_name", "lora_alpha", "dropout_probability"):
+        config.say(name, "not needed", f"{method} trains no LoRA")
+    for name in {name for names in OF_KIND.values() for name in names}:
+        config.say(name, "not needed", f"{method} trains no LoRA")
+
+
+def _read_size(config: Table, peft: str) -> dict[str, Any]:
+    """Kind, rank, alpha and dropout; of a kind that is not here Frisket's own rank and alpha."""
+    dora = peft == "LORA" and _dora(config)
+    full_matrix = peft == "LOKR" and config.flag("lokr_full_matrix")
+    if peft in ("LOHA", "LOKR") and config.number("dropout_probability", low=0):
+        message = f"drops what goes into a layer there; lora.dropout of a {KINDS[peft]} its rows"
+        config.say("dropout_probability", "no equivalent", message)
+    rank = config.whole("lokr_dim" if peft == "LOKR" else "lora_rank", 16, low=1)
+    return filled(
+        kind="dora" if dora else KINDS.get(peft, "lora"),
+        rank=rank if peft in KINDS else None,
+        alpha=None if full_matrix or peft not in KINDS else config.number("lora_alpha", 1),
+        factor=config.whole("lokr_decompose_factor", -1, low=-1) if peft == "LOKR" else None,
+        full_matrix=full_matrix,
+        dropout=config.number("dropout_probability", low=0) or None,
     )
 
 

@@ -166,30 +166,38 @@ def _arguments(config: Table, table: Table, kind: str) -> dict[str, Any]:
     """What its class is called with; empty for one that is not here."""
     form = FORMS.get(kind)
     if form is None:
-        for name, value in table.values.items():
-            if value and name not in ("optimizer", "__version"):
-                said = f"an argument of {kind}, which is not here: left out with it"
-                table.say(name, "no equivalent", said)
+        _tell_unknown(table, kind)
         return {}
     given: dict[str, Any] = {"weight_decay": table.number("weight_decay", form.decay, low=0)}
     betas = [f"beta{number}" for number in range(1, len(form.betas) + 1)]
     if betas:
         numbers = zip(betas, form.betas, strict=True)
         given["betas"] = [table.number(name, default) for name, default in numbers]
-    for name, default in form.options.items():
-        number = _number(table, name, default)
-        if number is not None:
-            given[name] = number
-    if form.pairs:
-        given["eps"] = [table.number(name, default) for name, default in form.pairs.items()]
-    flags = {name: table.flag(name) for name in form.flags}
-    given |= {name: on for name, on in flags.items() if on or name not in OFF}
+    given |= _read_options(table, form)
     if kind in ("SCHEDULE_FREE_ADAMW", "SCHEDULE_FREE_SGD"):
         given["warmup_steps"] = int(config.number(WARMING, WARMUP, low=0))
         said = "is optimizer.options.warmup_steps here, which is not divided there"
         config.say(WARMING, "mapped", said, WARMUP)
     _answer(table, kind, form, betas)
     return given
+
+
+def _tell_unknown(table: Table, kind: str) -> None:
+    """Note the arguments of a class of optimizers that is not here."""
+    for name, value in table.values.items():
+        if value and name not in ("optimizer", "__version"):
+            message = f"an argument of {kind}, which is not here: left out with it"
+            table.say(name, "no equivalent", message)
+
+
+def _read_options(table: Table, form: Form) -> dict[str, Any]:
+    """The options of a form besides decay and betas; those that its class has by itself go."""
+    numbers = {name: _number(table, name, default) for name, default in form.options.items()}
+    options: dict[str, Any] = {name: n for name, n in numbers.items() if n is not None}
+    if form.pairs:
+        options["eps"] = [table.number(name, default) for name, default in form.pairs.items()]
+    flags = {name: table.flag(name) for name in form.flags}
+    return options | {name: on for name, on in flags.items() if on or name not in OFF}
 
 
 def _number(table: Table, name: str, default: float | int | None) -> float | int | None:

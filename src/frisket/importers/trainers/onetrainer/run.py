@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from frisket.importers.base import BadLayout
+from frisket.importers.base import BadLayout, Kind
 from frisket.importers.files import Written, place, read_config
 from frisket.importers.options import Sheet, Table, filled
 from frisket.importers.trainers.onetrainer.words import PACES, TIMES, word_of
@@ -30,8 +30,8 @@ OTHER = (512, 512, 30, 7.0)
 class Span:
     """How its epochs and steps count here.
 
-    `theirs` clips go by in an epoch there, `ours` in a pass over the [[data]] tables; `batch` clips
-    a step of the optimizer, after `accumulate` of its steps.
+    `epoch_clips` clips go by in an epoch there, `pass_clips` in a pass over the [[data]] tables;
+    `batch` clips a step of the optimizer, after `accumulate` of its steps.
     """
 
     theirs: float
@@ -77,8 +77,8 @@ def run_of(config: Table, span: Span) -> dict[str, Any]:
         config.say("epochs", "mapped", "is run.epochs here", EPOCHS)
     else:
         said = (
-            f"is run.steps = {length['steps']} here: {epochs:g} epochs of {span.theirs:g} clips,"
-            f" {span.batch:g} a step (a pass over the [[data]] tables is {span.ours:g})"
+            f"is run.steps = {length['steps']} here: {epochs:g} epochs of {span.theirs:g}"
+            f" clips, {span.batch:g} a step (a pass over the [[data]] tables is {span.ours:g})"
         )
         config.say("epochs", "mapped", said, EPOCHS)
     trackers = ["tensorboard"] if config.flag("tensorboard", default=True) else []
@@ -161,13 +161,19 @@ def preview_of(config: Table, span: Span, kind: str) -> tuple[dict[str, Any], Sh
             config.say(name, "not needed", "there is no prompt to sample")
         every = {}
     elif not every:
-        by = "samples by the clock there; here by steps or epochs" if pace in TIMES else "is never"
-        said = f"{by}: set preview.every"
-        for name in ("sample_after", "sample_after_unit"):
-            config.say(name, "no equivalent" if pace in TIMES else "not needed", said, 10)
+        _tell_pace(config, pace)
     for row in rows:
         row.close()
     return every | found, sheet
+
+
+def _tell_pace(config: Table, pace: str) -> None:
+    """What becomes of samples that are made by the clock, or never."""
+    timed = pace in TIMES
+    reason = "samples by the clock there; here by steps or epochs" if timed else "is never"
+    for name in ("sample_after", "sample_after_unit"):
+        kind: Kind = "no equivalent" if timed else "not needed"
+        config.say(name, kind, f"{reason}: set preview.every", 10)
 
 
 def _samples(config: Table) -> tuple[list[Table], Sheet | None]:
@@ -194,7 +200,7 @@ def _samples(config: Table) -> tuple[list[Table], Sheet | None]:
 def _looks(rows: Sequence[Table], kind: str) -> dict[str, Any]:
     """What is sampled: the prompts of all, and the first one's size, steps and guidance."""
     width, height, steps, guidance = next(
-        (each for begin, each in GUIDED.items() if kind.startswith(begin)), OTHER
+        (defaults for begin, defaults in GUIDED.items() if kind.startswith(begin)), OTHER
     )
     first = rows[0]
     looks: dict[str, Any] = {

@@ -16,7 +16,7 @@ SINGLE = ("proj_mlp", "proj_out")
 NORMS = ("norm.linear", "norm1.linear", "norm1_context.linear")
 LAYERS: Mapping[str, Sequence[str]] = {  # by family; PLAIN for all others
     "hunyuanvideo": (*PLAIN, *ADDED),
-    "flux2": (*(f"attn.{each}" for each in PLAIN), "attn.to_qkv_mlp_proj"),
+    "flux2": (*(f"attn.{name}" for name in PLAIN), "attn.to_qkv_mlp_proj"),
 }
 FLUX: Mapping[str, Sequence[str]] = {  # by flux_lora_target; without layers that are there fused
     "mmdit": PLAIN,
@@ -150,10 +150,7 @@ def _lycoris(held: Table) -> dict[str, Any]:
         held.skip(f"an option of {algo}")
         return {}
     held.say("algo", "mapped", "is lora.kind here")
-    kind = "dora" if algo in ("lora", "locon") and held.flag("dora_wd") else KINDS[algo]
-    if held.flag("dora_wd") and kind != "dora":
-        said = f"only a LoRA has it here: lora.kind = dora; {algo} is trained without"
-        held.say("dora_wd", "no equivalent", said)
+    kind = _read_kind(held, algo)
     whole = kind == "lokr" and held.flag("full_matrix")
     rank = None if whole else held.whole("linear_dim", DIM, low=1)
     if whole:
@@ -166,8 +163,7 @@ def _lycoris(held: Table) -> dict[str, Any]:
         factor=held.whole("factor", -1, low=-1) if kind == "lokr" else None,
         full_matrix=whole,
         **_dropouts(held, kind),
-        conv_rank=held.whole("conv_dim") or None,
-        conv_alpha=held.number("conv_alpha") or None if held.whole("conv_dim") else None,
+        **_read_conv(held),
     )
     if kind != "lokr":
         for name in ("factor", "full_matrix", "decompose_both", "use_scalar"):
@@ -175,6 +171,23 @@ def _lycoris(held: Table) -> dict[str, Any]:
     found |= _classes(held, factor=found.get("factor"))
     held.close()
     return found
+
+
+def _read_kind(held: Table, algo: str) -> str:
+    """`lora.kind` of an algorithm that is here, a DoRA where it has weights decomposed."""
+    if not held.flag("dora_wd"):
+        return KINDS[algo]
+    if algo in ("lora", "locon"):
+        return "dora"
+    message = f"only a LoRA has it here: lora.kind = dora; {algo} is trained without"
+    held.say("dora_wd", "no equivalent", message)
+    return KINDS[algo]
+
+
+def _read_conv(held: Table) -> dict[str, Any]:
+    """Rank and alpha on 3 x 3 convolutions, where they get any."""
+    rank = held.whole("conv_dim")
+    return filled(conv_rank=rank, conv_alpha=held.number("conv_alpha") or None) if rank else {}
 
 
 def _dropouts(held: Table, kind: str) -> dict[str, float]:

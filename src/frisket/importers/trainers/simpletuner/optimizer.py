@@ -83,7 +83,7 @@ def _arguments(trainer: Table, name: str) -> dict[str, Any]:
         trainer.say("lr_warmup_steps", "mapped", "is optimizer.options.warmup_steps here", 0)
     if name != "prodigy":
         trainer.say("prodigy_steps", "not needed", f"{name} does not read it")
-    return {key: each for key, each in given.items() if each is not None}
+    return {key: value for key, value in given.items() if value is not None}
 
 
 def _value(text: str) -> Any:

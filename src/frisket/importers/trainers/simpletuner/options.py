@@ -66,7 +66,8 @@ def sections_of(
 ) -> tuple[dict[str, Mapping[str, Any]], Sheet | None]:
     """What follows from config.json, and the sheet of a file of LyCORIS' options it names.
 
-    `kinds` of masks are used; `seen` clips go by in an epoch there, `ours` in a pass here.
+    `kinds` of masks are used; `seen` clips go by in an epoch there and `ours` in a pass
+    here.
     """
     model, bits = _model(trainer)
     length = length_of(trainer, seen, ours)

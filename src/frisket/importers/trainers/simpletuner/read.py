@@ -1,26 +1,21 @@
 """SimpleTuner: multidatabackend.json, or the config.json that names it."""
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from frisket.disk.untrusted import BadText, parse_json, shown
 from frisket.importers.base import BadLayout, Imported, Layout
 from frisket.importers.files import Written, peek, read_config
 from frisket.importers.folders import (
-    NO_CAPTIONS,
-    clips_in,
     file_at,
     folder_at,
     look,
-    manifest_of,
-    text_of,
     whole_repeats,
 )
 from frisket.importers.options import Sheet, Table, filled, rules_of
 from frisket.importers.trainers.simpletuner.beside import find_beside
+from frisket.importers.trainers.simpletuner.captions import captions_of
 from frisket.importers.trainers.simpletuner.options import (
     POINTER,
     cut_of,
@@ -28,7 +23,7 @@ from frisket.importers.trainers.simpletuner.options import (
     settings_beside,
     without_dashes,
 )
-from frisket.importers.trainers.simpletuner.resolution import frames_of, owner_of, shape_of
+from frisket.importers.trainers.simpletuner.resolution import frames_of, shape_of
 
 KINDS = (
     *("image", "video", "audio", "text_embeds", "image_embeds", "conditioning_image_embeds"),
@@ -42,7 +37,6 @@ OWNED = (  # options that stand with a data set, or for all with the trainer
 TRAINED = ("image", "video")
 MASKS = ("mask", "segmentation")
 STORES = ("local", "aws", "csv", "huggingface", "webshart", "memory")
-DROPPED = 0.1  # its default of caption_dropout_probability
 
 
 @dataclass(slots=True)
@@ -142,12 +136,18 @@ def _tell_owned(trainer: Table, rows: list[Table]) -> None:
     for name in OWNED:
         if trained and all(name in row for row in trained):
             trainer.say(name, "not needed", "each data set has its own")
-    strategies = {row.text("caption_strategy").lower() for row in trained}
-    asked = any(trainer.flag(f"{how}_instance_prompt") for how in ("prepend", "only"))
-    asked |= any(row.flag(f"{how}_instance_prompt") for how in ("prepend", "only") for row in rows)
-    general = trainer.text("caption_strategy").lower() == "instanceprompt" and "" in strategies
-    if not asked and not general and "instanceprompt" not in strategies:
+    if not _needs_prompt(trainer, rows, trained):
         trainer.say("instance_prompt", "not needed", "no data set has it in its captions")
+
+
+def _needs_prompt(trainer: Table, rows: list[Table], trained: list[Table]) -> bool:
+    """Whether the captions of any set hold the instance prompt."""
+    strategies = {row.text("caption_strategy").lower() for row in trained}
+    names = ("prepend_instance_prompt", "only_instance_prompt")
+    asks = any(trainer.flag(name) for name in names)
+    asks |= any(row.flag(name) for name in names for row in rows)
+    general = trainer.text("caption_strategy").lower() == "instanceprompt" and "" in strategies
+    return asks or general or "instanceprompt" in strategies
 
 
 def _ours(setting: Setting) -> float:
@@ -207,7 +207,7 @@ def _backend(row: Table, kind: str, setting: Setting) -> None:
         raise row.bad(name, f"{clips} holds no image or video")
     table: dict[str, Any] = {"clips": str(clips)} | paired
     table |= (
-        _captions(row, clips, inside, setting)
+        captions_of(row, setting.trainer, clips, inside, setting.manifests)
         | shape_of(row, setting.trainer)
         | frames_of(row, kind, setting.trainer)
     )
@@ -274,112 +274,6 @@ def _tell_masks(masks: Table, role: str, kind: str, setting: Setting) -> None:
             "segmentation is not in its documented values; whatever is not black teaches fully"
             " (curve.threshold = 0)",
         )
-
-
-def _captions(row: Table, clips: Path, skip: list[Path], setting: Setting) -> dict[str, Any]:
-    trainer = setting.trainer
-    owner = owner_of(row, trainer, "caption_strategy")
-    strategy = owner.text("caption_strategy", "filename").lower()
-    prompt = owner_of(row, trainer, "instance_prompt").text("instance_prompt")
-    if row.flag("only_instance_prompt", default=trainer.flag("only_instance_prompt")):
-        strategy = "instanceprompt"
-    first = row.flag("prepend_instance_prompt", default=trainer.flag("prepend_instance_prompt"))
-    found: dict[str, Any] = {}
-    if strategy == "instanceprompt":
-        if not prompt:
-            raise row.bad("instance_prompt", "is needed for caption_strategy instanceprompt")
-        found = {"caption": prompt, "caption_extension": NO_CAPTIONS}
-        return found | filled(caption_dropout=_dropout(trainer)) | _shuffled(row)
-    if strategy == "filename":
-        # Said of the option even where it is not written: its default is not ours.
-        paths = clips_in(clips, skip)
-        found = _listed(row, setting, clips, paths, lambda path: path.stem.replace("_", " "))
-        said = f"is data.clips = {found['clips']} here, where captions are names without their _"
-        owner.say("caption_strategy", "mapped", said, "filename")
-    elif strategy == "parquet":
-        found = _table(row, setting, clips, skip)
-    elif strategy == "textfile":
-        found = _texts(row, clips, skip, owner)
-    else:
-        said = f"captions of {strategy} are not read: write .txt files beside the clips"
-        owner.say("caption_strategy", "no equivalent", said)
-    template = f"{prompt} {{caption}}" if first and prompt else None
-    dropout = _dropout(trainer)
-    return found | filled(template=template, caption_dropout=dropout) | _shuffled(row)
-
-
-def _dropout(trainer: Table) -> float | None:
-    """The share of captions left out; a tenth by default, where the settings are known."""
-    name = "caption_dropout_probability"
-    if not trainer.values:
-        return None
-    trainer.say(name, "mapped", "is data.caption_dropout here", DROPPED)
-    return trainer.number(name, DROPPED, low=0) or None
-
-
-def _texts(row: Table, clips: Path, skip: list[Path], owner: Table) -> dict[str, Any]:
-    if row.flag("disable_multiline_split"):
-        return {"caption_part": "file"}
-    seen = look(clips, skip=skip)
-    if seen.bare:
-        said = f"{seen.bare} clips without a caption stop it; here they have an empty one"
-        owner.say("caption_strategy", "no equivalent", f"{said}: caption them", "textfile")
-    if seen.lined:
-        said = f"{seen.lined} captions have several lines: it draws one of them, here the first is"
-        owner.say("caption_strategy", "no equivalent", f"{said} taken", "textfile")
-    return {"caption_part": "line"}
-
-
-def _listed(
-    row: Table, setting: Setting, clips: Path, paths: Any, caption: Callable[[Path], str | None]
-) -> dict[str, Any]:
-    name = re.sub(r"[^\w.-]+", "-", row.text("id")) + ".jsonl"
-    setting.manifests[name] = manifest_of(clips, paths, caption)
-    return {"clips": name}
-
-
-def _table(row: Table, setting: Setting, clips: Path, skip: list[Path]) -> dict[str, Any]:
-    """Captions of a file of JSON lines; of a parquet file there are none."""
-    table = row.table("parquet", "parquet")
-    file = file_at(table, "path")
-    if file.suffix.lower() not in (".jsonl", ".json"):
-        said = f"{file.name} is not read: write its captions to a .jsonl of the same columns"
-        table.say("path", "no equivalent", said)
-        table.close()
-        return {}
-    name, caption = table.text("filename_column", "id"), table.text("caption_column", "caption")
-    spare = table.text("fallback_caption_column")
-    whole = table.flag("identifier_includes_extension")
-    captions: dict[str, str] = {}
-    for number, line in enumerate(text_of(file).splitlines(), 1):
-        try:
-            entry = parse_json(line) if line.strip() else {}
-        except BadText as error:
-            raise BadLayout(f"{file} line {number}: not JSON ({error.said})") from error
-        if not isinstance(entry, dict):
-            raise BadLayout(f"{file} line {number}: is {shown(entry)}, a JSON object is needed")
-        given = entry.get(caption) or entry.get(spare) or ""
-        captions[str(entry.get(name))] = str(given[0] if isinstance(given, list) else given)
-    table.close()
-
-    def of(path: Path) -> str | None:
-        return captions.get(path.name if whole else path.stem)
-
-    found = _listed(row, setting, clips, clips_in(clips, skip), of)
-    said = f"is data.clips = {found['clips']} here, a manifest with the captions of {file.name}"
-    row.say("caption_strategy", "mapped", said)
-    return found
-
-
-def _shuffled(row: Table) -> dict[str, Any]:
-    table = row.table("caption_shuffle", "shuffle")
-    on = table.flag("enable")
-    if on and table.text("split_on", "comma") != "comma":
-        said = "tags are cut at commas here: put commas into the captions"
-        table.say("split_on", "no equivalent", said)
-    keep = table.whole("position_start")
-    table.close()
-    return filled(shuffle_tags=True, keep_tags=keep or None) if on else {}
 
 
 LAYOUT = Layout(

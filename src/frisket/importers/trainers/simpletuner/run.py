@@ -24,7 +24,11 @@ TRACKERS = {
 
 @dataclass(frozen=True, slots=True)
 class Length:
-    """Clips that go by in an epoch there and in a pass over the [[data]] tables here; a step."""
+    """How its epochs and steps count here.
+
+    `epoch_clips` clips go by in an epoch there, `pass_clips` in a pass over the [[data]] tables;
+    `batch` clips a step.
+    """
 
     theirs: float
     ours: float

@@ -1,0 +1,59 @@
+"""How clips are cut from musubi-tuner's videos, as options of [[data]]."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from frisket.importers.options import Table, filled
+from frisket.media.frames import BadMedia, probe
+
+
+def windows_of(own: Table, clips: Sequence[Path]) -> list[dict[str, Any]]:
+    """How clips are cut from videos: a table for each of `target_frames`."""
+    ways = ("head", "chunk", "slide", "uniform", "full")
+    way = own.choice("frame_extraction", ways, "head")
+    rate = _rate(own, clips)
+    if way == "full":
+        if "target_frames" in own:
+            own.say("target_frames", "not needed", "frame_extraction = full takes all of a clip")
+        return [{"extract": "full", "max_frames": own.whole("max_frames", 129, low=1)} | rate]
+    lengths = _read_lengths(own)
+    more = filled(
+        stride=own.whole("frame_stride", 1, low=1) if way == "slide" else None,
+        samples=own.whole("frame_sample", 1, low=1) if way == "uniform" else None,
+    )
+    return [{"frames": frames, "extract": way} | more | rate for frames in lengths]
+
+
+def _read_lengths(own: Table) -> list[int]:
+    """The lengths in `target_frames`, in frames, the shortest first; 1 where there are none."""
+    counts = own.values.get("target_frames", [1])
+    if not isinstance(counts, list) or not all(isinstance(n, int) and n > 0 for n in counts):
+        raise own.bad("target_frames", "a list of whole numbers above 0 is needed")
+    if len(counts) > 1 or max(counts, default=1) > 1:
+        message = (
+            "is data.frames, one [[data]] table each; a shorter video, left out there, is trained"
+            " here at the length it has"
+        )
+        own.say("target_frames", "mapped", message)
+    return sorted(set(counts)) or [1]
+
+
+def _rate(own: Table, clips: Sequence[Path]) -> dict[str, Any]:
+    if "source_fps" not in own:
+        return {"fps": "own"}
+    rate = own.number("source_fps", low=1.0)
+    first = next((clip for clip in clips if clip.is_file()), None)
+    try:
+        real = probe(first).fps if first else None
+    except BadMedia:
+        real = None
+    if real and not math.isclose(real, rate, rel_tol=0.02):
+        own.defect(
+            "source_fps",
+            f"is taken at its word, but {first} plays at {real:g}: here files tell their rate",
+        )
+    said = "files are resampled from their own rate to the variant's; data.fps names another"
+    own.say("source_fps", "mapped", said)
+    return {}

@@ -1,1 +1,0 @@
-"""Tiny random builds of the vision models, in the folders that real weights come in."""
