@@ -204,8 +204,8 @@ def _find(clipset: Clipset) -> tuple[Findings | None, list[Finding]]:
     orphans = {_orphan(path, clipset): path for path in there.orphans}
     linked = look_at_links(there.outside, clipset.clips)
     passed = [
-        Finding(one.kind, "warning" if one.grave else "note", "", f"{one.said}.", f"{one.fix}.")
-        for one in there.hints
+        Finding(hint.kind, "warning" if hint.grave else "note", "", f"{hint.said}.", f"{hint.fix}.")
+        for hint in there.hints
     ]
     return there, [*faults, *look_at_orphans(orphans, lacking, clipset.clips), *linked, *passed]
 
