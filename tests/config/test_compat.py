@@ -18,10 +18,11 @@ from frisket.families.models.pocket.family import FAMILY
 from frisket.losses.compat import COMPATS
 from frisket.media.frames import Media
 from frisket.media.geometry import Geometry
-from frisket.recipes.train import plan_of, train
+from frisket.recipes.train import train
 from frisket.runs import banner, quickstart_data
 from frisket.runs.prepare import clipset_of, prepare
 from frisket.runs.refusals import terms_of
+from frisket.runs.training_parts import plan_of
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from frisket.cli import app
+from frisket.cli import app, options
 from frisket.config.load import ConfigError, check, read
 from frisket.maskgen.files import record
 from frisket.recipes.import_ import run as imported
@@ -45,7 +45,7 @@ def test_an_import_brings_no_module_that_is_run(
     ],
 )
 def test_control_characters_of_a_name_are_shown_and_not_obeyed(text: str, shown: str) -> None:
-    assert app.visible(text) == shown
+    assert options.visible(text) == shown
     assert app._told(ValueError(text)) == shown
 
 

@@ -16,9 +16,9 @@ from frisket.data.sample import Batch, Sample, collate
 from frisket.families.base import Source
 from frisket.families.models.pocket.family import FAMILY
 from frisket.grid import LatentGrid
-from frisket.recipes.train import plan_of
 from frisket.runs.prepare import clipset_of
 from frisket.runs.refusals import terms_of
+from frisket.runs.training_parts import plan_of
 from frisket.training.distributed import Team, assemble
 from frisket.training.trainer import Trainer
 

@@ -8,16 +8,9 @@ import pytest
 
 from frisket.config.load import load
 from frisket.evaluation.page import write_report
-from frisket.recipes.quickstart import (
-    VARIANTS,
-    Result,
-    claims_of,
-    make_project,
-    page,
-    quickstart,
-    verdict_of,
-)
+from frisket.recipes.quickstart import VARIANTS, make_project, quickstart
 from frisket.runs.quickstart_data import NEW, PLAIN, Scores
+from frisket.scoring.quickstart_page import Result, claims_of, page, verdict_of
 
 METRICS = {"leak", "fidelity", "found", "drift", "seconds", "mib"}
 

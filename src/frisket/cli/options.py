@@ -1,8 +1,10 @@
-"""Options that several commands have, written once; imports nothing slow."""
+"""What several commands have: options, the configuration they name, progress; nothing slow."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -10,7 +12,10 @@ from typer.core import TyperCommand
 from frisket.config.command_options import FIRST
 from frisket.config.other_trainers import named_here
 
-__all__ = ["FIRST", "Command", "ConfigFile", "Named", "Overrides", "lay_short"]
+if TYPE_CHECKING:
+    from frisket.config.tree import Config
+
+__all__ = ["FIRST", "Command", "ConfigFile", "Named", "Overrides", "lay_short", "read_config"]
 
 ConfigFile = Annotated[Path, typer.Argument(help="The config file, as `frisket init` writes it.")]
 Named = Annotated[
@@ -48,3 +53,34 @@ class Command(TyperCommand):
                     message=f"{error}. Here it is --set {key}=VALUE", possibilities=[]
                 )
             raise
+
+
+def read_config(path: Path, overrides: list[str] | None) -> "Config":
+    """Read and check a command's configuration; ConfigError names the file, the key and the fix."""
+    from frisket.config.load import check, read
+
+    config, origin = read(path, overrides or ())
+    check(config, origin)
+    return config
+
+
+@contextmanager
+def show_bar() -> Iterator[Callable[..., None]]:
+    """Progress, called with (title, done, total, values); rich is imported only when it is due."""
+    from frisket.cli.progress import show_progress
+
+    with show_progress() as report:
+        yield report
+
+
+def visible(text: str) -> str:
+    """Text with the control characters that a stranger's names may hold shown, not obeyed."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda match: repr(match[0])[1:-1], text)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    from frisket.disk.atomic import replacing
+
+    with replacing(path) as draft:
+        draft.write_text(text, encoding="utf-8")

@@ -3,8 +3,7 @@
 import json
 import math
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -17,7 +16,6 @@ from frisket.adapters.files import PEFT_FILE
 from frisket.adapters.formats import Contents
 from frisket.adapters.key_map import Lexicon
 from frisket.adapters.layers import Layers, commonest
-from frisket.adapters.metadata import shown
 from frisket.adapters.spec import (
     DIFFUSERS_RECORD,
     EXPERT,
@@ -26,11 +24,11 @@ from frisket.adapters.spec import (
     AdapterMismatch,
     Form,
     LoraSpec,
-    range_of,
 )
 from frisket.config.provenance import ConfigError
 from frisket.disk import atomic
 from frisket.progress import Progress
+from frisket.recipes.describe import describe, list_notes, name_files, read_contents
 from frisket.runs.adapter_base import AdapterBase, base_in, names_base, need_base
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -70,33 +68,15 @@ def run(
     `options` are those of `Wish`. Without an output the files are described. ConfigError for wishes
     that exclude one another, and for words that are none.
     """
-    if to not in (forms := get_args(Form)):
-        raise ConfigError(f"--to {to} is no format; there are: {', '.join(forms)}")
-    wish = Wish(form=cast(Form, to), **options)
-    if wish.dtype and wish.dtype not in DTYPES:
-        raise ConfigError(f"--dtype {wish.dtype} is none of {', '.join(DTYPES)}")
-    asked = [
-        name
-        for name, value in (
-            ("--average", average),
-            ("--merge-into", merge_into),
-            ("--extract", extract),
-        )
-        if value
-    ]
-    if len(asked) > 1:
-        raise ConfigError(f"{' and '.join(asked)} are two things; do one after the other")
+    wish = _read_wish(to, options)
+    sums = {"--average": average, "--merge-into": merge_into, "--extract": extract}
+    wanted = [name for name, value in sums.items() if value]
+    if len(wanted) > 1:
+        raise ConfigError(f"{' and '.join(wanted)} are two things; do one after the other")
     if not files and extract is None:
         raise ConfigError("convert which file? frisket convert FILE describes it")
     if output is None:
-        telling: dict[str, Any] = {
-            "family": wish.family,
-            "variant": wish.variant,
-            "leave_out": wish.leave_out,
-        }
-        if asked or wish != replace(Wish(), **telling):
-            raise ConfigError("where to? Give the file (or folder) to write: -o OUT")
-        return [line for path in files for line in describe(path, **telling)]
+        return _describe_all(files, wish, refuse=bool(wanted))
     if extract is not None:
         return taken_out(*extract, output, wish, progress=progress)
     if merge_into is not None:
@@ -104,6 +84,28 @@ def run(
     if average:
         return averaged(files, _weights(average), output, wish, exact=exact)
     return convert(files, output, wish, progress=progress)
+
+
+def _read_wish(to: str, options: Mapping[str, Any]) -> Wish:
+    """The options of a conversion; ConfigError for a format or dtype that is none."""
+    if to not in (forms := get_args(Form)):
+        raise ConfigError(f"--to {to} is no format; there are: {', '.join(forms)}")
+    wish = Wish(form=cast(Form, to), **options)
+    if wish.dtype and wish.dtype not in DTYPES:
+        raise ConfigError(f"--dtype {wish.dtype} is none of {', '.join(DTYPES)}")
+    return wish
+
+
+def _describe_all(files: Sequence[Path], wish: Wish, *, refuse: bool) -> list[str]:
+    """Describe files; ConfigError where a wish (or `refuse`) needs a file to write."""
+    names: dict[str, Any] = {
+        "family": wish.family,
+        "variant": wish.variant,
+        "leave_out": wish.leave_out,
+    }
+    if refuse or wish != replace(Wish(), **names):
+        raise ConfigError("where to? Give the file (or folder) to write: -o OUT")
+    return [line for path in files for line in describe(path, **names)]
 
 
 def _weights(text: str) -> list[float]:
@@ -114,37 +116,6 @@ def _weights(text: str) -> list[float]:
     if not all(map(math.isfinite, weights)):
         raise ConfigError(f"--average {text}: write numbers and commas, as in 0.7,0.3")
     return weights
-
-
-def describe(
-    path: Path, *, family: str = "", variant: str = "", leave_out: Sequence[str] = ()
-) -> list[str]:
-    """What an adapter file says of itself, in lines."""
-    read = formats.glance(path, without=leave_out)
-    metadata = read.metadata
-    base = base_in(path, metadata, family, variant)
-    if base is not None:
-        read = _read(path, base, leave_out)
-    lines = [f"{path}: {read}, {read.tensors} tensors", f"  base: {base or 'not said'}"]
-    lines += [f"  {line}" for line in _notes(read)]
-    if read.text:
-        counts = ", ".join(f"{count} of {name}" for name, count in sorted(read.text.items()))
-        lines.append(f"  text encoders: {counts} (left out with --drop-text)")
-    if EXPERT in metadata:
-        with _naming(path):
-            low, high = range_of(metadata)
-        lines.append(f"  expert: {shown(metadata[EXPERT])}, for t from {low:g} to {high:g}")
-    for word, key in (
-        ("title", "modelspec.title"),
-        ("trigger", "modelspec.trigger_phrase"),
-        ("resolution", "modelspec.resolution"),
-        ("steps", "ss_steps"),
-        ("masked loss", "ss_masked_loss"),
-        ("made from", "frisket.made_from"),
-    ):
-        if metadata.get(key):
-            lines.append(f"  {word}: {shown(metadata[key])}")
-    return lines
 
 
 def convert(
@@ -169,9 +140,9 @@ def convert(
     lines: list[str] = []
     for done, (path, target) in enumerate(zip(inputs, targets, strict=True)):
         read, base = _opened(path, wish)
-        with _naming(path):
+        with name_files(path):
             layers, said = _changed(read.layers, wish)
-            lines += [f"read {path}: {read}; base {base}", *_notes(read), *said]
+            lines += [f"read {path}: {read}; base {base}", *list_notes(read), *said]
             lines += _write(target, layers, read, wish, base, [path])
         progress("converting", done + 1, len(inputs))
     return lines
@@ -191,7 +162,7 @@ def averaged(
     families = {base.family for _, base in opened}
     if len(families) > 1:
         raise ConfigError(f"adapters of different models: {', '.join(sorted(families))}")
-    with _naming(*inputs):
+    with name_files(*inputs):
         layers, kept = arithmetic.average(
             [read.layers for read, _ in opened], weights, rank=wish.rank or 0, exact=exact
         )
@@ -199,7 +170,7 @@ def averaged(
         f"read {path}: {read}; weight {weight:g}"
         for path, (read, _), weight in zip(inputs, opened, weights, strict=True)
     ]
-    lines += [line for read, _ in opened for line in _notes(read)]
+    lines += [line for read, _ in opened for line in list_notes(read)]
     layers, said = _changed(layers, replace(wish, rank=None))
     lines += [f"averaged: {commonest(layers)}; {kept}", *said]
     read, base = opened[0]
@@ -223,12 +194,12 @@ def merged_into(
     lines, planned = [], []
     for path in inputs:
         read, base = _opened(path, wish)
-        with _naming(path):
+        with name_files(path):
             layers, said = _changed(read.layers, wish)
             part = component(folder, base, wish.expert or read.metadata.get(EXPERT, ""))
             merge.check(layers, part)  # before anything is copied
         planned.append((layers, part.relative_to(folder)))
-        lines += [f"read {path}: {read}; base {base}", *_notes(read), *said]
+        lines += [f"read {path}: {read}; base {base}", *list_notes(read), *said]
     atomic.sweep(output.absolute().parent)
     draft = output.with_name(atomic.draft_name())
     try:
@@ -295,17 +266,6 @@ def _name_of(path: Path) -> str:
     return path.parent.name if path.name == PEFT_FILE else path.name.removesuffix(".safetensors")
 
 
-@contextmanager
-def _naming(*inputs: Path) -> Iterator[None]:
-    """Say which file it was where the arithmetic cannot know it."""
-    try:
-        yield
-    except AdapterMismatch as error:
-        if all(str(path) in str(error) for path in inputs):
-            raise
-        raise AdapterMismatch(f"{' and '.join(map(str, inputs))}: {error}") from error
-
-
 def _opened(path: Path, wish: Wish) -> tuple[Contents, AdapterBase]:
     glance = formats.glance(path, without=wish.leave_out)
     base = need_base(path, base_in(path, glance.metadata, wish.family, wish.variant))
@@ -315,18 +275,7 @@ def _opened(path: Path, wish: Wish) -> tuple[Contents, AdapterBase]:
             f"{path} also holds tensors of text encoders ({counts}), which Frisket does not"
             " convert: leave them out with --drop-text"
         )
-    return _read(path, base, wish.leave_out), base
-
-
-def _read(path: Path, base: AdapterBase, without: Sequence[str]) -> Contents:
-    prefix = base.loaded().lora_prefix
-    return formats.read(path, base.names(), prefix=prefix, layers=base.layers(), without=without)
-
-
-def _notes(read: Contents) -> list[str]:
-    """What was left out and what was taken for granted."""
-    text = [f"left out: {count} tensors of {name}" for name, count in sorted(read.text.items())]
-    return [*text, *read.left, *([read.assumed] if read.assumed else [])]
+    return read_contents(path, base, wish.leave_out), base
 
 
 def _changed(layers: Layers, wish: Wish) -> tuple[Layers, list[str]]:

@@ -64,7 +64,7 @@ def doctor(path: Path | None = None, overrides: Sequence[str] = ()) -> list[Find
 
 def _requirements(extra: str = "") -> list[Requirement]:
     """What the package says it needs; with `extra`, what that extra adds."""
-    wanted = [Requirement(each) for each in metadata.requires("frisket") or []]
+    wanted = [Requirement(line) for line in metadata.requires("frisket") or []]
     plain = [each for each in wanted if each.marker is None or each.marker.evaluate({"extra": ""})]
     if not extra:
         return plain

@@ -18,7 +18,7 @@ from frisket.scoring.clips import yardstick
 from frisket.scoring.errors import Levels
 from frisket.scoring.feature_extractors import open_eyes, open_faces
 from frisket.scoring.page import Evaluation, measured_of, write_page
-from frisket.scoring.prompts import shots_for
+from frisket.scoring.prompts import Asked, shots_for
 from frisket.scoring.runner import BASE, Work, pictures_taught
 from frisket.scoring.runs import open_runs
 from frisket.scoring.similarity import likeness_of
@@ -67,49 +67,59 @@ def evaluate(
     WeightsNotFound.
     """
     how = measures or Measures()
-    if not configs:
-        raise ConfigError("evaluate: name at least one run, its folder or its config file")
-    if not how.samples and (how.features or how.faces):
-        raise ConfigError("--features and --faces look at samples: leave --no-samples out")
+    _check(configs, how)
     runs = open_runs(configs, progress)
     family = FAMILIES.load(configs[0].model.family)
     source = source_of(configs[0], family)
     measured_on = yardstick(runs, how.clips, how.masks)
-    asked = None
-    if how.samples:
-        asked = shots_for(
-            configs[0],
-            source.variant,
-            prompts=how.prompts,
-            unrelated=how.unrelated,
-            seeds=how.seeds,
-            images=how.images,
-        )
+    prompts = _choose_prompts(configs[0], source.variant, how) if how.samples else None
     # Opened before any work, so that a wrong folder is found at once; they are small.
     eyes = open_eyes(how.features, source.device) if how.features else None
     faces = open_faces(how.faces, source.device) if how.faces else None
-    told = embed_shots(family, source, asked.all) if asked else {}
+    embedded = embed_shots(family, source, prompts.all) if prompts else {}
     levels = Levels(configs[0].validation.t, how.draws, torch.device(source.device))
     folder = output / "samples"
-    work = Work(configs[0], family, source, measured_on, levels, asked, told, folder, progress)
-    seen = work.run(runs)
-    model = next((run for run in runs if run.masked), None)
-    taught = pictures_taught(family, source, model) if asked and model else []
-    shown = {name: one.subject for name, one in seen.items()}
-    likeness = likeness_of(shown, taught, eyes, faces, BASE)
-    measured = tuple(
-        measured_of(run, seen[run.name].errors, seen[run.name].drift, likeness) for run in runs
+    work = Work(
+        configs[0], family, source, measured_on, levels, prompts, embedded, folder, progress
     )
-    found = Evaluation(
+    results = work.run(runs)
+    model = next((run for run in runs if run.masked), None)
+    pictures = pictures_taught(family, source, model) if prompts and model else []
+    samples = {name: result.subject for name, result in results.items()}
+    likeness = likeness_of(samples, pictures, eyes, faces, BASE)
+    measured = tuple(
+        measured_of(run, results[run.name].errors, results[run.name].drift, likeness)
+        for run in runs
+    )
+    evaluation = Evaluation(
         runs=runs,
         measured=measured,
         verdict=judge(measured),
         measured_on=measured_on,
-        asked=asked,
+        asked=prompts,
         likeness=likeness,
-        pictures={name: [*one.subject, *one.unrelated] for name, one in seen.items()},
+        pictures={name: [*result.subject, *result.unrelated] for name, result in results.items()},
         levels=levels,
-        taught=len(taught),
+        taught=len(pictures),
     )
-    page = write_page(found, output)
-    return Outcome(page, found.verdict, measured, found.notes())
+    page = write_page(evaluation, output)
+    return Outcome(page, evaluation.verdict, measured, evaluation.notes())
+
+
+def _check(configs: Sequence[Config], how: Measures) -> None:
+    """Refuse what cannot be measured, before anything is opened."""
+    if not configs:
+        raise ConfigError("evaluate: name at least one run, its folder or its config file")
+    if not how.samples and (how.features or how.faces):
+        raise ConfigError("--features and --faces look at samples: leave --no-samples out")
+
+
+def _choose_prompts(config: Config, variant: str, how: Measures) -> Asked:
+    return shots_for(
+        config,
+        variant,
+        prompts=how.prompts,
+        unrelated=how.unrelated,
+        seeds=how.seeds,
+        images=how.images,
+    )

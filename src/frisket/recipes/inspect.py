@@ -17,7 +17,7 @@ from frisket.data.choosing import Chosen, choose
 from frisket.data.records import Clipset, Item
 from frisket.data.statistics import pick_held
 from frisket.evaluation.page import write_whole
-from frisket.families.base import FAMILIES
+from frisket.families.base import FAMILIES, Family, Source
 from frisket.inspection.checks.captions import look_at_same_words
 from frisket.inspection.checks.files import look_at_links, look_at_orphans
 from frisket.inspection.checks.near_duplicates import look_at_twins
@@ -50,10 +50,20 @@ class _Known:
     """What is kept of one clip until all were seen."""
 
     looker: Looker
-    found: Found
-    seen: Seen  # without pictures: those wait on disk
+    clip: Found
+    facts: Seen  # without pictures: those wait on disk
     set: int  # which [[data]] table
     place: int  # of its pictures
+
+
+@dataclass(frozen=True, slots=True)
+class _DataSet:
+    """One `[[data]]` table: its clips, how they are looked at, what is wrong with its files."""
+
+    number: int
+    looker: Looker
+    clips: Sequence[Found]
+    faults: Sequence[Finding]
 
 
 def inspect(
@@ -79,40 +89,65 @@ def inspect(
     whole: list[Finding] = []  # of the data set, not of one clip
     known: list[_Known] = []
     with Pages(out) as pages:
-        for number, data in enumerate(config.data):
-            clipset = clipset_of(config, data, family, source)
-            grid = family.variants[source.variant].grid
-            there, faults = _find(clipset)
-            chosen, more = _choose(clipset, there.found if there else [])
-            faults += more
-            looker = Looker(
-                *(clipset, grid, weights),
-                swapped=config.swap.rate > 0,
-                left=frozenset((*chosen.left, *chosen.doubted)),
-            )
-            whole += [one for one in faults if not one.clip]
-            of_clips = _by_clip(faults)
-            found = _all(there.found if there else [], chosen)
-            told = _looked(looker, found, workers)
-            for count, (one, alone) in enumerate(zip(found, told, strict=True), 1):
-                seen = _with(alone, of_clips.pop(one.name, ()))
-                place = pages.keep(seen.pictures)
-                known.append(_Known(looker, one, replace(seen, pictures={}), number, place))
-                progress("clips", count, len(found))
-            whole += [one for left in of_clips.values() for one in left]  # clips that are gone
+        for number in range(len(config.data)):
+            data_set = _open_set(config, number, family, source, weights)
+            clips, faults = _look_at_set(data_set, pages, workers, progress)
+            known += clips
+            whole += faults
         known, beside = _compared(config, known)
-        whole += [*beside, *_unused_regions(weights, [one.seen for one in known])]
+        whole += [*beside, *_unused_regions(weights, [entry.facts for entry in known])]
         if encode is not None:
-            masked = [(one.looker, one.found) for one in known if one.seen.coverage]
+            masked = [(entry.looker, entry.clip) for entry in known if entry.facts.coverage]
             whole += halo_of(encode, masked)
-        findings = by_severity([*whole, *(each for one in known for each in one.seen.findings)])
-        held = {known[place].found.name for place in _held(config, known)}
-        pages.write(
-            config, [(one.looker, one.found, one.seen, one.place) for one in known], findings, held
+        findings = by_severity(
+            [*whole, *(fault for entry in known for fault in entry.facts.findings)]
         )
-    listed = json.dumps([asdict(one) for one in findings], indent=2, ensure_ascii=False)
-    write_whole(out / "findings.json", listed + "\n")
+        _write_pages(config, pages, known, findings)
+    rows = json.dumps([asdict(finding) for finding in findings], indent=2, ensure_ascii=False)
+    write_whole(out / "findings.json", rows + "\n")
     return findings
+
+
+def _open_set(
+    config: Config, number: int, family: Family, source: Source, weights: RegionWeights
+) -> _DataSet:
+    """The clips of a `[[data]]` table, how they are looked at, and what is wrong with the files."""
+    clipset = clipset_of(config, config.data[number], family, source)
+    there, faults = _find(clipset)
+    chosen, more = _choose(clipset, there.found if there else [])
+    looker = Looker(
+        *(clipset, family.variants[source.variant].grid, weights),
+        swapped=config.swap.rate > 0,
+        left=frozenset((*chosen.left, *chosen.doubted)),
+    )
+    clips = _all(there.found if there else [], chosen)
+    return _DataSet(number, looker, clips, [*faults, *more])
+
+
+def _look_at_set(
+    data_set: _DataSet, pages: Pages, workers: int | None, progress: Progress
+) -> tuple[list[_Known], list[Finding]]:
+    """Every clip with what was found on it, its pictures in `pages`; and what no clip shows."""
+    known: list[_Known] = []
+    looker, clips = data_set.looker, data_set.clips
+    of_clips = _by_clip(data_set.faults)
+    facts = _looked(looker, clips, workers)
+    for count, (clip, alone) in enumerate(zip(clips, facts, strict=True), 1):
+        seen = _with(alone, of_clips.pop(clip.name, ()))
+        place = pages.keep(seen.pictures)
+        known.append(_Known(looker, clip, replace(seen, pictures={}), data_set.number, place))
+        progress("clips", count, len(clips))
+    faults = [fault for fault in data_set.faults if not fault.clip]
+    faults += [fault for gone in of_clips.values() for fault in gone]  # of clips that are not there
+    return known, faults
+
+
+def _write_pages(
+    config: Config, pages: Pages, known: Sequence[_Known], findings: Sequence[Finding]
+) -> None:
+    held = {known[index].clip.name for index in _held(config, known)}
+    clips = [(entry.looker, entry.clip, entry.facts, entry.place) for entry in known]
+    pages.write(config, clips, findings, held)
 
 
 def _choose(clipset: Clipset, found: Sequence[Found]) -> tuple[Chosen, list[Finding]]:
@@ -166,8 +201,8 @@ def _find(clipset: Clipset) -> tuple[Findings | None, list[Finding]]:
     orphans = {_orphan(path, clipset): path for path in there.orphans}
     linked = look_at_links(there.outside, clipset.clips)
     passed = [
-        Finding(one.kind, "warning" if one.grave else "note", "", f"{one.said}.", f"{one.fix}.")
-        for one in there.hints
+        Finding(hint.kind, "warning" if hint.grave else "note", "", f"{hint.said}.", f"{hint.fix}.")
+        for hint in there.hints
     ]
     return there, [*faults, *look_at_orphans(orphans, lacking, clipset.clips), *linked, *passed]
 
@@ -222,38 +257,44 @@ def _looked(looker: Looker, found: Sequence[Found], workers: int | None) -> Iter
 
 def _compared(config: Config, known: Sequence[_Known]) -> tuple[list[_Known], list[Finding]]:
     """What only shows beside the other clips: outliers, twins, captions that are the same."""
-    more: dict[tuple[int, str], list[Finding]] = {}
+    of_clips: dict[tuple[int, str], list[Finding]] = {}
     whole: list[Finding] = []
-
-    def tell(number: int, finding: Finding) -> None:
+    for number, finding in (*_compare_within(config, known), *_compare_looks(config, known)):
         if finding.clip:
-            more.setdefault((number, finding.clip), []).append(finding)
+            of_clips.setdefault((number, finding.clip), []).append(finding)
         else:
             whole.append(finding)
+    compared = [
+        replace(
+            entry, facts=entry.facts.with_findings(of_clips.get((entry.set, entry.facts.name), ()))
+        )
+        for entry in known
+    ]
+    return compared, whole
 
-    for number in range(len(config.data)):
-        mine = [one.seen for one in known if one.set == number]
-        for finding in _unusual(mine):
-            tell(number, finding)
-        whole += look_at_moving({one.name: one.remarks for one in mine})
-        words = {one.name: one.written for one in mine if one.written}
-        if config.data[number].caption is None:
-            for finding in look_at_same_words(words, config.data[number].trigger):
-                tell(number, finding)
-    sealed = [place for place, one in enumerate(known) if one.seen.seal]
+
+def _compare_within(config: Config, known: Sequence[_Known]) -> Iterator[tuple[int, Finding]]:
+    """Faults that a clip shows beside those of its own `[[data]]` table, with its number."""
+    for number, data in enumerate(config.data):
+        facts = [entry.facts for entry in known if entry.set == number]
+        faults = [*_unusual(facts), *look_at_moving({clip.name: clip.remarks for clip in facts})]
+        if data.caption is None:
+            captions = {clip.name: clip.written for clip in facts if clip.written}
+            faults += look_at_same_words(captions, data.trigger)
+        yield from ((number, fault) for fault in faults)
+
+
+def _compare_looks(config: Config, known: Sequence[_Known]) -> Iterator[tuple[int, Finding]]:
+    """Clips that look like another of any table, with the number of their own."""
+    sealed = [index for index, entry in enumerate(known) if entry.facts.seal]
     held = _held(config, known)
     for place, finding in look_at_twins(
-        [known[place].seen.name for place in sealed],
-        [seal for place in sealed if (seal := known[place].seen.seal)],
-        [known[place].set for place in sealed],
-        frozenset(count for count, place in enumerate(sealed) if place in held),
+        [known[index].facts.name for index in sealed],
+        [seal for index in sealed if (seal := known[index].facts.seal)],
+        [known[index].set for index in sealed],
+        frozenset(count for count, index in enumerate(sealed) if index in held),
     ):
-        tell(known[sealed[place]].set, finding)
-    told = [
-        replace(one, seen=one.seen.with_findings(more.get((one.set, one.seen.name), ())))
-        for one in known
-    ]
-    return told, whole
+        yield known[sealed[place]].set, finding
 
 
 def _unusual(seen: Sequence[Seen]) -> Iterator[Finding]:
@@ -270,11 +311,20 @@ def _unusual(seen: Sequence[Seen]) -> Iterator[Finding]:
 def _held(config: Config, known: Sequence[_Known]) -> set[int]:
     """Places of the clips that the run holds out for validation, as `prepare` picks them."""
     trained = [
-        (place, one) for place, one in enumerate(known) if one.found.name not in one.looker.left
+        (index, entry)
+        for index, entry in enumerate(known)
+        if entry.clip.name not in entry.looker.left
     ]
     items = [
-        Item(one.seen.name, str(one.found.clip), "", (), "" if one.seen.masked else None, (1, 1, 1))
-        for _, one in trained
+        Item(
+            entry.facts.name,
+            str(entry.clip.clip),
+            "",
+            (),
+            "" if entry.facts.masked else None,
+            (1, 1, 1),
+        )
+        for _, entry in trained
     ]
     try:
         held = pick_held(items, config.validation.holdout)[1]

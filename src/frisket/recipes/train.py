@@ -10,28 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from accelerate.tracking import GeneralTracker
 
-from frisket.adapters import lora
-from frisket.adapters.forms import check_form
-from frisket.config.compat import (
-    bare_of,
-    betas_of,
-    compat_of,
-    departures,
-    normalise_of,
-)
+from frisket.config.compat import departures
 from frisket.config.load import ConfigError, check
-from frisket.config.regions import weights_of
 from frisket.config.run_config import write_trained
 from frisket.config.tree import Config
-from frisket.data.loader import Loader
-from frisket.families.base import (
-    FAMILIES,
-    Family,
-    Source,
-    layer_names,
-)
-from frisket.objectives.noise import Noise
+from frisket.families.base import FAMILIES, Family, Source
 from frisket.progress import Progress
 from frisket.runs import banner
 from frisket.runs.card import write_card
@@ -39,17 +24,14 @@ from frisket.runs.checkpointing import add_hooks, check_resumable, resume, save_
 from frisket.runs.epochs import counted, rates_of
 from frisket.runs.prepare import Prepared, prepare, source_of
 from frisket.runs.previews import prepare_previews
-from frisket.runs.refusals import memory_of, optimizer_of, stop_if_refused, terms_of
+from frisket.runs.refusals import memory_of, stop_if_refused
 from frisket.runs.sampler import files_of
-from frisket.runs.training_parts import may_idle, spec_of, timesteps_of, trained_experts
-from frisket.training import optim, schedules
+from frisket.runs.training_parts import adapted, build, may_idle
 from frisket.training.distributed import Team, assemble
-from frisket.training.ema import Average
 from frisket.training.lock import locked
 from frisket.training.memory import plan as memory_plan
 from frisket.training.memory.out_of_memory import room_for
 from frisket.training.metrics_log import Record, open_trackers
-from frisket.training.plan import Plan
 from frisket.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -117,22 +99,13 @@ def _train(
 ) -> Outcome:
     """The run proper, in a folder that is ours alone."""
     output, first = config.run.output, team.accelerator.is_main_process
-    settings = config.model_dump(mode="json")
-    asked = config.run.trackers if first else ()
-    trackers = open_trackers(asked, project="frisket", folder=output, settings=settings)
-    if prepared is None:
-
-        def preparing(stage: str, done: int, total: int) -> None:
-            progress(stage, done, total, {})
-
-        prepared = team.first(lambda: prepare(config, progress=preparing))
-    config = counted(config, prepared.items, processes=team.accelerator.num_processes)
-    banner.check(config, prepared)
-    if first:
-        for line in departures(config, prepared):
-            log.warning("%s", line)
-        announce(config, prepared)
-
+    trackers = open_trackers(
+        config.run.trackers if first else (),
+        project="frisket",
+        folder=output,
+        settings=config.model_dump(mode="json"),
+    )
+    config, prepared = _prepare(config, team, prepared, progress, announce)
     # Before the denoiser is there: the text encoder has come and gone by then.
     previews = prepare_previews(config, family, source) if first else None
     denoiser = adapted(config, family, source, plan)
@@ -141,17 +114,7 @@ def _train(
     trainer = build(config, family, source, team, denoiser, prepared)
     resume(config, trainer, prepared)
     add_hooks(config, trainer, prepared, progress, previews)
-    if team.accelerator.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()  # the text encoder's moment is over
-    began = time.process_time()
-    if first:
-        write_trained(config, output)
-        with Record(output / "metrics.jsonl", step=trainer.done, trackers=trackers) as record:
-            trainer.record = record
-            trainer.run()
-    else:
-        trainer.run()
-    seconds = time.process_time() - began
+    seconds = _run_trainer(config, trainer, trackers, team)
     if first:
         save_adapter(config, trainer, prepared, output / "lora.safetensors")
         write_card(config, prepared, output / "README.md")
@@ -160,23 +123,44 @@ def _train(
     return Outcome(files, trainer.done, seconds, peak_mib(team.accelerator.device), trainer.empty)
 
 
-def adapted(
-    config: Config, family: Family, source: Source, plan: memory_plan.MemoryPlan
-) -> torch.nn.Module:
-    """The denoiser (of experts those that are trained) with its adapter, fresh or from a file."""
-    variant = family.variants[source.variant]
-    where = memory_plan.load_device(plan, source.device)
-    experts = trained_experts(config, variant)
-    denoiser = family.load_denoiser(replace(source, device=where, experts=experts))
-    spec, names = spec_of(config, family), layer_names(family, source.variant)
-    layers = lora.attach(denoiser, spec, seed=config.run.seed)
-    # Once more on the model itself: before it was loaded its shape may not have been known.
-    for prefix in [f"experts.{name}." for name in experts] or [""]:
-        own = [layer.removeprefix(prefix) for layer in layers if layer.startswith(prefix)]
-        check_form(names, spec.kind, config.lora.format, own)
-    if config.lora.source is not None:
-        lora.load(denoiser, config.lora.source, prefix=family.lora_prefix, names=names)
-    return denoiser
+def _prepare(
+    config: Config,
+    team: Team,
+    prepared: Prepared | None,
+    progress: Progress,
+    announce: Callable[[Config, Prepared], None],
+) -> tuple[Config, Prepared]:
+    """The configuration with its epochs counted out in steps, and the data, cached."""
+    if prepared is None:
+
+        def report_stage(stage: str, done: int, total: int) -> None:
+            progress(stage, done, total, {})
+
+        prepared = team.first(lambda: prepare(config, progress=report_stage))
+    config = counted(config, prepared.items, processes=team.accelerator.num_processes)
+    banner.check(config, prepared)
+    if team.accelerator.is_main_process:
+        for line in departures(config, prepared):
+            log.warning("%s", line)
+        announce(config, prepared)
+    return config, prepared
+
+
+def _run_trainer(
+    config: Config, trainer: Trainer, trackers: list[GeneralTracker], team: Team
+) -> float:
+    """Train to the end, the first process with a record of it; returns seconds of CPU time."""
+    if team.accelerator.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()  # the text encoder's moment is over
+    output, began = config.run.output, time.process_time()
+    if team.accelerator.is_main_process:
+        write_trained(config, output)
+        with Record(output / "metrics.jsonl", step=trainer.done, trackers=trackers) as record:
+            trainer.record = record
+            trainer.run()
+    else:
+        trainer.run()
+    return time.process_time() - began
 
 
 def make_output(output: Path) -> None:
@@ -191,79 +175,6 @@ def make_output(output: Path) -> None:
             f"run.output: {output} cannot be written ({error.strerror}); choose another folder with"
             " --set run.output=..., or free this one"
         ) from error
-
-
-def plan_of(config: Config) -> Plan:
-    """What the trainer does with the terms: how often, and divided by what."""
-    compat, (beta, raw_beta) = compat_of(config), betas_of(config)
-    return Plan(
-        steps=config.run.steps,
-        accumulate=config.optimizer.accumulate,
-        seed=config.run.seed,
-        clip=config.optimizer.clip,
-        normalise=normalise_of(config),
-        beta=beta,
-        raw_beta=raw_beta,
-        draw=(compat.draw if compat else None) or "sample",
-        unscaled_by=bare_of(config),
-        unmasked_probability=config.curve.unmasked_probability,
-        feather_t=config.curve.feather_t,
-        max_norm=config.lora.max_norm,
-        noise=noise_of(config),
-    )
-
-
-def noise_of(config: Config) -> Noise:
-    """The `[noise]` table in plain values."""
-    chosen = config.noise
-    return Noise(
-        chosen.offset, chosen.offset_random, chosen.multires_iterations, chosen.multires_discount
-    )
-
-
-def build(
-    config: Config,
-    family: Family,
-    source: Source,
-    team: Team,
-    denoiser: torch.nn.Module,
-    prepared: Prepared,
-) -> Trainer:
-    """Everything a trainer stands on, wired; nothing resumed yet, nothing recorded."""
-    run, chosen = config.run, config.optimizer
-    variant = family.variants[source.variant]
-    parameters = lora.trainable(denoiser)
-    optimizer = optim.build(parameters, optimizer_of(config))
-    schedule = schedules.schedule(optimizer, rates_of(config))
-    accelerator = team.accelerator
-    loader = Loader(
-        prepared,
-        batch=run.batch,
-        seed=run.seed,
-        rank=accelerator.process_index,
-        world=accelerator.num_processes,
-    )
-    wrapped = accelerator.prepare(denoiser) if accelerator.num_processes > 1 else denoiser
-    return Trainer(
-        family=family,
-        grid=variant.grid,
-        denoiser=wrapped,
-        parameters=parameters,
-        objective=family.objective(
-            source.variant,
-            timesteps_of(config, variant),
-            weighting=config.timesteps.weighting,
-            min_snr=config.timesteps.min_snr,
-        ),
-        weights=weights_of(config),
-        terms=terms_of(config),
-        optimizer=optimizer,
-        schedule=schedule,
-        batches=loader.stream,
-        plan=replace(plan_of(config), epoch=loader.schedule.length),
-        team=team,
-        average=Average(parameters, chosen.ema) if chosen.ema else None,
-    )
 
 
 def peak_mib(device: torch.device) -> float:

@@ -1,12 +1,30 @@
-"""What the trainer is built from, by the configuration: noise levels, experts, the adapter."""
+"""What the trainer is built from, by the configuration: noise levels, experts, adapter; and it."""
+
+from dataclasses import replace
+
+import torch
 
 from frisket.adapters import lora
+from frisket.adapters.forms import check_form
+from frisket.config.compat import bare_of, betas_of, compat_of, normalise_of
 from frisket.config.noise_levels import shift_of
+from frisket.config.regions import weights_of
 from frisket.config.tree import Config
 from frisket.config.variant_checks import targets_of
-from frisket.families.base import Family, Variant
+from frisket.data.loader import Loader
+from frisket.data.records import Prepared
+from frisket.families.base import Family, Source, Variant, layer_names
+from frisket.objectives.noise import Noise
 from frisket.objectives.timesteps import TimestepSampler
 from frisket.runs.card import variant_of
+from frisket.runs.epochs import rates_of
+from frisket.runs.refusals import optimizer_of, terms_of
+from frisket.training import optim, schedules
+from frisket.training.distributed import Team
+from frisket.training.ema import Average
+from frisket.training.memory import plan as memory_plan
+from frisket.training.plan import Plan
+from frisket.training.trainer import Trainer
 
 
 def timesteps_of(config: Config, variant: Variant) -> TimestepSampler:
@@ -55,4 +73,96 @@ def spec_of(config: Config, family: Family) -> lora.LoraSpec:
         full_matrix=chosen.full_matrix,
         rank_dropout=chosen.rank_dropout,
         module_dropout=chosen.module_dropout,
+    )
+
+
+def adapted(
+    config: Config, family: Family, source: Source, plan: memory_plan.MemoryPlan
+) -> torch.nn.Module:
+    """The denoiser (of experts those that are trained) with its adapter, fresh or from a file."""
+    variant = family.variants[source.variant]
+    where = memory_plan.load_device(plan, source.device)
+    experts = trained_experts(config, variant)
+    denoiser = family.load_denoiser(replace(source, device=where, experts=experts))
+    spec, names = spec_of(config, family), layer_names(family, source.variant)
+    layers = lora.attach(denoiser, spec, seed=config.run.seed)
+    # Once more on the model itself: before it was loaded its shape may not have been known.
+    for prefix in [f"experts.{name}." for name in experts] or [""]:
+        own = [layer.removeprefix(prefix) for layer in layers if layer.startswith(prefix)]
+        check_form(names, spec.kind, config.lora.format, own)
+    if config.lora.source is not None:
+        lora.load(denoiser, config.lora.source, prefix=family.lora_prefix, names=names)
+    return denoiser
+
+
+def plan_of(config: Config) -> Plan:
+    """What the trainer does with the terms: how often, and divided by what."""
+    compat, (beta, raw_beta) = compat_of(config), betas_of(config)
+    return Plan(
+        steps=config.run.steps,
+        accumulate=config.optimizer.accumulate,
+        seed=config.run.seed,
+        clip=config.optimizer.clip,
+        normalise=normalise_of(config),
+        beta=beta,
+        raw_beta=raw_beta,
+        draw=(compat.draw if compat else None) or "sample",
+        unscaled_by=bare_of(config),
+        unmasked_probability=config.curve.unmasked_probability,
+        feather_t=config.curve.feather_t,
+        max_norm=config.lora.max_norm,
+        noise=noise_of(config),
+    )
+
+
+def noise_of(config: Config) -> Noise:
+    """The `[noise]` table in plain values."""
+    chosen = config.noise
+    return Noise(
+        chosen.offset, chosen.offset_random, chosen.multires_iterations, chosen.multires_discount
+    )
+
+
+def build(
+    config: Config,
+    family: Family,
+    source: Source,
+    team: Team,
+    denoiser: torch.nn.Module,
+    prepared: Prepared,
+) -> Trainer:
+    """Everything a trainer stands on, wired; nothing resumed yet, nothing recorded."""
+    run, chosen = config.run, config.optimizer
+    variant = family.variants[source.variant]
+    parameters = lora.trainable(denoiser)
+    optimizer = optim.build(parameters, optimizer_of(config))
+    schedule = schedules.schedule(optimizer, rates_of(config))
+    accelerator = team.accelerator
+    loader = Loader(
+        prepared,
+        batch=run.batch,
+        seed=run.seed,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+    )
+    wrapped = accelerator.prepare(denoiser) if accelerator.num_processes > 1 else denoiser
+    return Trainer(
+        family=family,
+        grid=variant.grid,
+        denoiser=wrapped,
+        parameters=parameters,
+        objective=family.objective(
+            source.variant,
+            timesteps_of(config, variant),
+            weighting=config.timesteps.weighting,
+            min_snr=config.timesteps.min_snr,
+        ),
+        weights=weights_of(config),
+        terms=terms_of(config),
+        optimizer=optimizer,
+        schedule=schedule,
+        batches=loader.stream,
+        plan=replace(plan_of(config), epoch=loader.schedule.length),
+        team=team,
+        average=Average(parameters, chosen.ema) if chosen.ema else None,
     )

@@ -108,9 +108,9 @@ def write_page(found: Evaluation, output: Path) -> Path:
         likeness=_likeness(found.likeness),
         columns=list(found.pictures),
         shots=_shots(found),
-        asked=found.asked,
+        prompts_from=found.asked.said_by if found.asked else "",
         clips=f"{len(found.measured_on.batches)} {KINDS[found.measured_on.kind]}",
-        said_by=found.measured_on.said_by,
+        masks_of=found.measured_on.said_by,
         footer=_footer(found),
     )
     data = json.dumps(_data(found), indent=1, ensure_ascii=False, allow_nan=False, default=str)
@@ -230,37 +230,53 @@ def _data(found: Evaluation) -> dict[str, Any]:
         "claims": [asdict(claim) for claim in found.verdict.claims],
         "notes": found.notes(),
         "runs": [
-            {
-                "name": run.name,
-                "folder": str(run.config.run.output),
-                "lora": str(run.lora),
-                "steps": run.steps,
-                "masked": run.masked,
-                "metrics": {
-                    key: {**asdict(estimate(values)), "unit": units[key], "values": list(values)}
-                    for key, values in one.values.items()
-                },
-                "selectivity": asdict(told) if (told := one.selectivity()) else None,
-                "errors": {name: list(values) for name, values in one.errors.items()},
-            }
-            for run, one in zip(found.runs, found.measured, strict=True)
+            _describe_run(run, measured, units)
+            for run, measured in zip(found.runs, found.measured, strict=True)
         ],
-        "base": {
-            name: {**asdict(estimate(values)), "unit": units[name], "values": list(values)}
-            for name, values in found.likeness.values.get(BASE, {}).items()
-        },
+        "base": _describe_values(found.likeness.values.get(BASE, {}), units),
         "likeness": found.likeness.raw,
         "lacking": found.likeness.lacking,
-        "measured": {
-            "kind": found.measured_on.kind,
-            "clips": [batch.names[0] for batch in found.measured_on.batches],
-            "regions": found.measured_on.regions,
-            "taught": [found.measured_on.regions[place] for place in found.measured_on.taught],
-            "masks of": found.measured_on.said_by,
-            "t": found.levels.t,
-            "draws": found.levels.draws,
-            "seed": found.levels.seed,
-            "subject": [asdict(shot) for shot in found.asked.subject] if found.asked else [],
-            "unrelated": [asdict(shot) for shot in found.asked.unrelated] if found.asked else [],
-        },
+        "measured": _describe_settings(found),
+    }
+
+
+def _describe_run(run: Run, measured: Measured, units: Mapping[str, str]) -> dict[str, Any]:
+    """One run: where it lies, how it was trained, its metrics and the errors behind them."""
+    selectivity = measured.selectivity()
+    return {
+        "name": run.name,
+        "folder": str(run.config.run.output),
+        "lora": str(run.lora),
+        "steps": run.steps,
+        "masked": run.masked,
+        "metrics": _describe_values(measured.values, units),
+        "selectivity": asdict(selectivity) if selectivity else None,
+        "errors": {name: list(values) for name, values in measured.errors.items()},
+    }
+
+
+def _describe_values(
+    values: Mapping[str, Sequence[float]], units: Mapping[str, str]
+) -> dict[str, Any]:
+    """Metrics by key: mean and interval, unit, and every value."""
+    return {
+        key: {**asdict(estimate(numbers)), "unit": units[key], "values": list(numbers)}
+        for key, numbers in values.items()
+    }
+
+
+def _describe_settings(found: Evaluation) -> dict[str, Any]:
+    """On what, and how, was measured."""
+    clips, prompts = found.measured_on, found.asked
+    return {
+        "kind": clips.kind,
+        "clips": [batch.names[0] for batch in clips.batches],
+        "regions": clips.regions,
+        "taught": [clips.regions[index] for index in clips.taught],
+        "masks of": clips.said_by,
+        "t": found.levels.t,
+        "draws": found.levels.draws,
+        "seed": found.levels.seed,
+        "subject": [asdict(shot) for shot in prompts.subject] if prompts else [],
+        "unrelated": [asdict(shot) for shot in prompts.unrelated] if prompts else [],
     }

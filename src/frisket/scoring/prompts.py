@@ -28,7 +28,7 @@ class Asked:
 
     @property
     def all(self) -> tuple[Shot, ...]:
-        """Subject first."""
+        """The subject's in order, the unrelated behind them."""
         return (*self.subject, *self.unrelated)
 
 

@@ -85,8 +85,8 @@ def _colours(made: Likeness, pictures: Pictures, taught: Sequence[Taught], base:
     behind = [around for _, around in known]
     for which in ("colour", "texture", "both"):
 
-        def near(one: backgrounds.Look, other: backgrounds.Look, which: str = which) -> float:
-            return backgrounds.likeness(one, other)[which]
+        def near(look: backgrounds.Look, other: backgrounds.Look, which: str = which) -> float:
+            return backgrounds.likeness(look, other)[which]
 
         raw = {name: backgrounds.nearest(some, behind, near) for name, some in looks.items()}
         copy = backgrounds.copied([picture for picture, _ in known], behind, near)
@@ -118,7 +118,7 @@ def _features(
             eyes.patches(_middle(one.frames), plane[len(plane) // 2][None])
             for one, plane in zip(taught, planes, strict=True)
         ]
-        meant = [each for each in meant if not each.empty]
+        meant = [patches for patches in meant if not patches.empty]
         if not meant:
             made.lacking[metric] = "the masks leave nothing of it on any training picture"
             continue

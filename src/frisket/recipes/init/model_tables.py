@@ -19,14 +19,16 @@ def model(family: str, name: str) -> Table:
     """`[model]`: which, from where, in what precision, and which experts."""
     shelf = FAMILIES.load(family)
     variant = shelf.variants[name]
-    others = [each for each in FAMILIES.names() if each != family]
+    others = [other for other in FAMILIES.names() if other != family]
     table = tomlkit.table()
     _add(table, "family", family, f"there are also: {', '.join(others)}")
-    siblings = [each for each in shelf.variants if each != name]
+    siblings = [other for other in shelf.variants if other != name]
     _add(table, "variant", name, f"there are also: {', '.join(siblings)}" if siblings else "")
     _add(table, "source", "", f"folder, file or hub id; empty takes {variant.repo}")
     if variant.experts:
-        both = f"one LoRA for each; or {' or '.join(repr(each) for each in variant.experts)} alone"
+        both = (
+            f"one LoRA for each; or {' or '.join(repr(expert) for expert in variant.experts)} alone"
+        )
         _add(table, "experts", "both", both.replace("'", '"'))
     if said := precision(shelf.suggestions):
         _add(table, "dtype", said["precision"], "of the frozen base; the LoRA trains in float32")

@@ -1,0 +1,53 @@
+"""`frisket inspect`, apart from the recipe so that help needs no torch."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from frisket.cli.options import FIRST, ConfigFile, Named, Overrides, read_config, show_bar
+
+
+def inspect(
+    config: ConfigFile = FIRST,
+    named: Named = None,
+    overrides: Overrides = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder; by default run.output/inspect.")
+    ] = None,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="First mend what needs no guess, keeping the old files.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 on warnings too, not on errors alone.")
+    ] = False,
+    vae: Annotated[
+        bool, typer.Option("--vae", help="Load the VAE and measure how far masks leak.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; by default one a core, 8 at most.")
+    ] = None,
+) -> None:
+    """Show every clip with its mask and weights, and what looks wrong (PNG and HTML).
+
+    Exits with 0 where nothing must be mended, 1 where there are errors.
+    """
+    settings = read_config(named or config, overrides)
+    from frisket.inspection.fix import fix as mend
+    from frisket.inspection.table import table
+    from frisket.recipes.inspect import inspect as run
+
+    folder = output or settings.run.output / "inspect"
+    for repair in mend(settings, folder) if fix else ():
+        typer.echo(
+            f"fixed: {repair.path}: {repair.told}; now {repair.now}, the old file in {repair.kept}"
+        )
+    with show_bar() as progress:
+        findings = run(settings, folder, progress=progress, workers=workers, vae=vae)
+    for line in table(findings):
+        typer.echo(line)
+    count = f"{len(findings)} finding" + "s" * (len(findings) != 1)
+    typer.echo(f"{count}: {folder / 'index.html'}, {folder / 'contact-sheet.png'}")
+    stops = ("error", "warning") if strict else ("error",)
+    if any(finding.severity in stops for finding in findings):
+        raise typer.Exit(1)

@@ -1,0 +1,28 @@
+"""`frisket prepare`, apart from the recipe so that help needs no torch."""
+
+import typer
+
+from frisket.cli.options import (
+    FIRST,
+    ConfigFile,
+    Named,
+    Overrides,
+    read_config,
+    show_bar,
+    visible,
+)
+
+
+def prepare(config: ConfigFile = FIRST, named: Named = None, overrides: Overrides = None) -> None:
+    """Encode clips, captions and masks once, into the cache."""
+    settings = read_config(named or config, overrides)
+    from frisket.runs.banner import show
+    from frisket.runs.epochs import counted
+    from frisket.runs.opening import opening
+    from frisket.runs.prepare import prepare as run
+
+    for line in opening(settings):
+        typer.echo(visible(line), err=True)
+    with show_bar() as progress:
+        prepared = run(settings, progress=progress)
+    show(counted(settings, prepared.items), prepared)

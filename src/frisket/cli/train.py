@@ -1,0 +1,49 @@
+"""`frisket train`, apart from the recipe so that help needs no torch."""
+
+import typer
+
+from frisket.cli.options import (
+    FIRST,
+    Batch,
+    ConfigFile,
+    Named,
+    Overrides,
+    Rank,
+    Rate,
+    Steps,
+    lay_short,
+    read_config,
+    show_bar,
+    visible,
+)
+
+
+def train(
+    config: ConfigFile = FIRST,
+    named: Named = None,
+    overrides: Overrides = None,
+    steps: Steps = None,
+    rank: Rank = None,
+    lr: Rate = None,
+    batch: Batch = None,
+) -> None:
+    """Train a LoRA under the masks, going on from the newest checkpoint."""
+    short = {"run_steps": steps, "lora_rank": rank, "optimizer_lr": lr, "run_batch": batch}
+    settings = read_config(named or config, lay_short(overrides, **short))
+    from frisket.recipes.train import train as run
+    from frisket.runs.banner import show
+    from frisket.runs.opening import opening
+
+    for line in opening(settings):
+        typer.echo(visible(line), err=True)
+    try:
+        with show_bar() as progress:
+            result = run(settings, progress=progress, announce=show)
+    except KeyboardInterrupt as stop:
+        typer.secho(f"{stop or 'stopped'}", fg=typer.colors.YELLOW, err=True)
+        raise typer.Exit(getattr(stop, "code", 130)) from stop
+    files = " and ".join(map(str, result.loras))
+    typer.echo(
+        f"{files}: {result.steps} steps, {result.seconds:.0f} s of CPU time,"
+        f" {result.peak_mib:.0f} MiB at most"
+    )
