@@ -1,4 +1,4 @@
-"""The section of the configuration about noise levels."""
+"""The sections of the configuration about noise levels, and about the noise."""
 
 from typing import Annotated, Literal
 
@@ -63,4 +63,25 @@ class Timesteps(Section):
     def _can_be_drawn(self) -> "Timesteps":
         if fault := find_fault(self):
             raise ValueError(f"timesteps: {fault}")
+        return self
+
+
+class Noise(Section):
+    """The noise that is added to the latents: plain Gaussian, unless something is asked for."""
+
+    offset: Annotated[float, Field(ge=0)] = 0.0
+    """Strength of a shift of each whole channel (0.05 to 0.1 is usual); 0 is off."""
+    offset_random: bool = False
+    """Draw the strength between 0 and `offset` in every step."""
+    multires_iterations: Annotated[int, Field(ge=0)] = 0
+    """Coarser layers of noise laid over (6 to 10 is usual); 0 is off."""
+    multires_discount: Fraction = 0.3
+    """Strength of each coarser layer, as a share of the finer one's."""
+
+    @model_validator(mode="after")
+    def _offset_given(self) -> "Noise":
+        if self.offset_random and not self.offset:
+            raise ValueError(
+                "`noise.offset_random` draws up to `noise.offset`, which is 0: give it"
+            )
         return self

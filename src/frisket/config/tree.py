@@ -18,7 +18,7 @@ from frisket.config.data import (
     preset,
 )
 from frisket.config.maskgen import MaskGeneration
-from frisket.config.timesteps import Timesteps
+from frisket.config.timesteps import Noise, Timesteps
 
 __all__ = ["Config", "Data", "MaskSource", "Preview", "Run", "Section"]
 
@@ -173,27 +173,6 @@ class Lora(Section):
             raise ValueError("`lora.conv_alpha` is of `lora.conv_rank`: give that too")
         if self.preset and self.targets:
             raise ValueError("`lora.preset` and `lora.targets` both say which layers: give one")
-        return self
-
-
-class Noise(Section):
-    """The noise that is added to the latents: plain Gaussian, unless something is asked for."""
-
-    offset: Annotated[float, Field(ge=0)] = 0.0
-    """Strength of a shift of each whole channel (0.05 to 0.1 is usual); 0 is off."""
-    offset_random: bool = False
-    """Draw the strength between 0 and `offset` in every step."""
-    multires_iterations: Annotated[int, Field(ge=0)] = 0
-    """Coarser layers of noise laid over (6 to 10 is usual); 0 is off."""
-    multires_discount: Fraction = 0.3
-    """Strength of each coarser layer, as a share of the finer one's."""
-
-    @model_validator(mode="after")
-    def _offset_given(self) -> "Noise":
-        if self.offset_random and not self.offset:
-            raise ValueError(
-                "`noise.offset_random` draws up to `noise.offset`, which is 0: give it"
-            )
         return self
 
 
