@@ -13,7 +13,7 @@ from tests.importers.trainers.simpletuner import files
 from tests.importers.trainers.simpletuner.files import TEXTS, images, masks
 
 from frisket.importers.options import rules_of
-from frisket.importers.trainers.simpletuner.adapter import FLUX, LAYERS, PLAIN
+from frisket.importers.trainers.simpletuner.adapter import ATTENTION, FLUX, LAYERS
 
 imported = files.imported
 RECORD = json.loads((Path(__file__).parents[1] / "peers/simpletuner.json").read_text("utf-8"))
@@ -283,7 +283,7 @@ def test_layers_are_those_of_its_models():
     fused = {"to_qkv", "add_qkv_proj"}  # there where fuse_qkv_projections is on
     for name, theirs in RECORD["targets"].items():
         family, _, target = name.partition(" ")
-        ours = FLUX[target] if target else LAYERS.get(family, PLAIN)
+        ours = FLUX[target] if target else LAYERS.get(family, ATTENTION)
         assert set(ours) == set(theirs) - fused, name
 
 

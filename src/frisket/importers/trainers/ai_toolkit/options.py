@@ -34,14 +34,14 @@ def sections_of(
     train, network = process.table("train", "train"), process.table("network", "network")
     save, sample = process.table("save", "save"), process.table("sample", "sample")
     model = process.table("model", "model")
-    base, bits = _model(model, train)
+    base, bits = _read_model(model, train)
     stride = stride_of(train)
-    lora = _lora(process, network, base)
+    lora = _read_lora(process, network, base)
     sections: dict[str, dict[str, Any]] = {
         "model": base,
-        "losses": _loss(train, masked=masked),
+        "losses": _read_loss(train, masked=masked),
         "timesteps": timesteps_of(train, base, kind_of(model)[1]),
-        "noise": _noise(train),
+        "noise": _read_noise(train),
         "lora": lora,
         "optimizer": stepping_of(train, stride, adapted=bool(lora)) if train.values else {},
         "memory": filled(
@@ -60,20 +60,22 @@ def sections_of(
 
 def _tell(train: Table, model: Mapping[str, Any]) -> None:
     """What is trained there, or in another order, whatever the options that were given say."""
-    both = model.get("variant", "").endswith("a14b") and "experts" not in model
-    if both:
-        said = (
+    two_experts = model.get("variant", "").endswith("a14b") and "experts" not in model
+    if two_experts:
+        message = (
             "there the experts take turns by this many steps, half of the run each; here the level"
             " of each clip chooses the expert"
         )
-        train.say("switch_boundary_every", "no equivalent", said, 1)
+        train.say("switch_boundary_every", "no equivalent", message, 1)
     if "unet_lr" in train:
-        said = "is read and never used there: lr is the rate (BaseSDTrainProcess.py), and here too"
-        train.defect("unet_lr", said)
+        message = (
+            "is read and never used there: lr is the rate (BaseSDTrainProcess.py), and here too"
+        )
+        train.defect("unet_lr", message)
         train.say("unet_lr", "not needed", "lr is the rate, there and here")
 
 
-def _noise(train: Table) -> dict[str, Any]:
+def _read_noise(train: Table) -> dict[str, Any]:
     return filled(offset=abs(train.number("noise_offset")) or None)
 
 
@@ -84,13 +86,13 @@ def kind_of(model: Table) -> tuple[str, str]:
     return next(((name, arch) for name, arch in FLAGS.items() if model.flag(name)), ("arch", "sd1"))
 
 
-def _model(table: Table, train: Table) -> tuple[dict[str, Any], dict[str, Any]]:
+def _read_model(table: Table, train: Table) -> tuple[dict[str, Any], dict[str, Any]]:
     """[model], and what of [memory] belongs to it."""
     option, kind = kind_of(table)
     if not kind:
         return {}, {}
-    given = [(table, "unet_path"), (table, "name_or_path")]
-    model = model_of(table, option, kind, trainer="ai_toolkit", weights=given)
+    sources = [(table, "unet_path"), (table, "name_or_path")]
+    model = model_of(table, option, kind, trainer="ai_toolkit", weights=sources)
     if not model:
         without(table, "quantize", "qtype", "model_kwargs")
         return {}, {}
@@ -109,76 +111,76 @@ def _model(table: Table, train: Table) -> tuple[dict[str, Any], dict[str, Any]]:
     return model | filled(dtype=dtype_of(train, "dtype", "fp32")), bits
 
 
-def _loss(train: Table, *, masked: bool) -> dict[str, Any]:
+def _read_loss(train: Table, *, masked: bool) -> dict[str, Any]:
     losses: dict[str, Any] = {"compat": "ai-toolkit"} if masked else {}
-    losses |= _kind(train)
+    losses |= _read_error(train)
     multiplier = train.number("inverted_mask_prior_multiplier", PRIOR, low=0)
     if not train.flag("inverted_mask_prior"):
-        said = "inverted_mask_prior is off"
+        message = "inverted_mask_prior is off"
         if "inverted_mask_prior_multiplier" in train:
-            train.say("inverted_mask_prior_multiplier", "not needed", said)
+            train.say("inverted_mask_prior_multiplier", "not needed", message)
         return losses
     if not masked:
-        said = "there are no masks, so it does nothing"
-        train.say("inverted_mask_prior", "not needed", said)
+        message = "there are no masks, so it does nothing"
+        train.say("inverted_mask_prior", "not needed", message)
         return losses
-    said = (
+    message = (
         "it lays the first clip's mask on the whole batch, and a value that is not finite drops the"
         " term (27a03a91, August 2026). Here each clip has its own mask"
     )
-    train.defect("inverted_mask_prior", said)
+    train.defect("inverted_mask_prior", message)
     return losses | filled(prior=multiplier)
 
 
-def _kind(train: Table) -> dict[str, Any]:
+def _read_error(train: Table) -> dict[str, Any]:
     kind = train.text("loss_type", "mse")
     if kind == "mae":
         return {"denoise": {"kind": "l1"}}
     if kind == "pseudo_huber":
-        said = (
+        message = (
             "there a pseudo-Huber loss with c = 0.01; smooth_l1 with that delta stands in, whose"
             " slope is the same near 0 and far off"
         )
-        train.say("loss_type", "no equivalent", said)
+        train.say("loss_type", "no equivalent", message)
         return {"denoise": {"kind": "smooth_l1", "delta": 0.01}}
     if kind in OTHER_LOSSES:
-        said = "losses.denoise has mse, l1, huber and smooth_l1; mse is taken"
-        train.say("loss_type", "no equivalent", said)
+        message = "losses.denoise has mse, l1, huber and smooth_l1; mse is taken"
+        train.say("loss_type", "no equivalent", message)
     elif kind != "mse":
-        said = "it knows no such loss and takes mse, and so here"
-        train.say("loss_type", "mapped", f"is losses.denoise here: {said}")
+        message = "it knows no such loss and takes mse, and so here"
+        train.say("loss_type", "mapped", f"is losses.denoise here: {message}")
     return {}
 
 
-def _lora(process: Table, network: Table, model: Mapping[str, Any]) -> dict[str, Any]:
+def _read_lora(process: Table, network: Table, model: Mapping[str, Any]) -> dict[str, Any]:
     """[lora]; empty for a job that trains something else, whose rate is not taken then."""
     if not network.values:
         _tell_unadapted(process)
         return {}
     kind = _read_network_type(network)
-    found = filled(
+    lora = filled(
         kind=kind if kind == "lokr" else None,
         dropout=network.number("dropout") or None,
         source=network.text("pretrained_lora_path"),
-        **_layers(network, model),
+        **_read_layers(network, model),
     )
     if kind == "lokr" and network.flag("lokr_full_rank", default=True):
-        return found | _read_full_matrix(network)
+        return lora | _read_full_matrix(network)
     if kind == "lokr":
-        found["factor"] = network.whole("lokr_factor", -1, low=-1)
+        lora["factor"] = network.whole("lokr_factor", -1, low=-1)
     rank = network.whole("rank", network.whole("linear", 4, low=1), low=1)
     alpha = network.number("linear_alpha", network.number("alpha", 1, low=0), low=0)
     if "alpha" not in network.written and "linear_alpha" not in network.written:
         network.say("linear_alpha", "mapped", "is lora.alpha here, its default", 1.0)
-    return found | {"rank": rank, "alpha": alpha or float(rank)} | _conv(network, model)
+    return lora | {"rank": rank, "alpha": alpha or float(rank)} | _read_conv(network, model)
 
 
 def _tell_unadapted(process: Table) -> None:
     """What is trained there by a job without a network."""
     other = next((name for name in ("adapter", "embedding", "decorator") if name in process), "")
-    what = f"{other} is trained" if other else "it trains the whole model"
+    action = f"{other} is trained" if other else "it trains the whole model"
     message = (
-        f"there is no network: {what}. Frisket trains an adapter: [lora] sets its size, and"
+        f"there is no network: {action}. Frisket trains an adapter: [lora] sets its size, and"
         " optimizer.lr must be chosen anew for it"
     )
     process.say("network", "no equivalent", message)
@@ -205,43 +207,43 @@ def _read_full_matrix(network: Table) -> dict[str, Any]:
     return {"full_matrix": True, "factor": network.whole("lokr_factor", -1, low=-1)}
 
 
-def _conv(network: Table, model: Mapping[str, Any]) -> dict[str, Any]:
+def _read_conv(network: Table, model: Mapping[str, Any]) -> dict[str, Any]:
     """Rank on 3 x 3 convolutions, which only the U-Nets have in their blocks."""
     rank = network.whole("conv")
     if not rank:
         return {}
     if model.get("family") != DIFFUSION:
-        said = "of the models here the U-Nets alone have 3 x 3 convolutions in their blocks"
+        message = "of the models here the U-Nets alone have 3 x 3 convolutions in their blocks"
         for name in ("conv", "conv_alpha"):
             if name in network:
-                network.say(name, "not needed", said)
+                network.say(name, "not needed", message)
         return {}
     return {"conv_rank": rank, "conv_alpha": network.number("conv_alpha", rank) or float(rank)}
 
 
-def _layers(network: Table, model: Mapping[str, Any]) -> dict[str, Any]:
+def _read_layers(network: Table, model: Mapping[str, Any]) -> dict[str, Any]:
     """`lora.preset`, or `lora.targets` and `lora.exclude` of words that names of layers hold."""
-    found: dict[str, Any] = dict(whole_blocks(model))
-    if found and not network.flag("transformer_only", default=True):
+    layers: dict[str, Any] = dict(whole_blocks(model))
+    if layers and not network.flag("transformer_only", default=True):
         network.say("transformer_only", "mapped", "is lora.preset = full here")
-        found["preset"] = "full"
-    elif found:
-        said = "is lora.preset = blocks here: every linear layer of them, their modulation too"
-        network.say("transformer_only", "mapped", said, value=True)
+        layers["preset"] = "full"
+    elif layers:
+        message = "is lora.preset = blocks here: every linear layer of them, their modulation too"
+        network.say("transformer_only", "mapped", message, value=True)
     if not network.values.get("network_kwargs"):
-        return found
+        return layers
     words = network.table("network_kwargs", "words")
     for name, key in (("only_if_contains", "targets"), ("ignore_if_contains", "exclude")):
-        parts = [_ours(part) for part in words.texts(name)]
+        parts = [_escape_part(part) for part in words.texts(name)]
         if parts:
-            found[key] = [f"/{'|'.join(parts)}/"]
+            layers[key] = [f"/{'|'.join(parts)}/"]
             if key == "targets":
-                found.pop("preset", None)
+                layers.pop("preset", None)
     words.close()
-    return found
+    return layers
 
 
-def _ours(part: str) -> str:
+def _escape_part(part: str) -> str:
     """An expression for words of a layer's name, which may stand there with _ or $$ for a dot."""
     for before in ("transformer.", "transformer$$", "unet.", "lora_unet_"):
         part = part.removeprefix(before)

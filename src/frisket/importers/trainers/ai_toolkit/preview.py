@@ -38,122 +38,127 @@ def preview_of(
 
     `model` is our [model].
     """
-    rows = _rows(sample, trigger)
+    rows = _list_samples(sample, trigger)
     if not rows:
         return {}
-    found: dict[str, Any] = {
+    preview: dict[str, Any] = {
         "every": every_of(sample, "sample_every", 100, stride),
         "prompts": [row["prompt"] for row in rows],
-        "seeds": [_seed(sample, rows)],
-        **_settings(sample, rows),
+        "seeds": [_read_seed(sample, rows)],
+        **_read_settings(sample, rows),
     }
     if train.flag("disable_sampling"):
         train.say("disable_sampling", "mapped", "is preview.every = 0 here")
-        found["every"] = 0
+        preview["every"] = 0
     option = "samples" if "samples" in sample else "prompts"
-    named = {ours: theirs for theirs, ours in LIKE.items()}
+    names = {key: name for name, key in LIKE.items()}
 
-    def tell(key: str, said: str, lost: bool) -> None:
-        sample.say(named.get(key, option), "no equivalent" if lost else "mapped", said)
+    def tell(key: str, message: str, is_loss: bool) -> None:
+        sample.say(names.get(key, option), "no equivalent" if is_loss else "mapped", message)
 
-    return filled(**fitted(found | _pictures(sample, option, rows), model, tell))
+    return filled(**fitted(preview | _find_pictures(sample, option, rows), model, tell))
 
 
-def _rows(sample: Table, trigger: str) -> list[dict[str, Any]]:
+def _list_samples(sample: Table, trigger: str) -> list[dict[str, Any]]:
     """The samples with a prompt, `[trigger]` filled in; `samples` goes before `prompts`."""
-    given = sample.values.get("samples")
-    if given is None:
-        found = [{"prompt": prompt} for prompt in sample.texts("prompts")]
-    elif isinstance(given, list) and all(isinstance(row, dict) for row in given):
+    samples = sample.values.get("samples")
+    if samples is None:
+        rows = [{"prompt": prompt} for prompt in sample.texts("prompts")]
+    elif isinstance(samples, list) and all(isinstance(row, dict) for row in samples):
         if "prompts" in sample:
             sample.say("prompts", "not needed", "samples goes before it, there and here")
-        found = [dict(row) for row in given if isinstance(row.get("prompt"), str)]
+        rows = [dict(row) for row in samples if isinstance(row.get("prompt"), str)]
     else:
         raise sample.bad("samples", "a list of tables is needed, each with a prompt")
-    option = "prompts" if given is None else "samples"
-    for row in found:
+    option = "prompts" if samples is None else "samples"
+    for row in rows:
         words = row["prompt"].replace("[trigger]", trigger).replace("[name]", trigger)
-        row.update(_flagged(sample, option, words))
-    return found
+        row.update(_split_flags(sample, option, words))
+    return rows
 
 
-def _flagged(sample: Table, option: str, prompt: str) -> dict[str, Any]:
+def _split_flags(sample: Table, option: str, prompt: str) -> dict[str, Any]:
     """A prompt, and what it sets behind -- for itself; other flags are told and cut off."""
     words, *parts = FLAG.split(prompt)
-    found: dict[str, Any] = {"prompt": words.strip()}
+    entry: dict[str, Any] = {"prompt": words.strip()}
     for flag, value in zip(parts[::2], parts[1::2], strict=True):
         name, kind = FLAGS.get(flag, ("", str))
         try:
-            found |= {name: kind(value.strip())} if name else {}
+            entry |= {name: kind(value.strip())} if name else {}
         except ValueError as error:
             raise sample.bad(option, f"--{flag} in a prompt: {error}") from error
         if not name:
-            said = f"--{flag} in a prompt has no place in [preview]: it is cut off"
-            sample.say(option, "no equivalent", said)
-    return found
+            message = f"--{flag} in a prompt has no place in [preview]: it is cut off"
+            sample.say(option, "no equivalent", message)
+    return entry
 
 
-def _settings(sample: Table, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _read_settings(sample: Table, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Size and the like: those of the first entry."""
-    whole = {"width": 512, "height": 512, "sample_steps": 20, "num_frames": 1}
-    shared = {name: sample.whole(name, default, low=1) for name, default in whole.items()}
+    defaults = {"width": 512, "height": 512, "sample_steps": 20, "num_frames": 1}
+    shared = {name: sample.whole(name, default, low=1) for name, default in defaults.items()}
     first: dict[str, Any] = shared | {
         "guidance_scale": sample.number("guidance_scale", 7),
         "neg": sample.values.get("neg") or "",
     }
-    odd = [name for name in LIKE if len({str(row.get(name, first[name])) for row in rows}) > 1]
-    if odd:
-        said = f"[preview] has one {', '.join(odd)} for all: that of the first entry is taken"
-        sample.say("samples", "no equivalent", said)
+    varying = [name for name in LIKE if len({str(row.get(name, first[name])) for row in rows}) > 1]
+    if varying:
+        message = (
+            f"[preview] has one {', '.join(varying)} for all: that of the first entry is taken"
+        )
+        sample.say("samples", "no equivalent", message)
     first |= {name: rows[0][name] for name in LIKE if rows[0].get(name) is not None}
-    return filled(**{ours: first[theirs] or None for theirs, ours in LIKE.items()})
+    return filled(**{key: first[name] or None for name, key in LIKE.items()})
 
 
-def _seed(sample: Table, rows: list[dict[str, Any]]) -> int:
+def _read_seed(sample: Table, rows: list[dict[str, Any]]) -> int:
     seed = sample.whole("seed", low=-1)
-    own = {row["seed"] for row in rows if isinstance(row.get("seed"), int)}
-    if own and own != {seed}:
-        said = "preview.seeds are for all prompts: those of entries are not taken"
-        sample.say("samples", "no equivalent", said)
+    seeds = {row["seed"] for row in rows if isinstance(row.get("seed"), int)}
+    if seeds and seeds != {seed}:
+        message = "preview.seeds are for all prompts: those of entries are not taken"
+        sample.say("samples", "no equivalent", message)
     if sample.flag("walk_seed") and len(rows) > 1:
-        said = "there each prompt has the next seed; preview.seeds are for all prompts"
-        sample.say("walk_seed", "no equivalent", said)
+        message = "there each prompt has the next seed; preview.seeds are for all prompts"
+        sample.say("walk_seed", "no equivalent", message)
     if seed == -1:
         sample.say("seed", "no equivalent", "there a new one each time; preview.seeds = [0] here")
     return max(seed, 0)
 
 
-def _pictures(sample: Table, option: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _find_pictures(sample: Table, option: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """`preview.images`: what the samples of an edit or image-to-video model start from.
 
     Previews that lack theirs are switched off and told: training would stop at them.
     """
-    sets = [_controls(row) for row in rows]
+    sets = [_list_controls(row) for row in rows]
     if not any(sets):
         return {}
-    here = sample.sheet.written.path.absolute().parent
+    folder = sample.sheet.written.path.absolute().parent
     first = next(filter(None, sets))
-    if any(each != first for each in sets):
-        said = "preview.images are for all prompts: those of the first entry with some are taken"
-        sample.say(option, "no equivalent", said)
-    there = [place(name, here)[0] for name in first]
-    found = [str(path.absolute()) for path in there if path is not None and path.is_file()]
-    if len(found) < len(first):
-        lost = next(
+    if any(controls != first for controls in sets):
+        message = "preview.images are for all prompts: those of the first entry with some are taken"
+        sample.say(option, "no equivalent", message)
+    paths = [place(name, folder)[0] for name in first]
+    images = [str(path.absolute()) for path in paths if path is not None and path.is_file()]
+    if len(images) < len(first):
+        missing = next(
             name
-            for name, path in zip(first, there, strict=True)
+            for name, path in zip(first, paths, strict=True)
             if path is None or not path.is_file()
         )
-        said = (
-            f"{lost} is not there, so nothing is sampled while training (preview.every = 0):"
+        message = (
+            f"{missing} is not there, so nothing is sampled while training (preview.every = 0):"
             " name such pictures in preview.images, then set preview.every"
         )
-        sample.say(option, "no equivalent", said)
+        sample.say(option, "no equivalent", message)
         return {"every": 0}
     sample.say(option, "mapped", "is preview.prompts and preview.images here")
-    return {"images": found}
+    return {"images": images}
 
 
-def _controls(row: Mapping[str, Any]) -> list[str]:
-    given = [row.get("ctrl_img_1", row.get("ctrl_img")), *(row.get(name) for name in CONTROLS[1:])]
-    return [each for each in given if isinstance(each, str) and each]
+def _list_controls(row: Mapping[str, Any]) -> list[str]:
+    pictures = [
+        row.get("ctrl_img_1", row.get("ctrl_img")),
+        *(row.get(name) for name in CONTROLS[1:]),
+    ]
+    return [picture for picture in pictures if isinstance(picture, str) and picture]

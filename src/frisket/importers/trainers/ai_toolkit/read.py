@@ -31,7 +31,7 @@ JOBS = {
     "merge": "merges LoRAs",
     "mod": "changes a LoRA that is there",
 }
-OTHERS = {
+OTHER_PROCESSES = {
     "slider": "trains a slider from prompts",
     "ultimate_slider_trainer": "trains a slider",
     "concept_slider": "trains a slider from prompts",
@@ -46,7 +46,7 @@ BLUR = 0.005  # of the shorter side of a mask: its largest random blur, which it
 
 
 @dataclass(slots=True)
-class Setting:
+class AiToolkitSetting:
     """What data sets are read under, and what came of them so far."""
 
     process: Table
@@ -61,7 +61,7 @@ class Setting:
     manifests: dict[str, tuple[dict[str, Any], ...]] = field(default_factory=dict)
 
 
-def suits(path: Path) -> bool:
+def matches(path: Path) -> bool:
     """A table with `job` and `config.process`."""
     tree = peek(path) if path.suffix.lower() in SUFFIXES else None
     config = tree.get("config") if isinstance(tree, dict) and "job" in tree else None
@@ -74,105 +74,109 @@ def read(path: Path) -> Imported:
     job = sheet.top("job")
     config = job.table("config", "job")
     processes = config.tables("process", "process")
-    chosen = _trained(job, config, processes)
+    chosen_process = _choose_process(job, config, processes)
     for process in processes:
-        if process is not chosen:
+        if process is not chosen_process:
             process.skip("belongs to a process that is left out: import it in a file of its own")
-    setting = _setting(chosen)
-    for row in chosen.tables("datasets", "dataset"):
-        _dataset(row, setting)
+    setting = _read_setting(chosen_process)
+    for row in chosen_process.tables("datasets", "dataset"):
+        _read_dataset(row, setting)
         row.close()
     if not setting.data:
-        raise chosen.bad("datasets", "at least one is needed that is trained on")
-    for table, repeats in zip(setting.data, whole_repeats(_seen(setting)), strict=True):
+        raise chosen_process.bad("datasets", "at least one is needed that is trained on")
+    for table, repeats in zip(setting.data, whole_repeats(_balance_rates(setting)), strict=True):
         table["repeats"] = repeats
     masked = bool(setting.floors)
     name = config.text("name")
-    sections = sections_of(chosen, masked=masked, trigger=setting.trigger, job=name)
+    sections = sections_of(chosen_process, masked=masked, trigger=setting.trigger, job=name)
     if masked and min(setting.floors) > 0:
         sections["curve"] = {"floor": min(setting.floors)}
-    for part in (chosen, config, job):
+    for part in (chosen_process, config, job):
         part.close()
     data, notes = tuple(setting.data), tuple(sheet.notes)
-    model = kind_of(chosen.table("model", "model"))[1]
+    model = kind_of(chosen_process.table("model", "model"))[1]
     return Imported(path, "ai-toolkit", data, sections, notes, setting.manifests, model)
 
 
-def _trained(job: Table, config: Table, processes: list[Table]) -> Table:
+def _choose_process(job: Table, config: Table, processes: list[Table]) -> Table:
     """The first process that trains on data sets; BadLayout names one of another kind."""
-    if what := JOBS.get(job.text("job")):
-        raise job.bad("job", f"is a job that {what}; there is nothing of it to import")
-    chosen = next((each for each in processes if "datasets" in each), None)
-    first = chosen or next(iter(processes), None)
+    if action := JOBS.get(job.text("job")):
+        raise job.bad("job", f"is a job that {action}; there is nothing of it to import")
+    process = next((table for table in processes if "datasets" in table), None)
+    first = process or next(iter(processes), None)
     kind = "" if first is None else first.text("type")
-    if kind and first and kind not in KINDS and (chosen or kind in OTHERS):
-        what = OTHERS.get(kind, "does something else")
-        said = f"is a process that {what}; Frisket trains a LoRA on clips, as {', '.join(KINDS)} do"
-        raise first.bad("type", f"{said}: there is nothing of it to import")
-    if chosen is None:
+    if kind and first and kind not in KINDS and (process or kind in OTHER_PROCESSES):
+        action = OTHER_PROCESSES.get(kind, "does something else")
+        message = (
+            f"is a process that {action}; Frisket trains a LoRA on clips, as {', '.join(KINDS)} do"
+        )
+        raise first.bad("type", f"{message}: there is nothing of it to import")
+    if process is None:
         raise config.bad("process", "none of them has datasets")
-    return chosen
+    return process
 
 
-def _seen(setting: Setting) -> list[float | int]:
+def _balance_rates(setting: AiToolkitSetting) -> list[float | int]:
     """How often each set is seen: regularisation together as often as all others, as there."""
-    counted = list(zip(setting.rates, setting.counts, setting.regulars, strict=True))
-    plain = sum(rate * count for rate, count, regular in counted if not regular)
-    held = sum(rate * count for rate, count, regular in counted if regular)
-    if not plain or not held:
+    sets = list(zip(setting.rates, setting.counts, setting.regulars, strict=True))
+    training_total = sum(rate * count for rate, count, regular in sets if not regular)
+    regular_total = sum(rate * count for rate, count, regular in sets if regular)
+    if not training_total or not regular_total:
         return setting.rates
-    return [rate * plain / held if regular else rate for rate, _, regular in counted]
+    return [rate * training_total / regular_total if regular else rate for rate, _, regular in sets]
 
 
-def _setting(process: Table) -> Setting:
+def _read_setting(process: Table) -> AiToolkitSetting:
     train = process.values.get("train")
-    known = Table(process.sheet, "train", train or {}, (*process.where, "train"))
-    return Setting(
+    train_table = Table(process.sheet, "train", train or {}, (*process.where, "train"))
+    return AiToolkitSetting(
         process,
         trigger=process.text("trigger_word"),
-        regular=known.number("reg_weight", 1, low=0),
-        texts_cached=known.flag("cache_text_embeddings"),
+        regular=train_table.number("reg_weight", 1, low=0),
+        texts_cached=train_table.flag("cache_text_embeddings"),
     )
 
 
-def _dataset(row: Table, setting: Setting) -> None:
+def _read_dataset(row: Table, setting: AiToolkitSetting) -> None:
     weight = _read_weight(row, setting)
     if weight == 0:
         return row.skip("belongs to a data set that is left out")
     regular = row.flag("is_reg")
-    clips, listed = _clips(row, setting)
-    masks, inside = _masks(row, setting)
-    folders = _references(row)
+    clips, listed = _find_clips(row, setting)
+    masks, inside = _read_masks(row, setting)
+    folders = _find_references(row)
     inside += folders
     references = {"references": str(folders[0])} if len(folders) == 1 else {}
     if len(folders) > 1:
         listed = _with_references(clips, listed, folders, inside, setting)
-    seen = look(clips, skip=inside)
-    if not seen.clips:
+    scan = look(clips, skip=inside)
+    if not scan.clips:
         raise row.bad("folder_path", f"{clips} holds no image or video")
-    if masks and (seen.nested or listed):
-        said = "it looks for masks by name in the one folder; here they lie in the same sub-folders"
-        row.say("mask_path", "no equivalent", f"{said} as their clips: move those that do")
+    if masks and (scan.nested or listed):
+        message = (
+            "it looks for masks by name in the one folder; here they lie in the same sub-folders"
+        )
+        row.say("mask_path", "no equivalent", f"{message} as their clips: move those that do")
     table: dict[str, Any] = {"clips": str(clips)} | listed | masks | references
-    table |= _captions(row, setting, clips, regular=regular)
-    table |= _video(row, seen) | filled(flip=row.flag("flip_x"))
+    table |= _read_captions(row, setting, clips, regular=regular)
+    table |= _read_video(row, scan) | filled(flip=row.flag("flip_x"))
     table |= filled(weight=weight if weight != 1 else None)
     if regular:
-        said = (
+        message = (
             "is data.weight and data.repeats here, so that such sets together are seen as often as"
             " all others; there they have every second step"
         )
-        row.say("is_reg", "mapped", said)
-    shapes = _shapes(row, masked="masks" in table)
+        row.say("is_reg", "mapped", message)
+    shapes = _read_shapes(row, masked="masks" in table)
     for shape in shapes:
         setting.data.append(table | shape)
         setting.rates.append(max(row.whole("num_repeats", 1), 1))
-        setting.counts.append(seen.clips)
+        setting.counts.append(scan.clips)
         setting.regulars.append(regular)
     return None
 
 
-def _read_weight(row: Table, setting: Setting) -> float:
+def _read_weight(row: Table, setting: AiToolkitSetting) -> float:
     """How much a set teaches; 0 where it is left out, with the note that says why."""
     if row.flag("prior_reg"):
         message = (
@@ -188,24 +192,26 @@ def _read_weight(row: Table, setting: Setting) -> float:
     return weight
 
 
-def _clips(row: Table, setting: Setting) -> tuple[Path, dict[str, Any]]:
+def _find_clips(row: Table, setting: AiToolkitSetting) -> tuple[Path, dict[str, Any]]:
     """The folder of clips; of a JSON file of captions a manifest too."""
     name = "dataset_path" if "dataset_path" in row else "folder_path"
-    found = place_at(row, name)
-    if found.is_dir():
-        if (found / "_controls").is_dir():
-            said = f"is data.clips, but {found / '_controls'} is left out there: move it out"
-            row.say(name, "no equivalent", said)
-        return found, {}
-    folder = found.parent
-    captions = _parse_captions(row, name, found)
+    path = place_at(row, name)
+    if path.is_dir():
+        if (path / "_controls").is_dir():
+            message = f"is data.clips, but {path / '_controls'} is left out there: move it out"
+            row.say(name, "no equivalent", message)
+        return path, {}
+    folder = path.parent
+    captions = _parse_captions(row, name, path)
     inside = {folder / clip: caption for clip, caption in captions.items()}
-    known = [clip for clip in clips_in(folder) if clip in inside]
-    if len(known) != len(captions):
-        said = f"{len(captions) - len(known)} of its clips do not lie in {folder} and are left out"
-        row.say(name, "no equivalent", said)
+    present = [clip for clip in clips_in(folder) if clip in inside]
+    if len(present) != len(captions):
+        message = (
+            f"{len(captions) - len(present)} of its clips do not lie in {folder} and are left out"
+        )
+        row.say(name, "no equivalent", message)
     manifest = f"clips-{len(setting.manifests)}.jsonl"
-    setting.manifests[manifest] = manifest_of(folder, known, lambda clip: inside[clip])
+    setting.manifests[manifest] = manifest_of(folder, present, lambda clip: inside[clip])
     return folder, {"clips": manifest}
 
 
@@ -221,7 +227,7 @@ def _parse_captions(row: Table, name: str, file: Path) -> dict[Path, Any]:
     return {Path(clip): entry.get("caption") for clip, entry in entries.items()}
 
 
-def _masks(row: Table, setting: Setting) -> tuple[dict[str, Any], list[Path]]:
+def _read_masks(row: Table, setting: AiToolkitSetting) -> tuple[dict[str, Any], list[Path]]:
     """The masks of a set, and the folder they lie in."""
     floor = row.number("mask_min_value", low=0)
     source: dict[str, Any] = {}
@@ -237,12 +243,12 @@ def _masks(row: Table, setting: Setting) -> tuple[dict[str, Any], list[Path]]:
         row.say("invert_mask", "not needed", "there are no masks")
         return {}, []
     if floor > 1:
-        said = "above 1 it would turn the mask around; 1 is taken here, which is no mask at all"
-        row.say("mask_min_value", "no equivalent", said)
+        message = "above 1 it would turn the mask around; 1 is taken here, which is no mask at all"
+        row.say("mask_min_value", "no equivalent", message)
         floor = 1.0
     if setting.floors and floor != setting.floors[0]:
-        said = "curve.floor is one number for all sets: the smallest is taken"
-        row.say("mask_min_value", "no equivalent", said, floor)
+        message = "curve.floor is one number for all sets: the smallest is taken"
+        row.say("mask_min_value", "no equivalent", message, floor)
     setting.floors.append(floor)
     option = "alpha_mask" if source["source"] == "alpha" else "mask_path"
     row.defect(
@@ -254,26 +260,30 @@ def _masks(row: Table, setting: Setting) -> tuple[dict[str, Any], list[Path]]:
         " teach everywhere, black ones give 0, and mask videos weigh frame by frame",
     )
     if floor:
-        said = "it divides by the mask's mean, so this changes contrast alone, there and here"
-        row.defect("mask_min_value", said)
+        message = "it divides by the mask's mean, so this changes contrast alone, there and here"
+        row.defect("mask_min_value", message)
     return {"masks": source | {"blur": BLUR} | filled(invert=row.flag("invert_mask"))}, inside
 
 
-def _references(row: Table) -> list[Path]:
+def _find_references(row: Table) -> list[Path]:
     """The folders of references; numbered ones go before `control_path`, as there."""
     numbered = [(name, folder) for name in CONTROLS[1:] for folder in row.texts(name)]
-    given = numbered or [(CONTROLS[0], folder) for folder in row.texts(CONTROLS[0])]
+    folders = numbered or [(CONTROLS[0], folder) for folder in row.texts(CONTROLS[0])]
     if numbered and CONTROLS[0] in row:
         row.say(CONTROLS[0], "not needed", "control_path_1 and on go before it, there and here")
-    if len(given) > 1:
-        said = "is the references of each clip in a list here, as its folders are several"
-        for name in dict.fromkeys(name for name, _ in given):
-            row.say(name, "mapped", said)
-    return [folder_at(row, name, written) for name, written in given]
+    if len(folders) > 1:
+        message = "is the references of each clip in a list here, as its folders are several"
+        for name in dict.fromkeys(name for name, _ in folders):
+            row.say(name, "mapped", message)
+    return [folder_at(row, name, path) for name, path in folders]
 
 
 def _with_references(
-    clips: Path, listed: dict[str, Any], folders: list[Path], inside: list[Path], setting: Setting
+    clips: Path,
+    listed: dict[str, Any],
+    folders: list[Path],
+    inside: list[Path],
+    setting: AiToolkitSetting,
 ) -> dict[str, Any]:
     """A list of the clips, each with the picture of its stem in every folder that has one."""
     stems = [{plain(path.stem): path for path in sorted(folder.iterdir())} for folder in folders]
@@ -281,29 +291,31 @@ def _with_references(
     lines = lines or manifest_of(clips, clips_in(clips, inside), lambda _: None)
     name = listed.get("clips") or f"clips-{len(setting.manifests)}.jsonl"
     setting.manifests[name] = tuple(
-        {**line, "references": [str(each[stem]) for each in stems if stem in each]}
+        {**line, "references": [str(pictures[stem]) for pictures in stems if stem in pictures]}
         for line in lines
         for stem in (plain(Path(line["path"]).stem),)
     )
     return {"clips": name}
 
 
-def _captions(row: Table, setting: Setting, clips: Path, *, regular: bool) -> dict[str, Any]:
+def _read_captions(
+    row: Table, setting: AiToolkitSetting, clips: Path, *, regular: bool
+) -> dict[str, Any]:
     suffix = row.text("caption_type") or row.text("caption_ext", "txt")
     suffix = f".{suffix.removeprefix('.')}"
     trigger = row.text("trigger_word", setting.trigger)
     marked = holding(clips_in(clips), suffix, "[trigger]")
     if marked:
         owner = row if "trigger_word" in row else setting.process
-        said = f"{marked} captions say [trigger], which is not filled in here: write the word"
-        owner.say("trigger_word", "no equivalent", said, trigger)
+        message = f"{marked} captions say [trigger], which is not filled in here: write the word"
+        owner.say("trigger_word", "no equivalent", message, trigger)
     dropped = row.number("caption_dropout_rate", low=0)
     if dropped and (setting.texts_cached or row.flag("cache_text_embeddings")):
-        said = (
+        message = (
             "before August 2026 (ab5fef89) no caption was left out with cached text embeddings;"
             " later, and here, some are"
         )
-        row.defect("caption_dropout_rate", said)
+        row.defect("caption_dropout_rate", message)
     return filled(
         caption=row.text("default_caption"),
         caption_part="file",
@@ -314,13 +326,13 @@ def _captions(row: Table, setting: Setting, clips: Path, *, regular: bool) -> di
     )
 
 
-def _shapes(row: Table, *, masked: bool) -> list[dict[str, Any]]:
+def _read_shapes(row: Table, *, masked: bool) -> list[dict[str, Any]]:
     """One shape a resolution."""
     sides = _read_sides(row)
     buckets = row.flag("buckets", default=True)
     if masked and not buckets:
-        said = "with masks it stops without buckets; here the frame is fixed"
-        row.defect("buckets", said)
+        message = "with masks it stops without buckets; here the frame is fixed"
+        row.defect("buckets", message)
     free = buckets and not row.flag("square_crop")
     return [{"resolution": side if free else [side, side], "buckets": free} for side in sides]
 
@@ -336,28 +348,30 @@ def _read_sides(row: Table) -> list[int]:
     return [round(side) for side in dict.fromkeys(sides)]
 
 
-def _video(row: Table, seen: Look) -> dict[str, Any]:
+def _read_video(row: Table, scan: Look) -> dict[str, Any]:
     frames = row.whole("num_frames", 1, low=1)
     if row.flag("auto_frame_count"):
         if not row.flag("trim_auto_frame_count_tail", default=True):
-            said = "a video is not sped up to fit the model's grid; the tail beyond it is left out"
-            row.say("trim_auto_frame_count_tail", "no equivalent", said)
+            message = (
+                "a video is not sped up to fit the model's grid; the tail beyond it is left out"
+            )
+            row.say("trim_auto_frame_count_tail", "no equivalent", message)
         return {"extract": "full", "fps": row.number("fps", 24, low=1)}
     if frames == 1:
-        if seen.videos:
-            said = f"it takes no video at 1 frame, and there are {seen.videos}: move them out"
-            row.say("num_frames", "no equivalent", said, 1)
+        if scan.videos:
+            message = f"it takes no video at 1 frame, and there are {scan.videos}: move them out"
+            row.say("num_frames", "no equivalent", message, 1)
         return {"frames": 1}
     if row.flag("shrink_video_to_frames", default=True):
-        said = (
+        message = (
             "it spreads the frames over the whole of each video, however long; here they follow"
             " one another from its beginning: cut the videos so beforehand, or set data.fps"
         )
-        row.say("shrink_video_to_frames", "no equivalent", said, value=True)
+        row.say("shrink_video_to_frames", "no equivalent", message, value=True)
         return {"frames": frames, "extract": "head"}
-    said = "it begins at a frame drawn by chance; here at the first"
-    row.say("shrink_video_to_frames", "no equivalent", f'{said} (data.extract = "uniform")')
+    message = "it begins at a frame drawn by chance; here at the first"
+    row.say("shrink_video_to_frames", "no equivalent", f'{message} (data.extract = "uniform")')
     return {"frames": frames, "extract": "head", "fps": row.number("fps", 24, low=1)}
 
 
-LAYOUT = Layout("ai-toolkit: a job in YAML or JSON", suits, read)
+LAYOUT = Layout("ai-toolkit: a job in YAML or JSON", matches, read)

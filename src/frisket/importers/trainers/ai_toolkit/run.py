@@ -19,30 +19,30 @@ def stride_of(train: Table) -> int:
     alone (hook_train_loop, 27a03a9): nothing is accumulated, and all counts are that much longer.
     """
     name = "gradient_accumulation_steps"
-    found = train.number(name, 1)
-    if found == -1:
-        said = (
+    number = train.number(name, 1)
+    if number == -1:
+        message = (
             "it updates once an epoch, from the last batch of it alone; here every batch counts:"
             " set run.steps and optimizer.accumulate"
         )
-        train.say(name, "no equivalent", said)
+        train.say(name, "no equivalent", message)
         return 1
     stride = train.whole(name, 1, low=1)
     if stride > 1:
-        said = (
+        message = (
             f"it counts {stride} batches as {stride} steps and throws {stride - 1} of them away:"
             " the gradient is cleared before each. So run.steps, run.save_every, preview.every and"
             f" optimizer.warmup are divided by {stride} here, with optimizer.accumulate = 1; set it"
             f" to {stride} for what was meant"
         )
         train.say(name, "mapped", "is run.steps, run.save_every and preview.every, divided by it")
-        train.defect(name, said)
+        train.defect(name, message)
     return stride
 
 
 def stepping_of(train: Table, stride: int, *, adapted: bool) -> dict[str, Any]:
     """[optimizer]. `adapted`: a LoRA is trained there, too, so that its rate means the same."""
-    written = train.text("optimizer", "adamw")
+    name = train.text("optimizer", "adamw")
     rate = train.number("lr", 1e-6)
     if "lr" not in train:
         train.say("lr", "mapped" if adapted else "no equivalent", "its default is 1e-06", 1e-6)
@@ -52,45 +52,45 @@ def stepping_of(train: Table, stride: int, *, adapted: bool) -> dict[str, Any]:
     if adapted:
         arguments = train.values.get("optimizer_params") or {}
         rates = [(train, "lr")]
-        found = optimizer_of(
+        optimizer = optimizer_of(
             train,
             "optimizer",
-            written,
+            name,
             trainer="ai_toolkit",
             rate=rate,
             arguments=arguments,
             rates=rates,
         )
     else:
-        found = whole_model(train, "optimizer", written, rate, [(train, "lr")])
+        optimizer = whole_model(train, "optimizer", name, rate, [(train, "lr")])
     return {
-        **found,
-        **schedule_of(train, found.get("lr", rate), stride),
-        "clip": clipped(train),
+        **optimizer,
+        **schedule_of(train, optimizer.get("lr", rate), stride),
+        "clip": read_clip(train),
         "accumulate": train.whole("gradient_accumulation", 1, low=1),
         **filled(ema=ema),
     }
 
 
-def clipped(train: Table) -> float:
+def read_clip(train: Table) -> float:
     """`optimizer.clip`: its accumulation sums gradients where ours takes the mean."""
     if train.text("optimizer", "adamw") == FREE:
-        said = "adafactor is not clipped there, whatever this says: optimizer.clip = 0"
-        train.say("max_grad_norm", "mapped", said, 1.0)
+        message = "adafactor is not clipped there, whatever this says: optimizer.clip = 0"
+        train.say("max_grad_norm", "mapped", message, 1.0)
         return 0.0
     norm = train.number("max_grad_norm", 1, low=0)
     if norm == 0:
-        said = "0 makes every update 0 there, so nothing would be learnt; here 1 is taken"
-        train.say("max_grad_norm", "no equivalent", said)
+        message = "0 makes every update 0 there, so nothing would be learnt; here 1 is taken"
+        train.say("max_grad_norm", "no equivalent", message)
         return 1.0
-    several = train.whole("gradient_accumulation", 1, low=1)
-    if several > 1:
-        said = (
-            f"it clips the sum of {several} gradients where Frisket clips their mean, so"
-            f" optimizer.clip is max_grad_norm / {several}, which is the same"
+    micro_batches = train.whole("gradient_accumulation", 1, low=1)
+    if micro_batches > 1:
+        message = (
+            f"it clips the sum of {micro_batches} gradients where Frisket clips their mean, so"
+            f" optimizer.clip is max_grad_norm / {micro_batches}, which is the same"
         )
-        train.defect("gradient_accumulation", said)
-    return norm / several
+        train.defect("gradient_accumulation", message)
+    return norm / micro_batches
 
 
 def schedule_of(train: Table, rate: float, stride: int) -> dict[str, Any]:
@@ -99,83 +99,85 @@ def schedule_of(train: Table, rate: float, stride: int) -> dict[str, Any]:
     inner = "lr_scheduler_params"
     empty = Table(train.sheet, "scheduler", {}, (*train.where, inner))
     params = train.table(inner, "scheduler") if train.values.get(inner) else empty
-    found: dict[str, Any] = {"schedule": "constant"}
+    schedule: dict[str, Any] = {"schedule": "constant"}
     if name in ("cosine", "cosine_with_restarts"):
-        found = {"schedule": "cosine", "final": min(params.number("eta_min", low=0) / rate, 1)}
+        schedule = {"schedule": "cosine", "final": min(params.number("eta_min", low=0) / rate, 1)}
         if name == "cosine_with_restarts":
-            said = "its first period is the whole run (T_0 = steps), so it never restarts: cosine"
-            train.say("lr_scheduler", "mapped", f"is optimizer.schedule here; {said}")
+            message = (
+                "its first period is the whole run (T_0 = steps), so it never restarts: cosine"
+            )
+            train.say("lr_scheduler", "mapped", f"is optimizer.schedule here; {message}")
     elif name == "linear":
         start = params.number("start_factor", 1 / 3)
         end = params.number("end_factor", 1)
-        found = _linear(train, params, start, end)
+        schedule = _read_linear(train, params, start, end)
     elif name == "constant_with_warmup":
         steps = params.whole("num_warmup_steps", 1000)
         if "num_warmup_steps" not in params:
-            said = "is optimizer.warmup here, its default: 1000 steps"
-            params.say("num_warmup_steps", "mapped", said, 1000)
-        found["warmup"] = round(steps / stride)
+            message = "is optimizer.warmup here, its default: 1000 steps"
+            params.say("num_warmup_steps", "mapped", message, 1000)
+        schedule["warmup"] = round(steps / stride)
     elif name != "constant":
-        said = "it stops at this schedule (its scheduler.py hands on total_iters); constant here"
-        train.say("lr_scheduler", "no equivalent", said)
+        message = "it stops at this schedule (its scheduler.py hands on total_iters); constant here"
+        train.say("lr_scheduler", "no equivalent", message)
     params.close()
-    return found
+    return schedule
 
 
-def _linear(train: Table, params: Table, start: float, end: float) -> dict[str, Any]:
+def _read_linear(train: Table, params: Table, start: float, end: float) -> dict[str, Any]:
     """Torch's LinearLR, which begins at a third of the rate and ends at all of it."""
     if start == 1 and 0 <= end <= 1:
         return {"schedule": "linear", "final": end}
     if start == end == 1:
         return {"schedule": "constant"}
-    said = (
+    message = (
         f"it rises from {start:.3g} to {end:.3g} of the rate over the whole run; optimizer.schedule"
         " falls or stays: constant is taken, optimizer.warmup rises"
     )
-    train.say("lr_scheduler", "no equivalent", said)
+    train.say("lr_scheduler", "no equivalent", message)
     for name in ("start_factor", "end_factor"):
         if name in params:
-            params.say(name, "no equivalent", said)
+            params.say(name, "no equivalent", message)
     return {"schedule": "constant"}
 
 
 def run_of(process: Table, train: Table, save: Table, stride: int, job: str) -> dict[str, Any]:
     """[run]; its defaults are written out."""
-    found: dict[str, Any] = _output(process, job)
+    run: dict[str, Any] = _choose_output(process, job)
     if "training_seed" in process:
-        found["seed"] = process.whole("training_seed")
+        run["seed"] = process.whole("training_seed")
     if not train.values:
-        return found | (_saved(save, stride) if save.values else {})
-    found |= {
+        return run | (_read_saves(save, stride) if save.values else {})
+    run |= {
         "steps": max(train.whole("steps", 1000, low=1) // stride, 1),
         "batch": train.whole("batch_size", 1, low=1),
         "precision": dtype_of(train, "dtype", "fp32"),
     }
-    return {key: each for key, each in found.items() if each != ""} | _saved(save, stride)
+    return {key: value for key, value in run.items() if value != ""} | _read_saves(save, stride)
 
 
-def _output(process: Table, job: str) -> dict[str, Any]:
+def _choose_output(process: Table, job: str) -> dict[str, Any]:
     """`run.output`: the folder and the name it would save under; a foreign one is left out."""
     folder = process.text("training_folder")
     name = re.sub(r"[^\w.-]+", "-", process.text("name", job)).strip(".-")
     if not folder or not name:
         return {}
     pure = PureWindowsPath(folder) if re.match(r"[A-Za-z]:|\\\\", folder) else PurePosixPath(folder)
-    known = not pure.is_absolute() or Path(folder).is_dir()
-    if known and ".." not in pure.parts:
+    usable = not pure.is_absolute() or Path(folder).is_dir()
+    if usable and ".." not in pure.parts:
         process.say("training_folder", "mapped", "is run.output here, with the name of the job")
         return {"output": (pure / name).as_posix()}
-    said = f"is a folder of another machine: run.output = runs/{name}"
-    process.say("training_folder", "mapped", said)
+    message = f"is a folder of another machine: run.output = runs/{name}"
+    process.say("training_folder", "mapped", message)
     return {"output": f"runs/{name}"}
 
 
-def _saved(save: Table, stride: int) -> dict[str, Any]:
-    every = every_of(save, "save_every", 1000, stride)
-    kept = save.whole("max_step_saves_to_keep", 5, low=0)
-    if not kept:
+def _read_saves(save: Table, stride: int) -> dict[str, Any]:
+    save_every = every_of(save, "save_every", 1000, stride)
+    keep = save.whole("max_step_saves_to_keep", 5, low=0)
+    if not keep:
         save.say("max_step_saves_to_keep", "mapped", f"0 keeps all: run.keep = {ALL}")
-    return {"save_every": every, "keep": kept or ALL}
+    return {"save_every": save_every, "keep": keep or ALL}
 
 
 def every_of(table: Table, name: str, default: int, stride: int) -> int:

@@ -11,12 +11,12 @@ from frisket.importers.files import Written
 VARIABLE = re.compile(r"\$\{([^}]+)\}")
 
 
-def expand(written: Written) -> Written:
+def expand(document: Written) -> Written:
     """The tree with `${VARIABLE}` from the environment, and `[name]` the name of the job.
 
     Raises BadLayout for a variable that the environment has not.
     """
-    tree = written.tree
+    tree = document.tree
     config = tree.get("config") if isinstance(tree, dict) else None
     name = str(config.get("name", "")) if isinstance(config, dict) else ""
 
@@ -24,7 +24,7 @@ def expand(written: Written) -> Written:
         value = os.environ.get(match[1])
         if value is None:
             message = f"the environment has no {match[1]}: set it, or write its value"
-            raise BadLayout(f"{written.path}: {match[0]}: {message}")
+            raise BadLayout(f"{document.path}: {match[0]}: {message}")
         return value
 
     def expand_value(value: Any) -> Any:
@@ -36,4 +36,4 @@ def expand(written: Written) -> Written:
             return VARIABLE.sub(replace_variable, value.replace("[name]", name))
         return value
 
-    return replace(written, tree=expand_value(tree))
+    return replace(document, tree=expand_value(tree))

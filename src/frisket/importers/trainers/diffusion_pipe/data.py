@@ -37,7 +37,7 @@ class Sets:
     """
 
     data: list[dict[str, Any]] = field(default_factory=list)
-    seen: float = 0.0
+    epoch_clips: float = 0.0
     stretch: float = 1.0
     manifests: dict[str, tuple[dict[str, Any], ...]] = field(default_factory=dict)
 
@@ -59,47 +59,47 @@ def sets_of(
 
     `manifests` are lists of clips that are there already, to which those of this file are added.
     """
-    found = Sets(manifests={} if manifests is None else manifests)
+    sets = Sets(manifests={} if manifests is None else manifests)
     top = sheet.top("directory")
     rows = top.tables("directory", "directory")
     if not rows:
         raise top.bad("directory", "at least one [[directory]] is needed")
     rates: list[float] = []
     for row in rows:
-        tables, clips = _directory(row, top, mode, found.manifests)
-        rate = _own(row, top, "num_repeats").number("num_repeats", 1)
+        tables, clips = _read_directory(row, top, mode, sets.manifests)
+        rate = _find_owner(row, top, "num_repeats").number("num_repeats", 1)
         if rate <= 0:
             raise row.bad("num_repeats", "a number above 0 is needed")
         # Every order of a caption's tags is a clip of its own there.
-        rate *= max(_own(row, top, "cache_shuffle_num").whole("cache_shuffle_num"), 1)
-        found.data += tables
+        rate *= max(_find_owner(row, top, "cache_shuffle_num").whole("cache_shuffle_num"), 1)
+        sets.data += tables
         rates += [rate] * len(tables)
-        found.seen += clips * rate * len(tables)
+        sets.epoch_clips += clips * rate * len(tables)
         row.close()
     share = top.number("subsample_ratio", 1) or 1.0
-    found.seen *= share
+    sets.epoch_clips *= share
     top.close()
-    for table, repeats in zip(found.data, whole_repeats(rates), strict=True):
+    for table, repeats in zip(sets.data, whole_repeats(rates), strict=True):
         table["repeats"] = repeats
-    found.stretch = found.data[0]["repeats"] / rates[0] / share
-    return found
+    sets.stretch = sets.data[0]["repeats"] / rates[0] / share
+    return sets
 
 
-def _own(row: Table, top: Table, name: str) -> Table:
+def _find_owner(row: Table, top: Table, name: str) -> Table:
     """Where an option stands: in its directory, or for all of them at the top."""
     return row if name in row else top
 
 
-def _directory(
+def _read_directory(
     row: Table, top: Table, mode: str, manifests: dict[str, tuple[dict[str, Any], ...]]
 ) -> tuple[list[dict[str, Any]], int]:
     """The `[[data]]` tables of a directory, and how many clips it has."""
     clips = folder_at(row, "path")
     masks, references = _find(row, "mask_path"), _find(row, "control_path")
     fallback = _find(row, "default_mask_file", file_at)
-    shapes = _shapes(row, top)
-    inside = [each for each in (masks, references) if each]
-    lines, listed = _lines(row, top, clips, inside, shapes)
+    shapes = _read_shapes(row, top)
+    inside = [folder for folder in (masks, references) if folder]
+    lines, listed = _list_clips(row, top, clips, inside, shapes)
     # Frisket leaves a mask folder out by itself, and takes references for clips.
     listed = listed or (references is not None and clips in references.parents)
     if not lines:
@@ -114,7 +114,7 @@ def _directory(
         table["clips"] = name
     if references is not None:
         table["references"] = str(references)
-    table |= _captions(row, top) | {"extract": MODES[mode]}
+    table |= _read_captions(row, top) | {"extract": MODES[mode]}
     if shapes[0]["frames"] != 1:
         _tell_mode(row, mode)
     return [table | shape for shape in shapes], len(lines)
@@ -138,23 +138,23 @@ def _describe_masks(row: Table, masks: Path | None, fallback: Path | None) -> di
     return {"masks": {"source": "listed"}}
 
 
-def _lines(
+def _list_clips(
     row: Table, top: Table, clips: Path, inside: Sequence[Path], shapes: Sequence[Mapping[str, Any]]
 ) -> tuple[tuple[dict[str, Any], ...], bool]:
     """The clips that it takes, as lines of a manifest; and whether Frisket would take others."""
-    every = list(clips_in(clips, inside))
-    taken = [clip for clip in every if clip.parent == clips]
-    if len(every) > len(taken):
-        said = (
-            f"is data.clips, but {len(every) - len(taken)} clips lie in sub-folders, which it"
+    paths = list(clips_in(clips, inside))
+    selected = [clip for clip in paths if clip.parent == clips]
+    if len(paths) > len(selected):
+        message = (
+            f"is data.clips, but {len(paths) - len(selected)} clips lie in sub-folders, which it"
             " does not look into: those it takes are in a list"
         )
-        row.say("path", "mapped", said)
+        row.say("path", "mapped", message)
     if shapes[0]["frames"] == 1:
-        taken = _still(row, top, taken)
-    written = _written(row, clips)
-    skips = _own(row, top, "skip_empty_caption")
-    bare = [clip for clip in taken if not _captioned(clip, written)]
+        selected = _keep_stills(row, top, selected)
+    captions = _read_captions_file(row, clips)
+    skips = _find_owner(row, top, "skip_empty_caption")
+    bare = [clip for clip in selected if not _has_caption(clip, captions)]
     if bare and skips.flag("skip_empty_caption", default=True):
         skips.defect(
             "skip_empty_caption",
@@ -162,37 +162,39 @@ def _lines(
             f" ({len(bare)} of {clips}), and so here: those with one are in a list",
             value=True,
         )
-        taken = [clip for clip in taken if clip not in bare]
-    lines = manifest_of(clips, taken, lambda clip: written.get(clip.name))
-    return lines, bool(written) or len(taken) < len(every)
+        selected = [clip for clip in selected if clip not in bare]
+    lines = manifest_of(clips, selected, lambda clip: captions.get(clip.name))
+    return lines, bool(captions) or len(selected) < len(paths)
 
 
-def _still(row: Table, top: Table, taken: list[Path]) -> list[Path]:
+def _keep_stills(row: Table, top: Table, paths: list[Path]) -> list[Path]:
     """Pictures alone, where there is no bucket for videos."""
-    videos = [clip for clip in taken if clip.suffix.lower() in VIDEOS]
+    videos = [clip for clip in paths if clip.suffix.lower() in VIDEOS]
     if videos:
-        said = (
+        message = (
             f"there is no bucket for videos, so it drops the {len(videos)} that are here, and so"
             " here: the pictures are in a list"
         )
-        _own(row, top, "frame_buckets").say("frame_buckets", "mapped", f"data.frames; {said}", [1])
-    return [clip for clip in taken if clip not in videos]
+        _find_owner(row, top, "frame_buckets").say(
+            "frame_buckets", "mapped", f"data.frames; {message}", [1]
+        )
+    return [clip for clip in paths if clip not in videos]
 
 
-def _written(row: Table, clips: Path) -> dict[str, str]:
+def _read_captions_file(row: Table, clips: Path) -> dict[str, str]:
     """The first caption that `captions.json` has for a file name."""
     file = clips / CAPTIONS
     if not file.is_file():
         return {}
     captions = _parse_captions(file)
-    several = sum(len(texts) > 1 for texts in captions.values())
-    said = "is read here, and the captions are in a list of the clips"
-    if several:
-        said = (
-            f"{several} clips have several captions, and are as many clips there; here the first"
+    ambiguous = sum(len(texts) > 1 for texts in captions.values())
+    message = "is read here, and the captions are in a list of the clips"
+    if ambiguous:
+        message = (
+            f"{ambiguous} clips have several captions, and are as many clips there; here the first"
             " is taken: copy such clips, each with a caption of its own"
         )
-    row.say(CAPTIONS, "no equivalent" if several else "mapped", said, len(captions))
+    row.say(CAPTIONS, "no equivalent" if ambiguous else "mapped", message, len(captions))
     return {name: texts[0] for name, texts in captions.items()}
 
 
@@ -210,8 +212,8 @@ def _parse_captions(file: Path) -> dict[str, list[str]]:
     return tree
 
 
-def _captioned(clip: Path, written: Mapping[str, str]) -> bool:
-    return clip.name in written if written else clip.with_suffix(".txt").is_file()
+def _has_caption(clip: Path, captions: Mapping[str, str]) -> bool:
+    return clip.name in captions if captions else clip.with_suffix(".txt").is_file()
 
 
 def _tell_masks(row: Table) -> None:
@@ -225,24 +227,24 @@ def _tell_masks(row: Table) -> None:
 
 def _tell_mode(row: Table, mode: str) -> None:
     if mode == "multiple_overlapping":
-        said = (
+        message = (
             "is data.extract = chunk here: its clips overlapped to reach the end of a video, ours"
             " follow one another and leave the rest out"
         )
-        row.say("video_clip_mode", "no equivalent", said, mode)
+        row.say("video_clip_mode", "no equivalent", message, mode)
     elif mode == "single_middle":
         row.say("video_clip_mode", "mapped", "is data.extract = middle here", mode)
 
 
-def _captions(row: Table, top: Table) -> dict[str, Any]:
-    shuffled = _own(row, top, "shuffle_tags").flag("shuffle_tags")
-    orders = _own(row, top, "cache_shuffle_num").whole("cache_shuffle_num")
-    cuts = _own(row, top, "cache_shuffle_delimiter")
+def _read_captions(row: Table, top: Table) -> dict[str, Any]:
+    shuffled = _find_owner(row, top, "shuffle_tags").flag("shuffle_tags")
+    orders = _find_owner(row, top, "cache_shuffle_num").whole("cache_shuffle_num")
+    cuts = _find_owner(row, top, "cache_shuffle_delimiter")
     cut = cuts.text("cache_shuffle_delimiter", ", ")
     if (shuffled or orders) and cut.strip() != ",":
-        said = "tags are cut at commas here: put commas into the captions"
-        cuts.say("cache_shuffle_delimiter", "no equivalent", said)
-    prefix = _own(row, top, "caption_prefix").text("caption_prefix")
+        message = "tags are cut at commas here: put commas into the captions"
+        cuts.say("cache_shuffle_delimiter", "no equivalent", message)
+    prefix = _find_owner(row, top, "caption_prefix").text("caption_prefix")
     return filled(
         caption_part="file",
         template=f"{prefix}{{caption}}" if prefix else None,
@@ -250,55 +252,55 @@ def _captions(row: Table, top: Table) -> dict[str, Any]:
     )
 
 
-def _shapes(row: Table, top: Table) -> list[dict[str, Any]]:
+def _read_shapes(row: Table, top: Table) -> list[dict[str, Any]]:
     """Resolution, buckets and frames of each `[[data]]` table."""
-    sized = _own(row, top, "size_buckets")
+    sized = _find_owner(row, top, "size_buckets")
     if "size_buckets" in sized:
-        return [_sized(sized)]
-    frames = _frames(_numbers(_own(row, top, "frame_buckets"), "frame_buckets"))
-    ratio = _one_ratio(row, top)
-    given = _own(row, top, "resolutions")
-    sides = _pairs(given, "resolutions")
+        return [_read_size_buckets(sized)]
+    frames = _choose_frames(_read_numbers(_find_owner(row, top, "frame_buckets"), "frame_buckets"))
+    ratio = _read_ratio(row, top)
+    owner = _find_owner(row, top, "resolutions")
+    sides = _read_pairs(owner, "resolutions")
     if not sides:
-        raise given.bad("resolutions", "is needed: the side of a square, or [width, height]")
+        raise owner.bad("resolutions", "is needed: the side of a square, or [width, height]")
     # The sets are trained together, so a side given twice would only be seen twice.
     sides = list(dict.fromkeys(sides))
     if ratio is not None:
-        fixed = [_frame(wide * high, ratio) for wide, high in sides]
+        fixed = [_fit_frame(wide * high, ratio) for wide, high in sides]
         return [{"resolution": frame, "buckets": False, "frames": frames} for frame in fixed]
     areas = [round(wide) if wide == high else [round(wide), round(high)] for wide, high in sides]
     return [{"resolution": area, "buckets": True, "frames": frames} for area in areas]
 
 
-def _frames(given: Sequence[float | int]) -> int | list[int]:
+def _choose_frames(counts: Sequence[float | int]) -> int | list[int]:
     """`data.frames`: 1 for pictures alone, the length of videos, or several to choose from."""
-    fitting = sorted({(int(each) - 1) // GRID * GRID + 1 for each in given if each > 1})
-    longer = [each for each in fitting if each > 1]
+    fitting = sorted({(int(count) - 1) // GRID * GRID + 1 for count in counts if count > 1})
+    longer = [count for count in fitting if count > 1]
     if len(longer) > 1:
         return longer
     return longer[0] if longer else 1
 
 
-def _one_ratio(row: Table, top: Table) -> float | None:
+def _read_ratio(row: Table, top: Table) -> float | None:
     """Width / height where there is one bucket, None where there are several."""
-    if not _own(row, top, "enable_ar_bucket").flag("enable_ar_bucket"):
+    if not _find_owner(row, top, "enable_ar_bucket").flag("enable_ar_bucket"):
         return 1.0
-    listed = _own(row, top, "ar_buckets")
+    listed = _find_owner(row, top, "ar_buckets")
     if "ar_buckets" in listed:
-        pairs = _pairs(listed, "ar_buckets", single=lambda ratio: (ratio, 1.0))
+        pairs = _read_pairs(listed, "ar_buckets", single=lambda ratio: (ratio, 1.0))
         ratios = {round(wide / high, 3) for wide, high in pairs}
         return ratios.pop() if len(ratios) == 1 else None
     for name in ("min_ar", "max_ar", "num_ar_buckets"):
-        _own(row, top, name).number(name, 1, low=0)
+        _find_owner(row, top, name).number(name, 1, low=0)
     return None
 
 
-def _frame(area: float, ratio: float) -> list[int]:
+def _fit_frame(area: float, ratio: float) -> list[int]:
     wide = math.sqrt(area * ratio)
     return [max(round(side / ROUNDED), 1) * ROUNDED for side in (wide, area / wide)]
 
 
-def _sized(table: Table) -> dict[str, Any]:
+def _read_size_buckets(table: Table) -> dict[str, Any]:
     name = "size_buckets"
     rows = table.values[name]
     if not rows or not all(
@@ -308,21 +310,21 @@ def _sized(table: Table) -> dict[str, Any]:
         raise table.bad(name, "a list of [width, height, frames] is needed")
     wide, high, _ = max(rows, key=lambda row: row[0] * row[1])
     if len(rows) > 1:
-        said = (
+        message = (
             "it puts each clip into the bucket nearest in shape, then length; here all have the"
             " area of the largest and frames that follow the clip. For fixed ones write one"
             " [[data]] table a bucket, with buckets = false and the clips that belong to it"
         )
-        table.say(name, "no equivalent", said)
-    frames = _frames([row[2] for row in rows])
+        table.say(name, "no equivalent", message)
+    frames = _choose_frames([row[2] for row in rows])
     return {"resolution": [wide, high], "buckets": len(rows) > 1, "frames": frames}
 
 
-def _numbers(table: Table, name: str) -> list[float]:
-    return [wide for wide, _ in _pairs(table, name)]
+def _read_numbers(table: Table, name: str) -> list[float]:
+    return [wide for wide, _ in _read_pairs(table, name)]
 
 
-def _pairs(
+def _read_pairs(
     table: Table, name: str, single: Any = lambda side: (side, side)
 ) -> list[tuple[float, float]]:
     """A list whose entries are numbers above 0, or pairs of them."""

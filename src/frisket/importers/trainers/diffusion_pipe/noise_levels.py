@@ -14,28 +14,28 @@ def timesteps_of(model: Table, base: Mapping[str, Any]) -> dict[str, Any]:
     """[timesteps]; `base` is our [model], empty where Frisket has none."""
     kind = model.text("type")
     if kind == "sdxl":
-        return _of_sdxl(model)
+        return _read_sdxl(model)
     without_snr(model, "min_snr_gamma")
     ways = ("logit_normal", "uniform")
     density = model.choice("timestep_sample_method", ways, "logit_normal")
-    found: dict[str, Any] = {"density": density}
+    timesteps: dict[str, Any] = {"density": density}
     if density == "logit_normal":
-        found["std"] = model.number("sigmoid_scale", 1)
+        timesteps["std"] = model.number("sigmoid_scale", 1)
     else:
         tell_unread(model, ("sigmoid_scale",), "is for logit_normal")
     tell_unread(model, ("debiased_estimation_loss",), IDLE)
-    found["shift"] = _shift(model, base, kind)
+    timesteps["shift"] = _read_shift(model, base, kind)
     if kind == "wan":
         low, high = model.number("min_t"), model.number("max_t", 1)
-        found |= bounded(low, high, "cut")
-        if said := beyond_expert(base, low, high):
-            model.say("min_t" if "min_t" in model else "max_t", "no equivalent", said)
-        return found
+        timesteps |= bounded(low, high, "cut")
+        if message := beyond_expert(base, low, high):
+            model.say("min_t" if "min_t" in model else "max_t", "no equivalent", message)
+        return timesteps
     tell_unread(model, ("min_t", "max_t"), IDLE)
-    return found
+    return timesteps
 
 
-def _shift(model: Table, base: Mapping[str, Any], kind: str) -> float | str:
+def _read_shift(model: Table, base: Mapping[str, Any], kind: str) -> float | str:
     """Its number, else by size, else none: 1."""
     if model.number("shift"):
         tell_unread(model, ("flux_shift",), "shift goes before it")
@@ -46,12 +46,12 @@ def _shift(model: Table, base: Mapping[str, Any], kind: str) -> float | str:
         model.say("flux_shift", "not needed", IDLE)
         return 1.0
     # FLUX.1's numbers for every model, on tokens of two latent cells.
-    shift, said = by_size(base, "flux_shift")
-    model.say("flux_shift", "mapped", said)
+    shift, message = by_size(base, "flux_shift")
+    model.say("flux_shift", "mapped", message)
     return shift
 
 
-def _of_sdxl(model: Table) -> dict[str, Any]:
+def _read_sdxl(model: Table) -> dict[str, Any]:
     """Every level as often, whatever is set."""
     tell_unread(model, FLOW, IDLE)
     if model.number("min_snr_gamma"):

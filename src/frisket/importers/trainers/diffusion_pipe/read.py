@@ -15,7 +15,7 @@ from frisket.importers.trainers.diffusion_pipe.options import (
     adapter_of,
     length_of,
     loss_of,
-    model_table,
+    read_model,
     run_of,
     stepping_of,
     validation_of,
@@ -24,7 +24,7 @@ from frisket.importers.trainers.diffusion_pipe.options import (
 COMPAT = {"compat": "diffusion-pipe"}
 
 
-def suits(path: Path) -> bool:
+def matches(path: Path) -> bool:
     """A TOML with `[[directory]]` tables, or one with `dataset` and `[model] type`."""
     tree = peek(path) if path.suffix.lower() == ".toml" else None
     if not isinstance(tree, dict):
@@ -45,55 +45,57 @@ def read(path: Path) -> Imported:
         return Imported(path, "diffusion-pipe", tuple(sets.data), alone, notes, sets.manifests)
     main = sheet.top("main")
     mode = main.choice("video_clip_mode", list(MODES), "single_beginning")
-    found = file_at(main, "dataset")
-    inner = Sheet(read_config(found), sheet.rules, name=f"{found.name}: ")
+    file = file_at(main, "dataset")
+    inner = Sheet(read_config(file), sheet.rules, name=f"{file.name}: ")
     sets = sets_of(inner, mode)
-    held, told = _evaluated(main, mode, sets)
-    sections = _main(main, sets, held)
-    notes = (*sheet.notes, *inner.notes, *told)
-    named = (main.values.get("model") or {}).get("type", "")
+    evaluation, evaluation_notes = _read_evaluation_sets(main, mode, sets)
+    sections = _read_sections(main, sets, evaluation)
+    notes = (*sheet.notes, *inner.notes, *evaluation_notes)
+    model_type = (main.values.get("model") or {}).get("type", "")
     return Imported(
-        path, "diffusion-pipe", tuple(sets.data), sections, notes, sets.manifests, str(named)
+        path, "diffusion-pipe", tuple(sets.data), sections, notes, sets.manifests, str(model_type)
     )
 
 
-def _evaluated(
+def _read_evaluation_sets(
     main: Table, mode: str, sets: Sets
 ) -> tuple[list[Mapping[str, Any]], tuple[Note, ...]]:
     """The sets that it evaluates on, each of a dataset file of its own, and their notes."""
-    given = main.values.get("eval_datasets", [])
-    found: list[Mapping[str, Any]] = []
+    entries = main.values.get("eval_datasets", [])
+    tables: list[Mapping[str, Any]] = []
     notes: list[Note] = []
-    if not isinstance(given, list):
+    if not isinstance(entries, list):
         raise main.bad("eval_datasets", "a list of files is needed")
-    for each in given:
-        written = each.get("config") if isinstance(each, dict) else each
-        if not isinstance(written, str):
+    for entry in entries:
+        config_path = entry.get("config") if isinstance(entry, dict) else entry
+        if not isinstance(config_path, str):
             raise main.bad("eval_datasets", 'a file, or {name = "...", config = "..."} is needed')
         try:
-            file = place_at(main, "eval_datasets", written)
+            file = place_at(main, "eval_datasets", config_path)
         except BadLayout:
-            said = f"{written} is not there: write [[validation.data]] for its clips"
-            main.say("eval_datasets", "no equivalent", said)
+            message = f"{config_path} is not there: write [[validation.data]] for its clips"
+            main.say("eval_datasets", "no equivalent", message)
             continue
         sheet = Sheet(read_config(file), main.sheet.rules, name=f"{file.name}: ")
-        held = sets_of(sheet, mode, sets.manifests).data
-        found += [{key: value for key, value in row.items() if key != "repeats"} for row in held]
+        rows = sets_of(sheet, mode, sets.manifests).data
+        tables += [{key: value for key, value in row.items() if key != "repeats"} for row in rows]
         notes += sheet.notes
-    if found:
-        said = (
+    if tables:
+        message = (
             "is validation.data here, a table each; there the levels are the 10 to 90 % quantiles"
             " of those trained, here validation.t"
         )
-        main.say("eval_datasets", "mapped", said)
-    return found, tuple(notes)
+        main.say("eval_datasets", "mapped", message)
+    return tables, tuple(notes)
 
 
-def _main(main: Table, sets: Sets, held: list[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+def _read_sections(
+    main: Table, sets: Sets, evaluation: list[Mapping[str, Any]]
+) -> dict[str, Mapping[str, Any]]:
     """The sections of Frisket that follow from the main file."""
     model, adapter = main.table("model", "model"), main.table("adapter", "adapter")
     optimizer = main.table("optimizer", "optimizer")
-    base, bits = model_table(model)
+    base, bits = read_model(model)
     lora = adapter_of(main, adapter, base)
     horizon, steps = length_of(main, sets)
     stepping = stepping_of(main, optimizer, model, adapted=bool(lora), horizon=horizon, steps=steps)
@@ -110,12 +112,12 @@ def _main(main: Table, sets: Sets, held: list[Mapping[str, Any]]) -> dict[str, M
             swap_blocks=main.whole("blocks_to_swap") or None,
         )
         | bits,
-        "validation": validation_of(main, sets, held),
+        "validation": validation_of(main, sets, evaluation),
         "run": run_of(main, sets) | filled(precision=dtype_of(model, "dtype")),
     }
     if model.text("type") == "ltx-video":
-        said = "of all its models this one alone divides the loss by the mask's mean"
-        model.defect("type", f"{said}: with losses.compat it is not divided")
+        message = "of all its models this one alone divides the loss by the mask's mean"
+        model.defect("type", f"{message}: with losses.compat it is not divided")
     for table in (model, adapter, optimizer, main):
         table.close()
     return {name: section for name, section in sections.items() if section}
@@ -129,4 +131,4 @@ def _drop_captions(main: Table, sets: Sets) -> None:
             table["caption_dropout"] = share
 
 
-LAYOUT = Layout("diffusion-pipe: dataset.toml, or the training TOML that names it", suits, read)
+LAYOUT = Layout("diffusion-pipe: dataset.toml, or the training TOML that names it", matches, read)

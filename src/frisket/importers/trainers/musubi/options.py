@@ -6,13 +6,13 @@ from frisket.importers.flags.options import Flags
 from frisket.importers.options import filled
 
 
-def mask_loss(flags: Flags, *, masked: bool) -> dict[str, dict[str, Any]]:
+def read_mask_loss(flags: Flags, *, masked: bool) -> dict[str, dict[str, Any]]:
     """The masked loss of DustyL's fork, where the data have masks."""
     used = flags.at("use_mask_loss")
     if not masked:
         if used.flag("use_mask_loss"):
-            said = "no data set has masks, so it stops; here all of a clip teaches"
-            used.defect("use_mask_loss", said)
+            message = "no data set has masks, so it stops; here all of a clip teaches"
+            used.defect("use_mask_loss", message)
         return {}
     _tell_unmasked(flags)
     gamma, floor = flags.number("mask_gamma", 1.0), flags.number("mask_min_weight")
@@ -23,7 +23,7 @@ def mask_loss(flags: Flags, *, masked: bool) -> dict[str, dict[str, Any]]:
     if flags.text("loss_type", "mse") == "huber":
         delta = flags.number("loss_delta", 1.0)
         losses["denoise"] = {"strength": 1.0, "kind": "huber", "delta": delta}
-    prior = _prior(flags)
+    prior = _read_prior(flags)
     if prior:
         losses["prior"] = prior
     ema = flags.number("prior_teacher_ema_decay", 0.999) if "teacher" in prior else None
@@ -37,7 +37,7 @@ def mask_loss(flags: Flags, *, masked: bool) -> dict[str, dict[str, Any]]:
     }
 
 
-def pixel_curve(flags: Flags) -> dict[str, Any]:
+def read_pixel_curve(flags: Flags) -> dict[str, Any]:
     """What bends the masks' pixels while they are cached, as options of a set's masks.
 
     Not `mask_gamma` and `mask_min_weight`, which bend the cells as it trains: after their mean.
@@ -46,7 +46,7 @@ def pixel_curve(flags: Flags) -> dict[str, Any]:
     return filled(pixel_gamma=gamma if gamma != 1 else None, pixel_floor=floor or None)
 
 
-def _prior(flags: Flags) -> dict[str, Any]:
+def _read_prior(flags: Flags) -> dict[str, Any]:
     strength = flags.number("prior_preservation_weight")
     if not strength:
         return {}
@@ -61,20 +61,20 @@ def _prior(flags: Flags) -> dict[str, Any]:
 def _tell_unmasked(flags: Flags) -> None:
     """What trains without masks there although the data have some."""
     if not flags.flag("use_mask_loss"):
-        said = (
+        message = (
             'is off, so the masks of the data were not used; here they are: give masks = "none" if'
         )
-        flags.at("use_mask_loss").defect("use_mask_loss", f"{said} that was meant", value=False)
+        flags.at("use_mask_loss").defect("use_mask_loss", f"{message} that was meant", value=False)
     if flags.number("mask_loss_scale", 1.0) != 1:
-        said = "later versions refuse it: it cancels, the loss was never scaled by it"
-        flags.at("mask_loss_scale").defect("mask_loss_scale", said)
+        message = "later versions refuse it: it cancels, the loss was never scaled by it"
+        flags.at("mask_loss_scale").defect("mask_loss_scale", message)
     if flags.flag("one_frame"):
-        said = (
+        message = (
             "its latents are cached without masks (January 2026), so it trained unmasked, silently"
         )
-        flags.at("one_frame").defect("one_frame", said)
+        flags.at("one_frame").defect("one_frame", message)
     if flags.text("network_module").rpartition(".")[2] == "lora":
-        said = (
+        message = (
             "HunyuanVideo's latents are cached without masks, so it trained unmasked; not so here"
         )
-        flags.at("network_module").defect("network_module", said)
+        flags.at("network_module").defect("network_module", message)

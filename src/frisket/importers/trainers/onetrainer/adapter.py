@@ -9,7 +9,7 @@ from frisket.importers.trainers.onetrainer.words import word_of
 
 METHODS = ("FINE_TUNE", "LORA", "EMBEDDING", "FINE_TUNE_VAE")
 KINDS = {"LORA": "lora", "LOHA": "loha", "LOKR": "lokr"}
-EVERY = "/./"  # a target that hits every layer
+EVERY_LAYER = "/./"  # a target that hits every layer
 UNADAPTED = {"HUNYUAN_VIDEO": ("x_embedder.proj",)}  # convolutions of three axes get no adapter
 FORMATS = {"DIFFUSERS_LORA": "diffusers", "KOHYA_LORA": "kohya", "COMFY_LORA": "comfyui"}
 FUSED = ("ORIGINAL_LORA", "COMFY_LORA", "KOHYA_LORA")
@@ -44,14 +44,14 @@ def adapter_of(config: Table, model_type: str) -> dict[str, Any]:
         config.say("embedding", "not needed", "no embedding is trained besides a LoRA")
     peft = word_of(config, "peft_type", (*OF_KIND,), "LORA")
     if peft not in KINDS:
-        said = "is not here: a plain LoRA is trained, set its size in [lora] and optimizer.lr"
-        config.say("peft_type", "no equivalent", said)
+        message = "is not here: a plain LoRA is trained, set its size in [lora] and optimizer.lr"
+        config.say("peft_type", "no equivalent", message)
     _answer(config, peft)
     return _read_size(config, peft) | filled(
         source=config.text("lora_model_name"),
-        targets=_targets(config),
+        targets=_read_targets(config),
         exclude=list(UNADAPTED.get(model_type, ())) if not config.text("layer_filter") else [],
-        format=_format(config),
+        format=_read_format(config),
     )
 
 
@@ -71,7 +71,7 @@ def _tell_unadapted(config: Table, method: str) -> None:
 
 def _read_size(config: Table, peft: str) -> dict[str, Any]:
     """Kind, rank, alpha and dropout; of a kind that is not here Frisket's own rank and alpha."""
-    dora = peft == "LORA" and _dora(config)
+    dora = peft == "LORA" and _read_dora(config)
     full_matrix = peft == "LOKR" and config.flag("lokr_full_matrix")
     if peft in ("LOHA", "LOKR") and config.number("dropout_probability", low=0):
         message = f"drops what goes into a layer there; lora.dropout of a {KINDS[peft]} its rows"
@@ -89,10 +89,10 @@ def _read_size(config: Table, peft: str) -> dict[str, Any]:
 
 def _answer(config: Table, peft: str) -> None:
     """Note the options that another kind of adapter reads."""
-    own = OF_KIND[peft]
+    options = OF_KIND[peft]
     for names in OF_KIND.values():
         for name in names:
-            if name not in own and name in config.written:
+            if name not in options and name in config.written:
                 config.say(name, "not needed", f"{peft} does not read it")
     for name in ("lokr_decompose_both", "lokr_use_tucker", "lokr_weight_decompose"):
         if not config.flag(name):
@@ -106,7 +106,7 @@ def _answer(config: Table, peft: str) -> None:
         config.say("lokr_full_matrix", "mapped", "is lora.full_matrix here")
 
 
-def _dora(config: Table) -> bool:
+def _read_dora(config: Table) -> bool:
     if not config.flag("lora_decompose"):
         for name in ("lora_decompose_norm_epsilon", "lora_decompose_output_axis"):
             config.say(name, "not needed", "lora_decompose is off")
@@ -114,24 +114,24 @@ def _dora(config: Table) -> bool:
     if config.flag("lora_decompose_output_axis"):
         config.say("lora_decompose_output_axis", "mapped", "as of lora.kind = dora here")
     else:
-        said = (
+        message = (
             "gives a magnitude to each input of a layer; lora.kind = dora to each output, as the"
             " paper does (and as it does with this on)"
         )
-        config.say("lora_decompose_output_axis", "no equivalent", said, False)
+        config.say("lora_decompose_output_axis", "no equivalent", message, False)
     return True
 
 
-def _targets(config: Table) -> list[str]:
+def _read_targets(config: Table) -> list[str]:
     """Its filter by parts of names; none of it means every linear layer and convolution there."""
-    written = config.text("layer_filter")
-    parts = [part.strip() for part in written.split(",")]
+    layer_filter = config.text("layer_filter")
+    parts = [part.strip() for part in layer_filter.split(",")]
     config.say("layer_filter_preset", "not needed", "a name for what layer_filter holds")
     if "" in parts:
-        said = "adapters go on every linear layer and convolution there: lora.targets says so"
-        config.say("layer_filter", "mapped", said, "")
+        message = "adapters go on every linear layer and convolution there: lora.targets says so"
+        config.say("layer_filter", "mapped", message, "")
         config.say("layer_filter_regex", "not needed", "there is no layer_filter")
-        return [EVERY]
+        return [EVERY_LAYER]
     regex = config.flag("layer_filter_regex")
     config.say("layer_filter_regex", "mapped", "is lora.targets here, an expression in slashes")
     joined = "|".join(parts if regex else map(re.escape, parts))
@@ -139,19 +139,19 @@ def _targets(config: Table) -> list[str]:
     return [f"/{joined}/"]
 
 
-def _format(config: Table) -> str | None:
+def _read_format(config: Table) -> str | None:
     """Whose keys the file has; a format that fuses attention there trains it fused, too."""
     name = "output_model_format"
-    written = config.text(name).upper()
-    if written in FUSED:
-        said = (
+    file_format = config.text(name).upper()
+    if file_format in FUSED:
+        message = (
             "trains query, key and value of some models as one layer there, with one A for the"
             " three; here each has its own"
         )
-        config.say(name, "no equivalent", said)
-    elif written in FORMATS:
+        config.say(name, "no equivalent", message)
+    elif file_format in FORMATS:
         config.say(name, "mapped", "is lora.format here")
     else:
-        said = "lora.format says whose keys the file has: comfyui, diffusers or kohya"
-        config.say(name, "not needed", said)
-    return FORMATS.get(written)
+        message = "lora.format says whose keys the file has: comfyui, diffusers or kohya"
+        config.say(name, "not needed", message)
+    return FORMATS.get(file_format)

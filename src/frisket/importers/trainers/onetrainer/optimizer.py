@@ -7,7 +7,7 @@ from typing import Any
 
 from frisket.importers.optimizers import optimizer_of
 from frisket.importers.options import Table, filled
-from frisket.importers.trainers.onetrainer.words import SCALERS, scaled, word_of
+from frisket.importers.trainers.onetrainer.words import SCALERS, find_multiplier, word_of
 
 LR = 3e-6  # its defaults
 WARMUP = 200.0
@@ -16,7 +16,7 @@ DEFAULT = "ADAMW"
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class OptimizerForm:
     """What OneTrainer gives a class of optimizers (`create_optimizer`).
 
     `decay`, `betas` and `options` are what it takes where the configuration leaves them out,
@@ -34,22 +34,24 @@ class Form:
 
 TWO, THREE = (0.9, 0.999), (0.9, 0.999, 0.9999)
 EPS = {"eps": 1e-8}
-PLAIN = {"momentum": 0.0, "dampening": 0.0}
+MOMENTUM = {"momentum": 0.0, "dampening": 0.0}
 TORCH = ("foreach", "capturable", "differentiable", "fused", "fused_back_pass")
 ROUND = ("stochastic_rounding", "fused_back_pass")
 BITS = ("min_8bit_size", "percentile_clipping", "block_wise", "optim_bits", "is_paged")
-MIX = Form(0.01, THREE, {**EPS, "alpha": 5.0}, still=BITS)
-LAMB = Form(
+MIX = OptimizerForm(0.01, THREE, {**EPS, "alpha": 5.0}, still=BITS)
+LAMB = OptimizerForm(
     0.0, TWO, {**EPS, "max_unorm": 1.0}, {}, ("bias_correction", "amsgrad", "adam_w_mode"), BITS
 )
-LARS = Form(0.0, (), {**PLAIN, "max_unorm": 0.02}, {}, ("nesterov",), BITS)
-PROP = Form(0.0, (), {**EPS, "alpha": 0.99, "momentum": 0.0}, {}, ("centered",), BITS)
-GRAD = Form(0.0, (), {"eps": 1e-10, "lr_decay": 0.0, "initial_accumulator_value": 0}, still=BITS)
-FORMS: Mapping[str, Form] = {
-    "ADAM": Form(0.0, TWO, EPS, {}, ("amsgrad", "maximize"), (*TORCH, *ROUND)),
-    "ADAMW": Form(0.01, TWO, EPS, {}, ("amsgrad", "maximize"), (*TORCH, *ROUND)),
-    "ADAM_8BIT": Form(0.0, TWO, EPS, still=("amsgrad", *BITS)),
-    "ADAMW_8BIT": Form(0.01, TWO, EPS, still=("amsgrad", *BITS)),
+LARS = OptimizerForm(0.0, (), {**MOMENTUM, "max_unorm": 0.02}, {}, ("nesterov",), BITS)
+PROP = OptimizerForm(0.0, (), {**EPS, "alpha": 0.99, "momentum": 0.0}, {}, ("centered",), BITS)
+GRAD = OptimizerForm(
+    0.0, (), {"eps": 1e-10, "lr_decay": 0.0, "initial_accumulator_value": 0}, still=BITS
+)
+OPTIMIZER_FORMS: Mapping[str, OptimizerForm] = {
+    "ADAM": OptimizerForm(0.0, TWO, EPS, {}, ("amsgrad", "maximize"), (*TORCH, *ROUND)),
+    "ADAMW": OptimizerForm(0.01, TWO, EPS, {}, ("amsgrad", "maximize"), (*TORCH, *ROUND)),
+    "ADAM_8BIT": OptimizerForm(0.0, TWO, EPS, still=("amsgrad", *BITS)),
+    "ADAMW_8BIT": OptimizerForm(0.01, TWO, EPS, still=("amsgrad", *BITS)),
     "ADAGRAD": GRAD,
     "ADAGRAD_8BIT": GRAD,
     "RMSPROP": PROP,
@@ -58,21 +60,23 @@ FORMS: Mapping[str, Form] = {
     "LAMB_8BIT": LAMB,
     "LARS": LARS,
     "LARS_8BIT": LARS,
-    "LION": Form(0.0, (0.9, 0.99), still=("use_triton",)),
-    "LION_8BIT": Form(0.0, TWO, still=BITS),
-    "SGD": Form(0.0, (), PLAIN, {}, ("nesterov", "maximize"), TORCH),
-    "SGD_8BIT": Form(0.0, (), PLAIN, {}, ("nesterov",), BITS),
+    "LION": OptimizerForm(0.0, (0.9, 0.99), still=("use_triton",)),
+    "LION_8BIT": OptimizerForm(0.0, TWO, still=BITS),
+    "SGD": OptimizerForm(0.0, (), MOMENTUM, {}, ("nesterov", "maximize"), TORCH),
+    "SGD_8BIT": OptimizerForm(0.0, (), MOMENTUM, {}, ("nesterov",), BITS),
     "AdEMAMix": MIX,
     "AdEMAMix_8BIT": MIX,
-    "ADAFACTOR": Form(
+    "ADAFACTOR": OptimizerForm(
         options={"clip_threshold": 1.0, "decay_rate": -0.8, "beta1": None},
         pairs={"eps": 1e-30, "eps2": 1e-3},
         flags=("scale_parameter", "relative_step", "warmup_init"),
         still=ROUND,
     ),
-    "CAME": Form(0.0, THREE, pairs={"eps": 1e-30, "eps2": 1e-16}, still=ROUND),
-    "CAME_8BIT": Form(0.0, THREE, pairs={"eps": 1e-30, "eps2": 1e-16}, still=(*ROUND, *BITS)),
-    "PRODIGY": Form(
+    "CAME": OptimizerForm(0.0, THREE, pairs={"eps": 1e-30, "eps2": 1e-16}, still=ROUND),
+    "CAME_8BIT": OptimizerForm(
+        0.0, THREE, pairs={"eps": 1e-30, "eps2": 1e-16}, still=(*ROUND, *BITS)
+    ),
+    "PRODIGY": OptimizerForm(
         0.0,
         TWO,
         {
@@ -83,10 +87,10 @@ FORMS: Mapping[str, Form] = {
         ("decouple", "use_bias_correction", "safeguard_warmup"),
         ("fsdp_in_use",),
     ),
-    "SCHEDULE_FREE_ADAMW": Form(
+    "SCHEDULE_FREE_ADAMW": OptimizerForm(
         0.01, TWO, {**EPS, "r": 0.0, "weight_lr_power": 2.0}, still=("foreach",)
     ),
-    "SCHEDULE_FREE_SGD": Form(
+    "SCHEDULE_FREE_SGD": OptimizerForm(
         options={"momentum": 0.0, "r": 0.0, "weight_lr_power": 2.0}, still=("foreach",)
     ),
 }
@@ -107,17 +111,17 @@ SCHEDULES = {
 }
 
 
-def optimizer_section(config: Table, denoiser: Table, *, adapter: bool) -> dict[str, Any]:
+def read_optimizer(config: Table, denoiser: Table, *, adapter: bool) -> dict[str, Any]:
     """[optimizer], with its notes; `denoiser` is the part whose rate goes before the global one.
 
     Without `adapter` the whole model is trained there, at a rate that is no adapter's.
     """
     table = config.table("optimizer", "optimizer")
-    kind = word_of(table, "optimizer", (*FORMS, *REST), DEFAULT)
+    kind = word_of(table, "optimizer", (*OPTIMIZER_FORMS, *REST), DEFAULT)
     accumulate = config.whole("gradient_accumulation_steps", 1, low=1)
-    rate, owner = _rate(config, denoiser, accumulate)
-    arguments = _arguments(config, table, kind)
-    found = optimizer_of(
+    rate, owner = _read_rate(config, denoiser, accumulate)
+    arguments = _read_arguments(config, table, kind)
+    optimizer = optimizer_of(
         table,
         "optimizer",
         kind,
@@ -126,60 +130,60 @@ def optimizer_section(config: Table, denoiser: Table, *, adapter: bool) -> dict[
         arguments=arguments,
         rates=[(owner, "learning_rate")],
     )
-    if not adapter and "lr" in found:
-        said = (
+    if not adapter and "lr" in optimizer:
+        message = (
             "is the rate of a training without an adapter, which would learn next to nothing at it:"
             " left out, set optimizer.lr"
         )
-        owner.say("learning_rate", "no equivalent", said, rate)
-        del found["lr"]
+        owner.say("learning_rate", "no equivalent", message, rate)
+        del optimizer["lr"]
     owner.say("learning_rate", "mapped", "is optimizer.lr here", rate)
     table.close()
     return (
-        found
-        | _scheduled(config, kind, accumulate)
-        | {"clip": config.number("clip_grad_norm", _clip(config), low=0)}
-        | filled(accumulate=accumulate, ema=_average(config))
+        optimizer
+        | _read_schedule(config, kind, accumulate)
+        | {"clip": config.number("clip_grad_norm", _choose_clip(config), low=0)}
+        | filled(accumulate=accumulate, ema=_read_average(config))
     )
 
 
-def _clip(config: Table) -> float:
+def _choose_clip(config: Table) -> float:
     """What is meant where no number is given: null is no clipping, its default is 1."""
     return 0.0 if "clip_grad_norm" in config.written else 1.0
 
 
-def _rate(config: Table, denoiser: Table, accumulate: int) -> tuple[float, Table]:
+def _read_rate(config: Table, denoiser: Table, accumulate: int) -> tuple[float, Table]:
     """The denoiser's rate, its part's own before the global one (`NamedParameterGroup`); where."""
     owner, rate = config, config.number("learning_rate", LR, low=0)
     if "learning_rate" in denoiser:
         owner, rate = denoiser, denoiser.number("learning_rate", low=0)
         config.say("learning_rate", "not needed", "the denoiser has a rate of its own")
     kind = word_of(config, "learning_rate_scaler", SCALERS, "NONE")
-    by = scaled(kind, config.whole("batch_size", 1, low=1), accumulate)
+    by = find_multiplier(kind, config.whole("batch_size", 1, low=1), accumulate)
     if by != 1:
-        said = f"multiplies the rate by the square root of {by}; optimizer.lr is the product"
-        config.say("learning_rate_scaler", "mapped", said)
+        message = f"multiplies the rate by the square root of {by}; optimizer.lr is the product"
+        config.say("learning_rate_scaler", "mapped", message)
     return float(f"{rate * by**0.5:.9g}"), owner
 
 
-def _arguments(config: Table, table: Table, kind: str) -> dict[str, Any]:
+def _read_arguments(config: Table, table: Table, kind: str) -> dict[str, Any]:
     """What its class is called with; empty for one that is not here."""
-    form = FORMS.get(kind)
+    form = OPTIMIZER_FORMS.get(kind)
     if form is None:
         _tell_unknown(table, kind)
         return {}
-    given: dict[str, Any] = {"weight_decay": table.number("weight_decay", form.decay, low=0)}
+    arguments: dict[str, Any] = {"weight_decay": table.number("weight_decay", form.decay, low=0)}
     betas = [f"beta{number}" for number in range(1, len(form.betas) + 1)]
     if betas:
         numbers = zip(betas, form.betas, strict=True)
-        given["betas"] = [table.number(name, default) for name, default in numbers]
-    given |= _read_options(table, form)
+        arguments["betas"] = [table.number(name, default) for name, default in numbers]
+    arguments |= _read_options(table, form)
     if kind in ("SCHEDULE_FREE_ADAMW", "SCHEDULE_FREE_SGD"):
-        given["warmup_steps"] = int(config.number(WARMING, WARMUP, low=0))
-        said = "is optimizer.options.warmup_steps here, which is not divided there"
-        config.say(WARMING, "mapped", said, WARMUP)
+        arguments["warmup_steps"] = int(config.number(WARMING, WARMUP, low=0))
+        message = "is optimizer.options.warmup_steps here, which is not divided there"
+        config.say(WARMING, "mapped", message, WARMUP)
     _answer(table, kind, form, betas)
-    return given
+    return arguments
 
 
 def _tell_unknown(table: Table, kind: str) -> None:
@@ -190,9 +194,9 @@ def _tell_unknown(table: Table, kind: str) -> None:
             table.say(name, "no equivalent", message)
 
 
-def _read_options(table: Table, form: Form) -> dict[str, Any]:
+def _read_options(table: Table, form: OptimizerForm) -> dict[str, Any]:
     """The options of a form besides decay and betas; those that its class has by itself go."""
-    numbers = {name: _number(table, name, default) for name, default in form.options.items()}
+    numbers = {name: _read_number(table, name, default) for name, default in form.options.items()}
     options: dict[str, Any] = {name: n for name, n in numbers.items() if n is not None}
     if form.pairs:
         options["eps"] = [table.number(name, default) for name, default in form.pairs.items()]
@@ -200,7 +204,7 @@ def _read_options(table: Table, form: Form) -> dict[str, Any]:
     return options | {name: on for name, on in flags.items() if on or name not in OFF}
 
 
-def _number(table: Table, name: str, default: float | int | None) -> float | int | None:
+def _read_number(table: Table, name: str, default: float | int | None) -> float | int | None:
     """A number; None for one that is left to its class, and for infinity, which is its default."""
     if table.values.get(name) in ("inf", math.inf):
         return None
@@ -210,7 +214,7 @@ def _number(table: Table, name: str, default: float | int | None) -> float | int
     return int(number) if isinstance(default, int) else number
 
 
-def _answer(table: Table, kind: str, form: Form, betas: list[str]) -> None:
+def _answer(table: Table, kind: str, form: OptimizerForm, betas: list[str]) -> None:
     read = {*betas, *form.options, *form.flags, *form.pairs}
     for name in table.written:
         if name in read:
@@ -223,67 +227,69 @@ def _answer(table: Table, kind: str, form: Form, betas: list[str]) -> None:
             table.say(name, "not needed", f"{kind} does not read it there")
 
 
-def _scheduled(config: Table, kind: str, accumulate: int) -> dict[str, Any]:
+def _read_schedule(config: Table, kind: str, accumulate: int) -> dict[str, Any]:
     """Schedule, warm-up and what is left at the end (`create_lr_scheduler`)."""
     if kind in FREE:
-        said = f"{kind} goes without a schedule there too"
+        message = f"{kind} goes without a schedule there too"
         for name in ("learning_rate_scheduler", "learning_rate_cycles", "learning_rate_min_factor"):
-            config.say(name, "not needed", said)
+            config.say(name, "not needed", message)
         return {"schedule": "constant"}
-    named = word_of(
+    schedule = word_of(
         config, "learning_rate_scheduler", (*SCHEDULES, "ADAFACTOR", "CUSTOM"), "CONSTANT"
     )
-    if named not in SCHEDULES:
-        said = "no schedule here is the same: optimizer.schedule = constant is taken, set yours"
-        config.say("learning_rate_scheduler", "no equivalent", said)
+    if schedule not in SCHEDULES:
+        message = "no schedule here is the same: optimizer.schedule = constant is taken, set yours"
+        config.say("learning_rate_scheduler", "no equivalent", message)
     cycles = config.number("learning_rate_cycles", 1, low=0)
-    if named == "COSINE_WITH_RESTARTS":
-        said = "its wave comes back smoothly: optimizer.cycles counts half waves"
-        config.say("learning_rate_cycles", "mapped", said, cycles)
+    if schedule == "COSINE_WITH_RESTARTS":
+        message = "its wave comes back smoothly: optimizer.cycles counts half waves"
+        config.say("learning_rate_cycles", "mapped", message, cycles)
         cycles *= 2
-    elif named != "COSINE_WITH_HARD_RESTARTS":
-        config.say("learning_rate_cycles", "not needed", f"{named} does not read it")
+    elif schedule != "COSINE_WITH_HARD_RESTARTS":
+        config.say("learning_rate_cycles", "not needed", f"{schedule} does not read it")
         cycles = 0
-    final = config.number("learning_rate_min_factor", low=0) if named != "CONSTANT" else 0
-    warmup = _warmup(config, accumulate)
+    final = config.number("learning_rate_min_factor", low=0) if schedule != "CONSTANT" else 0
+    warmup = _read_warmup(config, accumulate)
     return filled(
-        schedule=SCHEDULES.get(named, "constant"),
+        schedule=SCHEDULES.get(schedule, "constant"),
         warmup=warmup or None,
         cycles=cycles or None,
         final=min(final, 1.0) or None,
     )
 
 
-def _warmup(config: Table, accumulate: int) -> float | int:
+def _read_warmup(config: Table, accumulate: int) -> float | int:
     """Its warm-up in steps of the optimizer, or a share of them all."""
     name = WARMING
-    given = config.number(name, WARMUP)
-    if given > 1:
-        steps = int(given / accumulate)
-        said = f"is optimizer.warmup = {steps} here"
-        said += f": it counts micro-batches, {accumulate} a step" if accumulate > 1 else ""
-        config.say(name, "mapped", said, WARMUP)
+    warmup = config.number(name, WARMUP)
+    if warmup > 1:
+        steps = int(warmup / accumulate)
+        message = f"is optimizer.warmup = {steps} here"
+        message += f": it counts micro-batches, {accumulate} a step" if accumulate > 1 else ""
+        config.say(name, "mapped", message, WARMUP)
         return steps
-    if 0 < given < 1:
+    if 0 < warmup < 1:
         config.say(name, "mapped", "is optimizer.warmup here, a share of all steps")
-        return given
-    if given == 1:
-        said = "the whole run is warm-up there: optimizer.warmup = 0.999 of all steps stands in"
-        config.say(name, "no equivalent", said)
+        return warmup
+    if warmup == 1:
+        message = "the whole run is warm-up there: optimizer.warmup = 0.999 of all steps stands in"
+        config.say(name, "no equivalent", message)
         return 0.999
     config.say(name, "not needed", "there is no warm-up")
     return 0
 
 
-def _average(config: Table) -> float | None:
+def _read_average(config: Table) -> float | None:
     """The decay a step: there the average moves every few steps (`EMAModuleWrapper`)."""
     if word_of(config, "ema", ("OFF", "GPU", "CPU"), "OFF") == "OFF":
         for name in ("ema_decay", "ema_update_step_interval"):
             config.say(name, "not needed", "ema is off")
         return None
     decay = config.number("ema_decay", 0.999, low=0)
-    every = config.whole("ema_update_step_interval", 5, low=1)
-    if every > 1:
-        said = f"the average moves every {every} steps there; optimizer.ema is the decay a step"
-        config.say("ema_update_step_interval", "mapped", said, 5)
-    return round(math.pow(min(decay, 0.999999), 1 / every), 6)
+    interval = config.whole("ema_update_step_interval", 5, low=1)
+    if interval > 1:
+        message = (
+            f"the average moves every {interval} steps there; optimizer.ema is the decay a step"
+        )
+        config.say("ema_update_step_interval", "mapped", message, 5)
+    return round(math.pow(min(decay, 0.999999), 1 / interval), 6)

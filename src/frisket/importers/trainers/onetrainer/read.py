@@ -23,10 +23,10 @@ from frisket.importers.trainers.onetrainer.options import (
     FILLING,
     FLOOR,
     MODEL,
-    model_sections,
+    read_model,
     sections_of,
 )
-from frisket.importers.trainers.onetrainer.run import Span, preview_of
+from frisket.importers.trainers.onetrainer.run import RunLength, preview_of
 
 CONCEPTS = "training_concepts/concepts.json"  # its default
 SHRINK = 0.2  # smallest disc of its random circular mask shrink, which it has no option for
@@ -38,7 +38,7 @@ PARTS = (
 
 
 @dataclass(slots=True)
-class Setting:
+class OnetrainerSetting:
     """What concepts are read under, and what came of them so far."""
 
     masked: bool | None = None  # None: the configuration is not known
@@ -50,12 +50,12 @@ class Setting:
     parts: dict[str, Table] = field(default_factory=dict)  # of the model, by name
     data: list[dict[str, Any]] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
-    seen: float = 0.0  # clips an epoch there
+    epoch_clips: float = 0.0  # clips an epoch there
     clips: list[int] = field(default_factory=list)  # of each table, once round here
     manifests: dict[str, tuple[dict[str, Any], ...]] = field(default_factory=dict)
 
 
-def suits(path: Path) -> bool:
+def matches(path: Path) -> bool:
     """A JSON list of concepts, or a table with concepts and the settings of a training."""
     tree = peek(path) if path.suffix.lower() == ".json" else None
     if isinstance(tree, list):
@@ -71,24 +71,24 @@ def read(path: Path) -> Imported:
     return read_written(read_config(path))
 
 
-def read_written(written: Written) -> Imported:
+def read_written(document: Written) -> Imported:
     """Read what stands for either file."""
-    path, sheet = written.path, Sheet(written, rules_of("onetrainer"))
-    setting, sections = Setting(), dict[str, Mapping[str, Any]]()
+    path, sheet = document.path, Sheet(document, rules_of("onetrainer"))
+    setting, sections = OnetrainerSetting(), dict[str, Mapping[str, Any]]()
     if isinstance(sheet.written.tree, list):
-        _concepts(sheet, setting)
+        _read_concepts(sheet, setting)
         if any("masks" in table for table in setting.data):
             sections = {"losses": {"compat": "onetrainer"}, "curve": {"floor": FLOOR}}
-            said = "is set to its default as curve.floor; the training configuration has yours"
-            sheet.notes.append(Note("unmasked_weight", FLOOR, "mapped", said))
-        return _done(path, setting, sections, sheet.notes)
+            message = "is set to its default as curve.floor; the training configuration has yours"
+            sheet.notes.append(Note("unmasked_weight", FLOOR, "mapped", message))
+        return _build_import(path, setting, sections, sheet.notes)
     config = sheet.top("config")
-    setting = _setting(config)
-    inner = _listed(config)
-    _concepts(inner, setting)
+    setting = _read_setting(config)
+    inner = _open_concepts(config)
+    _read_concepts(inner, setting)
     masked = config.flag("masked_training")
-    base, bits, precision = model_sections(config, setting.parts)
-    span = _span(config, setting)
+    base, bits, precision = read_model(config, setting.parts)
+    span = _read_length(config, setting)
     preview, samples = preview_of(config, span, config.text("model_type", MODEL).upper())
     sections = sections_of(config, setting.parts, span, base, masked=masked, video=setting.video)
     more = {"model": base, "memory": bits, "run": precision, "preview": preview}
@@ -97,27 +97,27 @@ def read_written(written: Written) -> Imported:
             sections[name] = {**sections.get(name, {}), **options}
     for table in (*setting.parts.values(), config):
         table.close()
-    notes = [note for each in _distinct(sheet, inner, samples) for note in each.notes]
-    return _done(path, setting, sections, notes, config.text("model_type", MODEL))
+    notes = [note for part in _deduplicate(sheet, inner, samples) for note in part.notes]
+    return _build_import(path, setting, sections, notes, config.text("model_type", MODEL))
 
 
-def _distinct(*sheets: Sheet | None) -> list[Sheet]:
+def _deduplicate(*sheets: Sheet | None) -> list[Sheet]:
     return list({id(sheet): sheet for sheet in sheets if sheet is not None}.values())
 
 
-def _span(config: Table, setting: Setting) -> Span:
+def _read_length(config: Table, setting: OnetrainerSetting) -> RunLength:
     """How its epochs count: `repeats` of the tables are whole numbers, so not always theirs."""
     accumulate = config.whole("gradient_accumulation_steps", 1, low=1)
-    ours = sum(
+    pass_clips = sum(
         clips * table["repeats"] for table, clips in zip(setting.data, setting.clips, strict=True)
     )
     batch = config.whole("batch_size", 1, low=1) * accumulate
-    return Span(setting.seen, float(ours), batch, accumulate)
+    return RunLength(setting.epoch_clips, float(pass_clips), batch, accumulate)
 
 
-def _done(
+def _build_import(
     path: Path,
-    setting: Setting,
+    setting: OnetrainerSetting,
     sections: Mapping[str, Mapping[str, Any]],
     notes: list[Note],
     model: str = "",
@@ -126,7 +126,7 @@ def _done(
     return Imported(path, "OneTrainer", data, sections, tuple(notes), setting.manifests, model)
 
 
-def _listed(config: Table) -> Sheet:
+def _open_concepts(config: Table) -> Sheet:
     """The sheet that holds the concepts: the configuration's own, or that of the file it names."""
     if "concepts" in config:
         return config.sheet
@@ -141,35 +141,35 @@ def _listed(config: Table) -> Sheet:
     return Sheet(read_config(file), config.sheet.rules, name=f"{file.name}: ")
 
 
-def _concepts(sheet: Sheet, setting: Setting) -> None:
+def _read_concepts(sheet: Sheet, setting: OnetrainerSetting) -> None:
     tree = sheet.written.tree
     rows, key = (tree, ()) if isinstance(tree, list) else (tree.get("concepts"), ("concepts",))
     if not isinstance(rows, list):
         raise BadLayout(f"{sheet.written.where(key)}: a list of concepts is needed")
     for number, row in enumerate(rows):
-        _concept(Table(sheet, "concept", row, (*key, number)), setting)
+        _read_concept(Table(sheet, "concept", row, (*key, number)), setting)
     if not setting.data:
         raise BadLayout(f"{sheet.written.where(key)}: no concept is enabled that is trained on")
     for table, repeats in zip(setting.data, whole_repeats(setting.rates), strict=True):
         table["repeats"] = repeats
 
 
-def _left_out(concept: Table) -> bool:
+def _is_left_out(concept: Table) -> bool:
     """Whether a concept is no training set here, with the note that says why."""
     kinds = ("STANDARD", "VALIDATION", "PRIOR_PREDICTION")
     kind = concept.choice("type", kinds, "STANDARD")
     if not concept.flag("enabled", default=True):
         concept.say("enabled", "not needed", "the concept is switched off and left out")
     elif kind == "VALIDATION" or concept.flag("validation_concept"):
-        said = "the concept is left out: validation.holdout keeps clips of the others for that"
+        message = "the concept is left out: validation.holdout keeps clips of the others for that"
         name = "type" if "type" in concept else "validation_concept"
-        concept.say(name, "no equivalent", said)
+        concept.say(name, "no equivalent", message)
     elif kind == "PRIOR_PREDICTION":
-        said = (
+        message = (
             "the concept is left out: losses.prior holds the model to what it knew outside the"
             " masks of the other clips"
         )
-        concept.say("type", "no equivalent", said)
+        concept.say("type", "no equivalent", message)
     elif concept.number("loss_weight", 1) <= 0:
         concept.say("loss_weight", "no equivalent", "the concept teaches nothing and is left out")
     else:
@@ -177,60 +177,62 @@ def _left_out(concept: Table) -> bool:
     return True
 
 
-def _concept(concept: Table, setting: Setting) -> None:
+def _read_concept(concept: Table, setting: OnetrainerSetting) -> None:
     image, text = concept.table("image", "image"), concept.table("text", "text")
     tables = (image, text, concept)
-    if _left_out(concept):
-        for each in tables:
-            each.skip("belongs to a concept that is left out")
+    if _is_left_out(concept):
+        for part in tables:
+            part.skip("belongs to a concept that is left out")
     else:
         clips = folder_at(concept, "path")
         deep = concept.flag("include_subdirectories")
-        seen = look(clips, deep=deep)
-        if not seen.clips:
+        scan = look(clips, deep=deep)
+        if not scan.clips:
             raise concept.bad("path", f"{clips} holds no image or video")
-        if seen.nested and not deep:
-            said = (
-                f"is data.clips, but {seen.nested} clips lie in sub-folders, which it does not look"
+        if scan.nested and not deep:
+            message = (
+                f"is data.clips, but {scan.nested} clips lie in sub-folders, which it does not look"
                 " into and Frisket does: move them out"
             )
-            concept.say("path", "no equivalent", said)
+            concept.say("path", "no equivalent", message)
         table: dict[str, Any] = {"clips": str(clips)}
         if setting.masked is not False and _has_masks(clips, deep=deep):
             table["masks"] = "sidecar"
         weight = concept.number("loss_weight", 1)
         if text.text("prompt_source") == "filename":
-            table |= _named(text, clips, setting, deep=deep)
-        table |= _captions(text, seen)
+            table |= _list_by_name(text, clips, setting, deep=deep)
+        table |= _read_captions(text, scan)
         table |= filled(
             caption_dropout=setting.dropout or None,
             weight=weight if weight != 1 else None,
             flip=image.flag("enable_random_flip"),
         )
         _shrink(image, table)
-        _add(concept, image, setting, table, seen)
-        for each in tables:
-            each.close()
+        _add(concept, image, setting, table, scan)
+        for part in tables:
+            part.close()
 
 
-def _add(concept: Table, image: Table, setting: Setting, table: dict[str, Any], seen: Look) -> None:
+def _add(
+    concept: Table, image: Table, setting: OnetrainerSetting, table: dict[str, Any], scan: Look
+) -> None:
     """One `[[data]]` table a resolution; it draws one of them for each clip."""
     sides, buckets = setting.sides, setting.buckets
     if image.flag("enable_resolution_override"):
-        sides, buckets = _sides(image, "resolution_override", setting.buckets)
+        sides, buckets = _read_sides(image, "resolution_override", setting.buckets)
     rate = concept.number("balancing", concept.number("repeats", 1), low=0)
     if concept.choice("balancing_strategy", ("REPEATS", "SAMPLES"), "REPEATS") == "SAMPLES":
-        rate /= seen.clips
-    setting.seen += rate * seen.clips
+        rate /= scan.clips
+    setting.epoch_clips += rate * scan.clips
     # Frisket looks into sub-folders, it only when asked.
-    beside = 0 if concept.flag("include_subdirectories") else seen.nested
+    nested = 0 if concept.flag("include_subdirectories") else scan.nested
     shape = {"frames": setting.frames, "fps": "own", "extract": "head"} if setting.video else {}
     sized: list[dict[str, Any]] = [{"resolution": side, "buckets": buckets} for side in sides]
     for size in sized or [{}]:
         setting.data.append(table | size | shape)
         # A clip and its mirror image are two here, one or the other there.
         setting.rates.append(rate / max(len(sides), 1) / (2 if table.get("flip") else 1))
-        setting.clips.append((seen.clips + beside) * (2 if table.get("flip") else 1))
+        setting.clips.append((scan.clips + nested) * (2 if table.get("flip") else 1))
 
 
 def _shrink(image: Table, table: dict[str, Any]) -> None:
@@ -250,13 +252,15 @@ def _has_masks(folder: Path, *, deep: bool) -> bool:
     return next(folder.rglob(pattern) if deep else folder.glob(pattern), None) is not None
 
 
-def _named(text: Table, clips: Path, setting: Setting, *, deep: bool) -> dict[str, Any]:
+def _list_by_name(
+    text: Table, clips: Path, setting: OnetrainerSetting, *, deep: bool
+) -> dict[str, Any]:
     """A manifest whose captions are the names of the clips."""
     name = f"clips-{len(setting.manifests)}.jsonl"
 
     def mask(clip: Path) -> Path | None:
-        beside = clip.with_name(f"{clip.stem}-masklabel.png")
-        return beside if setting.masked is not False and beside.exists() else None
+        file = clip.with_name(f"{clip.stem}-masklabel.png")
+        return file if setting.masked is not False and file.exists() else None
 
     paths = [path for path in clips_in(clips) if deep or path.parent == clips]
     setting.manifests[name] = manifest_of(clips, paths, lambda path: path.stem, mask)
@@ -265,54 +269,54 @@ def _named(text: Table, clips: Path, setting: Setting, *, deep: bool) -> dict[st
     return {"clips": name, "masks": "listed" if listed else "none"}
 
 
-def _captions(text: Table, seen: Look) -> dict[str, Any]:
+def _read_captions(text: Table, scan: Look) -> dict[str, Any]:
     source = text.choice("prompt_source", ("sample", "concept", "filename"), "sample")
-    found: dict[str, Any] = {}
+    captions: dict[str, Any] = {}
     if source == "concept":
-        found = _one_caption(text)
-    elif source == "sample" and seen.lined:
-        said = (
-            f"{seen.lined} captions have several lines: it draws one of them for each clip, here"
+        captions = _read_concept_caption(text)
+    elif source == "sample" and scan.lined:
+        message = (
+            f"{scan.lined} captions have several lines: it draws one of them for each clip, here"
             " the first is taken"
         )
-        text.say("prompt_source", "no equivalent", said, source)
-        found["caption_part"] = "line"
+        text.say("prompt_source", "no equivalent", message, source)
+        captions["caption_part"] = "line"
     if not text.flag("enable_tag_shuffling"):
-        return found
+        return captions
     if text.text("tag_delimiter", ",").strip() != ",":
-        said = "tags are cut at commas here: put commas into the captions"
-        text.say("tag_delimiter", "no equivalent", said)
-    return found | {"shuffle_tags": True, "keep_tags": text.whole("keep_tags_count", 1)}
+        message = "tags are cut at commas here: put commas into the captions"
+        text.say("tag_delimiter", "no equivalent", message)
+    return captions | {"shuffle_tags": True, "keep_tags": text.whole("keep_tags_count", 1)}
 
 
-def _one_caption(text: Table) -> dict[str, Any]:
+def _read_concept_caption(text: Table) -> dict[str, Any]:
     file = file_at(text, "prompt_path")
     lines = [line.strip() for line in text_of(file).splitlines() if line.strip()]
     if len(lines) != 1:
-        said = f"it draws one of its {len(lines)} lines for each clip; here all have the first"
-        text.say("prompt_path", "no equivalent", said)
+        message = f"it draws one of its {len(lines)} lines for each clip; here all have the first"
+        text.say("prompt_path", "no equivalent", message)
     text.say("prompt_source", "mapped", "is data.caption here, and no caption file is read")
     return {"caption": lines[0] if lines else "", "caption_extension": NO_CAPTIONS}
 
 
-def _setting(config: Table) -> Setting:
+def _read_setting(config: Table) -> OnetrainerSetting:
     kind = config.text("model_type", MODEL).upper()
     video = kind == "HUNYUAN_VIDEO"
-    sides, buckets = _sides(
+    sides, buckets = _read_sides(
         config, "resolution", config.flag("aspect_ratio_bucketing", default=True)
     )
     masked = config.flag("masked_training") and kind not in FILLING
-    setting = Setting(masked=masked, video=video, sides=sides, buckets=buckets)
+    setting = OnetrainerSetting(masked=masked, video=video, sides=sides, buckets=buckets)
     if video:
         counts = config.text("frames", "25").split(",")
         if not all(part.strip().isdecimal() for part in counts if part.strip()):
             raise config.bad("frames", "numbers of frames are written as 25 or 1,25")
         setting.frames = max([1, *(int(part) for part in counts if part.strip())])
-        said = (
+        message = (
             "is data.frames here; it takes frames from a place drawn by chance in each video, here"
             ' from the beginning (data.extract = "uniform" gives more places)'
         )
-        config.say("frames", "no equivalent", said, "25")
+        config.say("frames", "no equivalent", message, "25")
     else:
         config.say("frames", "not needed", "the model makes pictures")
     for name in PARTS:
@@ -322,12 +326,12 @@ def _setting(config: Table) -> Setting:
     return setting
 
 
-def _sides(table: Table, name: str, buckets: bool) -> tuple[list[int | list[int]], bool]:
+def _read_sides(table: Table, name: str, buckets: bool) -> tuple[list[int | list[int]], bool]:
     """The resolutions in `512`, `512,768` or `1024x768`, and whether frames follow their clips."""
-    written = str(table.values.get(name) or 512).lower()
-    fixed = "x" in written and "," not in written
+    text = str(table.values.get(name) or 512).lower()
+    fixed = "x" in text and "," not in text
     try:
-        numbers = [int(part) for part in written.split("x" if fixed else ",")]
+        numbers = [int(part) for part in text.split("x" if fixed else ",")]
     except ValueError as error:
         raise table.bad(name, "sides are written as 512, 512,768 or 1024x768") from error
     if min(numbers) < 1 or (fixed and len(numbers) != 2):
@@ -337,4 +341,4 @@ def _sides(table: Table, name: str, buckets: bool) -> tuple[list[int | list[int]
     return [side if buckets else [side, side] for side in dict.fromkeys(numbers)], buckets
 
 
-LAYOUT = Layout("OneTrainer: config.json, or concepts.json alone", suits, read, read_written)
+LAYOUT = Layout("OneTrainer: config.json, or concepts.json alone", matches, read, read_written)

@@ -10,12 +10,12 @@ TIMES = ("SECOND", "MINUTE", "HOUR")
 
 def word_of(table: Table, name: str, words: Sequence[str], default: str) -> str:
     """One of `words`; for any other its default, as OneTrainer does (`BaseConfig.from_dict`)."""
-    written = table.text(name, default)
+    text = table.text(name, default)
     for word in words:
-        if written.upper() == word.upper():
+        if text.upper() == word.upper():
             return word
-    said = f"OneTrainer knows no such word and takes its default, {default}; so it is here"
-    table.say(name, "no equivalent", said)
+    message = f"OneTrainer knows no such word and takes its default, {default}; so it is here"
+    table.say(name, "no equivalent", message)
     return default
 
 
@@ -26,7 +26,7 @@ def settle(table: Table, name: str, words: Sequence[str], default: str) -> None:
         table.values[name] = word
 
 
-def scaled(kind: str, batch: int, accumulate: int) -> int:
+def find_multiplier(kind: str, batch: int, accumulate: int) -> int:
     """What its loss_scaler and learning_rate_scaler multiply by, on one GPU (`get_scale`)."""
     kind = kind.removeprefix("GLOBAL_")
     by = {"BATCH": batch, "GRADIENT_ACCUMULATION": accumulate, "BOTH": batch * accumulate}

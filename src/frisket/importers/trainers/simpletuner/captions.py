@@ -29,31 +29,35 @@ def captions_of(
     if row.flag("only_instance_prompt", default=trainer.flag("only_instance_prompt")):
         strategy = "instanceprompt"
     first = row.flag("prepend_instance_prompt", default=trainer.flag("prepend_instance_prompt"))
-    found: dict[str, Any] = {}
+    captions: dict[str, Any] = {}
     if strategy == "instanceprompt":
         if not prompt:
             raise row.bad("instance_prompt", "is needed for caption_strategy instanceprompt")
-        found = {"caption": prompt, "caption_extension": NO_CAPTIONS}
-        return found | filled(caption_dropout=_dropout(trainer)) | _shuffled(row)
+        captions = {"caption": prompt, "caption_extension": NO_CAPTIONS}
+        return captions | filled(caption_dropout=_read_dropout(trainer)) | _read_shuffle(row)
     if strategy == "filename":
         # Said of the option even where it is not written: its default is not ours.
         paths = clips_in(clips, skip)
-        found = _listed(row, manifests, clips, paths, lambda path: path.stem.replace("_", " "))
-        said = f"is data.clips = {found['clips']} here, where captions are names without their _"
-        owner.say("caption_strategy", "mapped", said, "filename")
+        captions = _list_clips(
+            row, manifests, clips, paths, lambda path: path.stem.replace("_", " ")
+        )
+        message = (
+            f"is data.clips = {captions['clips']} here, where captions are names without their _"
+        )
+        owner.say("caption_strategy", "mapped", message, "filename")
     elif strategy == "parquet":
-        found = _table(row, manifests, clips, skip)
+        captions = _read_table(row, manifests, clips, skip)
     elif strategy == "textfile":
-        found = _texts(row, clips, skip, owner)
+        captions = _read_texts(row, clips, skip, owner)
     else:
-        said = f"captions of {strategy} are not read: write .txt files beside the clips"
-        owner.say("caption_strategy", "no equivalent", said)
+        message = f"captions of {strategy} are not read: write .txt files beside the clips"
+        owner.say("caption_strategy", "no equivalent", message)
     template = f"{prompt} {{caption}}" if first and prompt else None
-    dropout = _dropout(trainer)
-    return found | filled(template=template, caption_dropout=dropout) | _shuffled(row)
+    dropout = _read_dropout(trainer)
+    return captions | filled(template=template, caption_dropout=dropout) | _read_shuffle(row)
 
 
-def _dropout(trainer: Table) -> float | None:
+def _read_dropout(trainer: Table) -> float | None:
     """The share of captions left out; a tenth by default, where the settings are known."""
     name = "caption_dropout_probability"
     if not trainer.values:
@@ -62,20 +66,22 @@ def _dropout(trainer: Table) -> float | None:
     return trainer.number(name, DROPPED, low=0) or None
 
 
-def _texts(row: Table, clips: Path, skip: list[Path], owner: Table) -> dict[str, Any]:
+def _read_texts(row: Table, clips: Path, skip: list[Path], owner: Table) -> dict[str, Any]:
     if row.flag("disable_multiline_split"):
         return {"caption_part": "file"}
-    seen = look(clips, skip=skip)
-    if seen.bare:
-        said = f"{seen.bare} clips without a caption stop it; here they have an empty one"
-        owner.say("caption_strategy", "no equivalent", f"{said}: caption them", "textfile")
-    if seen.lined:
-        said = f"{seen.lined} captions have several lines: it draws one of them, here the first is"
-        owner.say("caption_strategy", "no equivalent", f"{said} taken", "textfile")
+    scan = look(clips, skip=skip)
+    if scan.bare:
+        message = f"{scan.bare} clips without a caption stop it; here they have an empty one"
+        owner.say("caption_strategy", "no equivalent", f"{message}: caption them", "textfile")
+    if scan.lined:
+        message = (
+            f"{scan.lined} captions have several lines: it draws one of them, here the first is"
+        )
+        owner.say("caption_strategy", "no equivalent", f"{message} taken", "textfile")
     return {"caption_part": "line"}
 
 
-def _listed(
+def _list_clips(
     row: Table,
     manifests: Manifests,
     clips: Path,
@@ -87,18 +93,18 @@ def _listed(
     return {"clips": name}
 
 
-def _table(row: Table, manifests: Manifests, clips: Path, skip: list[Path]) -> dict[str, Any]:
+def _read_table(row: Table, manifests: Manifests, clips: Path, skip: list[Path]) -> dict[str, Any]:
     """Captions of a file of JSON lines; of a parquet file there are none."""
     table = row.table("parquet", "parquet")
     file = file_at(table, "path")
     if file.suffix.lower() not in (".jsonl", ".json"):
-        said = f"{file.name} is not read: write its captions to a .jsonl of the same columns"
-        table.say("path", "no equivalent", said)
+        message = f"{file.name} is not read: write its captions to a .jsonl of the same columns"
+        table.say("path", "no equivalent", message)
         table.close()
         return {}
     name, caption = table.text("filename_column", "id"), table.text("caption_column", "caption")
     spare = table.text("fallback_caption_column")
-    whole = table.flag("identifier_includes_extension")
+    with_extension = table.flag("identifier_includes_extension")
     captions: dict[str, str] = {}
     for number, line in enumerate(text_of(file).splitlines(), 1):
         try:
@@ -107,25 +113,27 @@ def _table(row: Table, manifests: Manifests, clips: Path, skip: list[Path]) -> d
             raise BadLayout(f"{file} line {number}: not JSON ({error.said})") from error
         if not isinstance(entry, dict):
             raise BadLayout(f"{file} line {number}: is {shown(entry)}, a JSON object is needed")
-        given = entry.get(caption) or entry.get(spare) or ""
-        captions[str(entry.get(name))] = str(given[0] if isinstance(given, list) else given)
+        text = entry.get(caption) or entry.get(spare) or ""
+        captions[str(entry.get(name))] = str(text[0] if isinstance(text, list) else text)
     table.close()
 
-    def of(path: Path) -> str | None:
-        return captions.get(path.name if whole else path.stem)
+    def find_caption(path: Path) -> str | None:
+        return captions.get(path.name if with_extension else path.stem)
 
-    found = _listed(row, manifests, clips, clips_in(clips, skip), of)
-    said = f"is data.clips = {found['clips']} here, a manifest with the captions of {file.name}"
-    row.say("caption_strategy", "mapped", said)
-    return found
+    listing = _list_clips(row, manifests, clips, clips_in(clips, skip), find_caption)
+    message = (
+        f"is data.clips = {listing['clips']} here, a manifest with the captions of {file.name}"
+    )
+    row.say("caption_strategy", "mapped", message)
+    return listing
 
 
-def _shuffled(row: Table) -> dict[str, Any]:
+def _read_shuffle(row: Table) -> dict[str, Any]:
     table = row.table("caption_shuffle", "shuffle")
     on = table.flag("enable")
     if on and table.text("split_on", "comma") != "comma":
-        said = "tags are cut at commas here: put commas into the captions"
-        table.say("split_on", "no equivalent", said)
+        message = "tags are cut at commas here: put commas into the captions"
+        table.say("split_on", "no equivalent", message)
     keep = table.whole("position_start")
     table.close()
     return filled(shuffle_tags=True, keep_tags=keep or None) if on else {}

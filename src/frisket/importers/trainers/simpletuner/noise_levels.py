@@ -46,92 +46,92 @@ def timesteps_of(trainer: Table, model: Mapping[str, Any]) -> dict[str, Any]:
     """[timesteps] of our `model`, which is empty where Frisket has none."""
     if trainer.text("model_family") in ("", *NOISE):
         shift = trainer.number("flow_schedule_shift") if not model else 0.0
-        found = {"min_snr": trainer.number("snr_gamma")} if trainer.number("snr_gamma") else {}
+        timesteps = {"min_snr": trainer.number("snr_gamma")} if trainer.number("snr_gamma") else {}
         if model:
             tell_unread(trainer, FLOW, "is for models that predict a flow")
-        return found | ({"shift": shift} if shift > 0 else {}) | _biased(trainer)
+        return timesteps | ({"shift": shift} if shift > 0 else {}) | _read_bias(trainer)
     without_snr(trainer, "snr_gamma")
     tell_unread(trainer, BIAS, "is for models that predict epsilon or v; flows do not read it")
-    if said := beyond_expert(model, 0.0, 1.0):
-        trainer.defect("model_flavour", said)
-    if listed := _listed(trainer):
+    if message := beyond_expert(model, 0.0, 1.0):
+        trainer.defect("model_flavour", message)
+    if listed := _read_levels(trainer):
         unread = [name for name in FLOW if name not in CUSTOM]
         tell_unread(trainer, unread, "the listed levels go before it")
         return {"density": "levels", "levels": listed, "shift": 1.0}
-    return _density(trainer) | {"shift": _shift(trainer, model)}
+    return _read_density(trainer) | {"shift": _read_shift(trainer, model)}
 
 
-def _listed(trainer: Table) -> list[float]:
+def _read_levels(trainer: Table) -> list[float]:
     """The levels that are trained alone; empty where a density is."""
     name = "flow_custom_timesteps"
-    values = _numbers(trainer, name)
+    values = _read_numbers(trainer, name)
     if values:
         trainer.say(name, "mapped", "is timesteps.levels here, each drawn as often")
         mode = trainer.text("flow_timesteps_mode", "fixed-list").replace("_", "-")
         if mode == "round-robin":
-            said = "levels are drawn as often, but by chance: not one after another"
-            trainer.say("flow_timesteps_mode", "no equivalent", said)
+            message = "levels are drawn as often, but by chance: not one after another"
+            trainer.say("flow_timesteps_mode", "no equivalent", message)
         scale = 1.0 if max(values) <= 1 else 1000.0
         return [min(1.0, max(LEAST, value / scale)) for value in values]
-    others = ("flow_use_uniform_schedule", "flow_use_beta_schedule")
-    if not trainer.flag("flux_fast_schedule") or any(trainer.flag(each) for each in others):
+    options = ("flow_use_uniform_schedule", "flow_use_beta_schedule")
+    if not trainer.flag("flux_fast_schedule") or any(trainer.flag(option) for option in options):
         return []
-    if _numbers(trainer, "flow_cubic_schedule_weights"):
+    if _read_numbers(trainer, "flow_cubic_schedule_weights"):
         return []
     trainer.say("flux_fast_schedule", "mapped", "is timesteps.levels here")
     return FAST
 
 
-def _numbers(trainer: Table, name: str) -> list[float]:
+def _read_numbers(trainer: Table, name: str) -> list[float]:
     """A list of numbers, as it is written there: `1,2`, `[1, 2]` or one number."""
-    given = trainer.values.get(name)
-    if isinstance(given, str) and given.strip().lower() not in ("", "none"):
+    value = trainer.values.get(name)
+    if isinstance(value, str) and value.strip().lower() not in ("", "none"):
         try:
-            given = json.loads(given)
+            value = json.loads(value)
         except ValueError:
-            given = [part for part in given.replace(";", ",").split(",") if part.strip()]
-    if given in (None, "", "None", "none"):
+            value = [part for part in value.replace(";", ",").split(",") if part.strip()]
+    if value in (None, "", "None", "none"):
         return []
-    several = given if isinstance(given, list) else [given]
+    values = value if isinstance(value, list) else [value]
     try:
-        found = [float(each) for each in several]
+        numbers = [float(number) for number in values]
     except (TypeError, ValueError):
         raise trainer.bad(name, "a list of numbers is needed") from None
-    if not all(math.isfinite(each) and each >= 0 for each in found):
+    if not all(math.isfinite(number) and number >= 0 for number in numbers):
         raise trainer.bad(name, "a list of numbers of at least 0 is needed")
-    return found
+    return numbers
 
 
-def _density(trainer: Table) -> dict[str, Any]:
-    if knots := _numbers(trainer, "flow_cubic_schedule_weights"):
-        said = "is timesteps.histogram, its curve in equal parts"
-        trainer.say("flow_cubic_schedule_weights", "mapped", said)
-        return in_parts(_curve(knots))
+def _read_density(trainer: Table) -> dict[str, Any]:
+    if knots := _read_numbers(trainer, "flow_cubic_schedule_weights"):
+        message = "is timesteps.histogram, its curve in equal parts"
+        trainer.say("flow_cubic_schedule_weights", "mapped", message)
+        return in_parts(_interpolate(knots))
     if trainer.flag("flow_use_uniform_schedule"):
         tell_unread(trainer, (*BETA, *SIGMOID), "flow_use_uniform_schedule goes before it")
         return {"density": "uniform"}
     if trainer.flag("flow_use_beta_schedule"):
         trainer.say("flow_use_beta_schedule", "mapped", 'is timesteps.density = "beta" here')
         names = {"alpha": "flow_beta_schedule_alpha", "beta": "flow_beta_schedule_beta"}
-        found = {ours: trainer.number(theirs, 2.0) for ours, theirs in names.items()}
-        for ours, theirs in names.items():
-            if theirs in trainer:
-                trainer.say(theirs, "mapped", f"is timesteps.{ours} here")
+        parameters = {key: trainer.number(option, 2.0) for key, option in names.items()}
+        for key, option in names.items():
+            if option in trainer:
+                trainer.say(option, "mapped", f"is timesteps.{key} here")
         tell_unread(trainer, SIGMOID, "flow_use_beta_schedule goes before it")
-        return {"density": "beta"} | found
+        return {"density": "beta"} | parameters
     tell_unread(trainer, BETA, "flow_use_beta_schedule is off")
     return {"density": "logit_normal", "std": trainer.number("flow_sigmoid_scale", 1)}
 
 
-def _curve(knots: list[float]) -> list[float]:
+def _interpolate(knots: list[float]) -> list[float]:
     """A monotone cubic through evenly spaced knots (Fritsch & Carlson 1980), in equal parts."""
     if len(knots) < 2:
         return [1.0] * PARTS
     steps = [after - before for before, after in pairwise(knots)]
-    slopes = [_end(steps)]
+    slopes = [_find_end_slope(steps)]
     for before, after in pairwise(steps):
         slopes.append(2 * before * after / (before + after) if before * after > 0 else 0.0)
-    slopes.append(_end(steps[::-1]))
+    slopes.append(_find_end_slope(steps[::-1]))
     fine = []
     for point in range(4 * PARTS):
         at = (point + 0.5) / (4 * PARTS) * len(steps)
@@ -146,7 +146,7 @@ def _curve(knots: list[float]) -> list[float]:
     return [max(0.0, sum(fine[4 * n : 4 * n + 4]) / 4) for n in range(PARTS)]
 
 
-def _end(steps: list[float]) -> float:
+def _find_end_slope(steps: list[float]) -> float:
     """The slope at an end, by three points and held so that the curve does not overshoot."""
     if len(steps) == 1:
         return steps[0]
@@ -157,32 +157,32 @@ def _end(steps: list[float]) -> float:
     return 3 * first if first * second < 0 and abs(slope) > 3 * abs(first) else slope
 
 
-def _shift(trainer: Table, model: Mapping[str, Any]) -> float | str:
+def _read_shift(trainer: Table, model: Mapping[str, Any]) -> float | str:
     shift = trainer.number("flow_schedule_shift", SHIFT)
     flavour = trainer.text("model_flavour")
     if flavour in STAGED:
-        said = f"the flavour {flavour} sets it to {STAGE:g} whatever is given"
-        trainer.say("flow_schedule_shift", "mapped", said, STAGE)
+        message = f"the flavour {flavour} sets it to {STAGE:g} whatever is given"
+        trainer.say("flow_schedule_shift", "mapped", message, STAGE)
         shift = STAGE
     elif "flow_schedule_shift" not in trainer:
-        said = f"is set to {shift:g}, its default there"
-        trainer.say("flow_schedule_shift", "mapped", said, shift)
+        message = f"is set to {shift:g}, its default there"
+        trainer.say("flow_schedule_shift", "mapped", message, shift)
     automatic = trainer.flag("flow_schedule_auto_shift")
     if shift > 0:
         if automatic:
-            said = f"flow_schedule_shift = {shift:g} overrides it there; 0 turns that off"
-            trainer.say("flow_schedule_auto_shift", "not needed", said)
+            message = f"flow_schedule_shift = {shift:g} overrides it there; 0 turns that off"
+            trainer.say("flow_schedule_auto_shift", "not needed", message)
         return shift
     if not automatic:
         return 1.0
     family = model.get("family", "")
     law: ShiftLaw = "flux_shift_video" if family in VIDEO else "flux_shift"
-    found, said = by_size(model, "qwen_shift" if family == "qwen_image" else law)
-    trainer.say("flow_schedule_auto_shift", "mapped", said)
-    return found
+    size_shift, message = by_size(model, "qwen_shift" if family == "qwen_image" else law)
+    trainer.say("flow_schedule_auto_shift", "mapped", message)
+    return size_shift
 
 
-def _biased(trainer: Table) -> dict[str, Any]:
+def _read_bias(trainer: Table) -> dict[str, Any]:
     """A density of levels some of which are drawn more often."""
     way = trainer.text("timestep_bias_strategy", "none")
     factor = trainer.number("timestep_bias_multiplier", 1.0)
@@ -196,30 +196,30 @@ def _biased(trainer: Table) -> dict[str, Any]:
     weights = [factor if first <= level < last else 1.0 for level in range(LEVELS)]
     batch = trainer.whole("train_batch_size", 4, low=1)
     if batch > 1 and not trainer.flag("disable_segmented_timestep_sampling"):
-        weights = _segmented(weights, batch)
-        said = (
+        weights = _segment(weights, batch)
+        message = (
             f"is timesteps.histogram: a batch of {batch} takes one level of each of as many"
             " segments there, so the bias acts within a segment alone, and so here"
         )
-        trainer.defect("timestep_bias_strategy", said)
+        trainer.defect("timestep_bias_strategy", message)
     trainer.say("timestep_bias_strategy", "mapped", "is timesteps.histogram here")
-    return in_parts(_coarsened(weights)) | {"shift": 1.0}
+    return in_parts(_average_parts(weights)) | {"shift": 1.0}
 
 
-def _segmented(weights: list[float], batch: int) -> list[float]:
+def _segment(weights: list[float], batch: int) -> list[float]:
     """How often each level is drawn where a batch has one of every segment, from the top."""
-    found = [0.0] * LEVELS
+    shares = [0.0] * LEVELS
     size = max(LEVELS // batch, 1)
     for number in range(batch):
         top = LEVELS - 1 - number * size
         bottom = 0 if number == batch - 1 else max(top - size, 0)
         total = sum(weights[bottom : top + 1])
         for level in range(bottom, top + 1):
-            found[level] += weights[level] / total
-    return found
+            shares[level] += weights[level] / total
+    return shares
 
 
-def _coarsened(weights: list[float]) -> list[float]:
+def _average_parts(weights: list[float]) -> list[float]:
     """Means over as few equal parts as keep every share of the draws to 0.2 %."""
     for parts in COARSE:
         width = LEVELS // parts

@@ -12,7 +12,7 @@ from frisket.importers.options import Sheet, Table, filled
 from frisket.importers.shells.simpletuner_env import read_environment
 from frisket.importers.trainers.simpletuner.adapter import adapter_of, is_adapter
 from frisket.importers.trainers.simpletuner.noise_levels import timesteps_of
-from frisket.importers.trainers.simpletuner.optimizer import optimizer_section
+from frisket.importers.trainers.simpletuner.optimizer import read_optimizer
 from frisket.importers.trainers.simpletuner.run import length_of, preview_of, run_of, steps_of
 
 POINTER = "data_backend_config"
@@ -30,27 +30,27 @@ WEIGHTS = (  # what holds the denoiser, one of its own first
 ERRORS = {"l2": "mse", "mse": "mse", "huber": "huber", "smooth_l1": "smooth_l1"}
 
 
-def without_dashes(written: Written) -> Written:
+def strip_dashes(document: Written) -> Written:
     """Options as they are named, without the dashes of a command line."""
-    if not isinstance(written.tree, dict):
-        return written
-    tree = {_bare(name): value for name, value in written.tree.items()}
+    if not isinstance(document.tree, dict):
+        return document
+    tree = {_normalise_name(name): value for name, value in document.tree.items()}
     lines: dict[Key, int] = {
-        (_bare(str(key[0])), *key[1:]): line for key, line in written.lines.items()
+        (_normalise_name(str(key[0])), *key[1:]): line for key, line in document.lines.items()
     }
-    return Written(written.path, tree, lines)
+    return Written(document.path, tree, lines)
 
 
-def _bare(name: str) -> str:
+def _normalise_name(name: str) -> str:
     return name.removeprefix("--").replace("-", "_")
 
 
-def settings_beside(path: Path) -> Written:
+def read_settings(path: Path) -> Written:
     """The settings of the trainer that lie beside a list of data sets; empty where none do."""
     config, env = path.with_name("config.json"), path.with_name("config.env")
     tree = peek(config)
     if isinstance(tree, dict) and {POINTER, f"--{POINTER}"} & set(tree):
-        return without_dashes(read_config(config))
+        return strip_dashes(read_config(config))
     if not env.is_file():
         return Written(path, {}, {})
     return read_environment(env)
@@ -62,34 +62,34 @@ def cut_of(kinds: Collection[str]) -> dict[str, Any]:
 
 
 def sections_of(
-    trainer: Table, kinds: Collection[str], seen: float, ours: float
+    trainer: Table, kinds: Collection[str], epoch_clips: float, pass_clips: float
 ) -> tuple[dict[str, Mapping[str, Any]], Sheet | None]:
     """What follows from config.json, and the sheet of a file of LyCORIS' options it names.
 
-    `kinds` of masks are used; `seen` clips go by in an epoch there and `ours` in a pass
+    `kinds` of masks are used; `epoch_clips` clips go by in an epoch there and `pass_clips` in a pass
     here.
     """
-    model, bits = _model(trainer)
-    length = length_of(trainer, seen, ours)
+    model, bits = _read_model(trainer)
+    length = length_of(trainer, epoch_clips, pass_clips)
     lora, sheet = adapter_of(trainer)
     sections: dict[str, dict[str, Any]] = {
         "model": model,
-        "losses": _loss(trainer, masked=bool(kinds)),
-        "curve": _curve(trainer, kinds),
+        "losses": _read_loss(trainer, masked=bool(kinds)),
+        "curve": _read_curve(trainer, kinds),
         "timesteps": timesteps_of(trainer, model),
-        "noise": _noise(trainer, model),
+        "noise": _read_noise(trainer, model),
         "lora": lora,
-        "optimizer": optimizer_section(
+        "optimizer": read_optimizer(
             trainer, steps_of(trainer, length), adapter=is_adapter(trainer)
         ),
-        "memory": _memory(trainer) | bits,
+        "memory": _read_memory(trainer) | bits,
         "preview": preview_of(trainer),
         "run": run_of(trainer, length),
     }
     return {name: section for name, section in sections.items() if section}, sheet
 
 
-def _memory(trainer: Table) -> dict[str, Any]:
+def _read_memory(trainer: Table) -> dict[str, Any]:
     """Checkpointing, which is on by default there, and what is compiled."""
     on = trainer.flag("gradient_checkpointing", default=True)
     trainer.say("gradient_checkpointing", "mapped", "is memory.checkpointing here", True)
@@ -97,32 +97,32 @@ def _memory(trainer: Table) -> dict[str, Any]:
     return filled(checkpointing=on, compile=compiled)
 
 
-def _noise(trainer: Table, model: Mapping[str, Any]) -> dict[str, Any]:
+def _read_noise(trainer: Table, model: Mapping[str, Any]) -> dict[str, Any]:
     """Its offset, which models of flow do not get, and by default a quarter of the steps."""
     names = ("noise_offset", "noise_offset_probability")
     if not trainer.flag("offset_noise") or (model and is_flow(model)):
-        said = "models of flow get none there" if trainer.flag("offset_noise") else "is off"
+        message = "models of flow get none there" if trainer.flag("offset_noise") else "is off"
         for name in ("offset_noise", *names):
-            trainer.say(name, "not needed", said)
+            trainer.say(name, "not needed", message)
         return {}
     share = trainer.number("noise_offset_probability", 0.25, low=0)
     if share < 1:
-        said = f"is laid over in {share:.0%} of the steps there; noise.offset is in all: set it"
+        message = f"is laid over in {share:.0%} of the steps there; noise.offset is in all: set it"
         for name in ("offset_noise", *names):
-            trainer.say(name, "no equivalent", said)
+            trainer.say(name, "no equivalent", message)
         return {}
     for name in ("offset_noise", *names):
         trainer.say(name, "mapped", "is noise.offset here")
     return {"offset": trainer.number("noise_offset", 0.1, low=0)}
 
 
-def _model(trainer: Table) -> tuple[dict[str, Any], dict[str, Any]]:
+def _read_model(trainer: Table) -> tuple[dict[str, Any], dict[str, Any]]:
     """[model], and what of [memory] belongs to it."""
     family, flavour = trainer.text("model_family"), trainer.text("model_flavour")
     if not family:
         for name in (name for name in WEIGHTS if name in trainer):
-            said = "there is no model_family to tell which model it is: set [model]"
-            trainer.say(name, "no equivalent", f"{said} (`frisket families`)")
+            message = "there is no model_family to tell which model it is: set [model]"
+            trainer.say(name, "no equivalent", f"{message} (`frisket families`)")
         return {}, {}
     kind = f"{family}:{flavour}" if flavour else family
     model = model_of(
@@ -142,27 +142,27 @@ def _model(trainer: Table) -> tuple[dict[str, Any], dict[str, Any]]:
     return model | filled(revision=revision, dtype=dtype), bits
 
 
-def _loss(trainer: Table, *, masked: bool) -> dict[str, Any]:
-    written = trainer.text("loss_type", "l2").lower()
-    kind = ERRORS.get(written, "mse")
+def _read_loss(trainer: Table, *, masked: bool) -> dict[str, Any]:
+    error = trainer.text("loss_type", "l2").lower()
+    kind = ERRORS.get(error, "mse")
     losses: dict[str, Any] = {"compat": "simpletuner"} if masked else {}
-    if written not in ERRORS or (masked and kind != "mse"):
-        said = f"the masked loss of {trainer.sheet.rules.title} is taken with mse here"
-        trainer.say("loss_type", "no equivalent", said if masked else "mse is taken")
+    if error not in ERRORS or (masked and kind != "mse"):
+        message = f"the masked loss of {trainer.sheet.rules.title} is taken with mse here"
+        trainer.say("loss_type", "no equivalent", message if masked else "mse is taken")
     elif kind != "mse":
         losses["denoise"] = {"kind": kind, "delta": trainer.number("huber_c", 0.1)}
     return losses
 
 
-def _curve(trainer: Table, kinds: Collection[str]) -> dict[str, Any]:
+def _read_curve(trainer: Table, kinds: Collection[str]) -> dict[str, Any]:
     share = trainer.number("masked_loss_probability", 1, low=0)
     if not kinds:
         trainer.say("masked_loss_probability", "not needed", "there are no masks")
         return {}
     if share < 1 and "segmentation" not in kinds:
-        said = (
+        message = (
             "it counts for segmentation masks alone and did nothing; here it counts for every mask."
             " Set curve.unmasked_probability = 0 for what your runs really did"
         )
-        trainer.defect("masked_loss_probability", said)
+        trainer.defect("masked_loss_probability", message)
     return cut_of(kinds) | filled(unmasked_probability=1 - min(share, 1) if share < 1 else None)

@@ -27,8 +27,8 @@ def shape_of(row: Table, trainer: Table) -> dict[str, Any]:
     crop = row.flag("crop")
     square = crop and row.text("crop_aspect", "square") == "square"
     if kind == "pixel" and not square:
-        said = "there it is the shorter side of a clip, here the side of a square of equal area"
-        owner.say("resolution", "no equivalent", f"{said}: raise it for wide clips")
+        message = "there it is the shorter side of a clip, here the side of a square of equal area"
+        owner.say("resolution", "no equivalent", f"{message}: raise it for wide clips")
     if crop:
         _tell_crop(row)
     sized = [side, side] if square else side
@@ -38,35 +38,37 @@ def shape_of(row: Table, trainer: Table) -> dict[str, Any]:
 def _tell_crop(row: Table) -> None:
     style = row.text("crop_style", "random")
     if style != "center":
-        said = f"crops at {style} places there; here the middle is kept"
-        row.say("crop_style", "no equivalent", said, "random")
+        message = f"crops at {style} places there; here the middle is kept"
+        row.say("crop_style", "no equivalent", message, "random")
     if not (row.number("maximum_image_size") and row.number("target_downsample_size")):
-        said = (
+        message = (
             "without maximum_image_size and target_downsample_size it cuts a piece of that size"
             " out of larger pictures; here the whole picture is made smaller first"
         )
-        row.say("crop", "no equivalent", said)
+        row.say("crop", "no equivalent", message)
 
 
 def frames_of(row: Table, kind: str, trainer: Table) -> dict[str, Any]:
     """How frames are taken of a data set's videos; nothing of one of pictures."""
     table = row.table("video", "video")
-    found: dict[str, Any] = {}
+    frames: dict[str, Any] = {}
     if kind == "video":
-        found = {"fps": "own", "extract": "head"}
+        frames = {"fps": "own", "extract": "head"}
         strategy = table.choice(
             "bucket_strategy", ("aspect_ratio", "resolution_frames"), "aspect_ratio"
         )
         if strategy == "resolution_frames" and "num_frames" not in table:
-            found["extract"] = "full"
-            found |= filled(max_frames=table.whole("max_frames") or None)
+            frames["extract"] = "full"
+            frames |= filled(max_frames=table.whole("max_frames") or None)
         else:
             default = int(trainer.number("framerate", RATE) * SECONDS)
-            found["frames"] = table.whole("num_frames", default, low=1)
+            frames["frames"] = table.whole("num_frames", default, low=1)
             if "num_frames" not in table:
                 table.say("num_frames", "mapped", "is data.frames here, its default", default)
             if "max_frames" in table:
-                said = "longer videos are not left out, their beginning is trained: move them out"
-                table.say("max_frames", "no equivalent", said)
+                message = (
+                    "longer videos are not left out, their beginning is trained: move them out"
+                )
+                table.say("max_frames", "no equivalent", message)
     table.close()
-    return found
+    return frames

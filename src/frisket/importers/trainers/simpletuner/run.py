@@ -30,30 +30,32 @@ class Length:
     `batch` clips a step.
     """
 
-    theirs: float
-    ours: float
+    epoch_clips: float
+    pass_clips: float
     batch: int
 
     @property
     def same(self) -> bool:
         """Whether an epoch there is a pass here."""
-        return abs(self.theirs - self.ours) < 1e-6 * max(self.ours, 1)
+        return abs(self.epoch_clips - self.pass_clips) < 1e-6 * max(self.pass_clips, 1)
 
-    def steps(self, epochs: float | int) -> int:
+    def count_steps(self, epochs: float | int) -> int:
         """Steps in so many of its epochs, at least 1."""
-        return max(int(epochs * self.theirs / self.batch), 1)
+        return max(int(epochs * self.epoch_clips / self.batch), 1)
 
 
-def length_of(trainer: Table, seen: float, ours: float) -> Length:
-    """`seen` clips an epoch there, `ours` here."""
+def length_of(trainer: Table, epoch_clips: float, pass_clips: float) -> Length:
+    """`epoch_clips` clips an epoch there, `pass_clips` here."""
     batch = trainer.whole("train_batch_size", 4, low=1)
-    return Length(seen, ours, batch * trainer.whole("gradient_accumulation_steps", 1, low=1))
+    return Length(
+        epoch_clips, pass_clips, batch * trainer.whole("gradient_accumulation_steps", 1, low=1)
+    )
 
 
 def steps_of(trainer: Table, length: Length) -> int:
     """Steps of the whole run: max_train_steps, else the epochs, one by default."""
-    given = trainer.whole("max_train_steps")
-    return given or length.steps(trainer.number("num_train_epochs", 1, low=0) or 1)
+    steps = trainer.whole("max_train_steps")
+    return steps or length.count_steps(trainer.number("num_train_epochs", 1, low=0) or 1)
 
 
 def run_of(trainer: Table, length: Length) -> dict[str, Any]:
@@ -61,21 +63,21 @@ def run_of(trainer: Table, length: Length) -> dict[str, Any]:
     seed = trainer.whole("seed", low=-1)
     if "seed" in trainer and seed <= 0:
         trainer.say("seed", "not needed", "draws a new one for each run: run.seed stays Frisket's")
-    kept = trainer.whole("checkpoints_total_limit", 5, low=0)
-    found = {"batch": trainer.whole("train_batch_size", 4, low=1)} | _long(trainer, length)
+    keep = trainer.whole("checkpoints_total_limit", 5, low=0)
+    run = {"batch": trainer.whole("train_batch_size", 4, low=1)} | _read_length(trainer, length)
     return (
-        found
-        | _saves(trainer)
+        run
+        | _read_saves(trainer)
         | filled(
             seed=seed if seed > 0 else None,
-            keep=kept or 1000,
+            keep=keep or 1000,
             precision=dtype_of(trainer, "mixed_precision", "bf16"),
-            trackers=_trackers(trainer),
+            trackers=_read_trackers(trainer),
         )
     )
 
 
-def _long(trainer: Table, length: Length) -> dict[str, int]:
+def _read_length(trainer: Table, length: Length) -> dict[str, int]:
     if trainer.whole("max_train_steps"):
         trainer.say("num_train_epochs", "not needed", "max_train_steps goes before it")
         return {"steps": trainer.whole("max_train_steps")}
@@ -83,19 +85,21 @@ def _long(trainer: Table, length: Length) -> dict[str, int]:
     if length.same and epochs == int(epochs):
         trainer.say("num_train_epochs", "mapped", "is run.epochs here", 1)
         return {"epochs": int(epochs)}
-    steps = length.steps(epochs)
-    said = (
-        f"is run.steps = {steps} here: {epochs:g} epochs of {length.theirs:g} clips,"
+    steps = length.count_steps(epochs)
+    message = (
+        f"is run.steps = {steps} here: {epochs:g} epochs of {length.epoch_clips:g} clips,"
         f" {length.batch} a step"
     )
-    trainer.say("num_train_epochs", "mapped", said, 1)
+    trainer.say("num_train_epochs", "mapped", message, 1)
     return {"steps": steps}
 
 
-def _saves(trainer: Table) -> dict[str, int]:
-    named = "checkpoint_step_interval" in trainer
-    steps = trainer.whole("checkpoint_step_interval" if named else "checkpointing_steps", 500)
-    if named:
+def _read_saves(trainer: Table) -> dict[str, int]:
+    has_interval = "checkpoint_step_interval" in trainer
+    steps = trainer.whole(
+        "checkpoint_step_interval" if has_interval else "checkpointing_steps", 500
+    )
+    if has_interval:
         trainer.say("checkpointing_steps", "not needed", "checkpoint_step_interval is its new name")
     epochs = trainer.whole("checkpoint_epoch_interval")
     if epochs:
@@ -103,37 +107,37 @@ def _saves(trainer: Table) -> dict[str, int]:
     return {"save_every": steps} | filled(save_every_epochs=epochs or None)
 
 
-def _trackers(trainer: Table) -> list[str]:
-    written = trainer.text("report_to", "none").lower()
-    if written not in TRACKERS:
-        said = "run.trackers has tensorboard, wandb and trackio: set yours"
-        trainer.say("report_to", "no equivalent", said)
-    return TRACKERS.get(written, [])
+def _read_trackers(trainer: Table) -> list[str]:
+    tracker = trainer.text("report_to", "none").lower()
+    if tracker not in TRACKERS:
+        message = "run.trackers has tensorboard, wandb and trackio: set yours"
+        trainer.say("report_to", "no equivalent", message)
+    return TRACKERS.get(tracker, [])
 
 
 def preview_of(trainer: Table) -> dict[str, Any]:
     """[preview] of what it calls validation: prompts, and how they are sampled."""
     prompts = [trainer.text("validation_prompt")] if "validation_prompt" in trainer else []
-    prompts += _library(trainer)
+    prompts += _read_library(trainer)
     if trainer.flag("validation_disable") or not prompts:
-        said = "there is no prompt to sample" if not prompts else "validation_disable is on"
+        message = "there is no prompt to sample" if not prompts else "validation_disable is on"
         for name in LOOKS:
-            trainer.say(name, "not needed", said)
+            trainer.say(name, "not needed", message)
         return {}
-    width, height = _size(trainer)
+    width, height = _read_size(trainer)
     free = trainer.text("model_family").lower() in FREE
     negative = trainer.text("validation_negative_prompt", "" if free else NEGATIVE)
-    every = trainer.whole(
+    interval = trainer.whole(
         "validation_step_interval" if "validation_step_interval" in trainer else "validation_steps",
         100,
     )
     seed = trainer.whole("validation_seed", trainer.whole("seed", low=-1), low=-1)
     count = trainer.whole("num_validation_images", 1, low=1)
     return {
-        "every": every,
+        "every": interval,
         **filled(every_epochs=trainer.whole("validation_epoch_interval") or None),
         "prompts": list(dict.fromkeys(prompts)),
-        "seeds": [max(seed, 0) + each for each in range(count)],
+        "seeds": [max(seed, 0) + index for index in range(count)],
         **filled(negative=negative),
         "steps": trainer.whole("validation_num_inference_steps", SAMPLED, low=1),
         "guidance": trainer.number("validation_guidance", GUIDANCE),
@@ -151,33 +155,33 @@ LOOKS = (
 )
 
 
-def _library(trainer: Table) -> list[str]:
+def _read_library(trainer: Table) -> list[str]:
     """The prompts of a file, by name there."""
     name = "user_prompt_library"
-    written = trainer.text(name)
-    if not written:
+    path = trainer.text(name)
+    if not path:
         return []
-    file = find_beside(trainer, written)
+    file = find_beside(trainer, path)
     if file is None or not file.is_file():
-        said = f"{written} is not there: write its prompts to preview.prompts"
-        trainer.say(name, "no equivalent", said)
+        message = f"{path} is not there: write its prompts to preview.prompts"
+        trainer.say(name, "no equivalent", message)
         return []
     tree = read_config(file).tree
     rows = tree.values() if isinstance(tree, dict) else []
     prompts = [row.get("prompt") if isinstance(row, dict) else row for row in rows]
     trainer.say(name, "mapped", "is in preview.prompts here, read from that file")
-    return [each for each in prompts if isinstance(each, str)]
+    return [prompt for prompt in prompts if isinstance(prompt, str)]
 
 
-def _size(trainer: Table) -> tuple[int, int]:
+def _read_size(trainer: Table) -> tuple[int, int]:
     """Width and height of the first size: 1024, 1024x768, or megapixels below 128."""
     name = "validation_resolution"
-    given = str(trainer.values.get(name, SIDE)).lower()
-    first, *rest = [each.strip() for each in given.split(",") if each.strip()] or [SIDE]
+    text = str(trainer.values.get(name, SIDE)).lower()
+    first, *rest = [side.strip() for side in text.split(",") if side.strip()] or [SIDE]
     if rest:
         trainer.say(name, "no equivalent", f"preview has one size: the first, {first}")
     try:
-        width, height = (float(each) for each in (first.split("x") * 2)[:2])
+        width, height = (float(side) for side in (first.split("x") * 2)[:2])
     except ValueError as error:
         raise trainer.bad(name, "sizes are written as 1024 or 1024x768") from error
     if "x" not in first and width < 128:  # megapixels
