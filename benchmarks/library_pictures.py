@@ -22,7 +22,7 @@ from library_choices import PHOTOS, cost_of
 from measure import table
 from PIL import Image
 
-from frisket.inspection.checks.near_duplicates import ALIKE, print_of
+from frisket.inspection.checks.near_duplicates import ALIKE, compute_print
 from frisket.maskgen.tracking.temporal import shots
 from frisket.media.frames import decode
 
@@ -73,7 +73,7 @@ def twins() -> None:
         return int.from_bytes(np.packbits(np.concatenate(hashes)).tobytes(), "big")
 
     rows = []
-    for name, read in {"ours": lambda p: print_of(p).bits, "imagehash": library}.items():
+    for name, read in {"ours": lambda p: compute_print(p).bits, "imagehash": library}.items():
         bits = [read(picture) for picture in pictures]
         apart = [(a ^ b).bit_count() for a, b in combinations(bits, 2)]
         alike = sum(distance <= ALIKE for distance in apart) / len(apart)

@@ -21,7 +21,7 @@ from measure import table, title
 from torch import Tensor
 
 from frisket.data.background_swap import composite, draw
-from frisket.evaluation.mask_metrics import MaskScores, boundary_f, compare_labels, iou, pooled
+from frisket.evaluation.mask_metrics import MaskScores, boundary_f, compare_labels, iou, pool_scores
 from frisket.maskgen.base import BACKENDS, Box, Seen, Source
 from frisket.pocket.world import draw as draw_scene
 from frisket.pocket.world import draw_background, random_background, random_scene
@@ -173,7 +173,7 @@ class Measured:
         rows = [row for row, _, _ in done]
         if not every:  # the worst few show more than all
             rows = [row for row, _, _ in sorted(done, key=lambda each: each[2])[:4]]
-        together = pooled([scores for _, scores, _ in done])
+        together = pool_scores([scores for _, scores, _ in done])
         people = [person for _, _, person in done]
         mean = [f"{together.regions[name].iou:.3f}" for name in REGIONS]
         seconds = statistics.mean(float(str(row[-2])) for row, _, _ in done)

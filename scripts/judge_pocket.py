@@ -2,8 +2,8 @@
 
     python scripts/judge_pocket.py [image] [video] --count 200 --guidance 3
 
-Samples `count` held-out captions (`world.held_out`), lets the blind analytic judge say what is on
-each picture (clips: on every frame), and prints the shares that are right.
+Samples `count` held-out captions (`world.is_held_out`), lets the blind analytic judge say what is
+on each picture (clips: on every frame), and prints the shares that are right.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from frisket.families.base import Source
 from frisket.families.models.pocket.family import FAMILY
 from frisket.inference.generate import generate
 from frisket.pocket.judge import correct, judge
-from frisket.pocket.world import MOTIONS, held_out, random_scene
+from frisket.pocket.world import MOTIONS, is_held_out, random_scene
 from frisket.recipes.generate import load
 
 
@@ -33,7 +33,7 @@ def main() -> None:
         rng = np.random.RandomState(20261123)
         motions = tuple(MOTIONS) if frames > 1 else None
         drawn = (random_scene(rng, motions=motions) for _ in count())
-        scenes = list(islice(filter(held_out, drawn), options.count))
+        scenes = list(islice(filter(is_held_out, drawn), options.count))
         parts = load(FAMILY, Source(variant))
         for guidance in options.guidance:
             pictures = generate(

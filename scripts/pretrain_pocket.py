@@ -12,7 +12,7 @@ Constant rate, then a linear cool-down over the last fifth, so that a run cut sh
 by calling it again with fewer --steps. --focus shows one background pattern more often: which
 colour of a checkerboard comes first is what the model learns last. Writes OUT/VARIANT.pt as it goes
 and OUT/VARIANT.safetensors (float16 EMA weights) at the end. One caption in eight
-(`world.held_out`) is never shown.
+(`world.is_held_out`) is never shown.
 """
 
 import argparse
@@ -25,7 +25,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from frisket.families.models.pocket.family import CHANNELS, FAMILY, PocketVae, build_net, embed
-from frisket.pocket.world import MOTIONS, draw, frames_of, held_out, random_scene
+from frisket.pocket.world import MOTIONS, draw, frames_of, is_held_out, random_scene
 
 BATCH, RATE, COOL, EMA_EVERY = 32, 1e-3, 0.2, 10
 FRAMES = 5
@@ -52,7 +52,7 @@ def batch(rng: np.random.RandomState, frames: int, vae: PocketVae, focus: str = 
     """Clean latents `b c f h w` and token embeddings `b 12 64` of fresh scenes."""
     motions = tuple(MOTIONS) if frames > 1 else None
     drawn = (random_scene(rng, empty=0.15, motions=motions) for _ in count())
-    shown = (scene for scene in drawn if not held_out(scene))
+    shown = (scene for scene in drawn if not is_held_out(scene))
     if focus:
         shown = (s for s in shown if s.background.pattern == focus or rng.rand() < OTHERS)
     scenes = list(islice(shown, BATCH))

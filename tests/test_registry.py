@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from frisket import registry
-from frisket.registry import Shelf, UnknownPlugin, nearest
+from frisket.registry import Shelf, UnknownPlugin, suggest
 
 
 @pytest.fixture
@@ -64,8 +64,8 @@ def test_a_broken_plugin_says_so_itself(shelf):
 
 
 def test_nearest_lists_all_where_nothing_is_near():
-    assert nearest("xyz", ["wan", "pocket"]) == "; there are: pocket, wan"
-    assert nearest("wam", ["wan", "pocket"]) == ", did you mean 'wan'?"
+    assert suggest("xyz", ["wan", "pocket"]) == "; there are: pocket, wan"
+    assert suggest("wam", ["wan", "pocket"]) == ", did you mean 'wan'?"
 
 
 def test_every_own_shelf_binds_its_plugins():
@@ -80,6 +80,6 @@ def test_every_own_shelf_binds_its_plugins():
 
 def test_a_beginning_is_meant_before_a_word_that_is_spelt_alike():
     known = ["wan", "qwen_image", "qwen_image_21", "flux"]
-    assert nearest("qwen", known) == ", did you mean 'qwen_image' or 'qwen_image_21'?"
-    assert nearest("image", known) == ", did you mean 'qwen_image' or 'qwen_image_21'?"
-    assert nearest("wam", known) == ", did you mean 'wan'?"
+    assert suggest("qwen", known) == ", did you mean 'qwen_image' or 'qwen_image_21'?"
+    assert suggest("image", known) == ", did you mean 'qwen_image' or 'qwen_image_21'?"
+    assert suggest("wam", known) == ", did you mean 'wan'?"

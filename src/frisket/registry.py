@@ -14,14 +14,14 @@ class UnknownPlugin(LookupError):
     """A name that no file on the shelf and no entry point has."""
 
 
-def nearest(name: str, known: list[str]) -> str:
+def suggest(name: str, known: list[str]) -> str:
     """A hint ", did you mean ...?" for a mistyped name, or the list of what there is."""
-    near = nearest_of(name, known, cutoff=0.5)
+    near = find_nearest(name, known, cutoff=0.5)
     listed = ", ".join(sorted(known))
     return f", did you mean {' or '.join(map(repr, near))}?" if near else f"; there are: {listed}"
 
 
-def nearest_of(name: str, known: Sequence[str], *, cutoff: float) -> list[str]:
+def find_nearest(name: str, known: Sequence[str], *, cutoff: float) -> list[str]:
     """What a name may have meant: what it begins or is a part of, else what is spelt alike.
 
     `qwen` is a beginning of `qwen_image`, and no slip of `wan`.
@@ -29,9 +29,9 @@ def nearest_of(name: str, known: Sequence[str], *, cutoff: float) -> list[str]:
     plain = name.lower()
     if len(plain) > 2:
         for fits in (str.startswith, str.__contains__):
-            within = [each for each in known if fits(each.lower(), plain)]
-            if within:
-                return within[:3]
+            matches = [candidate for candidate in known if fits(candidate.lower(), plain)]
+            if matches:
+                return matches[:3]
     return difflib.get_close_matches(plain, known, n=1, cutoff=cutoff)
 
 
@@ -59,8 +59,8 @@ class Shelf(Generic[T]):
         """Import one plugin; UnknownPlugin names the nearest one there is."""
         if name in self._own():
             return cast(T, getattr(import_module(f"{self.package}.{name}"), self.attribute))
-        found: list[Any] = [p for p in entry_points(group=self.group) if p.name == name]
-        if not found:
+        points: list[Any] = [p for p in entry_points(group=self.group) if p.name == name]
+        if not points:
             kind = self.package.rsplit(".", 2)[-2]
-            raise UnknownPlugin(f"no {kind} plugin is named {name!r}{nearest(name, self.names())}")
-        return cast(T, found[0].load())
+            raise UnknownPlugin(f"no {kind} plugin is named {name!r}{suggest(name, self.names())}")
+        return cast(T, points[0].load())

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from frisket.data.backgrounds import choose, drawn, from_donors, from_folder
+from frisket.data.backgrounds import choose, draw_backdrops, from_donors, from_folder
 from frisket.data.cached.index import Index
 from frisket.data.cached.store import Cache
 from frisket.data.prepare import prepare
@@ -125,10 +125,10 @@ def test_another_backdrop_changes_only_the_composites_it_is_in(
 
 @pytest.mark.parametrize("kind", ["flat", "gradient", "noise"])
 def test_drawn_backgrounds_differ_and_have_words(kind: str) -> None:
-    made = drawn(kind)
+    made = draw_backdrops(kind)
     assert len({one.content for one in made}) == len(made) >= 12
     assert all("background" in one.words for one in made)
-    assert made == drawn(kind)
+    assert made == draw_backdrops(kind)
 
 
 def test_donors_lend_their_surroundings_without_their_subject(

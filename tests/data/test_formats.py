@@ -17,11 +17,11 @@ from frisket.data.format_base import (
     FORMATS,
     BadSet,
     Columns,
-    Contents,
-    Entry,
+    SetContents,
+    SetEntry,
     bytes_of,
     look,
-    shards,
+    split_shards,
 )
 from frisket.data.formats import parquet, webdataset
 from frisket.disk.file_signatures import suffix_of
@@ -148,10 +148,10 @@ def test_a_broken_tar_is_named(tmp_path, broken):
 
 
 def test_shards_end_after_their_size_and_lose_nothing():
-    entries = [Entry(str(n), bytes_of(b"x" * 10, ".png")) for n in range(7)]
-    runs = [[entry.name for entry in run] for run in shards(iter(entries), 25)]
+    entries = [SetEntry(str(n), bytes_of(b"x" * 10, ".png")) for n in range(7)]
+    runs = [[entry.name for entry in run] for run in split_shards(iter(entries), 25)]
     assert runs == [["0", "1", "2"], ["3", "4", "5"], ["6"]]
-    assert list(shards(iter([]), 25)) == []
+    assert list(split_shards(iter([]), 25)) == []
 
 
 @pytest.mark.parametrize(
@@ -292,8 +292,8 @@ def test_splits_of_a_folder_are_read_together(table, tmp_path):
 def test_what_is_written_tells_datasets_which_columns_are_pictures(arrow, tmp_path):
     from pyarrow.parquet import read_schema
 
-    entry = Entry("a", bytes_of(PNG, ".png"), "x", {"face": bytes_of(b"v", ".mkv")})
-    contents = Contents({"a": b""}, ("face",), True, False, frozenset({"face"}), False, 10)
+    entry = SetEntry("a", bytes_of(PNG, ".png"), "x", {"face": bytes_of(b"v", ".mkv")})
+    contents = SetContents({"a": b""}, ("face",), True, False, frozenset({"face"}), False, 10)
     FORMATS.load("parquet").write(tmp_path, [entry], contents, 100)
     told = json.loads(read_schema(tmp_path / "train-00000.parquet").metadata[b"huggingface"])
     features = told["info"]["features"]
@@ -304,9 +304,11 @@ def test_what_is_written_tells_datasets_which_columns_are_pictures(arrow, tmp_pa
 
 def test_a_file_too_large_for_a_cell_is_refused(arrow, tmp_path, monkeypatch):
     monkeypatch.setattr(parquet, "CELL", 5)
-    contents = Contents({"a": b""}, (), True, False, frozenset(), False, 10)
+    contents = SetContents({"a": b""}, (), True, False, frozenset(), False, 10)
     with pytest.raises(BadSet, match=r"clip 'a': a file of .* use --to webdataset"):
-        FORMATS.load("parquet").write(tmp_path, [Entry("a", bytes_of(PNG, ".png"))], contents, 100)
+        FORMATS.load("parquet").write(
+            tmp_path, [SetEntry("a", bytes_of(PNG, ".png"))], contents, 100
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -318,7 +320,9 @@ def test_without_pyarrow_the_fix_is_told(tmp_path, monkeypatch):
 
 def test_names_with_dots_and_percents_have_different_keys():
     names = ["a.b", "a%2Eb", "a%b", "x.y/a.b"]
-    laid = [next(webdataset._laid(Entry(name, bytes_of(b"", ".png"))))[0] for name in names]
+    laid = [
+        next(webdataset._lay_members(SetEntry(name, bytes_of(b"", ".png"))))[0] for name in names
+    ]
     assert laid == ["a%2Eb.png", "a%252Eb.png", "a%25b.png", "x.y/a%2Eb.png"]
 
 
@@ -328,8 +332,8 @@ letters = st.text(st.characters(exclude_categories=["C"]) | st.sampled_from(".%/
 @settings(max_examples=40, deadline=None)
 @given(st.lists(letters.map(plain).filter(is_name), min_size=1, max_size=5, unique=True))
 def test_every_name_comes_back_from_a_tar(names):
-    entries = [Entry(name, bytes_of(PNG, ".png"), name) for name in names]
-    contents = Contents(dict.fromkeys(names, b""), (), True, False, frozenset(), False, 0)
+    entries = [SetEntry(name, bytes_of(PNG, ".png"), name) for name in names]
+    contents = SetContents(dict.fromkeys(names, b""), (), True, False, frozenset(), False, 0)
     with tempfile.TemporaryDirectory() as folder:
         FORMATS.load("webdataset").write(Path(folder), entries, contents, 20)
         told, _ = read("webdataset", Path(folder))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from frisket.data.cached.store import Cache, CorruptEntry, key_of
 from frisket.data.loader import Loader, Store
-from frisket.data.records import Item, Prepared, Report, Swapped
+from frisket.data.records import Item, Prepared, PrepareReport, Swapped
 from frisket.data.sample import Batch
 from frisket.data.schedule import Schedule
 
@@ -85,7 +85,7 @@ def filled(cache: Cache, count: int = 7, **more: object) -> Prepared:
                 swaps=tuple(swaps) if number else (),
             )
         )
-    report = Report(count, 0, (), (), (), (), (), (), 0, {})
+    report = PrepareReport(count, 0, (), (), (), (), (), (), 0, {})
     prepared = Prepared(tuple(items), (), ("face", "hair"), report, cache, swap_rate=0.5)
     return replace(prepared, **more)
 
@@ -309,7 +309,7 @@ def test_without_a_way_to_rebuild_the_file_is_named(
 def test_held_out_clips_come_plain(cache: Cache) -> None:
     prepared = filled(cache)
     held = replace(prepared, items=prepared.items[2:], held=prepared.items[:2])
-    batches = Loader(held, batch=4, seed=0).held()
+    batches = Loader(held, batch=4, seed=0).collate_held()
     assert [seen(b) for b in batches] == [
         (("0",), [0.0], [0.0], [False]),
         (("1",), [1.0], [1.0], [False]),

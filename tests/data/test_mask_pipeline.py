@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from frisket.data.mask_pipeline import SEEN, cover, planes_of
+from frisket.data.mask_pipeline import INSIDE, cover, planes_of
 from frisket.data.records import Masking, Window
 from frisket.grid import LatentGrid
 from frisket.masks.coverage import Reading, to_latent
@@ -112,7 +112,7 @@ def by_pixels(window: Window, regions: list[str], reading: Reading) -> tuple[Ten
     thin = [
         name
         for name, own in zip(planes, cells, strict=True)
-        if planes[name].max() >= SEEN > own.max()
+        if planes[name].max() >= INSIDE > own.max()
     ]
     return cells, thin
 

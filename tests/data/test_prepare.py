@@ -222,7 +222,7 @@ def test_the_report_finds_empty_full_thin_orphan_and_uncaptioned(
     (folder / "clips" / "c0003.txt").unlink()
     report = run(clipset(folder), cache, encoders).report
     assert report.all_zero == ("c0000",)
-    assert report.all_one == ("c0001",)
+    assert report.all_full == ("c0001",)
     assert report.thin == ("c0002: subject",)
     assert [Path(path).name for path in report.orphans] == ["nobody.png"]
     assert report.uncaptioned == ("c0003",)

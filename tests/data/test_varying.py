@@ -78,7 +78,7 @@ def test_every_batch_draws_one_and_the_same_again(folder, cache, encoders, clips
     other = Loader(made, batch=1, seed=4, prefetch=0)
     assert any(not torch.equal(other.at(row).coverage, stream[row].coverage) for row in range(9))
     # Held out clips are measured under the mask as it is.
-    for item, batch in zip(made.held, loader.held(), strict=True):
+    for item, batch in zip(made.held, loader.collate_held(), strict=True):
         assert torch.equal(batch.coverage[0], planes(made, item.coverage))
 
 

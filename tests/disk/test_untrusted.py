@@ -13,7 +13,7 @@ from frisket.disk.untrusted import (
     parse_toml,
     parse_xml,
     read_bytes,
-    shown,
+    show,
 )
 
 BOMB = (
@@ -112,12 +112,12 @@ def test_a_place_is_given_with_every_bad_byte() -> None:
     ids=["text", "lists", "table", "number", "deep"],
 )
 def test_a_value_is_shown_in_brief_and_never_written_out(value: object) -> None:
-    assert 0 < len(shown(value)) <= 80
-    assert 0 < len(shown(value, 20)) <= 20
+    assert 0 < len(show(value)) <= 80
+    assert 0 < len(show(value, 20)) <= 20
 
 
 def test_what_is_short_is_shown_whole() -> None:
-    assert shown({"a": [1, "b"]}) == "{'a': [1, 'b']}"
-    assert shown("x" * 60) == repr("x" * 60)
+    assert show({"a": [1, "b"]}) == "{'a': [1, 'b']}"
+    assert show("x" * 60) == repr("x" * 60)
     assert cut("x" * 10, 10) == "x" * 10
     assert cut("x" * 11, 10) == "xxxxxxx..."

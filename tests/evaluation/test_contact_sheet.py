@@ -11,10 +11,10 @@ from frisket.evaluation.contact_sheet import (
     REGION_COLOURS,
     Card,
     contact_sheet,
-    fitted,
-    heat,
-    overlay,
-    panels,
+    draw_heat,
+    draw_overlay,
+    draw_panels,
+    fit_picture,
 )
 
 
@@ -31,59 +31,59 @@ def half(frames: int = 1, side: int = 32) -> np.ndarray:
 def test_overlay_tints_regions_and_dims_the_rest() -> None:
     frame = grey()[0]
     left = half()[0]
-    laid = overlay(frame, {"a": left, "b": 1 - left}).astype(int)
+    laid = draw_overlay(frame, {"a": left, "b": 1 - left}).astype(int)
     for column, colour in ((4, REGION_COLOURS[0]), (28, REGION_COLOURS[1])):
         toward = np.sign(np.array(colour) - 128)
         assert (np.sign(laid[16, column] - 128) == toward).all()
     assert tuple(laid[16, 15]) == REGION_COLOURS[0]  # the border is drawn full
-    dimmed = overlay(frame, {"a": left})
+    dimmed = draw_overlay(frame, {"a": left})
     assert dimmed[16, 28].max() < 100
 
 
 def test_overlay_without_regions_is_dim_everywhere() -> None:
-    assert overlay(grey()[0], {}).max() < 100
+    assert draw_overlay(grey()[0], {}).max() < 100
 
 
 def test_heat_rises_in_brightness_with_weight() -> None:
     ramp = np.linspace(0, 2, 50, dtype=np.float32)[None]
-    shown = heat(ramp)
+    shown = draw_heat(ramp)
     bright = shown.astype(int) @ [299, 587, 114]
     assert (np.diff(bright[0]) >= 0).all()
     assert (shown[0, 0] == HEAT[0]).all()
     assert (shown[0, -1] == HEAT[-1]).all()
-    assert (heat(np.zeros((3, 3), np.float32)) == HEAT[0]).all()
+    assert (draw_heat(np.zeros((3, 3), np.float32)) == HEAT[0]).all()
     # Half of the top is the middle colour, whatever the top is.
-    assert (heat(np.full((1, 1), 2, np.float32), 4.0)[0, 0] == HEAT[2]).all()
+    assert (draw_heat(np.full((1, 1), 2, np.float32), 4.0)[0, 0] == HEAT[2]).all()
 
 
 def test_small_pictures_keep_hard_pixels_and_large_ones_fit() -> None:
     noise = np.random.RandomState(0).randint(0, 256, (32, 32, 3)).astype(np.uint8)
     np.testing.assert_array_equal(
-        np.asarray(fitted(noise, 256, 256)), noise.repeat(8, 0).repeat(8, 1)
+        np.asarray(fit_picture(noise, 256, 256)), noise.repeat(8, 0).repeat(8, 1)
     )
-    assert fitted(grey(1, 512, 1024)[0], 256, 256).size == (256, 128)
-    assert fitted(grey(1, 3, 4000)[0], 256, 256).size == (256, 1)
+    assert fit_picture(grey(1, 512, 1024)[0], 256, 256).size == (256, 128)
+    assert fit_picture(grey(1, 3, 4000)[0], 256, 256).size == (256, 1)
 
 
 def test_the_weights_panel_shows_the_latent_frame_of_the_middle() -> None:
     weights = np.zeros((3, 4, 4), np.float32)
     weights[1] = 1  # frames 1 to 4 of 9; the middle one is 4
     card = Card("a", grey(9), {"s": half(9)}, weights, {"s": 0.5})
-    shown = np.asarray(panels(card)["weights"])
+    shown = np.asarray(draw_panels(card)["weights"])
     assert (shown == HEAT[-1]).all()
     few = Card("a", grey(3), {"s": half(3)}, weights, {"s": 0.5}, at=(0, 5, 8), length=9)
-    assert (np.asarray(panels(few)["weights"]) == HEAT[0]).all()
+    assert (np.asarray(draw_panels(few)["weights"]) == HEAT[0]).all()
 
 
 def test_weak_weights_look_weak() -> None:
     weights = np.full((1, 4, 4), 0.25, np.float32)
-    shown = np.asarray(panels(Card("a", grey(), {"s": half()}, weights))["weights"])
+    shown = np.asarray(draw_panels(Card("a", grey(), {"s": half()}, weights))["weights"])
     assert (shown == HEAT[1]).all()
 
 
 def test_panels_of_an_unmasked_image_are_the_clip_alone() -> None:
-    assert set(panels(Card("a", grey()))) == {"clip"}
-    assert set(panels(Card("a", grey(5), {"s": half(5)}))) == {"clip", "regions", "strip"}
+    assert set(draw_panels(Card("a", grey()))) == {"clip"}
+    assert set(draw_panels(Card("a", grey(5), {"s": half(5)}))) == {"clip", "regions", "strip"}
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
@@ -113,7 +113,7 @@ def test_an_empty_sheet_is_refused() -> None:
 def test_a_card_is_shown_at_its_focus_and_its_strip_holds_every_pick() -> None:
     frames = np.stack([grey(level=20 * number)[0] for number in range(9)])
     card = Card("a", frames, at=tuple(range(0, 90, 10)), length=81, focus=2)
-    shown = panels(card)
+    shown = draw_panels(card)
     assert (np.asarray(shown["clip"]) == 40).all()
     row = np.asarray(shown["strip"])[shown["strip"].height // 2, :, 0]
     assert {0, 20, 60, 80, 100, 120, 140, 160} <= set(row.tolist())

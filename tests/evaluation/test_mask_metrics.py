@@ -14,7 +14,7 @@ from frisket.evaluation.mask_metrics import (
     confusion,
     dice,
     iou,
-    pooled,
+    pool_scores,
     temporal_iou,
 )
 from frisket.pocket.world import SIZE, Background, Scene, frames_of
@@ -173,7 +173,7 @@ def test_pooling_weighs_by_the_frames_that_hold_a_region():
     one = torch.ones(1, 4, 4, dtype=torch.long)
     three, missed = one.expand(3, -1, -1), torch.zeros(3, 4, 4, dtype=torch.long)
     names = ["face", "hair"]
-    both = pooled([compare_labels(one, one, names), compare_labels(missed, three, names)])
+    both = pool_scores([compare_labels(one, one, names), compare_labels(missed, three, names)])
     assert both.frames == 4
     assert both.regions["face"].iou == 0.25
     assert both.regions["hair"].iou == 1.0
@@ -190,10 +190,10 @@ def test_errors_name_what_is_wrong():
     with pytest.raises(ValueError, match="of one size"):
         compare_labels(labels, labels[:, :2], ["face"])
     with pytest.raises(ValueError, match="no clip"):
-        pooled([])
+        pool_scores([])
     scores = [compare_labels(labels, labels, [name]) for name in ("face", "hair")]
     with pytest.raises(ValueError, match="different regions"):
-        pooled(scores)
+        pool_scores(scores)
     with pytest.raises(ValueError, match="must agree"):
         compensated_iou(torch.zeros(2, 4, 4).bool(), torch.zeros(2, 5, 4, 3).byte())
     with pytest.raises(ValueError, match="too small"):

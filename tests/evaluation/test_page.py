@@ -11,10 +11,10 @@ from frisket.evaluation.page import (
     Claim,
     Column,
     Figure,
-    Report,
+    PageSection,
+    PageTable,
+    ReportPage,
     Row,
-    Section,
-    Table,
     data_uri,
     write_report,
 )
@@ -22,8 +22,8 @@ from frisket.evaluation.page import (
 PICTURE = np.arange(32 * 32 * 3).reshape(32, 32, 3).astype(np.uint8)
 
 
-def table() -> Table:
-    return Table(
+def table() -> PageTable:
+    return PageTable(
         "numbers",
         [
             Column("leak", "How much came along.", "low", ".1%"),
@@ -38,19 +38,19 @@ def table() -> Table:
     )
 
 
-def report(**changes: object) -> Report:
+def report(**changes: object) -> ReportPage:
     whole = {
         "title": "Did the <mask> work?",
         "verdict": "Yes & no.",
         "sections": [
-            Section("pictures", "some words", [Figure("clips", PICTURE, "all of them")]),
-            Section("table", tables=[table()]),
+            PageSection("pictures", "some words", [Figure("clips", PICTURE, "all of them")]),
+            PageSection("table", tables=[table()]),
         ],
         "claims": [Claim("It leaks less.", "81 % to 2 %", True), Claim("More.", "0 %", False)],
         "footer": {"torch": "2.13"},
         "data": {"variants": {"mask": {"leak": [0.03]}}, "name": "ü"},
     }
-    return Report(**(whole | changes))
+    return ReportPage(**(whole | changes))
 
 
 def page_of(path: Path, **changes: object) -> str:
@@ -72,7 +72,7 @@ def test_the_page_is_self_contained_and_escaped(tmp_path: Path) -> None:
 def test_small_pictures_are_enlarged_with_hard_pixels(tmp_path: Path) -> None:
     page = page_of(tmp_path / "report.html")
     assert 'width="192" height="192" style="image-rendering: pixelated;"' in page
-    big = [Section("p", figures=[Figure("f", np.zeros((200, 400, 3), np.uint8))])]
+    big = [PageSection("p", figures=[Figure("f", np.zeros((200, 400, 3), np.uint8))])]
     assert 'width="400" height="200" style=""' in page_of(tmp_path / "big.html", sections=big)
 
 
@@ -89,7 +89,7 @@ def test_every_mean_and_seed_is_shown_and_the_best_is_marked(tmp_path: Path) -> 
 
 def test_a_column_of_equals_has_no_best(tmp_path: Path) -> None:
     rows = [Row(name, {"leak": [0.5]}) for name in "ab"]
-    same = [Section("t", tables=[Table("t", [Column("leak", better="low")], rows)])]
+    same = [PageSection("t", tables=[PageTable("t", [Column("leak", better="low")], rows)])]
     assert 'class="best"' not in page_of(tmp_path / "r.html", sections=same)
 
 
@@ -112,9 +112,9 @@ def test_nan_is_refused_before_anything_is_written(tmp_path: Path) -> None:
 
 
 def test_a_value_without_a_column_is_refused(tmp_path: Path) -> None:
-    wrong = Table("t", [Column("leak")], [Row("a", {"leek": [1.0]})])
+    wrong = PageTable("t", [Column("leak")], [Row("a", {"leek": [1.0]})])
     with pytest.raises(ValueError, match=r"row 'a' has \['leek'\] but no column"):
-        page_of(tmp_path / "report.html", sections=[Section("s", tables=[wrong])])
+        page_of(tmp_path / "report.html", sections=[PageSection("s", tables=[wrong])])
     assert not list(tmp_path.iterdir())
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from frisket.evaluation.measured import Measured, gains
+from frisket.evaluation.measured import Measured, compute_gains
 from frisket.evaluation.verdict import judge
 
 
@@ -145,8 +145,8 @@ def test_nothing_to_judge() -> None:
 
 def test_gains_average_to_the_gain_of_the_means() -> None:
     errors = {"base/inside": [1.0, 3.0], "tuned/inside": [0.5, 3.0]}
-    assert gains(errors, "inside") == pytest.approx([0.25, 0.0])
-    assert sum(gains(errors, "inside")) / 2 == pytest.approx(1 - 3.5 / 4)
+    assert compute_gains(errors, "inside") == pytest.approx([0.25, 0.0])
+    assert sum(compute_gains(errors, "inside")) / 2 == pytest.approx(1 - 3.5 / 4)
 
 
 def test_selectivity_is_gain_over_movement() -> None:
@@ -155,7 +155,7 @@ def test_selectivity_is_gain_over_movement() -> None:
         "tuned/inside": [0.5, 0.7, 0.4],
         "moved/outside": [0.05, 0.05, 0.05],
     }
-    values = {"gain/inside": gains(errors, "inside")}
+    values = {"gain/inside": compute_gains(errors, "inside")}
     told = Measured("run", True, errors, values).selectivity()
     assert told is not None
     assert told.value == pytest.approx(10)

@@ -127,8 +127,8 @@ def complete() -> Callable[..., None]:
             note = told[prefix + dotted(key)]
             assert note.line == written.line(key)
         for note in imported.notes:
-            assert note.said
-            assert "  " not in note.said
+            assert note.message
+            assert "  " not in note.message
 
     return check
 

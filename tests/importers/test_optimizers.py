@@ -46,7 +46,7 @@ def test_a_rate_goes_to_the_same_optimizer_or_is_left_out(trainer, name):
     written = name.rstrip("*").upper()
     found, notes = chosen(trainer, written)
     row = TABLES[trainer][name]
-    if "class" in row and "relative_step" not in notes["optimizer_type"].said:
+    if "class" in row and "relative_step" not in notes["optimizer_type"].message:
         assert found["lr"] == 0.7
         assert "weight_decay" in found
         assert found["name"] == CLASSES[row["class"]]["name"]
@@ -55,7 +55,7 @@ def test_a_rate_goes_to_the_same_optimizer_or_is_left_out(trainer, name):
         assert set(found) == {"name"}
         assert found["name"].startswith(written)
         assert {each.kind for each in notes.values()} == {"no equivalent"}
-        assert "0.7" in notes["optimizer_type"].said
+        assert "0.7" in notes["optimizer_type"].message
         assert "lr" in notes
         config = Config.model_validate({"optimizer": found})
         said = [said for _, said in optimizer_problems(config)]
@@ -135,7 +135,7 @@ def test_a_path_that_is_known_decays_as_its_class_does(path):
 
 def test_a_path_whose_decay_is_not_known_is_told():
     _, notes = chosen("kohya", "some.package.Scorn")
-    assert "weight_decay is 0.01 here" in notes["optimizer_type"].said
+    assert "weight_decay is 0.01 here" in notes["optimizer_type"].message
 
 
 def test_a_rate_too_low_for_prodigy_is_raised_as_there():
@@ -149,7 +149,7 @@ def test_adafactor_that_finds_its_own_rate_is_asked_for(trainer):
     found, notes = chosen(trainer, "Adafactor", 1e-3)
     assert set(found) == {"name"}
     assert found["name"] not in ALIASES
-    assert "relative_step" in notes["optimizer_type"].said
+    assert "relative_step" in notes["optimizer_type"].message
     found, _ = chosen(trainer, "Adafactor", 1e-3, relative_step=False, scale_parameter=False)
     assert found["name"] == "adafactor"
     assert found["options"]["scale_parameter"] is False
@@ -158,7 +158,7 @@ def test_adafactor_that_finds_its_own_rate_is_asked_for(trainer):
 def test_what_only_says_where_the_state_lies_is_told():
     found, notes = chosen("onetrainer", "ADAMW_8BIT", 1e-4, is_paged=True, optim_bits=8, eps=1e-7)
     assert found["options"] == {"eps": 1e-7}
-    assert "is_paged, optim_bits" in notes["optimizer_type"].said
+    assert "is_paged, optim_bits" in notes["optimizer_type"].message
 
 
 RECORDED = json.loads((Path(__file__).parent / "peer_optimizers.json").read_text())
@@ -182,7 +182,7 @@ def test_it_is_what_the_trainers_own_code_makes(trainer, name, row):
     found, notes = chosen(trainer, name, 0.01, **arguments)
     theirs = row["class"].rpartition(".")[2]
     if "lr" not in found:
-        assert trainer == "ai_toolkit" or f".{theirs}'" in notes["optimizer_type"].said
+        assert trainer == "ai_toolkit" or f".{theirs}'" in notes["optimizer_type"].message
         return
     assert found["lr"] == row["options"]["lr"]
     try:

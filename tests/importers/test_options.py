@@ -18,7 +18,7 @@ def sheet_of(tree, **rules) -> Sheet:
 def noted(tree, **rules) -> dict[str, tuple[str, str]]:
     sheet = sheet_of(tree, **rules)
     sheet.top("top").close()
-    return {note.option: (note.kind, note.said) for note in sheet.notes}
+    return {note.option: (note.kind, note.message) for note in sheet.notes}
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_a_note_on_a_table_is_not_swallowed(opened, given, first):
         opened(top, "adapter", "inner")
     top.say("adapter", "mapped", "a second note")
     top.close()
-    assert [(note.option, note.said) for note in sheet.notes] == [
+    assert [(note.option, note.message) for note in sheet.notes] == [
         ("adapter", "trains the whole model there")
     ]
 

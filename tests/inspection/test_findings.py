@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frisket.grid import LatentGrid
-from frisket.inspection.findings import Finding, by_severity, look_at_masks, look_at_sizes
+from frisket.inspection.findings import Finding, look_at_masks, look_at_sizes, sort_by_severity
 from frisket.masks.coverage import to_latent
 
 IMAGE = LatentGrid(channels=4, spatial=8)
@@ -94,4 +94,4 @@ def test_sizes() -> None:
 def test_order_is_errors_first_and_clips_as_given() -> None:
     notes = [Finding("size", "note", clip, "", "") for clip in "ba"]
     error = Finding("aspect", "error", "z", "", "")
-    assert by_severity([*notes, error]) == [error, *notes]
+    assert sort_by_severity([*notes, error]) == [error, *notes]

@@ -152,7 +152,7 @@ def test_weights_are_shown_as_the_loss_sees_them_mirrored_too(tmp_path: Path) ->
     looker = Looker(clipset, LatentGrid(channels=4, spatial=8), RegionWeights({"subject": 1.0}))
     (found,) = find(
         clipset.clips, masks="folder", folders=clipset.masking.folders, captions=None
-    ).found
+    ).clips
     (window,) = looker.windows(found)
     turned = replace(window, geometry=replace(window.geometry, flip=True))
     for each, flip in ((window, False), (turned, True)):

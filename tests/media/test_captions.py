@@ -135,7 +135,7 @@ def test_another_suffix_and_another_part(tmp_path, clips):
         "sub/c": "second line",
     }
     found = find(root, masks="none", folders={}, wording=Wording(".caption"))
-    assert [one.caption for one in found.found] == ["one two", "second line"]
+    assert [one.caption for one in found.clips] == ["one two", "second line"]
 
 
 def test_another_suffix_beside_the_clips_of_a_manifest(tmp_path, clips):
@@ -143,4 +143,4 @@ def test_another_suffix_beside_the_clips_of_a_manifest(tmp_path, clips):
     manifest = tmp_path / "set.jsonl"
     manifest.write_text('{"path": "clips/a.b.png"}\n')
     found = find(manifest, masks="listed", folders={}, wording=Wording(".tags.txt"))
-    assert found.found[0].caption == "tags"
+    assert found.clips[0].caption == "tags"

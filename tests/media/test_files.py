@@ -28,7 +28,7 @@ def masked(root, **options):
 
 
 def names(findings):
-    return [one.name for one in findings.found]
+    return [one.name for one in findings.clips]
 
 
 def test_masks_match_by_stem_in_sub_folders_whatever_the_suffix(touch):
@@ -38,14 +38,14 @@ def test_masks_match_by_stem_in_sub_folders_whatever_the_suffix(touch):
     )
     findings = masked(root)
     assert names(findings) == ["a", "c", "sub/a", "sub/deep/b"]
-    assert [dict(one.masks) for one in findings.found] == [
+    assert [dict(one.masks) for one in findings.clips] == [
         {"": root / "masks/a.png"},
         {},
         {"": root / "masks/sub/a.TIFF"},
         {"": root / "masks/sub/deep/b.mkv"},
     ]
     assert findings.orphans == []
-    assert not any(one.alpha for one in findings.found)
+    assert not any(one.alpha for one in findings.clips)
 
 
 def test_a_folder_of_frames_is_one_mask(touch):
@@ -58,7 +58,7 @@ def test_a_folder_of_frames_is_one_mask(touch):
             "masks/sub/still.png",
         ),
     )
-    found = {one.name: dict(one.masks) for one in masked(root).found}
+    found = {one.name: dict(one.masks) for one in masked(root).clips}
     assert found["walk"] == {"": root / "masks/walk"}
     assert found["sub/run.1"] == {"": root / "masks/sub/run.1"}
     assert found["sub/still"] == {"": root / "masks/sub/still.png"}
@@ -77,7 +77,7 @@ def test_one_folder_a_region(touch):
     )
     folders = {"face": root / "face", "hair": root / "hair"}
     findings = find(root / "clips", masks="regions", folders=folders)
-    assert [list(one.masks) for one in findings.found] == [["face", "hair"], ["hair"]]
+    assert [list(one.masks) for one in findings.clips] == [["face", "hair"], ["hair"]]
     assert findings.orphans == [root / "hair/x.png"]
     (root / "face/a.png").unlink()
     with pytest.raises(
@@ -93,7 +93,7 @@ def test_sidecars_beside_the_clips(touch):
         *("clips/d.e-condlabel.png", "clips/none.png", "clips/gone.mask.png"),
     )
     findings = find(root / "clips", masks="sidecar", folders={})
-    assert {one.name: [path.name for path in one.masks.values()] for one in findings.found} == {
+    assert {one.name: [path.name for path in one.masks.values()] for one in findings.clips} == {
         "a": ["a.mask.png"],
         "c": ["c.mask"],
         "d.e": ["d.e-masklabel.png"],
@@ -122,7 +122,7 @@ def test_alpha_marks_clips_that_have_it(tmp_path, picture):
     picture(tmp_path / "a.png", np.full((4, 4, 4), 255, np.uint8))
     picture(tmp_path / "b.jpg")
     findings = find(tmp_path, masks="alpha", folders={})
-    assert [(one.name, one.alpha, dict(one.masks)) for one in findings.found] == [
+    assert [(one.name, one.alpha, dict(one.masks)) for one in findings.clips] == [
         ("a", True, {}),
         ("b", False, {}),
     ]
@@ -164,8 +164,8 @@ def test_names_with_spaces_unicode_and_dots(touch):
     (root / f"clips/{decomposed}/my clip.v2.final.txt").write_text("a walk")
     findings = masked(root)
     assert names(findings) == [f"{composed}/my clip.v2.final", long, "日本 語"]
-    assert all(one.masks for one in findings.found)
-    assert findings.found[0].caption == "a walk"
+    assert all(one.masks for one in findings.clips)
+    assert findings.clips[0].caption == "a walk"
     assert findings.orphans == [root / "masks/my clip.png"]
 
 
@@ -257,10 +257,10 @@ def test_captions_defaults_and_the_uncaptioned(touch):
     root = touch("clips/a.png", "clips/b.png", "clips/a.txt")
     (root / "clips/a.txt").write_text("a cat\non a mat\n\nnotes to myself")
     plain = find(root / "clips", masks="none", folders={})
-    assert [one.caption for one in plain.found] == ["a cat on a mat", ""]
+    assert [one.caption for one in plain.clips] == ["a cat on a mat", ""]
     assert plain.uncaptioned == ["b"]
     filled = find(root / "clips", masks="none", folders={}, caption="a photo")
-    assert [one.caption for one in filled.found] == ["a cat on a mat", "a photo"]
+    assert [one.caption for one in filled.clips] == ["a cat on a mat", "a photo"]
     assert filled.uncaptioned == []
 
 
@@ -269,4 +269,4 @@ def test_the_order_does_not_depend_on_the_disk(touch):
     touch(*(f"masks/{i:03}.png" for i in range(100)))
     findings = masked(root)
     assert names(findings) == [f"{i:03}" for i in range(100)]
-    assert all(one.masks[""].stem == one.name for one in findings.found)
+    assert all(one.masks[""].stem == one.name for one in findings.clips)

@@ -13,7 +13,7 @@ from PIL import Image
 from frisket.media import foreign, frames, images
 from frisket.media.foreign import decoding, show_warnings
 from frisket.media.frames import decode, decode_grey, probe
-from frisket.media.paths import BadMedia, escaped, is_text
+from frisket.media.paths import BadMedia, escape, is_text
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
@@ -184,4 +184,4 @@ def test_masks_that_hold_no_numbers(tmp_path, strange):
 def test_names_that_are_no_text():
     assert is_text("é 日本.png")
     assert not is_text("\udcff.png")
-    assert escaped("caf\udce9.png") == r"caf\xe9.png"
+    assert escape("caf\udce9.png") == r"caf\xe9.png"

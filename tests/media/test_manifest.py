@@ -9,7 +9,7 @@ import pytest
 
 from frisket.media.captions import BadCaption
 from frisket.media.files import MasksNotFound, TwoFiles, find
-from frisket.media.folders.references import ReferencesNotFound, listed_references
+from frisket.media.folders.references import ReferencesNotFound, check_references
 from frisket.media.manifest import LONGEST, PATH_KEYS, TEXT_KEYS, BadManifest, read_manifest
 
 
@@ -161,9 +161,9 @@ def test_find_takes_what_is_listed(listed, tmp_path, caplog):
         findings = find(path, masks="listed", folders={}, caption="for all")
     assert "lists masks for 1 of 3 clips" in caplog.text
     assert "keys that are not read: width" in caplog.text
-    assert [one.caption for one in findings.found] == ["first line", "beside", "for all"]
-    assert [dict(one.masks) for one in findings.found] == [{"": path.parent / "m/a.png"}, {}, {}]
-    raw_texts = find(path, masks="listed", folders={}, paragraph=False).found
+    assert [one.caption for one in findings.clips] == ["first line", "beside", "for all"]
+    assert [dict(one.masks) for one in findings.clips] == [{"": path.parent / "m/a.png"}, {}, {}]
+    raw_texts = find(path, masks="listed", folders={}, paragraph=False).clips
     assert raw_texts[0].caption == "first\nline\n\nnot this"
 
 
@@ -176,8 +176,8 @@ def test_the_config_may_name_other_masks_and_captions(listed, tmp_path, caplog):
         path, masks="folder", folders={"": tmp_path / "other"}, captions=tmp_path / "texts"
     )
     assert "lists 1 masks that are not used" in caplog.text
-    assert dict(findings.found[0].masks) == {"": tmp_path / "other/a.png"}
-    assert [one.caption for one in findings.found] == ["", "new"]
+    assert dict(findings.clips[0].masks) == {"": tmp_path / "other/a.png"}
+    assert [one.caption for one in findings.clips] == ["", "new"]
     assert findings.orphans == [tmp_path / "other/gone.png"]
     with pytest.raises(MasksNotFound, match="give each line of the manifest its `mask`"):
         find(path, masks="sidecar", folders={})
@@ -189,7 +189,7 @@ def test_the_config_may_name_other_masks_and_captions(listed, tmp_path, caplog):
 
 def test_references_are_those_of_the_line_and_none_may_lack_them(listed):
     path = listed({"path": "a.png", "references": ["r.png"]}, {"path": "b.png"})
-    found = {one.name: one.references for one in find(path, masks="listed", folders={}).found}
+    found = {one.name: one.references for one in find(path, masks="listed", folders={}).clips}
     assert found == {"a": (path.parent / "r.png",), "b": ()}
     with pytest.raises(ReferencesNotFound, match="no reference picture for b; give each line"):
-        listed_references(path, found)
+        check_references(path, found)

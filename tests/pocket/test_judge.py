@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 from frisket.pocket.judge import (
-    FOUND_DB,
-    background_shares,
+    MATCH_DB,
     correct,
     find_creature,
-    found_on,
     judge,
+    judge_creature,
     leak,
+    measure_backgrounds,
 )
 from frisket.pocket.world import (
     ZIGZAG,
@@ -113,32 +113,32 @@ def test_unequal_lengths_are_refused(scenes: list[Scene]) -> None:
 
 def test_finds_the_creature_and_nothing_else(scenes: list[Scene], creatures: list[Scene]) -> None:
     psnr, masks = find_creature(pictures_of(creatures))
-    assert psnr.min() > FOUND_DB + 3
+    assert psnr.min() > MATCH_DB + 3
     truth = np.stack([np.clip(sum(draw(s)[1].values()), 0, 1) for s in creatures]) > 0.5
     overlap = (truth & (masks > 0.5)).sum((1, 2)) / (truth | (masks > 0.5)).sum((1, 2))
     assert overlap.min() > 0.75
-    assert find_creature(pictures_of(scenes))[0].max() < FOUND_DB
+    assert find_creature(pictures_of(scenes))[0].max() < MATCH_DB
 
 
 def test_found_needs_subject_and_background(creatures: list[Scene]) -> None:
     pictures, asked = pictures_of(creatures), [scene.background for scene in creatures]
-    right = found_on(pictures, asked)
+    right = judge_creature(pictures, asked)
     assert all(row.all() for row in right.values())
     swapped = asked[1:] + asked[:1]
-    wrong = found_on(pictures, swapped)
+    wrong = judge_creature(pictures, swapped)
     assert wrong["subject"].all()
     assert wrong["found"].mean() < 0.2
     assert wrong["strict"].tolist() == [a == b for a, b in zip(asked, swapped, strict=True)]
-    bare = found_on(np.stack([draw_background(b) for b in asked]), asked)
+    bare = judge_creature(np.stack([draw_background(b) for b in asked]), asked)
     assert not bare["found"].any()
 
 
 def test_strict_tells_patterns_of_the_same_colours_apart() -> None:
     stripes, checks = (Background(name, "red", "blue") for name in ("stripes", "checks"))
     picture = pictures_of([Scene(stripes, "sks", "", 16.0, 16.0, 8.5)])
-    assert found_on(picture, [checks])["found"].all()
-    assert not found_on(picture, [checks])["strict"].any()
-    shares = background_shares(picture, find_creature(picture)[1], [stripes])
+    assert judge_creature(picture, [checks])["found"].all()
+    assert not judge_creature(picture, [checks])["strict"].any()
+    shares = measure_backgrounds(picture, find_creature(picture)[1], [stripes])
     assert shares["pattern"] == pytest.approx(1, abs=0.03)
 
 

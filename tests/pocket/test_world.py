@@ -18,7 +18,7 @@ from frisket.pocket.world import (
     draw,
     draw_background,
     frames_of,
-    held_out,
+    is_held_out,
     random_background,
     random_creature,
     random_scene,
@@ -155,7 +155,9 @@ def test_creature_paint_is_pink_left_and_teal_right() -> None:
 def test_one_caption_in_eight_is_held_out_and_always_the_same() -> None:
     rng = np.random.RandomState(2)
     scenes = [random_scene(rng) for _ in range(2000)]
-    assert 0.10 < np.mean([held_out(scene) for scene in scenes]) < 0.15
-    assert not held_out(random_scene(rng, empty=1.0))
+    assert 0.10 < np.mean([is_held_out(scene) for scene in scenes]) < 0.15
+    assert not is_held_out(random_scene(rng, empty=1.0))
     known = Scene(Background("dots", "red", "blue"), "ring", "white")
-    assert held_out(known) == held_out(Scene(known.background, "ring", "white", 10.0, 11.0, 7.0))
+    assert is_held_out(known) == is_held_out(
+        Scene(known.background, "ring", "white", 10.0, 11.0, 7.0)
+    )

@@ -6,16 +6,16 @@ import pytest
 
 from frisket.maskgen.files.record import Record, Stamp, save
 from frisket.maskgen.files.unsure import is_unsure
-from frisket.media.files import Found
+from frisket.media.files import ClipFiles
 
 
-def made(folder: Path, status: str, name: str = "a.png") -> Found:
+def made(folder: Path, status: str, name: str = "a.png") -> ClipFiles:
     clip, mask = folder / "clip.png", folder / name
     for path in (clip, mask):
         path.write_bytes(b"pixels")
     record = Record(Stamp.of(clip), 1, 8, 8, status, {}, "key", (Stamp.of(mask, f"below/{name}"),))
     save(record, folder / f"{name.removesuffix('.png')}.json")
-    return Found("a", clip, "", {"": mask}, alpha=False)
+    return ClipFiles("a", clip, "", {"": mask}, alpha=False)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.mask.png", "take.1.png"])
@@ -38,5 +38,5 @@ def test_other_masks_are_not_doubted(tmp_path: Path) -> None:
     assert not is_unsure(made(tmp_path, "done"))
     (tmp_path / "a.json").write_text('{"clips": 3}')
     assert not is_unsure(
-        Found("a", tmp_path / "clip.png", "", {"": tmp_path / "a.png"}, alpha=False)
+        ClipFiles("a", tmp_path / "clip.png", "", {"": tmp_path / "a.png"}, alpha=False)
     )

@@ -8,17 +8,17 @@ import pytest
 from frisket.config.load import check, read
 from frisket.config.tree import Config
 from frisket.families.base import FAMILIES
-from frisket.inspection.dataset_scan import Survey
-from frisket.media.folders.discovery import Masks
+from frisket.inspection.dataset_scan import DatasetScan
+from frisket.media.folders.discovery import DiscoveredMasks
 from frisket.recipes.init import write as writing
 from frisket.recipes.init.model_choice import choose, recipe_for, recipes
 from frisket.recipes.init.write import init
 from frisket.runs.opening import opening
 
 PHOTOS = Path(__file__).parents[2] / "examples" / "photos"
-PICTURES = Survey(
+PICTURES = DatasetScan(
     *(Path("clips"), 12, 0, 1, 900, 1200),
-    *(Masks("none", {}), None, 0, "", ()),
+    *(DiscoveredMasks("none", {}), None, 0, "", ()),
 )
 CLIPS = replace(PICTURES, videos=12, frames=80)
 
@@ -26,7 +26,7 @@ CLIPS = replace(PICTURES, videos=12, frames=80)
 @pytest.mark.parametrize("room", [None, 7.5, 11.6, 15.6, 23.5, 79.0])
 @pytest.mark.parametrize("seen", [PICTURES, CLIPS], ids=["pictures", "clips"])
 def test_pictures_get_no_video_model_and_all_fits_the_card(
-    room: float | None, seen: Survey
+    room: float | None, seen: DatasetScan
 ) -> None:
     found = choose(seen, room)
     card = FAMILIES.load(found.family).variants[found.variant]

@@ -48,7 +48,7 @@ def test_a_config_reads_it_by_the_preset_and_the_legend(clips):
     (data,) = read(config)[0].data
     assert data.masks.legend == {"face": 1, "hair": 2, "body": 3}
     found = find(data.clips, masks="folder", folders={"": data.masks.path})
-    assert [one.name for one in found.found if one.masks] == ["ada"]
+    assert [one.name for one in found.clips if one.masks] == ["ada"]
     assert not found.orphans
 
 

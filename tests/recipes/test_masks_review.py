@@ -92,7 +92,7 @@ class Shelf:
 
     def review(self, **options: object) -> Reviewed:
         there = find(self.clips, masks="none", folders={})
-        return review(there.found, self.place, self.root / "out", **options)
+        return review(there.clips, self.place, self.root / "out", **options)
 
     @property
     def page(self) -> str:

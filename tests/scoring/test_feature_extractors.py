@@ -11,7 +11,7 @@ import torch
 from tests.maskgen.tiny import people
 
 from frisket.config.load import ConfigError
-from frisket.evaluation.patches import found
+from frisket.evaluation.patches import match_patches
 from frisket.inference.generate import Picture
 from frisket.inference.sample_specs import Shot
 from frisket.maskgen.base import WeightsNotFound
@@ -98,7 +98,7 @@ def test_every_kind_of_tower_gives_its_patches_in_place(
     seen = eyes.patches(frame, taught.outside)
     assert seen.features.shape == (count, 32)
     assert float(seen.weights.mean()) == pytest.approx(float(taught.outside.mean()), abs=0.02)
-    assert found(eyes.patches(frame, whole), seen) == pytest.approx(1, abs=1e-5)
+    assert match_patches(eyes.patches(frame, whole), seen) == pytest.approx(1, abs=1e-5)
     # A corner that changes is told by its own patch most of all: tokens lie in reading order.
     changed = frame.clone()
     changed[:16, :16] = 255 - changed[:16, :16]

@@ -34,7 +34,7 @@ def inspect(
     """
     settings = read_config(named or config, overrides)
     from frisket.inspection.fix import fix as mend
-    from frisket.inspection.table import table
+    from frisket.inspection.table import tabulate_findings
     from frisket.recipes.inspect import inspect as run
 
     folder = output or settings.run.output / "inspect"
@@ -44,7 +44,7 @@ def inspect(
         )
     with show_bar() as progress:
         findings = run(settings, folder, progress=progress, workers=workers, vae=vae)
-    for line in table(findings):
+    for line in tabulate_findings(findings):
         typer.echo(line)
     count = f"{len(findings)} finding" + "s" * (len(findings) != 1)
     typer.echo(f"{count}: {folder / 'index.html'}, {folder / 'contact-sheet.png'}")

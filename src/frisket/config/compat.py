@@ -149,7 +149,7 @@ def _facts(config: Config, prepared: Prepared) -> set[Fact]:
     true: dict[Fact, bool] = {
         "empty": bool(report.all_zero) and not curve.floor,
         "folder": any(data.masks.source not in ("alpha", "none") for data in config.data),
-        "full": bool(report.all_one),
+        "full": bool(report.all_full),
         "many": config.run.batch > 1,
         "mixed": bool(report.masked and report.unmasked),
         "normalised": normalise_of(config) != "none",

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from frisket.registry import nearest
+from frisket.registry import suggest
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -26,7 +26,7 @@ def preset(value: Any) -> Any:
         return value
     name = table["preset"]
     if name not in PRESETS:
-        raise ValueError(f"regions: no preset is named {name!r}{nearest(name, list(PRESETS))}")
+        raise ValueError(f"regions: no preset is named {name!r}{suggest(name, list(PRESETS))}")
     return PRESETS[name] | {region: each for region, each in table.items() if region != "preset"}
 
 

@@ -12,9 +12,9 @@ from pydantic_core import ErrorDetails
 from frisket.config.other_trainers import PRECISIONS, named_here
 from frisket.config.provenance import Key, Origin, dotted
 from frisket.config.tree import Config, Section
-from frisket.disk.untrusted import cut, shown
+from frisket.disk.untrusted import cut, show
 from frisket.families.text_training import TEXT_ENCODERS
-from frisket.registry import nearest_of
+from frisket.registry import find_nearest
 
 TEXT = re.compile(r"text_?encoder|^(train_)?te\d?($|_)|^text_(lr|rate)|_te\d?$", re.IGNORECASE)
 SHOWN = 8  # problems named at once
@@ -96,11 +96,11 @@ def _expected(name: str, said: str, value: Any) -> str:
     for pattern, words in PLAINLY:
         plain = re.sub(pattern, words, plain, flags=re.DOTALL)
     if not said.startswith("Input "):
-        return f"`{name}`: {said}, got {shown(value)}"
+        return f"`{name}`: {said}, got {show(value)}"
     if isinstance(value, str) and (meant := PRECISIONS.get(value)) and f"'{meant}'" in plain:
-        return f"`{name}` should be {plain}, got {shown(value)}, did you mean `{meant}`?"
+        return f"`{name}` should be {plain}, got {show(value)}, did you mean `{meant}`?"
     hint = _near(value, re.findall(r"'([^']*)'", plain)) if isinstance(value, str) else ""
-    return f"`{name}` should be {plain}, got {shown(value)}{hint}"
+    return f"`{name}` should be {plain}, got {show(value)}{hint}"
 
 
 def _misnamed(key: Key) -> str:
@@ -137,7 +137,7 @@ def _unknown(key: Key) -> str:
 
 
 def _near(name: str, known: Sequence[str]) -> str:
-    close = nearest_of(name, known, cutoff=0.6)
+    close = find_nearest(name, known, cutoff=0.6)
     return f", did you mean {' or '.join(f'`{each}`' for each in close)}?" if close else ""
 
 

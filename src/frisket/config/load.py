@@ -22,8 +22,8 @@ from frisket.config.provenance import (
 )
 from frisket.config.tree import Config, Section
 from frisket.config.variant_checks import optimizer_problems, variant_problems
-from frisket.disk.untrusted import BadText, cut, parse_toml, read_text, shown
-from frisket.media.paths import expanded
+from frisket.disk.untrusted import BadText, cut, parse_toml, read_text, show
+from frisket.media.paths import expand_home
 
 __all__ = [
     "ConfigError",
@@ -71,7 +71,7 @@ def read_layers(
     tree: dict[str, Any] = {}
     lines: dict[Key, int] = {}
     if path is not None:
-        path = expanded(path)
+        path = expand_home(path)
         text = _text(path)
         tree, lines = _parse(text, path), lines_of(text)
     laid = {override(tree, each): each for each in overrides}
@@ -140,7 +140,7 @@ def _text(path: Path) -> str:
         ) from error
     except BadText as error:
         place = f" line {error.line}" if error.line else ""
-        raise ConfigError(f"{path}{place}: {error.said}") from error
+        raise ConfigError(f"{path}{place}: {error.message}") from error
     except OSError as error:
         raise ConfigError(f"{cut(str(path))} cannot be read: {error.strerror}") from error
 
@@ -150,11 +150,11 @@ def _parse(text: str, path: Path) -> dict[str, Any]:
         return parse_toml(text)
     except BadText as error:
         if not error.line:
-            raise ConfigError(f"{path.name}: not valid TOML: {error.said}") from error
+            raise ConfigError(f"{path.name}: not valid TOML: {error.message}") from error
         line = cut(text.split("\n")[error.line - 1].strip(), 120)
         raise ConfigError(
             f"{path.name} line {error.line}, column {error.column}: not valid TOML:"
-            f" {error.said}{_remedy(line)}\n    {line}"
+            f" {error.message}{_remedy(line)}\n    {line}"
         ) from error
 
 
@@ -189,11 +189,11 @@ def _resolve(value: Any, origin: Origin, key: Key = ()) -> Any:
 def _absolute(path: Path, origin: Origin, key: Key) -> Path:
     if any(ord(letter) < ord(" ") for letter in str(path)):
         raise ConfigError(
-            f"{origin.where(key)}: `{dotted(key)}` = {shown(str(path))} holds a control"
+            f"{origin.where(key)}: `{dotted(key)}` = {show(str(path))} holds a control"
             " character, for a backslash begins an escape in TOML; write paths with / or in"
             " 'single quotes'"
         )
-    joined = origin.folder / expanded(path)
+    joined = origin.folder / expand_home(path)
     return Path(os.path.normpath(joined)) if ".." in joined.parts else joined
 
 
@@ -291,7 +291,7 @@ def _option_problems(name: str, table: dict[str, Any], term: Any) -> Iterator[tu
     strength, given = table["strength"], {**table}
     del given["strength"]
     if isinstance(strength, bool) or not isinstance(strength, int | float):
-        said = f"`losses.{name}.strength` should be a number, got {shown(strength)}"
+        said = f"`losses.{name}.strength` should be a number, got {show(strength)}"
         yield ("losses", name, "strength"), said
     elif strength < 0:
         said = f"`losses.{name}.strength` should be 0 or more, got {strength:g}"

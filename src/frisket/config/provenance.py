@@ -6,8 +6,8 @@ from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
 
-from frisket.disk.toml_lines import Key, lines_of, paths
-from frisket.disk.untrusted import BadText, cut, parse_toml, shown
+from frisket.disk.toml_lines import Key, lines_of, list_paths
+from frisket.disk.untrusted import BadText, cut, parse_toml, show
 
 __all__ = ["ConfigError", "Key", "Origin", "dotted", "lines_of", "override"]
 
@@ -72,9 +72,9 @@ def override(tree: dict[str, Any], text: str) -> Key:
     if not equals:
         raise ConfigError(f"--set {text}: write it as key=value, e.g. --set lora.rank=8")
     try:
-        (key,) = [path for path in paths(parse_toml(f"{name} = 0"))][-1:]
+        (key,) = [path for path in list_paths(parse_toml(f"{name} = 0"))][-1:]
     except ValueError as error:
-        raise ConfigError(f"--set {text}: {shown(name)} is no key; write a.b.c=value") from error
+        raise ConfigError(f"--set {text}: {show(name)} is no key; write a.b.c=value") from error
     return _lay(tree, key, _value(value.strip(), text), text)
 
 
@@ -99,7 +99,7 @@ def _value(value: str, text: str) -> Any:
             return value  # no table, so text that begins with a brace: "{caption}, {background}"
         if value[:1] in ("[", "{", '"', "'") or not error.line:
             raise ConfigError(
-                f"--set {text}: {cut(value, WIDTH)} is no TOML value ({error.said})"
+                f"--set {text}: {cut(value, WIDTH)} is no TOML value ({error.message})"
             ) from error
         return value
     plain = list(parsed) == ["value"] and not isinstance(parsed["value"], date | datetime | time)
@@ -126,11 +126,11 @@ def _index(tree: Any, part: str | int, done: Key, text: str) -> str | int:
     if isinstance(tree, dict):
         return part
     if not isinstance(tree, list):
-        raise ConfigError(f"--set {text}: {dotted(done)} is {shown(tree)}, no table; set all of it")
+        raise ConfigError(f"--set {text}: {dotted(done)} is {show(tree)}, no table; set all of it")
     if not re.fullmatch(r"[0-9]{1,9}", str(part)) or int(part) > len(tree):
         raise ConfigError(
             f"--set {text}: {dotted(done)} has {len(tree)} entries, numbered from 0; not"
-            f" {shown(part)}"
+            f" {show(part)}"
         )
     if int(part) == len(tree):
         tree.append({})

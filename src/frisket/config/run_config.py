@@ -6,7 +6,7 @@ import tomlkit
 
 from frisket.config.provenance import ConfigError
 from frisket.config.tree import Config
-from frisket.media.paths import escaped, is_text, replacing
+from frisket.media.paths import escape, is_text, replacing
 
 TRAINED = "trained.toml"
 HEAD = """\
@@ -21,7 +21,7 @@ def check_paths(config: Config) -> None:
     for path in (config.run.output, config.run.cache, *clips):
         if not is_text(path.absolute()):
             raise ConfigError(
-                f"{escaped(path.absolute())}: this path is not UTF-8, so `{TRAINED}` could not name"
+                f"{escape(path.absolute())}: this path is not UTF-8, so `{TRAINED}` could not name"
                 " it; rename the folder, or go to another"
             )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from frisket.config.error_messages import or_all
 from frisket.config.provenance import Key
 from frisket.config.tree import Config, Data
-from frisket.disk.untrusted import shown
+from frisket.disk.untrusted import show
 from frisket.media.manifest import is_manifest
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def optimizer_problems(config: Config) -> Iterator[tuple[Key, str]]:
     if not known and "." not in chosen.name:
         yield (
             ("optimizer", "name"),
-            f"no optimizer is named {shown(chosen.name)}{or_all(chosen.name, list(optim.ALIASES))};"
+            f"no optimizer is named {show(chosen.name)}{or_all(chosen.name, list(optim.ALIASES))};"
             " set optimizer.name, and with it optimizer.lr: a rate is that of one optimizer",
         )
         return
@@ -99,7 +99,7 @@ def optimizer_problems(config: Config) -> Iterator[tuple[Key, str]]:
     if (module := optim_probe.imports(chosen.name)) and not chosen.trust:
         yield (
             ("optimizer", "name"),
-            f"`optimizer.name` = {shown(chosen.name)} would import the module {shown(module)}, and"
+            f"`optimizer.name` = {show(chosen.name)} would import the module {show(module)}, and"
             " so run it; if you trust it, set `optimizer.trust = true`, else take one of"
             f" {', '.join(sorted(optim.ALIASES))}",
         )

@@ -12,10 +12,10 @@ from torch import Tensor
 from frisket.shapes import Frames, Plane
 
 Bytes = NDArray[np.uint8]  # H W 3
-Pixels = NDArray[Any]  # float32, H W or H W 3
-Picture = UInt8[Tensor, "H W 3"]
+_Pixels = NDArray[Any]  # float32, H W or H W 3
+_Picture = UInt8[Tensor, "H W 3"]
 Grounds = UInt8[Tensor, "G Y X 3"]  # checked by hand: its errors name the sizes
-Drawn = tuple[Picture, str]  # a background and the words that describe it
+Drawn = tuple[_Picture, str]  # a background and the words that describe it
 
 SOLID = 0.95  # at least this much subject: the pixel shows the subject's own colour
 NEAR = 32  # pixels around the seam that its colours are carried from
@@ -68,8 +68,8 @@ def composite(
     for index in range(len(frames)):
         ground = background[index if len(background) > 1 else 0].numpy()
         alpha = keep[index].float().numpy()
-        laid = _lay(frames[index].numpy(), alpha, ground, feather, despill)
-        result[index] = torch.from_numpy(laid)
+        blended = _lay(frames[index].numpy(), alpha, ground, feather, despill)
+        result[index] = torch.from_numpy(blended)
     return result
 
 
@@ -89,7 +89,7 @@ def _check(
         raise ValueError(f"swap: despill is {despill}; use 0 (off) to 1 (whole)")
 
 
-def _soften(alpha: Pixels, radius: float) -> Pixels:
+def _soften(alpha: _Pixels, radius: float) -> _Pixels:
     if radius == 0:
         return alpha
     side = 2 * int(np.ceil(radius)) + 1
@@ -99,19 +99,19 @@ def _soften(alpha: Pixels, radius: float) -> Pixels:
     return blurred.clip(0, 1).astype(np.float32)
 
 
-def _lay(picture: Bytes, alpha: Pixels, ground: Bytes, feather: float, despill: float) -> Bytes:
-    laid = _soften(alpha, feather)
-    result = np.where((laid >= 1)[..., None], picture, ground)
-    seam = (laid > 0) & (laid < 1)
+def _lay(picture: Bytes, alpha: _Pixels, ground: Bytes, feather: float, despill: float) -> Bytes:
+    soft = _soften(alpha, feather)
+    result = np.where((soft >= 1)[..., None], picture, ground)
+    seam = (soft > 0) & (soft < 1)
     subject = picture[seam].astype(np.float32)
     if despill > 0 and seam.any():
-        subject += np.float32(despill) * (_subject_colour(picture, alpha, seam) - subject)
+        subject += np.float32(despill) * (_solve_subject(picture, alpha, seam) - subject)
     behind = ground[seam].astype(np.float32)
-    result[seam] = np.rint(behind + laid[seam][:, None] * (subject - behind)).astype(np.uint8)
+    result[seam] = np.rint(behind + soft[seam][:, None] * (subject - behind)).astype(np.uint8)
     return result
 
 
-def _subject_colour(picture: Bytes, alpha: Pixels, seam: NDArray[np.bool_]) -> Pixels:
+def _solve_subject(picture: Bytes, alpha: _Pixels, seam: NDArray[np.bool_]) -> _Pixels:
     """The subject's own colour at the pixels of the seam (N 3), in [0, 255]."""
     rows, columns = np.nonzero(seam)
     around = (
@@ -128,23 +128,23 @@ def _subject_colour(picture: Bytes, alpha: Pixels, seam: NDArray[np.bool_]) -> P
     # Ridge: minimise |C - a S - (1-a) B|^2 + DOUBT (1-a) |S - near_subject|^2 over S.
     gain = a / (a * a + DOUBT * (1 - a))
     solved = near_subject + gain * (own - a * near_subject - (1 - a) * near_ground)
-    result: Pixels = np.where(a <= EMPTY, near_subject, solved).clip(0, 255)
+    result: _Pixels = np.where(a <= EMPTY, near_subject, solved).clip(0, 255)
     return result
 
 
-def _carry(picture: Bytes, known: NDArray[np.bool_]) -> Pixels:
+def _carry(picture: Bytes, known: NDArray[np.bool_]) -> _Pixels:
     """Carry colours from known pixels to all others, from ever wider neighbourhoods (a pyramid)."""
-    weight: Pixels = known.astype(np.float32)
-    pyramid: list[tuple[Pixels, Pixels]] = [(picture * weight[..., None], weight)]
+    weight: _Pixels = known.astype(np.float32)
+    pyramid: list[tuple[_Pixels, _Pixels]] = [(picture * weight[..., None], weight)]
     while max(weight.shape) > 1:
         size = ((weight.shape[1] + 1) // 2, (weight.shape[0] + 1) // 2)
         wider = [cv2.resize(level, size, interpolation=cv2.INTER_AREA) for level in pyramid[-1]]
         weight = wider[1]
         pyramid.append((wider[0], weight))
-    colour: Pixels = pyramid[-1][0] / pyramid[-1][1][..., None]
+    colour: _Pixels = pyramid[-1][0] / pyramid[-1][1][..., None]
     for summed, weight in reversed(pyramid):
         size = (weight.shape[1], weight.shape[0])
-        wide: Pixels = cv2.resize(colour, size, interpolation=cv2.INTER_LINEAR)
+        wide: _Pixels = cv2.resize(colour, size, interpolation=cv2.INTER_LINEAR)
         # A cell counts as far as it is known; the summed colour is already weighted by that.
         colour = wide + summed - weight[..., None] * wide
     return colour
@@ -198,5 +198,5 @@ def draw(
     raise ValueError(f"swap: no drawn background {kind!r}; use flat, gradient or noise")
 
 
-def _finish(picture: Pixels) -> Picture:
+def _finish(picture: _Pixels) -> _Picture:
     return torch.from_numpy(np.rint(picture).clip(0, 255).astype(np.uint8))

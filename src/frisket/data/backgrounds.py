@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from frisket.data.background_swap import COLOURS, Drawn, composite, flat, gradient, noise
-from frisket.data.cached.colours import seen_content
+from frisket.data.cached.colours import hash_content
 from frisket.data.cached.index import Index
 from frisket.data.cached.store import key_of
 from frisket.data.mask_pipeline import MOVING, keep_plane, mask_record
@@ -34,25 +34,26 @@ def from_folder(folder: Path, index: Index, captions: Path | None = None) -> lis
 
     A backdrop without a caption is used, but the caption of its composites does not name it.
     """
-    found = find(folder, masks="none", folders={}, captions=captions, caption=None).found
-    if not found:
+    clips = find(folder, masks="none", folders={}, captions=captions, caption=None).clips
+    if not clips:
         raise ValueError(f"swap: no picture or video in {folder}: give a folder of backgrounds")
     return [
-        Backdrop(seen_content(index, one.clip), one.caption.strip(), path=one.clip) for one in found
+        Backdrop(hash_content(index, clip.clip), clip.caption.strip(), path=clip.clip)
+        for clip in clips
     ]
 
 
-def drawn(kind: str) -> list[Backdrop]:
+def draw_backdrops(kind: str) -> list[Backdrop]:
     """Backgrounds that need no files, with words: the flat colours, 24 gradients or noises."""
     seeds = sorted(COLOURS) if kind == "flat" else [str(seed) for seed in range(DRAWN)]
-    made = []
+    backdrops = []
     for seed in seeds:
-        _, words = _drawn(kind, seed, (8, 8))
-        made.append(Backdrop(key_of({"drawn": [kind, seed]}), words, drawn=(kind, seed)))
-    return made
+        _, words = _draw_picture(kind, seed, (8, 8))
+        backdrops.append(Backdrop(key_of({"drawn": [kind, seed]}), words, drawn=(kind, seed)))
+    return backdrops
 
 
-def _drawn(kind: str, seed: str, size: tuple[int, int]) -> Drawn:
+def _draw_picture(kind: str, seed: str, size: tuple[int, int]) -> Drawn:
     if kind == "flat":
         return flat(seed, *size)
     if kind == "gradient":
@@ -70,7 +71,7 @@ def from_donors(windows: Sequence[Window], regions: Sequence[str]) -> list[Backd
     """
     records = [key_of({"donor": mask_record(w, regions), "file": w.content}) for w in windows]
     backdrops = [Backdrop(record, "", donor=w) for record, w in zip(records, windows, strict=True)]
-    return heapq.nsmallest(POOL, backdrops, key=lambda one: draw("donor", one.content))
+    return heapq.nsmallest(POOL, backdrops, key=lambda backdrop: draw("donor", backdrop.content))
 
 
 def choose(plan: SwapPlan, window: Window) -> list[Backdrop]:
@@ -81,9 +82,13 @@ def choose(plan: SwapPlan, window: Window) -> list[Backdrop]:
     """
     mine = (plan.seed, window.content, window.geometry.flip, window.geometry.picks[0])
     others = (
-        one for one in plan.backdrops if one.donor is None or one.donor.content != window.content
+        backdrop
+        for backdrop in plan.backdrops
+        if backdrop.donor is None or backdrop.donor.content != window.content
     )
-    return heapq.nsmallest(plan.variants, others, key=lambda one: draw("swap", *mine, one.content))
+    return heapq.nsmallest(
+        plan.variants, others, key=lambda backdrop: draw("swap", *mine, backdrop.content)
+    )
 
 
 def swap_record(
@@ -106,7 +111,7 @@ def _is_video(path: Path | None) -> bool:
     return path is not None and path.suffix.lower() in VIDEOS
 
 
-def swapped_frames(
+def swap_frames(
     plan: SwapPlan,
     window: Window,
     frames: Frames,
@@ -116,29 +121,27 @@ def swapped_frames(
 ) -> Frames:
     """The clip over another background: frames and result at the size it is trained at."""
     keep = keep_plane(window, kept, regions)
-    background = _painted(backdrop, len(frames), window.geometry.target, regions)
+    background = _paint(backdrop, len(frames), window.geometry.target, regions)
     return composite(frames, keep, background, feather=plan.feather, despill=plan.despill)
 
 
-def _painted(
-    backdrop: Backdrop, count: int, size: tuple[int, int], regions: Sequence[str]
-) -> Frames:
+def _paint(backdrop: Backdrop, count: int, size: tuple[int, int], regions: Sequence[str]) -> Frames:
     if backdrop.drawn:
-        return _drawn(*backdrop.drawn, size)[0][None]
+        return _draw_picture(*backdrop.drawn, size)[0][None]
     if backdrop.donor is not None:
         donor = backdrop.donor
         frames = cut(donor, decode_stored(donor.clip, donor.geometry.picks))
-        frames = _without_subject(frames, donor, regions)
+        frames = _remove_subject(frames, donor, regions)
         geometry = Geometry(
             source=donor.geometry.target, target=size, picks=tuple(range(len(frames)))
         )
-        return _looped(to_frames(geometry.pixels(frames)), count)
+        return _extend(to_frames(geometry.pixels(frames)), count)
     if backdrop.path is None:
         raise ValueError(f"swap: backdrop {backdrop.content} has neither a file nor a recipe")
     media = probe(backdrop.path)
     picks = tuple(range(min(count, media.frames)))
     geometry = Geometry(source=(media.height, media.width), target=size, picks=picks)
-    return _looped(to_frames(geometry.pixels(decode(backdrop.path, picks))), count)
+    return _extend(to_frames(geometry.pixels(decode(backdrop.path, picks))), count)
 
 
 def cut(window: Window, frames: Frames) -> Frames:
@@ -158,14 +161,14 @@ def to_frames(pixels: Tensor) -> Frames:
     )
 
 
-def _looped(frames: UInt8[Tensor, "G H W 3"], count: int) -> Frames:
+def _extend(frames: UInt8[Tensor, "G H W 3"], count: int) -> Frames:
     """A background that is too short runs forwards and backwards, so that nothing jumps."""
     last = len(frames) - 1
     turns = [last - abs(last - index % (2 * last)) if last else 0 for index in range(count)]
     return frames[torch.tensor(turns)]
 
 
-def _without_subject(frames: Frames, donor: Window, regions: Sequence[str]) -> Frames:
+def _remove_subject(frames: Frames, donor: Window, regions: Sequence[str]) -> Frames:
     """Frames with every region of the donor painted over from around it."""
     keep = keep_plane(donor, regions, regions)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * RIM + 1, 2 * RIM + 1))

@@ -9,24 +9,26 @@ ORDERS = 8  # embedded orders of a tag list: enough that no order is learnt, few
 FEW = 3  # tags with fewer orders than that: all of them are taken
 
 
-def templated(caption: str, template: str) -> str:
+def apply_template(caption: str, template: str) -> str:
     """What stands before and after every caption, such as `masterpiece, {caption}`, laid on."""
     return template.replace("{caption}", caption).strip() if template else caption
 
 
-def triggered(caption: str, trigger: str) -> str:
+def add_trigger(caption: str, trigger: str) -> str:
     """The caption with the trigger word first, unless it holds it already as a word of its own."""
     caption = caption.strip()
-    if not trigger or f" {trigger.lower()} " in f" {_bare(caption)} ":
+    if not trigger or f" {trigger.lower()} " in f" {_strip_words(caption)} ":
         return caption
     return f"{trigger}, {caption}" if "," in caption else f"{trigger} {caption}".strip()
 
 
-def _bare(caption: str) -> str:
+def _strip_words(caption: str) -> str:
     return " ".join(word.strip(".,;:!?\"'()") for word in caption.lower().split())
 
 
-def orders(caption: str, trigger: str, *, shuffle: bool, keep: int | str = 0) -> tuple[str, ...]:
+def list_orders(
+    caption: str, trigger: str, *, shuffle: bool, keep: int | str = 0
+) -> tuple[str, ...]:
     """The caption, or up to 8 orders of its comma-separated tags (the first is the written one).
 
     A tag that holds the trigger stays first. `keep` is how many tags more stay in front, or a mark
@@ -34,7 +36,7 @@ def orders(caption: str, trigger: str, *, shuffle: bool, keep: int | str = 0) ->
     end, and the marks themselves go. The orders depend on the caption alone, so that every run
     finds them in the cache.
     """
-    front, middle, back = _marked(caption, keep if isinstance(keep, str) else "")
+    front, middle, back = _split_marked(caption, keep if isinstance(keep, str) else "")
     tags = front + middle + back
     if not shuffle or len(middle) < 2:
         return (caption if not isinstance(keep, str) else ", ".join(tags),)
@@ -57,7 +59,7 @@ def _permute(tags: int, caption: str) -> Iterable[Sequence[int]]:
     return (order(tags, caption, "tags", turn) for turn in count())
 
 
-def _marked(caption: str, mark: str) -> tuple[list[str], list[str], list[str]]:
+def _split_marked(caption: str, mark: str) -> tuple[list[str], list[str], list[str]]:
     """Tags before the first mark, between, and after the second; each tag once in its part."""
     parts = caption.split(mark, 2) if mark and mark in caption else ["", caption]
     tags = [
@@ -67,7 +69,7 @@ def _marked(caption: str, mark: str) -> tuple[list[str], list[str], list[str]]:
     return tags[0], tags[1], tags[2]
 
 
-def on_background(caption: str, words: str, template: str) -> str:
+def name_background(caption: str, words: str, template: str) -> str:
     """The caption of a composite; without words for the background it stays as it is."""
     if not words:
         return caption

@@ -4,21 +4,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from frisket.data.records import Masking
-from frisket.media.files import Found, MasksNotFound
+from frisket.media.files import ClipFiles, MasksNotFound
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class SelectedClips:
     """The clips of a data set in their order, and the names of those that stay out."""
 
-    clips: list[Found]
+    clips: list[ClipFiles]
     left: tuple[str, ...] = ()  # without a mask, where others have one
     lent: tuple[str, ...] = ()  # whose mask is the set's fallback
     doubted: tuple[str, ...] = ()  # left out as well: their mask was called unsure when made
     unsure: tuple[str, ...] = ()  # trained on with such a mask, as no other is there
 
 
-def choose(masking: Masking, found: Sequence[Found]) -> Chosen:
+def choose(masking: Masking, files: Sequence[ClipFiles]) -> SelectedClips:
     """Lend the fallback mask to clips without one; else leave those out, if any other has a mask.
 
     A clip without a mask beside others that have one is most often one that no mask could be made
@@ -27,20 +27,20 @@ def choose(masking: Masking, found: Sequence[Found]) -> Chosen:
     run at them. A clip whose mask `masking.unsure` doubts stays out as well, unless all are such.
     MasksNotFound where the fallback is no file.
     """
-    chosen = _choose(masking, found)
+    selection = _choose(masking, files)
     if masking.unmasked == "train" or masking.unsure is None:
-        return chosen
-    doubted = tuple(one.name for one in chosen.clips if masking.unsure(one))
-    if len(doubted) == len(chosen.clips):
-        return replace(chosen, unsure=doubted)
-    kept = [one for one in chosen.clips if one.name not in doubted]
-    return replace(chosen, clips=kept, doubted=doubted)
+        return selection
+    doubted = tuple(clip.name for clip in selection.clips if masking.unsure(clip))
+    if len(doubted) == len(selection.clips):
+        return replace(selection, unsure=doubted)
+    kept = [clip for clip in selection.clips if clip.name not in doubted]
+    return replace(selection, clips=kept, doubted=doubted)
 
 
-def _choose(masking: Masking, found: Sequence[Found]) -> Chosen:
-    without = tuple(one.name for one in found if not _masked(one))
+def _choose(masking: Masking, files: Sequence[ClipFiles]) -> SelectedClips:
+    without = tuple(clip.name for clip in files if not _is_masked(clip))
     if not without or masking.source == "none":
-        return Chosen(list(found))
+        return SelectedClips(list(files))
     if masking.fallback is not None:
         if not masking.fallback.is_file():
             raise MasksNotFound(
@@ -48,12 +48,12 @@ def _choose(masking: Masking, found: Sequence[Found]) -> Chosen:
                 f" have no mask of their own ({without[0]} is one)"
             )
         lent = {"": masking.fallback}
-        clips = [one if _masked(one) else replace(one, masks=lent) for one in found]
-        return Chosen(clips, lent=without)
-    if masking.require or masking.unmasked == "train" or len(without) == len(found):
-        return Chosen(list(found))
-    return Chosen([one for one in found if _masked(one)], left=without)
+        clips = [clip if _is_masked(clip) else replace(clip, masks=lent) for clip in files]
+        return SelectedClips(clips, lent=without)
+    if masking.require or masking.unmasked == "train" or len(without) == len(files):
+        return SelectedClips(list(files))
+    return SelectedClips([clip for clip in files if _is_masked(clip)], left=without)
 
 
-def _masked(found: Found) -> bool:
-    return bool(found.masks) or found.alpha
+def _is_masked(clip: ClipFiles) -> bool:
+    return bool(clip.masks) or clip.alpha

@@ -6,21 +6,21 @@ from pathlib import Path
 
 from torch import Tensor
 
-from frisket.data.backgrounds import cut, swapped_frames
+from frisket.data.backgrounds import cut, swap_frames
 from frisket.data.cached.finite import NotFinite, check_finite
 from frisket.data.cached.status import Entries
 from frisket.data.cached.store import key_of
 from frisket.data.mask_pipeline import keep_plane, mask_record
 from frisket.data.records import Backdrop, Encoders, SwapPlan, Window
-from frisket.data.statistics import Tally
+from frisket.data.statistics import PrepareCounts
 from frisket.data.varying import Varying
-from frisket.disk.untrusted import shown
+from frisket.disk.untrusted import show
 from frisket.media.frames import BadMedia, decode, decode_stored, try_decoding
 from frisket.media.geometry import Geometry
 from frisket.progress import Progress
 from frisket.shapes import Frames, Plane
 
-Pictures = tuple[tuple[Path, str], ...]  # reference pictures of a clip, and their content
+PictureFiles = tuple[tuple[Path, str], ...]  # reference pictures of a clip, and their content
 
 
 @dataclass(slots=True)
@@ -38,15 +38,17 @@ class Encoding:
 
     entries: Entries
     encoders: Encoders
-    tally: Tally
+    tally: PrepareCounts
     regions: tuple[str, ...]
     kept: tuple[str, ...]  # regions of weight > 0
     progress: Progress
     plan: SwapPlan = field(default_factory=lambda: SwapPlan(()))
     bad: dict[str, str] = field(default_factory=dict)  # file -> what is wrong with it
     _jobs: list[_Job] = field(default_factory=list)
-    _captions: dict[str, tuple[str, Pictures]] = field(default_factory=dict)  # missing ones, by key
-    _keys: dict[tuple[str, Pictures], str] = field(default_factory=dict)
+    _captions: dict[str, tuple[str, PictureFiles]] = field(
+        default_factory=dict
+    )  # missing ones, by key
+    _keys: dict[tuple[str, PictureFiles], str] = field(default_factory=dict)
 
     def latents(self, window: Window) -> str:
         """The key of a window's latents; remembers them where they are missing."""
@@ -55,17 +57,19 @@ class Encoding:
             self._jobs.append(_Job(window, key))
         return key
 
-    def composites(self, window: Window, made: Sequence[tuple[str, Backdrop]]) -> None:
+    def composites(self, window: Window, backdrops: Sequence[tuple[str, Backdrop]]) -> None:
         """Remember composites whose latents are missing, by key."""
-        missing = [(key, each) for key, each in made if not self.entries.ready("latents", key)]
+        missing = [
+            (key, backdrop) for key, backdrop in backdrops if not self.entries.ready("latents", key)
+        ]
         if missing:
             self._jobs.append(_Job(window, None, missing))
 
-    def varied(self, window: Window) -> tuple[str, ...]:
+    def vary(self, window: Window) -> tuple[str, ...]:
         """The keys of the coverages that the draws of a masked clip take one of, made at once."""
         return Varying(self.entries, self.tally, self.regions, self.encoders.grid)(window)
 
-    def text(self, caption: str, pictures: Pictures = ()) -> str:
+    def text(self, caption: str, pictures: PictureFiles = ()) -> str:
         """The key of a caption (with the pictures the text encoder looks at)."""
         key = self._keys.get((caption, pictures))
         if key is None:
@@ -105,7 +109,7 @@ class Encoding:
 
         What decoded once is remembered by its content. Fills `bad`.
         """
-        wanted: dict[Path, tuple[str, set[int]]] = {}
+        frames_by_file: dict[Path, tuple[str, set[int]]] = {}
         for job in self._jobs:
             window = job.window
             files = [(window.clip, window.content, window.geometry.picks)]
@@ -117,10 +121,10 @@ class Encoding:
                     donor = backdrop.donor
                     files.append((donor.clip, donor.content, donor.geometry.picks))
             for path, content, picks in files:
-                wanted.setdefault(path, (content, set()))[1].update(picks)
-        for count, (path, (content, seen)) in enumerate(wanted.items(), 1):
-            self._check_file(path, content, sorted(seen))
-            self.progress("reading", count, len(wanted))
+                frames_by_file.setdefault(path, (content, set()))[1].update(picks)
+        for count, (path, (content, frames)) in enumerate(frames_by_file.items(), 1):
+            self._check_file(path, content, sorted(frames))
+            self.progress("reading", count, len(frames_by_file))
 
     def _check_file(self, path: Path, content: str, picks: Sequence[int]) -> None:
         index = self.entries.index
@@ -150,13 +154,13 @@ class Encoding:
         """Embed the captions, let the text encoder go."""
         self.entries.index.commit()
         for count, (key, (caption, pictures)) in enumerate(self._captions.items(), 1):
-            made = self.encoders.embed(caption, [decode(path, (0,)) for path, _ in pictures])
+            tensors = self.encoders.embed(caption, [decode(path, (0,)) for path, _ in pictures])
             try:
-                check_finite(made, "text encoder", self.encoders.text_record)
+                check_finite(tensors, "text encoder", self.encoders.text_record)
             except NotFinite as error:
-                self.bad[f"caption {shown(caption)}"] = str(error)
+                self.bad[f"caption {show(caption)}"] = str(error)
                 continue
-            self.entries.store("text", key, dict(made))
+            self.entries.store("text", key, dict(tensors))
             self.entries.index.commit()
             self.tally.embedded += 1
             self.progress("captions", count, len(self._captions))
@@ -176,7 +180,7 @@ class Encoding:
         target = window.geometry.target
         whole = Geometry(target, target, tuple(range(len(frames))))
         for key, backdrop in job.composites:
-            swapped = swapped_frames(self.plan, window, frames, backdrop, self.kept, self.regions)
+            swapped = swap_frames(self.plan, window, frames, backdrop, self.kept, self.regions)
             self._encode_pixels(window, key, whole, swapped, total)
 
     def _encode_pixels(
@@ -186,20 +190,22 @@ class Encoding:
         shown: Plane | None = None
         if window.shown:
             shown = 1 - keep_plane(window, self.kept, self.regions)
-        made = self.encoders.encode(geometry.pixels(frames)[None], references, shown)
-        latents = made["latents"]
+        tensors = self.encoders.encode(geometry.pixels(frames)[None], references, shown)
+        latents = tensors["latents"]
         expected = self.encoders.grid.cells(len(frames), *geometry.target)
         if tuple(latents.shape[2:]) != expected:
             raise RuntimeError(
                 f"the VAE gave latents of shape {tuple(latents.shape[1:])} for {window.clip}, the"
                 f" family's grid says {expected}: its LatentGrid is wrong"
             )
-        check_finite(made, "VAE", self.encoders.pixels_record)
-        self.entries.store("latents", key, _unbatched(made))
+        check_finite(tensors, "VAE", self.encoders.pixels_record)
+        self.entries.store("latents", key, _unbatch(tensors))
         self.tally.encoded += 1
         self.progress("latents", self.tally.encoded, total)
 
 
-def _unbatched(made: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _unbatch(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Latents without the batch axis; what the denoiser sees keeps it, as texts do."""
-    return {name: (value[0] if name == "latents" else value).cpu() for name, value in made.items()}
+    return {
+        name: (value[0] if name == "latents" else value).cpu() for name, value in tensors.items()
+    }

@@ -8,7 +8,7 @@ from io import BufferedIOBase, BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Protocol, runtime_checkable
 
-from frisket.disk.untrusted import shown
+from frisket.disk.untrusted import show
 from frisket.media.manifest import is_name
 from frisket.media.paths import IMAGES, BadMedia, TwoFiles, is_text, plain
 from frisket.registry import Shelf
@@ -36,24 +36,24 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
-class Frames:
+class FrameFiles:
     """A clip or mask that is a folder of pictures, by file name."""
 
     files: Mapping[str, File]
     path: Path
 
 
-Part = File | Frames
+SetPart = File | FrameFiles
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class SetEntry:
     """One clip and what belongs to it. What it opens can be read until the next one is taken."""
 
     name: str  # "/" between folders, without suffix
-    clip: Part
+    clip: SetPart
     caption: str = ""  # as written, line breaks too
-    masks: Mapping[str, Part] = field(default_factory=dict)  # region, "" for all, to its file
+    masks: Mapping[str, SetPart] = field(default_factory=dict)  # region, "" for all, to its file
     references: tuple[File, ...] = ()  # pictures an edit model is given
 
 
@@ -61,14 +61,14 @@ class Entry:
 class Packed:
     """A data set as it is read; `entries` can be gone through several times, alike each time."""
 
-    entries: Callable[[], Iterator[Entry]]
+    entries: Callable[[], Iterator[SetEntry]]
     legend: bytes | None = None  # of label maps, as `legend.json` holds it
     notes: tuple[str, ...] = ()  # what a user should know, a sentence each
     outside: tuple[Path, ...] = ()  # files that links bring from outside of the set
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
+class SetContents:
     """What a set holds, known before it is written."""
 
     prints: Mapping[str, bytes]  # name -> everything of the entry but the bytes of its files
@@ -99,7 +99,7 @@ class Format(Protocol):
     frames: bool  # it can hold Frames
     mixed: bool  # some clips may have one mask, and others a mask a region
 
-    def suits(self, path: Path) -> bool:
+    def matches(self, path: Path) -> bool:
         """Look at a file or folder, quickly: whether it is stored so."""
         ...
 
@@ -107,7 +107,9 @@ class Format(Protocol):
         """A set; raises BadSet and the errors of `media.files.find`."""
         ...
 
-    def write(self, folder: Path, entries: Iterable[Entry], contents: Contents, shard: int) -> None:
+    def write(
+        self, folder: Path, entries: Iterable[SetEntry], contents: SetContents, shard: int
+    ) -> None:
         """Fill a new folder; a file of many entries ends after about `shard` bytes."""
         ...
 
@@ -116,7 +118,7 @@ class Format(Protocol):
 class Naming(Format, Protocol):
     """A format of which one file can name the files of a set where they are."""
 
-    def name(self, manifest: Path, entries: Iterable[Entry]) -> None:
+    def name(self, manifest: Path, entries: Iterable[SetEntry]) -> None:
         """Write that file alone; BadSet for entries that are no files of their own."""
         ...
 
@@ -129,13 +131,15 @@ def file_at(path: Path) -> File:
     return File(path.suffix, path.stat().st_size, lambda: path.open("rb"), path)
 
 
-def part_at(path: Path) -> Part:
+def part_at(path: Path) -> SetPart:
     """A file on disk, or a folder of frames: every picture of it, under its own name."""
     if not path.is_dir():
         return file_at(path)
-    inside = sorted(each for each in path.iterdir() if each.suffix.lower() in IMAGES)
-    frames = {each.name: file_at(each) for each in inside if not each.name.startswith(".")}
-    return Frames(frames, path)
+    inside = sorted(picture for picture in path.iterdir() if picture.suffix.lower() in IMAGES)
+    frames = {
+        picture.name: file_at(picture) for picture in inside if not picture.name.startswith(".")
+    }
+    return FrameFiles(frames, path)
 
 
 def bytes_of(content: bytes, suffix: str) -> File:
@@ -143,7 +147,7 @@ def bytes_of(content: bytes, suffix: str) -> File:
     return File(suffix, len(content), lambda: BytesIO(content))
 
 
-def look(packed: Packed, seen: Callable[[int], None] = lambda _: None) -> Contents:
+def look(packed: Packed, progress: Callable[[int], None] = lambda _: None) -> SetContents:
     """Go through a set once: what it holds, and whether all names and files can be laid apart.
 
     Raises TwoFiles where two clips have one name, BadSet where a name or region leads elsewhere.
@@ -158,7 +162,7 @@ def look(packed: Packed, seen: Callable[[int], None] = lambda _: None) -> Conten
         if entry.name in prints:
             raise TwoFiles(f"two clips have the name {entry.name!r}; rename or remove one")
         prints[entry.name] = _print(entry)
-        seen(len(prints))
+        progress(len(prints))
         for region, mask in entry.masks.items():
             regions[region] = None
             moving |= {region} if isinstance(mask, File) and mask.video else set()
@@ -168,19 +172,19 @@ def look(packed: Packed, seen: Callable[[int], None] = lambda _: None) -> Conten
         size += sum(file.size for file in files_of(entry))
     if not prints:
         raise BadSet("the data set holds no clip")
-    return Contents(
+    return SetContents(
         prints, tuple(sorted(regions)), images, videos, frozenset(moving), references, size
     )
 
 
-def shards(entries: Iterable[Entry], size: int) -> Iterator[Iterator[Entry]]:
+def split_shards(entries: Iterable[SetEntry], size: int) -> Iterator[Iterator[SetEntry]]:
     """Runs of entries of about `size` bytes, each gone through before the next is taken."""
     waiting = iter(entries)
     for first in waiting:
-        yield _shard(first, waiting, size)
+        yield _fill_shard(first, waiting, size)
 
 
-def _shard(first: Entry, waiting: Iterator[Entry], size: int) -> Iterator[Entry]:
+def _fill_shard(first: SetEntry, waiting: Iterator[SetEntry], size: int) -> Iterator[SetEntry]:
     taken = sum(file.size for file in files_of(first))
     yield first
     while taken < size and (entry := next(waiting, None)) is not None:
@@ -188,16 +192,16 @@ def _shard(first: Entry, waiting: Iterator[Entry], size: int) -> Iterator[Entry]
         yield entry
 
 
-def files_of(entry: Entry) -> Iterator[File]:
+def files_of(entry: SetEntry) -> Iterator[File]:
     """Every file of an entry."""
     for part in (entry.clip, *entry.masks.values(), *entry.references):
-        yield from part.files.values() if isinstance(part, Frames) else (part,)
+        yield from part.files.values() if isinstance(part, FrameFiles) else (part,)
 
 
-def _check_names(entry: Entry) -> None:
+def _check_names(entry: SetEntry) -> None:
     if not is_name(entry.name) or plain(entry.name) != entry.name:
         raise BadSet(
-            f"{shown(entry.name)} is no name for a clip: it should be a path below a folder,"
+            f"{show(entry.name)} is no name for a clip: it should be a path below a folder,"
             " without hidden parts, in NFC and UTF-8; rename it"
         )
     if not is_text(entry.caption):
@@ -209,16 +213,16 @@ def _check_names(entry: Entry) -> None:
             )
 
 
-def _print(entry: Entry) -> bytes:
-    def told(part: Part) -> object:
-        if isinstance(part, Frames):
+def _print(entry: SetEntry) -> bytes:
+    def describe(part: SetPart) -> object:
+        if isinstance(part, FrameFiles):
             return {name: file.size for name, file in part.files.items()}
         return [part.suffix, part.size]
 
-    whole = [
-        told(entry.clip),
+    facts = [
+        describe(entry.clip),
         entry.caption,
-        {region: told(mask) for region, mask in entry.masks.items()},
-        [told(each) for each in entry.references],
+        {region: describe(mask) for region, mask in entry.masks.items()},
+        [describe(reference) for reference in entry.references],
     ]
-    return hashlib.blake2b(json.dumps(whole, sort_keys=True).encode(), digest_size=16).digest()
+    return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16).digest()

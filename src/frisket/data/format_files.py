@@ -4,57 +4,63 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from frisket.data.format_base import BadSet, Entry, File, Frames, Packed, Part, part_at
-from frisket.media.files import Findings, Found
-from frisket.media.folders.links import links_out
+from frisket.data.format_base import BadSet, File, FrameFiles, Packed, SetEntry, SetPart, part_at
+from frisket.media.files import ClipFiles, Findings
+from frisket.media.folders.links import find_links
 from frisket.media.paths import TwoFiles, replacing
 
 CLIPS, MASKS, REFERENCES = "clips", "masks", "references"
 
 
-def packed(findings: Findings, legend: Path, notes: tuple[str, ...] = ()) -> Packed:
+def pack_findings(findings: Findings, legend: Path, notes: tuple[str, ...] = ()) -> Packed:
     """A set whose files were found; `legend` may be there or not."""
     if findings.orphans:
         first = findings.orphans[0]
         notes = (*notes, f"{len(findings.orphans)} masks have no clip and stay behind: {first}")
 
-    def entries() -> Iterator[Entry]:
-        return map(_entry, findings.found)
+    def entries() -> Iterator[SetEntry]:
+        return map(_make_entry, findings.clips)
 
     there = legend.is_file()
-    outside = (*findings.outside, *links_out(legend.parent, [legend] if there else []))
+    outside = (*findings.outside, *find_links(legend.parent, [legend] if there else []))
     return Packed(entries, legend.read_bytes() if there else None, notes, outside)
 
 
-def _entry(found: Found) -> Entry:
-    return Entry(
-        found.name,
-        part_at(found.clip),
-        found.caption,
-        {region: part_at(path) for region, path in found.masks.items()},
-        tuple(file for path in found.references if isinstance(file := part_at(path), File)),
+def _make_entry(clip: ClipFiles) -> SetEntry:
+    return SetEntry(
+        clip.name,
+        part_at(clip.clip),
+        clip.caption,
+        {region: part_at(path) for region, path in clip.masks.items()},
+        tuple(file for path in clip.references if isinstance(file := part_at(path), File)),
     )
 
 
-def lay(folder: Path, entry: Entry) -> Entry:
+def lay(folder: Path, entry: SetEntry) -> SetEntry:
     """Copy the files of an entry below a folder; the entry as it lies there."""
     masks = {
-        region: _copied(mask, folder / MASKS / region / entry.name)
+        region: _copy_part(mask, folder / MASKS / region / entry.name)
         for region, mask in entry.masks.items()
     }
     several = len(entry.references) > 1
     references = [
-        _copied(each, folder / REFERENCES / (f"{entry.name}_{number}" if several else entry.name))
-        for number, each in enumerate(entry.references)
+        _copy_part(
+            reference, folder / REFERENCES / (f"{entry.name}_{number}" if several else entry.name)
+        )
+        for number, reference in enumerate(entry.references)
     ]
-    laid = tuple(each for each in references if isinstance(each, File))
-    return Entry(
-        entry.name, _copied(entry.clip, folder / CLIPS / entry.name), entry.caption, masks, laid
+    pictures = tuple(reference for reference in references if isinstance(reference, File))
+    return SetEntry(
+        entry.name,
+        _copy_part(entry.clip, folder / CLIPS / entry.name),
+        entry.caption,
+        masks,
+        pictures,
     )
 
 
-def _copied(part: Part, place: Path) -> Part:
-    if isinstance(part, Frames):
+def _copy_part(part: SetPart, place: Path) -> SetPart:
+    if isinstance(part, FrameFiles):
         for name, file in part.files.items():
             _write(file, place / name)
         return part_at(place)
@@ -78,7 +84,7 @@ def write_text(path: Path, text: str) -> None:
         draft.write_bytes(text.encode())
 
 
-def path_of(part: Part, name: str) -> Path:
+def path_of(part: SetPart, name: str) -> Path:
     """Where a part lies; BadSet where it lies inside of another file."""
     if part.path is None:
         raise BadSet(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
 
-from frisket.data.cached.store import Cache, CorruptEntry, Entry, Kind
+from frisket.data.cached.store import Cache, CacheEntry, CorruptEntry, EntryKind
 from frisket.data.mask_pipeline import arrange
 from frisket.data.records import Item, Prepared
 from frisket.data.rng import draw
@@ -25,11 +25,11 @@ class Store:
     def __init__(self, cache: Cache, megabytes: int) -> None:
         """`megabytes`: the limit; an entry larger than it is read every time."""
         self.cache, self.limit = cache, megabytes * MEGABYTE
-        self._held: OrderedDict[tuple[Kind, str], Entry] = OrderedDict()
+        self._held: OrderedDict[tuple[EntryKind, str], CacheEntry] = OrderedDict()
         self.bytes = 0
         self._lock = threading.Lock()
 
-    def load(self, kind: Kind, key: str) -> Entry:
+    def load(self, kind: EntryKind, key: str) -> CacheEntry:
         """An entry; its tensors are shared and must not be written to."""
         slot = (kind, key)
         with self._lock:
@@ -85,14 +85,14 @@ class Loader:
 
     def at(self, row: int) -> Batch:
         """Batch `row` of the row, from 0; the same whenever and by whomever it is asked for."""
-        made = self._ahead.pop(row).result() if row in self._ahead else None
+        batch = self._ahead.pop(row).result() if row in self._ahead else None
         self._read_ahead(row)
-        if made is not None:
-            return made
+        if batch is not None:
+            return batch
         places = enumerate(self.schedule.batch(row))
         return collate(
             [
-                self._mended(self._drawn, self.prepared.items[item], row, place)
+                self._mend(self._draw, self.prepared.items[item], row, place)
                 for place, item in places
             ]
         )
@@ -105,9 +105,9 @@ class Loader:
         finally:
             self.close()
 
-    def held(self) -> tuple[Batch, ...]:
+    def collate_held(self) -> tuple[Batch, ...]:
         """The held-out clips, one a batch, as they are: no dropout, no swap, no shuffled tags."""
-        return tuple(collate([self._mended(self._plain, item)]) for item in self.prepared.held)
+        return tuple(collate([self._mend(self._plain, item)]) for item in self.prepared.held)
 
     def close(self) -> None:
         """Stop reading ahead, once what is being read is read; batches can still be asked for."""
@@ -131,12 +131,12 @@ class Loader:
         try:
             places = enumerate(self.schedule.batch(row))
             return collate(
-                [self._drawn(self.prepared.items[item], row, place) for place, item in places]
+                [self._draw(self.prepared.items[item], row, place) for place, item in places]
             )
         except CorruptEntry:
             return None
 
-    def _mended(self, make: Callable[..., Sample], *question: object) -> Sample:
+    def _mend(self, make: Callable[..., Sample], *question: object) -> Sample:
         """A sample, its broken entries made again one after the other."""
         broken: set[tuple[str, str]] = set()
         while True:
@@ -150,13 +150,13 @@ class Loader:
                 self.prepared.cache.drop(error.kind, error.key)
                 self.prepared.rebuild()
 
-    def _load(self, kind: Kind, key: str) -> Entry:
+    def _load(self, kind: EntryKind, key: str) -> CacheEntry:
         try:
             return self.store.load(kind, key)
         except CorruptEntry as error:
             raise BrokenEntry(kind, key, str(error)) from error
 
-    def _drawn(self, item: Item, row: int, place: int) -> Sample:
+    def _draw(self, item: Item, row: int, place: int) -> Sample:
         def chance(what: str) -> float:
             return draw(self.seed, what, row, place)
 
@@ -178,30 +178,32 @@ class Loader:
     def _sample(
         self, item: Item, latents: str, text: str, coverage: str | None, *, swapped: bool = False
     ) -> Sample:
-        seen = dict(self._load("latents", latents).tensors)
-        clean = seen.pop("latents")
+        tensors = dict(self._load("latents", latents).tensors)
+        clean = tensors.pop("latents")
         regions = self.prepared.regions
-        laid = {"planes": clean.new_zeros((len(regions), *item.shape)).float()}
+        planes_by_name = {"planes": clean.new_zeros((len(regions), *item.shape)).float()}
         if coverage is not None:
             entry = self._load("coverage", coverage)
             names = entry.notes["regions"].split("\n")
-            laid = {what: arrange(planes, names, regions) for what, planes in entry.tensors.items()}
+            planes_by_name = {
+                what: arrange(planes, names, regions) for what, planes in entry.tensors.items()
+            }
         return Sample(
             latents=clean,
-            conditioning={**self._load("text", text).tensors, **seen},
-            coverage=laid["planes"],
+            conditioning={**self._load("text", text).tensors, **tensors},
+            coverage=planes_by_name["planes"],
             masked=coverage is not None and item.weighs,
             weight=item.weight,
             name=item.name,
             swapped=swapped,
-            prior_coverage=laid.get("prior_planes"),
+            prior_coverage=planes_by_name.get("prior_planes"),
         )
 
 
 class BrokenEntry(CorruptEntry):
     """A corrupt entry, with the kind and key that it was looked up by."""
 
-    def __init__(self, kind: Kind, key: str, why: str) -> None:
+    def __init__(self, kind: EntryKind, key: str, why: str) -> None:
         """Keep what is needed to make it again."""
         super().__init__(why)
         self.kind, self.key = kind, key

@@ -21,7 +21,7 @@ from frisket.shapes import CellPlanes, Plane, Planes
 
 RULE = 1  # goes into cache keys; count up when a step below changes
 MOVING = 1  # the same where masks are videos: count up when how they are read changes
-SEEN = 0.5  # a pixel or a cell counts as the region's from here on
+INSIDE = 0.5  # a pixel or a cell counts as the region's from here on
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +43,14 @@ class Facts:
         return Facts(mean, tuple(thin), free)
 
 
-def named_regions(window: Window, regions: Sequence[str]) -> list[str]:
+def list_regions(window: Window, regions: Sequence[str]) -> list[str]:
     """The configured regions that a mask may hold; all, where it names none (a grey mask).
 
     A region that is added to the table and that this mask cannot hold changes nothing here.
     """
     how = window.masking
-    named = {*window.masks, *how.levels, *how.legend}
-    return [region for region in regions if region in named] or list(regions)
+    names = {*window.masks, *how.levels, *how.legend}
+    return [region for region in regions if region in names] or list(regions)
 
 
 def _moving_record(window: Window) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def mask_record(window: Window, regions: Sequence[str]) -> dict[str, Any]:
         **_moving_record(window),
         "masks": dict(window.masks_content),
         "geometry": window.geometry.record(),
-        "regions": named_regions(window, regions),
+        "regions": list_regions(window, regions),
         **window.masking.record(),
     }
 
@@ -104,7 +104,7 @@ def planes_of(window: Window, regions: Sequence[str]) -> dict[str, Plane]:
 
 def read_planes(window: Window, regions: Sequence[str]) -> dict[str, Plane]:
     """The named planes at the mask's own size."""
-    how, regions = window.masking, named_regions(window, regions)
+    how, regions = window.masking, list_regions(window, regions)
     named = read(
         window.masks,
         clip=window.media,
@@ -154,8 +154,8 @@ def cover(
         raise ValueError(
             f"{files}: holds none of the regions {list(regions)}: name its regions in [regions]"
         )
-    laid = lay(named, window, grid)
-    cells = laid["planes"]
+    coverages = lay(named, window, grid)
+    cells = coverages["planes"]
     if not cells.isfinite().all():
         files = ", ".join(str(path) for path in window.masks.values()) or str(window.clip)
         raise ValueError(f"{files}: the mask holds NaN or infinity; save it anew with 8 bits")
@@ -163,12 +163,12 @@ def cover(
     thin = [
         name
         for (name, plane), own in zip(named.items(), cells, strict=True)
-        if float(own.max()) < SEEN <= float(plane.max())
-        and float(_shape(plane, window).max()) >= SEEN
+        if float(own.max()) < INSIDE <= float(plane.max())
+        and float(_shape(plane, window).max()) >= INSIDE
     ]
     mean = {name: float(own.double().mean()) for name, own in zip(named, cells, strict=True)}
     free = float(free_share(cells.sum(0)).double().mean())
-    return laid, tuple(named), Facts(mean, tuple(thin), free)
+    return coverages, tuple(named), Facts(mean, tuple(thin), free)
 
 
 def lay(named: Mapping[str, Plane], window: Window, grid: LatentGrid) -> dict[str, CellPlanes]:
@@ -177,10 +177,10 @@ def lay(named: Mapping[str, Plane], window: Window, grid: LatentGrid) -> dict[st
     curved = how.pixel_gamma != 1 or how.pixel_floor
     if how.fill_holes or how.grow or how.feather or how.prior_reading or curved:
         pixels = torch.stack([_shape(plane, window) for plane in named.values()])
-        laid = {"planes": read_cells(pixels, how, grid)}
+        coverages = {"planes": read_cells(pixels, how, grid)}
         if how.prior_reading:
-            laid["prior_planes"] = read_cells(pixels, how, grid, how.prior_reading)
-        return laid
+            coverages["prior_planes"] = read_cells(pixels, how, grid, how.prior_reading)
+        return coverages
     cut = [cut_to_latent(plane, window.geometry, grid, how.reading) for plane in named.values()]
     return {"planes": torch.stack(cut)}
 
@@ -199,8 +199,8 @@ def arrange(
     planes: CellPlanes, names: Sequence[str], regions: Sequence[str]
 ) -> Float[Tensor, "n f h w"]:
     """Planes by name in the configured order; a region that is not there is zeros. float32."""
-    laid = torch.zeros(len(regions), *planes.shape[1:])
+    arranged = torch.zeros(len(regions), *planes.shape[1:])
     for plane, name in zip(planes, names, strict=True):
         if name in regions:
-            laid[list(regions).index(name)] = plane
-    return laid
+            arranged[list(regions).index(name)] = plane
+    return arranged

@@ -8,13 +8,13 @@ from functools import lru_cache
 from pathlib import Path
 
 from frisket.data.backgrounds import choose, swap_record
-from frisket.data.cached.colours import seen_content
+from frisket.data.cached.colours import hash_content
 from frisket.data.cached.index import Index
 from frisket.data.cached.status import Entries
 from frisket.data.cached.store import Cache, CannotWrite, key_of
-from frisket.data.captions import on_background, orders, templated, triggered
+from frisket.data.captions import add_trigger, apply_template, list_orders, name_background
 from frisket.data.choosing import choose as choose_clips
-from frisket.data.encoding import Encoding, Pictures
+from frisket.data.encoding import Encoding, PictureFiles
 from frisket.data.mask_pipeline import Facts, cover, coverage_record
 from frisket.data.records import (
     Backdrop,
@@ -27,11 +27,11 @@ from frisket.data.records import (
     Window,
 )
 from frisket.data.refusing import BadClips, explain_mismatch, stop_if_bad
-from frisket.data.statistics import Tally, pick_held
+from frisket.data.statistics import PrepareCounts, pick_held
 from frisket.masks.weights import BACKGROUND
 from frisket.media.buckets import bucket
-from frisket.media.files import Findings, Found, find
-from frisket.media.folders.references import find_references, listed_references
+from frisket.media.files import ClipFiles, Findings, find
+from frisket.media.folders.references import check_references, find_references
 from frisket.media.frames import BadMedia, Media, extract, probe
 from frisket.media.geometry import Geometry
 from frisket.media.moving.remarks import REMARKS, sum_up
@@ -101,8 +101,8 @@ class _Walk:
         self.regions = tuple(name for name in table if name != BACKGROUND)
         self.kept = tuple(name for name in self.regions if table[name] > 0)
         self.progress = progress
-        self.tally = Tally(table)
-        self.pictures: dict[str, Pictures] = {}  # of the clips of the data set at hand
+        self.tally = PrepareCounts(table)
+        self.pictures: dict[str, PictureFiles] = {}  # of the clips of the data set at hand
         self.work = Encoding(self.entries, encoders, self.tally, self.regions, self.kept, progress)
         self.bad = self.work.bad
         self.remarks: dict[str, list[str]] = {}  # of the clips of the data set at hand
@@ -119,12 +119,12 @@ class _Walk:
         sources: dict[int, tuple[Window, str]] = {}  # position -> window and caption, where swapped
         contents: set[str] = set()
         for clipset in clipsets:
-            for item, window, caption in self._planned(clipset, taught=True):
+            for item, window, caption in self._plan(clipset, taught=True):
                 if swap is not None and window.masked:
                     sources[len(items)] = (window, caption)
                 items.append(item)
                 contents.add(window.content)
-        apart = list(self._apart(measured, contents))
+        apart = list(self._plan_measured(measured, contents))
         self.work.check()
         stop_if_bad(self.bad, self.refused)
         self.tally.stop_if_unmasked()
@@ -133,7 +133,7 @@ class _Walk:
         training, held = pick_held(items, holdout)
         if swap is not None:
             self.work.plan = (
-                swap(self._donors(items, training, sources)) if callable(swap) else swap
+                swap(self._list_donors(items, training, sources)) if callable(swap) else swap
             )
             for position in training:
                 if position in sources:
@@ -148,15 +148,15 @@ class _Walk:
         left = tuple(items[position] for position in held)
         return Prepared(kept, (*left, *apart), self.regions, self.tally.report(), self.cache)
 
-    def _apart(self, measured: Sequence[Clipset], contents: set[str]) -> Iterator[Item]:
+    def _plan_measured(self, measured: Sequence[Clipset], contents: set[str]) -> Iterator[Item]:
         """The items of evaluation sets, as they are: not mirrored, each once."""
         for clipset in measured:
-            for item, window, _ in self._planned(replace(clipset, flip=False), taught=False):
+            for item, window, _ in self._plan(replace(clipset, flip=False), taught=False):
                 if window.content in contents:
                     self.tally.shared.append(item.name)
                 yield item
 
-    def _donors(
+    def _list_donors(
         self,
         items: Sequence[Item],
         training: Sequence[int],
@@ -167,35 +167,35 @@ class _Walk:
         for position in training:
             coverage = items[position].coverage
             if position in sources and coverage is not None and not items[position].flip:
-                facts = self._facts(coverage)
+                facts = self._read_facts(coverage)
                 donors += [sources[position][0]] if facts.free >= ROOM else []
         return donors
 
     # Planning: which entries a clip needs. Masks are covered here: it takes milliseconds.
 
-    def _planned(self, clipset: Clipset, *, taught: bool) -> Iterator[tuple[Item, Window, str]]:
-        findings = self._found(clipset)
-        chosen = choose_clips(clipset.masking, findings.found)
+    def _plan(self, clipset: Clipset, *, taught: bool) -> Iterator[tuple[Item, Window, str]]:
+        findings = self._find_clips(clipset)
+        selection = choose_clips(clipset.masking, findings.clips)
         self.tally.orphans += [str(path) for path in findings.orphans]
-        self.tally.take(chosen)
+        self.tally.take(selection)
         self.tally.hints += [f"{clipset.clips}: {hint}" for hint in findings.hints]
-        self.pictures = self._references(clipset, chosen.clips)
-        for count, found in enumerate(chosen.clips, 1):
+        self.pictures = self._find_references(clipset, selection.clips)
+        for count, clip in enumerate(selection.clips, 1):
             try:
-                yield from self._items(clipset, found, taught=taught)
+                yield from self._plan_clip(clipset, clip, taught=taught)
             except CannotWrite:
                 raise
             except (BadMedia, OSError, ValueError) as error:
-                self.bad[str(found.clip)] = f"{error}{explain_mismatch(found.clip, error)}"
-            if not count % 16 or count == len(chosen.clips):
-                self.progress("clips and masks", count, len(chosen.clips))
-        for name, said in sum_up(self.remarks):
+                self.bad[str(clip.clip)] = f"{error}{explain_mismatch(clip.clip, error)}"
+            if not count % 16 or count == len(selection.clips):
+                self.progress("clips and masks", count, len(selection.clips))
+        for name, message in sum_up(self.remarks):
             level = logging.WARNING if REMARKS[name].severity == "warning" else logging.INFO
-            log.log(level, "%s: %s", clipset.clips, said)
+            log.log(level, "%s: %s", clipset.clips, message)
         self.remarks.clear()
         self.index.commit()
 
-    def _found(self, clipset: Clipset) -> Findings:
+    def _find_clips(self, clipset: Clipset) -> Findings:
         """The clips of a data set; all that is wrong with how they lie there at once."""
         how = clipset.masking
         with collecting() as refused:
@@ -221,63 +221,65 @@ class _Walk:
             )
         return findings
 
-    def _references(self, clipset: Clipset, found: Sequence[Found]) -> dict[str, Pictures]:
+    def _find_references(
+        self, clipset: Clipset, clips: Sequence[ClipFiles]
+    ) -> dict[str, PictureFiles]:
         """The reference pictures of each clip, where the model looks at some."""
         if clipset.references is None:
             return {}
-        listed = {one.name: one.references for one in found}
+        listed = {clip.name: clip.references for clip in clips}
         if clipset.references == clipset.clips:
-            pictures = listed_references(clipset.clips, listed)
+            pictures = check_references(clipset.clips, listed)
         else:
             pictures = find_references(clipset.references, listed)
         return {
-            name: tuple((path, seen_content(self.index, path)) for path in paths)
+            name: tuple((path, hash_content(self.index, path)) for path in paths)
             for name, paths in pictures.items()
         }
 
-    def _items(
-        self, clipset: Clipset, found: Found, *, taught: bool
+    def _plan_clip(
+        self, clipset: Clipset, clip: ClipFiles, *, taught: bool
     ) -> Iterator[tuple[Item, Window, str]]:
-        content = seen_content(self.index, found.clip)
-        media = self._probe(found.clip, content)
+        content = hash_content(self.index, clip.clip)
+        media = self._probe(clip.clip, content)
         for remark in media.remarks_at(clipset.windows.fps):
-            self.remarks.setdefault(remark, []).append(found.name)
-        masks = {name: self.index.content(path) for name, path in found.masks.items()}
-        caption = triggered(templated(found.caption, clipset.template), clipset.trigger)
-        pictures = self.pictures.get(found.name, ())
-        texts = self._texts(clipset, caption, pictures)
+            self.remarks.setdefault(remark, []).append(clip.name)
+        masks = {name: self.index.content(path) for name, path in clip.masks.items()}
+        caption = add_trigger(apply_template(clip.caption, clipset.template), clipset.trigger)
+        pictures = self.pictures.get(clip.name, ())
+        texts = self._key_texts(clipset, caption, pictures)
         masking = clipset.masking
-        if not found.alpha and masking.source == "alpha":
+        if not clip.alpha and masking.source == "alpha":
             masking = replace(masking, source="none")
         self.tally.sided += clipset.flip and SIDES.search(caption) is not None
-        cuts = self._cuts(clipset, media)
+        cuts = self._cut_windows(clipset, media)
         for number, (picks, target) in enumerate(cuts):
-            name = found.name if len(cuts) == 1 else f"{found.name}#{number}"
+            name = clip.name if len(cuts) == 1 else f"{clip.name}#{number}"
             for flip in (False, True) if clipset.flip else (False,):
                 geometry = Geometry((media.height, media.width), target, picks, flip, media.stored)
                 window = Window(
                     name,
-                    found.clip,
+                    clip.clip,
                     content,
-                    found.masks,
+                    clip.masks,
                     masks,
                     media,
                     geometry,
                     masking,
                     pictures,
                 )
-                yield self._item(clipset, window, texts, taught=taught), window, caption
-            if taught and not found.caption.strip():
+                yield self._make_item(clipset, window, texts, taught=taught), window, caption
+            if taught and not clip.caption.strip():
                 self.tally.uncaptioned.append(name)
 
-    def _texts(self, clipset: Clipset, caption: str, pictures: Pictures) -> tuple[str, ...]:
+    def _key_texts(self, clipset: Clipset, caption: str, pictures: PictureFiles) -> tuple[str, ...]:
         """The key of every order of the caption's tags that is trained on."""
-        captions = orders(
+        captions = list_orders(
             caption, clipset.trigger, shuffle=clipset.shuffle_tags, keep=clipset.keep_tags
         )
         return tuple(self.work.text(order, pictures) for order in captions)
 
-    def _cuts(
+    def _cut_windows(
         self, clipset: Clipset, media: Media
     ) -> list[tuple[tuple[int, ...], tuple[int, int]]]:
         grid, how = self.encoders.grid, clipset.windows
@@ -307,12 +309,12 @@ class _Walk:
             for picks in runs
         ]
 
-    def _item(
+    def _make_item(
         self, clipset: Clipset, window: Window, texts: tuple[str, ...], *, taught: bool
     ) -> Item:
         geometry = window.geometry
         shape = self.encoders.grid.cells(len(geometry.picks), *geometry.target)
-        coverage = self._coverage(window) if window.masked else None
+        coverage = self._cover(window) if window.masked else None
         latents = self.work.latents(window)
         if taught and not geometry.flip:
             self.tally.count(
@@ -331,11 +333,13 @@ class _Walk:
             geometry.flip,
             empty=self.work.text(EMPTY, window.references) if clipset.dropout else None,
             weighs=window.masking.role != "condition",
-            seen=tuple(self._size(path, content) for path, content in window.references),
-            drawn=self.work.varied(window) if taught and coverage else (),
+            reference_sizes=tuple(
+                self._measure_picture(path, content) for path, content in window.references
+            ),
+            drawn=self.work.vary(window) if taught and coverage else (),
         )
 
-    def _size(self, picture: Path, content: str) -> tuple[int, int]:
+    def _measure_picture(self, picture: Path, content: str) -> tuple[int, int]:
         media = self._probe(picture, content)
         return media.height, media.width
 
@@ -348,18 +352,18 @@ class _Walk:
         self.index.put("probe", slot, media.dump())
         return media
 
-    def _coverage(self, window: Window) -> tuple[str, Facts]:
+    def _cover(self, window: Window) -> tuple[str, Facts]:
         key = key_of(coverage_record(window, self.regions, self.encoders.grid))
         if self.entries.ready("coverage", key):
-            return key, self._facts(key)
-        laid, names, facts = cover(window, self.regions, self.encoders.grid)
+            return key, self._read_facts(key)
+        planes, names, facts = cover(window, self.regions, self.encoders.grid)
         notes = {"regions": "\n".join(names), "facts": facts.dump()}
-        self.entries.store("coverage", key, laid, notes)
+        self.entries.store("coverage", key, planes, notes)
         self.index.put("facts", key, facts.dump())
         self.tally.covered += 1
         return key, facts
 
-    def _facts(self, key: str) -> Facts:
+    def _read_facts(self, key: str) -> Facts:
         """Of a coverage entry that is there: as remembered, or as it says itself."""
         known = self.index.get("facts", key)
         if known is None:
@@ -370,15 +374,15 @@ class _Walk:
     def _with_swaps(self, item: Item, window: Window, caption: str) -> Item:
         plan = self.work.plan
         swaps: list[Swapped] = []
-        made: list[tuple[str, Backdrop]] = []
+        composites: list[tuple[str, Backdrop]] = []
         for backdrop in choose(plan, window):
             swap = swap_record(plan, window, backdrop, self.kept, self.regions)
             latents = key_of({**self.work.latents_record(window), "swap": swap})
-            made.append((latents, backdrop))
-            worded = on_background(caption, backdrop.words, plan.template)
+            composites.append((latents, backdrop))
+            worded = name_background(caption, backdrop.words, plan.template)
             self.tally.unnamed_swaps += not backdrop.words
             swaps.append(Swapped(latents, self.work.text(worded, window.references)))
-        self.work.composites(window, made)
+        self.work.composites(window, composites)
         return replace(item, swaps=tuple(swaps))
 
 

@@ -14,8 +14,8 @@ from frisket.grid import LatentGrid
 from frisket.masks.coverage import Reading
 from frisket.masks.weights import Spread
 from frisket.media.captions import PLAIN, Wording
-from frisket.media.files import Found
-from frisket.media.frames import Media, Mode
+from frisket.media.files import ClipFiles
+from frisket.media.frames import ExtractionMode, Media
 from frisket.media.geometry import Geometry
 from frisket.shapes import Clip, Plane
 
@@ -41,7 +41,7 @@ class Masking:
     require: bool = False  # stop if a clip has no mask
     unmasked: Literal["leave out", "train"] = "leave out"  # clips without, where others have one
     fallback: Path | None = None  # mask of the clips that have none
-    unsure: Callable[[Found], bool] | None = None  # whether a mask was called unsure when made
+    unsure: Callable[[ClipFiles], bool] | None = None  # whether a mask was called unsure when made
     shrink: float = 1.0  # smallest share of a mask's reach that a random disc keeps in a draw
     blur: float = 0.0  # largest random blur of a draw, as a share of the mask's shorter side
     variants: int = 8  # of each mask that are drawn from
@@ -73,7 +73,7 @@ class Windows:
     """How clips of `frames` frames are taken from longer videos (see `media.frames.extract`)."""
 
     frames: int | tuple[int, ...] = 1  # of several, the longest that a video has room for
-    mode: Mode = "head"
+    mode: ExtractionMode = "head"
     stride: int = 1
     samples: int = 1
     max_frames: int = 129
@@ -211,18 +211,18 @@ class Item:
     swaps: tuple[Swapped, ...] = ()
     empty: str | None = None  # key of the empty caption, where the caption may be dropped
     weighs: bool = True  # the mask weighs the loss
-    seen: tuple[tuple[int, int], ...] = ()  # pixel sizes of the reference pictures
+    reference_sizes: tuple[tuple[int, int], ...] = ()  # pixel sizes of the reference pictures
     # Coverages that a draw takes one of, in place of `coverage`; not in `repr`, see `digest`.
     drawn: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def bucket(self) -> tuple[tuple[int, ...], ...]:
         """What the clips of one batch have in common."""
-        return (self.shape, *self.seen)
+        return (self.shape, *self.reference_sizes)
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class PrepareReport:
     """What `prepare` saw, for the banner. Counts are of training clips, flips not counted twice."""
 
     clips: int
@@ -231,7 +231,7 @@ class Report:
     orphans: tuple[str, ...]
     uncaptioned: tuple[str, ...]
     all_zero: tuple[str, ...]
-    all_one: tuple[str, ...]
+    all_full: tuple[str, ...]
     thin: tuple[str, ...]  # "clip: region" lost at the latent grid
     silent: int  # clips whose weights are all 0 under the table, before curve and floor
     coverage: Mapping[str, Spread]  # region -> share of the clip, over clips with a mask
@@ -258,7 +258,7 @@ class Prepared:
     items: tuple[Item, ...]
     held: tuple[Item, ...]
     regions: tuple[str, ...]
-    report: Report
+    report: PrepareReport
     cache: Cache
     swap_rate: float = 0.0  # share of draws of a clip with composites that take one
     rebuild: Callable[[], object] | None = None  # makes again what is missing from the cache

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from frisket.media.frames import BadMedia
 from frisket.media.geometry import MaskMismatch
-from frisket.media.images import stored
+from frisket.media.images import read_orientation
 from frisket.media.paths import IMAGES
 
 NAMED = 20  # files an error names before it counts the rest
@@ -50,7 +50,7 @@ def explain_mismatch(clip: Path, error: Exception) -> str:
     """
     if not isinstance(error, MaskMismatch) or clip.suffix.lower() not in IMAGES or clip.is_dir():
         return ""
-    orientation, _ = stored(clip)
+    orientation, _ = read_orientation(clip)
     if orientation < 5:
         return ""
     return (

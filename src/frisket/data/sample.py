@@ -62,13 +62,13 @@ class Batch:
         Coverage and weight stay float32: what they weigh is summed in float32 in any model.
         """
 
-        def moved(tensor: Tensor) -> Tensor:
+        def move(tensor: Tensor) -> Tensor:
             return tensor.to(device, dtype if tensor.is_floating_point() else None)
 
         return replace(
             self,
-            latents=moved(self.latents),
-            conditioning={name: moved(tensor) for name, tensor in self.conditioning.items()},
+            latents=move(self.latents),
+            conditioning={name: move(tensor) for name, tensor in self.conditioning.items()},
             coverage=self.coverage.to(device),
             masked=self.masked.to(device),
             weight=self.weight.to(device),

@@ -7,7 +7,7 @@ from functools import lru_cache
 from frisket.data.records import Item
 from frisket.data.rng import order
 
-Place = tuple[int, int]  # item, and which of its repeats
+_Repeat = tuple[int, int]  # item, and which of its repeats
 
 
 class Schedule:
@@ -25,13 +25,13 @@ class Schedule:
         if batch < 1:
             raise ValueError(f"batch is {batch}; use 1 or more")
         self.size, self.seed = batch, seed
-        buckets: defaultdict[tuple[tuple[int, ...], ...], list[Place]] = defaultdict(list)
+        buckets: defaultdict[tuple[tuple[int, ...], ...], list[_Repeat]] = defaultdict(list)
         for index, item in enumerate(items):
             buckets[item.bucket] += [(index, turn) for turn in range(item.repeats)]
         self.buckets = [buckets[shape] for shape in sorted(buckets)]
         self.length = sum(-(-len(bucket) // batch) for bucket in self.buckets)
         # Two epochs: neighbours ask for the end of one and the start of the next.
-        self._epoch = lru_cache(maxsize=2)(self._drawn)
+        self._epoch = lru_cache(maxsize=2)(self._draw)
 
     def factors(self, accumulate: int = 1) -> dict[int, float]:
         """How much harder an item pulls than one of a full bucket, of those that pull harder.
@@ -54,7 +54,7 @@ class Schedule:
         epoch, place = divmod(number, self.length)
         return self._epoch(epoch)[place]
 
-    def _drawn(self, epoch: int) -> list[tuple[int, ...]]:
+    def _draw(self, epoch: int) -> list[tuple[int, ...]]:
         batches: list[tuple[int, ...]] = []
         for number, bucket in enumerate(self.buckets):
             shuffled = [bucket[i][0] for i in order(len(bucket), self.seed, "clips", epoch, number)]

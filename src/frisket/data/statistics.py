@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from frisket.data.choosing import Chosen
+from frisket.data.choosing import SelectedClips
 from frisket.data.mask_pipeline import Facts
-from frisket.data.records import Item, Report
+from frisket.data.records import Item, PrepareReport
 from frisket.masks.weights import BACKGROUND, Spread
 
 NAMED = 20  # clips an error names before it counts the rest
@@ -16,7 +16,7 @@ class NoMasks(ValueError):
 
 
 @dataclass(slots=True)
-class Running:
+class RunningStatistics:
     """Mean and range of a stream of numbers, without keeping them."""
 
     total: float = 0.0
@@ -35,7 +35,7 @@ class Running:
 
 
 @dataclass(slots=True)
-class Tally:
+class PrepareCounts:
     """What is counted of the clips while they are planned: a report in the making."""
 
     table: Mapping[str, float]
@@ -46,7 +46,7 @@ class Tally:
     orphans: list[str] = field(default_factory=list)
     uncaptioned: list[str] = field(default_factory=list)
     all_zero: list[str] = field(default_factory=list)
-    all_one: list[str] = field(default_factory=list)
+    all_full: list[str] = field(default_factory=list)
     thin: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     lent: list[str] = field(default_factory=list)
@@ -60,9 +60,9 @@ class Tally:
     encoded: int = 0
     covered: int = 0
     embedded: int = 0
-    shares: dict[str, Running] = field(default_factory=dict)
+    shares: dict[str, RunningStatistics] = field(default_factory=dict)
 
-    def take(self, chosen: Chosen) -> None:
+    def take(self, chosen: SelectedClips) -> None:
         """Which clips of a data set stay out, and which have a mask of doubt."""
         self.left += chosen.left
         self.lent += chosen.lent
@@ -80,7 +80,7 @@ class Tally:
         self.masked += 1
         for region in self.table:
             if region != BACKGROUND:
-                self.shares.setdefault(region, Running()).add(facts.mean.get(region, 0.0))
+                self.shares.setdefault(region, RunningStatistics()).add(facts.mean.get(region, 0.0))
         taught = any(
             self.table.get(region, 0.0) * share > 0 for region, share in facts.mean.items()
         )
@@ -89,7 +89,7 @@ class Tally:
         if not any(facts.mean.values()):
             self.all_zero.append(name)
         if facts.free == 0:
-            self.all_one.append(name)
+            self.all_full.append(name)
 
     def stop_if_unmasked(self) -> None:
         """Raise NoMasks, with their names, where clips lack a mask they must have."""
@@ -100,16 +100,16 @@ class Tally:
                 " add the masks, or set require = false to train on those clips whole"
             )
 
-    def report(self) -> Report:
+    def report(self) -> PrepareReport:
         """The counts so far, as they are shown."""
-        return Report(
+        return PrepareReport(
             clips=self.clips,
             masked=self.masked,
             unmasked=tuple(self.unmasked),
             orphans=tuple(self.orphans),
             uncaptioned=tuple(self.uncaptioned),
             all_zero=tuple(self.all_zero),
-            all_one=tuple(self.all_one),
+            all_full=tuple(self.all_full),
             thin=tuple(self.thin),
             silent=self.silent,
             coverage={region: running.spread() for region, running in self.shares.items()},

@@ -7,7 +7,7 @@ from frisket.data.cached.store import key_of
 from frisket.data.mask_pipeline import coverage_record, lay, read_planes
 from frisket.data.records import Window
 from frisket.data.rng import draw, order
-from frisket.data.statistics import Tally
+from frisket.data.statistics import PrepareCounts
 from frisket.grid import LatentGrid
 from frisket.masks.drawn import blur, cut_to_disc, random_point
 from frisket.shapes import Plane
@@ -33,7 +33,7 @@ class Varying:
     """Makes the variants that are not in the cache yet."""
 
     def __init__(
-        self, entries: Entries, tally: Tally, regions: Sequence[str], grid: LatentGrid
+        self, entries: Entries, tally: PrepareCounts, regions: Sequence[str], grid: LatentGrid
     ) -> None:
         """What all clips have in common."""
         self.entries, self.tally, self.regions, self.grid = entries, tally, regions, grid
@@ -52,28 +52,28 @@ class Varying:
         question = key_of(coverage_record(window, self.regions, self.grid))
         notes = {"regions": "\n".join(named)}
         for number in lacking:
-            varied = _varied(list(named.values()), window, question, number)
-            laid = lay(dict(zip(named, varied, strict=True)), window, self.grid)
-            self.entries.store("coverage", keys[number], laid, notes)
+            varied = _vary_planes(list(named.values()), window, question, number)
+            coverages = lay(dict(zip(named, varied, strict=True)), window, self.grid)
+            self.entries.store("coverage", keys[number], coverages, notes)
             self.tally.covered += 1
         return keys
 
 
-def _varied(planes: list[Plane], window: Window, question: str, number: int) -> list[Plane]:
+def _vary_planes(planes: list[Plane], window: Window, question: str, number: int) -> list[Plane]:
     how = window.masking
     if how.shrink < 1:
-        place = _place("shrink", how.variants, question, number)
+        place = _draw_place("shrink", how.variants, question, number)
         seed = int(draw("disc", question, number) * SEEDS)
         share = how.shrink + (1 - how.shrink) * place
         planes = cut_to_disc(planes, share, random_point(planes, seed))
     if how.blur:
-        place = _place("blur", how.variants, question, number)
+        place = _draw_place("blur", how.variants, question, number)
         # Whole pixels of the mask's own, as ai-toolkit rounds them.
-        planes = [blur(each, int(min(each.shape[1:]) * place * how.blur)) for each in planes]
+        planes = [blur(plane, int(min(plane.shape[1:]) * place * how.blur)) for plane in planes]
     return planes
 
 
-def _place(what: str, count: int, question: str, number: int) -> float:
+def _draw_place(what: str, count: int, question: str, number: int) -> float:
     """A number in [0, 1): of `count` variants one lies in each `count`-th of it."""
     stretch = order(count, what, question)[number]
     return (stretch + draw(what, question, number, "within")) / count

@@ -65,9 +65,9 @@ def writing(
     except CannotWrite:
         raise
     except Exception as error:
-        code = _fault(error, {path, draft, *path.parents})
+        code = _find_errno(error, {path, draft, *path.parents})
         if code is None and not isinstance(error, OSError):
-            code = _worded(error, path.parent)
+            code = _parse_errno(error, path.parent)
         if code is None:
             raise
         raise cannot_write(path, code, fix, kept) from error
@@ -82,22 +82,22 @@ def cannot_write(path: Path, code: int, fix: str = "", kept: str = SAFE) -> Cann
     return error
 
 
-def _fault(error: Exception, ours: Collection[Path | None]) -> int | None:
+def _find_errno(error: Exception, ours: Collection[Path | None]) -> int | None:
     """The errno of a failed write of one of our paths; None for anything else."""
     if not isinstance(error, OSError):
         return None
-    named = error.filename or error.filename2
-    if named is None or error.errno in _WRITING:
+    filename = error.filename or error.filename2
+    if filename is None or error.errno in _WRITING:
         return error.errno
-    return error.errno if Path(os.fsdecode(named)) in ours else None
+    return error.errno if Path(os.fsdecode(filename)) in ours else None
 
 
-def _worded(error: Exception, folder: Path) -> int | None:
+def _parse_errno(error: Exception, folder: Path) -> int | None:
     """The errno that a library's own class has in its words; None where it is no failed write."""
     if isinstance(error, ValueError | LookupError | TypeError):
         return None
-    if told := re.search(r"\(os error (\d+)\)|\bcode: (\d+),", str(error)):
-        return int(told[1] or told[2])
+    if match := re.search(r"\(os error (\d+)\)|\bcode: (\d+),", str(error)):
+        return int(match[1] or match[2])
     if re.search(r"PytorchStreamWriter|inline_container|iostream error|unexpected pos", str(error)):
         return errno.ENOSPC if _is_full(folder) else errno.EIO
     return None
@@ -138,7 +138,7 @@ def draft_name() -> str:
 
     Free of the target's own name: that may already have all 255 bytes.
     """
-    return f".{_owner()}-{os.getpid()}-{uuid4().hex[:8]}.part"
+    return f".{_hash_owner()}-{os.getpid()}-{uuid4().hex[:8]}.part"
 
 
 def may_write(path: Path) -> bool:
@@ -163,7 +163,7 @@ def sweep(folder: Path) -> int:
     removed = 0
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.endswith(".part") and _abandoned(entry):
+            if entry.name.endswith(".part") and _is_abandoned(entry):
                 with contextlib.suppress(OSError):
                     remove = shutil.rmtree if entry.is_dir(follow_symlinks=False) else os.unlink
                     remove(entry.path)
@@ -173,21 +173,21 @@ def sweep(folder: Path) -> int:
     return removed
 
 
-def _abandoned(entry: "os.DirEntry[str]") -> bool:
-    named = _DRAFT.fullmatch(entry.name)
-    if named is None and _OLDER.fullmatch(entry.name) is None:
+def _is_abandoned(entry: "os.DirEntry[str]") -> bool:
+    match = _DRAFT.fullmatch(entry.name)
+    if match is None and _OLDER.fullmatch(entry.name) is None:
         return False
     try:
         if entry.is_symlink():
             return False
-        if named and named["owner"] == _owner() and not _runs(int(named["pid"])):
+        if match and match["owner"] == _hash_owner() and not _is_running(int(match["pid"])):
             return True
         return time.time() - entry.stat(follow_symlinks=False).st_mtime > ABANDONED
     except OSError:  # renamed or removed meanwhile
         return False
 
 
-def _runs(pid: int) -> bool:
+def _is_running(pid: int) -> bool:
     """Whether a process of this system has the number; True where the system cannot be asked."""
     if os.name == "nt":  # there signal 0 ends the process
         return True
@@ -201,10 +201,10 @@ def _runs(pid: int) -> bool:
 
 
 @cache
-def _owner() -> str:
+def _hash_owner() -> str:
     """Eight letters for this host, boot and process namespace: where a process number means one."""
-    told = [socket.gethostname()]
+    parts = [socket.gethostname()]
     with contextlib.suppress(OSError):  # Linux alone has them
-        told.append(Path("/proc/sys/kernel/random/boot_id").read_text("utf8"))
-        told.append(str(Path("/proc/self/ns/pid").readlink()))
-    return hashlib.blake2b("|".join(told).encode(), digest_size=4).hexdigest()
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text("utf8"))
+        parts.append(str(Path("/proc/self/ns/pid").readlink()))
+    return hashlib.blake2b("|".join(parts).encode(), digest_size=4).hexdigest()

@@ -18,21 +18,21 @@ _TOKEN = re.compile(
 
 def lines_of(text: str) -> dict[Key, int]:
     """Line number (from 1) of every key and table header of a valid TOML text, in linear time."""
-    found: dict[Key, int] = {}
+    lines: dict[Key, int] = {}
     counts: dict[Key, int] = {}  # arrays of tables: how many entries so far
     table: Key = ()
-    for line, statement in _statements(text.replace("\r\n", "\n")):
+    for line, statement in _split_statements(text.replace("\r\n", "\n")):
         tree = tomllib.loads(statement)
         if statement.lstrip().startswith("["):
             table = _enter(tree, counts, append=statement.lstrip().startswith("[["))
-            found.setdefault(table, line)
+            lines.setdefault(table, line)
         else:
-            for key in paths(tree):
-                found.setdefault(table + key, line)
-    return found
+            for key in list_paths(tree):
+                lines.setdefault(table + key, line)
+    return lines
 
 
-def _statements(text: str) -> Iterator[tuple[int, str]]:
+def _split_statements(text: str) -> Iterator[tuple[int, str]]:
     """Each statement and the line (from 1) it begins on: up to a line end within no bracket."""
     start, begun, line, depth = 0, 1, 1, 0
     for token in _TOKEN.finditer(text):
@@ -70,12 +70,12 @@ def _enter(tree: dict[str, Any], counts: dict[Key, int], *, append: bool) -> Key
     return path
 
 
-def paths(tree: Any) -> list[Key]:
+def list_paths(tree: Any) -> list[Key]:
     """Every key inside a parsed value, outer before inner."""
     pairs = tree.items() if isinstance(tree, dict) else enumerate(tree)
-    found: list[Key] = []
+    keys: list[Key] = []
     for name, value in pairs:
-        found.append((name,))
+        keys.append((name,))
         if isinstance(value, dict | list):
-            found += [(name, *inner) for inner in paths(value)]
-    return found
+            keys += [(name, *inner) for inner in list_paths(value)]
+    return keys

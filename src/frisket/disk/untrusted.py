@@ -41,11 +41,11 @@ _BRIEF.maxlevel, _BRIEF.maxstring, _BRIEF.maxother, _BRIEF.maxlong = 4, 160, 160
 class BadText(ValueError):
     """Text that cannot be used. `said` is the fault and its fix, `line` and `column` its place."""
 
-    def __init__(self, said: str, line: int | None = None, column: int | None = None) -> None:
+    def __init__(self, message: str, line: int | None = None, column: int | None = None) -> None:
         """Lines and columns count from 1; None where no place is known."""
         place = f" at line {line}, column {column}" if line else ""
-        super().__init__(said + place)
-        self.said, self.line, self.column = said, line, column
+        super().__init__(message + place)
+        self.message, self.line, self.column = message, line, column
 
 
 def cut(text: str, width: int = 200) -> str:
@@ -53,7 +53,7 @@ def cut(text: str, width: int = 200) -> str:
     return text if len(text) <= width else text[: width - 3] + "..."
 
 
-def shown(value: Any, width: int = 80) -> str:
+def show(value: Any, width: int = 80) -> str:
     """`repr` of a value in at most `width` letters, without writing out what is left out."""
     try:
         return cut(_BRIEF.repr(value), width)
@@ -93,37 +93,37 @@ def decode(raw: bytes) -> str:
         raise BadText("is UTF-16; save it as UTF-8")
     if b"\0" in raw:
         raise BadText(
-            "is UTF-16 or binary (it holds NUL bytes); save it as UTF-8", *_at(raw, b"\0")
+            "is UTF-16 or binary (it holds NUL bytes); save it as UTF-8", *_locate(raw, b"\0")
         )
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         column = error.start - raw.rfind(b"\n", 0, error.start)
-        said = f"byte 0x{raw[error.start]:02x} is not UTF-8; save the file as UTF-8"
-        raise BadText(said, line, column) from error
+        message = f"byte 0x{raw[error.start]:02x} is not UTF-8; save the file as UTF-8"
+        raise BadText(message, line, column) from error
 
 
-def _at(raw: bytes, part: bytes) -> tuple[int, int]:
+def _locate(raw: bytes, part: bytes) -> tuple[int, int]:
     place = raw.index(part)
     return raw.count(b"\n", 0, place) + 1, place - raw.rfind(b"\n", 0, place)
 
 
 def parse_toml(text: str) -> dict[str, Any]:
     """The tree of a TOML text; BadText with line and column for what is none, or past a limit."""
-    if found := _LONG_KEY.search(text):
-        line = text.count("\n", 0, found.start()) + 1
+    if match := _LONG_KEY.search(text):
+        line = text.count("\n", 0, match.start()) + 1
         raise BadText(f"a key of more than {DEEPEST} parts", line, 1)
     try:
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        said, _, place = str(error).partition(" (at ")
+        message, _, place = str(error).partition(" (at ")
         at = re.match(r"line (\d+), column (\d+)", place)
         lines = text.rstrip().split("\n")
         line, column = (int(at[1]), int(at[2])) if at else (len(lines), len(lines[-1]) + 1)
-        raise BadText(cut(said), line, column) from error
+        raise BadText(cut(message), line, column) from error
     except Exception as error:
-        raise failed(error) from error
+        raise wrap_error(error) from error
     check_tree(tree)
     return tree
 
@@ -142,7 +142,7 @@ def parse_json(
     except Exception as error:
         if type(error).__module__.partition(".")[0] == "frisket":
             raise
-        raise failed(error) from error
+        raise wrap_error(error) from error
     check_tree(tree)
     return tree
 
@@ -154,7 +154,7 @@ def read_table(path: Path, most: int = MODEL) -> dict[str, Any]:
     except BadText as error:
         raise BadText(f"{path}: {error}; fetch it again, or restore it") from error
     if not isinstance(tree, dict):
-        raise BadText(f"{path}: is {shown(tree, 40)}, a table is needed; fetch it again")
+        raise BadText(f"{path}: is {show(tree, 40)}, a table is needed; fetch it again")
     return tree
 
 
@@ -174,14 +174,14 @@ def parse_xml(raw: bytes) -> Element:
     except (expat.ExpatError, ParseError) as error:
         raise BadText(cut(str(error))) from error
     except Exception as error:
-        raise failed(error) from error
+        raise wrap_error(error) from error
 
 
 def _refuse_doctype(*_: Any) -> None:
     raise BadText("declares a document type, which data has no use for; remove <!DOCTYPE ...>")
 
 
-def failed(error: Exception) -> BadText:
+def wrap_error(error: Exception) -> BadText:
     """What a parser raised besides its own class, as BadText, to be raised."""
     if isinstance(error, RecursionError):
         return BadText(f"is nested too deeply (at most {DEEPEST} tables or lists in each other)")
@@ -196,11 +196,11 @@ def check_tree(tree: Any) -> None:
     for _ in range(DEEPEST + 2):  # the values within the deepest are a level too
         if not level:
             return
-        level = [inner for value in level for inner in _inside(value)]
+        level = [inner for value in level for inner in _list_inside(value)]
     raise BadText(f"is nested too deeply (at most {DEEPEST} tables or lists in each other)")
 
 
-def _inside(value: Any) -> Iterator[Any]:
+def _list_inside(value: Any) -> Iterator[Any]:
     kind = type(value)
     if kind is dict:
         yield from value
@@ -213,4 +213,4 @@ def _inside(value: Any) -> Iterator[Any]:
         try:
             value.encode()
         except UnicodeEncodeError as error:
-            raise BadText(f"holds half a letter (a lone surrogate): {shown(value)}") from error
+            raise BadText(f"holds half a letter (a lone surrogate): {show(value)}") from error

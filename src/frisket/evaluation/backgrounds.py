@@ -25,43 +25,43 @@ S = TypeVar("S")
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class BackgroundFeatures:
     """Colours and texture of a background (or a whole picture); each histogram sums to 1."""
 
     colour: Float[Tensor, "colours"]
     texture: Float[Tensor, "textures"]
 
 
-def look(frames: Frames, outside: Plane) -> Look | None:
+def describe_background(frames: Frames, outside: Plane) -> BackgroundFeatures | None:
     """Colours and texture where `outside` is 1; None where less than ROOM of the frames is left."""
-    sure = -functional.max_pool2d(-outside[:, None], REACH, 1, REACH // 2)[:, 0]
-    if float(sure.mean()) < ROOM:
+    eroded = -functional.max_pool2d(-outside[:, None], REACH, 1, REACH // 2)[:, 0]
+    if float(eroded.mean()) < ROOM:
         return None
-    return Look(_colours(frames, outside), _texture(frames, sure))
+    return BackgroundFeatures(_count_colours(frames, outside), _count_textures(frames, eroded))
 
 
-def likeness(one: Look, other: Look) -> dict[str, float]:
+def compare_backgrounds(first: BackgroundFeatures, second: BackgroundFeatures) -> dict[str, float]:
     """How alike two looks are, each number in [0, 1], 1 for the same.
 
     `colour` and `texture`: intersection of the histograms (Swain & Ballard 1991, eq. 1). `both`:
     their geometric mean, high only where colour and texture both came along.
     """
-    colour = min(float(torch.minimum(one.colour, other.colour).sum()), 1.0)
-    texture = min(float(torch.minimum(one.texture, other.texture).sum()), 1.0)
+    colour = min(float(torch.minimum(first.colour, second.colour).sum()), 1.0)
+    texture = min(float(torch.minimum(first.texture, second.texture).sum()), 1.0)
     return {"colour": colour, "texture": texture, "both": (colour * texture) ** 0.5}
 
 
-def nearest(
+def find_nearest(
     pictures: Sequence[T], training: Sequence[S], near: Callable[[T, S], float]
 ) -> list[float]:
     """Likeness of each picture to the training background that is most like it."""
     return [max(near(picture, background) for background in training) for picture in pictures]
 
 
-def copied(
+def score_copies(
     pictures: Sequence[T], training: Sequence[S], near: Callable[[T, S], float]
 ) -> float | None:
-    """What `nearest` says of training pictures themselves: what a full copy would score.
+    """What `find_nearest` says of training pictures themselves: what a full copy would score.
 
     Both sequences are of the same clips, picture and background; each picture is held against the
     backgrounds of the others. None where there are fewer than two.
@@ -76,7 +76,7 @@ def copied(
     )
 
 
-def leak(
+def measure_leak(
     tuned: Sequence[float], base: Sequence[float], copy: float | None, least: float
 ) -> list[float] | None:
     """How far each picture went from the base towards a copy: 0 as the base, 1 as a copy.
@@ -88,10 +88,10 @@ def leak(
     if copy is None or copy - fmean(base) < least:
         return None
     way = copy - fmean(base)
-    return [(one - other) / way for one, other in zip(tuned, base, strict=True)]
+    return [(score - start) / way for score, start in zip(tuned, base, strict=True)]
 
 
-def _colours(frames: Tensor, weights: Tensor) -> Tensor:
+def _count_colours(frames: Tensor, weights: Tensor) -> Tensor:
     """RGB histogram, blurred so that neighbouring colours count as alike."""
     level = frames.long() * BINS // 256
     cell = (level[..., 0] * BINS + level[..., 1]) * BINS + level[..., 2]
@@ -105,7 +105,7 @@ def _colours(frames: Tensor, weights: Tensor) -> Tensor:
     return (counts / counts.sum()).flatten()
 
 
-def _texture(frames: Tensor, weights: Tensor) -> Tensor:
+def _count_textures(frames: Tensor, weights: Tensor) -> Tensor:
     """Histogram of the grey gradient, direction by strength, so that a pattern counts in any paint.
 
     Each pixel is shared between its neighbouring bins. Directions run over half a turn: a gradient

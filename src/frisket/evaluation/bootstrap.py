@@ -73,7 +73,7 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 def difference(ours: Sequence[float], theirs: Sequence[float]) -> Estimate:
     """Of pairs (the same clips, or prompts and seeds): ours minus theirs."""
-    return estimate([one - other for one, other in zip(ours, theirs, strict=True)])
+    return estimate([value - other for value, other in zip(ours, theirs, strict=True)])
 
 
 def ratio(above: Sequence[float], below: Sequence[float], *, floor: float) -> Ratio:

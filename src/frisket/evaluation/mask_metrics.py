@@ -15,11 +15,11 @@ from torch import Tensor
 
 Inside = Bool[Tensor, "H W"]  # one region of one frame
 Insides = Bool[Tensor, "F H W"]
-Labels = Integer[Tensor, "F H W"]  # 0 is background, i is the i-th name
+_LabelMap = Integer[Tensor, "F H W"]  # 0 is background, i is the i-th name
 Truth = Integer[Tensor, "G Y X"]  # checked by hand, as are the pictures: errors name the sizes
-Pictures = UInt8[Tensor, "P V U 3"]
+_Pictures = UInt8[Tensor, "P V U 3"]
 Shares = Float[Tensor, "n n"]  # one row and column for the background, then one a name
-Image = NDArray[np.float32]  # H W
+_Image = NDArray[np.float32]  # H W
 
 BACKGROUND = "background"
 TOLERANCE = 0.008  # of the diagonal, as DAVIS has it
@@ -35,7 +35,7 @@ class RegionScore:
     ground truth itself scores there; None where there is one frame, or no picture was given.
     """
 
-    frames: int  # that hold the region in prediction or truth: its weight in `pooled`
+    frames: int  # that hold the region in prediction or truth: its weight in `pool_scores`
     iou: float
     dice: float
     boundary: float
@@ -65,8 +65,8 @@ class MaskScores:
     @property
     def mean_iou(self) -> float:
         """Mean IoU of the regions that occur, without the background; 1 where none does."""
-        seen = [score.iou for score in self.regions.values() if score.frames]
-        return sum(seen) / len(seen) if seen else 1.0
+        scores = [score.iou for score in self.regions.values() if score.frames]
+        return sum(scores) / len(scores) if scores else 1.0
 
 
 def iou(first: Bool[Tensor, "*shape"], second: Bool[Tensor, "*shape"]) -> float:
@@ -90,7 +90,7 @@ def boundary_f(first: Inside, second: Inside, tolerance: float = TOLERANCE) -> f
     only one has: 0.
     """
     reach = math.ceil(tolerance * math.hypot(*first.shape))
-    outlines = [_outline(mask.numpy().astype(np.uint8)) for mask in (first, second)]
+    outlines = [_draw_outline(mask.numpy().astype(np.uint8)) for mask in (first, second)]
     drawn = [bool(outline.any()) for outline in outlines]
     if not all(drawn):
         return float(not any(drawn))
@@ -102,25 +102,25 @@ def boundary_f(first: Inside, second: Inside, tolerance: float = TOLERANCE) -> f
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
-def _outline(mask: NDArray[Any]) -> NDArray[Any]:
+def _draw_outline(mask: NDArray[Any]) -> NDArray[Any]:
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
     return mask - cv2.erode(mask, cross)
 
 
-def confusion(prediction: Labels, truth: Labels, count: int) -> Shares:
+def confusion(prediction: _LabelMap, truth: _LabelMap, count: int) -> Shares:
     """Shares of all pixels, `count` names and the background: rows truth, columns prediction.
 
     ValueError for a label that is no name's.
     """
-    for what, labels in (("prediction", prediction), ("truth", truth)):
+    for side, labels in (("prediction", prediction), ("truth", truth)):
         low, high = int(labels.min()), int(labels.max())
         if low < 0 or high > count:
             raise ValueError(
-                f"the {what} holds the label {low if low < 0 else high}, not one of {count} names"
+                f"the {side} holds the label {low if low < 0 else high}, not one of {count} names"
             )
     cells = truth.long() * (count + 1) + prediction.long()
-    counted = torch.bincount(cells.flatten(), minlength=(count + 1) ** 2)
-    return (counted.double() / cells.numel()).view(count + 1, count + 1)
+    counts = torch.bincount(cells.flatten(), minlength=(count + 1) ** 2)
+    return (counts.double() / cells.numel()).view(count + 1, count + 1)
 
 
 def temporal_iou(masks: Insides) -> float:
@@ -132,7 +132,7 @@ def temporal_iou(masks: Insides) -> float:
     return sum(scores) / len(scores) if scores else 1.0
 
 
-def compensated_iou(masks: Insides, frames: Pictures) -> float:
+def compensated_iou(masks: Insides, frames: _Pictures) -> float:
     """`temporal_iou` with each mask first carried along the motion of the pictures, in [0, 1].
 
     The motion is dense inverse search optical flow (Kroeger et al. 2016). Pixels whose flow there
@@ -140,10 +140,10 @@ def compensated_iou(masks: Insides, frames: Pictures) -> float:
     as in the warping error of Lai et al. 2018. A true mask scores near 1 where the picture has
     texture to follow. ValueError where sizes differ or are below 12 pixels.
     """
-    return _compensated([masks], frames)[0]
+    return _measure_compensated([masks], frames)[0]
 
 
-def _compensated(clips: Sequence[Insides], frames: Pictures) -> list[float]:
+def _measure_compensated(clips: Sequence[Insides], frames: _Pictures) -> list[float]:
     """Of several masks of one clip, so that its motion is found once."""
     if any(masks.shape != frames.shape[:3] for masks in clips):
         raise ValueError(
@@ -157,16 +157,16 @@ def _compensated(clips: Sequence[Insides], frames: Pictures) -> list[float]:
         )
     totals = [0.0] * len(clips)
     for index in range(1, len(frames)):
-        x, y, known = _motion(frames[index - 1].numpy(), frames[index].numpy())
+        x, y, known = _follow_motion(frames[index - 1].numpy(), frames[index].numpy())
         for at, masks in enumerate(clips):
             old = masks[index - 1].numpy().astype(np.float32)
-            carried = torch.from_numpy(_looked_up(old, x, y) > 0.5)
+            carried = torch.from_numpy(_look_up(old, x, y) > 0.5)
             totals[at] += iou(carried & known, masks[index] & known)
     pairs = len(frames) - 1
     return [total / pairs if pairs else 1.0 for total in totals]
 
 
-def _motion(before: NDArray[Any], after: NDArray[Any]) -> tuple[Image, Image, Tensor]:
+def _follow_motion(before: NDArray[Any], after: NDArray[Any]) -> tuple[_Image, _Image, Tensor]:
     """Where each pixel of `after` was in `before` (x, y), and whether that is known."""
     old, new = (cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (before, after))
     follow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
@@ -174,18 +174,18 @@ def _motion(before: NDArray[Any], after: NDArray[Any]) -> tuple[Image, Image, Te
     back, forth = follow.calc(new, old, empty.copy()), follow.calc(old, new, empty.copy())
     columns, rows = np.meshgrid(np.arange(before.shape[1]), np.arange(before.shape[0]))
     x, y = ((back[..., i] + at).astype(np.float32) for i, at in enumerate((columns, rows)))
-    there = _looked_up(forth, x, y)
+    there = _look_up(forth, x, y)
     length = (back**2).sum(-1) + (there**2).sum(-1)
     known = ((back + there) ** 2).sum(-1) < 0.01 * length + 0.5
     return x, y, torch.from_numpy(known)
 
 
-def _looked_up(image: NDArray[Any], x: Image, y: Image) -> NDArray[Any]:
+def _look_up(image: NDArray[Any], x: _Image, y: _Image) -> NDArray[Any]:
     return cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def compare_labels(
-    prediction: Labels, truth: Truth, names: Sequence[str], frames: Pictures | None = None
+    prediction: _LabelMap, truth: Truth, names: Sequence[str], frames: _Pictures | None = None
 ) -> MaskScores:
     """Everything about the label maps of one clip; label i is the i-th of `names`, 0 background.
 
@@ -198,20 +198,23 @@ def compare_labels(
             " (frames, height, width): they must be of one size"
         )
     shares = confusion(prediction, truth, len(names))
-    told = [prediction == label for label in range(1, len(names) + 1)]
+    predicted = [prediction == label for label in range(1, len(names) + 1)]
     true = [truth == label for label in range(1, len(names) + 1)]
     steady: list[float] = []
     if frames is not None and len(truth) > 1:
-        steady = _compensated([*told, *true], frames)  # the motion is found once for all of them
+        steady = _measure_compensated(
+            [*predicted, *true], frames
+        )  # the motion is found once for all of them
     regions = {
-        name: _region(told[at], true[at], steady[at :: len(names)]) for at, name in enumerate(names)
+        name: _score_region(predicted[at], true[at], steady[at :: len(names)])
+        for at, name in enumerate(names)
     }
     return MaskScores((BACKGROUND, *names), regions, shares, len(truth))
 
 
-def _region(told: Insides, true: Insides, steady: Sequence[float]) -> RegionScore:
-    present = (told | true).flatten(1).any(1)
-    pairs = list(zip(told[present], true[present], strict=True))
+def _score_region(predicted: Insides, true: Insides, steady: Sequence[float]) -> RegionScore:
+    present = (predicted | true).flatten(1).any(1)
+    pairs = list(zip(predicted[present], true[present], strict=True))
 
     def mean(score: Callable[[Inside, Inside], float]) -> float:
         return sum(score(*pair) for pair in pairs) / len(pairs) if pairs else 1.0
@@ -221,13 +224,13 @@ def _region(told: Insides, true: Insides, steady: Sequence[float]) -> RegionScor
         iou=mean(iou),
         dice=mean(dice),
         boundary=mean(boundary_f),
-        temporal=temporal_iou(told) if len(told) > 1 else None,
+        temporal=temporal_iou(predicted) if len(predicted) > 1 else None,
         compensated=steady[0] if steady else None,
         truth_compensated=steady[1] if steady else None,
     )
 
 
-def pooled(clips: Sequence[MaskScores]) -> MaskScores:
+def pool_scores(clips: Sequence[MaskScores]) -> MaskScores:
     """Many clips as one: means over the frames that hold each region, confusion over all frames.
 
     Steadiness is pooled over the clips that have it. ValueError where there is no clip, or where
@@ -240,11 +243,11 @@ def pooled(clips: Sequence[MaskScores]) -> MaskScores:
     frames = sum(clip.frames for clip in clips)
     shares = torch.stack([clip.confusion * clip.frames for clip in clips]).sum(0) / frames
     names = clips[0].names
-    regions = {name: _pooled([clip.regions[name] for clip in clips]) for name in names[1:]}
+    regions = {name: _pool([clip.regions[name] for clip in clips]) for name in names[1:]}
     return MaskScores(names, regions, shares, frames)
 
 
-def _pooled(scores: Sequence[RegionScore]) -> RegionScore:
+def _pool(scores: Sequence[RegionScore]) -> RegionScore:
     def mean(name: str) -> float | None:
         known = [(value, s.frames) for s in scores if (value := getattr(s, name)) is not None]
         weight = sum(frames for _, frames in known)

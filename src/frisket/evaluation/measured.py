@@ -12,7 +12,7 @@ from frisket.evaluation.metrics import OUTSIDE
 # nothing leaks nothing, so an interval above 0 is not enough. Set on the pocket model, seed 1, on
 # runs of 1 to 300 steps: at a rate of 1e-4 20 steps gain 7 % and change pictures by 0.08 (they are
 # the base's by eye), 60 steps 22 % and 0.24 (they are not); docs/evaluate.md has the table.
-SEEN = 0.15  # of `changed`, on average: less is not seen
+VISIBLE = 0.15  # of `changed`, on average: less is not seen
 GAINED = (
     0.02  # of `gain/inside`, beside pictures that changed: error of large models is mostly noise
 )
@@ -150,7 +150,7 @@ class Measured:
         changed = self.values.get("changed")
         if changed is None:
             return fmean(values) >= ALONE
-        return fmean(values) >= GAINED and fmean(changed) >= SEEN
+        return fmean(values) >= GAINED and fmean(changed) >= VISIBLE
 
     def selectivity(self) -> Ratio | None:
         """Gain inside / movement outside, both in the units of the error; None without errors.
@@ -170,7 +170,7 @@ class Measured:
         return ratio(gained, self.errors[f"moved/{OUTSIDE}"], floor=STILL)
 
 
-def gains(errors: Mapping[str, Sequence[float]], region: str) -> list[float]:
+def compute_gains(errors: Mapping[str, Sequence[float]], region: str) -> list[float]:
     """Each clip's gain in a region as a share of the base's mean error there.
 
     Taken of the mean, not of the clip's own error: clips that were easy to begin with would count

@@ -10,13 +10,13 @@ OUTSIDE = "outside"  # what no region covers
 
 
 def region_loss(
-    error: Latents, coverage: Coverage, regions: Sequence[str], given: Weights | None = None
+    error: Latents, coverage: Coverage, regions: Sequence[str], clean_mask: Weights | None = None
 ) -> dict[str, float]:
     """Mean error inside each region and in `outside`, pooled over the batch.
 
     `error` is per element and not yet weighted (for example the squared error of a prediction);
     a cell counts for a region by the share the region covers of it. A region that covers nothing
-    in the whole batch has no loss and is left out. `given` is 1 in cells that the model was handed
+    in the whole batch has no loss and is left out. `clean_mask` is 1 in cells that the model was handed
     clean: they count nowhere. ValueError where names and planes differ.
     """
     if len(regions) != coverage.shape[1]:
@@ -27,8 +27,8 @@ def region_loss(
     planes = coverage.float()
     outside = (1 - planes.sum(1, keepdim=True)).clamp_min(0)
     planes = torch.cat([planes, outside], dim=1)
-    if given is not None:
-        planes = planes * (1 - given)
+    if clean_mask is not None:
+        planes = planes * (1 - clean_mask)
     area = planes.sum((0, 2, 3, 4))
     total = (cells * planes).sum((0, 2, 3, 4))
     names = [*regions, OUTSIDE]

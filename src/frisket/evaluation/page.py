@@ -19,7 +19,7 @@ from PIL import Image
 
 from frisket.media.paths import replacing
 
-Picture = bytes | NDArray[Any] | Image.Image  # an encoded PNG, uint8 H W 3, a Pillow image
+PictureSource = bytes | NDArray[Any] | Image.Image  # an encoded PNG, uint8 H W 3, a Pillow image
 PIXELATED = 96  # pictures up to so many pixels a side are enlarged with hard pixels
 
 
@@ -28,7 +28,7 @@ class Figure:
     """A picture and what it shows; `width` is the width on the page in CSS pixels, None its own."""
 
     caption: str
-    picture: Picture
+    picture: PictureSource
     note: str = ""
     width: int | None = None
 
@@ -57,7 +57,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class PageTable:
     """Variants against metrics: the mean in large, each seed's value below it."""
 
     title: str
@@ -76,22 +76,22 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class PageSection:
     """A heading, a paragraph of plain words, figures, tables."""
 
     title: str
     text: str = ""
     figures: Sequence[Figure] = ()
-    tables: Sequence[Table] = ()
+    tables: Sequence[PageTable] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ReportPage:
     """The whole page. `data` becomes report.json; `footer` is name: value (versions, machine)."""
 
     title: str
     verdict: str
-    sections: Sequence[Section]
+    sections: Sequence[PageSection]
     claims: Sequence[Claim] = ()
     footer: Mapping[str, str] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
@@ -107,7 +107,7 @@ class Cell:
     best: bool
 
 
-def write_report(path: Path, report: Report) -> None:
+def write_report(path: Path, report: ReportPage) -> None:
     """Write the page to `path` and `report.data` beside it as `.json`, each whole or not at all.
 
     ValueError where a figure is no picture, a row holds a metric without a column, or the data
@@ -117,14 +117,14 @@ def write_report(path: Path, report: Report) -> None:
         data = json.dumps(dict(report.data), indent=2, ensure_ascii=False, allow_nan=False)
     except ValueError as error:
         raise ValueError(f"{path.with_suffix('.json')}: {error}; leave the number out") from error
-    page = render("report.html.j2", report=report, cells=_cells, figure_html=_figure)
+    page = render("report.html.j2", report=report, cells=_lay_cells, figure_html=_render_figure)
     write_whole(path.with_suffix(".json"), data + "\n")
     write_whole(path, page)
 
 
 def render(template: str, **values: Any) -> str:
     """A template of this package filled in; everything is escaped but what is marked safe."""
-    return _environment().get_template(template).render(**values)
+    return _build_environment().get_template(template).render(**values)
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -136,9 +136,9 @@ def write_whole(path: Path, text: str) -> None:
         draft.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
-def data_uri(picture: Picture) -> str:
+def data_uri(picture: PictureSource) -> str:
     """A picture as a `data:` address of a PNG; ValueError for what is no picture."""
-    return "data:image/png;base64," + base64.b64encode(_png(picture)).decode("ascii")
+    return "data:image/png;base64," + base64.b64encode(_encode_png(picture)).decode("ascii")
 
 
 def thumbnail(image: Image.Image) -> str:
@@ -150,7 +150,7 @@ def thumbnail(image: Image.Image) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _png(picture: Picture) -> bytes:
+def _encode_png(picture: PictureSource) -> bytes:
     if isinstance(picture, bytes):
         if not picture.startswith(b"\x89PNG"):
             raise ValueError("a figure's bytes must be a PNG; give an array to have it encoded")
@@ -164,8 +164,8 @@ def _png(picture: Picture) -> bytes:
     return buffer.getvalue()
 
 
-def _figure(figure: Figure) -> Markup:
-    png = _png(figure.picture)
+def _render_figure(figure: Figure) -> Markup:
+    png = _encode_png(figure.picture)
     with Image.open(io.BytesIO(png)) as image:
         width, height = image.size
     shown = figure.width or (width if width > PIXELATED else PIXELATED * 2)
@@ -175,19 +175,19 @@ def _figure(figure: Figure) -> Markup:
     )
 
 
-def _cells(table: Table) -> list[tuple[Row, list[Cell]]]:
+def _lay_cells(table: PageTable) -> list[tuple[Row, list[Cell]]]:
     known = {column.name for column in table.columns}
     for row in table.rows:
         if extra := sorted(set(row.values) - known):
             raise ValueError(f"table {table.title!r}: row {row.name!r} has {extra} but no column")
-    best = {column.name: _best(column, table.rows) for column in table.columns}
+    best = {column.name: _find_best(column, table.rows) for column in table.columns}
     return [
-        (row, [_cell(column, row, best[column.name]) for column in table.columns])
+        (row, [_make_cell(column, row, best[column.name]) for column in table.columns])
         for row in table.rows
     ]
 
 
-def _best(column: Column, rows: Sequence[Row]) -> str | None:
+def _find_best(column: Column, rows: Sequence[Row]) -> str | None:
     """The best mean as it is printed, so that what reads the same is marked the same."""
     means = [fmean(row.values[column.name]) for row in rows if row.values.get(column.name)]
     means = [mean for mean in means if math.isfinite(mean)]
@@ -197,7 +197,7 @@ def _best(column: Column, rows: Sequence[Row]) -> str | None:
     return format(min(means) if column.better == "low" else max(means), column.form)
 
 
-def _cell(column: Column, row: Row, best: str | None) -> Cell:
+def _make_cell(column: Column, row: Row, best: str | None) -> Cell:
     values = row.values.get(column.name, ())
     if not values:
         return Cell("not measured", (), best=False)
@@ -207,7 +207,7 @@ def _cell(column: Column, row: Row, best: str | None) -> Cell:
 
 
 @cache
-def _environment() -> Environment:
+def _build_environment() -> Environment:
     return Environment(
         loader=PackageLoader("frisket.evaluation"),
         autoescape=select_autoescape(default=True, default_for_string=True),

@@ -25,7 +25,7 @@ class Patches:
         return float(self.weights.mean()) < CENT
 
 
-def patches(features: Float[Tensor, "p d"], plane: Plane, rows: int, columns: int) -> Patches:
+def weigh_patches(features: Float[Tensor, "p d"], plane: Plane, rows: int, columns: int) -> Patches:
     """Features in reading order of a grid of `rows` x `columns`, weighted by a plane of one frame.
 
     A patch counts by the share of it that the plane covers.
@@ -34,7 +34,7 @@ def patches(features: Float[Tensor, "p d"], plane: Plane, rows: int, columns: in
     return Patches(functional.normalize(features.float(), dim=-1), cells.float())
 
 
-def found(picture: Patches, training: Patches) -> float:
+def match_patches(picture: Patches, training: Patches) -> float:
     """How well each meant patch of `training` is matched by its best patch in `picture`.
 
     The mean cosine, weighted by what is meant, in [-1, 1]; 1 where all of it is there again,
@@ -46,6 +46,6 @@ def found(picture: Patches, training: Patches) -> float:
     return float((best * training.weights).sum() / training.weights.sum())
 
 
-def cosine(one: Float[Tensor, " d"], other: Float[Tensor, " d"]) -> float:
+def cosine(first: Float[Tensor, " d"], second: Float[Tensor, " d"]) -> float:
     """Cosine of two embeddings, in [-1, 1]."""
-    return float(torch.nn.functional.cosine_similarity(one.float(), other.float(), dim=0))
+    return float(torch.nn.functional.cosine_similarity(first.float(), second.float(), dim=0))

@@ -26,7 +26,7 @@ class Note:
     option: str
     value: Any
     kind: Kind
-    said: str
+    message: str
     line: int | None = None  # counted from 1, where the format tells
 
 

@@ -19,13 +19,13 @@ from frisket.disk.untrusted import (
     BadText,
     check_tree,
     cut,
-    failed,
     parse_json,
     parse_toml,
     read_text,
+    wrap_error,
 )
 from frisket.importers.base import BadLayout
-from frisket.media.paths import expanded
+from frisket.media.paths import expand_home
 
 # Bytes by suffix: text written by hand, not a data set. JSON is parsed fast, and often generated.
 # A YAML parser in Python reads 100 kB a second.
@@ -100,7 +100,7 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise BadLayout(f"{path}: cannot be read ({error.strerror})") from error
     except BadText as error:
-        raise BadLayout(f"{path}{_place(error)}: {error.said}") from error
+        raise BadLayout(f"{path}{_place(error)}: {error.message}") from error
 
 
 def _place(error: BadText) -> str:
@@ -153,7 +153,7 @@ def _yaml(text: str) -> tuple[Any, Mapping[Key, int]]:
     except yaml.YAMLError as error:
         raise BadText(cut(str(error).replace("\n", " "))) from error
     except Exception as error:
-        raise failed(error) from error
+        raise wrap_error(error) from error
     check_tree(tree)
     return tree, dict(_marks(node))
 
@@ -175,7 +175,7 @@ def _measure(node: Any, sizes: dict[int, int], depth: int) -> int:
     if known is not None:
         return known
     if depth > DEEPEST:
-        raise failed(RecursionError())
+        raise wrap_error(RecursionError())
     sizes[id(node)] = 0
     inside: list[Any] = []
     if isinstance(node, yaml.MappingNode):
@@ -204,7 +204,7 @@ def _unparsed(path: Path, form: str, error: BadText, lines: list[str]) -> BadLay
     elif form == "JSON" and "\\" in shown:
         hint = "; write paths with / or with \\\\"
     below = f"\n    {shown}" if line else ""
-    return BadLayout(f"{path}{_place(error)}: not valid {form}: {error.said}{hint}{below}")
+    return BadLayout(f"{path}{_place(error)}: not valid {form}: {error.message}{hint}{below}")
 
 
 def _marks(node: Any, key: Key = ()) -> Iterator[tuple[Key, int]]:
@@ -230,7 +230,7 @@ def place(written: str, base: Path) -> tuple[Path | None, list[Path]]:
     """
     windows = re.match(r"[A-Za-z]:[\\/]|\\\\", written) or "/" not in written
     pure = PureWindowsPath(written) if windows else PurePosixPath(written)
-    own = expanded(Path(pure.as_posix()))
+    own = expand_home(Path(pure.as_posix()))
     tried = [own] if own.is_absolute() else []
     if pure.is_absolute():
         tails = [Path(*pure.parts[n:]) for n in range(1, len(pure.parts))]

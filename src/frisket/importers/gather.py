@@ -7,7 +7,7 @@ from frisket.config.load import ConfigError
 from frisket.importers.base import LAYOUTS, BadLayout, Imported
 from frisket.importers.files import SUFFIXES, read_config
 from frisket.importers.source_base import Source, read_source
-from frisket.registry import UnknownPlugin, nearest
+from frisket.registry import UnknownPlugin, suggest
 
 DEEPEST = 8  # files that name each other
 
@@ -47,7 +47,7 @@ def _opened(path: Path, command: int | None, left: int) -> list[Source | Path]:
 def _named(trainer: str) -> str:
     name = trainer.lower().replace("-", "_")
     if name not in (known := LAYOUTS.names()):
-        raise UnknownPlugin(f"--from {trainer}: no such trainer{nearest(name, known)}")
+        raise UnknownPlugin(f"--from {trainer}: no such trainer{suggest(name, known)}")
     return name
 
 

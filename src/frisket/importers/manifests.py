@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from frisket.disk.untrusted import BadText, cut, parse_json, shown
+from frisket.disk.untrusted import BadText, cut, parse_json, show
 from frisket.importers.files import place
 from frisket.importers.folders import file_at, look
 from frisket.importers.options import Table
@@ -97,13 +97,13 @@ def _of_json(
 def clip_at(table: Table, name: str, at: str, written: Any, base: Path) -> Path:
     """The file that an entry of such a list names, from `base`; BadLayout where it is not there."""
     if not isinstance(written, str) or not written:
-        raise table.bad(name, f"{at}: a path in quotes is needed, it has {shown(written)}")
+        raise table.bad(name, f"{at}: a path in quotes is needed, it has {show(written)}")
     found, tried = place(written, base)
     if found is None and not Path(written).suffix:  # sd-scripts keeps stems
         found = next((each for end in IMAGES if (each := base / f"{written}{end}").exists()), None)
     if found is None:
         places = cut(", ".join(map(str, tried[:3])))
-        raise table.bad(name, f"{at}: {shown(written)} is not there; tried {places}")
+        raise table.bad(name, f"{at}: {show(written)} is not there; tried {places}")
     return found
 
 

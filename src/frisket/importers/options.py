@@ -11,10 +11,10 @@ from importlib import resources
 from typing import Any, cast
 
 from frisket.disk.toml_lines import Key
-from frisket.disk.untrusted import cut, shown
+from frisket.disk.untrusted import cut, show
 from frisket.importers.base import BadLayout, Kind, Note
 from frisket.importers.files import Written, dotted
-from frisket.registry import nearest
+from frisket.registry import suggest
 
 SECRET = re.compile(r"secret|passw|api_?key|access_key|(^|_)token$", re.IGNORECASE)
 
@@ -24,7 +24,7 @@ class Rule:
     """What becomes of one documented option; `idle` are values that ask for nothing."""
 
     kind: Kind
-    said: str
+    message: str
     idle: tuple[Any, ...] = ()
     asks: tuple[Any, ...] = ()  # false, 0: values that ask for something all the same
 
@@ -117,7 +117,7 @@ class Table:
         """Refuse anything but a table with BadLayout."""
         self.sheet, self.section, self.where = sheet, section, where
         if not isinstance(values, dict):
-            what = shown(values, 40) if values is not None else "empty"
+            what = show(values, 40) if values is not None else "empty"
             raise self._bad(where, f"is {what}, a table of options is needed")
         self.written = cast(dict[str, Any], values)
         unset = sheet.rules.unset
@@ -199,7 +199,7 @@ class Table:
         for option in options:
             if value.lower() == option.lower():
                 return option
-        raise self.bad(name, f"there is no such choice{nearest(value, list(options))}")
+        raise self.bad(name, f"there is no such choice{suggest(value, list(options))}")
 
     def say(self, name: str, kind: Kind, said: str, value: Any = None) -> None:
         """Note what became of one option here, in place of what the rules say in general.
@@ -243,7 +243,7 @@ class Table:
 
     def bad(self, name: str, said: str) -> BadLayout:
         """The error for an option that cannot be used, to be raised."""
-        given = f" = {shown(self.written[name], 60)}" if name in self.written else ""
+        given = f" = {show(self.written[name], 60)}" if name in self.written else ""
         return self._bad((*self.where, name), said, given)
 
     def _bad(self, key: Key, said: str, given: str = "") -> BadLayout:
@@ -262,7 +262,7 @@ class Table:
         rule = rules.find(self.section, name)
         if rule is None:
             known = [each for each in rules.sections[self.section] if "*" not in each]
-            hint = nearest(name, known) if known else ""
+            hint = suggest(name, known) if known else ""
             hint = hint if hint.startswith(",") else ""
             return "no equivalent", f"{rules.title} documents no such option{hint}; it is not used"
         if rule.kind == "mapped" and name not in self.values:
@@ -271,7 +271,7 @@ class Table:
             name not in self.values or rules.rests(self.section, name, rule, value)
         ):
             return "not needed", "asks for nothing at this value"
-        return rule.kind, rule.said
+        return rule.kind, rule.message
 
 
 def _among(option: str, names: Iterable[str]) -> bool:

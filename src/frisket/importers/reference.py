@@ -40,7 +40,7 @@ def _rows(options: Mapping[str, Rule]) -> Iterator[str]:
     """Options that share a rule in one row."""
     shared: dict[tuple[str, str], list[str]] = {}
     for name, rule in options.items():
-        shared.setdefault((rule.kind, rule.said), []).append(name)
+        shared.setdefault((rule.kind, rule.message), []).append(name)
     for (kind, said), names in shared.items():
         listed = ", ".join(f"`{name}`" for name in names)
         yield f"| {listed} | {kind} | {said.removeprefix('here ').replace('|', chr(92) + '|')} |\n"

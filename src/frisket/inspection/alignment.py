@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 
-from frisket.media.stills.orientation import turned
+from frisket.media.stills.orientation import turn_upright
 
-Image = NDArray[Any]
+_Image = NDArray[Any]
 
 COARSE, FINE = 160, 448  # pixels of the longer side: for turns, and for shifts of a few percent
 BLUR = {COARSE: 1.5, FINE: 2.0}  # pixels that borders and edges are blurred by
@@ -35,7 +35,7 @@ BY_QUARTERS = (5, 6, 7, 8)
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Alignment:
     """A mask turned by EXIF's number `orientation`, against the mask as it lies (natural logs).
 
     `edges`: how much better its border follows edges; `colours`: how much more colours tell inside
@@ -88,173 +88,182 @@ class Edges:
             cv2.getOptimalDFTSize(max(height, self.reach + 1) + self.reach),
             cv2.getOptimalDFTSize(max(width, self.reach + 1) + self.reach),
         )
-        tensor = _structure(picture, self.blur / 1.5, side // 4 + 1)
-        self.seen = torch.fft.rfft2(torch.from_numpy(tensor), s=self.size)
+        tensor = _compute_structure(picture, self.blur / 1.5, side // 4 + 1)
+        self.structure = torch.fft.rfft2(torch.from_numpy(tensor), s=self.size)
         self.frame = torch.fft.rfft2(torch.ones(height, width), s=self.size)
 
-    def scores(self, mask: Image) -> Image | None:
+    def scores(self, mask: _Image) -> _Image | None:
         """Scores at all shifts within reach, (0, 0) in the middle; None for too short a border."""
-        across, down = _gradients(cv2.GaussianBlur(mask, (0, 0), self.blur))
+        across, down = _compute_gradients(cv2.GaussianBlur(mask, (0, 0), self.blur))
         length = np.hypot(across, down)
         total = float(length.sum())
         if total < SHORTEST:
             return None
         x, y = across / np.maximum(length, 1e-6), down / np.maximum(length, 1e-6)
         border = np.stack([x * x, 2 * x * y, y * y]) * length
-        laid = torch.fft.rfft2(torch.from_numpy(border), s=self.size).conj()
+        border_fft = torch.fft.rfft2(torch.from_numpy(border), s=self.size).conj()
         weight = torch.fft.rfft2(torch.from_numpy(length), s=self.size).conj()
-        found = torch.fft.irfft2((self.seen * laid).sum(0), s=self.size)
+        response = torch.fft.irfft2((self.structure * border_fft).sum(0), s=self.size)
         inside = torch.fft.irfft2(self.frame * weight, s=self.size)
         # Shifted out of the picture by half or more, a border says nothing.
-        scores = torch.where(inside >= 0.5 * total, found / inside.clamp_min(1e-6), torch.zeros(()))
+        scores = torch.where(
+            inside >= 0.5 * total, response / inside.clamp_min(1e-6), torch.zeros(())
+        )
         window = torch.roll(scores, (self.reach, self.reach), (0, 1))
-        whole = 2 * self.reach + 1
-        placed: Image = window[:whole, :whole].numpy()
-        return placed
+        extent = 2 * self.reach + 1
+        centred: _Image = window[:extent, :extent].numpy()
+        return centred
 
 
-def _gradients(image: Image) -> tuple[Image, Image]:
+def _compute_gradients(image: _Image) -> tuple[_Image, _Image]:
     sobel = partial(cv2.Sobel, ddepth=cv2.CV_32F, scale=0.125, borderType=cv2.BORDER_REPLICATE)
     return sobel(image, dx=1, dy=0), sobel(image, dx=0, dy=1)
 
 
-def _structure(picture: Image, blur: float, around: int) -> Image:
+def _compute_structure(picture: _Image, blur: float, around: int) -> _Image:
     """Structure tensor of a colour picture (xx, xy, yy), its trace between 0 (flat) and 1."""
-    across, down = _gradients(cv2.GaussianBlur(picture.astype(np.float32), (0, 0), blur))
+    across, down = _compute_gradients(cv2.GaussianBlur(picture.astype(np.float32), (0, 0), blur))
     tensor = np.stack([across * across, across * down, down * down]).sum(-1)
     energy = tensor[0] + tensor[2]
     mean = cv2.blur(energy, (around, around), borderType=cv2.BORDER_REFLECT)
-    edges: Image = tensor / (energy + mean + 1)
+    edges: _Image = tensor / (energy + mean + 1)
     return edges.astype(np.float32)
 
 
-def _best(scores: Image, within: int) -> float:
-    return float(scores[_distances(len(scores), 0, 0) <= within**2].max())
+def _find_best(scores: _Image, radius: int) -> float:
+    return float(scores[_measure_distances(len(scores), 0, 0) <= radius**2].max())
 
 
-def _distances(whole: int, right: int, down: int) -> Image:
+def _measure_distances(extent: int, right: int, down: int) -> _Image:
     """Squared distance of each place from one that is so far from the middle."""
-    y, x = np.mgrid[:whole, :whole] - whole // 2
-    squared: Image = (y - down) ** 2 + (x - right) ** 2
+    y, x = np.mgrid[:extent, :extent] - extent // 2
+    squared: _Image = (y - down) ** 2 + (x - right) ** 2
     return squared
 
 
-def _shrunk(picture: Image, mask: Image, side: int) -> tuple[Image, Image]:
+def _shrink_pair(picture: _Image, mask: _Image, side: int) -> tuple[_Image, _Image]:
     scale = side / max(picture.shape[:2])
     size = (max(round(picture.shape[1] * scale), 8), max(round(picture.shape[0] * scale), 8))
     plane = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA)
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA), plane
 
 
-def _told_by_colour(picture: Image, mask: Image) -> float:
+def _measure_colours(picture: _Image, mask: _Image) -> float:
     """Share of what there is to know of inside and outside that a pixel's colour tells, 0 to 1."""
     steps = picture.astype(np.int64) * COLOURS // 256
     code = ((steps[..., 0] * COLOURS + steps[..., 1]) * COLOURS + steps[..., 2]).ravel()
     inside = np.bincount(code, mask.ravel(), COLOURS**3)
-    there = np.bincount(code, minlength=COLOURS**3)
-    known = there > 0
-    doubt = _entropy(np.array([inside.sum() / there.sum()]))[0]
-    left = (there[known] * _entropy(inside[known] / there[known])).sum() / there.sum()
+    totals = np.bincount(code, minlength=COLOURS**3)
+    present = totals > 0
+    doubt = _compute_entropy(np.array([inside.sum() / totals.sum()]))[0]
+    left = (
+        totals[present] * _compute_entropy(inside[present] / totals[present])
+    ).sum() / totals.sum()
     return float(1 - left / doubt)
 
 
-def _entropy(share: Image) -> Image:
+def _compute_entropy(share: _Image) -> _Image:
     share = np.clip(share, 1e-6, 1 - 1e-6)
-    bits: Image = -(share * np.log2(share) + (1 - share) * np.log2(1 - share))
+    bits: _Image = -(share * np.log2(share) + (1 - share) * np.log2(1 - share))
     return bits
 
 
-def turns(
+def measure_turns(
     picture: UInt8[np.ndarray, "H W 3"], mask: Float[np.ndarray, "H W"], *, quarters: bool
-) -> list[Turn]:
+) -> list[Alignment]:
     """How a mask would fit mirrored and turned, the best first; none where nothing can be told.
 
     `quarters` tries turns by 90 degrees too, where picture and mask are square.
     """
-    small, plane = _shrunk(picture, mask, COARSE)
+    small, plane = _shrink_pair(picture, mask, COARSE)
     edges = Edges(small, COARSE)
     scores = edges.scores(plane)
     if scores is None:
         return []
-    own, told = _best(scores, BY_HAND), _told_by_colour(small, plane)
+    own_score, own_colours = _find_best(scores, BY_HAND), _measure_colours(small, plane)
     height, width = plane.shape
     square = quarters and abs(height / width - 1) <= SQUARE
-    found = []
+    alignments = []
     for orientation in (MIRRORED, HALF, UPSIDE, *(BY_QUARTERS if square else ())):
-        other = np.ascontiguousarray(turned(plane, orientation))
+        other = np.ascontiguousarray(turn_upright(plane, orientation))
         if other.shape != plane.shape:
             other = cv2.resize(other, (width, height), interpolation=cv2.INTER_AREA)
-        placed = edges.scores(other)
-        score = _best(placed, BY_HAND) if placed is not None else 0.0
-        colours = _told_by_colour(small, other)
-        found.append(
-            Turn(orientation, _ratio(score, own, 0.02), _ratio(colours, told, 0.01), score)
+        placed_scores = edges.scores(other)
+        score = _find_best(placed_scores, BY_HAND) if placed_scores is not None else 0.0
+        colours = _measure_colours(small, other)
+        alignments.append(
+            Alignment(
+                orientation,
+                _compare_logs(score, own_score, 0.02),
+                _compare_logs(colours, own_colours, 0.01),
+                score,
+            )
         )
-    return sorted(found, key=lambda one: -one.gain)
+    return sorted(alignments, key=lambda alignment: -alignment.gain)
 
 
-def best_quarter(picture: UInt8[np.ndarray, "H W 3"], mask: Float[np.ndarray, "W H"]) -> int | None:
+def find_quarter(picture: UInt8[np.ndarray, "H W 3"], mask: Float[np.ndarray, "W H"]) -> int | None:
     """EXIF's number of the turn by 90 degrees (some mirrored) by which a mask clearly fits."""
     height, width = picture.shape[:2]
-    found = []
+    candidates = []
     for orientation in BY_QUARTERS:
-        other = np.ascontiguousarray(turned(mask, orientation)).astype(np.float32)
-        laid = cv2.resize(other, (width, height), interpolation=cv2.INTER_AREA)
-        small, plane = _shrunk(picture, laid, COARSE)
+        other = np.ascontiguousarray(turn_upright(mask, orientation)).astype(np.float32)
+        resized = cv2.resize(other, (width, height), interpolation=cv2.INTER_AREA)
+        small, plane = _shrink_pair(picture, resized, COARSE)
         scores = Edges(small, COARSE).scores(plane)
-        found.append((_best(scores, BY_HAND) if scores is not None else 0.0, orientation))
-    (best, orientation), (second, _), *_ = sorted(found, reverse=True)
+        candidates.append((_find_best(scores, BY_HAND) if scores is not None else 0.0, orientation))
+    (best, orientation), (second, _), *_ = sorted(candidates, reverse=True)
     return orientation if best >= SURE and best >= LEAD * second else None
 
 
-def _ratio(one: float, other: float, least: float) -> float:
-    return math.log(max(one, least) / max(other, least))
+def _compare_logs(score: float, other: float, least: float) -> float:
+    return math.log(max(score, least) / max(other, least))
 
 
-def move(picture: UInt8[np.ndarray, "H W 3"], mask: Float[np.ndarray, "H W"]) -> Move | None:
+def find_move(picture: UInt8[np.ndarray, "H W 3"], mask: Float[np.ndarray, "H W"]) -> Move | None:
     """Where nearby a mask fits best; None where it does where it is, or nothing can be told.
 
     A mask that is drawn wide or narrow all round fits one side of its subject wherever it is moved
     to: so it is compared with itself made narrower and wider, here and there.
     """
-    small, plane = _shrunk(picture, mask, COARSE)
+    small, plane = _shrink_pair(picture, mask, COARSE)
     rough = Edges(small, COARSE).scores(plane)
-    if rough is None or _place(rough) == (0, 0):
+    if rough is None or _find_peak(rough) == (0, 0):
         return None  # most masks: no need to look closer
-    small, plane = _shrunk(picture, mask, FINE)
+    small, plane = _shrink_pair(picture, mask, FINE)
     edges = Edges(small, FINE)
     scores = edges.scores(plane)
-    if scores is None or scores.max() <= 1.03 * _best(scores, NEAR):
+    if scores is None or scores.max() <= 1.03 * _find_best(scores, NEAR):
         return None
-    own, best, at = _best(scores, NEAR), float(scores.max()), _place(scores)
+    own_score, best, at = _find_best(scores, NEAR), float(scores.max()), _find_peak(scores)
     if math.hypot(*at) <= NEAR:
         return None
-    distance = _distances(len(scores), *at)
+    distance = _measure_distances(len(scores), *at)
     elsewhere = max(float(scores[distance > APART**2].max()), 1e-6)
     around = max(
         float(scores[(distance >= RING[0] ** 2) & (distance <= RING[1] ** 2)].mean()), 1e-6
     )
     first, other_at = best, at
-    for other in _drawn_otherwise(plane):
-        placed = edges.scores(other)
-        if placed is None:
+    for other in _redraw(plane):
+        placed_scores = edges.scores(other)
+        if placed_scores is None:
             continue
-        own = max(own, _best(placed, NEAR))
-        if placed.max() > best:
-            best, other_at = float(placed.max()), _place(placed)
+        own_score = max(own_score, _find_best(placed_scores, NEAR))
+        if placed_scores.max() > best:
+            best, other_at = float(placed_scores.max()), _find_peak(placed_scores)
     steady = math.dist(at, other_at) <= STEADY
-    gain = best / max(own, 1e-6)
+    gain = best / max(own_score, 1e-6)
     shift = at[0] / FINE, at[1] / FINE
     return Move(*shift, gain, first / elsewhere, first / around, steady, first)
 
 
-def _place(scores: Image) -> tuple[int, int]:
+def _find_peak(scores: _Image) -> tuple[int, int]:
     """How far right and down of the middle the best place is."""
     row, column = divmod(int(scores.argmax()), scores.shape[1])
     return column - len(scores) // 2, row - len(scores) // 2
 
 
-def _drawn_otherwise(plane: Image) -> Iterator[Image]:
+def _redraw(plane: _Image) -> Iterator[_Image]:
     for radius in LOOSE:
         disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
         yield cv2.erode(plane, disc)
@@ -302,12 +311,12 @@ class Reach:
         return sum(side >= least for side in self.sides)
 
 
-def reach_of(mask: Float[np.ndarray, "H W"]) -> Reach:
+def measure_reach(mask: Float[np.ndarray, "H W"]) -> Reach:
     """Of sides one sixteenth of the picture wide, and of the middle third."""
     height, width = mask.shape
     high, wide = max(height // 16, 1), max(width // 16, 1)
     middle = mask[height // 3 : height - height // 3, width // 3 : width - width // 3]
-    parts: Mapping[str, Image] = {
+    parts: Mapping[str, _Image] = {
         "top": mask[:high],
         "bottom": mask[-high:],
         "left": mask[:, :wide],

@@ -8,20 +8,33 @@ from statistics import median
 import numpy as np
 
 from frisket.config.label_map import read_legend
-from frisket.media.files import Findings, Found, find
-from frisket.media.folders.discovery import CLIP_FOLDERS, Masks, captioned, clip_folder, masks_of
+from frisket.media.files import ClipFiles, Findings, find
+from frisket.media.folders.discovery import (
+    CLIP_FOLDERS,
+    DiscoveredMasks,
+    clip_folder,
+    find_captions,
+    find_masks,
+)
 from frisket.media.frames import BadMedia, Media, decode_grey, decode_index, probe
 from frisket.media.manifest import is_manifest
 from frisket.media.paths import LEGEND
 
-__all__ = ["CLIP_FOLDERS", "Masks", "Survey", "clip_folder", "masks_of", "survey"]
+__all__ = [
+    "CLIP_FOLDERS",
+    "DatasetScan",
+    "DiscoveredMasks",
+    "clip_folder",
+    "find_masks",
+    "scan_dataset",
+]
 
 LOOKED_AT = 24  # clips and masks opened; enough to see sizes and kinds
 MOST_LEVELS = 6  # more distinct greys than these are soft edges, not named levels
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class DatasetScan:
     """What a folder holds; sizes in pixels are medians over the clips looked at."""
 
     clips: Path
@@ -30,7 +43,7 @@ class Survey:
     frames: int
     height: int
     width: int
-    masks: Masks
+    masks: DiscoveredMasks
     captions: Path | None  # a folder of .txt or a .jsonl, None for beside the clips
     captioned: int
     example: str  # one caption, empty where there is none
@@ -38,59 +51,63 @@ class Survey:
     hints: tuple[str, ...] = ()  # what of the folder is not read
 
 
-def survey(folder: Path) -> Survey:
+def scan_dataset(folder: Path) -> DatasetScan:
     """Look at a folder; raises ClipsNotFound, BadMedia or TwoFiles naming the file and the fix."""
     clips = clip_folder(folder)
     if is_manifest(clips):
         captions, findings = None, find(clips, masks="listed", folders={})
-        masks = _listed(findings, clips)
+        masks = _list_masks(findings, clips)
     else:
         if not clips.is_dir():
             find(clips, masks="none", folders={})  # raises, and says why
-        masks = masks_of(clips, folder)
-        captions, findings = captioned(clips, folder, masks)
-    seen = [probe(each.clip) for each in _spread(findings.found)]
-    moving = [media for media in seen if media.video]
-    return Survey(
+        masks = find_masks(clips, folder)
+        captions, findings = find_captions(clips, folder, masks)
+    samples = [probe(clip.clip) for clip in _sample_evenly(findings.clips)]
+    moving = [media for media in samples if media.video]
+    return DatasetScan(
         clips=clips,
-        count=len(findings.found),
-        videos=round(len(findings.found) * len(moving) / len(seen)),
+        count=len(findings.clips),
+        videos=round(len(findings.clips) * len(moving) / len(samples)),
         frames=int(median(media.frames for media in moving)) if moving else 1,
-        height=int(median(media.height for media in seen)),
-        width=int(median(media.width for media in seen)),
-        masks=_read_masks(masks, clips, findings.found, seen),
+        height=int(median(media.height for media in samples)),
+        width=int(median(media.width for media in samples)),
+        masks=_read_masks(masks, clips, findings.clips, samples),
         captions=captions,
-        captioned=sum(bool(each.caption) for each in findings.found),
-        example=next((each.caption for each in findings.found if each.caption), ""),
+        captioned=sum(bool(clip.caption) for clip in findings.clips),
+        example=next((clip.caption for clip in findings.clips if clip.caption), ""),
         orphans=tuple(findings.orphans),
         hints=tuple(map(str, findings.hints)),
     )
 
 
-def _listed(findings: Findings, manifest: Path) -> Masks:
+def _list_masks(findings: Findings, manifest: Path) -> DiscoveredMasks:
     """The masks that a manifest lists, as a survey shows them."""
-    masks = [clip.masks for clip in findings.found if clip.masks]
+    masks = [clip.masks for clip in findings.clips if clip.masks]
     regions = sorted({region for files in masks for region in files})
     folders = {region: manifest.parent for region in regions}
-    return Masks("listed", folders, len(masks)) if masks else Masks()
+    return DiscoveredMasks("listed", folders, len(masks)) if masks else DiscoveredMasks()
 
 
-def _spread(found: Sequence[Found]) -> list[Found]:
+def _sample_evenly(clips: Sequence[ClipFiles]) -> list[ClipFiles]:
     """At most LOOKED_AT of them, evenly."""
-    return list(found[:: max(1, -(-len(found) // LOOKED_AT))])
+    return list(clips[:: max(1, -(-len(clips) // LOOKED_AT))])
 
 
-def _read_masks(masks: Masks, clips: Path, found: Sequence[Found], seen: Sequence[Media]) -> Masks:
+def _read_masks(
+    masks: DiscoveredMasks, clips: Path, files: Sequence[ClipFiles], samples: Sequence[Media]
+) -> DiscoveredMasks:
     """Add the legend, or the grey levels or labels, of masks that are one file a clip."""
-    one_file = masks.kind == "listed" and set(masks.folders) == {""}
-    if not (one_file or masks.kind in ("folder", "sidecar")) or not seen:
+    single = masks.kind == "listed" and set(masks.folders) == {""}
+    if not (single or masks.kind in ("folder", "sidecar")) or not samples:
         return masks
-    beside = masks.folders.get("", clips) / LEGEND
-    if beside.is_file():
-        return replace(masks, legend=read_legend(beside))
-    levels, labels = _read_values([path for each in _spread(found) for path in each.masks.values()])
+    legend = masks.folders.get("", clips) / LEGEND
+    if legend.is_file():
+        return replace(masks, legend=read_legend(legend))
+    levels, labels = _read_values(
+        [path for clip in _sample_evenly(files) for path in clip.masks.values()]
+    )
     few = 2 < len(levels) <= MOST_LEVELS and not labels
-    return Masks(
+    return DiscoveredMasks(
         masks.kind,
         masks.folders,
         masks.matched,
@@ -107,11 +124,11 @@ def _read_values(paths: Sequence[Path]) -> tuple[set[int], set[int]]:
         try:
             levels |= {round(255 * value) for value in np.unique(decode_grey(path, [0]).numpy())}
         except BadMedia:  # a palette or colours: not a fault, another way of reading
-            labels |= _labels(path)
+            labels |= _read_labels(path)
     return levels, labels
 
 
-def _labels(path: Path) -> set[int]:
+def _read_labels(path: Path) -> set[int]:
     try:
         return {int(value) for value in np.unique(decode_index(path, [0]).numpy())}
     except BadMedia:  # true colours; `frisket inspect` names the file and the fix

@@ -39,9 +39,9 @@ class Finding:
     fix: str
 
 
-def by_severity(findings: Sequence[Finding]) -> list[Finding]:
+def sort_by_severity(findings: Sequence[Finding]) -> list[Finding]:
     """Errors first, then warnings, then notes; kinds together, clips in their given order."""
-    return sorted(findings, key=lambda one: (SEVERITIES.index(one.severity), one.kind))
+    return sorted(findings, key=lambda finding: (SEVERITIES.index(finding.severity), finding.kind))
 
 
 def look_at_masks(
@@ -79,17 +79,17 @@ def look_at_masks(
         ]
     total = torch.stack(list(planes.values())).sum(0).clamp(0, 1)
     return [
-        *_extent(clip, total),
-        *_inverted(clip, total),
+        *_check_extent(clip, total),
+        *_check_inverted(clip, total),
         *(
             finding
             for name, plane in planes.items()
-            for finding in _lost(clip, name, plane, cells[name], grid)
+            for finding in _check_lost(clip, name, plane, cells[name], grid)
         ),
     ]
 
 
-def _extent(clip: str, total: Tensor) -> Iterator[Finding]:
+def _check_extent(clip: str, total: Tensor) -> Iterator[Finding]:
     share = float(total.mean())
     if float(total.min()) >= 1 - 1e-6:
         yield Finding(
@@ -109,7 +109,7 @@ def _extent(clip: str, total: Tensor) -> Iterator[Finding]:
         )
 
 
-def border_and_centre(total: Plane) -> tuple[float, float]:
+def measure_border_and_centre(total: Plane) -> tuple[float, float]:
     """Share of the outer eighth and of the middle third that the regions cover."""
     _, height, width = total.shape
     top, left = max(height // EDGE, 1), max(width // EDGE, 1)
@@ -124,8 +124,8 @@ def border_and_centre(total: Plane) -> tuple[float, float]:
     return border, float(middle.mean())
 
 
-def _inverted(clip: str, total: Tensor) -> Iterator[Finding]:
-    border, centre = border_and_centre(total)
+def _check_inverted(clip: str, total: Tensor) -> Iterator[Finding]:
+    border, centre = measure_border_and_centre(total)
     if border >= INVERTED[0] and centre <= INVERTED[1]:
         yield Finding(
             "inverted",
@@ -137,7 +137,9 @@ def _inverted(clip: str, total: Tensor) -> Iterator[Finding]:
         )
 
 
-def surviving(plane: Plane, cells: Float[Tensor, "f h w"], grid: LatentGrid) -> float | None:
+def measure_surviving(
+    plane: Plane, cells: Float[Tensor, "f h w"], grid: LatentGrid
+) -> float | None:
     """Share of a region's pixels in latent cells that it rules; None where it has none."""
     inside = plane >= RULES
     count = int(inside.sum())
@@ -150,47 +152,49 @@ def surviving(plane: Plane, cells: Float[Tensor, "f h w"], grid: LatentGrid) -> 
     return float((tiles.sum((2, 4)) * ruled[frames]).sum()) / count
 
 
-def _lost(clip: str, name: str, plane: Plane, cells: Tensor, grid: LatentGrid) -> Iterator[Finding]:
-    kept = surviving(plane, cells, grid)
-    if kept is None:
+def _check_lost(
+    clip: str, name: str, plane: Plane, cells: Tensor, grid: LatentGrid
+) -> Iterator[Finding]:
+    share = measure_surviving(plane, cells, grid)
+    if share is None:
         return
     best = float(cells.max())
-    thin = best < RULED and _thickness(plane) < grid.spatial
-    if not thin and 1 - kept <= LOST:
+    thin = best < RULED and _measure_thickness(plane) < grid.spatial
+    if not thin and 1 - share <= LOST:
         return
-    told = (
-        f"{name} is thinner than a latent cell ({grid.spatial} pixels): {kept:.0%} of it lies in"
+    message = (
+        f"{name} is thinner than a latent cell ({grid.spatial} pixels): {share:.0%} of it lies in"
         f" cells that are mostly its own, and of the best cell it has {best:.0%}."
         if thin
-        else f"{1 - kept:.0%} of {name} lies in latent cells that are mostly something else."
+        else f"{1 - share:.0%} of {name} lies in latent cells that are mostly something else."
     )
     yield Finding(
         "lost at the grid",
         "warning",
         clip,
-        told,
+        message,
         'Set masks.reading = "max", grow the mask, or train at a larger resolution.',
     )
 
 
-def _thickness(plane: Plane) -> float:
+def _measure_thickness(plane: Plane) -> float:
     """Width in pixels of the widest place of a region, in the frame that shows most of it."""
     most = plane[int(plane.flatten(1).sum(1).argmax())] >= RULES
-    within = cv2.copyMakeBorder(most.numpy().astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT)
-    return 2 * float(cv2.distanceTransform(within, cv2.DIST_L2, cv2.DIST_MASK_PRECISE).max()) - 1
+    padded = cv2.copyMakeBorder(most.numpy().astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT)
+    return 2 * float(cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE).max()) - 1
 
 
 def look_at_crop(
-    clip: str, kept: Mapping[str, float], target: tuple[int, int]
+    clip: str, shares: Mapping[str, float], target: tuple[int, int]
 ) -> Iterator[Finding]:
-    """Regions that the crop to (height, width) `target` cuts away; `kept`: the shares left."""
-    for name, share in kept.items():
+    """Regions that the crop to (height, width) `target` cuts away; `shares`: the shares left."""
+    for name, share in shares.items():
         if 1 - share >= CUT_AWAY:
             yield Finding(
                 "cropped away",
                 "warning",
                 clip,
-                f"{1 - share:.0%} of {name} lies outside the {_size(target)} pixels that are"
+                f"{1 - share:.0%} of {name} lies outside the {_spell_size(target)} pixels that are"
                 " trained on.",
                 "Crop the clip (and its mask) around the subject; `buckets = true` keeps aspect"
                 " ratios up to 1:4.",
@@ -208,45 +212,48 @@ def look_at_sizes(
 
     `stored` is the clip's before its pixels were made square: a mask may have that as well.
     """
-    found = []
+    findings = []
     for path, mask in masks.items():
         if mask == stored:
             continue
-        apart = abs(mask[1] / mask[0] / (size[1] / size[0]) - 1)
+        difference = abs(mask[1] / mask[0] / (size[1] / size[0]) - 1)
         if not fits(mask, size):
-            found.append(
+            findings.append(
                 Finding(
                     "aspect",
                     "error",
                     clip,
-                    f"{path} is {_size(mask)} but the clip is {_size(size)}: the aspect ratios"
-                    f" differ by {apart:.1%}, so the mask cannot be laid on the clip.",
+                    f"{path} is {_spell_size(mask)} but the clip is {_spell_size(size)}: the"
+                    f" aspect ratios differ by {difference:.1%}, so the mask cannot be laid on the"
+                    " clip.",
                     "Export the mask at the clip's own size.",
                 )
             )
         elif mask != size:
-            found.append(
+            findings.append(
                 Finding(
                     "size",
                     "note",
                     clip,
-                    f"{path} is {_size(mask)}, the clip {_size(size)}; it is resized alike.",
+                    f"{path} is {_spell_size(mask)}, the clip {_spell_size(size)}; it is resized"
+                    " alike.",
                     "Nothing has to be done; a mask of the clip's own size has sharper borders.",
                 )
             )
     scale = max(target[0] / size[0], target[1] / size[1])
     if scale >= ENLARGED:
-        found.append(
+        findings.append(
             Finding(
                 "enlarged",
                 "note",
                 clip,
-                f"The clip is {_size(size)} and is enlarged {scale:.1f} times to {_size(target)}.",
+                f"The clip is {_spell_size(size)} and is enlarged {scale:.1f} times to"
+                f" {_spell_size(target)}.",
                 "Use a larger original, or a smaller `resolution`.",
             )
         )
-    return found
+    return findings
 
 
-def _size(size: tuple[int, int]) -> str:
+def _spell_size(size: tuple[int, int]) -> str:
     return f"{size[1]} x {size[0]}"

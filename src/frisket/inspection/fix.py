@@ -14,14 +14,14 @@ from frisket.config.tree import Config
 from frisket.data.records import Clipset
 from frisket.disk.atomic import replacing, writing
 from frisket.families.base import FAMILIES
-from frisket.inspection.checks.files import LOSSY, misnamed
+from frisket.inspection.checks.files import LOSSY, match_ignoring_case
 from frisket.inspection.fix_turned import turn_file, turn_for
 from frisket.inspection.per_clip import Looker
-from frisket.media.files import Findings, Found, MasksNotFound, find
+from frisket.media.files import ClipFiles, Findings, MasksNotFound, find
 from frisket.media.frames import BadMedia, decode_grey, probe
-from frisket.media.images import opened
+from frisket.media.images import open_image
 from frisket.media.paths import collecting, plain
-from frisket.media.stills.orientation import TOLD, upright
+from frisket.media.stills.orientation import DESCRIPTIONS, upright
 from frisket.runs.prepare import clipset_of, source_of
 
 
@@ -32,7 +32,7 @@ class Fixed:
     path: Path
     kept: Path
     now: Path
-    told: str
+    note: str
 
 
 def fix(config: Config, out: Path) -> list[Fixed]:
@@ -51,31 +51,31 @@ def fix(config: Config, out: Path) -> list[Fixed]:
     source = source_of(config, family)
     grid = family.variants[source.variant].grid
     backup = out / f"before-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
-    done: list[Fixed] = []
+    fixes: list[Fixed] = []
     for data in config.data:
         clipset = clipset_of(config, data, family, source)
-        done += _fix_clipset(Looker(clipset, grid, weights_of(config)), backup)
-    return done
+        fixes += _fix_clipset(Looker(clipset, grid, weights_of(config)), backup)
+    return fixes
 
 
 def _fix_clipset(looker: Looker, backup: Path) -> Iterator[Fixed]:
     """Mend the masks of one data set, in the order of `fix`; each is done when it is yielded."""
     clipset = looker.clipset
-    there = _there(clipset)
-    if there is None:
+    findings = _find_files(clipset)
+    if findings is None:
         return
-    yield from _renamed(clipset, there, backup)
+    yield from _rename_masks(clipset, findings, backup)
     if clipset.masking.source == "listed":
         return
-    for clip in there.found:
-        yield from _turned(looker, clip, backup)
-    there = _there(clipset) or there  # a turned JPEG is a PNG now
+    for clip in findings.clips:
+        yield from _turn_masks(looker, clip, backup)
+    findings = _find_files(clipset) or findings  # a turned JPEG is a PNG now
     if not clipset.masking.legend:
-        for path in sorted({path for clip in there.found for path in clip.masks.values()}):
-            yield from _resaved(path, backup)
+        for path in sorted({path for clip in findings.clips for path in clip.masks.values()}):
+            yield from _resave(path, backup)
 
 
-def _there(clipset: Clipset) -> Findings | None:
+def _find_files(clipset: Clipset) -> Findings | None:
     """What `find` finds; None where it cannot, which is for the inspection to tell."""
     how = clipset.masking
     if how.source == "none":
@@ -93,49 +93,49 @@ def _there(clipset: Clipset) -> Findings | None:
         return None
 
 
-def _renamed(clipset: Clipset, there: Findings, backup: Path) -> Iterator[Fixed]:
+def _rename_masks(clipset: Clipset, findings: Findings, backup: Path) -> Iterator[Fixed]:
     for folder in clipset.masking.folders.values():
         orphans = {
             plain(path.relative_to(folder).with_suffix("").as_posix()): path
-            for path in there.orphans
+            for path in findings.orphans
             if path.is_relative_to(folder) and path.is_file()
         }
-        lacking = [one.name for one in there.found if not one.masks]
-        for name, clip in misnamed(orphans, lacking).items():
+        lacking = [clip.name for clip in findings.clips if not clip.masks]
+        for name, clip in match_ignoring_case(orphans, lacking).items():
             old = orphans[name]
             now = folder / f"{clip}{old.suffix}"
             if now.exists() and not now.samefile(old):
                 continue
-            kept = _kept(old, backup)
+            copy = _keep_copy(old, backup)
             with writing(now):
                 now.parent.mkdir(parents=True, exist_ok=True)
                 old.rename(now)
-            yield Fixed(old, kept, now, "renamed like its clip")
+            yield Fixed(old, copy, now, "renamed like its clip")
 
 
-def _turned(looker: Looker, found: Found, backup: Path) -> Iterator[Fixed]:
-    orientation = turn_for(looker, found) if found.masks else None
+def _turn_masks(looker: Looker, clip: ClipFiles, backup: Path) -> Iterator[Fixed]:
+    orientation = turn_for(looker, clip) if clip.masks else None
     if orientation is None:
         return
-    for path in found.masks.values():
+    for path in clip.masks.values():
         image, now = turn_file(path, orientation)
         if now != path and now.exists():
             continue
-        kept = _kept(path, backup)
+        copy = _keep_copy(path, backup)
         with replacing(now) as draft:
             image.save(draft, format="PNG")
         if now != path:
             path.unlink()
-        yield Fixed(path, kept, now, f"turned like its clip ({TOLD[orientation]})")
+        yield Fixed(path, copy, now, f"turned like its clip ({DESCRIPTIONS[orientation]})")
 
 
-def _resaved(path: Path, backup: Path) -> Iterator[Fixed]:
+def _resave(path: Path, backup: Path) -> Iterator[Fixed]:
     if path.is_dir():
         return
     try:
         if probe(path).video:
             return
-        ones = _of_0_and_1(path)
+        ones = _read_ones(path)
         grey = decode_grey(path)[0].numpy()
     except BadMedia:
         return  # the inspection names the file and the fault
@@ -143,15 +143,17 @@ def _resaved(path: Path, backup: Path) -> Iterator[Fixed]:
     if now != path and now.exists():
         return
     if ones is not None:
-        yield _written(path, now, ones * np.uint8(255), backup, "0 and 1 stretched to 0 and 255")
+        yield _write_levels(
+            path, now, ones * np.uint8(255), backup, "0 and 1 stretched to 0 and 255"
+        )
     elif path.suffix.lower() in LOSSY and grey.any():  # else its levels are too faint to be read
         levels = np.rint(grey * 255).astype(np.uint8)
-        yield _written(path, now, levels, backup, "saved without loss")
+        yield _write_levels(path, now, levels, backup, "saved without loss")
 
 
-def _of_0_and_1(path: Path) -> np.ndarray | None:
+def _read_ones(path: Path) -> np.ndarray | None:
     """The pixels of a mask of the values 0 and 1 alone, of any depth; None of any other."""
-    with opened(path) as image:
+    with open_image(path) as image:
         image.load()
         if image.mode not in ("L", "I", "RGB") and not image.mode.startswith("I;16"):
             return None
@@ -163,18 +165,18 @@ def _of_0_and_1(path: Path) -> np.ndarray | None:
     return values.astype(np.uint8) if int(values.max()) == 1 and int(values.min()) == 0 else None
 
 
-def _written(path: Path, now: Path, levels: np.ndarray, backup: Path, told: str) -> Fixed:
-    kept = _kept(path, backup)
+def _write_levels(path: Path, now: Path, levels: np.ndarray, backup: Path, note: str) -> Fixed:
+    copy = _keep_copy(path, backup)
     with replacing(now) as draft:
         Image.fromarray(levels).save(draft, format="PNG")
     if now != path:
         path.unlink()
-    return Fixed(path, kept, now, told)
+    return Fixed(path, copy, now, note)
 
 
-def _kept(path: Path, backup: Path) -> Path:
+def _keep_copy(path: Path, backup: Path) -> Path:
     absolute = path.absolute()
-    kept = backup / absolute.relative_to(absolute.anchor)
-    with replacing(kept, kept=f"{path} is as it was") as draft:
+    copy = backup / absolute.relative_to(absolute.anchor)
+    with replacing(copy, kept=f"{path} is as it was") as draft:
         shutil.copy2(path, draft)
-    return kept
+    return copy

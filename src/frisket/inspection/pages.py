@@ -15,9 +15,9 @@ from frisket.disk.atomic import replacing, writing
 from frisket.evaluation.contact_sheet import Card, contact_sheet, css_colour
 from frisket.evaluation.page import render, write_whole
 from frisket.inspection.findings import SEVERITIES, Finding
-from frisket.inspection.per_clip import Looker, Seen, card_again
+from frisket.inspection.per_clip import ClipFacts, Looker, draw_card_again
 from frisket.masks.weights import BACKGROUND
-from frisket.media.files import Found
+from frisket.media.files import ClipFiles
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ LISTED = 40  # findings of one kind on the first page; findings.json has all
 ON_SHEET, SHEETS = 24, 2  # clips on one contact sheet, and sheets; the page shows every clip
 ORDER = (*SEVERITIES, "fine")
 
-Row = tuple[Looker, Found, Seen, int]
+_Row = tuple[Looker, ClipFiles, ClipFacts, int]
 
 
 class Pages:
@@ -60,7 +60,7 @@ class Pages:
             self._held.flush()
         return place
 
-    def _kept(self, place: int) -> dict[str, str]:
+    def _load(self, place: int) -> dict[str, str]:
         self._held.seek(place)
         pictures: dict[str, str] = json.loads(self._held.readline())
         return pictures
@@ -68,7 +68,7 @@ class Pages:
     def write(
         self,
         config: Config,
-        rows: Sequence[Row],
+        rows: Sequence[_Row],
         findings: Sequence[Finding],
         held: set[str],
     ) -> None:
@@ -79,15 +79,15 @@ class Pages:
             for number in range(max(-(-len(rows) // ON_PAGE), 1))
         ]
         places: dict[str, str] = {}
-        for number, (_, _, seen, _) in enumerate(rows):
-            places.setdefault(seen.name, f"{names[number // ON_PAGE]}#clip-{number}")
-        shared = self._shared(config, [row[2] for row in rows], findings)
+        for number, (_, _, facts, _) in enumerate(rows):
+            places.setdefault(facts.name, f"{names[number // ON_PAGE]}#clip-{number}")
+        shared = self._collect_shared(config, [row[2] for row in rows], findings)
         for number, name in enumerate(names):
             start = number * ON_PAGE
             part = rows[start : start + ON_PAGE]
             page = render(
                 "inspect.html.j2",
-                seen=[(seen, self._kept(place)) for _, _, seen, place in part],
+                seen=[(facts, self._load(place)) for _, _, facts, place in part],
                 start=start,
                 number=number,
                 names=names,
@@ -99,12 +99,12 @@ class Pages:
         for old in self.folder.glob("clips-*.html"):
             if old.name not in names:
                 old.unlink()
-        self._sheets(rows)
+        self._write_sheets(rows)
 
-    def _shared(
-        self, config: Config, seen: Sequence[Seen], findings: Sequence[Finding]
+    def _collect_shared(
+        self, config: Config, clips: Sequence[ClipFacts], findings: Sequence[Finding]
     ) -> dict[str, Any]:
-        masked = [clip for clip in seen if clip.coverage]
+        masked = [clip for clip in clips if clip.coverage]
         table = [(name, share) for name, share in config.regions.items() if name != BACKGROUND]
         regions = [
             {
@@ -116,8 +116,8 @@ class Pages:
             for index, (name, weight) in enumerate(table)
         ]
         return {
-            "clips": len(seen),
-            "groups": grouped(findings),
+            "clips": len(clips),
+            "groups": group_findings(findings),
             "listed": LISTED,
             "counts": {
                 level: sum(finding.severity == level for finding in findings) for level in ORDER
@@ -131,11 +131,11 @@ class Pages:
             "masked": len(masked),
         }
 
-    def _sheets(self, rows: Sequence[Row]) -> None:
+    def _write_sheets(self, rows: Sequence[_Row]) -> None:
         chosen = [row for row in rows if row[2].seal is not None][: ON_SHEET * SHEETS]
         for number, start in enumerate(range(0, len(chosen), ON_SHEET)):
             part = chosen[start : start + ON_SHEET]
-            cards = list(_cards(part))
+            cards = list(_draw_cards(part))
             until = start + len(part)
             title = f"{start + 1} to {until} of {len(rows)} clips, those with findings first"
             name = "contact-sheet.png" if not number else f"contact-sheet-{number + 1}.png"
@@ -143,19 +143,19 @@ class Pages:
                 contact_sheet(cards, title=title).save(draft, format="PNG")
 
 
-def _cards(rows: Sequence[Row]) -> Iterator[Card]:
+def _draw_cards(rows: Sequence[_Row]) -> Iterator[Card]:
     """The cards of clips; one that changed since it was looked at is left out, and named."""
-    for looker, found, seen, _ in rows:
+    for looker, clip, facts, _ in rows:
         try:
-            yield card_again(looker, found, seen)
+            yield draw_card_again(looker, clip, facts)
         except (ValueError, OSError) as error:
             log.warning("%s; it is on no contact sheet", error)
 
 
-def grouped(findings: Sequence[Finding]) -> list[tuple[str, str, list[Finding]]]:
+def group_findings(findings: Sequence[Finding]) -> list[tuple[str, str, list[Finding]]]:
     """Findings by (severity, kind), gravest first, the most frequent first among equals."""
     groups: dict[tuple[str, str], list[Finding]] = {}
-    for one in findings:
-        groups.setdefault((one.severity, one.kind), []).append(one)
+    for finding in findings:
+        groups.setdefault((finding.severity, finding.kind), []).append(finding)
     order = sorted(groups, key=lambda key: (ORDER.index(key[0]), -len(groups[key]), key[1]))
     return [(level, kind, groups[level, kind]) for level, kind in order]

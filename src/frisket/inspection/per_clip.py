@@ -10,30 +10,30 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from frisket.data.captions import templated, triggered
+from frisket.data.captions import add_trigger, apply_template
 from frisket.data.mask_pipeline import planes_of, read_cells
 from frisket.data.records import Clipset, Window
-from frisket.evaluation.contact_sheet import Card, heat, panels
+from frisket.evaluation.contact_sheet import Card, draw_heat, draw_panels
 from frisket.evaluation.page import thumbnail
 from frisket.grid import LatentGrid
 from frisket.inspection.checks.captions import look_at_words
 from frisket.inspection.checks.files import look_at_formats, look_at_missing
-from frisket.inspection.checks.flicker import look_at_steadiness, small_masks
-from frisket.inspection.checks.near_duplicates import Print, print_of
+from frisket.inspection.checks.flicker import look_at_steadiness, shrink_masks
+from frisket.inspection.checks.near_duplicates import Print, compute_print
 from frisket.inspection.findings import (
     Finding,
-    border_and_centre,
-    by_severity,
     look_at_crop,
     look_at_masks,
     look_at_sizes,
-    surviving,
+    measure_border_and_centre,
+    measure_surviving,
+    sort_by_severity,
 )
-from frisket.inspection.turned_masks import look_at_swapped, look_at_turned, orientation_of
-from frisket.inspection.views import shrunk, views
+from frisket.inspection.turned_masks import find_orientation, look_at_swapped, look_at_turned
+from frisket.inspection.views import decode_views, shrink
 from frisket.masks.weights import RegionWeights
 from frisket.media.buckets import bucket
-from frisket.media.files import Found
+from frisket.media.files import ClipFiles
 from frisket.media.foreign import reason_of
 from frisket.media.frames import BadMedia, extract, probe
 from frisket.media.geometry import Geometry
@@ -51,7 +51,7 @@ SHAPE_FAULTS = {"aspect", "empty", "full", "faint", "inverted", "tiny", "lost at
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ClipFacts:
     """One clip as the page shows it: small pictures and facts, no tensors."""
 
     name: str
@@ -76,9 +76,9 @@ class Seen:
         """The gravest of its findings, or "fine"."""
         return self.findings[0].severity if self.findings else "fine"
 
-    def with_findings(self, more: Sequence[Finding]) -> "Seen":
+    def with_findings(self, more: Sequence[Finding]) -> "ClipFacts":
         """The same with further findings, gravest first."""
-        return replace(self, findings=tuple(by_severity([*self.findings, *more])))
+        return replace(self, findings=tuple(sort_by_severity([*self.findings, *more])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +91,11 @@ class Looker:
     swapped: bool = False  # a share of the draws sees another background
     left: frozenset[str] = frozenset()  # clips that training leaves out for want of a (sure) mask
 
-    def windows(self, found: Found) -> list[Window]:
+    def windows(self, clip: ClipFiles) -> list[Window]:
         """The training clips taken from a file, not flipped."""
-        media, how = probe(found.clip), self.clipset.windows
+        media, how = probe(clip.clip), self.clipset.windows
         masking = self.clipset.masking
-        if masking.source == "alpha" and not found.alpha:
+        if masking.source == "alpha" and not clip.alpha:
             masking = replace(masking, source="none")
         runs = extract(
             media.clock.sample(how.fps),
@@ -118,10 +118,10 @@ class Looker:
         size = (media.height, media.width)
         return [
             Window(
-                found.name,
-                found.clip,
+                clip.name,
+                clip.clip,
                 "",
-                found.masks,
+                clip.masks,
                 {},
                 media,
                 Geometry(size, target(len(picks)), picks, stored=media.stored),
@@ -137,23 +137,23 @@ class Looker:
     def cells(self, planes: Mapping[str, Plane]) -> dict[str, torch.Tensor]:
         """The same on the latent grid, each f h w."""
         pixels = torch.stack(list(planes.values()))
-        laid = read_cells(pixels, self.clipset.masking, self.grid)
-        return dict(zip(planes, laid, strict=True))
+        cells = read_cells(pixels, self.clipset.masking, self.grid)
+        return dict(zip(planes, cells, strict=True))
 
     def weigh(self, cells: Mapping[str, torch.Tensor]) -> NDArray[np.float32]:
         """Weights f h w as the loss sees them."""
         blank = torch.zeros_like(next(iter(cells.values())))
         covered: CellPlanes = torch.stack([cells.get(name, blank) for name in self.weights.regions])
-        laid: NDArray[np.float32] = self.weights(covered[None], torch.ones(1, dtype=torch.bool))[
+        weights: NDArray[np.float32] = self.weights(covered[None], torch.ones(1, dtype=torch.bool))[
             0, 0
         ].numpy()
-        return laid
+        return weights
 
     def card(self, window: Window, planes: Mapping[str, Plane]) -> Card:
         """The pictures of one window, small; `planes` as trained, none for no mask."""
         picks = window.geometry.picks
         at = sorted({round(i * (len(picks) - 1) / (FRAMES - 1)) for i in range(FRAMES)})
-        frames = views(window, at, VIEW).numpy()
+        frames = decode_views(window, at, VIEW).numpy()
         card = Card(window.name, frames, at=at, length=len(picks), size=window.geometry.target)
         if not planes:
             return card
@@ -161,7 +161,7 @@ class Looker:
         return replace(
             card,
             planes={
-                name: np.stack([shrunk(plane[place].numpy(), size) for place in at])
+                name: np.stack([shrink(plane[place].numpy(), size) for place in at])
                 for name, plane in planes.items()
             },
             weights=self.weigh(self.cells(planes)),
@@ -169,42 +169,42 @@ class Looker:
         )
 
 
-def look(looker: Looker, found: Found) -> Seen:
+def look(looker: Looker, clip: ClipFiles) -> ClipFacts:
     """One clip with its findings; a file that cannot be used is shown without pictures.
 
     Whatever goes wrong with one clip is a finding of that clip, and the others are looked at.
     """
     clipset = looker.clipset
-    seen = Seen(
-        name=found.name,
-        path=str(found.clip),
+    facts = ClipFacts(
+        name=clip.name,
+        path=str(clip.clip),
         size="",
         trained="",
-        caption=triggered(templated(found.caption, clipset.template), clipset.trigger),
-        written=found.caption.strip(),
+        caption=add_trigger(apply_template(clip.caption, clipset.template), clipset.trigger),
+        written=clip.caption.strip(),
         coverage={},
-        masked=bool(found.masks) or found.alpha,
-        left=found.name in looker.left,
-        findings=tuple(_told(looker, found)),
+        masked=bool(clip.masks) or clip.alpha,
+        left=clip.name in looker.left,
+        findings=tuple(_check_entry(looker, clip)),
     )
     try:
-        return _pictured(looker, found, seen)
+        return _look_at_pictures(looker, clip, facts)
     except (BadMedia, ValueError, OSError) as error:
-        broken = Finding("unreadable", "error", found.name, f"{error}.", STOPS)
+        broken = Finding("unreadable", "error", clip.name, f"{error}.", STOPS)
     except Exception as error:
-        log.debug("%s", found.clip, exc_info=True)
-        told = f"{found.clip}: cannot be looked at ({reason_of(error)})."
-        broken = Finding("unreadable", "error", found.name, told, STOPS)
-    return seen.with_findings([broken])
+        log.debug("%s", clip.clip, exc_info=True)
+        message = f"{clip.clip}: cannot be looked at ({reason_of(error)})."
+        broken = Finding("unreadable", "error", clip.name, message, STOPS)
+    return facts.with_findings([broken])
 
 
-def _told(looker: Looker, found: Found) -> Iterator[Finding]:
+def _check_entry(looker: Looker, clip: ClipFiles) -> Iterator[Finding]:
     """What is wrong before any picture is opened."""
     clipset, how = looker.clipset, looker.clipset.masking
-    masked = bool(found.masks) or found.alpha
+    masked = bool(clip.masks) or clip.alpha
     yield from look_at_words(
-        found.name,
-        found.caption,
+        clip.name,
+        clip.caption,
         trigger=clipset.trigger,
         masked=masked,
         swapped=looker.swapped,
@@ -213,51 +213,53 @@ def _told(looker: Looker, found: Found) -> Iterator[Finding]:
         listed = how.source == "listed"
         folders = ", ".join(str(path) for path in how.folders.values())
         yield from look_at_missing(
-            found.name,
-            wanted=str(clipset.clips) if listed else folders or how.source,
-            there=[""] if found.alpha else list(found.masks),
+            clip.name,
+            source=str(clipset.clips) if listed else folders or how.source,
+            files=[""] if clip.alpha else list(clip.masks),
             regions=list(how.folders) if how.source == "regions" else [],
             require=how.require,
             listed=listed,
-            left=found.name in looker.left,
+            left=clip.name in looker.left,
         )
-    yield from look_at_formats(found.name, list(found.masks.values()))
+    yield from look_at_formats(clip.name, list(clip.masks.values()))
 
 
-def _pictured(looker: Looker, found: Found, seen: Seen) -> Seen:
-    windows = looker.windows(found)
+def _look_at_pictures(looker: Looker, clip: ClipFiles, facts: ClipFacts) -> ClipFacts:
+    windows = looker.windows(clip)
     window = windows[0]
     media = window.media
     length = f", {media.frames} frames" if media.video else ""
-    masks = {path.name: probe(path) for path in found.masks.values()}
+    masks = {path.name: probe(path) for path in clip.masks.values()}
     sizes = {file: (mask.height, mask.width) for file, mask in masks.items()}
-    orientation = orientation_of(media)
+    orientation = find_orientation(media)
     findings, fits = _look_at_files(window, sizes, orientation)
     planes = looker.planes(window) if fits and window.masked else {}
     card = looker.card(window, planes)
-    images = panels(card, THUMB)
-    seen = replace(
-        seen,
+    images = draw_panels(card, THUMB)
+    facts = replace(
+        facts,
         size=f"{media.width} x {media.height}{length}",
-        trained=_trained(windows, looker.grid),
+        trained=_spell_trained(windows, looker.grid),
         remarks=media.remarks_at(looker.clipset.windows.fps),
-        pictures=_pictures(looker, card, planes, images),
+        pictures=_draw_pictures(looker, card, planes, images),
         shown=images["clip"].size,
-        seal=print_of(card.frames[len(card.frames) // 2]),
+        seal=compute_print(card.frames[len(card.frames) // 2]),
     )
     if not planes:
-        return seen.with_findings(findings)
+        return facts.with_findings(findings)
     cells = looker.cells(planes)
     total = torch.stack(list(planes.values())).sum(0).clamp(0, 1)
     findings += _look_at_planes(looker, window, planes, cells)
     if total.any() and not SHAPE_FAULTS & {finding.kind for finding in findings}:
         findings += _look_at_shape(looker, window, total, orientation)
-    survives = {part: surviving(plane, cells[part], looker.grid) for part, plane in planes.items()}
+    survives = {
+        part: measure_surviving(plane, cells[part], looker.grid) for part, plane in planes.items()
+    }
     return replace(
-        seen,
+        facts,
         coverage=card.coverage,
         surviving={part: share for part, share in survives.items() if share is not None},
-        border=border_and_centre(total)[0],
+        border=measure_border_and_centre(total)[0],
     ).with_findings(findings)
 
 
@@ -281,7 +283,7 @@ def _look_at_planes(
     cells: Mapping[str, torch.Tensor],
 ) -> Iterator[Finding]:
     """What the crop takes of the regions, and what is wrong with what is left."""
-    shares = _kept(looker, window, planes)
+    shares = _measure_crop(looker, window, planes)
     yield from look_at_crop(window.name, shares, window.geometry.target)
     if not shares or any(shares.values()):  # what the crop took whole is not empty as well
         yield from look_at_masks(window.name, planes, cells, looker.grid)
@@ -293,36 +295,36 @@ def _look_at_shape(
     """Whether the regions together lie right, and hold still where the picture does."""
     yield from look_at_turned(window.name, window, looker.planes, orientation=orientation)
     yield from look_at_steadiness(
-        window.name, small_masks(total, FLOW), lambda places: views(window, places, FLOW)
+        window.name, shrink_masks(total, FLOW), lambda places: decode_views(window, places, FLOW)
     )
 
 
-def _pictures(
-    looker: Looker, card: Card, planes: Mapping[str, Plane], shown: dict[str, Image.Image]
+def _draw_pictures(
+    looker: Looker, card: Card, planes: Mapping[str, Plane], images: dict[str, Image.Image]
 ) -> dict[str, str]:
     """The panels of a card for the page; weights one pixel a cell, which the page enlarges."""
     if card.weights is not None:
-        laid = card.weights
-        top = max(float(laid.max()), 1.0)
+        weights = card.weights
+        top = max(float(weights.max()), 1.0)
         place = card.at[len(card.frames) // 2]  # of the frame that is shown
         latent = -(-place // looker.grid.temporal)
-        shown["weights"] = Image.fromarray(heat(laid[latent], top))
+        images["weights"] = Image.fromarray(draw_heat(weights[latent], top))
         if looker.clipset.flip:
             turned = looker.cells({name: plane.flip(-1) for name, plane in planes.items()})
-            shown["mirrored"] = Image.fromarray(heat(looker.weigh(turned)[latent], top))
-    return {name: thumbnail(image) for name, image in shown.items()}
+            images["mirrored"] = Image.fromarray(draw_heat(looker.weigh(turned)[latent], top))
+    return {name: thumbnail(image) for name, image in images.items()}
 
 
-def _kept(looker: Looker, window: Window, planes: Mapping[str, Plane]) -> dict[str, float]:
+def _measure_crop(looker: Looker, window: Window, planes: Mapping[str, Plane]) -> dict[str, float]:
     """Share of each region that the crop leaves; empty where it takes next to nothing."""
     geometry = window.geometry
     spans = geometry.spans()
     if all(1 - span.length / span.size < CROPPED for span in spans):
         return {}
     scale = [span.out / span.length for span in spans]
-    whole = (round(geometry.source[0] * scale[0]), round(geometry.source[1] * scale[1]))
+    size = (round(geometry.source[0] * scale[0]), round(geometry.source[1] * scale[1]))
     middle = len(geometry.picks) // 2
-    uncut = replace(geometry, target=whole, picks=geometry.picks[middle : middle + 1], flip=False)
+    uncut = replace(geometry, target=size, picks=geometry.picks[middle : middle + 1], flip=False)
     everywhere = looker.planes(replace(window, geometry=uncut))
     areas = {name: float(plane.double().sum()) for name, plane in everywhere.items()}
     return {
@@ -332,7 +334,7 @@ def _kept(looker: Looker, window: Window, planes: Mapping[str, Plane]) -> dict[s
     }
 
 
-def _trained(windows: Sequence[Window], grid: LatentGrid) -> str:
+def _spell_trained(windows: Sequence[Window], grid: LatentGrid) -> str:
     geometry = windows[0].geometry
     height, width = geometry.target
     frames = len(geometry.picks)
@@ -342,14 +344,14 @@ def _trained(windows: Sequence[Window], grid: LatentGrid) -> str:
     return f"{width} x {height}{length} ({f} x {h} x {w} cells{more})"
 
 
-def card_again(looker: Looker, found: Found, seen: Seen) -> Card:
+def draw_card_again(looker: Looker, clip: ClipFiles, facts: ClipFacts) -> Card:
     """The card of a clip for a contact sheet, with what is wrong written below."""
-    window = looker.windows(found)[0]
-    card = looker.card(window, looker.planes(window) if seen.coverage else {})
-    notes = tuple(one.sentence for one in seen.findings if one.severity != "note")
+    window = looker.windows(clip)[0]
+    card = looker.card(window, looker.planes(window) if facts.coverage else {})
+    notes = tuple(finding.sentence for finding in facts.findings if finding.severity != "note")
     return replace(card, notes=notes)
 
 
-def look_at(looker: Looker, found: Sequence[Found]) -> list[Seen]:
+def look_at(looker: Looker, clips: Sequence[ClipFiles]) -> list[ClipFacts]:
     """Several clips, as they are handed to a process."""
-    return [look(looker, one) for one in found]
+    return [look(looker, clip) for clip in clips]

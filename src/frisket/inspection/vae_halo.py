@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from frisket.families.base import Family, Source
-from frisket.inspection.checks.halo import Halo, halo, look_at_halos
+from frisket.inspection.checks.halo import Halo, look_at_halos, measure_halo
 from frisket.inspection.findings import RULES, Finding
 from frisket.inspection.per_clip import Looker
-from frisket.media.files import Found
+from frisket.media.files import ClipFiles
 from frisket.media.frames import decode
 from frisket.shapes import Clip, Latents
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 CLIPS = 6  # measured: the VAE is the same for all
 
 
-def encoder(family: Family, source: Source) -> Callable[[Clip], Latents]:
+def load_encoder(family: Family, source: Source) -> Callable[[Clip], Latents]:
     """Load the VAE, once; WeightsNotFound where its weights are not there."""
     vae = family.load_vae(source).to(source.device)
 
@@ -31,27 +31,27 @@ def encoder(family: Family, source: Source) -> Callable[[Clip], Latents]:
     return encode
 
 
-def _first(looker: Looker, found: Found) -> tuple[Clip, Tensor]:
+def _read_first(looker: Looker, clip: ClipFiles) -> tuple[Clip, Tensor]:
     """The first frame of a clip as trained, and what of it the regions cover."""
-    window = looker.windows(found)[0]
+    window = looker.windows(clip)[0]
     first = replace(window.geometry, picks=window.geometry.picks[:1])
     planes = looker.planes(window)
     total = torch.stack([plane[0] for plane in planes.values()]).sum(0)
     return first.pixels(decode(window.clip, first.picks))[None], total
 
 
-def halo_of(
-    encode: Callable[[Clip], Latents], masked: Sequence[tuple[Looker, Found]]
+def measure_halos(
+    encode: Callable[[Clip], Latents], masked: Sequence[tuple[Looker, ClipFiles]]
 ) -> list[Finding]:
     """Halos of a few masked clips (their first frame), spread evenly over the set."""
     step = max(len(masked) // CLIPS, 1)
-    measured: list[Halo] = []
-    for looker, found in masked[::step][:CLIPS]:
+    halos: list[Halo] = []
+    for looker, clip in masked[::step][:CLIPS]:
         try:
-            picture, total = _first(looker, found)
+            picture, total = _read_first(looker, clip)
         except (ValueError, OSError) as error:
             log.warning("%s; no halo is measured on it", error)
             continue
-        seen = halo(encode, picture, total >= RULES, looker.grid)
-        measured += [seen] if seen else []
-    return list(look_at_halos(measured))
+        halo = measure_halo(encode, picture, total >= RULES, looker.grid)
+        halos += [halo] if halo else []
+    return list(look_at_halos(halos))

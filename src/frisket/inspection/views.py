@@ -13,7 +13,7 @@ from frisket.media.frames import decode
 from frisket.shapes import Frames
 
 
-def views(window: Window, places: Sequence[int], side: int) -> Frames:
+def decode_views(window: Window, places: Sequence[int], side: int) -> Frames:
     """Frames of a window by place, cropped as trained (to whole pixels), at most `side` long."""
     picks = tuple(window.geometry.picks[place] for place in places)
     rows, columns = window.geometry.spans()
@@ -24,11 +24,11 @@ def views(window: Window, places: Sequence[int], side: int) -> Frames:
     height, width = window.geometry.target
     scale = min(side / max(height, width), 1.0)
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
-    cut = [shrunk(frame[box].numpy(), size) for frame in decode(window.clip, picks)]
+    cut = [shrink(frame[box].numpy(), size) for frame in decode(window.clip, picks)]
     return torch.from_numpy(np.stack(cut))
 
 
-def shrunk(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+def shrink(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     """H W (and channels) at (width, height): area mean, linear where it is enlarged."""
     if image.shape[1::-1] == size:
         return image

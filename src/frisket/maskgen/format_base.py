@@ -16,14 +16,14 @@ from PIL import Image
 from torch import Tensor
 
 from frisket.disk.atomic import replacing
-from frisket.disk.untrusted import ANNOTATIONS, BadText, cut, parse_json, read_text, shown
+from frisket.disk.untrusted import ANNOTATIONS, BadText, cut, parse_json, read_text, show
 from frisket.maskgen.base import Mask
 from frisket.maskgen.files.store import levels, read_frames
 from frisket.masks.read import BACKGROUND, WHOLE
 from frisket.masks.weights import RegionWeights
-from frisket.media.files import Found, find
+from frisket.media.files import ClipFiles, find
 from frisket.media.frames import BadMedia, Media, probe, writing_labels
-from frisket.media.images import stored
+from frisket.media.images import read_orientation
 from frisket.media.paths import plain
 from frisket.registry import Shelf
 
@@ -169,7 +169,7 @@ def write_grey(path: Path, item: Masked, weights: Mapping[str, float]) -> None:
         Image.fromarray(next(greys).numpy()).save(draft, format="PNG")
 
 
-def read_grey(found: Iterable[Found]) -> Iterator[Masked]:
+def read_grey(found: Iterable[ClipFiles]) -> Iterator[Masked]:
     """Clips with one grey mask, as the region `subject`."""
     for one in found:
         if one.masks:
@@ -183,7 +183,7 @@ def matched(source: Path, clips: Path, told: Mapping[str, T]) -> Iterator[tuple[
     A file name is a path below the clip folder with any suffix, or the last part of one where that
     tells clips apart. BadExchange where none has a clip.
     """
-    found = {one.name: one.clip for one in find(clips, masks="none", folders={}).found}
+    found = {one.name: one.clip for one in find(clips, masks="none", folders={}).clips}
     last: dict[str, list[str]] = {}
     for name in found:
         last.setdefault(PurePosixPath(name).name, []).append(name)
@@ -231,7 +231,7 @@ def sized(source: Path, clip: Media, height: Any, width: Any) -> None:
     """BadExchange where a mask was made for another size than its clip has."""
     if (height, width) != (clip.height, clip.width):
         raise BadExchange(
-            f"{source}: the mask of {clip.path} is for {shown(width)} x {shown(height)}, the clip"
+            f"{source}: the mask of {clip.path} is for {show(width)} x {show(height)}, the clip"
             f" is {clip.width} x {clip.height} (width x height);"
             f" {_other_version(clip, height, width)}"
         )
@@ -239,7 +239,7 @@ def sized(source: Path, clip: Media, height: Any, width: Any) -> None:
 
 def _other_version(clip: Media, height: Any, width: Any) -> str:
     if (height, width) == (clip.width, clip.height) and not clip.video:
-        orientation, _ = stored(clip.path)
+        orientation, _ = read_orientation(clip.path)
         if orientation >= 5:
             return (
                 f"its EXIF orientation ({orientation}) turns it, and the tool did not: save the"

@@ -22,7 +22,7 @@ from frisket.maskgen.cleanup.compose import (
 from frisket.maskgen.vision.classes import Grouping, grouping
 from frisket.maskgen.vision.loading import fingerprint
 from frisket.masks.read import BACKGROUND
-from frisket.registry import UnknownPlugin, nearest
+from frisket.registry import UnknownPlugin, suggest
 
 NONE = "none"  # in place of a backend's name: go on without
 
@@ -68,7 +68,7 @@ def parts_of(name: str, *, segmenter: str = "", people: str = "", tracker: str =
             usual = replace(usual, tracker=name if role == "follower" else _TRACKERS.get(name, ""))
     else:
         known = [*BACKENDS.names(), *COMPOSITIONS]
-        raise UnknownPlugin(f"no mask backend is named {name!r}{nearest(name, known)}")
+        raise UnknownPlugin(f"no mask backend is named {name!r}{suggest(name, known)}")
     laid = {"segmenter": segmenter, "people": people, "tracker": tracker}
     chosen = replace(usual, **{place: each for place, each in laid.items() if each})
     _check(chosen)
@@ -168,7 +168,7 @@ class Models:
         }
         for key in own:
             if key not in known:
-                raise BackendUnusable(f"{name} has no threshold {key!r}{nearest(key, list(known))}")
+                raise BackendUnusable(f"{name} has no threshold {key!r}{suggest(key, list(known))}")
         return own
 
     def described(self, names: Iterable[str]) -> list[Model]:

@@ -8,7 +8,7 @@ from frisket.grid import LatentGrid
 LONGEST = 4  # widest aspect ratio of a bucket; longer clips are cropped
 
 
-def _fixed(width: int, height: int, grid: LatentGrid) -> tuple[int, int]:
+def _check_fixed(width: int, height: int, grid: LatentGrid) -> tuple[int, int]:
     step = grid.step
     if width < 1 or height < 1 or width % step or height % step:
         near = [max(step, round(side / step) * step) for side in (width, height)]
@@ -19,7 +19,7 @@ def _fixed(width: int, height: int, grid: LatentGrid) -> tuple[int, int]:
     return height, width
 
 
-def _candidates(area: int, step: int) -> Iterator[tuple[int, int]]:
+def _list_candidates(area: int, step: int) -> Iterator[tuple[int, int]]:
     for units in range(1, math.isqrt(LONGEST * area) // step + 1):
         side = units * step
         other = area // side // step * step
@@ -54,14 +54,14 @@ def bucket(
         step = grid.step
         target = max(step, height // step * step), max(step, width // step * step)
     elif keep_aspect:
-        target = _nearest(height / width, wide, high, grid.step)
+        target = _choose_nearest(height / width, wide, high, grid.step)
     else:
-        target = _fixed(wide, high, grid)
+        target = _check_fixed(wide, high, grid)
     grid.cells(frames, *target)
     return target
 
 
-def _nearest(aspect: float, wide: int, high: int, step: int) -> tuple[int, int]:
+def _choose_nearest(aspect: float, wide: int, high: int, step: int) -> tuple[int, int]:
     area = wide * high
     if wide < 1 or high < 1 or area < step * step:
         raise ValueError(
@@ -77,4 +77,4 @@ def _nearest(aspect: float, wide: int, high: int, step: int) -> tuple[int, int]:
         # The last entry breaks ties the same way everywhere.
         return round(cropped + 0.25 * shrunk, 9), -columns
 
-    return min(set(_candidates(area, step)), key=cost)
+    return min(set(_list_candidates(area, step)), key=cost)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from frisket.disk.untrusted import parse_json, shown
+from frisket.disk.untrusted import parse_json, show
 from frisket.media.folders.left_out import Hint
 from frisket.media.manifest import PATH_KEYS, TEXT_KEYS
 from frisket.media.paths import plain, refuse
@@ -15,7 +15,7 @@ from frisket.media.paths import plain, refuse
 _log = logging.getLogger(__name__)
 
 Tidy = Callable[[str], str]  # from a text as written to a caption
-Part = Literal["paragraph", "line", "file"]
+CaptionPart = Literal["paragraph", "line", "file"]
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -88,11 +88,11 @@ class Wording:
     """
 
     suffix: str = ".txt"
-    part: Part = "paragraph"
+    part: CaptionPart = "paragraph"
 
     def tidy(self, text: str) -> str:
         """The caption in a text."""
-        parts: dict[Part, Tidy] = {"paragraph": first_paragraph, "line": first_line}
+        parts: dict[CaptionPart, Tidy] = {"paragraph": first_paragraph, "line": first_line}
         return parts.get(self.part, str.strip)(text)
 
     def beside(self, clip: Path) -> Path:
@@ -143,7 +143,7 @@ class Shortening:
         )
 
 
-def _texts(paths: Iterable[Path], root: Path, suffix: str) -> dict[str, Path]:
+def _index_texts(paths: Iterable[Path], root: Path, suffix: str) -> dict[str, Path]:
     """Text files by their path below `root` without suffix, NFC."""
     return {
         plain(path.relative_to(root).as_posix()[: -len(suffix)]): path
@@ -153,18 +153,18 @@ def _texts(paths: Iterable[Path], root: Path, suffix: str) -> dict[str, Path]:
 
 
 def _from_texts(clips: Mapping[str, Path], texts: Mapping[str, Path], tidy: Tidy) -> dict[str, str]:
-    found = {}
+    captions = {}
     for name in clips:
         if name not in texts:
             continue
         try:
-            found[name] = tidy(read_text(texts[name]))
+            captions[name] = tidy(read_text(texts[name]))
         except BadCaption as error:
             refuse(name, error)
-    return found
+    return captions
 
 
-def _entries(path: Path) -> Iterator[tuple[int, str, str]]:
+def _read_entries(path: Path) -> Iterator[tuple[int, str, str]]:
     """(line, file, caption) of every line of a `.jsonl` file."""
     for number, line in enumerate(read_text(path, LONGEST_LIST).split("\n"), 1):
         if not line.strip():
@@ -177,14 +177,14 @@ def _entries(path: Path) -> Iterator[tuple[int, str, str]]:
             raise BadCaption(
                 f"{path}:{number}: a JSON object is needed, this is {line.strip()[:40]}"
             )
-        found = [next((entry[k] for k in keys if k in entry), None) for keys in _KEYS]
-        if not all(isinstance(value, str) for value in found):
+        texts = [next((entry[k] for k in keys if k in entry), None) for keys in _KEYS]
+        if not all(isinstance(value, str) for value in texts):
             raise BadCaption(
                 f"{path}:{number}: needs a text under one of {', '.join(PATH_KEYS)} and one of"
                 f" {', '.join(TEXT_KEYS)}; it has"
-                f" {', '.join(map(shown, [*entry][:10])) or 'nothing'}"
+                f" {', '.join(map(show, [*entry][:10])) or 'nothing'}"
             )
-        yield number, str(found[0]), str(found[1])
+        yield number, str(texts[0]), str(texts[1])
 
 
 _KEYS = (PATH_KEYS, TEXT_KEYS)
@@ -195,32 +195,32 @@ def _from_lines(
 ) -> Iterator[tuple[str, str]]:
     known = {plain(clip.absolute().as_posix()): name for name, clip in clips.items()}
     known |= {plain(clip.resolve().as_posix()): name for name, clip in clips.items()}
-    seen: dict[str, tuple[int, str]] = {}
+    captions: dict[str, tuple[int, str]] = {}
     strangers: list[str] = []
-    for number, file, text in _entries(path):
-        ways = _ways_to(file, root, path.parent)
+    for number, file, text in _read_entries(path):
+        ways = _list_ways(file, root, path.parent)
         name = next((known[key] for w in ways if (key := plain(w.as_posix())) in known), None)
         name = name or (plain(file) if plain(file) in clips else None)
         if name is None:
             strangers.append(file)
             continue
         caption = tidy(text)
-        line, earlier = seen.setdefault(name, (number, caption))
+        line, earlier = captions.setdefault(name, (number, caption))
         if earlier != caption:
             raise BadCaption(
-                f"{path}: lines {line} and {number} caption {shown(file)} differently; keep one"
+                f"{path}: lines {line} and {number} caption {show(file)} differently; keep one"
             )
-    if strangers and seen:
+    if strangers and captions:
         _log.warning(
             "%s: %d entries have no clip, the first is %s",
             path,
             len(strangers),
-            shown(strangers[0]),
+            show(strangers[0]),
         )
-    yield from ((name, caption) for name, (_, caption) in seen.items())
+    yield from ((name, caption) for name, (_, caption) in captions.items())
 
 
-def _ways_to(file: str, *folders: Path) -> list[Path]:
+def _list_ways(file: str, *folders: Path) -> list[Path]:
     """Where a file as written may lie; nowhere if no file can be called so."""
     places = [folder / file for folder in folders]
     try:
@@ -234,9 +234,9 @@ def find_texts(
 ) -> dict[str, Path]:
     """The caption files of clips by name, as `read_captions` reads them; none of a `.jsonl`."""
     if source is not None:
-        return _texts(source.rglob("*"), source, suffix) if source.is_dir() else {}
+        return _index_texts(source.rglob("*"), source, suffix) if source.is_dir() else {}
     folders = {clip.parent for clip in clips.values()}
-    return _texts((path for folder in folders for path in folder.iterdir()), root, suffix)
+    return _index_texts((path for folder in folders for path in folder.iterdir()), root, suffix)
 
 
 def read_captions(
@@ -254,20 +254,20 @@ def read_captions(
     not exist, is of another kind or captions none of the clips.
     """
     if source is None:
-        found = _from_texts(clips, find_texts(clips, root, source, suffix), tidy)
-        return {name: text for name, text in found.items() if text}
+        texts = _from_texts(clips, find_texts(clips, root, source, suffix), tidy)
+        return {name: text for name, text in texts.items() if text}
     if source.is_dir():
-        found = _from_texts(clips, find_texts(clips, root, source, suffix), tidy)
+        texts = _from_texts(clips, find_texts(clips, root, source, suffix), tidy)
     elif not source.exists():
         raise BadCaption(f"captions {source}: there is no such folder or file")
     elif source.suffix.lower() == ".jsonl":
-        found = dict(_from_lines(clips, root, source, tidy))
+        texts = dict(_from_lines(clips, root, source, tidy))
     else:
         raise BadCaption(f"captions {source}: give a folder of {suffix} files or one .jsonl file")
-    if not found:
+    if not texts:
         example = next(iter(clips))
         raise BadCaption(
             f"captions {source}: captions none of the {len(clips)} clips; a clip is {example!r}, so"
             f" its caption would be {example}{suffix} or a line with that file"
         )
-    return {name: text for name, text in found.items() if text}
+    return {name: text for name, text in texts.items() if text}

@@ -17,9 +17,9 @@ from frisket.media.captions import (
 )
 from frisket.media.folders.left_out import Hint, Leftovers, look_alike_hints
 from frisket.media.folders.links import find_outside
-from frisket.media.folders.walk import ClipsNotFound, below
+from frisket.media.folders.walk import ClipsNotFound, walk_media
 from frisket.media.frames import BadMedia, probe
-from frisket.media.manifest import Line, is_manifest, read_manifest
+from frisket.media.manifest import ManifestLine, is_manifest, read_manifest
 from frisket.media.paths import (
     IMAGES,
     LEGEND,
@@ -32,9 +32,9 @@ from frisket.media.paths import (
 )
 
 __all__ = [
+    "ClipFiles",
     "ClipsNotFound",
     "Findings",
-    "Found",
     "MaskKind",
     "MasksNotFound",
     "TwoFiles",
@@ -53,7 +53,7 @@ class MasksNotFound(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ClipFiles:
     """One clip and what belongs to it."""
 
     name: str  # path below the clip folder, "/" between folders, without suffix, NFC
@@ -68,7 +68,7 @@ class Found:
 class Findings:
     """All clips of a data set in a fixed order, and what is left over."""
 
-    found: list[Found]
+    clips: list[ClipFiles]
     orphans: list[Path]  # masks, or whole folders of them, without a clip
     uncaptioned: list[str]  # names of clips whose caption is empty
     outside: tuple[Path, ...] = ()  # clips, masks, captions that links bring from elsewhere
@@ -81,19 +81,19 @@ def _name(path: Path, root: Path) -> str:
     return plain((relative if path.is_dir() else relative.with_suffix("")).as_posix())
 
 
-def _sidecar(folder: Path) -> bool:
+def _is_sidecar(folder: Path) -> bool:
     return folder.name.endswith(".mask")
 
 
-def _aside(path: Path) -> bool:
+def _is_aside(path: Path) -> bool:
     return path.is_dir() or path.stem.endswith(_ASIDE)
 
 
-def _named(paths: Iterable[Path], name: Callable[[Path], str], kind: str) -> dict[str, Path]:
+def _index_names(paths: Iterable[Path], name: Callable[[Path], str], kind: str) -> dict[str, Path]:
     """Paths by name; TwoFiles where two have the same."""
-    named: dict[str, Path] = {}
+    paths_by_name: dict[str, Path] = {}
     for path in paths:
-        other = named.setdefault(name(path), path)
+        other = paths_by_name.setdefault(name(path), path)
         if other is not path:
             refuse(
                 name(path),
@@ -102,43 +102,45 @@ def _named(paths: Iterable[Path], name: Callable[[Path], str], kind: str) -> dic
                     " one"
                 ),
             )
-    return named
+    return paths_by_name
 
 
-def _clips(root: Path, media: list[Path], left: Leftovers) -> dict[str, Path]:
-    found = _named((p for p in media if not _aside(p)), lambda path: _name(path, root), "clips")
-    if not found:
+def _list_clips(root: Path, media: list[Path], left: Leftovers) -> dict[str, Path]:
+    clips = _index_names(
+        (p for p in media if not _is_aside(p)), lambda path: _name(path, root), "clips"
+    )
+    if not clips:
         passed = "".join(f". {hint}" for hint in left.hints(root, {}, ""))
         raise ClipsNotFound(
             f"{root}: holds no clip, sub-folders included; looked for images"
             f" ({' '.join(IMAGES)}) and videos ({' '.join(VIDEOS)}){passed}"
         )
-    return dict(sorted(found.items()))
+    return dict(sorted(clips.items()))
 
 
-def _listed(folder: Path) -> None:
+def _check_folder(folder: Path) -> None:
     if not folder.exists():
         raise ClipsNotFound(f"{folder}: there is no such folder of clips; check `clips`")
     if not folder.is_dir():
         raise ClipsNotFound(f"{folder}: is a file; `clips` names the folder it lies in")
 
 
-def _matched(
+def _match_masks(
     clips: Mapping[str, Path], masks: Mapping[str, Path], where: str
 ) -> tuple[dict[str, Path], list[Path]]:
     """Masks that have a clip, and those that do not; MasksNotFound where none has one."""
-    found = {name: path for name, path in masks.items() if name in clips}
-    if not found:
-        seen = f"a mask there is {next(iter(masks))!r}" if masks else "no mask is there"
+    matches = {name: path for name, path in masks.items() if name in clips}
+    if not matches:
+        example = f"a mask there is {next(iter(masks))!r}" if masks else "no mask is there"
         raise MasksNotFound(
             f"{where}: no mask matches any of the {len(clips)} clips; a clip is"
-            f" {next(iter(clips))!r}, {seen}; a mask needs its clip's name and sub-folder, with any"
-            " image or video suffix"
+            f" {next(iter(clips))!r}, {example}; a mask needs its clip's name and sub-folder, with"
+            " any image or video suffix"
         )
-    return found, [path for name, path in masks.items() if name not in clips]
+    return matches, [path for name, path in masks.items() if name not in clips]
 
 
-def _folder_masks(
+def _find_folder_masks(
     clips: Mapping[str, Path], root: Path, folder: Path, region: str, left: Leftovers
 ) -> tuple[dict[str, Path], list[Path]]:
     where = f"masks {folder}" + (f" (region {region!r})" if region else "")
@@ -163,12 +165,12 @@ def _folder_masks(
     skip = {root.resolve()}
     if (folder / LEGEND).is_file() and SOFT not in parents:
         skip.add((folder / SOFT).resolve())  # `frisket masks` keeps the same regions there, soft
-    media = list(below(folder, skip=frozenset(skip), leaf=leaf, left=left))
-    masks = _named(media, lambda path: _name(path, folder), "masks")
-    return _matched(clips, masks, where)
+    media = list(walk_media(folder, skip=frozenset(skip), leaf=leaf, left=left))
+    masks = _index_names(media, lambda path: _name(path, folder), "masks")
+    return _match_masks(clips, masks, where)
 
 
-def _sidecar_masks(
+def _find_sidecar_masks(
     clips: Mapping[str, Path], root: Path, media: list[Path]
 ) -> tuple[dict[str, Path], list[Path]]:
     def name(path: Path) -> str:
@@ -176,20 +178,20 @@ def _sidecar_masks(
         whole = whole if path.is_dir() else whole.removesuffix(plain(path.suffix))
         return next((whole.removesuffix(end) for end in _SIDECARS if whole.endswith(end)), "")
 
-    masks = _named((p for p in media if name(p)), name, "masks")
+    masks = _index_names((p for p in media if name(p)), name, "masks")
     where = f"{root}: masks beside clips (name.mask.png, name-masklabel.png, folder name.mask)"
-    return _matched(clips, masks, where)
+    return _match_masks(clips, masks, where)
 
 
-def _alpha_clips(clips: Mapping[str, Path], root: Path) -> set[str]:
-    found = {name for name, path in clips.items() if _see_through(name, path)}
-    if not found:
+def _find_alpha_clips(clips: Mapping[str, Path], root: Path) -> set[str]:
+    names = {name for name, path in clips.items() if _see_through(name, path)}
+    if not names:
         raise MasksNotFound(
             f'{root}: masks = "alpha", but none of the {len(clips)} clips (such as'
             f" {next(iter(clips.values())).name}) has an alpha channel; save them with transparency"
             " (PNG, WebP), or give a mask folder"
         )
-    return found
+    return names
 
 
 def _see_through(name: str, path: Path) -> bool:
@@ -215,15 +217,15 @@ def _masks(
         matches = []
         for region, folder in folders.items():
             left = Leftovers((".json",))  # `frisket masks` notes there how masks were made
-            matches.append((region, _folder_masks(clips, root, folder, region, left)))
+            matches.append((region, _find_folder_masks(clips, root, folder, region, left)))
             hints += left.hints(folder, {}, "")
     elif kind == "sidecar":
-        matches = [("", _sidecar_masks(clips, root, media))]
+        matches = [("", _find_sidecar_masks(clips, root, media))]
     else:
         matches = []
-    for region, (found, without) in matches:
+    for region, (paths, without) in matches:
         orphans += without
-        for name, path in found.items():
+        for name, path in paths.items():
             by_clip[name][region] = path
     return by_clip, orphans, hints
 
@@ -248,13 +250,13 @@ def _from_manifest(
     _say_listed(manifest, kind, lines)
     if kind == "listed":
         by_clip = {line.name: dict(line.masks) for line in lines}
-    with_alpha = _alpha_clips(named, manifest) if kind == "alpha" else set()
+    with_alpha = _find_alpha_clips(named, manifest) if kind == "alpha" else set()
     if captions is None:
         texts = _read_listed_texts(lines, tidy, wording)
     else:
         texts = read_captions(named, manifest.parent, captions, tidy, wording.suffix)
-    found = [
-        Found(
+    clips = [
+        ClipFiles(
             line.name,
             line.clip,
             texts.get(line.name) or caption or "",
@@ -265,28 +267,32 @@ def _from_manifest(
         for line in lines
     ]
     places = _locate_texts(named, manifest.parent, captions, wording)
-    outside = _linked(manifest.parent, found, folders, captions, places)
-    uncaptioned = [one.name for one in found if not one.caption]
-    return Findings(found, orphans, uncaptioned, outside, (*hints, *tidy.hints(texts)))
+    outside = _find_links(manifest.parent, clips, folders, captions, places)
+    uncaptioned = [clip.name for clip in clips if not clip.caption]
+    return Findings(clips, orphans, uncaptioned, outside, (*hints, *tidy.hints(texts)))
 
 
-def _linked(
+def _find_links(
     root: Path,
-    found: list[Found],
+    clips: list[ClipFiles],
     folders: Mapping[str, Path],
     captions: Path | None,
     texts: Mapping[str, Path],
 ) -> tuple[Path, ...]:
-    files = [path for one in found for path in (one.clip, *one.references)]
-    own = [texts[one.name] for one in found if one.name in texts]
-    return find_outside(root, files, [one.masks for one in found], folders, (captions or root, own))
+    files = [path for clip in clips for path in (clip.clip, *clip.references)]
+    own = [texts[clip.name] for clip in clips if clip.name in texts]
+    return find_outside(
+        root, files, [clip.masks for clip in clips], folders, (captions or root, own)
+    )
 
 
-def _read_listed_texts(lines: list[Line], tidy: Shortening, wording: Wording) -> dict[str, str]:
+def _read_listed_texts(
+    lines: list[ManifestLine], tidy: Shortening, wording: Wording
+) -> dict[str, str]:
     """Captions that lines hold; for the other clips those beside them."""
     texts = {line.name: tidy(line.caption) for line in lines if line.caption is not None}
     silent = {line.name: line.clip for line in lines if line.name not in texts}
-    return texts | _texts_beside(silent, tidy, wording)
+    return texts | _read_beside(silent, tidy, wording)
 
 
 def _locate_texts(
@@ -298,10 +304,10 @@ def _locate_texts(
     return find_texts(clips, root, captions, wording.suffix)
 
 
-def _texts_beside(clips: Mapping[str, Path], tidy: Tidy, wording: Wording) -> dict[str, str]:
+def _read_beside(clips: Mapping[str, Path], tidy: Tidy, wording: Wording) -> dict[str, str]:
     """`name.txt` beside each clip, wherever it lies."""
-    beside = {name: wording.beside(clip) for name, clip in clips.items() if not clip.is_dir()}
-    return {name: tidy(read_text(text)) for name, text in beside.items() if text.is_file()}
+    paths = {name: wording.beside(clip) for name, clip in clips.items() if not clip.is_dir()}
+    return {name: tidy(read_text(text)) for name, text in paths.items() if text.is_file()}
 
 
 def _check_source(masks: str, folders: Mapping[str, Path]) -> None:
@@ -312,7 +318,7 @@ def _check_source(masks: str, folders: Mapping[str, Path]) -> None:
 
 
 def _warn_of_unused(clips: Path, media: Iterable[Path]) -> None:
-    count = sum(_aside(path) for path in media)
+    count = sum(_is_aside(path) for path in media)
     if count:
         _log.warning(
             '%s: %d masks lie beside the clips and are not used; masks = "sidecar" takes them',
@@ -321,13 +327,13 @@ def _warn_of_unused(clips: Path, media: Iterable[Path]) -> None:
         )
 
 
-def _say_listed(manifest: Path, kind: MaskKind, lines: list[Line]) -> None:
+def _say_listed(manifest: Path, kind: MaskKind, lines: list[ManifestLine]) -> None:
     masked = sum(bool(line.masks) for line in lines)
     if kind == "listed":
         _log.info("%s: lists masks for %d of %d clips", manifest, masked, len(lines))
     elif masked:
-        said = "%s: lists %d masks that are not used, for the config says masks = %r"
-        _log.warning(said, manifest, masked, kind)
+        message = "%s: lists %d masks that are not used, for the config says masks = %r"
+        _log.warning(message, manifest, masked, kind)
 
 
 def find(
@@ -359,24 +365,24 @@ def find(
     short = Shortening(wording if paragraph else None)
     if is_manifest(clips):
         return _from_manifest(clips, masks, folders, captions, caption, short, wording)
-    _listed(clips)
+    _check_folder(clips)
     if masks == "listed":
         raise MasksNotFound(f'{clips}: masks = "listed" is for a .jsonl manifest, this is a folder')
     own = frozenset(folder.resolve() for folder in folders.values()) - {clips.resolve()}
     left = Leftovers((wording.suffix.lower(),))
-    media = list(below(clips, skip=own, leaf=_sidecar, left=left))
-    named = _clips(clips, media, left)
+    media = list(walk_media(clips, skip=own, leaf=_is_sidecar, left=left))
+    named = _list_clips(clips, media, left)
     by_clip, orphans, passed = _masks(masks, named, clips, media, folders)
-    with_alpha = _alpha_clips(named, clips) if masks == "alpha" else set()
+    with_alpha = _find_alpha_clips(named, clips) if masks == "alpha" else set()
     if masks == "none":
         _warn_of_unused(clips, media)
     texts = read_captions(named, clips, captions, short, wording.suffix)
-    found = [
-        Found(name, path, texts.get(name, caption or ""), by_clip[name], name in with_alpha)
+    files = [
+        ClipFiles(name, path, texts.get(name, caption or ""), by_clip[name], name in with_alpha)
         for name, path in named.items()
     ]
     texts_at = find_texts(named, clips, captions, wording.suffix)
-    outside = _linked(clips, found, folders, captions, texts_at)
+    outside = _find_links(clips, files, folders, captions, texts_at)
     if captions is not None:
         left.files = [path for path in left.files if path != captions]
     hints = (
@@ -385,5 +391,5 @@ def find(
         *look_alike_hints(clips, named),
         *short.hints(texts),
     )
-    uncaptioned = [one.name for one in found if not one.caption]
-    return Findings(found, orphans, uncaptioned, outside, hints)
+    uncaptioned = [clip.name for clip in files if not clip.caption]
+    return Findings(files, orphans, uncaptioned, outside, hints)

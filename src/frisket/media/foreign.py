@@ -60,11 +60,11 @@ def _is_of_machine(error: Exception) -> bool:
 
 def reason_of(error: BaseException) -> str:
     """What a foreign error says, in one short line; its class where the words alone say little."""
-    said = " ".join(str(getattr(error, "strerror", None) or error).split())
-    said = said if len(said) <= LONGEST_REASON else f"{said[:LONGEST_REASON]}..."
-    if isinstance(error, OSError | SyntaxError | ValueError) and said:
-        return said
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+    message = " ".join(str(getattr(error, "strerror", None) or error).split())
+    message = message if len(message) <= LONGEST_REASON else f"{message[:LONGEST_REASON]}..."
+    if isinstance(error, OSError | SyntaxError | ValueError) and message:
+        return message
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 def check_pixels(path: Path, width: int, height: int) -> None:

@@ -14,18 +14,18 @@ from torch import Tensor
 
 from frisket.media import images, videos
 from frisket.media.foreign import decoding
-from frisket.media.images import Array, Reading, Way
+from frisket.media.images import PixelArray, PixelReading, Way
 from frisket.media.moving import animated, writing
 from frisket.media.moving.clock import STILL, Clock
 from frisket.media.paths import IMAGES, VIDEOS, BadMedia, frames_in
-from frisket.media.picks import Mode, extract, resample
+from frisket.media.picks import ExtractionMode, extract, resample
 from frisket.shapes import Frames
 
 __all__ = [
     "BadMedia",
+    "ExtractionMode",
     "LabelWriter",
     "Media",
-    "Mode",
     "decode",
     "decode_alpha",
     "decode_grey",
@@ -69,7 +69,7 @@ class Media:
 
     def remarks_at(self, fps: float | int | None) -> tuple[str, ...]:
         """The remarks of a clip that is taken at `fps`: pauses that this shortens as well."""
-        if fps and self.clock.shortened(fps) > 1 / fps:
+        if fps and self.clock.measure_pauses(fps) > 1 / fps:
             return (*self.remarks, "pauses")
         return self.remarks
 
@@ -82,14 +82,14 @@ class Media:
     @staticmethod
     def parse(path: Path, written: Sequence[Any]) -> "Media":
         """The inverse of `dump`."""
-        frames, height, width, fps, alpha, video, clock, stored, *told = written
-        reading, remarks = map(tuple, told)
+        frames, height, width, fps, alpha, video, clock, stored, *texts = written
+        reading, remarks = map(tuple, texts)
         size = None if stored is None else (stored[0], stored[1])
         known = (Clock.parse(clock), size, reading, remarks)
         return Media(path, frames, height, width, fps, alpha, video, *known)
 
 
-def _kind(path: Path) -> str:
+def _classify(path: Path) -> str:
     if path.is_dir():
         return "folder"
     suffix = path.suffix.lower()
@@ -109,11 +109,11 @@ def probe(path: Path) -> Media:
     A folder of frames counts as a video. The frame count is that of frames that decode, not the
     header's. Raises BadMedia, which names the file, the fault and the fix.
     """
-    kind = _kind(path)
+    kind = _classify(path)
     if kind == "video":
-        return _video(path, videos.survey(path))
+        return _describe_video(path, videos.survey(path))
     paths = frames_in(path) if kind == "folder" else [path]
-    with images.opened(paths[0]) as image:
+    with images.open_image(paths[0]) as image:
         height, width = images.size_of(image)
         alpha = image.has_transparency_data or "transparency" in image.info
         if kind == "folder":
@@ -127,50 +127,50 @@ def probe(path: Path) -> Media:
     return Media(path, count, height, width, fps, alpha, count > 1, clock, None, reading, remarks)
 
 
-def _video(path: Path, seen: videos.Footage) -> Media:
-    rate = seen.clock.rate
+def _describe_video(path: Path, footage: videos.Footage) -> Media:
+    rate = footage.clock.rate
     return Media(
         path,
-        seen.clock.frames,
-        *seen.size,
+        footage.clock.frames,
+        *footage.size,
         None if rate is None else float(rate),
-        seen.alpha,
+        footage.alpha,
         True,
-        seen.clock,
-        None if seen.stored == seen.size else seen.stored,
-        seen.reading(),
-        seen.remarks(),
+        footage.clock,
+        None if footage.stored == footage.size else footage.stored,
+        footage.reading(),
+        footage.remarks(),
     )
 
 
-def _beyond(path: Path, wanted: Sequence[int], count: int) -> None:
-    if wanted[-1] >= count:
+def _check_picks(path: Path, picks: Sequence[int], count: int) -> None:
+    if picks[-1] >= count:
         raise BadMedia(
-            f"{path}: frame {wanted[-1]} (counted from 0) was asked for, but it has only {count}"
+            f"{path}: frame {picks[-1]} (counted from 0) was asked for, but it has only {count}"
         )
 
 
-def _arrays(
-    path: Path, wanted: Sequence[int], reading: Way, *, square: bool = True
-) -> Iterator[tuple[int, Array]]:
-    kind = _kind(path)
+def _read_arrays(
+    path: Path, picks: Sequence[int], reading: Way, *, square: bool = True
+) -> Iterator[tuple[int, PixelArray]]:
+    kind = _classify(path)
     if kind == "video":
         how = "rgb" if reading == "stored" else reading
-        yield from videos.read(path, wanted, how, square=square)
+        yield from videos.read(path, picks, how, square=square)
         return
     if kind == "folder":
         paths = frames_in(path)
-        _beyond(path, wanted, len(paths))
-        for index in wanted:
-            with images.opened(paths[index]) as image:
+        _check_picks(path, picks, len(paths))
+        for index in picks:
+            with images.open_image(paths[index]) as image:
                 yield index, images.read(image, paths[index], reading)
         return
-    with images.opened(path) as image:
-        _beyond(path, wanted, animated.frames_of(image, path))
+    with images.open_image(path) as image:
+        _check_picks(path, picks, animated.frames_of(image, path))
         palette = animated.palette_of(image) if reading == "index" else None
-        for index in wanted:
+        for index in picks:
             animated.seek(image, index)
-            frame = palette.labelled(image) if palette else image
+            frame = palette.label(image) if palette else image
             yield index, images.read(frame, path, reading)
 
 
@@ -179,21 +179,21 @@ def _read(path: Path, picks: Sequence[int] | None, reading: Way, *, square: bool
     if not len(picks) or min(picks) < 0:
         raise ValueError(f"{path}: picks {list(picks)} name no frames; indices count from 0")
     with decoding(path):
-        return _laid(path, picks, reading, square=square)
+        return _stack(path, picks, reading, square=square)
 
 
-def _laid(path: Path, picks: Sequence[int], reading: Way, *, square: bool) -> Tensor:
+def _stack(path: Path, picks: Sequence[int], reading: Way, *, square: bool) -> Tensor:
     slots: dict[int, list[int]] = {}
     for slot, index in enumerate(picks):
         slots.setdefault(index, []).append(slot)
-    out: Array | None = None
-    for index, array in _arrays(path, sorted(slots), reading, square=square):
+    out: PixelArray | None = None
+    for index, array in _read_arrays(path, sorted(slots), reading, square=square):
         if len(picks) == 1 and array.flags.writeable and array.flags.c_contiguous:
             return torch.from_numpy(array[None])  # spares a still the copy
         if out is None:
             out = np.empty((len(picks), *array.shape), array.dtype)
         elif array.shape != out.shape[1:]:
-            raise _resized(path, index, array.shape, out.shape[1:])
+            raise _refuse_resize(path, index, array.shape, out.shape[1:])
         out[slots[index]] = array
     assert out is not None  # every reader yields each wanted frame or raises
     return torch.from_numpy(out)
@@ -202,13 +202,15 @@ def _laid(path: Path, picks: Sequence[int], reading: Way, *, square: bool) -> Te
 def try_decoding(path: Path, picks: Sequence[int]) -> None:
     """Decode frames as `decode` does, holding one at a time; BadMedia where it would raise that."""
     first: tuple[int, ...] | None = None
-    for index, array in _arrays(path, sorted(set(picks)), "rgb"):
+    for index, array in _read_arrays(path, sorted(set(picks)), "rgb"):
         first = first or array.shape
         if array.shape != first:
-            raise _resized(path, index, array.shape, first)
+            raise _refuse_resize(path, index, array.shape, first)
 
 
-def _resized(path: Path, index: int, now: tuple[int, ...], before: tuple[int, ...]) -> BadMedia:
+def _refuse_resize(
+    path: Path, index: int, now: tuple[int, ...], before: tuple[int, ...]
+) -> BadMedia:
     return BadMedia(
         f"{path}: frame {index} is {now[1]} x {now[0]}, the frames before it are"
         f" {before[1]} x {before[0]} (width x height); bring all to one size"
@@ -227,7 +229,7 @@ def decode(path: Path, picks: Sequence[int] | None = None) -> Frames:
 
 
 def decode_stored(path: Path, picks: Sequence[int] | None = None) -> Frames:
-    """What `decode` gives, before pixels that are not square (`Media.stored`) are made so.
+    """What `decode` gives, before pixels that are not square (`Media.read_orientation`) are made so.
 
     For a geometry that resamples them once.
     """
@@ -261,7 +263,7 @@ def decode_index(path: Path, picks: Sequence[int] | None = None) -> Int[Tensor, 
     return _read(path, picks, "index")
 
 
-def stream(path: Path, reading: Reading = "rgb") -> Iterator[Shaped[Tensor, "H W *channels"]]:
+def stream(path: Path, reading: PixelReading = "rgb") -> Iterator[Shaped[Tensor, "H W *channels"]]:
     """Every frame in order, decoded when asked for, so that memory is flat in the clip's length.
 
     `reading` as the four functions above: "rgb" gives H W 3, "grey" and "alpha" H W in [0, 1],
@@ -269,23 +271,23 @@ def stream(path: Path, reading: Reading = "rgb") -> Iterator[Shaped[Tensor, "H W
     its last good frame, and tells how many there were.
     """
     first: tuple[int, ...] | None = None
-    for index, array in enumerate(_all(path, reading)):
+    for index, array in enumerate(_read_all(path, reading)):
         first = first or array.shape
         if array.shape != first:
-            raise _resized(path, index, array.shape, first)
+            raise _refuse_resize(path, index, array.shape, first)
         yield torch.from_numpy(np.require(array, requirements=["C", "W"]))
 
 
-def _all(path: Path, reading: Reading) -> Iterator[Array]:
-    kind = _kind(path)
+def _read_all(path: Path, reading: PixelReading) -> Iterator[PixelArray]:
+    kind = _classify(path)
     if kind == "video":
         return videos.stream(path, reading)
     if kind == "folder":
         count = len(frames_in(path))
     else:
-        with images.opened(path) as image:
+        with images.open_image(path) as image:
             count = animated.frames_of(image, path)
-    return (array for _, array in _arrays(path, range(count), reading))
+    return (array for _, array in _read_arrays(path, range(count), reading))
 
 
 @dataclass(frozen=True, slots=True)

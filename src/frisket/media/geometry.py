@@ -37,7 +37,7 @@ class Span:
         """Whether pixels map one to one, so that nothing is resampled."""
         return self.length == self.out and self.start == int(self.start)
 
-    def scaled(self, size: int) -> "Span":
+    def scale_to(self, size: int) -> "Span":
         """The same stretch of a source that has `size` pixels along this axis."""
         # Multiplied first: a whole axis then stays whole to the last bit.
         start, length = self.start * size / self.size, self.length * size / self.size
@@ -55,12 +55,12 @@ class Span:
     def nearest(self) -> NDArray[np.int64]:
         """Index of the source pixel under the centre of each output pixel."""
         centres = self.start + (np.arange(self.out) + 0.5) * (self.length / self.out)
-        found: NDArray[np.int64] = np.clip(np.floor(centres).astype(np.int64), 0, self.size - 1)
-        return found
+        indices: NDArray[np.int64] = np.clip(np.floor(centres).astype(np.int64), 0, self.size - 1)
+        return indices
 
 
 @lru_cache(maxsize=16)
-def _matrix(span: Span) -> Tensor:
+def _build_matrix(span: Span) -> Tensor:
     """Sparse (out, size) weights: exact area mean when shrinking, linear when enlarging.
 
     Rows sum to 1 and no weight is negative, so results stay within the source's range.
@@ -97,8 +97,8 @@ def _apply(rows: Span, columns: Span, image: Float[Tensor, "H W"]) -> Float[Tens
         size = (columns.out, rows.out)
         cut = torch.from_numpy(cv2.resize(box, size, interpolation=cv2.INTER_AREA))
     else:
-        down = torch.sparse.mm(_matrix(rows), image)
-        cut = torch.sparse.mm(_matrix(columns), down.t().contiguous()).t()
+        down = torch.sparse.mm(_build_matrix(rows), image)
+        cut = torch.sparse.mm(_build_matrix(columns), down.t().contiguous()).t()
     low, high = image.aminmax()
     return cut.clamp_(low, high)  # the last bit of a sum may lie outside
 
@@ -158,12 +158,12 @@ class Geometry:
         size = (frames.shape[1], frames.shape[2])
         if size not in (self.source, self.stored) or len(frames) != len(self.picks):
             raise ValueError(
-                f"{len(frames)} frames of {_size(frames.shape[1:3])} do not fit a geometry for"
-                f" {len(self.picks)} frames of {_size(self.source)}"
+                f"{len(frames)} frames of {_spell_size(frames.shape[1:3])} do not fit a geometry"
+                f" for {len(self.picks)} frames of {_spell_size(self.source)}"
             )
         shrinks = rows.length >= rows.out
         if size != self.source:  # its pixels are not square: one axis may shrink, one may grow
-            rows, columns = rows.scaled(size[0]), columns.scaled(size[1])
+            rows, columns = rows.scale_to(size[0]), columns.scale_to(size[1])
             shrinks = rows.length >= rows.out and columns.length >= columns.out
         cut = _shrink if shrinks else _enlarge
         clip = torch.empty(3, len(frames), *self.target)
@@ -172,19 +172,19 @@ class Geometry:
         clip = clip.div_(127.5).sub_(1).clamp_(-1, 1)
         return clip.flip(-1) if self.flip else clip
 
-    def _checked(self, size: tuple[int, int], frames: int) -> tuple[Span, Span]:
+    def _fit_mask(self, size: tuple[int, int], frames: int) -> tuple[Span, Span]:
         height, width = size
         own = self.source[1] / self.source[0]
         if not self.accepts(size):
             raise MaskMismatch(
-                f"the mask is {_size(size)}, its clip {_size(self.source)}: the aspect ratios"
-                f" differ by {abs(width / height / own - 1):.1%} (1% passes), so they cannot be"
-                " laid on each other; export the mask at the clip's size"
+                f"the mask is {_spell_size(size)}, its clip {_spell_size(self.source)}: the"
+                f" aspect ratios differ by {abs(width / height / own - 1):.1%} (1% passes), so they"
+                " cannot be laid on each other; export the mask at the clip's size"
             )
         if frames != len(self.picks):
             raise ValueError(f"{frames} mask frames for {len(self.picks)} picked clip frames")
         rows, columns = self.spans()
-        return rows.scaled(height), columns.scaled(width)
+        return rows.scale_to(height), columns.scale_to(width)
 
     def accepts(self, size: tuple[int, int]) -> bool:
         """Whether a mask of (height, width) has the clip's aspect: as displayed, or as stored."""
@@ -196,11 +196,11 @@ class Geometry:
         Results stay between the plane's own least and greatest value. Raises MaskMismatch where
         the aspect ratios differ by more than 1 %, ValueError on another number of frames.
         """
-        rows, columns = self._checked((plane.shape[1], plane.shape[2]), len(plane))
+        rows, columns = self._fit_mask((plane.shape[1], plane.shape[2]), len(plane))
         # A still mask comes expanded over F without copies: cut it once.
         still = len(plane) > 1 and plane.stride(0) == 0
         cut = torch.stack(
-            [_apply(rows, columns, one) for one in (plane[:1] if still else plane).float()]
+            [_apply(rows, columns, frame) for frame in (plane[:1] if still else plane).float()]
         )
         if self.flip:
             cut = cut.flip(-1)
@@ -208,7 +208,7 @@ class Geometry:
 
     def labels(self, labels: Int[Tensor, "F H W"]) -> Int[Tensor, "F H_cut W_cut"]:
         """Cut a label map: the label under the centre of each output pixel, never a mixture."""
-        rows, columns = self._checked((labels.shape[1], labels.shape[2]), len(labels))
+        rows, columns = self._fit_mask((labels.shape[1], labels.shape[2]), len(labels))
         down, across = torch.from_numpy(rows.nearest()), torch.from_numpy(columns.nearest())
         cut = labels[:, down][:, :, across]
         return cut.flip(-1) if self.flip else cut
@@ -226,7 +226,7 @@ class Geometry:
         }
 
 
-def _size(size: tuple[int, ...]) -> str:
+def _spell_size(size: tuple[int, ...]) -> str:
     return f"{size[1]} x {size[0]} (width x height)"
 
 

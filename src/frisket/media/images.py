@@ -20,21 +20,21 @@ from frisket.media.stills.orientation import orientation_of, size_of, upright
 from frisket.media.stills.profiles import Conversion
 
 __all__ = [
-    "Reading",
+    "PixelReading",
     "Way",
     "colour_key",
     "frames_of",
-    "opened",
+    "open_image",
     "read",
+    "read_orientation",
     "size_of",
-    "stored",
     "write",
 ]
 
-Reading = Literal["rgb", "grey", "alpha", "index"]
+PixelReading = Literal["rgb", "grey", "alpha", "index"]
 # "rgb" is what is seen, in sRGB; "stored" the same numbers as in the file, for masks by colour.
-Way = Reading | Literal["stored"]
-Array = NDArray[Any]
+Way = PixelReading | Literal["stored"]
+PixelArray = NDArray[Any]
 
 LOSSY = {"JPEG", "MPO", "WEBP", "AVIF"}  # WebP may be lossless, but its header does not say so soon
 ANIMATED = {"GIF", "WEBP", "PNG", "AVIF"}  # a TIFF or MPO of many pages is still one picture
@@ -56,13 +56,13 @@ _WRITERS |= {".tif": "TIFF", ".tiff": "TIFF"}
 
 
 @cache
-def _kinds() -> list[str]:
+def _list_kinds() -> list[str]:
     Image.init()
     return [kind for kind in KINDS if kind in Image.OPEN]  # AVIF is not in every Pillow
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
+def open_image(path: Path) -> Iterator[Image.Image]:
     """The file as a Pillow image; whatever is raised while it is open or read becomes BadMedia.
 
     Pictures of more than `foreign.PIXELS` pixels are refused by their header.
@@ -77,15 +77,15 @@ def opened(path: Path) -> Iterator[Image.Image]:
         if not path.stat().st_size:
             raise BadMedia(f"{path}: the file is empty (0 bytes); copy it again or remove it")
         # By handle: by name Pillow (13.0) memory-maps plain TIFFs and garbles the rotated ones.
-        with path.open("rb") as stream, _identified(path, stream) as image:
+        with path.open("rb") as stream, _identify(path, stream) as image:
             check_pixels(path, *image.size)
             note_code_points(image, stream)
             yield image
 
 
-def _identified(path: Path, stream: IO[bytes]) -> Image.Image:
+def _identify(path: Path, stream: IO[bytes]) -> Image.Image:
     try:
-        return Image.open(stream, formats=[*_kinds(), *readers.prepare_for(stream)])
+        return Image.open(stream, formats=[*_list_kinds(), *readers.prepare_for(stream)])
     except LookupError as error:
         raise BadMedia(f"{path}: {error}; {readers.EXTRA}, or export it as JPEG or PNG") from error
     except ValueError as error:
@@ -124,11 +124,11 @@ def _count_gif(stream: IO[bytes]) -> int:
     place, count = stream.tell(), 0
     stream.seek(10)
     flags = stream.read(3)
-    stream.seek(_colours(flags), 1)
+    stream.seek(_count_table_bytes(flags), 1)
     while count <= FRAMES and (kind := stream.read(1)) not in (b"", b";"):
         if kind == b",":
             count += 1
-            stream.seek(_colours(stream.read(9)[-1:]) + 1, 1)
+            stream.seek(_count_table_bytes(stream.read(9)[-1:]) + 1, 1)
         elif kind == b"!":
             stream.read(1)
         else:
@@ -139,48 +139,48 @@ def _count_gif(stream: IO[bytes]) -> int:
     return count
 
 
-def _colours(flags: bytes) -> int:
+def _count_table_bytes(flags: bytes) -> int:
     """Bytes of the colour table that a GIF's flags announce."""
     return 3 << (flags[0] & 7) + 1 if flags and flags[0] & 0x80 else 0
 
 
-def read(image: Image.Image, path: Path, reading: Way) -> Array:
+def read(image: Image.Image, path: Path, reading: Way) -> PixelArray:
     """The current frame upright: H W 3 uint8, H W float32 in [0, 1], or H W int32 labels."""
-    found = colours_of(image, path) if reading == "rgb" else None
-    depth = _shallow(image) if reading == "index" else 8
+    conversion = colours_of(image, path) if reading == "rgb" else None
+    depth = _read_depth(image) if reading == "index" else 8
     image.load()
     image = upright(image)
     match reading:
         case "rgb" | "stored":
-            if found is not None:
-                tell_converted(found, path)
-            return _rgb(image, path, found)
+            if conversion is not None:
+                tell_converted(conversion, path)
+            return _read_rgb(image, path, conversion)
         case "grey":
-            return _grey(image, path)
+            return _read_grey(image, path)
         case "alpha":
-            return _alpha(image, path)
+            return _read_alpha(image, path)
         case "index":
-            labels = _index(image, path)
+            labels = _read_index(image, path)
             return labels if depth == 8 else labels // (255 // (2**depth - 1))
 
 
-def stored(path: Path) -> tuple[int, tuple[int, int]]:
+def read_orientation(path: Path) -> tuple[int, tuple[int, int]]:
     """EXIF's orientation of a picture, and its (height, width) as seen."""
-    with opened(path) as image:
+    with open_image(path) as image:
         orientation = orientation_of(image)
         return orientation, size_of(image)
 
 
 def colour_key(path: Path) -> str:
     """What is done to the colours of a picture, for cache keys; "" where nothing is."""
-    with opened(path) as image:
-        found = colours_of(image, path)
-    if found is None:
+    with open_image(path) as image:
+        conversion = colours_of(image, path)
+    if conversion is None:
         return ""
-    return f"srgb{RULE}:{hashlib.blake2b(found.profile, digest_size=8).hexdigest()}"
+    return f"srgb{RULE}:{hashlib.blake2b(conversion.profile, digest_size=8).hexdigest()}"
 
 
-def _shallow(image: Image.Image) -> int:
+def _read_depth(image: Image.Image) -> int:
     """Bits of a grey pixel as stored, of those (2 and 4) that Pillow stretches to 8."""
     tiles: list[Any] = getattr(image, "tile", [])
     if image.mode != "L" or image.format not in ("PNG", "TIFF") or not tiles:
@@ -190,25 +190,25 @@ def _shallow(image: Image.Image) -> int:
     return {"L;2": 2, "L;4": 4}.get(raw.removesuffix("R").removesuffix("I"), 8)
 
 
-def _deep(image: Image.Image) -> bool:
+def _is_deep(image: Image.Image) -> bool:
     return image.mode in ("I", "F") or image.mode.startswith("I;16")
 
 
-def _rows(width: int, height: int) -> Iterator[slice]:
+def _split_rows(width: int, height: int) -> Iterator[slice]:
     """All rows, about BAND pixels at a time."""
     step = max(BAND // width, 1)
     return (slice(top, min(top + step, height)) for top in range(0, height, step))
 
 
-def _bands(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
+def _split_bands(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
     """Rows of a picture and what is in them, a small one whole."""
     width, height = image.size
-    for rows in _rows(width, height):
+    for rows in _split_rows(width, height):
         whole = rows == slice(0, height)
         yield rows, image if whole else image.crop((0, rows.start, width, rows.stop))
 
 
-def _levels(image: Image.Image, path: Path) -> NDArray[np.float32]:
+def _scale_levels(image: Image.Image, path: Path) -> NDArray[np.float32]:
     """More than 8 bits a pixel, scaled (Pillow's own conversion clips) to [0, 1]."""
     values = np.asarray(image)
     top = 1.0 if image.mode == "F" else 65535.0
@@ -225,45 +225,47 @@ def _levels(image: Image.Image, path: Path) -> NDArray[np.float32]:
             " save it with 8 or 16 bits a channel"
         )
     scaled = np.empty(values.shape, np.float32)
-    for rows in _rows(*image.size):
+    for rows in _split_rows(*image.size):
         scaled[rows] = values[rows].astype(np.float64) / top
     return scaled
 
 
-def _rgb(image: Image.Image, path: Path, found: Conversion | None = None) -> NDArray[np.uint8]:
-    if _deep(image):
-        image = Image.fromarray(np.rint(_levels(image, path) * 255).astype(np.uint8))
+def _read_rgb(
+    image: Image.Image, path: Path, conversion: Conversion | None = None
+) -> NDArray[np.uint8]:
+    if _is_deep(image):
+        image = Image.fromarray(np.rint(_scale_levels(image, path) * 255).astype(np.uint8))
     rgb = np.empty((image.height, image.width, 3), np.uint8)
-    for rows, band in _bands(image):
-        rgb[rows] = in_srgb(band, found)
+    for rows, band in _split_bands(image):
+        rgb[rows] = in_srgb(band, conversion)
     return rgb
 
 
-def _transparent(image: Image.Image) -> bool:
+def _is_transparent(image: Image.Image) -> bool:
     return image.has_transparency_data or "transparency" in image.info
 
 
-def _alpha(image: Image.Image, path: Path) -> NDArray[np.float32]:
-    if not _transparent(image):
+def _read_alpha(image: Image.Image, path: Path) -> NDArray[np.float32]:
+    if not _is_transparent(image):
         raise BadMedia(
             f"{path}: has no alpha channel (mode {image.mode}); save it as PNG with transparency or"
             " take the mask from a folder"
         )
-    if _deep(image):
+    if _is_deep(image):
         opaque: NDArray[np.bool_] = np.asarray(image) != image.info["transparency"]
         return opaque.astype(np.float32)
     alpha = np.empty((image.height, image.width), np.float32)
-    for rows, band in _bands(image):
+    for rows, band in _split_bands(image):
         alpha[rows] = np.asarray(band.convert("RGBA").getchannel("A"))
     alpha /= np.float32(255)
     return alpha
 
 
-def spread(rgb: NDArray[np.uint8]) -> int:
+def measure_tint(rgb: NDArray[np.uint8]) -> int:
     """Largest difference between two channels of one pixel, in levels."""
     red, green, blue = cv2.split(rgb)
     pairs = ((red, green), (green, blue), (red, blue))
-    return max(int(cv2.absdiff(one, other).max()) for one, other in pairs)
+    return max(int(cv2.absdiff(first, second).max()) for first, second in pairs)
 
 
 def refuse_colour(path: Path, levels: int) -> BadMedia:
@@ -275,7 +277,7 @@ def refuse_colour(path: Path, levels: int) -> BadMedia:
     )
 
 
-def snapped(levels: NDArray[np.uint8]) -> NDArray[np.float32]:
+def snap_levels(levels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """8-bit grey of a lossy file in [0, 1], the outermost levels taken as black and white.
 
     Lossy coding turns flat black into 0 to 4 and flat white into 251 to 255. Left alone, the
@@ -287,34 +289,34 @@ def snapped(levels: NDArray[np.uint8]) -> NDArray[np.float32]:
     return lifted
 
 
-def _grey(image: Image.Image, path: Path) -> NDArray[np.float32]:
-    if _transparent(image) and (clearest := float(_alpha(image, path).min())) < 1:
+def _read_grey(image: Image.Image, path: Path) -> NDArray[np.float32]:
+    if _is_transparent(image) and (clearest := float(_read_alpha(image, path).min())) < 1:
         raise BadMedia(
             f"{path}: a grey mask with transparency (alpha down to {clearest * 255:.0f}), so either"
             ' could be the mask; flatten it on black, or use masks = "alpha" on the clip itself'
         )
-    if _deep(image):
-        return _levels(image, path)
+    if _is_deep(image):
+        return _scale_levels(image, path)
     lossy = image.format in LOSSY
-    levels = _grey_levels(image, path, TINT if lossy else 0)
+    levels = _read_grey_levels(image, path, TINT if lossy else 0)
     if lossy:
-        return snapped(levels)
+        return snap_levels(levels)
     scaled = levels.astype(np.float32)
     scaled /= np.float32(255)  # in place: half the time of a big mask is memory
     return scaled
 
 
-def _grey_levels(image: Image.Image, path: Path, tint: int) -> NDArray[np.uint8]:
+def _read_grey_levels(image: Image.Image, path: Path, tint: int) -> NDArray[np.uint8]:
     """8-bit grey, BadMedia for colour channels that differ by more than `tint` levels."""
     if image.mode == "L":
         return np.asarray(image)
     levels = np.empty((image.height, image.width), np.uint8)
     apart = 0
-    for rows, band in _bands(image):
+    for rows, band in _split_bands(image):
         grey = band
         if band.mode != "1":
             rgb = in_srgb(band, None)
-            apart = max(apart, spread(rgb))
+            apart = max(apart, measure_tint(rgb))
             grey = Image.fromarray(rgb)
         levels[rows] = np.asarray(grey.convert("L"))
     if apart > tint:
@@ -322,7 +324,7 @@ def _grey_levels(image: Image.Image, path: Path, tint: int) -> NDArray[np.uint8]
     return levels
 
 
-def _index(image: Image.Image, path: Path) -> NDArray[np.int32]:
+def _read_index(image: Image.Image, path: Path) -> NDArray[np.int32]:
     if image.format in LOSSY:
         raise BadMedia(
             f"{path}: a label map as {image.format}, whose compression changes label values; save"
@@ -332,12 +334,14 @@ def _index(image: Image.Image, path: Path) -> NDArray[np.int32]:
         return np.asarray(image.getchannel("P"), np.int32)
     if image.mode in ("P", "L", "1", "I") or image.mode.startswith("I;16"):
         return np.asarray(image).astype(np.int32)
-    rgb = _rgb(image, path)
-    if image.mode == "F" or (apart := spread(rgb)):
-        found = "fractions" if image.mode == "F" else f"colours (channels differ by up to {apart})"
+    rgb = _read_rgb(image, path)
+    if image.mode == "F" or (apart := measure_tint(rgb)):
+        content = (
+            "fractions" if image.mode == "F" else f"colours (channels differ by up to {apart})"
+        )
         raise BadMedia(
-            f"{path}: holds {found}, not label numbers; give the `legend` RGB colours, or save the"
-            " labels as a palette or greyscale PNG"
+            f"{path}: holds {content}, not label numbers; give the `legend` RGB colours, or save"
+            " the labels as a palette or greyscale PNG"
         )
     return rgb[..., 0].astype(np.int32)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from frisket.disk.untrusted import BadText, decode, parse_json, shown
+from frisket.disk.untrusted import BadText, decode, parse_json, show
 from frisket.media.paths import BadMedia, TwoFiles, is_media, is_text, plain
 
 _log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ class BadManifest(BadMedia):
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ManifestLine:
     """One clip of a manifest; every path is there."""
 
     number: int  # counted from 1
@@ -42,7 +42,7 @@ def is_manifest(path: Path) -> bool:
     return path.suffix.lower() == SUFFIX and not path.is_dir()
 
 
-def read_manifest(path: Path) -> list[Line]:
+def read_manifest(path: Path) -> list[ManifestLine]:
     """The clips of a manifest, in order of their names.
 
     Each line that is not blank holds one JSON object in UTF-8: the clip under one of PATH_KEYS;
@@ -53,11 +53,11 @@ def read_manifest(path: Path) -> list[Line]:
 
     Raises BadManifest; TwoFiles where two lines list the same clip or give the same name.
     """
-    lines: list[Line] = []
+    lines: list[ManifestLine] = []
     aside: set[str] = set()
-    names: dict[str, Line] = {}
-    clips: dict[Path, Line] = {}
-    for number, entry in _entries(path):
+    names: dict[str, ManifestLine] = {}
+    clips: dict[Path, ManifestLine] = {}
+    for number, entry in _read_entries(path):
         line = _Reader(path, number, entry).line()
         aside |= set(entry) - {*PATH_KEYS, *TEXT_KEYS, MASK, REFERENCES, NAME}
         same = clips.setdefault(line.clip.resolve(), line)
@@ -69,7 +69,7 @@ def read_manifest(path: Path) -> list[Line]:
         same = names.setdefault(line.name, line)
         if same is not line:
             raise TwoFiles(
-                f"{path}: lines {same.number} and {number} have the name {shown(line.name)},"
+                f"{path}: lines {same.number} and {number} have the name {show(line.name)},"
                 f" {same.clip} and {line.clip}; rename one, or give it a `{NAME}`"
             )
         lines.append(line)
@@ -80,7 +80,7 @@ def read_manifest(path: Path) -> list[Line]:
     return sorted(lines, key=lambda line: line.name)
 
 
-def _entries(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read_entries(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Number and object of every line that is not blank."""
     try:
         with path.open("rb") as file:
@@ -95,26 +95,26 @@ def _entries(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 if number == 1:
                     raw = raw.removeprefix(codecs.BOM_UTF8)
                 if raw.strip():
-                    yield number, _parsed(raw, f"{path} line {number}")
+                    yield number, _parse(raw, f"{path} line {number}")
     except FileNotFoundError as error:
         raise BadManifest(f"{path}: there is no such manifest; check `clips`") from error
     except OSError as error:
         raise BadManifest(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _parsed(raw: bytes, where: str) -> dict[str, Any]:
+def _parse(raw: bytes, where: str) -> dict[str, Any]:
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         table = dict(pairs)
         if len(table) < len(pairs):
             keys = [key for key, _ in pairs]
             twice = next(key for key in keys if keys.count(key) > 1)
-            raise BadManifest(f"{where}: has the key {shown(twice)} twice; keep one")
+            raise BadManifest(f"{where}: has the key {show(twice)} twice; keep one")
         return table
 
     try:
         text = decode(raw)
     except BadText as error:
-        raise BadManifest(f"{where}: {error.said}") from error
+        raise BadManifest(f"{where}: {error.message}") from error
     try:
         entry = parse_json(text, object_pairs_hook=once)
     except BadText as error:
@@ -134,31 +134,33 @@ class _Reader:
     number: int
     entry: Mapping[str, Any]
 
-    def line(self) -> Line:
-        key, written = self._one(PATH_KEYS, "a clip")
+    def line(self) -> ManifestLine:
+        key, written = self._read_text(PATH_KEYS, "a clip")
         if written is None:
-            held = ", ".join(map(shown, [*self.entry][:10])) or "nothing"
+            held = ", ".join(map(show, [*self.entry][:10])) or "nothing"
             raise self._bad(f"names no clip; give one of {', '.join(PATH_KEYS)} (it has {held})")
         clip = self._media(key, written)
-        _, caption = self._one(TEXT_KEYS, "a caption")
+        _, caption = self._read_text(TEXT_KEYS, "a caption")
         masks = self._masks(self.entry.get(MASK))
         references = self._references(self.entry.get(REFERENCES))
-        return Line(self.number, self._name(written, clip), clip, caption, masks, references)
+        return ManifestLine(
+            self.number, self._name(written, clip), clip, caption, masks, references
+        )
 
-    def _bad(self, said: str) -> BadManifest:
-        return BadManifest(f"{self.manifest} line {self.number}: {said}")
+    def _bad(self, message: str) -> BadManifest:
+        return BadManifest(f"{self.manifest} line {self.number}: {message}")
 
-    def _one(self, keys: Sequence[str], what: str) -> tuple[str, str | None]:
+    def _read_text(self, keys: Sequence[str], what: str) -> tuple[str, str | None]:
         """The one of `keys` that the line has, and its text; null counts as absent."""
-        given = [key for key in keys if self.entry.get(key) is not None]
-        if len(given) > 1:
-            raise self._bad(f"gives {what} twice, as {' and '.join(given)}; keep one")
-        if not given:
+        present = [key for key in keys if self.entry.get(key) is not None]
+        if len(present) > 1:
+            raise self._bad(f"gives {what} twice, as {' and '.join(present)}; keep one")
+        if not present:
             return "", None
-        value = self.entry[given[0]]
+        value = self.entry[present[0]]
         if not isinstance(value, str):
-            raise self._bad(f"`{given[0]}` is {shown(value)}; it should be text in quotes")
-        return given[0], value
+            raise self._bad(f"`{present[0]}` is {show(value)}; it should be text in quotes")
+        return present[0], value
 
     def _masks(self, written: Any) -> dict[str, Path]:
         if written is None:
@@ -167,16 +169,16 @@ class _Reader:
             return {"": self._media(MASK, written)}
         if "" in written:
             raise self._bad(f"`{MASK}` has a region without a name; name it")
-        named = {region: each for region, each in written.items() if each is not None}
-        return {region: self._media(f"{MASK}.{region}", each) for region, each in named.items()}
+        named = {region: text for region, text in written.items() if text is not None}
+        return {region: self._media(f"{MASK}.{region}", text) for region, text in named.items()}
 
     def _references(self, written: Any) -> tuple[Path, ...]:
         listed = written if isinstance(written, list) else [written]
-        return tuple(self._media(REFERENCES, each) for each in listed if each is not None)
+        return tuple(self._media(REFERENCES, text) for text in listed if text is not None)
 
     def _media(self, key: str, written: Any) -> Path:
         if not isinstance(written, str) or not written:
-            raise self._bad(f"`{key}` is {shown(written)}; it should be a path in quotes")
+            raise self._bad(f"`{key}` is {show(written)}; it should be a path in quotes")
         path, there = self._place(written)
         if not there:
             foreign = "\\" in written and os.sep == "/"
@@ -200,7 +202,7 @@ class _Reader:
         if name is not None:
             if not isinstance(name, str) or not is_name(plain(name)):
                 raise self._bad(
-                    f"`{NAME}` is {shown(name)}; it should be a path below a folder, such as"
+                    f"`{NAME}` is {show(name)}; it should be a path below a folder, such as"
                     " set/clip"
                 )
             return plain(name)

@@ -20,7 +20,7 @@ __all__ = [
     "BadMedia",
     "TwoFiles",
     "collecting",
-    "expanded",
+    "expand_home",
     "frames_in",
     "is_media",
     "natural",
@@ -56,7 +56,7 @@ class BadName(ValueError):
     """A file whose name is no text, so that nothing could be written about it; names it escaped."""
 
 
-_told: ContextVar[list[tuple[str, ValueError]] | None] = ContextVar("refusals", default=None)
+_refusals: ContextVar[list[tuple[str, ValueError]] | None] = ContextVar("refusals", default=None)
 
 
 @contextmanager
@@ -65,23 +65,23 @@ def collecting() -> Iterator[list[tuple[str, ValueError]]]:
 
     For those who want to hear of every fault at once; a training run stops at the first.
     """
-    told: list[tuple[str, ValueError]] = []
-    token = _told.set(told)
+    errors: list[tuple[str, ValueError]] = []
+    token = _refusals.set(errors)
     try:
-        yield told
+        yield errors
     finally:
-        _told.reset(token)
+        _refusals.reset(token)
 
 
 def refuse(clip: str, error: ValueError) -> None:
     """Raise the fault of one clip's files, or list it within `collecting`: its file is left out."""
-    told = _told.get()
-    if told is None:
+    errors = _refusals.get()
+    if errors is None:
         raise error
-    told.append((clip, error))
+    errors.append((clip, error))
 
 
-def expanded(path: Path) -> Path:
+def expand_home(path: Path) -> Path:
     """The path with `~` written out; as it is, where nobody knows whose home is meant."""
     try:
         return path.expanduser()
@@ -112,7 +112,7 @@ def is_text(name: str | Path) -> bool:
     return True
 
 
-def escaped(name: str | Path) -> str:
+def escape(name: str | Path) -> str:
     """A name as it can be shown: bytes that are no UTF-8 are written with a backslash."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
@@ -125,20 +125,20 @@ def natural(name: str) -> list[str | int]:
 
 def frames_in(folder: Path) -> list[Path]:
     """The images of a frame folder in natural order; BadMedia where it holds none."""
-    found = [
+    paths = [
         path
         for path in folder.iterdir()
         if path.suffix.lower() in IMAGES and not path.name.startswith(".")
     ]
-    if not found:
+    if not paths:
         raise BadMedia(
             f"{folder}: a folder of frames without any image; put 000.png, 001.png, ... into it"
             " or remove it"
         )
-    found.sort(key=lambda path: natural(path.name))
-    for before, after in pairwise(found):
+    paths.sort(key=lambda path: natural(path.name))
+    for before, after in pairwise(paths):
         if plain(before.stem) == plain(after.stem):
             raise BadMedia(
                 f"{folder}: {before.name} and {after.name} are both frame {after.stem!r}; keep one"
             )
-    return found
+    return paths

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from frisket.grid import LatentGrid
 
-Mode = Literal["head", "middle", "chunk", "uniform", "slide", "full"]
+ExtractionMode = Literal["head", "middle", "chunk", "uniform", "slide", "full"]
 
 
 def resample(
@@ -32,7 +32,9 @@ def resample(
     return tuple(int(j * ratio) for j in range(int(count)))
 
 
-def _starts(length: int, want: int, mode: Mode, stride: int, samples: int) -> Iterator[int]:
+def _list_starts(
+    length: int, want: int, mode: ExtractionMode, stride: int, samples: int
+) -> Iterator[int]:
     last = length - want
     match mode:
         case "head" | "full":
@@ -51,7 +53,7 @@ def _starts(length: int, want: int, mode: Mode, stride: int, samples: int) -> It
 def extract(
     frames: Sequence[int],
     want: int | Sequence[int],
-    mode: Mode,
+    mode: ExtractionMode,
     *,
     stride: int = 1,
     samples: int = 1,
@@ -71,8 +73,10 @@ def extract(
     """
     if not frames:
         raise ValueError("there are no frames to take a clip from")
-    if mode not in get_args(Mode):
-        raise ValueError(f"no frame extraction {mode!r}; there are: {', '.join(get_args(Mode))}")
+    if mode not in get_args(ExtractionMode):
+        raise ValueError(
+            f"no frame extraction {mode!r}; there are: {', '.join(get_args(ExtractionMode))}"
+        )
     lengths = (want,) if isinstance(want, int) else tuple(want)
     if not lengths:
         raise ValueError("frame extraction: no length to cut is named")
@@ -84,7 +88,7 @@ def extract(
     }.items():
         if value < 1:
             raise ValueError(f"frame extraction: {name} is {value}, it must be at least 1")
-    room = max((each for each in lengths if each <= len(frames)), default=min(lengths))
+    room = max((count for count in lengths if count <= len(frames)), default=min(lengths))
     length = grid.fit_frames(min(len(frames), max_frames if mode == "full" else room))
-    starts = _starts(len(frames), length, mode, stride, samples)
+    starts = _list_starts(len(frames), length, mode, stride, samples)
     return [tuple(frames[start : start + length]) for start in starts]

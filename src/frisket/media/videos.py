@@ -17,10 +17,10 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from frisket.media.foreign import PIXELS, check_pixels, decoding
-from frisket.media.images import Array, Reading
+from frisket.media.images import PixelArray, PixelReading
 from frisket.media.moving.clock import Clock, read_clock
 from frisket.media.moving.colour import PLAIN, Colour, Tags, colour_of
-from frisket.media.moving.display import Size, Turn, aspect_of, fit, squared, turn_of
+from frisket.media.moving.display import FrameSize, Rotation, aspect_of, fit, make_square, turn_of
 from frisket.media.moving.levels import has_alpha, read_frame
 from frisket.media.paths import BadMedia
 
@@ -39,11 +39,11 @@ class Footage:
     """What a video is: of the frames that decode, as they are displayed."""
 
     clock: Clock
-    size: Size  # height and width displayed: turned, pixels square
-    stored: Size  # the same before pixels are made square
+    size: FrameSize  # height and width displayed: turned, pixels square
+    stored: FrameSize  # the same before pixels are made square
     alpha: bool
     colour: Colour
-    turn: Turn
+    turn: Rotation
     interlaced: bool
     streams: int  # of moving pictures; the best is read
 
@@ -54,7 +54,7 @@ class Footage:
     def remarks(self) -> tuple[str, ...]:
         """What the file holds that a user may want to know of, by short names."""
         colour = self.colour
-        told = {
+        flags = {
             "variable frame rate": self.clock.variable,
             "hdr": colour.light != "sdr",
             "wide gamut": colour.light == "sdr" and colour.gamut is not None,
@@ -64,11 +64,11 @@ class Footage:
             "odd turn": self.turn.odd,
             "several streams": self.streams > 1,
         }
-        return tuple(name for name, true in told.items() if true)
+        return tuple(name for name, true in flags.items() if true)
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The container and its video stream; whatever is raised while it is open becomes BadMedia.
 
     Frames of more than `foreign.PIXELS` pixels are refused by the header. The cover picture of a
@@ -86,7 +86,7 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         # Absolute, lest a colon in a file name be taken for a protocol.
         with av.open(str(path.absolute()), metadata_errors="replace") as container:
             stream = container.streams.best("video")
-            moving = _moving(container)
+            moving = _list_moving(container)
             if container.streams.video and not moving:
                 raise BadMedia(
                     f"{path}: holds a cover picture and no video; remove it from the clips"
@@ -99,9 +99,9 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             yield container, stream
 
 
-def _moving(container: InputContainer) -> list[VideoStream]:
+def _list_moving(container: InputContainer) -> list[VideoStream]:
     still = Disposition.attached_pic | Disposition.timed_thumbnails
-    return [each for each in container.streams.video if not each.disposition & still]
+    return [track for track in container.streams.video if not track.disposition & still]
 
 
 @dataclass(slots=True)
@@ -114,7 +114,7 @@ class _Decoder:
     codec: str = ""
     colour: Colour = PLAIN
     first: VideoFrame | None = None
-    turn: Turn | None = None  # of all frames, where the decoder that reads alpha tells none
+    turn: Rotation | None = None  # of all frames, where the decoder that reads alpha tells none
 
     def frames(self) -> Iterator[VideoFrame]:
         """Every frame; BadMedia where the frame size changes."""
@@ -129,7 +129,7 @@ class _Decoder:
             stream.thread_type = "AUTO"
         for packet in self.container.demux(stream):
             if decoder is not stream and self.turn is None:
-                self.turn = next((turn_of(each) for each in stream.decode(packet)), None)
+                self.turn = next((turn_of(picture) for picture in stream.decode(packet)), None)
             for index, frame in enumerate(decoder.decode(packet)):
                 if self.first is None:
                     self.first, self.colour = frame, colour_of(frame, tags)
@@ -145,16 +145,16 @@ class _Decoder:
                 f" {frame.height} midway (at {frame.time or index} s); re-encode it at one size"
             )
 
-    def array(self, frame: VideoFrame, reading: Reading, *, square: bool) -> Array:
+    def array(self, frame: VideoFrame, reading: PixelReading, *, square: bool) -> PixelArray:
         """One frame as it is displayed; with its pixels as stored unless `square`."""
         stored = read_frame(self.path, frame, reading, self.codec, self.colour)
         array = (self.turn or turn_of(frame)).lay(stored)
         return fit(array, self.size(frame)[0]) if square else array
 
-    def size(self, frame: VideoFrame) -> tuple[Size, Size]:
+    def size(self, frame: VideoFrame) -> tuple[FrameSize, FrameSize]:
         """Height and width as displayed, and before pixels are made square."""
         stored, turn = (frame.height, frame.width), self.turn or turn_of(frame)
-        square = squared(stored, aspect_of(self.stream))
+        square = make_square(stored, aspect_of(self.stream))
         return turn.size(square), turn.size(stored)
 
 
@@ -167,7 +167,7 @@ def survey(path: Path) -> Footage:
     missing or repeated time stamps. Raises BadMedia for files without frames, and for MP4 and
     Matroska files cut short.
     """
-    with opened(path) as (container, stream):
+    with open_video(path) as (container, stream):
         decoder = _Decoder(path, container, stream)
         first = next(decoder.frames(), None)
         if first is None:
@@ -175,17 +175,17 @@ def survey(path: Path) -> Footage:
         size, stored = decoder.size(first)
         check_pixels(path, size[1], size[0])
         facts = (has_alpha(first), decoder.colour, decoder.turn or turn_of(first))
-        interlaced, streams = bool(first.interlaced_frame), len(_moving(container))
+        interlaced, streams = bool(first.interlaced_frame), len(_list_moving(container))
     clock = _read_clock(path, fields=interlaced and decoder.codec == "h264")
     return Footage(clock, size, stored, *facts, interlaced, streams)
 
 
 def _read_clock(path: Path, *, fields: bool) -> Clock:
-    packets = _packets(path)
+    packets = _read_packets(path)
     if packets.certain and not fields:
         return packets.clock()
     shown = _Stamps()
-    with opened(path) as (container, stream):
+    with open_video(path) as (container, stream):
         shown.start(stream)
         shown.certain = False
         for frame in _Decoder(path, container, stream).frames():
@@ -249,17 +249,17 @@ class _Stamps:
         return read_clock(stamps, self.base, last, self.nominal)
 
 
-def _packets(path: Path) -> _Stamps:
+def _read_packets(path: Path) -> _Stamps:
     """Every packet of the stream; BadMedia where it is cut short."""
-    seen = _Stamps()
-    with opened(path) as (container, stream):
-        seen.start(stream)
+    stamps = _Stamps()
+    with open_video(path) as (container, stream):
+        stamps.start(stream)
         for packet in container.demux(stream):
             if packet.size:
-                seen.add_packet(packet)
-        _refuse_cut(path, container, stream, len(seen.stamps), seen.end())
-    seen.certain = seen.certain and len(set(seen.stamps)) == len(seen.stamps)
-    return seen
+                stamps.add_packet(packet)
+        _refuse_cut(path, container, stream, len(stamps.stamps), stamps.end())
+    stamps.certain = stamps.certain and len(set(stamps.stamps)) == len(stamps.stamps)
+    return stamps
 
 
 def _refuse_cut(
@@ -270,9 +270,9 @@ def _refuse_cut(
     if "mov" in container.format.name and len(stream.index_entries) > packets:
         announced = f"{packets} of {len(stream.index_entries)} frames"
     elif "matroska" in container.format.name and (
-        told := _DURATION.match(stream.metadata.get("DURATION", ""))
+        match := _DURATION.match(stream.metadata.get("DURATION", ""))
     ):
-        length = int(told[1]) * 3600 + int(told[2]) * 60 + float(told[3])
+        length = int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
         if length <= float(end) + 0.75 / float(stream.average_rate or 10):
             return
         announced = f"{float(end):.2f} of {length:.2f} seconds"
@@ -285,13 +285,13 @@ def _refuse_cut(
 
 
 def read(
-    path: Path, wanted: Sequence[int], reading: Reading, *, square: bool = True
-) -> Iterator[tuple[int, Array]]:
+    path: Path, wanted: Sequence[int], reading: PixelReading, *, square: bool = True
+) -> Iterator[tuple[int, PixelArray]]:
     """(index, array) of the wanted frames (sorted, distinct), decoding no further than the last.
 
     Frames are upright; their pixels are made `square`, or left as they are stored.
     """
-    with opened(path) as (container, stream):
+    with open_video(path) as (container, stream):
         left, count = set(wanted), 0
         decoder = _Decoder(path, container, stream)
         for index, frame in enumerate(decoder.frames()):
@@ -307,16 +307,16 @@ def read(
     )
 
 
-def stream(path: Path, reading: Reading) -> Iterator[Array]:
+def stream(path: Path, reading: PixelReading) -> Iterator[PixelArray]:
     """Every frame in order, one at a time; BadMedia tells how many decoded before a broken tail."""
     count = 0
     try:
-        with opened(path) as (container, track):
+        with open_video(path) as (container, track):
             decoder = _Decoder(path, container, track)
             for frame in decoder.frames():
                 yield decoder.array(frame, reading, square=True)
                 count += 1
-        packets = _packets(path)  # what is missing at the end leaves no error in the decoder
+        packets = _read_packets(path)  # what is missing at the end leaves no error in the decoder
     except BadMedia as error:
         if not count:
             raise

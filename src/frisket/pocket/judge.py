@@ -27,9 +27,9 @@ from frisket.pocket.world import (
     shape_alpha,
 )
 
-Pictures = UInt8[np.ndarray, "n H W 3"]
+_Pictures = UInt8[np.ndarray, "n H W 3"]
 Raster = Float[np.ndarray, "n 32 32 3"]  # 0 to 255, on the world's own raster
-Labels = Int[np.ndarray, "n 32 32"]  # index into NAMES
+_LabelMap = Int[np.ndarray, "n 32 32"]  # index into NAMES
 Alphas = Float[np.ndarray, "n 32 32"]  # of the subject, in [0, 1]
 Scores = Float[np.ndarray, " n"]
 Truths = Bool[np.ndarray, " n"]
@@ -37,7 +37,7 @@ Truths = Bool[np.ndarray, " n"]
 NAMES = tuple(PALETTE)
 AGREES = 0.8  # share of the pixels outside the subject that must fit for a background to be named
 SHAPE_IOU = 0.5  # overlap of template and colour below which a picture is said to hold no shape
-FOUND_DB = 12.0  # template PSNR from which the creature counts as found (bench.md, part B)
+MATCH_DB = 12.0  # template PSNR from which the creature counts as found (bench.md, part B)
 RADII = (6.5, 7.0, 7.5, 8.0, 8.5, 9.0, 9.5)
 CREATURE_RADII = (7.5, 8.5, 9.5)
 PLACES = range(7, 26)  # centres tried on each axis; moving subjects leave the corpus' 10 to 22
@@ -47,7 +47,7 @@ CANDIDATES = 8  # backgrounds carried into the joint search
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Judgement:
     """What one picture shows; `shape` and `colour` are "" where no shape stands out."""
 
     shape: str
@@ -58,7 +58,7 @@ class Verdict:
 
 
 @lru_cache(maxsize=1)
-def _templates() -> tuple[list[str], torch.Tensor, torch.Tensor]:
+def _draw_templates() -> tuple[list[str], torch.Tensor, torch.Tensor]:
     """Names, binary templates and templates grown by one pixel, `N 1024` each."""
     spots = [(s, x, y, r) for s in SHAPES for y in PLACES for x in PLACES for r in RADII]
     alphas = np.stack([shape_alpha(s, float(x), float(y), r) for s, x, y, r in spots])
@@ -68,7 +68,7 @@ def _templates() -> tuple[list[str], torch.Tensor, torch.Tensor]:
 
 
 @lru_cache(maxsize=1)
-def _backgrounds() -> tuple[list[Background], torch.Tensor]:
+def _draw_backgrounds() -> tuple[list[Background], torch.Tensor]:
     """Every corpus background and the novel one, with their label maps `B 1024`."""
     pairs = [(a, b) for a in COLOURS for b in COLOURS if a != b]
     known = [Background("wall", name, name) for name in COLOURS]
@@ -78,7 +78,7 @@ def _backgrounds() -> tuple[list[Background], torch.Tensor]:
     return known, torch.from_numpy(label(maps)).flatten(1)
 
 
-def raster(pictures: Pictures) -> Raster:
+def raster(pictures: _Pictures) -> Raster:
     """Pictures averaged down to the world's raster; ValueError unless square, of n * 32 pixels."""
     count, height, width, _ = pictures.shape
     if height != width or height % SIZE or not height:
@@ -92,39 +92,39 @@ def raster(pictures: Pictures) -> Raster:
     return averaged
 
 
-def label(pictures: Pictures) -> Labels:
+def label(pictures: _Pictures) -> _LabelMap:
     """Index into NAMES of each pixel's nearest palette colour (squared RGB distance)."""
-    seen = raster(pictures)
+    cells = raster(pictures)
     palette = np.array(list(PALETTE.values()), np.float32)
     # |a - p|^2 without |a|^2, which is the same for every p
-    distance = (palette**2).sum(1) - 2 * seen @ palette.T
-    nearest: Labels = distance.argmin(-1)
+    distance = (palette**2).sum(1) - 2 * cells @ palette.T
+    nearest: _LabelMap = distance.argmin(-1)
     return nearest
 
 
-def judge(pictures: Pictures) -> list[Verdict]:
+def judge(pictures: _Pictures) -> list[Judgement]:
     """Say what each picture shows (blind to captions); about 5 ms a picture on one core."""
     labels = torch.from_numpy(label(pictures)).flatten(1)
-    return [_judge_one(row) for row in labels]
+    return [_judge_picture(row) for row in labels]
 
 
-def _judge_one(labels: torch.Tensor) -> Verdict:
-    names, hard, grown = _templates()
-    known, maps = _backgrounds()
+def _judge_picture(labels: torch.Tensor) -> Judgement:
+    names, hard, grown = _draw_templates()
+    known, maps = _draw_backgrounds()
     fits = (maps == labels).float()  # B 1024
     colour, template = _find_shape(labels, fits)
     overlap = 0.0
     if template >= 0:
         painted, shape = labels == colour, hard[template] > 0
         overlap = float((painted & shape).sum() / (painted | shape).sum())
-    found = overlap >= SHAPE_IOU
-    outside = 1 - grown[template] if found else torch.ones(SIZE * SIZE)
+    clear = overlap >= SHAPE_IOU
+    outside = 1 - grown[template] if clear else torch.ones(SIZE * SIZE)
     agreement = fits @ outside / outside.sum()
     match = int(agreement.argmax())
     share = float(agreement[match])
-    return Verdict(
-        shape=names[template] if found else "",
-        colour=NAMES[colour] if found else "",
+    return Judgement(
+        shape=names[template] if clear else "",
+        colour=NAMES[colour] if clear else "",
         background=known[match] if share >= AGREES else None,
         agreement=share,
         shape_iou=overlap,
@@ -136,8 +136,8 @@ def _find_shape(labels: torch.Tensor, fits: torch.Tensor) -> tuple[int, int]:
 
     `labels` (1024) index into NAMES; `fits` (B 1024) is 1 where a background has the same.
     """
-    _, hard, _ = _templates()
-    known, _ = _backgrounds()
+    _, hard, _ = _draw_templates()
+    known, _ = _draw_backgrounds()
     total = fits.sum(1)
     likely = total.topk(CANDIDATES).indices
     colours = [
@@ -168,7 +168,7 @@ def _pair(background: Background) -> tuple[str, str]:
     return background.first, background.second
 
 
-def correct(verdicts: Sequence[Verdict], scenes: Sequence[Scene]) -> dict[str, float]:
+def correct(verdicts: Sequence[Judgement], scenes: Sequence[Scene]) -> dict[str, float]:
     """Share of pictures whose `shape`, `colour`, `background` are those asked for, and `all` three.
 
     A background is right when pattern, colours and their order are; ValueError on unequal lengths.
@@ -184,7 +184,7 @@ def correct(verdicts: Sequence[Verdict], scenes: Sequence[Scene]) -> dict[str, f
 
 
 @lru_cache(maxsize=1)
-def _creatures() -> tuple[torch.Tensor, torch.Tensor]:
+def _draw_creatures() -> tuple[torch.Tensor, torch.Tensor]:
     """Paint `N 1024 3` and alpha `N 1024` of the creature at every radius and place."""
     paints, alphas = [], []
     for radius in CREATURE_RADII:
@@ -197,7 +197,7 @@ def _creatures() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def find_creature(
-    pictures: Pictures,
+    pictures: _Pictures,
 ) -> tuple[Scores, Alphas]:
     """Best match of the new subject: PSNR in dB, and the alpha of the matching template.
 
@@ -205,12 +205,12 @@ def find_creature(
     not count) over radii CREATURE_RADII and every whole-pixel centre in CREATURE_PLACES; an error
     below 1 counts as 1, so 48.1 dB is the best there is. Found means PSNR >= FOUND_DB.
     """
-    seen = torch.from_numpy(raster(pictures)).flatten(1, 2)  # n 1024 3
-    paint, alpha = _creatures()
+    pixels = torch.from_numpy(raster(pictures)).flatten(1, 2)  # n 1024 3
+    paint, alpha = _draw_creatures()
     weighted = paint * alpha[..., None]
     error = (
-        seen.square().sum(-1) @ alpha.T
-        - 2 * seen.flatten(1) @ weighted.flatten(1).T
+        pixels.square().sum(-1) @ alpha.T
+        - 2 * pixels.flatten(1) @ weighted.flatten(1).T
         + (paint * weighted).sum((1, 2))
     )
     best = (error / (3 * alpha.sum(1))).min(1)
@@ -218,8 +218,8 @@ def find_creature(
     return psnr.numpy(), alpha[best.indices].view(-1, SIZE, SIZE).numpy()
 
 
-def background_shares(
-    pictures: Pictures,
+def measure_backgrounds(
+    pictures: _Pictures,
     masks: Alphas,
     backgrounds: Sequence[Background],
 ) -> dict[str, Scores]:
@@ -231,24 +231,24 @@ def background_shares(
     """
     labels, outside = label(pictures), masks < 0.5
     size = np.maximum(outside.sum((1, 2)), 1)
-    wanted = label(np.stack([draw_background(background) for background in backgrounds]))
+    expected = label(np.stack([draw_background(background) for background in backgrounds]))
     pairs = np.array([[NAMES.index(name) for name in _pair(b)] for b in backgrounds])
     either = (labels[..., None] == pairs[:, None, None, :]).any(-1)
     return {
         "colours": (either & outside).sum((1, 2)) / size,
-        "pattern": ((labels == wanted) & outside).sum((1, 2)) / size,
+        "pattern": ((labels == expected) & outside).sum((1, 2)) / size,
     }
 
 
-def found_on(pictures: Pictures, backgrounds: Sequence[Background]) -> dict[str, Truths]:
+def judge_creature(pictures: _Pictures, backgrounds: Sequence[Background]) -> dict[str, Truths]:
     """The four verdicts on samples of the creature before prompted backgrounds.
 
     `subject` (PSNR >= FOUND_DB), `background` (its colours on more than AGREES of the outside),
     `found` (both: the headline number), `strict` (both, and the pattern agrees too).
     """
     psnr, masks = find_creature(pictures)
-    shares = background_shares(pictures, masks, backgrounds)
-    subject, background = psnr >= FOUND_DB, shares["colours"] > AGREES
+    shares = measure_backgrounds(pictures, masks, backgrounds)
+    subject, background = psnr >= MATCH_DB, shares["colours"] > AGREES
     found = subject & background
     return {
         "subject": subject,
@@ -258,14 +258,14 @@ def found_on(pictures: Pictures, backgrounds: Sequence[Background]) -> dict[str,
     }
 
 
-def leak(pictures: Pictures) -> Scores:
+def leak(pictures: _Pictures) -> Scores:
     """Share of the pixels outside the creature that have a colour of its training background.
 
     For samples prompted WITHOUT a background: orange or purple by nearest palette colour. Where
     the creature is not found (FOUND_DB) the whole picture is its outside.
     """
     psnr, masks = find_creature(pictures)
-    outside = (masks < 0.5) | (psnr < FOUND_DB)[:, None, None]
+    outside = (masks < 0.5) | (psnr < MATCH_DB)[:, None, None]
     zigzag = np.isin(label(pictures), [NAMES.index(name) for name in _pair(ZIGZAG)])
     share: Scores = (zigzag & outside).sum((1, 2)) / outside.sum((1, 2))
     return share

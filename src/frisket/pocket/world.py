@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-Picture = NDArray[np.uint8]  # H W 3
-Mask = NDArray[np.float32]  # H W in [0, 1]
+_Picture = NDArray[np.uint8]  # H W 3
+_Mask = NDArray[np.float32]  # H W in [0, 1]
 
 SIZE = 32  # pixels a side of the pictures the pocket model was trained on
 
@@ -76,20 +76,20 @@ class Scene:
         if not self.shape:
             subject = "nothing"
         else:
-            named = " ".join(word for word in (self.motion, self.colour, self.shape) if word)
-            subject = named if self.shape == "sks" else f"a {named}"
+            words = " ".join(word for word in (self.motion, self.colour, self.shape) if word)
+            subject = words if self.shape == "sks" else f"a {words}"
         return f"{subject} on {self.background.words}"
 
 
-def _raster(size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _lay_raster(size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     line = (np.arange(size) + 0.5) * (SIZE / size)
     y, x = np.meshgrid(line, line, indexing="ij")
     return y, x
 
 
-def draw_background(background: Background, size: int = SIZE, phase: float = 0.0) -> Picture:
+def draw_background(background: Background, size: int = SIZE, phase: float = 0.0) -> _Picture:
     """Paint a background; `phase` shifts a pattern (the corpus always has 0), uint8 H W 3."""
-    y, x = _raster(size)
+    y, x = _lay_raster(size)
     y, x = y + phase, x + phase
     match background.pattern:
         case "wall":
@@ -108,9 +108,9 @@ def draw_background(background: Background, size: int = SIZE, phase: float = 0.0
     return pair[second.astype(int)]
 
 
-def shape_alpha(shape: str, x: float, y: float, radius: float, size: int = SIZE) -> Mask:
+def shape_alpha(shape: str, x: float, y: float, radius: float, size: int = SIZE) -> _Mask:
     """How much of each pixel a shape covers (edges one pixel soft), H W in [0, 1]."""
-    rows, columns = _raster(size)
+    rows, columns = _lay_raster(size)
     dx, dy = columns - x, rows - y
     distance = np.hypot(dx, dy)
     match shape:
@@ -134,13 +134,13 @@ def shape_alpha(shape: str, x: float, y: float, radius: float, size: int = SIZE)
 
 def creature(
     x: float, y: float, radius: float, size: int = SIZE
-) -> tuple[Picture, dict[str, Mask]]:
+) -> tuple[_Picture, dict[str, _Mask]]:
     """Draw the subject no corpus picture holds: half pink half teal, one white eye, two black legs.
 
     Returns the paint (H W 3, meaningless where no region covers) and the exact planes of its
     regions `body`, `eye` and `legs` (disjoint; their sum is the whole subject).
     """
-    rows, columns = _raster(size)
+    rows, columns = _lay_raster(size)
     dx, dy = columns - x, rows - y
     sharp = size / SIZE
     disc = np.clip((radius * 0.85 - np.hypot(dx, dy)) * sharp + 0.5, 0, 1)
@@ -160,7 +160,7 @@ def creature(
     return paint.round().astype(np.uint8), {k: v.astype(np.float32) for k, v in planes.items()}
 
 
-def draw(scene: Scene, size: int = SIZE) -> tuple[Picture, dict[str, Mask]]:
+def draw(scene: Scene, size: int = SIZE) -> tuple[_Picture, dict[str, _Mask]]:
     """Paint a scene; returns the picture (uint8 H W 3) and its exact region planes (H W).
 
     A corpus shape has one region, `subject`; the creature `sks` has `body`, `eye` and `legs`.
@@ -216,7 +216,7 @@ def random_scene(
     )
 
 
-def held_out(scene: Scene) -> bool:
+def is_held_out(scene: Scene) -> bool:
     """Whether the pocket base never saw this caption: one in eight, by its checksum."""
     return bool(scene.shape) and zlib.crc32(scene.caption.encode()) % 8 == 0
 

@@ -15,7 +15,7 @@ from tomlkit.items import Item, Table
 from frisket.config.load import ConfigError, check, read
 from frisket.config.tree import FAMILY, Config
 from frisket.config.variant_checks import attention_problems
-from frisket.disk.untrusted import shown
+from frisket.disk.untrusted import show
 from frisket.importers.base import BadLayout, Imported, Kind, Note
 from frisket.importers.gather import gather
 from frisket.media.paths import replacing
@@ -61,7 +61,7 @@ def run(
             raise ConfigError(f"{file} exists and is not overwritten; name another file with -o")
     if odd := [each for each in imported.manifests if Path(each).name != each]:
         source = imported.source
-        raise BadLayout(f"{source}: would write {shown(odd[0])}, which is no plain file name")
+        raise BadLayout(f"{source}: would write {show(odd[0])}, which is no plain file name")
     model = _model_of(imported, family, variant)
     text = tomlkit.dumps(_document(imported, model, output))
     with _draft(output, text, imported) as todo:
@@ -241,7 +241,7 @@ class _Sources:
         self.found: dict[str, list[Note]] = {}
         for note in notes:
             if note.kind == "mapped":
-                for key in re.findall(r"\b[a-z]+\.[a-z_]+", note.said):
+                for key in re.findall(r"\b[a-z]+\.[a-z_]+", note.message):
                     self.found.setdefault(key, []).append(note)
 
     def of(self, key: str) -> str:
@@ -257,7 +257,7 @@ def _told(note: Note) -> str:
     hidden = note.option.endswith(SECRET) and note.value
     value = "..." if hidden else textwrap.shorten(f"{note.value!r}", 60, placeholder="...")
     where = f" (line {note.line})" if note.line else ""
-    return _plain(f"{note.option} = {value}{where}: {note.said}")
+    return _plain(f"{note.option} = {value}{where}: {note.message}")
 
 
 def _plain(text: str) -> str:

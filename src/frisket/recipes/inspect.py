@@ -13,7 +13,7 @@ from pathlib import Path
 
 from frisket.config.regions import weights_of
 from frisket.config.tree import Config
-from frisket.data.choosing import Chosen, choose
+from frisket.data.choosing import SelectedClips, choose
 from frisket.data.records import Clipset, Item
 from frisket.data.statistics import pick_held
 from frisket.evaluation.page import write_whole
@@ -23,13 +23,13 @@ from frisket.inspection.checks.files import look_at_links, look_at_orphans
 from frisket.inspection.checks.near_duplicates import look_at_twins
 from frisket.inspection.checks.outliers import look_at_spread
 from frisket.inspection.checks.videos import look_at_moving
-from frisket.inspection.findings import Finding, by_severity
+from frisket.inspection.findings import Finding, sort_by_severity
 from frisket.inspection.pages import Pages
-from frisket.inspection.per_clip import STOPS, Looker, Seen, look, look_at
-from frisket.inspection.vae_halo import encoder, halo_of
+from frisket.inspection.per_clip import STOPS, ClipFacts, Looker, look, look_at
+from frisket.inspection.vae_halo import load_encoder, measure_halos
 from frisket.masks.weights import RegionWeights
 from frisket.media.captions import BadCaption
-from frisket.media.files import Findings, Found, MasksNotFound, TwoFiles, find
+from frisket.media.files import ClipFiles, Findings, MasksNotFound, TwoFiles, find
 from frisket.media.frames import BadMedia
 from frisket.media.paths import BadName, collecting, plain
 from frisket.media.workers import begin
@@ -50,8 +50,8 @@ class _Known:
     """What is kept of one clip until all were seen."""
 
     looker: Looker
-    clip: Found
-    facts: Seen  # without pictures: those wait on disk
+    clip: ClipFiles
+    facts: ClipFacts  # without pictures: those wait on disk
     set: int  # which [[data]] table
     place: int  # of its pictures
 
@@ -62,7 +62,7 @@ class _DataSet:
 
     number: int
     looker: Looker
-    clips: Sequence[Found]
+    clips: Sequence[ClipFiles]
     faults: Sequence[Finding]
 
 
@@ -84,7 +84,7 @@ def inspect(
     """
     family = FAMILIES.load(config.model.family)
     source = source_of(config, family)
-    encode = encoder(family, source) if vae else None  # first: it may not be there
+    encode = load_encoder(family, source) if vae else None  # first: it may not be there
     weights = weights_of(config)
     whole: list[Finding] = []  # of the data set, not of one clip
     known: list[_Known] = []
@@ -98,8 +98,8 @@ def inspect(
         whole += [*beside, *_unused_regions(weights, [entry.facts for entry in known])]
         if encode is not None:
             masked = [(entry.looker, entry.clip) for entry in known if entry.facts.coverage]
-            whole += halo_of(encode, masked)
-        findings = by_severity(
+            whole += measure_halos(encode, masked)
+        findings = sort_by_severity(
             [*whole, *(fault for entry in known for fault in entry.facts.findings)]
         )
         _write_pages(config, pages, known, findings)
@@ -114,13 +114,13 @@ def _open_set(
     """The clips of a `[[data]]` table, how they are looked at, and what is wrong with the files."""
     clipset = clipset_of(config, config.data[number], family, source)
     there, faults = _find(clipset)
-    chosen, more = _choose(clipset, there.found if there else [])
+    chosen, more = _choose(clipset, there.clips if there else [])
     looker = Looker(
         *(clipset, family.variants[source.variant].grid, weights),
         swapped=config.swap.rate > 0,
         left=frozenset((*chosen.left, *chosen.doubted)),
     )
-    clips = _all(there.found if there else [], chosen)
+    clips = _all(there.clips if there else [], chosen)
     return _DataSet(number, looker, clips, [*faults, *more])
 
 
@@ -150,22 +150,24 @@ def _write_pages(
     pages.write(config, clips, findings, held)
 
 
-def _choose(clipset: Clipset, found: Sequence[Found]) -> tuple[Chosen, list[Finding]]:
+def _choose(clipset: Clipset, found: Sequence[ClipFiles]) -> tuple[SelectedClips, list[Finding]]:
     """The clips that training takes, and what is wrong with a fallback mask."""
     try:
         return choose(clipset.masking, found), []
     except MasksNotFound as error:
         fix = "Training refuses to start like this: correct the path."
-        return Chosen(list(found)), [Finding("no mask at all", "error", "", f"{error}.", fix)]
+        return SelectedClips(list(found)), [
+            Finding("no mask at all", "error", "", f"{error}.", fix)
+        ]
 
 
-def _all(found: Sequence[Found], chosen: Chosen) -> list[Found]:
+def _all(found: Sequence[ClipFiles], chosen: SelectedClips) -> list[ClipFiles]:
     """Every clip, those left out too, with the masks it is trained with."""
     clips = {one.name: one for one in chosen.clips}
     return [clips.get(one.name, one) for one in found]
 
 
-def _with(seen: Seen, faults: Sequence[Finding]) -> Seen:
+def _with(seen: ClipFacts, faults: Sequence[Finding]) -> ClipFacts:
     """With the faults of its files; a caption that cannot be read is not missing besides."""
     if any(one.kind == "caption encoding" for one in faults):
         kept = tuple(one for one in seen.findings if one.kind != "uncaptioned")
@@ -197,11 +199,13 @@ def _find(clipset: Clipset) -> tuple[Findings | None, list[Finding]]:
         fix = "Mend this first, then inspect again."
         return None, [*faults, Finding("unreadable", "error", "", str(error), fix)]
     faults += [_refused(clip, error) for clip, error in told if not isinstance(error, BadMedia)]
-    lacking = [one.name for one in there.found if not one.masks and not one.alpha]
+    lacking = [one.name for one in there.clips if not one.masks and not one.alpha]
     orphans = {_orphan(path, clipset): path for path in there.orphans}
     linked = look_at_links(there.outside, clipset.clips)
     passed = [
-        Finding(hint.kind, "warning" if hint.grave else "note", "", f"{hint.said}.", f"{hint.fix}.")
+        Finding(
+            hint.kind, "warning" if hint.grave else "note", "", f"{hint.message}.", f"{hint.fix}."
+        )
         for hint in there.hints
     ]
     return there, [*faults, *look_at_orphans(orphans, lacking, clipset.clips), *linked, *passed]
@@ -231,14 +235,14 @@ def _by_clip(faults: Sequence[Finding]) -> dict[str, list[Finding]]:
     return named
 
 
-def _looked(looker: Looker, found: Sequence[Found], workers: int | None) -> Iterator[Seen]:
+def _looked(looker: Looker, found: Sequence[ClipFiles], workers: int | None) -> Iterator[ClipFacts]:
     """Every clip, in order; in processes where there are many."""
     count = workers or min(os.cpu_count() or 1, 8)
     if len(found) < MANY or count == 1:
         yield from (look(looker, one) for one in found)
         return
     with ProcessPoolExecutor(count, get_context("spawn"), initializer=begin) as pool:
-        running: deque[Future[list[Seen]]] = deque()
+        running: deque[Future[list[ClipFacts]]] = deque()
         try:
             for start in range(0, len(found), TASK):
                 running.append(pool.submit(look_at, looker, found[start : start + TASK]))
@@ -297,7 +301,7 @@ def _compare_looks(config: Config, known: Sequence[_Known]) -> Iterator[tuple[in
         yield known[sealed[place]].set, finding
 
 
-def _unusual(seen: Sequence[Seen]) -> Iterator[Finding]:
+def _unusual(seen: Sequence[ClipFacts]) -> Iterator[Finding]:
     usual = [one for one in seen if not TOLD & {each.kind for each in one.findings}]
     names = list(dict.fromkeys(name for one in usual for name in one.coverage))
     for name in names:
@@ -333,7 +337,7 @@ def _held(config: Config, known: Sequence[_Known]) -> set[int]:
     return {trained[position][0] for position in held}
 
 
-def _unused_regions(weights: RegionWeights, seen: Sequence[Seen]) -> Iterator[Finding]:
+def _unused_regions(weights: RegionWeights, seen: Sequence[ClipFacts]) -> Iterator[Finding]:
     masked = [one for one in seen if one.coverage]
     for name in weights.regions:
         if masked and not any(one.coverage.get(name, 0) > 0 for one in masked):

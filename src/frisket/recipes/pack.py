@@ -11,18 +11,18 @@ from frisket.data.format_base import (
     MIB,
     BadSet,
     Columns,
-    Contents,
-    Entry,
     Format,
-    Frames,
+    FrameFiles,
     Naming,
     Packed,
+    SetContents,
+    SetEntry,
     look,
 )
 from frisket.media.manifest import is_manifest
 from frisket.media.paths import replacing
 from frisket.progress import Progress
-from frisket.registry import nearest
+from frisket.registry import suggest
 
 TABLES = "parquet"
 ANY = "folder"  # suits every folder, so it is what is left when nothing else suits
@@ -75,7 +75,7 @@ def pack(asked: Asked, progress: Progress = lambda *_: None) -> list[str]:
 
 def _format(name: str, option: str) -> Format:
     if name not in FORMATS.names():
-        raise BadSet(f"{option} {name!r} is no way to store a set{nearest(name, FORMATS.names())}")
+        raise BadSet(f"{option} {name!r} is no way to store a set{suggest(name, FORMATS.names())}")
     return FORMATS.load(name)
 
 
@@ -83,7 +83,7 @@ def _kind_of(source: Path) -> str:
     """How a set is stored; BadSet where that is not clear."""
     if not source.exists():
         raise BadSet(f"{source}: there is no such file or folder")
-    fitting = [name for name in FORMATS.names() if FORMATS.load(name).suits(source)]
+    fitting = [name for name in FORMATS.names() if FORMATS.load(name).matches(source)]
     fitting = [name for name in fitting if name != ANY] or fitting
     if not fitting:
         known = ", ".join(f"{each}: {FORMATS.load(each).summary}" for each in FORMATS.names())
@@ -126,7 +126,7 @@ def _check_places(source: Path, output: Path) -> None:
         )
 
 
-def _check_fits(read: Packed, contents: Contents, target: Format, to: str) -> None:
+def _check_fits(read: Packed, contents: SetContents, target: Format, to: str) -> None:
     """Whether the target can hold what there is."""
     if "" in contents.regions and len(contents.regions) > 1 and not target.mixed:
         raise BadSet(
@@ -136,14 +136,14 @@ def _check_fits(read: Packed, contents: Contents, target: Format, to: str) -> No
     if target.frames:
         return
     for entry in read.entries():
-        if any(isinstance(part, Frames) for part in (entry.clip, *entry.masks.values())):
+        if any(isinstance(part, FrameFiles) for part in (entry.clip, *entry.masks.values())):
             raise BadSet(
                 f"clip {entry.name!r} or its mask is a folder of frames, which {to} does not hold;"
                 " make it a video (masks: lossless, FFV1 in .mkv), or use --to folder or jsonl"
             )
 
 
-def _check_room(draft: Path, contents: Contents) -> None:
+def _check_room(draft: Path, contents: SetContents) -> None:
     free = shutil.disk_usage(draft).free
     if free < contents.size:
         raise BadSet(
@@ -152,7 +152,7 @@ def _check_room(draft: Path, contents: Contents) -> None:
         )
 
 
-def _check_same(before: Contents, after: Contents, to: str) -> None:
+def _check_same(before: SetContents, after: SetContents, to: str) -> None:
     names = before.prints.keys() | after.prints.keys()
     lost = sorted(name for name in names if before.prints.get(name) != after.prints.get(name))
     if lost:
@@ -162,13 +162,13 @@ def _check_same(before: Contents, after: Contents, to: str) -> None:
         )
 
 
-def _counted(read: Packed, count: int, progress: Progress) -> Iterator[Entry]:
+def _counted(read: Packed, count: int, progress: Progress) -> Iterator[SetEntry]:
     for done, entry in enumerate(read.entries(), 1):
         yield entry
         progress("pack", done, count)
 
 
-def _name(output: Path, target: Format, entries: Iterator[Entry]) -> None:
+def _name(output: Path, target: Format, entries: Iterator[SetEntry]) -> None:
     if not isinstance(target, Naming):
         raise BadSet(f"-o {output} is a manifest, so it goes with --to jsonl; else name a folder")
     target.name(output, entries)

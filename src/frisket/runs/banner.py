@@ -13,7 +13,7 @@ from frisket.config.regions import weights_of
 from frisket.config.tree import Config
 from frisket.data.cached.store import CorruptEntry
 from frisket.data.mask_pipeline import arrange
-from frisket.data.records import Item, Prepared, Report
+from frisket.data.records import Item, Prepared, PrepareReport
 from frisket.data.schedule import Schedule
 from frisket.families.base import FAMILIES, Variant
 from frisket.masks.weights import BACKGROUND, Layout, describe
@@ -143,7 +143,7 @@ def _of_masks(config: Config, prepared: Prepared) -> Iterator[str]:
         )
 
 
-def _of_doubted(report: Report) -> Iterator[str]:
+def _of_doubted(report: PrepareReport) -> Iterator[str]:
     for doubted, how in (
         (report.doubted, "left out"),
         (report.unsure, "trained on for want of others"),
@@ -178,7 +178,7 @@ def _findings(prepared: Prepared) -> list[tuple[str, Sequence[str]]]:
     report = prepared.report
     return [
         ("all-zero masks", report.all_zero),
-        ("all-one masks", report.all_one),
+        ("all-one masks", report.all_full),
         ("lost at the latent grid", report.thin),
         ("orphan masks", report.orphans),
         ("the fallback mask", report.lent),

@@ -163,7 +163,7 @@ def validation(config: Config, trainer: Trainer, prepared: Prepared) -> Callable
     validator = Validator(
         family=trainer.family,
         objective=trainer.objective,
-        batches=Loader(prepared, batch=1, seed=config.run.seed).held(),
+        batches=Loader(prepared, batch=1, seed=config.run.seed).collate_held(),
         regions=names_of(config),
         t=levels_of(config, trainer),
         seed=config.run.seed,

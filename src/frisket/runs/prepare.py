@@ -302,7 +302,7 @@ def _swap_of(
         case "bank":
             found = backgrounds.from_folder(_bank(config, family, source, progress, bank), index)
         case drawn:
-            found = backgrounds.drawn(drawn)
+            found = backgrounds.draw_backdrops(drawn)
     return replace(plan, backdrops=tuple(found))
 
 

@@ -16,13 +16,13 @@ from frisket.evaluation.metrics import drift
 from frisket.families.base import Family, Parts
 from frisket.inference.generate import generate
 from frisket.media.frames import write_image
-from frisket.pocket.judge import find_creature, found_on, leak
+from frisket.pocket.judge import find_creature, judge_creature, leak
 from frisket.pocket.world import (
     PATTERNS,
     Background,
     Scene,
     draw,
-    held_out,
+    is_held_out,
     random_background,
     random_creature,
     random_scene,
@@ -132,7 +132,7 @@ def drift_of(family: Family, parts: Parts) -> float:
     scenes: list[Scene] = []
     while len(scenes) < DRIFT:
         scene = random_scene(rng)
-        if held_out(scene):
+        if is_held_out(scene):
             scenes.append(scene)
     pixels = np.stack([draw(scene)[0] for scene in scenes])
     clip = torch.from_numpy(pixels).permute(0, 3, 1, 2)[:, :, None].float() / 127.5 - 1
@@ -157,7 +157,7 @@ def measure(family: Family, parts: Parts) -> tuple[Scores, Pictures, Pictures]:
     _, fresh = backgrounds()
     plain = sample(family, parts, ["sks"] * PLAIN, seed=1000)
     placed = sample(family, parts, [f"sks on {each.words}" for each in fresh], seed=2000)
-    verdicts = found_on(placed, fresh)
+    verdicts = judge_creature(placed, fresh)
     scores = Scores(
         leak=float(leak(plain).mean()),
         fidelity=float(find_creature(plain)[0].mean()),

@@ -135,7 +135,7 @@ def _loaded(data: Prepared, items: Sequence[Item]) -> tuple[Batch, ...]:
     if not items:
         return ()
     loader = Loader(replace(data, held=tuple(items)), batch=1, seed=0, prefetch=0)
-    return loader.held()
+    return loader.collate_held()
 
 
 @torch.no_grad()

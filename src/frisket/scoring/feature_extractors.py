@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from frisket.config.load import ConfigError
-from frisket.evaluation.patches import Patches, patches
+from frisket.evaluation.patches import Patches, weigh_patches
 from frisket.maskgen.base import BACKENDS, FaceFinder
 from frisket.maskgen.base import Source as Weights
 from frisket.maskgen.vision import preprocess
@@ -50,7 +50,7 @@ class Eyes:
         pixels = preprocess.pixels(frame, self.how).to(self.model.device, self.model.dtype)
         rows, columns = self.how.height // self.patch, self.how.width // self.patch
         tokens = self.model(pixel_values=pixels).last_hidden_state[0, -rows * columns :]
-        return patches(tokens.float().cpu(), plane, rows, columns)
+        return weigh_patches(tokens.float().cpu(), plane, rows, columns)
 
 
 def open_eyes(folder: Path, device: str) -> Eyes:

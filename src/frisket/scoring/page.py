@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from frisket.evaluation.bootstrap import Ratio, estimate
-from frisket.evaluation.measured import INSIDE, METRICS, Measured, Metric, gains
+from frisket.evaluation.measured import INSIDE, METRICS, Measured, Metric, compute_gains
 from frisket.evaluation.metrics import OUTSIDE
 from frisket.evaluation.page import render, thumbnail, write_whole
 from frisket.evaluation.verdict import Verdict
@@ -84,7 +84,7 @@ class Evaluation:
 def measured_of(run: Run, errors: Errors, drift: Sequence[float], likeness: Likeness) -> Measured:
     """The values of one run under the names of METRICS."""
     values: dict[str, Sequence[float]] = {
-        **{f"gain/{region}": gains(errors, region) for region in (INSIDE, OUTSIDE)},
+        **{f"gain/{region}": compute_gains(errors, region) for region in (INSIDE, OUTSIDE)},
         f"moved/{OUTSIDE}": errors[f"moved/{OUTSIDE}"],
         **likeness.values.get(run.name, {}),
     }

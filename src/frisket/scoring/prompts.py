@@ -84,7 +84,7 @@ def _own(config: Config) -> tuple[Sequence[str], str]:
             caption=clipset.caption,
             wording=clipset.wording,
         )
-        captions |= dict.fromkeys(each.caption.strip() for each in there.found if each.caption)
+        captions |= dict.fromkeys(each.caption.strip() for each in there.clips if each.caption)
     if not captions:
         raise ConfigError(
             "nothing names the subject: there is no trigger, no [preview] prompt and no caption;"

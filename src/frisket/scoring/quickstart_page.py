@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from frisket.evaluation.page import Claim, Column, Figure, Report, Row, Section, Table
+from frisket.evaluation.page import Claim, Column, Figure, PageSection, PageTable, ReportPage, Row
 from frisket.runs import quickstart_data
 
 TITLE = "Teach the model this, and only this"
@@ -47,7 +47,7 @@ class Result:
 
 def page(
     results: Mapping[tuple[str, int], Result], base: Result, output: Path, wall: float
-) -> Report:
+) -> ReportPage:
     """The report: pictures first, then the table, then what was claimed and what came out.
 
     `results` by variant and seed, all of them; `wall` is the seconds that the whole run took.
@@ -61,14 +61,14 @@ def page(
     untouched = {key: (float(getattr(base.scores, key)),) for key in ("leak", "fidelity", "found")}
     rows = [Row(TITLES["base"], untouched)]
     rows += [Row(TITLES[name], row) for name, row in table.items()]
-    numbers = Table("Mean over seeds, each seed below", COLUMNS, rows)
-    return Report(
+    numbers = PageTable("Mean over seeds, each seed below", COLUMNS, rows)
+    return ReportPage(
         title=TITLE,
         verdict=verdict_of(mean),
         sections=[
             training_section(output),
             pictures(results, base, seeds[0]),
-            Section("The numbers", tables=[numbers]),
+            PageSection("The numbers", tables=[numbers]),
         ],
         claims=claims,
         footer={
@@ -99,7 +99,7 @@ def _list_values(
         name: {
             "leak": [results[name, seed].scores.leak for seed in seeds],
             "fidelity": [results[name, seed].scores.fidelity for seed in seeds],
-            "found": [results[name, seed].scores.found for seed in seeds],
+            "found": [results[name, seed].scores.clips for seed in seeds],
             "drift": [results[name, seed].scores.drift for seed in seeds],
             "seconds": [results[name, seed].seconds for seed in seeds],
             "mib": [results[name, seed].mib for seed in seeds],
@@ -110,13 +110,13 @@ def _list_values(
 
 def begun(
     results: Mapping[tuple[str, int], Result], base: Result | None, output: Path, jobs: int
-) -> Report:
+) -> ReportPage:
     """The page while runs go on: the data, and what was sampled so far."""
     sections = [training_section(output)]
     if base is not None:
         first = min((seed for _, seed in results), default=0)
         sections.append(pictures(results, base, first))
-    return Report(
+    return ReportPage(
         title=TITLE,
         verdict=f"{len(results)} of {jobs} trainings are done; this page fills while they run.",
         sections=sections,
@@ -160,7 +160,7 @@ def verdict_of(mean: Mapping[str, Mapping[str, float]]) -> str:
     )
 
 
-def training_section(output: Path) -> Section:
+def training_section(output: Path) -> PageSection:
     """The training clips and masks as `frisket inspect` shows them."""
     sheets = sorted((output / "inspect").glob("*.png"))
     figures = (
@@ -173,7 +173,7 @@ def training_section(output: Path) -> Section:
         if sheets
         else []
     )
-    return Section(
+    return PageSection(
         "The data",
         "A creature the base has never seen, always on one loud zig-zag it has never seen either."
         ' Every caption is just "sks".',
@@ -181,7 +181,7 @@ def training_section(output: Path) -> Section:
     )
 
 
-def pictures(results: Mapping[tuple[str, int], Result], base: Result, seed: int) -> Section:
+def pictures(results: Mapping[tuple[str, int], Result], base: Result, seed: int) -> PageSection:
     """Sample grids of every variant, same prompts, same seeds."""
     there = {name: results[name, seed] for name in VARIANTS if (name, seed) in results}
     shown = {"base": base, **there}
@@ -195,7 +195,7 @@ def pictures(results: Mapping[tuple[str, int], Result], base: Result, seed: int)
                 TITLES[name], sheet, 'first row: "sks"; below: "sks on ..." new backgrounds', 860
             )
         )
-    return Section(
+    return PageSection(
         "What it learnt",
         "The same prompts and seeds for all. The first row names no background: what appears there"
         " besides the creature was learnt with it. The rows below ask for backgrounds the creature"

@@ -10,7 +10,7 @@ from frisket.adapters.files import header
 from frisket.config.load import ConfigError, check, read
 from frisket.config.run_config import TRAINED
 from frisket.config.tree import Config
-from frisket.disk.untrusted import BadText, parse_json, shown
+from frisket.disk.untrusted import BadText, parse_json, show
 from frisket.families.base import FAMILIES, Family, Source
 from frisket.media.files import ClipsNotFound, MasksNotFound
 from frisket.runs.prepare import Prepared, prepare, source_of
@@ -161,7 +161,7 @@ def _made_for(name: str, lora: Path, config: Config, said: Any) -> None:
     family = base.get("family", "") if isinstance(base, dict) else ""
     if family and family != config.model.family:
         raise ConfigError(
-            f"{name}: {lora} was trained for {shown(family)}, but its config says model.family ="
+            f"{name}: {lora} was trained for {show(family)}, but its config says model.family ="
             f" {config.model.family!r}; name the config it was trained with"
         )
 

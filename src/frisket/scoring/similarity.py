@@ -7,8 +7,8 @@ from statistics import fmean
 import torch
 
 from frisket.evaluation import backgrounds
-from frisket.evaluation.changes import changes
-from frisket.evaluation.patches import cosine, found
+from frisket.evaluation.changes import measure_changes
+from frisket.evaluation.patches import cosine, match_patches
 from frisket.inference.generate import Picture
 from frisket.scoring.clips import Taught, some_frames
 from frisket.scoring.feature_extractors import Eyes, Faces, mean_face
@@ -56,7 +56,7 @@ def likeness_of(
     theirs = [some_frames(each.frames) for each in pictures[base]]
     for name, some in pictures.items():
         if name != base:
-            moved = changes([some_frames(each.frames) for each in some], theirs)
+            moved = measure_changes([some_frames(each.frames) for each in some], theirs)
             made.put("changed", {name: moved})
     if not taught:
         made.lacking["leak"] = "no run has masks, so the training backgrounds are not known"
@@ -77,7 +77,10 @@ def _colours(made: Likeness, pictures: Pictures, taught: Sequence[Taught], base:
     looks = {
         name: [_look(some_frames(each.frames)) for each in some] for name, some in pictures.items()
     }
-    pairs = [(_look(one.frames), backgrounds.look(one.frames, one.outside)) for one in taught]
+    pairs = [
+        (_look(one.frames), backgrounds.describe_background(one.frames, one.outside))
+        for one in taught
+    ]
     known = [(picture, around) for picture, around in pairs if around is not None]
     if not known:
         made.lacking["leak"] = "the masks leave no background on any training picture"
@@ -85,18 +88,22 @@ def _colours(made: Likeness, pictures: Pictures, taught: Sequence[Taught], base:
     behind = [around for _, around in known]
     for which in ("colour", "texture", "both"):
 
-        def near(look: backgrounds.Look, other: backgrounds.Look, which: str = which) -> float:
-            return backgrounds.likeness(look, other)[which]
+        def near(
+            look: backgrounds.BackgroundFeatures,
+            other: backgrounds.BackgroundFeatures,
+            which: str = which,
+        ) -> float:
+            return backgrounds.compare_backgrounds(look, other)[which]
 
-        raw = {name: backgrounds.nearest(some, behind, near) for name, some in looks.items()}
-        copy = backgrounds.copied([picture for picture, _ in known], behind, near)
+        raw = {name: backgrounds.find_nearest(some, behind, near) for name, some in looks.items()}
+        copy = backgrounds.score_copies([picture for picture, _ in known], behind, near)
         _tell(made, f"leak/{which}", raw, copy)
         if which == "both":
             _leaks(made, "leak", raw, copy, base, LOOKS_TELL)
 
 
-def _look(frames: Frames) -> backgrounds.Look:
-    seen = backgrounds.look(frames, _whole(frames))
+def _look(frames: Frames) -> backgrounds.BackgroundFeatures:
+    seen = backgrounds.describe_background(frames, _whole(frames))
     assert seen is not None  # all of it is outside
     return seen
 
@@ -122,8 +129,11 @@ def _features(
         if not meant:
             made.lacking[metric] = "the masks leave nothing of it on any training picture"
             continue
-        raw = {name: backgrounds.nearest(some, meant, found) for name, some in shown.items()}
-        copy = backgrounds.copied(meant, meant, found)
+        raw = {
+            name: backgrounds.find_nearest(some, meant, match_patches)
+            for name, some in shown.items()
+        }
+        copy = backgrounds.score_copies(meant, meant, match_patches)
         _tell(made, metric, raw, copy)
         _leaks(made, metric, raw, copy, base, FEATURES_TELL)
 
@@ -148,7 +158,7 @@ def _leaks(
     made: Likeness, metric: str, raw: Near, copy: float | None, base: str, least: float
 ) -> None:
     for name, values in raw.items():
-        told = backgrounds.leak(values, raw[base], copy, least)
+        told = backgrounds.measure_leak(values, raw[base], copy, least)
         if told is None:
             made.lacking[metric] = TOO_ALIKE
         elif name != base:

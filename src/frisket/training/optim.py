@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
-from frisket.registry import nearest
+from frisket.registry import suggest
 
 log = logging.getLogger(__name__)
 
@@ -181,7 +181,7 @@ def _find(name: str, *, on_gpu: bool = False) -> type[Optimizer]:
         packages = " or ".join(sorted({path.partition(".")[0] for path in alias.paths}))
         raise BadOptimizer(f"optimizer {name!r} needs {packages}: {alias.install}")
     if "." not in name:
-        raise BadOptimizer(f"no optimizer is named {name!r}{nearest(name, list(ALIASES))}")
+        raise BadOptimizer(f"no optimizer is named {name!r}{suggest(name, list(ALIASES))}")
     if not all(part.isidentifier() for part in name.split(".")):
         raise BadOptimizer(f"optimizer {name!r} is no import path; write package.module.Class")
     return _import(name)
@@ -210,7 +210,7 @@ def _import(path: str) -> type[Optimizer]:
         ]
         raise BadOptimizer(
             f"optimizer {path!r}: {module_name} has no optimizer class {attribute!r}"
-            + (nearest(attribute, classes) if classes else "")
+            + (suggest(attribute, classes) if classes else "")
         )
     return found
 
@@ -233,7 +233,7 @@ def _construct(
     if unknown:
         raise BadOptimizer(
             f"optimizer.options: {found.__name__} takes no {unknown[0]!r}"
-            f"{nearest(unknown[0], accepted)} (it takes: {', '.join(accepted)})"
+            f"{suggest(unknown[0], accepted)} (it takes: {', '.join(accepted)})"
         )
     given = {"lr": spec.lr, "weight_decay": spec.weight_decay}
     for name, value in given.items():

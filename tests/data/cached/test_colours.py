@@ -2,7 +2,7 @@
 
 from PIL import Image
 
-from frisket.data.cached.colours import seen_content
+from frisket.data.cached.colours import hash_content
 from frisket.data.cached.index import Index
 from frisket.media.stills.profiles import CURVES, PRIMARIES, matrix_profile
 
@@ -19,9 +19,9 @@ def test_only_converted_pictures_have_another_content(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no picture")
     with Index(tmp_path) as index:
         for name in ("plain.png", "srgb.png", "broken.png"):
-            assert seen_content(index, tmp_path / name) == index.content(tmp_path / name)
+            assert hash_content(index, tmp_path / name) == index.content(tmp_path / name)
         for name in ("wide.png", "frames"):
             own = index.content(tmp_path / name)
-            first = seen_content(index, tmp_path / name)
+            first = hash_content(index, tmp_path / name)
             assert first.startswith(f"{own}|srgb")
-            assert seen_content(index, tmp_path / name) == first
+            assert hash_content(index, tmp_path / name) == first

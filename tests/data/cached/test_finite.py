@@ -55,10 +55,10 @@ def test_a_caption_the_text_encoder_has_no_numbers_for_is_named(folder, clipset,
 
 
 def test_a_composite_is_checked_too(folder, clipset, cache, encoders):
-    from frisket.data.backgrounds import drawn
+    from frisket.data.backgrounds import draw_backdrops
 
     spoil(encoders.vae, 7)
-    plan = SwapPlan(drawn("flat"), variants=1)
+    plan = SwapPlan(draw_backdrops("flat"), variants=1)
     with pytest.raises(BadClips, match="the VAE gives NaN"):
         run(clipset(folder), cache, encoders, swap=plan)
 

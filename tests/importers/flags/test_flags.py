@@ -100,7 +100,7 @@ def test_an_epoch_that_is_another_here_is_counted_in_steps(ask):
     assert sections["run"]["steps"] == 3 * 4  # 15 pictures, 8 batches, 4 steps
     assert sections["run"]["save_every"] == 4
     assert "epochs" not in sections["run"]
-    assert "2 of theirs" in notes["max_train_epochs"].said
+    assert "2 of theirs" in notes["max_train_epochs"].message
     sections, _ = ask("kohya", sets, max_train_epochs=4, save_every_n_epochs=2)
     assert sections["run"]["epochs"] == 2
     assert sections["run"]["save_every_epochs"] == 1
@@ -167,7 +167,7 @@ def test_what_is_no_low_rank_adapter_there_keeps_no_rate(ask, module, arguments,
     assert set(sections["optimizer"]) == {"name", "schedule"}
     assert sections["optimizer"]["name"] not in ALIASES  # so nothing trains before one is chosen
     assert notes["learning_rate"].kind == "no equivalent"
-    assert named in notes["learning_rate"].said
+    assert named in notes["learning_rate"].message
     assert any(note.kind == "no equivalent" for name, note in notes.items() if "network" in name)
 
 
@@ -199,7 +199,7 @@ def test_prompts_with_what_all_of_them_ask_for(ask, tmp_path):
         "every": 0, "every_epochs": 1, "prompts": ["a cat", "a dog"], "negative": "bad, worse",
         "width": 64, "height": 96, "steps": 20, "guidance": 4.5,
     }  # fmt: skip
-    assert "--d" in notes["sample_prompts"].said
+    assert "--d" in notes["sample_prompts"].message
     both = ask("musubi", sample_prompts="prompts.txt", sample_every_n_epochs=1,
                sample_every_n_steps=50)[0]["preview"]  # fmt: skip
     assert (both["every"], both["every_epochs"]) == (50, 1)
@@ -250,7 +250,7 @@ def test_models_of_musubi_tuner(ask, options, model):
     found = sections.get("model", {})
     if model is None:
         assert "family" not in found
-        assert any("family" in n.said or "model" in n.said for n in notes.values()
+        assert any("family" in n.message or "model" in n.message for n in notes.values()
                    if n.kind == "no equivalent")  # fmt: skip
     else:
         assert (found["family"], found.get("variant"), found.get("experts")) == model
@@ -284,8 +284,8 @@ def test_models_of_sd_scripts(ask, options, model):
     assert (found["family"], found.get("variant")) == model
     assert found.get("source", "") == (name if "runwayml" in name else "")
     note = notes["pretrained_model_name_or_path"]
-    assert ("--variant" in note.said) is ("mine" in name)
-    assert ("is not there" in note.said) is ("runwayml" not in name)
+    assert ("--variant" in note.message) is ("mine" in name)
+    assert ("is not there" in note.message) is ("runwayml" not in name)
 
 
 def test_sd_2_is_not_taken_for_another(ask):

@@ -99,6 +99,6 @@ def test_every_option_is_answered_at_a_value_that_is_not_its_default(recorded, f
                     wrong.append((name, value, done))
                 continue
             said = [note for note in done.notes if note.option == name]
-            if len(said) == 0 or any("asks for nothing" in note.said for note in said):
-                wrong.append((name, value, [note.said for note in said]))
+            if len(said) == 0 or any("asks for nothing" in note.message for note in said):
+                wrong.append((name, value, [note.message for note in said]))
     assert not wrong, "\n".join(map(str, wrong))

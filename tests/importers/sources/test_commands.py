@@ -139,9 +139,9 @@ def test_what_is_open_is_told(tmp_path: Path) -> None:
     text = f'accelerate launch --num_processes=2 {TRAIN[18:]} --output_dir "$OUT" $MORE stray\n'
     notes = {note.option: note for note in source(read(tmp_path, "a.sh", text)).notes}
     assert notes["--output_dir"].value == "$OUT"
-    assert "write them out" in notes["$MORE"].said
-    assert "optimizer.accumulate by 2" in notes["--num_processes"].said
-    assert notes["stray"].said == "is no option"
+    assert "write them out" in notes["$MORE"].message
+    assert "optimizer.accumulate by 2" in notes["--num_processes"].message
+    assert notes["stray"].message == "is no option"
     with pytest.raises(BadLayout, match=r"a\.sh line 1: --learning_rate is \$RATE"):
         read(tmp_path, "a.sh", TRAIN.replace("1e-4", "$RATE"))
 
@@ -149,7 +149,7 @@ def test_what_is_open_is_told(tmp_path: Path) -> None:
 def test_what_trains_no_lora(tmp_path: Path) -> None:
     found = source(read(tmp_path, "a.sh", TRAIN.replace("sdxl_train_network", "sdxl_train")))
     assert found.notes[0].kind == "no equivalent"
-    assert "whole model" in found.notes[0].said
+    assert "whole model" in found.notes[0].message
     for script in ("train_control_net.py", "train_textual_inversion.py"):
         with pytest.raises(BadLayout, match="Frisket trains LoRAs alone"):
             read(tmp_path, "a.sh", f"python {script} --seed 1\n")

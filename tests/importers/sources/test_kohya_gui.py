@@ -102,7 +102,7 @@ def test_processes_and_strange_fields_are_told(tmp_path: Path) -> None:
              "num_processes": 2, "my_field": 3}  # fmt: skip
     notes = {note.option: note for note in read(tmp_path, given).notes}
     assert notes["num_processes"].kind == "no equivalent"
-    assert "by 2" in notes["num_processes"].said
+    assert "by 2" in notes["num_processes"].message
     assert notes["my_field"].line == 6
 
 
@@ -127,7 +127,7 @@ def test_the_other_tabs(tmp_path: Path) -> None:
              "train_data_dir": "img", "learning_rate": 1e-6}  # fmt: skip
     source = read(tmp_path, given)
     assert source.script == "sdxl_train.py"
-    assert "whole model" in source.notes[0].said
+    assert "whole model" in source.notes[0].message
     assert not {"network_module", "network_dim", "unet_lr"} & set(source.written.tree)
     with pytest.raises(BadLayout, match="an embedding"):
         read(tmp_path, given | {"num_vectors_per_token": 4})

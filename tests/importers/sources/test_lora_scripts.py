@@ -45,7 +45,7 @@ def test_the_options_are_those_of_sd_scripts(tmp_path: Path) -> None:
     assert source.written.lines[("unet_lr",)] == 7
     notes = {note.option: note for note in source.notes}
     assert notes["positive_prompts"].kind == "no equivalent"
-    assert "by 2" in notes["gpu_ids"].said
+    assert "by 2" in notes["gpu_ids"].message
 
 
 def test_a_whole_model_is_told(tmp_path: Path) -> None:

@@ -141,6 +141,8 @@ def test_a_shift_is_by_size_where_the_law_is_the_models_own_and_what_stands_in_i
     read = LAYOUTS.load(trainer).read(write_job(trainer, tmp_path, model, options))
     assert read.sections["timesteps"]["shift"] == shift
     said = [note for note in read.notes if answered and note.option.endswith(answered)]
-    assert not how or any(how in note.said for note in said), [note.said for note in read.notes]
+    assert not how or any(how in note.message for note in said), [
+        note.message for note in read.notes
+    ]
     if how in (OURS, NAMED):
         assert said[0].kind == "mapped"

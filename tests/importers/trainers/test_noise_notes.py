@@ -29,7 +29,7 @@ def read(drawn: Any, tmp_path: Path) -> Any:
 def notes_of(imported: Imported, option: str) -> list[tuple[str, str]]:
     """Kind and sentence of what is said of an option."""
     return [
-        (note.kind, note.said)
+        (note.kind, note.message)
         for note in imported.notes
         if note.option.rpartition(".")[2] == option or note.option == option
     ]

@@ -85,7 +85,7 @@ def test_an_imported_job_draws_the_noise_levels_of_the_trainer_it_comes_from(
         imported = read(trainer, row, tmp_path)
         assert imported.sections["model"]["family"] == family
         if told_to_differ(trainer, row["options"]):
-            said = [note.said for note in imported.notes if note.kind == "no equivalent"]
+            said = [note.message for note in imported.notes if note.kind == "no equivalent"]
             assert any("densit" in each for each in said), row["options"]
             continue
         t = draw(imported, row["size"]).double()

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from frisket.grid import LatentGrid
-from frisket.inspection.checks.halo import Halo, halo, look_at_halos
+from frisket.inspection.checks.halo import Halo, look_at_halos, measure_halo
 
 GRID = LatentGrid(channels=4, spatial=8)
 
@@ -35,7 +35,7 @@ def picture() -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("reach", [0, 1, 2, 3])
 def test_the_reach_of_a_convolution_is_measured(reach: int) -> None:
-    seen = halo(encoder(reach), *picture(), GRID)
+    seen = measure_halo(encoder(reach), *picture(), GRID)
     assert seen is not None
     assert seen.shrink == reach * 8
     assert all(change > 0.1 for change in seen.change[:reach])
@@ -43,7 +43,9 @@ def test_the_reach_of_a_convolution_is_measured(reach: int) -> None:
 
 
 def test_an_encoder_that_pools_is_heard_everywhere() -> None:
-    seen = halo(encoder(1, pooled=True), torch.ones(1, 3, 1, 160, 160) * 0.5, picture()[1], GRID)
+    seen = measure_halo(
+        encoder(1, pooled=True), torch.ones(1, 3, 1, 160, 160) * 0.5, picture()[1], GRID
+    )
     assert seen is not None
     assert seen.shrink is None
     (found,) = look_at_halos([seen])
@@ -60,5 +62,5 @@ def test_the_finding_says_how_many_pixels() -> None:
 
 def test_masks_that_hold_no_cell_or_all_tell_nothing() -> None:
     clip, _ = picture()
-    assert halo(encoder(1), clip, torch.zeros(160, 160, dtype=torch.bool), GRID) is None
-    assert halo(encoder(1), clip, torch.ones(160, 160, dtype=torch.bool), GRID) is None
+    assert measure_halo(encoder(1), clip, torch.zeros(160, 160, dtype=torch.bool), GRID) is None
+    assert measure_halo(encoder(1), clip, torch.ones(160, 160, dtype=torch.bool), GRID) is None

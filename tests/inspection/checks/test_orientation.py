@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from tests.inspection.drawn import draw
 
-from frisket.inspection.alignment import best_quarter, move, reach_of, turns
-from frisket.inspection.checks.orientation import is_certain, look_at_turns, turn_of
-from frisket.media.stills.orientation import turned
+from frisket.inspection.alignment import find_move, find_quarter, measure_reach, measure_turns
+from frisket.inspection.checks.orientation import find_turn, is_certain, look_at_turns
+from frisket.media.stills.orientation import turn_upright
 
 PHOTOS = Path(__file__).parents[3] / "examples" / "photos"
 NAMES = ("astronaut", "grace-hopper")
@@ -49,8 +49,8 @@ def disc(radius: int) -> np.ndarray:
 @pytest.mark.parametrize("orientation", [2, 3, 4])
 def test_mirrored_and_turned_masks_are_told_and_how(name: str, orientation: int) -> None:
     picture, mask = photo(name)
-    wrong = np.ascontiguousarray(turned(mask, orientation))
-    found = turn_of(picture, wrong)
+    wrong = np.ascontiguousarray(turn_upright(mask, orientation))
+    found = find_turn(picture, wrong)
     assert found is not None
     assert found.orientation == BACK[orientation]
     (told,) = look_at_turns("clip", picture, wrong)
@@ -60,8 +60,8 @@ def test_mirrored_and_turned_masks_are_told_and_how(name: str, orientation: int)
 @pytest.mark.parametrize("orientation", [6, *SLOW_TURNS])
 def test_quarter_turns_of_square_pictures(orientation: int) -> None:
     picture, mask = photo("astronaut")
-    wrong = np.ascontiguousarray(turned(mask, orientation))
-    found = turn_of(picture, wrong, quarters=True)
+    wrong = np.ascontiguousarray(turn_upright(mask, orientation))
+    found = find_turn(picture, wrong, quarters=True)
     assert found is not None
     assert found.orientation == BACK[orientation]
     assert is_certain(picture, wrong, found, quarters=True)
@@ -70,9 +70,9 @@ def test_quarter_turns_of_square_pictures(orientation: int) -> None:
 @pytest.mark.parametrize("orientation", [6, *SLOW_TURNS])
 def test_a_mask_of_swapped_sides_is_laid_back_the_way_it_fits(orientation: int) -> None:
     picture, mask = photo("grace-hopper")
-    assert best_quarter(picture, turned(mask, orientation)) == BACK[orientation]
+    assert find_quarter(picture, turn_upright(mask, orientation)) == BACK[orientation]
     flat = np.full_like(picture, 90)
-    assert best_quarter(flat, turned(mask, orientation)) is None
+    assert find_quarter(flat, turn_upright(mask, orientation)) is None
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -88,7 +88,7 @@ def test_inverted_masks_are_told(name: str) -> None:
     picture, mask = photo(name)
     (told,) = look_at_turns("clip", picture, 1 - mask)
     assert told.kind == "inverted"
-    assert not reach_of(mask).inverted
+    assert not measure_reach(mask).inverted
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -97,7 +97,7 @@ def test_inverted_masks_are_told(name: str) -> None:
 )
 def test_moved_masks_are_told_and_whereto(name: str, shift: tuple[int, int]) -> None:
     picture, mask = photo(name)
-    near = move(picture, moved(mask, *shift))
+    near = find_move(picture, moved(mask, *shift))
     assert near is not None
     assert (near.right * 448, near.down * 448) == pytest.approx((-shift[0], -shift[1]), abs=2)
     (told,) = look_at_turns("clip", picture, moved(mask, *shift))
@@ -138,7 +138,7 @@ def test_flat_pictures_and_bare_masks_tell_nothing() -> None:
     spot = cv2.circle(np.zeros((128, 128), np.float32), (64, 64), 30, 1, -1)
     for mask in (spot, np.zeros_like(spot), np.ones_like(spot)):
         assert not list(look_at_turns("clip", flat, mask, quarters=True))
-    assert turns(flat, np.zeros_like(spot), quarters=True) == []
+    assert measure_turns(flat, np.zeros_like(spot), quarters=True) == []
 
 
 def test_large_and_narrow_pictures_are_taken() -> None:

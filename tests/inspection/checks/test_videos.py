@@ -18,6 +18,6 @@ def test_one_line_a_peculiarity_with_a_few_names() -> None:
 def test_every_remark_has_a_sentence_and_a_fix() -> None:
     for name, remark in REMARKS.items():
         (found,) = look_at_moving({"a": (name,)})
-        assert found.sentence == f"1 clip (a) {remark.said}"
+        assert found.sentence == f"1 clip (a) {remark.message}"
         assert found.sentence.endswith(".")
         assert found.fix.endswith(".")

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from tests.inspection.drawn import clean, draw, roll
 from tests.inspection.planted import flicker
 
-from frisket.inspection.checks.captions import look_at_same_words, look_at_words, place_in
-from frisket.inspection.checks.files import look_at_formats, look_at_orphans, misnamed
-from frisket.inspection.checks.flicker import jumps, look_at_steadiness
-from frisket.inspection.checks.near_duplicates import look_at_twins, print_of, twins
+from frisket.inspection.checks.captions import find_place, look_at_same_words, look_at_words
+from frisket.inspection.checks.files import look_at_formats, look_at_orphans, match_ignoring_case
+from frisket.inspection.checks.flicker import find_jumps, look_at_steadiness
+from frisket.inspection.checks.near_duplicates import compute_print, find_twins, look_at_twins
 from frisket.inspection.checks.outliers import look_at_spread
 
 
@@ -52,27 +52,29 @@ def test_empty_and_full_masks_are_told_by_others(shares: list[float]) -> None:
 def test_twins_survive_saving_resizing_and_light() -> None:
     rng = np.random.RandomState(0)
     drawings = clean(rng, 24)
-    prints = [print_of(one.picture) for one in drawings]
-    assert twins(prints) == []
+    prints = [compute_print(one.picture) for one in drawings]
+    assert find_twins(prints) == []
     picture = drawings[7].picture
     smaller = cv2.resize(picture, None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA)
     darker = (picture * 0.85).astype(np.uint8)
     _, coded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 60])
-    again = [print_of(each) for each in (smaller, darker, cv2.imdecode(coded, cv2.IMREAD_COLOR))]
-    found = twins([*prints, *again, print_of(picture)])
+    again = [
+        compute_print(each) for each in (smaller, darker, cv2.imdecode(coded, cv2.IMREAD_COLOR))
+    ]
+    found = find_twins([*prints, *again, compute_print(picture)])
     assert [(earlier, later) for earlier, later, _ in found] == [(7, 24), (7, 25), (7, 26), (7, 27)]
     assert found[-1][2]
     assert not found[1][2]
 
 
 def test_hundreds_of_copies_are_each_told_once() -> None:
-    seal = print_of(draw(np.random.RandomState(0), "one").picture)
-    found = twins([seal] * 300)
+    seal = compute_print(draw(np.random.RandomState(0), "one").picture)
+    found = find_twins([seal] * 300)
     assert [later for _, later, _ in found] == list(range(1, 300))
 
 
 def test_twins_across_the_holdout_and_across_sets() -> None:
-    seal = print_of(draw(np.random.RandomState(0), "one").picture)
+    seal = compute_print(draw(np.random.RandomState(0), "one").picture)
     ((place, one),) = look_at_twins(["a", "b"], [seal, seal], [0, 0], frozenset({0}))
     assert (place, one.kind, one.clip) == (1, "overlap", "b")
     assert "a is held out" in one.sentence
@@ -96,7 +98,7 @@ def test_twins_across_the_holdout_and_across_sets() -> None:
     ],
 )
 def test_places_in_captions(caption: str, place: str | None) -> None:
-    assert place_in(caption) == place
+    assert find_place(caption) == place
 
 
 def words(caption: str, **how: bool) -> list[str]:
@@ -138,7 +140,7 @@ def test_flicker_is_told_with_its_frame_and_motion_is_not() -> None:
         def get(places, frames=frames):
             return frames[list(places)]
 
-        assert jumps(steady, get) == []
+        assert find_jumps(steady, get) == []
         (found,) = look_at_steadiness("roll", broken, get)
         assert found.kind == "flicker"
         assert "jumps at frame" in found.sentence
@@ -149,13 +151,13 @@ def test_a_cut_in_the_clip_is_no_flicker() -> None:
     one, other = draw(rng, "a", (128, 128)), draw(rng, "b", (128, 128))
     frames = torch.from_numpy(np.stack([one.picture, other.picture]))
     masks = torch.stack([torch.from_numpy(each.mask).float() / 255 for each in (one, other)])
-    assert jumps(masks, lambda places: frames[list(places)]) == []
+    assert find_jumps(masks, lambda places: frames[list(places)]) == []
 
 
 def test_orphans_that_only_differ_in_capitals(tmp_path) -> None:
     orphans = {name: tmp_path / f"{name}.png" for name in ("Anna", "bea_mask", "Cara", "CARA", "x")}
     lacking = ["anna", "bea", "cara"]
-    assert misnamed(orphans, lacking) == {"Anna": "anna"}
+    assert match_ignoring_case(orphans, lacking) == {"Anna": "anna"}
     told = {
         one.sentence.split("/")[-1].split(".")[0]: one
         for one in look_at_orphans(orphans, lacking, tmp_path)

@@ -74,9 +74,9 @@ def test_training_finds_every_mask_where_it_was_written(tmp_path, clips, beside)
         place.record(name).write_text("{}")
     kind = "sidecar" if beside else "folder"
     found = find(clips, masks=kind, folders={} if beside else {"": place.folder})
-    assert {one.name for one in found.found} == set(NAMES)
+    assert {one.name for one in found.clips} == set(NAMES)
     assert not found.orphans
-    for one in found.found:
+    for one in found.clips:
         planes = read(
             one.masks,
             clip=probe(one.clip),
@@ -95,8 +95,8 @@ def test_soft_planes_are_read_as_region_folders(tmp_path, clips):
     for name in NAMES:
         write_soft(place.soft("face", name, video=False), mask)
     found = find(clips, masks="regions", folders={"face": place.folder / "soft" / "face"})
-    assert all(one.masks for one in found.found)
-    one = found.found[0]
+    assert all(one.masks for one in found.clips)
+    one = found.clips[0]
     (frame,) = read_frames(one.masks, probe(one.clip), {})
     assert torch.equal(frame["face"], (mask * 255).round() / 255)
     assert set(place.present("a", clips / "a.jpg", ["face", "hair"])) == {"soft/face/a.png"}

@@ -52,7 +52,7 @@ def test_onetrainer_masks_lie_beside_and_frisket_finds_them(clip):
     item = Masked("a.b", clip, [halves(clip)])
     (path,) = ONETRAINER.write(folder, [item], {"face": 1.0, "hair": 0.4})
     assert path.name == "a.b-masklabel.png"
-    (found,) = find(folder, masks="sidecar", folders={}).found
+    (found,) = find(folder, masks="sidecar", folders={}).clips
     assert found.masks == {"": path}
 
 

@@ -38,7 +38,7 @@ def test_plain_data_is_no_warning(tmp_path):
     make(tmp_path, "a.png", "a_sdxl.npz", "dataset.toml")
     (one,) = find(tmp_path, masks="none", folders={}).hints
     assert not one.grave
-    assert "2 files" in one.said
+    assert "2 files" in one.message
 
 
 def test_camera_raw_is_named_and_not_read(tmp_path):
@@ -72,7 +72,7 @@ def test_heic_under_another_name_says_what_it_is(tmp_path, monkeypatch):
 )
 def test_more_names_of_known_formats_are_clips(tmp_path, suffix, form):
     Image.new("RGB", (24, 16), (200, 40, 40)).save(tmp_path / f"a{suffix}", format=form)
-    (one,) = find(tmp_path, masks="none", folders={}).found
+    (one,) = find(tmp_path, masks="none", folders={}).clips
     assert probe(one.clip).width == 24
     assert abs(int(decode(one.clip)[0, 0, 0, 0]) - 200) < 4
 
@@ -81,10 +81,10 @@ def test_more_names_of_known_formats_are_clips(tmp_path, suffix, form):
 def test_folders_of_systems_and_drives_hold_no_clips(tmp_path, folder):
     make(tmp_path, "a.png", f"{folder}/a.png", f"sub/{folder}/b.jpg", "sub/c.png")
     found = find(tmp_path, masks="none", folders={})
-    assert [one.name for one in found.found] == ["a", "sub/c"]
+    assert [one.name for one in found.clips] == ["a", "sub/c"]
     (one,) = found.hints
-    assert one.said.startswith("2 folders")
-    assert folder in one.said
+    assert one.message.startswith("2 folders")
+    assert folder in one.message
 
 
 def test_hidden_bins_are_counted_once(tmp_path):

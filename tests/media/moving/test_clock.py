@@ -87,8 +87,8 @@ def test_stamps_that_are_missing_repeated_or_run_backwards():
 def test_pauses_are_shortened_and_told():
     clock = read_clock([0, 2000, 4000, 4016, 4032, 4048], MS, 16)
     assert clock.sample(8) == (0, 1, 2)
-    assert clock.shortened(8) == pytest.approx(4.064 - 3 / 8)
-    assert clock.shortened(None) == 0
+    assert clock.measure_pauses(8) == pytest.approx(4.064 - 3 / 8)
+    assert clock.measure_pauses(None) == 0
 
 
 def test_a_stamp_far_away_costs_nothing():

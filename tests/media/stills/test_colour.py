@@ -20,7 +20,7 @@ STORED, SEEN = (200, 40, 40), (218, 0, 26)  # in Display P3; in sRGB, by its def
 
 @pytest.fixture(autouse=True)
 def _nothing_was_told():
-    colour._told.clear()
+    colour._warned.clear()
 
 
 def flat(value: tuple[int, ...] | int = STORED, mode: str = "RGB") -> Image.Image:

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from frisket.media.frames import decode, probe
-from frisket.media.images import stored
-from frisket.media.stills.orientation import METHODS, turned
+from frisket.media.images import read_orientation
+from frisket.media.stills.orientation import METHODS, turn_upright
 
 SCENE = (np.add.outer(np.arange(32) * 5, np.arange(48) * 2)[..., None] + [0, 30, 60]) % 256
 
@@ -51,7 +51,7 @@ def test_odd_orientations_turn_nothing_and_size_and_pixels_agree(
     path = tmp_path / "a.jpg"
     jpeg(path, exif(kind, count, value))
     seen, frame = probe(path), decode(path)[0]
-    assert stored(path)[0] == orientation
+    assert read_orientation(path)[0] == orientation
     assert (seen.height, seen.width) == tuple(frame.shape[:2])
     assert (seen.width == 32) == (orientation >= 5)
 
@@ -86,12 +86,14 @@ def test_every_format_is_turned_once(tmp_path, orientation, suffix):
     frame = decode(path)[0].numpy()
     assert frame.shape == upright.shape
     assert np.abs(frame.astype(int) - upright).max() <= (4 if suffix == ".avif" else 0)
-    assert stored(path)[1] == upright.shape[:2]
+    assert read_orientation(path)[1] == upright.shape[:2]
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
 def test_arrays_are_turned_as_pictures_are(orientation):
-    assert (turned(SCENE, orientation) == np.asarray(_cast().transpose(METHODS[orientation]))).all()
+    assert (
+        turn_upright(SCENE, orientation) == np.asarray(_cast().transpose(METHODS[orientation]))
+    ).all()
 
 
 def _cast() -> Image.Image:

@@ -9,7 +9,7 @@ from typing import Any
 
 from frisket.cli.masks.make import SHOWN
 from frisket.config.label_map import read_legend
-from frisket.evaluation.mask_metrics import MaskScores, pooled
+from frisket.evaluation.mask_metrics import MaskScores, pool_scores
 from frisket.inspection.dataset_scan import clip_folder
 from frisket.media.files import MasksNotFound
 from frisket.media.paths import replacing
@@ -77,7 +77,7 @@ def _union(text: str) -> tuple[str, tuple[str, ...]]:
 
 def report(done: Evaluated) -> dict[str, Any]:
     """Every number, for scripts: shares and scores in [0, 1], confusion[truth][prediction]."""
-    whole = pooled(list(done.scores.values())) if done.scores else None
+    whole = pool_scores(list(done.scores.values())) if done.scores else None
     return {
         "regions": list(done.names),
         "whole": _numbers(whole) if whole else None,
@@ -127,7 +127,7 @@ def _over_clips(done: Evaluated, key: str) -> float | None:
 def told(done: Evaluated) -> Iterator[str]:
     """The tables, the worst clips, and what was left out."""
     if done.scores:
-        whole = pooled(list(done.scores.values()))
+        whole = pool_scores(list(done.scores.values()))
         frames = "" if whole.frames == len(done.scores) else f", {whole.frames} frames"
         yield f"{_clips(len(done.scores))}{frames}"
         yield ""

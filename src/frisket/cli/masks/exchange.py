@@ -9,7 +9,7 @@ from frisket.maskgen.format_base import EXCHANGES, GREY
 from frisket.progress import Progress
 from frisket.recipes.masks.exchange import Carried, Missing, bring, export, weights_of
 from frisket.recipes.masks.folder import BadOption, table_of, whole_table_of
-from frisket.registry import nearest
+from frisket.registry import suggest
 
 # How a config takes the grey files of a layout as they are, where it is not masks = "FOLDER".
 AS_THEY_ARE = {"onetrainer": 'masks = "sidecar"', "alpha": 'clips = "{}" and masks = "alpha"'}
@@ -33,7 +33,7 @@ def run_export(
     known: tuple[Missing, ...] = get_args(Missing)
     chosen = next((each for each in known if each == missing), None)
     if chosen is None:
-        raise BadOption(f"--missing: {missing!r}{nearest(missing, list(known))}")
+        raise BadOption(f"--missing: {missing!r}{suggest(missing, list(known))}")
     carried = export(
         folder,
         to,

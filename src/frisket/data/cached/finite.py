@@ -15,17 +15,19 @@ class NotFinite(BadMedia):
 
 def count_strange(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
     """Names of tensors that hold NaN or infinity: to how many values do, and how many there are."""
-    floating = {name: each for name, each in tensors.items() if each.is_floating_point()}
-    counts = {name: each.numel() - int(each.isfinite().sum()) for name, each in floating.items()}
+    floating = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
+    counts = {
+        name: tensor.numel() - int(tensor.isfinite().sum()) for name, tensor in floating.items()
+    }
     return {name: (count, floating[name].numel()) for name, count in counts.items() if count}
 
 
-def check_finite(made: Mapping[str, Tensor], model: str, record: Mapping[str, Any]) -> None:
+def check_finite(tensors: Mapping[str, Tensor], model: str, record: Mapping[str, Any]) -> None:
     """Raise NotFinite where what `model` made is no number; `record` is that of its encoder.
 
     Trained on, one such clip makes the whole adapter NaN, and the loss blames the learning rate.
     """
-    strange = count_strange(made)
+    strange = count_strange(tensors)
     if not strange:
         return
     name, (count, total) = next(iter(strange.items()))

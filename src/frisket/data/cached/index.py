@@ -18,7 +18,7 @@ from frisket.disk.atomic import may_write
 from frisket.disk.untrusted import cut
 
 T = TypeVar("T")
-Table = Literal["file", "probe", "colour", "facts", "entry"]
+IndexTable = Literal["file", "probe", "colour", "facts", "entry"]
 
 log = logging.getLogger(__name__)
 _left: set[Path] = set()  # files it was said of that they cannot be used
@@ -67,16 +67,16 @@ class Index:
         self.commit()
         self._close()
 
-    def get(self, table: Table, name: str) -> Any:
+    def get(self, table: IndexTable, name: str) -> Any:
         """A known value, or None."""
-        slot = _slot(table, name)
+        slot = _name_slot(table, name)
         if slot in self._learnt:
             return json.loads(self._learnt[slot])
         return self._attempt(lambda link: _read(link, slot))
 
-    def put(self, table: Table, name: str, value: Any) -> None:
+    def put(self, table: IndexTable, name: str, value: Any) -> None:
         """Remember a JSON value."""
-        self._learnt[_slot(table, name)] = json.dumps(value)
+        self._learnt[_name_slot(table, name)] = json.dumps(value)
         # Another `prepare` may share the cache: rows are few and the lock is never held for long.
         if len(self._learnt) >= BATCH:
             self.commit()
@@ -85,7 +85,7 @@ class Index:
         """Write what is pending."""
         if not self._learnt or self._alone or not may_write(self.file.parent):
             return
-        rows = [(slot, _sealed(slot, text)) for slot, text in self._learnt.items()]
+        rows = [(slot, _add_checksum(slot, text)) for slot, text in self._learnt.items()]
         if self._attempt(lambda link: _write(link, rows)):
             self._learnt.clear()
 
@@ -95,7 +95,7 @@ class Index:
             if self._alone:
                 return None
             try:
-                return use(self._opened())
+                return use(self._open())
             except (sqlite3.Error, ValueError, OSError, RecursionError) as error:
                 self._close()
                 if _is_damage(error, self.file):
@@ -105,7 +105,7 @@ class Index:
         self._leave(OSError("damaged again as soon as it was made anew"))
         return None
 
-    def _opened(self) -> sqlite3.Connection:
+    def _open(self) -> sqlite3.Connection:
         if self._link is None:
             self._link = sqlite3.connect(self.file, timeout=PATIENCE)
             self._link.text_factory = bytes  # damaged text is for us to find
@@ -167,21 +167,21 @@ class Index:
                         )
                     )
             return whole.hexdigest()
-        return self._remembered(name, state, "", _whole)
+        return self._recall(name, state, "", _hash_whole)
 
     def fingerprint(self, path: Path) -> str:
         """A quick hash of weights: names, sizes and sampled pieces of every file (not all)."""
         if path.is_file():
-            return self._remembered(str(path.absolute()), path.stat(), "sampled|", _sampled)
+            return self._recall(str(path.absolute()), path.stat(), "sampled|", _hash_samples)
         whole = hashlib.blake2b(digest_size=20)
         for file in sorted(
             p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")
         ):
-            print_ = self._remembered(str(file.absolute()), file.stat(), "sampled|", _sampled)
+            print_ = self._recall(str(file.absolute()), file.stat(), "sampled|", _hash_samples)
             whole.update(f"{file.relative_to(path).as_posix()}\0{print_}\0".encode())
         return whole.hexdigest()
 
-    def _remembered(self, name: str, state: os.stat_result, prefix: str, reader: Any) -> str:
+    def _recall(self, name: str, state: os.stat_result, prefix: str, reader: Any) -> str:
         sign = [state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino]
         slot = prefix + name.encode("utf8", "surrogateescape").decode(
             "latin-1"
@@ -189,10 +189,10 @@ class Index:
         known = self.get("file", slot)
         if isinstance(known, list) and len(known) == 2 and known[0] == sign:
             return str(known[1])
-        found = str(reader(name))
+        content = str(reader(name))
         if time.time_ns() - max(state.st_mtime_ns, state.st_ctime_ns) > YOUNG:
-            self.put("file", slot, [sign, found])
-        return found
+            self.put("file", slot, [sign, content])
+        return content
 
 
 def _cut(state: bytes) -> str:
@@ -211,12 +211,12 @@ def _is_damage(error: Exception, file: Path) -> bool:
     return code & 0xFF not in OUTSIDE
 
 
-def _sealed(slot: str, text: str) -> str:
+def _add_checksum(slot: str, text: str) -> str:
     """A value with a sum over name and value before it: a flipped bit is damage, not news."""
     return f"{zlib.crc32(f'{slot}|{text}'.encode()):08x}{text}"
 
 
-def _slot(table: Table, name: str) -> str:
+def _name_slot(table: IndexTable, name: str) -> str:
     """The key of a row; SQLite takes no surrogates, which names that are not UTF-8 hold."""
     return f"{table}|{name}".encode("utf8", "backslashreplace").decode("utf8")
 
@@ -226,7 +226,7 @@ def _read(link: sqlite3.Connection, slot: str) -> Any:
     if row is None:
         return None
     text = row[0].decode() if isinstance(row[0], bytes) else ""
-    if text != _sealed(slot, text[8:]):
+    if text != _add_checksum(slot, text[8:]):
         raise ValueError("a value is not as it was written")
     return json.loads(text[8:])
 
@@ -237,22 +237,22 @@ def _write(link: sqlite3.Connection, rows: Sequence[tuple[str, str]]) -> bool:
     return True
 
 
-def _whole(name: str) -> str:
+def _hash_whole(name: str) -> str:
     with Path(name).open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=20)).hexdigest()
 
 
-def _sampled(name: str) -> str:
+def _hash_samples(name: str) -> str:
     size = Path(name).stat().st_size
     whole = hashlib.blake2b(str(size).encode(), digest_size=20)
     with Path(name).open("rb") as file:
-        for offset in _offsets(size):
+        for offset in _list_offsets(size):
             file.seek(offset)
             whole.update(file.read(PIECE))
     return whole.hexdigest()
 
 
-def _offsets(size: int) -> Iterator[int]:
+def _list_offsets(size: int) -> Iterator[int]:
     if size <= SAMPLES * PIECE:
         yield from range(0, size, PIECE)
         return

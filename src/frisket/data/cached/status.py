@@ -7,7 +7,7 @@ from torch import Tensor
 
 from frisket.data.cached.finite import count_strange
 from frisket.data.cached.index import Index
-from frisket.data.cached.store import Cache, CorruptEntry, Kind
+from frisket.data.cached.store import Cache, CorruptEntry, EntryKind
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ class Entries:
         """Both of one folder."""
         self.cache, self.index = cache, index
 
-    def ready(self, kind: Kind, key: str) -> bool:
+    def ready(self, kind: EntryKind, key: str) -> bool:
         """Whether an entry is there, whole and finite; one that changed since it was seen is read.
 
         A corrupt one, or one that holds NaN or infinity (as versions before this check wrote them),
@@ -29,7 +29,7 @@ class Entries:
         if mark is None:
             self.cache.need_writable(kind, key)  # before any model is loaded
             return False
-        if self.index.get("entry", _slot(kind, key)) == mark:
+        if self.index.get("entry", _name_slot(kind, key)) == mark:
             return True
         try:
             strange = count_strange(self.cache.load(kind, key).tensors)
@@ -42,21 +42,21 @@ class Entries:
             log.warning("cache entry %s holds NaN or infinity; making it again", path)
             self.cache.drop(kind, key)
             return False
-        self.index.put("entry", _slot(kind, key), mark)
+        self.index.put("entry", _name_slot(kind, key), mark)
         return True
 
     def store(
         self,
-        kind: Kind,
+        kind: EntryKind,
         key: str,
         tensors: Mapping[str, Tensor],
         notes: Mapping[str, str] | None = None,
     ) -> None:
         """Write an entry, and remember that it is whole."""
         self.cache.store(kind, key, tensors, notes)
-        self.index.put("entry", _slot(kind, key), self.cache.mark(kind, key))
+        self.index.put("entry", _name_slot(kind, key), self.cache.mark(kind, key))
 
 
-def _slot(kind: Kind, key: str) -> str:
+def _name_slot(kind: EntryKind, key: str) -> str:
     # "finite": what the index knew before is only that an entry was whole; it is read once more.
     return f"finite/{kind}/{key}"

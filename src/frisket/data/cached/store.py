@@ -17,11 +17,11 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from frisket.disk.atomic import CannotWrite, may_write, writing
-from frisket.disk.untrusted import cut, parse_json, shown
+from frisket.disk.untrusted import cut, parse_json, show
 
-__all__ = ["Cache", "CannotWrite", "CorruptEntry", "Entry", "Kind", "digest", "key_of"]
+__all__ = ["Cache", "CacheEntry", "CannotWrite", "CorruptEntry", "EntryKind", "digest", "key_of"]
 
-Kind = Literal["latents", "text", "coverage", "bank"]
+EntryKind = Literal["latents", "text", "coverage", "bank"]
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class CorruptEntry(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CacheEntry:
     """One verified entry: its tensors, and the notes (plain strings) written beside them."""
 
     tensors: dict[str, Tensor]
@@ -86,7 +86,7 @@ class Cache:
                 self.folder.mkdir(parents=True, exist_ok=True)
         self.refusal = "" if may_write(self.folder) else "it is read-only"
         if not self.refusal:
-            probe = _temporary(self.folder / "probe")
+            probe = _name_temporary(self.folder / "probe")
             try:
                 probe.touch()  # rights do not tell of a disk that is full
                 probe.unlink()
@@ -98,7 +98,7 @@ class Cache:
         """Whether files can be made in it, as far as was known when it was opened."""
         return not self.refusal
 
-    def need_writable(self, kind: Kind, key: str) -> None:
+    def need_writable(self, kind: EntryKind, key: str) -> None:
         """CannotWrite where the entry would have to be made and the cache cannot be written."""
         if self.refusal:
             raise CannotWrite(
@@ -107,11 +107,11 @@ class Cache:
                 " may write to, or let its owner run `frisket prepare` with this configuration"
             )
 
-    def path(self, kind: Kind, key: str) -> Path:
+    def path(self, kind: EntryKind, key: str) -> Path:
         """Where an entry lies (whether or not it is there yet)."""
         return self.folder / kind / key[:2] / f"{key}.safetensors"
 
-    def mark(self, kind: Kind, key: str) -> list[int] | None:
+    def mark(self, kind: EntryKind, key: str) -> list[int] | None:
         """Size and time of an entry's file, or None if there is none: a cheap sign of change."""
         try:
             state = os.stat(f"{self.folder}/{kind}/{key[:2]}/{key}.safetensors")  # noqa: PTH116 - hot
@@ -121,7 +121,7 @@ class Cache:
 
     def store(
         self,
-        kind: Kind,
+        kind: EntryKind,
         key: str,
         tensors: Mapping[str, Tensor],
         notes: Mapping[str, str] | None = None,
@@ -129,12 +129,12 @@ class Cache:
         """Write an entry in one rename; OSError names the file, e.g. when the disk is full."""
         path = self.path(kind, key)
         whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        said = dict(notes or {})
-        label = {"key": f"{kind}/{key}", "notes": said, "digest": digest(whole, said)}
+        texts = dict(notes or {})
+        label = {"key": f"{kind}/{key}", "notes": texts, "digest": digest(whole, texts)}
         payload = save(whole, metadata={LABEL: json.dumps(label, sort_keys=True)})
         write_atomically(path, payload)
 
-    def load(self, kind: Kind, key: str) -> Entry:
+    def load(self, kind: EntryKind, key: str) -> CacheEntry:
         """Read and verify an entry (on the CPU); CorruptEntry names the file and the fix."""
         path = self.path(kind, key)
         try:
@@ -146,16 +146,18 @@ class Cache:
             label = parse_json(head["__metadata__"][LABEL])
             written, notes, expected = label["key"], dict(label["notes"]), label["digest"]
             tensors = load(payload)
-            found = digest(tensors, notes)
+            actual = digest(tensors, notes)
         except Exception as error:  # foreign parsers raise what they like
-            raise CorruptEntry(_broken(path, f"it is not whole ({cut(str(error))})")) from error
+            raise CorruptEntry(
+                _explain_broken(path, f"it is not whole ({cut(str(error))})")
+            ) from error
         if written != f"{kind}/{key}":
-            raise CorruptEntry(_broken(path, f"it was written as {shown(written)}"))
-        if found != expected:
-            raise CorruptEntry(_broken(path, "its bytes changed after it was written"))
-        return Entry(tensors, notes)
+            raise CorruptEntry(_explain_broken(path, f"it was written as {show(written)}"))
+        if actual != expected:
+            raise CorruptEntry(_explain_broken(path, "its bytes changed after it was written"))
+        return CacheEntry(tensors, notes)
 
-    def drop(self, kind: Kind, key: str) -> None:
+    def drop(self, kind: EntryKind, key: str) -> None:
         """Delete an entry, if it is there; CannotWrite where that is not allowed."""
         path = self.path(kind, key)
         with writing(path, f"it is corrupt; let its owner delete it, or {FIX}", kept="not removed"):
@@ -178,11 +180,11 @@ class Cache:
         return count
 
 
-def _broken(path: Path, why: str) -> str:
+def _explain_broken(path: Path, why: str) -> str:
     return f"cache entry {path} is corrupt: {why}. Delete it and run `frisket prepare` again"
 
 
-def _temporary(path: Path) -> Path:
+def _name_temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid4().hex[:12]}.tmp")
 
 
@@ -191,7 +193,7 @@ def write_atomically(path: Path, payload: bytes) -> None:
 
     Makes its folder. CannotWrite names the file and the fix, e.g. when the disk is full.
     """
-    temporary = _temporary(path)
+    temporary = _name_temporary(path)
     with writing(path, FIX, "what is finished stays", draft=temporary):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -4,18 +4,18 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from frisket.data.format_base import Columns, Contents, Entry, Packed
-from frisket.data.format_files import CLIPS, MASKS, REFERENCES, lay, packed, write_text
+from frisket.data.format_base import Columns, Packed, SetContents, SetEntry
+from frisket.data.format_files import CLIPS, MASKS, REFERENCES, lay, pack_findings, write_text
 from frisket.media.files import Findings, find
-from frisket.media.folders.discovery import captioned, clip_folder, masks_of
+from frisket.media.folders.discovery import clip_folder, find_captions, find_masks
 from frisket.media.folders.references import find_references
 from frisket.media.paths import LEGEND
 
 
 def _with_references(findings: Findings, folder: Path) -> Findings:
-    pictures = find_references(folder, [one.name for one in findings.found], required=False)
-    found = [replace(one, references=pictures.get(one.name, ())) for one in findings.found]
-    return replace(findings, found=found)
+    pictures = find_references(folder, [clip.name for clip in findings.clips], required=False)
+    clips = [replace(clip, references=pictures.get(clip.name, ())) for clip in findings.clips]
+    return replace(findings, clips=clips)
 
 
 class Folder:
@@ -26,7 +26,7 @@ class Folder:
     frames = True
     mixed = False
 
-    def suits(self, path: Path) -> bool:
+    def matches(self, path: Path) -> bool:
         """Whether `path` is a folder, whatever lies in it."""
         return path.is_dir()
 
@@ -35,17 +35,19 @@ class Folder:
         clips = clip_folder(path)
         if not clips.is_dir():
             find(clips, masks="none", folders={})  # raises, and says why
-        masks = masks_of(clips, path, alpha=False)
-        _, findings = captioned(clips, path, masks, paragraph=False)
+        masks = find_masks(clips, path, alpha=False)
+        _, findings = find_captions(clips, path, masks, paragraph=False)
         pictures = path / REFERENCES
         if clips != path and pictures.is_dir():
             findings = _with_references(findings, pictures)
         beside = masks.folders.get("", clips) / LEGEND
         where = ", ".join(map(str, masks.folders.values())) or "beside the clips"
         none = "no masks lie beside the clips; transparency stays in them"
-        return packed(findings, beside, (f"masks: {where}" if masks.matched else none,))
+        return pack_findings(findings, beside, (f"masks: {where}" if masks.matched else none,))
 
-    def write(self, folder: Path, entries: Iterable[Entry], contents: Contents, shard: int) -> None:
+    def write(
+        self, folder: Path, entries: Iterable[SetEntry], contents: SetContents, shard: int
+    ) -> None:
         """One file a clip, a caption, a mask and a reference picture."""
         for entry in entries:
             lay(folder, entry)

@@ -17,15 +17,15 @@ from frisket.data.format_base import (
     MIB,
     BadSet,
     Columns,
-    Contents,
-    Entry,
     File,
     Packed,
-    Part,
+    SetContents,
+    SetEntry,
+    SetPart,
     bytes_of,
-    shards,
+    split_shards,
 )
-from frisket.disk.untrusted import parse_json, shown
+from frisket.disk.untrusted import parse_json, show
 from frisket.media.foreign import decoding
 from frisket.media.manifest import NAME, TEXT_KEYS, is_name
 from frisket.media.paths import IMAGES, LEGEND, VIDEOS, plain, replacing
@@ -40,10 +40,10 @@ MASK = re.compile(r"\.(?:(?P<region>.+)\.)?mask(?P<suffix>\.[^.]+)")
 REFERENCE = re.compile(r"\.reference\.(?P<number>\d+)(?P<suffix>\.[^.]+)")
 
 
-def _shards(path: Path) -> list[Path]:
+def _list_shards(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    return sorted(each for each in path.iterdir() if each.name.lower().endswith(TARS))
+    return sorted(shard for shard in path.iterdir() if shard.name.lower().endswith(TARS))
 
 
 @dataclass(slots=True)
@@ -56,7 +56,7 @@ class _Sample:
     masks: dict[str, File] = field(default_factory=dict)
     references: dict[int, File] = field(default_factory=dict)
     text: str | None = None
-    told: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
 
     def add(self, suffix: str, file: File) -> None:
         lower = suffix.lower()
@@ -82,25 +82,25 @@ class _Sample:
 
     def _tell(self, file: File) -> None:
         try:
-            told = parse_json(self._text(file, ".json"))
+            metadata = parse_json(self._text(file, ".json"))
         except BadSet:
             raise
         except ValueError as error:
             raise self._bad(f".json is not JSON ({error})") from error
-        if not isinstance(told, dict):
+        if not isinstance(metadata, dict):
             raise self._bad(".json is no object")
-        self.told = told
+        self.metadata = metadata
 
-    def _bad(self, said: str) -> BadSet:
-        return BadSet(f"{self.shard}: sample {self.key!r}: {said}; mend the shard")
+    def _bad(self, message: str) -> BadSet:
+        return BadSet(f"{self.shard}: sample {self.key!r}: {message}; mend the shard")
 
-    def entry(self) -> Entry:
+    def entry(self) -> SetEntry:
         if len(self.clips) != 1:
             kinds = ", ".join(sorted(clip.suffix for clip in self.clips)) or "none"
             raise self._bad(f"should have one picture or video, it has {kinds}")
-        captions = [self.text, *(self.told.get(key) for key in TEXT_KEYS)]
-        name = self.told.get(NAME)
-        return Entry(
+        captions = [self.text, *(self.metadata.get(key) for key in TEXT_KEYS)]
+        name = self.metadata.get(NAME)
+        return SetEntry(
             plain(name if isinstance(name, str) else self.key),
             self.clips[0],
             next((text for text in captions if isinstance(text, str)), ""),
@@ -109,7 +109,7 @@ class _Sample:
         )
 
 
-def _kind(suffix: str) -> str | None:
+def _classify(suffix: str) -> str | None:
     """Whether a member is read; by its suffix alone."""
     last = PurePosixPath(f"x{suffix}").suffix.lower()
     if suffix.lower() in (".json", *TEXTS):
@@ -118,28 +118,28 @@ def _kind(suffix: str) -> str | None:
     return "media" if alone and last in (*IMAGES, *VIDEOS) else None
 
 
-def _entries(shard: Path) -> Iterator[Entry]:
-    with _opened(shard) as tar, ExitStack() as held:
+def _read_entries(shard: Path) -> Iterator[SetEntry]:
+    with _open_shard(shard) as tar, ExitStack() as held:
         sample: _Sample | None = None
-        for key, suffix, member in _members(tar, shard):
+        for key, suffix, member in _list_members(tar, shard):
             if sample is not None and key != sample.key:
                 yield sample.entry()
                 held.close()
                 sample = None
-            if _kind(suffix) is not None:
+            if _classify(suffix) is not None:
                 sample = sample or _Sample(key, shard)
-                sample.add(suffix, _file(tar, member, shard, held))
+                sample.add(suffix, _read_file(tar, member, shard, held))
         if sample is not None:
             yield sample.entry()
 
 
-def _members(tar: tarfile.TarFile, shard: Path) -> Iterator[tuple[str, str, tarfile.TarInfo]]:
+def _list_members(tar: tarfile.TarFile, shard: Path) -> Iterator[tuple[str, str, tarfile.TarInfo]]:
     """Key, suffix and header of every regular member, in order; nothing is unpacked."""
     limit = _limit(shard)
     while (member := tar.next()) is not None:
         tar.members = []  # type: ignore[attr-defined] # it keeps all that passed, for nobody
         if member.offset_data + member.size > limit:
-            raise _too_large(shard)
+            raise _refuse_large(shard)
         leaf = PurePosixPath(member.name).name
         if not member.isreg() or leaf.startswith("."):
             continue  # links lead elsewhere, and hidden files are notes of other systems
@@ -147,7 +147,7 @@ def _members(tar: tarfile.TarFile, shard: Path) -> Iterator[tuple[str, str, tarf
         key = f"{member.name.removesuffix(leaf).removeprefix('./')}{stem}"
         if not is_name(key):
             raise BadSet(
-                f"{shard}: member {shown(member.name)} leads out of its folder, is hidden in it,"
+                f"{shard}: member {show(member.name)} leads out of its folder, is hidden in it,"
                 " or is not UTF-8; pack the shard anew"
             )
         yield key, f"{dot}{rest}", member
@@ -162,7 +162,7 @@ def _limit(shard: Path) -> int:
     return max(UNPACKED * shard.stat().st_size, SMALL)
 
 
-def _too_large(shard: Path) -> BadSet:
+def _refuse_large(shard: Path) -> BadSet:
     return BadSet(
         f"{shard}: has {shard.stat().st_size} bytes and unpacks to more than"
         f" {_limit(shard) // MIB} MiB, which no set of pictures does; unpack it yourself if you"
@@ -171,7 +171,7 @@ def _too_large(shard: Path) -> BadSet:
 
 
 @contextmanager
-def _opened(shard: Path) -> Iterator[tarfile.TarFile]:
+def _open_shard(shard: Path) -> Iterator[tarfile.TarFile]:
     """A tar file, to go through once; a packed one is unpacked as it is read, nowhere else."""
     with decoding(shard, "is no whole tar file ({reason}); copy it again", BadSet):
         if not _is_packed(shard):
@@ -197,24 +197,24 @@ class _Counted:
         chunk = self._unpacked.read(size)
         self._left -= len(chunk)
         if self._left < 0:
-            raise _too_large(self._shard)
+            raise _refuse_large(self._shard)
         return chunk
 
 
-def _file(tar: tarfile.TarFile, member: tarfile.TarInfo, shard: Path, held: ExitStack) -> File:
+def _read_file(tar: tarfile.TarFile, member: tarfile.TarInfo, shard: Path, held: ExitStack) -> File:
     """A member; of a packed shard a copy, for there is no way back to it, until `held` closes."""
     suffix = PurePosixPath(member.name).suffix
 
-    def opened() -> BufferedIOBase:
+    def open_member() -> BufferedIOBase:
         return cast(BufferedIOBase, tar.extractfile(member))  # None is for members without content
 
     if not _is_packed(shard):
-        return File(suffix, member.size, opened)
-    copy = _copied(opened(), shard, held)
+        return File(suffix, member.size, open_member)
+    copy = _copy_member(open_member(), shard, held)
     return File(suffix, member.size, lambda: BufferedReader(_Again(copy)))
 
 
-def _copied(source: BufferedIOBase, shard: Path, held: ExitStack) -> IO[bytes]:
+def _copy_member(source: BufferedIOBase, shard: Path, held: ExitStack) -> IO[bytes]:
     copy: IO[bytes] = tempfile.SpooledTemporaryFile(MEMORY)  # noqa: SIM115 - `held` closes it
     held.callback(copy.close)
     while chunk := source.read(MIB):
@@ -244,20 +244,20 @@ class _Again(RawIOBase):
         return len(chunk)
 
 
-def _laid(entry: Entry) -> Iterator[tuple[str, File]]:
+def _lay_members(entry: SetEntry) -> Iterator[tuple[str, File]]:
     """The members of one entry, by name."""
     folder, slash, leaf = entry.name.rpartition("/")
     key = f"{folder}{slash}{leaf.replace('%', '%25').replace('.', '%2E')}"
-    parts: list[tuple[str, Part]] = [(key, entry.clip)]
+    parts: list[tuple[str, SetPart]] = [(key, entry.clip)]
     parts += [
-        (f"{key}{'.' * bool(region)}{region}.mask", each) for region, each in entry.masks.items()
+        (f"{key}{'.' * bool(region)}{region}.mask", part) for region, part in entry.masks.items()
     ]
-    parts += [(f"{key}.reference.{place}", each) for place, each in enumerate(entry.references)]
+    parts += [(f"{key}.reference.{place}", part) for place, part in enumerate(entry.references)]
     if entry.caption:
         parts.append((key, bytes_of(entry.caption.encode(), ".txt")))
     if key != entry.name:
-        told = json.dumps({NAME: entry.name}, ensure_ascii=False)
-        parts.append((key, bytes_of(told.encode(), ".json")))
+        text = json.dumps({NAME: entry.name}, ensure_ascii=False)
+        parts.append((key, bytes_of(text.encode(), ".json")))
     for name, part in parts:
         assert isinstance(part, File)  # `frames` of the format is False
         yield f"{name}{part.suffix}", part
@@ -277,40 +277,44 @@ class WebDataset:
     legend = LEGEND
     frames, mixed = False, True
 
-    def suits(self, path: Path) -> bool:
+    def matches(self, path: Path) -> bool:
         """A tar file, or a folder of some."""
-        return path.name.lower().endswith(TARS) or (path.is_dir() and bool(_shards(path)))
+        return path.name.lower().endswith(TARS) or (path.is_dir() and bool(_list_shards(path)))
 
     def read(self, path: Path, columns: Columns) -> Packed:
         """Every shard after the other; members of other kinds, pickles too, are never opened."""
         legend = (path if path.is_dir() else path.parent) / LEGEND
-        shards = _shards(path)
+        shards = _list_shards(path)
         aside: Counter[str] = Counter()
         for shard in shards:
-            with _opened(shard) as tar:
-                aside.update(end for _, end, _ in _members(tar, shard) if _kind(end) is None)
+            with _open_shard(shard) as tar:
+                aside.update(
+                    end for _, end, _ in _list_members(tar, shard) if _classify(end) is None
+                )
         notes = [
             f"{count} members {suffix} are not read" for suffix, count in sorted(aside.items())
         ]
 
-        def entries() -> Iterator[Entry]:
+        def entries() -> Iterator[SetEntry]:
             for shard in shards:
-                yield from _entries(shard)
+                yield from _read_entries(shard)
 
         return Packed(entries, legend.read_bytes() if legend.is_file() else None, tuple(notes))
 
-    def write(self, folder: Path, entries: Iterable[Entry], contents: Contents, shard: int) -> None:
+    def write(
+        self, folder: Path, entries: Iterable[SetEntry], contents: SetContents, shard: int
+    ) -> None:
         """`shard-000000.tar`, ...: `key.jpg`, `key.txt`, `key.mask.png` or `key.face.mask.png`, ...
 
         A key holds no dot, so a name that has one stands whole in `key.json`.
         """
-        for number, part in enumerate(shards(entries, shard)):
+        for number, part in enumerate(split_shards(entries, shard)):
             with (
                 replacing(folder / f"shard-{number:06d}.tar") as draft,
                 tarfile.open(draft, "w", format=tarfile.PAX_FORMAT) as tar,
             ):
                 for entry in part:
-                    for name, file in _laid(entry):
+                    for name, file in _lay_members(entry):
                         _add(tar, name, file)
                     tar.members = []  # type: ignore[attr-defined]
 

@@ -7,7 +7,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from frisket.disk.untrusted import shown
+from frisket.disk.untrusted import show
 from frisket.importers.base import BadLayout
 from frisket.importers.files import Written
 
@@ -185,7 +185,7 @@ class Fields:
 
     def bad(self, name: str, said: str) -> BadLayout:
         """The error for a field, to be raised."""
-        value = shown(self.values.get(name), 60)
+        value = show(self.values.get(name), 60)
         return BadLayout(f"{self.written.where((name,))}: {name} = {value}: {said}")
 
 

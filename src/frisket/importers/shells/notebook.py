@@ -23,7 +23,7 @@ def read_notebook(text: str) -> list[Command]:
     try:
         tree = parse_json(text)
     except BadText as error:
-        raise Unreadable(f"is no notebook: {error.said}", error.line or 1) from error
+        raise Unreadable(f"is no notebook: {error.message}", error.line or 1) from error
     cells = tree.get("cells") if isinstance(tree, dict) else None
     if not isinstance(cells, list):
         raise Unreadable("is no notebook: it has no cells", 1)
@@ -131,7 +131,7 @@ class _Reader:
         try:
             script = read_posix(text, holes=True)
         except Unreadable as error:
-            raise Unreadable(f"cell {cell}: {error.said}", line + error.line - 1) from error
+            raise Unreadable(f"cell {cell}: {error.message}", line + error.line - 1) from error
         for each in script.commands:
             words = tuple(Word(word.text, word.line + line - 1) for word in each.words)
             folder = each.folder or self.folder

@@ -28,7 +28,7 @@ class BadOption(ValueError):
     def __init__(self, said: str, word: Word) -> None:
         """Say what is wrong, and at which word."""
         super().__init__(said)
-        self.said, self.word = said, word
+        self.message, self.word = said, word
 
 
 @dataclass(slots=True)

@@ -49,7 +49,7 @@ class Unreadable(ValueError):
     def __init__(self, said: str, line: int) -> None:
         """Say what is wrong and where."""
         super().__init__(said)
-        self.said, self.line = said, line
+        self.message, self.line = said, line
 
 
 def hole(name: str) -> str:

@@ -72,14 +72,14 @@ def read(path: Path, command: int | None = None) -> Sources:
     try:
         return _source(path, launch, writes=bool(WRITES.search(text)))
     except BadOption as error:
-        raise BadLayout(f"{path}{_line(launch, error.word.line)}: {error.said}") from error
+        raise BadLayout(f"{path}{_line(launch, error.word.line)}: {error.message}") from error
 
 
 def _commands(path: Path, text: str, suffix: str) -> list[Command]:
     try:
         return READERS[suffix](text)
     except Unreadable as error:
-        raise BadLayout(f"{path} line {error.line}: {error.said}") from error
+        raise BadLayout(f"{path} line {error.line}: {error.message}") from error
     except RecursionError as error:
         raise BadLayout(f"{path}: is nested too deep; is it the right file?") from error
 
@@ -96,7 +96,7 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise BadLayout(f"{path}: cannot be read ({error.strerror})") from error
     except BadText as error:
-        raise BadLayout(f"{path}: {error.said}") from error
+        raise BadLayout(f"{path}: {error.message}") from error
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return raw.decode("utf-16", errors="replace")
     if b"\0" in raw:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from frisket.disk.toml_lines import Key
-from frisket.disk.untrusted import shown
+from frisket.disk.untrusted import show
 from frisket.importers.base import BadLayout, Note
 from frisket.importers.files import Written, peek, read_config
 from frisket.importers.source_base import Form, Source, Sources
@@ -50,7 +50,7 @@ def read(path: Path, command: int | None = None) -> Sources:
     mode = written.tree.get("train_mode")
     mode = mode.get("train_mode", "lora") if isinstance(mode, dict) else "lora"
     if mode != "lora":
-        what = MODES.get(str(mode)) or shown(mode, 40)
+        what = MODES.get(str(mode)) or show(mode, 40)
         raise BadLayout(f"{written.where(('train_mode',))}: trains {what}; Frisket trains LoRAs")
     training, notes = _training(written)
     data = _data(written)
@@ -70,7 +70,7 @@ def _sections(written: Written, inner: str) -> list[tuple[str, Mapping[str, Any]
         if table is None or name in ("subsets", "train_mode"):
             continue
         if not isinstance(table, dict):
-            said = f"is {shown(table, 40)}, a table of options is needed"
+            said = f"is {show(table, 40)}, a table of options is needed"
             raise BadLayout(f"{written.where((name, inner))}: {name}.{inner} {said}")
         found.append((name, table))
     return found

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from frisket.disk.toml_lines import Key
-from frisket.disk.untrusted import shown
+from frisket.disk.untrusted import show
 from frisket.importers.base import BadLayout, Note
 from frisket.importers.files import Written, peek, place, read_config
 from frisket.importers.kohya_ss.fields import (
@@ -87,7 +87,7 @@ def read(path: Path, command: int | None = None) -> Sources:
     module, arguments = network_of(fields.values, flux=model == "flux1_checkbox",
                                    sd3=model == "sd3_checkbox")  # fmt: skip
     if not module:
-        kind = shown(fields.value("LoRA_type"), 40)
+        kind = show(fields.value("LoRA_type"), 40)
         raise BadLayout(
             f"{written.where(('LoRA_type',))}: LoRA_type = {kind}: kohya_ss has none so"
         )
@@ -233,7 +233,7 @@ def _more(fields: Fields, script: str, tree: dict[str, Any], lines: dict[Key, in
     try:
         given = parse(words, "kohya", script)
     except BadOption as error:
-        raise fields.bad(name, error.said) from error
+        raise fields.bad(name, error.message) from error
     for option, value in given.tree.items():
         tree[option] = value
         if line:

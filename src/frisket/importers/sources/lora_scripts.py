@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from frisket.disk.toml_lines import Key
-from frisket.disk.untrusted import shown
+from frisket.disk.untrusted import show
 from frisket.importers.base import BadLayout, Note
 from frisket.importers.files import Written, peek, read_config
 from frisket.importers.shells.options import BadOption, option_types, typed
@@ -54,7 +54,7 @@ def read(path: Path, command: int | None = None) -> Sources:
         )
     kind = written.tree[TYPE]
     if kind not in SCRIPTS:
-        at = f"{written.where((TYPE,))}: {TYPE} = {shown(kind, 40)}"
+        at = f"{written.where((TYPE,))}: {TYPE} = {show(kind, 40)}"
         raise BadLayout(f"{at}: there is none of this kind here: {', '.join(SCRIPTS)}")
     tree: dict[str, Any] = {}
     lines: dict[Key, int] = {}
@@ -80,8 +80,8 @@ def _number(written: Written, name: str, value: Any) -> Any:
     try:
         return typed(kind, Word(value.strip(), 0), name)
     except BadOption as error:
-        at = f"{written.where((name,))}: {name} = {shown(value, 60)}"
-        raise BadLayout(f"{at}: {error.said}") from error
+        at = f"{written.where((name,))}: {name} = {show(value, 60)}"
+        raise BadLayout(f"{at}: {error.message}") from error
 
 
 def _own(written: Written, name: str, value: Any) -> list[Note]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from frisket.disk.toml_lines import Key, paths
+from frisket.disk.toml_lines import Key, list_paths
 from frisket.importers.base import BadLayout
 from frisket.importers.files import Written, peek, read_config
 from frisket.importers.source_base import Form, Source, Sources
@@ -64,7 +64,7 @@ def read(path: Path, command: int | None = None) -> Sources:
         raise BadLayout(f"{path}: __version = {version}: OneTrainer counts from 0")
     tree, moves = migrate(written.tree, version)
     lines: dict[Key, int] = {}
-    for key in paths(tree):
+    for key in list_paths(tree):
         line = written.lines.get(moves.get(key, key))
         if line is None and (near := _moved(key, moves)) is not None:
             line = written.lines.get(near)

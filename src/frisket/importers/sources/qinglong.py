@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from frisket.disk.toml_lines import Key
-from frisket.disk.untrusted import shown
+from frisket.disk.untrusted import show
 from frisket.importers.base import BadLayout, Note
 from frisket.importers.files import Written, peek, read_config
 from frisket.importers.qinglong.fields import (
@@ -58,7 +58,7 @@ def read(path: Path, command: int | None = None) -> Sources:
     if not isinstance(model, str) or model not in MODELS:
         known = ", ".join(MODELS)
         at = written.where(("arch",))
-        raise BadLayout(f"{at}: arch = {shown(model, 40)}: none of the models here: {known}")
+        raise BadLayout(f"{at}: arch = {show(model, 40)}: none of the models here: {known}")
     preset = _Preset(written, model)
     preset.fill()
     made = Written(path, preset.tree, preset.lines)
@@ -109,7 +109,7 @@ class _Preset:
 
     def bad(self, name: str, said: str) -> BadLayout:
         """The error for a field, to be raised."""
-        given = shown(self.written.tree.get(name), 60)
+        given = show(self.written.tree.get(name), 60)
         return BadLayout(f"{self.written.where((name,))}: {name} = {given}: {said}")
 
     def put(self, option: str, value: Any, *names: str) -> None:
@@ -130,7 +130,7 @@ class _Preset:
             try:
                 value = typed(kind, Word(str(value), 0), option)
             except BadOption as error:
-                raise self.bad(field, error.said) from error
+                raise self.bad(field, error.message) from error
         return value if isinstance(value, bool | int | float) else str(value)
 
     def fill(self) -> None:

@@ -39,35 +39,37 @@ REACH = 5  # words from the preposition to its noun
 ENDS = frozenset(BEFORE.split("|")) | {"and", "while", "who", "wearing", "holding"}
 
 
-def place_in(caption: str) -> str | None:
+def find_place(caption: str) -> str | None:
     """The phrase of a caption that says where the subject is, or None: "on a sandy beach"."""
-    for found in PHRASE.finditer(caption):
-        how, words = found["how"], found["where"].split()
+    for match in PHRASE.finditer(caption):
+        how, words = match["how"], match["where"].split()
         for count, word in enumerate(words[:REACH]):
-            plain = word.strip("'\"").lower()
-            if count and plain in ENDS:
+            token = word.strip("'\"").lower()
+            if count and token in ENDS:
                 break
-            if plain in (AFTER_WITH if how.lower() == "with" else PLACES) and _noun(words, count):
+            if token in (AFTER_WITH if how.lower() == "with" else PLACES) and _is_noun(
+                words, count
+            ):
                 return " ".join([how, *words[: count + 1]])
-    rest = _nested(caption)
+    rest = _find_nested(caption)
     if rest:
         return rest
     alone = ALONE.search(caption)
     return alone[0] if alone else None
 
 
-def _noun(words: list[str], place: int) -> bool:
+def _is_noun(words: list[str], place: int) -> bool:
     """Whether the word ends its phrase, so that it is no adjective: "in a city", "a city coat"."""
     after = words[place + 1].strip("'\"").lower() if place + 1 < len(words) else ""
     return not after or after in ENDS or after in PLACES or after in ("at", "during", "of")
 
 
-def _nested(caption: str) -> str | None:
+def _find_nested(caption: str) -> str | None:
     """A place behind another preposition in the same phrase: "standing in rain by the river"."""
-    for found in PHRASE.finditer(caption):
-        inner = PHRASE.search(found["where"])
+    for match in PHRASE.finditer(caption):
+        inner = PHRASE.search(match["where"])
         if inner:
-            return place_in(found["where"][inner.start() :])
+            return find_place(match["where"][inner.start() :])
     return None
 
 
@@ -96,7 +98,7 @@ def look_at_words(
             f"The caption does not hold the trigger {trigger!r}; it is put in front.",
             "Nothing has to be done, unless the word belongs elsewhere in the sentence.",
         )
-    place = place_in(caption) if masked else None
+    place = find_place(caption) if masked else None
     if place:
         yield Finding(
             "background named",
@@ -110,10 +112,10 @@ def look_at_words(
 
 def holds(caption: str, trigger: str) -> bool:
     """Whether a caption holds the trigger as words of its own."""
-    return f" {_bare(trigger)} " in f" {_bare(caption)} "
+    return f" {_strip_words(trigger)} " in f" {_strip_words(caption)} "
 
 
-def _bare(text: str) -> str:
+def _strip_words(text: str) -> str:
     return " ".join(word.strip(".,;:!?\"'()") for word in text.lower().split())
 
 
@@ -125,7 +127,11 @@ def look_at_same_words(captions: Mapping[str, str], trigger: str) -> Iterator[Fi
     """
     groups: defaultdict[str, list[str]] = defaultdict(list)
     for clip, caption in captions.items():
-        words = _bare(caption).replace(_bare(trigger), "") if trigger else _bare(caption)
+        words = (
+            _strip_words(caption).replace(_strip_words(trigger), "")
+            if trigger
+            else _strip_words(caption)
+        )
         if len(words.split()) > SHORT:
             groups[words].append(clip)
     for first, *others in groups.values():

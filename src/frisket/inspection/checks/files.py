@@ -15,17 +15,20 @@ def look_at_orphans(
     orphans: Mapping[str, Path], lacking: Sequence[str], clips: Path
 ) -> Iterator[Finding]:
     """Masks without a clip, by name below their folder; `lacking` are clips without a mask."""
-    same, alike = misnamed(orphans, lacking), _alike(orphans, lacking)
+    by_case, by_ending = (
+        match_ignoring_case(orphans, lacking),
+        _match_ignoring_endings(orphans, lacking),
+    )
     for name, path in orphans.items():
-        if name in same:
-            told = f" Only capitals differ from the clip {same[name]}, which has no mask."
+        if name in by_case:
+            reason = f" Only capitals differ from the clip {by_case[name]}, which has no mask."
             fix = "Name it exactly like its clip; `frisket inspect --fix` does."
-        elif name in alike:
-            told = f" The clip {alike[name]} has none and is called nearly so."
-            fix = f"If it is meant, rename it to {alike[name]}{path.suffix}."
+        elif name in by_ending:
+            reason = f" The clip {by_ending[name]} has none and is called nearly so."
+            fix = f"If it is meant, rename it to {by_ending[name]}{path.suffix}."
         else:
-            told, fix = "", f"Name it after its clip below {clips}, or remove it."
-        yield Finding("orphan", "warning", "", f"{path} is a mask without a clip.{told}", fix)
+            reason, fix = "", f"Name it after its clip below {clips}, or remove it."
+        yield Finding("orphan", "warning", "", f"{path} is a mask without a clip.{reason}", fix)
 
 
 def look_at_links(outside: Sequence[Path], clips: Path) -> Iterator[Finding]:
@@ -43,25 +46,25 @@ def look_at_links(outside: Sequence[Path], clips: Path) -> Iterator[Finding]:
         )
 
 
-def misnamed(orphans: Mapping[str, Path], lacking: Sequence[str]) -> dict[str, str]:
+def match_ignoring_case(orphans: Mapping[str, Path], lacking: Sequence[str]) -> dict[str, str]:
     """Orphans that differ from one clip without a mask in capitals only: orphan to clip.
 
     Left out where two orphans or two clips could be meant.
     """
-    return _paired({name: name.casefold() for name in orphans}, lacking)
+    return _pair({name: name.casefold() for name in orphans}, lacking)
 
 
-def _alike(orphans: Mapping[str, Path], lacking: Sequence[str]) -> dict[str, str]:
+def _match_ignoring_endings(orphans: Mapping[str, Path], lacking: Sequence[str]) -> dict[str, str]:
     """The same with a usual ending of masks taken off."""
 
-    def bare(name: str) -> str:
+    def strip_ending(name: str) -> str:
         name = name.casefold()
         return next((name.removesuffix(end) for end in ENDINGS if name.endswith(end)), name)
 
-    return _paired({name: bare(name) for name in orphans}, lacking)
+    return _pair({name: strip_ending(name) for name in orphans}, lacking)
 
 
-def _paired(keys: Mapping[str, str], lacking: Sequence[str]) -> dict[str, str]:
+def _pair(keys: Mapping[str, str], lacking: Sequence[str]) -> dict[str, str]:
     clips: defaultdict[str, list[str]] = defaultdict(list)
     for clip in lacking:
         clips[plain(clip).casefold()].append(clip)
@@ -78,17 +81,17 @@ def _paired(keys: Mapping[str, str], lacking: Sequence[str]) -> dict[str, str]:
 def look_at_missing(
     clip: str,
     *,
-    wanted: str,
-    there: Sequence[str],
+    source: str,
+    files: Sequence[str],
     regions: Sequence[str],
     require: bool,
     listed: bool = False,
     left: bool = False,
 ) -> Iterator[Finding]:
-    """No mask, or not for all `regions`; `there` are the regions that have a file ("" for all)."""
-    if there:
-        lacking = sorted(set(regions) - set(there))
-        if lacking and "" not in there:
+    """No mask, or not for all `regions`; `files` are the regions that have a file ("" for all)."""
+    if files:
+        lacking = sorted(set(regions) - set(files))
+        if lacking and "" not in files:
             yield Finding(
                 "region missing",
                 "note",
@@ -103,7 +106,7 @@ def look_at_missing(
             "missing",
             "warning",
             clip,
-            f"There is no mask ({wanted}): training leaves the clip out, for others have one.",
+            f"There is no mask ({source}): training leaves the clip out, for others have one.",
             f'{fix}, or set masks.unmasked = "train" to teach such clips whole.',
         )
         return
@@ -111,7 +114,7 @@ def look_at_missing(
         "missing",
         "error" if require else "warning",
         clip,
-        f"There is no mask ({wanted}): the whole clip teaches"
+        f"There is no mask ({source}): the whole clip teaches"
         + (", and `require = true` will stop the run." if require else "."),
         f"{fix}, or remove the clip.",
     )

@@ -31,7 +31,7 @@ class Jump:
     iou: float
 
 
-def jumps(masks: Float[Tensor, "F H W"], get: Get) -> list[Jump]:
+def find_jumps(masks: Float[Tensor, "F H W"], get: Get) -> list[Jump]:
     """The unsteady pairs of a clip, in order; motion is taken out of the worst pairs only.
 
     `get` gives the pictures of the asked frames; they are compared at the masks' size. A pair
@@ -40,8 +40,10 @@ def jumps(masks: Float[Tensor, "F H W"], get: Get) -> list[Jump]:
     """
     inside = masks >= 0.5
     overlaps = [iou(now, after) for now, after in pairwise(inside)]
-    worst = sorted((each, place) for place, each in enumerate(overlaps) if each < SAME)[:SUSPECTS]
-    found = []
+    worst = sorted((overlap, place) for place, overlap in enumerate(overlaps) if overlap < SAME)[
+        :SUSPECTS
+    ]
+    jumps = []
     for _, place in sorted(worst, key=lambda pair: pair[1]):
         before, after = (float(inside[at].float().mean()) for at in (place, place + 1))
         if abs(after - before) <= JUMP * max(before, after):
@@ -49,10 +51,10 @@ def jumps(masks: Float[Tensor, "F H W"], get: Get) -> list[Jump]:
         pictures = get((place, place + 1))
         if _cut(pictures):
             continue
-        moved = compensated_iou(inside[place : place + 2], pictures)
-        if moved < STEADY:
-            found.append(Jump(place + 1, before, after, moved))
-    return found
+        moved_iou = compensated_iou(inside[place : place + 2], pictures)
+        if moved_iou < STEADY:
+            jumps.append(Jump(place + 1, before, after, moved_iou))
+    return jumps
 
 
 def _cut(pictures: Frames) -> bool:
@@ -66,11 +68,11 @@ def look_at_steadiness(clip: str, masks: Float[Tensor, "F H W"], get: Get) -> It
     """Whether the mask of a clip (all regions, small) jumps where the pictures do not."""
     if len(masks) < 2 or not bool((masks >= 0.5).any()):
         return
-    found = jumps(masks, get)
-    if not found:
+    jumps = find_jumps(masks, get)
+    if not jumps:
         return
-    worst = min(found, key=lambda jump: jump.iou)
-    more = f" (and at {len(found) - 1} more)" if len(found) > 1 else ""
+    worst = min(jumps, key=lambda jump: jump.iou)
+    more = f" (and at {len(jumps) - 1} more)" if len(jumps) > 1 else ""
     yield Finding(
         "flicker",
         "warning",
@@ -81,7 +83,7 @@ def look_at_steadiness(clip: str, masks: Float[Tensor, "F H W"], get: Get) -> It
     )
 
 
-def small_masks(planes: Float[Tensor, "F H W"], side: int) -> Float[Tensor, "F Y X"]:
+def shrink_masks(planes: Float[Tensor, "F H W"], side: int) -> Float[Tensor, "F Y X"]:
     """Masks with a longer side of at most `side`, by area."""
     scale = min(side / max(planes.shape[1:]), 1.0)
     size = (max(round(planes.shape[1] * scale), 1), max(round(planes.shape[2] * scale), 1))

@@ -30,7 +30,7 @@ class Print:
     small: bytes  # 16 x 16 x 3
 
 
-def print_of(picture: UInt8[np.ndarray, "H W 3"]) -> Print:
+def compute_print(picture: UInt8[np.ndarray, "H W 3"]) -> Print:
     """The fingerprint of a picture; the same within a few bits after resizing or saving it again.
 
     dHash: signs of the differences between neighbours on 9 x 8 means. pHash: signs against the
@@ -48,7 +48,7 @@ def print_of(picture: UInt8[np.ndarray, "H W 3"]) -> Print:
     return Print(int.from_bytes(np.packbits(signs).tobytes(), "big"), small.tobytes())
 
 
-def twins(prints: Sequence[Print]) -> list[tuple[int, int, bool]]:
+def find_twins(prints: Sequence[Print]) -> list[tuple[int, int, bool]]:
     """Pairs (earlier, later, whether exact) of pictures that are one; each later one once.
 
     Bit sampling (Indyk and Motwani 1998): only pictures that agree in 12 bits drawn at random, in
@@ -56,60 +56,60 @@ def twins(prints: Sequence[Print]) -> list[tuple[int, int, bool]]:
     ten, in 12 hardly ever. What agrees is then compared by its small picture, brightness and
     contrast set alike, so that another pose before the same background is no twin.
     """
-    found: dict[int, tuple[int, bool]] = {}
-    for earlier, later in sorted(_candidates([one.bits for one in prints])):
-        if later in found:
+    pairs: dict[int, tuple[int, bool]] = {}
+    for earlier, later in sorted(_list_candidates([picture.bits for picture in prints])):
+        if later in pairs:
             continue
-        apart = _apart(prints[earlier], prints[later])
-        if apart is not None:
-            found[later] = (earlier, apart)
-    return [(earlier, later, exact) for later, (earlier, exact) in sorted(found.items())]
+        exact_match = _compare(prints[earlier], prints[later])
+        if exact_match is not None:
+            pairs[later] = (earlier, exact_match)
+    return [(earlier, later, exact) for later, (earlier, exact) in sorted(pairs.items())]
 
 
-def _candidates(bits: Sequence[int]) -> set[tuple[int, int]]:
+def _list_candidates(bits: Sequence[int]) -> set[tuple[int, int]]:
     pairs: set[tuple[int, int]] = set()
     table = np.array(
-        [np.frombuffer(each.to_bytes(BITS // 8, "big"), np.uint8) for each in bits], np.uint8
+        [np.frombuffer(number.to_bytes(BITS // 8, "big"), np.uint8) for number in bits], np.uint8
     ).reshape(-1, BITS // 8)
     signs = np.unpackbits(table, axis=1)
-    for band in _bands():
+    for band in _draw_bands():
         keys = signs[:, band].astype(np.int64) @ (1 << np.arange(WIDE))
         buckets: defaultdict[int, list[int]] = defaultdict(list)
         for place, key in enumerate(keys.tolist()):
             buckets[key].append(place)
         for bucket in buckets.values():
             for start in range(0, len(bucket) if len(bucket) > 1 else 0, CROWD):
-                pairs |= _near(signs, bucket[max(start - CROWD, 0) : start + CROWD])
+                pairs |= _list_near(signs, bucket[max(start - CROWD, 0) : start + CROWD])
     return pairs
 
 
-def _near(signs: NDArray[Any], bucket: Sequence[int]) -> set[tuple[int, int]]:
-    here = signs[bucket].astype(np.float32)
-    ones = here.sum(1)
-    apart = ones[:, None] + ones[None] - 2 * here @ here.T
-    first, second = np.nonzero(np.triu(apart <= ALIKE, 1))
+def _list_near(signs: NDArray[Any], bucket: Sequence[int]) -> set[tuple[int, int]]:
+    rows = signs[bucket].astype(np.float32)
+    ones = rows.sum(1)
+    distances = ones[:, None] + ones[None] - 2 * rows @ rows.T
+    first, second = np.nonzero(np.triu(distances <= ALIKE, 1))
     return {(bucket[a], bucket[b]) for a, b in zip(first.tolist(), second.tolist(), strict=True)}
 
 
 @cache
-def _bands() -> tuple[NDArray[Any], ...]:
+def _draw_bands() -> tuple[NDArray[Any], ...]:
     rng = np.random.RandomState(0)
     return tuple(rng.choice(BITS, WIDE, replace=False) for _ in range(BANDS))
 
 
-def _apart(one: Print, other: Print) -> bool | None:
+def _compare(earlier: Print, later: Print) -> bool | None:
     """None for different pictures, True for the same to the eye, False for nearly the same."""
-    first, second = _pixels(one), _pixels(other)
+    first, second = _unpack_pixels(earlier), _unpack_pixels(later)
     if float(((first - second) ** 2).mean()) ** 0.5 < EXACT:
         return True
-    first, second = (cv2.GaussianBlur(each, (0, 0), 0.7) for each in (first, second))
+    first, second = (cv2.GaussianBlur(image, (0, 0), 0.7) for image in (first, second))
     gain = float(np.clip(first.std() / max(float(second.std()), 1e-3), 0.6, 1.7))
     difference = (first - first.mean((0, 1))) - gain * (second - second.mean((0, 1)))
     mean, most = float((difference**2).mean()) ** 0.5, float(np.abs(difference).max())
     return False if mean < NEAR[0] and most < NEAR[1] else None
 
 
-def _pixels(seal: Print) -> NDArray[Any]:
+def _unpack_pixels(seal: Print) -> NDArray[Any]:
     flat = np.frombuffer(seal.small, np.uint8)
     return flat.reshape(SMALL, SMALL, 3).astype(np.float32)
 
@@ -124,20 +124,20 @@ def look_at_twins(
 
     `sets` is the data set of each picture, `held` are the places of those held out.
     """
-    for earlier, later, exact in twins(prints):
+    for earlier, later, exact in find_twins(prints):
         first, second = clips[earlier], clips[later]
         same = "the same picture as" if exact else "nearly the same picture as"
         where = "" if sets[earlier] == sets[later] else f" of [[data]] number {sets[earlier] + 1}"
         if (earlier in held) != (later in held):
             out = second if later in held else first
-            told = (
+            message = (
                 f"It is {same} {first}{where}, and {out} is held out for validation while the other"
                 " is trained on: the validation loss will be too good."
             )
             fix = "Remove one of the two."
-            yield later, Finding("overlap", "warning", second, told, fix)
+            yield later, Finding("overlap", "warning", second, message, fix)
             continue
         kind = "duplicate" if exact else "near-duplicate"
         fix = "Remove one of the two; `repeats` is the honest way to see a picture more often."
-        told = f"It is {same} {first}{where}: it counts twice."
-        yield later, Finding(kind, "warning", second, told, fix)
+        message = f"It is {same} {first}{where}: it counts twice."
+        yield later, Finding(kind, "warning", second, message, fix)

@@ -5,9 +5,17 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from frisket.inspection.alignment import BY_QUARTERS, UPRIGHT, Move, Turn, move, reach_of, turns
+from frisket.inspection.alignment import (
+    BY_QUARTERS,
+    UPRIGHT,
+    Alignment,
+    Move,
+    find_move,
+    measure_reach,
+    measure_turns,
+)
 from frisket.inspection.findings import Finding
-from frisket.media.stills.orientation import TOLD
+from frisket.media.stills.orientation import DESCRIPTIONS
 
 # Of the gains of a turn, from measurements on photographs (docs/inspect.md). Borders that follow
 # hardly any edges wherever they lie (loose ovals on fur) say little: there colours have to agree.
@@ -28,55 +36,59 @@ STORED = (
 )
 
 
-def turn_of(
+def find_turn(
     picture: UInt8[np.ndarray, "H W 3"],
     mask: Float[np.ndarray, "H W"],
     *,
     orientation: int = UPRIGHT,
     quarters: bool = False,
-) -> Turn | None:
+) -> Alignment | None:
     """How the mask has to be turned to fit, None where it fits as it is or nothing can be told.
 
     `orientation` is the clip's own in EXIF. `quarters`: turns by 90 degrees are possible, as the
     clip is square.
     """
-    found = turns(picture, mask, quarters=quarters)
-    by_exif = [one for one in found if one.orientation == orientation and _may_be(one)]
+    alignments = measure_turns(picture, mask, quarters=quarters)
+    by_exif = [
+        alignment
+        for alignment in alignments
+        if alignment.orientation == orientation and _may_be(alignment)
+    ]
     if by_exif:
         return by_exif[0]
-    best = found[0] if found else None
+    best = alignments[0] if alignments else None
     return best if best and _is_clear(best) else None
 
 
-def _may_be(found: Turn) -> bool:
-    enough = found.edges >= EDGES_BY_EXIF and found.gain >= GAIN_BY_EXIF
-    return enough and found.score >= SCORE
+def _may_be(alignment: Alignment) -> bool:
+    enough = alignment.edges >= EDGES_BY_EXIF and alignment.gain >= GAIN_BY_EXIF
+    return enough and alignment.score >= SCORE
 
 
-def _is_clear(found: Turn) -> bool:
-    if found.score >= ALL_ALONG and found.colours > 0:
-        return found.edges >= EDGES_THERE and found.gain >= GAIN_THERE
-    better = found.edges >= EDGES and found.gain >= GAIN and found.score >= SCORE
-    return better and (found.score >= FOLLOWS or found.colours >= COLOURS)
+def _is_clear(alignment: Alignment) -> bool:
+    if alignment.score >= ALL_ALONG and alignment.colours > 0:
+        return alignment.edges >= EDGES_THERE and alignment.gain >= GAIN_THERE
+    better = alignment.edges >= EDGES and alignment.gain >= GAIN and alignment.score >= SCORE
+    return better and (alignment.score >= FOLLOWS or alignment.colours >= COLOURS)
 
 
 def is_certain(
     picture: UInt8[np.ndarray, "H W 3"],
     mask: Float[np.ndarray, "H W"],
-    found: Turn,
+    alignment: Alignment,
     *,
     orientation: int = UPRIGHT,
     quarters: bool = False,
 ) -> bool:
     """Whether a turn that was found may be made without asking."""
-    if found.orientation == orientation != UPRIGHT:
-        return found.edges >= EDGES and found.gain >= GAIN
-    others = turns(picture, mask, quarters=quarters)
-    lead = found.gain - max(
-        (one.gain for one in others if one.orientation != found.orientation), default=0.0
+    if alignment.orientation == orientation != UPRIGHT:
+        return alignment.edges >= EDGES and alignment.gain >= GAIN
+    others = measure_turns(picture, mask, quarters=quarters)
+    lead = alignment.gain - max(
+        (other.gain for other in others if other.orientation != alignment.orientation), default=0.0
     )
-    clear = found.edges >= CERTAIN_EDGES and found.gain >= CERTAIN_GAIN
-    return clear and lead >= CERTAIN_LEAD and found.colours >= CERTAIN_COLOURS
+    clear = alignment.edges >= CERTAIN_EDGES and alignment.gain >= CERTAIN_GAIN
+    return clear and lead >= CERTAIN_LEAD and alignment.colours >= CERTAIN_COLOURS
 
 
 def look_at_turns(
@@ -91,27 +103,27 @@ def look_at_turns(
 
     Picture and mask (all regions of one frame) are of one size, best of 448 pixels or more.
     """
-    if reach_of(mask).inverted:
-        yield _inverted(clip, mask)
+    if measure_reach(mask).inverted:
+        yield _report_inverted(clip, mask)
         return
-    found = turn_of(picture, mask, orientation=orientation, quarters=quarters)
-    if found is not None:
-        certain = is_certain(picture, mask, found, orientation=orientation, quarters=quarters)
-        yield _turned(clip, found, orientation, certain=certain)
+    alignment = find_turn(picture, mask, orientation=orientation, quarters=quarters)
+    if alignment is not None:
+        certain = is_certain(picture, mask, alignment, orientation=orientation, quarters=quarters)
+        yield _report_turned(clip, alignment, orientation, certain=certain)
         return
-    near = move(picture, mask)
+    near = find_move(picture, mask)
     if near and _is_beside(near):
-        yield _moved(clip, near.right, near.down, max(picture.shape[:2]))
+        yield _report_moved(clip, near.right, near.down, max(picture.shape[:2]))
 
 
 def _is_beside(near: Move) -> bool:
     clear = near.sharp >= SHARP or (near.gain >= FAR_BETTER and near.sharp >= RATHER_SHARP)
-    one = near.alone >= ALONE or (near.alone >= NEARLY_ALONE and clear)
-    return one and near.steady and near.gain >= MOVED and near.score >= STRONG
+    unique = near.alone >= ALONE or (near.alone >= NEARLY_ALONE and clear)
+    return unique and near.steady and near.gain >= MOVED and near.score >= STRONG
 
 
-def _inverted(clip: str, mask: Float[np.ndarray, "H W"]) -> Finding:
-    reach = reach_of(mask)
+def _report_inverted(clip: str, mask: Float[np.ndarray, "H W"]) -> Finding:
+    reach = measure_reach(mask)
     sides = (reach.top + reach.bottom + reach.left + reach.right) / 4
     return Finding(
         "inverted",
@@ -123,37 +135,37 @@ def _inverted(clip: str, mask: Float[np.ndarray, "H W"]) -> Finding:
     )
 
 
-def _turned(clip: str, found: Turn, orientation: int, *, certain: bool) -> Finding:
-    by_exif = found.orientation == orientation
-    told = f"{STORED} (EXIF orientation {orientation})" if by_exif else "It does not fit as it is"
-    how = TOLD[found.orientation]
-    if found.orientation in BY_QUARTERS and not by_exif:
-        how = f"{how} ({'counter-clockwise' if found.orientation == 8 else 'clockwise'})"
+def _report_turned(clip: str, alignment: Alignment, orientation: int, *, certain: bool) -> Finding:
+    by_exif = alignment.orientation == orientation
+    reason = f"{STORED} (EXIF orientation {orientation})" if by_exif else "It does not fit as it is"
+    how = DESCRIPTIONS[alignment.orientation]
+    if alignment.orientation in BY_QUARTERS and not by_exif:
+        how = f"{how} ({'counter-clockwise' if alignment.orientation == 8 else 'clockwise'})"
     mend = "`frisket inspect --fix` turns it" if certain else "Look at it on the page, and turn it"
     return Finding(
         "turned",
         "warning",
         clip,
-        f"The mask fits its picture {_better(found)} when it is {how}. {told}.",
+        f"The mask fits its picture {_spell_gain(alignment)} when it is {how}. {reason}.",
         f"{mend}; or export the masks again from the upright pictures.",
     )
 
 
-def _better(found: Turn) -> str:
-    return f"{np.exp(found.edges):.1f} times as well"
+def _spell_gain(alignment: Alignment) -> str:
+    return f"{np.exp(alignment.edges):.1f} times as well"
 
 
-def _moved(clip: str, right: float, down: float, longer: int) -> Finding:
-    across, below = round(right * longer), round(down * longer)
-    told = [
+def _report_moved(clip: str, right: float, down: float, longer: int) -> Finding:
+    across, lower = round(right * longer), round(down * longer)
+    shifts = [
         f"{abs(across)} pixels to the {'right' if across > 0 else 'left'}" if across else "",
-        f"{abs(below)} {'down' if below > 0 else 'up'}" if below else "",
+        f"{abs(lower)} {'down' if lower > 0 else 'up'}" if lower else "",
     ]
     return Finding(
         "misaligned",
         "warning",
         clip,
         f"The mask's border follows the picture better where it is moved"
-        f" {' and '.join(filter(None, told))} (of {longer}), and nowhere else.",
+        f" {' and '.join(filter(None, shifts))} (of {longer}), and nowhere else.",
         "Look whether picture or mask was cropped or resized without the other; export it again.",
     )

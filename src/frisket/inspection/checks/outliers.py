@@ -23,25 +23,25 @@ def look_at_spread(
     the share of each picture's border that is covered: a mask that runs along it and whose
     complement would be usual looks inverted. Empty and full masks are left out; others tell those.
     """
-    odds = {clip: _odds(share) for clip, share in shares.items() if 0 < share < 1}
+    odds = {clip: _compute_odds(share) for clip, share in shares.items() if 0 < share < 1}
     if len(odds) < FEWEST:
         return
     middle = median(odds.values())
-    spread = max(NORMAL * median(abs(each - middle) for each in odds.values()), NARROW)
-    usual = _range(list(shares.values()))
-    named = f"{region} covers" if region else "The mask covers"
-    for clip, each in odds.items():
-        distance = (each - middle) / spread
+    spread = max(NORMAL * median(abs(log_odds - middle) for log_odds in odds.values()), NARROW)
+    usual_range = _spell_range(list(shares.values()))
+    subject = f"{region} covers" if region else "The mask covers"
+    for clip, log_odds in odds.items():
+        distance = (log_odds - middle) / spread
         # What an inverted mask leaves free is a subject: not along the border, but within it.
         border = borders.get(clip, 0.0)
-        within = border >= EDGE and border > shares[clip]
-        if within and _complement(each, middle, spread):
+        along_border = border >= EDGE and border > shares[clip]
+        if along_border and _fits_complement(log_odds, middle, spread):
             yield Finding(
                 "inverted",
                 "warning",
                 clip,
-                f"{named} {shares[clip]:.0%} of the clip and {borders[clip]:.0%} of its border,"
-                f" where half of the set covers {usual}: it looks inverted.",
+                f"{subject} {shares[clip]:.0%} of the clip and {borders[clip]:.0%} of its border,"
+                f" where half of the set covers {usual_range}: it looks inverted.",
                 "White teaches, black does not: invert this mask.",
             )
         elif abs(distance) > FAR:
@@ -49,22 +49,23 @@ def look_at_spread(
                 "unusual size",
                 "warning",
                 clip,
-                f"{named} {shares[clip]:.1%} of the clip, where half of the set covers {usual}.",
+                f"{subject} {shares[clip]:.1%} of the clip, where half of the set covers"
+                f" {usual_range}.",
                 "Look whether the mask ran out over the background, or lost most of its subject.",
             )
 
 
-def _odds(share: float) -> float:
+def _compute_odds(share: float) -> float:
     return math.log(share / (1 - share))
 
 
-def _complement(each: float, middle: float, spread: float) -> bool:
+def _fits_complement(log_odds: float, middle: float, spread: float) -> bool:
     """Whether the inverse of a mask would be more like the others than the mask is."""
-    here, there = abs(each - middle), abs(-each - middle)
-    return there < 2.5 * spread and here > max(2 * there, 1.5 * spread)
+    distance, inverse_distance = abs(log_odds - middle), abs(-log_odds - middle)
+    return inverse_distance < 2.5 * spread and distance > max(2 * inverse_distance, 1.5 * spread)
 
 
-def _range(shares: Sequence[float]) -> str:
+def _spell_range(shares: Sequence[float]) -> str:
     ordered = sorted(shares)
     low, high = ordered[len(ordered) // 4], ordered[3 * len(ordered) // 4]
     return f"{low:.0%} to {high:.0%}"

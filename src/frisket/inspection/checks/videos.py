@@ -9,9 +9,9 @@ from frisket.media.moving.remarks import REMARKS, sum_up
 def look_at_moving(remarks: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
     """`remarks` of clips (see `media.moving.remarks`) to their names."""
     gathered: dict[str, list[str]] = {}
-    for clip, told in remarks.items():
-        for one in told:
-            gathered.setdefault(one, []).append(clip)
-    for name, said in sum_up(gathered):
+    for clip, kinds in remarks.items():
+        for kind in kinds:
+            gathered.setdefault(kind, []).append(clip)
+    for name, sentence in sum_up(gathered):
         remark = REMARKS[name]
-        yield Finding(name, remark.severity, "", said, remark.fix)
+        yield Finding(name, remark.severity, "", sentence, remark.fix)

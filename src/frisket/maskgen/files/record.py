@@ -12,7 +12,7 @@ from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
 import frisket
 from frisket.disk.atomic import replacing
-from frisket.disk.untrusted import BadText, cut, parse_json, read_text, shown
+from frisket.disk.untrusted import BadText, cut, parse_json, read_text, show
 
 VERSION = 1
 IMPORTED = "imported"  # key of settings: the masks came from another tool
@@ -134,7 +134,7 @@ def load(path: Path) -> Record | None:
     if not isinstance(told, dict) or told.get("version") != VERSION:
         version = told.get("version") if isinstance(told, dict) else type(told).__name__
         raise BadRecord(
-            f"{path}: no mask record of version {VERSION} (found {shown(version)}); read it with"
+            f"{path}: no mask record of version {VERSION} (found {show(version)}); read it with"
             f" the Frisket that wrote it, or {fix}"
         )
     try:
@@ -145,7 +145,7 @@ def load(path: Path) -> Record | None:
         raise BadRecord(f"{path}: {where}: {cut(first['msg'].lower())}; {fix}") from error
     outside = next((stamp.name for stamp in record.masks if not _is_below(stamp.name)), None)
     if outside is not None:  # a mask that is made anew takes the place of those recorded
-        raise BadRecord(f"{path}: names the mask {shown(outside)} outside its folder; {fix}")
+        raise BadRecord(f"{path}: names the mask {show(outside)} outside its folder; {fix}")
     return record
 
 

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 from torch import Tensor
 
-from frisket.disk.untrusted import BadText, parse_json, read_text, shown
+from frisket.disk.untrusted import BadText, parse_json, read_text, show
 from frisket.evaluation.contact_sheet import REGION_COLOURS
 from frisket.maskgen.base import LabelMap, Mask
 from frisket.masks.read import BACKGROUND, WHOLE
 from frisket.media.frames import BadMedia, Media, probe, stream, writing_labels
-from frisket.media.images import opened
+from frisket.media.images import open_image
 from frisket.media.moving.display import fit
 from frisket.media.paths import IMAGES, LEGEND, SOFT, VIDEOS, plain, replacing
 
@@ -37,8 +37,8 @@ class BadLegend(ValueError):
 class Place:
     """Where masks go: a folder that mirrors the clips, or (`beside`) the clip folder itself.
 
-    `name` is a clip's path below the clip folder without suffix, as `media.files.Found` has it. In
-    a mask folder lie name.png or name.mkv, name.json and soft/region/name.png; beside a clip lie
+    `name` is a clip's path below the clip folder without suffix, as `media.files.ClipFiles` has it.
+    In a mask folder lie name.png or name.mkv, name.json and soft/region/name.png; beside a clip lie
     name.mask.png or name.mask.mkv, and name.mask.json.
     """
 
@@ -129,9 +129,9 @@ def _checked(path: Path, text: str | bytes) -> dict[str, int]:
         raise BadLegend(f"{path}: its legend is a {type(told).__name__}; {fix}")
     for name, index in told.items():
         if type(index) is not int or not 1 <= index <= TOP:
-            raise BadLegend(f"{path}: {shown(name)} has the index {shown(index)}; {fix}")
+            raise BadLegend(f"{path}: {show(name)} has the index {show(index)}; {fix}")
     if len(set(told.values())) < len(told):
-        raise BadLegend(f"{path}: two regions share an index in {shown(told)}; {fix}")
+        raise BadLegend(f"{path}: two regions share an index in {show(told)}; {fix}")
     return told
 
 
@@ -218,7 +218,7 @@ def _palette(legend: Mapping[str, int]) -> bytes:
 
 def legend_in(path: Path) -> dict[str, int]:
     """The legend a label PNG carries; {} where another program wrote it."""
-    with opened(path) as image:
+    with open_image(path) as image:
         told = image.info.get(CHUNK, "{}")
     return _checked(path, told)
 
@@ -244,7 +244,7 @@ def read_frames(
 ) -> Iterator[dict[str, Mask]]:
     """The regions of each frame of a clip, H W in [0, 1], one frame at a time.
 
-    `masks` as `media.files.Found` has them: {"": label map} cut by `legend`, or region to soft
+    `masks` as `media.files.ClipFiles` has them: {"": label map} cut by `legend`, or region to soft
     plane; a single picture stands for all frames. BadMedia where a mask has another size or frame
     count than its clip, or an index the legend lacks.
     """

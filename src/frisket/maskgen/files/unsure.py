@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from frisket.maskgen.files.record import BadRecord, load
-from frisket.media.files import Found
+from frisket.media.files import ClipFiles
 
 
-def is_unsure(found: Found) -> bool:
+def is_unsure(found: ClipFiles) -> bool:
     """Whether a clip's mask was made, called unsure, and is as it was made.
 
     A mask that was changed since, or whose record was deleted, is somebody's own word. So is one

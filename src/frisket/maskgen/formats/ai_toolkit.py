@@ -32,7 +32,7 @@ def write(
 
 def read(source: Path, clips: Path) -> Iterator[Masked]:
     """Grey masks by name, of any image suffix."""
-    yield from read_grey(find(clips, masks="folder", folders={"": source}).found)
+    yield from read_grey(find(clips, masks="folder", folders={"": source}).clips)
 
 
 EXCHANGE = Exchange(

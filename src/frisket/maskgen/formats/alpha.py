@@ -49,7 +49,7 @@ def write(
 
 def read(source: Path, clips: Path) -> Iterator[Masked]:
     """The transparency of the pictures in `source`, for the clips of the same names."""
-    found = find(source, masks="alpha", folders={}).found
+    found = find(source, masks="alpha", folders={}).clips
     told = {f"{one.name}.png": one.clip for one in found if one.alpha}
     for name, clip, path in matched(source, clips, told):
         seen = probe(path)

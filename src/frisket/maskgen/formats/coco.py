@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frisket.disk.atomic import replacing
-from frisket.disk.untrusted import cut, shown
+from frisket.disk.untrusted import cut, show
 from frisket.maskgen.format_base import (
     BadExchange,
     Bits,
@@ -213,7 +213,7 @@ def _bits(path: Path, part: Mapping[str, Any], height: int, width: int) -> Bits:
         if not shape:
             return _box(part, height, width)
         if isinstance(shape, dict) and list(shape.get("size", (height, width))) != [height, width]:
-            raise ValueError(f"its run lengths are for {shown(shape['size'])} (height, width)")
+            raise ValueError(f"its run lengths are for {show(shape['size'])} (height, width)")
         if isinstance(shape, list):
             bits = np.zeros((height, width), np.bool_)
             for flat in shape:
@@ -223,7 +223,7 @@ def _bits(path: Path, part: Mapping[str, Any], height: int, width: int) -> Bits:
         return bits_from(unpacked(counts) if isinstance(counts, str) else counts, height, width)
     except (ValueError, LookupError, TypeError, ArithmeticError) as error:
         raise BadExchange(
-            f"{path}: annotation {shown(part.get('id'))} has no segmentation that fits its picture"
+            f"{path}: annotation {show(part.get('id'))} has no segmentation that fits its picture"
             f" ({cut(str(error))}); give run lengths or polygons"
         ) from error
 

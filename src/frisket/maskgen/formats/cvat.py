@@ -18,7 +18,7 @@ from frisket.disk.untrusted import (
     parse_xml,
     read_bytes,
     read_text,
-    shown,
+    show,
 )
 from frisket.maskgen.format_base import (
     BadExchange,
@@ -40,7 +40,7 @@ from frisket.maskgen.format_base import (
 )
 from frisket.masks.read import BACKGROUND
 from frisket.media.frames import decode_index, decode_numbers, probe
-from frisket.media.images import opened
+from frisket.media.images import open_image
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ def _read_masks(source: Path, clips: Path) -> Iterator[Masked]:
     for name, clip, path in matched(source, clips, told):
         seen = probe(path)
         sized(path, clip, seen.height, seen.width)
-        with opened(path) as image:
+        with open_image(path) as image:
             indexed = image.mode in ("1", "L")
         codes = (
             decode_index(path)[0].numpy() if indexed else _codes(decode_numbers(path)[0].numpy())
@@ -167,7 +167,7 @@ def _labels(path: Path) -> dict[str, Colour]:
             red, green, blue = (int(part) for part in colour.split(","))
         except ValueError as error:
             raise BadExchange(
-                f"{path}:{number}: {shown(line)} is no label; write name:red,green,blue::"
+                f"{path}:{number}: {show(line)} is no label; write name:red,green,blue::"
             ) from error
         labels[name] = (red, green, blue)
     return labels
@@ -201,7 +201,7 @@ def _part(path: Path, shape: Any, height: int, width: int) -> tuple[str, Bits] |
     try:
         return name, AREAS[shape.tag](shape, height, width)
     except (AttributeError, TypeError, ValueError, ArithmeticError) as error:
-        said = f"a {cut(str(shape.tag), 40)} {shown(name)} cannot be read ({cut(str(error))})"
+        said = f"a {cut(str(shape.tag), 40)} {show(name)} cannot be read ({cut(str(error))})"
         raise BadExchange(f"{path}: {said}") from error
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from frisket.disk.atomic import replacing
-from frisket.disk.untrusted import cut, shown
+from frisket.disk.untrusted import cut, show
 from frisket.maskgen.format_base import (
     BadExchange,
     Bits,
@@ -153,7 +153,7 @@ def part_of(
                 log.warning("%s: a %s (%r) has no area and is left out", path, kind, name)
                 return None
     except Exception as error:  # OpenCV's and Pillow's, too
-        said = f"its {shown(kind, 40)} {shown(name)} cannot be read ({cut(str(error))})"
+        said = f"its {show(kind, 40)} {show(name)} cannot be read ({cut(str(error))})"
         raise BadExchange(f"{path}: {said}") from error
     return str(name), canvas.astype(np.bool_)
 

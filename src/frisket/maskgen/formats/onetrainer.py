@@ -36,7 +36,7 @@ def write(
 
 def read(source: Path, clips: Path) -> Iterator[Masked]:
     """Masks in `source`, which is the clip folder where OneTrainer made them."""
-    found = find(clips, masks="none", folders={}).found
+    found = find(clips, masks="none", folders={}).clips
     with_mask = [
         replace(one, masks={WHOLE: path})
         for one in found

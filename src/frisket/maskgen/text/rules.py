@@ -12,7 +12,7 @@ from frisket.disk.untrusted import BadText, parse_toml, read_text
 from frisket.maskgen.text.phrases import Phrase
 from frisket.maskgen.text.words import packaged, singular
 from frisket.masks.read import BACKGROUND
-from frisket.registry import nearest
+from frisket.registry import suggest
 
 Only = Literal["", "subject", "setting"]
 
@@ -168,14 +168,14 @@ def _rule(told: Any, place: str) -> Rule:
     if not match:
         raise BadRules(f"{place} matches nothing; add match = ['jacket', '* coat']")
     if only not in {"", *_ONLY}:
-        raise BadRules(f"{place}: only is {only!r}{nearest(str(only), _ONLY)}")
+        raise BadRules(f"{place}: only is {only!r}{suggest(str(only), _ONLY)}")
     return Rule(match, region.strip(), cast(Only, only))
 
 
 def _known(told: Mapping[str, Any], keys: list[str], place: str) -> None:
     for key in told:
         if key not in keys:
-            raise BadRules(f"{place}: there is no {key!r} here{nearest(key, keys)}")
+            raise BadRules(f"{place}: there is no {key!r} here{suggest(key, keys)}")
 
 
 def _texts(told: Any, place: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from frisket.maskgen.base import Mask
-from frisket.registry import nearest
+from frisket.registry import suggest
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ class Grouping:
     def _check_overrides(self, known_names: Collection[str]) -> None:
         for name in self.overrides:
             if name not in known_names:
-                hint = nearest(name, sorted(known_names))
+                hint = suggest(name, sorted(known_names))
                 raise BadGrouping(f"the parser has no class {name!r}{hint}")
 
 
@@ -151,11 +151,11 @@ def grouping(
     BadGrouping for an unknown name.
     """
     if name not in GROUPINGS:
-        raise BadGrouping(f"no grouping is named {name!r}{nearest(name, list(GROUPINGS))}")
+        raise BadGrouping(f"no grouping is named {name!r}{suggest(name, list(GROUPINGS))}")
     told = {_plain(key): region for key, region in (overrides or {}).items()}
     for region in (*told.values(), neck):
         if region not in regions:
-            raise BadGrouping(f"no region is named {region!r}{nearest(region, list(regions))}")
+            raise BadGrouping(f"no region is named {region!r}{suggest(region, list(regions))}")
     return Grouping(GROUPINGS[name], told, neck)
 
 

@@ -14,7 +14,7 @@ CAPTION_FOLDERS = ("captions", "caption", "txt", "text")
 
 
 @dataclass(frozen=True, slots=True)
-class Masks:
+class DiscoveredMasks:
     """Where masks were found, and what is in them."""
 
     kind: MaskKind = "none"
@@ -29,40 +29,42 @@ def clip_folder(folder: Path) -> Path:
     """The folder itself where it holds media, else the sub-folder that is named after clips."""
     if not folder.is_dir() or any(is_media(path) for path in folder.iterdir()):
         return folder  # `find` says what is wrong with a folder that is none
-    below = {path.name.lower(): path for path in folder.iterdir() if path.is_dir()}
-    return next((below[name] for name in CLIP_FOLDERS if name in below), folder)
+    folders = {path.name.lower(): path for path in folder.iterdir() if path.is_dir()}
+    return next((folders[name] for name in CLIP_FOLDERS if name in folders), folder)
 
 
-def masks_of(clips: Path, folder: Path, *, alpha: bool = True) -> Masks:
+def find_masks(clips: Path, folder: Path, *, alpha: bool = True) -> DiscoveredMasks:
     """The mask source that matches most clips; the first of equals: folders, sidecars, alpha.
 
     Only for `alpha` are the clips opened.
     """
-    best = Masks()
-    for kind, folders in _candidates(clips, folder):
+    best = DiscoveredMasks()
+    for kind, folders in _list_candidates(clips, folder):
         if kind == "alpha" and not alpha:
             continue
         try:
             findings = find(clips, masks=kind, folders=folders, caption="-")
         except (MasksNotFound, BadCaption):
             continue
-        matched = sum(bool(each.masks) or each.alpha for each in findings.found)
+        matched = sum(bool(clip.masks) or clip.alpha for clip in findings.clips)
         if matched > best.matched:
-            best = Masks(kind, folders, matched)
+            best = DiscoveredMasks(kind, folders, matched)
     return best
 
 
-def _candidates(clips: Path, folder: Path) -> Iterator[tuple[MaskKind, dict[str, Path]]]:
-    for place in _mask_folders(clips, folder):
+def _list_candidates(clips: Path, folder: Path) -> Iterator[tuple[MaskKind, dict[str, Path]]]:
+    for place in _list_mask_folders(clips, folder):
         yield "folder", {"": place}
-        regions = {each.name: each for each in sorted(place.iterdir()) if each.is_dir()}
+        regions = {path.name: path for path in sorted(place.iterdir()) if path.is_dir()}
         if regions:
-            yield from _regions(clips, regions)
+            yield from _match_regions(clips, regions)
     yield "sidecar", {}
     yield "alpha", {}
 
 
-def _regions(clips: Path, regions: dict[str, Path]) -> Iterator[tuple[MaskKind, dict[str, Path]]]:
+def _match_regions(
+    clips: Path, regions: dict[str, Path]
+) -> Iterator[tuple[MaskKind, dict[str, Path]]]:
     """Sub-folders as regions: those that match a clip at all."""
     fitting = {}
     for name, place in regions.items():
@@ -75,20 +77,20 @@ def _regions(clips: Path, regions: dict[str, Path]) -> Iterator[tuple[MaskKind, 
         yield "regions", fitting
 
 
-def _mask_folders(clips: Path, folder: Path) -> list[Path]:
+def _list_mask_folders(clips: Path, folder: Path) -> list[Path]:
     ends = [f"{clips.name.lower()}{joint}{name}" for joint in "_- " for name in MASK_FOLDERS]
     places = dict.fromkeys((folder, clips, clips.parent))
-    found = [
+    paths = [
         path
         for place in places
         for path in sorted(place.iterdir())
         if path.is_dir() and path.name.lower() in (*MASK_FOLDERS, *ends)
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(paths))
 
 
-def captioned(
-    clips: Path, folder: Path, masks: Masks, *, paragraph: bool = True
+def find_captions(
+    clips: Path, folder: Path, masks: DiscoveredMasks, *, paragraph: bool = True
 ) -> tuple[Path | None, Findings]:
     """The caption source that names most clips, beside the clips first, and all that was found."""
     places = dict.fromkeys((folder, clips, clips.parent))
@@ -100,7 +102,7 @@ def captioned(
     best: tuple[int, Path | None, Findings] | None = None
     for choice in choices:
         try:
-            found = find(
+            findings = find(
                 clips,
                 masks=masks.kind,
                 folders=masks.folders,
@@ -111,8 +113,8 @@ def captioned(
             if choice is None:
                 raise
             continue
-        named = sum(bool(each.caption) for each in found.found)
-        if best is None or named > best[0]:
-            best = named, choice, found
+        count = sum(bool(clip.caption) for clip in findings.clips)
+        if best is None or count > best[0]:
+            best = count, choice, findings
     assert best is not None  # the first choice either is taken or raises
     return best[1], best[2]

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from frisket.media.paths import LEGEND, escaped, plain
+from frisket.media.paths import LEGEND, escape, plain
 from frisket.media.stills.readers import EXTRA, RAW, lacking
 
 SHOWN = 3  # names of each suffix
@@ -33,13 +33,13 @@ class Hint:
     """One thing of a whole set that is told aloud, with what can be done about it."""
 
     kind: str
-    said: str
+    message: str
     fix: str
     grave: bool = True  # pictures or words may be missing
 
     def __str__(self) -> str:
         """What is true and what to do, as one sentence."""
-        return f"{self.said}: {self.fix[0].lower()}{self.fix[1:]}"
+        return f"{self.message}: {self.fix[0].lower()}{self.fix[1:]}"
 
 
 @dataclass(slots=True)
@@ -60,20 +60,20 @@ class Leftovers:
     def hints(self, root: Path, clips: Mapping[str, Path], suffix: str) -> Iterator[Hint]:
         """What to say of it; `suffix` is that of the captions that are read."""
         words: list[Path] = []
-        others: list[Path] = []
+        rest: list[Path] = []
         for path in self.files:
             (
-                words if path.suffix.lower() in WORDS and _beside(path, root, clips) else others
+                words if path.suffix.lower() in WORDS and _is_beside(path, root, clips) else rest
             ).append(path)
         if words:
-            yield _ignored_words(words, suffix)
-        if others:
-            yield _passed_by(others)
+            yield _describe_captions(words, suffix)
+        if rest:
+            yield _describe_left_out(rest)
         if self.folders:
-            names = dict.fromkeys(escaped(path.name) for path in self.folders)
+            names = dict.fromkeys(escape(path.name) for path in self.folders)
             yield Hint(
                 "folder skipped",
-                f"{_many(len(self.folders), 'folder')} of a system or network drive skipped"
+                f"{_spell_count(len(self.folders), 'folder')} of a system or network drive skipped"
                 f" ({', '.join([*names][:SHOWN])})",
                 "Nothing has to be done; rename one if its pictures are meant",
                 grave=False,
@@ -86,53 +86,55 @@ def is_foreign(folder: Path) -> bool:
     return name in FOLDERS or name.startswith((".trash", ".thumbnails"))
 
 
-def _beside(path: Path, root: Path, clips: Mapping[str, Path]) -> bool:
+def _is_beside(path: Path, root: Path, clips: Mapping[str, Path]) -> bool:
     return plain(path.relative_to(root).with_suffix("").as_posix()) in clips
 
 
-def _passed_by(paths: Sequence[Path]) -> Hint:
+def _describe_left_out(paths: Sequence[Path]) -> Hint:
     plain_data = all(path.suffix.lower() in DATA for path in paths)
     fix = "Nothing has to be done" if plain_data else _fix(paths)
-    return Hint("left out", f"{_counted(paths)} left out, not read", fix, not plain_data)
+    return Hint("left out", f"{_spell_files(paths)} left out, not read", fix, not plain_data)
 
 
-def _ignored_words(words: Sequence[Path], suffix: str) -> Hint:
+def _describe_captions(words: Sequence[Path], suffix: str) -> Hint:
     counts: defaultdict[str, list[Path]] = defaultdict(list)
     for path in words:
         counts[path.suffix].append(path)
-    most = max(counts, key=lambda each: len(counts[each]))
+    most = max(counts, key=lambda ending: len(counts[ending]))
     how = f'Set caption_extension = "{most}" in [[data]]'
     if most.lower() == ".json":
         how = "Write them as .txt files, or as one .jsonl of captions (captions = ...)"
     return Hint(
         "captions not read",
-        f"{_counted(words)} beside the clips, but captions are read from {suffix} files only",
+        f"{_spell_files(words)} beside the clips, but captions are read from {suffix} files only",
         f"{how} if they are the captions",
     )
 
 
-def _counted(paths: Sequence[Path]) -> str:
+def _spell_files(paths: Sequence[Path]) -> str:
     """Such as: 3 files (2 .psd: a.psd, b.psd; 1 .cr2: c.cr2) are."""
     groups: defaultdict[str, list[str]] = defaultdict(list)
     for path in paths:
-        groups[path.suffix.lower() or "without suffix"].append(escaped(path.name))
-    told = []
-    for suffix, names in sorted(groups.items(), key=lambda each: (-len(each[1]), each[0]))[:KINDS]:
+        groups[path.suffix.lower() or "without suffix"].append(escape(path.name))
+    parts = []
+    for suffix, names in sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))[
+        :KINDS
+    ]:
         more = ", ..." if len(names) > SHOWN else ""
-        told.append(f"{len(names)} {suffix}: {', '.join(names[:SHOWN])}{more}")
+        parts.append(f"{len(names)} {suffix}: {', '.join(names[:SHOWN])}{more}")
     if len(groups) > KINDS:
-        told.append(f"and {len(groups) - KINDS} more suffixes")
+        parts.append(f"and {len(groups) - KINDS} more suffixes")
     verb = "is" if len(paths) == 1 else "are"
-    return f"{_many(len(paths), 'file')} ({'; '.join(told)}) {verb}"
+    return f"{_spell_count(len(paths), 'file')} ({'; '.join(parts)}) {verb}"
 
 
-def _many(count: int, what: str) -> str:
+def _spell_count(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _fix(paths: Iterable[Path]) -> str:
     suffixes = {path.suffix.lower() for path in paths}
-    needed = sorted({package for each in suffixes if (package := lacking(each))})
+    needed = sorted({package for suffix in suffixes if (package := lacking(suffix))})
     fixes = [f"{' and '.join(needed)} would read some of them: {EXTRA}"] if needed else []
     if suffixes & set(RAW):
         fixes.append("Develop camera raw to JPEG or TIFF first")
@@ -161,7 +163,7 @@ def look_alike_hints(root: Path, clips: Mapping[str, Path]) -> Iterator[Hint]:
         more = ", ..." if len(alike) > SHOWN else ""
         yield Hint(
             "mask among the clips",
-            f"{_many(len(alike), 'file')} in {root} ({shown}{more}) {verb} like a mask of another,"
-            " and would be trained on as a picture",
+            f"{_spell_count(len(alike), 'file')} in {root} ({shown}{more}) {verb} like a mask of"
+            " another, and would be trained on as a picture",
             'Rename them to name.mask.png (masks = "sidecar"), or move them to a folder of masks',
         )

@@ -18,22 +18,24 @@ def find_outside(
     their regions, captions below the first of `captions`. A path that is not below its folder was
     named by a manifest, and is no link.
     """
-    parts = [(_normal(root), list(files)), (_normal(captions[0]), list(captions[1]))]
-    for region in dict.fromkeys(region for each in masks for region in each):
-        own = [each[region] for each in masks if region in each]
-        parts.append((_normal(folders.get(region, root)), own))
+    parts = [(_normalise(root), list(files)), (_normalise(captions[0]), list(captions[1]))]
+    for region in dict.fromkeys(region for regions in masks for region in regions):
+        own = [regions[region] for regions in masks if region in regions]
+        parts.append((_normalise(folders.get(region, root)), own))
     return tuple(
         path
         for top, paths in parts
-        for path in links_out(top, (file for file in paths if _normal(file).is_relative_to(top)))
+        for path in find_links(
+            top, (file for file in paths if _normalise(file).is_relative_to(top))
+        )
     )
 
 
-def _normal(path: Path) -> Path:
+def _normalise(path: Path) -> Path:
     return Path(os.path.normpath(path))
 
 
-def links_out(root: Path, paths: Iterable[Path]) -> list[Path]:
+def find_links(root: Path, paths: Iterable[Path]) -> list[Path]:
     """Those of `paths` below `root` that a link, of theirs or of a folder, makes lie elsewhere.
 
     `root` may be a link itself: it was named on purpose. The pictures of a folder of frames count.
@@ -50,5 +52,5 @@ def links_out(root: Path, paths: Iterable[Path]) -> list[Path]:
         if leaves(path):
             outside.append(path)
         elif path.is_dir():
-            outside += [each for each in sorted(path.iterdir()) if leaves(each)]
+            outside += [frame for frame in sorted(path.iterdir()) if leaves(frame)]
     return outside

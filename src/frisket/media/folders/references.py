@@ -40,8 +40,8 @@ def find_references(
     lacking = [name for name in names if not references[name]]
     if lacking and required:
         raise ReferencesNotFound(
-            f"{folder}: no reference picture for {_named(lacking)}; each clip needs name.png, or"
-            " name_0.png, name_1.png, ..."
+            f"{folder}: no reference picture for {_spell_names(lacking)}; each clip needs name.png,"
+            " or name_0.png, name_1.png, ..."
         )
     return {name: paths for name, paths in references.items() if paths}
 
@@ -66,19 +66,19 @@ def _number(pictures: Mapping[str, Path]) -> dict[str, tuple[Path, ...]]:
     }
 
 
-def listed_references(
+def check_references(
     manifest: Path, listed: Mapping[str, tuple[Path, ...]]
 ) -> dict[str, tuple[Path, ...]]:
     """The reference pictures that a manifest lists; ReferencesNotFound where a clip has none."""
     lacking = [name for name, pictures in listed.items() if not pictures]
     if lacking:
         raise ReferencesNotFound(
-            f"{manifest}: no reference picture for {_named(lacking)}; give each line `references`,"
-            " or the config a folder of them"
+            f"{manifest}: no reference picture for {_spell_names(lacking)}; give each line"
+            " `references`, or the config a folder of them"
         )
     return dict(listed)
 
 
-def _named(lacking: Sequence[str]) -> str:
+def _spell_names(lacking: Sequence[str]) -> str:
     more = f" and {len(lacking) - NAMED} more" if len(lacking) > NAMED else ""
     return f"{', '.join(lacking[:NAMED])}{more}"

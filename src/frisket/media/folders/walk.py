@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from frisket.media.folders.left_out import Leftovers, is_foreign
-from frisket.media.paths import BadName, escaped, is_media, is_text, plain, refuse
+from frisket.media.paths import BadName, escape, is_media, is_text, plain, refuse
 
 
 class ClipsNotFound(ValueError):
     """A clip folder that is missing or empty; names it and what is looked for."""
 
 
-def below(
+def walk_media(
     folder: Path,
     *,
     skip: frozenset[Path],
@@ -27,31 +27,31 @@ def below(
     real = folder.resolve()
     if real in skip or real in trail:
         return
-    for entry in _entries(folder, left):
+    for entry in _list_entries(folder, left):
         if entry.is_dir():
             if is_foreign(entry):
                 left.folders.append(entry)
             elif leaf(entry):
                 yield entry
             else:
-                yield from below(entry, skip=skip, leaf=leaf, left=left, trail=(*trail, real))
+                yield from walk_media(entry, skip=skip, leaf=leaf, left=left, trail=(*trail, real))
         elif is_media(entry):
             if not entry.exists():
-                gone = f"{entry}: a link to nothing ({entry.readlink()}); remove it"
-                refuse(plain(entry.stem), ClipsNotFound(gone))
+                message = f"{entry}: a link to nothing ({entry.readlink()}); remove it"
+                refuse(plain(entry.stem), ClipsNotFound(message))
                 continue
             yield entry
         else:
             left.add(entry)
 
 
-def _entries(folder: Path, left: Leftovers) -> Iterator[Path]:
+def _list_entries(folder: Path, left: Leftovers) -> Iterator[Path]:
     """What lies in a folder, sorted, hidden entries left out; hidden bins are counted."""
     try:
         entries = sorted(folder.iterdir(), key=lambda path: plain(path.name))
     except OSError as error:
-        said = f"{folder}: this folder cannot be listed ({error.strerror}); mend or remove it"
-        refuse(plain(folder.name), ClipsNotFound(said))
+        message = f"{folder}: this folder cannot be listed ({error.strerror}); mend or remove it"
+        refuse(plain(folder.name), ClipsNotFound(message))
         return
     for entry in entries:
         if is_text(entry.name):
@@ -60,11 +60,11 @@ def _entries(folder: Path, left: Leftovers) -> Iterator[Path]:
             elif is_foreign(entry) and entry.is_dir():
                 left.folders.append(entry)
         elif is_media(entry) or (entry.is_dir() and any(map(is_media, entry.rglob("*")))):
-            refuse(escaped(entry.name), _unwritable(entry))
+            refuse(escape(entry.name), _refuse_name(entry))
 
 
-def _unwritable(path: Path) -> BadName:
+def _refuse_name(path: Path) -> BadName:
     return BadName(
-        f"{escaped(path)}: its name is not UTF-8, so no list or page could name it; rename it (of"
+        f"{escape(path)}: its name is not UTF-8, so no list or page could name it; rename it (of"
         " Latin-1 names: convmv -f latin1 -t utf8 -r --notest FOLDER)"
     )

@@ -24,17 +24,17 @@ def frames_of(image: Image.Image, path: Path) -> int:
     says it is.
     """
     count = images.frames_of(image, path)
-    return max(count - _hidden(image), 1)
+    return max(count - _count_hidden(image), 1)
 
 
-def _hidden(image: Image.Image) -> int:
+def _count_hidden(image: Image.Image) -> int:
     """Pictures before the first frame."""
     return int(bool(getattr(image, "default_image", False)))
 
 
 def seek(image: Image.Image, index: int) -> None:
     """Go to a frame, counted from 0."""
-    place = index + _hidden(image)
+    place = index + _count_hidden(image)
     if place != image.tell():
         image.seek(place)
 
@@ -44,11 +44,11 @@ def clock_of(image: Image.Image, count: int) -> Clock:
 
     A frame without a duration (0, and up to 10 ms in a GIF) lasts 100 ms, as in browsers.
     """
-    told = [_duration(image, index) for index in range(count)]
-    if count < 2 or not any(told):
+    durations = [_read_duration(image, index) for index in range(count)]
+    if count < 2 or not any(durations):
         return Clock(count)
     shortest = SHORTEST.get(image.format or "", 0)
-    lengths = [each if each > shortest else INSTEAD for each in told]
+    lengths = [duration if duration > shortest else INSTEAD for duration in durations]
     stamps = [0, *accumulate(lengths[:-1])]
     mean = Fraction(1000 * count, sum(lengths))
     if len(set(lengths)) == 1:
@@ -56,7 +56,7 @@ def clock_of(image: Image.Image, count: int) -> Clock:
     return read_clock(stamps, MILLISECOND, lengths[-1], [mean])
 
 
-def _duration(image: Image.Image, index: int) -> int:
+def _read_duration(image: Image.Image, index: int) -> int:
     seek(image, index)
     image.load()  # WebP tells a frame's duration only then
     return round(float(image.info.get("duration", 0) or 0))
@@ -64,7 +64,7 @@ def _duration(image: Image.Image, index: int) -> int:
 
 def reading_of(image: Image.Image) -> tuple[str, ...]:
     """What is done besides decoding, for cache keys."""
-    return ("hidden picture skipped",) if _hidden(image) else ()
+    return ("hidden picture skipped",) if _count_hidden(image) else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +78,14 @@ class Palette:
     colours: NDArray[np.uint8]  # n 3, by index
     clear: int | None  # index of transparent pixels
 
-    def labelled(self, image: Image.Image) -> Image.Image:
+    def label(self, image: Image.Image) -> Image.Image:
         """The current frame as palette indices; as it is, where it has colours of its own."""
         if image.mode not in ("RGB", "RGBA"):
             return image
         pixels = np.asarray(image.convert("RGBA"))
-        codes = _codes(self.colours)
+        codes = _pack_codes(self.colours)
         known, first = np.unique(codes, return_index=True)
-        frame = _codes(pixels)
+        frame = _pack_codes(pixels)
         place = np.searchsorted(known, frame).clip(max=len(known) - 1)
         hidden = (pixels[..., 3] == 0) if self.clear is not None else np.zeros(frame.shape, bool)
         if not (hidden | (known[place] == frame)).all():
@@ -94,7 +94,7 @@ class Palette:
         return Image.fromarray(labels)
 
 
-def _codes(colours: NDArray[np.uint8]) -> NDArray[np.int64]:
+def _pack_codes(colours: NDArray[np.uint8]) -> NDArray[np.int64]:
     red, green, blue = (colours[..., channel].astype(np.int64) for channel in range(3))
     return (red << 16) + (green << 8) + blue
 

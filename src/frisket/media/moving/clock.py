@@ -78,7 +78,7 @@ class Clock:
         begins = np.array(self.ticks, np.float64) * float(self.base * self.rate)
         return bool(np.abs(begins - np.arange(self.frames)).max() <= 0.5)
 
-    def shortened(self, target: float | int | None) -> float:
+    def measure_pauses(self, target: float | int | None) -> float:
         """Seconds that repeated frames would have filled at `target`, and that are left out."""
         if not target or not self.ticks:
             return 0.0
@@ -118,13 +118,13 @@ def read_clock(
     known = [(index, stamp) for index, stamp in enumerate(stamps) if stamp is not None]
     if len(known) < 2:
         return Clock(count, claims[0] if claims else None)
-    step = _usual_step(known, base, claims)
-    ticks = list(_steady(stamps, step))
+    step = _find_usual_step(known, base, claims)
+    ticks = list(_fill_ticks(stamps, step))
     span = ticks[-1] * base
     if not span:  # every frame at once: the stamps say nothing
         return Clock(count, claims[0] if claims else None)
     # What is claimed before what only fits; a usual rate before one that rounding made of it.
-    near = [rate for rate in USUAL if any(abs(rate / one - 1) < NEAR for one in claims)]
+    near = [rate for rate in USUAL if any(abs(rate / claim - 1) < NEAR for claim in claims)]
     for rate in (*near, *claims, *USUAL, (count - 1) / span):
         if _fits(ticks, base, rate):
             return Clock(count, rate)
@@ -132,7 +132,7 @@ def read_clock(
     return Clock(count, count / (end * base), tuple(ticks), base, end)
 
 
-def _usual_step(
+def _find_usual_step(
     known: Sequence[tuple[int, int]], base: Fraction, claims: Sequence[Fraction]
 ) -> int:
     """Ticks from one frame to the next, of stamps by index."""
@@ -143,7 +143,7 @@ def _usual_step(
     return max(round(1 / (claims[0] * base)), 1) if claims else 1
 
 
-def _steady(stamps: Sequence[int | None], step: int) -> Iterator[int]:
+def _fill_ticks(stamps: Sequence[int | None], step: int) -> Iterator[int]:
     """Ticks from 0 that never fall."""
     shift: int | None = None
     now = 0

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 Gamut = Literal["bt2020", "p3"]
 Light = Literal["sdr", "pq", "hlg"]
-Curve = NDArray[np.float32]
+_LookupTable = NDArray[np.float32]
 RULE = 1  # goes into cache keys of what is converted here; count up when the arithmetic changes
 
 WHITE = 203.0  # cd/m2 of diffuse white in HDR (ITU-R BT.2408, table 1): it becomes SDR white
@@ -101,8 +101,10 @@ class Tags:
     @staticmethod
     def of(stream: VideoStream) -> "Tags":
         """Of a stream that nothing was decoded from yet: decoders overwrite them."""
-        told = stream.codec_context
-        return Tags(told.colorspace, told.color_primaries, told.color_trc, told.color_range)
+        context = stream.codec_context
+        return Tags(
+            context.colorspace, context.color_primaries, context.color_trc, context.color_range
+        )
 
 
 def colour_of(frame: VideoFrame, tags: Tags) -> Colour:
@@ -112,21 +114,21 @@ def colour_of(frame: VideoFrame, tags: Tags) -> Colour:
     """
     yuv = not frame.format.is_rgb and not frame.format.name.startswith(_NO_COLOURS)
     silent = yuv and frame.colorspace in _UNTOLD
-    primaries = _either(frame.color_primaries, tags.primaries)
-    light = _LIGHTS.get(_either(frame.color_trc, tags.curve), "sdr")
+    primaries = _choose_tag(frame.color_primaries, tags.primaries)
+    light = _LIGHTS.get(_choose_tag(frame.color_trc, tags.curve), "sdr")
     gamut = _GAMUTS.get(primaries)
     if light != "sdr" and primaries == UNTOLD:
         gamut = "bt2020"
-    told = _MATRICES.get(tags.matrix) if silent else None
-    matrix = told
+    tagged = _MATRICES.get(tags.matrix) if silent else None
+    matrix = tagged
     if silent and matrix is None:
         matrix = _guess_matrix(frame, gamut)
     full = yuv and not frame.color_range and tags.range == ColorRange.JPEG
-    peak = _peak(frame) if light == "pq" else PEAK
-    return Colour(silent and told is None, matrix, full, gamut, light, peak)
+    peak = _read_peak(frame) if light == "pq" else PEAK
+    return Colour(silent and tagged is None, matrix, full, gamut, light, peak)
 
 
-def _either(of_frame: int, of_stream: int) -> int:
+def _choose_tag(of_frame: int, of_stream: int) -> int:
     return of_stream if of_frame in _UNTOLD else of_frame
 
 
@@ -137,7 +139,7 @@ def _guess_matrix(frame: VideoFrame, gamut: Gamut | None) -> Colorspace | None:
     return Colorspace.ITU709 if hd else None  # FFmpeg itself takes BT.601
 
 
-def _peak(frame: VideoFrame) -> float:
+def _read_peak(frame: VideoFrame) -> float:
     """Brightest light of a PQ video: that of its mastering display, else of its content."""
     mastering = frame.side_data.get("MASTERING_DISPLAY_METADATA")
     if isinstance(mastering, SideData):  # AVMasteringDisplayMetadata: 16 ints, min, max, two flags
@@ -168,24 +170,24 @@ def to_rgb(frame: VideoFrame, colour: Colour) -> NDArray[np.uint8]:
 
 def _convert(deep: NDArray[np.uint16], colour: Colour) -> NDArray[np.uint8]:
     """16-bit levels to sRGB. Colours that BT.709 does not have are clipped."""
-    light = _linear(colour.light)[deep]  # 1 = white of SDR, or cd/m2
+    light = _build_linear(colour.light)[deep]  # 1 = white of SDR, or cd/m2
     if colour.light == "hlg":
         light = _display_light(light, colour.gamut)
     if colour.gamut is not None:
         light = light @ np.array(_TO_709[colour.gamut], np.float32).T
     np.maximum(light, 0, out=light)
     if colour.light == "sdr":
-        return _coded(light)
+        return _encode(light)
     brightest = light.max(-1)
     # By the largest channel, all alike: hue and saturation stay, and no channel goes beyond white.
-    scales = _tone_scales(colour.peak)
+    scales = _build_tone_scales(colour.peak)
     place = np.sqrt(np.sqrt(np.minimum(brightest, BRIGHTEST) / np.float32(BRIGHTEST)))
     light *= scales[np.rint(place * (len(scales) - 1)).astype(np.uint16)][..., None]
-    return _coded(light)
+    return _encode(light)
 
 
-def _coded(light: NDArray[np.float32]) -> NDArray[np.uint8]:
-    table = _encoding()
+def _encode(light: NDArray[np.float32]) -> NDArray[np.uint8]:
+    table = _build_encoding()
     top = len(table) - 1
     # The root spreads the dark end, where a code is a small step of light.
     place = np.sqrt(np.clip(light, 0, 1)) * top
@@ -194,7 +196,7 @@ def _coded(light: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 @lru_cache
-def _encoding() -> NDArray[np.uint8]:
+def _build_encoding() -> NDArray[np.uint8]:
     """8-bit sRGB levels (IEC 61966-2-1) by the square root of linear light."""
     linear = np.linspace(0, 1, 1 << 16) ** 2
     levels = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
@@ -203,7 +205,7 @@ def _encoding() -> NDArray[np.uint8]:
 
 
 @lru_cache
-def _linear(light: Light) -> Curve:
+def _build_linear(light: Light) -> _LookupTable:
     """Linear light by 16-bit level: cd/m2 of PQ, 0 to 1 of HLG's scene and of SDR."""
     level = np.arange(1 << 16) / 65535
     if light == "pq":
@@ -240,7 +242,7 @@ def _pq_code(light: NDArray[Any]) -> NDArray[Any]:
 
 
 @lru_cache
-def _tone_scales(peak: float) -> Curve:
+def _build_tone_scales(peak: float) -> _LookupTable:
     """What light is multiplied by to become SDR's (1 = white); by its fourth root, 0 to BRIGHTEST.
 
     The EETF of ITU-R BT.2390 (section 5.4.1) from `peak` to 203 cd/m2, black at 0: unchanged below

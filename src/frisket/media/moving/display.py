@@ -14,14 +14,14 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from PIL import Image
 
-Size = tuple[int, int]  # (height, width)
+FrameSize = tuple[int, int]  # (height, width)
 
 SQUARE = 0.01  # a sample aspect this near to 1 is rounding of sizes, not a shape
 UPRIGHT = 0.02  # of the matrix's length that may point elsewhere: about one degree
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Rotation:
     """One of the eight ways a stored picture is laid on the screen: transposed first, then flips.
 
     `odd` tells of a display matrix that is none of them (a turn by 30 degrees, a shear): the
@@ -38,7 +38,7 @@ class Turn:
         """Whether writing would be seen in a mirror."""
         return self.transpose ^ self.flip_x ^ self.flip_y
 
-    def size(self, stored: Size) -> Size:
+    def size(self, stored: FrameSize) -> FrameSize:
         """Height and width after the turn."""
         return (stored[1], stored[0]) if self.transpose else stored
 
@@ -51,7 +51,7 @@ class Turn:
         return array[::-1] if self.flip_y else array
 
 
-def read_matrix(matrix: bytes) -> Turn:
+def read_matrix(matrix: bytes) -> Rotation:
     """The turn of a display matrix as FFmpeg hands it on.
 
     Nine 16.16 fixed-point numbers a b u c d v x y w: the point (p, q) of the stored picture is
@@ -60,33 +60,33 @@ def read_matrix(matrix: bytes) -> Turn:
     a, b, _, c, d = struct.unpack("=9i", matrix)[:5]
     straight, crossed = hypot(a, d), hypot(b, c)
     if not (a or b or c or d):
-        return Turn()
+        return Rotation()
     odd = min(straight, crossed) > UPRIGHT * max(straight, crossed)
     if straight >= crossed:
-        return Turn(False, a < 0, d < 0, odd)
-    return Turn(True, c < 0, b < 0, odd)
+        return Rotation(False, a < 0, d < 0, odd)
+    return Rotation(True, c < 0, b < 0, odd)
 
 
-def turn_of(frame: VideoFrame) -> Turn:
+def turn_of(frame: VideoFrame) -> Rotation:
     """How a decoded frame is turned; not at all where it says nothing."""
     matrix = frame.side_data.get("DISPLAYMATRIX")
-    return read_matrix(bytes(matrix)) if isinstance(matrix, SideData) else Turn()
+    return read_matrix(bytes(matrix)) if isinstance(matrix, SideData) else Rotation()
 
 
 def aspect_of(stream: VideoStream) -> Fraction:
     """Width of a stored pixel over its height; 1 where nothing is told, or nearly nothing."""
-    told = stream.sample_aspect_ratio
-    if not told or told < 0 or abs(float(told) - 1) <= SQUARE:
+    ratio = stream.sample_aspect_ratio
+    if not ratio or ratio < 0 or abs(float(ratio) - 1) <= SQUARE:
         return Fraction(1)
-    return Fraction(told)
+    return Fraction(ratio)
 
 
-def squared(stored: Size, aspect: Fraction) -> Size:
+def make_square(stored: FrameSize, aspect: Fraction) -> FrameSize:
     """Height and width in square pixels: the width is scaled, as an MP4's header tells it."""
     return stored[0], max(round(stored[1] * aspect), 1)
 
 
-def fit(array: NDArray[Any], size: Size) -> NDArray[Any]:
+def fit(array: NDArray[Any], size: FrameSize) -> NDArray[Any]:
     """Resample to (height, width).
 
     Colours (uint8) by Lanczos, levels (float) by area means or linearly, labels (int) by the

@@ -6,7 +6,15 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from frisket.media.images import SNAP, TINT, Array, Reading, refuse_colour, snapped, spread
+from frisket.media.images import (
+    SNAP,
+    TINT,
+    PixelArray,
+    PixelReading,
+    measure_tint,
+    refuse_colour,
+    snap_levels,
+)
 from frisket.media.moving.colour import Colour, to_rgb
 from frisket.media.paths import BadMedia
 
@@ -21,8 +29,8 @@ def has_alpha(frame: VideoFrame) -> bool:
 
 
 def read_frame(
-    path: Path, frame: VideoFrame, reading: Reading, codec: str, colour: Colour
-) -> Array:
+    path: Path, frame: VideoFrame, reading: PixelReading, codec: str, colour: Colour
+) -> PixelArray:
     """H W 3 uint8 in sRGB, H W float32 in [0, 1], or H W int32 labels.
 
     Masks are numbers: `colour` is for pictures alone. BadMedia as the four functions of
@@ -34,22 +42,22 @@ def read_frame(
             return to_rgb(frame, colour)
         case "grey":
             _refuse_clear(path, frame, codec)
-            return _grey(path, frame, lossless)
+            return _read_grey(path, frame, lossless)
         case "alpha":
             if not has_alpha(frame):
                 raise BadMedia(
                     f"{path}: has no alpha channel ({frame.format.name}); use ProRes 4444, VP9 WebM"
                     " or FFV1 with alpha, or take the mask from a folder"
                 )
-            return _alpha(frame, codec)
+            return _read_alpha(frame, codec)
         case "index":
-            return _index(path, frame, lossless)
+            return _read_index(path, frame, lossless)
 
 
-def _alpha(frame: VideoFrame, codec: str) -> NDArray[np.float32]:
-    levels: Array = frame.to_ndarray(format="rgba")[..., 3]
+def _read_alpha(frame: VideoFrame, codec: str) -> NDArray[np.float32]:
+    levels: PixelArray = frame.to_ndarray(format="rgba")[..., 3]
     if codec not in _LOSSLESS_ALPHA:
-        return snapped(levels)
+        return snap_levels(levels)
     return levels.astype(np.float32) / np.float32(255)
 
 
@@ -57,7 +65,7 @@ def _refuse_clear(path: Path, frame: VideoFrame, codec: str) -> None:
     """BadMedia for a mask frame with transparency, whose alpha may be the mask that is meant."""
     if not has_alpha(frame):
         return
-    clearest = float(_alpha(frame, codec).min())
+    clearest = float(_read_alpha(frame, codec).min())
     if clearest < 1:
         raise BadMedia(
             f"{path}: a mask video with transparency (alpha down to {clearest * 255:.0f}), so"
@@ -66,7 +74,7 @@ def _refuse_clear(path: Path, frame: VideoFrame, codec: str) -> None:
         )
 
 
-def _snapped_deep(levels: NDArray[np.float32]) -> NDArray[np.float32]:
+def _snap_deep(levels: NDArray[np.float32]) -> NDArray[np.float32]:
     """Deep levels of a lossy file with what is next to black and white taken for them."""
     near = np.float32((SNAP + 0.5) / 255)
     levels[levels < near] = 0
@@ -74,23 +82,23 @@ def _snapped_deep(levels: NDArray[np.float32]) -> NDArray[np.float32]:
     return levels
 
 
-def _grey(path: Path, frame: VideoFrame, lossless: bool) -> NDArray[np.float32]:
+def _read_grey(path: Path, frame: VideoFrame, lossless: bool) -> NDArray[np.float32]:
     kind = frame.format.name
     if kind.startswith("gray") and frame.format.components[0].bits > 8:
-        deep: Array = frame.to_ndarray(format="gray16le")
+        deep: PixelArray = frame.to_ndarray(format="gray16le")
         levels: NDArray[np.float32] = (deep.astype(np.float64) / 65535).astype(np.float32)
-        return levels if lossless else _snapped_deep(levels)
-    rgb: Array = frame.to_ndarray(format="rgb24")
-    apart = spread(rgb)
+        return levels if lossless else _snap_deep(levels)
+    rgb: PixelArray = frame.to_ndarray(format="rgb24")
+    apart = measure_tint(rgb)
     if apart > (0 if lossless and frame.format.is_rgb else TINT):
         raise refuse_colour(path, apart)
     if lossless and (apart == 0):
         return rgb[..., 0].astype(np.float32) / np.float32(255)
-    grey: Array = frame.to_ndarray(format="gray")
-    return grey.astype(np.float32) / np.float32(255) if lossless else snapped(grey)
+    grey: PixelArray = frame.to_ndarray(format="gray")
+    return grey.astype(np.float32) / np.float32(255) if lossless else snap_levels(grey)
 
 
-def _index(path: Path, frame: VideoFrame, lossless: bool) -> NDArray[np.int32]:
+def _read_index(path: Path, frame: VideoFrame, lossless: bool) -> NDArray[np.int32]:
     kind = frame.format.name
     if not lossless or not (frame.format.is_rgb or kind.startswith("gray")):
         raise BadMedia(
@@ -99,8 +107,8 @@ def _index(path: Path, frame: VideoFrame, lossless: bool) -> NDArray[np.int32]:
         )
     if kind.startswith("gray"):
         return frame.to_ndarray().astype(np.int32)
-    rgb: Array = frame.to_ndarray(format="rgb24")
-    if apart := spread(rgb):
+    rgb: PixelArray = frame.to_ndarray(format="rgb24")
+    if apart := measure_tint(rgb):
         raise BadMedia(
             f"{path}: holds colours (channels differ by up to {apart}), not label numbers; give the"
             " `legend` RGB colours, or write the labels as grey"

@@ -12,7 +12,7 @@ class Remark:
     """One peculiarity: what is done about it, and what the user may do."""
 
     severity: Literal["warning", "note"]
-    said: str
+    message: str
     fix: str
 
 
@@ -75,4 +75,4 @@ def sum_up(remarks: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
             more = f" and {len(clips) - SHOWN} more" if len(clips) > SHOWN else ""
             plural = "clips" if len(clips) > 1 else "clip"
             named = f"{', '.join(clips[:SHOWN])}{more}"
-            yield name, f"{len(clips)} {plural} ({named}) {remark.said}"
+            yield name, f"{len(clips)} {plural} ({named}) {remark.message}"

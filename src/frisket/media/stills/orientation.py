@@ -21,7 +21,7 @@ METHODS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # from stored to upright, by EXIF's number (CIPA DC-008, 4.6.5)
-TOLD = {
+DESCRIPTIONS = {
     2: "mirrored left to right",
     3: "turned by 180 degrees",
     4: "mirrored top to bottom",
@@ -42,23 +42,23 @@ def orientation_of(image: Image.Image) -> int:
     if image.format == "HEIF" or (image.format == "JXL" and not getattr(image, "jpeg", False)):
         return UPRIGHT  # their own turn is applied by the decoder, EXIF's only repeats it
     try:
-        found = _exif(image).get(Base.Orientation, UPRIGHT)
+        orientation = _read_exif(image).get(Base.Orientation, UPRIGHT)
     except Exception as error:
         name = getattr(getattr(image, "fp", None), "name", "a picture")
         log.warning("%s: its EXIF cannot be read (%s); taken as it is", name, reason_of(error))
         return UPRIGHT
-    whole = isinstance(found, int) and not isinstance(found, bool)
-    return found if whole and found in METHODS else UPRIGHT
+    number = isinstance(orientation, int) and not isinstance(orientation, bool)
+    return orientation if number and orientation in METHODS else UPRIGHT
 
 
-def _exif(image: Image.Image) -> Image.Exif:
+def _read_exif(image: Image.Image) -> Image.Exif:
     # Pillow decodes a whole PNG to look for EXIF behind its pixels: 5 ms a mask, 200 ms a photo.
     stream: IO[bytes] | None = getattr(image, "fp", None)
-    early = image.format == "PNG" and stream is not None and not _late_chunks(stream)
+    early = image.format == "PNG" and stream is not None and not _has_late_chunks(stream)
     return Image.Image.getexif(image) if early else image.getexif()
 
 
-def _late_chunks(stream: IO[bytes]) -> bool:
+def _has_late_chunks(stream: IO[bytes]) -> bool:
     """Whether a PNG has EXIF or text after its pixels."""
     place, pixels = stream.tell(), False
     stream.seek(8)
@@ -101,7 +101,7 @@ _STEPS = {
 }
 
 
-def turned(plane: NDArray[Any], orientation: int) -> NDArray[Any]:
+def turn_upright(plane: NDArray[Any], orientation: int) -> NDArray[Any]:
     """H W (and channels) as stored, turned upright by EXIF's number; a view."""
     swapped, rows, columns = _STEPS.get(orientation, (False, False, False))
     plane = plane.swapaxes(0, 1) if swapped else plane

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 Matrix = NDArray[np.float64]
-Curve = Callable[[NDArray[np.float64]], NDArray[np.float64]]  # from stored values to light, [0, 1]
+ToneCurve = Callable[
+    [NDArray[np.float64]], NDArray[np.float64]
+]  # from stored values to light, [0, 1]
 
 LATTICE = 9  # values of each channel that a profile is tried with
 SAME = 2  # levels by which a conversion may move colours and still be called none
@@ -37,18 +39,18 @@ NAMES = {1: "BT.709", 5: "BT.601", 6: "BT.601", 7: "BT.601", 9: "BT.2020", 11: "
 NAMES |= {4: "NTSC", 12: "Display P3"}
 
 
-def _srgb(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _decode_srgb(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
 
 
-def power(exponent: float) -> Curve:
+def make_power(exponent: float) -> ToneCurve:
     """The curve of a plain gamma."""
     return lambda values: values**exponent
 
 
 # By H.273, table 3. Players and browsers show BT.709's own curve with that of sRGB.
-CURVES: dict[int, Curve] = dict.fromkeys((1, 2, 6, 13, 14, 15), _srgb)
-CURVES |= {4: power(2.2), 5: power(2.8), 8: power(1.0), 17: power(2.6)}
+CURVES: dict[int, ToneCurve] = dict.fromkeys((1, 2, 6, 13, 14, 15), _decode_srgb)
+CURVES |= {4: make_power(2.2), 5: make_power(2.8), 8: make_power(1.0), 17: make_power(2.6)}
 HDR = {16: "PQ", 18: "HLG"}
 
 
@@ -61,7 +63,7 @@ class Conversion:
     space: str  # of the profile: RGB, GRAY, CMYK, LAB
 
 
-def matrix_profile(primaries: Sequence[float], curve: Curve, name: str) -> bytes:
+def matrix_profile(primaries: Sequence[float], curve: ToneCurve, name: str) -> bytes:
     """An ICC version 2 display profile; ValueError for primaries that span no colours.
 
     `primaries` are x, y of red, green, blue and white, `curve` is that of all three.
@@ -80,16 +82,16 @@ def matrix_profile(primaries: Sequence[float], curve: Curve, name: str) -> bytes
     table += np.rint(light * 65535).astype(">u2").tobytes()
     text = name.encode("ascii", "replace") + b"\0"
     described = b"desc" + bytes(4) + struct.pack(">I", len(text)) + text + bytes(78)
-    tags = {b"desc": described, b"cprt": b"text" + bytes(4) + b"none\0", b"wtpt": _xyz(D50)}
-    tags |= {key: _xyz(columns[:, at]) for at, key in enumerate((b"rXYZ", b"gXYZ", b"bXYZ"))}
-    return _assembled(tags, {key: table for key in (b"rTRC", b"gTRC", b"bTRC")})
+    tags = {b"desc": described, b"cprt": b"text" + bytes(4) + b"none\0", b"wtpt": _encode_xyz(D50)}
+    tags |= {key: _encode_xyz(columns[:, at]) for at, key in enumerate((b"rXYZ", b"gXYZ", b"bXYZ"))}
+    return _assemble(tags, {key: table for key in (b"rTRC", b"gTRC", b"bTRC")})
 
 
-def _xyz(values: Matrix) -> bytes:
+def _encode_xyz(values: Matrix) -> bytes:
     return b"XYZ " + bytes(4) + np.rint(values * 65536).astype(">i4").tobytes()
 
 
-def _assembled(tags: dict[bytes, bytes], shared: dict[bytes, bytes]) -> bytes:
+def _assemble(tags: dict[bytes, bytes], shared: dict[bytes, bytes]) -> bytes:
     """Header, table of tags and their content; `shared` tags have one content."""
     count = len(tags) + len(shared)
     at, table, content = 128 + 4 + 12 * count, b"", b""
@@ -104,12 +106,12 @@ def _assembled(tags: dict[bytes, bytes], shared: dict[bytes, bytes]) -> bytes:
     size = at + len(content)
     header = struct.pack(">I4sI4s4s4s", size, b"none", 0x02400000, b"mntr", b"RGB ", b"XYZ ")
     header += struct.pack(">6H", 2000, 1, 1, 0, 0, 0) + b"acsp" + bytes(24) + bytes(4)
-    header += _xyz(D50)[8:]
+    header += _encode_xyz(D50)[8:]
     header = header.ljust(128, b"\0")
     return header + struct.pack(">I", count) + table + content
 
 
-def opened(profile: bytes) -> ImageCms.ImageCmsProfile:
+def open_profile(profile: bytes) -> ImageCms.ImageCmsProfile:
     """Pillow's profile; ValueError where it is none."""
     try:
         return ImageCms.ImageCmsProfile(BytesIO(profile))
@@ -123,55 +125,55 @@ def conversion_of(profile: bytes) -> Conversion | None:
 
     ValueError for a profile that cannot be read, or is of no colours.
     """
-    made = opened(profile)
-    space = made.profile.xcolor_space.strip()
+    handle = open_profile(profile)
+    space = handle.profile.xcolor_space.strip()
     if space not in MODES:
         raise ValueError(f"its profile is for {space!r}, not for RGB, grey, CMYK or Lab")
-    found = Conversion(_named(made), profile, space)
-    if space in ("RGB", "GRAY") and _does_nothing(found):
+    conversion = Conversion(_read_name(handle), profile, space)
+    if space in ("RGB", "GRAY") and _does_nothing(conversion):
         return None
-    transform_of(found)  # a profile without the tables it needs fails here
-    return found
+    transform_of(conversion)  # a profile without the tables it needs fails here
+    return conversion
 
 
 MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}
 
 
-def _named(profile: ImageCms.ImageCmsProfile) -> str:
+def _read_name(profile: ImageCms.ImageCmsProfile) -> str:
     try:
-        said = ImageCms.getProfileDescription(profile)
+        name = ImageCms.getProfileDescription(profile)
     except Exception:
-        said = ""
-    return " ".join(said.split())[:60] or "a profile without a name"
+        name = ""
+    return " ".join(name.split())[:60] or "a profile without a name"
 
 
-def _does_nothing(found: Conversion) -> bool:
+def _does_nothing(conversion: Conversion) -> bool:
     levels = np.rint(np.linspace(0, 255, LATTICE)).astype(np.uint8)
-    if found.space == "GRAY":
+    if conversion.space == "GRAY":
         grey = np.arange(256, dtype=np.uint8)[None]
-        tried, wanted = Image.fromarray(grey), np.repeat(grey[..., None], 3, -1)
+        image, expected = Image.fromarray(grey), np.repeat(grey[..., None], 3, -1)
     else:
         grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1)
-        wanted = grid.reshape(1, -1, 3)
-        tried = Image.fromarray(wanted)
-    turned = np.asarray(converted(tried, found)).astype(int)
-    return bool(np.abs(turned - wanted.astype(int)).max() <= SAME)
+        expected = grid.reshape(1, -1, 3)
+        image = Image.fromarray(expected)
+    turned = np.asarray(convert_image(image, conversion)).astype(int)
+    return bool(np.abs(turned - expected.astype(int)).max() <= SAME)
 
 
 @lru_cache(16)
-def transform_of(found: Conversion) -> Any:
+def transform_of(conversion: Conversion) -> Any:
     """Pillow's transform to sRGB: relative colorimetric, black point kept.
 
     By it what both can show stays as it is; of what sRGB cannot show the nearest is taken.
     Profiles of printers have tables of their own for the perceptual intent, which viewers use.
     """
-    perceptual = found.space == "CMYK"
+    perceptual = conversion.space == "CMYK"
     intent = ImageCms.Intent.PERCEPTUAL if perceptual else ImageCms.Intent.RELATIVE_COLORIMETRIC
     try:
         return ImageCms.buildTransform(
-            opened(found.profile),
+            open_profile(conversion.profile),
             ImageCms.createProfile("sRGB"),
-            MODES[found.space],
+            MODES[conversion.space],
             "RGB",
             renderingIntent=intent,
             flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
@@ -180,8 +182,8 @@ def transform_of(found: Conversion) -> Any:
         raise ValueError(f"its profile cannot be used ({error})") from error
 
 
-def converted(image: Image.Image, found: Conversion) -> Image.Image:
+def convert_image(image: Image.Image, conversion: Conversion) -> Image.Image:
     """A picture of the profile's own mode, in sRGB (mode RGB)."""
-    done = ImageCms.applyTransform(image, transform_of(found))
-    assert done is not None  # only of a conversion in place
-    return done
+    result = ImageCms.applyTransform(image, transform_of(conversion))
+    assert result is not None  # only of a conversion in place
+    return result

@@ -31,7 +31,7 @@ def lacking(suffix: str) -> str | None:
     return None if need is None or has(need[0]) else need[1]
 
 
-def needed_by(head: bytes) -> tuple[str, str, str] | None:
+def find_reader(head: bytes) -> tuple[str, str, str] | None:
     """What a file that begins so needs, whatever it is called: module, package, format."""
     if head.startswith(_JXL):
         return JXL
@@ -42,7 +42,7 @@ def prepare_for(stream: IO[bytes]) -> list[str]:
     """Pillow's names of further formats for a file; LookupError with a fix where none is there."""
     head = stream.read(16)
     stream.seek(0)
-    need = needed_by(head)
+    need = find_reader(head)
     if need is None:
         return []
     module, package, form = need

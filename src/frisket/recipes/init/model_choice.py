@@ -8,7 +8,7 @@ from typing import Any
 
 from frisket.config.tree import FAMILY
 from frisket.families.base import FAMILIES
-from frisket.inspection.dataset_scan import Survey
+from frisket.inspection.dataset_scan import DatasetScan
 
 GIB = 2**30
 OWN, SLACK = 0.7, 1.06  # GiB that CUDA takes, and the allocator's share, as `doctor_memory` counts
@@ -74,7 +74,7 @@ class Choice:
     said: tuple[str, ...] = ()
 
 
-def choose(seen: Survey, room: float | None) -> Choice:
+def choose(seen: DatasetScan, room: float | None) -> Choice:
     """The largest model that fits `room` GiB without anything waiting on the CPU.
 
     Pictures get no video model. With no card, or one that nothing fits, it is the smallest there

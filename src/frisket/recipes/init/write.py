@@ -14,11 +14,11 @@ from frisket.disk.atomic import replacing
 from frisket.families.base import FAMILIES, Variant
 from frisket.families.suggestions import Suggestions
 from frisket.grid import LatentGrid
-from frisket.inspection.dataset_scan import Survey, survey
+from frisket.inspection.dataset_scan import DatasetScan, scan_dataset
 from frisket.media.manifest import is_manifest
 from frisket.recipes.init.model_choice import Choice, Recipe, choose, recipe_for, room_of_card
 from frisket.recipes.init.model_tables import memory, model, precision
-from frisket.registry import nearest
+from frisket.registry import suggest
 
 UNNAMED = "a photo of sks"  # where no caption names the subject
 REFERENCES = ("references", "reference", "controls", "control", "sources", "source")
@@ -34,27 +34,27 @@ def init(folder: Path, output: Path, *, family: str = "", variant: str = "") -> 
     `family` empty takes what suits the clips and fits the card at hand (`init_choice`); `variant`
     empty the family's first that makes what the clips are. Raises
     ConfigError where `output` exists or there is no such family or variant, and the errors of
-    `survey`.
+    `scan_dataset`.
     """
     if output.exists() or output.is_symlink():
         raise ConfigError(f"{output} exists and is not overwritten; name another file with -o")
-    seen = survey(folder)
+    seen = scan_dataset(folder)
     room = room_of_card()
     chosen = Choice(family, "", None) if family else choose(seen, room)
     family = chosen.family
     if family not in FAMILIES.names():
-        raise ConfigError(f"no family is named {family!r}{nearest(family, FAMILIES.names())}")
+        raise ConfigError(f"no family is named {family!r}{suggest(family, FAMILIES.names())}")
     name = variant or chosen.variant or _suiting(seen, FAMILIES.load(family).variants)
     if name not in FAMILIES.load(family).variants:
         known = list(FAMILIES.load(family).variants)
-        raise ConfigError(f"{family} has no variant {name!r}{nearest(name, known)}")
+        raise ConfigError(f"{family} has no variant {name!r}{suggest(name, known)}")
     recipe = chosen.recipe or recipe_for(family, name, room)
     text = tomlkit.dumps(_document(seen, family, name, output, recipe))
     _write(output, text)
     return [*_summary(seen, family, name), *chosen.said]
 
 
-def _suiting(seen: Survey, variants: Mapping[str, Variant]) -> str:
+def _suiting(seen: DatasetScan, variants: Mapping[str, Variant]) -> str:
     """The first variant that makes clips where there are videos, else the first there is."""
     fitting = [name for name, each in variants.items() if each.video or not seen.videos]
     return (fitting or list(variants))[0]
@@ -67,7 +67,7 @@ def _write(output: Path, text: str) -> None:
         check(*read(partial))
 
 
-def _summary(seen: Survey, family: str, variant: str) -> list[str]:
+def _summary(seen: DatasetScan, family: str, variant: str) -> list[str]:
     kind = f"{seen.count} clips ({seen.videos} videos)" if seen.videos else f"{seen.count} images"
     said = [f"{seen.clips}: {kind}, about {seen.width} x {seen.height} pixels"]
     if seen.masks.kind == "none":
@@ -87,7 +87,7 @@ def _summary(seen: Survey, family: str, variant: str) -> list[str]:
 
 
 def _document(
-    seen: Survey, family: str, name: str, output: Path, recipe: Recipe | None
+    seen: DatasetScan, family: str, name: str, output: Path, recipe: Recipe | None
 ) -> tomlkit.TOMLDocument:
     shelf = FAMILIES.load(family)
     variant, suggested = shelf.variants[name], shelf.suggestions
@@ -125,7 +125,7 @@ def _table(values: dict[str, Any], comments: dict[str, str]) -> Table:
     return table
 
 
-def _data(seen: Survey, variant: Variant, base: Path, recipe: Recipe | None) -> Table:
+def _data(seen: DatasetScan, variant: Variant, base: Path, recipe: Recipe | None) -> Table:
     table = tomlkit.table()
     table.add("clips", _relative(seen.clips, base))
     _add_masks(table, seen, base)
@@ -147,7 +147,7 @@ def _data(seen: Survey, variant: Variant, base: Path, recipe: Recipe | None) -> 
     return table
 
 
-def _add_roles(table: Table, seen: Survey, variant: Variant, base: Path) -> None:
+def _add_roles(table: Table, seen: DatasetScan, variant: Variant, base: Path) -> None:
     """What only models that look at pictures need."""
     if variant.sees == "pictures" and not is_manifest(seen.clips):
         places = [seen.clips / name for name in REFERENCES] + [
@@ -164,7 +164,7 @@ def _add_roles(table: Table, seen: Survey, variant: Variant, base: Path) -> None
         )
 
 
-def _add_masks(table: Table, seen: Survey, base: Path) -> None:
+def _add_masks(table: Table, seen: DatasetScan, base: Path) -> None:
     masks = seen.masks
     if masks.kind == "folder":
         table.add("masks", _folder(seen, base))
@@ -189,7 +189,7 @@ def _add_masks(table: Table, seen: Survey, base: Path) -> None:
         table.add(tomlkit.comment(f"masks = {{ source = {source}, {named} }}"))
 
 
-def _folder(seen: Survey, base: Path) -> InlineTable | str:
+def _folder(seen: DatasetScan, base: Path) -> InlineTable | str:
     path = _relative(seen.masks.folders[""], base)
     if not seen.masks.labels:
         return path
@@ -202,7 +202,7 @@ def _legend(labels: tuple[int, ...]) -> dict[str, int]:
     return {f"label_{label}": label for label in labels if label}
 
 
-def _regions(seen: Survey) -> Table:
+def _regions(seen: DatasetScan) -> Table:
     masks = seen.masks
     named = [name for name in masks.folders if name] or [*masks.legend, *_legend(masks.labels)]
     names = [name for name in named if name != "background"] or ["subject"]
@@ -222,7 +222,7 @@ def _losses(variant: Variant) -> Table:
     return table
 
 
-def _swap(seen: Survey, suggested: Suggestions, variant: Variant) -> Table:
+def _swap(seen: DatasetScan, suggested: Suggestions, variant: Variant) -> Table:
     """The preset: a mask keeps the background out of the loss, the swap out of the input."""
     paints = variant.sees == "nothing"  # else it makes nothing from words alone
     table = tomlkit.table()
@@ -250,7 +250,7 @@ def _swap(seen: Survey, suggested: Suggestions, variant: Variant) -> Table:
     return table
 
 
-def _preview(seen: Survey, suggested: Suggestions, variant: Variant) -> Table:
+def _preview(seen: DatasetScan, suggested: Suggestions, variant: Variant) -> Table:
     """What is worth a look: what leaks without words, and the subject on a new background."""
     caption = seen.example or UNNAMED
     asked = suggested.template.format(caption=caption, background=suggested.scene)
@@ -268,14 +268,14 @@ def _preview(seen: Survey, suggested: Suggestions, variant: Variant) -> Table:
     return table
 
 
-def _validation(seen: Survey) -> Table:
+def _validation(seen: DatasetScan) -> Table:
     held = 1 if seen.count >= 8 else 0
     table = _table({"every": 250 if held else 0, "holdout": held}, {})
     table["holdout"].comment("clips kept out of training, on which the mask's effect is measured")
     return table
 
 
-def _resolution(seen: Survey, variant: Variant, recipe: Recipe | None) -> list[int]:
+def _resolution(seen: DatasetScan, variant: Variant, recipe: Recipe | None) -> list[int]:
     """The clips' own size, no larger in area than the recipe's or variant's, in whole patches."""
     step = variant.grid.step
     width, height = recipe.resolution if recipe else (variant.width, variant.height)
@@ -284,7 +284,7 @@ def _resolution(seen: Survey, variant: Variant, recipe: Recipe | None) -> list[i
     return [max(step, round(side / step) * step) for side in sides]
 
 
-def _frames(seen: Survey, grid: LatentGrid, longest: int) -> int:
+def _frames(seen: DatasetScan, grid: LatentGrid, longest: int) -> int:
     return grid.fit_frames(min(seen.frames, longest))
 
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from frisket.evaluation.mask_metrics import MaskScores, RegionScore, compare_labels, pooled
+from frisket.evaluation.mask_metrics import MaskScores, RegionScore, compare_labels, pool_scores
 from frisket.maskgen.base import Picture
 from frisket.maskgen.cleanup.clean import compose
 from frisket.maskgen.format_base import GREY
@@ -17,7 +17,7 @@ from frisket.media.files import MasksNotFound, find
 from frisket.media.frames import BadMedia, Media, probe, stream
 from frisket.progress import Progress
 from frisket.recipes.masks.folder import BadOption, MaskFolder, open_masks
-from frisket.registry import nearest
+from frisket.registry import suggest
 
 WINDOW = 16  # frames compared at once, so that memory is flat in a clip's length
 
@@ -117,7 +117,7 @@ def paired(
             f" {truth} has {', '.join(true.parts)}; make a union of the same name, as in --merge"
             f" {next(iter(true.parts))}={','.join(told.parts)}"
         )
-    found = find(clips, masks="none", folders={}).found if clips else []
+    found = find(clips, masks="none", folders={}).clips if clips else []
     return Pair(told, true, names, {one.name: one.clip for one in found})
 
 
@@ -126,7 +126,7 @@ def _check_merge(merge: Merge, known: list[str]) -> None:
         for part in parts:
             if part not in known:
                 raise BadOption(
-                    f"--merge {target}: no region is named {part!r}{nearest(part, known)}"
+                    f"--merge {target}: no region is named {part!r}{suggest(part, known)}"
                 )
 
 
@@ -212,7 +212,7 @@ def _scored_by_window(shots: Iterator[Shot], names: Sequence[str]) -> MaskScores
         if last:
             seams.append(_scored([*last, window[0]], names))
         last = window[-1:]
-    whole = pooled(windows)
+    whole = pool_scores(windows)
     regions = {
         name: _with_steadiness(score, name, [*windows, *seams])
         for name, score in whole.regions.items()

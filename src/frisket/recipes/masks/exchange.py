@@ -31,13 +31,13 @@ from frisket.maskgen.format_base import (
     Masked,
 )
 from frisket.masks.read import BACKGROUND
-from frisket.media.files import Found
+from frisket.media.files import ClipFiles
 from frisket.media.foreign import decoding
 from frisket.media.frames import probe
 from frisket.progress import Progress
 from frisket.recipes.masks.folder import BadOption, MaskFolder, cut, open_masks
 from frisket.recipes.masks.make import clips_of, place_of
-from frisket.registry import nearest
+from frisket.registry import suggest
 
 Missing = Literal["skip", "white"]
 EVERYWHERE = "everywhere"  # the region of a clip without a mask: weight 1, as in training
@@ -64,7 +64,7 @@ class Carried:
 def layout_of(name: str, option: str) -> Exchange:
     """A layout by its name; BadOption tells the nearest."""
     if name not in (known := EXCHANGES.names()):
-        raise BadOption(f"{option}: no layout is named {name!r}{nearest(name, known)}")
+        raise BadOption(f"{option}: no layout is named {name!r}{suggest(name, known)}")
     return EXCHANGES.load(name)
 
 
@@ -76,7 +76,7 @@ def weights_of(config: Path | None, preset: str, by_hand: Mapping[str, float]) -
     if config and preset:
         raise BadOption("give --config or --regions, not both; --weights changes either")
     if preset and preset not in PRESETS:
-        raise BadOption(f"--regions: no preset is named {preset!r}{nearest(preset, list(PRESETS))}")
+        raise BadOption(f"--regions: no preset is named {preset!r}{suggest(preset, list(PRESETS))}")
     table = load(config).regions if config else PRESETS.get(preset, {})
     return {**table, **by_hand}
 
@@ -143,7 +143,7 @@ def _table(
 
 
 def _leaving(
-    found: Sequence[Found],
+    found: Sequence[ClipFiles],
     opened: MaskFolder,
     place: Place,
     carried: Carried,
@@ -170,7 +170,7 @@ def _leaving(
         yield item
 
 
-def _masked(one: Found, opened: MaskFolder, layout: Exchange) -> Masked:
+def _masked(one: ClipFiles, opened: MaskFolder, layout: Exchange) -> Masked:
     clip = probe(one.clip)
     if clip.video and not layout.video:
         raise BadExchange(f"{one.clip}: this layout takes no masks of videos; kohya does")

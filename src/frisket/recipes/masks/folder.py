@@ -29,7 +29,7 @@ class MaskFolder:
     """
 
     where: str  # as it was asked for
-    files: Mapping[str, Mapping[str, Path]]  # as `media.files.Found.masks`, without empty ones
+    files: Mapping[str, Mapping[str, Path]]  # as `media.files.ClipFiles.masks`, without empty ones
     orphans: tuple[Path, ...]  # masks whose name is no clip's
     legend: Mapping[str, int]
     levels: Mapping[str, int]
@@ -105,12 +105,12 @@ def open_masks(
     if clips is None:
         files: dict[str, dict[str, Path]] = {}
         for region, folder in folders.items():
-            for one in find(folder, masks="none", folders={}).found:
+            for one in find(folder, masks="none", folders={}).clips:
                 if not (legend and one.name.startswith(f"{SOFT}/")):
                     files.setdefault(one.name, {})[region] = one.clip
         return MaskFolder(where, files, (), legend, levels or {})
     found = _found(clips, folders)
-    files = {one.name: dict(one.masks) for one in found.found if one.masks}
+    files = {one.name: dict(one.masks) for one in found.clips if one.masks}
     return MaskFolder(where, files, tuple(found.orphans), legend, levels or {})
 
 

@@ -29,7 +29,7 @@ from frisket.maskgen.files.store import Place
 from frisket.maskgen.generator import Maker
 from frisket.maskgen.job import Job, Outcome, Task
 from frisket.maskgen.pipeline import backends_of
-from frisket.media.files import Found, MasksNotFound, find
+from frisket.media.files import ClipFiles, MasksNotFound, find
 from frisket.media.manifest import is_manifest
 from frisket.media.workers import begin
 from frisket.progress import Progress
@@ -80,14 +80,14 @@ def place_of(folder: Path, output: Path | None, *, beside: bool = False) -> tupl
     return clips, Place(named.with_name(f"{name}_masks"))
 
 
-def clips_of(clips: Path, place: Place, captions: Path | None = None) -> list[Found]:
+def clips_of(clips: Path, place: Place, captions: Path | None = None) -> list[ClipFiles]:
     """The clips of a folder with their captions, masks among them left out."""
     if place.beside:
         try:
-            return find(clips, masks="sidecar", folders={}, captions=captions).found
+            return find(clips, masks="sidecar", folders={}, captions=captions).clips
         except MasksNotFound:
-            return find(clips, masks="none", folders={}, captions=captions).found
-    there = find(clips, masks="none", folders={}, captions=captions).found
+            return find(clips, masks="none", folders={}, captions=captions).clips
+    there = find(clips, masks="none", folders={}, captions=captions).clips
     return [one for one in there if not one.clip.is_relative_to(place.folder)]
 
 

@@ -35,9 +35,9 @@ from frisket.maskgen.text import rules
 from frisket.maskgen.text.phrases import Phrase, noun_phrases, over, parse_phrases
 from frisket.maskgen.tracking.tracker import Tracking
 from frisket.maskgen.vision.classes import grouping
-from frisket.media.files import Found
+from frisket.media.files import ClipFiles
 from frisket.media.frames import decode
-from frisket.registry import nearest
+from frisket.registry import suggest
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Ready:
 
 
 def ready(
-    options: MaskGeneration, found: Sequence[Found], place: Place, *, dry: bool = False
+    options: MaskGeneration, found: Sequence[ClipFiles], place: Place, *, dry: bool = False
 ) -> Ready:
     """Check the options against backends, rules and captions.
 
@@ -159,7 +159,7 @@ def _check(options: MaskGeneration) -> None:
     known = [name for name in BACKENDS.names() if "captioner" in BACKENDS.load(name).roles]
     if options.prompts.captioner and options.prompts.captioner not in known:
         raise BackendUnusable(
-            f"no captioner {options.prompts.captioner!r}{nearest(options.prompts.captioner, known)}"
+            f"no captioner {options.prompts.captioner!r}{suggest(options.prompts.captioner, known)}"
         )
     if options.prompts.captioner and not options.prompts.from_captions:
         raise BackendUnusable("--captioner writes captions for --from-captions; give that too")
@@ -191,7 +191,7 @@ def _weights(
     paths = _name_sources(options)
     for name in (*paths, *(key.partition(".")[0] for key in cuts)):
         if name not in names:
-            raise BackendUnusable(f"{name!r} takes no part in this run{nearest(name, names)}")
+            raise BackendUnusable(f"{name!r} takes no part in this run{suggest(name, names)}")
     return {name: replace(default, path=path) for name, path in paths.items()}
 
 
@@ -210,7 +210,7 @@ def _name_sources(options: MaskGeneration) -> dict[str, str]:
         else:
             raise BackendUnusable(
                 f"--source {typed!r}: say whose weights they are, as in sam2=FOLDER"
-                f"{nearest(name, BACKENDS.names())}"
+                f"{suggest(name, BACKENDS.names())}"
             )
     return paths
 
@@ -231,7 +231,10 @@ def _make_motion(options: MaskTracking) -> Motion:
 
 
 def _wanted(
-    options: MaskGeneration, sources: Sequence[Parts], table: rules.Rules, found: Sequence[Found]
+    options: MaskGeneration,
+    sources: Sequence[Parts],
+    table: rules.Rules,
+    found: Sequence[ClipFiles],
 ) -> tuple[dict[str, Wanted], list[str]]:
     """The phrases of every clip by region, and what is to be said of them."""
     asking = [parts.front for parts in sources if needs_phrases(parts)]
@@ -267,8 +270,8 @@ def _check_phrases(options: MaskGeneration, asking: Sequence[str]) -> None:
 
 
 def _captioned(
-    options: MaskGeneration, found: Sequence[Found], models: Models, *, dry: bool
-) -> tuple[Sequence[Found], list[str]]:
+    options: MaskGeneration, found: Sequence[ClipFiles], models: Models, *, dry: bool
+) -> tuple[Sequence[ClipFiles], list[str]]:
     """Clips without a caption with one that a model wrote of their first frame."""
     if not options.prompts.captioner:
         return found, []
@@ -325,12 +328,12 @@ def _cleaning(
         for key in changes:
             if key not in known:
                 raise rules.BadRules(
-                    f"{path}: [clean.{region}] has no option {key!r}{nearest(key, known)}"
+                    f"{path}: [clean.{region}] has no option {key!r}{suggest(key, known)}"
                 )
         if region not in regions and path:
             raise rules.BadRules(
                 f"{path}: [clean.{region}] cleans a region that is not made here"
-                f"{nearest(region, list(regions))}"
+                f"{suggest(region, list(regions))}"
             )
         cleaned[region] = replace(usual, **changes)
     return cleaned

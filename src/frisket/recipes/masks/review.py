@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from frisket.evaluation.contact_sheet import PANEL, Card, contact_sheet, css_colour, panels
+from frisket.evaluation.contact_sheet import PANEL, Card, contact_sheet, css_colour, draw_panels
 from frisket.evaluation.page import render, thumbnail, write_whole
 from frisket.maskgen.files.record import Found, Model, Record, load, state
 from frisket.maskgen.files.store import BadLegend, Place, read_frames, read_legend
@@ -88,7 +88,7 @@ class _Desk:
     legend: Mapping[str, int]
     below: float
 
-    def entry(self, clip: files.Found) -> tuple[Entry, Record | None]:
+    def entry(self, clip: files.ClipFiles) -> tuple[Entry, Record | None]:
         """A clip by its record and files; only where no record vouches for them are they opened."""
         entry = Entry(clip.name, str(clip.clip), "unmade")
         try:
@@ -129,7 +129,7 @@ class _Desk:
             worst=told.worst,
         )
 
-    def _unmade(self, entry: Entry, clip: files.Found, told: Record | None) -> Entry:
+    def _unmade(self, entry: Entry, clip: files.ClipFiles, told: Record | None) -> Entry:
         entry, media = _sized(entry, clip)
         if not entry.masks:
             return replace(
@@ -139,7 +139,7 @@ class _Desk:
         notes = ("changed by hand after it was made",) if told else ()
         return replace(entry, status="hand", notes=notes)
 
-    def _masks(self, clip: files.Found) -> dict[str, Path]:
+    def _masks(self, clip: files.ClipFiles) -> dict[str, Path]:
         """The masks of a clip as `read_frames` takes them; label maps before soft planes."""
         whole = list(self.place.present(clip.name, clip.clip).values())
         if len(whole) > 1:
@@ -155,7 +155,7 @@ class _Desk:
             if (path := self.place.soft(region, clip.name, video=video)).exists()
         }
 
-    def card(self, clip: files.Found, entry: Entry) -> tuple[Entry, Card | None]:
+    def card(self, clip: files.ClipFiles, entry: Entry) -> tuple[Entry, Card | None]:
         """The pictures of a clip, and its entry with what was found when they were read."""
         try:
             entry, media = _sized(entry, clip)
@@ -185,7 +185,7 @@ class _Desk:
         return entry, card
 
     def _planes(
-        self, clip: files.Found, media: Media, at: Sequence[int]
+        self, clip: files.ClipFiles, media: Media, at: Sequence[int]
     ) -> tuple[dict[str, NDArray[np.float32]], dict[str, float]]:
         """Planes of the frames `at`, small, and the share of all frames each region covers."""
         masks = self._masks(clip)
@@ -200,7 +200,7 @@ class _Desk:
 
 
 def review(
-    clips: Sequence[files.Found],
+    clips: Sequence[files.ClipFiles],
     place: Place,
     out: Path,
     *,
@@ -217,7 +217,7 @@ def review(
     desk = _Desk(place, legend, below)
     recorded: dict[str, int] = {}
     models: Counter[Model] = Counter()
-    book: list[tuple[files.Found, Entry]] = []
+    book: list[tuple[files.ClipFiles, Entry]] = []
     for count, clip in enumerate(clips, 1):
         entry, record = desk.entry(clip)
         book.append((clip, entry))
@@ -257,7 +257,7 @@ def _legend(place: Place) -> tuple[dict[str, int], str]:
         return {}, str(error)
 
 
-def _sized(entry: Entry, clip: files.Found) -> tuple[Entry, Media]:
+def _sized(entry: Entry, clip: files.ClipFiles) -> tuple[Entry, Media]:
     media = probe(clip.clip)
     return replace(entry, frames=media.frames, height=media.height, width=media.width), media
 
@@ -266,7 +266,7 @@ def _by_index(legend: Mapping[str, int]) -> dict[str, int]:
     return dict(sorted(legend.items(), key=lambda item: item[1]))
 
 
-def _rank(pair: tuple[files.Found, Entry]) -> tuple[int, float, bool]:
+def _rank(pair: tuple[files.ClipFiles, Entry]) -> tuple[int, float, bool]:
     """Worst first; a clip without a mask comes first among equals."""
     _, entry = pair
     return STANDINGS.index(entry.status), entry.confidence or 0.0, bool(entry.masks)
@@ -304,7 +304,7 @@ def _small(pixels: NDArray[Any]) -> NDArray[Any]:
 
 
 def _thumbnails(card: Card | None) -> dict[str, str]:
-    shown = panels(card, THUMB) if card else {}
+    shown = draw_panels(card, THUMB) if card else {}
     return {name: thumbnail(image) for name, image in shown.items()}
 
 
@@ -335,7 +335,7 @@ def _write_page(
 
 
 def _write_sheet(
-    path: Path, desk: _Desk, book: Sequence[tuple[files.Found, Entry]], look: int
+    path: Path, desk: _Desk, book: Sequence[tuple[files.ClipFiles, Entry]], look: int
 ) -> None:
     drawn = (desk.card(clip, entry)[1] for clip, entry in book[:PICTURED])
     cards = list(islice(filter(None, drawn), ON_SHEET))

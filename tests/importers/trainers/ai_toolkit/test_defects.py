@@ -34,7 +34,7 @@ clips, imported = files.clips, files.imported
 def test_defects_are_told(clips, imported, notes, options, train, option, said):
     row = {"folder_path": "clips", "mask_path": "masks", **options}
     told = notes(imported(job(row, train=train)))[f"config.process[0].{option}"]
-    assert any(note.kind == "defect" and said in note.said for note in told)
+    assert any(note.kind == "defect" and said in note.message for note in told)
 
 
 def test_masks_of_clips_in_sub_folders_are_told(drawn, imported, notes):
@@ -71,4 +71,4 @@ def test_a_mask_min_value_of_one_is_no_mask_and_above_it_is_told(
     done = imported(job({"folder_path": "clips", "mask_path": "masks", "mask_min_value": least}))
     assert done.sections["curve"] == {"floor": 1.0}
     said = notes(done)["config.process[0].datasets[0].mask_min_value"]
-    assert any("turn the mask around" in note.said for note in said) == told
+    assert any("turn the mask around" in note.message for note in said) == told

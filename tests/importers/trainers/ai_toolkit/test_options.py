@@ -91,7 +91,7 @@ def test_options_at_another_value_are_answered(clips, imported, notes, section):
             note for key, each in notes(imported(tree)).items() for note in each
             if key == option or key.startswith((f"{option}.", f"{option}["))
         ]  # fmt: skip
-        said = [note.said for note in told if note.kind != "defect"]
+        said = [note.message for note in told if note.kind != "defect"]
         assert said, name
         quiet = ("asks for nothing", "no such option")
         assert not any(words in each for each in said for words in quiet), name
@@ -109,7 +109,7 @@ def test_options_at_their_default_ask_for_nothing(section):
 def test_what_it_no_longer_has_is_told(clips, imported, notes):
     done = imported(job({"folder_path": "clips", "poi": "face"}))
     (note,) = notes(done)["config.process[0].datasets[0].poi"]
-    assert "it stops at this option" in note.said
+    assert "it stops at this option" in note.message
 
 
 def test_a_set_that_only_holds_the_model_back_is_left_out_by_name(clips, imported, notes):

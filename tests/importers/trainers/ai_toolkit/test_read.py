@@ -31,7 +31,7 @@ def test_clips_masks_and_captions_are_found_as_it_finds_them(clips, imported, lo
         },
     )  # fmt: skip
     assert done.sections == {"losses": {"compat": "ai-toolkit"}}
-    seen = found(loaded(done)).found
+    seen = found(loaded(done)).clips
     assert [(one.name, one.caption) for one in seen] == [("a", "one,\ntwo"), ("b", "one,\ntwo")]
     assert [dict(one.masks) for one in seen] == [{"": clips.parent / "masks/a.webp"}, {}]
 
@@ -58,7 +58,7 @@ def test_masked_training_keeps_its_meaning(clips, imported, loaded):
 def test_transparency_as_mask(drawn, imported, loaded, found):
     drawn("clips", "a.png", mode="RGBA", caption="x")
     done = imported(job({"folder_path": "clips", "alpha_mask": True, "mask_path": "gone"}))
-    assert found(loaded(done)).found[0].alpha
+    assert found(loaded(done)).clips[0].alpha
 
 
 @pytest.mark.parametrize(
@@ -111,10 +111,10 @@ def test_regularisation_sets_have_no_trigger(clips, drawn, imported, notes):
     assert [table.get("trigger") for table in done.data] == ["sks", None]
     assert done.data[1]["weight"] == 0.5
     told = notes(done)
-    assert "every second step" in told["config.process[0].datasets[1].is_reg"][0].said
+    assert "every second step" in told["config.process[0].datasets[1].is_reg"][0].message
     # Two clips and one: both sets are seen as often.
     assert [table["repeats"] for table in done.data] == [1, 2]
-    assert "left out" in told["config.process[0].datasets[2].prior_reg"][0].said
+    assert "left out" in told["config.process[0].datasets[2].prior_reg"][0].message
 
 
 def test_the_rest_of_the_job(clips, imported, loaded):
@@ -244,7 +244,7 @@ def test_a_model_that_is_not_here_names_the_nearest(clips, imported, notes):
     assert "model" not in done.sections
     assert done.model == "chroma"
     told = notes(done)
-    assert "nearest family is flux" in told["config.process[0].model.arch"][0].said
+    assert "nearest family is flux" in told["config.process[0].model.arch"][0].message
     for option in model:
         assert told[f"config.process[0].model.{option}"][0].kind == "no equivalent"
 
@@ -266,7 +266,7 @@ def test_captions_of_a_json_file(clips, imported, loaded, found, written, tmp_pa
         '{"clips/a.png": {"caption": "see"}, "clips/gone.png": {"caption": "x"}}'
     )
     done = imported(job({"dataset_path": "set.json"}))
-    seen = found(loaded(written(done))).found
+    seen = found(loaded(written(done))).clips
     assert [(one.clip, one.caption) for one in seen] == [(clips / "a.png", "see")]
 
 
@@ -293,10 +293,10 @@ def test_what_lies_in_the_way_is_told(clips, drawn, imported, notes):
     )
     told = notes(done)
     row = "config.process[0].datasets[0]"
-    assert "_controls" in told[f"{row}.folder_path"][0].said
-    assert "1 captions say [trigger]" in told["config.process[0].trigger_word"][0].said
-    assert "there are 1" in told[f"{row}.num_frames"][0].said
-    assert "several" in told[f"{row}.control_path_2"][0].said
+    assert "_controls" in told[f"{row}.folder_path"][0].message
+    assert "1 captions say [trigger]" in told["config.process[0].trigger_word"][0].message
+    assert "there are 1" in told[f"{row}.num_frames"][0].message
+    assert "several" in told[f"{row}.control_path_2"][0].message
 
 
 def test_every_option_is_answered(clips, imported, tmp_path, complete, documented):
@@ -322,7 +322,7 @@ def test_every_option_is_answered(clips, imported, tmp_path, complete, documente
     inner = ("train", "network", "save", "sample", "model", "datasets", "train.ema_config")
     tables = ["config", "config.process", *(f"config.process.{name}" for name in inner)]
     complete(done, tmp_path / "job.yaml", tables)
-    unknown = [note.option for note in done.notes if "documents no such option" in note.said]
+    unknown = [note.option for note in done.notes if "documents no such option" in note.message]
     assert unknown == ["config.process[0].datasets[0].something_new"]
 
 

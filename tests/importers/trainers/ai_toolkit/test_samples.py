@@ -28,7 +28,7 @@ def test_previews_without_their_pictures_are_off_and_told(clips, imported, notes
     assert done.sections["preview"]["every"] == 0
     assert "images" not in done.sections["preview"]
     (note,) = notes(done)[SAMPLES]
-    assert (note.kind, "/nowhere/a.png is not there" in note.said) == ("no equivalent", True)
+    assert (note.kind, "/nowhere/a.png is not there" in note.message) == ("no equivalent", True)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_previews_without_their_pictures_are_off_and_told(clips, imported, notes
 def test_what_all_previews_share_is_told(clips, imported, notes, options, option, said):
     done = imported(sampled(**options))
     told = notes(done)[f"config.process[0].sample.{option}"]
-    assert said in told[0].said
+    assert said in told[0].message
     assert done.sections["preview"]["prompts"][0] == "a"
 
 
@@ -91,7 +91,7 @@ def test_previews_that_a_model_can_make(
     done = imported(tree)
     assert preview.items() <= done.sections["preview"].items()
     (note,) = notes(done)[f"config.process[0].sample.{option}"]
-    assert said in note.said
+    assert said in note.message
 
 
 @pytest.mark.parametrize("options", [{"sample_every": 0}, {"sample_every": None}])
@@ -114,7 +114,7 @@ def test_references_of_several_folders_are_listed(clips, drawn, imported, loaded
         "a": [str(one / "a.png"), str(two / "a.png")],
         "b": [str(one / "b.png")],
     }
-    seen = found(loaded(written(done))).found
+    seen = found(loaded(written(done))).clips
     assert [(each.name, each.caption, len(each.references)) for each in seen] == [
         ("a", "one,\ntwo", 2),
         ("b", "one,\ntwo", 1),
@@ -179,7 +179,7 @@ def test_a_turbo_model_with_a_training_adapter(clips, imported, loaded, notes):
         ("model.assistant_lora_path", "merge it into the base weights"),
     ):
         (note,) = told[f"config.process[0].{option}"]
-        assert (note.kind, words in note.said) == ("no equivalent", True)
+        assert (note.kind, words in note.message) == ("no equivalent", True)
     for option in ("train.bypass_guidance_embedding", "network.conv", "model.layer_offloading"):
         assert told[f"config.process[0].{option}"][0].kind == "not needed"
     loaded(done)

@@ -42,10 +42,10 @@ def test_the_rate_at_each_step(train, loaded, notes, peer):
     (note,) = notes(done)["config.process[0].train.lr_scheduler"]
     ours = rates(loaded(done))
     if peer["shares"] is None:
-        assert (note.kind, "it stops" in note.said) == ("no equivalent", True)
+        assert (note.kind, "it stops" in note.message) == ("no equivalent", True)
     elif peer["name"] == "linear" and not peer["params"]:
         assert note.kind == "no equivalent"
-        assert "rises from 0.333 to 1" in note.said
+        assert "rises from 0.333 to 1" in note.message
     else:
         # Our warm-up moves at its first step and is there one step earlier.
         off = 1 / 20 if "num_warmup_steps" in peer["params"] else 1e-3
@@ -103,7 +103,7 @@ def test_steps_are_updates(train, notes, peer):
     assert run["steps"] == len(peer["updates"])
     assert stepping["accumulate"] == len(peer["updates"][0])
     told = notes(done)["config.process[0].train.gradient_accumulation_steps"]
-    thrown = any("throws 3 of them away" in note.said for note in told)
+    thrown = any("throws 3 of them away" in note.message for note in told)
     assert thrown == (options["gradient_accumulation_steps"] > 1)
 
 

@@ -18,7 +18,7 @@ def test_defect_missing_captions_are_left_out_though_promised(tmp_path, drawn, n
     imported = dataset(tmp_path, "resolutions = [64]\n[[directory]]\npath = 'a'\n")
     (note,) = notes(imported)["skip_empty_caption"]
     assert (note.kind, note.value, note.line) == ("defect", True, None)
-    assert "1 of" in note.said
+    assert "1 of" in note.message
 
 
 def test_defect_masks_are_stale_and_still(tmp_path, drawn, notes):
@@ -29,8 +29,8 @@ def test_defect_masks_are_stale_and_still(tmp_path, drawn, notes):
         notes(dataset(tmp_path, text))["directory[0].mask_path"], key=lambda note: note.kind
     )[::-1]
     assert (mapped.kind, defect.kind) == ("mapped", "defect")
-    assert "--regenerate_cache" in defect.said
-    assert "frame by frame" in defect.said
+    assert "--regenerate_cache" in defect.message
+    assert "frame by frame" in defect.message
 
 
 def test_defect_the_documented_huber_option_is_never_read(project, notes):

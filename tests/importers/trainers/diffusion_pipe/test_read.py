@@ -51,7 +51,7 @@ def test_one_table_a_directory_and_resolution(project, loaded):
 
 
 def test_clips_masks_and_captions_are_found_as_it_finds_them(project, loaded, found):
-    seen = found(loaded(LAYOUT.read(project / "dataset.toml"))).found
+    seen = found(loaded(LAYOUT.read(project / "dataset.toml"))).clips
     assert [(one.name, one.caption) for one in seen] == [
         ("a", "tag one, tag two"),
         ("b", "tag one, tag two"),
@@ -172,7 +172,7 @@ def test_weights_that_cannot_be_read_say_so(project, notes):
     assert imported.sections["model"] == {"family": "wan", "variant": "2.1-t2v-1.3b"}
     (note,) = notes(imported)["model.ckpt_path"]
     assert note.kind == "no equivalent"
-    assert "not in the layout of diffusers" in note.said
+    assert "not in the layout of diffusers" in note.message
 
 
 def test_a_model_that_is_not_here_names_the_nearest(project, notes):
@@ -181,7 +181,7 @@ def test_a_model_that_is_not_here_names_the_nearest(project, notes):
     imported = LAYOUT.read(project / "main.toml")
     assert "model" not in imported.sections
     assert imported.model == "cosmos"
-    assert "there are flux, flux2, hunyuan_video" in notes(imported)["model.type"][0].said
+    assert "there are flux, flux2, hunyuan_video" in notes(imported)["model.type"][0].message
 
 
 def test_steps_end_a_run_before_its_epochs(project):
@@ -203,7 +203,7 @@ def test_unknown_options_name_the_nearest(tmp_path, drawn, notes):
     imported = dataset(tmp_path, "resolutions = [64]\n[[directory]]\npath = 'a'\nmask_pth = 'x'\n")
     (note,) = notes(imported)["directory[0].mask_pth"]
     assert (note.kind, note.line) == ("no equivalent", 4)
-    assert "did you mean 'mask_path'" in note.said
+    assert "did you mean 'mask_path'" in note.message
 
 
 @pytest.mark.parametrize(
@@ -242,8 +242,8 @@ def test_clips_it_did_not_see_are_told(tmp_path, drawn, notes):
     ((line,),) = imported.manifests.values()
     assert line["name"] == "a"
     told = notes(imported)
-    assert "1 clips lie in sub-folders" in told["directory[0].path"][0].said
-    assert "drops the 1" in told["frame_buckets"][0].said
+    assert "1 clips lie in sub-folders" in told["directory[0].path"][0].message
+    assert "drops the 1" in told["frame_buckets"][0].message
 
 
 def test_it_knows_its_own_files(project, tmp_path):

@@ -58,7 +58,7 @@ def test_the_rate_at_each_step(pipe, notes, peer):
     assert done.sections["run"]["epochs"] * CLIPS * done.data[0]["repeats"] == STEPS
     if peer["shares"] is None:
         (note,) = notes(done)["lr_scheduler"]
-        assert (note.kind, "stops at this one" in note.said) == ("no equivalent", True)
+        assert (note.kind, "stops at this one" in note.message) == ("no equivalent", True)
         return
     config = loaded(done)
     run = config.run.model_copy(update={"steps": STEPS})
@@ -168,7 +168,7 @@ def test_sdxl_trains_its_text_encoders_and_that_is_told(pipe, notes):
     done = pipe(model={"type": "sdxl", "dtype": "bfloat16", "unet_lr": 4e-5})
     assert done.sections["optimizer"]["lr"] == 4e-5
     (note,) = notes(done)["model.text_encoder_1_lr"]
-    assert "trained too there" in note.said
+    assert "trained too there" in note.message
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_evaluation_sets(pipe, notes, tmp_path):
     assert (found["every"], found["every_epochs"]) == (10, 1)
     assert [table["clips"] for table in found["data"]] == [str(tmp_path / "held")]
     assert loaded(done).validation.data
-    assert "gone.toml is not there" in notes(done)["eval_datasets"][0].said
+    assert "gone.toml is not there" in notes(done)["eval_datasets"][0].message
     (note,) = notes(pipe({"eval_every_n_epochs": 1}))["eval_every_n_epochs"]
     assert note.kind == "not needed"
 
@@ -224,17 +224,17 @@ def test_masks_of_clips_that_have_none(pipe, loaded, found, written):
     lent = pipe(row={"mask_path": "masks", "default_mask_file": "masks/0.png"})
     assert lent.data[0]["masks"]["fallback"].endswith("0.png")
     every = written(pipe(row={"default_mask_file": "masks/0.png"}))
-    assert all(each.masks for each in found(loaded(every)).found)
+    assert all(each.masks for each in found(loaded(every)).clips)
 
 
 def test_captions_of_a_json_file(pipe, notes, found, written, tmp_path):
     pipe()
     (tmp_path / "a/captions.json").write_text('{"0.png": ["one", "two"], "gone.png": ["x"]}')
     done = pipe()
-    seen = found(loaded(written(done))).found
+    seen = found(loaded(written(done))).clips
     assert [(each.name, each.caption) for each in seen] == [("0", "one")]
     (note,) = notes(done)["set.toml: directory[0].captions.json"]
-    assert (note.kind, "1 clips have several" in note.said) == ("no equivalent", True)
+    assert (note.kind, "1 clips have several" in note.message) == ("no equivalent", True)
 
 
 # Every option, at its default and otherwise.
@@ -294,8 +294,10 @@ def test_options_at_another_value_are_answered(pipe, notes, section):
                 base["adapter"]["type"] = "lokr"
             told = notes(pipe(**{section: base[section] | given}))
             option = f"{section}.{name}"
-        said = [note.said for note in told.get(option, ()) if note.kind != "defect"]
-        said += [note.said for note in told.get(option, ()) if "nothing reads it" in note.said]
+        said = [note.message for note in told.get(option, ()) if note.kind != "defect"]
+        said += [
+            note.message for note in told.get(option, ()) if "nothing reads it" in note.message
+        ]
         assert said, name
         quiet = ("asks for nothing", "no such option")
         assert not any(words in each for each in said for words in quiet), name

@@ -52,7 +52,7 @@ def found_by(data, folder):
         folders={"": masks.path} if masks.path else {},
         caption=data.caption,
         wording=Wording(data.caption_extension, data.caption_part),
-    ).found
+    ).clips
 
 
 def notes_of(imported, kind):

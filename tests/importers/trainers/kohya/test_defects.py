@@ -18,7 +18,7 @@ def test_defect_masks_on_the_command_line_alone_were_never_read(photos, write):
     draw(photos / "train" / "1_x" / "a.png")
     text = 'train_data_dir = "train"\nconditioning_data_dir = "masks"\nmasked_loss = true\n'
     imported = LAYOUT.read(write(text + "resolution = 64\n"))
-    assert "trained without masks" in notes_of(imported, "defect")["conditioning_data_dir"].said
+    assert "trained without masks" in notes_of(imported, "defect")["conditioning_data_dir"].message
     data = config_of(imported).data[0]
     assert found_by(data, photos)[0].masks[""] == photos / "masks" / "a.png"
     assert imported.sections["losses"] == {"compat": "kohya"}
@@ -28,13 +28,13 @@ def test_defect_masked_loss_without_any_mask(photos, write):
     draw(photos / "train" / "1_x" / "a.png")
     text = 'train_data_dir = "train"\nresolution = 64\nmasked_loss = true\n'
     imported = LAYOUT.read(write(text))
-    assert "no data set has masks" in notes_of(imported, "defect")["masked_loss"].said
+    assert "no data set has masks" in notes_of(imported, "defect")["masked_loss"].message
     assert "losses" not in imported.sections
 
 
 def test_defect_masks_squashed_to_the_bucket(everything):
     said = notes_of(LAYOUT.read(everything), "defect")
-    mask = said["datasets[0].subsets[0].conditioning_data_dir"].said
+    mask = said["datasets[0].subsets[0].conditioning_data_dir"].message
     assert "it squashes a mask to the bucket" in mask
 
 
@@ -43,13 +43,14 @@ def test_defect_cached_alpha_that_cannot_be_switched_off(photos, write):
     text = '[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dir = "cats"\n'
     imported = LAYOUT.read(write(text))
     assert (
-        "goes on applying" in notes_of(imported, "defect")["datasets[0].subsets[0].alpha_mask"].said
+        "goes on applying"
+        in notes_of(imported, "defect")["datasets[0].subsets[0].alpha_mask"].message
     )
     assert "masks" not in imported.data[0]
 
 
 def test_defect_alpha_is_ignored_by_the_full_training_of_sdxl(everything):
-    said = notes_of(LAYOUT.read(everything), "defect")["datasets[0].subsets[1].alpha_mask"].said
+    said = notes_of(LAYOUT.read(everything), "defect")["datasets[0].subsets[1].alpha_mask"].message
     assert "sdxl_train.py ignores the alpha unless masked_loss is set" in said
 
 
@@ -58,7 +59,7 @@ def test_defect_alpha_of_pictures_that_have_none(photos, write):
     imported = LAYOUT.read(write(text + "alpha_mask = true\n"))
     assert (
         "has an alpha channel"
-        in notes_of(imported, "defect")["datasets[0].subsets[0].alpha_mask"].said
+        in notes_of(imported, "defect")["datasets[0].subsets[0].alpha_mask"].message
     )
     assert found_by(config_of(imported).data[0], photos)  # and not MasksNotFound
 
@@ -70,7 +71,7 @@ def test_defect_captions_that_are_not_looked_for(tmp_path, write):
     imported = LAYOUT.read(write(text))
     assert (
         "it looks for .caption files"
-        in notes_of(imported, "defect")["datasets[0].subsets[0].caption_extension"].said
+        in notes_of(imported, "defect")["datasets[0].subsets[0].caption_extension"].message
     )
     assert found_by(config_of(imported).data[0], tmp_path)[0].caption == "a cat"
 

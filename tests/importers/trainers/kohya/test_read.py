@@ -202,7 +202,7 @@ def test_a_training_file_brings_the_sections(photos, write):
     }  # fmt: skip
     config_of(imported)
     unknown = notes_of(imported, "no equivalent")["somewhere.lerning_rate"]
-    assert "documents no such option, did you mean 'learning_rate'?" in unknown.said
+    assert "documents no such option, did you mean 'learning_rate'?" in unknown.message
     assert "set.toml: datasets[0].subsets[0].num_repeats" in notes_of(imported, "mapped")
 
 

@@ -64,7 +64,7 @@ def found_by(data, folder):
         captions=data.captions,
         caption=data.caption,
         wording=Wording(data.caption_extension, data.caption_part),
-    ).found
+    ).clips
 
 
 def notes_of(imported, kind):

@@ -22,14 +22,14 @@ def with_masks(media, write, flags, text=""):
 
 def test_defect_one_frame_was_cached_without_masks(media, write):
     imported = with_masks(media, write, "one_frame = true\n")
-    assert "so it trained unmasked, silently" in notes_of(imported, "defect")["one_frame"].said
+    assert "so it trained unmasked, silently" in notes_of(imported, "defect")["one_frame"].message
     assert imported.data[0]["masks"]
 
 
 def test_defect_masks_of_videos_were_stored_and_not_used(media, write):
     text = '[[datasets]]\nvideo_directory = "films"\nmask_directory = "filmmasks"\n'
     imported = with_masks(media, write, "", text)
-    said = notes_of(imported, "defect")["set.toml: datasets[0].mask_directory"].said
+    said = notes_of(imported, "defect")["set.toml: datasets[0].mask_directory"].message
     assert "stores it for videos and never reads it" in said
     assert "one still mask over all frames" in said
     assert found_by(config_of(imported).data[0], media)[0].masks
@@ -37,18 +37,18 @@ def test_defect_masks_of_videos_were_stored_and_not_used(media, write):
 
 def test_defect_lanczos_bends_levels_and_old_caches_lack_masks(media, write):
     said = notes_of(with_masks(media, write, ""), "defect")["set.toml: datasets[0].mask_directory"]
-    assert "by Lanczos, which bends their levels" in said.said
-    assert "cached without masks" in said.said
+    assert "by Lanczos, which bends their levels" in said.message
+    assert "cached without masks" in said.message
 
 
 def test_defect_the_scale_of_the_mask_loss_cancels(media, write):
     imported = with_masks(media, write, "mask_loss_scale = 1.5\n")
-    assert "it cancels" in notes_of(imported, "defect")["mask_loss_scale"].said
+    assert "it cancels" in notes_of(imported, "defect")["mask_loss_scale"].message
 
 
 def test_defect_hunyuan_video_caches_no_masks(media, write):
     imported = with_masks(media, write, "network_module = 'networks.lora'\n")
-    assert "cached without masks" in notes_of(imported, "defect")["network_module"].said
+    assert "cached without masks" in notes_of(imported, "defect")["network_module"].message
     assert imported.sections["model"]["family"] == "hunyuan_video"
 
 
@@ -56,7 +56,8 @@ def test_defect_masks_that_no_flag_turned_on(media, write):
     write('[[datasets]]\nimage_directory = "cats"\nmask_directory = "masks"\n')
     imported = LAYOUT.read(write("dataset_config = 'set.toml'\n", "t.toml"))
     assert (
-        "the masks of the data were not used" in notes_of(imported, "defect")["use_mask_loss"].said
+        "the masks of the data were not used"
+        in notes_of(imported, "defect")["use_mask_loss"].message
     )
 
 
@@ -69,7 +70,7 @@ def test_defect_the_rate_is_taken_at_its_word(media, write):
     imported = LAYOUT.read(
         write('[[datasets]]\nvideo_directory = "films"\nsource_fps = 30.0\ntarget_frames = [5]\n')
     )
-    assert "plays at 16" in notes_of(imported, "defect")["datasets[0].source_fps"].said
+    assert "plays at 16" in notes_of(imported, "defect")["datasets[0].source_fps"].message
 
 
 @pytest.mark.parametrize(

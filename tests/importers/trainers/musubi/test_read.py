@@ -189,7 +189,7 @@ def test_alpha_alone_and_beside_a_folder(media, write):
     assert found_by(config_of(imported).data[0], media)[0].alpha
     both = LAYOUT.read(write(text + 'mask_directory = "masks"\n'))
     assert both.data[0]["masks"]["source"] == "folder"
-    said = notes_of(both, "no equivalent")["datasets[0].alpha_mask"].said
+    said = notes_of(both, "no equivalent")["datasets[0].alpha_mask"].message
     assert "the alpha goes before the mask folder there" in said
     opaque = LAYOUT.read(write(text.replace("clear", "cats")))
     assert "masks" not in opaque.data[0] or opaque.data[0]["masks"] == "none"
@@ -268,7 +268,7 @@ def test_a_training_file_brings_model_loss_and_prior(media, write):
     config_of(imported)
     lost = notes_of(imported, "no equivalent")
     assert {"training.mask_blur_kernel_size", "training.prior_decay_schedule"} <= set(lost)
-    assert "masks.feather" in lost["training.mask_blur_kernel_size"].said
+    assert "masks.feather" in lost["training.mask_blur_kernel_size"].message
 
 
 @pytest.mark.parametrize(
@@ -324,4 +324,4 @@ def test_what_bends_the_cached_pixels_is_not_what_bends_the_cells_later(media, w
     assert imported.sections["losses"]["beta"] == 1.5
     config = config_of(imported)
     assert config.data[0].masks.pixel_gamma == 0.5
-    assert "pixel_floor" in notes_of(imported, "mapped")["cache_mask_min_weight"].said
+    assert "pixel_floor" in notes_of(imported, "mapped")["cache_mask_min_weight"].message

@@ -26,7 +26,7 @@ clips, imported = files.clips, files.imported
 )
 def test_defects_are_told(clips, imported, notes, options, option, said):
     told = notes(imported(config(**options)))[option]
-    assert any(note.kind == "defect" and said in note.said for note in told)
+    assert any(note.kind == "defect" and said in note.message for note in told)
 
 
 def test_of_a_model_that_is_shown_the_mask_no_loss_is_masked(clips, imported, notes):
@@ -35,7 +35,7 @@ def test_of_a_model_that_is_shown_the_mask_no_loss_is_masked(clips, imported, no
     assert "masks" not in done.data[0]
     (note,) = notes(done)["masked_training"]
     assert note.kind == "no equivalent"
-    assert "no loss is masked there" in note.said
+    assert "no loss is masked there" in note.message
 
 
 @pytest.mark.parametrize(

@@ -172,8 +172,8 @@ def answered(name: str, told: list[Any]) -> Any:
     said = [note for note in told if note.kind != "defect"]
     assert said, f"not a word of {name}"
     (note,) = said
-    assert note.said != "asks for nothing at this value" or name in OFF, name
-    assert "documents no such option" not in note.said, name
+    assert note.message != "asks for nothing at this value" or name in OFF, name
+    assert "documents no such option" not in note.message, name
     return note
 
 
@@ -188,7 +188,7 @@ def test_what_has_a_place_is_written_there(clips, imported, loaded, notes, secti
     loaded(done)
     if note.kind == "mapped" and name not in SAME and not name.startswith(LEVELS):
         plain = imported(job(section, **beside)[0])
-        assert content(done) != content(plain), note.said
+        assert content(done) != content(plain), note.message
 
 
 @pytest.mark.parametrize("section", SECTIONS)

@@ -15,7 +15,7 @@ TEXT = {"prompt_source": "sample", "enable_tag_shuffling": True, "keep_tags_coun
 
 
 def test_clips_masks_and_captions_are_found_as_it_finds_them(clips, imported, loaded, found):
-    seen = found(loaded(imported(config()))).found
+    seen = found(loaded(imported(config()))).clips
     assert [(one.name, one.caption) for one in seen] == [
         ("a", "one, two"),
         ("b", "one, two"),
@@ -175,8 +175,8 @@ def test_a_denoiser_of_its_own_is_the_source(clips, imported, notes, tmp_path):
     done = imported(config(transformer=part, base_model_name="black-forest-labs/FLUX.1-dev"))
     assert done.sections["model"]["source"] == str(tmp_path / "mine.safetensors")
     told = notes(done)
-    assert "must lie beside it" in told["transformer.model_name"][0].said
-    assert "goes before it" in told["base_model_name"][0].said
+    assert "must lie beside it" in told["transformer.model_name"][0].message
+    assert "goes before it" in told["base_model_name"][0].message
     assert told["transformer.weight_dtype"][0].kind == "no equivalent"
 
 
@@ -186,7 +186,7 @@ def test_a_model_that_is_not_here_names_the_nearest(clips, imported, notes, kind
     assert "model" not in done.sections
     assert done.model == kind
     assert done.sections["run"]["precision"] == "bfloat16"
-    assert "nearest family is flux" in notes(done)["model_type"][0].said
+    assert "nearest family is flux" in notes(done)["model_type"][0].message
 
 
 def test_without_masked_training_masks_are_left_alone(clips, imported, notes):
@@ -298,7 +298,7 @@ def test_concepts_in_a_file_of_their_own(clips, imported, tmp_path, notes):
     done = imported(config(concepts=None, concept_file_name="concepts.json"))
     assert done.data[0]["masks"] == "sidecar"
     (note,) = notes(done)["concepts.json: [0].nmae"]
-    assert "did you mean 'name'" in note.said
+    assert "did you mean 'name'" in note.message
 
 
 def test_concepts_alone_take_its_defaults(clips, imported, loaded, notes):
@@ -312,13 +312,13 @@ def test_captions_of_other_sources(clips, imported, loaded, found, tmp_path, not
     (tmp_path / "prompts.txt").write_text("a sks man\n\na man\n")
     text = {"prompt_source": "concept", "prompt_path": "prompts.txt"}
     done = imported(config(concepts=[concept("set", text=text)]))
-    assert {one.caption for one in found(loaded(done)).found} == {"a sks man"}
-    assert "one of its 2 lines" in notes(done)["concepts[0].text.prompt_path"][0].said
+    assert {one.caption for one in found(loaded(done)).clips} == {"a sks man"}
+    assert "one of its 2 lines" in notes(done)["concepts[0].text.prompt_path"][0].message
 
 
 def test_captions_that_are_names_go_into_a_manifest(clips, imported, loaded, found, written):
     done = imported(config(concepts=[concept("set", text={"prompt_source": "filename"})]))
-    seen = found(loaded(written(done))).found
+    seen = found(loaded(written(done))).clips
     # Not sub/c: it does not look into sub-folders.
     assert [(one.name, one.caption, dict(one.masks)) for one in seen] == [
         ("a", "a", {"": clips / "a-masklabel.png"}),
@@ -329,9 +329,9 @@ def test_captions_that_are_names_go_into_a_manifest(clips, imported, loaded, fou
 def test_captions_of_several_lines_are_told(clips, imported, loaded, found, notes):
     (clips / "a.txt").write_text("first\nsecond\n")
     done = imported(config())
-    assert found(loaded(done)).found[0].caption == "first"
+    assert found(loaded(done)).clips[0].caption == "first"
     (note,) = notes(done)["concepts[0].text.prompt_source"]
-    assert "1 captions have several lines" in note.said
+    assert "1 captions have several lines" in note.message
 
 
 def test_every_option_is_answered(clips, imported, tmp_path, complete, documented):
@@ -364,7 +364,7 @@ def test_every_option_is_answered(clips, imported, tmp_path, complete, documente
     done = imported(tree)
     tables = ("unet", "optimizer", "concepts", "concepts.image", "concepts.text")
     complete(done, tmp_path / "config.json", tables)
-    unknown = [note for note in done.notes if "documents no such option" in note.said]
+    unknown = [note for note in done.notes if "documents no such option" in note.message]
     assert [note.option for note in unknown] == ["something_new"]
 
 

@@ -38,7 +38,7 @@ def test_an_optimizer_that_is_not_here_keeps_its_rate_to_itself(clips, imported,
     run = done.sections["run"]
     assert (run["epochs"], run["save_every"], run["save_every_epochs"]) == (13, 0, 1)
     told = notes(done)
-    assert "left out" in told["learning_rate"][0].said
+    assert "left out" in told["learning_rate"][0].message
     for name in ("d_coef", "d_limiter"):
         assert told[f"optimizer.{name}"][0].kind == "no equivalent"
 
@@ -59,7 +59,7 @@ def test_an_optimizer_that_is_not_here_keeps_its_rate_to_itself(clips, imported,
 def test_the_denoisers_rate_is_taken(clips, imported, notes, options, rate, where):
     done = imported(config(**options))
     assert done.sections["optimizer"]["lr"] == pytest.approx(rate, rel=1e-8)
-    assert notes(done)[where][0].said == "is optimizer.lr here"
+    assert notes(done)[where][0].message == "is optimizer.lr here"
 
 
 @pytest.mark.parametrize("method", ["FINE_TUNE", "EMBEDDING", "FINE_TUNE_VAE"])
@@ -157,8 +157,8 @@ def test_samples_of_a_file(clips, imported, tmp_path, notes):
     done = imported(config(sample_definition_file_name="samples.json"))
     assert done.sections["preview"]["prompts"] == ["a man"]
     told = notes(done)
-    assert "by the clock" in told["sample_after"][0].said
-    assert "documents no such option" in told["samples.json: [0].nmae"][0].said
+    assert "by the clock" in told["sample_after"][0].message
+    assert "documents no such option" in told["samples.json: [0].nmae"][0].message
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_a_word_it_does_not_know_is_its_default(clips, imported, notes):
     assert done.sections["timesteps"]["shift"] == 3.0
     assert done.sections["optimizer"]["schedule"] == "constant"
     for name in ("timestep_distribution", "learning_rate_scheduler"):
-        assert "knows no such word" in notes(done)[name][0].said
+        assert "knows no such word" in notes(done)[name][0].message
 
 
 def test_a_preset_says_what_it_lacks(imported, tmp_path):

@@ -14,7 +14,7 @@ clips, imported = files.clips, files.imported
 
 def test_defect_masks_stop_at_video(clips, imported, notes):
     done = imported([images(dataset_type="video", conditioning_data="masks"), masks()])
-    kinds = {note.kind: note.said for note in notes(done)["[1].conditioning_type"]}
+    kinds = {note.kind: note.message for note in notes(done)["[1].conditioning_type"]}
     assert "stops at video" in kinds["defect"]
 
 

@@ -145,8 +145,8 @@ def answered(name: str, told: list[Any], value: Any) -> Any:
     assert said, f"not a word of {name}"
     (note,) = said
     off = RECORD["options"][name].get("default") is True and value is False
-    assert note.said != "asks for nothing at this value" or off, name
-    assert "documents no such option" not in note.said, name
+    assert note.message != "asks for nothing at this value" or off, name
+    assert "documents no such option" not in note.message, name
     return note
 
 
@@ -157,7 +157,7 @@ def test_what_has_a_place_is_written_there(job, loaded, notes, name, value):
     note = answered(name, notes(done)[name], value)
     loaded(done)
     if note.kind == "mapped" and name not in ALONE and not name.startswith(LEVELS):
-        assert content(done) != content(job(beside)), note.said
+        assert content(done) != content(job(beside)), note.message
 
 
 def test_what_has_no_place_is_told(job, loaded, notes):
@@ -208,7 +208,7 @@ def test_a_job_that_names_no_kind_trains_the_whole_model_there(job, notes):
     assert "lora" not in done.sections
     assert "lr" not in done.sections["optimizer"]
     told = notes(done)
-    assert "the whole model" in told["model_type"][0].said
+    assert "the whole model" in told["model_type"][0].message
     assert told["learning_rate"][0].kind == "no equivalent"
 
 
@@ -240,7 +240,7 @@ def test_prodigy_there_is_another_one(job, notes):
     done = job({**BASE, "optimizer": "prodigy", "learning_rate": 1.0})
     assert done.sections["optimizer"]["name"] == "prodigy of SimpleTuner"
     assert "lr" not in done.sections["optimizer"]
-    assert "ProdigyPlusScheduleFree" in notes(done)["optimizer"][0].said
+    assert "ProdigyPlusScheduleFree" in notes(done)["optimizer"][0].message
 
 
 @pytest.mark.parametrize(

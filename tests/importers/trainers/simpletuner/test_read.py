@@ -24,7 +24,7 @@ def test_clips_masks_and_captions_are_found_as_it_finds_them(clips, imported, lo
         },
     )
     assert done.sections == {"losses": {"compat": "simpletuner"}}
-    seen = found(loaded(done)).found
+    seen = found(loaded(done)).clips
     assert [(one.name, one.caption) for one in seen] == [("a_b", "one, two"), ("sub/c", "one, two")]
     assert dict(seen[1].masks) == {"": clips.parent / "masks/sub/c.png"}
 
@@ -116,12 +116,12 @@ def test_videos(clips, imported, loaded, notes):
 
 def test_one_prompt_for_all_reads_no_caption_file(clips, imported, loaded, found):
     done = imported([images(caption_strategy="instanceprompt", instance_prompt="a sks")])
-    assert {one.caption for one in found(loaded(done)).found} == {"a sks"}
+    assert {one.caption for one in found(loaded(done)).clips} == {"a sks"}
 
 
 def test_names_are_the_captions_where_no_strategy_is_given(clips, imported, loaded, found, written):
     done = imported([images(caption_strategy=None, conditioning_data="masks"), masks()])
-    seen = found(loaded(written(done))).found
+    seen = found(loaded(written(done))).clips
     assert [(one.name, one.caption) for one in seen] == [("a_b", "a b"), ("sub/c", "c")]
     assert dict(seen[1].masks) == {"": clips.parent / "masks/sub/c.png"}
 
@@ -140,7 +140,7 @@ def test_captions_of_a_table(clips, imported, loaded, found, written, tmp_path, 
         "height_column": "h",
     }
     done = imported([images(caption_strategy="parquet", parquet=table)])
-    assert [one.caption for one in found(loaded(written(done))).found] == ["spare", "see"]
+    assert [one.caption for one in found(loaded(written(done))).clips] == ["spare", "see"]
     (tmp_path / "t.parquet").touch()
     table["path"] = "t.parquet"
     done = imported([images(caption_strategy="parquet", parquet=table)])
@@ -159,10 +159,10 @@ def test_sets_that_are_left_out_say_why(clips, imported, notes):
     )
     assert len(done.data) == 1
     told = notes(done)
-    assert "download it" in told["[2].type"][0].said
+    assert "download it" in told["[2].type"][0].message
     assert told["[2].aws_secret_access_key"][0].value == "(hidden)"
-    assert "losses.prior" in told["[3].is_regularisation_data"][0].said
-    assert "validation.holdout" in told["[4].dataset_type"][0].said
+    assert "losses.prior" in told["[3].is_regularisation_data"][0].message
+    assert "validation.holdout" in told["[4].dataset_type"][0].message
 
 
 def test_the_trainer_brings_loss_optimizer_and_adapter(clips, imported, loaded, tmp_path):
@@ -278,7 +278,7 @@ def test_weights_of_no_named_family_are_no_model(clips, imported, notes):
     weights = {"pretrained_model_name_or_path": "black-forest-labs/FLUX.1-dev"}
     done = imported(flags | weights, "config.json")
     assert (done.model, "model" in done.sections) == ("", False)
-    assert "no model_family" in notes(done)["pretrained_model_name_or_path"][0].said
+    assert "no model_family" in notes(done)["pretrained_model_name_or_path"][0].message
     assert "pretrained_model_name_or_path" not in notes(imported(flags, "config.json"))
 
 
@@ -302,9 +302,9 @@ def test_a_model_that_is_not_here_names_the_nearest(clips, imported, notes):
     assert "model" not in done.sections
     assert done.model == "wan:vace-14b-2.1"
     told = notes(done)
-    assert "nearest family is wan" in told["model_family"][0].said
+    assert "nearest family is wan" in told["model_family"][0].message
     assert told["model_flavour"][0].kind == "no equivalent"
-    assert "trains an adapter" in told["model_type"][0].said
+    assert "trains an adapter" in told["model_type"][0].message
 
 
 def test_settings_beside_are_read_too(clips, imported, tmp_path, notes):
@@ -341,7 +341,7 @@ def test_every_option_is_answered(clips, drawn, imported, tmp_path, complete, do
     done = imported([everything, masks(), TEXTS])
     tables = ("", "video", "caption_shuffle")
     complete(done, tmp_path / "multidatabackend.json", tables)
-    unknown = [note.option for note in done.notes if "documents no such option" in note.said]
+    unknown = [note.option for note in done.notes if "documents no such option" in note.message]
     assert unknown == ["[0].something_new"]
     flags = dict.fromkeys(documented(rules, "trainer"))
     flags |= {"data_backend_config": "multidatabackend.json", "crepa_lambda": 1}

@@ -65,7 +65,7 @@ def read_assignments(path: Path) -> Written:
     try:
         script = read_script(text_of(path))
     except Unreadable as error:
-        raise BadLayout(f"{path} line {error.line}: {error.said}") from error
+        raise BadLayout(f"{path} line {error.line}: {error.message}") from error
     tree = {name: without_holes(_scalar(value)) for name, value in script.variables.items()}
     return Written(path, tree, {(name,): line for name, line in script.lines.items()})
 
@@ -250,7 +250,7 @@ class _Reader:
         try:
             inner.read(" ".join(word.text for word in words[1:]))
         except Unreadable as error:
-            raise Unreadable(error.said, words[0].line) from error
+            raise Unreadable(error.message, words[0].line) from error
         for each in inner.script.commands:
             moved = tuple(Word(word.text, words[0].line) for word in each.words)
             self.script.commands.append(Command(moved, each.folder))

@@ -221,7 +221,7 @@ def _parse_captions(row: Table, name: str, file: Path) -> dict[Path, Any]:
         entries = parse_json(text_of(file))
     except BadText as error:
         at = f"{file} line {error.line}, column {error.column}" if error.line else f"{file}"
-        raise BadLayout(f"{at}: not valid JSON: {error.said}") from error
+        raise BadLayout(f"{at}: not valid JSON: {error.message}") from error
     if not isinstance(entries, dict) or not all(isinstance(row, dict) for row in entries.values()):
         raise row.bad(name, f"{file.name} must be a table of clips, each with a caption")
     return {Path(clip): entry.get("caption") for clip, entry in entries.items()}

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from frisket.disk.untrusted import BadText, parse_json, shown
+from frisket.disk.untrusted import BadText, parse_json, show
 from frisket.importers.base import BadLayout
 from frisket.importers.folders import NO_CAPTIONS, clips_in, file_at, look, manifest_of, text_of
 from frisket.importers.options import Table, filled
@@ -110,9 +110,9 @@ def _read_table(row: Table, manifests: Manifests, clips: Path, skip: list[Path])
         try:
             entry = parse_json(line) if line.strip() else {}
         except BadText as error:
-            raise BadLayout(f"{file} line {number}: not JSON ({error.said})") from error
+            raise BadLayout(f"{file} line {number}: not JSON ({error.message})") from error
         if not isinstance(entry, dict):
-            raise BadLayout(f"{file} line {number}: is {shown(entry)}, a JSON object is needed")
+            raise BadLayout(f"{file} line {number}: is {show(entry)}, a JSON object is needed")
         text = entry.get(caption) or entry.get(spare) or ""
         captions[str(entry.get(name))] = str(text[0] if isinstance(text, list) else text)
     table.close()
