@@ -43,7 +43,7 @@ def cost(family: Family, name: str) -> tuple[str, str, str]:
     seen = [pictures] if card.sees == "pictures" else []
     told = {
         **family.embed(parts.text, ["a red fox on a wall"], [seen] if seen else ()),
-        **family.observe(parts.vae, parts.vision, clip, seen),
+        **family.image_conditioning(parts.vae, parts.vision, clip, seen),
     }
     coverage = torch.zeros(1, 1, *shape[2:])
     coverage[..., side // grid.spatial // 2 :] = 1

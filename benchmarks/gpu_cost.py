@@ -35,7 +35,7 @@ from frisket.families.blocks import blocks_of
 from frisket.families.experts import experts_of
 from frisket.families.quantise import RECORD, layers_of, quantise_layer
 from frisket.losses.base import weighted_mse
-from frisket.runs.memory.conditioning_shapes import told
+from frisket.runs.memory.conditioning_shapes import build_conditioning
 from frisket.runs.memory.estimate import predict
 from frisket.training import optim
 from frisket.training.memory import plan as memory_plan
@@ -158,7 +158,7 @@ def told_of(row: Row, size: tuple[int, int, int], *, tiny: bool) -> dict[str, Te
     shelf = FAMILIES.load(row.family)
     source = Source(row.variant, device="meta")
     shapes: Any = shelf.tiny(row.variant).denoiser if tiny else shelf.load_denoiser(source)
-    given = told(shelf, source, shapes.to("meta"), size, 1)
+    given = build_conditioning(shelf, source, shapes.to("meta"), size, 1)
     return {
         name: torch.randn(value.shape, dtype=value.dtype) if value.is_meta else value
         for name, value in given.items()

@@ -117,7 +117,7 @@ def built(config: Any) -> Any:
     clip = torch.zeros(1, 3, *size)
     pictures = [shapes.picture(size)] if card.sees == "pictures" else []
     given = dict(family.embed(tiny.text, [shapes.CAPTION], [pictures] if pictures else ()))
-    given |= family.observe(tiny.vae, tiny.vision, clip, pictures)
+    given |= family.image_conditioning(tiny.vae, tiny.vision, clip, pictures)
     shape = (count, card.grid.channels, *card.grid.cells(*size))
     names = tuple(map(str, range(count)))
 

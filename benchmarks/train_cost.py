@@ -61,7 +61,7 @@ def whole(prior: float) -> list[float]:
     from frisket.masks.weights import RegionWeights  # noqa: PLC0415
     from frisket.training import optim, schedules  # noqa: PLC0415
     from frisket.training.distributed import assemble  # noqa: PLC0415
-    from frisket.training.metrics_log import Record  # noqa: PLC0415
+    from frisket.training.metrics_log import MetricsLog  # noqa: PLC0415
     from frisket.training.plan import Hooks, Plan  # noqa: PLC0415
     from frisket.training.trainer import Trainer  # noqa: PLC0415
 
@@ -105,7 +105,7 @@ def whole(prior: float) -> list[float]:
             schedule=schedules.schedule(optimizer, schedules.Rates(steps=STEPS)),
             batches=batches,
             plan=Plan(steps=STEPS),
-            record=Record(Path(folder) / "metrics.jsonl"),
+            record=MetricsLog(Path(folder) / "metrics.jsonl"),
             team=assemble(precision="float32", device="cpu"),
             hooks=Hooks(progress=lambda *_: times.append(time.process_time())),
         )

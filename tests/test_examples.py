@@ -9,7 +9,7 @@ from scripts.examples_page import PAGE, TABLE, page, parts, peak_of, table
 from frisket.config.load import check, read
 from frisket.families.base import FAMILIES
 from frisket.runs.memory.estimate import predict
-from frisket.runs.memory.report import needed
+from frisket.runs.memory.report import estimate_need
 from frisket.training.memory.plan import MemoryPlan
 from frisket.training.memory.plan import check as check_memory
 
@@ -80,7 +80,9 @@ def foretold(path: Path) -> None:
     config, _ = read(path)
     _, _, card = parts(path)
     prediction = predict(config, prepare=False)
-    assert needed(prediction) <= card * 1024, f"{path.name} needs {needed(prediction):.0f} MiB"
+    assert estimate_need(prediction) <= card * 1024, (
+        f"{path.name} needs {estimate_need(prediction):.0f} MiB"
+    )
     assert peak_of(path) == pytest.approx(prediction.training / 1024, abs=0.06), path.name
 
 

@@ -48,7 +48,7 @@ class Case:
         pictures = [self.pictures(index) for index in range(2)]
         given = dict(self.family.embed(parts.text, PROMPTS, pictures))
         seen = [
-            self.family.observe(parts.vae, parts.vision, clip[i : i + 1], pictures[i])
+            self.family.image_conditioning(parts.vae, parts.vision, clip[i : i + 1], pictures[i])
             for i in range(2)
         ]
         return given | {name: torch.cat([one[name] for one in seen]) for name in seen[0]}

@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from frisket.adapters import lora
 from frisket.families.base import FAMILIES, default_targets
 from frisket.families.experts import experts_of
-from frisket.families.quantise import Kind, quantise
+from frisket.families.quantise import QuantiseKind, quantise
 from frisket.training.memory import plan as memory_plan
 
 MIB = 2**20
@@ -52,7 +52,7 @@ class Trial:
         *,
         kind: str = "lora",
         dtype: torch.dtype = torch.float32,
-        quantised: Kind = "none",
+        quantised: QuantiseKind = "none",
         **larger: Any,
     ) -> None:
         """`larger` replaces numbers of the tiny model's own configuration."""

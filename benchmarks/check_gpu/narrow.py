@@ -8,7 +8,7 @@ from benchmarks.check_gpu.models import Trial, agree, bytes_on, drawn, off, same
 from torch import Tensor, nn
 
 from frisket.families.blocks import blocks_of
-from frisket.families.quantise import Kind, PackageMissing, quantise_layer, require
+from frisket.families.quantise import PackageMissing, QuantiseKind, quantise_layer, require
 from frisket.training.memory import precision
 
 SIZE = (768, 1024)  # out, in
@@ -16,7 +16,7 @@ SHARE = {"nf4": 0.30, "int8": 0.55, "fp8": 0.55}  # of bfloat16, at most
 ROUNDED = {"nf4": 0.15, "int8": 0.02, "fp8": 0.05}  # distance from the weights they were, at most
 
 
-def _layer(kind: Kind, device: torch.device) -> tuple[nn.Linear, Any]:
+def _layer(kind: QuantiseKind, device: torch.device) -> tuple[nn.Linear, Any]:
     """A layer in bfloat16, and the same in `kind`."""
     try:
         require(kind)
@@ -52,7 +52,7 @@ def _answer(layer: nn.Module, given: Tensor) -> tuple[Tensor, Tensor]:
     return answer.detach(), given.grad
 
 
-def quantised(place: Place, kind: Kind) -> str:
+def quantised(place: Place, kind: QuantiseKind) -> str:
     """One layer against its own weights made wide; a whole model against the CPU; bytes."""
     plain, narrow = _layer(kind, place.device)
     rounding = agree("the weights", wide(narrow), plain.weight, ROUNDED[kind])
@@ -80,7 +80,7 @@ def quantised(place: Place, kind: Kind) -> str:
     return f"{share:.2f} of the bytes, layer within {max(far):.0e}, model {model}"
 
 
-def _whole(place: Place, kind: Kind) -> str:
+def _whole(place: Place, kind: QuantiseKind) -> str:
     """A training step of a whole model, the card against the CPU."""
     here = Place(torch.device("cpu"), place.scratch)
     switches = {"quantise": kind, "checkpointing": kind != "nf4"}

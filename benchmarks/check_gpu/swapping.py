@@ -12,7 +12,7 @@ from torch import nn
 from frisket.adapters import lora
 from frisket.families.blocks import blocks_of
 from frisket.families.experts import Experts, experts_of
-from frisket.families.quantise import Kind, PackageMissing, require
+from frisket.families.quantise import PackageMissing, QuantiseKind, require
 
 MODELS = (("wan", {"num_layers": 6}), ("flux", {}), ("stable_diffusion", {}))
 
@@ -113,7 +113,7 @@ def float8(place: Place) -> str:
     return _swapped(place, lambda: Trial("wan", num_layers=4), 4, **switches)
 
 
-def quantised(place: Place, kind: Kind) -> str:
+def quantised(place: Place, kind: QuantiseKind) -> str:
     """Packed weights go with their scales."""
     try:
         require(kind)
@@ -138,7 +138,7 @@ RANGES = {"high": (0.9, 0.95), "low": (0.3, 0.8)}
 def _turns(place: Place, **switches: Any) -> str:
     """Both experts, in turns, against the CPU without any switch; the idle one is off the card."""
     here = Place(torch.device("cpu"), place.scratch)
-    kind: Kind = switches.get("quantise", "none")
+    kind: QuantiseKind = switches.get("quantise", "none")
     plain_trial = Trial("wan", "2.2-t2v-a14b", quantised=kind)
     plain_trial.fit(here, quantise=kind)
     expected = {name: plain_trial.step(here, t) for name, t in RANGES.items()}

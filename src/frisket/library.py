@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from frisket.grid import LatentGrid
-from frisket.losses.base import Kind, Normalise, check_kind, divisors, weighted_error
+from frisket.losses.base import ErrorKind, Normalise, check_kind, divisors, weighted_error
 from frisket.masks.axes import to_fractions
-from frisket.masks.coverage import Reading, lay_clips
+from frisket.masks.coverage import CellReading, lay_clips
 from frisket.masks.weights import BACKGROUND, RegionWeights
 
 NORMALISE = ("sample", "batch", "none", "area")
@@ -26,11 +26,11 @@ def masked_loss(
     weights: RegionWeights | None = None,
     normalise: Normalise = "sample",
     beta: float = 0.5,
-    kind: Kind = "mse",
+    kind: ErrorKind = "mse",
     delta: float = 1.0,
     spatial: int | None = None,
     temporal: int | None = None,
-    reading: Reading = "mean",
+    reading: CellReading = "mean",
     reduction: Literal["mean", "none"] = "mean",
 ) -> Tensor:
     """The error of a prediction where the mask teaches, and nothing elsewhere.
@@ -159,7 +159,7 @@ def _lay(
     regions: int,
     spatial: int | None,
     temporal: int | None,
-    reading: Reading,
+    reading: CellReading,
 ) -> Tensor:
     """Coverage b k f h w of a mask of any accepted shape; b is 1 where one is for all."""
     planes = _to_planes(to_fractions("the mask", mask), prediction, regions)

@@ -142,7 +142,7 @@ def test_a_merged_model_is_the_adapted_one(tmp_path, kind):
     assert survived.layers == 3
     assert survived.share == pytest.approx(1, abs=1e-5)
     if kind == "lora":
-        out, kept = merge.taken_out(tmp_path / "base", tmp_path / "merged", 2, lambda _: True)
+        out, kept = merge.extract_adapter(tmp_path / "base", tmp_path / "merged", 2, lambda _: True)
         assert out.keys() == layers.keys()
         assert kept.least == pytest.approx(1.0)
         for name, layer in layers.items():
@@ -258,12 +258,12 @@ def test_what_is_damaged_or_not_finite_in_a_model_is_named(tmp_path):
     values["x.weight"][3, 4] = torch.nan
     save_file(values, tmp_path / "tuned" / "w.safetensors")
     with pytest.raises(AdapterMismatch, match=r"tuned.*x\.weight has values that are not finite"):
-        merge.taken_out(tmp_path / "base", tmp_path / "tuned", 2, lambda _: True)
+        merge.extract_adapter(tmp_path / "base", tmp_path / "tuned", 2, lambda _: True)
     with pytest.raises(AdapterMismatch, match="the merged weight has values that are not finite"):
         merge.merge({"x": sized(0.1, weight)}, tmp_path / "tuned")
     (tmp_path / "tuned" / "w.safetensors").write_bytes(b"x" * 100)
     for doing in (
-        lambda: merge.taken_out(tmp_path / "base", tmp_path / "tuned", 2, lambda _: True),
+        lambda: merge.extract_adapter(tmp_path / "base", tmp_path / "tuned", 2, lambda _: True),
         lambda: merge.check({"x": sized(0.1, weight)}, tmp_path / "tuned"),
     ):
         with pytest.raises(AdapterMismatch, match=r"w\.safetensors is cut short or no safetensors"):

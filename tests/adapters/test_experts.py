@@ -43,7 +43,7 @@ def test_each_expert_gets_an_adapter_and_all_of_them_answer_together(pair):
     names = lora.attach(pair, SPEC, seed=0)
     assert len(names) == 4
     assert all(any(key.startswith(f"{name}.") for key in lora.trainable(pair)) for name in names)
-    assert lora.attached(pair) == SPEC
+    assert lora.get_spec(pair) == SPEC
     with pytest.raises(ValueError, match="has an adapter already"):
         lora.attach(pair, SPEC, seed=0)
     layers = [module for module in pair.modules() if hasattr(module, "_disable_adapters")]
@@ -54,7 +54,7 @@ def test_each_expert_gets_an_adapter_and_all_of_them_answer_together(pair):
     assert all(layer._disable_adapters for layer in layers)
     lora.detach(pair)
     assert set(pair.state_dict()) == keys
-    assert lora.attached(pair) is None
+    assert lora.get_spec(pair) is None
 
 
 def test_one_file_each_that_says_which(pair, tmp_path):
@@ -120,4 +120,4 @@ def test_where_the_second_file_does_not_fit_the_first_is_taken_off_again(pair, t
     low.write_bytes(low.read_bytes()[:-8])
     with pytest.raises(AdapterMismatch, match=r"lora-low\.safetensors is cut short"):
         lora.load(bare, tmp_path / "lora.safetensors")
-    assert lora.attached(bare) is None
+    assert lora.get_spec(bare) is None

@@ -101,7 +101,7 @@ def test_parts_of_a_fused_layer_that_are_not_adapted_stay_so(denoiser, tmp_path,
     lora.save(denoiser, file, {}, names=FUSED, form=form)
     lora.load(bare, file, names=FUSED)
     torch.testing.assert_close(dict(lora.trainable(bare)), dict(lora.trainable(denoiser)))
-    assert lora.attached(bare) == lora.attached(denoiser)
+    assert lora.get_spec(bare) == lora.get_spec(denoiser)
 
 
 @pytest.mark.parametrize("form", ["comfyui", "kohya"])
@@ -171,8 +171,8 @@ def kohya(base: str, rank: int, inputs: int, outputs: int, alpha: float | None =
 def test_a_layer_trained_fused_is_cut_into_parts_that_share_a(denoiser, tmp_path):
     values = kohya("b_1_qkv", 3, 24, 72, alpha=6.0)
     lora.load(denoiser, foreign(tmp_path, values), names=FUSED)
-    assert lora.attached(denoiser).rank == 3
-    assert lora.attached(denoiser).scale == 6
+    assert lora.get_spec(denoiser).rank == 3
+    assert lora.get_spec(denoiser).scale == 6
     whole = (
         values["lora_unet_b_1_qkv.lora_up.weight"] @ values["lora_unet_b_1_qkv.lora_down.weight"]
     )
@@ -186,13 +186,13 @@ def test_sizes_that_do_not_add_up_are_another_models(denoiser, tmp_path):
     file = foreign(tmp_path, kohya("b_1_qkv", 2, 24, 70))
     with pytest.raises(AdapterMismatch, match=r"70 outputs; its parts here have 24 \+ 24 \+ 24"):
         lora.load(denoiser, file, names=FUSED)
-    assert lora.attached(denoiser) is None
+    assert lora.get_spec(denoiser) is None
 
 
 def test_one_rank_several_alphas_are_multiplied_into_b(denoiser, tmp_path):
     values = kohya("b_0_in", 2, 24, 32, 4.0) | kohya("b_1_in", 2, 24, 32, 1.0, seed=5)
     lora.load(denoiser, foreign(tmp_path, values), names=FUSED)
-    assert (lora.attached(denoiser).rank, lora.attached(denoiser).scale) == (2, 2.0)
+    assert (lora.get_spec(denoiser).rank, lora.get_spec(denoiser).scale) == (2, 2.0)
     for block, scale in ((0, 2.0), (1, 0.5)):
         name = f"lora_unet_b_{block}_in"
         wanted = values[f"{name}.lora_up.weight"] @ values[f"{name}.lora_down.weight"] * scale
@@ -204,7 +204,7 @@ def test_lower_ranks_are_filled_up_and_what_is_filled_can_learn(denoiser, tmp_pa
     file = foreign(tmp_path, values)
     assert lora.spec_of(file, FUSED).rank == 4
     lora.load(denoiser, file, names=FUSED)
-    assert lora.attached(denoiser).scale == 2  # alpha / rank is 1/2 in both
+    assert lora.get_spec(denoiser).scale == 2  # alpha / rank is 1/2 in both
     name = "lora_unet_b_0_in"
     wanted = values[f"{name}.lora_up.weight"] @ values[f"{name}.lora_down.weight"] / 2
     torch.testing.assert_close(deltas(denoiser)["blocks.0.ffn.net.0.proj"], wanted)
@@ -284,7 +284,7 @@ def test_what_no_adapter_is_is_named(denoiser, tmp_path, values, message):
     file = foreign(tmp_path, {key: torch.ones(2, 24) for key in values})
     with pytest.raises(AdapterMismatch, match=message):
         lora.load(denoiser, file, names=FUSED)
-    assert lora.attached(denoiser) is None
+    assert lora.get_spec(denoiser) is None
 
 
 def test_text_encoders_are_counted_aloud_and_not_trained(denoiser, tmp_path):

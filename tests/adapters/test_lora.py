@@ -171,7 +171,7 @@ def test_targets_are_endings_or_one_expression_less_what_is_excluded(denoiser):
 def test_targets_that_hit_nothing_are_refused_with_the_nearest(denoiser, options, message):
     with pytest.raises(ValueError, match=message):
         lora.attach(denoiser, LoraSpec(**{"kind": "lora", **options}), seed=0)
-    assert lora.attached(denoiser) is None
+    assert lora.get_spec(denoiser) is None
 
 
 def test_a_second_adapter_is_refused_until_the_first_is_off(denoiser, predict):
@@ -183,7 +183,7 @@ def test_a_second_adapter_is_refused_until_the_first_is_off(denoiser, predict):
     lora.detach(denoiser)
     assert set(denoiser.state_dict()) == keys
     assert torch.equal(predict(denoiser), base)
-    assert lora.attached(denoiser) is None
+    assert lora.get_spec(denoiser) is None
     lora.attach(denoiser, SPEC, seed=0)
 
 
@@ -221,7 +221,7 @@ def test_a_saved_adapter_loads_exactly_onto_a_bare_base(tiny, denoiser, predict,
     assert lora.spec_of(file).rank == 2
     other = deepcopy(tiny.denoiser)
     lora.load(other, file)
-    assert lora.attached(other) == wanted
+    assert lora.get_spec(other) == wanted
     # Exactly but for alpha / rank, which is in the file's B: rounded once more, to and fro.
     torch.testing.assert_close(predict(other.eval()), predict(model))
     torch.testing.assert_close(dict(lora.trainable(other)), dict(lora.trainable(model)))
@@ -274,7 +274,7 @@ def test_a_file_of_diffusers_own_making_is_continued(tiny, denoiser, predict, tm
     )
     other = deepcopy(tiny.denoiser)
     lora.load(other, tmp_path / "theirs.safetensors")
-    assert lora.attached(other).scale == SPEC.scale
+    assert lora.get_spec(other).scale == SPEC.scale
     assert torch.equal(predict(other.eval()), predict(model))
     with pytest.raises(AdapterMismatch, match="not adapter keys under 'transformer'"):
         lora.load(deepcopy(tiny.denoiser), tmp_path / "raw.safetensors")
@@ -370,7 +370,7 @@ def test_a_file_of_another_base_is_refused_and_leaves_nothing_behind(denoiser, t
     ):
         lora.load(shorter, tmp_path / "a.safetensors")
     for model in (wider, shorter):
-        assert lora.attached(model) is None
+        assert lora.get_spec(model) is None
         assert not any("lora" in key for key in model.state_dict())
 
 

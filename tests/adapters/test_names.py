@@ -57,7 +57,7 @@ def layers_in(case: str, path: Path, names: list[str]) -> dict[str, list[str]]:
     read = formats.read(
         path,
         base.names(),
-        prefix=base.loaded().lora_prefix,
+        prefix=base.load_family().lora_prefix,
         layers=layers,
         outputs=_Any(layers),
     )

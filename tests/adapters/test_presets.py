@@ -10,7 +10,7 @@ from torch import nn
 
 from frisket.adapters import lora
 from frisket.adapters.targets import is_spatial, resolve
-from frisket.families.base import FAMILIES, chosen_targets
+from frisket.families.base import FAMILIES, choose_targets
 from frisket.families.experts import experts_of
 
 PEERS = Path(__file__).parents[1] / "training/peers.json"
@@ -32,7 +32,7 @@ def model_of(family: str) -> nn.Module:
 )
 def test_a_preset_takes_the_layers_that_onetrainers_takes(row: dict[str, Any]) -> None:
     family = FAMILIES.load(row["family"])
-    targets, _ = chosen_targets(family, family.default, preset=WORDS.get(row["name"], row["name"]))
+    targets, _ = choose_targets(family, family.default, preset=WORDS.get(row["name"], row["name"]))
     hit = resolve(model_of(row["family"]), targets)
     assert (len(hit), digest_of(hit)) == (row["count"], row["digest"])
 
@@ -45,11 +45,11 @@ def test_a_preset_takes_the_layers_that_onetrainers_takes(row: dict[str, Any]) -
 def test_a_conv_rank_adds_the_layers_that_kohyas_conv_dim_adds(row: dict[str, Any]) -> None:
     family = FAMILIES.load("stable_diffusion")
     conv = row["conv"] or 0
-    targets, _ = chosen_targets(family, row["variant"], conv=conv > 0)
+    targets, _ = choose_targets(family, row["variant"], conv=conv > 0)
     model = unet_of(row["variant"])
     spec = lora.LoraSpec(rank=8, conv_rank=conv, conv_alpha=1.0 if conv else None, targets=targets)
     named = {
-        name: spec.sized(spatial=is_spatial(model.get_submodule(name))).rank
+        name: spec.as_layer(spatial=is_spatial(model.get_submodule(name))).rank
         for name in resolve(model, targets)
     }
     listed = [f"lora_unet_{name.replace('.', '_')} {rank}" for name, rank in named.items()]
@@ -71,6 +71,6 @@ def test_every_preset_of_a_family_hits_layers_and_attention_is_part_of_all(name:
 
 def test_a_preset_that_is_not_there_is_refused_with_those_that_are() -> None:
     with pytest.raises(ValueError, match="flux has no preset 'mlp'; there are: attn, attn-mlp"):
-        chosen_targets(FAMILIES.load("flux"), "dev", preset="mlp")
+        choose_targets(FAMILIES.load("flux"), "dev", preset="mlp")
     with pytest.raises(ValueError, match=r"flux has no convolutions.*conv_rank out"):
-        chosen_targets(FAMILIES.load("flux"), "dev", conv=True)
+        choose_targets(FAMILIES.load("flux"), "dev", conv=True)

@@ -27,7 +27,7 @@ def unet_of(variant: str) -> nn.Module:
     return deepcopy(MADE(variant))
 
 
-def spec_of(kind: lora.Kind = "lora", **more: Any) -> LoraSpec:
+def spec_of(kind: lora.AdapterKind = "lora", **more: Any) -> LoraSpec:
     targets = ("attn1.to_q", "proj_in", "conv1", "conv_shortcut", "downsamplers.0.conv")
     sizes: dict[str, Any] = {"rank": 4, "alpha": 1.7, "conv_rank": 2, "conv_alpha": 3.1}
     return LoraSpec(kind, targets=targets, **sizes | more)
@@ -57,7 +57,7 @@ def alike(first: nn.Module, second: nn.Module) -> bool:
     )
 
 
-def saved(model: nn.Module, path: Path, form: lora.Form, variant: str = "sd15") -> Path:
+def saved(model: nn.Module, path: Path, form: lora.AdapterForm, variant: str = "sd15") -> Path:
     names = layer_names(FAMILY, variant)
     return lora.save(model, path, {}, prefix="unet", names=names, form=form)[0]
 
@@ -69,7 +69,7 @@ def load(model: nn.Module, path: Path, variant: str = "sd15") -> None:
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("kind", ["lora", "dora", "loha", "lokr"])
 def test_two_ranks_come_back_and_are_gone_on_from(
-    kind: lora.Kind, form: lora.Form, tmp_path: Path
+    kind: lora.AdapterKind, form: lora.AdapterForm, tmp_path: Path
 ) -> None:
     spec = spec_of(kind)
     model = trained(spec)
@@ -154,7 +154,7 @@ def test_a_conv_rank_without_a_convolution_is_refused() -> None:
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(("factor", "whole"), [(-1, True), (2, False), (2, True)])
 def test_a_lokr_in_other_factors_comes_back(
-    factor: int, whole: bool, form: lora.Form, tmp_path: Path
+    factor: int, whole: bool, form: lora.AdapterForm, tmp_path: Path
 ) -> None:
     spec = LoraSpec("lokr", rank=1, targets=("to_q", "conv1"), factor=factor, full_matrix=whole)
     model = trained(spec)

@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from frisket.adapters.spec import Form
+from frisket.adapters.spec import AdapterForm
 from frisket.config.calls import ConvertRequest, EvaluateRequest, GenerateRequest
 from frisket.config.load import read_both, read_request
 from frisket.config.provenance import ConfigError
@@ -15,7 +15,7 @@ from frisket.recipes.evaluate import Measures
 
 
 def test_defaults_and_choices_are_those_of_the_recipes() -> None:
-    assert get_args(ConvertRequest.model_fields["to"].annotation) == get_args(Form)
+    assert get_args(ConvertRequest.model_fields["to"].annotation) == get_args(AdapterForm)
     assert get_args(ConvertRequest.model_fields["dtype"].annotation) == ("", *DTYPES)
     request = EvaluateRequest(runs=(Path("x"),))
     names = {field.name for field in fields(Measures)}

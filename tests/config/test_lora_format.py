@@ -97,6 +97,6 @@ def test_a_run_of_any_kind_ends_with_a_file_that_loads(tmp_path, case, kind):
         bare = shelf.load_denoiser(Source(variant, str(tmp_path / "model")))
         names = layer_names(shelf, variant)
         lora.load(bare, file, prefix=shelf.lora_prefix, names=names)
-        spec = lora.attached(bare)
+        spec = lora.get_spec(bare)
         assert spec is not None
         assert (spec.kind, spec.rank, spec.alpha) == (kind, 2, 3.0)

@@ -30,7 +30,7 @@ from frisket.maskgen.job import Job, Motion, Smooth
 from frisket.maskgen.tracking.tracker import Tracking
 from frisket.maskgen.vision.classes import GROUPINGS
 from frisket.recipes.masks.request import ready
-from frisket.runs.identity import known_identity_of
+from frisket.runs.identity import read_identity
 
 FILE = """\
 [maskgen]
@@ -165,7 +165,7 @@ def test_a_backend_that_is_not_there_is_told_before_a_run(file: Path) -> None:
 
 def test_how_masks_were_made_is_no_part_of_a_run(file: Path, tmp_path: Path) -> None:
     plain, with_masks = Config(), load(file)
-    assert known_identity_of(plain, tmp_path) == known_identity_of(with_masks, tmp_path)
+    assert read_identity(plain, tmp_path) == read_identity(with_masks, tmp_path)
     write_trained(plain, tmp_path)
     assert "maskgen" not in (tmp_path / TRAINED).read_text()  # versions before it read the file
     write_trained(with_masks, tmp_path)

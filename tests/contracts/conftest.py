@@ -75,7 +75,7 @@ class Case:
         clips = [self.clip(frames, batch)[i : i + 1] for i in range(batch)]
         parts, family = self.parts, self.family
         each = [
-            family.observe(parts.vae, parts.vision, clip, self.references(i))
+            family.image_conditioning(parts.vae, parts.vision, clip, self.references(i))
             for i, clip in enumerate(clips)
         ]
         return {name: torch.cat([one[name] for one in each]) for name in each[0]}

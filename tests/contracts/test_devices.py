@@ -146,7 +146,7 @@ def test_encode_and_decode_run_where_the_vae_is(case):
 
 def test_observe_runs_where_the_models_are(case):
     vae, vision = sent(case.parts.vae), sent(case.parts.vision)
-    observe, pictures = case.family.observe, case.references()
+    observe, pictures = case.family.image_conditioning, case.references()
     for frames in case.lengths:
         clip = case.clip(frames, batch=1)
         expected = observe(case.parts.vae, case.parts.vision, clip, pictures)
@@ -174,7 +174,7 @@ def test_what_is_kept_may_lie_beside_a_clip_that_was_sent_on(case):
 def shown(case, vae, vision, clip, keep):
     """What is observed of a clip with `keep`; nothing where a model has no input for that."""
     try:
-        return case.family.observe(vae, vision, clip, case.references(), keep)
+        return case.family.image_conditioning(vae, vision, clip, case.references(), keep)
     except ValueError as error:
         if "no mask channels" not in str(error):
             raise

@@ -67,7 +67,7 @@ def test_every_format_comes_back(case, denoiser, tmp_path, alpha):
     for form in forms_of(case):
         written = saved(case, denoiser, tmp_path / f"{form}.safetensors", form)
         lora.load(other, tmp_path / f"{form}.safetensors", prefix=prefix, names=names)
-        assert lora.attached(other) == lora.attached(denoiser)
+        assert lora.get_spec(other) == lora.get_spec(denoiser)
         # Under diffusers' names alpha / rank is in B: exact where it is a power of two.
         folded = form == "diffusers" or (form, names.comfyui) == ("comfyui", "diffusers")
         assert same(other, denoiser) or (folded and alpha == 3.1)
@@ -79,7 +79,7 @@ def test_every_format_comes_back(case, denoiser, tmp_path, alpha):
             files.write(file, values, kept)
         lora.load(other, tmp_path / f"{form}.safetensors", prefix=prefix, names=names)
         torch.testing.assert_close(deltas(other), deltas(denoiser))
-        assert lora.attached(other).scale == pytest.approx(2 if folded else alpha)
+        assert lora.get_spec(other).scale == pytest.approx(2 if folded else alpha)
         lora.detach(other)
 
 

@@ -101,7 +101,7 @@ def test_an_adapter_is_written_and_comes_back_or_is_refused_before(case, kind, f
     written = save()
     other = deepcopy(tiny(case)[2])
     lora.load(other, file, prefix=prefix, names=names)
-    assert lora.attached(other) == lora.attached(model)
+    assert lora.get_spec(other) == lora.get_spec(model)
     torch.testing.assert_close(dict(lora.trainable(other)), dict(lora.trainable(model)))
     for each in written:  # and as others read it, who do not know our record
         values, metadata = files.tensors(each)

@@ -22,7 +22,7 @@ from frisket.adapters import lora
 from frisket.families.base import default_targets
 from frisket.families.experts import experts_of
 from frisket.inference.generate import clips, collate, embed
-from frisket.inference.sample_specs import Shot, references, shot
+from frisket.inference.sample_specs import SampleSpec, build_spec, references
 from frisket.media.frames import write_image
 from frisket.objectives.flow import Flow
 
@@ -45,7 +45,7 @@ def thumbnails(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def small(case, tmp_path: Path) -> Shot:
+def small(case, tmp_path: Path) -> SampleSpec:
     """The least sample that has every part a sample can have: frames, pictures, no guidance."""
     height, width = case.size
     images = []
@@ -53,7 +53,7 @@ def small(case, tmp_path: Path) -> Shot:
         frame = torch.randint(256, (height, width, 3), generator=torch.Generator().manual_seed(0))
         images = [tmp_path / "seen.png"]
         write_image(images[0], frame.to(torch.uint8))
-    return shot(
+    return build_spec(
         case.card,
         "a red fox",
         11,
@@ -66,13 +66,13 @@ def small(case, tmp_path: Path) -> Shot:
     )
 
 
-def size_of(pipeline: Any, of: Shot) -> dict[str, Any]:
+def size_of(pipeline: Any, of: SampleSpec) -> dict[str, Any]:
     size = {"height": of.height, "width": of.width, "num_frames": of.frames}
     names = inspect.signature(pipeline.__call__).parameters
     return {name: value for name, value in size.items() if name in names}
 
 
-def run(pipeline: Any, shots: list[Shot], **given: Any) -> Any:
+def run(pipeline: Any, shots: list[SampleSpec], **given: Any) -> Any:
     pipeline.set_progress_bar_config(disable=True)
     return pipeline(
         num_inference_steps=shots[0].steps,
@@ -155,7 +155,7 @@ def test_the_stock_pipeline_feeds_the_denoiser_what_predict_feeds_it(case, denoi
     if case.card.sees == "first_frame":
         clip[:, :, 0] = seen[0].permute(0, 3, 1, 2) / 127.5 - 1
         seen = []
-    observed = family.observe(parts.vae, parts.vision, clip, seen)
+    observed = family.image_conditioning(parts.vae, parts.vision, clip, seen)
     both = {name: value.expand(len(shots), *value.shape[1:]) for name, value in observed.items()}
     with watched(denoiser) as calls, torch.no_grad():
         family.predict(denoiser, noise, t, {**given, **both})
@@ -207,7 +207,7 @@ def test_our_sample_with_a_lora_is_the_stock_pipelines_with_its_file(
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
 
 
-def stock(case, pipeline: Any, told: Any, of: Shot) -> Tensor:
+def stock(case, pipeline: Any, told: Any, of: SampleSpec) -> Tensor:
     """What the public pipeline makes of the prompt as text; F 3 H W in [0, 1]."""
     side = told[of.prompt, of.images]
     away = told.get((of.negative, of.images)) if case.card.negative else None

@@ -13,7 +13,7 @@ from torch import Tensor
 from frisket.data.mask_pipeline import INSIDE, cover, planes_of
 from frisket.data.records import Masking, Window
 from frisket.grid import LatentGrid
-from frisket.masks.coverage import Reading, to_latent
+from frisket.masks.coverage import CellReading, to_latent
 from frisket.masks.morphology import bend
 from frisket.media.frames import probe, write_video
 from frisket.media.geometry import Geometry
@@ -40,7 +40,7 @@ STEPS = {
     "prior": {"prior_reading": "max"},
     "curve": {"pixel_gamma": 0.5, "pixel_floor": 0.1},
 }
-READINGS: tuple[Reading, ...] = ("mean", "max", "min", "bilinear")
+READINGS: tuple[CellReading, ...] = ("mean", "max", "min", "bilinear")
 
 
 def ellipse(height: int, width: int, shift: float = 0.0) -> np.ndarray:
@@ -104,7 +104,7 @@ def window(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Win
     return make
 
 
-def by_pixels(window: Window, regions: list[str], reading: Reading) -> tuple[Tensor, list[str]]:
+def by_pixels(window: Window, regions: list[str], reading: CellReading) -> tuple[Tensor, list[str]]:
     """Coverage by way of every pixel, and the regions that no cell is mostly of."""
     planes = planes_of(window, regions)
     how, pixels = window.masking, torch.stack(list(planes.values()))

@@ -75,7 +75,7 @@ def test_every_noise_level_has_exactly_one_expert_however_float32_rounds_it():
     both = pair()
     for step in range(1, 1001):
         t = torch.tensor([step / 1000]) * 1000 / 1000
-        assert both.named(t) == ("high" if step >= 875 else "low")
+        assert both.find_name(t) == ("high" if step >= 875 else "low")
 
 
 def test_tokens_that_are_given_clean_do_not_choose_the_expert():
@@ -92,10 +92,10 @@ def test_a_batch_across_the_boundary_is_refused_with_its_levels():
 
 def test_a_level_of_an_expert_that_is_not_loaded_is_refused():
     alone = Experts({"low": Scaled(-1.0)}, RANGES)
-    assert alone.named(torch.tensor([0.2])) == "low"
+    assert alone.find_name(torch.tensor([0.2])) == "low"
     for level in (0.9, float("nan")):
         with pytest.raises(ValueError, match=r"not within the range of one loaded expert: low"):
-            alone.named(torch.tensor([level]))
+            alone.find_name(torch.tensor([level]))
 
 
 def test_an_expert_without_a_range_is_refused():

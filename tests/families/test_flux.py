@@ -88,7 +88,7 @@ def noisy_of(given: dict) -> torch.Tensor:
 def test_the_transformer_is_fed_what_the_stock_pipeline_feeds_it(made, variant):
     parts = made[variant]
     references = [picture(40, 70)] if variant == "kontext" else []
-    seen = FAMILY.observe(parts.vae, None, torch.zeros(1, 3, 1, *SIZE), references)
+    seen = FAMILY.image_conditioning(parts.vae, None, torch.zeros(1, 3, 1, *SIZE), references)
     given = {**FAMILY.embed(parts.text, [PROMPT]), **seen}
     call = {"prompt": PROMPT, "height": SIZE[0], "width": SIZE[1], "num_inference_steps": 2}
     if variant == "schnell":
@@ -187,7 +187,7 @@ def test_kontext_takes_references_of_several_sizes_in_one_batch(made):
     text = FAMILY.embed(parts.text, ["a", "b", "c"])
     shapes = [(32, 48), (64, 32), (32, 48)]
     seen = [
-        FAMILY.observe(parts.vae, None, clip, [picture(*shape, seed=index)])
+        FAMILY.image_conditioning(parts.vae, None, clip, [picture(*shape, seed=index)])
         for index, shape in enumerate(shapes)
     ]
     # As the loader joins samples: zeros at the end of dim 1.

@@ -9,7 +9,7 @@ import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
 
-from frisket.families.base import GIVEN, Source
+from frisket.families.base import CLEAN_MASK, Source
 from frisket.families.models.hunyuan_video.family import FAMILY
 
 TEXT, SEEING = "1.5-480p-t2v", "1.5-480p-i2v"
@@ -221,7 +221,7 @@ def test_image_to_video_is_fed_what_the_stock_pipeline_feeds_it(seeing):
         generator=seeds()[0],
         **SIZE,
     )
-    seen = FAMILY.observe(seeing.vae, seeing.vision, clip)
+    seen = FAMILY.image_conditioning(seeing.vae, seeing.vision, clip)
     for index, (given, prediction) in enumerate(calls):
         texts = FAMILY.embed(seeing.text, [NEGATIVE if index % 2 else PROMPTS[0]])
         assert_texts(texts, given)
@@ -233,7 +233,7 @@ def test_image_to_video_is_fed_what_the_stock_pipeline_feeds_it(seeing):
             ours = FAMILY.predict(seeing.denoiser, noisy, given["timestep"] / 1000, told)
         torch.testing.assert_close(ours, prediction, atol=1e-5, rtol=0)
     assert seen["seen"][0, 32, :, 0, 0].tolist() == [1, 0]
-    assert GIVEN not in seen  # the model denoises the shown frame too when it samples
+    assert CLEAN_MASK not in seen  # the model denoises the shown frame too when it samples
 
 
 def test_image_to_video_samples_in_the_size_that_is_asked_for(seeing):
@@ -252,7 +252,7 @@ def test_kept_pixels_are_handed_over_where_a_whole_cell_is_kept(seeing):
     keep = torch.zeros(9, 32, 48)
     keep[:, :16, :20] = 1  # one whole cell, and some pixels of its neighbour
     keep[8, 0, 0] = 0  # but not in the last latent frame
-    seen = FAMILY.observe(seeing.vae, seeing.vision, clip, (), keep)
+    seen = FAMILY.image_conditioning(seeing.vae, seeing.vision, clip, (), keep)
     where = torch.zeros(3, 2, 3)
     where[0] = 1
     where[1, 0, 0] = 1
@@ -265,7 +265,7 @@ def test_kept_pixels_are_handed_over_where_a_whole_cell_is_kept(seeing):
 
 def test_a_still_is_not_shown_what_it_is_to_learn(seeing):
     clip = draw(1, 3, 1, 32, 48).clamp(-1, 1)
-    seen = FAMILY.observe(seeing.vae, seeing.vision, clip)
+    seen = FAMILY.image_conditioning(seeing.vae, seeing.vision, clip)
     assert not seen["seen"].any()
     assert not seen["image"].any()
     texts = FAMILY.embed(seeing.text, PROMPTS[:1])
@@ -277,6 +277,6 @@ def test_a_still_is_not_shown_what_it_is_to_learn(seeing):
     torch.testing.assert_close(stills, plain, atol=1e-5, rtol=0)
     keep = torch.zeros(1, 32, 48)
     keep[:, 16:] = 1
-    kept = FAMILY.observe(seeing.vae, seeing.vision, clip, (), keep)["seen"]
+    kept = FAMILY.image_conditioning(seeing.vae, seeing.vision, clip, (), keep)["seen"]
     assert kept[0, 32, 0].tolist() == [[0, 0, 0], [1, 1, 1]]
     assert kept[0, :32].any()

@@ -13,9 +13,9 @@ from frisket.families.blocks import blocks_of, plain_tensors
 from frisket.families.quantise import (
     EightBit,
     PackageMissing,
+    find_kind,
     layers_of,
     quantise,
-    quantised,
     require,
 )
 
@@ -82,7 +82,7 @@ def test_only_the_blocks_are_quantised(shelf, parts):
         if name in before and type(each) is not before[name]
     }
     assert changed == names
-    assert quantised(parts.denoiser) == "nf4"
+    assert find_kind(parts.denoiser) == "nf4"
 
 
 def test_nf4_is_near_the_plain_model_and_smaller(shelf, parts):
@@ -133,7 +133,7 @@ def test_a_folder_and_a_single_file_load_quantised_alike(shelf, parts, saved):
     folder = shelf.load_denoiser(asked)
     file = saved / "transformer" / "diffusion_pytorch_model.safetensors"
     single = shelf.load_denoiser(Source(VARIANT, str(file), quantise="nf4"))
-    assert quantised(folder) == quantised(single) == "nf4"
+    assert find_kind(folder) == find_kind(single) == "nf4"
     assert torch.equal(told(shelf, parts, folder), told(shelf, parts, single))
 
 
@@ -141,7 +141,7 @@ def test_eight_bits_need_torchao(monkeypatch, parts):
     monkeypatch.setitem(sys.modules, "torchao", None)
     with pytest.raises(PackageMissing, match="pip install torchao"):
         quantise(parts.denoiser, "int8", dtype=torch.float32, device="cpu")
-    assert quantised(parts.denoiser) == "none"
+    assert find_kind(parts.denoiser) == "none"
     require("none")
 
 

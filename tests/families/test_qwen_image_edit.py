@@ -92,7 +92,7 @@ def captured(variant, parts):
 
 def test_the_transformer_is_fed_what_the_stock_pipeline_feeds_it(variant, parts, captured):
     seen = seen_by(variant)
-    observed = FAMILY.observe(parts.vae, None, draw(1, 3, 1, 32, 48), seen)
+    observed = FAMILY.image_conditioning(parts.vae, None, draw(1, 3, 1, 32, 48), seen)
     calls = []
     handle = parts.denoiser.register_forward_hook(
         lambda _, __, given, out: calls.append((given, out[0])), with_kwargs=True
@@ -139,7 +139,7 @@ def test_the_prediction_is_of_the_target_and_hears_the_references():
     parts = FAMILY.tiny("edit-2509")
     seen = [photo(60, 90), photo(70, 40, seed=1)]
     text = FAMILY.embed(parts.text, [PROMPT], [seen])
-    observed = FAMILY.observe(parts.vae, None, draw(1, 3, 1, 32, 48), seen)
+    observed = FAMILY.image_conditioning(parts.vae, None, draw(1, 3, 1, 32, 48), seen)
     assert list(observed) == ["reference_0", "reference_1"]
     assert [value.shape[2:] for value in observed.values()] == [(1, 4, 4), (1, 4, 4)]
     noisy, t = draw(1, 16, 1, 4, 6), torch.tensor([0.5])
@@ -159,7 +159,7 @@ def test_2511_modulates_its_references_as_clean_pictures():
         parts = FAMILY.tiny(variant)
         given = {
             **FAMILY.embed(parts.text, [PROMPT], [seen]),
-            **FAMILY.observe(parts.vae, None, draw(1, 3, 1, 32, 32), seen),
+            **FAMILY.image_conditioning(parts.vae, None, draw(1, 3, 1, 32, 32), seen),
         }
         block = parts.denoiser.transformer_blocks[0].img_mod
         rows = []
@@ -172,7 +172,7 @@ def test_2511_modulates_its_references_as_clean_pictures():
 
 
 def test_the_encoder_puts_picture_tokens_in_their_place():
-    with tiny.seeded():
+    with tiny.seed_torch():
         encoder = tiny_encoder().eval()
     processor = tiny_processor()
     picture = pil(photo(60, 90))
@@ -279,7 +279,7 @@ def test_references_of_a_megapixel_are_fed_as_the_stock_pipelines_feed_them(vari
         **stop,
     )
     given = FAMILY.embed(parts.text, [PROMPT], [seen])
-    given |= FAMILY.observe(parts.vae, None, draw(1, 3, 1, 32, 48), seen)
+    given |= FAMILY.image_conditioning(parts.vae, None, draw(1, 3, 1, 32, 48), seen)
     noise = draw(1, 1, 16, 4, 6, seed=9).transpose(1, 2)
     with torch.no_grad():
         FAMILY.predict(parts.denoiser, noise, calls[0]["timestep"], given)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from frisket.families.base import GIVEN, Source
+from frisket.families.base import CLEAN_MASK, Source
 from frisket.families.models.wan import latents
 from frisket.families.models.wan.family import FAMILY
 
@@ -34,7 +34,7 @@ def blind():
 
 
 def observed(parts, clip, keep=None) -> dict[str, torch.Tensor]:
-    return FAMILY.observe(parts.vae, parts.vision, clip, keep=keep)
+    return FAMILY.image_conditioning(parts.vae, parts.vision, clip, keep=keep)
 
 
 def prepared(parts, picture: torch.Tensor, count: int) -> tuple[torch.Tensor, ...]:
@@ -53,8 +53,8 @@ def test_the_first_frame_is_prepared_bit_for_bit_as_the_stock_pipeline_does(part
     told, theirs = observed(parts, clip_of(video)), prepared(parts, video[0], count)
     if parts.variant == SMALL:
         assert torch.equal(told["clean"], theirs[0])
-        assert torch.equal(1 - told[GIVEN], theirs[1])
-        assert told.keys() == {GIVEN, "clean"}
+        assert torch.equal(1 - told[CLEAN_MASK], theirs[1])
+        assert told.keys() == {CLEAN_MASK, "clean"}
     else:
         assert torch.equal(told["condition"], theirs[0])
         assert ("vision" in told) == (parts.variant == CLIP)
@@ -80,8 +80,8 @@ def test_later_frames_do_not_leak_into_what_is_seen(parts):
 def test_of_a_still_nothing_is_shown(parts):
     ours, theirs = (observed(parts, clip_of(video)) for video in (frames(1), 255 - frames(1)))
     if parts.variant == SMALL:
-        assert ours[GIVEN].shape == (1, 1, 1, 2, 3)
-        assert not ours[GIVEN].any()
+        assert ours[CLEAN_MASK].shape == (1, 1, 1, 2, 3)
+        assert not ours[CLEAN_MASK].any()
         return
     grey = FAMILY.encode(parts.vae, torch.zeros(1, 3, 1, *SIZE))
     assert torch.equal(ours["condition"][:, 4:], grey)
@@ -165,7 +165,7 @@ def test_given_cells_tell_the_model_t_zero_and_hide_the_noise():
     other = noisy.clone()
     other[:, :, 0] = torch.nan  # whatever lies there
     t = torch.tensor([0.8])
-    states, timestep = latents.fed(other, t, told)
+    states, timestep = latents.build_inputs(other, t, told)
     assert torch.equal(states[:, :, :1], told["clean"])
     assert timestep.tolist() == [[0.0] * 6 + [800.0] * 6]
     with torch.no_grad():
@@ -187,7 +187,7 @@ def test_the_vision_comes_back_from_its_folder(tmp_path):
     vision = FAMILY.load_vision(Source(CLIP, str(tmp_path), dtype=torch.bfloat16))
     assert not any(value.requires_grad for value in vision.parameters())
     clip = clip_of(frames(5))
-    half = FAMILY.observe(parts.vae, vision, clip)["vision"]
+    half = FAMILY.image_conditioning(parts.vae, vision, clip)["vision"]
     assert half.dtype == torch.float32
     torch.testing.assert_close(half, observed(parts, clip)["vision"], atol=0.05, rtol=0.05)
     parts.vision = None

@@ -5,7 +5,7 @@ import torch
 from diffusers import WanImageToVideoPipeline, WanPipeline
 from PIL import Image
 
-from frisket.families.base import GIVEN
+from frisket.families.base import CLEAN_MASK
 from frisket.families.experts import experts_of
 from frisket.families.models.wan.family import FAMILY
 from frisket.losses.base import weighted_mse
@@ -87,11 +87,11 @@ def test_the_transformer_is_fed_what_the_stock_pipeline_feeds_it(parts, pipeline
     assert len(calls) == 8
     assert {name for name, *_ in calls} == set(experts_of(parts.denoiser))
     channels = FAMILY.variants[parts.variant].grid.channels
-    told = FAMILY.observe(parts.vae, parts.vision, clip_of(video))
+    told = FAMILY.image_conditioning(parts.vae, parts.vision, clip_of(video))
     for index, (expert, given, prediction) in enumerate(calls):
         conditioning = told | FAMILY.embed(parts.text, [NEGATIVE if index % 2 else PROMPT])
         noisy = given["hidden_states"][:, :channels].clone()
-        if GIVEN in told:
+        if CLEAN_MASK in told:
             noisy[:, :, 0] = draw(*noisy[:, :, 0].shape)  # of no account: the clean frame is given
         t = given["timestep"].amax().view(1).float() / 1000
         again, stop = watch(parts.denoiser)
@@ -155,7 +155,7 @@ def test_one_painted_cell_teaches_exactly_that_cell(parts, count):
         to_latent(plane, grid)[None], torch.tensor([True])
     )
     noisy = draw(1, grid.channels, *cells)
-    told = FAMILY.observe(parts.vae, parts.vision, clip_of(frames(count)))
+    told = FAMILY.image_conditioning(parts.vae, parts.vision, clip_of(frames(count)))
     told = told | FAMILY.embed(parts.text, [PROMPT])
     prediction = FAMILY.predict(parts.denoiser, noisy, torch.tensor([0.5]), told)
     prediction.requires_grad_(True)

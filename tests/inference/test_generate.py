@@ -9,7 +9,7 @@ from torch import nn
 
 from frisket.families.base import FAMILIES, Family, Parts
 from frisket.inference.generate import Picture, collate, embed, generate, sample
-from frisket.inference.sample_specs import Shot, shot
+from frisket.inference.sample_specs import SampleSpec, build_spec
 
 PROMPTS = ["a red cat", "a green dog on a wall", "a blue bird"]
 
@@ -39,7 +39,7 @@ def test_pictures_have_the_size_asked_for_and_name_prompt_and_seed(
 ) -> None:
     pictures = made(loaded, 2)
     frames = 5 if loaded[0].variants[loaded[1].variant].video else 1
-    assert [(p.shot.prompt, p.shot.seed) for p in pictures] == list(
+    assert [(p.spec.prompt, p.spec.seed) for p in pictures] == list(
         zip(PROMPTS, [7, 8, 9], strict=True)
     )
     for picture in pictures:
@@ -100,11 +100,11 @@ def test_a_broken_model_is_warned_of_and_painted_black(caplog: pytest.LogCapture
     assert "'a cat', seed 3, has NaN" in caplog.text
 
 
-def tiny_wan() -> tuple[Family, Parts, Shot]:
+def tiny_wan() -> tuple[Family, Parts, SampleSpec]:
     family = FAMILIES.load("wan")
     variant = next(iter(family.variants))
     card = family.variants[variant]
-    small = shot(card, "a cat", 1, height=32, width=48, frames=5, steps=1, guidance=2.0)
+    small = build_spec(card, "a cat", 1, height=32, width=48, frames=5, steps=1, guidance=2.0)
     return family, family.tiny(variant), small
 
 
@@ -136,7 +136,7 @@ def test_shots_of_different_sizes_and_negatives_come_in_order_and_need_no_text_e
     told = embed(family, parts.variant, parts.text, shots)
     parts.text = None
     pictures = list(sample(family, parts, told, shots))
-    assert [picture.shot for picture in pictures] == shots
+    assert [picture.spec for picture in pictures] == shots
     assert pictures[2].frames.shape == (1, 48, 32, 3)
     (alone,) = sample(family, parts, told, shots[1:2])
     assert (alone.frames.int() - pictures[1].frames.int()).abs().max() <= 1
@@ -156,7 +156,7 @@ def test_the_vae_decodes_in_tiles_and_is_as_it_was_afterwards() -> None:
     assert all(module.training for module in parts.vae.modules())
     pocket = FAMILIES.load("pocket")
     parts, told = pocket.tiny("image"), {("a cat", ()): {"tokens": torch.zeros(1, 12, 64)}}
-    plain = shot(pocket.variants["image"], "a cat", 1, guidance=0.0)
+    plain = build_spec(pocket.variants["image"], "a cat", 1, guidance=0.0)
     with pytest.raises(ValueError, match=r"PocketVae has no tiles: set memory\.tile_vae = false"):
         sample(pocket, parts, told, [plain], tile=True)
 

@@ -8,12 +8,12 @@ from PIL import Image
 
 from frisket.inference.generate import Picture
 from frisket.inference.grids import grid, save
-from frisket.inference.sample_specs import Shot
+from frisket.inference.sample_specs import SampleSpec
 
 
 def flat(colour: tuple[int, int, int], frames: int = 1, size: int = 32, **text: object) -> Picture:
     painted = torch.tensor(colour, dtype=torch.uint8).expand(frames, size, size, 3).contiguous()
-    shot = Shot(str(text.get("prompt", "a prompt")), 5, size, size, frames, 1, 1.0)
+    shot = SampleSpec(str(text.get("prompt", "a prompt")), 5, size, size, frames, 1, 1.0)
     return Picture(shot, painted)
 
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from frisket.families.base import FAMILIES, Family, Variant
-from frisket.inference.sample_specs import check, references, shot
+from frisket.inference.sample_specs import build_spec, check, references
 
 
 def seeing(sees: str) -> tuple[Family, Variant]:
@@ -37,33 +37,33 @@ def write(path: Path, height: int, width: int, *, turned: bool = False) -> Path:
 
 def test_what_is_left_open_is_the_variants_own() -> None:
     card = next(iter(FAMILIES.load("wan").variants.values()))
-    made = shot(card, "a cat", 3, height=64)
+    made = build_spec(card, "a cat", 3, height=64)
     assert (made.height, made.width, made.frames) == (64, card.width, card.frames)
     assert (made.steps, made.guidance) == (card.steps, card.guidance)
-    assert shot(card, "a cat", 3, guidance=0.0).guidance == 0
+    assert build_spec(card, "a cat", 3, guidance=0.0).guidance == 0
 
 
 def test_pictures_are_asked_for_and_refused_with_the_fix() -> None:
     some, more = (Path("a.png"),), (Path("a.png"), Path("b.png"))
     family, card = seeing("first_frame")
-    check(family, "v", [shot(card, "x", 0, images=some)])
+    check(family, "v", [build_spec(card, "x", 0, images=some)])
     for wrong, count in (((), 0), (more, 2)):
         with pytest.raises(ValueError, match=rf"give one picture \(--image FILE.*not {count}"):
-            check(family, "v", [shot(card, "x", 0, images=wrong)])
+            check(family, "v", [build_spec(card, "x", 0, images=wrong)])
     family, card = seeing("pictures")
-    check(family, "v", [shot(card, "x", 0, images=more)])
+    check(family, "v", [build_spec(card, "x", 0, images=more)])
     with pytest.raises(ValueError, match="works from pictures: give at least one"):
-        check(family, "v", [shot(card, "x", 0)])
+        check(family, "v", [build_spec(card, "x", 0)])
     family, card = seeing("nothing")
     with pytest.raises(ValueError, match=r"looks at no picture: leave a\.png out"):
-        check(family, "v", [shot(card, "x", 0, images=some)])
+        check(family, "v", [build_spec(card, "x", 0, images=some)])
 
 
 @pytest.mark.parametrize("turned", [False, True])
 def test_a_first_frame_is_cut_to_the_shot_and_not_stretched(tmp_path: Path, turned: bool) -> None:
     _, card = seeing("first_frame")
     file = write(tmp_path / "a.png", 64, 256, turned=turned)
-    (seen,) = references(card, shot(card, "x", 0, images=(file,), height=32, width=64))
+    (seen,) = references(card, build_spec(card, "x", 0, images=(file,), height=32, width=64))
     assert seen.shape == (1, 32, 64, 3)
     assert seen.dtype == torch.uint8
     assert (seen[0, :, :28] == torch.tensor([255, 0, 0])).all()
@@ -74,7 +74,7 @@ def test_a_first_frame_of_the_right_size_is_kept_bit_for_bit(tmp_path: Path) -> 
     _, card = seeing("first_frame")
     pixels = np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    of = shot(card, "x", 0, images=(tmp_path / "a.png",), height=32, width=48)
+    of = build_spec(card, "x", 0, images=(tmp_path / "a.png",), height=32, width=48)
     assert np.array_equal(references(card, of)[0][0].numpy(), pixels)
 
 
@@ -84,7 +84,7 @@ def test_pictures_to_edit_keep_their_size_and_stand_upright(tmp_path: Path) -> N
         write(tmp_path / "a.png", 20, 40),
         write(tmp_path / "b.jpg", 32, 16, turned=True),
     )
-    one, two = references(card, shot(card, "x", 0, images=files, height=32, width=48))
+    one, two = references(card, build_spec(card, "x", 0, images=files, height=32, width=48))
     assert one.shape == (1, 20, 40, 3)
     assert two.shape == (1, 32, 16, 3)
     assert two[0, :, 0, 0].float().mean() > 200

@@ -33,7 +33,7 @@ def ours_of(bench: Any, trainer: str, case: dict[str, Any]) -> tuple[Tensor, Ten
 def test_where_a_trainer_departs_its_own_code_gives_another_loss_and_the_log_says_why(
     bench: Any, trainer: str, text: str
 ) -> None:
-    assert any(text in each.said for each in COMPATS[trainer].departures)
+    assert any(text in each.message for each in COMPATS[trainer].departures)
     far = 0.0
     for case in RECORDS[trainer]["cases"]:
         if case.get("departs") == text:
@@ -79,7 +79,9 @@ def test_what_the_log_says_of_16_bits_was_measured_on_the_trainers_own_code(
     trainer: str, way: str
 ) -> None:
     value, gradient = (float(f"{100 * away:.2g}") for away in RECORDS[trainer]["rounding"][way])
-    (said,) = [each.said for each in COMPATS[trainer].departures if "off by up to" in each.said]
+    (said,) = [
+        each.message for each in COMPATS[trainer].departures if "off by up to" in each.message
+    ]
     assert f"off by up to {value:g} %" in said
     assert f"gradients by {gradient:g} %" in said
 

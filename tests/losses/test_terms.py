@@ -91,7 +91,7 @@ def test_a_cell_at_the_very_threshold_is_outside_and_not_the_priors_alone() -> N
     step = step_of(coverage=quarters, weights=torch.full((2, 1, 2, 4, 4), 0.25))
     assert Prior(threshold=0.25)(step).gt(0).all()
     assert Prior(threshold=0.125)(step).eq(0).all()
-    at_edge = step_of(raw=torch.full((2, 1, 2, 4, 4), 0.25))
+    at_edge = step_of(uncurved=torch.full((2, 1, 2, 4, 4), 0.25))
     assert Prior(threshold=0.25, alone=True)(at_edge).eq(0).all()
     assert Prior(threshold=0.375, alone=True)(at_edge).gt(0).all()
 
@@ -101,11 +101,13 @@ def test_cells_alone_are_claimed_only_where_the_term_holds_them() -> None:
     step = step_of()  # t is 0.2 and 0.9
     raw = torch.zeros_like(step.weights)
     term = Prior(alone=True, threshold=0.1, warmup=0.5, t_min=0.5)
-    assert term.claim(raw, step.t, 0.0).eq(0).all()
-    later = term.claim(raw, step.t, 0.01)
+    assert term.exclusive_mask(raw, step.t, 0.0).eq(0).all()
+    later = term.exclusive_mask(raw, step.t, 0.01)
     assert later[0].eq(0).all()
     assert later[1].eq(1).all()
-    assert term.claim(raw + 0.1, step.t, 1.0).eq(0).all()  # the threshold itself is not below it
+    assert (
+        term.exclusive_mask(raw + 0.1, step.t, 1.0).eq(0).all()
+    )  # the threshold itself is not below it
 
 
 def test_options_without_meaning_are_refused() -> None:

@@ -9,11 +9,11 @@ from hypothesis.extra import numpy as hnp
 from torch import Tensor
 
 from frisket.grid import LatentGrid
-from frisket.masks.coverage import Reading, to_latent
+from frisket.masks.coverage import CellReading, to_latent
 from frisket.masks.cut import cut_to_latent
 from frisket.media.geometry import Geometry, MaskMismatch
 
-READINGS: tuple[Reading, ...] = ("mean", "max", "min")
+READINGS: tuple[CellReading, ...] = ("mean", "max", "min")
 SMALL = LatentGrid(channels=4, spatial=4, temporal=4)
 
 
@@ -27,7 +27,7 @@ def clips(draw: st.DrawFn) -> tuple[LatentGrid, Tensor]:
     return grid, torch.from_numpy(values)
 
 
-def by_hand(planes: Tensor, grid: LatentGrid, reading: Reading) -> Tensor:
+def by_hand(planes: Tensor, grid: LatentGrid, reading: CellReading) -> Tensor:
     """The rule as a loop over cells in double precision."""
     reduce = {"mean": torch.mean, "max": torch.max, "min": torch.min}[reading]
     cells = torch.zeros(planes.shape[0], *grid.cells(*planes.shape[1:]), dtype=torch.float64)
@@ -42,7 +42,7 @@ def by_hand(planes: Tensor, grid: LatentGrid, reading: Reading) -> Tensor:
 @settings(max_examples=60, deadline=None)
 @given(clip=clips(), reading=st.sampled_from(READINGS))
 def test_every_cell_is_what_a_loop_over_its_own_pixels_and_frames_gives(
-    clip: tuple[LatentGrid, Tensor], reading: Reading
+    clip: tuple[LatentGrid, Tensor], reading: CellReading
 ) -> None:
     grid, planes = clip
     cells = to_latent(planes, grid, reading)
@@ -63,14 +63,16 @@ def test_max_mean_min_are_ordered_and_in_range(clip: tuple[LatentGrid, Tensor]) 
 
 @settings(max_examples=40, deadline=None)
 @given(clip=clips(), reading=st.sampled_from(READINGS))
-def test_flipping_commutes_with_coverage(clip: tuple[LatentGrid, Tensor], reading: Reading) -> None:
+def test_flipping_commutes_with_coverage(
+    clip: tuple[LatentGrid, Tensor], reading: CellReading
+) -> None:
     grid, planes = clip
     flipped = to_latent(planes.flip(-1), grid, reading)
     torch.testing.assert_close(flipped, to_latent(planes, grid, reading).flip(-1))
 
 
 @given(value=st.floats(0, 1, width=32), reading=st.sampled_from(READINGS))
-def test_constants_are_kept(value: float, reading: Reading) -> None:
+def test_constants_are_kept(value: float, reading: CellReading) -> None:
     cells = to_latent(torch.full((1, 5, 8, 8), value), SMALL, reading)
     torch.testing.assert_close(cells, torch.full((1, 2, 2, 2), value), rtol=1e-6, atol=1e-7)
 
@@ -78,7 +80,7 @@ def test_constants_are_kept(value: float, reading: Reading) -> None:
 @pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("value", [0.0, 1.0])
 @pytest.mark.parametrize("spatial", [3, 8, 16])
-def test_zeros_and_ones_stay_exact(reading: Reading, value: float, spatial: int) -> None:
+def test_zeros_and_ones_stay_exact(reading: CellReading, value: float, spatial: int) -> None:
     planes = torch.full((2, 1 + 3 * 2, spatial * 2, spatial * 3), value)
     assert (to_latent(planes, LatentGrid(4, spatial, 3), reading) == value).all()
 
@@ -91,7 +93,7 @@ def test_mean_coverage_of_an_image_is_its_pixel_mean(values: np.ndarray) -> None
 
 
 @pytest.mark.parametrize("reading", ["mean", "max"])
-def test_one_pixel_touches_one_cell_of_one_latent_frame(reading: Reading) -> None:
+def test_one_pixel_touches_one_cell_of_one_latent_frame(reading: CellReading) -> None:
     for frame in range(9):
         planes = torch.zeros(1, 9, 8, 8)
         planes[0, frame, 5, 2] = 1
@@ -141,7 +143,7 @@ def test_planes_that_do_not_fit_are_refused(shape: tuple[int, ...], said: str) -
 # A pure crop by an odd number of pixels stays on whole pixels, half a pixel beside the middle.
 @example(source=(11, 16), target=(2, 4), times=1, flip=False, reading="mean")
 def test_cutting_straight_to_cells_is_cutting_and_then_laying(
-    source: tuple[int, int], target: tuple[int, int], times: float, flip: bool, reading: Reading
+    source: tuple[int, int], target: tuple[int, int], times: float, flip: bool, reading: CellReading
 ) -> None:
     grid = LatentGrid(4, 4, 2)
     height, width = (max(1, round(side * times)) for side in source)

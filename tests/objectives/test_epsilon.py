@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from torch import Generator, Tensor
 
 from frisket.objectives.base import Objective
-from frisket.objectives.epsilon import Epsilon, Prediction, timestep
+from frisket.objectives.epsilon import Epsilon, PredictionKind, timestep
 from frisket.objectives.timesteps import TimestepSampler
 
 ALL = torch.arange(1000)
 LEVELS = (ALL + 1) / 1000
-KINDS: list[tuple[Prediction, bool]] = [("epsilon", False), ("v", False), ("v", True)]
+KINDS: list[tuple[PredictionKind, bool]] = [("epsilon", False), ("v", False), ("v", True)]
 
 
 def stock(*, zero: bool = False) -> DDPMScheduler:
@@ -33,7 +33,7 @@ def pair(count: int) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize(("prediction", "zero"), KINDS)
 def test_noisy_latents_and_targets_are_those_of_diffusers(
-    prediction: Prediction, zero: bool
+    prediction: PredictionKind, zero: bool
 ) -> None:
     clean, noise = pair(1000)
     noisy, target = Epsilon(prediction, zero_terminal_snr=zero).corrupt(clean, noise, LEVELS)
@@ -46,7 +46,7 @@ def test_noisy_latents_and_targets_are_those_of_diffusers(
 @pytest.mark.parametrize("gamma", [1.0, 5.0, 20.0])
 @pytest.mark.parametrize(("prediction", "zero"), KINDS)
 def test_min_snr_weights_are_those_of_diffusers_training_scripts(
-    prediction: Prediction, zero: bool, gamma: float
+    prediction: PredictionKind, zero: bool, gamma: float
 ) -> None:
     snr = compute_snr(stock(zero=zero), ALL)
     capped = snr.clamp(max=gamma)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Generator, Tensor
 
 from frisket.objectives.base import Objective
-from frisket.objectives.flow import Flow, Weighting
+from frisket.objectives.flow import Flow, LevelWeighting
 from frisket.objectives.timesteps import TimestepSampler
 
 
@@ -64,7 +64,7 @@ def test_half_precision_stays_half_precision() -> None:
 
 
 @pytest.mark.parametrize("scheme", ["none", "sigma_sqrt", "cosmap"])
-def test_weights_are_those_of_diffusers(scheme: Weighting) -> None:
+def test_weights_are_those_of_diffusers(scheme: LevelWeighting) -> None:
     t = torch.linspace(0.01, 1, 50)
     theirs = compute_loss_weighting_for_sd3(scheme, t)
     torch.testing.assert_close(Flow(weighting=scheme).weight(t), theirs)

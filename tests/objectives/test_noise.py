@@ -9,14 +9,14 @@ import torch
 from tests.training.peer_inputs import NOISES, latents_of
 from torch import Generator, Tensor
 
-from frisket.objectives.noise import Noise
+from frisket.objectives.noise import NoiseSampler
 
 PEERS = Path(__file__).parents[1] / "training/peers.json"
 ROWS = [row for row in json.loads(PEERS.read_text("utf-8"))["rows"] if row["what"] == "noise"]
 SHAPE = (2, 4, 3, 16, 16)
 
 
-def drawn(noise: Noise, seed: int, *shape: int) -> Tensor:
+def drawn(noise: NoiseSampler, seed: int, *shape: int) -> Tensor:
     return noise.draw(shape or SHAPE, Generator().manual_seed(seed))
 
 
@@ -25,7 +25,7 @@ def drawn(noise: Noise, seed: int, *shape: int) -> Tensor:
 )
 def test_a_pictures_noise_is_kohyas_number_by_number(row: dict[str, Any]) -> None:
     b, c, h, w = latents_of().shape
-    made = drawn(Noise(*NOISES[row["seed"]]), row["seed"], b, c, 1, h, w)
+    made = drawn(NoiseSampler(*NOISES[row["seed"]]), row["seed"], b, c, 1, h, w)
     picked = made.flatten()[:: max(1, made.numel() // 24)][:24]
     assert picked.tolist() == pytest.approx(row["values"], rel=1e-4, abs=1e-5)
     assert float(made.std()) == pytest.approx(row["std"], rel=1e-5)
@@ -34,29 +34,39 @@ def test_a_pictures_noise_is_kohyas_number_by_number(row: dict[str, Any]) -> Non
 
 def test_a_clips_offset_is_onetrainers_one_for_all_frames() -> None:
     (row,) = (row for row in ROWS if row["trainer"] == "onetrainer")
-    made = drawn(Noise(offset=0.1), row["seed"], 2, 4, 3, 6, 5)
+    made = drawn(NoiseSampler(offset=0.1), row["seed"], 2, 4, 3, 6, 5)
     assert made.flatten()[::15][:24].tolist() == pytest.approx(row["values"], rel=1e-5)
     assert made.mean((3, 4)).flatten().tolist() == pytest.approx(row["means"], abs=1e-6)
 
 
 def test_without_options_it_is_plain_noise_bit_for_bit() -> None:
-    assert torch.equal(drawn(Noise(), 3), torch.randn(SHAPE, generator=Generator().manual_seed(3)))
+    assert torch.equal(
+        drawn(NoiseSampler(), 3), torch.randn(SHAPE, generator=Generator().manual_seed(3))
+    )
 
 
 def test_an_offset_shifts_whole_channels_of_a_clip() -> None:
-    plain, shifted = drawn(Noise(), 4), drawn(Noise(offset=0.5), 4)
+    plain, shifted = drawn(NoiseSampler(), 4), drawn(NoiseSampler(offset=0.5), 4)
     shift = shifted - plain
     assert torch.allclose(shift, shift[:, :, :1, :1, :1].expand(SHAPE), atol=1e-6)
     assert shift[:, :, 0, 0, 0].unique().numel() == 8
     strengths = [
-        float((drawn(Noise(offset=0.5, offset_random=True), seed) - drawn(Noise(), seed)).std())
+        float(
+            (
+                drawn(NoiseSampler(offset=0.5, offset_random=True), seed)
+                - drawn(NoiseSampler(), seed)
+            ).std()
+        )
         for seed in range(6)
     ]
     assert len(set(strengths)) == 6
 
 
 def test_coarser_layers_keep_the_deviation_and_raise_the_low_frequencies() -> None:
-    plain, made = drawn(Noise(), 5, 1, 4, 2, 64, 64), Noise(iterations=8, discount=0.6)
+    plain, made = (
+        drawn(NoiseSampler(), 5, 1, 4, 2, 64, 64),
+        NoiseSampler(iterations=8, discount=0.6),
+    )
     layered = drawn(made, 5, 1, 4, 2, 64, 64)
     assert float(layered.std()) == pytest.approx(1, abs=1e-5)
 

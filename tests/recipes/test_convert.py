@@ -122,7 +122,7 @@ def test_resize_scale_and_dtype(tiny, trained, tmp_path):
     kinds = {value.dtype for key, value in load_file(out).items() if "lora_" in key}
     assert kinds == {torch.bfloat16}
     assert files.header(out)[1]["ss_network_dim"] == "2"
-    assert lora.attached(loaded(tiny, out)) == spec
+    assert lora.get_spec(loaded(tiny, out)) == spec
 
 
 def test_an_average_of_a_file_with_itself_is_the_file(tiny, trained, tmp_path):

@@ -9,7 +9,7 @@ from frisket.config.tree import Config
 from frisket.recipes import doctor as room
 from frisket.recipes.doctor import doctor
 from frisket.runs.memory.estimate import Prediction
-from frisket.runs.memory.report import against, fits, needed, with_change, written
+from frisket.runs.memory.report import against, estimate_need, fits, format_change, with_change
 
 
 def about(findings, name):
@@ -150,17 +150,17 @@ def large():
 )
 def test_switches_come_in_the_order_of_their_cost(large, gib, names):
     changes = fits(large, gib * 1024.0, foretold)
-    wanted = " ".join(written(change) for _, change in changes)
+    wanted = " ".join(format_change(change) for _, change in changes)
     assert all(name in wanted for name in names)
     assert bool(changes) == bool(names)
     changed = large
     for _, change in changes:
         changed = with_change(changed, change)
-    assert needed(foretold(changed)) <= gib * 1024
+    assert estimate_need(foretold(changed)) <= gib * 1024
     without = large
     for _, change in changes[:-1]:
         without = with_change(without, change)
-    assert not changes or needed(foretold(without)) > gib * 1024
+    assert not changes or estimate_need(foretold(without)) > gib * 1024
 
 
 def test_a_card_on_which_nothing_helps(large):

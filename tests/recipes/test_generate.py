@@ -15,7 +15,7 @@ from frisket.config.load import ConfigError
 from frisket.config.tree import Config
 from frisket.families.base import FAMILIES
 from frisket.recipes.generate import generate
-from frisket.runs.sampler import put_on
+from frisket.runs.sampler import attach_loras
 from frisket.runs.samples import slug
 
 FAST: dict[str, Any] = {"steps": 2, "height": 32, "width": 32}
@@ -40,7 +40,7 @@ def base_of(denoiser: nn.Module | None) -> Any:
     return layer.get_base_layer() if hasattr(layer, "get_base_layer") else layer
 
 
-def write_lora(path: Path, seed: int, *, kind: adapter.Kind = "lora", rank: int = 2) -> Path:
+def write_lora(path: Path, seed: int, *, kind: adapter.AdapterKind = "lora", rank: int = 2) -> Path:
     """A LoRA that does something, for the tiny pocket model."""
     pocket = FAMILIES.load("pocket")
     denoiser = pocket.tiny("image").denoiser
@@ -154,7 +154,7 @@ def test_strength_nought_is_the_base_and_several_loras_act_together(
 
 @pytest.mark.parametrize("kinds", [("lora", "lora"), ("lora", "dora"), ("loha", "lokr")])
 def test_loras_side_by_side_add_up_and_leave_the_weights_alone(
-    kinds: tuple[adapter.Kind, adapter.Kind], tmp_path: Path
+    kinds: tuple[adapter.AdapterKind, adapter.AdapterKind], tmp_path: Path
 ) -> None:
     pocket = FAMILIES.load("pocket")
     files = [
@@ -169,7 +169,7 @@ def test_loras_side_by_side_add_up_and_leave_the_weights_alone(
     def output(*some: tuple[Path, float]) -> torch.Tensor:
         parts = pocket.tiny("image")
         before = base_of(parts.denoiser).weight.clone()
-        put_on(pocket, parts, some)
+        attach_loras(pocket, parts, some)
         assert torch.equal(base_of(parts.denoiser).weight, before)
         assert isinstance(parts.denoiser, nn.Module)
         with torch.no_grad():

@@ -119,7 +119,7 @@ def test_experts_get_their_own_range_and_their_own_file(world, tmp_path, asked):
     shelf = FAMILIES.load("wan")
     denoiser = shelf.tiny("2.2-t2v-a14b").denoiser
     lora.load(denoiser, tmp_path / "lora.safetensors", names=layer_names(shelf, "2.2-t2v-a14b"))
-    assert lora.attached(denoiser) is not None
+    assert lora.get_spec(denoiser) is not None
 
 
 @pytest.mark.parametrize("role", ["loss", "condition", "both"])

@@ -11,7 +11,7 @@ from frisket.config.tree import Config
 from frisket.families.models.pocket.family import FAMILY
 from frisket.recipes.train import train
 from frisket.runs import quickstart_data
-from frisket.runs.card import published
+from frisket.runs.card import publish_source
 
 ODD = 'f"><script>alert(1)</script>'
 
@@ -58,7 +58,7 @@ def test_equal_runs_in_two_homes_make_equal_files_that_name_neither(tmp_path: Pa
     ],
 )
 def test_of_a_path_the_last_name_is_said_and_a_hub_id_whole(source: str, said: str) -> None:
-    assert published(source) == said
+    assert publish_source(source) == said
 
 
 def test_a_relative_path_that_is_there_is_a_path(
@@ -66,4 +66,4 @@ def test_a_relative_path_that_is_there_is_a_path(
 ) -> None:
     (tmp_path / "me" / "model").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    assert published("me/model") == "model"
+    assert publish_source("me/model") == "model"

@@ -17,7 +17,7 @@ from frisket.data.records import Item
 from frisket.families.models.pocket.family import FAMILY
 from frisket.recipes.train import train
 from frisket.runs import quickstart_data
-from frisket.runs.epochs import checkpoints_of, counted, describe_length, epoch_of, rates_of
+from frisket.runs.epochs import checkpoints_of, count_steps, describe_length, epoch_of, rates_of
 from frisket.training.checkpoint import CheckpointError
 from frisket.training.plan import Hooks
 
@@ -67,14 +67,14 @@ def test_the_last_step_is_the_one_in_which_the_last_epoch_ends(
         optimizer={"accumulate": accumulate},
     )
     assert epoch_of(config, items) == epoch
-    made = counted(config, items, processes=processes)
+    made = count_steps(config, items, processes=processes)
     a_step = accumulate * processes
     assert (made.run.steps - 1) * a_step < passes * epoch <= made.run.steps * a_step
     assert f"{passes} epochs of {epoch} batches" in describe_length(
         made, items, processes=processes
     )
     steps = config.model_copy(update={"run": config.run.model_copy(update={"epochs": 0})})
-    assert counted(steps, items, processes=processes).run.steps == 3
+    assert count_steps(steps, items, processes=processes).run.steps == 3
 
 
 @pytest.mark.parametrize(("epoch", "a_step", "every"), list(product((1, 5, 8), (1, 2, 3), (1, 3))))
@@ -99,16 +99,16 @@ def test_a_resumed_run_counts_the_batches_it_has_had(tmp_path: Path) -> None:
     config = config_of(tmp_path, run={"epochs": 3}, optimizer={"accumulate": 4})
     items = items_of((10, 1))  # 30 batches in all
     kept(config, 7, 28)  # four a step, as now
-    assert counted(config, items).run.steps == 8
+    assert count_steps(config, items).run.steps == 8
     kept(config, 12, 12)  # one a step until then, four from here on
-    assert counted(config, items).run.steps == 12 + 5
+    assert count_steps(config, items).run.steps == 12 + 5
     kept(config, 18, 32)  # done: two of the fourth epoch were in the last step
-    assert counted(config, items).run.steps == 18
+    assert count_steps(config, items).run.steps == 18
     kept(config, 19, 36)
     with pytest.raises(CheckpointError, match=r"run\.epochs is 3, but .* epoch 3\.6; set .* to 4"):
-        counted(config, items)
+        count_steps(config, items)
     fresh = config.model_copy(update={"run": config.run.model_copy(update={"resume": False})})
-    assert counted(fresh, items).run.steps == 8
+    assert count_steps(fresh, items).run.steps == 8
 
 
 def test_steps_on_the_command_line_replace_the_files_epochs(tmp_path: Path) -> None:
@@ -125,8 +125,8 @@ def test_a_decay_longer_than_the_run_is_refused_once_its_length_is_known(tmp_pat
     chosen = {"schedule": "warmup_stable_decay", "decay": 50, "warmup": 0.1}
     config = config_of(tmp_path, run={"epochs": 2}, optimizer=chosen)
     with pytest.raises(ConfigError, match="1 and 50 steps, the run has 14"):
-        counted(config, items_of((7, 1)))
-    assert rates_of(counted(config, items_of((60, 1)))).decaying == 50
+        count_steps(config, items_of((7, 1)))
+    assert rates_of(count_steps(config, items_of((60, 1)))).decaying == 50
 
 
 @pytest.fixture(scope="module")

@@ -121,7 +121,7 @@ def test_the_text_encoder_is_gone_before_the_denoiser_comes(wan: Path, tmp_path:
     variant = "2.1-t2v-1.3b"
     look = ready(config_of("wan", variant, wan / variant, tmp_path))
     assert encoders() == before
-    assert {text for text, _ in look.told} == {"a fox", ""}
+    assert {text for text, _ in look.embeddings} == {"a fox", ""}
     denoiser = FAMILIES.load("wan").load_denoiser(Source(variant, str(wan / variant)))
     assert size(look(7, denoiser))[0] >= 160
     assert (tmp_path / "previews" / "step-000007.png").is_file()
@@ -152,7 +152,7 @@ def test_a_run_of_one_expert_is_looked_at_with_the_other_beside_it(
             None,
             family.load_denoiser(Source("2.2-t2v-a14b", str(source))),
         )
-        whole = write_grid(family, parts, look.preview, tmp_path / "whole", look.told)
+        whole = write_grid(family, parts, look.preview, tmp_path / "whole", look.embeddings)
     assert whole.read_bytes() == drawn  # the adapter is fresh, so it is the base
     assert all(module.training for module in high.modules())
     assert isinstance(high, Experts)

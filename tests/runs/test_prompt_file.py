@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from frisket.config.load import ConfigError
-from frisket.runs.prompt_file import Line, read_prompts
+from frisket.runs.prompt_file import PromptLine, read_prompts
 
 
 def written(folder: Path, text: str) -> Path:
@@ -25,10 +25,12 @@ def test_a_prompt_a_line_with_comments_and_options(tmp_path: Path) -> None:
     )
     fox, ring, sofa, empty = read_prompts(file)
     options = {"width": 640, "height": 480, "frames": 25, "seed": 7, "steps": 20, "guidance": 6.5}
-    assert fox == Line("a red fox -- well, a dog-like one", options)
-    assert ring == Line("ein großer Ring", {"negative": "blurry, --- low quality", "guidance": 1.0})
+    assert fox == PromptLine("a red fox -- well, a dog-like one", options)
+    assert ring == PromptLine(
+        "ein großer Ring", {"negative": "blurry, --- low quality", "guidance": 1.0}
+    )
     assert sofa.options["images"] == (tmp_path / "in/a.png", Path("/b.png"))
-    assert empty == Line("", {"seed": 3})
+    assert empty == PromptLine("", {"seed": 3})
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_a_run_that_is_gone_on_with_keeps_its_curve(page: RunPage) -> None:
     metrics = page.folder / "metrics.jsonl"
     metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
     page.recall(metrics, 20)
-    assert [step for step, _ in page.seen] == list(range(1, 21))
+    assert [step for step, _ in page.history] == list(range(1, 21))
     page.step(21, {"inside": 1.0})
     assert "step 21 of 100" in text_of(page)
 

@@ -13,7 +13,7 @@ from tests.maskgen.tiny import people
 from frisket.config.load import ConfigError
 from frisket.evaluation.patches import match_patches
 from frisket.inference.generate import Picture
-from frisket.inference.sample_specs import Shot
+from frisket.inference.sample_specs import SampleSpec
 from frisket.maskgen.base import WeightsNotFound
 from frisket.pocket.world import ZIGZAG, Background, draw, random_creature
 from frisket.scoring.clips import Taught
@@ -75,7 +75,7 @@ def creature(seed: int, background: Background = ZIGZAG) -> Taught:
 
 
 def picture_of(taught: Taught) -> Picture:
-    return Picture(Shot("sks", 0, 64, 64, 1, 1, 1.0), taught.frames)
+    return Picture(SampleSpec("sks", 0, 64, 64, 1, 1, 1.0), taught.frames)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_a_copied_background_is_told_from_another_and_so_is_the_subject(tmp_path
     red = Background("wall", "red", "red")
     taught = [creature(seed) for seed in range(3)]
     empty = torch.from_numpy(draw(random_creature(np.random.RandomState(9), red), 64)[0].copy())
-    blank = [Picture(Shot("", 0, 64, 64, 1, 1, 1.0), torch.full_like(empty, 128)[None])] * 2
+    blank = [Picture(SampleSpec("", 0, 64, 64, 1, 1, 1.0), torch.full_like(empty, 128)[None])] * 2
     pictures = {
         "base": blank,
         "copy": [picture_of(creature(seed)) for seed in (7, 8)],
@@ -163,7 +163,7 @@ def test_the_same_face_is_closer_than_another(tmp_path: Path) -> None:
 
     inside = torch.ones(1, 64, 64)
     taught = [Taught("one", face(250, 120), inside, 1 - inside)]
-    shot = Shot("", 0, 64, 64, 1, 1, 1.0)
+    shot = SampleSpec("", 0, 64, 64, 1, 1, 1.0)
     pictures = {
         "base": [Picture(shot, face(10, 255))],
         "run": [Picture(shot, face(245, 125))],

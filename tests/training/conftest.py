@@ -21,13 +21,13 @@ from frisket.training import optim, schedules
 from frisket.training.distributed import assemble
 from frisket.training.ema import Average
 from frisket.training.interrupt import SIGNALS
-from frisket.training.metrics_log import Record
+from frisket.training.metrics_log import MetricsLog
 from frisket.training.plan import Plan
 from frisket.training.trainer import Trainer
 
 GRID = FAMILY.variants["image"].grid
 Terms = Mapping[str, tuple[LossTerm, float]]
-OPEN: list[Record] = []
+OPEN: list[MetricsLog] = []
 BOTH: Terms = {"denoise": (Denoise(), 1.0), "prior": (Prior(), 0.3)}
 
 
@@ -76,7 +76,7 @@ def trainer_of(
     lora.attach(denoiser, spec, seed=0)
     parameters = lora.trainable(denoiser)
     optimizer = optim.build(parameters, optim.OptimizerSpec("adamw", 1e-2))
-    OPEN.append(Record(folder / "metrics.jsonl"))
+    OPEN.append(MetricsLog(folder / "metrics.jsonl"))
     return Trainer(
         family=FAMILY,
         grid=GRID,

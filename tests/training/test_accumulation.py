@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from frisket.data.sample import Batch
-from frisket.families.base import GIVEN
+from frisket.families.base import CLEAN_MASK
 from frisket.losses.base import LossTerm
 from frisket.losses.terms.denoise import Denoise
 from frisket.losses.terms.prior import Prior
@@ -41,7 +41,7 @@ def ragged(bench: SimpleNamespace) -> list[Batch]:
         coverage[0, :, :, :, 6:] = 0.3
         clean = torch.zeros_like(coverage)
         clean[..., :1] = 1
-        conditioning = {**batch.conditioning, GIVEN: clean}
+        conditioning = {**batch.conditioning, CLEAN_MASK: clean}
         batch = replace(batch, coverage=coverage, conditioning=conditioning)
         batches.append(cut(batch, 1) if number == 2 else batch)
     return batches
@@ -75,7 +75,7 @@ def joined(trainer: Trainer, micros: Sequence[MicroBatch]) -> MicroBatch:
     )
     t = torch.cat([micro.t for micro in micros])
     how = trainer._weighting()
-    weighed = weigh(how, one.coverage, one.masked, t, clean=one.conditioning[GIVEN])
+    weighed = weigh(how, one.coverage, one.masked, t, clean=one.conditioning[CLEAN_MASK])
     (weighed,), (share,) = pool(how, [weighed], lambda numbers: numbers)
     noise = torch.cat([micro.noise for micro in micros])
     return MicroBatch(batch=one, noise=noise, t=t, weighed=weighed, share=share)

@@ -55,7 +55,7 @@ def test_bfloat16_weights_are_averaged_in_float32() -> None:
     ema.update(4)
     assert ema.shadows["b"].dtype == torch.float32
     assert ema.shadows["b"][0].item() == pytest.approx(9 / 13)
-    with ema.applied():
+    with ema.apply():
         assert parameters["b"].dtype == torch.bfloat16
         assert parameters["b"][0].item() == pytest.approx(9 / 13, rel=1e-2)
 
@@ -69,7 +69,7 @@ def test_applied_swaps_in_and_restores_exactly_even_after_an_error() -> None:
     kept = {name: p.detach().clone() for name, p in parameters.items()}
 
     def interrupted() -> None:
-        with ema.applied():
+        with ema.apply():
             assert torch.equal(parameters["a"], ema.shadows["a"])
             assert not torch.equal(parameters["a"], kept["a"])
             raise KeyboardInterrupt

@@ -10,7 +10,13 @@ import pytest
 import torch
 from accelerate.tracking import GeneralTracker
 
-from frisket.training.metrics_log import BadRecord, MissingTracker, Record, open_trackers, read
+from frisket.training.metrics_log import (
+    BadMetricsLog,
+    MetricsLog,
+    MissingTracker,
+    open_trackers,
+    read,
+)
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -19,7 +25,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 def test_every_line_is_on_disk_at_once_and_says_step_and_seconds(tmp_path: Path) -> None:
     path = tmp_path / "new folder" / "metrics.jsonl"
-    with Record(path) as record:
+    with MetricsLog(path) as record:
         record.write(1, {"loss": 0.5, "name": "größe", "inside": {"face": 0.25}, "t": [0.1, 0.9]})
         (line,) = lines(path)
     assert line.pop("seconds") >= 0
@@ -33,7 +39,7 @@ def test_every_line_is_on_disk_at_once_and_says_step_and_seconds(tmp_path: Path)
 
 
 def test_what_is_not_finite_becomes_null_and_is_named(tmp_path: Path) -> None:
-    with Record(tmp_path / "m.jsonl") as record:
+    with MetricsLog(tmp_path / "m.jsonl") as record:
         record.write(1, {"loss": math.nan, "inside": {"face": math.inf, "hair": 1.0}})
     text = (tmp_path / "m.jsonl").read_text()
     (line,) = [json.loads(text, parse_constant=pytest.fail)]
@@ -43,7 +49,7 @@ def test_what_is_not_finite_becomes_null_and_is_named(tmp_path: Path) -> None:
 
 
 def test_scalars_of_numpy_and_torch_are_numbers(tmp_path: Path) -> None:
-    with Record(tmp_path / "m.jsonl") as record:
+    with MetricsLog(tmp_path / "m.jsonl") as record:
         record.write(1, {"a": np.float32(0.5), "b": torch.tensor(2.0), "c": np.int64(3)})
     (line,) = lines(tmp_path / "m.jsonl")
     assert (line["a"], line["b"], line["c"]) == (0.5, 2.0, 3.0)
@@ -51,12 +57,12 @@ def test_scalars_of_numpy_and_torch_are_numbers(tmp_path: Path) -> None:
 
 def test_a_resume_cuts_what_lies_beyond_its_step(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
-    with Record(path) as record:
+    with MetricsLog(path) as record:
         for step in range(1, 8):
             record.write(step, {"loss": float(step)})
     with path.open("a") as file:
         file.write('{"step": 8, "los')  # killed while writing
-    with Record(path, step=4) as record:
+    with MetricsLog(path, step=4) as record:
         assert record.mean("loss") == 2.5
         record.write(5, {"loss": 50.0})
     assert [(line["step"], line["loss"]) for line in lines(path)] == [
@@ -74,13 +80,13 @@ def test_a_resume_cuts_what_lies_beyond_its_step(tmp_path: Path) -> None:
 def test_wall_time_goes_on_over_a_resume(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     path.write_text('{"step": 3, "seconds": 1000.0}\n')
-    with Record(path, step=3) as record:
+    with MetricsLog(path, step=3) as record:
         assert 1000 <= record.seconds < 1010
 
 
 def test_a_new_run_keeps_the_metrics_of_the_one_before(tmp_path: Path) -> None:
     for run in range(3):
-        with Record(tmp_path / "metrics.jsonl") as record:
+        with MetricsLog(tmp_path / "metrics.jsonl") as record:
             record.write(1, {"run": run})
     found = {p.name: lines(p)[0]["run"] for p in tmp_path.iterdir()}
     assert found == {"metrics.1.jsonl": 0, "metrics.2.jsonl": 1, "metrics.jsonl": 2}
@@ -91,15 +97,15 @@ def test_a_damaged_line_is_named_and_nothing_lost(tmp_path: Path, broken: str) -
     path = tmp_path / "m.jsonl"
     text = '{"step": 1, "seconds": 0.1}\n' + broken + '\n{"step": 3, "seconds": 0.3}\n'
     path.write_text(text)
-    with pytest.raises(BadRecord, match=r"m\.jsonl, line 2 is not a line of metrics"):
-        Record(path, step=3)
+    with pytest.raises(BadMetricsLog, match=r"m\.jsonl, line 2 is not a line of metrics"):
+        MetricsLog(path, step=3)
     assert path.read_text() == text
     path.write_text('{"step": 1, "seconds": 0.1}\n{"step"')
     assert [line["step"] for line in read(path)] == [1]
 
 
 def test_the_mean_is_of_the_last_finite_values(tmp_path: Path) -> None:
-    with Record(tmp_path / "m.jsonl", window=3) as record:
+    with MetricsLog(tmp_path / "m.jsonl", window=3) as record:
         assert math.isnan(record.mean("loss"))
         for step, loss in enumerate([100.0, 1.0, math.nan, 2.0, 6.0], 1):
             record.write(step, {"loss": loss, "inside": {"face": 2 * loss}, "clip": "a"})
@@ -132,7 +138,7 @@ class Listed(GeneralTracker):  # type: ignore[misc]
 
 def test_trackers_get_the_finite_numbers_by_flat_name(tmp_path: Path) -> None:
     tracker = Listed()
-    with Record(tmp_path / "m.jsonl", trackers=[tracker]) as record:
+    with MetricsLog(tmp_path / "m.jsonl", trackers=[tracker]) as record:
         record.write(7, {"loss": 1.0, "lr": math.inf, "at": {"face": 2}, "clip": "a", "ok": True})
     assert tracker.told == [(7, {"loss": 1.0, "at/face": 2.0})]
     assert tracker.finished
@@ -180,7 +186,7 @@ def test_a_tracker_that_fails_is_left_out_and_said_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     tracker = Broken()
-    with Record(tmp_path / "metrics.jsonl", trackers=[tracker]) as record:
+    with MetricsLog(tmp_path / "metrics.jsonl", trackers=[tracker]) as record:
         for step in (1, 2, 3):
             record.write(step, {"loss": 1.0})
     assert tracker.asked == 1
@@ -192,7 +198,7 @@ def test_a_tracker_that_fails_is_left_out_and_said_once(
 def test_lines_wait_for_a_disk_that_is_full(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    record = Record(tmp_path / "metrics.jsonl")
+    record = MetricsLog(tmp_path / "metrics.jsonl")
     record.write(1, {"loss": 1.0})
     disk = record._file
     with Path("/dev/full").open("ab", buffering=0) as full:

@@ -49,7 +49,7 @@ def test_factors_are_scaled_as_kohya_scales_them(row: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["lora", "dora", "loha", "lokr"])
-def test_every_kind_is_held_at_the_norm_and_below_left_alone(kind: lora.Kind) -> None:
+def test_every_kind_is_held_at_the_norm_and_below_left_alone(kind: lora.AdapterKind) -> None:
     family = FAMILIES.load("pocket")
     model = family.tiny("image").denoiser
     assert model is not None
@@ -95,4 +95,4 @@ def test_training_holds_the_limit_and_says_how_many_were_scaled(
     lines = bench.lines_of(tmp_path)
     assert lines[-1]["scaled"] > 0
     assert all(line["largest_norm"] <= 0.02 + 1e-6 for line in lines)
-    assert limit_norms(trainer.bare, 0.0201)[0] == 0
+    assert limit_norms(trainer.unwrapped, 0.0201)[0] == 0

@@ -21,7 +21,7 @@ from frisket.training.optim import (
     build,
     clip,
     mode,
-    settled,
+    settle,
 )
 from frisket.training.schedules import Rates, schedule
 
@@ -175,14 +175,14 @@ def test_settled_shows_the_average_and_restores_training_bit_for_bit() -> None:
     optimizer = build(parameters, OptimizerSpec("schedulefree", lr=0.02))
     advance(optimizer, loss, 5)
     training = {name: p.detach().clone() for name, p in parameters.items()}
-    with settled(optimizer):
+    with settle(optimizer):
         assert not torch.equal(parameters["layer.lora_B"], training["layer.lora_B"])
     assert all(torch.equal(parameters[name], training[name]) for name in parameters)
     advance(optimizer, loss, 1)
 
     plain = build(parameters, OptimizerSpec())
     kept = parameters["layer.lora_B"].detach().clone()
-    with settled(plain):
+    with settle(plain):
         assert torch.equal(parameters["layer.lora_B"], kept)
 
 

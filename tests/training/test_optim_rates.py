@@ -30,7 +30,7 @@ def test_lora_plus_groups_are_kohyas() -> None:
 
 
 @pytest.mark.parametrize("kind", ["lora", "dora"])
-def test_lora_plus_is_for_every_b_and_for_nothing_else(kind: lora.Kind) -> None:
+def test_lora_plus_is_for_every_b_and_for_nothing_else(kind: lora.AdapterKind) -> None:
     model: Any = nn.Sequential(nn.Linear(4, 4), nn.Conv2d(2, 2, 3))
     lora.attach(model, lora.LoraSpec(kind, rank=2, targets=("0", "1")), seed=0)
     parameters = lora.trainable(model)

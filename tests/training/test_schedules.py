@@ -14,7 +14,7 @@ from transformers import get_inverse_sqrt_schedule, get_wsd_schedule
 from frisket.config import tree
 from frisket.training import schedules
 from frisket.training.optim import OptimizerSpec, build
-from frisket.training.schedules import Rates, Schedule, schedule, set_rates
+from frisket.training.schedules import Rates, RateSchedule, schedule, set_rates
 
 STEPS = 60
 ROWS = json.loads((Path(__file__).parent / "peers.json").read_text("utf-8"))["rows"]
@@ -65,7 +65,7 @@ def test_every_step_is_the_other_trainers(row: dict[str, Any]) -> None:
     ],
 )
 def test_every_step_is_that_of_the_installed_diffusers(
-    name: Schedule, more: dict[str, Any]
+    name: RateSchedule, more: dict[str, Any]
 ) -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     theirs = get_scheduler(name, optimizer, num_warmup_steps=8, num_training_steps=STEPS, **more)
@@ -98,11 +98,11 @@ def test_the_installed_transformers_agrees() -> None:
             assert rates.factor(step) == pytest.approx(factor(step), abs=1e-9)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in get_args(Schedule) if kind != "constant"])
+@pytest.mark.parametrize("kind", [kind for kind in get_args(RateSchedule) if kind != "constant"])
 @pytest.mark.parametrize("final", [0.0, 0.1])
 @pytest.mark.parametrize("warmup", [0, 5, 0.2])
 def test_every_kind_begins_whole_and_stays_between_final_and_one(
-    kind: Schedule, final: float, warmup: float
+    kind: RateSchedule, final: float, warmup: float
 ) -> None:
     rates = Rates(kind, 50, warmup=warmup, final=final)
     made = curve(rates, 50)
@@ -164,4 +164,4 @@ def test_a_decaying_schedule_on_top_of_schedule_free_is_warned_of(
 
 
 def test_the_configuration_knows_the_same_words() -> None:
-    assert tree.Schedule == schedules.Schedule
+    assert tree.ScheduleName == schedules.RateSchedule

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from frisket.data.sample import Batch
-from frisket.families.base import GIVEN
+from frisket.families.base import CLEAN_MASK
 from frisket.losses.base import LossTerm, Step
 from frisket.losses.terms.denoise import Denoise
 from frisket.losses.terms.prior import Prior
@@ -96,7 +96,7 @@ def test_cells_that_the_model_is_handed_clean_teach_nothing(
 
     def handed(start: int) -> Iterator[Batch]:
         for batch in bench.stream(start):
-            yield replace(batch, conditioning={**batch.conditioning, GIVEN: given})
+            yield replace(batch, conditioning={**batch.conditioning, CLEAN_MASK: given})
 
     def masked(start: int) -> Iterator[Batch]:
         for batch in bench.stream(start):
@@ -139,7 +139,7 @@ def test_cells_handed_over_clean_carry_no_loss_of_any_term(
     batch = bench.batch_of(0)
     batch = replace(
         batch,
-        conditioning={**batch.conditioning, GIVEN: given},
+        conditioning={**batch.conditioning, CLEAN_MASK: given},
         prior_coverage=batch.coverage if reread else None,
     )
     trainer = bench.trainer_of(tmp_path, feather_t=feather)
@@ -161,7 +161,7 @@ def test_what_is_logged_of_the_outside_leaves_clean_cells_out(
     given = torch.zeros(2, 1, 1, 8, 8)
     given[..., :4] = 1
     batch = bench.batch_of(0)
-    batch = replace(batch, conditioning={**batch.conditioning, GIVEN: given})
+    batch = replace(batch, conditioning={**batch.conditioning, CLEAN_MASK: given})
     trainer = bench.trainer_of(tmp_path)
     (micro,) = trainer.lay([batch])
     values, seen = trainer.step(micro)

@@ -39,7 +39,7 @@ def test_previews_validation_and_saving_change_nothing(
     noisy = bench.trainer_of(tmp_path / "noisy")
 
     def look(step: int) -> None:
-        with noisy.looking() as denoiser:
+        with noisy.eval_mode() as denoiser:
             torch.randn(7)
             assert not denoiser.training
             FAMILY.predict(
@@ -59,7 +59,7 @@ def test_a_sample_without_weight_is_counted_and_moves_nothing(
 ) -> None:
     def nothing(start: int) -> Iterator[Batch]:
         while True:
-            yield bench.batch_of(0, empty=True)
+            yield bench.batch_of(0, zero_weight_samples=True)
 
     trainer = bench.trainer_of(tmp_path, terms={"denoise": (Denoise(), 1.0)}, ema=0.0, steps=2)
     for group in trainer.optimizer.param_groups:
@@ -67,7 +67,7 @@ def test_a_sample_without_weight_is_counted_and_moves_nothing(
     before = bench.weights_of(trainer)
     trainer.batches = nothing
     trainer.run()
-    assert trainer.empty == 4
+    assert trainer.zero_weight_samples == 4
     assert bench.same(before, bench.weights_of(trainer))
 
 

@@ -18,7 +18,7 @@ MOST = 16_384  # a rank; no layer has more directions
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class KeptEnergy:
     """Share of the squared singular values that a lower rank keeps: the least layer's and the mean.
 
     1 is all of it; a layer of nothing but zeros keeps 1.
@@ -50,14 +50,14 @@ def delta(layer: Layer, shape: Sequence[int] | None = None) -> Tensor:
     tensors = {key: value.float() for key, value in layer.tensors.items()}
     if layer.kind == "loha":
         first = tensors["hada_w1_a"] @ tensors["hada_w1_b"]
-        made = first * (tensors["hada_w2_a"] @ tensors["hada_w2_b"])
+        update = first * (tensors["hada_w2_a"] @ tensors["hada_w2_b"])
     elif layer.kind == "lokr":
         first, second = (_factor(tensors, name) for name in ("lokr_w1", "lokr_w2"))
-        made = torch.kron(first.reshape(*first.shape, *[1] * (second.ndim - 2)), second)
+        update = torch.kron(first.reshape(*first.shape, *[1] * (second.ndim - 2)), second)
     else:
-        made = tensors[B].flatten(1) @ tensors[A].flatten(1)
-    made = made * layer.scale
-    return made if shape is None else made.reshape(tuple(shape))
+        update = tensors[B].flatten(1) @ tensors[A].flatten(1)
+    update = update * layer.scale
+    return update if shape is None else update.reshape(tuple(shape))
 
 
 def _factor(tensors: Mapping[str, Tensor], name: str) -> Tensor:
@@ -65,7 +65,7 @@ def _factor(tensors: Mapping[str, Tensor], name: str) -> Tensor:
     return tensors[f"{name}_a"] @ tensors[f"{name}_b"] if whole is None else whole
 
 
-def stored(changed: Tensor, dtype: torch.dtype) -> Tensor:
+def round_weight(changed: Tensor, dtype: torch.dtype) -> Tensor:
     """A merged weight in a dtype; AdapterMismatch where that makes it no finite number."""
     rounded = changed.to(dtype)
     if not bool(torch.isfinite(rounded).all()):
@@ -74,7 +74,7 @@ def stored(changed: Tensor, dtype: torch.dtype) -> Tensor:
     return rounded
 
 
-def changed_weight(weight: Tensor, layer: Layer) -> Tensor:
+def change_weight(weight: Tensor, layer: Layer) -> Tensor:
     """A base weight with an adapter's layer worked in, float32.
 
     dora: (W + B A) scaled to its learned magnitude, output by output (arXiv:2402.09353 eq. 5).
@@ -109,34 +109,34 @@ def scale(layers: Layers, factor: float) -> Layers:
     if factor == 0:
         raise ValueError("scale 0 leaves nothing of an adapter; leave it out instead")
     _plain(layers, "scaled", ("lora", "loha", "lokr"))
-    return {name: _scaled(layer, factor) for name, layer in layers.items()}
+    return {name: _scale_layer(layer, factor) for name, layer in layers.items()}
 
 
-def _scaled(layer: Layer, factor: float) -> Layer:
+def _scale_layer(layer: Layer, factor: float) -> Layer:
     if not layer.rank:  # a LoKr of two whole factors: nothing else scales it
         first = layer.tensors["lokr_w1"].float() * factor
         return replace(layer, tensors={**layer.tensors, "lokr_w1": first})
     return replace(layer, alpha=layer.scale * layer.rank * factor)
 
 
-def resize(layers: Layers, rank: int) -> tuple[Layers, Kept]:
+def resize(layers: Layers, rank: int) -> tuple[Layers, KeptEnergy]:
     """The best adapter of another rank (truncated SVD of B A), and what it keeps; alpha = rank.
 
     A higher rank than before keeps all, its further directions are zeros.
     """
     _plain(layers, "resized")
     _check_rank(rank)
-    made, energies = {}, {}
+    resized_layers, energies = {}, {}
     for name, layer in layers.items():
         high, low, values = _svd(factors(layer))
-        made[name] = layer_from(Factors(high, low), rank, layer)
+        resized_layers[name] = layer_from(Factors(high, low), rank, layer)
         energies[name] = energy(values, rank)
-    return made, kept(energies)
+    return resized_layers, summarise_energy(energies)
 
 
 def average(
     adapters: Sequence[Layers], weights: Sequence[float], *, rank: int = 0, exact: bool = False
-) -> tuple[Layers, Kept]:
+) -> tuple[Layers, KeptEnergy]:
     """The weighted sum of several adapters' effects, and what was kept of it.
 
     `exact`: the factors side by side, the rank is the sum of theirs. Else the best of rank `rank`
@@ -157,7 +157,7 @@ def average(
             high, low, values = _svd(pair)
             pair, energies[name] = Factors(high, low), energy(values, rank)
         averages[name] = layer_from(pair, rank, weighted[0][0])
-    return averages, kept(energies)
+    return averages, summarise_energy(energies)
 
 
 def _weigh_layers(
@@ -238,10 +238,10 @@ def energy(values: Tensor, rank: int) -> float:
     return float(squares[:rank].sum()) / total if total else 1.0
 
 
-def kept(energies: Mapping[str, float]) -> Kept:
+def summarise_energy(energies: Mapping[str, float]) -> KeptEnergy:
     """What a lower rank keeps of an adapter, from the share that each layer keeps, in [0, 1]."""
     worst = min(energies, key=energies.__getitem__)
-    return Kept(energies[worst], sum(energies.values()) / len(energies), worst)
+    return KeptEnergy(energies[worst], sum(energies.values()) / len(energies), worst)
 
 
 def _svd(pair: Factors) -> tuple[Tensor, Tensor, Tensor]:

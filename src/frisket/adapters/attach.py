@@ -29,7 +29,7 @@ def attach(denoiser: nn.Module, spec: LoraSpec, *, seed: int) -> tuple[str, ...]
     sits already.
     """
     layers = LAYERS[:3] if spec.kind in ("loha", "lokr") else LAYERS  # what peft has them for
-    models = {name: bare(model) for name, model in experts_of(denoiser).items()}
+    models = {name: unwrap_model(model) for name, model in experts_of(denoiser).items()}
     for model in models.values():
         _refuse_second(model)
     hit = {
@@ -50,7 +50,7 @@ def attach(denoiser: nn.Module, spec: LoraSpec, *, seed: int) -> tuple[str, ...]
 def detach(denoiser: nn.Module) -> None:
     """Take the adapter off: the denoiser is what it was before `attach`, frozen."""
     for expert in experts_of(denoiser).values():
-        model = bare(expert)
+        model = unwrap_model(expert)
         for name, layer in list(model.named_modules()):
             if isinstance(layer, BaseTunerLayer):
                 parent, _, child = name.rpartition(".")
@@ -61,15 +61,18 @@ def detach(denoiser: nn.Module) -> None:
             model._hf_peft_config_loaded = False
 
 
-def attached(denoiser: nn.Module) -> LoraSpec | None:
+def get_spec(denoiser: nn.Module) -> LoraSpec | None:
     """The spec of the adapter on a denoiser (on any of its experts), None where there is none."""
-    specs = (getattr(bare(model), "frisket_spec", None) for model in experts_of(denoiser).values())
+    specs = (
+        getattr(unwrap_model(model), "frisket_spec", None)
+        for model in experts_of(denoiser).values()
+    )
     return next((spec for spec in specs if spec is not None), None)
 
 
 def trainable(denoiser: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters that ask for a gradient, by name, in a fixed order."""
-    model = bare(denoiser)
+    model = unwrap_model(denoiser)
     return {name: value for name, value in model.named_parameters() if value.requires_grad}
 
 
@@ -79,7 +82,7 @@ def frozen(denoiser: nn.Module) -> Iterator[None]:
 
     The prediction inside is the base's bit for bit. Gradient mode is left to the caller.
     """
-    modules = list(bare(denoiser).modules())
+    modules = list(unwrap_model(denoiser).modules())
     layers = [module for module in modules if isinstance(module, BaseTunerLayer)]
     modes = [module.training for module in modules]
     states = [layer._disable_adapters for layer in layers]
@@ -105,12 +108,12 @@ def set_strength(denoiser: nn.Module, strength: float) -> None:
     """
     if not math.isfinite(strength):
         raise ValueError(f"adapter strength must be a finite number, got {strength}")
-    for layer in _tuned(bare(denoiser)):
+    for layer in _list_tuned(unwrap_model(denoiser)):
         layer.set_scale(ADAPTER, strength)
         layer._disable_adapters = strength == 0
 
 
-def bare(denoiser: nn.Module) -> nn.Module:
+def unwrap_model(denoiser: nn.Module) -> nn.Module:
     """The model inside DistributedDataParallel and torch.compile."""
     inner = getattr(denoiser, "module", denoiser)
     model: nn.Module = getattr(inner, "_orig_mod", inner)
@@ -119,9 +122,9 @@ def bare(denoiser: nn.Module) -> nn.Module:
 
 def outputs_of(denoiser: nn.Module) -> dict[str, int]:
     """Output size of every layer an adapter can go on, by name, with or without one on it."""
-    found: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     inside = "\0"
-    for name, module in bare(denoiser).named_modules():
+    for name, module in unwrap_model(denoiser).named_modules():
         if name.startswith(inside):
             continue
         layer: Any = module
@@ -130,8 +133,8 @@ def outputs_of(denoiser: nn.Module) -> dict[str, int]:
         if isinstance(layer, LAYERS):
             # Not the weight's shape: a quantised weight is packed.
             size = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
-            found[name] = int(size)
-    return found
+            sizes[name] = int(size)
+    return sizes
 
 
 def inject(model: nn.Module, spec: LoraSpec, names: Sequence[str], seed: int) -> None:
@@ -147,11 +150,11 @@ def inject(model: nn.Module, spec: LoraSpec, names: Sequence[str], seed: int) ->
     for value in trainable(model).values():
         value.data = value.data.float()  # peft gives them the base's dtype
     if spec.kind == "lora":
-        for layer in _tuned(model):
+        for layer in _list_tuned(model):
             _drop(layer, spec)
     if spec.kind == "dora":
         # Magnitudes taken in bfloat16 are off by up to 0.4 %: it would not start as the base.
-        for layer in _tuned(model):
+        for layer in _list_tuned(model):
             layer.lora_magnitude_vector[ADAPTER].update_layer(
                 base_layer=layer.get_base_layer(),
                 lora_A=layer.lora_A[ADAPTER].weight,
@@ -160,7 +163,7 @@ def inject(model: nn.Module, spec: LoraSpec, names: Sequence[str], seed: int) ->
             )
 
 
-def _tuned(model: nn.Module) -> list[Any]:
+def _list_tuned(model: nn.Module) -> list[Any]:
     return [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
 
 
@@ -170,7 +173,7 @@ def _config(model: nn.Module, spec: LoraSpec, names: Sequence[str]) -> PeftConfi
     alpha: Any = rank if spec.full_matrix else spec.scale  # peft says int; it divides it as it is
     size: dict[str, Any] = {"r": rank, "target_modules": _targets(model, names)}
     if spec.conv_rank and not spec.full_matrix:
-        own = spec.sized(spatial=True)
+        own = spec.as_layer(spatial=True)
         there = [name for name in names if is_spatial(model.get_submodule(name))]
         # peft takes a pattern for the end of a name; ^ makes it all of it.
         size["rank_pattern"] = {f"^{re.escape(name)}": own.rank for name in there}
@@ -222,8 +225,8 @@ def _targets(model: nn.Module, names: Sequence[str]) -> list[str] | str:
 def _need_spatial(
     models: Mapping[str, nn.Module], hit: Mapping[str, Sequence[str]], rank: int
 ) -> None:
-    each = (models[name].get_submodule(layer) for name, found in hit.items() for layer in found)
-    if not any(map(is_spatial, each)):
+    layers = (models[name].get_submodule(layer) for name, names in hit.items() for layer in names)
+    if not any(map(is_spatial, layers)):
         raise ValueError(
             f"lora.conv_rank = {rank}: no target is a convolution larger than 1 x 1; leave it out,"
             " or name such layers in lora.targets"

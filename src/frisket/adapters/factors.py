@@ -20,17 +20,17 @@ def as_peft(base: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Tucker's core is worked into A, exact up to rounding in float32 (the kernel of A is then the
     core's). DoRA's magnitudes become one an output.
     """
-    found = dict(tensors)
+    renamed = dict(tensors)
     for key in ("hada_t1", "hada_t2", "lokr_t2"):
-        if key in found:
+        if key in renamed:
             raise AdapterMismatch(f"{base} has {key}, Tucker's form, which peft has no place for")
-    _check_shapes(base, found)
-    if MID in found:
-        found[A] = _tucker(base, found.pop(MID), found)
+    _check_shapes(base, renamed)
+    if MID in renamed:
+        renamed[A] = _tucker(base, renamed.pop(MID), renamed)
     for key in (SCALE, MAGNITUDE):
-        if key in found:
-            found[MAGNITUDE] = _magnitude(base, key, found.pop(key), found)
-    return found
+        if key in renamed:
+            renamed[MAGNITUDE] = _magnitude(base, key, renamed.pop(key), renamed)
+    return renamed
 
 
 def _check_shapes(base: str, tensors: Mapping[str, Tensor]) -> None:
@@ -143,7 +143,7 @@ def width(layer: Layer) -> int:
     return layer.low[0].numel()
 
 
-def two_to_one(layer: Layer) -> bool:
+def has_double_outputs(layer: Layer) -> bool:
     """Whether it has two outputs for an input, as the modulation of a stream's end has."""
     outs, ins = sizes(layer)
     return outs == 2 * ins
@@ -194,13 +194,13 @@ def _rows(base: str, layer: Layer, wanted: Sequence[int]) -> Layer:
 
 def _kronecker_rows(base: str, layer: Layer, wanted: Sequence[int]) -> Layer:
     first = "lokr_w1" if "lokr_w1" in layer.tensors else "lokr_w1_a"
-    each = sizes(layer)[0] // layer.tensors[first].shape[0]
-    blocks = list(wanted[::each])
-    whole = [block + row for block in blocks for row in range(each)]
-    if any(block % each for block in blocks) or whole != list(wanted):
+    repeat = sizes(layer)[0] // layer.tensors[first].shape[0]
+    blocks = list(wanted[::repeat])
+    whole = [block + row for block in blocks for row in range(repeat)]
+    if any(block % repeat for block in blocks) or whole != list(wanted):
         raise AdapterMismatch(
-            f"{base}: its LoKr has {each} outputs in one piece, and diffusers has another layer"
+            f"{base}: its LoKr has {repeat} outputs in one piece, and diffusers has another layer"
             " within them: it cannot be cut"
         )
-    taken = torch.tensor([block // each for block in blocks])
+    taken = torch.tensor([block // repeat for block in blocks])
     return replace(layer, tensors={**layer.tensors, first: layer.tensors[first][taken]})

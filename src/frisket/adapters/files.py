@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import Tensor
 
-from frisket.adapters.metadata import shown
+from frisket.adapters.metadata import show_text
 from frisket.adapters.spec import AdapterMismatch
 from frisket.disk.atomic import replacing
 
@@ -20,7 +20,7 @@ LONGEST = 500  # letters of a tensor's key
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
-def found(path: Path) -> Path:
+def find_file(path: Path) -> Path:
     """The file itself, or the adapter in a folder of peft's; FileNotFoundError where none is."""
     path = Path(path)
     if path.is_dir():
@@ -37,7 +37,7 @@ def header(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
 
     FileNotFoundError where there is none, AdapterMismatch where it is damaged.
     """
-    path = found(path)
+    path = find_file(path)
     try:
         with safe_open(path, framework="pt") as opened:
             keys = list(opened.keys())
@@ -49,9 +49,9 @@ def header(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
     except OSError as error:
         if error.filename is not None or error.errno is not None:
             raise
-        raise _damaged(path, error) from error
+        raise _report_damage(path, error) from error
     except Exception as error:
-        raise _damaged(path, error) from error
+        raise _report_damage(path, error) from error
 
 
 def tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -61,17 +61,17 @@ def tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     is exact); AdapterMismatch names the tensor that is not. Whole numbers pass where they are no
     factors (some trainers write an alpha so).
     """
-    path = found(path)
+    path = find_file(path)
     shapes, metadata = header(path)
     values: dict[str, Tensor] = {}
     try:
         with safe_open(path, framework="pt") as opened:
             for key in shapes:
-                values[key] = _checked(path, key, opened.get_tensor(key))
+                values[key] = _check_tensor(path, key, opened.get_tensor(key))
     except (AdapterMismatch, MemoryError):
         raise
     except Exception as error:
-        raise _damaged(path, error) from error
+        raise _report_damage(path, error) from error
     return values, metadata
 
 
@@ -81,12 +81,12 @@ def _check_keys(path: Path, keys: list[str]) -> None:
     odd = next((key for key in keys if not key.isprintable() or len(key) > LONGEST), None)
     if odd is not None:
         raise AdapterMismatch(
-            f"{path} has a tensor called {shown(odd, 60)!r}: a name with unprintable letters or"
+            f"{path} has a tensor called {show_text(odd, 60)!r}: a name with unprintable letters or"
             f" over {LONGEST} of them is no layer's"
         )
 
 
-def _checked(path: Path, key: str, value: Tensor) -> Tensor:
+def _check_tensor(path: Path, key: str, value: Tensor) -> Tensor:
     if value.is_floating_point():
         value = value if value.dtype in FLOATS else value.float()
         if not bool(torch.isfinite(value).all()):
@@ -101,22 +101,22 @@ def _checked(path: Path, key: str, value: Tensor) -> Tensor:
     return value
 
 
-def _damaged(path: Path, error: Exception) -> AdapterMismatch:
+def _report_damage(path: Path, error: Exception) -> AdapterMismatch:
     kind = "" if isinstance(error, SafetensorError) else f"{type(error).__name__}: "
-    reason = shown(" ".join(f"{kind}{error}".split()))
+    reason = show_text(" ".join(f"{kind}{error}".split()))
     return AdapterMismatch(f"{path} is cut short or no safetensors file: {reason}")
 
 
 def write(path: Path, values: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write a file atomically; CannotWrite leaves a file that was there untouched."""
-    content = _ordered(serialise(dict(values), {"format": "pt", **metadata}))
+    content = _sort_header(serialise(dict(values), {"format": "pt", **metadata}))
     with replacing(path) as draft, draft.open("wb") as opened:
         opened.write(content)
         opened.flush()
         os.fsync(opened.fileno())
 
 
-def _ordered(content: bytes) -> bytes:
+def _sort_header(content: bytes) -> bytes:
     """The same safetensors with its header in sorted order: the library's own order is random."""
     size = int.from_bytes(content[:8], "little")
     ordered = json.dumps(json.loads(content[8 : 8 + size]), sort_keys=True, separators=(",", ":"))

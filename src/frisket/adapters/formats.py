@@ -9,26 +9,26 @@ from pathlib import Path
 from torch import Tensor
 
 from frisket.adapters import factors, files, peft_config
-from frisket.adapters.key_map import Found, Lexicon, Space
-from frisket.adapters.keys import TEXT, WAY_OUT, form_of, grouped, leave_out, strangers
+from frisket.adapters.key_map import LayerNames, Lexicon, Space
+from frisket.adapters.keys import TEXT, WAY_OUT, form_of, group_tensors, leave_out, strangers
 from frisket.adapters.layers import (
     Layer,
     Layers,
     commonest,
+    fit_spec,
     layer_of,
     rescale,
-    resized,
     split,
     uniform,
 )
 from frisket.adapters.metadata import is_number
 from frisket.adapters.peft_config import PeftConfig
-from frisket.adapters.spec import AdapterMismatch, Kind, LoraSpec, record_of
+from frisket.adapters.spec import AdapterKind, AdapterMismatch, LoraSpec, record_of
 from frisket.families.key_map import Names
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
+class AdapterContents:
     """An adapter file as read: its layers by diffusers' names, and what else it says."""
 
     layers: Layers
@@ -47,21 +47,21 @@ class Contents:
         """
         record = record_of(self.metadata)
         if record is not None and record.conv_rank:
-            return {name: _sized(layer, record) for name, layer in self.layers.items()}, record
+            return {name: _size_layer(layer, record) for name, layer in self.layers.items()}, record
         known = (record.rank, record.alpha) if record else (_whole_rank(self.layers), None)
-        layers, found = uniform(self.layers, *known)
-        same = record is not None and (record.kind, record.rank) == (found.kind, found.rank)
+        layers, spec = uniform(self.layers, *known)
+        same = record is not None and (record.kind, record.rank) == (spec.kind, spec.rank)
         if record is None or not same:
-            return layers, found
-        if _same(record.scale, found.scale):
+            return layers, spec
+        if _same(record.scale, spec.scale):
             return layers, record
         if record.kind not in ("lora", "dora") or not record.scale:
-            return layers, found
+            return layers, spec
         # The scale is in the tensors: the run that they came from goes on at its own.
         return {name: rescale(layer, record) for name, layer in layers.items()}, record
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> AdapterKind:
         """The form of its layers."""
         return next(iter(self.layers.values())).kind
 
@@ -83,7 +83,7 @@ def read(
     outputs: Mapping[str, int] | None = None,
     layers: Iterable[str] = (),
     without: Sequence[str] = (),
-) -> Contents:
+) -> AdapterContents:
     """Read an adapter file in any format; every tensor of it is used, or AdapterMismatch says why.
 
     `names` is the family's table; without one only diffusers' own keys under `prefix` are read.
@@ -92,15 +92,15 @@ def read(
     counted and left out, and so is what the patterns of `without` name (see `keys.leave_out`).
     A file of peft's takes rank and alpha from the adapter_config.json beside it.
     """
-    return _opened(path, names, prefix, outputs or {}, layers, without, by_file=False)
+    return _read_layers(path, names, prefix, outputs or {}, layers, without, by_file=False)
 
 
-def glance(path: Path, *, without: Sequence[str] = ()) -> Contents:
+def glance(path: Path, *, without: Sequence[str] = ()) -> AdapterContents:
     """As `read`, with the layers under the names the file has for them: for any model's file."""
-    return _opened(path, Names(), "", {}, (), without, by_file=True)
+    return _read_layers(path, Names(), "", {}, (), without, by_file=True)
 
 
-def _opened(
+def _read_layers(
     path: Path,
     names: Names | None,
     prefix: str,
@@ -109,41 +109,43 @@ def _opened(
     without: Sequence[str],
     *,
     by_file: bool,
-) -> Contents:
-    path = files.found(path)
+) -> AdapterContents:
+    path = files.find_file(path)
     values, metadata = files.tensors(path)
     try:
         values, metadata, left = leave_out(values, metadata, without)
         text = Counter(match[1] for match in map(TEXT.match, values) if match)
-        tensors = grouped({key: value for key, value in values.items() if not TEXT.match(key)})
+        tensors = group_tensors(
+            {key: value for key, value in values.items() if not TEXT.match(key)}
+        )
         if by_file:
             starts = (p for p in ("transformer", "unet") if next(iter(tensors)).startswith(p))
             prefix = next(starts, "")
         form, start = form_of(list(tensors), names, prefix)
         known = None if by_file or names is None else Lexicon(names, outputs or layers)
-        found, space = _resolved(tensors, form, start, known, prefix)
+        names_by_base, space = _resolve_names(tensors, form, start, known, prefix)
         source = _Source(path, form, start, metadata, prefix)
-        made = {
-            base: source.layer(base, own, _ends_turned(known, space, found[base]))
+        layers_by_base = {
+            base: source.layer(base, own, _ends_turned(known, space, names_by_base[base]))
             for base, own in tensors.items()
         }
-        parts = _parts(made, found, source, outputs)
+        parts = _parts(layers_by_base, names_by_base, source, outputs)
     except AdapterMismatch as error:
         raise AdapterMismatch(f"{path}: {error}") from error
     count = len(values) - sum(text.values())
-    return Contents(parts, form, metadata, count, dict(text), left, source.assumed)
+    return AdapterContents(parts, form, metadata, count, dict(text), left, source.assumed)
 
 
-def _resolved(
+def _resolve_names(
     bases: Iterable[str], form: str, start: str, lexicon: Lexicon | None, prefix: str
-) -> tuple[dict[str, Found], Space]:
+) -> tuple[dict[str, LayerNames], Space]:
     """Diffusers' names of each layer in the file, all found in one book of names, and which."""
     bare = {base: base.removeprefix(start) for base in bases}
     if lexicon is None:
         return {base: (name,) for base, name in bare.items()}, "diffusers"
     lost: list[str] = []
     for space in _order_spaces(form, start):
-        named: dict[str, Found] = {}
+        named: dict[str, LayerNames] = {}
         for base, name in bare.items():
             names = lexicon.find(space, name, flat=form == "kohya")
             if names is not None:
@@ -177,18 +179,18 @@ class _Source:
     metadata: Mapping[str, str]
     prefix: str
     record: LoraSpec | None = None
-    said: PeftConfig | None = None
+    config: PeftConfig | None = None
     assumed: str = ""
 
     def __post_init__(self) -> None:
         self.record = record_of(self.metadata)
         if self.form == "diffusers":
-            self.said = peft_config.in_metadata(self.metadata, self.prefix)
+            self.config = peft_config.in_metadata(self.metadata, self.prefix)
         if self.record is not None:
             return
         by_name = self.path.name == files.PEFT_FILE and self.form in ("diffusers", "bare")
-        if self.said is None and (self.form == "peft" or by_name):
-            self.said = peft_config.beside(self.path)
+        if self.config is None and (self.form == "peft" or by_name):
+            self.config = peft_config.beside(self.path)
 
     def layer(self, base: str, tensors: Mapping[str, Tensor], turned: bool) -> Layer:
         """One layer as diffusers has it, with its alpha."""
@@ -196,23 +198,23 @@ class _Source:
         alpha = _alpha(base, values.pop("alpha", None))
         name = base.removeprefix(self.start)
         rank = self._rank(name) if alpha is None else 0
-        made = layer_of(base, factors.as_peft(base, values), alpha, rank)
+        layer = layer_of(base, factors.as_peft(base, values), alpha, rank)
         if alpha is None:
-            made = self._with_alpha(made, name)
-        return factors.turn(base, made) if turned and factors.two_to_one(made) else made
+            layer = self._with_alpha(layer, name)
+        return factors.turn(base, layer) if turned and factors.has_double_outputs(layer) else layer
 
     def _rank(self, name: str) -> int:
         """Of a LoKr of two whole factors: peft scales them too, other formats never do."""
         if self.record is not None:
             return self.record.rank if self.form == "diffusers" else 0
-        return 0 if self.said is None else self.said.rank_of(name)
+        return 0 if self.config is None else self.config.rank_of(name)
 
     def _with_alpha(self, layer: Layer, name: str) -> Layer:
         """The alpha of a layer whose tensors do not say it."""
-        if self.said is not None:
-            told = self.said.apply(layer, name)
-            if told.alpha is not None:
-                return told
+        if self.config is not None:
+            scaled = self.config.apply(layer, name)
+            if scaled.alpha is not None:
+                return scaled
         if self.record is not None:
             peft = self.form == "diffusers"
             return replace(layer, alpha=self.record.alpha) if peft else layer
@@ -238,26 +240,26 @@ def _alpha(base: str, value: Tensor | None) -> float | None:
     return alpha
 
 
-def _ends_turned(lexicon: Lexicon | None, space: str, names: Found) -> bool:
+def _ends_turned(lexicon: Lexicon | None, space: str, names: LayerNames) -> bool:
     return lexicon is not None and space == "original" and lexicon.may_turn(names[0])
 
 
 def _parts(
-    made: Mapping[str, Layer],
-    found: Mapping[str, Found],
+    layers_by_base: Mapping[str, Layer],
+    names_by_base: Mapping[str, LayerNames],
     source: _Source,
     outputs: Mapping[str, int],
 ) -> Layers:
     """The layers by diffusers' names, those that the file fuses taken apart."""
-    each = source.record.rank if source.record else 0
+    rank = source.record.rank if source.record else 0
     layers: Layers = {}
-    for base, layer in made.items():
-        names = found[base]
+    for base, layer in layers_by_base.items():
+        names = names_by_base[base]
         parts: Sequence[Layer | None] = [layer]
         if len(names) > 1:
             sizes = [outputs.get(name) for name in names]
             whole = layer.kind in ("loha", "lokr")
-            parts = factors.cut(base, layer, sizes) if whole else split(base, layer, sizes, each)
+            parts = factors.cut(base, layer, sizes) if whole else split(base, layer, sizes, rank)
         for name, part in zip(names, parts, strict=True):
             if name in layers:
                 raise AdapterMismatch(f"{base} stands for {name}, which is in the file twice")
@@ -281,13 +283,13 @@ def _exactly(layer: Layer, record: LoraSpec | None) -> Layer:
     return replace(layer, alpha=record.alpha)
 
 
-def _sized(layer: Layer, record: LoraSpec) -> Layer:
+def _size_layer(layer: Layer, record: LoraSpec) -> Layer:
     """At the one of a record's two ranks and alphas that is its own."""
-    kernel = next((each.shape[2:] for each in layer.tensors.values() if each.ndim > 2), ())
-    own = record.sized(spatial=max(kernel, default=1) > 1)
+    kernel = next((tensor.shape[2:] for tensor in layer.tensors.values() if tensor.ndim > 2), ())
+    own = record.as_layer(spatial=max(kernel, default=1) > 1)
     if layer.kind == "lokr" and layer.rank:  # whose tensors do not tell a kernel
         return layer
-    return resized(layer, own)
+    return fit_spec(layer, own)
 
 
 def _same(first: float, second: float) -> bool:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-from frisket.adapters.spec import AdapterMismatch, Form, Kind
+from frisket.adapters.spec import AdapterForm, AdapterKind, AdapterMismatch
 from frisket.families.key_map import Names, UnknownLayer
 
 # peft: diffusers' names and peft's words, what `load_lora_weights` reads. sliced: diffusers' names
@@ -18,7 +18,7 @@ DIFFUSERS = (
 )
 
 
-def check_form(names: Names, kind: Kind, form: Form, layers: Iterable[str]) -> None:
+def check_form(names: Names, kind: AdapterKind, form: AdapterForm, layers: Iterable[str]) -> None:
     """Raise AdapterMismatch where files of a format cannot hold an adapter; nothing is computed.
 
     `layers` are the diffusers' names of the adapted layers. The message says why and which format
@@ -27,7 +27,9 @@ def check_form(names: Names, kind: Kind, form: Form, layers: Iterable[str]) -> N
     spelling_of(form, dict.fromkeys(layers, kind), names)
 
 
-def spelling_of(form: Form, kinds: Mapping[str, Kind], names: Names | None) -> Spelling:
+def spelling_of(
+    form: AdapterForm, kinds: Mapping[str, AdapterKind], names: Names | None
+) -> Spelling:
     """How the keys of a format are written, for the kind of each layer by diffusers' name.
 
     AdapterMismatch as `check_form`; ValueError where a format needs the family's table and there is
@@ -55,30 +57,30 @@ def spelling_of(form: Form, kinds: Mapping[str, Kind], names: Names | None) -> S
     return "sliced"
 
 
-def _fault(kinds: Mapping[str, Kind], names: Names) -> str:
+def _fault(kinds: Mapping[str, AdapterKind], names: Names) -> str:
     """Why the authors' names cannot hold an adapter; empty where they can."""
-    groups: dict[str, list[Kind]] = {}
+    groups: dict[str, list[AdapterKind]] = {}
     counts: dict[str, int] = {}
     for name, kind in kinds.items():
         try:
             original, _, count = names.original(name)
         except UnknownLayer as error:
-            turned = names.turned_original(name)
+            turned = names.find_turned(name)
             if turned is None:
                 return str(error)
             original, count = turned, 1
         groups.setdefault(original, []).append(kind)
         counts[original] = count
-    for original, found in groups.items():
-        if counts[original] > 1 and (said := _unfusable(found, counts[original])):
+    for original, part_kinds in groups.items():
+        if counts[original] > 1 and (reason := _unfusable(part_kinds, counts[original])):
             return (
-                f"{original}: the original model fuses {counts[original]} layers there, and {said}"
+                f"{original}: the original model fuses {counts[original]} layers there, and {reason}"
                 " cannot be written for them"
             )
     return ""
 
 
-def _unfusable(kinds: list[Kind], count: int) -> str:
+def _unfusable(kinds: list[AdapterKind], count: int) -> str:
     """What of a fused layer's parts cannot become one layer, in words."""
     if len(set(kinds)) > 1:
         return f"several kinds at once ({', '.join(sorted(set(kinds)))})"

@@ -9,7 +9,7 @@ from frisket.families.key_map import Names, UnknownLayer
 
 NUMBER = re.compile(r"(?<=\.)\d+(?=\.|$)")
 Space = Literal["original", "diffusers"]
-Found = tuple[str, ...]
+LayerNames = tuple[str, ...]
 
 
 class Lexicon:
@@ -27,7 +27,7 @@ class Lexicon:
         rows = names.rows or {name: name for name in alike}
         plain = {**rows, **names.turned}
         tables = (plain, names.also)
-        originals = [(key, _found(row)) for table in tables for key, row in table.items()]
+        originals = [(key, _as_tuple(row)) for table in tables for key, row in table.items()]
         own = [(name, (name,)) for _, row in originals for name in row]
         self.books = {
             ("original", False): _Book(originals, flat=False),
@@ -36,13 +36,13 @@ class Lexicon:
             ("diffusers", True): _Book(own, flat=True),
         }
 
-    def find(self, space: Space, name: str, *, flat: bool) -> Found | None:
+    def find(self, space: Space, name: str, *, flat: bool) -> LayerNames | None:
         """Diffusers' names of the layers a name stands for (several: fused); None if unknown."""
         return self.books[space, flat].find(name)
 
     def original(self, name: str) -> tuple[str, int, int]:
         """As `Names.original`; AdapterMismatch where the table does not have the layer."""
-        turned = self.names.turned_original(name)
+        turned = self.names.find_turned(name)
         if turned is not None:
             return turned, 0, 1
         try:
@@ -57,23 +57,23 @@ class Lexicon:
         before shift (its AdaLayerNormContinuous). That layer has two outputs an input; SD3's blocks
         before the last have more under the same name, in one order on both sides.
         """
-        return self.names.turned_original(name) is not None
+        return self.names.find_turned(name) is not None
 
-    def parts(self, original: str) -> Found:
+    def parts(self, original: str) -> LayerNames:
         """Diffusers' names of an original layer, in order."""
         return self.names.diffusers(original)
 
 
-def _found(row: str | Found) -> Found:
+def _as_tuple(row: str | LayerNames) -> LayerNames:
     return (row,) if isinstance(row, str) else row
 
 
 class _Book:
     """Templates to names; `{}` is a number."""
 
-    def __init__(self, rows: Iterable[tuple[str, Found]], *, flat: bool) -> None:
-        self.plain: dict[str, list[Found]] = {}
-        self.patterns: list[tuple[re.Pattern[str], Found]] = []
+    def __init__(self, rows: Iterable[tuple[str, LayerNames]], *, flat: bool) -> None:
+        self.plain: dict[str, list[LayerNames]] = {}
+        self.patterns: list[tuple[re.Pattern[str], LayerNames]] = []
         for key, names in rows:
             template = key.replace(".", "_") if flat else key
             if "{}" in template:
@@ -82,14 +82,14 @@ class _Book:
             else:
                 self.plain.setdefault(template, []).append(names)
 
-    def find(self, name: str) -> Found | None:
-        found = dict.fromkeys(self._all(name))
-        if len(found) > 1:
-            choices = " or ".join(", ".join(each) for each in found)
+    def find(self, name: str) -> LayerNames | None:
+        matches = dict.fromkeys(self._all(name))
+        if len(matches) > 1:
+            choices = " or ".join(", ".join(names) for names in matches)
             raise AdapterMismatch(f"{name} stands for more than one layer: {choices}")
-        return next(iter(found), None)
+        return next(iter(matches), None)
 
-    def _all(self, name: str) -> Iterator[Found]:
+    def _all(self, name: str) -> Iterator[LayerNames]:
         yield from self.plain.get(name, ())
         for pattern, names in self.patterns:
             if match := pattern.fullmatch(name):

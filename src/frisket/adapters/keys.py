@@ -56,26 +56,26 @@ def part(key: str) -> tuple[str, str]:
     return base, end
 
 
-def grouped(values: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+def group_tensors(values: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     """Tensors by the layer's name in the file, then by peft's name of the tensor."""
-    found: dict[str, dict[str, Tensor]] = {}
+    layers: dict[str, dict[str, Tensor]] = {}
     strange = []
     for key, value in values.items():
         base, end = part(key)
         if not base:
             strange.append(key)
-        elif end in found.setdefault(base, {}):
+        elif end in layers.setdefault(base, {}):
             raise AdapterMismatch(f"{base} has its {end} twice, under two names")
         else:
-            found[base][end] = value
+            layers[base][end] = value
     if strange:
         raise AdapterMismatch(
             f"{len(strange)} of {len(values)} keys are not adapter keys that Frisket knows, the"
             f" first is {min(strange)}{WAY_OUT}"
         )
-    if not found:
+    if not layers:
         raise AdapterMismatch("it is empty: no adapter of a denoiser is in it")
-    return found
+    return layers
 
 
 def form_of(bases: Sequence[str], names: Names | None, prefix: str) -> tuple[str, str]:
@@ -85,7 +85,7 @@ def form_of(bases: Sequence[str], names: Names | None, prefix: str) -> tuple[str
     starts |= {f"{known.kohya}_": "kohya", f"{known.dotted}.": "comfyui"}
     starts[f"{prefix}."] = "diffusers"
     counts = {start: sum(base.startswith(start) for base in bases) for start in starts}
-    start = max(starts, key=lambda each: (counts[each], len(each)))
+    start = max(starts, key=lambda beginning: (counts[beginning], len(beginning)))
     form, start = (starts[start], start) if counts[start] else ("bare", "")
     if names is None and form != "diffusers":
         if form == "bare":
@@ -128,7 +128,7 @@ def leave_out(
             del kept[key]
         for key in dropped:
             del entries[key]
-        lines.append(f"left out by {pattern!r}: {len(names)}, {_summed(names)}")
+        lines.append(f"left out by {pattern!r}: {len(names)}, {_count_names(names)}")
     _check_halves(values, kept)
     return kept, entries, lines
 
@@ -150,7 +150,7 @@ def _names(pattern: str, name: str) -> bool:
     return fnmatch.fnmatchcase(name, pattern) if wild else pattern in name
 
 
-def _summed(names: Iterable[str]) -> str:
+def _count_names(names: Iterable[str]) -> str:
     """Names with their block's number as `*`, each once with how many there are."""
     counts = Counter(re.sub(r"(?<=[._])\d+(?=[._])", "*", name, count=1) for name in names)
     return ", ".join(name if times == 1 else f"{name} ({times})" for name, times in counts.items())

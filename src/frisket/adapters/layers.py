@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from frisket.adapters.spec import AdapterMismatch, Kind, LoraSpec
+from frisket.adapters.spec import AdapterKind, AdapterMismatch, LoraSpec
 
 A, B, MAGNITUDE = "lora_A.weight", "lora_B.weight", "lora_magnitude_vector"
 
@@ -21,7 +21,7 @@ class Layer:
     says, so the scale alpha / rank is 1.
     """
 
-    kind: Kind
+    kind: AdapterKind
     tensors: Mapping[str, Tensor]
     rank: int
     alpha: float | None = None
@@ -81,8 +81,8 @@ def _complete(name: str, tensors: Mapping[str, Tensor], wanted: Sequence[str]) -
     lost = [key for key in wanted if key not in tensors]
     more = [key for key in tensors if key not in wanted]
     if lost or more:
-        said = f"lacks {lost[0]}" if lost else f"has {more[0]}, which Frisket does not know"
-        raise AdapterMismatch(f"{name} {said}")
+        fault = f"lacks {lost[0]}" if lost else f"has {more[0]}, which Frisket does not know"
+        raise AdapterMismatch(f"{name} {fault}")
 
 
 def uniform(layers: Layers, rank: int = 0, alpha: float | None = None) -> tuple[Layers, LoraSpec]:
@@ -110,7 +110,7 @@ def uniform(layers: Layers, rank: int = 0, alpha: float | None = None) -> tuple[
     return alike, LoraSpec(kind, rank, alpha, 0.0, tuple(sorted(layers)))
 
 
-def _find_size(kind: Kind, ranked: Sequence[Layer]) -> tuple[int, float | None]:
+def _find_size(kind: AdapterKind, ranked: Sequence[Layer]) -> tuple[int, float | None]:
     """The one rank and alpha of all layers of a loha or lokr; AdapterMismatch where they differ."""
     if len({layer.rank for layer in ranked}) > 1 or len({layer.scale for layer in ranked}) > 1:
         raise AdapterMismatch(
@@ -172,7 +172,7 @@ def rescale(layer: Layer, spec: LoraSpec) -> Layer:
     return Layer(layer.kind, {**layer.tensors, B: high}, layer.rank, spec.alpha)
 
 
-def resized(layer: Layer, own: LoraSpec) -> Layer:
+def fit_spec(layer: Layer, own: LoraSpec) -> Layer:
     """The same layer at the alpha of `own`, whose rank it has (or none, being a LoKr's factors).
 
     loha and a lokr that has a rank are left at their own alpha where it is another one.
@@ -233,8 +233,8 @@ def _alike(parts: Sequence[Layer]) -> list[Layer]:
     """Of one rank and one alpha."""
     if len({(part.rank, part.alpha) for part in parts}) == 1:
         return list(parts)
-    made, _ = uniform({str(place): part for place, part in enumerate(parts)})
-    return list(made.values())
+    levelled, _ = uniform({str(place): part for place, part in enumerate(parts)})
+    return list(levelled.values())
 
 
 def split(
@@ -263,10 +263,10 @@ def split(
         for block, magnitude in zip(rows, magnitudes, strict=True):
             parts.append(_part(fused, fused.low.clone(), block.clone(), fused.alpha, magnitude))
         return parts
-    each = fused.rank // count
+    part_rank = fused.rank // count
     alpha = None if fused.alpha is None else fused.alpha / count
     for place, (block, magnitude) in enumerate(zip(rows, magnitudes, strict=True)):
-        window = slice(place * each, (place + 1) * each)
+        window = slice(place * part_rank, (place + 1) * part_rank)
         low, high = fused.low[window].clone(), block[:, window].clone()
         absent = fused.kind == "lora" and not low.any() and not high.any()
         parts.append(None if absent else _part(fused, low, high, alpha, magnitude))
@@ -297,9 +297,9 @@ def _diagonal(rows: Sequence[Tensor], rank: int, parts_rank: int) -> bool:
     count = len(rows)
     if rank % count or (parts_rank and parts_rank * count != rank):
         return False
-    each = rank // count
+    part_rank = rank // count
     off = any(
-        block[:, : place * each].any() or block[:, (place + 1) * each :].any()
+        block[:, : place * part_rank].any() or block[:, (place + 1) * part_rank :].any()
         for place, block in enumerate(rows)
     )
     return not off and (bool(parts_rank) or any(block.any() for block in rows))
@@ -307,17 +307,17 @@ def _diagonal(rows: Sequence[Tensor], rank: int, parts_rank: int) -> bool:
 
 def commonest(layers: Layers) -> str:
     """Ranks and alphas in words: `rank 16, alpha 8` or `ranks 8 (40), 16 (2)`."""
-    said = []
+    words = []
     for word, values in (
         ("rank", Counter(layer.rank for layer in layers.values() if layer.rank)),
         ("alpha", Counter(_alpha(layer) for layer in layers.values() if layer.rank)),
     ):
         if len(values) == 1:
-            said.append(f"{word} {next(iter(values))}")
+            words.append(f"{word} {next(iter(values))}")
         elif values:
             counts = ", ".join(f"{value} ({times})" for value, times in values.most_common(4))
-            said.append(f"{word}s {counts}")
-    return ", ".join(said) or "no rank"
+            words.append(f"{word}s {counts}")
+    return ", ".join(words) or "no rank"
 
 
 def _alpha(layer: Layer) -> str:

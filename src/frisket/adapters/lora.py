@@ -16,24 +16,24 @@ from torch import Tensor, nn
 from frisket.adapters import files, formats, writing
 from frisket.adapters.attach import (
     attach,
-    attached,
-    bare,
     detach,
     frozen,
+    get_spec,
     inject,
     outputs_of,
     set_strength,
     trainable,
+    unwrap_model,
 )
-from frisket.adapters.layers import A, B, Layer, Layers, resized
-from frisket.adapters.metadata import shown
+from frisket.adapters.layers import A, B, Layer, Layers, fit_spec
+from frisket.adapters.metadata import show_text
 from frisket.adapters.spec import (
     ADAPTER,
     EXPERT,
     EXPERT_RANGE,
+    AdapterForm,
+    AdapterKind,
     AdapterMismatch,
-    Form,
-    Kind,
     LoraSpec,
     record_of,
 )
@@ -42,14 +42,14 @@ from frisket.families.experts import Experts, experts_of
 from frisket.families.key_map import Names
 
 __all__ = [
+    "AdapterForm",
+    "AdapterKind",
     "AdapterMismatch",
-    "Form",
-    "Kind",
     "LoraSpec",
     "attach",
-    "attached",
     "detach",
     "frozen",
+    "get_spec",
     "load",
     "save",
     "set_strength",
@@ -67,7 +67,7 @@ def save(
     *,
     prefix: str = "transformer",
     names: Names | None = None,
-    form: Form = "diffusers",
+    form: AdapterForm = "diffusers",
 ) -> tuple[Path, ...]:
     """Write the adapter as safetensors, atomically; equal adapters give equal bytes.
 
@@ -81,18 +81,18 @@ def save(
     path = Path(path)
     written = []
     for expert, model in experts_of(denoiser).items():
-        inner = bare(model)
-        spec = attached(inner)
+        inner = unwrap_model(model)
+        spec = get_spec(inner)
         if spec is None:
             continue
-        file, said = path, dict(metadata)
+        file, entries = path, dict(metadata)
         if expert:
             file = expert_file(path, expert)
-            said |= _of_expert(denoiser, expert)
+            entries |= _of_expert(denoiser, expert)
         writing.write(
             file,
             layers_of(inner, spec),
-            said,
+            entries,
             form=form,
             names=names,
             prefix=prefix,
@@ -122,11 +122,11 @@ def load(
     name all have before `-high`, `-low`; a folder of peft's is its adapter_model.safetensors, with
     the rank and alpha of the adapter_config.json in it. FileNotFoundError where there is none.
     """
-    models = {name: bare(model) for name, model in experts_of(denoiser).items()}
+    models = {name: unwrap_model(model) for name, model in experts_of(denoiser).items()}
     fresh = []
     try:
         for file, name in _files(Path(path), models, expert):
-            if attached(models[name]) is None:
+            if get_spec(models[name]) is None:
                 fresh.append(models[name])
             _load(models[name], file, prefix, names)
     except BaseException:
@@ -166,7 +166,7 @@ def expert_file(path: Path, expert: str) -> Path:
 
 
 def _of_expert(denoiser: nn.Module, expert: str) -> dict[str, str]:
-    several = bare(denoiser)
+    several = unwrap_model(denoiser)
     assert isinstance(several, Experts)
     return {EXPERT: expert, EXPERT_RANGE: json.dumps(list(several.ranges[expert]))}
 
@@ -189,7 +189,7 @@ def _files(path: Path, models: Mapping[str, nn.Module], expert: str) -> list[tup
 
 def _find_expert(path: Path, models: Mapping[str, nn.Module], expert: str) -> str:
     """Which of the loaded experts a file is for: it says it, or `expert` does."""
-    own = shown(files.header(path)[1].get(EXPERT, ""), 40)
+    own = show_text(files.header(path)[1].get(EXPERT, ""), 40)
     if own and expert and own != expert:
         raise AdapterMismatch(f"{path} is for the expert {own}, not {expert}")
     name = own or expert
@@ -204,7 +204,7 @@ def _find_expert(path: Path, models: Mapping[str, nn.Module], expert: str) -> st
     return name
 
 
-def _alike(path: Path, read: formats.Contents) -> tuple[Layers, LoraSpec]:
+def _alike(path: Path, read: formats.AdapterContents) -> tuple[Layers, LoraSpec]:
     try:
         return read.alike()
     except AdapterMismatch as error:
@@ -215,11 +215,11 @@ def layers_of(model: nn.Module, spec: LoraSpec) -> Layers:
     """The adapter on one bare model, apart from it: its layers by name, detached."""
     grouped: dict[str, dict[str, Tensor]] = {}
     for key, value in get_peft_model_state_dict(model, adapter_name=ADAPTER).items():
-        name, end = _parted(key)
+        name, end = _split_key(key)
         grouped.setdefault(name, {})[end] = value.detach()
     layers: Layers = {}
     for name, tensors in grouped.items():
-        own = spec.sized(spatial=_is_spatial(model, name))
+        own = spec.as_layer(spatial=_is_spatial(model, name))
         layers[name] = Layer(spec.kind, tensors, own.rank, own.alpha)
     return layers
 
@@ -229,7 +229,7 @@ def _is_spatial(model: nn.Module, name: str) -> bool:
     return is_spatial(layer.get_base_layer() if isinstance(layer, BaseTunerLayer) else layer)
 
 
-def _parted(key: str) -> tuple[str, str]:
+def _split_key(key: str) -> tuple[str, str]:
     """A parameter's key in its module's name and its own."""
     places = 2 if key.endswith(".weight") else 1
     name, *end = key.rsplit(".", places)
@@ -247,9 +247,9 @@ def _load(model: nn.Module, path: Path, prefix: str, names: Names | None) -> Non
         )
     if read.assumed:
         log.warning("%s: %s", path, read.assumed)
-    here = attached(model)
+    here = get_spec(model)
     if here is not None and here.conv_rank:
-        layers, spec = _sized(model, path, read.layers, here), here
+        layers, spec = _size_layers(model, path, read.layers, here), here
     else:
         layers, spec = _alike(path, read)
     if here is None:
@@ -272,7 +272,7 @@ def _adaptable(model: nn.Module, name: str) -> bool:
 
 
 def _fill(model: nn.Module, path: Path, layers: Layers, spec: LoraSpec) -> None:
-    here = attached(model)
+    here = get_spec(model)
     assert here is not None
     alike = math.isclose(spec.scale, here.scale, rel_tol=1e-6)  # a file has it in float32
     whole = here.full_matrix and spec.kind == here.kind  # of no rank, whatever is said
@@ -293,34 +293,34 @@ def _fill(model: nn.Module, path: Path, layers: Layers, spec: LoraSpec) -> None:
         for name, layer in layers.items()
         for key, value in _alive(name, layer, wanted).tensors.items()
     }
-    state = _matched(path, filled, wanted)
+    state = _match_tensors(path, filled, wanted)
     taken: Any = set_peft_model_state_dict(model, state, adapter_name=ADAPTER)
     if taken.unexpected_keys:
         raise AdapterMismatch(f"{path}: peft has no place for {', '.join(taken.unexpected_keys)}")
 
 
-def _sized(model: nn.Module, path: Path, layers: Layers, here: LoraSpec) -> Layers:
+def _size_layers(model: nn.Module, path: Path, layers: Layers, here: LoraSpec) -> Layers:
     """The layers of a file for an adapter of two ranks: each of the rank its own has."""
-    made, there = {}, outputs_of(model)
+    fitted, there = {}, outputs_of(model)
     for name, layer in layers.items():
         if name not in there:
-            made[name] = layer  # the module that is not there is told of further on
+            fitted[name] = layer  # the module that is not there is told of further on
             continue
         spatial = _is_spatial(model, name)
-        own, word = here.sized(spatial=spatial), "conv_rank" if spatial else "rank"
+        own, word = here.as_layer(spatial=spatial), "conv_rank" if spatial else "rank"
         if (layer.kind, layer.rank or own.rank) != (here.kind, own.rank):
             raise AdapterMismatch(
                 f"{path} has a {layer.kind} of rank {layer.rank} for {name}, the adapter on this"
                 f" denoiser has a {here.kind} of rank {own.rank} there. Set lora.kind and"
                 f" lora.{word} to continue from it."
             )
-        made[name] = resized(layer, own)
-        if not math.isclose(made[name].scale, own.scale / own.rank, rel_tol=1e-6):
+        fitted[name] = fit_spec(layer, own)
+        if not math.isclose(fitted[name].scale, own.scale / own.rank, rel_tol=1e-6):
             raise AdapterMismatch(
                 f"{path} has alpha {layer.alpha:g} for {name}, the adapter on this denoiser"
                 f" {own.scale:g}. Set lora.{'conv_alpha' if spatial else 'alpha'} to continue."
             )
-    return made
+    return fitted
 
 
 def _alive(name: str, layer: Layer, wanted: Mapping[str, Tensor]) -> Layer:
@@ -340,7 +340,7 @@ def _alive(name: str, layer: Layer, wanted: Mapping[str, Tensor]) -> Layer:
     return replace(layer, tensors={**layer.tensors, A: low, B: layer.high})
 
 
-def _matched(
+def _match_tensors(
     path: Path, state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """The file's tensors for the adapter's parameters, one for one."""
@@ -348,7 +348,7 @@ def _matched(
         (state.keys() - wanted.keys(), "the file only"),
         (wanted.keys() - state.keys(), "this adapter only"),
     ):
-        if keys and {_parted(key)[0] for key in state} == {_parted(key)[0] for key in wanted}:
+        if keys and {_split_key(key)[0] for key in state} == {_split_key(key)[0] for key in wanted}:
             raise _other_factors(path, f"{min(keys)} is in {what}")
         if keys:
             raise AdapterMismatch(

@@ -13,7 +13,13 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from frisket.adapters.arithmetic import Kept, changed_weight, extract, kept, stored
+from frisket.adapters.arithmetic import (
+    KeptEnergy,
+    change_weight,
+    extract,
+    round_weight,
+    summarise_energy,
+)
 from frisket.adapters.factors import sizes, width
 from frisket.adapters.files import header
 from frisket.adapters.layers import Layer, Layers
@@ -68,8 +74,8 @@ def merge(layers: Layers, folder: Path, *, progress: OnTensor = lambda *_: None)
         key = f"{name}.weight"
         base = _get(where[key], key)
         try:
-            exact = changed_weight(base, layer)
-            rounded = stored(exact, base.dtype)
+            exact = change_weight(base, layer)
+            rounded = round_weight(exact, base.dtype)
         except AdapterMismatch as error:
             raise AdapterMismatch(f"{name} in {where[key].name}: {error}") from error
         _put(where[key], key, rounded)
@@ -118,8 +124,8 @@ def _check_plain(folder: Path, where: Mapping[str, Path], doing: str) -> None:
 def _check_weight(file: Path, name: str, layer: Layer) -> None:
     key = f"{name}.weight"
     with safe_open(file, framework="pt") as opened:
-        found = opened.get_slice(key)
-        kind, shape = str(found.get_dtype()), tuple(found.get_shape())
+        stored = opened.get_slice(key)
+        kind, shape = str(stored.get_dtype()), tuple(stored.get_shape())
     if kind not in DTYPES:
         raise AdapterMismatch(
             f"{file} has {key} in {kind}, in which an adapter's change is lost; merge into the"
@@ -133,14 +139,14 @@ def _check_weight(file: Path, name: str, layer: Layer) -> None:
         )
 
 
-def taken_out(
+def extract_adapter(
     base: Path,
     tuned: Path,
     rank: int,
     known: Callable[[str], bool],
     *,
     progress: OnTensor = lambda *_: None,
-) -> tuple[Layers, Kept]:
+) -> tuple[Layers, KeptEnergy]:
     """The adapter of `rank` that makes the tuned denoiser of the base's folder, and what it keeps.
 
     Of all layers `known` that differ; what else differs (norms, biases) no adapter can hold: it
@@ -171,7 +177,7 @@ def taken_out(
         raise AdapterMismatch(f"{base} and {tuned} do not differ in any layer an adapter goes on")
     if left:
         log.warning("%d changed tensors no LoRA can hold are left out: %s", len(left), left[0])
-    return layers, kept(energies)
+    return layers, summarise_energy(energies)
 
 
 def _weights(folder: Path) -> dict[str, Path]:

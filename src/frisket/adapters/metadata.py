@@ -11,18 +11,20 @@ LONGEST = 4_000_000  # letters of one entry: a record of every layer of a large 
 SHOWN = 200
 
 
-class Unreadable(ValueError):
+class UnreadableMetadata(ValueError):
     """An entry that is no JSON of the wanted form; the message says why, after its name."""
 
 
 def parse(text: str, what: str) -> Any:
     """The JSON in a text; Unreadable for anything else, nested too deep or too long."""
     if len(text) > LONGEST:
-        raise Unreadable(f"{what} is {len(text):,} letters long; at most {LONGEST:,} are read")
+        raise UnreadableMetadata(
+            f"{what} is {len(text):,} letters long; at most {LONGEST:,} are read"
+        )
     try:
         return parse_json(text)
     except BadText as error:
-        raise Unreadable(f"{what} is no JSON that can be read ({error})") from error
+        raise UnreadableMetadata(f"{what} is no JSON that can be read ({error})") from error
 
 
 def entry(metadata: Mapping[str, str], key: str) -> dict[str, Any] | None:
@@ -30,10 +32,10 @@ def entry(metadata: Mapping[str, str], key: str) -> dict[str, Any] | None:
     if key not in metadata:
         return None
     what = f"its metadata entry {key}"
-    found = parse(metadata[key], what)
-    if not isinstance(found, dict):
-        raise Unreadable(f"{what} is {_named(found)}, not an object")
-    return found
+    parsed = parse(metadata[key], what)
+    if not isinstance(parsed, dict):
+        raise UnreadableMetadata(f"{what} is {_name_type(parsed)}, not an object")
+    return parsed
 
 
 def span(metadata: Mapping[str, str], key: str) -> tuple[float, float] | None:
@@ -41,10 +43,10 @@ def span(metadata: Mapping[str, str], key: str) -> tuple[float, float] | None:
     if key not in metadata:
         return None
     what = f"its metadata entry {key}"
-    found = parse(metadata[key], what)
-    if not isinstance(found, list) or len(found) != 2 or not all(map(is_number, found)):
-        raise Unreadable(f"{what} is {_named(found)}, not a list of two numbers")
-    return float(found[0]), float(found[1])
+    parsed = parse(metadata[key], what)
+    if not isinstance(parsed, list) or len(parsed) != 2 or not all(map(is_number, parsed)):
+        raise UnreadableMetadata(f"{what} is {_name_type(parsed)}, not a list of two numbers")
+    return float(parsed[0]), float(parsed[1])
 
 
 def config(path: Path) -> dict[str, Any]:
@@ -52,11 +54,11 @@ def config(path: Path) -> dict[str, Any]:
     try:
         text = read_text(path, LONGEST)
     except BadText as error:
-        raise Unreadable(f"{path} {error}") from error
-    found = parse(text, str(path))
-    if not isinstance(found, dict):
-        raise Unreadable(f"{path} holds {_named(found)}, not an object")
-    return found
+        raise UnreadableMetadata(f"{path} {error}") from error
+    parsed = parse(text, str(path))
+    if not isinstance(parsed, dict):
+        raise UnreadableMetadata(f"{path} holds {_name_type(parsed)}, not an object")
+    return parsed
 
 
 def is_number(value: object) -> bool:
@@ -71,13 +73,13 @@ def is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
 
 
-def shown(text: str, longest: int = SHOWN) -> str:
+def show_text(text: str, longest: int = SHOWN) -> str:
     """A stranger's words without what would drive a terminal, cut where they are long."""
     plain = "".join(letter if letter.isprintable() else "?" for letter in text)
     return plain if len(plain) <= longest else f"{plain[:longest]}..."
 
 
-def _named(value: object) -> str:
+def _name_type(value: object) -> str:
     names = {dict: "an object", list: "a list", str: "a text", bool: "true or false"}
     if value is None:
         return "null"

@@ -6,7 +6,7 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from frisket.adapters.attach import bare
+from frisket.adapters.attach import unwrap_model
 from frisket.adapters.spec import ADAPTER
 from frisket.families.experts import experts_of
 
@@ -22,7 +22,7 @@ def limit_norms(denoiser: nn.Module, largest: float) -> tuple[float, float]:
     layers = [
         module
         for model in experts_of(denoiser).values()
-        for module in bare(model).modules()
+        for module in unwrap_model(model).modules()
         if isinstance(module, BaseTunerLayer)
     ]
     norms = torch.stack([_norm(layer) for layer in layers])
@@ -38,8 +38,10 @@ def limit_norms(denoiser: nn.Module, largest: float) -> tuple[float, float]:
 def _factors(layer: Any) -> list[Tensor]:
     """What the update is a product of, but for a magnitude."""
     held = [getattr(layer, name) for name in layer.adapter_layer_names if "magnitude" not in name]
-    found: list[Any] = [parts[ADAPTER] for parts in held if ADAPTER in parts]
-    return [getattr(each, "weight", each) for each in found]  # a module's, or a parameter itself
+    factors: list[Any] = [parts[ADAPTER] for parts in held if ADAPTER in parts]
+    return [
+        getattr(factor, "weight", factor) for factor in factors
+    ]  # a module's, or a parameter itself
 
 
 def _norm(layer: Any) -> Tensor:

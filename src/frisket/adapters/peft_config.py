@@ -55,10 +55,10 @@ class PeftConfig:
             raise AdapterMismatch(
                 f"{name} is a {layer.kind}, and {self.where} is of a {self.kinds[0]}"
             )
-        said = self.rank_of(name)
-        if said and layer.rank and said != layer.rank:
+        rank = self.rank_of(name)
+        if rank and layer.rank and rank != layer.rank:
             raise AdapterMismatch(
-                f"{name} has rank {layer.rank}, and {self.where} says {said}: they do not belong"
+                f"{name} has rank {layer.rank}, and {self.where} says {rank}: they do not belong"
                 " together"
             )
         alpha = self.alphas.get(_key(self.alphas, name), self.alpha)
@@ -77,21 +77,21 @@ def beside(path: Path) -> PeftConfig | None:
     if not file.is_file():
         return None
     try:
-        found = entries.config(file)
-    except entries.Unreadable as error:
+        settings = entries.config(file)
+    except entries.UnreadableMetadata as error:
         raise AdapterMismatch(f"{error}; it says the adapter's alpha") from error
-    kind = found.get("peft_type", "LORA")
+    kind = settings.get("peft_type", "LORA")
     if not isinstance(kind, str) or kind not in KINDS:
-        shown = entries.shown(str(kind), 40)
+        shown = entries.show_text(str(kind), 40)
         raise AdapterMismatch(f"{file} is of a {shown}; Frisket knows peft's {', '.join(KINDS)}")
-    return replace(_config(found, str(file), KINDS[kind]), whole=True)
+    return replace(_config(settings, str(file), KINDS[kind]), whole=True)
 
 
 def in_metadata(metadata: Mapping[str, str], prefix: str) -> PeftConfig | None:
     """The record of diffusers of the denoiser's adapter, None where there is none."""
     try:
         record = entries.entry(metadata, DIFFUSERS_RECORD)
-    except entries.Unreadable as error:
+    except entries.UnreadableMetadata as error:
         way_out = f"convert it with --leave-out {DIFFUSERS_RECORD} to take alpha for the rank"
         raise AdapterMismatch(f"{error}; {way_out}") from error
     start = f"{prefix}."
@@ -103,43 +103,43 @@ def in_metadata(metadata: Mapping[str, str], prefix: str) -> PeftConfig | None:
     return _config(ours, f"its metadata entry {DIFFUSERS_RECORD}", KINDS["LORA"]) if ours else None
 
 
-def _config(found: Mapping[str, Any], where: str, kinds: tuple[str, ...]) -> PeftConfig:
-    begun = found.get("init_lora_weights", True)
+def _config(settings: Mapping[str, Any], where: str, kinds: tuple[str, ...]) -> PeftConfig:
+    begun = settings.get("init_lora_weights", True)
     if isinstance(begun, str) and begun.lower().startswith(CHANGING):
-        shown = entries.shown(begun, 40)
+        shown = entries.show_text(begun, 40)
         raise AdapterMismatch(
             f"{where} says init_lora_weights = {shown}, which changes the base's own weights too;"
             " save it with peft's path_initial_model_for_weight_conversion"
         )
-    for word, value in found.items():
+    for word, value in settings.items():
         if value and OTHER.fullmatch(word) and not KNOWN.fullmatch(word):
-            shown = entries.shown(word, 60)
+            shown = entries.show_text(word, 60)
             raise AdapterMismatch(f"{where} says {shown}, which Frisket does not know")
     word = "lora_alpha" if "lora" in kinds else "alpha"
-    alpha = _value(found, word, where, is_number)
-    alphas = _patterns(found, "alpha_pattern", where, is_number)
+    alpha = _value(settings, word, where, is_number)
+    alphas = _patterns(settings, "alpha_pattern", where, is_number)
     return PeftConfig(
         where,
         kinds,
-        _value(found, "r", where, is_whole) or 0,
+        _value(settings, "r", where, is_whole) or 0,
         None if alpha is None else float(alpha),
-        _patterns(found, "rank_pattern", where, is_whole),
+        _patterns(settings, "rank_pattern", where, is_whole),
         {name: float(value) for name, value in alphas.items()},
-        bool(found.get("use_rslora")),
+        bool(settings.get("use_rslora")),
     )
 
 
-def _value(found: Mapping[str, Any], word: str, where: str, fits: Any) -> Any:
-    value = found.get(word)
+def _value(settings: Mapping[str, Any], word: str, where: str, fits: Any) -> Any:
+    value = settings.get(word)
     if value is not None and not fits(value):
-        raise AdapterMismatch(f"{where} says {word} = {entries.shown(repr(value), 40)}")
+        raise AdapterMismatch(f"{where} says {word} = {entries.show_text(repr(value), 40)}")
     return value
 
 
-def _patterns(found: Mapping[str, Any], word: str, where: str, fits: Any) -> dict[str, Any]:
-    table = found.get(word) or {}
+def _patterns(settings: Mapping[str, Any], word: str, where: str, fits: Any) -> dict[str, Any]:
+    table = settings.get(word) or {}
     if not isinstance(table, dict) or not all(map(fits, table.values())):
-        raise AdapterMismatch(f"{where} says {word} = {entries.shown(repr(table), 40)}")
+        raise AdapterMismatch(f"{where} says {word} = {entries.show_text(repr(table), 40)}")
     for pattern in table:
         # A stranger's expression must not search for ever: few repeats, none of a group.
         slow = re.search(r"\)[*+?{]", pattern) or len(QUANTIFIER.findall(pattern)) > 3
@@ -147,11 +147,11 @@ def _patterns(found: Mapping[str, Any], word: str, where: str, fits: Any) -> dic
             re.compile(_whole(pattern))
         except (re.error, OverflowError, RecursionError) as error:
             raise AdapterMismatch(
-                f"{where}: {word} has {entries.shown(pattern, 60)!r}, no regular expression"
+                f"{where}: {word} has {entries.show_text(pattern, 60)!r}, no regular expression"
             ) from error
         if slow or len(pattern) > 500:
             raise AdapterMismatch(
-                f"{where}: {word} has {entries.shown(pattern, 60)!r}, an expression that may search"
+                f"{where}: {word} has {entries.show_text(pattern, 60)!r}, an expression that may search"
                 " for hours; write the layers' names"
             )
     return dict(table)

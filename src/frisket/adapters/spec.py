@@ -6,8 +6,8 @@ from typing import Any, Literal, get_args
 
 from frisket.adapters import metadata as entries
 
-Kind = Literal["lora", "dora", "loha", "lokr"]
-Form = Literal["comfyui", "diffusers", "kohya"]
+AdapterKind = Literal["lora", "dora", "loha", "lokr"]
+AdapterForm = Literal["comfyui", "diffusers", "kohya"]
 ADAPTER = "default"  # peft's name of the one adapter
 RECORD = "frisket.adapter"  # metadata key of the LoraSpec a file was made with
 DIFFUSERS_RECORD = "lora_adapter_metadata"  # where diffusers' loaders look for rank and alpha
@@ -33,7 +33,7 @@ class LoraSpec:
     `frisket.adapters.targets.resolve`.
     """
 
-    kind: Kind = "lora"
+    kind: AdapterKind = "lora"
     rank: int = 16
     alpha: float | None = None
     dropout: float = 0.0
@@ -52,7 +52,7 @@ class LoraSpec:
         """The numerator of alpha / rank."""
         return float(self.rank if self.alpha is None else self.alpha)
 
-    def sized(self, *, spatial: bool) -> "LoraSpec":
+    def as_layer(self, *, spatial: bool) -> "LoraSpec":
         """The spec of one layer alone: `spatial` for a convolution larger than 1 x 1."""
         if self.full_matrix:
             return replace(self, alpha=None, conv_rank=0, conv_alpha=None)
@@ -63,10 +63,10 @@ class LoraSpec:
 
     def record(self) -> dict[str, Any]:
         """What a file says of it: its form, size and place, and of the rest what is no default."""
-        default, told = LoraSpec(), asdict(self)
+        default, options = LoraSpec(), asdict(self)
         return {
             name: value
-            for name, value in told.items()
+            for name, value in options.items()
             if name in ALWAYS or value != getattr(default, name)
         }
 
@@ -80,7 +80,7 @@ def record_of(metadata: Mapping[str, str]) -> LoraSpec | None:
     way_out = f"; convert it with --leave-out {RECORD} to go by its tensors alone"
     try:
         record = entries.entry(metadata, RECORD)
-    except entries.Unreadable as error:
+    except entries.UnreadableMetadata as error:
         raise AdapterMismatch(f"{error}{way_out}") from error
     if record is None:
         return None
@@ -97,7 +97,7 @@ def _check_record(record: Mapping[str, Any], way_out: str) -> None:
     later = sorted(record.keys() - {field.name for field in fields(LoraSpec)})
     if later:
         raise AdapterMismatch(
-            f"its record ({RECORD}) says {entries.shown(later[0])}, which this Frisket does not"
+            f"its record ({RECORD}) says {entries.show_text(later[0])}, which this Frisket does not"
             f" know: a later one wrote it. Update Frisket{way_out}"
         )
     lost = next((name for name in ("kind", "rank") if name not in record), None)
@@ -105,7 +105,7 @@ def _check_record(record: Mapping[str, Any], way_out: str) -> None:
         raise AdapterMismatch(f"its record ({RECORD}) does not say its {lost}{way_out}")
     wrong = next((name for name, value in record.items() if not _fits(name, value)), None)
     if wrong is not None:
-        value = entries.shown(repr(record[wrong]), 60)
+        value = entries.show_text(repr(record[wrong]), 60)
         raise AdapterMismatch(f"its record ({RECORD}) says {wrong} = {value}{way_out}")
 
 
@@ -113,7 +113,7 @@ def range_of(metadata: Mapping[str, str]) -> tuple[float, float]:
     """The range of t that an expert's file is for, all of it where it does not say one."""
     try:
         return entries.span(metadata, EXPERT_RANGE) or (0.0, 1.0)
-    except entries.Unreadable as error:
+    except entries.UnreadableMetadata as error:
         way_out = f"convert it with --expert, or --leave-out {EXPERT_RANGE}"
         raise AdapterMismatch(f"{error}; {way_out}") from error
 
@@ -123,7 +123,7 @@ def _fits(name: str, value: Any) -> bool:
 
 
 def _are_names(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def _is_share(value: Any) -> bool:
@@ -131,7 +131,7 @@ def _is_share(value: Any) -> bool:
 
 
 FITTING: Mapping[str, Callable[[Any], bool]] = {
-    "kind": lambda value: value in get_args(Kind),
+    "kind": lambda value: value in get_args(AdapterKind),
     "rank": entries.is_whole,
     "alpha": lambda value: value is None or entries.is_number(value),
     "conv_rank": entries.is_whole,

@@ -56,9 +56,9 @@ def _hits(
     layers: tuple[type[nn.Module], ...],
 ) -> set[str]:
     fits = _test(option, target)
-    found = {name for name in names if fits(name)}
-    if found:
-        return found
+    matches = {name for name in names if fits(name)}
+    if matches:
+        return matches
     other = next((name for name in known if fits(name)), None)
     if other is not None:
         kinds = ", ".join(layer.__name__ for layer in layers)
@@ -74,8 +74,8 @@ def _hits(
 def _last(pattern: str, names: Sequence[str]) -> list[str]:
     """The layer of the highest number that fits `pattern`."""
     expression = re.compile(r"(\d+)".join(re.escape(part) for part in pattern.split("{}")))
-    found = [(int(match[1]), name) for name in names if (match := expression.fullmatch(name))]
-    return [max(found)[1]] if found else []
+    matches = [(int(match[1]), name) for name in names if (match := expression.fullmatch(name))]
+    return [max(matches)[1]] if matches else []
 
 
 def _test(option: str, target: str) -> Callable[[str], bool]:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from frisket.adapters import files
-from frisket.adapters.factors import turn, two_to_one
+from frisket.adapters.factors import has_double_outputs, turn
 from frisket.adapters.forms import spelling_of
 from frisket.adapters.key_map import Lexicon
 from frisket.adapters.layers import MAGNITUDE, A, B, Layer, Layers, fold, fuse, uniform
-from frisket.adapters.spec import DIFFUSERS_RECORD, RECORD, AdapterMismatch, Form, LoraSpec
+from frisket.adapters.spec import DIFFUSERS_RECORD, RECORD, AdapterForm, AdapterMismatch, LoraSpec
 from frisket.families.key_map import Names
 
 
@@ -22,7 +22,7 @@ def write(
     layers: Layers,
     metadata: Mapping[str, str],
     *,
-    form: Form = "comfyui",
+    form: AdapterForm = "comfyui",
     names: Names | None = None,
     prefix: str = "transformer",
     outputs: Mapping[str, int] | None = None,
@@ -58,7 +58,7 @@ def write(
     if spec is not None:
         more[RECORD] = json.dumps(spec.record(), sort_keys=True)
         if spelling in ("peft", "sliced") and spec.kind in ("lora", "dora"):
-            more |= _folded_record(layers, spec, prefix, metadata)
+            more |= _record_folded(layers, spec, prefix, metadata)
     plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     files.write(Path(path), plain, {**metadata, **more})
 
@@ -79,7 +79,7 @@ def _as_diffusers(layers: Layers, prefix: str, *, peft: bool) -> dict[str, Tenso
     return tensors
 
 
-def _folded_record(
+def _record_folded(
     layers: Layers, spec: LoraSpec, prefix: str, metadata: Mapping[str, str]
 ) -> dict[str, str]:
     """What the tensors are, for programs that look into the metadata."""
@@ -108,7 +108,7 @@ def _original(
     grouped: dict[str, list[Layer | None]] = {}
     for name, layer in layers.items():
         original, place, count = lexicon.original(name)
-        turned = lexicon.may_turn(name) and two_to_one(layer)
+        turned = lexicon.may_turn(name) and has_double_outputs(layer)
         grouped.setdefault(original, [None] * count)[place] = turn(name, layer) if turned else layer
     tensors: dict[str, Tensor] = {}
     names = lexicon.names

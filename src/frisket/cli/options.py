@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperCommand
 
 from frisket.config.command_options import FIRST
-from frisket.config.other_trainers import named_here
+from frisket.config.other_trainers import find_key
 
 if TYPE_CHECKING:
     from frisket.config.tree import Config
@@ -47,7 +47,7 @@ class Command(TyperCommand):
         try:
             return super().parse_args(ctx, args)
         except Exception as error:  # typer's own classes of errors are private
-            key = named_here(str(getattr(error, "option_name", "")))
+            key = find_key(str(getattr(error, "option_name", "")))
             if key and self.of_training:
                 vars(error).update(
                     message=f"{error}. Here it is --set {key}=VALUE", possibilities=[]

@@ -17,7 +17,7 @@ def prepare(config: ConfigFile = FIRST, named: Named = None, overrides: Override
     """Encode clips, captions and masks once, into the cache."""
     settings = read_config(named or config, overrides)
     from frisket.runs.banner import show
-    from frisket.runs.epochs import counted
+    from frisket.runs.epochs import count_steps
     from frisket.runs.opening import opening
     from frisket.runs.prepare import prepare as run
 
@@ -25,4 +25,4 @@ def prepare(config: ConfigFile = FIRST, named: Named = None, overrides: Override
         typer.echo(visible(line), err=True)
     with show_bar() as progress:
         prepared = run(settings, progress=progress)
-    show(counted(settings, prepared.items), prepared)
+    show(count_steps(settings, prepared.items), prepared)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from frisket.config.provenance import Key, dotted
+from frisket.config.provenance import Key, join_key
 from frisket.config.tree import Config
 from frisket.data.records import Prepared
 from frisket.losses.base import Normalise
@@ -67,7 +67,7 @@ def compat_problems(config: Config) -> Iterator[tuple[Key, str]]:
     for key, value, why in (*_of_loss(config, compat), *_of_weights(config, compat)):
         yield (
             key,
-            f'{dotted(key)} = {value!r} and losses.compat = "{config.losses.compat}" contradict:'
+            f'{join_key(key)} = {value!r} and losses.compat = "{config.losses.compat}" contradict:'
             f" {compat.title} {why}; leave one of the two out",
         )
 
@@ -121,14 +121,14 @@ def _of_draws(config: Config, compat: Compat) -> Iterator[Refused]:
 def _of_masks(config: Config, compat: Compat) -> Iterator[Refused]:
     for number, data in enumerate(config.data):
         if data.masks.reading is not None:
-            said = f"shrinks masks by {compat.reading}"
-            yield ("data", number, "masks", "reading"), data.masks.reading, said
+            reason = f"shrinks masks by {compat.reading}"
+            yield ("data", number, "masks", "reading"), data.masks.reading, reason
         if not compat.gamma:
             for name, idle in (("pixel_gamma", 1), ("pixel_floor", 0)):
                 value = getattr(data.masks, name)
                 if value != idle:
-                    said = "changes no value of a mask's pixels"
-                    yield ("data", number, "masks", name), value, said
+                    reason = "changes no value of a mask's pixels"
+                    yield ("data", number, "masks", name), value, reason
 
 
 def departures(config: Config, prepared: Prepared) -> list[str]:
@@ -138,9 +138,9 @@ def departures(config: Config, prepared: Prepared) -> list[str]:
         return []
     facts = _facts(config, prepared)
     return [
-        f'losses.compat = "{config.losses.compat}" differs from {compat.title}: {each.said}'
-        for each in compat.departures
-        if each.when <= facts
+        f'losses.compat = "{config.losses.compat}" differs from {compat.title}: {departure.message}'
+        for departure in compat.departures
+        if departure.when <= facts
     ]
 
 

@@ -10,7 +10,7 @@ from frisket.registry import suggest
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
-Pixels = Annotated[float, Field(ge=0)]
+_Pixels = Annotated[float, Field(ge=0)]
 
 # Named tables for [regions]. A person: the levels 255, 128 and 80 of 255 that trainers with grey
 # masks use for face, body and hair.
@@ -27,10 +27,12 @@ def preset(value: Any) -> Any:
     name = table["preset"]
     if name not in PRESETS:
         raise ValueError(f"regions: no preset is named {name!r}{suggest(name, list(PRESETS))}")
-    return PRESETS[name] | {region: each for region, each in table.items() if region != "preset"}
+    return PRESETS[name] | {
+        region: weight for region, weight in table.items() if region != "preset"
+    }
 
 
-def _listed(clips: Any) -> bool:
+def _names_manifest(clips: Any) -> bool:
     """Whether `clips` names a manifest."""
     return str(clips).lower().endswith(".jsonl")
 
@@ -62,7 +64,7 @@ class MaskSource(Section):
     """Black teaches, white does not (grey masks and alpha only)."""
     grow: float = 0.0
     """Grow (> 0) or shrink (< 0) every region by so many pixels of the clip."""
-    feather: Pixels = 0.0
+    feather: _Pixels = 0.0
     """Soften region borders by so many pixels of the clip."""
     fill_holes: bool = False
     """Close holes inside a region."""
@@ -208,7 +210,7 @@ class Data(Section):
     @classmethod
     def _manifest(cls, value: Any) -> Any:
         """A manifest brings its own masks, unless others are named."""
-        if not isinstance(value, dict) or not _listed(value.get("clips")):
+        if not isinstance(value, dict) or not _names_manifest(value.get("clips")):
             return value
         masks = value.get("masks", {})
         other = not isinstance(masks, dict) or set(masks) - set(MaskSource.model_fields)
@@ -225,7 +227,7 @@ class Data(Section):
                 "masks: `shrink` and `blur` change what the loss weighs, and mask_role ="
                 ' "condition" does not weigh it; leave them out'
             )
-        if self.masks.source == "listed" and not _listed(self.clips):
+        if self.masks.source == "listed" and not _names_manifest(self.clips):
             raise ValueError(f'masks: "listed" is for a .jsonl manifest, clips is {self.clips}')
         if self.template and "{caption}" not in self.template:
             raise ValueError("template: must hold {caption}, else every caption would be the same")
@@ -255,7 +257,7 @@ class Curve(Section):
     threshold: Fraction | None = None
     """Cells that weigh more teach fully and all others not at all, before gamma and floor; empty
     keeps soft masks soft."""
-    feather_t: Pixels = 0.0
+    feather_t: _Pixels = 0.0
     """Extra feather in pixels at pure noise, fading to none at t = 0."""
     unmasked_probability: Fraction = 0.0
     """Share of samples, drawn at each step, that train on the whole picture."""
@@ -281,7 +283,7 @@ class Swap(Section):
     """Composites cached for each clip."""
     template: str = "{caption} on {background}"
     """How the caption names the new background."""
-    feather: Pixels = 0.0
+    feather: _Pixels = 0.0
     """Softness of the seam in pixels (a mask's own soft edge is kept)."""
     despill: Fraction = 0.0
     """How strongly the old background's colour is taken out of soft edges."""

@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from frisket.config.other_trainers import PRECISIONS, named_here
-from frisket.config.provenance import Key, Origin, dotted
+from frisket.config.other_trainers import PRECISIONS, find_key
+from frisket.config.provenance import Key, Origin, join_key
 from frisket.config.tree import Config, Section
 from frisket.disk.untrusted import cut, show
 from frisket.families.text_training import TEXT_ENCODERS
@@ -27,9 +27,9 @@ def explain(error: ValidationError, tree: dict[str, Any], origin: Origin) -> str
     problems: dict[Key, list[str]] = {}
     for detail in error.errors(include_url=False):
         key = _place(detail, tree)
-        said = problem(detail, key)
-        if said not in problems.setdefault(key, []):
-            problems[key].append(said)
+        message = problem(detail, key)
+        if message not in problems.setdefault(key, []):
+            problems[key].append(message)
     rows = [
         f"{origin.where(key)}: {cut(_join(messages), ROW)}" for key, messages in problems.items()
     ]
@@ -37,13 +37,16 @@ def explain(error: ValidationError, tree: dict[str, Any], origin: Origin) -> str
     return "\n".join(rows[:SHOWN] + more)
 
 
-def _join(said: list[str]) -> str:
+def _join(messages: list[str]) -> str:
     """`x should be A, got v` and `x should be B, got v` as one sentence."""
-    parts = [re.fullmatch(r"(`.*` should be )(.*?)(, got .*)", each, re.DOTALL) for each in said]
-    if len(said) == 1 or None in parts:
-        return "; ".join(said)
-    found = [part for part in parts if part]
-    return found[0][1] + " or ".join(part[2] for part in found) + found[0][3]
+    parts = [
+        re.fullmatch(r"(`.*` should be )(.*?)(, got .*)", message, re.DOTALL)
+        for message in messages
+    ]
+    if len(messages) == 1 or None in parts:
+        return "; ".join(messages)
+    matches = [part for part in parts if part]
+    return matches[0][1] + " or ".join(part[2] for part in matches) + matches[0][3]
 
 
 def _place(detail: ErrorDetails, tree: Any) -> Key:
@@ -64,17 +67,17 @@ def _place(detail: ErrorDetails, tree: Any) -> Key:
 
 def problem(detail: ErrorDetails, key: Key) -> str:
     """One pydantic error about `key` as a sentence."""
-    name = dotted(key)
+    name = join_key(key)
     if detail["type"] == "extra_forbidden":
         return _unknown(key)
     if detail["type"] == "missing":
         section = _section(key[:-1])
         meaning = section.model_fields[str(key[-1])].description if section else ""
         return f"{_title(key[:-1])} needs `{key[-1]}`: {meaning}".rstrip(": ")
-    said = detail["msg"].removeprefix("Value error, ")
+    message = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "value_error":
-        return said
-    return _expected(name, said, detail["input"]) + _misnamed(key)
+        return message
+    return _explain_value(name, message, detail["input"]) + _suggest_key(key)
 
 
 PLAINLY = (
@@ -90,20 +93,20 @@ PLAINLY = (
 )
 
 
-def _expected(name: str, said: str, value: Any) -> str:
+def _explain_value(name: str, message: str, value: Any) -> str:
     """Pydantic's message as `name` should be ..., got ...; its other messages as they are."""
-    plain = said
+    plain = message
     for pattern, words in PLAINLY:
         plain = re.sub(pattern, words, plain, flags=re.DOTALL)
-    if not said.startswith("Input "):
-        return f"`{name}`: {said}, got {show(value)}"
+    if not message.startswith("Input "):
+        return f"`{name}`: {message}, got {show(value)}"
     if isinstance(value, str) and (meant := PRECISIONS.get(value)) and f"'{meant}'" in plain:
         return f"`{name}` should be {plain}, got {show(value)}, did you mean `{meant}`?"
     hint = _near(value, re.findall(r"'([^']*)'", plain)) if isinstance(value, str) else ""
     return f"`{name}` should be {plain}, got {show(value)}{hint}"
 
 
-def _misnamed(key: Key) -> str:
+def _suggest_key(key: Key) -> str:
     """A hint where a section takes any key and this one looks like a slip of a known one."""
     section = _section(key[:-1])
     free = section is not None and section.model_config.get("extra") == "allow"
@@ -123,22 +126,24 @@ def _unknown(key: Key) -> str:
     """An unknown key, the nearest known one, or the section it belongs in."""
     name, section = cut(str(key[-1]), NAME), _section(key[:-1]) or Config
     known = list(section.model_fields)
-    said = f"unknown key `{name}` in {_title(key[:-1])}" if key[:-1] else f"unknown key `{name}`"
-    if here := named_here(name):
-        return f"{said}; here it is `{here}`"
+    message = f"unknown key `{name}` in {_title(key[:-1])}" if key[:-1] else f"unknown key `{name}`"
+    if here := find_key(name):
+        return f"{message}; here it is `{here}`"
     if TEXT.search(name):
-        return f"{said}: {TEXT_ENCODERS}"
+        return f"{message}: {TEXT_ENCODERS}"
     if hint := _near(name, known):
-        return said + hint
+        return message + hint
     homes = [title for title, other in sections() if name in other.model_fields]
     if homes:
-        return f"{said}; it belongs in {' or '.join(homes)}"
-    return f"{said}; there are: {', '.join(known)}"
+        return f"{message}; it belongs in {' or '.join(homes)}"
+    return f"{message}; there are: {', '.join(known)}"
 
 
 def _near(name: str, known: Sequence[str]) -> str:
     close = find_nearest(name, known, cutoff=0.6)
-    return f", did you mean {' or '.join(f'`{each}`' for each in close)}?" if close else ""
+    return (
+        f", did you mean {' or '.join(f'`{candidate}`' for candidate in close)}?" if close else ""
+    )
 
 
 def sections() -> Iterator[tuple[str, type[Section]]]:

@@ -13,19 +13,19 @@ from frisket.media.paths import LEGEND
 def read_legend(path: Path) -> dict[str, int]:
     """Region to label index, as a `legend.json` holds it; ConfigError names what is wrong in it."""
     try:
-        told = parse_json(read_text(path))
+        table = parse_json(read_text(path))
     except (ValueError, OSError) as error:
         raise ConfigError(
             f"{path}: cannot be read ({error}); restore it, or write `legend` into the config"
         ) from error
-    fine = isinstance(told, dict) and all(
-        type(index) is int and 0 <= index <= 255 for index in told.values()
+    fine = isinstance(table, dict) and all(
+        type(index) is int and 0 <= index <= 255 for index in table.values()
     )
     if not fine:
         raise ConfigError(
             f'{path}: should be a table of region to index from 0 to 255, such as {{"face": 1}}'
         )
-    return {str(name): index for name, index in told.items()}
+    return {str(name): index for name, index in table.items()}
 
 
 def with_legends(config: Config, origin: Origin) -> Config:
@@ -36,22 +36,24 @@ def with_legends(config: Config, origin: Origin) -> Config:
     not weigh.
     """
     changed: dict[str, Any] = {}
-    data = _all_filled(config.data, ("data",), config, origin)
+    data = _fill_legends(config.data, ("data",), config, origin)
     if data != config.data:
         changed["data"] = data
-    measured = _all_filled(config.validation.data, ("validation", "data"), config, origin)
+    measured = _fill_legends(config.validation.data, ("validation", "data"), config, origin)
     if measured != config.validation.data:
         changed["validation"] = config.validation.model_copy(update={"data": measured})
     return config.model_copy(update=changed) if changed else config
 
 
-def _all_filled(
+def _fill_legends(
     sets: tuple[Data, ...], key: Key, config: Config, origin: Origin
 ) -> tuple[Data, ...]:
-    return tuple(_filled(each, (*key, number), config, origin) for number, each in enumerate(sets))
+    return tuple(
+        _fill_legend(data, (*key, number), config, origin) for number, data in enumerate(sets)
+    )
 
 
-def _filled(data: Data, key: Key, config: Config, origin: Origin) -> Data:
+def _fill_legend(data: Data, key: Key, config: Config, origin: Origin) -> Data:
     masks = data.masks
     places = {"folder": masks.path, "sidecar": data.clips, "listed": data.clips.parent}
     folder = places.get(masks.source)

@@ -15,7 +15,7 @@ from frisket.config.provenance import (
     ConfigError,
     Key,
     Origin,
-    dotted,
+    join_key,
     lay_option,
     lines_of,
     override,
@@ -118,17 +118,17 @@ def read_both(
         raise ConfigError(explain(error, tree, texts)) from error
 
 
-def _replace_length(tree: dict[str, Any], laid: Collection[Key]) -> None:
+def _replace_length(tree: dict[str, Any], changes: Collection[Key]) -> None:
     """Steps asked for in an override are instead of the file's epochs, which else decide."""
     run = tree.get("run")
-    if ("run", "steps") in laid and ("run", "epochs") not in laid and isinstance(run, dict):
+    if ("run", "steps") in changes and ("run", "epochs") not in changes and isinstance(run, dict):
         run.pop("epochs", None)
 
 
 def _text(path: Path) -> str:
     try:
         if path.is_dir():
-            inside = sorted(each.name for each in path.glob("*.toml"))
+            inside = sorted(file.name for file in path.glob("*.toml"))
             hint = f"write one with `frisket init {path}`"
             hint = cut(f"it holds {', '.join(inside)}") if inside else hint
             raise ConfigError(f"{path} is a folder, not a config file; {hint}")
@@ -180,16 +180,16 @@ def _resolve(value: Any, origin: Origin, key: Key = ()) -> Any:
         changed = {name: new for name, new in moved.items() if new != pairs[name]}
         return value.model_copy(update=changed) if changed else value
     if isinstance(value, tuple):
-        return tuple(_resolve(each, origin, (*key, n)) for n, each in enumerate(value))
+        return tuple(_resolve(inner, origin, (*key, n)) for n, inner in enumerate(value))
     if isinstance(value, dict):
-        return {name: _resolve(each, origin, (*key, name)) for name, each in value.items()}
+        return {name: _resolve(inner, origin, (*key, name)) for name, inner in value.items()}
     return value
 
 
 def _absolute(path: Path, origin: Origin, key: Key) -> Path:
     if any(ord(letter) < ord(" ") for letter in str(path)):
         raise ConfigError(
-            f"{origin.where(key)}: `{dotted(key)}` = {show(str(path))} holds a control"
+            f"{origin.where(key)}: `{join_key(key)}` = {show(str(path))} holds a control"
             " character, for a backslash begins an escape in TOML; write paths with / or in"
             " 'single quotes'"
         )
@@ -226,15 +226,15 @@ def check(config: Config, origin: Origin | None = None) -> None:
     Raises ConfigError naming the nearest thing there is. Imports the family (and so torch).
     """
     origin = origin or Origin()
-    found = (
+    problems = (
         *_model_problems(config),
         *_term_problems(config),
         *_compat_problems(config),
         *_maskgen_problems(config),
         *optimizer_problems(config),
     )
-    if found:
-        raise ConfigError("\n".join(f"{origin.where(key)}: {said}" for key, said in found))
+    if problems:
+        raise ConfigError("\n".join(f"{origin.where(key)}: {message}" for key, message in problems))
 
 
 def _model_problems(config: Config) -> Iterator[tuple[Key, str]]:
@@ -288,22 +288,22 @@ def _maskgen_problems(config: Config) -> Iterator[tuple[Key, str]]:
 
 def _option_problems(name: str, table: dict[str, Any], term: Any) -> Iterator[tuple[Key, str]]:
     """What is wrong with a term's table; the term is a frozen dataclass, its fields the options."""
-    strength, given = table["strength"], {**table}
-    del given["strength"]
+    strength, settings = table["strength"], {**table}
+    del settings["strength"]
     if isinstance(strength, bool) or not isinstance(strength, int | float):
-        said = f"`losses.{name}.strength` should be a number, got {show(strength)}"
-        yield ("losses", name, "strength"), said
+        message = f"`losses.{name}.strength` should be a number, got {show(strength)}"
+        yield ("losses", name, "strength"), message
     elif strength < 0:
-        said = f"`losses.{name}.strength` should be 0 or more, got {strength:g}"
-        yield ("losses", name, "strength"), said
-    options = [each.name for each in fields(term)]
-    for option in given:
+        message = f"`losses.{name}.strength` should be 0 or more, got {strength:g}"
+        yield ("losses", name, "strength"), message
+    options = [field.name for field in fields(term)]
+    for option in settings:
         if option not in options:
             hint = or_all(option, ["strength", *options])
             yield ("losses", name, option), f"{name} has no option {option!r}{hint}"
             return
     try:
-        TypeAdapter(term).validate_python(given)
+        TypeAdapter(term).validate_python(settings)
     except ValidationError as error:
         detail = error.errors(include_url=False)[0]
         key: Key = ("losses", name, *detail["loc"][:1])

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from frisket.config.command_options import ARGUMENT, option
-from frisket.config.data import Count, Fraction, Pixels, Section
+from frisket.config.data import Count, Fraction, Section, _Pixels
 
 PROMPTS, PEOPLE, MODELS = "What to look for", "Whom to keep", "Models"
 CLEANUP, VIDEOS, FILES, WORK = "Clean-up", "Videos", "What is written", "How it runs"
@@ -102,7 +102,7 @@ class MaskCleanup(Section):
     """Probability from which a pixel belongs."""
     loosen: Annotated[float, Field(ge=0)] = 0.0
     """Share a box is grown by before cutting."""
-    refine: Pixels = 0.0
+    refine: _Pixels = 0.0
     """Pixels a border may move to an edge of the picture."""
     fill_holes: bool = False
     """Close holes."""
@@ -112,7 +112,7 @@ class MaskCleanup(Section):
     """Share below which a patch is dropped."""
     grow: Annotated[float, Field(allow_inf_nan=False)] = 0.0
     """Pixels; below 0 shrinks."""
-    feather: Pixels = 0.0
+    feather: _Pixels = 0.0
     """Pixels of soft border (with soft planes)."""
 
 

@@ -88,6 +88,6 @@ PRECISIONS = {
 }
 
 
-def named_here(name: str) -> str:
+def find_key(name: str) -> str:
     """The key of ours for another trainer's option, as `--set` takes it; "" where none is known."""
     return NAMES.get(name.lower().lstrip("-").replace("-", "_"), "")

@@ -9,7 +9,7 @@ from typing import Any
 from frisket.disk.toml_lines import Key, lines_of, list_paths
 from frisket.disk.untrusted import BadText, cut, parse_toml, show
 
-__all__ = ["ConfigError", "Key", "Origin", "dotted", "lines_of", "override"]
+__all__ = ["ConfigError", "Key", "Origin", "join_key", "lines_of", "override"]
 
 
 WIDTH = 120  # letters of an override that messages show
@@ -19,7 +19,7 @@ class ConfigError(ValueError):
     """A configuration that cannot be used; the message names file, line, value and fix."""
 
 
-def dotted(key: Key) -> str:
+def join_key(key: Key) -> str:
     """A key as `--set` takes it: `data.0.clips`."""
     return ".".join(cut(str(part), 80) for part in key)
 
@@ -126,10 +126,12 @@ def _index(tree: Any, part: str | int, done: Key, text: str) -> str | int:
     if isinstance(tree, dict):
         return part
     if not isinstance(tree, list):
-        raise ConfigError(f"--set {text}: {dotted(done)} is {show(tree)}, no table; set all of it")
+        raise ConfigError(
+            f"--set {text}: {join_key(done)} is {show(tree)}, no table; set all of it"
+        )
     if not re.fullmatch(r"[0-9]{1,9}", str(part)) or int(part) > len(tree):
         raise ConfigError(
-            f"--set {text}: {dotted(done)} has {len(tree)} entries, numbered from 0; not"
+            f"--set {text}: {join_key(done)} has {len(tree)} entries, numbered from 0; not"
             f" {show(part)}"
         )
     if int(part) == len(tree):

@@ -20,12 +20,12 @@ Any key can be set from the command line: `--set lora.rank=8`, `--set data.0.cli
 
 def schema(model: type[Config] = Config) -> dict[str, Any]:
     """JSON schema (draft 2020-12) of the configuration, with the shorthands TOML files use."""
-    made = model.model_json_schema()
-    _open_shorthands(made)
+    document = model.model_json_schema()
+    _open_shorthands(document)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Frisket configuration",
-        **{key: value for key, value in made.items() if key != "title"},
+        **{key: value for key, value in document.items() if key != "title"},
     }
 
 
@@ -34,9 +34,9 @@ def text() -> str:
     return json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"
 
 
-def _open_shorthands(made: dict[str, Any]) -> None:
+def _open_shorthands(document: dict[str, Any]) -> None:
     """What validators take besides: `masks` as a word, folder or table, `regions` by preset."""
-    masks = made["$defs"]["Data"]["properties"]["masks"]
+    masks = document["$defs"]["Data"]["properties"]["masks"]
     full = {"$ref": masks.pop("$ref")}
     masks["anyOf"] = [
         {"type": "string"},
@@ -44,7 +44,7 @@ def _open_shorthands(made: dict[str, Any]) -> None:
         {"type": "object", "additionalProperties": {"type": "string"}},
     ]
     masks["default"] = "none"
-    regions = made["properties"]["regions"]
+    regions = document["properties"]["regions"]
     table = {key: regions.pop(key) for key in ("type", "additionalProperties")}
     named = {"type": "string", "enum": list(PRESETS)}
     regions["anyOf"] = [named, {**table, "properties": {"preset": named}}]
@@ -53,30 +53,30 @@ def _open_shorthands(made: dict[str, Any]) -> None:
 
 def reference(model: type[Config] = Config) -> str:
     """The reference page: one table a section with key, type, default and meaning."""
-    made = schema(model)
+    document = schema(model)
     parts = [PAGE]
-    for name, entry in made["properties"].items():
-        title, inner = f"[{name}]", _model(entry, made)
+    for name, entry in document["properties"].items():
+        title, inner = f"[{name}]", _model(entry, document)
         if entry.get("type") == "array":
-            title, inner = f"[[{name}]]", _model(entry["items"], made)
+            title, inner = f"[[{name}]]", _model(entry["items"], document)
         if inner is None:
             parts.append(f"## `{title}`\n\n{_plain(entry.get('description', ''))}\n")
-            parts.append(f"Type: {_cell(_type(entry, made))}. Default: {_default(entry)}.\n")
+            parts.append(f"Type: {_cell(_type(entry, document))}. Default: {_default(entry)}.\n")
             continue
-        parts += _section(title, inner, made)
+        parts += _section(title, inner, document)
         for deeper, its in inner["properties"].items():
-            if below := _model(its, made):
-                parts += _section(f"[{name}.{deeper}]", below, made)
-            elif its.get("type") == "array" and _model(its.get("items", {}), made):
+            if below := _model(its, document):
+                parts += _section(f"[{name}.{deeper}]", below, document)
+            elif its.get("type") == "array" and _model(its.get("items", {}), document):
                 parts.append(f"## `[[{name}.{deeper}]]`\n\nThe keys of `[[{deeper}]]`.\n")
     return "\n".join(parts)
 
 
-def _section(title: str, model: dict[str, Any], made: dict[str, Any]) -> list[str]:
+def _section(title: str, model: dict[str, Any], document: dict[str, Any]) -> list[str]:
     """Heading, meaning and table of one section."""
     required = model.get("required", [])
     rows = [
-        f"| `{name}` | {_cell(_type(entry, made))} |"
+        f"| `{name}` | {_cell(_type(entry, document))} |"
         f" {'required' if name in required else _default(entry, of_section='$ref' in entry)} |"
         f" {_cell(_plain(entry.get('description', '')))} |"
         for name, entry in model["properties"].items()
@@ -85,12 +85,12 @@ def _section(title: str, model: dict[str, Any], made: dict[str, Any]) -> list[st
     return [f"## `{title}`\n", f"{_plain(model.get('description', ''))}\n", f"{table}\n"]
 
 
-def _model(entry: dict[str, Any], made: dict[str, Any]) -> dict[str, Any] | None:
+def _model(entry: dict[str, Any], document: dict[str, Any]) -> dict[str, Any] | None:
     """The section an entry refers to, None for a plain value."""
     for choice in (entry, *entry.get("anyOf", [])):
         if "$ref" in choice:
-            found: dict[str, Any] = made["$defs"][choice["$ref"].rsplit("/", 1)[-1]]
-            return found
+            section: dict[str, Any] = document["$defs"][choice["$ref"].rsplit("/", 1)[-1]]
+            return section
     return None
 
 
@@ -103,29 +103,29 @@ WORDS = {
 }
 
 
-def _type(entry: dict[str, Any], made: dict[str, Any]) -> str:
+def _type(entry: dict[str, Any], document: dict[str, Any]) -> str:
     """A type in words, with its range."""
     if "anyOf" in entry:
-        choices = [each for each in entry["anyOf"] if each.get("type") != "null"]
-        return " or ".join(dict.fromkeys(_type(each, made) for each in choices))
+        choices = [choice for choice in entry["anyOf"] if choice.get("type") != "null"]
+        return " or ".join(dict.fromkeys(_type(choice, document) for choice in choices))
     if "enum" in entry or "const" in entry:
         choices = entry.get("enum", [entry.get("const")])
-        return ", ".join(f"`{each}`" for each in choices if each != "")
+        return ", ".join(f"`{choice}`" for choice in choices if choice != "")
     if "$ref" in entry:
         return "table"
     if entry.get("type") == "array":
-        return _listed(entry, made)
+        return _describe_list(entry, document)
     if isinstance(entry.get("additionalProperties"), dict):
-        return f"table of {_type(entry['additionalProperties'], made)}"
+        return f"table of {_type(entry['additionalProperties'], document)}"
     word = "path" if entry.get("format") == "path" else WORDS.get(str(entry.get("type")), "any")
     return word + _range(entry)
 
 
-def _listed(entry: dict[str, Any], made: dict[str, Any]) -> str:
+def _describe_list(entry: dict[str, Any], document: dict[str, Any]) -> str:
     if "prefixItems" in entry:
-        inner = [_type(each, made) for each in entry["prefixItems"]]
+        inner = [_type(prefix, document) for prefix in entry["prefixItems"]]
         return f"list of {len(inner)} ({inner[0]})"
-    return f"list of {_type(entry['items'], made)}"
+    return f"list of {_type(entry['items'], document)}"
 
 
 def _range(entry: dict[str, Any]) -> str:
@@ -141,13 +141,13 @@ def _default(entry: dict[str, Any], *, of_section: bool = False) -> str:
     if value is None or value in ("", [], {}):
         return "empty"
     if isinstance(value, dict):
-        return "`{ " + ", ".join(f"{key} = {each}" for key, each in value.items()) + " }`"
+        return "`{ " + ", ".join(f"{key} = {inner}" for key, inner in value.items()) + " }`"
     return f"`{json.dumps(value)}`"
 
 
-def _plain(said: str) -> str:
-    return " ".join(said.split())
+def _plain(description: str) -> str:
+    return " ".join(description.split())
 
 
-def _cell(said: str) -> str:
-    return said.replace("|", "\\|")
+def _cell(description: str) -> str:
+    return description.replace("|", "\\|")

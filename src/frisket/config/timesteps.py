@@ -9,8 +9,8 @@ from frisket.objectives.kinds import (
     Bounds,
     Density,
     Emphasis,
+    LevelWeighting,
     ShiftLaw,
-    Weighting,
     find_fault,
 )
 
@@ -53,7 +53,7 @@ class Timesteps(Section):
     experts: Literal["by_noise", "even"] = "by_noise"
     """How often each expert of a model of two is trained: as often as its noise levels are drawn,
     or both as often."""
-    weighting: Weighting = "none"
+    weighting: LevelWeighting = "none"
     """Loss weight of a noise level: cosmap, sigma_sqrt, sigma, bell, half_bell and flex for flow
     models, debiased and noise_like for epsilon and v models."""
     min_snr: Annotated[float, Field(ge=0)] = 0.0

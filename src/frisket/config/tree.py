@@ -22,7 +22,7 @@ from frisket.config.timesteps import Noise, Timesteps
 
 __all__ = ["Config", "Data", "MaskSource", "Preview", "Run", "Section"]
 
-Schedule = Literal[
+ScheduleName = Literal[
     "constant",
     "linear",
     "cosine",
@@ -31,7 +31,7 @@ Schedule = Literal[
     "inverse_sqrt",
     "rex",
     "warmup_stable_decay",
-]  # as `frisket.training.schedules.Schedule`, which imports torch
+]  # as `frisket.training.schedules.RateSchedule`, which imports torch
 
 FAMILY = "pocket"  # where none is named: ships with the package, for tiny pictures
 
@@ -212,7 +212,7 @@ class Optimizer(Section):
     """Further arguments of the optimizer's class."""
     lora_plus: Annotated[float, Field(ge=0)] = 0.0
     """LoRA+: rate of B, as a multiple of A's (16 is usual); 0 gives both the same."""
-    schedule: Schedule = "constant"
+    schedule: ScheduleName = "constant"
     """Learning rate after warm-up (docs/training)."""
     warmup: Annotated[int | float, Field(ge=0)] = 0
     """Steps of linear warm-up; below 1, a share of all steps."""

@@ -18,18 +18,18 @@ def variant_problems(config: Config, family: "Family") -> Iterator[tuple[Key, st
     """Key and sentence of everything the variant cannot do."""
     name = config.model.variant or family.default
     variant = family.variants[name]
-    said = f"{family.name} {name}"
-    asked = config.model.experts
-    if asked != "both" and asked not in variant.experts:
+    label = f"{family.name} {name}"
+    experts = config.model.experts
+    if experts != "both" and experts not in variant.experts:
         yield (
             ("model", "experts"),
-            f"{said} is one denoiser, it has no {asked} expert; leave model.experts out",
+            f"{label} is one denoiser, it has no {experts} expert; leave model.experts out",
         )
     kind = config.memory.quantise
     if kind != "none" and not variant.quantises:
-        yield ("memory", "quantise"), f"{said} is not quantised; leave memory.quantise out"
-    yield from _reading_problems(config, variant, said)
-    yield from _data_problems(config, variant, said)
+        yield ("memory", "quantise"), f"{label} is not quantised; leave memory.quantise out"
+    yield from _reading_problems(config, variant, label)
+    yield from _data_problems(config, variant, label)
     try:
         targets_of(config, family, name)
     except ValueError as error:
@@ -44,18 +44,18 @@ def variant_problems(config: Config, family: "Family") -> Iterator[tuple[Key, st
         yield ("timesteps",), str(error)
 
 
-def _reading_problems(config: Config, variant: "Variant", said: str) -> Iterator[tuple[Key, str]]:
+def _reading_problems(config: Config, variant: "Variant", label: str) -> Iterator[tuple[Key, str]]:
     model = config.model
     if model.clip_skip and not variant.clip_skip:
         yield (
             ("model", "clip_skip"),
-            f"{said} reads the layer of its text encoder that it was trained on, and no other;"
+            f"{label} reads the layer of its text encoder that it was trained on, and no other;"
             " leave model.clip_skip out",
         )
     if model.max_tokens > variant.max_tokens:
         yield (
             ("model", "max_tokens"),
-            f"{said} reads prompts as long as its public pipeline does, not in pieces of 75 tokens;"
+            f"{label} reads prompts as long as its public pipeline does, not in pieces of 75 tokens;"
             " leave model.max_tokens out",
         )
 
@@ -67,10 +67,10 @@ def targets_of(
 
     ValueError for a preset, or for convolutions, that the family does not have.
     """
-    from frisket.families.base import chosen_targets  # noqa: PLC0415 - torch, only when asked for
+    from frisket.families.base import choose_targets  # noqa: PLC0415 - torch, only when asked for
 
     chosen, conv = config.lora, config.lora.conv_rank > 0
-    targets, dead = chosen_targets(family, variant, preset=chosen.preset, conv=conv)
+    targets, dead = choose_targets(family, variant, preset=chosen.preset, conv=conv)
     if not chosen.targets:
         return targets, dead
     return (*chosen.targets, *(family.lora_conv if conv else ())), ()
@@ -96,7 +96,7 @@ def optimizer_problems(config: Config) -> Iterator[tuple[Key, str]]:
         )
         return
 
-    if (module := optim_probe.imports(chosen.name)) and not chosen.trust:
+    if (module := optim_probe.find_import(chosen.name)) and not chosen.trust:
         yield (
             ("optimizer", "name"),
             f"`optimizer.name` = {show(chosen.name)} would import the module {show(module)}, and"
@@ -128,40 +128,40 @@ def attention_problems(config: Config) -> Iterator[tuple[Key, str]]:
         yield ("memory", "attention"), str(error)
 
 
-def _data_problems(config: Config, variant: "Variant", said: str) -> Iterator[tuple[Key, str]]:
+def _data_problems(config: Config, variant: "Variant", label: str) -> Iterator[tuple[Key, str]]:
     sets: list[tuple[Key, Data]] = [
         (("data", number), data) for number, data in enumerate(config.data)
     ]
     sets += [(("validation", "data", n), data) for n, data in enumerate(config.validation.data)]
     for key, data in sets:
-        yield from _reference_problems(data, key, variant, said)
-        yield from _role_problems(data, key, variant, said)
+        yield from _reference_problems(data, key, variant, label)
+        yield from _role_problems(data, key, variant, label)
 
 
 def _reference_problems(
-    data: Data, key: Key, variant: "Variant", said: str
+    data: Data, key: Key, variant: "Variant", label: str
 ) -> Iterator[tuple[Key, str]]:
     pictures = variant.sees == "pictures"
     if pictures and data.references is None and not is_manifest(data.clips):
         yield (
             (*key, "references"),
-            f"{said} edits pictures: give `references`, the folder of what it starts from"
+            f"{label} edits pictures: give `references`, the folder of what it starts from"
             " (name.png for each clip)",
         )
     if data.references is not None and not pictures:
         yield (
             (*key, "references"),
-            f"{said} looks at no reference pictures; leave `references` out",
+            f"{label} looks at no reference pictures; leave `references` out",
         )
 
 
 def _role_problems(
-    data: Data, key: Key, variant: "Variant", said: str
+    data: Data, key: Key, variant: "Variant", label: str
 ) -> Iterator[tuple[Key, str]]:
     if data.mask_role != "loss" and variant.sees != "first_frame":
         yield (
             (*key, "mask_role"),
-            f'{said} has no mask channels of its own; use mask_role = "loss", or an'
+            f'{label} has no mask channels of its own; use mask_role = "loss", or an'
             " image-to-video variant",
         )
     if data.mask_role != "loss" and data.masks.source == "none":
@@ -181,12 +181,12 @@ def _format_problems(config: Config, family: "Family", variant: str) -> Iterator
     chosen = config.lora
     try:
         names = layer_names(family, variant)
-        check_form(names, chosen.kind, chosen.format, _adapted_layers(config, family, variant))
+        check_form(names, chosen.kind, chosen.format, _list_adapted(config, family, variant))
     except AdapterMismatch as error:
         yield ("lora", "format"), f"{family.name} {variant}: {error}"
 
 
-def _adapted_layers(config: Config, family: "Family", variant: str) -> tuple[str, ...]:
+def _list_adapted(config: Config, family: "Family", variant: str) -> tuple[str, ...]:
     """Where the adapter goes, from the model's shape; none where that is not known here.
 
     A plain LoRA on a family's own layers fits all its formats, and on those of its blocks ComfyUI's

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from frisket.data.records import Masking, Window
 from frisket.grid import LatentGrid
-from frisket.masks.coverage import Reading, to_latent
+from frisket.masks.coverage import CellReading, to_latent
 from frisket.masks.cut import cut_to_latent
 from frisket.masks.morphology import bend, feather, fill_holes, grow
 from frisket.masks.read import read
@@ -131,7 +131,7 @@ def _shape(plane: Plane, window: Window) -> Float[Tensor, "F H_cut W_cut"]:
 
 
 def read_cells(
-    pixels: Planes, how: Masking, grid: LatentGrid, reading: Reading | None = None
+    pixels: Planes, how: Masking, grid: LatentGrid, reading: CellReading | None = None
 ) -> CellPlanes:
     """Planes as the loss reads them: under the masking's value curve, then laid on the cells."""
     bent = bend(pixels, how.pixel_gamma, how.pixel_floor)

@@ -11,7 +11,7 @@ from torch import Tensor
 from frisket.data.cached.store import Cache
 from frisket.families.base import References
 from frisket.grid import LatentGrid
-from frisket.masks.coverage import Reading
+from frisket.masks.coverage import CellReading
 from frisket.masks.weights import Spread
 from frisket.media.captions import PLAIN, Wording
 from frisket.media.files import ClipFiles
@@ -36,8 +36,8 @@ class Masking:
     fill_holes: bool = False
     pixel_gamma: float = 1.0  # of what weighs the loss, before it is read to cells
     pixel_floor: float = 0.0
-    reading: Reading = "mean"
-    prior_reading: Reading | None = None  # of the mask the prior term sees, if it is another
+    reading: CellReading = "mean"
+    prior_reading: CellReading | None = None  # of the mask the prior term sees, if it is another
     require: bool = False  # stop if a clip has no mask
     unmasked: Literal["leave out", "train"] = "leave out"  # clips without, where others have one
     fallback: Path | None = None  # mask of the clips that have none

@@ -12,7 +12,7 @@ from frisket.families.key_map import Names
 from frisket.families.suggestions import Suggestions
 from frisket.grid import LatentGrid
 from frisket.objectives.base import Objective
-from frisket.objectives.kinds import Density, Weighting
+from frisket.objectives.kinds import Density, LevelWeighting
 from frisket.objectives.shift import SizeShift
 from frisket.objectives.timesteps import TimestepSampler
 from frisket.registry import Shelf
@@ -21,7 +21,9 @@ from frisket.shapes import Clip, Latents, PerSample, Picture, Plane
 Conditioning = Mapping[str, Tensor]  # what the denoiser is told; every tensor batch first
 References = Sequence[Picture]  # pictures beside one clip: each 1 H W 3, uint8, at its own size
 TOKENS = 75  # that CLIP reads at once, between begin and end
-GIVEN = "given"  # conditioning b 1 f h w: 1 where the model is handed the clean latents; no loss
+CLEAN_MASK = (
+    "given"  # conditioning b 1 f h w: 1 where the model is handed the clean latents; no loss
+)
 
 
 class WeightsNotFound(FileNotFoundError):
@@ -139,7 +141,7 @@ class Family(Protocol):
         variant: str,
         timesteps: TimestepSampler | None = None,
         *,
-        weighting: Weighting = "none",
+        weighting: LevelWeighting = "none",
         min_snr: float = 0.0,
     ) -> Objective:
         """What the model was trained to predict; `timesteps` overrides the variant's density.
@@ -184,7 +186,7 @@ class Family(Protocol):
         """
         ...
 
-    def observe(
+    def image_conditioning(
         self,
         vae: nn.Module,
         vision: nn.Module | None,
@@ -196,7 +198,7 @@ class Family(Protocol):
 
         A `first_frame` model sees the first frame of `clip`, and, where `keep` (F H W, 1 = shown)
         is given, those pixels of it as well. A `pictures` model sees `references`, resized as its
-        pipeline does. Clean latent frames that are handed over carry no loss: `GIVEN` names them.
+        pipeline does. Clean latent frames that are handed over carry no loss: `CLEAN_MASK` names them.
         """
         ...
 
@@ -269,7 +271,7 @@ def default_targets(family: Family, variant: str) -> tuple[tuple[str, ...], tupl
     )
 
 
-def chosen_targets(
+def choose_targets(
     family: Family, variant: str, *, preset: str = "", conv: bool = False
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Where an adapter goes under a preset, and on convolutions besides (targets, dead).

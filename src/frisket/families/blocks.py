@@ -15,18 +15,18 @@ def blocks_of(denoiser: nn.Module) -> dict[str, nn.Module]:
     middle, on the way up. ValueError for a model that has neither.
     """
     repeated = tuple(getattr(denoiser, "_repeated_blocks", None) or ())
-    found = dict(_members(denoiser, repeated))
-    if not found and repeated:
+    blocks = dict(_members(denoiser, repeated))
+    if not blocks and repeated:
         for name in ("down_blocks", "mid_block", "up_blocks"):
             root = getattr(denoiser, name, None)
             for path, inner in root.named_modules() if root is not None else ():
-                found |= {f"{name}.{path}.{at}": each for at, each in _members(inner, repeated)}
-    if not found:
+                blocks |= {f"{name}.{path}.{at}": block for at, block in _members(inner, repeated)}
+    if not blocks:
         raise ValueError(
             f"{type(denoiser).__name__} has no repeated blocks (no list of modules of its own, and"
             " none of the classes it names in _repeated_blocks)"
         )
-    return found
+    return blocks
 
 
 def _members(module: nn.Module, repeated: tuple[str, ...]) -> Iterator[tuple[str, nn.Module]]:
@@ -54,12 +54,12 @@ def plain_tensors(value: Any) -> list[Any]:
         names, _ = value.__tensor_flatten__()
         return [inner for name in names for inner in plain_tensors(getattr(value, name))]
     state = getattr(value, "quant_state", None)
-    found = [value]
+    tensors = [value]
     while state is not None:
-        found += [
+        tensors += [
             tensor
             for tensor in (state.absmax, state.offset)
             if tensor is not None and hasattr(tensor, "untyped_storage")
         ]
         state = state.state2
-    return found
+    return tensors

@@ -13,12 +13,12 @@ from frisket.families.presets import presets
 from frisket.families.suggestions import Suggestions
 from frisket.objectives.base import Objective
 from frisket.objectives.flow import Flow
-from frisket.objectives.kinds import Weighting
+from frisket.objectives.kinds import LevelWeighting
 from frisket.objectives.timesteps import TimestepSampler
 from frisket.shapes import Clip, Latents, Plane
 
 
-class Text(nn.Module):
+class TextBundle(nn.Module):
     """Tokenizers, processors and text encoders as one module, under the pipeline's names."""
 
     def __init__(self, **parts: Any) -> None:
@@ -37,7 +37,7 @@ def parts_of(text: nn.Module | None, *names: str) -> dict[str, Any]:
     """What a pipeline's constructor takes for the text: the bundle's parts, or None for each."""
     if text is None:
         return dict.fromkeys(names)
-    assert isinstance(text, Text)
+    assert isinstance(text, TextBundle)
     return text.parts()
 
 
@@ -61,7 +61,7 @@ class Standard:
         variant: str,
         timesteps: TimestepSampler | None = None,
         *,
-        weighting: Weighting = "none",
+        weighting: LevelWeighting = "none",
         min_snr: float = 0.0,
     ) -> Objective:
         """Rectified flow at the variant's density, pushed towards noise by its shift."""
@@ -77,7 +77,7 @@ class Standard:
         """None: a model of text alone has no image encoder."""
         return None
 
-    def observe(
+    def image_conditioning(
         self,
         vae: nn.Module,
         vision: nn.Module | None,
@@ -102,12 +102,12 @@ class Standard:
 
     def conditioning_widths(self, config: Mapping[str, Any]) -> dict[str, int]:
         """The whole numbers of the configuration; of a list, its last."""
-        found = {}
+        widths = {}
         for name, value in config.items():
             last = value[-1] if isinstance(value, list | tuple) and value else value
             if type(last) is int:
-                found[name] = last
-        return found
+                widths[name] = last
+        return widths
 
     def save(self, parts: Parts, folder: Path) -> None:
         """Write the whole pipeline as diffusers folders, safetensors only.

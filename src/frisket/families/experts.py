@@ -38,18 +38,18 @@ class Experts(nn.Module):
         for name, expert in self.experts.items():
             # A hook, not `forward`: the public pipeline calls an expert directly. And a bound
             # method, no closure: a deep copy's hook then moves the copy.
-            expert.register_forward_pre_hook(partial(self._called, name))
+            expert.register_forward_pre_hook(partial(self._on_call, name))
 
-    def _called(self, name: str, _expert: nn.Module, _given: Any) -> None:
+    def _on_call(self, name: str, _expert: nn.Module, _args: Any) -> None:
         self.use(name)
 
-    def forward(self, *args: Any, timestep: Tensor, **given: Any) -> Any:
+    def forward(self, *args: Any, timestep: Tensor, **kwargs: Any) -> Any:
         """Call the expert of these timesteps (t * 1000, one a sample, or one a token)."""
         levels = timestep.float() / SCALE
         levels = levels.amax(-1) if levels.ndim > 1 else levels  # given tokens are at 0
-        return self.experts[self.named(levels)](*args, timestep=timestep, **given)
+        return self.experts[self.find_name(levels)](*args, timestep=timestep, **kwargs)
 
-    def named(self, t: Tensor) -> str:
+    def find_name(self, t: Tensor) -> str:
         """Which expert noise levels fall to; ValueError where they fall to none or to several."""
         low, high = float(t.min()), float(t.max())
         for name, (least, most) in self.ranges.items():
@@ -83,7 +83,7 @@ class Experts(nn.Module):
             self.device = None
             super().to(device=torch.device(device))
             return self
-        self.device = _numbered(torch.device(device))
+        self.device = _add_index(torch.device(device))
         for expert in self.experts.values():
             for value in expert.parameters():
                 if value.requires_grad or value is next(expert.parameters()):
@@ -94,9 +94,9 @@ class Experts(nn.Module):
             _move(expert, torch.device("cpu"))
         return self
 
-    def to(self, *args: Any, **given: Any) -> "Experts":
+    def to(self, *args: Any, **kwargs: Any) -> "Experts":
         """As of any module, but a device is chosen (see `on`): both at once would not fit it."""
-        device, dtype, *_ = torch._C._nn._parse_to(*args, **given)
+        device, dtype, *_ = torch._C._nn._parse_to(*args, **kwargs)
         if dtype is not None:
             super().to(dtype=dtype)
         return self if device is None else self.on(device)
@@ -113,7 +113,7 @@ def first(denoiser: nn.Module) -> Any:
     return next(iter(experts_of(denoiser).values()))
 
 
-def _numbered(device: torch.device) -> torch.device:
+def _add_index(device: torch.device) -> torch.device:
     """With the index that its tensors will say: "cuda" is none of theirs, and nothing equals it."""
     if str(device) == "cuda":
         return torch.device("cuda", torch.cuda.current_device())

@@ -55,7 +55,7 @@ class Names:
                 return template.format(*match.groups()), place, count
         raise UnknownLayer(f"{name} is no layer in this family's table of names")
 
-    def turned_original(self, name: str) -> str | None:
+    def find_turned(self, name: str) -> str | None:
         """Original name of a layer that is more than a name apart; None for the others."""
         for original, ours in self.turned.items():
             if match := _pattern(ours).fullmatch(name):

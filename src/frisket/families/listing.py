@@ -46,7 +46,7 @@ def size_of(family: Family, variant: str) -> Size | None:
     except WeightsNotFound:
         return None
     values = list(next(iter(experts_of(denoiser).values())).parameters())
-    return Size(sum(each.numel() for each in values), sum(each.nbytes for each in values))
+    return Size(sum(value.numel() for value in values), sum(value.nbytes for value in values))
 
 
 def listing(name: str = "") -> str:
@@ -59,12 +59,19 @@ def listing(name: str = "") -> str:
         return "\n".join([f"{name}: {_meaning(family)}", "", *_columns(HEADS, _rows(family))])
     heads = ("family", "variant", "makes", "sees", "experts", "hub id")
     rows = [
-        (each, label, makes(card), SEES[card.sees], ", ".join(card.experts) or "-", card.repo)
-        for each in FAMILIES.names()
-        for label, card in FAMILIES.load(each).variants.items()
+        (
+            family_name,
+            label,
+            makes(card),
+            SEES[card.sees],
+            ", ".join(card.experts) or "-",
+            card.repo,
+        )
+        for family_name in FAMILIES.names()
+        for label, card in FAMILIES.load(family_name).variants.items()
     ]
-    said = "`frisket families NAME` adds the sizes of one family."
-    return "\n".join([*_columns(heads, rows), "", said])
+    hint = "`frisket families NAME` adds the sizes of one family."
+    return "\n".join([*_columns(heads, rows), "", hint])
 
 
 def page() -> str:

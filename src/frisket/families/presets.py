@@ -14,9 +14,9 @@ def presets(
 
     `attn-mlp` only where `mlp` is given, `blocks` only where `blocks` is. `full` is every layer.
     """
-    made = {"attn": attention, "full": "."}
+    patterns = {"attn": attention, "full": "."}
     if mlp:
-        made["attn-mlp"] = f"{attention}|{mlp}"
+        patterns["attn-mlp"] = f"{attention}|{mlp}"
     if blocks:
-        made["blocks"] = blocks
-    return {name: (f"/{pattern}/",) for name, pattern in made.items()}
+        patterns["blocks"] = blocks
+    return {name: (f"/{pattern}/",) for name, pattern in patterns.items()}

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from frisket.families.blocks import blocks_of
 
-Kind = Literal["none", "nf4", "int8", "fp8"]
+QuantiseKind = Literal["none", "nf4", "int8", "fp8"]
 PACKAGES = {"nf4": "bitsandbytes", "int8": "torchao", "fp8": "torchao"}
 RECORD = "frisket_quantised"  # attribute of a quantised model: its kind
 
@@ -18,7 +18,7 @@ class PackageMissing(ImportError):
     """The library that a kind of quantisation needs is not installed; the message says which."""
 
 
-def require(kind: Kind) -> None:
+def require(kind: QuantiseKind) -> None:
     """Raise PackageMissing, with the command that installs it, where `kind` cannot be made here."""
     package = PACKAGES.get(kind)
     if package is None:
@@ -41,23 +41,23 @@ def layers_of(model: nn.Module) -> dict[str, nn.Linear]:
     float32 (`_keep_in_fp32_modules`).
     """
     exact = set(getattr(model, "_keep_in_fp32_modules", None) or ())
-    found: dict[str, nn.Linear] = {}
+    layers: dict[str, nn.Linear] = {}
     for name, block in blocks_of(model).items():
         for inner, layer in block.named_modules():
             path = f"{name}.{inner}"
             if isinstance(layer, nn.Linear) and not exact & set(path.split(".")):
-                found[path] = layer
-    return found
+                layers[path] = layer
+    return layers
 
 
-def quantised(model: nn.Module) -> Kind:
+def find_kind(model: nn.Module) -> QuantiseKind:
     """How a model's frozen weights are held: the kind it was quantised to, or "none"."""
-    kind: Kind = getattr(model, RECORD, "none")
+    kind: QuantiseKind = getattr(model, RECORD, "none")
     return kind
 
 
 @torch.no_grad()
-def quantise(model: nn.Module, kind: Kind, *, dtype: torch.dtype, device: str) -> nn.Module:
+def quantise(model: nn.Module, kind: QuantiseKind, *, dtype: torch.dtype, device: str) -> nn.Module:
     """Turn the layers of `layers_of` into `kind`, one after the other, each freed when done.
 
     Done after loading and not by diffusers while it loads: its nf4 refuses machines without a GPU,
@@ -70,8 +70,8 @@ def quantise(model: nn.Module, kind: Kind, *, dtype: torch.dtype, device: str) -
     """
     if kind == "none":
         return model
-    if quantised(model) != "none":
-        raise ValueError(f"{type(model).__name__} is quantised already ({quantised(model)})")
+    if find_kind(model) != "none":
+        raise ValueError(f"{type(model).__name__} is quantised already ({find_kind(model)})")
     shapes_only = device == "meta"
     if not shapes_only:
         require(kind)
@@ -85,19 +85,21 @@ def quantise(model: nn.Module, kind: Kind, *, dtype: torch.dtype, device: str) -
     return model
 
 
-def quantise_layer(layer: nn.Linear, kind: Kind, dtype: torch.dtype, device: str) -> nn.Module:
+def quantise_layer(
+    layer: nn.Linear, kind: QuantiseKind, dtype: torch.dtype, device: str
+) -> nn.Module:
     """One layer in `kind`, on the device; the layer it was is not to be used any more."""
     if kind == "nf4":
-        made = _nf4(layer, dtype, device)
+        output = _nf4(layer, dtype, device)
     elif device == "meta":
-        made = EightBit(layer, torch.int8 if kind == "int8" else torch.float8_e4m3fn, dtype)
+        output = EightBit(layer, torch.int8 if kind == "int8" else torch.float8_e4m3fn, dtype)
     else:
-        made = _torchao(layer, kind, dtype, device)
-    made.register_forward_pre_hook(_as_autocast)
-    return made
+        output = _torchao(layer, kind, dtype, device)
+    output.register_forward_pre_hook(_as_autocast)
+    return output
 
 
-def _as_autocast(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def _as_autocast(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """The input in autocast's precision, as a plain layer takes it.
 
     The libraries answer in the precision of the input. One norm that autocast runs in float32 would
@@ -105,14 +107,14 @@ def _as_autocast(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """
     for device in ("cuda", "cpu"):
         if torch.is_autocast_enabled(device):
-            return (given[0].to(torch.get_autocast_dtype(device)), *given[1:])
-    return given
+            return (args[0].to(torch.get_autocast_dtype(device)), *args[1:])
+    return args
 
 
 def _nf4(layer: nn.Linear, dtype: torch.dtype, device: str) -> nn.Module:
     """4 bits a weight, by bitsandbytes: blocks of 64, scales in 8 bits (QLoRA, 2305.14314)."""
     bnb: Any = import_module("bitsandbytes")
-    made = bnb.nn.Linear4bit(
+    output = bnb.nn.Linear4bit(
         layer.in_features,
         layer.out_features,
         bias=layer.bias is not None,
@@ -127,7 +129,7 @@ def _nf4(layer: nn.Linear, dtype: torch.dtype, device: str) -> nn.Module:
     packed, state = bnb.functional.quantize_4bit(
         weight, blocksize=64, compress_statistics=True, quant_type="nf4"
     )
-    made.weight = bnb.nn.Params4bit(
+    output.weight = bnb.nn.Params4bit(
         packed,
         requires_grad=False,
         quant_state=state,
@@ -135,17 +137,17 @@ def _nf4(layer: nn.Linear, dtype: torch.dtype, device: str) -> nn.Module:
         compress_statistics=True,
         quant_type="nf4",
         bnb_quantized=True,
-        module=made,
+        module=output,
     )
-    made.quant_state = state
+    output.quant_state = state
     if layer.bias is not None:  # the layer would cast it to its input's dtype in the first call
-        made.bias = nn.Parameter(layer.bias.to(device, dtype), requires_grad=False)
+        output.bias = nn.Parameter(layer.bias.to(device, dtype), requires_grad=False)
     # In eval mode on a CPU it would repack its weights into a form that cannot be trained on.
-    made.support_avx512bf16_for_cpu = False
-    return made.train(layer.training)
+    output.support_avx512bf16_for_cpu = False
+    return output.train(layer.training)
 
 
-def _torchao(layer: nn.Linear, kind: Kind, dtype: torch.dtype, device: str) -> nn.Module:
+def _torchao(layer: nn.Linear, kind: QuantiseKind, dtype: torch.dtype, device: str) -> nn.Module:
     """8 bits a weight, by torchao: one scale a row, the product in the layer's own dtype."""
     ao: Any = import_module("torchao.quantization")
     moved = layer.to(device, dtype).requires_grad_(False)

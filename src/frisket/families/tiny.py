@@ -29,7 +29,7 @@ CHAT = (
 
 
 @contextmanager
-def seeded(seed: int = 0) -> Iterator[None]:
+def seed_torch(seed: int = 0) -> Iterator[None]:
     """Inside, torch draws from `seed`; after, from where it was (CUDA is never touched)."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed CUDA as well
@@ -51,15 +51,15 @@ def tokenizer(
     special = (*SPECIAL, *extra)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: index for index, token in enumerate((*special, *alphabet))}
-    made = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
-    made.post_processor = processors.TemplateProcessing(
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>" if begin else "$A </s>",
         special_tokens=[("<s>", 1), ("</s>", 2)],
     )
     whole = PreTrainedTokenizerFast(
-        tokenizer_object=made,
+        tokenizer_object=backend,
         pad_token="<pad>",
         bos_token="<s>",
         eos_token="</s>",
@@ -106,8 +106,8 @@ def clip_text(width: int = 32, *, projection: int = 0) -> nn.Module:
         pad_token_id=0,
         projection_dim=projection or width,
     )
-    made: nn.Module = (CLIPTextModelWithProjection if projection else CLIPTextModel)(config)
-    return made
+    encoder: nn.Module = (CLIPTextModelWithProjection if projection else CLIPTextModel)(config)
+    return encoder
 
 
 def kl_vae(kind: Any, channels: int, **options: Any) -> Any:

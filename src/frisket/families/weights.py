@@ -219,7 +219,7 @@ def _shapes(
     folder = _config_folder(local(source), subfolder)
     try:
         if folder is None and (architecture is None or source.path):
-            folder = _fetched_config(source, repo, subfolder, architecture is not None)
+            folder = _find_fetched(source, repo, subfolder, architecture is not None)
         model = _build_shapes(kind, folder, architecture or {})
     except OSError as error:
         raise WeightsNotFound(
@@ -244,7 +244,7 @@ def _build_shapes(kind: Any, folder: Path | None, architecture: Mapping[str, Any
         return kind.from_config(kind.load_config(str(folder)))
 
 
-def _fetched_config(source: Source, repo: str, subfolder: str, spare: bool) -> Path | None:
+def _find_fetched(source: Source, repo: str, subfolder: str, spare: bool) -> Path | None:
     """The folder of a config.json that was downloaded before; with a `spare` None where none is.
 
     The hub is not asked: shapes are for looking, and looking never waits for a network.
@@ -284,10 +284,10 @@ def freeze(model: nn.Module, source: Source) -> nn.Module:
 def expect(config: Any, wanted: dict[str, Any], *, where: str, what: str) -> None:
     """Raise ValueError where a loaded config is not of the wanted kind (another model's folder)."""
     for name, value in wanted.items():
-        found = config.get(name)
-        if found != value:
+        actual = config.get(name)
+        if actual != value:
             raise ValueError(
-                f"{where} is not {what}: its {name} is {found}, not {value}. Check model.family and"
+                f"{where} is not {what}: its {name} is {actual}, not {value}. Check model.family and"
                 " model.variant."
             )
 

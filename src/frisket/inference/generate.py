@@ -15,21 +15,23 @@ from torch import Tensor, nn
 from frisket.data.sample import join
 from frisket.families.base import Conditioning, Family, Parts, Variant
 from frisket.families.experts import Experts, first
-from frisket.inference.sample_specs import Shot, check, references, shot
+from frisket.inference.sample_specs import SampleSpec, build_spec, check, references
 from frisket.shapes import Frames
 
 log = logging.getLogger(__name__)
 
 PIXELS = 1 << 18  # pixels (frames counted) that are sampled together when no batch is given
 MOST = 16  # samples at a time, however small
-Told = Mapping[tuple[str, tuple[Path, ...]], Conditioning]  # by text and the pictures beside it
+PromptEmbeddings = Mapping[
+    tuple[str, tuple[Path, ...]], Conditioning
+]  # by text and the pictures beside it
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
     """One sample; an image is a clip of one frame."""
 
-    shot: Shot
+    spec: SampleSpec
     frames: Frames
 
 
@@ -56,8 +58,8 @@ def generate(
     """
     if len(prompts) != len(seeds):
         raise ValueError(f"{len(prompts)} prompts but {len(seeds)} seeds: every picture takes one")
-    shots = [
-        shot(
+    specs = [
+        build_spec(
             family.variants[parts.variant],
             *pair,
             negative=negative,
@@ -72,37 +74,41 @@ def generate(
     ]
     _denoiser_of(parts)
     return sample(
-        family, parts, embed(family, parts.variant, parts.text, shots), shots, batch=batch
+        family, parts, embed(family, parts.variant, parts.text, specs), specs, batch=batch
     )
 
 
 @torch.no_grad()
-def embed(family: Family, variant: str, text: nn.Module | None, shots: Sequence[Shot]) -> Told:
+def embed(
+    family: Family, variant: str, text: nn.Module | None, specs: Sequence[SampleSpec]
+) -> PromptEmbeddings:
     """What `sample` needs instead of the text encoder: every distinct text once, on the CPU.
 
     Negative prompts are embedded where the variant takes them and guidance is on. A text encoder
     that looks at the pictures is shown them. Raises ValueError for shots the model cannot make and
     where the text encoder is not loaded.
     """
-    check(family, variant, shots)
+    check(family, variant, specs)
     if text is None:
         raise ValueError("nothing to embed prompts with: the text encoder is not loaded")
     card = family.variants[variant]
-    told: dict[tuple[str, tuple[Path, ...]], Conditioning] = {}
-    for each in shots:
-        seen = references(card, each)
-        for words in (each.prompt, *([each.negative] if _guided(card, each) else [])):
-            if (words, each.images) not in told:
-                given = family.embed(text, [words], [seen] if seen else ())
-                told[words, each.images] = {name: value.cpu() for name, value in given.items()}
-    return told
+    embeddings: dict[tuple[str, tuple[Path, ...]], Conditioning] = {}
+    for spec in specs:
+        pictures = references(card, spec)
+        for words in (spec.prompt, *([spec.negative] if _is_guided(card, spec) else [])):
+            if (words, spec.images) not in embeddings:
+                conditioning = family.embed(text, [words], [pictures] if pictures else ())
+                embeddings[words, spec.images] = {
+                    name: value.cpu() for name, value in conditioning.items()
+                }
+    return embeddings
 
 
 def sample(
     family: Family,
     parts: Parts,
-    told: Told,
-    shots: Sequence[Shot],
+    embeddings: PromptEmbeddings,
+    specs: Sequence[SampleSpec],
     *,
     batch: int | None = None,
     device: torch.device | None = None,
@@ -120,24 +126,24 @@ def sample(
 
     Raises ValueError, before any work, for shots that cannot be made or were not embedded.
     """
-    made = clips(family, parts, told, shots, batch=batch, device=device, tile=tile)
-    return (Picture(each, _to_uint8(clip, each)) for each, clip in made)
+    sampled = clips(family, parts, embeddings, specs, batch=batch, device=device, tile=tile)
+    return (Picture(spec, _to_uint8(clip, spec)) for spec, clip in sampled)
 
 
 def clips(
     family: Family,
     parts: Parts,
-    told: Told,
-    shots: Sequence[Shot],
+    embeddings: PromptEmbeddings,
+    specs: Sequence[SampleSpec],
     *,
     batch: int | None = None,
     device: torch.device | None = None,
     tile: bool = False,
-) -> Iterator[tuple[Shot, Tensor]]:
+) -> Iterator[tuple[SampleSpec, Tensor]]:
     """As `sample`, before rounding: each shot with its clip, float F 3 H W in [0, 1]."""
-    check(family, parts.variant, shots)
+    check(family, parts.variant, specs)
     card = family.variants[parts.variant]
-    lost = [each.prompt for each in shots if not _texts(card, each) <= told.keys()]
+    lost = [spec.prompt for spec in specs if not _texts(card, spec) <= embeddings.keys()]
     if lost:
         raise ValueError(f"the prompt {lost[0]!r} was not embedded; embed all shots first")
     denoiser = _denoiser_of(parts)
@@ -148,12 +154,12 @@ def clips(
     if tile and not hasattr(parts.vae, "enable_tiling"):
         raise ValueError(f"{type(parts.vae).__name__} has no tiles: set memory.tile_vae = false")
 
-    def run() -> Iterator[tuple[Shot, Tensor]]:
+    def run() -> Iterator[tuple[SampleSpec, Tensor]]:
         # Of the pipelines that are shown pictures some take one sample at a time.
-        for some in _batches(shots, 1 if card.sees == "pictures" else batch):
-            with _untouched(bare, place), _visiting(bare, place), _tiling(parts.vae, tile):
-                output = pipeline(**_call(family, pipeline, told, some, bare, place))
-            yield from zip(some, _stack(output), strict=True)
+        for group in _batches(specs, 1 if card.sees == "pictures" else batch):
+            with _restore_modes(bare, place), _visiting(bare, place), _tiling(parts.vae, tile):
+                output = pipeline(**_call(family, pipeline, embeddings, group, bare, place))
+            yield from zip(group, _stack(output), strict=True)
 
     return run()
 
@@ -164,23 +170,23 @@ def _denoiser_of(parts: Parts) -> nn.Module:
     return parts.denoiser
 
 
-def _guided(card: Variant, of: Shot) -> bool:
+def _is_guided(card: Variant, spec: SampleSpec) -> bool:
     """Whether a negative prompt takes part; where exactly it does is the pipeline's to say."""
-    return card.negative and of.guidance > 0
+    return card.negative and spec.guidance > 0
 
 
-def _texts(card: Variant, of: Shot) -> set[tuple[str, tuple[Path, ...]]]:
-    texts = {of.prompt, of.negative} if _guided(card, of) else {of.prompt}
-    return {(text, of.images) for text in texts}
+def _texts(card: Variant, spec: SampleSpec) -> set[tuple[str, tuple[Path, ...]]]:
+    texts = {spec.prompt, spec.negative} if _is_guided(card, spec) else {spec.prompt}
+    return {(text, spec.images) for text in texts}
 
 
-def _batches(shots: Sequence[Shot], batch: int | None) -> Iterator[list[Shot]]:
+def _batches(specs: Sequence[SampleSpec], batch: int | None) -> Iterator[list[SampleSpec]]:
     """Neighbours that one call of the pipeline can make."""
 
-    def kind(of: Shot) -> tuple[Any, ...]:
-        return of.height, of.width, of.frames, of.steps, of.guidance, of.images
+    def kind(spec: SampleSpec) -> tuple[Any, ...]:
+        return spec.height, spec.width, spec.frames, spec.steps, spec.guidance, spec.images
 
-    for _, group in groupby(shots, kind):
+    for _, group in groupby(specs, kind):
         alike = list(group)
         pixels = alike[0].frames * alike[0].height * alike[0].width
         size = batch or min(MOST, max(1, PIXELS // pixels))
@@ -191,19 +197,19 @@ def _batches(shots: Sequence[Shot], batch: int | None) -> Iterator[list[Shot]]:
 def _call(
     family: Family,
     pipeline: Any,
-    told: Told,
-    some: Sequence[Shot],
+    embeddings: PromptEmbeddings,
+    specs: Sequence[SampleSpec],
     parts: Parts,
     device: torch.device,
 ) -> dict[str, Any]:
     """What the pipeline is called with for one batch."""
     variant, denoiser = parts.variant, _denoiser_of(parts)
-    card, one = family.variants[variant], some[0]
+    card, common = family.variants[variant], specs[0]
     # The longest text of both sides: some pipelines join the two along the batch.
-    texts = [each.prompt for each in some]
-    if _guided(card, one):
-        texts += [each.negative for each in some]
-    joined = collate([told[text, one.images] for text in texts])
+    texts = [spec.prompt for spec in specs]
+    if _is_guided(card, common):
+        texts += [spec.negative for spec in specs]
+    joined = collate([embeddings[text, common.images] for text in texts])
     # Some pipelines convert nothing, and draw their noise in the embeddings' precision.
     dtype = first(denoiser).dtype
     joined = {
@@ -212,34 +218,37 @@ def _call(
     }
     positive, negative = (
         {name: value[part] for name, value in joined.items()}
-        for part in (slice(None, len(some)), slice(len(some), None))
+        for part in (slice(None, len(specs)), slice(len(specs), None))
     )
-    given = family.call(
+    kwargs = family.call(
         variant,
         positive,
-        negative if _guided(card, one) else None,
-        guidance=one.guidance,
-        references=references(card, one),
+        negative if _is_guided(card, common) else None,
+        guidance=common.guidance,
+        references=references(card, common),
     )
     return {
-        **given,
-        **_size(pipeline, one),
-        "num_inference_steps": one.steps,
-        "generator": [torch.Generator().manual_seed(each.seed) for each in some],
+        **kwargs,
+        **_size(pipeline, common),
+        "num_inference_steps": common.steps,
+        "generator": [torch.Generator().manual_seed(spec.seed) for spec in specs],
         "output_type": "pt",
     }
 
 
-def collate(each: Sequence[Conditioning]) -> dict[str, Tensor]:
+def collate(conditionings: Sequence[Conditioning]) -> dict[str, Tensor]:
     """Join conditionings of one sample each; texts are padded with zeros at the end of dim 1."""
-    said = ("that are sampled",)
-    return {name: join(name, [one[name] for one in each], said) for name in each[0]}
+    labels = ("that are sampled",)
+    return {
+        name: join(name, [conditioning[name] for conditioning in conditionings], labels)
+        for name in conditionings[0]
+    }
 
 
-def _size(pipeline: Any, of: Shot) -> dict[str, int]:
+def _size(pipeline: Any, spec: SampleSpec) -> dict[str, int]:
     """The size by the names the pipeline has for it."""
     names = inspect.signature(pipeline.__call__).parameters
-    size = {"height": of.height, "width": of.width, "num_frames": of.frames}
+    size = {"height": spec.height, "width": spec.width, "num_frames": spec.frames}
     return {name: value for name, value in size.items() if name in names}
 
 
@@ -275,11 +284,11 @@ def _visiting(parts: Parts, device: torch.device) -> Iterator[None]:
 def _visit(
     module: nn.Module, method: Callable[..., Any], home: torch.device, device: torch.device
 ) -> Callable[..., Any]:
-    def visit(*given: Any, **named: Any) -> Any:
+    def visit(*args: Any, **kwargs: Any) -> Any:
         module.to(device)
         try:
-            moved = [value.to(device) if isinstance(value, Tensor) else value for value in given]
-            return method(*moved, **named)
+            moved = [value.to(device) if isinstance(value, Tensor) else value for value in args]
+            return method(*moved, **kwargs)
         finally:
             module.to(home)
 
@@ -301,30 +310,32 @@ def _tiling(vae: Any, tile: bool) -> Iterator[None]:
 
 def _stack(output: Any) -> Tensor:
     """What a pipeline returns as b F 3 H W in [0, 1]; opacity, where there is one, is left out."""
-    if (made := getattr(output, "frames", None)) is not None:
-        stacked = torch.as_tensor(made) if not isinstance(made, list) else torch.stack(made)
+    if (frames := getattr(output, "frames", None)) is not None:
+        stacked = torch.as_tensor(frames) if not isinstance(frames, list) else torch.stack(frames)
     else:
         stacked = torch.as_tensor(output.images)[:, None]
     return stacked[:, :, :3]
 
 
-def _to_uint8(clip: Tensor, of: Shot) -> Frames:
+def _to_uint8(clip: Tensor, spec: SampleSpec) -> Frames:
     values = clip.detach().float().cpu()
     if not torch.isfinite(values).all():
         log.warning(
-            "the picture of %r, seed %d, has NaN or inf in it; painted black", of.prompt, of.seed
+            "the picture of %r, seed %d, has NaN or inf in it; painted black",
+            spec.prompt,
+            spec.seed,
         )
         values = values.nan_to_num(0.0, 0.0, 0.0)
-    if values.shape[-2:] != (of.height, of.width) or len(values) != of.frames:
+    if values.shape[-2:] != (spec.height, spec.width) or len(values) != spec.frames:
         log.warning(
             "%r: asked for %d frames of %d x %d pixels, the pipeline made %d of %d x %d",
-            *(of.prompt, of.frames, of.height, of.width, len(values), *values.shape[-2:]),
+            *(spec.prompt, spec.frames, spec.height, spec.width, len(values), *values.shape[-2:]),
         )
     return values.mul(255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
 @contextmanager
-def _untouched(parts: Parts, device: torch.device) -> Iterator[None]:
+def _restore_modes(parts: Parts, device: torch.device) -> Iterator[None]:
     """Eval mode, no gradients, generators of its own; what was there before comes back."""
     modules = [
         module

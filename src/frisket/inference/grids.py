@@ -29,7 +29,7 @@ def grid(
     """
     if not pictures or columns < 1:
         raise ValueError(f"a grid needs pictures and columns, got {len(pictures)} and {columns}")
-    texts = labels or [f"{p.shot.prompt}\nseed {p.shot.seed}" for p in pictures]
+    texts = labels or [f"{p.spec.prompt}\nseed {p.spec.seed}" for p in pictures]
     scale = max(1, -(-CELL // max(p.frames.shape[2] for p in pictures)))
     length, tall, wide = (max(p.frames.shape[axis] for p in pictures) for axis in range(3))
     tall, wide = tall * scale, wide * scale

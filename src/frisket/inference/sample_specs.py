@@ -15,7 +15,7 @@ from frisket.shapes import Frames
 
 
 @dataclass(frozen=True, slots=True)
-class Shot:
+class SampleSpec:
     """One sample to be made; sizes in pixels, an image is a clip of one frame.
 
     `images` are files: the first frame, or the pictures that the model looks at.
@@ -32,7 +32,7 @@ class Shot:
     images: tuple[Path, ...] = ()
 
 
-def shot(
+def build_spec(
     variant: Variant,
     prompt: str,
     seed: int,
@@ -44,9 +44,9 @@ def shot(
     frames: int | None = None,
     steps: int | None = None,
     guidance: float | None = None,
-) -> Shot:
+) -> SampleSpec:
     """A shot in which the variant says what is left open."""
-    return Shot(
+    return SampleSpec(
         prompt=prompt,
         seed=seed,
         height=height or variant.height,
@@ -59,10 +59,10 @@ def shot(
     )
 
 
-def check(family: Family, variant: str, shots: Sequence[Shot]) -> None:
+def check(family: Family, variant: str, specs: Sequence[SampleSpec]) -> None:
     """Refuse, before any work, what the model cannot make; ValueError says what to change."""
     card, name = family.variants[variant], f"{family.name} {variant}"
-    for size in {(each.frames, each.height, each.width) for each in shots}:
+    for size in {(spec.frames, spec.height, spec.width) for spec in specs}:
         frames, height, width = size
         card.grid.cells(*size)
         if height % card.grid.step or width % card.grid.step:
@@ -72,7 +72,7 @@ def check(family: Family, variant: str, shots: Sequence[Shot]) -> None:
             )
         if frames > 1 and not card.video:
             raise ValueError(f"{name} makes images, not clips of {frames} frames")
-    for images in {each.images for each in shots}:
+    for images in {spec.images for spec in specs}:
         _check_images(card, name, images)
 
 
@@ -91,17 +91,17 @@ def _check_images(card: Variant, name: str, images: tuple[Path, ...]) -> None:
         )
 
 
-def references(variant: Variant, of: Shot) -> References:
+def references(variant: Variant, spec: SampleSpec) -> References:
     """The pictures of a shot, upright, each 1 H W 3.
 
     A first frame is cut to the shot's size as a training clip would be (scaled to cover, centre
     crop): the public pipelines would stretch it. Other pictures keep their size. Of a video or an
     animation the first frame is taken. Raises BadMedia.
     """
-    pictures = [decode(path, [0]) for path in of.images]
+    pictures = [decode(path, [0]) for path in spec.images]
     if variant.sees != "first_frame":
         return pictures
-    return [_cut(picture, of.height, of.width) for picture in pictures]
+    return [_cut(picture, spec.height, spec.width) for picture in pictures]
 
 
 def _cut(picture: Frames, height: int, width: int) -> UInt8[Tensor, "F H_cut W_cut 3"]:

@@ -14,8 +14,8 @@ from frisket.registry import Shelf
 from frisket.shapes import Coverage, Latents, PerSample, Weights
 
 Normalise = Literal["sample", "batch", "none", "area", "global"]
-Kind = Literal["mse", "l1", "huber", "smooth_l1"]
-KINDS: tuple[Kind, ...] = ("mse", "l1", "huber", "smooth_l1")
+ErrorKind = Literal["mse", "l1", "huber", "smooth_l1"]
+KINDS: tuple[ErrorKind, ...] = ("mse", "l1", "huber", "smooth_l1")
 AXES = (1, 2, 3, 4)
 TINY = 1e-12  # divisors below it belong to samples without weight: their numerator is 0 as well
 CACHE_ELEMENTS = 1 << 17  # of float32: one channel slab that stays in a core's second-level cache
@@ -45,7 +45,7 @@ class Step:
     prior: Latents | None = None
     prior_ema: Latents | None = None
     progress: float = 1.0
-    raw: Weights | None = None
+    uncurved: Weights | None = None
     outside: Weights | None = None
     predicted: Weights | None = None
 
@@ -74,7 +74,7 @@ class LossTerm(Protocol):
 
 
 @runtime_checkable
-class Claiming(Protocol):
+class ExclusiveTerm(Protocol):
     """A term that may have cells to itself: the trainer takes their weight from all others."""
 
     @property
@@ -82,7 +82,7 @@ class Claiming(Protocol):
         """Whether it takes any."""
         ...
 
-    def claim(self, raw: Weights, t: PerSample, progress: float) -> Weights:
+    def exclusive_mask(self, uncurved: Weights, t: PerSample, progress: float) -> Weights:
         """1 in its own cells, 0 elsewhere, from the weights before gamma and floor.
 
         None where the term has no strength, at this noise level or so far in the run (`progress`,
@@ -112,31 +112,31 @@ def divisors(
     """
     if weights.ndim != len(AXES) + 1 or weights.shape[1] != 1:
         raise ValueError(f"weights of shape {tuple(weights.shape)}: expected b 1 f h w")
-    laid = weights.float().sum(AXES)
+    sums = weights.float().sum(AXES)
     cells = float(weights[0].numel())
     if normalise == "none":
-        laid = torch.full_like(laid, cells)
+        sums = torch.full_like(sums, cells)
     elif normalise in ("batch", "global"):
-        laid = laid.mean().expand_as(laid)
+        sums = sums.mean().expand_as(sums)
     elif normalise == "area":
-        laid = torch.where(laid > 0, laid.clamp_min(TINY) ** (1 - beta) * cells**beta, 0.0)
-    return laid * channels
+        sums = torch.where(sums > 0, sums.clamp_min(TINY) ** (1 - beta) * cells**beta, 0.0)
+    return sums * channels
 
 
-def scaled_by_area(divisor: PerSample, raw: Weights, beta: float, *, pooled: bool) -> PerSample:
+def scale_by_area(divisor: PerSample, uncurved: Weights, beta: float, *, pooled: bool) -> PerSample:
     """A divisor that makes the loss grow with mean(raw)^beta, of each sample or (`pooled`) of all.
 
-    `raw` are the weights before gamma and floor. Infinite where nothing is covered: the loss is 0.
+    `uncurved` are the weights before gamma and floor. Infinite where nothing is covered: the loss is 0.
     After `--mask_area_scale_beta` of DustyL's blissful-tuner.
     """
-    area = raw.float().mean(AXES).clamp(0, 1)
+    area = uncurved.float().mean(AXES).clamp(0, 1)
     if pooled:
         area = area.mean().expand_as(area)
     return torch.where(area > 0, divisor / area**beta, math.inf)
 
 
 def weighted_error(
-    kind: Kind,
+    kind: ErrorKind,
     delta: float,
     prediction: Latents,
     target: Latents,
@@ -189,11 +189,13 @@ def weighted_mse(
     the weights get none.
     """
     _same_grid(prediction, weights)
-    laid = _divisor(prediction, weights, divisor)
-    if bool((laid == prediction[0].numel()).all()) and bool((weights == 1).all()):
+    per_sample = _divisor(prediction, weights, divisor)
+    if bool((per_sample == prediction[0].numel()).all()) and bool((weights == 1).all()):
         pairs = zip(prediction.float(), target.float(), strict=True)
         return torch.stack([functional.mse_loss(ours, wanted) for ours, wanted in pairs])
-    value: PerSample = _WeightedSquares.apply(prediction, target.detach(), weights.float(), laid)  # type: ignore[no-untyped-call]
+    value: PerSample = _WeightedSquares.apply(
+        prediction, target.detach(), weights.float(), per_sample
+    )  # type: ignore[no-untyped-call]
     return value
 
 
@@ -207,10 +209,10 @@ def _same_grid(error: Tensor, weights: Tensor) -> None:
 
 
 def _divisor(error: Tensor, weights: Tensor, divisor: Tensor | None) -> Tensor:
-    laid = divisors(weights, error.shape[1]) if divisor is None else divisor.float()
-    if tuple(laid.shape) != (len(error),):
-        raise ValueError(f"divisor of shape {tuple(laid.shape)} for a batch of {len(error)}")
-    return laid.clamp_min(TINY)
+    per_sample = divisors(weights, error.shape[1]) if divisor is None else divisor.float()
+    if tuple(per_sample.shape) != (len(error),):
+        raise ValueError(f"divisor of shape {tuple(per_sample.shape)} for a batch of {len(error)}")
+    return per_sample.clamp_min(TINY)
 
 
 def _slabs(tensor: Tensor) -> list[slice]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from frisket.losses.base import Kind, Normalise
+from frisket.losses.base import ErrorKind, Normalise
 
 # What may be true of a run; a departure shows where all of its own are.
 Fact = Literal[
@@ -26,7 +26,7 @@ Fact = Literal[
 class Departure:
     """What a trainer does otherwise than it documents or means, and what is done here instead."""
 
-    said: str
+    message: str
     when: frozenset[Fact] = frozenset()
 
 
@@ -48,7 +48,7 @@ class Compat:
     title: str
     reading: Literal["mean", "bilinear", "nearest", "nearest-exact"]
     normalise: tuple[Normalise, ...]
-    kinds: tuple[Kind, ...] = ("mse",)
+    kinds: tuple[ErrorKind, ...] = ("mse",)
     floor: Literal["clamp", "affine"] | None = None
     gamma: bool = False
     threshold: float | None = None  # the one its segmentation masks are cut at
@@ -66,8 +66,8 @@ class Compat:
         )
 
 
-def _departs(said: str, *when: Fact) -> Departure:
-    return Departure(said, frozenset(when))
+def _departs(message: str, *when: Fact) -> Departure:
+    return Departure(message, frozenset(when))
 
 
 STILL = "it lays one still mask over all frames; here a mask video weighs frame by frame"

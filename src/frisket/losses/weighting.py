@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from frisket.losses.base import Claiming, Normalise, divisors, scaled_by_area
+from frisket.losses.base import ExclusiveTerm, Normalise, divisors, scale_by_area
 from frisket.shapes import Coverage, Flags, PerSample, Weights
 
 
@@ -19,14 +19,14 @@ class WeightTable(Protocol):
         """Weights >= 0 of a batch; 1 everywhere where a sample has no mask."""
         ...
 
-    def raw(self, coverage: Coverage, masked: Flags) -> Weights:
+    def uncurved(self, coverage: Coverage, masked: Flags) -> Weights:
         """The same before threshold, gamma and floor."""
         ...
 
 
-def list_exclusive(terms: Iterable[object]) -> tuple[Claiming, ...]:
+def list_exclusive(terms: Iterable[object]) -> tuple[ExclusiveTerm, ...]:
     """Those of the loss terms that may have cells to themselves."""
-    return tuple(term for term in terms if isinstance(term, Claiming))
+    return tuple(term for term in terms if isinstance(term, ExclusiveTerm))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class Weighting:
 
     `soften` widens the coverage of each sample by its noise level (t-dependent feather).
     `exclusive` are the terms that may have cells to themselves. `beta` is of normalise = "area";
-    `raw_beta` makes the loss grow with the raw coverage (see `scaled_by_area`), which has no
+    `raw_beta` makes the loss grow with the raw coverage (see `scale_by_area`), which has no
     meaning over several batches: ValueError together with "global".
     """
 
@@ -45,7 +45,7 @@ class Weighting:
     beta: float = 0.5
     raw_beta: float = 0.0
     soften: Callable[[Coverage, PerSample], Coverage] | None = None
-    exclusive: tuple[Claiming, ...] = ()
+    exclusive: tuple[ExclusiveTerm, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what cannot be pooled."""
@@ -69,12 +69,12 @@ class Weighed:
     weights: Weights
     divisor: PerSample
     silent: Flags
-    raw: Weights | None = None
+    uncurved: Weights | None = None
     predicted: Weights | None = None
 
 
 def weigh(
-    how: Weighting,
+    weighting: Weighting,
     coverage: Coverage,
     masked: Flags,
     t: PerSample,
@@ -86,7 +86,7 @@ def weigh(
 
     coverage -> feather by t -> table and curve -> nothing where the latents are handed over clean
     -> nothing where a term has the cell alone -> divisor of what is left. `clean` is 1 in cells
-    that the model is handed clean (`families.base.GIVEN`): they are not background but nothing to
+    that the model is handed clean (`families.base.CLEAN_MASK`): they are not background but nothing to
     predict, and carry no loss of any term. `progress` is the share of the run that is done.
     ValueError for a `t` or `clean` of another batch or grid.
     """
@@ -94,26 +94,30 @@ def weigh(
     _check("t", t, (batch,))
     if clean is not None:
         _check("clean", clean, (batch, 1, *grid))
-    soft = coverage if how.soften is None else how.soften(coverage, t)
-    weights = how.table(soft, masked)
+    soft = coverage if weighting.soften is None else weighting.soften(coverage, t)
+    weights = weighting.table(soft, masked)
     predicted = None if clean is None else 1 - clean.float()
     if predicted is not None:
         weights = weights * predicted
     silent = weights.flatten(1).sum(1) == 0
-    claiming = [term for term in how.exclusive if term.exclusive]
-    raw = how.table.raw(coverage, masked) if claiming or how.raw_beta else None
-    for term in claiming:
-        assert raw is not None
-        weights = weights * (1 - term.claim(raw, t, progress))
-    divisor = divisors(weights, how.channels, how.normalise, beta=how.beta)
-    if how.raw_beta:
-        assert raw is not None
-        divisor = scaled_by_area(divisor, raw, how.raw_beta, pooled=how.normalise != "sample")
+    exclusive = [term for term in weighting.exclusive if term.exclusive]
+    uncurved = (
+        weighting.table.uncurved(coverage, masked) if exclusive or weighting.raw_beta else None
+    )
+    for term in exclusive:
+        assert uncurved is not None
+        weights = weights * (1 - term.exclusive_mask(uncurved, t, progress))
+    divisor = divisors(weights, weighting.channels, weighting.normalise, beta=weighting.beta)
+    if weighting.raw_beta:
+        assert uncurved is not None
+        divisor = scale_by_area(
+            divisor, uncurved, weighting.raw_beta, pooled=weighting.normalise != "sample"
+        )
     return Weighed(
         weights=weights,
         divisor=divisor,
         silent=silent,
-        raw=raw if claiming else None,
+        uncurved=uncurved if exclusive else None,
         predicted=predicted,
     )
 
@@ -124,7 +128,7 @@ def _check(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
 
 
 def pool(
-    how: Weighting, group: Sequence[Weighed], total: Callable[[Tensor], Tensor]
+    weighting: Weighting, group: Sequence[Weighed], total: Callable[[Tensor], Tensor]
 ) -> tuple[list[Weighed], list[float]]:
     """The micro-batches of one optimizer step, of all ranks, as one batch of clips.
 
@@ -135,7 +139,7 @@ def pool(
     """
     counts = [len(weighed.divisor) for weighed in group]
     here = [torch.tensor(float(sum(counts)), dtype=torch.float64)]
-    if how.normalise == "global":
+    if weighting.normalise == "global":
         divided = torch.stack([weighed.divisor.sum() for weighed in group])
         here.append(divided.cpu().double().sum())
     clips, *sums = total(torch.stack(here)).tolist()

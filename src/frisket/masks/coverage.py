@@ -11,16 +11,16 @@ from frisket.grid import LatentGrid
 from frisket.masks.axes import check_axes, to_fractions
 from frisket.shapes import CellPlanes, Coverage, Planes
 
-Reading = Literal["mean", "max", "min", "bilinear", "nearest", "nearest-exact", "bicubic"]
+CellReading = Literal["mean", "max", "min", "bilinear", "nearest", "nearest-exact", "bicubic"]
 Reduce = Callable[[Tensor, int], Tensor]
 
-REDUCTIONS: dict[Reading, Reduce] = {
+REDUCTIONS: dict[CellReading, Reduce] = {
     "mean": torch.mean,
     "max": torch.amax,
     "min": torch.amin,
 }
 # What other trainers shrink masks with (losses/compat.py): keywords of torch's `interpolate`.
-SAMPLERS: dict[Reading, dict[str, Any]] = {
+SAMPLERS: dict[CellReading, dict[str, Any]] = {
     "bilinear": {"mode": "bilinear", "antialias": True},  # torchvision's Resize of a tensor
     "nearest": {"mode": "nearest"},
     "nearest-exact": {"mode": "nearest-exact"},
@@ -28,7 +28,7 @@ SAMPLERS: dict[Reading, dict[str, Any]] = {
 }
 
 
-def to_latent(planes: Planes, grid: LatentGrid, reading: Reading = "mean") -> CellPlanes:
+def to_latent(planes: Planes, grid: LatentGrid, reading: CellReading = "mean") -> CellPlanes:
     """Lay region planes on the latent grid; float32 in [0, 1] (bicubic may overshoot).
 
     Space: each cell reads its own `grid.spatial` x `grid.spatial` pixels and no others. Time: the
@@ -60,7 +60,7 @@ def to_latent(planes: Planes, grid: LatentGrid, reading: Reading = "mean") -> Ce
 
 
 def coverage(
-    mask_pixels: Tensor, spatial: int, temporal: int = 1, reading: Reading = "mean"
+    mask_pixels: Tensor, spatial: int, temporal: int = 1, reading: CellReading = "mean"
 ) -> Tensor:
     """How much of each latent cell each region of a batch covers: b k F H W to b k f h w.
 
@@ -93,7 +93,7 @@ def coverage(
     return cells.squeeze(2) if still else cells
 
 
-def lay_clips(planes: Tensor, grid: LatentGrid, reading: Reading = "mean") -> Coverage:
+def lay_clips(planes: Tensor, grid: LatentGrid, reading: CellReading = "mean") -> Coverage:
     """`to_latent` of the planes of several clips at once, b k F H W. Raises as it does."""
     cells = to_latent(planes.flatten(0, 1), grid, reading)
     return cells.reshape(*planes.shape[:2], *cells.shape[1:])

@@ -6,13 +6,13 @@ from torch import Tensor
 
 from frisket.grid import LatentGrid
 from frisket.masks.axes import check_axes
-from frisket.masks.coverage import Reading, to_latent
+from frisket.masks.coverage import CellReading, to_latent
 from frisket.media.geometry import Geometry
 from frisket.shapes import CellPlane, Plane
 
 
 def cut_to_latent(
-    plane: Plane, geometry: Geometry, grid: LatentGrid, reading: Reading = "mean"
+    plane: Plane, geometry: Geometry, grid: LatentGrid, reading: CellReading = "mean"
 ) -> CellPlane:
     """Cut one mask to its clip and lay it on the latent grid, where nothing is done in between.
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from frisket.masks.axes import check_axes
 from frisket.shapes import Plane
 
-Picture = NDArray[np.float32]  # H W
+_Grey = NDArray[np.float32]  # H W
 
 
 def random_point(planes: Sequence[Tensor], seed: int) -> tuple[int, int]:
@@ -39,7 +39,7 @@ def cut_to_disc(planes: Sequence[Tensor], share: float, point: tuple[int, int]) 
     whole = _union(planes)
     reach = float((whole * _distance(whole.shape, whole.shape, point)).max())
     return [
-        _masked(plane, _distance(plane.shape[1:], whole.shape, point) <= share * reach)
+        _mask_plane(plane, _distance(plane.shape[1:], whole.shape, point) <= share * reach)
         for plane in planes
     ]
 
@@ -54,14 +54,14 @@ def blur(plane: Plane, radius: int) -> Plane:
         return plane
     still = plane.shape[0] > 1 and plane.stride(0) == 0
     frames = (plane[:1] if still else plane).float().clamp(0, 1)
-    made = []
+    blurred = []
     for frame in (frames * 255).round().to(torch.uint8).numpy():
         smooth = Image.fromarray(frame).filter(ImageFilter.GaussianBlur(radius))
-        made.append(torch.from_numpy(np.array(smooth)).float() / 255)
-    return torch.stack(made).expand(plane.shape)
+        blurred.append(torch.from_numpy(np.array(smooth)).float() / 255)
+    return torch.stack(blurred).expand(plane.shape)
 
 
-def _union(planes: Sequence[Tensor]) -> Picture:
+def _union(planes: Sequence[Tensor]) -> _Grey:
     """The largest value over planes and frames, on the first plane's pixels."""
     size = tuple(planes[0].shape[1:])
     whole = np.zeros(size, np.float32)
@@ -81,11 +81,11 @@ def _distance(
         (np.arange(own) + 0.5) * (other / own) - 0.5 - at
         for own, other, at in zip(size, whole, point, strict=True)
     )
-    found: NDArray[np.float64] = np.hypot(rows[:, None], columns[None])
-    return found
+    distance: NDArray[np.float64] = np.hypot(rows[:, None], columns[None])
+    return distance
 
 
-def _masked(plane: Tensor, inside: NDArray[np.bool_]) -> Tensor:
+def _mask_plane(plane: Tensor, inside: NDArray[np.bool_]) -> Tensor:
     still = plane.shape[0] > 1 and plane.stride(0) == 0
-    kept = (plane[:1] if still else plane) * torch.from_numpy(inside)
-    return kept.expand(plane.shape)
+    cut = (plane[:1] if still else plane) * torch.from_numpy(inside)
+    return cut.expand(plane.shape)

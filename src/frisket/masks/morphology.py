@@ -14,7 +14,7 @@ from frisket.grid import LatentGrid
 from frisket.masks.axes import check_axes, check_samples
 from frisket.shapes import Coverage, PerSample, Plane, Planes
 
-Image = NDArray[np.float32]  # one frame of a plane, H W
+_Frame = NDArray[np.float32]  # one frame of a plane, H W
 
 INSIDE = 0.5  # a pixel of at least this belongs to its region, where holes are looked for
 FILL_LEVELS = 9  # grey levels at which a hole's rim is read
@@ -29,7 +29,7 @@ def grow(plane: Plane, pixels: float) -> Plane:
     """
     _finite("grow", pixels)
     pick = cv2.dilate if pixels > 0 else cv2.erode
-    return _each_frame(plane, lambda frame: _spread(frame, abs(pixels), pick))
+    return _map_frames(plane, lambda frame: _spread(frame, abs(pixels), pick))
 
 
 def feather(plane: Plane, pixels: float) -> Plane:
@@ -42,7 +42,7 @@ def feather(plane: Plane, pixels: float) -> Plane:
     _finite("feather", pixels)
     if pixels < 0:
         raise ValueError(f"feather is {pixels} pixels; use 0 or more")
-    return _each_frame(plane, lambda frame: _blur(frame, pixels))
+    return _map_frames(plane, lambda frame: _blur(frame, pixels))
 
 
 def bend(planes: Planes, gamma: float = 1.0, floor: float = 0.0) -> Planes:
@@ -68,7 +68,7 @@ def fill_holes(plane: Plane) -> Plane:
     A hole takes the value of the rim around it, read at nine grey levels from 0.5 to the frame's
     largest value; a soft inner edge is raised with it. Nothing is ever lowered.
     """
-    return _each_frame(plane, _filled)
+    return _map_frames(plane, _fill_frame)
 
 
 def feather_cells(coverage: Coverage, pixels: PerSample, grid: LatentGrid) -> Coverage:
@@ -105,7 +105,7 @@ def _slide(cells: Tensor, taps: Tensor, offsets: Tensor, axis: int) -> Tensor:
     return result
 
 
-def _each_frame(plane: Tensor, change: Callable[[Image], Image]) -> Plane:
+def _map_frames(plane: Tensor, change: Callable[[_Frame], _Frame]) -> Plane:
     """Apply `change` to every frame; a still mask that was expanded over a clip is changed once."""
     check_axes("the mask", plane, "F H W")
     still = plane.shape[0] > 1 and plane.stride(0) == 0
@@ -119,13 +119,13 @@ def _finite(name: str, pixels: float) -> None:
         raise ValueError(f"{name} is {pixels} pixels; use a finite number")
 
 
-def _spread(frame: Image, radius: float, pick: Callable[..., Any]) -> Image:
+def _spread(frame: _Frame, radius: float, pick: Callable[..., Any]) -> _Frame:
     """Largest (cv2.dilate) or smallest (cv2.erode) value within `radius`, whole radii blended."""
     whole, part = int(radius), radius - int(radius)
-    near: Image = pick(frame, _disc(whole))
+    near: _Frame = pick(frame, _disc(whole))
     if part == 0:
         return near
-    result: Image = near + np.float32(part) * (pick(frame, _disc(whole + 1)) - near)
+    result: _Frame = near + np.float32(part) * (pick(frame, _disc(whole + 1)) - near)
     return result
 
 
@@ -135,7 +135,7 @@ def _disc(radius: int) -> NDArray[np.uint8]:
     return (line[:, None] + line <= radius * radius).astype(np.uint8)
 
 
-def _blur(frame: Image, radius: float) -> Image:
+def _blur(frame: _Frame, radius: float) -> _Frame:
     if radius == 0:
         return frame.copy()
     side = 2 * math.ceil(radius) + 1
@@ -146,18 +146,20 @@ def _blur(frame: Image, radius: float) -> Image:
     return np.clip(blurred, 0, 1).astype(np.float32)
 
 
-def _filled(frame: Image) -> Image:
-    holes = _enclosed(frame < INSIDE)
+def _fill_frame(frame: _Frame) -> _Frame:
+    holes = _find_enclosed(frame < INSIDE)
     result = frame.copy()
     if not holes.any():
         return result
     for level in np.linspace(INSIDE, frame.max(), FILL_LEVELS, dtype=np.float32):
-        closed = _enclosed(frame < level, holes)
+        closed = _find_enclosed(frame < level, holes)
         result[closed] = np.maximum(result[closed], level)
     return result
 
 
-def _enclosed(low: NDArray[np.bool_], seed: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+def _find_enclosed(
+    low: NDArray[np.bool_], seed: NDArray[np.bool_] | None = None
+) -> NDArray[np.bool_]:
     """Pixels of `low` in patches that do not touch the border (and hold a pixel of `seed`).
 
     Patches join over edges, not corners, so that a diagonal line is a wall.

@@ -19,8 +19,8 @@ from frisket.media.frames import (
 )
 from frisket.shapes import Plane
 
-Colour = tuple[int, int, int]
-Labels = Int[Tensor, "F H W"]
+_Colour = tuple[int, int, int]
+_Labels = Int[Tensor, "F H W"]
 
 BACKGROUND = "background"  # what no region covers: a mask may name it, and it gives no plane
 WHOLE = ""  # key of one file that stands for all regions
@@ -35,7 +35,7 @@ def read(
     picks: Sequence[int],
     regions: Sequence[str],
     levels: Mapping[str, int] | None = None,
-    legend: Mapping[str, int | Colour] | None = None,
+    legend: Mapping[str, int | _Colour] | None = None,
     invert: bool = False,
 ) -> dict[str, Plane]:
     """Read the masks of one clip: region to plane, float32 in [0, 1], in the order of `regions`.
@@ -98,7 +98,7 @@ def _check_names(regions: Sequence[str], *tables: Mapping[str, object]) -> None:
 def _check_options(
     masks: Mapping[str, Path],
     levels: Mapping[str, int],
-    legend: Mapping[str, int | Colour],
+    legend: Mapping[str, int | _Colour],
     *,
     alpha: bool,
     invert: bool,
@@ -130,15 +130,17 @@ def _check_files(masks: Mapping[str, Path], *, split: bool) -> None:
         )
 
 
-def _check_values(option: str, table: Mapping[str, int | Colour]) -> None:
+def _check_values(option: str, table: Mapping[str, int | _Colour]) -> None:
     if table and not set(table) - {BACKGROUND}:
         raise ValueError(f"masks: {option} names no region besides `background`")
-    seen: dict[Hashable, str] = {}
+    names_by_value: dict[Hashable, str] = {}
     for name, value in table.items():
-        if value in seen:
-            raise ValueError(f"masks: {option} gives {value} to both {seen[value]!r} and {name!r}")
-        seen[value] = name
-        if isinstance(value, tuple) != isinstance(next(iter(seen)), tuple):
+        if value in names_by_value:
+            raise ValueError(
+                f"masks: {option} gives {value} to both {names_by_value[value]!r} and {name!r}"
+            )
+        names_by_value[value] = name
+        if isinstance(value, tuple) != isinstance(next(iter(names_by_value)), tuple):
             raise ValueError(f"masks: {option} mixes indices and colours ({value}); use one kind")
         top = 255 if option == "levels" or isinstance(value, tuple) else 65535
         if not all(0 <= part <= top for part in (value if isinstance(value, tuple) else (value,))):
@@ -190,7 +192,7 @@ def by_level(grey: Plane, levels: Mapping[str, int]) -> dict[str, Plane]:
 
 
 def _by_legend(
-    path: Path, clip: Media, picks: Sequence[int], legend: Mapping[str, int | Colour]
+    path: Path, clip: Media, picks: Sequence[int], legend: Mapping[str, int | _Colour]
 ) -> dict[str, Plane]:
     coloured = isinstance(next(iter(legend.values())), tuple)
     labels = _fetch(_decode_colour if coloured else decode_index, path, clip, picks)
@@ -207,7 +209,7 @@ def _by_legend(
 def _refuse_unknown(
     strange: Tensor,
     path: Path,
-    legend: Mapping[str, int | Colour],
+    legend: Mapping[str, int | _Colour],
     *,
     coloured: bool,
 ) -> None:
@@ -223,11 +225,11 @@ def _refuse_unknown(
     )
 
 
-def _decode_colour(path: Path, picks: Sequence[int]) -> Labels:
+def _decode_colour(path: Path, picks: Sequence[int]) -> _Labels:
     """Colours packed into one number a pixel."""
     red, green, blue = decode_numbers(path, picks).int().unbind(-1)
     return (red << 16) + (green << 8) + blue
 
 
-def _code(value: int | Colour) -> int:
+def _code(value: int | _Colour) -> int:
     return value if isinstance(value, int) else (value[0] << 16) + (value[1] << 8) + value[2]

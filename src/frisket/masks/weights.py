@@ -59,12 +59,12 @@ class RegionWeights:
         the number of regions, for other axes, or not one flag a sample.
         """
         self._check(coverage, masked)
-        return _where(masked, self.curve(self._laid(coverage)))
+        return _where(masked, self.curve(self._weigh(coverage)))
 
-    def raw(self, coverage: Coverage, masked: Flags | None = None) -> Weights:
+    def uncurved(self, coverage: Coverage, masked: Flags | None = None) -> Weights:
         """The table alone, before threshold, gamma and floor; 1 without a mask. Raises as calls."""
         self._check(coverage, masked)
-        return _where(masked, self._laid(coverage))
+        return _where(masked, self._weigh(coverage))
 
     def outside(self, coverage: Coverage, masked: Flags | None = None) -> Weights:
         """1 - w of planes read bicubic, which overshoot [0, 1]: nothing is clamped, it may be < 0.
@@ -73,8 +73,8 @@ class RegionWeights:
         """
         self._check(coverage, masked)
         table, total = self._table(coverage), coverage.float().sum(1, keepdim=True)
-        laid = (coverage.float() * table).sum(1, keepdim=True) + self.background * (1 - total)
-        return 1 - _where(masked, self.curve(laid))
+        weights = (coverage.float() * table).sum(1, keepdim=True) + self.background * (1 - total)
+        return 1 - _where(masked, self.curve(weights))
 
     def curve(self, weights: Weights) -> Weights:
         """Threshold, gamma and floor, in this order."""
@@ -101,13 +101,13 @@ class RegionWeights:
                 f" regions {list(self.regions)}: prepare the clips again"
             )
 
-    def _laid(self, coverage: Tensor) -> Tensor:
+    def _weigh(self, coverage: Tensor) -> Tensor:
         # No einsum or matmul: under autocast they would run in bf16 and lose small weights.
         coverage = coverage.float()
         total = coverage.sum(1, keepdim=True)
         share = coverage / total.clamp_min(1)
-        laid = (share * self._table(coverage)).sum(1, keepdim=True)
-        return laid + self.background * free_share(total)
+        weights = (share * self._table(coverage)).sum(1, keepdim=True)
+        return weights + self.background * free_share(total)
 
 
 def _where(masked: Tensor | None, weights: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class WeightSummary:
     """What a table of weights does to a data set: the numbers of the banner before training."""
 
     clips: int
@@ -145,7 +145,7 @@ class Layout:
     silent: int  # clips whose weights are all 0: they teach nothing
 
 
-def describe(weights: RegionWeights, clips: Iterable[Tensor]) -> Layout:
+def describe(weights: RegionWeights, clips: Iterable[Tensor]) -> WeightSummary:
     """Measure what `weights` make of the coverage of masked clips, one clip at a time.
 
     `clips` gives coverage `k f h w`; clips may differ in size, and each counts once.
@@ -156,7 +156,7 @@ def describe(weights: RegionWeights, clips: Iterable[Tensor]) -> Layout:
     means: list[float] = []
     shares: list[float] = []
     empty = full = 0
-    bare = torch.full((1, 1, 1, 1, 1), weights.background, dtype=torch.float64)
+    empty_cell = torch.full((1, 1, 1, 1, 1), weights.background, dtype=torch.float64)
     for planes in clips:
         check_axes("coverage of a clip", planes, "k f h w")
         coverage = planes[None].float()
@@ -170,11 +170,11 @@ def describe(weights: RegionWeights, clips: Iterable[Tensor]) -> Layout:
     if not means:
         raise ValueError("no masked clip to describe: no mask was matched to any clip")
     columns = zip(weights.regions, zip(*covered, strict=True), strict=True)
-    return Layout(
+    return WeightSummary(
         clips=len(means),
         regions={name: _spread(column) for name, column in columns},
         weight=_spread(means),
-        background_weight=float(weights.curve(bare)),
+        background_weight=float(weights.curve(empty_cell)),
         background_share=sum(shares) / sum(means) if sum(means) else 0.0,
         empty=empty,
         full=full,

@@ -11,7 +11,7 @@ KNOTS = 20_001  # of a tabulated quantile
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
+class DensityCurve:
     """U(0, 1), and what all curves have. A rank is the share of draws that lie below."""
 
     def quantile(self, rank: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True)
-class LogitNormal(Curve):
+class LogitNormal(DensityCurve):
     """sigmoid(N(mean, std)) (Esser et al. 2024, eq. 19 with s = std)."""
 
     mean: float = 0.0
@@ -52,7 +52,7 @@ class LogitNormal(Curve):
 
 
 @dataclass(frozen=True, slots=True)
-class Mode(Curve):
+class Mode(DensityCurve):
     """Esser et al. 2024, eq. 20 with s = `scale`; rises for s from -1 to 2 / (pi - 2)."""
 
     scale: float = 1.29
@@ -70,7 +70,7 @@ class Mode(Curve):
 
 
 @dataclass(frozen=True, slots=True)
-class Cosmap(Curve):
+class Cosmap(DensityCurve):
     """Density 2 / (pi (1 - 2t + 2t^2)) (Esser et al. 2024, section 3.1): a little more amid."""
 
     def quantile(self, rank: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ class Cosmap(Curve):
 
 
 @dataclass(frozen=True, slots=True)
-class Beta(Curve):
+class Beta(DensityCurve):
     """Beta(alpha, beta): density t^(alpha - 1) (1 - t)^(beta - 1), normed."""
 
     alpha: float = 2.0
@@ -91,12 +91,12 @@ class Beta(Curve):
             return rank ** (1 / self.alpha)
         if self.alpha == 1:
             return 1 - (1 - rank) ** (1 / self.beta)
-        levels, ranks = _tabulated(self.alpha, self.beta)
-        return _interpolated(rank, ranks, levels)
+        levels, ranks = _tabulate_beta(self.alpha, self.beta)
+        return _interpolate(rank, ranks, levels)
 
 
 @dataclass(frozen=True, slots=True)
-class Histogram(Curve):
+class Histogram(DensityCurve):
     """Equal parts of (0, 1), each drawn as often as its weight says; even within a part."""
 
     weights: tuple[float, ...] = ()
@@ -106,11 +106,11 @@ class Histogram(Curve):
         weights = torch.tensor(self.weights, dtype=torch.float64)
         ranks = torch.cat([torch.zeros(1, dtype=torch.float64), weights.cumsum(0) / weights.sum()])
         edges = torch.linspace(0, 1, len(self.weights) + 1, dtype=torch.float64)
-        return _interpolated(rank, ranks, edges)
+        return _interpolate(rank, ranks, edges)
 
 
 @dataclass(frozen=True, slots=True)
-class Levels(Curve):
+class LevelDensity(DensityCurve):
     """Some levels alone, each as often as it is listed."""
 
     levels: tuple[float, ...] = ()
@@ -123,7 +123,7 @@ class Levels(Curve):
 
 
 @cache
-def _tabulated(alpha: float, beta: float) -> tuple[Tensor, Tensor]:
+def _tabulate_beta(alpha: float, beta: float) -> tuple[Tensor, Tensor]:
     """Levels of a Beta, and their ranks: midpoints in an angle, in which both ends are tame."""
     angle = torch.linspace(0, math.pi / 2, KNOTS, dtype=torch.float64)
     middle = (angle[1:] + angle[:-1]) / 2
@@ -133,7 +133,7 @@ def _tabulated(alpha: float, beta: float) -> tuple[Tensor, Tensor]:
     return angle.sin() ** 2, ranks
 
 
-def _interpolated(at: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
+def _interpolate(at: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
     """Straight lines through the points (xs, ys); xs never fall."""
     x = at.double().clamp(0, 1)
     right = torch.searchsorted(xs, x, right=True).clamp(1, len(xs) - 1)

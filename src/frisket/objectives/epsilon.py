@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
-from frisket.objectives.kinds import Weighting
+from frisket.objectives.kinds import LevelWeighting
 from frisket.objectives.shift import Cells
 from frisket.objectives.timesteps import TimestepSampler
 from frisket.objectives.weighting import DIFFUSION, weight_diffusion
@@ -16,7 +16,7 @@ from frisket.shapes import Latents, PerSample
 LEVELS = 1000
 BETAS = (0.00085, 0.012)  # of Stable Diffusion's "scaled linear" schedule: linear in sqrt(beta)
 
-Prediction = Literal["epsilon", "v"]
+PredictionKind = Literal["epsilon", "v"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +33,11 @@ class Epsilon:
     algorithm 1), as v models were trained that can paint pictures all black or all white.
     """
 
-    prediction: Prediction = "epsilon"
+    prediction: PredictionKind = "epsilon"
     timesteps: TimestepSampler | None = None
     min_snr: float = 0.0
     zero_terminal_snr: bool = False
-    weighting: Weighting = "none"
+    weighting: LevelWeighting = "none"
 
     def __post_init__(self) -> None:
         """Refuse what has no meaning."""

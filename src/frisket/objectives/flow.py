@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from torch import Generator
 
-from frisket.objectives.kinds import Weighting
+from frisket.objectives.kinds import LevelWeighting
 from frisket.objectives.shift import Cells
 from frisket.objectives.timesteps import TimestepSampler
 from frisket.objectives.weighting import DIFFUSION, weight_flow
@@ -19,7 +19,7 @@ class Flow:
     """
 
     timesteps: TimestepSampler = field(default_factory=TimestepSampler)
-    weighting: Weighting = "none"
+    weighting: LevelWeighting = "none"
 
     def __post_init__(self) -> None:
         """Refuse what is made for other models."""

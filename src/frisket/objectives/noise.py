@@ -11,7 +11,7 @@ from frisket.shapes import Latents
 
 
 @dataclass(frozen=True, slots=True)
-class Noise:
+class NoiseSampler:
     """How noise of shape b c f h w is drawn, on the CPU, from one generator.
 
     `offset` adds that much of one number a channel and clip (crosslabs, "Diffusion with Offset
@@ -38,9 +38,9 @@ class Noise:
             if self.offset_random:
                 strength *= float(torch.rand(1, generator=generator))
             noise = noise + strength * torch.randn(*shape[:2], 1, 1, 1, generator=generator)
-        return self._layered(noise, generator) if self.iterations else noise
+        return self._add_layers(noise, generator) if self.iterations else noise
 
-    def _layered(self, noise: Latents, generator: Generator) -> Latents:
+    def _add_layers(self, noise: Latents, generator: Generator) -> Latents:
         b, c, f, h, w = noise.shape
         for level in range(self.iterations):
             # Between a half and a quarter the size of the layer before, as it comes.

@@ -9,17 +9,17 @@ from torch import Generator, Tensor
 from frisket.objectives.densities import (
     Beta,
     Cosmap,
-    Curve,
+    DensityCurve,
     Histogram,
-    Levels,
+    LevelDensity,
     LogitNormal,
     Mode,
 )
-from frisket.objectives.kinds import Bounds, Density, Emphasis, Part, find_fault
+from frisket.objectives.kinds import Bounds, Density, Emphasis, LogitNormalPart, find_fault
 from frisket.objectives.shift import Cells, SizeShift, pull
 from frisket.shapes import PerSample
 
-__all__ = ["SMALLEST", "Bounds", "Density", "Emphasis", "Part", "TimestepSampler"]
+__all__ = ["SMALLEST", "Bounds", "Density", "Emphasis", "LogitNormalPart", "TimestepSampler"]
 
 TRIES = 200  # of 64 draws: an expert whose noise levels are rarer than that is a wrong setting
 SMALLEST = 1e-3  # t = 0 is no noise: nothing to predict, and v-targets lose their meaning
@@ -62,7 +62,7 @@ class TimestepSampler:
     histogram: tuple[float, ...] = ()
     levels: tuple[float, ...] = ()
     emphasis: Emphasis = "balanced"
-    parts: tuple[Part, ...] = ()
+    parts: tuple[LogitNormalPart, ...] = ()
     even: bool = False
 
     def __post_init__(self) -> None:
@@ -101,7 +101,7 @@ class TimestepSampler:
                 if not fits.any():
                     continue
                 first = drawn[fits][:1]
-                within = next((each,) for each in within if _fits(first, (each,)).any())
+                within = next((bounds,) for bounds in within if _fits(first, (bounds,)).any())
                 taken, fits = drawn[:0], _fits(drawn, within)
             taken = torch.cat([taken, drawn[fits]])
             if len(taken) >= count:
@@ -112,21 +112,21 @@ class TimestepSampler:
         )
 
     @cached_property
-    def curve(self) -> Curve:
+    def curve(self) -> DensityCurve:
         """The density, before the shift."""
         return {
-            "uniform": Curve(),
+            "uniform": DensityCurve(),
             "logit_normal": LogitNormal(self.mean, self.std),
             "mode": Mode(self.scale),
             "cosmap": Cosmap(),
             "beta": Beta(self.alpha, self.beta),
             "histogram": Histogram(self.histogram),
-            "levels": Levels(self.levels),
+            "levels": LevelDensity(self.levels),
         }[self.density]
 
     def _draw(self, count: int, generator: Generator, shift: float) -> PerSample:
         if not self.parts:
-            return self._drawn(self.curve, count, generator, shift)
+            return self._draw_curve(self.curve, count, generator, shift)
         curves = [(self.curve, shift), *((LogitNormal(m, s), 1.0) for _, m, s in self.parts)]
         shares = torch.tensor(
             [1 - sum(part[0] for part in self.parts), *(p[0] for p in self.parts)]
@@ -139,10 +139,12 @@ class TimestepSampler:
         for number, (curve, moved) in enumerate(curves):
             mine = owners == number
             if mine.any():
-                t[mine] = self._drawn(curve, int(mine.sum()), generator, moved)
+                t[mine] = self._draw_curve(curve, int(mine.sum()), generator, moved)
         return t
 
-    def _drawn(self, curve: Curve, count: int, generator: Generator, shift: float) -> PerSample:
+    def _draw_curve(
+        self, curve: DensityCurve, count: int, generator: Generator, shift: float
+    ) -> PerSample:
         """Draws of one curve, shifted and bounded."""
         if self.bounds == "cut" and (self.low > 0 or self.high < 1):
             below, above = self._window(curve, shift)
@@ -151,12 +153,12 @@ class TimestepSampler:
                     f"timesteps: hardly a draw falls into [{self.low:g}, {self.high:g}]: change"
                     " low, high, shift or the density"
                 )
-            rank = self._ranked(torch.rand(count, generator=generator).double())
+            rank = self._emphasise(torch.rand(count, generator=generator).double())
             t = curve.quantile(below + (above - below) * rank).float()
         elif self.emphasis == "balanced":
             t = curve.draw(count, generator)
         else:
-            t = curve.quantile(self._ranked(torch.rand(count, generator=generator)))
+            t = curve.quantile(self._emphasise(torch.rand(count, generator=generator)))
         if self.bounds == "squeeze_before_shift":
             t = self.low + (self.high - self.low) * t
         t = shift * t / (1 + (shift - 1) * t)
@@ -166,24 +168,24 @@ class TimestepSampler:
             t = t.clamp(self.low, self.high)
         return t.clamp(SMALLEST, 1.0)
 
-    def _ranked(self, u: Tensor) -> Tensor:
+    def _emphasise(self, u: Tensor) -> Tensor:
         if self.emphasis == "balanced":
             return u
         return u**3 if self.emphasis == "style" else 1 - u**3
 
-    def _window(self, curve: Curve, shift: float) -> tuple[float, float]:
+    def _window(self, curve: DensityCurve, shift: float) -> tuple[float, float]:
         return _ranks(curve, pull(self.low, shift), pull(self.high, shift))
 
 
 @cache
-def _ranks(curve: Curve, low: float, high: float) -> tuple[float, float]:
+def _ranks(curve: DensityCurve, low: float, high: float) -> tuple[float, float]:
     """Ranks of both ends of a range."""
     return curve.rank(low), curve.rank(high)
 
 
 def _fits(t: Tensor, ranges: tuple[tuple[float, float], ...]) -> Tensor:
     """Which levels fall into one of the ranges [low, high); t = 1 into one that ends there."""
-    exact, found = t.double(), torch.zeros(len(t), dtype=torch.bool)
+    exact, inside = t.double(), torch.zeros(len(t), dtype=torch.bool)
     for low, high in ranges:
-        found |= (exact >= low) & ((exact < high) | ((exact == 1) & (high == 1)))
-    return found
+        inside |= (exact >= low) & ((exact < high) | ((exact == 1) & (high == 1)))
+    return inside

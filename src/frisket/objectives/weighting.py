@@ -7,7 +7,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from frisket.objectives.kinds import Weighting
+from frisket.objectives.kinds import LevelWeighting
 from frisket.shapes import PerSample
 
 # By t and weight, straight lines between: measured on Flex.1-alpha by ai-toolkit's author, whose
@@ -50,7 +50,7 @@ FLEX = (
 CEILING = 1000.0  # of the signal to noise ratio, in debiased estimation and noise_like
 
 
-def weight_flow(kind: Weighting, t: PerSample) -> PerSample:
+def weight_flow(kind: LevelWeighting, t: PerSample) -> PerSample:
     """The weight of noise levels of a flow; mean 1 over uniform t but for sigma and sigma_sqrt.
 
     sigma_sqrt: t^-2, cosmap: 2 / (pi (1 - 2t + 2t^2)) (Esser et al. 2024, section 3.1). sigma: t
@@ -60,7 +60,7 @@ def weight_flow(kind: Weighting, t: PerSample) -> PerSample:
     return WEIGHTS[kind](t)
 
 
-def weight_diffusion(kind: Weighting, snr: Tensor, *, v: bool) -> Tensor:
+def weight_diffusion(kind: LevelWeighting, snr: Tensor, *, v: bool) -> Tensor:
     """The weight of levels of an epsilon or v model, by their signal to noise ratio.
 
     debiased: 1 / sqrt(snr), for v 1 / (snr + 1) (Yu et al. 2023; kohya's debiased_estimation_loss).
@@ -76,7 +76,7 @@ def weight_diffusion(kind: Weighting, snr: Tensor, *, v: bool) -> Tensor:
 
 
 def _bell(t: PerSample, *, half: bool) -> PerSample:
-    top, mean = _measured()
+    top, mean = _measure_bell()
     shape = torch.exp(-2 * (t - 0.5) ** 2) - math.exp(-0.5)
     if half:
         shape = torch.where(t <= 0.5, torch.full_like(t, top), shape)
@@ -84,7 +84,7 @@ def _bell(t: PerSample, *, half: bool) -> PerSample:
 
 
 @cache
-def _measured() -> tuple[float, float]:
+def _measure_bell() -> tuple[float, float]:
     """Height and mean of the bell."""
     least = math.exp(-0.5)
     return 1 - least, math.sqrt(math.pi / 2) * math.erf(1 / math.sqrt(2)) - least

@@ -13,7 +13,7 @@ import torch
 from frisket import __version__
 from frisket.adapters import arithmetic, formats, merge, writing
 from frisket.adapters.files import PEFT_FILE
-from frisket.adapters.formats import Contents
+from frisket.adapters.formats import AdapterContents
 from frisket.adapters.key_map import Lexicon
 from frisket.adapters.layers import Layers, commonest
 from frisket.adapters.spec import (
@@ -21,8 +21,8 @@ from frisket.adapters.spec import (
     EXPERT,
     EXPERT_RANGE,
     RECORD,
+    AdapterForm,
     AdapterMismatch,
-    Form,
     LoraSpec,
 )
 from frisket.config.provenance import ConfigError
@@ -42,7 +42,7 @@ class Wish:
 
     family: str = ""
     variant: str = ""
-    form: Form = "comfyui"
+    form: AdapterForm = "comfyui"
     rank: int | None = None
     scale: float | None = None
     dtype: str = ""
@@ -88,9 +88,9 @@ def run(
 
 def _read_wish(to: str, options: Mapping[str, Any]) -> Wish:
     """The options of a conversion; ConfigError for a format or dtype that is none."""
-    if to not in (forms := get_args(Form)):
+    if to not in (forms := get_args(AdapterForm)):
         raise ConfigError(f"--to {to} is no format; there are: {', '.join(forms)}")
-    wish = Wish(form=cast(Form, to), **options)
+    wish = Wish(form=cast(AdapterForm, to), **options)
     if wish.dtype and wish.dtype not in DTYPES:
         raise ConfigError(f"--dtype {wish.dtype} is none of {', '.join(DTYPES)}")
     return wish
@@ -238,7 +238,7 @@ def taken_out(
         raise ConfigError("--extract needs --family, for the folders do not say it")
     base = AdapterBase(wish.family, wish.variant, "--family")
     lexicon = Lexicon(base.names(), base.layers())
-    layers, kept = merge.taken_out(
+    layers, kept = merge.extract_adapter(
         component(base_folder, base, wish.expert),
         component(tuned, base, wish.expert),
         wish.rank or 16,
@@ -246,16 +246,16 @@ def taken_out(
         progress=lambda done, of: progress("extracting", done, of),
     )
     layers, said = _changed(layers, replace(wish, rank=None))
-    read = Contents(layers, "extracted")
+    read = AdapterContents(layers, "extracted")
     lines = [f"extracted: {commonest(layers)}, {len(layers)} layers; {kept}", *said]
     return lines + _write(output, layers, read, wish, base, [base_folder, tuned])
 
 
 def component(folder: Path, base: AdapterBase, expert: str) -> Path:
     """The denoiser's folder in a pipeline's, or the folder itself."""
-    family = base.loaded()
-    if expert and expert not in family.variants[base.chosen()].experts:
-        raise ConfigError(f"{base.family} {base.chosen()} has no expert {expert!r}")
+    family = base.load_family()
+    if expert and expert not in family.variants[base.choose_variant()].experts:
+        raise ConfigError(f"{base.family} {base.choose_variant()} has no expert {expert!r}")
     inside = folder / COMPONENTS.get(expert, family.lora_prefix)
     return inside if inside.is_dir() else folder
 
@@ -266,7 +266,7 @@ def _name_of(path: Path) -> str:
     return path.parent.name if path.name == PEFT_FILE else path.name.removesuffix(".safetensors")
 
 
-def _opened(path: Path, wish: Wish) -> tuple[Contents, AdapterBase]:
+def _opened(path: Path, wish: Wish) -> tuple[AdapterContents, AdapterBase]:
     glance = formats.glance(path, without=wish.leave_out)
     base = need_base(path, base_in(path, glance.metadata, wish.family, wish.variant))
     if glance.text and not wish.drop_text:
@@ -292,7 +292,7 @@ def _changed(layers: Layers, wish: Wish) -> tuple[Layers, list[str]]:
 def _write(
     path: Path,
     layers: Layers,
-    read: Contents,
+    read: AdapterContents,
     wish: Wish,
     base: AdapterBase,
     inputs: Sequence[Path],
@@ -306,7 +306,7 @@ def _write(
             name: replace(layer, tensors={key: v.to(kind) for key, v in layer.tensors.items()})
             for name, layer in layers.items()
         }
-    family = base.loaded()
+    family = base.load_family()
     plain = len({(layer.rank, layer.alpha) for layer in layers.values()}) == 1
     spec: LoraSpec | None = None
     if plain or read.of_two_ranks or wish.form == "diffusers":
@@ -320,18 +320,22 @@ def _write(
         prefix=family.lora_prefix,
         spec=spec,
     )
-    return [f"wrote {path}: {Contents(layers, wish.form)}"]
+    return [f"wrote {path}: {AdapterContents(layers, wish.form)}"]
 
 
 def _metadata(
-    read: Contents, wish: Wish, base: AdapterBase, spec: LoraSpec | None, inputs: Sequence[Path]
+    read: AdapterContents,
+    wish: Wish,
+    base: AdapterBase,
+    spec: LoraSpec | None,
+    inputs: Sequence[Path],
 ) -> dict[str, str]:
     """What the file said before, what is known of its base, and where it comes from."""
     stale = {RECORD, DIFFUSERS_RECORD, "format"}
     said = {key: value for key, value in read.metadata.items() if key not in stale}
-    if base.said_by == "--family" and not names_base(said):
+    if base.named_by == "--family" and not names_base(said):
         said.pop("frisket.base", None)
-    card = base.loaded().variants[base.chosen()]
+    card = base.load_family().variants[base.choose_variant()]
     if wish.variant and "frisket.base" not in said:
         about = {"family": base.family, "variant": base.variant, "source": ""}
         said["frisket.base"] = json.dumps(about)
@@ -341,7 +345,9 @@ def _metadata(
         said |= {"ss_network_dim": str(spec.rank), "ss_network_alpha": f"{spec.scale:g}"}
     if wish.expert:
         if wish.expert not in card.experts:
-            raise ConfigError(f"{base.family} {base.chosen()} has no expert {wish.expert!r}")
+            raise ConfigError(
+                f"{base.family} {base.choose_variant()} has no expert {wish.expert!r}"
+            )
         said |= {EXPERT: wish.expert, EXPERT_RANGE: json.dumps(list(card.experts[wish.expert]))}
     said["frisket.version"] = __version__
     said["frisket.made_from"] = json.dumps([path.name for path in inputs])

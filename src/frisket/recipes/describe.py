@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from frisket.adapters import formats
-from frisket.adapters.formats import Contents
-from frisket.adapters.metadata import shown
+from frisket.adapters.formats import AdapterContents
+from frisket.adapters.metadata import show_text
 from frisket.adapters.spec import EXPERT, AdapterMismatch, range_of
 from frisket.runs.adapter_base import AdapterBase, base_in
 
@@ -28,7 +28,7 @@ def describe(
     if EXPERT in metadata:
         with name_files(path):
             low, high = range_of(metadata)
-        lines.append(f"  expert: {shown(metadata[EXPERT])}, for t from {low:g} to {high:g}")
+        lines.append(f"  expert: {show_text(metadata[EXPERT])}, for t from {low:g} to {high:g}")
     for word, key in (
         ("title", "modelspec.title"),
         ("trigger", "modelspec.trigger_phrase"),
@@ -38,17 +38,17 @@ def describe(
         ("made from", "frisket.made_from"),
     ):
         if metadata.get(key):
-            lines.append(f"  {word}: {shown(metadata[key])}")
+            lines.append(f"  {word}: {show_text(metadata[key])}")
     return lines
 
 
-def read_contents(path: Path, base: AdapterBase, without: Sequence[str]) -> Contents:
+def read_contents(path: Path, base: AdapterBase, without: Sequence[str]) -> AdapterContents:
     """Read a file with the names and layers of its base; `without` are patterns left out."""
     prefix = base.loaded().lora_prefix
     return formats.read(path, base.names(), prefix=prefix, layers=base.layers(), without=without)
 
 
-def list_notes(contents: Contents) -> list[str]:
+def list_notes(contents: AdapterContents) -> list[str]:
     """What was left out and what was taken for granted."""
     text = [f"left out: {count} tensors of {name}" for name, count in sorted(contents.text.items())]
     return [*text, *contents.left, *([contents.assumed] if contents.assumed else [])]

@@ -13,7 +13,7 @@ from frisket.evaluation.verdict import Verdict, judge
 from frisket.families.base import FAMILIES
 from frisket.progress import Progress
 from frisket.runs.prepare import source_of
-from frisket.runs.sampler import embed_shots
+from frisket.runs.sampler import embed_prompts
 from frisket.scoring.clips import yardstick
 from frisket.scoring.errors import Levels
 from frisket.scoring.feature_extractors import open_eyes, open_faces
@@ -76,7 +76,7 @@ def evaluate(
     # Opened before any work, so that a wrong folder is found at once; they are small.
     eyes = open_eyes(how.features, source.device) if how.features else None
     faces = open_faces(how.faces, source.device) if how.faces else None
-    embedded = embed_shots(family, source, prompts.all) if prompts else {}
+    embedded = embed_prompts(family, source, prompts.all) if prompts else {}
     levels = Levels(configs[0].validation.t, how.draws, torch.device(source.device))
     folder = output / "samples"
     work = Work(

@@ -21,16 +21,16 @@ from frisket.inference.generate import Picture, sample
 from frisket.inference.grids import grid, save
 from frisket.inference.sample_specs import check
 from frisket.runs.prepare import source_of
-from frisket.runs.prompt_file import Line, read_prompts
+from frisket.runs.prompt_file import PromptLine, read_prompts
 from frisket.runs.sampler import (
     check_loras,
-    embed_shots,
+    embed_prompts,
     files_of,
     load_sampler,
     plan_of,
     tell_reading,
 )
-from frisket.runs.samples import shots_of, slug
+from frisket.runs.samples import build_specs, slug
 from frisket.training.memory.out_of_memory import room_for
 
 
@@ -96,11 +96,11 @@ def generate(
         "frames": frames,
     }
     variant = family.variants[source.variant]
-    shots = shots_of(variant, lines, seeds, settings)
+    shots = build_specs(variant, lines, seeds, settings)
     check(family, source.variant, shots)
     check_loras(family, source.variant, lora)
     tell_reading(variant, source, lora)
-    embedded = embed_shots(family, source, shots)
+    embedded = embed_prompts(family, source, shots)
     parts = load_sampler(family, source, plan_of(config), lora)
     versions = (["base"] if without or not lora else []) + (["lora"] if lora else [])
     folder = out if isinstance(out, Path) else out()
@@ -122,10 +122,10 @@ def generate(
     )
 
 
-def _list_lines(prompts: Sequence[str], prompt_file: Path | None) -> list[Line]:
+def _list_lines(prompts: Sequence[str], prompt_file: Path | None) -> list[PromptLine]:
     """The prompts, and those of a file behind them."""
     return [
-        *(Line(prompt) for prompt in prompts),
+        *(PromptLine(prompt) for prompt in prompts),
         *(read_prompts(prompt_file) if prompt_file else []),
     ]
 
@@ -144,14 +144,14 @@ def _draw_versions(
 def _name_file(place: tuple[int, str], picture: Picture, versions: Sequence[str]) -> str:
     """The name of a file, without its suffix."""
     index, version = place
-    name = f"{index:03d}-{slug(picture.shot.prompt)}-{picture.shot.seed}"
+    name = f"{index:03d}-{slug(picture.spec.prompt)}-{picture.spec.seed}"
     return f"{name}-{version}" if len(versions) > 1 else name
 
 
 def _write_label(made: "Made", versions: Sequence[str]) -> str:
     """What stands above a sample in the grid."""
     version = f" {made.version}" if len(versions) > 1 else ""
-    return f"{made.picture.shot.prompt}\nseed {made.picture.shot.seed}{version}"
+    return f"{made.picture.spec.prompt}\nseed {made.picture.spec.seed}{version}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,9 +185,9 @@ def describe(
             {
                 "file": each.path.name,
                 "lora": each.version == "lora",
-                **asdict(each.picture.shot),
+                **asdict(each.picture.spec),
                 "images": [
-                    {"path": str(path), "sha256": digest(path)} for path in each.picture.shot.images
+                    {"path": str(path), "sha256": digest(path)} for path in each.picture.spec.images
                 ],
             }
             for each in made

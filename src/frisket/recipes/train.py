@@ -21,17 +21,17 @@ from frisket.progress import Progress
 from frisket.runs import banner
 from frisket.runs.card import write_card
 from frisket.runs.checkpointing import add_hooks, check_resumable, resume, save_adapter
-from frisket.runs.epochs import counted, rates_of
+from frisket.runs.epochs import count_steps, rates_of
 from frisket.runs.prepare import Prepared, prepare, source_of
 from frisket.runs.previews import prepare_previews
 from frisket.runs.refusals import memory_of, stop_if_refused
 from frisket.runs.sampler import files_of
 from frisket.runs.training_parts import adapted, build, may_idle
 from frisket.training.distributed import Team, assemble
-from frisket.training.lock import locked
+from frisket.training.lock import lock_folder
 from frisket.training.memory import plan as memory_plan
 from frisket.training.memory.out_of_memory import room_for
-from frisket.training.metrics_log import Record, open_trackers
+from frisket.training.metrics_log import MetricsLog, open_trackers
 from frisket.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class Outcome:
     steps: int
     seconds: float  # of process CPU time spent in the training loop
     peak_mib: float  # largest memory of the process (device memory on CUDA)
-    empty: int  # samples that had no weight anywhere
+    zero_weight_samples: int  # samples that had no weight anywhere
 
     @property
     def lora(self) -> Path:
@@ -81,7 +81,7 @@ def train(
         idle=may_idle(config, family.variants[source.variant]),
     )
     source = replace(source, device=str(team.accelerator.device))
-    owned = locked(config.run.output) if team.accelerator.is_main_process else nullcontext()
+    owned = lock_folder(config.run.output) if team.accelerator.is_main_process else nullcontext()
     with owned, room_for("train"):
         check_resumable(config)
         return _train(config, family, source, team, plan, prepared, progress, announce)
@@ -120,7 +120,9 @@ def _train(
         write_card(config, prepared, output / "README.md")
     team.wait()
     files = files_of(output / "lora.safetensors")
-    return Outcome(files, trainer.done, seconds, peak_mib(team.accelerator.device), trainer.empty)
+    return Outcome(
+        files, trainer.done, seconds, peak_mib(team.accelerator.device), trainer.zero_weight_samples
+    )
 
 
 def _prepare(
@@ -137,7 +139,7 @@ def _prepare(
             progress(stage, done, total, {})
 
         prepared = team.first(lambda: prepare(config, progress=report_stage))
-    config = counted(config, prepared.items, processes=team.accelerator.num_processes)
+    config = count_steps(config, prepared.items, processes=team.accelerator.num_processes)
     banner.check(config, prepared)
     if team.accelerator.is_main_process:
         for line in departures(config, prepared):
@@ -155,7 +157,7 @@ def _run_trainer(
     output, began = config.run.output, time.process_time()
     if team.accelerator.is_main_process:
         write_trained(config, output)
-        with Record(output / "metrics.jsonl", step=trainer.done, trackers=trackers) as record:
+        with MetricsLog(output / "metrics.jsonl", step=trainer.done, trackers=trackers) as record:
             trainer.record = record
             trainer.run()
     else:

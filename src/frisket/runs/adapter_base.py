@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from frisket.adapters.attach import outputs_of
-from frisket.adapters.metadata import Unreadable, entry, shown
+from frisket.adapters.metadata import UnreadableMetadata, entry, show_text
 from frisket.config.provenance import ConfigError
 from frisket.families.base import FAMILIES, Family, layer_names
 from frisket.families.experts import first
@@ -19,20 +19,20 @@ class AdapterBase:
 
     family: str
     variant: str = ""
-    said_by: str = ""  # the metadata key, or the option
+    named_by: str = ""  # the metadata key, or the option
 
-    def loaded(self) -> Family:
+    def load_family(self) -> Family:
         """The family; ConfigError where there is none of that name."""
         if self.family not in (known := FAMILIES.names()):
             raise ConfigError(
-                f"no family is named {self.family!r} ({self.said_by}); there are:"
+                f"no family is named {self.family!r} ({self.named_by}); there are:"
                 f" {', '.join(known)}"
             )
         return FAMILIES.load(self.family)
 
-    def chosen(self) -> str:
+    def choose_variant(self) -> str:
         """The variant, or the family's first."""
-        family = self.loaded()
+        family = self.load_family()
         if self.variant and self.variant not in family.variants:
             known = ", ".join(family.variants)
             raise ConfigError(f"{self.family} has no variant {self.variant!r}; there are: {known}")
@@ -40,7 +40,7 @@ class AdapterBase:
 
     def names(self) -> Names:
         """The table of the variant."""
-        return layer_names(self.loaded(), self.chosen())
+        return layer_names(self.load_family(), self.choose_variant())
 
     def layers(self) -> tuple[str, ...]:
         """Layers of the tiny model, which are those of the real one but for the number of blocks.
@@ -49,13 +49,13 @@ class AdapterBase:
         """
         if self.names().rows:
             return ()
-        denoiser = self.loaded().tiny(self.chosen()).denoiser
+        denoiser = self.load_family().tiny(self.choose_variant()).denoiser
         assert denoiser is not None
         return tuple(outputs_of(first(denoiser)))
 
     def __str__(self) -> str:
         return f"{self.family} {self.variant}".strip() + (
-            f" ({self.said_by})" if self.said_by else ""
+            f" ({self.named_by})" if self.named_by else ""
         )
 
 
@@ -65,17 +65,17 @@ def base_of(metadata: Mapping[str, str], family: str = "", variant: str = "") ->
     ConfigError where the file's own entry is damaged and nothing is asked for.
     """
     try:
-        found = next(_said(metadata), None)
-    except Unreadable as error:
+        base = next(_read_bases(metadata), None)
+    except UnreadableMetadata as error:
         if not family:
             raise ConfigError(f"{error}; say which model it is for: --family") from error
-        found = None
+        base = None
     if family:
-        same = found is not None and found.family == family
-        return AdapterBase(family, variant or (found.variant if found and same else ""), "--family")
-    if found is None:
+        same = base is not None and base.family == family
+        return AdapterBase(family, variant or (base.variant if base and same else ""), "--family")
+    if base is None:
         return None
-    return AdapterBase(found.family, variant, "--variant") if variant else found
+    return AdapterBase(base.family, variant, "--variant") if variant else base
 
 
 def base_in(
@@ -85,7 +85,7 @@ def base_in(
     try:
         base = base_of(metadata, family, variant)
         if base is not None:
-            base.chosen()
+            base.choose_variant()
         return base
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
@@ -95,7 +95,7 @@ def names_base(metadata: Mapping[str, str]) -> bool:
     """Whether Frisket's own entry is there and can be read."""
     try:
         return own_base(metadata) is not None
-    except Unreadable:
+    except UnreadableMetadata:
         return False
 
 
@@ -119,8 +119,8 @@ def own_base(metadata: Mapping[str, str]) -> dict[str, str] | None:
         return None
     words = {key: ours.get(key, "") for key in ("family", "variant")}
     if not words["family"] or not all(isinstance(word, str) for word in words.values()):
-        raise Unreadable("its metadata entry frisket.base names no family and variant")
-    return {key: shown(word, 60) for key, word in words.items()}
+        raise UnreadableMetadata("its metadata entry frisket.base names no family and variant")
+    return {key: show_text(word, 60) for key, word in words.items()}
 
 
 def family_of(word: str) -> tuple[str, str] | None:
@@ -145,7 +145,7 @@ def _aliases() -> Iterator[tuple[str, str, str]]:
                 yield alias, name, variant
 
 
-def _said(metadata: Mapping[str, str]) -> Iterator[AdapterBase]:
+def _read_bases(metadata: Mapping[str, str]) -> Iterator[AdapterBase]:
     ours = own_base(metadata)
     if ours:
         yield AdapterBase(ours["family"], ours["variant"], "frisket.base")
@@ -154,12 +154,12 @@ def _said(metadata: Mapping[str, str]) -> Iterator[AdapterBase]:
         if not word:
             continue
         known = family_of(word)
-        said_by = f"{key} = {shown(word, 60)}"
+        named_by = f"{key} = {show_text(word, 60)}"
         for name in FAMILIES.names():
             cards = FAMILIES.load(name).variants.items()
             like = [key for key, card in cards if card.architecture.lower() == word.lower()]
             if like:  # several may share the word: then no file says which
                 hint = known[1] if known is not None and known[1] in like else ""
-                yield AdapterBase(name, like[0] if len(like) == 1 else hint, said_by)
+                yield AdapterBase(name, like[0] if len(like) == 1 else hint, named_by)
         if known is not None:
-            yield AdapterBase(*known, said_by)
+            yield AdapterBase(*known, named_by)

@@ -14,9 +14,9 @@ from frisket.data.cached.store import FIX
 from frisket.disk.atomic import draft_name, sweep, writing
 from frisket.families.base import Family, Source
 from frisket.inference.generate import Picture, sample
-from frisket.inference.sample_specs import shot
+from frisket.inference.sample_specs import build_spec
 from frisket.media.frames import write_image, write_video
-from frisket.runs.sampler import embed_shots, load_sampler, plan_of
+from frisket.runs.sampler import embed_prompts, load_sampler, plan_of
 
 
 def key_of(config: Config, source: Source, size: tuple[int, int, int]) -> str:
@@ -55,8 +55,8 @@ def sample_bank(
     phrases = [phrase for phrase in config.swap.prompts for _ in range(config.swap.bank_seeds)]
     seeds = [seed for _ in config.swap.prompts for seed in range(config.swap.bank_seeds)]
     prompts = [config.swap.bank_prompt.format(background=phrase) for phrase in phrases]
-    shots = [
-        shot(variant, *pair, height=height, width=width, frames=frames)
+    specs = [
+        build_spec(variant, *pair, height=height, width=width, frames=frames)
         for pair in zip(prompts, seeds, strict=True)
     ]
     if variant.sees != "nothing":
@@ -64,12 +64,12 @@ def sample_bank(
             f"swap.source: {family.name} {source.variant} makes no picture from text alone, so it"
             ' has no bank of backgrounds; use swap.source = "folder"'
         )
-    told = embed_shots(family, source, shots)
+    embeddings = embed_prompts(family, source, specs)
     pictures = sample(
         family,
         load_sampler(family, source, plan_of(config)),
-        told,
-        shots,
+        embeddings,
+        specs,
         device=torch.device(source.device),
         tile=config.memory.tile_vae,
     )

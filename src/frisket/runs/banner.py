@@ -16,7 +16,7 @@ from frisket.data.mask_pipeline import arrange
 from frisket.data.records import Item, Prepared, PrepareReport
 from frisket.data.schedule import Schedule
 from frisket.families.base import FAMILIES, Variant
-from frisket.masks.weights import BACKGROUND, Layout, describe
+from frisket.masks.weights import BACKGROUND, WeightSummary, describe
 from frisket.objectives.shift import Cells, SizeShift
 from frisket.runs.card import variant_of
 from frisket.runs.epochs import describe_length, rates_of
@@ -49,7 +49,7 @@ def check(config: Config, prepared: Prepared) -> None:
     )
 
 
-def layout(config: Config, prepared: Prepared) -> Layout | None:
+def layout(config: Config, prepared: Prepared) -> WeightSummary | None:
     """What the weight table makes of the coverage; None where no clip has a mask.
 
     At most 512 clips, evenly taken, are read for it.
@@ -76,24 +76,24 @@ def _planes(prepared: Prepared, items: Sequence[Item]) -> Iterator[CellPlanes]:
 
 def warnings(config: Config, prepared: Prepared) -> list[str]:
     """Settings and masks that run, but seldom do what was meant; one sentence each."""
-    said = [
+    messages = [
         *_of_masks(config, prepared),
         *_of_swap(config, prepared),
         *_of_buckets(config, prepared),
     ]
     report, floor = prepared.report, config.curve.floor
-    said += report.hints
+    messages += report.hints
     if floor:
-        said.append(
+        messages.append(
             f"floor = {floor:g} teaches the background as well: 0.05 let three to five times as"
             " much of it in as 0 when measured (docs/walk-of-a-mask.md)"
         )
     if report.sided:
-        said.append(
+        messages.append(
             f"{report.sided} clips are also trained mirrored, and their captions say left or right:"
             " set flip = false for them"
         )
-    return said
+    return messages
 
 
 def _of_buckets(config: Config, prepared: Prepared) -> Iterator[str]:
@@ -208,9 +208,9 @@ def banner(config: Config, prepared: Prepared) -> RenderableType:
 
 def rows(config: Config, prepared: Prepared) -> list[tuple[str, str]]:
     """The banner as pairs of name and value."""
-    report, laid = prepared.report, layout(config, prepared)
+    report, summary = prepared.report, layout(config, prepared)
     held = f", {len(prepared.held)} held out" if prepared.held else ""
-    made = [
+    pairs = [
         ("clips", f"{report.clips}{held}; {len(prepared.items)} training items"),
         ("with a mask", f"{report.masked} of {report.clips}"),
     ]
@@ -223,45 +223,45 @@ def rows(config: Config, prepared: Prepared) -> list[tuple[str, str]]:
             if spread
             else "no mask"
         )
-        made.append((name, f"weight {weight:g}, {shown}"))
-    if laid is not None:
-        share = f"{laid.background_share:.1%} of all weight in masked clips"
-        made.append(
-            (BACKGROUND, f"weight {laid.background_weight:g} after curve and floor, {share}")
+        pairs.append((name, f"weight {weight:g}, {shown}"))
+    if summary is not None:
+        share = f"{summary.background_share:.1%} of all weight in masked clips"
+        pairs.append(
+            (BACKGROUND, f"weight {summary.background_weight:g} after curve and floor, {share}")
         )
     else:
-        made.append((BACKGROUND, "no clip has a mask: every clip teaches everywhere"))
+        pairs.append((BACKGROUND, "no clip has a mask: every clip teaches everywhere"))
     if config.curve.unmasked_probability:
-        made.append(
+        pairs.append(
             (
                 "unmasked draws",
                 f"{config.curve.unmasked_probability:.0%} of samples teach everywhere",
             )
         )
-    made.append(("length", describe_length(config, prepared.items)))
-    made += [
+    pairs.append(("length", describe_length(config, prepared.items)))
+    pairs += [
         (title, f"{len(names)}: {_some(names)}") for title, names in _findings(prepared) if names
     ]
     terms = ", ".join(
         f"{name} {table['strength']:g}" for name, table in config.losses.terms.items()
     )
     normalise = normalise_of(config)
-    made.append(("loss", f"{terms}; normalise = {normalise}"))
+    pairs.append(("loss", f"{terms}; normalise = {normalise}"))
     if (compat := compat_of(config)) is not None:
-        made.append(("compat", compat.meaning(normalise)))
-    made.append(("noise levels", describe_noise(config, {item.shape for item in prepared.items})))
-    made += _chosen(config)
-    made.append(("background swap", _swap_row(config, prepared)))
-    made.append(
+        pairs.append(("compat", compat.meaning(normalise)))
+    pairs.append(("noise levels", describe_noise(config, {item.shape for item in prepared.items})))
+    pairs += _list_settings(config)
+    pairs.append(("background swap", _swap_row(config, prepared)))
+    pairs.append(
         (
             "prepared",
             f"{report.encoded} latents, {report.covered} masks, {report.embedded} captions made",
         )
     )
-    return made
+    return pairs
 
 
-def _chosen(config: Config) -> Iterator[tuple[str, str]]:
+def _list_settings(config: Config) -> Iterator[tuple[str, str]]:
     """Options of the training that are not as they come."""
     lora, chosen = config.lora, config.optimizer
     if noise := _describe_layers(config):

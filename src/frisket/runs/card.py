@@ -20,7 +20,7 @@ def variant_of(config: Config) -> str:
     return config.model.variant or FAMILIES.load(config.model.family).default
 
 
-def published(source: str) -> str:
+def publish_source(source: str) -> str:
     """A model's source as a file that is passed on may say it: a hub id, or a folder's own name.
 
     The rest of a path says whose home it lies in, and would make equal runs in two folders unequal.
@@ -42,11 +42,11 @@ def metadata_of(config: Config, prepared: Prepared, steps: int) -> dict[str, str
     architecture = card.architecture or f"{family}-{variant}"
     width, height = _resolution(config, card)
     triggers = list(dict.fromkeys(data.trigger for data in config.data if data.trigger))
-    source = published(config.model.source)
+    source = publish_source(config.model.source)
     base = {"family": family, "variant": variant, "source": source}
     if config.swap.path is not None:
         started["swap"]["path"] = config.swap.path.name
-    said = {
+    metadata = {
         "frisket.version": __version__,
         "frisket.base": json.dumps(base),
         "frisket.masks": json.dumps(started, sort_keys=True),
@@ -76,7 +76,7 @@ def metadata_of(config: Config, prepared: Prepared, steps: int) -> dict[str, str
         "ss_seed": str(config.run.seed),
         "ss_num_train_items": str(prepared.report.clips),
         "ss_resolution": f"({width}, {height})",
-        "ss_masked_loss": json.dumps(_masked(config, prepared), sort_keys=True),
+        "ss_masked_loss": json.dumps(_describe_masks(config, prepared), sort_keys=True),
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.architecture": f"{architecture}/lora",
         "modelspec.implementation": "frisket",
@@ -85,23 +85,23 @@ def metadata_of(config: Config, prepared: Prepared, steps: int) -> dict[str, str
     }
     # kohya's own words: UIs that show them tell the reader to set the same.
     if config.model.clip_skip > 1:
-        said["ss_clip_skip"] = str(config.model.clip_skip)
+        metadata["ss_clip_skip"] = str(config.model.clip_skip)
     if config.model.max_tokens > TOKENS:
-        said["ss_max_token_length"] = str(config.model.max_tokens)
+        metadata["ss_max_token_length"] = str(config.model.max_tokens)
     if triggers:
-        said["modelspec.trigger_phrase"] = ", ".join(triggers)
+        metadata["modelspec.trigger_phrase"] = ", ".join(triggers)
         # Where kohya's files have their tags: UIs offer the most frequent ones as trigger words.
         counts = {word: prepared.report.clips for word in triggers}
-        said["ss_tag_frequency"] = json.dumps({config.run.output.name: counts})
-    return said
+        metadata["ss_tag_frequency"] = json.dumps({config.run.output.name: counts})
+    return metadata
 
 
 def _resolution(config: Config, card: Variant) -> tuple[int, int]:
     """Width and height trained at: the first data set's, or the variant's own."""
-    asked = config.data[0].resolution if config.data else None
-    if asked is None:
+    resolution = config.data[0].resolution if config.data else None
+    if resolution is None:
         return card.width, card.height
-    return (asked, asked) if isinstance(asked, int) else asked
+    return (resolution, resolution) if isinstance(resolution, int) else resolution
 
 
 def _conv(config: Config) -> dict[str, str]:
@@ -113,17 +113,17 @@ def _conv(config: Config) -> dict[str, str]:
 def _noise(config: Config) -> dict[str, str]:
     """What kohya's files say of the noise, and of the limit to the norm, where it was not plain."""
     noise = config.noise
-    said = {
+    metadata = {
         "ss_noise_offset": noise.offset,
         "ss_multires_noise_iterations": noise.multires_iterations,
         "ss_scale_weight_norms": config.lora.max_norm,
     }
     if noise.multires_iterations:
-        said["ss_multires_noise_discount"] = noise.multires_discount
-    return {name: f"{value:g}" for name, value in said.items() if value}
+        metadata["ss_multires_noise_discount"] = noise.multires_discount
+    return {name: f"{value:g}" for name, value in metadata.items() if value}
 
 
-def _masked(config: Config, prepared: Prepared) -> dict[str, Any]:
+def _describe_masks(config: Config, prepared: Prepared) -> dict[str, Any]:
     """What the masks did: which regions at which weight, and how many clips had one."""
     report = prepared.report
     return {
@@ -138,7 +138,7 @@ def _masked(config: Config, prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _marked(text: str) -> str:
+def _escape_markdown(text: str) -> str:
     """Words of a configuration or file name as Markdown that is text and nothing else."""
     plain = " ".join(text.split())
     return re.sub(r"([\\`*_{}\[\]<>()#|~!])", r"\\\1", html.escape(plain, quote=False))
@@ -147,18 +147,21 @@ def _marked(text: str) -> str:
 def write_card(config: Config, prepared: Prepared, path: Path) -> None:
     """A short model card beside the LoRA."""
     report = prepared.report
-    weights = ", ".join(f"{_marked(name)} {weight:g}" for name, weight in config.regions.items())
+    weights = ", ".join(
+        f"{_escape_markdown(name)} {weight:g}" for name, weight in config.regions.items()
+    )
     terms = ", ".join(
-        f"{_marked(name)} {table['strength']:g}" for name, table in config.losses.terms.items()
+        f"{_escape_markdown(name)} {table['strength']:g}"
+        for name, table in config.losses.terms.items()
     )
     lines = [
-        f"# {_marked(config.run.output.name)}",
+        f"# {_escape_markdown(config.run.output.name)}",
         "",
         f"A {config.lora.kind} of rank {config.lora.rank} for {config.model.family}"
         f" {variant_of(config)}, trained with Frisket {__version__}.",
         "",
         f"- steps {config.run.steps}, batch {config.run.batch} x {config.optimizer.accumulate},"
-        f" {_marked(config.optimizer.name)} at {config.optimizer.lr:g}, seed {config.run.seed}",
+        f" {_escape_markdown(config.optimizer.name)} at {config.optimizer.lr:g}, seed {config.run.seed}",
         f"- clips {report.clips}, with masks {report.masked}, held out {len(prepared.held)}",
         f"- region weights: {weights}; background {config.regions.get('background', 0.0):g}",
         f"- losses: {terms}; normalise = {normalise_of(config)}"

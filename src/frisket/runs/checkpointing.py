@@ -18,7 +18,7 @@ from frisket.runs.epochs import checkpoints_of
 from frisket.runs.identity import (
     check_same_run,
     identity_of,
-    known_identity_of,
+    read_identity,
     settings_of,
     tell_changes,
 )
@@ -43,7 +43,7 @@ def check_resumable(config: Config) -> None:
     if newest is None:
         return
     manifest = read_manifest(newest)
-    known = known_identity_of(config, Cache(config.run.cache).folder)
+    known = read_identity(config, Cache(config.run.cache).folder)
     check_same_run(manifest.get("run", {}), known, newest)
     if not config.run.epochs and int(manifest["step"]) > config.run.steps:
         raise CheckpointError(
@@ -136,7 +136,7 @@ def add_hooks(
     if previews is not None:
 
         def preview(step: int) -> None:
-            with trainer.looking() as denoiser:
+            with trainer.eval_mode() as denoiser:
                 path = previews(step, denoiser)
             log.info("preview of step %d: %s", step, path)
             page.preview(path)
@@ -147,7 +147,7 @@ def add_hooks(
 def save_adapter(config: Config, trainer: Trainer, prepared: Prepared, path: Path) -> None:
     """Write the adapter as it is to be used, in the format asked for; a file for each expert."""
     family = trainer.family
-    with trainer.looking() as ready:
+    with trainer.eval_mode() as ready:
         lora.save(
             ready,
             path,
@@ -172,7 +172,7 @@ def validation(config: Config, trainer: Trainer, prepared: Prepared) -> Callable
 
     def validate(step: int) -> None:
         # As it trains: a base in float32 would be judged in another precision than it learns in.
-        with trainer.looking() as denoiser, trainer.accelerator.autocast():
+        with trainer.eval_mode() as denoiser, trainer.accelerator.autocast():
             if not base:
                 base.update(validator.base(denoiser))
             tuned = validator.score(denoiser)
@@ -185,10 +185,10 @@ def validation(config: Config, trainer: Trainer, prepared: Prepared) -> Callable
 
 def levels_of(config: Config, trainer: Trainer) -> tuple[float, ...]:
     """Noise levels of the validation, without those of experts that are not trained."""
-    bare = trainer.bare
-    if not isinstance(bare, Experts):
+    denoiser = trainer.unwrapped
+    if not isinstance(denoiser, Experts):
         return config.validation.t
-    ranges = tuple(bare.ranges.values())
+    ranges = tuple(denoiser.ranges.values())
     held = tuple(
         t
         for t in config.validation.t

@@ -20,7 +20,7 @@ def checkpoints_of(config: Config) -> Checkpoints:
     return Checkpoints(config.run.output / "checkpoints", config.run.keep)
 
 
-def counted(config: Config, items: Sequence[Item], *, processes: int = 1) -> Config:
+def count_steps(config: Config, items: Sequence[Item], *, processes: int = 1) -> Config:
     """The configuration with `run.steps` as many as the epochs asked for need.
 
     The last step may reach into the next epoch, where the batches of all epochs are no multiple of

@@ -15,36 +15,36 @@ RECORD = "generate.json"
 OURS = re.compile(r"\d{3}-.*|grid\..*|generate\.json")  # what a call of `generate` writes
 
 
-def new_folder(asked: Path | None, samples: Path) -> Path:
-    """A folder that holds no samples yet: `asked`, or `asked`-2 and so on, else `samples`/001, ...
+def new_folder(output: Path | None, samples: Path) -> Path:
+    """A folder that holds no samples yet: `output`, or `output`-2 and so on, else `samples`/001, ...
 
     It is made, so that two calls at once do not get the same.
     """
-    for folder in _candidates(asked, samples):
+    for folder in _candidates(output, samples):
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
-            if folder == asked and folder.is_dir() and not _sampled(folder):
+            if folder == output and folder.is_dir() and not _has_samples(folder):
                 return folder
         else:
             return folder
     raise AssertionError("the candidates never end")
 
 
-def _candidates(asked: Path | None, samples: Path) -> Iterator[Path]:
-    if asked is None:
+def _candidates(output: Path | None, samples: Path) -> Iterator[Path]:
+    if output is None:
         yield from (samples / f"{number:03d}" for number in count(1))
         return
-    yield asked
-    yield from (asked.with_name(f"{asked.name}-{number}") for number in count(2))
+    yield output
+    yield from (output.with_name(f"{output.name}-{number}") for number in count(2))
 
 
-def _sampled(folder: Path) -> bool:
+def _has_samples(folder: Path) -> bool:
     return any(OURS.fullmatch(path.name) for path in folder.iterdir())
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class GalleryColumn:
     """What one call sampled with one version of the model."""
 
     title: str
@@ -65,42 +65,43 @@ def write_gallery(samples: Path) -> Path | None:
     ]
     if not columns:
         return None
-    shots = list(dict.fromkeys(shot for column in columns for shot in column.files))
+    pairs = list(dict.fromkeys(pair for column in columns for pair in column.files))
     rows = [
         {
             "prompt": prompt,
             "seed": seed,
             "files": [column.files.get((prompt, seed)) for column in columns],
         }
-        for prompt, seed in shots
+        for prompt, seed in pairs
     ]
     page = samples / "index.html"
     write_whole(page, render("gallery.html.j2", rows=rows, columns=columns))
     return page
 
 
-def _columns(record: Path) -> Iterator[Column]:
+def _columns(record: Path) -> Iterator[GalleryColumn]:
     try:
-        told = json.loads(record.read_text(encoding="utf-8"))
+        content = json.loads(record.read_text(encoding="utf-8"))
         for tuned in (True, False):
-            made = [each for each in told["pictures"] if each["lora"] is tuned]
-            if made:
-                yield _column(told, made, record.parent.name, tuned=tuned)
+            pictures = [picture for picture in content["pictures"] if picture["lora"] is tuned]
+            if pictures:
+                yield _column(content, pictures, record.parent.name, tuned=tuned)
     except (OSError, ValueError, KeyError, TypeError):
         return
 
 
-def _column(told: Any, made: Any, folder: str, *, tuned: bool) -> Column:
-    title = " + ".join(_named(lora) for lora in told["lora"]) if tuned else "base"
-    first = made[0]
+def _column(content: Any, pictures: Any, folder: str, *, tuned: bool) -> GalleryColumn:
+    title = " + ".join(_name_lora(lora) for lora in content["lora"]) if tuned else "base"
+    first = pictures[0]
     settings = f"{first['steps']} steps, guidance {first['guidance']:g}"
     files = {
-        (str(each["prompt"]), int(each["seed"])): quote(f"{folder}/{each['file']}") for each in made
+        (str(picture["prompt"]), int(picture["seed"])): quote(f"{folder}/{picture['file']}")
+        for picture in pictures
     }
-    return Column(title, settings, folder, files)
+    return GalleryColumn(title, settings, folder, files)
 
 
-def _named(lora: Any) -> str:
+def _name_lora(lora: Any) -> str:
     """A LoRA by its file, a checkpoint by its folder, and its strength."""
     path = Path(lora["path"])
     name = path.stem if path.stem != "lora" else f"{path.parent.name} {path.stem}"

@@ -46,15 +46,15 @@ FREE: Mapping[str, frozenset[str] | None] = {
     ),
 }
 # Of what is free, that which changes the training: told when a run is gone on with.
-TOLD = ("optimizer", "lora.max_norm", "run.steps", "run.epochs", "processes")
+REPORT_KEYS = ("optimizer", "lora.max_norm", "run.steps", "run.epochs", "processes")
 
 
 def identity_of(config: Config, prepared: Prepared) -> dict[str, Any]:
     """What may not change between two halves of a run, flat by dotted name: also the data."""
-    return known_identity_of(config, prepared.cache.folder) | {"data": prepared.digest}
+    return read_identity(config, prepared.cache.folder) | {"data": prepared.digest}
 
 
-def known_identity_of(config: Config, cache: Path) -> dict[str, Any]:
+def read_identity(config: Config, cache: Path) -> dict[str, Any]:
     """All of it that is known before the data are prepared.
 
     The settings that are not FREE; the base weights and the LoRA a run starts from by their
@@ -62,7 +62,9 @@ def known_identity_of(config: Config, cache: Path) -> dict[str, Any]:
     """
     tree = config.model_dump(mode="json")
     tree["losses"] |= dict.fromkeys(("denoise", "prior")) | config.losses.terms
-    fixed = _flat({name: _held(name, table) for name, table in tree.items() if not _is_free(name)})
+    fixed = _flat(
+        {name: _drop_free(name, table) for name, table in tree.items() if not _is_free(name)}
+    )
     fixed["model.variant"] = variant_of(config)
     with Index(cache) as index:
         fixed["base weights"] = _base(config, index)
@@ -76,7 +78,7 @@ def settings_of(config: Config, processes: int) -> dict[str, Any]:
     return {
         name: value
         for name, value in flat.items()
-        if any(name == word or name.startswith(f"{word}.") for word in TOLD)
+        if any(name == word or name.startswith(f"{word}.") for word in REPORT_KEYS)
     }
 
 
@@ -113,7 +115,7 @@ def _is_free(name: str) -> bool:
     return name in FREE and FREE[name] is None
 
 
-def _held(name: str, table: Any) -> Any:
+def _drop_free(name: str, table: Any) -> Any:
     """What of a table is fixed."""
     free = FREE.get(name)
     return {key: value for key, value in table.items() if key not in free} if free else table

@@ -149,11 +149,11 @@ def clipset_of(config: Config, data: Data, family: Family, source: Source) -> Cl
             fps=_rate(data, variant),
         ),
         flip=data.flip,
-        references=data.references or _listed_pictures(data, variant),
+        references=data.references or _find_manifest(data, variant),
     )
 
 
-def _listed_pictures(data: Data, variant: Variant) -> Path | None:
+def _find_manifest(data: Data, variant: Variant) -> Path | None:
     """The manifest, where the model looks at the pictures it lists."""
     return data.clips if variant.sees == "pictures" and is_manifest(data.clips) else None
 
@@ -221,11 +221,11 @@ class Loaded:
         }
         if local is not None:  # a folder may be moved, or its weights replaced
             folders = (
-                [found for part in parts for found in sorted(local.glob(part))]
+                [path for part in parts for path in sorted(local.glob(part))]
                 if local.is_dir()
                 else []
             )
-            record["source"] = [index.fingerprint(found) for found in folders or [local]]
+            record["source"] = [index.fingerprint(path) for path in folders or [local]]
         return record
 
     @torch.no_grad()
@@ -241,8 +241,10 @@ class Loaded:
             vision = self.family.load_vision(self.source)
             self._vision = None if vision is None else vision.to(self.source.device)
         moved = clip.to(self.source.device, self.source.dtype)
-        seen = self.family.observe(self._vae, self._vision, moved, references, keep)
-        return {"latents": self.family.encode(self._vae, moved), **seen}
+        conditioning = self.family.image_conditioning(
+            self._vae, self._vision, moved, references, keep
+        )
+        return {"latents": self.family.encode(self._vae, moved), **conditioning}
 
     @torch.no_grad()
     def embed(self, caption: str, references: References = ()) -> Mapping[str, Tensor]:
@@ -292,18 +294,20 @@ def _swap_of(
         despill=swap.despill,
         seed=config.run.seed,
     )
-    found: list[Backdrop]
+    backdrops: list[Backdrop]
     match swap.source:
         case "clips":
             return _FromClips(plan, tuple(name for name in config.regions if name != "background"))
         case "folder":
             assert swap.path is not None  # the config refuses it otherwise
-            found = backgrounds.from_folder(swap.path, index)
+            backdrops = backgrounds.from_folder(swap.path, index)
         case "bank":
-            found = backgrounds.from_folder(_bank(config, family, source, progress, bank), index)
+            backdrops = backgrounds.from_folder(
+                _bank(config, family, source, progress, bank), index
+            )
         case drawn:
-            found = backgrounds.draw_backdrops(drawn)
-    return replace(plan, backdrops=tuple(found))
+            backdrops = backgrounds.draw_backdrops(drawn)
+    return replace(plan, backdrops=tuple(backdrops))
 
 
 def _bank(
@@ -314,8 +318,8 @@ def _bank(
     bank: Callable[[Config, Family, Source, tuple[int, int, int]], Path] | None,
 ) -> Path:
     variant = family.variants[source.variant]
-    asked = [data.frames or variant.frames for data in config.data] or [variant.frames]
-    frames = max(each if isinstance(each, int) else max(each) for each in asked)
+    lengths = [data.frames or variant.frames for data in config.data] or [variant.frames]
+    frames = max(length if isinstance(length, int) else max(length) for length in lengths)
     size = (variant.grid.fit_frames(frames), variant.height, variant.width)
     if bank is not None:
         return bank(config, family, source, size)

@@ -10,10 +10,10 @@ from frisket.config.load import ConfigError
 from frisket.config.tree import Config, Preview
 from frisket.families.base import Family, Parts, Source
 from frisket.families.experts import Experts
-from frisket.inference.generate import Told
+from frisket.inference.generate import PromptEmbeddings
 from frisket.inference.sample_specs import check
-from frisket.runs.sampler import embed_shots, load_waiting, plan_of
-from frisket.runs.samples import preview_shots, write_grid
+from frisket.runs.sampler import embed_prompts, load_waiting, plan_of
+from frisket.runs.samples import build_preview_specs, write_grid
 from frisket.training.memory import plan as memory_plan
 
 
@@ -24,7 +24,7 @@ class Previews:
     family: Family
     variant: str
     preview: Preview
-    told: Told  # its prompts, embedded; on the CPU
+    embeddings: PromptEmbeddings  # its prompts, embedded; on the CPU
     vae: nn.Module  # on the CPU: it visits the device to decode
     vision: nn.Module | None
     folder: Path
@@ -47,7 +47,7 @@ class Previews:
             parts,
             self.preview,
             self.folder / f"step-{step:06d}",
-            self.told,
+            self.embeddings,
             device=self.device,
             tile=self.tile,
         )
@@ -82,9 +82,9 @@ def prepare_previews(config: Config, family: Family, source: Source) -> Previews
     if not (preview.every or preview.every_epochs) or not preview.prompts:
         return None
     variant = family.variants[source.variant]
-    shots = preview_shots(variant, preview)
+    specs = build_preview_specs(variant, preview)
     try:
-        check(family, source.variant, shots)
+        check(family, source.variant, specs)
     except ValueError as error:
         raise ConfigError(
             f"preview: {error}. Change [preview], or set preview.every = 0"
@@ -96,7 +96,7 @@ def prepare_previews(config: Config, family: Family, source: Source) -> Previews
             f"preview: {local} holds one expert and sampling takes all. Give the folder that has"
             " them as model.source, or set preview.every = 0"
         )
-    told = embed_shots(family, source, shots)
+    embeddings = embed_prompts(family, source, specs)
     vae, vision = load_waiting(family, source)
     others, plan = None, plan_of(config)
     if lost:
@@ -109,7 +109,7 @@ def prepare_previews(config: Config, family: Family, source: Source) -> Previews
         family=family,
         variant=source.variant,
         preview=preview,
-        told=told,
+        embeddings=embeddings,
         vae=vae,
         vision=vision,
         folder=config.run.output / "previews",

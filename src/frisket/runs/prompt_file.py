@@ -11,7 +11,7 @@ from frisket.config.load import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class PromptLine:
     """A prompt, and what its line says of the sample: names and values as `build_spec` takes them.
 
     `seed` is among them where the line names one.
@@ -66,7 +66,7 @@ LEGEND = (
 )
 
 
-def read_prompts(path: Path) -> list[Line]:
+def read_prompts(path: Path) -> list[PromptLine]:
     """Prompts of a text file, one a line; blank lines and lines that begin with `#` are left out.
 
     A line may end with options as kohya's sd-scripts and musubi-tuner write them: `--n` negative
@@ -91,23 +91,23 @@ def read_prompts(path: Path) -> list[Line]:
     return lines
 
 
-def _line(line: str, path: Path, number: int) -> Line:
+def _line(line: str, path: Path, number: int) -> PromptLine:
     prompt, *written = SIGN.split(line)
     options: dict[str, Any] = {}
-    for each in written:
-        letter, _, value = each.strip().partition(" ")
+    for option in written:
+        letter, _, value = option.strip().partition(" ")
         name, value = letter.lower(), value.strip()
         where = f"{path}, line {number}: --{letter}"
         if name not in OPTIONS:
             raise ConfigError(f"{where} is no option of a prompt; there are {LEGEND}")
         key, read = OPTIONS[name]
         try:
-            made = read(value)
+            parsed = read(value)
         except ValueError as error:
             raise ConfigError(f"{where} takes {error}, not {value!r}") from error
         if key == "images":
-            made = (*options.get(key, ()), path.parent / made.expanduser())
-        elif options.get(key, made) != made:
+            parsed = (*options.get(key, ()), path.parent / parsed.expanduser())
+        elif options.get(key, parsed) != parsed:
             raise ConfigError(f"{where} says {value}, but {key} is {options[key]} on that line")
-        options[key] = made
-    return Line(prompt.strip(), options)
+        options[key] = parsed
+    return PromptLine(prompt.strip(), options)

@@ -28,7 +28,7 @@ from frisket.pocket.world import (
     random_scene,
 )
 
-Pictures = NDArray[np.uint8]  # n H W 3
+_Pictures = NDArray[np.uint8]  # n H W 3
 CLIPS = 8
 NEW = 32  # prompted backgrounds the subject is looked for on
 PLAIN = 16  # samples that name no background
@@ -104,7 +104,7 @@ def _draw_kinds(rng: np.random.RandomState) -> dict[str, list[Background]]:
     return kinds
 
 
-def sample(family: Family, parts: Parts, prompts: list[str], seed: int) -> Pictures:
+def sample(family: Family, parts: Parts, prompts: list[str], seed: int) -> _Pictures:
     """One picture a prompt, uint8 n 32 32 3."""
     variant = family.variants[parts.variant]
     pictures = generate(
@@ -152,11 +152,13 @@ def drift_of(family: Family, parts: Parts) -> float:
     return total / len(LEVELS)
 
 
-def measure(family: Family, parts: Parts) -> tuple[Scores, Pictures, Pictures]:
+def measure(family: Family, parts: Parts) -> tuple[Scores, _Pictures, _Pictures]:
     """Scores, the samples that name no background, and those on new backgrounds (in that order)."""
     _, fresh = backgrounds()
     plain = sample(family, parts, ["sks"] * PLAIN, seed=1000)
-    placed = sample(family, parts, [f"sks on {each.words}" for each in fresh], seed=2000)
+    placed = sample(
+        family, parts, [f"sks on {background.words}" for background in fresh], seed=2000
+    )
     verdicts = judge_creature(placed, fresh)
     scores = Scores(
         leak=float(leak(plain).mean()),

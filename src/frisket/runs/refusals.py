@@ -18,29 +18,29 @@ from frisket.training.memory import plan as memory_plan
 from frisket.training.memory.offload import check_depth
 from frisket.training.metrics_log import check_trackers
 
-Look = Callable[[Config], None]
+ConfigCheck = Callable[[Config], None]
 
 
-def refusals(config: Config, *, but: tuple[Look, ...] = ()) -> Iterator[Exception]:
+def refusals(config: Config, *, but: tuple[ConfigCheck, ...] = ()) -> Iterator[Exception]:
     """What stands in the way of a checked configuration, in the words of the room that says it.
 
     Nothing is written, no weight is read and no network asked. ValueError and ImportError only; a
     model whose shape is not known here is not looked into. `but` are looks that were made already.
     """
-    for look in (each for each in LOOKS if each not in but):
+    for check in (candidate for candidate in CHECKS if candidate not in but):
         try:
-            look(config)
+            check(config)
         except (ValueError, ImportError) as error:
             yield error
 
 
 def stop_if_refused(config: Config) -> None:
     """Raise what stands in the way: the one error, or all of them as one ConfigError."""
-    found = list(refusals(config))
-    if len(found) == 1:
-        raise found[0]
-    if found:
-        raise ConfigError("\n".join(str(error) for error in found))
+    errors = list(refusals(config))
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise ConfigError("\n".join(str(error) for error in errors))
 
 
 def terms_of(config: Config) -> dict[str, tuple[LossTerm, float]]:
@@ -49,8 +49,8 @@ def terms_of(config: Config) -> dict[str, tuple[LossTerm, float]]:
     if prior.get("teacher") == "ema" and not config.optimizer.ema:
         raise ConfigError('losses.prior: teacher = "ema" needs optimizer.ema, e.g. 0.99; set it')
     terms = {}
-    for name, asked in config.losses.terms.items():
-        table = asked | (prior_options(config) if name == "prior" else {})
+    for name, section in config.losses.terms.items():
+        table = section | (prior_options(config) if name == "prior" else {})
         # TOML writes 1.0 as 1 as often as not
         options = {
             key: float(value) if type(value) is int else value
@@ -110,7 +110,7 @@ def _trackers(config: Config) -> None:
     check_trackers(config.run.trackers)
 
 
-LOOKS: tuple[Look, ...] = (
+CHECKS: tuple[ConfigCheck, ...] = (
     check_device,
     _terms,
     check_paths,

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from frisket.evaluation.page import render, write_whole
 from frisket.progress import spell_time
-from frisket.training.metrics_log import BadRecord, read
+from frisket.training.metrics_log import BadMetricsLog, read
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class RunPage:
     steps: int
     rows: Sequence[tuple[str, str]]  # what the run teaches, as the banner says it
     clock: Callable[[], float] = time.monotonic
-    seen: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    history: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     previews: list[Path] = field(default_factory=list)
     _began: tuple[float, int] | None = None  # when, and at which step
     _written: float = -math.inf
@@ -48,8 +48,8 @@ class RunPage:
                 for line in read(metrics):
                     if line["step"] <= done:
                         self._take(int(line["step"]), line)
-            except (BadRecord, OSError, ValueError):
-                self.seen.clear()
+            except (BadMetricsLog, OSError, ValueError):
+                self.history.clear()
         self.previews = sorted((self.folder / "previews").glob("step-*.*"))
 
     def step(self, step: int, values: Mapping[str, Any]) -> None:
@@ -62,7 +62,7 @@ class RunPage:
 
     def preview(self, path: Path) -> None:
         """Hear of a preview."""
-        self.previews = [*(each for each in self.previews if each != path), path]
+        self.previews = [*(earlier for earlier in self.previews if earlier != path), path]
         self.write()
 
     def write(self, *, done: bool = False) -> None:
@@ -76,15 +76,15 @@ class RunPage:
             self._failed = True
 
     def _take(self, step: int, values: Mapping[str, Any]) -> None:
-        found = {kind: values[kind] for kind in KINDS if isinstance(values.get(kind), float)}
-        if found:
-            self.seen.append((step, found))
+        errors = {kind: values[kind] for kind in KINDS if isinstance(values.get(kind), float)}
+        if errors:
+            self.history.append((step, errors))
 
     def _page(self, *, done: bool) -> str:
         means = {kind: self._means(kind) for kind in KINDS}
         top = max((value for line in means.values() for _, value in line), default=0.0)
         last = {kind: line[-1][1] if line else None for kind, line in means.items()}
-        step = self.seen[-1][0] if self.seen else 0
+        step = self.history[-1][0] if self.history else 0
         shown = [
             {"name": path.stem, "file": quote(path.relative_to(self.folder).as_posix())}
             for path in reversed(self.previews[-SHOWN:])
@@ -92,31 +92,31 @@ class RunPage:
         return render(
             "run.html.j2",
             **{"name": self.folder.name, "step": step, "steps": self.steps, "done": done},
-            **{"left": self._left(step), "last": last, "window": WINDOW, "top": top},
-            first=self.seen[0][0] if self.seen else 0,
+            **{"left": self._estimate_left(step), "last": last, "window": WINDOW, "top": top},
+            first=self.history[0][0] if self.history else 0,
             curves={k: self._points(line, top) for k, line in means.items() if len(line) > 1},
             previews=shown,
             rows=self.rows,
         )
 
-    def _left(self, step: int) -> str:
+    def _estimate_left(self, step: int) -> str:
         if self._began is None or step <= self._began[1]:
             return ""
-        each = (self.clock() - self._began[0]) / (step - self._began[1])
-        return spell_time(each * (self.steps - step))
+        seconds = (self.clock() - self._began[0]) / (step - self._began[1])
+        return spell_time(seconds * (self.steps - step))
 
     def _means(self, kind: str) -> list[tuple[int, float]]:
         """Running means of one kind, thinned to POINTS."""
-        line = [(step, values[kind]) for step, values in self.seen if kind in values]
+        line = [(step, values[kind]) for step, values in self.history if kind in values]
         every = max(1, len(line) // POINTS)
         places = [*range(0, len(line), every)]
         if line and places[-1] != len(line) - 1:
             places.append(len(line) - 1)
-        found = []
+        points = []
         for place in places:
             near = [value for _, value in line[max(0, place - WINDOW + 1) : place + 1]]
-            found.append((line[place][0], sum(near) / len(near)))
-        return found
+            points.append((line[place][0], sum(near) / len(near)))
+        return points
 
     def _points(self, line: Sequence[tuple[int, float]], top: float) -> str:
         first, last = line[0][0], line[-1][0]

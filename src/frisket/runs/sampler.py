@@ -15,8 +15,8 @@ from frisket.adapters import lora as adapter
 from frisket.adapters.files import header
 from frisket.config.tree import Config
 from frisket.families.base import TOKENS, Family, Parts, Source, Variant, layer_names
-from frisket.inference.generate import Told, embed
-from frisket.inference.sample_specs import Shot
+from frisket.inference.generate import PromptEmbeddings, embed
+from frisket.inference.sample_specs import SampleSpec
 from frisket.training.memory import plan as memory_plan
 
 log = logging.getLogger(__name__)
@@ -25,13 +25,13 @@ PLAIN = memory_plan.MemoryPlan()
 READING = (("ss_clip_skip", "clip_skip", 1), ("ss_max_token_length", "max_tokens", TOKENS))
 
 
-def embed_shots(family: Family, source: Source, shots: Sequence[Shot]) -> Told:
+def embed_prompts(family: Family, source: Source, specs: Sequence[SampleSpec]) -> PromptEmbeddings:
     """Load the text encoder, embed, and let go of it: afterwards its memory is free."""
     text = family.load_text(source)
-    told = embed(family, source.variant, text, shots)
+    embeddings = embed(family, source.variant, text, specs)
     del text
     free(source)
-    return told
+    return embeddings
 
 
 def free(source: Source) -> None:
@@ -56,7 +56,7 @@ def load_sampler(
     where = memory_plan.load_device(plan, source.device)
     denoiser = family.load_denoiser(replace(source, device=where, experts=()))
     parts = Parts(source.variant, vae, None, denoiser, vision)
-    put_on(family, parts, lora)
+    attach_loras(family, parts, lora)
     memory_plan.apply(denoiser, plan, device=source.device)
     return parts
 
@@ -102,9 +102,9 @@ def tell_reading(variant: Variant, source: Source, lora: Sequence[tuple[Path, fl
     fixed = {"clip_skip": not variant.clip_skip, "max_tokens": variant.max_tokens <= TOKENS}
     for path, _ in lora:
         for file in files_of(path):
-            said = header(file)[1]
+            metadata = header(file)[1]
             for key, name, unset in READING:
-                known = said.get(key, "None" if "frisket.version" in said else "")
+                known = metadata.get(key, "None" if "frisket.version" in metadata else "")
                 number = int(known) if re.fullmatch(r"[0-9]{1,3}", known) else unset
                 if known and not fixed[name] and number != read[name]:
                     log.warning(
@@ -113,7 +113,7 @@ def tell_reading(variant: Variant, source: Source, lora: Sequence[tuple[Path, fl
                     )  # fmt: skip
 
 
-def put_on(family: Family, parts: Parts, lora: Sequence[tuple[Path, float]]) -> None:
+def attach_loras(family: Family, parts: Parts, lora: Sequence[tuple[Path, float]]) -> None:
     """Put LoRA files on the denoiser, side by side: each adds what it learned, nothing is rounded.
 
     Each file is loaded on the bare denoiser. Its layers are then stacked, one around the other
@@ -135,7 +135,7 @@ def put_on(family: Family, parts: Parts, lora: Sequence[tuple[Path, float]]) -> 
         plain = not any(getattr(layer, "lora_magnitude_vector", None) for layer in layers.values())
         loaded.append((plain, layers))
         adapter.detach(denoiser)
-    for _, layers in sorted(loaded, key=lambda each: each[0]):
+    for _, layers in sorted(loaded, key=lambda entry: entry[0]):
         for name, layer in layers.items():
             parent, _, child = name.rpartition(".")
             around: nn.Module = denoiser.get_submodule(parent)

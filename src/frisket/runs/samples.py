@@ -9,28 +9,28 @@ import torch
 
 from frisket.config.tree import Preview
 from frisket.families.base import Family, Parts, Source, Variant
-from frisket.inference.generate import Told, embed, sample
+from frisket.inference.generate import PromptEmbeddings, embed, sample
 from frisket.inference.grids import grid, save
-from frisket.inference.sample_specs import Shot, shot
-from frisket.runs.prompt_file import Line
+from frisket.inference.sample_specs import SampleSpec, build_spec
+from frisket.runs.prompt_file import PromptLine
 from frisket.runs.sampler import load_sampler
 
 LONGEST = 40  # letters of a prompt in a file name
 
 
-def shots_of(
-    variant: Variant, lines: Sequence[Line], seeds: Sequence[int], settings: Mapping[str, Any]
-) -> list[Shot]:
+def build_specs(
+    variant: Variant, lines: Sequence[PromptLine], seeds: Sequence[int], settings: Mapping[str, Any]
+) -> list[SampleSpec]:
     """Every line with every seed; a line's own options win, its own seed is its only one."""
-    shots = []
+    specs = []
     for line in lines:
         options = {**settings, **line.options}
         own = options.pop("seed", None)
-        shots += [
-            shot(variant, line.prompt, seed, **options)
+        specs += [
+            build_spec(variant, line.prompt, seed, **options)
             for seed in (seeds if own is None else [own])
         ]
-    return shots
+    return specs
 
 
 def write_grid(
@@ -38,27 +38,29 @@ def write_grid(
     parts: Parts,
     preview: Preview,
     path: Path,
-    told: Told | None = None,
+    embeddings: PromptEmbeddings | None = None,
     *,
     device: torch.device | None = None,
     tile: bool = False,
 ) -> Path:
     """A grid of a `[preview]`, a row a prompt and a column a seed, as `path`.png or .mp4.
 
-    `told` are its prompts, embedded; without them `parts` has the text encoder.
+    `embeddings` are its prompts, embedded; without them `parts` has the text encoder.
     """
-    shots = preview_shots(family.variants[parts.variant], preview)
-    told = embed(family, parts.variant, parts.text, shots) if told is None else told
-    pictures = list(sample(family, parts, told, shots, device=device, tile=tile))
+    specs = build_preview_specs(family.variants[parts.variant], preview)
+    embeddings = (
+        embed(family, parts.variant, parts.text, specs) if embeddings is None else embeddings
+    )
+    pictures = list(sample(family, parts, embeddings, specs, device=device, tile=tile))
     path.parent.mkdir(parents=True, exist_ok=True)
     return save(grid(pictures, len(preview.seeds)), path, family.variants[parts.variant].fps)
 
 
-def preview_shots(variant: Variant, preview: Preview) -> list[Shot]:
+def build_preview_specs(variant: Variant, preview: Preview) -> list[SampleSpec]:
     """What a `[preview]` shows."""
     settings = preview.sampling()
-    lines = [Line(prompt) for prompt in preview.prompts]
-    return shots_of(variant, lines, preview.seeds, settings)
+    lines = [PromptLine(prompt) for prompt in preview.prompts]
+    return build_specs(variant, lines, preview.seeds, settings)
 
 
 def load(family: Family, source: Source) -> Parts:

@@ -14,7 +14,7 @@ from frisket.config.variant_checks import targets_of
 from frisket.data.loader import Loader
 from frisket.data.records import Prepared
 from frisket.families.base import Family, Source, Variant, layer_names
-from frisket.objectives.noise import Noise
+from frisket.objectives.noise import NoiseSampler
 from frisket.objectives.timesteps import TimestepSampler
 from frisket.runs.card import variant_of
 from frisket.runs.epochs import rates_of
@@ -37,7 +37,7 @@ def timesteps_of(config: Config, variant: Variant) -> TimestepSampler:
     return TimestepSampler(
         density=chosen.density or variant.density,
         shift=shift_of(config, variant),
-        ranges=tuple(variant.experts[name] for name in trained_experts(config, variant)),
+        ranges=tuple(variant.experts[name] for name in list_experts(config, variant)),
         even=chosen.experts == "even",
         **fixed,
     )
@@ -45,14 +45,14 @@ def timesteps_of(config: Config, variant: Variant) -> TimestepSampler:
 
 def may_idle(config: Config, variant: Variant) -> bool:
     """Whether a step may pass without a gradient for some of the adapter's parameters."""
-    several = len(trained_experts(config, variant)) > 1
+    several = len(list_experts(config, variant)) > 1
     return several or config.lora.module_dropout > 0 or bool(config.lora.preset)
 
 
-def trained_experts(config: Config, variant: Variant) -> tuple[str, ...]:
+def list_experts(config: Config, variant: Variant) -> tuple[str, ...]:
     """Names of the experts that get an adapter; none where the model is one piece."""
-    asked = config.model.experts
-    return tuple(name for name in variant.experts if asked in ("both", name))
+    experts = config.model.experts
+    return tuple(name for name in variant.experts if experts in ("both", name))
 
 
 def spec_of(config: Config, family: Family) -> lora.LoraSpec:
@@ -82,7 +82,7 @@ def adapted(
     """The denoiser (of experts those that are trained) with its adapter, fresh or from a file."""
     variant = family.variants[source.variant]
     where = memory_plan.load_device(plan, source.device)
-    experts = trained_experts(config, variant)
+    experts = list_experts(config, variant)
     denoiser = family.load_denoiser(replace(source, device=where, experts=experts))
     spec, names = spec_of(config, family), layer_names(family, source.variant)
     layers = lora.attach(denoiser, spec, seed=config.run.seed)
@@ -115,10 +115,10 @@ def plan_of(config: Config) -> Plan:
     )
 
 
-def noise_of(config: Config) -> Noise:
+def noise_of(config: Config) -> NoiseSampler:
     """The `[noise]` table in plain values."""
     chosen = config.noise
-    return Noise(
+    return NoiseSampler(
         chosen.offset, chosen.offset_random, chosen.multires_iterations, chosen.multires_discount
     )
 

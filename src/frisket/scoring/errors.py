@@ -11,7 +11,7 @@ from frisket.adapters import lora
 from frisket.data.sample import Batch
 from frisket.evaluation.measured import INSIDE
 from frisket.evaluation.metrics import OUTSIDE, drift, region_loss
-from frisket.families.base import GIVEN, Conditioning, Family
+from frisket.families.base import CLEAN_MASK, Conditioning, Family
 from frisket.objectives.base import Objective
 from frisket.scoring.clips import Yardstick
 from frisket.shapes import Latents
@@ -89,7 +89,7 @@ def drift_of(
 
 
 def _regions(error: Latents, batch: Batch, measured_on: Yardstick) -> dict[str, float]:
-    given = batch.conditioning.get(GIVEN)
+    given = batch.conditioning.get(CLEAN_MASK)
     named = region_loss(error, batch.coverage, measured_on.regions, given)
     named.pop(OUTSIDE, None)  # outside of what is taught, not of what has a name
     return named | region_loss(error, measured_on.inside(batch), [INSIDE], given)

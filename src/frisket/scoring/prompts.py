@@ -8,11 +8,11 @@ from pathlib import Path
 from frisket.config.load import ConfigError
 from frisket.config.tree import Config
 from frisket.families.base import FAMILIES
-from frisket.inference.sample_specs import Shot, check
+from frisket.inference.sample_specs import SampleSpec, check
 from frisket.media.files import find
 from frisket.runs.prepare import clipset_of, source_of
-from frisket.runs.prompt_file import Line
-from frisket.runs.samples import shots_of
+from frisket.runs.prompt_file import PromptLine
+from frisket.runs.samples import build_specs
 
 OF_CAPTIONS = "captions of the training clips"
 CAPTIONS = 4  # that are sampled where nothing else names the subject
@@ -22,12 +22,12 @@ CAPTIONS = 4  # that are sampled where nothing else names the subject
 class Asked:
     """The shots of an evaluation, and where their prompts are from."""
 
-    subject: tuple[Shot, ...]
-    unrelated: tuple[Shot, ...]
+    subject: tuple[SampleSpec, ...]
+    unrelated: tuple[SampleSpec, ...]
     said_by: str
 
     @property
-    def all(self) -> tuple[Shot, ...]:
+    def all(self) -> tuple[SampleSpec, ...]:
         """The subject's in order, the unrelated behind them."""
         return (*self.subject, *self.unrelated)
 
@@ -59,8 +59,8 @@ def shots_for(
             )
     settings = config.preview.sampling()
     settings["images"] = tuple(images) or config.preview.images
-    subject = shots_of(card, [Line(prompt) for prompt in lines], range(seeds), settings)
-    apart = shots_of(card, [Line(prompt) for prompt in others], [0], settings)
+    subject = build_specs(card, [PromptLine(prompt) for prompt in lines], range(seeds), settings)
+    apart = build_specs(card, [PromptLine(prompt) for prompt in others], [0], settings)
     check(family, variant, [*subject, *apart])
     return Asked(tuple(subject), tuple(apart), said_by)
 

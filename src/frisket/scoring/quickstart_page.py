@@ -41,8 +41,8 @@ class Result:
     scores: quickstart_data.Scores
     seconds: float
     mib: float
-    plain: quickstart_data.Pictures
-    placed: quickstart_data.Pictures
+    plain: quickstart_data._Pictures
+    placed: quickstart_data._Pictures
 
 
 def page(
@@ -204,7 +204,7 @@ def pictures(results: Mapping[tuple[str, int], Result], base: Result, seed: int)
     )
 
 
-def row_of(pictures: quickstart_data.Pictures) -> quickstart_data.Pictures:
+def row_of(pictures: quickstart_data._Pictures) -> quickstart_data._Pictures:
     """Pictures side by side with a grey seam, enlarged twice with hard pixels."""
     height = pictures.shape[1]
     seam = np.full((height, 2, 3), 128, np.uint8)

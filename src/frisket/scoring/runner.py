@@ -11,7 +11,7 @@ from torch import nn
 from frisket.adapters.lora import frozen
 from frisket.config.tree import Config
 from frisket.families.base import Conditioning, Family, Parts, Source
-from frisket.inference.generate import Picture, Told, sample
+from frisket.inference.generate import Picture, PromptEmbeddings, sample
 from frisket.inference.grids import save
 from frisket.inference.sample_specs import references
 from frisket.progress import Progress
@@ -47,7 +47,7 @@ class Work:
     measured_on: Yardstick
     levels: Levels
     asked: Asked | None  # None: nothing is sampled
-    told: Told  # its prompts, embedded
+    told: PromptEmbeddings  # its prompts, embedded
     folder: Path  # for the samples
     progress: Progress
     scenes: list[tuple[Latents, Conditioning]] = field(default_factory=list)
@@ -93,7 +93,7 @@ class Work:
         )
         fps = self.family.variants[self.source.variant].fps
         for index, picture in enumerate(made):
-            shot = picture.shot
+            shot = picture.spec
             file = f"{index:03d}-{slug(shot.prompt)}-{shot.seed}"
             save(picture.frames, self.folder / name.replace("/", "-") / file, fps)
             (seen.subject if index < len(asked.subject) else seen.unrelated).append(picture)
@@ -115,8 +115,10 @@ class Work:
             for picture in pictures:
                 clip = picture.frames.permute(3, 0, 1, 2)[None].float() / 127.5 - 1
                 clip = clip.to(device, self.source.dtype)
-                observed = self.family.observe(vae, vision, clip, references(card, picture.shot))
-                words = self.told[picture.shot.prompt, picture.shot.images]
+                observed = self.family.image_conditioning(
+                    vae, vision, clip, references(card, picture.spec)
+                )
+                words = self.told[picture.spec.prompt, picture.spec.images]
                 scenes.append((self.family.encode(vae, clip).cpu(), {**words, **observed}))
         return scenes
 

@@ -88,8 +88,8 @@ class Checkpoints:
 
     def newest(self) -> Path | None:
         """The newest complete checkpoint, if any."""
-        found = self.all()
-        return found[-1] if found else None
+        folders = self.all()
+        return folders[-1] if folders else None
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

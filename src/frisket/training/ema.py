@@ -47,7 +47,7 @@ class Average:
         self._model.step(self._parameters.values())
 
     @contextmanager
-    def applied(self) -> Iterator[None]:
+    def apply(self) -> Iterator[None]:
         """Put the average in the place of the weights; leaving restores them bit for bit."""
         own = list(self._parameters.values())
         kept = [p.detach().clone() for p in own]

@@ -28,13 +28,13 @@ def listening(stop: Callable[[int], None]) -> Iterator[None]:
     A signal that the process was started to ignore (nohup, a job in the background) stays
     ignored. Outside the main thread nothing is caught: whoever runs us there handles signals.
     """
-    asked = False
+    interrupted = False
 
     def ask(number: int, _frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
+        nonlocal interrupted
+        if interrupted:
             raise KeyboardInterrupt
-        asked = True
+        interrupted = True
         log.warning(
             "%s: stopping after this step; a second one stops at once, without saving",
             signal.Signals(number).name,

@@ -20,7 +20,7 @@ class RunLocked(RuntimeError):
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> Iterator[None]:
     """Own `folder` within the block. RunLocked where a living process does.
 
     The lock is the operating system's (flock): a process that dies, however, gives it up. On a

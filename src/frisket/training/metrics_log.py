@@ -32,7 +32,7 @@ class MissingTracker(ImportError):
     """A tracker whose package is not installed; the message holds the pip line."""
 
 
-class BadRecord(ValueError):
+class BadMetricsLog(ValueError):
     """A metrics file that cannot be continued; the message names file and line."""
 
 
@@ -72,7 +72,7 @@ def open_trackers(
     return opened
 
 
-class Record:
+class MetricsLog:
     """Appends one JSON object a line to `path`, flushed line by line, and keeps running means.
 
     Every line has `step` and `seconds` (of wall time, going on over resumes). A number that is
@@ -105,7 +105,7 @@ class Record:
         # Unbuffered: what a full disk did not take must not be tried again at every later write.
         self._file: FileIO = path.open("ab", buffering=0)
 
-    def __enter__(self) -> "Record":
+    def __enter__(self) -> "MetricsLog":
         """The record itself; leaving closes it."""
         return self
 
@@ -231,7 +231,7 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
             line = json.loads(text)
             line["step"], line["seconds"]
         except (ValueError, TypeError, KeyError) as error:
-            raise BadRecord(
+            raise BadMetricsLog(
                 f"{path}, line {number} is not a line of metrics ({error!r}); delete the line to"
                 " go on"
             ) from error

@@ -131,7 +131,7 @@ def build(parameters: Mapping[str, nn.Parameter], spec: OptimizerSpec) -> Optimi
     """
     if not parameters:
         raise BadOptimizer("optimizer: there is nothing to train, no parameter was given")
-    found = _find(spec.name, on_gpu=any(p.is_cuda for p in parameters.values()))
+    kind = _find(spec.name, on_gpu=any(p.is_cuda for p in parameters.values()))
     options = dict(_defaults(spec.name, parameters))
     options |= spec.options
     if spec.plus and not any(map(B.search, parameters)):
@@ -146,11 +146,13 @@ def build(parameters: Mapping[str, nn.Parameter], spec: OptimizerSpec) -> Optimi
             spec.lr,
         )
     if spec.name == "muon":
-        return _muon(found, parameters, spec, options)
-    return _construct(found, parameters, spec, options)
+        return _muon(kind, parameters, spec, options)
+    return _construct(kind, parameters, spec, options)
 
 
-def _grouped(parameters: Mapping[str, nn.Parameter], spec: OptimizerSpec) -> list[dict[str, Any]]:
+def _group_parameters(
+    parameters: Mapping[str, nn.Parameter], spec: OptimizerSpec
+) -> list[dict[str, Any]]:
     """One group, or with LoRA+ two: B at its own rate, after the rest."""
     if not spec.plus:
         return [{"params": list(parameters.values())}]
@@ -197,12 +199,12 @@ def _import(path: str) -> type[Optimizer]:
             f" one of {', '.join(sorted(ALIASES))}"
         ) from error
     except Exception as error:  # whatever running a module may raise
-        said = str(error).partition("\n")[0][:200]
+        reason = str(error).partition("\n")[0][:200]
         raise BadOptimizer(
-            f"optimizer {path!r}: {module_name} cannot be imported ({type(error).__name__}: {said})"
+            f"optimizer {path!r}: {module_name} cannot be imported ({type(error).__name__}: {reason})"
         ) from error
-    found = getattr(module, attribute, None)
-    if not (isinstance(found, type) and issubclass(found, Optimizer)):
+    kind = getattr(module, attribute, None)
+    if not (isinstance(kind, type) and issubclass(kind, Optimizer)):
         classes = [
             key
             for key, value in vars(module).items()
@@ -212,47 +214,47 @@ def _import(path: str) -> type[Optimizer]:
             f"optimizer {path!r}: {module_name} has no optimizer class {attribute!r}"
             + (suggest(attribute, classes) if classes else "")
         )
-    return found
+    return kind
 
 
-def _accepted(found: type[Optimizer]) -> tuple[list[str], bool]:
+def _list_arguments(kind: type[Optimizer]) -> tuple[list[str], bool]:
     """Names of the class's arguments besides the parameters, and whether it takes any other."""
-    signature = list(inspect.signature(found).parameters.values())[1:]
+    signature = list(inspect.signature(kind).parameters.values())[1:]
     names = [p.name for p in signature if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
     return names, any(p.kind is p.VAR_KEYWORD for p in signature)
 
 
 def _construct(
-    found: type[Optimizer],
+    kind: type[Optimizer],
     parameters: Mapping[str, nn.Parameter],
     spec: OptimizerSpec,
     options: Mapping[str, Any],
 ) -> Optimizer:
-    accepted, anything = _accepted(found)
+    accepted, anything = _list_arguments(kind)
     unknown = [name for name in options if name not in accepted and not anything]
     if unknown:
         raise BadOptimizer(
-            f"optimizer.options: {found.__name__} takes no {unknown[0]!r}"
+            f"optimizer.options: {kind.__name__} takes no {unknown[0]!r}"
             f"{suggest(unknown[0], accepted)} (it takes: {', '.join(accepted)})"
         )
-    given = {"lr": spec.lr, "weight_decay": spec.weight_decay}
-    for name, value in given.items():
+    arguments = {"lr": spec.lr, "weight_decay": spec.weight_decay}
+    for name, value in arguments.items():
         if name not in accepted and not anything:
-            log.warning("optimizer: %s takes no %s, %g is ignored", found.__name__, name, value)
-    given = {name: value for name, value in given.items() if name in accepted or anything}
-    if spec.plus and "lr" not in given:
+            log.warning("optimizer: %s takes no %s, %g is ignored", kind.__name__, name, value)
+    arguments = {name: value for name, value in arguments.items() if name in accepted or anything}
+    if spec.plus and "lr" not in arguments:
         raise BadOptimizer(
-            f"optimizer.lora_plus = {spec.plus:g}: {found.__name__} takes no learning rate, so B"
+            f"optimizer.lora_plus = {spec.plus:g}: {kind.__name__} takes no learning rate, so B"
             " cannot have another one; leave optimizer.lora_plus out"
         )
     try:
-        return found(_grouped(parameters, spec), **(given | dict(options)))
+        return kind(_group_parameters(parameters, spec), **(arguments | dict(options)))
     except (TypeError, ValueError) as error:
-        raise BadOptimizer(f"optimizer {spec.name!r}: {found.__name__} says: {error}") from error
+        raise BadOptimizer(f"optimizer {spec.name!r}: {kind.__name__} says: {error}") from error
 
 
 def _muon(
-    found: type[Optimizer],
+    kind: type[Optimizer],
     parameters: Mapping[str, nn.Parameter],
     spec: OptimizerSpec,
     options: dict[str, Any],
@@ -265,7 +267,7 @@ def _muon(
     rest = {name: p for name, p in parameters.items() if p.ndim != 2}
     parts = []
     if matrices:
-        parts.append(_construct(found, matrices, spec, options))
+        parts.append(_construct(kind, matrices, spec, options))
     if rest:
         parts.append(_construct(torch.optim.AdamW, rest, spec, beside))
     return parts[0] if len(parts) == 1 else Paired(parts)
@@ -275,7 +277,7 @@ def mode(optimizer: Optimizer, training: bool) -> None:
     """Switch optimizers that keep two sets of weights (schedule-free); others are left alone.
 
     Schedule-free must be told before the first step. Going to evaluation and back rounds the
-    weights: use `settled` for a look in the middle of training.
+    weights: use `settle` for a look in the middle of training.
     """
     switch = getattr(optimizer, "train" if training else "eval", None)
     if callable(switch):
@@ -283,7 +285,7 @@ def mode(optimizer: Optimizer, training: bool) -> None:
 
 
 @contextmanager
-def settled(optimizer: Optimizer) -> Iterator[None]:
+def settle(optimizer: Optimizer) -> Iterator[None]:
     """The weights that should be looked at or exported, inside; training's own, bit for bit, after.
 
     Only schedule-free optimizers keep the two apart; for any other this does nothing.

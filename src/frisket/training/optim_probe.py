@@ -15,7 +15,7 @@ from frisket.training import optim
 from frisket.training.optim import ALIASES, BadOptimizer, OptimizerSpec, build, mode
 
 
-def imports(name: str) -> str:
+def find_import(name: str) -> str:
     """The module that a name would import and so run, "" where it is one behind the aliases."""
     module = name.rpartition(".")[0]
     known = {path.rpartition(".")[0] for alias in ALIASES.values() for path in alias.paths}
@@ -38,7 +38,7 @@ def probe(spec: OptimizerSpec, *, ema: float = 0.0, max_norm: float = 0.0) -> No
         optimizer = build({"probe.lora_A": low, "probe.lora_B": high}, spec)
     if callable(getattr(optimizer, "eval", None)):
         _refuse_second_weights(spec, ema, max_norm)
-    if "closure" in _needed(type(optimizer).step):
+    if "closure" in _list_required(type(optimizer).step):
         raise BadOptimizer(
             f"optimizer {spec.name!r}: its step() needs the loss as a closure, which would run the"
             f" model several times a step; take one of {', '.join(sorted(ALIASES))}"
@@ -103,7 +103,7 @@ def _silent() -> Iterator[None]:
         optim.log.setLevel(level)
 
 
-def _needed(function: Callable[..., Any]) -> list[str]:
+def _list_required(function: Callable[..., Any]) -> list[str]:
     """Names of the arguments without a default."""
     signature = inspect.signature(inspect.unwrap(function)).parameters.values()
     return [p.name for p in signature if p.default is p.empty]

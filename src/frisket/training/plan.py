@@ -7,7 +7,7 @@ from typing import Literal
 from frisket.data.sample import Batch
 from frisket.losses.base import Normalise
 from frisket.losses.weighting import Weighed
-from frisket.objectives.noise import Noise
+from frisket.objectives.noise import NoiseSampler
 from frisket.shapes import Latents, PerSample
 
 What = Literal["save", "validate", "preview"]
@@ -17,7 +17,7 @@ What = Literal["save", "validate", "preview"]
 class Plan:
     """What a run does, in plain values; the recipe fills it from the configuration.
 
-    `raw_beta` makes the loss grow with the raw coverage (see `scaled_by_area`), `draw` says whether
+    `raw_beta` makes the loss grow with the raw coverage (see `scale_by_area`), `draw` says whether
     samples or whole batches train unmasked, `unscaled_by` what a term is not multiplied by: the
     weight of the noise level ("t"), of the data set ("set"). `epoch` is the number of batches, of
     all processes, in one pass over the clips (0: nobody asks), `max_norm` the largest norm of a
@@ -37,7 +37,7 @@ class Plan:
     feather_t: float = 0.0
     epoch: int = 0
     max_norm: float = 0.0
-    noise: Noise = field(default_factory=Noise)
+    noise: NoiseSampler = field(default_factory=NoiseSampler)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 log = logging.getLogger(__name__)
 
-Schedule = Literal[
+RateSchedule = Literal[
     "constant",
     "linear",
     "cosine",
@@ -36,7 +36,7 @@ class Rates:
     run.
     """
 
-    kind: Schedule = "constant"
+    kind: RateSchedule = "constant"
     steps: int = 1
     warmup: int | float = 0
     final: float = 0.0
@@ -61,14 +61,14 @@ class Rates:
     @property
     def warming(self) -> int:
         """Updates of the warm-up."""
-        return self._counted(self.warmup)
+        return self._count_steps(self.warmup)
 
     @property
     def decaying(self) -> int:
         """Updates of the decay of warmup_stable_decay."""
-        return self._counted(self.decay)
+        return self._count_steps(self.decay)
 
-    def _counted(self, value: int | float) -> int:
+    def _count_steps(self, value: int | float) -> int:
         return int(value * self.steps) if value < 1 else int(value)
 
     def factor(self, step: int) -> float:
@@ -118,7 +118,7 @@ def _stable(rates: Rates, since: int) -> float:
 
 # By updates since the warm-up, in [0, 1]. diffusers.optimization and transformers.optimization have
 # all but rex, which is OneTrainer's; `tests/training/test_schedules.py` holds them together.
-CURVES: Mapping[Schedule, Callable[[Rates, int], float]] = {
+CURVES: Mapping[RateSchedule, Callable[[Rates, int], float]] = {
     "linear": lambda rates, since: 1 - rates.progress(since),
     "cosine": lambda rates, since: _wave(rates.cycles * rates.progress(since)),
     "cosine_with_restarts": _restarting,

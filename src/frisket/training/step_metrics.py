@@ -10,23 +10,23 @@ from frisket.training.plan import MicroBatch
 
 
 @torch.no_grad()
-def sum_metrics(micro: MicroBatch, values: Mapping[str, Tensor], seen: Step) -> dict[str, Tensor]:
+def sum_metrics(micro: MicroBatch, values: Mapping[str, Tensor], step: Step) -> dict[str, Tensor]:
     """Sums over the clips of what is logged, and over cells: raw error where it teaches and not.
 
     Tensors where they are: a number read here would wait for the device at every micro-batch.
     """
     count = len(micro.batch)
     sums = {name: value.detach().float() * count for name, value in values.items()}
-    error = (seen.prediction.detach().float() - seen.target.float()).square().mean(1, keepdim=True)
-    teaches = seen.weights > 0
-    rest = ~teaches if seen.predicted is None else ~teaches & (seen.predicted > 0)
+    error = (step.prediction.detach().float() - step.target.float()).square().mean(1, keepdim=True)
+    teaches = step.weights > 0
+    rest = ~teaches if step.predicted is None else ~teaches & (step.predicted > 0)
     for name, where in (("inside", teaches), ("outside", rest)):
         sums[name], sums[f"{name}_cells"] = (error * where).sum(), where.sum().float()
     return sums | {
         "clips": torch.full_like(sums["loss"], count),
         "silent": micro.weighed.silent.sum().float(),
-        "weight": seen.weights.float().mean() * count,
-        "t": seen.t.float().mean() * count,
+        "weight": step.weights.float().mean() * count,
+        "t": step.t.float().mean() * count,
     }
 
 

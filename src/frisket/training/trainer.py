@@ -16,7 +16,7 @@ from torch import Generator, Tensor, nn
 from frisket.adapters import lora
 from frisket.adapters.norms import limit_norms
 from frisket.data.sample import Batch
-from frisket.families.base import GIVEN, Family
+from frisket.families.base import CLEAN_MASK, Family
 from frisket.grid import LatentGrid
 from frisket.losses.base import BASE, EMA, NEEDS, LossTerm, Step
 from frisket.losses.weighting import Weighting, list_exclusive, pool, weigh
@@ -27,8 +27,8 @@ from frisket.shapes import Coverage, Latents, PerSample
 from frisket.training.distributed import Team
 from frisket.training.ema import Average, evaluating
 from frisket.training.interrupt import Stopped, listening
-from frisket.training.metrics_log import Record
-from frisket.training.optim import NonFinite, clip, mode, settled
+from frisket.training.metrics_log import MetricsLog
+from frisket.training.optim import NonFinite, clip, mode, settle
 from frisket.training.plan import Hooks, MicroBatch, Plan
 from frisket.training.schedules import set_rates
 from frisket.training.step_metrics import mean_metrics, sum_metrics
@@ -59,14 +59,14 @@ class Trainer:
     batches: Callable[[int], Iterator[Batch]]  # this process's micro-batches from a row on
     plan: Plan
     team: Team
-    record: Record | None = None  # opened at the step the run goes on from
+    record: MetricsLog | None = None  # opened at the step the run goes on from
     average: Average | None = None
     hooks: Hooks = field(default_factory=Hooks)
     done: int = 0
     rows: int = 0  # batches taken from the one row that all processes deal out, by all of them
     skipped: int = 0  # steps that the loss scale left out: nothing moved in them
     generator: Generator = field(default_factory=Generator)
-    empty: int = 0  # samples so far that had no weight anywhere
+    zero_weight_samples: int = 0  # samples so far that had no weight anywhere
     stop: int = 0  # the signal that asked for it
     saved: int = -1  # the step last saved by this process
     in_a_row: int = 0  # of the steps left out, those without one that moved between
@@ -86,7 +86,7 @@ class Trainer:
         return self.team.accelerator
 
     @property
-    def bare(self) -> nn.Module:
+    def unwrapped(self) -> nn.Module:
         """The denoiser without what accelerate wraps it in: the same numbers on 1 or N GPUs."""
         module: nn.Module = self.accelerator.unwrap_model(self.denoiser, keep_fp32_wrapper=False)
         return module
@@ -105,7 +105,7 @@ class Trainer:
         with self.accelerator.autocast():
             prediction = self.family.predict(self.denoiser, noisy, t, batch.conditioning)
         outside = batch.prior_coverage
-        seen = Step(
+        step = Step(
             prediction=prediction,
             target=target,
             t=t,
@@ -115,15 +115,15 @@ class Trainer:
             prior=teachers.get(BASE),
             prior_ema=teachers.get(EMA),
             progress=self._progress,
-            raw=weighed.raw,
+            uncurved=weighed.uncurved,
             outside=None if outside is None else self.weights.outside(outside, batch.masked),
             predicted=weighed.predicted,
         )
         values = {
-            name: (self._scale(name, batch, t) * term(seen)).mean() * strength
+            name: (self._scale(name, batch, t) * term(step)).mean() * strength
             for name, (term, strength) in self.terms.items()
         }
-        return values, seen
+        return values, step
 
     def run(self) -> None:
         """Train from the steps already done to the planned ones.
@@ -149,10 +149,10 @@ class Trainer:
 
     def _stopping(self) -> bool:
         """Whether any process was asked to stop: all stop together, or the others would wait."""
-        asked = float(self.team.total(torch.tensor(float(self.stop > 0)))) > 0
-        if asked and not self.stop:
+        stopping = float(self.team.total(torch.tensor(float(self.stop > 0)))) > 0
+        if stopping and not self.stop:
             self.stop = signal.SIGTERM
-        return asked
+        return stopping
 
     @property
     def _progress(self) -> float:
@@ -169,21 +169,21 @@ class Trainer:
         for index, micro in enumerate(micros):
             last = index == len(micros) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.denoiser):
-                values, seen = self.step(micro)
+                values, step = self.step(micro)
                 loss = torch.stack(list(values.values())).sum()
                 # DistributedDataParallel averages over the ranks, and the share is of all of them.
                 self._backward(loss * (micro.share * self.accelerator.num_processes))
-            for name, value in sum_metrics(micro, {"loss": loss, **values}, seen).items():
+            for name, value in sum_metrics(micro, {"loss": loss, **values}, step).items():
                 sums[name] = sums[name] + value if name in sums else value
         totals = mean_metrics(sums)
-        self.empty += int(totals.pop("silent"))
+        self.zero_weight_samples += int(totals.pop("silent"))
         totals["lr"] = float(self.optimizer.param_groups[0]["lr"])  # before the schedule moves it
         names = ", ".join(name for batch in group for name in batch.names)
         return totals | self._update(totals, names)
 
     def lay(self, group: Sequence[Batch]) -> list[MicroBatch]:
         """What the micro-batches of one step are made of: noise, t, weights, divisor, share."""
-        drawn = [self._drawn(batch.to(self.accelerator.device)) for batch in group]
+        drawn = [self._unmask(batch.to(self.accelerator.device)) for batch in group]
         weighing, micros = self._weighting(), []
         for batch in drawn:
             noise = self.plan.noise.draw(batch.latents.shape, self.generator).to(batch.latents)
@@ -194,7 +194,7 @@ class Trainer:
                 batch.coverage,
                 batch.masked,
                 t,
-                clean=batch.conditioning.get(GIVEN),
+                clean=batch.conditioning.get(CLEAN_MASK),
                 progress=self._progress,
             )
             micros.append(MicroBatch(batch=batch, noise=noise, t=t, weighed=weighed))
@@ -240,13 +240,15 @@ class Trainer:
         if skipped:
             return {"grad_norm": norm, "skipped": self._skip(names)}
         self.in_a_row = 0
-        made = {"grad_norm": norm}
+        metrics = {"grad_norm": norm}
         if self.plan.max_norm:
-            made["scaled"], made["largest_norm"] = limit_norms(self.bare, self.plan.max_norm)
+            metrics["scaled"], metrics["largest_norm"] = limit_norms(
+                self.unwrapped, self.plan.max_norm
+            )
         self.schedule.step()
         if self.average is not None:
             self.average.update(self.moved + 1)
-        return made
+        return metrics
 
     def _skip(self, names: str) -> float:
         self.skipped += 1
@@ -284,14 +286,14 @@ class Trainer:
         self.generator.manual_seed(mixed % (1 << 63))
         torch.manual_seed((mixed + 1) % (1 << 63))  # adapter dropout draws from the global one
 
-    def _drawn(self, batch: Batch) -> Batch:
+    def _unmask(self, batch: Batch) -> Batch:
         """The batch with some samples, or all of it, unmasked by chance."""
         if not self.plan.unmasked_probability:
             return batch
         count = len(batch) if self.plan.draw == "sample" else 1
         drawn = torch.rand(count, generator=self.generator)
-        kept = (drawn >= self.plan.unmasked_probability).to(batch.masked.device)
-        return replace(batch, masked=batch.masked & kept)
+        masked = (drawn >= self.plan.unmasked_probability).to(batch.masked.device)
+        return replace(batch, masked=batch.masked & masked)
 
     def _scale(self, term: str, batch: Batch, t: PerSample) -> PerSample:
         unscaled_by = self.plan.unscaled_by.get(term, frozenset())
@@ -301,10 +303,10 @@ class Trainer:
 
     def _teachers(self, noisy: Latents, t: PerSample, batch: Batch) -> dict[str, Latents]:
         """What the teachers that any term needs predict: eval mode, no gradient."""
-        asked = {need for term, _ in self.terms.values() for need in term.needs}
+        needs = {need for term, _ in self.terms.values() for need in term.needs}
         contexts: dict[str, Callable[[], AbstractContextManager[Any]]]
-        contexts = {BASE: partial(lora.frozen, self.bare), EMA: self._averaged}
-        return {need: self._predict(contexts[need], noisy, t, batch) for need in sorted(asked)}
+        contexts = {BASE: partial(lora.frozen, self.unwrapped), EMA: self._use_average}
+        return {need: self._predict(contexts[need], noisy, t, batch) for need in sorted(needs)}
 
     def _predict(
         self,
@@ -316,14 +318,14 @@ class Trainer:
         # A region of its own: autocast keeps the weights it has cast, by parameter, until it is
         # left, and the student would train on the teacher's.
         with torch.no_grad(), context(), self.accelerator.autocast():
-            prediction = self.family.predict(self.bare, noisy, t, batch.conditioning).detach()
+            prediction = self.family.predict(self.unwrapped, noisy, t, batch.conditioning).detach()
         torch.clear_autocast_cache()  # a caller's own region may be open around ours
         return prediction
 
     @contextmanager
-    def _averaged(self) -> Iterator[None]:
+    def _use_average(self) -> Iterator[None]:
         assert self.average is not None  # refused when built
-        with self.average.applied(), evaluating(self.bare):
+        with self.average.apply(), evaluating(self.unwrapped):
             yield
 
     def _after(self, values: dict[str, float]) -> None:
@@ -358,7 +360,7 @@ class Trainer:
             "done": self.done,
             "rows": self.rows,
             "skipped": self.skipped,
-            "empty": self.empty,
+            "empty": self.zero_weight_samples,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -372,18 +374,18 @@ class Trainer:
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.done, self.rows = int(state["done"]), int(state["rows"])
-        self.skipped, self.empty = int(state["skipped"]), int(state["empty"])
+        self.skipped, self.zero_weight_samples = int(state["skipped"]), int(state["empty"])
         self.saved = self.done
         set_rates(self.optimizer, self.schedule, rates, self.moved)
 
     @contextmanager
-    def looking(self) -> Iterator[nn.Module]:
+    def eval_mode(self) -> Iterator[nn.Module]:
         """The denoiser as it is to be sampled and saved: averaged weights, eval mode.
 
         The generator state and the training weights come back bit for bit: looking changes nothing.
         """
-        bare, device = self.bare, self.accelerator.device
-        kept = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
-        average = self.average.applied() if self.average is not None else nullcontext()
-        with kept, settled(self.optimizer), average, evaluating(bare):
-            yield bare
+        denoiser, device = self.unwrapped, self.accelerator.device
+        generators = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+        average = self.average.apply() if self.average is not None else nullcontext()
+        with generators, settle(self.optimizer), average, evaluating(denoiser):
+            yield denoiser

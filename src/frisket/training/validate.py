@@ -9,12 +9,12 @@ from torch import nn
 from frisket.adapters import lora
 from frisket.data.sample import Batch
 from frisket.evaluation.metrics import region_loss
-from frisket.families.base import GIVEN, Family
+from frisket.families.base import CLEAN_MASK, Family
 from frisket.objectives.base import Objective
 from frisket.shapes import Latents
 from frisket.training.ema import evaluating
 
-Scores = Mapping[str, float]
+_Scores = Mapping[str, float]
 
 
 @dataclass(slots=True)
@@ -34,13 +34,13 @@ class Validator:
     seed: int = 0
     _base: list[Latents] = field(default_factory=list)
 
-    def base(self, denoiser: nn.Module) -> Scores:
+    def base(self, denoiser: nn.Module) -> _Scores:
         """Scores with the adapter off; also keeps the base's predictions for `drift`."""
         with torch.no_grad(), lora.frozen(denoiser):
             self._base = [prediction.cpu() for _, prediction, _ in self._predictions(denoiser)]
             return self._scores(denoiser)
 
-    def score(self, denoiser: nn.Module) -> Scores:
+    def score(self, denoiser: nn.Module) -> _Scores:
         """Scores of the denoiser as it is."""
         with torch.no_grad(), evaluating(denoiser):
             return self._scores(denoiser)
@@ -57,7 +57,7 @@ class Validator:
                 prediction = self.family.predict(denoiser, noisy, t, here.conditioning)
                 yield here, prediction, target
 
-    def _scores(self, denoiser: nn.Module) -> Scores:
+    def _scores(self, denoiser: nn.Module) -> _Scores:
         sums: dict[str, float] = {}
         counts: dict[str, int] = {}
 
@@ -67,13 +67,13 @@ class Validator:
 
         for index, (batch, prediction, target) in enumerate(self._predictions(denoiser)):
             error = (prediction - target).square()
-            given = batch.conditioning.get(GIVEN)
-            inside = region_loss(error, batch.coverage, self.regions, given)
+            clean = batch.conditioning.get(CLEAN_MASK)
+            inside = region_loss(error, batch.coverage, self.regions, clean)
             for region, value in inside.items():
                 add(f"loss/{region}", value)
             if self._base:
                 moved = (prediction - self._base[index].to(prediction.device)).square()
-                inside = region_loss(moved, batch.coverage, self.regions, given)
+                inside = region_loss(moved, batch.coverage, self.regions, clean)
                 for region, value in inside.items():
                     add(f"drift/{region}", value)
         return {name: value / counts[name] for name, value in sums.items()}

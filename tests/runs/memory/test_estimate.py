@@ -12,7 +12,7 @@ from frisket.families.base import FAMILIES, Source, WeightsNotFound
 from frisket.families.shared.qwen_references import area_of
 from frisket.losses import base
 from frisket.runs.memory import estimate
-from frisket.runs.memory.conditioning_shapes import picture, told
+from frisket.runs.memory.conditioning_shapes import build_conditioning, picture
 from frisket.runs.memory.estimate import predict
 from frisket.training import optim
 from frisket.training.memory.estimate import LiveBytes, Rehearsal
@@ -207,7 +207,7 @@ def test_small_tensors_stay_real_in_a_rehearsal():
 def conditioning(family: str, variant: str, folder: str = "", batch: int = 2) -> dict:
     """Shapes that the prediction takes for what a denoiser is told, of 64 x 64 pixels."""
     shelf, source = FAMILIES.load(family), Source(variant, folder, device="meta")
-    given = told(shelf, source, shelf.load_denoiser(source), (1, 64, 64), batch)
+    given = build_conditioning(shelf, source, shelf.load_denoiser(source), (1, 64, 64), batch)
     return {name: tuple(value.shape) for name, value in given.items()}
 
 
@@ -220,7 +220,7 @@ def test_reference_pictures_are_as_large_as_the_model_is_shown_them(tmp_path):
     shelf = FAMILIES.load("qwen_image")
     shelf.save(shelf.tiny("edit"), tmp_path)
     vae = shelf.load_vae(Source("edit", str(tmp_path)))
-    seen = shelf.observe(vae, None, torch.zeros(1, 3, 1, 64, 64), [picture((1, 64, 64))])
+    seen = shelf.image_conditioning(vae, None, torch.zeros(1, 3, 1, 64, 64), [picture((1, 64, 64))])
     found = conditioning("qwen_image", "edit", str(tmp_path), batch=1)
     assert found["reference_0"] == tuple(seen["reference_0"].shape)
     released = shelf.rehearsal_parts(Source("edit", device="meta"))

@@ -144,7 +144,7 @@ def test_a_mapped_storage_is_left_alone(tmp_path):
     group = Group([layer], CPU)
     assert layer.weight.untyped_storage().nbytes() == 0
     assert torch.equal(whole, torch.arange(12.0))
-    group.bring()
+    group.fetch()
     assert torch.equal(layer.weight, torch.arange(12.0)[3:9].view(3, 2))
 
 

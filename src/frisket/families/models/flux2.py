@@ -26,7 +26,7 @@ from transformers import (
 
 from frisket.families import tiny, weights
 from frisket.families.base import Conditioning, Family, Parts, References, Source, Variant
-from frisket.families.defaults import Standard, Text, decode_kl, encode_kl, parts_of
+from frisket.families.defaults import Standard, TextBundle, decode_kl, encode_kl, parts_of
 from frisket.families.experts import first
 from frisket.families.presets import presets
 from frisket.families.shared.flux_key_map import FLUX_2
@@ -165,7 +165,7 @@ class Flux2(Standard):
         repo = self.variants[source.variant].repo
         kind = Mistral3ForConditionalGeneration if source.variant == "dev" else Qwen3ForCausalLM
         options = {"torch_dtype": source.dtype, "use_safetensors": True}
-        text = Text(
+        text = TextBundle(
             tokenizer=weights.load(AutoTokenizer, source, repo, "tokenizer"),
             text_encoder=weights.load(kind, source, repo, "text_encoder", **options),
         )
@@ -212,7 +212,7 @@ class Flux2(Standard):
         padding too, so there is no mask. A prompt whose chat template passes 512 tokens is cut
         there, as upstream does; a warning names it.
         """
-        assert isinstance(text, Text)
+        assert isinstance(text, TextBundle)
         mistral = isinstance(text.text_encoder, Mistral3ForConditionalGeneration)
         lengths = (_mistral_lengths if mistral else _qwen_lengths)(text.tokenizer, prompts)
         for prompt, length in zip(prompts, lengths, strict=True):
@@ -236,11 +236,11 @@ class Flux2(Standard):
         text = conditioning["text"].to(device, dtype)
         places = torch.zeros(text.shape[1], AXES, device=device)
         places[:, 3] = torch.arange(text.shape[1], device=device)
-        told = torch.full((len(noisy),), GUIDANCE, device=device)
+        guidance = torch.full((len(noisy),), GUIDANCE, device=device)
         velocity: Tensor = denoiser(
             hidden_states=to_tokens(noisy.to(dtype)),
             timestep=t.to(device, torch.float32),
-            guidance=told if first(denoiser).config.guidance_embeds else None,
+            guidance=guidance if first(denoiser).config.guidance_embeds else None,
             encoder_hidden_states=text,
             txt_ids=places,
             img_ids=positions(rows, columns, AXES).to(device),
@@ -291,7 +291,7 @@ class Flux2(Standard):
 
     def tiny(self, variant: str) -> Parts:
         """Two double and two single blocks, 16 channels wide, narrow text encoders; seeded."""
-        with tiny.seeded():
+        with tiny.seed_torch():
             vae = tiny.kl_vae(AutoencoderKLFlux2, 32)
             vae.bn.running_mean.normal_()
             vae.bn.running_var.uniform_(0.5, 2.0)
@@ -320,7 +320,7 @@ def _statistics(vae: nn.Module) -> tuple[Tensor, Tensor]:
 def _mistral_lengths(tokenizer: Any, prompts: Sequence[str]) -> list[int]:
     messages = format_input(list(prompts), SYSTEM_MESSAGE)
     ids = tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True)["input_ids"]
-    return [len(one) for one in ids]
+    return [len(chat) for chat in ids]
 
 
 def _qwen_lengths(tokenizer: Any, prompts: Sequence[str]) -> list[int]:
@@ -346,7 +346,7 @@ WIDTHS = {  # of the tiny text encoders: what both configurations call alike
 }
 
 
-def _mistral() -> Text:
+def _mistral() -> TextBundle:
     """31 layers, for the pipeline reads the thirtieth, and a picture tower that is never run."""
     vision = {
         "model_type": "pixtral",
@@ -364,13 +364,13 @@ def _mistral() -> Text:
         image_token_index=tiny.VOCABULARY - 1,
     )
     encoder = Mistral3ForConditionalGeneration(config)
-    return Text(tokenizer=tiny.tokenizer(1024), text_encoder=encoder)
+    return TextBundle(tokenizer=tiny.tokenizer(1024), text_encoder=encoder)
 
 
-def _qwen() -> Text:
+def _qwen() -> TextBundle:
     """28 layers, for the pipeline reads the 27th."""
     config = Qwen3Config(num_hidden_layers=28, **WIDTHS)
-    return Text(tokenizer=tiny.tokenizer(1024), text_encoder=Qwen3ForCausalLM(config))
+    return TextBundle(tokenizer=tiny.tokenizer(1024), text_encoder=Qwen3ForCausalLM(config))
 
 
 FAMILY: Family = Flux2()

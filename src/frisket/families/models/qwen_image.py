@@ -18,19 +18,19 @@ from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 
 from frisket.families import tiny, weights
 from frisket.families.base import Conditioning, Family, Parts, Source, Variant
-from frisket.families.defaults import Standard, Text, parts_of
+from frisket.families.defaults import Standard, TextBundle, parts_of
 from frisket.families.experts import first
 from frisket.families.key_map import Names
 from frisket.families.presets import presets
 from frisket.families.shared import qwen_references as seeing
 from frisket.families.shared import qwen_text
-from frisket.families.shared.qwen_references import Pictures
+from frisket.families.shared.qwen_references import ReferencePictures
 from frisket.families.shared.qwen_text import (
     EditText,
     PictureProcessor,
-    padded,
+    pad_texts,
     see_in_place,
-    unpadded,
+    trim_texts,
 )
 from frisket.grid import LatentGrid
 from frisket.objectives.shift import SizeShift
@@ -198,7 +198,7 @@ class QwenImage(Standard):
 
     @torch.no_grad()
     def embed(
-        self, text: nn.Module, prompts: Sequence[str], references: Sequence[Pictures] = ()
+        self, text: nn.Module, prompts: Sequence[str], references: Sequence[ReferencePictures] = ()
     ) -> Conditioning:
         """`text` b l 3584 and `mask` b l (1: a token is there), as the pipeline's encode_prompt.
 
@@ -206,7 +206,7 @@ class QwenImage(Standard):
         where it has none, or several for Qwen-Image-Edit, which knows one only. Text-to-image
         prompts over 1024 tokens are cut there, as upstream does; a warning names them.
         """
-        assert isinstance(text, Text)
+        assert isinstance(text, TextBundle)
         if not isinstance(text, EditText):
             return self._embed_text(text, prompts)
         if len(references) != len(prompts):
@@ -214,16 +214,16 @@ class QwenImage(Standard):
         kind = PIPELINES["edit-2509" if text.several else "edit"]
         pipeline: Any = kind(**text.parts(), vae=None, scheduler=None, transformer=None)
         rows, masks = [], []
-        for prompt, seen in zip(prompts, references, strict=True):
-            pictures = seeing.pictures_of(seen)
+        for prompt, prompt_references in zip(prompts, references, strict=True):
+            pictures = seeing.pictures_of(prompt_references)
             _check_count(len(pictures), several=text.several, prompt=prompt)
-            looked = [seeing.shown(picture, several=text.several) for picture in pictures]
+            looked = [seeing.resize_for_text(picture, several=text.several) for picture in pictures]
             row, _ = pipeline.encode_prompt([prompt], image=looked if text.several else looked[0])
             rows.append(row)
             masks.append(torch.ones(row.shape[:2], dtype=torch.long, device=row.device))
-        return {"text": padded(rows), "mask": padded(masks)}
+        return {"text": pad_texts(rows), "mask": pad_texts(masks)}
 
-    def _embed_text(self, text: Text, prompts: Sequence[str]) -> Conditioning:
+    def _embed_text(self, text: TextBundle, prompts: Sequence[str]) -> Conditioning:
         pipeline: Any = QwenImagePipeline(
             **text.parts(), vae=None, scheduler=None, transformer=None
         )
@@ -238,12 +238,12 @@ class QwenImage(Standard):
         return {"text": embeds, "mask": mask}
 
     @torch.no_grad()
-    def observe(
+    def image_conditioning(
         self,
         vae: nn.Module,
         vision: nn.Module | None,
         clip: Clip,
-        references: Pictures = (),
+        references: ReferencePictures = (),
         keep: Plane | None = None,
     ) -> Conditioning:
         """`reference_0`, `reference_1`, ...: each picture's latents, 1 16 1 h w, float32.
@@ -252,11 +252,11 @@ class QwenImage(Standard):
         and encoded as `encode` does: what the edit pipelines' prepare_latents packs.
         """
         area = seeing.area_of(vae)
-        made = [
+        latents = [
             self.encode(vae, seeing.pixels(picture, area))
             for picture in seeing.pictures_of(references)
         ]
-        return dict(zip(seeing.named(len(made)), made, strict=True))
+        return dict(zip(seeing.list_names(len(latents)), latents, strict=True))
 
     def predict(
         self, denoiser: nn.Module, noisy: Latents, t: PerSample, conditioning: Conditioning
@@ -269,10 +269,10 @@ class QwenImage(Standard):
         _only_frame(noisy)
         dtype = first(denoiser).txt_norm.weight.dtype  # a layer no quantiser touches
         device = noisy.device
-        text, mask = unpadded(conditioning["text"].to(device, dtype), conditioning["mask"])
-        seen = [value.to(device, dtype) for value in seeing.latents_in(conditioning)]
-        packed = [seeing.tokens(value) for value in (noisy.to(dtype), *seen)]
-        shapes = [seeing.shape_of(value) for value in (noisy, *seen)]
+        text, mask = trim_texts(conditioning["text"].to(device, dtype), conditioning["mask"])
+        reference_latents = [value.to(device, dtype) for value in seeing.latents_in(conditioning)]
+        packed = [seeing.tokens(value) for value in (noisy.to(dtype), *reference_latents)]
+        shapes = [seeing.shape_of(value) for value in (noisy, *reference_latents)]
         velocity: Tensor = denoiser(
             hidden_states=torch.cat(packed, dim=1),
             timestep=t.to(device, torch.float32),
@@ -288,7 +288,7 @@ class QwenImage(Standard):
         """The variant's public pipeline with the Euler flow scheduler of its checkpoint."""
         names = ["tokenizer", "text_encoder"]
         names += ["processor"] if self._sees(parts.variant) else []
-        made = PIPELINES[parts.variant](
+        pipeline = PIPELINES[parts.variant](
             **parts_of(parts.text, *names),
             vae=parts.vae,
             scheduler=FlowMatchEulerDiscreteScheduler(**SCHEDULE),
@@ -296,8 +296,8 @@ class QwenImage(Standard):
         )
         if "processor" in names and parts.text is not None:
             # What a saved model_index.json names must be there without Frisket.
-            made.register_to_config(processor=("transformers", "Qwen2VLProcessor"))
-        return made
+            pipeline.register_to_config(processor=("transformers", "Qwen2VLProcessor"))
+        return pipeline
 
     def call(
         self,
@@ -306,13 +306,13 @@ class QwenImage(Standard):
         negative: Conditioning | None,
         *,
         guidance: float,
-        references: Pictures = (),
+        references: ReferencePictures = (),
     ) -> dict[str, Any]:
         """Embeddings by the pipeline's names, guided by `true_cfg_scale`; the pictures, if any.
 
         QwenImageEditPlusPipeline (2509, 2511) takes one sample a call, the others several.
         """
-        given = {
+        kwargs = {
             "prompt_embeds": positive["text"],
             "prompt_embeds_mask": positive["mask"],
             "negative_prompt_embeds": None if negative is None else negative["text"],
@@ -321,15 +321,15 @@ class QwenImage(Standard):
             "max_sequence_length": TOKENS,
         }
         if not self._sees(variant):
-            return given
+            return kwargs
         pictures = seeing.pictures_of(references)
         several = PIPELINES[variant] is QwenImageEditPlusPipeline
         _check_count(len(pictures), several=several, prompt="")
-        return {**given, "image": pictures if several else pictures[0]}
+        return {**kwargs, "image": pictures if several else pictures[0]}
 
     def tiny(self, variant: str) -> Parts:
         """Two layers of 32 channels, an 8-channel VAE, a byte tokenizer that sees; seeded."""
-        with tiny.seeded():
+        with tiny.seed_torch():
             vae = AutoencoderKLQwenImage(base_dim=8, dim_mult=[1, 1, 1, 1], num_res_blocks=1)
             encoder = qwen_text.tiny_encoder()
             denoiser = QwenImageTransformer2DModel(
@@ -357,9 +357,9 @@ class QwenImage(Standard):
     def _sees(self, variant: str) -> bool:
         return self.variants[variant].sees == "pictures"
 
-    def _bundle(self, variant: str, **parts: Any) -> Text:
+    def _bundle(self, variant: str, **parts: Any) -> TextBundle:
         if not self._sees(variant):
-            return Text(**parts)
+            return TextBundle(**parts)
         return EditText(several=PIPELINES[variant] is QwenImageEditPlusPipeline, **parts)
 
 
@@ -379,9 +379,9 @@ def _check_count(count: int, *, several: bool, prompt: str) -> None:
         )
 
 
-def _lacking(found: str) -> str:
+def _lacking(problem: str) -> str:
     return (
-        f"a Qwen-Image edit model needs at least one reference picture a prompt: {found}. Name"
+        f"a Qwen-Image edit model needs at least one reference picture a prompt: {problem}. Name"
         " their folder as references in [[data]], or use a text-to-image variant."
     )
 

@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, CLIPTextModelWithProjection, T5EncoderMo
 
 from frisket.families import tiny, weights
 from frisket.families.base import Conditioning, Family, Parts, References, Source, Variant
-from frisket.families.defaults import Standard, Text, decode_kl, encode_kl, parts_of
+from frisket.families.defaults import Standard, TextBundle, decode_kl, encode_kl, parts_of
 from frisket.families.experts import first
 from frisket.families.key_map import Names
 from frisket.families.presets import presets
@@ -164,7 +164,7 @@ class StableDiffusion3(Standard):
             name = f"text_encoder{suffix}"
             options = {"torch_dtype": source.dtype, "use_safetensors": True}
             parts[name] = weights.load(kind, source, repo, name, **options)
-        return weights.freeze(Text(**parts), source)
+        return weights.freeze(TextBundle(**parts), source)
 
     def load_denoiser(self, source: Source) -> nn.Module:
         """Load `transformer/`, or one .safetensors file with diffusers' or the authors' names."""
@@ -201,7 +201,7 @@ class StableDiffusion3(Standard):
         77 tokens of both CLIP encoders side by side, then 256 of T5. The prompt is cut at either
         length; a warning names those that even T5 does not see whole.
         """
-        assert isinstance(text, Text)
+        assert isinstance(text, TextBundle)
         warn_cut(text.tokenizer_3, prompts, T5_TOKENS)
         stock: Any = _pipeline(Parts(DUAL, text=text), None)
         embeds, _, pooled, _ = stock.encode_prompt(
@@ -254,7 +254,7 @@ class StableDiffusion3(Standard):
 
     def tiny(self, variant: str) -> Parts:
         """Two blocks, 32 channels wide, an 8-channel VAE, three byte tokenizers; seeded."""
-        with tiny.seeded():
+        with tiny.seed_torch():
             vae = tiny.kl_vae(
                 AutoencoderKL,
                 16,
@@ -263,7 +263,7 @@ class StableDiffusion3(Standard):
                 use_quant_conv=False,
                 use_post_quant_conv=False,
             )
-            text = Text(
+            text = TextBundle(
                 tokenizer=tiny.tokenizer(CLIP_TOKENS, begin=True),
                 text_encoder=tiny.clip_text(16, projection=16),
                 tokenizer_2=tiny.tokenizer(CLIP_TOKENS, begin=True),

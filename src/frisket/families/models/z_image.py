@@ -17,7 +17,7 @@ from transformers import AutoTokenizer, Qwen3Config, Qwen3Model
 
 from frisket.families import tiny, weights
 from frisket.families.base import Conditioning, Family, Parts, References, Source, Variant
-from frisket.families.defaults import Standard, Text, decode_kl, encode_kl, parts_of
+from frisket.families.defaults import Standard, TextBundle, decode_kl, encode_kl, parts_of
 from frisket.families.experts import first
 from frisket.families.key_map import Names
 from frisket.families.presets import presets
@@ -122,7 +122,7 @@ class ZImage(Standard):
         tokenizer = weights.load(AutoTokenizer, source, repo, "tokenizer")
         options = {"torch_dtype": source.dtype, "use_safetensors": True}
         encoder = weights.load(Qwen3Model, source, repo, "text_encoder", **options)
-        return weights.freeze(Text(tokenizer=tokenizer, text_encoder=encoder), source)
+        return weights.freeze(TextBundle(tokenizer=tokenizer, text_encoder=encoder), source)
 
     def load_denoiser(self, source: Source) -> nn.Module:
         """Load `transformer/`, or one .safetensors file with diffusers' or ComfyUI's names."""
@@ -157,17 +157,17 @@ class ZImage(Standard):
         The pipeline's list of texts as one tensor. Chats over 512 tokens are cut there, as
         upstream does; a warning names them.
         """
-        assert isinstance(text, Text)
+        assert isinstance(text, TextBundle)
         self._warn_cut(text.tokenizer, prompts)
         stock: Any = ZImagePipeline(**text.parts(), scheduler=None, vae=None, transformer=None)
-        each, _ = stock.encode_prompt(
+        embeddings, _ = stock.encode_prompt(
             list(prompts),  # upstream writes into the list it is given
             device=next(text.parameters()).device,
             do_classifier_free_guidance=False,
             max_sequence_length=TOKENS,
         )
-        there = [torch.ones(len(one), device=one.device) for one in each]
-        return {"text": pad_sequence(each, True), "mask": pad_sequence(there, True)}
+        masks = [torch.ones(len(embedding), device=embedding.device) for embedding in embeddings]
+        return {"text": pad_sequence(embeddings, True), "mask": pad_sequence(masks, True)}
 
     def _warn_cut(self, tokenizer: Any, prompts: Sequence[str]) -> None:
         for prompt in prompts:
@@ -190,12 +190,12 @@ class ZImage(Standard):
         """
         dtype = first(denoiser).x_pad_token.dtype  # `denoiser.dtype` walks all modules
         device = noisy.device
-        texts = _ragged({**conditioning, "text": conditioning["text"].to(device, dtype)})
+        texts = _strip_padding({**conditioning, "text": conditioning["text"].to(device, dtype)})
         pictures = list(noisy.to(dtype).unbind(0))
-        each: list[Tensor] = denoiser(
+        velocities: list[Tensor] = denoiser(
             pictures, 1 - t.to(device, torch.float32), texts, return_dict=False
         )[0]
-        return -torch.stack(each).float()
+        return -torch.stack(velocities).float()
 
     def pipeline(self, parts: Parts) -> Any:
         """ZImagePipeline with Euler flow sampling, as the released checkpoints name."""
@@ -217,14 +217,14 @@ class ZImage(Standard):
     ) -> dict[str, Any]:
         """Lists of embeddings by the pipeline's names."""
         return {
-            "prompt_embeds": _ragged(positive),
-            "negative_prompt_embeds": None if negative is None else _ragged(negative),
+            "prompt_embeds": _strip_padding(positive),
+            "negative_prompt_embeds": None if negative is None else _strip_padding(negative),
             "guidance_scale": 0.0 if negative is None else guidance,
         }
 
     def tiny(self, variant: str) -> Parts:
         """Two layers, 32 channels wide, one refiner each, an 8-channel VAE; seeded."""
-        with tiny.seeded():
+        with tiny.seed_torch():
             vae = tiny.kl_vae(
                 AutoencoderKL,
                 16,
@@ -257,11 +257,11 @@ class ZImage(Standard):
             )
             for token in (denoiser.x_pad_token, denoiser.cap_pad_token):
                 nn.init.normal_(token, std=0.02)  # zeros, or worse, in the class
-        text = Text(tokenizer=tiny.tokenizer(TOKENS), text_encoder=encoder)
+        text = TextBundle(tokenizer=tiny.tokenizer(TOKENS), text_encoder=encoder)
         return Parts(variant, *tiny.quiet(vae, text, denoiser))
 
 
-def _ragged(conditioning: Conditioning) -> list[Tensor]:
+def _strip_padding(conditioning: Conditioning) -> list[Tensor]:
     """The texts of a batch without their padding, which is at the end."""
     lengths = conditioning["mask"].sum(1).int().tolist()
     return [text[:length] for text, length in zip(conditioning["text"], lengths, strict=True)]

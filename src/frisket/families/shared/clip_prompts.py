@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from frisket.families.base import TOKENS, Conditioning, Source
-from frisket.families.defaults import Text
+from frisket.families.defaults import TextBundle
 
 logger = logging.getLogger(__name__)
 LONGEST = 225  # tokens: three pieces
 
 
-class ClipText(Text):
+class ClipText(TextBundle):
     """The text bundle of Stable Diffusion, and how its prompts are to be read."""
 
     def __init__(self, source: Source, **parts: Any) -> None:
@@ -54,10 +54,12 @@ def embed_chunks(text: ClipText, prompts: Sequence[str]) -> Conditioning:
         encoder: Any = text.text_encoder
         states = _run(encoder, token_pieces(text.tokenizer, prompts, pieces)).hidden_states
         inner = getattr(encoder, "text_model", encoder)  # transformers 5 has no such level
-        return {"text": _joined(inner.final_layer_norm(states[-max(1, text.clip_skip)]), pieces)}
+        return {
+            "text": _join_pieces(inner.final_layer_norm(states[-max(1, text.clip_skip)]), pieces)
+        }
     first = _run(text.text_encoder, token_pieces(text.tokenizer, prompts, pieces))
     second = _run(text.text_encoder_2, token_pieces(text.tokenizer_2, prompts, pieces))
-    both = [_joined(each.hidden_states[-2], pieces) for each in (first, second)]
+    both = [_join_pieces(output.hidden_states[-2], pieces) for output in (first, second)]
     return {"text": torch.cat(both, dim=-1), "pooled": second.text_embeds[::pieces]}
 
 
@@ -92,7 +94,7 @@ def _run(encoder: Any, ids: Tensor) -> Any:
     return encoder(ids.flatten(0, 1).to(device), output_hidden_states=True, return_dict=True)
 
 
-def _joined(states: Tensor, pieces: int) -> Tensor:
+def _join_pieces(states: Tensor, pieces: int) -> Tensor:
     """Pieces b*n 77 d as one b (75 n + 2) d: the first begin, what is between, the last end."""
     apart = states.unflatten(0, (-1, pieces))
     inside = apart[:, :, 1:-1].flatten(1, 2)

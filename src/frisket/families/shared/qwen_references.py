@@ -13,18 +13,20 @@ from torch import Tensor, nn
 from frisket.disk.untrusted import read_table
 from frisket.families.base import Source
 
-Pictures = Sequence[UInt8[Tensor, "1 _ _ 3"]]  # each at its own size, which is not the clip's
+ReferencePictures = Sequence[
+    UInt8[Tensor, "1 _ _ 3"]
+]  # each at its own size, which is not the clip's
 AREA = "_reference_area"  # key of a VAE's config; see `area_of`
 NAME = "reference_{}"  # of the latents in the conditioning
 RESIZE = VaeImageProcessor(vae_scale_factor=16)
 
 
-def pictures_of(references: Pictures) -> list[Image.Image]:
+def pictures_of(references: ReferencePictures) -> list[Image.Image]:
     """Reference pictures as the pipelines take them."""
     return [Image.fromarray(frames[0].cpu().numpy()) for frames in references]
 
 
-def shown(picture: Image.Image, *, several: bool) -> Image.Image:
+def resize_for_text(picture: Image.Image, *, several: bool) -> Image.Image:
     """A picture as the text encoder is shown it: about 384^2 pixels where the model takes several.
 
     Qwen-Image-Edit, which takes one, shows it as large as to the VAE.
@@ -40,8 +42,8 @@ def pixels(picture: Image.Image, area: int) -> Tensor:
     Sides are multiples of 32 in the picture's proportion, whatever the size of the target.
     """
     width, height = _sides(picture, area)
-    made: Tensor = RESIZE.preprocess(picture, height, width)
-    return made.unsqueeze(2)
+    clip: Tensor = RESIZE.preprocess(picture, height, width)
+    return clip.unsqueeze(2)
 
 
 def _sides(picture: Image.Image, area: int) -> tuple[int, int]:
@@ -70,17 +72,17 @@ def look_as(vae: nn.Module, source: Source) -> None:
     known.register_to_config(**{AREA: int(written.get(AREA, stock.VAE_IMAGE_SIZE))})
 
 
-def named(count: int) -> list[str]:
+def list_names(count: int) -> list[str]:
     """Conditioning names of so many references, in order."""
     return [NAME.format(index) for index in range(count)]
 
 
 def latents_in(conditioning: Any) -> list[Tensor]:
     """The references' latents of a conditioning, in order; empty where there are none."""
-    found: list[Tensor] = []
-    while (name := NAME.format(len(found))) in conditioning:
-        found.append(conditioning[name])
-    return found
+    latents: list[Tensor] = []
+    while (name := NAME.format(len(latents))) in conditioning:
+        latents.append(conditioning[name])
+    return latents
 
 
 def tokens(latents: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from frisket.families import tiny
-from frisket.families.defaults import Text
+from frisket.families.defaults import TextBundle
 
 PICTURE = "<|image_pad|>"  # one a 28 x 28 pixel cell; the processor repeats it as often as needed
 VISION = ("<|vision_start|>", "<|vision_end|>", PICTURE, "<|video_pad|>")
@@ -50,11 +50,11 @@ class PictureProcessor(Qwen2VLProcessor):
         return {**super().to_dict(), "processor_class": Qwen2VLProcessor.__name__}
 
 
-class EditText(Text):
+class EditText(TextBundle):
     """The text bundle of an edit model; `several`: its prompt numbers any number of pictures."""
 
     def __init__(self, *, several: bool, **parts: Any) -> None:
-        """Hold the parts, as `Text` does, by the pipeline's names."""
+        """Hold the parts, as `TextBundle` does, by the pipeline's names."""
         super().__init__(**parts)
         self.several = several
 
@@ -72,14 +72,14 @@ def see_in_place(encoder: nn.Module) -> nn.Module:
 
 
 def _name_token_types(
-    encoder: nn.Module, args: tuple[Any, ...], given: dict[str, Any]
+    encoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-    ids: Tensor | None = given.get("input_ids")
-    seen = given.get("image_grid_thw")
-    if ids is None or seen is None or given.get("mm_token_type_ids") is not None:
+    ids: Tensor | None = kwargs.get("input_ids")
+    grids = kwargs.get("image_grid_thw")
+    if ids is None or grids is None or kwargs.get("mm_token_type_ids") is not None:
         return None
     config: Any = encoder.config
-    return args, {**given, "mm_token_type_ids": (ids == config.image_token_id).int()}
+    return args, {**kwargs, "mm_token_type_ids": (ids == config.image_token_id).int()}
 
 
 def tiny_encoder() -> nn.Module:
@@ -123,21 +123,21 @@ def tiny_tokenizer() -> Any:
 def tiny_processor() -> PictureProcessor:
     """Of `tiny_tokenizer`; a picture is seen as 4 tokens, or thereabouts."""
     pictures: Any = Qwen2VLImageProcessorPil
-    seen = pictures(size={"shortest_edge": TINY_PIXELS, "longest_edge": TINY_PIXELS})
-    return PictureProcessor(seen, tiny_tokenizer())
+    image_processor = pictures(size={"shortest_edge": TINY_PIXELS, "longest_edge": TINY_PIXELS})
+    return PictureProcessor(image_processor, tiny_tokenizer())
 
 
 @torch.no_grad()
-def padded(rows: list[Tensor]) -> Tensor:
+def pad_texts(rows: list[Tensor]) -> Tensor:
     """Texts of different lengths (each 1 l ...) as one tensor, zeros after the end of the short."""
     longest = max(row.shape[1] for row in rows)
-    made = rows[0].new_zeros(len(rows), longest, *rows[0].shape[2:])
+    output = rows[0].new_zeros(len(rows), longest, *rows[0].shape[2:])
     for index, row in enumerate(rows):
-        made[index, : row.shape[1]] = row[0]
-    return made
+        output[index, : row.shape[1]] = row[0]
+    return output
 
 
-def unpadded(text: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
+def trim_texts(text: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
     """Text and mask as far as the longest prompt goes; no mask where all go that far.
 
     Attention without a mask is what the pipeline runs there, and the only kind that is fast.

@@ -41,13 +41,13 @@ CLIP: dict[str, Any] = {
     "max_position_embeddings": 77,
 }
 
-Encoders = Mapping[str, tuple[str, Any, Mapping[str, Any]]]
+TextEncoders = Mapping[str, tuple[str, Any, Mapping[str, Any]]]
 
 # The place of each text encoder in a file: prefix of its keys, class, architecture.
-SD15_TEXT: Encoders = {
+SD15_TEXT: TextEncoders = {
     "text_encoder": ("cond_stage_model.transformer.", CLIPTextModel, CLIP_L),
 }
-SDXL_TEXT: Encoders = {
+SDXL_TEXT: TextEncoders = {
     "text_encoder": ("conditioner.embedders.0.transformer.", CLIPTextModel, CLIP_L),
     "text_encoder_2": ("conditioner.embedders.1.model.", CLIPTextModelWithProjection, BIG_G),
 }
@@ -92,7 +92,7 @@ VAES: dict[str, dict[str, Any]] = {
     }
     for kind, size in (("sd15", 512), ("sdxl", 1024))
 }
-ENCODERS: dict[str, Encoders] = {
+ENCODERS: dict[str, TextEncoders] = {
     "sd15": SD15_TEXT,
     "sdxl": SDXL_TEXT,
 }
@@ -106,7 +106,7 @@ def holds(source: Source, *prefixes: str) -> Path | None:
     return file if any(key.startswith(prefixes) for key in weights.tensors(file)) else None
 
 
-def text_encoders(file: Path, source: Source, repo: str, encoders: Encoders) -> dict[str, Any]:
+def text_encoders(file: Path, source: Source, repo: str, encoders: TextEncoders) -> dict[str, Any]:
     """Tokenizers from beside a single file and text encoders from inside it, by pipeline names.
 
     A config.json in the encoder's folder beside the file goes before the built-in architecture.

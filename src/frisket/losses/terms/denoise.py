@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from frisket.losses.base import Kind, Step, check_kind, weighted_error
+from frisket.losses.base import ErrorKind, Step, check_kind, weighted_error
 from frisket.shapes import PerSample
 
 
@@ -15,7 +15,7 @@ class Denoise:
     delta). L1 and Huber soften the spikes that mask borders make.
     """
 
-    kind: Kind = "mse"
+    kind: ErrorKind = "mse"
     delta: float = 1.0
     needs: ClassVar[frozenset[str]] = frozenset()
 

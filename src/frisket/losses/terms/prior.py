@@ -9,7 +9,7 @@ import torch
 from frisket.losses.base import (
     BASE,
     EMA,
-    Kind,
+    ErrorKind,
     Step,
     check_kind,
     divisors,
@@ -44,7 +44,7 @@ class Prior:
     warmup: float = 0.0
     teacher: Literal["base", "ema"] = "base"
     normalise: Literal["sample", "batch", "none"] = "sample"
-    kind: Kind = "mse"
+    kind: ErrorKind = "mse"
     delta: float = 1.0
 
     def __post_init__(self) -> None:
@@ -91,28 +91,28 @@ class Prior:
         distance = weighted_error(self.kind, self.delta, step.prediction, prior, outside, divisor)
         return distance * self.strength(step.t, step.progress)
 
-    def claim(self, raw: Weights, t: PerSample, progress: float) -> Weights:
+    def exclusive_mask(self, uncurved: Weights, t: PerSample, progress: float) -> Weights:
         """1 in the cells that `alone` takes from the other terms, 0 elsewhere.
 
         None of a sample that the term does not hold now, below t_min or before the warm-up began:
         its cells stay with the others.
         """
-        return (raw < self.threshold).float() * self._holds(t, progress)
+        return (uncurved < self.threshold).float() * self._holds(t, progress)
 
     def _holds(self, t: PerSample, progress: float) -> Weights:
         """1 for each sample on which the term has any strength, else 0; b 1 1 1 1."""
         return (self.strength(t, progress) > 0).float().view(-1, 1, 1, 1, 1)
 
     def _outside(self, step: Step) -> Weights:
-        outside = self._held(step)
+        outside = self._weigh_outside(step)
         # Latents handed over clean are no background: there is nothing to hold.
         return outside if step.predicted is None else outside * step.predicted
 
-    def _held(self, step: Step) -> Weights:
+    def _weigh_outside(self, step: Step) -> Weights:
         if self.alone:
-            if step.raw is None:
+            if step.uncurved is None:
                 raise ValueError("prior: alone, but the step carries no raw weights")
-            return self.claim(step.raw, step.t, step.progress)
+            return self.exclusive_mask(step.uncurved, step.t, step.progress)
         outside = step.outside
         if outside is None:
             outside = (1 - step.weights.float()).clamp_min(0)

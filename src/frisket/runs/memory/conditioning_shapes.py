@@ -19,7 +19,7 @@ class Unpredictable(RuntimeError):
     """A model whose step cannot be followed without its weights; the message says why."""
 
 
-def told(
+def build_conditioning(
     family: Family, source: Source, denoiser: nn.Module, size: tuple[int, int, int], batch: int
 ) -> Conditioning:
     """Conditioning of a caption of ordinary length, with the shapes this denoiser takes.
@@ -35,25 +35,25 @@ def told(
     pictures = [picture(size)] if variant.sees == "pictures" else []
     small = (1 + grid.temporal if size[0] > 1 else 1, 2 * step, 3 * step)
     clip = torch.zeros(1, 3, *small)
-    given = dict(family.embed(tiny.text, [CAPTION], [pictures] if pictures else ()))
-    given |= family.observe(tiny.vae, tiny.vision, clip, pictures)
+    conditioning = dict(family.embed(tiny.text, [CAPTION], [pictures] if pictures else ()))
+    conditioning |= family.image_conditioning(tiny.vae, tiny.vision, clip, pictures)
     cells = {"small": grid.cells(*small), "real": grid.cells(*size)}
-    shapes = {name: _laid(value, cells) for name, value in given.items()}
+    shapes = {name: _scale_shape(value, cells) for name, value in conditioning.items()}
     assert tiny.denoiser is not None
     mine, theirs = _widths(family, tiny.denoiser), _widths(family, denoiser)
     misfit: RuntimeError | None = None
-    for widths in _choices(given, mine, theirs):
-        made = {
-            name: _resized(value, shapes[name], widths.get(name), batch)
-            for name, value in given.items()
+    for widths in _choices(conditioning, mine, theirs):
+        candidate = {
+            name: _resize_tensor(value, shapes[name], widths.get(name), batch)
+            for name, value in conditioning.items()
         }
-        found = _misfit(family, denoiser, variant, made, batch)
-        if found is None:
-            return made
-        misfit = misfit or found  # of the likeliest widths
+        fault = _misfit(family, denoiser, variant, candidate, batch)
+        if fault is None:
+            return candidate
+        misfit = misfit or fault  # of the likeliest widths
     raise Unpredictable(
         f"{family.name} {source.variant}: what its denoiser is told"
-        f" ({', '.join(given)}) could not be derived from its configuration"
+        f" ({', '.join(conditioning)}) could not be derived from its configuration"
     ) from misfit
 
 
@@ -62,7 +62,7 @@ def picture(size: tuple[int, int, int]) -> Tensor:
     return torch.zeros(1, *size[1:], 3, dtype=torch.uint8)
 
 
-def _laid(value: Tensor, cells: Mapping[str, tuple[int, int, int]]) -> tuple[int, ...]:
+def _scale_shape(value: Tensor, cells: Mapping[str, tuple[int, int, int]]) -> tuple[int, ...]:
     """The shape of a tensor with the cells of the real clip where it has those of the small one."""
     shape, small, real = tuple(value.shape), cells["small"], cells["real"]
     if len(shape) < 5 or shape[-2:] != small[1:]:
@@ -76,18 +76,20 @@ def _widths(family: Family, denoiser: nn.Module) -> Mapping[str, int]:
 
 
 def _choices(
-    given: Conditioning, mine: Mapping[str, int], theirs: Mapping[str, int]
+    conditioning: Conditioning, mine: Mapping[str, int], theirs: Mapping[str, int]
 ) -> Iterator[dict[str, int]]:
     """Widths that each floating tensor with a width may have in the real model, likeliest first."""
     named = [
-        name for name, value in given.items() if value.is_floating_point() and value.ndim in (2, 3)
+        name
+        for name, value in conditioning.items()
+        if value.is_floating_point() and value.ndim in (2, 3)
     ]
     options = []
     for name in named:
-        width = given[name].shape[-1]
+        width = conditioning[name].shape[-1]
         keys = [key for key, value in mine.items() if value == width and key in theirs]
-        found = dict.fromkeys(theirs[key] for key in sorted(keys, key=_unlikely))
-        options.append([*found, width] if width not in found else list(found))
+        fitting = dict.fromkeys(theirs[key] for key in sorted(keys, key=_unlikely))
+        options.append([*fitting, width] if width not in fitting else list(fitting))
     for chosen in itertools.product(*options):
         yield dict(zip(named, chosen, strict=True))
 
@@ -97,7 +99,7 @@ def _unlikely(key: str) -> bool:
     return not any(word in key for word in words)
 
 
-def _resized(value: Tensor, shape: tuple[int, ...], width: int | None, batch: int) -> Tensor:
+def _resize_tensor(value: Tensor, shape: tuple[int, ...], width: int | None, batch: int) -> Tensor:
     """On the meta device where it is large or floating, with values kept where they are masks."""
     mask = value.ndim == 2 and bool(((value == 0) | (value == 1)).all())
     if value.is_floating_point() and value.ndim > 1 and not mask:
@@ -107,11 +109,11 @@ def _resized(value: Tensor, shape: tuple[int, ...], width: int | None, batch: in
 
 
 def _misfit(
-    family: Family, denoiser: nn.Module, variant: Variant, given: Conditioning, batch: int
+    family: Family, denoiser: nn.Module, variant: Variant, conditioning: Conditioning, batch: int
 ) -> RuntimeError | None:
     """Why the denoiser does not take these shapes, if so: tried on as small a clip as may be."""
     grid = variant.grid
-    tails = [tuple(value.shape[-3:]) for value in given.values() if value.ndim >= 5]
+    tails = [tuple(value.shape[-3:]) for value in conditioning.values() if value.ndim >= 5]
     cells = max(tails, default=(1, 2 * grid.patch, 2 * grid.patch))
     noisy = torch.empty((batch, grid.channels, *cells), device=META)
     # The first block has seen all it is told: the others would take seconds and say no more.
@@ -122,7 +124,7 @@ def _misfit(
     ]
     try:
         with torch.no_grad(), Rehearsal():
-            family.predict(denoiser, noisy, torch.full((batch,), 0.9), given)
+            family.predict(denoiser, noisy, torch.full((batch,), 0.9), conditioning)
     except _Enough:
         return None
     except NotImplementedError:

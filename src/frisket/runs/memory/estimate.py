@@ -21,7 +21,7 @@ from frisket.families.base import (
 from frisket.families.blocks import blocks_of, plain_tensors
 from frisket.families.experts import experts_of
 from frisket.losses.base import BASE, EMA, Step
-from frisket.runs.memory.conditioning_shapes import CAPTION, Unpredictable, told
+from frisket.runs.memory.conditioning_shapes import CAPTION, Unpredictable, build_conditioning
 from frisket.runs.refusals import terms_of
 from frisket.runs.training_parts import spec_of
 from frisket.training.memory import precision as precision_module
@@ -83,8 +83,8 @@ def predict(config: Config, *, prepare: bool = True) -> Prediction:
     not there. Of several experts the larger demand counts. Raises WeightsNotFound where the shape
     of the denoiser is not known here, Unpredictable where its code asks for values.
     """
-    known = _demand(_Asked.of(config, prepare=prepare))
-    resident, waiting = _placed(known.experts, config.memory.swap_blocks)
+    known = _demand(_Request.of(config, prepare=prepare))
+    resident, waiting = _place_weights(known.experts, config.memory.swap_blocks)
     state = known.trained * STATE.get(config.optimizer.name, 8.0)
     average = 4.0 * known.trained if config.optimizer.ema else 0.0
     return Prediction(
@@ -93,7 +93,7 @@ def predict(config: Config, *, prepare: bool = True) -> Prediction:
         optimizer=(state + average) / MIB,
         # A part of them is there at the worst moment, all when it has passed.
         gradients=known.adapter,
-        activations=max(0.0, known.made - known.adapter),
+        activations=max(0.0, known.peak - known.adapter),
         vae=known.vae,
         text=known.text,
         waiting=waiting,
@@ -103,7 +103,7 @@ def predict(config: Config, *, prepare: bool = True) -> Prediction:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _Request:
     """A configuration, known by what a rehearsal depends on."""
 
     key: str
@@ -111,7 +111,7 @@ class _Asked:
     prepare: bool
 
     @classmethod
-    def of(cls, config: Config, *, prepare: bool) -> "_Asked":
+    def of(cls, config: Config, *, prepare: bool) -> "_Request":
         """Where weights lie does not change what a step makes: one rehearsal for all depths."""
         memory = config.memory.model_copy(update={"swap_blocks": 0})
         config = config.model_copy(update={"memory": memory})
@@ -129,21 +129,21 @@ class _Demand:
     experts: tuple[tuple[float, tuple[float, ...]], ...]  # all frozen weights, and by block
     trained: int
     adapter: float
-    made: float
+    peak: float
     vae: float | None
     text: float | None
     latents: tuple[int, ...]
 
 
 @lru_cache(maxsize=64)
-def _demand(asked: _Asked) -> _Demand:
-    config = asked.config
+def _demand(request: _Request) -> _Demand:
+    config = request.config
     family = FAMILIES.load(config.model.family)
     source = _source(config, family)
     size = _size(config, family.variants[source.variant])
     try:
         known = _training(config, family, source, size)
-        if asked.prepare:
+        if request.prepare:
             vae = _encoding(config, family, source, size)
             known = replace(known, vae=vae, text=_embedding(family, source))
     except NotImplementedError as error:
@@ -181,8 +181,8 @@ def _size(config: Config, variant: Variant) -> tuple[int, int, int]:
 
 def _size_of(data: Data, variant: Variant) -> tuple[int, int, int]:
     grid = variant.grid
-    asked = data.resolution or (variant.width, variant.height)
-    width, height = (asked, asked) if isinstance(asked, int) else asked
+    resolution = data.resolution or (variant.width, variant.height)
+    width, height = (resolution, resolution) if isinstance(resolution, int) else resolution
     wanted = data.max_frames if data.extract == "full" else data.frames or variant.frames
     frames = wanted if isinstance(wanted, int) else max(wanted)
     whole = [max(grid.step, side // grid.step * grid.step) for side in (height, width)]
@@ -205,14 +205,14 @@ def _training(
         for expert in experts_of(denoiser).values()
     )
     shape = (config.run.batch, variant.grid.channels, *variant.grid.cells(*size))
-    given = told(family, source, denoiser, size, config.run.batch)
-    made = max(
-        _rehearse(config, family, source, denoiser, name, shape, given)
+    conditioning = build_conditioning(family, source, denoiser, size, config.run.batch)
+    peak = max(
+        _rehearse(config, family, source, denoiser, name, shape, conditioning)
         for name in experts_of(denoiser)
     )
     adapter = sum(value.nbytes for value in trained) / MIB
     count = sum(value.numel() for value in trained)
-    return _Demand(experts, count, adapter, made, None, None, shape)
+    return _Demand(experts, count, adapter, peak, None, None, shape)
 
 
 def _switch(denoiser: nn.Module, config: Config) -> None:
@@ -225,7 +225,7 @@ def _switch(denoiser: nn.Module, config: Config) -> None:
     precision_module.share_inputs(denoiser)
 
 
-def _placed(
+def _place_weights(
     experts: Sequence[tuple[float, tuple[float, ...]]], swapped: int
 ) -> tuple[float, float]:
     """Frozen weights on the device at once, and those that wait on the CPU, in MiB."""
@@ -242,8 +242,10 @@ def _placed(
 def _bytes(module: nn.Module) -> float:
     """Of the frozen tensors of a module."""
     values = [value for value in module.parameters() if not value.requires_grad]
-    tensors = [each for value in [*values, *module.buffers()] for each in plain_tensors(value)]
-    return float(sum({each.untyped_storage()._cdata: each.nbytes for each in tensors}.values()))
+    tensors = [tensor for value in [*values, *module.buffers()] for tensor in plain_tensors(value)]
+    return float(
+        sum({tensor.untyped_storage()._cdata: tensor.nbytes for tensor in tensors}.values())
+    )
 
 
 def _rehearse(
@@ -253,7 +255,7 @@ def _rehearse(
     denoiser: nn.Module,
     name: str,
     shape: tuple[int, ...],
-    given: Conditioning,
+    conditioning: Conditioning,
 ) -> float:
     """Peak of one step beyond the parameters, in MiB."""
     lower = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -279,9 +281,9 @@ def _rehearse(
         priors = {}
         for need in sorted(needs):  # an averaged teacher costs what the base does
             with torch.no_grad(), lora.frozen(denoiser):
-                priors[need] = family.predict(denoiser, noisy, t, given)
-        prediction = family.predict(denoiser, noisy, t, given)
-        seen = Step(
+                priors[need] = family.predict(denoiser, noisy, t, conditioning)
+        prediction = family.predict(denoiser, noisy, t, conditioning)
+        step = Step(
             prediction=prediction,
             target=target,
             t=t,
@@ -291,15 +293,15 @@ def _rehearse(
             prior=priors.get(BASE),
             prior_ema=priors.get(EMA),
         )
-        values = [term(seen).mean() * strength for term, strength in terms]
-        return torch.stack(values).sum().to(META), seen
+        values = [term(step).mean() * strength for term, strength in terms]
+        return torch.stack(values).sum().to(META), step
 
     with Rehearsal(lower[config.run.precision], cuda=cuda) as live:
         held = live.hold([*denoiser.parameters(), *denoiser.buffers()])
-        live.hold([clean, cells, *given.values()])
-        loss, seen = forward()
+        live.hold([clean, cells, *conditioning.values()])
+        loss, step = forward()
         live.backward(loss)
-        del seen  # the trainer looks at it after the backward pass
+        del step  # the trainer looks at it after the backward pass
     return (live.peak - held) / MIB
 
 
@@ -317,7 +319,7 @@ def _encoding(
     def encode(vae: nn.Module) -> None:
         family.encode(vae, torch.empty(1, 3, *size, device=META))
 
-    return _alone(load, encode)
+    return _measure_part(load, encode)
 
 
 def _embedding(family: Family, source: Source) -> float | None:
@@ -329,10 +331,10 @@ def _embedding(family: Family, source: Source) -> float | None:
     def embed(text: nn.Module) -> None:
         family.embed(text, [CAPTION])
 
-    return _alone(load, embed)
+    return _measure_part(load, embed)
 
 
-def _alone(load: Callable[[], nn.Module], run: Callable[[nn.Module], None]) -> float | None:
+def _measure_part(load: Callable[[], nn.Module], run: Callable[[nn.Module], None]) -> float | None:
     try:
         model = load()
     except WeightsNotFound:

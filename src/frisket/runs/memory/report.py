@@ -19,7 +19,7 @@ DEEP = 4  # of a denoiser's blocks are swapped at first, then twice as many, and
 Change = tuple[str, dict[str, Any]]
 
 
-class Told(NamedTuple):
+class MemoryReport(NamedTuple):
     """What the memory of a configuration comes to."""
 
     verdict: Literal["ok", "note", "missing"]
@@ -27,7 +27,7 @@ class Told(NamedTuple):
     fix: str
 
 
-def memory(config: Config) -> Told:
+def memory(config: Config) -> MemoryReport:
     """Whether a configuration fits the card at hand; without a card, which one it asks for."""
     import torch  # noqa: PLC0415 - seconds to import
 
@@ -38,34 +38,34 @@ def memory(config: Config) -> Told:
     plan = MemoryPlan(**config.memory.model_dump())
     try:
         check(plan, adapter=config.lora.kind)
-        found = predict(config)
+        prediction = predict(config)
     except WeightsNotFound as error:
-        return Told("note", f"not predicted: {error}", "fetch the weights, then ask again")
+        return MemoryReport("note", f"not predicted: {error}", "fetch the weights, then ask again")
     except (ValueError, ImportError) as error:
-        return Told("missing", str(error), "change the configuration as it says")
+        return MemoryReport("missing", str(error), "change the configuration as it says")
     except Unpredictable as error:
-        return Told("note", f"not predicted: {error}", "watch the first steps of the run")
+        return MemoryReport("note", f"not predicted: {error}", "watch the first steps of the run")
     if not torch.cuda.is_available() or config.model.device in ("cpu", "mps"):
-        return Told("ok", f"{said(found)}. It takes {card(found)}", "")
+        return MemoryReport("ok", f"{describe(prediction)}. It takes {card(prediction)}", "")
     at = torch.device(config.model.device if config.model.device != "auto" else "cuda")
     return against(config, torch.cuda.mem_get_info(at)[0] / MIB, predict)
 
 
-def against(config: Config, room: float, predict: Callable[[Config], "Prediction"]) -> Told:
+def against(config: Config, room: float, predict: Callable[[Config], "Prediction"]) -> MemoryReport:
     """A configuration against `room` MiB of a card."""
-    found = predict(config)
-    need = f"needs {_gib(needed(found))} of the {_gib(room)} that are free"
+    prediction = predict(config)
+    need = f"needs {_gib(estimate_need(prediction))} of the {_gib(room)} that are free"
     changes = fits(config, room, predict)
     if not changes:
-        return Told("ok", f"{said(found)}. It {need}", "")
+        return MemoryReport("ok", f"{describe(prediction)}. It {need}", "")
     if changes[-1][1] == {}:
         fix = (
             f"nothing in [memory] is enough: lower [[data]] resolution or frames, or take"
             f" {card(predict(_all(config, changes)))}"
         )
-        return Told("missing", f"{said(found)}. It {need}", fix)
-    fix = " ".join(f"{written(change)} ({cost})" for cost, change in changes)
-    return Told("missing", f"{said(found)}. It {need}", fix)
+        return MemoryReport("missing", f"{describe(prediction)}. It {need}", fix)
+    fix = " ".join(f"{format_change(change)} ({cost})" for cost, change in changes)
+    return MemoryReport("missing", f"{describe(prediction)}. It {need}", fix)
 
 
 def _all(config: Config, changes: list[Change]) -> Config:
@@ -74,12 +74,12 @@ def _all(config: Config, changes: list[Change]) -> Config:
     return config
 
 
-def needed(prediction: "Prediction") -> float:
+def estimate_need(prediction: "Prediction") -> float:
     """MiB a card must have free for a predicted run."""
     return prediction.total * SLACK + CONTEXT
 
 
-def said(prediction: "Prediction") -> str:
+def describe(prediction: "Prediction") -> str:
     """A prediction in one sentence."""
     training = (
         f"training peaks at {_gib(prediction.training)}: weights {_gib(prediction.weights)},"
@@ -104,7 +104,7 @@ def fits(config: Config, room: float, predict: Callable[[Config], "Prediction"])
     Each is kept once flipped, but for those a later one replaces. Empty where it fits as it is;
     ends with ("", {}) where nothing is enough.
     """
-    if needed(predict(config)) <= room:
+    if estimate_need(predict(config)) <= room:
         return []
     taken: list[Change] = []
     changed = config
@@ -112,17 +112,17 @@ def fits(config: Config, room: float, predict: Callable[[Config], "Prediction"])
         following = with_change(changed, change)
         if following == changed:
             continue
-        taken = [each for each in taken if not set(each[1]) & set(change)]
+        taken = [switch for switch in taken if not set(switch[1]) & set(change)]
         taken.append((name, change))
         changed = following
-        if needed(predict(changed)) <= room:
+        if estimate_need(predict(changed)) <= room:
             return taken
     return [*taken, ("", {})]
 
 
 def card(prediction: "Prediction") -> str:
     """The smallest card there is for a prediction, in words."""
-    need = needed(prediction) / 1024
+    need = estimate_need(prediction) / 1024
     size = next((size for size in CARDS if need <= size), None)
     return f"a card of {size} GB or more" if size else f"more than one card: {need:.0f} GB"
 
@@ -165,7 +165,7 @@ def with_change(config: Config, change: dict[str, Any]) -> Config:
     return Config.model_validate(tree)
 
 
-def written(change: dict[str, Any]) -> str:
+def format_change(change: dict[str, Any]) -> str:
     """A change as it is given on the command line."""
     return " ".join(f"--set {name}={_toml(value)}" for name, value in change.items())
 

@@ -35,7 +35,7 @@ class LiveBytes(TorchDispatchMode):
         super().__init__()
         self.now = 0
         self.peak = 0
-        self._seen: dict[int, weakref.ref[Any]] = {}
+        self._storages: dict[int, weakref.ref[Any]] = {}
 
     def hold(self, tensors: Iterable[Tensor]) -> int:
         """Count tensors that were there before; returns their bytes."""
@@ -62,17 +62,17 @@ class LiveBytes(TorchDispatchMode):
         for tensor in plain_tensors(value):
             storage = tensor.untyped_storage()
             key = storage._cdata
-            if key in self._seen:
+            if key in self._storages:
                 continue
             size = storage.nbytes()
             # Not a function of its own: under test each would be compiled anew for its types.
-            gone = partial(self._gone, key, size)
-            self._seen[key] = weakref.ref(storage, gone)
+            gone = partial(self._forget, key, size)
+            self._storages[key] = weakref.ref(storage, gone)
             self.now += size
             self.peak = max(self.peak, self.now)
 
-    def _gone(self, key: int, size: int, _: Any) -> None:
-        self._seen.pop(key, None)
+    def _forget(self, key: int, size: int, _: Any) -> None:
+        self._storages.pop(key, None)
         self.now -= size
 
 
@@ -152,8 +152,8 @@ def _stay_real(func: Any, args: Any, kwargs: dict[str, Any], leaves: Sequence[Te
         return func(*args, **{**kwargs, "device": torch.device("cpu")})
     result = func(*tree_map_only(Tensor, _to_meta, args), **kwargs)
     # Not the floating ones: activations are written into some, and follow them.
-    made = not leaves and isinstance(result, Tensor) and not result.is_floating_point()
-    if made and result.numel() <= SMALL:
+    created = not leaves and isinstance(result, Tensor) and not result.is_floating_point()
+    if created and result.numel() <= SMALL:
         return func(*args, **{**kwargs, "device": torch.device("cpu")})
     return result
 
@@ -193,11 +193,11 @@ class _Calls(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _cast(given: tuple[Any, dict[str, Any]], dtype: torch.dtype) -> tuple[Any, dict[str, Any]]:
+def _cast(arguments: tuple[Any, dict[str, Any]], dtype: torch.dtype) -> tuple[Any, dict[str, Any]]:
     def cast(value: Tensor) -> Tensor:
         return value.to(dtype) if value.is_floating_point() else value
 
-    changed: tuple[Any, dict[str, Any]] = tree_map_only(Tensor, cast, given)
+    changed: tuple[Any, dict[str, Any]] = tree_map_only(Tensor, cast, arguments)
     return changed
 
 
@@ -208,7 +208,7 @@ def _attention(
         # torch turns it into numbers that are added, for every layer anew.
         attn_mask = torch.empty(attn_mask.shape, dtype=query.dtype, device=META)
     apply: Callable[..., Tensor] = _Fused.apply
-    return apply(*(each.to(META) for each in (query, key, value)), attn_mask)
+    return apply(*(tensor.to(META) for tensor in (query, key, value)), attn_mask)
 
 
 class _Fused(torch.autograd.Function):

@@ -37,7 +37,11 @@ class Group:
         for module in modules:
             frozen = [value for value in module.parameters() if not value.requires_grad]
             for value in [*frozen, *module.buffers()]:
-                held |= {id(each): each for each in plain_tensors(value) if id(each) not in others}
+                held |= {
+                    id(tensor): tensor
+                    for tensor in plain_tensors(value)
+                    if id(tensor) not in others
+                }
         self.device = device
         self.tensors = [_own(tensor) for tensor in held.values() if tensor.numel()]
         room = room or Waiting(pin=device.type == "cuda")
@@ -52,7 +56,7 @@ class Group:
         """Bytes on the device while inside."""
         return sum(map(_nbytes, self.waiting))
 
-    def bring(self, stream: Any = None) -> None:
+    def fetch(self, stream: Any = None) -> None:
         """Fill the tensors on the device; on a `stream` of its own this returns at once."""
         if self.inside:
             return
@@ -102,7 +106,7 @@ class Group:
                 tensor.copy_(waiting, non_blocking=True)
 
 
-class Swap:
+class BlockOffload:
     """The swapped blocks of one denoiser: one is inside, and on CUDA the next one is on its way.
 
     A block comes in before its forward pass and again before its backward pass, and goes when
@@ -123,7 +127,7 @@ class Swap:
             block.to(device)
             self.groups[name] = Group([block], device, room=self.room)
             block.register_forward_pre_hook(lambda *_, name=name: self._before(name))
-            block.register_forward_hook(lambda *given, name=name: self._after(name, given[-1]))
+            block.register_forward_hook(lambda *args, name=name: self._after(name, args[-1]))
 
     def use(self, name: str, *, backward: bool = False) -> None:
         """Have one block inside, and nothing else but the one that is expected after it."""
@@ -137,10 +141,10 @@ class Swap:
         for other, group in self.groups.items():
             if other not in (name, expected):
                 group.leave()
-        self.groups[name].bring(self.stream)
+        self.groups[name].fetch(self.stream)
         self.groups[name].wait()
         if expected:
-            self.groups[expected].bring(self.stream)
+            self.groups[expected].fetch(self.stream)
         self.peak = max(self.peak, self.inside)
 
     @property
@@ -175,7 +179,7 @@ class Swap:
         engine.queue_callback(self.leave)
 
 
-def swap(denoiser: nn.Module, count: int, device: torch.device) -> Swap:
+def swap(denoiser: nn.Module, count: int, device: torch.device) -> BlockOffload:
     """Let the last `count` blocks of a plain denoiser wait on the CPU, the rest be on `device`.
 
     To be called once, after the adapter is attached. ValueError where it has fewer blocks.
@@ -184,9 +188,9 @@ def swap(denoiser: nn.Module, count: int, device: torch.device) -> Swap:
     check_depth(denoiser, count)
     chosen = dict(list(blocks.items())[-count:])
     to_device(denoiser, device, but=list(chosen.values()))
-    made = Swap(chosen, device)
+    offload = BlockOffload(chosen, device)
     ignore_in_ddp(denoiser, list(chosen))
-    return made
+    return offload
 
 
 def check_depth(denoiser: nn.Module, count: int) -> None:
@@ -248,7 +252,7 @@ def _nbytes(tensor: Tensor) -> int:
 def _tensors(output: Any) -> list[Tensor]:
     if isinstance(output, Tensor):
         return [output]
-    return [each for each in output if isinstance(each, Tensor)] if output is not None else []
+    return [tensor for tensor in output if isinstance(tensor, Tensor)] if output is not None else []
 
 
 def _in_backward() -> bool:

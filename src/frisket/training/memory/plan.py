@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from frisket.families.experts import Experts, experts_of
-from frisket.families.quantise import Kind, quantised, require
+from frisket.families.quantise import QuantiseKind, find_kind, require
 from frisket.training.memory import precision
-from frisket.training.memory.offload import Group, Swap, ignore_in_ddp, swap
+from frisket.training.memory.offload import BlockOffload, Group, ignore_in_ddp, swap
 
 
 class CannotFit(ValueError):
@@ -21,7 +21,7 @@ class CannotFit(ValueError):
 class MemoryPlan:
     """The `[memory]` of a configuration, in plain values."""
 
-    quantise: Kind = "none"
+    quantise: QuantiseKind = "none"
     storage: Literal["same", "float8"] = "same"
     checkpointing: bool = False
     swap_blocks: int = 0
@@ -35,9 +35,9 @@ def check(plan: MemoryPlan, *, adapter: str = "lora") -> None:
 
     `adapter` is the kind of adapter that is trained. Costs nothing: to be called before any work.
     """
-    for wrong, said in _conflicts(plan, adapter):
+    for wrong, message in _conflicts(plan, adapter):
         if wrong:
-            raise CannotFit(said)
+            raise CannotFit(message)
     try:
         precision.check_attention(plan.attention)
     except ValueError as error:
@@ -92,7 +92,9 @@ def load_device(plan: MemoryPlan, device: torch.device | str) -> str:
     return "cpu" if plan.swap_blocks else str(device)
 
 
-def apply(denoiser: nn.Module, plan: MemoryPlan, *, device: torch.device | str) -> list[Swap]:
+def apply(
+    denoiser: nn.Module, plan: MemoryPlan, *, device: torch.device | str
+) -> list[BlockOffload]:
     """Put a loaded denoiser with its adapter on the device, with all switches of the plan on.
 
     To be called once: after `lora.attach` (and the adapter's file), before the optimizer and
@@ -104,7 +106,7 @@ def apply(denoiser: nn.Module, plan: MemoryPlan, *, device: torch.device | str) 
     _check_quantised(denoiser, plan.quantise)
     there = torch.device(device)
     compute = _compute_dtype(denoiser)
-    swaps: list[Swap] = []
+    swaps: list[BlockOffload] = []
     try:
         precision.check_attention_dtype(plan.attention, compute, there)
         if plan.checkpointing:
@@ -126,14 +128,14 @@ def apply(denoiser: nn.Module, plan: MemoryPlan, *, device: torch.device | str) 
     return swaps
 
 
-def _swap(denoiser: nn.Module, count: int, device: torch.device) -> list[Swap]:
+def _swap(denoiser: nn.Module, count: int, device: torch.device) -> list[BlockOffload]:
     """Swap in every expert; of several experts only the one in use has its other weights there."""
     experts = experts_of(denoiser)
     bare: Any = getattr(denoiser, "module", denoiser)
     if not isinstance(bare, Experts):
         return [swap(bare, count, device)]
     bare.device, bare.swapped = None, True  # it would move weights that have no storage
-    swaps: dict[str, Swap] = {}
+    swaps: dict[str, BlockOffload] = {}
     rests: dict[str, Group] = {}
     for name, expert in experts.items():
         swaps[name] = swap(expert, count, device)
@@ -144,21 +146,21 @@ def _swap(denoiser: nn.Module, count: int, device: torch.device) -> list[Swap]:
                 if other != name:
                     swaps[other].leave()  # sampling leaves its last block inside
                     rest.leave()
-            rests[name].bring()
+            rests[name].fetch()
 
         expert.register_forward_pre_hook(use)
         ignore_in_ddp(bare, [f"experts.{name}"])
     return list(swaps.values())
 
 
-def _check_quantised(denoiser: nn.Module, wanted: Kind) -> None:
+def _check_quantised(denoiser: nn.Module, wanted: QuantiseKind) -> None:
     for name, expert in experts_of(denoiser).items():
-        found = quantised(expert)
-        if found != wanted:
+        kind = find_kind(expert)
+        if kind != wanted:
             raise CannotFit(
                 f'memory.quantise = "{wanted}", but {type(expert).__name__} {name} was loaded'
-                f' as "{found}": this family does not quantise its weights; set memory.quantise ='
-                f' "{found}"'
+                f' as "{kind}": this family does not quantise its weights; set memory.quantise ='
+                f' "{kind}"'
             )
 
 

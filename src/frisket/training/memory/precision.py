@@ -80,7 +80,9 @@ def set_attention(denoiser: nn.Module, backend: str) -> None:
     """
     check_attention(backend)
     for expert in experts_of(denoiser).values() if backend else ():
-        if not any(hasattr(_processor(each), "_attention_backend") for each in expert.modules()):
+        if not any(
+            hasattr(_processor(module), "_attention_backend") for module in expert.modules()
+        ):
             raise ValueError(
                 f'memory.attention = "{backend}": {type(expert).__name__} does not use diffusers\''
                 " attention dispatcher; leave it empty (torch chooses the fastest kernel itself)"

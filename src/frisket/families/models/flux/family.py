@@ -17,7 +17,7 @@ from transformers import AutoTokenizer, CLIPTextModel, T5EncoderModel
 
 from frisket.families import tiny, weights
 from frisket.families.base import Conditioning, Family, Parts, References, Source, Variant
-from frisket.families.defaults import Standard, Text, decode_kl, encode_kl, parts_of
+from frisket.families.defaults import Standard, TextBundle, decode_kl, encode_kl, parts_of
 from frisket.families.experts import first
 from frisket.families.models.flux import kontext
 from frisket.families.presets import presets
@@ -68,7 +68,7 @@ DEV = Variant(
 logger = logging.getLogger(__name__)
 
 
-class Encoders(Text):
+class FluxEncoders(TextBundle):
     """CLIP and T5, and how many tokens of a prompt T5 is to read."""
 
     def __init__(self, variant: str, **parts: Any) -> None:
@@ -140,7 +140,7 @@ class Flux(Standard):
         """Load CLIP-L and T5-XXL (9.5 GB in bfloat16) with their tokenizers."""
         repo = self.variants[source.variant].repo
         options = {"torch_dtype": source.dtype, "use_safetensors": True}
-        text = Encoders(
+        text = FluxEncoders(
             source.variant,
             tokenizer=weights.load(AutoTokenizer, source, repo, "tokenizer"),
             tokenizer_2=weights.load(AutoTokenizer, source, repo, "tokenizer_2"),
@@ -186,7 +186,7 @@ class Flux(Standard):
         FLUX attends to the padding too, so there is no mask. Prompts over n tokens are cut there,
         as upstream does; a warning names them. CLIP's summary is of the first 77 tokens.
         """
-        assert isinstance(text, Encoders)
+        assert isinstance(text, FluxEncoders)
         tokenizer: Any = text.tokenizer_2
         lengths = [len(ids) for ids in tokenizer(list(prompts)).input_ids]
         for prompt, length in zip(prompts, lengths, strict=True):
@@ -197,7 +197,7 @@ class Flux(Standard):
         return {"text": embeds, "pooled": pooled}
 
     @torch.no_grad()
-    def observe(
+    def image_conditioning(
         self,
         vae: nn.Module,
         vision: nn.Module | None,
@@ -230,13 +230,13 @@ class Flux(Standard):
         sizes = [(rows, columns) for rows, columns in conditioning[SIZE].tolist()]
         if len(set(sizes)) == 1:
             return _velocity(denoiser, noisy, t, conditioning, sizes[0])
-        made = torch.zeros_like(noisy, dtype=torch.float32)
+        output = torch.zeros_like(noisy, dtype=torch.float32)
         for size in dict.fromkeys(sizes):
-            of = torch.tensor([one == size for one in sizes], device=noisy.device)
-            given = {name: value[of.to(value.device)] for name, value in conditioning.items()}
-            some = _velocity(denoiser, noisy[of], t[of.to(t.device)], given, size)
-            made = made.masked_scatter(of.view(-1, 1, 1, 1, 1), some)
-        return made
+            of = torch.tensor([shape == size for shape in sizes], device=noisy.device)
+            subset = {name: value[of.to(value.device)] for name, value in conditioning.items()}
+            some = _velocity(denoiser, noisy[of], t[of.to(t.device)], subset, size)
+            output = output.masked_scatter(of.view(-1, 1, 1, 1, 1), some)
+        return output
 
     def pipeline(self, parts: Parts) -> Any:
         """FluxPipeline (Kontext's keeps the size asked for), Euler steps on the flow.
@@ -284,9 +284,9 @@ class Flux(Standard):
 
     def tiny(self, variant: str) -> Parts:
         """Two double and two single blocks, 16 channels wide, and byte tokenizers; seeded."""
-        with tiny.seeded():
+        with tiny.seed_torch():
             vae = tiny.kl_vae(AutoencoderKL, 16, scaling_factor=0.3611, shift_factor=0.1159)
-            text = Encoders(
+            text = FluxEncoders(
                 variant,
                 tokenizer=tiny.tokenizer(77, begin=True),
                 tokenizer_2=tiny.tokenizer(512),
@@ -329,11 +329,11 @@ def _velocity(
         tokens = torch.cat([tokens, shown.to(device, dtype)], 1)
         ids = torch.cat([ids, positions(*size, 3, index=1)])
     text = conditioning["text"].to(device, dtype)
-    told = torch.full((len(noisy),), GUIDANCE, device=device)
+    guidance = torch.full((len(noisy),), GUIDANCE, device=device)
     velocity: Tensor = denoiser(
         hidden_states=tokens,
         timestep=t.to(device, torch.float32),
-        guidance=told if first(denoiser).config.guidance_embeds else None,
+        guidance=guidance if first(denoiser).config.guidance_embeds else None,
         pooled_projections=conditioning["pooled"].to(device, dtype),
         encoder_hidden_states=text,
         txt_ids=torch.zeros(text.shape[1], 3, device=device),

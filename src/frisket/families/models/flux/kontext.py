@@ -24,11 +24,11 @@ class FluxKontextPipeline(diffusers.FluxKontextPipeline):
     """
 
     @wraps(diffusers.FluxKontextPipeline.__call__)
-    def __call__(self, *given: Any, **call: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """As the stock pipeline, with `max_area` the area asked for where it is not given."""
-        if call.get("height") and call.get("width"):
-            call.setdefault("max_area", call["height"] * call["width"])
-        return super().__call__(*given, **call)
+        if kwargs.get("height") and kwargs.get("width"):
+            kwargs.setdefault("max_area", kwargs["height"] * kwargs["width"])
+        return super().__call__(*args, **kwargs)
 
 
 def fit(references: References) -> Image.Image:

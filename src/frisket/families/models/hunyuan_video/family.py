@@ -18,11 +18,11 @@ from transformers import AutoTokenizer, CLIPTextModel, LlamaConfig, LlamaModel
 
 from frisket.families import tiny, weights
 from frisket.families.base import Conditioning, Family, Parts, References, Source, Variant
-from frisket.families.defaults import Standard, Text, parts_of
+from frisket.families.defaults import Standard, TextBundle, parts_of
 from frisket.families.experts import first
 from frisket.families.models.hunyuan_video import version_15 as fifteen
 from frisket.families.models.hunyuan_video.key_map import NAMES, expect_kind
-from frisket.families.models.hunyuan_video.text import ragged, trimmed
+from frisket.families.models.hunyuan_video.text import cut_to_longest, trim_tokens
 from frisket.families.presets import presets
 from frisket.grid import LatentGrid
 from frisket.shapes import Clip, Latents, PerSample, Plane
@@ -106,7 +106,7 @@ class HunyuanVideo(Standard):
         if source.variant != FIRST:
             return weights.freeze(fifteen.load_text(source, repo), source)
         options = {"torch_dtype": source.dtype, "use_safetensors": True}
-        text = Text(
+        text = TextBundle(
             tokenizer=weights.load(AutoTokenizer, source, repo, "tokenizer"),
             text_encoder=weights.load(LlamaModel, source, repo, "text_encoder", **options),
             tokenizer_2=weights.load(AutoTokenizer, source, repo, "tokenizer_2"),
@@ -157,7 +157,7 @@ class HunyuanVideo(Standard):
         default), and its group norms see a stretch as a whole: what happens late in it reaches,
         faintly, the latents of all of it.
         """
-        kl, grid = _known(vae)
+        kl, grid = _open_vae(vae)
         grid.cells(*clip.shape[2:])
         weight = next(vae.parameters())
         raw: Tensor = kl.encode(clip.to(weight.device, weight.dtype)).latent_dist.mode().float()
@@ -166,7 +166,7 @@ class HunyuanVideo(Standard):
     @torch.no_grad()
     def decode(self, vae: nn.Module, latents: Latents) -> Clip:
         """The inverse of `encode`, float32; not clamped."""
-        kl, _ = _known(vae)
+        kl, _ = _open_vae(vae)
         weight = next(vae.parameters())
         raw = latents.to(weight.device).float() / kl.config.scaling_factor
         clip: Tensor = kl.decode(raw.to(weight.dtype), return_dict=False)[0].float()
@@ -181,17 +181,17 @@ class HunyuanVideo(Standard):
         What HunyuanVideoPipeline.encode_prompt returns, without its padding. Prompts are cut at 256
         tokens (77 for CLIP), as upstream does, with a warning.
         """
-        assert isinstance(text, Text)
+        assert isinstance(text, TextBundle)
         if not isinstance(text.text_encoder, LlamaModel):
             return fifteen.embed(text, prompts)
         pipeline: Any = HunyuanVideoPipeline(
             **text.parts(), vae=None, transformer=None, scheduler=None
         )
         embeds, pooled, mask = pipeline.encode_prompt(list(prompts), max_sequence_length=TOKENS)
-        return {**ragged(embeds, mask, prompts, "text"), "pooled": pooled}
+        return {**cut_to_longest(embeds, mask, prompts, "text"), "pooled": pooled}
 
     @torch.no_grad()
-    def observe(
+    def image_conditioning(
         self,
         vae: nn.Module,
         vision: nn.Module | None,
@@ -202,8 +202,8 @@ class HunyuanVideo(Standard):
         """Nothing for text to video; of image to video see `hunyuan_15.observe`."""
         if vision is None:
             return {}
-        latents = self.encode(vae, fifteen.shown(clip, keep))
-        return fifteen.observe(vision, latents, clip, keep)
+        latents = self.encode(vae, fifteen.cut_visible(clip, keep))
+        return fifteen.image_conditioning(vision, latents, clip, keep)
 
     def predict(
         self, denoiser: nn.Module, noisy: Latents, t: PerSample, conditioning: Conditioning
@@ -217,7 +217,7 @@ class HunyuanVideo(Standard):
         if isinstance(model, HunyuanVideo15Transformer3DModel):
             return fifteen.predict(denoiser, noisy, t, conditioning)
         dtype, device = model.x_embedder.proj.weight.dtype, noisy.device
-        text, mask = trimmed(conditioning["text"], conditioning["text_mask"])
+        text, mask = trim_tokens(conditioning["text"], conditioning["text_mask"])
         guidance = conditioning.get("guidance", torch.full((len(noisy),), GUIDANCE))
         velocity: Tensor = denoiser(
             hidden_states=noisy.to(dtype),
@@ -266,7 +266,7 @@ class HunyuanVideo(Standard):
         """Two blocks and a single one, 32 channels wide, and byte tokenizers; seeded."""
         if variant != FIRST:
             return fifteen.tiny_parts(variant, self.variants[variant])
-        with tiny.seeded():
+        with tiny.seed_torch():
             vae = AutoencoderKLHunyuanVideo(
                 block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=4
             )
@@ -284,14 +284,14 @@ class HunyuanVideo(Standard):
             return Parts(variant, *tiny.quiet(vae, _tiny_text(), denoiser))
 
 
-def _known(vae: nn.Module) -> tuple[Any, LatentGrid]:
+def _open_vae(vae: nn.Module) -> tuple[Any, LatentGrid]:
     """The VAE, ready for a batch, and its grid."""
     if isinstance(vae, AutoencoderKLHunyuanVideo):
         return vae, GRID
-    return fifteen.sliced(vae), fifteen.GRID
+    return fifteen.enable_slicing(vae), fifteen.GRID
 
 
-def _tiny_text() -> Text:
+def _tiny_text() -> TextBundle:
     before = DEFAULT_PROMPT_TEMPLATE["template"].partition("{}")[0]
     # One token for most of the template, so that before the prompt it has those that are dropped
     # (<s> is one of them).
@@ -306,7 +306,7 @@ def _tiny_text() -> Text:
         bos_token_id=1,
         eos_token_id=2,
     )
-    return Text(
+    return TextBundle(
         tokenizer=tiny.tokenizer(1024, begin=True, extra=start),
         text_encoder=LlamaModel(llama),
         tokenizer_2=tiny.tokenizer(77, begin=True),

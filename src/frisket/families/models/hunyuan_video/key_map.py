@@ -194,10 +194,10 @@ def expect_kind(kind: Any, source: Source, subfolder: str) -> None:
     """
     root = weights.local(source)
     config = None if root is None else root / subfolder / "config.json"
-    found = kind.__name__ if config is None else _class_of(config)
-    if found and found != kind.__name__:
+    name = kind.__name__ if config is None else _class_of(config)
+    if name and name != kind.__name__:
         raise ValueError(
-            f"{root}/{subfolder} is not for variant {source.variant}: it holds a {found}, not a"
+            f"{root}/{subfolder} is not for variant {source.variant}: it holds a {name}, not a"
             f" {kind.__name__}. Check model.family and model.variant."
         )
 

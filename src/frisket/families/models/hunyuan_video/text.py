@@ -8,7 +8,9 @@ from torch import Tensor
 logger = logging.getLogger(__name__)
 
 
-def ragged(embeds: Tensor, mask: Tensor, prompts: Sequence[str], what: str) -> dict[str, Tensor]:
+def cut_to_longest(
+    embeds: Tensor, mask: Tensor, prompts: Sequence[str], what: str
+) -> dict[str, Tensor]:
     """Texts b T d and their masks b T cut to the longest of them (at least one token) and zeroed.
 
     What is beyond a text's end reaches no other token in these models, so nothing is lost. A text
@@ -27,7 +29,7 @@ def ragged(embeds: Tensor, mask: Tensor, prompts: Sequence[str], what: str) -> d
     return {what: embeds[:, :longest] * shown[..., None].to(embeds.dtype), f"{what}_mask": shown}
 
 
-def trimmed(embeds: Tensor, mask: Tensor, least: int = 1) -> tuple[Tensor, Tensor]:
+def trim_tokens(embeds: Tensor, mask: Tensor, least: int = 1) -> tuple[Tensor, Tensor]:
     """Without the tokens that no text of this batch has: they would only cost attention."""
     longest = max(least, int(mask.sum(1).max()))
     return embeds[:, :longest], mask[:, :longest]

@@ -32,10 +32,10 @@ from transformers import (
 
 from frisket.families import tiny, weights
 from frisket.families.base import Conditioning, Parts, References, Source, Variant
-from frisket.families.defaults import Text, parts_of
+from frisket.families.defaults import TextBundle, parts_of
 from frisket.families.experts import first
 from frisket.families.models.hunyuan_video.key_map import single_file_15
-from frisket.families.models.hunyuan_video.text import ragged, trimmed
+from frisket.families.models.hunyuan_video.text import cut_to_longest, trim_tokens
 from frisket.grid import LatentGrid
 from frisket.shapes import Clip, Latents, PerSample, Plane
 
@@ -49,11 +49,11 @@ SIZES = {"480p": (480, 848, 640), "720p": (720, 1280, 960)}  # 16:9, and the con
 
 def variants() -> dict[str, Variant]:
     """The released models that are not distilled, under the family's names for them."""
-    made = {}
+    cards = {}
     for name, shift in SHIFTS.items():
         resolution, task = name.split("-")
         height, width, _ = SIZES[resolution]
-        made[f"1.5-{name}"] = Variant(
+        cards[f"1.5-{name}"] = Variant(
             repo=f"hunyuanvideo-community/HunyuanVideo-1.5-Diffusers-{resolution}_{task}",
             grid=GRID,
             frames=121,
@@ -67,7 +67,7 @@ def variants() -> dict[str, Variant]:
             like=f"1.5-480p-{task}" if resolution == "720p" else "",
             architecture="hunyuan-video-1.5",
         )
-    return made
+    return cards
 
 
 def architecture(variant: str) -> dict[str, Any]:
@@ -97,10 +97,10 @@ class HunyuanVideo15Pipeline(diffusers.HunyuanVideo15Pipeline):
     """
 
     @_with(diffusers.HunyuanVideo15Pipeline, "guidance_scale")
-    def __call__(self, *told: Any, guidance_scale: float | None = None, **given: Any) -> Any:
+    def __call__(self, *args: Any, guidance_scale: float | None = None, **kwargs: Any) -> Any:
         """As the public one; `guidance_scale` is this call's alone."""
-        with _guided(self, guidance_scale):
-            return super().__call__(*told, **given)
+        with _set_guidance(self, guidance_scale):
+            return super().__call__(*args, **kwargs)
 
 
 class HunyuanVideo15ImageToVideoPipeline(diffusers.HunyuanVideo15ImageToVideoPipeline):
@@ -109,19 +109,19 @@ class HunyuanVideo15ImageToVideoPipeline(diffusers.HunyuanVideo15ImageToVideoPip
     @_with(diffusers.HunyuanVideo15ImageToVideoPipeline, "guidance_scale", "height", "width")
     def __call__(
         self,
-        *told: Any,
+        *args: Any,
         height: int | None = None,
         width: int | None = None,
         guidance_scale: float | None = None,
-        **given: Any,
+        **kwargs: Any,
     ) -> Any:
         """As the public one; without a size the picture's bucket decides, as there."""
         buckets: Any = self.video_processor  # type: ignore[has-type]
         if height and width:
             self.video_processor = _Sized(height, width, buckets.config.vae_scale_factor)
         try:
-            with _guided(self, guidance_scale):
-                return super().__call__(*told, **given)
+            with _set_guidance(self, guidance_scale):
+                return super().__call__(*args, **kwargs)
         finally:
             self.video_processor = buckets
 
@@ -140,7 +140,7 @@ class _Sized(HunyuanVideo15ImageProcessor):
 
 
 @contextmanager
-def _guided(pipeline: Any, guidance: float | None) -> Iterator[None]:
+def _set_guidance(pipeline: Any, guidance: float | None) -> Iterator[None]:
     guider = pipeline.guider
     if guidance is not None:
         pipeline.guider = guider.new(guidance_scale=guidance)
@@ -154,7 +154,7 @@ def pipeline(parts: Parts, card: Variant) -> Any:
     """The public pipeline over the parts, Euler flow sampling; it needs the VAE."""
     common = {
         **parts_of(parts.text, *TEXT),
-        "vae": parts.vae if parts.vae is None else sliced(parts.vae),
+        "vae": parts.vae if parts.vae is None else enable_slicing(parts.vae),
         "transformer": parts.denoiser,
         "scheduler": FlowMatchEulerDiscreteScheduler(shift=card.shift),
         "guider": ClassifierFreeGuidance(guidance_scale=card.guidance),
@@ -173,22 +173,22 @@ def call(
     references: References,
 ) -> dict[str, Any]:
     """Embeddings by the pipeline's names; without a negative nothing is guided away from."""
-    given: dict[str, Any] = {"guidance_scale": guidance if negative is not None else 1.0}
+    kwargs: dict[str, Any] = {"guidance_scale": guidance if negative is not None else 1.0}
     for prefix, texts in (("", positive), ("negative_", negative or {})):
         if texts:
-            given[f"{prefix}prompt_embeds"] = texts["text"]
-            given[f"{prefix}prompt_embeds_mask"] = texts["text_mask"]
-            given[f"{prefix}prompt_embeds_2"] = texts["glyphs"]
-            given[f"{prefix}prompt_embeds_mask_2"] = texts["glyphs_mask"]
+            kwargs[f"{prefix}prompt_embeds"] = texts["text"]
+            kwargs[f"{prefix}prompt_embeds_mask"] = texts["text_mask"]
+            kwargs[f"{prefix}prompt_embeds_2"] = texts["glyphs"]
+            kwargs[f"{prefix}prompt_embeds_mask_2"] = texts["glyphs_mask"]
     if card.sees == "first_frame":
-        given["image"] = Image.fromarray(references[0][0].cpu().numpy())
-    return given
+        kwargs["image"] = Image.fromarray(references[0][0].cpu().numpy())
+    return kwargs
 
 
 def load_text(source: Source, repo: str) -> nn.Module:
     """Qwen2.5-VL's text model (14 GB in bfloat16) and ByT5 for quoted text (0.4 GB)."""
     options = {"torch_dtype": source.dtype, "use_safetensors": True}
-    return Text(
+    return TextBundle(
         tokenizer=weights.load(AutoTokenizer, source, repo, "tokenizer"),
         text_encoder=weights.load(Qwen2_5_VLTextModel, source, repo, "text_encoder", **options),
         tokenizer_2=weights.load(AutoTokenizer, source, repo, "tokenizer_2"),
@@ -199,7 +199,7 @@ def load_text(source: Source, repo: str) -> nn.Module:
 def load_vision(source: Source, repo: str) -> nn.Module:
     """Siglip and its image processor."""
     options = {"torch_dtype": source.dtype, "use_safetensors": True}
-    return Text(
+    return TextBundle(
         feature_extractor=weights.load(AutoImageProcessor, source, repo, "feature_extractor"),
         image_encoder=weights.load(SiglipVisionModel, source, repo, "image_encoder", **options),
     )
@@ -214,7 +214,7 @@ def load_denoiser(source: Source, repo: str) -> Any:
     return weights.denoiser(kind, source, repo, architecture=architecture(source.variant))
 
 
-def embed(text: Text, prompts: Sequence[str]) -> dict[str, Tensor]:
+def embed(text: TextBundle, prompts: Sequence[str]) -> dict[str, Tensor]:
     """`text` b T d of Qwen, `glyphs` b G d of what stands in quotation marks, and their masks.
 
     From the two steps of the pipeline's encode_prompt (as such it needs a VAE). Texts are cut at
@@ -229,21 +229,23 @@ def embed(text: Text, prompts: Sequence[str]) -> dict[str, Tensor]:
         text.tokenizer_2, text.text_encoder_2, list(prompts), device
     )
     return {
-        **ragged(embeds, mask, prompts, "text"),
-        **ragged(glyphs, glyphs_mask, prompts, "glyphs"),
+        **cut_to_longest(embeds, mask, prompts, "text"),
+        **cut_to_longest(glyphs, glyphs_mask, prompts, "glyphs"),
     }
 
 
-def observe(vision: nn.Module, latents: Tensor, clip: Clip, keep: Plane | None) -> Conditioning:
+def image_conditioning(
+    vision: nn.Module, latents: Tensor, clip: Clip, keep: Plane | None
+) -> Conditioning:
     """`seen` 1 33 f h w (clean latents, then where they are) and `image` 1 N d (Siglip's tokens).
 
-    `latents` are those of the shown pixels, see `shown`. Without `keep` that is the first frame
+    `latents` are those of the shown pixels, see `cut_visible`. Without `keep` that is the first frame
     alone, as in HunyuanVideo15ImageToVideoPipeline; with it also the cells all of whose pixels are
     kept. A still is shown nothing but these and is trained as text to video, which the model does
-    too: its first frame would be all there is to learn. Nothing is `GIVEN`: this model denoises
+    too: its first frame would be all there is to learn. Nothing is `CLEAN_MASK`: this model denoises
     the shown frame along with the rest when it samples, so it has to keep being taught there.
     """
-    assert isinstance(vision, Text)
+    assert isinstance(vision, TextBundle)
     cells = GRID.cells(*clip.shape[2:])
     moving = cells[0] > 1
     where = torch.zeros(1, 1, *cells, device=latents.device)
@@ -262,7 +264,7 @@ def observe(vision: nn.Module, latents: Tensor, clip: Clip, keep: Plane | None) 
     return {"seen": torch.cat([clean, where], 1), "image": tokens * float(moving)}
 
 
-def shown(clip: Clip, keep: Plane | None) -> Tensor:
+def cut_visible(clip: Clip, keep: Plane | None) -> Tensor:
     """1 3 F' H W: what an image-to-video model is shown: the first frame, and what `keep` keeps."""
     if keep is None:
         return clip[:, :, :1]
@@ -272,7 +274,7 @@ def shown(clip: Clip, keep: Plane | None) -> Tensor:
     return clip * visible
 
 
-def sliced(vae: nn.Module) -> nn.Module:
+def enable_slicing(vae: nn.Module) -> nn.Module:
     """The VAE, set to take a batch one by one: diffusers' attention mask in it fits no batch."""
     kl: Any = vae
     kl.enable_slicing()
@@ -298,17 +300,17 @@ def predict(
     """
     model = first(denoiser)
     dtype, device = model.x_embedder.proj.weight.dtype, noisy.device
-    text, mask = trimmed(conditioning["text"], conditioning["text_mask"])
-    glyphs, glyphs_mask = trimmed(conditioning["glyphs"], conditioning["glyphs_mask"], least=0)
+    text, mask = trim_tokens(conditioning["text"], conditioning["text_mask"])
+    glyphs, glyphs_mask = trim_tokens(conditioning["glyphs"], conditioning["glyphs_mask"], least=0)
     blank = noisy.new_zeros(len(noisy), 1 + GRID.channels, *noisy.shape[2:])
     image = noisy.new_zeros(len(noisy), 0, model.config.image_embed_dim)
-    seen = conditioning.get("seen", blank).to(device, dtype)
+    condition = conditioning.get("seen", blank).to(device, dtype)
     hook = model.time_embed.timestep_embedder.register_forward_pre_hook(
-        lambda _, given: (given[0].to(dtype), *given[1:])
+        lambda _, args: (args[0].to(dtype), *args[1:])
     )
     try:
         velocity: Tensor = denoiser(
-            hidden_states=torch.cat([noisy.to(dtype), seen], 1),
+            hidden_states=torch.cat([noisy.to(dtype), condition], 1),
             timestep=t.to(device, torch.float32) * 1000,
             encoder_hidden_states=text.to(device, dtype),
             encoder_attention_mask=mask.to(device, dtype),
@@ -325,7 +327,7 @@ def predict(
 def tiny_parts(variant: str, card: Variant) -> Parts:
     """Two layers of 32 channels; 4.2 of the 4.5 M parameters are a width that diffusers fixes."""
     seeing = card.sees == "first_frame"
-    with tiny.seeded():
+    with tiny.seed_torch():
         vae = AutoencoderKLHunyuanVideo15(
             block_out_channels=(16, 16, 32, 32, 64), layers_per_block=1
         )
@@ -346,7 +348,7 @@ def tiny_parts(variant: str, card: Variant) -> Parts:
         return Parts(variant, *tiny.quiet(vae, _tiny_text(), denoiser, *vision))
 
 
-def _tiny_text() -> Text:
+def _tiny_text() -> TextBundle:
     stock = diffusers.HunyuanVideo15Pipeline._get_mllm_prompt_embeds
     message = inspect.signature(stock).parameters["system_message"].default
     # One token for most of the message, so that the template has the tokens the pipeline drops.
@@ -365,7 +367,7 @@ def _tiny_text() -> Text:
         eos_token_id=2,
     )
     byt5 = T5Config(vocab_size=384, d_model=16, d_kv=8, d_ff=37, num_layers=2, num_heads=2)
-    return Text(
+    return TextBundle(
         tokenizer=tiny.tokenizer(4096, extra=start),
         text_encoder=Qwen2_5_VLTextModel(qwen),
         tokenizer_2=ByT5Tokenizer(),
@@ -373,7 +375,7 @@ def _tiny_text() -> Text:
     )
 
 
-def _tiny_vision() -> Text:
+def _tiny_vision() -> TextBundle:
     siglip = SiglipVisionConfig(
         hidden_size=16,
         intermediate_size=37,
@@ -382,7 +384,7 @@ def _tiny_vision() -> Text:
         image_size=28,
         patch_size=14,
     )
-    return Text(
+    return TextBundle(
         feature_extractor=SiglipImageProcessorPil(size={"height": 28, "width": 28}),
         image_encoder=SiglipVisionModel(siglip),
     )

@@ -37,7 +37,7 @@ from frisket.families.models.pocket.suggestions import SUGGESTIONS
 from frisket.families.presets import presets
 from frisket.grid import LatentGrid
 from frisket.objectives.base import Objective
-from frisket.objectives.kinds import Weighting
+from frisket.objectives.kinds import LevelWeighting
 from frisket.objectives.timesteps import TimestepSampler
 from frisket.shapes import Clip, Latents, PerSample
 
@@ -164,17 +164,17 @@ class PocketPipeline(DiffusionPipeline):
         negative_prompt_embeds: Tensor | None = None,
     ) -> PocketOutput:
         """Sample; `output_type` is "pt", or "latent" for `b c f h w`."""
-        given = _tokens(prompt, 1) if prompt_embeds is None else prompt_embeds
+        embeddings = _tokens(prompt, 1) if prompt_embeds is None else prompt_embeds
         guided = guidance_scale != 1.0
         if guided:
             without = negative_prompt_embeds
-            without = _tokens(negative_prompt, len(given)) if without is None else without
-            tokens = {"tokens": torch.cat([without, given]).to(self.device)}
+            without = _tokens(negative_prompt, len(embeddings)) if without is None else without
+            tokens = {"tokens": torch.cat([without, embeddings]).to(self.device)}
         else:
-            tokens = {"tokens": given.to(self.device)}
+            tokens = {"tokens": embeddings.to(self.device)}
         vae = PocketVae(_temporal(self.denoiser))
         grid = LatentGrid(channels=12 * vae.temporal, spatial=2, temporal=vae.temporal)
-        shape = (len(given), grid.channels, *grid.cells(num_frames, height, width))
+        shape = (len(embeddings), grid.channels, *grid.cells(num_frames, height, width))
         latents = randn_tensor(shape, generator=generator, device=self.device, dtype=torch.float32)
         self.scheduler.set_timesteps(num_inference_steps, device=self.device)
         for timestep in self.progress_bar(self.scheduler.timesteps):
@@ -252,7 +252,7 @@ class Pocket(Standard):
         variant: str,
         timesteps: TimestepSampler | None = None,
         *,
-        weighting: Weighting = "none",
+        weighting: LevelWeighting = "none",
         min_snr: float = 0.0,
     ) -> Objective:
         """Rectified flow at the density the base was trained with."""

@@ -17,14 +17,14 @@ from transformers import Qwen3VLForConditionalGeneration
 
 from frisket.families import tiny, weights
 from frisket.families.base import Conditioning, Family, Parts, Source, Variant
-from frisket.families.defaults import Standard, Text
+from frisket.families.defaults import Standard, TextBundle
 from frisket.families.experts import first
 from frisket.families.key_map import Names
 from frisket.families.models.qwen_image_21 import text as text_module
 from frisket.families.models.qwen_image_21.text import NoProcessor, PromptProcessor
 from frisket.families.presets import presets
-from frisket.families.shared.qwen_references import Pictures, device_of
-from frisket.families.shared.qwen_text import padded
+from frisket.families.shared.qwen_references import ReferencePictures, device_of
+from frisket.families.shared.qwen_text import pad_texts
 from frisket.grid import LatentGrid
 from frisket.objectives.shift import SizeShift
 from frisket.shapes import Clip, Latents, PerSample
@@ -132,7 +132,7 @@ class QwenImage21(Standard):
             use_safetensors=True,
         )
         processor = weights.load(PromptProcessor, source, repo, "processor")
-        return weights.freeze(Text(processor=processor, text_encoder=encoder), source)
+        return weights.freeze(TextBundle(processor=processor, text_encoder=encoder), source)
 
     def load_denoiser(self, source: Source) -> nn.Module:
         """Load `transformer/`, or one .safetensors file, ComfyUI's with its fused layers too."""
@@ -176,16 +176,16 @@ class QwenImage21(Standard):
 
     @torch.no_grad()
     def embed(
-        self, text: nn.Module, prompts: Sequence[str], references: Sequence[Pictures] = ()
+        self, text: nn.Module, prompts: Sequence[str], references: Sequence[ReferencePictures] = ()
     ) -> Conditioning:
         """`text` b l 4096 and `mask` b l, as the pipeline's encode_prompt of each prompt alone."""
-        assert isinstance(text, Text)
+        assert isinstance(text, TextBundle)
         pipeline: Any = QwenImage21Pipeline(
             **text.parts(), vae=None, scheduler=None, transformer=None
         )
         rows = [pipeline.encode_prompt([prompt])[0] for prompt in prompts]
         masks = [torch.ones(row.shape[:2], dtype=torch.long, device=row.device) for row in rows]
-        return {"text": padded(rows), "mask": padded(masks)}
+        return {"text": pad_texts(rows), "mask": pad_texts(masks)}
 
     def predict(
         self, denoiser: nn.Module, noisy: Latents, t: PerSample, conditioning: Conditioning
@@ -199,33 +199,33 @@ class QwenImage21(Standard):
         if len(set(lengths)) == 1:
             text = conditioning["text"][:, : int(lengths[0])]
             return _predict(denoiser, noisy, t, text)
-        made = torch.zeros_like(noisy, dtype=torch.float32)
+        output = torch.zeros_like(noisy, dtype=torch.float32)
         for length in sorted(set(lengths)):
             rows = torch.tensor(
-                [index for index, each in enumerate(lengths) if each == length],
+                [index for index, own_length in enumerate(lengths) if own_length == length],
                 device=noisy.device,
             )
             text = conditioning["text"].to(noisy.device)[rows, : int(length)]
             velocity = _predict(denoiser, noisy[rows], t.to(noisy.device)[rows], text)
-            made = made.index_copy(0, rows, velocity)
-        return made
+            output = output.index_copy(0, rows, velocity)
+        return output
 
     def pipeline(self, parts: Parts) -> Any:
         """QwenImage21Pipeline with the Euler flow scheduler of its checkpoint; its pictures RGB."""
-        given: dict[str, Any] = {"processor": NoProcessor(), "text_encoder": None}
+        text_parts: dict[str, Any] = {"processor": NoProcessor(), "text_encoder": None}
         if parts.text is not None:
-            assert isinstance(parts.text, Text)
-            given = parts.text.parts()
-        made = QwenImage21Pipeline(
-            **given,
+            assert isinstance(parts.text, TextBundle)
+            text_parts = parts.text.parts()
+        pipeline = QwenImage21Pipeline(
+            **text_parts,
             vae=parts.vae,
             scheduler=FlowMatchEulerDiscreteScheduler(**SCHEDULE),
             transformer=parts.denoiser,
         )
-        made.image_processor = _Opaque(vae_scale_factor=GRID.spatial)
+        pipeline.image_processor = _Opaque(vae_scale_factor=GRID.spatial)
         # What a saved model_index.json names must be there without Frisket.
-        made.register_to_config(processor=("transformers", "Qwen3VLProcessor"))
-        return made
+        pipeline.register_to_config(processor=("transformers", "Qwen3VLProcessor"))
+        return pipeline
 
     def call(
         self,
@@ -234,16 +234,16 @@ class QwenImage21(Standard):
         negative: Conditioning | None,
         *,
         guidance: float,
-        references: Pictures = (),
+        references: ReferencePictures = (),
     ) -> dict[str, Any]:
         """Embeddings by the pipeline's names, guided by `true_cfg_scale` where it is above 1."""
         text, mask = _cut(positive)
-        given = {"prompt_embeds": text, "prompt_embeds_mask": mask, "true_cfg_scale": 1.0}
+        kwargs = {"prompt_embeds": text, "prompt_embeds_mask": mask, "true_cfg_scale": 1.0}
         if negative is None or guidance <= 1:
-            return given
+            return kwargs
         text, mask = _cut(negative)
         return {
-            **given,
+            **kwargs,
             "negative_prompt_embeds": text,
             "negative_prompt_embeds_mask": mask,
             "true_cfg_scale": guidance,
@@ -251,7 +251,7 @@ class QwenImage21(Standard):
 
     def tiny(self, variant: str) -> Parts:
         """Two layers of 32 channels, an 8-channel VAE, a byte tokenizer; seeded."""
-        with tiny.seeded():
+        with tiny.seed_torch():
             vae = AutoencoderKLQwenImage21(
                 base_dim=8, decoder_base_dim=8, dim_mult=[1, 1, 1, 1, 1], num_res_blocks=1
             )
@@ -264,7 +264,7 @@ class QwenImage21(Standard):
                 axes_dims_rope=(8, 4, 4),
             )
         processor = text_module.tiny_prompt_processor()
-        text = Text(processor=processor, text_encoder=encoder)
+        text = TextBundle(processor=processor, text_encoder=encoder)
         return Parts(variant, *tiny.quiet(vae, text, denoiser))
 
 
@@ -276,10 +276,10 @@ class _Opaque(VaeImageProcessor):
         return super().postprocess(image[:, :3], *args, **options)
 
 
-def _cut(given: Conditioning) -> tuple[Tensor, Tensor]:
+def _cut(conditioning: Conditioning) -> tuple[Tensor, Tensor]:
     """Text and mask as far as the longest goes; padding beyond it would move the picture."""
-    longest = int(given["mask"].sum(1).max())
-    return given["text"][:, :longest], given["mask"][:, :longest]
+    longest = int(conditioning["mask"].sum(1).max())
+    return conditioning["text"][:, :longest], conditioning["mask"][:, :longest]
 
 
 def _predict(denoiser: nn.Module, noisy: Tensor, t: Tensor, text: Tensor) -> Tensor:

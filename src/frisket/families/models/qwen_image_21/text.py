@@ -76,14 +76,14 @@ def tiny_prompt_encoder() -> nn.Module:
         image_token_id=ids[VISION[2]],
         video_token_id=ids[VISION[3]],
     )
-    made: nn.Module = Qwen3VLForConditionalGeneration(config)
-    return made
+    encoder: nn.Module = Qwen3VLForConditionalGeneration(config)
+    return encoder
 
 
 def tiny_prompt_processor() -> PromptProcessor:
     """A processor of `tiny_tokenizer` for pictures of `SIDE` x `SIDE` pixels."""
     pictures: Any = Qwen2VLImageProcessorPil
     area = SIDE * SIDE
-    seen = pictures(patch_size=16, size={"shortest_edge": area, "longest_edge": area})
+    image_processor = pictures(patch_size=16, size={"shortest_edge": area, "longest_edge": area})
     tokenizer = tiny_tokenizer()
-    return PromptProcessor(seen, tokenizer, tokenizer.chat_template)
+    return PromptProcessor(image_processor, tokenizer, tokenizer.chat_template)

@@ -34,7 +34,7 @@ from frisket.families.shared.clip_prompts import LONGEST, ClipText, embed_chunks
 from frisket.families.shared.sd_files import ARCHITECTURES, DOWN, ENCODERS, SCALES, UP, VAES
 from frisket.grid import LatentGrid
 from frisket.objectives.epsilon import BETAS, LEVELS, Epsilon, timestep
-from frisket.objectives.kinds import Weighting
+from frisket.objectives.kinds import LevelWeighting
 from frisket.objectives.timesteps import TimestepSampler
 from frisket.shapes import Clip, Latents, PerSample
 
@@ -107,7 +107,7 @@ class StableDiffusion(Standard):
         variant: str,
         timesteps: TimestepSampler | None = None,
         *,
-        weighting: Weighting = "none",
+        weighting: LevelWeighting = "none",
         min_snr: float = 0.0,
     ) -> Epsilon:
         """The noise, or v with zero terminal SNR; without a sampler every level as often."""
@@ -265,18 +265,18 @@ class StableDiffusion(Standard):
         references: References = (),
     ) -> dict[str, Any]:
         """Embeddings by the pipelines' names; guidance of `sdxl-v` is rescaled by 0.7."""
-        given: dict[str, Any] = {
+        kwargs: dict[str, Any] = {
             "prompt_embeds": positive["text"],
             "negative_prompt_embeds": None if negative is None else negative["text"],
             "guidance_scale": 1.0 if negative is None else guidance,
         }
         if "pooled" in positive:
-            given["pooled_prompt_embeds"] = positive["pooled"]
+            kwargs["pooled_prompt_embeds"] = positive["pooled"]
             other = None if negative is None else negative["pooled"]
-            given["negative_pooled_prompt_embeds"] = other
+            kwargs["negative_pooled_prompt_embeds"] = other
         if variant == "sdxl-v":
-            given["guidance_rescale"] = RESCALE
-        return given
+            kwargs["guidance_rescale"] = RESCALE
+        return kwargs
 
     def tiny(self, variant: str) -> Parts:
         """The released blocks with 8 or 16 channels, an 8-channel VAE, byte tokenizers; seeded."""
@@ -286,7 +286,7 @@ class StableDiffusion(Standard):
         """As `tiny`; prompts are read as the source asks."""
         variant, kind = source.variant, _kind(source.variant)
         xl = kind == "sdxl"
-        with tiny.seeded():
+        with tiny.seed_torch():
             vae = tiny.kl_vae(AutoencoderKL, 4, scaling_factor=SCALES[kind])
             text: dict[str, Any] = {
                 "tokenizer": tiny.tokenizer(LENGTH, begin=True),
@@ -316,11 +316,11 @@ class StableDiffusion(Standard):
 
     def conditioning_widths(self, config: Mapping[str, Any]) -> dict[str, int]:
         """And of `pooled`, SDXL's second text: its configuration has that with six sizes beside."""
-        found = super().conditioning_widths(config)
+        widths = super().conditioning_widths(config)
         size, whole = "addition_time_embed_dim", "projection_class_embeddings_input_dim"
-        if size in found and whole in found:
-            found["pooled"] = found[whole] - 6 * found[size]
-        return found
+        if size in widths and whole in widths:
+            widths["pooled"] = widths[whole] - 6 * widths[size]
+        return widths
 
 
 def _sd15(parts: Parts, scheduler: Any) -> StableDiffusionPipeline:

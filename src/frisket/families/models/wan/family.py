@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, CLIPVisionModel, UMT5EncoderModel
 
 from frisket.families import weights
 from frisket.families.base import Conditioning, Family, Parts, References, Source
-from frisket.families.defaults import Standard, Text, parts_of
+from frisket.families.defaults import Standard, TextBundle, parts_of
 from frisket.families.experts import Experts, experts_of, first
 from frisket.families.models.wan import latents as latents_module
 from frisket.families.models.wan import tiny as wan_tiny
@@ -27,9 +27,9 @@ from frisket.families.models.wan.model_cards import (
     LOW_GUIDANCE,
     NAMES,
     VARIANTS,
-    described,
+    describe,
     has_clip,
-    wanted,
+    list_expected,
 )
 from frisket.families.presets import presets
 from frisket.shapes import Clip, Latents, PerSample, Plane
@@ -78,7 +78,7 @@ class Wan(Standard):
             torch_dtype=source.dtype,
             use_safetensors=True,
         )
-        return weights.freeze(Text(tokenizer=tokenizer, text_encoder=encoder), source)
+        return weights.freeze(TextBundle(tokenizer=tokenizer, text_encoder=encoder), source)
 
     def load_vision(self, source: Source) -> nn.Module | None:
         """What a first-frame variant looks with: 2.1's `image_encoder/` (CLIP ViT-H), else nothing.
@@ -108,12 +108,12 @@ class Wan(Standard):
         single file is one expert, so it must name one. ValueError where it does not, or for an
         expert the variant does not have.
         """
-        experts = self._asked(source)
+        experts = self._list_experts(source)
         file = weights.local(source)
         if not experts:
             if file is not None and (file / "transformer_2").is_dir():
                 raise ValueError(
-                    f"{file} is not a {described(source.variant)}: it has a transformer_2/, so it"
+                    f"{file} is not a {describe(source.variant)}: it has a transformer_2/, so it"
                     " is a two-expert model. Check model.variant."
                 )
             return weights.freeze(self._transformer(source, "transformer"), source)
@@ -130,7 +130,7 @@ class Wan(Standard):
         ranges = self.variants[source.variant].experts
         return Experts(loaded, ranges).eval().on(source.device)
 
-    def _asked(self, source: Source) -> tuple[str, ...]:
+    def _list_experts(self, source: Source) -> tuple[str, ...]:
         """The experts to load, in the order of their ranges; none for a one-model variant."""
         there = tuple(self.variants[source.variant].experts)
         strange = [name for name in source.experts if name not in there]
@@ -147,8 +147,8 @@ class Wan(Standard):
         model: Any = weights.denoiser(
             WanTransformer3DModel, source, repo, subfolder, architecture=ARCHITECTURES[variant]
         )
-        where, what = source.path or repo, f"a {described(variant)}"
-        weights.expect(model.config, wanted(variant), where=where, what=what)
+        where, what = source.path or repo, f"a {describe(variant)}"
+        weights.expect(model.config, list_expected(variant), where=where, what=what)
         if (model.config.image_dim is not None) != has_clip(variant):
             has = "has no" if has_clip(variant) else "has an"
             raise ValueError(
@@ -173,7 +173,7 @@ class Wan(Standard):
 
         Prompts over 512 tokens are cut there, as upstream does; a warning names them.
         """
-        assert isinstance(text, Text)
+        assert isinstance(text, TextBundle)
         tokenizer: Any = text.tokenizer
         lengths = [len(ids) for ids in tokenizer(list(prompts)).input_ids]
         for prompt, length in zip(prompts, lengths, strict=True):
@@ -185,7 +185,7 @@ class Wan(Standard):
         )
         return {"text": embeds}
 
-    def observe(
+    def image_conditioning(
         self,
         vae: nn.Module,
         vision: nn.Module | None,
@@ -193,14 +193,14 @@ class Wan(Standard):
         references: References = (),
         keep: Plane | None = None,
     ) -> Conditioning:
-        """The first frame, for the variants that have a `vision`; see `wan_latents.observe`.
+        """The first frame, for the variants that have a `vision`; see `wan_latents.image_conditioning`.
 
         Of a still (F = 1) nothing is shown: the frame to go on from would be all there is to learn.
         """
         if vision is None:
             return {}
         assert isinstance(vision, Vision)
-        return latents_module.observe(vae, vision, clip, keep)
+        return latents_module.image_conditioning(vae, vision, clip, keep)
 
     def predict(
         self, denoiser: nn.Module, noisy: Latents, t: PerSample, conditioning: Conditioning
@@ -212,19 +212,19 @@ class Wan(Standard):
         """
         inner = first(denoiser)
         dtype = inner.patch_embedding.weight.dtype  # `denoiser.dtype` walks all modules
-        states, timestep = latents_module.fed(noisy, t, conditioning)
+        states, timestep = latents_module.build_inputs(noisy, t, conditioning)
         if states.shape[1] != inner.config.in_channels:
             raise ValueError(
                 f"this Wan transformer reads {inner.config.in_channels} channels and was given"
-                f" {states.shape[1]}: an image-to-video model needs what `observe` gives, and no"
+                f" {states.shape[1]}: an image-to-video model needs what `image_conditioning` gives, and no"
                 " other takes it. Check model.variant, or prepare the data again."
             )
-        given = {"encoder_hidden_states": conditioning["text"]}
+        texts = {"encoder_hidden_states": conditioning["text"]}
         if "vision" in conditioning:
-            given["encoder_hidden_states_image"] = conditioning["vision"]
-        told: dict[str, Any] = {k: v.to(noisy.device, dtype) for k, v in given.items()}
+            texts["encoder_hidden_states_image"] = conditioning["vision"]
+        kwargs: dict[str, Any] = {k: v.to(noisy.device, dtype) for k, v in texts.items()}
         velocity: Tensor = denoiser(
-            hidden_states=states.to(dtype), timestep=timestep, return_dict=False, **told
+            hidden_states=states.to(dtype), timestep=timestep, return_dict=False, **kwargs
         )[0]
         return velocity.float()
 
@@ -235,7 +235,7 @@ class Wan(Standard):
         are asked for. ValueError where an expert is missing: half a model samples noise.
         """
         card = self.variants[parts.variant]
-        made: dict[str, Any] = {
+        kwargs: dict[str, Any] = {
             **parts_of(parts.text, "tokenizer", "text_encoder"),
             "vae": parts.vae,
             "scheduler": UniPCMultistepScheduler(
@@ -245,8 +245,8 @@ class Wan(Standard):
             "expand_timesteps": card.grid is not GRID,
         }
         if card.experts:
-            made |= _both(parts)
-            made["boundary_ratio"] = card.experts["high"][0]
+            kwargs |= _both(parts)
+            kwargs["boundary_ratio"] = card.experts["high"][0]
         kind: Any = WanPipeline
         if card.sees == "first_frame":
             # Not at the top: the module looks for torchvision and logs that there is none.
@@ -257,8 +257,8 @@ class Wan(Standard):
                 raise ValueError(
                     f"wan {parts.variant} samples from a first frame: load_vision first"
                 )
-            made |= parts_of(parts.vision)
-        pipeline = kind(**made)
+            kwargs |= parts_of(parts.vision)
+        pipeline = kind(**kwargs)
         pipeline.vae_scale_factor_spatial = card.grid.spatial  # a guess of 8 without a VAE
         return pipeline
 
@@ -277,20 +277,20 @@ class Wan(Standard):
         """
         card = self.variants[variant]
         guidance = 1.0 if negative is None else guidance
-        told: dict[str, Any] = {
+        kwargs: dict[str, Any] = {
             "prompt_embeds": positive["text"],
             "negative_prompt_embeds": None if negative is None else negative["text"],
             "guidance_scale": guidance,
         }
         if variant in LOW_GUIDANCE:
-            told["guidance_scale_2"] = 1 + (guidance - 1) * LOW_GUIDANCE[variant]
+            kwargs["guidance_scale_2"] = 1 + (guidance - 1) * LOW_GUIDANCE[variant]
         if card.sees == "first_frame":
             if len(references) != 1:
                 raise ValueError(
                     f"wan {variant} samples from one first frame, {len(references)} pictures given"
                 )
-            told["image"] = Image.fromarray(references[0][0].cpu().numpy())
-        return told
+            kwargs["image"] = Image.fromarray(references[0][0].cpu().numpy())
+        return kwargs
 
     def save(self, parts: Parts, folder: Path) -> None:
         """As `Standard.save`; a first-frame variant needs its `vision` too."""

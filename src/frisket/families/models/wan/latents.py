@@ -9,8 +9,8 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from frisket.families.base import GIVEN, Conditioning
-from frisket.families.defaults import Text
+from frisket.families.base import CLEAN_MASK, Conditioning
+from frisket.families.defaults import TextBundle
 from frisket.families.models.wan.model_cards import GRID, GRIDS
 from frisket.grid import LatentGrid
 from frisket.shapes import Clip, Latents, PerSample, Plane
@@ -21,11 +21,11 @@ SCALE = 1000  # a Wan transformer is told t * 1000
 Visible = Float[Tensor, "b 1 F H W"]  # 1 = shown, 0 = painted grey
 
 
-class Vision(Text):
+class Vision(TextBundle):
     """What a first-frame variant looks with: `image_encoder` and `image_processor`, or nothing.
 
     2.1 has a CLIP for the first frame, 2.2 sees it through its VAE alone. That it is there says
-    that the variant sees the first frame at all: `Family.observe` is not told the variant.
+    that the variant sees the first frame at all: `Family.image_conditioning` is not told the variant.
     """
 
 
@@ -74,12 +74,14 @@ def _statistics(vae: nn.Module, device: torch.device) -> tuple[Tensor, Tensor]:
     return mean, torch.tensor(config.latents_std, device=device).view(view)
 
 
-def observe(vae: nn.Module, vision: Vision, clip: Clip, keep: Plane | None) -> Conditioning:
+def image_conditioning(
+    vae: nn.Module, vision: Vision, clip: Clip, keep: Plane | None
+) -> Conditioning:
     """What WanImageToVideoPipeline makes of the first frame, bit for bit.
 
     16-channel models: `condition` b 20 f h w, four mask channels (1 = kept) over the latents of the
     shown pixels, and `vision` b n d of the first frame where there is an image encoder. 48-channel
-    models: `GIVEN` b 1 f h w, 1 on latent frame 0, and its latents as `clean` b 48 1 h w.
+    models: `CLEAN_MASK` b 1 f h w, 1 on latent frame 0, and its latents as `clean` b 48 1 h w.
     ValueError where `keep` is of another size, or the model has no mask channels for it.
     """
     if grid_of(vae) is not GRID:
@@ -88,15 +90,17 @@ def observe(vae: nn.Module, vision: Vision, clip: Clip, keep: Plane | None) -> C
                 "Wan 2.2 TI2V-5B has no mask channels, it is handed the first frame whole: use"
                 ' mask_role = "loss", or an I2V variant with mask_role = "condition"'
             )
-        return _given(vae, clip)
+        return _hand_over_frame(vae, clip)
     visible = visible_in(clip, keep)
     shown = torch.where(visible > 0, clip, torch.zeros((), dtype=clip.dtype, device=clip.device))
     latents = encode(vae, shown)
     mask = mask_channels(visible).to(latents)
-    told = {"condition": torch.cat([mask, latents], dim=1)}
+    conditioning = {"condition": torch.cat([mask, latents], dim=1)}
     if vision.names:
-        told["vision"] = torch.cat([_looked_at(vision, frame) for frame in shown[:, :, 0]])
-    return told
+        conditioning["vision"] = torch.cat(
+            [_embed_frame(vision, frame) for frame in shown[:, :, 0]]
+        )
+    return conditioning
 
 
 def visible_in(clip: Clip, keep: Tensor | None) -> Visible:
@@ -132,20 +136,20 @@ def mask_channels(visible: Visible) -> Float[Tensor, "b 4 f h w"]:
     return spread[:, 0].unflatten(1, (frames, GRID.temporal)).transpose(1, 2)
 
 
-def _given(vae: nn.Module, clip: Clip) -> Conditioning:
+def _hand_over_frame(vae: nn.Module, clip: Clip) -> Conditioning:
     """The clean first latent frame; of a still nothing is given (see `visible_in`)."""
     frames, height, width = grid_of(vae).cells(*clip.shape[2:])
     clean = encode(vae, clip[:, :, :1])
-    given = clean.new_zeros(len(clip), 1, frames, height, width)
-    given[:, :, :1] = float(frames > 1)
-    return {GIVEN: given, "clean": clean}
+    mask = clean.new_zeros(len(clip), 1, frames, height, width)
+    mask[:, :, :1] = float(frames > 1)
+    return {CLEAN_MASK: mask, "clean": clean}
 
 
 @torch.no_grad()
-def _looked_at(vision: Vision, frame: Float[Tensor, "3 H W"]) -> Float[Tensor, "1 n d"]:
+def _embed_frame(vision: Vision, frame: Float[Tensor, "3 H W"]) -> Float[Tensor, "1 n d"]:
     """As WanImageToVideoPipeline.encode_image: the image encoder's last hidden layer but one."""
-    seen = ((frame.float().cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    picture = Image.fromarray(np.ascontiguousarray(seen.permute(1, 2, 0).numpy()))
+    levels = ((frame.float().cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    picture = Image.fromarray(np.ascontiguousarray(levels.permute(1, 2, 0).numpy()))
     weight = next(vision.parameters())
     processor: Any = vision.image_processor
     encoder: Any = vision.image_encoder
@@ -154,7 +158,7 @@ def _looked_at(vision: Vision, frame: Float[Tensor, "3 H W"]) -> Float[Tensor, "
     return hidden.float()
 
 
-def fed(noisy: Latents, t: PerSample, conditioning: Conditioning) -> tuple[Tensor, Tensor]:
+def build_inputs(noisy: Latents, t: PerSample, conditioning: Conditioning) -> tuple[Tensor, Tensor]:
     """Hidden states and timesteps (float32, t * 1000) as the pipelines hand them over.
 
     Given cells are clean whatever `noisy` holds there, and their tokens are told t = 0: timesteps
@@ -165,10 +169,10 @@ def fed(noisy: Latents, t: PerSample, conditioning: Conditioning) -> tuple[Tenso
     levels = t.to(noisy.device, torch.float32) * SCALE
     if "condition" in conditioning:
         return torch.cat([noisy, conditioning["condition"].to(noisy.device)], dim=1), levels
-    if GIVEN not in conditioning:
+    if CLEAN_MASK not in conditioning:
         return noisy, levels
-    given = conditioning[GIVEN].to(noisy.device)
-    mixed = torch.where(given > 0, conditioning["clean"].to(noisy), noisy)
+    mask = conditioning[CLEAN_MASK].to(noisy.device)
+    mixed = torch.where(mask > 0, conditioning["clean"].to(noisy), noisy)
     patch = GRIDS[noisy.shape[1]].patch
-    tokens = (1 - given.float())[:, 0, :, ::patch, ::patch].flatten(1)
+    tokens = (1 - mask.float())[:, 0, :, ::patch, ::patch].flatten(1)
     return mixed, tokens * levels[:, None]

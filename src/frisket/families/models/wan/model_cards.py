@@ -137,7 +137,7 @@ NAMES = Names(
 )
 
 
-def wanted(variant: str) -> dict[str, int]:
+def list_expected(variant: str) -> dict[str, int]:
     """What the configuration of the variant's denoiser must say (see `weights.expect`)."""
     channels = VARIANTS[variant].grid.channels
     known = ARCHITECTURES[variant]
@@ -149,7 +149,7 @@ def has_clip(variant: str) -> bool:
     return ARCHITECTURES[variant].get("image_dim") is not None
 
 
-def described(variant: str) -> str:
+def describe(variant: str) -> str:
     """What the variant's denoiser is, for messages: `Wan 2.1 text-to-video transformer`."""
     series, kind = variant.split("-")[:2]
     words = {"t2v": "text-to-video", "i2v": "image-to-video", "ti2v": "text-and-image-to-video"}

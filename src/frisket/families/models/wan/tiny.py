@@ -9,23 +9,23 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from frisket.families import tiny
 from frisket.families.base import Parts
-from frisket.families.defaults import Text
+from frisket.families.defaults import TextBundle
 from frisket.families.experts import Experts
 from frisket.families.models.wan.latents import Vision, clip_processor
-from frisket.families.models.wan.model_cards import GRID, VARIANTS, has_clip, wanted
+from frisket.families.models.wan.model_cards import GRID, VARIANTS, has_clip, list_expected
 
 
 def parts(variant: str) -> Parts:
     """Transformers 24 channels wide, a VAE of 8, a byte tokenizer, and a vision where one looks."""
     card = VARIANTS[variant]
-    with tiny.seeded():
+    with tiny.seed_torch():
         vae = AutoencoderKLWan(
             base_dim=8,
             dim_mult=[1, 1, 1, 1],
             num_res_blocks=1,
-            **({} if card.grid is GRID else _patchified()),
+            **({} if card.grid is GRID else _configure_patch_vae()),
         )
-        text = Text(tokenizer=tiny.tokenizer(512), text_encoder=tiny.umt5())
+        text = TextBundle(tokenizer=tiny.tokenizer(512), text_encoder=tiny.umt5())
         models = {name: _transformer(variant) for name in card.experts or ("",)}
         denoiser = Experts(models, card.experts) if card.experts else models[""]
         vision = _vision(variant) if card.sees == "first_frame" else None
@@ -35,7 +35,7 @@ def parts(variant: str) -> Parts:
 
 def _transformer(variant: str) -> nn.Module:
     image = {"image_dim": 16, "added_kv_proj_dim": 24} if has_clip(variant) else {}
-    made: nn.Module = WanTransformer3DModel(
+    transformer: nn.Module = WanTransformer3DModel(
         num_attention_heads=2,
         attention_head_dim=12,
         text_dim=32,
@@ -43,13 +43,13 @@ def _transformer(variant: str) -> nn.Module:
         ffn_dim=32,
         num_layers=2,
         rope_max_seq_len=64,
-        **wanted(variant),
+        **list_expected(variant),
         **image,
     )
-    return made
+    return transformer
 
 
-def _patchified() -> dict[str, Any]:
+def _configure_patch_vae() -> dict[str, Any]:
     """The form of TI2V's VAE, which folds 2 x 2 pixels before its first layer."""
     return {
         "z_dim": 48,
