@@ -51,7 +51,7 @@ def describe_one(planes: Tensor) -> object:
 
 NUMERICS = {
     "weights": Numeric(RegionWeights.__call__, "b k f h w", flags),
-    "raw": Numeric(RegionWeights.uncurved, "b k f h w", flags),
+    "raw": Numeric(RegionWeights.weigh_uncurved, "b k f h w", flags),
     "outside": Numeric(RegionWeights.outside, "b k f h w", flags),
     "feather_cells": Numeric(feather_cells, "b k f h w", lambda n: torch.full((n,), 6.0), (GRID,)),
     "describe": Numeric(describe_one, "k f h w"),

@@ -79,7 +79,7 @@ def test_samples_without_a_mask_weigh_exactly_one(
     # Not bit for bit: torch's pow may differ in the last bit between tensors of different sizes.
     torch.testing.assert_close(weights[:1], table(coverage, YES))
     assert (weights[1] == 1).all()
-    assert (table.uncurved(batch, torch.tensor([True, False]))[1] == 1).all()
+    assert (table.weigh_uncurved(batch, torch.tensor([True, False]))[1] == 1).all()
     assert (table.outside(batch, torch.tensor([True, False]))[1] == 0).all()
 
 

@@ -74,8 +74,8 @@ def _fault(kinds: Mapping[str, AdapterKind], names: Names) -> str:
     for original, part_kinds in groups.items():
         if counts[original] > 1 and (reason := _unfusable(part_kinds, counts[original])):
             return (
-                f"{original}: the original model fuses {counts[original]} layers there, and {reason}"
-                " cannot be written for them"
+                f"{original}: the original model fuses {counts[original]} layers there, and"
+                f" {reason} cannot be written for them"
             )
     return ""
 

@@ -151,8 +151,8 @@ def _patterns(settings: Mapping[str, Any], word: str, where: str, fits: Any) -> 
             ) from error
         if slow or len(pattern) > 500:
             raise AdapterMismatch(
-                f"{where}: {word} has {entries.show_text(pattern, 60)!r}, an expression that may search"
-                " for hours; write the layers' names"
+                f"{where}: {word} has {entries.show_text(pattern, 60)!r}, an expression that may"
+                " search for hours; write the layers' names"
             )
     return dict(table)
 

@@ -55,8 +55,8 @@ def _reading_problems(config: Config, variant: "Variant", label: str) -> Iterato
     if model.max_tokens > variant.max_tokens:
         yield (
             ("model", "max_tokens"),
-            f"{label} reads prompts as long as its public pipeline does, not in pieces of 75 tokens;"
-            " leave model.max_tokens out",
+            f"{label} reads prompts as long as its public pipeline does, not in pieces of 75"
+            " tokens; leave model.max_tokens out",
         )
 
 

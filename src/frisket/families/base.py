@@ -198,7 +198,7 @@ class Family(Protocol):
 
         A `first_frame` model sees the first frame of `clip`, and, where `keep` (F H W, 1 = shown)
         is given, those pixels of it as well. A `pictures` model sees `references`, resized as its
-        pipeline does. Clean latent frames that are handed over carry no loss: `CLEAN_MASK` names them.
+        pipeline does. Clean latent frames that are handed over carry no loss: see `CLEAN_MASK`.
         """
         ...
 

@@ -287,8 +287,8 @@ def expect(config: Any, wanted: dict[str, Any], *, where: str, what: str) -> Non
         actual = config.get(name)
         if actual != value:
             raise ValueError(
-                f"{where} is not {what}: its {name} is {actual}, not {value}. Check model.family and"
-                " model.variant."
+                f"{where} is not {what}: its {name} is {actual}, not {value}. Check model.family"
+                " and model.variant."
             )
 
 

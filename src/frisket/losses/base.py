@@ -126,7 +126,7 @@ def divisors(
 def scale_by_area(divisor: PerSample, uncurved: Weights, beta: float, *, pooled: bool) -> PerSample:
     """A divisor that makes the loss grow with mean(raw)^beta, of each sample or (`pooled`) of all.
 
-    `uncurved` are the weights before gamma and floor. Infinite where nothing is covered: the loss is 0.
+    `uncurved` are the weights before gamma and floor. Infinite where nothing is covered: no loss.
     After `--mask_area_scale_beta` of DustyL's blissful-tuner.
     """
     area = uncurved.float().mean(AXES).clamp(0, 1)

@@ -19,7 +19,7 @@ class WeightTable(Protocol):
         """Weights >= 0 of a batch; 1 everywhere where a sample has no mask."""
         ...
 
-    def uncurved(self, coverage: Coverage, masked: Flags) -> Weights:
+    def weigh_uncurved(self, coverage: Coverage, masked: Flags) -> Weights:
         """The same before threshold, gamma and floor."""
         ...
 
@@ -86,7 +86,7 @@ def weigh(
 
     coverage -> feather by t -> table and curve -> nothing where the latents are handed over clean
     -> nothing where a term has the cell alone -> divisor of what is left. `clean` is 1 in cells
-    that the model is handed clean (`families.base.CLEAN_MASK`): they are not background but nothing to
+    that the model is handed clean (`families.base.CLEAN_MASK`): not background but nothing to
     predict, and carry no loss of any term. `progress` is the share of the run that is done.
     ValueError for a `t` or `clean` of another batch or grid.
     """
@@ -102,7 +102,9 @@ def weigh(
     silent = weights.flatten(1).sum(1) == 0
     exclusive = [term for term in weighting.exclusive if term.exclusive]
     uncurved = (
-        weighting.table.uncurved(coverage, masked) if exclusive or weighting.raw_beta else None
+        weighting.table.weigh_uncurved(coverage, masked)
+        if exclusive or weighting.raw_beta
+        else None
     )
     for term in exclusive:
         assert uncurved is not None

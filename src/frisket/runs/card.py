@@ -161,7 +161,8 @@ def write_card(config: Config, prepared: Prepared, path: Path) -> None:
         f" {variant_of(config)}, trained with Frisket {__version__}.",
         "",
         f"- steps {config.run.steps}, batch {config.run.batch} x {config.optimizer.accumulate},"
-        f" {_escape_markdown(config.optimizer.name)} at {config.optimizer.lr:g}, seed {config.run.seed}",
+        f" {_escape_markdown(config.optimizer.name)} at {config.optimizer.lr:g},"
+        f" seed {config.run.seed}",
         f"- clips {report.clips}, with masks {report.masked}, held out {len(prepared.held)}",
         f"- region weights: {weights}; background {config.regions.get('background', 0.0):g}",
         f"- losses: {terms}; normalise = {normalise_of(config)}"

@@ -16,7 +16,7 @@ OURS = re.compile(r"\d{3}-.*|grid\..*|generate\.json")  # what a call of `genera
 
 
 def new_folder(output: Path | None, samples: Path) -> Path:
-    """A folder that holds no samples yet: `output`, or `output`-2 and so on, else `samples`/001, ...
+    """A folder without samples: `output`, or `output`-2 and so on; without it `samples`/001, ...
 
     It is made, so that two calls at once do not get the same.
     """

@@ -201,7 +201,8 @@ def _import(path: str) -> type[Optimizer]:
     except Exception as error:  # whatever running a module may raise
         reason = str(error).partition("\n")[0][:200]
         raise BadOptimizer(
-            f"optimizer {path!r}: {module_name} cannot be imported ({type(error).__name__}: {reason})"
+            f"optimizer {path!r}: {module_name} cannot be imported"
+            f" ({type(error).__name__}: {reason})"
         ) from error
     kind = getattr(module, attribute, None)
     if not (isinstance(kind, type) and issubclass(kind, Optimizer)):

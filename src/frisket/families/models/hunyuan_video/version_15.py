@@ -239,10 +239,10 @@ def image_conditioning(
 ) -> Conditioning:
     """`seen` 1 33 f h w (clean latents, then where they are) and `image` 1 N d (Siglip's tokens).
 
-    `latents` are those of the shown pixels, see `cut_visible`. Without `keep` that is the first frame
-    alone, as in HunyuanVideo15ImageToVideoPipeline; with it also the cells all of whose pixels are
+    `latents` are those of `cut_visible`. Without `keep` that is the first frame alone,
+    as in HunyuanVideo15ImageToVideoPipeline; with it also the cells all of whose pixels are
     kept. A still is shown nothing but these and is trained as text to video, which the model does
-    too: its first frame would be all there is to learn. Nothing is `CLEAN_MASK`: this model denoises
+    too: its first frame would be all there is to learn. It has no `CLEAN_MASK`: it denoises
     the shown frame along with the rest when it samples, so it has to keep being taught there.
     """
     assert isinstance(vision, TextBundle)

@@ -193,7 +193,7 @@ class Wan(Standard):
         references: References = (),
         keep: Plane | None = None,
     ) -> Conditioning:
-        """The first frame, for the variants that have a `vision`; see `wan_latents.image_conditioning`.
+        """The first frame, for the variants that have a `vision`; see `latents` beside this file.
 
         Of a still (F = 1) nothing is shown: the frame to go on from would be all there is to learn.
         """
@@ -216,8 +216,8 @@ class Wan(Standard):
         if states.shape[1] != inner.config.in_channels:
             raise ValueError(
                 f"this Wan transformer reads {inner.config.in_channels} channels and was given"
-                f" {states.shape[1]}: an image-to-video model needs what `image_conditioning` gives, and no"
-                " other takes it. Check model.variant, or prepare the data again."
+                f" {states.shape[1]}: an image-to-video model needs what `image_conditioning`"
+                " gives, and no other takes it. Check model.variant, or prepare the data again."
             )
         texts = {"encoder_hidden_states": conditioning["text"]}
         if "vision" in conditioning:

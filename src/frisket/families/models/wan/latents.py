@@ -25,7 +25,7 @@ class Vision(TextBundle):
     """What a first-frame variant looks with: `image_encoder` and `image_processor`, or nothing.
 
     2.1 has a CLIP for the first frame, 2.2 sees it through its VAE alone. That it is there says
-    that the variant sees the first frame at all: `Family.image_conditioning` is not told the variant.
+    that the variant sees the first frame at all: `image_conditioning` is not told the variant.
     """
 
 
