@@ -59,7 +59,7 @@ def test_a_sample_without_weight_is_counted_and_moves_nothing(
 ) -> None:
     def nothing(start: int) -> Iterator[Batch]:
         while True:
-            yield bench.batch_of(0, zero_weight_samples=True)
+            yield bench.batch_of(0, empty=True)
 
     trainer = bench.trainer_of(tmp_path, terms={"denoise": (Denoise(), 1.0)}, ema=0.0, steps=2)
     for group in trainer.optimizer.param_groups:
