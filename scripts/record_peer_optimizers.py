@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 from scripts.peers.text import Commit  # noqa: E402
 
-from frisket.importers.optimizers import optimizers  # noqa: E402
+from frisket.importers.optimizers import read_optimizers  # noqa: E402
 
 TO = ROOT / "tests/importers/peer_optimizers.json"
 RATE = 0.01
@@ -82,7 +82,7 @@ def main() -> None:
         trainer, _, checkout = each.partition("=")
         commit = Commit(checkout)
         make = {"kohya": kohya, "musubi": musubi, "ai_toolkit": ai_toolkit}[trainer](commit)
-        names = [name.rstrip("*") for name in optimizers()[trainer]]
+        names = [name.rstrip("*") for name in read_optimizers()[trainer]]
         rows = {name: recorded(make, name) for name in names}
         found[trainer] = {"commit": commit.name, "files": commit.files, "optimizers": rows}
     TO.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

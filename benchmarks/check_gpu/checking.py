@@ -89,7 +89,12 @@ def work(device: str, names: Sequence[str]) -> None:
             status, said = run_check(entries[name].call, entries[name].given, place)
         seconds = round(time.perf_counter() - began, 2)
         say(
-            event="end", name=name, status=status, said=said, seconds=seconds, numbers=place.numbers
+            event="end",
+            name=name,
+            status=status,
+            message=said,
+            seconds=seconds,
+            numbers=place.numbers,
         )
         if not _tidy(place):
             say(event="broken", name=name)

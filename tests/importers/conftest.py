@@ -15,8 +15,8 @@ from PIL import Image
 
 from frisket.config.tree import Config
 from frisket.importers.base import Imported, Note
-from frisket.importers.files import dotted, read_config
-from frisket.importers.options import Rules
+from frisket.importers.files import format_key, read_config
+from frisket.importers.options import OptionRules
 from frisket.media.captions import Wording
 from frisket.media.files import Findings, find
 
@@ -124,7 +124,7 @@ def complete() -> Callable[..., None]:
 
         told = {note.option: note for note in imported.notes}
         for key in leaves(written.tree, (), inner):
-            note = told[prefix + dotted(key)]
+            note = told[prefix + format_key(key)]
             assert note.line == written.line(key)
         for note in imported.notes:
             assert note.message
@@ -134,10 +134,10 @@ def complete() -> Callable[..., None]:
 
 
 @pytest.fixture
-def documented() -> Callable[[Rules, str], set[str]]:
+def documented() -> Callable[[OptionRules, str], set[str]]:
     """The options of a section that are named in full."""
 
-    def names(rules: Rules, section: str) -> set[str]:
+    def names(rules: OptionRules, section: str) -> set[str]:
         return {name for name in rules.sections[section] if "*" not in name}
 
     return names

@@ -1,7 +1,7 @@
 import pytest
 
-from frisket.importers.base import BadLayout
-from frisket.importers.files import dotted, peek, place, read_config
+from frisket.importers.base import BadImport
+from frisket.importers.files import format_key, locate, peek, read_config
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def write(tmp_path):
 
 
 def refusal(path):
-    with pytest.raises(BadLayout) as caught:
+    with pytest.raises(BadImport) as caught:
         read_config(path)
     return str(caught.value)
 
@@ -94,13 +94,15 @@ def test_paths_of_here_and_of_elsewhere(tmp_path, monkeypatch):
     clips = base / "set" / "clips"
     for written in ("set/clips", "set\\clips", r"C:\data\set\clips", "D:/set/clips", str(clips),
                     "/home/somebody/set/clips", r"\\server\share\set\clips"):  # fmt: skip
-        assert place(written, base)[0] == clips
-    assert place("~/clips", base)[0] == tmp_path / "home" / "clips"
-    assert place("other", base)[0] == tmp_path / "here" / "other"
-    found, tried = place("x" * 5000, base)
+        assert locate(written, base)[0] == clips
+    assert locate("~/clips", base)[0] == tmp_path / "home" / "clips"
+    assert locate("other", base)[0] == tmp_path / "here" / "other"
+    found, tried = locate("x" * 5000, base)
     assert found is None
     assert len(tried) == 2
 
 
 def test_keys_as_they_are_said():
-    assert dotted(("datasets", 0, "subsets", 1, "image_dir")) == "datasets[0].subsets[1].image_dir"
+    assert (
+        format_key(("datasets", 0, "subsets", 1, "image_dir")) == "datasets[0].subsets[1].image_dir"
+    )

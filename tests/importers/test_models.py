@@ -3,9 +3,9 @@
 import pytest
 
 from frisket.families.base import FAMILIES
-from frisket.importers.models import TRAINERS, Model, find, models
+from frisket.importers.models import TRAINERS, ImportedModel, find_model, read_models
 
-NAMED = sorted({each for trainer in TRAINERS for each in models()[trainer].values()})
+NAMED = sorted({each for trainer in TRAINERS for each in read_models()[trainer].values()})
 
 
 def told(family: str, variant: str, expert: str = "") -> None:
@@ -20,12 +20,12 @@ def test_every_model_of_the_table_is_on_the_shelf(named):
 
 
 def test_every_word_and_every_nearest_family_is_too():
-    for family, words in models()["words"].items():
+    for family, words in read_models()["words"].items():
         for variant in words.values():
             told(family, variant)
-    for family in models()["nearest"].values():
+    for family in read_models()["nearest"].values():
         told(family, "")
-    assert set(models()["sources"]) <= set(models()["simpletuner"])
+    assert set(read_models()["sources"]) <= set(read_models()["simpletuner"])
 
 
 @pytest.mark.parametrize(
@@ -38,9 +38,9 @@ def test_the_own_hub_id_of_a_variant_tells_it(family):
         repos.setdefault(card.repo, variant)  # two ways to train the same weights: the first
     for repo, variant in repos.items():
         for trainer in TRAINERS:
-            for kind, named in models()[trainer].items():
+            for kind, named in read_models()[trainer].items():
                 if named in (family, f"{family}/{variant}"):
-                    model = find(trainer, kind, [repo])
+                    model = find_model(trainer, kind, [repo])
                     assert model is not None
                     assert model.variant == variant
 
@@ -54,7 +54,7 @@ def test_the_own_hub_id_of_a_variant_tells_it(family):
     ],
 )
 def test_words_are_looked_for_at_the_end_of_a_path(name, variant):
-    assert find("onetrainer", "FLUX_DEV_1", [name]) == Model("flux", variant)
+    assert find_model("onetrainer", "FLUX_DEV_1", [name]) == ImportedModel("flux", variant)
 
 
 @pytest.mark.parametrize(
@@ -68,4 +68,4 @@ def test_words_are_looked_for_at_the_end_of_a_path(name, variant):
     ],
 )
 def test_words_tell_models_that_are_not_here(kind, name):
-    assert find("diffusion_pipe", kind, [name]) is None
+    assert find_model("diffusion_pipe", kind, [name]) is None

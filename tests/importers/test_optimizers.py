@@ -14,11 +14,11 @@ from torch import nn
 from frisket.config.tree import Config
 from frisket.config.variant_checks import optimizer_problems
 from frisket.importers.files import Written
-from frisket.importers.optimizers import optimizer_of, optimizers
-from frisket.importers.options import Rules, Sheet
+from frisket.importers.optimizers import convert_optimizer, read_optimizers
+from frisket.importers.options import OptionRules, Sheet
 from frisket.training.optim import ALIASES, BadOptimizer, OptimizerSpec, build, mode
 
-TABLES = dict(optimizers())
+TABLES = dict(read_optimizers())
 CLASSES = TABLES.pop("classes")
 NAMES = [(trainer, name) for trainer, rows in TABLES.items() for name in rows]
 HERE = {each for each in CLASSES if importlib.util.find_spec(each.partition(".")[0])}
@@ -27,9 +27,9 @@ LEFT = {each for each in HERE if each.startswith("bitsandbytes")} | {"torch.opti
 
 def chosen(trainer, written, rate=0.7, **arguments):
     tree = {"optimizer_type": written, "lr": rate}
-    sheet = Sheet(Written(Path("job.toml"), tree, {}), Rules("theirs", {"top": {}}))
+    sheet = Sheet(Written(Path("job.toml"), tree, {}), OptionRules("theirs", {"top": {}}))
     top = sheet.top("top")
-    found = optimizer_of(
+    found = convert_optimizer(
         top, "optimizer_type", written, trainer=trainer, rate=rate, arguments=arguments,
         rates=[(top, "lr")],
     )  # fmt: skip

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from frisket.importers.files import Written
-from frisket.importers.options import Rule, Rules, Sheet, Table, rules_of
+from frisket.importers.options import OptionRule, OptionRules, OptionTable, Sheet, read_rules
 
 
 def sheet_of(tree, **rules) -> Sheet:
-    sections = {"top": {name: Rule(*rule) for name, rule in rules.items()}, "inner": {}}
+    sections = {"top": {name: OptionRule(*rule) for name, rule in rules.items()}, "inner": {}}
     zeros, blanks = {"top": frozenset({"zero"})}, {"top": frozenset({"blank"})}
-    held = Rules("their trainer", sections, zeros, blanks)
+    held = OptionRules("their trainer", sections, zeros, blanks)
     return Sheet(Written(Path("job.toml"), tree, {}), held)
 
 
@@ -45,7 +45,7 @@ def noted(tree, **rules) -> dict[str, tuple[str, str]]:
     ],
 )
 def test_a_value_rests_by_type_and_value(value, idle, asks, rests):
-    assert Rule("no equivalent", "", idle, asks).rests(value) is rests
+    assert OptionRule("no equivalent", "", idle, asks).is_idle(value) is rests
 
 
 def test_unset_values_are_as_if_left_out_and_get_their_note():
@@ -76,11 +76,11 @@ def test_an_option_that_must_be_there_is_shown_as_it_was_written():
     )
 
 
-@pytest.mark.parametrize("opened", [Table.table, Table.tables])
+@pytest.mark.parametrize("opened", [OptionTable.table, OptionTable.tables])
 @pytest.mark.parametrize("given", [True, False])
 @pytest.mark.parametrize("first", [True, False])
 def test_a_note_on_a_table_is_not_swallowed(opened, given, first):
-    sheet = sheet_of({"adapter": {} if opened is Table.table else []} if given else {})
+    sheet = sheet_of({"adapter": {} if opened is OptionTable.table else []} if given else {})
     top = sheet.top("top")
     if first:
         opened(top, "adapter", "inner")
@@ -109,9 +109,9 @@ def test_an_open_table_is_not_told_to_be_unknown():
 )
 def test_no_rule_mistakes_a_truth_for_a_number(trainer):
     """Every value that rests does so as itself only: `true` never by a 1, nor 1 by a `true`."""
-    for rules in rules_of(trainer).sections.values():
+    for rules in read_rules(trainer).sections.values():
         for rule in rules.values():
             numbers = any(each == 1 and not isinstance(each, bool) for each in rule.idle)
             truths = any(each is True for each in rule.idle)
-            assert rule.rests(True) is truths
-            assert rule.rests(1) is numbers
+            assert rule.is_idle(True) is truths
+            assert rule.is_idle(1) is numbers

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from frisket.config.tree import Config
-from frisket.importers.base import LAYOUTS
+from frisket.importers.base import IMPORT_FORMATS
 
 TOML = """
 pretrained_model_name_or_path = "{base}"
@@ -22,7 +22,7 @@ def sd_scripts(drawn, options: str, base: str):
     path = root.parent / "train.toml"
     side = 1024 if "xl" in base else 512
     path.write_text(TOML.format(options=options, base=base, side=side), encoding="utf-8")
-    return LAYOUTS.load("kohya").read(path)
+    return IMPORT_FORMATS.load("kohya").read(path)
 
 
 def told(imported, option: str) -> list[str]:
@@ -83,7 +83,7 @@ def test_onetrainer_counts_the_layers_left_out(drawn, kind, skip, found, note):
     }  # fmt: skip
     path = root.parent / "config.json"
     path.write_text(json.dumps(tree), encoding="utf-8")
-    imported = LAYOUTS.load("onetrainer").read(path)
+    imported = IMPORT_FORMATS.load("onetrainer").read(path)
     model = imported.sections["model"]
     assert {name: model[name] for name in ("clip_skip",) if name in model} == found
     assert told(imported, "text_encoder_layer_skip") == [note]
@@ -104,7 +104,7 @@ def test_onetrainers_circular_shrink_is_ours(drawn, masked, source):
     }  # fmt: skip
     path = root.parent / "config.json"
     path.write_text(json.dumps(tree), encoding="utf-8")
-    imported = LAYOUTS.load("onetrainer").read(path)
+    imported = IMPORT_FORMATS.load("onetrainer").read(path)
     kinds = [note.kind for note in imported.notes if "circular_mask_shrink" in note.option]
     assert kinds == ["mapped" if masked else "not needed"]
     masks = imported.data[0].get("masks")
@@ -125,7 +125,7 @@ def test_ai_toolkits_blur_is_ours(drawn):
     tree = {"job": "extension", "config": {"name": "x", "process": [process]}}
     path = root.parent / "job.json"
     path.write_text(json.dumps(tree), encoding="utf-8")
-    imported = LAYOUTS.load("ai_toolkit").read(path)
+    imported = IMPORT_FORMATS.load("ai_toolkit").read(path)
     assert imported.data[0]["masks"] == {
         **{"source": "folder", "path": str(masks), "unmasked": "train", "blur": 0.005}
     }

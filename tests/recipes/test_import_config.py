@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from frisket.cli.import_ import command
 from frisket.config.load import ConfigError, check, read
-from frisket.importers.base import LAYOUTS, BadLayout
-from frisket.importers.reference import reference
+from frisket.importers.base import IMPORT_FORMATS, BadImport
+from frisket.importers.reference import write_reference
 from frisket.recipes.import_ import run
 from frisket.registry import UnknownPlugin
 from frisket.runs.prepare import prepare
@@ -152,26 +152,27 @@ def test_the_model_may_be_named(theirs, tmp_path):
 )
 def test_what_no_trainer_wrote(tmp_path, name, text, said):
     (tmp_path / name).write_text(text)
-    with pytest.raises((ConfigError, BadLayout)) as caught:
+    with pytest.raises((ConfigError, BadImport)) as caught:
         run(tmp_path / name, tmp_path / "frisket.toml")
     assert said in str(caught.value)
     assert (
-        all(f"--from {each}" in str(caught.value) for each in LAYOUTS.names()) or "line 1" in said
+        all(f"--from {each}" in str(caught.value) for each in IMPORT_FORMATS.names())
+        or "line 1" in said
     )
 
 
 def test_a_trainer_named_and_misnamed(theirs, tmp_path):
     with pytest.raises(UnknownPlugin, match="no such trainer, did you mean 'kohya'"):
         run(theirs / "set.toml", tmp_path / "a.toml", trainer="kohia")
-    with pytest.raises(BadLayout, match="there is no such file or folder"):
+    with pytest.raises(BadImport, match="there is no such file or folder"):
         run(theirs / "gone.toml", tmp_path / "a.toml")
     run(theirs / "set.toml", tmp_path / "a.toml", trainer="kohya")
 
 
 def test_several_that_suit_are_told(theirs, tmp_path, monkeypatch):
-    layouts = {"one": LAYOUTS.load("kohya"), "two": LAYOUTS.load("kohya")}
-    monkeypatch.setattr(LAYOUTS, "names", lambda: list(layouts))
-    monkeypatch.setattr(LAYOUTS, "load", layouts.__getitem__)
+    layouts = {"one": IMPORT_FORMATS.load("kohya"), "two": IMPORT_FORMATS.load("kohya")}
+    monkeypatch.setattr(IMPORT_FORMATS, "names", lambda: list(layouts))
+    monkeypatch.setattr(IMPORT_FORMATS, "load", layouts.__getitem__)
     with pytest.raises(ConfigError, match="may be of one or two; say which with --from"):
         run(theirs / "set.toml", tmp_path / "a.toml")
 
@@ -202,7 +203,7 @@ def test_a_value_without_a_place_here_is_named_as_the_file_has_it(theirs, tmp_pa
 
 def test_the_page_of_options_is_up_to_date():
     page = Path(__file__).parents[2] / "docs" / "reference" / "import.md"
-    assert page.read_text(encoding="utf-8") == reference(), (
+    assert page.read_text(encoding="utf-8") == write_reference(), (
         "write it anew: frisket import --reference docs/reference/import.md"
     )
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from frisket.config.load import ConfigError
-from frisket.importers.base import BadLayout
+from frisket.importers.base import BadImport
 from frisket.recipes.import_ import run
 
 KOHYA = """\
@@ -154,18 +154,18 @@ def test_the_data_tell_whose_a_training_file_is(job, names):
 
 
 def test_a_training_file_alone_says_that_it_needs_another(job):
-    with pytest.raises(BadLayout, match=r"frisket import train\.toml dataset\.toml"):
+    with pytest.raises(BadImport, match=r"frisket import train\.toml dataset\.toml"):
         imported(job, "train.toml")
     with pytest.raises(ConfigError, match="give the other files of its run"):
         imported(job, "wan.toml")
-    with pytest.raises(BadLayout, match=r"frisket import wan\.toml dataset\.toml"):
+    with pytest.raises(BadImport, match=r"frisket import wan\.toml dataset\.toml"):
         imported(job, "wan.toml", trainer="musubi")
 
 
 def test_a_data_file_that_is_elsewhere_is_given_besides(job):
     text = 'dataset_config = "/content/gone.toml"\n'
     (job / "train.toml").write_text(text + KOHYA)
-    with pytest.raises(BadLayout, match="or give both files"):
+    with pytest.raises(BadImport, match="or give both files"):
         imported(job, "train.toml")
     config, _ = imported(job, "train.toml", "sets/data.toml")
     assert len(config["data"]) == 1

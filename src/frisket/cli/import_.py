@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from frisket.importers.base import LAYOUTS
+from frisket.importers.base import IMPORT_FORMATS
 from frisket.media.paths import replacing
 
 
 def command() -> Callable[..., None]:
     """The command, to be added under the name `import`."""
-    trainers = ", ".join(LAYOUTS.names())
+    trainers = ", ".join(IMPORT_FORMATS.names())
 
     def import_(
         sources: Annotated[
@@ -43,7 +43,7 @@ def command() -> Callable[..., None]:
             from frisket.importers import reference as reference_module
 
             with replacing(reference) as draft:
-                draft.write_text(reference_module.reference(), encoding="utf-8")
+                draft.write_text(reference_module.write_reference(), encoding="utf-8")
             return
         if not sources:
             raise typer.BadParameter(f"name a configuration or data folder of: {trainers}")

@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from frisket.registry import Shelf
 
-Kind = Literal["mapped", "no equivalent", "defect", "not needed"]
+NoteKind = Literal["mapped", "no equivalent", "defect", "not needed"]
 
 
-class BadLayout(ValueError):
+class BadImport(ValueError):
     """A configuration of another trainer that cannot be read; names file, line, value and fix."""
 
 
@@ -25,7 +25,7 @@ class Note:
 
     option: str
     value: Any
-    kind: Kind
+    kind: NoteKind
     message: str
     line: int | None = None  # counted from 1, where the format tells
 
@@ -51,20 +51,22 @@ class Imported:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class ImportFormat:
     """One file of the shelf.
 
     `suits` looks at a file or folder and says whether it is this trainer's, as quickly as may be;
-    `read` raises BadLayout. `read_written` does the same for a `files.Written` that stands
+    `read` raises BadImport. `read_written` does the same for a `files.Written` that stands
     for a file, `read_sources` for several files of one run (`source_base.Source`), where a trainer
     has either; what counts first goes first.
     """
 
     summary: str
-    suits: Callable[[Path], bool]
+    matches: Callable[[Path], bool]
     read: Callable[[Path], Imported]
     read_written: Callable[..., Imported] | None = None
     read_sources: Callable[..., Imported] | None = None
 
 
-LAYOUTS: Shelf[Layout] = Shelf("frisket.importers.trainers", "LAYOUT", "frisket.layouts")
+IMPORT_FORMATS: Shelf[ImportFormat] = Shelf(
+    "frisket.importers.trainers", "FORMAT", "frisket.layouts"
+)

@@ -24,7 +24,7 @@ from frisket.disk.untrusted import (
     read_text,
     wrap_error,
 )
-from frisket.importers.base import BadLayout
+from frisket.importers.base import BadImport
 from frisket.media.paths import expand_home
 
 # Bytes by suffix: text written by hand, not a data set. JSON is parsed fast, and often generated.
@@ -54,7 +54,7 @@ class Written:
         return f"{self.path}" + (f" line {line}" if line else "")
 
 
-def dotted(key: Key) -> str:
+def format_key(key: Key) -> str:
     """A key as its reader would say it: `datasets[0].subsets[1].image_dir`."""
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in key)
     return "".join(parts).removeprefix(".")
@@ -63,24 +63,24 @@ def dotted(key: Key) -> str:
 def read_config(path: Path) -> Written:
     """Parse a TOML, JSON or YAML file, told apart by suffix.
 
-    UTF-8 with or without byte-order mark. Raises BadLayout for a file that is not there, is larger
+    UTF-8 with or without byte-order mark. Raises BadImport for a file that is not there, is larger
     than 1 MiB (JSON: 8 MiB, YAML: 256 KiB), is of another encoding, or does not parse (with line
     and column), and for one past a limit: 64 levels, numbers of 64 bits, aliases that multiply.
     """
     form = {".toml": "TOML", ".json": "JSON", ".yaml": "YAML", ".yml": "YAML"}
     if path.suffix.lower() not in form:
-        raise BadLayout(f"{path}: a configuration ends in one of {', '.join(SUFFIXES)}")
+        raise BadImport(f"{path}: a configuration ends in one of {', '.join(SUFFIXES)}")
     readers: dict[str, Callable[[str], tuple[Any, Mapping[Key, int]]]] = {
         "TOML": lambda text: (parse_toml(text), lines_of(text)),
-        "JSON": lambda text: (parse_json(text), _json_lines(text)),
-        "YAML": _yaml,
+        "JSON": lambda text: (parse_json(text), _find_json_lines(text)),
+        "YAML": _parse_yaml,
     }
     kind = form[path.suffix.lower()]
-    text = _text(path)
+    text = _read_text(path)
     try:
         tree, lines = readers[kind](text)
     except BadText as error:
-        raise _unparsed(path, kind, error, text.split("\n")) from error
+        raise _describe_fault(path, kind, error, text.split("\n")) from error
     return Written(path, tree, lines)
 
 
@@ -88,28 +88,28 @@ def peek(path: Path) -> Any:
     """The parsed tree, or None for anything that is no readable configuration: for `suits`."""
     try:
         return read_config(path).tree if path.is_file() else None
-    except BadLayout:
+    except BadImport:
         return None
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return read_text(path, LARGEST.get(path.suffix.lower(), CONFIG)).replace("\r\n", "\n")
     except FileNotFoundError as error:
-        raise BadLayout(f"{path}: there is no such file") from error
+        raise BadImport(f"{path}: there is no such file") from error
     except OSError as error:
-        raise BadLayout(f"{path}: cannot be read ({error.strerror})") from error
+        raise BadImport(f"{path}: cannot be read ({error.strerror})") from error
     except BadText as error:
-        raise BadLayout(f"{path}{_place(error)}: {error.message}") from error
+        raise BadImport(f"{path}{_format_place(error)}: {error.message}") from error
 
 
-def _place(error: BadText) -> str:
+def _format_place(error: BadText) -> str:
     return f" line {error.line}, column {error.column}" if error.line else ""
 
 
-def _json_lines(text: str) -> dict[Key, int]:
+def _find_json_lines(text: str) -> dict[Key, int]:
     """The line of every key, and of every table or list in a list, of a valid JSON text."""
-    found: dict[Key, int] = {}
+    lines: dict[Key, int] = {}
     path: list[str | int] = []  # the key or index that is open in each table and list around
     keyed = False  # within a table, before a key
     line = 1
@@ -118,7 +118,7 @@ def _json_lines(text: str) -> dict[Key, int]:
             line += 1
         elif token in "{[":
             if path:
-                found.setdefault(tuple(path), line)
+                lines.setdefault(tuple(path), line)
             path.append("" if token == "{" else 0)
             keyed = token == "{"
         elif token in "}]":
@@ -130,14 +130,14 @@ def _json_lines(text: str) -> dict[Key, int]:
             path[-1] = last if isinstance(last, str) else last + 1
         elif keyed:
             path[-1], keyed = str(json.loads(token)), False
-            found.setdefault(tuple(path), line)
-    return found
+            lines.setdefault(tuple(path), line)
+    return lines
 
 
-def _yaml(text: str) -> tuple[Any, Mapping[Key, int]]:
+def _parse_yaml(text: str) -> tuple[Any, Mapping[Key, int]]:
     """Keys are text as they are written (`on`, `1`), for that is how options are named."""
     try:
-        if _unclosed(text) > 16 * DEEPEST:  # the parser's time grows with the square of them
+        if _count_open(text) > 16 * DEEPEST:  # the parser's time grows with the square of them
             raise RecursionError
         loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
@@ -148,19 +148,19 @@ def _yaml(text: str) -> tuple[Any, Mapping[Key, int]]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        said = cut(error.problem or error.context or "cannot be read")
-        raise BadText(said, line, column) from error
+        message = cut(error.problem or error.context or "cannot be read")
+        raise BadText(message, line, column) from error
     except yaml.YAMLError as error:
         raise BadText(cut(str(error).replace("\n", " "))) from error
     except Exception as error:
         raise wrap_error(error) from error
     check_tree(tree)
-    return tree, dict(_marks(node))
+    return tree, dict(_iterate_lines(node))
 
 
-def _unclosed(text: str) -> int:
+def _count_open(text: str) -> int:
     """The most brackets that are open at once, those in quoted text counted too."""
-    steps = (1 if found[0] in "[{" else -1 for found in re.finditer(r"[][{}]", text))
+    steps = (1 if bracket[0] in "[{" else -1 for bracket in re.finditer(r"[][{}]", text))
     return max(accumulate(steps), default=0)
 
 
@@ -189,25 +189,27 @@ def _measure(node: Any, sizes: dict[int, int], depth: int) -> int:
     for value in inside:
         size += _measure(value, sizes, depth + 1)
         if size > MOST:
-            said = f"holds more than {MOST:,} values once its aliases are written out"
-            raise BadText(said, node.start_mark.line + 1, 1)
+            message = f"holds more than {MOST:,} values once its aliases are written out"
+            raise BadText(message, node.start_mark.line + 1, 1)
     sizes[id(node)] = size
     return size
 
 
-def _unparsed(path: Path, form: str, error: BadText, lines: list[str]) -> BadLayout:
+def _describe_fault(path: Path, form: str, error: BadText, lines: list[str]) -> BadImport:
     line = error.line or 0
-    shown = cut(lines[line - 1].strip(), 120) if 0 < line <= len(lines) else ""
+    excerpt = cut(lines[line - 1].strip(), 120) if 0 < line <= len(lines) else ""
     hint = ""
-    if form == "TOML" and "\\" in shown:
+    if form == "TOML" and "\\" in excerpt:
         hint = "; write paths with / or in 'single quotes'"
-    elif form == "JSON" and "\\" in shown:
+    elif form == "JSON" and "\\" in excerpt:
         hint = "; write paths with / or with \\\\"
-    below = f"\n    {shown}" if line else ""
-    return BadLayout(f"{path}{_place(error)}: not valid {form}: {error.message}{hint}{below}")
+    quotation = f"\n    {excerpt}" if line else ""
+    return BadImport(
+        f"{path}{_format_place(error)}: not valid {form}: {error.message}{hint}{quotation}"
+    )
 
 
-def _marks(node: Any, key: Key = ()) -> Iterator[tuple[Key, int]]:
+def _iterate_lines(node: Any, key: Key = ()) -> Iterator[tuple[Key, int]]:
     """The line of every key below a YAML node; what an alias repeats is left out."""
     pairs: list[tuple[str | int, Any, Any]] = []
     if isinstance(node, yaml.MappingNode):
@@ -217,10 +219,10 @@ def _marks(node: Any, key: Key = ()) -> Iterator[tuple[Key, int]]:
     for part, mark, value in pairs:
         yield (*key, part), mark.start_mark.line + 1
         if value.start_mark.index > node.start_mark.index:  # an alias points back
-            yield from _marks(value, (*key, part))
+            yield from _iterate_lines(value, (*key, part))
 
 
-def place(written: str, base: Path) -> tuple[Path | None, list[Path]]:
+def locate(text: str, base: Path) -> tuple[Path | None, list[Path]]:
     r"""What a path in a configuration names, and the places that were tried for it.
 
     Absolute paths and `~` are taken as they are; relative ones from `base`, the configuration's
@@ -228,15 +230,15 @@ def place(written: str, base: Path) -> tuple[Path | None, list[Path]]:
     not here, of another machine or system (`C:\data\set\clips`), is looked for below `base` and
     the folder around it by its own last parts, the most of them first.
     """
-    windows = re.match(r"[A-Za-z]:[\\/]|\\\\", written) or "/" not in written
-    pure = PureWindowsPath(written) if windows else PurePosixPath(written)
-    own = expand_home(Path(pure.as_posix()))
-    tried = [own] if own.is_absolute() else []
+    windows = re.match(r"[A-Za-z]:[\\/]|\\\\", text) or "/" not in text
+    pure = PureWindowsPath(text) if windows else PurePosixPath(text)
+    direct = expand_home(Path(pure.as_posix()))
+    candidates = [direct] if direct.is_absolute() else []
     if pure.is_absolute():
         tails = [Path(*pure.parts[n:]) for n in range(1, len(pure.parts))]
-        tried += [root / tail for tail in tails for root in (base, base.parent)]
+        candidates += [root / tail for tail in tails for root in (base, base.parent)]
     else:
-        tried += [base / own, Path.cwd() / own]
-    tried = list(dict.fromkeys(tried))
+        candidates += [base / direct, Path.cwd() / direct]
+    candidates = list(dict.fromkeys(candidates))
     # os.path.exists, for a name too long for the system is one that is not there.
-    return next((each for each in tried if os.path.exists(each)), None), tried  # noqa: PTH110
+    return next((path for path in candidates if os.path.exists(path)), None), candidates  # noqa: PTH110

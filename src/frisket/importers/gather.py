@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from frisket.config.load import ConfigError
-from frisket.importers.base import LAYOUTS, BadLayout, Imported
+from frisket.importers.base import IMPORT_FORMATS, BadImport, Imported
 from frisket.importers.files import SUFFIXES, read_config
-from frisket.importers.source_base import Source, read_source
+from frisket.importers.source_base import ConfigSource, read_source
 from frisket.registry import UnknownPlugin, suggest
 
 DEEPEST = 8  # files that name each other
@@ -17,64 +17,70 @@ def gather(
 ) -> tuple[str, Imported]:
     """The trainer's name, with the form that its files are in, and what they say together.
 
-    Their order does not matter, but for options that several of them set. Raises BadLayout for one
+    Their order does not matter, but for options that several of them set. Raises BadImport for one
     that cannot be read, ConfigError where no trainer suits all of them, or several do.
     """
     for path in paths:
         if not path.exists():
-            raise BadLayout(f"{path}: there is no such file or folder")
-    given = [each for path in paths for each in _opened(path, command, DEEPEST)]
-    name = _named(trainer) if trainer else _trainer_of(given)
-    if odd := next((s for s in given if isinstance(s, Source) and s.trainer != name), None):
-        raise ConfigError(f"{odd.written.path} is {odd.form} of {odd.trainer}, not of {name}")
-    forms = [each.form for each in given if isinstance(each, Source) and each.form]
-    return ", ".join(dict.fromkeys([name, *forms])), _read(name, given)
+            raise BadImport(f"{path}: there is no such file or folder")
+    sources = [source for path in paths for source in _open_sources(path, command, DEEPEST)]
+    name = _check_trainer(trainer) if trainer else _find_trainer(sources)
+    if stranger := next(
+        (s for s in sources if isinstance(s, ConfigSource) and s.trainer != name), None
+    ):
+        raise ConfigError(
+            f"{stranger.written.path} is {stranger.form} of {stranger.trainer}, not of {name}"
+        )
+    forms = [source.form for source in sources if isinstance(source, ConfigSource) and source.form]
+    return ", ".join(dict.fromkeys([name, *forms])), _read_run(name, sources)
 
 
-def _opened(path: Path, command: int | None, left: int) -> list[Source | Path]:
+def _open_sources(path: Path, command: int | None, left: int) -> list[ConfigSource | Path]:
     """A file, in the form of options where it is in a foreign form, with those that it names."""
-    found = read_source(path, command)
-    if found is None:
+    sources = read_source(path, command)
+    if sources is None:
         return [path]
     if not left:
-        raise BadLayout(f"{path}: names a file that names another, more than {DEEPEST} deep")
-    opened: list[Source | Path] = []
-    for each in found:
-        opened += [each] if isinstance(each, Source) else _opened(each, None, left - 1)
-    return opened
+        raise BadImport(f"{path}: names a file that names another, more than {DEEPEST} deep")
+    all_sources: list[ConfigSource | Path] = []
+    for source in sources:
+        all_sources += (
+            [source] if isinstance(source, ConfigSource) else _open_sources(source, None, left - 1)
+        )
+    return all_sources
 
 
-def _named(trainer: str) -> str:
+def _check_trainer(trainer: str) -> str:
     name = trainer.lower().replace("-", "_")
-    if name not in (known := LAYOUTS.names()):
-        raise UnknownPlugin(f"--from {trainer}: no such trainer{suggest(name, known)}")
+    if name not in (names := IMPORT_FORMATS.names()):
+        raise UnknownPlugin(f"--from {trainer}: no such trainer{suggest(name, names)}")
     return name
 
 
-def _trainer_of(given: Sequence[Source | Path]) -> str:
+def _find_trainer(sources: Sequence[ConfigSource | Path]) -> str:
     """The one trainer whose files they are."""
-    layouts = {name: LAYOUTS.load(name) for name in LAYOUTS.names()}
-    listed = "".join(f"\n  --from {n}: {each.summary}" for n, each in layouts.items())
+    layouts = {name: IMPORT_FORMATS.load(name) for name in IMPORT_FORMATS.names()}
+    listed = "".join(f"\n  --from {n}: {source.summary}" for n, source in layouts.items())
     left = set(layouts)
-    named: dict[str, set[str]] = {}
-    for each in given:
-        if isinstance(each, Source):
-            fitting = {each.trainer}
+    by_file: dict[str, set[str]] = {}
+    for source in sources:
+        if isinstance(source, ConfigSource):
+            fitting = {source.trainer}
         else:
-            fitting = {name for name, layout in layouts.items() if layout.suits(each)}
+            fitting = {name for name, layout in layouts.items() if layout.matches(source)}
             if not fitting:
-                _refuse(each, listed)
-        named[str(each.written.path if isinstance(each, Source) else each)] = fitting
+                _refuse(source, listed)
+        by_file[str(source.written.path if isinstance(source, ConfigSource) else source)] = fitting
         left &= fitting
     if len(left) == 1:
         return left.pop()
     if left:
-        either = " or ".join(sorted(left))
+        candidates = " or ".join(sorted(left))
         raise ConfigError(
-            f"{', '.join(named)} may be of {either}; say which with --from, or give the"
+            f"{', '.join(by_file)} may be of {candidates}; say which with --from, or give the"
             f" other files of its run, too. There are:{listed}"
         )
-    whose = "; ".join(f"{path} is of {' or '.join(sorted(of))}" for path, of in named.items())
+    whose = "; ".join(f"{path} is of {' or '.join(sorted(of))}" for path, of in by_file.items())
     raise ConfigError(f"these are of different trainers: {whose}; give the files of one run")
 
 
@@ -86,30 +92,35 @@ def _refuse(source: Path, listed: str) -> None:
     )
 
 
-def _read(name: str, given: Sequence[Source | Path]) -> Imported:
-    layout = LAYOUTS.load(name)
-    if len(given) == 1 and isinstance(given[0], Path):
-        return layout.read(given[0])
-    if layout.read_sources is not None and not any(_is_folder(each) for each in given):
-        return layout.read_sources([_source(name, each) for each in given])
-    if len(given) == 1 and layout.read_written is not None and isinstance(given[0], Source):
-        return layout.read_written(given[0].written)
+def _read_run(name: str, sources: Sequence[ConfigSource | Path]) -> Imported:
+    layout = IMPORT_FORMATS.load(name)
+    if len(sources) == 1 and isinstance(sources[0], Path):
+        return layout.read(sources[0])
+    if layout.read_sources is not None and not any(_is_folder(source) for source in sources):
+        return layout.read_sources([_as_source(name, source) for source in sources])
+    if (
+        len(sources) == 1
+        and layout.read_written is not None
+        and isinstance(sources[0], ConfigSource)
+    ):
+        return layout.read_written(sources[0].written)
     files = ", ".join(
-        str(each.written.path if isinstance(each, Source) else each) for each in given
+        str(source.written.path if isinstance(source, ConfigSource) else source)
+        for source in sources
     )
-    raise BadLayout(
+    raise BadImport(
         f"{files}: {name} takes one file or folder, which names the others; give that one alone"
     )
 
 
-def _is_folder(each: Source | Path) -> bool:
-    return isinstance(each, Path) and each.is_dir()
+def _is_folder(source: ConfigSource | Path) -> bool:
+    return isinstance(source, Path) and source.is_dir()
 
 
-def _source(name: str, each: Source | Path) -> Source:
+def _as_source(name: str, source: ConfigSource | Path) -> ConfigSource:
     """A native file as a source: the data sets have a table of their own name."""
-    if isinstance(each, Source):
-        return each
-    written = read_config(each)
+    if isinstance(source, ConfigSource):
+        return source
+    written = read_config(source)
     data = isinstance(written.tree, dict) and "datasets" in written.tree
-    return Source(name, "data" if data else "training", "", written)
+    return ConfigSource(name, "data" if data else "training", "", written)

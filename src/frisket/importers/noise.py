@@ -6,18 +6,18 @@ from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 from frisket.families.base import FAMILIES
-from frisket.importers.base import Kind
+from frisket.importers.base import NoteKind
 from frisket.objectives.kinds import Bounds, ShiftLaw
 from frisket.objectives.shift import LAWS, SizeShift
 
 DIFFUSION = "stable_diffusion"  # its models have no shift
-SAID = "there the shift follows the size; "
-AUTO = f'{SAID}so does timesteps.shift = "auto", by the same law'
+BY_SIZE = "there the shift follows the size; "
+AUTO = f'{BY_SIZE}so does timesteps.shift = "auto", by the same law'
 PARTS = 40  # of a density that has no name here
 
 
 @runtime_checkable
-class Options(Protocol):
+class NoiseOptions(Protocol):
     """A table of options, or several read as one: typed values, and notes are made of them."""
 
     def __contains__(self, name: str) -> bool:
@@ -40,7 +40,7 @@ class Options(Protocol):
         """An option that is true or false."""
         ...
 
-    def say(self, name: str, kind: Kind, said: str) -> None:
+    def say(self, name: str, kind: NoteKind, message: str) -> None:
         """Note what became of an option."""
         ...
 
@@ -50,7 +50,7 @@ def is_flow(model: Mapping[str, Any]) -> bool:
     return bool(model.get("family", DIFFUSION) != DIFFUSION)
 
 
-def law_of(model: Mapping[str, Any]) -> SizeShift | None:
+def find_law(model: Mapping[str, Any]) -> SizeShift | None:
     """The law that a `[model]` of ours samples with; None where its shift is a number."""
     if "family" not in model:
         return None
@@ -58,27 +58,27 @@ def law_of(model: Mapping[str, Any]) -> SizeShift | None:
     return family.variants[model.get("variant") or family.default].size_shift
 
 
-def by_size(model: Mapping[str, Any], name: ShiftLaw) -> tuple[str, str]:
+def map_shift(model: Mapping[str, Any], name: ShiftLaw) -> tuple[str, str]:
     """`timesteps.shift` for a law by its name, and the sentence that says what becomes of it.
 
     "auto" where the law is that of the model, which is then the size's own.
     """
-    if law_of(model) == replace(LAWS[name], frames=True):
+    if find_law(model) == replace(LAWS[name], frames=True):
         return "auto", AUTO
-    return name, f'{SAID}so does timesteps.shift = "{name}", by that law whatever the model'
+    return name, f'{BY_SIZE}so does timesteps.shift = "{name}", by that law whatever the model'
 
 
-def bounded(low: float, high: float, way: Bounds) -> dict[str, Any]:
+def map_bounds(low: float, high: float, way: Bounds) -> dict[str, Any]:
     """`low`, `high` and `bounds`, where they bound anything."""
-    found: dict[str, Any] = {}
+    section: dict[str, Any] = {}
     if low > 0:
-        found["low"] = round(low, 6)
+        section["low"] = round(low, 6)
     if high < 1:
-        found["high"] = round(high, 6)
-    return found | ({"bounds": way} if found and way != "squeeze" else {})
+        section["high"] = round(high, 6)
+    return section | ({"bounds": way} if section and way != "squeeze" else {})
 
 
-def beyond_expert(model: Mapping[str, Any], low: float, high: float) -> str:
+def describe_beyond_expert(model: Mapping[str, Any], low: float, high: float) -> str:
     """What to say where one expert was trained at levels that are the other's here; else empty."""
     if model.get("experts") not in ("high", "low"):
         return ""
@@ -93,23 +93,23 @@ def beyond_expert(model: Mapping[str, Any], low: float, high: float) -> str:
     )
 
 
-def without_snr(table: Options, option: str) -> None:
+def note_without_snr(table: NoiseOptions, option: str) -> None:
     """Say that min-SNR is not for flows, where it is asked for."""
     if table.number(option):
-        said = "is for models that predict epsilon or v; this one predicts a flow"
-        table.say(option, "not needed", said)
+        message = "is for models that predict epsilon or v; this one predicts a flow"
+        table.say(option, "not needed", message)
 
 
-def tell_unread(table: Options, names: Iterable[str], why: str) -> None:
+def tell_unread(table: NoiseOptions, names: Iterable[str], reason: str) -> None:
     """Say of each option that is given that nothing reads it there."""
     for name in names:
         if name in table:
-            table.say(name, "not needed", why)
+            table.say(name, "not needed", reason)
 
 
-def in_parts(weights: list[float]) -> dict[str, Any]:
+def build_histogram(weights: list[float]) -> dict[str, Any]:
     """A density by the weights of equal parts; plain uniform where they are all the same."""
     top = max(weights)
     if top - min(weights) < 1e-6 * top:
         return {"density": "uniform"}
-    return {"density": "histogram", "histogram": [round(each / top, 4) for each in weights]}
+    return {"density": "histogram", "histogram": [round(weight / top, 4) for weight in weights]}

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 
-from frisket.importers.base import LAYOUTS
-from frisket.importers.models import TRAINERS, models
-from frisket.importers.options import SHARED, Rule, rules_of
+from frisket.importers.base import IMPORT_FORMATS
+from frisket.importers.models import TRAINERS, read_models
+from frisket.importers.options import SHARED, OptionRule, read_rules
 
 HEAD = """# Options of other trainers
 
@@ -17,30 +17,30 @@ several, the name of its weights tells which it is: `Z-Image-Turbo`, `flux1-kont
 """
 
 
-def reference() -> str:
+def write_reference() -> str:
     """The page, one table a trainer and section."""
-    names = sorted([*LAYOUTS.names(), SHARED])
-    return HEAD + "".join(part for name in names for part in _trainer(name))
+    names = sorted([*IMPORT_FORMATS.names(), SHARED])
+    return HEAD + "".join(part for name in names for part in _write_trainer(name))
 
 
-def _trainer(name: str) -> Iterator[str]:
-    rules = rules_of(name)
+def _write_trainer(name: str) -> Iterator[str]:
+    rules = read_rules(name)
     yield f"\n## {rules.title}\n"
     for section, options in rules.sections.items():
         if options:
             yield f"\n### `{section}`\n\n| option | here | |\n|---|---|---|\n"
-            yield from _rows(options)
+            yield from _write_rows(options)
     if name in TRAINERS:
         yield "\n### Models\n\n| model | here: family, variant, expert |\n|---|---|\n"
-        for kind, named in models()[name].items():
-            yield f"| `{kind}` | {named.replace('/', ', ')} |\n"
+        for kind, model in read_models()[name].items():
+            yield f"| `{kind}` | {model.replace('/', ', ')} |\n"
 
 
-def _rows(options: Mapping[str, Rule]) -> Iterator[str]:
+def _write_rows(options: Mapping[str, OptionRule]) -> Iterator[str]:
     """Options that share a rule in one row."""
     shared: dict[tuple[str, str], list[str]] = {}
     for name, rule in options.items():
         shared.setdefault((rule.kind, rule.message), []).append(name)
-    for (kind, said), names in shared.items():
+    for (kind, text), names in shared.items():
         listed = ", ".join(f"`{name}`" for name in names)
-        yield f"| {listed} | {kind} | {said.removeprefix('here ').replace('|', chr(92) + '|')} |\n"
+        yield f"| {listed} | {kind} | {text.removeprefix('here ').replace('|', chr(92) + '|')} |\n"

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from frisket.importers.base import BadLayout, Note
+from frisket.importers.base import BadImport, Note
 from frisket.importers.files import Written
 from frisket.registry import Shelf
 
-Role = Literal["training", "data", "both"]
+SourceRole = Literal["training", "data", "both"]
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ConfigSource:
     """One source of a run, in the options of the trainer that it is for.
 
     `trainer` is a name on the shelf of layouts. `form` says for a reader what it was ("kohya_ss GUI
@@ -25,46 +25,46 @@ class Source:
     """
 
     trainer: str
-    role: Role
+    role: SourceRole
     form: str
     written: Written
     script: str = ""
     notes: tuple[Note, ...] = ()
 
 
-Sources = tuple[Source | Path, ...]
+Sources = tuple[ConfigSource | Path, ...]
 """The sources of one run, the first that sets an option wins; a path is one to be read as such."""
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class SourceForm:
     """One file of the shelf.
 
     `suits` looks at a file and says whether it is in this form, as quickly as may be. `read` takes
     the number (from 1) of the command that is meant, None where nothing was said; it raises
-    BadLayout, and runs nothing of what it reads.
+    BadImport, and runs nothing of what it reads.
     """
 
     summary: str
-    suits: Callable[[Path], bool]
+    matches: Callable[[Path], bool]
     read: Callable[[Path, int | None], Sources]
 
 
-FORMS: Shelf[Form] = Shelf("frisket.importers.sources", "FORM", "frisket.sources")
+FORMS: Shelf[SourceForm] = Shelf("frisket.importers.sources", "FORM", "frisket.sources")
 
 
 def read_source(path: Path, command: int | None = None) -> Sources | None:
     """What a file in a foreign form asks for; None for one that is in no such form.
 
-    Paths among the sources are files that it names, which exist. Raises BadLayout for a form that
+    Paths among the sources are files that it names, which exist. Raises BadImport for a form that
     is known but cannot be read, or for a command that there is not.
     """
     if not path.is_file():
         return None
     for name in FORMS.names():
         form = FORMS.load(name)
-        if form.suits(path):
+        if form.matches(path):
             return form.read(path, command)
     if command is not None:
-        raise BadLayout(f"{path}: holds no commands; leave --command out")
+        raise BadImport(f"{path}: holds no commands; leave --command out")
     return None

@@ -16,7 +16,7 @@ from frisket.config.load import ConfigError, check, read
 from frisket.config.tree import FAMILY, Config
 from frisket.config.variant_checks import attention_problems
 from frisket.disk.untrusted import show
-from frisket.importers.base import BadLayout, Imported, Kind, Note
+from frisket.importers.base import BadImport, Imported, Note, NoteKind
 from frisket.importers.gather import gather
 from frisket.media.paths import replacing
 
@@ -28,7 +28,7 @@ HEAD = """Imported from {source} ({trainer}) by `frisket import`.
 Behind each key: the option it was. Below: what has no place here, what {trainer} really did
 with some options, and where all others went. Every key: docs/reference/config.md.
 Look at the masks first: frisket inspect {name}"""
-BLOCKS: dict[Kind, str] = {
+BLOCKS: dict[NoteKind, str] = {
     "no equivalent": "No equivalent, and what to do",
     "defect": "What {trainer} really did",
     "mapped": "Mapped",
@@ -50,7 +50,7 @@ def run(
     `sources` are the files of one run, in any order. `trainer` is a name on the shelf of layouts,
     empty looks which one suits. `family` and `variant` are for sources that name no model;
     `command` is the number (from 1) of the command that is meant, of a script that holds several.
-    Raises BadLayout for a source that cannot be read; ConfigError where no trainer suits, or
+    Raises BadImport for a source that cannot be read; ConfigError where no trainer suits, or
     several do, or a file would be overwritten.
     """
     paths = [sources] if isinstance(sources, Path) else sources
@@ -61,7 +61,7 @@ def run(
             raise ConfigError(f"{file} exists and is not overwritten; name another file with -o")
     if odd := [each for each in imported.manifests if Path(each).name != each]:
         source = imported.source
-        raise BadLayout(f"{source}: would write {show(odd[0])}, which is no plain file name")
+        raise BadImport(f"{source}: would write {show(odd[0])}, which is no plain file name")
     model = _model_of(imported, family, variant)
     text = tomlkit.dumps(_document(imported, model, output))
     with _draft(output, text, imported) as todo:

@@ -4,7 +4,7 @@ import pytest
 import tomlkit
 
 from frisket.config.tree import Config
-from frisket.importers.base import LAYOUTS
+from frisket.importers.base import IMPORT_FORMATS
 from frisket.training.optim import ALIASES
 
 SETS = {
@@ -25,7 +25,7 @@ def ask(tmp_path, drawn):
         (tmp_path / "set.toml").write_text(sets or SETS[trainer])
         tree = {"dataset_config": "set.toml", "network_module": MODULES[trainer], **options}
         (tmp_path / "train.toml").write_text(tomlkit.dumps(tree))
-        imported = LAYOUTS.load(trainer).read(tmp_path / "train.toml")
+        imported = IMPORT_FORMATS.load(trainer).read(tmp_path / "train.toml")
         data = [{**table, "clips": str(tmp_path / "a")} for table in imported.data]
         Config.model_validate({"data": data, **imported.sections})
         return imported.sections, {note.option: note for note in imported.notes}

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import tomlkit
 
-from frisket.importers.base import LAYOUTS, BadLayout
-from frisket.importers.flags.options import rules_with_flags
+from frisket.importers.base import IMPORT_FORMATS, BadImport
+from frisket.importers.flags.options import merge_rules
 
 RECORDED = json.loads(
     (resources.files("frisket.importers.shells") / "options.json").read_text(encoding="utf-8")
@@ -57,14 +57,14 @@ def changed(option) -> list:
 
 
 def asked(folder: Path, trainer: str, **options):
-    """What becomes of options in a training file beside a small data set; BadLayout as text."""
+    """What becomes of options in a training file beside a small data set; BadImport as text."""
     (folder / "set.toml").write_text(SETS[trainer])
     base = {"network_module": "networks.lora" if trainer == "kohya" else "networks.lora_wan"}
     tree = {"dataset_config": "set.toml", **base, **options}
     (folder / "train.toml").write_text(tomlkit.dumps(tree))
     try:
-        return LAYOUTS.load(trainer).read(folder / "train.toml")
-    except BadLayout as error:
+        return IMPORT_FORMATS.load(trainer).read(folder / "train.toml")
+    except BadImport as error:
         return str(error)
 
 
@@ -78,7 +78,7 @@ def folder(tmp_path, drawn):
 @pytest.mark.parametrize("recorded", TRAINERS)
 def test_every_option_of_their_parsers_has_a_rule(recorded):
     trainer = TRAINERS[recorded]
-    rules = rules_with_flags(trainer, data=trainer == "kohya")
+    rules = merge_rules(trainer, data=trainer == "kohya")
     options = RECORDED[recorded]["options"]
     assert len(options) > (150 if recorded != "sarania" else 9)
     assert [name for name in options if rules.find("flags", name) is None] == []

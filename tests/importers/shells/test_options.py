@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from frisket.importers.shells.options import BadOption, parse, trainer_of
-from frisket.importers.shells.words import Word, hole
+from frisket.importers.shells.options import BadShellOption, find_trainer, parse
+from frisket.importers.shells.words import Word, mark_hole
 
 TABLES = json.loads(
     (resources.files("frisket.importers.shells") / "options.json").read_text("utf-8")
@@ -75,7 +75,7 @@ def test_what_stops_argparse_is_told(line: str) -> None:
     script = "train_network.py"
     with pytest.raises((argparse.ArgumentError, SystemExit)):
         parser_of("kohya", script).parse_args(shlex.split(line))
-    with pytest.raises(BadOption, match="--"):
+    with pytest.raises(BadShellOption, match="--"):
         parse(words(line), "kohya", script)
 
 
@@ -99,20 +99,20 @@ def test_options_of_forks_are_kept() -> None:
 
 
 def test_what_is_open_is_kept_apart_or_asked_for() -> None:
-    some = [Word("--output_dir", 1), Word(f"{hole('$OUT')}/x", 1), Word("--seed=1", 2)]
+    some = [Word("--output_dir", 1), Word(f"{mark_hole('$OUT')}/x", 1), Word("--seed=1", 2)]
     given = parse(some, "kohya", "train_network.py")
     assert given.open == {"output_dir": "$OUT/x"}
     assert given.tree == {"seed": 1}
     for option in ("learning_rate", "dataset_config", "network_module"):
-        with pytest.raises(BadOption, match=r"\$X is not set by the file"):
-            parse([Word(f"--{option}={hole('$X')}", 1)], "kohya", "train_network.py")
-    stray = parse([Word(hole("$MORE"), 1)], "kohya", "train_network.py").stray
-    assert [word.told for word in stray] == ["$MORE"]
+        with pytest.raises(BadShellOption, match=r"\$X is not set by the file"):
+            parse([Word(f"--{option}={mark_hole('$X')}", 1)], "kohya", "train_network.py")
+    stray = parse([Word(mark_hole("$MORE"), 1)], "kohya", "train_network.py").stray
+    assert [word.label for word in stray] == ["$MORE"]
 
 
 def test_scripts_name_their_trainer() -> None:
-    assert trainer_of("sdxl_train_network.py") == "kohya"
-    assert trainer_of("wan_train_network.py") == "musubi"
-    assert trainer_of("train.py") == ""
+    assert find_trainer("sdxl_train_network.py") == "kohya"
+    assert find_trainer("wan_train_network.py") == "musubi"
+    assert find_trainer("train.py") == ""
     scripts = [set(TABLES[trainer]["scripts"]) for trainer in ("kohya", "musubi")]
     assert not scripts[0] & scripts[1]

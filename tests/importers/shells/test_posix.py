@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from frisket.importers.base import BadLayout
+from frisket.importers.base import BadImport
 from frisket.importers.shells.posix.script import read_assignments, read_script
-from frisket.importers.shells.words import Unreadable
+from frisket.importers.shells.words import UnreadableScript
 
 SHOW = """
 python() { printf '%s\\0' "$@"; printf '\\n\\0'; }
@@ -162,7 +162,7 @@ for i in 1 2; do D=$i; done
 python t.py "$A" $B --c=$C $D $E $(dirname "$0")/x ~/y
 """
     words = read_script(script).commands[-1].words[2:]
-    assert [word.told for word in words[:5]] == ["$1", "$(date +%s)", "--c=$C", "$D", "$E"]
+    assert [word.label for word in words[:5]] == ["$1", "$(date +%s)", "--c=$C", "$D", "$E"]
     assert all(word.unknown for word in words[:5])
     assert [word.text for word in words[5:]] == ["./x", "~/y"]
 
@@ -180,9 +180,9 @@ def test_a_folder_is_followed() -> None:
 
 @pytest.mark.parametrize("text", ["a 'b", 'a\nb "c', "x $(y", "x ${y"])
 def test_a_quote_that_never_closes_is_told(tmp_path: Path, text: str) -> None:
-    with pytest.raises(Unreadable, match="never closed") as error:
+    with pytest.raises(UnreadableScript, match="never closed") as error:
         read_script(text)
     assert error.value.line == text.count("\n") + 1
     (tmp_path / "a.env").write_text(text)
-    with pytest.raises(BadLayout, match=r"a\.env line \d"):
+    with pytest.raises(BadImport, match=r"a\.env line \d"):
         read_assignments(tmp_path / "a.env")

@@ -4,7 +4,7 @@ import pytest
 
 from frisket.importers.shells.batch import read_script as read_batch
 from frisket.importers.shells.powershell.script import read_script as read_power
-from frisket.importers.shells.words import Unreadable
+from frisket.importers.shells.words import UnreadableScript
 
 BATCH = r"""@echo off
 REM accelerate launch --not
@@ -48,7 +48,7 @@ def test_a_batch_file() -> None:
 def test_what_a_batch_file_does_not_tell() -> None:
     text = 'set /p NAME=Name?\nif exist x set A=1\npython t.py --n "%NAME%" %1 %A% %PATH%\n'
     words = read_batch(text)[-1].words[2:]
-    assert [word.told for word in words] == ["--n", "%name%", "%1", "%a%", "%PATH%"]
+    assert [word.label for word in words] == ["--n", "%name%", "%1", "%a%", "%PATH%"]
     assert [bool(word.unknown) for word in words] == [False, True, True, True, True]
 
 
@@ -109,5 +109,5 @@ def test_what_a_powershell_script_does_not_tell() -> None:
 
 @pytest.mark.parametrize("text", ['$a = "b', "python 'x", '@("a'])
 def test_a_quote_that_never_closes_is_told(text: str) -> None:
-    with pytest.raises(Unreadable, match="never closed"):
+    with pytest.raises(UnreadableScript, match="never closed"):
         read_power(text)

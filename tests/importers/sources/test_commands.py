@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from frisket.importers.base import BadLayout
-from frisket.importers.source_base import Source, Sources, read_source
+from frisket.importers.base import BadImport
+from frisket.importers.source_base import ConfigSource, Sources, read_source
 
 TRAIN = "accelerate launch sdxl_train_network.py --train_data_dir=data --learning_rate 1e-4 "
 
@@ -21,8 +21,8 @@ def read(folder: Path, name: str, text: str, command: int | None = None) -> Sour
     return found
 
 
-def source(found: Sources) -> Source:
-    assert isinstance(found[0], Source)
+def source(found: Sources) -> ConfigSource:
+    assert isinstance(found[0], ConfigSource)
     return found[0]
 
 
@@ -55,7 +55,7 @@ def test_a_notebook_becomes_options(tmp_path: Path) -> None:
         "%cd /content\n!accelerate launch train_network.py \\\n  --train_data_dir={folder} \\\n"
         "  --learning_rate=$rate --output_name={name} --seed={{3}}\n",
     )
-    with pytest.raises(BadLayout, match=r"a\.ipynb cell 3 line 4.*seed"):
+    with pytest.raises(BadImport, match=r"a\.ipynb cell 3 line 4.*seed"):
         read(tmp_path, "a.ipynb", text)
     found = source(read(tmp_path, "a.ipynb", text.replace("{{3}}", "3")))
     wanted = {"train_data_dir": "data", "learning_rate": 1e-3, "output_name": "data_x", "seed": 3}
@@ -65,25 +65,25 @@ def test_a_notebook_becomes_options(tmp_path: Path) -> None:
 
 def test_a_notebook_that_writes_the_files_itself_says_what_to_do(tmp_path: Path) -> None:
     text = notebook('import toml\nwith open("training_config.toml", "w") as f:\n  toml.dump({}, f)')
-    with pytest.raises(BadLayout, match=r"writes the trainer's files itself.*dataset_config\.toml"):
+    with pytest.raises(BadImport, match=r"writes the trainer's files itself.*dataset_config\.toml"):
         read(tmp_path, "a.ipynb", text)
 
 
 def test_one_of_several_is_asked_for(tmp_path: Path) -> None:
     text = f"{TRAIN}--output_name a\npython tag.py\n{TRAIN}--output_name b\n"
     with pytest.raises(
-        BadLayout, match=r"several.*1: line 1.*\(a\); 2: line 3.*\(b\).*--command N"
+        BadImport, match=r"several.*1: line 1.*\(a\); 2: line 3.*\(b\).*--command N"
     ):
         read(tmp_path, "a.sh", text)
     assert source(read(tmp_path, "a.sh", text, 2)).written.tree["output_name"] == "b"
-    with pytest.raises(BadLayout, match="there is no command 3"):
+    with pytest.raises(BadImport, match="there is no command 3"):
         read(tmp_path, "a.sh", text, 3)
     assert source(read(tmp_path, "a.sh", f"{TRAIN}\n{TRAIN}\n")).written.tree  # twice the same
 
 
 def test_a_line_that_does_not_go_on_is_told(tmp_path: Path) -> None:
     for name, sign in (("a.sh", "\\ "), ("a.bat", "^ "), ("a.ps1", "` ")):
-        with pytest.raises(BadLayout, match=r"line 2: begins with --seed.*let the line above end"):
+        with pytest.raises(BadImport, match=r"line 2: begins with --seed.*let the line above end"):
             read(tmp_path, name, f"{TRAIN}{sign}\n--seed 1\n")
 
 
@@ -111,7 +111,7 @@ def test_files_that_a_command_names(tmp_path: Path) -> None:
         assert isinstance(path, Path)
         assert path.resolve() == tmp_path / name
     with pytest.raises(
-        BadLayout, match=r"b\.sh line 1: run\.py reads none\.yaml, which is not here"
+        BadImport, match=r"b\.sh line 1: run\.py reads none\.yaml, which is not here"
     ):
         read(tmp_path, "run/b.sh", "python run.py none.yaml\n")
 
@@ -142,7 +142,7 @@ def test_what_is_open_is_told(tmp_path: Path) -> None:
     assert "write them out" in notes["$MORE"].message
     assert "optimizer.accumulate by 2" in notes["--num_processes"].message
     assert notes["stray"].message == "is no option"
-    with pytest.raises(BadLayout, match=r"a\.sh line 1: --learning_rate is \$RATE"):
+    with pytest.raises(BadImport, match=r"a\.sh line 1: --learning_rate is \$RATE"):
         read(tmp_path, "a.sh", TRAIN.replace("1e-4", "$RATE"))
 
 
@@ -151,18 +151,18 @@ def test_what_trains_no_lora(tmp_path: Path) -> None:
     assert found.notes[0].kind == "no equivalent"
     assert "whole model" in found.notes[0].message
     for script in ("train_control_net.py", "train_textual_inversion.py"):
-        with pytest.raises(BadLayout, match="Frisket trains LoRAs alone"):
+        with pytest.raises(BadImport, match="Frisket trains LoRAs alone"):
             read(tmp_path, "a.sh", f"python {script} --seed 1\n")
     for text in ("echo accelerate launch train_network.py", "sed -i s/a/b/ train_network.py"):
-        with pytest.raises(BadLayout, match="starts no training that is known here"):
+        with pytest.raises(BadImport, match="starts no training that is known here"):
             read(tmp_path, "a.sh", text + "\n")
-    with pytest.raises(BadLayout, match=r"line 1: starts lens_train_network\.py, whose options"):
+    with pytest.raises(BadImport, match=r"line 1: starts lens_train_network\.py, whose options"):
         read(tmp_path, "a.sh", "accelerate launch lens_train_network.py --seed 1\n")
 
 
 def test_options_that_are_worked_out_elsewhere(tmp_path: Path) -> None:
     text = notebook("args = build()\n", "!accelerate launch train_network.py {args}\n")
-    with pytest.raises(BadLayout, match=r"cell 3 line 1: all options come from \{args\}"):
+    with pytest.raises(BadImport, match=r"cell 3 line 1: all options come from \{args\}"):
         read(tmp_path, "a.ipynb", text)
 
 
@@ -182,12 +182,12 @@ def test_scripts_of_other_encodings(tmp_path: Path) -> None:
     file.write_bytes(f"# täglich\n{TRAIN}\n".encode("latin-1"))
     assert read_source(file)
     file.write_bytes(f"{TRAIN.replace('=data', '=dätä')}\n".encode("latin-1"))
-    with pytest.raises(BadLayout, match="train_data_dir"):
+    with pytest.raises(BadImport, match="train_data_dir"):
         read_source(file)
 
 
 def test_nothing_else_takes_a_command(tmp_path: Path) -> None:
     (tmp_path / "set.toml").write_text("[general]\n")
     assert read_source(tmp_path / "set.toml") is None
-    with pytest.raises(BadLayout, match="leave --command out"):
+    with pytest.raises(BadImport, match="leave --command out"):
         read_source(tmp_path / "set.toml", 1)

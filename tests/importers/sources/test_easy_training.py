@@ -6,20 +6,20 @@ from typing import Any
 
 import pytest
 
-from frisket.importers.base import BadLayout
-from frisket.importers.source_base import Source, read_source
+from frisket.importers.base import BadImport
+from frisket.importers.source_base import ConfigSource, read_source
 
 RECORD = json.loads((Path(__file__).parent / "easy_training.json").read_text("utf-8"))
 CASES = RECORD["cases"]
 
 
-def read(folder: Path, text: str) -> tuple[Source, Source]:
+def read(folder: Path, text: str) -> tuple[ConfigSource, ConfigSource]:
     (folder / "easy.toml").write_text(text)
     found = read_source(folder / "easy.toml")
     assert found is not None
     training, data = found
-    assert isinstance(training, Source)
-    assert isinstance(data, Source)
+    assert isinstance(training, ConfigSource)
+    assert isinstance(data, ConfigSource)
     return training, data
 
 
@@ -64,7 +64,7 @@ def test_the_model_is_told_by_the_script(tmp_path: Path, added: str, script: str
 
 def test_embeddings_and_broken_sections_are_refused(tmp_path: Path) -> None:
     text = '[[subsets]]\nimage_dir = "a"\n[general_args]\nargs = {seed = 1}\n'
-    with pytest.raises(BadLayout, match=r"easy\.toml line 5.*an embedding"):
+    with pytest.raises(BadImport, match=r"easy\.toml line 5.*an embedding"):
         read(tmp_path, text + '[train_mode]\ntrain_mode = "textual_inversion"\n')
-    with pytest.raises(BadLayout, match=r"network_args\.args is 'x', a table"):
+    with pytest.raises(BadImport, match=r"network_args\.args is 'x', a table"):
         read(tmp_path, text + '[network_args]\nargs = "x"\n')

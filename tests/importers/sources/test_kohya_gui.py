@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from frisket.importers.base import BadLayout
-from frisket.importers.shells.options import option_types, parse
+from frisket.importers.base import BadImport
+from frisket.importers.shells.options import parse, read_option_types
 from frisket.importers.shells.words import Word
-from frisket.importers.source_base import Source, read_source
+from frisket.importers.source_base import ConfigSource, read_source
 
 RECORD = json.loads((Path(__file__).parent / "kohya_gui.json").read_text("utf-8"))
 CASES = [  # all upstream's files and every kind of LoRA; a third of them is enough each time
@@ -21,12 +21,12 @@ MODEL = "pretrained_model_name_or_path"
 UNTOLD = {"sample_prompts", "output_dir", "logging_dir"}
 
 
-def read(folder: Path, given: dict[str, Any], name: str = "gui.json") -> Source:
+def read(folder: Path, given: dict[str, Any], name: str = "gui.json") -> ConfigSource:
     (folder / name).write_text(json.dumps(given, indent=2))
     found = read_source(folder / name)
     assert found is not None
     (source,) = found
-    assert isinstance(source, Source)
+    assert isinstance(source, ConfigSource)
     return source
 
 
@@ -62,7 +62,9 @@ def test_every_option_is_what_the_gui_writes(folder: Path, case: dict[str, Any])
     base = {n: v for n, v in RECORD["base"].items() if n not in case["less"]}
     typed = parse([Word(text, 1) for text in case["typed"]], "kohya", case["script"]).tree
     wanted = {
-        n: v for n, v in (base | case["more"]).items() if n in option_types("kohya") and v != []
+        n: v
+        for n, v in (base | case["more"]).items()
+        if n in read_option_types("kohya") and v != []
     }
     wanted |= typed
     if MODEL not in case["given"]:  # what the page starts with is not what a file asks for
@@ -117,7 +119,7 @@ def test_processes_and_strange_fields_are_told(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_used_is_named(tmp_path: Path, field: str, value: Any, said: str) -> None:
     given = {"LoRA_type": "Standard", "max_resolution": "512", "train_batch_size": 2, field: value}
-    with pytest.raises(BadLayout, match=r"gui\.json line") as error:
+    with pytest.raises(BadImport, match=r"gui\.json line") as error:
         read(tmp_path, given)
     assert said in str(error.value)
 
@@ -129,8 +131,8 @@ def test_the_other_tabs(tmp_path: Path) -> None:
     assert source.script == "sdxl_train.py"
     assert "whole model" in source.notes[0].message
     assert not {"network_module", "network_dim", "unet_lr"} & set(source.written.tree)
-    with pytest.raises(BadLayout, match="an embedding"):
+    with pytest.raises(BadImport, match="an embedding"):
         read(tmp_path, given | {"num_vectors_per_token": 4})
     del given["train_data_dir"]
-    with pytest.raises(BadLayout, match="tab for fine-tuning"):
+    with pytest.raises(BadImport, match="tab for fine-tuning"):
         read(tmp_path, given)

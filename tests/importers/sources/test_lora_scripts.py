@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from frisket.importers.base import BadLayout
-from frisket.importers.source_base import Source, read_source
+from frisket.importers.base import BadImport
+from frisket.importers.source_base import ConfigSource, read_source
 
 SAVED = """model_train_type = "sdxl-lora"
 pretrained_model_name_or_path = "./models/base.safetensors"
@@ -24,12 +24,12 @@ gpu_ids = ["0", "1"]
 """
 
 
-def read(folder: Path, text: str) -> Source:
+def read(folder: Path, text: str) -> ConfigSource:
     (folder / "saved.toml").write_text(text)
     found = read_source(folder / "saved.toml")
     assert found is not None
     (source,) = found
-    assert isinstance(source, Source)
+    assert isinstance(source, ConfigSource)
     return source
 
 
@@ -63,5 +63,5 @@ def test_a_whole_model_is_told(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_read_is_told(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(BadLayout, match=said):
+    with pytest.raises(BadImport, match=said):
         read(tmp_path, text)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from frisket.importers.source_base import Source, read_source
+from frisket.importers.source_base import ConfigSource, read_source
 from frisket.importers.sources.onetrainer import migrate, migrate_concept
 
 RECORD = json.loads((Path(__file__).parent / "onetrainer.json").read_text("utf-8"))
@@ -42,7 +42,7 @@ def test_a_file_of_2023_is_read_with_its_own_lines(tmp_path: Path) -> None:
     found = read_source(tmp_path / "old.json")
     assert found is not None
     (source,) = found
-    assert isinstance(source, Source)
+    assert isinstance(source, ConfigSource)
     assert source.trainer == "onetrainer"
     assert "version 0" in source.form
     tree, line = source.written.tree, source.written.line

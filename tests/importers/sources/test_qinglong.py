@@ -7,20 +7,20 @@ from typing import Any
 import pytest
 import tomlkit
 
-from frisket.importers.base import BadLayout
+from frisket.importers.base import BadImport
 from frisket.importers.shells.options import parse
 from frisket.importers.shells.words import Word
-from frisket.importers.source_base import Source, read_source
+from frisket.importers.source_base import ConfigSource, read_source
 
 RECORD = json.loads((Path(__file__).parent / "qinglong.json").read_text("utf-8"))
 
 
-def read(folder: Path, given: dict[str, Any]) -> Source:
+def read(folder: Path, given: dict[str, Any]) -> ConfigSource:
     (folder / "preset.toml").write_text(tomlkit.dumps(given))
     found = read_source(folder / "preset.toml")
     assert found is not None
     (source,) = found
-    assert isinstance(source, Source)
+    assert isinstance(source, ConfigSource)
     return source
 
 
@@ -46,7 +46,7 @@ def test_lines_and_what_is_lacking(tmp_path: Path) -> None:
 
 def test_models_that_are_not_here_and_broken_numbers(tmp_path: Path) -> None:
     given = RECORD["presets"]["wan2_1"]
-    with pytest.raises(BadLayout, match=r"arch = 'Lens': none of the models here"):
+    with pytest.raises(BadImport, match=r"arch = 'Lens': none of the models here"):
         read(tmp_path, given | {"arch": "Lens"})
-    with pytest.raises(BadLayout, match=r"preset\.toml line \d+: seed = 'x'.*whole number"):
+    with pytest.raises(BadImport, match=r"preset\.toml line \d+: seed = 'x'.*whole number"):
         read(tmp_path, given | {"seed": "x"})

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from frisket.importers.base import LAYOUTS, BadLayout
+from frisket.importers.base import IMPORT_FORMATS, BadImport
 from frisket.importers.shells.simpletuner_env import read_environment
-from frisket.importers.source_base import Source, read_source
+from frisket.importers.source_base import ConfigSource, read_source
 
 ENV = """# settings
 export MODEL_TYPE='lora'
@@ -46,11 +46,11 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def read(path: Path) -> Source:
+def read(path: Path) -> ConfigSource:
     found = read_source(path)
     assert found is not None
     (source,) = found
-    assert isinstance(source, Source)
+    assert isinstance(source, ConfigSource)
     return source
 
 
@@ -91,7 +91,7 @@ def test_the_importer_reads_it_with_its_list(project: Path, tmp_path: Path) -> N
     Image.new("RGB", (64, 64)).save(project / "config" / "data" / "a.png")
     (project / "config" / "data" / "a.txt").write_text("a cat")
     written = read(project / "config" / "config.env").written
-    layout = LAYOUTS.load("simpletuner")
+    layout = IMPORT_FORMATS.load("simpletuner")
     assert layout.read_written is not None
     imported = layout.read_written(written)
     assert imported.sections["optimizer"]["lr"] == 1e-4
@@ -126,7 +126,7 @@ def test_a_config_toml_is_one_too(project: Path) -> None:
 def test_an_environment_without_a_list_leads_to_what_lies_beside_it(tmp_path: Path) -> None:
     file = tmp_path / "config.env"
     file.write_text("export TRAINING_NUM_PROCESSES=1\n")
-    with pytest.raises(BadLayout, match=r"config\.env: sets no DATALOADER_CONFIG"):
+    with pytest.raises(BadImport, match=r"config\.env: sets no DATALOADER_CONFIG"):
         read_source(file)
     (tmp_path / "config.json").write_text("{}")
     assert read_source(file) == (tmp_path / "config.json",)
@@ -134,5 +134,5 @@ def test_an_environment_without_a_list_leads_to_what_lies_beside_it(tmp_path: Pa
 
 def test_a_quote_that_never_closes_is_told(tmp_path: Path) -> None:
     (tmp_path / "config.env").write_text('DATALOADER_CONFIG=x\nMODEL_NAME="a\n')
-    with pytest.raises(BadLayout, match=r"config\.env line 2: the quote"):
+    with pytest.raises(BadImport, match=r"config\.env line 2: the quote"):
         read_source(tmp_path / "config.env")

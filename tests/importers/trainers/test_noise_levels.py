@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tests.importers.trainers.noise_jobs import write_job
 
-from frisket.importers.base import LAYOUTS
+from frisket.importers.base import IMPORT_FORMATS
 
 OURS, NAMED = "by the same law", "by that law whatever the model"
 
@@ -138,7 +138,7 @@ def test_a_shift_is_by_size_where_the_law_is_the_models_own_and_what_stands_in_i
 ) -> None:
     drawn("pictures", "a.png", caption="a cat")
     drawn("train/1_cat", "a.png", caption="a cat")
-    read = LAYOUTS.load(trainer).read(write_job(trainer, tmp_path, model, options))
+    read = IMPORT_FORMATS.load(trainer).read(write_job(trainer, tmp_path, model, options))
     assert read.sections["timesteps"]["shift"] == shift
     said = [note for note in read.notes if answered and note.option.endswith(answered)]
     assert not how or any(how in note.message for note in said), [

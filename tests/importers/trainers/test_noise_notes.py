@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tests.importers.trainers.noise_jobs import write_job
 
-from frisket.importers.base import LAYOUTS, Imported
+from frisket.importers.base import IMPORT_FORMATS, Imported
 
 WAN22 = {"network_module": "networks.lora_wan", "task": "t2v-A14B"}
 IMAGE22 = {"model_family": "wan", "model_type": "lora", "model_flavour": "i2v-14b-2.2-high"}
@@ -21,7 +21,7 @@ def read(drawn: Any, tmp_path: Path) -> Any:
     drawn("train/1_cat", "a.png", caption="a cat")
 
     def imported(trainer: str, model: dict[str, Any], options: dict[str, Any]) -> Imported:
-        return LAYOUTS.load(trainer).read(write_job(trainer, tmp_path, model, options))
+        return IMPORT_FORMATS.load(trainer).read(write_job(trainer, tmp_path, model, options))
 
     return imported
 

@@ -16,7 +16,7 @@ from torch import Generator
 
 from frisket.config.tree import Config
 from frisket.families.base import FAMILIES
-from frisket.importers.base import LAYOUTS, Imported
+from frisket.importers.base import IMPORT_FORMATS, Imported
 from frisket.runs.card import variant_of
 from frisket.runs.training_parts import timesteps_of
 
@@ -46,7 +46,7 @@ def read(trainer: str, row: dict[str, Any], folder: Path) -> Imported:
     if row["family"] == "stable_diffusion" and trainer == "ai_toolkit":
         row["options"]["noise_scheduler"] = "ddpm"
     file = write_job(trainer, folder, model, row["options"])
-    return LAYOUTS.load("musubi" if trainer == "blissful" else trainer).read(file)
+    return IMPORT_FORMATS.load("musubi" if trainer == "blissful" else trainer).read(file)
 
 
 def draw(imported: Imported, size: list[int]) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from frisket.importers.noise import Options, bounded, by_size, tell_unread
+from frisket.importers.noise import NoiseOptions, map_bounds, map_shift, tell_unread
 
 SHIFTS = ("flux_shift",)
 SPREAD = ("sigmoid_scale",)
@@ -21,40 +21,42 @@ FLOW = (
 )
 
 
-def timesteps_of(flags: Options, model: Mapping[str, Any], shift: float | None) -> dict[str, Any]:
+def map_timesteps(
+    flags: NoiseOptions, model: Mapping[str, Any], shift: float | None
+) -> dict[str, Any]:
     """[timesteps] of our `model`; `shift` is what it takes where none is set, None without flow."""
     low, high = (
         flags.number(name, end) / 1000 for name, end in zip(ENDS, (0.0, 1000.0), strict=True)
     )
     if shift is None:
         tell_unread(flags, FLOW, "is for models that predict a flow")
-        return bounded(max(0.0, low), min(1.0, high), "squeeze") | _weights(flags)
+        return map_bounds(max(0.0, low), min(1.0, high), "squeeze") | _map_noise_weights(flags)
     tell_unread(flags, NOISE, "does nothing there on models that predict a flow")
     if model.get("family") == "sd3":
-        return _of_sd3(flags, shift) | bounded(max(0.0, low), min(1.0, high), "squeeze")
+        return _map_sd3(flags, shift) | map_bounds(max(0.0, low), min(1.0, high), "squeeze")
     tell_unread(flags, ENDS, "its sampler of FLUX does not read it")
-    return _of_flux(flags, model, shift)
+    return _map_flux(flags, model, shift)
 
 
-def _weights(flags: Options) -> dict[str, Any]:
+def _map_noise_weights(flags: NoiseOptions) -> dict[str, Any]:
     """What counts for models of noise: kohya multiplies all that is set."""
-    found: dict[str, Any] = {}
+    section: dict[str, Any] = {}
     if flags.number("min_snr_gamma"):
-        found["min_snr"] = flags.number("min_snr_gamma")
+        section["min_snr"] = flags.number("min_snr_gamma")
     for name, weighting in (
         ("debiased_estimation_loss", "debiased"),
         ("scale_v_pred_loss_like_noise_pred", "noise_like"),
     ):
-        if flags.flag(name) and "weighting" not in found:
-            found["weighting"] = weighting
+        if flags.flag(name) and "weighting" not in section:
+            section["weighting"] = weighting
             flags.say(name, "mapped", f'is timesteps.weighting = "{weighting}" here')
         elif flags.flag(name):
-            said = f"timesteps.weighting is one: {found['weighting']} is taken"
-            flags.say(name, "no equivalent", said)
-    return found
+            message = f"timesteps.weighting is one: {section['weighting']} is taken"
+            flags.say(name, "no equivalent", message)
+    return section
 
 
-def scheme_of(flags: Options, *, turned: bool) -> dict[str, Any]:
+def map_scheme(flags: NoiseOptions, *, turned: bool) -> dict[str, Any]:
     """The density of weighting_scheme; `turned` where its u counts from the noisy end.
 
     logit_normal mirrors its mean then; the others are the same either way.
@@ -66,8 +68,8 @@ def scheme_of(flags: Options, *, turned: bool) -> dict[str, Any]:
     if scheme == "logit_normal":
         mean = flags.number("logit_mean")
         if turned and mean:
-            said = f"counts from the noisy end there: timesteps.mean = {-mean:g}"
-            flags.say("logit_mean", "mapped", said)
+            message = f"counts from the noisy end there: timesteps.mean = {-mean:g}"
+            flags.say("logit_mean", "mapped", message)
         return {
             "density": "logit_normal",
             "mean": -mean if turned and mean else mean,
@@ -78,55 +80,57 @@ def scheme_of(flags: Options, *, turned: bool) -> dict[str, Any]:
     return {"density": "uniform"}
 
 
-def weighting_of(flags: Options) -> dict[str, Any]:
+def map_weighting(flags: NoiseOptions) -> dict[str, Any]:
     """The loss weight of weighting_scheme."""
     scheme = flags.text("weighting_scheme", "none")
     return {"weighting": scheme} if scheme in ("sigma_sqrt", "cosmap") else {}
 
 
-def _of_sd3(flags: Options, shift: float) -> dict[str, Any]:
+def _map_sd3(flags: NoiseOptions, shift: float) -> dict[str, Any]:
     unread = ("timestep_sampling", "discrete_flow_shift", "sigmoid_scale")
     tell_unread(flags, unread, "sd-scripts does not read it for SD3")
-    found = scheme_of(flags, turned=False) | weighting_of(flags)
-    return found | {"shift": flags.number("training_shift", shift)}
+    section = map_scheme(flags, turned=False) | map_weighting(flags)
+    return section | {"shift": flags.number("training_shift", shift)}
 
 
-def _of_flux(flags: Options, model: Mapping[str, Any], shift: float) -> dict[str, Any]:
+def _map_flux(flags: NoiseOptions, model: Mapping[str, Any], shift: float) -> dict[str, Any]:
     way = flags.text("timestep_sampling", "sigma")
     tell_unread(flags, ("training_shift",), "is SD3's there; FLUX takes discrete_flow_shift")
-    counts = weighting_of(flags)
+    counts = map_weighting(flags)
     if counts and flags.text("model_prediction_type", "sigma_scaled") != "sigma_scaled":
-        said = "weighs the loss there with model_prediction_type = sigma_scaled alone"
-        flags.say("weighting_scheme", "not needed", said)
+        message = "weighs the loss there with model_prediction_type = sigma_scaled alone"
+        flags.say("weighting_scheme", "not needed", message)
         counts = {}
-    return drawn(flags, model, way, flags.number("discrete_flow_shift", shift), SHIFTS) | counts
+    return (
+        map_sampling(flags, model, way, flags.number("discrete_flow_shift", shift), SHIFTS) | counts
+    )
 
 
-def drawn(
-    flags: Options,
+def map_sampling(
+    flags: NoiseOptions,
     model: Mapping[str, Any],
     way: str,
     shift: float,
-    known: tuple[str, ...],
+    laws: tuple[str, ...],
 ) -> dict[str, Any]:
     """Density and shift of a timestep_sampling; `shift` is the number it would take."""
     spread = {"density": "logit_normal", "std": flags.number("sigmoid_scale", 1.0)}
-    why = f"is not read with timestep_sampling = {way}"
-    tell_unread(flags, () if way == "sigma" else SCHEME, why)
-    tell_unread(flags, SPREAD if way in ("uniform", "sigma") else (), why)
-    tell_unread(flags, ("discrete_flow_shift",) if way not in ("shift", "sigma") else (), why)
+    reason = f"is not read with timestep_sampling = {way}"
+    tell_unread(flags, () if way == "sigma" else SCHEME, reason)
+    tell_unread(flags, SPREAD if way in ("uniform", "sigma") else (), reason)
+    tell_unread(flags, ("discrete_flow_shift",) if way not in ("shift", "sigma") else (), reason)
     if way == "uniform":
         return {"density": "uniform", "shift": 1.0}
     if way == "sigmoid":
         return spread | {"shift": 1.0}
     if way == "shift":
         return spread | {"shift": shift}
-    if way in known:
-        law, said = by_size(model, way)  # type: ignore[arg-type]
-        flags.say("timestep_sampling", "mapped", said)
+    if way in laws:
+        law, message = map_shift(model, way)  # type: ignore[arg-type]
+        flags.say("timestep_sampling", "mapped", message)
         return spread | {"shift": law}
     if way != "sigma":
-        said = "there is no such density; the variant's own stands in (timesteps.density)"
-        flags.say("timestep_sampling", "no equivalent", said)
+        message = "there is no such density; the variant's own stands in (timesteps.density)"
+        flags.say("timestep_sampling", "no equivalent", message)
         return {}
-    return scheme_of(flags, turned=True) | {"shift": shift}
+    return map_scheme(flags, turned=True) | {"shift": shift}

@@ -24,18 +24,20 @@ MODES = {"flash": "flash", "xformers": "xformers"}  # of sd-scripts' attn_mode
 SAGE = ("sage_attn", "use_sage_attn")
 
 
-def memory(flags: Flags) -> dict[str, Any]:
+def map_memory(flags: Flags) -> dict[str, Any]:
     """`[memory]`: what is moved off the card, stored smaller or worked out again."""
-    found: dict[str, Any] = {}
+    section: dict[str, Any] = {}
     for option, keys in SWITCHES.items():
         if flags.flag(option):
-            found |= keys
+            section |= keys
     if (mode := flags.text("attn_mode")) in MODES:
-        found["attention"] = MODES[mode]
+        section["attention"] = MODES[mode]
     for option in SAGE:
         if flags.flag(option):
-            said = "sage attention has no gradient, so nothing trains through it; torch's is taken"
-            flags.say(option, "no equivalent", said)
+            message = (
+                "sage attention has no gradient, so nothing trains through it; torch's is taken"
+            )
+            flags.say(option, "no equivalent", message)
     if "blocks_to_swap" in flags:
-        found["swap_blocks"] = flags.whole("blocks_to_swap")
-    return {name: value for name, value in found.items() if value != "same"}
+        section["swap_blocks"] = flags.whole("blocks_to_swap")
+    return {name: value for name, value in section.items() if value != "same"}

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from frisket.importers.files import place
-from frisket.importers.flags.options import Flags, named_values
+from frisket.importers.files import locate
+from frisket.importers.flags.options import Flags, parse_named_values
 from frisket.importers.noise import is_flow
-from frisket.importers.options import Table
+from frisket.importers.options import OptionTable
 
 RANK, ALPHA = 4, 1.0  # theirs, where nothing is given
 KINDS = {"lora": "lora", "locon": "lora", "lycoris": "lora", "loha": "loha", "lokr": "lokr"}
@@ -15,13 +15,13 @@ PRESETS = {
     "full": "full", "full-lin": "full", "attn-mlp": "attn-mlp", "attn-only": "attn",
     "unet-transformer-only": "attn-mlp",
 }  # fmt: skip
-SAME = ("factor", "full_matrix", "rank_dropout", "module_dropout")
+SAME_NAMES = ("factor", "full_matrix", "rank_dropout", "module_dropout")
 PLUS = ("loraplus_unet_lr_ratio", "loraplus_lr_ratio")  # the first that is given counts
 LAYERS = (
     "its layers are chosen, or sized, one by one there: here all of lora.targets have one rank, and"
     " lora.exclude leaves some alone"
 )
-TOLD = {
+WITHOUT_EQUAL = {
     **dict.fromkeys(
         (
             "block_dims",
@@ -97,34 +97,38 @@ class Network:
     other: str = ""
 
 
-def network(flags: Flags, model: Mapping[str, Any]) -> Network:
+def map_network(flags: Flags, model: Mapping[str, Any]) -> Network:
     """The adapter that is trained, with a note for each argument of its module."""
     module = flags.text("network_module")
     table = flags.at("network_args")
-    arguments = named_values(table, "network_args")
+    arguments = parse_named_values(table, "network_args")
     algorithm = str(arguments.pop("algo", "")).lower() or module.rpartition(".")[2].lower()
-    told = _Told(table)
-    kind, other = _kind(flags, algorithm, arguments, told)
-    found: dict[str, Any] = {} if kind == "lora" else {"kind": kind}
-    found["rank"] = flags.whole("network_dim", RANK, low=1)
-    found["alpha"] = flags.number("network_alpha", ALPHA) or float(found["rank"])
+    notes = _ArgumentNotes(table)
+    kind, other = _map_kind(flags, algorithm, arguments, notes)
+    section: dict[str, Any] = {} if kind == "lora" else {"kind": kind}
+    section["rank"] = flags.whole("network_dim", RANK, low=1)
+    section["alpha"] = flags.number("network_alpha", ALPHA) or float(section["rank"])
     if arguments.pop("rs_lora", False):
-        found["alpha"] *= found["rank"] ** 0.5
-        told.mapped("rs_lora", "lora.alpha, times the root of the rank")
+        section["alpha"] *= section["rank"] ** 0.5
+        notes.note_mapped("rs_lora", "lora.alpha, times the root of the rank")
     dropout = flags.number("network_dropout", low=0.0) or _number(arguments.pop("dropout", 0))
     if dropout:
-        found["dropout"] = dropout
-    found |= _convolutions(arguments, told, model, found, lycoris="lycoris" in module)
-    found |= {name: _plain(arguments.pop(name)) for name in SAME if told.given(arguments, name)}
-    if found.get("full_matrix"):
-        _drop_alpha(flags, found)
+        section["dropout"] = dropout
+    section |= _map_convolutions(arguments, notes, model, section, lycoris="lycoris" in module)
+    section |= {
+        name: _unquote(arguments.pop(name))
+        for name in SAME_NAMES
+        if notes.is_set_in(arguments, name)
+    }
+    if section.get("full_matrix"):
+        _drop_alpha(flags, section)
     if norm := flags.number("scale_weight_norms", low=0.0):
-        found["max_norm"] = norm
-    found |= _find_source(flags)
-    plus = _plus(arguments, told)
-    told.rest(arguments)
+        section["max_norm"] = norm
+    section |= _find_source(flags)
+    plus = _map_lora_plus(arguments, notes)
+    notes.note_rest(arguments)
     whole = not (algorithm or "network_dim" in flags)
-    return Network(found, plus, whole, other)
+    return Network(section, plus, whole, other)
 
 
 def _find_source(flags: Flags) -> dict[str, Any]:
@@ -133,7 +137,7 @@ def _find_source(flags: Flags) -> dict[str, Any]:
     if not name:
         return {}
     folder = flags.at("network_weights").sheet.written.path.absolute().parent
-    return {"source": str(place(name, folder)[0] or name)}
+    return {"source": str(locate(name, folder)[0] or name)}
 
 
 def _drop_alpha(flags: Flags, section: dict[str, Any]) -> None:
@@ -144,121 +148,129 @@ def _drop_alpha(flags: Flags, section: dict[str, Any]) -> None:
     flags.say("network_alpha", "not needed", message)
 
 
-class _Told:
+class _ArgumentNotes:
     """Notes on the arguments of a network, one by one."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: OptionTable) -> None:
         self.table = table
         if "network_args" in table:
-            said = "is [lora] here; each argument has a note of its own"
-            table.say("network_args", "mapped", said)
+            message = "is [lora] here; each argument has a note of its own"
+            table.say("network_args", "mapped", message)
 
-    def mapped(self, name: str, key: str, value: Any = None) -> None:
+    def note_mapped(self, name: str, key: str, value: Any = None) -> None:
         self.table.part("network_args", name, "mapped", f"is {key} here", value)
 
-    def lost(self, name: str, said: str, value: Any = None) -> None:
-        self.table.part("network_args", name, "no equivalent", said, value)
+    def note_lost(self, name: str, message: str, value: Any = None) -> None:
+        self.table.part("network_args", name, "no equivalent", message, value)
 
-    def given(self, arguments: Mapping[str, Any], name: str) -> bool:
+    def is_set_in(self, arguments: Mapping[str, Any], name: str) -> bool:
         """Whether an argument of `[lora]` asks for something, with its note."""
         if name not in arguments or arguments[name] in (None, "", False, 0):
             return False
-        self.mapped(name, f"lora.{name}", arguments[name])
+        self.note_mapped(name, f"lora.{name}", arguments[name])
         return True
 
-    def rest(self, arguments: Mapping[str, Any]) -> None:
+    def note_rest(self, arguments: Mapping[str, Any]) -> None:
         """Every argument that is still there."""
         for name, value in arguments.items():
-            idle = value in (None, "", False, "all") or name in NOTHING or name in SAME
+            idle = value in (None, "", False, "all") or name in NOTHING or name in SAME_NAMES
             if idle:
-                said = "asks for nothing that is not here anyway"
-                self.table.part("network_args", name, "not needed", said, value)
+                message = "asks for nothing that is not here anyway"
+                self.table.part("network_args", name, "not needed", message, value)
             else:
-                told = TOLD.get(name, "no network of these trainers documents such an argument")
-                self.lost(name, told, value)
+                reason = WITHOUT_EQUAL.get(
+                    name, "no network of these trainers documents such an argument"
+                )
+                self.note_lost(name, reason, value)
 
 
-def _kind(flags: Flags, algorithm: str, arguments: dict[str, Any], told: _Told) -> tuple[str, str]:
+def _map_kind(
+    flags: Flags, algorithm: str, arguments: dict[str, Any], notes: _ArgumentNotes
+) -> tuple[str, str]:
     """`lora.kind`, and the kind that it stands in for."""
     doted = bool(arguments.pop("dora_wd", False))
     kind = KINDS.get(algorithm, "lora" if algorithm.startswith("lora_") else "")
     if algorithm == "lora_fa":
         kind = ""
     if kind == "lora" and doted:
-        told.mapped("dora_wd", "lora.kind = 'dora'", value=True)
+        notes.note_mapped("dora_wd", "lora.kind = 'dora'", value=True)
         return "dora", ""
     if doted:
-        told.lost("dora_wd", f"weights are decomposed for LoRA alone, not for {kind}", value=True)
+        notes.note_lost(
+            "dora_wd", f"weights are decomposed for LoRA alone, not for {kind}", value=True
+        )
     if kind:
         return kind, ""
     if not algorithm:
-        said = (
+        message = (
             "is not set: the command line says it"
             if "network_dim" in flags
             else "is not set, so the whole model is trained there; here an adapter is, of rank 4"
         )
-        flags.at("network_module").say("network_module", "no equivalent", said)
+        flags.at("network_module").say("network_module", "no equivalent", message)
         return "lora", ""
-    said = (
+    message = (
         f"{algorithm} is not there (lora.kind has lora, dora, loha, lokr): a LoRA of that rank"
         " stands in"
     )
     holder = "network_args" if "algo" in str(flags.texts("network_args")) else "network_module"
     if holder == "network_args":
-        told.lost("algo", said, algorithm)
+        notes.note_lost("algo", message, algorithm)
     else:
-        flags.say("network_module", "no equivalent", said)
+        flags.say("network_module", "no equivalent", message)
     return "lora", algorithm
 
 
-def _convolutions(
+def _map_convolutions(
     arguments: dict[str, Any],
-    told: _Told,
+    notes: _ArgumentNotes,
     model: Mapping[str, Any],
-    found: Mapping[str, Any],
+    adapter: Mapping[str, Any],
     *,
     lycoris: bool,
 ) -> dict[str, Any]:
     """Rank and alpha on convolutions, and the preset of layers."""
     rank, alpha = arguments.pop("conv_dim", None), arguments.pop("conv_alpha", None)
     preset = arguments.pop("preset", "full" if lycoris else "")
-    section = _map_preset(preset, told, lycoris=lycoris)
+    section = _map_preset(preset, notes, lycoris=lycoris)
     has = not is_flow(model)  # the models here that predict noise have convolutions, and only they
     if lycoris and preset == "full" and has:  # which trains them always, at the rank of all else
-        rank, alpha = rank or found["rank"], alpha or found["alpha"]
+        rank, alpha = rank or adapter["rank"], alpha or adapter["alpha"]
     elif not rank:
         return section
     if not has:
-        told.lost("conv_dim", "this model has no convolutions that an adapter could be on", rank)
+        notes.note_lost(
+            "conv_dim", "this model has no convolutions that an adapter could be on", rank
+        )
         return section
     section["conv_rank"] = int(_number(rank))
     section["conv_alpha"] = _number(alpha) or 1.0
-    told.mapped("conv_dim", "lora.conv_rank", rank)
-    told.mapped("conv_alpha", "lora.conv_alpha", alpha)
+    notes.note_mapped("conv_dim", "lora.conv_rank", rank)
+    notes.note_mapped("conv_alpha", "lora.conv_alpha", alpha)
     return section
 
 
-def _map_preset(preset: str, told: _Told, *, lycoris: bool) -> dict[str, Any]:
+def _map_preset(preset: str, notes: _ArgumentNotes, *, lycoris: bool) -> dict[str, Any]:
     """`lora.preset`, with a note where it is one of LyCORIS' that has a name here, or none."""
     if preset in PRESETS:
         if lycoris and preset != "full":
-            told.mapped("preset", "lora.preset", preset)
+            notes.note_mapped("preset", "lora.preset", preset)
         return {"preset": PRESETS[preset]}
     if preset:
-        told.lost("preset", "no lora.preset is of those layers: set lora.targets", preset)
+        notes.note_lost("preset", "no lora.preset is of those layers: set lora.targets", preset)
     return {}
 
 
-def _plus(arguments: dict[str, Any], told: _Told) -> float:
+def _map_lora_plus(arguments: dict[str, Any], notes: _ArgumentNotes) -> float:
     """LoRA+: how many times A's rate B has."""
-    given = [(name, arguments.pop(name)) for name in PLUS if name in arguments]
-    ratios = [(name, _number(value)) for name, value in given if value]
+    entries = [(name, arguments.pop(name)) for name in PLUS if name in arguments]
+    ratios = [(name, _number(value)) for name, value in entries if value]
     if not ratios:
         return 0.0
     name, ratio = ratios[0]
-    told.mapped(name, "optimizer.lora_plus", ratio)
+    notes.note_mapped(name, "optimizer.lora_plus", ratio)
     for other, value in ratios[1:]:
-        told.table.part("network_args", other, "not needed", f"{name} goes before it", value)
+        notes.table.part("network_args", other, "not needed", f"{name} goes before it", value)
     return ratio
 
 
@@ -269,6 +281,6 @@ def _number(value: Any) -> float:
         return 0.0
 
 
-def _plain(value: Any) -> Any:
+def _unquote(value: Any) -> Any:
     """A number that stands in quotes, as itself."""
     return value if not isinstance(value, str) else _number(value)

@@ -12,7 +12,7 @@ OPTIONS = (
 )  # fmt: skip
 
 
-def noise(flags: Flags, model: Mapping[str, Any], *, trainer: str) -> dict[str, Any]:
+def map_noise(flags: Flags, model: Mapping[str, Any], *, trainer: str) -> dict[str, Any]:
     """`[noise]`; of sd-scripts only what trains Stable Diffusion reads these options.
 
     A fork of musubi-tuner (Sarania's blissful-tuner) reads them whatever it trains.
@@ -20,21 +20,21 @@ def noise(flags: Flags, model: Mapping[str, Any], *, trainer: str) -> dict[str, 
     if trainer == "kohya" and is_flow(model):
         for option in OPTIONS:
             if option in flags:
-                said = "its trainers of flow models do not read it; so it is here"
-                flags.say(option, "not needed", said)
+                message = "its trainers of flow models do not read it; so it is here"
+                flags.say(option, "not needed", message)
         return {}
-    found: dict[str, Any] = {}
+    section: dict[str, Any] = {}
     if offset := flags.number("noise_offset", low=0.0):
-        found["offset"] = offset
+        section["offset"] = offset
         if flags.flag("noise_offset_random_strength"):
-            found["offset_random"] = True
+            section["offset_random"] = True
     if rounds := flags.whole("multires_noise_iterations"):
-        found["multires_iterations"] = rounds
-        found["multires_discount"] = flags.number("multires_noise_discount", 0.3)
+        section["multires_iterations"] = rounds
+        section["multires_discount"] = flags.number("multires_noise_discount", 0.3)
     for option, other in (
         ("noise_offset_random_strength", "noise_offset"),
         ("multires_noise_discount", "multires_noise_iterations"),
     ):
         if option in flags and not flags.number(other):
             flags.say(option, "not needed", f"without {other} it does nothing")
-    return found
+    return section

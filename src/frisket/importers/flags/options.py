@@ -9,31 +9,39 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from frisket.importers.base import Kind
-from frisket.importers.options import SHARED, Rules, Sheet, Table, rules_of
+from frisket.importers.base import NoteKind
+from frisket.importers.options import SHARED, OptionRules, OptionTable, Sheet, read_rules
 
 
 @cache
-def rules_with_flags(trainer: str, *, data: bool = False) -> Rules:
+def merge_rules(trainer: str, *, data: bool = False) -> OptionRules:
     """The rules of a trainer, and of the training options that all of kohya's have.
 
     `data`: its options of data may stand among them, for all data sets.
     """
-    own, both = rules_of(trainer), rules_of(SHARED)
-    common = own.sections["data"] if data else {}
-    flags = {"flags": {**common, **both.sections["flags"], **own.sections["flags"]}}
-    zeros = {**own.zeros, "flags": own.zeros["flags"] | both.zeros["flags"]}
+    trainer_rules, shared_rules = read_rules(trainer), read_rules(SHARED)
+    common = trainer_rules.sections["data"] if data else {}
+    flags = {
+        "flags": {**common, **shared_rules.sections["flags"], **trainer_rules.sections["flags"]}
+    }
+    zeros = {
+        **trainer_rules.zeros,
+        "flags": trainer_rules.zeros["flags"] | shared_rules.zeros["flags"],
+    }
     return replace(
-        own, sections={**own.sections, **flags}, zeros=zeros, defaults={"flags": _defaults(trainer)}
+        trainer_rules,
+        sections={**trainer_rules.sections, **flags},
+        zeros=zeros,
+        defaults={"flags": _read_defaults(trainer)},
     )
 
 
 @cache
-def _defaults(trainer: str) -> Mapping[str, Any]:
+def _read_defaults(trainer: str) -> Mapping[str, Any]:
     """What the trainer's own parsers hold where an option is not given, for those that hold one."""
     text = (resources.files("frisket.importers.shells") / "options.json").read_text("utf-8")
     options = json.loads(text)[trainer]["options"]
-    return {name: each["default"] for name, each in options.items() if "default" in each}
+    return {name: row["default"] for name, row in options.items() if "default" in row}
 
 
 class Flags:
@@ -44,21 +52,21 @@ class Flags:
     """
 
     def __init__(self, *sheets: Sheet) -> None:
-        """Open the files of `sheets`, at least one; BadLayout where one holds no table."""
-        self.tables: list[Table] = []
+        """Open the files of `sheets`, at least one; BadImport where one holds no table."""
+        self.tables: list[OptionTable] = []
         for sheet in sheets:
             top = sheet.top("flags")
-            held = top.written.items()
-            plain = {name: value for name, value in held if not isinstance(value, dict)}
-            self.tables.append(Table(sheet, "flags", plain, ()))
-            self.tables += [top.table(name, "flags") for name in top.written if name not in plain]
+            entries = top.written.items()
+            options = {name: value for name, value in entries if not isinstance(value, dict)}
+            self.tables.append(OptionTable(sheet, "flags", options, ()))
+            self.tables += [top.table(name, "flags") for name in top.written if name not in options]
         self.sheet = sheets[0]
 
     def __contains__(self, name: str) -> bool:
         """Whether the option is given anywhere."""
         return any(name in table for table in self.tables)
 
-    def at(self, name: str) -> Table:
+    def at(self, name: str) -> OptionTable:
         """The table an option stands in; the outermost for one that is not given."""
         return next((table for table in self.tables if name in table), self.tables[0])
 
@@ -82,29 +90,29 @@ class Flags:
         """An option that is a whole number."""
         return self.at(name).whole(name, default, low=low)
 
-    def say(self, name: str, kind: Kind, said: str) -> None:
+    def say(self, name: str, kind: NoteKind, message: str) -> None:
         """Note what became of an option here, in place of what the rules say."""
-        self.at(name).say(name, kind, said)
+        self.at(name).say(name, kind, message)
 
     def close(self) -> None:
         """Note what the rules say of all that nothing was said of."""
-        seen: set[str] = set()
+        names: set[str] = set()
         for table in self.tables:
-            for name in sorted(seen & set(table.values)):
+            for name in sorted(names & set(table.values)):
                 table.say(name, "not needed", "is set by what goes before this file, too")
-            seen |= set(table.values)
+            names |= set(table.values)
             table.close()
 
 
-def named_values(table: Table, option: str) -> dict[str, Any]:
-    """`["betas=0.9,0.99", "weight_decay=0.1"]` as values; BadLayout for one that has no name."""
-    found: dict[str, Any] = {}
-    for each in table.texts(option):
-        name, equals, value = each.partition("=")
+def parse_named_values(table: OptionTable, option: str) -> dict[str, Any]:
+    """`["betas=0.9,0.99", "weight_decay=0.1"]` as values; BadImport for one that has no name."""
+    values: dict[str, Any] = {}
+    for argument in table.texts(option):
+        name, equals, value = argument.partition("=")
         if not equals:
-            raise table.bad(option, f"{each!r} should be name=value")
-        found[name.strip()] = read_value(value.strip())
-    return found
+            raise table.bad(option, f"{argument!r} should be name=value")
+        values[name.strip()] = read_value(value.strip())
+    return values
 
 
 def read_value(text: str) -> Any:

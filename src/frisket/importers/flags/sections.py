@@ -4,18 +4,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from frisket.importers.flags import kohya_noise_levels, musubi_noise_levels
-from frisket.importers.flags.memory import memory
-from frisket.importers.flags.network import network
-from frisket.importers.flags.noise import noise
-from frisket.importers.flags.optimizer import optimizer
+from frisket.importers.flags.memory import map_memory
+from frisket.importers.flags.network import map_network
+from frisket.importers.flags.noise import map_noise
+from frisket.importers.flags.optimizer import map_optimizer
 from frisket.importers.flags.options import Flags
-from frisket.importers.flags.preview import preview
-from frisket.importers.flags.run import Epoch, run, steps_of
+from frisket.importers.flags.preview import map_preview
+from frisket.importers.flags.run import Epoch, count_steps, map_run
 
 Sections = dict[str, dict[str, Any]]
 
 
-def training(
+def map_training(
     flags: Flags, *, trainer: str, epoch: Epoch, model: Mapping[str, Any], shift: float | None
 ) -> Sections:
     """The sections that follow from training options, and a note for each of them.
@@ -24,30 +24,30 @@ def training(
     alpha 1, all checkpoints kept. `model` is the section. Flow models get their noise levels, with
     `shift` where the options leave it open; None for other models.
     """
-    adapter = network(flags, model)
+    adapter = map_network(flags, model)
     return {
-        "optimizer": optimizer(
-            flags, trainer=trainer, adapter=adapter, steps=steps_of(flags, epoch)
+        "optimizer": map_optimizer(
+            flags, trainer=trainer, adapter=adapter, steps=count_steps(flags, epoch)
         ),
-        "run": run(flags, epoch),
+        "run": map_run(flags, epoch),
         "lora": adapter.section,
-        "memory": memory(flags),
-        "timesteps": _timesteps(flags, model, shift),
-        "noise": noise(flags, model, trainer=trainer),
-        "preview": preview(flags, epoch, trainer=trainer),
+        "memory": map_memory(flags),
+        "timesteps": _map_timesteps(flags, model, shift),
+        "noise": map_noise(flags, model, trainer=trainer),
+        "preview": map_preview(flags, epoch, trainer=trainer),
     }
 
 
-def _timesteps(flags: Flags, model: Mapping[str, Any], shift: float | None) -> dict[str, Any]:
+def _map_timesteps(flags: Flags, model: Mapping[str, Any], shift: float | None) -> dict[str, Any]:
     if flags.sheet.rules.title == "musubi-tuner":
-        return musubi_noise_levels.timesteps_of(flags, model)
-    return kohya_noise_levels.timesteps_of(flags, model, shift)
+        return musubi_noise_levels.map_timesteps(flags, model)
+    return kohya_noise_levels.map_timesteps(flags, model, shift)
 
 
-def merged(*several: Mapping[str, Mapping[str, Any]]) -> Sections:
+def merge_sections(*parts: Mapping[str, Mapping[str, Any]]) -> Sections:
     """Sections laid over each other, the later ones last; empty ones left out."""
-    found: Sections = {}
-    for sections in several:
+    merged: Sections = {}
+    for sections in parts:
         for name, table in sections.items():
-            found[name] = found.get(name, {}) | dict(table)
-    return {name: table for name, table in found.items() if table}
+            merged[name] = merged.get(name, {}) | dict(table)
+    return {name: table for name, table in merged.items() if table}

@@ -8,7 +8,7 @@ from importlib import resources
 from typing import Any
 
 from frisket.disk.untrusted import show
-from frisket.importers.base import BadLayout
+from frisket.importers.base import BadImport
 from frisket.importers.files import Written
 
 WHOLE = {  # fields that are made whole numbers when a file is opened, and what else they become
@@ -140,7 +140,7 @@ OF_MODEL: Mapping[str, dict[str, str]] = {  # option by field, of the model whos
 
 
 @cache
-def defaults() -> Mapping[str, Any]:
+def read_defaults() -> Mapping[str, Any]:
     """The value of each field when the GUI starts, by name."""
     text = (resources.files("frisket.importers.kohya_ss") / "fields.json").read_text("utf-8")
     fields: Mapping[str, Any] = json.loads(text)["fields"]
@@ -152,15 +152,19 @@ class Fields:
 
     def __init__(self, written: Written) -> None:
         self.written = written
-        given = {name: value for name, value in written.tree.items() if value is not None}
-        self.values: dict[str, Any] = {**defaults(), **given, **_update_old_fields(given)}
+        set_fields = {name: value for name, value in written.tree.items() if value is not None}
+        self.values: dict[str, Any] = {
+            **read_defaults(),
+            **set_fields,
+            **_update_old_fields(set_fields),
+        }
         for name, other in WHOLE.items():
-            self.values[name] = whole(self.values[name], other)
+            self.values[name] = as_whole(self.values[name], other)
         for name, fraction in FLOATS.items():
-            self.values[name] = floating(self.values[name], fraction)
+            self.values[name] = as_float(self.values[name], fraction)
 
     def value(self, name: str) -> Any:
-        """A field: text, a number or a switch; BadLayout for a table or list."""
+        """A field: text, a number or a switch; BadImport for a table or list."""
         value = self.values.get(name)
         if isinstance(value, dict | list):
             raise self.bad(name, "text, a number or true or false is needed")
@@ -178,15 +182,15 @@ class Fields:
     def number(self, name: str) -> float:
         """A field that is a number, empty for 0."""
         value = self.value(name)
-        found = floating(0 if value in ("", None, False) else value, math.nan)
-        if not math.isfinite(found):
+        number = as_float(0 if value in ("", None, False) else value, math.nan)
+        if not math.isfinite(number):
             raise self.bad(name, "a number is needed")
-        return found
+        return number
 
-    def bad(self, name: str, said: str) -> BadLayout:
+    def bad(self, name: str, message: str) -> BadImport:
         """The error for a field, to be raised."""
         value = show(self.values.get(name), 60)
-        return BadLayout(f"{self.written.where((name,))}: {name} = {value}: {said}")
+        return BadImport(f"{self.written.where((name,))}: {name} = {value}: {message}")
 
 
 def _update_old_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -209,7 +213,7 @@ def _update_old_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     return today
 
 
-def whole(value: Any, other: int) -> int:
+def as_whole(value: Any, other: int) -> int:
     """A whole number, or another where it is none."""
     try:
         return int(value)
@@ -217,7 +221,7 @@ def whole(value: Any, other: int) -> int:
         return other
 
 
-def floating(value: Any, other: float) -> float:
+def as_float(value: Any, other: float) -> float:
     """A number, or another where it is none."""
     try:
         return float(value)

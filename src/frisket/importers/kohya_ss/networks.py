@@ -43,7 +43,7 @@ _PLAIN = {  # module, and fields that are arguments where they are set
 }
 
 
-def network_of(
+def choose_network(
     fields: Mapping[str, Any], *, flux: bool = False, sd3: bool = False
 ) -> tuple[str, list[str]]:
     """The module and its arguments (`name=value`) for the kind of LoRA in `LoRA_type`.
@@ -52,47 +52,47 @@ def network_of(
     """
     kind = fields.get("LoRA_type")
     if isinstance(kind, str) and kind.startswith("LyCORIS/"):
-        module, found = _lycoris(kind.removeprefix("LyCORIS/"), fields)
+        module, arguments = _choose_lycoris(kind.removeprefix("LyCORIS/"), fields)
     elif isinstance(kind, str) and kind in _PLAIN:
         module, names = _PLAIN[kind]
         module = "networks.lora_sd3" if sd3 and module == "networks.lora" else module
-        found = {name: fields.get(name) for name in names if fields.get(name)}
-        found = _special(kind, fields, flux=flux) | found
+        arguments = {name: fields.get(name) for name in names if fields.get(name)}
+        arguments = _find_special_arguments(kind, fields, flux=flux) | arguments
     else:
         return "", []
-    found |= {name: fields.get(name) for name in _PLUS if fields.get(name)}
-    texts = (f"{name}={value}".replace('"', "").split() for name, value in found.items())
+    arguments |= {name: fields.get(name) for name in _PLUS if fields.get(name)}
+    texts = (f"{name}={value}".replace('"', "").split() for name, value in arguments.items())
     return module, [word for words in texts for word in words]
 
 
-def _lycoris(name: str, fields: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+def _choose_lycoris(name: str, fields: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     if name not in _LYCORIS:
         return "", {}
     algorithm, names = _LYCORIS[name]
-    found = {"preset": fields.get("LyCORIS_preset"), "algo": algorithm}
-    found |= {each: fields.get(each) for each in names}
+    arguments = {"preset": fields.get("LyCORIS_preset"), "algo": algorithm}
+    arguments |= {field: fields.get(field) for field in names}
     if name == "Diag-OFT":
-        found["constraint"] = fields.get("constrain")
+        arguments["constraint"] = fields.get("constrain")
     if name == "DyLoRA":
-        found["block_size"] = fields.get("unit")
-    return "lycoris.kohya", found
+        arguments["block_size"] = fields.get("unit")
+    return "lycoris.kohya", arguments
 
 
-def _special(kind: str, fields: Mapping[str, Any], *, flux: bool) -> dict[str, Any]:
+def _find_special_arguments(kind: str, fields: Mapping[str, Any], *, flux: bool) -> dict[str, Any]:
     """Arguments that hang on more than one field."""
     if kind == "Kohya LoCon":
         return {name: fields.get(name) for name in _CONV}
     if kind in ("Kohya LoHa", "Kohya LoKr"):
-        found = {name: fields.get(name) for name in _CONV} if fields.get("conv_dim") else {}
+        arguments = {name: fields.get(name) for name in _CONV} if fields.get("conv_dim") else {}
         factor = fields.get("factor", -1)
-        return found | ({"factor": factor} if kind == "Kohya LoKr" and factor != -1 else {})
+        return arguments | ({"factor": factor} if kind == "Kohya LoKr" and factor != -1 else {})
     return _find_flux_arguments(fields, flux=flux) if kind == "Flux1" else {}
 
 
 def _find_flux_arguments(fields: Mapping[str, Any], *, flux: bool) -> dict[str, Any]:
     names = ("ggpo_beta", "ggpo_sigma") if fields.get("train_lora_ggpo") else ()
-    found = {name: fields.get(name) for name in names if fields.get(name)}
+    arguments = {name: fields.get(name) for name in names if fields.get(name)}
     if fields.get("split_mode"):
-        found["train_blocks"] = "single"
-    found |= {"split_qkv": True} if fields.get("split_qkv") else {}
-    return found | ({"train_t5xxl": True} if fields.get("train_t5xxl") and flux else {})
+        arguments["train_blocks"] = "single"
+    arguments |= {"split_qkv": True} if fields.get("split_qkv") else {}
+    return arguments | ({"train_t5xxl": True} if fields.get("train_t5xxl") and flux else {})

@@ -7,13 +7,13 @@ from frisket.importers.shells.branches import Branches
 from frisket.importers.shells.words import (
     LONGEST,
     MOST,
-    Command,
-    Unreadable,
+    ShellCommand,
+    UnreadableScript,
     Word,
+    check_count,
     clean,
     compare,
-    counted,
-    hole,
+    mark_hole,
 )
 
 _VARIABLE = re.compile(r"%%?~?[A-Za-z]*\d|%\*|%%~?\w+|%([^%\n:=]+)(:[^%\n]*)?%|!([^!\n:=\s]+)!")
@@ -28,35 +28,37 @@ _NUMBERS = {"equ": "eq", "neq": "ne", "lss": "lt", "leq": "le", "gtr": "gt", "ge
 _PLACES = {"cd": ".", "userprofile": "~", "homepath": "~"}
 
 
-def read_script(text: str) -> list[Command]:
-    """The commands of a batch file, words as a program is given them. Raises Unreadable."""
+def read_script(text: str) -> list[ShellCommand]:
+    """The commands of a batch file, words as a program is given them. Raises UnreadableScript."""
     reader = _Reader()
-    for number, (line, statement) in enumerate(_lines(clean(text))):
+    for number, (line, statement) in enumerate(_join_lines(clean(text))):
         if number > MOST:
-            raise Unreadable(f"more than {MOST:,} lines; is it the right file?", line)
+            raise UnreadableScript(f"more than {MOST:,} lines; is it the right file?", line)
         reader.read(statement, line)
     return reader.commands
 
 
-def _lines(text: str) -> Iterator[tuple[int, str]]:
+def _join_lines(text: str) -> Iterator[tuple[int, str]]:
     """Each line with those that a `^` at its end joins to it, and the number of the first."""
-    begun, whole = 0, ""
+    first, joined = 0, ""
     for number, line in enumerate(text.split("\n"), 1):
-        begun = begun or number
+        first = first or number
         if line.endswith("^") and not line.endswith("^^"):
-            whole += line[:-1] + "\n"  # the line end is no blank to cmd, but it ends no word either
+            joined += (
+                line[:-1] + "\n"
+            )  # the line end is no blank to cmd, but it ends no word either
             continue
-        yield begun, whole + line
-        begun, whole = 0, ""
-    if whole:
-        yield begun, whole
+        yield first, joined + line
+        first, joined = 0, ""
+    if joined:
+        yield first, joined
 
 
 class _Reader:
     """One pass over a file."""
 
     def __init__(self) -> None:
-        self.commands: list[Command] = []
+        self.commands: list[ShellCommand] = []
         self.names: dict[str, str] = {}
         self.branches = Branches()
         self.folder = ""
@@ -65,101 +67,101 @@ class _Reader:
 
     def read(self, text: str, line: int) -> None:
         """Follow one line: it may hold several commands, open blocks or close them."""
-        rest = self._filled(text.lstrip("@ \t"), line)
-        for part in _parts(rest):
-            self._part(part, line)
+        rest = self._fill_variables(text.lstrip("@ \t"), line)
+        for part in _split_parts(rest):
+            self._read_part(part, line)
             line += part.count("\n")
 
-    def _part(self, part: str, line: int) -> None:
-        plain = part.strip(" \t@\n")
-        lowered = plain.lower()
-        if plain in ("(", ")"):
-            if plain == ")":
+    def _read_part(self, part: str, line: int) -> None:
+        statement = part.strip(" \t@\n")
+        lowered = statement.lower()
+        if statement in ("(", ")"):
+            if statement == ")":
                 truth = self.branches.end()
                 self._after = None if truth is None else not truth
             return
-        if re.match(r"(rem\b|::|:)", lowered) or not plain:
+        if re.match(r"(rem\b|::|:)", lowered) or not statement:
             return
         if lowered.startswith("else"):
             self.branches.begin(self._after)
-            self._part(plain[4:], line)
+            self._read_part(statement[4:], line)
             return
-        if found := _IF.match(plain):
-            self._if(plain[found.end() :], line, negated=bool(found[2]))
+        if match := _IF.match(statement):
+            self._follow_if(statement[match.end() :], line, negated=bool(match[2]))
         elif lowered.startswith("for "):
             self.branches.begin(None)
         else:
-            self._command(plain, line + part[: part.index(plain[0])].count("\n"))
+            self._follow_command(statement, line + part[: part.index(statement[0])].count("\n"))
 
-    def _if(self, rest: str, line: int, *, negated: bool) -> None:
-        found = _TEST.match(rest)
-        truth = self._tested(found) if found else None
+    def _follow_if(self, rest: str, line: int, *, negated: bool) -> None:
+        match = _TEST.match(rest)
+        truth = self._evaluate_test(match) if match else None
         truth = not truth if negated and truth is not None else truth
-        then = rest[found.end() :].strip() if found else ""
+        then = rest[match.end() :].strip() if match else ""
         self.branches.begin(truth)
         if then == "(":
             return
-        inside, rest = _bracketed(then)
-        self._part(inside, line)
+        inside, rest = _split_brackets(then)
+        self._read_part(inside, line)
         self.branches.end()
         if rest.lower().startswith("else"):
             self.branches.begin(None if truth is None else not truth)
-            self._part(_bracketed(rest[4:].strip())[0], line)
+            self._read_part(_split_brackets(rest[4:].strip())[0], line)
             self.branches.end()
 
-    def _tested(self, found: re.Match[str]) -> bool | None:
-        if found[1]:
-            return True if found[1].lower() in self.names else None
-        if found[2]:
+    def _evaluate_test(self, match: re.Match[str]) -> bool | None:
+        if match[1]:
+            return True if match[1].lower() in self.names else None
+        if match[2]:
             return None
-        sign = found[5].strip().lower()
-        left, right = found[4].strip('"'), found[6].strip('"')
+        sign = match[5].strip().lower()
+        left, right = match[4].strip('"'), match[6].strip('"')
         return compare(left, _NUMBERS.get(sign, "=="), right)
 
-    def _command(self, text: str, line: int) -> None:
+    def _follow_command(self, text: str, line: int) -> None:
         active = self.branches.active
-        if found := _SET.match(text):
+        if match := _SET.match(text):
             if active is not False:
-                self._set(found, active)
+                self._set(match, active)
             return
-        words = _words(text, line)
+        words = _split_words(text, line)
         name = words[0].text.lower() if words else ""
         if name in ("call", "start") and len(words) > 1:
             words = words[1:]
         if name in ("cd", "pushd", "chdir") and len(words) > 1:
             self.folder = words[-1].text
         elif words and active is not False:
-            self.commands.append(Command(tuple(words), self.folder))
-            counted(self.commands, line)
+            self.commands.append(ShellCommand(tuple(words), self.folder))
+            check_count(self.commands, line)
 
-    def _set(self, found: re.Match[str], active: bool | None) -> None:
-        name, value = found[2].strip().lower(), found[3]
-        quoted = found[0][: found.start(2)].endswith('"')
+    def _set(self, match: re.Match[str], active: bool | None) -> None:
+        name, value = match[2].strip().lower(), match[3]
+        quoted = match[0][: match.start(2)].endswith('"')
         if quoted and '"' in value:
             value = value[: value.rindex('"')]
-        value = hole(f"%{name}%") if found[1] else value.strip("\n")
+        value = mark_hole(f"%{name}%") if match[1] else value.strip("\n")
         if active is None and value != self.names.get(name):
-            value = hole(f"%{name}%")
+            value = mark_hole(f"%{name}%")
         self.names[name] = value
 
-    def _filled(self, text: str, line: int) -> str:
+    def _fill_variables(self, text: str, line: int) -> str:
         """A line with its variables written out."""
-        out = _VARIABLE.sub(self._value, text)
+        out = _VARIABLE.sub(self._look_up, text)
         self.grown += len(out)
         if self.grown > 100 * LONGEST:
-            raise Unreadable("its variables become too long; is it the right file?", line)
+            raise UnreadableScript("its variables become too long; is it the right file?", line)
         return out
 
-    def _value(self, found: re.Match[str]) -> str:
-        name = (found[1] or found[3] or "").lower()
+    def _look_up(self, match: re.Match[str]) -> str:
+        name = (match[1] or match[3] or "").lower()
         if not name:
-            return "./" if "~d" in found[0].lower() else hole(found[0])
-        if found[2]:
-            return hole(found[0])
-        return self.names.get(name, _PLACES.get(name, hole(found[0])))
+            return "./" if "~d" in match[0].lower() else mark_hole(match[0])
+        if match[2]:
+            return mark_hole(match[0])
+        return self.names.get(name, _PLACES.get(name, mark_hole(match[0])))
 
 
-def _bracketed(text: str) -> tuple[str, str]:
+def _split_brackets(text: str) -> tuple[str, str]:
     """What stands within the brackets that a text begins with, and what follows them."""
     if not text.startswith("("):
         return text, ""
@@ -167,7 +169,7 @@ def _bracketed(text: str) -> tuple[str, str]:
     return (text[1:], "") if end < 0 else (text[1:end], text[end + 1 :].strip())
 
 
-def _parts(text: str) -> Iterator[str]:
+def _split_parts(text: str) -> Iterator[str]:
     """The commands of a line: cut at `&`, `|` and the brackets of blocks, not within quotes."""
     start, quoted, at = 0, False, 0
     while at < len(text):
@@ -187,21 +189,21 @@ def _parts(text: str) -> Iterator[str]:
     yield rest
 
 
-def _words(text: str, line: int) -> list[Word]:
+def _split_words(text: str, line: int) -> list[Word]:
     r"""Words as Windows programs split them: double quotes hold together, `\"` is a quote."""
     words: list[Word] = []
     now: list[str] | None = None
-    quoted, at, begun = False, 0, line
+    quoted, at, first_line = False, 0, line
     while at < len(text):
         letter = text[at]
         line += letter == "\n"
         if letter in " \t\n" and not quoted:
-            words += _end_word(now, begun)
+            words += _end_word(now, first_line)
             now = None
             at += 1
             continue
         if now is None:
-            now, begun = [], line
+            now, first_line = [], line
         if letter == "^" and not quoted:
             at += 1
             now.append(text[at : at + 1].strip("\n"))
@@ -213,9 +215,9 @@ def _words(text: str, line: int) -> list[Word]:
         else:
             now.append(letter)
         at += 1
-    words += _end_word(now, begun)
-    counted(words, line)
-    return _without_redirects(words)
+    words += _end_word(now, first_line)
+    check_count(words, line)
+    return _drop_redirects(words)
 
 
 def _end_word(letters: list[str] | None, line: int) -> list[Word]:
@@ -223,14 +225,14 @@ def _end_word(letters: list[str] | None, line: int) -> list[Word]:
     return [] if letters is None else [Word("".join(letters), line)]
 
 
-def _without_redirects(words: list[Word]) -> list[Word]:
-    kept: list[Word] = []
+def _drop_redirects(words: list[Word]) -> list[Word]:
+    remaining: list[Word] = []
     skip = False
     for word in words:
         if skip:
             skip = False
-        elif found := re.fullmatch(r"\d?>>?(.*)", word.text):
-            skip = not found[1]
+        elif match := re.fullmatch(r"\d?>>?(.*)", word.text):
+            skip = not match[1]
         else:
-            kept.append(word)
-    return kept
+            remaining.append(word)
+    return remaining

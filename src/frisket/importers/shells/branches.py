@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from frisket.importers.shells.words import both
+from frisket.importers.shells.words import combine_and
 
 
 @dataclass(slots=True)
@@ -24,7 +24,7 @@ class Branches:
         """Whether what stands here counts; None where that cannot be known."""
         truth: bool | None = True
         for branch in self.open:
-            truth = both(truth, branch.truth)
+            truth = combine_and(truth, branch.truth)
         return truth
 
     def begin(self, truth: bool | None) -> None:

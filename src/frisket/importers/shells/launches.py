@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from frisket.importers.shells.options import trainer_of
-from frisket.importers.shells.words import Command, Word
+from frisket.importers.shells.options import find_trainer
+from frisket.importers.shells.words import ShellCommand, Word
 
 PROCESSES = ("--num_processes", "--num-processes", "--nproc_per_node", "--num_gpus")
 _STARTERS = re.compile(
@@ -25,7 +25,7 @@ class Launch:
     of trainers that take nothing else.
     """
 
-    command: Command
+    command: ShellCommand
     trainer: str
     script: str
     before: tuple[Word, ...]
@@ -33,69 +33,69 @@ class Launch:
     files: tuple[Word, ...] = ()
 
     @property
-    def told(self) -> str:
+    def label(self) -> str:
         """The launch in a line, for a list to choose from."""
         options = {word.text.partition("=")[0]: n for n, word in enumerate(self.words)}
         name = ""
         if (n := options.get("--output_name")) is not None:
-            own = self.words[n].text.partition("=")[2]
-            following = self.words[n + 1].told if len(self.words) > n + 1 else ""
-            name = f" ({own or following})"
-        files = " ".join(word.told for word in self.files)
+            joined = self.words[n].text.partition("=")[2]
+            following = self.words[n + 1].label if len(self.words) > n + 1 else ""
+            name = f" ({joined or following})"
+        files = " ".join(word.label for word in self.files)
         cell = f"cell {self.command.cell}, " if self.command.cell else ""
         return f"{cell}line {self.command.line}: {self.script} {files}{name}".rstrip()
 
 
-def launches_of(commands: Sequence[Command]) -> list[Launch]:
+def list_launches(commands: Sequence[ShellCommand]) -> list[Launch]:
     """The trainings that are started, in their order; anything else a script does is passed."""
-    found = (_launch(command) for command in commands)
-    return [launch for launch in found if launch is not None]
+    launches = (_launch(command) for command in commands)
+    return [launch for launch in launches if launch is not None]
 
 
-def strange_of(commands: Sequence[Command]) -> Word | None:
+def find_strange_script(commands: Sequence[ShellCommand]) -> Word | None:
     """The first script that is started and trains by its name; for one that is not known here."""
     for command in commands:
         for number, word in enumerate(command.words):
-            if _TRAINS.fullmatch(_script(word.text)) and _starts(command, number):
+            if _TRAINS.fullmatch(_name_script(word.text)) and _starts(command, number):
                 return word
     return None
 
 
-def stray_option(commands: Sequence[Command]) -> Word | None:
+def find_stray_option(commands: Sequence[ShellCommand]) -> Word | None:
     """A line that begins with an option: the line before it does not go on, as was meant."""
     lines = (command.words[0] for command in commands)
     return next((word for word in lines if re.match(r"--[a-z]\w+", word.text)), None)
 
 
-def _launch(command: Command) -> Launch | None:
+def _launch(command: ShellCommand) -> Launch | None:
     words = command.words
     for number, word in enumerate(words):
-        script = _script(word.text)
+        script = _name_script(word.text)
         module = number and words[number - 1].text == "-m" and "." in word.text
         script = f"{word.text.rsplit('.', 1)[1]}.py".lower() if module else script
         before, after = words[:number], words[number + 1 :]
         if not _starts(command, number):
             continue
-        if trainer := trainer_of(script):
+        if trainer := find_trainer(script):
             return Launch(command, trainer, script, before, after)
-        if files := _files(script, after):
+        if files := _find_files(script, after):
             return Launch(command, files[0], script, before, after, files[1])
-        if simple := _simpletuner(command, script, after):
+        if simple := _find_simpletuner_folder(command, script, after):
             return Launch(command, "simpletuner", script, before, after, simple)
     return None
 
 
-def _starts(command: Command, number: int) -> bool:
+def _starts(command: ShellCommand, number: int) -> bool:
     """Whether a word is what a command starts, and not what it copies, edits or prints."""
     first = command.words[0]
-    return number == 0 or bool(first.unknown) or bool(_STARTERS.fullmatch(_script(first.text)))
+    return number == 0 or bool(first.unknown) or bool(_STARTERS.fullmatch(_name_script(first.text)))
 
 
-def _script(text: str) -> str:
+def _name_script(text: str) -> str:
     return re.split(r"[\\/]", text)[-1].lower()
 
 
-def _files(script: str, words: Sequence[Word]) -> tuple[str, tuple[Word, ...]] | None:
+def _find_files(script: str, words: Sequence[Word]) -> tuple[str, tuple[Word, ...]] | None:
     """Trainer and files of a script that takes all from a configuration."""
     if script == "run.py":  # ai-toolkit
         jobs = tuple(w for w in words if re.search(r"\.(ya?ml|jsonc?)$", w.text, re.IGNORECASE))
@@ -105,13 +105,13 @@ def _files(script: str, words: Sequence[Word]) -> tuple[str, tuple[Word, ...]] |
             ("--config-path", "onetrainer", ".json"),
             ("--config", "diffusion_pipe", ".toml"),
         ):
-            file = _value(words, option)
+            file = _find_value(words, option)
             if file and file.text.lower().endswith(suffix):
                 return trainer, (file,)
     return None
 
 
-def _value(words: Sequence[Word], option: str) -> Word | None:
+def _find_value(words: Sequence[Word], option: str) -> Word | None:
     """What an option of a few is given: `--config x` or `--config=x`."""
     for number, word in enumerate(words):
         name, equals, value = word.text.partition("=")
@@ -122,11 +122,13 @@ def _value(words: Sequence[Word], option: str) -> Word | None:
     return None
 
 
-def _simpletuner(command: Command, script: str, words: Sequence[Word]) -> tuple[Word, ...]:
+def _find_simpletuner_folder(
+    command: ShellCommand, script: str, words: Sequence[Word]
+) -> tuple[Word, ...]:
     """The folder of an environment of SimpleTuner, as a word: `config/NAME`."""
     name = next((value for key, value in command.environment if key == "ENV"), "")
-    own = script == "simpletuner" and bool(words) and words[0].text == "train"
-    if not own and not (script == "train.sh" and name):
+    is_program = script == "simpletuner" and bool(words) and words[0].text == "train"
+    if not is_program and not (script == "train.sh" and name):
         return ()
     name = _read_environment_name(words, name)
     folder = "config" if name in ("", "default") else f"config/{name}"

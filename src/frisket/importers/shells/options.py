@@ -22,17 +22,17 @@ NEEDED = (  # text without which it is not known what is trained on, or how
 )
 
 
-class BadOption(ValueError):
+class BadShellOption(ValueError):
     """An option at which the script's parser would stop; `word` is where."""
 
-    def __init__(self, said: str, word: Word) -> None:
+    def __init__(self, message: str, word: Word) -> None:
         """Say what is wrong, and at which word."""
-        super().__init__(said)
-        self.message, self.word = said, word
+        super().__init__(message)
+        self.message, self.word = message, word
 
 
 @dataclass(slots=True)
-class Given:
+class ParsedOptions:
     """What a command line sets: values and lines by option; what it leaves open, by option."""
 
     tree: dict[str, Any] = field(default_factory=dict)
@@ -42,88 +42,88 @@ class Given:
 
 
 @cache
-def _tables() -> dict[str, Any]:
+def _read_tables() -> dict[str, Any]:
     text = (resources.files("frisket.importers.shells") / "options.json").read_text("utf-8")
     tables: dict[str, Any] = json.loads(text)
     return tables
 
 
 @cache
-def trainer_of(script: str) -> str:
+def find_trainer(script: str) -> str:
     """The trainer whose training script it is, by its name in lower case; empty for none."""
-    tables = _tables()
+    tables = _read_tables()
     if script in tables["kohya"]["scripts"]:
         return "kohya"
-    known = {**tables["musubi"]["scripts"], **tables["blissful"]["scripts"]}
-    return "musubi" if script in known else ""
+    scripts = {**tables["musubi"]["scripts"], **tables["blissful"]["scripts"]}
+    return "musubi" if script in scripts else ""
 
 
 @cache
-def _options(trainer: str, script: str) -> dict[str, Mapping[str, Any]]:
+def _list_options(trainer: str, script: str) -> dict[str, Mapping[str, Any]]:
     """The options of a script by flag ("--seed"), those of its trainer's other scripts after."""
-    tables = _tables()
-    found: dict[str, Mapping[str, Any]] = {}
+    tables = _read_tables()
+    rows_by_flag: dict[str, Mapping[str, Any]] = {}
     for name in ("musubi", "blissful") if trainer == "musubi" else (trainer,):
         table = tables[name]
         rows = {**table["options"], **table["differs"].get(script, {})}
         for option, row in rows.items():
             for flag in row["flags"]:
-                found.setdefault(flag, {**row, "option": option})
-    return found
+                rows_by_flag.setdefault(flag, {**row, "option": option})
+    return rows_by_flag
 
 
-def option_types(trainer: str) -> dict[str, str]:
+def read_option_types(trainer: str) -> dict[str, str]:
     """The type of each option of a trainer by name: "int", "bool", "str" ..."""
-    return {row["option"]: row["type"] for row in _options(trainer, "").values()}
+    return {row["option"]: row["type"] for row in _list_options(trainer, "").values()}
 
 
-def parse(words: Sequence[Word], trainer: str, script: str) -> Given:
+def parse(words: Sequence[Word], trainer: str, script: str) -> ParsedOptions:
     """Read the words after a script's name.
 
     As argparse: `--name value`, `--name=value`, unambiguous beginnings of names, lists up to the
     next option, the last one wins. Options that no parser there knows are kept, with what follows:
-    true for nothing, text for a word, a list for more. Raises BadOption.
+    true for nothing, text for a word, a list for more. Raises BadShellOption.
     """
-    known, given = _options(trainer, script), Given()
+    rows, parsed = _list_options(trainer, script), ParsedOptions()
     rest = list(words)
     while rest:
         word = rest.pop(0)
         if not word.text.startswith("-") or _is_number(word.text):
-            given.stray.append(word)
+            parsed.stray.append(word)
             continue
         flag, equals, value = word.text.partition("=")
-        row = known.get(flag) or _begun(flag, known, word) or _unknown(flag)
-        own = [Word(value, word.line)] if equals else []
+        row = rows.get(flag) or _complete_flag(flag, rows, word) or _describe_unknown(flag)
+        values = [Word(value, word.line)] if equals else []
         limit = 1 if equals else _limit(row)
-        while not equals and rest and len(own) < limit and _is_value(rest[0]):
-            own.append(rest.pop(0))
-        _put(given, row, word, own)
-    return given
+        while not equals and rest and len(values) < limit and _is_value(rest[0]):
+            values.append(rest.pop(0))
+        _put(parsed, row, word, values)
+    return parsed
 
 
-def plain_options(words: Sequence[Word]) -> dict[str, Any]:
+def parse_untyped(words: Sequence[Word]) -> dict[str, Any]:
     """Options that no table types: true for a switch, text for a value, a list for several."""
-    given, rest = Given(), list(words)
+    parsed, rest = ParsedOptions(), list(words)
     while rest:
         word = rest.pop(0)
         flag, equals, value = word.text.partition("=")
-        own = [Word(value, word.line)] if equals else []
+        values = [Word(value, word.line)] if equals else []
         while not equals and rest and _is_value(rest[0]):
-            own.append(rest.pop(0))
+            values.append(rest.pop(0))
         if flag.startswith("-"):
-            _put(given, _unknown(flag), word, own)
-    return given.tree
+            _put(parsed, _describe_unknown(flag), word, values)
+    return parsed.tree
 
 
-def _begun(flag: str, known: Mapping[str, Mapping[str, Any]], word: Word) -> Any:
-    names = {known[each]["option"]: each for each in known if each.startswith(flag)}
+def _complete_flag(flag: str, rows: Mapping[str, Mapping[str, Any]], word: Word) -> Any:
+    names = {rows[name]["option"]: name for name in rows if name.startswith(flag)}
     if len(names) > 1 and flag.startswith("--"):
         listed = ", ".join(sorted(names.values()))
-        raise BadOption(f"{flag} may be {listed}; write it out", word)
-    return known[next(iter(names.values()))] if names and flag.startswith("--") else None
+        raise BadShellOption(f"{flag} may be {listed}; write it out", word)
+    return rows[next(iter(names.values()))] if names and flag.startswith("--") else None
 
 
-def _unknown(flag: str) -> dict[str, Any]:
+def _describe_unknown(flag: str) -> dict[str, Any]:
     return {"option": flag.lstrip("-").replace("-", "_"), "action": "", "type": "str", "nargs": "*"}
 
 
@@ -147,59 +147,61 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _put(given: Given, row: Mapping[str, Any], flag: Word, values: Sequence[Word]) -> None:
+def _put(parsed: ParsedOptions, row: Mapping[str, Any], flag: Word, values: Sequence[Word]) -> None:
     option, action = row["option"], row["action"]
-    given.tree.pop(option, None)
-    given.open.pop(option, None)
-    given.lines[option] = flag.line
+    parsed.tree.pop(option, None)
+    parsed.open.pop(option, None)
+    parsed.lines[option] = flag.line
     if action.startswith("store_"):
         if values:
-            raise BadOption(f"{flag.told} takes no value", flag)
-        given.tree[option] = action == "store_true"
+            raise BadShellOption(f"{flag.label} takes no value", flag)
+        parsed.tree[option] = action == "store_true"
     elif not values and action and row.get("nargs") != "*":
-        raise BadOption(f"{flag.told} needs a value", flag)
+        raise BadShellOption(f"{flag.label} needs a value", flag)
     elif any(word.unknown for word in values):
-        given.open[option] = _leave_open(row, flag, values)
+        parsed.open[option] = _leave_open(row, flag, values)
     else:
-        given.tree[option] = _read_values(row, values)
+        parsed.tree[option] = _read_values(row, values)
 
 
 def _leave_open(row: Mapping[str, Any], flag: Word, values: Sequence[Word]) -> str:
-    """What an option holds that the file does not set; BadOption where training hangs on it."""
-    option, text = row["option"], " ".join(word.told for word in values)
+    """What an option holds that the file does not set; BadShellOption where training needs it."""
+    option, text = row["option"], " ".join(word.label for word in values)
     if row["type"] != "str" or option in NEEDED:
         name = next(name for word in values for name in word.unknown)
         message = f"--{option} is {text}, and {name} is not set by the file: write its value there"
-        raise BadOption(message, flag)
+        raise BadShellOption(message, flag)
     return text
 
 
 def _read_values(row: Mapping[str, Any], words: Sequence[Word]) -> Any:
     """The values of an option: a list where it takes one, true where nothing follows it."""
-    values = [typed(row["type"], word, row["option"]) for word in words]
+    values = [convert_word(row["type"], word, row["option"]) for word in words]
     if isinstance(row.get("nargs"), str | int) and row["action"]:
         return values
     return values[0] if len(values) == 1 else values or True
 
 
-def typed(kind: str, word: Word, option: str) -> Any:
-    """A word as the type of an option has it; BadOption for one that is none of it."""
+def convert_word(kind: str, word: Word, option: str) -> Any:
+    """A word as the type of an option has it; BadShellOption for one that is none of it."""
     readers: dict[str, tuple[Callable[[str], Any], str]] = {
         "int": (int, "a whole number"),
         "float": (float, "a number"),
-        "int_or_float": (_steps, "a number, or a share such as 10%"),
-        "_int_or_float": (_steps, "a number, or a share such as 10%"),
+        "int_or_float": (_parse_steps, "a number, or a share such as 10%"),
+        "_int_or_float": (_parse_steps, "a number, or a share such as 10%"),
     }
     if kind not in readers:
         return word.text
-    reader, needed = readers[kind]
+    reader, description = readers[kind]
     try:
         return reader(word.text)
     except (ValueError, OverflowError) as error:
-        raise BadOption(f"--{option} {word.text[:60]}: {needed} is needed", word) from error
+        raise BadShellOption(
+            f"--{option} {word.text[:60]}: {description} is needed", word
+        ) from error
 
 
-def _steps(text: str) -> int | float:
+def _parse_steps(text: str) -> int | float:
     """Steps, or below 1 a share of all; `10%` is one too."""
     if text.endswith("%"):
         return float(text[:-1]) / 100

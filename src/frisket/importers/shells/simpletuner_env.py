@@ -6,7 +6,7 @@ from typing import Any
 
 from frisket.disk.toml_lines import Key
 from frisket.importers.files import Written
-from frisket.importers.shells.options import plain_options
+from frisket.importers.shells.options import parse_untyped
 from frisket.importers.shells.posix.script import read_assignments
 from frisket.importers.shells.words import Word
 
@@ -49,42 +49,42 @@ def read_environment(path: Path) -> Written:
     """The options that a config.env sets, by SimpleTuner's names, as `. config.env` leaves them.
 
     Text as it is; "true" and "false" in any case are switches. Options in TRAINER_EXTRA_ARGS count
-    too, after all others. Raises BadLayout for a file that no shell would read.
+    too, after all others. Raises BadImport for a file that no shell would read.
     """
     written = read_assignments(path)
     values: dict[str, str] = written.tree
     tree: dict[str, Any] = {}
     lines: dict[Key, int] = {}
     for name, value in values.items():
-        plain = name.lower()
-        if plain in (EXTRA, "debug_extra_args") or not value:
+        lower_name = name.lower()
+        if lower_name in (EXTRA, "debug_extra_args") or not value:
             continue
-        option = NAMES.get(plain, plain)
-        tree[option] = _typed(_FIELD.sub(lambda found: values.get(found[1], ""), value))
+        option = NAMES.get(lower_name, lower_name)
+        tree[option] = _read_switch(_FIELD.sub(lambda match: values.get(match[1], ""), value))
         lines[(option,)] = written.lines[(name,)]
     for name in ("TRAINER_EXTRA_ARGS", "DEBUG_EXTRA_ARGS"):
         line = written.lines.get((name,), 0)
         words = [Word(text, line) for text in values.get(name, "").split()]
-        for option, value in plain_options(words).items():
+        for option, value in parse_untyped(words).items():
             tree[option], lines[(option,)] = value, line
-    _family(tree, lines)
+    _replace_switches(tree, lines)
     return Written(path, tree, lines)
 
 
-def _family(tree: dict[str, Any], lines: dict[Key, int]) -> None:
+def _replace_switches(tree: dict[str, Any], lines: dict[Key, int]) -> None:
     """The family that the switches of 2024 name, in their place; SDXL where all are off."""
-    given = [name for name, _ in SWITCHES if isinstance(tree.get(name), bool)]
-    if not given or "model_family" in tree:
+    switches = [name for name, _ in SWITCHES if isinstance(tree.get(name), bool)]
+    if not switches or "model_family" in tree:
         return
-    on = next((name for name in given if tree[name]), given[0])
+    on = next((name for name in switches if tree[name]), switches[0])
     family = dict(SWITCHES)[on] if tree[on] else "sdxl"
     if family == "sd1x" and "-2" in str(tree.get("pretrained_model_name_or_path", "")):
         family = "sd2x"
     lines[("model_family",)] = lines[(on,)]
     tree["model_family"] = family
-    for name in given:
+    for name in switches:
         del tree[name]
 
 
-def _typed(value: str) -> Any:
+def _read_switch(value: str) -> Any:
     return value.lower() == "true" if value.lower() in ("true", "false") else value

@@ -23,13 +23,13 @@ class Word:
         return _HOLE.findall(self.text)
 
     @property
-    def told(self) -> str:
+    def label(self) -> str:
         """The word for a reader, variables that are not known by their names."""
-        return told(self.text)
+        return name_holes(self.text)
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class ShellCommand:
     """A command with its words; `folder` is where a `cd` before it went, as it was written."""
 
     words: tuple[Word, ...]
@@ -43,44 +43,44 @@ class Command:
         return self.words[0].line
 
 
-class Unreadable(ValueError):
+class UnreadableScript(ValueError):
     """Text that no shell would take; `line` counts from 1."""
 
-    def __init__(self, said: str, line: int) -> None:
+    def __init__(self, message: str, line: int) -> None:
         """Say what is wrong and where."""
-        super().__init__(said)
-        self.message, self.line = said, line
+        super().__init__(message)
+        self.message, self.line = message, line
 
 
-def hole(name: str) -> str:
+def mark_hole(name: str) -> str:
     """Text that stands for a value which the file does not tell."""
     return f"{_OPEN}{name}{_SHUT}"
 
 
-def known(text: str) -> bool:
+def is_known(text: str) -> bool:
     """Whether nothing in a text is left open."""
     return _OPEN not in text
 
 
-def told(text: str) -> str:
+def name_holes(text: str) -> str:
     """A text for a reader: what is open by its name."""
-    return _HOLE.sub(lambda found: found[1], text)
+    return _HOLE.sub(lambda match: match[1], text)
 
 
-def without_holes(text: str) -> str:
+def drop_holes(text: str) -> str:
     """A text with nothing in place of what is open, as a shell has it for a variable not set."""
     return _HOLE.sub("", text)
 
 
 def clean(text: str) -> str:
     """A file's text with unix line ends, and marks only for letters that are not UTF-8."""
-    plain = text.replace("\r\n", "\n").replace(_OPEN, "\ufffd").replace(_SHUT, "\ufffd")
-    return re.sub("\ufffd+", hole("\N{WHITE SQUARE}"), plain)
+    unix_text = text.replace("\r\n", "\n").replace(_OPEN, "\ufffd").replace(_SHUT, "\ufffd")
+    return re.sub("\ufffd+", mark_hole("\N{WHITE SQUARE}"), unix_text)
 
 
 def compare(left: str, test: str, right: str) -> bool | None:
     """Whether a test of two values holds; None where that is open, or the test is not known."""
-    if not (known(left) and known(right)):
+    if not (is_known(left) and is_known(right)):
         return None
     numbers: Mapping[str, Callable[[float, float], bool]] = {
         "lt": lambda a, b: a < b,
@@ -98,21 +98,21 @@ def compare(left: str, test: str, right: str) -> bool | None:
         return None
 
 
-def both(left: bool | None, right: bool | None) -> bool | None:
+def combine_and(left: bool | None, right: bool | None) -> bool | None:
     """`and` of three values."""
     if left is False or right is False:
         return False
     return None if None in (left, right) else True
 
 
-def either(left: bool | None, right: bool | None) -> bool | None:
+def combine_or(left: bool | None, right: bool | None) -> bool | None:
     """`or` of three values."""
     if left is True or right is True:
         return True
     return None if None in (left, right) else False
 
 
-def counted(words: Sequence[object], line: int) -> None:
+def check_count(words: Sequence[object], line: int) -> None:
     """Refuse more words than anybody writes."""
     if len(words) > MOST:
-        raise Unreadable(f"holds more than {MOST:,} words; is it the right file?", line)
+        raise UnreadableScript(f"holds more than {MOST:,} words; is it the right file?", line)

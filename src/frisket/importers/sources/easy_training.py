@@ -10,11 +10,11 @@ from typing import Any
 
 from frisket.disk.toml_lines import Key
 from frisket.disk.untrusted import show
-from frisket.importers.base import BadLayout, Note
+from frisket.importers.base import BadImport, Note
 from frisket.importers.files import Written, peek, read_config
-from frisket.importers.source_base import Form, Source, Sources
+from frisket.importers.source_base import ConfigSource, SourceForm, Sources
 
-OWN = (  # options of the program itself
+OWN_OPTIONS = (  # options of the program itself
     *(
         "sdxl",
         "tag_occurrence",
@@ -33,50 +33,50 @@ REPLACED = ("output_dir", "output_name", "resume", "log_prefix")  # may hold ${r
 MODES = {"lora": "", "textual_inversion": "an embedding"}
 
 
-def suits(path: Path) -> bool:
+def matches(path: Path) -> bool:
     """A TOML with subsets outermost and sections that hold `args` or `dataset_args`."""
     tree = peek(path) if path.suffix.lower() == ".toml" else None
     if not isinstance(tree, dict) or not isinstance(tree.get("subsets"), list):
         return False
-    sections = (each for each in tree.values() if isinstance(each, dict))
+    sections = (table for table in tree.values() if isinstance(table, dict))
     return any({"args", "dataset_args"} & set(section) for section in sections)
 
 
 def read(path: Path, command: int | None = None) -> Sources:
     """Its training options and its data set, a source each."""
     if command is not None:
-        raise BadLayout(f"{path}: holds no commands; leave --command out")
+        raise BadImport(f"{path}: holds no commands; leave --command out")
     written = read_config(path)
     mode = written.tree.get("train_mode")
     mode = mode.get("train_mode", "lora") if isinstance(mode, dict) else "lora"
     if mode != "lora":
-        what = MODES.get(str(mode)) or show(mode, 40)
-        raise BadLayout(f"{written.where(('train_mode',))}: trains {what}; Frisket trains LoRAs")
-    training, notes = _training(written)
-    data = _data(written)
-    script = _script(written.tree)
+        target = MODES.get(str(mode)) or show(mode, 40)
+        raise BadImport(f"{written.where(('train_mode',))}: trains {target}; Frisket trains LoRAs")
+    training, notes = _read_training(written)
+    data = _read_data(written)
+    script = _choose_script(written.tree)
     form = "LoRA Easy Training Scripts"
     return (
-        Source("kohya", "training", form, training, script, tuple(notes)),
-        Source("kohya", "data", form, data),
+        ConfigSource("kohya", "training", form, training, script, tuple(notes)),
+        ConfigSource("kohya", "data", form, data),
     )
 
 
-def _sections(written: Written, inner: str) -> list[tuple[str, Mapping[str, Any]]]:
+def _list_sections(written: Written, inner: str) -> list[tuple[str, Mapping[str, Any]]]:
     """The tables `inner` of all sections, with the section's name."""
-    found: list[tuple[str, Mapping[str, Any]]] = []
+    tables: list[tuple[str, Mapping[str, Any]]] = []
     for name, section in written.tree.items():
         table = section.get(inner) if isinstance(section, dict) else None
         if table is None or name in ("subsets", "train_mode"):
             continue
         if not isinstance(table, dict):
-            said = f"is {show(table, 40)}, a table of options is needed"
-            raise BadLayout(f"{written.where((name, inner))}: {name}.{inner} {said}")
-        found.append((name, table))
-    return found
+            message = f"is {show(table, 40)}, a table of options is needed"
+            raise BadImport(f"{written.where((name, inner))}: {name}.{inner} {message}")
+        tables.append((name, table))
+    return tables
 
 
-def _script(tree: Mapping[str, Any]) -> str:
+def _choose_script(tree: Mapping[str, Any]) -> str:
     general = tree.get("general_args", {})
     general = general.get("args", {}) if isinstance(general, dict) else {}
     for name, script in (("flux", "flux"), ("anima", "anima")):
@@ -87,47 +87,49 @@ def _script(tree: Mapping[str, Any]) -> str:
     return "sdxl_train_network.py" if large else "train_network.py"
 
 
-def _training(written: Written) -> tuple[Written, list[Note]]:
+def _read_training(written: Written) -> tuple[Written, list[Note]]:
     tree: dict[str, Any] = {}
     lines: dict[Key, int] = {}
-    own: dict[str, Any] = {}
+    program_options: dict[str, Any] = {}
     notes: list[Note] = []
-    for section, table in _sections(written, "args"):
+    for section, table in _list_sections(written, "args"):
         for option, value in table.items():
             key = (section, "args", option)
-            if option in OWN:
-                own[option] = value
+            if option in OWN_OPTIONS:
+                program_options[option] = value
                 if value and option not in ("sdxl", "fa"):
-                    said = "what LoRA Easy Training Scripts does besides training is not needed"
-                    notes.append(Note(option, value, "not needed", said, written.line(key)))
+                    message = "what LoRA Easy Training Scripts does besides training is not needed"
+                    notes.append(Note(option, value, "not needed", message, written.line(key)))
                 continue
-            made = _value(option, value)
-            if not made:
+            entry = _read_value(option, value)
+            if not entry:
                 continue
-            tree[option] = made
+            tree[option] = entry
             if (line := written.line(key)) is not None:
                 lines[(option,)] = line
-    tree.setdefault("network_module", _module(written, own, tree))
+    tree.setdefault("network_module", _choose_module(written, program_options, tree))
     for option in REPLACED:
         if isinstance(tree.get(option), str):
-            tree[option] = tree[option].replace("${replace}", str(own.get("easy_name", "")))
+            tree[option] = tree[option].replace(
+                "${replace}", str(program_options.get("easy_name", ""))
+            )
     _schedule(tree, lines)
     return Written(written.path, tree, lines), notes
 
 
-def _value(option: str, value: Any) -> Any:
+def _read_value(option: str, value: Any) -> Any:
     """An option as the backend writes it; what is empty there is left out."""
     if option in ("network_args", "optimizer_args", "lr_scheduler_args") and isinstance(
         value, dict
     ):
-        return [f"{name}={_word(option, name, each)}" for name, each in value.items()
-                if not (name == "preset" and each == "")]  # fmt: skip
+        return [f"{name}={_format_word(option, name, argument)}" for name, argument in value.items()
+                if not (name == "preset" and argument == "")]  # fmt: skip
     if isinstance(value, str) and value.lower() in ("true", "false"):
         return value.lower() == "true"
     return value
 
 
-def _word(option: str, name: str, value: Any) -> str:
+def _format_word(option: str, name: str, value: Any) -> str:
     if option == "network_args" and name in JOINED and isinstance(value, list):
         return ",".join(map(str, value))
     if option == "optimizer_args" and value in ("true", "false"):
@@ -135,43 +137,45 @@ def _word(option: str, name: str, value: Any) -> str:
     return str(value)
 
 
-def _module(written: Written, own: Mapping[str, Any], tree: Mapping[str, Any]) -> str:
+def _choose_module(
+    written: Written, program_options: Mapping[str, Any], tree: Mapping[str, Any]
+) -> str:
     """The network, which follows from its arguments."""
-    if own.get("fa"):
+    if program_options.get("fa"):
         return "networks.lora_fa"
-    named: set[str] = set()
-    for _, table in _sections(written, "args"):
+    argument_names: set[str] = set()
+    for _, table in _list_sections(written, "args"):
         arguments = table.get("network_args")
-        named |= set(arguments) if isinstance(arguments, dict) else set()
-    if "algo" in named:
+        argument_names |= set(arguments) if isinstance(arguments, dict) else set()
+    if "algo" in argument_names:
         return "lycoris.kohya"
-    if "unit" in named:
+    if "unit" in argument_names:
         return "networks.dylora"
     return "networks.lora_flux" if "guidance_scale" in tree else "networks.lora"
 
 
 def _schedule(tree: dict[str, Any], lines: dict[Key, int]) -> None:
     """Warm-up as a share, and cycles of schedules of its own, in steps where those are known."""
-    steps, own = tree.get("max_train_steps"), "lr_scheduler_type" in tree
+    steps, has_own_schedule = tree.get("max_train_steps"), "lr_scheduler_type" in tree
     steps = steps if isinstance(steps, int) else None
     cycles = tree.get("lr_scheduler_num_cycles")
     cycles = cycles if isinstance(cycles, int) and cycles > 0 else 1
     share = tree.pop("warmup_ratio", None)
     if isinstance(share, int | float):
         warm = round(steps * share) if steps else share
-        if own:
+        if has_own_schedule:
             arguments = tree.setdefault("lr_scheduler_args", [])
             arguments.append(f"warmup_steps={warm // cycles if steps else warm / cycles}")
         else:
             tree["lr_warmup_steps"] = warm
         if ("warmup_ratio",) in lines:
             lines[("lr_warmup_steps",)] = lines.pop(("warmup_ratio",))
-    if own and steps and "lr_scheduler_num_cycles" in tree:
+    if has_own_schedule and steps and "lr_scheduler_num_cycles" in tree:
         del tree["lr_scheduler_num_cycles"]
         tree.setdefault("lr_scheduler_args", []).append(f"first_cycle_max_steps={steps // cycles}")
 
 
-def _data(written: Written) -> Written:
+def _read_data(written: Written) -> Written:
     lines: dict[Key, int] = {}
     general = _read_general(written, lines)
     subsets = _read_subsets(written, lines)
@@ -182,7 +186,7 @@ def _data(written: Written) -> Written:
 def _read_general(written: Written, lines: dict[Key, int]) -> dict[str, Any]:
     """Options of all data sets; their lines are put into `lines`."""
     general: dict[str, Any] = {}
-    for section, table in _sections(written, "dataset_args"):
+    for section, table in _list_sections(written, "dataset_args"):
         for option, value in table.items():
             if not value or (option == "max_token_length" and value == 75):
                 continue
@@ -209,4 +213,4 @@ def _read_subsets(written: Written, lines: dict[Key, int]) -> list[Any]:
     return subsets
 
 
-FORM = Form("LoRA Easy Training Scripts (.toml with [[subsets]])", suits, read)
+FORM = SourceForm("LoRA Easy Training Scripts (.toml with [[subsets]])", matches, read)

@@ -8,11 +8,11 @@ from typing import Any
 
 from frisket.disk.toml_lines import Key
 from frisket.disk.untrusted import show
-from frisket.importers.base import BadLayout, Note
+from frisket.importers.base import BadImport, Note
 from frisket.importers.files import Written, peek, read_config
-from frisket.importers.shells.options import BadOption, option_types, typed
+from frisket.importers.shells.options import BadShellOption, convert_word, read_option_types
 from frisket.importers.shells.words import Word
-from frisket.importers.source_base import Form, Source, Sources
+from frisket.importers.source_base import ConfigSource, SourceForm, Sources
 
 TYPE = "model_train_type"
 SCRIPTS = {
@@ -25,14 +25,14 @@ SCRIPTS = {
     "flux-finetune": "flux_train.py",
 }
 PROMPTS = ("positive_prompts", "negative_prompts", "prompt_file")
-OWN = (  # options of its pages, which it takes out or which sd-scripts passes over
+OWN_OPTIONS = (  # options of its pages, which it takes out or which sd-scripts passes over
     *("gpu_ids", "enable_preview", "randomly_choice_prompt", "sample_width", "sample_height"),
     *("sample_cfg", "sample_seed", "sample_steps", "ui_custom_params", "lr_restart_cycles"),
     "save_n_epoch_ratio",
 )
 
 
-def suits(path: Path) -> bool:
+def matches(path: Path) -> bool:
     """A TOML that names a type of training, or a template with [metadata] and [data]."""
     tree = peek(path) if path.suffix.lower() == ".toml" else None
     if not isinstance(tree, dict):
@@ -45,62 +45,62 @@ def suits(path: Path) -> bool:
 def read(path: Path, command: int | None = None) -> Sources:
     """Its options for sd-scripts; numbers in quotes become numbers."""
     if command is not None:
-        raise BadLayout(f"{path}: holds no commands; leave --command out")
+        raise BadImport(f"{path}: holds no commands; leave --command out")
     written = read_config(path)
     if TYPE not in written.tree:
-        raise BadLayout(
+        raise BadImport(
             f"{path}: is a template of lora-scripts, which changes a few fields of its page: fill"
             " the page in there, save it, and import what is saved"
         )
     kind = written.tree[TYPE]
     if kind not in SCRIPTS:
         at = f"{written.where((TYPE,))}: {TYPE} = {show(kind, 40)}"
-        raise BadLayout(f"{at}: there is none of this kind here: {', '.join(SCRIPTS)}")
+        raise BadImport(f"{at}: there is none of this kind here: {', '.join(SCRIPTS)}")
     tree: dict[str, Any] = {}
     lines: dict[Key, int] = {}
-    notes = _whole(written, str(kind))
+    notes = _note_whole_model(written, str(kind))
     for name, value in written.tree.items():
         if name == TYPE:
             continue
-        if name in (*OWN, *PROMPTS):
-            notes += _own(written, name, value)
+        if name in (*OWN_OPTIONS, *PROMPTS):
+            notes += _note_own(written, name, value)
             continue
         tree[name] = _number(written, name, value)
         if (line := written.line((name,))) is not None:
             lines[(name,)] = line
-    made = Written(path, tree, lines)
-    return (Source("kohya", "both", "lora-scripts", made, SCRIPTS[kind], tuple(notes)),)
+    converted = Written(path, tree, lines)
+    return (ConfigSource("kohya", "both", "lora-scripts", converted, SCRIPTS[kind], tuple(notes)),)
 
 
 def _number(written: Written, name: str, value: Any) -> Any:
     """A value as sd-scripts types it, where the page has put it into quotes."""
-    kind = option_types("kohya").get(name, "str")
+    kind = read_option_types("kohya").get(name, "str")
     if not isinstance(value, str) or not value.strip() or kind in ("str", "bool"):
         return value
     try:
-        return typed(kind, Word(value.strip(), 0), name)
-    except BadOption as error:
+        return convert_word(kind, Word(value.strip(), 0), name)
+    except BadShellOption as error:
         at = f"{written.where((name,))}: {name} = {show(value, 60)}"
-        raise BadLayout(f"{at}: {error.message}") from error
+        raise BadImport(f"{at}: {error.message}") from error
 
 
-def _own(written: Written, name: str, value: Any) -> list[Note]:
+def _note_own(written: Written, name: str, value: Any) -> list[Note]:
     line = written.line((name,))
     if name in PROMPTS and value:
-        said = "is not read: set preview.prompts to what it says"
-        return [Note(name, value, "no equivalent", said, line)]
+        message = "is not read: set preview.prompts to what it says"
+        return [Note(name, value, "no equivalent", message, line)]
     if name == "gpu_ids" and isinstance(value, list) and len(value) > 1:
-        said = f"one card trains here: multiply optimizer.accumulate by {len(value)} for as many"
-        return [Note(name, value, "no equivalent", said, line)]
-    said = "belongs to the pages of lora-scripts; sd-scripts is not given it"
-    return [Note(name, value, "not needed", said, line)] if value else []
+        message = f"one card trains here: multiply optimizer.accumulate by {len(value)} for as many"
+        return [Note(name, value, "no equivalent", message, line)]
+    message = "belongs to the pages of lora-scripts; sd-scripts is not given it"
+    return [Note(name, value, "not needed", message, line)] if value else []
 
 
-def _whole(written: Written, kind: str) -> list[Note]:
+def _note_whole_model(written: Written, kind: str) -> list[Note]:
     if kind.endswith("-lora"):
         return []
-    said = "trains the whole model; here a LoRA is trained, of the size in [lora]"
-    return [Note(TYPE, kind, "no equivalent", said, written.line((TYPE,)))]
+    message = "trains the whole model; here a LoRA is trained, of the size in [lora]"
+    return [Note(TYPE, kind, "no equivalent", message, written.line((TYPE,)))]
 
 
-FORM = Form("Akegarasu lora-scripts' saved configuration (.toml)", suits, read)
+FORM = SourceForm("Akegarasu lora-scripts' saved configuration (.toml)", matches, read)

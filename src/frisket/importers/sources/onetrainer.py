@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from frisket.disk.toml_lines import Key, list_paths
-from frisket.importers.base import BadLayout
+from frisket.importers.base import BadImport
 from frisket.importers.files import Written, peek, read_config
-from frisket.importers.source_base import Form, Source, Sources
+from frisket.importers.source_base import ConfigSource, SourceForm, Sources
 
 NEWEST = 11  # of a configuration
 CONCEPT = 2  # of a concept
@@ -29,7 +29,7 @@ Tree = dict[str, Any]
 Moves = dict[Key, Key]  # where an option stands now, and where its file has it
 
 
-def suits(path: Path) -> bool:
+def matches(path: Path) -> bool:
     """A JSON configuration that an older OneTrainer wrote."""
     tree = peek(path) if path.suffix.lower() == ".json" else None
     names = {"concepts", "concept_file_name", "model_type"}
@@ -37,44 +37,48 @@ def suits(path: Path) -> bool:
         isinstance(tree, dict)
         and bool(names & set(tree))
         and "training_method" in tree
-        and _version(tree) < NEWEST
+        and _read_version(tree) < NEWEST
     )
 
 
-def _version(tree: Mapping[str, Any]) -> int:
+def _read_version(tree: Mapping[str, Any]) -> int:
     """The version of a configuration.
 
     One that names none is of 2023 (version 0) where its options lie flat as they did then, and else
     written by hand in today's names, as OneTrainer's own presets are.
     """
-    given = tree.get("__version")
-    if isinstance(given, int) and not isinstance(given, bool):
-        return given
+    version = tree.get("__version")
+    if isinstance(version, int) and not isinstance(version, bool):
+        return version
     flat = isinstance(tree.get("optimizer"), str) or any(name in tree for name in _OLD)
-    return 0 if given is None and flat else NEWEST
+    return 0 if version is None and flat else NEWEST
 
 
 def read(path: Path, command: int | None = None) -> Sources:
     """The configuration in today's names; its lines are those of the file."""
     if command is not None:
-        raise BadLayout(f"{path}: holds no commands; leave --command out")
+        raise BadImport(f"{path}: holds no commands; leave --command out")
     written = read_config(path)
-    version = _version(written.tree)
+    version = _read_version(written.tree)
     if version < 0:
-        raise BadLayout(f"{path}: __version = {version}: OneTrainer counts from 0")
+        raise BadImport(f"{path}: __version = {version}: OneTrainer counts from 0")
     tree, moves = migrate(written.tree, version)
     lines: dict[Key, int] = {}
     for key in list_paths(tree):
         line = written.lines.get(moves.get(key, key))
-        if line is None and (near := _moved(key, moves)) is not None:
+        if line is None and (near := _find_moved(key, moves)) is not None:
             line = written.lines.get(near)
         if line is not None:
             lines[key] = line
-    made = Written(path, tree, lines)
-    return (Source("onetrainer", "both", f"OneTrainer configuration of version {version}", made),)
+    converted = Written(path, tree, lines)
+    return (
+        ConfigSource(
+            "onetrainer", "both", f"OneTrainer configuration of version {version}", converted
+        ),
+    )
 
 
-def _moved(key: Key, moves: Moves) -> Key | None:
+def _find_moved(key: Key, moves: Moves) -> Key | None:
     """Where a key stood whose table was moved."""
     for size in range(len(key) - 1, 0, -1):
         if key[:size] in moves:
@@ -84,7 +88,7 @@ def _moved(key: Key, moves: Moves) -> Key | None:
 
 def migrate(tree: Mapping[str, Any], version: int) -> tuple[Tree, Moves]:
     """A configuration of a version in today's names, and where its options stood."""
-    now: Tree = {name: _copied(value) for name, value in tree.items()}
+    now: Tree = {name: _copy(value) for name, value in tree.items()}
     moves: Moves = {}
     for step in STEPS[version:]:
         now = step(now, moves)
@@ -111,10 +115,10 @@ def migrate_concept(row: Any) -> Any:
     return now
 
 
-def _copied(value: Any) -> Any:
+def _copy(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _copied(each) for name, each in value.items()}
-    return [_copied(each) for each in value] if isinstance(value, list) else value
+        return {name: _copy(inner) for name, inner in value.items()}
+    return [_copy(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _rename(tree: Tree, moves: Moves, old: str, *new: str) -> None:
@@ -127,22 +131,22 @@ def _rename(tree: Tree, moves: Moves, old: str, *new: str) -> None:
         moves[new] = moves.pop((old,), (old,))
 
 
-def _optimizer(tree: Tree, moves: Moves) -> Tree:
+def _migrate_optimizer(tree: Tree, moves: Moves) -> Tree:
     """0: the optimizer's options lay flat, as optimizer_weight_decay."""
     settings: Tree = {}
     for name in [name for name in tree if name.startswith("optimizer")]:
         short = name if name == "optimizer" else name.removeprefix("optimizer").removeprefix("_")
         settings[short] = tree.pop(name)
         moves[("optimizer", short)] = (name,)
-    if isinstance(chosen := settings.get("optimizer"), str):
+    if isinstance(optimizer_name := settings.get("optimizer"), str):
         tree["optimizer"] = settings
-        tree["optimizer_defaults"] = {chosen: _copied(settings)}
+        tree["optimizer_defaults"] = {optimizer_name: _copy(settings)}
     elif "optimizer" in settings:
         tree["optimizer"] = settings["optimizer"]
     return tree
 
 
-def _parts(tree: Tree, moves: Moves) -> Tree:
+def _migrate_parts(tree: Tree, moves: Moves) -> Tree:
     """1: what belongs to a part of the model lay flat, as train_unet."""
     new: Tree = {name: {} for name in _OF_2023} | {"embeddings": [{}]}
     for part in _OF_2023:
@@ -150,7 +154,7 @@ def _parts(tree: Tree, moves: Moves) -> Tree:
         if epochs in tree and part in ("unet", "prior", "text_encoder", "text_encoder_2"):
             new[part]["stop_training_after_unit"] = "EPOCH"
             moves[(part, "stop_training_after_unit")] = (epochs,)
-        for old, name in _flat(part):
+        for old, name in _list_flat_options(part):
             if old in tree:
                 new[part][name] = tree.pop(old)
                 moves[(part, name)] = (old,)
@@ -165,24 +169,24 @@ def _parts(tree: Tree, moves: Moves) -> Tree:
     return new | tree
 
 
-def _flat(part: str) -> list[tuple[str, str]]:
+def _list_flat_options(part: str) -> list[tuple[str, str]]:
     """The flat options of a part, and what they are called within it."""
     trained = [(f"train_{part}", "train"), (f"train_{part}_epochs", "stop_training_after"),
                (f"{part}_learning_rate", "learning_rate")]  # fmt: skip
-    named = (f"{part}_model_name", "model_name")
+    model_name = (f"{part}_model_name", "model_name")
     dtype = (f"{part}_weight_dtype", "weight_dtype")
     return {
         "unet": [*trained, dtype],
-        "prior": [*trained, named, dtype],
+        "prior": [*trained, model_name, dtype],
         "text_encoder": [*trained, dtype],
         "text_encoder_2": [*trained, dtype],
-        "vae": [named, dtype],
-        "effnet_encoder": [named, dtype],
-        "decoder": [named, dtype],
+        "vae": [model_name, dtype],
+        "effnet_encoder": [model_name, dtype],
+        "decoder": [model_name, dtype],
     }.get(part, [dtype])
 
 
-def _min_snr(tree: Tree, moves: Moves) -> Tree:
+def _migrate_min_snr(tree: Tree, moves: Moves) -> Tree:
     """2: min_snr_gamma became one of several weights of the loss."""
     gamma = tree.pop("min_snr_gamma", 0.0)
     if gamma:
@@ -193,7 +197,7 @@ def _min_snr(tree: Tree, moves: Moves) -> Tree:
     return tree
 
 
-def _timesteps(tree: Tree, moves: Moves) -> Tree:
+def _migrate_timesteps(tree: Tree, moves: Moves) -> Tree:
     """3: a weight above 0 meant a sigmoid, with its middle at a bias of 0.5."""
     weight, bias = tree.pop("noising_weight", 0.0), tree.pop("noising_bias", 0.5)
     if weight and isinstance(bias, int | float):
@@ -203,27 +207,27 @@ def _timesteps(tree: Tree, moves: Moves) -> Tree:
     return tree | {"timestep_distribution": "UNIFORM", "noising_weight": 0.0, "noising_bias": 0.0}
 
 
-def _checkpointing(tree: Tree, _: Moves) -> Tree:
+def _migrate_checkpointing(tree: Tree, _: Moves) -> Tree:
     """4: true and false became words; it was on where nothing was said."""
     tree["gradient_checkpointing"] = "ON" if tree.get("gradient_checkpointing", True) else "OFF"
     return tree
 
 
-def _saving(tree: Tree, moves: Moves) -> Tree:
+def _migrate_saving(tree: Tree, moves: Moves) -> Tree:
     """5: what is saved after so much time became what is saved every so often."""
     _rename(tree, moves, "save_after", "save_every")
     _rename(tree, moves, "save_after_unit", "save_every_unit")
     return tree
 
 
-def _preset(tree: Tree, _: Moves) -> Tree:
+def _migrate_preset(tree: Tree, _: Moves) -> Tree:
     """6: null was written for "full" by mistake."""
     if "lora_layer_preset" in tree and tree["lora_layer_preset"] is None:
         tree["lora_layer_preset"] = "full"
     return tree
 
 
-def _filters(tree: Tree, moves: Moves) -> Tree:
+def _migrate_filters(tree: Tree, moves: Moves) -> Tree:
     """7: the layers of a LoRA became a filter that serves every training."""
     _rename(tree, moves, "lora_layers", "layer_filter")
     _rename(tree, moves, "lora_layer_preset", "layer_filter_preset")
@@ -231,17 +235,17 @@ def _filters(tree: Tree, moves: Moves) -> Tree:
     return tree
 
 
-def _transformer(tree: Tree, moves: Moves) -> Tree:
+def _migrate_transformer(tree: Tree, moves: Moves) -> Tree:
     """8: the prior of all but two families is called transformer."""
     if tree.get("model_type") not in CASCADE and "prior" in tree:
-        tree["transformer"] = _copied(tree["prior"])
+        tree["transformer"] = _copy(tree["prior"])
         moves[("transformer",)] = ("prior",)
         for key in [key for key in moves if key[0] == "prior"]:
             moves[("transformer", *key[1:])] = moves[key]
     return tree
 
 
-def _dtypes(tree: Tree, moves: Moves) -> Tree:
+def _migrate_dtypes(tree: Tree, moves: Moves) -> Tree:
     """9: a part without a type of its own took the global one, which is gone."""
     common = tree.pop("weight_dtype", None)
     for part in _PARTS:
@@ -252,7 +256,7 @@ def _dtypes(tree: Tree, moves: Moves) -> Tree:
     return tree
 
 
-def _offloading(tree: Tree, moves: Moves) -> Tree:
+def _migrate_offloading(tree: Tree, moves: Moves) -> Tree:
     """10: checkpointing and offloading became a matter of each part."""
     word = tree.pop("gradient_checkpointing", "ON")
     active = tree.pop("enable_activation_offloading", True)
@@ -276,7 +280,16 @@ def _offloading(tree: Tree, moves: Moves) -> Tree:
 
 
 STEPS: tuple[Callable[[Tree, Moves], Tree], ...] = (
-    *(_optimizer, _parts, _min_snr, _timesteps, _checkpointing, _saving, _preset, _filters),
-    *(_transformer, _dtypes, _offloading),
+    *(
+        _migrate_optimizer,
+        _migrate_parts,
+        _migrate_min_snr,
+        _migrate_timesteps,
+        _migrate_checkpointing,
+        _migrate_saving,
+        _migrate_preset,
+        _migrate_filters,
+    ),
+    *(_migrate_transformer, _migrate_dtypes, _migrate_offloading),
 )
-FORM = Form("OneTrainer's configuration of another age (2023 on)", suits, read)
+FORM = SourceForm("OneTrainer's configuration of another age (2023 on)", matches, read)

@@ -10,7 +10,7 @@ from typing import Any
 
 from frisket.disk.toml_lines import Key
 from frisket.disk.untrusted import show
-from frisket.importers.base import BadLayout, Note
+from frisket.importers.base import BadImport, Note
 from frisket.importers.files import Written, peek, read_config
 from frisket.importers.qinglong.fields import (
     ATTENTION,
@@ -28,9 +28,9 @@ from frisket.importers.qinglong.fields import (
     VERSIONS,
     WEIGHTINGS,
 )
-from frisket.importers.shells.options import BadOption, option_types, typed
+from frisket.importers.shells.options import BadShellOption, convert_word, read_option_types
 from frisket.importers.shells.words import Word
-from frisket.importers.source_base import Form, Source, Sources
+from frisket.importers.source_base import ConfigSource, SourceForm, Sources
 
 MARKS = ("arch", "dit_path", "_source_script", "te1_path", "persistent_workers", "attn_mode")
 LACKING = ("soar", "dopsd", "multi_gpu")  # what changes a training and has no equal here
@@ -43,7 +43,7 @@ WHOLE_SWITCHES = ("full_bf16", "fused_backward_pass", "mem_eff_save")
 WHOLE_MODEL = ("finetune", "fine_tune", "full", "db", "dreambooth")
 
 
-def suits(path: Path) -> bool:
+def matches(path: Path) -> bool:
     """A TOML table with several fields of the GUI's page of training."""
     tree = peek(path) if path.suffix.lower() == ".toml" else None
     return isinstance(tree, dict) and "arch" in tree and sum(name in tree for name in MARKS) >= 3
@@ -52,19 +52,19 @@ def suits(path: Path) -> bool:
 def read(path: Path, command: int | None = None) -> Sources:
     """The options of the training; its data sets are in the file `dataset_config` names."""
     if command is not None:
-        raise BadLayout(f"{path}: holds no commands; leave --command out")
+        raise BadImport(f"{path}: holds no commands; leave --command out")
     written = read_config(path)
     model = written.tree.get("arch")
     if not isinstance(model, str) or model not in MODELS:
-        known = ", ".join(MODELS)
+        models = ", ".join(MODELS)
         at = written.where(("arch",))
-        raise BadLayout(f"{at}: arch = {show(model, 40)}: none of the models here: {known}")
+        raise BadImport(f"{at}: arch = {show(model, 40)}: none of the models here: {models}")
     preset = _Preset(written, model)
     preset.fill()
-    made = Written(path, preset.tree, preset.lines)
+    converted = Written(path, preset.tree, preset.lines)
     script = f"{MODELS[model][0]}_train{'' if preset.whole else '_network'}.py"
-    notes = tuple(_notes(preset))
-    return (Source("musubi", "training", "qinglong preset", made, script, notes),)
+    notes = tuple(_note_dropped(preset))
+    return (ConfigSource("musubi", "training", "qinglong preset", converted, script, notes),)
 
 
 class _Preset:
@@ -74,12 +74,12 @@ class _Preset:
         self.written, self.model = written, model
         self.tree: dict[str, Any] = {}
         self.lines: dict[Key, int] = {}
-        self.types = option_types("musubi")
+        self.types = read_option_types("musubi")
         self.used = {"arch", "train_mode"}
         self.whole = self.word("train_mode").replace("-", "_") in WHOLE_MODEL
 
     def value(self, name: str) -> Any:
-        """A field; None for one that is not there or blank. BadLayout for a table."""
+        """A field; None for one that is not there or blank. BadImport for a table."""
         self.used.add(name)
         value = self.written.tree.get(name)
         if isinstance(value, dict):
@@ -107,10 +107,10 @@ class _Preset:
         except (TypeError, ValueError):
             return float(default)
 
-    def bad(self, name: str, said: str) -> BadLayout:
+    def bad(self, name: str, message: str) -> BadImport:
         """The error for a field, to be raised."""
-        given = show(self.written.tree.get(name), 60)
-        return BadLayout(f"{self.written.where((name,))}: {name} = {given}: {said}")
+        value = show(self.written.tree.get(name), 60)
+        return BadImport(f"{self.written.where((name,))}: {name} = {value}: {message}")
 
     def put(self, option: str, value: Any, *names: str) -> None:
         """An option, typed as musubi-tuner types it, with the line of its field."""
@@ -128,23 +128,23 @@ class _Preset:
             return [str(entry) for entry in value]
         if kind not in ("bool", "str") and not isinstance(value, bool):
             try:
-                value = typed(kind, Word(str(value), 0), option)
-            except BadOption as error:
+                value = convert_word(kind, Word(str(value), 0), option)
+            except BadShellOption as error:
                 raise self.bad(field, error.message) from error
         return value if isinstance(value, bool | int | float) else str(value)
 
     def fill(self) -> None:
         """Put all options that musubi-tuner is started with."""
         lycoris = self.on("enable_lycoris")
-        self._paths(lycoris=lycoris)
-        self._plain()
-        self._weights(lycoris=lycoris)
+        self._put_paths(lycoris=lycoris)
+        self._put_plain()
+        self._put_weights(lycoris=lycoris)
         self._put_output()
         self._put_memory()
         self._put_progress()
-        self._noise_levels()
-        self._optimizer()
-        self.put("network_args", self._arguments(lycoris=lycoris), "enable_lycoris")
+        self._put_noise_levels()
+        self._put_optimizer()
+        self.put("network_args", self._list_arguments(lycoris=lycoris), "enable_lycoris")
         if self.whole:
             for name in ADAPTED:
                 self.tree.pop(name, None)
@@ -152,18 +152,18 @@ class _Preset:
                 if name in WHOLE_SWITCHES or self.model == "Z-Image":
                     self.put(name, self.on(name))
 
-    def _paths(self, *, lycoris: bool) -> None:
+    def _put_paths(self, *, lycoris: bool) -> None:
         _, network, paths, _ = MODELS[self.model]
         self.put("dataset_config", self.value("dataset_config"))
         for path in paths:
             option, names = PATHS[path]
-            given = [name for name in names if self.value(name) is not None]
-            self.put(option, self.value(given[0]) if given else None, *given)
+            set_names = [name for name in names if self.value(name) is not None]
+            self.put(option, self.value(set_names[0]) if set_names else None, *set_names)
         self.put(
             "network_module", "lycoris.kohya" if lycoris else network, "enable_lycoris", "arch"
         )
 
-    def _plain(self) -> None:
+    def _put_plain(self) -> None:
         """Options that hang on one field."""
         for name in VALUES:
             self.put(name, self.value(name))
@@ -173,11 +173,11 @@ class _Preset:
         for name in COUNTS:
             count = self.number(name, 0)
             self.put(name, int(count) if count > 0 else None)
-        for name, usual in UNLESS.items():
-            given = self.value(name)
-            self.put(name, given if self.number(name, usual) != usual else None)
+        for name, default in UNLESS.items():
+            value = self.value(name)
+            self.put(name, value if self.number(name, default) != default else None)
 
-    def _weights(self, *, lycoris: bool) -> None:
+    def _put_weights(self, *, lycoris: bool) -> None:
         """What training begins with."""
         if not lycoris and self.number("network_dropout", 0):
             self.put("network_dropout", self.value("network_dropout"))
@@ -186,10 +186,10 @@ class _Preset:
         if self.value("network_weights") is not None:
             self.put("dim_from_weights", self.on("dim_from_weights"))
         if (base := self.value("base_weights")) is not None:
-            self.put("base_weights", _listed(base))
-            factors = _listed(self.value("base_weights_multiplier"))
+            self.put("base_weights", _as_list(base))
+            factors = _as_list(self.value("base_weights_multiplier"))
             try:
-                self.tree["base_weights_multiplier"] = [float(each) for each in factors]
+                self.tree["base_weights_multiplier"] = [float(factor) for factor in factors]
             except ValueError as error:
                 raise self.bad("base_weights_multiplier", "numbers are needed") from error
 
@@ -230,19 +230,19 @@ class _Preset:
         self.put("log_tracker_name", tracker if wandb else None)
         if attention := ATTENTION.get(self.word("attn_mode").replace("-", "_")):
             self.put(attention, True, "attn_mode")
-        self._either("save_every_n_steps", "save_every_n_epochs")
+        self._put_either("save_every_n_steps", "save_every_n_epochs")
         for name in ("save_state", "save_state_on_train_end"):
             self.put(name, self.on(name))
         if self.on("enable_sample"):
             self.put("sample_at_first", self.on("sample_at_first"))
-            self._either("sample_every_n_steps", "sample_every_n_epochs")
+            self._put_either("sample_every_n_steps", "sample_every_n_epochs")
             self.put("sample_prompts", self.value("sample_prompts"))
 
-    def _either(self, first: str, second: str) -> None:
+    def _put_either(self, first: str, second: str) -> None:
         name = first if self.number(first, 0) > 0 else second
         self.put(name, self.value(name) if self.number(name, 0) > 0 else None)
 
-    def _noise_levels(self) -> None:
+    def _put_noise_levels(self) -> None:
         sampling = self.word("timestep_sampling")
         if sampling == "qinglong":
             sampling = "qinglong_qwen" if self.model == "Qwen Image" else "qinglong_flux"
@@ -255,14 +255,14 @@ class _Preset:
         weighting = "none" if weighting == "uniform" else weighting
         if weighting in WEIGHTINGS:
             self.put("weighting_scheme", weighting)
-        usual = {
+        defaults = {
             "logit_normal": {"logit_mean": 0.0, "logit_std": 1.0},
             "mode": {"mode_scale": 1.29},
         }
-        for name, default in usual.get(weighting, {}).items():
+        for name, default in defaults.get(weighting, {}).items():
             self.put(name, self.value(name) if self.number(name, default) != default else None)
 
-    def _optimizer(self) -> None:
+    def _put_optimizer(self) -> None:
         key = self.word("optimizer_type")
         free = key in FREE
         self.put("learning_rate", 1.0 if free else self.value("learning_rate"))
@@ -279,28 +279,32 @@ class _Preset:
             return
         rank = str(self.value("network_dim") or 32)
         filled_in = [argument.replace("{dim}", rank) for argument in arguments]
-        self.put("optimizer_args", [*filled_in, *self._more(key)] or None, "optimizer_type")
+        self.put(
+            "optimizer_args",
+            [*filled_in, *self._list_more_arguments(key)] or None,
+            "optimizer_type",
+        )
 
-    def _more(self, key: str) -> list[str]:
+    def _list_more_arguments(self, key: str) -> list[str]:
         """Arguments of an optimizer that hang on other fields."""
-        found: list[str] = []
+        arguments: list[str] = []
         if key in FREE and self.value("d_coef") is not None:
-            found.append(f"d_coef={self.value('d_coef')}")
+            arguments.append(f"d_coef={self.value('d_coef')}")
         if key in COMPILED and self.on("compile"):
-            found.append("compiled_optimizer=True")
+            arguments.append("compiled_optimizer=True")
         if key in FREE and self.number("lr_warmup_steps", 0):
-            found.append("safeguard_warmup=True" if key == "prodigy" else "growth_rate=1.02")
+            arguments.append("safeguard_warmup=True" if key == "prodigy" else "growth_rate=1.02")
         if key in FREE and self.value("d0") is not None:
-            found.append(f"d0={self.value('d0')}")
-        return found
+            arguments.append(f"d0={self.value('d0')}")
+        return arguments
 
-    def _arguments(self, *, lycoris: bool) -> list[str] | None:
+    def _list_arguments(self, *, lycoris: bool) -> list[str] | None:
         if not lycoris:
             return self._list_lora_arguments() or None
         algorithm = str(self.value("lycoris_algo") or "lokr")
         arguments = [f"algo={algorithm}"]
         if algorithm not in ("ia3", "diag-oft"):
-            arguments += self._convolutions(algorithm)
+            arguments += self._list_convolutions(algorithm)
             arguments += self._join_argument("preset", "lycoris_preset")
         if algorithm == "locon" and self.number("lycoris_dropout", 0):
             arguments.append(f"dropout={self.value('lycoris_dropout')}")
@@ -332,17 +336,20 @@ class _Preset:
             switches.append("rescaled")
         return [f"{switch}=True" for switch in switches if self.on(f"lycoris_{switch}")]
 
-    def _convolutions(self, algorithm: str) -> list[str]:
+    def _list_convolutions(self, algorithm: str) -> list[str]:
         if algorithm == "full":
             return []
-        found: list[str] = []
+        arguments: list[str] = []
         for name in ("conv_dim", "conv_alpha") if self.number("lycoris_conv_dim", 0) else ():
             if self.number(f"lycoris_{name}", 0):
-                found.append(f"{name}={self.value(f'lycoris_{name}')}")
+                arguments.append(f"{name}={self.value(f'lycoris_{name}')}")
         switches = ("use_tucker",) if algorithm == "dylora" else (
             *("use_tucker", "dora_wd", "bypass_mode", "use_scalar"),
         )  # fmt: skip
-        return [*found, *(f"{each}=True" for each in switches if self.on(f"lycoris_{each}"))]
+        return [
+            *arguments,
+            *(f"{switch}=True" for switch in switches if self.on(f"lycoris_{switch}")),
+        ]
 
 
 def _find_optimizer(key: str, name: str) -> tuple[str, tuple[str, ...]]:
@@ -355,26 +362,26 @@ def _find_optimizer(key: str, name: str) -> tuple[str, tuple[str, ...]]:
     return f"{path}{name}" if path.endswith(".") else path or name, arguments
 
 
-def _listed(value: Any) -> list[str]:
-    given = value if isinstance(value, list) else [value]
-    return [str(each) for each in given if each not in (None, "")]
+def _as_list(value: Any) -> list[str]:
+    entries = value if isinstance(value, list) else [value]
+    return [str(entry) for entry in entries if entry not in (None, "")]
 
 
-def _notes(preset: _Preset) -> list[Note]:
+def _note_dropped(preset: _Preset) -> list[Note]:
     notes: list[Note] = []
     line = preset.written.line
     if preset.whole:
-        said = "trains the whole model; here a LoRA is trained, of the size in [lora]"
-        notes.append(Note("train_mode", preset.word("train_mode"), "no equivalent", said,
+        message = "trains the whole model; here a LoRA is trained, of the size in [lora]"
+        notes.append(Note("train_mode", preset.word("train_mode"), "no equivalent", message,
                           line(("train_mode",))))  # fmt: skip
     for name in LACKING:
         if preset.on(name):
             notes.append(Note(name, True, "no equivalent", "is not here", line((name,))))
     for name, value in preset.written.tree.items():
         if name not in preset.used and not name.startswith("_") and value not in ("", False, 0):
-            said = f"is not passed on to a training of {preset.model}"
-            notes.append(Note(name, value, "not needed", said, line((name,))))
+            message = f"is not passed on to a training of {preset.model}"
+            notes.append(Note(name, value, "not needed", message, line((name,))))
     return notes
 
 
-FORM = Form("qinglong GUI's training preset for musubi-tuner (.toml)", suits, read)
+FORM = SourceForm("qinglong GUI's training preset for musubi-tuner (.toml)", matches, read)

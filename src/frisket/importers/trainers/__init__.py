@@ -1,1 +1,1 @@
-"""The shelf of other trainers: a folder each, which binds LAYOUT."""
+"""The shelf of other trainers: a folder each, which binds FORMAT."""

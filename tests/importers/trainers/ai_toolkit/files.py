@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import yaml
 
-from frisket.importers.base import LAYOUTS
+from frisket.importers.base import IMPORT_FORMATS
 
-LAYOUT = LAYOUTS.load("ai_toolkit")
+LAYOUT = IMPORT_FORMATS.load("ai_toolkit")
 
 
 def job(*datasets: dict[str, Any], **process: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import pytest
 from tests.importers.trainers.ai_toolkit import files
 from tests.importers.trainers.ai_toolkit.files import job
 
-from frisket.importers.base import BadLayout
+from frisket.importers.base import BadImport
 
 clips, imported = files.clips, files.imported
 
@@ -59,7 +59,7 @@ def test_masks_of_clips_in_sub_folders_are_told(drawn, imported, notes):
     ],
 )
 def test_bad_files_are_refused_with_place_and_fix(clips, imported, tree, said):
-    with pytest.raises(BadLayout, match=r"job\.yaml") as error:
+    with pytest.raises(BadImport, match=r"job\.yaml") as error:
         imported(tree)
     assert said in str(error.value)
 

@@ -8,8 +8,8 @@ import pytest
 from tests.importers.trainers.ai_toolkit import files
 from tests.importers.trainers.ai_toolkit.files import job
 
-from frisket.importers.base import BadLayout
-from frisket.importers.options import rules_of
+from frisket.importers.base import BadImport
+from frisket.importers.options import read_rules
 
 clips, imported = files.clips, files.imported
 PEER = json.loads((Path(__file__).parents[1] / "peers/ai_toolkit.json").read_text())
@@ -100,10 +100,10 @@ def test_options_at_another_value_are_answered(clips, imported, notes, section):
 @pytest.mark.parametrize("section", SECTIONS)
 def test_options_at_their_default_ask_for_nothing(section):
     for name, default in options_of(section):
-        rule = rules_of("ai_toolkit").find(section, name)
+        rule = read_rules("ai_toolkit").find(section, name)
         assert rule is not None, name
         if default is not None and rule.kind == "no equivalent":
-            assert rule.rests(default), name
+            assert rule.is_idle(default), name
 
 
 def test_what_it_no_longer_has_is_told(clips, imported, notes):
@@ -120,5 +120,5 @@ def test_a_set_that_only_holds_the_model_back_is_left_out_by_name(clips, importe
 
 
 def test_a_job_of_another_kind_of_data_is_refused_by_name(clips, imported):
-    with pytest.raises(BadLayout, match="trains an embedding"):
+    with pytest.raises(BadImport, match="trains an embedding"):
         imported(job({"folder_path": "clips"}, type="textual_inversion_trainer"))

@@ -6,8 +6,8 @@ import pytest
 from tests.importers.trainers.ai_toolkit import files
 from tests.importers.trainers.ai_toolkit.files import LAYOUT, job
 
-from frisket.importers.base import BadLayout
-from frisket.importers.options import rules_of
+from frisket.importers.base import BadImport
+from frisket.importers.options import read_rules
 
 clips, imported = files.clips, files.imported
 
@@ -276,7 +276,7 @@ def test_names_and_variables_are_filled_in(drawn, imported, monkeypatch, tmp_pat
     done = imported(job({"folder_path": "${SETS}/clips-[name]"}))
     assert done.data[0]["clips"] == str(tmp_path / "clips-mine")
     monkeypatch.delenv("SETS")
-    with pytest.raises(BadLayout, match="SETS"):
+    with pytest.raises(BadImport, match="SETS"):
         imported(job({"folder_path": "${SETS}/clips"}))
 
 
@@ -300,7 +300,7 @@ def test_what_lies_in_the_way_is_told(clips, drawn, imported, notes):
 
 
 def test_every_option_is_answered(clips, imported, tmp_path, complete, documented):
-    rules = rules_of("ai_toolkit")
+    rules = read_rules("ai_toolkit")
     tree = job({})
     process = tree["config"]["process"][0]
     typed: dict[str, Any] = {
@@ -329,6 +329,6 @@ def test_every_option_is_answered(clips, imported, tmp_path, complete, documente
 def test_it_knows_its_own_files(clips, imported, tmp_path):
     imported(job({"folder_path": "clips"}))
     (tmp_path / "other.yaml").write_text("services: {}\n")
-    assert LAYOUT.suits(tmp_path / "job.yaml")
-    assert not LAYOUT.suits(tmp_path / "other.yaml")
-    assert not LAYOUT.suits(clips)
+    assert LAYOUT.matches(tmp_path / "job.yaml")
+    assert not LAYOUT.matches(tmp_path / "other.yaml")
+    assert not LAYOUT.matches(clips)

@@ -9,7 +9,7 @@ from tests.importers.trainers.ai_toolkit import files
 from tests.importers.trainers.ai_toolkit.files import job
 
 from frisket.config.variant_checks import optimizer_problems
-from frisket.importers.base import BadLayout
+from frisket.importers.base import BadImport
 from frisket.runs.epochs import rates_of
 from frisket.training import optim
 
@@ -210,7 +210,7 @@ def test_kinds_of_adapters(clips, imported, loaded, network, arch, lora):
     ],
 )
 def test_other_processes_are_named_and_refused(clips, imported, process, said):
-    with pytest.raises(BadLayout, match=said):
+    with pytest.raises(BadImport, match=said):
         imported(job({"folder_path": "clips"}, **process))
 
 
@@ -219,7 +219,7 @@ def test_other_processes_are_named_and_refused(clips, imported, process, said):
 )
 def test_other_jobs_are_named_and_refused(imported, kind, said):
     tree = job() | {"job": kind}
-    with pytest.raises(BadLayout, match=said):
+    with pytest.raises(BadImport, match=said):
         imported(tree)
 
 

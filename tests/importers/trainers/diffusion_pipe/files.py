@@ -2,9 +2,9 @@
 
 import pytest
 
-from frisket.importers.base import LAYOUTS
+from frisket.importers.base import IMPORT_FORMATS
 
-LAYOUT = LAYOUTS.load("diffusion_pipe")
+LAYOUT = IMPORT_FORMATS.load("diffusion_pipe")
 
 DATASET = """
 resolutions = [512, [1280, 720]]

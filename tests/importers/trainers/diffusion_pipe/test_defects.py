@@ -4,7 +4,7 @@ import pytest
 from tests.importers.trainers.diffusion_pipe import files
 from tests.importers.trainers.diffusion_pipe.files import LAYOUT, MAIN, dataset
 
-from frisket.importers.base import BadLayout
+from frisket.importers.base import BadImport
 
 project = files.project
 
@@ -62,6 +62,6 @@ def test_defect_one_family_alone_divides_by_the_mask(project, notes):
 def test_bad_files_are_refused_with_place_and_fix(tmp_path, drawn, text, said):
     drawn("a", "a.png", caption="x")
     drawn("empty")
-    with pytest.raises(BadLayout, match=r"set\.toml") as error:
+    with pytest.raises(BadImport, match=r"set\.toml") as error:
         dataset(tmp_path, text)
     assert said in str(error.value)

@@ -4,7 +4,7 @@ import pytest
 from tests.importers.trainers.diffusion_pipe import files
 from tests.importers.trainers.diffusion_pipe.files import DATASET, LAYOUT, MAIN, dataset
 
-from frisket.importers.options import rules_of
+from frisket.importers.options import read_rules
 
 project = files.project
 
@@ -193,7 +193,7 @@ def test_every_option_is_answered(project, complete, documented):
     imported = LAYOUT.read(project / "main.toml")
     complete(imported, project / "main.toml", ("model", "adapter", "optimizer"))
     complete(imported, project / "dataset.toml", ("directory",), "dataset.toml: ")
-    rules = rules_of("diffusion_pipe")
+    rules = read_rules("diffusion_pipe")
     for name in documented(rules, "directory"):
         assert name in DATASET, name
 
@@ -247,8 +247,8 @@ def test_clips_it_did_not_see_are_told(tmp_path, drawn, notes):
 
 
 def test_it_knows_its_own_files(project, tmp_path):
-    assert LAYOUT.suits(project / "dataset.toml")
-    assert LAYOUT.suits(project / "main.toml")
+    assert LAYOUT.matches(project / "dataset.toml")
+    assert LAYOUT.matches(project / "main.toml")
     (tmp_path / "other.toml").write_text("[[datasets]]\nresolution = 512\n")
-    assert not LAYOUT.suits(tmp_path / "other.toml")
-    assert not LAYOUT.suits(tmp_path)
+    assert not LAYOUT.matches(tmp_path / "other.toml")
+    assert not LAYOUT.matches(tmp_path)

@@ -11,7 +11,7 @@ from tests.importers.trainers.diffusion_pipe.files import LAYOUT
 
 from frisket.config.tree import Config
 from frisket.config.variant_checks import optimizer_problems
-from frisket.importers.options import rules_of
+from frisket.importers.options import read_rules
 from frisket.runs.epochs import rates_of
 from frisket.training import optim
 
@@ -306,7 +306,7 @@ def test_options_at_another_value_are_answered(pipe, notes, section):
 @pytest.mark.parametrize("section", sorted(PEER["sections"]))
 def test_options_at_their_default_ask_for_nothing(section):
     for name, default in PEER["sections"][section].items():
-        rule = rules_of("diffusion_pipe").find(section, name)
+        rule = read_rules("diffusion_pipe").find(section, name)
         assert rule is not None, name
         if default is not None and rule.kind == "no equivalent":
-            assert rule.rests(default), name
+            assert rule.is_idle(default), name

@@ -5,8 +5,8 @@ import pytest
 from tests.importers.trainers.kohya import files
 from tests.importers.trainers.kohya.files import config_of, draw, found_by, notes_of
 
-from frisket.importers.base import BadLayout
-from frisket.importers.trainers.kohya.read import LAYOUT
+from frisket.importers.base import BadImport
+from frisket.importers.trainers.kohya.read import FORMAT
 
 write, photos, everything = files.write, files.photos, files.everything
 
@@ -17,7 +17,7 @@ write, photos, everything = files.write, files.photos, files.everything
 def test_defect_masks_on_the_command_line_alone_were_never_read(photos, write):
     draw(photos / "train" / "1_x" / "a.png")
     text = 'train_data_dir = "train"\nconditioning_data_dir = "masks"\nmasked_loss = true\n'
-    imported = LAYOUT.read(write(text + "resolution = 64\n"))
+    imported = FORMAT.read(write(text + "resolution = 64\n"))
     assert "trained without masks" in notes_of(imported, "defect")["conditioning_data_dir"].message
     data = config_of(imported).data[0]
     assert found_by(data, photos)[0].masks[""] == photos / "masks" / "a.png"
@@ -27,13 +27,13 @@ def test_defect_masks_on_the_command_line_alone_were_never_read(photos, write):
 def test_defect_masked_loss_without_any_mask(photos, write):
     draw(photos / "train" / "1_x" / "a.png")
     text = 'train_data_dir = "train"\nresolution = 64\nmasked_loss = true\n'
-    imported = LAYOUT.read(write(text))
+    imported = FORMAT.read(write(text))
     assert "no data set has masks" in notes_of(imported, "defect")["masked_loss"].message
     assert "losses" not in imported.sections
 
 
 def test_defect_masks_squashed_to_the_bucket(everything):
-    said = notes_of(LAYOUT.read(everything), "defect")
+    said = notes_of(FORMAT.read(everything), "defect")
     mask = said["datasets[0].subsets[0].conditioning_data_dir"].message
     assert "it squashes a mask to the bucket" in mask
 
@@ -41,7 +41,7 @@ def test_defect_masks_squashed_to_the_bucket(everything):
 def test_defect_cached_alpha_that_cannot_be_switched_off(photos, write):
     np.savez(photos / "cats" / "a_sdxl.npz", latents=np.zeros(1), alpha_mask=np.ones(4))
     text = '[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dir = "cats"\n'
-    imported = LAYOUT.read(write(text))
+    imported = FORMAT.read(write(text))
     assert (
         "goes on applying"
         in notes_of(imported, "defect")["datasets[0].subsets[0].alpha_mask"].message
@@ -50,13 +50,13 @@ def test_defect_cached_alpha_that_cannot_be_switched_off(photos, write):
 
 
 def test_defect_alpha_is_ignored_by_the_full_training_of_sdxl(everything):
-    said = notes_of(LAYOUT.read(everything), "defect")["datasets[0].subsets[1].alpha_mask"].message
+    said = notes_of(FORMAT.read(everything), "defect")["datasets[0].subsets[1].alpha_mask"].message
     assert "sdxl_train.py ignores the alpha unless masked_loss is set" in said
 
 
 def test_defect_alpha_of_pictures_that_have_none(photos, write):
     text = "[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dir = 'cats'\n"
-    imported = LAYOUT.read(write(text + "alpha_mask = true\n"))
+    imported = FORMAT.read(write(text + "alpha_mask = true\n"))
     assert (
         "has an alpha channel"
         in notes_of(imported, "defect")["datasets[0].subsets[0].alpha_mask"].message
@@ -68,7 +68,7 @@ def test_defect_captions_that_are_not_looked_for(tmp_path, write):
     draw(tmp_path / "cats" / "a.png")
     (tmp_path / "cats" / "a.txt").write_text("a cat")
     text = '[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dir = "cats"\n'
-    imported = LAYOUT.read(write(text))
+    imported = FORMAT.read(write(text))
     assert (
         "it looks for .caption files"
         in notes_of(imported, "defect")["datasets[0].subsets[0].caption_extension"].message
@@ -96,6 +96,6 @@ def test_defect_captions_that_are_not_looked_for(tmp_path, write):
 )  # fmt: skip
 def test_what_cannot_be_read(photos, write, text, said):
     (photos / "masks" / "empty").mkdir()
-    with pytest.raises(BadLayout) as caught:
-        LAYOUT.read(write(text))
+    with pytest.raises(BadImport) as caught:
+        FORMAT.read(write(text))
     assert said in str(caught.value)

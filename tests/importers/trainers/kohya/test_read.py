@@ -7,14 +7,14 @@ import pytest
 from tests.importers.trainers.kohya import files
 from tests.importers.trainers.kohya.files import EVERYTHING, config_of, draw, found_by, notes_of
 
-from frisket.importers.base import LAYOUTS, BadLayout
-from frisket.importers.trainers.kohya.read import LAYOUT
+from frisket.importers.base import IMPORT_FORMATS, BadImport
+from frisket.importers.trainers.kohya.read import FORMAT
 
 write, photos, everything = files.write, files.photos, files.everything
 
 
 def test_every_option_of_a_dataset_file(everything, photos):
-    imported = LAYOUT.read(everything)
+    imported = FORMAT.read(everything)
     cats, dogs, reg = imported.data
     common = {"resolution": 512, "buckets": True, "enlarge": False, "caption_part": "line",
               "caption_extension": ".caption", "shuffle_tags": True}  # fmt: skip
@@ -43,7 +43,7 @@ def test_every_option_of_a_dataset_file(everything, photos):
 
 
 def test_every_written_option_has_one_note_with_its_line(everything):
-    imported = LAYOUT.read(everything)
+    imported = FORMAT.read(everything)
     told = [note for note in imported.notes if note.kind != "defect"]
     assert len({note.option for note in told}) == len(told)
     tree = tomllib.loads(EVERYTHING)
@@ -62,7 +62,7 @@ def test_every_written_option_has_one_note_with_its_line(everything):
 
 
 def test_clips_masks_and_captions_are_found_as_it_found_them(everything, photos):
-    cats, dogs, reg = config_of(LAYOUT.read(everything)).data
+    cats, dogs, reg = config_of(FORMAT.read(everything)).data
     found = found_by(cats, photos)
     assert [one.caption for one in found] == ["1girl, sks, hat", "a dog", "a cat"]
     assert all(one.masks[""] == photos / "masks" / one.clip.name for one in found)
@@ -86,7 +86,7 @@ def test_general_and_dataset_options_reach_every_subset(photos, write):
     num_repeats = 1
     caption_dropout_rate = 0
     """
-    first, second = LAYOUT.read(write(text)).data
+    first, second = FORMAT.read(write(text)).data
     assert (first["repeats"], second["repeats"]) == (5, 2)  # flipped is half an epoch there
     assert (first["caption_dropout"], "caption_dropout" in second) == (0.3, False)
     assert (first["resolution"], first["buckets"]) == ([640, 512], False)
@@ -99,7 +99,7 @@ def test_metadata_becomes_a_manifest(photos, write):
     }
     write(json.dumps(metadata), "meta_cap.json")
     text = "[[datasets]]\nresolution = 64\n[[datasets.subsets]]\n"
-    imported = LAYOUT.read(write(text + 'image_dir = "cats"\nmetadata_file = "meta_cap.json"\n'))
+    imported = FORMAT.read(write(text + 'image_dir = "cats"\nmetadata_file = "meta_cap.json"\n'))
     config = config_of(imported)
     assert imported.data[0]["clips"] == "meta_cap.jsonl"
     found = found_by(config.data[0], photos)
@@ -110,14 +110,14 @@ def test_metadata_becomes_a_manifest(photos, write):
     assert config.losses.compat == ""
     lines = '{"image_path": "cats/a.png", "caption": "x"}\n\n{"image_path": "gone.png"}\n'
     write(lines, "meta.jsonl")
-    with pytest.raises(BadLayout, match=r"meta\.jsonl line 3: 'gone\.png' is not there"):
-        LAYOUT.read(write(text + 'image_dir = "."\nmetadata_file = "meta.jsonl"\n'))
+    with pytest.raises(BadImport, match=r"meta\.jsonl line 3: 'gone\.png' is not there"):
+        FORMAT.read(write(text + 'image_dir = "."\nmetadata_file = "meta.jsonl"\n'))
 
 
 def test_pictures_it_would_not_have_taken_are_left_out(photos, write):
     draw(photos / "cats" / "deeper" / "d.png")
     text = '[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dir = "cats"\n'
-    imported = LAYOUT.read(write(text + 'conditioning_data_dir = "masks"\n'))
+    imported = FORMAT.read(write(text + 'conditioning_data_dir = "masks"\n'))
     config = config_of(imported)
     assert config.data[0].masks.source == "listed"
     found = found_by(config.data[0], photos)
@@ -133,8 +133,8 @@ def test_folders_by_number_and_name(tmp_path):
     (tmp_path / "img" / "notes").mkdir()
     (tmp_path / "img" / "10_sks cat" / "a.txt").write_text("sitting")
     for folder in (tmp_path, tmp_path / "img"):
-        assert LAYOUT.suits(folder)
-    imported = LAYOUT.read(tmp_path)
+        assert FORMAT.matches(folder)
+    imported = FORMAT.read(tmp_path)
     cat, dog, reg = imported.data
     assert (cat["clips"], cat["caption"]) == (str(tmp_path / "img" / "10_sks cat"), "sks cat")
     assert [each.get("repeats", 1) for each in imported.data] == [10, 2, 7]  # 22 / 3 reg pictures
@@ -185,7 +185,7 @@ def test_a_training_file_brings_the_sections(photos, write):
     write('[[datasets]]\nresolution = 1024\n[[datasets.subsets]]\nimage_dir = "cats"\n'
           'conditioning_data_dir = "masks"\nnum_repeats = 4\nalpha_mask = false\n')  # fmt: skip
     write("a cat --n bad --w 512\n# no\n\na dog\n", "prompts.txt")
-    imported = LAYOUT.read(write(TRAINING, "train.toml"))
+    imported = FORMAT.read(write(TRAINING, "train.toml"))
     assert imported.sections == {
         "model": {"family": "stable_diffusion", "variant": "sdxl", "source": "runwayml/sd",
                   "dtype": "bfloat16"},
@@ -211,7 +211,7 @@ def test_defaults_that_differ_are_written_out(photos, write):
     text = (
         'network_module = "networks.lora_flux"\ntrain_data_dir = "train"\nresolution = "512,768"\n'
     )
-    imported = LAYOUT.read(write(text))
+    imported = FORMAT.read(write(text))
     assert imported.data[0]["resolution"] == [512, 768]
     assert imported.data[0]["buckets"] is False
     assert imported.sections["optimizer"] == {
@@ -224,10 +224,10 @@ def test_defaults_that_differ_are_written_out(photos, write):
 
 
 def test_it_is_told_apart_from_others(photos, write, everything):
-    assert LAYOUT.suits(everything)
-    assert LAYOUT.suits(write(TRAINING, "train.toml"))
-    assert LAYOUT.suits(write('{"datasets": [{"subsets": []}]}', "a.json"))
-    assert not LAYOUT.suits(write("[[datasets]]\nimage_directory = 'x'\n", "musubi.toml"))
-    assert not LAYOUT.suits(write("[[data]]\nclips = 'x'\n", "frisket.toml"))
-    assert not LAYOUT.suits(photos)
-    assert "kohya" in LAYOUTS.names()
+    assert FORMAT.matches(everything)
+    assert FORMAT.matches(write(TRAINING, "train.toml"))
+    assert FORMAT.matches(write('{"datasets": [{"subsets": []}]}', "a.json"))
+    assert not FORMAT.matches(write("[[datasets]]\nimage_directory = 'x'\n", "musubi.toml"))
+    assert not FORMAT.matches(write("[[data]]\nclips = 'x'\n", "frisket.toml"))
+    assert not FORMAT.matches(photos)
+    assert "kohya" in IMPORT_FORMATS.names()

@@ -4,8 +4,8 @@ import pytest
 from tests.importers.trainers.musubi import files
 from tests.importers.trainers.musubi.files import config_of, found_by, notes_of
 
-from frisket.importers.base import BadLayout
-from frisket.importers.trainers.musubi.read import LAYOUT
+from frisket.importers.base import BadImport
+from frisket.importers.trainers.musubi.read import FORMAT
 
 write, media = files.write, files.media
 
@@ -15,7 +15,7 @@ write, media = files.write, files.media
 
 def with_masks(media, write, flags, text=""):
     write(text or '[[datasets]]\nimage_directory = "cats"\nmask_directory = "masks"\n')
-    return LAYOUT.read(
+    return FORMAT.read(
         write("dataset_config = 'set.toml'\nuse_mask_loss = true\n" + flags, "t.toml")
     )
 
@@ -54,7 +54,7 @@ def test_defect_hunyuan_video_caches_no_masks(media, write):
 
 def test_defect_masks_that_no_flag_turned_on(media, write):
     write('[[datasets]]\nimage_directory = "cats"\nmask_directory = "masks"\n')
-    imported = LAYOUT.read(write("dataset_config = 'set.toml'\n", "t.toml"))
+    imported = FORMAT.read(write("dataset_config = 'set.toml'\n", "t.toml"))
     assert (
         "the masks of the data were not used"
         in notes_of(imported, "defect")["use_mask_loss"].message
@@ -62,12 +62,12 @@ def test_defect_masks_that_no_flag_turned_on(media, write):
 
 
 def test_defect_pictures_without_a_caption_were_left_out_silently(media, write):
-    imported = LAYOUT.read(write('[[datasets]]\nimage_directory = "cats"\n'))
+    imported = FORMAT.read(write('[[datasets]]\nimage_directory = "cats"\n'))
     assert [line["name"] for line in imported.manifests["cats.jsonl"]] == ["a", "b"]
 
 
 def test_defect_the_rate_is_taken_at_its_word(media, write):
-    imported = LAYOUT.read(
+    imported = FORMAT.read(
         write('[[datasets]]\nvideo_directory = "films"\nsource_fps = 30.0\ntarget_frames = [5]\n')
     )
     assert "plays at 16" in notes_of(imported, "defect")["datasets[0].source_fps"].message
@@ -91,6 +91,6 @@ def test_defect_the_rate_is_taken_at_its_word(media, write):
 )  # fmt: skip
 def test_what_cannot_be_read(media, write, text, said):
     write('{"image_path": "cats/a.png", "caption": "x"}\n{\n', "bad.jsonl")
-    with pytest.raises(BadLayout) as caught:
-        LAYOUT.read(write(text))
+    with pytest.raises(BadImport) as caught:
+        FORMAT.read(write(text))
     assert said in str(caught.value)

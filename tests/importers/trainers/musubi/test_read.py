@@ -7,7 +7,7 @@ import pytest
 from tests.importers.trainers.musubi import files
 from tests.importers.trainers.musubi.files import config_of, draw, found_by, notes_of
 
-from frisket.importers.trainers.musubi.read import LAYOUT
+from frisket.importers.trainers.musubi.read import FORMAT
 from frisket.media.folders.references import find_references
 
 write, media = files.write, files.media
@@ -62,7 +62,7 @@ max_frames = 45
 
 
 def test_every_option_of_a_dataset_file(media, write):
-    imported = LAYOUT.read(write(EVERYTHING))
+    imported = FORMAT.read(write(EVERYTHING))
     cats, *films, full = imported.data
     assert cats == {
         "clips": "cats.jsonl",  # c.png has no caption, so it was not trained
@@ -91,7 +91,7 @@ def test_every_option_of_a_dataset_file(media, write):
 
 
 def test_clips_masks_captions_and_references_are_found_as_it_found_them(media, write):
-    config = config_of(LAYOUT.read(write(EVERYTHING)))
+    config = config_of(FORMAT.read(write(EVERYTHING)))
     cats, film, *_ = config.data
     found = found_by(cats, media)
     assert [one.name for one in found] == ["a", "b"]
@@ -104,13 +104,13 @@ def test_clips_masks_captions_and_references_are_found_as_it_found_them(media, w
 def test_references_by_folder_where_its_names_are_ours(media, write):
     (media / "cats" / "c.txt").write_text("c")
     text = '[[datasets]]\nimage_directory = "cats"\ncontrol_directory = "control"\n'
-    imported = LAYOUT.read(write(text + 'caption_extension = ".txt"\n'))
+    imported = FORMAT.read(write(text + 'caption_extension = ".txt"\n'))
     assert imported.data[0]["references"] == str(media / "control")
     config = config_of(imported)
     names = [one.name for one in found_by(config.data[0], media)]
     assert len(find_references(config.data[0].references, names)) == 3
     draw(media / "control" / "a_0.png")  # beside a.png: one kind only for Frisket, both for musubi
-    (listed,) = found_references(LAYOUT.read(write(text + 'caption_extension = ".txt"\n')), media)
+    (listed,) = found_references(FORMAT.read(write(text + 'caption_extension = ".txt"\n')), media)
     assert [path.name for path in listed] == ["a.png", "a_0.png"]
 
 
@@ -121,7 +121,7 @@ def found_references(imported, folder):
 
 
 def test_every_written_option_has_one_note_with_its_line(media, write):
-    imported = LAYOUT.read(write(EVERYTHING))
+    imported = FORMAT.read(write(EVERYTHING))
     told = [note for note in imported.notes if note.kind != "defect"]
     tree = tomllib.loads(EVERYTHING)
     written = len(tree["general"]) + sum(map(len, tree["datasets"]))
@@ -138,7 +138,7 @@ def test_every_written_option_has_one_note_with_its_line(media, write):
 
 
 def test_defaults_that_differ_are_written_out(media, write):
-    imported = LAYOUT.read(write('[[datasets]]\nvideo_directory = "films"\n'))
+    imported = FORMAT.read(write('[[datasets]]\nvideo_directory = "films"\n'))
     assert imported.data == (
         {
             "clips": str(media / "films"),
@@ -163,7 +163,7 @@ def test_lists_of_pictures_and_videos(media, write):
     write(json.dumps({"video_path": "films/v.mp4", "caption": "a film"}) + "\n", "films.jsonl")
     draw(media / "frames" / "000.png")
     write(json.dumps({"video_path": str(media / "frames"), "caption": "still"}), "frames.jsonl")
-    imported = LAYOUT.read(
+    imported = FORMAT.read(
         write(
             '[[datasets]]\nimage_jsonl_file = "cats.jsonl"\nmask_directory = "masks"\n'
             '[[datasets]]\nvideo_jsonl_file = "films.jsonl"\ntarget_frames = [5]\n'
@@ -184,14 +184,14 @@ def test_alpha_alone_and_beside_a_folder(media, write):
     draw(media / "clear" / "a.png", "RGBA")
     (media / "clear" / "a.txt").write_text("a")
     text = '[[datasets]]\nimage_directory = "clear"\nalpha_mask = true\n'
-    imported = LAYOUT.read(write(text))
+    imported = FORMAT.read(write(text))
     assert imported.data[0]["masks"] == "alpha"
     assert found_by(config_of(imported).data[0], media)[0].alpha
-    both = LAYOUT.read(write(text + 'mask_directory = "masks"\n'))
+    both = FORMAT.read(write(text + 'mask_directory = "masks"\n'))
     assert both.data[0]["masks"]["source"] == "folder"
     said = notes_of(both, "no equivalent")["datasets[0].alpha_mask"].message
     assert "the alpha goes before the mask folder there" in said
-    opaque = LAYOUT.read(write(text.replace("clear", "cats")))
+    opaque = FORMAT.read(write(text.replace("clear", "cats")))
     assert "masks" not in opaque.data[0] or opaque.data[0]["masks"] == "none"
     assert "losses" not in opaque.sections
 
@@ -201,7 +201,7 @@ def test_captions_in_a_folder_of_their_own(media, write):
     for name in ("a", "b", "c"):
         (media / "texts" / f"{name}.txt").write_text(f"other {name}")
     text = '[[datasets]]\nimage_directory = "cats"\ncaption_directory = "texts"\n'
-    imported = LAYOUT.read(write(text + 'caption_extension = ".txt"\n'))
+    imported = FORMAT.read(write(text + 'caption_extension = ".txt"\n'))
     found = found_by(config_of(imported).data[0], media)
     assert [one.caption for one in found] == ["other a", "other b", "other c"]
 
@@ -247,7 +247,7 @@ blocks_to_swap = 10
 
 def test_a_training_file_brings_model_loss_and_prior(media, write):
     write('[[datasets]]\nimage_directory = "cats"\nmask_directory = "masks"\n')
-    imported = LAYOUT.read(write(TRAINING, "train.toml"))
+    imported = FORMAT.read(write(TRAINING, "train.toml"))
     assert imported.sections == {
         "model": {"family": "wan", "variant": "2.2-t2v-a14b"},
         "losses": {
@@ -293,17 +293,17 @@ def test_a_training_file_brings_model_loss_and_prior(media, write):
 def test_which_model_is_trained(media, write, text, model):
     write('[[datasets]]\nimage_directory = "cats"\n')
     text = "dit = 'x'\ndataset_config = 'set.toml'\n" + text
-    assert LAYOUT.read(write(text, "train.toml")).sections.get("model") == model
+    assert FORMAT.read(write(text, "train.toml")).sections.get("model") == model
 
 
 def test_it_is_told_apart_from_others(media, write):
-    assert LAYOUT.suits(write(EVERYTHING))
-    assert LAYOUT.suits(write(TRAINING, "train.toml"))
-    assert not LAYOUT.suits(
+    assert FORMAT.matches(write(EVERYTHING))
+    assert FORMAT.matches(write(TRAINING, "train.toml"))
+    assert not FORMAT.matches(
         write("[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'x'\n", "k.toml")
     )
-    assert not LAYOUT.suits(write("[[data]]\nclips = 'x'\n", "frisket.toml"))
-    assert not LAYOUT.suits(media)
+    assert not FORMAT.matches(write("[[data]]\nclips = 'x'\n", "frisket.toml"))
+    assert not FORMAT.matches(media)
 
 
 def test_what_bends_the_cached_pixels_is_not_what_bends_the_cells_later(media, write):
@@ -316,7 +316,7 @@ def test_what_bends_the_cached_pixels_is_not_what_bends_the_cells_later(media, w
         "use_mask_loss = true\nmask_gamma = 0.7\nmask_min_weight = 0.05\n"
         "cache_mask_gamma = 0.5\ncache_mask_min_weight = 0.1\nmask_area_scale_beta = 1.5\n"
     )
-    imported = LAYOUT.read(write(lines, "train.toml"))
+    imported = FORMAT.read(write(lines, "train.toml"))
     masked, plain = imported.data
     assert {"pixel_gamma": 0.5, "pixel_floor": 0.1}.items() <= masked["masks"].items()
     assert "pixel" not in str(plain)

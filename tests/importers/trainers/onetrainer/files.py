@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from frisket.importers.base import LAYOUTS
+from frisket.importers.base import IMPORT_FORMATS
 
-LAYOUT = LAYOUTS.load("onetrainer")
+LAYOUT = IMPORT_FORMATS.load("onetrainer")
 
 
 def concept(path: str, **options: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import pytest
 from tests.importers.trainers.onetrainer import files
 from tests.importers.trainers.onetrainer.files import concept, config
 
-from frisket.importers.base import BadLayout
+from frisket.importers.base import BadImport
 
 clips, imported = files.clips, files.imported
 
@@ -52,6 +52,6 @@ def test_of_a_model_that_is_shown_the_mask_no_loss_is_masked(clips, imported, no
 )
 def test_bad_files_are_refused_with_place_and_fix(clips, drawn, imported, tree, said):
     drawn("empty")
-    with pytest.raises(BadLayout, match=r"config\.json") as error:
+    with pytest.raises(BadImport, match=r"config\.json") as error:
         imported(tree)
     assert said in str(error.value)

@@ -14,7 +14,7 @@ import pytest
 from tests.importers.trainers.onetrainer import files
 from tests.importers.trainers.onetrainer.files import concept, config
 
-from frisket.importers.options import rules_of
+from frisket.importers.options import read_rules
 
 imported = files.imported
 RECORD = json.loads((Path(__file__).parents[1] / "peers/onetrainer.json").read_text("utf-8"))
@@ -103,7 +103,7 @@ def values(name: str, field: dict[str, Any]) -> list[Any]:
         return MEANT[name]
     default, kind = field.get("default"), field["type"]
     if kind == "enum":
-        rule = rules_of("onetrainer").find("config", name)
+        rule = read_rules("onetrainer").find("config", name)
         every = len(field["choices"]) if rule and rule.kind == "mapped" else 3
         return [word for word in field["choices"][:every] if word != default]
     if kind == "bool":
@@ -117,7 +117,7 @@ SECTIONS = ("config", "concept", "image", "text", "part", "sample")
 
 
 def is_mapped(section: str, name: str) -> bool:
-    rule = rules_of("onetrainer").find(section, name)
+    rule = read_rules("onetrainer").find(section, name)
     return rule is not None and rule.kind == "mapped"
 
 
@@ -207,7 +207,7 @@ def test_what_has_no_place_is_told(clips, imported, loaded, notes, section):
 
 @pytest.mark.parametrize("section", ["optimizer", "quantization", "embedding"])
 def test_tables_that_are_not_walked_have_a_rule(section):
-    rules = rules_of("onetrainer")
+    rules = read_rules("onetrainer")
     inside = {"quantization": "config", "embedding": "config"}.get(section, section)
     names = [section] if inside != section else RECORD["sections"][section]
     assert [name for name in names if rules.find(inside, name) is None] == []

@@ -7,7 +7,7 @@ import pytest
 from tests.importers.trainers.onetrainer import files
 from tests.importers.trainers.onetrainer.files import LAYOUT, concept, config
 
-from frisket.importers.options import rules_of
+from frisket.importers.options import read_rules
 
 clips, imported = files.clips, files.imported
 IMAGE = {name: True for name in ("enable_crop_jitter", "enable_random_flip")}
@@ -335,7 +335,7 @@ def test_captions_of_several_lines_are_told(clips, imported, loaded, found, note
 
 
 def test_every_option_is_answered(clips, imported, tmp_path, complete, documented):
-    rules = rules_of("onetrainer")
+    rules = read_rules("onetrainer")
     typed: dict[str, Any] = {
         "config": {"optimizer_defaults": {}, "embeddings": []},
         "concept": {"balancing": 1, "repeats": 1, "loss_weight": 1, "type": "STANDARD"},
@@ -377,10 +377,10 @@ def test_it_knows_its_own_files(clips, imported, tmp_path):
     imported(config())
     imported([concept("set")], "concepts.json")
     (tmp_path / "other.json").write_text('[{"id": "x", "instance_data_dir": "y"}]')
-    assert LAYOUT.suits(tmp_path / "config.json")
-    assert LAYOUT.suits(tmp_path / "concepts.json")
-    assert not LAYOUT.suits(tmp_path / "other.json")
-    assert not LAYOUT.suits(tmp_path / "set")
+    assert LAYOUT.matches(tmp_path / "config.json")
+    assert LAYOUT.matches(tmp_path / "concepts.json")
+    assert not LAYOUT.matches(tmp_path / "other.json")
+    assert not LAYOUT.matches(tmp_path / "set")
 
 
 @pytest.mark.parametrize("weight", [1.0, 1.5])

@@ -226,6 +226,6 @@ def test_a_word_it_does_not_know_is_its_default(clips, imported, notes):
 def test_a_preset_says_what_it_lacks(imported, tmp_path):
     tree = {"training_method": "LORA", "model_type": "FLUX_DEV_1", "learning_rate": 3e-4}
     (tmp_path / "preset.json").write_text(json.dumps(tree))
-    assert LAYOUT.suits(tmp_path / "preset.json")
+    assert LAYOUT.matches(tmp_path / "preset.json")
     with pytest.raises(Exception, match="names no concepts, as a preset does"):
         LAYOUT.read(tmp_path / "preset.json")

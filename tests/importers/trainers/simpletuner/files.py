@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from frisket.importers.base import LAYOUTS
+from frisket.importers.base import IMPORT_FORMATS
 
-LAYOUT = LAYOUTS.load("simpletuner")
+LAYOUT = IMPORT_FORMATS.load("simpletuner")
 TEXTS = {"id": "texts", "type": "local", "dataset_type": "text_embeds", "default": True}
 
 

@@ -4,7 +4,7 @@ import pytest
 from tests.importers.trainers.simpletuner import files
 from tests.importers.trainers.simpletuner.files import TEXTS, images, masks
 
-from frisket.importers.base import BadLayout
+from frisket.importers.base import BadImport
 
 clips, imported = files.clips, files.imported
 
@@ -53,6 +53,6 @@ def test_defect_segmentation_is_not_documented(clips, imported, notes):
     ],
 )
 def test_bad_files_are_refused_with_place_and_fix(clips, imported, tree, said):
-    with pytest.raises(BadLayout, match=r"multidatabackend\.json") as error:
+    with pytest.raises(BadImport, match=r"multidatabackend\.json") as error:
         imported(tree)
     assert said in str(error.value)

@@ -12,7 +12,7 @@ import pytest
 from tests.importers.trainers.simpletuner import files
 from tests.importers.trainers.simpletuner.files import TEXTS, images, masks
 
-from frisket.importers.options import rules_of
+from frisket.importers.options import read_rules
 from frisket.importers.trainers.simpletuner.adapter import ATTENTION, FLUX, LAYERS
 
 imported = files.imported
@@ -113,7 +113,7 @@ def values(name: str, field: dict[str, Any]) -> list[Any]:
         return MEANT[name]
     default, kind = field.get("default"), field["type"]
     if field.get("choices"):
-        rule = rules_of("simpletuner").find("trainer", name)
+        rule = read_rules("simpletuner").find("trainer", name)
         every = None if rule and rule.kind == "mapped" else 2
         return [each for each in field["choices"][:every] if each != default]
     if kind == "bool":
@@ -124,7 +124,7 @@ def values(name: str, field: dict[str, Any]) -> list[Any]:
 
 
 def is_mapped(name: str) -> bool:
-    rule = rules_of("simpletuner").find("trainer", name)
+    rule = read_rules("simpletuner").find("trainer", name)
     return rule is not None and rule.kind == "mapped"
 
 
@@ -351,7 +351,7 @@ def test_another_kind_of_adapter_keeps_its_rate(job, notes, tmp_path, algo):
 
 
 def test_documented_options_of_data_sets_have_rules():
-    rules = rules_of("simpletuner")
+    rules = read_rules("simpletuner")
     assert [n for n in RECORD["data_sets"] if rules.find("backend", n) is None] == []
 
 

@@ -6,7 +6,7 @@ import pytest
 from tests.importers.trainers.simpletuner import files
 from tests.importers.trainers.simpletuner.files import LAYOUT, TEXTS, images, masks
 
-from frisket.importers.options import rules_of
+from frisket.importers.options import read_rules
 
 clips, imported = files.clips, files.imported
 
@@ -320,7 +320,7 @@ def test_settings_beside_are_read_too(clips, imported, tmp_path, notes):
 
 
 def test_every_option_is_answered(clips, drawn, imported, tmp_path, complete, documented):
-    rules = rules_of("simpletuner")
+    rules = read_rules("simpletuner")
     left = {"is_regularisation_data", "is_regularization_data", "disabled", "disable", "parquet"}
     everything = dict.fromkeys(documented(rules, "backend") - left)
     everything |= images(
@@ -353,6 +353,6 @@ def test_it_knows_its_own_files(clips, imported, tmp_path):
     imported([images(), TEXTS])
     imported({"--data_backend_config": "multidatabackend.json"}, "config.json")
     (tmp_path / "other.json").write_text('[{"path": "x", "image": {}, "text": {}}]')
-    assert LAYOUT.suits(tmp_path / "multidatabackend.json")
-    assert LAYOUT.suits(tmp_path / "config.json")
-    assert not LAYOUT.suits(tmp_path / "other.json")
+    assert LAYOUT.matches(tmp_path / "multidatabackend.json")
+    assert LAYOUT.matches(tmp_path / "config.json")
+    assert not LAYOUT.matches(tmp_path / "other.json")

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from frisket.importers.shells.words import LONGEST, Unreadable, counted
+from frisket.importers.shells.words import LONGEST, UnreadableScript, check_count
 
 _BLANK = " \t\r"
 _SIGN = re.compile(r"&&|\|\||;;|[;&|()]")
@@ -37,19 +37,19 @@ class Splitter:
         """Begin at the first line."""
         self.text, self.at, self.line = text, 0, 1
         self.parts: list[Part] = []
-        self.begun = False  # whether a word is open, be it empty: ""
-        self.here: list[str] = []  # ends of here-documents that begin at the next line
+        self.is_open = False  # whether a word is open, be it empty: ""
+        self.here_documents: list[str] = []  # ends of here-documents that begin at the next line
         self.awaited = False  # whether the next word is such an end
 
-    def tokens(self) -> list[Token]:
-        """Every word and sign; Unreadable for a quote that is never closed."""
-        found: list[Token] = []
-        for token in self._tokens():
-            found.append(token)
-            counted(found, self.line)
-        return found
+    def split(self) -> list[Token]:
+        """Every word and sign; UnreadableScript for a quote that is never closed."""
+        tokens: list[Token] = []
+        for token in self._split_tokens():
+            tokens.append(token)
+            check_count(tokens, self.line)
+        return tokens
 
-    def _tokens(self) -> Iterator[Token]:
+    def _split_tokens(self) -> Iterator[Token]:
         while self.at < len(self.text):
             if self.text.startswith("\\\n", self.at):
                 self.at, self.line = self.at + 2, self.line + 1
@@ -58,41 +58,41 @@ class Splitter:
             redirect = self._redirect()
             closes = letter in "\n" + _BLANK or redirect or _SIGN.match(self.text, self.at)
             if not closes:
-                self._within(letter)
+                self._read_within(letter)
                 continue
-            if self.begun:
-                yield from self._closed()
-            yield from self._between(letter, redirect)
-        if self.begun:
-            yield from self._closed()
+            if self.is_open:
+                yield from self._end_word()
+            yield from self._read_between(letter, redirect)
+        if self.is_open:
+            yield from self._end_word()
         yield Token((), ";", self.line)
 
     def _redirect(self) -> re.Match[str] | None:
-        plain = self.text[self.at] in "<>" or not self.begun
-        return _REDIRECT.match(self.text, self.at) if plain else None
+        can_begin = self.text[self.at] in "<>" or not self.is_open
+        return _REDIRECT.match(self.text, self.at) if can_begin else None
 
-    def _within(self, letter: str) -> None:
-        if letter == "#" and not self.begun:
+    def _read_within(self, letter: str) -> None:
+        if letter == "#" and not self.is_open:
             end = self.text.find("\n", self.at)
             self.at = len(self.text) if end < 0 else end
         else:
-            self._piece()
+            self._read_piece()
 
-    def _closed(self) -> Iterator[Token]:
+    def _end_word(self) -> Iterator[Token]:
         """The word that ends here, unless it names the end of a here-document."""
         token = Token(tuple(self.parts), "", self.line)
-        self.parts, self.begun = [], False
+        self.parts, self.is_open = [], False
         if self.awaited:
-            self.here.append("".join(part.text for part in token.parts))
+            self.here_documents.append("".join(part.text for part in token.parts))
             self.awaited = False
         else:
             yield token
 
-    def _between(self, letter: str, redirect: re.Match[str] | None) -> Iterator[Token]:
+    def _read_between(self, letter: str, redirect: re.Match[str] | None) -> Iterator[Token]:
         """What stands between words: a sign, a line end, blanks."""
         if letter == "\n":
             yield Token((), ";", self.line)
-            self._newline()
+            self._pass_newline()
         elif redirect:
             self.at = redirect.end()
             self.awaited = "<<" in redirect[0] and "<<<" not in redirect[0]
@@ -104,9 +104,9 @@ class Splitter:
         else:
             self.at += 1
 
-    def _newline(self) -> None:
+    def _pass_newline(self) -> None:
         self.at, self.line = self.at + 1, self.line + 1
-        for mark in self.here:
+        for mark in self.here_documents:
             while self.at < len(self.text):
                 end = self.text.find("\n", self.at)
                 end = len(self.text) if end < 0 else end
@@ -114,46 +114,46 @@ class Splitter:
                 self.at, self.line = min(end + 1, len(self.text)), self.line + 1
                 if row.strip("\t") == mark:
                     break
-        self.here = []
+        self.here_documents = []
 
     def _add(self, kind: str, text: str, *, quoted: bool) -> None:
-        self.begun = True
+        self.is_open = True
         if len(text) > LONGEST:
-            raise Unreadable("a word of more than 100,000 letters", self.line)
+            raise UnreadableScript("a word of more than 100,000 letters", self.line)
         self.parts.append(Part(kind, text, quoted))
 
-    def _piece(self) -> None:
+    def _read_piece(self) -> None:
         """The next piece of a word."""
         letter = self.text[self.at]
         if letter == "'":
-            self._add("text", self._until("'"), quoted=True)
+            self._add("text", self._read_until("'"), quoted=True)
         elif letter == '"':
-            self._double()
+            self._read_double()
         elif letter == "\\":
             self._add("text", self.text[self.at + 1 : self.at + 2], quoted=True)
             self.at += 2
         elif letter == "$" and self.text.startswith("$'", self.at):
             self.at += 1
-            self._add("text", self._until("'"), quoted=True)
+            self._add("text", self._read_until("'"), quoted=True)
         elif letter in "$`":
-            self._dollar(quoted=False)
+            self._read_dollar(quoted=False)
         else:
             end = re.compile(r"[\s'\"\\$`;&|()<>]").search(self.text, self.at + 1)
             stop = end.start() if end else len(self.text)
             self._add("text", self.text[self.at : stop], quoted=False)
             self.at = stop
 
-    def _until(self, mark: str) -> str:
+    def _read_until(self, mark: str) -> str:
         """The text from after the present letter to the next `mark`, which is passed."""
         end = self.text.find(mark, self.at + 1)
         if end < 0:
-            raise Unreadable(f"the quote {mark} that begins here is never closed", self.line)
+            raise UnreadableScript(f"the quote {mark} that begins here is never closed", self.line)
         inside = self.text[self.at + 1 : end]
         self.at, self.line = end + 1, self.line + inside.count("\n")
         return inside
 
-    def _double(self) -> None:
-        begun, text = self.line, ""
+    def _read_double(self) -> None:
+        first_line, text = self.line, ""
         self._add("text", "", quoted=True)
         self.at += 1
         while self.at < len(self.text):
@@ -176,20 +176,20 @@ class Splitter:
             elif letter in "$`":
                 self._add("text", text, quoted=True)
                 text = ""
-                self._dollar(quoted=True)
+                self._read_dollar(quoted=True)
             else:
                 self.line += letter == "\n"
                 text += letter
                 self.at += 1
-        raise Unreadable('the quote " that begins here is never closed', begun)
+        raise UnreadableScript('the quote " that begins here is never closed', first_line)
 
-    def _dollar(self, *, quoted: bool) -> None:
+    def _read_dollar(self, *, quoted: bool) -> None:
         if self.text[self.at] == "`":
-            self._add("run", self._until("`"), quoted=quoted)
+            self._add("run", self._read_until("`"), quoted=quoted)
         elif self.text.startswith("$(", self.at):
-            self._add("run", self._inside("(", ")"), quoted=quoted)
+            self._add("run", self._read_brackets("(", ")"), quoted=quoted)
         elif self.text.startswith("${", self.at):
-            self._add("name", self._inside("{", "}"), quoted=quoted)
+            self._add("name", self._read_brackets("{", "}"), quoted=quoted)
         elif name := _NAME.match(self.text, self.at + 1):
             self._add("name", name[0], quoted=quoted)
             self.at = name.end()
@@ -197,9 +197,9 @@ class Splitter:
             self._add("text", "$", quoted=quoted)
             self.at += 1
 
-    def _inside(self, left: str, right: str) -> str:
+    def _read_brackets(self, left: str, right: str) -> str:
         """The text within the brackets after the present `$`, which are passed."""
-        start, depth, begun = self.at + 2, 1, self.line
+        start, depth, first_line = self.at + 2, 1, self.line
         for at in range(start, len(self.text)):
             letter = self.text[at]
             depth += (letter == left) - (letter == right)
@@ -207,4 +207,4 @@ class Splitter:
             if not depth:
                 self.at = at + 1
                 return self.text[start:at]
-        raise Unreadable(f"the ${left} that begins here is never closed", begun)
+        raise UnreadableScript(f"the ${left} that begins here is never closed", first_line)

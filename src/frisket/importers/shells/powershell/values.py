@@ -4,31 +4,31 @@ import fnmatch
 from collections.abc import Callable
 from typing import Any
 
-from frisket.importers.shells.words import hole, known
+from frisket.importers.shells.words import is_known, mark_hole
 
 NULL = None
 
 
-def text_of(value: Any) -> str:
+def as_text(value: Any) -> str:
     """A value within text: numbers in their shortest form, nothing for null."""
     if value is NULL:
         return ""
     if isinstance(value, list):
-        return " ".join(map(text_of, value))
+        return " ".join(map(as_text, value))
     return f"{value:.15g}" if isinstance(value, float) else str(value)
 
 
-def open_in(value: Any) -> bool:
+def is_open(value: Any) -> bool:
     """Whether a value is not known."""
-    return isinstance(value, str) and not known(value)
+    return isinstance(value, str) and not is_known(value)
 
 
-def truth_of(value: Any) -> bool | None:
+def as_truth(value: Any) -> bool | None:
     """Whether a value counts as true; None where it is not known."""
-    if open_in(value):
+    if is_open(value):
         return None
     if isinstance(value, list) and len(value) == 1:
-        return truth_of(value[0])
+        return as_truth(value[0])
     return bool(value)
 
 
@@ -37,20 +37,20 @@ def compare(left: Any, sign: str, right: Any) -> Any:
 
     What cannot be known, and any sign that is not known, gives an open value.
     """
-    if open_in(left) or open_in(right):
-        return hole(f"-{sign}")
-    plain = sign.removeprefix("i").removeprefix("c") if sign not in ("contains", "in") else sign
-    if plain in ("like", "notlike"):
-        matches = fnmatch.fnmatchcase(text_of(left).lower(), text_of(right).lower())
-        return matches is (plain == "like")
-    if plain in ("contains", "in"):
-        holder, item = (left, right) if plain == "contains" else (right, left)
+    if is_open(left) or is_open(right):
+        return mark_hole(f"-{sign}")
+    operator = sign.removeprefix("i").removeprefix("c") if sign not in ("contains", "in") else sign
+    if operator in ("like", "notlike"):
+        matches = fnmatch.fnmatchcase(as_text(left).lower(), as_text(right).lower())
+        return matches is (operator == "like")
+    if operator in ("contains", "in"):
+        holder, item = (left, right) if operator == "contains" else (right, left)
         items = holder if isinstance(holder, list) else [holder]
-        return any(_same(member, item) for member in items)
-    if plain in ("eq", "ne"):
-        return _same(left, right) is (plain == "eq")
-    order = _compare_numbers(left, plain, right)
-    return hole(f"-{sign}") if order is None else order
+        return any(_is_same(member, item) for member in items)
+    if operator in ("eq", "ne"):
+        return _is_same(left, right) is (operator == "eq")
+    order = _compare_numbers(left, operator, right)
+    return mark_hole(f"-{sign}") if order is None else order
 
 
 def _compare_numbers(left: Any, sign: str, right: Any) -> bool | None:
@@ -67,7 +67,7 @@ def _compare_numbers(left: Any, sign: str, right: Any) -> bool | None:
     return orders[sign](first, second)
 
 
-def _same(left: Any, right: Any) -> bool:
+def _is_same(left: Any, right: Any) -> bool:
     if isinstance(left, bool):
         return left is bool(right)
     if isinstance(left, int | float):
@@ -75,7 +75,7 @@ def _same(left: Any, right: Any) -> bool:
         return number is not None and left == number
     if left is NULL or right is NULL:
         return left is right
-    return text_of(left).lower() == text_of(right).lower()
+    return as_text(left).lower() == as_text(right).lower()
 
 
 def _number(value: Any) -> float | None:
@@ -85,11 +85,11 @@ def _number(value: Any) -> float | None:
         return None
 
 
-def added(left: Any, right: Any) -> Any:
+def add_values(left: Any, right: Any) -> Any:
     """`+`: lists grow, numbers add up, anything else is joined as text."""
     if left is NULL:
         return right
     if isinstance(left, list):
         return [*left, *(right if isinstance(right, list) else [right])]
-    numbers = [each for each in (left, right) if type(each) in (int, float)]
-    return sum(numbers) if len(numbers) == 2 else text_of(left) + text_of(right)
+    numbers = [side for side in (left, right) if type(side) in (int, float)]
+    return sum(numbers) if len(numbers) == 2 else as_text(left) + as_text(right)

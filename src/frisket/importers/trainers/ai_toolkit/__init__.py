@@ -1,5 +1,5 @@
 """ai-toolkit: its configurations, read as ours."""
 
-from frisket.importers.trainers.ai_toolkit.read import LAYOUT
+from frisket.importers.trainers.ai_toolkit.read import FORMAT
 
-__all__ = ["LAYOUT"]
+__all__ = ["FORMAT"]

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from statistics import NormalDist
 from typing import Any
 
-from frisket.importers.noise import by_size, is_flow, tell_unread
-from frisket.importers.options import Table
+from frisket.importers.noise import is_flow, map_shift, tell_unread
+from frisket.importers.options import OptionTable
 from frisket.objectives.kinds import ShiftLaw
 from frisket.objectives.shift import push
 
@@ -37,7 +37,7 @@ TOP = 999  # its default of max_denoising_steps
 BOUNDARY = 0.875  # between the experts, image-to-video's too
 
 
-def timesteps_of(train: Table, model: Mapping[str, Any], arch: str) -> dict[str, Any]:
+def timesteps_of(train: OptionTable, model: Mapping[str, Any], arch: str) -> dict[str, Any]:
     """[timesteps] of our `model`, which is empty where Frisket has none; `arch` is what it is."""
     if not train.values:
         return {}
@@ -66,7 +66,9 @@ def timesteps_of(train: Table, model: Mapping[str, Any], arch: str) -> dict[str,
     return timesteps | _read_weighting(train, kind) | _read_experts(train, model)
 
 
-def _read_density(train: Table, model: Mapping[str, Any], arch: str, kind: str) -> dict[str, Any]:
+def _read_density(
+    train: OptionTable, model: Mapping[str, Any], arch: str, kind: str
+) -> dict[str, Any]:
     """Density and shift; the options that set linear levels go before timestep_type."""
     if kind in STEPS:
         train.say("timestep_type", "mapped", "is timesteps.levels here")
@@ -92,7 +94,7 @@ def _read_density(train: Table, model: Mapping[str, Any], arch: str, kind: str) 
     return {}
 
 
-def _read_shift(train: Table, model: Mapping[str, Any], arch: str) -> dict[str, Any]:
+def _read_shift(train: OptionTable, model: Mapping[str, Any], arch: str) -> dict[str, Any]:
     if arch in SHIFTS:
         shift = SHIFTS[arch]
         message = f"the shift of its scheduler is {shift:g}: density uniform, shift {shift:g}"
@@ -106,12 +108,12 @@ def _read_shift(train: Table, model: Mapping[str, Any], arch: str) -> dict[str, 
         )
         train.say("timestep_type", "no equivalent", message)
         return {"shift": "auto"}
-    law, message = by_size(model, LAWS_OF[arch])
+    law, message = map_shift(model, LAWS_OF[arch])
     train.say("timestep_type", "mapped", message)
     return {"shift": law} | ({"low": TERMINAL} if LAWS_OF[arch] == "qwen_shift" else {})
 
 
-def _list_sampler_levels(train: Table, model: Mapping[str, Any], arch: str) -> dict[str, Any]:
+def _list_sampler_levels(train: OptionTable, model: Mapping[str, Any], arch: str) -> dict[str, Any]:
     """The levels of a sampler of so many steps but its last two."""
     train.say("timestep_type", "mapped", "is timesteps.levels here")
     shift = {"shift": _read_shift(train, model, arch)["shift"]}
@@ -125,7 +127,7 @@ def _list_sampler_levels(train: Table, model: Mapping[str, Any], arch: str) -> d
 
 
 def _narrow(
-    train: Table, timesteps: dict[str, Any], *, flow: bool, full_range: bool = False
+    train: OptionTable, timesteps: dict[str, Any], *, flow: bool, full_range: bool = False
 ) -> dict[str, Any]:
     """Which part of the levels, by rank from the noisy end, and which end of it more often."""
     kind = train.text("content_or_style", "balanced")
@@ -142,7 +144,7 @@ def _narrow(
     return {}  # what models of noise do by themselves
 
 
-def _cut(train: Table, timesteps: Mapping[str, Any], first: int, last: int) -> dict[str, Any]:
+def _cut(train: OptionTable, timesteps: Mapping[str, Any], first: int, last: int) -> dict[str, Any]:
     shift = timesteps.get("shift", "auto")
     if isinstance(shift, str) or first >= last:
         for name in ENDS:
@@ -170,7 +172,7 @@ def _find_level(density: str, rank: float) -> float:
     return 1 / (1 + math.exp(-NormalDist().inv_cdf(rank)))
 
 
-def _read_weighting(train: Table, kind: str) -> dict[str, Any]:
+def _read_weighting(train: OptionTable, kind: str) -> dict[str, Any]:
     if kind == "weighted":
         message = 'is density uniform with timesteps.weighting = "flex", its weights to 0.5 %'
         train.say("timestep_type", "mapped", message)
@@ -183,7 +185,7 @@ def _read_weighting(train: Table, kind: str) -> dict[str, Any]:
     return {}
 
 
-def _read_snr(train: Table, model: Mapping[str, Any]) -> dict[str, Any]:
+def _read_snr(train: OptionTable, model: Mapping[str, Any]) -> dict[str, Any]:
     if train.number("snr_gamma"):
         message = (
             "weighs by gamma / SNR without a ceiling there; timesteps.min_snr, with 1 as the"
@@ -199,7 +201,7 @@ def _read_snr(train: Table, model: Mapping[str, Any]) -> dict[str, Any]:
     return {"min_snr": train.number("min_snr_gamma")}
 
 
-def _read_experts(train: Table, model: Mapping[str, Any]) -> dict[str, Any]:
+def _read_experts(train: OptionTable, model: Mapping[str, Any]) -> dict[str, Any]:
     """Both experts of Wan 2.2 take turns there, however rare the levels of one are."""
     variant = str(model.get("variant", ""))
     if not variant.endswith("a14b"):

@@ -4,9 +4,16 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from frisket.importers.models import dtype_of, model_of, quantised, whole_blocks, with_v, without
+from frisket.importers.models import (
+    map_dtype,
+    map_model,
+    map_quantisation,
+    map_whole_blocks,
+    note_without_model,
+    with_v,
+)
 from frisket.importers.noise import DIFFUSION
-from frisket.importers.options import Table, filled
+from frisket.importers.options import OptionTable, drop_unset
 from frisket.importers.trainers.ai_toolkit.noise_levels import timesteps_of
 from frisket.importers.trainers.ai_toolkit.preview import preview_of
 from frisket.importers.trainers.ai_toolkit.run import run_of, stepping_of, stride_of
@@ -25,7 +32,7 @@ PRIOR = 0.5  # its default of inverted_mask_prior_multiplier
 
 
 def sections_of(
-    process: Table, *, masked: bool, trigger: str, job: str = ""
+    process: OptionTable, *, masked: bool, trigger: str, job: str = ""
 ) -> dict[str, Mapping[str, Any]]:
     """What follows from a process besides its data sets; `trigger` fills its prompts.
 
@@ -44,7 +51,7 @@ def sections_of(
         "noise": _read_noise(train),
         "lora": lora,
         "optimizer": stepping_of(train, stride, adapted=bool(lora)) if train.values else {},
-        "memory": filled(
+        "memory": drop_unset(
             checkpointing=train.flag("gradient_checkpointing", default=bool(train.values)),
             compile=model.flag("compile") or model.flag("block_compile"),
         )
@@ -58,7 +65,7 @@ def sections_of(
     return {name: section for name, section in sections.items() if section}
 
 
-def _tell(train: Table, model: Mapping[str, Any]) -> None:
+def _tell(train: OptionTable, model: Mapping[str, Any]) -> None:
     """What is trained there, or in another order, whatever the options that were given say."""
     two_experts = model.get("variant", "").endswith("a14b") and "experts" not in model
     if two_experts:
@@ -75,26 +82,26 @@ def _tell(train: Table, model: Mapping[str, Any]) -> None:
         train.say("unet_lr", "not needed", "lr is the rate, there and here")
 
 
-def _read_noise(train: Table) -> dict[str, Any]:
-    return filled(offset=abs(train.number("noise_offset")) or None)
+def _read_noise(train: OptionTable) -> dict[str, Any]:
+    return drop_unset(offset=abs(train.number("noise_offset")) or None)
 
 
-def kind_of(model: Table) -> tuple[str, str]:
+def kind_of(model: OptionTable) -> tuple[str, str]:
     """The option that tells which model it is, and its architecture; "" where none is named."""
     if "arch" in model or not model.values:
         return "arch", model.text("arch")
     return next(((name, arch) for name, arch in FLAGS.items() if model.flag(name)), ("arch", "sd1"))
 
 
-def _read_model(table: Table, train: Table) -> tuple[dict[str, Any], dict[str, Any]]:
+def _read_model(table: OptionTable, train: OptionTable) -> tuple[dict[str, Any], dict[str, Any]]:
     """[model], and what of [memory] belongs to it."""
     option, kind = kind_of(table)
     if not kind:
         return {}, {}
     sources = [(table, "unet_path"), (table, "name_or_path")]
-    model = model_of(table, option, kind, trainer="ai_toolkit", weights=sources)
+    model = map_model(table, option, kind, trainer="ai_toolkit", weights=sources)
     if not model:
-        without(table, "quantize", "qtype", "model_kwargs")
+        note_without_model(table, "quantize", "qtype", "model_kwargs")
         return {}, {}
     if table.flag("is_v_pred"):
         model = with_v(model, table, "is_v_pred")
@@ -104,14 +111,14 @@ def _read_model(table: Table, train: Table) -> tuple[dict[str, Any], dict[str, A
         model["experts"] = trained[0]
     bits: dict[str, Any] = {}
     if table.flag("quantize"):
-        bits = quantised(table, "qtype", QUANTISED, "qfloat8")
+        bits = map_quantisation(table, "qtype", QUANTISED, "qfloat8")
     elif "qtype" in table:
         table.say("qtype", "not needed", "quantize is off")
     # Its own dtype is overwritten by that of the training.
-    return model | filled(dtype=dtype_of(train, "dtype", "fp32")), bits
+    return model | drop_unset(dtype=map_dtype(train, "dtype", "fp32")), bits
 
 
-def _read_loss(train: Table, *, masked: bool) -> dict[str, Any]:
+def _read_loss(train: OptionTable, *, masked: bool) -> dict[str, Any]:
     losses: dict[str, Any] = {"compat": "ai-toolkit"} if masked else {}
     losses |= _read_error(train)
     multiplier = train.number("inverted_mask_prior_multiplier", PRIOR, low=0)
@@ -129,10 +136,10 @@ def _read_loss(train: Table, *, masked: bool) -> dict[str, Any]:
         " term (27a03a91, August 2026). Here each clip has its own mask"
     )
     train.defect("inverted_mask_prior", message)
-    return losses | filled(prior=multiplier)
+    return losses | drop_unset(prior=multiplier)
 
 
-def _read_error(train: Table) -> dict[str, Any]:
+def _read_error(train: OptionTable) -> dict[str, Any]:
     kind = train.text("loss_type", "mse")
     if kind == "mae":
         return {"denoise": {"kind": "l1"}}
@@ -152,13 +159,15 @@ def _read_error(train: Table) -> dict[str, Any]:
     return {}
 
 
-def _read_lora(process: Table, network: Table, model: Mapping[str, Any]) -> dict[str, Any]:
+def _read_lora(
+    process: OptionTable, network: OptionTable, model: Mapping[str, Any]
+) -> dict[str, Any]:
     """[lora]; empty for a job that trains something else, whose rate is not taken then."""
     if not network.values:
         _tell_unadapted(process)
         return {}
     kind = _read_network_type(network)
-    lora = filled(
+    lora = drop_unset(
         kind=kind if kind == "lokr" else None,
         dropout=network.number("dropout") or None,
         source=network.text("pretrained_lora_path"),
@@ -175,7 +184,7 @@ def _read_lora(process: Table, network: Table, model: Mapping[str, Any]) -> dict
     return lora | {"rank": rank, "alpha": alpha or float(rank)} | _read_conv(network, model)
 
 
-def _tell_unadapted(process: Table) -> None:
+def _tell_unadapted(process: OptionTable) -> None:
     """What is trained there by a job without a network."""
     other = next((name for name in ("adapter", "embedding", "decorator") if name in process), "")
     action = f"{other} is trained" if other else "it trains the whole model"
@@ -186,7 +195,7 @@ def _tell_unadapted(process: Table) -> None:
     process.say("network", "no equivalent", message)
 
 
-def _read_network_type(network: Table) -> str:
+def _read_network_type(network: OptionTable) -> str:
     """`lora` or `lokr`, with a note for any other type, which is a LoRA here."""
     kind = network.text("type", "lora").lower()
     if kind in ("lora", "lokr"):
@@ -197,7 +206,7 @@ def _read_network_type(network: Table) -> str:
     return "lora"
 
 
-def _read_full_matrix(network: Table) -> dict[str, Any]:
+def _read_full_matrix(network: OptionTable) -> dict[str, Any]:
     """A LoKr of whole matrices, beside which no rank or alpha is read."""
     message = "is lora.full_matrix here; linear, conv and their alphas are not read with it"
     network.say("lokr_full_rank", "mapped", message, value=True)
@@ -207,7 +216,7 @@ def _read_full_matrix(network: Table) -> dict[str, Any]:
     return {"full_matrix": True, "factor": network.whole("lokr_factor", -1, low=-1)}
 
 
-def _read_conv(network: Table, model: Mapping[str, Any]) -> dict[str, Any]:
+def _read_conv(network: OptionTable, model: Mapping[str, Any]) -> dict[str, Any]:
     """Rank on 3 x 3 convolutions, which only the U-Nets have in their blocks."""
     rank = network.whole("conv")
     if not rank:
@@ -221,9 +230,9 @@ def _read_conv(network: Table, model: Mapping[str, Any]) -> dict[str, Any]:
     return {"conv_rank": rank, "conv_alpha": network.number("conv_alpha", rank) or float(rank)}
 
 
-def _read_layers(network: Table, model: Mapping[str, Any]) -> dict[str, Any]:
+def _read_layers(network: OptionTable, model: Mapping[str, Any]) -> dict[str, Any]:
     """`lora.preset`, or `lora.targets` and `lora.exclude` of words that names of layers hold."""
-    layers: dict[str, Any] = dict(whole_blocks(model))
+    layers: dict[str, Any] = dict(map_whole_blocks(model))
     if layers and not network.flag("transformer_only", default=True):
         network.say("transformer_only", "mapped", "is lora.preset = full here")
         layers["preset"] = "full"

@@ -4,9 +4,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from frisket.importers.files import place
-from frisket.importers.options import Table, filled
-from frisket.importers.previews import fitted
+from frisket.importers.files import locate
+from frisket.importers.options import OptionTable, drop_unset
+from frisket.importers.previews import fit_preview
 from frisket.importers.trainers.ai_toolkit.run import every_of
 
 CONTROLS = ("ctrl_img_1", "ctrl_img_2", "ctrl_img_3")
@@ -32,7 +32,7 @@ FLAG = re.compile(r"--(\w+)")
 
 
 def preview_of(
-    sample: Table, train: Table, model: Mapping[str, Any], trigger: str, stride: int
+    sample: OptionTable, train: OptionTable, model: Mapping[str, Any], trigger: str, stride: int
 ) -> dict[str, Any]:
     """[preview]: one size, seed and setting for all; what an entry has for itself is told.
 
@@ -56,10 +56,10 @@ def preview_of(
     def tell(key: str, message: str, is_loss: bool) -> None:
         sample.say(names.get(key, option), "no equivalent" if is_loss else "mapped", message)
 
-    return filled(**fitted(preview | _find_pictures(sample, option, rows), model, tell))
+    return drop_unset(**fit_preview(preview | _find_pictures(sample, option, rows), model, tell))
 
 
-def _list_samples(sample: Table, trigger: str) -> list[dict[str, Any]]:
+def _list_samples(sample: OptionTable, trigger: str) -> list[dict[str, Any]]:
     """The samples with a prompt, `[trigger]` filled in; `samples` goes before `prompts`."""
     samples = sample.values.get("samples")
     if samples is None:
@@ -77,7 +77,7 @@ def _list_samples(sample: Table, trigger: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _split_flags(sample: Table, option: str, prompt: str) -> dict[str, Any]:
+def _split_flags(sample: OptionTable, option: str, prompt: str) -> dict[str, Any]:
     """A prompt, and what it sets behind -- for itself; other flags are told and cut off."""
     words, *parts = FLAG.split(prompt)
     entry: dict[str, Any] = {"prompt": words.strip()}
@@ -93,7 +93,7 @@ def _split_flags(sample: Table, option: str, prompt: str) -> dict[str, Any]:
     return entry
 
 
-def _read_settings(sample: Table, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _read_settings(sample: OptionTable, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Size and the like: those of the first entry."""
     defaults = {"width": 512, "height": 512, "sample_steps": 20, "num_frames": 1}
     shared = {name: sample.whole(name, default, low=1) for name, default in defaults.items()}
@@ -108,10 +108,10 @@ def _read_settings(sample: Table, rows: list[dict[str, Any]]) -> dict[str, Any]:
         )
         sample.say("samples", "no equivalent", message)
     first |= {name: rows[0][name] for name in LIKE if rows[0].get(name) is not None}
-    return filled(**{key: first[name] or None for name, key in LIKE.items()})
+    return drop_unset(**{key: first[name] or None for name, key in LIKE.items()})
 
 
-def _read_seed(sample: Table, rows: list[dict[str, Any]]) -> int:
+def _read_seed(sample: OptionTable, rows: list[dict[str, Any]]) -> int:
     seed = sample.whole("seed", low=-1)
     seeds = {row["seed"] for row in rows if isinstance(row.get("seed"), int)}
     if seeds and seeds != {seed}:
@@ -125,7 +125,7 @@ def _read_seed(sample: Table, rows: list[dict[str, Any]]) -> int:
     return max(seed, 0)
 
 
-def _find_pictures(sample: Table, option: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _find_pictures(sample: OptionTable, option: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """`preview.images`: what the samples of an edit or image-to-video model start from.
 
     Previews that lack theirs are switched off and told: training would stop at them.
@@ -138,7 +138,7 @@ def _find_pictures(sample: Table, option: str, rows: list[dict[str, Any]]) -> di
     if any(controls != first for controls in sets):
         message = "preview.images are for all prompts: those of the first entry with some are taken"
         sample.say(option, "no equivalent", message)
-    paths = [place(name, folder)[0] for name in first]
+    paths = [locate(name, folder)[0] for name in first]
     images = [str(path.absolute()) for path in paths if path is not None and path.is_file()]
     if len(images) < len(first):
         missing = next(

@@ -5,20 +5,20 @@ from pathlib import Path
 from typing import Any
 
 from frisket.disk.untrusted import BadText, parse_json
-from frisket.importers.base import BadLayout, Imported, Layout
+from frisket.importers.base import BadImport, Imported, ImportFormat
 from frisket.importers.files import peek, read_config
 from frisket.importers.folders import (
-    Look,
-    clips_in,
-    folder_at,
-    holding,
-    look,
-    manifest_of,
-    place_at,
-    text_of,
-    whole_repeats,
+    FolderScan,
+    build_manifest,
+    count_captions_with,
+    find_folder,
+    find_path,
+    find_whole_repeats,
+    list_clips,
+    read_plain_text,
+    scan_folder,
 )
-from frisket.importers.options import Sheet, Table, filled, rules_of
+from frisket.importers.options import OptionTable, Sheet, drop_unset, read_rules
 from frisket.importers.trainers.ai_toolkit.options import kind_of, sections_of
 from frisket.importers.trainers.ai_toolkit.variables import expand
 from frisket.media.paths import plain
@@ -49,7 +49,7 @@ BLUR = 0.005  # of the shorter side of a mask: its largest random blur, which it
 class AiToolkitSetting:
     """What data sets are read under, and what came of them so far."""
 
-    process: Table
+    process: OptionTable
     trigger: str
     regular: float  # weight of regularisation sets
     texts_cached: bool
@@ -70,7 +70,7 @@ def matches(path: Path) -> bool:
 
 def read(path: Path) -> Imported:
     """Read the first process of a job that has data sets."""
-    sheet = Sheet(expand(read_config(path)), rules_of("ai_toolkit"))
+    sheet = Sheet(expand(read_config(path)), read_rules("ai_toolkit"))
     job = sheet.top("job")
     config = job.table("config", "job")
     processes = config.tables("process", "process")
@@ -84,7 +84,9 @@ def read(path: Path) -> Imported:
         row.close()
     if not setting.data:
         raise chosen_process.bad("datasets", "at least one is needed that is trained on")
-    for table, repeats in zip(setting.data, whole_repeats(_balance_rates(setting)), strict=True):
+    for table, repeats in zip(
+        setting.data, find_whole_repeats(_balance_rates(setting)), strict=True
+    ):
         table["repeats"] = repeats
     masked = bool(setting.floors)
     name = config.text("name")
@@ -98,8 +100,10 @@ def read(path: Path) -> Imported:
     return Imported(path, "ai-toolkit", data, sections, notes, setting.manifests, model)
 
 
-def _choose_process(job: Table, config: Table, processes: list[Table]) -> Table:
-    """The first process that trains on data sets; BadLayout names one of another kind."""
+def _choose_process(
+    job: OptionTable, config: OptionTable, processes: list[OptionTable]
+) -> OptionTable:
+    """The first process that trains on data sets; BadImport names one of another kind."""
     if action := JOBS.get(job.text("job")):
         raise job.bad("job", f"is a job that {action}; there is nothing of it to import")
     process = next((table for table in processes if "datasets" in table), None)
@@ -126,9 +130,9 @@ def _balance_rates(setting: AiToolkitSetting) -> list[float | int]:
     return [rate * training_total / regular_total if regular else rate for rate, _, regular in sets]
 
 
-def _read_setting(process: Table) -> AiToolkitSetting:
+def _read_setting(process: OptionTable) -> AiToolkitSetting:
     train = process.values.get("train")
-    train_table = Table(process.sheet, "train", train or {}, (*process.where, "train"))
+    train_table = OptionTable(process.sheet, "train", train or {}, (*process.where, "train"))
     return AiToolkitSetting(
         process,
         trigger=process.text("trigger_word"),
@@ -137,7 +141,7 @@ def _read_setting(process: Table) -> AiToolkitSetting:
     )
 
 
-def _read_dataset(row: Table, setting: AiToolkitSetting) -> None:
+def _read_dataset(row: OptionTable, setting: AiToolkitSetting) -> None:
     weight = _read_weight(row, setting)
     if weight == 0:
         return row.skip("belongs to a data set that is left out")
@@ -149,7 +153,7 @@ def _read_dataset(row: Table, setting: AiToolkitSetting) -> None:
     references = {"references": str(folders[0])} if len(folders) == 1 else {}
     if len(folders) > 1:
         listed = _with_references(clips, listed, folders, inside, setting)
-    scan = look(clips, skip=inside)
+    scan = scan_folder(clips, skip=inside)
     if not scan.clips:
         raise row.bad("folder_path", f"{clips} holds no image or video")
     if masks and (scan.nested or listed):
@@ -159,8 +163,8 @@ def _read_dataset(row: Table, setting: AiToolkitSetting) -> None:
         row.say("mask_path", "no equivalent", f"{message} as their clips: move those that do")
     table: dict[str, Any] = {"clips": str(clips)} | listed | masks | references
     table |= _read_captions(row, setting, clips, regular=regular)
-    table |= _read_video(row, scan) | filled(flip=row.flag("flip_x"))
-    table |= filled(weight=weight if weight != 1 else None)
+    table |= _read_video(row, scan) | drop_unset(flip=row.flag("flip_x"))
+    table |= drop_unset(weight=weight if weight != 1 else None)
     if regular:
         message = (
             "is data.weight and data.repeats here, so that such sets together are seen as often as"
@@ -176,7 +180,7 @@ def _read_dataset(row: Table, setting: AiToolkitSetting) -> None:
     return None
 
 
-def _read_weight(row: Table, setting: AiToolkitSetting) -> float:
+def _read_weight(row: OptionTable, setting: AiToolkitSetting) -> float:
     """How much a set teaches; 0 where it is left out, with the note that says why."""
     if row.flag("prior_reg"):
         message = (
@@ -192,10 +196,10 @@ def _read_weight(row: Table, setting: AiToolkitSetting) -> float:
     return weight
 
 
-def _find_clips(row: Table, setting: AiToolkitSetting) -> tuple[Path, dict[str, Any]]:
+def _find_clips(row: OptionTable, setting: AiToolkitSetting) -> tuple[Path, dict[str, Any]]:
     """The folder of clips; of a JSON file of captions a manifest too."""
     name = "dataset_path" if "dataset_path" in row else "folder_path"
-    path = place_at(row, name)
+    path = find_path(row, name)
     if path.is_dir():
         if (path / "_controls").is_dir():
             message = f"is data.clips, but {path / '_controls'} is left out there: move it out"
@@ -204,30 +208,30 @@ def _find_clips(row: Table, setting: AiToolkitSetting) -> tuple[Path, dict[str, 
     folder = path.parent
     captions = _parse_captions(row, name, path)
     inside = {folder / clip: caption for clip, caption in captions.items()}
-    present = [clip for clip in clips_in(folder) if clip in inside]
+    present = [clip for clip in list_clips(folder) if clip in inside]
     if len(present) != len(captions):
         message = (
             f"{len(captions) - len(present)} of its clips do not lie in {folder} and are left out"
         )
         row.say(name, "no equivalent", message)
     manifest = f"clips-{len(setting.manifests)}.jsonl"
-    setting.manifests[manifest] = manifest_of(folder, present, lambda clip: inside[clip])
+    setting.manifests[manifest] = build_manifest(folder, present, lambda clip: inside[clip])
     return folder, {"clips": manifest}
 
 
-def _parse_captions(row: Table, name: str, file: Path) -> dict[Path, Any]:
+def _parse_captions(row: OptionTable, name: str, file: Path) -> dict[Path, Any]:
     """The caption of each clip in a JSON file, None where it has none."""
     try:
-        entries = parse_json(text_of(file))
+        entries = parse_json(read_plain_text(file))
     except BadText as error:
         at = f"{file} line {error.line}, column {error.column}" if error.line else f"{file}"
-        raise BadLayout(f"{at}: not valid JSON: {error.message}") from error
+        raise BadImport(f"{at}: not valid JSON: {error.message}") from error
     if not isinstance(entries, dict) or not all(isinstance(row, dict) for row in entries.values()):
         raise row.bad(name, f"{file.name} must be a table of clips, each with a caption")
     return {Path(clip): entry.get("caption") for clip, entry in entries.items()}
 
 
-def _read_masks(row: Table, setting: AiToolkitSetting) -> tuple[dict[str, Any], list[Path]]:
+def _read_masks(row: OptionTable, setting: AiToolkitSetting) -> tuple[dict[str, Any], list[Path]]:
     """The masks of a set, and the folder they lie in."""
     floor = row.number("mask_min_value", low=0)
     source: dict[str, Any] = {}
@@ -235,7 +239,7 @@ def _read_masks(row: Table, setting: AiToolkitSetting) -> tuple[dict[str, Any], 
     if row.flag("alpha_mask"):
         source = {"source": "alpha"}
     elif row.text("mask_path"):
-        folder = folder_at(row, "mask_path")
+        folder = find_folder(row, "mask_path")
         source = {"source": "folder", "path": str(folder), "unmasked": "train"}
         inside = [folder]
     if not source:
@@ -262,10 +266,10 @@ def _read_masks(row: Table, setting: AiToolkitSetting) -> tuple[dict[str, Any], 
     if floor:
         message = "it divides by the mask's mean, so this changes contrast alone, there and here"
         row.defect("mask_min_value", message)
-    return {"masks": source | {"blur": BLUR} | filled(invert=row.flag("invert_mask"))}, inside
+    return {"masks": source | {"blur": BLUR} | drop_unset(invert=row.flag("invert_mask"))}, inside
 
 
-def _find_references(row: Table) -> list[Path]:
+def _find_references(row: OptionTable) -> list[Path]:
     """The folders of references; numbered ones go before `control_path`, as there."""
     numbered = [(name, folder) for name in CONTROLS[1:] for folder in row.texts(name)]
     folders = numbered or [(CONTROLS[0], folder) for folder in row.texts(CONTROLS[0])]
@@ -275,7 +279,7 @@ def _find_references(row: Table) -> list[Path]:
         message = "is the references of each clip in a list here, as its folders are several"
         for name in dict.fromkeys(name for name, _ in folders):
             row.say(name, "mapped", message)
-    return [folder_at(row, name, path) for name, path in folders]
+    return [find_folder(row, name, path) for name, path in folders]
 
 
 def _with_references(
@@ -288,7 +292,7 @@ def _with_references(
     """A list of the clips, each with the picture of its stem in every folder that has one."""
     stems = [{plain(path.stem): path for path in sorted(folder.iterdir())} for folder in folders]
     lines = setting.manifests.get(listed.get("clips", ""))
-    lines = lines or manifest_of(clips, clips_in(clips, inside), lambda _: None)
+    lines = lines or build_manifest(clips, list_clips(clips, inside), lambda _: None)
     name = listed.get("clips") or f"clips-{len(setting.manifests)}.jsonl"
     setting.manifests[name] = tuple(
         {**line, "references": [str(pictures[stem]) for pictures in stems if stem in pictures]}
@@ -299,12 +303,12 @@ def _with_references(
 
 
 def _read_captions(
-    row: Table, setting: AiToolkitSetting, clips: Path, *, regular: bool
+    row: OptionTable, setting: AiToolkitSetting, clips: Path, *, regular: bool
 ) -> dict[str, Any]:
     suffix = row.text("caption_type") or row.text("caption_ext", "txt")
     suffix = f".{suffix.removeprefix('.')}"
     trigger = row.text("trigger_word", setting.trigger)
-    marked = holding(clips_in(clips), suffix, "[trigger]")
+    marked = count_captions_with(list_clips(clips), suffix, "[trigger]")
     if marked:
         owner = row if "trigger_word" in row else setting.process
         message = f"{marked} captions say [trigger], which is not filled in here: write the word"
@@ -316,7 +320,7 @@ def _read_captions(
             " later, and here, some are"
         )
         row.defect("caption_dropout_rate", message)
-    return filled(
+    return drop_unset(
         caption=row.text("default_caption"),
         caption_part="file",
         caption_extension=suffix if suffix != ".txt" else None,
@@ -326,7 +330,7 @@ def _read_captions(
     )
 
 
-def _read_shapes(row: Table, *, masked: bool) -> list[dict[str, Any]]:
+def _read_shapes(row: OptionTable, *, masked: bool) -> list[dict[str, Any]]:
     """One shape a resolution."""
     sides = _read_sides(row)
     buckets = row.flag("buckets", default=True)
@@ -337,7 +341,7 @@ def _read_shapes(row: Table, *, masked: bool) -> list[dict[str, Any]]:
     return [{"resolution": side if free else [side, side], "buckets": free} for side in sides]
 
 
-def _read_sides(row: Table) -> list[int]:
+def _read_sides(row: OptionTable) -> list[int]:
     """The side of a square of each resolution, in pixels; the default is noted."""
     value = row.values["resolution"] if "resolution" in row else 512
     sides = value if isinstance(value, list) else [value]
@@ -348,7 +352,7 @@ def _read_sides(row: Table) -> list[int]:
     return [round(side) for side in dict.fromkeys(sides)]
 
 
-def _read_video(row: Table, scan: Look) -> dict[str, Any]:
+def _read_video(row: OptionTable, scan: FolderScan) -> dict[str, Any]:
     frames = row.whole("num_frames", 1, low=1)
     if row.flag("auto_frame_count"):
         if not row.flag("trim_auto_frame_count_tail", default=True):
@@ -374,4 +378,4 @@ def _read_video(row: Table, scan: Look) -> dict[str, Any]:
     return {"frames": frames, "extract": "head", "fps": row.number("fps", 24, low=1)}
 
 
-LAYOUT = Layout("ai-toolkit: a job in YAML or JSON", matches, read)
+FORMAT = ImportFormat("ai-toolkit: a job in YAML or JSON", matches, read)

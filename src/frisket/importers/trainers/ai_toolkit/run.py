@@ -4,15 +4,15 @@ import re
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from frisket.importers.models import dtype_of
-from frisket.importers.optimizers import optimizer_of, whole_model
-from frisket.importers.options import Table, filled
+from frisket.importers.models import map_dtype
+from frisket.importers.optimizers import convert_optimizer, refuse_whole_model
+from frisket.importers.options import OptionTable, drop_unset
 
 ALL = 1000  # checkpoints kept by a trainer that deletes none
 FREE = "adafactor"  # by this very name it is not clipped
 
 
-def stride_of(train: Table) -> int:
+def stride_of(train: OptionTable) -> int:
     """Micro-batches that it counts as steps between two updates (`gradient_accumulation_steps`).
 
     Run, its loop clears the gradient before every micro-batch, so an update is made of the last one
@@ -40,7 +40,7 @@ def stride_of(train: Table) -> int:
     return stride
 
 
-def stepping_of(train: Table, stride: int, *, adapted: bool) -> dict[str, Any]:
+def stepping_of(train: OptionTable, stride: int, *, adapted: bool) -> dict[str, Any]:
     """[optimizer]. `adapted`: a LoRA is trained there, too, so that its rate means the same."""
     name = train.text("optimizer", "adamw")
     rate = train.number("lr", 1e-6)
@@ -52,7 +52,7 @@ def stepping_of(train: Table, stride: int, *, adapted: bool) -> dict[str, Any]:
     if adapted:
         arguments = train.values.get("optimizer_params") or {}
         rates = [(train, "lr")]
-        optimizer = optimizer_of(
+        optimizer = convert_optimizer(
             train,
             "optimizer",
             name,
@@ -62,17 +62,17 @@ def stepping_of(train: Table, stride: int, *, adapted: bool) -> dict[str, Any]:
             rates=rates,
         )
     else:
-        optimizer = whole_model(train, "optimizer", name, rate, [(train, "lr")])
+        optimizer = refuse_whole_model(train, "optimizer", name, rate, [(train, "lr")])
     return {
         **optimizer,
         **schedule_of(train, optimizer.get("lr", rate), stride),
         "clip": read_clip(train),
         "accumulate": train.whole("gradient_accumulation", 1, low=1),
-        **filled(ema=ema),
+        **drop_unset(ema=ema),
     }
 
 
-def read_clip(train: Table) -> float:
+def read_clip(train: OptionTable) -> float:
     """`optimizer.clip`: its accumulation sums gradients where ours takes the mean."""
     if train.text("optimizer", "adamw") == FREE:
         message = "adafactor is not clipped there, whatever this says: optimizer.clip = 0"
@@ -93,11 +93,11 @@ def read_clip(train: Table) -> float:
     return norm / micro_batches
 
 
-def schedule_of(train: Table, rate: float, stride: int) -> dict[str, Any]:
+def schedule_of(train: OptionTable, rate: float, stride: int) -> dict[str, Any]:
     """[optimizer] schedule, warmup and final, as its scheduler.py makes them of the names."""
     name = train.text("lr_scheduler", "constant")
     inner = "lr_scheduler_params"
-    empty = Table(train.sheet, "scheduler", {}, (*train.where, inner))
+    empty = OptionTable(train.sheet, "scheduler", {}, (*train.where, inner))
     params = train.table(inner, "scheduler") if train.values.get(inner) else empty
     schedule: dict[str, Any] = {"schedule": "constant"}
     if name in ("cosine", "cosine_with_restarts"):
@@ -124,7 +124,9 @@ def schedule_of(train: Table, rate: float, stride: int) -> dict[str, Any]:
     return schedule
 
 
-def _read_linear(train: Table, params: Table, start: float, end: float) -> dict[str, Any]:
+def _read_linear(
+    train: OptionTable, params: OptionTable, start: float, end: float
+) -> dict[str, Any]:
     """Torch's LinearLR, which begins at a third of the rate and ends at all of it."""
     if start == 1 and 0 <= end <= 1:
         return {"schedule": "linear", "final": end}
@@ -141,7 +143,9 @@ def _read_linear(train: Table, params: Table, start: float, end: float) -> dict[
     return {"schedule": "constant"}
 
 
-def run_of(process: Table, train: Table, save: Table, stride: int, job: str) -> dict[str, Any]:
+def run_of(
+    process: OptionTable, train: OptionTable, save: OptionTable, stride: int, job: str
+) -> dict[str, Any]:
     """[run]; its defaults are written out."""
     run: dict[str, Any] = _choose_output(process, job)
     if "training_seed" in process:
@@ -151,12 +155,12 @@ def run_of(process: Table, train: Table, save: Table, stride: int, job: str) -> 
     run |= {
         "steps": max(train.whole("steps", 1000, low=1) // stride, 1),
         "batch": train.whole("batch_size", 1, low=1),
-        "precision": dtype_of(train, "dtype", "fp32"),
+        "precision": map_dtype(train, "dtype", "fp32"),
     }
     return {key: value for key, value in run.items() if value != ""} | _read_saves(save, stride)
 
 
-def _choose_output(process: Table, job: str) -> dict[str, Any]:
+def _choose_output(process: OptionTable, job: str) -> dict[str, Any]:
     """`run.output`: the folder and the name it would save under; a foreign one is left out."""
     folder = process.text("training_folder")
     name = re.sub(r"[^\w.-]+", "-", process.text("name", job)).strip(".-")
@@ -172,7 +176,7 @@ def _choose_output(process: Table, job: str) -> dict[str, Any]:
     return {"output": f"runs/{name}"}
 
 
-def _read_saves(save: Table, stride: int) -> dict[str, Any]:
+def _read_saves(save: OptionTable, stride: int) -> dict[str, Any]:
     save_every = every_of(save, "save_every", 1000, stride)
     keep = save.whole("max_step_saves_to_keep", 5, low=0)
     if not keep:
@@ -180,7 +184,7 @@ def _read_saves(save: Table, stride: int) -> dict[str, Any]:
     return {"save_every": save_every, "keep": keep or ALL}
 
 
-def every_of(table: Table, name: str, default: int, stride: int) -> int:
+def every_of(table: OptionTable, name: str, default: int, stride: int) -> int:
     """A number of steps between two; null, "" and 0 are never."""
     if name in table.written and name not in table:
         table.say(name, "mapped", "is 0 here too: never", 0)

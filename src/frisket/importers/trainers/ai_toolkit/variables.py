@@ -5,7 +5,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from frisket.importers.base import BadLayout
+from frisket.importers.base import BadImport
 from frisket.importers.files import Written
 
 VARIABLE = re.compile(r"\$\{([^}]+)\}")
@@ -14,7 +14,7 @@ VARIABLE = re.compile(r"\$\{([^}]+)\}")
 def expand(document: Written) -> Written:
     """The tree with `${VARIABLE}` from the environment, and `[name]` the name of the job.
 
-    Raises BadLayout for a variable that the environment has not.
+    Raises BadImport for a variable that the environment has not.
     """
     tree = document.tree
     config = tree.get("config") if isinstance(tree, dict) else None
@@ -24,7 +24,7 @@ def expand(document: Written) -> Written:
         value = os.environ.get(match[1])
         if value is None:
             message = f"the environment has no {match[1]}: set it, or write its value"
-            raise BadLayout(f"{document.path}: {match[0]}: {message}")
+            raise BadImport(f"{document.path}: {match[0]}: {message}")
         return value
 
     def expand_value(value: Any) -> Any:

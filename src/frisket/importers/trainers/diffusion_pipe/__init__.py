@@ -1,5 +1,5 @@
 """diffusion-pipe: its configurations, read as ours."""
 
-from frisket.importers.trainers.diffusion_pipe.read import LAYOUT
+from frisket.importers.trainers.diffusion_pipe.read import FORMAT
 
-__all__ = ["LAYOUT"]
+__all__ = ["FORMAT"]

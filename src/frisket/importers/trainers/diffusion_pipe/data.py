@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from frisket.disk.untrusted import BadText, parse_json
-from frisket.importers.base import BadLayout
+from frisket.importers.base import BadImport
 from frisket.importers.folders import (
-    clips_in,
-    file_at,
-    folder_at,
-    manifest_of,
-    text_of,
-    whole_repeats,
+    build_manifest,
+    find_file,
+    find_folder,
+    find_whole_repeats,
+    list_clips,
+    read_plain_text,
 )
-from frisket.importers.options import Sheet, Table, filled
+from frisket.importers.options import OptionTable, Sheet, drop_unset
 from frisket.media.paths import VIDEOS
 
 ROUNDED = 16  # pixels: sides of its buckets are multiples of it
@@ -79,24 +79,24 @@ def sets_of(
     share = top.number("subsample_ratio", 1) or 1.0
     sets.epoch_clips *= share
     top.close()
-    for table, repeats in zip(sets.data, whole_repeats(rates), strict=True):
+    for table, repeats in zip(sets.data, find_whole_repeats(rates), strict=True):
         table["repeats"] = repeats
     sets.stretch = sets.data[0]["repeats"] / rates[0] / share
     return sets
 
 
-def _find_owner(row: Table, top: Table, name: str) -> Table:
+def _find_owner(row: OptionTable, top: OptionTable, name: str) -> OptionTable:
     """Where an option stands: in its directory, or for all of them at the top."""
     return row if name in row else top
 
 
 def _read_directory(
-    row: Table, top: Table, mode: str, manifests: dict[str, tuple[dict[str, Any], ...]]
+    row: OptionTable, top: OptionTable, mode: str, manifests: dict[str, tuple[dict[str, Any], ...]]
 ) -> tuple[list[dict[str, Any]], int]:
     """The `[[data]]` tables of a directory, and how many clips it has."""
-    clips = folder_at(row, "path")
+    clips = find_folder(row, "path")
     masks, references = _find(row, "mask_path"), _find(row, "control_path")
-    fallback = _find(row, "default_mask_file", file_at)
+    fallback = _find(row, "default_mask_file", find_file)
     shapes = _read_shapes(row, top)
     inside = [folder for folder in (masks, references) if folder]
     lines, listed = _list_clips(row, top, clips, inside, shapes)
@@ -120,12 +120,14 @@ def _read_directory(
     return [table | shape for shape in shapes], len(lines)
 
 
-def _find(row: Table, name: str, find: Callable[[Table, str], Path] = folder_at) -> Path | None:
-    """The folder (or, by `file_at`, the file) that an option names; None where it is not set."""
+def _find(
+    row: OptionTable, name: str, find: Callable[[OptionTable, str], Path] = find_folder
+) -> Path | None:
+    """The folder (or, by `find_file`, the file) that an option names; None where it is not set."""
     return find(row, name) if name in row else None
 
 
-def _describe_masks(row: Table, masks: Path | None, fallback: Path | None) -> dict[str, Any]:
+def _describe_masks(row: OptionTable, masks: Path | None, fallback: Path | None) -> dict[str, Any]:
     """`masks` of a folder, of the one file for every clip, or none, with what there is to say."""
     if masks is not None:
         _tell_masks(row)
@@ -139,10 +141,14 @@ def _describe_masks(row: Table, masks: Path | None, fallback: Path | None) -> di
 
 
 def _list_clips(
-    row: Table, top: Table, clips: Path, inside: Sequence[Path], shapes: Sequence[Mapping[str, Any]]
+    row: OptionTable,
+    top: OptionTable,
+    clips: Path,
+    inside: Sequence[Path],
+    shapes: Sequence[Mapping[str, Any]],
 ) -> tuple[tuple[dict[str, Any], ...], bool]:
     """The clips that it takes, as lines of a manifest; and whether Frisket would take others."""
-    paths = list(clips_in(clips, inside))
+    paths = list(list_clips(clips, inside))
     selected = [clip for clip in paths if clip.parent == clips]
     if len(paths) > len(selected):
         message = (
@@ -163,11 +169,11 @@ def _list_clips(
             value=True,
         )
         selected = [clip for clip in selected if clip not in bare]
-    lines = manifest_of(clips, selected, lambda clip: captions.get(clip.name))
+    lines = build_manifest(clips, selected, lambda clip: captions.get(clip.name))
     return lines, bool(captions) or len(selected) < len(paths)
 
 
-def _keep_stills(row: Table, top: Table, paths: list[Path]) -> list[Path]:
+def _keep_stills(row: OptionTable, top: OptionTable, paths: list[Path]) -> list[Path]:
     """Pictures alone, where there is no bucket for videos."""
     videos = [clip for clip in paths if clip.suffix.lower() in VIDEOS]
     if videos:
@@ -181,7 +187,7 @@ def _keep_stills(row: Table, top: Table, paths: list[Path]) -> list[Path]:
     return [clip for clip in paths if clip not in videos]
 
 
-def _read_captions_file(row: Table, clips: Path) -> dict[str, str]:
+def _read_captions_file(row: OptionTable, clips: Path) -> dict[str, str]:
     """The first caption that `captions.json` has for a file name."""
     file = clips / CAPTIONS
     if not file.is_file():
@@ -199,16 +205,16 @@ def _read_captions_file(row: Table, clips: Path) -> dict[str, str]:
 
 
 def _parse_captions(file: Path) -> dict[str, list[str]]:
-    """The captions of each file name, at least one; BadLayout for JSON of another form."""
+    """The captions of each file name, at least one; BadImport for JSON of another form."""
     try:
-        tree = parse_json(text_of(file))
+        tree = parse_json(read_plain_text(file))
     except BadText as error:
-        raise BadLayout(f"{file}: not JSON ({error})") from error
+        raise BadImport(f"{file}: not JSON ({error})") from error
     if not isinstance(tree, dict) or not all(
         isinstance(texts, list) and texts and all(isinstance(text, str) for text in texts)
         for texts in tree.values()
     ):
-        raise BadLayout(f"{file}: a table of file name to a list of captions is needed")
+        raise BadImport(f"{file}: a table of file name to a list of captions is needed")
     return tree
 
 
@@ -216,7 +222,7 @@ def _has_caption(clip: Path, captions: Mapping[str, str]) -> bool:
     return clip.name in captions if captions else clip.with_suffix(".txt").is_file()
 
 
-def _tell_masks(row: Table) -> None:
+def _tell_masks(row: OptionTable) -> None:
     row.defect(
         "mask_path",
         "its cache knows masks by path: an edited mask stays the old one until --regenerate_cache;"
@@ -225,7 +231,7 @@ def _tell_masks(row: Table) -> None:
     )
 
 
-def _tell_mode(row: Table, mode: str) -> None:
+def _tell_mode(row: OptionTable, mode: str) -> None:
     if mode == "multiple_overlapping":
         message = (
             "is data.extract = chunk here: its clips overlapped to reach the end of a video, ours"
@@ -236,7 +242,7 @@ def _tell_mode(row: Table, mode: str) -> None:
         row.say("video_clip_mode", "mapped", "is data.extract = middle here", mode)
 
 
-def _read_captions(row: Table, top: Table) -> dict[str, Any]:
+def _read_captions(row: OptionTable, top: OptionTable) -> dict[str, Any]:
     shuffled = _find_owner(row, top, "shuffle_tags").flag("shuffle_tags")
     orders = _find_owner(row, top, "cache_shuffle_num").whole("cache_shuffle_num")
     cuts = _find_owner(row, top, "cache_shuffle_delimiter")
@@ -245,14 +251,14 @@ def _read_captions(row: Table, top: Table) -> dict[str, Any]:
         message = "tags are cut at commas here: put commas into the captions"
         cuts.say("cache_shuffle_delimiter", "no equivalent", message)
     prefix = _find_owner(row, top, "caption_prefix").text("caption_prefix")
-    return filled(
+    return drop_unset(
         caption_part="file",
         template=f"{prefix}{{caption}}" if prefix else None,
         shuffle_tags=bool(shuffled or orders),
     )
 
 
-def _read_shapes(row: Table, top: Table) -> list[dict[str, Any]]:
+def _read_shapes(row: OptionTable, top: OptionTable) -> list[dict[str, Any]]:
     """Resolution, buckets and frames of each `[[data]]` table."""
     sized = _find_owner(row, top, "size_buckets")
     if "size_buckets" in sized:
@@ -281,7 +287,7 @@ def _choose_frames(counts: Sequence[float | int]) -> int | list[int]:
     return longer[0] if longer else 1
 
 
-def _read_ratio(row: Table, top: Table) -> float | None:
+def _read_ratio(row: OptionTable, top: OptionTable) -> float | None:
     """Width / height where there is one bucket, None where there are several."""
     if not _find_owner(row, top, "enable_ar_bucket").flag("enable_ar_bucket"):
         return 1.0
@@ -300,7 +306,7 @@ def _fit_frame(area: float, ratio: float) -> list[int]:
     return [max(round(side / ROUNDED), 1) * ROUNDED for side in (wide, area / wide)]
 
 
-def _read_size_buckets(table: Table) -> dict[str, Any]:
+def _read_size_buckets(table: OptionTable) -> dict[str, Any]:
     name = "size_buckets"
     rows = table.values[name]
     if not rows or not all(
@@ -320,12 +326,12 @@ def _read_size_buckets(table: Table) -> dict[str, Any]:
     return {"resolution": [wide, high], "buckets": len(rows) > 1, "frames": frames}
 
 
-def _read_numbers(table: Table, name: str) -> list[float]:
+def _read_numbers(table: OptionTable, name: str) -> list[float]:
     return [wide for wide, _ in _read_pairs(table, name)]
 
 
 def _read_pairs(
-    table: Table, name: str, single: Any = lambda side: (side, side)
+    table: OptionTable, name: str, single: Any = lambda side: (side, side)
 ) -> list[tuple[float, float]]:
     """A list whose entries are numbers above 0, or pairs of them."""
     value = table.values.get(name, [])

@@ -4,10 +4,17 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from frisket.importers.files import place
-from frisket.importers.models import dtype_of, model_of, quantised, whole_blocks, with_v, without
-from frisket.importers.optimizers import TECHNICAL, optimizer_of, whole_model
-from frisket.importers.options import Table, filled
+from frisket.importers.files import locate
+from frisket.importers.models import (
+    map_dtype,
+    map_model,
+    map_quantisation,
+    map_whole_blocks,
+    note_without_model,
+    with_v,
+)
+from frisket.importers.optimizers import TECHNICAL, convert_optimizer, refuse_whole_model
+from frisket.importers.options import OptionTable, drop_unset
 from frisket.importers.trainers.diffusion_pipe.data import Sets
 
 # What holds the denoiser; one of its own goes before the folder it is taken out of.
@@ -32,13 +39,13 @@ NOT_PASSED = ("type", "lr", "gradient_release", "beta2_half_life")
 RENAMED = {"bias_correction": "use_bias_correction", "weight_decouple": "decouple"}  # of Prodigy
 
 
-def read_model(table: Table) -> tuple[dict[str, Any], dict[str, Any]]:
+def read_model(table: OptionTable) -> tuple[dict[str, Any], dict[str, Any]]:
     """[model], and what of [memory] belongs to it."""
     kind = table.text("type")
     sources = [(table, name) for name in WEIGHTS]
-    model = model_of(table, "type", kind, trainer="diffusion_pipe", weights=sources)
+    model = map_model(table, "type", kind, trainer="diffusion_pipe", weights=sources)
     if not model:
-        without(table, "v_pred", "transformer_dtype", "diffusion_model_dtype")
+        note_without_model(table, "v_pred", "transformer_dtype", "diffusion_model_dtype")
         return {}, {}
     if table.flag("v_pred"):
         model = with_v(model, table, "v_pred")
@@ -49,10 +56,12 @@ def read_model(table: Table) -> tuple[dict[str, Any], dict[str, Any]]:
         )
         table.say("text_encoder_1_lr", "no equivalent", message)
     option = "diffusion_model_dtype" if "diffusion_model_dtype" in table else "transformer_dtype"
-    return model | filled(dtype=dtype_of(table, "dtype")), quantised(table, option, CASTS)
+    return model | drop_unset(dtype=map_dtype(table, "dtype")), map_quantisation(
+        table, option, CASTS
+    )
 
 
-def loss_of(main: Table) -> dict[str, Any]:
+def loss_of(main: OptionTable) -> dict[str, Any]:
     """`losses.denoise` where its error is Huber's or a smooth l1; empty for plain mse."""
     for name, kind in (("huber_delta", "huber"), ("smooth_l1_beta", "smooth_l1")):
         if name in main:
@@ -60,7 +69,7 @@ def loss_of(main: Table) -> dict[str, Any]:
     return {}
 
 
-def adapter_of(main: Table, adapter: Table, model: Mapping[str, Any]) -> dict[str, Any]:
+def adapter_of(main: OptionTable, adapter: OptionTable, model: Mapping[str, Any]) -> dict[str, Any]:
     """[lora]; empty for a run that trains the whole model. `model` is our [model]."""
     if not adapter.values:
         message = (
@@ -73,15 +82,15 @@ def adapter_of(main: Table, adapter: Table, model: Mapping[str, Any]) -> dict[st
     if "alpha" in adapter:
         message = "it stops at this option, for alpha is the rank there: lora.alpha is, here"
         adapter.say("alpha", "no equivalent", message)
-    lora = filled(source=_read_source(adapter), exclude=_read_exclude(adapter)) | _choose_layers(
-        main, model
-    )
+    lora = drop_unset(
+        source=_read_source(adapter), exclude=_read_exclude(adapter)
+    ) | _choose_layers(main, model)
     rank = adapter.whole("rank", 16, low=1)
     if kind == "lora":
         dropout = adapter.number("dropout") or None
-        return {"kind": kind, "rank": rank, "alpha": rank} | filled(dropout=dropout) | lora
+        return {"kind": kind, "rank": rank, "alpha": rank} | drop_unset(dropout=dropout) | lora
     lora |= {"factor": adapter.whole("decompose_factor", -1, low=-1)}
-    lora |= filled(rank_dropout=adapter.number("rank_dropout") or None)
+    lora |= drop_unset(rank_dropout=adapter.number("rank_dropout") or None)
     if "dropout" in adapter:
         adapter.say("dropout", "not needed", "is not read with lokr: rank_dropout is")
     if rank >= FULL_RANK:
@@ -90,24 +99,24 @@ def adapter_of(main: Table, adapter: Table, model: Mapping[str, Any]) -> dict[st
     return {"kind": kind, "rank": rank, "alpha": rank} | lora
 
 
-def _choose_layers(main: Table, model: Mapping[str, Any]) -> dict[str, Any]:
+def _choose_layers(main: OptionTable, model: Mapping[str, Any]) -> dict[str, Any]:
     """Every linear layer of the blocks; of Z-Image those of the refiners before them too."""
-    layers: dict[str, Any] = dict(whole_blocks(model))
+    layers: dict[str, Any] = dict(map_whole_blocks(model))
     if layers and (main.values.get("model") or {}).get("type") == "z_image":
         return {"targets": ["/^(layers|noise_refiner|context_refiner)[.]/"]}
     return layers
 
 
-def _read_source(adapter: Table) -> str:
+def _read_source(adapter: OptionTable) -> str:
     """`lora.source`: it names the folder of a saved LoRA, Frisket the file in it."""
     folder = adapter.text("init_from_existing").rstrip("/\\")
     if not folder:
         return ""
-    path = place(folder, adapter.sheet.written.path.absolute().parent)[0]
+    path = locate(folder, adapter.sheet.written.path.absolute().parent)[0]
     return f"{path.absolute() if path else folder}/adapter_model.safetensors"
 
 
-def _read_exclude(adapter: Table) -> list[str]:
+def _read_exclude(adapter: OptionTable) -> list[str]:
     """`lora.exclude` of peft's `exclude_modules`: endings, or one expression for a whole name."""
     modules = adapter.values.get("exclude_modules")
     if isinstance(modules, str):
@@ -120,16 +129,22 @@ def _read_exclude(adapter: Table) -> list[str]:
 
 
 def stepping_of(
-    main: Table, table: Table, model: Table, *, adapted: bool, horizon: float, steps: float
+    main: OptionTable,
+    table: OptionTable,
+    model: OptionTable,
+    *,
+    adapted: bool,
+    horizon: float,
+    steps: float,
 ) -> dict[str, Any]:
     """[optimizer]. Its schedules run over `horizon` steps, whatever `steps` it stops after."""
     kind = table.text("type")
     constant = "force_constant_lr" in main
     rate, rates = _read_rate(main, table, model, kind.lower(), constant=constant)
     if not adapted:
-        optimizer = whole_model(table, "type", kind, rate, rates)
+        optimizer = refuse_whole_model(table, "type", kind, rate, rates)
     else:
-        optimizer = optimizer_of(
+        optimizer = convert_optimizer(
             table,
             "type",
             kind,
@@ -157,8 +172,8 @@ def stepping_of(
 
 
 def _read_rate(
-    main: Table, table: Table, model: Table, kind: str, *, constant: bool
-) -> tuple[float, list[tuple[Table, str]]]:
+    main: OptionTable, table: OptionTable, model: OptionTable, kind: str, *, constant: bool
+) -> tuple[float, list[tuple[OptionTable, str]]]:
     """The rate of the denoiser, and the options it comes from."""
     if constant:
         return main.number("force_constant_lr"), [(main, "force_constant_lr")]
@@ -172,7 +187,7 @@ def _read_rate(
     return table.number("lr"), [(table, "lr")]
 
 
-def _read_arguments(main: Table, table: Table, kind: str) -> dict[str, Any]:
+def _read_arguments(main: OptionTable, table: OptionTable, kind: str) -> dict[str, Any]:
     """What the class of the optimizer is given."""
     arguments = {name: value for name, value in table.values.items() if name not in NOT_PASSED}
     if "beta2_half_life" in table and "betas" in table:
@@ -200,7 +215,7 @@ def _read_arguments(main: Table, table: Table, kind: str) -> dict[str, Any]:
 
 
 def _read_schedule(
-    main: Table, rate: float, warmup: int, horizon: float, steps: float, *, constant: bool
+    main: OptionTable, rate: float, warmup: int, horizon: float, steps: float, *, constant: bool
 ) -> dict[str, Any]:
     """schedule, warmup and final; its curves begin after the warm-up and end so much later."""
     name = "constant" if constant else main.text("lr_scheduler", "constant")
@@ -219,7 +234,7 @@ def _read_schedule(
     return schedule
 
 
-def _read_batch(main: Table, sets: Sets | None = None) -> int:
+def _read_batch(main: OptionTable, sets: Sets | None = None) -> int:
     """`run.batch`: that of pictures where there are only pictures."""
     name = "micro_batch_size_per_gpu"
     image_option = "image_micro_batch_size_per_gpu"
@@ -239,7 +254,7 @@ def _read_batch(main: Table, sets: Sets | None = None) -> int:
     return min(sizes, default=1)
 
 
-def length_of(main: Table, sets: Sets) -> tuple[float, float]:
+def length_of(main: OptionTable, sets: Sets) -> tuple[float, float]:
     """Steps in all its epochs, and those after which it stops (max_steps, where that is sooner)."""
     accumulate = main.whole("gradient_accumulation_steps", 1, low=1)
     horizon = (
@@ -249,7 +264,7 @@ def length_of(main: Table, sets: Sets) -> tuple[float, float]:
     return horizon, float(min(most, horizon or most)) if most else horizon
 
 
-def run_of(main: Table, sets: Sets) -> dict[str, Any]:
+def run_of(main: OptionTable, sets: Sets) -> dict[str, Any]:
     """[run]: epochs count where max_steps does not end it sooner; every checkpoint is kept."""
     batch = _read_batch(main, sets)
     accumulate = main.whole("gradient_accumulation_steps", 1, low=1)
@@ -276,7 +291,7 @@ def run_of(main: Table, sets: Sets) -> dict[str, Any]:
 
 
 def _read_epochs(
-    main: Table, name: str, key: str, step_key: str, sets: Sets, steps: float
+    main: OptionTable, name: str, key: str, step_key: str, sets: Sets, steps: float
 ) -> dict[str, int]:
     """A number of its epochs in ours; in steps where an epoch of ours is another whole of them."""
     epochs = main.number(name, low=0) / sets.stretch
@@ -291,7 +306,7 @@ def _read_epochs(
     return {step_key: count}
 
 
-def validation_of(main: Table, sets: Sets, data: list[Mapping[str, Any]]) -> dict[str, Any]:
+def validation_of(main: OptionTable, sets: Sets, data: list[Mapping[str, Any]]) -> dict[str, Any]:
     """[validation] of its evaluation sets."""
     if not data:
         for name in main.values:

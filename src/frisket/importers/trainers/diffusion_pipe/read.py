@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from frisket.importers.base import BadLayout, Imported, Layout, Note
+from frisket.importers.base import BadImport, Imported, ImportFormat, Note
 from frisket.importers.files import peek, read_config
-from frisket.importers.folders import file_at, place_at
-from frisket.importers.models import dtype_of
-from frisket.importers.options import Sheet, Table, filled, rules_of
+from frisket.importers.folders import find_file, find_path
+from frisket.importers.models import map_dtype
+from frisket.importers.options import OptionTable, Sheet, drop_unset, read_rules
 from frisket.importers.trainers.diffusion_pipe.data import MODES, Sets, sets_of
 from frisket.importers.trainers.diffusion_pipe.noise_levels import timesteps_of
 from frisket.importers.trainers.diffusion_pipe.options import (
@@ -37,7 +37,7 @@ def matches(path: Path) -> bool:
 
 def read(path: Path) -> Imported:
     """Read either file. The main file brings the loss, the optimizer and the adapter with it."""
-    sheet = Sheet(read_config(path), rules_of("diffusion_pipe"))
+    sheet = Sheet(read_config(path), read_rules("diffusion_pipe"))
     if "directory" in sheet.written.tree:
         sets = sets_of(sheet, "single_beginning")
         alone: dict[str, Mapping[str, Any]] = {"losses": COMPAT} if sets.masked else {}
@@ -45,7 +45,7 @@ def read(path: Path) -> Imported:
         return Imported(path, "diffusion-pipe", tuple(sets.data), alone, notes, sets.manifests)
     main = sheet.top("main")
     mode = main.choice("video_clip_mode", list(MODES), "single_beginning")
-    file = file_at(main, "dataset")
+    file = find_file(main, "dataset")
     inner = Sheet(read_config(file), sheet.rules, name=f"{file.name}: ")
     sets = sets_of(inner, mode)
     evaluation, evaluation_notes = _read_evaluation_sets(main, mode, sets)
@@ -58,7 +58,7 @@ def read(path: Path) -> Imported:
 
 
 def _read_evaluation_sets(
-    main: Table, mode: str, sets: Sets
+    main: OptionTable, mode: str, sets: Sets
 ) -> tuple[list[Mapping[str, Any]], tuple[Note, ...]]:
     """The sets that it evaluates on, each of a dataset file of its own, and their notes."""
     entries = main.values.get("eval_datasets", [])
@@ -71,8 +71,8 @@ def _read_evaluation_sets(
         if not isinstance(config_path, str):
             raise main.bad("eval_datasets", 'a file, or {name = "...", config = "..."} is needed')
         try:
-            file = place_at(main, "eval_datasets", config_path)
-        except BadLayout:
+            file = find_path(main, "eval_datasets", config_path)
+        except BadImport:
             message = f"{config_path} is not there: write [[validation.data]] for its clips"
             main.say("eval_datasets", "no equivalent", message)
             continue
@@ -90,7 +90,7 @@ def _read_evaluation_sets(
 
 
 def _read_sections(
-    main: Table, sets: Sets, evaluation: list[Mapping[str, Any]]
+    main: OptionTable, sets: Sets, evaluation: list[Mapping[str, Any]]
 ) -> dict[str, Mapping[str, Any]]:
     """The sections of Frisket that follow from the main file."""
     model, adapter = main.table("model", "model"), main.table("adapter", "adapter")
@@ -106,14 +106,14 @@ def _read_sections(
         "timesteps": timesteps_of(model, base),
         "lora": lora,
         "optimizer": stepping,
-        "memory": filled(
+        "memory": drop_unset(
             checkpointing=main.values.get("activation_checkpointing") in (True, "unsloth"),
             compile=main.flag("compile"),
             swap_blocks=main.whole("blocks_to_swap") or None,
         )
         | bits,
         "validation": validation_of(main, sets, evaluation),
-        "run": run_of(main, sets) | filled(precision=dtype_of(model, "dtype")),
+        "run": run_of(main, sets) | drop_unset(precision=map_dtype(model, "dtype")),
     }
     if model.text("type") == "ltx-video":
         message = "of all its models this one alone divides the loss by the mask's mean"
@@ -123,7 +123,7 @@ def _read_sections(
     return {name: section for name, section in sections.items() if section}
 
 
-def _drop_captions(main: Table, sets: Sets) -> None:
+def _drop_captions(main: OptionTable, sets: Sets) -> None:
     """`data.caption_dropout` of every set: its share of steps without a caption."""
     share = main.number("uncond_fraction", low=0)
     if share:
@@ -131,4 +131,6 @@ def _drop_captions(main: Table, sets: Sets) -> None:
             table["caption_dropout"] = share
 
 
-LAYOUT = Layout("diffusion-pipe: dataset.toml, or the training TOML that names it", matches, read)
+FORMAT = ImportFormat(
+    "diffusion-pipe: dataset.toml, or the training TOML that names it", matches, read
+)

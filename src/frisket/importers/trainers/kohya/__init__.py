@@ -1,5 +1,5 @@
 """kohya's sd-scripts: its configurations, read as ours."""
 
-from frisket.importers.trainers.kohya.read import LAYOUT
+from frisket.importers.trainers.kohya.read import FORMAT
 
-__all__ = ["LAYOUT"]
+__all__ = ["FORMAT"]

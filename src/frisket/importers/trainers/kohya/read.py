@@ -6,29 +6,29 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from frisket.importers.base import BadLayout, Imported, Layout
+from frisket.importers.base import BadImport, Imported, ImportFormat
 from frisket.importers.files import Written, peek, read_config
-from frisket.importers.flags.job import Job, options_in, role_of, shared
-from frisket.importers.flags.model import of_sd_scripts
-from frisket.importers.flags.options import Flags, rules_with_flags
-from frisket.importers.flags.run import every
-from frisket.importers.flags.sections import merged, training
-from frisket.importers.flags.subsets import Chain, Subset, Subsets, resolution
-from frisket.importers.folders import folder_at
+from frisket.importers.flags.job import KohyaJob, are_training_options, find_role, list_options
+from frisket.importers.flags.model import map_sd_scripts_model
+from frisket.importers.flags.options import Flags, merge_rules
+from frisket.importers.flags.run import map_interval
+from frisket.importers.flags.sections import map_training, merge_sections
+from frisket.importers.flags.subsets import Chain, Subset, Subsets, read_resolution
+from frisket.importers.folders import find_folder
 from frisket.importers.manifests import (
     IMAGES,
-    Entry,
-    clip_at,
-    directly_in,
-    just_these,
+    ManifestEntry,
+    find_clip,
+    has_alpha,
+    holds_only,
     keeps_alpha,
-    masked_by,
-    objects_in,
-    see_through,
+    list_directly,
+    pair_masks,
+    read_objects,
 )
-from frisket.importers.options import Sheet, Table, filled
-from frisket.importers.prompt_reading import sd_scripts_reading
-from frisket.importers.source_base import Source
+from frisket.importers.options import OptionTable, Sheet, drop_unset
+from frisket.importers.prompt_reading import map_sd_scripts_reading
+from frisket.importers.source_base import ConfigSource
 
 NUMBERED = re.compile(r"(\d+)_(.*)")
 SHIFTS = {"flux": 3.0, "sd3": 1.0}
@@ -56,9 +56,9 @@ def matches(path: Path) -> bool:
         )
     if path.suffix.lower() != ".toml":  # what --config_file takes
         return False
-    options = options_in(tree)
+    options = list_options(tree)
     return bool(set(options) & set(OWN_OPTIONS)) or (
-        bool(shared(options)) and not set(options) & set(MUSUBI_OPTIONS)
+        bool(are_training_options(options)) and not set(options) & set(MUSUBI_OPTIONS)
     )
 
 
@@ -67,24 +67,24 @@ def read(path: Path) -> Imported:
     if path.is_dir():
         return _read_folder(path)
     document = read_config(path)
-    return read_sources([Source("kohya", role_of(document.tree), "", document)])
+    return read_sources([ConfigSource("kohya", find_role(document.tree), "", document)])
 
 
-def read_sources(sources: Sequence[Source]) -> Imported:
+def read_sources(sources: Sequence[ConfigSource]) -> Imported:
     """Read the files of one run: training options, data sets, or both; the first counts first."""
-    job = Job.of(sources, rules_with_flags("kohya", data=True))
+    job = KohyaJob.of(sources, merge_rules("kohya", data=True))
     subsets = Subsets()
     if job.flags is None:
         for sheet in job.data:
             _read_datasets(subsets, sheet, None)
-        return job.imported("kohya", subsets, merged(subsets.sections("kohya")))
+        return job.assemble("kohya", subsets, merge_sections(subsets.sections("kohya")))
     for sheet in job.data_sheets(("train_data_dir", "in_json")):
         _read_datasets(subsets, sheet, job.flags)
     if not job.data:
         _read_flags(subsets, job.flags)
     sections = _read_sections(subsets, job.flags, job.script)
     job.flags.close()
-    return job.imported("kohya", subsets, sections, job.flags.text("network_module"))
+    return job.assemble("kohya", subsets, sections, job.flags.text("network_module"))
 
 
 def _read_datasets(subsets: Subsets, sheet: Sheet, flags: Flags | None) -> None:
@@ -102,7 +102,7 @@ def _read_datasets(subsets: Subsets, sheet: Sheet, flags: Flags | None) -> None:
     general.close()
     top.close()
     if not subsets.sets:
-        raise BadLayout(f"{sheet.written.path}: trains nothing: no subset has num_repeats above 0")
+        raise BadImport(f"{sheet.written.path}: trains nothing: no subset has num_repeats above 0")
 
 
 def _read_subset(subsets: Subsets, chain: Chain, group: int) -> None:
@@ -119,7 +119,7 @@ def _read_subset(subsets: Subsets, chain: Chain, group: int) -> None:
     )
     table |= _read_shape(chain)
     weight = chain.number("prior_loss_weight", 1.0) if reg else 1.0
-    table |= filled(weight=weight if weight != 1 else None, flip=chain.flag("flip_aug"))
+    table |= drop_unset(weight=weight if weight != 1 else None, flip=chain.flag("flip_aug"))
     masked = table.get("masks", "none") != "none"
     if not reg:
         subsets.holdout += round(chain.number("validation_split") * clips)
@@ -128,14 +128,14 @@ def _read_subset(subsets: Subsets, chain: Chain, group: int) -> None:
 
 def _read_images(subsets: Subsets, chain: Chain) -> tuple[dict[str, Any], int]:
     subset = chain.tables[0]
-    folder = folder_at(subset, "image_dir")
-    pictures = directly_in(folder, IMAGES)
+    folder = find_folder(subset, "image_dir")
+    pictures = list_directly(folder, IMAGES)
     if not pictures:
         raise subset.bad(
             "image_dir", f"{folder} holds no picture ({' '.join(IMAGES)}), not counting sub-folders"
         )
     masks = (
-        folder_at(subset, "conditioning_data_dir") if "conditioning_data_dir" in subset else None
+        find_folder(subset, "conditioning_data_dir") if "conditioning_data_dir" in subset else None
     )
     table: dict[str, Any] = {"clips": str(folder), "folder": str(folder)}
     if masks is not None:
@@ -155,9 +155,9 @@ def _read_images(subsets: Subsets, chain: Chain) -> tuple[dict[str, Any], int]:
             " here nothing is read from them",
             value=False,
         )
-    if not just_these(folder, pictures, [masks] if masks else []):
-        lines = masked_by(pictures, masks, IMAGES)
-        table["clips"] = subsets.listed(folder.name, lines)
+    if not holds_only(folder, pictures, [masks] if masks else []):
+        lines = pair_masks(pictures, masks, IMAGES)
+        table["clips"] = subsets.keep_manifest(folder.name, lines)
         if masks is not None:
             table["masks"] = {"source": "listed", "require": True}
         message = f"is data.clips, as the list {table['clips']}: clips in sub-folders are not taken"
@@ -166,8 +166,8 @@ def _read_images(subsets: Subsets, chain: Chain) -> tuple[dict[str, Any], int]:
 
 
 def _read_alpha(chain: Chain, folder: Path, pictures: Sequence[Path]) -> dict[str, Any]:
-    holder, name = chain.holder("alpha_mask")
-    if not any(map(see_through, pictures)):
+    holder, name = chain.find_holder("alpha_mask")
+    if not any(map(has_alpha, pictures)):
         holder.defect(
             name,
             f"no picture of {folder} has an alpha channel, so it trained without a mask and did not"
@@ -185,15 +185,15 @@ def _read_alpha(chain: Chain, folder: Path, pictures: Sequence[Path]) -> dict[st
 
 def _read_metadata(subsets: Subsets, chain: Chain) -> tuple[dict[str, Any], int]:
     subset = chain.tables[0]
-    file, entries = objects_in(subset, "metadata_file")
-    base = folder_at(subset, "image_dir") if "image_dir" in subset else file.parent
-    lines: list[Entry] = []
+    file, entries = read_objects(subset, "metadata_file")
+    base = find_folder(subset, "image_dir") if "image_dir" in subset else file.parent
+    lines: list[ManifestEntry] = []
     for at, entry in entries:
-        picture = clip_at(subset, "metadata_file", at, entry.get("image_path"), base)
+        picture = find_clip(subset, "metadata_file", at, entry.get("image_path"), base)
         words = [str(entry[key]) for key in ("caption", "tags") if entry.get(key)]
         caption = (", ".join(words)).split("\n")[0].strip()
         lines.append({"path": str(picture.absolute()), "caption": caption})
-    table: dict[str, Any] = {"clips": subsets.listed(file.stem, lines)}
+    table: dict[str, Any] = {"clips": subsets.keep_manifest(file.stem, lines)}
     if chain.flag("alpha_mask"):
         table |= _read_alpha(chain, file, [Path(line["path"]) for line in lines])
     return {"masks": "none"} | table, len(lines)
@@ -212,7 +212,7 @@ def _read_caption_files(chain: Chain, folder: Path) -> dict[str, Any]:
             " here",
             value=".caption",
         )
-    captions = filled(
+    captions = drop_unset(
         caption_extension=suffix if suffix != ".txt" else None,
         caption_part="line",
         caption=chain.tables[0].text("class_tokens"),
@@ -226,14 +226,14 @@ def _read_captions(chain: Chain) -> dict[str, Any]:
     shuffle = chain.flag("shuffle_caption")
     mark, keep = chain.text("keep_tokens_separator"), chain.whole("keep_tokens")
     if mark and keep:
-        table, option = chain.holder("keep_tokens_separator")
+        table, option = chain.find_holder("keep_tokens_separator")
         message = "is data.keep_tags here, in place of keep_tokens: put the mark into every caption"
         table.say(option, "mapped", message)
     if mark and not shuffle:
-        table, option = chain.holder("keep_tokens_separator")
+        table, option = chain.find_holder("keep_tokens_separator")
         message = "without shuffle_caption the mark stays in the text that is trained; here it goes"
         table.defect(option, message)
-    return filled(
+    return drop_unset(
         template=" ".join(part for part in around if part) if any(around[::2]) else None,
         caption_dropout=chain.number("caption_dropout_rate") or None,
         shuffle_tags=shuffle,
@@ -242,7 +242,7 @@ def _read_captions(chain: Chain) -> dict[str, Any]:
 
 
 def _read_shape(chain: Chain) -> dict[str, Any]:
-    size = resolution(chain)
+    size = read_resolution(chain)
     shape: dict[str, Any] = {"buckets": chain.flag("enable_bucket")}
     if size is None:
         message = "is left to the command line, --resolution; empty, it is the variant's own"
@@ -260,13 +260,13 @@ def _list_numbered(folder: Path) -> list[Path]:
         return []
     inside = sorted(child for child in folder.iterdir() if child.is_dir())
     return [
-        child for child in inside if NUMBERED.fullmatch(child.name) and directly_in(child, IMAGES)
+        child for child in inside if NUMBERED.fullmatch(child.name) and list_directly(child, IMAGES)
     ]
 
 
 def _read_folder(path: Path) -> Imported:
     """`path` holds the `N_name` folders itself, or in `img`, with `reg` beside it."""
-    sheet = Sheet(Written(path / ".", {}, {}), rules_with_flags("kohya", data=True))
+    sheet = Sheet(Written(path / ".", {}, {}), merge_rules("kohya", data=True))
     subsets = Subsets()
     training_folder = path / "img" if _list_numbered(path / "img") else path
     _read_numbered(subsets, sheet, training_folder, reg=False, flags=None)
@@ -275,7 +275,7 @@ def _read_folder(path: Path) -> Imported:
         path,
         "kohya",
         subsets.data(),
-        merged(subsets.sections("kohya")),
+        merge_sections(subsets.sections("kohya")),
         tuple(sheet.notes),
         subsets.manifests,
     )
@@ -298,7 +298,7 @@ def _read_numbered(
         masks = _find_masks(flags, child)
         if masks is not None and not reg:
             values["conditioning_data_dir"] = str(masks)
-        subset = Table(sheet, "data", values, (folder.name, child.name))
+        subset = OptionTable(sheet, "data", values, (folder.name, child.name))
         _read_subset(subsets, Chain(subset, flags=flags), 0)
         subset.close()
 
@@ -306,7 +306,7 @@ def _read_numbered(
 def _find_masks(flags: Flags | None, folder: Path) -> Path | None:
     if flags is None or "conditioning_data_dir" not in flags:
         return None
-    masks = folder_at(flags.at("conditioning_data_dir"), "conditioning_data_dir")
+    masks = find_folder(flags.at("conditioning_data_dir"), "conditioning_data_dir")
     return masks / folder.name if (masks / folder.name).is_dir() else masks
 
 
@@ -317,16 +317,16 @@ def _read_flags(subsets: Subsets, flags: Flags) -> None:
         values = {"metadata_file": flags.text("in_json")}
         if "train_data_dir" in flags:
             values["image_dir"] = flags.text("train_data_dir")
-        subset = Table(flags.sheet, "data", values, ("in_json",))
+        subset = OptionTable(flags.sheet, "data", values, ("in_json",))
         _read_subset(subsets, Chain(subset, flags=flags), 0)
         return
     trained = flags.at("train_data_dir")
-    folder = folder_at(trained, "train_data_dir")
+    folder = find_folder(trained, "train_data_dir")
     _read_numbered(subsets, flags.sheet, folder, reg=False, flags=flags)
     if not subsets.sets:
         raise trained.bad("train_data_dir", f"{folder} holds no folder N_name with pictures")
     if "reg_data_dir" in flags:
-        reg = folder_at(flags.at("reg_data_dir"), "reg_data_dir")
+        reg = find_folder(flags.at("reg_data_dir"), "reg_data_dir")
         _read_numbered(subsets, flags.sheet, reg, reg=True, flags=flags)
     if "conditioning_data_dir" in flags:
         flags.at("conditioning_data_dir").defect(
@@ -337,7 +337,7 @@ def _read_flags(subsets: Subsets, flags: Flags) -> None:
 
 
 def _read_sections(subsets: Subsets, flags: Flags, script: str) -> dict[str, dict[str, Any]]:
-    model = of_sd_scripts(flags, script, max(map(_count_pixels, subsets.sets), default=0))
+    model = map_sd_scripts_model(flags, script, max(map(_count_pixels, subsets.sets), default=0))
     family = model.get("family", "stable_diffusion")
     masked = any(subset.masked for subset in subsets.sets)
     if flags.flag("masked_loss") and not masked:
@@ -350,12 +350,12 @@ def _read_sections(subsets: Subsets, flags: Flags, script: str) -> dict[str, dic
         flags.at("network_train_unet_only").say(
             "network_train_unet_only", "no equivalent", message, False
         )
-    trained = training(
+    trained = map_training(
         flags, trainer="kohya", epoch=subsets.epoch(), model=model, shift=SHIFTS.get(family)
     )
-    tested = every(flags, "validate", subsets.epoch(), section="validation")
-    return merged(
-        {"model": model | sd_scripts_reading(flags, model)},
+    tested = map_interval(flags, "validate", subsets.epoch(), section="validation")
+    return merge_sections(
+        {"model": model | map_sd_scripts_reading(flags, model)},
         subsets.sections("kohya"),
         trained,
         {"losses": _read_loss(flags), "validation": {k: n for k, n in tested.items() if n}},
@@ -377,7 +377,7 @@ def _read_loss(flags: Flags) -> dict[str, Any]:
     return {}
 
 
-LAYOUT = Layout(
+FORMAT = ImportFormat(
     "kohya sd-scripts: training and dataset TOML, or a folder of N_name folders",
     matches,
     read,

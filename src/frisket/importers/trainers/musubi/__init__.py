@@ -1,5 +1,5 @@
 """musubi-tuner and blissful-tuner: its configurations, read as ours."""
 
-from frisket.importers.trainers.musubi.read import LAYOUT
+from frisket.importers.trainers.musubi.read import FORMAT
 
-__all__ = ["LAYOUT"]
+__all__ = ["FORMAT"]

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from frisket.importers.options import Table, filled
+from frisket.importers.options import OptionTable, drop_unset
 from frisket.media.frames import BadMedia, probe
 
 
-def windows_of(dataset: Table, clips: Sequence[Path]) -> list[dict[str, Any]]:
+def windows_of(dataset: OptionTable, clips: Sequence[Path]) -> list[dict[str, Any]]:
     """How clips are cut from videos: a table for each of `target_frames`."""
     ways = ("head", "chunk", "slide", "uniform", "full")
     way = dataset.choice("frame_extraction", ways, "head")
@@ -21,14 +21,14 @@ def windows_of(dataset: Table, clips: Sequence[Path]) -> list[dict[str, Any]]:
             )
         return [{"extract": "full", "max_frames": dataset.whole("max_frames", 129, low=1)} | rate]
     lengths = _read_lengths(dataset)
-    more = filled(
+    more = drop_unset(
         stride=dataset.whole("frame_stride", 1, low=1) if way == "slide" else None,
         samples=dataset.whole("frame_sample", 1, low=1) if way == "uniform" else None,
     )
     return [{"frames": frames, "extract": way} | more | rate for frames in lengths]
 
 
-def _read_lengths(dataset: Table) -> list[int]:
+def _read_lengths(dataset: OptionTable) -> list[int]:
     """The lengths in `target_frames`, in frames, the shortest first; 1 where there are none."""
     counts = dataset.values.get("target_frames", [1])
     if not isinstance(counts, list) or not all(isinstance(n, int) and n > 0 for n in counts):
@@ -42,7 +42,7 @@ def _read_lengths(dataset: Table) -> list[int]:
     return sorted(set(counts)) or [1]
 
 
-def _read_rate(dataset: Table, clips: Sequence[Path]) -> dict[str, Any]:
+def _read_rate(dataset: OptionTable, clips: Sequence[Path]) -> dict[str, Any]:
     if "source_fps" not in dataset:
         return {"fps": "own"}
     rate = dataset.number("source_fps", low=1.0)

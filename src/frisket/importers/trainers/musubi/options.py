@@ -3,7 +3,7 @@
 from typing import Any
 
 from frisket.importers.flags.options import Flags
-from frisket.importers.options import filled
+from frisket.importers.options import drop_unset
 
 
 def read_mask_loss(flags: Flags, *, masked: bool) -> dict[str, dict[str, Any]]:
@@ -16,7 +16,7 @@ def read_mask_loss(flags: Flags, *, masked: bool) -> dict[str, dict[str, Any]]:
         return {}
     _tell_unmasked(flags)
     gamma, floor = flags.number("mask_gamma", 1.0), flags.number("mask_min_weight")
-    losses: dict[str, Any] = filled(
+    losses: dict[str, Any] = drop_unset(
         normalise="sample" if flags.flag("normalize_per_sample") else None,
         beta=flags.number("mask_area_scale_beta") or None,
     )
@@ -29,11 +29,11 @@ def read_mask_loss(flags: Flags, *, masked: bool) -> dict[str, dict[str, Any]]:
     ema = flags.number("prior_teacher_ema_decay", 0.999) if "teacher" in prior else None
     return {
         "losses": losses,
-        "curve": filled(
+        "curve": drop_unset(
             gamma=gamma if gamma != 1 else None,
             floor=floor or None,
         ),
-        "optimizer": filled(ema=ema),
+        "optimizer": drop_unset(ema=ema),
     }
 
 
@@ -43,14 +43,14 @@ def read_pixel_curve(flags: Flags) -> dict[str, Any]:
     Not `mask_gamma` and `mask_min_weight`, which bend the cells as it trains: after their mean.
     """
     gamma, floor = flags.number("cache_mask_gamma", 1.0), flags.number("cache_mask_min_weight")
-    return filled(pixel_gamma=gamma if gamma != 1 else None, pixel_floor=floor or None)
+    return drop_unset(pixel_gamma=gamma if gamma != 1 else None, pixel_floor=floor or None)
 
 
 def _read_prior(flags: Flags) -> dict[str, Any]:
     strength = flags.number("prior_preservation_weight")
     if not strength:
         return {}
-    return {"strength": strength} | filled(
+    return {"strength": strength} | drop_unset(
         threshold=flags.number("prior_mask_threshold") or None,
         t_min=flags.number("prior_preservation_timestep_threshold") / 1000 or None,
         warmup=flags.number("prior_decay_warmup_ratio") or None,

@@ -5,27 +5,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from frisket.importers.base import BadLayout, Imported, Layout
+from frisket.importers.base import BadImport, Imported, ImportFormat
 from frisket.importers.files import peek, read_config
-from frisket.importers.flags.job import Job, options_in, role_of, shared
-from frisket.importers.flags.model import of_musubi
-from frisket.importers.flags.options import Flags, rules_with_flags
-from frisket.importers.flags.sections import merged, training
-from frisket.importers.flags.subsets import Chain, Subset, Subsets, resolution
-from frisket.importers.folders import folder_at
+from frisket.importers.flags.job import KohyaJob, are_training_options, find_role, list_options
+from frisket.importers.flags.model import map_musubi_model
+from frisket.importers.flags.options import Flags, merge_rules
+from frisket.importers.flags.sections import map_training, merge_sections
+from frisket.importers.flags.subsets import Chain, Subset, Subsets, read_resolution
+from frisket.importers.folders import find_folder
 from frisket.importers.manifests import (
     IMAGES,
     VIDEOS,
-    Entry,
-    clip_at,
-    directly_in,
-    just_these,
-    masked_by,
-    objects_in,
-    see_through,
+    ManifestEntry,
+    find_clip,
+    has_alpha,
+    holds_only,
+    list_directly,
+    pair_masks,
+    read_objects,
 )
-from frisket.importers.options import Sheet, Table, filled
-from frisket.importers.source_base import Source
+from frisket.importers.options import OptionTable, Sheet, drop_unset
+from frisket.importers.source_base import ConfigSource
 from frisket.importers.trainers.musubi.frames import windows_of
 from frisket.importers.trainers.musubi.options import read_mask_loss, read_pixel_curve
 from frisket.media.folders.references import ReferencesNotFound, find_references
@@ -54,33 +54,33 @@ def matches(path: Path) -> bool:
             and len(tables) == len(sets)
             and any(set(CLIPS) & set(table) for table in tables)
         )
-    options = options_in(tree)
+    options = list_options(tree)
     if path.suffix.lower() != ".toml" or set(options) & set(KOHYA_OPTIONS):
         return False
-    return bool(set(OWN_OPTIONS) & set(options)) or bool(shared(options))
+    return bool(set(OWN_OPTIONS) & set(options)) or bool(are_training_options(options))
 
 
 def read(path: Path) -> Imported:
     """Read a dataset file, or a training file with those it names."""
     document = read_config(path)
-    return read_sources([Source("musubi", role_of(document.tree), "", document)])
+    return read_sources([ConfigSource("musubi", find_role(document.tree), "", document)])
 
 
-def read_sources(sources: Sequence[Source]) -> Imported:
+def read_sources(sources: Sequence[ConfigSource]) -> Imported:
     """Read the files of one run: training options and data sets; the first counts first."""
-    job = Job.of(sources, rules_with_flags("musubi"))
+    job = KohyaJob.of(sources, merge_rules("musubi"))
     subsets = Subsets()
     sheets = job.data if job.flags is None else job.data_sheets(())
     for sheet in sheets:
         _read_datasets(subsets, sheet)
     if job.flags is None:
-        return job.imported("musubi", subsets, merged(subsets.sections("blissful")))
+        return job.assemble("musubi", subsets, merge_sections(subsets.sections("blissful")))
     _bend(subsets, read_pixel_curve(job.flags))
     sections = _read_sections(subsets, job.flags, job.script)
     job.flags.close()
     module = job.flags.text("network_module")
     model = module if "lora_" in module else ""  # LyCORIS and the like serve every model
-    return job.imported("musubi", subsets, sections, model)
+    return job.assemble("musubi", subsets, sections, model)
 
 
 def _bend(subsets: Subsets, curve: dict[str, Any]) -> None:
@@ -111,7 +111,7 @@ class _Selection:
 
     option: str
     folder: Path | None  # None for a list
-    lines: list[Entry]
+    lines: list[ManifestEntry]
     video: bool
 
     @property
@@ -126,7 +126,7 @@ def _read_dataset(subsets: Subsets, chain: Chain, group: int) -> None:
         message = f"one of {', '.join(CLIPS)} is needed" + (
             f", not {len(options)}" if options else ""
         )
-        raise BadLayout(f"{dataset.sheet.written.where(dataset.where)}: {message}")
+        raise BadImport(f"{dataset.sheet.written.where(dataset.where)}: {message}")
     option = options[0]
     selection = (
         _select_from_list(dataset, option)
@@ -140,7 +140,7 @@ def _read_dataset(subsets: Subsets, chain: Chain, group: int) -> None:
     )
     if not _is_whole_folder(dataset, selection, references):
         name = selection.folder.name if selection.folder else Path(dataset.text(option)).stem
-        table["clips"] = subsets.listed(name, selection.lines)
+        table["clips"] = subsets.keep_manifest(name, selection.lines)
         table |= _as_listed(masks)
         table.pop("references", None)
         message = f"is data.clips, as the list {table['clips']}: just the clips that were trained"
@@ -157,32 +157,32 @@ def _read_dataset(subsets: Subsets, chain: Chain, group: int) -> None:
 
 def _select_folder(chain: Chain, option: str) -> _Selection:
     dataset = chain.tables[0]
-    folder = folder_at(dataset, option)
+    folder = find_folder(dataset, option)
     video = option.startswith("video")
-    clips = directly_in(folder, VIDEOS if video else IMAGES)
+    clips = list_directly(folder, VIDEOS if video else IMAGES)
     if not clips:
         raise dataset.bad(option, f"{folder} holds no {'video' if video else 'picture'} itself")
     if not video:
         texts = (
-            folder_at(dataset, "caption_directory") if "caption_directory" in dataset else folder
+            find_folder(dataset, "caption_directory") if "caption_directory" in dataset else folder
         )
         suffix = chain.text("caption_extension", ".txt")
         worded = [clip for clip in clips if (texts / f"{clip.stem}{suffix}").is_file()]
         if not worded:
             raise dataset.bad(option, f"no picture of {folder} has a caption ({suffix}) in {texts}")
         clips = worded
-    return _Selection(option, folder, masked_by(clips, None, ()), video)
+    return _Selection(option, folder, pair_masks(clips, None, ()), video)
 
 
-def _select_from_list(dataset: Table, option: str) -> _Selection:
-    file, entries = objects_in(dataset, option)
+def _select_from_list(dataset: OptionTable, option: str) -> _Selection:
+    file, entries = read_objects(dataset, option)
     video = option.startswith("video")
     keys = ("video_path",) if video else ("image_path", "image_path_0")
-    lines: list[Entry] = []
+    lines: list[ManifestEntry] = []
     for at, entry in entries:
         path = next((entry[key] for key in keys if key in entry), None)
-        clip = clip_at(dataset, option, at, path, file.parent)
-        line: Entry = {
+        clip = find_clip(dataset, option, at, path, file.parent)
+        line: ManifestEntry = {
             "path": str(clip.absolute()),
             "caption": str(entry.get("caption", "")).strip(),
         }
@@ -191,7 +191,7 @@ def _select_from_list(dataset: Table, option: str) -> _Selection:
         )
         if controls and not video:
             pictures = [
-                clip_at(dataset, option, at, entry[key], file.parent) for _, key in controls
+                find_clip(dataset, option, at, entry[key], file.parent) for _, key in controls
             ]
             line["references"] = [str(picture.absolute()) for picture in pictures]
         lines.append(line)
@@ -208,7 +208,9 @@ def _parse_digits(key: str) -> int:
     return int(tail) if tail.isdecimal() else -1
 
 
-def _is_whole_folder(dataset: Table, selection: _Selection, references: Mapping[str, Any]) -> bool:
+def _is_whole_folder(
+    dataset: OptionTable, selection: _Selection, references: Mapping[str, Any]
+) -> bool:
     """Whether a folder says it all: the same clips, and reference pictures by name."""
     if selection.folder is None or (
         any("references" in line for line in selection.lines) and not references
@@ -220,25 +222,25 @@ def _is_whole_folder(dataset: Table, selection: _Selection, references: Mapping[
         if name in dataset
     ]
     inside = [selection.folder / dataset.text(name) for name in options]
-    return just_these(selection.folder, selection.clips, inside)
+    return holds_only(selection.folder, selection.clips, inside)
 
 
 def _read_masks(chain: Chain, selection: _Selection) -> dict[str, Any]:
     """`masks`, and the mask of each line; nothing where the set has none."""
     dataset = chain.tables[0]
-    folder = folder_at(dataset, "mask_directory") if "mask_directory" in dataset else None
+    folder = find_folder(dataset, "mask_directory") if "mask_directory" in dataset else None
     require = dataset.flag("require_mask")
     masks: dict[str, Any] = {}
     if folder is not None:
         for line, masked in zip(
-            selection.lines, masked_by(selection.clips, folder, IMAGES + VIDEOS), strict=True
+            selection.lines, pair_masks(selection.clips, folder, IMAGES + VIDEOS), strict=True
         ):
             line.update(masked)
-        masks = {"masks": {"source": "folder", "path": str(folder)} | filled(require=require)}
+        masks = {"masks": {"source": "folder", "path": str(folder)} | drop_unset(require=require)}
         _tell_masks(dataset, selection)
     if not dataset.flag("alpha_mask"):
         return masks
-    clear = [see_through(clip) for clip in selection.clips]
+    clear = [has_alpha(clip) for clip in selection.clips]
     if folder is None and any(clear):
         return {"masks": {"source": "alpha", "require": True} if require else "alpha"}
     if any(clear):
@@ -252,7 +254,7 @@ def _read_masks(chain: Chain, selection: _Selection) -> dict[str, Any]:
     return masks
 
 
-def _tell_masks(dataset: Table, selection: _Selection) -> None:
+def _tell_masks(dataset: OptionTable, selection: _Selection) -> None:
     message = (
         "versions of early January 2026 enlarge masks by Lanczos, which bends their levels, and"
         " keep latents that were cached without masks: neither trains what the masks say"
@@ -270,15 +272,15 @@ def _as_listed(masks: Mapping[str, Any]) -> dict[str, Any]:
     """`masks` where the clips, and the files of their masks, are those of a list."""
     source = masks.get("masks")
     if isinstance(source, dict) and source["source"] == "folder":
-        return {"masks": {"source": "listed"} | filled(require=source.get("require"))}
+        return {"masks": {"source": "listed"} | drop_unset(require=source.get("require"))}
     return {"masks": source or "none"}
 
 
-def _find_references(dataset: Table, selection: _Selection) -> dict[str, Any]:
+def _find_references(dataset: OptionTable, selection: _Selection) -> dict[str, Any]:
     """The folder of control pictures, or those of each line where names are not enough."""
     if "control_directory" not in dataset:
         return {}
-    folder = folder_at(dataset, "control_directory")
+    folder = find_folder(dataset, "control_directory")
     if selection.video:
         message = "no family looks at control videos; image-to-video sees the first frame by itself"
         dataset.say("control_directory", "no equivalent", message)
@@ -286,7 +288,7 @@ def _find_references(dataset: Table, selection: _Selection) -> dict[str, Any]:
     try:
         find_references(folder, [clip.stem for clip in selection.clips])
     except ReferencesNotFound:
-        pictures = directly_in(folder, IMAGES)
+        pictures = list_directly(folder, IMAGES)
         for line, clip in zip(selection.lines, selection.clips, strict=True):
             own_pictures = sorted(p for p in pictures if p.stem == clip.stem)
             numbered = [p for p in pictures if _parse_number(p.stem, clip.stem) is not None]
@@ -314,8 +316,8 @@ def _read_captions(chain: Chain, selection: _Selection) -> dict[str, Any]:
         message = "is not set, without which it stops at a folder; .txt is read here"
         dataset.say("caption_extension", "mapped", message, value=".txt")
     suffix = chain.text("caption_extension", ".txt")
-    texts = folder_at(dataset, "caption_directory") if "caption_directory" in dataset else None
-    return filled(
+    texts = find_folder(dataset, "caption_directory") if "caption_directory" in dataset else None
+    return drop_unset(
         captions=str(texts) if texts else None,
         caption_extension=suffix if suffix != ".txt" else None,
         caption_part="file",
@@ -323,7 +325,7 @@ def _read_captions(chain: Chain, selection: _Selection) -> dict[str, Any]:
 
 
 def _read_shape(chain: Chain) -> dict[str, Any]:
-    size = resolution(chain)
+    size = read_resolution(chain)
     sides = [960, 544] if size is None else [size, size] if isinstance(size, int) else size
     shape: dict[str, Any] = {
         "resolution": [max(STEP, side // STEP * STEP) for side in sides],
@@ -335,10 +337,10 @@ def _read_shape(chain: Chain) -> dict[str, Any]:
 
 
 def _read_sections(subsets: Subsets, flags: Flags, script: str) -> dict[str, dict[str, Any]]:
-    model = of_musubi(flags, script)
+    model = map_musubi_model(flags, script)
     masked = any(subset.masked for subset in subsets.sets)
-    trained = training(flags, trainer="musubi", epoch=subsets.epoch(), model=model, shift=1.0)
-    return merged(
+    trained = map_training(flags, trainer="musubi", epoch=subsets.epoch(), model=model, shift=1.0)
+    return merge_sections(
         {"model": model},
         trained,
         subsets.sections("blissful"),
@@ -346,7 +348,7 @@ def _read_sections(subsets: Subsets, flags: Flags, script: str) -> dict[str, dic
     )
 
 
-LAYOUT = Layout(
+FORMAT = ImportFormat(
     "musubi-tuner, blissful-tuner: training and dataset TOML",
     matches,
     read,

@@ -1,5 +1,5 @@
 """OneTrainer: its configurations, read as ours."""
 
-from frisket.importers.trainers.onetrainer.read import LAYOUT
+from frisket.importers.trainers.onetrainer.read import FORMAT
 
-__all__ = ["LAYOUT"]
+__all__ = ["FORMAT"]

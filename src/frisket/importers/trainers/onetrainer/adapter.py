@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from frisket.importers.options import Table, filled
+from frisket.importers.options import OptionTable, drop_unset
 from frisket.importers.trainers.onetrainer.words import word_of
 
 METHODS = ("FINE_TUNE", "LORA", "EMBEDDING", "FINE_TUNE_VAE")
@@ -27,13 +27,13 @@ OF_KIND: Mapping[str, Sequence[str]] = {  # options that one kind of adapter alo
 }
 
 
-def is_adapter(config: Table) -> bool:
+def is_adapter(config: OptionTable) -> bool:
     """Whether an adapter of a kind that is here is trained, at a rate that fits it."""
     trained = word_of(config, "training_method", METHODS, METHODS[0]) == "LORA"
     return trained and word_of(config, "peft_type", (*OF_KIND,), "LORA") in KINDS
 
 
-def adapter_of(config: Table, model_type: str) -> dict[str, Any]:
+def adapter_of(config: OptionTable, model_type: str) -> dict[str, Any]:
     """[lora]; what trains no adapter there is told, and Frisket's own stands."""
     method = word_of(config, "training_method", METHODS, METHODS[0])
     if method != "LORA":
@@ -47,7 +47,7 @@ def adapter_of(config: Table, model_type: str) -> dict[str, Any]:
         message = "is not here: a plain LoRA is trained, set its size in [lora] and optimizer.lr"
         config.say("peft_type", "no equivalent", message)
     _answer(config, peft)
-    return _read_size(config, peft) | filled(
+    return _read_size(config, peft) | drop_unset(
         source=config.text("lora_model_name"),
         targets=_read_targets(config),
         exclude=list(UNADAPTED.get(model_type, ())) if not config.text("layer_filter") else [],
@@ -55,7 +55,7 @@ def adapter_of(config: Table, model_type: str) -> dict[str, Any]:
     )
 
 
-def _tell_unadapted(config: Table, method: str) -> None:
+def _tell_unadapted(config: OptionTable, method: str) -> None:
     """What a method of training other than LORA trains there."""
     trained = {"EMBEDDING": "an embedding", "FINE_TUNE_VAE": "the VAE"}
     message = (
@@ -69,7 +69,7 @@ def _tell_unadapted(config: Table, method: str) -> None:
         config.say(name, "not needed", f"{method} trains no LoRA")
 
 
-def _read_size(config: Table, peft: str) -> dict[str, Any]:
+def _read_size(config: OptionTable, peft: str) -> dict[str, Any]:
     """Kind, rank, alpha and dropout; of a kind that is not here Frisket's own rank and alpha."""
     dora = peft == "LORA" and _read_dora(config)
     full_matrix = peft == "LOKR" and config.flag("lokr_full_matrix")
@@ -77,7 +77,7 @@ def _read_size(config: Table, peft: str) -> dict[str, Any]:
         message = f"drops what goes into a layer there; lora.dropout of a {KINDS[peft]} its rows"
         config.say("dropout_probability", "no equivalent", message)
     rank = config.whole("lokr_dim" if peft == "LOKR" else "lora_rank", 16, low=1)
-    return filled(
+    return drop_unset(
         kind="dora" if dora else KINDS.get(peft, "lora"),
         rank=rank if peft in KINDS else None,
         alpha=None if full_matrix or peft not in KINDS else config.number("lora_alpha", 1),
@@ -87,7 +87,7 @@ def _read_size(config: Table, peft: str) -> dict[str, Any]:
     )
 
 
-def _answer(config: Table, peft: str) -> None:
+def _answer(config: OptionTable, peft: str) -> None:
     """Note the options that another kind of adapter reads."""
     options = OF_KIND[peft]
     for names in OF_KIND.values():
@@ -106,7 +106,7 @@ def _answer(config: Table, peft: str) -> None:
         config.say("lokr_full_matrix", "mapped", "is lora.full_matrix here")
 
 
-def _read_dora(config: Table) -> bool:
+def _read_dora(config: OptionTable) -> bool:
     if not config.flag("lora_decompose"):
         for name in ("lora_decompose_norm_epsilon", "lora_decompose_output_axis"):
             config.say(name, "not needed", "lora_decompose is off")
@@ -122,7 +122,7 @@ def _read_dora(config: Table) -> bool:
     return True
 
 
-def _read_targets(config: Table) -> list[str]:
+def _read_targets(config: OptionTable) -> list[str]:
     """Its filter by parts of names; none of it means every linear layer and convolution there."""
     layer_filter = config.text("layer_filter")
     parts = [part.strip() for part in layer_filter.split(",")]
@@ -139,7 +139,7 @@ def _read_targets(config: Table) -> list[str]:
     return [f"/{joined}/"]
 
 
-def _read_format(config: Table) -> str | None:
+def _read_format(config: OptionTable) -> str | None:
     """Whose keys the file has; a format that fuses attention there trains it fused, too."""
     name = "output_model_format"
     file_format = config.text(name).upper()

@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from frisket.importers.noise import PARTS, bounded, by_size, in_parts, tell_unread
-from frisket.importers.options import Table
+from frisket.importers.noise import PARTS, build_histogram, map_bounds, map_shift, tell_unread
+from frisket.importers.options import OptionTable
 from frisket.objectives.kinds import ShiftLaw
 from frisket.objectives.shift import pull
 
@@ -21,7 +21,7 @@ WEIGHT_AND_BIAS = ("noising_weight", "noising_bias")
 LEAST = 1e-4  # of Beta's parameters
 
 
-def timesteps_of(config: Table, model: Mapping[str, Any], *, flow: bool) -> dict[str, Any]:
+def timesteps_of(config: OptionTable, model: Mapping[str, Any], *, flow: bool) -> dict[str, Any]:
     """[timesteps] of our `model`, which is empty where Frisket has none; `flow` is its kind."""
     counts = _read_weighting(config, flow=flow)
     shift = _read_shift(config, model, flow=flow)
@@ -31,25 +31,25 @@ def timesteps_of(config: Table, model: Mapping[str, Any], *, flow: bool) -> dict
     if kind in SQUEEZED_FIRST:
         before = shift != 1 and (low > 0 or high < 1)
         timesteps = _read_density(config, kind) | {"shift": shift}
-        timesteps |= bounded(low, high, "squeeze_before_shift" if before else "squeeze")
+        timesteps |= map_bounds(low, high, "squeeze_before_shift" if before else "squeeze")
         if before:
             message = 'bounds the draw before the shift: timesteps.bounds = "squeeze_before_shift"'
             for name in ("min_noising_strength", "max_noising_strength"):
                 config.say(name, "mapped", message)
     elif kind in WEIGHED_LAST:
         timesteps = (
-            _weigh_levels(config, kind, shift) | {"shift": shift} | bounded(low, high, "squeeze")
+            _weigh_levels(config, kind, shift) | {"shift": shift} | map_bounds(low, high, "squeeze")
         )
     else:
         message = "there is no such density; the family's own is taken (timesteps.density)"
         config.say("timestep_distribution", "no equivalent", message)
-        timesteps = bounded(low, high, "squeeze")
+        timesteps = map_bounds(low, high, "squeeze")
     if not flow and timesteps == {"density": "uniform", "shift": 1.0}:
         timesteps = {}  # what models of noise do by themselves
     return timesteps | counts
 
 
-def _read_density(config: Table, kind: str) -> dict[str, Any]:
+def _read_density(config: OptionTable, kind: str) -> dict[str, Any]:
     weight, bias = config.number("noising_weight"), config.number("noising_bias")
     if kind == "LOGIT_NORMAL":
         return {"density": "logit_normal", "mean": bias, "std": weight + 1}
@@ -65,7 +65,7 @@ def _read_density(config: Table, kind: str) -> dict[str, Any]:
     return {"density": "uniform"}
 
 
-def _weigh_levels(config: Table, kind: str, shift: float | str) -> dict[str, Any]:
+def _weigh_levels(config: OptionTable, kind: str, shift: float | str) -> dict[str, Any]:
     """A density by weights, before the shift: in equal parts where it has no name here."""
     if kind == "COS_MAP":
         tell_unread(config, WEIGHT_AND_BIAS, f"is not read with timestep_distribution = {kind}")
@@ -81,7 +81,7 @@ def _weigh_levels(config: Table, kind: str, shift: float | str) -> dict[str, Any
         level = t if isinstance(shift, str) else pull(t, shift)
         return 1 / (1 + math.exp(min(700.0, -weight * (level - bias))))
 
-    density = in_parts(
+    density = build_histogram(
         _average_parts(weigh_by_parabola if kind == "INVERTED_PARABOLA" else weigh_by_sigmoid)
     )
     message = "is timesteps.histogram, its density in equal parts"
@@ -99,7 +99,7 @@ def _average_parts(density: Callable[[float], float]) -> list[float]:
     return parted if any(parted) else [1.0] * PARTS
 
 
-def _read_shift(config: Table, model: Mapping[str, Any], *, flow: bool) -> float | str:
+def _read_shift(config: OptionTable, model: Mapping[str, Any], *, flow: bool) -> float | str:
     if not config.flag("dynamic_timestep_shifting"):
         return config.number("timestep_shift", 1)
     law = LAWS_OF.get(str(model.get("family", ""))) if model else "flux_shift"
@@ -109,12 +109,12 @@ def _read_shift(config: Table, model: Mapping[str, Any], *, flow: bool) -> float
         return config.number("timestep_shift", 1)
     if "timestep_shift" in config:
         config.say("timestep_shift", "not needed", "dynamic_timestep_shifting is on")
-    shift, message = by_size(model, law)
+    shift, message = map_shift(model, law)
     config.say("dynamic_timestep_shifting", "mapped", message)
     return shift
 
 
-def _read_weighting(config: Table, *, flow: bool) -> dict[str, Any]:
+def _read_weighting(config: OptionTable, *, flow: bool) -> dict[str, Any]:
     kind = config.text("loss_weight_fn", "CONSTANT").upper()
     if kind != "MIN_SNR_GAMMA" or flow:
         unread = ("loss_weight_strength",)

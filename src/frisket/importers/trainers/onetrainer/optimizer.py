@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from frisket.importers.optimizers import optimizer_of
-from frisket.importers.options import Table, filled
+from frisket.importers.optimizers import convert_optimizer
+from frisket.importers.options import OptionTable, drop_unset
 from frisket.importers.trainers.onetrainer.words import SCALERS, find_multiplier, word_of
 
 LR = 3e-6  # its defaults
@@ -111,7 +111,7 @@ SCHEDULES = {
 }
 
 
-def read_optimizer(config: Table, denoiser: Table, *, adapter: bool) -> dict[str, Any]:
+def read_optimizer(config: OptionTable, denoiser: OptionTable, *, adapter: bool) -> dict[str, Any]:
     """[optimizer], with its notes; `denoiser` is the part whose rate goes before the global one.
 
     Without `adapter` the whole model is trained there, at a rate that is no adapter's.
@@ -121,7 +121,7 @@ def read_optimizer(config: Table, denoiser: Table, *, adapter: bool) -> dict[str
     accumulate = config.whole("gradient_accumulation_steps", 1, low=1)
     rate, owner = _read_rate(config, denoiser, accumulate)
     arguments = _read_arguments(config, table, kind)
-    optimizer = optimizer_of(
+    optimizer = convert_optimizer(
         table,
         "optimizer",
         kind,
@@ -143,16 +143,18 @@ def read_optimizer(config: Table, denoiser: Table, *, adapter: bool) -> dict[str
         optimizer
         | _read_schedule(config, kind, accumulate)
         | {"clip": config.number("clip_grad_norm", _choose_clip(config), low=0)}
-        | filled(accumulate=accumulate, ema=_read_average(config))
+        | drop_unset(accumulate=accumulate, ema=_read_average(config))
     )
 
 
-def _choose_clip(config: Table) -> float:
+def _choose_clip(config: OptionTable) -> float:
     """What is meant where no number is given: null is no clipping, its default is 1."""
     return 0.0 if "clip_grad_norm" in config.written else 1.0
 
 
-def _read_rate(config: Table, denoiser: Table, accumulate: int) -> tuple[float, Table]:
+def _read_rate(
+    config: OptionTable, denoiser: OptionTable, accumulate: int
+) -> tuple[float, OptionTable]:
     """The denoiser's rate, its part's own before the global one (`NamedParameterGroup`); where."""
     owner, rate = config, config.number("learning_rate", LR, low=0)
     if "learning_rate" in denoiser:
@@ -166,7 +168,7 @@ def _read_rate(config: Table, denoiser: Table, accumulate: int) -> tuple[float, 
     return float(f"{rate * by**0.5:.9g}"), owner
 
 
-def _read_arguments(config: Table, table: Table, kind: str) -> dict[str, Any]:
+def _read_arguments(config: OptionTable, table: OptionTable, kind: str) -> dict[str, Any]:
     """What its class is called with; empty for one that is not here."""
     form = OPTIMIZER_FORMS.get(kind)
     if form is None:
@@ -186,7 +188,7 @@ def _read_arguments(config: Table, table: Table, kind: str) -> dict[str, Any]:
     return arguments
 
 
-def _tell_unknown(table: Table, kind: str) -> None:
+def _tell_unknown(table: OptionTable, kind: str) -> None:
     """Note the arguments of a class of optimizers that is not here."""
     for name, value in table.values.items():
         if value and name not in ("optimizer", "__version"):
@@ -194,7 +196,7 @@ def _tell_unknown(table: Table, kind: str) -> None:
             table.say(name, "no equivalent", message)
 
 
-def _read_options(table: Table, form: OptimizerForm) -> dict[str, Any]:
+def _read_options(table: OptionTable, form: OptimizerForm) -> dict[str, Any]:
     """The options of a form besides decay and betas; those that its class has by itself go."""
     numbers = {name: _read_number(table, name, default) for name, default in form.options.items()}
     options: dict[str, Any] = {name: n for name, n in numbers.items() if n is not None}
@@ -204,7 +206,7 @@ def _read_options(table: Table, form: OptimizerForm) -> dict[str, Any]:
     return options | {name: on for name, on in flags.items() if on or name not in OFF}
 
 
-def _read_number(table: Table, name: str, default: float | int | None) -> float | int | None:
+def _read_number(table: OptionTable, name: str, default: float | int | None) -> float | int | None:
     """A number; None for one that is left to its class, and for infinity, which is its default."""
     if table.values.get(name) in ("inf", math.inf):
         return None
@@ -214,7 +216,7 @@ def _read_number(table: Table, name: str, default: float | int | None) -> float 
     return int(number) if isinstance(default, int) else number
 
 
-def _answer(table: Table, kind: str, form: OptimizerForm, betas: list[str]) -> None:
+def _answer(table: OptionTable, kind: str, form: OptimizerForm, betas: list[str]) -> None:
     read = {*betas, *form.options, *form.flags, *form.pairs}
     for name in table.written:
         if name in read:
@@ -227,7 +229,7 @@ def _answer(table: Table, kind: str, form: OptimizerForm, betas: list[str]) -> N
             table.say(name, "not needed", f"{kind} does not read it there")
 
 
-def _read_schedule(config: Table, kind: str, accumulate: int) -> dict[str, Any]:
+def _read_schedule(config: OptionTable, kind: str, accumulate: int) -> dict[str, Any]:
     """Schedule, warm-up and what is left at the end (`create_lr_scheduler`)."""
     if kind in FREE:
         message = f"{kind} goes without a schedule there too"
@@ -250,7 +252,7 @@ def _read_schedule(config: Table, kind: str, accumulate: int) -> dict[str, Any]:
         cycles = 0
     final = config.number("learning_rate_min_factor", low=0) if schedule != "CONSTANT" else 0
     warmup = _read_warmup(config, accumulate)
-    return filled(
+    return drop_unset(
         schedule=SCHEDULES.get(schedule, "constant"),
         warmup=warmup or None,
         cycles=cycles or None,
@@ -258,7 +260,7 @@ def _read_schedule(config: Table, kind: str, accumulate: int) -> dict[str, Any]:
     )
 
 
-def _read_warmup(config: Table, accumulate: int) -> float | int:
+def _read_warmup(config: OptionTable, accumulate: int) -> float | int:
     """Its warm-up in steps of the optimizer, or a share of them all."""
     name = WARMING
     warmup = config.number(name, WARMUP)
@@ -279,7 +281,7 @@ def _read_warmup(config: Table, accumulate: int) -> float | int:
     return 0
 
 
-def _read_average(config: Table) -> float | None:
+def _read_average(config: OptionTable) -> float | None:
     """The decay a step: there the average moves every few steps (`EMAModuleWrapper`)."""
     if word_of(config, "ema", ("OFF", "GPU", "CPU"), "OFF") == "OFF":
         for name in ("ema_decay", "ema_update_step_interval"):

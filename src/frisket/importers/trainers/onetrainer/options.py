@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from frisket.importers.models import dtype_of, model_of, quantised, with_v
-from frisket.importers.options import Table, filled
-from frisket.importers.prompt_reading import onetrainer_reading
+from frisket.importers.models import map_dtype, map_model, map_quantisation, with_v
+from frisket.importers.options import OptionTable, drop_unset
+from frisket.importers.prompt_reading import map_onetrainer_reading
 from frisket.importers.trainers.onetrainer.adapter import adapter_of, is_adapter
 from frisket.importers.trainers.onetrainer.noise_levels import timesteps_of
 from frisket.importers.trainers.onetrainer.optimizer import read_optimizer
@@ -44,8 +44,8 @@ STRENGTHS = {
 
 
 def sections_of(
-    config: Table,
-    parts: Mapping[str, Table],
+    config: OptionTable,
+    parts: Mapping[str, OptionTable],
     span: RunLength,
     model: Mapping[str, Any],
     *,
@@ -59,7 +59,7 @@ def sections_of(
     settle(config, "timestep_distribution", DENSITIES, DENSITIES[0])
     settle(config, "loss_weight_fn", WEIGHTINGS, WEIGHTINGS[0])
     sections: dict[str, dict[str, Any]] = {
-        "losses": filled(denoise=denoise),
+        "losses": drop_unset(denoise=denoise),
         "timesteps": timesteps_of(config, model, flow=not kind.startswith(DIFFUSION)),
         "noise": _read_noise(config),
         "lora": adapter_of(config, kind),
@@ -83,7 +83,7 @@ def sections_of(
     return {name: section for name, section in sections.items() if section}
 
 
-def _tell_parts(parts: Mapping[str, Table], denoiser: Table) -> None:
+def _tell_parts(parts: Mapping[str, OptionTable], denoiser: OptionTable) -> None:
     """What is trained there besides the denoiser, also where it is left out (true there)."""
     for name, part in parts.items():
         if name.startswith("text_encoder") and part.written and part.flag("train", default=True):
@@ -105,7 +105,7 @@ def _tell_parts(parts: Mapping[str, Table], denoiser: Table) -> None:
         denoiser.say("stop_training_after_unit", "no equivalent", message)
 
 
-def _read_memory(config: Table, part: Table) -> dict[str, Any]:
+def _read_memory(config: OptionTable, part: OptionTable) -> dict[str, Any]:
     """Checkpointing, which is on by default there, and what else is like it."""
     old = str(config.values.get("gradient_checkpointing", "ON")).upper()
     on = part.flag("gradient_checkpointing", default=old not in ("OFF", "FALSE"))
@@ -120,22 +120,22 @@ def _read_memory(config: Table, part: Table) -> dict[str, Any]:
     if part.number("offload_fraction", low=0):
         message = "memory.swap_blocks counts the blocks that wait on the CPU: set it"
         part.say("offload_fraction", "no equivalent", message)
-    return filled(checkpointing=on, compile=config.flag("compile"))
+    return drop_unset(checkpointing=on, compile=config.flag("compile"))
 
 
-def _read_noise(config: Table) -> dict[str, Any]:
-    return filled(offset=config.number("offset_noise_weight", low=0) or None)
+def _read_noise(config: OptionTable) -> dict[str, Any]:
+    return drop_unset(offset=config.number("offset_noise_weight", low=0) or None)
 
 
 def read_model(
-    config: Table, parts: Mapping[str, Table]
+    config: OptionTable, parts: Mapping[str, OptionTable]
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """[model], and what of [memory] and [run] belongs to it; `parts` of the model by name."""
     kind = config.text("model_type", MODEL).upper()
     denoiser = parts["unet" if kind.startswith(DIFFUSION) else "transformer"]
     sources = [(denoiser, "model_name"), (config, "base_model_name")]
-    model = model_of(config, "model_type", kind, trainer="onetrainer", weights=sources)
-    precision = dtype_of(config, "train_dtype", "FLOAT_16")
+    model = map_model(config, "model_type", kind, trainer="onetrainer", weights=sources)
+    precision = map_dtype(config, "train_dtype", "FLOAT_16")
     if precision:
         config.say("train_dtype", "mapped", "is run.precision here", "FLOAT_16")
     else:
@@ -147,16 +147,16 @@ def read_model(
         model = with_v(model, config, "force_v_prediction")
     has_dtype = denoiser.text("weight_dtype", "NONE").upper() != "NONE"
     owner = denoiser if has_dtype else config
-    model = model | onetrainer_reading(config, model)
-    dtype = dtype_of(owner, "weight_dtype", "FLOAT_32")
+    model = model | map_onetrainer_reading(config, model)
+    dtype = map_dtype(owner, "weight_dtype", "FLOAT_32")
     if dtype:
         owner.say("weight_dtype", "mapped", "is model.dtype here", "FLOAT_32")
-    bits = quantised(owner, "weight_dtype", QUANTISED)
+    bits = map_quantisation(owner, "weight_dtype", QUANTISED)
     return model | {"dtype": dtype or precision}, bits, {"precision": precision}
 
 
 def _read_masking(
-    config: Table, denoise: Mapping[str, Any], *, video: bool
+    config: OptionTable, denoise: Mapping[str, Any], *, video: bool
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """[losses] and [curve] of masked training, with what it does otherwise than it says."""
     floor = config.number("unmasked_weight", FLOOR, low=0)
@@ -188,7 +188,7 @@ def _read_masking(
     losses = {"compat": "onetrainer", "normalise": "sample" if normalised else "none"}
     # Above 1 its clamp gives 1 as well.
     curve = {"floor": min(floor, 1.0)}
-    return losses | filled(prior=_scale_prior(prior, denoise)), curve
+    return losses | drop_unset(prior=_scale_prior(prior, denoise)), curve
 
 
 def _scale_prior(weight: float, denoise: Mapping[str, Any]) -> float | dict[str, Any] | None:
@@ -198,7 +198,7 @@ def _scale_prior(weight: float, denoise: Mapping[str, Any]) -> float | dict[str,
     return {**denoise, "strength": weight * denoise["strength"]}
 
 
-def _tell_unmasked(config: Table) -> None:
+def _tell_unmasked(config: OptionTable) -> None:
     """What the draws without a mask did there: nothing, on a model that is not shown it."""
     name = "unmasked_probability"
     if config.number(name, low=0):
@@ -210,7 +210,7 @@ def _tell_unmasked(config: Table) -> None:
         config.defect(name, message)
 
 
-def _read_loss(config: Table) -> dict[str, Any]:
+def _read_loss(config: OptionTable) -> dict[str, Any]:
     """The strongest of its errors, multiplied as its loss_scaler does; empty for plain mse."""
     strengths = {
         kind: config.number(name, 1 if kind == "mse" else 0) for kind, name in STRENGTHS.items()
@@ -233,10 +233,10 @@ def _read_loss(config: Table) -> dict[str, Any]:
     by = _read_loss_scale(config)
     if kind == "mse" and strength * by == 1:
         return {}
-    return filled(kind=kind, strength=strength * by, delta=delta)
+    return drop_unset(kind=kind, strength=strength * by, delta=delta)
 
 
-def _read_loss_scale(config: Table) -> int:
+def _read_loss_scale(config: OptionTable) -> int:
     scaler = word_of(config, "loss_scaler", SCALERS, "NONE")
     batch, steps = config.whole("batch_size", 1), config.whole("gradient_accumulation_steps", 1)
     by = find_multiplier(scaler, batch, steps)

@@ -5,20 +5,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from frisket.importers.base import BadLayout, Imported, Layout, Note
-from frisket.importers.files import Written, peek, place, read_config
+from frisket.importers.base import BadImport, Imported, ImportFormat, Note
+from frisket.importers.files import Written, locate, peek, read_config
 from frisket.importers.folders import (
     NO_CAPTIONS,
-    Look,
-    clips_in,
-    file_at,
-    folder_at,
-    look,
-    manifest_of,
-    text_of,
-    whole_repeats,
+    FolderScan,
+    build_manifest,
+    find_file,
+    find_folder,
+    find_whole_repeats,
+    list_clips,
+    read_plain_text,
+    scan_folder,
 )
-from frisket.importers.options import Sheet, Table, filled, rules_of
+from frisket.importers.options import OptionTable, Sheet, drop_unset, read_rules
 from frisket.importers.trainers.onetrainer.options import (
     FILLING,
     FLOOR,
@@ -47,7 +47,7 @@ class OnetrainerSetting:
     buckets: bool = True
     frames: int = 1
     dropout: float = 0.0
-    parts: dict[str, Table] = field(default_factory=dict)  # of the model, by name
+    parts: dict[str, OptionTable] = field(default_factory=dict)  # of the model, by name
     data: list[dict[str, Any]] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
     epoch_clips: float = 0.0  # clips an epoch there
@@ -73,7 +73,7 @@ def read(path: Path) -> Imported:
 
 def read_written(document: Written) -> Imported:
     """Read what stands for either file."""
-    path, sheet = document.path, Sheet(document, rules_of("onetrainer"))
+    path, sheet = document.path, Sheet(document, read_rules("onetrainer"))
     setting, sections = OnetrainerSetting(), dict[str, Mapping[str, Any]]()
     if isinstance(sheet.written.tree, list):
         _read_concepts(sheet, setting)
@@ -105,7 +105,7 @@ def _deduplicate(*sheets: Sheet | None) -> list[Sheet]:
     return list({id(sheet): sheet for sheet in sheets if sheet is not None}.values())
 
 
-def _read_length(config: Table, setting: OnetrainerSetting) -> RunLength:
+def _read_length(config: OptionTable, setting: OnetrainerSetting) -> RunLength:
     """How its epochs count: `repeats` of the tables are whole numbers, so not always theirs."""
     accumulate = config.whole("gradient_accumulation_steps", 1, low=1)
     pass_clips = sum(
@@ -126,18 +126,18 @@ def _build_import(
     return Imported(path, "OneTrainer", data, sections, tuple(notes), setting.manifests, model)
 
 
-def _open_concepts(config: Table) -> Sheet:
+def _open_concepts(config: OptionTable) -> Sheet:
     """The sheet that holds the concepts: the configuration's own, or that of the file it names."""
     if "concepts" in config:
         return config.sheet
     if "concept_file_name" not in config:
         config.values["concept_file_name"] = CONCEPTS
-        if place(CONCEPTS, config.sheet.written.path.absolute().parent)[0] is None:
-            raise BadLayout(
+        if locate(CONCEPTS, config.sheet.written.path.absolute().parent)[0] is None:
+            raise BadImport(
                 f"{config.sheet.written.path} names no concepts, as a preset does: add"
                 ' "concept_file_name": "..." to it, the path of your concepts.json'
             )
-    file = file_at(config, "concept_file_name")
+    file = find_file(config, "concept_file_name")
     return Sheet(read_config(file), config.sheet.rules, name=f"{file.name}: ")
 
 
@@ -145,16 +145,16 @@ def _read_concepts(sheet: Sheet, setting: OnetrainerSetting) -> None:
     tree = sheet.written.tree
     rows, key = (tree, ()) if isinstance(tree, list) else (tree.get("concepts"), ("concepts",))
     if not isinstance(rows, list):
-        raise BadLayout(f"{sheet.written.where(key)}: a list of concepts is needed")
+        raise BadImport(f"{sheet.written.where(key)}: a list of concepts is needed")
     for number, row in enumerate(rows):
-        _read_concept(Table(sheet, "concept", row, (*key, number)), setting)
+        _read_concept(OptionTable(sheet, "concept", row, (*key, number)), setting)
     if not setting.data:
-        raise BadLayout(f"{sheet.written.where(key)}: no concept is enabled that is trained on")
-    for table, repeats in zip(setting.data, whole_repeats(setting.rates), strict=True):
+        raise BadImport(f"{sheet.written.where(key)}: no concept is enabled that is trained on")
+    for table, repeats in zip(setting.data, find_whole_repeats(setting.rates), strict=True):
         table["repeats"] = repeats
 
 
-def _is_left_out(concept: Table) -> bool:
+def _is_left_out(concept: OptionTable) -> bool:
     """Whether a concept is no training set here, with the note that says why."""
     kinds = ("STANDARD", "VALIDATION", "PRIOR_PREDICTION")
     kind = concept.choice("type", kinds, "STANDARD")
@@ -177,16 +177,16 @@ def _is_left_out(concept: Table) -> bool:
     return True
 
 
-def _read_concept(concept: Table, setting: OnetrainerSetting) -> None:
+def _read_concept(concept: OptionTable, setting: OnetrainerSetting) -> None:
     image, text = concept.table("image", "image"), concept.table("text", "text")
     tables = (image, text, concept)
     if _is_left_out(concept):
         for part in tables:
             part.skip("belongs to a concept that is left out")
     else:
-        clips = folder_at(concept, "path")
+        clips = find_folder(concept, "path")
         deep = concept.flag("include_subdirectories")
-        scan = look(clips, deep=deep)
+        scan = scan_folder(clips, deep=deep)
         if not scan.clips:
             raise concept.bad("path", f"{clips} holds no image or video")
         if scan.nested and not deep:
@@ -202,7 +202,7 @@ def _read_concept(concept: Table, setting: OnetrainerSetting) -> None:
         if text.text("prompt_source") == "filename":
             table |= _list_by_name(text, clips, setting, deep=deep)
         table |= _read_captions(text, scan)
-        table |= filled(
+        table |= drop_unset(
             caption_dropout=setting.dropout or None,
             weight=weight if weight != 1 else None,
             flip=image.flag("enable_random_flip"),
@@ -214,7 +214,11 @@ def _read_concept(concept: Table, setting: OnetrainerSetting) -> None:
 
 
 def _add(
-    concept: Table, image: Table, setting: OnetrainerSetting, table: dict[str, Any], scan: Look
+    concept: OptionTable,
+    image: OptionTable,
+    setting: OnetrainerSetting,
+    table: dict[str, Any],
+    scan: FolderScan,
 ) -> None:
     """One `[[data]]` table a resolution; it draws one of them for each clip."""
     sides, buckets = setting.sides, setting.buckets
@@ -235,7 +239,7 @@ def _add(
         setting.clips.append((scan.clips + nested) * (2 if table.get("flip") else 1))
 
 
-def _shrink(image: Table, table: dict[str, Any]) -> None:
+def _shrink(image: OptionTable, table: dict[str, Any]) -> None:
     """Masks cut to a random disc in each draw."""
     name, masks = "enable_random_circular_mask_shrink", table.get("masks", "none")
     if not image.flag(name):
@@ -253,7 +257,7 @@ def _has_masks(folder: Path, *, deep: bool) -> bool:
 
 
 def _list_by_name(
-    text: Table, clips: Path, setting: OnetrainerSetting, *, deep: bool
+    text: OptionTable, clips: Path, setting: OnetrainerSetting, *, deep: bool
 ) -> dict[str, Any]:
     """A manifest whose captions are the names of the clips."""
     name = f"clips-{len(setting.manifests)}.jsonl"
@@ -262,14 +266,14 @@ def _list_by_name(
         file = clip.with_name(f"{clip.stem}-masklabel.png")
         return file if setting.masked is not False and file.exists() else None
 
-    paths = [path for path in clips_in(clips) if deep or path.parent == clips]
-    setting.manifests[name] = manifest_of(clips, paths, lambda path: path.stem, mask)
+    paths = [path for path in list_clips(clips) if deep or path.parent == clips]
+    setting.manifests[name] = build_manifest(clips, paths, lambda path: path.stem, mask)
     text.say("prompt_source", "mapped", f"is data.clips = {name} here, which names the captions")
     listed = any("mask" in line for line in setting.manifests[name])
     return {"clips": name, "masks": "listed" if listed else "none"}
 
 
-def _read_captions(text: Table, scan: Look) -> dict[str, Any]:
+def _read_captions(text: OptionTable, scan: FolderScan) -> dict[str, Any]:
     source = text.choice("prompt_source", ("sample", "concept", "filename"), "sample")
     captions: dict[str, Any] = {}
     if source == "concept":
@@ -289,9 +293,9 @@ def _read_captions(text: Table, scan: Look) -> dict[str, Any]:
     return captions | {"shuffle_tags": True, "keep_tags": text.whole("keep_tags_count", 1)}
 
 
-def _read_concept_caption(text: Table) -> dict[str, Any]:
-    file = file_at(text, "prompt_path")
-    lines = [line.strip() for line in text_of(file).splitlines() if line.strip()]
+def _read_concept_caption(text: OptionTable) -> dict[str, Any]:
+    file = find_file(text, "prompt_path")
+    lines = [line.strip() for line in read_plain_text(file).splitlines() if line.strip()]
     if len(lines) != 1:
         message = f"it draws one of its {len(lines)} lines for each clip; here all have the first"
         text.say("prompt_path", "no equivalent", message)
@@ -299,7 +303,7 @@ def _read_concept_caption(text: Table) -> dict[str, Any]:
     return {"caption": lines[0] if lines else "", "caption_extension": NO_CAPTIONS}
 
 
-def _read_setting(config: Table) -> OnetrainerSetting:
+def _read_setting(config: OptionTable) -> OnetrainerSetting:
     kind = config.text("model_type", MODEL).upper()
     video = kind == "HUNYUAN_VIDEO"
     sides, buckets = _read_sides(
@@ -326,7 +330,7 @@ def _read_setting(config: Table) -> OnetrainerSetting:
     return setting
 
 
-def _read_sides(table: Table, name: str, buckets: bool) -> tuple[list[int | list[int]], bool]:
+def _read_sides(table: OptionTable, name: str, buckets: bool) -> tuple[list[int | list[int]], bool]:
     """The resolutions in `512`, `512,768` or `1024x768`, and whether frames follow their clips."""
     text = str(table.values.get(name) or 512).lower()
     fixed = "x" in text and "," not in text
@@ -341,4 +345,6 @@ def _read_sides(table: Table, name: str, buckets: bool) -> tuple[list[int | list
     return [side if buckets else [side, side] for side in dict.fromkeys(numbers)], buckets
 
 
-LAYOUT = Layout("OneTrainer: config.json, or concepts.json alone", matches, read, read_written)
+FORMAT = ImportFormat(
+    "OneTrainer: config.json, or concepts.json alone", matches, read, read_written
+)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from frisket.importers.base import BadLayout, Kind
-from frisket.importers.files import Written, place, read_config
-from frisket.importers.options import Sheet, Table, filled
+from frisket.importers.base import BadImport, NoteKind
+from frisket.importers.files import Written, locate, read_config
+from frisket.importers.options import OptionTable, Sheet, drop_unset
 from frisket.importers.trainers.onetrainer.words import PACES, TIMES, word_of
 
 EPOCHS = 100  # its default
@@ -49,7 +49,7 @@ class RunLength:
         return max(int(epochs * self.epoch_clips / self.batch), 1)
 
     def read_every(
-        self, table: Table, name: str, unit: str, pace: str, key: str, more: str = ""
+        self, table: OptionTable, name: str, unit: str, pace: str, key: str, more: str = ""
     ) -> dict[str, int]:
         """`key` or `key`_epochs for every so many of `unit`, with its note; empty for no such."""
         number = table.whole(name)
@@ -71,7 +71,7 @@ class RunLength:
         return {ending: steps}
 
 
-def run_of(config: Table, span: RunLength) -> dict[str, Any]:
+def run_of(config: OptionTable, span: RunLength) -> dict[str, Any]:
     """[run] but for its precision."""
     epochs = config.number("epochs", EPOCHS, low=1)
     length = {"epochs": int(epochs)} if span.same else {"steps": span.count_steps(epochs)}
@@ -85,10 +85,10 @@ def run_of(config: Table, span: RunLength) -> dict[str, Any]:
         config.say("epochs", "mapped", message, EPOCHS)
     trackers = ["tensorboard"] if config.flag("tensorboard", default=True) else []
     batch = config.whole("batch_size", 1, low=1)
-    return {"batch": batch} | length | _read_saves(config, span) | filled(trackers=trackers)
+    return {"batch": batch} | length | _read_saves(config, span) | drop_unset(trackers=trackers)
 
 
-def _read_saves(config: Table, span: RunLength) -> dict[str, Any]:
+def _read_saves(config: OptionTable, span: RunLength) -> dict[str, Any]:
     """When a LoRA is saved, all of which are kept there; else when it makes a backup."""
     pace = word_of(config, "save_every_unit", PACES, "NEVER")
     more = "; none is removed there, so run.keep has room for all"
@@ -126,7 +126,7 @@ def _read_saves(config: Table, span: RunLength) -> dict[str, Any]:
     return {"save_every": 0} | saves | {"keep": keep}
 
 
-def _count(config: Table, span: RunLength, saves: Mapping[str, int]) -> int:
+def _count(config: OptionTable, span: RunLength, saves: Mapping[str, int]) -> int:
     """How many saves a run makes, with the one at its end."""
     epochs = config.number("epochs", EPOCHS, low=1)
     if "save_every_epochs" in saves:
@@ -134,7 +134,7 @@ def _count(config: Table, span: RunLength, saves: Mapping[str, int]) -> int:
     return span.count_steps(epochs) // saves["save_every"] + 1
 
 
-def validation_of(config: Table, span: RunLength) -> dict[str, Any]:
+def validation_of(config: OptionTable, span: RunLength) -> dict[str, Any]:
     """[validation], where clips are held out besides."""
     if not config.flag("validation"):
         for name in ("validate_after", "validate_after_unit"):
@@ -155,7 +155,9 @@ def validation_of(config: Table, span: RunLength) -> dict[str, Any]:
     return validation
 
 
-def preview_of(config: Table, span: RunLength, kind: str) -> tuple[dict[str, Any], Sheet | None]:
+def preview_of(
+    config: OptionTable, span: RunLength, kind: str
+) -> tuple[dict[str, Any], Sheet | None]:
     """[preview] of its samples, and the sheet of the file that holds them, where one does."""
     pace = word_of(config, "sample_after_unit", PACES, "MINUTE")
     rows, sheet = _read_samples(config)
@@ -175,23 +177,25 @@ def preview_of(config: Table, span: RunLength, kind: str) -> tuple[dict[str, Any
     return interval | looks, sheet
 
 
-def _tell_pace(config: Table, pace: str) -> None:
+def _tell_pace(config: OptionTable, pace: str) -> None:
     """What becomes of samples that are made by the clock, or never."""
     timed = pace in TIMES
     reason = "samples by the clock there; here by steps or epochs" if timed else "is never"
     for name in ("sample_after", "sample_after_unit"):
-        kind: Kind = "no equivalent" if timed else "not needed"
+        kind: NoteKind = "no equivalent" if timed else "not needed"
         config.say(name, kind, f"{reason}: set preview.every", 10)
 
 
-def _read_samples(config: Table) -> tuple[list[Table], Sheet | None]:
+def _read_samples(config: OptionTable) -> tuple[list[OptionTable], Sheet | None]:
     if "samples" in config:
         config.say("sample_definition_file_name", "not needed", "the samples stand in `samples`")
         return config.tables("samples", "sample"), None
     name = "sample_definition_file_name"
     file_name = config.text(name)
     folder = config.sheet.written.path.absolute().parent
-    file = place(file_name, folder)[0] or place(file_name, folder.parent)[0] if file_name else None
+    file = (
+        locate(file_name, folder)[0] or locate(file_name, folder.parent)[0] if file_name else None
+    )
     if file is None or not Path(file).is_file():
         if file_name:
             message = f"{file_name} is not there: write its prompts to preview.prompts"
@@ -201,11 +205,11 @@ def _read_samples(config: Table) -> tuple[list[Table], Sheet | None]:
     read: Written = read_config(Path(file))
     sheet = Sheet(read, config.sheet.rules, name=f"{read.path.name}: ")
     if not isinstance(read.tree, list):
-        raise BadLayout(f"{read.path}: a list of samples is needed")
-    return [Table(sheet, "sample", row, (n,)) for n, row in enumerate(read.tree)], sheet
+        raise BadImport(f"{read.path}: a list of samples is needed")
+    return [OptionTable(sheet, "sample", row, (n,)) for n, row in enumerate(read.tree)], sheet
 
 
-def _read_looks(rows: Sequence[Table], kind: str) -> dict[str, Any]:
+def _read_looks(rows: Sequence[OptionTable], kind: str) -> dict[str, Any]:
     """What is sampled: the prompts of all, and the first one's size, steps and guidance."""
     width, height, steps, guidance = next(
         (defaults for begin, defaults in GUIDED.items() if kind.startswith(begin)), OTHER
@@ -226,11 +230,11 @@ def _read_looks(rows: Sequence[Table], kind: str) -> dict[str, Any]:
     return (
         looks | {"seeds": [max(looks["seeds"][0], 0)]}
         if looks["negative"]
-        else filled(**{name: value for name, value in looks.items() if name != "negative"})
+        else drop_unset(**{name: value for name, value in looks.items() if name != "negative"})
     )
 
 
-def _tell_differences(rows: Sequence[Table], looks: Mapping[str, Any]) -> None:
+def _tell_differences(rows: Sequence[OptionTable], looks: Mapping[str, Any]) -> None:
     names = {
         "seed": "seeds",
         "negative_prompt": "negative",

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from frisket.importers.options import Table
+from frisket.importers.options import OptionTable
 
 PACES = ("EPOCH", "STEP", "SECOND", "MINUTE", "HOUR", "NEVER", "ALWAYS")
 TIMES = ("SECOND", "MINUTE", "HOUR")
 
 
-def word_of(table: Table, name: str, words: Sequence[str], default: str) -> str:
+def word_of(table: OptionTable, name: str, words: Sequence[str], default: str) -> str:
     """One of `words`; for any other its default, as OneTrainer does (`BaseConfig.from_dict`)."""
     text = table.text(name, default)
     for word in words:
@@ -19,7 +19,7 @@ def word_of(table: Table, name: str, words: Sequence[str], default: str) -> str:
     return default
 
 
-def settle(table: Table, name: str, words: Sequence[str], default: str) -> None:
+def settle(table: OptionTable, name: str, words: Sequence[str], default: str) -> None:
     """Put its default in the place of a word that OneTrainer does not know, for who reads it."""
     word = word_of(table, name, words, default)
     if name in table:

@@ -1,5 +1,5 @@
 """SimpleTuner: its configurations, read as ours."""
 
-from frisket.importers.trainers.simpletuner.read import LAYOUT
+from frisket.importers.trainers.simpletuner.read import FORMAT
 
-__all__ = ["LAYOUT"]
+__all__ = ["FORMAT"]

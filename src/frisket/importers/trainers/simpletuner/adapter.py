@@ -4,9 +4,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from frisket.importers.base import BadLayout
+from frisket.importers.base import BadImport
 from frisket.importers.files import read_config
-from frisket.importers.options import Sheet, Table, filled
+from frisket.importers.options import OptionTable, Sheet, drop_unset
 from frisket.importers.trainers.simpletuner.beside import find_beside
 
 ATTENTION = ("to_k", "to_q", "to_v", "to_out.0")
@@ -36,7 +36,7 @@ CLASSES = ("attention", "feedforward")  # in names of classes of modules
 PRESETS = {frozenset(CLASSES[:1]): "attn", frozenset(CLASSES): "attn-mlp"}
 
 
-def is_adapter(trainer: Table) -> bool:
+def is_adapter(trainer: OptionTable) -> bool:
     """Whether an adapter of a kind that is here is trained, at a rate that fits it."""
     if trainer.text("model_type", "full").lower() != "lora":
         return False
@@ -46,7 +46,7 @@ def is_adapter(trainer: Table) -> bool:
     return lycoris is None or lycoris.text("algo", "lora").lower() in KINDS
 
 
-def adapter_of(trainer: Table) -> tuple[dict[str, Any], Sheet | None]:
+def adapter_of(trainer: OptionTable) -> tuple[dict[str, Any], Sheet | None]:
     """[lora], and the sheet of the file that holds LyCORIS' options, where one does."""
     if trainer.text("model_type", "full").lower() != "lora":
         message = (
@@ -58,7 +58,7 @@ def adapter_of(trainer: Table) -> tuple[dict[str, Any], Sheet | None]:
             trainer.say(name, "not needed", "no adapter is trained there")
         return {}, None
     trainer.say("model_type", "mapped", "is [lora] here")
-    lora = filled(source=trainer.text("init_lora"), format=_read_format(trainer))
+    lora = drop_unset(source=trainer.text("init_lora"), format=_read_format(trainer))
     if trainer.text("lora_type", "standard").lower() == "lycoris":
         trainer.say("lora_type", "mapped", "is lora.kind here, of the file in lycoris_config")
         for name in ("lora_rank", "lora_alpha", "lora_dropout", "use_dora", "lora_init_type"):
@@ -77,7 +77,7 @@ def adapter_of(trainer: Table) -> tuple[dict[str, Any], Sheet | None]:
     if trainer.flag("use_dora") and not dora:
         message = "is switched off there with quanto: a plain LoRA is trained, as it was"
         trainer.say("use_dora", "not needed", message)
-    return lora | filled(
+    return lora | drop_unset(
         kind="dora" if dora else None,
         rank=rank,
         alpha=trainer.number("lora_alpha") or rank,
@@ -86,11 +86,11 @@ def adapter_of(trainer: Table) -> tuple[dict[str, Any], Sheet | None]:
     ), None
 
 
-def _read_format(trainer: Table) -> str:
+def _read_format(trainer: OptionTable) -> str:
     return trainer.choice("lora_format", ("diffusers", "comfyui"), "diffusers")
 
 
-def _read_targets(trainer: Table) -> list[str]:
+def _read_targets(trainer: OptionTable) -> list[str]:
     """Names of layers: given ones, else those of the family (`get_lora_target_layers`)."""
     name, family = "peft_lora_target_modules", trainer.text("model_family").lower()
     targets = trainer.values.get(name)
@@ -125,7 +125,7 @@ def _parse_names(text: str) -> Any:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _open_lycoris(trainer: Table) -> Table | None:
+def _open_lycoris(trainer: OptionTable) -> OptionTable | None:
     """LyCORIS' options, of the file that is named; None where it is not there."""
     path = trainer.text("lycoris_config", LYCORIS)
     file = find_beside(trainer, path)
@@ -133,18 +133,18 @@ def _open_lycoris(trainer: Table) -> Table | None:
         return None
     read = read_config(file)
     if not isinstance(read.tree, dict):
-        raise BadLayout(f"{read.path}: a table of LyCORIS' options is needed")
+        raise BadImport(f"{read.path}: a table of LyCORIS' options is needed")
     sheet = Sheet(read, trainer.sheet.rules, name=f"{read.path.name}: ")
-    return Table(sheet, "lycoris", read.tree, ())
+    return OptionTable(sheet, "lycoris", read.tree, ())
 
 
-def _tell_missing(trainer: Table) -> None:
+def _tell_missing(trainer: OptionTable) -> None:
     path = trainer.text("lycoris_config", LYCORIS)
     message = f"{path} is not there: set lora.kind, rank, alpha and factor to what it holds"
     trainer.say("lycoris_config", "no equivalent", message, LYCORIS)
 
 
-def _read_lycoris(lycoris: Table) -> dict[str, Any]:
+def _read_lycoris(lycoris: OptionTable) -> dict[str, Any]:
     algo = lycoris.text("algo", "lora").lower()
     if algo not in KINDS:
         message = "is not here: a plain LoRA is trained, set its size in [lora] and optimizer.lr"
@@ -158,7 +158,7 @@ def _read_lycoris(lycoris: Table) -> dict[str, Any]:
     if full_matrix:
         lycoris.say("linear_dim", "not needed", "full_matrix is on")
         lycoris.say("linear_alpha", "not needed", "full_matrix is on")
-    lora = filled(
+    lora = drop_unset(
         kind=kind,
         rank=rank,
         alpha=None if full_matrix else lycoris.number("linear_alpha", ALPHA) or rank,
@@ -175,7 +175,7 @@ def _read_lycoris(lycoris: Table) -> dict[str, Any]:
     return lora
 
 
-def _read_kind(lycoris: Table, algo: str) -> str:
+def _read_kind(lycoris: OptionTable, algo: str) -> str:
     """`lora.kind` of an algorithm that is here, a DoRA where it has weights decomposed."""
     if not lycoris.flag("dora_wd"):
         return KINDS[algo]
@@ -186,13 +186,15 @@ def _read_kind(lycoris: Table, algo: str) -> str:
     return KINDS[algo]
 
 
-def _read_conv(lycoris: Table) -> dict[str, Any]:
+def _read_conv(lycoris: OptionTable) -> dict[str, Any]:
     """Rank and alpha on 3 x 3 convolutions, where they get any."""
     rank = lycoris.whole("conv_dim")
-    return filled(conv_rank=rank, conv_alpha=lycoris.number("conv_alpha") or None) if rank else {}
+    return (
+        drop_unset(conv_rank=rank, conv_alpha=lycoris.number("conv_alpha") or None) if rank else {}
+    )
 
 
-def _read_dropouts(lycoris: Table, kind: str) -> dict[str, float]:
+def _read_dropouts(lycoris: OptionTable, kind: str) -> dict[str, float]:
     """The chances of leaving out what this kind leaves out, there and here."""
     names = {"lora": ("dropout", "rank_dropout", "module_dropout"), "dora": ("dropout",)}
     options = names.get(kind, ("rank_dropout", "module_dropout"))
@@ -202,10 +204,10 @@ def _read_dropouts(lycoris: Table, kind: str) -> dict[str, float]:
     for name in ("rank_dropout", "module_dropout"):
         if name not in options and lycoris.number(name, low=0):
             lycoris.say(name, "no equivalent", "a dora has lora.dropout alone")
-    return filled(**{name: lycoris.number(name, low=0) or None for name in options})
+    return drop_unset(**{name: lycoris.number(name, low=0) or None for name in options})
 
 
-def _choose_preset(table: Table, names: Sequence[str]) -> str | None:
+def _choose_preset(table: OptionTable, names: Sequence[str]) -> str | None:
     """The preset that has the layers of classes of modules; of none, LyCORIS takes every layer."""
     if not names and "target_name" not in table:
         message = "every layer gets one, as without it there: lora.preset = full"
@@ -222,7 +224,7 @@ def _choose_preset(table: Table, names: Sequence[str]) -> str | None:
     return preset
 
 
-def _read_classes(lycoris: Table, *, factor: int | None) -> dict[str, Any]:
+def _read_classes(lycoris: OptionTable, *, factor: int | None) -> dict[str, Any]:
     """The preset that has the layers of its classes of modules, and what differs by class."""
     table = lycoris.table("apply_preset", "preset")
     names = table.texts("target_module")
@@ -243,4 +245,4 @@ def _read_classes(lycoris: Table, *, factor: int | None) -> dict[str, Any]:
         message = "lora.kind, rank and factor are the same for all layers"
         table.say("module_algo_map", "no equivalent", message)
     table.close()
-    return filled(preset=preset) | own_factor
+    return drop_unset(preset=preset) | own_factor

@@ -6,9 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from frisket.disk.untrusted import BadText, parse_json, show
-from frisket.importers.base import BadLayout
-from frisket.importers.folders import NO_CAPTIONS, clips_in, file_at, look, manifest_of, text_of
-from frisket.importers.options import Table, filled
+from frisket.importers.base import BadImport
+from frisket.importers.folders import (
+    NO_CAPTIONS,
+    build_manifest,
+    find_file,
+    list_clips,
+    read_plain_text,
+    scan_folder,
+)
+from frisket.importers.options import OptionTable, drop_unset
 from frisket.importers.trainers.simpletuner.resolution import owner_of
 
 DROPPED = 0.1  # its default of caption_dropout_probability
@@ -16,7 +23,7 @@ Manifests = dict[str, tuple[dict[str, Any], ...]]  # lists of clips, by the name
 
 
 def captions_of(
-    row: Table, trainer: Table, clips: Path, skip: list[Path], manifests: Manifests
+    row: OptionTable, trainer: OptionTable, clips: Path, skip: list[Path], manifests: Manifests
 ) -> dict[str, Any]:
     """Where captions come from, and what is done to them, as options of [[data]].
 
@@ -34,10 +41,10 @@ def captions_of(
         if not prompt:
             raise row.bad("instance_prompt", "is needed for caption_strategy instanceprompt")
         captions = {"caption": prompt, "caption_extension": NO_CAPTIONS}
-        return captions | filled(caption_dropout=_read_dropout(trainer)) | _read_shuffle(row)
+        return captions | drop_unset(caption_dropout=_read_dropout(trainer)) | _read_shuffle(row)
     if strategy == "filename":
         # Said of the option even where it is not written: its default is not ours.
-        paths = clips_in(clips, skip)
+        paths = list_clips(clips, skip)
         captions = _list_clips(
             row, manifests, clips, paths, lambda path: path.stem.replace("_", " ")
         )
@@ -54,10 +61,10 @@ def captions_of(
         owner.say("caption_strategy", "no equivalent", message)
     template = f"{prompt} {{caption}}" if first and prompt else None
     dropout = _read_dropout(trainer)
-    return captions | filled(template=template, caption_dropout=dropout) | _read_shuffle(row)
+    return captions | drop_unset(template=template, caption_dropout=dropout) | _read_shuffle(row)
 
 
-def _read_dropout(trainer: Table) -> float | None:
+def _read_dropout(trainer: OptionTable) -> float | None:
     """The share of captions left out; a tenth by default, where the settings are known."""
     name = "caption_dropout_probability"
     if not trainer.values:
@@ -66,10 +73,12 @@ def _read_dropout(trainer: Table) -> float | None:
     return trainer.number(name, DROPPED, low=0) or None
 
 
-def _read_texts(row: Table, clips: Path, skip: list[Path], owner: Table) -> dict[str, Any]:
+def _read_texts(
+    row: OptionTable, clips: Path, skip: list[Path], owner: OptionTable
+) -> dict[str, Any]:
     if row.flag("disable_multiline_split"):
         return {"caption_part": "file"}
-    scan = look(clips, skip=skip)
+    scan = scan_folder(clips, skip=skip)
     if scan.bare:
         message = f"{scan.bare} clips without a caption stop it; here they have an empty one"
         owner.say("caption_strategy", "no equivalent", f"{message}: caption them", "textfile")
@@ -82,21 +91,23 @@ def _read_texts(row: Table, clips: Path, skip: list[Path], owner: Table) -> dict
 
 
 def _list_clips(
-    row: Table,
+    row: OptionTable,
     manifests: Manifests,
     clips: Path,
     paths: Any,
     caption: Callable[[Path], str | None],
 ) -> dict[str, Any]:
     name = re.sub(r"[^\w.-]+", "-", row.text("id")) + ".jsonl"
-    manifests[name] = manifest_of(clips, paths, caption)
+    manifests[name] = build_manifest(clips, paths, caption)
     return {"clips": name}
 
 
-def _read_table(row: Table, manifests: Manifests, clips: Path, skip: list[Path]) -> dict[str, Any]:
+def _read_table(
+    row: OptionTable, manifests: Manifests, clips: Path, skip: list[Path]
+) -> dict[str, Any]:
     """Captions of a file of JSON lines; of a parquet file there are none."""
     table = row.table("parquet", "parquet")
-    file = file_at(table, "path")
+    file = find_file(table, "path")
     if file.suffix.lower() not in (".jsonl", ".json"):
         message = f"{file.name} is not read: write its captions to a .jsonl of the same columns"
         table.say("path", "no equivalent", message)
@@ -106,13 +117,13 @@ def _read_table(row: Table, manifests: Manifests, clips: Path, skip: list[Path])
     spare = table.text("fallback_caption_column")
     with_extension = table.flag("identifier_includes_extension")
     captions: dict[str, str] = {}
-    for number, line in enumerate(text_of(file).splitlines(), 1):
+    for number, line in enumerate(read_plain_text(file).splitlines(), 1):
         try:
             entry = parse_json(line) if line.strip() else {}
         except BadText as error:
-            raise BadLayout(f"{file} line {number}: not JSON ({error.message})") from error
+            raise BadImport(f"{file} line {number}: not JSON ({error.message})") from error
         if not isinstance(entry, dict):
-            raise BadLayout(f"{file} line {number}: is {show(entry)}, a JSON object is needed")
+            raise BadImport(f"{file} line {number}: is {show(entry)}, a JSON object is needed")
         text = entry.get(caption) or entry.get(spare) or ""
         captions[str(entry.get(name))] = str(text[0] if isinstance(text, list) else text)
     table.close()
@@ -120,7 +131,7 @@ def _read_table(row: Table, manifests: Manifests, clips: Path, skip: list[Path])
     def find_caption(path: Path) -> str | None:
         return captions.get(path.name if with_extension else path.stem)
 
-    listing = _list_clips(row, manifests, clips, clips_in(clips, skip), find_caption)
+    listing = _list_clips(row, manifests, clips, list_clips(clips, skip), find_caption)
     message = (
         f"is data.clips = {listing['clips']} here, a manifest with the captions of {file.name}"
     )
@@ -128,7 +139,7 @@ def _read_table(row: Table, manifests: Manifests, clips: Path, skip: list[Path])
     return listing
 
 
-def _read_shuffle(row: Table) -> dict[str, Any]:
+def _read_shuffle(row: OptionTable) -> dict[str, Any]:
     table = row.table("caption_shuffle", "shuffle")
     on = table.flag("enable")
     if on and table.text("split_on", "comma") != "comma":
@@ -136,4 +147,4 @@ def _read_shuffle(row: Table) -> dict[str, Any]:
         table.say("split_on", "no equivalent", message)
     keep = table.whole("position_start")
     table.close()
-    return filled(shuffle_tags=True, keep_tags=keep or None) if on else {}
+    return drop_unset(shuffle_tags=True, keep_tags=keep or None) if on else {}

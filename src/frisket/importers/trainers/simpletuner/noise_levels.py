@@ -8,13 +8,13 @@ from typing import Any
 
 from frisket.importers.noise import (
     PARTS,
-    beyond_expert,
-    by_size,
-    in_parts,
+    build_histogram,
+    describe_beyond_expert,
+    map_shift,
+    note_without_snr,
     tell_unread,
-    without_snr,
 )
-from frisket.importers.options import Table
+from frisket.importers.options import OptionTable
 from frisket.objectives.kinds import ShiftLaw
 
 SHIFT = 3.0  # its default of flow_schedule_shift
@@ -42,7 +42,7 @@ COARSE = (10, 20, 25, 40, 50, 100, 200, 500, LEVELS)  # equal parts, as few as t
 LEAST = 1e-3
 
 
-def timesteps_of(trainer: Table, model: Mapping[str, Any]) -> dict[str, Any]:
+def timesteps_of(trainer: OptionTable, model: Mapping[str, Any]) -> dict[str, Any]:
     """[timesteps] of our `model`, which is empty where Frisket has none."""
     if trainer.text("model_family") in ("", *NOISE):
         shift = trainer.number("flow_schedule_shift") if not model else 0.0
@@ -50,9 +50,9 @@ def timesteps_of(trainer: Table, model: Mapping[str, Any]) -> dict[str, Any]:
         if model:
             tell_unread(trainer, FLOW, "is for models that predict a flow")
         return timesteps | ({"shift": shift} if shift > 0 else {}) | _read_bias(trainer)
-    without_snr(trainer, "snr_gamma")
+    note_without_snr(trainer, "snr_gamma")
     tell_unread(trainer, BIAS, "is for models that predict epsilon or v; flows do not read it")
-    if message := beyond_expert(model, 0.0, 1.0):
+    if message := describe_beyond_expert(model, 0.0, 1.0):
         trainer.defect("model_flavour", message)
     if listed := _read_levels(trainer):
         unread = [name for name in FLOW if name not in CUSTOM]
@@ -61,7 +61,7 @@ def timesteps_of(trainer: Table, model: Mapping[str, Any]) -> dict[str, Any]:
     return _read_density(trainer) | {"shift": _read_shift(trainer, model)}
 
 
-def _read_levels(trainer: Table) -> list[float]:
+def _read_levels(trainer: OptionTable) -> list[float]:
     """The levels that are trained alone; empty where a density is."""
     name = "flow_custom_timesteps"
     values = _read_numbers(trainer, name)
@@ -82,7 +82,7 @@ def _read_levels(trainer: Table) -> list[float]:
     return FAST
 
 
-def _read_numbers(trainer: Table, name: str) -> list[float]:
+def _read_numbers(trainer: OptionTable, name: str) -> list[float]:
     """A list of numbers, as it is written there: `1,2`, `[1, 2]` or one number."""
     value = trainer.values.get(name)
     if isinstance(value, str) and value.strip().lower() not in ("", "none"):
@@ -102,11 +102,11 @@ def _read_numbers(trainer: Table, name: str) -> list[float]:
     return numbers
 
 
-def _read_density(trainer: Table) -> dict[str, Any]:
+def _read_density(trainer: OptionTable) -> dict[str, Any]:
     if knots := _read_numbers(trainer, "flow_cubic_schedule_weights"):
         message = "is timesteps.histogram, its curve in equal parts"
         trainer.say("flow_cubic_schedule_weights", "mapped", message)
-        return in_parts(_interpolate(knots))
+        return build_histogram(_interpolate(knots))
     if trainer.flag("flow_use_uniform_schedule"):
         tell_unread(trainer, (*BETA, *SIGMOID), "flow_use_uniform_schedule goes before it")
         return {"density": "uniform"}
@@ -157,7 +157,7 @@ def _find_end_slope(steps: list[float]) -> float:
     return 3 * first if first * second < 0 and abs(slope) > 3 * abs(first) else slope
 
 
-def _read_shift(trainer: Table, model: Mapping[str, Any]) -> float | str:
+def _read_shift(trainer: OptionTable, model: Mapping[str, Any]) -> float | str:
     shift = trainer.number("flow_schedule_shift", SHIFT)
     flavour = trainer.text("model_flavour")
     if flavour in STAGED:
@@ -177,12 +177,12 @@ def _read_shift(trainer: Table, model: Mapping[str, Any]) -> float | str:
         return 1.0
     family = model.get("family", "")
     law: ShiftLaw = "flux_shift_video" if family in VIDEO else "flux_shift"
-    size_shift, message = by_size(model, "qwen_shift" if family == "qwen_image" else law)
+    size_shift, message = map_shift(model, "qwen_shift" if family == "qwen_image" else law)
     trainer.say("flow_schedule_auto_shift", "mapped", message)
     return size_shift
 
 
-def _read_bias(trainer: Table) -> dict[str, Any]:
+def _read_bias(trainer: OptionTable) -> dict[str, Any]:
     """A density of levels some of which are drawn more often."""
     way = trainer.text("timestep_bias_strategy", "none")
     factor = trainer.number("timestep_bias_multiplier", 1.0)
@@ -203,7 +203,7 @@ def _read_bias(trainer: Table) -> dict[str, Any]:
         )
         trainer.defect("timestep_bias_strategy", message)
     trainer.say("timestep_bias_strategy", "mapped", "is timesteps.histogram here")
-    return in_parts(_average_parts(weights)) | {"shift": 1.0}
+    return build_histogram(_average_parts(weights)) | {"shift": 1.0}
 
 
 def _segment(weights: list[float], batch: int) -> list[float]:

@@ -3,8 +3,8 @@
 import math
 from typing import Any
 
-from frisket.importers.optimizers import optimizer_of
-from frisket.importers.options import Table, filled
+from frisket.importers.optimizers import convert_optimizer
+from frisket.importers.options import OptionTable, drop_unset
 
 DEFAULT, RATE = "adamw_bf16", 4e-7  # its own
 END, POWER = 4e-7, 0.8  # lr_end, lr_power
@@ -18,7 +18,7 @@ SCHEDULES = (
 )
 
 
-def read_optimizer(trainer: Table, steps: int, *, adapter: bool) -> dict[str, Any]:
+def read_optimizer(trainer: OptionTable, steps: int, *, adapter: bool) -> dict[str, Any]:
     """[optimizer] of a run of `steps`, with its notes.
 
     Without `adapter` the whole model is trained there, at a rate that is no adapter's.
@@ -26,7 +26,7 @@ def read_optimizer(trainer: Table, steps: int, *, adapter: bool) -> dict[str, An
     name = trainer.text("optimizer", DEFAULT).lower()
     rate = trainer.number("learning_rate", RATE, low=0)
     _tell_adam(trainer)
-    optimizer = optimizer_of(
+    optimizer = convert_optimizer(
         trainer,
         "optimizer",
         name,
@@ -47,14 +47,14 @@ def read_optimizer(trainer: Table, steps: int, *, adapter: bool) -> dict[str, An
         optimizer
         | _read_schedule(trainer, name, rate, steps)
         | {"clip": _read_clip(trainer)}
-        | filled(
+        | drop_unset(
             accumulate=trainer.whole("gradient_accumulation_steps", 1, low=1),
             ema=_read_average(trainer),
         )
     )
 
 
-def _tell_adam(trainer: Table) -> None:
+def _tell_adam(trainer: OptionTable) -> None:
     """Its adam_* go to DeepSpeed's optimizer alone (`determine_optimizer_class_with_config`)."""
     if "deepspeed_config" in trainer:
         message = "DeepSpeed steps there; here the optimizer that stands in optimizer.name does"
@@ -66,7 +66,7 @@ def _tell_adam(trainer: Table) -> None:
         trainer.say(name, "not needed", message)
 
 
-def _read_arguments(trainer: Table, name: str) -> dict[str, Any]:
+def _read_arguments(trainer: OptionTable, name: str) -> dict[str, Any]:
     """What is given besides the optimizer's own: `a=1,b=true`, and both betas."""
     arguments: dict[str, Any] = {}
     for part in trainer.text("optimizer_config").split(","):
@@ -99,7 +99,7 @@ def _parse_value(text: str) -> Any:
         return text
 
 
-def _read_clip(trainer: Table) -> float:
+def _read_clip(trainer: OptionTable) -> float:
     """The largest norm; each value for itself, its default, is no clipping of the norm."""
     largest = trainer.number("max_grad_norm", 2, low=0)
     if trainer.choice("grad_clip_method", ("value", "norm"), "value") == "norm":
@@ -114,7 +114,7 @@ def _read_clip(trainer: Table) -> float:
     return 0.0
 
 
-def _read_average(trainer: Table) -> float | None:
+def _read_average(trainer: OptionTable) -> float | None:
     names = ("ema_decay", "ema_update_interval")
     if not trainer.flag("use_ema"):
         for name in names:
@@ -127,7 +127,7 @@ def _read_average(trainer: Table) -> float | None:
     return round(math.pow(decay, 1 / interval), 6)
 
 
-def _read_schedule(trainer: Table, name: str, rate: float, steps: int) -> dict[str, Any]:
+def _read_schedule(trainer: OptionTable, name: str, rate: float, steps: int) -> dict[str, Any]:
     """Schedule, warm-up and what is left at the end (`get_lr_scheduler`)."""
     if name.startswith(FREE):
         for option in ("lr_scheduler", *SHAPES):
@@ -150,17 +150,19 @@ def _read_schedule(trainer: Table, name: str, rate: float, steps: int) -> dict[s
         trainer.say("lr_end", "mapped", "is optimizer.final here, a share of the rate", END)
         power = trainer.number("lr_power", POWER, low=0)
         trainer.say("lr_power", "mapped", "is optimizer.power here", POWER)
-        return filled(schedule=kind, warmup=warmup or None, power=power, final=_round_share(final))
+        return drop_unset(
+            schedule=kind, warmup=warmup or None, power=power, final=_round_share(final)
+        )
     for option in ("lr_power", "lr_end"):
         trainer.say(option, "not needed", f"{kind} does not read it")
-    return filled(schedule="linear" if kind == "linear" else "constant", warmup=warmup or None)
+    return drop_unset(schedule="linear" if kind == "linear" else "constant", warmup=warmup or None)
 
 
 def _round_share(final: float) -> float | None:
     return float(f"{final:.6g}") or None
 
 
-def _read_wave(trainer: Table, kind: str, rate: float, steps: int) -> dict[str, Any]:
+def _read_wave(trainer: OptionTable, kind: str, rate: float, steps: int) -> dict[str, Any]:
     """Its waves: lr_warmup_steps is half their length, and nothing warms up."""
     for option in ("lr_num_cycles", "lr_power"):
         trainer.say(option, "not needed", f"{kind} does not read it")
@@ -171,7 +173,7 @@ def _read_wave(trainer: Table, kind: str, rate: float, steps: int) -> dict[str, 
         trainer.say("lr_warmup_steps", "mapped", f"is optimizer.cycles here: {message}", 0)
         trainer.say("lr_end", "mapped", "is optimizer.final here, a share of the rate", END)
         cycles = float(f"{steps / half:.6g}")
-        return filled(schedule="cosine", cycles=cycles, final=_round_share(final))
+        return drop_unset(schedule="cosine", cycles=cycles, final=_round_share(final))
     reasons = {
         "sine": "is a sine that begins half way up there; optimizer.schedule = constant stands",
         "cosine_with_restarts": "stays at the full rate there, whatever its name says",

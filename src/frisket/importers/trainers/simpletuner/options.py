@@ -6,9 +6,15 @@ from typing import Any
 
 from frisket.disk.toml_lines import Key
 from frisket.importers.files import Written, peek, read_config
-from frisket.importers.models import dtype_of, model_of, quantised, with_v, without
+from frisket.importers.models import (
+    map_dtype,
+    map_model,
+    map_quantisation,
+    note_without_model,
+    with_v,
+)
 from frisket.importers.noise import is_flow
-from frisket.importers.options import Sheet, Table, filled
+from frisket.importers.options import OptionTable, Sheet, drop_unset
 from frisket.importers.shells.simpletuner_env import read_environment
 from frisket.importers.trainers.simpletuner.adapter import adapter_of, is_adapter
 from frisket.importers.trainers.simpletuner.noise_levels import timesteps_of
@@ -62,7 +68,7 @@ def cut_of(kinds: Collection[str]) -> dict[str, Any]:
 
 
 def sections_of(
-    trainer: Table, kinds: Collection[str], epoch_clips: float, pass_clips: float
+    trainer: OptionTable, kinds: Collection[str], epoch_clips: float, pass_clips: float
 ) -> tuple[dict[str, Mapping[str, Any]], Sheet | None]:
     """What follows from config.json, and the sheet of a file of LyCORIS' options it names.
 
@@ -89,15 +95,15 @@ def sections_of(
     return {name: section for name, section in sections.items() if section}, sheet
 
 
-def _read_memory(trainer: Table) -> dict[str, Any]:
+def _read_memory(trainer: OptionTable) -> dict[str, Any]:
     """Checkpointing, which is on by default there, and what is compiled."""
     on = trainer.flag("gradient_checkpointing", default=True)
     trainer.say("gradient_checkpointing", "mapped", "is memory.checkpointing here", True)
     compiled = trainer.text("dynamo_backend", "no").lower() not in ("", "no")
-    return filled(checkpointing=on, compile=compiled)
+    return drop_unset(checkpointing=on, compile=compiled)
 
 
-def _read_noise(trainer: Table, model: Mapping[str, Any]) -> dict[str, Any]:
+def _read_noise(trainer: OptionTable, model: Mapping[str, Any]) -> dict[str, Any]:
     """Its offset, which models of flow do not get, and by default a quarter of the steps."""
     names = ("noise_offset", "noise_offset_probability")
     if not trainer.flag("offset_noise") or (model and is_flow(model)):
@@ -116,7 +122,7 @@ def _read_noise(trainer: Table, model: Mapping[str, Any]) -> dict[str, Any]:
     return {"offset": trainer.number("noise_offset", 0.1, low=0)}
 
 
-def _read_model(trainer: Table) -> tuple[dict[str, Any], dict[str, Any]]:
+def _read_model(trainer: OptionTable) -> tuple[dict[str, Any], dict[str, Any]]:
     """[model], and what of [memory] belongs to it."""
     family, flavour = trainer.text("model_family"), trainer.text("model_flavour")
     if not family:
@@ -125,7 +131,7 @@ def _read_model(trainer: Table) -> tuple[dict[str, Any], dict[str, Any]]:
             trainer.say(name, "no equivalent", f"{message} (`frisket families`)")
         return {}, {}
     kind = f"{family}:{flavour}" if flavour else family
-    model = model_of(
+    model = map_model(
         trainer,
         "model_family",
         kind,
@@ -133,16 +139,16 @@ def _read_model(trainer: Table) -> tuple[dict[str, Any], dict[str, Any]]:
         weights=[(trainer, name) for name in WEIGHTS],
     )
     if not model:
-        without(trainer, "model_flavour", "revision", "base_model_precision")
+        note_without_model(trainer, "model_flavour", "revision", "base_model_precision")
         return {}, {}
     if trainer.text("prediction_type") == "v_prediction":
         model = with_v(model, trainer, "prediction_type")
-    bits = quantised(trainer, "base_model_precision", QUANTISED)
-    dtype, revision = dtype_of(trainer, "mixed_precision", "bf16"), trainer.text("revision")
-    return model | filled(revision=revision, dtype=dtype), bits
+    bits = map_quantisation(trainer, "base_model_precision", QUANTISED)
+    dtype, revision = map_dtype(trainer, "mixed_precision", "bf16"), trainer.text("revision")
+    return model | drop_unset(revision=revision, dtype=dtype), bits
 
 
-def _read_loss(trainer: Table, *, masked: bool) -> dict[str, Any]:
+def _read_loss(trainer: OptionTable, *, masked: bool) -> dict[str, Any]:
     error = trainer.text("loss_type", "l2").lower()
     kind = ERRORS.get(error, "mse")
     losses: dict[str, Any] = {"compat": "simpletuner"} if masked else {}
@@ -154,7 +160,7 @@ def _read_loss(trainer: Table, *, masked: bool) -> dict[str, Any]:
     return losses
 
 
-def _read_curve(trainer: Table, kinds: Collection[str]) -> dict[str, Any]:
+def _read_curve(trainer: OptionTable, kinds: Collection[str]) -> dict[str, Any]:
     share = trainer.number("masked_loss_probability", 1, low=0)
     if not kinds:
         trainer.say("masked_loss_probability", "not needed", "there are no masks")
@@ -165,4 +171,4 @@ def _read_curve(trainer: Table, kinds: Collection[str]) -> dict[str, Any]:
             " Set curve.unmasked_probability = 0 for what your runs really did"
         )
         trainer.defect("masked_loss_probability", message)
-    return cut_of(kinds) | filled(unmasked_probability=1 - min(share, 1) if share < 1 else None)
+    return cut_of(kinds) | drop_unset(unmasked_probability=1 - min(share, 1) if share < 1 else None)

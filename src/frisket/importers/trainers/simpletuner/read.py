@@ -5,15 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from frisket.importers.base import BadLayout, Imported, Layout
+from frisket.importers.base import BadImport, Imported, ImportFormat
 from frisket.importers.files import Written, peek, read_config
 from frisket.importers.folders import (
-    file_at,
-    folder_at,
-    look,
-    whole_repeats,
+    find_file,
+    find_folder,
+    find_whole_repeats,
+    scan_folder,
 )
-from frisket.importers.options import Sheet, Table, filled, rules_of
+from frisket.importers.options import OptionTable, Sheet, drop_unset, read_rules
 from frisket.importers.trainers.simpletuner.beside import find_beside
 from frisket.importers.trainers.simpletuner.captions import captions_of
 from frisket.importers.trainers.simpletuner.options import (
@@ -43,8 +43,8 @@ STORES = ("local", "aws", "csv", "huggingface", "webshart", "memory")
 class SimpleTunerSetting:
     """What data sets are read under, and what came of them so far."""
 
-    trainer: Table
-    beside: Mapping[str, Table]  # conditioning sets by id
+    trainer: OptionTable
+    beside: Mapping[str, OptionTable]  # conditioning sets by id
     data: list[dict[str, Any]] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
     manifests: dict[str, tuple[dict[str, Any], ...]] = field(default_factory=dict)
@@ -76,10 +76,10 @@ def read_written(document: Written) -> Imported:
     path = document.path
     if isinstance(document.tree, list):
         settings = read_settings(path)
-        sheet = Sheet(document, rules_of("simpletuner"))
+        sheet = Sheet(document, read_rules("simpletuner"))
         about = Sheet(settings, sheet.rules, name=f"{settings.path.name}: ")
     else:
-        about = Sheet(strip_dashes(document), rules_of("simpletuner"))
+        about = Sheet(strip_dashes(document), read_rules("simpletuner"))
         file = _find_list(about.top("trainer"))
         sheet = Sheet(read_config(file), about.rules, name=f"{file.name}: ")
     trainer = about.top("trainer")
@@ -93,7 +93,7 @@ def read_written(document: Written) -> Imported:
             trainer, setting.kinds, setting.epoch_clips, _count_clips(setting)
         )
     if setting.kinds and not configured:
-        sections = {"losses": {"compat": "simpletuner"}} | filled(curve=cut_of(setting.kinds))
+        sections = {"losses": {"compat": "simpletuner"}} | drop_unset(curve=cut_of(setting.kinds))
     trainer.close()
     notes = (*about.notes, *sheet.notes, *(lycoris.notes if lycoris else ()))
     names = (trainer.text("model_family"), trainer.text("model_flavour"))
@@ -101,18 +101,18 @@ def read_written(document: Written) -> Imported:
     return Imported(path, "SimpleTuner", data, sections, notes, setting.manifests, model)
 
 
-def _find_list(trainer: Table) -> Path:
+def _find_list(trainer: OptionTable) -> Path:
     """The list of data sets: the file that is named, else the one beside, as it takes it."""
     if POINTER in trainer:
         path = find_beside(trainer, trainer.text(POINTER))
-        return path if path is not None and path.is_file() else file_at(trainer, POINTER)
+        return path if path is not None and path.is_file() else find_file(trainer, POINTER)
     return trainer.sheet.written.path.with_name(LIST)
 
 
 def _read_backends(sheet: Sheet, setting: SimpleTunerSetting) -> None:
     if not isinstance(sheet.written.tree, list):
-        raise BadLayout(f"{sheet.written.path}: a list of data sets is needed")
-    rows = [Table(sheet, "backend", row, (n,)) for n, row in enumerate(sheet.written.tree)]
+        raise BadImport(f"{sheet.written.path}: a list of data sets is needed")
+    rows = [OptionTable(sheet, "backend", row, (n,)) for n, row in enumerate(sheet.written.tree)]
     conditioning = {row.text("id"): row for row in rows if _read_kind(row) == "conditioning"}
     setting.beside = conditioning
     for row in rows:
@@ -127,12 +127,12 @@ def _read_backends(sheet: Sheet, setting: SimpleTunerSetting) -> None:
     for row in rows:
         row.close()
     if not setting.data:
-        raise BadLayout(f"{sheet.written.path}: {_explain_empty(rows)}")
-    for table, repeats in zip(setting.data, whole_repeats(setting.rates), strict=True):
+        raise BadImport(f"{sheet.written.path}: {_explain_empty(rows)}")
+    for table, repeats in zip(setting.data, find_whole_repeats(setting.rates), strict=True):
         table["repeats"] = repeats
 
 
-def _tell_owned(trainer: Table, rows: list[Table]) -> None:
+def _tell_owned(trainer: OptionTable, rows: list[OptionTable]) -> None:
     """What the settings say for all data sets counts for those that do not say it themselves."""
     trained = [row for row in rows if _read_kind(row) in TRAINED]
     for name in OWNED:
@@ -142,7 +142,9 @@ def _tell_owned(trainer: Table, rows: list[Table]) -> None:
         trainer.say("instance_prompt", "not needed", "no data set has it in its captions")
 
 
-def _needs_prompt(trainer: Table, rows: list[Table], trained: list[Table]) -> bool:
+def _needs_prompt(
+    trainer: OptionTable, rows: list[OptionTable], trained: list[OptionTable]
+) -> bool:
     """Whether the captions of any set hold the instance prompt."""
     strategies = {row.text("caption_strategy").lower() for row in trained}
     names = ("prepend_instance_prompt", "only_instance_prompt")
@@ -158,7 +160,7 @@ def _count_clips(setting: SimpleTunerSetting) -> float:
     return float(sum(table["repeats"] * clips for table, clips in pairs))
 
 
-def _explain_empty(rows: list[Table]) -> str:
+def _explain_empty(rows: list[OptionTable]) -> str:
     message = "no data set in local files is trained on"
     far = [
         row for row in rows if row.text("type", "local") != "local" and _read_kind(row) in TRAINED
@@ -172,11 +174,11 @@ def _explain_empty(rows: list[Table]) -> str:
     )
 
 
-def _read_kind(row: Table) -> str:
+def _read_kind(row: OptionTable) -> str:
     return row.choice("dataset_type", KINDS, "image")
 
 
-def _leave_out(row: Table, kind: str) -> None:
+def _leave_out(row: OptionTable, kind: str) -> None:
     message = {
         "eval": "validation.holdout keeps clips of the other sets for that",
         "audio": "sound is not trained",
@@ -187,7 +189,7 @@ def _leave_out(row: Table, kind: str) -> None:
     row.skip("belongs to a data set that holds no clips")
 
 
-def _read_backend(row: Table, kind: str, setting: SimpleTunerSetting) -> None:
+def _read_backend(row: OptionTable, kind: str, setting: SimpleTunerSetting) -> None:
     store = row.choice("type", STORES, "local")
     if store != "local":
         message = (
@@ -208,7 +210,7 @@ def _read_backend(row: Table, kind: str, setting: SimpleTunerSetting) -> None:
     clips = _find_folder(row, name)
     paired = _find_conditioning(row, setting, kind)
     inside = [Path(folder) for folder in paired.pop("folders")]
-    scan = look(clips, skip=inside)
+    scan = scan_folder(clips, skip=inside)
     if not scan.clips:
         raise row.bad(name, f"{clips} holds no image or video")
     table: dict[str, Any] = {"clips": str(clips)} | paired
@@ -226,13 +228,13 @@ def _read_backend(row: Table, kind: str, setting: SimpleTunerSetting) -> None:
     return None
 
 
-def _find_folder(row: Table, name: str) -> Path:
-    """A folder as the project sees it; BadLayout as of `folder_at`."""
+def _find_folder(row: OptionTable, name: str) -> Path:
+    """A folder as the project sees it; BadImport as of `find_folder`."""
     folder = find_beside(row, row.text(name).strip()) if row.text(name).strip() else None
-    return folder if folder is not None and folder.is_dir() else folder_at(row, name)
+    return folder if folder is not None and folder.is_dir() else find_folder(row, name)
 
 
-def _find_conditioning(row: Table, setting: SimpleTunerSetting, kind: str) -> dict[str, Any]:
+def _find_conditioning(row: OptionTable, setting: SimpleTunerSetting, kind: str) -> dict[str, Any]:
     """Masks and references of a data set, and under "folders" where they lie."""
     dataset_id = row.text("id")
     names = row.texts("conditioning_data")
@@ -267,7 +269,7 @@ def _find_conditioning(row: Table, setting: SimpleTunerSetting, kind: str) -> di
     return conditioning
 
 
-def _tell_masks(masks: Table, role: str, kind: str, setting: SimpleTunerSetting) -> None:
+def _tell_masks(masks: OptionTable, role: str, kind: str, setting: SimpleTunerSetting) -> None:
     if len(setting.kinds) > 1:
         message = "is data.masks here, kept soft: draw segmentation masks in black and white"
         masks.say("conditioning_type", "no equivalent", message)
@@ -284,7 +286,7 @@ def _tell_masks(masks: Table, role: str, kind: str, setting: SimpleTunerSetting)
         )
 
 
-LAYOUT = Layout(
+FORMAT = ImportFormat(
     "SimpleTuner: multidatabackend.json, or the config.json that names it",
     matches,
     read,

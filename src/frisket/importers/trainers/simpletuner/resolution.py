@@ -2,17 +2,17 @@
 
 from typing import Any
 
-from frisket.importers.options import Table, filled
+from frisket.importers.options import OptionTable, drop_unset
 
 RATE, SECONDS = 30, 5  # frames of a video set that names no number
 
 
-def owner_of(row: Table, trainer: Table, name: str) -> Table:
+def owner_of(row: OptionTable, trainer: OptionTable, name: str) -> OptionTable:
     """Where an option stands: with the data set, or for all of them with the trainer."""
     return trainer if name in trainer and name not in row else row
 
 
-def shape_of(row: Table, trainer: Table) -> dict[str, Any]:
+def shape_of(row: OptionTable, trainer: OptionTable) -> dict[str, Any]:
     """Resolution and buckets of a data set, with what its crops do otherwise."""
     owner = owner_of(row, trainer, "resolution")
     size = owner.number("resolution", 1024, low=0)
@@ -35,7 +35,7 @@ def shape_of(row: Table, trainer: Table) -> dict[str, Any]:
     return {"resolution": sized, "buckets": not square}
 
 
-def _tell_crop(row: Table) -> None:
+def _tell_crop(row: OptionTable) -> None:
     style = row.text("crop_style", "random")
     if style != "center":
         message = f"crops at {style} places there; here the middle is kept"
@@ -48,7 +48,7 @@ def _tell_crop(row: Table) -> None:
         row.say("crop", "no equivalent", message)
 
 
-def frames_of(row: Table, kind: str, trainer: Table) -> dict[str, Any]:
+def frames_of(row: OptionTable, kind: str, trainer: OptionTable) -> dict[str, Any]:
     """How frames are taken of a data set's videos; nothing of one of pictures."""
     table = row.table("video", "video")
     frames: dict[str, Any] = {}
@@ -59,7 +59,7 @@ def frames_of(row: Table, kind: str, trainer: Table) -> dict[str, Any]:
         )
         if strategy == "resolution_frames" and "num_frames" not in table:
             frames["extract"] = "full"
-            frames |= filled(max_frames=table.whole("max_frames") or None)
+            frames |= drop_unset(max_frames=table.whole("max_frames") or None)
         else:
             default = int(trainer.number("framerate", RATE) * SECONDS)
             frames["frames"] = table.whole("num_frames", default, low=1)

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from frisket.importers.files import read_config
-from frisket.importers.models import dtype_of
-from frisket.importers.options import Table, filled
+from frisket.importers.models import map_dtype
+from frisket.importers.options import OptionTable, drop_unset
 from frisket.importers.trainers.simpletuner.beside import find_beside
 
 NEGATIVE = "blurry, cropped, ugly"  # its defaults of what is sampled
@@ -44,7 +44,7 @@ class Length:
         return max(int(epochs * self.epoch_clips / self.batch), 1)
 
 
-def length_of(trainer: Table, epoch_clips: float, pass_clips: float) -> Length:
+def length_of(trainer: OptionTable, epoch_clips: float, pass_clips: float) -> Length:
     """`epoch_clips` clips an epoch there, `pass_clips` here."""
     batch = trainer.whole("train_batch_size", 4, low=1)
     return Length(
@@ -52,13 +52,13 @@ def length_of(trainer: Table, epoch_clips: float, pass_clips: float) -> Length:
     )
 
 
-def steps_of(trainer: Table, length: Length) -> int:
+def steps_of(trainer: OptionTable, length: Length) -> int:
     """Steps of the whole run: max_train_steps, else the epochs, one by default."""
     steps = trainer.whole("max_train_steps")
     return steps or length.count_steps(trainer.number("num_train_epochs", 1, low=0) or 1)
 
 
-def run_of(trainer: Table, length: Length) -> dict[str, Any]:
+def run_of(trainer: OptionTable, length: Length) -> dict[str, Any]:
     """[run], with its notes."""
     seed = trainer.whole("seed", low=-1)
     if "seed" in trainer and seed <= 0:
@@ -68,16 +68,16 @@ def run_of(trainer: Table, length: Length) -> dict[str, Any]:
     return (
         run
         | _read_saves(trainer)
-        | filled(
+        | drop_unset(
             seed=seed if seed > 0 else None,
             keep=keep or 1000,
-            precision=dtype_of(trainer, "mixed_precision", "bf16"),
+            precision=map_dtype(trainer, "mixed_precision", "bf16"),
             trackers=_read_trackers(trainer),
         )
     )
 
 
-def _read_length(trainer: Table, length: Length) -> dict[str, int]:
+def _read_length(trainer: OptionTable, length: Length) -> dict[str, int]:
     if trainer.whole("max_train_steps"):
         trainer.say("num_train_epochs", "not needed", "max_train_steps goes before it")
         return {"steps": trainer.whole("max_train_steps")}
@@ -94,7 +94,7 @@ def _read_length(trainer: Table, length: Length) -> dict[str, int]:
     return {"steps": steps}
 
 
-def _read_saves(trainer: Table) -> dict[str, int]:
+def _read_saves(trainer: OptionTable) -> dict[str, int]:
     has_interval = "checkpoint_step_interval" in trainer
     steps = trainer.whole(
         "checkpoint_step_interval" if has_interval else "checkpointing_steps", 500
@@ -104,10 +104,10 @@ def _read_saves(trainer: Table) -> dict[str, int]:
     epochs = trainer.whole("checkpoint_epoch_interval")
     if epochs:
         trainer.say("checkpoint_epoch_interval", "mapped", "is run.save_every_epochs here")
-    return {"save_every": steps} | filled(save_every_epochs=epochs or None)
+    return {"save_every": steps} | drop_unset(save_every_epochs=epochs or None)
 
 
-def _read_trackers(trainer: Table) -> list[str]:
+def _read_trackers(trainer: OptionTable) -> list[str]:
     tracker = trainer.text("report_to", "none").lower()
     if tracker not in TRACKERS:
         message = "run.trackers has tensorboard, wandb and trackio: set yours"
@@ -115,7 +115,7 @@ def _read_trackers(trainer: Table) -> list[str]:
     return TRACKERS.get(tracker, [])
 
 
-def preview_of(trainer: Table) -> dict[str, Any]:
+def preview_of(trainer: OptionTable) -> dict[str, Any]:
     """[preview] of what it calls validation: prompts, and how they are sampled."""
     prompts = [trainer.text("validation_prompt")] if "validation_prompt" in trainer else []
     prompts += _read_library(trainer)
@@ -135,15 +135,15 @@ def preview_of(trainer: Table) -> dict[str, Any]:
     count = trainer.whole("num_validation_images", 1, low=1)
     return {
         "every": interval,
-        **filled(every_epochs=trainer.whole("validation_epoch_interval") or None),
+        **drop_unset(every_epochs=trainer.whole("validation_epoch_interval") or None),
         "prompts": list(dict.fromkeys(prompts)),
         "seeds": [max(seed, 0) + index for index in range(count)],
-        **filled(negative=negative),
+        **drop_unset(negative=negative),
         "steps": trainer.whole("validation_num_inference_steps", SAMPLED, low=1),
         "guidance": trainer.number("validation_guidance", GUIDANCE),
         "width": width,
         "height": height,
-        **filled(frames=trainer.whole("validation_num_video_frames") or None),
+        **drop_unset(frames=trainer.whole("validation_num_video_frames") or None),
     }
 
 
@@ -155,7 +155,7 @@ LOOKS = (
 )
 
 
-def _read_library(trainer: Table) -> list[str]:
+def _read_library(trainer: OptionTable) -> list[str]:
     """The prompts of a file, by name there."""
     name = "user_prompt_library"
     path = trainer.text(name)
@@ -173,7 +173,7 @@ def _read_library(trainer: Table) -> list[str]:
     return [prompt for prompt in prompts if isinstance(prompt, str)]
 
 
-def _read_size(trainer: Table) -> tuple[int, int]:
+def _read_size(trainer: OptionTable) -> tuple[int, int]:
     """Width and height of the first size: 1024, 1024x768, or megapixels below 128."""
     name = "validation_resolution"
     text = str(trainer.values.get(name, SIDE)).lower()
