@@ -61,7 +61,7 @@ class RegionWeights:
         self._check(coverage, masked)
         return _where(masked, self.curve(self._weigh(coverage)))
 
-    def weigh_uncurved(self, coverage: Coverage, masked: Flags) -> Weights:
+    def weigh_uncurved(self, coverage: Coverage, masked: Flags | None = None) -> Weights:
         """The table alone, before threshold, gamma and floor; 1 without a mask. Raises as calls."""
         self._check(coverage, masked)
         return _where(masked, self._weigh(coverage))
