@@ -232,11 +232,11 @@ def _wanted(
     if asked.phrases:
         each = parse_phrases(asked.phrases)
         plan = _plan(asked, each, table)
-        return {one.name: plan.regions for one in found}, plan.told()
+        return {one.name: plan.regions for one in found}, plan.list_notes()
     words = asked.trigger, asked.class_word
     read = {one.name: noun_phrases(one.caption, *words) for one in found}
     survey = over(((one.name, one.caption) for one in found), *words)
-    told = [*_plan(asked, survey.phrases, table).told(), *survey.notes]
+    told = [*_plan(asked, survey.phrases, table).list_notes(), *survey.notes]
     return {name: _plan(asked, each, table).regions for name, each in read.items()}, told
 
 
