@@ -11,10 +11,10 @@ import torch
 
 from frisket.config.data import PRESETS
 from frisket.config.load import load
+from frisket.maskgen.base import LabelMap
 from frisket.maskgen.cleanup.clean import compose
 from frisket.maskgen.files import record
 from frisket.maskgen.files.store import (
-    Labels,
     Place,
     extend_legend,
     read_legend,
@@ -296,7 +296,7 @@ class _Arriving:
             for each in labels:
                 add(each)
 
-    def _labels(self, item: Masked, pixels: Counter[str], carried: Carried) -> Iterator[Labels]:
+    def _labels(self, item: Masked, pixels: Counter[str], carried: Carried) -> Iterator[LabelMap]:
         grey = False
         for frame in item.frames:
             if GREY in frame and not grey and ((frame[GREY] > 0) & (frame[GREY] < 1)).any():
