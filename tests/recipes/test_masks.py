@@ -22,7 +22,7 @@ def test_a_draft_is_written_beside_the_clips_with_legend_and_record(clips):
     made = run(clips.parent)
     assert made.counts == {"done": 1, "unsure": 1, "failed": 1}
     assert made.failed[0].name == "broken"
-    assert "broken.png" in made.failed[0].said
+    assert "broken.png" in made.failed[0].message
     out = clips.parent / "masks"
     assert read_legend(out / "legend.json") == {"face": 1, "hair": 2, "body": 3}
     assert legend_in(out / "ada.png") == {"face": 1, "hair": 2, "body": 3}
@@ -142,7 +142,7 @@ def test_the_brush_has_the_last_word(clips):
     assert run(clips.parent, brush=brush).counts["done"] == 1
     Image.fromarray(layer[:10]).save(brush / "ada.png")
     bad = run(clips.parent, brush=brush)
-    assert "paint it on the clip's own size" in bad.failed[0].said
+    assert "paint it on the clip's own size" in bad.failed[0].message
 
 
 def test_worker_processes_give_the_same_masks(clips, tmp_path):
@@ -209,7 +209,7 @@ def test_a_damaged_record_is_named_and_the_others_go_on(clips):
     path.write_text("{ half")
     made = run(clips.parent)
     assert made.counts == {"failed": 1, "done before": 1}
-    assert "ada.json" in made.failed[0].said
+    assert "ada.json" in made.failed[0].message
     assert run(clips.parent, overwrite=True).counts["done"] == 1
 
 
@@ -242,7 +242,7 @@ def test_a_video_with_a_broken_tail_fails_alone_and_leaves_no_half_mask(clips, t
     made = run(clips.parent)
     (failed,) = made.failed
     assert failed.name == "roll"
-    assert "cut short" in failed.said
+    assert "cut short" in failed.message
     assert made.counts["done"] == 1
     assert not list((clips.parent / "masks").glob("roll.mkv"))
     assert not list((clips.parent / "masks").glob(".*"))

@@ -146,7 +146,7 @@ def test_a_phrase_that_cannot_be_read_fails_its_clip_alone(clips, weights):
     )
     assert made.counts == {"done": 1, "failed": 1}
     assert made.failed[0].name == "sky"
-    assert "shorten it" in made.failed[0].said
+    assert "shorten it" in made.failed[0].message
 
 
 def test_only_the_person_of_a_reference_picture_is_kept(clips, tmp_path, caplog):

@@ -1,4 +1,4 @@
-"""Clips to masks on disk: look, choose, steady, clean, compose, write, and say how sure it is."""
+"""Clips to masks on disk: detect, choose, smooth, clean, compose, write, and say how sure it is."""
 
 import threading
 import time

@@ -74,11 +74,11 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a task; `said` is for the reader, empty where all is well."""
+    """What became of a task; `message` is for the reader, empty where all is well."""
 
     name: str
     status: Status
     confidence: float | None = None
-    said: str = ""
+    message: str = ""
     seconds: float = 0.0
     masked: bool = True  # whether a mask was written

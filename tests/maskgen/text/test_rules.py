@@ -61,13 +61,13 @@ def test_a_caption_becomes_a_plan() -> None:
     assert list(found.regions) == ["hair", "clothes", "body"]
     assert found.ignored == ("beach",)
     assert found.left == ("blue quasar",)
-    told = " ".join(found.told())
+    told = " ".join(found.list_notes())
     assert "beach" in told
     assert "blue quasar" in told
 
 
 def test_an_empty_plan_says_so() -> None:
-    assert plan([], default()).told() == [
+    assert plan([], default()).list_notes() == [
         "No phrase belongs to a region, so there is nothing to look for."
     ]
 

@@ -74,7 +74,7 @@ def _counts(made: Made) -> str:
 
 
 def _named(made: Made) -> list[str]:
-    rows = [f"  failed: {one.name}: {one.said}" for one in made.failed[:SHOWN]]
+    rows = [f"  failed: {one.name}: {one.message}" for one in made.failed[:SHOWN]]
     rows += [_doubted(one) for one in made.look[: SHOWN - len(rows)]]
     more = len(made.failed) + len(made.look) - len(rows)
     return [*rows, *([f"  and {more} more"] if more > 0 else []), *_left_out(made)]
@@ -82,7 +82,7 @@ def _named(made: Made) -> list[str]:
 
 def _doubted(one: Outcome) -> str:
     said = one.status if one.status != "done" else f"look at it, {one.confidence or 0:.0%} sure"
-    return f"  {said}: {one.name}: {one.said}"
+    return f"  {said}: {one.name}: {one.message}"
 
 
 def _left_out(made: Made) -> list[str]:

@@ -32,7 +32,7 @@ PERSON = "person"  # the phrase people are detected by before they are parsed
 
 @runtime_checkable
 class Look(Protocol):
-    """Pictures to instances of regions; `wanted` holds the phrases of each picture."""
+    """Pictures to instances of regions; `wanted` has the phrases of each picture."""
 
     def __call__(self, pictures: Sequence[Picture], wanted: Sequence[Wanted]) -> list[Seen]:
         """One answer a picture, in order."""
@@ -179,13 +179,13 @@ class Followed:
 
 @dataclass(frozen=True, slots=True)
 class Reduced:
-    """`look` at pictures made smaller, its masks and boxes brought back to their size."""
+    """A pipeline on pictures made smaller, its masks and boxes brought back to their size."""
 
     look: Look
     longest: int  # pixels of the longer side; smaller pictures stay as they are
 
     def __call__(self, pictures: Sequence[Picture], wanted: Sequence[Wanted]) -> list[Seen]:
-        """What `look` answers to the smaller pictures, resized bilinearly."""
+        """The answers to the smaller pictures, masks resized bilinearly."""
         small = [shrunk(picture, self.longest) for picture in pictures]
         return [
             seen if less is picture else _brought_back(seen, less, picture)
@@ -225,7 +225,7 @@ def masks_of(
     segmenter: Segmenter | None,
     drawn: Callable[[Box, int, int], Mask] | None = None,
 ) -> list[list[Segment]]:
-    """A mask for every box: the segmenter's, or without one what `drawn` makes of it (the box)."""
+    """A mask for every box: the segmenter's; without one what `drawn` makes of it, the box."""
     if segmenter is not None and any(boxes):
         return segmenter.segment(pictures, boxes)
     draw = drawn or rectangle

@@ -128,7 +128,7 @@ def assess(
 def verdict(regions: Mapping[str, Evidence], unsure: str = "") -> Verdict:
     """The weakest region speaks for the picture; 0 where there is none.
 
-    An answer that is `unsure` of itself (`Seen.unsure`) is worth DOUBT at most.
+    An answer that says why it is not to be trusted is worth DOUBT at most.
     """
     if not regions:
         return Verdict(0.0, unsure or "nothing was found")
@@ -144,8 +144,8 @@ def stability(
 ) -> dict[str, Stability]:
     """How well each region's mask survives a mirrored and a 0.75 times smaller picture.
 
-    `seen` is the answer for the picture itself, where it is known already; else there are three
-    looks. A region that only some looks found has IoU 0 with the others.
+    `seen` is the answer for the picture itself, where it is known; else three are asked for. A
+    region that only some of them have has IoU 0 with the others.
     """
     high, wide, _ = picture.shape
     asked = [wanted or {}]

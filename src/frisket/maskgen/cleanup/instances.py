@@ -344,9 +344,8 @@ def _face_fit(face: Box, person: Person, instances: Sequence[Instance]) -> float
     part = cut and _alone(-1, rectangle(cut, high, wide))
     if not part:
         return 0.0
-    own = (
-        _alone(at, instances[at].mask) for at in person.members if instances[at].region == "face"
-    )
+    faces = (instances[at] for at in person.members if instances[at].region == "face")
+    own = (_alone(-1, face_instance.mask) for face_instance in faces)
     overlaps = [one.box.overlap(part.box) for one in own if one]
     if overlaps:
         return SETTLED + max(overlaps) if max(overlaps) > TOUCHING else 0.0

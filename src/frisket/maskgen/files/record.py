@@ -160,7 +160,7 @@ def _is_below(name: str) -> bool:
 def state(record: Record | None, *, clip: Path, masks: Mapping[str, Path], key: str) -> State:
     """What is to be done with a clip, from its record and the mask files that are there now.
 
-    `masks` is what `Place.present` gives: path below the mask folder to file, of any kind.
+    `masks` is what the store's `present` gives: path below the mask folder to file, of any kind.
       hand   a mask without a record, changed since, or imported: somebody's work, leave it alone;
       done   same clip content, same settings (`key`), every recorded mask there and unchanged;
       stale  made by Frisket and not so any more, or failed: make it again;

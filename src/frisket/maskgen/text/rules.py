@@ -85,7 +85,7 @@ class Plan:
     ignored: tuple[str, ...] = ()  # phrases of the background
     left: tuple[str, ...] = ()  # phrases no rule holds for
 
-    def told(self) -> list[str]:
+    def list_notes(self) -> list[str]:
         """What a user should know before models run, one sentence each."""
         said = []
         if not self.regions:

@@ -10,7 +10,7 @@ from frisket.maskgen.base import BackendUnusable
 from frisket.maskgen.text.chunks import Chunk, ReadChunks, name_thing
 from frisket.maskgen.text.words import head_of, listed, singular, things
 
-Token = Any  # spacy.tokens.Token
+_Token = Any  # spacy.tokens.Token
 
 EXTRA = "pip install 'frisket[spacy]'"
 SPARED = ("ner", "lemmatizer", "textcat")  # parts of a pipeline that noun phrases do without
@@ -58,7 +58,7 @@ def reader_of(pipeline: Any, name: str) -> ReadChunks:
 
 @dataclass(frozen=True, slots=True)
 class _ParsedPhrase:
-    root: Token
+    root: _Token
     chunk: Chunk
     absent: bool = False  # the caption says that it is not there
 
@@ -74,11 +74,7 @@ def _read(pipeline: Any, caption: str, trigger: str) -> list[Chunk]:
         return []
     doc = pipeline(text)
     places = _find_trigger(text, trigger)
-    triggers = {
-        token.i
-        for token in doc
-        if any(token.idx < end and token.idx + len(token) > start for start, end in places)
-    }
+    triggers = _find_trigger_tokens(doc, places)
     english = pipeline.lang == "en"
     phrases: list[_ParsedPhrase] = []
     for span in doc.noun_chunks:
@@ -102,9 +98,18 @@ def _find_trigger(text: str, trigger: str) -> list[tuple[int, int]]:
     return [match.span() for match in re.finditer(rf"(?<!\w){word}(?!\w)", text, re.IGNORECASE)]
 
 
-def _split_owners(span: Any) -> list[dict[int, Token]]:
+def _find_trigger_tokens(doc: Any, places: Sequence[tuple[int, int]]) -> set[int]:
+    """Numbers of the tokens that share a character with one of `places`."""
+    return {
+        token.i
+        for token in doc
+        if any(token.idx < end and token.idx + len(token) > start for start, end in places)
+    }
+
+
+def _split_owners(span: Any) -> list[dict[int, _Token]]:
     """Tokens by number: those of owners ("a woman's" of "a woman's hair"), then what is theirs."""
-    parts: list[dict[int, Token]] = [{}]
+    parts: list[dict[int, _Token]] = [{}]
     for token in span:
         parts[-1][token.i] = token
         if token.dep_ == "poss" and token.pos_ in {"NOUN", "PROPN"}:
@@ -113,7 +118,7 @@ def _split_owners(span: Any) -> list[dict[int, Token]]:
 
 
 def _make_phrase(
-    tokens: Mapping[int, Token], triggers: Collection[int], *, english: bool
+    tokens: Mapping[int, _Token], triggers: Collection[int], *, english: bool
 ) -> _ParsedPhrase:
     *_, root = tokens.values()
     named = [
@@ -133,7 +138,7 @@ def _make_phrase(
     return _ParsedPhrase(root, Chunk(text, is_subject, setting and not is_subject), absent)
 
 
-def _find_preposition(root: Token) -> str:
+def _find_preposition(root: _Token) -> str:
     """What a phrase stands behind, or the first of those that "and" joins it to."""
     first = _first_of_group(root)
     if first.head.pos_ == "ADP":
@@ -141,7 +146,7 @@ def _find_preposition(root: Token) -> str:
     return next((str(child.lower_) for child in first.children if child.dep_ == "case"), "")
 
 
-def _first_of_group(root: Token) -> Token:
+def _first_of_group(root: _Token) -> _Token:
     while root.dep_ == "conj" and root.head != root:
         root = root.head
     return root
@@ -171,9 +176,7 @@ def _mark_background(phrases: Sequence[_ParsedPhrase]) -> list[_ParsedPhrase]:
         if root.dep_.startswith("nsubj"):
             settings |= {it.root.i for it in phrases if it.root.sent == root.sent}
             continue
-        near = root.head.head if root.head.pos_ == "ADP" else root.head
-        subjects = [child for child in near.children if child.dep_.startswith("nsubj")]
-        firsts = {_first_of_group(token).i for token in (subjects or [near])}
+        firsts = _find_subjects(root)
         settings |= {it.root.i for it in phrases if _first_of_group(it.root).i in firsts}
     return [
         replace(it, chunk=it.chunk._replace(setting=it.chunk.setting or it.root.i in settings))
@@ -182,3 +185,11 @@ def _mark_background(phrases: Sequence[_ParsedPhrase]) -> list[_ParsedPhrase]:
         for it in phrases
         if it.root not in backgrounds
     ]
+
+
+def _find_subjects(background: _Token) -> set[int]:
+    """Numbers of what "X in the background" puts there: the subjects of its verb, else X."""
+    head = background.head
+    near = head.head if head.pos_ == "ADP" else head
+    subjects = [child for child in near.children if child.dep_.startswith("nsubj")]
+    return {_first_of_group(token).i for token in (subjects or [near])}

@@ -29,7 +29,7 @@ def carry(
     """`track.link`, and then what was found carried to the frames where it was not.
 
     A frame counts as without a find where nothing was seen or where the answer is unsure of itself
-    (`Seen.unsure`): a person is lost whenever a head turns, and is there all the same. Between two
+    (its `unsure`): a person is lost whenever a head turns, and is there all the same. Between two
     finds at most REACH frames apart the masks of both are carried and blended, where the motion
     takes each of them to the other (IoU 0.5); else, and before the first and after the last find of
     a shot, one find is carried for ALONE frames. Farther away frames stay as they were found. The

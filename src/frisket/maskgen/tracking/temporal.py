@@ -44,8 +44,8 @@ def compensated(
     (Kroeger et al., ECCV 2016), so nothing needs to be known of it. The window ends at a scene
     cut. Frames without a mask say nothing, and one in the middle is filled only where the region
     is seen before and after it within the window: what has left stays away. Results have an edge
-    one pixel soft; use `median` where soft hair must stay soft. As many planes as came in, in
-    order; ValueError where frames and planes differ in number. Holds one window.
+    one pixel soft; use `median` where soft hair must stay soft. As many planes as came
+    in, in order; ValueError where frames and planes differ in number. Holds one window.
     """
     _check("radius", radius)
     moments = (

@@ -88,8 +88,8 @@ def link(
 
     A find takes the number of the object of its region that it overlaps most, by `match` at least,
     where that was last seen no more than `gap` + 1 frames ago; else a new one. Numbers go on over
-    no scene cut. Nothing is filled (`temporal.filled` does that, plane by plane) and nothing waits:
-    one frame is alive, and one mask an object.
+    no scene cut. Nothing is filled (`temporal.filled` does that, plane by plane) and nothing
+    waits: one frame is alive, and one mask an object.
     """
     how = how or Tracking()
     numbers = itertools.count(1)

@@ -11,13 +11,13 @@ from frisket.shapes import Frames, Plane
 
 @dataclass(frozen=True, slots=True)
 class LookInTurn:
-    """A look that waits for its turn."""
+    """A pipeline that waits for its turn."""
 
     look: Look
     turn: Lock
 
     def __call__(self, pictures: Sequence[Picture], wanted: Sequence[Wanted]) -> list[Seen]:
-        """As the look does."""
+        """As the pipeline does."""
         with self.turn:
             return self.look(pictures, wanted)
 

@@ -160,7 +160,7 @@ def _noted(made: Made, outcome: Outcome) -> None:
     made.counts[outcome.status] += 1
     if outcome.status == "failed":
         made.failed.append(outcome)
-        log.warning("%s: failed: %s", outcome.name, outcome.said)
+        log.warning("%s: failed: %s", outcome.name, outcome.message)
     elif outcome.status != "done" or (outcome.confidence or 0.0) < DOUBTED:
         made.look.append(outcome)  # named once, at the end
 

@@ -244,11 +244,11 @@ def _wanted(
     if options.prompts.phrases:
         each = parse_phrases(options.prompts.phrases)
         plan = _plan(options, each, table)
-        return {one.name: plan.regions for one in found}, plan.told()
+        return {one.name: plan.regions for one in found}, plan.list_notes()
     words = options.prompts.trigger, options.prompts.class_word
     read = {one.name: noun_phrases(one.caption, *words) for one in found}
     survey = over(((one.name, one.caption) for one in found), *words)
-    told = [*_plan(options, survey.phrases, table).told(), *survey.notes]
+    told = [*_plan(options, survey.phrases, table).list_notes(), *survey.notes]
     return {name: _plan(options, each, table).regions for name, each in read.items()}, told
 
 
