@@ -27,7 +27,7 @@ from PIL import Image
 from frisket.evaluation.bootstrap import estimate
 from frisket.maskgen.base import Instance
 from frisket.maskgen.cleanup import instances
-from frisket.maskgen.formats.coco import bits_from, counts_of, packed, unpacked
+from frisket.maskgen.formats.coco import counts_of, decode_counts, pack_counts, unpack_counts
 from frisket.maskgen.tracking import matching, tracker
 
 PHOTOS = Path(__file__).parents[1] / "examples" / "photos"
@@ -65,7 +65,7 @@ def rle() -> None:
     rows = []
     for name, bits in masks():
         height, width = bits.shape
-        text = packed(counts_of(bits))
+        text = pack_counts(counts_of(bits))
         whole = {"size": [height, width], "counts": text}
 
         def encode(bits: np.ndarray = bits) -> Any:
@@ -73,9 +73,9 @@ def rle() -> None:
 
         same = encode()["counts"].decode() == text and (library.decode(whole) > 0).tolist()
         costs = (
-            cost_of(lambda bits=bits: packed(counts_of(bits))),
+            cost_of(lambda bits=bits: pack_counts(counts_of(bits))),
             cost_of(encode),
-            cost_of(lambda t=text, h=height, w=width: bits_from(unpacked(t), h, w)),
+            cost_of(lambda t=text, h=height, w=width: decode_counts(unpack_counts(t), h, w)),
             cost_of(lambda whole=whole: library.decode(whole).astype(bool)),
         )
         equal = "yes" if same == bits.tolist() else "no"
@@ -222,7 +222,7 @@ def crowd(seed: int) -> list[Instance]:
 
 
 def together(found: Sequence[Instance]) -> int:
-    people = [set(it.members) for it in instances.persons(found)]
+    people = [set(it.members) for it in instances.group_persons(found)]
     return sum(any({at, at + 1} <= it for it in people) for at in range(0, len(found), 2))
 
 
@@ -232,7 +232,7 @@ def match() -> None:
     faces = sum(len(it) // 2 for it in crowds)
     dense = {(a, b): 0.5 + ((7 * a + 3 * b) % 11) / 22 for a in range(12) for b in range(12)}
     rows = []
-    ways: dict[str, Any] = {"best first": best_first, "frisket": matching.assigned}
+    ways: dict[str, Any] = {"best first": best_first, "frisket": matching.assign}
     if find_spec("scipy"):
         ways["scipy"] = by_scipy
     for name, assign in ways.items():

@@ -23,7 +23,7 @@ from measure import table
 from PIL import Image
 
 from frisket.inspection.checks.near_duplicates import ALIKE, compute_print
-from frisket.maskgen.tracking.temporal import shots
+from frisket.maskgen.tracking.temporal import split_shots
 from frisket.media.frames import decode
 
 
@@ -131,7 +131,7 @@ def cuts(video: str = "", at: str = "") -> None:
     library, detectors = import_module("scenedetect"), import_module("scenedetect.detectors")
 
     def ours(frames: Sequence[np.ndarray]) -> set[int]:
-        numbers = [number for number, _ in shots(torch.from_numpy(it) for it in frames)]
+        numbers = [number for number, _ in split_shots(torch.from_numpy(it) for it in frames)]
         return {k for k in range(1, len(numbers)) if numbers[k] != numbers[k - 1]}
 
     def by(kind: Any) -> Callable[[Sequence[np.ndarray]], set[int]]:

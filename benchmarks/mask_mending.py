@@ -20,7 +20,7 @@ from frisket.evaluation.mask_metrics import iou
 from frisket.maskgen.base import Instance
 from frisket.maskgen.cleanup.clean import Cleaning, tidy
 from frisket.maskgen.job import Motion
-from frisket.maskgen.tracking.temporal_smoothing import steady
+from frisket.maskgen.tracking.temporal_smoothing import smooth_planes
 from frisket.maskgen.tracking.tracker import Tracking, track
 from frisket.masks.morphology import grow
 from frisket.pocket.world import draw, frames_of, random_scene
@@ -94,7 +94,7 @@ def videos() -> None:
         found = [
             planes["subject"]
             for shots, bad in clips
-            for _, planes in steady(
+            for _, planes in smooth_planes(
                 ({"subject": mask} for mask in bad),
                 (picture for picture, _ in shots),
                 ("subject",),

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from frisket.data.background_swap import composite, draw
 from frisket.evaluation.mask_metrics import MaskScores, boundary_f, compare_labels, iou, pool_scores
-from frisket.maskgen.base import BACKENDS, Box, Seen, Source
+from frisket.maskgen.base import BACKENDS, Box, Detections, ModelSource
 from frisket.pocket.world import draw as draw_scene
 from frisket.pocket.world import draw_background, random_background, random_scene
 
@@ -135,7 +135,7 @@ def nobody(photos: list[Path]) -> Iterator[tuple[str, Tensor]]:
         )
 
 
-def labels_of(seen: Seen, shape: torch.Size) -> Tensor:
+def labels_of(seen: Detections, shape: torch.Size) -> Tensor:
     labels = torch.zeros(shape, dtype=torch.long)
     for label, region in enumerate(REGIONS, start=1):
         for each in seen.instances:
@@ -148,7 +148,7 @@ class Measured:
     """Runs the backend over cases and keeps what it found."""
 
     def __init__(self) -> None:
-        self.backend = BACKENDS.load("draft").load(Source())
+        self.backend = BACKENDS.load("draft").load(ModelSource())
         self.backend.draft([torch.zeros(64, 64, 3, dtype=torch.uint8)])  # reads the cascades
 
     def case(self, case: Case) -> tuple[list[object], MaskScores, float]:

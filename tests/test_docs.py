@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from frisket.losses.base import Step
-from frisket.maskgen.base import CONTRACTS, Source
+from frisket.maskgen.base import CONTRACTS, ModelSource
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -42,7 +42,7 @@ def test_the_example_of_a_mask_backend_is_one():
     room: dict[str, object] = {"__name__": "shown"}
     exec(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1], room)
     backend = room["BACKEND"]
-    loaded = backend.load(Source())
+    loaded = backend.load(ModelSource())
     assert all(isinstance(loaded, CONTRACTS[role]) for role in backend.roles)
     assert all(getattr(loaded, name) == value for name, value in backend.thresholds.items())
     picture = torch.zeros((20, 30, 3), dtype=torch.uint8)

@@ -24,9 +24,9 @@ from frisket.config.maskgen import (
 from frisket.config.run_config import TRAINED, write_trained
 from frisket.config.tree import Config
 from frisket.maskgen.cleanup.clean import Cleaning, How
-from frisket.maskgen.cleanup.instances import Choice, Kind
-from frisket.maskgen.files.store import Place
-from frisket.maskgen.job import Job, Motion, Smooth
+from frisket.maskgen.cleanup.instances import ChoiceKind, InstanceChoice
+from frisket.maskgen.files.store import MaskStore
+from frisket.maskgen.job import MaskJob, Motion, Smooth
 from frisket.maskgen.tracking.tracker import Tracking
 from frisket.maskgen.vision.classes import GROUPINGS
 from frisket.recipes.masks.request import ready
@@ -178,14 +178,14 @@ def test_defaults_and_choices_are_those_of_the_mask_generator() -> None:
     section = MaskTracking()
     tracking = Tracking(every=section.every, window=section.window)
     assert Motion(tracking, section.smooth, section.radius, section.gap) == Motion()
-    assert MaskPeople().alike == Choice().threshold
+    assert MaskPeople().alike == InstanceChoice().threshold
 
     def choices(model, name: str) -> tuple[str, ...]:
         return get_args(model.model_fields[name].annotation)
 
     assert choices(MaskGeneration, "combine") == get_args(How)
     assert choices(MaskTracking, "smooth") == get_args(Smooth)
-    assert choices(MaskPeople, "keep") == get_args(Kind)
+    assert choices(MaskPeople, "keep") == get_args(ChoiceKind)
     assert set(choices(MaskPeople, "parts")) == set(GROUPINGS)
 
 
@@ -226,13 +226,13 @@ def test_a_new_field_is_an_option_a_key_a_line_of_the_reference_and_in_the_job(
     file.write_text("[maskgen.cleanup]\nrefine_eps = 0.5\n", encoding="utf-8")
     for words, value in (((), 0.5), (("--edge-noise", "0.25"), 0.25)):
         made, _ = call("x", "--config", str(file), *words, model=Request, config=Whole)
-        job = ready(made.maskgen, [], Place(tmp_path), dry=True).job
+        job = ready(made.maskgen, [], MaskStore(tmp_path), dry=True).job
         assert job.cleaned("face").refine_eps == value
 
 
 def test_every_option_of_one_name_reaches_the_job(tmp_path: Path) -> None:
     options = request(tmp_path, soft=True, stability=True, batch=7, brush=tmp_path).maskgen
-    job = ready(options, [], Place(tmp_path), dry=True).job
+    job = ready(options, [], MaskStore(tmp_path), dry=True).job
     assert (job.soft, job.stability, job.batch, job.brush) == (True, True, 7, tmp_path)
-    both = {field.name for field in fields(Job)} & set(MaskGeneration.model_fields)
+    both = {field.name for field in fields(MaskJob)} & set(MaskGeneration.model_fields)
     assert both == {"soft", "stability", "batch", "brush", "sources", "thresholds"}

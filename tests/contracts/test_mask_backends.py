@@ -16,9 +16,9 @@ from frisket.maskgen.base import (
     Backend,
     Box,
     Licence,
+    MaskWeightsNotFound,
+    ModelSource,
     Seed,
-    Source,
-    WeightsNotFound,
 )
 from frisket.media.frames import decode
 
@@ -50,11 +50,11 @@ def loaded(named, backend, tmp_path_factory) -> Any:
         pytest.importorskip("onnxruntime")
         pytest.importorskip("onnx")
     if not backend.weights:
-        return backend.load(Source())
+        return backend.load(ModelSource())
     build = backend.tiny or BUILDS.get(named)
     if build is None:
         pytest.skip("a plugin's backend without a tiny build (Backend.tiny)")
-    return backend.load(Source(path=str(build(tmp_path_factory.mktemp(named) / "weights"))))
+    return backend.load(ModelSource(path=str(build(tmp_path_factory.mktemp(named) / "weights"))))
 
 
 def test_every_backend_of_ours_with_weights_has_a_tiny_build():
@@ -64,9 +64,9 @@ def test_every_backend_of_ours_with_weights_has_a_tiny_build():
 
 def test_a_plugin_needs_no_build_and_one_that_has_it_has_weights():
     plain = {"summary": "mine", "roles": frozenset({"drafter"}), "licence": Licence("MIT", "MIT")}
-    assert not Backend(**plain, load=Source).weights
-    assert Backend(**plain, load=Source, weights=True).tiny is None
-    assert Backend(**plain, load=Source, tiny=BUILDS["sam2"]).weights
+    assert not Backend(**plain, load=ModelSource).weights
+    assert Backend(**plain, load=ModelSource, weights=True).tiny is None
+    assert Backend(**plain, load=ModelSource, tiny=BUILDS["sam2"]).weights
 
 
 def test_it_says_what_it_is_and_under_which_licence(backend):
@@ -94,10 +94,10 @@ def test_a_folder_without_its_weights_is_named(backend, tmp_path):
         pytest.skip("it has no weights")
     empty = tmp_path / "nothing here"
     empty.mkdir()
-    with pytest.raises(WeightsNotFound, match="nothing here"):
-        backend.load(Source(path=str(empty)))
-    with pytest.raises(WeightsNotFound, match="nowhere"):
-        backend.load(Source(path=str(tmp_path / "nowhere")))
+    with pytest.raises(MaskWeightsNotFound, match="nothing here"):
+        backend.load(ModelSource(path=str(empty)))
+    with pytest.raises(MaskWeightsNotFound, match="nowhere"):
+        backend.load(ModelSource(path=str(tmp_path / "nowhere")))
 
 
 def fine_mask(mask, picture) -> None:

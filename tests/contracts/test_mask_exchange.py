@@ -13,9 +13,9 @@ from frisket.maskgen.format_base import (
     GREY,
     BadExchange,
     Exchange,
-    Frame,
     Masked,
-    baked,
+    RegionMasks,
+    bake_weights,
 )
 from frisket.media.frames import probe, write_video
 
@@ -24,7 +24,7 @@ NAMES = ("a", "take.1", "sub/deep er/é ü")
 SIZE = (40, 56)
 
 
-def discs(shift: int = 0) -> Frame:
+def discs(shift: int = 0) -> RegionMasks:
     """A face, a ring of hair around it, and no hands."""
     y, x = np.mgrid[: SIZE[0], : SIZE[1]]
     away = np.hypot(y - 20, x - 24 - shift)
@@ -67,7 +67,7 @@ def test_pictures_come_back_as_they_went(exchange, tmp_path, clips):
         (frame,) = found[name].frames
         wanted = discs(shift)
         if exchange.grey:
-            levels = baked(wanted, WEIGHTS, found[name].clip)
+            levels = bake_weights(wanted, WEIGHTS, found[name].clip)
             assert torch.equal(frame[GREY], levels / 255)
         else:
             assert set(frame) == set(wanted)
@@ -107,7 +107,7 @@ def test_a_video_comes_back_or_is_refused_by_name(exchange, tmp_path):
     list(exchange.write(out, [item], WEIGHTS))
     (back,) = exchange.read(out, clips)
     for shift, frame in enumerate(back.frames):
-        assert torch.equal(frame[GREY], baked(discs(shift), WEIGHTS, item.clip) / 255)
+        assert torch.equal(frame[GREY], bake_weights(discs(shift), WEIGHTS, item.clip) / 255)
 
 
 def test_masks_of_another_size_are_refused(exchange, tmp_path, clips):

@@ -62,7 +62,7 @@ def test_the_file_is_named_and_no_half_of_it_stays(
 
 
 def film(path: Path, labels: torch.Tensor) -> None:
-    with store.writing_label_video(path, 8, {"face": 1}) as add:
+    with store.open_label_video(path, 8, {"face": 1}) as add:
         add(labels)
         add(labels)
 

@@ -67,7 +67,7 @@ def test_a_record_cannot_have_another_file_removed(tmp_path: Path) -> None:
     (tmp_path / "masks").mkdir()
     precious = tmp_path / "precious.png"
     Image.new("L", (8, 8)).save(precious)
-    made = record.Record(
+    made = record.MaskRecord(
         clip=record.Stamp.of(precious),
         frames=1,
         height=8,
@@ -78,5 +78,5 @@ def test_a_record_cannot_have_another_file_removed(tmp_path: Path) -> None:
         masks=(record.Stamp.of(precious, "../precious.png"),),
     )
     record.save(made, tmp_path / "masks" / "a.json")
-    with pytest.raises(record.BadRecord, match="outside its folder"):
+    with pytest.raises(record.BadMaskRecord, match="outside its folder"):
         record.load(tmp_path / "masks" / "a.json")

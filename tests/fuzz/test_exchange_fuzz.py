@@ -136,7 +136,7 @@ def test_damaged_label_maps(clips: Path, tmp_path: Path, seeds: range) -> None:
 def test_damaged_legends_and_records(tmp_path: Path, seeds: range) -> None:
     clip, note, legend = tmp_path / "a.png", tmp_path / "a.json", tmp_path / "legend.json"
     Image.new("RGB", SIZE[::-1], 200).save(clip)
-    made = record.Record(
+    made = record.MaskRecord(
         clip=record.Stamp.of(clip),
         frames=1,
         height=SIZE[0],
@@ -146,7 +146,7 @@ def test_damaged_legends_and_records(tmp_path: Path, seeds: range) -> None:
         key="00",
         masks=(record.Stamp.of(clip, "a.png"),),
         legend={"face": 1},
-        regions={"face": record.Found(0.5, 0.25, 1.0, ("ü",))},
+        regions={"face": record.DetectionRecord(0.5, 0.25, 1.0, ("ü",))},
         notes=("x",),
     )
     record.save(made, note)
@@ -160,7 +160,7 @@ def test_damaged_legends_and_records(tmp_path: Path, seeds: range) -> None:
         note.write_bytes(content)
         legend.write_bytes(damage(b'{"face": 1, "hair": 2}', rng))
         for reading in (lambda: record.load(note), lambda: store.read_legend(legend)):
-            with contextlib.suppress(record.BadRecord, store.BadLegend):
+            with contextlib.suppress(record.BadMaskRecord, store.BadLegend):
                 brief(reading, 1500)
 
     tried(seeds, run)

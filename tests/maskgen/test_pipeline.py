@@ -3,26 +3,26 @@
 import pytest
 import torch
 
-from frisket.maskgen.base import BACKENDS, BackendUnusable, Box, Seen, Segment, Source
-from frisket.maskgen.cleanup.compose import (
-    Grounded,
-    Reduced,
-    ellipse,
+from frisket.maskgen.base import BACKENDS, BackendUnusable, Box, Detections, ModelSource, Segment
+from frisket.maskgen.cleanup.stages import (
+    GroundedPipeline,
+    ReducedPipeline,
+    draw_ellipse,
+    draw_rectangle,
     phrases_of,
     planes_of,
-    rectangle,
 )
 from frisket.maskgen.pipeline import (
     COMPOSITIONS,
     Models,
-    Parts,
+    PipelineParts,
     backends_of,
-    licences,
+    list_licences,
     needs_phrases,
-    parts_of,
     regions_of,
+    resolve_parts,
 )
-from frisket.maskgen.vision.classes import grouping
+from frisket.maskgen.vision.classes import get_grouping
 from frisket.registry import UnknownPlugin
 
 PICTURE = torch.zeros((40, 60, 3), dtype=torch.uint8)
@@ -44,24 +44,28 @@ class Cut:
 
     def segment(self, pictures, boxes, points=None):
         return [
-            [Segment(rectangle(box, *picture.shape[:2]), 0.7, box, box.phrase) for box in each]
+            [Segment(draw_rectangle(box, *picture.shape[:2]), 0.7, box, box.phrase) for box in each]
             for picture, each in zip(pictures, boxes, strict=True)
         ]
 
 
 @pytest.mark.parametrize("name", sorted(COMPOSITIONS))
 def test_compositions_are_made_of_backends_that_fit(name):
-    parts = parts_of(name)
+    parts = resolve_parts(name)
     assert all(each in BACKENDS.names() for each in backends_of(parts))
-    assert len(list(licences(backends_of(parts)))) == len(set(backends_of(parts)))
+    assert len(list(list_licences(backends_of(parts)))) == len(set(backends_of(parts)))
 
 
 def test_a_backend_alone_is_completed_and_may_be_changed():
-    assert parts_of("grounding_dino") == Parts("grounding_dino", "sam2", tracker="sam2_video")
-    assert parts_of("sam3").tracker == "sam3_video"
-    assert parts_of("draft") == Parts("draft")
-    assert parts_of("florence2", segmenter="none", tracker="none") == Parts("florence2")
-    assert parts_of("sapiens", people="grounding_dino").people == "grounding_dino"
+    assert resolve_parts("grounding_dino") == PipelineParts(
+        "grounding_dino", "sam2", tracker="sam2_video"
+    )
+    assert resolve_parts("sam3").tracker == "sam3_video"
+    assert resolve_parts("draft") == PipelineParts("draft")
+    assert resolve_parts("florence2", segmenter="none", tracker="none") == PipelineParts(
+        "florence2"
+    )
+    assert resolve_parts("sapiens", people="grounding_dino").people == "grounding_dino"
 
 
 @pytest.mark.parametrize(
@@ -77,27 +81,27 @@ def test_a_backend_alone_is_completed_and_may_be_changed():
 )
 def test_what_cannot_stand_there_is_refused(said, name, options):
     with pytest.raises((UnknownPlugin, BackendUnusable), match=said):
-        parts_of(name, **options)
+        resolve_parts(name, **options)
 
 
 def test_what_must_be_told_and_what_is_known():
-    assert needs_phrases(parts_of("sam3"))
-    assert not needs_phrases(parts_of("draft"))
-    assert regions_of(parts_of("draft"), grouping()) == ("face", "hair", "body")
-    assert regions_of(parts_of("sapiens"), grouping("parts")) == (
+    assert needs_phrases(resolve_parts("sam3"))
+    assert not needs_phrases(resolve_parts("draft"))
+    assert regions_of(resolve_parts("draft"), get_grouping()) == ("face", "hair", "body")
+    assert regions_of(resolve_parts("sapiens"), get_grouping("parts")) == (
         *("face", "hair", "hands", "clothes", "body"),
     )
-    assert regions_of(parts_of("insightface"), grouping()) == ("face",)
-    assert regions_of(parts_of("clipseg"), grouping()) == ()
+    assert regions_of(resolve_parts("insightface"), get_grouping()) == ("face",)
+    assert regions_of(resolve_parts("clipseg"), get_grouping()) == ()
 
 
 def test_thresholds_reach_the_model_that_is_loaded():
-    models = Models({}, Source(), {"draft.vote": 0.9})
+    models = Models({}, ModelSource(), {"draft.vote": 0.9})
     assert models.get("draft").vote == 0.9
-    assert dict(models.described(["draft"])[0].thresholds)["vote"] == 0.9
+    assert dict(models.describe(["draft"])[0].thresholds)["vote"] == 0.9
     models.close()
     with pytest.raises(BackendUnusable, match="has no threshold 'votes', did you mean 'vote'"):
-        Models({}, Source(), {"draft.votes": 0.9}).get("draft")
+        Models({}, ModelSource(), {"draft.votes": 0.9}).get("draft")
 
 
 def test_boxes_become_masks_of_the_region_their_phrase_names():
@@ -107,7 +111,7 @@ def test_boxes_become_masks_of_the_region_their_phrase_names():
             "mug": [Box(30.0, 20.0, 50.0, 36.0, 0.4, "mug")],
         }
     )
-    look = Grounded(detector, Cut(), loosen=0.2)
+    look = GroundedPipeline(detector, Cut(), loosen=0.2)
     wanted = {"face": ("head",), "subject": ("mug",)}
     (seen,) = look([PICTURE], [wanted])
     assert [(one.region, one.phrase, one.score) for one in seen.instances] == [
@@ -122,9 +126,9 @@ def test_boxes_become_masks_of_the_region_their_phrase_names():
 
 
 def test_without_a_segmenter_the_box_is_the_mask():
-    look = Grounded(Boxes({"mug": [Box(10.0, 5.0, 20.0, 15.0, None, "mug")]}), None)
+    look = GroundedPipeline(Boxes({"mug": [Box(10.0, 5.0, 20.0, 15.0, None, "mug")]}), None)
     (seen,) = look([PICTURE], [{"subject": ("mug",)}])
-    assert torch.equal(seen.instances[0].mask, rectangle(Box(10.0, 5.0, 20.0, 15.0), 40, 60))
+    assert torch.equal(seen.instances[0].mask, draw_rectangle(Box(10.0, 5.0, 20.0, 15.0), 40, 60))
     assert seen.instances[0].score is None
 
 
@@ -140,24 +144,24 @@ def test_a_smaller_look_is_brought_back_to_size():
 
     def look(pictures, wanted):
         sizes.extend(picture.shape[:2] for picture in pictures)
-        return Grounded(Boxes({"mug": [Box(5.0, 5.0, 15.0, 10.0, 0.9, "mug")]}), None)(
+        return GroundedPipeline(Boxes({"mug": [Box(5.0, 5.0, 15.0, 10.0, 0.9, "mug")]}), None)(
             pictures, wanted
         )
 
-    reduced = Reduced(look, 30)
+    reduced = ReducedPipeline(look, 30)
     (seen,) = reduced([PICTURE], [{"subject": ("mug",)}])
     assert sizes == [(20, 30)]
     (one,) = seen.instances
     assert one.mask.shape == (40, 60)
     assert (one.box.left, one.box.bottom) == (10.0, 20.0)
     inside = one.mask >= 0.5
-    assert torch.equal(inside, rectangle(Box(10.0, 10.0, 30.0, 20.0), 40, 60) > 0)
+    assert torch.equal(inside, draw_rectangle(Box(10.0, 10.0, 30.0, 20.0), 40, 60) > 0)
     small = torch.zeros((20, 30, 3), dtype=torch.uint8)
-    assert isinstance(reduced([small], [{"subject": ("mug",)}])[0], Seen)
+    assert isinstance(reduced([small], [{"subject": ("mug",)}])[0], Detections)
 
 
 def test_an_ellipse_touches_the_sides_of_its_box():
-    mask = ellipse(Box(10.0, 4.0, 30.0, 34.0), 40, 60)
+    mask = draw_ellipse(Box(10.0, 4.0, 30.0, 34.0), 40, 60)
     rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
     assert (int(rows[0]), int(rows[-1]), int(columns[0]), int(columns[-1])) == (4, 33, 10, 29)
     assert float(mask.sum()) == pytest.approx(3.14159 * 10 * 15, rel=0.02)

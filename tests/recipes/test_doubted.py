@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from frisket.maskgen.files.record import Record, Stamp, save
+from frisket.maskgen.files.record import MaskRecord, Stamp, save
 from frisket.maskgen.files.unsure import is_unsure
 from frisket.media.files import ClipFiles
 
@@ -13,7 +13,9 @@ def made(folder: Path, status: str, name: str = "a.png") -> ClipFiles:
     clip, mask = folder / "clip.png", folder / name
     for path in (clip, mask):
         path.write_bytes(b"pixels")
-    record = Record(Stamp.of(clip), 1, 8, 8, status, {}, "key", (Stamp.of(mask, f"below/{name}"),))
+    record = MaskRecord(
+        Stamp.of(clip), 1, 8, 8, status, {}, "key", (Stamp.of(mask, f"below/{name}"),)
+    )
     save(record, folder / f"{name.removesuffix('.png')}.json")
     return ClipFiles("a", clip, "", {"": mask}, alpha=False)
 

@@ -12,7 +12,7 @@ from tests.recipes.mask_runs import PHOTOS, run, video
 
 from frisket.config.load import read
 from frisket.maskgen.files import record
-from frisket.maskgen.files.store import legend_in, read_legend
+from frisket.maskgen.files.store import read_legend, read_png_legend
 from frisket.media.files import find
 from frisket.media.frames import decode_grey, decode_index, probe, write_video
 from frisket.recipes.masks.make import clips_of, place_of
@@ -25,7 +25,7 @@ def test_a_draft_is_written_beside_the_clips_with_legend_and_record(clips):
     assert "broken.png" in made.failed[0].message
     out = clips.parent / "masks"
     assert read_legend(out / "legend.json") == {"face": 1, "hair": 2, "body": 3}
-    assert legend_in(out / "ada.png") == {"face": 1, "hair": 2, "body": 3}
+    assert read_png_legend(out / "ada.png") == {"face": 1, "hair": 2, "body": 3}
     labels = decode_index(out / "ada.png")[0]
     assert labels.shape == (256, 256)
     assert set(labels.unique().tolist()) == {0, 1, 2, 3}

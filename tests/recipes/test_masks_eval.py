@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from frisket.cli.masks import files as files_module
 from frisket.cli.masks.compare import run
 from frisket.evaluation.mask_metrics import compare_labels
-from frisket.maskgen.files.store import LEGEND, write_labels, writing_label_video
+from frisket.maskgen.files.store import LEGEND, open_label_video, write_labels
 from frisket.masks.read import read
 from frisket.media.files import TwoFiles
 from frisket.media.frames import probe, write_video
@@ -199,7 +199,7 @@ def video(tmp_path):
     for folder, masks in (("gt", true), ("pred", told)):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / LEGEND).write_text('{"subject": 1}')
-        with writing_label_video(tmp_path / folder / "a.mkv", 8, {"subject": 1}) as add:
+        with open_label_video(tmp_path / folder / "a.mkv", 8, {"subject": 1}) as add:
             for mask in masks:
                 add(mask.to(torch.uint8))
     return pictures, told.to(torch.uint8), true.to(torch.uint8)
@@ -227,7 +227,7 @@ def test_a_video_without_its_pictures_has_only_the_plain_temporal_iou(tmp_path, 
 
 
 def test_frame_counts_that_differ_are_told(tmp_path, video):
-    with writing_label_video(tmp_path / "pred/a.mkv", 8, {"subject": 1}) as add:
+    with open_label_video(tmp_path / "pred/a.mkv", 8, {"subject": 1}) as add:
         add(video[1][0])
         add(video[1][1])
     told, _ = numbers(tmp_path, tmp_path / "pred", tmp_path / "gt", code=1)

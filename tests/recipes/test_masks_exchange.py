@@ -16,10 +16,10 @@ from frisket.cli.masks.exchange import layouts, run_export, run_import
 from frisket.maskgen.files import record
 from frisket.maskgen.files.store import (
     LEGEND,
-    Place,
+    MaskStore,
+    open_label_video,
     read_legend,
     write_labels,
-    writing_label_video,
 )
 from frisket.maskgen.format_base import BadExchange
 from frisket.media.files import MasksNotFound, TwoFiles
@@ -52,7 +52,7 @@ def data(tmp_path):
     masks = tmp_path / "masks"
     for name in ("a", "sub/b"):
         write_labels(masks / f"{name}.png", painted(), TABLE)
-    with writing_label_video(masks / "v.mkv", 8, TABLE) as add:
+    with open_label_video(masks / "v.mkv", 8, TABLE) as add:
         for shift in range(3):
             add(painted().roll(shift, 1))
     (masks / LEGEND).write_text(json.dumps(TABLE))
@@ -141,7 +141,7 @@ def test_a_mask_that_does_not_fit_fails_alone(stills, layout):
 
 
 def test_a_video_that_breaks_while_it_is_written_fails_alone(data):
-    with writing_label_video(data / "masks/v.mkv", 8, TABLE) as add:
+    with open_label_video(data / "masks/v.mkv", 8, TABLE) as add:
         add(painted())
         add(painted())
     picture(data / "clips/w.jpg")
@@ -168,8 +168,8 @@ def test_what_is_there_is_kept_unless_asked(stills):
 
 def test_unsure_masks_are_exported_and_named(stills):
     clip = stills / "clips/a.jpg"
-    doubt = record.Record(record.Stamp.of(clip), 1, HIGH, WIDE, "unsure", {}, "")
-    record.save(doubt, Place(stills / "masks").record("a"))
+    doubt = record.MaskRecord(record.Stamp.of(clip), 1, HIGH, WIDE, "unsure", {}, "")
+    record.save(doubt, MaskStore(stills / "masks").record("a"))
     lines, code = run_export(stills, "labelme", stills / "out")
     assert code == 0
     assert "1 clip (a) with a mask that is unsure, look at it first" in lines
@@ -242,7 +242,7 @@ def test_a_round_trip_through_layouts_that_know_regions(stills):
 
 def test_imported_masks_count_as_hand_work(stills):
     export(stills, "coco", stills / "coco")
-    place = Place(stills / "again")
+    place = MaskStore(stills / "again")
     bring(stills / "coco", "coco", stills / "clips", place.folder)
     clip = stills / "clips/a.jpg"
     known = record.load(place.record("a"))

@@ -7,7 +7,7 @@ from tests.maskgen.tiny import grounding, people, sam
 from tests.recipes.mask_runs import PHOTOS, run, video
 
 from frisket.maskgen.backends.florence2 import Florence2
-from frisket.maskgen.base import BackendUnusable, WeightsNotFound
+from frisket.maskgen.base import BackendUnusable, MaskWeightsNotFound
 from frisket.maskgen.files import record
 from frisket.media.frames import decode_index, probe
 from frisket.registry import UnknownPlugin
@@ -129,7 +129,7 @@ def test_what_cannot_be_done_is_refused_before_any_clip(clips, weights):
     for error, said, options in refused:
         with pytest.raises(error, match=said):
             run(folder, **options)
-    with pytest.raises(WeightsNotFound, match="lacks config"):
+    with pytest.raises(MaskWeightsNotFound, match="lacks config"):
         run(folder, backends=("clipseg",), phrases="face", sources={"clipseg": str(folder)})
     assert not list((folder / "masks").rglob("*.png"))
 

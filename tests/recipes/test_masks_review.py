@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from frisket.evaluation.contact_sheet import REGION_COLOURS
-from frisket.maskgen.files.record import Found, Model, Record, Stamp, save
-from frisket.maskgen.files.store import Place, extend_legend, write_labels, write_soft
+from frisket.maskgen.files.record import DetectionRecord, MaskRecord, ModelRecord, Stamp, save
+from frisket.maskgen.files.store import MaskStore, extend_legend, write_labels, write_soft
 from frisket.media.files import find
 from frisket.media.frames import write_video, writing_labels
 from frisket.pocket.world import Background, Scene, draw, frames_of
@@ -18,8 +18,8 @@ from frisket.recipes.masks import review as review_module
 from frisket.recipes.masks.review import Reviewed, review
 
 LEGEND = {"face": 1, "body": 2, "hair": 3}
-DRAFT = Model("draft", code_licence="Apache-2.0")
-PARSER = Model("sapiens", "models/sapiens", "ab12", "Apache-2.0", "CC BY-NC 4.0")
+DRAFT = ModelRecord("draft", code_licence="Apache-2.0")
+PARSER = ModelRecord("sapiens", "models/sapiens", "ab12", "Apache-2.0", "CC BY-NC 4.0")
 
 
 class Shelf:
@@ -27,7 +27,7 @@ class Shelf:
 
     def __init__(self, root: Path) -> None:
         self.root, self.clips = root, root / "clips"
-        self.place = Place(root / "masks")
+        self.place = MaskStore(root / "masks")
         self.legend = extend_legend(self.place.legend, LEGEND)
 
     def photo(self, name: str, side: int = 48) -> Path:
@@ -37,7 +37,7 @@ class Shelf:
         Image.fromarray(noise).save(path)
         return path
 
-    def made(self, name: str, confidence: float | None = 0.9, **told: object) -> Record:
+    def made(self, name: str, confidence: float | None = 0.9, **told: object) -> MaskRecord:
         """A clip with its label map (unless `masks=()`) and record."""
         clip = self.photo(name)
         mask = self.place.labels(name, video=False)
@@ -46,8 +46,11 @@ class Shelf:
             labels[:12], labels[12:24] = 1, 2
             write_labels(mask, labels, self.legend)
             told["masks"] = (Stamp.of(mask, self.place.below(mask)),)
-            told.setdefault("regions", {"face": Found(0.25, 0.8, confidence), "body": Found(0.25)})
-        record = Record(
+            told.setdefault(
+                "regions",
+                {"face": DetectionRecord(0.25, 0.8, confidence), "body": DetectionRecord(0.25)},
+            )
+        record = MaskRecord(
             clip=Stamp.of(clip),
             frames=1,
             height=48,
@@ -76,7 +79,7 @@ class Shelf:
         with writing_labels(mask, 8.0) as writer:
             for _, planes in drawn:
                 writer.add(torch.from_numpy((planes["subject"] > 0.5).astype(np.uint8)))
-        record = Record(
+        record = MaskRecord(
             clip=Stamp.of(clip),
             frames=frames,
             height=64,
@@ -84,7 +87,7 @@ class Shelf:
             settings={},
             key="k",
             masks=(Stamp.of(mask, self.place.below(mask)),),
-            regions={"face": Found(0.05, None, 0.3)},
+            regions={"face": DetectionRecord(0.05, None, 0.3)},
             **{"status": "done", "confidence": 0.3} | told,
         )
         save(record, self.place.record(name))
@@ -309,7 +312,7 @@ def test_only_the_worst_have_pictures(shelf: Shelf, monkeypatch: pytest.MonkeyPa
 
 def test_masks_beside_the_clips_are_reviewed_as_well(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path)
-    shelf.place = Place(shelf.clips, beside=True)
+    shelf.place = MaskStore(shelf.clips, beside=True)
     shelf.clips.mkdir()
     extend_legend(shelf.place.legend, LEGEND)
     shelf.made("a")

@@ -14,7 +14,7 @@ from frisket.config.load import ConfigError
 from frisket.evaluation.patches import match_patches
 from frisket.inference.generate import Picture
 from frisket.inference.sample_specs import SampleSpec
-from frisket.maskgen.base import WeightsNotFound
+from frisket.maskgen.base import MaskWeightsNotFound
 from frisket.pocket.world import ZIGZAG, Background, draw, random_creature
 from frisket.scoring.clips import Taught
 from frisket.scoring.feature_extractors import open_eyes, open_faces
@@ -142,14 +142,14 @@ def test_what_cannot_be_told_is_said(tmp_path: Path) -> None:
 
 
 def test_wrong_folders_are_named(tmp_path: Path) -> None:
-    with pytest.raises(WeightsNotFound, match="there is no such folder"):
+    with pytest.raises(MaskWeightsNotFound, match="there is no such folder"):
         open_eyes(tmp_path / "none", "cpu")
     tower("clip_vision_model", tmp_path)
     (tmp_path / "preprocessor_config.json").unlink()
-    with pytest.raises(WeightsNotFound, match=r"preprocessor_config\.json"):
+    with pytest.raises(MaskWeightsNotFound, match=r"preprocessor_config\.json"):
         open_eyes(tmp_path, "cpu")
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(WeightsNotFound, match=r"type bert, not clip or .* or dinov3_vit"):
+    with pytest.raises(MaskWeightsNotFound, match=r"type bert, not clip or .* or dinov3_vit"):
         open_eyes(tmp_path, "cpu")
 
 

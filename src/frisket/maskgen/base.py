@@ -12,12 +12,12 @@ from torch import Tensor
 from frisket.registry import Shelf
 from frisket.shapes import Frames, Plane
 
-Picture = UInt8[Tensor, "_ _ 3"]  # one frame, H W, RGB, 0 to 255; those of a list differ in size
-Mask = Float[Tensor, "H W"]  # probability that a pixel belongs, float32 in [0, 1]
+RgbPicture = UInt8[Tensor, "_ _ 3"]  # one frame, H W, RGB, 0 to 255; those of a list differ in size
+SoftMask = Float[Tensor, "H W"]  # probability that a pixel belongs, float32 in [0, 1]
 LabelMap = UInt8[Tensor, "H W"]  # 0 is background, others as a legend says
 ClassMasks = Float[Tensor, "k _ _"]  # k H W: probability of each class of a parser; sums to 1
 
-Role = Literal[
+BackendRole = Literal[
     "detector",
     "faces",
     "segmenter",
@@ -30,7 +30,7 @@ Role = Literal[
 ]
 
 
-class WeightsNotFound(FileNotFoundError):
+class MaskWeightsNotFound(FileNotFoundError):
     """A source without the weights a backend needs; the message names what is missing."""
 
 
@@ -73,15 +73,15 @@ class Box:
         )
         return cut if cut.right > cut.left and cut.bottom > cut.top and cut.area >= 1 else None
 
-    def loosened(self, share: float, height: int, width: int) -> "Box":
+    def loosen(self, share: float, height: int, width: int) -> "Box":
         """Grown by `share` of its own size in all (half on either side), cut to the picture."""
         x, y = (self.right - self.left) * share / 2, (self.bottom - self.top) * share / 2
-        grown = Box(
+        larger = Box(
             *(self.left - x, self.top - y, self.right + x, self.bottom + y),
             score=self.score,
             phrase=self.phrase,
         )
-        return grown.within(height, width) or self
+        return larger.within(height, width) or self
 
     def overlap(self, other: "Box") -> float:
         """Intersection over union, 0 to 1."""
@@ -105,7 +105,7 @@ class Face:
 class Segment:
     """A mask a model gave for one box or phrase; `score` in [0, 1] or None."""
 
-    mask: Mask
+    mask: SoftMask
     score: float | None = None
     box: Box | None = None
     phrase: str = ""
@@ -116,7 +116,7 @@ class Instance:
     """One thing of one region in one picture; `person` numbers the person it is part of."""
 
     region: str
-    mask: Mask
+    mask: SoftMask
     score: float | None = None  # of the model, in [0, 1]
     box: Box | None = None
     person: int | None = None  # None: not known to be anybody's
@@ -125,7 +125,7 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Detections:
     """What was found in one picture; `unsure` says why it is not to be trusted, empty if it is."""
 
     instances: tuple[Instance, ...] = ()
@@ -139,7 +139,7 @@ class Seed:
     number: int
     frame: int
     box: Box | None = None
-    mask: Mask | None = None
+    mask: SoftMask | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ class Detector(Protocol):
     """
 
     def detect(
-        self, pictures: Sequence[Picture], phrases: Sequence[Sequence[str]]
+        self, pictures: Sequence[RgbPicture], phrases: Sequence[Sequence[str]]
     ) -> list[list[Box]]:
         """One list of boxes a picture."""
         ...
@@ -170,7 +170,7 @@ class Detector(Protocol):
 class FaceFinder(Protocol):
     """Faces with keypoints and, where there is a recogniser, an embedding; largest first."""
 
-    def faces(self, pictures: Sequence[Picture]) -> list[list[Face]]:
+    def faces(self, pictures: Sequence[RgbPicture]) -> list[list[Face]]:
         """One list of faces a picture."""
         ...
 
@@ -184,7 +184,7 @@ class Segmenter(Protocol):
 
     def segment(
         self,
-        pictures: Sequence[Picture],
+        pictures: Sequence[RgbPicture],
         boxes: Sequence[Sequence[Box]],
         points: Sequence[Sequence[Sequence[tuple[float, float, bool]]]] | None = None,
     ) -> list[list[Segment]]:
@@ -197,7 +197,7 @@ class Grounder(Protocol):
     """Phrases to masks, one segment an instance (or one a phrase where it knows none)."""
 
     def ground(
-        self, pictures: Sequence[Picture], phrases: Sequence[Sequence[str]]
+        self, pictures: Sequence[RgbPicture], phrases: Sequence[Sequence[str]]
     ) -> list[list[Segment]]:
         """One list of segments a picture."""
         ...
@@ -209,18 +209,18 @@ class Parser(Protocol):
 
     classes: tuple[str, ...]
 
-    def parse(self, pictures: Sequence[Picture]) -> list[ClassMasks]:
+    def parse(self, pictures: Sequence[RgbPicture]) -> list[ClassMasks]:
         """One k H W a picture, at the picture's size."""
         ...
 
 
 @runtime_checkable
-class Drafter(Protocol):
+class PromptFreeSegmenter(Protocol):
     """Fixed regions of every person, without a prompt, and an open word where it is not sure."""
 
     regions: tuple[str, ...]
 
-    def draft(self, pictures: Sequence[Picture]) -> list[Seen]:
+    def draft(self, pictures: Sequence[RgbPicture]) -> list[Detections]:
         """One answer a picture."""
         ...
 
@@ -241,7 +241,7 @@ class Tracker(Protocol):
 
 
 @runtime_checkable
-class Follower(Protocol):
+class VideoGrounder(Protocol):
     """Phrases through the frames of a window: detects and tracks in one."""
 
     def follow(self, frames: Frames, phrases: Sequence[str]) -> list[Track]:
@@ -253,20 +253,20 @@ class Follower(Protocol):
 class Captioner(Protocol):
     """Pictures to plain captions."""
 
-    def caption(self, pictures: Sequence[Picture]) -> list[str]:
+    def caption(self, pictures: Sequence[RgbPicture]) -> list[str]:
         """One caption a picture."""
         ...
 
 
-CONTRACTS: Mapping[Role, type] = {
+CONTRACTS: Mapping[BackendRole, type] = {
     "detector": Detector,
     "faces": FaceFinder,
     "segmenter": Segmenter,
     "grounder": Grounder,
     "parser": Parser,
-    "drafter": Drafter,
+    "drafter": PromptFreeSegmenter,
     "tracker": Tracker,
-    "follower": Follower,
+    "follower": VideoGrounder,
     "captioner": Captioner,
 }
 
@@ -281,7 +281,7 @@ class Licence:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ModelSource:
     """Where a backend's weights lie: a local folder, file or hub id; empty is its own default."""
 
     path: str = ""
@@ -299,9 +299,9 @@ class Backend:
     """
 
     summary: str  # one line for `frisket masks backends`
-    roles: frozenset[Role]
+    roles: frozenset[BackendRole]
     licence: Licence
-    load: Callable[[Source], Any]
+    load: Callable[[ModelSource], Any]
     repo: str = ""  # hub id taken where no source is given; empty: none is needed, or none exists
     weights: bool = False  # whether it loads weights: it is then held once, not once a process
     tiny: Callable[[Path], Path] | None = None  # a plugin's small random build, for tests alone

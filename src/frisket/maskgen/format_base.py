@@ -17,7 +17,7 @@ from torch import Tensor
 
 from frisket.disk.atomic import replacing
 from frisket.disk.untrusted import ANNOTATIONS, BadText, cut, parse_json, read_text, show
-from frisket.maskgen.base import Mask
+from frisket.maskgen.base import SoftMask
 from frisket.maskgen.files.store import levels, read_frames
 from frisket.masks.read import BACKGROUND, WHOLE
 from frisket.masks.weights import RegionWeights
@@ -40,7 +40,7 @@ BAKED = (
 )
 
 Bits = NDArray[np.bool_]  # H W
-Frame = Mapping[str, Mask]  # regions of one frame; a region that is not named is nowhere
+RegionMasks = Mapping[str, SoftMask]  # regions of one frame; a region that is not named is nowhere
 
 
 class BadExchange(ValueError):
@@ -53,7 +53,7 @@ class Masked:
 
     name: str  # path below the clip folder, without suffix
     clip: Media
-    frames: Iterable[Frame]
+    frames: Iterable[RegionMasks]
 
 
 @runtime_checkable
@@ -94,7 +94,7 @@ EXCHANGES: Shelf[Exchange] = Shelf("frisket.maskgen.formats", "EXCHANGE", "frisk
 
 
 @contextmanager
-def blaming(path: Path, what: str) -> Iterator[None]:
+def blame(path: Path, content: str) -> Iterator[None]:
     """Within the block, whatever goes wrong with the values of a file is its fault: BadExchange.
 
     A stranger's numbers make arrays, parsers and pictures raise anything; errors that are written
@@ -105,16 +105,16 @@ def blaming(path: Path, what: str) -> Iterator[None]:
     except (BadExchange, BadMedia, OSError):
         raise
     except Exception as error:
-        said = cut(str(error) or type(error).__name__)
-        raise BadExchange(f"{path}: {cut(what)} cannot be read ({said})") from error
+        message = cut(str(error) or type(error).__name__)
+        raise BadExchange(f"{path}: {cut(content)} cannot be read ({message})") from error
 
 
-def read_json(path: Path, what: str) -> Any:
+def read_json(path: Path, fault: str) -> Any:
     """The tree of a JSON file; BadExchange, with the place, where it is none."""
     try:
         return parse_json(read_text(path, ANNOTATIONS))
     except BadText as error:
-        raise BadExchange(f"{path}: {what} ({error})") from error
+        raise BadExchange(f"{path}: {fault} ({error})") from error
 
 
 def points_of(values: Any) -> NDArray[np.float64]:
@@ -125,7 +125,7 @@ def points_of(values: Any) -> NDArray[np.float64]:
     return points
 
 
-def free(path: Path, *, overwrite: bool) -> Path:
+def check_free(path: Path, *, overwrite: bool) -> Path:
     """The path itself; BadExchange where a file is there that may not be replaced."""
     if path.exists() and not overwrite:
         raise BadExchange(
@@ -135,7 +135,7 @@ def free(path: Path, *, overwrite: bool) -> Path:
     return path
 
 
-def still(item: Masked, tool: str) -> Frame:
+def get_still(item: Masked, tool: str) -> RegionMasks:
     """The one frame of a picture; BadExchange for a video."""
     if item.clip.video:
         raise BadExchange(
@@ -144,22 +144,24 @@ def still(item: Masked, tool: str) -> Frame:
     return next(iter(item.frames))
 
 
-def baked(frame: Frame, weights: Mapping[str, float], clip: Media) -> UInt8[Tensor, "H W"]:
+def bake_weights(
+    frame: RegionMasks, weights: Mapping[str, float], clip: Media
+) -> UInt8[Tensor, "H W"]:
     """One grey plane of the weights of a frame's regions; ValueError for a region without one."""
     if strangers := [name for name in frame if name not in weights]:
         raise ValueError(f"weights: {strangers[0]!r} has none; there are: {', '.join(weights)}")
     table = {name: weights[name] for name in weights if name != BACKGROUND}
     blank = torch.zeros(clip.height, clip.width)
     planes = torch.stack([frame.get(name, blank) for name in table])
-    laid = RegionWeights(table, weights.get(BACKGROUND, 0.0))(
+    pixel_weights = RegionWeights(table, weights.get(BACKGROUND, 0.0))(
         planes[None, :, None], torch.ones(1, dtype=torch.bool)
     )
-    return levels(laid[0, 0, 0] / max(1.0, *weights.values()))
+    return levels(pixel_weights[0, 0, 0] / max(1.0, *weights.values()))
 
 
 def write_grey(path: Path, item: Masked, weights: Mapping[str, float]) -> None:
     """The baked weights of a clip: `path` with .png, or .mkv (FFV1) for a video."""
-    greys = (baked(frame, weights, item.clip) for frame in item.frames)
+    greys = (bake_weights(frame, weights, item.clip) for frame in item.frames)
     if path.suffix == ".mkv":
         with writing_labels(path, item.clip.fps or FPS) as video:
             for grey in greys:
@@ -169,42 +171,44 @@ def write_grey(path: Path, item: Masked, weights: Mapping[str, float]) -> None:
         Image.fromarray(next(greys).numpy()).save(draft, format="PNG")
 
 
-def read_grey(found: Iterable[ClipFiles]) -> Iterator[Masked]:
+def read_grey(clips: Iterable[ClipFiles]) -> Iterator[Masked]:
     """Clips with one grey mask, as the region `subject`."""
-    for one in found:
-        if one.masks:
-            clip = probe(one.clip)
-            yield Masked(one.name, clip, read_frames({GREY: one.masks[WHOLE]}, clip, {}))
+    for files in clips:
+        if files.masks:
+            clip = probe(files.clip)
+            yield Masked(files.name, clip, read_frames({GREY: files.masks[WHOLE]}, clip, {}))
 
 
-def matched(source: Path, clips: Path, told: Mapping[str, T]) -> Iterator[tuple[str, Media, T]]:
+def match_clips(
+    source: Path, clips: Path, entries: Mapping[str, T]
+) -> Iterator[tuple[str, Media, T]]:
     """(name, clip, what is told of it) for entries by file name, those with a clip.
 
     A file name is a path below the clip folder with any suffix, or the last part of one where that
     tells clips apart. BadExchange where none has a clip.
     """
-    found = {one.name: one.clip for one in find(clips, masks="none", folders={}).clips}
+    clip_paths = {files.name: files.clip for files in find(clips, masks="none", folders={}).clips}
     last: dict[str, list[str]] = {}
-    for name in found:
+    for name in clip_paths:
         last.setdefault(PurePosixPath(name).name, []).append(name)
-    strangers, taken = [], dict[str, str]()
-    for file, what in told.items():
-        same = _called(_stem(file), found, last)
-        if len(same) != 1:
+    strangers, claimed = [], dict[str, str]()
+    for file, entry in entries.items():
+        names = _find_names(_strip_suffix(file), clip_paths, last)
+        if len(names) != 1:
             strangers.append(file)
             continue
-        if same[0] in taken:
+        if names[0] in claimed:
             raise BadExchange(
-                f"{source}: {cut(taken[same[0]])!r} and {cut(file)!r} both mean the clip"
-                f" {same[0]!r}; keep one"
+                f"{source}: {cut(claimed[names[0]])!r} and {cut(file)!r} both mean the clip"
+                f" {names[0]!r}; keep one"
             )
-        taken[same[0]] = file
-        yield same[0], probe(found[same[0]]), what
-    if strangers and len(strangers) == len(told):
+        claimed[names[0]] = file
+        yield names[0], probe(clip_paths[names[0]]), entry
+    if strangers and len(strangers) == len(entries):
         raise BadExchange(
-            f"{source}: none of its {len(told)} pictures is in {clips}; one is"
+            f"{source}: none of its {len(entries)} pictures is in {clips}; one is"
             f" {cut(strangers[0])!r}, a"
-            f" clip is {next(iter(found))!r}"
+            f" clip is {next(iter(clip_paths))!r}"
         )
     if strangers:
         log.warning(
@@ -213,31 +217,33 @@ def matched(source: Path, clips: Path, told: Mapping[str, T]) -> Iterator[tuple[
         )
 
 
-def _called(stem: str, found: Mapping[str, Path], last: Mapping[str, list[str]]) -> list[str]:
+def _find_names(
+    stem: str, clip_paths: Mapping[str, Path], last: Mapping[str, list[str]]
+) -> list[str]:
     """The clips that a name may mean: as it is, by its last part, without an uploader's prefix."""
-    if stem in found:
+    if stem in clip_paths:
         return [stem]
     name = PurePosixPath(stem).name
     return last.get(name) or last.get(UPLOADED.sub("", name), [])
 
 
-def _stem(file: str) -> str:
+def _strip_suffix(file: str) -> str:
     """A path without suffix, in NFC: annotations made on macOS may write names in NFD."""
     path = PurePosixPath(plain(file).replace("\\", "/"))
     return path.with_suffix("").as_posix() if path.name else file
 
 
-def sized(source: Path, clip: Media, height: Any, width: Any) -> None:
+def check_size(source: Path, clip: Media, height: Any, width: Any) -> None:
     """BadExchange where a mask was made for another size than its clip has."""
     if (height, width) != (clip.height, clip.width):
         raise BadExchange(
             f"{source}: the mask of {clip.path} is for {show(width)} x {show(height)}, the clip"
             f" is {clip.width} x {clip.height} (width x height);"
-            f" {_other_version(clip, height, width)}"
+            f" {_explain_size(clip, height, width)}"
         )
 
 
-def _other_version(clip: Media, height: Any, width: Any) -> str:
+def _explain_size(clip: Media, height: Any, width: Any) -> str:
     if (height, width) == (clip.width, clip.height) and not clip.video:
         orientation, _ = read_orientation(clip.path)
         if orientation >= 5:
@@ -248,7 +254,7 @@ def _other_version(clip: Media, height: Any, width: Any) -> str:
     return "it belongs to another version of the picture"
 
 
-def turned_corners(points: NDArray[np.float64], degrees: float) -> NDArray[np.float64]:
+def turn_corners(points: NDArray[np.float64], degrees: float) -> NDArray[np.float64]:
     """N (x, y) turned clockwise, as it is seen, about the middle of their bounding box.
 
     As CVAT turns boxes (its transformations.py, RotatedBoxesToPolygons).
@@ -262,7 +268,7 @@ def turned_corners(points: NDArray[np.float64], degrees: float) -> NDArray[np.fl
     return turned
 
 
-def oval(
+def fill_ellipse(
     centre: tuple[float, float], radii: tuple[float, float], degrees: float, height: int, width: int
 ) -> Bits:
     """The pixels whose centre lies in an ellipse, turned clockwise; ValueError if it is none."""
@@ -276,7 +282,7 @@ def oval(
     return inside & (min(radii) > 0)
 
 
-def united(parts: Iterable[tuple[str, Bits]]) -> dict[str, Mask]:
+def merge_regions(parts: Iterable[tuple[str, Bits]]) -> dict[str, SoftMask]:
     """Regions from pieces, each name the union of its own."""
     regions: dict[str, Bits] = {}
     for name, bits in parts:
@@ -284,13 +290,13 @@ def united(parts: Iterable[tuple[str, Bits]]) -> dict[str, Mask]:
     return {name: torch.from_numpy(bits).float() for name, bits in regions.items()}
 
 
-def bits_of(mask: Mask) -> Bits:
+def bits_of(mask: SoftMask) -> Bits:
     """What is more likely in than out."""
     inside: Bits = (mask >= 0.5).cpu().numpy()
     return inside
 
 
-def filled(points: NDArray[np.float64], height: int, width: int) -> Bits:
+def fill_polygon(points: NDArray[np.float64], height: int, width: int) -> Bits:
     """The pixels whose centre lies in a polygon of n (x, y), (0, 0) being the picture's corner.
 
     By the even-odd rule, exact; ValueError for a point that is not finite.

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from frisket.maskgen.base import Source
+from frisket.maskgen.base import ModelSource
 from frisket.maskgen.cleanup.clean import PRIORITY, Cleaning, How
-from frisket.maskgen.cleanup.compose import Wanted
-from frisket.maskgen.cleanup.instances import Choice
-from frisket.maskgen.files.record import Model, Status
-from frisket.maskgen.files.store import Place
-from frisket.maskgen.pipeline import Options, Parts
+from frisket.maskgen.cleanup.instances import InstanceChoice
+from frisket.maskgen.cleanup.stages import Prompts
+from frisket.maskgen.files.record import ModelRecord, Status
+from frisket.maskgen.files.store import MaskStore
+from frisket.maskgen.pipeline import PipelineOptions, PipelineParts
 from frisket.maskgen.tracking.tracker import Tracking
 
 Smooth = Literal["none", "median", "motion"]
@@ -28,28 +28,28 @@ class Motion:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class MaskJob:
     """One run. Holds no model and no tensor but reference faces: worker processes get a copy.
 
     `sources` are asked one by one; what the second and further say is laid on the first by `how`.
     """
 
-    sources: tuple[Parts, ...]
-    place: Place
+    sources: tuple[PipelineParts, ...]
+    place: MaskStore
     regions: tuple[str, ...]
     legend: Mapping[str, int]
     settings: Mapping[str, Any]
     key: str
-    models: tuple[Model, ...] = ()
+    models: tuple[ModelRecord, ...] = ()
     thresholds: Mapping[str, float] = field(default_factory=dict)  # all of them, for the record
     cuts: Mapping[str, float] = field(default_factory=dict)  # "backend.threshold" the user set
     how: How = "union"
-    options: Options = field(default_factory=Options)
-    weights: Mapping[str, Source] = field(default_factory=dict)
-    default: Source = field(default_factory=Source)
+    options: PipelineOptions = field(default_factory=PipelineOptions)
+    weights: Mapping[str, ModelSource] = field(default_factory=dict)
+    default: ModelSource = field(default_factory=ModelSource)
     priority: tuple[str, ...] = PRIORITY
     cleaning: Mapping[str, Cleaning] = field(default_factory=dict)  # by region; "" for the others
-    choice: Choice = field(default_factory=Choice)
+    choice: InstanceChoice = field(default_factory=InstanceChoice)
     faces: str = ""  # backend that finds the faces a choice goes by
     motion: Motion = field(default_factory=Motion)
     soft: bool = False
@@ -58,7 +58,7 @@ class Job:
     batch: int = 1
     everything_but: str = ""  # region that is all but what was found; empty: what was found
 
-    def cleaned(self, region: str) -> Cleaning:
+    def get_cleaning(self, region: str) -> Cleaning:
         """The clean-up of one region."""
         return self.cleaning.get(region) or self.cleaning.get("") or Cleaning()
 
@@ -69,11 +69,11 @@ class Task:
 
     name: str
     clip: Path
-    wanted: Wanted
+    prompts: Prompts
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ClipResult:
     """What became of a task; `message` is for the reader, empty where all is well."""
 
     name: str

@@ -13,7 +13,7 @@ from torch.nn import functional
 from frisket.config.load import ConfigError
 from frisket.evaluation.patches import Patches, weigh_patches
 from frisket.maskgen.base import BACKENDS, FaceFinder
-from frisket.maskgen.base import Source as Weights
+from frisket.maskgen.base import ModelSource as Weights
 from frisket.maskgen.vision import preprocess
 from frisket.maskgen.vision.loading import config_of, folder_of, load_model
 from frisket.shapes import Plane

@@ -12,8 +12,8 @@ from tests.maskgen.tiny import grounding
 from torch import Tensor
 
 from frisket.maskgen.backends.clipseg import BACKEND, ClipSeg
-from frisket.maskgen.base import BackendUnusable, Grounder, Source, WeightsNotFound
-from frisket.maskgen.vision.preprocess import enlarged
+from frisket.maskgen.base import BackendUnusable, Grounder, MaskWeightsNotFound, ModelSource
+from frisket.maskgen.vision.preprocess import enlarge
 
 PHOTO = Path(__file__).parents[3] / "examples/photos/clips/astronaut.jpg"
 
@@ -25,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def clipseg(folder: Path) -> ClipSeg:
-    return BACKEND.load(Source(path=str(folder)))
+    return BACKEND.load(ModelSource(path=str(folder)))
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def deciding(clipseg: ClipSeg, monkeypatch: pytest.MonkeyPatch, logits: Tensor) 
 def test_a_saved_build_loads_and_gives_soft_masks_at_the_picture_s_size(
     folder, astronaut, dtype, monkeypatch
 ) -> None:
-    clipseg = BACKEND.load(Source(path=str(folder), dtype=dtype))
+    clipseg = BACKEND.load(ModelSource(path=str(folder), dtype=dtype))
     assert isinstance(clipseg, Grounder)
     assert clipseg.threshold == BACKEND.thresholds["threshold"] == 0.4
     pictures, phrases = [astronaut, astronaut[:300]], [["face", "red hair"], ["hair"]]
@@ -65,7 +65,7 @@ def test_masks_are_those_of_the_model_s_own_forward(clipseg, astronaut) -> None:
     inputs = clipseg.processor(
         text=phrases, images=[astronaut.numpy()] * 3, padding=True, return_tensors="pt"
     )
-    expected = enlarged(clipseg.model(**inputs).logits, 512, 512).sigmoid()
+    expected = enlarge(clipseg.model(**inputs).logits, 512, 512).sigmoid()
     for picked in (slice(0, 3), slice(1, 2)):
         (found,) = clipseg.ground([astronaut], [phrases[picked]])
         torch.testing.assert_close(
@@ -111,12 +111,14 @@ def test_a_phrase_that_cannot_be_read_is_refused(clipseg, astronaut, phrase, sai
 
 
 def test_wrong_folders_say_what_they_lack(tmp_path) -> None:
-    with pytest.raises(WeightsNotFound, match="no such folder"):
-        BACKEND.load(Source(path=str(tmp_path / "nowhere")))
+    with pytest.raises(MaskWeightsNotFound, match="no such folder"):
+        BACKEND.load(ModelSource(path=str(tmp_path / "nowhere")))
     other = grounding.clipseg(tmp_path)
     (other / "model.safetensors").unlink()
-    with pytest.raises(WeightsNotFound, match=r"lacks model.safetensors \(it holds config.json"):
-        BACKEND.load(Source(path=str(other)))
+    with pytest.raises(
+        MaskWeightsNotFound, match=r"lacks model.safetensors \(it holds config.json"
+    ):
+        BACKEND.load(ModelSource(path=str(other)))
 
 
 def test_pictures_are_prepared_by_pillow(folder, clipseg, astronaut) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from frisket.data.background_swap import composite, draw
 from frisket.evaluation.mask_metrics import iou
-from frisket.maskgen.base import BACKENDS, CONTRACTS, Box, Seen, Source
+from frisket.maskgen.base import BACKENDS, CONTRACTS, Box, Detections, ModelSource
 from frisket.pocket.world import draw as draw_scene
 from frisket.pocket.world import draw_background, random_background, random_scene
 
@@ -28,7 +28,7 @@ def photo(name: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def draft():
-    return BACKENDS.load("draft").load(Source())
+    return BACKENDS.load("draft").load(ModelSource())
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +37,11 @@ def astronaut() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def seen(draft, astronaut) -> Seen:
+def seen(draft, astronaut) -> Detections:
     return draft.draft([astronaut[0]])[0]
 
 
-def plane(seen: Seen, *regions: str, person: int | None = None) -> torch.Tensor:
+def plane(seen: Detections, *regions: str, person: int | None = None) -> torch.Tensor:
     """What is at least half of these regions."""
     masks = [
         each.mask
@@ -51,7 +51,7 @@ def plane(seen: Seen, *regions: str, person: int | None = None) -> torch.Tensor:
     return torch.stack(masks).sum(0) >= 0.5
 
 
-def scores(seen: Seen, mask: torch.Tensor) -> dict[str, float]:
+def scores(seen: Detections, mask: torch.Tensor) -> dict[str, float]:
     found = {region: iou(plane(seen, region), mask == level) for region, level in LEVELS.items()}
     return found | {"person": iou(plane(seen, *LEVELS), mask > 0)}
 

@@ -19,8 +19,8 @@ from frisket.maskgen.base import (
     Box,
     Captioner,
     Detector,
-    Source,
-    WeightsNotFound,
+    MaskWeightsNotFound,
+    ModelSource,
 )
 
 PHOTO = Path(__file__).parents[3] / "examples/photos/clips/astronaut.jpg"
@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def florence(folder: Path) -> Florence2:
-    loaded = BACKEND.load(Source(path=str(folder)))
+    loaded = BACKEND.load(ModelSource(path=str(folder)))
     loaded.longest = 12
     return loaded
 
@@ -75,8 +75,8 @@ def corners(box: Box) -> list[float]:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_saved_build_loads_and_answers(folder, astronaut, dtype, monkeypatch) -> None:
-    # Sizes are checked within one picture, not across a list: `Picture` names its axes.
-    florence = BACKEND.load(Source(path=str(folder), dtype=dtype))
+    # Sizes are checked within one picture, not across a list: `RgbPicture` names its axes.
+    florence = BACKEND.load(ModelSource(path=str(folder), dtype=dtype))
     assert isinstance(florence, Detector)
     assert isinstance(florence, Captioner)
     florence.longest = 12
@@ -92,13 +92,13 @@ def test_a_saved_build_loads_and_answers(folder, astronaut, dtype, monkeypatch) 
 
 
 def test_a_batch_answers_as_each_alone(florence, astronaut, monkeypatch) -> None:
-    # Sizes are checked within one picture, not across a list: `Picture` names its axes.
+    # Sizes are checked within one picture, not across a list: `RgbPicture` names its axes.
     pictures = [astronaut, astronaut[:300], astronaut[:, 200:]]
     prompts = ["<CAPTION>", "<OPEN_VOCABULARY_DETECTION>hair", "<OPEN_VOCABULARY_DETECTION>a face"]
-    alone = florence._answers(pictures, prompts, 1)
+    alone = florence._ask_batches(pictures, prompts, 1)
     for batch in (2, 3):
         together = [
-            each.replace("<pad>", "") for each in florence._answers(pictures, prompts, batch)
+            each.replace("<pad>", "") for each in florence._ask_batches(pictures, prompts, batch)
         ]
         assert together == [each.replace("<pad>", "") for each in alone]
 
@@ -106,7 +106,7 @@ def test_a_batch_answers_as_each_alone(florence, astronaut, monkeypatch) -> None
 def test_each_phrase_is_asked_by_itself_and_named_as_asked(
     florence, astronaut, monkeypatch
 ) -> None:
-    # Sizes are checked within one picture, not across a list: `Picture` names its axes.
+    # Sizes are checked within one picture, not across a list: `RgbPicture` names its axes.
     calls = writing(florence, monkeypatch, {"Red Hat in the image": SUIT, "the image": ""})
     found = florence.detect([astronaut, astronaut[:250]], [["face", "Red Hat"], ["Red Hat"]])
     assert calls == [
@@ -209,14 +209,14 @@ def test_a_checkpoint_with_its_own_code_names_the_conversion(tmp_path) -> None:
     config = json.loads((folder / "config.json").read_text())
     config["auto_map"] = {"AutoConfig": "configuration_florence2.Florence2Config"}
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(WeightsNotFound, match="florence-community/Florence-2-large"):
-        BACKEND.load(Source(path=str(folder)))
+    with pytest.raises(MaskWeightsNotFound, match="florence-community/Florence-2-large"):
+        BACKEND.load(ModelSource(path=str(folder)))
     (folder / "config.json").write_text('{"model_type": "bart"}')
-    with pytest.raises(WeightsNotFound, match="type bart, not florence2"):
-        BACKEND.load(Source(path=str(folder)))
+    with pytest.raises(MaskWeightsNotFound, match="type bart, not florence2"):
+        BACKEND.load(ModelSource(path=str(folder)))
     (folder / "config.json").write_text("{")
-    with pytest.raises(WeightsNotFound, match="fetch it again"):
-        BACKEND.load(Source(path=str(folder)))
+    with pytest.raises(MaskWeightsNotFound, match="fetch it again"):
+        BACKEND.load(ModelSource(path=str(folder)))
 
 
 def test_pictures_are_prepared_by_pillow(folder, florence) -> None:

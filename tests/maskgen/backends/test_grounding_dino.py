@@ -13,8 +13,8 @@ from PIL import Image
 from tests.maskgen.tiny import grounding
 from torch import Tensor
 
-from frisket.maskgen.backends.grounding_dino import BACKEND, GroundingDino, packed
-from frisket.maskgen.base import BackendUnusable, Box, Detector, Source, WeightsNotFound
+from frisket.maskgen.backends.grounding_dino import BACKEND, GroundingDino, pack_phrases
+from frisket.maskgen.base import BackendUnusable, Box, Detector, MaskWeightsNotFound, ModelSource
 
 PHOTO = Path(__file__).parents[3] / "examples/photos/clips/astronaut.jpg"
 
@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def dino(folder: Path) -> GroundingDino:
-    return BACKEND.load(Source(path=str(folder)))
+    return BACKEND.load(ModelSource(path=str(folder)))
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +65,8 @@ def corners(box: Box) -> tuple[float, ...]:
 def test_saved_builds_load_and_look_at_pictures_of_any_size(
     build, dtype, tmp_path, astronaut, monkeypatch
 ) -> None:
-    # Sizes are checked within one picture, not across a list: `Picture` names its axes.
-    dino = BACKEND.load(Source(path=str(build(tmp_path)), dtype=dtype))
+    # Sizes are checked within one picture, not across a list: `RgbPicture` names its axes.
+    dino = BACKEND.load(ModelSource(path=str(build(tmp_path)), dtype=dtype))
     assert isinstance(dino, Detector)
     assert (dino.box, dino.text) == (BACKEND.thresholds["box"], BACKEND.thresholds["text"])
     dino.box = dino.text = 0.0
@@ -85,7 +85,7 @@ def test_saved_builds_load_and_look_at_pictures_of_any_size(
 def test_the_text_is_the_one_the_stock_processor_writes(dino) -> None:
     phrases = ["A Cat", "red jacket", "flag"]
     stock = dino.processor(text=[phrases], return_tensors="pt")["input_ids"][0].tolist()
-    (text,) = packed(dino.processor.tokenizer, phrases, 256)
+    (text,) = pack_phrases(dino.processor.tokenizer, phrases, 256)
     assert text.tokens == stock
     assert text.spans == {"A Cat": range(1, 3), "red jacket": range(4, 6), "flag": range(7, 8)}
 
@@ -140,7 +140,7 @@ def test_nothing_asked_or_nothing_found_is_no_box(dino, astronaut, monkeypatch) 
 
 def test_phrases_beyond_one_text_are_asked_in_another(dino, astronaut, monkeypatch) -> None:
     phrases = [f"{'z' * length} face" for length in range(1, 30)]  # 2 + ... + 30 tokens
-    (first, second) = packed(dino.processor.tokenizer, phrases, 256)
+    (first, second) = pack_phrases(dino.processor.tokenizer, phrases, 256)
     last = second.spans[phrases[-1]]
     texts = answering(
         dino,
@@ -163,7 +163,7 @@ WORDS = st.lists(
 def test_packing_gives_every_phrase_tokens_of_its_own(words, longest) -> None:
     tokenizer = grounding._bert()
     phrases = [" ".join(each) for each in words]
-    texts = packed(tokenizer, phrases, longest)
+    texts = pack_phrases(tokenizer, phrases, longest)
     assert [name for text in texts for name in text.spans] == list(dict.fromkeys(phrases))
     for text in texts:
         assert len(text.tokens) <= longest
@@ -188,15 +188,17 @@ def test_a_phrase_longer_than_the_text_is_refused(dino, astronaut) -> None:
 
 
 def test_wrong_folders_say_what_they_lack(folder, tmp_path) -> None:
-    with pytest.raises(WeightsNotFound, match=r"lacks config.json, model.safetensors"):
-        BACKEND.load(Source(path=str(tmp_path)))
-    with pytest.raises(WeightsNotFound, match="type clipseg, not grounding-dino"):
-        BACKEND.load(Source(path=str(grounding.clipseg(tmp_path / "other"))))
+    with pytest.raises(MaskWeightsNotFound, match=r"lacks config.json, model.safetensors"):
+        BACKEND.load(ModelSource(path=str(tmp_path)))
+    with pytest.raises(MaskWeightsNotFound, match="type clipseg, not grounding-dino"):
+        BACKEND.load(ModelSource(path=str(grounding.clipseg(tmp_path / "other"))))
     partial = grounding.grounding_dino(tmp_path / "partial")
     (partial / "processor_config.json").unlink()
     (partial / "tokenizer.json").unlink()
-    with pytest.raises(WeightsNotFound, match=r"lacks preprocessor_config.json, tokenizer.json"):
-        BACKEND.load(Source(path=str(partial)))
+    with pytest.raises(
+        MaskWeightsNotFound, match=r"lacks preprocessor_config.json, tokenizer.json"
+    ):
+        BACKEND.load(ModelSource(path=str(partial)))
 
 
 def test_pictures_are_prepared_by_pillow(folder, dino, astronaut) -> None:

@@ -7,8 +7,14 @@ import pytest
 import torch
 from tests.maskgen.tiny import people
 
-from frisket.maskgen.backends.insightface import ALIGNED, BACKEND, aligned, decoded
-from frisket.maskgen.base import BackendUnusable, FaceFinder, Picture, Source, WeightsNotFound
+from frisket.maskgen.backends.insightface import ALIGNED, BACKEND, align_face, decode_faces
+from frisket.maskgen.base import (
+    BackendUnusable,
+    FaceFinder,
+    MaskWeightsNotFound,
+    ModelSource,
+    RgbPicture,
+)
 from frisket.media.frames import decode
 
 PHOTO = Path(__file__).parents[3] / "examples/photos/clips/astronaut.jpg"
@@ -28,7 +34,7 @@ def test_decoding_places_anchors_row_by_row_two_to_a_cell() -> None:
     boxes = [np.zeros((2 * cells, 4), np.float32) for cells in (64, 16, 4)]
     scores[1][2 * (4 * 1 + 2) + 1] = 0.75  # second anchor of row 1, column 2 at stride 16
     boxes[1][2 * (4 * 1 + 2) + 1] = (1, 0.5, 2, 1.5)
-    ((edges, score, points),) = decoded([*scores, *boxes], 64)
+    ((edges, score, points),) = decode_faces([*scores, *boxes], 64)
     assert edges.tolist() == [32 - 16, 16 - 8, 32 + 32, 16 + 24]
     assert (score, points) == (0.75, None)
 
@@ -39,7 +45,7 @@ def test_a_batch_axis_before_the_anchors_changes_nothing() -> None:
         rng.random((2 * cells, width), np.float32) for width in (1, 4, 10) for cells in (64, 16, 4)
     ]
     for one, other in zip(
-        decoded(outputs, 64), decoded([each[None] for each in outputs], 64), strict=True
+        decode_faces(outputs, 64), decode_faces([each[None] for each in outputs], 64), strict=True
     ):
         assert np.array_equal(one[0], other[0])
 
@@ -52,7 +58,7 @@ def test_decoding_agrees_with_insightface() -> None:
         for width in (1, 4, 10)
         for anchors in (128, 32, 8)
     ]
-    found = decoded(outputs, 64)
+    found = decode_faces(outputs, 64)
     assert len(found) == 31
     for place, score, edges, nose in (
         (0, 0.5973002, (-11.932, 11.984, 12.584, 28.897), (15.004, 31.837)),
@@ -69,7 +75,7 @@ def test_alignment_undoes_turn_and_scale(degrees: float, scale: float) -> None:
     picture = np.zeros((200, 200, 3), np.uint8)
     for x, y in points.round().astype(int):
         picture[y - 3 : y + 4, x - 3 : x + 4] = 255
-    face = aligned(picture, points)
+    face = align_face(picture, points)
     assert face.shape == (112, 112, 3)
     for x, y in ALIGNED.round().astype(int):
         assert face[y, x].min() > 200
@@ -79,7 +85,7 @@ def test_without_onnxruntime_the_extra_is_named(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(__import__("sys").modules, "onnxruntime", None)
         with pytest.raises(BackendUnusable, match=r"pip install 'frisket\[insightface\]'"):
-            BACKEND.load(Source(path=str(tmp_path)))
+            BACKEND.load(ModelSource(path=str(tmp_path)))
 
 
 def test_its_licence_is_told() -> None:
@@ -95,16 +101,16 @@ class TestOnRuntime:
         pytest.importorskip("onnx")
 
     @pytest.fixture
-    def photo(self) -> Picture:
+    def photo(self) -> RgbPicture:
         return decode(PHOTO)[0]
 
     def test_faces_come_largest_first_in_the_pixels_of_the_picture(
-        self, tmp_path: Path, photo: Picture
+        self, tmp_path: Path, photo: RgbPicture
     ) -> None:
         people.faces(
             tmp_path, [(0.95, SMALL), (0.6, LARGE), (0.3, [(x + 30, y) for x, y in SMALL])]
         )
-        finder = BACKEND.load(Source(path=str(tmp_path)))
+        finder = BACKEND.load(ModelSource(path=str(tmp_path)))
         assert isinstance(finder, FaceFinder)
         (faces,) = finder.faces([photo])
         scale = max(photo.shape[:2]) / people.FACE_SIDE
@@ -119,19 +125,19 @@ class TestOnRuntime:
     def test_a_wide_picture_is_not_squeezed(self, tmp_path: Path) -> None:
         people.faces(tmp_path, [(0.9, SMALL)])
         picture = torch.zeros(120, 240, 3, dtype=torch.uint8)
-        ((face,),) = BACKEND.load(Source(path=str(tmp_path))).faces([picture])
+        ((face,),) = BACKEND.load(ModelSource(path=str(tmp_path))).faces([picture])
         torch.testing.assert_close(face.keypoints, torch.tensor(SMALL) * 240 / 64)
 
-    def test_one_face_found_twice_is_one(self, tmp_path: Path, photo: Picture) -> None:
+    def test_one_face_found_twice_is_one(self, tmp_path: Path, photo: RgbPicture) -> None:
         nudged = [(x + 9.0, y + 1.0) for x, y in SMALL]
         people.faces(tmp_path, [(0.9, LARGE), (0.8, [(x - 4, y) for x, y in LARGE])])
-        assert len(BACKEND.load(Source(path=str(tmp_path))).faces([photo])[0]) == 1
+        assert len(BACKEND.load(ModelSource(path=str(tmp_path))).faces([photo])[0]) == 1
         people.faces(tmp_path, [(0.9, LARGE), (0.8, nudged)])
-        assert len(BACKEND.load(Source(path=str(tmp_path))).faces([photo])[0]) == 2
+        assert len(BACKEND.load(ModelSource(path=str(tmp_path))).faces([photo])[0]) == 2
 
     def test_an_embedding_tells_faces_apart_and_not_where_they_are(self, tmp_path: Path) -> None:
         people.faces(tmp_path, [(0.9, SMALL), (0.8, LARGE)])
-        finder = BACKEND.load(Source(path=str(tmp_path)))
+        finder = BACKEND.load(ModelSource(path=str(tmp_path)))
         face = torch.zeros(112, 112, 3, dtype=torch.uint8)
         face[:56, :, 0] = 250
         face[56:, :, 2] = 120
@@ -142,11 +148,11 @@ class TestOnRuntime:
         torch.testing.assert_close(large.embedding, again.embedding)
 
     def test_without_a_recogniser_faces_have_no_embedding(
-        self, tmp_path: Path, photo: Picture, caplog: pytest.LogCaptureFixture
+        self, tmp_path: Path, photo: RgbPicture, caplog: pytest.LogCaptureFixture
     ) -> None:
         people.faces(tmp_path)
         (tmp_path / "w600k_r50.onnx").unlink()
-        ((face,),) = BACKEND.load(Source(path=str(tmp_path))).faces([photo])
+        ((face,),) = BACKEND.load(ModelSource(path=str(tmp_path))).faces([photo])
         assert face.embedding is None
         assert "w600k_r50.onnx" in caplog.text
 
@@ -157,16 +163,16 @@ class TestOnRuntime:
 
         if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
             pytest.skip("this onnxruntime has CUDA")
-        BACKEND.load(Source(path=str(people.faces(tmp_path)), device="cuda"))
+        BACKEND.load(ModelSource(path=str(people.faces(tmp_path)), device="cuda"))
         assert "faces are found on the CPU" in caplog.text
 
     def test_wrong_folders_and_files_are_named(self, tmp_path: Path) -> None:
-        with pytest.raises(WeightsNotFound, match=r"det_10g\.onnx.*w600k_r50\.onnx"):
-            BACKEND.load(Source(path=str(tmp_path)))
+        with pytest.raises(MaskWeightsNotFound, match=r"det_10g\.onnx.*w600k_r50\.onnx"):
+            BACKEND.load(ModelSource(path=str(tmp_path)))
         people.faces(tmp_path)
         (tmp_path / "w600k_r50.onnx").rename(tmp_path / "det_10g.onnx")
-        with pytest.raises(WeightsNotFound, match="1 outputs: it is not an SCRFD"):
-            BACKEND.load(Source(path=str(tmp_path)))
+        with pytest.raises(MaskWeightsNotFound, match="1 outputs: it is not an SCRFD"):
+            BACKEND.load(ModelSource(path=str(tmp_path)))
         (tmp_path / "det_10g.onnx").write_bytes(b"no model")
-        with pytest.raises(WeightsNotFound, match="damaged or not an ONNX model"):
-            BACKEND.load(Source(path=str(tmp_path)))
+        with pytest.raises(MaskWeightsNotFound, match="damaged or not an ONNX model"):
+            BACKEND.load(ModelSource(path=str(tmp_path)))

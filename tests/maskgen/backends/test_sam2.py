@@ -8,7 +8,7 @@ import torch
 from tests.maskgen.tiny import sam
 
 from frisket.maskgen.backends.sam2 import BACKEND
-from frisket.maskgen.base import Box, Segmenter, Source
+from frisket.maskgen.base import Box, ModelSource, Segmenter
 from frisket.media.frames import decode
 
 PHOTO = Path(__file__).parents[3] / "examples/photos/clips/astronaut.jpg"
@@ -28,7 +28,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def sam2(folder):
-    return BACKEND.load(Source(path=str(folder)))
+    return BACKEND.load(ModelSource(path=str(folder)))
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_each_box_of_each_picture_has_one_mask_of_its_picture(sam2, photo):
 
 
 def test_the_same_again_from_the_same_folder(folder, sam2, photo):
-    again = BACKEND.load(Source(path=str(folder)))
+    again = BACKEND.load(ModelSource(path=str(folder)))
     one, other = (each.segment([photo], [[FACE]])[0][0] for each in (sam2, again))
     assert torch.equal(one.mask, other.mask)
     assert one.score == other.score
@@ -126,7 +126,7 @@ def test_many_boxes_go_through_the_decoder_in_parts(sam2, photo):
 
 
 def test_half_precision_answers_in_float32(folder, photo):
-    half = BACKEND.load(Source(path=str(folder), dtype=torch.bfloat16))
+    half = BACKEND.load(ModelSource(path=str(folder), dtype=torch.bfloat16))
     (segment,) = half.segment([photo], [[FACE]], [[[(230.0, 120.0, True)]]])[0]
     assert segment.mask.dtype == torch.float32
     assert torch.isfinite(segment.mask).all()
@@ -134,5 +134,5 @@ def test_half_precision_answers_in_float32(folder, photo):
 
 def test_the_published_checkpoints_are_those_of_the_video_model(tmp_path, photo):
     sam.sam2_video(tmp_path)
-    found = BACKEND.load(Source(path=str(tmp_path))).segment([photo], [[FACE]])
+    found = BACKEND.load(ModelSource(path=str(tmp_path))).segment([photo], [[FACE]])
     assert found[0][0].mask.shape == photo.shape[:2]

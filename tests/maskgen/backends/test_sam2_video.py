@@ -9,8 +9,8 @@ from tests.maskgen.tiny import sam
 
 from frisket.maskgen.backends import sam2_video
 from frisket.maskgen.backends.sam2_video import BACKEND
-from frisket.maskgen.base import Box, Seed, Source, Tracker
-from frisket.maskgen.vision.preprocess import enlarged, pixels, scaled
+from frisket.maskgen.base import Box, ModelSource, Seed, Tracker
+from frisket.maskgen.vision.preprocess import enlarge, pixels, scale_box
 from frisket.pocket.world import Background, Scene, draw, frames_of
 
 SIZE = 64
@@ -59,7 +59,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def tracker(folder):
-    return BACKEND.load(Source(path=str(folder)))
+    return BACKEND.load(ModelSource(path=str(folder)))
 
 
 def seeds_of(masks, at):
@@ -75,7 +75,7 @@ def stock(tracker, frames, masks, start, reverse):
 
     video = torch.cat([pixels(frame, tracker.how) for frame in frames])
     session = Sam2VideoInferenceSession(video, SIZE, SIZE, dtype=torch.float32)
-    corners = scaled(box_of(masks[LEFT][start]), frames[start], tracker.how)
+    corners = scale_box(box_of(masks[LEFT][start]), frames[start], tracker.how)
     points = {
         "point_coords": torch.tensor(corners).view(1, 1, 2, 2),
         "point_labels": torch.tensor([[[2, 3]]], dtype=torch.int32),
@@ -88,7 +88,7 @@ def stock(tracker, frames, masks, start, reverse):
     told = tracker.model.propagate_in_video_iterator(
         session, start_frame_idx=start, reverse=reverse
     )
-    return {each.frame_idx: enlarged(each.pred_masks[:, 0], SIZE, SIZE).sigmoid() for each in told}
+    return {each.frame_idx: enlarge(each.pred_masks[:, 0], SIZE, SIZE).sigmoid() for each in told}
 
 
 @pytest.mark.parametrize(("start", "reverse"), [(0, False), (4, False), (21, True), (9, True)])
@@ -206,7 +206,7 @@ def test_no_seeds_no_planes_and_a_wrong_seed_is_named(tracker):
 
 def test_half_precision_answers_in_float32(folder):
     frames, masks = pocket(3)
-    half = BACKEND.load(Source(path=str(folder), dtype=torch.bfloat16))
+    half = BACKEND.load(ModelSource(path=str(folder), dtype=torch.bfloat16))
     planes = half.track(frames, seeds_of(masks, 0))
     assert all(
         plane.dtype == torch.float32 and torch.isfinite(plane).all() for plane in planes.values()

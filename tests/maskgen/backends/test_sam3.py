@@ -9,7 +9,7 @@ import torch
 from tests.maskgen.tiny import sam
 
 from frisket.maskgen.backends.sam3 import BACKEND
-from frisket.maskgen.base import BackendUnusable, Detector, Grounder, Source
+from frisket.maskgen.base import BackendUnusable, Detector, Grounder, ModelSource
 from frisket.maskgen.vision.preprocess import pixels
 from frisket.media.frames import decode
 
@@ -23,7 +23,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def sam3(folder):
-    return BACKEND.load(Source(path=str(folder)))
+    return BACKEND.load(ModelSource(path=str(folder)))
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_features_shared_by_phrases_answer_what_one_whole_forward_answers(sam3, 
 
 
 def test_the_same_again_from_the_same_folder(folder, sam3, photo):
-    again = BACKEND.load(Source(path=str(folder)))
+    again = BACKEND.load(ModelSource(path=str(folder)))
     one, other = (each.ground([photo], [["face"]])[0] for each in (sam3, again))
     assert one
     assert [segment.score for segment in one] == [segment.score for segment in other]
@@ -149,7 +149,7 @@ def test_a_phrase_that_just_fits_is_read(sam3, photo):
 
 
 def test_half_precision_answers_in_float32(folder, photo):
-    half = BACKEND.load(Source(path=str(folder), dtype=torch.bfloat16))
+    half = BACKEND.load(ModelSource(path=str(folder), dtype=torch.bfloat16))
     segments = half.ground([photo], [["face"]])[0]
     assert segments
     assert all(segment.mask.dtype == torch.float32 for segment in segments)
@@ -157,7 +157,7 @@ def test_half_precision_answers_in_float32(folder, photo):
 
 def test_the_published_checkpoint_is_that_of_the_video_model(tmp_path, photo):
     sam.sam3_video(tmp_path)
-    loaded = BACKEND.load(Source(path=str(tmp_path)))
+    loaded = BACKEND.load(ModelSource(path=str(tmp_path)))
     assert len(loaded.ground([photo], [["face"]])) == 1
 
 

@@ -9,7 +9,7 @@ import torch
 from tests.maskgen.tiny import sam
 
 from frisket.maskgen.backends.sam3_video import BACKEND
-from frisket.maskgen.base import BackendUnusable, Follower, Source
+from frisket.maskgen.base import BackendUnusable, ModelSource, VideoGrounder
 from frisket.media.frames import decode
 
 PHOTO = Path(__file__).parents[3] / "examples/photos/clips/astronaut.jpg"
@@ -22,7 +22,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def follower(folder):
-    return BACKEND.load(Source(path=str(folder)))
+    return BACKEND.load(ModelSource(path=str(folder)))
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def stock():
 
 
 def test_tracks_keep_number_and_phrase_through_the_window(follower, frames):
-    assert isinstance(follower, Follower)
+    assert isinstance(follower, VideoGrounder)
     tracks = follower.follow(frames, ["face", "hair"])
     assert [track.number for track in tracks] == list(range(1, len(tracks) + 1))
     assert {track.phrase for track in tracks} == {"face", "hair"}
@@ -58,7 +58,7 @@ def test_tracks_keep_number_and_phrase_through_the_window(follower, frames):
 
 
 def test_the_same_again_from_the_same_folder(folder, follower, frames):
-    again = BACKEND.load(Source(path=str(folder)))
+    again = BACKEND.load(ModelSource(path=str(folder)))
     one, other = (each.follow(frames[:2], ["face"]) for each in (follower, again))
     assert [track.scores for track in one] == [track.scores for track in other]
     assert all(torch.equal(a.plane, b.plane) for a, b in zip(one, other, strict=True))
@@ -144,7 +144,7 @@ def test_a_phrase_that_cannot_be_read_is_named(follower, frames):
 
 
 def test_half_precision_answers_in_float32(folder, frames):
-    half = BACKEND.load(Source(path=str(folder), dtype=torch.bfloat16))
+    half = BACKEND.load(ModelSource(path=str(folder), dtype=torch.bfloat16))
     tracks = half.follow(frames[:2], ["face"])
     assert tracks
     assert all(track.plane.dtype == torch.float32 for track in tracks)

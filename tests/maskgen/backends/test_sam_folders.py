@@ -6,7 +6,7 @@ import pytest
 from tests.maskgen.tiny import BUILDS
 
 from frisket.maskgen.backends import sam2, sam2_video, sam3, sam3_video
-from frisket.maskgen.base import CONTRACTS, Source, WeightsNotFound
+from frisket.maskgen.base import CONTRACTS, MaskWeightsNotFound, ModelSource
 
 BACKENDS = {
     "sam2": sam2.BACKEND,
@@ -23,7 +23,7 @@ def builds(tmp_path_factory):
 
 @pytest.mark.parametrize("name", BACKENDS)
 def test_every_role_it_names_is_fulfilled(name, builds):
-    loaded = BACKENDS[name].load(Source(path=str(builds[name])))
+    loaded = BACKENDS[name].load(ModelSource(path=str(builds[name])))
     assert all(isinstance(loaded, CONTRACTS[role]) for role in BACKENDS[name].roles)
 
 
@@ -32,8 +32,8 @@ def test_every_role_it_names_is_fulfilled(name, builds):
 def test_a_folder_that_lacks_a_file_is_told_which(name, lost, builds, tmp_path):
     folder = shutil.copytree(builds[name], tmp_path / "copy")
     (folder / lost).unlink()
-    with pytest.raises(WeightsNotFound) as refused:
-        BACKENDS[name].load(Source(path=str(folder)))
+    with pytest.raises(MaskWeightsNotFound) as refused:
+        BACKENDS[name].load(ModelSource(path=str(folder)))
     assert str(folder) in str(refused.value)
     assert lost in str(refused.value)
 
@@ -42,8 +42,8 @@ def test_a_folder_that_lacks_a_file_is_told_which(name, lost, builds, tmp_path):
 def test_a_folder_without_its_tokenizer_is_told_so(name, builds, tmp_path):
     folder = shutil.copytree(builds[name], tmp_path / "copy")
     (folder / "tokenizer.json").unlink()
-    with pytest.raises(WeightsNotFound, match=r"lacks tokenizer\.json"):
-        BACKENDS[name].load(Source(path=str(folder)))
+    with pytest.raises(MaskWeightsNotFound, match=r"lacks tokenizer\.json"):
+        BACKENDS[name].load(ModelSource(path=str(folder)))
 
 
 @pytest.mark.parametrize(
@@ -60,5 +60,5 @@ def test_the_weights_of_another_model_are_refused(name, other, builds, tmp_path)
     folder = shutil.copytree(builds[other], tmp_path / "copy")
     if not (folder / "tokenizer.json").exists():
         shutil.copy(builds["sam3"] / "tokenizer.json", folder)
-    with pytest.raises(WeightsNotFound, match=str(folder)):
-        BACKENDS[name].load(Source(path=str(folder)))
+    with pytest.raises(MaskWeightsNotFound, match=str(folder)):
+        BACKENDS[name].load(ModelSource(path=str(folder)))

@@ -9,8 +9,14 @@ from tests.maskgen.tiny import people
 from torch import Tensor, nn
 
 from frisket.maskgen.backends.sapiens import BACKEND, V1, V2, Sapiens
-from frisket.maskgen.base import BackendUnusable, Parser, Picture, Source, WeightsNotFound
-from frisket.maskgen.vision.classes import grouping
+from frisket.maskgen.base import (
+    BackendUnusable,
+    MaskWeightsNotFound,
+    ModelSource,
+    Parser,
+    RgbPicture,
+)
+from frisket.maskgen.vision.classes import get_grouping
 from frisket.maskgen.vision.preprocess import Preprocessing
 from frisket.media.frames import decode
 
@@ -18,7 +24,7 @@ PHOTO = Path(__file__).parents[3] / "examples/photos/clips/astronaut.jpg"
 
 
 @pytest.fixture(scope="module")
-def photo() -> Picture:
+def photo() -> RgbPicture:
     return decode(PHOTO)[0]
 
 
@@ -37,8 +43,8 @@ class RedIsHair(nn.Module):
         return logits
 
 
-def test_a_sapiens2_folder_parses_a_photo(folder: Path, photo: Picture) -> None:
-    parser = BACKEND.load(Source(path=str(folder)))
+def test_a_sapiens2_folder_parses_a_photo(folder: Path, photo: RgbPicture) -> None:
+    parser = BACKEND.load(ModelSource(path=str(folder)))
     assert isinstance(parser, Parser)
     assert parser.classes == V2
     first, again, smaller = parser.parse([photo, photo, photo[:90, :70]])
@@ -48,7 +54,9 @@ def test_a_sapiens2_folder_parses_a_photo(folder: Path, photo: Picture) -> None:
     assert smaller.shape == (29, 90, 70)
 
 
-def test_it_agrees_with_the_stock_model_and_post_processing(folder: Path, photo: Picture) -> None:
+def test_it_agrees_with_the_stock_model_and_post_processing(
+    folder: Path, photo: RgbPicture
+) -> None:
     from transformers import Sapiens2ForSemanticSegmentation
 
     from frisket.maskgen.vision.preprocess import pixels
@@ -57,40 +65,40 @@ def test_it_agrees_with_the_stock_model_and_post_processing(folder: Path, photo:
     with torch.no_grad():
         logits = model(pixels(photo, Preprocessing(64, 48))).logits
     whole = nn.functional.interpolate(logits, photo.shape[:2], mode="bilinear")[0]
-    ours = BACKEND.load(Source(path=str(folder))).parse([photo])[0]
+    ours = BACKEND.load(ModelSource(path=str(folder))).parse([photo])[0]
     torch.testing.assert_close(ours, whole.softmax(0), atol=1e-6, rtol=1e-4)
     assert float((ours.argmax(0) == whole.argmax(0)).float().mean()) > 0.9999
 
 
-def test_bfloat16_weights_answer_in_float32(folder: Path, photo: Picture) -> None:
-    parser = BACKEND.load(Source(path=str(folder), dtype=torch.bfloat16))
+def test_bfloat16_weights_answer_in_float32(folder: Path, photo: RgbPicture) -> None:
+    parser = BACKEND.load(ModelSource(path=str(folder), dtype=torch.bfloat16))
     assert parser.parse([photo])[0].dtype == torch.float32
 
 
 def test_classes_are_those_the_checkpoint_names(tmp_path: Path) -> None:
     names = ("Background", "Hair", "Face")
     folder = people.sapiens2(tmp_path, names)
-    assert BACKEND.load(Source(path=str(folder))).classes == names
+    assert BACKEND.load(ModelSource(path=str(folder))).classes == names
 
 
 def test_unnamed_classes_of_another_number_are_refused(tmp_path: Path) -> None:
     folder = people.sapiens2(tmp_path, [f"LABEL_{number}" for number in range(5)])
-    with pytest.raises(WeightsNotFound, match="none of its 5 classes"):
-        BACKEND.load(Source(path=str(folder)))
+    with pytest.raises(MaskWeightsNotFound, match="none of its 5 classes"):
+        BACKEND.load(ModelSource(path=str(folder)))
 
 
 def test_a_folder_without_its_preprocessing_is_refused(tmp_path: Path) -> None:
     folder = people.sapiens2(tmp_path)
     (folder / "preprocessor_config.json").unlink()
-    with pytest.raises(WeightsNotFound, match=r"there is no preprocessor_config\.json"):
-        BACKEND.load(Source(path=str(folder)))
+    with pytest.raises(MaskWeightsNotFound, match=r"there is no preprocessor_config\.json"):
+        BACKEND.load(ModelSource(path=str(folder)))
 
 
 def test_a_v1_file_finds_red_hair_where_it_is(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = people.sapiens_torchscript(tmp_path, RedIsHair())
-    parser = BACKEND.load(Source(path=str(file)))
+    parser = BACKEND.load(ModelSource(path=str(file)))
     assert "runs the code in it" in caplog.text
     assert parser.classes == V1
     picture = torch.zeros(200, 300, 3, dtype=torch.uint8)
@@ -103,7 +111,7 @@ def test_a_v1_file_finds_red_hair_where_it_is(
 
 
 def test_v1_reads_pixels_as_published(tmp_path: Path) -> None:
-    parser = BACKEND.load(Source(path=str(people.sapiens_torchscript(tmp_path))))
+    parser = BACKEND.load(ModelSource(path=str(people.sapiens_torchscript(tmp_path))))
     seen: list[Tensor] = []
     parser.model = lambda batch: seen.append(batch) or torch.zeros(1, 28, 4, 4)
     picture = torch.tensor([255, 0, 128], dtype=torch.uint8).expand(40, 30, 3)
@@ -119,7 +127,7 @@ def test_known_logits_come_back_in_place(names: tuple[str, ...]) -> None:
     logits[:, 0] = 4
     logits[:, names.index("Hair"), 4:8, 3:9] = 30
     parser = Sapiens(lambda _: logits, names, Preprocessing(64, 48))
-    table = grouping("person").table(names)
+    table = get_grouping("person").table(names)
     sums = parser.sums([torch.zeros(160, 120, 3, dtype=torch.uint8)], table.weights)[0]
     hair = table.regions_of(sums)["hair"] > 0.5
     assert bool(hair[42:78, 32:88].all())
@@ -130,7 +138,7 @@ def test_known_logits_come_back_in_place(names: tuple[str, ...]) -> None:
 
 def test_another_model_behind_the_name_is_noticed(tmp_path: Path) -> None:
     file = people.sapiens_torchscript(tmp_path, nn.Conv2d(3, 17, 8, 8))
-    parser = BACKEND.load(Source(path=str(file)))
+    parser = BACKEND.load(ModelSource(path=str(file)))
     with pytest.raises(BackendUnusable, match="17 classes apart where 28"):
         parser.parse([torch.zeros(8, 8, 3, dtype=torch.uint8)])
 
@@ -140,5 +148,8 @@ def test_a_file_that_is_not_torchscript_is_named(
 ) -> None:
     file = tmp_path / "sapiens_1b_bfloat16.pt2"
     file.write_bytes(b"not a program")
-    with caplog.at_level(logging.ERROR), pytest.raises(WeightsNotFound, match=r"_torchscript\.pt2"):
-        BACKEND.load(Source(path=str(file)))
+    with (
+        caplog.at_level(logging.ERROR),
+        pytest.raises(MaskWeightsNotFound, match=r"_torchscript\.pt2"),
+    ):
+        BACKEND.load(ModelSource(path=str(file)))

@@ -9,8 +9,14 @@ from tests.maskgen.tiny import people
 from torch import nn
 
 from frisket.maskgen.backends.segformer import BACKEND
-from frisket.maskgen.base import BackendUnusable, Parser, Picture, Source, WeightsNotFound
-from frisket.maskgen.vision.classes import grouping
+from frisket.maskgen.base import (
+    BackendUnusable,
+    MaskWeightsNotFound,
+    ModelSource,
+    Parser,
+    RgbPicture,
+)
+from frisket.maskgen.vision.classes import get_grouping
 from frisket.maskgen.vision.preprocess import Preprocessing, pixels
 from frisket.media.frames import decode
 
@@ -27,12 +33,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def photo() -> Picture:
+def photo() -> RgbPicture:
     return decode(PHOTOS / "astronaut.jpg")[0][::4, ::3].contiguous()
 
 
-def test_a_photo_is_parsed_at_its_size(folder: Path, photo: Picture) -> None:
-    parser = BACKEND.load(Source(path=str(folder)))
+def test_a_photo_is_parsed_at_its_size(folder: Path, photo: RgbPicture) -> None:
+    parser = BACKEND.load(ModelSource(path=str(folder)))
     assert isinstance(parser, Parser)
     assert parser.classes == people.ATR
     first, smaller = parser.parse([photo, photo[:90, :70]])
@@ -41,49 +47,49 @@ def test_a_photo_is_parsed_at_its_size(folder: Path, photo: Picture) -> None:
     assert smaller.shape == (18, 90, 70)
 
 
-def test_it_agrees_with_the_stock_post_processing(folder: Path, photo: Picture) -> None:
+def test_it_agrees_with_the_stock_post_processing(folder: Path, photo: RgbPicture) -> None:
     from transformers import SegformerForSemanticSegmentation
 
     model = SegformerForSemanticSegmentation.from_pretrained(folder).eval()
     with torch.no_grad():
         logits = model(pixels(photo, Preprocessing(64, 64))).logits
     whole = nn.functional.interpolate(logits, photo.shape[:2], mode="bilinear")[0]
-    ours = BACKEND.load(Source(path=str(folder))).parse([photo])[0]
+    ours = BACKEND.load(ModelSource(path=str(folder))).parse([photo])[0]
     torch.testing.assert_close(ours, whole.softmax(0), atol=1e-6, rtol=1e-4)
 
 
 def test_the_parts_of_a_face_are_face_and_its_neck_goes_where_it_is_asked(tmp_path: Path) -> None:
-    parser = BACKEND.load(Source(path=str(people.segformer(tmp_path, CELEBA))))
-    person = grouping("person")
+    parser = BACKEND.load(ModelSource(path=str(people.segformer(tmp_path, CELEBA))))
+    person = get_grouping("person")
     regions = {name: person.region(name) for name in parser.classes}
     assert {name for name, region in regions.items() if region == "face"} == {
         *CELEBA[1:13],
         "ear_r",
     }
     assert regions["neck"] == regions["cloth"] == regions["hat"] == "body"
-    assert grouping("person", neck="face").region("neck") == "face"
-    assert grouping("parts").region("neck_l") == "clothes"
+    assert get_grouping("person", neck="face").region("neck") == "face"
+    assert get_grouping("parts").region("neck_l") == "clothes"
 
 
 def test_a_size_written_as_one_number_is_read(tmp_path: Path) -> None:
     folder = people.segformer(tmp_path)
     (folder / "preprocessor_config.json").write_text(json.dumps({"size": 96}), encoding="utf-8")
-    assert BACKEND.load(Source(path=str(folder))).how == Preprocessing(96, 96)
+    assert BACKEND.load(ModelSource(path=str(folder))).how == Preprocessing(96, 96)
 
 
 def test_a_model_of_streets_is_refused_by_its_class(tmp_path: Path) -> None:
     folder = people.segformer(tmp_path, ("road", "person", "car"))
     with pytest.raises(BackendUnusable, match=r"else than people .*'road'"):
-        BACKEND.load(Source(path=str(folder)))
+        BACKEND.load(ModelSource(path=str(folder)))
 
 
 def test_unnamed_classes_are_refused(tmp_path: Path) -> None:
     folder = people.segformer(tmp_path, [f"LABEL_{number}" for number in range(4)])
-    with pytest.raises(WeightsNotFound, match="none of its 4 classes"):
-        BACKEND.load(Source(path=str(folder)))
+    with pytest.raises(MaskWeightsNotFound, match="none of its 4 classes"):
+        BACKEND.load(ModelSource(path=str(folder)))
 
 
 def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
     folder = people.sapiens2(tmp_path)
-    with pytest.raises(WeightsNotFound, match="sapiens2, not segformer"):
-        BACKEND.load(Source(path=str(folder)))
+    with pytest.raises(MaskWeightsNotFound, match="sapiens2, not segformer"):
+        BACKEND.load(ModelSource(path=str(folder)))

@@ -16,7 +16,7 @@ from frisket.maskgen.cleanup.clean import (
     combine,
     compose,
     paint,
-    refined,
+    refine_border,
     soften,
     tidy,
 )
@@ -163,7 +163,7 @@ def test_refining_sees_edges_that_grey_does_not() -> None:
     grey = colour @ torch.tensor([0.299, 0.587, 0.114])
     assert float(grey.max() - grey.min()) < 1
     rough = grow(exact[None], 3.0)[0]
-    assert iou(exact, refined(rough, colour.to(torch.uint8), 7.0, 1e-4)) > 0.97
+    assert iou(exact, refine_border(rough, colour.to(torch.uint8), 7.0, 1e-4)) > 0.97
 
 
 @pytest.mark.parametrize("picture", [None, torch.zeros(9, 11, 3, dtype=torch.uint8)])

@@ -7,25 +7,25 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frisket.maskgen.base import Instance, Mask, Picture, Seen
-from frisket.maskgen.cleanup.compose import Wanted
+from frisket.maskgen.base import Detections, Instance, RgbPicture, SoftMask
 from frisket.maskgen.cleanup.confidence import (
     DOUBT,
     Evidence,
-    Running,
+    RunningConfidence,
     Stability,
     Term,
     assess,
+    judge,
     stability,
-    verdict,
 )
+from frisket.maskgen.cleanup.stages import Prompts
 
 UNIT = st.floats(0, 1, allow_nan=False)
 TERMS = st.none() | UNIT.map(lambda worth: Term(worth, worth))
 EVIDENCE = st.builds(Evidence, TERMS, TERMS, TERMS, TERMS, TERMS, TERMS)
 
 
-def rectangle(top: int, left: int, bottom: int, right: int, size: int = 100) -> Mask:
+def rectangle(top: int, left: int, bottom: int, right: int, size: int = 100) -> SoftMask:
     mask = torch.zeros(size, size)
     mask[top:bottom, left:right] = 1
     return mask
@@ -48,7 +48,7 @@ def test_a_plain_subject_in_the_middle_has_nothing_against_it() -> None:
         (1 - rectangle(0, 30, 90, 70), 0.202, "it touches 90% of the picture's border"),
     ],
 )
-def test_areas_and_borders_no_subject_has(mask: Mask, confidence: float, reason: str) -> None:
+def test_areas_and_borders_no_subject_has(mask: SoftMask, confidence: float, reason: str) -> None:
     found = assess(mask)
     assert found.confidence == pytest.approx(confidence, abs=1e-3)
     assert found.reason == reason
@@ -120,35 +120,37 @@ def test_the_weakest_region_speaks_for_the_picture() -> None:
         "face": assess(rectangle(20, 20, 80, 80), score=0.9),
         "hair": assess(rectangle(20, 20, 80, 80), score=0.6),
     }
-    found = verdict(regions)
+    found = judge(regions)
     assert (found.confidence, found.region) == (pytest.approx(0.6), "hair")
     assert found.reason == "the backend is only 60% sure of it"
-    assert verdict({}).confidence == 0
-    assert verdict({}).reason == "nothing was found"
+    assert judge({}).confidence == 0
+    assert judge({}).reason == "nothing was found"
 
 
 def test_what_its_maker_calls_unsure_is_never_sure() -> None:
     sure = {"face": assess(rectangle(20, 20, 80, 80))}
-    found = verdict(sure, "the face is in the dark")
+    found = judge(sure, "the face is in the dark")
     assert (found.confidence, found.reason) == (DOUBT, "the face is in the dark")
-    assert verdict({}, "no face found").reason == "no face found"
-    assert verdict({"face": assess(torch.zeros(9, 9))}, "dark").confidence == 0
+    assert judge({}, "no face found").reason == "no face found"
+    assert judge({"face": assess(torch.zeros(9, 9))}, "dark").confidence == 0
 
 
-def bright(pictures: Sequence[Picture], wanted: Sequence[Wanted]) -> list[Seen]:
+def bright(pictures: Sequence[RgbPicture], wanted: Sequence[Prompts]) -> list[Detections]:
     """Looks at what is there, wherever and however large it is."""
-    return [Seen((Instance("thing", (it.float().mean(-1) > 127).float()),)) for it in pictures]
+    return [
+        Detections((Instance("thing", (it.float().mean(-1) > 127).float()),)) for it in pictures
+    ]
 
 
-def left_half(pictures: Sequence[Picture], wanted: Sequence[Wanted]) -> list[Seen]:
+def left_half(pictures: Sequence[RgbPicture], wanted: Sequence[Prompts]) -> list[Detections]:
     """Always the same pixels, as a model that has not understood the picture."""
     masks = [torch.zeros(*it.shape[:2]) for it in pictures]
     for mask in masks:
         mask[:, : mask.shape[1] // 2] = 1
-    return [Seen((Instance("thing", mask),)) for mask in masks]
+    return [Detections((Instance("thing", mask),)) for mask in masks]
 
 
-def lit() -> Picture:
+def lit() -> RgbPicture:
     picture = torch.zeros(64, 80, 3, dtype=torch.uint8)
     picture[8:40, 16:48] = 255
     return picture
@@ -167,9 +169,9 @@ def test_a_look_that_does_not_is_found_out_by_the_mirror() -> None:
 
 
 def test_what_is_lost_in_the_smaller_picture_has_no_overlap() -> None:
-    def only_large(pictures: Sequence[Picture], wanted: Sequence[Wanted]) -> list[Seen]:
+    def only_large(pictures: Sequence[RgbPicture], wanted: Sequence[Prompts]) -> list[Detections]:
         return [
-            seen if it.shape[0] == 64 else Seen()
+            seen if it.shape[0] == 64 else Detections()
             for it, seen in zip(pictures, bright(pictures, wanted), strict=True)
         ]
 
@@ -181,18 +183,18 @@ def test_what_is_lost_in_the_smaller_picture_has_no_overlap() -> None:
 def test_a_known_answer_is_not_looked_for_again() -> None:
     looks: list[int] = []
 
-    def counting(pictures: Sequence[Picture], wanted: Sequence[Wanted]) -> list[Seen]:
+    def counting(pictures: Sequence[RgbPicture], wanted: Sequence[Prompts]) -> list[Detections]:
         looks.append(len(pictures))
         return bright(pictures, wanted)
 
     (seen,) = bright([lit()], [{}])
-    assert stability(counting, lit(), seen=seen)["thing"].mirrored == 1
+    assert stability(counting, lit(), detections=seen)["thing"].mirrored == 1
     assert len(looks) == 2
 
 
 @given(st.lists(UNIT, min_size=1, max_size=30))
 def test_a_clip_remembers_its_mean_and_its_first_worst_frame(worths: list[float]) -> None:
-    running = Running()
+    running = RunningConfidence()
     for worth in worths:
         running.add(Evidence(score=Term(worth, worth)))
     assert running.frames == len(worths)
@@ -203,4 +205,4 @@ def test_a_clip_remembers_its_mean_and_its_first_worst_frame(worths: list[float]
 
 
 def test_a_clip_without_frames() -> None:
-    assert (Running().mean, Running().worst) == (0.0, None)
+    assert (RunningConfidence().mean, RunningConfidence().worst) == (0.0, None)

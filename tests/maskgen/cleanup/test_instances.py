@@ -8,15 +8,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frisket.maskgen.base import Box, Face, Instance, Mask, Seen
-from frisket.maskgen.cleanup.instances import Choice, choose, choose_tracks, persons
+from frisket.maskgen.base import Box, Detections, Face, Instance, SoftMask
+from frisket.maskgen.cleanup.instances import InstanceChoice, choose, choose_tracks, group_persons
 from frisket.maskgen.tracking.tracker import Tracked
 
 SIZE = HIGH, WIDE = 80, 160
 ANNA, BERT, CARL = torch.eye(8)[0], torch.eye(8)[1], torch.eye(8)[2]
 
 
-def rectangle(left: int, top: int, right: int, bottom: int) -> Mask:
+def rectangle(left: int, top: int, right: int, bottom: int) -> SoftMask:
     mask = torch.zeros(HIGH, WIDE)
     mask[top:bottom, left:right] = 1
     return mask
@@ -48,7 +48,7 @@ def in_front(back: list[Instance], front: list[Instance]) -> tuple[list[Instance
 
 
 def groups(instances: Sequence[Instance]) -> list[tuple[int, ...]]:
-    return [one.members for one in persons(instances)]
+    return [one.members for one in group_persons(instances)]
 
 
 def test_people_are_grouped_by_their_number() -> None:
@@ -90,14 +90,14 @@ def test_nobody_has_two_faces_and_a_lone_face_is_somebody() -> None:
 def test_things_and_empty_masks_are_nobody() -> None:
     empty = Instance("face", torch.zeros(HIGH, WIDE))
     assert groups([thing(0), empty, *person(60)]) == [(2, 3, 4)]
-    assert persons([]) == []
+    assert group_persons([]) == []
 
 
 def kept(
-    instances: Sequence[Instance], how: Choice, faces: Sequence[Face] | None = None
+    instances: Sequence[Instance], how: InstanceChoice, faces: Sequence[Face] | None = None
 ) -> set[int]:
     """The places of what is kept; nothing is lost or changed."""
-    seen = Seen(tuple(instances))
+    seen = Detections(tuple(instances))
     chosen, others = choose(seen, how, faces, SIZE)
     assert {id(one) for one in (*chosen.instances, *others.instances)} == {
         id(one) for one in instances
@@ -110,48 +110,48 @@ CROWD = [*person(0), *person(50, wide=45), *person(120)]
 
 
 def test_everybody_is_kept_unless_asked_otherwise() -> None:
-    assert kept([*CROWD, thing(0)], Choice()) == set(range(10))
+    assert kept([*CROWD, thing(0)], InstanceChoice()) == set(range(10))
 
 
 def test_the_largest_person_is_kept_whole() -> None:
-    assert kept(CROWD, Choice("largest")) == {3, 4, 5}
+    assert kept(CROWD, InstanceChoice("largest")) == {3, 4, 5}
 
 
 @pytest.mark.parametrize(
     ("x", "members"), [(0.05, {0, 1, 2}), (0.4, {3, 4, 5}), (0.7, {6, 7, 8}), (1.0, {6, 7, 8})]
 )
 def test_the_nearest_person_is_kept(x: float, members: set[int]) -> None:
-    assert kept(CROWD, Choice("nearest", point=(x, 0.9))) == members
+    assert kept(CROWD, InstanceChoice("nearest", point=(x, 0.9))) == members
 
 
 def test_a_point_on_two_people_takes_the_one_around_it() -> None:
     adult, child = in_front(person(0, wide=150, top=2), person(100, wide=24, top=40))
-    assert kept([*adult, *child], Choice("nearest", point=(0.7, 0.85))) == {3, 4, 5}
+    assert kept([*adult, *child], InstanceChoice("nearest", point=(0.7, 0.85))) == {3, 4, 5}
 
 
 def test_other_things_obey_size_and_point_but_not_the_face() -> None:
     things = [thing(2), thing(140, wide=18), thing(30, "logo"), *person(60)]
-    assert kept(things, Choice("largest")) == {1, 2, 3, 4, 5}
-    assert kept(things, Choice("nearest", point=(0.0, 0.8))) == {0, 2, 3, 4, 5}
-    how = Choice("face", references=ANNA[None])
+    assert kept(things, InstanceChoice("largest")) == {1, 2, 3, 4, 5}
+    assert kept(things, InstanceChoice("nearest", point=(0.0, 0.8))) == {0, 2, 3, 4, 5}
+    how = InstanceChoice("face", references=ANNA[None])
     assert kept(things, how, [face(60, BERT)]) == {0, 1, 2}
 
 
 def test_the_person_of_the_reference_face_is_kept_and_the_others_are_not() -> None:
     faces = [face(0, ANNA), face(50, BERT, wide=45), face(120, CARL)]
     for reference, members in ((ANNA, {0, 1, 2}), (BERT, {3, 4, 5}), (CARL, {6, 7, 8})):
-        how = Choice("face", references=torch.stack([reference * 20]))  # not of unit length
+        how = InstanceChoice("face", references=torch.stack([reference * 20]))  # not of unit length
         assert kept(CROWD, how, faces) == members
 
 
 def test_any_of_several_references_will_do() -> None:
-    how = Choice("face", references=torch.stack([CARL, ANNA]))
+    how = InstanceChoice("face", references=torch.stack([CARL, ANNA]))
     assert kept(CROWD, how, [face(0, ANNA), face(50, BERT, wide=45)]) == {0, 1, 2}
 
 
 def test_without_a_face_region_the_body_below_the_face_is_taken() -> None:
     bodies = [person(left)[2] for left in (0, 60, 120)]
-    how = Choice("face", references=BERT[None])
+    how = InstanceChoice("face", references=BERT[None])
     assert kept(bodies, how, [face(0, ANNA), face(60, BERT)]) == {1}
 
 
@@ -168,7 +168,10 @@ def test_where_nobody_is_recognised_nobody_is_kept_and_it_is_said(
 ) -> None:
     people = [*person(0), *person(120)]
     chosen, others = choose(
-        Seen(tuple(people), "dark"), Choice("face", references=ANNA[None]), faces, SIZE
+        Detections(tuple(people), "dark"),
+        InstanceChoice("face", references=ANNA[None]),
+        faces,
+        SIZE,
     )
     assert chosen.instances == ()
     assert len(others.instances) == 6
@@ -179,27 +182,27 @@ def test_where_nobody_is_recognised_nobody_is_kept_and_it_is_said(
 
 def test_two_faces_that_match_nearly_alike_are_told() -> None:
     alike = torch.nn.functional.normalize(ANNA + 0.2 * BERT, dim=0)
-    how = Choice("face", references=ANNA[None])
-    chosen, _ = choose(Seen(tuple(CROWD)), how, [face(0, ANNA), face(120, alike)], SIZE)
+    how = InstanceChoice("face", references=ANNA[None])
+    chosen, _ = choose(Detections(tuple(CROWD)), how, [face(0, ANNA), face(120, alike)], SIZE)
     assert chosen.instances[0] is CROWD[0]
     assert chosen.unsure == "two faces match nearly alike (cosine 1.00 and 0.98)"
 
 
 def test_what_a_choice_lacks_is_told() -> None:
     with pytest.raises(ValueError, match="needs a point"):
-        Choice("nearest")
+        InstanceChoice("nearest")
     with pytest.raises(ValueError, match="shares of width and height"):
-        Choice("nearest", point=(300.0, 0.5))
+        InstanceChoice("nearest", point=(300.0, 0.5))
     with pytest.raises(ValueError, match="at least one reference face"):
-        Choice("face", references=torch.zeros(0, 8))
+        InstanceChoice("face", references=torch.zeros(0, 8))
     with pytest.raises(ValueError, match="a cosine lies"):
-        Choice("face", references=ANNA[None], threshold=35.0)
-    how = Choice("face", references=ANNA[None])
+        InstanceChoice("face", references=ANNA[None], threshold=35.0)
+    how = InstanceChoice("face", references=ANNA[None])
     for faces in (None, [face(0, None)]):
         with pytest.raises(ValueError, match="insightface"):
-            choose(Seen(tuple(CROWD)), how, faces, SIZE)
+            choose(Detections(tuple(CROWD)), how, faces, SIZE)
     with pytest.raises(ValueError, match="8 numbers and the faces 4"):
-        choose(Seen(tuple(CROWD)), how, [face(0, torch.ones(4))], SIZE)
+        choose(Detections(tuple(CROWD)), how, [face(0, torch.ones(4))], SIZE)
 
 
 @given(
@@ -211,7 +214,7 @@ def test_nothing_is_lost_and_at_most_one_person_is_kept(
     places: list[tuple[int, int]], kind: str, point: tuple[float, float]
 ) -> None:
     people = [part for number, it in enumerate(places) for part in person(*it, number=number)]
-    found = kept(people, Choice(kind, point=point))
+    found = kept(people, InstanceChoice(kind, point=point))
     if kind == "all":
         assert len(found) == len(people)
     elif people:
@@ -232,7 +235,7 @@ def clip(frames: int, looked: Sequence[int], who: torch.Tensor = ANNA) -> Iterat
 
 
 def test_a_clip_keeps_the_tracks_of_the_reference_face() -> None:
-    how = Choice("face", references=ANNA[None])
+    how = InstanceChoice("face", references=ANNA[None])
     found = choose_tracks(clip(12, looked=(0, 4, 8)), how, SIZE)
     assert found.kept == {1, 2, 3, 7}
     assert found.others == {4, 5, 6}
@@ -241,13 +244,15 @@ def test_a_clip_keeps_the_tracks_of_the_reference_face() -> None:
 
 def test_frames_in_which_nobody_is_recognised_have_no_say_on_people() -> None:
     frames = [*clip(6, looked=range(6), who=CARL), *clip(6, looked=(0,))]
-    found = choose_tracks(frames, Choice("face", references=ANNA[None]), SIZE)
+    found = choose_tracks(frames, InstanceChoice("face", references=ANNA[None]), SIZE)
     assert found.kept == {1, 2, 3, 7}
     assert found.unsure == "6 of 7 frames did not show for sure who is meant"
 
 
 def test_a_clip_without_the_reference_keeps_nobody() -> None:
-    found = choose_tracks(clip(6, range(6), who=CARL), Choice("face", references=ANNA[None]), SIZE)
+    found = choose_tracks(
+        clip(6, range(6), who=CARL), InstanceChoice("face", references=ANNA[None]), SIZE
+    )
     assert found.kept == {7}
     assert found.unsure == "6 of 6 frames did not show for sure who is meant"
 
@@ -259,7 +264,7 @@ def test_a_clip_keeps_what_most_frames_choose_and_tells_a_narrow_vote() -> None:
             parts = [*person(0, wide=wide), *person(100, wide=45)]
             yield [Tracked(number, part) for number, part in enumerate(parts, 1)], None
 
-    found = choose_tracks(growing(), Choice("largest"), SIZE)
+    found = choose_tracks(growing(), InstanceChoice("largest"), SIZE)
     assert found.kept == {4, 5, 6}
     assert "track 4 was chosen in 6 of 10 frames only" in found.unsure
 
@@ -269,8 +274,8 @@ def test_numbers_of_people_do_not_link_frames() -> None:
         Tracked(number, Instance(part.region, part.mask, person=0))
         for number, part in enumerate([*person(0), *person(100, wide=45)], 1)
     ]
-    assert choose_tracks([(stale, None)], Choice("largest"), SIZE).kept == {4, 5, 6}
+    assert choose_tracks([(stale, None)], InstanceChoice("largest"), SIZE).kept == {4, 5, 6}
 
 
 def test_an_empty_clip_keeps_nothing() -> None:
-    assert choose_tracks([], Choice("largest"), SIZE).kept == frozenset()
+    assert choose_tracks([], InstanceChoice("largest"), SIZE).kept == frozenset()

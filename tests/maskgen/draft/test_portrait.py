@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from frisket.maskgen.base import BACKENDS, Box, Source
-from frisket.maskgen.draft.grabcut import Person, window_of
+from frisket.maskgen.base import BACKENDS, Box, ModelSource
+from frisket.maskgen.draft.grabcut import PersonEstimate, window_of
 from frisket.maskgen.draft.portrait import doubts_of
 
 SIDE, FACE = 384, 64  # pixels of the picture and of the face in its middle
@@ -49,7 +49,7 @@ def doubts(planes: dict[str, np.ndarray], colours=(SKIN, BLACK, BLUE), contact: 
         > 0
         for name, plane in planes.items()
     }
-    person = Person(np.any(list(small.values()), axis=0), **FINE | {"contact": contact})
+    person = PersonEstimate(np.any(list(small.values()), axis=0), **FINE | {"contact": contact})
     return doubts_of(window, person, small, SIDE)
 
 
@@ -97,11 +97,11 @@ def test_a_portrait_without_fault_is_not_doubted():
 def test_a_fault_is_doubted_in_its_region(change, region, said):
     found = doubts(change(portrait()))
     assert found[region].worth < 0.5
-    assert said in found[region].said
+    assert said in found[region].message
 
 
 def test_hair_in_the_colour_of_the_face_is_a_bald_head():
-    assert "colour of the face" in doubts(portrait(), (SKIN, SKIN, BLUE))["hair"].said
+    assert "colour of the face" in doubts(portrait(), (SKIN, SKIN, BLUE))["hair"].message
 
 
 def test_long_hair_that_is_called_body_is_known_by_its_colour():
@@ -117,7 +117,7 @@ def test_the_draft_says_why_it_doubts_two_people():
     photos = Path(__file__).parents[3] / "examples" / "photos" / "clips"
     both = [cv2.imread(str(photos / f"{name}.jpg")) for name in ("astronaut", "grace-hopper")]
     picture = cv2.cvtColor(np.hstack(both), cv2.COLOR_BGR2RGB)
-    seen = BACKENDS.load("draft").load(Source()).draft([torch.from_numpy(picture)])[0]
+    seen = BACKENDS.load("draft").load(ModelSource()).draft([torch.from_numpy(picture)])[0]
     bodies = [each for each in seen.instances if each.region == "body"]
     assert len(bodies) == 2
     assert all(each.score < 0.5 and each.why for each in bodies)

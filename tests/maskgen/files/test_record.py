@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frisket.maskgen.files.record import (
-    BadRecord,
-    Found,
-    Model,
-    Record,
+    BadMaskRecord,
+    DetectionRecord,
+    MaskRecord,
+    ModelRecord,
     Stamp,
     key_of,
     load,
@@ -49,9 +49,9 @@ def mask(tmp_path) -> Path:
 
 
 @pytest.fixture
-def record(clip, mask) -> Record:
+def record(clip, mask) -> MaskRecord:
     settings = {"backend": "draft", "priority": ["face", "hair"], "feather": 0.5}
-    return Record(
+    return MaskRecord(
         clip=Stamp.of(clip),
         frames=1,
         height=24,
@@ -61,8 +61,11 @@ def record(clip, mask) -> Record:
         key=key_of(settings),
         masks=(Stamp.of(mask),),
         legend={"face": 1, "hair": 2},
-        regions={"face": Found(0.1, 0.9, None, ("touches the border",)), "hair": Found(0.0)},
-        models=(Model("sam2", "facebook/sam2", "abc", "Apache-2.0", "Apache-2.0"),),
+        regions={
+            "face": DetectionRecord(0.1, 0.9, None, ("touches the border",)),
+            "hair": DetectionRecord(0.0),
+        },
+        models=(ModelRecord("sam2", "facebook/sam2", "abc", "Apache-2.0", "Apache-2.0"),),
         thresholds={"box": 0.35},
         confidence=0.4,
         notes=("two frames are empty",),
@@ -95,7 +98,7 @@ def test_a_damaged_record_is_named_with_the_fix(tmp_path, record, change, fault)
     path = tmp_path / "a.json"
     save(record, path)
     path.write_text(change(path.read_text(encoding="utf-8")), encoding="utf-8")
-    with pytest.raises(BadRecord, match=fault + r".*remove it"):
+    with pytest.raises(BadMaskRecord, match=fault + r".*remove it"):
         load(path)
 
 
@@ -105,13 +108,13 @@ def test_a_damaged_record_is_named_with_the_fix(tmp_path, record, change, fault)
 def test_a_record_may_not_name_what_lies_outside(tmp_path, record, name):
     path = tmp_path / "a.json"
     save(replace(record, masks=(replace(record.masks[0], name=name),)), path)
-    with pytest.raises(BadRecord, match="outside its folder"):
+    with pytest.raises(BadMaskRecord, match="outside its folder"):
         load(path)
 
 
 def test_a_record_in_another_encoding_is_named(tmp_path):
     (tmp_path / "a.json").write_bytes(b"\xff\xfe{}")
-    with pytest.raises(BadRecord, match=r"a\.json: a record that is UTF-16; save it as UTF-8"):
+    with pytest.raises(BadMaskRecord, match=r"a\.json: a record that is UTF-16; save it as UTF-8"):
         load(tmp_path / "a.json")
 
 
@@ -127,7 +130,7 @@ def test_a_number_that_is_none_is_not_read(tmp_path, record, number):
     path = tmp_path / "a.json"
     save(replace(record, seconds=4321.0), path)
     path.write_text(path.read_text(encoding="utf-8").replace("4321.0", number), encoding="utf-8")
-    with pytest.raises(BadRecord, match=r"seconds: input should be a finite number"):
+    with pytest.raises(BadMaskRecord, match=r"seconds: input should be a finite number"):
         load(path)
 
 
@@ -164,7 +167,9 @@ def test_the_same_content_under_another_date_is_done(record, clip, mask):
 
 
 def test_only_a_changed_date_costs_reading(record, clip, mask, monkeypatch):
-    monkeypatch.setattr("frisket.maskgen.files.record._sha256", lambda _: pytest.fail("was read"))
+    monkeypatch.setattr(
+        "frisket.maskgen.files.record._hash_file", lambda _: pytest.fail("was read")
+    )
     assert look(record, clip, mask) == "done"
 
 

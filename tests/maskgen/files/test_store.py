@@ -16,15 +16,15 @@ from PIL import Image
 
 from frisket.maskgen.files.store import (
     BadLegend,
-    Place,
+    MaskStore,
     extend_legend,
-    legend_in,
     levels,
+    open_label_video,
     read_frames,
     read_legend,
+    read_png_legend,
     write_labels,
     write_soft,
-    writing_label_video,
 )
 from frisket.masks.read import read
 from frisket.media.files import find
@@ -67,7 +67,7 @@ def read_only() -> Iterator[Path]:
 
 @pytest.mark.parametrize("beside", [False, True])
 def test_training_finds_every_mask_where_it_was_written(tmp_path, clips, beside):
-    place = Place(clips if beside else tmp_path / "masks", beside)
+    place = MaskStore(clips if beside else tmp_path / "masks", beside)
     legend = extend_legend(place.legend, LEGEND)
     for name in NAMES:
         write_labels(place.labels(name, video=False), painted(), legend)
@@ -90,7 +90,7 @@ def test_training_finds_every_mask_where_it_was_written(tmp_path, clips, beside)
 
 
 def test_soft_planes_are_read_as_region_folders(tmp_path, clips):
-    place = Place(tmp_path / "masks")
+    place = MaskStore(tmp_path / "masks")
     mask = torch.linspace(0, 1, 36).expand(24, 36)
     for name in NAMES:
         write_soft(place.soft("face", name, video=False), mask)
@@ -101,17 +101,17 @@ def test_soft_planes_are_read_as_region_folders(tmp_path, clips):
     assert torch.equal(frame["face"], (mask * 255).round() / 255)
     assert set(place.present("a", clips / "a.jpg", ["face", "hair"])) == {"soft/face/a.png"}
     with pytest.raises(ValueError, match="soft planes need a mask folder of their own"):
-        Place(clips, beside=True).soft("face", "a", video=False)
+        MaskStore(clips, beside=True).soft("face", "a", video=False)
 
 
 def test_hand_masks_of_any_kind_are_seen(tmp_path, clips):
-    place = Place(tmp_path)
+    place = MaskStore(tmp_path)
     Image.new("L", (4, 4)).save(tmp_path / "a.webp")
     (tmp_path / "take.1").mkdir()
     Image.new("L", (4, 4)).save(tmp_path / "take.1" / "0.png")
     assert set(place.present("a", clips / "a.jpg")) == {"a.webp"}
     assert set(place.present("take.1", clips / "take.1.jpg")) == {"take.1"}
-    beside = Place(clips, beside=True)
+    beside = MaskStore(clips, beside=True)
     Image.new("L", (4, 4)).save(clips / "a-masklabel.png")
     assert set(beside.present("a", clips / "a.jpg")) == {"a-masklabel.png"}
 
@@ -120,18 +120,18 @@ def test_a_folder_that_mirrors_clips_is_no_folder_of_frames(tmp_path, clips):
     Image.new("RGB", (4, 4)).save(clips / "sub.png")
     (tmp_path / "sub").mkdir()
     Image.new("L", (4, 4)).save(tmp_path / "sub" / "x.png")
-    assert not Place(tmp_path).present("sub", clips / "sub.png")
+    assert not MaskStore(tmp_path).present("sub", clips / "sub.png")
 
 
 def test_names_typed_on_a_mac_are_the_same_name(tmp_path, clips):
     Image.new("L", (4, 4)).save(tmp_path / "e\N{COMBINING ACUTE ACCENT}.png")
-    assert list(Place(tmp_path).present("\N{LATIN SMALL LETTER E WITH ACUTE}", clips / "é.jpg"))
+    assert list(MaskStore(tmp_path).present("\N{LATIN SMALL LETTER E WITH ACUTE}", clips / "é.jpg"))
 
 
 def test_a_clip_named_as_the_legend_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"a clip named 'legend' has its record where the legend"):
-        Place(tmp_path).record("legend")
-    assert Place(tmp_path, beside=True).record("legend").name == "legend.mask.json"
+        MaskStore(tmp_path).record("legend")
+    assert MaskStore(tmp_path, beside=True).record("legend").name == "legend.mask.json"
 
 
 @given(
@@ -190,16 +190,16 @@ def test_a_label_map_is_an_indexed_png_with_its_legend(tmp_path):
         assert image.convert("RGB").getpixel((0, 10)) == (0, 0, 0)
         assert image.convert("RGB").getpixel((6, 6)) == (230, 159, 0)
     assert torch.equal(decode_index(path)[0], painted().int())
-    assert legend_in(path) == LEGEND
+    assert read_png_legend(path) == LEGEND
     Image.fromarray(painted().numpy()).save(path)
-    assert legend_in(path) == {}
+    assert read_png_legend(path) == {}
 
 
 def test_labels_beyond_the_legend_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"a\.png: labels hold the index 3, which the legend"):
         write_labels(tmp_path / "a.png", painted(), {"face": 1, "hair": 2})
     with pytest.raises(ValueError, match=r"a\.mkv: labels hold the index 3, which the legend"):  # noqa: SIM117
-        with writing_label_video(tmp_path / "a.mkv", 16, {"face": 1, "hair": 2}) as add:
+        with open_label_video(tmp_path / "a.mkv", 16, {"face": 1, "hair": 2}) as add:
             add(painted())
     with pytest.raises(ValueError, match=r"written as \.png, not '\.jpg'"):
         write_labels(tmp_path / "a.jpg", painted(), LEGEND)
@@ -213,7 +213,7 @@ def test_grey_levels_survive_a_soft_plane(level):
 
 def test_frames_of_a_label_video(tmp_path, encode):
     path, clip = tmp_path / "a.mkv", encode(tmp_path / "clip.mkv", 4)
-    with writing_label_video(path, 16, LEGEND) as add:
+    with open_label_video(path, 16, LEGEND) as add:
         for index in range(4):
             add(painted().roll(index, 1))
     frames = list(read_frames({"": path}, probe(clip), LEGEND))

@@ -9,8 +9,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from frisket.maskgen.format_base import BadExchange, filled
-from frisket.maskgen.formats.coco import EXCHANGE, bits_from, counts_of, packed, unpacked
+from frisket.maskgen.format_base import BadExchange, fill_polygon
+from frisket.maskgen.formats.coco import (
+    EXCHANGE,
+    counts_of,
+    decode_counts,
+    pack_counts,
+    unpack_counts,
+)
 
 BITS = arrays.arrays(np.bool_, arrays.array_shapes(min_dims=2, max_dims=2, max_side=40))
 
@@ -30,26 +36,26 @@ RING = (
 @pytest.mark.parametrize(("text", "height", "width", "counts"), RECORDED)
 def test_run_lengths_are_those_of_pycocotools(text, height, width, counts):
     bits = np.array([letter == "1" for letter in text]).reshape(height, width)
-    assert packed(counts_of(bits)) == counts
-    assert (bits_from(unpacked(counts), height, width) == bits).all()
+    assert pack_counts(counts_of(bits)) == counts
+    assert (decode_counts(unpack_counts(counts), height, width) == bits).all()
 
 
 def test_a_ring_packs_as_in_pycocotools():
     y, x = np.mgrid[:90, :70]
     away = np.hypot(y - 40, x - 30)
-    assert packed(counts_of((away < 25) & (away >= 8))) == RING
+    assert pack_counts(counts_of((away < 25) & (away >= 8))) == RING
 
 
 @given(BITS)
 def test_any_mask_survives(bits):
     counts = counts_of(bits)
-    assert (bits_from(counts, *bits.shape) == bits).all()
-    assert unpacked(packed(counts)).tolist() == counts.tolist()
+    assert (decode_counts(counts, *bits.shape) == bits).all()
+    assert unpack_counts(pack_counts(counts)).tolist() == counts.tolist()
 
 
 @given(st.lists(st.integers(0, 10_000_000), max_size=20))
 def test_any_run_lengths_survive_packing(counts):
-    assert unpacked(packed(np.array(counts, np.int64))).tolist() == counts
+    assert unpack_counts(pack_counts(np.array(counts, np.int64))).tolist() == counts
 
 
 def dataset(tmp_path, segmentation, **picture):
@@ -100,7 +106,7 @@ def test_a_polygon_is_filled_by_the_even_odd_rule(points):
     for (x0, y0), (x1, y1) in zip(points, np.roll(points, -1, 0), strict=True):
         if y0 != y1:  # the ray to the left crosses this edge
             inside ^= ((y0 > y) != (y1 > y)) & (x0 + (y - y0) * (x1 - x0) / (y1 - y0) <= x)
-    drawn = filled(points, 20, 22)
+    drawn = fill_polygon(points, 20, 22)
     assert (drawn != inside).mean() < 0.01  # a centre on an edge may fall on either side
 
 

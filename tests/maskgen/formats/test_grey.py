@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from frisket.maskgen.format_base import BadExchange, Masked, baked
+from frisket.maskgen.format_base import BadExchange, Masked, bake_weights
 from frisket.maskgen.formats.alpha import EXCHANGE as ALPHA
 from frisket.maskgen.formats.kohya import EXCHANGE as KOHYA
 from frisket.maskgen.formats.onetrainer import EXCHANGE as ONETRAINER
@@ -26,24 +26,24 @@ def halves(clip):
 
 
 def test_weights_are_baked_as_training_lays_them(clip):
-    grey = baked(halves(clip), {"face": 1.0, "hair": 0.4, "background": 0.4}, clip)
+    grey = bake_weights(halves(clip), {"face": 1.0, "hair": 0.4, "background": 0.4}, clip)
     assert (grey[:, :4] == 255).all()
     assert (grey[:, 4:] == round(255 * (0.5 * 0.4 + 0.5 * 0.4))).all()
 
 
 def test_weights_above_one_shrink_all_alike(clip):
-    grey = baked(halves(clip), {"face": 2.0, "hair": 1.0}, clip)
+    grey = bake_weights(halves(clip), {"face": 2.0, "hair": 1.0}, clip)
     assert (grey[:, :4] == 255).all()
     assert (grey[:, 4:] == 64).all()
 
 
 def test_a_region_without_a_weight_is_refused(clip):
     with pytest.raises(ValueError, match="weights: 'hair' has none; there are: face"):
-        baked(halves(clip), {"face": 1.0}, clip)
+        bake_weights(halves(clip), {"face": 1.0}, clip)
 
 
 def test_a_region_that_is_not_there_counts_for_nothing(clip):
-    grey = baked({}, {"face": 1.0, "background": 0.5}, clip)
+    grey = bake_weights({}, {"face": 1.0, "background": 0.5}, clip)
     assert (grey == 128).all()
 
 

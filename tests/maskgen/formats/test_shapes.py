@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from frisket.maskgen.format_base import BadExchange, filled
+from frisket.maskgen.format_base import BadExchange, fill_polygon
 from frisket.maskgen.formats import coco, cvat, labelme
 
 WIDE, HIGH = 96, 64
@@ -50,7 +50,7 @@ def from_cvat(tmp_path, *shapes, name="a.png"):
 @pytest.mark.parametrize("degrees", TURNED)
 def test_rotated_boxes_are_where_cvat_has_them(tmp_path, degrees):
     face = from_cvat(tmp_path, BOX.format(degrees))["face"]
-    wanted = filled(np.array(TURNED[degrees]), HIGH, WIDE)
+    wanted = fill_polygon(np.array(TURNED[degrees]), HIGH, WIDE)
     assert (face != wanted).sum() <= 2
 
 
@@ -119,7 +119,7 @@ def test_coco_boxes_alone_are_masks_and_said_so(tmp_path, caplog):
 
 def test_coco_boxes_that_cvat_turned(tmp_path):
     face = from_coco(tmp_path, {"bbox": [28, 27, 40, 10], "attributes": {"rotation": 30}})
-    assert (face != filled(np.array(TURNED[30]), HIGH, WIDE)).sum() <= 2
+    assert (face != fill_polygon(np.array(TURNED[30]), HIGH, WIDE)).sum() <= 2
 
 
 def test_coco_run_lengths_of_the_transposed_size_are_refused(tmp_path):
@@ -143,5 +143,5 @@ def test_annotations_of_a_photo_that_the_tool_did_not_turn_say_so(tmp_path):
 def test_turned_rectangles_of_labelme_and_its_kin(tmp_path, kind):
     told = {"label": "face", "points": TURNED[30], "shape_type": kind}
     _, face = labelme.part_of(tmp_path, told, HIGH, WIDE)
-    wanted = filled(np.array(TURNED[30]), HIGH, WIDE)
+    wanted = fill_polygon(np.array(TURNED[30]), HIGH, WIDE)
     assert (face & wanted).sum() / (face | wanted).sum() > 0.85

@@ -7,14 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frisket.maskgen.text.phrases import BadPhrases, Phrase, noun_phrases, over, parse_phrases
+from frisket.maskgen.text.phrases import (
+    BadPhrases,
+    Phrase,
+    find_noun_phrases,
+    parse_phrases,
+    survey_captions,
+)
 
 TABLES = tomllib.loads(Path(__file__).with_name("captions.toml").read_text(encoding="utf-8"))
 
 
 def written(caption: str, trigger: str, class_word: str) -> str:
     """The phrases in the form of the tables."""
-    found = noun_phrases(caption, trigger, class_word)
+    found = find_noun_phrases(caption, trigger, class_word)
     return " | ".join(p.text + "*" * p.is_subject + "~" * p.setting for p in found)
 
 
@@ -32,20 +38,20 @@ def test_captions_that_were_never_tuned_on() -> None:
 
 
 def test_a_bare_trigger_takes_the_class_word_or_is_told() -> None:
-    assert noun_phrases("sks, red hat", "sks", "dog")[0] == Phrase("dog", is_subject=True)
-    (person,) = noun_phrases("SKS.", "sks")
+    assert find_noun_phrases("sks, red hat", "sks", "dog")[0] == Phrase("dog", is_subject=True)
+    (person,) = find_noun_phrases("SKS.", "sks")
     assert person.text == "person"
     assert "trigger stands alone" in person.note
-    assert noun_phrases("sks man smiling", "sks man")[0] == Phrase("man", is_subject=True)
+    assert find_noun_phrases("sks man smiling", "sks man")[0] == Phrase("man", is_subject=True)
 
 
 def test_the_class_word_is_the_subject_where_no_trigger_stands() -> None:
-    found = noun_phrases("a red hat on two cats", "sks", "cat")
+    found = find_noun_phrases("a red hat on two cats", "sks", "cat")
     assert found == [Phrase("red hat"), Phrase("cats", is_subject=True)]
 
 
 def test_what_is_absent_is_no_phrase() -> None:
-    assert noun_phrases("a man without a hat, no glasses, red tie") == [
+    assert find_noun_phrases("a man without a hat, no glasses, red tie") == [
         Phrase("man"),
         Phrase("red tie"),
     ]
@@ -53,19 +59,19 @@ def test_what_is_absent_is_no_phrase() -> None:
 
 def test_more_than_the_limit_drops_settings_first_and_says_so() -> None:
     tags = "hat, beach, shirt, tie, belt, glove, sock, shoe, scarf, ring"
-    found = noun_phrases(tags)
+    found = find_noun_phrases(tags)
     assert [phrase.text for phrase in found] == [
         "hat", "shirt", "tie", "belt", "glove", "sock", "shoe", "scarf",
     ]  # fmt: skip
     assert found[-1].note == "more than 8 phrases; left out: beach, ring"
-    assert len(noun_phrases(tags, limit=3)) == 3
+    assert len(find_noun_phrases(tags, limit=3)) == 3
 
 
 @given(st.text(max_size=80), st.sampled_from(["", "sks", "a (b", "[x]"]))
 def test_any_text_gives_distinct_lower_case_phrases_within_the_limit(
     text: str, trigger: str
 ) -> None:
-    found = noun_phrases(text, trigger)
+    found = find_noun_phrases(text, trigger)
     texts = [phrase.text for phrase in found]
     assert len(set(texts)) == len(texts) <= 8
     assert all(text and text == text.strip() == text.lower() for text in texts)
@@ -81,7 +87,7 @@ def test_article_count_and_number_change_no_key(noun: str, like: str) -> None:
     plural = {"man": "men", "leaf": "leaves", "church": "churches", "box": "boxes"}
     many = plural.get(noun, f"{noun}es" if noun == "dress" else f"{noun}s")
     forms = (f"a {like}{noun}", f"the {like}{noun}", f"three {like}{many}", f"{like}{many}")
-    assert {noun_phrases(form)[0].key for form in forms} == {noun}
+    assert {find_noun_phrases(form)[0].key for form in forms} == {noun}
 
 
 def test_phrases_by_hand() -> None:
@@ -112,7 +118,7 @@ def test_a_data_set_counts_each_head_noun_once_a_caption() -> None:
         ("4", "a wide beach"),
         ("5", ""),
     ]
-    survey = over(captions)
+    survey = survey_captions(captions)
     assert survey.captions == 5
     found = {it.phrase.text: (it.captions, it.clips) for it in survey.concepts}
     assert found == {
@@ -126,7 +132,7 @@ def test_a_data_set_counts_each_head_noun_once_a_caption() -> None:
 
 def test_a_data_set_knows_its_subject_and_counts_its_notes() -> None:
     captions = [(str(n), f"sks, holding a kite {'in the sky' * (n % 2)}") for n in range(20)]
-    survey = over(captions, "sks", examples=2)
+    survey = survey_captions(captions, "sks", examples=2)
     assert survey.concepts[0].phrase == Phrase("person", is_subject=True)
     assert survey.concepts[0].clips == ("0", "1")
     assert survey.notes == (

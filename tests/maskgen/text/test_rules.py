@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frisket.maskgen.text.phrases import Phrase, noun_phrases, parse_phrases
-from frisket.maskgen.text.rules import BadRules, Rule, Rules, default, dump, plan, read
+from frisket.maskgen.text.phrases import Phrase, find_noun_phrases, parse_phrases
+from frisket.maskgen.text.rules import BadRules, RegionRule, RegionRules, default, dump, plan, read
 
 
 def written(path: Path, text: str) -> Path:
@@ -52,7 +52,7 @@ def test_settings_are_background_even_where_they_are_people() -> None:
 
 def test_a_caption_becomes_a_plan() -> None:
     caption = "a photo of sks woman with long hair in a red jacket on a beach, blue quasar"
-    found = plan(noun_phrases(caption, "sks", "woman"), default())
+    found = plan(find_noun_phrases(caption, "sks", "woman"), default())
     assert found.regions == {
         "hair": ("long hair",),
         "clothes": ("red jacket",),
@@ -82,13 +82,13 @@ def test_regions_named_by_hand_are_kept_and_come_first() -> None:
 
 
 def test_patterns_are_ends_of_phrases_or_globs_of_the_whole() -> None:
-    assert Rule(("jacket",), "r").holds(Phrase("red jackets"))
-    assert not Rule(("jacket",), "r").holds(Phrase("jacket pocket"))
-    assert not Rule(("cap",), "r").holds(Phrase("landscap"))
-    assert Rule(("leather jacket",), "r").holds(Phrase("black leather jackets"))
-    assert not Rule(("leather jacket",), "r").holds(Phrase("jacket"))
-    assert Rule(("* coat",), "r").holds(Phrase("fur coats"))
-    assert not Rule(("* coat",), "r").holds(Phrase("coat"))
+    assert RegionRule(("jacket",), "r").holds(Phrase("red jackets"))
+    assert not RegionRule(("jacket",), "r").holds(Phrase("jacket pocket"))
+    assert not RegionRule(("cap",), "r").holds(Phrase("landscap"))
+    assert RegionRule(("leather jacket",), "r").holds(Phrase("black leather jackets"))
+    assert not RegionRule(("leather jacket",), "r").holds(Phrase("jacket"))
+    assert RegionRule(("* coat",), "r").holds(Phrase("fur coats"))
+    assert not RegionRule(("* coat",), "r").holds(Phrase("coat"))
 
 
 def test_the_first_rule_wins_and_the_user_s_come_before_the_default(tmp_path: Path) -> None:
@@ -166,5 +166,5 @@ def test_every_phrase_is_planned_ignored_or_told(phrases: list[Phrase]) -> None:
 
 
 def test_rules_without_priority_keep_the_order_of_the_phrases() -> None:
-    rules = Rules((Rule(("a",), "first"), Rule(("b",), "second")))
+    rules = RegionRules((RegionRule(("a",), "first"), RegionRule(("b",), "second")))
     assert list(plan([Phrase("b"), Phrase("a")], rules).regions) == ["second", "first"]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from frisket.maskgen.base import BackendUnusable
 from frisket.maskgen.text.chunks import ReadChunks
-from frisket.maskgen.text.phrases import noun_phrases, over
+from frisket.maskgen.text.phrases import find_noun_phrases, survey_captions
 from frisket.maskgen.text.spacy_chunks import load_reader
 
 TABLE = tomllib.loads(Path(__file__).with_name("parsed_captions.toml").read_text(encoding="utf-8"))
@@ -76,14 +76,14 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> ReadChunks:
 @pytest.mark.slow
 def test_captions_are_read_by_their_parse(reader: ReadChunks) -> None:
     for caption, _, _, _, trigger, class_word, expected in TABLE["captions"]:
-        phrases = noun_phrases(caption, trigger, class_word, read=reader)
+        phrases = find_noun_phrases(caption, trigger, class_word, read=reader)
         text = " | ".join(p.text + "*" * p.is_subject + "~" * p.setting for p in phrases)
         assert text == expected, caption
 
 
 @pytest.mark.slow
 def test_a_trigger_that_is_no_noun_is_still_the_subject(reader: ReadChunks) -> None:
-    subject, boots = noun_phrases("she wears a pair of leather boots", "wears", read=reader)
+    subject, boots = find_noun_phrases("she wears a pair of leather boots", "wears", read=reader)
     assert (subject.text, subject.is_subject) == ("person", True)
     assert "trigger stands alone" in subject.note
     assert boots.text == "leather boots"
@@ -91,7 +91,7 @@ def test_a_trigger_that_is_no_noun_is_still_the_subject(reader: ReadChunks) -> N
 
 @pytest.mark.slow
 def test_a_data_set_is_read_by_it_too(reader: ReadChunks) -> None:
-    survey = over([("a", "the background shows a car"), ("b", "")], read=reader)
+    survey = survey_captions([("a", "the background shows a car"), ("b", "")], read=reader)
     assert [concept.phrase.text for concept in survey.concepts] == ["car"]
 
 
@@ -101,7 +101,7 @@ def test_a_data_set_is_read_by_it_too(reader: ReadChunks) -> None:
 def test_any_text_gives_distinct_lower_case_phrases(
     reader: ReadChunks, text: str, trigger: str
 ) -> None:
-    texts = [phrase.text for phrase in noun_phrases(text, trigger, read=reader)]
+    texts = [phrase.text for phrase in find_noun_phrases(text, trigger, read=reader)]
     assert len(set(texts)) == len(texts) <= 8
     assert all(text and text == text.strip() == text.lower() for text in texts)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from frisket.evaluation.mask_metrics import iou
-from frisket.maskgen.base import Instance, Seen
+from frisket.maskgen.base import Detections, Instance
 from frisket.maskgen.files.recording import Blanks
 from frisket.maskgen.tracking.carry import ALONE, REACH, carry
 from frisket.maskgen.tracking.tracker import Tracking
@@ -46,14 +46,14 @@ def carried(frames, lost, doubted=()):
     """What `carry` gives where the frames `lost` have no find, and those `doubted` a face alone."""
     turn = iter(range(len(frames)))
 
-    def look(_picture) -> Seen:
+    def look(_picture) -> Detections:
         at = next(turn)
         if at in lost:
-            return Seen(unsure="no face")
+            return Detections(unsure="no face")
         face = Instance("face", frames[at][1], 0.9)
         if at in doubted:
-            return Seen((face,), "only the face was taken")
-        return Seen((face, Instance("body", frames[at][2], 0.8)))
+            return Detections((face,), "only the face was taken")
+        return Detections((face, Instance("body", frames[at][2], 0.8)))
 
     return list(carry((frame[0] for frame in frames), look, Tracking()))
 

@@ -13,11 +13,11 @@ from torch import Tensor
 from frisket.maskgen.tracking.matching import iou
 from frisket.maskgen.tracking.temporal import (
     bridge,
-    compensated,
-    filled,
-    median,
-    shots,
+    fill_gaps,
     signed_distance,
+    smooth_by_median,
+    smooth_by_motion,
+    split_shots,
 )
 from frisket.pocket import world
 
@@ -80,9 +80,9 @@ def test_smoothing_beats_raw_masks(
     pictures, exact = clip
     results = {
         "raw": scores(exact, flickering),
-        "median": scores(exact, list(median(flickering, 1))),
-        "compensated": scores(exact, list(compensated(pictures, flickering, 2))),
-        "filled": scores(exact, list(filled(pictures, flickering, 2))),
+        "median": scores(exact, list(smooth_by_median(flickering, 1))),
+        "compensated": scores(exact, list(smooth_by_motion(pictures, flickering, 2))),
+        "filled": scores(exact, list(fill_gaps(pictures, flickering, 2))),
     }
     mean = {name: sum(it) / len(it) for name, it in results.items()}
     print({name: (round(mean[name], 3), round(min(it), 3)) for name, it in results.items()})
@@ -97,7 +97,7 @@ def test_smoothing_beats_raw_masks(
 def test_filling_touches_nothing_but_gaps(
     clip: tuple[list[Tensor], list[Tensor]], flickering: list[Tensor]
 ) -> None:
-    out = list(filled(clip[0], flickering, 2))
+    out = list(fill_gaps(clip[0], flickering, 2))
     assert all(torch.equal(out[k], flickering[k]) for k in range(FRAMES) if k != DROPPED)
 
 
@@ -108,15 +108,15 @@ def test_a_gap_is_filled_up_to_its_length_and_no_further(
     pictures, exact = clip
     missing = range(6, 6 + length)
     planes = [mask * (k not in missing) for k, mask in enumerate(exact)]
-    assert min(scores(exact, list(filled(pictures, planes, length)))) > 0.9
-    kept = list(filled(pictures, planes, length - 1))
+    assert min(scores(exact, list(fill_gaps(pictures, planes, length)))) > 0.9
+    kept = list(fill_gaps(pictures, planes, length - 1))
     assert all(torch.equal(a, b) for a, b in zip(kept, planes, strict=True))
 
 
 def test_what_enters_or_leaves_is_no_gap(clip: tuple[list[Tensor], list[Tensor]]) -> None:
     pictures, exact = clip
     planes = [mask * (4 <= k < 9) for k, mask in enumerate(exact)]
-    for out in (list(filled(pictures, planes, 10)), list(compensated(pictures, planes, 2))):
+    for out in (list(fill_gaps(pictures, planes, 10)), list(smooth_by_motion(pictures, planes, 2))):
         assert [bool(it.any()) for it in out] == [4 <= k < 9 for k in range(FRAMES)]
 
 
@@ -125,14 +125,14 @@ def test_nothing_is_carried_over_a_cut(clip: tuple[list[Tensor], list[Tensor]]) 
     pictures, exact = clip
     other = torch.from_numpy(world.draw_background(world.ZIGZAG, SIZE))
     frames = [other if 8 <= k < 12 else it for k, it in enumerate(pictures)]
-    assert [shot for shot, _ in shots(frames)] == [0] * 8 + [1] * 4 + [2] * 8
+    assert [shot for shot, _ in split_shots(frames)] == [0] * 8 + [1] * 4 + [2] * 8
     planes = [mask * (not 8 <= k < 12) for k, mask in enumerate(exact)]
-    assert not any(it.any() for it in list(filled(frames, planes, 10))[8:12])
-    assert not any(it.any() for it in list(compensated(frames, planes, 3))[8:12])
+    assert not any(it.any() for it in list(fill_gaps(frames, planes, 10))[8:12])
+    assert not any(it.any() for it in list(smooth_by_motion(frames, planes, 3))[8:12])
     corner = torch.zeros(SIZE, SIZE)
     corner[:40, :40] = 1
     planes = [corner if 8 <= k < 12 else it for k, it in enumerate(exact)]
-    assert all(torch.equal(it, corner) for it in list(compensated(frames, planes, 3))[8:12])
+    assert all(torch.equal(it, corner) for it in list(smooth_by_motion(frames, planes, 3))[8:12])
 
 
 def test_a_bridge_without_texture_goes_straight() -> None:
@@ -152,8 +152,8 @@ def test_still_masks_come_back_as_they_were(clip: tuple[list[Tensor], list[Tenso
     pictures, exact = [clip[0][0]] * 5, clip[1][:1] * 5
     full = [torch.ones(SIZE, SIZE)] * 5
     for planes in (exact, full):
-        assert all(torch.equal(it, planes[0]) for it in compensated(pictures, planes, 2))
-        assert all(torch.equal(it, planes[0]) for it in median(planes, 2))
+        assert all(torch.equal(it, planes[0]) for it in smooth_by_motion(pictures, planes, 2))
+        assert all(torch.equal(it, planes[0]) for it in smooth_by_median(planes, 2))
 
 
 @given(
@@ -162,7 +162,7 @@ def test_still_masks_come_back_as_they_were(clip: tuple[list[Tensor], list[Tenso
 )
 def test_median_keeps_the_count_and_values_that_came_in(values: list[float], radius: int) -> None:
     planes = [torch.full((2, 3), value) for value in values]
-    out = list(median(planes, radius))
+    out = list(smooth_by_median(planes, radius))
     assert len(out) == len(planes)
     assert all(float(it[0, 0]) in [float(plane[0, 0]) for plane in planes] for it in out)
     if radius == 0:
@@ -173,9 +173,9 @@ def test_median_keeps_the_count_and_values_that_came_in(values: list[float], rad
 def test_median_knows_no_direction_and_no_side(values: list[float], radius: int) -> None:
     """Backward in time, and of what lies outside, it is the same median."""
     planes = [torch.full((1, 1), value) for value in values]
-    out = list(median(planes, radius))
-    assert list(median(planes[::-1], radius))[::-1] == out
-    outside = list(median([1 - plane for plane in planes], radius))
+    out = list(smooth_by_median(planes, radius))
+    assert list(smooth_by_median(planes[::-1], radius))[::-1] == out
+    outside = list(smooth_by_median([1 - plane for plane in planes], radius))
     torch.testing.assert_close([1 - plane for plane in outside], out)
 
 
@@ -189,20 +189,20 @@ def test_only_a_window_is_alive(clip: tuple[list[Tensor], list[Tensor]], radius:
             taken += 1
             yield plane
 
-    for given_out, _ in enumerate(compensated(clip[0], counted(), radius)):
+    for given_out, _ in enumerate(smooth_by_motion(clip[0], counted(), radius)):
         assert taken - given_out <= radius + 1
     taken = 0
-    for given_out, _ in enumerate(filled(clip[0], counted(), radius)):
+    for given_out, _ in enumerate(fill_gaps(clip[0], counted(), radius)):
         assert taken - given_out <= radius + 2
 
 
 def test_lengths_must_agree_and_counts_be_sane(clip: tuple[list[Tensor], list[Tensor]]) -> None:
     with pytest.raises(ValueError, match="more frames than masks"):
-        list(filled(clip[0], clip[1][:-1], 1))
+        list(fill_gaps(clip[0], clip[1][:-1], 1))
     with pytest.raises(ValueError, match="more masks than frames"):
-        list(compensated(clip[0][:-1], clip[1], 1))
+        list(smooth_by_motion(clip[0][:-1], clip[1], 1))
     with pytest.raises(ValueError, match="radius is -1 frames"):
-        list(median(clip[1], -1))
+        list(smooth_by_median(clip[1], -1))
 
 
 def test_cuts_between_scenes_and_none_within() -> None:
@@ -215,5 +215,5 @@ def test_cuts_between_scenes_and_none_within() -> None:
     wide = torch.from_numpy(texture(rng, 2 * SIZE, (120, 80, 60)).astype(np.uint8))
     pan = [wide[:, 8 * k : 8 * k + SIZE].contiguous() for k in range(8)]
     light = [(pan[-1].float() * (1 - 0.1 * k)).to(torch.uint8) for k in range(4)]
-    numbers = [shot for shot, _ in shots([*moving, *pan, *light, *moving])]
+    numbers = [shot for shot, _ in split_shots([*moving, *pan, *light, *moving])]
     assert numbers == [0] * 8 + [1] * 12 + [2] * 8

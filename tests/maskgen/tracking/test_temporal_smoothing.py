@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from frisket.maskgen.job import Motion
-from frisket.maskgen.tracking.temporal_smoothing import steady
+from frisket.maskgen.tracking.temporal_smoothing import smooth_planes
 
 REGIONS = ("left", "right")
 
@@ -25,7 +25,7 @@ def clip(frames: int, lost: tuple[int, ...] = ()):
 
 
 def run(frames, planes, motion):
-    return list(steady(iter(planes), iter(frames), REGIONS, motion))
+    return list(smooth_planes(iter(planes), iter(frames), REGIONS, motion))
 
 
 def test_each_region_keeps_its_own_planes():
@@ -82,5 +82,5 @@ def test_it_holds_no_more_than_its_windows(smooth, gap):
     frames = copies(picture.clone)
     motion = Motion(smooth=smooth, radius=2, gap=gap)
     tables = copies(lambda: Table(planes))
-    most = max(held(*each) for each in steady(tables, frames, REGIONS, motion))
+    most = max(held(*each) for each in smooth_planes(tables, frames, REGIONS, motion))
     assert most <= 2 * (gap + 2 * motion.radius + 4)

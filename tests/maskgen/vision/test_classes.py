@@ -17,8 +17,8 @@ from frisket.maskgen.vision.classes import (
     BadGrouping,
     Grouping,
     cut_neck,
-    grouping,
-    softmax_sums,
+    get_grouping,
+    sum_softmax,
 )
 
 ATR = (
@@ -51,13 +51,13 @@ def head(high: int = 100, wide: int = 60) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("names", [V1, V2, ATR], ids=["v1", "v2", "atr"])
 @pytest.mark.parametrize("kind", ["person", "parts"])
 def test_every_class_of_a_parser_has_a_region(names: tuple[str, ...], kind: str) -> None:
-    table = grouping(kind).table(names)
+    table = get_grouping(kind).table(names)
     assert set(table.regions) <= set(module.REGIONS)
     assert {"face", "hair", "body", "background"} <= set(table.regions)
 
 
 def test_a_name_means_the_same_region_in_both_versions() -> None:
-    parts = grouping("parts")
+    parts = get_grouping("parts")
     assert V1.index("Hair") != V2.index("Hair")
     for names in (V1, V2):
         hair = to_regions(one_hot(torch.full((4, 4), names.index("Hair")), names), names, parts)
@@ -65,7 +65,7 @@ def test_a_name_means_the_same_region_in_both_versions() -> None:
     assert [parts.region(name) for name in ("Right_Hand", "Left_Shoe", "Torso", "Eyeglass")] == [
         *("hands", "clothes", "body", "face")
     ]
-    assert grouping("person").region("Right_Hand") == "body"
+    assert get_grouping("person").region("Right_Hand") == "body"
 
 
 @settings(max_examples=40, deadline=None)
@@ -75,7 +75,7 @@ def test_a_name_means_the_same_region_in_both_versions() -> None:
     neck=st.sampled_from(["face", "body"]),
 )
 def test_regions_share_every_pixel_out(logits: np.ndarray, kind: str, neck: str) -> None:
-    regions = to_regions(torch.from_numpy(logits).softmax(0), V2, grouping(kind, neck=neck))
+    regions = to_regions(torch.from_numpy(logits).softmax(0), V2, get_grouping(kind, neck=neck))
     planes = torch.stack(list(regions.values()))
     torch.testing.assert_close(planes.sum(0), torch.ones(7, 5))
     assert float(planes.min()) >= 0
@@ -83,26 +83,27 @@ def test_regions_share_every_pixel_out(logits: np.ndarray, kind: str, neck: str)
 
 
 def test_overrides_go_first_and_for_both_sides() -> None:
-    own = grouping("person", {"Hand": "hands", "left-shoe": "background"})
+    own = get_grouping("person", {"Hand": "hands", "left-shoe": "background"})
     assert own.region("Left_Hand") == own.region("Right_Hand") == "hands"
     assert own.region("Left_Shoe") == "background"
     assert own.region("Right_Shoe") == "body"
     assert (
-        grouping("person", {"Hat": "cap"}, regions=["cap", "body"]).table(ATR).regions[-1] == "cap"
+        get_grouping("person", {"Hat": "cap"}, regions=["cap", "body"]).table(ATR).regions[-1]
+        == "cap"
     )
 
 
 def test_a_wrong_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(BadGrouping, match="did you mean 'person'"):
-        grouping("persons")
+        get_grouping("persons")
     with pytest.raises(BadGrouping, match="did you mean 'hair'"):
-        grouping("person", {"Hair": "hairs"})
+        get_grouping("person", {"Hair": "hairs"})
     with pytest.raises(BadGrouping, match=r"'eyeglases', did you mean 'eyeglass'"):
-        grouping("person", {"Eyeglases": "body"}).table(V2)
+        get_grouping("person", {"Eyeglases": "body"}).table(V2)
     with pytest.raises(BadGrouping, match="did you mean 'body'"):
-        grouping("person", neck="bodi")
+        get_grouping("person", neck="bodi")
     with pytest.raises(BadGrouping, match="'Tail' has no region"):
-        grouping("person").table(("Background", "Tail"))
+        get_grouping("person").table(("Background", "Tail"))
 
 
 @settings(max_examples=25, deadline=None)
@@ -114,7 +115,7 @@ def test_bands_give_the_softmax_of_resized_logits(
     whole = F.interpolate(low[None], (high, wide), mode="bilinear", align_corners=False)[0]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "BAND", band)
-        sums = softmax_sums(low, torch.eye(29), high, wide)
+        sums = sum_softmax(low, torch.eye(29), high, wide)
     torch.testing.assert_close(sums, whole.softmax(0), atol=2e-5, rtol=2e-4)
 
 
@@ -153,10 +154,10 @@ def test_the_neck_goes_to_the_body_or_stays() -> None:
     picture[face > 0] = V2.index("Face_Neck")
     picture[lips > 0] = V2.index("Upper_Lip")
     probabilities = one_hot(picture, V2)
-    cut = to_regions(probabilities, V2, grouping("person"))
+    cut = to_regions(probabilities, V2, get_grouping("person"))
     assert float(cut["face"][10:68, 20:40].min()) == 1
     assert float(cut["body"][68:91, 20:40].min()) == 1
-    whole = to_regions(probabilities, V2, grouping("person", neck="face"))
+    whole = to_regions(probabilities, V2, get_grouping("person", neck="face"))
     assert float(whole["face"][10:91, 20:40].min()) == 1
     assert float(whole["body"].max()) == 0
 
@@ -167,5 +168,5 @@ def test_a_grouping_of_your_own() -> None:
 
 
 def test_regions_are_listed_in_one_order() -> None:
-    assert grouping("parts").regions == module.REGIONS
-    assert grouping("person").regions == ("face", "hair", "body", "background")
+    assert get_grouping("parts").regions == module.REGIONS
+    assert get_grouping("person").regions == ("face", "hair", "body", "background")

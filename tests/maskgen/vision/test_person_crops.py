@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from frisket.maskgen.backends.sapiens import V2, Sapiens
-from frisket.maskgen.base import Box, ClassMasks, Instance, Picture
-from frisket.maskgen.vision.classes import grouping
+from frisket.maskgen.base import Box, ClassMasks, Instance, RgbPicture
+from frisket.maskgen.vision.classes import get_grouping
 from frisket.maskgen.vision.person_crops import parse_people
 from frisket.maskgen.vision.preprocess import Preprocessing
 
-PERSON = grouping("person")
+PERSON = get_grouping("person")
 HAIR, TORSO = V2.index("Hair"), V2.index("Torso")
 
 
@@ -32,11 +32,11 @@ class Plain:
 
     classes = V2
 
-    def parse(self, pictures: Sequence[Picture]) -> list[ClassMasks]:
+    def parse(self, pictures: Sequence[RgbPicture]) -> list[ClassMasks]:
         return SAPIENS.parse(pictures)
 
 
-def group_photo() -> tuple[Picture, list[Box]]:
+def group_photo() -> tuple[RgbPicture, list[Box]]:
     """Two people, hair above torso, side by side with boxes that overlap by their margins."""
     picture = torch.zeros(120, 200, 3, dtype=torch.uint8)
     for left in (20, 100):

@@ -10,16 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from frisket.maskgen.base import Box, WeightsNotFound
+from frisket.maskgen.base import Box, MaskWeightsNotFound
 from frisket.maskgen.vision.preprocess import (
     IMAGENET,
     Preprocessing,
-    batches,
-    enlarged,
+    enlarge,
     pixels,
     read,
+    split_batches,
 )
-from frisket.maskgen.vision.preprocess import scaled as scaled_box
+from frisket.maskgen.vision.preprocess import scale_box as scaled_box
 
 HOPPER = Path(__file__).parents[3] / "examples/photos/clips/grace-hopper.jpg"
 HALF = (0.5, 0.5, 0.5)
@@ -74,7 +74,7 @@ def test_boxes_and_points_are_scaled_as_the_stock_processor_scales_them(stock):
 
 
 def test_enlarged_logits_above_zero_are_the_stock_masks(stock):
-    masks = enlarged(torch.from_numpy(stock["logits"]), 37, 53) > 0
+    masks = enlarge(torch.from_numpy(stock["logits"]), 37, 53) > 0
     assert np.array_equal(masks.numpy(), stock["sam2/masks"])
 
 
@@ -89,12 +89,12 @@ def test_numbers_are_those_of_the_checkpoint(tmp_path):
 
 
 def test_a_folder_without_numbers_is_refused_by_name(tmp_path):
-    with pytest.raises(WeightsNotFound, match=rf"{tmp_path}.*preprocessor_config\.json"):
+    with pytest.raises(MaskWeightsNotFound, match=rf"{tmp_path}.*preprocessor_config\.json"):
         read(tmp_path, Preprocessing(64, 64))
 
 
 @given(count=st.integers(0, 50), size=st.integers(1, 9))
 def test_batches_hold_everything_once_and_in_order(count, size):
-    ranges = batches(range(count), size)
+    ranges = split_batches(range(count), size)
     assert [i for part in ranges for i in part] == list(range(count))
     assert all(0 < len(part) <= size for part in ranges)

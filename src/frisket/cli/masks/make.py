@@ -7,7 +7,7 @@ from frisket.config.data import PRESETS
 from frisket.config.maskgen import MaskRequest
 from frisket.maskgen.base import BACKENDS
 from frisket.maskgen.files.record import Status
-from frisket.maskgen.job import Outcome
+from frisket.maskgen.job import ClipResult
 from frisket.maskgen.pipeline import COMPOSITIONS
 from frisket.progress import Progress
 from frisket.recipes.masks.make import Made, clips_of, masks, place_of
@@ -53,7 +53,7 @@ def reviewed(
 def _planned(made: Made) -> list[str]:
     """Each region with the phrases it is looked for by, and in how many clips."""
     counts: dict[str, dict[str, int]] = {name: {} for name in made.regions}
-    for each in made.wanted.values():
+    for each in made.prompts.values():
         for region, phrases in each.items():
             table = counts.setdefault(region, {})
             for phrase in phrases:
@@ -80,7 +80,7 @@ def _named(made: Made) -> list[str]:
     return [*rows, *([f"  and {more} more"] if more > 0 else []), *_left_out(made)]
 
 
-def _doubted(one: Outcome) -> str:
+def _doubted(one: ClipResult) -> str:
     said = one.status if one.status != "done" else f"look at it, {one.confidence or 0:.0%} sure"
     return f"  {said}: {one.name}: {one.message}"
 

@@ -9,15 +9,31 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from frisket.maskgen.base import Backend, Box, Face, Instance, Licence, Picture, Seen, Source
-from frisket.maskgen.draft.faces import FoundFace, find_faces
-from frisket.maskgen.draft.grabcut import Person, Window, face_in, hair_in, person_in, window_of
+from frisket.maskgen.base import (
+    Backend,
+    Box,
+    Detections,
+    Face,
+    Instance,
+    Licence,
+    ModelSource,
+    RgbPicture,
+)
+from frisket.maskgen.draft.faces import DraftFace, find_faces
+from frisket.maskgen.draft.grabcut import (
+    CropWindow,
+    PersonEstimate,
+    cut_face,
+    cut_hair,
+    cut_person,
+    window_of,
+)
 from frisket.maskgen.draft.portrait import Doubt, doubts_of
 
 VOTE = 0.6  # of the certain: a face's least
 AGREEMENT = 0.6  # of the three cuts: a person's least
 CONTACT = 0.4  # with the rim of the guess: a person's most
-KEPT = 0.45  # of the likely place: a person's least
+PLACE_KEPT = 0.45  # of the likely place: a person's least
 HALF = 0.5  # of a pixel: who has as much has it
 EDGED = 0.7  # of the outline: a person's least
 PERHAPS = 0.05  # of the certain: a face that may be one, for the count of those left out
@@ -40,31 +56,33 @@ class Draft:
     vote: float = VOTE
     agreement: float = AGREEMENT
     contact: float = CONTACT
-    kept: float = KEPT
+    kept: float = PLACE_KEPT
     edged: float = EDGED
     regions: ClassVar[tuple[str, ...]] = ("face", "hair", "body")
 
-    def draft(self, pictures: Sequence[Picture]) -> list[Seen]:
+    def draft(self, pictures: Sequence[RgbPicture]) -> list[Detections]:
         """One answer a picture; without a face nothing, and where a cut fails the face alone."""
-        return [self._seen(picture.numpy()) for picture in pictures]
+        return [self._detect(picture.numpy()) for picture in pictures]
 
-    def faces(self, pictures: Sequence[Picture]) -> list[list[Face]]:
+    def faces(self, pictures: Sequence[RgbPicture]) -> list[list[Face]]:
         """Boxes alone, largest first: the cascades know no keypoints and tell nobody apart."""
         return [
-            [Face(_box(face, *picture.shape[:2])) for face in self._find(picture.numpy())]
+            [Face(_make_box(face, *picture.shape[:2])) for face in self._find(picture.numpy())]
             for picture in pictures
         ]
 
-    def _find(self, picture: NDArray[Any], least: float | None = None) -> list[FoundFace]:
+    def _find(self, picture: NDArray[Any], least: float | None = None) -> list[DraftFace]:
         vote = self.vote if least is None else least
         return find_faces(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), vote)
 
-    def _seen(self, picture: NDArray[Any]) -> Seen:
+    def _detect(self, picture: NDArray[Any]) -> Detections:
         perhaps = self._find(picture, min(PERHAPS, self.vote))
         faces = [face for face in perhaps if face.score >= self.vote]
         if not faces:
-            return Seen(unsure="no face found that looks into the camera, upright and large enough")
-        crowd = _crowd(faces, perhaps)
+            return Detections(
+                unsure="no face found that looks into the camera, upright and large enough"
+            )
+        crowd = _describe_crowd(faces, perhaps)
         instances: list[Instance] = []
         doubts: list[str] = []
         covered = np.zeros(picture.shape[:2], bool)
@@ -73,23 +91,23 @@ class Draft:
             if cut.doubt:
                 doubts.append(f"person {number}: {cut.doubt}, so only the face was taken")
             instances += _list_instances(cut, face, number, covered)
-        return Seen(tuple(instances), "; ".join(doubts))
+        return Detections(tuple(instances), "; ".join(doubts))
 
     def _cut_out(
-        self, picture: NDArray[Any], face: FoundFace, faces: Sequence[FoundFace], crowd: str
+        self, picture: NDArray[Any], face: DraftFace, faces: Sequence[DraftFace], crowd: str
     ) -> "_Cut":
         """The person of a face; the face alone, and why, where the cut cannot be a person."""
         window = window_of(picture, face.box)
-        others = [window.face_of(other.box, face.box) for other in faces if other is not face]
-        person = person_in(window, others)
+        other_faces = [window.face_of(other.box, face.box) for other in faces if other is not face]
+        person = cut_person(window, other_faces)
         doubt = self._doubt(person)
-        parts = _face_alone(window) if doubt else _parts(window, person.region)
+        parts = _draw_face(window) if doubt else _cut_parts(window, person.region)
         doubts = {} if doubt else doubts_of(window, person, parts, picture.shape[1])
         if crowd and doubts.get("body", Doubt(1.0, "")).worth > CROWD:
             doubts["body"] = Doubt(CROWD, crowd)
-        return _Cut(window, parts, person.held, doubt, doubts)
+        return _Cut(window, parts, person.trust, doubt, doubts)
 
-    def _doubt(self, person: Person) -> str:
+    def _doubt(self, person: PersonEstimate) -> str:
         """Why a cut cannot be a person, empty where it can."""
         if person.agreement < self.agreement:
             return f"three cuts agree by no more than {person.agreement:.0%}"
@@ -106,7 +124,7 @@ class Draft:
 class _Cut:
     """The regions of a person in the window around the face, and what speaks against them."""
 
-    window: Window
+    window: CropWindow
     parts: dict[str, NDArray[np.bool_]]
     trust: float  # in the cut as a whole, in [0, 1]
     doubt: str  # why it cannot be a person; then only the face is taken
@@ -114,56 +132,56 @@ class _Cut:
 
 
 def _list_instances(
-    cut: _Cut, face: FoundFace, number: int, covered: NDArray[np.bool_]
+    cut: _Cut, face: DraftFace, number: int, covered: NDArray[np.bool_]
 ) -> Iterator[Instance]:
     """The regions of a person in their picture, less what is `covered`, which grows by them."""
     high, wide = covered.shape
     visible = ~covered  # who has the larger face is nearer, and in front
     for region, part in cut.parts.items():
-        mask = cut.window.placed(part, high, wide) * visible
+        mask = cut.window.place(part, high, wide) * visible
         if mask.max() < HALF:
             continue
         is_face = region == "face"
         score = face.score * (1.0 if is_face and not cut.doubt else cut.trust)
-        doubt = _against(cut.doubts, region, cut.parts)
+        doubt = _find_doubt(cut.doubts, region, cut.parts)
         covered |= mask >= HALF
         yield Instance(
             region,
             torch.from_numpy(mask),
             max(min(score, doubt.worth), LEAST),
-            _box(face, high, wide) if is_face else None,
+            _make_box(face, high, wide) if is_face else None,
             number,
-            why=doubt.said if doubt.worth < score else "",
+            why=doubt.message if doubt.worth < score else "",
         )
 
 
-def _box(face: FoundFace, height: int, width: int) -> Box:
+def _make_box(face: DraftFace, height: int, width: int) -> Box:
     box = face.box
     scored = Box(box.left, box.top, box.right, box.bottom, score=face.score, phrase="face")
     return scored.within(height, width) or scored
 
 
-def _parts(window: Window, person: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
-    face = face_in(window, person)
-    hair = hair_in(window, person, face)
+def _cut_parts(window: CropWindow, person: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
+    face = cut_face(window, person)
+    hair = cut_hair(window, person, face)
     return {"face": face, "hair": hair, "body": person & ~face & ~hair}
 
 
-def _against(doubted: Mapping[str, Doubt], region: str, parts: Mapping[str, Any]) -> Doubt:
+def _find_doubt(doubts: Mapping[str, Doubt], region: str, parts: Mapping[str, Any]) -> Doubt:
     """What speaks against a region; a face also bears what is said of regions that are empty."""
     of = [
-        each
-        for name, each in doubted.items()
-        if name == region or (region == "face" and not _any(parts, name))
+        doubt
+        for name, doubt in doubts.items()
+        if name == region or (region == "face" and not _has_pixels(parts, name))
     ]
-    return min(of, key=lambda each: each.worth, default=Doubt(1.0, ""))
+    return min(of, key=lambda doubt: doubt.worth, default=Doubt(1.0, ""))
 
 
-def _any(parts: Mapping[str, Any], region: str) -> bool:
+def _has_pixels(parts: Mapping[str, Any], region: str) -> bool:
     return region in parts and bool(parts[region].any())
 
 
-def _crowd(faces: Sequence[FoundFace], perhaps: Sequence[FoundFace]) -> str:
+def _describe_crowd(faces: Sequence[DraftFace], perhaps: Sequence[DraftFace]) -> str:
     """What is to be said where several people are in a picture, some of them perhaps left out."""
     largest = faces[0].side
     missed = sum(face.side > NOTED * largest for face in perhaps) - len(faces)
@@ -174,12 +192,12 @@ def _crowd(faces: Sequence[FoundFace], perhaps: Sequence[FoundFace]) -> str:
     return ""
 
 
-def _face_alone(window: Window) -> dict[str, NDArray[np.bool_]]:
+def _draw_face(window: CropWindow) -> dict[str, NDArray[np.bool_]]:
     """An ellipse in the face box, where most faces are."""
     return {"face": window.ellipse(0.09, 0.47, 0.56)}
 
 
-def load(_source: Source) -> Draft:
+def load(_source: ModelSource) -> Draft:
     """Ready at once: OpenCV brings the cascades, no source is read."""
     return Draft()
 
@@ -195,7 +213,7 @@ BACKEND = Backend(
         "vote": VOTE,
         "agreement": AGREEMENT,
         "contact": CONTACT,
-        "kept": KEPT,
+        "kept": PLACE_KEPT,
         "edged": EDGED,
     },
 )

@@ -14,24 +14,24 @@ from frisket.maskgen.base import (
     BackendUnusable,
     Box,
     Licence,
-    Picture,
-    Source,
-    WeightsNotFound,
+    MaskWeightsNotFound,
+    ModelSource,
+    RgbPicture,
 )
 from frisket.maskgen.vision import loading
-from frisket.maskgen.vision.preprocess import batches
+from frisket.maskgen.vision.preprocess import split_batches
 
 BINS = 1000  # Florence-2 writes coordinates as one of so many steps across the picture
 BEAMS = 3
 LONGEST = 1024  # tokens of an answer, as in Microsoft's examples
 
-Finding = Literal["<OPEN_VOCABULARY_DETECTION>", "<CAPTION_TO_PHRASE_GROUNDING>"]
-Captioning = Literal["<CAPTION>", "<DETAILED_CAPTION>", "<MORE_DETAILED_CAPTION>"]
+FindingTask = Literal["<OPEN_VOCABULARY_DETECTION>", "<CAPTION_TO_PHRASE_GROUNDING>"]
+CaptioningTask = Literal["<CAPTION>", "<DETAILED_CAPTION>", "<MORE_DETAILED_CAPTION>"]
 
 _TAG = re.compile(r"<[^<>]*>")
 _FRAME = re.compile(r"</?s>|<pad>")
 _BIN = re.compile(r"<loc_(\d+)>")
-_FOUND = re.compile(r"([^<]+)((?:<loc_\d+>|<sep>|</?poly>)+)")
+_PHRASE = re.compile(r"([^<]+)((?:<loc_\d+>|<sep>|</?poly>)+)")
 _OUTLINE = re.compile(r"<poly>(.*?)(?:</poly>|$)")
 
 
@@ -44,47 +44,51 @@ class Florence2:
 
     processor: Any
     model: Any
-    finding: Finding = "<OPEN_VOCABULARY_DETECTION>"
-    captioning: Captioning = "<CAPTION>"
+    finding: FindingTask = "<OPEN_VOCABULARY_DETECTION>"
+    captioning: CaptioningTask = "<CAPTION>"
     longest: int = LONGEST
 
     def detect(
-        self, pictures: Sequence[Picture], phrases: Sequence[Sequence[str]]
+        self, pictures: Sequence[RgbPicture], phrases: Sequence[Sequence[str]]
     ) -> list[list[Box]]:
         """Boxes in the order of the phrases, each phrase asked by itself.
 
         BackendUnusable where a phrase is empty or too long.
         """
-        asked = [(at, phrase) for at, each in enumerate(phrases) for phrase in dict.fromkeys(each)]
-        answers = self._answers(
-            [pictures[at] for at, _ in asked],
-            [self.finding + _plain(phrase) for _, phrase in asked],
+        questions = [
+            (at, phrase)
+            for at, picture_phrases in enumerate(phrases)
+            for phrase in dict.fromkeys(picture_phrases)
+        ]
+        answers = self._ask_batches(
+            [pictures[at] for at, _ in questions],
+            [self.finding + _strip_tags(phrase) for _, phrase in questions],
             len(pictures),
         )
-        found: list[list[Box]] = [[] for _ in pictures]
-        for (at, phrase), answer in zip(asked, answers, strict=True):
+        results: list[list[Box]] = [[] for _ in pictures]
+        for (at, phrase), answer in zip(questions, answers, strict=True):
             boxes = read(answer, *pictures[at].shape[:2])
             # What it calls a thing in its answer may differ from what it was asked for.
-            found[at] += dict.fromkeys(replace(box, phrase=phrase) for box in boxes)
-        return found
+            results[at] += dict.fromkeys(replace(box, phrase=phrase) for box in boxes)
+        return results
 
-    def caption(self, pictures: Sequence[Picture]) -> list[str]:
+    def caption(self, pictures: Sequence[RgbPicture]) -> list[str]:
         """One caption a picture."""
-        answers = self._answers(pictures, [self.captioning] * len(pictures), len(pictures))
+        answers = self._ask_batches(pictures, [self.captioning] * len(pictures), len(pictures))
         return [" ".join(_TAG.sub(" ", answer).split()) for answer in answers]
 
-    def _answers(
-        self, pictures: Sequence[Picture], prompts: Sequence[str], batch: int
+    def _ask_batches(
+        self, pictures: Sequence[RgbPicture], prompts: Sequence[str], batch: int
     ) -> list[str]:
         """What the model writes, special tokens and all, at most `batch` questions at once."""
         return [
             answer
-            for part in batches(prompts, max(batch, 1))
-            for answer in self._asked([pictures[at] for at in part], [prompts[at] for at in part])
+            for part in split_batches(prompts, max(batch, 1))
+            for answer in self._ask([pictures[at] for at in part], [prompts[at] for at in part])
         ]
 
     @torch.inference_mode()
-    def _asked(self, pictures: Sequence[Picture], prompts: Sequence[str]) -> list[str]:
+    def _ask(self, pictures: Sequence[RgbPicture], prompts: Sequence[str]) -> list[str]:
         inputs = self.processor(
             text=list(prompts),
             images=[Image.fromarray(picture.numpy()) for picture in pictures],
@@ -97,7 +101,7 @@ class Florence2:
                 f"Florence-2 reads {room} tokens with the picture, and this is {count}:"
                 f" {max(prompts, key=len)[:80]!r}...; shorten the caption, or give phrases"
             )
-        written = self.model.generate(
+        output = self.model.generate(
             input_ids=inputs["input_ids"],
             attention_mask=inputs["attention_mask"],
             pixel_values=inputs["pixel_values"].to(self.model.dtype),
@@ -105,7 +109,7 @@ class Florence2:
             do_sample=False,
             max_new_tokens=min(self.longest, room - 1),
         )
-        answers: list[str] = self.processor.batch_decode(written, skip_special_tokens=False)
+        answers: list[str] = self.processor.batch_decode(output, skip_special_tokens=False)
         return answers
 
 
@@ -117,21 +121,21 @@ def read(answer: str, height: int, width: int) -> list[Box]:
     The middle of a step is the coordinate, as in the stock processor, which rounds to pixels.
     """
     boxes = []
-    for phrase, places in _FOUND.findall(_FRAME.sub("", answer)):
-        for bins in _rectangles(places):
+    for phrase, places in _PHRASE.findall(_FRAME.sub("", answer)):
+        for bins in _read_rectangles(places):
             left, right = ((at + 0.5) * width / BINS for at in bins[::2])
             top, bottom = ((at + 0.5) * height / BINS for at in bins[1::2])
             box = Box(left, top, right, bottom, phrase=phrase.strip())
-            if whole := box.within(height, width):
-                boxes.append(whole)
+            if cropped := box.within(height, width):
+                boxes.append(cropped)
     return boxes
 
 
-def _rectangles(places: str) -> list[tuple[int, ...]]:
+def _read_rectangles(places: str) -> list[tuple[int, ...]]:
     if "<poly>" not in places:
         bins = [int(at) for at in _BIN.findall(places)]
         return [tuple(bins[at : at + 4]) for at in range(0, len(bins) - 3, 4)]
-    outlines = [[int(at) for at in _BIN.findall(each)] for each in _OUTLINE.findall(places)]
+    outlines = [[int(at) for at in _BIN.findall(outline)] for outline in _OUTLINE.findall(places)]
     return [
         (min(bins[::2]), min(bins[1::2]), max(bins[::2]), max(bins[1::2]))
         for bins in outlines
@@ -139,31 +143,31 @@ def _rectangles(places: str) -> list[tuple[int, ...]]:
     ]
 
 
-def _plain(text: str) -> str:
+def _strip_tags(text: str) -> str:
     """Text without tags, which Florence-2 would read as tasks, places or pictures."""
-    plain = " ".join(_TAG.sub(" ", text).split())
-    if not plain:
+    stripped = " ".join(_TAG.sub(" ", text).split())
+    if not stripped:
         raise BackendUnusable(
             f"Florence-2 was asked for {text!r}, which names nothing; give a word or a caption"
         )
-    return plain
+    return stripped
 
 
-def load(source: Source) -> Florence2:
+def load(source: ModelSource) -> Florence2:
     """The model of a folder or hub id; WeightsNotFound names what lacks."""
     import transformers  # noqa: PLC0415 - slow, and only where this backend is used
 
     folder = loading.folder_of(source, BACKEND.repo)
-    _native(folder)
+    _check_native(folder)
     processor = loading.load_processor(transformers.Florence2Processor, folder)
     kind = transformers.Florence2ForConditionalGeneration
     return Florence2(processor, loading.load_model(kind, folder, source))
 
 
-def _native(folder: Path) -> None:
+def _check_native(folder: Path) -> None:
     config = loading.config_of(folder, "florence2")
     if "auto_map" in config:
-        raise WeightsNotFound(
+        raise MaskWeightsNotFound(
             f"{folder} is a Florence-2 that brings its own code, as microsoft/Florence-2-large"
             " does, and no code of a checkpoint is run here; take the same weights converted, such"
             " as florence-community/Florence-2-large (also -base, -base-ft, -large-ft)"

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from frisket.maskgen.base import Backend, BackendUnusable, Box, Licence, Picture, Source
+from frisket.maskgen.base import Backend, BackendUnusable, Box, Licence, ModelSource, RgbPicture
 from frisket.maskgen.vision import loading
 
 KINDS = ("grounding-dino", "mm-grounding-dino")
@@ -17,7 +17,7 @@ BOX, TEXT, OVERLAP = 0.35, 0.25, 0.7
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class TextTokens:
     """Several phrases in one text; `spans` says which of its tokens are whose."""
 
     tokens: list[int]
@@ -41,7 +41,7 @@ class GroundingDino:
     overlap: float = OVERLAP
 
     def detect(
-        self, pictures: Sequence[Picture], phrases: Sequence[Sequence[str]]
+        self, pictures: Sequence[RgbPicture], phrases: Sequence[Sequence[str]]
     ) -> list[list[Box]]:
         """Boxes in the order of the phrases, a phrase's best first.
 
@@ -49,68 +49,71 @@ class GroundingDino:
         """
         # One by one: pictures keep their aspect, and padding would change what is seen.
         return [
-            self._look(picture, asked) for picture, asked in zip(pictures, phrases, strict=True)
+            self._look(picture, picture_phrases)
+            for picture, picture_phrases in zip(pictures, phrases, strict=True)
         ]
 
     @torch.inference_mode()
-    def _look(self, picture: Picture, phrases: Sequence[str]) -> list[Box]:
+    def _look(self, picture: RgbPicture, phrases: Sequence[str]) -> list[Box]:
         high, wide, _ = picture.shape
-        texts = packed(self.processor.tokenizer, phrases, self.model.config.max_text_len)
+        texts = pack_phrases(self.processor.tokenizer, phrases, self.model.config.max_text_len)
         if not texts:
             return []
-        seen = self.processor.image_processor(
+        inputs = self.processor.image_processor(
             Image.fromarray(picture.numpy()), return_tensors="pt"
         ).to(self.model.device)
-        found: list[Box] = []
+        results: list[Box] = []
         for text in texts:
             answer = self.model(
-                pixel_values=seen["pixel_values"].to(self.model.dtype),
-                pixel_mask=seen["pixel_mask"],
+                pixel_values=inputs["pixel_values"].to(self.model.dtype),
+                pixel_mask=inputs["pixel_mask"],
                 input_ids=torch.tensor([text.tokens], device=self.model.device),
             )
             logits, rectangles = answer.logits[0].float().cpu(), answer.pred_boxes[0].float().cpu()
             for phrase, span in text.spans.items():
                 scores = logits[:, span.start : span.stop].sigmoid().amax(1)
-                boxes = _boxes(scores, rectangles, max(self.box, self.text), phrase, high, wide)
-                found += _apart(boxes, self.overlap)
-        return found
+                boxes = _list_boxes(
+                    scores, rectangles, max(self.box, self.text), phrase, high, wide
+                )
+                results += _suppress(boxes, self.overlap)
+        return results
 
 
-def packed(tokenizer: Any, phrases: Sequence[str], longest: int) -> list[Text]:
+def pack_phrases(tokenizer: Any, phrases: Sequence[str], longest: int) -> list[TextTokens]:
     """Phrases in as few texts "[CLS] a . b . [SEP]" of at most `longest` tokens as hold them.
 
     BackendUnusable names a phrase with no token the model knows, or with too many.
     """
     start, end = tokenizer.cls_token_id, tokenizer.sep_token_id
     stop = tokenizer.convert_tokens_to_ids(".")
-    tokens, spans, texts = [start], dict[str, range](), list[Text]()
+    tokens, spans, texts = [start], dict[str, range](), list[TextTokens]()
     for phrase in dict.fromkeys(phrases):
-        own = _tokens(tokenizer, phrase)
-        if len(own) + 3 > longest:
+        phrase_tokens = _tokenise(tokenizer, phrase)
+        if len(phrase_tokens) + 3 > longest:
             raise BackendUnusable(
                 f"GroundingDINO reads {longest - 3} tokens of a phrase at most, and {phrase[:40]!r}"
-                f"... has {len(own)}; ask for one thing by a few words"
+                f"... has {len(phrase_tokens)}; ask for one thing by a few words"
             )
-        if len(tokens) + len(own) + 2 > longest:
-            texts.append(Text([*tokens, end], spans))
+        if len(tokens) + len(phrase_tokens) + 2 > longest:
+            texts.append(TextTokens([*tokens, end], spans))
             tokens, spans = [start], {}
-        spans[phrase] = range(len(tokens), len(tokens) + len(own))
-        tokens += [*own, stop]
-    return [*texts, Text([*tokens, end], spans)] if spans else texts
+        spans[phrase] = range(len(tokens), len(tokens) + len(phrase_tokens))
+        tokens += [*phrase_tokens, stop]
+    return [*texts, TextTokens([*tokens, end], spans)] if spans else texts
 
 
-def _tokens(tokenizer: Any, phrase: str) -> list[int]:
+def _tokenise(tokenizer: Any, phrase: str) -> list[int]:
     # "." and "?" end a phrase for this model, wherever they stand.
     words = phrase.lower().replace(".", " ").replace("?", " ")
-    own: list[int] = tokenizer(words, add_special_tokens=False, verbose=False)["input_ids"]
-    if not set(own) - {tokenizer.unk_token_id}:
+    ids: list[int] = tokenizer(words, add_special_tokens=False, verbose=False)["input_ids"]
+    if not set(ids) - {tokenizer.unk_token_id}:
         raise BackendUnusable(
             f"GroundingDINO knows no part of the phrase {phrase!r}; ask for it in English words"
         )
-    return own
+    return ids
 
 
-def _boxes(
+def _list_boxes(
     scores: Float[Tensor, " q"],
     rectangles: Float[Tensor, "q 4"],
     threshold: float,
@@ -125,21 +128,21 @@ def _boxes(
     for at in scores.argsort(descending=True, stable=True).tolist():
         left, top, right, bottom = corners[at]
         box = Box(left, top, right, bottom, float(scores[at]), phrase)
-        if scores[at] > threshold and (whole := box.within(high, wide)):
-            boxes.append(whole)
+        if scores[at] > threshold and (cropped := box.within(high, wide)):
+            boxes.append(cropped)
     return boxes
 
 
-def _apart(boxes: Sequence[Box], overlap: float) -> list[Box]:
+def _suppress(boxes: Sequence[Box], overlap: float) -> list[Box]:
     """Non-maximum suppression of boxes that come best first."""
-    kept: list[Box] = []
+    best: list[Box] = []
     for box in boxes:
-        if all(box.overlap(better) <= overlap for better in kept):
-            kept.append(box)
-    return kept
+        if all(box.overlap(better) <= overlap for better in best):
+            best.append(box)
+    return best
 
 
-def load(source: Source) -> GroundingDino:
+def load(source: ModelSource) -> GroundingDino:
     """The model of a folder or hub id; WeightsNotFound names what lacks."""
     import transformers  # noqa: PLC0415 - slow, and only where this backend is used
 

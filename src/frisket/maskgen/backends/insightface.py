@@ -19,13 +19,13 @@ from frisket.maskgen.base import (
     Box,
     Face,
     Licence,
-    Source,
-    WeightsNotFound,
+    MaskWeightsNotFound,
+    ModelSource,
 )
 
 log = logging.getLogger(__name__)
 
-Array = NDArray[np.float32]
+_Array = NDArray[np.float32]
 
 DEFAULT_FOLDER = "~/.insightface/models/buffalo_l"  # where insightface itself unpacks it
 DETECTORS = ("det_10g.onnx", "det_500m.onnx", "det_2.5g.onnx", "scrfd_10g_bnkps.onnx")
@@ -58,37 +58,39 @@ class InsightFace:
 
     def faces(self, pictures: Sequence[UInt8[Tensor, "_ _ 3"]]) -> list[list[Face]]:
         """Faces of each picture, largest first; scores are the detector's, at least `score`."""
-        return [self._faces(np.ascontiguousarray(picture.numpy())) for picture in pictures]
+        return [self._find_faces(np.ascontiguousarray(picture.numpy())) for picture in pictures]
 
-    def _faces(self, picture: NDArray[np.uint8]) -> list[Face]:
-        blob, scale = letterboxed(picture, self.side)
-        found = decoded(_run(self.detector, blob), self.side, self.score)
+    def _find_faces(self, picture: NDArray[np.uint8]) -> list[Face]:
+        blob, scale = resize_letterbox(picture, self.side)
+        candidates = decode_faces(_run(self.detector, blob), self.side, self.score)
         high, wide, _ = picture.shape
         faces: list[Face] = []
-        kept: list[Box] = []
-        for edges, score, points in found:
+        kept_boxes: list[Box] = []
+        for edges, score, points in candidates:
             left, top, right, bottom = (edges * np.tile(scale, 2)).tolist()
-            whole = Box(left, top, right, bottom, score)
-            box = whole.within(high, wide)
-            if box is None or any(whole.overlap(other) > self.overlap for other in kept):
+            full_box = Box(left, top, right, bottom, score)
+            box = full_box.within(high, wide)
+            if box is None or any(full_box.overlap(other) > self.overlap for other in kept_boxes):
                 continue
             keypoints = None if points is None else (points * scale).astype(np.float32)
-            faces.append(self._face(picture, box, keypoints))
-            kept.append(whole)
+            faces.append(self._describe_face(picture, box, keypoints))
+            kept_boxes.append(full_box)
         return sorted(faces, key=lambda face: -face.box.area)
 
-    def _face(self, picture: NDArray[np.uint8], box: Box, keypoints: Array | None) -> Face:
+    def _describe_face(
+        self, picture: NDArray[np.uint8], box: Box, keypoints: _Array | None
+    ) -> Face:
         if keypoints is None:
             return Face(box)
         embedding = None
         if self.recogniser is not None:
-            raw = _run(self.recogniser, normalised(aligned(picture, keypoints), 127.5))[0]
+            raw = _run(self.recogniser, normalise(align_face(picture, keypoints), 127.5))[0]
             embedding = torch.from_numpy(raw.flatten())
             embedding = embedding / embedding.norm().clamp(min=1e-12)
         return Face(box, torch.from_numpy(keypoints), embedding)
 
 
-def letterboxed(picture: NDArray[np.uint8], side: int) -> tuple[Array, Array]:
+def resize_letterbox(picture: NDArray[np.uint8], side: int) -> tuple[_Array, _Array]:
     """1 3 side side as SCRFD reads it, and (x, y) that bring its pixels back to the picture's.
 
     The picture keeps its aspect and lies at the top left; the rest is black.
@@ -98,27 +100,27 @@ def letterboxed(picture: NDArray[np.uint8], side: int) -> tuple[Array, Array]:
     size = max(round(wide * share), 1), max(round(high * share), 1)
     board = np.zeros((side, side, 3), np.uint8)
     board[: size[1], : size[0]] = cv2.resize(picture, size)
-    return normalised(board, 128.0), np.array([wide / size[0], high / size[1]], np.float32)
+    return normalise(board, 128.0), np.array([wide / size[0], high / size[1]], np.float32)
 
 
-def normalised(rgb: NDArray[np.uint8], deviation: float) -> Array:
+def normalise(rgb: NDArray[np.uint8], deviation: float) -> _Array:
     """1 3 h w: (value - 127.5) / deviation."""
     return ((rgb.astype(np.float32) - 127.5) / deviation).transpose(2, 0, 1)[None]
 
 
-def decoded(
-    outputs: Sequence[Array], side: int, least: float = SCORE
-) -> list[tuple[Array, float, Array | None]]:
+def decode_faces(
+    outputs: Sequence[_Array], side: int, least: float = SCORE
+) -> list[tuple[_Array, float, _Array | None]]:
     """SCRFD's outputs as (left, top, right, bottom; score; five points or None), surest first.
 
     Outputs come by kind (scores n 1, boxes n 4, points n 10), in each by stride. Anchors lie at the
     corners of the cells, row by row, two to a cell; boxes are distances from the anchor to the
     edges, and points are offsets from it, both in strides.
     """
-    kinds: dict[int, list[Array]] = {1: [], 4: [], 10: []}
+    kinds: dict[int, list[_Array]] = {1: [], 4: [], 10: []}
     for output in outputs:
         kinds[output.shape[-1]].append(output.reshape(-1, output.shape[-1]))
-    found: list[tuple[Array, float, Array | None]] = []
+    faces: list[tuple[_Array, float, _Array | None]] = []
     for level, (scores, edges) in enumerate(zip(kinds[1], kinds[4], strict=True)):
         stride = STRIDES[level]
         across = side // stride
@@ -127,31 +129,31 @@ def decoded(
             anchor = np.array([cell % across, cell // across], np.float32) * stride
             reach = edges[row].reshape(2, 2) * stride * np.array([[-1], [1]], np.float32)
             points = kinds[10][level][row].reshape(5, 2) * stride + anchor if kinds[10] else None
-            found.append(((anchor + reach).flatten(), float(scores[row, 0]), points))
-    return sorted(found, key=lambda face: -face[1])
+            faces.append(((anchor + reach).flatten(), float(scores[row, 0]), points))
+    return sorted(faces, key=lambda face: -face[1])
 
 
-def aligned(picture: NDArray[np.uint8], keypoints: Array) -> NDArray[np.uint8]:
+def align_face(picture: NDArray[np.uint8], keypoints: _Array) -> NDArray[np.uint8]:
     """112 x 112 pixels: the picture turned, scaled and moved so that its keypoints fit ALIGNED.
 
     The least-squares similarity, which is Umeyama's (1991) wherever that does not mirror.
     """
     x, y = keypoints.astype(np.float64).T
-    one, none = np.ones(5), np.zeros(5)
+    ones, zeros = np.ones(5), np.zeros(5)
     rows = np.concatenate(
-        [np.stack([x, -y, one, none], 1), np.stack([y, x, none, one], 1)]
+        [np.stack([x, -y, ones, zeros], 1), np.stack([y, x, zeros, ones], 1)]
     )  # (a, b, tx, ty): x' = a x - b y + tx, y' = b x + a y + ty
     a, b, right, down = np.linalg.lstsq(rows, ALIGNED.T.flatten(), rcond=None)[0]
     matrix = np.array([[a, -b, right], [b, a, down]])
     return np.asarray(cv2.warpAffine(picture, matrix, (112, 112)), np.uint8)
 
 
-def _run(session: Any, blob: Array) -> list[Array]:
-    answers: list[Array] = session.run(None, {session.get_inputs()[0].name: blob})
+def _run(session: Any, blob: _Array) -> list[_Array]:
+    answers: list[_Array] = session.run(None, {session.get_inputs()[0].name: blob})
     return answers
 
 
-def load(source: Source) -> InsightFace:
+def load(source: ModelSource) -> InsightFace:
     """A folder with a detector and, for embeddings, a recogniser; nothing is downloaded."""
     try:
         runtime = import_module("onnxruntime")
@@ -160,32 +162,34 @@ def load(source: Source) -> InsightFace:
             "insightface needs onnxruntime: pip install 'frisket[insightface]'"
         ) from error
     folder = Path(source.path or DEFAULT_FOLDER).expanduser()
-    detector = _first(folder, DETECTORS)
+    detector = _find_file(folder, DETECTORS)
     if detector is None:
-        raise WeightsNotFound(
+        raise MaskWeightsNotFound(
             f"{folder} holds no face detector; looked for {', '.join(DETECTORS)} and, for"
             f" embeddings, {', '.join(RECOGNISERS)}. Unpack a pack of InsightFace such as"
             " buffalo_l.zip (github.com/deepinsight/insightface, release v0.7) and give its folder"
         )
-    recogniser = _first(folder, RECOGNISERS)
+    recogniser = _find_file(folder, RECOGNISERS)
     if recogniser is None:
         log.warning(
             "%s holds no %s: faces are found, but nobody is told apart by a reference picture",
             folder,
             ", ".join(RECOGNISERS),
         )
-    session = _session(runtime, detector, source.device)
+    session = _open_session(runtime, detector, source.device)
     outputs = len(session.get_outputs())
     if outputs not in {6, 9, 10, 15}:
-        raise WeightsNotFound(f"{detector} has {outputs} outputs: it is not an SCRFD face detector")
-    return InsightFace(session, recogniser and _session(runtime, recogniser, source.device))
+        raise MaskWeightsNotFound(
+            f"{detector} has {outputs} outputs: it is not an SCRFD face detector"
+        )
+    return InsightFace(session, recogniser and _open_session(runtime, recogniser, source.device))
 
 
-def _first(folder: Path, names: Sequence[str]) -> Path | None:
+def _find_file(folder: Path, names: Sequence[str]) -> Path | None:
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
-def _session(runtime: Any, file: Path, device: str) -> Any:
+def _open_session(runtime: Any, file: Path, device: str) -> Any:
     providers = ["CPUExecutionProvider"]
     if device.startswith("cuda"):
         if "CUDAExecutionProvider" in runtime.get_available_providers():
@@ -197,11 +201,11 @@ def _session(runtime: Any, file: Path, device: str) -> Any:
             )
     try:
         return runtime.InferenceSession(str(file), providers=providers)
-    except _damages(runtime) as error:
-        raise WeightsNotFound(f"{file} is damaged or not an ONNX model: {error}") from error
+    except _list_damages(runtime) as error:
+        raise MaskWeightsNotFound(f"{file} is damaged or not an ONNX model: {error}") from error
 
 
-def _damages(runtime: Any) -> tuple[type[Exception], ...]:
+def _list_damages(runtime: Any) -> tuple[type[Exception], ...]:
     names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NotImplemented")
     return tuple(getattr(runtime.capi.onnxruntime_pybind11_state, name) for name in names)
 

@@ -8,15 +8,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from frisket.maskgen.base import Backend, Box, Licence, Picture, Segment, Source
-from frisket.maskgen.vision.loading import config_of, folder_of, halving, load_model
+from frisket.maskgen.base import Backend, Box, Licence, ModelSource, RgbPicture, Segment
+from frisket.maskgen.vision.loading import config_of, folder_of, load_model, run_halving
 from frisket.maskgen.vision.preprocess import (
     Preprocessing,
-    batches,
-    enlarged,
+    enlarge,
     pixels,
     read,
-    scaled,
+    scale_box,
+    split_batches,
 )
 
 # 81 M parameters: 1.3 points of J&F on SA-V below large at a third of its size (SAM 2.1's README).
@@ -24,7 +24,7 @@ REPO = "facebook/sam2.1-hiera-base-plus"
 PICTURES, OBJECTS = 8, 16  # at once through the encoder, and through the decoder
 
 Points = Sequence[tuple[float, float, bool]]
-Asked = tuple[Picture, Sequence[Box], Sequence[Points]]
+_Request = tuple[RgbPicture, Sequence[Box], Sequence[Points]]
 
 
 class Sam2:
@@ -40,32 +40,32 @@ class Sam2:
 
     def segment(
         self,
-        pictures: Sequence[Picture],
+        pictures: Sequence[RgbPicture],
         boxes: Sequence[Sequence[Box]],
         points: Sequence[Sequence[Points]] | None = None,
     ) -> list[list[Segment]]:
         """One segment a box; a mask above 0.5 is where the stock processor's logits are above 0."""
         refined = points or [[()] * len(of_picture) for of_picture in boxes]
-        asked = list(zip(pictures, boxes, refined, strict=True))
-        return list(halving(self._segment, asked, PICTURES))
+        requests = list(zip(pictures, boxes, refined, strict=True))
+        return list(run_halving(self._segment, requests, PICTURES))
 
     @torch.no_grad()
-    def _segment(self, asked: Sequence[Asked]) -> list[list[Segment]]:
-        wanted = [one for one in asked if one[1]]
-        if not wanted:
-            return [[] for _ in asked]
-        batch = torch.cat([pixels(picture, self.how) for picture, _, _ in wanted])
+    def _segment(self, requests: Sequence[_Request]) -> list[list[Segment]]:
+        nonempty = [request for request in requests if request[1]]
+        if not nonempty:
+            return [[] for _ in requests]
+        batch = torch.cat([pixels(picture, self.how) for picture, _, _ in nonempty])
         embeddings = self.model.get_image_embeddings(batch.to(self.model.device, self.model.dtype))
-        found = iter(
-            self._decode([level[i : i + 1] for level in embeddings], *one)
-            for i, one in enumerate(wanted)
+        decoded = iter(
+            self._decode([level[i : i + 1] for level in embeddings], *request)
+            for i, request in enumerate(nonempty)
         )
-        return [next(found) if boxes else [] for _, boxes, _ in asked]
+        return [next(decoded) if boxes else [] for _, boxes, _ in requests]
 
     def _decode(
         self,
         embeddings: list[Float[Tensor, "1 _ _ _"]],
-        picture: Picture,
+        picture: RgbPicture,
         boxes: Sequence[Box],
         points: Sequence[Points],
     ) -> list[Segment]:
@@ -73,45 +73,47 @@ class Sam2:
         groups: dict[int, list[int]] = defaultdict(list)
         for at, of_box in zip(range(len(boxes)), points, strict=True):
             groups[len(of_box)].append(at)
-        found: dict[int, Segment] = {}
+        segments: dict[int, Segment] = {}
         for members in groups.values():
-            for chunk in batches(members, OBJECTS):
+            for chunk in split_batches(members, OBJECTS):
                 together = [members[i] for i in chunk]
-                masks, scores = self._masks(
+                masks, scores = self._predict(
                     embeddings,
                     picture,
                     [boxes[i] for i in together],
                     [points[i] for i in together],
                 )
                 for i, mask, score in zip(together, masks, scores.tolist(), strict=True):
-                    found[i] = Segment(mask, score, box=boxes[i], phrase=boxes[i].phrase)
-        return [found[i] for i in range(len(boxes))]
+                    segments[i] = Segment(mask, score, box=boxes[i], phrase=boxes[i].phrase)
+        return [segments[i] for i in range(len(boxes))]
 
-    def _masks(
+    def _predict(
         self,
         embeddings: list[Float[Tensor, "1 _ _ _"]],
-        picture: Picture,
+        picture: RgbPicture,
         boxes: Sequence[Box],
         points: Sequence[Points],
     ) -> tuple[Float[Tensor, "n H W"], Float[Tensor, " n"]]:
-        prompts = {"input_boxes": self._tensor([scaled(box, picture, self.how) for box in boxes])}
+        prompts = {
+            "input_boxes": self._to_tensor([scale_box(box, picture, self.how) for box in boxes])
+        }
         if points[0]:
             spots = [
-                [scaled(Box(x, y, x, y), picture, self.how)[:2] for x, y, _ in of_box]
+                [scale_box(Box(x, y, x, y), picture, self.how)[:2] for x, y, _ in of_box]
                 for of_box in points
             ]
             inside = [[int(inside) for _, _, inside in of_box] for of_box in points]
-            prompts["input_points"] = self._tensor(spots)
-            prompts["input_labels"] = self._tensor(inside).long()
-        told = self.model(image_embeddings=embeddings, multimask_output=False, **prompts)
-        logits = enlarged(told.pred_masks[0, :, 0], *picture.shape[:2])
-        return logits.sigmoid().cpu(), told.iou_scores[0, :, 0].float().clamp(0, 1).cpu()
+            prompts["input_points"] = self._to_tensor(spots)
+            prompts["input_labels"] = self._to_tensor(inside).long()
+        output = self.model(image_embeddings=embeddings, multimask_output=False, **prompts)
+        logits = enlarge(output.pred_masks[0, :, 0], *picture.shape[:2])
+        return logits.sigmoid().cpu(), output.iou_scores[0, :, 0].float().clamp(0, 1).cpu()
 
-    def _tensor(self, values: Sequence[Any]) -> Tensor:
+    def _to_tensor(self, values: Sequence[Any]) -> Tensor:
         return torch.tensor([values], dtype=torch.float32, device=self.model.device)
 
 
-def load(source: Source) -> Sam2:
+def load(source: ModelSource) -> Sam2:
     """Sam2Model from a folder or hub id; also reads a Sam2VideoModel's checkpoint."""
     from transformers import Sam2Model  # noqa: PLC0415 - slow, and listing backends needs none
 

@@ -9,10 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from frisket.maskgen.base import Backend, Licence, Mask, Seed, Source
-from frisket.maskgen.tracking.sessions import Reel, forget, open_session
+from frisket.maskgen.base import Backend, Licence, ModelSource, Seed, SoftMask
+from frisket.maskgen.tracking.sessions import FrameBuffer, forget, open_session
 from frisket.maskgen.vision.loading import config_of, folder_of, load_model
-from frisket.maskgen.vision.preprocess import Preprocessing, enlarged, read, scaled
+from frisket.maskgen.vision.preprocess import Preprocessing, enlarge, read, scale_box
 from frisket.shapes import Frames, Plane
 
 # 81 M parameters: 1.3 points of J&F on SA-V below large at a third of its size (SAM 2.1's README).
@@ -45,28 +45,28 @@ class Sam2Video:
             # Reverse tracking is tracking of the clip played backward: SAM 2 knows no other sign.
             last = len(frames) - 1
             mirrored = [replace(seed, frame=last - seed.frame) for seed in seeds]
-            found = self.track(frames.flip(0), mirrored)
-            return {number: plane.flip(0) for number, plane in found.items()}
+            mirrored_planes = self.track(frames.flip(0), mirrored)
+            return {number: plane.flip(0) for number, plane in mirrored_planes.items()}
         planes = {seed.number: torch.zeros(frames.shape[:3]) for seed in seeds}
         first = min((seed.frame for seed in seeds), default=len(frames))
-        session = self._session(frames)
+        session = self._open_session(frames)
         for at in range(first, len(frames)):
             # Objects join at their own frame: before it the model has nothing to go by.
             self._plant(session, frames, [seed for seed in seeds if seed.frame == at])
-            told = self.model(session, frame_idx=at)
-            masks = enlarged(told.pred_masks[:, 0], *frames.shape[1:3]).sigmoid()
-            for number, mask in zip(told.object_ids, masks, strict=True):
+            output = self.model(session, frame_idx=at)
+            masks = enlarge(output.pred_masks[:, 0], *frames.shape[1:3]).sigmoid()
+            for number, mask in zip(output.object_ids, masks, strict=True):
                 planes[number][at] = mask
             forget(session, at, self.model.config)
         return planes
 
-    def _session(self, frames: Frames) -> Any:
+    def _open_session(self, frames: Frames) -> Any:
         from transformers.models.sam2_video.modeling_sam2_video import (  # noqa: PLC0415
             Sam2VideoInferenceSession,
         )
 
-        reel = Reel(frames, self.how, self.model.dtype)
-        return open_session(Sam2VideoInferenceSession, reel, str(self.model.device))
+        buffer = FrameBuffer(frames, self.how, self.model.dtype)
+        return open_session(Sam2VideoInferenceSession, buffer, str(self.model.device))
 
     def _plant(self, session: Any, frames: Frames, seeds: Sequence[Seed]) -> None:
         for seed in seeds:
@@ -75,7 +75,7 @@ class Sam2Video:
                 session.add_mask_inputs(index, seed.frame, self._mask(seed.mask))
                 session.remove_point_inputs(index, seed.frame)
             elif seed.box is not None:
-                corners = torch.tensor(scaled(seed.box, frames[seed.frame], self.how))
+                corners = torch.tensor(scale_box(seed.box, frames[seed.frame], self.how))
                 prompt = {
                     "point_coords": corners.view(1, 1, 2, 2),
                     "point_labels": torch.tensor(CORNERS, dtype=torch.int32).view(1, 1, 2),
@@ -84,7 +84,7 @@ class Sam2Video:
                 session.remove_mask_inputs(index, seed.frame)
         session.obj_with_new_inputs = list({seed.number: None for seed in seeds})
 
-    def _mask(self, mask: Mask) -> Float[Tensor, "1 1 h w"]:
+    def _mask(self, mask: SoftMask) -> Float[Tensor, "1 1 h w"]:
         size = self.how.height, self.how.width
         resized = F.interpolate(mask[None, None], size, mode="bilinear", antialias=True)
         return (resized >= 0.5).float()
@@ -100,7 +100,7 @@ def _check(frames: Frames, seeds: Sequence[Seed]) -> None:
             raise ValueError(f"seed {seed.number} on frame {seed.frame} has neither box nor mask")
 
 
-def load(source: Source) -> Sam2Video:
+def load(source: ModelSource) -> Sam2Video:
     """Sam2VideoModel from a folder or hub id."""
     from transformers import Sam2VideoModel  # noqa: PLC0415 - slow, and listing needs none
 

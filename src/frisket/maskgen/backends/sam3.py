@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from frisket.maskgen.base import Backend, Box, Licence, Picture, Segment, Source
-from frisket.maskgen.text.tokens import tokens
-from frisket.maskgen.vision.loading import config_of, folder_of, halving, load_model
+from frisket.maskgen.base import Backend, Box, Licence, ModelSource, RgbPicture, Segment
+from frisket.maskgen.text.tokens import tokenise
+from frisket.maskgen.vision.loading import config_of, folder_of, load_model, run_halving
 from frisket.maskgen.vision.preprocess import Preprocessing, pixels, read
 
 REPO = "facebook/sam3"
@@ -19,7 +19,7 @@ HALF = (0.5, 0.5, 0.5)
 THRESHOLD = 0.5  # what the original's image processor keeps; transformers' own default is 0.3
 PHRASES = 256  # phrases whose embeddings are kept, the last ones used
 
-Found = tuple[str, Float[Tensor, " n"], list[Box | None], Float[Tensor, "n h w"]]
+_PhraseMatches = tuple[str, Float[Tensor, " n"], list[Box | None], Float[Tensor, "n h w"]]
 
 
 class Sam3:
@@ -35,78 +35,80 @@ class Sam3:
         self.model, self.how, self.tokenizer = model, how, tokenizer
         self.score = THRESHOLD
         # Bound to the model, not to self: a cycle would keep its memory until it is collected.
-        self._embedded = lru_cache(PHRASES)(partial(_embedded, model, tokenizer))
+        self._embed = lru_cache(PHRASES)(partial(_embed, model, tokenizer))
 
     def ground(
-        self, pictures: Sequence[Picture], phrases: Sequence[Sequence[str]]
+        self, pictures: Sequence[RgbPicture], phrases: Sequence[Sequence[str]]
     ) -> list[list[Segment]]:
         """One segment an instance; its mask is the probability, resized.
 
         Raises BackendUnusable for a phrase that cannot be read.
         """
-        return list(halving(self._ground, list(zip(pictures, phrases, strict=True)), 1))
+        return list(run_halving(self._ground, list(zip(pictures, phrases, strict=True)), 1))
 
     def detect(
-        self, pictures: Sequence[Picture], phrases: Sequence[Sequence[str]]
+        self, pictures: Sequence[RgbPicture], phrases: Sequence[Sequence[str]]
     ) -> list[list[Box]]:
         """One box an instance; raises BackendUnusable for a phrase that cannot be read."""
-        return list(halving(self._detect, list(zip(pictures, phrases, strict=True)), 1))
+        return list(run_halving(self._detect, list(zip(pictures, phrases, strict=True)), 1))
 
-    def _ground(self, asked: Sequence[tuple[Picture, Sequence[str]]]) -> list[list[Segment]]:
+    def _ground(self, requests: Sequence[tuple[RgbPicture, Sequence[str]]]) -> list[list[Segment]]:
         return [
             [
                 Segment(mask, score, box=box, phrase=phrase)
-                for phrase, scores, boxes, small in self._found(picture, phrases)
+                for phrase, scores, boxes, small in self._find_matches(picture, phrases)
                 for mask, score, box in zip(
-                    _resized(small, picture), scores.tolist(), boxes, strict=True
+                    _resize(small, picture), scores.tolist(), boxes, strict=True
                 )
             ]
-            for picture, phrases in asked
+            for picture, phrases in requests
         ]
 
-    def _detect(self, asked: Sequence[tuple[Picture, Sequence[str]]]) -> list[list[Box]]:
+    def _detect(self, requests: Sequence[tuple[RgbPicture, Sequence[str]]]) -> list[list[Box]]:
         return [
-            [box for _, _, boxes, _ in self._found(picture, phrases) for box in boxes if box]
-            for picture, phrases in asked
+            [box for _, _, boxes, _ in self._find_matches(picture, phrases) for box in boxes if box]
+            for picture, phrases in requests
         ]
 
     @torch.no_grad()
-    def _found(self, picture: Picture, phrases: Sequence[str]) -> Iterator[Found]:
+    def _find_matches(
+        self, picture: RgbPicture, phrases: Sequence[str]
+    ) -> Iterator[_PhraseMatches]:
         high, wide, _ = picture.shape
-        texts = {phrase: self._embedded(phrase) for phrase in phrases}
+        texts = {phrase: self._embed(phrase) for phrase in phrases}
         if not texts:
             return
-        seen = self.model.get_vision_features(
+        features = self.model.get_vision_features(
             pixels(picture, self.how).to(self.model.device, self.model.dtype)
         )
         for phrase in phrases:
             embedding, attention_mask = texts[phrase]
-            told = self.model(
-                vision_embeds=seen, text_embeds=embedding, attention_mask=attention_mask
+            output = self.model(
+                vision_embeds=features, text_embeds=embedding, attention_mask=attention_mask
             )
-            present = told.presence_logits[0].float().sigmoid()
-            scores = told.pred_logits[0].float().sigmoid() * present
+            present = output.presence_logits[0].float().sigmoid()
+            scores = output.pred_logits[0].float().sigmoid() * present
             keep = scores > self.score
             size = torch.tensor([wide, high, wide, high], device=keep.device)
             boxes = [
                 Box(left, top, right, bottom, score=score, phrase=phrase).within(high, wide)
                 for (left, top, right, bottom), score in zip(
-                    (told.pred_boxes[0][keep].float() * size).tolist(),
+                    (output.pred_boxes[0][keep].float() * size).tolist(),
                     scores[keep].tolist(),
                     strict=True,
                 )
             ]
-            yield phrase, scores[keep], boxes, told.pred_masks[0][keep].float().sigmoid()
+            yield phrase, scores[keep], boxes, output.pred_masks[0][keep].float().sigmoid()
 
 
 @torch.no_grad()
-def _embedded(model: Any, tokenizer: Any, phrase: str) -> tuple[Any, Tensor]:
+def _embed(model: Any, tokenizer: Any, phrase: str) -> tuple[Any, Tensor]:
     room = model.config.text_config.max_position_embeddings
-    read_as = tokens(tokenizer, phrase, room).to(model.device)
+    read_as = tokenise(tokenizer, phrase, room).to(model.device)
     return model.get_text_features(**read_as), read_as["attention_mask"]
 
 
-def _resized(masks: Float[Tensor, "n h w"], picture: Picture) -> Float[Tensor, "n H W"]:
+def _resize(masks: Float[Tensor, "n h w"], picture: RgbPicture) -> Float[Tensor, "n H W"]:
     """Probabilities at the picture's size: the stock processor, too, resizes after the sigmoid."""
     if not len(masks):
         return masks.new_zeros((0, *picture.shape[:2]))
@@ -114,7 +116,7 @@ def _resized(masks: Float[Tensor, "n h w"], picture: Picture) -> Float[Tensor, "
     return F.interpolate(masks[:, None], size, mode="bilinear", align_corners=False)[:, 0].cpu()
 
 
-def load(source: Source) -> Sam3:
+def load(source: ModelSource) -> Sam3:
     """Sam3Model and its tokenizer from a folder or hub id; also reads a Sam3VideoModel's."""
     from transformers import CLIPTokenizer, Sam3Model  # noqa: PLC0415 - slow, listing needs none
 

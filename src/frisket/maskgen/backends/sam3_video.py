@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from frisket.maskgen.base import Backend, Licence, Source, Track
-from frisket.maskgen.text.tokens import tokens
-from frisket.maskgen.tracking.sessions import Reel, forget, open_session
+from frisket.maskgen.base import Backend, Licence, ModelSource, Track
+from frisket.maskgen.text.tokens import tokenise
+from frisket.maskgen.tracking.sessions import FrameBuffer, forget, open_session
 from frisket.maskgen.vision.loading import config_of, folder_of, load_model
-from frisket.maskgen.vision.preprocess import Preprocessing, enlarged, read
+from frisket.maskgen.vision.preprocess import Preprocessing, enlarge, read
 from frisket.shapes import Frames, Plane
 
 REPO = "facebook/sam3"
@@ -38,33 +38,33 @@ class Sam3Video:
         """
         if not phrases:
             return []
-        session = self._session(frames, phrases)
+        session = self._open_session(frames, phrases)
         planes: dict[int, Plane] = {}  # by the model's number, in the order of appearance
         scores: dict[int, list[float | None]] = {}
-        named: dict[int, str] = {}
-        for told in self.model.propagate_in_video_iterator(session):
-            for number, mask in _settled(session, told, *frames.shape[1:3]):
+        names: dict[int, str] = {}
+        for output in self.model.propagate_in_video_iterator(session):
+            for number, mask in _settle(session, output, *frames.shape[1:3]):
                 if number not in planes:
                     planes[number] = torch.zeros(frames.shape[:3])
                     scores[number] = [None] * len(frames)
-                    named[number] = session.prompts[session.obj_id_to_prompt_id[number]]
-                planes[number][told.frame_idx] = mask
-                scores[number][told.frame_idx] = told.obj_id_to_score[number]
-            forget(session, told.frame_idx, self.model.config.tracker_config)
+                    names[number] = session.prompts[session.obj_id_to_prompt_id[number]]
+                planes[number][output.frame_idx] = mask
+                scores[number][output.frame_idx] = output.obj_id_to_score[number]
+            forget(session, output.frame_idx, self.model.config.tracker_config)
         return [
-            Track(at, planes[number], tuple(scores[number]), named[number])
+            Track(at, planes[number], tuple(scores[number]), names[number])
             for at, number in enumerate(planes, start=1)
         ]
 
-    def _session(self, frames: Frames, phrases: Sequence[str]) -> Any:
+    def _open_session(self, frames: Frames, phrases: Sequence[str]) -> Any:
         from transformers.models.sam3_video.modeling_sam3_video import (  # noqa: PLC0415
             Sam3VideoInferenceSession,
         )
 
         room = self.model.config.detector_config.text_config.max_position_embeddings
-        texts = {phrase: tokens(self.tokenizer, phrase, room) for phrase in phrases}
-        reel = Reel(frames, self.how, self.model.dtype)
-        session = open_session(Sam3VideoInferenceSession, reel, str(self.model.device))
+        texts = {phrase: tokenise(self.tokenizer, phrase, room) for phrase in phrases}
+        buffer = FrameBuffer(frames, self.how, self.model.dtype)
+        session = open_session(Sam3VideoInferenceSession, buffer, str(self.model.device))
         for phrase, text in texts.items():
             number = session.add_prompt(phrase)
             session.prompt_input_ids[number] = text["input_ids"].to(self.model.device)
@@ -72,22 +72,22 @@ class Sam3Video:
         return session
 
 
-def _settled(
-    session: Any, told: Any, height: int, width: int
+def _settle(
+    session: Any, output: Any, height: int, width: int
 ) -> Iterator[tuple[int, Float[Tensor, "H W"]]]:
     """Number and mask of what is to be seen on a frame, as the stock processor settles it.
 
     What the model hides (doubles, objects it gave up) and what is nowhere above 0.5 is left out.
     """
-    hidden = set(told.suppressed_obj_ids or ()) | session.hotstart_removed_obj_ids
-    numbers = [number for number in sorted(told.obj_id_to_mask) if number not in hidden]
+    hidden = set(output.suppressed_obj_ids or ()) | session.hotstart_removed_obj_ids
+    numbers = [number for number in sorted(output.obj_id_to_mask) if number not in hidden]
     if not numbers:
         return
-    logits = torch.cat([told.obj_id_to_mask[number] for number in numbers])
-    masks = enlarged(logits, height, width).sigmoid().cpu()
-    parted = _parted(
+    logits = torch.cat([output.obj_id_to_mask[number] for number in numbers])
+    masks = enlarge(logits, height, width).sigmoid().cpu()
+    parted = _separate(
         masks,
-        torch.tensor([told.obj_id_to_tracker_score.get(number, 0.0) for number in numbers]),
+        torch.tensor([output.obj_id_to_tracker_score.get(number, 0.0) for number in numbers]),
         [session.obj_id_to_prompt_id[number] for number in numbers],
     )
     for number, mask, alone in zip(numbers, parted, masks, strict=True):
@@ -95,18 +95,18 @@ def _settled(
             yield number, mask
 
 
-def _parted(
+def _separate(
     masks: Float[Tensor, "n H W"], scores: Float[Tensor, " n"], phrases: Sequence[int]
 ) -> Float[Tensor, "n H W"]:
     """Where objects of one phrase overlap, the pixel is the best scored one's, 0 to the others."""
-    asked = torch.tensor(phrases)
+    phrase_ids = torch.tensor(phrases)
     claimed = masks > 0.5
     parted = masks.clone()
     for phrase in set(phrases):
-        one = asked == phrase
-        bids = torch.where(claimed[one], scores[one][:, None, None], -torch.inf)
+        group = phrase_ids == phrase
+        bids = torch.where(claimed[group], scores[group][:, None, None], -torch.inf)
         won = bids.argmax(0, keepdim=True) == torch.arange(len(bids))[:, None, None]
-        parted[one] = torch.where(claimed[one] & ~won, 0.0, parted[one])
+        parted[group] = torch.where(claimed[group] & ~won, 0.0, parted[group])
     return parted
 
 
@@ -118,26 +118,26 @@ class _Kernel:
         ious: Float[Tensor, "n n"], scores: Float[Tensor, " n"], iou_threshold: float, **_: bool
     ) -> Tensor:
         """Indices kept, best first: none overlaps a better one by more than the threshold."""
-        kept: list[int] = []
+        kept_indices: list[int] = []
         overlaps = (ious > iou_threshold).cpu()
         for at in scores.argsort(descending=True, stable=True).tolist():
-            if not overlaps[at, kept].any():
-                kept.append(at)
-        return torch.tensor(kept, device=scores.device)
+            if not overlaps[at, kept_indices].any():
+                kept_indices.append(at)
+        return torch.tensor(kept_indices, device=scores.device)
 
     @staticmethod
     def cc_2d(mask: Tensor, **_: bool) -> tuple[Tensor, Tensor]:
         """Labels, and the area of its component at every pixel; n 1 h w, uint8 to int32."""
         labels = torch.zeros_like(mask, dtype=torch.int32)
         areas = torch.zeros_like(labels)
-        for at, one in enumerate(mask[:, 0].cpu().numpy()):
-            _, numbers, stats, _ = cv2.connectedComponentsWithStats(one, connectivity=8)
+        for at, frame_mask in enumerate(mask[:, 0].cpu().numpy()):
+            _, numbers, stats, _ = cv2.connectedComponentsWithStats(frame_mask, connectivity=8)
             labels[at, 0] = torch.from_numpy(numbers)
             areas[at, 0] = torch.from_numpy(stats[:, cv2.CC_STAT_AREA][numbers].astype(np.int32))
         return labels, areas
 
 
-def load(source: Source) -> Sam3Video:
+def load(source: ModelSource) -> Sam3Video:
     """Sam3VideoModel and its tokenizer from a folder or hub id."""
     from transformers import CLIPTokenizer, Sam3VideoModel  # noqa: PLC0415 - slow, rarely needed
     from transformers.models.sam3_video import modeling_sam3_video  # noqa: PLC0415

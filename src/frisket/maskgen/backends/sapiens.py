@@ -11,8 +11,8 @@ from frisket.maskgen.base import (
     Backend,
     BackendUnusable,
     Licence,
-    Source,
-    WeightsNotFound,
+    MaskWeightsNotFound,
+    ModelSource,
 )
 from frisket.maskgen.vision.loading import folder_of, load_model
 from frisket.maskgen.vision.parsing import LogitParser
@@ -50,16 +50,20 @@ class Sapiens(LogitParser):
     kind = "a Sapiens segmentation model, not one for pose, depth or normals"
 
 
-def load(source: Source) -> Sapiens:
+def load(source: ModelSource) -> Sapiens:
     """A folder or hub id: Sapiens2. A file: version 1 as TorchScript, which runs code of that file.
 
     TorchScript is a program, not only weights; so it is only ever read from a file the user named.
     """
     file = Path(source.path).expanduser()
-    return _torchscript(file, source) if source.path and file.is_file() else _transformers(source)
+    return (
+        _load_torchscript(file, source)
+        if source.path and file.is_file()
+        else _load_transformers(source)
+    )
 
 
-def _transformers(source: Source) -> Sapiens:
+def _load_transformers(source: ModelSource) -> Sapiens:
     try:
         from transformers import Sapiens2ForSemanticSegmentation  # noqa: PLC0415 - slow
     except ImportError as error:
@@ -71,26 +75,26 @@ def _transformers(source: Source) -> Sapiens:
     model = load_model(Sapiens2ForSemanticSegmentation, folder, source)
     return Sapiens(
         lambda batch: model(pixel_values=batch).logits,
-        _names(model.config, folder),
+        _list_names(model.config, folder),
         how,
         device=source.device,
         dtype=source.dtype,
     )
 
 
-def _names(config: Any, folder: Path) -> tuple[str, ...]:
-    told = tuple(str(config.id2label[number]) for number in range(config.num_labels))
-    if not all(name == f"LABEL_{number}" for number, name in enumerate(told)):
-        return told
-    if len(told) not in CLASSES:
-        raise WeightsNotFound(
-            f"{folder}/config.json names none of its {len(told)} classes in id2label, and Sapiens"
+def _list_names(config: Any, folder: Path) -> tuple[str, ...]:
+    names = tuple(str(config.id2label[number]) for number in range(config.num_labels))
+    if not all(name == f"LABEL_{number}" for number, name in enumerate(names)):
+        return names
+    if len(names) not in CLASSES:
+        raise MaskWeightsNotFound(
+            f"{folder}/config.json names none of its {len(names)} classes in id2label, and Sapiens"
             f" has {len(V1)} (version 1) or {len(V2)} (version 2): it is another model"
         )
-    return CLASSES[len(told)]
+    return CLASSES[len(names)]
 
 
-def _torchscript(file: Path, source: Source) -> Sapiens:
+def _load_torchscript(file: Path, source: ModelSource) -> Sapiens:
     log.warning("%s is TorchScript: loading it runs the code in it; use files you trust", file)
     try:
         with warnings.catch_warnings():
@@ -98,7 +102,7 @@ def _torchscript(file: Path, source: Source) -> Sapiens:
             warnings.filterwarnings("ignore", r"`torch\.jit\.", DeprecationWarning)
             model = torch.jit.load(file, map_location=source.device)  # type: ignore[no-untyped-call]
     except RuntimeError as error:
-        raise WeightsNotFound(
+        raise MaskWeightsNotFound(
             f"{file} is not TorchScript or is damaged; take the file that ends in _torchscript.pt2"
             f" (the _bfloat16.pt2 of the same model is another format): {error}"
         ) from error

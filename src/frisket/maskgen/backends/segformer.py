@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from frisket.maskgen.base import Backend, BackendUnusable, Licence, Source, WeightsNotFound
-from frisket.maskgen.vision.classes import BadGrouping, grouping
+from frisket.maskgen.base import Backend, BackendUnusable, Licence, MaskWeightsNotFound, ModelSource
+from frisket.maskgen.vision.classes import BadGrouping, get_grouping
 from frisket.maskgen.vision.loading import config_of, folder_of, load_model
 from frisket.maskgen.vision.parsing import LogitParser
 from frisket.maskgen.vision.preprocess import Preprocessing, read
@@ -18,7 +18,7 @@ class Segformer(LogitParser):
     kind = "the weights that belong to this config.json"
 
 
-def load(source: Source) -> Segformer:
+def load(source: ModelSource) -> Segformer:
     """A folder or hub id of transformers' SegformerForSemanticSegmentation.
 
     Raises WeightsNotFound where it is another model, and BackendUnusable, which names the class,
@@ -44,12 +44,12 @@ def load(source: Source) -> Segformer:
 
 def _check(classes: tuple[str, ...], folder: Path) -> None:
     if all(name == f"LABEL_{number}" for number, name in enumerate(classes)):
-        raise WeightsNotFound(
+        raise MaskWeightsNotFound(
             f"{folder}/config.json names none of its {len(classes)} classes in id2label; copy the"
             " config.json of the model's page"
         )
     try:
-        grouping().table(classes)
+        get_grouping().table(classes)
     except BadGrouping as error:
         raise BackendUnusable(
             f"{folder} is a SegFormer for something else than people ({error}); take {REPO} or"

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from frisket.maskgen.base import LabelMap, Mask, Picture
+from frisket.maskgen.base import LabelMap, RgbPicture, SoftMask
 from frisket.masks.morphology import INSIDE, feather, fill_holes, grow
 
 How = Literal["union", "intersect", "subtract", "replace", "fill", "blend"]
-Image = NDArray[np.float32]  # H W, or H W c
+_Image = NDArray[np.float32]  # H W, or H W c
 
 PRIORITY = ("face", "hair", "hands", "clothes", "body")  # small and dear before large
 UNTOUCHED = 255  # of a brush layer: nothing is painted here
@@ -53,7 +53,7 @@ class Cleaning:
             raise ValueError(f"grow is {self.grow} pixels; use a finite number")
 
 
-def tidy(mask: Mask, cleaning: Cleaning, picture: Picture | None = None) -> Mask:
+def tidy(mask: SoftMask, cleaning: Cleaning, picture: RgbPicture | None = None) -> SoftMask:
     """Clean the mask of one region; soft edges stay soft, and the border of the result is at 0.5.
 
     Values are first bent so that `threshold` lies at 0.5 (0 and 1 stay), which is where holes and
@@ -61,25 +61,25 @@ def tidy(mask: Mask, cleaning: Cleaning, picture: Picture | None = None) -> Mask
     that lie nearer to it than to a kept patch. Nothing in gives nothing out. Raises ValueError
     where `refine` is wanted without the picture, or their sizes differ.
     """
-    plane = _bent(mask.float(), cleaning.threshold)
+    plane = _bend(mask.float(), cleaning.threshold)
     if cleaning.refine:
         if picture is None or picture.shape[:2] != mask.shape:
-            told = "none" if picture is None else "x".join(map(str, picture.shape[:2]))
+            size = "none" if picture is None else "x".join(map(str, picture.shape[:2]))
             raise ValueError(
                 f"refine needs the picture of the mask, {mask.shape[0]}x{mask.shape[1]} pixels;"
-                f" it was given {told}"
+                f" it was given {size}"
             )
-        plane = refined(plane, picture, cleaning.refine, cleaning.refine_eps)
+        plane = refine_border(plane, picture, cleaning.refine, cleaning.refine_eps)
     if cleaning.fill_holes:
         plane = fill_holes(plane[None])[0]
     if cleaning.largest or cleaning.min_area:
-        plane = _sifted(plane, cleaning.min_area * plane.numel(), largest=cleaning.largest)
+        plane = _sift(plane, cleaning.min_area * plane.numel(), largest=cleaning.largest)
     if cleaning.grow:
         plane = grow(plane[None], cleaning.grow)[0]
     return feather(plane[None], cleaning.feather)[0] if cleaning.feather else plane
 
 
-def refined(mask: Mask, picture: Picture, radius: float, eps: float) -> Mask:
+def refine_border(mask: SoftMask, picture: RgbPicture, radius: float, eps: float) -> SoftMask:
     """Move the border of a mask to the edges of its picture: the guided filter, colour guide.
 
     He, Sun and Tang, "Guided Image Filtering", PAMI 2013: within each window of `radius` the mask
@@ -98,34 +98,38 @@ def refined(mask: Mask, picture: Picture, radius: float, eps: float) -> Mask:
     # What is read around the changing pixels, and no more: most regions are small.
     crop = tuple(slice(max(it[0] - 2 * reach, 0), it[-1] + 2 * reach + 1) for it in (rows, columns))
     result = plane.copy()
-    fitted = _guided(plane[crop], (picture[crop] / 255).numpy(), reach, eps)
+    fitted = _filter_guided(plane[crop], (picture[crop] / 255).numpy(), reach, eps)
     result[crop] = np.where(changes[crop], fitted, plane[crop])
     return torch.from_numpy(result)
 
 
-def _guided(plane: Image, picture: NDArray[Any], reach: int, eps: float) -> NDArray[np.float64]:
+def _filter_guided(
+    plane: _Image, picture: NDArray[Any], reach: int, eps: float
+) -> NDArray[np.float64]:
     side = (2 * reach + 1, 2 * reach + 1)
     options: dict[str, Any] = {"normalize": False, "borderType": cv2.BORDER_CONSTANT}
     count = cv2.boxFilter(np.ones_like(plane), cv2.CV_64F, side, **options)
 
-    def mean(image: NDArray[Any]) -> NDArray[np.float64]:
+    def average(image: NDArray[Any]) -> NDArray[np.float64]:
         # In double: variances are small differences of large numbers.
         return np.asarray(cv2.boxFilter(image, cv2.CV_64F, side, **options) / count, np.float64)
 
     guide = np.ascontiguousarray(np.moveaxis(picture, -1, 0))
-    colour, share = np.stack([mean(channel) for channel in guide]), mean(plane)
-    together = np.stack([mean(channel * plane) for channel in guide]) - colour * share
+    colour, share = np.stack([average(channel) for channel in guide]), average(plane)
+    together = np.stack([average(channel * plane) for channel in guide]) - colour * share
     spread = {
-        (i, j): mean(guide[i] * guide[j]) - colour[i] * colour[j] + eps * (i == j)
+        (i, j): average(guide[i] * guide[j]) - colour[i] * colour[j] + eps * (i == j)
         for i, j in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
     }
-    slope = _solved(spread, together)
+    slope = _solve(spread, together)
     offset = share - (slope * colour).sum(0)
-    fit = mean(offset) + sum(mean(a) * channel for a, channel in zip(slope, guide, strict=True))
+    fit = average(offset) + sum(
+        average(a) * channel for a, channel in zip(slope, guide, strict=True)
+    )
     return np.asarray(np.clip(fit, 0, 1), np.float64)
 
 
-def _solved(
+def _solve(
     matrix: Mapping[tuple[int, int], NDArray[np.float64]], right: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Solve a symmetric 3 x 3 system, given by its upper half, at every pixel (Cramer's rule)."""
@@ -140,7 +144,7 @@ def _solved(
     return np.asarray((inverse * right).sum(1) / determinant, np.float64)
 
 
-def _bent(mask: Mask, threshold: float) -> Mask:
+def _bend(mask: SoftMask, threshold: float) -> SoftMask:
     """Two straight lines that bring `threshold` to 0.5 and leave 0 and 1 where they are."""
     if threshold == INSIDE:
         return mask.clone()
@@ -148,7 +152,7 @@ def _bent(mask: Mask, threshold: float) -> Mask:
     return torch.where(mask >= threshold, high.clamp(INSIDE, 1), mask * (INSIDE / threshold))
 
 
-def _sifted(mask: Mask, least: float, *, largest: bool) -> Mask:
+def _sift(mask: SoftMask, least: float, *, largest: bool) -> SoftMask:
     """Drop patches (joined over edges and corners) of fewer pixels, or all but the largest."""
     plane = mask.numpy()
     inside = (plane >= INSIDE).astype(np.uint8)
@@ -156,24 +160,24 @@ def _sifted(mask: Mask, least: float, *, largest: bool) -> Mask:
     areas = stats[:, cv2.CC_STAT_AREA].copy()
     areas[0] = 0  # what is in no patch
     keep = (areas > 0) & (areas >= max(least, areas.max() if largest else 0))
-    kept = keep[labels]
-    if not kept.any():
+    kept_pixels = keep[labels]
+    if not kept_pixels.any():
         return torch.zeros_like(mask)
-    dropped = (inside > 0) & ~kept
+    dropped = (inside > 0) & ~kept_pixels
     if not dropped.any():
         return mask
-    skirt = _distance(dropped) < _distance(kept)
+    skirt = _measure_distance(dropped) < _measure_distance(kept_pixels)
     return torch.from_numpy(np.where(dropped | ((inside == 0) & skirt), np.float32(0), plane))
 
 
-def _distance(inside: NDArray[np.bool_]) -> Image:
+def _measure_distance(inside: NDArray[np.bool_]) -> _Image:
     """Pixels to the nearest pixel of a set."""
     distance = cv2.distanceTransform((~inside).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     return np.asarray(distance, np.float32)
 
 
 def compose(
-    planes: Mapping[str, Mask],
+    planes: Mapping[str, SoftMask],
     priority: Sequence[str] = PRIORITY,
     *,
     regions: Sequence[str] | None = None,
@@ -188,7 +192,7 @@ def compose(
     is no plane (no size) or more regions than labels.
     """
     regions = tuple(planes) if regions is None else tuple(regions)
-    blank = _blank(planes)
+    blank = _make_blank(planes)
     unknown = [name for name in planes if name not in regions]
     if unknown:
         raise ValueError(
@@ -197,33 +201,35 @@ def compose(
     if len(regions) >= UNTOUCHED:
         raise ValueError(f"{len(regions)} regions; a label map holds at most {UNTOUCHED - 1}")
     labels = torch.zeros_like(blank, dtype=torch.uint8)
-    for name in reversed(_ordered(planes, priority)):
+    for name in reversed(_order(planes, priority)):
         labels[planes[name] >= threshold] = regions.index(name) + 1
     return labels
 
 
-def soften(planes: Mapping[str, Mask], priority: Sequence[str] = PRIORITY) -> dict[str, Mask]:
+def soften(
+    planes: Mapping[str, SoftMask], priority: Sequence[str] = PRIORITY
+) -> dict[str, SoftMask]:
     """Soft planes that share each pixel: in order of priority, each takes of what is left.
 
     Sums never exceed 1. Where planes are 0 or 1 the result says what `compose` says; a soft border
     over another region shows that region through. The order of `planes` is kept.
     """
-    left = torch.ones_like(_blank(planes))
-    given: dict[str, Mask] = {}
-    for name in _ordered(planes, priority):
-        given[name] = torch.minimum(planes[name].float(), left)
-        left = left - given[name]
-    return {name: given[name] for name in planes}
+    left = torch.ones_like(_make_blank(planes))
+    shares: dict[str, SoftMask] = {}
+    for name in _order(planes, priority):
+        shares[name] = torch.minimum(planes[name].float(), left)
+        left = left - shares[name]
+    return {name: shares[name] for name in planes}
 
 
-def combine(first: Mask, second: Mask, how: How) -> Mask:
+def combine(first: SoftMask, second: SoftMask, how: How) -> SoftMask:
     """One region as two sources see it, in [0, 1].
 
     union, intersect: the larger, the smaller value; subtract: the first without the second;
     replace: the second; fill: the second where the first is 0; blend: the mean. ValueError where
     sizes differ or `how` is none of these.
     """
-    _blank({"first": first, "second": second})
+    _make_blank({"first": first, "second": second})
     match how:
         case "union":
             return torch.maximum(first, second)
@@ -246,22 +252,22 @@ def combine(first: Mask, second: Mask, how: How) -> Mask:
 
 def paint(labels: LabelMap, brush: LabelMap, untouched: int = UNTOUCHED) -> LabelMap:
     """The user's brush over a label map: its values (0 erases) wherever it is not `untouched`."""
-    _blank({"labels": labels, "brush": brush})
+    _make_blank({"labels": labels, "brush": brush})
     return torch.where(brush == untouched, labels, brush)
 
 
-def _ordered(planes: Mapping[str, Mask], priority: Sequence[str]) -> list[str]:
+def _order(planes: Mapping[str, SoftMask], priority: Sequence[str]) -> list[str]:
     """Names of `planes`, those in `priority` first."""
     first = [name for name in dict.fromkeys(priority) if name in planes]
     return first + [name for name in planes if name not in first]
 
 
-def _blank(planes: Mapping[str, Tensor]) -> Tensor:
+def _make_blank(planes: Mapping[str, Tensor]) -> Tensor:
     """Zeros of the size that all planes have."""
     if not planes:
         raise ValueError("there are no planes; a picture without regions has a size all the same")
     sizes = {name: "x".join(map(str, plane.shape)) for name, plane in planes.items()}
     if len(set(sizes.values())) > 1:
-        told = ", ".join(f"{name} {size}" for name, size in sizes.items())
-        raise ValueError(f"planes of one picture differ in size: {told} pixels")
+        listing = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        raise ValueError(f"planes of one picture differ in size: {listing} pixels")
     return torch.zeros_like(next(iter(planes.values())))

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import torch
 
-from frisket.maskgen.base import Mask, Picture, Seen
-from frisket.maskgen.cleanup.compose import Look, Reduced, Wanted, planes_of
-from frisket.maskgen.tracking.matching import inside, iou
+from frisket.maskgen.base import Detections, RgbPicture, SoftMask
+from frisket.maskgen.cleanup.stages import Prompts, ReducedPipeline, SegmentationPipeline, planes_of
+from frisket.maskgen.tracking.matching import iou, to_flags
 
 TINY = 0.002  # share of the picture below which an area becomes implausible: 45 px square in 1 MP
-WHOLE = 0.9  # ... and above which, as a region that is nearly everything leaves nothing out
+NEARLY_ALL = 0.9  # ... and above which, as a region that is nearly everything leaves nothing out
 HUGGED = 0.5  # share of the picture's border a plausible subject may touch: two sides of a square
 SMALLER = 0.75  # size of the smaller picture
 DOUBT = 0.25  # what an answer its own maker calls unsure is worth at most
@@ -64,8 +64,8 @@ class Evidence:
     @property
     def terms(self) -> dict[str, Term]:
         """Those that are known, by name."""
-        named = {name: getattr(self, name) for name in _REASONS}
-        return {name: term for name, term in named.items() if term is not None}
+        by_name = {name: getattr(self, name) for name in _REASONS}
+        return {name: term for name, term in by_name.items() if term is not None}
 
     @property
     def confidence(self) -> float:
@@ -85,7 +85,7 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class MaskConfidence:
     """How sure a picture or clip is: as its weakest region, in [0, 1], and why."""
 
     confidence: float
@@ -94,12 +94,12 @@ class Verdict:
 
 
 def assess(
-    mask: Mask,
+    mask: SoftMask,
     *,
     score: float | None = None,
     threshold: float = 0.5,
     stability: Stability | None = None,
-    other: Mask | None = None,
+    other: SoftMask | None = None,
     why: str = "",
 ) -> Evidence:
     """The evidence for one region of one picture.
@@ -108,63 +108,68 @@ def assess(
     a find just at it is worth 0.5 whatever the model's scale. `other` is a second source's mask,
     `why` what the backend says of its score.
     """
-    share = float(inside(mask).float().mean())
-    touched = _touched(mask)
+    share = float(to_flags(mask).float().mean())
+    touched = _measure_border(mask)
 
-    def same(value: float | None) -> Term | None:
+    def weigh(value: float | None) -> Term | None:
         return None if value is None else Term(value, value)
 
     return Evidence(
-        score=None if score is None else Term(_scaled(score, threshold), score),
-        area=Term(_plausible(share), share),
+        score=None if score is None else Term(_scale_score(score, threshold), score),
+        area=Term(_rate_area(share), share),
         border=Term(min((1 - touched) / (1 - HUGGED), 1.0), touched),
-        mirrored=same(stability.mirrored if stability else None),
-        smaller=same(stability.smaller if stability else None),
-        agreement=same(None if other is None else iou(mask, other)),
+        mirrored=weigh(stability.mirrored if stability else None),
+        smaller=weigh(stability.smaller if stability else None),
+        agreement=weigh(None if other is None else iou(mask, other)),
         why=why,
     )
 
 
-def verdict(regions: Mapping[str, Evidence], unsure: str = "") -> Verdict:
+def judge(regions: Mapping[str, Evidence], doubt: str = "") -> MaskConfidence:
     """The weakest region speaks for the picture; 0 where there is none.
 
     An answer that says why it is not to be trusted is worth DOUBT at most.
     """
     if not regions:
-        return Verdict(0.0, unsure or "nothing was found")
+        return MaskConfidence(0.0, doubt or "nothing was found")
     region = min(regions, key=lambda name: regions[name].confidence)
     weakest = regions[region]
-    if unsure:
-        return Verdict(min(weakest.confidence, DOUBT), unsure)
-    return Verdict(weakest.confidence, weakest.reason, region)
+    if doubt:
+        return MaskConfidence(min(weakest.confidence, DOUBT), doubt)
+    return MaskConfidence(weakest.confidence, weakest.reason, region)
 
 
 def stability(
-    look: Look, picture: Picture, wanted: Wanted | None = None, seen: Seen | None = None
+    pipeline: SegmentationPipeline,
+    picture: RgbPicture,
+    prompts: Prompts | None = None,
+    detections: Detections | None = None,
 ) -> dict[str, Stability]:
     """How well each region's mask survives a mirrored and a 0.75 times smaller picture.
 
-    `seen` is the answer for the picture itself, where it is known; else three are asked for. A
+    `detections` is the answer for the picture itself, where it is known; else three are asked for. A
     region that only some of them have has IoU 0 with the others.
     """
     high, wide, _ = picture.shape
-    asked = [wanted or {}]
-    smaller = Reduced(look, max(round(SMALLER * max(high, wide)), 1))
+    request = [prompts or {}]
+    smaller = ReducedPipeline(pipeline, max(round(SMALLER * max(high, wide)), 1))
     answers = (
-        seen or look([picture], asked)[0],
-        look([picture.flip(1)], asked)[0],
-        smaller([picture], asked)[0],
+        detections or pipeline([picture], request)[0],
+        pipeline([picture.flip(1)], request)[0],
+        smaller([picture], request)[0],
     )
-    regions = list(dict.fromkeys(one.region for answer in answers for one in answer.instances))
-    plain, mirrored, small = (planes_of(answer, regions, high, wide) for answer in answers)
+    regions = list(
+        dict.fromkeys(instance.region for answer in answers for instance in answer.instances)
+    )
+    upright, mirrored, small = (planes_of(answer, regions, high, wide) for answer in answers)
     return {
-        name: Stability(iou(plain[name], mirrored[name].flip(1)), iou(plain[name], small[name]))
+        name: Stability(iou(upright[name], mirrored[name].flip(1)), iou(upright[name], small[name]))
         for name in regions
     }
 
 
 @dataclass(slots=True)
-class Running:
+class RunningConfidence:
     """Confidence over the frames of a clip, one by one; what is kept does not grow with them."""
 
     frames: int = 0
@@ -173,11 +178,11 @@ class Running:
     worst: int | None = None  # index of the lowest frame, the first of several
     reason: str = ""  # of that frame
 
-    def add(self, found: Verdict | Evidence) -> None:
+    def add(self, evidence: MaskConfidence | Evidence) -> None:
         """Count the next frame; of several that are lowest the first is the worst."""
-        if self.worst is None or found.confidence < self.lowest:
-            self.lowest, self.worst, self.reason = found.confidence, self.frames, found.reason
-        self.total += found.confidence
+        if self.worst is None or evidence.confidence < self.lowest:
+            self.lowest, self.worst, self.reason = evidence.confidence, self.frames, evidence.reason
+        self.total += evidence.confidence
         self.frames += 1
 
     @property
@@ -186,7 +191,7 @@ class Running:
         return self.total / self.frames if self.frames else 0.0
 
 
-def _scaled(score: float, threshold: float) -> float:
+def _scale_score(score: float, threshold: float) -> float:
     """A score with its threshold moved to 0.5, straight lines to 0 and 1 on either side."""
     if not 0 <= score <= 1:
         raise ValueError(f"a score is {score}; scores lie between 0 and 1")
@@ -195,13 +200,13 @@ def _scaled(score: float, threshold: float) -> float:
     return 0.5 + 0.5 * (score - threshold) / (1 - threshold) if threshold < 1 else 1.0
 
 
-def _plausible(share: float) -> float:
-    return max(min(share / TINY, (1 - share) / (1 - WHOLE), 1.0), 0.0)
+def _rate_area(share: float) -> float:
+    return max(min(share / TINY, (1 - share) / (1 - NEARLY_ALL), 1.0), 0.0)
 
 
-def _touched(mask: Mask) -> float:
+def _measure_border(mask: SoftMask) -> float:
     """Share of the picture's outermost pixels that belong."""
-    own = inside(mask)
-    edge = torch.ones_like(own)
+    flags = to_flags(mask)
+    edge = torch.ones_like(flags)
     edge[1:-1, 1:-1] = False
-    return float(own[edge].float().mean())
+    return float(flags[edge].float().mean())

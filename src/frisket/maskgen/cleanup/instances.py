@@ -11,12 +11,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from frisket.maskgen.base import Box, Face, Instance, Mask, Seen
-from frisket.maskgen.cleanup.compose import rectangle
-from frisket.maskgen.tracking.matching import Flags, assigned, inside
+from frisket.maskgen.base import Box, Detections, Face, Instance, SoftMask
+from frisket.maskgen.cleanup.stages import draw_rectangle
+from frisket.maskgen.tracking.matching import PixelFlags, assign, to_flags
 from frisket.maskgen.tracking.tracker import Tracked
 
-Kind = Literal["all", "largest", "nearest", "face"]
+ChoiceKind = Literal["all", "largest", "nearest", "face"]
 
 PARTS = frozenset({"face", "hair", "hands", "skin", "clothes", "body"})  # regions of people
 PART_OF = 0.8  # share of a body that must lie on another to be a part of it
@@ -28,7 +28,7 @@ CLEAR = 2 / 3  # share of the frames that must agree on a track for there to be 
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class InstanceChoice:
     """Which instances are kept. ValueError where a kind lacks what it needs.
 
     `threshold` is the cosine from which two ArcFace embeddings are taken for one person: 0.35 lies
@@ -36,7 +36,7 @@ class Choice:
     0.32, and for InsightFace's buffalo_l, 0.45. Other recognisers need their own.
     """
 
-    kind: Kind = "all"
+    kind: ChoiceKind = "all"
     point: tuple[float, float] | None = None  # (x, y) as shares of width and height
     references: Float[Tensor, "n d"] | None = None  # faces of who is meant, any length
     threshold: float = 0.35
@@ -55,14 +55,14 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
+class PersonInstance:
     """One human: the places of their instances, and all they cover."""
 
     members: tuple[int, ...]
-    mask: Flags
+    mask: PixelFlags
     box: Box  # around the mask
 
-    def with_(self, other: "Person") -> "Person":
+    def merge_with(self, other: "PersonInstance") -> "PersonInstance":
         """Both as one person, with the box around both."""
         box = Box(
             min(self.box.left, other.box.left),
@@ -71,11 +71,11 @@ class Person:
             max(self.box.bottom, other.box.bottom),
         )
         members = tuple(sorted(self.members + other.members))
-        return Person(members, self.mask | other.mask, box)
+        return PersonInstance(members, self.mask | other.mask, box)
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class SelectedInstances:
     """Tracks that are kept and tracks that are not, and why that is not to be trusted."""
 
     kept: frozenset[int]
@@ -83,7 +83,7 @@ class Chosen:
     unsure: str = ""
 
 
-def persons(instances: Sequence[Instance]) -> list[Person]:
+def group_persons(instances: Sequence[Instance]) -> list[PersonInstance]:
     """Instances grouped by person, in the order of their first one.
 
     Those with a number go by it. Of the others every body begins a person, unless it lies on
@@ -93,91 +93,93 @@ def persons(instances: Sequence[Instance]) -> list[Person]:
     What is left begins a person of its own. Empty masks are nobody's, nor are regions that are no
     parts of people and have no number.
     """
-    found: dict[str, list[Person]] = {}
-    numbered: dict[int, Person] = {}
-    for at, one in enumerate(instances):
-        part = _alone(at, one.mask)
+    by_region: dict[str, list[PersonInstance]] = {}
+    numbered: dict[int, PersonInstance] = {}
+    for at, instance in enumerate(instances):
+        part = _make_person(at, instance.mask)
         if part is None:
             continue
-        if one.person is not None:
-            so_far = numbered.get(one.person)
-            numbered[one.person] = so_far.with_(part) if so_far else part
-        elif one.region in PARTS:
-            found.setdefault(one.region, []).append(part)
+        if instance.person is not None:
+            so_far = numbered.get(instance.person)
+            numbered[instance.person] = so_far.merge_with(part) if so_far else part
+        elif instance.region in PARTS:
+            by_region.setdefault(instance.region, []).append(part)
     people = list(numbered.values())
-    _add_bodies(people, found.pop("body", []))
-    known = {at for at, one in enumerate(instances) if one.region == "face"}
-    _add_faces(people, found.pop("face", []), known)
-    for region, parts in found.items():
+    _add_bodies(people, by_region.pop("body", []))
+    face_places = {at for at, instance in enumerate(instances) if instance.region == "face"}
+    _add_faces(people, by_region.pop("face", []), face_places)
+    for region, parts in by_region.items():
         for part in parts:
             fits = [_fit(part, person, of_head=region == "hair") for person in people]
             _join(people, fits.index(max(fits)) if max(fits, default=0.0) > 0 else None, part)
     return sorted(people, key=lambda person: person.members)
 
 
-def _alone(at: int, mask: Mask) -> Person | None:
-    own = inside(mask)
-    rows, columns = own.any(1).nonzero()[:, 0].tolist(), own.any(0).nonzero()[:, 0].tolist()
+def _make_person(at: int, mask: SoftMask) -> PersonInstance | None:
+    flags = to_flags(mask)
+    rows, columns = flags.any(1).nonzero()[:, 0].tolist(), flags.any(0).nonzero()[:, 0].tolist()
     if not rows:
         return None
     box = Box(float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
-    return Person((at,), own, box)
+    return PersonInstance((at,), flags, box)
 
 
-def _join(people: list[Person], whose: int | None, part: Person) -> None:
+def _join(people: list[PersonInstance], whose: int | None, part: PersonInstance) -> None:
     if whose is None:
         people.append(part)
     else:
-        people[whose] = people[whose].with_(part)
+        people[whose] = people[whose].merge_with(part)
 
 
-def _add_bodies(people: list[Person], bodies: list[Person]) -> None:
+def _add_bodies(people: list[PersonInstance], bodies: list[PersonInstance]) -> None:
     """The largest first, so that an arm or a second find joins the body it is on."""
     for part in sorted(bodies, key=lambda body: -int(body.mask.sum())):
         hosts = (n for n, person in enumerate(people) if _share(part, person.mask) >= PART_OF)
         _join(people, next(hosts, None), part)
 
 
-def _add_faces(people: list[Person], faces: list[Person], known: set[int]) -> None:
-    """Each face to its best body, one to one; `known` are the places of all faces."""
+def _add_faces(
+    people: list[PersonInstance], faces: list[PersonInstance], face_places: set[int]
+) -> None:
+    """Each face to its best body, one to one; `face_places` are the places of all faces."""
     fits = {
         (at, n): _fit(part, person, of_head=True)
         for at, part in enumerate(faces)
         for n, person in enumerate(people)
-        if known.isdisjoint(person.members)
+        if face_places.isdisjoint(person.members)
     }
-    taken = assigned({pair: fit for pair, fit in fits.items() if fit > 0}, 0.0)
+    matches = assign({pair: fit for pair, fit in fits.items() if fit > 0}, 0.0)
     for at, part in enumerate(faces):
-        _join(people, taken.get(at), part)
+        _join(people, matches.get(at), part)
 
 
-def _share(part: Person, mask: Flags) -> float:
+def _share(part: PersonInstance, mask: PixelFlags) -> float:
     """How much of a part lies on a mask."""
-    rows, columns = _slices(part.box)
-    own = part.mask[rows, columns]
-    shared = own & mask[rows, columns]
-    return int(shared.sum()) / int(own.sum())
+    rows, columns = _slice_box(part.box)
+    pixels = part.mask[rows, columns]
+    shared = pixels & mask[rows, columns]
+    return int(shared.sum()) / int(pixels.sum())
 
 
-def _fit(part: Person, person: Person, *, of_head: bool) -> float:
+def _fit(part: PersonInstance, person: PersonInstance, *, of_head: bool) -> float:
     """How well a part goes with a person: 0 where less than half of it lies with them.
 
     Of several bodies behind a face or hair the right one begins there, whatever else is behind it.
     """
     high = part.box.bottom - part.box.top
     taller = replace(person.box, top=max(person.box.top - high, 0.0))
-    rows, columns = _slices(taller)
+    rows, columns = _slice_box(taller)
     on = _share(part, person.mask)
-    within = int(part.mask[rows, columns].sum()) / int(part.mask.sum())
-    if max(on, within) < ATTACHED:
+    in_box = int(part.mask[rows, columns].sum()) / int(part.mask.sum())
+    if max(on, in_box) < ATTACHED:
         return 0.0
     if not of_head:
-        return on + within
+        return on + in_box
     (x, y), (middle, _) = part.box.centre, person.box.centre
-    return max(on, within) / (1 + math.hypot(x - middle, y - person.box.top) / high)
+    return max(on, in_box) / (1 + math.hypot(x - middle, y - person.box.top) / high)
 
 
-def _slices(box: Box) -> tuple[slice, slice]:
+def _slice_box(box: Box) -> tuple[slice, slice]:
     return slice(int(box.top), int(box.bottom)), slice(int(box.left), int(box.right))
 
 
@@ -191,8 +193,8 @@ class _Pick:
 
 
 def choose(
-    seen: Seen, how: Choice, faces: Sequence[Face] | None, size: tuple[int, int]
-) -> tuple[Seen, Seen]:
+    detections: Detections, how: InstanceChoice, faces: Sequence[Face] | None, size: tuple[int, int]
+) -> tuple[Detections, Detections]:
     """What is kept of one picture of `size` (height, width), and the others.
 
     Of people one is kept whole (with kind "all" everybody). Other things obey "largest" and
@@ -200,18 +202,22 @@ def choose(
     answers are unsure; so they are where two faces match nearly alike. `faces` are those of this
     picture, with embeddings; kind "face" raises ValueError without.
     """
-    pick = _pick(seen.instances, how, faces, size)
-    unsure = "; ".join(filter(None, (seen.unsure, pick.unsure)))
-    kept = tuple(one for at, one in enumerate(seen.instances) if at in pick.kept)
-    others = tuple(one for at, one in enumerate(seen.instances) if at not in pick.kept)
-    return Seen(kept, unsure), Seen(others, unsure)
+    pick = _pick(detections.instances, how, faces, size)
+    doubt = "; ".join(filter(None, (detections.unsure, pick.unsure)))
+    selected = tuple(
+        instance for at, instance in enumerate(detections.instances) if at in pick.kept
+    )
+    rest = tuple(
+        instance for at, instance in enumerate(detections.instances) if at not in pick.kept
+    )
+    return Detections(selected, doubt), Detections(rest, doubt)
 
 
 def choose_tracks(
     frames: Iterable[tuple[Sequence[Tracked], Sequence[Face] | None]],
-    how: Choice,
+    how: InstanceChoice,
     size: tuple[int, int],
-) -> Chosen:
+) -> SelectedInstances:
     """The same choice for a clip: a track is kept if most frames that have a say keep it.
 
     Frames are (tracks, faces), read once, one at a time. For kind "face" only frames in which
@@ -219,58 +225,63 @@ def choose_tracks(
     for. Numbers of people in the instances are not looked at: they hold within one picture only.
     """
     numbers: set[int] = set()
-    kept: Counter[int] = Counter()
-    said: Counter[int] = Counter()
-    asked = doubted = 0
+    wins: Counter[int] = Counter()
+    votes: Counter[int] = Counter()
+    frame_count = doubt_count = 0
     for tracks, faces in frames:
         numbers |= {track.number for track in tracks}
         if how.kind == "face" and faces is None:
             continue
         loose = [replace(track.instance, person=None) for track in tracks]
         pick = _pick(loose, how, faces, size)
-        asked += 1
-        doubted += bool(pick.unsure)
-        kept.update(tracks[at].number for at in pick.kept)
-        said.update(one.number for at, one in enumerate(tracks) if at not in pick.silent)
-    chosen = frozenset(number for number in numbers if 2 * kept[number] > said[number])
+        frame_count += 1
+        doubt_count += bool(pick.unsure)
+        wins.update(tracks[at].number for at in pick.kept)
+        votes.update(track.number for at, track in enumerate(tracks) if at not in pick.silent)
+    selected = frozenset(number for number in numbers if 2 * wins[number] > votes[number])
     doubts = [
-        f"track {number} was chosen in {kept[number]} of {said[number]} frames only"
-        for number in sorted(chosen)
-        if kept[number] < CLEAR * said[number]
+        f"track {number} was chosen in {wins[number]} of {votes[number]} frames only"
+        for number in sorted(selected)
+        if wins[number] < CLEAR * votes[number]
     ]
-    if doubted:
-        doubts.insert(0, f"{doubted} of {asked} frames did not show for sure who is meant")
-    return Chosen(chosen, frozenset(numbers) - chosen, "; ".join(doubts))
+    if doubt_count:
+        doubts.insert(
+            0, f"{doubt_count} of {frame_count} frames did not show for sure who is meant"
+        )
+    return SelectedInstances(selected, frozenset(numbers) - selected, "; ".join(doubts))
 
 
 def _pick(
     instances: Sequence[Instance],
-    how: Choice,
+    how: InstanceChoice,
     faces: Sequence[Face] | None,
     size: tuple[int, int],
 ) -> _Pick:
     if how.kind == "all":
         return _Pick(frozenset(range(len(instances))), frozenset())
-    people = persons(instances)
-    members = frozenset(at for one in people for at in one.members)
-    things = _things(instances, members, how, size)
+    people = group_persons(instances)
+    members = frozenset(at for person in people for at in person.members)
+    things = _choose_things(instances, members, how, size)
     if how.kind == "face":
-        person, unsure = _recognised(people, instances, how, faces)
+        person, doubt = _recognise(people, instances, how, faces)
         silent = members if person is None else frozenset[int]()
     else:
-        person = min(people, key=lambda one: _rank(one.mask, how, size), default=None)
-        unsure, silent = "", frozenset()
-    return _Pick(things | frozenset(person.members if person else ()), silent, unsure)
+        person = min(people, key=lambda person: _rank(person.mask, how, size), default=None)
+        doubt, silent = "", frozenset()
+    return _Pick(things | frozenset(person.members if person else ()), silent, doubt)
 
 
-def _things(
-    instances: Sequence[Instance], members: frozenset[int], how: Choice, size: tuple[int, int]
+def _choose_things(
+    instances: Sequence[Instance],
+    members: frozenset[int],
+    how: InstanceChoice,
+    size: tuple[int, int],
 ) -> frozenset[int]:
     """What is nobody's: all of it, or the best of each region."""
     regions: dict[str, list[int]] = {}
-    for at, one in enumerate(instances):
-        if at not in members and inside(one.mask).any():
-            regions.setdefault(one.region, []).append(at)
+    for at, instance in enumerate(instances):
+        if at not in members and to_flags(instance.mask).any():
+            regions.setdefault(instance.region, []).append(at)
     if how.kind == "face":
         return frozenset(at for group in regions.values() for at in group)
     best = (
@@ -280,24 +291,26 @@ def _things(
     return frozenset(best)
 
 
-def _rank(mask: Mask | Flags, how: Choice, size: tuple[int, int]) -> tuple[float, float]:
+def _rank(
+    mask: SoftMask | PixelFlags, how: InstanceChoice, size: tuple[int, int]
+) -> tuple[float, float]:
     """The lower, the better; the second number breaks ties of several around one point."""
     if how.point is None or how.kind == "largest":
-        return -float(inside(mask).sum()), 0.0
+        return -float(to_flags(mask).sum()), 0.0
     (height, width), (x, y) = size, how.point
-    rows, columns = inside(mask).nonzero(as_tuple=True)
+    rows, columns = to_flags(mask).nonzero(as_tuple=True)
     down, across = rows + 0.5 - y * height, columns + 0.5 - x * width
     nearest = float(torch.hypot(down, across).min())
     middle = math.hypot(float(down.mean()), float(across.mean()))
     return (nearest if nearest > 1 else 0.0), middle
 
 
-def _recognised(
-    people: Sequence[Person],
+def _recognise(
+    people: Sequence[PersonInstance],
     instances: Sequence[Instance],
-    how: Choice,
+    how: InstanceChoice,
     faces: Sequence[Face] | None,
-) -> tuple[Person | None, str]:
+) -> tuple[PersonInstance | None, str]:
     """Who has the reference face, or why nobody has; with a doubt where two match nearly alike."""
     if faces is None or any(face.embedding is None for face in faces):
         raise ValueError(
@@ -306,13 +319,13 @@ def _recognised(
         )
     if not faces:
         return None, "no face was found to compare"
-    alike = _cosines(faces, how)
+    alike = _compare_faces(faces, how)
     order = sorted(range(len(faces)), key=lambda at: -alike[at])
     best = alike[order[0]]
     if best < how.threshold:
         return None, f"no face matches (the best cosine is {best:.2f}, not {how.threshold:.2f})"
     face = faces[order[0]].box
-    fits = [_face_fit(face, one, instances) for one in people]
+    fits = [_rate_face(face, person, instances) for person in people]
     if max(fits, default=0.0) <= 0:
         return None, "the face that matches is on nobody that was found"
     person = people[fits.index(max(fits))]
@@ -322,31 +335,33 @@ def _recognised(
     return person, ""
 
 
-def _cosines(faces: Sequence[Face], how: Choice) -> list[float]:
+def _compare_faces(faces: Sequence[Face], how: InstanceChoice) -> list[float]:
     """Of each face, with the reference it is most like."""
-    found = torch.stack([face.embedding for face in faces if face.embedding is not None]).float()
-    asked = how.references
-    if asked is None or asked.shape[1] != found.shape[1]:
-        known = 0 if asked is None else asked.shape[1]
+    embeddings = torch.stack(
+        [face.embedding for face in faces if face.embedding is not None]
+    ).float()
+    references = how.references
+    if references is None or references.shape[1] != embeddings.shape[1]:
+        count = 0 if references is None else references.shape[1]
         raise ValueError(
-            f"the references have {known} numbers and the faces {found.shape[1]}; take both from"
+            f"the references have {count} numbers and the faces {embeddings.shape[1]}; take both from"
             " one recogniser"
         )
-    alike = normalize(found) @ normalize(asked.float().to(found.device)).T
+    alike = normalize(embeddings) @ normalize(references.float().to(embeddings.device)).T
     best: list[float] = alike.amax(1).tolist()
     return best
 
 
-def _face_fit(face: Box, person: Person, instances: Sequence[Instance]) -> float:
+def _rate_face(face: Box, person: PersonInstance, instances: Sequence[Instance]) -> float:
     """How well a found face goes with a person; a face of theirs beneath it settles it."""
     high, wide = person.mask.shape
     cut = face.within(high, wide)
-    part = cut and _alone(-1, rectangle(cut, high, wide))
+    part = cut and _make_person(-1, draw_rectangle(cut, high, wide))
     if not part:
         return 0.0
     faces = (instances[at] for at in person.members if instances[at].region == "face")
-    own = (_alone(-1, face_instance.mask) for face_instance in faces)
-    overlaps = [one.box.overlap(part.box) for one in own if one]
+    own_faces = (_make_person(-1, face_instance.mask) for face_instance in faces)
+    overlaps = [own_face.box.overlap(part.box) for own_face in own_faces if own_face]
     if overlaps:
         return SETTLED + max(overlaps) if max(overlaps) > TOUCHING else 0.0
     return _fit(part, person, of_head=True)

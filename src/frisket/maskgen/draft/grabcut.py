@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from frisket.maskgen.base import Box
 
-Pixels = NDArray[Any]  # uint8, H W 3, RGB
+_Pixels = NDArray[Any]  # uint8, H W 3, RGB
 Region = NDArray[np.bool_]  # H W
 Soft = NDArray[np.float32]  # H W, [0, 1]
 
 FACE = 64  # pixels: larger faces are brought down to it, so that one set of numbers serves all
 SMALL_FACE = 40  # smaller ones are brought up to it, or single pixels would decide
-ASIDE, UP, DOWN = 3.0, 1.9, 8.0  # how far a window reaches from the middle of the face, in faces
+SIDEWAYS, UP, DOWN = 3.0, 1.9, 8.0  # how far a window reaches from the middle of the face, in faces
 ROUNDS = 2  # of GrabCut: more of them gain nothing and let the colours drift
 
 # Three guesses of where a person can be at all: the head's size and half the torso's width. What
@@ -30,14 +30,14 @@ ENOUGH = 30  # pixels a colour is read from
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class CropWindow:
     """The part of a picture around one face, at that face's scale.
 
     `x` (1 W) and `y` (H 1) are distances of its pixels from the middle of the face, to the right
     and down, in units of the face's side.
     """
 
-    pixels: Pixels
+    pixels: _Pixels
     rows: slice  # of the picture
     columns: slice
     x: NDArray[np.float64]
@@ -76,7 +76,7 @@ class Window:
         inside: Region = (self.x - x) ** 2 + (self.y - y) ** 2 < half**2
         return inside
 
-    def placed(self, region: Region, height: int, width: int) -> Soft:
+    def place(self, region: Region, height: int, width: int) -> Soft:
         """The region in a picture of that size, soft where a border was scaled."""
         size = (self.columns.stop - self.columns.start, self.rows.stop - self.rows.start)
         method = cv2.INTER_AREA if size[0] < region.shape[1] else cv2.INTER_LINEAR
@@ -88,7 +88,7 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
+class PersonEstimate:
     """A person's pixels of a window, and how the cuts came to them; numbers in [0, 1].
 
     `agreement`: mean IoU of the three cuts with their majority. `contact`: share of the rim of the
@@ -104,17 +104,17 @@ class Person:
     edged: float
 
     @property
-    def held(self) -> float:
+    def trust(self) -> float:
         """How far the cut is to be believed, in all."""
         return self.agreement * (1 - self.contact) * self.edged
 
 
-def window_of(picture: Pixels, face: Box) -> Window:
+def window_of(picture: _Pixels, face: Box) -> CropWindow:
     """Cut and scale the surroundings of a face; `face` is the cascades' square box."""
     side = face.right - face.left
     x, y = face.centre
     high, wide, _ = picture.shape
-    columns = slice(max(int(x - ASIDE * side), 0), min(int(x + ASIDE * side) + 1, wide))
+    columns = slice(max(int(x - SIDEWAYS * side), 0), min(int(x + SIDEWAYS * side) + 1, wide))
     rows = slice(max(int(y - UP * side), 0), min(int(y + DOWN * side) + 1, high))
     scale = min(FACE / side, 1.0) if side > SMALL_FACE else SMALL_FACE / side
     cut = picture[rows, columns]
@@ -122,7 +122,7 @@ def window_of(picture: Pixels, face: Box) -> Window:
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     along = (np.arange(size[0]) + 0.5) * cut.shape[1] / size[0] + columns.start
     down = (np.arange(size[1]) + 0.5) * cut.shape[0] / size[1] + rows.start
-    return Window(
+    return CropWindow(
         pixels=cv2.resize(cut, size, interpolation=method),
         rows=rows,
         columns=columns,
@@ -131,35 +131,37 @@ def window_of(picture: Pixels, face: Box) -> Window:
     )
 
 
-def person_in(window: Window, others: Sequence[Region] = ()) -> Person:
+def cut_person(window: CropWindow, other_faces: Sequence[Region] = ()) -> PersonEstimate:
     """The majority of three cuts, its holes filled, as far as it hangs together with the face."""
-    taken = np.any(others, axis=0) if len(others) else np.zeros(window.pixels.shape[:2], bool)
+    excluded = (
+        np.any(other_faces, axis=0) if len(other_faces) else np.zeros(window.pixels.shape[:2], bool)
+    )
     cuts = [
-        _cut(window, window.reach(*guess) & ~taken, mirrored=turn % 2 == 1)
+        _cut(window, window.reach(*guess) & ~excluded, mirrored=turn % 2 == 1)
         for turn, guess in enumerate(GUESSES)
     ]
     majority = np.sum(cuts, axis=0) > len(cuts) / 2
-    smooth = _closed(_opened(majority, 1), 3)
-    region = _filled(_touching(smooth | window.core, window.core)) & ~taken
+    smooth = _close(_open(majority, 1), 3)
+    region = _fill_holes(_keep_touching(smooth | window.core, window.core)) & ~excluded
     middle = window.reach(*GUESSES[1])
-    rim = middle & ~_eroded(middle, 2)
-    return Person(
+    rim = middle & ~_erode(middle, 2)
+    return PersonEstimate(
         region=region,
         agreement=float(np.mean([_share(cut & region, cut | region) for cut in cuts])),
         contact=_share(region & rim, rim),
         kept=_share(region & window.likely, window.likely),
-        edged=_edged(window.pixels, region),
+        edged=_measure_edges(window.pixels, region),
     )
 
 
-def _edged(pixels: Pixels, region: Region) -> float:
-    outline = region & ~_eroded(region, 1)
+def _measure_edges(pixels: _Pixels, region: Region) -> float:
+    outline = region & ~_erode(region, 1)
     lab = cv2.GaussianBlur(cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB), (0, 0), 0.8)
     steps = cv2.morphologyEx(lab, cv2.MORPH_GRADIENT, np.ones((5, 5), np.uint8))
     return _share(outline & (steps.sum(axis=2, dtype=np.int32) > STEP), outline)
 
 
-def _cut(window: Window, reach: Region, *, mirrored: bool) -> Region:
+def _cut(window: CropWindow, reach: Region, *, mirrored: bool) -> Region:
     seeds = np.full(reach.shape, cv2.GC_BGD, np.uint8)
     seeds[reach] = cv2.GC_PR_BGD
     seeds[reach & window.likely] = cv2.GC_PR_FGD
@@ -171,7 +173,7 @@ def _cut(window: Window, reach: Region, *, mirrored: bool) -> Region:
     return _grab(*(np.ascontiguousarray(side[:, ::-1]) for side in (window.pixels, seeds)))[:, ::-1]
 
 
-def _grab(pixels: Pixels, seeds: NDArray[np.uint8]) -> Region:
+def _grab(pixels: _Pixels, seeds: NDArray[np.uint8]) -> Region:
     """GrabCut (Rother et al. 2004) from seeds that hold sure foreground; the same every time."""
     if not np.isin(seeds, (cv2.GC_BGD, cv2.GC_PR_BGD)).any():
         return np.ones(seeds.shape, bool)  # a close-up: nothing to tell it apart from
@@ -182,7 +184,7 @@ def _grab(pixels: Pixels, seeds: NDArray[np.uint8]) -> Region:
     return inside
 
 
-def face_in(window: Window, person: Region) -> Region:
+def cut_face(window: CropWindow, person: Region) -> Region:
     """The face of a person: a second cut, of skin against hair, collar and background."""
     seeds = np.full(person.shape, cv2.GC_BGD, np.uint8)
     seeds[person & window.ellipse(0.1, 0.60, 0.66)] = cv2.GC_PR_BGD
@@ -191,11 +193,11 @@ def face_in(window: Window, person: Region) -> Region:
     head = np.ix_(np.abs(window.y[:, 0]) < 1.1, np.abs(window.x[0]) < 1.1)
     face = np.zeros_like(person)
     face[head] = _grab(np.ascontiguousarray(window.pixels[head]), seeds[head])
-    smooth = _closed(_opened(face, 3), 5)  # glasses and brows belong to it
-    return _filled(_touching(smooth | window.core, window.core)) & person
+    smooth = _close(_open(face, 3), 5)  # glasses and brows belong to it
+    return _fill_holes(_keep_touching(smooth | window.core, window.core)) & person
 
 
-def hair_in(window: Window, person: Region, face: Region) -> Region:
+def cut_hair(window: CropWindow, person: Region, face: Region) -> Region:
     """The hair of a person: all of the head that is no face, and what hangs down in its colour.
 
     A hat counts as hair: there is no telling them apart by colour.
@@ -205,15 +207,15 @@ def hair_in(window: Window, person: Region, face: Region) -> Region:
     if above.sum() < ENOUGH:
         return above
     lab = cv2.cvtColor(window.pixels, cv2.COLOR_RGB2LAB).astype(np.float32)
-    unlike = _unlike(lab, above)
+    unlike = _compare_colour(lab, above)
     chest = rest & (np.abs(window.x) < 1.2) & (window.y > 1.3) & (window.y < 3)
     hanging = rest & (np.abs(window.x) < 1.0) & (window.y < 1.2) & (unlike < LIKENESS)
     if chest.sum() >= ENOUGH:
-        hanging &= unlike < _unlike(lab, chest)
-    return _touching(above | _opened(above | hanging, 2), above) & rest
+        hanging &= unlike < _compare_colour(lab, chest)
+    return _keep_touching(above | _open(above | hanging, 2), above) & rest
 
 
-def _unlike(lab: NDArray[np.float32], region: Region) -> NDArray[np.float64]:
+def _compare_colour(lab: NDArray[np.float32], region: Region) -> NDArray[np.float64]:
     """Squared deviations of each pixel from the colour of a region, by median and MAD."""
     colours = lab[region]
     middle = np.median(colours, axis=0)
@@ -222,39 +224,39 @@ def _unlike(lab: NDArray[np.float32], region: Region) -> NDArray[np.float64]:
     return away
 
 
-def _share(part: Region, whole: Region) -> float:
-    return float(part.sum() / max(whole.sum(), 1))
+def _share(part: Region, total: Region) -> float:
+    return float(part.sum() / max(total.sum(), 1))
 
 
-def _disc(radius: int) -> NDArray[Any]:
+def _make_disc(radius: int) -> NDArray[Any]:
     return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
 
 
-def _eroded(region: Region, radius: int) -> Region:
-    return cv2.erode(region.astype(np.uint8), _disc(radius)) > 0
+def _erode(region: Region, radius: int) -> Region:
+    return cv2.erode(region.astype(np.uint8), _make_disc(radius)) > 0
 
 
-def _opened(region: Region, radius: int) -> Region:
-    return cv2.morphologyEx(region.astype(np.uint8), cv2.MORPH_OPEN, _disc(radius)) > 0
+def _open(region: Region, radius: int) -> Region:
+    return cv2.morphologyEx(region.astype(np.uint8), cv2.MORPH_OPEN, _make_disc(radius)) > 0
 
 
-def _closed(region: Region, radius: int) -> Region:
-    return cv2.morphologyEx(region.astype(np.uint8), cv2.MORPH_CLOSE, _disc(radius)) > 0
+def _close(region: Region, radius: int) -> Region:
+    return cv2.morphologyEx(region.astype(np.uint8), cv2.MORPH_CLOSE, _make_disc(radius)) > 0
 
 
-def _touching(region: Region, core: Region) -> Region:
+def _keep_touching(region: Region, core: Region) -> Region:
     """The patches of a region that hold a pixel of `core`."""
     count, labels = cv2.connectedComponents(region.astype(np.uint8), connectivity=4)
-    kept = np.zeros(count, bool)
-    kept[labels[core]] = True
-    kept[0] = False
-    result: Region = kept[labels]
+    keeps = np.zeros(count, bool)
+    keeps[labels[core]] = True
+    keeps[0] = False
+    result: Region = keeps[labels]
     return result
 
 
-def _filled(region: Region) -> Region:
+def _fill_holes(region: Region) -> Region:
     """Without holes: what does not hang together with the window's border is filled."""
     border = np.zeros_like(region)
     border[[0, -1]] = True
     border[:, [0, -1]] = True
-    return ~_touching(~region, border & ~region)
+    return ~_keep_touching(~region, border & ~region)

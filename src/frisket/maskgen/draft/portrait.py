@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from frisket.maskgen.draft.grabcut import Person, Region, Window
+from frisket.maskgen.draft.grabcut import CropWindow, PersonEstimate, Region
 
-Parts = Mapping[str, Region]  # face, hair and body of one person
+PersonParts = Mapping[str, Region]  # face, hair and body of one person
 
 SIDE = 1.8  # faces to either side of the middle within which left and right are compared
 GRID = 0.03  # faces between two columns that are compared
@@ -18,7 +18,7 @@ LIKE = 8.0  # squared deviations up to which a colour of the body is the hair's
 LEAST = (12.0, 5.0, 5.0)  # deviations of Lab colours of one thing, at least
 WEIGHTS = np.array([0.6, 1.0, 1.0])  # of L, a and b where colours are told apart
 SKIN = np.array([0.3, 1.0, 1.0])  # the same between hair and skin: light varies more on a head
-FEW, SOME = 8, 30  # pixels a median, and a spread, is read from
+FEW, ENOUGH = 8, 30  # pixels a median, and a spread, is read from
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Doubt:
     """What speaks against one region of a person; `worth` is 1 for nothing, 0.5 at the limit."""
 
     worth: float
-    said: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class _Check:
     measure: str
     fine: float
     limit: float
-    said: str
+    message: str
 
 
 # Limits were set by eye on one half of 73 photographs that have nothing to do with the method, and
@@ -61,61 +61,65 @@ CHECKS = (
 )
 
 
-def doubts_of(window: Window, person: Person, parts: Parts, width: int) -> dict[str, Doubt]:
+def doubts_of(
+    window: CropWindow, person: PersonEstimate, parts: PersonParts, width: int
+) -> dict[str, Doubt]:
     """The strongest doubt about each region; `width` is the whole picture's, in pixels."""
-    measured = _outline(window, person, parts) | _colours(window, parts)
-    measured["border"] = _along_border(window, parts["hair"], width)
-    found: dict[str, Doubt] = {}
+    measures = _measure_outline(window, person, parts) | _measure_colours(window, parts)
+    measures["border"] = _measure_border(window, parts["hair"], width)
+    doubts: dict[str, Doubt] = {}
     for check in CHECKS:
-        value = measured.get(check.measure, check.fine)
+        value = measures.get(check.measure, check.fine)
         beyond = (value - check.fine) / (check.limit - check.fine)
         worth = float(np.clip(1 - 0.5 * beyond, 0, 1))
-        if worth < 1 and (check.region not in found or worth < found[check.region].worth):
-            found[check.region] = Doubt(worth, check.said)
-    return found
+        if worth < 1 and (check.region not in doubts or worth < doubts[check.region].worth):
+            doubts[check.region] = Doubt(worth, check.message)
+    return doubts
 
 
-def _outline(window: Window, person: Person, parts: Parts) -> dict[str, float]:
+def _measure_outline(
+    window: CropWindow, person: PersonEstimate, parts: PersonParts
+) -> dict[str, float]:
     """Measures of shape alone."""
     x, y, face, hair = np.abs(window.x), window.y, parts["face"], parts["hair"]
     crown = _share(hair & (y < 0), (x < 0.5) & (y < -0.35) & (y > -0.85))
     throat = (x < 0.3) & (y > 0.6) & (y < 1.1)
-    beside = (x > 0.5) & (x < 0.85) & (y > 0.2) & (y < 0.6)
+    cheek_sides = (x > 0.5) & (x < 0.85) & (y > 0.2) & (y < 0.6)
     return {
         "contact": person.contact,
-        "shoulders": _alike(window, person.region, 0.85, 1.6),
-        "head": _alike(window, person.region, -1.0, 0.5),
+        "shoulders": _measure_symmetry(window, person.region, 0.85, 1.6),
+        "head": _measure_symmetry(window, person.region, -1.0, 0.5),
         "face": _share(face, (x < 0.5) & (np.abs(y) < 0.5)),
         "hair": _share(hair, face),
         "crown": crown,
         "wide hair": _share(hair & (x > 0.85), hair),
         "neck": _share(hair & throat, throat),
-        "beside body": _share(parts["body"] & beside, beside),
-        "beside hair": _share(hair & beside, beside),
+        "beside body": _share(parts["body"] & cheek_sides, cheek_sides),
+        "beside hair": _share(hair & cheek_sides, cheek_sides),
     }
 
 
-def _colours(window: Window, parts: Parts) -> dict[str, float]:
+def _measure_colours(window: CropWindow, parts: PersonParts) -> dict[str, float]:
     """Measures of colour; those that too few pixels speak for are left out."""
     x, y, hair = window.x, window.y, parts["hair"]
     lab = cv2.cvtColor(window.pixels, cv2.COLOR_RGB2LAB).astype(np.float32)
     cheeks = parts["face"] & (np.abs(x) < 0.3) & (y > -0.2) & (y < 0.3)
     top = hair & (y < 0.3)
-    told: dict[str, float] = {}
+    measures: dict[str, float] = {}
     if min(cheeks.sum(), top.sum()) >= FEW:
-        apart = np.median(lab[top], axis=0) - np.median(lab[cheeks], axis=0)
-        told["skin"] = float(np.sqrt((apart**2) @ SKIN))
-    known = hair & (y < 0.5)
-    if known.sum() >= SOME:
-        middle = np.median(lab[known], axis=0)
-        spread = np.maximum(1.4826 * np.median(np.abs(lab[known] - middle), axis=0), LEAST)
+        difference = np.median(lab[top], axis=0) - np.median(lab[cheeks], axis=0)
+        measures["skin"] = float(np.sqrt((difference**2) @ SKIN))
+    sure_hair = hair & (y < 0.5)
+    if sure_hair.sum() >= ENOUGH:
+        middle = np.median(lab[sure_hair], axis=0)
+        spread = np.maximum(1.4826 * np.median(np.abs(lab[sure_hair] - middle), axis=0), LEAST)
         like: NDArray[Any] = ((lab - middle) / spread) ** 2 @ WEIGHTS < LIKE
         falls = (np.abs(x) > 0.3) & (np.abs(x) < 1.1) & (y > 0.4) & (y < 1.3)
-        told["long hair"] = _share(parts["body"] & falls & like, parts["face"])
-    return told
+        measures["long hair"] = _share(parts["body"] & falls & like, parts["face"])
+    return measures
 
 
-def _alike(window: Window, region: Region, top: float, bottom: float) -> float:
+def _measure_symmetry(window: CropWindow, region: Region, top: float, bottom: float) -> float:
     """IoU of a band with its mirror image about the face, as far as the picture has both sides."""
     across, down = window.x[0], window.y[:, 0]
     side = min(-float(across[0]), float(across[-1]), SIDE)
@@ -123,11 +127,13 @@ def _alike(window: Window, region: Region, top: float, bottom: float) -> float:
     steps = np.arange(-side, side, GRID)
     right = np.clip(np.searchsorted(across, steps), 0, len(across) - 1)
     left = np.clip(np.searchsorted(across, -steps), 0, len(across) - 1)
-    one, other = rows[:, right], rows[:, left]
-    return _share(one & other, one | other) if len(rows) > 2 and (one | other).any() else 1.0
+    first, second = rows[:, right], rows[:, left]
+    return (
+        _share(first & second, first | second) if len(rows) > 2 and (first | second).any() else 1.0
+    )
 
 
-def _along_border(window: Window, hair: Region, width: int) -> float:
+def _measure_border(window: CropWindow, hair: Region, width: int) -> float:
     """Length of the picture's upper and side borders that hair touches."""
     edge = np.zeros_like(hair)
     edge[0] = window.rows.start == 0
@@ -136,5 +142,5 @@ def _along_border(window: Window, hair: Region, width: int) -> float:
     return float((hair & edge).sum() * abs(window.x[0, 1] - window.x[0, 0]))
 
 
-def _share(part: Region, whole: Region) -> float:
-    return float(part.sum() / max(whole.sum(), 1))
+def _share(part: Region, total: Region) -> float:
+    return float(part.sum() / max(total.sum(), 1))

@@ -21,7 +21,7 @@ Status = Literal["done", "unsure", "nothing", "failed"]
 State = Literal["fresh", "done", "stale", "hand"]
 
 
-class BadRecord(ValueError):
+class BadMaskRecord(ValueError):
     """A record that cannot be read; the message names the file, the fault and the fix."""
 
 
@@ -37,21 +37,21 @@ class Stamp:
     @classmethod
     def of(cls, path: Path, name: str = "") -> "Stamp":
         """The stamp of a file as it is now, by its own name or another."""
-        seen = path.stat()
-        return cls(name or path.name, _sha256(path), seen.st_size, seen.st_mtime_ns)
+        stat = path.stat()
+        return cls(name or path.name, _hash_file(path), stat.st_size, stat.st_mtime_ns)
 
     def holds(self, path: Path) -> bool:
         """Whether `path` has the content stamped; it is hashed only where its time differs."""
         if not path.is_file():
             return False
-        seen = path.stat()
-        if seen.st_size != self.bytes:
+        stat = path.stat()
+        if stat.st_size != self.bytes:
             return False
-        return seen.st_mtime_ns == self.mtime_ns or _sha256(path) == self.sha256
+        return stat.st_mtime_ns == self.mtime_ns or _hash_file(path) == self.sha256
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class ModelRecord:
     """A backend that took part, where its weights came from, and what both may be used under."""
 
     name: str
@@ -62,7 +62,7 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class DetectionRecord:
     """What one region came to."""
 
     share: FiniteFloat  # of the clip's pixels, all frames, in [0, 1]
@@ -72,7 +72,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class MaskRecord:
     """Everything known of one clip's masks. `settings` shaped them, and `key` is their hash."""
 
     clip: Stamp
@@ -84,8 +84,8 @@ class Record:
     key: str
     masks: tuple[Stamp, ...] = ()  # the label map first, then soft planes; none where none came
     legend: Mapping[str, int] = field(default_factory=dict)  # region to index in the label map
-    regions: Mapping[str, Found] = field(default_factory=dict)
-    models: tuple[Model, ...] = ()
+    regions: Mapping[str, DetectionRecord] = field(default_factory=dict)
+    models: tuple[ModelRecord, ...] = ()
     thresholds: Mapping[str, FiniteFloat] = field(default_factory=dict)
     confidence: FiniteFloat | None = None  # of the whole clip, in [0, 1]
     worst: int | None = None  # frame of a video that is least sure
@@ -96,7 +96,7 @@ class Record:
     version: int = VERSION
 
 
-_READER = TypeAdapter(Record)
+_READER = TypeAdapter(MaskRecord)
 
 
 def key_of(settings: Mapping[str, Any]) -> str:
@@ -108,7 +108,7 @@ def key_of(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def save(record: Record, path: Path) -> None:
+def save(record: MaskRecord, path: Path) -> None:
     """Write a record as JSON, atomically. ValueError for a number that is not finite."""
     try:
         text = json.dumps(asdict(record), allow_nan=False, ensure_ascii=False, indent=1)
@@ -118,7 +118,7 @@ def save(record: Record, path: Path) -> None:
         draft.write_text(text + "\n", encoding="utf-8")
 
 
-def load(path: Path) -> Record | None:
+def load(path: Path) -> MaskRecord | None:
     """The record of a mask, None where there is none; BadRecord where it is damaged."""
     fix = "remove it, and its mask counts as painted by hand until it is made anew (--overwrite)"
     try:
@@ -126,14 +126,14 @@ def load(path: Path) -> Record | None:
     except FileNotFoundError:
         return None
     except BadText as error:
-        raise BadRecord(f"{path}: a record that {error}; {fix}") from error
+        raise BadMaskRecord(f"{path}: a record that {error}; {fix}") from error
     try:
-        told = parse_json(text)
+        document = parse_json(text)
     except BadText as error:
-        raise BadRecord(f"{path}: a record that is not JSON ({error}); {fix}") from error
-    if not isinstance(told, dict) or told.get("version") != VERSION:
-        version = told.get("version") if isinstance(told, dict) else type(told).__name__
-        raise BadRecord(
+        raise BadMaskRecord(f"{path}: a record that is not JSON ({error}); {fix}") from error
+    if not isinstance(document, dict) or document.get("version") != VERSION:
+        version = document.get("version") if isinstance(document, dict) else type(document).__name__
+        raise BadMaskRecord(
             f"{path}: no mask record of version {VERSION} (found {show(version)}); read it with"
             f" the Frisket that wrote it, or {fix}"
         )
@@ -141,11 +141,11 @@ def load(path: Path) -> Record | None:
         record = _READER.validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
-        where = cut(".".join(map(str, first["loc"])), 80)
-        raise BadRecord(f"{path}: {where}: {cut(first['msg'].lower())}; {fix}") from error
+        place = cut(".".join(map(str, first["loc"])), 80)
+        raise BadMaskRecord(f"{path}: {place}: {cut(first['msg'].lower())}; {fix}") from error
     outside = next((stamp.name for stamp in record.masks if not _is_below(stamp.name)), None)
     if outside is not None:  # a mask that is made anew takes the place of those recorded
-        raise BadRecord(f"{path}: names the mask {show(outside)} outside its folder; {fix}")
+        raise BadMaskRecord(f"{path}: names the mask {show(outside)} outside its folder; {fix}")
     return record
 
 
@@ -157,7 +157,7 @@ def _is_below(name: str) -> bool:
     )
 
 
-def state(record: Record | None, *, clip: Path, masks: Mapping[str, Path], key: str) -> State:
+def state(record: MaskRecord | None, *, clip: Path, masks: Mapping[str, Path], key: str) -> State:
     """What is to be done with a clip, from its record and the mask files that are there now.
 
     `masks` is what the store's `present` gives: path below the mask folder to file, of any kind.
@@ -174,15 +174,15 @@ def state(record: Record | None, *, clip: Path, masks: Mapping[str, Path], key: 
         return "fresh"
     if masks and IMPORTED in record.settings:
         return "hand"
-    whole = record.status != "failed" and stamps.keys() <= masks.keys()
-    return "done" if whole and _is_current(record, clip, key) else "stale"
+    complete = record.status != "failed" and stamps.keys() <= masks.keys()
+    return "done" if complete and _is_current(record, clip, key) else "stale"
 
 
-def _is_current(record: Record, clip: Path, key: str) -> bool:
+def _is_current(record: MaskRecord, clip: Path, key: str) -> bool:
     """Whether settings and content of the clip are those it was made with."""
     return record.key == key and record.clip.holds(clip)
 
 
-def _sha256(path: Path) -> str:
+def _hash_file(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

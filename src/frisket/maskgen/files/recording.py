@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from frisket.maskgen.cleanup import confidence
-from frisket.maskgen.cleanup.compose import Wanted
+from frisket.maskgen.cleanup.stages import Prompts
 from frisket.maskgen.files import record
 from frisket.maskgen.files.writing import Writing, brush_of
-from frisket.maskgen.job import Job, Outcome, Task
+from frisket.maskgen.job import ClipResult, MaskJob, Task
 from frisket.media.frames import Media
 from frisket.media.paths import VIDEOS
 
@@ -22,11 +22,11 @@ STRETCHES = 4  # named in a note, the longest
 
 
 @dataclass(slots=True)
-class Tally:
+class ClipCounts:
     """What is known of one region, frame by frame."""
 
     scores: list[float] = field(default_factory=list)  # of frames that have one
-    sure: confidence.Running = field(default_factory=confidence.Running)
+    certainty: confidence.RunningConfidence = field(default_factory=confidence.RunningConfidence)
 
 
 @dataclass(slots=True)
@@ -56,130 +56,132 @@ class Blanks:
         longest = max((last - first + 1 for first, last in self.stretches), default=0)
         if count == self.frames or (longest <= gap and count <= MISSED * self.frames):
             return ""
-        named = sorted(sorted(self.stretches, key=lambda it: it[0] - it[1])[:STRETCHES])
-        where = ", ".join(
-            f"{first} to {last}" if last > first else f"{first}" for first, last in named
+        examples = sorted(sorted(self.stretches, key=lambda it: it[0] - it[1])[:STRETCHES])
+        ranges = ", ".join(
+            f"{first} to {last}" if last > first else f"{first}" for first, last in examples
         )
-        more = len(self.stretches) - len(named)
+        more = len(self.stretches) - len(examples)
         rest = f" and {more} shorter stretches" if more > 1 else " and one more" if more else ""
         return (
             f"{count} of {self.frames} frames have an empty mask and teach nothing (frames"
-            f" {where}{rest}, counted from 0)"
+            f" {ranges}{rest}, counted from 0)"
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ClipReport:
     """What a clip's frames said: of each region, of the whole, and why it is not to be trusted."""
 
-    regions: Mapping[str, Tally]
-    whole: confidence.Running
-    unsure: str
+    regions: Mapping[str, ClipCounts]
+    overall: confidence.RunningConfidence
+    doubt: str
     seconds: float
 
 
-def key_of(job: Job, task: Task) -> str:
+def key_of(job: MaskJob, task: Task) -> str:
     """The hash of everything that shapes a clip's masks besides the clip."""
-    told: dict[str, Any] = {"job": job.key, "wanted": _listed(task.wanted)}
+    contents: dict[str, Any] = {"job": job.key, "wanted": _list_prompts(task.prompts)}
     if (brush := brush_of(job, task)) is not None:
-        told["brush"] = record.Stamp.of(brush).sha256
+        contents["brush"] = record.Stamp.of(brush).sha256
     if task.clip.suffix.lower() in (*VIDEOS, *ANIMATIONS):
-        told["motion"] = asdict(job.motion)
-    return record.key_of(told)
+        contents["motion"] = asdict(job.motion)
+    return record.key_of(contents)
 
 
-def record_made(job: Job, task: Task, media: Media, written: Writing, told: Told) -> Outcome:
+def record_result(
+    job: MaskJob, task: Task, media: Media, writing: Writing, report: ClipReport
+) -> ClipResult:
     """Keep or drop what was written, and write the record.
 
     Without a pixel of any region no mask is kept: it would teach nothing, and a missing one is
     counted aloud wherever masks are read.
     """
-    shares = written.shares()
-    there, video = any(shares.values()), media.video
-    status: record.Status = "unsure" if told.unsure else "done" if there else "nothing"
-    notes = _list_notes(told, masked=there, video=video)
-    sure = told.whole.mean if there else 0.0
-    if told.unsure:
-        sure = min(sure, confidence.DOUBT)
-    made = record.Record(
+    shares = writing.measure_shares()
+    masked, video = any(shares.values()), media.video
+    status: record.Status = "unsure" if report.doubt else "done" if masked else "nothing"
+    notes = _list_notes(report, masked=masked, video=video)
+    certainty = report.overall.mean if masked else 0.0
+    if report.doubt:
+        certainty = min(certainty, confidence.DOUBT)
+    mask_record = record.MaskRecord(
         clip=record.Stamp.of(task.clip),
         frames=media.frames,
         height=media.height,
         width=media.width,
         status=status,
-        settings=_settings(job, task, video=video),
+        settings=_list_settings(job, task, video=video),
         key=key_of(job, task),
-        masks=written.keep() if there else written.drop(),
+        masks=writing.keep() if masked else writing.drop(),
         legend=dict(job.legend),
         regions={
-            name: _found(tally, shares[name])
-            for name, tally in told.regions.items()
+            name: _summarise(tally, shares[name])
+            for name, tally in report.regions.items()
             if shares.get(name)
         },
         models=job.models,
         thresholds=dict(job.thresholds),
-        confidence=sure,
-        worst=told.whole.worst if video and there else None,
+        confidence=certainty,
+        worst=report.overall.worst if video and masked else None,
         notes=notes,
-        seconds=round(told.seconds, 3),
+        seconds=round(report.seconds, 3),
     )
-    record.save(made, job.place.record(task.name))
-    return Outcome(task.name, status, sure, "; ".join(notes), told.seconds, masked=there)
+    record.save(mask_record, job.place.record(task.name))
+    return ClipResult(task.name, status, certainty, "; ".join(notes), report.seconds, masked=masked)
 
 
-def record_failed(job: Job, task: Task, error: BaseException) -> Outcome:
+def record_failed(job: MaskJob, task: Task, error: BaseException) -> ClipResult:
     """A clip that could not be done, and why; it is tried again in the next run.
 
     Where even that cannot be written down, the outcome alone says so.
     """
     try:
         path = job.place.record(task.name)
-        known = record.load(path)
-        blank = record.Record(
+        earlier = record.load(path)
+        blank = record.MaskRecord(
             clip=record.Stamp.of(task.clip),
             frames=0,
             height=0,
             width=0,
             status="failed",
-            settings=_settings(job, task, video=False),
+            settings=_list_settings(job, task, video=False),
             key=key_of(job, task),
         )
         # Masks of an earlier run stay known as ours, lest they be taken for hand work.
-        kept = replace(blank, masks=known.masks if known else (), notes=(str(error),))
-        record.save(kept, path)
+        failure = replace(blank, masks=earlier.masks if earlier else (), notes=(str(error),))
+        record.save(failure, path)
     except (OSError, ValueError) as again:
         log.warning("%s: its failure is in no record: %s", task.name, again)
-    return Outcome(task.name, "failed", None, str(error), masked=False)
+    return ClipResult(task.name, "failed", None, str(error), masked=False)
 
 
-def _list_notes(told: Told, *, masked: bool, video: bool) -> tuple[str, ...]:
+def _list_notes(report: ClipReport, *, masked: bool, video: bool) -> tuple[str, ...]:
     """What a reader of the record should know: why unsure, that nothing was found, the worst."""
-    reason = told.whole.reason if masked and not told.unsure else ""
+    reason = report.overall.reason if masked and not report.doubt else ""
     notes = (
-        told.unsure,
+        report.doubt,
         "" if masked else NOTHING,
-        reason and f"least sure{_where(told, video=video)}: {reason}",
+        reason and f"least sure{_locate_worst(report, video=video)}: {reason}",
     )
     return tuple(note for note in notes if note)
 
 
-def _where(told: Told, *, video: bool) -> str:
-    return f" at frame {told.whole.worst}" if video and told.whole.worst is not None else ""
+def _locate_worst(report: ClipReport, *, video: bool) -> str:
+    return f" at frame {report.overall.worst}" if video and report.overall.worst is not None else ""
 
 
-def _found(tally: Tally, share: float) -> record.Found:
-    return record.Found(
+def _summarise(tally: ClipCounts, share: float) -> record.DetectionRecord:
+    return record.DetectionRecord(
         share=share,
         score=sum(tally.scores) / len(tally.scores) if tally.scores else None,
-        confidence=tally.sure.mean,
-        notes=(tally.sure.reason,) if tally.sure.reason else (),
+        confidence=tally.certainty.mean,
+        notes=(tally.certainty.reason,) if tally.certainty.reason else (),
     )
 
 
-def _settings(job: Job, task: Task, *, video: bool) -> dict[str, Any]:
-    settings = {**job.settings, "wanted": _listed(task.wanted)}
+def _list_settings(job: MaskJob, task: Task, *, video: bool) -> dict[str, Any]:
+    settings = {**job.settings, "wanted": _list_prompts(task.prompts)}
     return settings | {"motion": asdict(job.motion)} if video else settings
 
 
-def _listed(wanted: Wanted) -> dict[str, list[str]]:
-    return {name: list(phrases) for name, phrases in wanted.items()}
+def _list_prompts(prompts: Prompts) -> dict[str, list[str]]:
+    return {name: list(phrases) for name, phrases in prompts.items()}

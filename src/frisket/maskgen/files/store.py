@@ -18,7 +18,7 @@ from torch import Tensor
 
 from frisket.disk.untrusted import BadText, parse_json, read_text, show
 from frisket.evaluation.contact_sheet import REGION_COLOURS
-from frisket.maskgen.base import LabelMap, Mask
+from frisket.maskgen.base import LabelMap, SoftMask
 from frisket.masks.read import BACKGROUND, WHOLE
 from frisket.media.frames import BadMedia, Media, probe, stream, writing_labels
 from frisket.media.images import open_image
@@ -34,7 +34,7 @@ class BadLegend(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class MaskStore:
     """Where masks go: a folder that mirrors the clips, or (`beside`) the clip folder itself.
 
     `name` is a clip's path below the clip folder without suffix, as `media.files.ClipFiles` has it.
@@ -52,16 +52,16 @@ class Place:
 
     def labels(self, name: str, *, video: bool) -> Path:
         """The label map of a clip."""
-        return self._file(name, ".mkv" if video else ".png")
+        return self._locate_mask(name, ".mkv" if video else ".png")
 
     def record(self, name: str) -> Path:
         """The record of a clip; ValueError for a name whose record would be the legend."""
-        if self._file(name, ".json") == self.legend:
+        if self._locate_mask(name, ".json") == self.legend:
             raise ValueError(
                 f"{self.legend}: a clip named {name!r} has its record where the legend is; rename"
                 " the clip"
             )
-        return self._file(name, ".json")
+        return self._locate_mask(name, ".json")
 
     def soft(self, region: str, name: str, *, video: bool) -> Path:
         """The soft plane of one region; ValueError beside clips, where it would be a clip."""
@@ -82,12 +82,12 @@ class Place:
         ends = [self._end + suffix for suffix in (*IMAGES, *VIDEOS)]
         if self.beside:
             ends += [f"-masklabel{suffix}" for suffix in IMAGES]
-        there = [path for form in forms for e in ends if (path := self._at(form + e)).is_file()]
+        paths = [path for form in forms for e in ends if (path := self._locate(form + e)).is_file()]
         if self.beside or not (clip.parent / Path(name).name).is_dir():
-            there += [path for form in forms if _is_frames(path := self._at(form + self._end))]
+            paths += [path for form in forms if _is_frames(path := self._locate(form + self._end))]
         for region in regions:
-            there += [p for v in (False, True) if (p := self.soft(region, name, video=v)).exists()]
-        return {self.below(path): path for path in there}
+            paths += [p for v in (False, True) if (p := self.soft(region, name, video=v)).exists()]
+        return {self.below(path): path for path in paths}
 
     def below(self, path: Path) -> str:
         """The path below this folder, as records name it."""
@@ -97,42 +97,42 @@ class Place:
     def _end(self) -> str:
         return ".mask" if self.beside else ""
 
-    def _at(self, file: str) -> Path:
+    def _locate(self, file: str) -> Path:
         return self.folder / file
 
-    def _file(self, name: str, suffix: str) -> Path:
+    def _locate_mask(self, name: str, suffix: str) -> Path:
         # Never with_suffix: "take.1" would lose its ".1".
-        return self._at(name + self._end + suffix)
+        return self._locate(name + self._end + suffix)
 
 
 def _is_frames(path: Path) -> bool:
-    return path.is_dir() and any(each.suffix.lower() in IMAGES for each in path.iterdir())
+    return path.is_dir() and any(file.suffix.lower() in IMAGES for file in path.iterdir())
 
 
 def read_legend(path: Path) -> dict[str, int]:
     """Region to index of a legend file, {} where there is none; BadLegend where it is damaged."""
     try:
-        return _checked(path, read_text(path))
+        return _parse_legend(path, read_text(path))
     except FileNotFoundError:
         return {}
     except BadText as error:
         raise BadLegend(f"{path}: {error}; restore it") from error
 
 
-def _checked(path: Path, text: str | bytes) -> dict[str, int]:
+def _parse_legend(path: Path, text: str | bytes) -> dict[str, int]:
     fix = 'it should be like {"face": 1, "hair": 2}, each index once, from 1 to 255'
     try:
-        told = parse_json(text)
+        legend = parse_json(text)
     except BadText as error:
         raise BadLegend(f"{path}: its legend is not JSON ({error}); {fix}") from error
-    if not isinstance(told, dict):
-        raise BadLegend(f"{path}: its legend is a {type(told).__name__}; {fix}")
-    for name, index in told.items():
+    if not isinstance(legend, dict):
+        raise BadLegend(f"{path}: its legend is a {type(legend).__name__}; {fix}")
+    for name, index in legend.items():
         if type(index) is not int or not 1 <= index <= TOP:
             raise BadLegend(f"{path}: {show(name)} has the index {show(index)}; {fix}")
-    if len(set(told.values())) < len(told):
-        raise BadLegend(f"{path}: two regions share an index in {show(told)}; {fix}")
-    return told
+    if len(set(legend.values())) < len(legend):
+        raise BadLegend(f"{path}: two regions share an index in {show(legend)}; {fix}")
+    return legend
 
 
 def extend_legend(path: Path, regions: Iterable[str]) -> dict[str, int]:
@@ -142,8 +142,8 @@ def extend_legend(path: Path, regions: Iterable[str]) -> dict[str, int]:
     worker writes. BadLegend where the file is damaged or full; ValueError for a region that cannot
     be one (`background`, a name that cannot be a folder).
     """
-    known = read_legend(path)
-    legend = dict(known)
+    earlier = read_legend(path)
+    legend = dict(earlier)
     for name in regions:
         if name == BACKGROUND:
             raise ValueError(f"regions: {BACKGROUND!r} is what no region covers, index 0; leave it")
@@ -155,7 +155,7 @@ def extend_legend(path: Path, regions: Iterable[str]) -> dict[str, int]:
             f"{path}: {len(legend)} regions need the index {top}, but a label map ends at {TOP};"
             " use another mask folder, or fewer regions"
         )
-    if legend != known:
+    if legend != earlier:
         with replacing(path) as draft:
             draft.write_text(json.dumps(legend, ensure_ascii=False, indent=1) + "\n", "utf-8")
     return legend
@@ -168,17 +168,17 @@ def write_labels(path: Path, labels: LabelMap, legend: Mapping[str, int]) -> Non
     """
     if path.suffix.lower() != ".png":
         raise ValueError(f"{path}: a label map is written as .png, not {path.suffix!r}")
-    indices = _checked_labels(path, labels, legend)
+    indices = _check_labels(path, labels, legend)
     image = Image.fromarray(indices)
-    image.putpalette(_palette(legend))
-    told = PngImagePlugin.PngInfo()
-    told.add_text(CHUNK, json.dumps(dict(legend)))
+    image.putpalette(_build_palette(legend))
+    info = PngImagePlugin.PngInfo()
+    info.add_text(CHUNK, json.dumps(dict(legend)))
     with replacing(path) as draft:
-        image.save(draft, format="PNG", pnginfo=told)
+        image.save(draft, format="PNG", pnginfo=info)
 
 
 @contextmanager
-def writing_label_video(
+def open_label_video(
     path: Path, fps: float | int, legend: Mapping[str, int]
 ) -> Iterator[Callable[[LabelMap], None]]:
     """A call that appends the label map of one frame to an FFV1 .mkv, which appears when all is in.
@@ -188,47 +188,47 @@ def writing_label_video(
     with writing_labels(path, fps, json.dumps(dict(legend))) as video:
 
         def add(labels: LabelMap) -> None:
-            _checked_labels(path, labels, legend)
+            _check_labels(path, labels, legend)
             video.add(labels)
 
         yield add
 
 
-def _checked_labels(path: Path, labels: LabelMap, legend: Mapping[str, int]) -> NDArray[np.uint8]:
+def _check_labels(path: Path, labels: LabelMap, legend: Mapping[str, int]) -> NDArray[np.uint8]:
     indices: NDArray[np.uint8] = labels.cpu().numpy()
-    if (strange := _strange(indices, legend)) is not None:
+    if (stranger := _find_stranger(indices, legend)) is not None:
         raise ValueError(
-            f"{path}: labels hold the index {strange}, which the legend {dict(legend)} lacks"
+            f"{path}: labels hold the index {stranger}, which the legend {dict(legend)} lacks"
         )
     return indices
 
 
-def _strange(indices: NDArray[np.integer[Any]], legend: Mapping[str, int]) -> int | None:
+def _find_stranger(indices: NDArray[np.integer[Any]], legend: Mapping[str, int]) -> int | None:
     """The lowest index that the legend lacks."""
-    held = np.flatnonzero(np.bincount(indices.ravel()))
-    return next((int(index) for index in held if index not in {0, *legend.values()}), None)
+    present = np.flatnonzero(np.bincount(indices.ravel()))
+    return next((int(index) for index in present if index not in {0, *legend.values()}), None)
 
 
-def _palette(legend: Mapping[str, int]) -> bytes:
+def _build_palette(legend: Mapping[str, int]) -> bytes:
     palette = np.zeros((max(legend.values(), default=0) + 1, 3), np.uint8)
     for index in legend.values():
         palette[index] = REGION_COLOURS[(index - 1) % len(REGION_COLOURS)]
     return palette.tobytes()
 
 
-def legend_in(path: Path) -> dict[str, int]:
+def read_png_legend(path: Path) -> dict[str, int]:
     """The legend a label PNG carries; {} where another program wrote it."""
     with open_image(path) as image:
-        told = image.info.get(CHUNK, "{}")
-    return _checked(path, told)
+        text = image.info.get(CHUNK, "{}")
+    return _parse_legend(path, text)
 
 
-def levels(mask: Mask) -> UInt8[Tensor, "H W"]:
+def levels(mask: SoftMask) -> UInt8[Tensor, "H W"]:
     """Probabilities in [0, 1] as grey levels 0 to 255."""
     return (mask.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-def write_soft(path: Path, mask: Mask) -> None:
+def write_soft(path: Path, mask: SoftMask) -> None:
     """Write one soft plane as 8-bit grey PNG, atomically.
 
     Those of a video are added, as `levels`, to `media.frames.writing_labels`.
@@ -241,7 +241,7 @@ def write_soft(path: Path, mask: Mask) -> None:
 
 def read_frames(
     masks: Mapping[str, Path], clip: Media, legend: Mapping[str, int]
-) -> Iterator[dict[str, Mask]]:
+) -> Iterator[dict[str, SoftMask]]:
     """The regions of each frame of a clip, H W in [0, 1], one frame at a time.
 
     `masks` as `media.files.ClipFiles` has them: {"": label map} cut by `legend`, or region to soft
@@ -249,20 +249,20 @@ def read_frames(
     count than its clip, or an index the legend lacks.
     """
     if WHOLE in masks:
-        for labels in _fitting(masks[WHOLE], clip, "index"):
-            if (strange := _strange(labels.numpy(), legend)) is not None:
+        for labels in _read_fitting(masks[WHOLE], clip, "index"):
+            if (stranger := _find_stranger(labels.numpy(), legend)) is not None:
                 raise BadMedia(
-                    f"{masks[WHOLE]}: holds the index {strange}, but the legend has only"
+                    f"{masks[WHOLE]}: holds the index {stranger}, but the legend has only"
                     f" {dict(legend)}; add it there, or paint it over"
                 )
             yield {name: (labels == index).float() for name, index in legend.items()}
         return
-    streams = [_fitting(path, clip, "grey") for path in masks.values()]
+    streams = [_read_fitting(path, clip, "grey") for path in masks.values()]
     for planes in zip(*streams, strict=True):
         yield dict(zip(masks, planes, strict=True))
 
 
-def _fitting(path: Path, clip: Media, reading: Literal["index", "grey"]) -> Iterator[Tensor]:
+def _read_fitting(path: Path, clip: Media, reading: Literal["index", "grey"]) -> Iterator[Tensor]:
     mask, size = probe(path), (clip.height, clip.width)
     if (mask.height, mask.width) not in (size, clip.stored):
         raise BadMedia(
@@ -270,17 +270,17 @@ def _fitting(path: Path, clip: Media, reading: Literal["index", "grey"]) -> Iter
             f" {clip.height} (width x height); make the mask again, or resize it without smoothing"
         )
     if not mask.video:
-        yield from repeat(_laid(next(stream(path, reading)), size), clip.frames)
+        yield from repeat(_resize_to_clip(next(stream(path, reading)), size), clip.frames)
     elif mask.frames != clip.frames:
         raise BadMedia(
             f"{path} has {mask.frames} frames but its clip {clip.path} has {clip.frames}: make one"
             " mask frame for every frame of the clip, or give a single picture for all"
         )
     else:
-        yield from (_laid(frame, size) for frame in stream(path, reading))
+        yield from (_resize_to_clip(frame, size) for frame in stream(path, reading))
 
 
-def _laid(frame: Tensor, size: tuple[int, int]) -> Tensor:
+def _resize_to_clip(frame: Tensor, size: tuple[int, int]) -> Tensor:
     """A frame of a mask at its clip's size, where it was made before pixels were made square."""
     if frame.shape == size:
         return frame

@@ -2,17 +2,17 @@
 
 from pathlib import Path
 
-from frisket.maskgen.files.record import BadRecord, load
+from frisket.maskgen.files.record import BadMaskRecord, load
 from frisket.media.files import ClipFiles
 
 
-def is_unsure(found: ClipFiles) -> bool:
+def is_unsure(files: ClipFiles) -> bool:
     """Whether a clip's mask was made, called unsure, and is as it was made.
 
     A mask that was changed since, or whose record was deleted, is somebody's own word. So is one
     whose record cannot be read: `frisket masks` says that.
     """
-    return any(_is_unsure(path) for path in found.masks.values() if path.is_file())
+    return any(_is_unsure(path) for path in files.masks.values() if path.is_file())
 
 
 def _is_unsure(mask: Path) -> bool:
@@ -20,7 +20,7 @@ def _is_unsure(mask: Path) -> bool:
     path = mask.with_name(mask.name.removesuffix(mask.suffix) + ".json")
     try:
         record = load(path)
-    except (BadRecord, OSError):
+    except (BadMaskRecord, OSError):
         return False
     if record is None:
         return False

@@ -8,9 +8,9 @@ from frisket.maskgen.format_base import (
     BAKED,
     Exchange,
     Masked,
-    free,
+    check_free,
+    get_still,
     read_grey,
-    still,
     write_grey,
 )
 from frisket.media.files import find
@@ -25,8 +25,8 @@ def write(
 ) -> Iterator[Path]:
     """name.png, sub-folders mirrored; BadExchange for a video, whose mask the tool would freeze."""
     for item in items:
-        path = free(folder / f"{item.name}.png", overwrite=overwrite)
-        write_grey(path, replace(item, frames=[still(item, "ai-toolkit")]), weights)
+        path = check_free(folder / f"{item.name}.png", overwrite=overwrite)
+        write_grey(path, replace(item, frames=[get_still(item, "ai-toolkit")]), weights)
         yield path
 
 

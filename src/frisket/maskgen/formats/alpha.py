@@ -12,11 +12,11 @@ from frisket.maskgen.format_base import (
     BadExchange,
     Exchange,
     Masked,
-    baked,
-    free,
-    matched,
-    sized,
-    still,
+    bake_weights,
+    check_free,
+    check_size,
+    get_still,
+    match_clips,
 )
 from frisket.media.files import find
 from frisket.media.frames import decode, probe, stream
@@ -40,20 +40,20 @@ def write(
             raise BadExchange(
                 f"{path}: would lie among the clips as one more clip; give another folder"
             )
-        grey = baked(still(item, "an alpha channel"), weights, item.clip)
+        grey = bake_weights(get_still(item, "an alpha channel"), weights, item.clip)
         pixels = np.dstack([decode(item.clip.path)[0].numpy(), grey.numpy()])
-        with replacing(free(path, overwrite=overwrite)) as draft:
+        with replacing(check_free(path, overwrite=overwrite)) as draft:
             Image.fromarray(pixels).save(draft, format="PNG")
         yield path
 
 
 def read(source: Path, clips: Path) -> Iterator[Masked]:
     """The transparency of the pictures in `source`, for the clips of the same names."""
-    found = find(source, masks="alpha", folders={}).clips
-    told = {f"{one.name}.png": one.clip for one in found if one.alpha}
-    for name, clip, path in matched(source, clips, told):
-        seen = probe(path)
-        sized(path, clip, seen.height, seen.width)
+    pictures = find(source, masks="alpha", folders={}).clips
+    paths = {f"{files.name}.png": files.clip for files in pictures if files.alpha}
+    for name, clip, path in match_clips(source, clips, paths):
+        picture = probe(path)
+        check_size(path, clip, picture.height, picture.width)
         yield Masked(name, clip, ({GREY: plane} for plane in stream(path, "alpha")))
 
 

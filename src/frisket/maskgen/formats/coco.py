@@ -15,19 +15,19 @@ from frisket.maskgen.format_base import (
     BadExchange,
     Bits,
     Exchange,
-    Frame,
     Masked,
+    RegionMasks,
     bits_of,
-    blaming,
-    filled,
-    free,
-    matched,
+    blame,
+    check_free,
+    check_size,
+    fill_polygon,
+    get_still,
+    match_clips,
+    merge_regions,
     points_of,
     read_json,
-    sized,
-    still,
-    turned_corners,
-    united,
+    turn_corners,
 )
 
 Runs = NDArray[np.int64]  # N
@@ -46,7 +46,7 @@ def counts_of(bits: Bits) -> Runs:
     return np.diff(np.concatenate([start, edges, [flat.size]]))
 
 
-def bits_from(counts: Sequence[int] | Runs, height: int, width: int) -> Bits:
+def decode_counts(counts: Sequence[int] | Runs, height: int, width: int) -> Bits:
     """H W from run lengths; ValueError where they do not add up to it."""
     runs = np.asarray(counts)
     if runs.ndim != 1 or (runs.size and runs.dtype.kind not in "iub"):
@@ -60,7 +60,7 @@ def bits_from(counts: Sequence[int] | Runs, height: int, width: int) -> Bits:
     return flat.reshape((height, width), order="F")
 
 
-def packed(counts: Runs) -> str:
+def pack_counts(counts: Runs) -> str:
     """Run lengths as pycocotools packs them: each but the first three less the one two before.
 
     Five bits a character from the lowest, a sixth that says that more follow, plus 48.
@@ -77,8 +77,8 @@ def packed(counts: Runs) -> str:
     return letters[letters > 0].astype(np.uint8).tobytes().decode("ascii")
 
 
-def unpacked(text: str) -> Runs:
-    """The reverse of `packed`; ValueError for text that is none.
+def unpack_counts(text: str) -> Runs:
+    """The reverse of `pack_counts`; ValueError for text that is none.
 
     pycocotools itself is not for files of strangers: text that fits no mask gives it memory that
     was never written, or ends the program (docs/libraries.md).
@@ -112,26 +112,26 @@ def write(
 
     Categories are those of `weights`, numbered in their order; the numbers are not baked in.
     """
-    path = free(folder / FILE, overwrite=overwrite)
+    path = check_free(folder / FILE, overwrite=overwrite)
     names = [name for name in weights if name != "background"]
     ids = {name: index for index, name in enumerate(names, 1)}
     pictures: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number, item in enumerate(items, 1):
-        clip, frame = item.clip, still(item, "COCO")
+        clip, frame = item.clip, get_still(item, "COCO")
         size = {"height": clip.height, "width": clip.width}
         file = f"{item.name}{clip.path.suffix}"
         pictures.append({"id": number, "file_name": file, **size})
-        for told in _annotations(frame, ids):
-            annotations.append({"id": len(annotations) + 1, "image_id": number, **told})
+        for annotation in _list_annotations(frame, ids):
+            annotations.append({"id": len(annotations) + 1, "image_id": number, **annotation})
     categories = [{"id": index, "name": name} for name, index in ids.items()]
-    whole = {"images": pictures, "annotations": annotations, "categories": categories}
+    document = {"images": pictures, "annotations": annotations, "categories": categories}
     with replacing(path) as draft:
-        draft.write_text(json.dumps(whole, ensure_ascii=False), encoding="utf-8")
+        draft.write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
     yield path
 
 
-def _annotations(frame: Frame, ids: dict[str, int]) -> Iterator[dict[str, Any]]:
+def _list_annotations(frame: RegionMasks, ids: dict[str, int]) -> Iterator[dict[str, Any]]:
     for name, mask in frame.items():
         bits = bits_of(mask)
         if not bits.any():
@@ -141,7 +141,7 @@ def _annotations(frame: Frame, ids: dict[str, int]) -> Iterator[dict[str, Any]]:
         left, top = int(columns[0]), int(rows[0])
         yield {
             "category_id": ids[name],
-            "segmentation": {"size": list(bits.shape), "counts": packed(counts_of(bits))},
+            "segmentation": {"size": list(bits.shape), "counts": pack_counts(counts_of(bits))},
             "bbox": [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1],
             "area": int(bits.sum()),
             "iscrowd": 0,
@@ -150,77 +150,79 @@ def _annotations(frame: Frame, ids: dict[str, int]) -> Iterator[dict[str, Any]]:
 
 def read(source: Path, clips: Path) -> Iterator[Masked]:
     """A JSON file, or the one in a folder: run lengths packed or not, and polygons."""
-    path = _file(source)
-    whole = read_json(path, "no COCO instance annotations")
+    path = _find_file(source)
+    document = read_json(path, "no COCO instance annotations")
     try:
-        names = {each["id"]: str(each["name"]) for each in whole["categories"]}
-        pictures = {each["id"]: each for each in whole["images"]}
+        names = {entry["id"]: str(entry["name"]) for entry in document["categories"]}
+        pictures = {entry["id"]: entry for entry in document["images"]}
         parts: dict[Any, list[dict[str, Any]]] = {number: [] for number in pictures}
-        for each in whole["annotations"]:
-            parts[each["image_id"]].append(each)
-        told = {str(each["file_name"]): each for each in pictures.values()}
+        for entry in document["annotations"]:
+            parts[entry["image_id"]].append(entry)
+        by_file = {str(entry["file_name"]): entry for entry in pictures.values()}
     except (ValueError, LookupError, TypeError) as error:
         raise BadExchange(
             f"{path}: no COCO instance annotations ({cut(repr(error))}); it needs images,"
             " annotations and categories that name each other by id"
         ) from error
-    _tell_boxes(path, (part for each in parts.values() for part in each))
-    for name, clip, picture in matched(path, clips, told):
-        with blaming(path, f"the annotation of {name}"):
-            sized(path, clip, int(picture["height"]), int(picture["width"]))
+    _tell_boxes(path, (part for entry in parts.values() for part in entry))
+    for name, clip, picture in match_clips(path, clips, by_file):
+        with blame(path, f"the annotation of {name}"):
+            check_size(path, clip, int(picture["height"]), int(picture["width"]))
             pieces = [
-                (names[part["category_id"]], _bits(path, part, clip.height, clip.width))
+                (names[part["category_id"]], _read_bits(path, part, clip.height, clip.width))
                 for part in parts[picture["id"]]
             ]
-        yield Masked(name, clip, [united(pieces)])
+        yield Masked(name, clip, [merge_regions(pieces)])
 
 
-def _file(source: Path) -> Path:
+def _find_file(source: Path) -> Path:
     if not source.is_dir():
         return source
-    found = [source / FILE] if (source / FILE).is_file() else sorted(source.glob("*.json"))
-    if len(found) != 1:
+    paths = [source / FILE] if (source / FILE).is_file() else sorted(source.glob("*.json"))
+    if len(paths) != 1:
         raise BadExchange(
-            f"{source}: holds {len(found)} JSON files; name the one with the annotations"
+            f"{source}: holds {len(paths)} JSON files; name the one with the annotations"
         )
-    return found[0]
+    return paths[0]
 
 
-def _box(part: Mapping[str, Any], height: int, width: int) -> Bits:
+def _fill_box(part: Mapping[str, Any], height: int, width: int) -> Bits:
     """The pixels of an annotation that has no more than a box, turned if it says so (CVAT does)."""
-    told = part.get("bbox")
-    if not told:
+    edges = part.get("bbox")
+    if not edges:
         raise ValueError("there is neither an outline nor a box")
-    left, top, wide, high = (float(each) for each in told)
+    left, top, wide, high = (float(edge) for edge in edges)
     right, bottom = left + wide, top + high
     corners = points_of([(left, top), (right, top), (right, bottom), (left, bottom)])
     attributes = part.get("attributes")
     degrees = attributes.get("rotation", 0) if isinstance(attributes, dict) else 0
-    return filled(turned_corners(corners, float(degrees)), height, width)
+    return fill_polygon(turn_corners(corners, float(degrees)), height, width)
 
 
 def _tell_boxes(path: Path, parts: Iterable[Mapping[str, Any]]) -> None:
     """Say once how many annotations have no outline."""
     boxes = sum(not part.get("segmentation") and bool(part.get("bbox")) for part in parts)
     if boxes:
-        said = "%s: %d annotations have a box and no outline; the box is taken as the mask"
-        log.warning(said, path, boxes)
+        message = "%s: %d annotations have a box and no outline; the box is taken as the mask"
+        log.warning(message, path, boxes)
 
 
-def _bits(path: Path, part: Mapping[str, Any], height: int, width: int) -> Bits:
+def _read_bits(path: Path, part: Mapping[str, Any], height: int, width: int) -> Bits:
     shape = part.get("segmentation")
     try:
         if not shape:
-            return _box(part, height, width)
+            return _fill_box(part, height, width)
         if isinstance(shape, dict) and list(shape.get("size", (height, width))) != [height, width]:
             raise ValueError(f"its run lengths are for {show(shape['size'])} (height, width)")
         if isinstance(shape, list):
             bits = np.zeros((height, width), np.bool_)
             for flat in shape:
-                bits |= filled(points_of(flat), height, width)
+                bits |= fill_polygon(points_of(flat), height, width)
             return bits
         counts = shape["counts"]
-        return bits_from(unpacked(counts) if isinstance(counts, str) else counts, height, width)
+        return decode_counts(
+            unpack_counts(counts) if isinstance(counts, str) else counts, height, width
+        )
     except (ValueError, LookupError, TypeError, ArithmeticError) as error:
         raise BadExchange(
             f"{path}: annotation {show(part.get('id'))} has no segmentation that fits its picture"

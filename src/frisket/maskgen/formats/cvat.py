@@ -24,19 +24,19 @@ from frisket.maskgen.format_base import (
     BadExchange,
     Bits,
     Exchange,
-    Frame,
     Masked,
+    RegionMasks,
     bits_of,
-    blaming,
-    filled,
-    free,
-    matched,
-    oval,
+    blame,
+    check_free,
+    check_size,
+    fill_ellipse,
+    fill_polygon,
+    get_still,
+    match_clips,
+    merge_regions,
     points_of,
-    sized,
-    still,
-    turned_corners,
-    united,
+    turn_corners,
 )
 from frisket.masks.read import BACKGROUND
 from frisket.media.frames import decode_index, decode_numbers, probe
@@ -48,10 +48,10 @@ LABELMAP = "labelmap.txt"
 CLASSES, OBJECTS = "SegmentationClass", "SegmentationObject"
 LIST = "ImageSets/Segmentation/default.txt"
 
-Colour = tuple[int, ...]
+_Colour = tuple[int, ...]
 
 
-def colour_of(index: int) -> Colour:
+def colour_of(index: int) -> _Colour:
     """Pascal VOC's colour of a label: the bits of its index dealt out to R, G, B from the top."""
     return tuple(
         sum((index >> (3 * place + channel) & 1) << (7 - place) for place in range(8))
@@ -70,30 +70,32 @@ def write(
 
     Where regions overlap, the earlier in the frame is on top.
     """
-    labelmap = free(folder / LABELMAP, overwrite=overwrite)
+    labelmap = check_free(folder / LABELMAP, overwrite=overwrite)
     labels = [name for name in weights if name != BACKGROUND]
-    written = []
+    names = []
     for item in items:
-        frame = still(item, "CVAT's segmentation mask")
+        frame = get_still(item, "CVAT's segmentation mask")
         labels += [name for name in frame if name not in labels]
-        picture = _picture(frame, labels, item.clip.height, item.clip.width)
+        picture = _draw_picture(frame, labels, item.clip.height, item.clip.width)
         # Without an instance mask CVAT's reader makes the background an object of its own.
         for kind in (CLASSES, OBJECTS):
-            path = free(folder / kind / f"{item.name}.png", overwrite=overwrite)
+            path = check_free(folder / kind / f"{item.name}.png", overwrite=overwrite)
             with replacing(path) as draft:
                 Image.fromarray(picture).save(draft, format="PNG")
-        written.append(item.name)
+        names.append(item.name)
         yield folder / CLASSES / f"{item.name}.png"
     lines = ["# label:color_rgb:parts:actions"]
     for index, name in enumerate([BACKGROUND, *labels]):
         lines.append(f"{name}:{','.join(map(str, colour_of(index)))}::")
-    for path, text in ((labelmap, lines), (folder / LIST, written)):
+    for path, text in ((labelmap, lines), (folder / LIST, names)):
         with replacing(path) as draft:
             draft.write_text("\n".join(text) + "\n", encoding="utf-8")
     yield labelmap
 
 
-def _picture(frame: Frame, labels: list[str], height: int, width: int) -> NDArray[np.uint8]:
+def _draw_picture(
+    frame: RegionMasks, labels: list[str], height: int, width: int
+) -> NDArray[np.uint8]:
     picture = np.zeros((height, width, 3), np.uint8)
     for name in reversed(list(frame)):
         picture[bits_of(frame[name])] = colour_of(labels.index(name) + 1)
@@ -115,46 +117,52 @@ def read(source: Path, clips: Path) -> Iterator[Masked]:
 
 
 def _read_masks(source: Path, clips: Path) -> Iterator[Masked]:
-    labels = _labels(source / LABELMAP)
+    labels = _read_labels(source / LABELMAP)
     root = source / CLASSES
-    told = {path.relative_to(root).as_posix(): path for path in sorted(root.rglob("*.png"))}
-    if not told:
+    paths = {path.relative_to(root).as_posix(): path for path in sorted(root.rglob("*.png"))}
+    if not paths:
         raise BadExchange(f"{root}: holds no mask; export the task once more and unzip it whole")
-    for name, clip, path in matched(source, clips, told):
-        seen = probe(path)
-        sized(path, clip, seen.height, seen.width)
+    for name, clip, path in match_clips(source, clips, paths):
+        mask = probe(path)
+        check_size(path, clip, mask.height, mask.width)
         with open_image(path) as image:
             indexed = image.mode in ("1", "L")
         codes = (
-            decode_index(path)[0].numpy() if indexed else _codes(decode_numbers(path)[0].numpy())
+            decode_index(path)[0].numpy()
+            if indexed
+            else _encode_colours(decode_numbers(path)[0].numpy())
         )
-        known = {
-            label: index if indexed else _code(colour)
+        label_codes = {
+            label: index if indexed else _encode_colour(colour)
             for index, (label, colour) in enumerate(labels.items())
         }
-        strange = set(np.unique(codes).tolist()) - {0, *known.values()}
-        if strange:
-            value = min(strange)
-            shown = value if indexed else (value >> 16, value >> 8 & 255, value & 255)
+        strangers = set(np.unique(codes).tolist()) - {0, *label_codes.values()}
+        if strangers:
+            value = min(strangers)
+            pixel = value if indexed else (value >> 16, value >> 8 & 255, value & 255)
             raise BadExchange(
-                f"{path}: holds {shown}, which {LABELMAP} does not name; add it there"
+                f"{path}: holds {pixel}, which {LABELMAP} does not name; add it there"
             )
-        parts = ((label, codes == code) for label, code in known.items() if label != BACKGROUND)
-        yield Masked(name, clip, [united((label, bits) for label, bits in parts if bits.any())])
+        parts = (
+            (label, codes == code) for label, code in label_codes.items() if label != BACKGROUND
+        )
+        yield Masked(
+            name, clip, [merge_regions((label, bits) for label, bits in parts if bits.any())]
+        )
 
 
-def _codes(pixels: NDArray[np.uint8]) -> NDArray[np.int32]:
+def _encode_colours(pixels: NDArray[np.uint8]) -> NDArray[np.int32]:
     red, green, blue = np.moveaxis(pixels.astype(np.int32), -1, 0)
     codes: NDArray[np.int32] = (red << 16) + (green << 8) + blue
     return codes
 
 
-def _code(colour: Colour) -> int:
+def _encode_colour(colour: _Colour) -> int:
     return (colour[0] << 16) + (colour[1] << 8) + colour[2]
 
 
-def _labels(path: Path) -> dict[str, Colour]:
-    labels: dict[str, Colour] = {}
+def _read_labels(path: Path) -> dict[str, _Colour]:
+    labels: dict[str, _Colour] = {}
     try:
         lines = read_text(path).splitlines()
     except BadText as error:
@@ -178,21 +186,23 @@ def _read_xml(path: Path, clips: Path) -> Iterator[Masked]:
         root = parse_xml(read_bytes(path, ANNOTATIONS))
     except BadText as error:
         raise BadExchange(f"{path}: no XML ({error}); export the task once more") from error
-    told = {image.get("name", ""): image for image in root.iter("image")}
-    if not told:
+    images = {image.get("name", ""): image for image in root.iter("image")}
+    if not images:
         raise BadExchange(
             f'{path}: names no image; export the task as "CVAT for images 1.1" (a video task as'
             ' "Segmentation mask 1.1")'
         )
-    for name, clip, image in matched(path, clips, told):
-        with blaming(path, f"the size of {name}"):
+    for name, clip, image in match_clips(path, clips, images):
+        with blame(path, f"the size of {name}"):
             high, wide = int(image.get("height", 0)), int(image.get("width", 0))
-        sized(path, clip, high, wide)
-        parts = [part for shape in image if (part := _part(path, shape, high, wide)) is not None]
-        yield Masked(name, clip, [united(parts)])
+        check_size(path, clip, high, wide)
+        parts = [
+            part for shape in image if (part := _read_part(path, shape, high, wide)) is not None
+        ]
+        yield Masked(name, clip, [merge_regions(parts)])
 
 
-def _part(path: Path, shape: Any, height: int, width: int) -> tuple[str, Bits] | None:
+def _read_part(path: Path, shape: Any, height: int, width: int) -> tuple[str, Bits] | None:
     name = shape.get("label")
     if shape.tag not in AREAS:
         if shape.tag != "tag":  # that is of the whole picture, by its nature
@@ -201,35 +211,35 @@ def _part(path: Path, shape: Any, height: int, width: int) -> tuple[str, Bits] |
     try:
         return name, AREAS[shape.tag](shape, height, width)
     except (AttributeError, TypeError, ValueError, ArithmeticError) as error:
-        said = f"a {cut(str(shape.tag), 40)} {show(name)} cannot be read ({cut(str(error))})"
-        raise BadExchange(f"{path}: {said}") from error
+        message = f"a {cut(str(shape.tag), 40)} {show(name)} cannot be read ({cut(str(error))})"
+        raise BadExchange(f"{path}: {message}") from error
 
 
-def _polygon(shape: Any, height: int, width: int) -> Bits:
+def _fill_polygon(shape: Any, height: int, width: int) -> Bits:
     pairs = [point.split(",") for point in shape.get("points").split(";")]
-    return filled(points_of(pairs), height, width)
+    return fill_polygon(points_of(pairs), height, width)
 
 
-def _box(shape: Any, height: int, width: int) -> Bits:
+def _fill_box(shape: Any, height: int, width: int) -> Bits:
     left, top, right, bottom = (float(shape.get(side)) for side in ("xtl", "ytl", "xbr", "ybr"))
     corners = points_of([(left, top), (right, top), (right, bottom), (left, bottom)])
-    return filled(turned_corners(corners, float(shape.get("rotation", 0))), height, width)
+    return fill_polygon(turn_corners(corners, float(shape.get("rotation", 0))), height, width)
 
 
-def _ellipse(shape: Any, height: int, width: int) -> Bits:
+def _fill_ellipse(shape: Any, height: int, width: int) -> Bits:
     x, y, wide, high = (float(shape.get(key)) for key in ("cx", "cy", "rx", "ry"))
-    return oval((x, y), (wide, high), float(shape.get("rotation", 0)), height, width)
+    return fill_ellipse((x, y), (wide, high), float(shape.get("rotation", 0)), height, width)
 
 
-def _cuboid(shape: Any, height: int, width: int) -> Bits:
+def _fill_cuboid(shape: Any, height: int, width: int) -> Bits:
     """What is within the outline of its eight corners."""
     keys = [(f"x{at}{face}", f"y{at}{face}") for face in "12" for at in ("tl", "bl", "tr", "br")]
     corners = points_of([(float(shape.get(x)), float(shape.get(y))) for x, y in keys])
     hull = cv2.convexHull(corners.astype(np.float32))[:, 0].astype(np.float64)
-    return filled(hull, height, width)
+    return fill_polygon(hull, height, width)
 
 
-def _mask(shape: Any, height: int, width: int) -> Bits:
+def _read_mask(shape: Any, height: int, width: int) -> Bits:
     """Run lengths along the rows of a rectangle, starting with the run of what is outside."""
     left, top, wide, high = (int(shape.get(key)) for key in ("left", "top", "width", "height"))
     if min(left, top) < 0 or min(wide, high) < 1 or left + wide > width or top + high > height:
@@ -244,11 +254,11 @@ def _mask(shape: Any, height: int, width: int) -> Bits:
 
 
 AREAS = {
-    "polygon": _polygon,
-    "box": _box,
-    "ellipse": _ellipse,
-    "cuboid": _cuboid,
-    "mask": _mask,
+    "polygon": _fill_polygon,
+    "box": _fill_box,
+    "ellipse": _fill_ellipse,
+    "cuboid": _fill_cuboid,
+    "mask": _read_mask,
 }
 
 EXCHANGE = Exchange(

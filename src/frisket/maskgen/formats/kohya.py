@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from frisket.maskgen.format_base import BAKED, Exchange, Masked, free, read_grey, write_grey
+from frisket.maskgen.format_base import BAKED, Exchange, Masked, check_free, read_grey, write_grey
 from frisket.media.files import find
 
 
@@ -17,7 +17,7 @@ def write(
     """name.png (sd-scripts reads its R channel), name.mkv for a video; sub-folders mirrored."""
     for item in items:
         suffix = ".mkv" if item.clip.video else ".png"
-        path = free(folder / f"{item.name}{suffix}", overwrite=overwrite)
+        path = check_free(folder / f"{item.name}{suffix}", overwrite=overwrite)
         write_grey(path, item, weights)
         yield path
 

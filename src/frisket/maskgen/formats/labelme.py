@@ -22,14 +22,14 @@ from frisket.maskgen.format_base import (
     Exchange,
     Masked,
     bits_of,
-    blaming,
-    free,
-    matched,
+    blame,
+    check_free,
+    check_size,
+    get_still,
+    match_clips,
+    merge_regions,
     points_of,
     read_json,
-    sized,
-    still,
-    united,
 )
 
 log = logging.getLogger(__name__)
@@ -46,9 +46,9 @@ def write(
 ) -> Iterator[Path]:
     """name.json with the path of its picture; BadExchange for a video."""
     for item in items:
-        path = free(folder / f"{item.name}.json", overwrite=overwrite)
-        frame = still(item, "LabelMe")
-        told: dict[str, Any] = {
+        path = check_free(folder / f"{item.name}.json", overwrite=overwrite)
+        frame = get_still(item, "LabelMe")
+        document: dict[str, Any] = {
             "version": VERSION,
             "flags": {},
             "shapes": [
@@ -62,7 +62,7 @@ def write(
             "imageWidth": item.clip.width,
         }
         with replacing(path) as draft:
-            draft.write_text(json.dumps(told, ensure_ascii=False, indent=1), encoding="utf-8")
+            draft.write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")
         yield path
 
 
@@ -105,21 +105,21 @@ def read(source: Path, clips: Path) -> Iterator[Masked]:
     """
     files = sorted(source.rglob("*.json")) if source.is_dir() else [source]
     root = source if source.is_dir() else source.parent
-    told = {path.relative_to(root).as_posix(): path for path in files if _is_ours(path)}
-    if not told:
+    paths = {path.relative_to(root).as_posix(): path for path in files if _is_ours(path)}
+    if not paths:
         raise BadExchange(f"{source}: holds no LabelMe file (JSON with `shapes`)")
-    for name, clip, path in matched(source, clips, told):
-        whole = read_json(path, "not JSON")
-        high, wide = whole.get("imageHeight"), whole.get("imageWidth")
-        sized(path, clip, high or clip.height, wide or clip.width)
-        with blaming(path, "a shape"):
-            parts = [part_of(path, shape, clip.height, clip.width) for shape in whole["shapes"]]
-        yield Masked(name, clip, [united(part for part in parts if part is not None)])
+    for name, clip, path in match_clips(source, clips, paths):
+        document = read_json(path, "not JSON")
+        high, wide = document.get("imageHeight"), document.get("imageWidth")
+        check_size(path, clip, high or clip.height, wide or clip.width)
+        with blame(path, "a shape"):
+            parts = [part_of(path, shape, clip.height, clip.width) for shape in document["shapes"]]
+        yield Masked(name, clip, [merge_regions(part for part in parts if part is not None)])
 
 
 def _is_ours(path: Path) -> bool:
-    told = read_json(path, "not JSON, remove it or save it again")
-    return isinstance(told, dict) and isinstance(told.get("shapes"), list)
+    document = read_json(path, "not JSON, remove it or save it again")
+    return isinstance(document, dict) and isinstance(document.get("shapes"), list)
 
 
 def part_of(
@@ -153,8 +153,8 @@ def part_of(
                 log.warning("%s: a %s (%r) has no area and is left out", path, kind, name)
                 return None
     except Exception as error:  # OpenCV's and Pillow's, too
-        said = f"its {show(kind, 40)} {show(name)} cannot be read ({cut(str(error))})"
-        raise BadExchange(f"{path}: {said}") from error
+        message = f"its {show(kind, 40)} {show(name)} cannot be read ({cut(str(error))})"
+        raise BadExchange(f"{path}: {message}") from error
     return str(name), canvas.astype(np.bool_)
 
 

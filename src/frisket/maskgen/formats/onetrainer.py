@@ -9,9 +9,9 @@ from frisket.maskgen.format_base import (
     BadExchange,
     Exchange,
     Masked,
-    free,
+    check_free,
+    get_still,
     read_grey,
-    still,
     write_grey,
 )
 from frisket.masks.read import WHOLE
@@ -29,22 +29,22 @@ def write(
 ) -> Iterator[Path]:
     """Give the clip folder itself as `folder`; BadExchange for a video."""
     for item in items:
-        path = free(folder / f"{item.name}{END}", overwrite=overwrite)
-        write_grey(path, replace(item, frames=[still(item, "OneTrainer")]), weights)
+        path = check_free(folder / f"{item.name}{END}", overwrite=overwrite)
+        write_grey(path, replace(item, frames=[get_still(item, "OneTrainer")]), weights)
         yield path
 
 
 def read(source: Path, clips: Path) -> Iterator[Masked]:
     """Masks in `source`, which is the clip folder where OneTrainer made them."""
-    found = find(clips, masks="none", folders={}).clips
+    clip_files = find(clips, masks="none", folders={}).clips
     with_mask = [
-        replace(one, masks={WHOLE: path})
-        for one in found
-        if (path := source / f"{one.name}{END}").is_file()
+        replace(files, masks={WHOLE: path})
+        for files in clip_files
+        if (path := source / f"{files.name}{END}").is_file()
     ]
     if not with_mask:
         raise BadExchange(
-            f"{source}: holds no {found[0].name}{END}, nor one of another clip of {clips}"
+            f"{source}: holds no {clip_files[0].name}{END}, nor one of another clip of {clips}"
         )
     yield from read_grey(with_mask)
 

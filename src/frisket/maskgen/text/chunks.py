@@ -5,7 +5,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from frisket.maskgen.text.words import describes, head_of, kind, listed, singular, things, uncounted
+from frisket.maskgen.text.words import (
+    classify_word,
+    head_of,
+    is_descriptive,
+    list_things,
+    read_list,
+    strip_count,
+    to_singular,
+)
 
 
 class Chunk(NamedTuple):
@@ -19,10 +27,10 @@ class Chunk(NamedTuple):
 ReadChunks = Callable[[str, str], list[Chunk]]  # of a caption and the trigger, in order
 
 
-def chunks(caption: str, trigger: str) -> list[Chunk]:
+def read_chunks(caption: str, trigger: str) -> list[Chunk]:
     """The noun phrases of a caption, in order, repeats and all."""
-    text = _marked(caption, trigger)
-    return _pieces(text) if _is_foreign(text) else _English().read(text)
+    text = _mark_trigger(caption, trigger)
+    return _split_pieces(text) if _is_foreign(text) else _English().read(text)
 
 
 # One character that is no letter and that no caption has, so that nothing else looks like it.
@@ -61,7 +69,7 @@ _SEGMENTS = re.compile(
 _TOKENS = re.compile(rf"[^\W_][\w'-]*|'s\b|[{_TRIGGER}{_BEHIND}{_ABSENT}]")
 
 
-def _marked(caption: str, trigger: str) -> str:
+def _mark_trigger(caption: str, trigger: str) -> str:
     text = caption.lower()
     if trigger.strip():
         word = re.escape(trigger.strip().lower())
@@ -75,12 +83,14 @@ def _is_foreign(text: str) -> bool:
     if sum(ord(letter) > 0x24F for letter in letters) * 3 > len(letters):
         return True
     words = _TOKENS.findall(text)
-    english = listed("determiners") | listed("links") | listed("places_before") | {"and", "of"}
-    strange = sum(word in listed("foreign") for word in words)
-    return strange >= 2 and strange > sum(word in english for word in words)
+    english = (
+        read_list("determiners") | read_list("links") | read_list("places_before") | {"and", "of"}
+    )
+    foreign_count = sum(word in read_list("foreign") for word in words)
+    return foreign_count >= 2 and foreign_count > sum(word in english for word in words)
 
 
-def _pieces(text: str) -> list[Chunk]:
+def _split_pieces(text: str) -> list[Chunk]:
     """What stands between punctuation, whole."""
     pieces = (piece for part in _SENTENCES.split(text) for piece in _SEGMENTS.split(part))
     return [
@@ -92,22 +102,22 @@ def _pieces(text: str) -> list[Chunk]:
 
 def name_thing(words: Sequence[str]) -> str:
     """The words of a phrase up to its noun; nothing for praise and for media, light or mood."""
-    kept = list(words)
-    while kept and (describes(kept[-1]) or kept[-1] == "of"):
-        kept.pop()
-    if kept and kept[0] in listed("praise"):
+    phrase = list(words)
+    while phrase and (is_descriptive(phrase[-1]) or phrase[-1] == "of"):
+        phrase.pop()
+    if phrase and phrase[0] in read_list("praise"):
         return ""
-    text = " ".join(kept)
-    names = {head_of(text), singular(head_of(text))}
-    worn = len(kept) > 1 and names & things()  # a tank top is no top of the picture
-    return "" if names & listed("unseen") and not worn else text
+    text = " ".join(phrase)
+    names = {head_of(text), to_singular(head_of(text))}
+    worn = len(phrase) > 1 and names & list_things()  # a tank top is no top of the picture
+    return "" if names & read_list("unseen") and not worn else text
 
 
 @dataclass(slots=True)
 class _English:
     """Walks over the words of a caption and closes a phrase wherever a function word stands."""
 
-    found: list[tuple[int, Chunk]] = field(default_factory=list)  # with the number of its group
+    chunks: list[tuple[int, Chunk]] = field(default_factory=list)  # with the number of its group
     words: list[str] = field(default_factory=list)  # of the phrase that is open
     group: int = 0  # phrases joined by "and" are one group
     trigger: bool = False  # the open phrase has the trigger
@@ -122,89 +132,89 @@ class _English:
         for sentence in _SENTENCES.split(text):
             self.behind = False
             for segment in _SEGMENTS.split(sentence):
-                self._segment([uncounted(word) for word in _TOKENS.findall(segment)])
-        return [chunk for _, chunk in self.found]
+                self._segment([strip_count(word) for word in _TOKENS.findall(segment)])
+        return [chunk for _, chunk in self.chunks]
 
     def _segment(self, words: list[str]) -> None:
-        start = len(self.found)
+        start = len(self.chunks)
         for word, after in zip(words, [*words, ""][1:], strict=True):
-            noun_follows = bool(after) and kind(after) in {"content", "participle"}
-            said = _MARKS.get(word) or kind(word)
-            if said in {"participle", "verb"}:
-                said = self._acts(word, noun_follows)
-            if said == "behind":
-                self._behind(start)
-            elif said != "adverb":
-                self._take(word, said, noun_follows)
+            noun_follows = bool(after) and classify_word(after) in {"content", "participle"}
+            word_kind = _MARKS.get(word) or classify_word(word)
+            if word_kind in {"participle", "verb"}:
+                word_kind = self._classify_verb(word, noun_follows)
+            if word_kind == "behind":
+                self._mark_setting(start)
+            elif word_kind != "adverb":
+                self._take(word, word_kind, noun_follows)
         self._break()
 
-    def _take(self, word: str, said: str, noun_follows: bool) -> None:
-        match said:
+    def _take(self, word: str, word_kind: str, noun_follows: bool) -> None:
+        match word_kind:
             case "content":
                 self.words.append(word)
             case "trigger":
                 self.trigger = True
             case "determiner":
-                self._article()
+                self._open_phrase()
             case "owner":
-                self._owner()
+                self._drop_owner()
             case "of":
-                self._of(noun_follows)
+                self._add_of(noun_follows)
             case "and":
-                self._and(noun_follows)
+                self._add_and(noun_follows)
             case _:
-                self._break(place=said == "where", absent=said == "absent")
+                self._break(place=word_kind == "where", absent=word_kind == "absent")
 
-    def _acts(self, word: str, noun_follows: bool) -> str:
+    def _classify_verb(self, word: str, noun_follows: bool) -> str:
         """Whether a verb form is an action or describes the noun after it."""
-        if self._named() or self.trigger:
+        if self._has_noun() or self.trigger:
             return "link"
         if self.words or self.determined:
             return "content"
-        return "content" if noun_follows and word not in listed("transitive") else "link"
+        return "content" if noun_follows and word not in read_list("transitive") else "link"
 
-    def _named(self) -> bool:
-        return any(not describes(word) for word in self.words)
+    def _has_noun(self) -> bool:
+        return any(not is_descriptive(word) for word in self.words)
 
-    def _article(self) -> None:
+    def _open_phrase(self) -> None:
         """Opens a phrase; the last word of one still open was its verb: "dog chases the ball"."""
         if self.words:
-            verb = len(self.words) > 1 and singular(self.words[-1]) not in things()
+            verb = len(self.words) > 1 and to_singular(self.words[-1]) not in list_things()
             self.words = self.words[: -1 if verb else None]
             self._break()
         self.determined = True
 
-    def _owner(self) -> None:
+    def _drop_owner(self) -> None:
         if self.trigger:
             self._close()
         self.words.clear()
         self.determined = True
 
-    def _of(self, noun_follows: bool) -> None:
+    def _add_of(self, noun_follows: bool) -> None:
         head = self.words[-1] if self.words else ""
-        if not head or head in listed("measures") or singular(head) in listed("unseen"):
+        if not head or head in read_list("measures") or to_singular(head) in read_list("unseen"):
             self.words.clear()
         elif noun_follows:
             self.words.append("of")
         else:
             self._break()
 
-    def _and(self, noun_follows: bool) -> None:
-        if self.words and not self._named() and noun_follows:
+    def _add_and(self, noun_follows: bool) -> None:
+        if self.words and not self._has_noun() and noun_follows:
             self.words.append("and")
         else:
             self._close()
 
-    def _behind(self, start: int) -> None:
+    def _mark_setting(self, start: int) -> None:
         """Of "in the background": the group before it is meant, else what follows."""
         self._close()
-        if len(self.found) == start:
+        if len(self.chunks) == start:
             self.behind = True
             return
-        last = self.found[-1][0]
-        self.found = [
+        last = self.chunks[-1][0]
+        self.chunks = [
             (group, chunk._replace(setting=group == last or chunk.setting))
-            for group, chunk in self.found
+            for group, chunk in self.chunks
         ]
 
     def _break(self, *, place: bool = False, absent: bool = False) -> None:
@@ -215,12 +225,12 @@ class _English:
     def _close(self) -> None:
         text = name_thing(self.words)
         if self.trigger:
-            self.found.append((self.group, Chunk(text, trigger=True)))
+            self.chunks.append((self.group, Chunk(text, trigger=True)))
         elif text in {"background", "backdrop"}:
             self.behind = True
         elif text and not self.absent:
-            key = singular(head_of(text))
-            where = key in listed("places") or (self.place and key not in things())
-            self.found.append((self.group, Chunk(text, setting=where or self.behind)))
+            key = to_singular(head_of(text))
+            is_place = key in read_list("places") or (self.place and key not in list_things())
+            self.chunks.append((self.group, Chunk(text, setting=is_place or self.behind)))
         self.words.clear()
         self.trigger = self.determined = False

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from frisket.maskgen.text.chunks import Chunk, ReadChunks, chunks
-from frisket.maskgen.text.words import head_of, singular
+from frisket.maskgen.text.chunks import Chunk, ReadChunks, read_chunks
+from frisket.maskgen.text.words import head_of, to_singular
 
 LIMIT = 8  # phrases of one caption: each costs a model run where phrases are asked one by one
 PERSON = "person"  # what a bare trigger is taken for
@@ -33,16 +33,16 @@ class Phrase:
     @property
     def key(self) -> str:
         """The head in the singular, which counts "women" and "a young woman" as one."""
-        return singular(self.head)
+        return to_singular(self.head)
 
 
-def noun_phrases(
+def find_noun_phrases(
     caption: str,
     trigger: str = "",
     class_word: str = "",
     *,
     limit: int = LIMIT,
-    read: ReadChunks = chunks,
+    read: ReadChunks = read_chunks,
 ) -> list[Phrase]:
     """The phrases of a caption (sentences or a list of tags), in its order, each once.
 
@@ -55,10 +55,12 @@ def noun_phrases(
     `read` finds the phrases: by word lists, or by a parse (`spacy_chunks.load_reader`).
     """
     bare = class_word or (trigger.rsplit(maxsplit=1)[-1] if " " in trigger.strip() else "")
-    found = _each_once([_phrase(chunk, bare.lower()) for chunk in read(caption, trigger)])
-    if class_word and not any(phrase.is_subject for phrase in found):
-        found = _with_subject(found, singular(class_word.lower()))
-    return _limited(found, limit)
+    phrases = _merge_repeats(
+        [_make_phrase(chunk, bare.lower()) for chunk in read(caption, trigger)]
+    )
+    if class_word and not any(phrase.is_subject for phrase in phrases):
+        phrases = _with_subject(phrases, to_singular(class_word.lower()))
+    return _limit(phrases, limit)
 
 
 def parse_phrases(text: str) -> list[Phrase]:
@@ -67,19 +69,19 @@ def parse_phrases(text: str) -> list[Phrase]:
     Commas and semicolons part them. `region = phrase` gives a phrase and those after it, up to the
     next semicolon or `=`, to that region. BadPhrases where nothing is named.
     """
-    found: list[Phrase] = []
+    phrases: list[Phrase] = []
     for group in text.split(";"):
         region = ""
         for part in group.split(","):
-            named, equals, phrase = (piece.strip().lower() for piece in part.rpartition("="))
-            if equals and not (named and phrase):
+            region_name, equals, phrase = (piece.strip().lower() for piece in part.rpartition("="))
+            if equals and not (region_name and phrase):
                 raise BadPhrases(f"{part.strip()!r} needs a name on both sides, as in face=head")
-            region = named or region
+            region = region_name or region
             if phrase:
-                found.append(Phrase(" ".join(phrase.split()), region=region))
-    if not found:
+                phrases.append(Phrase(" ".join(phrase.split()), region=region))
+    if not phrases:
         raise BadPhrases(f"no phrase in {text!r}; write some, as in --phrases 'face; red jacket'")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(phrases))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ class Concept:
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class PhraseCounts:
     """The concepts of a data set, those in most captions first, and what should be told."""
 
     concepts: tuple[Concept, ...]
@@ -106,15 +108,15 @@ class Survey:
         return [concept.phrase for concept in self.concepts]
 
 
-def over(
+def survey_captions(
     captions: Iterable[tuple[str, str]],
     trigger: str = "",
     class_word: str = "",
     *,
     limit: int = LIMIT,
     examples: int = 3,
-    read: ReadChunks = chunks,
-) -> Survey:
+    read: ReadChunks = read_chunks,
+) -> PhraseCounts:
     """What (clip, caption) pairs name, each head noun once: "women" and "a young woman" are one.
 
     A concept is the subject if it is so in any caption, and a setting if it is so in all. What is
@@ -122,19 +124,21 @@ def over(
     """
     tallies: dict[str, _Tally] = {}
     notes: Counter[str] = Counter()
-    seen = 0
+    caption_count = 0
     for clip, caption in captions:
-        seen += 1
+        caption_count += 1
         once: dict[str, list[Phrase]] = {}
-        for phrase in noun_phrases(caption, trigger, class_word, limit=limit, read=read):
+        for phrase in find_noun_phrases(caption, trigger, class_word, limit=limit, read=read):
             once.setdefault(phrase.key, []).append(phrase)
             if phrase.note:
                 notes[phrase.note.partition(";")[0]] += 1
         for key, phrases in once.items():
             tallies.setdefault(key, _Tally(key)).add(clip, phrases, examples)
     ranked = sorted(tallies.values(), key=lambda tally: -tally.captions)
-    told = tuple(f"{note} ({count} of {seen} captions)" for note, count in notes.most_common())
-    return Survey(tuple(tally.concept() for tally in ranked), seen, told)
+    note_lines = tuple(
+        f"{note} ({count} of {caption_count} captions)" for note, count in notes.most_common()
+    )
+    return PhraseCounts(tuple(tally.concept() for tally in ranked), caption_count, note_lines)
 
 
 @dataclass(slots=True)
@@ -159,9 +163,9 @@ class _Tally:
         return Concept(phrase, self.captions, tuple(self.clips), dict(self.written.most_common()))
 
 
-def _each_once(found: Sequence[Phrase]) -> list[Phrase]:
+def _merge_repeats(phrases: Sequence[Phrase]) -> list[Phrase]:
     once: dict[str, Phrase] = {}
-    for phrase in found:
+    for phrase in phrases:
         earlier = once.get(phrase.text, phrase)
         once[phrase.text] = replace(
             earlier,
@@ -172,25 +176,27 @@ def _each_once(found: Sequence[Phrase]) -> list[Phrase]:
     return list(once.values())
 
 
-def _with_subject(found: list[Phrase], key: str) -> list[Phrase]:
-    first = next((at for at, phrase in enumerate(found) if phrase.key == key), None)
+def _with_subject(phrases: list[Phrase], key: str) -> list[Phrase]:
+    first = next((at for at, phrase in enumerate(phrases) if phrase.key == key), None)
     return [
         replace(phrase, is_subject=True, setting=False) if at == first else phrase
-        for at, phrase in enumerate(found)
+        for at, phrase in enumerate(phrases)
     ]
 
 
-def _limited(found: list[Phrase], limit: int) -> list[Phrase]:
-    ranked = sorted(range(len(found)), key=lambda at: (not found[at].is_subject, found[at].setting))
-    kept = [found[at] for at in sorted(ranked[:limit])]
-    left = ", ".join(found[at].text for at in sorted(ranked[limit:]))
-    if left and kept:
-        told = (kept[-1].note, f"more than {limit} phrases; left out: {left}")
-        kept[-1] = replace(kept[-1], note=", and ".join(filter(None, told)))
-    return kept
+def _limit(phrases: list[Phrase], limit: int) -> list[Phrase]:
+    ranked = sorted(
+        range(len(phrases)), key=lambda at: (not phrases[at].is_subject, phrases[at].setting)
+    )
+    limited = [phrases[at] for at in sorted(ranked[:limit])]
+    left = ", ".join(phrases[at].text for at in sorted(ranked[limit:]))
+    if left and limited:
+        notes = (limited[-1].note, f"more than {limit} phrases; left out: {left}")
+        limited[-1] = replace(limited[-1], note=", and ".join(filter(None, notes)))
+    return limited
 
 
-def _phrase(chunk: Chunk, bare: str) -> Phrase:
+def _make_phrase(chunk: Chunk, bare: str) -> Phrase:
     """A chunk with the trigger alone is named by the class word, or taken for a person."""
     if not chunk.trigger:
         return Phrase(chunk.text, setting=chunk.setting)

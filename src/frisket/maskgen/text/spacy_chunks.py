@@ -8,7 +8,7 @@ from typing import Any
 
 from frisket.maskgen.base import BackendUnusable
 from frisket.maskgen.text.chunks import Chunk, ReadChunks, name_thing
-from frisket.maskgen.text.words import head_of, listed, singular, things
+from frisket.maskgen.text.words import head_of, list_things, read_list, to_singular
 
 _Token = Any  # spacy.tokens.Token
 
@@ -78,11 +78,11 @@ def _read(pipeline: Any, caption: str, trigger: str) -> list[Chunk]:
     english = pipeline.lang == "en"
     phrases: list[_ParsedPhrase] = []
     for span in doc.noun_chunks:
-        *owners, own = _split_owners(span)
+        *owners, thing = _split_owners(span)
         phrases += [
             _make_phrase(it, triggers, english=english) for it in owners if triggers & it.keys()
         ]
-        phrases.append(_make_phrase(own, triggers, english=english))
+        phrases.append(_make_phrase(thing, triggers, english=english))
     phrases = _mark_background(_join_of(phrases) if english else phrases)
     chunks = [phrase.chunk for phrase in phrases if not phrase.absent]
     if places and not any(chunk.trigger for chunk in chunks):
@@ -121,18 +121,18 @@ def _make_phrase(
     tokens: Mapping[int, _Token], triggers: Collection[int], *, english: bool
 ) -> _ParsedPhrase:
     *_, root = tokens.values()
-    named = [
+    texts = [
         token.text_with_ws.lower()
         for number, token in tokens.items()
         if number not in triggers and token.pos_ not in _UNNAMED and token.dep_ != "case"
     ]
-    words = [word for part in "".join(named).split() if (word := part.strip(_MARKS))]
+    words = [word for part in "".join(texts).split() if (word := part.strip(_MARKS))]
     text = name_thing(words) if english else " ".join(words)
     is_subject = any(number in triggers for number in tokens)
     preposition = _find_preposition(root)
-    key = singular(head_of(text))
-    setting = key in listed("places") or (
-        preposition in listed("places_before") and key not in things()
+    key = to_singular(head_of(text))
+    setting = key in read_list("places") or (
+        preposition in read_list("places_before") and key not in list_things()
     )
     absent = preposition == "without" or any(child.lower_ == "no" for child in root.children)
     return _ParsedPhrase(root, Chunk(text, is_subject, setting and not is_subject), absent)
@@ -140,13 +140,13 @@ def _make_phrase(
 
 def _find_preposition(root: _Token) -> str:
     """What a phrase stands behind, or the first of those that "and" joins it to."""
-    first = _first_of_group(root)
+    first = _find_first(root)
     if first.head.pos_ == "ADP":
         return str(first.head.lower_)
     return next((str(child.lower_) for child in first.children if child.dep_ == "case"), "")
 
 
-def _first_of_group(root: _Token) -> _Token:
+def _find_first(root: _Token) -> _Token:
     while root.dep_ == "conj" and root.head != root:
         root = root.head
     return root
@@ -159,7 +159,7 @@ def _join_of(phrases: Sequence[_ParsedPhrase]) -> list[_ParsedPhrase]:
         last, of = joined[-1] if joined else None, phrase.root.head
         if last is None or of.lower_ != "of" or of.head != last.root or not phrase.chunk.text:
             joined.append(phrase)
-        elif last.chunk.text and head_of(last.chunk.text) not in listed("measures"):
+        elif last.chunk.text and head_of(last.chunk.text) not in read_list("measures"):
             text = f"{last.chunk.text} of {phrase.chunk.text}"
             joined[-1] = replace(last, chunk=last.chunk._replace(text=text))
         else:
@@ -177,7 +177,7 @@ def _mark_background(phrases: Sequence[_ParsedPhrase]) -> list[_ParsedPhrase]:
             settings |= {it.root.i for it in phrases if it.root.sent == root.sent}
             continue
         firsts = _find_subjects(root)
-        settings |= {it.root.i for it in phrases if _first_of_group(it.root).i in firsts}
+        settings |= {it.root.i for it in phrases if _find_first(it.root).i in firsts}
     return [
         replace(it, chunk=it.chunk._replace(setting=it.chunk.setting or it.root.i in settings))
         if not it.chunk.trigger
@@ -192,4 +192,4 @@ def _find_subjects(background: _Token) -> set[int]:
     head = background.head
     near = head.head if head.pos_ == "ADP" else head
     subjects = [child for child in near.children if child.dep_.startswith("nsubj")]
-    return {_first_of_group(token).i for token in (subjects or [near])}
+    return {_find_first(token).i for token in (subjects or [near])}

@@ -5,7 +5,7 @@ from typing import Any
 from frisket.maskgen.base import BackendUnusable
 
 
-def tokens(tokenizer: Any, phrase: str, room: int) -> Any:
+def tokenise(tokenizer: Any, phrase: str, room: int) -> Any:
     """`phrase` as the tokenizer's batch of one, padded to `room` tokens (ids and attention mask).
 
     Raises BackendUnusable for a phrase of no tokens, or of more than there is room for: cutting it

@@ -8,26 +8,26 @@ from typing import Any
 
 
 @cache
-def packaged(name: str) -> str:
+def read_packaged(name: str) -> str:
     """The text of a file that ships beside this one."""
     return (resources.files("frisket.maskgen.text") / name).read_text(encoding="utf-8")
 
 
 @cache
-def _tables(name: str) -> dict[str, Any]:
-    return tomllib.loads(packaged(name))
+def _read_tables(name: str) -> dict[str, Any]:
+    return tomllib.loads(read_packaged(name))
 
 
 @cache
-def listed(name: str) -> frozenset[str]:
+def read_list(name: str) -> frozenset[str]:
     """One list of `words.toml`."""
-    return frozenset(_tables("words.toml")[name].split())
+    return frozenset(_read_tables("words.toml")[name].split())
 
 
 @cache
-def things() -> frozenset[str]:
+def list_things() -> frozenset[str]:
     """Singular nouns that the default rules give to a region: worn, held or grown."""
-    rules = _tables("rules.toml")["rule"]
+    rules = _read_tables("rules.toml")["rule"]
     return frozenset(
         word
         for rule in rules
@@ -38,15 +38,15 @@ def things() -> frozenset[str]:
 
 
 @cache
-def singular(word: str) -> str:
+def to_singular(word: str) -> str:
     """The singular of an English noun, lower case: "women" is "woman", "dresses" is "dress".
 
     Nouns without a singular ("jeans", "glasses") stay. The rules are those of spelling, with a
     table for what they miss, so a rare word may come out wrong, but always the same way.
     """
-    irregular: dict[str, str] = _tables("words.toml")["irregular"]
+    irregular: dict[str, str] = _read_tables("words.toml")["irregular"]
     stem, hyphen, last = word.rpartition("-")
-    if word in listed("plurale_tantum"):
+    if word in read_list("plurale_tantum"):
         return word
     if last in irregular:
         return f"{stem}{hyphen}{irregular[last]}"
@@ -64,14 +64,14 @@ def head_of(text: str) -> str:
     return text.partition(" of ")[0].rpartition(" ")[2]
 
 
-def uncounted(word: str) -> str:
+def strip_count(word: str) -> str:
     """The noun of a tag that begins with a count: "girl" of "1girl"; other words as they are."""
-    counted = _COUNTED.fullmatch(word)
-    return counted[1] if counted and singular(counted[1]) in things() else word
+    match = _COUNTED_NOUN.fullmatch(word)
+    return match[1] if match and to_singular(match[1]) in list_things() else word
 
 
 @cache
-def kind(word: str) -> str:
+def classify_word(word: str) -> str:
     """What a word does in a phrase.
 
     One of content, determiner, owner, of, and, where (a preposition of place), link, adverb (left
@@ -79,20 +79,24 @@ def kind(word: str) -> str:
     """
     if word in {"of", "and", "or", "'s"}:
         return {"of": "of", "'s": "owner"}.get(word, "and")
-    for name, said in _KINDS.items():
-        if word in listed(name) or (name.startswith("verbs") and _base(word) in listed(name)):
-            return said
-    if word[0].isdigit() or (word.endswith("ly") and singular(word) not in listed("not_adverbs")):
+    for name, word_kind in _KINDS.items():
+        if word in read_list(name) or (
+            name.startswith("verbs") and _strip_verb_ending(word) in read_list(name)
+        ):
+            return word_kind
+    if word[0].isdigit() or (
+        word.endswith("ly") and to_singular(word) not in read_list("not_adverbs")
+    ):
         return "adverb"
     return "participle" if _FORMED.fullmatch(word) else "content"
 
 
-def describes(word: str) -> bool:
+def is_descriptive(word: str) -> bool:
     """Whether a word says what something is like, and so is nothing by itself."""
-    if word in listed("nouns"):
+    if word in read_list("nouns"):
         return False
-    said = word in listed("adjectives") or word == "and"
-    return bool(said or _FORMED.fullmatch(word) or _LIKE.fullmatch(word))
+    is_known = word in read_list("adjectives") or word == "and"
+    return bool(is_known or _FORMED.fullmatch(word) or _LIKE.fullmatch(word))
 
 
 # In this order: the first list with the word decides.
@@ -108,11 +112,11 @@ _KINDS = {
     "verbs": "link",
     "verbs_after": "verb",
 }
-_COUNTED = re.compile(r"\d+\+?([a-z]{3,})")
+_COUNTED_NOUN = re.compile(r"\d+\+?([a-z]{3,})")
 _FORMED = re.compile(r"[\w-]{2,}(ing|ed)")
 _LIKE = re.compile(r"\w{3,}(less|ful|ous|ish|-colou?red)")
 
 
-def _base(word: str) -> str:
+def _strip_verb_ending(word: str) -> str:
     """The base form of a verb in -s: "holds" is "hold", "carries" is "carry"."""
-    return singular(word) if word.endswith("s") else ""
+    return to_singular(word) if word.endswith("s") else ""

@@ -12,7 +12,7 @@ from frisket.shapes import Frames
 
 
 @dataclass(frozen=True, slots=True)
-class Reel:
+class FrameBuffer:
     """The frames of a window as the model reads them, each prepared when a session asks for it.
 
     The stock processors prepare the whole clip at once: 12 MB a frame at 1024 x 1024.
@@ -31,16 +31,16 @@ class Reel:
         return pixels(self.frames[index], self.how)[0].to(self.dtype)
 
 
-def open_session(kind: Any, reel: Reel, device: str) -> Any:
-    """A session of class `kind` over `reel`; everything it remembers lies on `device`."""
+def open_session(kind: Any, buffer: FrameBuffer, device: str) -> Any:
+    """A session of class `kind` over `buffer`; everything it remembers lies on `device`."""
     session = kind(
-        video_height=reel.frames.shape[1],
-        video_width=reel.frames.shape[2],
+        video_height=buffer.frames.shape[1],
+        video_width=buffer.frames.shape[2],
         inference_device=device,
         inference_state_device=device,
-        dtype=reel.dtype,
+        dtype=buffer.dtype,
     )
-    session.processed_frames = reel  # it asks for a frame by its index and for their number only
+    session.processed_frames = buffer  # it asks for a frame by its index and for their number only
     return session
 
 
@@ -53,5 +53,5 @@ def forget(session: Any, frame: int, config: Any) -> None:
     reach = max(config.num_maskmem, config.max_object_pointers_in_encoder)
     for outputs in session.output_dict_per_obj.values():
         outputs["non_cond_frame_outputs"].pop(frame - reach, None)
-        for kept in outputs.values():
-            kept.get(frame, {}).pop("high_res_masks", None)
+        for frame_outputs in outputs.values():
+            frame_outputs.get(frame, {}).pop("high_res_masks", None)

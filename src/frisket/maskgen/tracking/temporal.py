@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from frisket.maskgen.base import Mask, Picture
+from frisket.maskgen.base import RgbPicture, SoftMask
 from frisket.masks.morphology import INSIDE
 
 T = TypeVar("T")
-Image = NDArray[np.float32]  # H W
+_Field = NDArray[np.float32]  # H W
 
 CUT = 0.35  # difference of two frames, 0 to 1, from which they are of two shots
 REACH = 32.0  # pixels; a border farther away than this counts as this far
@@ -23,42 +23,44 @@ FLOW_SIDE = 640  # motion is estimated on frames of at most this many pixels a s
 THUMBNAIL, TILES, BINS = 48, 3, 16
 
 
-def median(planes: Iterable[Mask], radius: int) -> Iterator[Mask]:
+def smooth_by_median(planes: Iterable[SoftMask], radius: int) -> Iterator[SoftMask]:
     """Median of each pixel over 2 radius + 1 frames: as many planes as came in, in order.
 
     Near the ends the window shrinks evenly, so the first and last frame stay as they are. A value
     that is off in no more than `radius` frames of a window goes. Holds one window of planes.
     """
     _check("radius", radius)
-    for around, centre in _windows(planes, radius):
+    for around, centre in _slide_window(planes, radius):
         even = min(centre, len(around) - 1 - centre)
         yield torch.stack(around[centre - even : centre + even + 1]).median(0).values
 
 
-def compensated(
-    frames: Iterable[Picture], planes: Iterable[Mask], radius: int, *, cut: float = CUT
-) -> Iterator[Mask]:
+def smooth_by_motion(
+    frames: Iterable[RgbPicture], planes: Iterable[SoftMask], radius: int, *, cut: float = CUT
+) -> Iterator[SoftMask]:
     """Mean border over 2 radius + 1 frames, each carried to the middle one by the motion between.
 
     Borders are those at 0.5, as signed distances cut at 32 pixels; motion is DIS optical flow
     (Kroeger et al., ECCV 2016), so nothing needs to be known of it. The window ends at a scene
     cut. Frames without a mask say nothing, and one in the middle is filled only where the region
     is seen before and after it within the window: what has left stays away. Results have an edge
-    one pixel soft; use `median` where soft hair must stay soft. As many planes as came
+    one pixel soft; use `smooth_by_median` where soft hair must stay soft. As many planes as came
     in, in order; ValueError where frames and planes differ in number. Holds one window.
     """
     _check("radius", radius)
     moments = (
-        _Moment(shot, _grey(picture), plane, signed_distance(plane) if seen(plane) else None)
-        for shot, picture, plane in _paired(frames, planes, cut)
+        _Moment(
+            shot, _to_grey(picture), plane, signed_distance(plane) if has_pixels(plane) else None
+        )
+        for shot, picture, plane in _pair(frames, planes, cut)
     )
-    for around, centre in _windows(moments, radius):
-        yield _settled(around, centre)
+    for around, centre in _slide_window(moments, radius):
+        yield _settle(around, centre)
 
 
-def filled(
-    frames: Iterable[Picture], planes: Iterable[Mask], gap: int, *, cut: float = CUT
-) -> Iterator[Mask]:
+def fill_gaps(
+    frames: Iterable[RgbPicture], planes: Iterable[SoftMask], gap: int, *, cut: float = CUT
+) -> Iterator[SoftMask]:
     """Planes with every gap closed that is at most `gap` frames long: see `bridge`.
 
     A gap is a run of frames without a pixel of at least 0.5, between two of the same shot that
@@ -66,32 +68,34 @@ def filled(
     where frames and planes differ in number. Holds `gap` + 2 frames at most.
     """
     _check("gap", gap)
-    held: list[tuple[int, Picture, Mask]] = []  # the last plane seen, and those missing since
-    for moment in _paired(frames, planes, cut):
+    moments: list[
+        tuple[int, RgbPicture, SoftMask]
+    ] = []  # the last plane seen, and those missing since
+    for moment in _pair(frames, planes, cut):
         plane = moment[2]
-        same_shot = bool(held) and held[0][0] == moment[0]
-        if same_shot and not seen(plane) and len(held) <= gap:
-            held.append(moment)
+        same_shot = bool(moments) and moments[0][0] == moment[0]
+        if same_shot and not has_pixels(plane) and len(moments) <= gap:
+            moments.append(moment)
             continue
-        closes = same_shot and seen(plane)
-        yield from _fill_gap([*held, moment]) if closes else _list_planes(held[1:])
+        closes = same_shot and has_pixels(plane)
+        yield from _fill_gap([*moments, moment]) if closes else _list_planes(moments[1:])
         yield plane
-        held = [moment] if seen(plane) else []
-    yield from _list_planes(held[1:])
+        moments = [moment] if has_pixels(plane) else []
+    yield from _list_planes(moments[1:])
 
 
-def _fill_gap(moments: Sequence[tuple[int, Picture, Mask]]) -> list[Mask]:
+def _fill_gap(moments: Sequence[tuple[int, RgbPicture, SoftMask]]) -> list[SoftMask]:
     """Masks of what lies between the first and the last of moments that both have one."""
     if len(moments) <= 2:
         return []
     return bridge([picture for _, picture, _ in moments], moments[0][2], moments[-1][2])
 
 
-def _list_planes(moments: Sequence[tuple[int, Picture, Mask]]) -> list[Mask]:
+def _list_planes(moments: Sequence[tuple[int, RgbPicture, SoftMask]]) -> list[SoftMask]:
     return [plane for _, _, plane in moments]
 
 
-def bridge(pictures: Sequence[Picture], first: Mask, last: Mask) -> list[Mask]:
+def bridge(pictures: Sequence[RgbPicture], first: SoftMask, last: SoftMask) -> list[SoftMask]:
     """Masks of the frames between two that have one: `pictures` includes both, results do not.
 
     Each of the two is carried towards the other by optical flow, frame by frame, and their signed
@@ -99,40 +103,45 @@ def bridge(pictures: Sequence[Picture], first: Mask, last: Mask) -> list[Mask]:
     the other mask with an IoU below 0.5) it moves on a straight line instead. Edges are one pixel
     soft. ValueError where one of the two masks is empty.
     """
-    return bridged(pictures, first, last)[0]
+    return try_bridge(pictures, first, last)[0]
 
 
-def bridged(pictures: Sequence[Picture], first: Mask, last: Mask) -> tuple[list[Mask], bool]:
+def try_bridge(
+    pictures: Sequence[RgbPicture], first: SoftMask, last: SoftMask
+) -> tuple[list[SoftMask], bool]:
     """`bridge`, and whether the motion takes each mask to the other: else it is a straight line."""
-    if not (seen(first) and seen(last)):
+    if not (has_pixels(first) and has_pixels(last)):
         raise ValueError("a gap can be bridged only between two masks that are not empty")
     steps = len(pictures) - 1
-    greys = [_grey(picture) for picture in pictures]
+    greys = [_to_grey(picture) for picture in pictures]
     ends = signed_distance(first), signed_distance(last)
-    ahead = _carried(greys, ends[0])
-    back = _carried(greys[::-1], ends[1])[::-1]
-    met = _overlap(ahead[-1], ends[1]) >= AGREE and _overlap(back[0], ends[0]) >= AGREE
-    if not met:
-        ahead, back = _slid(*ends, steps), _slid(ends[1], ends[0], steps)[::-1]
+    ahead = _carry(greys, ends[0])
+    back = _carry(greys[::-1], ends[1])[::-1]
+    meets = (
+        _compute_overlap(ahead[-1], ends[1]) >= AGREE
+        and _compute_overlap(back[0], ends[0]) >= AGREE
+    )
+    if not meets:
+        ahead, back = _slide(*ends, steps), _slide(ends[1], ends[0], steps)[::-1]
     masks = [
         _mask(ahead[k] * np.float32(1 - k / steps) + back[k] * np.float32(k / steps))
         for k in range(1, steps)
     ]
-    return masks, met
+    return masks, meets
 
 
-def onward(pictures: Sequence[Picture], first: Mask) -> list[Mask]:
+def carry_onward(pictures: Sequence[RgbPicture], first: SoftMask) -> list[SoftMask]:
     """A mask of the first picture on each of the others, carried by optical flow from one to next.
 
     Edges are one pixel soft. ValueError where the mask is empty.
     """
-    if not seen(first):
+    if not has_pixels(first):
         raise ValueError("an empty mask cannot be carried")
-    greys = [_grey(picture) for picture in pictures]
-    return [_mask(field) for field in _carried(greys, signed_distance(first))[1:]]
+    greys = [_to_grey(picture) for picture in pictures]
+    return [_mask(field) for field in _carry(greys, signed_distance(first))[1:]]
 
 
-def shots(frames: Iterable[Picture], cut: float = CUT) -> Iterator[tuple[int, Picture]]:
+def split_shots(frames: Iterable[RgbPicture], cut: float = CUT) -> Iterator[tuple[int, RgbPicture]]:
     """Each frame with the number of its shot, counted from 0.
 
     A shot begins where colour histograms, taken in 3 x 3 tiles of a small picture, differ from
@@ -141,25 +150,25 @@ def shots(frames: Iterable[Picture], cut: float = CUT) -> Iterator[tuple[int, Pi
     """
     shot, before = 0, None
     for picture in frames:
-        now = _histogram(picture)
+        now = _compute_histogram(picture)
         if before is not None and float(np.abs(now - before).sum()) / 2 >= cut:
             shot += 1
         before = now
         yield shot, picture
 
 
-def seen(plane: Mask) -> bool:
+def has_pixels(plane: SoftMask) -> bool:
     """Whether a pixel belongs, at 0.5."""
     return bool((plane >= INSIDE).any())
 
 
-def signed_distance(plane: Mask) -> Image:
+def signed_distance(plane: SoftMask) -> _Field:
     """Pixels from the border at 0.5, above 0 inside, cut at 32; the plane has pixels inside."""
     inside = (plane.numpy() >= INSIDE).astype(np.uint8)
-    within = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    depth = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     beyond = cv2.distanceTransform(1 - inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     # Distances are between centres of pixels; the border lies half a pixel before the other side.
-    distance = np.where(inside > 0, within - 0.5, 0.5 - beyond)
+    distance = np.where(inside > 0, depth - 0.5, 0.5 - beyond)
     return np.clip(distance, -REACH, REACH).astype(np.float32)
 
 
@@ -167,92 +176,94 @@ def signed_distance(plane: Mask) -> Image:
 class _Moment:
     shot: int
     grey: NDArray[np.uint8]
-    plane: Mask
-    distance: Image | None  # None where the plane is empty
+    plane: SoftMask
+    distance: _Field | None  # None where the plane is empty
 
 
-def _settled(around: Sequence[_Moment], centre: int) -> Mask:
+def _settle(around: Sequence[_Moment], centre: int) -> SoftMask:
     now = around[centre]
-    told = [k for k, it in enumerate(around) if it.shot == now.shot and it.distance is not None]
-    if not told or (now.distance is None and not told[0] < centre < told[-1]):
+    usable = [k for k, it in enumerate(around) if it.shot == now.shot and it.distance is not None]
+    if not usable or (now.distance is None and not usable[0] < centre < usable[-1]):
         return now.plane
     fields = [
-        _warped(moment.distance, _flow(now.grey, moment.grey)) if k != centre else moment.distance
-        for k, moment in ((k, around[k]) for k in told)
+        _warp(moment.distance, _estimate_flow(now.grey, moment.grey))
+        if k != centre
+        else moment.distance
+        for k, moment in ((k, around[k]) for k in usable)
         if moment.distance is not None
     ]
     return _mask(np.mean(fields, axis=0))
 
 
-def _paired(
-    frames: Iterable[Picture], planes: Iterable[Mask], cut: float
-) -> Iterator[tuple[int, Picture, Mask]]:
-    for moment, plane in zip_longest(shots(frames, cut), planes):
+def _pair(
+    frames: Iterable[RgbPicture], planes: Iterable[SoftMask], cut: float
+) -> Iterator[tuple[int, RgbPicture, SoftMask]]:
+    for moment, plane in zip_longest(split_shots(frames, cut), planes):
         if moment is None or plane is None:
             more, fewer = ("masks", "frames") if moment is None else ("frames", "masks")
             raise ValueError(f"a clip has more {more} than {fewer}; give one mask a frame")
         yield *moment, plane
 
 
-def _windows(items: Iterable[T], radius: int) -> Iterator[tuple[list[T], int]]:
+def _slide_window(items: Iterable[T], radius: int) -> Iterator[tuple[list[T], int]]:
     """For each item those at most `radius` from it, and where it stands among them."""
-    held: list[T] = []
+    window: list[T] = []
     centre = 0
     for item in items:
-        held.append(item)
-        if len(held) - centre > radius:
-            yield held, centre
+        window.append(item)
+        if len(window) - centre > radius:
+            yield window, centre
             centre += 1
             if centre > radius:
-                del held[0]
+                del window[0]
                 centre -= 1
-    while centre < len(held):
-        yield held, centre
+    while centre < len(window):
+        yield window, centre
         centre += 1
         if centre > radius:
-            del held[0]
+            del window[0]
             centre -= 1
 
 
-def _carried(greys: Sequence[NDArray[np.uint8]], field: Image) -> list[Image]:
+def _carry(greys: Sequence[NDArray[np.uint8]], field: _Field) -> list[_Field]:
     """A field of the first frame on every frame, from one to the next."""
     fields = [field]
     for before, now in pairwise(greys):
-        fields.append(_warped(fields[-1], _flow(now, before)))
+        fields.append(_warp(fields[-1], _estimate_flow(now, before)))
     return fields
 
 
-def _slid(field: Image, towards: Image, steps: int) -> list[Image]:
+def _slide(field: _Field, towards: _Field, steps: int) -> list[_Field]:
     """A field moved on a straight line from its own centre to that of another."""
-    (x, y), (to_x, to_y) = _middle(field), _middle(towards)
+    (x, y), (to_x, to_y) = _find_middle(field), _find_middle(towards)
     motion = np.empty((*field.shape, 2), np.float32)
     fields = []
     for step in range(steps + 1):
         motion[:] = (x - to_x) * step / steps, (y - to_y) * step / steps
-        fields.append(_warped(field, motion))
+        fields.append(_warp(field, motion))
     return fields
 
 
-def _middle(field: Image) -> tuple[float, float]:
+def _find_middle(field: _Field) -> tuple[float, float]:
     rows, columns = np.nonzero(field > 0)
     return float(columns.mean()), float(rows.mean())
 
 
-def _overlap(first: Image, second: Image) -> float:
+def _compute_overlap(first: _Field, second: _Field) -> float:
     union = int(((first > 0) | (second > 0)).sum())
     return int(((first > 0) & (second > 0)).sum()) / union if union else 0.0
 
 
-def _mask(field: Image) -> Mask:
+def _mask(field: _Field) -> SoftMask:
     """Signed distance to coverage: the border is one pixel soft."""
     return torch.from_numpy(np.clip(field + np.float32(0.5), 0, 1).astype(np.float32))
 
 
-def _grey(picture: Picture) -> NDArray[np.uint8]:
+def _to_grey(picture: RgbPicture) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(picture.numpy(), cv2.COLOR_RGB2GRAY), np.uint8)
 
 
-def _flow(at: NDArray[np.uint8], to: NDArray[np.uint8]) -> Image:
+def _estimate_flow(at: NDArray[np.uint8], to: NDArray[np.uint8]) -> _Field:
     """Where each pixel of one frame lies in another: H W (x, y) in pixels."""
     high, wide = at.shape
     scale = min(FLOW_SIDE / max(high, wide), 1)
@@ -264,7 +275,7 @@ def _flow(at: NDArray[np.uint8], to: NDArray[np.uint8]) -> Image:
     return np.asarray(flow * np.array([wide / size[0], high / size[1]]), np.float32)
 
 
-def _warped(field: Image, flow: Image) -> Image:
+def _warp(field: _Field, flow: _Field) -> _Field:
     """A field read where the flow points; beyond the picture its border goes on."""
     high, wide = field.shape
     y, x = np.mgrid[0:high, 0:wide].astype(np.float32)
@@ -274,7 +285,7 @@ def _warped(field: Image, flow: Image) -> Image:
     return np.asarray(warped, np.float32)
 
 
-def _histogram(picture: Picture) -> NDArray[np.float64]:
+def _compute_histogram(picture: RgbPicture) -> NDArray[np.float64]:
     """Colour histograms of the tiles of a small picture, all bins together summing to 1."""
     small = cv2.resize(picture.numpy(), (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
     side = THUMBNAIL // TILES

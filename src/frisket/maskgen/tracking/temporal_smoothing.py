@@ -6,19 +6,19 @@ from itertools import islice
 from operator import itemgetter
 from typing import TypeVar
 
-from frisket.maskgen.base import Mask, Picture
+from frisket.maskgen.base import RgbPicture, SoftMask
 from frisket.maskgen.job import Motion
-from frisket.maskgen.tracking.temporal import compensated, filled, median
+from frisket.maskgen.tracking.temporal import fill_gaps, smooth_by_median, smooth_by_motion
 
 T = TypeVar("T")
 
 
-def steady(
-    planes: Iterable[Mapping[str, Mask]],
-    frames: Iterable[Picture],
+def smooth_planes(
+    planes: Iterable[Mapping[str, SoftMask]],
+    frames: Iterable[RgbPicture],
     regions: Sequence[str],
     motion: Motion,
-) -> Iterator[tuple[Picture, dict[str, Mask]]]:
+) -> Iterator[tuple[RgbPicture, dict[str, SoftMask]]]:
     """Each frame with its regions' planes: gaps filled, flicker smoothed, as `motion` asks.
 
     As many as came in, in order; ValueError where frames and planes differ in number. Holds the
@@ -27,17 +27,17 @@ def steady(
     # One copy of a stream for each that reads it, and none else: a copy that nobody reads would
     # keep the whole clip. They are read in step, so none is ahead by more than its window.
     readers = (motion.gap > 0) + (motion.smooth == "motion")
-    shown, *watched = copied(frames, 1 + readers * len(regions))
-    each = iter(watched)
+    pictures, *watched = copy_stream(frames, 1 + readers * len(regions))
+    copies = iter(watched)
     streams = [
-        _one(list(islice(each, readers)), map(itemgetter(name), table), motion)
-        for name, table in zip(regions, copied(planes, len(regions)), strict=True)
+        _smooth(list(islice(copies, readers)), map(itemgetter(name), table), motion)
+        for name, table in zip(regions, copy_stream(planes, len(regions)), strict=True)
     ]
-    for picture, *settled in zip(shown, *streams, strict=True):
+    for picture, *settled in zip(pictures, *streams, strict=True):
         yield picture, dict(zip(regions, settled, strict=True))
 
 
-def copied(items: Iterable[T], count: int) -> list[Iterator[T]]:
+def copy_stream(items: Iterable[T], count: int) -> list[Iterator[T]]:
     """As many iterators over one stream; an item is let go when all have had it.
 
     itertools.tee lets go of 57 at a time, which is a lot where items are frames.
@@ -45,24 +45,26 @@ def copied(items: Iterable[T], count: int) -> list[Iterator[T]]:
     source = iter(items)
     waiting: list[deque[T]] = [deque() for _ in range(count)]
 
-    def one(own: deque[T]) -> Iterator[T]:
+    def read_copy(queue: deque[T]) -> Iterator[T]:
         while True:
-            if not own:
+            if not queue:
                 try:
                     item = next(source)
                 except StopIteration:
                     return
-                for each in waiting:
-                    each.append(item)
+                for other in waiting:
+                    other.append(item)
                 del item
-            yield own.popleft()
+            yield queue.popleft()
 
-    return [one(own) for own in waiting]
+    return [read_copy(queue) for queue in waiting]
 
 
-def _one(frames: list[Iterator[Picture]], planes: Iterator[Mask], motion: Motion) -> Iterator[Mask]:
+def _smooth(
+    frames: list[Iterator[RgbPicture]], planes: Iterator[SoftMask], motion: Motion
+) -> Iterator[SoftMask]:
     if motion.gap:
-        planes = filled(frames.pop(), planes, motion.gap)
+        planes = fill_gaps(frames.pop(), planes, motion.gap)
     if motion.smooth == "motion":
-        return compensated(frames.pop(), planes, motion.radius)
-    return median(planes, motion.radius) if motion.smooth == "median" else planes
+        return smooth_by_motion(frames.pop(), planes, motion.radius)
+    return smooth_by_median(planes, motion.radius) if motion.smooth == "median" else planes

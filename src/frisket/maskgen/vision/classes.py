@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from frisket.maskgen.base import Mask
+from frisket.maskgen.base import SoftMask
 from frisket.registry import suggest
 
 log = logging.getLogger(__name__)
@@ -43,10 +43,10 @@ _PARTS: Mapping[str, Sequence[str]] = {
         "neck",
     ),
 }
-_WHOLE = {"hands": "body", "clothes": "body"}
+_COARSER = {"hands": "body", "clothes": "body"}
 GROUPINGS: Mapping[str, Mapping[str, str]] = {
     "parts": {name: part for part, names in _PARTS.items() for name in names},
-    "person": {name: _WHOLE.get(part, part) for part, names in _PARTS.items() for name in names},
+    "person": {name: _COARSER.get(part, part) for part, names in _PARTS.items() for name in names},
 }
 
 
@@ -55,7 +55,7 @@ class BadGrouping(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class ClassTable:
     """A grouping for the classes of one parser: which of them to sum, and what to make of it.
 
     `weights` holds a row of zeros and ones a region; where the neck is to be cut, two rows follow:
@@ -67,7 +67,7 @@ class Table:
     face: str = ""  # region of the face above the chin; empty where nothing is cut
     neck: str = ""  # region of what lies below it
 
-    def regions_of(self, sums: Float[Tensor, "r H W"]) -> dict[str, Mask]:
+    def regions_of(self, sums: Float[Tensor, "r H W"]) -> dict[str, SoftMask]:
         """Sums of classes (a row of `weights` each) to one mask a region; they still sum to 1."""
         planes = dict(zip(self.regions, sums.clamp(0, 1), strict=False))
         if self.face:
@@ -94,42 +94,42 @@ class Grouping:
     @property
     def regions(self) -> tuple[str, ...]:
         """Every region it may give, background too, in the order of REGIONS."""
-        return _in_order({**self.known, **self.overrides}.values())
+        return _sort_regions({**self.known, **self.overrides}.values())
 
     def region(self, name: str) -> str:
         """The region of a class. BadGrouping where the grouping does not know its name."""
-        plain, sideless = _plain(name), _sideless(name)
-        if plain == "neck" and plain not in self.overrides:
+        plain_name, sideless = _normalise_name(name), _strip_side(name)
+        if plain_name == "neck" and plain_name not in self.overrides:
             return self.neck
         for table in (self.overrides, self.known):
-            for key in (plain, sideless):
+            for key in (plain_name, sideless):
                 if key in table:
                     return table[key]
         raise BadGrouping(
-            f"the parser's class {name!r} has no region; give it one: {plain} = 'background'"
+            f"the parser's class {name!r} has no region; give it one: {plain_name} = 'background'"
         )
 
-    def table(self, classes: Sequence[str]) -> Table:
+    def table(self, classes: Sequence[str]) -> ClassTable:
         """This grouping for a parser of these classes.
 
         BadGrouping for a class without region, and for an override of a class it does not have.
         """
-        plain_names = [_plain(name) for name in classes]
-        known_names = {*plain_names, *(_sideless(name) for name in classes)}
+        plain_names = [_normalise_name(name) for name in classes]
+        known_names = {*plain_names, *(_strip_side(name) for name in classes)}
         self._check_overrides(known_names)
         regions = [self.region(name) for name in classes]
         cuts = NECK in plain_names and {*LIPS} <= known_names
         face = regions[plain_names.index(NECK)] if cuts else self.neck
         if face == self.neck:
-            names = _in_order(regions)
-            return Table(names, _sum_rows(names, regions))
-        names = _in_order({*regions, self.neck})
+            names = _sort_regions(regions)
+            return ClassTable(names, _sum_rows(names, regions))
+        names = _sort_regions({*regions, self.neck})
         # What is face and neck in one is in no region's row: it is cut first.
         pairs = zip(plain_names, regions, strict=True)
         uncut = ["" if name == NECK else region for name, region in pairs]
         cut_rows = [[name == NECK for name in plain_names], [name in LIPS for name in plain_names]]
         weights = torch.cat([_sum_rows(names, uncut), torch.tensor(cut_rows).float()])
-        return Table(names, weights, face, self.neck)
+        return ClassTable(names, weights, face, self.neck)
 
     def _check_overrides(self, known_names: Collection[str]) -> None:
         for name in self.overrides:
@@ -138,7 +138,7 @@ class Grouping:
                 raise BadGrouping(f"the parser has no class {name!r}{hint}")
 
 
-def grouping(
+def get_grouping(
     name: str = "person",
     overrides: Mapping[str, str] | None = None,
     *,
@@ -152,14 +152,14 @@ def grouping(
     """
     if name not in GROUPINGS:
         raise BadGrouping(f"no grouping is named {name!r}{suggest(name, list(GROUPINGS))}")
-    told = {_plain(key): region for key, region in (overrides or {}).items()}
-    for region in (*told.values(), neck):
+    class_regions = {_normalise_name(key): region for key, region in (overrides or {}).items()}
+    for region in (*class_regions.values(), neck):
         if region not in regions:
             raise BadGrouping(f"no region is named {region!r}{suggest(region, list(regions))}")
-    return Grouping(GROUPINGS[name], told, neck)
+    return Grouping(GROUPINGS[name], class_regions, neck)
 
 
-def softmax_sums(
+def sum_softmax(
     logits: Float[Tensor, "k h w"], weights: Float[Tensor, "r k"], height: int, width: int
 ) -> Float[Tensor, "r H W"]:
     """Weighted sums over the softmax of logits resized to height x width (bilinear), float32.
@@ -171,13 +171,13 @@ def softmax_sums(
     classes, low, _ = logits.shape
     rows = ((torch.arange(height, device=logits.device) + 0.5) * (low / height) - 0.5).clamp(min=0)
     above = rows.floor().long().clamp(max=low - 1)
-    below = (above + 1).clamp(max=low - 1)
+    next_row = (above + 1).clamp(max=low - 1)
     share = (rows - above)[:, None]
     sums = logits.new_empty((len(weights), height, width), dtype=torch.float32)
     step = max(BAND // (classes * width), 1)
     for start in range(0, height, step):
         band = slice(start, start + step)
-        upper, lower = logits[:, above[band]].float(), logits[:, below[band]].float()
+        upper, lower = logits[:, above[band]].float(), logits[:, next_row[band]].float()
         tall = torch.lerp(upper, lower, share[band])
         wide = F.interpolate(
             tall[None], (tall.shape[1], width), mode="bilinear", align_corners=False
@@ -186,7 +186,7 @@ def softmax_sums(
     return sums
 
 
-def cut_neck(face_neck: Mask, lips: Mask) -> Mask:
+def cut_neck(face_neck: SoftMask, lips: SoftMask) -> SoftMask:
     """`face_neck` with zeros below the chin of each face whose lips are seen.
 
     The chin lies at the lips' lowest row + 0.35 x (their mean row - the face's top row): right for
@@ -204,11 +204,11 @@ def cut_neck(face_neck: Mask, lips: Mask) -> Mask:
     )
     above = face_neck.clone()
     for number in np.unique(owner[mouth]):
-        own = owner == number
-        top = np.flatnonzero((face & own).any(1))[0]
-        at = np.nonzero(mouth & own)[0]
+        own_pixels = owner == number
+        top = np.flatnonzero((face & own_pixels).any(1))[0]
+        at = np.nonzero(mouth & own_pixels)[0]
         chin = int(at.max() + CHIN * (at.mean() - top))
-        above[chin + 1 :][torch.from_numpy(own[chin + 1 :])] = 0
+        above[chin + 1 :][torch.from_numpy(own_pixels[chin + 1 :])] = 0
     return above
 
 
@@ -217,13 +217,13 @@ def _sum_rows(names: Sequence[str], regions: Sequence[str]) -> Float[Tensor, "r 
     return torch.tensor([[region == name for region in regions] for name in names]).float()
 
 
-def _in_order(regions: Iterable[str]) -> tuple[str, ...]:
+def _sort_regions(regions: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(set(regions), key=lambda name: ((*REGIONS, name).index(name), name)))
 
 
-def _plain(name: str) -> str:
+def _normalise_name(name: str) -> str:
     return name.strip().lower().replace("-", "_").replace(" ", "_")
 
 
-def _sideless(name: str) -> str:
-    return _plain(name).removeprefix("left_").removeprefix("right_")
+def _strip_side(name: str) -> str:
+    return _normalise_name(name).removeprefix("left_").removeprefix("right_")

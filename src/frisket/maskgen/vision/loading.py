@@ -9,14 +9,14 @@ from typing import Any, TypeVar
 import torch
 
 from frisket.disk.untrusted import BadText, read_table
-from frisket.maskgen.base import BackendUnusable, Source, WeightsNotFound
+from frisket.maskgen.base import BackendUnusable, MaskWeightsNotFound, ModelSource
 from frisket.maskgen.vision.preprocess import FILES
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R")
 
-ENDS = 1 << 16  # bytes of a file's beginning and end that `fingerprint` reads
+ENDS = 1 << 16  # bytes of a file's beginning and end that `compute_fingerprint` reads
 WEIGHTS = ("*.safetensors", "*.bin")
 PROCESSOR = {  # what a stock processor is read from, under any of the names it has had
     "preprocessor_config.json": FILES,
@@ -24,7 +24,7 @@ PROCESSOR = {  # what a stock processor is read from, under any of the names it 
 }
 
 
-def folder_of(source: Source, repo: str, *, needs: Sequence[str] = ("config.json",)) -> Path:
+def folder_of(source: ModelSource, repo: str, *, needs: Sequence[str] = ("config.json",)) -> Path:
     """The local folder of a model: the source's own, or the hub's snapshot (downloaded once).
 
     `needs` are files the backend reads besides the weights. Raises WeightsNotFound, which names the
@@ -33,16 +33,16 @@ def folder_of(source: Source, repo: str, *, needs: Sequence[str] = ("config.json
     name = source.path or repo
     local = Path(name).expanduser()
     if local.is_file():
-        raise WeightsNotFound(f"{local} is a file; give the folder the model was saved in")
+        raise MaskWeightsNotFound(f"{local} is a file; give the folder the model was saved in")
     if not local.is_dir():
         if source.path and (local.is_absolute() or name.startswith((".", "~"))):
-            raise WeightsNotFound(f"{local}: there is no such folder")
-        local = _snapshot(name, source.revision)
-    _complete(local, needs)
+            raise MaskWeightsNotFound(f"{local}: there is no such folder")
+        local = _download(name, source.revision)
+    _check_complete(local, needs)
     return local
 
 
-def _snapshot(name: str, revision: str | None) -> Path:
+def _download(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - slow, and not always needed
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError  # noqa: PLC0415
 
@@ -54,16 +54,16 @@ def _snapshot(name: str, revision: str | None) -> Path:
             snapshot_download(name, revision=revision, allow_patterns=["pytorch_model*.bin"])
         return folder
     except HFValidationError as error:
-        raise WeightsNotFound(f"{name!r} is neither a folder here nor a hub id") from error
+        raise MaskWeightsNotFound(f"{name!r} is neither a folder here nor a hub id") from error
     except (HfHubHTTPError, OSError) as error:
-        raise WeightsNotFound(
+        raise MaskWeightsNotFound(
             f"{name}: the hub gave no files ({type(error).__name__}). Download the model on a"
             f" machine that can (`hf download {name} --local-dir FOLDER`) and give --source FOLDER;"
             " a gated model also wants its terms accepted on its page and `hf auth login`"
         ) from error
 
 
-def cached(repo: str) -> Path | None:
+def find_cached(repo: str) -> Path | None:
     """The folder of a hub model that was downloaded before, whole; None where it was not.
 
     Asks no network.
@@ -73,19 +73,19 @@ def cached(repo: str) -> Path | None:
 
     try:
         folder = Path(snapshot_download(repo, local_files_only=True))
-        _complete(folder, ("config.json",))
+        _check_complete(folder, ("config.json",))
     except (HfHubHTTPError, OSError, ValueError):
         return None
     return folder
 
 
-def _complete(folder: Path, needs: Sequence[str]) -> None:
+def _check_complete(folder: Path, needs: Sequence[str]) -> None:
     missing = [name for name in needs if not (folder / name).is_file()]
     if not any(path for pattern in WEIGHTS for path in folder.glob(pattern)):
         missing.append("model.safetensors")
     if missing:
-        there = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
-        raise WeightsNotFound(f"{folder} lacks {', '.join(missing)} (it holds {there})")
+        listing = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
+        raise MaskWeightsNotFound(f"{folder} lacks {', '.join(missing)} (it holds {listing})")
 
 
 def config_of(folder: Path, *kinds: str) -> Mapping[str, Any]:
@@ -94,9 +94,11 @@ def config_of(folder: Path, *kinds: str) -> Mapping[str, Any]:
     try:
         config: Mapping[str, Any] = read_table(file)
     except BadText as error:
-        raise WeightsNotFound(str(error)) from error
+        raise MaskWeightsNotFound(str(error)) from error
     if (kind := config.get("model_type")) not in kinds:
-        raise WeightsNotFound(f"{folder} holds a model of type {kind}, not {' or '.join(kinds)}")
+        raise MaskWeightsNotFound(
+            f"{folder} holds a model of type {kind}, not {' or '.join(kinds)}"
+        )
     return config
 
 
@@ -111,19 +113,19 @@ def load_processor(kind: Any, folder: Path) -> Any:
         if not any((folder / other).is_file() for other in names)
     ]
     if missing:
-        raise WeightsNotFound(
+        raise MaskWeightsNotFound(
             f"{folder} lacks {', '.join(missing)}; copy what is missing from the model's page"
             " beside its weights"
         )
     try:
         return kind.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsNotFound(
+        raise MaskWeightsNotFound(
             f"{folder}: its processor does not load as {kind.__name__}: {error}"
         ) from error
 
 
-def fingerprint(path: Path) -> str:
+def compute_fingerprint(path: Path) -> str:
     """What a model is, in a word: the hub's commit, or a quick hash of its files.
 
     The hash is of their names, sizes and ends, not of every byte.
@@ -132,18 +134,18 @@ def fingerprint(path: Path) -> str:
     if "snapshots" in parts[:-1]:
         return parts[parts.index("snapshots") + 1]
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    whole = hashlib.sha256()
+    digest = hashlib.sha256()
     for file in files:
         size = file.stat().st_size
-        whole.update(f"{file.name}\0{size}\0".encode())
+        digest.update(f"{file.name}\0{size}\0".encode())
         with file.open("rb") as stream:
-            whole.update(stream.read(ENDS))
+            digest.update(stream.read(ENDS))
             stream.seek(max(size - ENDS, 0))
-            whole.update(stream.read(ENDS))
-    return whole.hexdigest()[:16]
+            digest.update(stream.read(ENDS))
+    return digest.hexdigest()[:16]
 
 
-def load_model(kind: Any, folder: Path, source: Source) -> Any:
+def load_model(kind: Any, folder: Path, source: ModelSource) -> Any:
     """A transformers model in eval mode on the source's device, without remote code or pickles.
 
     WeightsNotFound where its files are of another model or damaged, with what transformers said.
@@ -152,25 +154,25 @@ def load_model(kind: Any, folder: Path, source: Source) -> Any:
 
     chatter.disable_progress_bar()  # the run has one of its own; downloads keep theirs
     try:
-        model, told = kind.from_pretrained(
+        model, loading_info = kind.from_pretrained(
             folder, dtype=source.dtype, weights_only=True, output_loading_info=True
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise WeightsNotFound(
+        raise MaskWeightsNotFound(
             f"{folder} does not load as {getattr(kind, '__name__', kind)}: {error}"
         ) from error
     finally:
         chatter.enable_progress_bar()
-    missing = sorted(told["missing_keys"])
+    missing = sorted(loading_info["missing_keys"])
     if missing:
-        raise WeightsNotFound(
+        raise MaskWeightsNotFound(
             f"{folder} has no weights for {len(missing)} parts of {type(model).__name__}, such as"
             f" {missing[0]}: it is another model, or an unfinished download"
         )
     return model.requires_grad_(False).eval().to(source.device)
 
 
-def halving(
+def run_halving(
     run: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T], batch: int
 ) -> Iterator[R]:
     """`run` over `items` in batches, in order; where memory runs out, half the batch from then on.
@@ -183,7 +185,7 @@ def halving(
         try:
             answered = run(part)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
+            if not _is_out_of_memory(error):
                 raise
             if len(part) == 1:
                 raise BackendUnusable(
@@ -199,8 +201,12 @@ def halving(
         at += len(part)
 
 
-def _out_of_memory(error: BaseException) -> bool:
+def _is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    said = str(error).lower()
-    return "out of memory" in said or "can't allocate memory" in said or "not enough memory" in said
+    message = str(error).lower()
+    return (
+        "out of memory" in message
+        or "can't allocate memory" in message
+        or "not enough memory" in message
+    )

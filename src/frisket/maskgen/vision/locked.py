@@ -4,47 +4,49 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
 
-from frisket.maskgen.base import Follower, Picture, Seed, Seen, Track, Tracker
-from frisket.maskgen.cleanup.compose import Look, Wanted
+from frisket.maskgen.base import Detections, RgbPicture, Seed, Track, Tracker, VideoGrounder
+from frisket.maskgen.cleanup.stages import Prompts, SegmentationPipeline
 from frisket.shapes import Frames, Plane
 
 
 @dataclass(frozen=True, slots=True)
-class LookInTurn:
+class LockedPipeline:
     """A pipeline that waits for its turn."""
 
-    look: Look
-    turn: Lock
+    pipeline: SegmentationPipeline
+    lock: Lock
 
-    def __call__(self, pictures: Sequence[Picture], wanted: Sequence[Wanted]) -> list[Seen]:
+    def __call__(
+        self, pictures: Sequence[RgbPicture], prompts: Sequence[Prompts]
+    ) -> list[Detections]:
         """As the pipeline does."""
-        with self.turn:
-            return self.look(pictures, wanted)
+        with self.lock:
+            return self.pipeline(pictures, prompts)
 
 
 @dataclass(frozen=True, slots=True)
-class TrackerInTurn:
+class LockedTracker:
     """A tracker that waits for its turn."""
 
     tracker: Tracker
-    turn: Lock
+    lock: Lock
 
     def track(
         self, frames: Frames, seeds: Sequence[Seed], *, reverse: bool = False
     ) -> dict[int, Plane]:
         """As the tracker does."""
-        with self.turn:
+        with self.lock:
             return self.tracker.track(frames, seeds, reverse=reverse)
 
 
 @dataclass(frozen=True, slots=True)
-class FollowerInTurn:
+class LockedVideoGrounder:
     """A follower that waits for its turn."""
 
-    follower: Follower
-    turn: Lock
+    follower: VideoGrounder
+    lock: Lock
 
     def follow(self, frames: Frames, phrases: Sequence[str]) -> list[Track]:
         """As the follower does."""
-        with self.turn:
+        with self.lock:
             return self.follower.follow(frames, phrases)

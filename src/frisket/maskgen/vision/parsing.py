@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from frisket.maskgen.base import BackendUnusable, Picture
-from frisket.maskgen.vision.classes import softmax_sums
-from frisket.maskgen.vision.loading import halving
+from frisket.maskgen.base import BackendUnusable, RgbPicture
+from frisket.maskgen.vision.classes import sum_softmax
+from frisket.maskgen.vision.loading import run_halving
 from frisket.maskgen.vision.preprocess import Preprocessing, pixels
 
 Sums = list[Float[Tensor, "r _ _"]]  # one a picture, each at its picture's size
@@ -33,19 +33,19 @@ class LogitParser:
         self.model, self.classes, self.how = model, classes, how
         self.device, self.dtype = device, dtype
 
-    def parse(self, pictures: Sequence[Picture]) -> list[Float[Tensor, "k _ _"]]:
+    def parse(self, pictures: Sequence[RgbPicture]) -> list[Float[Tensor, "k _ _"]]:
         """Softmax of the logits at the picture's size. `sums` takes a fraction of the memory."""
         return self.sums(pictures, torch.eye(len(self.classes)))
 
-    def sums(self, pictures: Sequence[Picture], weights: Float[Tensor, "r k"]) -> Sums:
+    def sums(self, pictures: Sequence[RgbPicture], weights: Float[Tensor, "r k"]) -> Sums:
         """`weights @ parse(picture)` for each, never holding every class at the picture's size.
 
         BackendUnusable where the model answers another number of classes than it was loaded with.
         """
-        return list(halving(lambda part: self._sums(part, weights), pictures, BATCH))
+        return list(run_halving(lambda part: self._sum_batch(part, weights), pictures, BATCH))
 
     @torch.inference_mode()
-    def _sums(self, pictures: Sequence[Picture], weights: Float[Tensor, "r k"]) -> Sums:
+    def _sum_batch(self, pictures: Sequence[RgbPicture], weights: Float[Tensor, "r k"]) -> Sums:
         batch = torch.cat([pixels(picture, self.how) for picture in pictures])
         logits = self.model(batch.to(self.device, self.dtype))
         if logits.shape[1] != len(self.classes):
@@ -55,6 +55,6 @@ class LogitParser:
             )
         table = weights.to(self.device)
         return [
-            softmax_sums(one, table, *picture.shape[:2]).cpu()
-            for one, picture in zip(logits, pictures, strict=True)
+            sum_softmax(picture_logits, table, *picture.shape[:2]).cpu()
+            for picture_logits, picture in zip(logits, pictures, strict=True)
         ]

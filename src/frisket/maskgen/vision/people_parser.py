@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from frisket.maskgen.base import BACKENDS, BackendUnusable
-from frisket.maskgen.vision.loading import cached
+from frisket.maskgen.vision.loading import find_cached
 
 log = logging.getLogger(__name__)
 
 BEST = ("sapiens", "segformer")  # parsers of people, the best first
-DETECTOR, ONE_BY_ONE = "grounding_dino", "sapiens-people"  # for several people in a picture
+DETECTOR, COMPOSITION = "grounding_dino", "sapiens-people"  # for several people in a picture
 SMALL, SIZE = "segformer", "about 110 MB"  # what is fetched where none is here
 
 
@@ -50,15 +50,15 @@ def choose_parser(
     if parsers:
         return ChosenParser(parsers[0])
     for name in BEST:
-        weights = cached(BACKENDS.load(name).repo)
+        weights = find_cached(BACKENDS.load(name).repo)
         if weights is not None:
             return _take_cached(name, str(weights))
     return ChosenParser(SMALL if dry or _ask(folder, ask) else "draft")
 
 
 def _take_cached(name: str, weights: str) -> ChosenParser:
-    detector = cached(BACKENDS.load(DETECTOR).repo) if name == "sapiens" else None
-    backend, sources = (ONE_BY_ONE if detector else name), {name: weights}
+    detector = find_cached(BACKENDS.load(DETECTOR).repo) if name == "sapiens" else None
+    backend, sources = (COMPOSITION if detector else name), {name: weights}
     if detector:
         sources[DETECTOR] = str(detector)
     log.info("people are parsed by %s, which is on this machine: %s", backend, weights)

@@ -9,11 +9,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from frisket.maskgen.base import Box, Instance, Mask, Parser, Picture
-from frisket.maskgen.vision.classes import Grouping, Table
+from frisket.maskgen.base import Box, Instance, Parser, RgbPicture, SoftMask
+from frisket.maskgen.vision.classes import ClassTable, Grouping
 from frisket.masks.read import BACKGROUND
 
-BESIDE = 0.5  # what a probability is worth outside a person's own box, against a neighbour's inside
+OUTSIDE_BOX = (
+    0.5  # what a probability is worth outside a person's own box, against a neighbour's inside
+)
 
 
 @runtime_checkable
@@ -21,7 +23,7 @@ class Summing(Protocol):
     """A parser that can sum its classes itself, without all of them at the picture's size."""
 
     def sums(
-        self, pictures: Sequence[Picture], weights: Float[Tensor, "r k"]
+        self, pictures: Sequence[RgbPicture], weights: Float[Tensor, "r k"]
     ) -> list[Float[Tensor, "r _ _"]]:
         """`weights @ parse(picture)` for each picture."""
         ...
@@ -29,7 +31,7 @@ class Summing(Protocol):
 
 def parse_people(
     parser: Parser,
-    pictures: Sequence[Picture],
+    pictures: Sequence[RgbPicture],
     boxes: Sequence[Sequence[Box]] | None = None,
     *,
     grouping: Grouping,
@@ -45,7 +47,7 @@ def parse_people(
     nowhere the likeliest is not there.
     """
     table = grouping.table(parser.classes)
-    asked = [
+    crops_by_picture = [
         [_crop(number, box, margin, picture) for number, box in enumerate(boxes[at])]
         if boxes is not None
         else [_Crop(slice(None), slice(None), {})]
@@ -53,11 +55,13 @@ def parse_people(
     ]
     cut = [
         picture[crop.rows, crop.columns]
-        for picture, crops in zip(pictures, asked, strict=True)
+        for picture, crops in zip(pictures, crops_by_picture, strict=True)
         for crop in crops
     ]
-    answers = _regions(parser, cut, table)
-    parsed = [[replace(crop, regions=next(answers)) for crop in crops] for crops in asked]
+    answers = _parse_crops(parser, cut, table)
+    parsed = [
+        [replace(crop, regions=next(answers)) for crop in crops] for crops in crops_by_picture
+    ]
     return [
         _put_back(crops, *picture.shape[:2])
         for picture, crops in zip(pictures, parsed, strict=True)
@@ -70,22 +74,22 @@ class _Crop:
 
     rows: slice
     columns: slice
-    regions: dict[str, Mask]  # of the crop
+    regions: dict[str, SoftMask]  # of the crop
     box: Box | None = None
     person: int | None = None
 
 
-def _crop(number: int, box: Box, margin: float, picture: Picture) -> _Crop:
+def _crop(number: int, box: Box, margin: float, picture: RgbPicture) -> _Crop:
     high, wide, _ = picture.shape
-    wider = box.loosened(2 * margin, high, wide)
+    wider = box.loosen(2 * margin, high, wide)
     rows = slice(math.floor(wider.top), math.ceil(wider.bottom))
     columns = slice(math.floor(wider.left), math.ceil(wider.right))
     return _Crop(rows, columns, {}, box, number)
 
 
-def _regions(
-    parser: Parser, pictures: Sequence[Picture], table: Table
-) -> Iterator[dict[str, Mask]]:
+def _parse_crops(
+    parser: Parser, pictures: Sequence[RgbPicture], table: ClassTable
+) -> Iterator[dict[str, SoftMask]]:
     if isinstance(parser, Summing):
         for sums in parser.sums(pictures, table.weights) if pictures else ():
             yield table.regions_of(sums)
@@ -98,20 +102,22 @@ def _regions(
 def _put_back(crops: Sequence[_Crop], high: int, wide: int) -> list[Instance]:
     likeliest, owner = torch.zeros(high, wide), torch.full((high, wide), -1)
     for number, crop in enumerate(crops):
-        there = torch.stack([m for name, m in crop.regions.items() if name != BACKGROUND]).sum(0)
+        presence = torch.stack([m for name, m in crop.regions.items() if name != BACKGROUND]).sum(0)
         if crop.box is not None:
-            there = torch.where(_inside(crop.box, crop.rows, crop.columns), there, BESIDE * there)
-        best, own = likeliest[crop.rows, crop.columns], owner[crop.rows, crop.columns]
-        wins = there > best
-        best[wins], own[wins] = there[wins], number
+            presence = torch.where(
+                _mark_inside(crop.box, crop.rows, crop.columns), presence, OUTSIDE_BOX * presence
+            )
+        best, owner_here = likeliest[crop.rows, crop.columns], owner[crop.rows, crop.columns]
+        wins = presence > best
+        best[wins], owner_here[wins] = presence[wins], number
     return [
         instance
         for number, crop in enumerate(crops)
-        for instance in _instances(crop, owner[crop.rows, crop.columns] == number, high, wide)
+        for instance in _list_instances(crop, owner[crop.rows, crop.columns] == number, high, wide)
     ]
 
 
-def _inside(box: Box, rows: slice, columns: slice) -> Bool[Tensor, "h w"]:
+def _mark_inside(box: Box, rows: slice, columns: slice) -> Bool[Tensor, "h w"]:
     y, x = (
         torch.arange(rows.start, rows.stop) + 0.5,
         torch.arange(columns.start, columns.stop) + 0.5,
@@ -119,15 +125,15 @@ def _inside(box: Box, rows: slice, columns: slice) -> Bool[Tensor, "h w"]:
     return ((y > box.top) & (y < box.bottom))[:, None] & (x > box.left) & (x < box.right)
 
 
-def _instances(crop: _Crop, own: Tensor, high: int, wide: int) -> Iterator[Instance]:
+def _list_instances(crop: _Crop, owned: Tensor, high: int, wide: int) -> Iterator[Instance]:
     names = list(crop.regions)
     planes = torch.stack([crop.regions[name] for name in names])
     likeliest = planes.argmax(0)
     for at, name in enumerate(names):
-        where = own & (likeliest == at)
-        if name == BACKGROUND or not where.any():
+        pixels = owned & (likeliest == at)
+        if name == BACKGROUND or not pixels.any():
             continue
         mask = torch.zeros(high, wide)
-        mask[crop.rows, crop.columns] = planes[at] * own
-        score = float(planes[at][where].mean())
+        mask[crop.rows, crop.columns] = planes[at] * owned
+        score = float(planes[at][pixels].mean())
         yield Instance(name, mask, score, crop.box, crop.person)

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from frisket.evaluation.mask_metrics import MaskScores, RegionScore, compare_labels, pool_scores
-from frisket.maskgen.base import Picture
+from frisket.maskgen.base import RgbPicture
 from frisket.maskgen.cleanup.clean import compose
 from frisket.maskgen.format_base import GREY
 from frisket.media.files import MasksNotFound, find
@@ -23,7 +23,7 @@ WINDOW = 16  # frames compared at once, so that memory is flat in a clip's lengt
 
 Labels = UInt8[Tensor, "H W"]  # of one frame: 0 is background, i is the i-th name
 Merge = Mapping[str, Sequence[str]]  # a union to its parts
-Shot = tuple[Labels, Labels, Picture | None]  # prediction, truth and picture of one frame
+Shot = tuple[Labels, Labels, RgbPicture | None]  # prediction, truth and picture of one frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ def _compared(pair: Pair, name: str) -> MaskScores:
         if predicted
         else probe(pair.true.path(name))
     )
-    pictures: Iterator[Picture | None] = repeat(None)
+    pictures: Iterator[RgbPicture | None] = repeat(None)
     if clip := pair.clips.get(name):
         media = probe(clip)
         pictures = stream(clip) if media.video else pictures

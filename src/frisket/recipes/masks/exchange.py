@@ -15,11 +15,11 @@ from frisket.maskgen.base import LabelMap
 from frisket.maskgen.cleanup.clean import compose
 from frisket.maskgen.files import record
 from frisket.maskgen.files.store import (
-    Place,
+    MaskStore,
     extend_legend,
+    open_label_video,
     read_legend,
     write_labels,
-    writing_label_video,
 )
 from frisket.maskgen.format_base import (
     EXCHANGES,
@@ -27,8 +27,8 @@ from frisket.maskgen.format_base import (
     GREY,
     BadExchange,
     Exchange,
-    Frame,
     Masked,
+    RegionMasks,
 )
 from frisket.masks.read import BACKGROUND
 from frisket.media.files import ClipFiles
@@ -105,7 +105,7 @@ def export(
         raise BadOption(f"--missing white: {to} holds regions; leave such clips out")
     clips, place = place_of(folder, Path(masks) if masks else None)
     if place.folder.resolve() == clips.resolve():
-        place = Place(clips, beside=True)
+        place = MaskStore(clips, beside=True)
     opened = open_masks(masks or str(place.folder), clips, levels=levels)
     table = _table(layout, opened.regions(), weights or {})
     if missing == "white":
@@ -145,7 +145,7 @@ def _table(
 def _leaving(
     found: Sequence[ClipFiles],
     opened: MaskFolder,
-    place: Place,
+    place: MaskStore,
     carried: Carried,
     *,
     white: bool,
@@ -174,7 +174,7 @@ def _masked(one: ClipFiles, opened: MaskFolder, layout: Exchange) -> Masked:
     clip = probe(one.clip)
     if clip.video and not layout.video:
         raise BadExchange(f"{one.clip}: this layout takes no masks of videos; kohya does")
-    frames: Iterable[Frame]
+    frames: Iterable[RegionMasks]
     if one.name in opened.files:
         frames = opened.frames(one.name, clip)
     else:
@@ -235,7 +235,7 @@ class _Arriving:
 
     def __init__(
         self,
-        place: Place,
+        place: MaskStore,
         settings: Mapping[str, object],
         source: Path,
         levels: Mapping[str, int],
@@ -261,7 +261,7 @@ class _Arriving:
                 old.unlink()
         clip, total = item.clip, item.clip.frames * item.clip.height * item.clip.width
         record.save(
-            record.Record(
+            record.MaskRecord(
                 clip=record.Stamp.of(clip.path),
                 frames=clip.frames,
                 height=clip.height,
@@ -271,7 +271,9 @@ class _Arriving:
                 key=record.key_of(self.settings),
                 masks=(record.Stamp.of(path, self.place.below(path)),),
                 legend=dict(self.legend),
-                regions={name: record.Found(pixels[name] / total) for name in self.legend},
+                regions={
+                    name: record.DetectionRecord(pixels[name] / total) for name in self.legend
+                },
                 notes=(f"imported from {self.source}",),
             ),
             self.place.record(item.name),
@@ -292,7 +294,7 @@ class _Arriving:
         if not item.clip.video:
             write_labels(path, next(labels), self.legend)
             return
-        with writing_label_video(path, item.clip.fps or FPS, self.legend) as add:
+        with open_label_video(path, item.clip.fps or FPS, self.legend) as add:
             for each in labels:
                 add(each)
 

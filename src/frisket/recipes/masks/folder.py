@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from frisket.config.label_map import read_legend
-from frisket.maskgen.base import Mask
-from frisket.maskgen.files.store import legend_in, read_frames
+from frisket.maskgen.base import SoftMask
+from frisket.maskgen.files.store import read_frames, read_png_legend
 from frisket.maskgen.format_base import GREY
 from frisket.masks.read import BACKGROUND, WHOLE, by_level
 from frisket.media.files import Findings, MasksNotFound, find
@@ -50,9 +50,9 @@ class MaskFolder:
     def _legend(self, path: Path) -> Mapping[str, int]:
         """Of one label map; {} of a grey mask."""
         may = path.suffix.lower() == ".png" and path.is_file()
-        return self.legend or (legend_in(path) if may else {})
+        return self.legend or (read_png_legend(path) if may else {})
 
-    def frames(self, name: str, clip: Media) -> Iterator[dict[str, Mask]]:
+    def frames(self, name: str, clip: Media) -> Iterator[dict[str, SoftMask]]:
         """The regions of each frame of a clip, H W in [0, 1], one frame at a time.
 
         BadMedia where the masks do not fit `clip`, or are not what they are taken for.
@@ -71,12 +71,12 @@ class MaskFolder:
             yield cut(frame[GREY], self.levels) if self.levels else frame
 
 
-def cut(grey: Mask, levels: Mapping[str, int]) -> dict[str, Mask]:
+def cut(grey: SoftMask, levels: Mapping[str, int]) -> dict[str, SoftMask]:
     """The regions of one grey frame, by the nearest level, as for training."""
     return {name: planes[0] for name, planes in by_level(grey[None], levels).items()}
 
 
-def _refuse_faint(path: Path, mask: Mask) -> None:
+def _refuse_faint(path: Path, mask: SoftMask) -> None:
     top = float(mask.max())
     if 0 < top < FAINT:
         raise BadMedia(

@@ -25,9 +25,9 @@ from frisket.inspection.dataset_scan import CLIP_FOLDERS, clip_folder
 from frisket.maskgen.base import BACKENDS, BackendUnusable
 from frisket.maskgen.files import record
 from frisket.maskgen.files.recording import key_of
-from frisket.maskgen.files.store import Place
-from frisket.maskgen.generator import Maker
-from frisket.maskgen.job import Job, Outcome, Task
+from frisket.maskgen.files.store import MaskStore
+from frisket.maskgen.generator import MaskGenerator
+from frisket.maskgen.job import ClipResult, MaskJob, Task
 from frisket.maskgen.pipeline import backends_of
 from frisket.media.files import ClipFiles, MasksNotFound, find
 from frisket.media.manifest import is_manifest
@@ -46,14 +46,14 @@ DOUBTED = 0.5  # confidence below which a mask is to be looked at, here and on t
 class Made:
     """What a run came to. `look` names the clips a person should look at, and why."""
 
-    place: Place
+    place: MaskStore
     counts: Counter[str] = field(default_factory=Counter)  # done, unsure, nothing, failed, ...
-    failed: list[Outcome] = field(default_factory=list)
-    look: list[Outcome] = field(default_factory=list)
+    failed: list[ClipResult] = field(default_factory=list)
+    look: list[ClipResult] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
     licences: list[str] = field(default_factory=list)
     regions: tuple[str, ...] = ()
-    wanted: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+    prompts: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
     seconds: float = 0.0
 
 
@@ -61,7 +61,7 @@ class Interrupted(KeyboardInterrupt):
     """Ctrl-C; the message says what was done and how to go on."""
 
 
-def place_of(folder: Path, output: Path | None, *, beside: bool = False) -> tuple[Path, Place]:
+def place_of(folder: Path, output: Path | None, *, beside: bool = False) -> tuple[Path, MaskStore]:
     """The clip folder, and where its masks go.
 
     By default a folder `masks` beside a clip folder called so (clips, images, ...), else a folder
@@ -70,17 +70,17 @@ def place_of(folder: Path, output: Path | None, *, beside: bool = False) -> tupl
     """
     clips = clip_folder(folder)
     if beside:
-        return clips, Place(clips, beside=True)
+        return clips, MaskStore(clips, beside=True)
     if output is not None:
-        return clips, Place(output)
+        return clips, MaskStore(output)
     if clips.name.lower() in CLIP_FOLDERS:
-        return clips, Place(clips.parent / "masks")
+        return clips, MaskStore(clips.parent / "masks")
     named = clips.absolute()
     name = named.stem if is_manifest(clips) else named.name
-    return clips, Place(named.with_name(f"{name}_masks"))
+    return clips, MaskStore(named.with_name(f"{name}_masks"))
 
 
-def clips_of(clips: Path, place: Place, captions: Path | None = None) -> list[ClipFiles]:
+def clips_of(clips: Path, place: MaskStore, captions: Path | None = None) -> list[ClipFiles]:
     """The clips of a folder with their captions, masks among them left out."""
     if place.beside:
         try:
@@ -105,7 +105,7 @@ def masks(request: MaskRequest, *, progress: Progress = lambda *_: None) -> Made
     prepared = ready(options, found, place, dry=request.dry_run)
     made = Made(place, told=prepared.told, regions=prepared.job.regions)
     made.licences = prepared.licences
-    made.wanted = {task.name: task.wanted for task in prepared.tasks}
+    made.prompts = {task.name: task.prompts for task in prepared.tasks}
     todo = list(_todo(request, prepared, made))
     if request.limit:
         made.counts["left for later"] = max(len(todo) - request.limit, 0)
@@ -140,8 +140,8 @@ def _todo(request: MaskRequest, prepared: Ready, made: Made) -> Iterator[Task]:
         try:
             known = record.load(place.record(task.name))
         except ValueError as error:
-            if not (request.overwrite and isinstance(error, record.BadRecord)):
-                _noted(made, Outcome(task.name, "failed", None, str(error)))
+            if not (request.overwrite and isinstance(error, record.BadMaskRecord)):
+                _noted(made, ClipResult(task.name, "failed", None, str(error)))
                 continue
             place.record(task.name).unlink()
             known = None
@@ -156,7 +156,7 @@ def _todo(request: MaskRequest, prepared: Ready, made: Made) -> Iterator[Task]:
             yield task
 
 
-def _noted(made: Made, outcome: Outcome) -> None:
+def _noted(made: Made, outcome: ClipResult) -> None:
     made.counts[outcome.status] += 1
     if outcome.status == "failed":
         made.failed.append(outcome)
@@ -168,7 +168,7 @@ def _noted(made: Made, outcome: Outcome) -> None:
 # Work in processes (one a device, or several where no model is asked) or threads
 
 
-def _outcomes(options: MaskGeneration, job: Job, todo: Sequence[Task]) -> Iterator[Outcome]:
+def _outcomes(options: MaskGeneration, job: MaskJob, todo: Sequence[Task]) -> Iterator[ClipResult]:
     size = (
         job.batch
         if _neural(job)
@@ -179,30 +179,30 @@ def _outcomes(options: MaskGeneration, job: Job, todo: Sequence[Task]) -> Iterat
         yield from _spread(pools, groups)
 
 
-def _neural(job: Job) -> bool:
+def _neural(job: MaskJob) -> bool:
     """Whether any backend has weights."""
     names = [name for parts in job.sources for name in backends_of(parts)]
     return any(BACKENDS.load(name).weights for name in names)
 
 
-def _workers(options: MaskGeneration, job: Job) -> int:
+def _workers(options: MaskGeneration, job: MaskJob) -> int:
     if options.workers:
         return options.workers
     return 2 if _neural(job) else min(os.cpu_count() or 1, 4)
 
 
-Pool = tuple[Executor, Callable[[Sequence[Task]], list[Outcome]], int]
+Pool = tuple[Executor, Callable[[Sequence[Task]], list[ClipResult]], int]
 
 
 @contextmanager
-def _pools(options: MaskGeneration, job: Job, groups: int) -> Iterator[list[Pool]]:
+def _pools(options: MaskGeneration, job: MaskJob, groups: int) -> Iterator[list[Pool]]:
     """Executors with what they run and how many groups each takes at once."""
     workers = min(_workers(options, job), max(groups, 1))
     with ExitStack() as stack:
         if len(options.devices) > 1:
             yield [_process(stack, _on(job, device), 1) for device in options.devices]
         elif _neural(job) or workers == 1:
-            maker = Maker(job)
+            maker = MaskGenerator(job)
             stack.callback(maker.close)
             threads = ThreadPoolExecutor(workers)
             stack.callback(threads.shutdown, cancel_futures=True)
@@ -211,38 +211,38 @@ def _pools(options: MaskGeneration, job: Job, groups: int) -> Iterator[list[Pool
             yield [_process(stack, job, workers)]
 
 
-def _made_by(maker: Maker, tasks: Sequence[Task]) -> list[Outcome]:
+def _made_by(maker: MaskGenerator, tasks: Sequence[Task]) -> list[ClipResult]:
     return list(maker.make(tasks))
 
 
-def _on(job: Job, device: str) -> Job:
+def _on(job: MaskJob, device: str) -> MaskJob:
     place = device_of(device)
     weights = {name: replace(source, device=place) for name, source in job.weights.items()}
     return replace(job, default=replace(job.default, device=place), weights=weights)
 
 
-def _process(stack: ExitStack, job: Job, workers: int) -> Pool:
+def _process(stack: ExitStack, job: MaskJob, workers: int) -> Pool:
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (job,))
     stack.callback(pool.shutdown, cancel_futures=True)
     return pool, _made_here, workers
 
 
-_HERE: list[Maker] = []  # the one maker of a worker process
+_HERE: list[MaskGenerator] = []  # the one maker of a worker process
 
 
-def _begin(job: Job) -> None:
+def _begin(job: MaskJob) -> None:
     begin()
-    _HERE.append(Maker(job))
+    _HERE.append(MaskGenerator(job))
 
 
-def _made_here(tasks: Sequence[Task]) -> list[Outcome]:
+def _made_here(tasks: Sequence[Task]) -> list[ClipResult]:
     return list(_HERE[0].make(tasks))
 
 
-def _spread(pools: Sequence[Pool], groups: Sequence[Sequence[Task]]) -> Iterator[Outcome]:
+def _spread(pools: Sequence[Pool], groups: Sequence[Sequence[Task]]) -> Iterator[ClipResult]:
     """Hand out groups a few at a time, so that memory does not grow with their number."""
     waiting = iter(groups)
-    running: dict[Future[list[Outcome]], Pool] = {}
+    running: dict[Future[list[ClipResult]], Pool] = {}
 
     def fill(pool: Pool) -> None:
         executor, run, _ = pool

@@ -12,29 +12,29 @@ from torch import Tensor
 
 from frisket.config.data import Section
 from frisket.config.maskgen import MaskGeneration, MaskTracking
-from frisket.maskgen.base import BACKENDS, BackendUnusable, Source
+from frisket.maskgen.base import BACKENDS, BackendUnusable, ModelSource
 from frisket.maskgen.cleanup.clean import Cleaning
-from frisket.maskgen.cleanup.compose import Wanted
-from frisket.maskgen.cleanup.instances import Choice
+from frisket.maskgen.cleanup.instances import InstanceChoice
+from frisket.maskgen.cleanup.stages import Prompts
 from frisket.maskgen.files import record
-from frisket.maskgen.files.store import Place, extend_legend
-from frisket.maskgen.job import Job, Motion, Task
+from frisket.maskgen.files.store import MaskStore, extend_legend
+from frisket.maskgen.job import MaskJob, Motion, Task
 from frisket.maskgen.pipeline import (
-    Model,
+    LoadedModel,
     Models,
-    Options,
-    Parts,
+    PipelineOptions,
+    PipelineParts,
     backends_of,
-    front_role,
-    licences,
+    find_front_role,
+    list_licences,
     needs_phrases,
-    parts_of,
     regions_of,
+    resolve_parts,
 )
 from frisket.maskgen.text import rules
-from frisket.maskgen.text.phrases import Phrase, noun_phrases, over, parse_phrases
+from frisket.maskgen.text.phrases import Phrase, find_noun_phrases, parse_phrases, survey_captions
 from frisket.maskgen.tracking.tracker import Tracking
-from frisket.maskgen.vision.classes import grouping
+from frisket.maskgen.vision.classes import get_grouping
 from frisket.media.files import ClipFiles
 from frisket.media.frames import decode
 from frisket.registry import suggest
@@ -50,7 +50,7 @@ LEFT_OUT = "left out"
 class Ready:
     """A job with a task for every clip, and what a user should know before it runs."""
 
-    job: Job
+    job: MaskJob
     tasks: list[Task]
     told: list[str]
     licences: list[str]  # of every backend that takes part
@@ -58,7 +58,7 @@ class Ready:
 
 
 def ready(
-    options: MaskGeneration, found: Sequence[ClipFiles], place: Place, *, dry: bool = False
+    options: MaskGeneration, found: Sequence[ClipFiles], place: MaskStore, *, dry: bool = False
 ) -> Ready:
     """Check the options against backends, rules and captions.
 
@@ -68,22 +68,22 @@ def ready(
     """
     _check(options)
     sources = tuple(_parts(options, name) for name in options.backends)
-    default = Source(device=device_of(options.devices[0]), dtype=_dtype(options))
+    default = ModelSource(device=device_of(options.devices[0]), dtype=_dtype(options))
     cuts = _read_thresholds(options)
     models = Models(_weights(options, sources, default, cuts), default, cuts)
     beside = _beside(options)
     names = [*(name for parts in sources for name in backends_of(parts)), *beside]
-    said = [] if dry else list(licences(beside))  # they load here, so it is said here
+    said = [] if dry else list(list_licences(beside))  # they load here, so it is said here
     for line in said:
         log.info("%s", line)
     found, captioned = _captioned(options, found, models, dry=dry)
     table = rules.read(options.prompts.rules) if options.prompts.rules else rules.default()
     wanted, told = _wanted(options, sources, table, found)
     regions = _regions(options, sources, table, wanted)
-    described = models.described(names)
+    described = models.describe(names)
     legend = extend_legend(place.legend, regions) if not dry else _counted(regions)
-    job = Job(
-        **take_fields(options, Job, besides=("sources", "thresholds")),
+    job = MaskJob(
+        **take_fields(options, MaskJob, besides=("sources", "thresholds")),
         sources=sources,
         place=place,
         regions=regions,
@@ -94,9 +94,9 @@ def ready(
         thresholds=_list_thresholds(described),
         cuts=cuts,
         how=options.combine,
-        options=Options(
+        options=PipelineOptions(
             options.cleanup.loosen,
-            grouping(options.people.parts, neck=options.people.neck),
+            get_grouping(options.people.parts, neck=options.people.neck),
             options.longest,
         ),
         weights=models.sources,
@@ -112,15 +112,17 @@ def ready(
     settings = _settings(options, job, described)
     tasks = [Task(one.name, one.clip, wanted[one.name]) for one in found]
     job = replace(job, settings=settings, key=record.key_of(settings))
-    return Ready(job, tasks, captioned + told, list(licences(names)), said)
+    return Ready(job, tasks, captioned + told, list(list_licences(names)), said)
 
 
-def _list_records(described: Sequence[Model]) -> Iterator[record.Model]:
+def _list_records(described: Sequence[LoadedModel]) -> Iterator[record.ModelRecord]:
     for model in described:
-        yield record.Model(model.backend, model.source, model.revision, model.code, model.weights)
+        yield record.ModelRecord(
+            model.backend, model.source, model.revision, model.code, model.weights
+        )
 
 
-def _list_thresholds(described: Sequence[Model]) -> dict[str, float]:
+def _list_thresholds(described: Sequence[LoadedModel]) -> dict[str, float]:
     """All of them by "backend.name", those nobody set too."""
     return {
         f"{model.backend}.{name}": value for model in described for name, value in model.thresholds
@@ -172,8 +174,8 @@ def _check(options: MaskGeneration) -> None:
         raise BackendUnusable("--soft needs a mask folder of its own; leave out --beside")
 
 
-def _parts(options: MaskGeneration, name: str) -> Parts:
-    return parts_of(
+def _parts(options: MaskGeneration, name: str) -> PipelineParts:
+    return resolve_parts(
         name, segmenter=options.segmenter, people=options.detector, tracker=options.tracker
     )
 
@@ -185,8 +187,11 @@ def _beside(options: MaskGeneration) -> list[str]:
 
 
 def _weights(
-    options: MaskGeneration, sources: Sequence[Parts], default: Source, cuts: Mapping[str, float]
-) -> dict[str, Source]:
+    options: MaskGeneration,
+    sources: Sequence[PipelineParts],
+    default: ModelSource,
+    cuts: Mapping[str, float],
+) -> dict[str, ModelSource]:
     names = [*(name for parts in sources for name in backends_of(parts)), *_beside(options)]
     paths = _name_sources(options)
     for name in (*paths, *(key.partition(".")[0] for key in cuts)):
@@ -232,10 +237,10 @@ def _make_motion(options: MaskTracking) -> Motion:
 
 def _wanted(
     options: MaskGeneration,
-    sources: Sequence[Parts],
-    table: rules.Rules,
+    sources: Sequence[PipelineParts],
+    table: rules.RegionRules,
     found: Sequence[ClipFiles],
-) -> tuple[dict[str, Wanted], list[str]]:
+) -> tuple[dict[str, Prompts], list[str]]:
     """The phrases of every clip by region, and what is to be said of them."""
     asking = [parts.front for parts in sources if needs_phrases(parts)]
     _check_phrases(options, asking)
@@ -246,8 +251,8 @@ def _wanted(
         plan = _plan(options, each, table)
         return {one.name: plan.regions for one in found}, plan.list_notes()
     words = options.prompts.trigger, options.prompts.class_word
-    read = {one.name: noun_phrases(one.caption, *words) for one in found}
-    survey = over(((one.name, one.caption) for one in found), *words)
+    read = {one.name: find_noun_phrases(one.caption, *words) for one in found}
+    survey = survey_captions(((one.name, one.caption) for one in found), *words)
     told = [*_plan(options, survey.phrases, table).list_notes(), *survey.notes]
     return {name: _plan(options, each, table).regions for name, each in read.items()}, told
 
@@ -288,21 +293,23 @@ def _captioned(
     return [replace(one, caption=written.get(one.name, one.caption)) for one in found], told
 
 
-def _plan(options: MaskGeneration, each: Sequence[Phrase], table: rules.Rules) -> rules.Plan:
+def _plan(
+    options: MaskGeneration, each: Sequence[Phrase], table: rules.RegionRules
+) -> rules.RegionPlan:
     if options.prompts.everything_but:
-        return rules.Plan({LEFT_OUT: tuple(dict.fromkeys(phrase.text for phrase in each))})
+        return rules.RegionPlan({LEFT_OUT: tuple(dict.fromkeys(phrase.text for phrase in each))})
     return rules.plan(each, table)
 
 
 def _regions(
     options: MaskGeneration,
-    sources: Sequence[Parts],
-    table: rules.Rules,
-    wanted: Mapping[str, Wanted],
+    sources: Sequence[PipelineParts],
+    table: rules.RegionRules,
+    wanted: Mapping[str, Prompts],
 ) -> tuple[str, ...]:
     if options.prompts.everything_but:
         return (SUBJECT,)
-    own = grouping(options.people.parts, neck=options.people.neck)
+    own = get_grouping(options.people.parts, neck=options.people.neck)
     names = [name for parts in sources for name in regions_of(parts, own)]
     names += [name for each in wanted.values() for name in each]
     if not names:
@@ -318,7 +325,7 @@ def _counted(regions: Sequence[str]) -> dict[str, int]:
 
 
 def _cleaning(
-    options: MaskGeneration, table: rules.Rules, regions: Sequence[str]
+    options: MaskGeneration, table: rules.RegionRules, regions: Sequence[str]
 ) -> dict[str, Cleaning]:
     """The clean-up of all regions under "", and of those that the rules name."""
     known = [field.name for field in fields(Cleaning)]
@@ -339,17 +346,19 @@ def _cleaning(
     return cleaned
 
 
-def _choice(options: MaskGeneration, models: Models, *, dry: bool) -> Choice:
+def _choice(options: MaskGeneration, models: Models, *, dry: bool) -> InstanceChoice:
     if options.people.keep != "face":
-        return Choice(options.people.keep, options.people.near)
+        return InstanceChoice(options.people.keep, options.people.near)
     if not options.people.like:
         raise BackendUnusable(
             "to keep one person by the face, name a picture of it: --like face.jpg"
         )
     if dry:
-        return Choice()
+        return InstanceChoice()
     embeddings = [_face(path, models) for path in options.people.like]
-    return Choice("face", references=torch.stack(embeddings), threshold=options.people.alike)
+    return InstanceChoice(
+        "face", references=torch.stack(embeddings), threshold=options.people.alike
+    )
 
 
 def _face(path: Path, models: Models) -> Tensor:
@@ -366,9 +375,11 @@ def _face(path: Path, models: Models) -> Tensor:
     return embedding
 
 
-def _settings(options: MaskGeneration, job: Job, described: Sequence[Model]) -> dict[str, Any]:
+def _settings(
+    options: MaskGeneration, job: MaskJob, described: Sequence[LoadedModel]
+) -> dict[str, Any]:
     """All that shapes a still's masks but the clip, its phrases and its brush, as JSON."""
-    parsed = any(front_role(parts.front) == "parser" for parts in job.sources)
+    parsed = any(find_front_role(parts.front) == "parser" for parts in job.sources)
     references = job.choice.references
     return {
         "sources": [asdict(parts) for parts in job.sources],

@@ -14,8 +14,8 @@ from PIL import Image
 
 from frisket.evaluation.contact_sheet import PANEL, Card, contact_sheet, css_colour, draw_panels
 from frisket.evaluation.page import render, thumbnail, write_whole
-from frisket.maskgen.files.record import Found, Model, Record, load, state
-from frisket.maskgen.files.store import BadLegend, Place, read_frames, read_legend
+from frisket.maskgen.files.record import DetectionRecord, MaskRecord, ModelRecord, load, state
+from frisket.maskgen.files.store import BadLegend, MaskStore, read_frames, read_legend
 from frisket.masks.read import WHOLE
 from frisket.media import files
 from frisket.media.frames import BadMedia, Media, decode, probe
@@ -54,7 +54,7 @@ class Entry:
     masks: tuple[str, ...] = ()  # paths below the mask folder
     confidence: float | None = None
     look: tuple[str, ...] = ()  # why a person should look at it; empty: nobody need
-    regions: Mapping[str, Found] = field(default_factory=dict)
+    regions: Mapping[str, DetectionRecord] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # of its record
     models: tuple[str, ...] = ()
     seconds: float | None = None
@@ -84,11 +84,11 @@ class Reviewed:
 class _Desk:
     """What every clip is looked at with."""
 
-    place: Place
+    place: MaskStore
     legend: Mapping[str, int]
     below: float
 
-    def entry(self, clip: files.ClipFiles) -> tuple[Entry, Record | None]:
+    def entry(self, clip: files.ClipFiles) -> tuple[Entry, MaskRecord | None]:
         """A clip by its record and files; only where no record vouches for them are they opened."""
         entry = Entry(clip.name, str(clip.clip), "unmade")
         try:
@@ -104,7 +104,7 @@ class _Desk:
         except (ValueError, OSError) as error:  # BadRecord, BadMedia and BadLegend among them
             return entry.broken(error), None
 
-    def _made(self, entry: Entry, told: Record, *, stale: bool) -> Entry:
+    def _made(self, entry: Entry, told: MaskRecord, *, stale: bool) -> Entry:
         sure = told.confidence
         if sure is None:
             known = [one.confidence for one in told.regions.values() if one.confidence is not None]
@@ -129,7 +129,7 @@ class _Desk:
             worst=told.worst,
         )
 
-    def _unmade(self, entry: Entry, clip: files.ClipFiles, told: Record | None) -> Entry:
+    def _unmade(self, entry: Entry, clip: files.ClipFiles, told: MaskRecord | None) -> Entry:
         entry, media = _sized(entry, clip)
         if not entry.masks:
             return replace(
@@ -166,7 +166,9 @@ class _Desk:
         planes: dict[str, NDArray[np.float32]] = {}
         try:
             planes, shares = self._planes(clip, media, at)
-            found = entry.regions or {name: Found(share) for name, share in shares.items()}
+            found = entry.regions or {
+                name: DetectionRecord(share) for name, share in shares.items()
+            }
             entry = replace(entry, regions=found)
         except (ValueError, OSError) as error:
             entry = entry.broken(error)
@@ -201,7 +203,7 @@ class _Desk:
 
 def review(
     clips: Sequence[files.ClipFiles],
-    place: Place,
+    place: MaskStore,
     out: Path,
     *,
     below: float = 0.5,
@@ -216,7 +218,7 @@ def review(
     legend, fault = _legend(place)
     desk = _Desk(place, legend, below)
     recorded: dict[str, int] = {}
-    models: Counter[Model] = Counter()
+    models: Counter[ModelRecord] = Counter()
     book: list[tuple[files.ClipFiles, Entry]] = []
     for count, clip in enumerate(clips, 1):
         entry, record = desk.entry(clip)
@@ -249,7 +251,7 @@ def review(
     return reviewed
 
 
-def _legend(place: Place) -> tuple[dict[str, int], str]:
+def _legend(place: MaskStore) -> tuple[dict[str, int], str]:
     """The legend of a mask folder, and what is wrong with it."""
     try:
         return read_legend(place.legend), ""
@@ -272,7 +274,7 @@ def _rank(pair: tuple[files.ClipFiles, Entry]) -> tuple[int, float, bool]:
     return STANDINGS.index(entry.status), entry.confidence or 0.0, bool(entry.masks)
 
 
-def _doubts(told: Record, sure: float | None, below: float) -> Iterator[str]:
+def _doubts(told: MaskRecord, sure: float | None, below: float) -> Iterator[str]:
     """Why a made mask should be looked at; nothing where it is done and sure."""
     if told.status != "done":
         yield from told.notes or (_PLAIN[told.status],)
@@ -312,7 +314,7 @@ def _write_page(
     reviewed: Reviewed,
     entries: Sequence[Entry],
     pictures: Mapping[str, Mapping[str, str]],
-    models: Counter[Model],
+    models: Counter[ModelRecord],
     desk: _Desk,
 ) -> None:
     shares: dict[str, list[float]] = {name: [] for name in desk.legend}
@@ -352,7 +354,7 @@ def _write_list(
     path: Path,
     reviewed: Reviewed,
     entries: Sequence[Entry],
-    models: Counter[Model],
+    models: Counter[ModelRecord],
     desk: _Desk,
 ) -> None:
     told = {

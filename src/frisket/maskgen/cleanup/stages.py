@@ -10,46 +10,48 @@ from torch.nn import functional as F
 
 from frisket.maskgen.base import (
     Box,
+    Detections,
     Detector,
-    Drafter,
     FaceFinder,
-    Follower,
     Grounder,
     Instance,
-    Mask,
     Parser,
-    Picture,
-    Seen,
+    PromptFreeSegmenter,
+    RgbPicture,
     Segment,
     Segmenter,
+    SoftMask,
+    VideoGrounder,
 )
 from frisket.maskgen.vision.classes import Grouping
 from frisket.maskgen.vision.person_crops import parse_people
 
-Wanted = Mapping[str, tuple[str, ...]]  # region -> phrases that name it
+Prompts = Mapping[str, tuple[str, ...]]  # region -> phrases that name it
 PERSON = "person"  # the phrase people are detected by before they are parsed
 
 
 @runtime_checkable
-class Look(Protocol):
+class SegmentationPipeline(Protocol):
     """Pictures to instances of regions; `wanted` has the phrases of each picture."""
 
-    def __call__(self, pictures: Sequence[Picture], wanted: Sequence[Wanted]) -> list[Seen]:
+    def __call__(
+        self, pictures: Sequence[RgbPicture], prompts: Sequence[Prompts]
+    ) -> list[Detections]:
         """One answer a picture, in order."""
         ...
 
 
-def phrases_of(wanted: Wanted) -> dict[str, str]:
+def phrases_of(prompts: Prompts) -> dict[str, str]:
     """Phrase to region; a phrase that two regions name belongs to the first."""
-    named: dict[str, str] = {}
-    for region, phrases in wanted.items():
+    regions: dict[str, str] = {}
+    for region, phrases in prompts.items():
         for phrase in phrases:
-            named.setdefault(phrase, region)
-    return named
+            regions.setdefault(phrase, region)
+    return regions
 
 
 @dataclass(frozen=True, slots=True)
-class Grounded:
+class GroundedPipeline:
     """Phrases to boxes, boxes to masks: Grounded SAM 2 (Ren et al. 2024), with any two such models.
 
     Boxes are grown by `loosen` of their size before they are segmented. An instance's score is the
@@ -60,91 +62,103 @@ class Grounded:
     segmenter: Segmenter | None
     loosen: float = 0.0
 
-    def __call__(self, pictures: Sequence[Picture], wanted: Sequence[Wanted]) -> list[Seen]:
+    def __call__(
+        self, pictures: Sequence[RgbPicture], prompts: Sequence[Prompts]
+    ) -> list[Detections]:
         """One answer a picture; a phrase that nothing is found for gives no instance."""
-        named = [phrases_of(each) for each in wanted]
-        boxes = self.detector.detect(pictures, [list(each) for each in named])
+        regions = [phrases_of(phrases) for phrases in prompts]
+        boxes = self.detector.detect(pictures, [list(phrases) for phrases in regions])
         loose = [
-            [box.loosened(self.loosen, *picture.shape[:2]) for box in found]
-            for picture, found in zip(pictures, boxes, strict=True)
+            [box.loosen(self.loosen, *picture.shape[:2]) for box in picture_boxes]
+            for picture, picture_boxes in zip(pictures, boxes, strict=True)
         ]
         cut = masks_of(pictures, loose, self.segmenter)
         return [
-            Seen(
+            Detections(
                 tuple(
                     Instance(
                         names[box.phrase],
                         segment.mask,
-                        lower(box.score, segment.score),
+                        pick_lowest(box.score, segment.score),
                         box,
                         phrase=box.phrase,
                     )
-                    for box, segment in zip(found, segments, strict=True)
+                    for box, segment in zip(picture_boxes, segments, strict=True)
                 )
             )
-            for names, found, segments in zip(named, boxes, cut, strict=True)
+            for names, picture_boxes, segments in zip(regions, boxes, cut, strict=True)
         ]
 
 
 @dataclass(frozen=True, slots=True)
-class Phrased:
+class PhrasePipeline:
     """Phrases straight to masks (SAM 3, CLIPSeg)."""
 
     grounder: Grounder
 
-    def __call__(self, pictures: Sequence[Picture], wanted: Sequence[Wanted]) -> list[Seen]:
+    def __call__(
+        self, pictures: Sequence[RgbPicture], prompts: Sequence[Prompts]
+    ) -> list[Detections]:
         """The segments of each picture, under the region that their phrase names."""
-        named = [phrases_of(each) for each in wanted]
-        found = self.grounder.ground(pictures, [list(each) for each in named])
+        regions = [phrases_of(phrases) for phrases in prompts]
+        answers = self.grounder.ground(pictures, [list(phrases) for phrases in regions])
         return [
-            Seen(tuple(_named(segment, names) for segment in segments))
-            for names, segments in zip(named, found, strict=True)
+            Detections(tuple(_name_instance(segment, names) for segment in segments))
+            for names, segments in zip(regions, answers, strict=True)
         ]
 
 
 @dataclass(frozen=True, slots=True)
-class Faced:
+class FacePipeline:
     """Faces to one region `face`, cut out by a segmenter, or as ellipses without one."""
 
     finder: FaceFinder
     segmenter: Segmenter | None
 
-    def __call__(self, pictures: Sequence[Picture], wanted: Sequence[Wanted]) -> list[Seen]:
+    def __call__(
+        self, pictures: Sequence[RgbPicture], prompts: Sequence[Prompts]
+    ) -> list[Detections]:
         """Find faces, cut them out."""
         faces = self.finder.faces(pictures)
-        boxes = [[face.box for face in found] for found in faces]
-        cut = masks_of(pictures, boxes, self.segmenter, ellipse)
+        boxes = [[face.box for face in matches] for matches in faces]
+        cut = masks_of(pictures, boxes, self.segmenter, draw_ellipse)
         return [
-            Seen(
+            Detections(
                 tuple(
-                    Instance("face", segment.mask, lower(box.score, segment.score), box, person)
-                    for person, (box, segment) in enumerate(zip(found, segments, strict=True))
+                    Instance(
+                        "face", segment.mask, pick_lowest(box.score, segment.score), box, person
+                    )
+                    for person, (box, segment) in enumerate(zip(matches, segments, strict=True))
                 )
             )
-            for found, segments in zip(boxes, cut, strict=True)
+            for matches, segments in zip(boxes, cut, strict=True)
         ]
 
 
 @dataclass(frozen=True, slots=True)
-class Drafted:
+class PromptFreePipeline:
     """A backend that knows its regions by itself."""
 
-    drafter: Drafter
+    drafter: PromptFreeSegmenter
 
-    def __call__(self, pictures: Sequence[Picture], wanted: Sequence[Wanted]) -> list[Seen]:
+    def __call__(
+        self, pictures: Sequence[RgbPicture], prompts: Sequence[Prompts]
+    ) -> list[Detections]:
         """What the backend saw; phrases are not asked for."""
         return self.drafter.draft(pictures)
 
 
 @dataclass(frozen=True, slots=True)
-class Parsed:
+class ParsingPipeline:
     """People by their parts: each in the box a detector gave them, or pictures as they are."""
 
     parser: Parser
     people: Detector | None
     grouping: Grouping
 
-    def __call__(self, pictures: Sequence[Picture], wanted: Sequence[Wanted]) -> list[Seen]:
+    def __call__(
+        self, pictures: Sequence[RgbPicture], prompts: Sequence[Prompts]
+    ) -> list[Detections]:
         """Find the people, parse them one by one."""
         boxes = None
         if self.people is not None:
@@ -152,48 +166,58 @@ class Parsed:
         parsed = parse_people(self.parser, pictures, boxes, grouping=self.grouping)
         nobody = "nobody was found, so nobody was parsed"
         return [
-            Seen(tuple(instances), nobody if boxes is not None and not boxes[at] else "")
+            Detections(tuple(instances), nobody if boxes is not None and not boxes[at] else "")
             for at, instances in enumerate(parsed)
         ]
 
 
 @dataclass(frozen=True, slots=True)
-class Followed:
+class StillGroundingPipeline:
     """A model of videos asked for pictures: each is a clip of one frame."""
 
-    follower: Follower
+    follower: VideoGrounder
 
-    def __call__(self, pictures: Sequence[Picture], wanted: Sequence[Wanted]) -> list[Seen]:
+    def __call__(
+        self, pictures: Sequence[RgbPicture], prompts: Sequence[Prompts]
+    ) -> list[Detections]:
         """Follow each picture's phrases through its one frame."""
-        seen = []
-        for picture, each in zip(pictures, wanted, strict=True):
-            names = phrases_of(each)
+        detections = []
+        for picture, phrases in zip(pictures, prompts, strict=True):
+            names = phrases_of(phrases)
             tracks = self.follower.follow(picture[None], list(names))
             segments = [
-                Segment(one.plane[0], one.scores[0] if one.scores else None, None, one.phrase)
-                for one in tracks
+                Segment(
+                    track.plane[0], track.scores[0] if track.scores else None, None, track.phrase
+                )
+                for track in tracks
             ]
-            seen.append(Seen(tuple(_named(segment, names) for segment in segments)))
-        return seen
+            detections.append(
+                Detections(tuple(_name_instance(segment, names) for segment in segments))
+            )
+        return detections
 
 
 @dataclass(frozen=True, slots=True)
-class Reduced:
+class ReducedPipeline:
     """A pipeline on pictures made smaller, its masks and boxes brought back to their size."""
 
-    look: Look
+    pipeline: SegmentationPipeline
     longest: int  # pixels of the longer side; smaller pictures stay as they are
 
-    def __call__(self, pictures: Sequence[Picture], wanted: Sequence[Wanted]) -> list[Seen]:
+    def __call__(
+        self, pictures: Sequence[RgbPicture], prompts: Sequence[Prompts]
+    ) -> list[Detections]:
         """The answers to the smaller pictures, masks resized bilinearly."""
-        small = [shrunk(picture, self.longest) for picture in pictures]
+        small = [shrink(picture, self.longest) for picture in pictures]
         return [
-            seen if less is picture else _brought_back(seen, less, picture)
-            for picture, less, seen in zip(pictures, small, self.look(small, wanted), strict=True)
+            detections if less is picture else _scale_back(detections, less, picture)
+            for picture, less, detections in zip(
+                pictures, small, self.pipeline(small, prompts), strict=True
+            )
         ]
 
 
-def shrunk(picture: Picture, longest: int) -> Picture:
+def shrink(picture: RgbPicture, longest: int) -> RgbPicture:
     """A picture whose longer side is at most `longest` pixels, by area means."""
     high, wide, _ = picture.shape
     if max(high, wide) <= longest:
@@ -203,46 +227,48 @@ def shrunk(picture: Picture, longest: int) -> Picture:
     return torch.from_numpy(cv2.resize(picture.numpy(), size, interpolation=cv2.INTER_AREA))
 
 
-def _brought_back(seen: Seen, small: Picture, picture: Picture) -> Seen:
+def _scale_back(detections: Detections, small: RgbPicture, picture: RgbPicture) -> Detections:
     high, wide, _ = picture.shape
     x, y = wide / small.shape[1], high / small.shape[0]
 
-    def back(one: Instance) -> Instance:
-        mask = F.interpolate(one.mask[None, None], (high, wide), mode="bilinear")[0, 0]
-        box = one.box
+    def scale_instance(instance: Instance) -> Instance:
+        mask = F.interpolate(instance.mask[None, None], (high, wide), mode="bilinear")[0, 0]
+        box = instance.box
         if box is not None:
             box = replace(
                 box, left=box.left * x, top=box.top * y, right=box.right * x, bottom=box.bottom * y
             )
-        return replace(one, mask=mask, box=box)
+        return replace(instance, mask=mask, box=box)
 
-    return replace(seen, instances=tuple(back(one) for one in seen.instances))
+    return replace(
+        detections, instances=tuple(scale_instance(instance) for instance in detections.instances)
+    )
 
 
 def masks_of(
-    pictures: Sequence[Picture],
+    pictures: Sequence[RgbPicture],
     boxes: Sequence[Sequence[Box]],
     segmenter: Segmenter | None,
-    drawn: Callable[[Box, int, int], Mask] | None = None,
+    draw_box: Callable[[Box, int, int], SoftMask] | None = None,
 ) -> list[list[Segment]]:
-    """A mask for every box: the segmenter's; without one what `drawn` makes of it, the box."""
+    """A mask for every box: the segmenter's; without one what `draw_box` makes of it, the box."""
     if segmenter is not None and any(boxes):
         return segmenter.segment(pictures, boxes)
-    draw = drawn or rectangle
+    draw = draw_box or draw_rectangle
     return [
-        [Segment(draw(box, *picture.shape[:2]), None, box, box.phrase) for box in found]
-        for picture, found in zip(pictures, boxes, strict=True)
+        [Segment(draw(box, *picture.shape[:2]), None, box, box.phrase) for box in picture_boxes]
+        for picture, picture_boxes in zip(pictures, boxes, strict=True)
     ]
 
 
-def rectangle(box: Box, height: int, width: int) -> Mask:
+def draw_rectangle(box: Box, height: int, width: int) -> SoftMask:
     """The pixels whose centre lies in a box."""
     y, x = torch.arange(height) + 0.5, torch.arange(width) + 0.5
     rows, columns = (y > box.top) & (y < box.bottom), (x > box.left) & (x < box.right)
     return (rows[:, None] & columns).float()
 
 
-def ellipse(box: Box, height: int, width: int) -> Mask:
+def draw_ellipse(box: Box, height: int, width: int) -> SoftMask:
     """The pixels whose centre lies in the ellipse that touches the box's sides."""
     (x, y), half_wide, half_high = (
         box.centre,
@@ -254,28 +280,30 @@ def ellipse(box: Box, height: int, width: int) -> Mask:
     return (rows[:, None] + columns <= 1).float()
 
 
-def union(masks: Sequence[Mask], height: int, width: int) -> Mask:
+def merge_masks(masks: Sequence[SoftMask], height: int, width: int) -> SoftMask:
     """The largest of several probabilities a pixel; zeros where there are none."""
     if not masks:
         return torch.zeros(height, width)
     return torch.stack(list(masks)).amax(0)
 
 
-def planes_of(seen: Seen, regions: Sequence[str], height: int, width: int) -> dict[str, Mask]:
+def planes_of(
+    detections: Detections, regions: Sequence[str], height: int, width: int
+) -> dict[str, SoftMask]:
     """Every region's plane in the order of `regions`: the union of its instances, else zeros."""
-    masks: dict[str, list[Mask]] = {name: [] for name in regions}
-    for one in seen.instances:
-        masks[one.region].append(one.mask)
-    return {name: union(each, height, width) for name, each in masks.items()}
+    masks: dict[str, list[SoftMask]] = {name: [] for name in regions}
+    for instance in detections.instances:
+        masks[instance.region].append(instance.mask)
+    return {name: merge_masks(region_masks, height, width) for name, region_masks in masks.items()}
 
 
-def lower(*scores: float | None) -> float | None:
+def pick_lowest(*scores: float | None) -> float | None:
     """The lowest score there is, None where no model told one."""
-    told = [score for score in scores if score is not None]
-    return min(told) if told else None
+    known = [score for score in scores if score is not None]
+    return min(known) if known else None
 
 
-def _named(segment: Segment, names: Mapping[str, str]) -> Instance:
+def _name_instance(segment: Segment, names: Mapping[str, str]) -> Instance:
     return Instance(
         names[segment.phrase], segment.mask, segment.score, segment.box, phrase=segment.phrase
     )
