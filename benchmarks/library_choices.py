@@ -236,7 +236,7 @@ def match() -> None:
     if find_spec("scipy"):
         ways["scipy"] = by_scipy
     for name, assign in ways.items():
-        vars(tracker)["assigned"] = vars(instances)["assigned"] = assign
+        vars(tracker)["assign"] = vars(instances)["assign"] = assign
         cells = [str(sum(switches(seed, least) for seed in range(60))) for least in (0.5, 0.3)]
         right = sum(map(together, crowds))
         rows.append(

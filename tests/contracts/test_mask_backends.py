@@ -9,7 +9,7 @@ import pytest
 import torch
 from tests.maskgen.tiny import BUILDS
 
-from frisket.maskgen import backends
+from frisket.maskgen import backends, base
 from frisket.maskgen.base import (
     BACKENDS,
     CONTRACTS,
@@ -67,6 +67,13 @@ def test_a_plugin_needs_no_build_and_one_that_has_it_has_weights():
     assert not Backend(**plain, load=ModelSource).weights
     assert Backend(**plain, load=ModelSource, weights=True).tiny is None
     assert Backend(**plain, load=ModelSource, tiny=BUILDS["sam2"]).weights
+
+
+def test_a_plugin_may_use_the_names_of_earlier_versions():
+    for earlier, name in base.EARLIER_NAMES.items():
+        assert getattr(base, earlier) is getattr(base, name)
+    with pytest.raises(ImportError):
+        from frisket.maskgen.base import Nothing  # noqa: F401
 
 
 def test_it_says_what_it_is_and_under_which_licence(backend):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, UInt8
@@ -295,7 +295,7 @@ class Backend:
     """One file of the shelf. `load` returns an object that fulfils the contract of every role.
 
     A loaded backend may have `close()`, called when the run is over. Loading raises
-    WeightsNotFound (names the folder and what is missing) or BackendUnusable.
+    MaskWeightsNotFound (names the folder and what is missing) or BackendUnusable.
     """
 
     summary: str  # one line for `frisket masks backends`
@@ -317,3 +317,23 @@ class Backend:
 
 
 BACKENDS: Shelf[Backend] = Shelf("frisket.maskgen.backends", "BACKEND", "frisket.mask_backends")
+
+# Backends of other packages, written for earlier versions, import these.
+EARLIER_NAMES = {
+    "Drafter": "PromptFreeSegmenter",
+    "Follower": "VideoGrounder",
+    "Mask": "SoftMask",
+    "Picture": "RgbPicture",
+    "Role": "BackendRole",
+    "Seen": "Detections",
+    "Source": "ModelSource",
+    "WeightsNotFound": "MaskWeightsNotFound",
+}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """The names of this contract as they were before."""
+        if name in EARLIER_NAMES:
+            return globals()[EARLIER_NAMES[name]]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

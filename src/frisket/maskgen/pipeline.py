@@ -156,7 +156,7 @@ class Models:
         return self.sources.get(name, self.default)
 
     def get(self, name: str) -> Any:
-        """The loaded backend; raises WeightsNotFound or BackendUnusable."""
+        """The loaded backend; raises MaskWeightsNotFound or BackendUnusable."""
         if name not in self._loaded:
             loaded = BACKENDS.load(name).load(self.source(name))
             for key, value in self._read_thresholds(name).items():

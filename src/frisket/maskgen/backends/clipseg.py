@@ -101,7 +101,7 @@ class ClipSeg:
 
 
 def load(source: ModelSource) -> ClipSeg:
-    """The model of a folder or hub id; WeightsNotFound names what lacks."""
+    """The model of a folder or hub id; MaskWeightsNotFound names what lacks."""
     import transformers  # noqa: PLC0415 - slow, and only where this backend is used
 
     folder = loading.folder_of(source, BACKEND.repo)

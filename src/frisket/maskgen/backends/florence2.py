@@ -154,7 +154,7 @@ def _strip_tags(text: str) -> str:
 
 
 def load(source: ModelSource) -> Florence2:
-    """The model of a folder or hub id; WeightsNotFound names what lacks."""
+    """The model of a folder or hub id; MaskWeightsNotFound names what lacks."""
     import transformers  # noqa: PLC0415 - slow, and only where this backend is used
 
     folder = loading.folder_of(source, BACKEND.repo)

@@ -21,7 +21,7 @@ HALF = (0.5, 0.5, 0.5)
 
 
 class Sam3Video:
-    """A loaded Sam3VideoModel, a Follower.
+    """A loaded Sam3VideoModel, a VideoGrounder.
 
     Finding, matching and dropping of doubles are the model's own, with its checkpoint's thresholds.
     """

@@ -21,8 +21,8 @@ class Segformer(LogitParser):
 def load(source: ModelSource) -> Segformer:
     """A folder or hub id of transformers' SegformerForSemanticSegmentation.
 
-    Raises WeightsNotFound where it is another model, and BackendUnusable, which names the class,
-    where the checkpoint tells things apart that are no parts of people (a street, a room).
+    Raises MaskWeightsNotFound where it is another model, and BackendUnusable, which names the
+    class, where the checkpoint tells things apart that are no parts of people (a street, a room).
     """
     from transformers import SegformerForSemanticSegmentation  # noqa: PLC0415 - slow
 

@@ -147,8 +147,8 @@ def stability(
 ) -> dict[str, Stability]:
     """How well each region's mask survives a mirrored and a 0.75 times smaller picture.
 
-    `detections` is the answer for the picture itself, where it is known; else three are asked for. A
-    region that only some of them have has IoU 0 with the others.
+    `detections` is the answer for the picture itself, where it is known; else three are asked
+    for. A region that only some of them have has IoU 0 with the others.
     """
     high, wide, _ = picture.shape
     request = [prompts or {}]

@@ -344,8 +344,8 @@ def _compare_faces(faces: Sequence[Face], how: InstanceChoice) -> list[float]:
     if references is None or references.shape[1] != embeddings.shape[1]:
         count = 0 if references is None else references.shape[1]
         raise ValueError(
-            f"the references have {count} numbers and the faces {embeddings.shape[1]}; take both from"
-            " one recogniser"
+            f"the references have {count} numbers and the faces {embeddings.shape[1]}; take both"
+            " from one recogniser"
         )
     alike = normalize(embeddings) @ normalize(references.float().to(embeddings.device)).T
     best: list[float] = alike.amax(1).tolist()

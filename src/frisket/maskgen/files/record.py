@@ -119,7 +119,7 @@ def save(record: MaskRecord, path: Path) -> None:
 
 
 def load(path: Path) -> MaskRecord | None:
-    """The record of a mask, None where there is none; BadRecord where it is damaged."""
+    """The record of a mask, None where there is none; BadMaskRecord where it is damaged."""
     fix = "remove it, and its mask counts as painted by hand until it is made anew (--overwrite)"
     try:
         text = read_text(path)

@@ -27,8 +27,8 @@ PROCESSOR = {  # what a stock processor is read from, under any of the names it 
 def folder_of(source: ModelSource, repo: str, *, needs: Sequence[str] = ("config.json",)) -> Path:
     """The local folder of a model: the source's own, or the hub's snapshot (downloaded once).
 
-    `needs` are files the backend reads besides the weights. Raises WeightsNotFound, which names the
-    folder and what is missing in it, or says why the hub gave nothing and how to go on without it.
+    `needs` are files the backend reads besides the weights. Raises MaskWeightsNotFound, which names
+    the folder and what is missing in it, or says why the hub gave nothing and how to go on.
     """
     name = source.path or repo
     local = Path(name).expanduser()
@@ -89,7 +89,7 @@ def _check_complete(folder: Path, needs: Sequence[str]) -> None:
 
 
 def config_of(folder: Path, *kinds: str) -> Mapping[str, Any]:
-    """The config.json of a folder; WeightsNotFound where its model_type is none of `kinds`."""
+    """The config.json of a folder; MaskWeightsNotFound where its model_type is none of `kinds`."""
     file = folder / "config.json"
     try:
         config: Mapping[str, Any] = read_table(file)
@@ -105,7 +105,7 @@ def config_of(folder: Path, *kinds: str) -> Mapping[str, Any]:
 def load_processor(kind: Any, folder: Path) -> Any:
     """The stock processor (pictures and text) saved beside a model, without remote code.
 
-    WeightsNotFound names the files that are missing, or passes on what transformers said of them.
+    MaskWeightsNotFound names the files that are missing, or passes on what transformers said.
     """
     missing = [
         name
@@ -148,7 +148,7 @@ def compute_fingerprint(path: Path) -> str:
 def load_model(kind: Any, folder: Path, source: ModelSource) -> Any:
     """A transformers model in eval mode on the source's device, without remote code or pickles.
 
-    WeightsNotFound where its files are of another model or damaged, with what transformers said.
+    MaskWeightsNotFound where its files are damaged or another model's; transformers' words follow.
     """
     from transformers.utils import logging as chatter  # noqa: PLC0415 - slow to import
 

@@ -30,7 +30,7 @@ class Preprocessing:
 def read(folder: Path, default: Preprocessing) -> Preprocessing:
     """The preprocessing a checkpoint was saved with; keys it lacks are those of `default`.
 
-    Raises WeightsNotFound where none of the files transformers writes is there.
+    Raises MaskWeightsNotFound where none of the files transformers writes is there.
     """
     file = next((folder / name for name in FILES if (folder / name).is_file()), None)
     if file is None:

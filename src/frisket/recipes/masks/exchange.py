@@ -161,7 +161,7 @@ def _leaving(
         try:
             item = _masked(one, opened, carried.layout)
             known = record.load(place.record(one.name))
-        except ValueError as error:  # BadMedia, BadExchange, BadRecord
+        except ValueError as error:  # BadMedia, BadExchange, BadMaskRecord
             carried.failed[one.name] = str(error)
             continue
         if known and known.status == "unsure":

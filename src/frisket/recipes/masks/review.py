@@ -101,7 +101,7 @@ class _Desk:
             if told and now != "hand":
                 return self._made(entry, told, stale=now == "stale"), told
             return self._unmade(entry, clip, told), None
-        except (ValueError, OSError) as error:  # BadRecord, BadMedia and BadLegend among them
+        except (ValueError, OSError) as error:  # BadMaskRecord, BadMedia and BadLegend among them
             return entry.broken(error), None
 
     def _made(self, entry: Entry, told: MaskRecord, *, stale: bool) -> Entry:
