@@ -74,20 +74,7 @@ def _read(pipeline: Any, caption: str, trigger: str) -> list[Chunk]:
         return []
     doc = pipeline(text)
     places = _find_trigger(text, trigger)
-    triggers = {
-        token.i
-        for token in doc
-        if any(token.idx < end and token.idx + len(token) > start for start, end in places)
-    }
-    english = pipeline.lang == "en"
-    phrases: list[_ParsedPhrase] = []
-    for span in doc.noun_chunks:
-        *owners, own = _split_owners(span)
-        phrases += [
-            _make_phrase(it, triggers, english=english) for it in owners if triggers & it.keys()
-        ]
-        phrases.append(_make_phrase(own, triggers, english=english))
-    phrases = _mark_background(_join_of(phrases) if english else phrases)
+    phrases = _list_phrases(doc, _number_triggers(doc, places), english=pipeline.lang == "en")
     chunks = [phrase.chunk for phrase in phrases if not phrase.absent]
     if places and not any(chunk.trigger for chunk in chunks):
         chunks.insert(0, Chunk("", trigger=True))  # the parse made it no noun
@@ -100,6 +87,29 @@ def _find_trigger(text: str, trigger: str) -> list[tuple[int, int]]:
     if not word:
         return []
     return [match.span() for match in re.finditer(rf"(?<!\w){word}(?!\w)", text, re.IGNORECASE)]
+
+
+def _number_triggers(doc: Any, places: Sequence[tuple[int, int]]) -> set[int]:
+    """The numbers of the tokens that share a character with the trigger."""
+    return {
+        token.i
+        for token in doc
+        if any(token.idx < end and token.idx + len(token) > start for start, end in places)
+    }
+
+
+def _list_phrases(doc: Any, triggers: Collection[int], *, english: bool) -> list[_ParsedPhrase]:
+    """The phrases of a parse in its order; of owners those alone that are the trigger."""
+    phrases: list[_ParsedPhrase] = []
+    for span in doc.noun_chunks:
+        *owners, thing = _split_owners(span)
+        phrases += [
+            _make_phrase(tokens, triggers, english=english)
+            for tokens in owners
+            if not tokens.keys().isdisjoint(triggers)
+        ]
+        phrases.append(_make_phrase(thing, triggers, english=english))
+    return _mark_background(_join_of(phrases) if english else phrases)
 
 
 def _split_owners(span: Any) -> list[dict[int, Token]]:
@@ -164,21 +174,28 @@ def _join_of(phrases: Sequence[_ParsedPhrase]) -> list[_ParsedPhrase]:
 
 def _mark_background(phrases: Sequence[_ParsedPhrase]) -> list[_ParsedPhrase]:
     """Settings: X of "X in the background", and what "the background" as a subject shows."""
-    settings: set[int] = set()
-    bare = [it for it in phrases if it.chunk.text in ("", it.root.lower_)]
-    backgrounds = [it.root for it in bare if it.root.lower_ in BACKGROUND]
-    for root in backgrounds:
-        if root.dep_.startswith("nsubj"):
-            settings |= {it.root.i for it in phrases if it.root.sent == root.sent}
-            continue
-        near = root.head.head if root.head.pos_ == "ADP" else root.head
-        subjects = [child for child in near.children if child.dep_.startswith("nsubj")]
-        firsts = {_first_of_group(token).i for token in (subjects or [near])}
-        settings |= {it.root.i for it in phrases if _first_of_group(it.root).i in firsts}
+    bare = [phrase for phrase in phrases if phrase.chunk.text in ("", phrase.root.lower_)]
+    backgrounds = [phrase.root for phrase in bare if phrase.root.lower_ in BACKGROUND]
+    settings = {number for root in backgrounds for number in _number_settings(root, phrases)}
     return [
-        replace(it, chunk=it.chunk._replace(setting=it.chunk.setting or it.root.i in settings))
-        if not it.chunk.trigger
-        else it
-        for it in phrases
-        if it.root not in backgrounds
+        _mark_setting(phrase) if phrase.root.i in settings else phrase
+        for phrase in phrases
+        if phrase.root not in backgrounds
     ]
+
+
+def _number_settings(background: Token, phrases: Sequence[_ParsedPhrase]) -> set[int]:
+    """The numbers of the roots that stand in this background."""
+    if background.dep_.startswith("nsubj"):
+        return {phrase.root.i for phrase in phrases if phrase.root.sent == background.sent}
+    near = background.head.head if background.head.pos_ == "ADP" else background.head
+    subjects = [child for child in near.children if child.dep_.startswith("nsubj")]
+    firsts = {_first_of_group(token).i for token in (subjects or [near])}
+    return {phrase.root.i for phrase in phrases if _first_of_group(phrase.root).i in firsts}
+
+
+def _mark_setting(phrase: _ParsedPhrase) -> _ParsedPhrase:
+    """The phrase as a setting, unless it is the subject."""
+    if phrase.chunk.trigger:
+        return phrase
+    return replace(phrase, chunk=phrase.chunk._replace(setting=True))
