@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from frisket.cli.masks import files as files_module
 from frisket.cli.masks.exchange import layouts, run_export, run_import
 from frisket.maskgen.files import record
+from frisket.maskgen.files.record import Record, Stamp
 from frisket.maskgen.files.store import (
     LEGEND,
     Place,
@@ -168,7 +169,7 @@ def test_what_is_there_is_kept_unless_asked(stills):
 
 def test_unsure_masks_are_exported_and_named(stills):
     clip = stills / "clips/a.jpg"
-    doubt = record.Record(record.Stamp.of(clip), 1, HIGH, WIDE, "unsure", {}, "")
+    doubt = Record(Stamp.of(clip), 1, HIGH, WIDE, "unsure", {}, "")
     record.save(doubt, Place(stills / "masks").record("a"))
     lines, code = run_export(stills, "labelme", stills / "out")
     assert code == 0

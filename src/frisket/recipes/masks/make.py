@@ -102,7 +102,7 @@ def masks(request: MaskRequest, *, progress: Progress = lambda *_: None) -> Made
     options = request.maskgen
     clips, place = place_of(request.folder, options.output, beside=options.beside)
     found = clips_of(clips, place, options.prompts.captions)
-    prepared = ready(options, found, place, dry=request.dry_run)
+    prepared = ready(options, found, place, dry=request.dry_run, noun_phrases=request.noun_phrases)
     made = Made(place, told=prepared.told, regions=prepared.job.regions)
     made.licences = prepared.licences
     made.wanted = {task.name: task.wanted for task in prepared.tasks}
