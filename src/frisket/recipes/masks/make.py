@@ -114,7 +114,7 @@ def masks(request: MaskRequest, *, progress: Progress = lambda *_: None) -> Made
         made.counts["to make"] = len(todo)
         return made
     for line in made.licences if todo else ():
-        if line not in prepared.said:
+        if line not in prepared.announced:
             log.info("%s", line)
     for line in made.told:
         log.info("%s", line)

@@ -52,7 +52,7 @@ class Ready:
     tasks: list[Task]
     told: list[str]
     licences: list[str]  # of every backend that takes part
-    said: list[str]  # those of them that were said already, before the backend was loaded
+    announced: list[str]  # those of them that were said already, before the backend was loaded
 
 
 def ready(
@@ -77,8 +77,8 @@ def ready(
     models = Models(_weights(options, sources, default, cuts), default, cuts)
     beside = _beside(options)
     names = [*(name for parts in sources for name in backends_of(parts)), *beside]
-    said = [] if dry else list(licences(beside))  # they load here, so it is said here
-    for line in said:
+    announced = [] if dry else list(licences(beside))  # they load here, so it is said here
+    for line in announced:
         log.info("%s", line)
     found, captioned = caption_clips(options, found, models, dry=dry)
     table = rules.read(options.prompts.rules) if options.prompts.rules else rules.default()
@@ -118,7 +118,7 @@ def ready(
         settings["noun_phrases"] = noun_phrases
     tasks = [Task(one.name, one.clip, wanted[one.name]) for one in found]
     job = replace(job, settings=settings, key=record.key_of(settings))
-    return Ready(job, tasks, captioned + told, list(licences(names)), said)
+    return Ready(job, tasks, captioned + told, list(licences(names)), announced)
 
 
 def _list_records(described: Sequence[Model]) -> Iterator[record.Model]:
