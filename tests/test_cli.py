@@ -60,7 +60,7 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
     "masks make": {
         *("folder", "--backend", "--phrases", "--from-captions", "--captions", "--trigger"),
         *("--captioner", "--class-word", "--rules", "--everything-but", "--parts", "--neck"),
-        *("--keep", "--near"),
+        *("--keep", "--near", "--noun-phrases"),
         *("--like", "--alike", "--source", "--threshold", "--segmenter", "--people", "--tracker"),
         "--detector",
         *("--combine", "--longest", "--device", "--dtype", "--batch", "--cut", "--loosen"),

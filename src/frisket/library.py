@@ -238,25 +238,33 @@ def _find_temporal(mask: int, frames: int, temporal: int | None, *, pixels: bool
     cells = mask == frames and (temporal in (None, 1) or not pixels)
     if mask == 1 or cells:
         return 1
-    if temporal is not None and mask == 1 + (frames - 1) * temporal:
-        return temporal
-    if temporal is None and frames > 1:
-        stride, rest = divmod(mask - 1, frames - 1)
-        if rest == 0 and stride > 1 and stride & (stride - 1) == 0:
-            return stride
+    stride = _guess_temporal(mask, frames) if temporal is None else temporal
+    if stride is not None and mask == 1 + (frames - 1) * stride:
+        return stride
+    raise ValueError(
+        f"a mask of {mask} frames does not fit {frames} latent frame{'s' * (frames > 1)}:"
+        f" give it {_describe_frames(frames, temporal)}"
+    )
+
+
+def _guess_temporal(mask: int, frames: int) -> int | None:
+    """The power of two above 1 by which the frames after the first are folded; None for others."""
     if frames == 1:
-        fits = "1 frame"
-    elif temporal is None:
-        fits = (
+        return None
+    stride, rest = divmod(mask - 1, frames - 1)
+    return stride if rest == 0 and stride > 1 and stride & (stride - 1) == 0 else None
+
+
+def _describe_frames(frames: int, temporal: int | None) -> str:
+    """How many frames a mask for so many latent frames may have."""
+    if frames == 1:
+        return "1 frame"
+    if temporal is None:
+        return (
             f"1 frame, {frames}, or 1 + {frames - 1} t for a VAE that folds t frames into one (say"
             " `temporal` where t is no power of two)"
         )
-    else:
-        fits = f"1 or {1 + (frames - 1) * temporal} frames (temporal = {temporal})"
-    raise ValueError(
-        f"a mask of {mask} frames does not fit {frames} latent frame{'s' * (frames > 1)}:"
-        f" give it {fits}"
-    )
+    return f"1 or {1 + (frames - 1) * temporal} frames (temporal = {temporal})"
 
 
 def _sizes(mask: Tensor, prediction: Tensor) -> str:

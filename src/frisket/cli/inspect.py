@@ -40,7 +40,7 @@ def inspect(
     folder = output or settings.run.output / "inspect"
     for repair in mend(settings, folder) if fix else ():
         typer.echo(
-            f"fixed: {repair.path}: {repair.told}; now {repair.now}, the old file in {repair.kept}"
+            f"fixed: {repair.path}: {repair.note}; now {repair.now}, the old file in {repair.kept}"
         )
     with show_bar() as progress:
         findings = run(settings, folder, progress=progress, workers=workers, vae=vae)

@@ -198,7 +198,8 @@ class MaskGeneration(Section):
 class MaskRequest(Section):
     """One call of `frisket masks make`: the section, and what is of this call alone.
 
-    What could destroy work (`overwrite`) or is asked of a person stands in no file.
+    What could destroy work (`overwrite`), loads code (`noun_phrases`) or is asked of a person
+    stands in no file.
     """
 
     folder: Annotated[Path, ARGUMENT]
@@ -211,6 +212,9 @@ class MaskRequest(Section):
     ask_people: Annotated[bool, option("--people")] = False
     """The best parser of people on this machine; without one, asks before a small model is
     fetched."""
+    noun_phrases: Annotated[str, option(panel=PROMPTS, metavar="spacy:PIPELINE")] = ""
+    """What reads captions: an installed spaCy pipeline, as spacy:en_core_web_sm; by default word
+    lists."""
     maskgen: MaskGeneration = MaskGeneration()
     overwrite: Annotated[bool, option(panel=FILES)] = False
     """Also masks painted by hand."""

@@ -44,7 +44,7 @@ def describe(
 
 def read_contents(path: Path, base: AdapterBase, without: Sequence[str]) -> AdapterContents:
     """Read a file with the names and layers of its base; `without` are patterns left out."""
-    prefix = base.loaded().lora_prefix
+    prefix = base.load_family().lora_prefix
     return formats.read(path, base.names(), prefix=prefix, layers=base.layers(), without=without)
 
 

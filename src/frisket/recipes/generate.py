@@ -79,11 +79,7 @@ def generate(
     LoRA of another base, WeightsNotFound, BadMedia, and ValueError for what the model cannot make.
     """
     check_config(config)
-    lines = _list_lines(prompts, prompt_file)
-    if not lines or not seeds:
-        raise ConfigError(
-            'generate: give at least one prompt (--prompt "...", or --prompt-file) and one seed'
-        )
+    lines = _list_lines(prompts, prompt_file, seeds)
     family = FAMILIES.load(config.model.family)
     source = source_of(config, family)
     settings = {
@@ -102,7 +98,7 @@ def generate(
     tell_reading(variant, source, lora)
     embedded = embed_prompts(family, source, shots)
     parts = load_sampler(family, source, plan_of(config), lora)
-    versions = (["base"] if without or not lora else []) + (["lora"] if lora else [])
+    versions = _list_versions(lora, without=without)
     folder = out if isinstance(out, Path) else out()
     folder.mkdir(parents=True, exist_ok=True)
     device, tile = torch.device(source.device), config.memory.tile_vae
@@ -122,12 +118,24 @@ def generate(
     )
 
 
-def _list_lines(prompts: Sequence[str], prompt_file: Path | None) -> list[PromptLine]:
-    """The prompts, and those of a file behind them."""
-    return [
+def _list_lines(
+    prompts: Sequence[str], prompt_file: Path | None, seeds: Sequence[int]
+) -> list[PromptLine]:
+    """The prompts, and those of a file behind them; ConfigError without prompts or seeds."""
+    lines = [
         *(PromptLine(prompt) for prompt in prompts),
         *(read_prompts(prompt_file) if prompt_file else []),
     ]
+    if not lines or not seeds:
+        raise ConfigError(
+            'generate: give at least one prompt (--prompt "...", or --prompt-file) and one seed'
+        )
+    return lines
+
+
+def _list_versions(lora: Sequence[tuple[Path, float]], *, without: bool) -> list[str]:
+    """What is sampled, the base before the LoRA: both, or the one that was asked for."""
+    return [*(["base"] if without or not lora else []), *(["lora"] if lora else [])]
 
 
 def _draw_versions(

@@ -1,6 +1,6 @@
 """`frisket masks export` and `import`: masks carried to other tools' layouts and back."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count, repeat
@@ -103,9 +103,7 @@ def export(
     layout = layout_of(to, "--to")
     if missing == "white" and not layout.grey:
         raise BadOption(f"--missing white: {to} holds regions; leave such clips out")
-    clips, place = place_of(folder, Path(masks) if masks else None)
-    if place.folder.resolve() == clips.resolve():
-        place = MaskStore(clips, beside=True)
+    clips, place = _place_masks(folder, masks)
     opened = open_masks(masks or str(place.folder), clips, levels=levels)
     table = _table(layout, opened.regions(), weights or {})
     if missing == "white":
@@ -116,14 +114,21 @@ def export(
     while True:
         before = len(carried.done)
         try:
-            for _ in layout.write(output, items, table, overwrite=overwrite):
-                pass
+            deque(layout.write(output, items, table, overwrite=overwrite), maxlen=0)
             return carried
         except ValueError as error:  # BadExchange and BadMedia, told of the last clip handed out
             # Only layouts of one grey file a clip can go on: others have one file for all.
             if not layout.grey or len(carried.done) == before:
                 raise
             carried.failed[carried.done.pop()] = str(error)
+
+
+def _place_masks(folder: Path, masks: str) -> tuple[Path, MaskStore]:
+    """The clip folder, and where its masks are: beside the clips where `masks` is their folder."""
+    clips, place = place_of(folder, Path(masks) if masks else None)
+    if place.folder.resolve() == clips.resolve():
+        place = MaskStore(clips, beside=True)
+    return clips, place
 
 
 def _table(

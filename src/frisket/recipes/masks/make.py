@@ -102,7 +102,7 @@ def masks(request: MaskRequest, *, progress: Progress = lambda *_: None) -> Made
     options = request.maskgen
     clips, place = place_of(request.folder, options.output, beside=options.beside)
     found = clips_of(clips, place, options.prompts.captions)
-    prepared = ready(options, found, place, dry=request.dry_run)
+    prepared = ready(options, found, place, dry=request.dry_run, noun_phrases=request.noun_phrases)
     made = Made(place, told=prepared.told, regions=prepared.job.regions)
     made.licences = prepared.licences
     made.prompts = {task.name: task.prompts for task in prepared.tasks}
@@ -114,7 +114,7 @@ def masks(request: MaskRequest, *, progress: Progress = lambda *_: None) -> Made
         made.counts["to make"] = len(todo)
         return made
     for line in made.licences if todo else ():
-        if line not in prepared.said:
+        if line not in prepared.announced:
             log.info("%s", line)
     for line in made.told:
         log.info("%s", line)

@@ -27,23 +27,21 @@ from frisket.maskgen.pipeline import (
     backends_of,
     find_front_role,
     list_licences,
-    needs_phrases,
     regions_of,
     resolve_parts,
 )
 from frisket.maskgen.text import rules
-from frisket.maskgen.text.phrases import Phrase, find_noun_phrases, parse_phrases, survey_captions
 from frisket.maskgen.tracking.tracker import Tracking
 from frisket.maskgen.vision.classes import get_grouping
 from frisket.media.files import ClipFiles
 from frisket.media.frames import decode
+from frisket.recipes.masks.phrases import caption_clips, choose_reader, plan_clips
 from frisket.registry import suggest
 
 log = logging.getLogger(__name__)
 
 FACES = "insightface"  # the backend a face is recognised by
 SUBJECT = "subject"  # the region that is everything but what was found
-LEFT_OUT = "left out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,31 +52,37 @@ class Ready:
     tasks: list[Task]
     told: list[str]
     licences: list[str]  # of every backend that takes part
-    said: list[str]  # those of them that were said already, before the backend was loaded
+    announced: list[str]  # those of them that were said already, before the backend was loaded
 
 
 def ready(
-    options: MaskGeneration, found: Sequence[ClipFiles], place: MaskStore, *, dry: bool = False
+    options: MaskGeneration,
+    found: Sequence[ClipFiles],
+    place: MaskStore,
+    *,
+    dry: bool = False,
+    noun_phrases: str = "",
 ) -> Ready:
     """Check the options against backends, rules and captions.
 
     Loads at most the backend that reads reference faces; writes the legend of the mask folder,
     unless `dry`. What is wrong with names, rules, phrases or weights is raised before a clip is
-    touched.
+    touched. `noun_phrases` is of the call, as `MaskRequest` has it: no file names code to load.
     """
     _check(options)
+    reader = choose_reader(noun_phrases, options)
     sources = tuple(_parts(options, name) for name in options.backends)
     default = ModelSource(device=device_of(options.devices[0]), dtype=_dtype(options))
     cuts = _read_thresholds(options)
     models = Models(_weights(options, sources, default, cuts), default, cuts)
     beside = _beside(options)
     names = [*(name for parts in sources for name in backends_of(parts)), *beside]
-    said = [] if dry else list(list_licences(beside))  # they load here, so it is said here
-    for line in said:
+    announced = [] if dry else list(list_licences(beside))  # they load here, so it is said here
+    for line in announced:
         log.info("%s", line)
-    found, captioned = _captioned(options, found, models, dry=dry)
+    found, captioned = caption_clips(options, found, models, dry=dry)
     table = rules.read(options.prompts.rules) if options.prompts.rules else rules.default()
-    wanted, told = _wanted(options, sources, table, found)
+    wanted, told = plan_clips(options, sources, table, found, reader)
     regions = _regions(options, sources, table, wanted)
     described = models.describe(names)
     legend = extend_legend(place.legend, regions) if not dry else _counted(regions)
@@ -110,9 +114,11 @@ def ready(
     )
     models.close()
     settings = _settings(options, job, described)
+    if noun_phrases:  # only then: masks made before there was the option stay done
+        settings["noun_phrases"] = noun_phrases
     tasks = [Task(one.name, one.clip, wanted[one.name]) for one in found]
     job = replace(job, settings=settings, key=record.key_of(settings))
-    return Ready(job, tasks, captioned + told, list(list_licences(names)), said)
+    return Ready(job, tasks, captioned + told, list(list_licences(names)), announced)
 
 
 def _list_records(described: Sequence[LoadedModel]) -> Iterator[record.ModelRecord]:
@@ -233,72 +239,6 @@ def _make_motion(options: MaskTracking) -> Motion:
     gap = min(Tracking().gap, options.window - 1)
     tracking = Tracking(**take_fields(options, Tracking, besides=("gap",)), gap=gap)
     return Motion(tracking=tracking, **take_fields(options, Motion))
-
-
-def _wanted(
-    options: MaskGeneration,
-    sources: Sequence[PipelineParts],
-    table: rules.RegionRules,
-    found: Sequence[ClipFiles],
-) -> tuple[dict[str, Prompts], list[str]]:
-    """The phrases of every clip by region, and what is to be said of them."""
-    asking = [parts.front for parts in sources if needs_phrases(parts)]
-    _check_phrases(options, asking)
-    if not asking:
-        return {one.name: {} for one in found}, []
-    if options.prompts.phrases:
-        each = parse_phrases(options.prompts.phrases)
-        plan = _plan(options, each, table)
-        return {one.name: plan.regions for one in found}, plan.list_notes()
-    words = options.prompts.trigger, options.prompts.class_word
-    read = {one.name: find_noun_phrases(one.caption, *words) for one in found}
-    survey = survey_captions(((one.name, one.caption) for one in found), *words)
-    told = [*_plan(options, survey.phrases, table).list_notes(), *survey.notes]
-    return {name: _plan(options, each, table).regions for name, each in read.items()}, told
-
-
-def _check_phrases(options: MaskGeneration, asking: Sequence[str]) -> None:
-    """Refuse phrases given twice, or to backends that take none, and none where they are needed."""
-    phrases, from_captions = options.prompts.phrases, options.prompts.from_captions
-    if phrases and from_captions:
-        raise BackendUnusable("give --phrases or --from-captions, not both")
-    if not asking and (phrases or from_captions):
-        raise BackendUnusable(
-            f"{', '.join(options.backends)} finds regions of its own and takes no phrases;"
-            " choose a backend that does (frisket masks backends), or leave the phrases out"
-        )
-    if asking and not (phrases or from_captions):
-        raise BackendUnusable(
-            f"{asking[0]} must be told what to look for: --phrases 'face; hair; red jacket', or"
-            " --from-captions"
-        )
-
-
-def _captioned(
-    options: MaskGeneration, found: Sequence[ClipFiles], models: Models, *, dry: bool
-) -> tuple[Sequence[ClipFiles], list[str]]:
-    """Clips without a caption with one that a model wrote of their first frame."""
-    if not options.prompts.captioner:
-        return found, []
-    bare = [one for one in found if not one.caption]
-    if dry:
-        return found, [
-            f"{len(bare)} clip{'s' * (len(bare) > 1)} without a caption would be captioned first"
-        ]
-    captioner = models.get(options.prompts.captioner)
-    written: dict[str, str] = {}
-    for one in bare:
-        (written[one.name],) = captioner.caption([decode(one.clip, [0])[0]])
-    told = [f"{name}: captioned {caption!r}" for name, caption in written.items()]
-    return [replace(one, caption=written.get(one.name, one.caption)) for one in found], told
-
-
-def _plan(
-    options: MaskGeneration, each: Sequence[Phrase], table: rules.RegionRules
-) -> rules.RegionPlan:
-    if options.prompts.everything_but:
-        return rules.RegionPlan({LEFT_OUT: tuple(dict.fromkeys(phrase.text for phrase in each))})
-    return rules.plan(each, table)
 
 
 def _regions(

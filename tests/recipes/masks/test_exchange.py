@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from frisket.cli.masks import files as files_module
 from frisket.cli.masks.exchange import layouts, run_export, run_import
 from frisket.maskgen.files import record
+from frisket.maskgen.files.record import MaskRecord, Stamp
 from frisket.maskgen.files.store import (
     LEGEND,
     MaskStore,
@@ -168,8 +169,8 @@ def test_what_is_there_is_kept_unless_asked(stills):
 
 def test_unsure_masks_are_exported_and_named(stills):
     clip = stills / "clips/a.jpg"
-    doubt = record.MaskRecord(record.Stamp.of(clip), 1, HIGH, WIDE, "unsure", {}, "")
-    record.save(doubt, MaskStore(stills / "masks").record("a"))
+    doubt = MaskRecord(Stamp.of(clip), 1, HIGH, WIDE, "unsure", {}, "")
+    record.save(doubt, Place(stills / "masks").record("a"))
     lines, code = run_export(stills, "labelme", stills / "out")
     assert code == 0
     assert "1 clip (a) with a mask that is unsure, look at it first" in lines
