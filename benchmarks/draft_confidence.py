@@ -20,7 +20,7 @@ from measure import table, title
 
 from frisket.config.maskgen import MaskGeneration, MaskRequest
 from frisket.maskgen.files.record import load
-from frisket.recipes.masks.make import masks
+from frisket.recipes.masks.make import make_masks
 
 LABELS = Path(__file__).with_name("draft_labels.json")
 WRONG = ("outline", "regions", "group")
@@ -34,7 +34,7 @@ def main() -> None:
     counts: dict[str, Counter[str]] = {"limits set on": Counter(), "test": Counter()}
     with tempfile.TemporaryDirectory() as out:
         options = MaskGeneration(output=Path(out), workers=1, longest=LONGEST)
-        made = masks(MaskRequest(folder=folder, maskgen=options))
+        made = make_masks(MaskRequest(folder=folder, maskgen=options))
         for path in sorted(folder.iterdir()):
             told = load(made.place.record(path.stem))
             if told is None or path.name not in labels:

@@ -59,7 +59,7 @@ def masked_loss(
     """
     _check_latents(prediction, target)
     _check_options(kind, delta, normalise, beta, reduction)
-    clip, wanted = (
+    clip, clean = (
         latents.unsqueeze(2) if latents.ndim == 4 else latents
         for latents in (prediction, target.detach())
     )
@@ -72,11 +72,11 @@ def masked_loss(
         cells = table(planes.to(clip.device)).expand(len(clip), -1, -1, -1, -1)
     # Of ones every `normalise` is the plain mean, and so is the mean of the samples' means, but by
     # way of their formulas the last bit may differ.
-    plain = bool((cells == 1).all())
-    if plain and kind == "mse" and reduction == "mean":
-        return functional.mse_loss(clip.float(), wanted.float())
-    divisor = None if plain else divisors(cells, clip.shape[1], normalise, beta=beta)
-    losses = weighted_error(kind, delta, clip, wanted, cells, divisor)
+    all_ones = bool((cells == 1).all())
+    if all_ones and kind == "mse" and reduction == "mean":
+        return functional.mse_loss(clip.float(), clean.float())
+    divisor = None if all_ones else divisors(cells, clip.shape[1], normalise, beta=beta)
+    losses = weighted_error(kind, delta, clip, clean, cells, divisor)
     return losses.mean() if reduction == "mean" else losses
 
 
@@ -189,12 +189,12 @@ def _to_planes(mask: Tensor, prediction: Tensor, regions: int) -> Tensor:
         raise ValueError(_refuse_axes(mask, prediction, regions))
     if len(planes) != len(prediction):
         raise ValueError(
-            f"{_sizes(mask, prediction)}: give each of {len(prediction)} samples its own, or one of"
+            f"{_describe_sizes(mask, prediction)}: give each of {len(prediction)} samples its own, or one of"
             " shape H W to all (or mask.expand)"
         )
     if planes.shape[1] != regions:
         raise ValueError(
-            f"{_sizes(mask, prediction)}: {planes.shape[1]} planes where the table has {regions}"
+            f"{_describe_sizes(mask, prediction)}: {planes.shape[1]} planes where the table has {regions}"
             " (take mask[:, :1] of a repeated mask, or name the regions: weights ="
             " frisket.RegionWeights({...}))"
         )
@@ -202,7 +202,7 @@ def _to_planes(mask: Tensor, prediction: Tensor, regions: int) -> Tensor:
 
 
 def _refuse_axes(mask: Tensor, prediction: Tensor, regions: int) -> str:
-    sizes = _sizes(mask, prediction)
+    sizes = _describe_sizes(mask, prediction)
     if mask.ndim == 3:
         return (
             f"{sizes}: three axes may be F H W or b H W; give b F H W: mask[None] if it is one"
@@ -267,7 +267,7 @@ def _describe_frames(frames: int, temporal: int | None) -> str:
     return f"1 or {1 + (frames - 1) * temporal} frames (temporal = {temporal})"
 
 
-def _sizes(mask: Tensor, prediction: Tensor) -> str:
+def _describe_sizes(mask: Tensor, prediction: Tensor) -> str:
     return (
         f"a mask of shape {tuple(mask.shape)} does not fit a prediction of shape"
         f" {tuple(prediction.shape)}"

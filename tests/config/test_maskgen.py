@@ -29,7 +29,7 @@ from frisket.maskgen.files.store import MaskStore
 from frisket.maskgen.job import MaskJob, Motion, Smooth
 from frisket.maskgen.tracking.tracker import Tracking
 from frisket.maskgen.vision.classes import GROUPINGS
-from frisket.recipes.masks.request import ready
+from frisket.recipes.masks.request import prepare_job
 from frisket.runs.identity import read_identity
 
 FILE = """\
@@ -226,13 +226,13 @@ def test_a_new_field_is_an_option_a_key_a_line_of_the_reference_and_in_the_job(
     file.write_text("[maskgen.cleanup]\nrefine_eps = 0.5\n", encoding="utf-8")
     for words, value in (((), 0.5), (("--edge-noise", "0.25"), 0.25)):
         made, _ = call("x", "--config", str(file), *words, model=Request, config=Whole)
-        job = ready(made.maskgen, [], MaskStore(tmp_path), dry=True).job
+        job = prepare_job(made.maskgen, [], MaskStore(tmp_path), dry=True).job
         assert job.cleaned("face").refine_eps == value
 
 
 def test_every_option_of_one_name_reaches_the_job(tmp_path: Path) -> None:
     options = request(tmp_path, soft=True, stability=True, batch=7, brush=tmp_path).maskgen
-    job = ready(options, [], MaskStore(tmp_path), dry=True).job
+    job = prepare_job(options, [], MaskStore(tmp_path), dry=True).job
     assert (job.soft, job.stability, job.batch, job.brush) == (True, True, 7, tmp_path)
     both = {field.name for field in fields(MaskJob)} & set(MaskGeneration.model_fields)
     assert both == {"soft", "stability", "batch", "brush", "sources", "thresholds"}

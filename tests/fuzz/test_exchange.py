@@ -9,7 +9,7 @@ from PIL import Image
 from tests.fuzz.mutate import damage, damage_value, tried, written
 from tests.fuzz.test_media import QUICK, slow
 
-from frisket.recipes.masks.exchange import bring
+from frisket.recipes.masks.exchange import import_masks
 
 COCO = {
     "images": [{"id": 1, "file_name": "a.png", "height": 24, "width": 32}],
@@ -59,7 +59,7 @@ def test_damaged_annotations(seeds, tmp_path):
             content = written(told, rng)
             content = damage(content, rng, 2) if rng.random() < 0.3 else content
         source.write_bytes(content)
-        bring(source, layout, clips, tmp_path / "out", overwrite=True)
+        import_masks(source, layout, clips, tmp_path / "out", overwrite=True)
 
     assert all(tried(seeds, run).values())
 
@@ -71,4 +71,4 @@ def test_runs_and_pictures_that_unpack_to_much_are_refused(tmp_path):
     source = tmp_path / "annotations.xml"
     source.write_bytes(CVAT.replace(b"3, 5, 4", b"99999999999999, 1"))
     with pytest.raises(ValueError, match="its runs make 100000000000000 pixels, its size is 4 x 3"):
-        bring(source, "cvat", clips, tmp_path / "out")
+        import_masks(source, "cvat", clips, tmp_path / "out")

@@ -8,7 +8,7 @@ import torch
 from frisket.config.maskgen import MaskGeneration, MaskPeople, MaskPrompts, MaskRequest
 from frisket.media.frames import write_video
 from frisket.pocket.world import Background, Scene, draw, frames_of
-from frisket.recipes.masks.make import masks
+from frisket.recipes.masks.make import make_masks
 
 PHOTOS = Path(__file__).parents[2] / "examples" / "photos" / "clips"
 WALL = Background("wall", "white", "white")
@@ -33,4 +33,4 @@ def request(folder: Path, **options) -> MaskRequest:
 
 
 def run(folder: Path, **options):
-    return masks(request(folder, **options))
+    return make_masks(request(folder, **options))

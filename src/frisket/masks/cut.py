@@ -23,12 +23,12 @@ def cut_to_latent(
     check_axes("the mask", plane, "F H W")
     _, height, width = grid.cells(len(geometry.picks), *geometry.target)
     straight = replace(geometry, target=(height, width))
-    if reading != "mean" or not _nested(geometry, straight, plane):
+    if reading != "mean" or not _is_nested(geometry, straight, plane):
         return to_latent(geometry.plane(plane)[None], grid, reading)[0]
     return to_latent(straight.plane(plane)[None], replace(grid, spatial=1))[0]
 
 
-def _nested(geometry: Geometry, straight: Geometry, plane: Tensor) -> bool:
+def _is_nested(geometry: Geometry, straight: Geometry, plane: Tensor) -> bool:
     """Whether both cut the same box, and the mask has at least the target's pixels in it."""
     for span, wide, size in zip(geometry.spans(), straight.spans(), plane.shape[1:], strict=True):
         same = abs(span.start - wide.start) + abs(span.length - wide.length) < 1e-6

@@ -19,7 +19,7 @@ from frisket.media.files import TwoFiles
 from frisket.media.frames import probe, write_video
 from frisket.pocket.world import Background, Scene, draw, frames_of
 from frisket.recipes.masks import compare
-from frisket.recipes.masks.folder import BadOption, cut
+from frisket.recipes.masks.folder import BadMaskOption, cut
 
 LEVELS = {"face": 255, "body": 128, "hair": 80}
 
@@ -94,9 +94,9 @@ def test_unions_are_compared_with_what_is_one_there(tmp_path):
     told, _ = numbers(tmp_path, *folders, merge=["subject=face,body"])
     assert told["regions"] == ["subject"]
     assert told["whole"]["regions"]["subject"]["iou"] == 1
-    with pytest.raises(BadOption, match=r"no region in common.*--merge subject=face,body"):
+    with pytest.raises(BadMaskOption, match=r"no region in common.*--merge subject=face,body"):
         run(*map(str, folders))
-    with pytest.raises(BadOption, match="named 'fase', did you mean 'face'"):
+    with pytest.raises(BadMaskOption, match="named 'fase', did you mean 'face'"):
         run(*map(str, folders), merge=["subject=fase"])
 
 
@@ -166,15 +166,15 @@ def test_wrong_folders_and_options(tmp_path):
     grey(tmp_path / "pred/a.png", band(0, 10))
     grey(tmp_path / "gt/a.png", band(0, 10))
     folders = str(tmp_path / "pred"), str(tmp_path / "gt")
-    with pytest.raises(BadOption, match="no such folder of masks"):
+    with pytest.raises(BadMaskOption, match="no such folder of masks"):
         run(folders[0], str(tmp_path / "gone"))
-    with pytest.raises(BadOption, match="both prediction and truth"):
+    with pytest.raises(BadMaskOption, match="both prediction and truth"):
         run(folders[0], folders[0])
-    with pytest.raises(BadOption, match="--levels: 'face' is not region=number"):
+    with pytest.raises(BadMaskOption, match="--levels: 'face' is not region=number"):
         run(*folders, levels="face")
-    with pytest.raises(BadOption, match="from 0 to 255"):
+    with pytest.raises(BadMaskOption, match="from 0 to 255"):
         run(*folders, levels="face=300")
-    with pytest.raises(BadOption, match="--merge: 'person' should be like"):
+    with pytest.raises(BadMaskOption, match="--merge: 'person' should be like"):
         run(*folders, merge=["person"])
     grey(tmp_path / "pred/a.bmp", band(0, 10))
     with pytest.raises(TwoFiles, match=r"a\.bmp"):

@@ -12,7 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from frisket.cli.masks import files as files_module
-from frisket.cli.masks.exchange import layouts, run_export, run_import
+from frisket.cli.masks.exchange import list_layouts, run_export, run_import
 from frisket.maskgen.files import record
 from frisket.maskgen.files.record import MaskRecord, Stamp
 from frisket.maskgen.files.store import (
@@ -25,8 +25,8 @@ from frisket.maskgen.files.store import (
 from frisket.maskgen.format_base import BadExchange
 from frisket.media.files import MasksNotFound, TwoFiles
 from frisket.media.frames import decode_grey, decode_index, probe, write_video
-from frisket.recipes.masks.exchange import bring, export
-from frisket.recipes.masks.folder import BadOption
+from frisket.recipes.masks.exchange import export, import_masks
+from frisket.recipes.masks.folder import BadMaskOption
 
 TABLE = {"face": 1, "hair": 2}
 HIGH, WIDE = 24, 32
@@ -88,7 +88,7 @@ def test_a_clip_without_a_mask_can_be_white(data):
     # Weights above 1 shrink all alike: what has no mask still teaches as weight 1 does.
     export(data, "kohya", data / "high", weights={"face": 2.0, "hair": 0.0}, missing="white")
     assert decode_grey(data / "high/c.png").max() == pytest.approx(0.5, abs=0.01)
-    with pytest.raises(BadOption, match="coco holds regions"):
+    with pytest.raises(BadMaskOption, match="coco holds regions"):
         export(data, "coco", data / "coco", missing="white")
 
 
@@ -101,24 +101,26 @@ def test_the_weights_of_a_config(data):
 
 
 def test_weights_that_lack_a_region_or_a_name(data):
-    with pytest.raises(BadOption, match=r"face, hair has none: give .*--weights face=1,hair=1"):
+    with pytest.raises(BadMaskOption, match=r"face, hair has none: give .*--weights face=1,hair=1"):
         run_export(data, "kohya", data / "out")
-    with pytest.raises(BadOption, match="hair has none"):
+    with pytest.raises(BadMaskOption, match="hair has none"):
         run_export(data, "kohya", data / "out", weights="face=1")
-    with pytest.raises(BadOption, match="did you mean 'person'"):
+    with pytest.raises(BadMaskOption, match="did you mean 'person'"):
         run_export(data, "kohya", data / "out", regions="persn")
-    with pytest.raises(BadOption, match="not both"):
+    with pytest.raises(BadMaskOption, match="not both"):
         run_export(data, "kohya", data / "out", regions="person", config=data / "frisket.toml")
-    with pytest.raises(BadOption, match="did you mean 'white'"):
+    with pytest.raises(BadMaskOption, match="did you mean 'white'"):
         run_export(data, "kohya", data / "out", missing="whit")
     assert not (data / "out").exists()
 
 
 def test_an_unknown_layout_tells_the_nearest(data):
-    with pytest.raises(BadOption, match="--to: no layout is named 'koya', did you mean 'kohya'"):
+    with pytest.raises(
+        BadMaskOption, match="--to: no layout is named 'koya', did you mean 'kohya'"
+    ):
         export(data, "koya", data / "out")
-    with pytest.raises(BadOption, match=r"--from: .* did you mean 'labelme'"):
-        bring(data, "label-me", data / "clips")
+    with pytest.raises(BadMaskOption, match=r"--from: .* did you mean 'labelme'"):
+        import_masks(data, "label-me", data / "clips")
 
 
 def test_videos_fail_alone_where_a_layout_takes_none(data):
@@ -190,7 +192,7 @@ def test_grey_masks_by_hand_are_one_region_or_cut_by_levels(stills):
 def test_two_clips_of_one_name_and_folders_that_are_none(stills):
     with pytest.raises(MasksNotFound, match="no mask matches"):
         export(stills, "kohya", stills / "out", masks=str(stills / "clips/sub"))
-    with pytest.raises(BadOption, match="no such folder of masks"):
+    with pytest.raises(BadMaskOption, match="no such folder of masks"):
         export(stills, "kohya", stills / "out", masks=str(stills / "gone"))
     picture(stills / "clips/a.png")
     with pytest.raises(TwoFiles, match=r"a\.jpg and .*a\.png"):
@@ -244,7 +246,7 @@ def test_a_round_trip_through_layouts_that_know_regions(stills):
 def test_imported_masks_count_as_hand_work(stills):
     export(stills, "coco", stills / "coco")
     place = MaskStore(stills / "again")
-    bring(stills / "coco", "coco", stills / "clips", place.folder)
+    import_masks(stills / "coco", "coco", stills / "clips", place.folder)
     clip = stills / "clips/a.jpg"
     known = record.load(place.record("a"))
     there = place.present("a", clip, known.legend)
@@ -256,11 +258,13 @@ def test_hand_work_stays_unless_asked_and_leaves_no_twin(stills):
     hand = stills / "there/a.bmp"
     hand.parent.mkdir()
     Image.new("L", (WIDE, HIGH)).save(hand)
-    carried = bring(stills / "coco", "coco", stills / "clips", stills / "there")
+    carried = import_masks(stills / "coco", "coco", stills / "clips", stills / "there")
     assert carried.kept == ["a"]
     assert carried.done == ["sub/b"]
     assert not (stills / "there/a.png").exists()
-    carried = bring(stills / "coco", "coco", stills / "clips", stills / "there", overwrite=True)
+    carried = import_masks(
+        stills / "coco", "coco", stills / "clips", stills / "there", overwrite=True
+    )
     assert carried.done == ["a", "sub/b"]
     assert not hand.exists()  # two masks of one name are refused in training
 
@@ -269,7 +273,7 @@ def test_a_legend_that_is_there_stays_true(stills):
     export(stills, "coco", stills / "coco")
     (stills / "there").mkdir()
     (stills / "there" / LEGEND).write_text('{"hands": 1, "hair": 5}')
-    bring(stills / "coco", "coco", stills / "clips", stills / "there")
+    import_masks(stills / "coco", "coco", stills / "clips", stills / "there")
     assert read_legend(stills / "there" / LEGEND) == {"hands": 1, "hair": 5, "face": 6}
     (labels,) = decode_index(stills / "there/a.png")
     assert torch.equal(labels == 6, painted() == 1)
@@ -300,14 +304,14 @@ def test_masks_in_other_ways_grey(stills):
 
 
 def test_a_source_that_is_none_or_matches_nothing(stills):
-    with pytest.raises(BadOption, match="no such file or folder"):
-        bring(stills / "gone", "coco", stills / "clips")
-    with pytest.raises(BadOption, match="--levels: coco holds regions"):
-        bring(stills, "coco", stills / "clips", levels={"face": 1})
+    with pytest.raises(BadMaskOption, match="no such file or folder"):
+        import_masks(stills / "gone", "coco", stills / "clips")
+    with pytest.raises(BadMaskOption, match="--levels: coco holds regions"):
+        import_masks(stills, "coco", stills / "clips", levels={"face": 1})
     export(stills, "coco", stills / "coco")
     picture(stills / "others/z.jpg")
     with pytest.raises(BadExchange, match="none of its 2 pictures is in"):
-        bring(stills / "coco", "coco", stills / "others")
+        import_masks(stills / "coco", "coco", stills / "others")
     assert not (stills / "others_masks").exists()
 
 
@@ -347,11 +351,11 @@ def test_the_commands(stills):
     ran = frisket("import", stills / "coco", "--from", "coco", "--clips", stills / "clips")
     assert ran.exit_code == 0
     assert "kept it; --overwrite replaces it" in ran.output  # label maps without a record
-    assert frisket("layouts").output == "\n".join(layouts()) + "\n"
+    assert frisket("layouts").output == "\n".join(list_layouts()) + "\n"
 
 
 def test_every_layout_is_listed_with_what_it_loses():
-    lines = layouts()
+    lines = list_layouts()
     for name in ("kohya", "onetrainer", "ai_toolkit", "alpha", "coco", "labelme", "cvat"):
         at = next(index for index, line in enumerate(lines) if line.startswith(name))
         assert lines[at + 1].strip()

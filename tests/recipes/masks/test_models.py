@@ -55,7 +55,7 @@ def test_phrases_and_captions_become_regions(clips, weights):
         trigger="sks",
     )
     assert made.regions == ("clothes", "body")
-    assert made.told == ["Background, not looked for: beach."]
+    assert made.messages == ["Background, not looked for: beach."]
 
 
 @pytest.mark.parametrize("front", ["grounded-sam2", "florence2-sam2"])
@@ -200,7 +200,7 @@ def test_clips_without_a_caption_are_captioned_first(clips, weights, monkeypatch
         "thresholds": {"clipseg": {"threshold": 0.01}},
     }
     made = run(clips.parent, **options)
-    assert made.told[0] == "ada: captioned 'A woman with long hair.'"
+    assert made.messages[0] == "ada: captioned 'A woman with long hair.'"
     told = record.load(clips.parent / "masks" / "ada.json")
     assert told.settings["wanted"] == {"hair": ["long hair"], "body": ["woman"]}
     assert record.load(clips.parent / "masks" / "sky.json").settings["wanted"] == {

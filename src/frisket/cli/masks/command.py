@@ -17,15 +17,17 @@ if TYPE_CHECKING:
 
 MAKE = "make"
 
-Folder = Annotated[Path, typer.Argument(help="Folder of clips (or one with `clips` in it).")]
-Output = Annotated[
+_ClipFolder = Annotated[Path, typer.Argument(help="Folder of clips (or one with `clips` in it).")]
+_OutputOption = Annotated[
     Path | None,
     typer.Option("--output", "-o", help="Mask folder; by default `masks` beside `clips`."),
 ]
-Beside = Annotated[bool, typer.Option("--beside", help="Masks beside each clip, as name.mask.png.")]
+_BesideOption = Annotated[
+    bool, typer.Option("--beside", help="Masks beside each clip, as name.mask.png.")
+]
 
 
-class Masks(TyperGroup):
+class MasksGroup(TyperGroup):
     """`frisket masks FOLDER` is `frisket masks make FOLDER`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -35,10 +37,10 @@ class Masks(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-def commands(bar: Bar) -> typer.Typer:
+def make_commands(bar: Bar) -> typer.Typer:
     """The group of commands, with a progress bar of the caller's."""
     app = typer.Typer(
-        cls=Masks,
+        cls=MasksGroup,
         no_args_is_help=True,
         rich_markup_mode="markdown",
         help="Make region masks for a folder of clips, look at them, carry them over."
@@ -46,8 +48,8 @@ def commands(bar: Bar) -> typer.Typer:
     )
     add_command(app, MAKE, _make(bar), _load_request)
     app.command("review")(_review(bar))
-    app.command("backends")(_backends)
-    app.command("rules")(_rules)
+    app.command("backends")(_print_backends)
+    app.command("rules")(_print_rules)
     files.add(app, bar)
     return app
 
@@ -96,9 +98,9 @@ def _load_request() -> "type[MaskRequest]":
 
 def _review(bar: Bar) -> Callable[..., None]:
     def review(
-        folder: Folder,
-        output: Output = None,
-        beside: Beside = False,
+        folder: _ClipFolder,
+        output: _OutputOption = None,
+        beside: _BesideOption = False,
         below: Annotated[
             float, typer.Option(help="Confidence below which a mask is to be looked at.")
         ] = 0.5,
@@ -110,7 +112,7 @@ def _review(bar: Bar) -> Callable[..., None]:
         from frisket.cli.masks import make as make_module
 
         with bar() as progress:
-            line, _ = make_module.reviewed(
+            line, _ = make_module.write_review_page(
                 folder, output, beside=beside, below=below, page=page, progress=progress
             )
         typer.echo(line)
@@ -118,14 +120,14 @@ def _review(bar: Bar) -> Callable[..., None]:
     return review
 
 
-def _backends() -> None:
+def _print_backends() -> None:
     """List backends and compositions, with their licences."""
     from frisket.cli.masks import make as make_module
 
-    typer.echo("\n".join(make_module.backends()))
+    typer.echo("\n".join(make_module.list_backends()))
 
 
-def _rules(
+def _print_rules(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File; by default they are printed.")
     ] = None,

@@ -1,14 +1,14 @@
-"""`frisket masks export`, `import` and `layouts` from their options to the lines they print."""
+"""`frisket masks export`, `import` and `list_layouts` from their options to the lines they print."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import get_args
 
-from frisket.cli.masks.make import SHOWN
+from frisket.cli.masks.make import CLIPS_NAMED
 from frisket.maskgen.format_base import EXCHANGES, GREY
 from frisket.progress import Progress
-from frisket.recipes.masks.exchange import Carried, Missing, bring, export, weights_of
-from frisket.recipes.masks.folder import BadOption, table_of, whole_table_of
+from frisket.recipes.masks.exchange import Carried, Missing, export, import_masks, weights_of
+from frisket.recipes.masks.folder import BadMaskOption, table_of, whole_table_of
 from frisket.registry import suggest
 
 # How a config takes the grey files of a layout as they are, where it is not masks = "FOLDER".
@@ -30,10 +30,10 @@ def run_export(
     progress: Progress = lambda *_: None,
 ) -> tuple[list[str], int]:
     """Export, options as typed; the lines to print and the exit code: 1 where a clip failed."""
-    known: tuple[Missing, ...] = get_args(Missing)
-    chosen = next((each for each in known if each == missing), None)
-    if chosen is None:
-        raise BadOption(f"--missing: {missing!r}{suggest(missing, list(known))}")
+    choices: tuple[Missing, ...] = get_args(Missing)
+    missing_choice = next((choice for choice in choices if choice == missing), None)
+    if missing_choice is None:
+        raise BadMaskOption(f"--missing: {missing!r}{suggest(missing, list(choices))}")
     carried = export(
         folder,
         to,
@@ -41,17 +41,19 @@ def run_export(
         masks=masks,
         weights=weights_of(config, regions, table_of(weights, "--weights")),
         levels=whole_table_of(levels, "--levels"),
-        missing=chosen,
+        missing=missing_choice,
         overwrite=overwrite,
         progress=progress,
     )
     lines = [f"{carried.to}: {len(carried.done)} masks of {', '.join(carried.regions)}"]
     if carried.unmasked:
-        what = "are written as all white" if chosen == "white" else "are left out"
-        lines.append(f"{_clips(carried.unmasked)} without a mask {what}. {carried.layout.missing}")
+        treatment = "are written as all white" if missing_choice == "white" else "are left out"
+        lines.append(
+            f"{_name_clips(carried.unmasked)} without a mask {treatment}. {carried.layout.missing}"
+        )
     if carried.unsure:
-        lines.append(f"{_clips(carried.unsure)} with a mask that is unsure, look at it first")
-    return [*lines, *_failed(carried), carried.layout.lossy], _code(carried)
+        lines.append(f"{_name_clips(carried.unsure)} with a mask that is unsure, look at it first")
+    return [*lines, *_list_failed(carried), carried.layout.lossy], _get_exit_code(carried)
 
 
 def run_import(
@@ -66,7 +68,7 @@ def run_import(
 ) -> tuple[list[str], int]:
     """Import, options as typed; the lines to print and the exit code: 1 where a clip failed."""
     cuts = whole_table_of(levels, "--levels")
-    carried = bring(
+    carried = import_masks(
         source, layout, clips, output, levels=cuts, overwrite=overwrite, progress=progress
     )
     lines = [
@@ -74,22 +76,22 @@ def run_import(
     ]
     if carried.kept:
         lines.append(
-            f"{_clips(carried.kept)} with a mask painted by hand or imported before kept it;"
+            f"{_name_clips(carried.kept)} with a mask painted by hand or imported before kept it;"
             " --overwrite replaces it"
         )
     if carried.grey and not cuts:
         use = AS_THEY_ARE.get(layout, 'masks = "{}"').format(source.as_posix())
         lines.append(
-            f"{_clips(carried.grey)} with grey levels: {GREY} is what is at least half white, the"
+            f"{_name_clips(carried.grey)} with grey levels: {GREY} is what is at least half white, the"
             f" levels are lost. To train with them write {use} in the config instead; to cut them"
             " into regions give --levels face=255,body=128"
         )
     if carried.empty:
-        lines.append(f"{_clips(carried.empty)} with an empty mask: it teaches nothing")
-    return [*lines, *_failed(carried)], _code(carried)
+        lines.append(f"{_name_clips(carried.empty)} with an empty mask: it teaches nothing")
+    return [*lines, *_list_failed(carried)], _get_exit_code(carried)
 
 
-def layouts() -> list[str]:
+def list_layouts() -> list[str]:
     """Every layout, what it is, and what it loses."""
     lines = []
     for name in EXCHANGES.names():
@@ -99,18 +101,20 @@ def layouts() -> list[str]:
     return lines
 
 
-def _clips(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
-    return f"{len(names)} {'clip' if len(names) == 1 else 'clips'} ({shown})"
+def _name_clips(names: Sequence[str]) -> str:
+    names_text = ", ".join(names[:CLIPS_NAMED]) + (", ..." if len(names) > CLIPS_NAMED else "")
+    return f"{len(names)} {'clip' if len(names) == 1 else 'clips'} ({names_text})"
 
 
-def _failed(carried: Carried) -> Iterator[str]:
+def _list_failed(carried: Carried) -> Iterator[str]:
     if carried.failed:
         yield f"{len(carried.failed)} failed:"
-        yield from (f"  {name}: {said}" for name, said in list(carried.failed.items())[:SHOWN])
-        if len(carried.failed) > SHOWN:
-            yield f"  and {len(carried.failed) - SHOWN} more"
+        yield from (
+            f"  {name}: {message}" for name, message in list(carried.failed.items())[:CLIPS_NAMED]
+        )
+        if len(carried.failed) > CLIPS_NAMED:
+            yield f"  and {len(carried.failed) - CLIPS_NAMED} more"
 
 
-def _code(carried: Carried) -> int:
+def _get_exit_code(carried: Carried) -> int:
     return 1 if carried.failed or not (carried.done or carried.kept) else 0

@@ -1,4 +1,4 @@
-"""`frisket masks eval`, `export`, `import` and `layouts`, apart so that help needs no torch."""
+"""`frisket masks eval`, `export`, `import` and `list_layouts`, apart so that help needs no torch."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,30 +8,32 @@ import typer
 
 from frisket.progress import Bar
 
-Levels = Annotated[
+_LevelsOption = Annotated[
     str,
     typer.Option(
         metavar="face=255,body=128", help="Cut grey masks into regions, by the nearest level."
     ),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace masks that are there.")]
+_OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace masks that are there.")
+]
 
 
 def add(app: typer.Typer, bar: Bar) -> None:
     """Add the commands to the group, with a progress bar of the caller's."""
-    app.command("eval")(_eval(bar))
-    app.command("export")(_export(bar))
-    app.command("import")(_import(bar))
-    app.command("layouts")(_layouts)
+    app.command("eval")(_make_eval(bar))
+    app.command("export")(_make_export(bar))
+    app.command("import")(_make_import(bar))
+    app.command("layouts")(_print_layouts)
 
 
-def _say(lines: list[str], code: int) -> None:
+def _print_lines(lines: list[str], code: int) -> None:
     typer.echo("\n".join(lines))
     if code:
         raise typer.Exit(code)
 
 
-def _eval(bar: Bar) -> Callable[..., None]:
+def _make_eval(bar: Bar) -> Callable[..., None]:
     def evaluate(
         pred: Annotated[
             str,
@@ -57,7 +59,7 @@ def _eval(bar: Bar) -> Callable[..., None]:
         legend_gt: Annotated[
             str, typer.Option(metavar="face=1,hair=2", help="Legend of --gt, likewise.")
         ] = "",
-        levels: Levels = "",
+        levels: _LevelsOption = "",
         merge: Annotated[
             list[str] | None,
             typer.Option(
@@ -83,12 +85,12 @@ def _eval(bar: Bar) -> Callable[..., None]:
                 output=json,
                 progress=progress,
             )
-        _say(lines, code)
+        _print_lines(lines, code)
 
     return evaluate
 
 
-def _export(bar: Bar) -> Callable[..., None]:
+def _make_export(bar: Bar) -> Callable[..., None]:
     def export(
         folder: Annotated[
             Path, typer.Argument(help="Folder of clips (or one with `clips` in it).")
@@ -112,11 +114,11 @@ def _export(bar: Bar) -> Callable[..., None]:
                 metavar="face=1,hair=0.3", help="Weights by hand, laid over those of the others."
             ),
         ] = "",
-        levels: Levels = "",
+        levels: _LevelsOption = "",
         missing: Annotated[
             str, typer.Option(help="Clips without a mask: skip, or white (teaches everywhere).")
         ] = "skip",
-        overwrite: Overwrite = False,
+        overwrite: _OverwriteOption = False,
     ) -> None:
         """Write masks for another tool; weights are baked in where it knows no regions."""
         from frisket.cli.masks.exchange import (
@@ -137,13 +139,13 @@ def _export(bar: Bar) -> Callable[..., None]:
                 overwrite=overwrite,
                 progress=progress,
             )
-        _say(lines, code)
+        _print_lines(lines, code)
 
     return export
 
 
-def _import(bar: Bar) -> Callable[..., None]:
-    def bring(
+def _make_import(bar: Bar) -> Callable[..., None]:
+    def import_masks(
         source: Annotated[Path, typer.Argument(help="What the other tool wrote: folder or file.")],
         layout: Annotated[str, typer.Option("--from", help="Layout (frisket masks layouts).")],
         clips: Annotated[Path, typer.Option(help="Folder of the clips.")],
@@ -151,8 +153,8 @@ def _import(bar: Bar) -> Callable[..., None]:
             Path | None,
             typer.Option("--output", "-o", help="Mask folder; by default `masks` beside `clips`."),
         ] = None,
-        levels: Levels = "",
-        overwrite: Overwrite = False,
+        levels: _LevelsOption = "",
+        overwrite: _OverwriteOption = False,
     ) -> None:
         """Read masks of another tool into label maps with a legend."""
         from frisket.cli.masks.exchange import (
@@ -169,13 +171,13 @@ def _import(bar: Bar) -> Callable[..., None]:
                 overwrite=overwrite,
                 progress=progress,
             )
-        _say(lines, code)
+        _print_lines(lines, code)
 
-    return bring
+    return import_masks
 
 
-def _layouts() -> None:
+def _print_layouts() -> None:
     """List the layouts of other tools, and what each loses."""
-    from frisket.cli.masks.exchange import layouts
+    from frisket.cli.masks.exchange import list_layouts
 
-    typer.echo("\n".join(layouts()))
+    typer.echo("\n".join(list_layouts()))

@@ -10,10 +10,10 @@ from frisket.maskgen.files.record import Status
 from frisket.maskgen.job import ClipResult
 from frisket.maskgen.pipeline import COMPOSITIONS
 from frisket.progress import Progress
-from frisket.recipes.masks.make import Made, clips_of, masks, place_of
+from frisket.recipes.masks.make import MaskingResult, clips_of, make_masks, place_of
 from frisket.recipes.masks.review import review as write_review
 
-SHOWN = 12  # clips named at the end; the review page has all
+CLIPS_NAMED = 12  # clips named at the end; the review page has all
 
 
 def run(request: MaskRequest, *, progress: Progress) -> tuple[list[str], int]:
@@ -21,18 +21,18 @@ def run(request: MaskRequest, *, progress: Progress) -> tuple[list[str], int]:
 
     `--people` has become a backend before (`people_parser.choose_parser`).
     """
-    made = masks(request, progress=progress)
-    lines = [*(_planned(made) if request.dry_run else ()), _counts(made)]
+    result = make_masks(request, progress=progress)
+    lines = [*(_list_planned(result) if request.dry_run else ()), _spell_counts(result)]
     if request.dry_run:
-        return [*made.licences, *made.told, *lines], 0
-    lines += _named(made)
+        return [*result.licences, *result.messages, *lines], 0
+    lines += _name_clips(result)
     options = request.maskgen
     if request.review:
-        lines.append(reviewed(request.folder, options.output, beside=options.beside)[0])
-    return [*lines, *_next(made, beside=options.beside)], 1 if made.failed else 0
+        lines.append(write_review_page(request.folder, options.output, beside=options.beside)[0])
+    return [*lines, *_suggest_config(result, beside=options.beside)], 1 if result.failed else 0
 
 
-def reviewed(
+def write_review_page(
     folder: Path,
     output: Path | None,
     *,
@@ -44,17 +44,17 @@ def reviewed(
     """Write the review page of a mask folder; a line that says where, and how many to look at."""
     clips, place = place_of(folder, output, beside=beside)
     out = page or place.folder.with_name(f"{place.folder.name}_review")
-    told = write_review(clips_of(clips, place), place, out, below=below, progress=progress)
-    fault = f"{told.fault}\n" if told.fault else ""
-    count = len(told.look)
-    return f"{fault}{count} {'mask' if count == 1 else 'masks'} to look at: {told.page}", count
+    review = write_review(clips_of(clips, place), place, out, below=below, progress=progress)
+    fault = f"{review.fault}\n" if review.fault else ""
+    count = len(review.look)
+    return f"{fault}{count} {'mask' if count == 1 else 'masks'} to look at: {review.page}", count
 
 
-def _planned(made: Made) -> list[str]:
+def _list_planned(result: MaskingResult) -> list[str]:
     """Each region with the phrases it is looked for by, and in how many clips."""
-    counts: dict[str, dict[str, int]] = {name: {} for name in made.regions}
-    for each in made.prompts.values():
-        for region, phrases in each.items():
+    counts: dict[str, dict[str, int]] = {name: {} for name in result.regions}
+    for clip_prompts in result.prompts.values():
+        for region, phrases in clip_prompts.items():
             table = counts.setdefault(region, {})
             for phrase in phrases:
                 table[phrase] = table.get(phrase, 0) + 1
@@ -65,68 +65,76 @@ def _planned(made: Made) -> list[str]:
     ]
 
 
-def _counts(made: Made) -> str:
-    names = (*get_args(Status), *made.counts)  # what was made first, in one order
-    told = ", ".join(
-        f"{made.counts[name]} {name}" for name in dict.fromkeys(names) if made.counts[name]
+def _spell_counts(result: MaskingResult) -> str:
+    names = (*get_args(Status), *result.counts)  # what was made first, in one order
+    counts = ", ".join(
+        f"{result.counts[name]} {name}" for name in dict.fromkeys(names) if result.counts[name]
     )
-    return f"{made.place.folder}: {told or 'nothing to do'}"
+    return f"{result.place.folder}: {counts or 'nothing to do'}"
 
 
-def _named(made: Made) -> list[str]:
-    rows = [f"  failed: {one.name}: {one.message}" for one in made.failed[:SHOWN]]
-    rows += [_doubted(one) for one in made.look[: SHOWN - len(rows)]]
-    more = len(made.failed) + len(made.look) - len(rows)
-    return [*rows, *([f"  and {more} more"] if more > 0 else []), *_left_out(made)]
+def _name_clips(result: MaskingResult) -> list[str]:
+    rows = [
+        f"  failed: {outcome.name}: {outcome.message}" for outcome in result.failed[:CLIPS_NAMED]
+    ]
+    rows += [_describe_doubt(outcome) for outcome in result.look[: CLIPS_NAMED - len(rows)]]
+    more = len(result.failed) + len(result.look) - len(rows)
+    return [*rows, *([f"  and {more} more"] if more > 0 else []), *_explain_left_out(result)]
 
 
-def _doubted(one: ClipResult) -> str:
-    said = one.status if one.status != "done" else f"look at it, {one.confidence or 0:.0%} sure"
-    return f"  {said}: {one.name}: {one.message}"
+def _describe_doubt(outcome: ClipResult) -> str:
+    verdict = (
+        outcome.status
+        if outcome.status != "done"
+        else f"look at it, {outcome.confidence or 0:.0%} sure"
+    )
+    return f"  {verdict}: {outcome.name}: {outcome.message}"
 
 
-def _left_out(made: Made) -> list[str]:
+def _explain_left_out(result: MaskingResult) -> list[str]:
     """What training will make of the clips just named."""
-    without = sum(not one.masked for one in (*made.failed, *made.look))
-    unsure = sum(one.masked and one.status == "unsure" for one in made.look)
-    doubted = sum(one.masked for one in made.look) - unsure
+    unmasked_count = sum(not outcome.masked for outcome in (*result.failed, *result.look))
+    unsure_count = sum(outcome.masked and outcome.status == "unsure" for outcome in result.look)
+    doubtful_count = sum(outcome.masked for outcome in result.look) - unsure_count
     lines = []
-    if without:
-        clips, them, has = ("clip", "it", "has") if without == 1 else ("clips", "them", "have")
+    if unmasked_count:
+        clips, them, has = (
+            ("clip", "it", "has") if unmasked_count == 1 else ("clips", "them", "have")
+        )
         lines.append(
-            f"{without} {clips} {has} no mask, so training leaves {them} out (masks.unmasked ="
+            f"{unmasked_count} {clips} {has} no mask, so training leaves {them} out (masks.unmasked ="
             f' "train" brings {them} back, whole): paint a mask, or make one with another backend.'
         )
-    if unsure:
-        masks = "1 mask is" if unsure == 1 else f"{unsure} masks are"
+    if unsure_count:
+        masks = "1 mask is" if unsure_count == 1 else f"{unsure_count} masks are"
         lines.append(
-            f"{masks} unsure, so training leaves the clip out until its mask is mended, or the"
+            f"{make_masks} unsure, so training leaves the clip out until its mask is mended, or the"
             " .json beside it deleted to take it as it is."
         )
-    if doubted:
-        masks, them = ("mask is", "it") if doubted == 1 else ("masks are", "them")
+    if doubtful_count:
+        masks, them = ("mask is", "it") if doubtful_count == 1 else ("masks are", "them")
         lines.append(
-            f"{doubted} {masks} doubtful, and training uses {them} as written: look first"
+            f"{doubtful_count} {masks} doubtful, and training uses {them} as written: look first"
             " (`frisket masks review`), then paint over or delete what is wrong."
         )
     return lines
 
 
-def _next(made: Made, *, beside: bool) -> list[str]:
+def _suggest_config(result: MaskingResult, *, beside: bool) -> list[str]:
     """What to write into a config."""
-    if not made.counts["done"] and not made.counts["unsure"]:
+    if not result.counts["done"] and not result.counts["unsure"]:
         return []
-    masks = '"sidecar"' if beside else f'"{made.place.folder.as_posix()}"'
-    person = set(made.regions) <= set(PRESETS["person"])
+    masks = '"sidecar"' if beside else f'"{result.place.folder.as_posix()}"'
+    person = set(result.regions) <= set(PRESETS["person"])
     weights = (
         'regions = "person"'
         if person
-        else f"[regions] with {', '.join(f'{name} = 1.0' for name in made.regions)}"
+        else f"[regions] with {', '.join(f'{name} = 1.0' for name in result.regions)}"
     )
     return [f"In the config: masks = {masks} and {weights} (`frisket init` writes both)."]
 
 
-def backends() -> list[str]:
+def list_backends() -> list[str]:
     """A line for every backend and composition, with its licences."""
     rows = []
     for name in BACKENDS.names():

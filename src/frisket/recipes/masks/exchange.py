@@ -35,7 +35,7 @@ from frisket.media.files import ClipFiles
 from frisket.media.foreign import decoding
 from frisket.media.frames import probe
 from frisket.progress import Progress
-from frisket.recipes.masks.folder import BadOption, MaskFolder, cut, open_masks
+from frisket.recipes.masks.folder import BadMaskOption, MaskFolder, cut, open_masks
 from frisket.recipes.masks.make import clips_of, place_of
 from frisket.registry import suggest
 
@@ -63,8 +63,8 @@ class Carried:
 
 def layout_of(name: str, option: str) -> Exchange:
     """A layout by its name; BadOption tells the nearest."""
-    if name not in (known := EXCHANGES.names()):
-        raise BadOption(f"{option}: no layout is named {name!r}{suggest(name, known)}")
+    if name not in (names := EXCHANGES.names()):
+        raise BadMaskOption(f"{option}: no layout is named {name!r}{suggest(name, names)}")
     return EXCHANGES.load(name)
 
 
@@ -74,9 +74,11 @@ def weights_of(config: Path | None, preset: str, by_hand: Mapping[str, float]) -
     {} where none is given. Raises BadOption, and ConfigError for a config that cannot be read.
     """
     if config and preset:
-        raise BadOption("give --config or --regions, not both; --weights changes either")
+        raise BadMaskOption("give --config or --regions, not both; --weights changes either")
     if preset and preset not in PRESETS:
-        raise BadOption(f"--regions: no preset is named {preset!r}{suggest(preset, list(PRESETS))}")
+        raise BadMaskOption(
+            f"--regions: no preset is named {preset!r}{suggest(preset, list(PRESETS))}"
+        )
     table = load(config).regions if config else PRESETS.get(preset, {})
     return {**table, **by_hand}
 
@@ -95,22 +97,24 @@ def export(
 ) -> Carried:
     """Write the masks of a clip folder in another tool's layout.
 
-    `masks` as `open_masks` takes it; empty is where `frisket masks` puts them. `missing` says
+    `make_masks` as `open_masks` takes it; empty is where `frisket masks` puts them. `missing` says
     whether a clip without a mask gets one that teaches everywhere. A clip that cannot be read is
     told and stops no other. Raises BadOption where weights are lacking or do not apply, BadExchange
     where files are there already, OSError where nothing can be written, and as `open_masks`.
     """
     layout = layout_of(to, "--to")
     if missing == "white" and not layout.grey:
-        raise BadOption(f"--missing white: {to} holds regions; leave such clips out")
+        raise BadMaskOption(f"--missing white: {to} holds regions; leave such clips out")
     clips, place = _place_masks(folder, masks)
-    opened = open_masks(masks or str(place.folder), clips, levels=levels)
-    table = _table(layout, opened.regions(), weights or {})
+    mask_folder = open_masks(masks or str(place.folder), clips, levels=levels)
+    table = _choose_weights(layout, mask_folder.regions(), weights or {})
     if missing == "white":
         table[EVERYWHERE] = 1.0
-    carried = Carried(layout, output, regions=opened.regions())
-    found = clips_of(clips, place)
-    items = _leaving(found, opened, place, carried, white=missing == "white", progress=progress)
+    carried = Carried(layout, output, regions=mask_folder.regions())
+    clip_files = clips_of(clips, place)
+    items = _read_clips(
+        clip_files, mask_folder, place, carried, white=missing == "white", progress=progress
+    )
     while True:
         before = len(carried.done)
         try:
@@ -124,14 +128,14 @@ def export(
 
 
 def _place_masks(folder: Path, masks: str) -> tuple[Path, MaskStore]:
-    """The clip folder, and where its masks are: beside the clips where `masks` is their folder."""
+    """The clip folder, and where its masks are: beside the clips where `make_masks` is their folder."""
     clips, place = place_of(folder, Path(masks) if masks else None)
     if place.folder.resolve() == clips.resolve():
         place = MaskStore(clips, beside=True)
     return clips, place
 
 
-def _table(
+def _choose_weights(
     layout: Exchange, regions: Sequence[str], weights: Mapping[str, float]
 ) -> dict[str, float]:
     """The weights a layout is given; one that knows regions gets these, in their order."""
@@ -140,16 +144,16 @@ def _table(
     if not weights and len(regions) == 1:
         return dict.fromkeys(regions, 1.0)
     if strangers := [name for name in regions if name not in weights]:
-        raise BadOption(
+        raise BadMaskOption(
             f"this layout holds weights, and {', '.join(strangers)} has none: give --regions"
             f" person, --config FILE, or --weights {','.join(f'{name}=1' for name in strangers)}"
         )
     return dict(weights)
 
 
-def _leaving(
-    found: Sequence[ClipFiles],
-    opened: MaskFolder,
+def _read_clips(
+    clip_files: Sequence[ClipFiles],
+    mask_folder: MaskFolder,
     place: MaskStore,
     carried: Carried,
     *,
@@ -157,38 +161,38 @@ def _leaving(
     progress: Progress,
 ) -> Iterator[Masked]:
     """What is written, clip by clip; each is `done` as it is handed out."""
-    for at, one in enumerate(found, 1):
-        progress("export", at, len(found))
-        if one.name not in opened.files:
-            carried.unmasked.append(one.name)
+    for number, clip in enumerate(clip_files, 1):
+        progress("export", number, len(clip_files))
+        if clip.name not in mask_folder.files:
+            carried.unmasked.append(clip.name)
             if not white:
                 continue
         try:
-            item = _masked(one, opened, carried.layout)
-            known = record.load(place.record(one.name))
+            item = _read_clip(clip, mask_folder, carried.layout)
+            mask_record = record.load(place.record(clip.name))
         except ValueError as error:  # BadMedia, BadExchange, BadMaskRecord
-            carried.failed[one.name] = str(error)
+            carried.failed[clip.name] = str(error)
             continue
-        if known and known.status == "unsure":
-            carried.unsure.append(one.name)
-        carried.done.append(one.name)
+        if mask_record and mask_record.status == "unsure":
+            carried.unsure.append(clip.name)
+        carried.done.append(clip.name)
         yield item
 
 
-def _masked(one: ClipFiles, opened: MaskFolder, layout: Exchange) -> Masked:
-    clip = probe(one.clip)
+def _read_clip(clip_file: ClipFiles, mask_folder: MaskFolder, layout: Exchange) -> Masked:
+    clip = probe(clip_file.clip)
     if clip.video and not layout.video:
-        raise BadExchange(f"{one.clip}: this layout takes no masks of videos; kohya does")
+        raise BadExchange(f"{clip_file.clip}: this layout takes no masks of videos; kohya does")
     frames: Iterable[RegionMasks]
-    if one.name in opened.files:
-        frames = opened.frames(one.name, clip)
+    if clip_file.name in mask_folder.files:
+        frames = mask_folder.frames(clip_file.name, clip)
     else:
         frames = repeat({EVERYWHERE: torch.ones(clip.height, clip.width)}, clip.frames)
     # A picture is read here, where a fault is its own and not that of the one file for all.
-    return Masked(one.name, clip, frames if clip.video else list(frames))
+    return Masked(clip_file.name, clip, frames if clip.video else list(frames))
 
 
-def bring(
+def import_masks(
     source: Path,
     layout: str,
     clips: Path,
@@ -205,16 +209,16 @@ def bring(
     the source breaks off after some clips these are kept, and the rest is told as failed. Raises
     BadOption, and what the layout raises of a source that gives nothing at all.
     """
-    chosen = layout_of(layout, "--from")
-    if levels and not chosen.grey:
-        raise BadOption(f"--levels: {layout} holds regions, not grey levels; leave it out")
+    exchange = layout_of(layout, "--from")
+    if levels and not exchange.grey:
+        raise BadMaskOption(f"--levels: {layout} holds regions, not grey levels; leave it out")
     if not source.exists():
-        raise BadOption(f"{source}: there is no such file or folder")
+        raise BadMaskOption(f"{source}: there is no such file or folder")
     clips, place = place_of(clips, output)
     settings = {record.IMPORTED: layout} | ({"levels": dict(levels)} if levels else {})
-    arriving = _Arriving(place, settings, source, levels or {}, overwrite)
-    carried = Carried(chosen, place.folder)
-    items = chosen.read(source, clips)
+    writer = _ImportWriter(place, settings, source, levels or {}, overwrite)
+    carried = Carried(exchange, place.folder)
+    items = exchange.read(source, clips)
     for number in count(1):
         try:
             with decoding(source, UNREADABLE.format(layout=layout), BadExchange):
@@ -228,14 +232,14 @@ def bring(
             break
         progress("import", number, number)
         try:
-            arriving.keep(item, carried)
+            writer.keep(item, carried)
         except ValueError as error:
             carried.failed[item.name] = str(error)
-    carried.regions = tuple(arriving.legend)
+    carried.regions = tuple(writer.legend)
     return carried
 
 
-class _Arriving:
+class _ImportWriter:
     """Writes what is imported, and grows the legend as regions turn up."""
 
     def __init__(
@@ -252,16 +256,16 @@ class _Arriving:
 
     def keep(self, item: Masked, carried: Carried) -> None:
         """Write one clip's label map and record, unless there is hand work."""
-        there = self.place.present(item.name, item.clip.path, self._soft())
-        if not self.overwrite and self._by_hand(item, there):
+        mask_paths = self.place.present(item.name, item.clip.path, self._list_soft())
+        if not self.overwrite and self._is_by_hand(item, mask_paths):
             carried.kept.append(item.name)
             return
-        if folders := [path for path in there.values() if path.is_dir()]:
+        if folders := [path for path in mask_paths.values() if path.is_dir()]:
             raise BadExchange(f"{folders[0]}: is a mask of frames; move it away first")
         pixels: Counter[str] = Counter()
         path = self.place.labels(item.name, video=item.clip.video)
         self._write(path, item, pixels, carried)
-        for old in there.values():
+        for old in mask_paths.values():
             if old != path:  # two masks of one name would be refused in training
                 old.unlink()
         clip, total = item.clip, item.clip.frames * item.clip.height * item.clip.width
@@ -287,23 +291,25 @@ class _Arriving:
         if not pixels.total():
             carried.empty.append(item.name)
 
-    def _soft(self) -> tuple[str, ...]:
+    def _list_soft(self) -> tuple[str, ...]:
         return () if self.place.beside else tuple(self.legend)
 
-    def _by_hand(self, item: Masked, there: Mapping[str, Path]) -> bool:
-        known = record.load(self.place.record(item.name))
-        return record.state(known, clip=item.clip.path, masks=there, key="") == "hand"
+    def _is_by_hand(self, item: Masked, mask_paths: Mapping[str, Path]) -> bool:
+        mask_record = record.load(self.place.record(item.name))
+        return record.state(mask_record, clip=item.clip.path, masks=mask_paths, key="") == "hand"
 
     def _write(self, path: Path, item: Masked, pixels: Counter[str], carried: Carried) -> None:
-        labels = self._labels(item, pixels, carried)
+        labels = self._make_labels(item, pixels, carried)
         if not item.clip.video:
             write_labels(path, next(labels), self.legend)
             return
         with open_label_video(path, item.clip.fps or FPS, self.legend) as add:
-            for each in labels:
-                add(each)
+            for label_map in labels:
+                add(label_map)
 
-    def _labels(self, item: Masked, pixels: Counter[str], carried: Carried) -> Iterator[LabelMap]:
+    def _make_labels(
+        self, item: Masked, pixels: Counter[str], carried: Carried
+    ) -> Iterator[LabelMap]:
         grey = False
         for frame in item.frames:
             if GREY in frame and not grey and ((frame[GREY] > 0) & (frame[GREY] < 1)).any():

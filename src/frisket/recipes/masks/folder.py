@@ -16,7 +16,7 @@ from frisket.media.paths import LEGEND, SOFT
 FAINT = 16 / 255  # a mask that nowhere reaches this holds label numbers rather than grey levels
 
 
-class BadOption(ValueError):
+class BadMaskOption(ValueError):
     """An option that cannot be read, or that fits nothing; names it and what to write."""
 
 
@@ -28,7 +28,7 @@ class MaskFolder:
     else it is the grey region `subject`. One file a region is a grey plane each.
     """
 
-    where: str  # as it was asked for
+    location: str  # as it was asked for
     files: Mapping[str, Mapping[str, Path]]  # as `media.files.ClipFiles.masks`, without empty ones
     orphans: tuple[Path, ...]  # masks whose name is no clip's
     legend: Mapping[str, int]
@@ -36,18 +36,18 @@ class MaskFolder:
 
     def regions(self) -> tuple[str, ...]:
         """Every region there can be, without the background; opens PNGs that may have a legend."""
-        seen: dict[str, None] = {}
+        names: dict[str, None] = {}
         for masks in self.files.values():
-            seen |= dict.fromkeys(self._named(masks[WHOLE]) if WHOLE in masks else masks)
-        return tuple(name for name in seen if name != BACKGROUND)
+            names |= dict.fromkeys(self._name_regions(masks[WHOLE]) if WHOLE in masks else masks)
+        return tuple(name for name in names if name != BACKGROUND)
 
-    def _named(self, path: Path) -> Iterable[str]:
+    def _name_regions(self, path: Path) -> Iterable[str]:
         try:
-            return self._legend(path) or self.levels or (GREY,)
+            return self._find_legend(path) or self.levels or (GREY,)
         except BadMedia:  # it names no region; `frames` raises it for its clip alone
             return ()
 
-    def _legend(self, path: Path) -> Mapping[str, int]:
+    def _find_legend(self, path: Path) -> Mapping[str, int]:
         """Of one label map; {} of a grey mask."""
         may = path.suffix.lower() == ".png" and path.is_file()
         return self.legend or (read_png_legend(path) if may else {})
@@ -62,7 +62,7 @@ class MaskFolder:
             yield from read_frames(masks, clip, {})
             return
         path = masks[WHOLE]
-        if legend := self._legend(path):
+        if legend := self._find_legend(path):
             for frame in read_frames(masks, clip, legend):
                 yield {region: mask for region, mask in frame.items() if region != BACKGROUND}
             return
@@ -86,7 +86,7 @@ def _refuse_faint(path: Path, mask: SoftMask) -> None:
 
 
 def open_masks(
-    where: str,
+    location: str,
     clips: Path | None,
     *,
     legend: Mapping[str, int] | None = None,
@@ -94,48 +94,48 @@ def open_masks(
 ) -> MaskFolder:
     """The masks of a folder, by the names of clips; without `clips` every mask has its own name.
 
-    `where` is a folder of masks, the clip folder itself (masks beside the clips), or a folder a
+    `location` is a folder of masks, the clip folder itself (masks beside the clips), or a folder a
     region as `face=DIR/face,hair=DIR/hair`; where the sub-folders of a folder match the clips, and
     nothing else in it does, each is a region. A legend.json in the folder holds where no `legend`
     is given. Folders of frames are seen only with `clips`. Raises BadOption, MasksNotFound where
     nothing matches, ClipsNotFound, TwoFiles, ConfigError for a bad legend.
     """
-    folders = _folders(where)
-    legend = legend or _kept(folders)
+    folders = _list_folders(location)
+    legend = legend or _read_kept_legend(folders)
     if clips is None:
         files: dict[str, dict[str, Path]] = {}
         for region, folder in folders.items():
-            for one in find(folder, masks="none", folders={}).clips:
-                if not (legend and one.name.startswith(f"{SOFT}/")):
-                    files.setdefault(one.name, {})[region] = one.clip
-        return MaskFolder(where, files, (), legend, levels or {})
-    found = _found(clips, folders)
-    files = {one.name: dict(one.masks) for one in found.clips if one.masks}
-    return MaskFolder(where, files, tuple(found.orphans), legend, levels or {})
+            for clip in find(folder, masks="none", folders={}).clips:
+                if not (legend and clip.name.startswith(f"{SOFT}/")):
+                    files.setdefault(clip.name, {})[region] = clip.clip
+        return MaskFolder(location, files, (), legend, levels or {})
+    findings = _find_masks(clips, folders)
+    files = {clip.name: dict(clip.masks) for clip in findings.clips if clip.masks}
+    return MaskFolder(location, files, tuple(findings.orphans), legend, levels or {})
 
 
-def _folders(where: str) -> dict[str, Path]:
+def _list_folders(location: str) -> dict[str, Path]:
     """Region to folder; {"": folder} for a folder of whole masks."""
-    if "=" not in where or Path(where).is_dir():
-        folders = {WHOLE: Path(where).expanduser()}
+    if "=" not in location or Path(location).is_dir():
+        folders = {WHOLE: Path(location).expanduser()}
     else:
-        parts = [part.partition("=") for part in where.split(",")]
+        parts = [part.partition("=") for part in location.split(",")]
         folders = {name.strip(): Path(path.strip()).expanduser() for name, _, path in parts}
     for folder in folders.values():
         if not folder.is_dir():
-            raise BadOption(
+            raise BadMaskOption(
                 f"{folder}: there is no such folder of masks; give one, or a folder a region as"
                 " face=DIR/face,hair=DIR/hair"
             )
     return folders
 
 
-def _kept(folders: Mapping[str, Path]) -> dict[str, int]:
+def _read_kept_legend(folders: Mapping[str, Path]) -> dict[str, int]:
     path = folders.get(WHOLE, Path()) / LEGEND
     return read_legend(path) if WHOLE in folders and path.is_file() else {}
 
 
-def _found(clips: Path, folders: Mapping[str, Path]) -> Findings:
+def _find_masks(clips: Path, folders: Mapping[str, Path]) -> Findings:
     if WHOLE not in folders:
         return find(clips, masks="regions", folders=folders)
     folder = folders[WHOLE]
@@ -144,7 +144,11 @@ def _found(clips: Path, folders: Mapping[str, Path]) -> Findings:
     try:
         return find(clips, masks="folder", folders=folders)
     except MasksNotFound:
-        regions = {each.name: each for each in sorted(folder.iterdir()) if _matches(clips, each)}
+        regions = {
+            region_folder.name: region_folder
+            for region_folder in sorted(folder.iterdir())
+            if _matches(clips, region_folder)
+        }
         if not regions:
             raise
         return find(clips, masks="regions", folders=regions)
@@ -168,7 +172,7 @@ def table_of(text: str, option: str) -> dict[str, float]:
         try:
             table[name.strip()] = float(value)
         except ValueError:
-            raise BadOption(
+            raise BadMaskOption(
                 f"{option}: {part!r} is not region=number; write it like face=1,hair=0.3"
             ) from None
     return table
@@ -179,7 +183,7 @@ def whole_table_of(text: str, option: str) -> dict[str, int]:
     table = table_of(text, option)
     fine = all(value in range(256) for value in table.values())
     if not fine or len(set(table.values())) < len(table):
-        raise BadOption(
+        raise BadMaskOption(
             f"{option}: {text!r} should give each region a whole number of its own, from 0 to 255"
         )
     return {name: int(value) for name, value in table.items()}

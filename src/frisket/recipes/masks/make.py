@@ -33,24 +33,26 @@ from frisket.media.files import ClipFiles, MasksNotFound, find
 from frisket.media.manifest import is_manifest
 from frisket.media.workers import begin
 from frisket.progress import Progress
-from frisket.recipes.masks.request import Ready, device_of, ready
+from frisket.recipes.masks.request import PreparedJob, device_of, prepare_job
 
 log = logging.getLogger(__name__)
 
 AHEAD = 2  # groups handed to each worker before one of its own is done
 SHARE = 4  # clips in a group where no model wants them in batches
-DOUBTED = 0.5  # confidence below which a mask is to be looked at, here and on the review page
+DOUBTFUL_BELOW = (
+    0.5  # confidence below which a mask is to be looked at, here and on the review page
+)
 
 
 @dataclass(slots=True)
-class Made:
+class MaskingResult:
     """What a run came to. `look` names the clips a person should look at, and why."""
 
     place: MaskStore
     counts: Counter[str] = field(default_factory=Counter)  # done, unsure, nothing, failed, ...
     failed: list[ClipResult] = field(default_factory=list)
     look: list[ClipResult] = field(default_factory=list)
-    told: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
     licences: list[str] = field(default_factory=list)
     regions: tuple[str, ...] = ()
     prompts: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
@@ -64,7 +66,7 @@ class Interrupted(KeyboardInterrupt):
 def place_of(folder: Path, output: Path | None, *, beside: bool = False) -> tuple[Path, MaskStore]:
     """The clip folder, and where its masks go.
 
-    By default a folder `masks` beside a clip folder called so (clips, images, ...), else a folder
+    By default a folder `make_masks` beside a clip folder called so (clips, images, ...), else a folder
     of the clips' name with `_masks`: both are found by `frisket init`, and other trainers do not
     take masks there for pictures.
     """
@@ -75,9 +77,9 @@ def place_of(folder: Path, output: Path | None, *, beside: bool = False) -> tupl
         return clips, MaskStore(output)
     if clips.name.lower() in CLIP_FOLDERS:
         return clips, MaskStore(clips.parent / "masks")
-    named = clips.absolute()
-    name = named.stem if is_manifest(clips) else named.name
-    return clips, MaskStore(named.with_name(f"{name}_masks"))
+    absolute = clips.absolute()
+    name = absolute.stem if is_manifest(clips) else absolute.name
+    return clips, MaskStore(absolute.with_name(f"{name}_masks"))
 
 
 def clips_of(clips: Path, place: MaskStore, captions: Path | None = None) -> list[ClipFiles]:
@@ -87,11 +89,11 @@ def clips_of(clips: Path, place: MaskStore, captions: Path | None = None) -> lis
             return find(clips, masks="sidecar", folders={}, captions=captions).clips
         except MasksNotFound:
             return find(clips, masks="none", folders={}, captions=captions).clips
-    there = find(clips, masks="none", folders={}, captions=captions).clips
-    return [one for one in there if not one.clip.is_relative_to(place.folder)]
+    clip_files = find(clips, masks="none", folders={}, captions=captions).clips
+    return [clip for clip in clip_files if not clip.clip.is_relative_to(place.folder)]
 
 
-def masks(request: MaskRequest, *, progress: Progress = lambda *_: None) -> Made:
+def make_masks(request: MaskRequest, *, progress: Progress = lambda *_: None) -> MaskingResult:
     """Make what is missing or out of date; hand work is left alone unless `request.overwrite`.
 
     A dry run loads no model and writes nothing: it counts what would be done. Raises before any
@@ -101,145 +103,151 @@ def masks(request: MaskRequest, *, progress: Progress = lambda *_: None) -> Made
     began = time.perf_counter()
     options = request.maskgen
     clips, place = place_of(request.folder, options.output, beside=options.beside)
-    found = clips_of(clips, place, options.prompts.captions)
-    prepared = ready(options, found, place, dry=request.dry_run, noun_phrases=request.noun_phrases)
-    made = Made(place, told=prepared.told, regions=prepared.job.regions)
-    made.licences = prepared.licences
-    made.prompts = {task.name: task.prompts for task in prepared.tasks}
-    todo = list(_todo(request, prepared, made))
+    clip_files = clips_of(clips, place, options.prompts.captions)
+    prepared = prepare_job(
+        options, clip_files, place, dry=request.dry_run, noun_phrases=request.noun_phrases
+    )
+    result = MaskingResult(place, messages=prepared.messages, regions=prepared.job.regions)
+    result.licences = prepared.licences
+    result.prompts = {task.name: task.prompts for task in prepared.tasks}
+    tasks = list(_list_tasks(request, prepared, result))
     if request.limit:
-        made.counts["left for later"] = max(len(todo) - request.limit, 0)
-        todo = todo[: request.limit]
+        result.counts["left for later"] = max(len(tasks) - request.limit, 0)
+        tasks = tasks[: request.limit]
     if request.dry_run:
-        made.counts["to make"] = len(todo)
-        return made
-    for line in made.licences if todo else ():
+        result.counts["to make"] = len(tasks)
+        return result
+    for line in result.licences if tasks else ():
         if line not in prepared.announced:
             log.info("%s", line)
-    for line in made.told:
+    for line in result.messages:
         log.info("%s", line)
     try:
-        for count, outcome in enumerate(_outcomes(options, prepared.job, todo), 1):
-            _noted(made, outcome)
+        for count, outcome in enumerate(_run_tasks(options, prepared.job, tasks), 1):
+            _note_result(result, outcome)
             spent = time.perf_counter() - began
-            progress("masks", count, len(todo), {"clips/s": count / spent})
+            progress("masks", count, len(tasks), {"clips/s": count / spent})
     except KeyboardInterrupt as stop:
-        done = sum(made.counts[name] for name in ("done", "unsure", "nothing"))
+        finished = sum(result.counts[name] for name in ("done", "unsure", "nothing"))
         raise Interrupted(
-            f"stopped: {done} of {len(todo)} clips done and kept in {place.folder}; the same"
+            f"stopped: {finished} of {len(tasks)} clips done and kept in {place.folder}; the same"
             " command goes on with the others"
         ) from stop
-    made.seconds = time.perf_counter() - began
-    return made
+    result.seconds = time.perf_counter() - began
+    return result
 
 
-def _todo(request: MaskRequest, prepared: Ready, made: Made) -> Iterator[Task]:
+def _list_tasks(
+    request: MaskRequest, prepared: PreparedJob, result: MaskingResult
+) -> Iterator[Task]:
     """The tasks that are not done already; counts the others."""
     place, job = prepared.job.place, prepared.job
     for task in prepared.tasks:
         try:
-            known = record.load(place.record(task.name))
+            mask_record = record.load(place.record(task.name))
         except ValueError as error:
             if not (request.overwrite and isinstance(error, record.BadMaskRecord)):
-                _noted(made, ClipResult(task.name, "failed", None, str(error)))
+                _note_result(result, ClipResult(task.name, "failed", None, str(error)))
                 continue
             place.record(task.name).unlink()
-            known = None
+            mask_record = None
         soft = () if place.beside else job.legend
-        there = place.present(task.name, task.clip, soft)
-        state = record.state(known, clip=task.clip, masks=there, key=key_of(job, task))
+        mask_paths = place.present(task.name, task.clip, soft)
+        state = record.state(mask_record, clip=task.clip, masks=mask_paths, key=key_of(job, task))
         if state == "hand" and not request.overwrite:
-            made.counts["by hand, kept"] += 1
+            result.counts["by hand, kept"] += 1
         elif state == "done" and not request.again:
-            made.counts["done before"] += 1
+            result.counts["done before"] += 1
         else:
             yield task
 
 
-def _noted(made: Made, outcome: ClipResult) -> None:
-    made.counts[outcome.status] += 1
+def _note_result(result: MaskingResult, outcome: ClipResult) -> None:
+    result.counts[outcome.status] += 1
     if outcome.status == "failed":
-        made.failed.append(outcome)
+        result.failed.append(outcome)
         log.warning("%s: failed: %s", outcome.name, outcome.message)
-    elif outcome.status != "done" or (outcome.confidence or 0.0) < DOUBTED:
-        made.look.append(outcome)  # named once, at the end
+    elif outcome.status != "done" or (outcome.confidence or 0.0) < DOUBTFUL_BELOW:
+        result.look.append(outcome)  # named once, at the end
 
 
 # Work in processes (one a device, or several where no model is asked) or threads
 
 
-def _outcomes(options: MaskGeneration, job: MaskJob, todo: Sequence[Task]) -> Iterator[ClipResult]:
+def _run_tasks(
+    options: MaskGeneration, job: MaskJob, tasks: Sequence[Task]
+) -> Iterator[ClipResult]:
     size = (
         job.batch
-        if _neural(job)
-        else min(SHARE, max(len(todo) // max(_workers(options, job), 1), 1))
+        if _has_weights(job)
+        else min(SHARE, max(len(tasks) // max(_count_workers(options, job), 1), 1))
     )
-    groups = [todo[at : at + size] for at in range(0, len(todo), size)]
-    with _pools(options, job, len(groups)) as pools:
-        yield from _spread(pools, groups)
+    groups = [tasks[at : at + size] for at in range(0, len(tasks), size)]
+    with _open_pools(options, job, len(groups)) as pools:
+        yield from _run_groups(pools, groups)
 
 
-def _neural(job: MaskJob) -> bool:
+def _has_weights(job: MaskJob) -> bool:
     """Whether any backend has weights."""
     names = [name for parts in job.sources for name in backends_of(parts)]
     return any(BACKENDS.load(name).weights for name in names)
 
 
-def _workers(options: MaskGeneration, job: MaskJob) -> int:
+def _count_workers(options: MaskGeneration, job: MaskJob) -> int:
     if options.workers:
         return options.workers
-    return 2 if _neural(job) else min(os.cpu_count() or 1, 4)
+    return 2 if _has_weights(job) else min(os.cpu_count() or 1, 4)
 
 
 Pool = tuple[Executor, Callable[[Sequence[Task]], list[ClipResult]], int]
 
 
 @contextmanager
-def _pools(options: MaskGeneration, job: MaskJob, groups: int) -> Iterator[list[Pool]]:
+def _open_pools(options: MaskGeneration, job: MaskJob, groups: int) -> Iterator[list[Pool]]:
     """Executors with what they run and how many groups each takes at once."""
-    workers = min(_workers(options, job), max(groups, 1))
+    workers = min(_count_workers(options, job), max(groups, 1))
     with ExitStack() as stack:
         if len(options.devices) > 1:
-            yield [_process(stack, _on(job, device), 1) for device in options.devices]
-        elif _neural(job) or workers == 1:
+            yield [_start_processes(stack, _move_to(job, device), 1) for device in options.devices]
+        elif _has_weights(job) or workers == 1:
             maker = MaskGenerator(job)
             stack.callback(maker.close)
             threads = ThreadPoolExecutor(workers)
             stack.callback(threads.shutdown, cancel_futures=True)
-            yield [(threads, partial(_made_by, maker), workers)]
+            yield [(threads, partial(_make_with, maker), workers)]
         else:
-            yield [_process(stack, job, workers)]
+            yield [_start_processes(stack, job, workers)]
 
 
-def _made_by(maker: MaskGenerator, tasks: Sequence[Task]) -> list[ClipResult]:
+def _make_with(maker: MaskGenerator, tasks: Sequence[Task]) -> list[ClipResult]:
     return list(maker.make(tasks))
 
 
-def _on(job: MaskJob, device: str) -> MaskJob:
+def _move_to(job: MaskJob, device: str) -> MaskJob:
     place = device_of(device)
     weights = {name: replace(source, device=place) for name, source in job.weights.items()}
     return replace(job, default=replace(job.default, device=place), weights=weights)
 
 
-def _process(stack: ExitStack, job: MaskJob, workers: int) -> Pool:
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (job,))
+def _start_processes(stack: ExitStack, job: MaskJob, workers: int) -> Pool:
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin_worker, (job,))
     stack.callback(pool.shutdown, cancel_futures=True)
-    return pool, _made_here, workers
+    return pool, _make_here, workers
 
 
-_HERE: list[MaskGenerator] = []  # the one maker of a worker process
+_GENERATORS: list[MaskGenerator] = []  # the one maker of a worker process
 
 
-def _begin(job: MaskJob) -> None:
+def _begin_worker(job: MaskJob) -> None:
     begin()
-    _HERE.append(MaskGenerator(job))
+    _GENERATORS.append(MaskGenerator(job))
 
 
-def _made_here(tasks: Sequence[Task]) -> list[ClipResult]:
-    return list(_HERE[0].make(tasks))
+def _make_here(tasks: Sequence[Task]) -> list[ClipResult]:
+    return list(_GENERATORS[0].make(tasks))
 
 
-def _spread(pools: Sequence[Pool], groups: Sequence[Sequence[Task]]) -> Iterator[ClipResult]:
+def _run_groups(pools: Sequence[Pool], groups: Sequence[Sequence[Task]]) -> Iterator[ClipResult]:
     """Hand out groups a few at a time, so that memory does not grow with their number."""
     waiting = iter(groups)
     running: dict[Future[list[ClipResult]], Pool] = {}
@@ -254,8 +262,8 @@ def _spread(pools: Sequence[Pool], groups: Sequence[Sequence[Task]]) -> Iterator
         for _ in range(pool[2] * AHEAD):
             fill(pool)
     while running:
-        done, _ = wait(running, return_when=FIRST_COMPLETED)
-        for future in done:
+        finished, _ = wait(running, return_when=FIRST_COMPLETED)
+        for future in finished:
             pool = running.pop(future)
             fill(pool)
             try:

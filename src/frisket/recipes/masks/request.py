@@ -45,24 +45,24 @@ SUBJECT = "subject"  # the region that is everything but what was found
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class PreparedJob:
     """A job with a task for every clip, and what a user should know before it runs."""
 
     job: MaskJob
     tasks: list[Task]
-    told: list[str]
+    messages: list[str]
     licences: list[str]  # of every backend that takes part
     announced: list[str]  # those of them that were said already, before the backend was loaded
 
 
-def ready(
+def prepare_job(
     options: MaskGeneration,
-    found: Sequence[ClipFiles],
+    clip_files: Sequence[ClipFiles],
     place: MaskStore,
     *,
     dry: bool = False,
     noun_phrases: str = "",
-) -> Ready:
+) -> PreparedJob:
     """Check the options against backends, rules and captions.
 
     Loads at most the backend that reads reference faces; writes the legend of the mask folder,
@@ -71,21 +71,23 @@ def ready(
     """
     _check(options)
     reader = choose_reader(noun_phrases, options)
-    sources = tuple(_parts(options, name) for name in options.backends)
-    default = ModelSource(device=device_of(options.devices[0]), dtype=_dtype(options))
+    sources = tuple(_make_parts(options, name) for name in options.backends)
+    default = ModelSource(device=device_of(options.devices[0]), dtype=_choose_dtype(options))
     cuts = _read_thresholds(options)
-    models = Models(_weights(options, sources, default, cuts), default, cuts)
-    beside = _beside(options)
-    names = [*(name for parts in sources for name in backends_of(parts)), *beside]
-    announced = [] if dry else list(list_licences(beside))  # they load here, so it is said here
+    models = Models(_find_weights(options, sources, default, cuts), default, cuts)
+    extra_backends = _list_extra_backends(options)
+    names = [*(name for parts in sources for name in backends_of(parts)), *extra_backends]
+    announced = (
+        [] if dry else list(list_licences(extra_backends))
+    )  # they load here, so it is said here
     for line in announced:
         log.info("%s", line)
-    found, captioned = caption_clips(options, found, models, dry=dry)
+    clip_files, caption_messages = caption_clips(options, clip_files, models, dry=dry)
     table = rules.read(options.prompts.rules) if options.prompts.rules else rules.default()
-    wanted, told = plan_clips(options, sources, table, found, reader)
-    regions = _regions(options, sources, table, wanted)
-    described = models.describe(names)
-    legend = extend_legend(place.legend, regions) if not dry else _counted(regions)
+    prompts, messages = plan_clips(options, sources, table, clip_files, reader)
+    regions = _list_regions(options, sources, table, prompts)
+    model_descriptions = models.describe(names)
+    legend = extend_legend(place.legend, regions) if not dry else _number_regions(regions)
     job = MaskJob(
         **take_fields(options, MaskJob, besides=("sources", "thresholds")),
         sources=sources,
@@ -94,8 +96,8 @@ def ready(
         legend=legend,
         settings={},
         key="",
-        models=tuple(_list_records(described)),
-        thresholds=_list_thresholds(described),
+        models=tuple(_list_records(model_descriptions)),
+        thresholds=_list_thresholds(model_descriptions),
         cuts=cuts,
         how=options.combine,
         options=PipelineOptions(
@@ -106,19 +108,21 @@ def ready(
         weights=models.sources,
         default=default,
         priority=tuple(table.order(regions)),
-        cleaning=_cleaning(options, table, regions),
-        choice=_choice(options, models, dry=dry),
+        cleaning=_make_cleaning(options, table, regions),
+        choice=_choose_instances(options, models, dry=dry),
         faces=FACES if options.people.keep == "face" else "",
         motion=_make_motion(options.tracking),
         everything_but=SUBJECT if options.prompts.everything_but else "",
     )
     models.close()
-    settings = _settings(options, job, described)
+    settings = _list_settings(options, job, model_descriptions)
     if noun_phrases:  # only then: masks made before there was the option stay done
         settings["noun_phrases"] = noun_phrases
-    tasks = [Task(one.name, one.clip, wanted[one.name]) for one in found]
+    tasks = [Task(clip.name, clip.clip, prompts[clip.name]) for clip in clip_files]
     job = replace(job, settings=settings, key=record.key_of(settings))
-    return Ready(job, tasks, captioned + told, list(list_licences(names)), announced)
+    return PreparedJob(
+        job, tasks, caption_messages + messages, list(list_licences(names)), announced
+    )
 
 
 def _list_records(described: Sequence[LoadedModel]) -> Iterator[record.ModelRecord]:
@@ -154,20 +158,20 @@ def device_of(name: str) -> str:
     return "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
 
 
-def _dtype(options: MaskGeneration) -> torch.dtype:
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+def _choose_dtype(options: MaskGeneration) -> torch.dtype:
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if options.dtype == "auto":
         cuda = device_of(options.devices[0]).startswith("cuda")
         return torch.bfloat16 if cuda else torch.float32
-    return known[options.dtype]
+    return dtypes[options.dtype]
 
 
 def _check(options: MaskGeneration) -> None:
     """Refuse options that would do nothing."""
-    known = [name for name in BACKENDS.names() if "captioner" in BACKENDS.load(name).roles]
-    if options.prompts.captioner and options.prompts.captioner not in known:
+    captioners = [name for name in BACKENDS.names() if "captioner" in BACKENDS.load(name).roles]
+    if options.prompts.captioner and options.prompts.captioner not in captioners:
         raise BackendUnusable(
-            f"no captioner {options.prompts.captioner!r}{suggest(options.prompts.captioner, known)}"
+            f"no captioner {options.prompts.captioner!r}{suggest(options.prompts.captioner, captioners)}"
         )
     if options.prompts.captioner and not options.prompts.from_captions:
         raise BackendUnusable("--captioner writes captions for --from-captions; give that too")
@@ -180,25 +184,28 @@ def _check(options: MaskGeneration) -> None:
         raise BackendUnusable("--soft needs a mask folder of its own; leave out --beside")
 
 
-def _parts(options: MaskGeneration, name: str) -> PipelineParts:
+def _make_parts(options: MaskGeneration, name: str) -> PipelineParts:
     return resolve_parts(
         name, segmenter=options.segmenter, people=options.detector, tracker=options.tracker
     )
 
 
-def _beside(options: MaskGeneration) -> list[str]:
+def _list_extra_backends(options: MaskGeneration) -> list[str]:
     """Backends that take part beside the sources: the captioner, and what recognises a face."""
     faces = [FACES] if options.people.keep == "face" else []
     return [*faces, *([options.prompts.captioner] if options.prompts.captioner else [])]
 
 
-def _weights(
+def _find_weights(
     options: MaskGeneration,
     sources: Sequence[PipelineParts],
     default: ModelSource,
     cuts: Mapping[str, float],
 ) -> dict[str, ModelSource]:
-    names = [*(name for parts in sources for name in backends_of(parts)), *_beside(options)]
+    names = [
+        *(name for parts in sources for name in backends_of(parts)),
+        *_list_extra_backends(options),
+    ]
     paths = _name_sources(options)
     for name in (*paths, *(key.partition(".")[0] for key in cuts)):
         if name not in names:
@@ -241,17 +248,17 @@ def _make_motion(options: MaskTracking) -> Motion:
     return Motion(tracking=tracking, **take_fields(options, Motion))
 
 
-def _regions(
+def _list_regions(
     options: MaskGeneration,
     sources: Sequence[PipelineParts],
     table: rules.RegionRules,
-    wanted: Mapping[str, Prompts],
+    prompts: Mapping[str, Prompts],
 ) -> tuple[str, ...]:
     if options.prompts.everything_but:
         return (SUBJECT,)
-    own = get_grouping(options.people.parts, neck=options.people.neck)
-    names = [name for parts in sources for name in regions_of(parts, own)]
-    names += [name for each in wanted.values() for name in each]
+    parsed_regions = get_grouping(options.people.parts, neck=options.people.neck)
+    names = [name for parts in sources for name in regions_of(parts, parsed_regions)]
+    names += [name for clip_prompts in prompts.values() for name in clip_prompts]
     if not names:
         raise BackendUnusable(
             "none of the phrases belongs to a region, so there is nothing to look for; name one by"
@@ -260,33 +267,33 @@ def _regions(
     return tuple(table.order(names))
 
 
-def _counted(regions: Sequence[str]) -> dict[str, int]:
+def _number_regions(regions: Sequence[str]) -> dict[str, int]:
     return {name: number for number, name in enumerate(regions, 1)}
 
 
-def _cleaning(
+def _make_cleaning(
     options: MaskGeneration, table: rules.RegionRules, regions: Sequence[str]
 ) -> dict[str, Cleaning]:
     """The clean-up of all regions under "", and of those that the rules name."""
-    known = [field.name for field in fields(Cleaning)]
-    usual = Cleaning(**take_fields(options.cleanup, Cleaning))
-    cleaned, path = {"": usual}, options.prompts.rules
+    option_names = [field.name for field in fields(Cleaning)]
+    default = Cleaning(**take_fields(options.cleanup, Cleaning))
+    cleaned, path = {"": default}, options.prompts.rules
     for region, changes in table.clean.items():
         for key in changes:
-            if key not in known:
+            if key not in option_names:
                 raise rules.BadRules(
-                    f"{path}: [clean.{region}] has no option {key!r}{suggest(key, known)}"
+                    f"{path}: [clean.{region}] has no option {key!r}{suggest(key, option_names)}"
                 )
         if region not in regions and path:
             raise rules.BadRules(
                 f"{path}: [clean.{region}] cleans a region that is not made here"
                 f"{suggest(region, list(regions))}"
             )
-        cleaned[region] = replace(usual, **changes)
+        cleaned[region] = replace(default, **changes)
     return cleaned
 
 
-def _choice(options: MaskGeneration, models: Models, *, dry: bool) -> InstanceChoice:
+def _choose_instances(options: MaskGeneration, models: Models, *, dry: bool) -> InstanceChoice:
     if options.people.keep != "face":
         return InstanceChoice(options.people.keep, options.people.near)
     if not options.people.like:
@@ -295,13 +302,13 @@ def _choice(options: MaskGeneration, models: Models, *, dry: bool) -> InstanceCh
         )
     if dry:
         return InstanceChoice()
-    embeddings = [_face(path, models) for path in options.people.like]
+    embeddings = [_embed_face(path, models) for path in options.people.like]
     return InstanceChoice(
         "face", references=torch.stack(embeddings), threshold=options.people.alike
     )
 
 
-def _face(path: Path, models: Models) -> Tensor:
+def _embed_face(path: Path, models: Models) -> Tensor:
     """The embedding of the largest face of a reference picture."""
     (faces,) = models.get(FACES).faces([decode(path, [0])[0]])
     if not faces:
@@ -315,7 +322,7 @@ def _face(path: Path, models: Models) -> Tensor:
     return embedding
 
 
-def _settings(
+def _list_settings(
     options: MaskGeneration, job: MaskJob, described: Sequence[LoadedModel]
 ) -> dict[str, Any]:
     """All that shapes a still's masks but the clip, its phrases and its brush, as JSON."""
@@ -324,8 +331,12 @@ def _settings(
     return {
         "sources": [asdict(parts) for parts in job.sources],
         "models": [
-            {"backend": one.backend, "revision": one.revision or one.source, "method": one.version}
-            for one in described
+            {
+                "backend": model.backend,
+                "revision": model.revision or model.source,
+                "method": model.version,
+            }
+            for model in described
         ],
         "thresholds": dict(job.thresholds),
         "how": job.how,
@@ -333,12 +344,12 @@ def _settings(
         "priority": list(job.priority),
         "loosen": job.options.loosen,
         "longest": job.options.longest,
-        "cleaning": {name: asdict(each) for name, each in job.cleaning.items()},
+        "cleaning": {name: asdict(cleaning) for name, cleaning in job.cleaning.items()},
         "choice": {
             "kind": job.choice.kind,
             "point": job.choice.point,
             "threshold": job.choice.threshold,
-            "references": "" if references is None else _digest(references),
+            "references": "" if references is None else _hash_tensor(references),
         },
         "soft": job.soft,
         "everything_but": job.everything_but,
@@ -346,5 +357,5 @@ def _settings(
     }
 
 
-def _digest(tensor: Tensor) -> str:
+def _hash_tensor(tensor: Tensor) -> str:
     return hashlib.sha256(tensor.float().cpu().numpy().tobytes()).hexdigest()[:16]

@@ -31,7 +31,7 @@ THUMB = 320  # pixels a side: shown small on the page, and this large on a click
 FRAMES = 8  # of a video that are shown, besides its worst
 GREY = "mask"  # region of a hand-painted mask where no legend names any
 
-_PLAIN = {
+_PLAIN_REASONS = {
     "failed": "no mask could be made",
     "unsure": "what was found is not to be trusted",
     "nothing": "no region was found",
@@ -39,7 +39,7 @@ _PLAIN = {
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ReviewEntry:
     """One clip and what is known of its masks.
 
     `status` is that of its record, or
@@ -63,7 +63,7 @@ class Entry:
     width: int = 0
     worst: int | None = None  # the frame its record complains of, counted from 0
 
-    def broken(self, error: Exception) -> "Entry":
+    def mark_broken(self, error: Exception) -> "ReviewEntry":
         """The same with a fault; a clip whose masks failed for it stays `failed`."""
         status: Standing = "failed" if self.status == "failed" else "broken"
         return replace(self, status=status, look=tuple(dict.fromkeys((*self.look, str(error)))))
@@ -88,64 +88,83 @@ class _Desk:
     legend: Mapping[str, int]
     below: float
 
-    def entry(self, clip: files.ClipFiles) -> tuple[Entry, MaskRecord | None]:
+    def read_entry(self, clip: files.ClipFiles) -> tuple[ReviewEntry, MaskRecord | None]:
         """A clip by its record and files; only where no record vouches for them are they opened."""
-        entry = Entry(clip.name, str(clip.clip), "unmade")
+        entry = ReviewEntry(clip.name, str(clip.clip), "unmade")
         try:
-            there = self.place.present(
+            mask_paths = self.place.present(
                 clip.name, clip.clip, () if self.place.beside else self.legend
             )
-            entry = replace(entry, masks=tuple(there))
-            told = load(self.place.record(clip.name))
-            now = state(told, clip=clip.clip, masks=there, key=told.key if told else "")
-            if told and now != "hand":
-                return self._made(entry, told, stale=now == "stale"), told
-            return self._unmade(entry, clip, told), None
+            entry = replace(entry, masks=tuple(mask_paths))
+            mask_record = load(self.place.record(clip.name))
+            now = state(
+                mask_record,
+                clip=clip.clip,
+                masks=mask_paths,
+                key=mask_record.key if mask_record else "",
+            )
+            if mask_record and now != "hand":
+                return self._describe_recorded(
+                    entry, mask_record, stale=now == "stale"
+                ), mask_record
+            return self._describe_unrecorded(entry, clip, mask_record), None
         except (ValueError, OSError) as error:  # BadMaskRecord, BadMedia and BadLegend among them
-            return entry.broken(error), None
+            return entry.mark_broken(error), None
 
-    def _made(self, entry: Entry, told: MaskRecord, *, stale: bool) -> Entry:
-        sure = told.confidence
-        if sure is None:
-            known = [one.confidence for one in told.regions.values() if one.confidence is not None]
-            sure = min(known, default=None)
-        reasons = list(_doubts(told, sure, self.below))
-        if stale and told.status != "failed":
+    def _describe_recorded(
+        self, entry: ReviewEntry, mask_record: MaskRecord, *, stale: bool
+    ) -> ReviewEntry:
+        confidence = mask_record.confidence
+        if confidence is None:
+            confidences = [
+                part.confidence
+                for part in mask_record.regions.values()
+                if part.confidence is not None
+            ]
+            confidence = min(confidences, default=None)
+        reasons = list(_list_doubts(mask_record, confidence, self.below))
+        if stale and mask_record.status != "failed":
             reasons.append(
                 "its clip or mask files changed since the mask was made; run `frisket masks` again"
             )
         return replace(
             entry,
-            status=told.status,
-            confidence=sure,
+            status=mask_record.status,
+            confidence=confidence,
             look=tuple(dict.fromkeys(reasons)),
-            regions=told.regions,
-            notes=told.notes,
-            models=tuple(one.name for one in told.models),
-            seconds=told.seconds,
-            frames=told.frames,
-            height=told.height,
-            width=told.width,
-            worst=told.worst,
+            regions=mask_record.regions,
+            notes=mask_record.notes,
+            models=tuple(part.name for part in mask_record.models),
+            seconds=mask_record.seconds,
+            frames=mask_record.frames,
+            height=mask_record.height,
+            width=mask_record.width,
+            worst=mask_record.worst,
         )
 
-    def _unmade(self, entry: Entry, clip: files.ClipFiles, told: MaskRecord | None) -> Entry:
-        entry, media = _sized(entry, clip)
+    def _describe_unrecorded(
+        self, entry: ReviewEntry, clip: files.ClipFiles, mask_record: MaskRecord | None
+    ) -> ReviewEntry:
+        entry, media = _add_size(entry, clip)
         if not entry.masks:
             return replace(
                 entry, look=("it has no mask: until `frisket masks` makes one, all of it teaches",)
             )
-        next(read_frames(self._masks(clip), media, self.legend))  # raises where it does not fit
-        notes = ("changed by hand after it was made",) if told else ()
+        next(
+            read_frames(self._find_masks(clip), media, self.legend)
+        )  # raises where it does not fit
+        notes = ("changed by hand after it was made",) if mask_record else ()
         return replace(entry, status="hand", notes=notes)
 
-    def _masks(self, clip: files.ClipFiles) -> dict[str, Path]:
+    def _find_masks(self, clip: files.ClipFiles) -> dict[str, Path]:
         """The masks of a clip as `read_frames` takes them; label maps before soft planes."""
-        whole = list(self.place.present(clip.name, clip.clip).values())
-        if len(whole) > 1:
-            raise BadMedia(f"{whole[0]} and {whole[1]} are both masks of {clip.clip}; keep one")
-        if whole:
-            return {WHOLE if self.legend else GREY: whole[0]}
+        label_maps = list(self.place.present(clip.name, clip.clip).values())
+        if len(label_maps) > 1:
+            raise BadMedia(
+                f"{label_maps[0]} and {label_maps[1]} are both masks of {clip.clip}; keep one"
+            )
+        if label_maps:
+            return {WHOLE if self.legend else GREY: label_maps[0]}
         if self.place.beside:
             return {}
         return {
@@ -155,24 +174,26 @@ class _Desk:
             if (path := self.place.soft(region, clip.name, video=video)).exists()
         }
 
-    def card(self, clip: files.ClipFiles, entry: Entry) -> tuple[Entry, Card | None]:
+    def make_card(
+        self, clip: files.ClipFiles, entry: ReviewEntry
+    ) -> tuple[ReviewEntry, Card | None]:
         """The pictures of a clip, and its entry with what was found when they were read."""
         try:
-            entry, media = _sized(entry, clip)
-            at = _spread(media.frames, entry.worst)
-            frames = np.stack([_small(frame) for frame in decode(clip.clip, at).numpy()])
+            entry, media = _add_size(entry, clip)
+            at = _choose_frames(media.frames, entry.worst)
+            frames = np.stack([_shrink(frame) for frame in decode(clip.clip, at).numpy()])
         except (ValueError, OSError) as error:
-            return entry.broken(error), None
+            return entry.mark_broken(error), None
         planes: dict[str, NDArray[np.float32]] = {}
         try:
-            planes, shares = self._planes(clip, media, at)
-            found = entry.regions or {
+            planes, shares = self._read_planes(clip, media, at)
+            regions = entry.regions or {
                 name: DetectionRecord(share) for name, share in shares.items()
             }
-            entry = replace(entry, regions=found)
+            entry = replace(entry, regions=regions)
         except (ValueError, OSError) as error:
-            entry = entry.broken(error)
-        shares = {name: found.share for name, found in entry.regions.items() if found.share}
+            entry = entry.mark_broken(error)
+        shares = {name: regions.share for name, regions in entry.regions.items() if regions.share}
         card = Card(
             entry.name,
             frames,
@@ -186,19 +207,19 @@ class _Desk:
         )
         return entry, card
 
-    def _planes(
+    def _read_planes(
         self, clip: files.ClipFiles, media: Media, at: Sequence[int]
     ) -> tuple[dict[str, NDArray[np.float32]], dict[str, float]]:
         """Planes of the frames `at`, small, and the share of all frames each region covers."""
-        masks = self._masks(clip)
-        kept: dict[str, list[NDArray[np.float32]]] = defaultdict(list)
+        masks = self._find_masks(clip)
+        small_planes: dict[str, list[NDArray[np.float32]]] = defaultdict(list)
         shares: dict[str, float] = defaultdict(float)
         for index, regions in enumerate(read_frames(masks, media, self.legend) if masks else ()):
             for name, mask in regions.items():
                 shares[name] += float(mask.mean()) / media.frames
                 if index in at:
-                    kept[name].append(_small(mask.numpy()))
-        return {name: np.stack(planes) for name, planes in kept.items()}, shares
+                    small_planes[name].append(_shrink(mask.numpy()))
+        return {name: np.stack(planes) for name, planes in small_planes.items()}, shares
 
 
 def review(
@@ -215,25 +236,25 @@ def review(
     does not grow with pictures: one clip is open at a time. A file that cannot be read becomes an
     entry that says so. Raises only what keeps the pages from being written (OSError).
     """
-    legend, fault = _legend(place)
+    legend, fault = _load_legend(place)
     desk = _Desk(place, legend, below)
     recorded: dict[str, int] = {}
     models: Counter[ModelRecord] = Counter()
-    book: list[tuple[files.ClipFiles, Entry]] = []
+    book: list[tuple[files.ClipFiles, ReviewEntry]] = []
     for count, clip in enumerate(clips, 1):
-        entry, record = desk.entry(clip)
+        entry, record = desk.read_entry(clip)
         book.append((clip, entry))
         if record:
             models.update(record.models)
             recorded |= record.legend
         progress("masks", count, len(clips))
-    desk = replace(desk, legend=_by_index(recorded | legend))
+    desk = replace(desk, legend=_sort_by_index(recorded | legend))
     book.sort(key=_rank)
     pictures: dict[str, dict[str, str]] = {}
     for count, (clip, entry) in enumerate(book[:PICTURED], 1):
-        seen, card = desk.card(clip, entry)
-        book[count - 1] = (clip, seen)
-        pictures[clip.name] = _thumbnails(card)
+        described, card = desk.make_card(clip, entry)
+        book[count - 1] = (clip, described)
+        pictures[clip.name] = _draw_thumbnails(card)
         progress("pictures", count, min(len(book), PICTURED))
     book.sort(key=_rank)  # what could not be read moves to the front
     entries = [entry for _, entry in book]
@@ -251,7 +272,7 @@ def review(
     return reviewed
 
 
-def _legend(place: MaskStore) -> tuple[dict[str, int], str]:
+def _load_legend(place: MaskStore) -> tuple[dict[str, int], str]:
     """The legend of a mask folder, and what is wrong with it."""
     try:
         return read_legend(place.legend), ""
@@ -259,43 +280,43 @@ def _legend(place: MaskStore) -> tuple[dict[str, int], str]:
         return {}, str(error)
 
 
-def _sized(entry: Entry, clip: files.ClipFiles) -> tuple[Entry, Media]:
+def _add_size(entry: ReviewEntry, clip: files.ClipFiles) -> tuple[ReviewEntry, Media]:
     media = probe(clip.clip)
     return replace(entry, frames=media.frames, height=media.height, width=media.width), media
 
 
-def _by_index(legend: Mapping[str, int]) -> dict[str, int]:
+def _sort_by_index(legend: Mapping[str, int]) -> dict[str, int]:
     return dict(sorted(legend.items(), key=lambda item: item[1]))
 
 
-def _rank(pair: tuple[files.ClipFiles, Entry]) -> tuple[int, float, bool]:
+def _rank(pair: tuple[files.ClipFiles, ReviewEntry]) -> tuple[int, float, bool]:
     """Worst first; a clip without a mask comes first among equals."""
     _, entry = pair
     return STANDINGS.index(entry.status), entry.confidence or 0.0, bool(entry.masks)
 
 
-def _doubts(told: MaskRecord, sure: float | None, below: float) -> Iterator[str]:
+def _list_doubts(mask_record: MaskRecord, confidence: float | None, below: float) -> Iterator[str]:
     """Why a made mask should be looked at; nothing where it is done and sure."""
-    if told.status != "done":
-        yield from told.notes or (_PLAIN[told.status],)
-    elif sure is None:
+    if mask_record.status != "done":
+        yield from mask_record.notes or (_PLAIN_REASONS[mask_record.status],)
+    elif confidence is None:
         yield "how sure it is was not told"
-    elif sure < below:
-        yield f"its confidence {sure:.2f} is below {below:g}"
-        yield from told.notes
+    elif confidence < below:
+        yield f"its confidence {confidence:.2f} is below {below:g}"
+        yield from mask_record.notes
     else:
         return
-    for name, found in told.regions.items():
-        if found.confidence is not None and found.confidence < below:
-            yield ": ".join([f"{name} {found.confidence:.2f}", *found.notes])
+    for name, region in mask_record.regions.items():
+        if region.confidence is not None and region.confidence < below:
+            yield ": ".join([f"{name} {region.confidence:.2f}", *region.notes])
 
 
-def _spread(frames: int, worst: int | None) -> list[int]:
+def _choose_frames(frames: int, worst: int | None) -> list[int]:
     at = {round(i * (frames - 1) / (FRAMES - 1)) for i in range(FRAMES)}
     return sorted(at | ({worst} if worst is not None and worst < frames else set()))
 
 
-def _small(pixels: NDArray[Any]) -> NDArray[Any]:
+def _shrink(pixels: NDArray[Any]) -> NDArray[Any]:
     """H W or H W 3, brought down to PANEL by the mean of the pixels that fall together."""
     high, wide = pixels.shape[:2]
     scale = PANEL / max(high, wide)
@@ -305,22 +326,22 @@ def _small(pixels: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX))
 
 
-def _thumbnails(card: Card | None) -> dict[str, str]:
-    shown = draw_panels(card, THUMB) if card else {}
-    return {name: thumbnail(image) for name, image in shown.items()}
+def _draw_thumbnails(card: Card | None) -> dict[str, str]:
+    images = draw_panels(card, THUMB) if card else {}
+    return {name: thumbnail(image) for name, image in images.items()}
 
 
 def _write_page(
     reviewed: Reviewed,
-    entries: Sequence[Entry],
+    entries: Sequence[ReviewEntry],
     pictures: Mapping[str, Mapping[str, str]],
     models: Counter[ModelRecord],
     desk: _Desk,
 ) -> None:
     shares: dict[str, list[float]] = {name: [] for name in desk.legend}
     for entry in entries:
-        for name, found in entry.regions.items():
-            shares.setdefault(name, []).append(found.share)
+        for name, region in entry.regions.items():
+            shares.setdefault(name, []).append(region.share)
     page = render(
         "masks.html.j2",
         reviewed=reviewed,
@@ -331,16 +352,20 @@ def _write_page(
         below=desk.below,
         folder=desk.place.folder,
         colours={name: css_colour(place) for place, name in enumerate(shares)},
-        means={name: sum(each) / len(each) for name, each in shares.items() if each},
+        means={
+            name: sum(region_shares) / len(region_shares)
+            for name, region_shares in shares.items()
+            if region_shares
+        },
     )
     write_whole(reviewed.page, page)
 
 
 def _write_sheet(
-    path: Path, desk: _Desk, book: Sequence[tuple[files.ClipFiles, Entry]], look: int
+    path: Path, desk: _Desk, book: Sequence[tuple[files.ClipFiles, ReviewEntry]], look: int
 ) -> None:
-    drawn = (desk.card(clip, entry)[1] for clip, entry in book[:PICTURED])
-    cards = list(islice(filter(None, drawn), ON_SHEET))
+    cards_drawn = (desk.make_card(clip, entry)[1] for clip, entry in book[:PICTURED])
+    cards = list(islice(filter(None, cards_drawn), ON_SHEET))
     if not cards:
         path.unlink(missing_ok=True)  # one of an earlier run would show what is no more
         return
@@ -353,11 +378,11 @@ def _write_sheet(
 def _write_list(
     path: Path,
     reviewed: Reviewed,
-    entries: Sequence[Entry],
+    entries: Sequence[ReviewEntry],
     models: Counter[ModelRecord],
     desk: _Desk,
 ) -> None:
-    told = {
+    document = {
         "look": [
             {"name": entry.name, "status": entry.status, "reasons": entry.look}
             for entry in entries
@@ -370,4 +395,4 @@ def _write_list(
         "models": [{**asdict(model), "clips": count} for model, count in models.most_common()],
         "clips": [asdict(entry) for entry in entries],
     }
-    write_whole(path, json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_whole(path, json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
