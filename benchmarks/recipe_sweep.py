@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import fmean
 
 from frisket.config.load import load
-from frisket.recipes.quickstart import MASKS, Job, make_project, prepare_bank, run
+from frisket.recipes.quickstart import MASKS, QuickstartJob, make_project, prepare_bank, run_job
 from frisket.runs import quickstart_data
 
 FULL = (MASKS, "losses.prior=0.3", "swap.rate=0.5")
@@ -68,7 +68,9 @@ def main() -> None:
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         futures = {
             name: [
-                pool.submit(run, Job(name, seed, options.out / f"seed-{seed}", overrides))
+                pool.submit(
+                    run_job, QuickstartJob(name, seed, options.out / f"seed-{seed}", overrides)
+                )
                 for seed in range(options.seeds)
             ]
             for name, overrides in chosen.items()

@@ -217,7 +217,7 @@ def test_wrong_usage_is_exit_code_2(words):
     ],
 )
 def test_only_errors_meant_for_the_reader_lose_their_traceback(error, meant):
-    assert app_module._meant(error) is meant
+    assert app_module._is_meant(error) is meant
 
 
 def test_a_value_error_raised_by_our_own_code_is_meant():
@@ -227,8 +227,8 @@ def test_a_value_error_raised_by_our_own_code_is_meant():
         LatentGrid(4, 8).cells(1, 7, 7)
     with pytest.raises(ValueError, match="invalid literal") as other:
         int("x")
-    assert app_module._meant(ours.value)
-    assert not app_module._meant(other.value)
+    assert app_module._is_meant(ours.value)
+    assert not app_module._is_meant(other.value)
 
 
 def test_an_interrupted_run_says_so_and_exits_130(here, clips, tmp_path, monkeypatch):

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from frisket.cli.generate import adapters
-from frisket.cli.options import lay_short
+from frisket.cli.generate import choose_adapters
+from frisket.cli.options import add_short_options
 from frisket.config.provenance import override
 
 
@@ -32,7 +32,7 @@ def test_what_others_call_an_option_is_said(word):
 
 
 def test_short_options_are_laid_over_the_config_last():
-    assert lay_short(["lora.rank=4"], run_steps=5, lora_rank=8, optimizer_lr=None) == [
+    assert add_short_options(["lora.rank=4"], run_steps=5, lora_rank=8, optimizer_lr=None) == [
         "lora.rank=4",
         "run.steps=5",
         "lora.rank=8",
@@ -53,7 +53,7 @@ def test_text_that_begins_with_a_brace_needs_no_quotes():
 
 def test_strengths_go_to_loras_in_turn():
     one, two = Path("one"), Path("two")
-    assert adapters(Path(), [one, two], [0.5], base=False) == [(one, 0.5), (two, 1.0)]
-    assert adapters(Path(), [], [], base=True) == []
+    assert choose_adapters(Path(), [one, two], [0.5], base=False) == [(one, 0.5), (two, 1.0)]
+    assert choose_adapters(Path(), [], [], base=True) == []
     with pytest.raises(typer.BadParameter, match="2 --strength for 1 --lora"):
-        adapters(Path(), [one], [0.5, 1.0], base=False)
+        choose_adapters(Path(), [one], [0.5, 1.0], base=False)

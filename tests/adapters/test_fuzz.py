@@ -15,7 +15,7 @@ from safetensors.torch import save
 
 from frisket.adapters import lora
 from frisket.adapters.lora import LoraSpec
-from frisket.cli.app import _meant
+from frisket.cli.app import _is_meant
 from frisket.families.models.wan.family import FAMILY as WAN
 from frisket.recipes import convert
 
@@ -200,7 +200,7 @@ def answers(doing: Callable[[], Any], seed: int) -> bool:
     error = error_of(doing)
     if error is None:
         return True
-    assert _meant(error), f"seed {seed}: {type(error).__name__}: {error}"
+    assert _is_meant(error), f"seed {seed}: {type(error).__name__}: {error}"
     assert 0 < len(str(error)) < 2000, f"seed {seed}: {len(str(error))} letters"
     assert "\x1b" not in str(error), f"seed {seed}"
     return False

@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from frisket.cli.progress import Lines, show_progress, spell_time
+from frisket.cli.progress import ProgressLines, show_progress, spell_time
 
 VALUES = {"loss": 0.7029, "denoise": 0.7029, "weight": 1.0, "inside": 0.71, "outside": 1.024}
 
@@ -29,7 +29,7 @@ def test_a_bar_of_80_columns_has_title_count_and_numbers() -> None:
 def test_a_log_has_lines_now_and_then_with_the_time_left() -> None:
     lines: list[str] = []
     now = [0.0]
-    report = Lines(lines.append, clock=lambda: now[0])
+    report = ProgressLines(lines.append, clock=lambda: now[0])
     for step in range(1, 101):
         report("training", step, 100, VALUES)
         now[0] += 1

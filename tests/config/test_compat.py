@@ -22,7 +22,7 @@ from frisket.recipes.train import train
 from frisket.runs import banner, quickstart_data
 from frisket.runs.prepare import clipset_of, prepare
 from frisket.runs.refusals import terms_of
-from frisket.runs.training_parts import plan_of
+from frisket.runs.training_parts import make_plan
 
 
 @pytest.fixture(scope="module")
@@ -110,16 +110,16 @@ def test_an_unknown_trainer_is_told_the_nearest(tmp_path: Path) -> None:
 def test_empty_settings_take_what_the_trainer_has(trainer: str) -> None:
     config = Config.model_validate({"losses": {"compat": trainer}})
     assert not list(compat_problems(config))
-    assert plan_of(config).normalise == COMPATS[trainer].normalise[0]
+    assert make_plan(config).normalise == COMPATS[trainer].normalise[0]
 
 
 def test_without_compat_nothing_changes() -> None:
     config = Config()
     assert normalise_of(config) == "sample"
-    assert (plan_of(config).normalise, plan_of(config).beta) == ("sample", 0.5)
-    assert plan_of(config).raw_beta == 0
+    assert (make_plan(config).normalise, make_plan(config).beta) == ("sample", 0.5)
+    assert make_plan(config).raw_beta == 0
     explicit = Config.model_validate({"losses": {"normalise": "area", "beta": 0.25}})
-    assert (plan_of(explicit).normalise, plan_of(explicit).beta) == ("area", 0.25)
+    assert (make_plan(explicit).normalise, make_plan(explicit).beta) == ("area", 0.25)
 
 
 def test_the_prior_is_normalised_and_measured_as_the_loss() -> None:
@@ -197,7 +197,7 @@ def test_what_differs_depends_on_the_data(base: Path, tmp_path: Path) -> None:
 def test_beta_has_the_range_of_the_formula_it_belongs_to(compat: str) -> None:
     losses = {"compat": compat, "beta": 1.5}
     if compat:
-        assert plan_of(Config.model_validate({"losses": losses})).raw_beta == 1.5
+        assert make_plan(Config.model_validate({"losses": losses})).raw_beta == 1.5
         return
     with pytest.raises(ValidationError, match=r"between 0 and 1, got 1\.5.*blissful"):
         Config.model_validate({"losses": losses})

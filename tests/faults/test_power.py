@@ -45,19 +45,19 @@ def test_an_import_brings_no_module_that_is_run(
     ],
 )
 def test_control_characters_of_a_name_are_shown_and_not_obeyed(text: str, shown: str) -> None:
-    assert options.visible(text) == shown
-    assert app._told(ValueError(text)) == shown
+    assert options.escape_controls(text) == shown
+    assert app._format_error(ValueError(text)) == shown
 
 
 def test_no_message_is_endless() -> None:
-    said = app._told(ValueError("a" * 5_000_000 + "z"))
+    said = app._format_error(ValueError("a" * 5_000_000 + "z"))
     assert len(said) < 9000
     assert said.endswith("z")
     assert "(4992001 letters)" in said
 
 
 def test_a_full_disk_that_nobody_named_is_explained() -> None:
-    said = app._told(OSError(errno.ENOSPC, "No space left on device"))
+    said = app._format_error(OSError(errno.ENOSPC, "No space left on device"))
     assert said.startswith("No space left on device: free some space where run.output, run.cache")
     assert "TMPDIR" in said
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from frisket.cli.app import _meant
+from frisket.cli.app import _is_meant
 
 SECONDS = 20.0  # a case; a quiet machine needs milliseconds
 NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
@@ -153,7 +153,7 @@ def outcome(
     except TooLong as error:
         raise Missed(f"case {case}: still running after {seconds:g} s") from error
     except Exception as error:
-        if not _meant(error) or not isinstance(error, allowed):
+        if not _is_meant(error) or not isinstance(error, allowed):
             raise Missed(f"case {case}: {type(error).__name__}: {str(error)[:300]}") from error
         if not str(error).strip():
             raise Missed(f"case {case}: {type(error).__name__} without a word") from error

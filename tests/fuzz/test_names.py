@@ -16,7 +16,7 @@ from frisket.data.format_base import FORMATS, Columns
 from frisket.media.files import find
 from frisket.media.paths import BadName, collecting
 from frisket.recipes.inspect import inspect
-from frisket.recipes.pack import Asked, pack
+from frisket.recipes.pack import PackOptions, pack
 
 PIECES = (
     *(b"a", b"B", b" ", b"\n", b"\t", b"'", b'"', b"$(x)", b"%s", b"{0}", b"\\", b"-", b"#0", b"."),
@@ -75,7 +75,7 @@ def take_through(folder: Path, way: str) -> None:
         assert isinstance(error, BadName) or "two clips" in str(error)
         f"{name}{error}".encode()  # can be printed and written
     packed = folder / "packed"
-    pack(Asked(folder / "clips", packed, way))
+    pack(PackOptions(folder / "clips", packed, way))
     FORMATS.load(way).read(packed, Columns())
 
 

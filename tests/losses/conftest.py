@@ -18,7 +18,7 @@ from frisket.families.models.pocket.family import FAMILY
 from frisket.grid import LatentGrid
 from frisket.runs.prepare import clipset_of
 from frisket.runs.refusals import terms_of
-from frisket.runs.training_parts import plan_of
+from frisket.runs.training_parts import make_plan
 from frisket.training.distributed import Team, assemble
 from frisket.training.trainer import Trainer
 
@@ -96,7 +96,7 @@ def trainer_of(
         optimizer=None,
         schedule=None,
         batches=lambda _: iter(()),
-        plan=plan_of(config),
+        plan=make_plan(config),
         team=TEAM,
         done=config.run.steps if done is None else done,
     )

@@ -30,8 +30,8 @@ def test_this_machine_has_all_that_is_needed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     findings = doctor()
     assert [finding for finding in findings if finding.verdict == "missing"] == []
-    assert about(findings, "torch")[0].said == metadata.version("torch")
-    assert "cores" in about(findings, "cpu")[0].said
+    assert about(findings, "torch")[0].message == metadata.version("torch")
+    assert "cores" in about(findings, "cpu")[0].message
     assert {"codec h264", "codec libx264", "codec ffv1"} <= {each.about for each in findings}
     assert list(tmp_path.iterdir()) == []
 
@@ -56,10 +56,10 @@ def test_a_mistake_in_the_config_is_a_finding_not_a_crash(config):
     }.items():
         (finding,) = about(doctor(config, [override]), "config")
         assert finding.verdict == "missing"
-        assert said in finding.said
+        assert said in finding.message
     (finding,) = about(doctor(config, ["lora.rang=3"]), "config")
     assert finding.verdict == "missing"
-    assert "did you mean `rank`" in finding.said
+    assert "did you mean `rank`" in finding.message
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_mistake_in_the_config_is_a_finding_not_a_crash(config):
 def test_what_the_config_names_and_is_not_there(config, override, name, said):
     (finding,) = about(doctor(config, [override]), name)
     assert finding.verdict == "missing"
-    assert said in finding.said
+    assert said in finding.message
 
 
 def test_a_config_without_data(tmp_path):
@@ -90,15 +90,15 @@ def test_weights_on_the_hub_while_it_is_off(config):
     asked = ["model.family=stable_diffusion", "data.0.resolution=256"]
     (finding,) = about(doctor(config, asked), "weights")
     assert finding.verdict == "missing"  # the suite runs with HF_HUB_OFFLINE=1
-    assert "stable-diffusion-v1-5/" in finding.said
+    assert "stable-diffusion-v1-5/" in finding.message
     assert "HF_HUB_OFFLINE" in finding.fix
 
 
 def test_memory_is_foretold_and_the_card_named(config):
     (finding,) = about(doctor(config), "memory")
     assert finding.verdict == "ok"
-    assert "training peaks at" in finding.said
-    assert "a card of 8 GB or more" in finding.said
+    assert "training peaks at" in finding.message
+    assert "a card of 8 GB or more" in finding.message
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_memory_is_foretold_and_the_card_named(config):
 def test_what_training_would_refuse_is_said_before_it_starts(config, override, said):
     (finding,) = about(doctor(config, [override]), "training")
     assert finding.verdict == "missing"
-    assert said in finding.said
+    assert said in finding.message
 
 
 def foretold(config: Config) -> Prediction:
@@ -180,7 +180,7 @@ def test_a_card_that_is_large_enough(large):
 @pytest.mark.parametrize("wanted", ["surely-not-there>=1", "torch>=99", "numpy<1"])
 def test_packages_missing_or_outside_their_bounds(monkeypatch, wanted):
     monkeypatch.setattr(metadata, "requires", lambda _: [wanted])
-    (_, finding) = room._versions()
+    (_, finding) = room._check_versions()
     assert finding.verdict == "missing"
     assert finding.fix == f"pip install '{wanted}'"
 
@@ -188,9 +188,9 @@ def test_packages_missing_or_outside_their_bounds(monkeypatch, wanted):
 def test_a_nearly_full_disk_is_noted(tmp_path, monkeypatch):
     room_left = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
     monkeypatch.setattr(room, "ROOMY", room_left * 2)
-    (finding,) = room._folder("cache", tmp_path / "cache")
+    (finding,) = room._check_folder("cache", tmp_path / "cache")
     assert finding.verdict == "note"
-    assert "GiB free" in finding.said
+    assert "GiB free" in finding.message
 
 
 def test_nothing_waits_for_a_network(config, monkeypatch):
@@ -200,5 +200,5 @@ def test_nothing_waits_for_a_network(config, monkeypatch):
     monkeypatch.setattr("socket.socket.connect", lambda *args: asked.append(args))
     settings = ["model.family=stable_diffusion", "data.0.resolution=256"]
     (finding,) = about(doctor(config, settings), "memory")
-    assert "training peaks at" in finding.said
+    assert "training peaks at" in finding.message
     assert asked == []

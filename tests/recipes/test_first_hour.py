@@ -11,7 +11,7 @@ from frisket.families.base import FAMILIES
 from frisket.inspection.dataset_scan import DatasetScan
 from frisket.media.folders.discovery import DiscoveredMasks
 from frisket.recipes.init import write as writing
-from frisket.recipes.init.model_choice import choose, recipe_for, recipes
+from frisket.recipes.init.model_choice import choose, find_recipe, read_recipes
 from frisket.recipes.init.write import init
 from frisket.runs.opening import opening
 
@@ -33,7 +33,7 @@ def test_pictures_get_no_video_model_and_all_fits_the_card(
     assert card.video == (seen.videos > 0)
     assert card.sees == "nothing"
     assert found.recipe is not None
-    (said,) = found.said
+    (said,) = found.messages
     if room is None:
         assert "no GPU" in said
     else:
@@ -49,35 +49,35 @@ def test_a_larger_card_never_gets_a_smaller_model() -> None:
 
 
 def test_a_card_that_nothing_fits_is_told_so() -> None:
-    (said,) = choose(PICTURES, 2.0).said
+    (said,) = choose(PICTURES, 2.0).messages
     assert "no model is known to fit 2 GiB" in said
 
 
 def test_what_is_written_for_a_card_is_the_recipe_of_that_card(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writing, "room_of_card", lambda: 15.6)
+    monkeypatch.setattr(writing, "measure_card", lambda: 15.6)
     lines = init(PHOTOS, tmp_path / "frisket.toml")
     assert any("your card has 16 GiB" in line for line in lines)
     config, origin = read(tmp_path / "frisket.toml")
     check(config, origin)
-    recipe = recipe_for(config.model.family, config.model.variant, 15.6)
+    recipe = find_recipe(config.model.family, config.model.variant, 15.6)
     assert recipe is not None
     assert config.memory.quantise == recipe.memory["quantise"]
     assert config.memory.checkpointing
 
 
 def test_a_family_asked_for_is_fitted_to_the_card_too() -> None:
-    small = recipe_for("wan", "2.2-t2v-a14b", 11.6)
-    large = recipe_for("wan", "2.2-t2v-a14b", 79.0)
+    small = find_recipe("wan", "2.2-t2v-a14b", 11.6)
+    large = find_recipe("wan", "2.2-t2v-a14b", 79.0)
     assert small is not None
     assert large is not None
     assert small.memory["swap_blocks"] > large.memory.get("swap_blocks", 0)
-    assert recipe_for("pocket", "image", 15.6) is None
+    assert find_recipe("pocket", "image", 15.6) is None
 
 
 def test_every_recipe_is_of_a_model_that_is_there() -> None:
-    for each in recipes():
+    for each in read_recipes():
         assert each.variant in FAMILIES.load(each.family).variants
         assert each.memory["checkpointing"] or each.billions < 3
 

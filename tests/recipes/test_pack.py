@@ -17,7 +17,7 @@ from frisket.cli.pack import add
 from frisket.data.format_base import BadSet, Columns
 from frisket.media.files import ClipsNotFound
 from frisket.media.manifest import BadManifest
-from frisket.recipes.pack import Asked, pack
+from frisket.recipes.pack import PackOptions, pack
 
 WAYS = ("folder", "jsonl", "webdataset", "parquet")
 
@@ -83,7 +83,7 @@ def test_every_pair_of_ways_gives_the_set_back(lay, tmp_path, ways, files):
     needs(*ways)
     at = lay("first", files)
     for number, way in enumerate((*ways, "folder")):
-        pack(Asked(at, tmp_path / str(number), way, shard=1))
+        pack(PackOptions(at, tmp_path / str(number), way, shard=1))
         at = tmp_path / str(number)
     assert tree(at) == tree(tmp_path / "first")
     if ways[0] == ways[1]:
@@ -93,17 +93,17 @@ def test_every_pair_of_ways_gives_the_set_back(lay, tmp_path, ways, files):
 def test_a_manifest_alone_names_the_files_where_they_are(lay, tmp_path):
     folder = lay("set", REGIONS)
     before = tree(folder)
-    pack(Asked(folder, tmp_path / "lists" / "all.jsonl", "jsonl"))
+    pack(PackOptions(folder, tmp_path / "lists" / "all.jsonl", "jsonl"))
     assert tree(folder) == before
     line = json.loads((tmp_path / "lists/all.jsonl").read_text().splitlines()[0])
     assert line["path"] == "../set/clips/plain.png"
-    pack(Asked(tmp_path / "lists/all.jsonl", tmp_path / "again", "folder"))
+    pack(PackOptions(tmp_path / "lists/all.jsonl", tmp_path / "again", "folder"))
     assert tree(tmp_path / "again") == before
-    pack(Asked(folder, tmp_path / "tars", "webdataset"))
+    pack(PackOptions(folder, tmp_path / "tars", "webdataset"))
     with pytest.raises(BadSet, match="lies inside of another file"):
-        pack(Asked(tmp_path / "tars", tmp_path / "no.jsonl", "jsonl"))
+        pack(PackOptions(tmp_path / "tars", tmp_path / "no.jsonl", "jsonl"))
     with pytest.raises(BadSet, match="goes with --to jsonl"):
-        pack(Asked(folder, tmp_path / "no.jsonl", "folder"))
+        pack(PackOptions(folder, tmp_path / "no.jsonl", "folder"))
     assert not (tmp_path / "no.jsonl").exists()
 
 
@@ -111,12 +111,12 @@ def test_folders_of_frames_stay_folders_and_are_refused_elsewhere(lay, tmp_path)
     folder = lay(
         "set", {f"masks/walk/{n}.png": noise(n) for n in range(3)} | {"clips/walk.mp4": ""}
     )
-    pack(Asked(folder, tmp_path / "listed", "jsonl"))
-    pack(Asked(tmp_path / "listed", tmp_path / "again", "folder"))
+    pack(PackOptions(folder, tmp_path / "listed", "jsonl"))
+    pack(PackOptions(tmp_path / "listed", tmp_path / "again", "folder"))
     assert tree(tmp_path / "again") == tree(folder)
     for way in ("webdataset", "parquet"):
         with pytest.raises(BadSet, match=r"'walk' or its mask is a folder of frames, which "):
-            pack(Asked(folder, tmp_path / "no", way))
+            pack(PackOptions(folder, tmp_path / "no", way))
     assert sorted(each.name for each in tmp_path.iterdir()) == ["again", "listed", "set"]
 
 
@@ -125,9 +125,9 @@ def test_one_mask_and_a_mask_a_region_do_not_mix_in_folders(lay, tmp_path):
     files = {name: noise(place) for place, name in enumerate(("a.png", "b.png", "m.png", "n.png"))}
     folder = lay("set", files | {"set.jsonl": "\n".join(map(json.dumps, lines))})
     with pytest.raises(BadSet, match="which folder cannot tell apart; use --to jsonl"):
-        pack(Asked(folder / "set.jsonl", tmp_path / "no", "folder"))
-    pack(Asked(folder / "set.jsonl", tmp_path / "tars", "webdataset"))
-    pack(Asked(tmp_path / "tars", tmp_path / "again", "jsonl"))
+        pack(PackOptions(folder / "set.jsonl", tmp_path / "no", "folder"))
+    pack(PackOptions(folder / "set.jsonl", tmp_path / "tars", "webdataset"))
+    pack(PackOptions(tmp_path / "tars", tmp_path / "again", "jsonl"))
     again = [json.loads(line) for line in (tmp_path / "again/set.jsonl").read_text().splitlines()]
     assert [each["mask"] for each in again] == ["masks/a.png", {"face": "masks/face/b.png"}]
     assert (tmp_path / "again/masks/face/b.png").read_bytes() == files["n.png"]
@@ -136,10 +136,10 @@ def test_one_mask_and_a_mask_a_region_do_not_mix_in_folders(lay, tmp_path):
 def test_a_name_that_would_mean_something_else_is_caught(lay, tmp_path):
     folder = lay("set", {"x.png": "", "set.jsonl": '{"path": "x.png", "name": "x.mask"}\n'})
     with pytest.raises(ClipsNotFound):
-        pack(Asked(folder / "set.jsonl", tmp_path / "no", "folder"))
+        pack(PackOptions(folder / "set.jsonl", tmp_path / "no", "folder"))
     lay("set", {"y.png": "", "set.jsonl": (folder / "set.jsonl").read_text() + '{"path": "y.png"}'})
     with pytest.raises(BadSet, match=r"clip 'x\.mask' does not come back from folder"):
-        pack(Asked(folder / "set.jsonl", tmp_path / "no", "folder"))
+        pack(PackOptions(folder / "set.jsonl", tmp_path / "no", "folder"))
     assert not (tmp_path / "no").exists()
 
 
@@ -148,7 +148,7 @@ def test_what_is_there_is_left_alone(lay, tmp_path, name):
     folder = lay("set", LABELS)
     lay("exists", {"mine.txt": "keep"})
     with pytest.raises(BadSet, match=r"exists and is not overwritten|would be read as part of it"):
-        pack(Asked(folder, tmp_path / name, "jsonl"))
+        pack(PackOptions(folder, tmp_path / name, "jsonl"))
     assert tree(tmp_path / "exists") == {"mine.txt": b"keep"}
     assert tree(folder) == {name: raw(content) for name, content in LABELS.items()}
 
@@ -171,16 +171,16 @@ def test_a_killed_run_leaves_nothing_under_the_final_name(lay, tmp_path, way):
     assert done.returncode == -signal.SIGKILL
     assert not (tmp_path / "out").exists()
     assert (tmp_path / ".out.part").is_dir()
-    pack(Asked(folder, tmp_path / "out", way))
+    pack(PackOptions(folder, tmp_path / "out", way))
     assert not (tmp_path / ".out.part").exists()
-    pack(Asked(tmp_path / "out", tmp_path / "again", "folder"))
+    pack(PackOptions(tmp_path / "out", tmp_path / "again", "folder"))
     assert tree(tmp_path / "again") == tree(folder)
 
 
 def test_a_full_disk_is_told_before(lay, tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10))
     with pytest.raises(BadSet, match="MiB free, the set has"):
-        pack(Asked(lay("set", LABELS), tmp_path / "out", "folder"))
+        pack(PackOptions(lay("set", LABELS), tmp_path / "out", "folder"))
     assert not (tmp_path / "out").exists()
 
 
@@ -194,9 +194,9 @@ def test_links_that_lead_out_are_packed_on_request_only(lay, tmp_path, link):
     (source / link).symlink_to(target)
     out = tmp_path / "out"
     with pytest.raises(BadSet, match=r"a link brings it from .*home.*; give --follow-links"):
-        pack(Asked(source, out, "folder"))
+        pack(PackOptions(source, out, "folder"))
     assert not out.exists()
-    pack(Asked(source, out, "folder", follow_links=True))
+    pack(PackOptions(source, out, "folder", follow_links=True))
     assert b"secret" in tree(out).values() or link == "masks/legend.json"
 
 
@@ -204,19 +204,19 @@ def test_what_is_asked_wrongly_is_told(lay, tmp_path):
     folder = lay("set", LABELS)
     out = tmp_path / "out"
     with pytest.raises(BadSet, match=r"--to 'webdatset' is no way .*did you mean 'webdataset'"):
-        pack(Asked(folder, out, "webdatset"))
+        pack(PackOptions(folder, out, "webdatset"))
     with pytest.raises(BadSet, match="there is no such file or folder"):
-        pack(Asked(tmp_path / "gone", out, "jsonl"))
+        pack(PackOptions(tmp_path / "gone", out, "jsonl"))
     with pytest.raises(BadSet, match="is read as folder, which has no columns"):
-        pack(Asked(folder, out, "jsonl", columns=Columns(image="x")))
+        pack(PackOptions(folder, out, "jsonl", columns=Columns(image="x")))
     with pytest.raises(BadSet, match="is stored in no known way"):
-        pack(Asked(lay("odd", {"notes.csv": ""}) / "notes.csv", out, "jsonl"))
+        pack(PackOptions(lay("odd", {"notes.csv": ""}) / "notes.csv", out, "jsonl"))
     with pytest.raises(ClipsNotFound, match="holds no clip"):
-        pack(Asked(lay("empty", {"notes.txt": ""}), out, "jsonl"))
+        pack(PackOptions(lay("empty", {"notes.txt": ""}), out, "jsonl"))
     with pytest.raises(BadManifest, match="line 1: `path`"):
-        pack(Asked(lay("bad", {"set.jsonl": '{"path": "gone.png"}'}), out, "folder"))
+        pack(PackOptions(lay("bad", {"set.jsonl": '{"path": "gone.png"}'}), out, "folder"))
     with pytest.raises(BadSet, match=r"as jsonl or as webdataset; say which with --from"):
-        pack(Asked(lay("two", {"set.jsonl": "", "a.tar": ""}), out, "folder"))
+        pack(PackOptions(lay("two", {"set.jsonl": "", "a.tar": ""}), out, "folder"))
     assert not out.exists()
 
 

@@ -10,15 +10,20 @@ from frisket.config.load import load
 from frisket.evaluation.page import write_report
 from frisket.recipes.quickstart import VARIANTS, make_project, quickstart
 from frisket.runs.quickstart_data import NEW, PLAIN, Scores
-from frisket.scoring.quickstart_page import Result, claims_of, page, verdict_of
+from frisket.scoring.quickstart_page import (
+    QuickstartResult,
+    build_page,
+    judge_claims,
+    write_verdict,
+)
 
 METRICS = {"leak", "fidelity", "found", "drift", "seconds", "mib"}
 
 
-def result(leak: float, found: float, drift: float) -> Result:
+def result(leak: float, found: float, drift: float) -> QuickstartResult:
     scores = Scores(leak, 15.0, found, found, 1.0, found / 2, drift)
     grey = np.full((max(NEW, PLAIN), 32, 32, 3), 128, np.uint8)
-    return Result(scores, 30.0, 600.0, grey[:PLAIN], grey[:NEW])
+    return QuickstartResult(scores, 30.0, 600.0, grey[:PLAIN], grey[:NEW])
 
 
 def test_the_report_holds_every_seed_and_does_not_hide_what_failed(tmp_path: Path) -> None:
@@ -29,7 +34,9 @@ def test_the_report_holds_every_seed_and_does_not_hide_what_failed(tmp_path: Pat
         ("mask_prior_swap", 0): result(0.01, 0.9, 0.05),
     }
     results = made | {(name, 1): value for (name, _), value in made.items()}
-    write_report(tmp_path / "report.html", page(results, result(0.02, 0.0, 0.0), tmp_path, 60.0))
+    write_report(
+        tmp_path / "report.html", build_page(results, result(0.02, 0.0, 0.0), tmp_path, 60.0)
+    )
     data = json.loads((tmp_path / "report.json").read_text())
     assert data["variants"].keys() == VARIANTS.keys()
     for row in data["variants"].values():
@@ -46,13 +53,13 @@ def test_claims_are_the_ones_fixed_beforehand() -> None:
     means = {name: dict(row) for name in VARIANTS}
     means["no_mask"]["leak"] = 0.39
     means["mask_prior"]["drift"] = 0.061
-    assert [claim.met for claim in claims_of(means)] == [False, False, False]
-    assert verdict_of(means).startswith("The mask was not shown to work")
+    assert [claim.met for claim in judge_claims(means)] == [False, False, False]
+    assert write_verdict(means).startswith("The mask was not shown to work")
     means["no_mask"]["leak"] = 0.4
     means["mask_prior"]["drift"] = 0.06
     means["mask_prior_swap"]["found"] = 0.8
-    assert [claim.met for claim in claims_of(means)] == [True, True, True]
-    assert verdict_of(means).startswith("The mask worked")
+    assert [claim.met for claim in judge_claims(means)] == [True, True, True]
+    assert write_verdict(means).startswith("The mask worked")
 
 
 def test_the_project_is_one_a_user_could_have_written(tmp_path: Path) -> None:

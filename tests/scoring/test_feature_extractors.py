@@ -16,9 +16,9 @@ from frisket.inference.generate import Picture
 from frisket.inference.sample_specs import SampleSpec
 from frisket.maskgen.base import MaskWeightsNotFound
 from frisket.pocket.world import ZIGZAG, Background, draw, random_creature
-from frisket.scoring.clips import Taught
-from frisket.scoring.feature_extractors import open_eyes, open_faces
-from frisket.scoring.similarity import COPY, likeness_of
+from frisket.scoring.clips import TrainingPicture
+from frisket.scoring.feature_extractors import open_face_recogniser, open_feature_extractor
+from frisket.scoring.similarity import COPY, measure_likeness
 
 SMALL = {
     "hidden_size": 32,
@@ -67,14 +67,14 @@ def tower(kind: str, folder: Path) -> Path:
     return folder
 
 
-def creature(seed: int, background: Background = ZIGZAG) -> Taught:
+def creature(seed: int, background: Background = ZIGZAG) -> TrainingPicture:
     """The pocket world's subject before a background, and where it is."""
     picture, planes = draw(random_creature(np.random.RandomState(seed), background), 64)
     inside = (torch.from_numpy(sum(planes.values())) > 0.5).float()[None]
-    return Taught(str(seed), torch.from_numpy(picture.copy())[None], inside, 1 - inside)
+    return TrainingPicture(str(seed), torch.from_numpy(picture.copy())[None], inside, 1 - inside)
 
 
-def picture_of(taught: Taught) -> Picture:
+def picture_of(taught: TrainingPicture) -> Picture:
     return Picture(SampleSpec("sks", 0, 64, 64, 1, 1, 1.0), taught.frames)
 
 
@@ -92,7 +92,7 @@ def picture_of(taught: Taught) -> Picture:
 def test_every_kind_of_tower_gives_its_patches_in_place(
     tmp_path: Path, kind: str, count: int
 ) -> None:
-    eyes = open_eyes(tower(kind, tmp_path), "cpu")
+    eyes = open_feature_extractor(tower(kind, tmp_path), "cpu")
     taught = creature(0)
     frame, whole = taught.frames[0], torch.ones(1, 64, 64)
     seen = eyes.patches(frame, taught.outside)
@@ -108,7 +108,7 @@ def test_every_kind_of_tower_gives_its_patches_in_place(
 
 
 def test_a_copied_background_is_told_from_another_and_so_is_the_subject(tmp_path: Path) -> None:
-    eyes = open_eyes(tower("dinov2", tmp_path), "cpu")
+    eyes = open_feature_extractor(tower("dinov2", tmp_path), "cpu")
     red = Background("wall", "red", "red")
     taught = [creature(seed) for seed in range(3)]
     empty = torch.from_numpy(draw(random_creature(np.random.RandomState(9), red), 64)[0].copy())
@@ -118,7 +118,7 @@ def test_a_copied_background_is_told_from_another_and_so_is_the_subject(tmp_path
         "copy": [picture_of(creature(seed)) for seed in (7, 8)],
         "moved": [picture_of(creature(seed, red)) for seed in (7, 8)],
     }
-    told = likeness_of(pictures, taught, eyes, None, "base")
+    told = measure_likeness(pictures, taught, eyes, None, "base")
     copy, moved = told.values["copy"], told.values["moved"]
     assert sum(copy["leak"]) / 2 == pytest.approx(1, abs=0.15)
     assert sum(moved["leak"]) / 2 < 0.3
@@ -130,31 +130,35 @@ def test_a_copied_background_is_told_from_another_and_so_is_the_subject(tmp_path
 
 def test_what_cannot_be_told_is_said(tmp_path: Path) -> None:
     some = {"base": [picture_of(creature(1))], "run": [picture_of(creature(2))]}
-    alike = likeness_of(some, [creature(3), creature(4)], None, None, "base")
+    alike = measure_likeness(some, [creature(3), creature(4)], None, None, "base")
     assert "hardly told from what the base paints" in alike.lacking["leak"]
-    assert "no run has masks" in likeness_of(some, [], None, None, "base").lacking["leak"]
+    assert "no run has masks" in measure_likeness(some, [], None, None, "base").lacking["leak"]
     whole = creature(5)
-    full = Taught(
+    full = TrainingPicture(
         "full", whole.frames, torch.ones_like(whole.inside), torch.zeros_like(whole.inside)
     )
-    assert "leave no background" in likeness_of(some, [full], None, None, "base").lacking["leak"]
-    assert likeness_of({}, [whole], None, None, "base").lacking == {"leak": "nothing was sampled"}
+    assert (
+        "leave no background" in measure_likeness(some, [full], None, None, "base").lacking["leak"]
+    )
+    assert measure_likeness({}, [whole], None, None, "base").lacking == {
+        "leak": "nothing was sampled"
+    }
 
 
 def test_wrong_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(MaskWeightsNotFound, match="there is no such folder"):
-        open_eyes(tmp_path / "none", "cpu")
+        open_feature_extractor(tmp_path / "none", "cpu")
     tower("clip_vision_model", tmp_path)
     (tmp_path / "preprocessor_config.json").unlink()
     with pytest.raises(MaskWeightsNotFound, match=r"preprocessor_config\.json"):
-        open_eyes(tmp_path, "cpu")
+        open_feature_extractor(tmp_path, "cpu")
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(MaskWeightsNotFound, match=r"type bert, not clip or .* or dinov3_vit"):
-        open_eyes(tmp_path, "cpu")
+        open_feature_extractor(tmp_path, "cpu")
 
 
 def test_the_same_face_is_closer_than_another(tmp_path: Path) -> None:
-    faces = open_faces(people.faces(tmp_path), "cpu")
+    faces = open_face_recogniser(people.faces(tmp_path), "cpu")
 
     def face(top: int, bottom: int) -> torch.Tensor:
         frame = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
@@ -162,21 +166,21 @@ def test_the_same_face_is_closer_than_another(tmp_path: Path) -> None:
         return frame
 
     inside = torch.ones(1, 64, 64)
-    taught = [Taught("one", face(250, 120), inside, 1 - inside)]
+    taught = [TrainingPicture("one", face(250, 120), inside, 1 - inside)]
     shot = SampleSpec("", 0, 64, 64, 1, 1, 1.0)
     pictures = {
         "base": [Picture(shot, face(10, 255))],
         "run": [Picture(shot, face(245, 125))],
     }
-    told = likeness_of(pictures, taught, None, faces, "base")
+    told = measure_likeness(pictures, taught, None, faces, "base")
     assert told.values["run"]["identity"][0] > 0.98
     assert told.values["run"]["identity"][0] > told.values["base"]["identity"][0]
     assert told.values["run"]["faces"] == [1.0]
     assert told.raw["identity"][COPY] == pytest.approx(1, abs=1e-5)
     elsewhere = torch.zeros(1, 64, 64)
     elsewhere[:, :8, :8] = 1
-    nobody = [Taught("one", face(250, 120), elsewhere, 1 - elsewhere)]
-    told = likeness_of(pictures, nobody, None, faces, "base")
+    nobody = [TrainingPicture("one", face(250, 120), elsewhere, 1 - elsewhere)]
+    told = measure_likeness(pictures, nobody, None, faces, "base")
     assert "no face was found inside the masks" in told.lacking["identity"]
 
 
@@ -184,4 +188,4 @@ def test_a_pack_without_a_recogniser_cannot_compare(tmp_path: Path) -> None:
     people.faces(tmp_path)
     (tmp_path / "w600k_r50.onnx").unlink()
     with pytest.raises(ConfigError, match="no recogniser"):
-        open_faces(tmp_path, "cpu").embedding(torch.zeros(64, 64, 3, dtype=torch.uint8))
+        open_face_recogniser(tmp_path, "cpu").embedding(torch.zeros(64, 64, 3, dtype=torch.uint8))

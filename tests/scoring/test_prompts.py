@@ -8,13 +8,13 @@ import pytest
 from frisket.config.load import ConfigError
 from frisket.config.tree import Config
 from frisket.runs import quickstart_data
-from frisket.scoring.prompts import CAPTIONS, Asked, shots_for
+from frisket.scoring.prompts import CAPTIONS, EvalPrompts, choose_prompts
 
 
-def asked(config: Config, **changes: Any) -> Asked:
+def asked(config: Config, **changes: Any) -> EvalPrompts:
     options = {"prompts": (), "unrelated": (), "seeds": 2, "images": ()} | changes
     variant = options.pop("variant", "image")
-    return shots_for(config, variant, **options)
+    return choose_prompts(config, variant, **options)
 
 
 def config_of(folder: Path, trigger: str = "", **preview: Any) -> Config:
@@ -22,7 +22,7 @@ def config_of(folder: Path, trigger: str = "", **preview: Any) -> Config:
     return Config.model_validate({"data": data, "preview": preview})
 
 
-def prompts(of: Asked) -> list[str]:
+def prompts(of: EvalPrompts) -> list[str]:
     return list(dict.fromkeys(shot.prompt for shot in of.subject))
 
 
@@ -30,7 +30,7 @@ def test_the_trigger_then_previews_then_captions(tmp_path: Path) -> None:
     quickstart_data.make_clips(tmp_path, seed=0)
     captioned = asked(config_of(tmp_path))
     assert prompts(captioned) == ["sks"]
-    assert captioned.said_by == "captions of the training clips"
+    assert captioned.origin == "captions of the training clips"
     assert [shot.seed for shot in captioned.subject] == [0, 1]
     assert prompts(asked(config_of(tmp_path, prompts=["sks on a wall"]))) == ["sks on a wall"]
     triggered = config_of(tmp_path, "sks", prompts=["sks on a wall"])

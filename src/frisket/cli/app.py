@@ -24,7 +24,7 @@ from frisket.cli import (
     train,
 )
 from frisket.cli.masks import command as command_module
-from frisket.cli.options import Command, show_bar, visible
+from frisket.cli.options import Command, escape_controls, show_bar
 from frisket.media.quiet import quiet
 
 LONGEST = 8000  # letters of an error that are shown
@@ -40,16 +40,16 @@ app = typer.Typer(
 )
 
 
-class Lines(logging.Handler):
+class LogLines(logging.Handler):
     """Log lines to where stderr points now: above the progress bar while there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record, its control characters shown and not obeyed."""
-        print(visible(self.format(record)), file=sys.stderr)
+        print(escape_controls(self.format(record)), file=sys.stderr)
 
 
-def _version(asked: bool | None) -> None:
-    if asked:
+def _print_version(requested: bool | None) -> None:
+    if requested:
         from frisket import __version__
 
         typer.echo(f"frisket {__version__}")
@@ -61,11 +61,11 @@ def _start(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
     _: Annotated[
         bool | None,
-        typer.Option("--version", callback=_version, is_eager=True, help="Say the version."),
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Say the version."),
     ] = None,
 ) -> None:
     """Set up what every command says on the way: our messages, and of others only errors."""
-    logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[Lines()])
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[LogLines()])
     logging.getLogger("frisket").setLevel(logging.DEBUG if verbose else logging.INFO)
     if not verbose:
         quiet()
@@ -88,7 +88,7 @@ pack.add(app, show_bar)
 app.command("families")(reference.families)
 
 
-def _meant(error: BaseException) -> bool:
+def _is_meant(error: BaseException) -> bool:
     """Whether an error was written for the reader: ours by its class or raised by our own code."""
     if isinstance(error, OSError):
         return True
@@ -101,7 +101,7 @@ def _meant(error: BaseException) -> bool:
     return isinstance(error, ValueError) and raised_by.partition(".")[0] == "frisket"
 
 
-def _told(error: BaseException) -> str:
+def _format_error(error: BaseException) -> str:
     """The message of an error: what the system refused has a name, and nothing is endless."""
     message = str(error)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC and not error.filename:
@@ -110,7 +110,7 @@ def _told(error: BaseException) -> str:
             ": free some space where run.output, run.cache and the temporary files (TMPDIR) lie,"
             " and run the same command again; what was finished stays"
         )
-    message = visible(message)
+    message = escape_controls(message)
     half = LONGEST // 2
     left = len(message) - 2 * half
     return f"{message[:half]} ... ({left} letters) ... {message[-half:]}" if left > 0 else message
@@ -126,9 +126,9 @@ def main() -> None:
     try:
         app()
     except Exception as error:
-        if not _meant(error) or os.environ.get("FRISKET_TRACEBACK") == "1":
+        if not _is_meant(error) or os.environ.get("FRISKET_TRACEBACK") == "1":
             raise
-        typer.secho(_told(error), fg=typer.colors.RED, err=True)
+        typer.secho(_format_error(error), fg=typer.colors.RED, err=True)
         sys.exit(2)
 
 

@@ -5,14 +5,14 @@ from typing import Annotated
 
 import typer
 
-from frisket.cli.options import Named, Overrides
+from frisket.cli.options import NamedConfig, Overrides
 
 COLOURS = {"ok": typer.colors.GREEN, "note": typer.colors.YELLOW, "missing": typer.colors.RED}
 
 
 def doctor(
     config: Annotated[Path | None, typer.Argument(help="A config file to check as well.")] = None,
-    named: Named = None,
+    named: NamedConfig = None,
     overrides: Overrides = None,
 ) -> None:
     """Say what this machine has, what is missing, and whether a config fits it; and the fix."""
@@ -22,7 +22,7 @@ def doctor(
     wide = max(len(finding.about) for finding in findings)
     for finding in findings:
         verdict = typer.style(f"{finding.verdict:>7}", fg=COLOURS[finding.verdict])
-        typer.echo(f"{verdict}  {finding.about:<{wide}}  {finding.said}")
+        typer.echo(f"{verdict}  {finding.about:<{wide}}  {finding.message}")
         if finding.fix:
             typer.echo(f"{'':7}  {'':<{wide}}  fix: {finding.fix}")
     missing = sum(finding.verdict == "missing" for finding in findings)

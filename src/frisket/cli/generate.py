@@ -31,7 +31,9 @@ def add(app: typer.Typer, bar: Bar) -> None:
         prompts, folder = request.preview.prompts, config.run.output
         if request.prompt_file and ("preview", "prompts") not in typed:
             prompts = ()
-        loras = adapters(folder, list(request.loras), list(request.strengths), base=request.base)
+        loras = choose_adapters(
+            folder, list(request.loras), list(request.strengths), base=request.base
+        )
         with bar() as progress:
             samples = run(
                 config,
@@ -58,7 +60,7 @@ def _load_request() -> "type[GenerateRequest]":
     return GenerateRequest
 
 
-def adapters(
+def choose_adapters(
     output: Path, loras: list[Path], strengths: list[float], *, base: bool
 ) -> list[tuple[Path, float]]:
     """LoRA files with their strengths: those asked for, else the one the config trained."""

@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from frisket.cli.options import FIRST, ConfigFile, Named, Overrides, read_config, show_bar
+from frisket.cli.options import FIRST, ConfigFile, NamedConfig, Overrides, read_config, show_bar
 
 
 def inspect(
     config: ConfigFile = FIRST,
-    named: Named = None,
+    named: NamedConfig = None,
     overrides: Overrides = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder; by default run.output/inspect.")

@@ -15,10 +15,18 @@ from frisket.config.other_trainers import find_key
 if TYPE_CHECKING:
     from frisket.config.tree import Config
 
-__all__ = ["FIRST", "Command", "ConfigFile", "Named", "Overrides", "lay_short", "read_config"]
+__all__ = [
+    "FIRST",
+    "Command",
+    "ConfigFile",
+    "NamedConfig",
+    "Overrides",
+    "add_short_options",
+    "read_config",
+]
 
 ConfigFile = Annotated[Path, typer.Argument(help="The config file, as `frisket init` writes it.")]
-Named = Annotated[
+NamedConfig = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="The same file, by name.")
 ]
 Overrides = Annotated[
@@ -28,13 +36,13 @@ Overrides = Annotated[
 Steps = Annotated[int | None, typer.Option(min=1, help="Short for --set run.steps=N.")]
 Rank = Annotated[int | None, typer.Option(min=1, help="Short for --set lora.rank=N.")]
 Rate = Annotated[float | None, typer.Option("--lr", help="Short for --set optimizer.lr=X.")]
-Batch = Annotated[int | None, typer.Option(min=1, help="Short for --set run.batch=N.")]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Short for --set run.batch=N.")]
 
 
-def lay_short(overrides: Sequence[str] | None, **short: float | int | None) -> list[str]:
+def add_short_options(overrides: Sequence[str] | None, **short: float | int | None) -> list[str]:
     """The `--set` options with the short ones behind them: run_steps=5 is run.steps=5."""
-    said = [f"{key.replace('_', '.', 1)}={value}" for key, value in short.items() if value]
-    return [*(overrides or ()), *said]
+    settings = [f"{key.replace('_', '.', 1)}={value}" for key, value in short.items() if value]
+    return [*(overrides or ()), *settings]
 
 
 class Command(TyperCommand):
@@ -73,7 +81,7 @@ def show_bar() -> Iterator[Callable[..., None]]:
         yield report
 
 
-def visible(text: str) -> str:
+def escape_controls(text: str) -> str:
     """Text with the control characters that a stranger's names may hold shown, not obeyed."""
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda match: repr(match[0])[1:-1], text)
 

@@ -18,13 +18,13 @@ def add(app: typer.Typer, bar: Bar) -> None:
         """Store a data set another way, byte for byte: files, manifest, tables, tar shards."""
         from frisket.config.load import read_request
         from frisket.data.format_base import Columns
-        from frisket.recipes.pack import Asked
+        from frisket.recipes.pack import PackOptions
         from frisket.recipes.pack import pack as run
 
         options = read_request(_load_request(), typed).model_dump()
         columns = Columns(**{name: options.pop(name) for name in COLUMNS})
         with bar() as progress:
-            lines = run(Asked(columns=columns, **options), progress)
+            lines = run(PackOptions(columns=columns, **options), progress)
         typer.echo("\n".join(lines))
 
     add_command(app, "pack", pack, _load_request)

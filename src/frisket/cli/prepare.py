@@ -5,15 +5,17 @@ import typer
 from frisket.cli.options import (
     FIRST,
     ConfigFile,
-    Named,
+    NamedConfig,
     Overrides,
+    escape_controls,
     read_config,
     show_bar,
-    visible,
 )
 
 
-def prepare(config: ConfigFile = FIRST, named: Named = None, overrides: Overrides = None) -> None:
+def prepare(
+    config: ConfigFile = FIRST, named: NamedConfig = None, overrides: Overrides = None
+) -> None:
     """Encode clips, captions and masks once, into the cache."""
     settings = read_config(named or config, overrides)
     from frisket.runs.banner import show
@@ -22,7 +24,7 @@ def prepare(config: ConfigFile = FIRST, named: Named = None, overrides: Override
     from frisket.runs.prepare import prepare as run
 
     for line in opening(settings):
-        typer.echo(visible(line), err=True)
+        typer.echo(escape_controls(line), err=True)
     with show_bar() as progress:
         prepared = run(settings, progress=progress)
     show(count_steps(settings, prepared.items), prepared)

@@ -25,7 +25,7 @@ PAUSE = 15.0  # seconds between two lines of a log
 BAR = 20  # columns: with title, count and time it fits into 60
 
 
-def tell_values(values: Mapping[str, float]) -> str:
+def format_values(values: Mapping[str, float]) -> str:
     """The numbers a reader follows, as `loss 0.703  inside 0.71  outside 1.02`."""
     return "  ".join(f"{name} {values[name]:.3g}" for name in SHOWN if name in values)
 
@@ -33,16 +33,16 @@ def tell_values(values: Mapping[str, float]) -> str:
 class _Bars(RichProgress):
     """Bars, and under them the last numbers: a row of their own, so that 80 columns hold both."""
 
-    said = ""
+    numbers = ""
 
     def get_renderables(self) -> Iterator[RenderableType]:
         yield from super().get_renderables()
-        if self.said:
-            yield Text(self.said, overflow="ellipsis", no_wrap=True)
+        if self.numbers:
+            yield Text(self.numbers, overflow="ellipsis", no_wrap=True)
 
 
 @dataclass(slots=True)
-class Lines:
+class ProgressLines:
     """Progress for logs, notebooks and pipes: a stage's first and last line, and some between.
 
     A line is due PAUSE seconds after the one before; `write` gets it, `clock` gives seconds.
@@ -51,7 +51,7 @@ class Lines:
     write: Callable[[str], None]
     clock: Callable[[], float] = time.monotonic
     _began: dict[str, tuple[float, int]] = field(default_factory=dict)  # when, and at what count
-    _said: dict[str, float] = field(default_factory=dict)
+    _written: dict[str, float] = field(default_factory=dict)
     _ended: dict[str, int] = field(default_factory=dict)  # stages whose last line was written
 
     def __call__(
@@ -66,13 +66,13 @@ class Lines:
             self._ended[title] = total
         if new:
             self._began[title] = (now, done)
-        if not new and done < total and now - self._said[title] < PAUSE:
+        if not new and done < total and now - self._written[title] < PAUSE:
             return
-        self._said[title] = now
-        parts = [f"{title}: {done} of {total}", self._left(title, done, total, now)]
-        self.write(", ".join(filter(None, [*parts, tell_values(values or {})])))
+        self._written[title] = now
+        parts = [f"{title}: {done} of {total}", self._estimate_left(title, done, total, now)]
+        self.write(", ".join(filter(None, [*parts, format_values(values or {})])))
 
-    def _left(self, title: str, done: int, total: int, now: float) -> str:
+    def _estimate_left(self, title: str, done: int, total: int, now: float) -> str:
         began, first = self._began[title]
         if done >= total or done <= first or now <= began:
             return ""
@@ -88,7 +88,7 @@ def show_progress(console: Console | None = None) -> Iterator[Progress]:
         def write(line: str) -> None:
             console.print(line, soft_wrap=True, highlight=False, markup=False)
 
-        yield Lines(write)
+        yield ProgressLines(write)
         return
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -104,7 +104,7 @@ def show_progress(console: Console | None = None) -> Iterator[Progress]:
         ) -> None:
             if title not in tasks:
                 tasks[title] = bars.add_task(title, total=total)
-            bars.said = tell_values(values or {})
+            bars.numbers = format_values(values or {})
             bars.update(tasks[title], completed=done, total=total)
 
         yield report

@@ -4,38 +4,38 @@ import typer
 
 from frisket.cli.options import (
     FIRST,
-    Batch,
+    BatchSize,
     ConfigFile,
-    Named,
+    NamedConfig,
     Overrides,
     Rank,
     Rate,
     Steps,
-    lay_short,
+    add_short_options,
+    escape_controls,
     read_config,
     show_bar,
-    visible,
 )
 
 
 def train(
     config: ConfigFile = FIRST,
-    named: Named = None,
+    named: NamedConfig = None,
     overrides: Overrides = None,
     steps: Steps = None,
     rank: Rank = None,
     lr: Rate = None,
-    batch: Batch = None,
+    batch: BatchSize = None,
 ) -> None:
     """Train a LoRA under the masks, going on from the newest checkpoint."""
     short = {"run_steps": steps, "lora_rank": rank, "optimizer_lr": lr, "run_batch": batch}
-    settings = read_config(named or config, lay_short(overrides, **short))
+    settings = read_config(named or config, add_short_options(overrides, **short))
     from frisket.recipes.train import train as run
     from frisket.runs.banner import show
     from frisket.runs.opening import opening
 
     for line in opening(settings):
-        typer.echo(visible(line), err=True)
+        typer.echo(escape_controls(line), err=True)
     try:
         with show_bar() as progress:
             result = run(settings, progress=progress, announce=show)

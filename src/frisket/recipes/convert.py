@@ -32,12 +32,12 @@ from frisket.recipes.describe import describe, list_notes, name_files, read_cont
 from frisket.runs.adapter_base import AdapterBase, base_in, names_base, need_base
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-LOST = 0.9  # a share of a merged change below which it is said that much is lost
+LOST_SHARE = 0.9  # a share of a merged change below which it is said that much is lost
 COMPONENTS = {"low": "transformer_2"}  # where a pipeline's folder has an expert; else by the family
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class ConvertOptions:
     """What is asked of a conversion besides the files."""
 
     family: str = ""
@@ -65,50 +65,50 @@ def run(
 ) -> list[str]:
     """Do the one thing that is asked; returns what was read and written, in lines.
 
-    `options` are those of `Wish`. Without an output the files are described. ConfigError for wishes
+    `options` are those of `ConvertOptions`. Without an output the files are described. ConfigError for wishes
     that exclude one another, and for words that are none.
     """
-    wish = _read_wish(to, options)
+    settings = _read_options(to, options)
     sums = {"--average": average, "--merge-into": merge_into, "--extract": extract}
-    wanted = [name for name, value in sums.items() if value]
-    if len(wanted) > 1:
-        raise ConfigError(f"{' and '.join(wanted)} are two things; do one after the other")
+    operations = [name for name, value in sums.items() if value]
+    if len(operations) > 1:
+        raise ConfigError(f"{' and '.join(operations)} are two things; do one after the other")
     if not files and extract is None:
         raise ConfigError("convert which file? frisket convert FILE describes it")
     if output is None:
-        return _describe_all(files, wish, refuse=bool(wanted))
+        return _describe_all(files, settings, refuse=bool(operations))
     if extract is not None:
-        return taken_out(*extract, output, wish, progress=progress)
+        return write_extracted(*extract, output, settings, progress=progress)
     if merge_into is not None:
-        return merged_into(files, merge_into, output, wish, progress=progress)
+        return write_merged(files, merge_into, output, settings, progress=progress)
     if average:
-        return averaged(files, _weights(average), output, wish, exact=exact)
-    return convert(files, output, wish, progress=progress)
+        return write_average(files, _read_weights(average), output, settings, exact=exact)
+    return convert(files, output, settings, progress=progress)
 
 
-def _read_wish(to: str, options: Mapping[str, Any]) -> Wish:
+def _read_options(to: str, options: Mapping[str, Any]) -> ConvertOptions:
     """The options of a conversion; ConfigError for a format or dtype that is none."""
     if to not in (forms := get_args(AdapterForm)):
         raise ConfigError(f"--to {to} is no format; there are: {', '.join(forms)}")
-    wish = Wish(form=cast(AdapterForm, to), **options)
-    if wish.dtype and wish.dtype not in DTYPES:
-        raise ConfigError(f"--dtype {wish.dtype} is none of {', '.join(DTYPES)}")
-    return wish
+    settings = ConvertOptions(form=cast(AdapterForm, to), **options)
+    if settings.dtype and settings.dtype not in DTYPES:
+        raise ConfigError(f"--dtype {settings.dtype} is none of {', '.join(DTYPES)}")
+    return settings
 
 
-def _describe_all(files: Sequence[Path], wish: Wish, *, refuse: bool) -> list[str]:
+def _describe_all(files: Sequence[Path], settings: ConvertOptions, *, refuse: bool) -> list[str]:
     """Describe files; ConfigError where a wish (or `refuse`) needs a file to write."""
     names: dict[str, Any] = {
-        "family": wish.family,
-        "variant": wish.variant,
-        "leave_out": wish.leave_out,
+        "family": settings.family,
+        "variant": settings.variant,
+        "leave_out": settings.leave_out,
     }
-    if refuse or wish != replace(Wish(), **names):
+    if refuse or settings != replace(ConvertOptions(), **names):
         raise ConfigError("where to? Give the file (or folder) to write: -o OUT")
     return [line for path in files for line in describe(path, **names)]
 
 
-def _weights(text: str) -> list[float]:
+def _read_weights(text: str) -> list[float]:
     try:
         weights = [float(word) for word in text.split(",")]
     except ValueError:
@@ -119,7 +119,11 @@ def _weights(text: str) -> list[float]:
 
 
 def convert(
-    inputs: Sequence[Path], output: Path, wish: Wish, *, progress: Progress = lambda *_: None
+    inputs: Sequence[Path],
+    output: Path,
+    settings: ConvertOptions,
+    *,
+    progress: Progress = lambda *_: None,
 ) -> list[str]:
     """Rewrite adapter files in another format; of several, `output` is a folder. Returns lines.
 
@@ -139,17 +143,22 @@ def convert(
         raise ConfigError(f"several files would be written as {twice}; convert them one by one")
     lines: list[str] = []
     for done, (path, target) in enumerate(zip(inputs, targets, strict=True)):
-        read, base = _opened(path, wish)
+        contents, base = _open_file(path, settings)
         with name_files(path):
-            layers, said = _changed(read.layers, wish)
-            lines += [f"read {path}: {read}; base {base}", *list_notes(read), *said]
-            lines += _write(target, layers, read, wish, base, [path])
+            layers, changes = _change_layers(contents.layers, settings)
+            lines += [f"read {path}: {contents}; base {base}", *list_notes(contents), *changes]
+            lines += _write(target, layers, contents, settings, base, [path])
         progress("converting", done + 1, len(inputs))
     return lines
 
 
-def averaged(
-    inputs: Sequence[Path], weights: Sequence[float], output: Path, wish: Wish, *, exact: bool
+def write_average(
+    inputs: Sequence[Path],
+    weights: Sequence[float],
+    output: Path,
+    settings: ConvertOptions,
+    *,
+    exact: bool,
 ) -> list[str]:
     """Write the weighted sum of several adapters' effects as one adapter. Returns lines.
 
@@ -158,30 +167,33 @@ def averaged(
     """
     if len(weights) != len(inputs):
         raise ConfigError(f"--average has {len(weights)} weights for {len(inputs)} files")
-    opened = [_opened(path, wish) for path in inputs]
+    opened = [_open_file(path, settings) for path in inputs]
     families = {base.family for _, base in opened}
     if len(families) > 1:
         raise ConfigError(f"adapters of different models: {', '.join(sorted(families))}")
     with name_files(*inputs):
         layers, kept = arithmetic.average(
-            [read.layers for read, _ in opened], weights, rank=wish.rank or 0, exact=exact
+            [contents.layers for contents, _ in opened],
+            weights,
+            rank=settings.rank or 0,
+            exact=exact,
         )
     lines = [
-        f"read {path}: {read}; weight {weight:g}"
-        for path, (read, _), weight in zip(inputs, opened, weights, strict=True)
+        f"read {path}: {contents}; weight {weight:g}"
+        for path, (contents, _), weight in zip(inputs, opened, weights, strict=True)
     ]
-    lines += [line for read, _ in opened for line in list_notes(read)]
-    layers, said = _changed(layers, replace(wish, rank=None))
-    lines += [f"averaged: {commonest(layers)}; {kept}", *said]
-    read, base = opened[0]
-    return lines + _write(output, layers, read, wish, base, inputs)
+    lines += [line for contents, _ in opened for line in list_notes(contents)]
+    layers, changes = _change_layers(layers, replace(settings, rank=None))
+    lines += [f"averaged: {commonest(layers)}; {kept}", *changes]
+    contents, base = opened[0]
+    return lines + _write(output, layers, contents, settings, base, inputs)
 
 
-def merged_into(
+def write_merged(
     inputs: Sequence[Path],
     folder: Path,
     output: Path,
-    wish: Wish,
+    settings: ConvertOptions,
     *,
     progress: Progress = lambda *_: None,
 ) -> list[str]:
@@ -193,13 +205,15 @@ def merged_into(
         raise ConfigError(f"{output} is there already; merge into another folder")
     lines, planned = [], []
     for path in inputs:
-        read, base = _opened(path, wish)
+        contents, base = _open_file(path, settings)
         with name_files(path):
-            layers, said = _changed(read.layers, wish)
-            part = component(folder, base, wish.expert or read.metadata.get(EXPERT, ""))
+            layers, changes = _change_layers(contents.layers, settings)
+            part = find_component(
+                folder, base, settings.expert or contents.metadata.get(EXPERT, "")
+            )
             merge.check(layers, part)  # before anything is copied
         planned.append((layers, part.relative_to(folder)))
-        lines += [f"read {path}: {read}; base {base}", *list_notes(read), *said]
+        lines += [f"read {path}: {contents}; base {base}", *list_notes(contents), *changes]
     atomic.sweep(output.absolute().parent)
     draft = output.with_name(atomic.draft_name())
     try:
@@ -209,49 +223,49 @@ def merged_into(
                 survived = merge.merge(
                     layers, draft / inside, progress=lambda done, of: progress("merging", done, of)
                 )
-                lines += [f"merged into {folder / inside}: {survived}", *_lost(survived)]
+                lines += [f"merged into {folder / inside}: {survived}", *_report_loss(survived)]
             draft.replace(output)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return [*lines, f"wrote {output}"]
 
 
-def _lost(survived: merge.Survived) -> Iterator[str]:
+def _report_loss(survived: merge.Survived) -> Iterator[str]:
     """A line where the target's precision drops much of the change."""
-    if survived.share < LOST:
+    if survived.share < LOST_SHARE:
         yield (
             f"  much of the change is finer than {' and '.join(survived.dtypes)} can hold: merge"
             " into the model in float32, or load the LoRA beside the model"
         )
 
 
-def taken_out(
+def write_extracted(
     base_folder: Path,
     tuned: Path,
     output: Path,
-    wish: Wish,
+    settings: ConvertOptions,
     *,
     progress: Progress = lambda *_: None,
 ) -> list[str]:
     """Write the adapter that makes a tuned model of its base, two folders. Returns lines."""
-    if not wish.family:
+    if not settings.family:
         raise ConfigError("--extract needs --family, for the folders do not say it")
-    base = AdapterBase(wish.family, wish.variant, "--family")
+    base = AdapterBase(settings.family, settings.variant, "--family")
     lexicon = Lexicon(base.names(), base.layers())
     layers, kept = merge.extract_adapter(
-        component(base_folder, base, wish.expert),
-        component(tuned, base, wish.expert),
-        wish.rank or 16,
+        find_component(base_folder, base, settings.expert),
+        find_component(tuned, base, settings.expert),
+        settings.rank or 16,
         lambda name: lexicon.find("diffusers", name, flat=False) is not None,
         progress=lambda done, of: progress("extracting", done, of),
     )
-    layers, said = _changed(layers, replace(wish, rank=None))
-    read = AdapterContents(layers, "extracted")
-    lines = [f"extracted: {commonest(layers)}, {len(layers)} layers; {kept}", *said]
-    return lines + _write(output, layers, read, wish, base, [base_folder, tuned])
+    layers, changes = _change_layers(layers, replace(settings, rank=None))
+    contents = AdapterContents(layers, "extracted")
+    lines = [f"extracted: {commonest(layers)}, {len(layers)} layers; {kept}", *changes]
+    return lines + _write(output, layers, contents, settings, base, [base_folder, tuned])
 
 
-def component(folder: Path, base: AdapterBase, expert: str) -> Path:
+def find_component(folder: Path, base: AdapterBase, expert: str) -> Path:
     """The denoiser's folder in a pipeline's, or the folder itself."""
     family = base.load_family()
     if expert and expert not in family.variants[base.choose_variant()].experts:
@@ -266,42 +280,42 @@ def _name_of(path: Path) -> str:
     return path.parent.name if path.name == PEFT_FILE else path.name.removesuffix(".safetensors")
 
 
-def _opened(path: Path, wish: Wish) -> tuple[AdapterContents, AdapterBase]:
-    glance = formats.glance(path, without=wish.leave_out)
-    base = need_base(path, base_in(path, glance.metadata, wish.family, wish.variant))
-    if glance.text and not wish.drop_text:
+def _open_file(path: Path, settings: ConvertOptions) -> tuple[AdapterContents, AdapterBase]:
+    glance = formats.glance(path, without=settings.leave_out)
+    base = need_base(path, base_in(path, glance.metadata, settings.family, settings.variant))
+    if glance.text and not settings.drop_text:
         counts = ", ".join(f"{count} of {name}" for name, count in sorted(glance.text.items()))
         raise AdapterMismatch(
             f"{path} also holds tensors of text encoders ({counts}), which Frisket does not"
             " convert: leave them out with --drop-text"
         )
-    return read_contents(path, base, wish.leave_out), base
+    return read_contents(path, base, settings.leave_out), base
 
 
-def _changed(layers: Layers, wish: Wish) -> tuple[Layers, list[str]]:
+def _change_layers(layers: Layers, settings: ConvertOptions) -> tuple[Layers, list[str]]:
     lines = []
-    if wish.rank is not None:
-        layers, kept = arithmetic.resize(layers, wish.rank)
-        lines.append(f"resized to rank {wish.rank}: {kept}")
-    if wish.scale is not None:
-        layers = arithmetic.scale(layers, wish.scale)
-        lines.append(f"scaled by {wish.scale:g}")
+    if settings.rank is not None:
+        layers, kept = arithmetic.resize(layers, settings.rank)
+        lines.append(f"resized to rank {settings.rank}: {kept}")
+    if settings.scale is not None:
+        layers = arithmetic.scale(layers, settings.scale)
+        lines.append(f"scaled by {settings.scale:g}")
     return layers, lines
 
 
 def _write(
     path: Path,
     layers: Layers,
-    read: AdapterContents,
-    wish: Wish,
+    contents: AdapterContents,
+    settings: ConvertOptions,
     base: AdapterBase,
     inputs: Sequence[Path],
 ) -> list[str]:
-    if layers is not read.layers:  # its own record is of what it was
-        metadata = {key: said for key, said in read.metadata.items() if key != RECORD}
-        read = replace(read, metadata=metadata)
-    if wish.dtype:
-        kind = DTYPES[wish.dtype]
+    if layers is not contents.layers:  # its own record is of what it was
+        metadata = {key: value for key, value in contents.metadata.items() if key != RECORD}
+        contents = replace(contents, metadata=metadata)
+    if settings.dtype:
+        kind = DTYPES[settings.dtype]
         layers = {
             name: replace(layer, tensors={key: v.to(kind) for key, v in layer.tensors.items()})
             for name, layer in layers.items()
@@ -309,46 +323,49 @@ def _write(
     family = base.load_family()
     plain = len({(layer.rank, layer.alpha) for layer in layers.values()}) == 1
     spec: LoraSpec | None = None
-    if plain or read.of_two_ranks or wish.form == "diffusers":
-        layers, spec = replace(read, layers=layers).alike()
+    if plain or contents.of_two_ranks or settings.form == "diffusers":
+        layers, spec = replace(contents, layers=layers).alike()
     writing.write(
         path,
         layers,
-        _metadata(read, wish, base, spec, inputs),
-        form=wish.form,
+        _build_metadata(contents, settings, base, spec, inputs),
+        form=settings.form,
         names=base.names(),
         prefix=family.lora_prefix,
         spec=spec,
     )
-    return [f"wrote {path}: {AdapterContents(layers, wish.form)}"]
+    return [f"wrote {path}: {AdapterContents(layers, settings.form)}"]
 
 
-def _metadata(
-    read: AdapterContents,
-    wish: Wish,
+def _build_metadata(
+    contents: AdapterContents,
+    settings: ConvertOptions,
     base: AdapterBase,
     spec: LoraSpec | None,
     inputs: Sequence[Path],
 ) -> dict[str, str]:
     """What the file said before, what is known of its base, and where it comes from."""
     stale = {RECORD, DIFFUSERS_RECORD, "format"}
-    said = {key: value for key, value in read.metadata.items() if key not in stale}
-    if base.named_by == "--family" and not names_base(said):
-        said.pop("frisket.base", None)
+    metadata = {key: value for key, value in contents.metadata.items() if key not in stale}
+    if base.named_by == "--family" and not names_base(metadata):
+        metadata.pop("frisket.base", None)
     card = base.load_family().variants[base.choose_variant()]
-    if wish.variant and "frisket.base" not in said:
+    if settings.variant and "frisket.base" not in metadata:
         about = {"family": base.family, "variant": base.variant, "source": ""}
-        said["frisket.base"] = json.dumps(about)
+        metadata["frisket.base"] = json.dumps(about)
     if base.variant and card.architecture:
-        said.setdefault("modelspec.architecture", f"{card.architecture}/lora")
+        metadata.setdefault("modelspec.architecture", f"{card.architecture}/lora")
     if spec is not None:
-        said |= {"ss_network_dim": str(spec.rank), "ss_network_alpha": f"{spec.scale:g}"}
-    if wish.expert:
-        if wish.expert not in card.experts:
+        metadata |= {"ss_network_dim": str(spec.rank), "ss_network_alpha": f"{spec.scale:g}"}
+    if settings.expert:
+        if settings.expert not in card.experts:
             raise ConfigError(
-                f"{base.family} {base.choose_variant()} has no expert {wish.expert!r}"
+                f"{base.family} {base.choose_variant()} has no expert {settings.expert!r}"
             )
-        said |= {EXPERT: wish.expert, EXPERT_RANGE: json.dumps(list(card.experts[wish.expert]))}
-    said["frisket.version"] = __version__
-    said["frisket.made_from"] = json.dumps([path.name for path in inputs])
-    return said
+        metadata |= {
+            EXPERT: settings.expert,
+            EXPERT_RANGE: json.dumps(list(card.experts[settings.expert])),
+        }
+    metadata["frisket.version"] = __version__
+    metadata["frisket.made_from"] = json.dumps([path.name for path in inputs])
+    return metadata

@@ -17,7 +17,7 @@ from frisket import __version__
 from frisket.config.load import ConfigError, check, read
 from frisket.config.tree import Config, Run
 
-Verdict = Literal["ok", "note", "missing"]
+_Verdict = Literal["ok", "note", "missing"]
 GIB = 2**30
 ROOMY = 5 * GIB  # below it a cache of latents and a few checkpoints may not fit
 CODECS: tuple[tuple[str, Literal["r", "w"], str], ...] = (
@@ -31,84 +31,94 @@ CODECS: tuple[tuple[str, Literal["r", "w"], str], ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Diagnosis:
     """One thing looked at: `missing` stops a run, a `note` may."""
 
-    verdict: Verdict
+    verdict: _Verdict
     about: str
-    said: str
+    message: str
     fix: str = ""
 
 
-def doctor(path: Path | None = None, overrides: Sequence[str] = ()) -> list[Finding]:
+def doctor(path: Path | None = None, overrides: Sequence[str] = ()) -> list[Diagnosis]:
     """Look at versions, devices, codecs, disk and, if a config file is given, at what it asks for.
 
     Changes nothing but a probe file in the output and cache folders, removed at once.
     """
-    findings = [*_versions(), *_extras(), *_devices(), *_codecs()]
+    findings = [*_check_versions(), *_check_extras(), *_check_devices(), *_check_codecs()]
     config: Config | None = None
     if path is not None:
         try:
             config, origin = read(path, overrides)
             check(config, origin)
-            findings.append(Finding("ok", "config", f"{path} is understood"))
-            findings += _asked(config)
+            findings.append(Diagnosis("ok", "config", f"{path} is understood"))
+            findings += _check_config(config)
         except ConfigError as error:
             fix = f"mend it, then `frisket doctor {path}`"
-            findings.append(Finding("missing", "config", str(error), fix))
+            findings.append(Diagnosis("missing", "config", str(error), fix))
     run = config.run if config else Run()
-    findings += _folder("output", run.output)
-    findings += _folder("cache", run.cache)
+    findings += _check_folder("output", run.output)
+    findings += _check_folder("cache", run.cache)
     return findings
 
 
-def _requirements(extra: str = "") -> list[Requirement]:
+def _list_requirements(extra: str = "") -> list[Requirement]:
     """What the package says it needs; with `extra`, what that extra adds."""
-    wanted = [Requirement(line) for line in metadata.requires("frisket") or []]
-    plain = [each for each in wanted if each.marker is None or each.marker.evaluate({"extra": ""})]
+    requirements = [Requirement(line) for line in metadata.requires("frisket") or []]
+    plain = [
+        requirement
+        for requirement in requirements
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+    ]
     if not extra:
         return plain
-    return [each for each in wanted if each.marker and each.marker.evaluate({"extra": extra})]
+    return [
+        requirement
+        for requirement in requirements
+        if requirement.marker and requirement.marker.evaluate({"extra": extra})
+    ]
 
 
-def _installed(name: str) -> str | None:
+def _find_version(name: str) -> str | None:
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
 
 
-def _versions() -> Iterator[Finding]:
+def _check_versions() -> Iterator[Diagnosis]:
     python = f"Python {platform.python_version()} on {platform.platform()}"
-    yield Finding("ok", "frisket", f"{__version__}, {python}, {sys.prefix}")
-    for wanted in _requirements():
-        found = _installed(wanted.name)
-        if found is None:
-            yield Finding("missing", wanted.name, "not installed", f"pip install '{wanted}'")
-        elif not wanted.specifier.contains(found, prereleases=True):
-            said = f"{found} is outside {wanted.specifier}"
-            yield Finding("missing", wanted.name, said, f"pip install '{wanted}'")
+    yield Diagnosis("ok", "frisket", f"{__version__}, {python}, {sys.prefix}")
+    for requirement in _list_requirements():
+        version = _find_version(requirement.name)
+        if version is None:
+            yield Diagnosis(
+                "missing", requirement.name, "not installed", f"pip install '{requirement}'"
+            )
+        elif not requirement.specifier.contains(version, prereleases=True):
+            message = f"{version} is outside {requirement.specifier}"
+            yield Diagnosis("missing", requirement.name, message, f"pip install '{requirement}'")
         else:
-            yield Finding("ok", wanted.name, found)
+            yield Diagnosis("ok", requirement.name, version)
 
 
-def _extras() -> Iterator[Finding]:
+def _check_extras() -> Iterator[Diagnosis]:
     for extra in metadata.metadata("frisket").get_all("Provides-Extra") or []:
-        for wanted in _requirements(extra):
-            found = _installed(wanted.name)
-            if found:
-                yield Finding("ok", wanted.name, f"{found} (optional)")
+        for requirement in _list_requirements(extra):
+            version = _find_version(requirement.name)
+            if version:
+                yield Diagnosis("ok", requirement.name, f"{version} (optional)")
             else:
                 fix = f"pip install 'frisket[{extra}]', if you want it"
-                yield Finding("note", wanted.name, f"not installed (optional, {extra})", fix)
+                yield Diagnosis("note", requirement.name, f"not installed (optional, {extra})", fix)
 
 
-def _devices() -> Iterator[Finding]:
+def _check_devices() -> Iterator[Diagnosis]:
     import psutil  # noqa: PLC0415 - with torch, only when looked at
     import torch  # noqa: PLC0415 - seconds to import
 
     memory = psutil.virtual_memory()
-    yield Finding(
+    yield Diagnosis(
         "ok",
         "cpu",
         f"{os.cpu_count()} cores, {torch.get_num_threads()} torch threads,"
@@ -118,32 +128,34 @@ def _devices() -> Iterator[Finding]:
         free, total = torch.cuda.mem_get_info(index)
         name = torch.cuda.get_device_name(index)
         half = "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
-        said = f"{name}, {free / GIB:.1f} of {total / GIB:.1f} GiB free, trains in {half}"
-        yield Finding("ok", f"cuda:{index}", said)
+        message = f"{name}, {free / GIB:.1f} of {total / GIB:.1f} GiB free, trains in {half}"
+        yield Diagnosis("ok", f"cuda:{index}", message)
     if torch.backends.mps.is_available():
-        yield Finding("ok", "mps", "Apple GPU")
+        yield Diagnosis("ok", "mps", "Apple GPU")
     elif not torch.cuda.is_available():
-        yield _no_gpu(torch.version.cuda)
+        yield _explain_no_gpu(torch.version.cuda)
 
 
-def _no_gpu(built_for: str | None) -> Finding:
+def _explain_no_gpu(built_for: str | None) -> Diagnosis:
     """Why torch sees no accelerator: a build without CUDA, or no usable driver."""
-    said = "torch sees none; the pocket model trains on a CPU, larger ones take very long"
+    message = "torch sees none; the pocket model trains on a CPU, larger ones take very long"
     if shutil.which("nvidia-smi") is None:
-        return Finding("note", "gpu", said, "none, if this machine has no GPU")
+        return Diagnosis("note", "gpu", message, "none, if this machine has no GPU")
     if built_for is None:
         fix = "install torch built for CUDA: https://pytorch.org/get-started/locally"
-        return Finding("missing", "gpu", "there is an NVIDIA driver but torch is a CPU build", fix)
+        return Diagnosis(
+            "missing", "gpu", "there is an NVIDIA driver but torch is a CPU build", fix
+        )
     fix = f"update the NVIDIA driver to one for CUDA {built_for}; `nvidia-smi` shows yours"
-    return Finding("missing", "gpu", f"torch for CUDA {built_for} cannot use the driver", fix)
+    return Diagnosis("missing", "gpu", f"torch for CUDA {built_for} cannot use the driver", fix)
 
 
-def _codecs() -> Iterator[Finding]:
+def _check_codecs() -> Iterator[Diagnosis]:
     try:
         import av  # noqa: PLC0415 - a broken install is one of the findings
         from av.codec.codec import UnknownCodecError  # noqa: PLC0415
     except ImportError as error:
-        yield Finding("missing", "video", f"PyAV does not load: {error}", "pip install av")
+        yield Diagnosis("missing", "video", f"PyAV does not load: {error}", "pip install av")
         return
     for name, mode, use in CODECS:
         about = f"codec {name}"
@@ -151,93 +163,95 @@ def _codecs() -> Iterator[Finding]:
             av.Codec(name, mode)
         except UnknownCodecError:
             fix = "pip install --force-reinstall av (its wheels bring FFmpeg with them)"
-            yield Finding("missing", about, f"this FFmpeg has none ({use})", fix)
+            yield Diagnosis("missing", about, f"this FFmpeg has none ({use})", fix)
         else:
-            yield Finding("ok", about, use)
+            yield Diagnosis("ok", about, use)
 
 
-def _folder(about: str, folder: Path) -> Iterator[Finding]:
+def _check_folder(about: str, folder: Path) -> Iterator[Diagnosis]:
     """Whether a folder (or the nearest one above it that exists) can be written, and has room."""
-    there = folder.absolute()
-    while not there.exists():
-        there = there.parent
-    if not there.is_dir():
+    parent = folder.absolute()
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir():
         fix = f"set run.{about} to a folder"
-        yield Finding("missing", about, f"{there} is a file, so {folder} cannot be made", fix)
+        yield Diagnosis("missing", about, f"{parent} is a file, so {folder} cannot be made", fix)
         return
     try:
-        with tempfile.NamedTemporaryFile(dir=there, prefix=".frisket-doctor-"):
+        with tempfile.NamedTemporaryFile(dir=parent, prefix=".frisket-doctor-"):
             pass
     except OSError as error:
         fix = f"give yourself write access, or set run.{about} to another folder"
-        yield Finding("missing", about, f"{there} cannot be written: {error.strerror}", fix)
+        yield Diagnosis("missing", about, f"{parent} cannot be written: {error.strerror}", fix)
         return
-    free = shutil.disk_usage(there).free
-    said = f"{folder} can be written, {free / GIB:.1f} GiB free"
+    free = shutil.disk_usage(parent).free
+    message = f"{folder} can be written, {free / GIB:.1f} GiB free"
     if free < ROOMY:
-        yield Finding("note", about, said, f"free some space, or set run.{about} to another disk")
+        yield Diagnosis(
+            "note", about, message, f"free some space, or set run.{about} to another disk"
+        )
     else:
-        yield Finding("ok", about, said)
+        yield Diagnosis("ok", about, message)
 
 
-def _asked(config: Config) -> Iterator[Finding]:
+def _check_config(config: Config) -> Iterator[Diagnosis]:
     """What the config names and needs: data folders, weights, a device."""
     if not config.data:
         fix = '`frisket init FOLDER`, or write [[data]] with clips = "..."'
-        yield Finding("missing", "data", "the config names no [[data]]", fix)
+        yield Diagnosis("missing", "data", "the config names no [[data]]", fix)
     for data in (*config.data, *config.validation.data):
-        yield from _named("clips", data.clips, folder=data.clips.suffix.lower() != ".jsonl")
+        yield from _check_path("clips", data.clips, folder=data.clips.suffix.lower() != ".jsonl")
         masks = data.masks
         for path in filter(None, (masks.path, *masks.regions.values())):
-            yield from _named("masks", path, folder=True)
+            yield from _check_path("masks", path, folder=True)
         if masks.fallback:
-            yield from _named("masks", masks.fallback)
+            yield from _check_path("masks", masks.fallback)
         if data.captions:
-            yield from _named("captions", data.captions)
+            yield from _check_path("captions", data.captions)
     if config.swap.path:
-        yield from _named("swap", config.swap.path, folder=True)
+        yield from _check_path("swap", config.swap.path, folder=True)
     if config.lora.source:
-        yield from _named("lora", config.lora.source)
-    yield from _weights(config)
-    yield from _device(config.model.device)
-    refused = list(_refused(config))
-    yield from refused or [Finding("ok", "training", "nothing stands in its way")]
+        yield from _check_path("lora", config.lora.source)
+    yield from _check_weights(config)
+    yield from _check_model_device(config.model.device)
+    refused = list(_list_refusals(config))
+    yield from refused or [Diagnosis("ok", "training", "nothing stands in its way")]
     if not refused:
-        yield Finding(*_memory(config))
+        yield Diagnosis(*_predict_memory(config))
 
 
-def _refused(config: Config) -> Iterator[Finding]:
+def _list_refusals(config: Config) -> Iterator[Diagnosis]:
     """What `frisket train` would refuse before it does anything; the device was looked at."""
     from frisket.runs.prepare import check_device  # noqa: PLC0415 - torch
     from frisket.runs.refusals import refusals  # noqa: PLC0415
 
     for error in refusals(config, but=(check_device,)):
-        yield Finding("missing", "training", str(error), "change the configuration as it says")
+        yield Diagnosis("missing", "training", str(error), "change the configuration as it says")
 
 
-def _memory(config: Config) -> tuple[Verdict, str, str, str]:
+def _predict_memory(config: Config) -> tuple[_Verdict, str, str, str]:
     """What the run will take of its card, from shapes alone."""
     from frisket.runs.memory.report import memory  # noqa: PLC0415 - torch
 
-    verdict, said, fix = memory(config)
-    return verdict, "memory", said, fix
+    verdict, message, fix = memory(config)
+    return verdict, "memory", message, fix
 
 
-def _named(about: str, path: Path, *, folder: bool = False) -> Iterator[Finding]:
+def _check_path(about: str, path: Path, *, folder: bool = False) -> Iterator[Diagnosis]:
     if not path.exists():
-        fix = f"make it or correct the path; there is {_nearest_there(path)}"
-        yield Finding("missing", about, f"{path} does not exist", fix)
+        fix = f"make it or correct the path; there is {_find_nearest_parent(path)}"
+        yield Diagnosis("missing", about, f"{path} does not exist", fix)
     elif folder and not path.is_dir():
-        yield Finding("missing", about, f"{path} is a file", "name the folder it lies in")
+        yield Diagnosis("missing", about, f"{path} is a file", "name the folder it lies in")
     else:
-        yield Finding("ok", about, str(path))
+        yield Diagnosis("ok", about, str(path))
 
 
-def _nearest_there(path: Path) -> Path:
-    return next(each for each in path.absolute().parents if each.exists())
+def _find_nearest_parent(path: Path) -> Path:
+    return next(parent for parent in path.absolute().parents if parent.exists())
 
 
-def _weights(config: Config) -> Iterator[Finding]:
+def _check_weights(config: Config) -> Iterator[Diagnosis]:
     """Whether the base model's weights are on this machine."""
     from huggingface_hub import constants, try_to_load_from_cache  # noqa: PLC0415 - slow import
 
@@ -247,25 +261,25 @@ def _weights(config: Config) -> Iterator[Finding]:
     variant = family.variants[config.model.variant or family.default]
     source = config.model.source or variant.repo
     if config.model.source and source.startswith("/"):
-        yield from _named("weights", Path(source))
+        yield from _check_path("weights", Path(source))
     elif not config.model.source and "/" not in variant.repo:
-        yield Finding("ok", "weights", variant.repo)
+        yield Diagnosis("ok", "weights", variant.repo)
     elif isinstance(try_to_load_from_cache(source, "model_index.json"), str):
-        yield Finding("ok", "weights", f"{source}, downloaded before")
+        yield Diagnosis("ok", "weights", f"{source}, downloaded before")
     elif constants.HF_HUB_OFFLINE:
         fix = "unset HF_HUB_OFFLINE, or set model.source to a local folder"
-        yield Finding("missing", "weights", f"{source} is not here, and the hub is off", fix)
+        yield Diagnosis("missing", "weights", f"{source} is not here, and the hub is off", fix)
     else:
         fix = "none, with a network; or set model.source to a local folder"
-        yield Finding("note", "weights", f"{source} will be downloaded at first use", fix)
+        yield Diagnosis("note", "weights", f"{source} will be downloaded at first use", fix)
 
 
-def _device(name: str) -> Iterator[Finding]:
+def _check_model_device(name: str) -> Iterator[Diagnosis]:
     import torch  # noqa: PLC0415 - seconds to import
 
     if name.startswith("cuda") and not torch.cuda.is_available():
         fix = 'set model.device = "auto", or see `gpu` above'
-        yield Finding("missing", "device", f"the config asks for {name}, torch sees none", fix)
+        yield Diagnosis("missing", "device", f"the config asks for {name}, torch sees none", fix)
     elif name == "mps" and not torch.backends.mps.is_available():
         fix = 'set model.device = "auto"'
-        yield Finding("missing", "device", "the config asks for mps, torch sees none", fix)
+        yield Diagnosis("missing", "device", "the config asks for mps, torch sees none", fix)

@@ -14,14 +14,14 @@ from frisket.families.base import FAMILIES
 from frisket.progress import Progress
 from frisket.runs.prepare import source_of
 from frisket.runs.sampler import embed_prompts
-from frisket.scoring.clips import yardstick
-from frisket.scoring.errors import Levels
-from frisket.scoring.feature_extractors import open_eyes, open_faces
-from frisket.scoring.page import Evaluation, measured_of, write_page
-from frisket.scoring.prompts import Asked, shots_for
-from frisket.scoring.runner import BASE, Work, pictures_taught
+from frisket.scoring.clips import choose_eval_set
+from frisket.scoring.errors import ErrorLevels
+from frisket.scoring.feature_extractors import open_face_recogniser, open_feature_extractor
+from frisket.scoring.page import Evaluation, collect_values, write_page
+from frisket.scoring.prompts import EvalPrompts, choose_prompts
+from frisket.scoring.runner import BASE, RunScorer, load_training_pictures
 from frisket.scoring.runs import open_runs
-from frisket.scoring.similarity import likeness_of
+from frisket.scoring.similarity import measure_likeness
 from frisket.training.memory.out_of_memory import room_for
 
 
@@ -42,7 +42,7 @@ class Measures:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class EvaluationResult:
     """The page (its JSON lies beside it) and what it says."""
 
     page: Path
@@ -58,7 +58,7 @@ def evaluate(
     measures: Measures | None = None,
     *,
     progress: Progress = lambda *_: None,
-) -> Outcome:
+) -> EvaluationResult:
     """Measure finished runs of one base against the base; write report.html, .json and samples.
 
     The same clips, noise, prompts and seeds for all; docs/evaluate.md defines every number. Text
@@ -71,24 +71,24 @@ def evaluate(
     runs = open_runs(configs, progress)
     family = FAMILIES.load(configs[0].model.family)
     source = source_of(configs[0], family)
-    measured_on = yardstick(runs, how.clips, how.masks)
+    measured_on = choose_eval_set(runs, how.clips, how.masks)
     prompts = _choose_prompts(configs[0], source.variant, how) if how.samples else None
     # Opened before any work, so that a wrong folder is found at once; they are small.
-    eyes = open_eyes(how.features, source.device) if how.features else None
-    faces = open_faces(how.faces, source.device) if how.faces else None
+    extractor = open_feature_extractor(how.features, source.device) if how.features else None
+    faces = open_face_recogniser(how.faces, source.device) if how.faces else None
     embedded = embed_prompts(family, source, prompts.all) if prompts else {}
-    levels = Levels(configs[0].validation.t, how.draws, torch.device(source.device))
+    levels = ErrorLevels(configs[0].validation.t, how.draws, torch.device(source.device))
     folder = output / "samples"
-    work = Work(
+    scorer = RunScorer(
         configs[0], family, source, measured_on, levels, prompts, embedded, folder, progress
     )
-    results = work.run(runs)
+    results = scorer.run(runs)
     model = next((run for run in runs if run.masked), None)
-    pictures = pictures_taught(family, source, model) if prompts and model else []
+    pictures = load_training_pictures(family, source, model) if prompts and model else []
     samples = {name: result.subject for name, result in results.items()}
-    likeness = likeness_of(samples, pictures, eyes, faces, BASE)
+    likeness = measure_likeness(samples, pictures, extractor, faces, BASE)
     measured = tuple(
-        measured_of(run, results[run.name].errors, results[run.name].drift, likeness)
+        collect_values(run, results[run.name].errors, results[run.name].drift, likeness)
         for run in runs
     )
     evaluation = Evaluation(
@@ -96,14 +96,14 @@ def evaluate(
         measured=measured,
         verdict=judge(measured),
         measured_on=measured_on,
-        asked=prompts,
+        prompts=prompts,
         likeness=likeness,
         pictures={name: [*result.subject, *result.unrelated] for name, result in results.items()},
         levels=levels,
         taught=len(pictures),
     )
     page = write_page(evaluation, output)
-    return Outcome(page, evaluation.verdict, measured, evaluation.notes())
+    return EvaluationResult(page, evaluation.verdict, measured, evaluation.notes())
 
 
 def _check(configs: Sequence[Config], how: Measures) -> None:
@@ -114,8 +114,8 @@ def _check(configs: Sequence[Config], how: Measures) -> None:
         raise ConfigError("--features and --faces look at samples: leave --no-samples out")
 
 
-def _choose_prompts(config: Config, variant: str, how: Measures) -> Asked:
-    return shots_for(
+def _choose_prompts(config: Config, variant: str, how: Measures) -> EvalPrompts:
+    return choose_prompts(
         config,
         variant,
         prompts=how.prompts,

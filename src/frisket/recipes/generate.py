@@ -103,18 +103,22 @@ def generate(
     folder.mkdir(parents=True, exist_ok=True)
     device, tile = torch.device(source.device), config.memory.tile_vae
     draw = partial(sample, family, parts, embedded, shots, batch=batch, device=device, tile=tile)
-    samples: dict[tuple[int, str], Made] = {}
+    samples: dict[tuple[int, str], SavedSample] = {}
     for place, picture in _draw_versions(draw, versions, parts):
         path = folder / _name_file(place, picture, versions)
-        samples[place] = Made(picture, save(picture.frames, path, variant.fps), place[1])
+        samples[place] = SavedSample(picture, save(picture.frames, path, variant.fps), place[1])
         progress("sampling", len(samples), len(shots) * len(versions))
     ordered = [samples[index, version] for index in range(len(shots)) for version in versions]
-    labels = [_write_label(made, versions) for made in ordered]
-    sheet = grid([made.picture for made in ordered], len(seeds) * len(versions), labels=labels)
+    labels = [_write_label(saved_sample, versions) for saved_sample in ordered]
+    sheet = grid(
+        [saved_sample.picture for saved_sample in ordered],
+        len(seeds) * len(versions),
+        labels=labels,
+    )
     return Generated(
-        tuple(made.path for made in ordered),
+        tuple(saved_sample.path for saved_sample in ordered),
         save(sheet, folder / "grid", variant.fps),
-        write(describe(family, source, lora, ordered), folder / "generate.json"),
+        write_record(describe(family, source, lora, ordered), folder / "generate.json"),
     )
 
 
@@ -163,7 +167,7 @@ def _write_label(made: "Made", versions: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class SavedSample:
     """A picture, its file, and what it was sampled with: "base" or "lora"."""
 
     picture: Picture
@@ -172,7 +176,10 @@ class Made:
 
 
 def describe(
-    family: Family, source: Source, lora: Sequence[tuple[Path, float]], made: Sequence[Made]
+    family: Family,
+    source: Source,
+    lora: Sequence[tuple[Path, float]],
+    samples: Sequence[SavedSample],
 ) -> dict[str, Any]:
     """What `generate.json` says: enough to make the same pictures again."""
     return {
@@ -191,14 +198,15 @@ def describe(
         ],
         "pictures": [
             {
-                "file": each.path.name,
-                "lora": each.version == "lora",
-                **asdict(each.picture.spec),
+                "file": saved_sample.path.name,
+                "lora": saved_sample.version == "lora",
+                **asdict(saved_sample.picture.spec),
                 "images": [
-                    {"path": str(path), "sha256": digest(path)} for path in each.picture.spec.images
+                    {"path": str(path), "sha256": digest(path)}
+                    for path in saved_sample.picture.spec.images
                 ],
             }
-            for each in made
+            for saved_sample in samples
         ],
     }
 
@@ -209,7 +217,7 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write(record: dict[str, Any], path: Path) -> Path:
+def write_record(record: dict[str, Any], path: Path) -> Path:
     """Write JSON atomically; returns the path."""
     text = json.dumps(record, indent=1, ensure_ascii=False)
     with replacing(path) as draft:

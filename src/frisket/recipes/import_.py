@@ -55,26 +55,28 @@ def run(
     """
     paths = [sources] if isinstance(sources, Path) else sources
     name, imported = gather(paths, trainer=trainer, command=command)
-    files = [output, *(output.parent / each for each in imported.manifests)]
+    files = [output, *(output.parent / manifest for manifest in imported.manifests)]
     for file in files:
         if file.exists() or file.is_symlink():
             raise ConfigError(f"{file} exists and is not overwritten; name another file with -o")
-    if odd := [each for each in imported.manifests if Path(each).name != each]:
+    if bad_names := [
+        manifest for manifest in imported.manifests if Path(manifest).name != manifest
+    ]:
         source = imported.source
-        raise BadImport(f"{source}: would write {show(odd[0])}, which is no plain file name")
-    model = _model_of(imported, family, variant)
-    text = tomlkit.dumps(_document(imported, model, output))
+        raise BadImport(f"{source}: would write {show(bad_names[0])}, which is no plain file name")
+    model = _choose_model(imported, family, variant)
+    text = tomlkit.dumps(_build_document(imported, model, output))
     with _draft(output, text, imported) as todo:
-        for each, lines in imported.manifests.items():
-            _manifest(output.parent / each, lines)
-    return [*_summary(imported, name, output), *todo]
+        for manifest, lines in imported.manifests.items():
+            _write_manifest(output.parent / manifest, lines)
+    return [*_summarise(imported, name, output), *todo]
 
 
-def _model_of(imported: Imported, family: str, variant: str) -> dict[str, Any]:
+def _choose_model(imported: Imported, family: str, variant: str) -> dict[str, Any]:
     """`[model]` as imported; a family that is given takes the place of one that was guessed."""
     model = dict(imported.sections.get("model", {}))
     if family:
-        model = {key: each for key, each in model.items() if key == "dtype"} | {"family": family}
+        model = {key: value for key, value in model.items() if key == "dtype"} | {"family": family}
     return model | ({"variant": variant} if variant else {})
 
 
@@ -90,13 +92,15 @@ def _draft(output: Path, text: str, imported: Imported) -> Iterator[list[str]]:
             config, origin = read(partial)
         except ConfigError as error:
             raise ConfigError(_blame(error, partial, imported)) from error
-        told: list[str] = []
+        problems: list[str] = []
         try:
             check(config, origin)
         except ConfigError as error:
-            told += str(error).splitlines()
-        told += [f"{origin.where(key)}: {said}" for key, said in attention_problems(config)]
-        lines = [f"  {line.replace(partial.name, output.name)}" for line in told]
+            problems += str(error).splitlines()
+        problems += [
+            f"{origin.where(key)}: {problem}" for key, problem in attention_problems(config)
+        ]
+        lines = [f"  {line.replace(partial.name, output.name)}" for line in problems]
         yield ["Before it trains:", *lines] if lines else []
 
 
@@ -104,10 +108,10 @@ def _blame(error: ConfigError, draft: Path, imported: Imported) -> str:
     """What is wrong with a draft, a line each, as of the options that it was made of."""
     sources = _Sources(imported.notes)
     lines = []
-    for said in str(error).splitlines():
-        plain = re.sub(rf"^.*{re.escape(draft.name)}(?: line \d+)?(?:, column \d+)?: ", "", said)
+    for line in str(error).splitlines():
+        plain = re.sub(rf"^.*{re.escape(draft.name)}(?: line \d+)?(?:, column \d+)?: ", "", line)
         key = re.search(r"`(\w+)(?:\.\d+)?\.(\w+)", plain)
-        notes = sources.found.get(f"{key[1]}.{key[2]}", []) if key else []
+        notes = sources.notes_by_key.get(f"{key[1]}.{key[2]}", []) if key else []
         options = ", ".join(f"{note.option} = {note.value!r:.40}" for note in notes)
         at = f" line {notes[0].line}" if len(notes) == 1 and notes[0].line else ""
         named = f": {options} has no place here" if options else ""
@@ -115,25 +119,27 @@ def _blame(error: ConfigError, draft: Path, imported: Imported) -> str:
     return "\n".join([*lines, "Nothing was written: change it there, and set ours afterwards"])
 
 
-def _manifest(file: Path, lines: tuple[Mapping[str, Any], ...]) -> None:
+def _write_manifest(file: Path, lines: tuple[Mapping[str, Any], ...]) -> None:
     base = file.absolute().parent
     with replacing(file) as draft:
-        rows = (json.dumps(_moved(line, base), ensure_ascii=False) for line in lines)
+        rows = (json.dumps(_move_paths(line, base), ensure_ascii=False) for line in lines)
         draft.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
 
 
-def _moved(line: Mapping[str, Any], base: Path) -> dict[str, Any]:
+def _move_paths(line: Mapping[str, Any], base: Path) -> dict[str, Any]:
     """A line of a manifest with its paths as seen from the manifest."""
     moved = dict(line)
     for key in ("path", "mask"):
         if isinstance(line.get(key), str):
-            moved[key] = _relative(Path(line[key]), base)
+            moved[key] = _make_relative(Path(line[key]), base)
     if "references" in line:
-        moved["references"] = [_relative(Path(each), base) for each in line["references"]]
+        moved["references"] = [
+            _make_relative(Path(reference), base) for reference in line["references"]
+        ]
     return moved
 
 
-def _relative(path: Path, base: Path) -> str:
+def _make_relative(path: Path, base: Path) -> str:
     """As seen from a folder; absolute where that would climb far, or to another drive."""
     try:
         relative = Path(os.path.relpath(path, base))
@@ -142,43 +148,47 @@ def _relative(path: Path, base: Path) -> str:
     return (path if relative.parts.count("..") > 2 else relative).as_posix()
 
 
-def _document(imported: Imported, model: Mapping[str, Any], output: Path) -> tomlkit.TOMLDocument:
+def _build_document(
+    imported: Imported, model: Mapping[str, Any], output: Path
+) -> tomlkit.TOMLDocument:
     document = tomlkit.document()
     head = HEAD.format(source=imported.source.name, trainer=imported.trainer, name=output.name)
     for line in head.splitlines():
-        document.add(tomlkit.comment(_plain(line)))
+        document.add(tomlkit.comment(_clean_text(line)))
     sources = _Sources(imported.notes)
-    document["model"] = _model(model, imported.model, sources)
+    document["model"] = _build_model_table(model, imported.model, sources)
     data = tomlkit.aot()
     for values in imported.data:
-        data.append(_table("data", _placed(_whole(values), imported, output), sources))
+        data.append(
+            _build_table("data", _place_paths(_keep_unmasked(values), imported, output), sources)
+        )
     document["data"] = data
     for name in Config.model_fields:
         if name in imported.sections and name not in ("model", "data"):
-            document[name] = _table(name, imported.sections[name], sources)
+            document[name] = _build_table(name, imported.sections[name], sources)
     for kind, title in BLOCKS.items():
         notes = [note for note in imported.notes if note.kind == kind]
         if notes:
             document.add(tomlkit.nl())
             document.add(tomlkit.comment(f"--- {title.format(trainer=imported.trainer)}"))
         for note in notes:
-            for line in textwrap.wrap(_told(note), WIDE, subsequent_indent="    "):
+            for line in textwrap.wrap(_describe_note(note), WIDE, subsequent_indent="    "):
                 document.add(tomlkit.comment(line))
     return document
 
 
-def _model(model: Mapping[str, Any], named: str, sources: "_Sources") -> Table:
+def _build_model_table(model: Mapping[str, Any], named: str, sources: "_Sources") -> Table:
     """`[model]`; a toy where no family came of it, and why: what is `named` there is not here."""
     if model.get("family"):
-        return _table("model", model, sources)
+        return _build_table("model", model, sources)
     why = f"The model there ({named}) is not here" if named else "No model is named there"
     table = tomlkit.table()
-    table.add(tomlkit.comment(_plain(f"{why}; this is a toy, set yours: `frisket families`")))
-    table.update(_table("model", {"family": FAMILY, **model}, sources))
+    table.add(tomlkit.comment(_clean_text(f"{why}; this is a toy, set yours: `frisket families`")))
+    table.update(_build_table("model", {"family": FAMILY, **model}, sources))
     return table
 
 
-def _whole(values: Mapping[str, Any]) -> dict[str, Any]:
+def _keep_unmasked(values: Mapping[str, Any]) -> dict[str, Any]:
     """A `[[data]]` table in which clips without a mask are trained on whole, as they were there.
 
     So does every trainer that does not stop at such a clip; Frisket leaves it out if not told.
@@ -187,99 +197,101 @@ def _whole(values: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(masks, str):
         named = masks in ("alpha", "sidecar", "listed", "none")
         masks = {"source": masks} if named else {"source": "folder", "path": masks}
-    told = {"require", "fallback", "unmasked"} & set(masks)
-    if masks.get("source") == "none" or told:
+    own_keys = {"require", "fallback", "unmasked"} & set(masks)
+    if masks.get("source") == "none" or own_keys:
         return dict(values)
     return {**values, "masks": {**masks, "unmasked": "train"}}
 
 
-def _placed(values: Mapping[str, Any], imported: Imported, output: Path) -> dict[str, Any]:
+def _place_paths(values: Mapping[str, Any], imported: Imported, output: Path) -> dict[str, Any]:
     """A `[[data]]` table with its paths as seen from the new file."""
     base, here = output.absolute().parent, imported.source.absolute()
     here = here if here.is_dir() else here.parent
 
-    def placed(name: str, value: Any) -> Any:
+    def place_value(name: str, value: Any) -> Any:
         if isinstance(value, Mapping):
             inner = "path" if name == "regions" else ""
-            return {key: placed(inner or key, each) for key, each in value.items()}
+            return {key: place_value(inner or key, entry) for key, entry in value.items()}
         plain = name in PATHS or (name == "masks" and value not in ("alpha", "sidecar", "none"))
         if not plain or not isinstance(value, str) or value in imported.manifests:
             return value
-        return _relative(here / value, base)
+        return _make_relative(here / value, base)
 
-    return {name: placed(name, value) for name, value in values.items()}
+    return {name: place_value(name, value) for name, value in values.items()}
 
 
-def _table(section: str, values: Mapping[str, Any], sources: "_Sources") -> Table:
+def _build_table(section: str, values: Mapping[str, Any], sources: "_Sources") -> Table:
     table = tomlkit.table()
     for key, value in values.items():
-        item = _item(value)
-        if said := sources.of(f"{section}.{key}"):
-            item.comment(said)
+        item = _convert_value(value)
+        if comment := sources.name_options(f"{section}.{key}"):
+            item.comment(comment)
         table.add(key, item)
     return table
 
 
-def _item(value: Any) -> Item:
+def _convert_value(value: Any) -> Item:
     """A value as TOML: tables in a line, lists in a line."""
     if isinstance(value, Mapping):
         inline = tomlkit.inline_table()
-        inline.update({key: _item(each) for key, each in value.items()})
+        inline.update({key: _convert_value(entry) for key, entry in value.items()})
         return inline
     if isinstance(value, list | tuple):
         array = tomlkit.array()
-        array.extend(_item(each) for each in value)
+        array.extend(_convert_value(entry) for entry in value)
         return array
-    found: Item = tomlkit.item(value)
-    return found
+    item: Item = tomlkit.item(value)
+    return item
 
 
 class _Sources:
     """Which options each key came from."""
 
     def __init__(self, notes: tuple[Note, ...]) -> None:
-        self.found: dict[str, list[Note]] = {}
+        self.notes_by_key: dict[str, list[Note]] = {}
         for note in notes:
             if note.kind == "mapped":
                 for key in re.findall(r"\b[a-z]+\.[a-z_]+", note.message):
-                    self.found.setdefault(key, []).append(note)
+                    self.notes_by_key.setdefault(key, []).append(note)
 
-    def of(self, key: str) -> str:
+    def name_options(self, key: str) -> str:
         """Its options by name, and the line where it is one."""
-        notes = self.found.get(key, [])
-        names = list(dict.fromkeys(_plain(note.option.rpartition(".")[2]) for note in notes))
+        notes = self.notes_by_key.get(key, [])
+        names = list(dict.fromkeys(_clean_text(note.option.rpartition(".")[2]) for note in notes))
         where = f", line {notes[0].line}" if len(notes) == 1 and notes[0].line else ""
         return f"{', '.join(names)}{where}" if names else ""
 
 
-def _told(note: Note) -> str:
+def _describe_note(note: Note) -> str:
     """A note on one line: option, value, line, what became of it."""
     hidden = note.option.endswith(SECRET) and note.value
     value = "..." if hidden else textwrap.shorten(f"{note.value!r}", 60, placeholder="...")
     where = f" (line {note.line})" if note.line else ""
-    return _plain(f"{note.option} = {value}{where}: {note.message}")
+    return _clean_text(f"{note.option} = {value}{where}: {note.message}")
 
 
-def _plain(text: str) -> str:
+def _clean_text(text: str) -> str:
     """Text that fits a comment: one line, nothing that TOML forbids there."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
-def _many(count: int, word: str) -> str:
+def _count_noun(count: int, word: str) -> str:
     return f"{count} {word}" + "s" * (count != 1)
 
 
-def _summary(imported: Imported, name: str, output: Path) -> list[str]:
+def _summarise(imported: Imported, name: str, output: Path) -> list[str]:
     counts = {kind: sum(note.kind == kind for note in imported.notes) for kind in BLOCKS}
-    lists = f", {_many(len(imported.manifests), 'list')} of clips" if imported.manifests else ""
+    lists = (
+        f", {_count_noun(len(imported.manifests), 'list')} of clips" if imported.manifests else ""
+    )
     lines = [
-        f"{imported.source}: {name}, {_many(len(imported.data), 'data set')}{lists}",
+        f"{imported.source}: {name}, {_count_noun(len(imported.data), 'data set')}{lists}",
         f"{counts['mapped']} options mapped, {counts['not needed']} not needed,"
-        f" {counts['no equivalent']} without equivalent, {_many(counts['defect'], 'defect')}",
+        f" {counts['no equivalent']} without equivalent, {_count_noun(counts['defect'], 'defect')}",
     ]
     telling = [note for kind in ("no equivalent", "defect") for note in imported.notes
                if note.kind == kind]  # fmt: skip
-    lines += [f"  {note.kind}: {_told(note)}" for note in telling[:SHOWN]]
+    lines += [f"  {note.kind}: {_describe_note(note)}" for note in telling[:SHOWN]]
     if len(telling) > SHOWN:
         lines.append(f"  and {len(telling) - SHOWN} more, all in the file")
     return [*lines, f"Wrote {output}. Look at the masks next: frisket inspect {output}"]

@@ -42,11 +42,11 @@ MANY = 200  # clips from which starting processes is worth it
 TASK = 8  # clips handed to a process at a time
 AHEAD = 4  # tasks that wait for each process: memory stays flat
 # One fault, one finding: a mask that is told to be one of these is no outlier besides.
-TOLD = frozenset({"inverted", "tiny", "full", "empty", "faint", "lost at the grid"})
+MASK_FAULTS = frozenset({"inverted", "tiny", "full", "empty", "faint", "lost at the grid"})
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class _Entry:
     """What is kept of one clip until all were seen."""
 
     looker: Looker
@@ -86,23 +86,26 @@ def inspect(
     source = source_of(config, family)
     encode = load_encoder(family, source) if vae else None  # first: it may not be there
     weights = weights_of(config)
-    whole: list[Finding] = []  # of the data set, not of one clip
-    known: list[_Known] = []
+    set_findings: list[Finding] = []  # of the data set, not of one clip
+    entries: list[_Entry] = []
     with Pages(out) as pages:
         for number in range(len(config.data)):
             data_set = _open_set(config, number, family, source, weights)
             clips, faults = _look_at_set(data_set, pages, workers, progress)
-            known += clips
-            whole += faults
-        known, beside = _compared(config, known)
-        whole += [*beside, *_unused_regions(weights, [entry.facts for entry in known])]
+            entries += clips
+            set_findings += faults
+        entries, beside = _compare(config, entries)
+        set_findings += [
+            *beside,
+            *_find_unused_regions(weights, [entry.facts for entry in entries]),
+        ]
         if encode is not None:
-            masked = [(entry.looker, entry.clip) for entry in known if entry.facts.coverage]
-            whole += measure_halos(encode, masked)
+            masked = [(entry.looker, entry.clip) for entry in entries if entry.facts.coverage]
+            set_findings += measure_halos(encode, masked)
         findings = sort_by_severity(
-            [*whole, *(fault for entry in known for fault in entry.facts.findings)]
+            [*set_findings, *(fault for entry in entries for fault in entry.facts.findings)]
         )
-        _write_pages(config, pages, known, findings)
+        _write_pages(config, pages, entries, findings)
     rows = json.dumps([asdict(finding) for finding in findings], indent=2, ensure_ascii=False)
     write_whole(out / "findings.json", rows + "\n")
     return findings
@@ -120,59 +123,61 @@ def _open_set(
         swapped=config.swap.rate > 0,
         left=frozenset((*chosen.left, *chosen.doubted)),
     )
-    clips = _all(there.clips if there else [], chosen)
+    clips = _list_clips(there.clips if there else [], chosen)
     return _DataSet(number, looker, clips, [*faults, *more])
 
 
 def _look_at_set(
     data_set: _DataSet, pages: Pages, workers: int | None, progress: Progress
-) -> tuple[list[_Known], list[Finding]]:
+) -> tuple[list[_Entry], list[Finding]]:
     """Every clip with what was found on it, its pictures in `pages`; and what no clip shows."""
-    known: list[_Known] = []
+    entries: list[_Entry] = []
     looker, clips = data_set.looker, data_set.clips
-    of_clips = _by_clip(data_set.faults)
-    facts = _looked(looker, clips, workers)
+    of_clips = _group_by_clip(data_set.faults)
+    facts = _look_at_clips(looker, clips, workers)
     for count, (clip, alone) in enumerate(zip(clips, facts, strict=True), 1):
-        seen = _with(alone, of_clips.pop(clip.name, ()))
-        place = pages.keep(seen.pictures)
-        known.append(_Known(looker, clip, replace(seen, pictures={}), data_set.number, place))
+        clip_facts = _add_faults(alone, of_clips.pop(clip.name, ()))
+        place = pages.keep(clip_facts.pictures)
+        entries.append(
+            _Entry(looker, clip, replace(clip_facts, pictures={}), data_set.number, place)
+        )
         progress("clips", count, len(clips))
     faults = [fault for fault in data_set.faults if not fault.clip]
     faults += [fault for gone in of_clips.values() for fault in gone]  # of clips that are not there
-    return known, faults
+    return entries, faults
 
 
 def _write_pages(
-    config: Config, pages: Pages, known: Sequence[_Known], findings: Sequence[Finding]
+    config: Config, pages: Pages, entries: Sequence[_Entry], findings: Sequence[Finding]
 ) -> None:
-    held = {known[index].clip.name for index in _held(config, known)}
-    clips = [(entry.looker, entry.clip, entry.facts, entry.place) for entry in known]
+    held = {entries[index].clip.name for index in _find_held(config, entries)}
+    clips = [(entry.looker, entry.clip, entry.facts, entry.place) for entry in entries]
     pages.write(config, clips, findings, held)
 
 
-def _choose(clipset: Clipset, found: Sequence[ClipFiles]) -> tuple[SelectedClips, list[Finding]]:
+def _choose(clipset: Clipset, clips: Sequence[ClipFiles]) -> tuple[SelectedClips, list[Finding]]:
     """The clips that training takes, and what is wrong with a fallback mask."""
     try:
-        return choose(clipset.masking, found), []
+        return choose(clipset.masking, clips), []
     except MasksNotFound as error:
         fix = "Training refuses to start like this: correct the path."
-        return SelectedClips(list(found)), [
+        return SelectedClips(list(clips)), [
             Finding("no mask at all", "error", "", f"{error}.", fix)
         ]
 
 
-def _all(found: Sequence[ClipFiles], chosen: SelectedClips) -> list[ClipFiles]:
+def _list_clips(discovered: Sequence[ClipFiles], chosen: SelectedClips) -> list[ClipFiles]:
     """Every clip, those left out too, with the masks it is trained with."""
-    clips = {one.name: one for one in chosen.clips}
-    return [clips.get(one.name, one) for one in found]
+    clips = {clip.name: clip for clip in chosen.clips}
+    return [clips.get(clip.name, clip) for clip in discovered]
 
 
-def _with(seen: ClipFacts, faults: Sequence[Finding]) -> ClipFacts:
+def _add_faults(facts: ClipFacts, faults: Sequence[Finding]) -> ClipFacts:
     """With the faults of its files; a caption that cannot be read is not missing besides."""
-    if any(one.kind == "caption encoding" for one in faults):
-        kept = tuple(one for one in seen.findings if one.kind != "uncaptioned")
-        seen = replace(seen, findings=kept)
-    return seen.with_findings(faults)
+    if any(fault.kind == "caption encoding" for fault in faults):
+        kept = tuple(fault for fault in facts.findings if fault.kind != "uncaptioned")
+        facts = replace(facts, findings=kept)
+    return facts.with_findings(faults)
 
 
 def _find(clipset: Clipset) -> tuple[Findings | None, list[Finding]]:
@@ -187,37 +192,39 @@ def _find(clipset: Clipset) -> tuple[Findings | None, list[Finding]]:
         wording=clipset.wording,
     )
     try:
-        with collecting() as told:
+        with collecting() as refusals:
             try:
                 there = search(masks=how.source, folders=how.folders)
             except MasksNotFound as error:
                 fix = "Training refuses to start like this: correct the folder or the names."
                 faults.append(Finding("no mask at all", "error", "", str(error), fix))
-                told.clear()
+                refusals.clear()
                 there = search(masks="none", folders={})
     except (ValueError, OSError) as error:  # ClipsNotFound, BadMedia and BadCaption among them
         fix = "Mend this first, then inspect again."
         return None, [*faults, Finding("unreadable", "error", "", str(error), fix)]
-    faults += [_refused(clip, error) for clip, error in told if not isinstance(error, BadMedia)]
-    lacking = [one.name for one in there.clips if not one.masks and not one.alpha]
-    orphans = {_orphan(path, clipset): path for path in there.orphans}
+    faults += [
+        _explain_refusal(clip, error) for clip, error in refusals if not isinstance(error, BadMedia)
+    ]
+    lacking = [clip.name for clip in there.clips if not clip.masks and not clip.alpha]
+    orphans = {_name_orphan(path, clipset): path for path in there.orphans}
     linked = look_at_links(there.outside, clipset.clips)
-    passed = [
+    hints = [
         Finding(
             hint.kind, "warning" if hint.grave else "note", "", f"{hint.message}.", f"{hint.fix}."
         )
         for hint in there.hints
     ]
-    return there, [*faults, *look_at_orphans(orphans, lacking, clipset.clips), *linked, *passed]
+    return there, [*faults, *look_at_orphans(orphans, lacking, clipset.clips), *linked, *hints]
 
 
-def _refused(clip: str, error: ValueError) -> Finding:
+def _explain_refusal(clip: str, error: ValueError) -> Finding:
     kinds = {TwoFiles: "ambiguous", BadCaption: "caption encoding", BadName: "name"}
     kind = kinds.get(type(error), "unreadable")
     return Finding(kind, "error", clip, f"{error}.", STOPS)
 
 
-def _orphan(path: Path, clipset: Clipset) -> str:
+def _name_orphan(path: Path, clipset: Clipset) -> str:
     """The name of an orphan as a clip would have it."""
     for root in (*clipset.masking.folders.values(), clipset.clips):
         if path.is_relative_to(root):
@@ -227,25 +234,27 @@ def _orphan(path: Path, clipset: Clipset) -> str:
     return plain(path.stem)
 
 
-def _by_clip(faults: Sequence[Finding]) -> dict[str, list[Finding]]:
-    named: dict[str, list[Finding]] = {}
-    for one in faults:
-        if one.clip:
-            named.setdefault(one.clip, []).append(one)
-    return named
+def _group_by_clip(faults: Sequence[Finding]) -> dict[str, list[Finding]]:
+    by_clip: dict[str, list[Finding]] = {}
+    for fault in faults:
+        if fault.clip:
+            by_clip.setdefault(fault.clip, []).append(fault)
+    return by_clip
 
 
-def _looked(looker: Looker, found: Sequence[ClipFiles], workers: int | None) -> Iterator[ClipFacts]:
+def _look_at_clips(
+    looker: Looker, clips: Sequence[ClipFiles], workers: int | None
+) -> Iterator[ClipFacts]:
     """Every clip, in order; in processes where there are many."""
     count = workers or min(os.cpu_count() or 1, 8)
-    if len(found) < MANY or count == 1:
-        yield from (look(looker, one) for one in found)
+    if len(clips) < MANY or count == 1:
+        yield from (look(looker, clip) for clip in clips)
         return
     with ProcessPoolExecutor(count, get_context("spawn"), initializer=begin) as pool:
         running: deque[Future[list[ClipFacts]]] = deque()
         try:
-            for start in range(0, len(found), TASK):
-                running.append(pool.submit(look_at, looker, found[start : start + TASK]))
+            for start in range(0, len(clips), TASK):
+                running.append(pool.submit(look_at, looker, clips[start : start + TASK]))
                 if len(running) >= count * AHEAD:
                     yield from running.popleft().result()
             while running:
@@ -259,64 +268,67 @@ def _looked(looker: Looker, found: Sequence[ClipFiles], workers: int | None) -> 
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _compared(config: Config, known: Sequence[_Known]) -> tuple[list[_Known], list[Finding]]:
+def _compare(config: Config, entries: Sequence[_Entry]) -> tuple[list[_Entry], list[Finding]]:
     """What only shows beside the other clips: outliers, twins, captions that are the same."""
     of_clips: dict[tuple[int, str], list[Finding]] = {}
-    whole: list[Finding] = []
-    for number, finding in (*_compare_within(config, known), *_compare_looks(config, known)):
+    set_findings: list[Finding] = []
+    for number, finding in (*_compare_within(config, entries), *_compare_looks(config, entries)):
         if finding.clip:
             of_clips.setdefault((number, finding.clip), []).append(finding)
         else:
-            whole.append(finding)
+            set_findings.append(finding)
     compared = [
         replace(
             entry, facts=entry.facts.with_findings(of_clips.get((entry.set, entry.facts.name), ()))
         )
-        for entry in known
+        for entry in entries
     ]
-    return compared, whole
+    return compared, set_findings
 
 
-def _compare_within(config: Config, known: Sequence[_Known]) -> Iterator[tuple[int, Finding]]:
+def _compare_within(config: Config, entries: Sequence[_Entry]) -> Iterator[tuple[int, Finding]]:
     """Faults that a clip shows beside those of its own `[[data]]` table, with its number."""
     for number, data in enumerate(config.data):
-        facts = [entry.facts for entry in known if entry.set == number]
-        faults = [*_unusual(facts), *look_at_moving({clip.name: clip.remarks for clip in facts})]
+        facts = [entry.facts for entry in entries if entry.set == number]
+        faults = [
+            *_find_outliers(facts),
+            *look_at_moving({clip.name: clip.remarks for clip in facts}),
+        ]
         if data.caption is None:
             captions = {clip.name: clip.written for clip in facts if clip.written}
             faults += look_at_same_words(captions, data.trigger)
         yield from ((number, fault) for fault in faults)
 
 
-def _compare_looks(config: Config, known: Sequence[_Known]) -> Iterator[tuple[int, Finding]]:
+def _compare_looks(config: Config, entries: Sequence[_Entry]) -> Iterator[tuple[int, Finding]]:
     """Clips that look like another of any table, with the number of their own."""
-    sealed = [index for index, entry in enumerate(known) if entry.facts.seal]
-    held = _held(config, known)
+    sealed = [index for index, entry in enumerate(entries) if entry.facts.seal]
+    held = _find_held(config, entries)
     for place, finding in look_at_twins(
-        [known[index].facts.name for index in sealed],
-        [seal for index in sealed if (seal := known[index].facts.seal)],
-        [known[index].set for index in sealed],
+        [entries[index].facts.name for index in sealed],
+        [seal for index in sealed if (seal := entries[index].facts.seal)],
+        [entries[index].set for index in sealed],
         frozenset(count for count, index in enumerate(sealed) if index in held),
     ):
-        yield known[sealed[place]].set, finding
+        yield entries[sealed[place]].set, finding
 
 
-def _unusual(seen: Sequence[ClipFacts]) -> Iterator[Finding]:
-    usual = [one for one in seen if not TOLD & {each.kind for each in one.findings}]
-    names = list(dict.fromkeys(name for one in usual for name in one.coverage))
+def _find_outliers(facts: Sequence[ClipFacts]) -> Iterator[Finding]:
+    sound = [clip for clip in facts if not MASK_FAULTS & {fault.kind for fault in clip.findings}]
+    names = list(dict.fromkeys(name for clip in sound for name in clip.coverage))
     for name in names:
         yield from look_at_spread(
-            {one.name: one.coverage[name] for one in usual if name in one.coverage},
-            {one.name: one.border for one in usual},
+            {clip.name: clip.coverage[name] for clip in sound if name in clip.coverage},
+            {clip.name: clip.border for clip in sound},
             name if len(names) > 1 else "",
         )
 
 
-def _held(config: Config, known: Sequence[_Known]) -> set[int]:
+def _find_held(config: Config, entries: Sequence[_Entry]) -> set[int]:
     """Places of the clips that the run holds out for validation, as `prepare` picks them."""
     trained = [
         (index, entry)
-        for index, entry in enumerate(known)
+        for index, entry in enumerate(entries)
         if entry.clip.name not in entry.looker.left
     ]
     items = [
@@ -337,10 +349,10 @@ def _held(config: Config, known: Sequence[_Known]) -> set[int]:
     return {trained[position][0] for position in held}
 
 
-def _unused_regions(weights: RegionWeights, seen: Sequence[ClipFacts]) -> Iterator[Finding]:
-    masked = [one for one in seen if one.coverage]
+def _find_unused_regions(weights: RegionWeights, facts: Sequence[ClipFacts]) -> Iterator[Finding]:
+    masked = [clip for clip in facts if clip.coverage]
     for name in weights.regions:
-        if masked and not any(one.coverage.get(name, 0) > 0 for one in masked):
+        if masked and not any(clip.coverage.get(name, 0) > 0 for clip in masked):
             yield Finding(
                 "unused region",
                 "warning",

@@ -29,7 +29,7 @@ ANY = "folder"  # suits every folder, so it is what is left when nothing else su
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PackOptions:
     """What the command line says. `kind` empty: found out; `shard` in MiB."""
 
     source: Path
@@ -41,52 +41,52 @@ class Asked:
     follow_links: bool = False  # pack what links bring from outside of the set
 
 
-def pack(asked: Asked, progress: Progress = lambda *_: None) -> list[str]:
+def pack(options: PackOptions, progress: Progress = lambda *_: None) -> list[str]:
     """Write the set anew; returns what a user should know, a line each.
 
     What was written is read again, and compared but for the bytes, before it gets its name: there
     is a whole set under `asked.output`, or none. Raises BadSet, also for links that lead out of the
     set unless `asked.follow_links`, and the errors of reading.
     """
-    source, output = _place(asked.source), _place(asked.output)
-    target = _format(asked.to, "--to")
-    kind = asked.kind or _kind_of(source)
+    source, output = _expand_path(options.source), _expand_path(options.output)
+    target = _load_format(options.to, "--to")
+    kind = options.kind or _find_kind(source)
     _check_places(source, output)
-    if asked.columns != Columns() and kind != TABLES:
+    if options.columns != Columns() and kind != TABLES:
         raise BadSet(f"{source}: is read as {kind}, which has no columns; leave their names out")
-    read = _format(kind, "--from").read(source, asked.columns)
-    _check_links(read, follow=asked.follow_links)
+    read = _load_format(kind, "--from").read(source, options.columns)
+    _check_links(read, follow=options.follow_links)
     contents = look(read, lambda done: progress("look", done, done))
-    _check_fits(read, contents, target, asked.to)
-    told = [f"{source}: read as {kind}, {len(contents.prints)} clips", *read.notes]
-    entries = _counted(read, len(contents.prints), progress)
+    _check_fits(read, contents, target, options.to)
+    lines = [f"{source}: read as {kind}, {len(contents.prints)} clips", *read.notes]
+    entries = _count_entries(read, len(contents.prints), progress)
     if is_manifest(output):
         _name(output, target, entries)
-        return [*told, f"{output} names the files where they are"]
-    with _drafted(output) as draft:
+        return [*lines, f"{output} names the files where they are"]
+    with _draft_folder(output) as draft:
         _check_room(draft, contents)
-        target.write(draft, entries, contents, asked.shard * MIB)
+        target.write(draft, entries, contents, options.shard * MIB)
         if read.legend is not None:
             with replacing(draft / target.legend) as legend:
                 legend.write_bytes(read.legend)
-        _check_same(contents, look(target.read(draft, Columns())), asked.to)
-    return [*told, f"{output}: {target.summary}, {contents.size / MIB:.1f} MiB of files"]
+        _check_same(contents, look(target.read(draft, Columns())), options.to)
+    return [*lines, f"{output}: {target.summary}, {contents.size / MIB:.1f} MiB of files"]
 
 
-def _format(name: str, option: str) -> Format:
+def _load_format(name: str, option: str) -> Format:
     if name not in FORMATS.names():
         raise BadSet(f"{option} {name!r} is no way to store a set{suggest(name, FORMATS.names())}")
     return FORMATS.load(name)
 
 
-def _kind_of(source: Path) -> str:
+def _find_kind(source: Path) -> str:
     """How a set is stored; BadSet where that is not clear."""
     if not source.exists():
         raise BadSet(f"{source}: there is no such file or folder")
     fitting = [name for name in FORMATS.names() if FORMATS.load(name).matches(source)]
     fitting = [name for name in fitting if name != ANY] or fitting
     if not fitting:
-        known = ", ".join(f"{each}: {FORMATS.load(each).summary}" for each in FORMATS.names())
+        known = ", ".join(f"{kind}: {FORMATS.load(kind).summary}" for kind in FORMATS.names())
         raise BadSet(f"{source}: is stored in no known way ({known}); name a folder or such a file")
     if len(fitting) > 1:
         raise BadSet(
@@ -96,7 +96,7 @@ def _kind_of(source: Path) -> str:
     return fitting[0]
 
 
-def _place(path: Path) -> Path:
+def _expand_path(path: Path) -> Path:
     try:
         return path.expanduser()
     except RuntimeError as error:  # ~name of nobody
@@ -162,7 +162,7 @@ def _check_same(before: SetContents, after: SetContents, to: str) -> None:
         )
 
 
-def _counted(read: Packed, count: int, progress: Progress) -> Iterator[SetEntry]:
+def _count_entries(read: Packed, count: int, progress: Progress) -> Iterator[SetEntry]:
     for done, entry in enumerate(read.entries(), 1):
         yield entry
         progress("pack", done, count)
@@ -175,7 +175,7 @@ def _name(output: Path, target: Format, entries: Iterator[SetEntry]) -> None:
 
 
 @contextmanager
-def _drafted(output: Path) -> Iterator[Path]:
+def _draft_folder(output: Path) -> Iterator[Path]:
     """A new folder that becomes `output` when the block ends well; what a killed run left goes."""
     draft = output.absolute().with_name(f".{output.name}.part")
     shutil.rmtree(draft, ignore_errors=True)

@@ -25,7 +25,7 @@ from frisket.runs import quickstart_data
 from frisket.runs.background_bank import sample_bank
 from frisket.runs.prepare import source_of
 from frisket.runs.samples import load as load_parts
-from frisket.scoring.quickstart_page import Result, begun, page
+from frisket.scoring.quickstart_page import QuickstartResult, build_draft_page, build_page
 
 MASKS = 'data.0.masks={source="folder", path="masks"}'
 PRIOR = "losses.prior=0.5"
@@ -78,7 +78,7 @@ threads = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class QuickstartJob:
     """One training run of one variant and one seed."""
 
     variant: str
@@ -108,7 +108,7 @@ def quickstart(
     """
     began = time.perf_counter()
     jobs = [
-        Job(variant, seed, output / f"seed-{seed}", tuple(overrides))
+        QuickstartJob(variant, seed, output / f"seed-{seed}", tuple(overrides))
         for seed in range(seeds)
         for variant in VARIANTS
     ]
@@ -117,13 +117,13 @@ def quickstart(
     first = load(output / "seed-0" / "frisket.toml", [MASKS])
     inspect(first, output / "inspect")
     report = output / "report.html"
-    results: dict[tuple[str, int], Result] = {}
+    results: dict[tuple[str, int], QuickstartResult] = {}
 
-    def write(base: Result | None) -> None:
+    def write(base: QuickstartResult | None) -> None:
         if base is not None and len(results) == len(jobs):
-            contents = page(results, base, output, time.perf_counter() - began)
+            contents = build_page(results, base, output, time.perf_counter() - began)
         else:
-            contents = begun(results, base, output, len(jobs))
+            contents = build_draft_page(results, base, output, len(jobs))
         write_report(report, contents)
 
     write(None)
@@ -138,11 +138,13 @@ def quickstart(
     return report
 
 
-def _train_all(jobs: Sequence[Job], workers: int | None) -> Iterator[tuple[Job, Result]]:
+def _train_all(
+    jobs: Sequence[QuickstartJob], workers: int | None
+) -> Iterator[tuple[QuickstartJob, QuickstartResult]]:
     """Every job with its result as it ends, in `workers` processes (one a core, 4 at most)."""
     count = workers or min(4, os.cpu_count() or 1)
     with ProcessPoolExecutor(count, get_context("spawn"), initializer=quiet) as pool:
-        futures = {pool.submit(run, job): job for job in jobs}
+        futures = {pool.submit(run_job, job): job for job in jobs}
         for future in as_completed(futures):
             yield futures[future], future.result()
 
@@ -151,7 +153,7 @@ def make_project(folder: Path, seed: int) -> None:
     """A folder a user could have made: clips, captions, masks and a config."""
     quickstart_data.make_clips(folder, seed)
     bank, _ = quickstart_data.backgrounds()
-    prompts = "\n".join(f'  "{each.words}",' for each in bank)
+    prompts = "\n".join(f'  "{background.words}",' for background in bank)
     text = CONFIG.format(prompts=prompts, seed=seed)
     with replacing(folder / "frisket.toml") as draft:
         draft.write_text(text, encoding="utf-8")
@@ -165,7 +167,7 @@ def prepare_bank(config: Any, progress: Progress) -> None:
     sample_bank(config, family, source, (1, variant.height, variant.width), progress)
 
 
-def run(job: Job) -> Result:
+def run_job(job: QuickstartJob) -> QuickstartResult:
     """Train one variant and measure it; runs in a process of its own."""
     torch.set_num_threads(1)
     settings = (
@@ -182,13 +184,13 @@ def run(job: Job) -> Result:
     return _measure(family, parts, outcome.seconds, outcome.peak_mib)
 
 
-def look_at_base(config: Any) -> Result:
+def look_at_base(config: Any) -> QuickstartResult:
     """The same measurements on the base, for the report's first row."""
     family = FAMILIES.load(config.model.family)
     return _measure(family, load_parts(family, source_of(config, family)), 0.0, 0.0)
 
 
-def _measure(family: Any, parts: Parts, seconds: float, mib: float) -> Result:
+def _measure(family: Any, parts: Parts, seconds: float, mib: float) -> QuickstartResult:
     """Scores and pictures of one model, beside what its training took."""
     scores, plain, placed = quickstart_data.measure(family, parts)
-    return Result(scores, seconds, mib, plain, placed)
+    return QuickstartResult(scores, seconds, mib, plain, placed)

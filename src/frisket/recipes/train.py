@@ -26,7 +26,7 @@ from frisket.runs.prepare import Prepared, prepare, source_of
 from frisket.runs.previews import prepare_previews
 from frisket.runs.refusals import memory_of, stop_if_refused
 from frisket.runs.sampler import files_of
-from frisket.runs.training_parts import adapted, build, may_idle
+from frisket.runs.training_parts import build_trainer, load_adapted, may_idle
 from frisket.training.distributed import Team, assemble
 from frisket.training.lock import lock_folder
 from frisket.training.memory import plan as memory_plan
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TrainingResult:
     """What a finished run leaves: its LoRA and what it took."""
 
     loras: tuple[Path, ...]  # one file, or one of each trained expert
@@ -59,7 +59,7 @@ def train(
     prepared: Prepared | None = None,
     progress: Progress = lambda *_: None,
     announce: Callable[[Config, Prepared], None] = lambda *_: None,
-) -> Outcome:
+) -> TrainingResult:
     """Run a configuration to its end, going on from the newest checkpoint.
 
     `announce` gets what was prepared before the first step (the CLI prints the banner there).
@@ -96,7 +96,7 @@ def _train(
     prepared: Prepared | None,
     progress: Progress,
     announce: Callable[[Config, Prepared], None],
-) -> Outcome:
+) -> TrainingResult:
     """The run proper, in a folder that is ours alone."""
     output, first = config.run.output, team.accelerator.is_main_process
     trackers = open_trackers(
@@ -108,10 +108,10 @@ def _train(
     config, prepared = _prepare(config, team, prepared, progress, announce)
     # Before the denoiser is there: the text encoder has come and gone by then.
     previews = prepare_previews(config, family, source) if first else None
-    denoiser = adapted(config, family, source, plan)
+    denoiser = load_adapted(config, family, source, plan)
     memory_plan.apply(denoiser, plan, device=team.accelerator.device)
     team.wait()  # a preview's text and another disk's weights take their time
-    trainer = build(config, family, source, team, denoiser, prepared)
+    trainer = build_trainer(config, family, source, team, denoiser, prepared)
     resume(config, trainer, prepared)
     add_hooks(config, trainer, prepared, progress, previews)
     seconds = _run_trainer(config, trainer, trackers, team)
@@ -120,8 +120,12 @@ def _train(
         write_card(config, prepared, output / "README.md")
     team.wait()
     files = files_of(output / "lora.safetensors")
-    return Outcome(
-        files, trainer.done, seconds, peak_mib(team.accelerator.device), trainer.zero_weight_samples
+    return TrainingResult(
+        files,
+        trainer.done,
+        seconds,
+        measure_peak_mib(team.accelerator.device),
+        trainer.zero_weight_samples,
     )
 
 
@@ -179,7 +183,7 @@ def make_output(output: Path) -> None:
         ) from error
 
 
-def peak_mib(device: torch.device) -> float:
+def measure_peak_mib(device: torch.device) -> float:
     """Largest memory, MiB: reserved on the device while training, else resident of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device) / 2**20

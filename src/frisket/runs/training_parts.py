@@ -76,26 +76,26 @@ def spec_of(config: Config, family: Family) -> lora.LoraSpec:
     )
 
 
-def adapted(
+def load_adapted(
     config: Config, family: Family, source: Source, plan: memory_plan.MemoryPlan
 ) -> torch.nn.Module:
     """The denoiser (of experts those that are trained) with its adapter, fresh or from a file."""
     variant = family.variants[source.variant]
-    where = memory_plan.load_device(plan, source.device)
+    device = memory_plan.load_device(plan, source.device)
     experts = list_experts(config, variant)
-    denoiser = family.load_denoiser(replace(source, device=where, experts=experts))
+    denoiser = family.load_denoiser(replace(source, device=device, experts=experts))
     spec, names = spec_of(config, family), layer_names(family, source.variant)
     layers = lora.attach(denoiser, spec, seed=config.run.seed)
     # Once more on the model itself: before it was loaded its shape may not have been known.
     for prefix in [f"experts.{name}." for name in experts] or [""]:
-        own = [layer.removeprefix(prefix) for layer in layers if layer.startswith(prefix)]
-        check_form(names, spec.kind, config.lora.format, own)
+        own_layers = [layer.removeprefix(prefix) for layer in layers if layer.startswith(prefix)]
+        check_form(names, spec.kind, config.lora.format, own_layers)
     if config.lora.source is not None:
         lora.load(denoiser, config.lora.source, prefix=family.lora_prefix, names=names)
     return denoiser
 
 
-def plan_of(config: Config) -> Plan:
+def make_plan(config: Config) -> Plan:
     """What the trainer does with the terms: how often, and divided by what."""
     compat, (beta, raw_beta) = compat_of(config), betas_of(config)
     return Plan(
@@ -111,19 +111,22 @@ def plan_of(config: Config) -> Plan:
         unmasked_probability=config.curve.unmasked_probability,
         feather_t=config.curve.feather_t,
         max_norm=config.lora.max_norm,
-        noise=noise_of(config),
+        noise=make_noise(config),
     )
 
 
-def noise_of(config: Config) -> NoiseSampler:
+def make_noise(config: Config) -> NoiseSampler:
     """The `[noise]` table in plain values."""
-    chosen = config.noise
+    settings = config.noise
     return NoiseSampler(
-        chosen.offset, chosen.offset_random, chosen.multires_iterations, chosen.multires_discount
+        settings.offset,
+        settings.offset_random,
+        settings.multires_iterations,
+        settings.multires_discount,
     )
 
 
-def build(
+def build_trainer(
     config: Config,
     family: Family,
     source: Source,
@@ -132,7 +135,7 @@ def build(
     prepared: Prepared,
 ) -> Trainer:
     """Everything a trainer stands on, wired; nothing resumed yet, nothing recorded."""
-    run, chosen = config.run, config.optimizer
+    run, settings = config.run, config.optimizer
     variant = family.variants[source.variant]
     parameters = lora.trainable(denoiser)
     optimizer = optim.build(parameters, optimizer_of(config))
@@ -162,7 +165,7 @@ def build(
         optimizer=optimizer,
         schedule=schedule,
         batches=loader.stream,
-        plan=replace(plan_of(config), epoch=loader.schedule.length),
+        plan=replace(make_plan(config), epoch=loader.schedule.length),
         team=team,
-        average=Average(parameters, chosen.ema) if chosen.ema else None,
+        average=Average(parameters, settings.ema) if settings.ema else None,
     )

@@ -16,10 +16,10 @@ from frisket.data.sample import Batch
 from frisket.families.base import Family
 from frisket.grid import LatentGrid
 from frisket.runs.prepare import prepare
-from frisket.scoring.runs import Run, with_other_clips
+from frisket.scoring.runs import ScoredRun, with_other_clips
 from frisket.shapes import CellPlanes, Frames, Plane
 
-Kind = Literal["held out", "training", "other"]
+_Kind = Literal["held out", "training", "other"]
 
 FEW = 8  # training clips measured on, where none is held out
 MOST = 48  # training pictures whose backgrounds and subjects are looked at
@@ -29,17 +29,17 @@ COVERED = 0.99  # share of a cell from which it counts as covered, or as free
 
 
 @dataclass(frozen=True, slots=True)
-class Yardstick:
+class EvalSet:
     """What every run is measured on: clips as latents with coverage, one a batch.
 
     `taught` is where among the planes the regions of weight above 0 are.
     """
 
-    kind: Kind
+    kind: _Kind
     batches: tuple[Batch, ...]
     regions: tuple[str, ...]
     taught: tuple[int, ...]
-    said_by: str  # the run whose masks and regions these are
+    origin: str  # the run whose masks and regions these are
     left_out: tuple[str, ...]  # clips without a mask, without an inside, or trained on by a run
 
     def inside(self, batch: Batch) -> Float[Tensor, "b 1 f h w"]:
@@ -48,7 +48,7 @@ class Yardstick:
 
 
 @dataclass(frozen=True, slots=True)
-class Taught:
+class TrainingPicture:
     """A training picture as its VAE gives it back, and where its subject is (F H W, 0 to 1)."""
 
     name: str
@@ -57,7 +57,7 @@ class Taught:
     outside: Plane
 
 
-def yardstick(runs: Sequence[Run], clips: Path | None, masks: str) -> Yardstick:
+def choose_eval_set(runs: Sequence[ScoredRun], clips: Path | None, masks: str) -> EvalSet:
     """Choose the clips: those asked for, else those that all runs held out, else training clips.
 
     Masks and regions are those of the first run that has masks. Raises ConfigError where no clip is
@@ -66,7 +66,7 @@ def yardstick(runs: Sequence[Run], clips: Path | None, masks: str) -> Yardstick:
     model = next((run for run in runs if run.masked), runs[0])
     if clips is not None:
         data = prepare(with_other_clips(model.config, clips, masks))
-        kind: Kind = "other"
+        kind: _Kind = "other"
         items: Sequence[Item] = data.items
     elif not model.masked:
         raise ConfigError(
@@ -76,12 +76,12 @@ def yardstick(runs: Sequence[Run], clips: Path | None, masks: str) -> Yardstick:
         )
     else:
         data = model.prepared
-        kind, items = _chosen(model, runs)
-    usable, left_out = _usable(items, runs if kind != "training" else ())
+        kind, items = _choose_items(model, runs)
+    usable, left_out = _filter_usable(items, runs if kind != "training" else ())
     taught = tuple(data.regions.index(name) for name in model.taught if name in data.regions)
-    whole = Yardstick(kind, (), data.regions, taught, model.name, ())
+    whole = EvalSet(kind, (), data.regions, taught, model.name, ())
     telling = []
-    for batch in _loaded(data, usable):
+    for batch in _load_batches(data, usable):
         if 0 < float(whole.inside(batch).mean()) < 1:
             telling.append(batch)
         else:
@@ -95,12 +95,12 @@ def yardstick(runs: Sequence[Run], clips: Path | None, masks: str) -> Yardstick:
     return replace(whole, batches=tuple(telling), left_out=tuple(left_out))
 
 
-def _chosen(model: Run, runs: Sequence[Run]) -> tuple[Kind, Sequence[Item]]:
+def _choose_items(model: ScoredRun, runs: Sequence[ScoredRun]) -> tuple[_Kind, Sequence[Item]]:
     held = model.prepared.held
     if held:
         return "held out", held
     first = {item.clip: item for item in reversed(model.prepared.items) if not item.flip}
-    common = [item for item in first.values() if all(_trains(run, item) for run in runs)]
+    common = [item for item in first.values() if all(_is_trained_on(run, item) for run in runs)]
     if not common:
         raise ConfigError(
             "the runs have no clip in common, held out or trained on: give clips to measure on"
@@ -110,18 +110,21 @@ def _chosen(model: Run, runs: Sequence[Run]) -> tuple[Kind, Sequence[Item]]:
     return "training", common[:: -(-len(common) // FEW)]
 
 
-def _trains(run: Run, item: Item) -> bool:
+def _is_trained_on(run: ScoredRun, item: Item) -> bool:
     return any(
-        item.clip == each.clip or item.latents == each.latents for each in run.prepared.items
+        item.clip == trained_item.clip or item.latents == trained_item.latents
+        for trained_item in run.prepared.items
     )
 
 
-def _usable(items: Sequence[Item], runs: Sequence[Run]) -> tuple[list[Item], list[str]]:
+def _filter_usable(
+    items: Sequence[Item], runs: Sequence[ScoredRun]
+) -> tuple[list[Item], list[str]]:
     """Items with a mask that none of the runs was trained on, and why not the others."""
     usable: list[Item] = []
     left_out: list[str] = []
     for item in items:
-        trained = [run.name for run in runs if _trains(run, item)]
+        trained = [run.name for run in runs if _is_trained_on(run, item)]
         if item.coverage is None or not item.weighs:
             left_out.append(f"{item.name}: it has no mask")
         elif trained:
@@ -131,7 +134,7 @@ def _usable(items: Sequence[Item], runs: Sequence[Run]) -> tuple[list[Item], lis
     return usable, left_out
 
 
-def _loaded(data: Prepared, items: Sequence[Item]) -> tuple[Batch, ...]:
+def _load_batches(data: Prepared, items: Sequence[Item]) -> tuple[Batch, ...]:
     if not items:
         return ()
     loader = Loader(replace(data, held=tuple(items)), batch=1, seed=0, prefetch=0)
@@ -139,9 +142,9 @@ def _loaded(data: Prepared, items: Sequence[Item]) -> tuple[Batch, ...]:
 
 
 @torch.no_grad()
-def training_pictures(
-    run: Run, family: Family, vae: nn.Module, grid: LatentGrid, device: torch.device
-) -> list[Taught]:
+def decode_training_pictures(
+    run: ScoredRun, family: Family, vae: nn.Module, grid: LatentGrid, device: torch.device
+) -> list[TrainingPicture]:
     """The training pictures of a run with masks, decoded from the cache, evenly over the set.
 
     They come through the VAE as generated pictures do, so that its own marks are on both.
@@ -152,15 +155,15 @@ def training_pictures(
         (item for item in items.values() if item.coverage is not None), key=lambda item: item.name
     )
     pictures = []
-    for batch in _loaded(run.prepared, masked[:: -(-len(masked) // MOST)]):
+    for batch in _load_batches(run.prepared, masked[:: -(-len(masked) // MOST)]):
         clip = family.decode(vae, batch.latents.to(device))[0]
         levels = clip.float().cpu().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
         cells = batch.coverage[0, taught].float().sum(0, keepdim=True).clamp_max(1)
         plane = to_pixels(cells, grid)[0]
-        some = _some(len(plane))
+        some = _pick_indices(len(plane))
         inside, outside = (plane >= COVERED).float(), (plane <= 1 - COVERED).float()
         frames = levels.permute(1, 2, 3, 0)[some].contiguous()
-        pictures.append(Taught(batch.names[0], frames, inside[some], outside[some]))
+        pictures.append(TrainingPicture(batch.names[0], frames, inside[some], outside[some]))
     return pictures
 
 
@@ -171,10 +174,10 @@ def to_pixels(cells: CellPlanes, grid: LatentGrid) -> Float[Tensor, "k F H W"]:
     return torch.cat([wide[:, :1], later], 1)
 
 
-def some_frames(frames: Frames) -> Frames:
+def pick_frames(frames: Frames) -> Frames:
     """At most SHOWN frames of a clip, evenly."""
-    return frames[_some(len(frames))]
+    return frames[_pick_indices(len(frames))]
 
 
-def _some(count: int) -> list[int]:
+def _pick_indices(count: int) -> list[int]:
     return sorted({round(place) for place in torch.linspace(0, count - 1, SHOWN).tolist()})

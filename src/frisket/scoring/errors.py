@@ -13,14 +13,14 @@ from frisket.evaluation.measured import INSIDE
 from frisket.evaluation.metrics import OUTSIDE, drift, region_loss
 from frisket.families.base import CLEAN_MASK, Conditioning, Family
 from frisket.objectives.base import Objective
-from frisket.scoring.clips import Yardstick
+from frisket.scoring.clips import EvalSet
 from frisket.shapes import Latents
 
 Errors = dict[str, list[float]]  # `base/<region>` and so on: one a clip
 
 
 @dataclass(frozen=True, slots=True)
-class Levels:
+class ErrorLevels:
     """Where on the way from clean to noise predictions are compared.
 
     `draws` of noise at every level `t`, the same for every model: clip n draws from seed + n.
@@ -37,71 +37,73 @@ class Levels:
         return [torch.randn(like.shape, generator=generator).to(like) for _ in range(self.draws)]
 
 
-def errors_of(
+def measure_errors(
     family: Family,
     objective: Objective,
     denoiser: nn.Module,
-    measured_on: Yardstick,
-    levels: Levels,
-    told: Callable[[int, int], None] = lambda *_: None,
+    measured_on: EvalSet,
+    levels: ErrorLevels,
+    report: Callable[[int, int], None] = lambda *_: None,
 ) -> Errors:
     """Mean squared errors of each clip, over all levels and draws; `denoiser` in eval mode.
 
     `base/<region>` with the adapter off, `tuned/<region>` as it is, `moved/<region>` for the mean
     squared distance of the two; for every region, `inside` (all that is taught) and `outside`. A
-    region that some clip does not show is left out. `told` hears how many clips are done.
+    region that some clip does not show is left out. `report` hears how many clips are done.
     """
     clips: list[dict[str, float]] = []
     for number, batch in enumerate(measured_on.batches):
         here = batch.to(levels.device)
-        seen: dict[str, list[float]] = {}
-        pairs = _pairs(family, objective, denoiser, here.latents, here.conditioning, levels, number)
+        by_name: dict[str, list[float]] = {}
+        pairs = _predict_pairs(
+            family, objective, denoiser, here.latents, here.conditioning, levels, number
+        )
         for base, tuned, target in pairs:
             for which, ours, theirs in (
                 ("base", base, target),
                 ("tuned", tuned, target),
                 ("moved", tuned, base),
             ):
-                found = _regions((ours - theirs).square(), here, measured_on)
-                for region, value in found.items():
-                    seen.setdefault(f"{which}/{region}", []).append(value)
-        clips.append({name: fmean(values) for name, values in seen.items()})
-        told(number + 1, len(measured_on.batches))
+                means = _average_regions((ours - theirs).square(), here, measured_on)
+                for region, value in means.items():
+                    by_name.setdefault(f"{which}/{region}", []).append(value)
+        clips.append({name: fmean(values) for name, values in by_name.items()})
+        report(number + 1, len(measured_on.batches))
     shared = [name for name in clips[0] if all(name in clip for clip in clips)]
     return {name: [clip[name] for clip in clips] for name in shared}
 
 
-def drift_of(
+def measure_drift(
     family: Family,
     objective: Objective,
     denoiser: nn.Module,
     scenes: Sequence[tuple[Latents, Conditioning]],
-    levels: Levels,
+    levels: ErrorLevels,
 ) -> list[float]:
     """Mean squared distance of the tuned to the base's prediction, of each scene (batch of one)."""
     moved = []
     for number, (latents, conditioning) in enumerate(scenes):
         clean = latents.to(levels.device)
-        told = {name: value.to(levels.device) for name, value in conditioning.items()}
-        pairs = _pairs(family, objective, denoiser, clean, told, levels, number)
+        inputs = {name: value.to(levels.device) for name, value in conditioning.items()}
+        pairs = _predict_pairs(family, objective, denoiser, clean, inputs, levels, number)
         moved.append(fmean(drift(tuned, base) for base, tuned, _ in pairs))
     return moved
 
 
-def _regions(error: Latents, batch: Batch, measured_on: Yardstick) -> dict[str, float]:
-    given = batch.conditioning.get(CLEAN_MASK)
-    named = region_loss(error, batch.coverage, measured_on.regions, given)
+def _average_regions(error: Latents, batch: Batch, measured_on: EvalSet) -> dict[str, float]:
+    clean_mask = batch.conditioning.get(CLEAN_MASK)
+    named = region_loss(error, batch.coverage, measured_on.regions, clean_mask)
     named.pop(OUTSIDE, None)  # outside of what is taught, not of what has a name
-    return named | region_loss(error, measured_on.inside(batch), [INSIDE], given)
+    return named | region_loss(error, measured_on.inside(batch), [INSIDE], clean_mask)
 
 
-def _pairs(
+def _predict_pairs(
     family: Family,
     objective: Objective,
     denoiser: nn.Module,
     clean: Latents,
     conditioning: Conditioning,
-    levels: Levels,
+    levels: ErrorLevels,
     number: int,
 ) -> Iterator[tuple[Latents, Latents, Latents]]:
     """Predictions of base and tuned model and the target, for every level and draw."""

@@ -18,7 +18,7 @@ from frisket.maskgen.vision import preprocess
 from frisket.maskgen.vision.loading import config_of, folder_of, load_model
 from frisket.shapes import Plane
 
-Frame = UInt8[Tensor, "H W 3"]
+_Frame = UInt8[Tensor, "H W 3"]
 
 # What a config.json says to the class that reads its vision tower.
 TOWERS: Mapping[str, str] = {
@@ -34,7 +34,7 @@ SIDE = 224  # pixels, of models that read any size
 
 
 @dataclass(frozen=True, slots=True)
-class Eyes:
+class FeatureExtractor:
     """A vision transformer; its last tokens are its patches in reading order, whatever is before.
 
     Pictures are resized to a square: training and generated ones alike.
@@ -45,7 +45,7 @@ class Eyes:
     patch: int
 
     @torch.no_grad()
-    def patches(self, frame: Frame, plane: Plane) -> Patches:
+    def patches(self, frame: _Frame, plane: Plane) -> Patches:
         """Patch features of a frame, weighted by a plane of it (1 H W)."""
         pixels = preprocess.pixels(frame, self.how).to(self.model.device, self.model.dtype)
         rows, columns = self.how.height // self.patch, self.how.width // self.patch
@@ -53,7 +53,7 @@ class Eyes:
         return weigh_patches(tokens.float().cpu(), plane, rows, columns)
 
 
-def open_eyes(folder: Path, device: str) -> Eyes:
+def open_feature_extractor(folder: Path, device: str) -> FeatureExtractor:
     """Load a CLIP, SigLIP or DINO folder, as transformers saves it; nothing is downloaded.
 
     Raises WeightsNotFound, which names what is missing, or the kinds of model that are read.
@@ -69,16 +69,16 @@ def open_eyes(folder: Path, device: str) -> Eyes:
         side = min(side, SIDE // patch * patch)
     how = preprocess.read(local, preprocess.Preprocessing(side, side))
     model = load_model(getattr(transformers, TOWERS[config["model_type"]]), local, source)
-    return Eyes(model, replace(how, height=side, width=side), patch)
+    return FeatureExtractor(model, replace(how, height=side, width=side), patch)
 
 
 @dataclass(frozen=True, slots=True)
-class Faces:
+class FaceRecogniser:
     """A face recogniser of the shelf of mask backends."""
 
     finder: FaceFinder
 
-    def embedding(self, frame: Frame, inside: Plane | None = None) -> Tensor | None:
+    def embedding(self, frame: _Frame, inside: Plane | None = None) -> Tensor | None:
         """Of the largest face (whose middle lies inside, where that is given); None without one.
 
         ConfigError where faces are found but the folder has no recogniser to tell them apart.
@@ -96,11 +96,13 @@ class Faces:
         return None
 
 
-def open_faces(folder: Path, device: str) -> Faces:
+def open_face_recogniser(folder: Path, device: str) -> FaceRecogniser:
     """Load an InsightFace pack; WeightsNotFound or BackendUnusable say what is missing."""
-    return Faces(BACKENDS.load("insightface").load(Weights(path=str(folder), device=device)))
+    return FaceRecogniser(
+        BACKENDS.load("insightface").load(Weights(path=str(folder), device=device))
+    )
 
 
-def mean_face(embeddings: Sequence[Tensor]) -> Tensor:
+def average_faces(embeddings: Sequence[Tensor]) -> Tensor:
     """The middle of some embeddings, unit length."""
     return functional.normalize(torch.stack(list(embeddings)).mean(0), dim=0)

@@ -19,12 +19,12 @@ CAPTIONS = 4  # that are sampled where nothing else names the subject
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class EvalPrompts:
     """The shots of an evaluation, and where their prompts are from."""
 
     subject: tuple[SampleSpec, ...]
     unrelated: tuple[SampleSpec, ...]
-    said_by: str
+    origin: str
 
     @property
     def all(self) -> tuple[SampleSpec, ...]:
@@ -32,7 +32,7 @@ class Asked:
         return (*self.subject, *self.unrelated)
 
 
-def shots_for(
+def choose_prompts(
     config: Config,
     variant: str,
     *,
@@ -40,7 +40,7 @@ def shots_for(
     unrelated: Sequence[str],
     seeds: int,
     images: Sequence[Path],
-) -> Asked:
+) -> EvalPrompts:
     """The subject's prompts with every seed, the unrelated ones with one; sizes as in [preview].
 
     Raises ConfigError where nothing names the subject or an unrelated prompt does, and ValueError
@@ -48,7 +48,7 @@ def shots_for(
     """
     family = FAMILIES.load(config.model.family)
     card = family.variants[variant]
-    lines, said_by = (prompts, "--prompt") if prompts else _own(config)
+    lines, origin = (prompts, "--prompt") if prompts else _find_prompts(config)
     others = tuple(unrelated) or family.suggestions.pick_unrelated(video=card.video)
     triggers = {data.trigger.lower() for data in config.data if data.trigger}
     for prompt in others:
@@ -62,10 +62,10 @@ def shots_for(
     subject = build_specs(card, [PromptLine(prompt) for prompt in lines], range(seeds), settings)
     apart = build_specs(card, [PromptLine(prompt) for prompt in others], [0], settings)
     check(family, variant, [*subject, *apart])
-    return Asked(tuple(subject), tuple(apart), said_by)
+    return EvalPrompts(tuple(subject), tuple(apart), origin)
 
 
-def _own(config: Config) -> tuple[Sequence[str], str]:
+def _find_prompts(config: Config) -> tuple[Sequence[str], str]:
     """What the run itself calls the subject: trigger words, else preview prompts, else captions."""
     triggers = dict.fromkeys(data.trigger for data in config.data if data.trigger)
     if triggers:
@@ -84,7 +84,7 @@ def _own(config: Config) -> tuple[Sequence[str], str]:
             caption=clipset.caption,
             wording=clipset.wording,
         )
-        captions |= dict.fromkeys(each.caption.strip() for each in there.clips if each.caption)
+        captions |= dict.fromkeys(clip.caption.strip() for clip in there.clips if clip.caption)
     if not captions:
         raise ConfigError(
             "nothing names the subject: there is no trigger, no [preview] prompt and no caption;"

@@ -35,7 +35,7 @@ COLUMNS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class QuickstartResult:
     """What a job measured, with its pictures."""
 
     scores: quickstart_data.Scores
@@ -45,8 +45,11 @@ class Result:
     placed: quickstart_data._Pictures
 
 
-def page(
-    results: Mapping[tuple[str, int], Result], base: Result, output: Path, wall: float
+def build_page(
+    results: Mapping[tuple[str, int], QuickstartResult],
+    base: QuickstartResult,
+    output: Path,
+    wall: float,
 ) -> ReportPage:
     """The report: pictures first, then the table, then what was claimed and what came out.
 
@@ -57,17 +60,17 @@ def page(
     mean = {
         name: {key: fmean(values) for key, values in row.items()} for name, row in table.items()
     }
-    claims = claims_of(mean)
+    claims = judge_claims(mean)
     untouched = {key: (float(getattr(base.scores, key)),) for key in ("leak", "fidelity", "found")}
     rows = [Row(TITLES["base"], untouched)]
     rows += [Row(TITLES[name], row) for name, row in table.items()]
     numbers = PageTable("Mean over seeds, each seed below", COLUMNS, rows)
     return ReportPage(
         title=TITLE,
-        verdict=verdict_of(mean),
+        verdict=write_verdict(mean),
         sections=[
-            training_section(output),
-            pictures(results, base, seeds[0]),
+            show_training_data(output),
+            show_samples(results, base, seeds[0]),
             PageSection("The numbers", tables=[numbers]),
         ],
         claims=claims,
@@ -79,7 +82,7 @@ def page(
             "whole run": f"{wall:.0f} s",
         },
         data={
-            "verdict": verdict_of(mean),
+            "verdict": write_verdict(mean),
             "variants": table,
             "details": {
                 name: [asdict(results[name, seed].scores) for seed in seeds] for name in VARIANTS
@@ -92,7 +95,7 @@ def page(
 
 
 def _list_values(
-    results: Mapping[tuple[str, int], Result], seeds: Sequence[int]
+    results: Mapping[tuple[str, int], QuickstartResult], seeds: Sequence[int]
 ) -> dict[str, dict[str, list[Any]]]:
     """The numbers of the table, by variant and column, one a seed."""
     return {
@@ -108,14 +111,17 @@ def _list_values(
     }
 
 
-def begun(
-    results: Mapping[tuple[str, int], Result], base: Result | None, output: Path, jobs: int
+def build_draft_page(
+    results: Mapping[tuple[str, int], QuickstartResult],
+    base: QuickstartResult | None,
+    output: Path,
+    jobs: int,
 ) -> ReportPage:
     """The page while runs go on: the data, and what was sampled so far."""
-    sections = [training_section(output)]
+    sections = [show_training_data(output)]
     if base is not None:
         first = min((seed for _, seed in results), default=0)
-        sections.append(pictures(results, base, first))
+        sections.append(show_samples(results, base, first))
     return ReportPage(
         title=TITLE,
         verdict=f"{len(results)} of {jobs} trainings are done; this page fills while they run.",
@@ -124,11 +130,11 @@ def begun(
     )
 
 
-def claims_of(mean: Mapping[str, Mapping[str, float]]) -> list[Claim]:
+def judge_claims(mean: Mapping[str, Mapping[str, float]]) -> list[Claim]:
     """What the quick start is to show; fixed before any result was looked at."""
     leaks = mean["no_mask"]["leak"] / max(mean["mask"]["leak"], 1e-6)
     cut = 1 - mean["mask_prior"]["drift"] / mean["mask"]["drift"]
-    found = mean["mask_prior_swap"]["found"]
+    hit_rate = mean["mask_prior_swap"]["found"]
     return [
         Claim(
             "Without a mask the background leaks at least 4x as much as with one.",
@@ -142,13 +148,13 @@ def claims_of(mean: Mapping[str, Mapping[str, float]]) -> list[Claim]:
         ),
         Claim(
             "The full recipe finds the subject on at least 80 % of new backgrounds.",
-            f"{found:.0%}",
-            found >= 0.8,
+            f"{hit_rate:.0%}",
+            hit_rate >= 0.8,
         ),
     ]
 
 
-def verdict_of(mean: Mapping[str, Mapping[str, float]]) -> str:
+def write_verdict(mean: Mapping[str, Mapping[str, float]]) -> str:
     """One line a beginner understands; it praises nothing that was not shown."""
     leaks = mean["no_mask"]["leak"] / max(mean["mask"]["leak"], 1e-6)
     alone, full = mean["mask"]["found"], mean["mask_prior_swap"]["found"]
@@ -160,7 +166,7 @@ def verdict_of(mean: Mapping[str, Mapping[str, float]]) -> str:
     )
 
 
-def training_section(output: Path) -> PageSection:
+def show_training_data(output: Path) -> PageSection:
     """The training clips and masks as `frisket inspect` shows them."""
     sheets = sorted((output / "inspect").glob("*.png"))
     figures = (
@@ -181,14 +187,20 @@ def training_section(output: Path) -> PageSection:
     )
 
 
-def pictures(results: Mapping[tuple[str, int], Result], base: Result, seed: int) -> PageSection:
+def show_samples(
+    results: Mapping[tuple[str, int], QuickstartResult], base: QuickstartResult, seed: int
+) -> PageSection:
     """Sample grids of every variant, same prompts, same seeds."""
-    there = {name: results[name, seed] for name in VARIANTS if (name, seed) in results}
-    shown = {"base": base, **there}
+    results_there = {name: results[name, seed] for name in VARIANTS if (name, seed) in results}
+    by_name = {"base": base, **results_there}
     figures = []
-    for name, result in shown.items():
+    for name, result in by_name.items():
         sheet = np.concatenate(
-            [row_of(result.plain[:12]), row_of(result.placed[:12]), row_of(result.placed[12:24])]
+            [
+                join_row(result.plain[:12]),
+                join_row(result.placed[:12]),
+                join_row(result.placed[12:24]),
+            ]
         )
         figures.append(
             Figure(
@@ -204,7 +216,7 @@ def pictures(results: Mapping[tuple[str, int], Result], base: Result, seed: int)
     )
 
 
-def row_of(pictures: quickstart_data._Pictures) -> quickstart_data._Pictures:
+def join_row(pictures: quickstart_data._Pictures) -> quickstart_data._Pictures:
     """Pictures side by side with a grey seam, enlarged twice with hard pixels."""
     height = pictures.shape[1]
     seam = np.full((height, 2, 3), 128, np.uint8)

@@ -20,7 +20,7 @@ FOLDERLESS = ("alpha", "sidecar", "listed")  # masks that lie with their clips
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class ScoredRun:
     """A finished run: its settings, its LoRA and the data it was trained on."""
 
     name: str
@@ -62,7 +62,7 @@ def read_run(path: Path, overrides: Sequence[str] = ()) -> Config:
     if folder.is_dir():
         file = folder / TRAINED
         if not file.is_file():
-            raise ConfigError(_no_run(folder))
+            raise ConfigError(_explain_no_run(folder))
     config, origin = read(file, overrides)
     check(config, origin)
     if folder.is_dir():  # it may have been moved since
@@ -71,20 +71,20 @@ def read_run(path: Path, overrides: Sequence[str] = ()) -> Config:
     return config
 
 
-def _no_run(folder: Path) -> str:
+def _explain_no_run(folder: Path) -> str:
     if any(folder.glob("lora*.safetensors")):
         return (
             f"{folder} holds a LoRA but no {TRAINED} (it was trained before Frisket wrote one);"
             f" name its config file instead: frisket evaluate CONFIG --set run.output={folder}"
         )
-    configs = sorted(each.name for each in folder.glob("*.toml"))
+    configs = sorted(path.name for path in folder.glob("*.toml"))
     hint = f"; did you mean {folder / configs[0]}?" if configs else ""
     return f"{folder} is no run folder: it has no {TRAINED} and no lora.safetensors{hint}"
 
 
 def open_runs(
     configs: Sequence[Config], progress: Callable[[str, int, int], None] = lambda *_: None
-) -> list[Run]:
+) -> list[ScoredRun]:
     """Find the LoRA and prepare the data of every run, after all were looked at.
 
     Raises ConfigError for a run without a LoRA or of another base than the first one, and for data
@@ -92,9 +92,9 @@ def open_runs(
     """
     family = FAMILIES.load(configs[0].model.family)
     source = source_of(configs[0], family)
-    names = _names([config.run.output for config in configs])
+    names = _name_runs([config.run.output for config in configs])
     for name, config in zip(names, configs, strict=True):
-        _same_base(name, config, family, source)
+        _check_same_base(name, config, family, source)
         lora = config.run.output / "lora.safetensors"
         if not files_of(lora)[0].is_file():
             raise ConfigError(
@@ -102,13 +102,13 @@ def open_runs(
                 " run.output to the folder of the run"
             )
         check_loras(family, source.variant, [(lora, 1.0)])
-    return [_opened(name, config, progress) for name, config in zip(names, configs, strict=True)]
+    return [_open_run(name, config, progress) for name, config in zip(names, configs, strict=True)]
 
 
-def _opened(name: str, config: Config, progress: Callable[[str, int, int], None]) -> Run:
+def _open_run(name: str, config: Config, progress: Callable[[str, int, int], None]) -> ScoredRun:
     lora = config.run.output / "lora.safetensors"
-    said = header(files_of(lora)[0])[1]
-    _made_for(name, lora, config, said)
+    metadata = header(files_of(lora)[0])[1]
+    _check_family(name, lora, config, metadata)
     try:
         prepared = prepare(config, progress=progress)
     except (ClipsNotFound, MasksNotFound) as error:
@@ -116,13 +116,13 @@ def _opened(name: str, config: Config, progress: Callable[[str, int, int], None]
             f"{name}: {error}. If the folder was moved since training, say where it is now:"
             " --set data.0.clips=FOLDER (and data.0.masks.path=FOLDER)"
         ) from error
-    digest = said.get("frisket.data", prepared.digest)
-    written = said.get("frisket.steps", "0")
+    digest = metadata.get("frisket.data", prepared.digest)
+    written = metadata.get("frisket.steps", "0")
     steps = int(written) if re.fullmatch(r"[0-9]{1,12}", written) else 0
-    return Run(name, config, lora, prepared, steps, digest != prepared.digest)
+    return ScoredRun(name, config, lora, prepared, steps, digest != prepared.digest)
 
 
-def _names(outputs: Sequence[Path]) -> list[str]:
+def _name_runs(outputs: Sequence[Path]) -> list[str]:
     """The shortest endings of the folders that tell all of them apart."""
     for parts in range(1, max(len(path.parts) for path in outputs) + 1):
         names = ["/".join(path.parts[-parts:]) for path in outputs]
@@ -132,30 +132,30 @@ def _names(outputs: Sequence[Path]) -> list[str]:
     raise ConfigError(f"{twice} is named twice; name each run once")
 
 
-def _same_base(name: str, config: Config, family: Family, source: Source) -> None:
+def _check_same_base(name: str, config: Config, family: Family, source: Source) -> None:
     other = source_of(config, FAMILIES.load(config.model.family))
     ours = (family.name, source.variant, source.path, source.revision)
     theirs = (config.model.family, other.variant, other.path, other.revision)
     if ours != theirs:
-        words = (" ".join(filter(None, each)) for each in (theirs, ours))
+        words = (" ".join(filter(None, base)) for base in (theirs, ours))
         raise ConfigError(
             f"{name} was trained on another base ({' and the first run on '.join(words)}): their"
             " errors cannot stand side by side; evaluate them apart"
         )
     if source.reading != other.reading:
         raise ConfigError(
-            f"{name} reads its prompts with {_said(other)} and the first run with {_said(source)}:"
+            f"{name} reads its prompts with {_describe_reading(other)} and the first run with {_describe_reading(source)}:"
             " their errors cannot stand side by side; evaluate them apart"
         )
 
 
-def _said(source: Source) -> str:
+def _describe_reading(source: Source) -> str:
     return f"model.clip_skip = {max(1, source.clip_skip)}, model.max_tokens = {source.max_tokens}"
 
 
-def _made_for(name: str, lora: Path, config: Config, said: Any) -> None:
+def _check_family(name: str, lora: Path, config: Config, metadata: Any) -> None:
     try:
-        base = parse_json(said.get("frisket.base", "{}"))
+        base = parse_json(metadata.get("frisket.base", "{}"))
     except BadText as error:
         raise ConfigError(f"{name}: {lora}: its metadata `frisket.base` {error}") from error
     family = base.get("family", "") if isinstance(base, dict) else ""
@@ -174,23 +174,23 @@ def with_other_clips(config: Config, clips: Path, masks: str) -> Config:
     """
     own = config.data[0].masks
     if masks in FOLDERLESS:
-        told: Any = own.model_copy(update={"source": masks, "path": None, "regions": {}})
+        data_masks: Any = own.model_copy(update={"source": masks, "path": None, "regions": {}})
     elif not masks:
         if own.source not in FOLDERLESS:
             raise ConfigError(
                 f"--clips {clips} needs its masks: --masks FOLDER, or {', '.join(FOLDERLESS)}"
             )
-        told = own
+        data_masks = own
     elif own.source == "regions":
         regions = {name: Path(masks) / name for name in own.regions}
-        told = own.model_copy(update={"regions": regions})
+        data_masks = own.model_copy(update={"regions": regions})
     else:
-        told = own.model_copy(update={"source": "folder", "path": Path(masks), "regions": {}})
+        data_masks = own.model_copy(update={"source": "folder", "path": Path(masks), "regions": {}})
     first = config.data[0]
     caption = first.caption or first.trigger or None
     data = first.model_copy(
         update={
-            **{"clips": clips, "masks": told, "captions": None, "caption": caption},
+            **{"clips": clips, "masks": data_masks, "captions": None, "caption": caption},
             **{"flip": False, "repeats": 1, "caption_dropout": 0.0},
         }
     )

@@ -10,12 +10,12 @@ from frisket.evaluation import backgrounds
 from frisket.evaluation.changes import measure_changes
 from frisket.evaluation.patches import cosine, match_patches
 from frisket.inference.generate import Picture
-from frisket.scoring.clips import Taught, some_frames
-from frisket.scoring.feature_extractors import Eyes, Faces, mean_face
+from frisket.scoring.clips import TrainingPicture, pick_frames
+from frisket.scoring.feature_extractors import FaceRecogniser, FeatureExtractor, average_faces
 from frisket.shapes import Frames
 
-Pictures = Mapping[str, Sequence[Picture]]  # by run, of the same prompts and seeds
-Near = dict[str, list[float]]  # likeness of each picture, by run
+_Pictures = Mapping[str, Sequence[Picture]]  # by run, of the same prompts and seeds
+_Near = dict[str, list[float]]  # likeness of each picture, by run
 
 COPY = "training pictures"
 # A copy must be so much more alike than the base is, or likeness tells nothing. Cosines of patches
@@ -41,49 +41,55 @@ class Likeness:
             self.values.setdefault(name, {})[metric] = values
 
 
-def likeness_of(
-    pictures: Pictures,
-    taught: Sequence[Taught],
-    eyes: Eyes | None,
-    faces: Faces | None,
+def measure_likeness(
+    pictures: _Pictures,
+    taught: Sequence[TrainingPicture],
+    extractor: FeatureExtractor | None,
+    faces: FaceRecogniser | None,
     base: str,
 ) -> Likeness:
     """All that pictures can tell; `base` is the name of the base among `pictures`."""
-    made = Likeness()
+    likeness = Likeness()
     if not any(pictures.values()):
-        made.lacking["leak"] = "nothing was sampled"
-        return made
-    theirs = [some_frames(each.frames) for each in pictures[base]]
+        likeness.lacking["leak"] = "nothing was sampled"
+        return likeness
+    theirs = [pick_frames(picture.frames) for picture in pictures[base]]
     for name, some in pictures.items():
         if name != base:
-            moved = measure_changes([some_frames(each.frames) for each in some], theirs)
-            made.put("changed", {name: moved})
+            moved = measure_changes([pick_frames(picture.frames) for picture in some], theirs)
+            likeness.put("changed", {name: moved})
     if not taught:
-        made.lacking["leak"] = "no run has masks, so the training backgrounds are not known"
-        return made
-    _colours(made, pictures, taught, base)
-    if eyes is not None:
-        _features(made, pictures, taught, eyes, base)
+        likeness.lacking["leak"] = "no run has masks, so the training backgrounds are not known"
+        return likeness
+    _compare_colours(likeness, pictures, taught, base)
+    if extractor is not None:
+        _compare_features(likeness, pictures, taught, extractor, base)
     if faces is not None:
-        _faces(made, pictures, taught, faces)
-    return made
+        _compare_faces(likeness, pictures, taught, faces)
+    return likeness
 
 
-def _whole(frames: Frames) -> torch.Tensor:
+def _cover_all(frames: Frames) -> torch.Tensor:
     return torch.ones(frames.shape[:3])
 
 
-def _colours(made: Likeness, pictures: Pictures, taught: Sequence[Taught], base: str) -> None:
+def _compare_colours(
+    likeness: Likeness, pictures: _Pictures, taught: Sequence[TrainingPicture], base: str
+) -> None:
     looks = {
-        name: [_look(some_frames(each.frames)) for each in some] for name, some in pictures.items()
+        name: [_extract_features(pick_frames(picture.frames)) for picture in some]
+        for name, some in pictures.items()
     }
     pairs = [
-        (_look(one.frames), backgrounds.describe_background(one.frames, one.outside))
-        for one in taught
+        (
+            _extract_features(training_picture.frames),
+            backgrounds.describe_background(training_picture.frames, training_picture.outside),
+        )
+        for training_picture in taught
     ]
     known = [(picture, around) for picture, around in pairs if around is not None]
     if not known:
-        made.lacking["leak"] = "the masks leave no background on any training picture"
+        likeness.lacking["leak"] = "the masks leave no background on any training picture"
         return
     behind = [around for _, around in known]
     for which in ("colour", "texture", "both"):
@@ -97,83 +103,100 @@ def _colours(made: Likeness, pictures: Pictures, taught: Sequence[Taught], base:
 
         raw = {name: backgrounds.find_nearest(some, behind, near) for name, some in looks.items()}
         copy = backgrounds.score_copies([picture for picture, _ in known], behind, near)
-        _tell(made, f"leak/{which}", raw, copy)
+        _record_means(likeness, f"leak/{which}", raw, copy)
         if which == "both":
-            _leaks(made, "leak", raw, copy, base, LOOKS_TELL)
+            _measure_leaks(likeness, "leak", raw, copy, base, LOOKS_TELL)
 
 
-def _look(frames: Frames) -> backgrounds.BackgroundFeatures:
-    seen = backgrounds.describe_background(frames, _whole(frames))
-    assert seen is not None  # all of it is outside
-    return seen
+def _extract_features(frames: Frames) -> backgrounds.BackgroundFeatures:
+    features = backgrounds.describe_background(frames, _cover_all(frames))
+    assert features is not None  # all of it is outside
+    return features
 
 
-def _features(
-    made: Likeness, pictures: Pictures, taught: Sequence[Taught], eyes: Eyes, base: str
+def _compare_features(
+    likeness: Likeness,
+    pictures: _Pictures,
+    taught: Sequence[TrainingPicture],
+    extractor: FeatureExtractor,
+    base: str,
 ) -> None:
     shown = {
-        name: [eyes.patches(frame, torch.ones(1, *frame.shape[:2])) for frame in map(_middle, some)]
+        name: [
+            extractor.patches(frame, torch.ones(1, *frame.shape[:2]))
+            for frame in map(_pick_middle, some)
+        ]
         for name, some in (
-            (name, [each.frames for each in some]) for name, some in pictures.items()
+            (name, [picture.frames for picture in some]) for name, some in pictures.items()
         )
     }
     for metric, planes in (
-        ("leak/features", [one.outside for one in taught]),
-        ("subject/features", [one.inside for one in taught]),
+        ("leak/features", [training_picture.outside for training_picture in taught]),
+        ("subject/features", [training_picture.inside for training_picture in taught]),
     ):
-        meant = [
-            eyes.patches(_middle(one.frames), plane[len(plane) // 2][None])
-            for one, plane in zip(taught, planes, strict=True)
+        references = [
+            extractor.patches(_pick_middle(training_picture.frames), plane[len(plane) // 2][None])
+            for training_picture, plane in zip(taught, planes, strict=True)
         ]
-        meant = [patches for patches in meant if not patches.empty]
-        if not meant:
-            made.lacking[metric] = "the masks leave nothing of it on any training picture"
+        references = [patches for patches in references if not patches.empty]
+        if not references:
+            likeness.lacking[metric] = "the masks leave nothing of it on any training picture"
             continue
         raw = {
-            name: backgrounds.find_nearest(some, meant, match_patches)
+            name: backgrounds.find_nearest(some, references, match_patches)
             for name, some in shown.items()
         }
-        copy = backgrounds.score_copies(meant, meant, match_patches)
-        _tell(made, metric, raw, copy)
-        _leaks(made, metric, raw, copy, base, FEATURES_TELL)
+        copy = backgrounds.score_copies(references, references, match_patches)
+        _record_means(likeness, metric, raw, copy)
+        _measure_leaks(likeness, metric, raw, copy, base, FEATURES_TELL)
 
 
-def _faces(made: Likeness, pictures: Pictures, taught: Sequence[Taught], faces: Faces) -> None:
-    own = [faces.embedding(_middle(one.frames), _middle_plane(one.inside)) for one in taught]
+def _compare_faces(
+    likeness: Likeness,
+    pictures: _Pictures,
+    taught: Sequence[TrainingPicture],
+    faces: FaceRecogniser,
+) -> None:
+    own = [
+        faces.embedding(
+            _pick_middle(training_picture.frames), _pick_middle_plane(training_picture.inside)
+        )
+        for training_picture in taught
+    ]
     known = [embedding for embedding in own if embedding is not None]
     if not known:
-        made.lacking["identity"] = "no face was found inside the masks of the training pictures"
+        likeness.lacking["identity"] = "no face was found inside the masks of the training pictures"
         return
-    middle = mean_face(known)
+    middle = average_faces(known)
     for name, some in pictures.items():
-        seen = [faces.embedding(_middle(each.frames)) for each in some]
-        made.put("faces", {name: [float(face is not None) for face in seen]})
-        close = [cosine(face, middle) for face in seen if face is not None]
+        embeddings = [faces.embedding(_pick_middle(picture.frames)) for picture in some]
+        likeness.put("faces", {name: [float(face is not None) for face in embeddings]})
+        close = [cosine(face, middle) for face in embeddings if face is not None]
         if close:
-            made.put("identity", {name: close})
-    made.raw["identity"] = {COPY: fmean(cosine(face, middle) for face in known)}
+            likeness.put("identity", {name: close})
+    likeness.raw["identity"] = {COPY: fmean(cosine(face, middle) for face in known)}
 
 
-def _leaks(
-    made: Likeness, metric: str, raw: Near, copy: float | None, base: str, least: float
+def _measure_leaks(
+    likeness: Likeness, metric: str, raw: _Near, copy: float | None, base: str, least: float
 ) -> None:
     for name, values in raw.items():
-        told = backgrounds.measure_leak(values, raw[base], copy, least)
-        if told is None:
-            made.lacking[metric] = TOO_ALIKE
+        shares = backgrounds.measure_leak(values, raw[base], copy, least)
+        if shares is None:
+            likeness.lacking[metric] = TOO_ALIKE
         elif name != base:
-            made.put(metric, {name: told})
+            likeness.put(metric, {name: shares})
 
 
-def _tell(made: Likeness, metric: str, raw: Near, copy: float | None) -> None:
-    made.raw[metric] = {name: fmean(values) for name, values in raw.items()}
+def _record_means(likeness: Likeness, metric: str, raw: _Near, copy: float | None) -> None:
+    likeness.raw[metric] = {name: fmean(values) for name, values in raw.items()}
     if copy is not None:
-        made.raw[metric][COPY] = copy
+        likeness.raw[metric][COPY] = copy
 
 
-def _middle(frames: Frames) -> torch.Tensor:
+def _pick_middle(frames: Frames) -> torch.Tensor:
     return frames[len(frames) // 2]
 
 
-def _middle_plane(plane: torch.Tensor) -> torch.Tensor:
+def _pick_middle_plane(plane: torch.Tensor) -> torch.Tensor:
     return plane[len(plane) // 2][None]

@@ -47,15 +47,15 @@ class Recipe:
 
 
 @cache
-def recipes() -> tuple[Recipe, ...]:
+def read_recipes() -> tuple[Recipe, ...]:
     """All that are written down (`make docs` writes them from examples/families)."""
     text = (resources.files("frisket.recipes.init") / "recipe_table.json").read_text("utf-8")
     return tuple(
-        Recipe(**{**each, "resolution": tuple(each["resolution"])}) for each in json.loads(text)
+        Recipe(**{**row, "resolution": tuple(row["resolution"])}) for row in json.loads(text)
     )
 
 
-def room_of_card() -> float | None:
+def measure_card() -> float | None:
     """GiB of the first CUDA card, None where torch sees none."""
     import torch  # noqa: PLC0415 - with the families
 
@@ -65,59 +65,61 @@ def room_of_card() -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ModelChoice:
     """A model, the recipe its settings are from, and what is said of the choice."""
 
     family: str
     variant: str
     recipe: Recipe | None
-    said: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
 
 
-def choose(seen: DatasetScan, room: float | None) -> Choice:
+def choose(scan: DatasetScan, room: float | None) -> ModelChoice:
     """The largest model that fits `room` GiB without anything waiting on the CPU.
 
     Pictures get no video model. With no card, or one that nothing fits, it is the smallest there
     is, and that is said. Small pictures get the model that ships with the package.
     """
     largest = FAMILIES.load(FAMILY).suggestions.largest
-    if largest is None or max(seen.height, seen.width) <= largest:
-        return Choice(FAMILY, "", None)
-    video = seen.videos > 0
-    able = [each for each in recipes() if _makes(each, video=video)]
+    if largest is None or max(scan.height, scan.width) <= largest:
+        return ModelChoice(FAMILY, "", None)
+    video = scan.videos > 0
+    candidates = [recipe for recipe in read_recipes() if _matches_kind(recipe, video=video)]
     if room is None:
-        least = min(able, key=lambda each: each.peak or 1e9)
-        said = (
+        least = min(candidates, key=lambda recipe: recipe.peak or 1e9)
+        message = (
             "no GPU is seen here: on a CPU a run takes days; this is the smallest model that suits"
             f" your {'clips' if video else 'pictures'}, for the card you will train on see"
             " `frisket families`"
         )
-        return Choice(least.family, least.variant, least, (said,))
-    fitting = [each for each in able if each.fits(room)]
+        return ModelChoice(least.family, least.variant, least, (message,))
+    fitting = [recipe for recipe in candidates if recipe.fits(room)]
     if not fitting:
-        least = min(able, key=lambda each: each.peak or 1e9)
-        said = f"no model is known to fit {room:.0f} GiB; this is the smallest, look at `doctor`"
-        return Choice(least.family, least.variant, least, (said,))
-    ranked = sorted(fitting, key=lambda each: (not each.easy, -each.billions, -each.card))
+        least = min(candidates, key=lambda recipe: recipe.peak or 1e9)
+        message = f"no model is known to fit {room:.0f} GiB; this is the smallest, look at `doctor`"
+        return ModelChoice(least.family, least.variant, least, (message,))
+    ranked = sorted(fitting, key=lambda recipe: (not recipe.easy, -recipe.billions, -recipe.card))
     best: dict[str, Recipe] = {}
-    for each in ranked:
-        best.setdefault(each.name, each)
+    for recipe in ranked:
+        best.setdefault(recipe.name, recipe)
     models = list(best.values())
-    offers = "; ".join(_offer(each) for each in models[:OFFERED])
-    said = f"your card has {room:.0f} GiB. What fits it, the first is taken: {offers}"
-    return Choice(models[0].family, models[0].variant, models[0], (said,))
+    offers = "; ".join(_offer(recipe) for recipe in models[:OFFERED])
+    message = f"your card has {room:.0f} GiB. What fits it, the first is taken: {offers}"
+    return ModelChoice(models[0].family, models[0].variant, models[0], (message,))
 
 
-def recipe_for(family: str, variant: str, room: float | None) -> Recipe | None:
+def find_recipe(family: str, variant: str, room: float | None) -> Recipe | None:
     """The most that a chosen model can do on the card at hand; None where nothing is written."""
-    own = [each for each in recipes() if (each.family, each.variant) == (family, variant)]
-    fitting = [each for each in own if room is not None and each.fits(room)]
+    recipes = [
+        recipe for recipe in read_recipes() if (recipe.family, recipe.variant) == (family, variant)
+    ]
+    fitting = [recipe for recipe in recipes if room is not None and recipe.fits(room)]
     if fitting:
-        return max(fitting, key=lambda each: each.card)
-    return min(own, key=lambda each: each.card, default=None)
+        return max(fitting, key=lambda recipe: recipe.card)
+    return min(recipes, key=lambda recipe: recipe.card, default=None)
 
 
-def _makes(recipe: Recipe, *, video: bool) -> bool:
+def _matches_kind(recipe: Recipe, *, video: bool) -> bool:
     card = FAMILIES.load(recipe.family).variants[recipe.variant]
     return card.video == video and card.sees == "nothing"
 

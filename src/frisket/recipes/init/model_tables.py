@@ -15,7 +15,7 @@ LARGE = 1.5e9  # parameters: above, a denoiser in bfloat16 asks for more than a 
 HUGE = 8e9  # above, it does not fit 16 GB, and hardly 24
 
 
-def model(family: str, name: str) -> Table:
+def build_model(family: str, name: str) -> Table:
     """`[model]`: which, from where, in what precision, and which experts."""
     shelf = FAMILIES.load(family)
     variant = shelf.variants[name]
@@ -30,18 +30,20 @@ def model(family: str, name: str) -> Table:
             f"one LoRA for each; or {' or '.join(repr(expert) for expert in variant.experts)} alone"
         )
         _add(table, "experts", "both", both.replace("'", '"'))
-    if said := precision(shelf.suggestions):
-        _add(table, "dtype", said["precision"], "of the frozen base; the LoRA trains in float32")
+    if settings := suggest_precision(shelf.suggestions):
+        _add(
+            table, "dtype", settings["precision"], "of the frozen base; the LoRA trains in float32"
+        )
     return table
 
 
-def precision(suggested: Suggestions) -> dict[str, Any]:
+def suggest_precision(suggested: Suggestions) -> dict[str, Any]:
     """What `[run]` says of it; {} for the configuration's own default."""
-    said = suggested.precision
-    return {} if said == Run.model_fields["precision"].default else {"precision": said}
+    precision = suggested.precision
+    return {} if precision == Run.model_fields["precision"].default else {"precision": precision}
 
 
-def memory(family: str, name: str, file: str, recipe: Recipe | None) -> Table | None:
+def build_memory(family: str, name: str, file: str, recipe: Recipe | None) -> Table | None:
     """`[memory]` of a large model; None for small ones, and where its size is not known here.
 
     As the recipe for the card at hand has it, where there is one.
@@ -51,16 +53,16 @@ def memory(family: str, name: str, file: str, recipe: Recipe | None) -> Table | 
     if size is None or size.count < LARGE:
         return None
     table = tomlkit.table()
-    each = "each of its experts" if shelf.variants[name].experts else "its denoiser"
-    table.add(tomlkit.comment(f"{each.capitalize()} is {size} in bfloat16."))
+    part = "each of its experts" if shelf.variants[name].experts else "its denoiser"
+    table.add(tomlkit.comment(f"{part.capitalize()} is {size} in bfloat16."))
     table.add(tomlkit.comment(f"What fits your card: frisket doctor {file}; docs/families.md."))
     chosen = recipe.memory if recipe else {}
     if recipe and recipe.peak is not None:
         peak = f"With what stands here training peaks at {recipe.peak:.1f} GiB, as predicted."
         table.add(tomlkit.comment(peak))
     kind = chosen.get("quantise", "none") if recipe else "nf4" if size.count >= HUGE else "none"
-    said = '"none"; "int8", "fp8" (torchao); "nf4", 4 bits a weight (bitsandbytes)'
-    _add(table, "quantise", kind, said)
+    comment = '"none"; "int8", "fp8" (torchao); "nf4", 4 bits a weight (bitsandbytes)'
+    _add(table, "quantise", kind, comment)
     _add(
         table,
         "checkpointing",

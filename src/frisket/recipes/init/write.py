@@ -16,8 +16,8 @@ from frisket.families.suggestions import Suggestions
 from frisket.grid import LatentGrid
 from frisket.inspection.dataset_scan import DatasetScan, scan_dataset
 from frisket.media.manifest import is_manifest
-from frisket.recipes.init.model_choice import Choice, Recipe, choose, recipe_for, room_of_card
-from frisket.recipes.init.model_tables import memory, model, precision
+from frisket.recipes.init.model_choice import ModelChoice, Recipe, choose, find_recipe, measure_card
+from frisket.recipes.init.model_tables import build_memory, build_model, suggest_precision
 from frisket.registry import suggest
 
 UNNAMED = "a photo of sks"  # where no caption names the subject
@@ -38,25 +38,25 @@ def init(folder: Path, output: Path, *, family: str = "", variant: str = "") -> 
     """
     if output.exists() or output.is_symlink():
         raise ConfigError(f"{output} exists and is not overwritten; name another file with -o")
-    seen = scan_dataset(folder)
-    room = room_of_card()
-    chosen = Choice(family, "", None) if family else choose(seen, room)
+    scan = scan_dataset(folder)
+    room = measure_card()
+    chosen = ModelChoice(family, "", None) if family else choose(scan, room)
     family = chosen.family
     if family not in FAMILIES.names():
         raise ConfigError(f"no family is named {family!r}{suggest(family, FAMILIES.names())}")
-    name = variant or chosen.variant or _suiting(seen, FAMILIES.load(family).variants)
+    name = variant or chosen.variant or _choose_variant(scan, FAMILIES.load(family).variants)
     if name not in FAMILIES.load(family).variants:
         known = list(FAMILIES.load(family).variants)
         raise ConfigError(f"{family} has no variant {name!r}{suggest(name, known)}")
-    recipe = chosen.recipe or recipe_for(family, name, room)
-    text = tomlkit.dumps(_document(seen, family, name, output, recipe))
+    recipe = chosen.recipe or find_recipe(family, name, room)
+    text = tomlkit.dumps(_build_document(scan, family, name, output, recipe))
     _write(output, text)
-    return [*_summary(seen, family, name), *chosen.said]
+    return [*_summarise(scan, family, name), *chosen.messages]
 
 
-def _suiting(seen: DatasetScan, variants: Mapping[str, Variant]) -> str:
+def _choose_variant(scan: DatasetScan, variants: Mapping[str, Variant]) -> str:
     """The first variant that makes clips where there are videos, else the first there is."""
-    fitting = [name for name, each in variants.items() if each.video or not seen.videos]
+    fitting = [name for name, variant in variants.items() if variant.video or not scan.videos]
     return (fitting or list(variants))[0]
 
 
@@ -67,56 +67,56 @@ def _write(output: Path, text: str) -> None:
         check(*read(partial))
 
 
-def _summary(seen: DatasetScan, family: str, variant: str) -> list[str]:
-    kind = f"{seen.count} clips ({seen.videos} videos)" if seen.videos else f"{seen.count} images"
-    said = [f"{seen.clips}: {kind}, about {seen.width} x {seen.height} pixels"]
-    if seen.masks.kind == "none":
-        said.append("no masks found: every clip will teach everywhere")
+def _summarise(scan: DatasetScan, family: str, variant: str) -> list[str]:
+    kind = f"{scan.count} clips ({scan.videos} videos)" if scan.videos else f"{scan.count} images"
+    lines = [f"{scan.clips}: {kind}, about {scan.width} x {scan.height} pixels"]
+    if scan.masks.kind == "none":
+        lines.append("no masks found: every clip will teach everywhere")
     else:
-        folders = () if seen.masks.kind == "listed" else seen.masks.folders.values()
-        where = ", ".join(map(str, folders)) or seen.clips
-        said.append(f"masks ({seen.masks.kind}): {seen.masks.matched} of {seen.count}, in {where}")
-    if seen.orphans:
-        said.append(f"{len(seen.orphans)} masks have no clip, {seen.orphans[0]} among them")
-    said += seen.hints
-    beside = "in the manifest" if is_manifest(seen.clips) else "beside the clips"
-    source = seen.captions or beside
-    said.append(f"captions ({source}): {seen.captioned} of {seen.count}")
-    said.append(f"model: {family} {variant}")
-    return said
+        folders = () if scan.masks.kind == "listed" else scan.masks.folders.values()
+        where = ", ".join(map(str, folders)) or scan.clips
+        lines.append(f"masks ({scan.masks.kind}): {scan.masks.matched} of {scan.count}, in {where}")
+    if scan.orphans:
+        lines.append(f"{len(scan.orphans)} masks have no clip, {scan.orphans[0]} among them")
+    lines += scan.hints
+    beside = "in the manifest" if is_manifest(scan.clips) else "beside the clips"
+    source = scan.captions or beside
+    lines.append(f"captions ({source}): {scan.captioned} of {scan.count}")
+    lines.append(f"model: {family} {variant}")
+    return lines
 
 
-def _document(
-    seen: DatasetScan, family: str, name: str, output: Path, recipe: Recipe | None
+def _build_document(
+    scan: DatasetScan, family: str, name: str, output: Path, recipe: Recipe | None
 ) -> tomlkit.TOMLDocument:
     shelf = FAMILIES.load(family)
     variant, suggested = shelf.variants[name], shelf.suggestions
     document = tomlkit.document()
     for line in HEAD.format(name=output.name).splitlines():
         document.add(tomlkit.comment(line))
-    document["model"] = model(family, name)
+    document["model"] = build_model(family, name)
     data = tomlkit.aot()
-    data.append(_data(seen, variant, output.absolute().parent, recipe))
+    data.append(_build_data(scan, variant, output.absolute().parent, recipe))
     document["data"] = data
-    document["regions"] = _regions(seen)
-    if seen.masks.kind != "none":
-        document["losses"] = _losses(variant)
+    document["regions"] = _build_regions(scan)
+    if scan.masks.kind != "none":
+        document["losses"] = _build_losses(variant)
         if variant.sees != "pictures":
-            document["swap"] = _swap(seen, suggested, variant)
-    document["lora"] = _table({"rank": 16}, {"rank": "size of the update: 4 to 64"})
-    document["optimizer"] = _table(
+            document["swap"] = _build_swap(scan, suggested, variant)
+    document["lora"] = _build_table({"rank": 16}, {"rank": "size of the update: 4 to 64"})
+    document["optimizer"] = _build_table(
         {"lr": 1e-4, "warmup": 50}, {"lr": "lower it if previews turn harsh or noisy"}
     )
-    document["validation"] = _validation(seen)
-    document["preview"] = _preview(seen, suggested, variant)
-    if limits := memory(family, name, output.name, recipe):
+    document["validation"] = _build_validation(scan)
+    document["preview"] = _build_preview(scan, suggested, variant)
+    if limits := build_memory(family, name, output.name, recipe):
         document["memory"] = limits
-    run = {"output": f"runs/{_slug(seen.clips)}", "steps": 1500, "batch": 1, "seed": 0}
-    document["run"] = _table({**run, **precision(suggested)}, {})
+    run = {"output": f"runs/{_make_slug(scan.clips)}", "steps": 1500, "batch": 1, "seed": 0}
+    document["run"] = _build_table({**run, **suggest_precision(suggested)}, {})
     return document
 
 
-def _table(values: dict[str, Any], comments: dict[str, str]) -> Table:
+def _build_table(values: dict[str, Any], comments: dict[str, str]) -> Table:
     table = tomlkit.table()
     for key, value in values.items():
         table.add(key, value)
@@ -125,56 +125,56 @@ def _table(values: dict[str, Any], comments: dict[str, str]) -> Table:
     return table
 
 
-def _data(seen: DatasetScan, variant: Variant, base: Path, recipe: Recipe | None) -> Table:
+def _build_data(scan: DatasetScan, variant: Variant, base: Path, recipe: Recipe | None) -> Table:
     table = tomlkit.table()
-    table.add("clips", _relative(seen.clips, base))
-    _add_masks(table, seen, base)
-    if seen.captions:
-        table.add("captions", _relative(seen.captions, base))
-    if seen.captioned < seen.count:
+    table.add("clips", _make_relative(scan.clips, base))
+    _add_masks(table, scan, base)
+    if scan.captions:
+        table.add("captions", _make_relative(scan.captions, base))
+    if scan.captioned < scan.count:
         table.add("caption", UNNAMED)
-        missing = seen.count - seen.captioned
+        missing = scan.count - scan.captioned
         table["caption"].comment(f"for the {missing} clips without a caption: name yours")
-    _add_roles(table, seen, variant, base)
+    _add_roles(table, scan, variant, base)
     table.add("trigger", "")
     table["trigger"].comment("a rare word put before every caption, to call the subject by")
-    table.add("resolution", _resolution(seen, variant, recipe))
+    table.add("resolution", _choose_resolution(scan, variant, recipe))
     table["resolution"].comment("width, height; aspect ratios are kept, the area is this one's")
     if variant.video:
         longest = recipe.frames if recipe and recipe.frames else variant.frames
-        table.add("frames", _frames(seen, variant.grid, longest))
+        table.add("frames", _choose_frames(scan, variant.grid, longest))
         table["frames"].comment(f"1 + n * {variant.grid.temporal}")
     return table
 
 
-def _add_roles(table: Table, seen: DatasetScan, variant: Variant, base: Path) -> None:
+def _add_roles(table: Table, scan: DatasetScan, variant: Variant, base: Path) -> None:
     """What only models that look at pictures need."""
-    if variant.sees == "pictures" and not is_manifest(seen.clips):
-        places = [seen.clips / name for name in REFERENCES] + [
-            seen.clips.parent / name for name in REFERENCES
+    if variant.sees == "pictures" and not is_manifest(scan.clips):
+        places = [scan.clips / name for name in REFERENCES] + [
+            scan.clips.parent / name for name in REFERENCES
         ]
-        found = next((place for place in places if place.is_dir()), None)
-        table.add("references", _relative(found or seen.clips.parent / REFERENCES[0], base))
-        said = "of each clip, what the edit starts from (name.png); masks are of the clip"
-        table["references"].comment(said if found else f"make this folder: {said}")
-    if variant.sees == "first_frame" and seen.masks.kind != "none":
+        folder = next((place for place in places if place.is_dir()), None)
+        table.add("references", _make_relative(folder or scan.clips.parent / REFERENCES[0], base))
+        comment = "of each clip, what the edit starts from (name.png); masks are of the clip"
+        table["references"].comment(comment if folder else f"make this folder: {comment}")
+    if variant.sees == "first_frame" and scan.masks.kind != "none":
         table.add("mask_role", "loss")
         table["mask_role"].comment(
             '"condition": the model is shown what lies outside the masks instead; or "both"'
         )
 
 
-def _add_masks(table: Table, seen: DatasetScan, base: Path) -> None:
-    masks = seen.masks
+def _add_masks(table: Table, scan: DatasetScan, base: Path) -> None:
+    masks = scan.masks
     if masks.kind == "folder":
-        table.add("masks", _folder(seen, base))
+        table.add("masks", _describe_folder(scan, base))
     elif masks.kind == "regions":
         inner = tomlkit.inline_table()
-        inner.update({name: _relative(path, base) for name, path in masks.folders.items()})
+        inner.update({name: _make_relative(path, base) for name, path in masks.folders.items()})
         table.add("masks", inner)
     elif masks.kind in ("sidecar", "listed") and masks.labels:
         inner = tomlkit.inline_table()
-        inner.update({"source": masks.kind, "legend": _legend(masks.labels)})
+        inner.update({"source": masks.kind, "legend": _build_legend(masks.labels)})
         table.add("masks", inner)
     else:
         table.add("masks", masks.kind)
@@ -189,32 +189,35 @@ def _add_masks(table: Table, seen: DatasetScan, base: Path) -> None:
         table.add(tomlkit.comment(f"masks = {{ source = {source}, {named} }}"))
 
 
-def _folder(seen: DatasetScan, base: Path) -> InlineTable | str:
-    path = _relative(seen.masks.folders[""], base)
-    if not seen.masks.labels:
+def _describe_folder(scan: DatasetScan, base: Path) -> InlineTable | str:
+    path = _make_relative(scan.masks.folders[""], base)
+    if not scan.masks.labels:
         return path
     inner = tomlkit.inline_table()
-    inner.update({"source": "folder", "path": path, "legend": _legend(seen.masks.labels)})
+    inner.update({"source": "folder", "path": path, "legend": _build_legend(scan.masks.labels)})
     return inner
 
 
-def _legend(labels: tuple[int, ...]) -> dict[str, int]:
+def _build_legend(labels: tuple[int, ...]) -> dict[str, int]:
     return {f"label_{label}": label for label in labels if label}
 
 
-def _regions(seen: DatasetScan) -> Table:
-    masks = seen.masks
-    named = [name for name in masks.folders if name] or [*masks.legend, *_legend(masks.labels)]
+def _build_regions(scan: DatasetScan) -> Table:
+    masks = scan.masks
+    named = [name for name in masks.folders if name] or [
+        *masks.legend,
+        *_build_legend(masks.labels),
+    ]
     names = [name for name in named if name != "background"] or ["subject"]
     usual = PRESETS["person"] if "face" in masks.legend else {}
-    table = _table({name: usual.get(name, 1.0) for name in names} | {"background": 0.0}, {})
+    table = _build_table({name: usual.get(name, 1.0) for name in names} | {"background": 0.0}, {})
     table[names[0]].comment("how much a region teaches; change it freely, nothing is encoded again")
     table["background"].comment("0: the loss does not see it at all")
     return table
 
 
-def _losses(variant: Variant) -> Table:
-    table = _table({"denoise": 1.0, "prior": 0.5}, {})
+def _build_losses(variant: Variant) -> Table:
+    table = _build_table({"denoise": 1.0, "prior": 0.5}, {})
     table["denoise"].comment("the error inside the mask")
     table["prior"].comment("outside it, stay with the base model: less drift")
     if variant.sees == "pictures":
@@ -222,7 +225,7 @@ def _losses(variant: Variant) -> Table:
     return table
 
 
-def _swap(seen: DatasetScan, suggested: Suggestions, variant: Variant) -> Table:
+def _build_swap(scan: DatasetScan, suggested: Suggestions, variant: Variant) -> Table:
     """The preset: a mask keeps the background out of the loss, the swap out of the input."""
     paints = variant.sees == "nothing"  # else it makes nothing from words alone
     table = tomlkit.table()
@@ -236,7 +239,7 @@ def _swap(seen: DatasetScan, suggested: Suggestions, variant: Variant) -> Table:
     table.add("rate", 0.5)
     table["rate"].comment("0 turns it off")
     if not paints:
-        table.add("source", "clips" if seen.count > 1 else "gradient")
+        table.add("source", "clips" if scan.count > 1 else "gradient")
         table["source"].comment('better: "folder" with path = captioned pictures or clips of yours')
         table.add("template", suggested.template)
         return table
@@ -250,52 +253,52 @@ def _swap(seen: DatasetScan, suggested: Suggestions, variant: Variant) -> Table:
     return table
 
 
-def _preview(seen: DatasetScan, suggested: Suggestions, variant: Variant) -> Table:
+def _build_preview(scan: DatasetScan, suggested: Suggestions, variant: Variant) -> Table:
     """What is worth a look: what leaks without words, and the subject on a new background."""
-    caption = seen.example or UNNAMED
-    asked = suggested.template.format(caption=caption, background=suggested.scene)
+    caption = scan.example or UNNAMED
+    prompt = suggested.template.format(caption=caption, background=suggested.scene)
     table = tomlkit.table()
     table.add(
         tomlkit.comment("The first, without words, shows what leaks; the second what is asked.")
     )
     if variant.sees == "nothing":
-        table.update({"every": 250, "prompts": ["", asked]})
+        table.update({"every": 250, "prompts": ["", prompt]})
         return table
-    table.update({"every": 0, "prompts": ["", asked], "images": []})
+    table.update({"every": 0, "prompts": ["", prompt], "images": []})
     wanted = "first frame" if variant.sees == "first_frame" else "pictures to edit"
     table["every"].comment("250, once `images` names something")
     table["images"].comment(f"files: the {wanted}")
     return table
 
 
-def _validation(seen: DatasetScan) -> Table:
-    held = 1 if seen.count >= 8 else 0
-    table = _table({"every": 250 if held else 0, "holdout": held}, {})
+def _build_validation(scan: DatasetScan) -> Table:
+    held = 1 if scan.count >= 8 else 0
+    table = _build_table({"every": 250 if held else 0, "holdout": held}, {})
     table["holdout"].comment("clips kept out of training, on which the mask's effect is measured")
     return table
 
 
-def _resolution(seen: DatasetScan, variant: Variant, recipe: Recipe | None) -> list[int]:
+def _choose_resolution(scan: DatasetScan, variant: Variant, recipe: Recipe | None) -> list[int]:
     """The clips' own size, no larger in area than the recipe's or variant's, in whole patches."""
     step = variant.grid.step
     width, height = recipe.resolution if recipe else (variant.width, variant.height)
-    shrink = min(1.0, (width * height / (seen.width * seen.height)) ** 0.5)
-    sides = (seen.width * shrink, seen.height * shrink)
+    shrink = min(1.0, (width * height / (scan.width * scan.height)) ** 0.5)
+    sides = (scan.width * shrink, scan.height * shrink)
     return [max(step, round(side / step) * step) for side in sides]
 
 
-def _frames(seen: DatasetScan, grid: LatentGrid, longest: int) -> int:
-    return grid.fit_frames(min(seen.frames, longest))
+def _choose_frames(scan: DatasetScan, grid: LatentGrid, longest: int) -> int:
+    return grid.fit_frames(min(scan.frames, longest))
 
 
-def _relative(path: Path, base: Path) -> str:
+def _make_relative(path: Path, base: Path) -> str:
     """As seen from the config file; absolute where that would climb far."""
     relative = Path(os.path.relpath(path.absolute(), base))
     far = relative.parts.count("..") > 2
     return (path.absolute() if far else relative).as_posix()
 
 
-def _slug(clips: Path) -> str:
+def _make_slug(clips: Path) -> str:
     folder = clips.absolute().with_suffix("") if is_manifest(clips) else clips.absolute()
     plain = (
         folder.parent.name if folder.name.lower() in ("clips", "images", "videos") else folder.name
