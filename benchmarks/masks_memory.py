@@ -18,12 +18,11 @@ from PIL import Image
 RUN = """
 import resource, sys
 from pathlib import Path
-from frisket.recipes.masks.make import masks
-from frisket.recipes.masks.make import masks
+from frisket.recipes.masks.make import make_masks
 from frisket.config.maskgen import MaskGeneration, MaskRequest
 if __name__ == "__main__":
-    made = masks(MaskRequest(folder=Path(sys.argv[1]), maskgen=MaskGeneration(workers=2)))
-    print(dict(made.counts), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    result = make_masks(MaskRequest(folder=Path(sys.argv[1]), maskgen=MaskGeneration(workers=2)))
+    print(dict(result.counts), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 
 

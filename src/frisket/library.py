@@ -189,13 +189,13 @@ def _to_planes(mask: Tensor, prediction: Tensor, regions: int) -> Tensor:
         raise ValueError(_refuse_axes(mask, prediction, regions))
     if len(planes) != len(prediction):
         raise ValueError(
-            f"{_describe_sizes(mask, prediction)}: give each of {len(prediction)} samples its own, or one of"
-            " shape H W to all (or mask.expand)"
+            f"{_describe_sizes(mask, prediction)}: give each of {len(prediction)} samples its own,"
+            " or one of shape H W to all (or mask.expand)"
         )
     if planes.shape[1] != regions:
         raise ValueError(
-            f"{_describe_sizes(mask, prediction)}: {planes.shape[1]} planes where the table has {regions}"
-            " (take mask[:, :1] of a repeated mask, or name the regions: weights ="
+            f"{_describe_sizes(mask, prediction)}: {planes.shape[1]} planes where the table has"
+            f" {regions} (take mask[:, :1] of a repeated mask, or name the regions: weights ="
             " frisket.RegionWeights({...}))"
         )
     return planes

@@ -1,4 +1,4 @@
-"""`frisket masks export`, `import` and `list_layouts` from their options to the lines they print."""
+"""`frisket masks export`, `import` and `layouts` from their options to the lines they print."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -82,9 +82,9 @@ def run_import(
     if carried.grey and not cuts:
         use = AS_THEY_ARE.get(layout, 'masks = "{}"').format(source.as_posix())
         lines.append(
-            f"{_name_clips(carried.grey)} with grey levels: {GREY} is what is at least half white, the"
-            f" levels are lost. To train with them write {use} in the config instead; to cut them"
-            " into regions give --levels face=255,body=128"
+            f"{_name_clips(carried.grey)} with grey levels: {GREY} is what is at least half white,"
+            f" the levels are lost. To train with them write {use} in the config instead; to cut"
+            " them into regions give --levels face=255,body=128"
         )
     if carried.empty:
         lines.append(f"{_name_clips(carried.empty)} with an empty mask: it teaches nothing")

@@ -1,4 +1,4 @@
-"""`frisket masks eval`, `export`, `import` and `list_layouts`, apart so that help needs no torch."""
+"""`frisket masks eval`, `export`, `import` and `layouts`, apart so that help needs no torch."""
 
 from collections.abc import Callable
 from pathlib import Path

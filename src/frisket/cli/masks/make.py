@@ -102,19 +102,20 @@ def _explain_left_out(result: MaskingResult) -> list[str]:
             ("clip", "it", "has") if unmasked_count == 1 else ("clips", "them", "have")
         )
         lines.append(
-            f"{unmasked_count} {clips} {has} no mask, so training leaves {them} out (masks.unmasked ="
-            f' "train" brings {them} back, whole): paint a mask, or make one with another backend.'
+            f"{unmasked_count} {clips} {has} no mask, so training leaves {them} out"
+            f' (masks.unmasked = "train" brings {them} back, whole): paint a mask, or make one'
+            " with another backend."
         )
     if unsure_count:
-        masks = "1 mask is" if unsure_count == 1 else f"{unsure_count} masks are"
+        subject = "1 mask is" if unsure_count == 1 else f"{unsure_count} masks are"
         lines.append(
-            f"{make_masks} unsure, so training leaves the clip out until its mask is mended, or the"
+            f"{subject} unsure, so training leaves the clip out until its mask is mended, or the"
             " .json beside it deleted to take it as it is."
         )
     if doubtful_count:
-        masks, them = ("mask is", "it") if doubtful_count == 1 else ("masks are", "them")
+        subject, them = ("mask is", "it") if doubtful_count == 1 else ("masks are", "them")
         lines.append(
-            f"{doubtful_count} {masks} doubtful, and training uses {them} as written: look first"
+            f"{doubtful_count} {subject} doubtful, and training uses {them} as written: look first"
             " (`frisket masks review`), then paint over or delete what is wrong."
         )
     return lines

@@ -104,9 +104,9 @@ def pair_masks(
     if first.files.keys().isdisjoint(second.files):
         raise MasksNotFound(
             f"no mask has the same name in both folders: there is {next(iter(first.files))!r} in"
-            f" {first.location} and {next(iter(second.files))!r} in {second.location}. A name is the path"
-            " without suffix; folders of frames need --clips, a folder a region is given as"
-            " face=DIR/face,hair=DIR/hair"
+            f" {first.location} and {next(iter(second.files))!r} in {second.location}. A name"
+            " is the path without suffix; folders of frames need --clips, a folder a region is"
+            " given as face=DIR/face,hair=DIR/hair"
         )
     region_names = first.regions(), second.regions()
     _check_merge(merge, sorted({*region_names[0], *region_names[1]}))
@@ -115,8 +115,9 @@ def pair_masks(
     names = tuple(name for name in true_side.parts if name in predicted_side.parts)
     if not names:
         raise BadMaskOption(
-            f"the folders have no region in common: {prediction} has {', '.join(predicted_side.parts)},"
-            f" {truth} has {', '.join(true_side.parts)}; make a union of the same name, as in --merge"
+            f"the folders have no region in common: {prediction} has"
+            f" {', '.join(predicted_side.parts)}, {truth} has {', '.join(true_side.parts)}; make a"
+            f" union of the same name, as in --merge"
             f" {next(iter(true_side.parts))}={','.join(predicted_side.parts)}"
         )
     clip_files = find(clips, masks="none", folders={}).clips if clips else []

@@ -97,7 +97,7 @@ def export(
 ) -> Carried:
     """Write the masks of a clip folder in another tool's layout.
 
-    `make_masks` as `open_masks` takes it; empty is where `frisket masks` puts them. `missing` says
+    `masks` as `open_masks` takes it; empty is where `frisket masks` puts them. `missing` says
     whether a clip without a mask gets one that teaches everywhere. A clip that cannot be read is
     told and stops no other. Raises BadOption where weights are lacking or do not apply, BadExchange
     where files are there already, OSError where nothing can be written, and as `open_masks`.
@@ -127,8 +127,8 @@ def export(
             carried.failed[carried.done.pop()] = str(error)
 
 
-def _place_masks(folder: Path, masks: str) -> tuple[Path, MaskStore]:
-    """The clip folder, and where its masks are: beside the clips where `make_masks` is their folder."""
+def _place_masks(folder: Path, masks: str) -> tuple[Path, Place]:
+    """The clip folder, and where its masks are: beside the clips where `masks` is their folder."""
     clips, place = place_of(folder, Path(masks) if masks else None)
     if place.folder.resolve() == clips.resolve():
         place = MaskStore(clips, beside=True)

@@ -66,7 +66,7 @@ class Interrupted(KeyboardInterrupt):
 def place_of(folder: Path, output: Path | None, *, beside: bool = False) -> tuple[Path, MaskStore]:
     """The clip folder, and where its masks go.
 
-    By default a folder `make_masks` beside a clip folder called so (clips, images, ...), else a folder
+    By default a folder `masks` beside a clip folder called so (clips, images, ...), else a folder
     of the clips' name with `_masks`: both are found by `frisket init`, and other trainers do not
     take masks there for pictures.
     """

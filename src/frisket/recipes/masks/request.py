@@ -171,7 +171,8 @@ def _check(options: MaskGeneration) -> None:
     captioners = [name for name in BACKENDS.names() if "captioner" in BACKENDS.load(name).roles]
     if options.prompts.captioner and options.prompts.captioner not in captioners:
         raise BackendUnusable(
-            f"no captioner {options.prompts.captioner!r}{suggest(options.prompts.captioner, captioners)}"
+            f"no captioner {options.prompts.captioner!r}"
+            f"{nearest(options.prompts.captioner, captioners)}"
         )
     if options.prompts.captioner and not options.prompts.from_captions:
         raise BackendUnusable("--captioner writes captions for --from-captions; give that too")
