@@ -154,7 +154,7 @@ def test_clips_without_a_caption_get_one_to_fill_in(folder):
 
 
 def test_sizes_suit_clips_and_model(folder, monkeypatch):
-    monkeypatch.setattr("frisket.recipes.init.write.room_of_card", lambda: None)
+    monkeypatch.setattr("frisket.recipes.init.write.measure_card", lambda: None)
     assert written(folder).model.family == "pocket"
     for index in range(3):
         picture(folder / "clips" / f"{index}.png", size=(720, 1280))

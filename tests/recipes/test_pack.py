@@ -165,7 +165,7 @@ def test_a_killed_run_leaves_nothing_under_the_final_name(lay, tmp_path, way):
         "def stop(stage, done, total):\n"
         "    if (stage, done) == ('pack', 7): os.kill(os.getpid(), signal.SIGKILL)\n"
         f"source, out = Path({str(folder)!r}), Path({str(tmp_path / 'out')!r})\n"
-        f"pack(Asked(source, out, {way!r}, shard=1), stop)"
+        f"pack(PackOptions(source, out, {way!r}, shard=1), stop)"
     )
     done = subprocess.run([sys.executable, "-c", code], check=False)
     assert done.returncode == -signal.SIGKILL
