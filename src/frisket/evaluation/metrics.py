@@ -16,8 +16,8 @@ def region_loss(
 
     `error` is per element and not yet weighted (for example the squared error of a prediction);
     a cell counts for a region by the share the region covers of it. A region that covers nothing
-    in the whole batch has no loss and is left out. `clean_mask` is 1 in cells that the model was handed
-    clean: they count nowhere. ValueError where names and planes differ.
+    in the whole batch has no loss and is left out. `clean_mask` is 1 in cells that the model was
+    handed clean: they count nowhere. ValueError where names and planes differ.
     """
     if len(regions) != coverage.shape[1]:
         raise ValueError(f"{coverage.shape[1]} coverage planes but regions {list(regions)}")

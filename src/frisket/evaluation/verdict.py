@@ -109,7 +109,8 @@ def _claim_kept_out(run: Measured, background: _Background) -> Claim:
     return Claim(
         f"{run.name} kept the background out.",
         _make_sentence(
-            f"{background.of(run)}; up to {LITTLE:{background.form}} counts as kept out{_add_doubt(run)}"
+            f"{background.of(run)}; up to {LITTLE:{background.form}} counts as kept out"
+            f"{_add_doubt(run)}"
         ),
         run.enough() and interval.high is not None and interval.high <= LITTLE,
     )

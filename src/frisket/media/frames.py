@@ -229,7 +229,7 @@ def decode(path: Path, picks: Sequence[int] | None = None) -> Frames:
 
 
 def decode_stored(path: Path, picks: Sequence[int] | None = None) -> Frames:
-    """What `decode` gives, before pixels that are not square (`Media.read_orientation`) are made so.
+    """What `decode` gives, before pixels are made square (`Media.read_orientation`).
 
     For a geometry that resamples them once.
     """

@@ -65,8 +65,8 @@ def run(
 ) -> list[str]:
     """Do the one thing that is asked; returns what was read and written, in lines.
 
-    `options` are those of `ConvertOptions`. Without an output the files are described. ConfigError for wishes
-    that exclude one another, and for words that are none.
+    `options` are those of `ConvertOptions`. Without an output the files are described. ConfigError
+    for wishes that exclude one another, and for words that are none.
     """
     settings = _read_options(to, options)
     sums = {"--average": average, "--merge-into": merge_into, "--extract": extract}

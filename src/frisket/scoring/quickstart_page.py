@@ -102,7 +102,7 @@ def _list_values(
         name: {
             "leak": [results[name, seed].scores.leak for seed in seeds],
             "fidelity": [results[name, seed].scores.fidelity for seed in seeds],
-            "found": [results[name, seed].scores.clips for seed in seeds],
+            "found": [results[name, seed].scores.found for seed in seeds],
             "drift": [results[name, seed].scores.drift for seed in seeds],
             "seconds": [results[name, seed].seconds for seed in seeds],
             "mib": [results[name, seed].mib for seed in seeds],

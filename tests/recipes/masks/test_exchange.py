@@ -172,7 +172,7 @@ def test_what_is_there_is_kept_unless_asked(stills):
 def test_unsure_masks_are_exported_and_named(stills):
     clip = stills / "clips/a.jpg"
     doubt = MaskRecord(Stamp.of(clip), 1, HIGH, WIDE, "unsure", {}, "")
-    record.save(doubt, Place(stills / "masks").record("a"))
+    record.save(doubt, MaskStore(stills / "masks").record("a"))
     lines, code = run_export(stills, "labelme", stills / "out")
     assert code == 0
     assert "1 clip (a) with a mask that is unsure, look at it first" in lines

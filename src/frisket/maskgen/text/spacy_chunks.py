@@ -179,9 +179,11 @@ def _mark_background(phrases: Sequence[_ParsedPhrase]) -> list[_ParsedPhrase]:
         firsts = _find_subjects(root)
         settings |= {it.root.i for it in phrases if _find_first(it.root).i in firsts}
     return [
-        _mark_setting(phrase) if phrase.root.i in settings else phrase
-        for phrase in phrases
-        if phrase.root not in backgrounds
+        replace(it, chunk=it.chunk._replace(setting=it.chunk.setting or it.root.i in settings))
+        if not it.chunk.trigger
+        else it
+        for it in phrases
+        if it.root not in backgrounds
     ]
 
 

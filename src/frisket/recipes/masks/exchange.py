@@ -127,7 +127,7 @@ def export(
             carried.failed[carried.done.pop()] = str(error)
 
 
-def _place_masks(folder: Path, masks: str) -> tuple[Path, Place]:
+def _place_masks(folder: Path, masks: str) -> tuple[Path, MaskStore]:
     """The clip folder, and where its masks are: beside the clips where `masks` is their folder."""
     clips, place = place_of(folder, Path(masks) if masks else None)
     if place.folder.resolve() == clips.resolve():

@@ -6,7 +6,7 @@ from functools import cache
 
 from frisket.config.maskgen import MaskGeneration
 from frisket.maskgen.base import BackendUnusable
-from frisket.maskgen.cleanup.stages import Wanted
+from frisket.maskgen.cleanup.stages import Prompts
 from frisket.maskgen.pipeline import Models, PipelineParts, needs_phrases
 from frisket.maskgen.text.chunks import ReadChunks, read_chunks
 from frisket.maskgen.text.phrases import Phrase, find_noun_phrases, parse_phrases, survey_captions
@@ -42,7 +42,7 @@ def plan_clips(
     table: RegionRules,
     clips: Sequence[ClipFiles],
     reader: ReadChunks = read_chunks,
-) -> tuple[dict[str, Wanted], list[str]]:
+) -> tuple[dict[str, Prompts], list[str]]:
     """The phrases of every clip by region, and what a user should know of them."""
     asking = [parts.front for parts in sources if needs_phrases(parts)]
     _check_phrases(options, asking)

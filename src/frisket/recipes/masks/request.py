@@ -172,7 +172,7 @@ def _check(options: MaskGeneration) -> None:
     if options.prompts.captioner and options.prompts.captioner not in captioners:
         raise BackendUnusable(
             f"no captioner {options.prompts.captioner!r}"
-            f"{nearest(options.prompts.captioner, captioners)}"
+            f"{suggest(options.prompts.captioner, captioners)}"
         )
     if options.prompts.captioner and not options.prompts.from_captions:
         raise BackendUnusable("--captioner writes captions for --from-captions; give that too")

@@ -80,7 +80,8 @@ def run_of(config: OptionTable, span: RunLength) -> dict[str, Any]:
     else:
         message = (
             f"is run.steps = {length['steps']} here: {epochs:g} epochs of {span.epoch_clips:g}"
-            f" clips, {span.batch:g} a step (a pass over the [[data]] tables is {span.pass_clips:g})"
+            f" clips, {span.batch:g} a step (a pass over the [[data]] tables is"
+            f" {span.pass_clips:g})"
         )
         config.say("epochs", "mapped", message, EPOCHS)
     trackers = ["tensorboard"] if config.flag("tensorboard", default=True) else []

@@ -72,7 +72,7 @@ def sections_of(
 ) -> tuple[dict[str, Mapping[str, Any]], Sheet | None]:
     """What follows from config.json, and the sheet of a file of LyCORIS' options it names.
 
-    `kinds` of masks are used; `epoch_clips` clips go by in an epoch there and `pass_clips` in a pass
+    `kinds` of masks are used; `epoch_clips` clips go by in an epoch there, `pass_clips` in a pass
     here.
     """
     model, bits = _read_model(trainer)
