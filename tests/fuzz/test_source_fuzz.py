@@ -14,7 +14,7 @@ from frisket.importers.source_base import read_source
 
 QUICK = 24  # a form
 MANY = pytest.mark.slow
-KEPT = Path(__file__).parents[1] / "data" / "sources"
+KEPT = Path(__file__).parents[1] / "importers" / "sources"
 SHELL = """#!/bin/bash
 export NAME="my lora"; DIM=32
 ARGS=(--network_dim "$DIM" --optimizer_args "betas=0.9,0.99" 'weight_decay=0.1')

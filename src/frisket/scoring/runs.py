@@ -145,7 +145,8 @@ def _check_same_base(name: str, config: Config, family: Family, source: Source) 
     if source.reading != other.reading:
         raise ConfigError(
             f"{name} reads its prompts with {_describe_reading(other)} and the first run with"
-            f" {_describe_reading(source)}: their errors cannot stand side by side; evaluate them apart"
+            f" {_describe_reading(source)}: their errors cannot stand side by side; evaluate them"
+            " apart"
         )
 
 
