@@ -74,11 +74,11 @@ def read_layers(
         path = expand_home(path)
         text = _text(path)
         tree, lines = _parse(text, path), lines_of(text)
-    laid = {override(tree, each): each for each in overrides}
-    _replace_length(tree, {**laid, **options})
+    overridden = {override(tree, text): text for text in overrides}
+    _replace_length(tree, {**overridden, **options})
     for key, (value, _) in options.items():
         lay_option(tree, key, value)
-    origin = Origin(path, lines, laid, {key: text for key, (_, text) in options.items()})
+    origin = Origin(path, lines, overridden, {key: text for key, (_, text) in options.items()})
     try:
         config = model.model_validate(tree)
     except ValidationError as error:

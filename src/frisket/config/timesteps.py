@@ -79,7 +79,7 @@ class Noise(Section):
     """Strength of each coarser layer, as a share of the finer one's."""
 
     @model_validator(mode="after")
-    def _offset_given(self) -> "Noise":
+    def _require_offset(self) -> "Noise":
         if self.offset_random and not self.offset:
             raise ValueError(
                 "`noise.offset_random` draws up to `noise.offset`, which is 0: give it"

@@ -160,10 +160,10 @@ def _name_file(place: tuple[int, str], picture: Picture, versions: Sequence[str]
     return f"{name}-{version}" if len(versions) > 1 else name
 
 
-def _write_label(made: "SavedSample", versions: Sequence[str]) -> str:
+def _write_label(sample: "SavedSample", versions: Sequence[str]) -> str:
     """What stands above a sample in the grid."""
-    version = f" {made.version}" if len(versions) > 1 else ""
-    return f"{made.picture.spec.prompt}\nseed {made.picture.spec.seed}{version}"
+    version = f" {sample.version}" if len(versions) > 1 else ""
+    return f"{sample.picture.spec.prompt}\nseed {sample.picture.spec.seed}{version}"
 
 
 @dataclass(frozen=True, slots=True)
