@@ -17,7 +17,7 @@ from frisket.grid import LatentGrid
 from frisket.losses.base import Normalise, Step
 from frisket.losses.terms.denoise import Denoise
 from frisket.losses.terms.prior import Prior
-from frisket.losses.weighting import Weighed, Weighting, pool, weigh
+from frisket.losses.weighting import Weighed, Weighting, list_exclusive, pool, weigh
 from frisket.masks.morphology import feather_cells
 from frisket.masks.weights import RegionWeights
 
@@ -240,3 +240,15 @@ def test_a_step_is_the_numerators_of_its_pools_over_their_divisors(
     assert run_step(options, ranks) == pytest.approx(
         expect_loss(options, ranks), rel=3e-5, abs=1e-6
     )
+
+
+def test_a_term_written_for_the_earlier_names_is_refused():
+    class Earlier:
+        alone = True
+
+        def claim(self, raw: Tensor, t: Tensor, progress: float) -> Tensor:
+            return raw
+
+    with pytest.raises(TypeError, match="exclusive_mask"):
+        list_exclusive([Denoise(), Earlier()])
+    assert list_exclusive([Denoise()]) == ()

@@ -1,1 +1,1 @@
-"""Model families: one file each under `models`."""
+"""Model families: a file or a folder each, under `models`."""

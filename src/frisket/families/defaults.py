@@ -42,7 +42,16 @@ def parts_of(text: nn.Module | None, *names: str) -> dict[str, Any]:
 
 
 class Standard:
-    """Defaults of the contract for a flow model that sees nothing but text."""
+    """Defaults of the contract for a flow model that sees nothing but text.
+
+    TypeError for a family written for the name `image_conditioning` had before: it would see
+    nothing but text without a word.
+    """
+
+    def __init_subclass__(cls) -> None:
+        """Refuse the earlier name."""
+        if "observe" in vars(cls):
+            raise TypeError(f"{cls.__name__}.observe is called image_conditioning now: rename it")
 
     variants: Mapping[str, Variant]
     aliases: tuple[str, ...] = ()

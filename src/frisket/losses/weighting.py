@@ -25,7 +25,18 @@ class WeightTable(Protocol):
 
 
 def list_exclusive(terms: Iterable[object]) -> tuple[ExclusiveTerm, ...]:
-    """Those of the loss terms that may have cells to themselves."""
+    """Those of the loss terms that may have cells to themselves.
+
+    TypeError for a term written for the names this contract had before: it would lose its cells
+    without a word.
+    """
+    terms = tuple(terms)
+    for term in terms:
+        if hasattr(term, "claim") and not isinstance(term, ExclusiveTerm):
+            raise TypeError(
+                f"the loss term {type(term).__name__} has `claim` and `alone`: they are called"
+                " `exclusive_mask` and `exclusive` now (frisket.losses.base.ExclusiveTerm)"
+            )
     return tuple(term for term in terms if isinstance(term, ExclusiveTerm))
 
 

@@ -1,1 +1,1 @@
-"""One straight script a command, and the whole configuration."""
+"""What each command does: one straight function, read from top to bottom."""

@@ -70,7 +70,7 @@ def generate(
     `lora` are adapter files with their strengths (1 as trained); all of them act together.
     `without` samples the base as well, same seeds, next to the LoRA's in the grid; with no `lora`
     the base alone is sampled. `prompt_file` adds a prompt a line (`#` begins a comment), whose own
-    options win over those given here; see `recipes.prompts`. `images` are what the model starts
+    options win over those given here; see `runs.prompt_file`. `images` are what the model starts
     from: its first frame, or the pictures it edits. Sizes in pixels, steps and guidance default to
     the variant's own. Pictures are on disk as soon as they are done. The text encoder is gone
     before the denoiser is loaded.

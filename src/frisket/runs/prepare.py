@@ -86,7 +86,7 @@ def prepare(
     """Encode what is missing, load no model if nothing is; returns the data of the run.
 
     `progress` is told stage, done and total (the command line draws a bar). `bank` makes the folder
-    of swap backgrounds sampled from the base model (`recipes.bank.sample_bank` unless given).
+    of swap backgrounds sampled from the base model (unless given `background_bank.sample_bank`).
     Raises the errors of `data.prepare.prepare`, WeightsNotFound, and ConfigError for a device that
     is not here.
     """

@@ -199,7 +199,7 @@ class HunyuanVideo(Standard):
         references: References = (),
         keep: Plane | None = None,
     ) -> Conditioning:
-        """Nothing for text to video; of image to video see `hunyuan_15.observe`."""
+        """Nothing for text to video; of image to video see `version_15.image_conditioning`."""
         if vision is None:
             return {}
         latents = self.encode(vae, fifteen.cut_visible(clip, keep))
