@@ -239,8 +239,8 @@ class Family(Protocol):
     def rehearsal_parts(self, source: Source) -> Parts:
         """`tiny`, but what is embedded with it is about as long as with `source`.
 
-        That is what `embed` and `image_conditioning` give. The memory prediction takes the lengths of the conditioning from these parts, and its widths
-        from `conditioning_widths`.
+        That is what `embed` and `image_conditioning` give. The memory prediction takes the lengths
+        of the conditioning from these parts, and its widths from `conditioning_widths`.
         """
         ...
 
