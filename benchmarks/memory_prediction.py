@@ -55,7 +55,7 @@ def tensors_of(trainer: Any) -> list[Any]:
 
 def alive(config: Any) -> float:
     """MiB of tensors alive at the worst moment of a real run."""
-    from frisket.training.memory.estimate import LiveBytes  # noqa: PLC0415
+    from frisket.training.memory.dry_run import LiveBytes  # noqa: PLC0415
 
     trainer = built(config)
     with LiveBytes() as live:

@@ -15,7 +15,7 @@ from frisket.runs.memory import estimate
 from frisket.runs.memory.conditioning_shapes import build_conditioning, picture
 from frisket.runs.memory.estimate import predict
 from frisket.training import optim
-from frisket.training.memory.estimate import LiveBytes, Rehearsal
+from frisket.training.memory.dry_run import LiveBytes, Rehearsal
 
 BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "memory_prediction.py"
 WITHIN = 0.10

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from frisket.families.base import Conditioning, Family, Source, Variant
 from frisket.families.blocks import blocks_of
 from frisket.families.experts import experts_of, first
-from frisket.training.memory.estimate import META, Rehearsal
+from frisket.training.memory.dry_run import META, Rehearsal
 
 CAPTION = "a portrait of a person in a sunlit room, looking to the left"  # a token a letter
 

@@ -25,7 +25,7 @@ from frisket.runs.memory.conditioning_shapes import CAPTION, Unpredictable, buil
 from frisket.runs.refusals import terms_of
 from frisket.runs.training_parts import spec_of
 from frisket.training.memory import precision as precision_module
-from frisket.training.memory.estimate import META, Rehearsal
+from frisket.training.memory.dry_run import META, Rehearsal
 
 __all__ = ["Prediction", "Unpredictable", "predict"]
 
