@@ -92,7 +92,7 @@ def work(device: str, names: Sequence[str]) -> None:
             event="end",
             name=name,
             status=status,
-            message=said,
+            said=said,
             seconds=seconds,
             numbers=place.numbers,
         )

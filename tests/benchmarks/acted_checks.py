@@ -22,7 +22,7 @@ def main() -> None:
             time.sleep(60)
         status = "FAIL" if "fails" in name else "PASS"
         pid = {"pid": os.getpid()}
-        say(event="end", name=name, status=status, message="as told", seconds=0.1, numbers=pid)
+        say(event="end", name=name, status=status, said="as told", seconds=0.1, numbers=pid)
         if "breaks" in name:
             say(event="broken", name=name)
             return

@@ -227,7 +227,7 @@ def test_a_new_field_is_an_option_a_key_a_line_of_the_reference_and_in_the_job(
     for words, value in (((), 0.5), (("--edge-noise", "0.25"), 0.25)):
         made, _ = call("x", "--config", str(file), *words, model=Request, config=Whole)
         job = prepare_job(made.maskgen, [], MaskStore(tmp_path), dry=True).job
-        assert job.cleaned("face").refine_eps == value
+        assert job.get_cleaning("face").refine_eps == value
 
 
 def test_every_option_of_one_name_reaches_the_job(tmp_path: Path) -> None:

@@ -253,5 +253,5 @@ def test_weights_need_no_flags_where_all_have_a_mask():
     table = frisket.RegionWeights({"face": 2.0, "hair": 0.3}, background=0.1, floor=0.05)
     cells = mask_of(2, 2, 1, 4, 6)
     flags = torch.ones(2, dtype=torch.bool)
-    for weigh in (table, table.raw, table.outside):
+    for weigh in (table, table.weigh_uncurved, table.outside):
         assert torch.equal(weigh(cells), weigh(cells, flags))

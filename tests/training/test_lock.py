@@ -11,8 +11,8 @@ from frisket.training.lock import RunLocked, lock_folder
 HOLD = """
 import sys, time
 from pathlib import Path
-from frisket.training.lock import locked
-with locked(Path(sys.argv[1])):
+from frisket.training.lock import lock_folder
+with lock_folder(Path(sys.argv[1])):
     print("mine", flush=True)
     time.sleep(60)
 """
