@@ -74,8 +74,15 @@ def cost(family: Family, name: str) -> tuple[str, str, str]:
         prediction, target, t = predicted()
         weights = table(coverage, masked)
         divisor = divisors(weights, grid.channels)
-        seen = Step(prediction, target, t, weights, coverage, divisor)
-        finish((objective.weight(t) * term(seen)).mean())
+        step = Step(
+            prediction=prediction,
+            target=target,
+            t=t,
+            weights=weights,
+            coverage=coverage,
+            divisor=divisor,
+        )
+        finish((objective.weight(t) * term(step)).mean())
 
     seconds = measure.interleaved({"plain": plain_step, "masked": masked_step}, REPEATS, warm_up=2)
     plain, ours = seconds["plain"], seconds["masked"]

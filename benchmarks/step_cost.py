@@ -49,8 +49,15 @@ def main() -> None:
         prediction, target, t = predicted()
         weights = table(coverage, masked)
         divisor = divisors(weights, latents.shape[1])
-        seen = Step(prediction, target, t, weights, coverage, divisor)
-        finish((objective.weight(t) * term(seen)).mean())
+        step = Step(
+            prediction=prediction,
+            target=target,
+            t=t,
+            weights=weights,
+            coverage=coverage,
+            divisor=divisor,
+        )
+        finish((objective.weight(t) * term(step)).mean())
 
     measure.title("Masked step against plain step: tiny Wan, 2 x 16 x 1 x 32 x 32, LoRA rank 8")
     seconds = measure.interleaved({"plain MSE": plain_step, "masked": masked_step}, REPEATS)
