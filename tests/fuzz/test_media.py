@@ -82,7 +82,7 @@ def test_damaged_masks(seeds, pictures, tmp_path):
             for reader in (decode_grey, decode_alpha, decode_index):
                 outcome(name, lambda reader=reader: reader(path, [0]), allowed=BadMedia)
 
-    tried(seeds, run, allowed=BadMedia)
+    tried(seeds, run, allowed=BadMedia, seconds=LARGEST)
 
 
 @pytest.mark.parametrize("seeds", [QUICK, *slow(100, parts=4)])
