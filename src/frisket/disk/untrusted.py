@@ -39,7 +39,7 @@ _BRIEF.maxlevel, _BRIEF.maxstring, _BRIEF.maxother, _BRIEF.maxlong = 4, 160, 160
 
 
 class BadText(ValueError):
-    """Text that cannot be used. `said` is the fault and its fix, `line` and `column` its place."""
+    """Text that cannot be used: `message`, the fault and its fix, at `line` and `column`."""
 
     def __init__(self, message: str, line: int | None = None, column: int | None = None) -> None:
         """Lines and columns count from 1; None where no place is known."""

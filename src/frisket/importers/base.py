@@ -18,7 +18,7 @@ class BadImport(ValueError):
 class Note:
     """What became of one option.
 
-    `option` as it is written there, with its section ("subsets[0].alpha_mask"); `said` is a
+    `option` as it is written there, with its section ("subsets[0].alpha_mask"); `message` is a
     sentence for the user: to which Frisket key it went, what to do where there is none, or, for a
     defect, what that trainer really did with it.
     """
@@ -54,7 +54,7 @@ class Imported:
 class ImportFormat:
     """One file of the shelf.
 
-    `suits` looks at a file or folder and says whether it is this trainer's, as quickly as may be;
+    `matches` looks at a file or folder and says whether it is this trainer's, as quickly as may be;
     `read` raises BadImport. `read_written` does the same for a `files.Written` that stands
     for a file, `read_sources` for several files of one run (`source_base.Source`), where a trainer
     has either; what counts first goes first.

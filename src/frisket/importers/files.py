@@ -85,7 +85,7 @@ def read_config(path: Path) -> Written:
 
 
 def peek(path: Path) -> Any:
-    """The parsed tree, or None for anything that is no readable configuration: for `suits`."""
+    """The parsed tree, or None for anything that is no readable configuration: for `matches`."""
     try:
         return read_config(path).tree if path.is_file() else None
     except BadImport:

@@ -40,8 +40,8 @@ Sources = tuple[ConfigSource | Path, ...]
 class SourceForm:
     """One file of the shelf.
 
-    `suits` looks at a file and says whether it is in this form, as quickly as may be. `read` takes
-    the number (from 1) of the command that is meant, None where nothing was said; it raises
+    `matches` looks at a file and says whether it is in this form, as quickly as may be. `read`
+    takes the number (from 1) of the command that is meant, None where nothing was said; it raises
     BadImport, and runs nothing of what it reads.
     """
 

@@ -32,7 +32,7 @@ PERSON = "person"  # the phrase people are detected by before they are parsed
 
 @runtime_checkable
 class SegmentationPipeline(Protocol):
-    """Pictures to instances of regions; `wanted` has the phrases of each picture."""
+    """Pictures to instances of regions; `prompts` has the phrases of each picture."""
 
     def __call__(
         self, pictures: Sequence[RgbPicture], prompts: Sequence[Prompts]

@@ -31,7 +31,7 @@ then: frisket train {name}"""
 def init(folder: Path, output: Path, *, family: str = "", variant: str = "") -> list[str]:
     """Write a config for the clips, masks and captions under `folder`; returns what was found.
 
-    `family` empty takes what suits the clips and fits the card at hand (`init_choice`); `variant`
+    `family` empty takes what suits the clips and fits the card at hand (`model_choice`); `variant`
     empty the family's first that makes what the clips are. Raises
     ConfigError where `output` exists or there is no such family or variant, and the errors of
     `scan_dataset`.
