@@ -1,0 +1,1 @@
+"""What image cells attend to: captured from a running denoiser, as maps on the latent grid."""

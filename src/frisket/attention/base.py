@@ -1,0 +1,74 @@
+"""What a family says of its attention: the layers, and what each multiplied."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+# For each sample, for each phrase: the positions it takes on the text axis of the conditioning
+# (dim 1 of what `embed` gives), as `frisket.attention.tokens` finds them.
+PhrasePositions = Sequence[Sequence[Sequence[int]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Projections:
+    """What one attention layer multiplied, after norm and rotary embedding.
+
+    `query` are the image's rows alone, `key` and `value` all that they attend to. `text` says which
+    columns of `key` are the prompt, in the order of the conditioning's text axis; `image` which are
+    the image's own cells (None of a cross-attention layer). `cells` is the token grid f h w of the
+    query rows, row by row: its product is their number. `present` is False where a key is padding.
+    """
+
+    query: Float[Tensor, "b n heads d"]
+    key: Float[Tensor, "b m heads d"]
+    value: Float[Tensor, "b m heads d"]
+    text: slice
+    cells: tuple[int, int, int]
+    image: slice | None = None
+    present: Bool[Tensor, "b m"] | None = None
+    scale: float | None = None  # of the logits; None is d ** -0.5
+
+    @property
+    def factor(self) -> float:
+        """What the logits are multiplied by."""
+        return self.query.shape[-1] ** -0.5 if self.scale is None else self.scale
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionLayer:
+    """One layer whose attention to the prompt can be read.
+
+    `tap` puts hooks on `module` (none is left when the returned function was called) and hands over
+    the projections of every forward pass, as they were computed: nothing is projected twice, so
+    that dropout draws and adapters are the model's own.
+    """
+
+    name: str  # of the module in the denoiser, for people: `layers` is matched with it
+    module: nn.Module
+    kind: Literal["cross", "joint"]
+    tap: Callable[[Callable[[Projections], None]], Callable[[], None]]
+
+
+def total_positions(phrases: PhrasePositions, length: int) -> Float[Tensor, "b T s"]:
+    """1 where a phrase has a position, else 0, for a text axis of `length`.
+
+    ValueError where the samples differ in their number of phrases, or a position is not on the
+    axis.
+    """
+    counts = {len(sample) for sample in phrases}
+    if len(counts) != 1:
+        raise ValueError(f"samples have {sorted(counts)} phrases: each needs the same number")
+    chosen = torch.zeros(len(phrases), counts.pop(), length)
+    for row, sample in enumerate(phrases):
+        for column, positions in enumerate(sample):
+            for position in positions:
+                if not 0 <= position < length:
+                    raise ValueError(
+                        f"position {position} is not on a text axis of {length} tokens"
+                    )
+                chosen[row, column, position] = 1
+    return chosen
