@@ -17,6 +17,7 @@ from torch import Tensor
 from frisket.attention.capture import capture
 from frisket.attention.maps import average, compare_phrases
 from frisket.families.base import FAMILIES
+from frisket.families.shared.attention.concepts import capture_concepts, embed_concepts
 
 RECORD = json.loads(
     (Path(__file__).parent / "peers/concept_attention.json").read_text(encoding="utf-8")
@@ -117,3 +118,40 @@ def test_prompt_tokens_score_as_the_authors_concepts(denoiser):
     with capture(layers, tokens, form="output") as seen:
         run(denoiser)
     check([call.maps for call in seen.calls], RECORD["prompt"])
+
+
+def test_concepts_beside_the_prompt_score_as_the_authors(denoiser):
+    inputs = scene.draw_inputs()
+    concepts, pooled = inputs["concepts"][0], inputs["concept_pooled"][0]
+    with capture_concepts(denoiser, concepts, pooled) as seen:
+        run(denoiser)
+    check([call.maps for call in seen.calls], RECORD["concepts"])
+    with capture_concepts(denoiser, concepts, pooled, "transformer_blocks.0.attn") as some:
+        run(denoiser)
+    assert list(some.maps) == ["transformer_blocks.0.attn"]
+    torch.testing.assert_close(
+        some.maps["transformer_blocks.0.attn"], next(iter(seen.maps.values()))
+    )
+    assert not any(module._forward_hooks for module in denoiser.modules())
+
+
+def test_concepts_are_for_flux():
+    parts = FAMILIES.load("wan").tiny("2.1-t2v-1.3b")
+    with (
+        pytest.raises(ValueError, match="WanTransformer3DModel has none"),
+        capture_concepts(parts.denoiser, torch.zeros(1, 32), torch.zeros(4)),
+    ):
+        pass
+
+
+def test_words_become_concepts():
+    family = FAMILIES.load("flux")
+    parts = family.tiny("dev")
+    concepts, pooled = embed_concepts(family, parts.text, ["fox", "wall"])
+    assert concepts.shape == (2, 32)
+    assert not pooled.any()
+    given = family.embed(parts.text, ["a fox on a wall"])
+    latents = torch.randn(1, 16, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), capture_concepts(parts.denoiser, concepts, pooled) as seen:
+        family.predict(parts.denoiser, latents, torch.tensor([0.5]), given)
+    assert {maps.shape for maps in seen.maps.values()} == {(1, 2, 1, 4, 4)}
