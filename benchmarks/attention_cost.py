@@ -148,19 +148,23 @@ def make_cases(model: Model) -> dict[str, Callable[[], object]]:
 
 
 def main() -> None:
-    repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 9
+    """Measure the models named on the command line (all), as often as its number says."""
+    numbers = [int(word) for word in sys.argv[1:] if word.isdigit()]
+    repeats = numbers[0] if numbers else 9
+    builds = {"pocket": build_pocket, "wan": build_wan, "flux": build_flux}
     measure.title(f"Capturing {LAYERS} layers ('middle') against not capturing")
-    rows = []
-    for name, build in (("pocket", build_pocket), ("Wan", build_wan), ("FLUX", build_flux)):
-        model = build()
+    for name in [word for word in sys.argv[1:] if word in builds] or builds:
+        model = builds[name]()
         seconds = measure.interleaved(make_cases(model), repeats=repeats, warm_up=1)
         layers = len(model.family.attention_layers(model.denoiser))
+        rows = []
         for case, values in seconds.items():
-            plain = seconds[case.split(",")[0]]
-            ratio = f"{measure.ratio(values, plain):.3f}"
+            ratio = measure.ratio(values, seconds[case.split(",")[0]])
             count = f"{len(model.layers)} of {layers}"
-            rows.append((name, count, case, measure.spread(values), ratio))
-    measure.table(("model", "layers", "case", "CPU ms (quartiles)", "/ plain"), rows)
+            rows.append((name, count, case, measure.spread(values), f"{ratio:.3f}"))
+        measure.table(("model", "layers", "case", "CPU ms (quartiles)", "/ plain"), rows)
+        sys.stdout.write("\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":
