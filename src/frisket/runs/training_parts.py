@@ -26,6 +26,8 @@ from frisket.training.memory import plan as memory_plan
 from frisket.training.plan import Plan
 from frisket.training.trainer import Trainer
 
+QUANTILE_DRAWS, QUANTILE_STEPS = 16384, 32
+
 
 def timesteps_of(config: Config, variant: Variant) -> TimestepSampler:
     """The density of t; what [timesteps] leaves empty is the variant's own.
@@ -73,7 +75,30 @@ def spec_of(config: Config, family: Family) -> lora.LoraSpec:
         full_matrix=chosen.full_matrix,
         rank_dropout=chosen.rank_dropout,
         module_dropout=chosen.module_dropout,
+        rank_schedule=chosen.rank_schedule,
+        rank_min=chosen.least_rank if chosen.rank_schedule else 1,
+        rank_power=chosen.rank_power,
+        rank_quantiles=list_quantiles(config, family) if chosen.rank_by == "quantile" else (),
+        orthogonal=chosen.orthogonal,
+        confine=chosen.confine,
     )
+
+
+def list_quantiles(config: Config, family: Family) -> tuple[float, ...]:
+    """Noise levels at equal steps of probability in this run's training, from 0 to 1.
+
+    Where the shift follows the size of a clip, of the configured size; drawn, with a seed.
+    """
+    variant = family.variants[variant_of(config)]
+    sampler = timesteps_of(config, variant)
+    size = (variant.frames, variant.height, variant.width)
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.cat(
+        [sampler(64, generator, variant.grid.cells(*size)) for _ in range(QUANTILE_DRAWS // 64)]
+    )
+    steps = torch.linspace(0, 1, QUANTILE_STEPS + 1)[1:-1]
+    inner = draws.double().quantile(steps.double()).tolist()
+    return (0.0, *(round(level, 6) for level in inner), 1.0)
 
 
 def load_adapted(
