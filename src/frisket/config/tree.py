@@ -303,6 +303,17 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _adapter_fits(self) -> "Config":
+        chosen = self.lora
+        acts = bool(chosen.rank_schedule) or chosen.orthogonal or chosen.confine is not None
+        if acts and self.memory.compile:
+            raise ValueError(
+                "memory: `memory.compile` would freeze what the adapter is multiplied by"
+                " (lora.rank_schedule, lora.orthogonal, lora.confine); set it to false"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _regions_known(self) -> "Config":
         if not set(self.regions) - {"background"}:
             raise ValueError("regions: name at least one region besides `background`")

@@ -6,6 +6,7 @@ import torch
 
 from frisket.adapters import lora
 from frisket.adapters.forms import check_form
+from frisket.adapters.routed.peft_variant import route
 from frisket.config.compat import bare_of, betas_of, compat_of, normalise_of
 from frisket.config.noise_levels import shift_of
 from frisket.config.regions import weights_of
@@ -20,6 +21,7 @@ from frisket.runs.card import variant_of
 from frisket.runs.epochs import rates_of
 from frisket.runs.refusals import optimizer_of, terms_of
 from frisket.training import optim, schedules
+from frisket.training.confine import Confinement
 from frisket.training.distributed import Team
 from frisket.training.ema import Average
 from frisket.training.memory import plan as memory_plan
@@ -174,6 +176,11 @@ def build_trainer(
         rank=accelerator.process_index,
         world=accelerator.num_processes,
     )
+    weights = weights_of(config)
+    confine: dict[str, Confinement] = {}
+    if config.lora.confine is not None:
+        factors = route(denoiser, family.streams)
+        confine = {"confine": Confinement(factors, weights, config.lora.confine)}
     wrapped = accelerator.prepare(denoiser) if accelerator.num_processes > 1 else denoiser
     return Trainer(
         family=family,
@@ -186,7 +193,7 @@ def build_trainer(
             weighting=config.timesteps.weighting,
             min_snr=config.timesteps.min_snr,
         ),
-        weights=weights_of(config),
+        weights=weights,
         terms=terms_of(config),
         optimizer=optimizer,
         schedule=schedule,
@@ -194,4 +201,5 @@ def build_trainer(
         plan=replace(make_plan(config), epoch=loader.schedule.length),
         team=team,
         average=Average(parameters, settings.ema) if settings.ema else None,
+        **confine,
     )
