@@ -75,9 +75,7 @@ def test_pixel_is_token_compose(case):
     """Tokens of a word are summed, layers averaged, as ours: only the resize is theirs."""
     scene, maps, valid = open_scene(case)
     inside = (resize(scene.masks, mode="bilinear", align_corners=False) > 0).float()
-    layers = [
-        torch.stack([gather(layer, ids).sum(1) for ids in scene.tokens], 1) for layer in maps
-    ]
+    layers = [torch.stack([gather(layer, ids).sum(1) for ids in scene.tokens], 1) for layer in maps]
     loss = compute_pixel_loss(torch.stack(layers).mean(0), inside, valid).mean()
     check(scene, maps, loss, case["numbers"]["pixel_loss"])
 

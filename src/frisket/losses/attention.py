@@ -97,9 +97,7 @@ def compute_overlap_loss(maps: HeadMaps, known: PhraseFlags, valid: Weights) -> 
     return torch.where(pairs, cosines, 0.0).sum(2) / others
 
 
-def _flatten(
-    maps: Tensor, inside: Tensor | None, valid: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def _flatten(maps: Tensor, inside: Tensor | None, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Maps b T n c, mask b T 1 c and counts b 1 1 c in float32; ValueError for other grids."""
     grid = tuple(maps.shape[3:])
     for name, tensor in (("inside", inside), ("valid", valid)):

@@ -118,7 +118,7 @@ def prepare(
 
 def regions_of(config: Config) -> dict[str, float]:
     """The weight table, `background` always in it."""
-    return {"background": 0.0, **config.regions}
+    return {"background": 0.0, **config.region_weights}
 
 
 def clipset_of(config: Config, data: Data, family: Family, source: Source) -> Clipset:
