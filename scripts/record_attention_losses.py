@@ -1,3 +1,4 @@
+# ruff: noqa: D101, D102
 """Records what the authors' own attention losses give, for tests/losses/test_attention_peers.py.
 
     python scripts/record_attention_losses.py TokenCompose=FOLDER break-a-scene=FOLDER \
