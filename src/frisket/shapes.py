@@ -44,5 +44,6 @@ Weights = Float[Tensor, "b 1 f h w"]  # how much a cell teaches, >= 0
 Latents = Float[Tensor, "b c f h w"]
 PhraseMaps = Float[Tensor, "b T f h w"]  # how much each cell attends to a phrase, in [0, 1]
 PhraseFlags = Bool[Tensor, "b T"]  # whether a phrase is in the sample's caption
+RegionFlags = Bool[Tensor, "b k"]  # whether a sample teaches a region
 PerSample = Float[Tensor, "b"]
 Flags = Bool[Tensor, "b"]
