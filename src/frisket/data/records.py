@@ -19,8 +19,8 @@ from frisket.media.frames import ExtractionMode, Media
 from frisket.media.geometry import Geometry
 from frisket.shapes import Clip, Plane
 
-# Of one caption, for each region that has a phrase the positions it takes on the text axis; () where
-# it does not stand there.
+# Of one caption, for each region that has a phrase its positions on the text axis, or () where it
+# does not stand there.
 PhraseRow = tuple[tuple[int, ...], ...]
 # By text key: a caption, and the pictures (with their content) the text encoder looks at.
 Captions = Mapping[str, tuple[str, tuple[tuple[Path, str], ...]]]

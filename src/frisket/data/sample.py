@@ -16,9 +16,9 @@ class Sample:
 
     `latents` is c f h w; `conditioning` keeps the batch axis of one that the family's `embed`
     gives; `coverage` is zeros where `masked` is False (the whole picture teaches). `prior_coverage`
-    is there where the prior term reads the mask its own way. `phrases` are the positions on the text
-    axis that the phrase of each region that has one takes, () where the caption lacks it. `taught`
-    says of each region whether this draw teaches it; empty means all.
+    is there where the prior term reads the mask its own way. `phrases` are the positions on the
+    text axis that the phrase of each region that has one takes, () where the caption lacks it.
+    `taught` says of each region whether this draw teaches it; empty means all.
     """
 
     latents: Tensor

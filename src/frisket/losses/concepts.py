@@ -57,8 +57,8 @@ def balance_concepts(masses: Mapping[str, float]) -> dict[str, float]:
     absent = sorted(name for name, mass in masses.items() if not mass > 0)
     if absent:
         raise ValueError(
-            f"losses.balance: {', '.join(absent)} teaches nothing in any clip (no mask covers it, or"
-            " its weight is 0); take it out of [regions], or take its phrase out"
+            f"losses.balance: {', '.join(absent)} teaches nothing in any clip (no mask covers it,"
+            " or its weight is 0); take it out of [regions], or take its phrase out"
         )
     mean = sum(masses.values()) / len(masses) if masses else 0.0
     return {name: mean / mass for name, mass in masses.items()}

@@ -97,6 +97,14 @@ class Weighed:
     concepts: Mapping[str, Weights] = field(default_factory=dict)
     whole: Weights | None = None
 
+    @property
+    def outside(self) -> Weights | None:
+        """How much lies outside, where 1 - `weights` does not say it; else empty.
+
+        What a draw leaves out is no background, and a balance holds nothing harder.
+        """
+        return None if self.whole is None else (1 - self.whole).clamp_min(0)
+
 
 def weigh(
     weighting: Weighting,
