@@ -83,7 +83,9 @@ def watch_layers(
     terms: Mapping[str, tuple[LossTerm, float]],
     regions: Sequence[int] = (),
 ) -> AttentionWatch:
-    """A watch, for what the terms ask, over an adapted denoiser (of experts all that are loaded), no wrapper around it.
+    """A watch for what the terms ask, over an adapted denoiser without a wrapper around it.
+
+    Of experts all that are loaded are watched.
 
     ValueError for a layer that there is not, and for a family that does not name its layers.
     """
