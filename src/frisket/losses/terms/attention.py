@@ -47,7 +47,7 @@ class Attention:
     """
 
     form: Form = "ratio"
-    layers: tuple[str, ...] = ("middle",)
+    layers: str | tuple[str, ...] = "middle"
     softmax: Literal["all", "text"] = "all"
     t_min: float = 0.0
     t_max: float = 1.0
@@ -60,10 +60,8 @@ class Attention:
             raise ValueError(f"attention: form {self.form!r} is not one of {known}")
         if self.softmax not in ("all", "text"):
             raise ValueError(f"attention: softmax {self.softmax!r} is not one of all, text")
-        names = (self.layers,) if isinstance(self.layers, str) else tuple(self.layers)
-        if not names or not all(isinstance(name, str) and name for name in names):
+        if not self.layers or (not isinstance(self.layers, str) and not all(self.layers)):
             raise ValueError(f"attention: layers {self.layers!r} should be a list of names")
-        object.__setattr__(self, "layers", names)  # TOML gives a list
         if not 0 <= self.t_min < self.t_max <= 1:
             raise ValueError(
                 f"attention: t_min {self.t_min} and t_max {self.t_max} must lie in [0, 1], in order"
@@ -72,7 +70,8 @@ class Attention:
     @property
     def attention(self) -> AttentionRequest:
         """What the trainer captures for it."""
-        return AttentionRequest(self.layers, self.softmax)
+        names = (self.layers,) if isinstance(self.layers, str) else self.layers
+        return AttentionRequest(names, self.softmax)
 
     def __call__(self, step: Step) -> PerSample:
         """The penalty of each sample, float32; 0 where no phrase counts or t is out of range."""
