@@ -14,7 +14,7 @@ from torch import Tensor
 from frisket.evaluation.bootstrap import Estimate, estimate
 from frisket.evaluation.mask_metrics import iou
 
-Cells = Float[Tensor, "f h w"]
+_Coverage = Float[Tensor, "_ _ _"]  # checked by hand: the error names both
 
 COVERED = 0.5  # share of a cell from which it is inside its region
 
@@ -48,7 +48,7 @@ MEASURES: Mapping[str, str] = {
 
 
 def measure_alignment(
-    attention: Float[Tensor, "f h w"], coverage: Float[Tensor, "f h w"]
+    attention: Float[Tensor, "f h w"], coverage: _Coverage
 ) -> WordAlignment | None:
     """One map (0 or more) against one region's coverage, all frames of the clip together.
 
@@ -83,8 +83,8 @@ def find_best_iou(values: Tensor, inside: Tensor) -> float:
     """The greatest IoU of `inside` with {values >= threshold}, over every threshold there is."""
     ordered, order = values.flatten().sort(descending=True)
     hits = inside.flatten()[order].double().cumsum(0)
-    taken = torch.arange(1, len(ordered) + 1, dtype=torch.double, device=values.device)
-    overlaps = hits / (taken + hits[-1] - hits)
+    counts = torch.arange(1, len(ordered) + 1, dtype=torch.double, device=values.device)
+    overlaps = hits / (counts + hits[-1] - hits)
     ends = torch.ones_like(ordered, dtype=torch.bool)
     ends[:-1] = ordered[:-1] != ordered[1:]  # a threshold takes equal values all, or none
     return float(overlaps[ends].max())
