@@ -1,0 +1,165 @@
+"""Attention read from a denoiser: clips noised at chosen t, or prompts while they are sampled."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from frisket.adapters.attach import unwrap_model
+from frisket.attention.base import AttentionLayer, Projections
+from frisket.attention.capture import Form, Seen, Softmax, capture, choose_layers, match_prompts
+from frisket.attention.maps import compare_phrases, lay_on_grid
+from frisket.evaluation.word_alignment import (
+    WordAlignment,
+    average_alignments,
+    measure_alignment,
+)
+from frisket.families.base import Conditioning, Family, Parts
+from frisket.families.experts import Experts, experts_of
+from frisket.inference.generate import Picture, PromptEmbeddings, sample
+from frisket.inference.sample_specs import SampleSpec
+from frisket.objectives.base import Objective
+from frisket.scoring.attention.phrases import Positions, RegionPhrase
+from frisket.scoring.errors import ErrorLevels
+from frisket.shapes import CellPlane, Frames, Latents
+
+Maps = Float[Tensor, "T f h w"]  # one a phrase, on the latent grid
+ALL_LAYERS = "all layers"  # the mean of the chosen ones
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionReading:
+    """What is read: layers by name, the form of the maps, and at which noise levels of clips."""
+
+    levels: ErrorLevels
+    layers: tuple[str, ...] = ("all",)
+    form: Form = "attention"
+    softmax: Softmax = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class WordScene:
+    """What phrases are read in: a clip with its caption, or a sample with its prompt.
+
+    `positions` has one entry a phrase; `coverage` is there where a clip has masks, a plane a
+    region, `frames` once its pixels are.
+    """
+
+    name: str
+    prompt: str
+    positions: tuple[Positions, ...]
+    latents: Latents | None = None
+    conditioning: Conditioning = field(default_factory=dict)
+    coverage: Mapping[str, CellPlane] = field(default_factory=dict)
+    frames: Frames | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadMaps:
+    """The maps of one scene at one level (`t = 0.5`, or `step 3 of 20`) and one layer.
+
+    `alignments` are by the number of the phrase, of those that have a region here to be held
+    against.
+    """
+
+    level: str
+    layer: str
+    maps: Maps
+    alignments: Mapping[int, WordAlignment] = field(default_factory=dict)
+
+
+def find_layers(family: Family, denoiser: nn.Module, names: Sequence[str]) -> list[AttentionLayer]:
+    """The chosen layers of one plain denoiser; ValueError names what there is (`choose_layers`)."""
+    return list(choose_layers(family.attention_layers(unwrap_model(denoiser)), names))
+
+
+def pick_expert(denoiser: nn.Module, level: float) -> nn.Module:
+    """The plain denoiser that a noise level falls to."""
+    bare = unwrap_model(denoiser)
+    if isinstance(bare, Experts):
+        return bare.experts[bare.find_name(torch.tensor([level]))]
+    return next(iter(experts_of(bare).values()))
+
+
+@torch.no_grad()
+def read_clip(
+    family: Family,
+    objective: Objective,
+    denoiser: nn.Module,
+    scene: WordScene,
+    reading: AttentionReading,
+    phrases: Sequence[RegionPhrase],
+    number: int,
+) -> list[ReadMaps]:
+    """Attention in one clip at every level, the maps averaged over the draws of noise.
+
+    Alignments are taken of each draw's map and then averaged: what one look is worth. Clip
+    `number` draws the noise that errors are measured with.
+    """
+    assert scene.latents is not None
+    levels = reading.levels
+    clean = scene.latents.to(levels.device)
+    conditioning = {name: value.to(levels.device) for name, value in scene.conditioning.items()}
+    results = []
+    for level in levels.t:
+        layers = find_layers(family, pick_expert(denoiser, level), reading.layers)
+        t = torch.full((len(clean),), level, device=clean.device)
+        draws: dict[str, list[Maps]] = {}
+        for noise in levels.noise(clean, number):
+            noisy, _ = objective.corrupt(clean, noise, t)
+            with _open(layers, scene.positions, reading) as seen:
+                family.predict(denoiser, noisy, t, conditioning)
+            cells = tuple(clean.shape[2:])
+            for layer, maps in _collect_maps(seen.maps, cells, reading.form).items():
+                draws.setdefault(layer, []).append(maps)
+        results += [
+            ReadMaps(
+                f"t = {level:g}",
+                layer,
+                torch.stack(drawn).mean(0),
+                _align_draws(drawn, scene, phrases),
+            )
+            for layer, drawn in draws.items()
+        ]
+    return results
+
+
+def _open(
+    layers: Sequence[AttentionLayer],
+    positions: Sequence[Positions],
+    reading: AttentionReading,
+    rows: Callable[[Projections], Sequence[int] | None] | None = None,
+) -> "ExitStack | _Capture":
+    return capture(layers, [positions], form=reading.form, softmax=reading.softmax, rows=rows)
+
+
+def _collect_maps(
+    maps: Mapping[str, Tensor], cells: tuple[int, ...], form: Form
+) -> dict[str, Maps]:
+    """A scene's maps on its latent grid by layer, and their mean where there are several."""
+    frames, height, width = cells
+    laid = {name: lay_on_grid(layer, (frames, height, width)) for name, layer in maps.items()}
+    if len(laid) > 1:
+        laid = {ALL_LAYERS: torch.stack(list(laid.values())).mean(0), **laid}
+    if form == "output":
+        laid = {name: compare_phrases(layer) for name, layer in laid.items()}
+    return {name: layer[0].float().cpu() for name, layer in laid.items()}
+
+
+def _align_draws(
+    draws: Sequence[Maps], scene: WordScene, phrases: Sequence[RegionPhrase]
+) -> dict[int, WordAlignment]:
+    alignments: dict[int, WordAlignment] = {}
+    for number, entry in enumerate(phrases):
+        cover = scene.coverage.get(entry.region)
+        if cover is None or not scene.positions[number]:
+            continue
+        measured = [measure_alignment(maps[number], cover.float().cpu()) for maps in draws]
+        mean = average_alignments([alignment for alignment in measured if alignment is not None])
+        if mean is not None:
+            alignments[number] = mean
+    return alignments
