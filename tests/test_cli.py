@@ -44,6 +44,11 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
         *("--features", "--faces", "--no-samples", "--strict", "--output"),
     }
     | COMMON,
+    "attend": {
+        *("config", "--config", "--phrase", "--prompt", "--seed", "--clips", "--limit", "--layer"),
+        *("--form", "--softmax", "--t", "--draws", "--lora", "--strength", "--base", "--output"),
+    }
+    | COMMON,
     "import": {
         "sources",
         "--command",

@@ -1,11 +1,13 @@
 """Attention drawn over the picture it belongs to, with the outline of the region it should fit."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from frisket.shapes import Frames
@@ -18,6 +20,7 @@ RegionCover = Float[Tensor, "g y x"]
 SIDE = 192  # pixels, of the longer side of a drawn frame at least
 PALE = 0.35  # share of the colour where a phrase does not look at all
 STRONG = 0.85  # and where it looks hardest
+GAP, HEAD, TEXT = 4, 24, 12  # of a sheet: between pictures, above them, its letters; pixels
 MOST_FRAMES = 3  # of a clip that are drawn: first, middle, last
 
 
@@ -85,3 +88,38 @@ def _enlarge(frame: _Image) -> _Image:
     scale = max(1, -(-SIDE // max(frame.shape[:2])))
     larger: _Image = frame.repeat(scale, 0).repeat(scale, 1)
     return larger
+
+
+def lay_sheet(
+    columns: Sequence[str], rows: Sequence[tuple[str, Sequence[_Image]]], *, label: int = 150
+) -> _Image:
+    """Pictures of one size in labelled rows and columns, on white, uint8 H W 3.
+
+    `label` is the width of the names of the rows in pixels; longer names go on in further lines.
+    ValueError where a row has more or fewer pictures than there are columns.
+    """
+    height, width = rows[0][1][0].shape[:2]
+    sheet = Image.new(
+        "RGB",
+        (label + (width + GAP) * len(columns), HEAD + (height + GAP) * len(rows)),
+        "white",
+    )
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(TEXT)
+    for column, name in enumerate(columns):
+        pen.text((label + column * (width + GAP), GAP), name, "black", font)
+    for row, (name, images) in enumerate(rows):
+        top = HEAD + row * (height + GAP)
+        pen.text((GAP, top), _wrap(name, label - 2 * GAP, font), "black", font)
+        for column, image in zip(range(len(columns)), images, strict=True):
+            sheet.paste(Image.fromarray(image), (label + column * (width + GAP), top))
+    return np.asarray(sheet)
+
+
+def _wrap(text: str, width: int, font: Any) -> str:
+    """A text in lines of at most `width` pixels, cut anywhere: names of layers have no spaces."""
+    lines = [""]
+    for character in text:
+        if font.getlength(lines[-1] + character) > width:
+            lines.append("")
+        lines[-1] += character
+    return "\n".join(lines)

@@ -1,9 +1,9 @@
 """Attention read from a denoiser: clips noised at chosen t, or prompts while they are sampled."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -111,7 +111,9 @@ def read_clip(
         draws: dict[str, list[Maps]] = {}
         for noise in levels.noise(clean, number):
             noisy, _ = objective.corrupt(clean, noise, t)
-            with _open(layers, scene.positions, reading) as seen:
+            with capture(
+                layers, [scene.positions], form=reading.form, softmax=reading.softmax
+            ) as seen:
                 family.predict(denoiser, noisy, t, conditioning)
             cells = tuple(clean.shape[2:])
             for layer, maps in _collect_maps(seen.maps, cells, reading.form).items():
@@ -128,13 +130,73 @@ def read_clip(
     return results
 
 
-def _open(
-    layers: Sequence[AttentionLayer],
-    positions: Sequence[Positions],
+@torch.no_grad()
+def read_sample(
+    family: Family,
+    parts: Parts,
+    embeddings: PromptEmbeddings,
+    spec: SampleSpec,
+    scene: WordScene,
     reading: AttentionReading,
-    rows: Callable[[Projections], Sequence[int] | None] | None = None,
-) -> "ExitStack | _Capture":
-    return capture(layers, [positions], form=reading.form, softmax=reading.softmax, rows=rows)
+    *,
+    tile: bool = False,
+) -> tuple[Picture, list[ReadMaps]]:
+    """Sample one picture, and read attention at the steps that lie where the levels do.
+
+    Of N steps a level t takes the one (1 - t) of the way: t = 1 the first, t near 0 the last. That
+    is the level itself only where the sampler's steps are even.
+    """
+    assert parts.denoiser is not None
+    conditioning = embeddings[spec.prompt, spec.images]
+    seen: list[Seen] = []
+    with ExitStack() as stack:
+        for expert in experts_of(unwrap_model(parts.denoiser)).values():
+            layers = find_layers(family, expert, reading.layers)
+            seen.append(
+                stack.enter_context(
+                    capture(
+                        layers,
+                        [scene.positions],
+                        form=reading.form,
+                        softmax=reading.softmax,
+                        rows=_choose_rows_of(conditioning),
+                    )
+                )
+            )
+        device, specs = reading.levels.device, [spec]
+        (picture,) = sample(family, parts, embeddings, specs, batch=1, device=device, tile=tile)
+    calls = [call for expert in seen for call in expert.calls]
+    if not calls:
+        raise ValueError(
+            f"{family.name} did not hand the prompt {spec.prompt!r} to its attention as it was"
+            " embedded: attention cannot be read while sampling, only from clips"
+        )
+    cells = family.variants[parts.variant].grid.cells(spec.frames, spec.height, spec.width)
+    results = []
+    for index in sorted({round((1 - t) * (len(calls) - 1)) for t in reading.levels.t}):
+        maps = _collect_maps(calls[index].maps, cells, reading.form)
+        level = f"step {index + 1} of {len(calls)}"
+        results += [ReadMaps(level, layer, layer_maps) for layer, layer_maps in maps.items()]
+    return picture, results
+
+
+def _choose_rows_of(conditioning: Conditioning) -> Callable[[Projections], Any]:
+    """The rows of a prompt, whichever of its tensors the denoiser attends to: by width."""
+
+    def choose(projections: Projections) -> Any:
+        given = projections.prompt
+        if given is None:
+            raise ValueError(
+                "this family does not say which prompt a row has: attention cannot be read while"
+                " sampling, only from clips"
+            )
+        width = given[0].shape[-1]
+        for text in conditioning.values():
+            if text.ndim == 3 and text.shape[-1] == width and text.is_floating_point():
+                return match_prompts(text)(projections)
+        return None
+
+    return choose
 
 
 def _collect_maps(
