@@ -45,7 +45,7 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
     }
     | COMMON,
     "attend": {
-        *("config", "--config", "--phrase", "--prompt", "--seed", "--clips", "--limit", "--layer"),
+        *("source", "--config", "--phrase", "--prompt", "--seed", "--clips", "--limit", "--layer"),
         *("--form", "--softmax", "--t", "--draws", "--lora", "--strength", "--base", "--output"),
     }
     | COMMON,

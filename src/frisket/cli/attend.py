@@ -26,7 +26,7 @@ def add(app: typer.Typer, bar: Bar) -> None:
         from frisket.scoring.runs import read_run
 
         request = read_request(_load_request(), typed)
-        config = read_run(request.config_option or request.config, request.overrides)
+        config = read_run(request.source_option or request.source, request.overrides)
         folder = config.run.output
         trained = any(folder.glob("lora*.safetensors"))
         if not (trained or request.loras or request.base):

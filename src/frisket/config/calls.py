@@ -79,10 +79,10 @@ class EvaluateRequest(Section):
 class AttendRequest(Section):
     """One call of `frisket attend`."""
 
-    config: Annotated[Path, ARGUMENT] = FIRST
+    source: Annotated[Path, ARGUMENT] = FIRST
     """Config file, or folder of a run."""
-    config_option: Annotated[Path | None, option("--config", metavar="FILE")] = None
-    """The same file, by name."""
+    source_option: Annotated[Path | None, option("--config", metavar="FILE")] = None
+    """The same, by name."""
     overrides: Annotated[tuple[str, ...], option("--set", metavar="KEY=VALUE")] = ()
     """Change one key, e.g. --set model.device=cpu."""
     phrases: Annotated[tuple[str, ...], option("--phrase", metavar="[REGION=]PHRASE")] = ()
@@ -98,8 +98,8 @@ class AttendRequest(Section):
     layers: Annotated[tuple[str, ...], Field(min_length=1), option("--layer")] = ("all",)
     """Attention layers: a name, its ending, a pattern, middle, or all."""
     form: Literal["attention", "output"] = "attention"
-    """attention: how much is looked at; output: likeness to what the words came to (ConceptAttention;
-    joint attention alone)."""
+    """attention: how much is looked at; output: likeness to what the words came to, as
+    ConceptAttention has it (joint attention alone)."""
     softmax: Literal["all", "text"] = "all"
     """Shares of all that is looked at, or of the text alone."""
     t: Annotated[tuple[float, ...], Field(min_length=1), option("--t")] = (0.25, 0.5, 0.75)
