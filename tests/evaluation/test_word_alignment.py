@@ -117,7 +117,8 @@ def test_clips_are_averaged_with_an_interval():
     first = WordAlignment(1.0, 0.5, 0.5, 0.25, 0.25)
     second = WordAlignment(0.0, 0.25, 0.5, 0.75, 0.25)
     assert average_alignments([first, second]) == WordAlignment(0.5, 0.375, 0.5, 0.5, 0.25)
-    assert average_alignments([]) is None
+    with pytest.raises(ValueError, match="nothing was measured"):
+        average_alignments([])
     estimates = estimate_alignments([first, second, first])
     assert estimates["pointing"].mean == pytest.approx(2 / 3)
     assert estimates["iou"].low == estimates["iou"].high == 0.5

@@ -90,10 +90,10 @@ def find_best_iou(values: Tensor, inside: Tensor) -> float:
     return float(overlaps[ends].max())
 
 
-def average_alignments(alignments: Sequence[WordAlignment]) -> WordAlignment | None:
-    """The mean of several of one clip (draws of noise, levels of t); None where there is none."""
+def average_alignments(alignments: Sequence[WordAlignment]) -> WordAlignment:
+    """The mean of several of one clip (draws of noise, levels of t); ValueError for none."""
     if not alignments:
-        return None
+        raise ValueError("nothing was measured: there is no alignment to take a mean of")
     return WordAlignment(
         **{
             name: sum(getattr(alignment, name) for alignment in alignments) / len(alignments)

@@ -1,15 +1,12 @@
 """`frisket attend`: where the words of prompts look, as pictures and against the masks."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
 
-from frisket.adapters.lora import frozen
 from frisket.config.load import ConfigError
 from frisket.config.load import check as check_config
 from frisket.config.tree import Config
@@ -20,7 +17,6 @@ from frisket.families.base import FAMILIES, Family, Parts, Source
 from frisket.families.experts import first
 from frisket.inference.generate import PromptEmbeddings
 from frisket.inference.sample_specs import SampleSpec, check
-from frisket.masks.weights import BACKGROUND
 from frisket.progress import Progress
 from frisket.runs.prepare import prepare, source_of
 from frisket.runs.prompt_file import PromptLine
@@ -32,13 +28,7 @@ from frisket.runs.sampler import (
     tell_reading,
 )
 from frisket.runs.samples import build_specs
-from frisket.scoring.attention.page import (
-    BASE,
-    TUNED,
-    AttentionReport,
-    ModelReading,
-    write_attention_page,
-)
+from frisket.scoring.attention.page import AttentionReport, write_attention_page
 from frisket.scoring.attention.phrases import (
     Positions,
     RegionPhrase,
@@ -48,13 +38,13 @@ from frisket.scoring.attention.phrases import (
 )
 from frisket.scoring.attention.reading import (
     AttentionReading,
+    ModelReading,
     WordScene,
     find_layers,
-    read_clip,
     read_sample,
 )
+from frisket.scoring.attention.scenes import build_scene, decode_scenes, list_models, read_scenes
 from frisket.scoring.errors import ErrorLevels
-from frisket.scoring.runner import move_to_device
 from frisket.training.memory.out_of_memory import room_for
 
 ClipKind = Literal["", "held-out", "training"]
@@ -128,7 +118,7 @@ def attend(
         prepared = prepare(config, progress=progress)
         kind, batches = _choose_batches(prepared, captions, located, options, notes)
         scenes = [
-            _build_scene(batch, caption, located[caption], prepared.regions)
+            build_scene(batch, caption, located[caption], prepared.regions)
             for batch, caption in batches
         ]
     parts = load_sampler(family, source, plan_of(config), lora)
@@ -138,8 +128,8 @@ def attend(
             family, parts, specs, embedded, located, reading, progress, tuned=bool(lora), tile=tile
         )
     else:
-        scenes = _decode_scenes(family, parts, scenes, levels.device)
-        readings = _read_scenes(family, parts, scenes, reading, phrases, progress, tuned=bool(lora))
+        scenes = decode_scenes(family, parts, scenes, levels.device)
+        readings = read_scenes(family, parts, scenes, reading, phrases, progress, tuned=bool(lora))
     report = AttentionReport(
         phrases, readings, reading, kind, _describe_model(family, source, lora), notes
     )
@@ -216,67 +206,6 @@ def _choose_batches(
     return f"{len(pairs)} {kind} clips", pairs
 
 
-def _build_scene(
-    batch: Batch, caption: str, positions: tuple[Positions, ...], regions: Sequence[str]
-) -> WordScene:
-    coverage = {}
-    if bool(batch.masked[0]):
-        planes = batch.coverage[0].float()
-        coverage = dict(zip(regions, planes, strict=True))
-        coverage[BACKGROUND] = (1 - planes.sum(0)).clamp(0, 1)
-    return WordScene(
-        batch.names[0], caption, positions, batch.latents, batch.conditioning, coverage
-    )
-
-
-@torch.no_grad()
-def _decode_scenes(
-    family: Family, parts: Parts, scenes: Sequence[WordScene], device: torch.device
-) -> list[WordScene]:
-    """The scenes with their pixels, as the VAE gives them back."""
-    assert parts.vae is not None
-    decoded = []
-    with move_to_device(parts.vae, device):
-        for scene in scenes:
-            assert scene.latents is not None
-            clip = family.decode(parts.vae, scene.latents.to(device))[0].float().cpu()
-            frames = clip.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
-            decoded.append(replace(scene, frames=frames.permute(1, 2, 3, 0).contiguous()))
-    return decoded
-
-
-def _list_models(denoiser: nn.Module, *, tuned: bool) -> list[tuple[str, Any]]:
-    """Each model by name, and what makes the denoiser be it."""
-    base = (BASE, frozen(denoiser))
-    return [base, (TUNED, nullcontext())] if tuned else [base]
-
-
-def _read_scenes(
-    family: Family,
-    parts: Parts,
-    scenes: Sequence[WordScene],
-    reading: AttentionReading,
-    phrases: Sequence[RegionPhrase],
-    progress: Progress,
-    *,
-    tuned: bool,
-) -> list[ModelReading]:
-    assert parts.denoiser is not None
-    parts.denoiser.eval()
-    objective = family.objective(parts.variant)
-    readings = []
-    for model, state in _list_models(parts.denoiser, tuned=tuned):
-        with state:
-            maps = []
-            for number, scene in enumerate(scenes):
-                maps.append(
-                    read_clip(family, objective, parts.denoiser, scene, reading, phrases, number)
-                )
-                progress(f"attention of the {model} model", number + 1, len(scenes))
-        readings.append(ModelReading(model, scenes, maps))
-    return readings
-
-
 def _read_specs(
     family: Family,
     parts: Parts,
@@ -292,7 +221,7 @@ def _read_specs(
     assert parts.denoiser is not None
     parts.denoiser.eval()
     readings = []
-    for model, state in _list_models(parts.denoiser, tuned=tuned):
+    for model, state in list_models(parts.denoiser, tuned=tuned):
         scenes, maps = [], []
         with state:
             for index, spec in enumerate(specs):

@@ -19,9 +19,8 @@ from frisket.evaluation.page import render, thumbnail, write_whole
 from frisket.evaluation.word_alignment import MEASURES, WordAlignment, estimate_alignments
 from frisket.runs.samples import slug
 from frisket.scoring.attention.phrases import RegionPhrase
-from frisket.scoring.attention.reading import AttentionReading, ReadMaps, WordScene
+from frisket.scoring.attention.reading import AttentionReading, ModelReading
 
-BASE, TUNED = "base", "tuned"
 SHOWN = 24  # heat maps of one phrase and one model on the page at most; the sheets have all
 NAMES = {
     "pointing": "pointing",
@@ -32,54 +31,6 @@ NAMES = {
 }
 
 _Image = NDArray[np.uint8]
-
-
-@dataclass(frozen=True, slots=True)
-class ModelReading:
-    """One model's maps, a list a scene; `scenes` differ between models where they were sampled."""
-
-    model: str  # BASE or TUNED
-    scenes: Sequence[WordScene]
-    maps: Sequence[Sequence[ReadMaps]]
-
-    @property
-    def layers(self) -> list[str]:
-        """All layers first, in the order of the forward pass."""
-        return list(dict.fromkeys(read.layer for scene in self.maps for read in scene))
-
-    @property
-    def levels(self) -> list[str]:
-        """Noise levels or steps in the order they were read."""
-        return list(dict.fromkeys(read.level for scene in self.maps for read in scene))
-
-    def find(self, scene: int, level: str, layer: str) -> ReadMaps | None:
-        """One map; None where it was not read."""
-        matching = (read for read in self.maps[scene] if (read.level, read.layer) == (level, layer))
-        return next(matching, None)
-
-    def align(
-        self, number: int, *, layer: str | None = None, level: str | None = None
-    ) -> dict[str, WordAlignment]:
-        """Alignments of a phrase by the name of the scene, each the mean over what is left open.
-
-        Of the layers the mean of their maps stands for all, where there are several.
-        """
-        layer = layer or self.layers[0]
-        results: dict[str, WordAlignment] = {}
-        for scene, maps in zip(self.scenes, self.maps, strict=True):
-            fitting = [
-                read.alignments[number]
-                for read in maps
-                if read.layer == layer and level in (None, read.level) and number in read.alignments
-            ]
-            if fitting:
-                results[scene.name] = WordAlignment(
-                    **{
-                        name: sum(getattr(alignment, name) for alignment in fitting) / len(fitting)
-                        for name in MEASURES
-                    }
-                )
-        return results
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from frisket.scoring.errors import ErrorLevels
 from frisket.shapes import CellPlane, Frames, Latents
 
 Maps = Float[Tensor, "T f h w"]  # one a phrase, on the latent grid
+BASE, TUNED = "base", "tuned"  # model
 ALL_LAYERS = "all layers"  # the mean of the chosen ones
 
 
@@ -70,6 +71,49 @@ class ReadMaps:
     layer: str
     maps: Maps
     alignments: Mapping[int, WordAlignment] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReading:
+    """One model's maps, a list a scene; `scenes` differ between models where they were sampled."""
+
+    model: str  # BASE or TUNED
+    scenes: Sequence[WordScene]
+    maps: Sequence[Sequence[ReadMaps]]
+
+    @property
+    def layers(self) -> list[str]:
+        """All layers first, in the order of the forward pass."""
+        return list(dict.fromkeys(read.layer for scene in self.maps for read in scene))
+
+    @property
+    def levels(self) -> list[str]:
+        """Noise levels or steps in the order they were read."""
+        return list(dict.fromkeys(read.level for scene in self.maps for read in scene))
+
+    def find(self, scene: int, level: str, layer: str) -> ReadMaps | None:
+        """One map; None where it was not read."""
+        matching = (read for read in self.maps[scene] if (read.level, read.layer) == (level, layer))
+        return next(matching, None)
+
+    def align(
+        self, number: int, *, layer: str | None = None, level: str | None = None
+    ) -> dict[str, WordAlignment]:
+        """Alignments of a phrase by the name of the scene, each the mean over what is left open.
+
+        Of the layers the mean of their maps stands for all, where there are several.
+        """
+        layer = layer or self.layers[0]
+        results: dict[str, list[WordAlignment]] = {}
+        for scene, maps in zip(self.scenes, self.maps, strict=True):
+            fitting = [
+                read.alignments[number]
+                for read in maps
+                if read.layer == layer and level in (None, read.level) and number in read.alignments
+            ]
+            if fitting:
+                results[scene.name] = fitting
+        return {name: average_alignments(fitting) for name, fitting in results.items()}
 
 
 def find_layers(family: Family, denoiser: nn.Module, names: Sequence[str]) -> list[AttentionLayer]:
@@ -221,7 +265,7 @@ def _align_draws(
         if cover is None or not scene.positions[number]:
             continue
         measured = [measure_alignment(maps[number], cover.float().cpu()) for maps in draws]
-        mean = average_alignments([alignment for alignment in measured if alignment is not None])
-        if mean is not None:
-            alignments[number] = mean
+        known = [alignment for alignment in measured if alignment is not None]
+        if known:
+            alignments[number] = average_alignments(known)
     return alignments

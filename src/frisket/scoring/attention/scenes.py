@@ -1,0 +1,92 @@
+"""Clips as scenes that phrases are read in, and the base and tuned model read one after another."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from frisket.adapters.lora import frozen
+from frisket.data.sample import Batch
+from frisket.families.base import Family, Parts
+from frisket.masks.weights import BACKGROUND
+from frisket.progress import Progress
+from frisket.scoring.attention.phrases import Positions, RegionPhrase
+from frisket.scoring.attention.reading import (
+    BASE,
+    TUNED,
+    AttentionReading,
+    ModelReading,
+    WordScene,
+    read_clip,
+)
+from frisket.scoring.runner import move_to_device
+
+
+def build_scene(
+    batch: Batch, caption: str, positions: tuple[Positions, ...], regions: Sequence[str]
+) -> WordScene:
+    """A clip as it is looked at; without coverage where it has no mask.
+
+    The region `background` is what no other region covers.
+    """
+    coverage = {}
+    if bool(batch.masked[0]):
+        planes = batch.coverage[0].float()
+        coverage = dict(zip(regions, planes, strict=True))
+        coverage[BACKGROUND] = (1 - planes.sum(0)).clamp(0, 1)
+    return WordScene(
+        batch.names[0], caption, positions, batch.latents, batch.conditioning, coverage
+    )
+
+
+@torch.no_grad()
+def decode_scenes(
+    family: Family, parts: Parts, scenes: Sequence[WordScene], device: torch.device
+) -> list[WordScene]:
+    """The scenes with their pixels, as the VAE gives them back."""
+    assert parts.vae is not None
+    decoded = []
+    with move_to_device(parts.vae, device):
+        for scene in scenes:
+            assert scene.latents is not None
+            clip = family.decode(parts.vae, scene.latents.to(device))[0].float().cpu()
+            frames = clip.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+            decoded.append(replace(scene, frames=frames.permute(1, 2, 3, 0).contiguous()))
+    return decoded
+
+
+def list_models(
+    denoiser: nn.Module, *, tuned: bool
+) -> list[tuple[str, AbstractContextManager[None]]]:
+    """Each model by name, and what makes the denoiser be it."""
+    base = (BASE, frozen(denoiser))
+    return [base, (TUNED, nullcontext())] if tuned else [base]
+
+
+def read_scenes(
+    family: Family,
+    parts: Parts,
+    scenes: Sequence[WordScene],
+    reading: AttentionReading,
+    phrases: Sequence[RegionPhrase],
+    progress: Progress,
+    *,
+    tuned: bool,
+) -> list[ModelReading]:
+    """What the base attends to in every clip, and, where it is `tuned`, the model as it is."""
+    assert parts.denoiser is not None
+    parts.denoiser.eval()
+    objective = family.objective(parts.variant)
+    readings = []
+    for model, state in list_models(parts.denoiser, tuned=tuned):
+        with state:
+            maps = []
+            for number, scene in enumerate(scenes):
+                maps.append(
+                    read_clip(family, objective, parts.denoiser, scene, reading, phrases, number)
+                )
+                progress(f"attention of the {model} model", number + 1, len(scenes))
+        readings.append(ModelReading(model, scenes, maps))
+    return readings
