@@ -43,7 +43,7 @@ from frisket.scoring.attention.reading import (
     find_layers,
     read_sample,
 )
-from frisket.scoring.attention.scenes import build_scene, decode_scenes, list_models, read_scenes
+from frisket.scoring.attention.scenes import build_scenes, decode_scenes, list_models, read_scenes
 from frisket.scoring.errors import ErrorLevels
 from frisket.training.memory.out_of_memory import room_for
 
@@ -99,12 +99,13 @@ def attend(
     phrases = choose_phrases(config, options.phrases)
     levels = ErrorLevels(tuple(options.t), options.draws, torch.device(source.device))
     reading = AttentionReading(levels, tuple(options.layers), options.form, options.softmax)
-    _check_reading(family, source, reading, phrases)
+    _check_reading(reading, phrases)
     check_loras(family, source.variant, lora)
     captions = {} if options.prompts else list_captions(config, family, source)
     located = locate_in_prompts(
         family, source, list(options.prompts) or list(captions.values()), phrases
     )
+    _check_layers(family, source, reading)
     notes: list[str] = []
     specs: list[SampleSpec] = []
     scenes: list[WordScene] = []
@@ -117,10 +118,7 @@ def attend(
     else:
         prepared = prepare(config, progress=progress)
         kind, batches = _choose_batches(prepared, captions, located, options, notes)
-        scenes = [
-            build_scene(batch, caption, located[caption], prepared.regions)
-            for batch, caption in batches
-        ]
+        scenes = build_scenes(batches, located, prepared.regions)
     parts = load_sampler(family, source, plan_of(config), lora)
     tile = config.memory.tile_vae
     if specs:
@@ -137,16 +135,17 @@ def attend(
     return AttendResult(page, sheets, report.summarise(), tuple(notes))
 
 
-def _check_reading(
-    family: Family, source: Source, reading: AttentionReading, phrases: Sequence[RegionPhrase]
-) -> None:
-    """Refuse layers and forms that the model has not, on its shapes alone."""
+def _check_reading(reading: AttentionReading, phrases: Sequence[RegionPhrase]) -> None:
     if wrong := [t for t in reading.levels.t if not 0 < t <= 1]:
         raise ConfigError(f"--t {wrong[0]:g}: noise levels lie above 0 and up to 1, pure noise")
     if reading.form == "output" and len(phrases) < 2:
         raise ConfigError(
             "--form output compares phrases with each other: give two or more (--phrase)"
         )
+
+
+def _check_layers(family: Family, source: Source, reading: AttentionReading) -> None:
+    """Refuse layers and forms that the model has not, on its shapes alone."""
     denoiser = family.load_denoiser(replace(source, device="meta", experts=()))
     layers = find_layers(family, first(denoiser), reading.layers)
     crossing = [layer.name for layer in layers if layer.kind == "cross"]

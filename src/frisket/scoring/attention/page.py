@@ -57,7 +57,8 @@ class AttentionReport:
         """A sentence a phrase: how much of its attention lies inside, and against the base."""
         if not self.aligned:
             words = ", ".join(f"“{entry.phrase}”" for entry in self.phrases)
-            return f"Where {words} looks. No mask here to hold it against."
+            verb = "look" if len(self.phrases) > 1 else "looks"
+            return f"Where {words} {verb}. There is no mask here to hold that against."
         return " ".join(self._summarise_phrase(number) for number in self.aligned)
 
     def _summarise_phrase(self, number: int) -> str:
@@ -115,7 +116,9 @@ def _write_sheets(report: AttentionReport, folder: Path) -> Iterator[Path]:
     """One a scene and phrase: a row a layer, a column a model and level."""
     folder.mkdir(parents=True, exist_ok=True)
     first = report.readings[0]
-    columns = [(reading, level) for reading in report.readings for level in reading.levels]
+    columns = [
+        (reading, level) for reading in report.readings for level in ("picture", *reading.levels)
+    ]
     titles = [f"{reading.model}, {level}" for reading, level in columns]
     for index, scene in enumerate(first.scenes):
         for number, entry in enumerate(report.phrases):
@@ -142,8 +145,8 @@ def _draw(
     scene = reading.scenes[index]
     assert scene.frames is not None
     read = reading.find(index, level, layer)
-    if read is None:  # an expert's own layers: another one was asked at this level
-        return draw_plain(scene.frames, 1)
+    if read is None:  # the picture's own column; or an expert's own layers, of other levels
+        return draw_plain(scene.frames, len(reading.maps[index][0].maps[number]))
     return draw_heat_maps(scene.frames, read.maps[number], scene.coverage.get(entry.region))
 
 
@@ -213,16 +216,11 @@ def _build_phrase(report: AttentionReport, number: int) -> dict[str, Any]:
     for index, scene in enumerate(report.readings[0].scenes):
         if not scene.positions[number] or len(rows) * len(heads) >= SHOWN * len(report.readings):
             continue
-        cells = []
-        for reading in report.readings:
-            frames = reading.scenes[index].frames
-            assert frames is not None
-            latent_frames = len(reading.maps[index][0].maps[number])
-            cells.append(thumbnail(Image.fromarray(draw_plain(frames, latent_frames))))
-            cells += [
-                thumbnail(Image.fromarray(_draw(reading, index, level, layer, entry, number)))
-                for level in reading.levels
-            ]
+        cells = [
+            thumbnail(Image.fromarray(_draw(reading, index, level, layer, entry, number)))
+            for reading in report.readings
+            for level in ("picture", *reading.levels)
+        ]
         rows.append({"name": scene.name, "prompt": scene.prompt, "cells": cells})
     return {"phrase": entry.phrase, "region": entry.region, "heads": heads, "rows": rows}
 

@@ -1,6 +1,6 @@
 """Clips as scenes that phrases are read in, and the base and tuned model read one after another."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
@@ -24,21 +24,29 @@ from frisket.scoring.attention.reading import (
 from frisket.scoring.runner import move_to_device
 
 
-def build_scene(
-    batch: Batch, caption: str, positions: tuple[Positions, ...], regions: Sequence[str]
-) -> WordScene:
-    """A clip as it is looked at; without coverage where it has no mask.
+def build_scenes(
+    batches: Sequence[tuple[Batch, str]],
+    located: Mapping[str, tuple[Positions, ...]],
+    regions: Sequence[str],
+) -> list[WordScene]:
+    """Clips (one a batch, with its caption) as they are looked at, each under a name of its own.
 
-    The region `background` is what no other region covers.
+    A clip without a mask has no coverage; the region `background` is what no other covers.
     """
-    coverage = {}
-    if bool(batch.masked[0]):
-        planes = batch.coverage[0].float()
-        coverage = dict(zip(regions, planes, strict=True))
-        coverage[BACKGROUND] = (1 - planes.sum(0)).clamp(0, 1)
-    return WordScene(
-        batch.names[0], caption, positions, batch.latents, batch.conditioning, coverage
-    )
+    scenes: dict[str, WordScene] = {}
+    for batch, caption in batches:
+        coverage = {}
+        if bool(batch.masked[0]):
+            planes = batch.coverage[0].float()
+            coverage = dict(zip(regions, planes, strict=True))
+            coverage[BACKGROUND] = (1 - planes.sum(0)).clamp(0, 1)
+        name = batch.names[0]
+        if name in scenes:  # of another folder
+            name = f"{name} ({len(scenes) + 1})"
+        scenes[name] = WordScene(
+            name, caption, located[caption], batch.latents, batch.conditioning, coverage
+        )
+    return list(scenes.values())
 
 
 @torch.no_grad()
