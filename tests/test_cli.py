@@ -42,6 +42,7 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
     "evaluate": {
         *("runs", "--clips", "--masks", "--prompt", "--unrelated", "--image", "--seeds", "--draws"),
         *("--features", "--faces", "--no-samples", "--strict", "--output"),
+        "--phrase",
     }
     | COMMON,
     "attend": {
@@ -66,6 +67,8 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
         *("folder", "--backend", "--phrases", "--from-captions", "--captions", "--trigger"),
         *("--captioner", "--class-word", "--rules", "--everything-but", "--parts", "--neck"),
         *("--keep", "--near", "--noun-phrases"),
+        *("--attention-family", "--attention-variant", "--attention-prompt", "--attention-layer"),
+        *("--attention-t", "--attention-draws", "--attention-form", "--attention-softmax"),
         *("--like", "--alike", "--source", "--threshold", "--segmenter", "--people", "--tracker"),
         "--detector",
         *("--combine", "--longest", "--device", "--dtype", "--batch", "--cut", "--loosen"),

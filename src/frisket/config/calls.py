@@ -70,6 +70,8 @@ class EvaluateRequest(Section):
     """Folder of a CLIP, SigLIP or DINO model."""
     faces: Path | None = None
     """Folder of an InsightFace pack: is it the same face?"""
+    phrases: Annotated[tuple[str, ...], option("--phrase", metavar="REGION=PHRASE")] = ()
+    """What captions call a region: how well attention fits it; by default those of [regions]."""
     no_samples: bool = False
     """Measure errors alone; sample nothing."""
     strict: bool = False

@@ -150,15 +150,23 @@ def _draw(
     return draw_heat_maps(scene.frames, read.maps[number], scene.coverage.get(entry.region))
 
 
+def build_rows(
+    phrases: Sequence[RegionPhrase], readings: Sequence[ModelReading]
+) -> list[tuple[str, str, list[dict[str, str]]]]:
+    """Of every phrase that was held against a mask, a row a model: name, model, cells of NAMES."""
+    return [
+        (_name_row(entry), reading.model, _build_cells(reading.align(number)))
+        for number, entry in enumerate(phrases)
+        if any(reading.align(number) for reading in readings)
+        for reading in readings
+    ]
+
+
 def _build_tables(report: AttentionReport) -> Iterator[dict[str, Any]]:
     """All layers and levels; then by layer, and by level, the mass and the pointing alone."""
     if not report.aligned:
         return
-    rows = [
-        (_name_row(report, number), reading.model, _build_cells(reading.align(number)))
-        for number in report.aligned
-        for reading in report.readings
-    ]
+    rows = build_rows(report.phrases, report.readings)
     yield {"title": "", "heads": list(NAMES.values()), "rows": rows}
     first = report.readings[0]
     for title, names in (("By layer", first.layers), ("By noise level", first.levels)):
@@ -170,7 +178,7 @@ def _build_tables(report: AttentionReport) -> Iterator[dict[str, Any]]:
             "heads": list(NAMES.values()),
             "rows": [
                 (
-                    f"{_name_row(report, number)}: {name}",
+                    f"{_name_row(report.phrases[number])}: {name}",
                     reading.model,
                     _build_cells(reading.align(number, **{key: name})),
                 )
@@ -181,8 +189,7 @@ def _build_tables(report: AttentionReport) -> Iterator[dict[str, Any]]:
         }
 
 
-def _name_row(report: AttentionReport, number: int) -> str:
-    entry = report.phrases[number]
+def _name_row(entry: RegionPhrase) -> str:
     return f"“{entry.phrase}” in {entry.region}"
 
 
@@ -265,7 +272,7 @@ def describe_report(report: AttentionReport) -> dict[str, Any]:
             for scene in report.readings[0].scenes
         ],
         "numbers": [
-            _describe_numbers(report, reading, number, layer, level)
+            describe_numbers(report.phrases[number], number, reading, layer, level)
             for number in report.aligned
             for reading in report.readings
             for layer in reading.layers
@@ -274,10 +281,15 @@ def describe_report(report: AttentionReport) -> dict[str, Any]:
     }
 
 
-def _describe_numbers(
-    report: AttentionReport, reading: ModelReading, number: int, layer: str, level: str | None
+def describe_numbers(
+    entry: RegionPhrase,
+    number: int,
+    reading: ModelReading,
+    layer: str | None = None,
+    level: str | None = None,
 ) -> dict[str, Any]:
-    entry = report.phrases[number]
+    """One phrase of one model as JSON: every clip's alignment, and their means with intervals."""
+    layer = layer or reading.layers[0]
     alignments = reading.align(number, layer=layer, level=level)
     return {
         "model": reading.model,

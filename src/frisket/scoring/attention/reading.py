@@ -60,6 +60,14 @@ class WordScene:
 
 
 @dataclass(frozen=True, slots=True)
+class PhraseScenes:
+    """Phrases, and the clips that they are read in."""
+
+    phrases: tuple[RegionPhrase, ...]
+    scenes: tuple[WordScene, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ReadMaps:
     """The maps of one scene at one level (`t = 0.5`, or `step 3 of 20`) and one layer.
 
@@ -172,6 +180,25 @@ def read_clip(
             for layer, drawn in draws.items()
         ]
     return results
+
+
+def read_model(
+    family: Family,
+    variant: str,
+    denoiser: nn.Module,
+    scenes: Sequence[WordScene],
+    reading: AttentionReading,
+    phrases: Sequence[RegionPhrase],
+    *,
+    model: str,
+    report: Callable[[int, int], None] = lambda *_: None,
+) -> ModelReading:
+    """Attention of a denoiser as it is, in every clip; `report` hears how many are done."""
+    objective, maps = family.objective(variant), []
+    for number, scene in enumerate(scenes):
+        maps.append(read_clip(family, objective, denoiser, scene, reading, phrases, number))
+        report(number + 1, len(scenes))
+    return ModelReading(model, scenes, maps)
 
 
 @torch.no_grad()

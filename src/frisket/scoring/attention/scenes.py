@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import nn
@@ -19,7 +20,7 @@ from frisket.scoring.attention.reading import (
     AttentionReading,
     ModelReading,
     WordScene,
-    read_clip,
+    read_model,
 )
 from frisket.scoring.runner import move_to_device
 
@@ -86,15 +87,20 @@ def read_scenes(
     """What the base attends to in every clip, and, where it is `tuned`, the model as it is."""
     assert parts.denoiser is not None
     parts.denoiser.eval()
-    objective = family.objective(parts.variant)
     readings = []
     for model, state in list_models(parts.denoiser, tuned=tuned):
+        report = partial(progress, f"attention of the {model} model")
         with state:
-            maps = []
-            for number, scene in enumerate(scenes):
-                maps.append(
-                    read_clip(family, objective, parts.denoiser, scene, reading, phrases, number)
+            readings.append(
+                read_model(
+                    family,
+                    parts.variant,
+                    parts.denoiser,
+                    scenes,
+                    reading,
+                    phrases,
+                    model=model,
+                    report=report,
                 )
-                progress(f"attention of the {model} model", number + 1, len(scenes))
-        readings.append(ModelReading(model, scenes, maps))
+            )
     return readings
