@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,9 @@ def test_the_page_stands_alone_and_shows_every_clip(base: Path, tmp_path: Path) 
     assert not re.findall(r"(?:src|href)=\"(?!data:)", page)
     assert page.count("<img ") == 2 * 2 + 2  # picture and map of two clips, and their sheets
     assert "2 held-out clips" in page
+    attend(config_of(base, tmp_path), tmp_path / "out", replace(QUICK, limit=1))
+    (sheet,) = (tmp_path / "out" / "heat maps").iterdir()  # the earlier ones are gone
+    assert sheet == result.sheets[0]
 
 
 def test_an_adapter_at_nought_is_the_base_in_every_number(base: Path, tmp_path: Path) -> None:
@@ -218,7 +222,7 @@ def test_the_command_reads_a_run_folder_and_says_where_the_page_is(
     add(app, bar)
     run = tmp_path / "run"
     run.mkdir()
-    write_trained(config_of(base, run))
+    write_trained(config_of(base, run), run)
     words = ["attend", str(run), "--phrase", "subject=sks", "--limit", "1", "--draws", "1"]
     words += ["--layer", "mid_block*", "--t", "0.5", "--t", "0.75"]
     result = CliRunner().invoke(app, words, catch_exceptions=False)

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from frisket.disk.untrusted import BadText, read_table
 from frisket.evaluation.bootstrap import Estimate, difference, estimate
 from frisket.evaluation.heat_maps import draw_heat_maps, draw_plain, lay_sheet
 from frisket.evaluation.page import render, thumbnail, write_whole
@@ -91,7 +92,9 @@ def _spell_share(value: Estimate) -> str:
 
 def write_attention_page(report: AttentionReport, output: Path) -> tuple[Path, tuple[Path, ...]]:
     """Write attend.html, attend.json and a sheet a phrase and scene; returns page and sheets."""
-    sheets = tuple(_write_sheets(report, output / "heat maps"))
+    folder = output / "heat maps"
+    _remove_earlier(output / "attend.json", folder)
+    sheets = tuple(_write_sheets(report, folder))
     page = render(
         "attend.html.j2",
         summary=report.summarise(),
@@ -106,10 +109,22 @@ def write_attention_page(report: AttentionReport, output: Path) -> tuple[Path, t
         ],
         footer=_build_footer(report),
     )
-    data = json.dumps(describe_report(report), indent=1, ensure_ascii=False, allow_nan=False)
+    described = {**describe_report(report), "sheets": [path.name for path in sheets]}
+    data = json.dumps(described, indent=1, ensure_ascii=False, allow_nan=False)
     write_whole(output / "attend.json", data + "\n")
     write_whole(output / "attend.html", page)
     return output / "attend.html", sheets
+
+
+def _remove_earlier(record: Path, folder: Path) -> None:
+    """Remove the sheets that an earlier record here lists, so that none stays beside the new."""
+    try:
+        sheets = read_table(record).get("sheets")
+    except BadText:
+        return
+    for name in sheets if isinstance(sheets, list) else ():
+        if isinstance(name, str) and name == Path(name).name and name.endswith(".png"):
+            (folder / name).unlink(missing_ok=True)
 
 
 def _write_sheets(report: AttentionReport, folder: Path) -> Iterator[Path]:
