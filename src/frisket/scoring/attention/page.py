@@ -120,7 +120,7 @@ def _remove_earlier(record: Path, folder: Path) -> None:
     """Remove the sheets that an earlier record here lists, so that none stays beside the new."""
     try:
         sheets = read_table(record).get("sheets")
-    except BadText:
+    except (BadText, OSError):
         return
     for name in sheets if isinstance(sheets, list) else ():
         if isinstance(name, str) and name == Path(name).name and name.endswith(".png"):
