@@ -121,7 +121,7 @@ def test_masks_are_made_recorded_and_made_anew_where_an_option_changes(tmp_path:
     assert saved is not None
     assert saved.settings["attention"]["t"] == [0.5]
     (model,) = saved.models
-    assert (model.backend, model.source) == ("attention", str(weights))
+    assert (model.name, model.source) == ("attention", str(weights))
     assert make() == {"done before": 1}
     assert "done before" not in make(t=(0.25,))
     labels = decode_index(tmp_path / "masks" / "one.png", [0])
