@@ -220,10 +220,7 @@ class QwenImage(Standard):
         assert isinstance(text, TextBundle)
         if not isinstance(text, EditText):
             return self._embed_text(text, prompts)
-        if len(references) != len(prompts):
-            raise ValueError(
-                seeing.describe_lacking(f"{len(prompts)} prompts, pictures for {len(references)}")
-            )
+        seeing.check_references(len(prompts), len(references))
         kind = PIPELINES["edit-2509" if text.several else "edit"]
         pipeline: Any = kind(**text.parts(), vae=None, scheduler=None, transformer=None)
         rows, masks = [], []

@@ -203,11 +203,12 @@ class QwenImage21(Standard):
         parts = {"text_encoder": None, **text.parts()}
         pipeline: Any = QwenImage21Pipeline(**parts, vae=None, scheduler=None, transformer=None)
         tokenizer, before = pipeline.processor.tokenizer, pipeline._drop_idx
-        rows = []
-        for prompt in prompts:
-            whole = read_template(tokenizer, pipeline.prompt_template_t2i.format, prompt or " ")
-            rows.append(whole.spans[before:])
-        return rows
+
+        def render(prompt: str) -> str:
+            chat: str = pipeline.prompt_template_t2i.format(prompt or " ")
+            return chat
+
+        return [read_template(tokenizer, render, prompt).spans[before:] for prompt in prompts]
 
     def predict(
         self, denoiser: nn.Module, noisy: Latents, t: PerSample, conditioning: Conditioning
