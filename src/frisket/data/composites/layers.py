@@ -6,9 +6,13 @@ from torch import Tensor
 
 from frisket.shapes import CellPlanes, Planes
 
+# Other axes than the clip's: checked by hand, the errors name the sizes.
+Ground = Float[Tensor, "cg fg hg wg"]
+Keep = Float[Tensor, "1 fk hk wk"]
+
 
 def lay_latents(
-    ground: Float[Tensor, "c f h w"], clip: Float[Tensor, "c f h w"], keep: CellPlanes
+    ground: Ground, clip: Float[Tensor, "c f h w"], keep: Keep
 ) -> Float[Tensor, "c f h w"]:
     """Lay a clip's latents over those of a background: z = k z_clip + (1 - k) z_ground.
 
@@ -30,7 +34,9 @@ def lay_latents(
     return (share * clip.float() + (1 - share) * ground.float()).to(clip.dtype)
 
 
-def cover_latents(below: CellPlanes, above: CellPlanes, keep: CellPlanes) -> CellPlanes:
+def cover_latents(
+    below: CellPlanes, above: CellPlanes, keep: Float[Tensor, "1 f h w"]
+) -> CellPlanes:
     """Coverage k f h w after regions `above` were laid over `below` under `keep` (1 f h w).
 
     What is below shows through what is not kept; what is above shows as far as it is kept. If each
@@ -39,7 +45,7 @@ def cover_latents(below: CellPlanes, above: CellPlanes, keep: CellPlanes) -> Cel
     return below * (1 - keep) + limit_to(above, keep)
 
 
-def limit_to(planes: Planes, keep: Planes) -> Planes:
+def limit_to(planes: Planes, keep: Float[Tensor, "1 F H W"]) -> Planes:
     """Planes of several regions (k F H W), scaled where their sum is above `keep` (1 F H W)."""
     total = planes.sum(0, keepdim=True)
     return planes * torch.where(total > keep, keep / total.clamp_min(1e-12), 1.0)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from frisket.data.background_swap import composite
@@ -18,6 +19,8 @@ from frisket.media.geometry import Geometry
 from frisket.shapes import Frames, Plane
 
 Regions = Mapping[str, Plane]  # region to F H W
+Picture = UInt8[Tensor, "F Y X 3"]  # of another size than the canvas it is laid on
+Cut = Float[Tensor, "F Y X"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,10 @@ def add_planes(planes: Regions) -> Plane:
 
 
 def lay_regions(
-    ground: Regions, cutouts: Sequence[tuple[Regions, Place]], size: tuple[int, int], count: int
+    ground: Regions,
+    cutouts: Sequence[tuple[Mapping[str, Tensor], Place]],
+    size: tuple[int, int],
+    count: int,
 ) -> dict[str, Plane]:
     """Regions after cutouts were laid over those of a ground: what is visible of each.
 
@@ -118,7 +124,7 @@ def limit_regions(planes: Regions) -> dict[str, Plane]:
 
 
 def paste(
-    canvas: Frames, frames: Frames, keep: Plane, place: Place, *, despill: float = 0.0
+    canvas: Frames, frames: Picture, keep: Cut, place: Place, *, despill: float = 0.0
 ) -> None:
     """Lay what `keep` keeps of frames on a canvas of as many frames, in place.
 
@@ -136,12 +142,12 @@ def paste(
     )
 
 
-def resize_plane(plane: Plane, scale: float) -> Plane:
+def resize_plane(plane: Plane, scale: float) -> Float[Tensor, "F H_new W_new"]:
     """A plane at another size: exact area means when shrinking, linear when enlarging."""
     return plane if scale == 1 else _scale(plane.shape, scale).plane(plane)
 
 
-def resize_frames(frames: Frames, scale: float) -> Frames:
+def resize_frames(frames: Frames, scale: float) -> UInt8[Tensor, "F H_new W_new 3"]:
     """Frames at another size: exact area means when shrinking, Lanczos when enlarging."""
     if scale == 1:
         return frames

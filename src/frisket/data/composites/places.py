@@ -21,11 +21,11 @@ class Place:
     right: int
 
 
-Resize = Callable[[Plane, float], Plane]
+Resize = Callable[[Tensor, float], Tensor]
 
 
 def find_places(
-    subjects: Sequence[Plane],
+    subjects: Sequence[Tensor],
     size: tuple[int, int],
     *question: Hashable,
     stays: bool,
@@ -35,11 +35,11 @@ def find_places(
 ) -> tuple[Place, ...] | None:
     """A place for every subject within `size` (height, width), or None where there is no room.
 
-    `subjects` are planes F H W in [0, 1] of what is pasted, in the order they are laid. Sizes are
-    drawn evenly within `scale` and places evenly among those that hold the subject whole, by the
-    `question`, which always gets the same answer. Of each subject at most the share `overlap` is
-    hidden by those above it. `stays`: the first one keeps its size and place. None too for a
-    subject that has no pixel.
+    `subjects` are planes F Y X in [0, 1] of what is pasted, each of its own clip's size, in the
+    order they are laid. Sizes are drawn evenly within `scale`, places evenly among those that hold
+    the subject whole, by the `question`, which always gets the same answer. Of each subject at most
+    the share `overlap` is hidden by those above it. `stays`: the first one keeps its size and
+    place. None too for a subject that has no pixel.
     """
     places: list[Place] = []
     visible: list[tuple[Plane, float]] = []  # of each subject so far, and its whole area
@@ -61,7 +61,7 @@ def find_places(
 
 
 def _find_place(
-    subject: Plane,
+    subject: Tensor,
     size: tuple[int, int],
     question: tuple[Hashable, ...],
     visible: Sequence[tuple[Plane, float]],

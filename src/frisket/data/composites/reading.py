@@ -85,7 +85,7 @@ class Pictures:
 
 
 def _lay_planes(
-    below: CellPlanes | None, planes: CellPlanes, keep: CellPlanes, layer: Layer
+    below: CellPlanes | None, planes: CellPlanes, keep: Float[Tensor, "1 f h w"], layer: Layer
 ) -> CellPlanes:
     above = shift_cells(planes, *layer.shift)
     return cover_latents(below if below is not None else above * 0, above, keep)
