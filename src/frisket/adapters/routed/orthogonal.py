@@ -104,7 +104,9 @@ def import_layer(layer: Any, adapter: str, file: Layer) -> None:
 
 
 def double_ranks(spec: LoraSpec) -> LoraSpec:
-    """What a file says of an orthogonal adapter: a LoRA of twice the rank, in pairs."""
+    """What a file says of an adapter: an orthogonal one is a LoRA of twice the rank, in pairs."""
+    if not spec.orthogonal:
+        return spec
     alpha = None if spec.alpha is None else 2 * spec.alpha
     return replace(spec, rank=2 * spec.rank, alpha=alpha, rank_pairs=True, orthogonal=False)
 
