@@ -67,6 +67,10 @@ class DenoiserCall:
 class Streams(Protocol):
     """What `Family.streams` is."""
 
+    # What the public pipeline is called with so that it keeps nothing of one noise level for the
+    # next: an adapter whose ranks follow the level changes all of it.
+    uncached: Mapping[str, Any]
+
     def find(self, name: str) -> Stream:
         """Whose rows a module works on; ValueError for a name that nothing is known of."""
         ...
@@ -83,6 +87,7 @@ class NameTable:
     """`find` by a table: the first expression that is found in a module's name decides."""
 
     table: tuple[tuple[str, Stream], ...]
+    uncached: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
 
     def find(self, name: str) -> Stream:
         """Whose rows a module works on; ValueError for a name that nothing is known of."""
