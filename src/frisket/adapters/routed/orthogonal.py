@@ -29,7 +29,7 @@ class Start(nn.Module):
 
 
 def start_orthogonal(layer: Any, adapter: str) -> None:
-    """Turn the fresh LoRA of one layer into B S M A - B0 S0 M A0 (2507.05964, equation 6).
+    """Turn the fresh LoRA of one layer into B S M A - B0 S0 M A0 (Soboleva et al., 2507.05964).
 
     A and B become orthonormal sets of vectors, drawn from torch's default generator, S the expected
     last singular values of a Gaussian matrix of the layer's shape with standard deviation 1 / r.
@@ -121,7 +121,7 @@ def expect_last(inputs: int, outputs: int, rank: int) -> Float[Tensor, "r"]:
     small, large = sorted((inputs, outputs))
     ratio = small / large
     low, high = (1 - ratio**0.5) ** 2, (1 + ratio**0.5) ** 2
-    angle = torch.linspace(0, torch.pi / 2, STEPS + 1, dtype=torch.float64)
+    angle = torch.linspace(0, torch.pi / 2, STEPS + 1, dtype=torch.float64, device="cpu")
     x = low + (high - low) * angle.sin() ** 2
     # The density of x times dx / d angle: smooth also where the law itself has no bound.
     density = ((high - low) * angle.sin() * angle.cos()) ** 2 / (
@@ -129,7 +129,7 @@ def expect_last(inputs: int, outputs: int, rank: int) -> Float[Tensor, "r"]:
     )
     density[0] = density[1] if low == 0 else 0.0
     mass = torch.cat([density.new_zeros(1), ((density[1:] + density[:-1]) / 2).cumsum(0)])
-    wanted = (torch.arange(rank, dtype=torch.float64) + 0.5) / small * mass[-1]
+    wanted = (torch.arange(rank, dtype=torch.float64, device="cpu") + 0.5) / small * mass[-1]
     upper = torch.searchsorted(mass, wanted).clamp(1, STEPS)
     share = (wanted - mass[upper - 1]) / (mass[upper] - mass[upper - 1])
     value = x[upper - 1] + share * (x[upper] - x[upper - 1])
