@@ -93,6 +93,19 @@ class NameTable:
         raise ValueError(f"nothing is known of the rows that {name} works on: say it in its family")
 
 
+class Unstated(NameTable):
+    """Of a family that says nothing: adapters that act by noise level or place are refused."""
+
+    def read(
+        self, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> DenoiserCall:
+        """Refuse: ValueError."""
+        raise ValueError(
+            f"the family of {type(model).__name__} does not say what a call is about: adapters that"
+            " act by noise level or place need its `streams`"
+        )
+
+
 def bind_call(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a denoiser's call by name (as its class declares them), with defaults."""
     bound = inspect.signature(type(model).forward).bind(model, *args, **kwargs)

@@ -35,8 +35,8 @@ def run(unet: nn.Module, rows: slice = slice(None)) -> Tensor:
     return unet(inputs["sample"], inputs["timestep"], inputs["text"], return_dict=False)[0]
 
 
-def attach(**options) -> nn.Module:
-    unet = scene.build_unet()
+def attach(dtype: torch.dtype = torch.float32, **options) -> nn.Module:
+    unet = scene.build_unet().to(dtype)
     lora.attach(unet, spec_of(**options), seed=0, streams=UNetStreams())
     return unet.eval()
 
@@ -109,9 +109,10 @@ def test_ranks_that_do_not_act_learn_nothing():
 
 
 @torch.no_grad()
-def test_an_orthogonal_start_is_the_base_at_every_noise_level():
-    unet, base = attach(orthogonal=True), scene.build_unet()
-    inputs = scene.draw_inputs()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_orthogonal_start_is_the_base_at_every_noise_level(dtype):
+    unet, base = attach(dtype, orthogonal=True), scene.build_unet().to(dtype)
+    inputs = {name: value.to(dtype) for name, value in scene.draw_inputs().items()}
     for timestep in (0, 400, 999):
         call = (inputs["sample"], timestep, inputs["text"])
         assert torch.equal(unet(*call, return_dict=False)[0], base(*call, return_dict=False)[0])

@@ -46,9 +46,10 @@ def start_orthogonal(layer: Any, adapter: str) -> None:
             f" orthonormal vectors: set lora.rank to {min(inputs, outputs)} or less, or leave the"
             " layer out with lora.exclude"
         )
+    # float32 whatever the base is: a rounded copy would not cancel what is trained in float32.
     down.weight.data = _draw(inputs, rank, down.weight).T.reshape(down.weight.shape).contiguous()
     up.weight.data = _draw(outputs, rank, up.weight).reshape(up.weight.shape)
-    values = expect_last(inputs, outputs, rank).to(down.weight)
+    values = expect_last(inputs, outputs, rank).to(down.weight.device)
     for name in (SINGULAR, START):
         if not hasattr(layer, name):
             setattr(layer, name, nn.ParameterDict() if name == SINGULAR else nn.ModuleDict())
@@ -140,7 +141,7 @@ def _draw(size: int, rank: int, like: Tensor) -> Float[Tensor, "size r"]:
     """Orthonormal columns, uniform over all such sets: QR of a Gaussian with its signs undone."""
     gaussian = torch.randn(size, rank, device="meta" if like.is_meta else "cpu")
     vectors, triangle = torch.linalg.qr(gaussian)
-    return (vectors * triangle.diagonal().sign()).to(like)
+    return (vectors * triangle.diagonal().sign()).to(like.device)
 
 
 def _pass(down: nn.Module, x: Tensor, singular: Tensor, ranks: Any) -> Tensor:
