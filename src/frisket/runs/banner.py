@@ -10,7 +10,7 @@ from rich.text import Text
 from frisket.config.compat import compat_of, normalise_of
 from frisket.config.noise_levels import shift_of
 from frisket.config.regions import weights_of
-from frisket.config.tree import Config
+from frisket.config.tree import Config, Lora
 from frisket.data.cached.store import CorruptEntry
 from frisket.data.mask_pipeline import arrange
 from frisket.data.records import Item, Prepared, PrepareReport
@@ -297,8 +297,24 @@ def _list_settings(config: Config) -> Iterator[tuple[str, str]]:
         yield "learning rate", f"{chosen.lr:g}, {chosen.schedule}{warming}{decaying}"
     if chosen.lora_plus:
         yield "LoRA+", f"B learns at {chosen.lora_plus:g} times the rate of A"
+    yield from _list_adapter(lora)
+
+
+def _list_adapter(lora: Lora) -> Iterator[tuple[str, str]]:
+    """Options of the adapter that are not as they come."""
     if lora.conv_rank:
         yield "convolutions", f"rank {lora.conv_rank}, alpha {lora.conv_alpha or lora.conv_rank:g}"
+    if lora.rank_schedule:
+        by = "its quantile in training" if lora.rank_by == "quantile" else "t"
+        yield (
+            "ranks",
+            f"{lora.rank_schedule}: {lora.least_rank} at pure noise to {lora.rank} by {by};"
+            " programs other than Frisket apply all of them always",
+        )
+    if lora.orthogonal:
+        yield "start", f"orthogonal; the file is a LoRA of rank {2 * lora.rank}"
+    if lora.confine is not None:
+        yield "confined", f"to the masks grown by {lora.confine} latent cells, while training"
     if lora.max_norm:
         yield "largest norm", f"{lora.max_norm:g} of each layer's update"
 
