@@ -113,5 +113,5 @@ def test_subsets_name_just_what_they_keep_and_sizes_are_alike() -> None:
     assert weigh_subsets(sizes) == pytest.approx([1 / 9] * 6 + [1 / 3])
     assert [pick_subset(sizes, chance) for chance in (0.0, 0.34, 0.7, 0.999999)] == [0, 3, 6, 6]
     many = {name: name for name in "abcde"}
-    with pytest.raises(ValueError, match="5 regions with a phrase .* make 31 captions"):
+    with pytest.raises(ValueError, match=r"5 regions with a phrase .* make 31 captions"):
         list_subsets("abcde", many, "{phrases}")

@@ -161,4 +161,4 @@ def test_training_moves_attention_into_the_mask(bench: SimpleNamespace, tmp_path
     before = differentiate(trainer, draw_batch(bench))[0]["attention"]
     trainer.run()
     trainer.done = 0  # the same noise and t again
-    assert differentiate(trainer, draw_batch(bench))[0]["attention"] < 0.9 * before
+    assert differentiate(trainer, draw_batch(bench))[0]["attention"] < 0.95 * before
