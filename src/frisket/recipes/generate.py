@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from frisket.families.base import FAMILIES, Family, Parts, Source
 from frisket.inference.generate import Picture, sample
 from frisket.inference.grids import grid, save
 from frisket.inference.sample_specs import check
+from frisket.runs.lora_masks import Place, check_confinable, read_places
 from frisket.runs.prepare import source_of
 from frisket.runs.prompt_file import PromptLine, read_prompts
 from frisket.runs.sampler import (
@@ -50,6 +52,7 @@ def generate(
     out: Path | Callable[[], Path],
     *,
     lora: Sequence[tuple[Path, float]] = (),
+    masks: Sequence[str] = (),
     without: bool = False,
     seeds: Sequence[int] = (0,),
     prompt_file: Path | None = None,
@@ -67,7 +70,8 @@ def generate(
 
     `out` is a folder, or what names one when all that could be refused was not.
 
-    `lora` are adapter files with their strengths (1 as trained); all of them act together.
+    `lora` are adapter files with their strengths (1 as trained); all of them act together, each
+    where its own of `masks` says (`-`, and those without one: everywhere).
     `without` samples the base as well, same seeds, next to the LoRA's in the grid; with no `lora`
     the base alone is sampled. `prompt_file` adds a prompt a line (`#` begins a comment), whose own
     options win over those given here; see `runs.prompt_file`. `images` are what the model starts
@@ -96,8 +100,12 @@ def generate(
     check(family, source.variant, shots)
     check_loras(family, source.variant, lora)
     tell_reading(variant, source, lora)
+    places = read_places(masks, [path for path, _ in lora], shots, variant.grid)
+    for (path, _), place in zip(lora, places, strict=True):
+        for file in files_of(path) if place is not None else ():
+            check_confinable(file)
     embedded = embed_prompts(family, source, shots)
-    parts = load_sampler(family, source, plan_of(config), lora)
+    parts = load_sampler(family, source, plan_of(config), lora, places)
     versions = _list_versions(lora, without=without)
     folder = out if isinstance(out, Path) else out()
     folder.mkdir(parents=True, exist_ok=True)
@@ -118,7 +126,7 @@ def generate(
     return Generated(
         tuple(saved_sample.path for saved_sample in ordered),
         save(sheet, folder / "grid", variant.fps),
-        write_record(describe(family, source, lora, ordered), folder / "generate.json"),
+        write_record(describe(family, source, lora, ordered, places), folder / "generate.json"),
     )
 
 
@@ -180,6 +188,7 @@ def describe(
     source: Source,
     lora: Sequence[tuple[Path, float]],
     samples: Sequence[SavedSample],
+    places: Sequence[Place | None] = (),
 ) -> dict[str, Any]:
     """What `generate.json` says: enough to make the same pictures again."""
     return {
@@ -192,8 +201,8 @@ def describe(
             **source.reading,
         },
         "lora": [
-            {"path": str(file), "strength": strength, "sha256": digest(file)}
-            for path, strength in lora
+            {"path": str(file), "strength": strength, "sha256": digest(file), **_name_mask(place)}
+            for (path, strength), place in zip_longest(lora, places)
             for file in files_of(path)
         ],
         "pictures": [
@@ -209,6 +218,10 @@ def describe(
             for saved_sample in samples
         ],
     }
+
+
+def _name_mask(place: Place | None) -> dict[str, str]:
+    return {} if place is None else {"mask": str(place.path), "mask_sha256": digest(place.path)}
 
 
 def digest(path: Path) -> str:
