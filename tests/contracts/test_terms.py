@@ -10,7 +10,7 @@ from frisket.losses.base import (
     ATTENTION,
     NEEDS,
     TERMS,
-    AttentionSeen,
+    AttentionMaps,
     AttentionTerm,
     LossTerm,
     Step,
@@ -164,7 +164,7 @@ def watch(term: LossTerm, frames: int, weights: str = "mixed") -> tuple[Step, li
         for name, grid in grids.items()
     }
     known = torch.tensor([[True, True], [True, False], [False, False]])
-    seen = AttentionSeen(maps=maps, known=known, regions=(1, 0))
+    seen = AttentionMaps(maps=maps, known=known, regions=(1, 0))
     return replace(step, attention={term.attention: seen}), list(maps.values())
 
 

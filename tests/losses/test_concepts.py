@@ -28,9 +28,9 @@ def sum_concepts(weighting: Weighting, clips: list[ClipShare]) -> list[float]:
         coverage = clip.coverage[None]
         shares = TABLE.share_weights(coverage, MASKED).double()
         everything = torch.ones(1, 3, dtype=torch.bool)
-        for chance, taught in clip.subsets or ((1.0, everything),):
+        for chance, region_flags in clip.subsets or ((1.0, everything),):
             plain = replace(weighting, balance=())
-            weighed = weigh(plain, coverage, MASKED, T, taught=taught)
+            weighed = weigh(plain, coverage, MASKED, T, region_flags=region_flags)
             pooled = weighting.normalise in ("batch", "global")
             divisor = 1.0 if pooled else weighed.divisor.double().item()
             for index in range(2):
@@ -83,8 +83,8 @@ def test_a_region_that_is_left_out_weighs_exactly_nothing_whatever_the_floor() -
     coverage = torch.zeros(1, 3, 1, 1, 4)
     coverage[0, 0, 0, 0, 0] = coverage[0, 1, 0, 0, 1] = 1
     weighting = Weighting(table=table, channels=1)
-    taught = torch.tensor([[True, False, True]])
-    weighed = weigh(weighting, coverage, MASKED, T, taught=taught)
+    region_flags = torch.tensor([[True, False, True]])
+    weighed = weigh(weighting, coverage, MASKED, T, region_flags=region_flags)
     assert weighed.weights[..., 1] == 0
     assert weighed.weights[..., 0] == 1
     everything = weigh(weighting, coverage, MASKED, T)

@@ -180,8 +180,8 @@ class Loader:
         sample = self._sample(item, latents, text, coverage, swapped=swapped)
         if not left:
             return sample
-        taught = tuple(name not in left for name in self.prepared.regions)
-        return replace(sample, taught=taught)
+        region_flags = tuple(name not in left for name in self.prepared.regions)
+        return replace(sample, region_flags=region_flags)
 
     def _plain(self, item: Item) -> Sample:
         return self._sample(item, item.latents, item.texts[0], item.coverage)

@@ -129,10 +129,11 @@ def test_a_subset_teaches_what_its_caption_names_and_nothing_else(
     for row in range(12):
         batch = loader.at(row)
         place = batch.names.index("both")
-        taught = (True, True) if batch.taught is None else tuple(batch.taught[place].tolist())
+        flags = batch.region_flags
+        taught = (True, True) if flags is None else tuple(flags[place].tolist())
         named = tuple(bool(positions) for positions in batch.phrases[place])
         assert named == taught
-        drawn.add(taught)
+        drawn.add(region_flags)
     assert drawn == {(True, True), (True, False), (False, True)}
     captions = {subset.kept: subset.text for subset in both.subsets}
     assert len(set(captions.values())) == 3
@@ -151,14 +152,15 @@ def test_balanced_concepts_weigh_the_same_over_the_data(base: Path, tmp_path: Pa
             table=weights_of(config), channels=1, concepts=plan.concepts, balance=plan.balance
         )
         sums = torch.zeros(2, dtype=torch.float64)
+        both = torch.ones(1, 2, dtype=torch.bool)
         for share in list_shares(prepared, loader.schedule):
-            for chance, taught in share.subsets or ((1.0, torch.ones(1, 2, dtype=torch.bool)),):
+            for chance, flags in share.subsets or ((1.0, both),):
                 weighed = weigh(
                     weighting,
                     share.coverage[None],
                     torch.tensor([True]),
                     torch.ones(1),
-                    taught=taught,
+                    region_flags=flags,
                 )
                 for plane in plan.concepts.values():
                     inside = share.coverage[plane] > 0  # the boxes share no cell

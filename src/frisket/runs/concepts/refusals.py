@@ -66,10 +66,10 @@ def check_attention(config: Config, terms: dict[str, LossTerm]) -> None:
             if not isinstance(term, AttentionTerm):
                 continue  # the trainer says so
             try:
-                chosen = choose_layers(layers, term.attention.layers)
+                watched = choose_layers(layers, term.attention.layers)
             except ValueError as error:
                 raise ConfigError(f"losses.{name}: {error}") from error
-            check_path(name, layers, chosen, adapted)
+            check_path(name, layers, watched, adapted)
 
 
 def _check_words(config: Config, name: str, asking: dict[str, LossTerm]) -> None:
@@ -79,11 +79,11 @@ def _check_words(config: Config, name: str, asking: dict[str, LossTerm]) -> None
             f"losses.{name} reads the attention to the regions' phrases, and no region has one;"
             ' write e.g. [regions.face] weight = 1.0, phrase = "sks"'
         )
-    same = [words for words, count in Counter(phrases.values()).items() if count > 1]
-    if same:
+    repeated = [words for words, count in Counter(phrases.values()).items() if count > 1]
+    if repeated:
         raise ConfigError(
-            f"regions: {same[0]!r} is the phrase of several regions, and losses.{name} cannot lay"
-            " one word on several masks; give each its own"
+            f"regions: {repeated[0]!r} is the phrase of several regions, and losses.{name} cannot"
+            " lay one word on several masks; give each its own"
         )
     for other, term in asking.items():
         if getattr(term, "form", "") == "overlap" and len(phrases) < 2:
@@ -101,10 +101,10 @@ def _check_words(config: Config, name: str, asking: dict[str, LossTerm]) -> None
 def check_path(
     term: str,
     layers: Sequence[AttentionLayer],
-    chosen: Sequence[AttentionLayer],
+    watched: Sequence[AttentionLayer],
     adapted: Sequence[str],
 ) -> None:
-    """ConfigError where no adapted layer can move the attention of one that is chosen.
+    """ConfigError where no adapted layer can move the attention of one that is watched.
 
     What can: a query or key projection in it, or anything that comes before it. Only layers that
     lie in attention layers are ordered (those of `layers`, as the forward pass meets them); one
@@ -117,7 +117,7 @@ def check_path(
         return max(owners, key=len, default="")
 
     owners = {name: find_owner(name) for name in adapted}
-    for layer in chosen:
+    for layer in watched:
         moves = any(
             not owner
             or order[owner] < order[layer.name]
