@@ -100,7 +100,8 @@ def _list_required(
     for item in items:
         regions = [region for region in phrases if region in item.covers]
         captions = [] if item.subsets else [*item.texts]  # with subsets no draw takes it
-        for key in (*captions, *(swap.text for swap in item.swaps)):
+        captions += [composite.text for composite in (*item.swaps, *item.mixes)]
+        for key in captions:
             yield from ((item.name, key, region) for region in regions)
         for subset in item.subsets:
             yield from ((item.name, subset.text, region) for region in subset.kept)
