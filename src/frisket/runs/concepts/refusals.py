@@ -33,11 +33,26 @@ def check_concepts(config: Config) -> None:
             f" weight above 0, and there are {len(concepts)}: name two or more in [regions]"
         )
     for number, data in enumerate(config.data):
-        if data.subset_caption and len(phrases) < 2:
-            raise ConfigError(
-                f"data.{number}.subset_caption draws some of the regions that have a phrase, and"
-                f" there are {len(phrases)}: name two or more in [regions]"
-            )
+        if data.subset_caption:
+            _check_subsets(config, f"data.{number}.subset_caption", data.mask_role)
+
+
+def _check_subsets(config: Config, key: str, mask_role: str) -> None:
+    if len(config.phrases) < 2:
+        raise ConfigError(
+            f"{key} draws some of the regions that have a phrase, and there are"
+            f" {len(config.phrases)}: name two or more in [regions]"
+        )
+    if mask_role == "condition":
+        raise ConfigError(
+            f'{key} leaves regions out of the loss, and mask_role = "condition" weighs it nowhere;'
+            " leave one of the two out"
+        )
+    if config.curve.unmasked_probability:
+        raise ConfigError(
+            f"{key} names what is taught, and curve.unmasked_probability teaches the rest under the"
+            " same words; leave one of the two out"
+        )
 
 
 def check_attention(config: Config, terms: dict[str, LossTerm]) -> None:
