@@ -188,8 +188,8 @@ class Loader:
         sample = self._sample(item, picture, text, swapped=swapped)
         if not left:
             return sample
-        taught = tuple(name not in left for name in self.prepared.regions)
-        return replace(sample, taught=taught)
+        region_flags = tuple(name not in left for name in self.prepared.regions)
+        return replace(sample, region_flags=region_flags)
 
     def _plain(self, item: Item) -> Sample:
         picture = self.pictures.read_clip(item.latents, item.coverage)
