@@ -1,0 +1,61 @@
+"""FreeFuse's parts against the authors' own code, as scripts/record_freefuse.py recorded it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.inference.freefuse import scene
+
+from frisket.inference.methods.freefuse.assignment import Balance, assign_cells
+from frisket.inference.methods.freefuse.masks import MaskRule, build_masks, clean_mask
+from frisket.inference.methods.freefuse.similarity import (
+    choose_anchors,
+    compare_features,
+    contrast_scores,
+    score_phrases,
+    spread_over_cells,
+)
+
+PEER = load_file(Path(__file__).with_name("peer.safetensors"))
+THEIRS = {
+    "lr": "rate", "gravity_weight": "gravity", "spatial_weight": "votes", "max_iter": "rounds",
+    "centroid_margin": "margin", "border_penalty": "border", "anisotropy": "stretch",
+}  # fmt: skip
+AS_THEIRS = MaskRule(shifted=True, measured=False)
+
+
+@pytest.mark.parametrize("name", scene.BALANCES)
+def test_the_balanced_argmax_is_the_authors(name: str) -> None:
+    height, width, concepts, more = scene.BALANCES[name]
+    share = more.get("target_count")
+    options = {THEIRS.get(key, key): value for key, value in more.items() if key != "target_count"}
+    maps = scene.draw_maps(name, height * width, concepts)
+    owner = assign_cells(maps, (1, height, width), Balance(**options), share)  # type: ignore[arg-type]
+    assert owner.equal(PEER[f"balance.{name}"])
+
+
+@pytest.mark.parametrize("name", scene.CLEANS)
+def test_the_morphology_is_the_authors(name: str) -> None:
+    height, width, window = scene.CLEANS[name]
+    mask = (scene.draw(name, (2, height * width)) > 0).view(2, 1, height, width)
+    cleaned = clean_mask(mask, window, shifted=True)
+    assert cleaned.flatten(1).float().equal(PEER[f"clean.{name}"])
+
+
+@pytest.mark.parametrize(("case", "behind"), [("phrase", scene.BACKGROUND), ("end", (scene.END,))])
+def test_anchors_maps_and_masks_are_the_authors(case: str, behind: tuple[int, ...]) -> None:
+    query, key = PEER[f"{case}.query"], PEER[f"{case}.key"]
+    phrases = [[*scene.PHRASES.values(), behind]]
+    scores = score_phrases(query, key, phrases, factor=1 / 1000)
+    concepts, background = scores[:, :-1], scores[:, -1:]
+    anchors = choose_anchors(contrast_scores(concepts))
+    for index in range(2):
+        assert anchors[:, index].equal(PEER[f"{case}.anchors.{index}"])
+    features = PEER[f"{case}.features"]
+    chosen = torch.cat([anchors, choose_anchors(background)], dim=1)
+    maps = spread_over_cells(compare_features(features, chosen), 4000.0)
+    torch.testing.assert_close(maps[:, :-1], PEER[f"{case}.maps"], rtol=0, atol=1e-6)
+    masks = build_masks(maps[:, :-1], maps[:, -1:], scene.CELLS, AS_THEIRS)
+    for index in range(2):
+        assert masks[:, index].flatten(1).equal(PEER[f"{case}.mask.{index}"])
