@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from tests.inference.freefuse import scene
 
 from frisket.inference.methods.freefuse.assignment import Balance, assign_cells
+from frisket.inference.methods.freefuse.bias import Bias, bias_joint
 from frisket.inference.methods.freefuse.masks import MaskRule, build_masks, clean_mask
 from frisket.inference.methods.freefuse.similarity import (
     choose_anchors,
@@ -59,3 +60,10 @@ def test_anchors_maps_and_masks_are_the_authors(case: str, behind: tuple[int, ..
     masks = build_masks(maps[:, :-1], maps[:, -1:], scene.CELLS, AS_THEIRS)
     for index in range(2):
         assert masks[:, index].flatten(1).equal(PEER[f"{case}.mask.{index}"])
+
+
+def test_the_attention_bias_is_the_authors() -> None:
+    masks = torch.stack([PEER[f"phrase.mask.{index}"] for index in range(2)], dim=1)
+    phrases = [list(scene.PHRASES.values())]
+    bias = bias_joint(masks, phrases, scene.TEXT, Bias(*scene.BIAS))
+    assert bias.equal(PEER["phrase.bias"])
