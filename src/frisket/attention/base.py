@@ -31,6 +31,13 @@ class Projections:
     image: slice | None = None
     present: Bool[Tensor, "b m"] | None = None
     scale: float | None = None  # of the logits; None is d ** -0.5
+    # What the layer gave before its out projection, heads joined: of the image's rows and of the
+    # prompt's. None where the layer has no such rows (the text of a cross-attention layer).
+    image_output: Float[Tensor, "b n c"] | None = None
+    text_output: Float[Tensor, "b s c"] | None = None
+    folded: bool = False  # frames lie in the batch, those of one sample side by side
+    timestep: Tensor | None = None  # as the denoiser was told, on its own scale
+    prompt: Tensor | Sequence[Tensor] | None = None  # the text as the denoiser was given it
 
     @property
     def factor(self) -> float:

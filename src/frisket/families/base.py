@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from frisket.attention.base import AttentionLayer
 from frisket.families.key_map import Names
 from frisket.families.suggestions import Suggestions
 from frisket.grid import LatentGrid
@@ -208,6 +209,13 @@ class Family(Protocol):
         """The model's prediction as `b c f h w`, in the sign and scale of the objective's target.
 
         Packing, timestep convention and extra inputs are hidden in here.
+        """
+        ...
+
+    def attention_layers(self, denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
+        """Where pictures attend to the prompt, in the order of the forward pass; () where unknown.
+
+        `denoiser` is one plain model: wrappers and `Experts` taken off, adapters attached.
         """
         ...
 

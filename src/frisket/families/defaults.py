@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from frisket.attention.base import AttentionLayer
 from frisket.families.base import Conditioning, Parts, References, Source, Variant
 from frisket.families.experts import experts_of
 from frisket.families.presets import presets
@@ -96,6 +97,10 @@ class Standard:
     ) -> Conditioning:
         """Nothing is shown to a model of text alone: {}."""
         return {}
+
+    def attention_layers(self, denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
+        """None that is known of: nothing can be captured."""
+        return ()
 
     def pipeline(self, parts: Parts) -> Any:
         """Every family has a pipeline of its own."""

@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from frisket.attention.base import AttentionLayer
 from frisket.families.base import (
     Conditioning,
     Family,
@@ -35,6 +36,7 @@ from frisket.families.defaults import Standard
 from frisket.families.key_map import Names
 from frisket.families.models.pocket.suggestions import SUGGESTIONS
 from frisket.families.presets import presets
+from frisket.families.shared.unet_attention import list_cross_layers
 from frisket.grid import LatentGrid
 from frisket.objectives.base import Objective
 from frisket.objectives.kinds import LevelWeighting
@@ -337,6 +339,10 @@ class Pocket(Standard):
         velocity = velocity.unflatten(1, (slots, -1)).flatten(0, 1)
         velocity = velocity.unflatten(0, (len(conditioning["tokens"]), -1)).transpose(1, 2)
         return velocity[:, :, :count].float()
+
+    def attention_layers(self, denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
+        """The UNet's cross-attention; the image model has frames in the batch, the other none."""
+        return list_cross_layers(denoiser, folded=_temporal(denoiser) == 1)
 
     def pipeline(self, parts: Parts) -> Any:
         """A diffusers pipeline over the denoiser."""
