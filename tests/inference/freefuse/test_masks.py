@@ -23,7 +23,7 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
     return torch.from_numpy(values.astype(np.float32))
 
 
-def plant(frames: int = 1) -> tuple[Tensor, Tensor]:
+def plant(frames: int = 1, *, alone: bool = False) -> tuple[Tensor, Tensor]:
     """Two discs on a 16 x 24 grid: each one's features, and its mask; the rest has its own."""
     rows, columns = torch.meshgrid(torch.arange(16.0), torch.arange(24.0), indexing="ij")
     discs = []
@@ -32,7 +32,7 @@ def plant(frames: int = 1) -> tuple[Tensor, Tensor]:
         second = (rows - 8) ** 2 + (columns - 18) ** 2 < 20
         discs.append(torch.stack([first, second]))
     truth = torch.stack(discs, dim=1)  # T f h w
-    kinds = torch.where(truth[0], 0, torch.where(truth[1], 1, 2)).flatten()
+    kinds = torch.where(truth[0], 0, torch.where(truth[1] & (not alone), 1, 2)).flatten()
     directions = draw(3, 32, seed=3)
     features = directions[kinds] + 0.3 * draw(len(kinds), 32, seed=4)
     return features[None], truth[None]
@@ -57,7 +57,7 @@ def test_planted_discs_are_found(frames: int, scale: float) -> None:
 
 
 def test_one_concept_stands_before_the_rest() -> None:
-    features, truth = plant()
+    features, truth = plant(alone=True)
     scores = truth[:, :1].flatten(2).float() + 0.05 * draw(1, 1, 384, seed=6).abs()
     anchors = torch.cat([choose_anchors(scores, 0.05), choose_rest(scores, 0.05)], dim=1)
     maps = spread_over_cells(compare_features(features, anchors))
@@ -88,11 +88,10 @@ def test_uniform_maps_are_shared_out_evenly(concepts: int) -> None:
     """Nothing but noise to go by, and one concept ahead everywhere: about as many for each."""
     maps = draw(1, concepts, 1024, seed=2) * 1e-3
     maps[:, 0] += 5e-4
-    owner = assign_cells(maps, (1, 32, 32), Balance(rounds=60))
     before = maps.argmax(1)[0].bincount(minlength=concepts)
-    counts = owner[0].bincount(minlength=concepts)
-    assert before.max() - before.min() > 200
-    assert counts.max() - counts.min() <= 0.06 * 1024
+    counts = assign_cells(maps, (1, 32, 32))[0].bincount(minlength=concepts)
+    assert before.max() - before.min() > 150
+    assert counts.max() - counts.min() <= 0.03 * 1024
 
 
 def test_a_grid_of_other_cells_is_refused() -> None:
@@ -117,12 +116,13 @@ def test_the_maps_do_not_depend_on_the_size_of_the_features() -> None:
     once = spread_over_cells(compare_features(features, anchors))
     again = spread_over_cells(compare_features(features * 30, anchors))
     torch.testing.assert_close(once, again, rtol=1e-4, atol=1e-6)
-    assert float(spread_over_cells(torch.ones(1, 2, 5)).std()) == 0
+    even = spread_over_cells(torch.ones(1, 2, 5))
+    torch.testing.assert_close(even, torch.full((1, 2, 5), 0.2))
 
 
 def test_scores_are_a_distribution_over_cells() -> None:
     scores = score_phrases(
-        draw(2, 12, 2, 4), draw(2, 6, 2, 4, seed=1), [[(0, 1), (4,)]] * 2, factor=1
+        draw(2, 12, 2, 4), draw(2, 6, 2, 4, seed=1), [[(0, 1), (4,)]] * 2, factor=1.0
     )
     assert scores.shape == (2, 2, 12)
     torch.testing.assert_close(scores.sum(-1), torch.ones(2, 2))
@@ -142,10 +142,10 @@ def test_phrases_that_do_not_fit_are_refused(
 def test_the_bias_leaves_others_words_and_cells_alone() -> None:
     masks = torch.tensor([[[1.0, 1, 0, 0], [0, 0, 1, 0]]])
     phrases = [[(0,), (2,)]]
-    cells = bias_cells(masks, phrases, 4, Bias(4, 2))
+    cells = bias_cells(masks, phrases, 4, Bias(4.0, 2.0))
     expected = [[2.0, 0, -4, 0], [2, 0, -4, 0], [-4, 0, 2, 0], [0, 0, 0, 0]]
     assert cells[0].tolist() == expected
-    joint = bias_joint(masks, phrases, 4, Bias(4, 2))
+    joint = bias_joint(masks, phrases, 4, Bias(4.0, 2.0))
     assert joint[0, :4, :4].abs().max() == 0
     assert joint[0, 4:, 4:].abs().max() == 0
     assert joint[0, 0, 4:].tolist() == [2, 2, -4, -4]

@@ -23,7 +23,7 @@ THEIRS = {
     "lr": "rate", "gravity_weight": "gravity", "spatial_weight": "votes", "max_iter": "rounds",
     "centroid_margin": "margin", "border_penalty": "border", "anisotropy": "stretch",
 }  # fmt: skip
-AS_THEIRS = MaskRule(shifted=True, measured=False)
+AS_THEIRS = MaskRule(shifted=True, measured=False, balance=Balance(doubled=True))
 
 
 @pytest.mark.parametrize("name", scene.BALANCES)
@@ -32,7 +32,7 @@ def test_the_balanced_argmax_is_the_authors(name: str) -> None:
     share = more.get("target_count")
     options = {THEIRS.get(key, key): value for key, value in more.items() if key != "target_count"}
     maps = scene.draw_maps(name, height * width, concepts)
-    owner = assign_cells(maps, (1, height, width), Balance(**options), share)  # type: ignore[arg-type]
+    owner = assign_cells(maps, (1, height, width), Balance(doubled=True, **options), share)  # type: ignore[arg-type]
     assert owner.equal(PEER[f"balance.{name}"])
 
 

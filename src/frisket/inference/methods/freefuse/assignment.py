@@ -3,7 +3,9 @@
 The paper's 15 rounds of balanced argmax: a concept that holds more cells than its share gets a
 malus, cells near its centre and cells whose neighbours are its own get a bonus. A clip is balanced
 as a whole, centre and neighbours are those within a frame; a picture is a clip of one frame, for
-which this is the authors' FLUX code step for step.
+which this is the authors' FLUX code step for step with `doubled`. Without, one thing differs: they
+count what each concept holds after taking its malus off twice, and share out with it taken off
+once, so that the counts they settle at are not those of the result.
 """
 
 from dataclasses import dataclass
@@ -32,6 +34,7 @@ class Balance:
     margin: float = 0.0  # centres stay this share of half a side off the border
     border: float = 0.0  # malus of the outermost cells
     stretch: float = 1.1  # of the horizontal axis, in distances
+    doubled: bool = False  # the malus counts twice where cells are counted, as in the authors' code
 
     def __post_init__(self) -> None:
         """Refuse what the rounds cannot run with."""
@@ -68,8 +71,9 @@ def assign_cells(
     malus = maps.new_zeros(batch, concepts, 1)
     running, current = _stretch(maps), maps.clone()
     for step in range(balance.rounds):
-        running = (1 - balance.momentum) * _stretch(current - malus) + balance.momentum * running
-        held = functional.one_hot((current - malus).argmax(1), concepts).to(maps.dtype).sum(1)
+        weighed = current - malus if balance.doubled else current
+        running = (1 - balance.momentum) * _stretch(weighed) + balance.momentum * running
+        held = functional.one_hot(weighed.argmax(1), concepts).to(maps.dtype).sum(1)
         rate = balance.rate * reach * 0.95**step
         malus = malus + torch.sign(held - target).unsqueeze(2) * rate
         malus = malus.clamp(-10 * reach, 10 * reach)
