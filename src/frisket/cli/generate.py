@@ -41,6 +41,7 @@ def add(app: typer.Typer, bar: Bar) -> None:
                 partial(new_folder, request.output, folder / "samples"),
                 lora=loras,
                 without=request.compare,
+                fuse=request.fuse,
                 seeds=request.preview.seeds,
                 prompt_file=request.prompt_file,
                 batch=request.batch,

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from frisket.adapters.lora import frozen
+from frisket.config.calls import Fuse
 from frisket.config.load import ConfigError
 from frisket.config.load import check as check_config
 from frisket.config.tree import Config
@@ -33,6 +34,8 @@ from frisket.runs.sampler import (
 from frisket.runs.samples import build_specs, slug
 from frisket.training.memory.out_of_memory import room_for
 
+ALONE = Fuse()
+
 
 @dataclass(frozen=True, slots=True)
 class Generated:
@@ -51,6 +54,7 @@ def generate(
     *,
     lora: Sequence[tuple[Path, float]] = (),
     without: bool = False,
+    fuse: Fuse = ALONE,
     seeds: Sequence[int] = (0,),
     prompt_file: Path | None = None,
     negative: str = "",
