@@ -33,6 +33,8 @@ class Seen:
     """What was captured: one `Call` a forward pass, in their order, until `clear`."""
 
     calls: list[Call] = field(default_factory=list)
+    # By layer: maps of some samples of a batch, until those of all are there.
+    parts: dict[str, list[tuple[tuple[int, ...], Tensor]]] = field(default_factory=dict)
 
     @property
     def maps(self) -> dict[str, Float[Tensor, "b T f h w"]]:
@@ -42,12 +44,27 @@ class Seen:
     def clear(self) -> None:
         """Forget all calls, and let go of what they hold for a backward pass."""
         self.calls.clear()
+        self.parts.clear()
 
     def record(self, layer: str, measured: Tensor, timestep: Tensor | None) -> None:
         """Add a layer's map; a layer that the last call already has begins another."""
         if not self.calls or layer in self.calls[-1].maps:
             self.calls.append(Call(timestep))
         self.calls[-1].maps[layer] = measured
+
+    def record_part(
+        self, layer: str, measured: Tensor, samples: tuple[int, ...], total: int
+    ) -> Tensor | None:
+        """Keep a map of some samples; that of the whole batch once its last part came."""
+        parts = self.parts.setdefault(layer, [])
+        if set(samples) & {sample for known, _ in parts for sample in known}:
+            parts.clear()  # of a call that an exception cut short
+        parts.append((samples, measured))
+        order = [sample for known, _ in parts for sample in known]
+        if len(order) < total:
+            return None
+        whole = torch.cat([part for _, part in self.parts.pop(layer)])
+        return whole[torch.tensor(order).argsort().to(whole.device)]
 
 
 def choose_layers(
@@ -132,14 +149,20 @@ def capture(
 
     def listen(name: str) -> Callable[[Projections], None]:
         def receive(projections: Projections) -> None:
-            picked = choose_rows(projections, phrases, rows, layer=name)
+            samples = projections.samples
+            own = phrases if samples is None else [phrases[sample] for sample in samples]
+            picked = choose_rows(projections, own, rows, layer=name)
             if picked is None:
                 return
             if form == "output":
-                measured = measure_output(picked, phrases)
+                measured = measure_output(picked, own)
             else:
-                measured = measure_attention(picked, phrases, softmax)
-            seen.record(name, lay_on_cells(measured, picked, len(phrases)), picked.timestep)
+                measured = measure_attention(picked, own, softmax)
+            maps: Tensor | None = lay_on_cells(measured, picked, len(own))
+            if samples is not None:
+                maps = seen.record_part(name, maps, samples, len(phrases))
+            if maps is not None:
+                seen.record(name, maps, picked.timestep)
 
         return receive
 

@@ -12,6 +12,7 @@ from frisket.attention.tokens import Spans
 from frisket.families.base import Conditioning, Parts, References, Source, Variant
 from frisket.families.experts import experts_of
 from frisket.families.presets import presets
+from frisket.families.shared.attention.layers import list_attention_layers
 from frisket.families.suggestions import Suggestions
 from frisket.objectives.base import Objective
 from frisket.objectives.flow import Flow
@@ -116,8 +117,8 @@ class Standard:
         return {}
 
     def attention_layers(self, denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
-        """None that is known of: nothing can be captured."""
-        return ()
+        """Those of diffusers' own models; () for a model of another class."""
+        return list_attention_layers(denoiser)
 
     def pipeline(self, parts: Parts) -> Any:
         """Every family has a pipeline of its own."""

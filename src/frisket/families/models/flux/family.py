@@ -15,6 +15,7 @@ from diffusers import (
 from torch import Tensor, nn
 from transformers import AutoTokenizer, CLIPTextModel, T5EncoderModel
 
+from frisket.attention.base import name_samples
 from frisket.families import tiny, weights
 from frisket.families.base import Conditioning, Family, Parts, References, Source, Variant
 from frisket.families.defaults import Standard, TextBundle, decode_kl, encode_kl, parts_of
@@ -234,7 +235,8 @@ class Flux(Standard):
         for size in dict.fromkeys(sizes):
             of = torch.tensor([shape == size for shape in sizes], device=noisy.device)
             subset = {name: value[of.to(value.device)] for name, value in conditioning.items()}
-            some = _velocity(denoiser, noisy[of], t[of.to(t.device)], subset, size)
+            with name_samples(of.nonzero()[:, 0].tolist()):
+                some = _velocity(denoiser, noisy[of], t[of.to(t.device)], subset, size)
             output = output.masked_scatter(of.view(-1, 1, 1, 1, 1), some)
         return output
 

@@ -35,7 +35,7 @@ from frisket.families.key_map import Names
 from frisket.families.models.pocket.suggestions import SUGGESTIONS
 from frisket.families.models.pocket.text import WIDTH, PocketText, embed, find_spans
 from frisket.families.presets import presets
-from frisket.families.shared.unet_attention import list_cross_layers
+from frisket.families.shared.attention.cross import list_unet_layers
 from frisket.grid import LatentGrid
 from frisket.objectives.base import Objective
 from frisket.objectives.kinds import LevelWeighting
@@ -307,7 +307,7 @@ class Pocket(Standard):
 
     def attention_layers(self, denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
         """The UNet's cross-attention; the image model has frames in the batch, the other none."""
-        return list_cross_layers(denoiser, folded=_temporal(denoiser) == 1)
+        return list_unet_layers(denoiser, folded=_temporal(denoiser) == 1)
 
     def pipeline(self, parts: Parts) -> Any:
         """A diffusers pipeline over the denoiser."""

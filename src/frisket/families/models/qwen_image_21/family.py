@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from transformers import Qwen3VLForConditionalGeneration
 
+from frisket.attention.base import name_samples
 from frisket.families import tiny, weights
 from frisket.families.base import Conditioning, Family, Parts, Source, Variant
 from frisket.families.defaults import Standard, TextBundle
@@ -206,7 +207,8 @@ class QwenImage21(Standard):
                 device=noisy.device,
             )
             text = conditioning["text"].to(noisy.device)[rows, : int(length)]
-            velocity = _predict(denoiser, noisy[rows], t.to(noisy.device)[rows], text)
+            with name_samples(rows.tolist()):
+                velocity = _predict(denoiser, noisy[rows], t.to(noisy.device)[rows], text)
             output = output.index_copy(0, rows, velocity)
         return output
 

@@ -16,7 +16,6 @@ from diffusers import (
 from torch import Tensor, nn
 from transformers import AutoTokenizer
 
-from frisket.attention.base import AttentionLayer
 from frisket.families import tiny, weights
 from frisket.families.base import (
     Conditioning,
@@ -33,7 +32,6 @@ from frisket.families.models.stable_diffusion.key_map import CONVOLUTIONS, PRESE
 from frisket.families.shared import sd_files
 from frisket.families.shared.clip_prompts import LONGEST, ClipText, embed_chunks, tell_cut
 from frisket.families.shared.sd_files import ARCHITECTURES, DOWN, ENCODERS, SCALES, UP, VAES
-from frisket.families.shared.unet_attention import list_cross_layers
 from frisket.grid import LatentGrid
 from frisket.objectives.epsilon import BETAS, LEVELS, Epsilon, timestep
 from frisket.objectives.kinds import LevelWeighting
@@ -235,10 +233,6 @@ class StableDiffusion(Standard):
             return_dict=False,
         )[0]
         return predicted.float().unsqueeze(2)
-
-    def attention_layers(self, denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
-        """The UNet's cross-attention."""
-        return list_cross_layers(denoiser)
 
     def pipeline(self, parts: Parts) -> Any:
         """The public pipeline with DDIM over the levels that the model was trained on.

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from frisket.attention.base import AttentionLayer, Projections
+from frisket.attention.base import AttentionLayer, Projections, get_samples
 
 Remove = Callable[[], None]
 
@@ -129,7 +129,7 @@ class Hooks:
             return
         self.call.output = output
         with keep_saved():
-            self.report(self.tap.read(self.call))
+            self.report(replace(self.tap.read(self.call), samples=get_samples()))
         self.call = AttentionCall(inputs=self.call.inputs, context=self.call.context)
 
 
