@@ -29,8 +29,8 @@ class Fuse(Section):
     """Words of the prompt for what is behind; empty: the cells that answer to no trigger."""
     step: Annotated[Count, option("--fuse-step")] = 5
     """Step of sampling at which it is looked who stands where."""
-    layers: Annotated[tuple[str, ...], option("--fuse-layer")] = ("middle",)
-    """Attention layers that are looked at."""
+    layers: Annotated[tuple[str, ...], option("--fuse-layer")] = ()
+    """Attention layers that are looked at; by default the family's own choice."""
     loras: Annotated[bool, option("--fuse-with-loras")] = False
     """Look with the LoRAs on, for triggers the base knows nothing of."""
     bias: Annotated[bool, option("--fuse-bias")] = False

@@ -72,6 +72,8 @@ def generate(
     `out` is a folder, or what names one when all that could be refused was not.
 
     `lora` are adapter files with their strengths (1 as trained); all of them act together.
+    `fuse` asks for a method that confines each LoRA to where its words are; the masks it found are
+    written beside the samples.
     `without` samples the base as well, same seeds, next to the LoRA's in the grid; with no `lora`
     the base alone is sampled. `prompt_file` adds a prompt a line (`#` begins a comment), whose own
     options win over those given here; see `runs.prompt_file`. `images` are what the model starts
@@ -79,7 +81,8 @@ def generate(
     the variant's own. Pictures are on disk as soon as they are done. The text encoder is gone
     before the denoiser is loaded.
 
-    Raises ConfigError for no prompts or no seeds and for a wrong prompt file, AdapterMismatch for a
+    Raises ConfigError for no prompts or no seeds, for a wrong prompt file and for LoRAs that cannot
+    be fused by these prompts, AdapterMismatch for a
     LoRA of another base, WeightsNotFound, BadMedia, and ValueError for what the model cannot make.
     """
     check_config(config)
@@ -99,6 +102,7 @@ def generate(
     shots = build_specs(variant, lines, seeds, settings)
     check(family, source.variant, shots)
     check_loras(family, source.variant, lora)
+    plan = plan_fusion(fuse, family, source, lora, shots)
     tell_reading(variant, source, lora)
     embedded = embed_prompts(family, source, shots)
     parts = load_sampler(family, source, plan_of(config), lora)

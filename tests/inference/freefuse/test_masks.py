@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from frisket.inference.methods.freefuse.assignment import Balance, assign_cells
+from frisket.inference.methods.freefuse.assignment import assign_cells
 from frisket.inference.methods.freefuse.bias import Bias, bias_cells, bias_joint, check_apart
 from frisket.inference.methods.freefuse.masks import build_masks, clean_mask
 from frisket.inference.methods.freefuse.similarity import (

@@ -1,15 +1,23 @@
 """FreeFuse's parts against the authors' own code, as scripts/record_freefuse.py recorded it."""
 
+import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+from frisket.adapters.routed.factors import Factors
+from frisket.adapters.routed.peft_variant import route
 from safetensors.torch import load_file
 from tests.inference.freefuse import scene
 
+from frisket.families.base import FAMILIES
 from frisket.inference.methods.freefuse.assignment import Balance, assign_cells
 from frisket.inference.methods.freefuse.bias import Bias, bias_joint
+from frisket.inference.methods.freefuse.collecting import Sight
 from frisket.inference.methods.freefuse.masks import MaskRule, build_masks, clean_mask
+from frisket.inference.methods.freefuse.method import FreeFuse, FuseOptions
 from frisket.inference.methods.freefuse.similarity import (
     choose_anchors,
     compare_features,
@@ -17,6 +25,7 @@ from frisket.inference.methods.freefuse.similarity import (
     score_phrases,
     spread_over_cells,
 )
+from frisket.inference.sample_specs import SampleSpec
 
 PEER = load_file(Path(__file__).with_name("peer.safetensors"))
 THEIRS = {
@@ -67,3 +76,81 @@ def test_the_attention_bias_is_the_authors() -> None:
     phrases = [list(scene.PHRASES.values())]
     bias = bias_joint(masks, phrases, scene.TEXT, Bias(*scene.BIAS))
     assert bias.equal(PEER["phrase.bias"])
+
+
+@pytest.fixture(scope="module")
+def flux() -> Any:
+    """The tiny FLUX with both LoRAs, and what each LoRA's update is multiplied by."""
+    model = FluxTransformer2DModel(**scene.CONFIG)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of a second adapter beside the first
+        scene.add_adapters(model)
+    scene.fill(model)
+    model.eval().requires_grad_(False)
+    family = FAMILIES.load("flux")
+    factors = [route(model, family.streams, Factors(), name) for name in scene.ADAPTERS]
+    scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
+    pipeline = FluxPipeline(scheduler, None, None, None, None, None, model)
+    pipeline.set_progress_bar_config(disable=True)
+    return family, model, factors, pipeline
+
+
+def call() -> dict[str, Any]:
+    text = scene.conditioning()
+    return {
+        "prompt_embeds": text["text"],
+        "pooled_prompt_embeds": text["pooled"],
+        "height": scene.HEIGHT,
+        "width": scene.WIDTH,
+        "num_inference_steps": scene.STEPS,
+        "guidance_scale": scene.GUIDANCE,
+        "generator": [torch.Generator().manual_seed(scene.SEED)],
+        "output_type": "latent",
+    }
+
+
+SPEC = SampleSpec(
+    "two of them", scene.SEED, scene.HEIGHT, scene.WIDTH, 1, scene.STEPS, scene.GUIDANCE
+)
+
+
+@pytest.mark.parametrize(
+    ("case", "behind", "bias"),
+    [("phrase", scene.BACKGROUND, Bias(*scene.BIAS)), ("end", (scene.END,), None)],
+)
+def test_both_phases_are_the_authors(
+    flux: Any, case: str, behind: tuple[int, ...], bias: Bias | None
+) -> None:
+    """Their whole pipeline: masks equal, the final latents within rounding of seven steps."""
+    family, model, factors, pipeline = flux
+    options = FuseOptions(
+        step=scene.COLLECT,
+        layers=("transformer_blocks.18.attn",),
+        sight=Sight(factor=1 / 1000, temperature=4000.0),
+        rule=AS_THEIRS,
+        bias=bias,
+    )
+    fuse = FreeFuse(
+        family,
+        model,
+        factors,
+        scene.ADAPTERS,
+        {SPEC.prompt: tuple(scene.PHRASES.values())},
+        {SPEC.prompt: behind},
+        options,
+    )
+    with torch.no_grad(), fuse.attach(pipeline, call, [SPEC]):
+        latents = pipeline(**call()).images
+    for index in range(2):
+        assert fuse.masks[SPEC][index].flatten().equal(PEER[f"{case}.mask.{index}"][0])
+    away = (PEER[f"{case}.latents"] - PEER["plain.latents"]).abs().max()
+    assert away > 0.5
+    torch.testing.assert_close(latents, PEER[f"{case}.latents"], rtol=1e-5, atol=1e-5)
+
+
+def test_afterwards_the_pipeline_is_the_plain_sum(flux: Any) -> None:
+    _, _, factors, pipeline = flux
+    with torch.no_grad():
+        latents = pipeline(**call()).images
+    assert all(own.idle for own in factors)
+    torch.testing.assert_close(latents, PEER["plain.latents"], rtol=1e-5, atol=1e-5)

@@ -78,7 +78,8 @@ def plan_fusion(
     names = name_loras([path for path, _ in lora])
     triggers = pair_triggers(names, fuse.triggers)
     bias = Bias() if fuse.bias else None
-    options = FuseOptions(step=fuse.step, layers=fuse.layers, base=not fuse.loras, bias=bias)
+    layers = fuse.layers or family.suggestions.fuse_layers
+    options = FuseOptions(step=fuse.step, layers=layers, base=not fuse.loras, bias=bias)
     try:
         check_steps(options, specs)
     except ValueError as error:

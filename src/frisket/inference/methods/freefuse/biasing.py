@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from diffusers.models.attention_processor import Attention
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -34,7 +35,7 @@ def refuse_unbiased(layers: Sequence[AttentionLayer]) -> None:
         module = layer.module
         there = ARGUMENT in inspect.signature(type(module).forward).parameters
         # diffusers' older joint attention makes a mask of its own from the prompt's padding.
-        if not there or (layer.kind == "joint" and hasattr(module, "prepare_attention_mask")):
+        if not there or (layer.kind == "joint" and isinstance(module, Attention)):
             raise ValueError(
                 f"the attention of {layer.name} ({type(module).__name__}) takes no bias: leave it"
                 " out; the masks on the LoRAs do most of the work"
@@ -109,7 +110,7 @@ def _hand_over(
 ) -> Callable[..., Any]:
     names = list(inspect.signature(type(layer.module).forward).parameters)[1:]
     place = names.index(ARGUMENT)
-    folds = hasattr(layer.module, "prepare_attention_mask")  # it repeats a mask for every head
+    folds = isinstance(layer.module, Attention)  # it repeats a mask for every head
 
     def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         given = args[place] if len(args) > place else kwargs.get(ARGUMENT)
