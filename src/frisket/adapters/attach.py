@@ -12,14 +12,32 @@ from peft import LoHaConfig, LoKrConfig, LoraConfig, PeftConfig, inject_adapter_
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
+from frisket.adapters.routed.calls import forget_calls
+from frisket.adapters.routed.factors import Factors
+from frisket.adapters.routed.peft_variant import find_factors, route
 from frisket.adapters.spec import ADAPTER, LoraSpec
-from frisket.adapters.targets import LAYERS, is_spatial, resolve
+from frisket.adapters.targets import LAYERS, is_spatial, resolve, unwrap_model
 from frisket.families.experts import experts_of
+from frisket.families.streams import Streams
+
+__all__ = [
+    "attach",
+    "detach",
+    "frozen",
+    "get_spec",
+    "inject",
+    "outputs_of",
+    "set_strength",
+    "trainable",
+    "unwrap_model",
+]
 
 WHOLE = 1 << 20  # a rank that no factor reaches
 
 
-def attach(denoiser: nn.Module, spec: LoraSpec, *, seed: int) -> tuple[str, ...]:
+def attach(
+    denoiser: nn.Module, spec: LoraSpec, *, seed: int, streams: Streams | None = None
+) -> tuple[str, ...]:
     """Freeze the denoiser and put a fresh adapter on it; returns the adapted modules' names.
 
     The output does not change until the adapter is trained. Only its parameters ask for a
@@ -40,11 +58,31 @@ def attach(denoiser: nn.Module, spec: LoraSpec, *, seed: int) -> tuple[str, ...]
         _need_spatial(models, hit, spec.conv_rank)
     for name, model in models.items():
         inject(model, spec, hit[name], seed)
+    follow_spec(denoiser, spec, streams)
     return tuple(
         f"experts.{name}.{module}" if name else module
         for name, modules in hit.items()
         for module in modules
     )
+
+
+def check_streams(spec: LoraSpec, streams: Streams | None) -> None:
+    """ValueError for an adapter that acts by noise level where nobody says what calls are about."""
+    if spec.ranks is not None and streams is None:
+        raise ValueError(
+            f'rank_schedule = "{spec.rank_schedule}": its ranks follow the noise level, which only'
+            " the family's `streams` read from a call of the denoiser: hand them over"
+        )
+
+
+def follow_spec(denoiser: nn.Module, spec: LoraSpec, streams: Streams | None) -> None:
+    """Let the ranks of the adapter on a denoiser follow its schedule, where it has one."""
+    if spec.ranks is not None:
+        check_streams(spec, streams)
+        assert streams is not None
+        factors = find_factors(denoiser) or Factors()
+        factors.ranks = spec.ranks
+        route(denoiser, streams, factors)
 
 
 def detach(denoiser: nn.Module) -> None:
@@ -55,6 +93,7 @@ def detach(denoiser: nn.Module) -> None:
             if isinstance(layer, BaseTunerLayer):
                 parent, _, child = name.rpartition(".")
                 setattr(model.get_submodule(parent), child, layer.get_base_layer())
+        forget_calls(model)
         for attribute in ("peft_config", "frisket_spec"):
             model.__dict__.pop(attribute, None)
         if isinstance(model, PeftAdapterMixin):
@@ -111,13 +150,6 @@ def set_strength(denoiser: nn.Module, strength: float) -> None:
     for layer in _list_tuned(unwrap_model(denoiser)):
         layer.set_scale(ADAPTER, strength)
         layer._disable_adapters = strength == 0
-
-
-def unwrap_model(denoiser: nn.Module) -> nn.Module:
-    """The model inside DistributedDataParallel and torch.compile."""
-    inner = getattr(denoiser, "module", denoiser)
-    model: nn.Module = getattr(inner, "_orig_mod", inner)
-    return model
 
 
 def outputs_of(denoiser: nn.Module) -> dict[str, int]:

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from frisket.adapters import files, formats, writing
 from frisket.adapters.attach import (
     attach,
+    check_streams,
     detach,
+    follow_spec,
     frozen,
     get_spec,
     inject,
@@ -40,6 +42,7 @@ from frisket.adapters.spec import (
 from frisket.adapters.targets import LAYERS, is_spatial
 from frisket.families.experts import Experts, experts_of
 from frisket.families.key_map import Names
+from frisket.families.streams import Streams
 
 __all__ = [
     "AdapterForm",
@@ -112,6 +115,7 @@ def load(
     prefix: str = "transformer",
     names: Names | None = None,
     expert: str = "",
+    streams: Streams | None = None,
 ) -> None:
     """Read an adapter file onto a denoiser, attaching what the file holds if nothing is attached.
 
@@ -120,7 +124,8 @@ def load(
     does not fit (rank, form, alpha, base, key names) and the denoiser is left as it was. Of
     several experts, `path` is the file of one (which it says itself, or `expert` says), or the
     name all have before `-high`, `-low`; a folder of peft's is its adapter_model.safetensors, with
-    the rank and alpha of the adapter_config.json in it. FileNotFoundError where there is none.
+    the rank and alpha of the adapter_config.json in it. FileNotFoundError where there is none. An
+    adapter whose ranks follow the noise level needs the family's `streams` (ValueError).
     """
     models = {name: unwrap_model(model) for name, model in experts_of(denoiser).items()}
     fresh = []
@@ -128,7 +133,10 @@ def load(
         for file, name in _files(Path(path), models, expert):
             if get_spec(models[name]) is None:
                 fresh.append(models[name])
-            _load(models[name], file, prefix, names)
+            _load(models[name], file, prefix, names, streams)
+        spec = get_spec(denoiser)
+        if spec is not None:
+            follow_spec(denoiser, spec, streams)
     except BaseException:
         for model in fresh:
             detach(model)
@@ -236,7 +244,9 @@ def _split_key(key: str) -> tuple[str, str]:
     return name, ".".join(end)
 
 
-def _load(model: nn.Module, path: Path, prefix: str, names: Names | None) -> None:
+def _load(
+    model: nn.Module, path: Path, prefix: str, names: Names | None, streams: Streams | None
+) -> None:
     outputs = outputs_of(model)
     read = formats.read(path, names, prefix=prefix, outputs=outputs)
     if read.text:
@@ -259,6 +269,7 @@ def _load(model: nn.Module, path: Path, prefix: str, names: Names | None) -> Non
                 f"{path} was made for another base: {len(lost)} of its {len(layers)} modules are"
                 f" not in this {type(model).__name__}, the first is {lost[0]}"
             )
+        check_streams(spec, streams)
         inject(model, spec, list(layers), seed=0)
     _fill(model, path, layers, spec)
     log.debug("%s: all %d tensors loaded (%s)", path, read.tensors, read)

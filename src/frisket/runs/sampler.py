@@ -13,6 +13,8 @@ from torch import nn
 
 from frisket.adapters import lora as adapter
 from frisket.adapters.files import header
+from frisket.adapters.routed.factors import Factors
+from frisket.adapters.routed.peft_variant import connect, find_factors, route
 from frisket.config.tree import Config
 from frisket.families.base import TOKENS, Family, Parts, Source, Variant, layer_names
 from frisket.inference.generate import PromptEmbeddings, embed
@@ -113,17 +115,25 @@ def tell_reading(variant: Variant, source: Source, lora: Sequence[tuple[Path, fl
                     )  # fmt: skip
 
 
-def attach_loras(family: Family, parts: Parts, lora: Sequence[tuple[Path, float]]) -> None:
+def attach_loras(
+    family: Family, parts: Parts, lora: Sequence[tuple[Path, float]], *, routed: bool = False
+) -> tuple[Factors | None, ...]:
     """Put LoRA files on the denoiser, side by side: each adds what it learned, nothing is rounded.
 
     Each file is loaded on the bare denoiser. Its layers are then stacked, one around the other
-    where they meet, which sums them. DoRA rescales what is inside it: it goes innermost.
+    where they meet, which sums them. DoRA rescales what is inside it: it goes innermost. Returns
+    what each file's update is multiplied by, None for one that acts always and everywhere; with
+    `routed` every file has such factors (ValueError for forms that cannot).
     """
+    every: list[Factors | None] = []
     denoiser, names = parts.denoiser, layer_names(family, parts.variant)
     assert denoiser is not None
     loaded: list[tuple[bool, dict[str, BaseTunerLayer]]] = []
     for path, strength in lora:
-        adapter.load(denoiser, path, prefix=family.lora_prefix, names=names)
+        adapter.load(denoiser, path, prefix=family.lora_prefix, names=names, streams=family.streams)
+        if routed:
+            route(denoiser, family.streams)
+        every.append(find_factors(denoiser))
         adapter.set_strength(denoiser, strength)
         count = len(adapter.trainable(denoiser))
         log.info("%s: %d tensors on the denoiser, strength %g", path, count, strength)
@@ -141,3 +151,6 @@ def attach_loras(family: Family, parts: Parts, lora: Sequence[tuple[Path, float]
             around: nn.Module = denoiser.get_submodule(parent)
             layer.base_layer = getattr(around, child)
             setattr(around, child, layer)
+    if any(factors is not None for factors in every):
+        connect(denoiser, family.streams)
+    return tuple(every)

@@ -85,13 +85,14 @@ def load_adapted(
     experts = list_experts(config, variant)
     denoiser = family.load_denoiser(replace(source, device=device, experts=experts))
     spec, names = spec_of(config, family), layer_names(family, source.variant)
-    layers = lora.attach(denoiser, spec, seed=config.run.seed)
+    layers = lora.attach(denoiser, spec, seed=config.run.seed, streams=family.streams)
     # Once more on the model itself: before it was loaded its shape may not have been known.
     for prefix in [f"experts.{name}." for name in experts] or [""]:
         own_layers = [layer.removeprefix(prefix) for layer in layers if layer.startswith(prefix)]
         check_form(names, spec.kind, config.lora.format, own_layers)
     if config.lora.source is not None:
-        lora.load(denoiser, config.lora.source, prefix=family.lora_prefix, names=names)
+        source_options = {"prefix": family.lora_prefix, "names": names, "streams": family.streams}
+        lora.load(denoiser, config.lora.source, **source_options)
     return denoiser
 
 

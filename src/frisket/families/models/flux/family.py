@@ -31,6 +31,8 @@ from frisket.families.shared.flux_tokens import (
     to_tokens,
     unfold,
 )
+from frisket.families.shared.streams.packed import FluxStreams
+from frisket.families.streams import calling_rows
 from frisket.grid import LatentGrid
 from frisket.objectives.shift import FLUX
 from frisket.shapes import Clip, Latents, PerSample, Plane
@@ -83,6 +85,7 @@ class Flux(Standard):
 
     name = "flux"
     aliases: tuple[str, ...] = ("flux",)
+    streams = FluxStreams()
     lora_prefix = "transformer"
     names = FLUX_1
     # kohya's and ai-toolkit's layers without the modulation. The last double block's text stream
@@ -235,7 +238,7 @@ class Flux(Standard):
         for size in dict.fromkeys(sizes):
             of = torch.tensor([shape == size for shape in sizes], device=noisy.device)
             subset = {name: value[of.to(value.device)] for name, value in conditioning.items()}
-            with name_samples(of.nonzero()[:, 0].tolist()):
+            with name_samples(of.nonzero()[:, 0].tolist()), calling_rows(of.nonzero()[:, 0]):
                 some = _velocity(denoiser, noisy[of], t[of.to(t.device)], subset, size)
             output = output.masked_scatter(of.view(-1, 1, 1, 1, 1), some)
         return output

@@ -24,6 +24,7 @@ from frisket.families.models.hunyuan_video import version_15 as fifteen
 from frisket.families.models.hunyuan_video.key_map import NAMES, expect_kind
 from frisket.families.models.hunyuan_video.text import cut_to_longest, trim_tokens
 from frisket.families.presets import presets
+from frisket.families.shared.streams.planes import HunyuanStreams
 from frisket.grid import LatentGrid
 from frisket.shapes import Clip, Latents, PerSample, Plane
 
@@ -44,6 +45,7 @@ class HunyuanVideo(Standard):
 
     name = "hunyuan_video"
     aliases: tuple[str, ...] = ("hunyuan-video", "hunyuanvideo")
+    streams = HunyuanStreams()
     lora_prefix = "transformer"
     names = NAMES
     # The blocks' attention and feed-forward, as diffusion-pipe and musubi train them: not the

@@ -26,6 +26,8 @@ from frisket.families.models.qwen_image_21.text import NoProcessor, PromptProces
 from frisket.families.presets import presets
 from frisket.families.shared.qwen_references import ReferencePictures, device_of
 from frisket.families.shared.qwen_text import pad_texts
+from frisket.families.shared.streams.packed import Qwen21Streams
+from frisket.families.streams import calling_rows
 from frisket.grid import LatentGrid
 from frisket.objectives.shift import SizeShift
 from frisket.shapes import Clip, Latents, PerSample
@@ -53,6 +55,7 @@ class QwenImage21(Standard):
 
     name = "qwen_image_21"
     aliases: tuple[str, ...] = ("qwen-image-2", "qwen-image-21")
+    streams = Qwen21Streams()
     lora_prefix = "transformer"
     # Qwen's release has diffusers' names; ComfyUI fuses two layers of the feed-forward, gate first,
     # and finds adapters of the halves under `transformer.`, whether its model is fused or not.
@@ -207,7 +210,7 @@ class QwenImage21(Standard):
                 device=noisy.device,
             )
             text = conditioning["text"].to(noisy.device)[rows, : int(length)]
-            with name_samples(rows.tolist()):
+            with name_samples(rows.tolist()), calling_rows(rows):
                 velocity = _predict(denoiser, noisy[rows], t.to(noisy.device)[rows], text)
             output = output.index_copy(0, rows, velocity)
         return output
