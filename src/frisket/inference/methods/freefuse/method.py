@@ -206,7 +206,7 @@ def lay_mask(mask: Float[Tensor, "b 1 f h w"], call: DenoiserCall) -> Float[Tens
 
 
 def lay_tokens(
-    tokens: Float[Tensor, "b s"], text: Float[Tensor, "b s c"], call: DenoiserCall
+    tokens: Float[Tensor, "b s"], text: Float[Tensor, "b length c"], call: DenoiserCall
 ) -> Float[Tensor, "r s"]:
     """The factor of each row of a call: of its own prompt; of any other (a negative one) 1."""
     rows = []
