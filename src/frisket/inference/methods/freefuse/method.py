@@ -192,15 +192,18 @@ def read_prompts(kwargs: Mapping[str, Any]) -> Float[Tensor, "b s c"]:
 
 
 def silence_others(phrases: Sequence[Sequence[Sequence[int]]], index: int) -> Float[Tensor, "b s"]:
-    """0 at the positions of every phrase but one, else 1; as long as the last of them needs."""
-    length = 1 + max(position for row in phrases for own in row for position in own)
+    """0 at the positions of every phrase but one, else 1; one longer than the last of them needs.
+
+    What is beyond is as the last: 1.
+    """
+    length = 2 + max(position for row in phrases for own in row for position in own)
     others = [[own for other, own in enumerate(row) if other != index] for row in phrases]
     if not others[0]:
         return torch.ones(len(phrases), length)
     return 1 - total_positions(others, length).amax(1)
 
 
-def lay_mask(mask: Float[Tensor, "b 1 f h w"], call: DenoiserCall) -> Float[Tensor, "b 1 f h w"]:
+def lay_mask(mask: Float[Tensor, "b 1 f h w"], call: DenoiserCall) -> Float[Tensor, "b 1 F H W"]:
     """A mask on the latent grid of a call."""
     return lay_on_grid(mask, call.cells)
 
