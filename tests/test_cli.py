@@ -26,7 +26,16 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
     "train": {"config", "--config", "--steps", "--rank", "--lr", "--batch"} | COMMON,
     "generate": {
         "--config",
-        *("config", "--prompt", "--prompt-file", "--lora", "--strength", "--base", "--compare"),
+        *(
+            "config",
+            "--prompt",
+            "--prompt-file",
+            "--lora",
+            "--strength",
+            "--lora-mask",
+            "--base",
+            "--compare",
+        ),
         *("--seed", "--negative", "--steps", "--guidance", "--width", "--height", "--frames"),
         *("--batch", "--output", "--image"),
     }

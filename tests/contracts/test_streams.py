@@ -46,49 +46,48 @@ def test_of_every_layer_it_is_known_whose_rows_it_works_on(case):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_factor_of_ones_is_the_lora_bit_for_bit(case, denoiser, dtype):
+def test_a_factor_of_ones_is_the_lora_and_one_of_zeros_the_base_bit_for_bit(case, denoiser):
+    attach_stirred(case, denoiser)
+    frames = case.lengths[-1]
+    plain = case.predict(denoiser, frames)
+    factors = route(denoiser, case.family.streams)
+    assert torch.equal(case.predict(denoiser, frames), plain)
+    factors.ranks = RankSchedule(RANK)
+    fill_factors(case, factors, frames, 1.0)
+    assert torch.equal(case.predict(denoiser, frames), plain)
+    acting = []
+    factors.observe = lambda name, _, update: acting.append(name) if update.any() else None
+    fill_factors(case, factors, frames, 0.0)
+    silenced = case.predict(denoiser, frames)
+    with lora.frozen(denoiser):
+        base = case.predict(denoiser, frames)
+    assert not torch.equal(plain, base)
+    if case.card.sees == "nothing":
+        assert torch.equal(silenced, base)
+        assert not acting
+    else:  # reference pictures' rows and an image encoder's tokens keep the adapter
+        streams = {case.family.streams.find(name) for name in acting}
+        assert streams <= {"image", "text", "joint", "apart"}
+    lora.detach(denoiser)
+    assert all(find_calls(model) is None for model in experts_of(denoiser).values())
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_a_factor_of_ones_is_the_lora_bit_for_bit_in_bfloat16_too(case, denoiser):
     attach_stirred(case, denoiser)
     for value in denoiser.parameters():
-        value.data = value.data.to(dtype)
+        value.data = value.data.to(torch.bfloat16)
     for frames in case.lengths:
-        plain = case.predict(denoiser, frames)
+        lora_only = deepcopy(denoiser)
+        plain = case.predict(lora_only, frames)
         factors = route(denoiser, case.family.streams)
-        assert torch.equal(case.predict(denoiser, frames), plain)
-        fill_factors(case, factors, frames, 1.0)
         factors.ranks = RankSchedule(RANK)
+        fill_factors(case, factors, frames, 1.0)
         assert torch.equal(case.predict(denoiser, frames), plain)
-        lora.detach(denoiser)
-        assert all(find_calls(model) is None for model in experts_of(denoiser).values())
-        attach_stirred(case, denoiser)
-        for value in denoiser.parameters():
-            value.data = value.data.to(dtype)
 
 
-@torch.no_grad()
-def test_a_factor_of_zeros_leaves_the_base_but_for_what_has_no_place(case, denoiser):
-    attach_stirred(case, denoiser)
-    factors = route(denoiser, case.family.streams)
-    for frames in case.lengths:
-        fill_factors(case, factors, frames, 0.0)
-        acting = []
-
-        def observe(name, _, update, acting=acting):
-            if update.any():
-                acting.append(name)
-
-        factors.observe = observe
-        silenced = case.predict(denoiser, frames)
-        with lora.frozen(denoiser):
-            base = case.predict(denoiser, frames)
-        if case.card.sees == "nothing":
-            assert torch.equal(silenced, base)
-            assert not acting
-        else:  # reference pictures' rows and an image encoder's tokens keep the adapter
-            streams = {case.family.streams.find(name) for name in acting}
-            assert streams <= {"image", "text", "joint", "apart"}
-
-
+@pytest.mark.slow
 @torch.no_grad()
 def test_outside_the_mask_no_module_of_the_image_has_an_update(case, denoiser):
     attach_stirred(case, denoiser)
@@ -130,6 +129,7 @@ def test_each_sample_has_the_ranks_of_its_own_noise_level(case, denoiser):
             assert torch.allclose(single, both[window], atol=2e-5)
 
 
+@pytest.mark.slow
 def test_recomputed_blocks_see_the_call_they_were_in(case, denoiser):
     if not getattr(first(denoiser), "_supports_gradient_checkpointing", False):
         pytest.skip("cannot checkpoint")

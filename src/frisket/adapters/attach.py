@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from frisket.adapters.routed.calls import forget_calls
 from frisket.adapters.routed.factors import Factors
+from frisket.adapters.routed.orthogonal import start_orthogonal
 from frisket.adapters.routed.peft_variant import find_factors, route
 from frisket.adapters.spec import ADAPTER, LoraSpec
 from frisket.adapters.targets import LAYERS, is_spatial, resolve, unwrap_model
@@ -68,16 +69,16 @@ def attach(
 
 def check_streams(spec: LoraSpec, streams: Streams | None) -> None:
     """ValueError for an adapter that acts by noise level where nobody says what calls are about."""
-    if spec.ranks is not None and streams is None:
+    if (spec.ranks is not None or spec.orthogonal) and streams is None:
         raise ValueError(
-            f'rank_schedule = "{spec.rank_schedule}": its ranks follow the noise level, which only'
-            " the family's `streams` read from a call of the denoiser: hand them over"
+            f"{spec.rank_schedule or 'an orthogonal start'}: the family's `streams` are needed,"
+            " which read the noise level from a call of the denoiser: hand them over"
         )
 
 
 def follow_spec(denoiser: nn.Module, spec: LoraSpec, streams: Streams | None) -> None:
     """Let the ranks of the adapter on a denoiser follow its schedule, where it has one."""
-    if spec.ranks is not None:
+    if spec.ranks is not None or spec.orthogonal:
         check_streams(spec, streams)
         assert streams is not None
         factors = find_factors(denoiser) or Factors()
@@ -176,6 +177,8 @@ def inject(model: nn.Module, spec: LoraSpec, names: Sequence[str], seed: int) ->
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed CUDA as well
         inject_adapter_in_model(_config(model, spec, names), model, ADAPTER)
+        for layer in _list_tuned(model) if spec.orthogonal else ():
+            start_orthogonal(layer, ADAPTER)
     if isinstance(model, PeftAdapterMixin):
         model._hf_peft_config_loaded = True
     model.frisket_spec = spec  # type: ignore[assignment]

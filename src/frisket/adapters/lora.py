@@ -29,6 +29,8 @@ from frisket.adapters.attach import (
 )
 from frisket.adapters.layers import A, B, Layer, Layers, fit_spec
 from frisket.adapters.metadata import show_text
+from frisket.adapters.routed.files import check_schedule, export_layers, fill_orthogonal
+from frisket.adapters.routed.orthogonal import double_ranks
 from frisket.adapters.spec import (
     ADAPTER,
     EXPERT,
@@ -100,7 +102,7 @@ def save(
             names=names,
             prefix=prefix,
             outputs=outputs_of(inner),
-            spec=spec,
+            spec=double_ranks(spec) if spec.orthogonal else spec,
         )
         written.append(file)
     if not written:
@@ -221,6 +223,8 @@ def _alike(path: Path, read: formats.AdapterContents) -> tuple[Layers, LoraSpec]
 
 def layers_of(model: nn.Module, spec: LoraSpec) -> Layers:
     """The adapter on one bare model, apart from it: its layers by name, detached."""
+    if spec.orthogonal:
+        return export_layers(model, spec)
     grouped: dict[str, dict[str, Tensor]] = {}
     for key, value in get_peft_model_state_dict(model, adapter_name=ADAPTER).items():
         name, end = _split_key(key)
@@ -285,6 +289,9 @@ def _adaptable(model: nn.Module, name: str) -> bool:
 def _fill(model: nn.Module, path: Path, layers: Layers, spec: LoraSpec) -> None:
     here = get_spec(model)
     assert here is not None
+    check_schedule(path, spec, here)
+    if here.orthogonal:
+        here = double_ranks(here)
     alike = math.isclose(spec.scale, here.scale, rel_tol=1e-6)  # a file has it in float32
     whole = here.full_matrix and spec.kind == here.kind  # of no rank, whatever is said
     for word, theirs, ours in (
@@ -298,6 +305,11 @@ def _fill(model: nn.Module, path: Path, layers: Layers, spec: LoraSpec) -> None:
                 f"{path} has {word} {theirs}, the adapter on this denoiser has {word} {ours}."
                 f" Set lora.{word} = {json.dumps(theirs)} to continue from it."
             )
+    if here.rank_pairs and not spec.rank_pairs:
+        raise AdapterMismatch(f"{path} had no orthogonal start: set lora.orthogonal = false")
+    if get_spec(model) != here:
+        fill_orthogonal(model, path, layers)
+        return
     wanted = get_peft_model_state_dict(model, adapter_name=ADAPTER)
     filled = {
         f"{name}.{key}": value

@@ -162,4 +162,11 @@ FITTING: Mapping[str, Callable[[Any], bool]] = {
     "dropout": _is_share,
     "rank_dropout": _is_share,
     "module_dropout": _is_share,
+    "rank_schedule": lambda value: value in ("", "t-lora"),
+    "rank_min": entries.is_whole,
+    "rank_power": lambda value: entries.is_number(value) and value > 0,
+    "rank_quantiles": lambda value: isinstance(value, list) and all(map(entries.is_number, value)),
+    "rank_pairs": lambda value: value is True or value is False,
+    "orthogonal": lambda value: value is True or value is False,
+    "confine": lambda value: value is None or entries.is_whole(value),
 }  # of the rest each is a list of names

@@ -40,6 +40,7 @@ def add(app: typer.Typer, bar: Bar) -> None:
                 prompts,
                 partial(new_folder, request.output, folder / "samples"),
                 lora=loras,
+                masks=request.lora_masks,
                 without=request.compare,
                 fuse=request.fuse,
                 seeds=request.preview.seeds,

@@ -54,6 +54,8 @@ class GenerateRequest(Section):
     """LoRA file; by default the one in run.output."""
     strengths: Annotated[tuple[float, ...], option("--strength")] = ()
     """Strength of each --lora in turn; 1 as trained."""
+    lora_masks: Annotated[tuple[str, ...], option("--lora-mask", metavar="FILE")] = ()
+    """Mask of each --lora in turn: it acts there alone; `-` is everywhere (docs/regional-lora)."""
     base: bool = False
     """Sample the base model, no LoRA."""
     compare: bool = False

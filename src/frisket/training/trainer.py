@@ -62,6 +62,7 @@ class Trainer:
     record: MetricsLog | None = None  # opened at the step the run goes on from
     average: Average | None = None
     hooks: Hooks = field(default_factory=Hooks)
+    confine: Callable[[Batch], AbstractContextManager[Any]] = nullcontext  # where the adapter acts
     done: int = 0
     rows: int = 0  # batches taken from the one row that all processes deal out, by all of them
     skipped: int = 0  # steps that the loss scale left out: nothing moved in them
@@ -100,10 +101,11 @@ class Trainer:
         """One micro-batch: the strength-weighted value of every loss term."""
         batch, t, weighed = micro.batch, micro.t, micro.weighed
         noisy, target = self.objective.corrupt(batch.latents, micro.noise, t)
-        # The teachers first: an averaged one borrows the weights the student's graph will hold.
-        teachers = self._teachers(noisy, t, batch)
-        with self.accelerator.autocast():
-            prediction = self.family.predict(self.denoiser, noisy, t, batch.conditioning)
+        with self.confine(batch):
+            # The teachers first: an averaged one borrows the weights the student's graph will hold.
+            teachers = self._teachers(noisy, t, batch)
+            with self.accelerator.autocast():
+                prediction = self.family.predict(self.denoiser, noisy, t, batch.conditioning)
         outside = batch.prior_coverage
         step = Step(
             prediction=prediction,

@@ -19,6 +19,7 @@ class Record:
 
     call: DenoiserCall
     factors: dict[Hashable, Tensor | None] = field(default_factory=dict)
+    held: dict[int, Any] = field(default_factory=dict)  # what the factors were, by whose they are
 
 
 class Calls:

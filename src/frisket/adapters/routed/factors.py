@@ -23,7 +23,8 @@ class Factors:
     `ranks` b r acts between A and B; `tokens` b s on rows of the text (its axis is that of the
     conditioning); `space` b 1 f h w, on the latent grid, on rows and cells of the image. One
     sample's serves all of a batch, those of b samples repeat in a batch of 2 b. `tokens` and
-    `space` may be functions of the call. They hold until they are changed, for all calls after.
+    `space` may be functions of the call. They hold until they are changed, for all calls after; a
+    call keeps those it began with, and so does its recomputation in the backward pass.
     `observe`, where given, is called with the module's name, the base's output and the update
     (after all factors) of every module in every forward pass, recomputed ones included.
     """
@@ -40,7 +41,7 @@ class Factors:
 
     def rank_factor(self, site: "Site", low: Tensor, *, channels: bool) -> Tensor | None:
         """What goes between A and B: for `low` of b n r (or b r h w: `channels`)."""
-        ranks = self.ranks
+        ranks = site.hold(self)[0]
         if ranks is None:
             return None
         rank = low.shape[1] if channels else low.shape[-1]
@@ -60,12 +61,13 @@ class Factors:
 
     def row_factor(self, site: "Site", update: Tensor, *, channels: bool) -> Tensor | None:
         """What the update is multiplied by: b n 1, or of a convolution b 1 h w (b 1 f h w)."""
-        if (self.tokens is None and self.space is None) or site.stream == "apart":
+        _, own_tokens, own_space = site.hold(self)
+        if (own_tokens is None and own_space is None) or site.stream == "apart":
             return None
         call = site.read_call()
 
         def compute() -> Tensor | None:
-            tokens, space = _resolve(self.tokens, call), _resolve(self.space, call)
+            tokens, space = _resolve(own_tokens, call), _resolve(own_space, call)
             if channels:
                 factor = lay_cells(call, space, tuple(update.shape[2:]))
             elif update.ndim == 3:
@@ -95,6 +97,12 @@ class Site:
                 " acts by noise level or place, which only the denoiser is told"
             )
         return record.call
+
+    def hold(self, factors: Factors) -> tuple[RankSchedule | None, Source, Source]:
+        """Ranks, tokens and space as they were when the call first asked."""
+        record = None if self.calls is None else self.calls.record
+        now = (factors.ranks, factors.tokens, factors.space)
+        return now if record is None else record.held.setdefault(id(factors), now)
 
     def remember(self, key: Hashable, compute: Callable[[], Tensor | None]) -> Tensor | None:
         """What was computed for this call under the key, computed once."""

@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from frisket.families.streams import DenoiserCall, Rows, Stream
 
-Space = Float[Tensor, "b 1 f h w"]
-Tokens = Float[Tensor, "b s"]
+Space = Float[Tensor, "_ 1 _ _ _"]  # b 1 f h w, of one sample or of b
+Tokens = Float[Tensor, "_ _"]  # b s, likewise
 Grid = tuple[int, int, int]
 
 
@@ -20,7 +20,7 @@ class RoutingError(ValueError):
 
 def lay_rows(
     stream: Stream, count: int, call: DenoiserCall, tokens: Tokens | None, space: Space | None
-) -> Float[Tensor, "b n 1"] | None:
+) -> Float[Tensor, "_ n 1"] | None:
     """The factor of each of `count` rows of a stream; None where none of them is touched.
 
     Rows of the image take the mean of `space` over their cell, its padding that over all cells,
@@ -78,7 +78,7 @@ def lay_space(call: DenoiserCall, space: Space, grid: Grid) -> Space:
 
 def lay_tokens(
     call: DenoiserCall, tokens: Tokens, stream: Stream, count: int
-) -> Float[Tensor, "b n"]:
+) -> Float[Tensor, "_ n"]:
     """What `tokens` says of each row of the text: beyond them the last one holds (padding).
 
     Rows that come from nowhere on the axis (an image encoder's, glyphs') have 1.
@@ -99,7 +99,7 @@ def lay_tokens(
 
 def _lay_part(
     part: Rows, stream: Stream, call: DenoiserCall, tokens: Tokens | None, space: Space | None
-) -> Float[Tensor, "b n"]:
+) -> Float[Tensor, "_ n"]:
     if part.kind == "image" and space is not None:
         assert part.grid is not None
         return lay_space(call, space, part.grid).flatten(1)

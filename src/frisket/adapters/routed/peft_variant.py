@@ -5,6 +5,7 @@ an adapter has a variant (peft/tuners/lora/layer.py). peft says of variants that
 change: tests/adapters/routed/test_peft_variant.py looks whether they still work.
 """
 
+from functools import partial
 from typing import Any, NoReturn
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from frisket.adapters.routed.calls import follow_calls
 from frisket.adapters.routed.factors import Factors, Site
+from frisket.adapters.routed.orthogonal import compute_orthogonal, is_orthogonal
 from frisket.adapters.spec import ADAPTER
 from frisket.adapters.targets import unwrap_model
 from frisket.families.experts import experts_of
@@ -75,6 +77,19 @@ class RoutedLora(LoraVariant):  # type: ignore[misc]
     unmerge = merge_safe
 
 
+class OrthogonalLora(RoutedLora):
+    """One that had an orthogonal start: less the frozen copy, under the same factors."""
+
+    def compute_update(self, module: Any, adapter: str, x: Tensor) -> Tensor:
+        """The update after all factors."""
+        channels = not isinstance(module.lora_A[adapter], nn.Linear)
+        ranks = partial(self.factors.rank_factor, self.site, channels=channels)
+        update = compute_orthogonal(module, adapter, module.lora_dropout[adapter](x), ranks)
+        update = update * module.scaling[adapter]
+        rows = self.factors.row_factor(self.site, update, channels=channels)
+        return update if rows is None else update * rows
+
+
 def route(
     denoiser: nn.Module, streams: Streams, factors: Factors | None = None, adapter: str = ADAPTER
 ) -> Factors:
@@ -98,7 +113,8 @@ def route(
     for layer in layers:
         variant = layer.lora_variant.get(adapter)
         if variant is None:
-            layer.lora_variant[adapter] = RoutedLora(factors)
+            kind = OrthogonalLora if is_orthogonal(layer, adapter) else RoutedLora
+            layer.lora_variant[adapter] = kind(factors)
         else:
             variant.factors = factors
     connect(denoiser, streams)

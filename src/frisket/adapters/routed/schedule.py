@@ -35,19 +35,20 @@ class RankSchedule:
         """How many of `rank` ranks act at these noise levels in [0, 1]; ValueError for fewer."""
         if rank < self.least:
             raise ValueError(f"rank {rank} is less than the {self.least} ranks that always act")
-        share = 1 - self.place(t)
+        share = self.find_share(t)
         return ((share**self.power) * (rank - self.least)).floor().long() + self.least
 
-    def place(self, t: PerSample) -> Float[Tensor, "b"]:
-        """Where a noise level is between 0 and 1: t itself, or its quantile in training."""
-        level = (t.double() * LEVELS).round().clamp(0, LEVELS) / LEVELS
+    def find_share(self, t: PerSample) -> Float[Tensor, "b"]:
+        """What is left of the way to t = 0, from 0 at pure noise to 1: by t, or by its quantile."""
+        ticks = (t.double() * LEVELS).round().clamp(0, LEVELS)
         if not self.quantiles:
-            return level
+            return (LEVELS - ticks) / LEVELS  # not 1 - t: at t = 0.9 that is less than a tenth
+        level = ticks / LEVELS
         steps = torch.tensor(self.quantiles, dtype=level.dtype, device=level.device)
         upper = torch.searchsorted(steps, level.contiguous()).clamp(1, len(steps) - 1)
         low, high = steps[upper - 1], steps[upper]
         inside = ((level - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
-        return (upper - 1 + inside) / (len(steps) - 1)
+        return 1 - (upper - 1 + inside) / (len(steps) - 1)
 
     def mask(self, t: PerSample, rank: int) -> Float[Tensor, "b r"]:
         """1 for each rank that acts at these noise levels, else 0, for an update of `rank` ranks.

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from frisket.adapters.routed.factors import Factors
 from frisket.attention.tokens import locate
 from frisket.config.calls import Fuse
 from frisket.config.load import ConfigError
-from frisket.families.base import Family, Source
+from frisket.families.base import Family, Parts, Source
 from frisket.inference.grids import save
 from frisket.inference.methods.freefuse.bias import Bias, check_apart
 from frisket.inference.methods.freefuse.method import FreeFuse, FuseOptions, check_steps
@@ -31,14 +31,13 @@ class FusePlan:
     background: Mapping[str, Positions] | None
     options: FuseOptions
 
-    def build(
-        self, family: Family, denoiser: nn.Module, adapters: Sequence[Factors | None]
-    ) -> FreeFuse:
+    def build(self, family: Family, parts: Parts, adapters: Sequence[Factors]) -> FreeFuse:
         """The method, for LoRAs that are on the denoiser, in the order of `names`."""
+        assert parts.denoiser is not None
         return FreeFuse(
             family,
-            denoiser,
-            [factors for factors in adapters if factors is not None],
+            parts.denoiser,
+            adapters,
             self.names,
             self.phrases,
             self.background,
@@ -63,8 +62,11 @@ def plan_fusion(
     source: Source,
     lora: Sequence[tuple[Path, float]],
     specs: Sequence[SampleSpec],
+    masks: Sequence[str] = (),
 ) -> FusePlan | None:
     """Where each LoRA's words are in every prompt; None where nothing is fused.
+
+    `masks` are those that the user gives LoRAs, which a fused one has no use for.
 
     Reads tokenizers, no weights. ConfigError for options that do not fit together, for a LoRA
     without a trigger, for words that a prompt has not, or not where the model reads it.
@@ -75,6 +77,10 @@ def plan_fusion(
                 "generate: --trigger and --background say what is fused: add --fuse freefuse"
             )
         return None
+    if masks:
+        raise ConfigError(
+            "generate: --fuse finds each LoRA's mask by itself; leave --lora-mask out, or --fuse"
+        )
     names = name_loras([path for path, _ in lora])
     triggers = pair_triggers(names, fuse.triggers)
     bias = Bias() if fuse.bias else None
