@@ -68,9 +68,10 @@ class FuseOptions:
 class FreeFuse:
     """Fuses LoRAs that sit on one denoiser, each with the words that are about it.
 
-    `adapters` are what each LoRA's update is multiplied by, `names` what people call them, `phrases` their positions by prompt, `background` those
-    of the background's words by prompt (None: the cells that answer least to any concept). `masks`
-    has what was found for each sample, T f h w of 0 and 1, T in the order of `names`.
+    `adapters` are what each LoRA's update is multiplied by, `names` what people call them,
+    `phrases` their positions by prompt, `background` those of the background's words by prompt
+    (None: the cells that answer least to any concept). `masks` has what was found for each sample,
+    T f h w of 0 and 1, T in the order of `names`.
     """
 
     family: Family
