@@ -5,6 +5,7 @@
 PAIR_BASE is the folder of benchmarks/effects/pair_base.py, a pocket model that draws two shapes
 side by side. Both are prompted, each shape's words are one concept, the background's words are the
 background. The masks of the first phase are compared with the finished picture of the same noise:
+the pixels of a shape's colour in its half, of pictures that the judge finds right. `cells` is the
 IoU on the masks' own grid (a cell of 4 x 4 pixels is the shape's when half of it is), `pixels` that
 of the masks enlarged.
 """

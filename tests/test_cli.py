@@ -51,6 +51,12 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
     "evaluate": {
         *("runs", "--clips", "--masks", "--prompt", "--unrelated", "--image", "--seeds", "--draws"),
         *("--features", "--faces", "--no-samples", "--strict", "--output"),
+        "--phrase",
+    }
+    | COMMON,
+    "attend": {
+        *("source", "--config", "--phrase", "--prompt", "--seed", "--clips", "--limit", "--layer"),
+        *("--form", "--softmax", "--t", "--draws", "--lora", "--strength", "--base", "--output"),
     }
     | COMMON,
     "import": {
@@ -70,6 +76,8 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
         *("folder", "--backend", "--phrases", "--from-captions", "--captions", "--trigger"),
         *("--captioner", "--class-word", "--rules", "--everything-but", "--parts", "--neck"),
         *("--keep", "--near", "--noun-phrases"),
+        *("--attention-family", "--attention-variant", "--attention-prompt", "--attention-layer"),
+        *("--attention-t", "--attention-draws", "--attention-form", "--attention-softmax"),
         *("--like", "--alike", "--source", "--threshold", "--segmenter", "--people", "--tracker"),
         "--detector",
         *("--combine", "--longest", "--device", "--dtype", "--batch", "--cut", "--loosen"),

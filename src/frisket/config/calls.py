@@ -95,10 +95,52 @@ class EvaluateRequest(Section):
     """Folder of a CLIP, SigLIP or DINO model."""
     faces: Path | None = None
     """Folder of an InsightFace pack: is it the same face?"""
+    phrases: Annotated[tuple[str, ...], option("--phrase", metavar="REGION=PHRASE")] = ()
+    """What captions call a region: how well attention fits it; by default those of [regions]."""
     no_samples: bool = False
     """Measure errors alone; sample nothing."""
     strict: bool = False
     """Exit code 1 where a claim was not shown."""
+
+
+class AttendRequest(Section):
+    """One call of `frisket attend`."""
+
+    source: Annotated[Path, ARGUMENT] = FIRST
+    """Config file, or folder of a run."""
+    source_option: Annotated[Path | None, option("--config", metavar="FILE")] = None
+    """The same, by name."""
+    overrides: Annotated[tuple[str, ...], option("--set", metavar="KEY=VALUE")] = ()
+    """Change one key, e.g. --set model.device=cpu."""
+    phrases: Annotated[tuple[str, ...], option("--phrase", metavar="[REGION=]PHRASE")] = ()
+    """Words to look for, and the region they name; by default the phrases of [regions]."""
+    prompts: Annotated[tuple[str, ...], option("--prompt", "-p")] = ()
+    """Sample this and look meanwhile, instead of at clips."""
+    seeds: Annotated[tuple[int, ...], Field(min_length=1), option("--seed")] = (0,)
+    """Seed of each prompt; 0."""
+    clips: Literal["", "held-out", "training"] = ""
+    """Which clips: held-out or training; by default those held out, if there are."""
+    limit: Count = 8
+    """Clips at most, evenly over the set."""
+    layers: Annotated[tuple[str, ...], Field(min_length=1), option("--layer")] = ("all",)
+    """Attention layers: a name, its ending, a pattern, middle, or all."""
+    form: Literal["attention", "output"] = "attention"
+    """attention: how much is looked at; output: likeness to what the words came to, as
+    ConceptAttention has it (joint attention alone)."""
+    softmax: Literal["all", "text"] = "all"
+    """Shares of all that is looked at, or of the text alone."""
+    t: Annotated[tuple[float, ...], Field(min_length=1), option("--t")] = (0.25, 0.5, 0.75)
+    """Noise level above 0 up to 1; 0.25, 0.5 and 0.75. Of a sample: how much of the way is left."""
+    draws: Count = 4
+    """Noises at each level of each clip."""
+    loras: Annotated[tuple[Path, ...], option("--lora")] = ()
+    """LoRA file; by default the one in run.output."""
+    strengths: Annotated[tuple[float, ...], option("--strength")] = ()
+    """Strength of each --lora in turn; 1 as trained."""
+    base: bool = False
+    """Look at the base model alone."""
+    output: Annotated[Path | None, option("--output", "-o")] = None
+    """Folder; by default attention in run.output."""
 
 
 class ConvertRequest(Section):

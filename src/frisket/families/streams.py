@@ -2,9 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -12,15 +10,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from frisket.attention.base import get_samples
+
 # Whose rows a module's input has: the picture's cells; the prompt's tokens as the blocks see them;
 # both in one sequence; the prompt as it came, where the blocks see it in another order; nobody's
 # (noise level, pooled text, an image encoder's tokens); those of all samples one after the other.
 Stream = Literal["image", "text", "joint", "prompt", "apart", "flat"]
 Frames = Literal["cells", "rows", "channels"]
-
-_rows: ContextVar[Tensor | None] = ContextVar(
-    "rows of the batch that a call is about", default=None
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,20 +105,10 @@ def expand_t(timestep: Any, count: int, scale: float = 1000.0) -> Float[Tensor, 
     return levels.expand(count) if len(levels) == 1 else levels
 
 
-@contextmanager
-def calling_rows(rows: Int[Tensor, "r"]) -> Iterator[None]:
-    """Inside, calls of the denoiser are about these rows of the batch alone.
-
-    For a family whose model takes samples of one kind at a time (one length of text, one size of
-    reference pictures).
-    """
-    token = _rows.set(rows)
-    try:
-        yield
-    finally:
-        _rows.reset(token)
-
-
 def find_rows() -> Int[Tensor, "r"] | None:
-    """The rows that calls are about here; None is all of the batch."""
-    return _rows.get()
+    """The rows of the family's batch that calls are about here; None is all of it.
+
+    A family says so, around calls for samples of one kind, with `attention.base.name_samples`.
+    """
+    samples = get_samples()
+    return None if samples is None else torch.tensor(samples)

@@ -6,7 +6,7 @@ from math import prod
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 from torch import Tensor, nn
 
 from frisket.families.shared.streams.packed import TWO_STREAMS
@@ -135,7 +135,7 @@ class ZImageStreams(NameTable):
 
 
 def order_text(
-    text_mask: Int[Tensor, "b s"], glyphs_mask: Int[Tensor, "b g"], image: Tensor
+    text_mask: Shaped[Tensor, "b s"], glyphs_mask: Shaped[Tensor, "b g"], image: Tensor
 ) -> Int[Tensor, "b n"]:
     """Where each row of HunyuanVideo 1.5's text stream comes from on the text axis; -1: nowhere.
 
