@@ -43,6 +43,7 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
     "convert": {
         *("files", "--output", "--to", "--family", "--variant", "--rank", "--scale", "--average"),
         *("--exact", "--merge-into", "--extract", "--dtype", "--expert", "--drop-text"),
+        "--drop-schedule",
     }
     | {"--leave-out"},
     "quickstart": {"--output", "--seeds", "--full", "--workers"} | COMMON,

@@ -102,7 +102,7 @@ def save(
             names=names,
             prefix=prefix,
             outputs=outputs_of(inner),
-            spec=double_ranks(spec) if spec.orthogonal else spec,
+            spec=double_ranks(spec),
         )
         written.append(file)
     if not written:
@@ -136,9 +136,7 @@ def load(
             if get_spec(models[name]) is None:
                 fresh.append(models[name])
             _load(models[name], file, prefix, names, streams)
-        spec = get_spec(denoiser)
-        if spec is not None:
-            follow_spec(denoiser, spec, streams)
+        follow_spec(denoiser, get_spec(denoiser), streams)
     except BaseException:
         for model in fresh:
             detach(model)
@@ -290,8 +288,7 @@ def _fill(model: nn.Module, path: Path, layers: Layers, spec: LoraSpec) -> None:
     here = get_spec(model)
     assert here is not None
     check_schedule(path, spec, here)
-    if here.orthogonal:
-        here = double_ranks(here)
+    here = double_ranks(here)
     alike = math.isclose(spec.scale, here.scale, rel_tol=1e-6)  # a file has it in float32
     whole = here.full_matrix and spec.kind == here.kind  # of no rank, whatever is said
     for word, theirs, ours in (

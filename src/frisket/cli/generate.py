@@ -42,6 +42,7 @@ def add(app: typer.Typer, bar: Bar) -> None:
                 lora=loras,
                 masks=request.lora_masks,
                 without=request.compare,
+                fuse=request.fuse,
                 seeds=request.preview.seeds,
                 prompt_file=request.prompt_file,
                 batch=request.batch,

@@ -12,6 +12,7 @@ from frisket.config.data import (
     Data,
     Fraction,
     MaskSource,
+    Mixes,
     NamedRegion,
     Positive,
     Section,
@@ -279,6 +280,7 @@ class Config(Section):
     `"person"`, or `preset = "person"` in the table, is face 1.0, body 0.502, hair 0.314."""
     curve: Curve = Curve()
     swap: Swap = Swap()
+    mix: Mixes = Mixes()
     losses: Losses = Losses()
     timesteps: Timesteps = Timesteps()
     noise: Noise = Noise()
@@ -330,6 +332,15 @@ class Config(Section):
             raise ValueError(
                 "memory: `memory.compile` would freeze what the adapter is multiplied by"
                 " (lora.rank_schedule, lora.orthogonal, lora.confine); set it to false"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _mix_fits(self) -> "Config":
+        if self.mix.rate and self.mix.ground == "swap" and not self.swap.rate:
+            raise ValueError(
+                'mix: ground = "swap" takes the backgrounds of [swap]: set swap.rate, or another'
+                " `ground`"
             )
         return self
 

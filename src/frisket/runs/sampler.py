@@ -50,10 +50,13 @@ def load_sampler(
     plan: memory_plan.MemoryPlan = PLAIN,
     lora: Sequence[tuple[Path, float]] = (),
     places: Sequence[Place | None] = (),
+    *,
+    keep: list[Factors] | None = None,
 ) -> Parts:
     """What sampling needs once prompts are embedded: VAE, image encoder, denoiser with its LoRAs.
 
     VAE and image encoder wait on the CPU. `places` say where each LoRA acts (see `attach_loras`).
+    `keep`, where given, gets what each LoRA's update is multiplied by: then all of them can be.
     Raises AdapterMismatch for a LoRA of another base, and CannotFit for switches of `plan` that the
     model cannot do.
     """
@@ -61,7 +64,9 @@ def load_sampler(
     where = memory_plan.load_device(plan, source.device)
     denoiser = family.load_denoiser(replace(source, device=where, experts=()))
     parts = Parts(source.variant, vae, None, denoiser, vision)
-    attach_loras(family, parts, lora, places=places)
+    factors = attach_loras(family, parts, lora, places=places, routed=keep is not None)
+    if keep is not None:
+        keep.extend(own for own in factors if own is not None)
     memory_plan.apply(denoiser, plan, device=source.device)
     return parts
 

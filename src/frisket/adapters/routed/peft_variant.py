@@ -147,6 +147,20 @@ def find_factors(denoiser: nn.Module, adapter: str = ADAPTER) -> Factors | None:
     return None
 
 
+def acts_by_level(denoiser: nn.Module) -> bool:
+    """Whether the ranks of some adapter on a denoiser follow the noise level."""
+    variants = (
+        variant
+        for expert in experts_of(denoiser).values()
+        for layer in _list_layers(unwrap_model(expert))
+        for variant in getattr(layer, "lora_variant", {}).values()
+    )
+    return any(
+        isinstance(variant, RoutedLora) and variant.factors.ranks is not None
+        for variant in variants
+    )
+
+
 def _check_layer(layer: Any, adapter: str) -> None:
     if not isinstance(layer, LoraLayer):
         raise CannotRoute(

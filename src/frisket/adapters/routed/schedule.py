@@ -13,7 +13,7 @@ LEVELS = 1000  # t is looked at in thousandths, as the authors' integer timestep
 
 @dataclass(frozen=True, slots=True)
 class RankSchedule:
-    """T-LoRA's schedule of ranks (Soboleva et al., 2507.05964, equation 4).
+    """T-LoRA's schedule of ranks (Soboleva et al., 2507.05964).
 
     r(t) = floor((r - r_min) (1 - t)^power) + r_min: all ranks at t = 0, `least` at pure noise. The
     first r(t) ranks act. With `pairs` the second half of the ranks comes and goes with the first
