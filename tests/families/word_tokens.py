@@ -5,8 +5,9 @@ from copy import deepcopy
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import nn
+from transformers import PreTrainedTokenizerFast
 
 # " fox", " hub" and " wall" are a token with their space, whatever else is letters: no template of
 # a family has any of these pairs where its tokens are counted.
@@ -26,6 +27,23 @@ def merged(tokenizer: Any) -> Any:
     table["model"]["merges"] = [list(pair) for pair in MERGES]
     copy._tokenizer = Tokenizer.from_str(json.dumps(table))
     return copy
+
+
+def unigram() -> PreTrainedTokenizerFast:
+    """Cuts as T5's does: compatibility characters made plain, words begun by a mark, pieces."""
+    pieces = [chr(code) for code in range(33, 127)]
+    pieces += ["\u2581", "\u2581the", "\u2581fox", "\u2581a", "es", "ing", "st"]
+    scores = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -20.0)]
+    scores += [(piece, -5.0 + len(piece)) for piece in pieces]
+    backend = Tokenizer(models.Unigram(scores, unk_id=2))
+    backend.normalizer = normalizers.NFKC()
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    backend.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", 1)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    )
 
 
 def with_words(text: nn.Module) -> nn.Module:

@@ -10,8 +10,10 @@ Spans = Sequence[tuple[int, int] | None]
 
 LISTED = 5  # clips named in an error about many
 # Written without spaces, or with endings tied to the word: a word may begin and end anywhere.
-UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "HANGUL", "THAI", "LAO", "KHMER", "MYANMAR")
-UNSPACED += ("TIBETAN", "YI ", "IDEOGRAPHIC")
+UNSPACED = (
+    *("CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "HANGUL", "THAI", "LAO", "KHMER", "MYANMAR"),
+    *("TIBETAN", "YI ", "IDEOGRAPHIC"),
+)
 
 
 class PhraseNotFound(ValueError):
@@ -90,6 +92,23 @@ def locate_all(
         rows.append(row)
     if failures:
         raise PhrasesNotRead(failures, len(captions) * len(phrases))
+    return rows
+
+
+def locate_present(
+    spans: Sequence[Spans], prompts: Sequence[str], phrase: str
+) -> list[list[tuple[int, ...]]]:
+    """`locate` of one phrase in prompts that need not have it: a row of one phrase for each prompt.
+
+    () where the prompt is without it, as a negative prompt is; PhraseCut where it stands there and
+    is not read. With `total_positions` this is the focus mask of TARA (arXiv 2508.08812, section
+    3.2; `build_token_masks` of the authors' code), whose own code takes a word that is cut off for
+    one that is not there. Tokenizers side by side give one axis, so that nothing is joined by or.
+    """
+    rows: list[list[tuple[int, ...]]] = []
+    for row_spans, prompt in zip(spans, prompts, strict=True):
+        present = bool(find_occurrences(prompt, phrase))
+        rows.append([locate(row_spans, prompt, phrase) if present else ()])
     return rows
 
 
