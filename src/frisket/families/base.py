@@ -8,8 +8,10 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from frisket.attention.base import AttentionLayer
 from frisket.attention.tokens import Spans
 from frisket.families.key_map import Names
+from frisket.families.streams import Streams
 from frisket.families.suggestions import Suggestions
 from frisket.grid import LatentGrid
 from frisket.objectives.base import Objective
@@ -129,6 +131,7 @@ class Family(Protocol):
     # Other choices of layers by name (`lora.preset`): OneTrainer's words and layers where it has
     # them. `attn` and `full` are in all.
     lora_presets: Mapping[str, tuple[str, ...]]
+    streams: Streams  # whose rows its denoiser's modules work on, and what a call of it is about
     lora_prefix: str  # of the keys in a LoRA file: "transformer" or "unet"
     names: Names  # what the authors' release calls the denoiser's layers
 
@@ -227,6 +230,13 @@ class Family(Protocol):
         """The model's prediction as `b c f h w`, in the sign and scale of the objective's target.
 
         Packing, timestep convention and extra inputs are hidden in here.
+        """
+        ...
+
+    def attention_layers(self, denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
+        """Where pictures attend to the prompt, in the order of the forward pass; () where unknown.
+
+        `denoiser` is one plain model: wrappers and `Experts` taken off, adapters attached.
         """
         ...
 

@@ -7,10 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from frisket.attention.base import AttentionLayer
 from frisket.attention.tokens import Spans
 from frisket.families.base import Conditioning, Parts, References, Source, Variant
 from frisket.families.experts import experts_of
 from frisket.families.presets import presets
+from frisket.families.shared.attention.layers import list_attention_layers
+from frisket.families.streams import Streams, Unstated
 from frisket.families.suggestions import Suggestions
 from frisket.objectives.base import Objective
 from frisket.objectives.flow import Flow
@@ -59,6 +62,7 @@ class Standard:
     suggestions = Suggestions()
     lora_dead: tuple[str, ...] = ()
     lora_conv: tuple[str, ...] = ()
+    streams: Streams = Unstated(())
     lora_presets: Mapping[str, tuple[str, ...]] = presets()
 
     @property
@@ -113,6 +117,10 @@ class Standard:
     ) -> Conditioning:
         """Nothing is shown to a model of text alone: {}."""
         return {}
+
+    def attention_layers(self, denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
+        """Those of diffusers' own models; () for a model of another class."""
+        return list_attention_layers(denoiser)
 
     def pipeline(self, parts: Parts) -> Any:
         """Every family has a pipeline of its own."""

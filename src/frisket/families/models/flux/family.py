@@ -15,6 +15,7 @@ from diffusers import (
 from torch import Tensor, nn
 from transformers import AutoTokenizer, CLIPTextModel, T5EncoderModel
 
+from frisket.attention.base import name_samples
 from frisket.attention.tokens import Spans
 from frisket.families import tiny, weights
 from frisket.families.base import Conditioning, Family, Parts, References, Source, Variant
@@ -32,6 +33,7 @@ from frisket.families.shared.flux_tokens import (
     unfold,
 )
 from frisket.families.shared.prompt_spans import load_tokenizers, read_prompts
+from frisket.families.shared.streams.packed import FluxStreams
 from frisket.grid import LatentGrid
 from frisket.objectives.shift import FLUX
 from frisket.shapes import Clip, Latents, PerSample, Plane
@@ -84,6 +86,7 @@ class Flux(Standard):
 
     name = "flux"
     aliases: tuple[str, ...] = ("flux",)
+    streams = FluxStreams()
     lora_prefix = "transformer"
     names = FLUX_1
     # kohya's and ai-toolkit's layers without the modulation. The last double block's text stream
@@ -248,7 +251,8 @@ class Flux(Standard):
         for size in dict.fromkeys(sizes):
             of = torch.tensor([shape == size for shape in sizes], device=noisy.device)
             subset = {name: value[of.to(value.device)] for name, value in conditioning.items()}
-            some = _velocity(denoiser, noisy[of], t[of.to(t.device)], subset, size)
+            with name_samples(of.nonzero()[:, 0].tolist()):
+                some = _velocity(denoiser, noisy[of], t[of.to(t.device)], subset, size)
             output = output.masked_scatter(of.view(-1, 1, 1, 1, 1), some)
         return output
 

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from frisket.attention.base import AttentionLayer
 from frisket.attention.tokens import Spans
 from frisket.families.base import (
     Conditioning,
@@ -34,6 +35,8 @@ from frisket.families.key_map import Names
 from frisket.families.models.pocket.suggestions import SUGGESTIONS
 from frisket.families.models.pocket.text import WIDTH, PocketText, embed, find_spans
 from frisket.families.presets import presets
+from frisket.families.shared.attention.cross import list_unet_layers
+from frisket.families.shared.streams.unet import UNetStreams
 from frisket.grid import LatentGrid
 from frisket.objectives.base import Objective
 from frisket.objectives.kinds import LevelWeighting
@@ -165,6 +168,7 @@ class Pocket(Standard):
 
     name = "pocket"
     suggestions = SUGGESTIONS
+    streams = UNetStreams(channels=IMAGE_CHANNELS)
     lora_prefix = "unet"
     names = Names()  # it has no other release than ours
     lora_conv: tuple[str, ...] = ("conv1", "conv2")
@@ -302,6 +306,10 @@ class Pocket(Standard):
         velocity = velocity.unflatten(1, (slots, -1)).flatten(0, 1)
         velocity = velocity.unflatten(0, (len(conditioning["tokens"]), -1)).transpose(1, 2)
         return velocity[:, :, :count].float()
+
+    def attention_layers(self, denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
+        """The UNet's cross-attention; the image model has frames in the batch, the other none."""
+        return list_unet_layers(denoiser, folded=_temporal(denoiser) == 1)
 
     def pipeline(self, parts: Parts) -> Any:
         """A diffusers pipeline over the denoiser."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from transformers import Qwen3VLForConditionalGeneration
 
+from frisket.attention.base import name_samples
 from frisket.attention.tokens import Spans
 from frisket.families import tiny, weights
 from frisket.families.base import Conditioning, Family, Parts, Source, Variant
@@ -27,6 +28,7 @@ from frisket.families.presets import presets
 from frisket.families.shared.prompt_spans import read_template
 from frisket.families.shared.qwen_references import ReferencePictures, device_of
 from frisket.families.shared.qwen_text import pad_texts
+from frisket.families.shared.streams.packed import Qwen21Streams
 from frisket.grid import LatentGrid
 from frisket.objectives.shift import SizeShift
 from frisket.shapes import Clip, Latents, PerSample
@@ -54,6 +56,7 @@ class QwenImage21(Standard):
 
     name = "qwen_image_21"
     aliases: tuple[str, ...] = ("qwen-image-2", "qwen-image-21")
+    streams = Qwen21Streams(uncached={"use_kv_cache": False})
     lora_prefix = "transformer"
     # Qwen's release has diffusers' names; ComfyUI fuses two layers of the feed-forward, gate first,
     # and finds adapters of the halves under `transformer.`, whether its model is fused or not.
@@ -228,7 +231,8 @@ class QwenImage21(Standard):
                 device=noisy.device,
             )
             text = conditioning["text"].to(noisy.device)[rows, : int(length)]
-            velocity = _predict(denoiser, noisy[rows], t.to(noisy.device)[rows], text)
+            with name_samples(rows.tolist()):
+                velocity = _predict(denoiser, noisy[rows], t.to(noisy.device)[rows], text)
             output = output.index_copy(0, rows, velocity)
         return output
 
