@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.attention.clip_vocabulary import build_tokenizer
-from tests.families.word_tokens import apart, changed, length_of, merged, unigram, with_words
+from tests.families.word_tokens import apart, changed, length_of, merged, qwen, t5, umt5, with_words
 from transformers import ByT5Tokenizer
 
 from frisket.attention.tokens import PhraseCut, find_occurrences, locate
@@ -35,10 +35,14 @@ PAIR = ("a red fox, on a wall", "a red hub, on a wall")
 TOKENIZERS = {
     "bytes": tiny.tokenizer(4096),
     "words": merged(tiny.tokenizer(4096)),
-    "unigram": unigram(),
+    "t5": t5(),
+    "umt5": umt5(),
+    "qwen": qwen(),
     "clip": build_tokenizer(VOCABULARY, "!"),
 }
-WORD = st.text(st.characters(categories=["Ll", "Nd", "Po", "So"]), min_size=1, max_size=6)
+WORD = st.text(
+    st.characters(categories=["Ll", "Lo", "Mn", "Nd", "Po", "So"]), min_size=1, max_size=6
+)
 
 
 @settings(max_examples=40, deadline=None)
@@ -65,9 +69,20 @@ def test_the_tokens_of_a_phrase_cover_it_and_no_other_word(name, words, data):
 
 def test_marks_of_words_and_plain_forms_are_found_in_the_prompt():
     prompt = "the \ufb01\uff4ee foxes"
-    _, spans = read_text(unigram(), prompt)
+    _, spans = read_text(umt5(), prompt)
     assert locate(spans, prompt, "\ufb01\uff4ee") == (2, 3, 4, 5)
     assert words(spans, prompt)[-3:] == ["fox", "es", None]
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["cafe\u0301 fox", "fox cafe\u0301", "cafe\u0301\u0323s fox", "\u1100\u1161\u11a8 fox"],
+)
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_an_accent_written_apart_is_its_letters(name, prompt):
+    spans = read_prompts(TOKENIZERS[name], [prompt], 100)[0]
+    phrase = next(word for word in prompt.split() if word != "fox")
+    assert not {*locate(spans, prompt, phrase)} & {*locate(spans, prompt, "fox")}
 
 
 def picture(height, width):
