@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 from tests.contracts.conftest import Case
 from tests.families.word_tokens import apart, changed, length_of, with_words
+from torch import nn
 
 from frisket.attention.tokens import PhraseCut, PhraseNotFound, Spans, locate
+from frisket.families.base import Source
 
 FOX, HUB = "a red fox on a stone wall", "a red hub on a stone wall"
 PROMPTS = (FOX, HUB, "two boats", "")
@@ -63,6 +65,16 @@ def test_phrases_are_found_apart_and_whole_or_not_at_all(read):
     assert not set(fox) & set(wall)
     with pytest.raises(PhraseNotFound, match="nearest in it is 'fox'"):
         locate(read.spans[0], FOX, "fo")
+
+
+def test_tokenizers_are_read_without_an_encoder(case, reads, tmp_path):
+    for name in getattr(case.parts.text, "names", ()):
+        part = getattr(case.parts.text, name)
+        if not isinstance(part, nn.Module):
+            part.save_pretrained(tmp_path / name)
+    tokenizer = case.family.load_tokenizer(Source(case.variant, path=str(tmp_path)))
+    pictures = [case.references(0)] * len(PROMPTS)
+    assert case.family.spans(tokenizer, PROMPTS, pictures) == reads["bytes"].spans
 
 
 def test_a_word_beyond_the_cut_is_refused(case):
