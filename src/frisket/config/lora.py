@@ -94,7 +94,7 @@ class Lora(Section):
             "orthogonal": self.orthogonal,
             "confine": self.confine is not None,
         }
-        name = next((name for name, given in acting.items() if given), "")
+        name = next((name for name, is_set in acting.items() if is_set), "")
         if name and self.kind != "lora":
             raise ValueError(
                 f'`lora.{name}` is for kind = "lora" only, this is {self.kind!r}: nothing can be'
