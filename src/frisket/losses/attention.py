@@ -9,11 +9,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from frisket.shapes import Coverage, Float, PhraseFlags, PhraseMaps, Weights
+from frisket.shapes import (
+    Coverage,
+    HeadMaps,
+    LayerCoverage,
+    PerPhrase,
+    PhraseFlags,
+    PhraseMaps,
+    Weights,
+)
 
-HeadMaps = Float[Tensor, "b T n f h w"]
-PerPhrase = Float[Tensor, "b T"]
-LayerCoverage = Float[Tensor, "b k _ _ _"]  # on the grid of an attention layer
 TINY = 1e-12  # divisors below it belong to maps of nothing: their numerator is 0 as well
 EPSILON = 1e-5  # FastComposer's: a region or its surroundings of no cells
 
