@@ -100,7 +100,7 @@ def _list_required(
     for item in items:
         regions = [region for region in phrases if region in item.covers]
         captions = [] if item.subsets else [*item.texts]  # with subsets no draw takes it
-        captions += [composite.text for composite in (*item.swaps, *item.mixes)]
+        captions += [swap.text for swap in item.swaps] + [mix.text for mix in item.mixes]
         for key in captions:
             yield from ((item.name, key, region) for region in regions)
         for subset in item.subsets:
