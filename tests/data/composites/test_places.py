@@ -65,7 +65,8 @@ def test_places_are_an_answer_to_the_question() -> None:
 
 def test_no_room_is_none() -> None:
     wide = torch.ones(1, 24, 24)
-    assert find([wide, disc(8, 8, 5)], 0, overlap=0.1, stays=True, scale=(1.0, 1.0)) is not None
+    assert find([wide, disc(8, 8, 5)], 0, overlap=0.2, stays=True, scale=(1.0, 1.0)) is not None
+    assert find([wide, disc(8, 8, 5)], 0, overlap=0.1, stays=True, scale=(1.0, 1.0)) is None
     assert find([wide, wide], 0, overlap=0.5, scale=(1.0, 1.0)) is None
     assert find([disc(8, 8, 5), wide], 0, overlap=0.1, stays=True, scale=(1.0, 1.0)) is None
     assert find([disc(8, 8, 5), torch.ones(1, 40, 40)], 0, scale=(1.0, 1.0)) is None

@@ -135,11 +135,12 @@ class Mixer:
         question: tuple[Any, ...],
     ) -> dict[str, Any]:
         """Everything that makes a mix, places included (they are an answer to the question)."""
-        plan, clip = self.plan, subjects[0].window
+        plan, clip, grid = self.plan, subjects[0].window, self.work.encoders.grid
         count, size = len(clip.geometry.picks), clip.geometry.target
         return {
             "rule": RULE,
-            "space": plan.space,
+            # Places in latent space are counted in cells.
+            "grid": [grid.spatial, grid.temporal] if plan.space == "latent" else None,
             "question": list(question),
             "subjects": [
                 {
