@@ -294,7 +294,7 @@ class Swap(Section):
     """Pixels by which what is kept of the clip reaches past its mask (latent space)."""
 
     @model_validator(mode="after")
-    def _space_fits(self) -> "Swap":
+    def _check_space(self) -> "Swap":
         if self.space == "latent" and self.despill:
             raise ValueError(
                 'swap: `despill` mends the colour of pixels; leave it out, or set space = "pixel"'
@@ -343,14 +343,14 @@ class Mixes(Section):
     """How strongly the old background's colour is taken out of soft edges (pixel space)."""
 
     @model_validator(mode="after")
-    def _whole(self) -> "Mixes":
+    def _check_table(self) -> "Mixes":
         if "{a}" not in self.template or "{b}" not in self.template:
             raise ValueError("mix: `template` must hold {a} and {b}, else a subject goes unnamed")
         if self.scale[0] > self.scale[1]:
             raise ValueError(f"mix: `scale` is [smallest, largest], got {list(self.scale)}")
-        usual = type(self).model_fields
+        defaults = type(self).model_fields
         for name in ("scale", "despill"):
-            if self.space == "latent" and getattr(self, name) != usual[name].default:
+            if self.space == "latent" and getattr(self, name) != defaults[name].default:
                 raise ValueError(
                     f"mix: `{name}` is for pixels; latents are moved as they are: leave it out, or"
                     ' set space = "pixel"'

@@ -19,7 +19,7 @@ from frisket.media.frames import ExtractionMode, Media
 from frisket.media.geometry import Geometry
 from frisket.shapes import Clip, Frames, Plane
 
-Space = Literal["pixel", "latent"]
+CompositeSpace = Literal["pixel", "latent"]
 MaskFrom = Literal["none", "folder", "sidecar", "alpha", "regions", "listed"]
 
 
@@ -155,7 +155,7 @@ class SwapPlan:
     feather: float = 0.0
     despill: float = 0.0
     seed: int = 0
-    space: Space = "pixel"
+    space: CompositeSpace = "pixel"
     grow: float = 0.0  # pixels the subject's cover is widened by, in latent space
 
 
@@ -177,7 +177,7 @@ class MixPlan:
     background_template: str = "{caption} on {background}"
     despill: float = 0.0
     seed: int = 0
-    space: Space = "pixel"
+    space: CompositeSpace = "pixel"
 
 
 @runtime_checkable
@@ -224,7 +224,7 @@ class Swapped:
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class MixLayer:
     """A subject of a mix in latent space: the keys of its latents, and of what is cut out of them.
 
     `shift` says by how many cells it moves (down, right).
@@ -246,7 +246,7 @@ class Mix:
     latents: str
     text: str
     coverage: str
-    layers: tuple[Layer, ...] = ()
+    layers: tuple[MixLayer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
