@@ -2,9 +2,8 @@
 
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 
 from frisket.data.cached.colours import hash_content
@@ -17,14 +16,22 @@ from frisket.data.composites.mixing import MaskedClip
 from frisket.data.composites.planning import PlanMix, PlanSwap, plan_composites
 from frisket.data.encoding import Encoding, PictureFiles
 from frisket.data.mask_pipeline import Facts, cover, coverage_record
-from frisket.data.records import Clipset, Encoders, Item, Prepared, Window
+from frisket.data.records import (
+    Captions,
+    Clipset,
+    Encoders,
+    Item,
+    PhraseRow,
+    Prepared,
+    Window,
+)
 from frisket.data.refusing import BadClips, explain_mismatch, stop_if_bad
 from frisket.data.statistics import PrepareCounts, pick_held
+from frisket.data.windows import cut_windows
 from frisket.masks.weights import BACKGROUND
-from frisket.media.buckets import bucket
 from frisket.media.files import ClipFiles, Findings, find
 from frisket.media.folders.references import check_references, find_references
-from frisket.media.frames import BadMedia, Media, extract, probe
+from frisket.media.frames import BadMedia, Media, probe
 from frisket.media.geometry import Geometry
 from frisket.media.moving.remarks import REMARKS, sum_up
 from frisket.media.paths import collecting
@@ -33,8 +40,6 @@ from frisket.progress import Progress
 __all__ = ["BadClips", "prepare"]
 
 log = logging.getLogger(__name__)
-
-bucket_of = lru_cache(4096)(bucket)  # clips of a set share few sizes
 
 LOOK = 3  # goes into what is remembered of files; count up when `probe` sees more in them
 EMPTY = ""
@@ -56,16 +61,19 @@ def prepare(
     holdout: int = 0,
     measured: Sequence[Clipset] = (),
     progress: Progress = _silent,
+    phrases: Mapping[str, str] | None = None,
+    locate: Callable[[Sequence[Item], Captions], Mapping[str, PhraseRow]] | None = None,
 ) -> Prepared:
     """Make every missing latents, text and coverage entry; unchanged clips cost a stat or two.
 
     `regions` is the weight table (with `background`). Its numbers are used for the report and for
     what a swap or a mix keeps (regions of weight > 0); they are in no other key. `swap` and `mix`
     may be functions of all masked windows (backdrops taken from the clips themselves). `holdout`
-    clips are kept out of training, evenly over the list, and the sets `measured` whole. Order:
-    masks, then every frame is decoded once, then latents, then text, so that a bad file shows
-    before hours of encoding, and VAE and text encoder are never loaded together. May be killed at
-    any moment: what was finished is not done again.
+    clips are kept out of training, evenly over the list, and the sets `measured` whole. `phrases`
+    are the words of regions; `locate` finds them in the captions of the training clips, and
+    refuses, before anything is encoded. Order: masks, then every frame is decoded once, then
+    latents, then text, so that a bad file shows before hours of encoding, and VAE and text encoder
+    are never loaded together. May be killed at any moment: what was finished is not done again.
 
     Raises BadClips with every unusable file, caption or name, and with every clip or caption for
     which a model gives NaN or infinity; NoMasks for clips without the mask they are required to
@@ -74,6 +82,7 @@ def prepare(
     cache.sweep()
     with Index(cache.folder) as index:
         walk = _Walk(cache, index, encoders, dict(regions), progress)
+        walk.phrases, walk.locate = phrases or {}, locate
         return walk.run(clipsets, swap, mix, holdout, measured)
 
 
@@ -99,6 +108,8 @@ class _Walk:
         self.bad = self.work.bad
         self.remarks: dict[str, list[str]] = {}  # of the clips of the data set at hand
         self.refused: list[ValueError] = []  # of how files lie there; each is in `bad` as well
+        self.phrases: Mapping[str, str] = {}
+        self.locate: Callable[[Sequence[Item], Captions], Mapping[str, PhraseRow]] | None = None
 
     def run(
         self,
@@ -130,18 +141,20 @@ class _Walk:
             items[position] = item
         self.work.check()
         stop_if_bad(self.bad, self.refused)
+        kept = tuple(items[position] for position in training)
+        rows = self.locate(kept, self.work.captions) if self.locate is not None else {}
         self.work.run()
         stop_if_bad(self.bad, self.refused)
         self.work.embed()
         stop_if_bad(self.bad, self.refused)
-        kept = tuple(items[position] for position in training)
-        left = tuple(items[position] for position in held)
+        left = (*(items[position] for position in held), *apart)
         return Prepared(
             kept,
-            (*left, *apart),
+            left,
             self.regions,
             self.tally.report(),
             self.cache,
+            phrases=rows,
             draw_mixes=draw_mixes,
         )
 
@@ -234,7 +247,7 @@ class _Walk:
         if not clip.alpha and masking.source == "alpha":
             masking = replace(masking, source="none")
         self.tally.sided += clipset.flip and SIDES.search(caption) is not None
-        cuts = self._cut_windows(clipset, media)
+        cuts = cut_windows(clipset, media, self.encoders.grid)
         for number, (picks, target) in enumerate(cuts):
             name = clip.name if len(cuts) == 1 else f"{clip.name}#{number}"
             for flip in (False, True) if clipset.flip else (False,):
@@ -260,36 +273,6 @@ class _Walk:
             caption, clipset.trigger, shuffle=clipset.shuffle_tags, keep=clipset.keep_tags
         )
         return tuple(self.work.text(order, pictures) for order in captions)
-
-    def _cut_windows(
-        self, clipset: Clipset, media: Media
-    ) -> list[tuple[tuple[int, ...], tuple[int, int]]]:
-        grid, how = self.encoders.grid, clipset.windows
-        runs = extract(
-            media.clock.sample(how.fps),
-            how.frames,
-            how.mode,
-            stride=how.stride,
-            samples=how.samples,
-            max_frames=how.max_frames,
-            grid=grid,
-        )
-        size, keep = clipset.resolution, clipset.keep_aspect
-        return [
-            (
-                picks,
-                bucket_of(
-                    media.height,
-                    media.width,
-                    len(picks),
-                    resolution=size,
-                    grid=grid,
-                    keep_aspect=keep,
-                    enlarge=clipset.enlarge,
-                ),
-            )
-            for picks in runs
-        ]
 
     def _make_item(
         self, clipset: Clipset, window: Window, texts: tuple[str, ...], *, taught: bool
@@ -319,6 +302,10 @@ class _Walk:
                 self._measure_picture(path, content) for path, content in window.references
             ),
             drawn=self.work.vary(window) if taught and coverage else (),
+            covers=(covers := _list_covered(coverage[1]) if coverage else ()),
+            subsets=self.work.subsets(clipset, covers, self.phrases, window.references)
+            if taught
+            else (),
         )
 
     def _measure_picture(self, picture: Path, content: str) -> tuple[int, int]:
@@ -352,6 +339,10 @@ class _Walk:
             known = self.cache.load("coverage", key).notes["facts"]
             self.index.put("facts", key, known)
         return Facts.parse(known)
+
+
+def _list_covered(facts: Facts) -> tuple[str, ...]:
+    return tuple(name for name, share in facts.mean.items() if share > 0)
 
 
 def _list_folders(clipsets: Sequence[Clipset]) -> str:

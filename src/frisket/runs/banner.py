@@ -10,7 +10,7 @@ from rich.text import Text
 from frisket.config.compat import compat_of, normalise_of
 from frisket.config.noise_levels import shift_of
 from frisket.config.regions import weights_of
-from frisket.config.tree import Config
+from frisket.config.tree import Config, Lora
 from frisket.data.cached.store import CorruptEntry
 from frisket.data.mask_pipeline import arrange
 from frisket.data.records import Item, Prepared, PrepareReport
@@ -41,7 +41,7 @@ def check(config: Config, prepared: Prepared) -> None:
     weighs = config.curve.floor > 0 or config.curve.unmasked_probability > 0
     if weighs or report.silent < report.clips:
         return
-    table = ", ".join(f"{name} = {weight:g}" for name, weight in config.regions.items())
+    table = ", ".join(f"{name} = {weight:g}" for name, weight in config.region_weights.items())
     why = f"{len(report.all_zero)} of {report.clips} masks are empty, and [regions] has {table}"
     raise NothingTeaches(
         f"no clip has any weight: {why}. White teaches and black does not; if yours are the other"
@@ -114,8 +114,8 @@ def _of_buckets(config: Config, prepared: Prepared) -> Iterator[str]:
 
 def _of_masks(config: Config, prepared: Prepared) -> Iterator[str]:
     report = prepared.report
-    taught = [s.mean for name, s in report.coverage.items() if config.regions.get(name)]
-    alone = not config.regions.get(BACKGROUND) and not config.curve.floor
+    taught = [s.mean for name, s in report.coverage.items() if config.region_weights.get(name)]
+    alone = not config.region_weights.get(BACKGROUND) and not config.curve.floor
     if alone and 0 < sum(taught) < SMALL and normalise_of(config) == "sample":
         yield (
             f"the regions cover {sum(taught):.1%} of a clip on average: with normalise = "
@@ -158,7 +158,7 @@ def _of_doubted(report: PrepareReport) -> Iterator[str]:
 
 
 def _of_swap(config: Config, prepared: Prepared) -> Iterator[str]:
-    background = config.regions.get(BACKGROUND, 0.0)
+    background = config.region_weights.get(BACKGROUND, 0.0)
     if not config.swap.rate:
         return
     if background > 0:
@@ -234,7 +234,7 @@ def rows(config: Config, prepared: Prepared) -> list[tuple[str, str]]:
         ("clips", f"{report.clips}{held}; {len(prepared.items)} training items"),
         ("with a mask", f"{report.masked} of {report.clips}"),
     ]
-    for name, weight in config.regions.items():
+    for name, weight in config.region_weights.items():
         if name == BACKGROUND:
             continue
         spread = report.coverage.get(name)
@@ -297,8 +297,24 @@ def _list_settings(config: Config) -> Iterator[tuple[str, str]]:
         yield "learning rate", f"{chosen.lr:g}, {chosen.schedule}{warming}{decaying}"
     if chosen.lora_plus:
         yield "LoRA+", f"B learns at {chosen.lora_plus:g} times the rate of A"
+    yield from _list_adapter(lora)
+
+
+def _list_adapter(lora: Lora) -> Iterator[tuple[str, str]]:
+    """Options of the adapter that are not as they come."""
     if lora.conv_rank:
         yield "convolutions", f"rank {lora.conv_rank}, alpha {lora.conv_alpha or lora.conv_rank:g}"
+    if lora.rank_schedule:
+        by = "its quantile in training" if lora.rank_by == "quantile" else "t"
+        yield (
+            "ranks",
+            f"{lora.rank_schedule}: {lora.least_rank} at pure noise to {lora.rank} by {by};"
+            " programs other than Frisket apply all of them always",
+        )
+    if lora.orthogonal:
+        yield "start", f"orthogonal; the file is a LoRA of rank {2 * lora.rank}"
+    if lora.confine is not None:
+        yield "confined", f"to the masks grown by {lora.confine} latent cells, while training"
     if lora.max_norm:
         yield "largest norm", f"{lora.max_norm:g} of each layer's update"
 
