@@ -11,7 +11,7 @@ from torch import Tensor
 from frisket.data.background_swap import composite
 from frisket.data.backgrounds import cut, paint_backdrop, to_frames
 from frisket.data.composites.layers import limit_to
-from frisket.data.composites.places import Placement, lay_plane
+from frisket.data.composites.places import Placement, find_overlap, lay_plane
 from frisket.data.mask_pipeline import planes_of
 from frisket.data.records import Backdrop, Window
 from frisket.media.frames import decode_stored
