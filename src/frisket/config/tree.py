@@ -6,17 +6,16 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, field_validator, model_serializer, model_validator
 
 from frisket.config.command_options import option
+from frisket.config.composites.tables import Mixes, Swap
 from frisket.config.data import (
     Count,
     Curve,
     Data,
     Fraction,
     MaskSource,
-    Mixes,
     NamedRegion,
     Positive,
     Section,
-    Swap,
     list_phrases,
     list_weights,
     read_regions,
