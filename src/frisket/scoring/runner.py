@@ -57,7 +57,8 @@ class RunScorer:
     folder: Path  # for the samples
     progress: Progress
     scenes: list[tuple[Latents, Conditioning]] = field(default_factory=list)
-    words: PhraseScenes = PhraseScenes()  # where no region has a phrase, no attention is read
+    # Where no region has a phrase, no attention is read.
+    words: PhraseScenes = field(default_factory=PhraseScenes)
     attention: dict[str, ModelReading] = field(default_factory=dict)  # by run, and of the base
 
     def run(self, runs: Sequence[ScoredRun]) -> dict[str, RunResults]:
