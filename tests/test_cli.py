@@ -26,7 +26,16 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
     "train": {"config", "--config", "--steps", "--rank", "--lr", "--batch"} | COMMON,
     "generate": {
         "--config",
-        *("config", "--prompt", "--prompt-file", "--lora", "--strength", "--base", "--compare"),
+        *(
+            "config",
+            "--prompt",
+            "--prompt-file",
+            "--lora",
+            "--strength",
+            "--lora-mask",
+            "--base",
+            "--compare",
+        ),
         *("--seed", "--negative", "--steps", "--guidance", "--width", "--height", "--frames"),
         *("--batch", "--output", "--image"),
     }
@@ -34,6 +43,7 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
     "convert": {
         *("files", "--output", "--to", "--family", "--variant", "--rank", "--scale", "--average"),
         *("--exact", "--merge-into", "--extract", "--dtype", "--expert", "--drop-text"),
+        "--drop-schedule",
     }
     | {"--leave-out"},
     "quickstart": {"--output", "--seeds", "--full", "--workers"} | COMMON,

@@ -35,7 +35,7 @@ def lay_on_grid(
         laid = functional.interpolate(pictures, cells[1:], mode="bilinear", align_corners=False)
     else:
         laid = functional.interpolate(pictures, cells[1:], mode="nearest")
-    return laid.unflatten(0, maps.shape[:2])
+    return laid.reshape(*maps.shape[:2], *laid.shape[1:])
 
 
 def average(

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from frisket.pocket.world import (
     COLOURS,
+    CREATURES,
     PALETTE,
     PATTERNS,
     SHAPES,
@@ -22,7 +23,6 @@ from frisket.pocket.world import (
     ZIGZAG,
     Background,
     Scene,
-    creature,
     draw_background,
     shape_alpha,
 )
@@ -183,30 +183,30 @@ def correct(verdicts: Sequence[Judgement], scenes: Sequence[Scene]) -> dict[str,
     return {name: float(np.mean(row)) if row else 0.0 for name, row in right.items()}
 
 
-@lru_cache(maxsize=1)
-def _draw_creatures() -> tuple[torch.Tensor, torch.Tensor]:
-    """Paint `N 1024 3` and alpha `N 1024` of the creature at every radius and place."""
+@lru_cache(maxsize=len(CREATURES))
+def _draw_creatures(word: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Paint `N 1024 3` and alpha `N 1024` of a creature at every radius and place."""
     paints, alphas = [], []
     for radius in CREATURE_RADII:
         for y in CREATURE_PLACES:
             for x in CREATURE_PLACES:
-                paint, planes = creature(float(x), float(y), radius)
+                paint, planes = CREATURES[word](float(x), float(y), radius)
                 paints.append(paint.reshape(-1, 3))
                 alphas.append(np.clip(sum(planes.values()), 0, 1).reshape(-1))
     return torch.from_numpy(np.stack(paints)).float(), torch.from_numpy(np.stack(alphas))
 
 
-def find_creature(
-    pictures: _Pictures,
-) -> tuple[Scores, Alphas]:
-    """Best match of the new subject: PSNR in dB, and the alpha of the matching template.
+def find_creature(pictures: _Pictures, word: str = "sks") -> tuple[Scores, Alphas]:
+    """Best match of a new subject: PSNR in dB, and the alpha of the matching template.
+
+    `word` is one of CREATURES; KeyError for another.
 
     The squared error of the colours is averaged under the template's alpha (so the background does
     not count) over radii CREATURE_RADII and every whole-pixel centre in CREATURE_PLACES; an error
     below 1 counts as 1, so 48.1 dB is the best there is. Found means PSNR >= FOUND_DB.
     """
     pixels = torch.from_numpy(raster(pictures)).flatten(1, 2)  # n 1024 3
-    paint, alpha = _draw_creatures()
+    paint, alpha = _draw_creatures(word)
     weighted = paint * alpha[..., None]
     error = (
         pixels.square().sum(-1) @ alpha.T

@@ -28,6 +28,9 @@ NOVEL_COLOURS: dict[str, tuple[int, int, int]] = {
     "teal": (20, 170, 170),
 }
 PALETTE = COLOURS | NOVEL_COLOURS
+# Of the second creature. Outside PALETTE on purpose: the judge names pixels by PALETTE, and what it
+# has said of the first creature must not change.
+SECOND_COLOURS: dict[str, tuple[int, int, int]] = {"lime": (170, 255, 60), "brown": (125, 75, 35)}
 SHAPES = ("circle", "square", "triangle", "cross", "ring")
 PATTERNS = ("wall", "stripes", "checks", "dots")
 MOTIONS = {
@@ -60,7 +63,7 @@ ZIGZAG = Background("zigzag", "orange", "purple")  # never in the corpus
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A shape (or `sks`, or nothing) before a background; lengths in 32nds of the side."""
+    """A shape (or a creature, or nothing) before a background; lengths in 32nds of the side."""
 
     background: Background
     shape: str = ""
@@ -77,7 +80,7 @@ class Scene:
             subject = "nothing"
         else:
             words = " ".join(word for word in (self.motion, self.colour, self.shape) if word)
-            subject = words if self.shape == "sks" else f"a {words}"
+            subject = words if self.shape in CREATURES else f"a {words}"
         return f"{subject} on {self.background.words}"
 
 
@@ -160,16 +163,46 @@ def creature(
     return paint.round().astype(np.uint8), {k: v.astype(np.float32) for k, v in planes.items()}
 
 
+def second_creature(
+    x: float, y: float, radius: float, size: int = SIZE
+) -> tuple[_Picture, dict[str, _Mask]]:
+    """Draw another subject no corpus picture holds, for scenes of two: a lozenge, lime above and
+    brown below, with a black eye and two white ears.
+
+    Returns as `creature` does; the regions are `body`, `eye` and `ears`.
+    """
+    rows, columns = _lay_raster(size)
+    dx, dy = columns - x, rows - y
+    sharp = size / SIZE
+    body = radius * 1.05 - np.abs(dx) - np.abs(dy)
+    body = np.clip(np.minimum(body, radius * 0.8 - np.abs(dx)) * sharp + 0.5, 0, 1)
+    eye = np.clip((radius * 0.28 - np.hypot(dx, dy - radius * 0.1)) * sharp + 0.5, 0, 1)
+    ears = radius * 0.26 - np.hypot(np.abs(dx) - radius * 0.55, dy + radius * 0.75)
+    ears = np.clip(ears * sharp + 0.5, 0, 1) * (body < 0.5)
+    paint = np.where((dy < 0)[..., None], SECOND_COLOURS["lime"], SECOND_COLOURS["brown"])
+    paint = paint.astype(np.float64)
+    paint += (np.array(PALETTE["black"]) - paint) * eye[..., None]
+    paint += (np.array(PALETTE["white"]) - paint) * ears[..., None]
+    whole = np.maximum(body, ears)
+    eye = np.minimum(eye, body)
+    planes = {"body": whole - eye - np.minimum(ears, whole - eye), "eye": eye, "ears": ears}
+    planes["ears"] = whole - planes["body"] - planes["eye"]
+    return paint.round().astype(np.uint8), {k: v.astype(np.float32) for k, v in planes.items()}
+
+
+CREATURES = {"sks": creature, "zwx": second_creature}
+
+
 def draw(scene: Scene, size: int = SIZE) -> tuple[_Picture, dict[str, _Mask]]:
     """Paint a scene; returns the picture (uint8 H W 3) and its exact region planes (H W).
 
-    A corpus shape has one region, `subject`; the creature `sks` has `body`, `eye` and `legs`.
+    A corpus shape has one region, `subject`; a creature (`sks`, `zwx`) has those of its parts.
     """
     ground = draw_background(scene.background, size).astype(np.float32)
     if not scene.shape:
         return ground.astype(np.uint8), {}
-    if scene.shape == "sks":
-        paint, planes = creature(scene.x, scene.y, scene.radius, size)
+    if scene.shape in CREATURES:
+        paint, planes = CREATURES[scene.shape](scene.x, scene.y, scene.radius, size)
     else:
         alpha = shape_alpha(scene.shape, scene.x, scene.y, scene.radius, size)
         paint = np.broadcast_to(np.array(COLOURS[scene.colour], np.uint8), (size, size, 3))
@@ -221,7 +254,9 @@ def is_held_out(scene: Scene) -> bool:
     return bool(scene.shape) and zlib.crc32(scene.caption.encode()) % 8 == 0
 
 
-def random_creature(rng: np.random.RandomState, background: Background = ZIGZAG) -> Scene:
-    """The new subject somewhere before a background."""
+def random_creature(
+    rng: np.random.RandomState, background: Background = ZIGZAG, word: str = "sks"
+) -> Scene:
+    """A new subject (`word` of CREATURES) somewhere before a background."""
     x, y = rng.uniform(11, 21, 2)
-    return Scene(background, "sks", "", float(x), float(y), float(rng.uniform(7.5, 9.5)))
+    return Scene(background, word, "", float(x), float(y), float(rng.uniform(7.5, 9.5)))

@@ -36,7 +36,7 @@ def metadata_of(config: Config, prepared: Prepared, steps: int) -> dict[str, str
     model metadata standard 1.0.1: UIs show base, rank, trigger and resolution from either. No time
     is in it, and of paths the last name alone, so that equal runs make equal files.
     """
-    started = config.model_dump(mode="json", include={"regions", "curve", "swap", "losses"})
+    started = config.model_dump(mode="json", include={"regions", "curve", "swap", "mix", "losses"})
     family, variant = config.model.family, variant_of(config)
     card = FAMILIES.load(family).variants[variant]
     architecture = card.architecture or f"{family}-{variant}"
@@ -127,12 +127,13 @@ def _describe_masks(config: Config, prepared: Prepared) -> dict[str, Any]:
     """What the masks did: which regions at which weight, and how many clips had one."""
     report = prepared.report
     return {
-        "regions": dict(config.regions),
+        "regions": config.region_weights,
         "gamma": config.curve.gamma,
         "floor": config.curve.floor,
         "normalise": normalise_of(config),
         "compat": config.losses.compat,
         "swap_rate": config.swap.rate,
+        "mix_rate": config.mix.rate,
         "clips": report.clips,
         "masked": report.masked,
     }
@@ -144,11 +145,21 @@ def _escape_markdown(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]<>()#|~!])", r"\\\1", html.escape(plain, quote=False))
 
 
+def _list_mix_line(config: Config) -> list[str]:
+    mix = config.mix
+    if not mix.rate:
+        return []
+    return [
+        f"- mixes: rate {mix.rate:g}, {mix.subjects} subjects, {mix.ground} ground,"
+        f" {mix.space} space"
+    ]
+
+
 def write_card(config: Config, prepared: Prepared, path: Path) -> None:
     """A short model card beside the LoRA."""
     report = prepared.report
     weights = ", ".join(
-        f"{_escape_markdown(name)} {weight:g}" for name, weight in config.regions.items()
+        f"{_escape_markdown(name)} {weight:g}" for name, weight in config.region_weights.items()
     )
     terms = ", ".join(
         f"{_escape_markdown(name)} {table['strength']:g}"
@@ -164,11 +175,12 @@ def write_card(config: Config, prepared: Prepared, path: Path) -> None:
         f" {_escape_markdown(config.optimizer.name)} at {config.optimizer.lr:g},"
         f" seed {config.run.seed}",
         f"- clips {report.clips}, with masks {report.masked}, held out {len(prepared.held)}",
-        f"- region weights: {weights}; background {config.regions.get('background', 0.0):g}",
+        f"- region weights: {weights}; background {config.region_weights.get('background', 0.0):g}",
         f"- losses: {terms}; normalise = {normalise_of(config)}"
         + (f", as {config.losses.compat}" if config.losses.compat else ""),
         f"- background swap: rate {config.swap.rate:g}"
-        + (f", source {config.swap.source}" if config.swap.rate else ""),
+        + (f", source {config.swap.source}, {config.swap.space} space" if config.swap.rate else ""),
+        *_list_mix_line(config),
         f"- data: {prepared.digest}",
         "",
     ]

@@ -60,9 +60,7 @@ def _read_phrase(text: str, known: Sequence[str]) -> RegionPhrase:
 def read_region_phrases(config: Config) -> dict[str, str]:
     """The phrases of [regions], by region."""
     table: Mapping[str, Any] = config.regions
-    return {
-        name: entry.phrase for name, entry in table.items() if getattr(entry, "phrase", None)
-    }
+    return {name: entry.phrase for name, entry in table.items() if getattr(entry, "phrase", None)}
 
 
 def locate_in_prompts(
