@@ -18,7 +18,6 @@ from frisket.scoring.attention.phrases import (
     choose_phrases,
     list_captions,
     locate_in_prompts,
-    read_region_phrases,
 )
 from frisket.scoring.attention.reading import PhraseScenes
 from frisket.scoring.attention.scenes import build_scenes
@@ -140,7 +139,7 @@ def _find_phrases(
 ) -> PhraseScenes:
     """The phrases of the regions in the clips that are measured on; none where there are none."""
     config = measured_on.config
-    if config is None or not (typed or read_region_phrases(config)):
+    if config is None or not (typed or config.phrases):
         return PhraseScenes()
     phrases = choose_phrases(config, typed)
     captions = list_captions(config, family, source)
