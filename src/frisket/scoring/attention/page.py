@@ -229,7 +229,8 @@ def _spell_spread(value: Estimate) -> str:
 
 def _build_phrase(report: AttentionReport, number: int) -> dict[str, Any]:
     """The rows of one phrase: a scene each, plain, then every level of every model."""
-    entry, rows = report.phrases[number], []
+    entry = report.phrases[number]
+    rows: list[dict[str, Any]] = []
     heads = [
         f"{reading.model}, {name}"
         for reading in report.readings
