@@ -92,6 +92,7 @@ def spec_of(config: Config, family: Family) -> lora.LoraSpec:
         rank_quantiles=list_quantiles(config, family) if chosen.rank_by == "quantile" else (),
         orthogonal=chosen.orthogonal,
         confine=chosen.confine,
+        focus=chosen.focus,
     )
 
 
