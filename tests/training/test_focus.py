@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from tests.training import tara_scene as scene
-from torch import nn
+from torch import Tensor, nn
 
 from frisket.adapters import lora
 from frisket.adapters.routed.factors import Factors
@@ -26,8 +26,20 @@ from frisket.training.focus import Focus, align_keys, mark
 PEER = load_file(Path(__file__).with_name("tara_peer.safetensors"))
 
 
+class TextModel(nn.Module):
+    """A denoiser that is one key of the text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.to_k = nn.Linear(scene.WIDTH, scene.OUT)
+
+    def forward(self, state: Tensor) -> Tensor:
+        output: Tensor = self.to_k(state)
+        return output
+
+
 class TextStreams:
-    """A denoiser that is one layer on the text."""
+    """What it says of itself."""
 
     def find(self, name: str) -> Any:
         return "text"
@@ -54,9 +66,7 @@ def make_batch(phrases: tuple[Any, ...]) -> Batch:
 
 @torch.no_grad()
 def test_the_focused_layer_is_the_authors() -> None:
-    model = nn.Sequential()
-    model.to_k = nn.Linear(scene.WIDTH, scene.OUT)
-    model.forward = lambda state: model.to_k(state)  # type: ignore[method-assign]
+    model = TextModel()
     lora.attach(model, lora.LoraSpec(rank=scene.RANK, alpha=scene.ALPHA, targets=("to_k",)), seed=0)
     layer: Any = model.to_k
     layer.base_layer.weight.data = scene.draw("weight", layer.base_layer.weight.shape)

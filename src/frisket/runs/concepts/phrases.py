@@ -25,9 +25,9 @@ def make_locator(config: Config, family: Family, source: Source) -> Locator | No
     It raises ConfigError for a region that no mask covers, and PhrasesNotRead with every caption
     that lacks the phrase of a region that its clip's mask covers, or in which it is cut off; so for
     the adapter's own words (lora.focus, lora.align), whose positions come after the regions'. The
-    empty caption of a dropout lacks all of them by intent. Where neither a loss term reads attention
-    nor the adapter has words of its own, the captions are looked at and no tokenizer is loaded: the
-    positions are then left out.
+    empty caption of a dropout lacks all of them by intent. Where neither a loss term reads
+    attention nor the adapter has words of its own, the captions are looked at and no tokenizer is
+    loaded: the positions are then left out.
     """
     phrases, own = config.phrases, config.lora.words
     if not phrases and not own:
