@@ -23,6 +23,7 @@ from frisket.families.base import FAMILIES, Family, Parts, Source
 from frisket.inference.generate import Picture, sample
 from frisket.inference.grids import grid, save
 from frisket.inference.methods.base import Method
+from frisket.inference.methods.freefuse.method import FreeFuse
 from frisket.inference.sample_specs import check
 from frisket.runs.methods.fusing import plan_fusion, save_masks
 from frisket.runs.methods.regional import LoraPlace, read_places
@@ -128,7 +129,7 @@ def generate(
     for place, picture in _draw_versions(draw, versions, parts, method):
         path = folder / _name_file(place, picture, versions)
         samples[place] = SavedSample(picture, save(picture.frames, path, variant.fps), place[1])
-        if fusion is not None and method is not None and place[1] == "lora":
+        if fusion is not None and isinstance(method, FreeFuse) and place[1] == "lora":
             save_masks(method.masks[picture.spec], fusion.names, picture.spec, path, variant.fps)
         progress("sampling", len(samples), len(shots) * len(versions))
     ordered = [samples[index, version] for index in range(len(shots)) for version in versions]
