@@ -2,11 +2,12 @@
 
     python -m benchmarks.effects.pair_base OUT [--steps 1500]
 
-The packaged base never saw more than one shape a picture, nor another size than 32 x 32. This goes on
-from it on wide pictures (32 x 64) of two shapes, three steps in four, and on the corpus it was made
-on, one step in four, and writes OUT/denoiser, a folder `model.source` may name. Adam at a constant
-rate, then a linear cool-down; EMA weights; a step's data and noise are functions of the step. Resumes
-from OUT/state.pt. One caption in eight is never shown (`PairScene.held_out`, `world.is_held_out`).
+The packaged base never saw more than one shape a picture, nor another size than 32 x 32. This goes
+on from it on wide pictures (32 x 64) of two shapes, three steps in four, and on the corpus it was
+made on, one step in four, and writes OUT/denoiser, a folder `model.source` may name. Adam at a
+constant rate, then a linear cool-down; EMA weights; a step's data and noise are functions of the
+step. Resumes from OUT/state.pt. One caption in eight is never shown (`PairScene.held_out`,
+`world.is_held_out`).
 """
 
 import argparse
