@@ -1,11 +1,13 @@
 """A cell: one configuration or method at one seed, kept as one JSON file and never run twice."""
 
 import json
+import os
 import platform
 import subprocess
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +41,14 @@ class Cell:
         return f"cells/{self.part}-{self.name}-{self.seed}"
 
 
+@cache
 def name_commit() -> str:
-    """The commit that is checked out, with `+` where tracked files differ from it."""
+    """The commit that is checked out, with `+` where tracked files differ from it.
+
+    Asked once a process; `EFFECTS_COMMIT` names it where the benchmark runs from an export.
+    """
+    if "EFFECTS_COMMIT" in os.environ:
+        return os.environ["EFFECTS_COMMIT"]
     command = ("git", "-C", str(ROOT), "describe", "--always", "--dirty=+", "--abbrev=9")
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
