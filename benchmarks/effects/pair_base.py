@@ -1,6 +1,6 @@
 """Teach a copy of the packaged pocket base two shapes on one wide picture, for the benchmark alone.
 
-    python -m benchmarks.effects.pair_base OUT [--steps 1500]
+    python -m benchmarks.effects.pair_base OUT [--steps 1000]
 
 The packaged base never saw more than one shape a picture, nor another size than 32 x 32. This goes
 on from it on wide pictures (32 x 64) of two shapes, three steps in four, and on the corpus it was
@@ -26,7 +26,7 @@ from frisket.pocket.world import Scene, draw, is_held_out, random_scene
 BATCH, RATE, WARM, COOL, EMA_EVERY, EMA = 16, 5e-4, 50, 0.3, 5, 0.98
 SQUARE = 4  # every so many steps the pictures are those of the packaged base
 EMPTY, COLOURLESS, WORDLESS = 0.15, 0.2, 0.1  # shares of halves, of subjects, of captions
-STEPS = 1500
+STEPS = 1000
 
 
 def _name_subject(scene: Scene, rng: np.random.RandomState) -> str:
