@@ -5,6 +5,7 @@ Upper case counts pixels, lower case counts latent cells:
     b  batch            k  regions          c  latent channels
     F  H  W             frames, height, width of the media
     f  h  w             the same three on the latent grid
+    T                   phrases of a prompt
 
 An image is a clip of one frame, so every tensor here has its frame axis.
 
@@ -41,5 +42,8 @@ CellPlanes = Float[Tensor, "k f h w"]  # the coverage of one clip
 Coverage = Float[Tensor, "b k f h w"]  # share of the cell a region covers, in [0, 1]
 Weights = Float[Tensor, "b 1 f h w"]  # how much a cell teaches, >= 0
 Latents = Float[Tensor, "b c f h w"]
+PhraseMaps = Float[Tensor, "b T f h w"]  # how much each cell attends to a phrase, in [0, 1]
+PhraseFlags = Bool[Tensor, "b T"]  # whether a phrase is in the sample's caption
+RegionFlags = Bool[Tensor, "b k"]  # whether a sample teaches a region
 PerSample = Float[Tensor, "b"]
 Flags = Bool[Tensor, "b"]

@@ -18,7 +18,7 @@ from torch import nn
 
 from frisket.adapters import lora
 from frisket.families.base import Source
-from frisket.families.models.flux2 import ARCHITECTURES, FAMILY
+from frisket.families.models.flux2.family import ARCHITECTURES, FAMILY
 
 PROMPT, NEGATIVE = "a red fox, café &amp; snow", "blurry"
 SIZE = (32, 48)  # height, width: 2 x 3 cells

@@ -11,7 +11,7 @@ from torch import nn
 
 from frisket.families.key_map import UnknownLayer
 from frisket.families.models.flux.family import FAMILY as FLUX
-from frisket.families.models.flux2 import FAMILY as FLUX2
+from frisket.families.models.flux2.family import FAMILY as FLUX2
 
 SWAPPED = "norm_out.linear"  # its halves trade places: no plain name, so not in the tables
 

@@ -1,6 +1,8 @@
 """What a family says of its attention: the layers, and what each multiplied."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,6 +33,15 @@ class Projections:
     image: slice | None = None
     present: Bool[Tensor, "b m"] | None = None
     scale: float | None = None  # of the logits; None is d ** -0.5
+    # What the layer gave before its out projection, heads joined: of the image's rows and of the
+    # prompt's. None where the layer has no such rows (the text of a cross-attention layer).
+    image_output: Float[Tensor, "b n c"] | None = None
+    text_output: Float[Tensor, "b s c"] | None = None
+    folded: bool = False  # frames lie in the batch, those of one sample side by side
+    timestep: Tensor | None = None  # as the denoiser was told, on its own scale
+    prompt: Tensor | Sequence[Tensor] | None = None  # the text as the denoiser was given it
+    # Which samples of the batch the rows are, where a family calls the denoiser for some at a time.
+    samples: tuple[int, ...] | None = None
 
     @property
     def factor(self) -> float:
@@ -51,6 +62,28 @@ class AttentionLayer:
     module: nn.Module
     kind: Literal["cross", "joint"]
     tap: Callable[[Callable[[Projections], None]], Callable[[], None]]
+
+
+_SAMPLES: ContextVar[tuple[int, ...] | None] = ContextVar("samples", default=None)
+
+
+@contextmanager
+def name_samples(samples: Sequence[int]) -> Iterator[None]:
+    """Say, around a call of the denoiser, which samples of the batch its rows are.
+
+    For families that call it several times for one batch (texts of different lengths). Calls of
+    one batch cover each sample once.
+    """
+    token = _SAMPLES.set(tuple(samples))
+    try:
+        yield
+    finally:
+        _SAMPLES.reset(token)
+
+
+def get_samples() -> tuple[int, ...] | None:
+    """What `name_samples` says here; None where a call is about the whole batch."""
+    return _SAMPLES.get()
 
 
 def total_positions(phrases: PhrasePositions, length: int) -> Float[Tensor, "b T s"]:

@@ -103,7 +103,7 @@ def _of_weights(config: Config, compat: Compat) -> Iterator[Refused]:
         cut = "cuts no mask" if compat.threshold is None else f"cuts at {compat.threshold:g}"
         yield ("curve", "threshold"), curve.threshold, cut
     yield from _of_draws(config, compat)
-    for name, weight in config.regions.items():
+    for name, weight in config.region_weights.items():
         if weight > 1:
             yield ("regions", name), weight, "knows no weight above 1"
     yield from _of_masks(config, compat)

@@ -1,5 +1,6 @@
 """The part of the configuration that says what is taught from: clips, masks, curve, swap."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +20,35 @@ PRESETS: dict[str, dict[str, float]] = {
 }
 
 
+def read_regions(value: Any) -> Any:
+    """The table `[regions]` with its preset laid out; a region without a phrase is its weight.
+
+    ValueError for a region's own table with another key, or with values that have no meaning.
+    """
+    table = preset(value)
+    if not isinstance(table, dict):
+        return table
+    return {
+        name: _read_region(name, entry) if isinstance(entry, dict) else entry
+        for name, entry in table.items()
+    }
+
+
+def _read_region(name: str, entry: dict[str, Any]) -> Any:
+    for key in entry:
+        if key not in ("weight", "phrase"):
+            hint = suggest(str(key), ["weight", "phrase"])
+            raise ValueError(f"regions: [regions.{name}] has no key {key!r}{hint}")
+    weight, phrase = entry.get("weight", 1.0), entry.get("phrase", "")
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not weight >= 0:
+        raise ValueError(f"regions: `regions.{name}.weight` should be 0 or more, got {weight!r}")
+    if not isinstance(phrase, str) or (phrase and not phrase.strip()):
+        raise ValueError(f"regions: `regions.{name}.phrase` should be words, got {phrase!r}")
+    if phrase and name == "background":
+        raise ValueError("regions: `background` is what no mask covers and has no phrase")
+    return {"weight": weight, "phrase": phrase.strip()} if phrase else weight
+
+
 def preset(value: Any) -> Any:
     """`"person"`, or a table with `preset = "person"` and regions that differ from it."""
     table = {"preset": value} if isinstance(value, str) else value
@@ -27,9 +57,13 @@ def preset(value: Any) -> Any:
     name = table["preset"]
     if name not in PRESETS:
         raise ValueError(f"regions: no preset is named {name!r}{suggest(name, list(PRESETS))}")
-    return PRESETS[name] | {
-        region: weight for region, weight in table.items() if region != "preset"
-    }
+    chosen: dict[str, Any] = dict(PRESETS[name])
+    for region, entry in table.items():
+        if isinstance(entry, dict) and region in chosen:
+            chosen[region] = {"weight": chosen[region], **entry}
+        elif region != "preset":
+            chosen[region] = entry
+    return chosen
 
 
 def _names_manifest(clips: Any) -> bool:
@@ -41,6 +75,29 @@ class Section(BaseModel):
     """A frozen table; unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class NamedRegion(Section):
+    """A region whose words are known: `[regions.face] weight = 1.0, phrase = "sks"`."""
+
+    weight: Annotated[float, Field(ge=0)] = 1.0
+    """How much it teaches; may exceed 1."""
+    phrase: str
+    """What the captions call it: what `losses.attention` steers, and one concept for
+    `losses.balance`. It must stand in every caption of a clip whose mask covers the region."""
+
+
+def list_weights(regions: Mapping[str, float | NamedRegion]) -> dict[str, float]:
+    """The weight of each region of a table."""
+    return {
+        name: entry.weight if isinstance(entry, NamedRegion) else entry
+        for name, entry in regions.items()
+    }
+
+
+def list_phrases(regions: Mapping[str, float | NamedRegion]) -> dict[str, str]:
+    """Region to phrase, of those that have one."""
+    return {name: entry.phrase for name, entry in regions.items() if isinstance(entry, NamedRegion)}
 
 
 class MaskSource(Section):
@@ -165,6 +222,9 @@ class Data(Section):
     """What stands around every caption, such as "a photo, {caption}"; empty adds nothing."""
     trigger: str = ""
     """Word put before every caption that does not have it."""
+    subset_caption: str = ""
+    """Union sampling: each draw of a clip teaches a random part of its regions that have a phrase,
+    under this caption, such as "a photo of {phrases}"; empty teaches all, under its own caption."""
     caption_dropout: Fraction = 0.0
     """Share of steps that see an empty caption."""
     shuffle_tags: bool = False
@@ -231,6 +291,8 @@ class Data(Section):
             raise ValueError(f'masks: "listed" is for a .jsonl manifest, clips is {self.clips}')
         if self.template and "{caption}" not in self.template:
             raise ValueError("template: must hold {caption}, else every caption would be the same")
+        if self.subset_caption and "{phrases}" not in self.subset_caption:
+            raise ValueError("subset_caption: must hold {phrases}, the words of what is taught")
         return self
 
     @field_validator("masks", mode="before")

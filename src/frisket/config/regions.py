@@ -14,8 +14,8 @@ def weights_of(config: Config) -> RegionWeights:
     """The region table and value curve."""
     compat = compat_of(config)
     return RegionWeights(
-        regions={name: config.regions[name] for name in names_of(config)},
-        background=config.regions.get(BACKGROUND, 0.0),
+        regions={name: config.region_weights[name] for name in names_of(config)},
+        background=config.region_weights.get(BACKGROUND, 0.0),
         gamma=config.curve.gamma,
         floor=config.curve.floor,
         lift=(compat.floor if compat else None) or "clamp",

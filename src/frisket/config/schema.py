@@ -48,7 +48,7 @@ def _open_shorthands(document: dict[str, Any]) -> None:
     table = {key: regions.pop(key) for key in ("type", "additionalProperties")}
     named = {"type": "string", "enum": list(PRESETS)}
     regions["anyOf"] = [named, {**table, "properties": {"preset": named}}]
-    regions["default"] = Config().regions
+    regions["default"] = Config().region_weights
 
 
 def reference(model: type[Config] = Config) -> str:

@@ -12,16 +12,18 @@ from frisket.config.data import (
     Data,
     Fraction,
     MaskSource,
+    NamedRegion,
     Positive,
     Section,
     Swap,
-    preset,
+    list_phrases,
+    list_weights,
+    read_regions,
 )
 from frisket.config.maskgen import MaskGeneration
 from frisket.config.timesteps import Noise, Timesteps
 
 __all__ = ["Config", "Data", "MaskSource", "Preview", "Run", "Section"]
-
 ScheduleName = Literal[
     "constant",
     "linear",
@@ -74,6 +76,11 @@ class Losses(Section):
     prior: Strength | dict[str, Any] = 0.0
     """Stay with the frozen model outside the mask. Options: threshold, alone, t_min, t_power,
     warmup, teacher, normalise, kind, delta."""
+    attention: Strength | dict[str, Any] = 0.0
+    """The phrases of [regions] attend to their regions (docs/region-tokens). Options: form = ratio
+    | mse | balanced | pixel | overlap, layers, softmax, t_min, t_max."""
+    balance: Literal["none", "concepts"] = "none"
+    """concepts: regions with a phrase teach equally over the data set, however rare or small."""
     normalise: Literal["sample", "batch", "none", "area", "global"] | None = None
     """What the weighted error is divided by (docs/walk-of-a-mask); empty takes `sample`, or what
     `compat` says."""
@@ -101,6 +108,7 @@ class Losses(Section):
         named: dict[str, Any] = {
             "denoise": self.denoise,
             "prior": self.prior,
+            "attention": self.attention,
             **(self.__pydantic_extra__ or {}),
         }
         tables = {
@@ -325,10 +333,11 @@ class Config(Section):
 
     model: Model = Model()
     data: tuple[Data, ...] = ()
-    regions: dict[str, Annotated[float, Field(ge=0)]] = Field(
+    regions: dict[str, Annotated[float, Field(ge=0)] | NamedRegion] = Field(
         default_factory=lambda: {"subject": 1.0}
     )
-    """Weight of each named region, and of `background` (default 0); weights may exceed 1.
+    """Weight of each named region, and of `background` (default 0); weights may exceed 1. A table
+    `[regions.face]` has `weight` and `phrase`, what the captions call it.
     `"person"`, or `preset = "person"` in the table, is face 1.0, body 0.502, hair 0.314."""
     curve: Curve = Curve()
     swap: Swap = Swap()
@@ -351,10 +360,20 @@ class Config(Section):
             tree.pop("maskgen", None)
         return tree
 
+    @property
+    def region_weights(self) -> dict[str, float]:
+        """The weight of each region of the table, and of `background` where it is named."""
+        return list_weights(self.regions)
+
+    @property
+    def phrases(self) -> dict[str, str]:
+        """Region to phrase, of those that have one, in the order of the table."""
+        return list_phrases(self.regions)
+
     @field_validator("regions", mode="before")
     @classmethod
-    def _preset(cls, value: Any) -> Any:
-        return preset(value)
+    def _read_regions(cls, value: Any) -> Any:
+        return read_regions(value)
 
     @model_validator(mode="after")
     def _rates_fit(self) -> "Config":

@@ -1,11 +1,12 @@
 """Captions as they are trained: trigger word, tag orders, the words of a new background."""
 
-from collections.abc import Iterable, Sequence
-from itertools import count, permutations
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations, count, permutations
 
 from frisket.data.rng import order
 
 ORDERS = 8  # embedded orders of a tag list: enough that no order is learnt, few enough to cache
+SUBSETS = 4  # regions of one clip that a subset is drawn of: 2^k - 1 captions are embedded
 FEW = 3  # tags with fewer orders than that: all of them are taken
 
 
@@ -67,6 +68,43 @@ def _split_marked(caption: str, mark: str) -> tuple[list[str], list[str], list[s
         for part in (*parts, "")[:3]
     ]
     return tags[0], tags[1], tags[2]
+
+
+def list_subsets(
+    covered: Sequence[str], phrases: Mapping[str, str], template: str
+) -> list[tuple[str, tuple[str, ...]]]:
+    """Every subset of a clip's regions that have a phrase, with a caption that names just these.
+
+    The regions are in the order of `phrases` (region -> words), the words joined by `and`, as in
+    Break-A-Scene; smaller subsets first. ValueError for more than 4 regions.
+    """
+    names = [name for name in phrases if name in covered]
+    if len(names) > SUBSETS:
+        raise ValueError(
+            f"subset_caption: {len(names)} regions with a phrase ({', '.join(names)}) make"
+            f" {2 ** len(names) - 1} captions; at most {SUBSETS} of one clip may have one"
+        )
+    subsets = [group for size in range(1, len(names) + 1) for group in combinations(names, size)]
+    return [
+        (template.replace("{phrases}", " and ".join(phrases[name] for name in group)), group)
+        for group in subsets
+    ]
+
+
+def weigh_subsets(sizes: Sequence[int]) -> list[float]:
+    """The chance of each subset: its size is drawn first, all alike, then one of that size."""
+    counts = {size: sizes.count(size) for size in sizes}
+    return [1 / len(counts) / counts[size] for size in sizes]
+
+
+def pick_subset(sizes: Sequence[int], chance: float) -> int:
+    """Which subset a number in [0, 1) draws, by those chances."""
+    reached = 0.0
+    for index, share in enumerate(weigh_subsets(sizes)):
+        reached += share
+        if chance < reached:
+            return index
+    return len(sizes) - 1  # the chances sum up to 1 but for rounding
 
 
 def name_background(caption: str, words: str, template: str) -> str:

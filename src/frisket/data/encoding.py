@@ -10,8 +10,17 @@ from frisket.data.backgrounds import cut, swap_frames
 from frisket.data.cached.finite import NotFinite, check_finite
 from frisket.data.cached.status import Entries
 from frisket.data.cached.store import key_of
+from frisket.data.captions import list_subsets
 from frisket.data.mask_pipeline import keep_plane, mask_record
-from frisket.data.records import Backdrop, Encoders, SwapPlan, Window
+from frisket.data.records import (
+    Backdrop,
+    Captions,
+    Clipset,
+    Encoders,
+    RegionSubset,
+    SwapPlan,
+    Window,
+)
 from frisket.data.statistics import PrepareCounts
 from frisket.data.varying import Varying
 from frisket.disk.untrusted import show
@@ -84,6 +93,34 @@ class Encoding:
             if not self.entries.ready("text", key):
                 self._captions[key] = (caption, pictures)
         return key
+
+    def subsets(
+        self,
+        clipset: Clipset,
+        covers: Sequence[str],
+        phrases: Mapping[str, str],
+        pictures: PictureFiles = (),
+    ) -> tuple[RegionSubset, ...]:
+        """The subsets of a clip's regions that its draws take one of; () where none are asked for.
+
+        `covers` are the regions its mask touches. ValueError where they are too many.
+        """
+        if not clipset.subset_caption:
+            return ()
+        names = [name for name in phrases if name in covers]
+        return tuple(
+            RegionSubset(
+                self.text(caption, pictures),
+                kept,
+                tuple(name for name in names if name not in kept),
+            )
+            for caption, kept in list_subsets(covers, phrases, clipset.subset_caption)
+        )
+
+    @property
+    def captions(self) -> Captions:
+        """Every caption that was asked for, by key."""
+        return {key: caption for caption, key in self._keys.items()}
 
     def latents_record(self, window: Window) -> dict[str, object]:
         """Everything that makes the latents of a window, and what the denoiser sees of it."""

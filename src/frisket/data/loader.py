@@ -5,9 +5,11 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from itertools import count
 
 from frisket.data.cached.store import Cache, CacheEntry, CorruptEntry, EntryKind
+from frisket.data.captions import pick_subset
 from frisket.data.mask_pipeline import arrange
 from frisket.data.records import Item, Prepared
 from frisket.data.rng import draw
@@ -52,8 +54,8 @@ class Loader:
     The processes of a run deal the one row of batches out between them: from row r on, process
     `rank` of `world` gets the rows r + rank, r + rank + world, ..., so that no two see the same
     draw, and a run that goes on with another number of processes neither skips nor repeats one.
-    Caption dropout, tag order, background swap and the variant of a mask are drawn for each place
-    of each batch.
+    Caption dropout, tag order, background swap, the variant of a mask and the regions of a subset
+    are drawn for each place of each batch.
 
     An entry that is missing or corrupt is made again by `prepared.rebuild`, on the caller's thread
     (it may load a model); where there is none, or it does not help, CorruptEntry names the file.
@@ -168,9 +170,18 @@ class Loader:
         if swapped:
             swap = item.swaps[int(chance("background") * len(item.swaps))]
             latents, text = swap.latents, swap.text
+        left: tuple[str, ...] = ()
+        if item.subsets and not swapped:
+            sizes = [len(subset.kept) for subset in item.subsets]
+            subset = item.subsets[pick_subset(sizes, chance("subset"))]
+            text, left = subset.text, subset.left
         if item.empty is not None and chance("dropout") < item.dropout:
             text = item.empty
-        return self._sample(item, latents, text, coverage, swapped=swapped)
+        sample = self._sample(item, latents, text, coverage, swapped=swapped)
+        if not left:
+            return sample
+        taught = tuple(name not in left for name in self.prepared.regions)
+        return replace(sample, taught=taught)
 
     def _plain(self, item: Item) -> Sample:
         return self._sample(item, item.latents, item.texts[0], item.coverage)
@@ -197,6 +208,7 @@ class Loader:
             name=item.name,
             swapped=swapped,
             prior_coverage=planes_by_name.get("prior_planes"),
+            phrases=self.prepared.phrases.get(text, ()),
         )
 
 

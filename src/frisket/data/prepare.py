@@ -4,7 +4,6 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 
 from frisket.data.backgrounds import choose, swap_record
@@ -18,9 +17,11 @@ from frisket.data.encoding import Encoding, PictureFiles
 from frisket.data.mask_pipeline import Facts, cover, coverage_record
 from frisket.data.records import (
     Backdrop,
+    Captions,
     Clipset,
     Encoders,
     Item,
+    PhraseRow,
     Prepared,
     Swapped,
     SwapPlan,
@@ -28,11 +29,11 @@ from frisket.data.records import (
 )
 from frisket.data.refusing import BadClips, explain_mismatch, stop_if_bad
 from frisket.data.statistics import PrepareCounts, pick_held
+from frisket.data.windows import cut_windows
 from frisket.masks.weights import BACKGROUND
-from frisket.media.buckets import bucket
 from frisket.media.files import ClipFiles, Findings, find
 from frisket.media.folders.references import check_references, find_references
-from frisket.media.frames import BadMedia, Media, extract, probe
+from frisket.media.frames import BadMedia, Media, probe
 from frisket.media.geometry import Geometry
 from frisket.media.moving.remarks import REMARKS, sum_up
 from frisket.media.paths import collecting
@@ -41,8 +42,6 @@ from frisket.progress import Progress
 __all__ = ["BadClips", "prepare"]
 
 log = logging.getLogger(__name__)
-
-bucket_of = lru_cache(4096)(bucket)  # clips of a set share few sizes
 
 LOOK = 3  # goes into what is remembered of files; count up when `probe` sees more in them
 ROOM = 0.25  # share of a clip that must be free of regions for its surroundings to be lent
@@ -64,13 +63,17 @@ def prepare(
     holdout: int = 0,
     measured: Sequence[Clipset] = (),
     progress: Progress = _silent,
+    phrases: Mapping[str, str] | None = None,
+    locate: Callable[[Sequence[Item], Captions], Mapping[str, PhraseRow]] | None = None,
 ) -> Prepared:
     """Make every missing latents, text and coverage entry; unchanged clips cost a stat or two.
 
     `regions` is the weight table (with `background`). Its numbers are used for the report and for
     what a swap keeps (regions of weight > 0); they are in no other key. `swap` may be a function of
     all masked windows (backdrops taken from the clips themselves). `holdout` clips are kept out of
-    training, evenly over the list, and the sets `measured` whole. Order: masks, then every frame is
+    training, evenly over the list, and the sets `measured` whole. `phrases` are the words of
+    regions; `locate` finds them in the captions of the training clips, and refuses, before anything
+    is encoded. Order: masks, then every frame is
     decoded once, then latents, then text, so that a bad file shows before hours of encoding, and
     VAE and text encoder are never loaded together. May be killed at any moment: what was finished
     is not done again.
@@ -82,6 +85,7 @@ def prepare(
     cache.sweep()
     with Index(cache.folder) as index:
         walk = _Walk(cache, index, encoders, dict(regions), progress)
+        walk.phrases, walk.locate = phrases or {}, locate
         return walk.run(clipsets, swap, holdout, measured)
 
 
@@ -107,6 +111,8 @@ class _Walk:
         self.bad = self.work.bad
         self.remarks: dict[str, list[str]] = {}  # of the clips of the data set at hand
         self.refused: list[ValueError] = []  # of how files lie there; each is in `bad` as well
+        self.phrases: Mapping[str, str] = {}
+        self.locate: Callable[[Sequence[Item], Captions], Mapping[str, PhraseRow]] | None = None
 
     def run(
         self,
@@ -140,13 +146,15 @@ class _Walk:
                     items[position] = self._with_swaps(items[position], *sources[position])
         self.work.check()
         stop_if_bad(self.bad, self.refused)
+        kept = tuple(items[position] for position in training)
+        rows = self.locate(kept, self.work.captions) if self.locate is not None else {}
         self.work.run()
         stop_if_bad(self.bad, self.refused)
         self.work.embed()
         stop_if_bad(self.bad, self.refused)
-        kept = tuple(items[position] for position in training)
-        left = tuple(items[position] for position in held)
-        return Prepared(kept, (*left, *apart), self.regions, self.tally.report(), self.cache)
+        left = (*(items[position] for position in held), *apart)
+        report = self.tally.report()
+        return Prepared(kept, left, self.regions, report, self.cache, phrases=rows)
 
     def _plan_measured(self, measured: Sequence[Clipset], contents: set[str]) -> Iterator[Item]:
         """The items of evaluation sets, as they are: not mirrored, each once."""
@@ -252,7 +260,7 @@ class _Walk:
         if not clip.alpha and masking.source == "alpha":
             masking = replace(masking, source="none")
         self.tally.sided += clipset.flip and SIDES.search(caption) is not None
-        cuts = self._cut_windows(clipset, media)
+        cuts = cut_windows(clipset, media, self.encoders.grid)
         for number, (picks, target) in enumerate(cuts):
             name = clip.name if len(cuts) == 1 else f"{clip.name}#{number}"
             for flip in (False, True) if clipset.flip else (False,):
@@ -278,36 +286,6 @@ class _Walk:
             caption, clipset.trigger, shuffle=clipset.shuffle_tags, keep=clipset.keep_tags
         )
         return tuple(self.work.text(order, pictures) for order in captions)
-
-    def _cut_windows(
-        self, clipset: Clipset, media: Media
-    ) -> list[tuple[tuple[int, ...], tuple[int, int]]]:
-        grid, how = self.encoders.grid, clipset.windows
-        runs = extract(
-            media.clock.sample(how.fps),
-            how.frames,
-            how.mode,
-            stride=how.stride,
-            samples=how.samples,
-            max_frames=how.max_frames,
-            grid=grid,
-        )
-        size, keep = clipset.resolution, clipset.keep_aspect
-        return [
-            (
-                picks,
-                bucket_of(
-                    media.height,
-                    media.width,
-                    len(picks),
-                    resolution=size,
-                    grid=grid,
-                    keep_aspect=keep,
-                    enlarge=clipset.enlarge,
-                ),
-            )
-            for picks in runs
-        ]
 
     def _make_item(
         self, clipset: Clipset, window: Window, texts: tuple[str, ...], *, taught: bool
@@ -337,6 +315,10 @@ class _Walk:
                 self._measure_picture(path, content) for path, content in window.references
             ),
             drawn=self.work.vary(window) if taught and coverage else (),
+            covers=(covers := _list_covered(coverage[1]) if coverage else ()),
+            subsets=self.work.subsets(clipset, covers, self.phrases, window.references)
+            if taught
+            else (),
         )
 
     def _measure_picture(self, picture: Path, content: str) -> tuple[int, int]:
@@ -384,6 +366,10 @@ class _Walk:
             swaps.append(Swapped(latents, self.work.text(worded, window.references)))
         self.work.composites(window, composites)
         return replace(item, swaps=tuple(swaps))
+
+
+def _list_covered(facts: Facts) -> tuple[str, ...]:
+    return tuple(name for name, share in facts.mean.items() if share > 0)
 
 
 def _list_folders(clipsets: Sequence[Clipset]) -> str:

@@ -19,6 +19,11 @@ from frisket.media.frames import ExtractionMode, Media
 from frisket.media.geometry import Geometry
 from frisket.shapes import Clip, Plane
 
+# Of one caption, for each region that has a phrase its positions on the text axis, or () where it
+# does not stand there.
+PhraseRow = tuple[tuple[int, ...], ...]
+# By text key: a caption, and the pictures (with their content) the text encoder looks at.
+Captions = Mapping[str, tuple[str, tuple[tuple[Path, str], ...]]]
 MaskFrom = Literal["none", "folder", "sidecar", "alpha", "regions", "listed"]
 
 
@@ -93,6 +98,7 @@ class Clipset:
     shuffle_tags: bool = False
     keep_tags: int | str = 0  # tags that stay in front, or the mark that ends them
     template: str = ""  # of every caption; holds {caption}
+    subset_caption: str = ""  # of a draw that teaches some regions alone; holds {phrases}
     wording: Wording = PLAIN
     repeats: int = 1
     weight: float = 1.0
@@ -195,6 +201,15 @@ class Swapped:
 
 
 @dataclass(frozen=True, slots=True)
+class RegionSubset:
+    """Some of a clip's regions that have a phrase, and the key of the caption naming just these."""
+
+    text: str
+    kept: tuple[str, ...]
+    left: tuple[str, ...]  # the others: they weigh nothing in this draw
+
+
+@dataclass(frozen=True, slots=True)
 class Item:
     """One training clip as cache keys. `coverage` is None for a clip without a mask."""
 
@@ -214,6 +229,8 @@ class Item:
     reference_sizes: tuple[tuple[int, int], ...] = ()  # pixel sizes of the reference pictures
     # Coverages that a draw takes one of, in place of `coverage`; not in `repr`, see `digest`.
     drawn: tuple[str, ...] = field(default=(), repr=False)
+    subsets: tuple[RegionSubset, ...] = field(default=(), repr=False)  # a draw takes one of
+    covers: tuple[str, ...] = field(default=(), repr=False)  # regions that its mask touches
 
     @property
     def bucket(self) -> tuple[tuple[int, ...], ...]:
@@ -262,6 +279,7 @@ class Prepared:
     cache: Cache
     swap_rate: float = 0.0  # share of draws of a clip with composites that take one
     rebuild: Callable[[], object] | None = None  # makes again what is missing from the cache
+    phrases: Mapping[str, PhraseRow] = field(default_factory=dict)  # by text key, where asked for
 
     @property
     def digest(self) -> str:
@@ -269,7 +287,7 @@ class Prepared:
         whole = hashlib.blake2b(digest_size=16)
         for item in (*self.items, *self.held):
             plain = replace(item, clip="", name="")
-            drawn = f"{item.drawn!r}" if item.drawn else ""
+            drawn = "".join(f"{drawn!r}" for drawn in (item.drawn, item.subsets) if drawn)
             line = f"{plain!r}".replace("reference_sizes=", "seen=")  # as runs on disk have it
             whole.update(f"{line}{drawn}\n".encode())
         whole.update(repr((len(self.held), self.regions, self.swap_rate)).encode())

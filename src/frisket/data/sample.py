@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from frisket.shapes import CellPlanes, Coverage, Flags, Latents, PerSample
+from frisket.shapes import CellPlanes, Coverage, Flags, Latents, PerSample, RegionFlags
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,9 @@ class Sample:
 
     `latents` is c f h w; `conditioning` keeps the batch axis of one that the family's `embed`
     gives; `coverage` is zeros where `masked` is False (the whole picture teaches). `prior_coverage`
-    is there where the prior term reads the mask its own way.
+    is there where the prior term reads the mask its own way. `phrases` are the positions on the
+    text axis that the phrase of each region that has one takes, () where the caption lacks it.
+    `taught` says of each region whether this draw teaches it; empty means all.
     """
 
     latents: Tensor
@@ -27,6 +29,8 @@ class Sample:
     name: str
     swapped: bool = False
     prior_coverage: CellPlanes | None = None
+    phrases: tuple[tuple[int, ...], ...] = ()
+    taught: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,7 @@ class Batch:
 
     `coverage` has one plane a configured region, in the configured order. `weight` is the data
     set's, and stays out of the mask's divisor. `swapped` says whose background was replaced.
+    `phrases` and `taught` are those of the samples; empty where no sample has any.
     """
 
     latents: Latents
@@ -45,6 +50,8 @@ class Batch:
     names: tuple[str, ...]
     swapped: Flags
     prior_coverage: Coverage | None = None
+    phrases: tuple[tuple[tuple[int, ...], ...], ...] = ()
+    taught: RegionFlags | None = None
 
     def __len__(self) -> int:
         """How many clips it holds."""
@@ -74,6 +81,7 @@ class Batch:
             weight=self.weight.to(device),
             swapped=self.swapped.to(device),
             prior_coverage=None if self.prior_coverage is None else self.prior_coverage.to(device),
+            taught=None if self.taught is None else self.taught.to(device),
         )
 
 
@@ -98,7 +106,16 @@ def collate(samples: Sequence[Sample]) -> Batch:
         names=names,
         swapped=torch.tensor([sample.swapped for sample in samples]),
         prior_coverage=_prior_coverage(samples),
+        phrases=tuple(sample.phrases for sample in samples) if samples[0].phrases else (),
+        taught=_join_taught(samples),
     )
+
+
+def _join_taught(samples: Sequence[Sample]) -> RegionFlags | None:
+    if not any(sample.taught for sample in samples):
+        return None
+    regions = samples[0].coverage.shape[0]
+    return torch.tensor([sample.taught or (True,) * regions for sample in samples])
 
 
 def _check_alike(samples: Sequence[Sample]) -> None:

@@ -8,6 +8,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from frisket.attention.base import AttentionLayer
+from frisket.attention.tokens import Spans
 from frisket.families.key_map import Names
 from frisket.families.suggestions import Suggestions
 from frisket.grid import LatentGrid
@@ -159,6 +161,10 @@ class Family(Protocol):
         """Load tokenizer and text encoder as one frozen module."""
         ...
 
+    def load_tokenizer(self, source: Source) -> nn.Module:
+        """Load what `spans` reads prompts with: tokenizers alone, no encoder and no weights."""
+        ...
+
     def load_vision(self, source: Source) -> nn.Module | None:
         """Load the image encoder, frozen; None for a variant that has none."""
         ...
@@ -186,6 +192,20 @@ class Family(Protocol):
         """
         ...
 
+    def spans(
+        self, text: nn.Module, prompts: Sequence[str], references: Sequence[References] = ()
+    ) -> list[Spans]:
+        """For each position of a prompt's text axis, the characters of the prompt it stands for.
+
+        `text` is what `load_tokenizer` or `load_text` gave, `references` as for `embed`. The axis
+        is dim 1 of the conditioning's text as `embed` makes it of that prompt alone: a position is
+        None where no character of the prompt is (specials, padding, the words of a chat template,
+        a picture). The characters are those of the prompt as it is given, also where the family
+        tidies it up first. Characters that no position has are not read: they were cut off.
+        ValueError where a tokenizer does not say which characters a token is of.
+        """
+        ...
+
     def image_conditioning(
         self,
         vae: nn.Module,
@@ -208,6 +228,13 @@ class Family(Protocol):
         """The model's prediction as `b c f h w`, in the sign and scale of the objective's target.
 
         Packing, timestep convention and extra inputs are hidden in here.
+        """
+        ...
+
+    def attention_layers(self, denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
+        """Where pictures attend to the prompt, in the order of the forward pass; () where unknown.
+
+        `denoiser` is one plain model: wrappers and `Experts` taken off, adapters attached.
         """
         ...
 

@@ -1,15 +1,18 @@
 """What families of diffusers components have in common: a text bundle, defaults, saving."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from frisket.attention.base import AttentionLayer
+from frisket.attention.tokens import Spans
 from frisket.families.base import Conditioning, Parts, References, Source, Variant
 from frisket.families.experts import experts_of
 from frisket.families.presets import presets
+from frisket.families.shared.attention.layers import list_attention_layers
 from frisket.families.suggestions import Suggestions
 from frisket.objectives.base import Objective
 from frisket.objectives.flow import Flow
@@ -82,6 +85,22 @@ class Standard:
         card = self.variants[variant]
         return Flow(timesteps or TimestepSampler(card.density, shift=card.auto_shift), weighting)
 
+    def load_tokenizer(self, source: Source) -> nn.Module:
+        """ValueError: a family that does not say where words are cannot be asked for phrases."""
+        raise ValueError(self._no_words())
+
+    def spans(
+        self, text: nn.Module, prompts: Sequence[str], references: Sequence[References] = ()
+    ) -> list[Spans]:
+        """ValueError, as `load_tokenizer`."""
+        raise ValueError(self._no_words())
+
+    def _no_words(self) -> str:
+        return (
+            f"{type(self).__name__} does not say which token a word of the prompt is: leave phrases"
+            " out, or write its load_tokenizer and spans (frisket.families.base)"
+        )
+
     def load_vision(self, source: Source) -> nn.Module | None:
         """None: a model of text alone has no image encoder."""
         return None
@@ -96,6 +115,10 @@ class Standard:
     ) -> Conditioning:
         """Nothing is shown to a model of text alone: {}."""
         return {}
+
+    def attention_layers(self, denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
+        """Those of diffusers' own models; () for a model of another class."""
+        return list_attention_layers(denoiser)
 
     def pipeline(self, parts: Parts) -> Any:
         """Every family has a pipeline of its own."""

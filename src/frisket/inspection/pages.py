@@ -105,7 +105,9 @@ class Pages:
         self, config: Config, clips: Sequence[ClipFacts], findings: Sequence[Finding]
     ) -> dict[str, Any]:
         masked = [clip for clip in clips if clip.coverage]
-        table = [(name, share) for name, share in config.regions.items() if name != BACKGROUND]
+        table = [
+            (name, share) for name, share in config.region_weights.items() if name != BACKGROUND
+        ]
         regions = [
             {
                 "name": name,
@@ -124,7 +126,7 @@ class Pages:
             },
             "regions": regions,
             "colours": {region["name"]: region["colour"] for region in regions},
-            "background": config.regions.get(BACKGROUND, 0.0),
+            "background": config.region_weights.get(BACKGROUND, 0.0),
             "curve": config.curve,
             "swap": config.swap,
             "flipped": any(data.flip for data in config.data),

@@ -1,8 +1,8 @@
 """What one denoising step knows, and how an error map under weights becomes one number a sample."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
@@ -11,7 +11,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
 
 from frisket.registry import Shelf
-from frisket.shapes import Coverage, Latents, PerSample, Weights
+from frisket.shapes import Coverage, Latents, PerSample, PhraseFlags, PhraseMaps, Weights
 
 Normalise = Literal["sample", "batch", "none", "area", "global"]
 ErrorKind = Literal["mse", "l1", "huber", "smooth_l1"]
@@ -19,6 +19,34 @@ KINDS: tuple[ErrorKind, ...] = ("mse", "l1", "huber", "smooth_l1")
 AXES = (1, 2, 3, 4)
 TINY = 1e-12  # divisors below it belong to samples without weight: their numerator is 0 as well
 CACHE_ELEMENTS = 1 << 17  # of float32: one channel slab that stays in a core's second-level cache
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionRequest:
+    """Which attention a term reads: of these layers, in this reading.
+
+    `layers` are names of layers, endings, globs, "middle" or "all" (see
+    `attention.capture.choose_layers`). `softmax`: over "all" that a cell attends to, or over the
+    prompt's positions ("text") alone, which differ in joint attention.
+    """
+
+    layers: tuple[str, ...] = ("middle",)
+    softmax: Literal["all", "text"] = "all"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionSeen:
+    """What the denoiser attended to in one step, phrase by phrase; differentiable.
+
+    `maps` are by layer, in the order of the forward pass, each on that layer's own grid: the share
+    of a cell's attention that goes to the phrase's positions, float32. `known` is False where a
+    sample's caption does not hold the phrase: its map is then 0. `regions` says which plane of the
+    coverage each phrase is of.
+    """
+
+    maps: Mapping[str, PhraseMaps]
+    known: PhraseFlags
+    regions: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +61,8 @@ class Step:
     another trainer's bicubic). `predicted` is 1 where there is something to predict and 0 where the
     model was handed the clean latents; empty means 1. A weight of 0 may mean either background or
     nothing to predict: a term that turns weights round multiplies by `predicted` (`tests/contracts`
-    hold every term to it).
+    hold every term to it). `attention` is what was asked for by terms that need it, by request;
+    empty for a sample set without one phrase.
     """
 
     prediction: Latents
@@ -48,11 +77,13 @@ class Step:
     uncurved: Weights | None = None
     outside: Weights | None = None
     predicted: Weights | None = None
+    attention: Mapping[AttentionRequest, AttentionSeen] = field(default_factory=dict)
 
 
-# What a term may ask of the trainer: the prediction of the frozen base, of the averaged adapter.
-BASE, EMA = "prior:base", "prior:ema"
-NEEDS = frozenset({BASE, EMA})
+# What a term may ask of the trainer: the prediction of the frozen base, of the averaged adapter,
+# the attention of the denoiser in its own forward pass (see `AttentionTerm`).
+BASE, EMA, ATTENTION = "prior:base", "prior:ema", "attention"
+NEEDS = frozenset({BASE, EMA, ATTENTION})
 
 
 @runtime_checkable
@@ -70,6 +101,16 @@ class LossTerm(Protocol):
 
     def __call__(self, step: Step) -> PerSample:
         """The term's value for each sample, float32, finite, differentiable in the prediction."""
+        ...
+
+
+@runtime_checkable
+class AttentionTerm(Protocol):
+    """A term whose `needs` hold "attention" says which: `step.attention[term.attention]`."""
+
+    @property
+    def attention(self) -> AttentionRequest:
+        """What the trainer captures for it."""
         ...
 
 

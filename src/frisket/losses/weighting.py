@@ -1,14 +1,14 @@
 """From coverage to weights and divisors: table, clean cells, feather, exclusive cells, pooling."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from frisket.losses.base import ExclusiveTerm, Normalise, divisors, scale_by_area
-from frisket.shapes import Coverage, Flags, PerSample, Weights
+from frisket.shapes import Coverage, Flags, PerSample, RegionFlags, Weights
 
 
 @runtime_checkable
@@ -21,6 +21,10 @@ class WeightTable(Protocol):
 
     def weigh_uncurved(self, coverage: Coverage, masked: Flags) -> Weights:
         """The same before threshold, gamma and floor."""
+        ...
+
+    def share_weights(self, coverage: Coverage, masked: Flags) -> Coverage:
+        """Which share of each cell's weight every region brings, in [0, 1]; b k f h w."""
         ...
 
 
@@ -45,7 +49,9 @@ class Weighting:
     """How a run weighs its cells, in plain values.
 
     `soften` widens the coverage of each sample by its noise level (t-dependent feather).
-    `exclusive` are the terms that may have cells to themselves. `beta` is of normalise = "area";
+    `exclusive` are the terms that may have cells to themselves. `concepts` are regions that are
+    logged apart, by name the plane of each; `balance` multiplies what every region's plane brings,
+    after the divisor (`losses.concepts`; empty is 1 for all). `beta` is of normalise = "area";
     `raw_beta` makes the loss grow with the raw coverage (see `scale_by_area`), which has no
     meaning over several batches: ValueError together with "global".
     """
@@ -57,6 +63,8 @@ class Weighting:
     raw_beta: float = 0.0
     soften: Callable[[Coverage, PerSample], Coverage] | None = None
     exclusive: tuple[ExclusiveTerm, ...] = ()
+    concepts: Mapping[str, int] = field(default_factory=dict)
+    balance: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what cannot be pooled."""
@@ -65,6 +73,8 @@ class Weighting:
                 'normalise = "global" pools over batches, and a loss that grows with the raw'
                 ' coverage does not; use "sample" or "batch"'
             )
+        if self.balance and not self.concepts:
+            raise ValueError("balance: there is no concept to balance")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +85,8 @@ class Weighed:
     before gamma and floor, there where a term is exclusive. `predicted` is 1 where the model has
     something to predict and 0 where it is handed the clean latents; empty where it predicts all.
     `silent` are the samples without weight in any cell (before a term takes some to itself).
+    `concepts` is what of the weights each concept brings, by name. `whole` are the weights that say
+    what lies outside, there where some regions were left out or balanced.
     """
 
     weights: Weights
@@ -82,6 +94,16 @@ class Weighed:
     silent: Flags
     uncurved: Weights | None = None
     predicted: Weights | None = None
+    concepts: Mapping[str, Weights] = field(default_factory=dict)
+    whole: Weights | None = None
+
+    @property
+    def outside(self) -> Weights | None:
+        """How much lies outside, where 1 - `weights` does not say it; else empty.
+
+        What a draw leaves out is no background, and a balance holds nothing harder.
+        """
+        return None if self.whole is None else (1 - self.whole).clamp_min(0)
 
 
 def weigh(
@@ -92,13 +114,16 @@ def weigh(
     *,
     clean: Weights | None = None,
     progress: float = 1.0,
+    taught: RegionFlags | None = None,
 ) -> Weighed:
     """Weights and divisors of one micro-batch, in the one order there is.
 
     coverage -> feather by t -> table and curve -> nothing where the latents are handed over clean
-    -> nothing where a term has the cell alone -> divisor of what is left. `clean` is 1 in cells
-    that the model is handed clean (`families.base.CLEAN_MASK`): not background but nothing to
-    predict, and carry no loss of any term. `progress` is the share of the run that is done.
+    -> nothing of regions left out -> nothing where a term has the cell alone -> divisor of what is
+    left -> balance of concepts. `clean` is 1 in cells that the model is handed clean
+    (`families.base.CLEAN_MASK`): not background but nothing to predict, and carry no loss of any
+    term. `taught` is False for regions that a sample leaves out (union sampling). `progress` is the
+    share of the run that is done.
     ValueError for a `t` or `clean` of another batch or grid.
     """
     batch, _, *grid = coverage.shape
@@ -110,6 +135,12 @@ def weigh(
     predicted = None if clean is None else 1 - clean.float()
     if predicted is not None:
         weights = weights * predicted
+    whole, shares = weights, None
+    if taught is not None or weighting.concepts:
+        shares = weighting.table.share_weights(soft, masked)
+    if taught is not None:
+        assert shares is not None
+        weights = weights * (1 - _sum_planes(shares, (~taught).float()))
     silent = weights.flatten(1).sum(1) == 0
     exclusive = [term for term in weighting.exclusive if term.exclusive]
     uncurved = (
@@ -126,13 +157,26 @@ def weigh(
         divisor = scale_by_area(
             divisor, uncurved, weighting.raw_beta, pooled=weighting.normalise != "sample"
         )
+    concepts = {name: weights * shares[:, n, None] for name, n in weighting.concepts.items()}
+    if weighting.balance:
+        assert shares is not None
+        extra = torch.tensor(weighting.balance, device=shares.device) - 1
+        weights = weights * (1 + _sum_planes(shares, extra.expand(batch, -1)))
     return Weighed(
         weights=weights,
         divisor=divisor,
         silent=silent,
         uncurved=uncurved if exclusive else None,
         predicted=predicted,
+        concepts=concepts,
+        whole=whole if taught is not None or weighting.balance else None,
     )
+
+
+def _sum_planes(shares: Tensor, factors: Tensor) -> Tensor:
+    """Planes b k f h w, each times its sample's factor (b k), summed to b 1 f h w."""
+    total: Tensor = (shares * factors.view(*factors.shape, 1, 1, 1)).sum(1, keepdim=True)
+    return total
 
 
 def _check(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:

@@ -66,6 +66,19 @@ class RegionWeights:
         self._check(coverage, masked)
         return _where(masked, self._weigh(coverage))
 
+    def share_weights(self, coverage: Coverage, masked: Flags | None = None) -> Coverage:
+        """Which share of each cell's weight, before the curve, every region brings; in [0, 1].
+
+        The rest is the background's. 0 in cells of no weight and of samples without a mask. Raises
+        as a call does.
+        """
+        self._check(coverage, masked)
+        coverage = coverage.float()
+        brought = coverage / coverage.sum(1, keepdim=True).clamp_min(1) * self._table(coverage)
+        weights = self._weigh(coverage)
+        shares = torch.where(weights > 0, brought / weights.clamp_min(1e-30), 0.0)
+        return shares if masked is None else shares * masked.view(-1, 1, 1, 1, 1)
+
     def outside(self, coverage: Coverage, masked: Flags | None = None) -> Weights:
         """1 - w of planes read bicubic, which overshoot [0, 1]: nothing is clamped, it may be < 0.
 

@@ -41,7 +41,7 @@ def check(config: Config, prepared: Prepared) -> None:
     weighs = config.curve.floor > 0 or config.curve.unmasked_probability > 0
     if weighs or report.silent < report.clips:
         return
-    table = ", ".join(f"{name} = {weight:g}" for name, weight in config.regions.items())
+    table = ", ".join(f"{name} = {weight:g}" for name, weight in config.region_weights.items())
     why = f"{len(report.all_zero)} of {report.clips} masks are empty, and [regions] has {table}"
     raise NothingTeaches(
         f"no clip has any weight: {why}. White teaches and black does not; if yours are the other"
@@ -113,8 +113,8 @@ def _of_buckets(config: Config, prepared: Prepared) -> Iterator[str]:
 
 def _of_masks(config: Config, prepared: Prepared) -> Iterator[str]:
     report = prepared.report
-    taught = [s.mean for name, s in report.coverage.items() if config.regions.get(name)]
-    alone = not config.regions.get(BACKGROUND) and not config.curve.floor
+    taught = [s.mean for name, s in report.coverage.items() if config.region_weights.get(name)]
+    alone = not config.region_weights.get(BACKGROUND) and not config.curve.floor
     if alone and 0 < sum(taught) < SMALL and normalise_of(config) == "sample":
         yield (
             f"the regions cover {sum(taught):.1%} of a clip on average: with normalise = "
@@ -157,7 +157,7 @@ def _of_doubted(report: PrepareReport) -> Iterator[str]:
 
 
 def _of_swap(config: Config, prepared: Prepared) -> Iterator[str]:
-    background = config.regions.get(BACKGROUND, 0.0)
+    background = config.region_weights.get(BACKGROUND, 0.0)
     if not config.swap.rate:
         return
     if background > 0:
@@ -214,7 +214,7 @@ def rows(config: Config, prepared: Prepared) -> list[tuple[str, str]]:
         ("clips", f"{report.clips}{held}; {len(prepared.items)} training items"),
         ("with a mask", f"{report.masked} of {report.clips}"),
     ]
-    for name, weight in config.regions.items():
+    for name, weight in config.region_weights.items():
         if name == BACKGROUND:
             continue
         spread = report.coverage.get(name)

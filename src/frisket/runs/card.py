@@ -127,7 +127,7 @@ def _describe_masks(config: Config, prepared: Prepared) -> dict[str, Any]:
     """What the masks did: which regions at which weight, and how many clips had one."""
     report = prepared.report
     return {
-        "regions": dict(config.regions),
+        "regions": config.region_weights,
         "gamma": config.curve.gamma,
         "floor": config.curve.floor,
         "normalise": normalise_of(config),
@@ -148,7 +148,7 @@ def write_card(config: Config, prepared: Prepared, path: Path) -> None:
     """A short model card beside the LoRA."""
     report = prepared.report
     weights = ", ".join(
-        f"{_escape_markdown(name)} {weight:g}" for name, weight in config.regions.items()
+        f"{_escape_markdown(name)} {weight:g}" for name, weight in config.region_weights.items()
     )
     terms = ", ".join(
         f"{_escape_markdown(name)} {table['strength']:g}"
@@ -164,7 +164,7 @@ def write_card(config: Config, prepared: Prepared, path: Path) -> None:
         f" {_escape_markdown(config.optimizer.name)} at {config.optimizer.lr:g},"
         f" seed {config.run.seed}",
         f"- clips {report.clips}, with masks {report.masked}, held out {len(prepared.held)}",
-        f"- region weights: {weights}; background {config.regions.get('background', 0.0):g}",
+        f"- region weights: {weights}; background {config.region_weights.get('background', 0.0):g}",
         f"- losses: {terms}; normalise = {normalise_of(config)}"
         + (f", as {config.losses.compat}" if config.losses.compat else ""),
         f"- background swap: rate {config.swap.rate:g}"

@@ -24,6 +24,7 @@ from frisket.media.captions import Wording
 from frisket.media.manifest import is_manifest
 from frisket.progress import Progress
 from frisket.runs.background_bank import sample_bank
+from frisket.runs.concepts.phrases import make_locator
 from frisket.shapes import Clip, Plane
 from frisket.training.memory.precision import tile
 
@@ -110,6 +111,8 @@ def prepare(
             holdout=config.validation.holdout,
             measured=measured,
             progress=shown,
+            phrases=config.phrases,
+            locate=make_locator(config, family, source),
         )
 
     done = again(progress)
@@ -118,7 +121,7 @@ def prepare(
 
 def regions_of(config: Config) -> dict[str, float]:
     """The weight table, `background` always in it."""
-    return {"background": 0.0, **config.regions}
+    return {"background": 0.0, **config.region_weights}
 
 
 def clipset_of(config: Config, data: Data, family: Family, source: Source) -> Clipset:
@@ -134,6 +137,7 @@ def clipset_of(config: Config, data: Data, family: Family, source: Source) -> Cl
         shuffle_tags=data.shuffle_tags,
         keep_tags=data.keep_tags,
         template=data.template,
+        subset_caption=data.subset_caption,
         wording=Wording(data.caption_extension, data.caption_part),
         repeats=data.repeats,
         weight=data.weight,

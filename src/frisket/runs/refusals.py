@@ -3,20 +3,22 @@
 from collections.abc import Callable, Iterator
 
 from frisket.adapters.targets import LAYERS, resolve
-from frisket.config.compat import prior_options
 from frisket.config.provenance import ConfigError
 from frisket.config.run_config import check_paths
 from frisket.config.tree import Config
 from frisket.config.variant_checks import targets_of
 from frisket.families.base import FAMILIES, Source, WeightsNotFound
 from frisket.families.experts import experts_of
-from frisket.losses.base import TERMS, LossTerm
 from frisket.runs.card import variant_of
+from frisket.runs.concepts.refusals import check_attention, check_concepts
+from frisket.runs.concepts.terms import terms_of
 from frisket.runs.prepare import check_device
 from frisket.training import optim, optim_probe
 from frisket.training.memory import plan as memory_plan
 from frisket.training.memory.offload import check_depth
 from frisket.training.metrics_log import check_trackers
+
+__all__ = ["memory_of", "optimizer_of", "refusals", "stop_if_refused", "terms_of"]
 
 ConfigCheck = Callable[[Config], None]
 
@@ -43,24 +45,6 @@ def stop_if_refused(config: Config) -> None:
         raise ConfigError("\n".join(str(error) for error in errors))
 
 
-def terms_of(config: Config) -> dict[str, tuple[LossTerm, float]]:
-    """Loss terms and strengths of a configuration (already checked by `load.check`)."""
-    prior = config.losses.terms.get("prior", {})
-    if prior.get("teacher") == "ema" and not config.optimizer.ema:
-        raise ConfigError('losses.prior: teacher = "ema" needs optimizer.ema, e.g. 0.99; set it')
-    terms = {}
-    for name, section in config.losses.terms.items():
-        table = section | (prior_options(config) if name == "prior" else {})
-        # TOML writes 1.0 as 1 as often as not
-        options = {
-            key: float(value) if type(value) is int else value
-            for key, value in table.items()
-            if key != "strength"
-        }
-        terms[name] = (TERMS.load(name)(**options), float(table["strength"]))
-    return terms
-
-
 def memory_of(config: Config) -> memory_plan.MemoryPlan:
     """The `[memory]` table in plain values."""
     return memory_plan.MemoryPlan(**config.memory.model_dump())
@@ -76,6 +60,14 @@ def optimizer_of(config: Config) -> optim.OptimizerSpec:
 
 def _terms(config: Config) -> None:
     terms_of(config)
+
+
+def _concepts(config: Config) -> None:
+    check_concepts(config)
+
+
+def _attention(config: Config) -> None:
+    check_attention(config, {name: term for name, (term, _) in terms_of(config).items()})
 
 
 def _memory(config: Config) -> None:
@@ -113,6 +105,8 @@ def _trackers(config: Config) -> None:
 CHECKS: tuple[ConfigCheck, ...] = (
     check_device,
     _terms,
+    _concepts,
+    _attention,
     check_paths,
     _memory,
     _shape,

@@ -14,11 +14,14 @@ from frisket.config.variant_checks import targets_of
 from frisket.data.loader import Loader
 from frisket.data.records import Prepared
 from frisket.families.base import Family, Source, Variant, layer_names
+from frisket.losses.base import ATTENTION
 from frisket.objectives.noise import NoiseSampler
 from frisket.objectives.timesteps import TimestepSampler
 from frisket.runs.card import variant_of
+from frisket.runs.concepts.balance import add_concepts
+from frisket.runs.concepts.terms import terms_of
 from frisket.runs.epochs import rates_of
-from frisket.runs.refusals import optimizer_of, terms_of
+from frisket.runs.refusals import optimizer_of
 from frisket.training import optim, schedules
 from frisket.training.distributed import Team
 from frisket.training.ema import Average
@@ -107,12 +110,22 @@ def make_plan(config: Config) -> Plan:
         beta=beta,
         raw_beta=raw_beta,
         draw=(compat.draw if compat else None) or "sample",
-        unscaled_by=bare_of(config),
+        unscaled_by=_list_unscaled(config),
         unmasked_probability=config.curve.unmasked_probability,
         feather_t=config.curve.feather_t,
         max_norm=config.lora.max_norm,
         noise=make_noise(config),
     )
+
+
+def _list_unscaled(config: Config) -> dict[str, frozenset[str]]:
+    """What terms are not multiplied by; attention is no prediction that a noise level weighs."""
+    attention = {
+        name: frozenset({"t"})
+        for name, (term, _) in terms_of(config).items()
+        if ATTENTION in term.needs
+    }
+    return bare_of(config) | attention
 
 
 def make_noise(config: Config) -> NoiseSampler:
@@ -165,7 +178,12 @@ def build_trainer(
         optimizer=optimizer,
         schedule=schedule,
         batches=loader.stream,
-        plan=replace(make_plan(config), epoch=loader.schedule.length),
+        plan=add_concepts(
+            config,
+            replace(make_plan(config), epoch=loader.schedule.length),
+            prepared,
+            loader.schedule,
+        ),
         team=team,
         average=Average(parameters, settings.ema) if settings.ema else None,
     )

@@ -42,7 +42,7 @@ class ScoredRun:
     @property
     def taught(self) -> tuple[str, ...]:
         """Regions of weight above 0."""
-        table = self.config.regions
+        table = self.config.region_weights
         return tuple(name for name in self.prepared.regions if table.get(name, 0.0) > 0)
 
     @property

@@ -21,7 +21,8 @@ class Plan:
     samples or whole batches train unmasked, `unscaled_by` what a term is not multiplied by: the
     weight of the noise level ("t"), of the data set ("set"). `epoch` is the number of batches, of
     all processes, in one pass over the clips (0: nobody asks), `max_norm` the largest norm of a
-    layer's update (0: no limit).
+    layer's update (0: no limit). `phrases` says which plane of the coverage each phrase of a batch
+    is of, `concepts` which regions are logged apart, `balance` what each region is multiplied by.
     """
 
     steps: int
@@ -38,6 +39,9 @@ class Plan:
     epoch: int = 0
     max_norm: float = 0.0
     noise: NoiseSampler = field(default_factory=NoiseSampler)
+    phrases: tuple[int, ...] = ()
+    concepts: Mapping[str, int] = field(default_factory=dict)
+    balance: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

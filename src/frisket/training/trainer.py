@@ -24,6 +24,7 @@ from frisket.masks.morphology import feather_cells
 from frisket.masks.weights import RegionWeights
 from frisket.objectives.base import Objective
 from frisket.shapes import Coverage, Latents, PerSample
+from frisket.training.attention import AttentionWatch, watch_layers
 from frisket.training.distributed import Team
 from frisket.training.ema import Average, evaluating
 from frisket.training.interrupt import Stopped, listening
@@ -70,6 +71,7 @@ class Trainer:
     stop: int = 0  # the signal that asked for it
     saved: int = -1  # the step last saved by this process
     in_a_row: int = 0  # of the steps left out, those without one that moved between
+    watch: AttentionWatch = field(init=False)
 
     def __post_init__(self) -> None:
         """Refuse needs that cannot be met, before any work."""
@@ -79,6 +81,7 @@ class Trainer:
                 raise ValueError(f"{name}: needs {unknown[0]!r}, a trainer gives {known}")
             if EMA in term.needs and self.average is None:
                 raise ValueError(f'{name}: teacher = "ema" needs an average (optimizer.ema > 0)')
+        self.watch = watch_layers(self.family, self.unwrapped, self.terms, self.plan.phrases)
 
     @property
     def accelerator(self) -> Accelerator:
@@ -102,9 +105,8 @@ class Trainer:
         noisy, target = self.objective.corrupt(batch.latents, micro.noise, t)
         # The teachers first: an averaged one borrows the weights the student's graph will hold.
         teachers = self._teachers(noisy, t, batch)
-        with self.accelerator.autocast():
+        with self.watch.watch(batch) as collect, self.accelerator.autocast():
             prediction = self.family.predict(self.denoiser, noisy, t, batch.conditioning)
-        outside = batch.prior_coverage
         step = Step(
             prediction=prediction,
             target=target,
@@ -116,8 +118,11 @@ class Trainer:
             prior_ema=teachers.get(EMA),
             progress=self._progress,
             uncurved=weighed.uncurved,
-            outside=None if outside is None else self.weights.outside(outside, batch.masked),
+            outside=weighed.outside
+            if batch.prior_coverage is None
+            else self.weights.outside(batch.prior_coverage, batch.masked),
             predicted=weighed.predicted,
+            attention=collect(),
         )
         values = {
             name: (self._scale(name, batch, t) * term(step)).mean() * strength
@@ -196,6 +201,7 @@ class Trainer:
                 t,
                 clean=batch.conditioning.get(CLEAN_MASK),
                 progress=self._progress,
+                taught=batch.taught,
             )
             micros.append(MicroBatch(batch=batch, noise=noise, t=t, weighed=weighed))
         pooled, shares = pool(weighing, [micro.weighed for micro in micros], self.team.total)
@@ -219,6 +225,8 @@ class Trainer:
             raw_beta=plan.raw_beta,
             soften=soften if plan.feather_t else None,
             exclusive=list_exclusive(term for term, _ in self.terms.values()),
+            concepts=plan.concepts,
+            balance=plan.balance,
         )
 
     def _backward(self, loss: Tensor) -> None:
@@ -303,7 +311,7 @@ class Trainer:
 
     def _teachers(self, noisy: Latents, t: PerSample, batch: Batch) -> dict[str, Latents]:
         """What the teachers that any term needs predict: eval mode, no gradient."""
-        needs = {need for term, _ in self.terms.values() for need in term.needs}
+        needs = {need for term, _ in self.terms.values() for need in term.needs} & {BASE, EMA}
         contexts: dict[str, Callable[[], AbstractContextManager[Any]]]
         contexts = {BASE: partial(lora.frozen, self.unwrapped), EMA: self._use_average}
         return {need: self._predict(contexts[need], noisy, t, batch) for need in sorted(needs)}

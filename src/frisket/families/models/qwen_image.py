@@ -16,6 +16,7 @@ from diffusers import (
 from torch import Tensor, nn
 from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 
+from frisket.attention.tokens import Spans
 from frisket.families import tiny, weights
 from frisket.families.base import Conditioning, Family, Parts, Source, Variant
 from frisket.families.defaults import Standard, TextBundle, parts_of
@@ -24,10 +25,12 @@ from frisket.families.key_map import Names
 from frisket.families.presets import presets
 from frisket.families.shared import qwen_references as seeing
 from frisket.families.shared import qwen_text
+from frisket.families.shared.prompt_spans import load_tokenizers
 from frisket.families.shared.qwen_references import ReferencePictures
 from frisket.families.shared.qwen_text import (
     EditText,
     PictureProcessor,
+    find_qwen_spans,
     pad_texts,
     see_in_place,
     trim_texts,
@@ -149,6 +152,14 @@ class QwenImage(Standard):
         )
         return weights.freeze(self._bundle(source.variant, **parts), source)
 
+    def load_tokenizer(self, source: Source) -> nn.Module:
+        """Load `tokenizer/`, and of an edit model `processor/`."""
+        repo = self.variants[source.variant].repo
+        parts = load_tokenizers(source, repo, "tokenizer")
+        if self._sees(source.variant):
+            parts["processor"] = weights.load(PictureProcessor, source, repo, "processor")
+        return self._bundle(source.variant, **parts)
+
     def load_denoiser(self, source: Source) -> nn.Module:
         """Load `transformer/`, or one .safetensors file (its keys are diffusers' everywhere).
 
@@ -210,13 +221,15 @@ class QwenImage(Standard):
         if not isinstance(text, EditText):
             return self._embed_text(text, prompts)
         if len(references) != len(prompts):
-            raise ValueError(_lacking(f"{len(prompts)} prompts, pictures for {len(references)}"))
+            raise ValueError(
+                seeing.describe_lacking(f"{len(prompts)} prompts, pictures for {len(references)}")
+            )
         kind = PIPELINES["edit-2509" if text.several else "edit"]
         pipeline: Any = kind(**text.parts(), vae=None, scheduler=None, transformer=None)
         rows, masks = [], []
         for prompt, prompt_references in zip(prompts, references, strict=True):
             pictures = seeing.pictures_of(prompt_references)
-            _check_count(len(pictures), several=text.several, prompt=prompt)
+            seeing.check_count(len(pictures), several=text.several, prompt=prompt)
             looked = [seeing.resize_for_text(picture, several=text.several) for picture in pictures]
             row, _ = pipeline.encode_prompt([prompt], image=looked if text.several else looked[0])
             rows.append(row)
@@ -257,6 +270,13 @@ class QwenImage(Standard):
             for picture in seeing.pictures_of(references)
         ]
         return dict(zip(seeing.list_names(len(latents)), latents, strict=True))
+
+    def spans(
+        self, text: nn.Module, prompts: Sequence[str], references: Sequence[ReferencePictures] = ()
+    ) -> list[Spans]:
+        """As long as the prompt and the template's end; an edit model's pictures come before."""
+        assert isinstance(text, TextBundle)
+        return find_qwen_spans(text, prompts, references, TOKENS)
 
     def predict(
         self, denoiser: nn.Module, noisy: Latents, t: PerSample, conditioning: Conditioning
@@ -324,7 +344,7 @@ class QwenImage(Standard):
             return kwargs
         pictures = seeing.pictures_of(references)
         several = PIPELINES[variant] is QwenImageEditPlusPipeline
-        _check_count(len(pictures), several=several, prompt="")
+        seeing.check_count(len(pictures), several=several, prompt="")
         return {**kwargs, "image": pictures if several else pictures[0]}
 
     def tiny(self, variant: str) -> Parts:
@@ -366,24 +386,6 @@ class QwenImage(Standard):
 def _only_frame(clip: Tensor) -> None:
     if clip.shape[2] != 1:
         raise ValueError(f"Qwen-Image makes pictures: a clip of {clip.shape[2]} frames is none")
-
-
-def _check_count(count: int, *, several: bool, prompt: str) -> None:
-    of = f" of {prompt[:60]!r}" if prompt else ""
-    if count == 0:
-        raise ValueError(_lacking(f"the prompt{of} comes with none"))
-    if count > 1 and not several:
-        raise ValueError(
-            f"Qwen-Image-Edit looks at one picture, the prompt{of} comes with {count}. Use variant"
-            " edit-2509 or edit-2511 for several."
-        )
-
-
-def _lacking(problem: str) -> str:
-    return (
-        f"a Qwen-Image edit model needs at least one reference picture a prompt: {problem}. Name"
-        " their folder as references in [[data]], or use a text-to-image variant."
-    )
 
 
 def _statistics(vae: nn.Module, device: torch.device) -> tuple[Tensor, Tensor]:

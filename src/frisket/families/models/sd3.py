@@ -14,6 +14,7 @@ from diffusers import (
 from torch import Tensor, nn
 from transformers import AutoTokenizer, CLIPTextModelWithProjection, T5EncoderModel
 
+from frisket.attention.tokens import Spans
 from frisket.families import tiny, weights
 from frisket.families.base import Conditioning, Family, Parts, References, Source, Variant
 from frisket.families.defaults import Standard, TextBundle, decode_kl, encode_kl, parts_of
@@ -22,6 +23,7 @@ from frisket.families.key_map import Names
 from frisket.families.presets import presets
 from frisket.families.shared import sd_files
 from frisket.families.shared.clip_prompts import warn_cut
+from frisket.families.shared.prompt_spans import agree, load_tokenizers, read_prompts
 from frisket.grid import LatentGrid
 from frisket.shapes import Clip, Latents, PerSample
 
@@ -166,6 +168,12 @@ class StableDiffusion3(Standard):
             parts[name] = weights.load(kind, source, repo, name, **options)
         return weights.freeze(TextBundle(**parts), source)
 
+    def load_tokenizer(self, source: Source) -> nn.Module:
+        """Load the tokenizers of the two CLIP encoders and of T5."""
+        repo = self.variants[source.variant].repo
+        names = ("tokenizer", "tokenizer_2", "tokenizer_3")
+        return TextBundle(**load_tokenizers(source, repo, *names))
+
     def load_denoiser(self, source: Source) -> nn.Module:
         """Load `transformer/`, or one .safetensors file with diffusers' or the authors' names."""
         repo = self.variants[source.variant].repo
@@ -213,6 +221,17 @@ class StableDiffusion3(Standard):
             max_sequence_length=T5_TOKENS,
         )
         return {"text": embeds, "pooled": pooled}
+
+    def spans(
+        self, text: nn.Module, prompts: Sequence[str], references: Sequence[References] = ()
+    ) -> list[Spans]:
+        """CLIP's 77 positions, then T5's 256: a word has positions in both, where both read it."""
+        assert isinstance(text, TextBundle)
+        both = [read_prompts(text.tokenizer, prompts, CLIP_TOKENS)]
+        both.append(read_prompts(text.tokenizer_2, prompts, CLIP_TOKENS))
+        clip = agree(*both, what="Stable Diffusion 3")
+        t5 = read_prompts(text.tokenizer_3, prompts, T5_TOKENS)
+        return [[*row, *t5_row] for row, t5_row in zip(clip, t5, strict=True)]
 
     def predict(
         self, denoiser: nn.Module, noisy: Latents, t: PerSample, conditioning: Conditioning

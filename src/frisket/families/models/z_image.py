@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,12 +16,14 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoTokenizer, Qwen3Config, Qwen3Model
 
+from frisket.attention.tokens import Spans
 from frisket.families import tiny, weights
 from frisket.families.base import Conditioning, Family, Parts, References, Source, Variant
 from frisket.families.defaults import Standard, TextBundle, decode_kl, encode_kl, parts_of
 from frisket.families.experts import first
 from frisket.families.key_map import Names
 from frisket.families.presets import presets
+from frisket.families.shared.prompt_spans import load_tokenizers, read_template
 from frisket.grid import LatentGrid
 from frisket.shapes import Clip, Latents, PerSample
 
@@ -124,6 +127,11 @@ class ZImage(Standard):
         encoder = weights.load(Qwen3Model, source, repo, "text_encoder", **options)
         return weights.freeze(TextBundle(tokenizer=tokenizer, text_encoder=encoder), source)
 
+    def load_tokenizer(self, source: Source) -> nn.Module:
+        """Load `tokenizer/`."""
+        repo = self.variants[source.variant].repo
+        return TextBundle(**load_tokenizers(source, repo, "tokenizer"))
+
     def load_denoiser(self, source: Source) -> nn.Module:
         """Load `transformer/`, or one .safetensors file with diffusers' or ComfyUI's names."""
         repo = self.variants[source.variant].repo
@@ -171,15 +179,19 @@ class ZImage(Standard):
 
     def _warn_cut(self, tokenizer: Any, prompts: Sequence[str]) -> None:
         for prompt in prompts:
-            chat = tokenizer.apply_chat_template(
-                [{"role": "user", "content": prompt}],
-                tokenize=False,
-                add_generation_prompt=True,
-                enable_thinking=True,
-            )
-            length = len(tokenizer(chat).input_ids)
+            length = len(tokenizer(_render_chat(tokenizer, prompt)).input_ids)
             if length > TOKENS:
                 logger.warning("%d tokens cut to %d: %.60s...", length, TOKENS, prompt)
+
+    def spans(
+        self, text: nn.Module, prompts: Sequence[str], references: Sequence[References] = ()
+    ) -> list[Spans]:
+        """As long as the chat with the prompt in it, 512 at most; the template's are None."""
+        assert isinstance(text, TextBundle)
+        tokenizer: Any = text.tokenizer
+        options = {"truncation": True, "max_length": TOKENS}
+        chat = partial(_render_chat, tokenizer)
+        return [read_template(tokenizer, chat, prompt, **options).spans for prompt in prompts]
 
     def predict(
         self, denoiser: nn.Module, noisy: Latents, t: PerSample, conditioning: Conditioning
@@ -259,6 +271,17 @@ class ZImage(Standard):
                 nn.init.normal_(token, std=0.02)  # zeros, or worse, in the class
         text = TextBundle(tokenizer=tiny.tokenizer(TOKENS), text_encoder=encoder)
         return Parts(variant, *tiny.quiet(vae, text, denoiser))
+
+
+def _render_chat(tokenizer: Any, prompt: str) -> str:
+    """What the pipeline makes of a prompt before it is cut into tokens."""
+    chat: str = tokenizer.apply_chat_template(
+        [{"role": "user", "content": prompt}],
+        tokenize=False,
+        add_generation_prompt=True,
+        enable_thinking=True,
+    )
+    return chat
 
 
 def _strip_padding(conditioning: Conditioning) -> list[Tensor]:

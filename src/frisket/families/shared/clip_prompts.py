@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from frisket.attention.tokens import Spans
 from frisket.families.base import TOKENS, Conditioning, Source
 from frisket.families.defaults import TextBundle
+from frisket.families.shared.prompt_spans import agree, read_prompts
 
 logger = logging.getLogger(__name__)
 LONGEST = 225  # tokens: three pieces
@@ -85,6 +87,22 @@ def token_pieces(tokenizer: Any, prompts: Sequence[str], pieces: int) -> Tensor:
         whole[..., -1] = whole[..., -1].where(~full, stop)
         whole[..., 1] = whole[..., 1].where(whole[..., 1] != pad, stop)
     return whole
+
+
+def find_clip_spans(text: ClipText, prompts: Sequence[str]) -> list[Spans]:
+    """Spans on the axis of `text`: begin, 75 positions for every piece that is read, end.
+
+    SDXL's two encoders stand side by side on it: ValueError where their tokenizers differ.
+    """
+    names = [name for name in text.names if name.startswith("tokenizer")]
+    tokenizers: list[Any] = [getattr(text, name) for name in names]
+    pieces = text.max_tokens // TOKENS
+    lengths = [pieces * (tokenizer.model_max_length - 2) + 2 for tokenizer in tokenizers]
+    rows = [
+        read_prompts(tokenizer, prompts, length)
+        for tokenizer, length in zip(tokenizers, lengths, strict=True)
+    ]
+    return agree(*rows, what="SDXL") if len(rows) > 1 else rows[0]
 
 
 def _run(encoder: Any, ids: Tensor) -> Any:

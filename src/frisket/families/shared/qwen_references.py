@@ -26,6 +26,31 @@ def pictures_of(references: ReferencePictures) -> list[Image.Image]:
     return [Image.fromarray(frames[0].cpu().numpy()) for frames in references]
 
 
+def check_references(prompts: int, references: int) -> None:
+    """ValueError unless so many prompts of an edit model come with as many lists of pictures."""
+    if references != prompts:
+        raise ValueError(_describe_lacking(f"{prompts} prompts, pictures for {references}"))
+
+
+def check_count(count: int, *, several: bool, prompt: str) -> None:
+    """ValueError unless an edit model looks at so many pictures; `prompt` is for the message."""
+    of = f" of {prompt[:60]!r}" if prompt else ""
+    if count == 0:
+        raise ValueError(_describe_lacking(f"the prompt{of} comes with none"))
+    if count > 1 and not several:
+        raise ValueError(
+            f"Qwen-Image-Edit looks at one picture, the prompt{of} comes with {count}. Use variant"
+            " edit-2509 or edit-2511 for several."
+        )
+
+
+def _describe_lacking(problem: str) -> str:
+    return (
+        f"a Qwen-Image edit model needs at least one reference picture a prompt: {problem}. Name"
+        " their folder as references in [[data]], or use a text-to-image variant."
+    )
+
+
 def resize_for_text(picture: Image.Image, *, several: bool) -> Image.Image:
     """A picture as the text encoder is shown it: about 384^2 pixels where the model takes several.
 

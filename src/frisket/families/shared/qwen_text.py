@@ -1,8 +1,14 @@
 """Qwen2.5-VL, text encoder of Qwen-Image, the processor that shows it pictures, tiny parts."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from diffusers import (
+    QwenImageEditPipeline,
+    QwenImageEditPlusPipeline,
+    QwenImagePipeline,
+)
 from torch import Tensor, nn
 from transformers import (
     AutoTokenizer,
@@ -13,11 +19,21 @@ from transformers import (
     Qwen2VLProcessor,
 )
 
+from frisket.attention.tokens import Spans
 from frisket.families import tiny
 from frisket.families.defaults import TextBundle
+from frisket.families.shared.prompt_spans import read_template
+from frisket.families.shared.qwen_references import (
+    ReferencePictures,
+    check_count,
+    check_references,
+    pictures_of,
+    resize_for_text,
+)
 
 PICTURE = "<|image_pad|>"  # one a 28 x 28 pixel cell; the processor repeats it as often as needed
 VISION = ("<|vision_start|>", "<|vision_end|>", PICTURE, "<|video_pad|>")
+SHOWN = VISION[0] + PICTURE + VISION[1]  # a picture in an edit pipeline's template
 TINY_PIXELS = 56 * 56  # of a picture before the tiny encoder: 2 x 2 cells
 
 
@@ -57,6 +73,60 @@ class EditText(TextBundle):
         """Hold the parts, as `TextBundle` does, by the pipeline's names."""
         super().__init__(**parts)
         self.several = several
+
+
+def find_qwen_spans(
+    text: TextBundle,
+    prompts: Sequence[str],
+    references: Sequence[ReferencePictures],
+    longest: int,
+) -> list[Spans]:
+    """Spans on the axis of Qwen-Image's `text`: the template's beginning is not on it, its end is.
+
+    `longest` is where a text-to-image prompt is cut. A picture is as many positions (None) as the
+    encoder sees it in, so that an edit model's prompts need theirs: ValueError where `references`
+    are not of every prompt.
+    """
+    kind: Any = QwenImagePipeline
+    if isinstance(text, EditText):
+        kind = QwenImageEditPlusPipeline if text.several else QwenImageEditPipeline
+    parts = {"text_encoder": None, **text.parts()}
+    pipeline = kind(**parts, vae=None, scheduler=None, transformer=None)
+    template, dropped = pipeline.prompt_template_encode, pipeline.prompt_template_encode_start_idx
+    if not isinstance(text, EditText):
+        options = {"truncation": True, "max_length": pipeline.tokenizer_max_length + dropped}
+        rows = [
+            read_template(pipeline.tokenizer, template.format, prompt, **options).spans
+            for prompt in prompts
+        ]
+        return [row[dropped:][:longest] for row in rows]
+    check_references(len(prompts), len(references))
+    return [
+        _find_edit_spans(text, template, prompt, pictures)[dropped:]
+        for prompt, pictures in zip(prompts, references, strict=True)
+    ]
+
+
+def _find_edit_spans(
+    text: EditText, template: str, prompt: str, references: ReferencePictures
+) -> Spans:
+    """All positions of the template, each picture's mark repeated as the processor repeats it."""
+    pictures = pictures_of(references)
+    check_count(len(pictures), several=text.several, prompt=prompt)
+    processor: Any = text.processor
+    looked = [resize_for_text(picture, several=text.several) for picture in pictures]
+    seen: Any = processor.image_processor(images=looked, return_tensors="pt")
+    cells = processor.image_processor.merge_size**2
+    lengths = iter((seen["image_grid_thw"].prod(-1) // cells).tolist())
+    marks = [f"Picture {index + 1}: {SHOWN}" for index in range(len(pictures))]
+    before = "".join(marks) if text.several else ""
+    tokens = read_template(
+        processor.tokenizer, lambda words: template.format(before + words), prompt
+    )
+    row: list[tuple[int, int] | None] = []
+    for token, span in zip(*tokens, strict=True):
+        row += [None] * next(lengths) if token == processor.image_token_id else [span]
+    return row
 
 
 def see_in_place(encoder: nn.Module) -> nn.Module:

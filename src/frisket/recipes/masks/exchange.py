@@ -79,7 +79,7 @@ def weights_of(config: Path | None, preset: str, by_hand: Mapping[str, float]) -
         raise BadMaskOption(
             f"--regions: no preset is named {preset!r}{suggest(preset, list(PRESETS))}"
         )
-    table = load(config).regions if config else PRESETS.get(preset, {})
+    table = load(config).region_weights if config else PRESETS.get(preset, {})
     return {**table, **by_hand}
 
 

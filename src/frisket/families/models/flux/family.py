@@ -15,6 +15,8 @@ from diffusers import (
 from torch import Tensor, nn
 from transformers import AutoTokenizer, CLIPTextModel, T5EncoderModel
 
+from frisket.attention.base import name_samples
+from frisket.attention.tokens import Spans
 from frisket.families import tiny, weights
 from frisket.families.base import Conditioning, Family, Parts, References, Source, Variant
 from frisket.families.defaults import Standard, TextBundle, decode_kl, encode_kl, parts_of
@@ -30,6 +32,7 @@ from frisket.families.shared.flux_tokens import (
     to_tokens,
     unfold,
 )
+from frisket.families.shared.prompt_spans import load_tokenizers, read_prompts
 from frisket.grid import LatentGrid
 from frisket.objectives.shift import FLUX
 from frisket.shapes import Clip, Latents, PerSample, Plane
@@ -149,6 +152,11 @@ class Flux(Standard):
         )
         return weights.freeze(text, source)
 
+    def load_tokenizer(self, source: Source) -> nn.Module:
+        """Load T5's, `tokenizer_2/`: CLIP's summary has no positions."""
+        repo = self.variants[source.variant].repo
+        return FluxEncoders(source.variant, **load_tokenizers(source, repo, "tokenizer_2"))
+
     def load_denoiser(self, source: Source) -> nn.Module:
         """Load `transformer/`, or one .safetensors file with diffusers' or the original's names.
 
@@ -215,6 +223,13 @@ class Flux(Standard):
         folded = fold(self.encode(vae, picture[:, :, None]))
         return {REFERENCE: to_tokens(folded), SIZE: torch.tensor([folded.shape[3:]])}
 
+    def spans(
+        self, text: nn.Module, prompts: Sequence[str], references: Sequence[References] = ()
+    ) -> list[Spans]:
+        """T5's 512 positions a prompt (schnell: 256)."""
+        assert isinstance(text, FluxEncoders)
+        return read_prompts(text.tokenizer_2, prompts, text.length)
+
     def predict(
         self, denoiser: nn.Module, noisy: Latents, t: PerSample, conditioning: Conditioning
     ) -> Latents:
@@ -234,7 +249,8 @@ class Flux(Standard):
         for size in dict.fromkeys(sizes):
             of = torch.tensor([shape == size for shape in sizes], device=noisy.device)
             subset = {name: value[of.to(value.device)] for name, value in conditioning.items()}
-            some = _velocity(denoiser, noisy[of], t[of.to(t.device)], subset, size)
+            with name_samples(of.nonzero()[:, 0].tolist()):
+                some = _velocity(denoiser, noisy[of], t[of.to(t.device)], subset, size)
             output = output.masked_scatter(of.view(-1, 1, 1, 1, 1), some)
         return output
 

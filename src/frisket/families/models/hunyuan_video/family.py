@@ -16,14 +16,22 @@ from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video import DEFAULT_PRO
 from torch import Tensor, nn
 from transformers import AutoTokenizer, CLIPTextModel, LlamaConfig, LlamaModel
 
+from frisket.attention.tokens import Spans
 from frisket.families import tiny, weights
 from frisket.families.base import Conditioning, Family, Parts, References, Source, Variant
-from frisket.families.defaults import Standard, TextBundle, parts_of
+from frisket.families.defaults import Standard, parts_of
 from frisket.families.experts import first
 from frisket.families.models.hunyuan_video import version_15 as fifteen
 from frisket.families.models.hunyuan_video.key_map import NAMES, expect_kind
-from frisket.families.models.hunyuan_video.text import cut_to_longest, trim_tokens
+from frisket.families.models.hunyuan_video.text import (
+    HunyuanText,
+    cut_to_longest,
+    find_llama_spans,
+    find_qwen_spans,
+    trim_tokens,
+)
 from frisket.families.presets import presets
+from frisket.families.shared.prompt_spans import load_tokenizers
 from frisket.grid import LatentGrid
 from frisket.shapes import Clip, Latents, PerSample, Plane
 
@@ -106,13 +114,20 @@ class HunyuanVideo(Standard):
         if source.variant != FIRST:
             return weights.freeze(fifteen.load_text(source, repo), source)
         options = {"torch_dtype": source.dtype, "use_safetensors": True}
-        text = TextBundle(
+        text = HunyuanText(
+            True,
             tokenizer=weights.load(AutoTokenizer, source, repo, "tokenizer"),
             text_encoder=weights.load(LlamaModel, source, repo, "text_encoder", **options),
             tokenizer_2=weights.load(AutoTokenizer, source, repo, "tokenizer_2"),
             text_encoder_2=weights.load(CLIPTextModel, source, repo, "text_encoder_2", **options),
         )
         return weights.freeze(text, source)
+
+    def load_tokenizer(self, source: Source) -> nn.Module:
+        """Load `tokenizer/`, of the encoder that makes `text`."""
+        repo = self.variants[source.variant].repo
+        parts = load_tokenizers(source, repo, "tokenizer")
+        return HunyuanText(source.variant == FIRST, **parts)
 
     def load_vision(self, source: Source) -> nn.Module | None:
         """Load Siglip for an image-to-video variant."""
@@ -181,14 +196,27 @@ class HunyuanVideo(Standard):
         What HunyuanVideoPipeline.encode_prompt returns, without its padding. Prompts are cut at 256
         tokens (77 for CLIP), as upstream does, with a warning.
         """
-        assert isinstance(text, TextBundle)
-        if not isinstance(text.text_encoder, LlamaModel):
+        assert isinstance(text, HunyuanText)
+        if not text.early:
             return fifteen.embed(text, prompts)
         pipeline: Any = HunyuanVideoPipeline(
             **text.parts(), vae=None, transformer=None, scheduler=None
         )
         embeds, pooled, mask = pipeline.encode_prompt(list(prompts), max_sequence_length=TOKENS)
         return {**cut_to_longest(embeds, mask, prompts, "text"), "pooled": pooled}
+
+    def spans(
+        self, text: nn.Module, prompts: Sequence[str], references: Sequence[References] = ()
+    ) -> list[Spans]:
+        """As long as the prompt and the template's end, on the axis of `text`.
+
+        1.5 reads what stands in quotation marks a second time, on the axis of `glyphs`, of which
+        nothing is said here.
+        """
+        assert isinstance(text, HunyuanText)
+        if text.early:
+            return find_llama_spans(text.tokenizer, prompts, TOKENS)
+        return find_qwen_spans(text.tokenizer, prompts, fifteen.TOKENS)
 
     @torch.no_grad()
     def image_conditioning(
@@ -291,7 +319,7 @@ def _open_vae(vae: nn.Module) -> tuple[Any, LatentGrid]:
     return fifteen.enable_slicing(vae), fifteen.GRID
 
 
-def _tiny_text() -> TextBundle:
+def _tiny_text() -> HunyuanText:
     before = DEFAULT_PROMPT_TEMPLATE["template"].partition("{}")[0]
     # One token for most of the template, so that before the prompt it has those that are dropped
     # (<s> is one of them).
@@ -306,7 +334,8 @@ def _tiny_text() -> TextBundle:
         bos_token_id=1,
         eos_token_id=2,
     )
-    return TextBundle(
+    return HunyuanText(
+        True,
         tokenizer=tiny.tokenizer(1024, begin=True, extra=start),
         text_encoder=LlamaModel(llama),
         tokenizer_2=tiny.tokenizer(77, begin=True),

@@ -20,13 +20,10 @@ from torch.nn import functional
 from transformers import (
     AutoImageProcessor,
     AutoTokenizer,
-    ByT5Tokenizer,
-    Qwen2_5_VLTextConfig,
     Qwen2_5_VLTextModel,
     SiglipImageProcessorPil,
     SiglipVisionConfig,
     SiglipVisionModel,
-    T5Config,
     T5EncoderModel,
 )
 
@@ -35,12 +32,17 @@ from frisket.families.base import Conditioning, Parts, References, Source, Varia
 from frisket.families.defaults import TextBundle, parts_of
 from frisket.families.experts import first
 from frisket.families.models.hunyuan_video.key_map import single_file_15
-from frisket.families.models.hunyuan_video.text import cut_to_longest, trim_tokens
+from frisket.families.models.hunyuan_video.text import (
+    HunyuanText,
+    cut_to_longest,
+    tiny_text_15,
+    trim_tokens,
+)
 from frisket.grid import LatentGrid
 from frisket.shapes import Clip, Latents, PerSample, Plane
 
 GRID = LatentGrid(channels=32, spatial=16, temporal=4, patch=1)
-PROMPT_START = 108  # tokens of Qwen's template before the prompt, which the pipeline drops
+TOKENS = 1000  # of a prompt, after the template's
 TEXT = ("tokenizer", "text_encoder", "tokenizer_2", "text_encoder_2")
 # Of the released schedulers. Tencent's own train.py trains at 3 ([timesteps] shift), musubi at 2.
 SHIFTS = {"480p-t2v": 5.0, "720p-t2v": 9.0, "480p-i2v": 5.0, "720p-i2v": 7.0}
@@ -188,7 +190,8 @@ def call(
 def load_text(source: Source, repo: str) -> nn.Module:
     """Qwen2.5-VL's text model (14 GB in bfloat16) and ByT5 for quoted text (0.4 GB)."""
     options = {"torch_dtype": source.dtype, "use_safetensors": True}
-    return TextBundle(
+    return HunyuanText(
+        False,
         tokenizer=weights.load(AutoTokenizer, source, repo, "tokenizer"),
         text_encoder=weights.load(Qwen2_5_VLTextModel, source, repo, "text_encoder", **options),
         tokenizer_2=weights.load(AutoTokenizer, source, repo, "tokenizer_2"),
@@ -345,34 +348,7 @@ def tiny_parts(variant: str, card: Variant) -> Parts:
             task_type="i2v" if seeing else "t2v",
         )
         vision = (_tiny_vision(),) if seeing else ()
-        return Parts(variant, *tiny.quiet(vae, _tiny_text(), denoiser, *vision))
-
-
-def _tiny_text() -> TextBundle:
-    stock = diffusers.HunyuanVideo15Pipeline._get_mllm_prompt_embeds
-    message = inspect.signature(stock).parameters["system_message"].default
-    # One token for most of the message, so that the template has the tokens the pipeline drops.
-    framed = "<system.<.<user.".replace(".", "\n")
-    start = (message[: len(framed) + 1 - PROMPT_START],)
-    qwen = Qwen2_5_VLTextConfig(
-        vocab_size=tiny.VOCABULARY,
-        hidden_size=16,
-        intermediate_size=37,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        rope_parameters={"rope_type": "default", "mrope_section": [1, 1, 2]},
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
-    byt5 = T5Config(vocab_size=384, d_model=16, d_kv=8, d_ff=37, num_layers=2, num_heads=2)
-    return TextBundle(
-        tokenizer=tiny.tokenizer(4096, extra=start),
-        text_encoder=Qwen2_5_VLTextModel(qwen),
-        tokenizer_2=ByT5Tokenizer(),
-        text_encoder_2=T5EncoderModel(byt5),
-    )
+        return Parts(variant, *tiny.quiet(vae, tiny_text_15(), denoiser, *vision))
 
 
 def _tiny_vision() -> TextBundle:

@@ -6,14 +6,11 @@ frames) into channels and loses nothing, its text encoder is a frozen word embed
 everything a job does runs on a laptop offline.
 """
 
-import zlib
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, UNet2DConditionModel
 from diffusers.utils import BaseOutput
@@ -22,6 +19,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from frisket.attention.base import AttentionLayer
+from frisket.attention.tokens import Spans
 from frisket.families.base import (
     Conditioning,
     Family,
@@ -34,57 +33,19 @@ from frisket.families.base import (
 from frisket.families.defaults import Standard
 from frisket.families.key_map import Names
 from frisket.families.models.pocket.suggestions import SUGGESTIONS
+from frisket.families.models.pocket.text import WIDTH, PocketText, embed, find_spans
 from frisket.families.presets import presets
+from frisket.families.shared.attention.cross import list_unet_layers
 from frisket.grid import LatentGrid
 from frisket.objectives.base import Objective
 from frisket.objectives.kinds import LevelWeighting
 from frisket.objectives.timesteps import TimestepSampler
 from frisket.shapes import Clip, Latents, PerSample
 
-WIDTH = 64  # of one token
-SLOTS = 6  # tokens a phrase; a caption is a subject phrase and a background phrase
 IMAGE_CHANNELS = 12  # 2 x 2 pixels of 3 colours
 CHANNELS = {"image": IMAGE_CHANNELS, "video": 2 * 4 * IMAGE_CHANNELS}  # that the UNet reads
 LEAST = 0.1  # smallest t the clip model trains at: its velocity is an error divided by t
 CLEAREST = 0.02  # smallest t it is divided by
-STOP_WORDS = frozenset({"a", "an", "the", "and", "of", "with", "at", "is", "photo", "picture"})
-
-
-def slots(caption: str) -> list[str]:
-    """The word in each of the 2 * SLOTS token slots, "" where empty.
-
-    The caption is cut at its first `on`: subject phrase before, background phrase after. Stop
-    words are dropped, each phrase keeps its last SLOTS words and is aligned right, so that a noun
-    sits in the same slot whether or not adjectives come before it.
-    """
-    words = [word.strip(".,;:!?\"'()") for word in caption.lower().split()]
-    words = [word for word in words if word and word not in STOP_WORDS]
-    cut = words.index("on") if "on" in words else len(words)
-    phrases = (words[:cut], [word for word in words[cut + 1 :] if word != "on"])
-    return [word for phrase in phrases for word in ([""] * SLOTS + phrase)[-SLOTS:]]
-
-
-@lru_cache(maxsize=4096)
-def _vector(key: str, scale: float) -> Tensor:
-    # RandomState's stream is frozen by numpy's compatibility policy: the embedding is part of the
-    # trained model and must never change.
-    draw = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(WIDTH)
-    return torch.from_numpy(draw.astype(np.float32) * np.float32(scale))
-
-
-def embed(captions: Sequence[str]) -> Tensor:
-    """Token embeddings `b 2*SLOTS WIDTH`: frozen word vector + slot vector; no vocabulary limit.
-
-    The empty caption (used for classifier-free guidance) is the slot vectors alone.
-    """
-    rows = []
-    for caption in captions:
-        row = [
-            _vector(f"slot {index}", 0.7) + (_vector(f"word {word}", 1.0) if word else 0)
-            for index, word in enumerate(slots(caption))
-        ]
-        rows.append(torch.stack(row))
-    return torch.stack(rows)
 
 
 def build_net(channels: int, widths: tuple[int, int, int] = (64, 96, 96)) -> Any:
@@ -127,10 +88,6 @@ class PocketVae(nn.Module):
         first = groups[:, :1].mean(2)
         frames = torch.cat([first, groups[:, 1:].flatten(1, 2)], dim=1)
         return functional.pixel_shuffle(frames, 2).transpose(1, 2).contiguous()
-
-
-class PocketText(nn.Module):
-    """The frozen word embedding; has no weights, its vectors come from the words themselves."""
 
 
 class PocketOutput(BaseOutput):
@@ -268,6 +225,10 @@ class Pocket(Standard):
         """The text encoder, whose vectors come from the words: nothing is read from the source."""
         return PocketText()
 
+    def load_tokenizer(self, source: Source) -> nn.Module:
+        """As `load_text`: nothing is read from the source."""
+        return PocketText()
+
     def load_denoiser(self, source: Source) -> nn.Module:
         """The packaged UNet, or one saved by `save` under `source.path`/denoiser."""
         if not source.path:
@@ -308,6 +269,12 @@ class Pocket(Standard):
         """`tokens` b 12 64."""
         return {"tokens": embed(prompts)}
 
+    def spans(
+        self, text: nn.Module, prompts: Sequence[str], references: Sequence[References] = ()
+    ) -> list[Spans]:
+        """12 slots a prompt; what is dropped between two words counts to the later one."""
+        return [find_spans(prompt) for prompt in prompts]
+
     def predict(
         self, denoiser: nn.Module, noisy: Latents, t: PerSample, conditioning: Conditioning
     ) -> Latents:
@@ -337,6 +304,10 @@ class Pocket(Standard):
         velocity = velocity.unflatten(1, (slots, -1)).flatten(0, 1)
         velocity = velocity.unflatten(0, (len(conditioning["tokens"]), -1)).transpose(1, 2)
         return velocity[:, :, :count].float()
+
+    def attention_layers(self, denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
+        """The UNet's cross-attention; the image model has frames in the batch, the other none."""
+        return list_unet_layers(denoiser, folded=_temporal(denoiser) == 1)
 
     def pipeline(self, parts: Parts) -> Any:
         """A diffusers pipeline over the denoiser."""

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from transformers import Qwen3VLForConditionalGeneration
 
+from frisket.attention.base import name_samples
+from frisket.attention.tokens import Spans
 from frisket.families import tiny, weights
 from frisket.families.base import Conditioning, Family, Parts, Source, Variant
 from frisket.families.defaults import Standard, TextBundle
@@ -23,6 +25,7 @@ from frisket.families.key_map import Names
 from frisket.families.models.qwen_image_21 import text as text_module
 from frisket.families.models.qwen_image_21.text import NoProcessor, PromptProcessor
 from frisket.families.presets import presets
+from frisket.families.shared.prompt_spans import read_template
 from frisket.families.shared.qwen_references import ReferencePictures, device_of
 from frisket.families.shared.qwen_text import pad_texts
 from frisket.grid import LatentGrid
@@ -134,6 +137,11 @@ class QwenImage21(Standard):
         processor = weights.load(PromptProcessor, source, repo, "processor")
         return weights.freeze(TextBundle(processor=processor, text_encoder=encoder), source)
 
+    def load_tokenizer(self, source: Source) -> nn.Module:
+        """Load `processor/`."""
+        repo = self.variants[source.variant].repo
+        return TextBundle(processor=weights.load(PromptProcessor, source, repo, "processor"))
+
     def load_denoiser(self, source: Source) -> nn.Module:
         """Load `transformer/`, or one .safetensors file, ComfyUI's with its fused layers too."""
         repo = self.variants[source.variant].repo
@@ -187,6 +195,20 @@ class QwenImage21(Standard):
         masks = [torch.ones(row.shape[:2], dtype=torch.long, device=row.device) for row in rows]
         return {"text": pad_texts(rows), "mask": pad_texts(masks)}
 
+    def spans(
+        self, text: nn.Module, prompts: Sequence[str], references: Sequence[ReferencePictures] = ()
+    ) -> list[Spans]:
+        """As long as the prompt and its template, without the system's message before them."""
+        assert isinstance(text, TextBundle)
+        parts = {"text_encoder": None, **text.parts()}
+        pipeline: Any = QwenImage21Pipeline(**parts, vae=None, scheduler=None, transformer=None)
+        tokenizer, before = pipeline.processor.tokenizer, pipeline._drop_idx
+        rows = []
+        for prompt in prompts:
+            whole = read_template(tokenizer, pipeline.prompt_template_t2i.format, prompt or " ")
+            rows.append(whole.spans[before:])
+        return rows
+
     def predict(
         self, denoiser: nn.Module, noisy: Latents, t: PerSample, conditioning: Conditioning
     ) -> Latents:
@@ -206,7 +228,8 @@ class QwenImage21(Standard):
                 device=noisy.device,
             )
             text = conditioning["text"].to(noisy.device)[rows, : int(length)]
-            velocity = _predict(denoiser, noisy[rows], t.to(noisy.device)[rows], text)
+            with name_samples(rows.tolist()):
+                velocity = _predict(denoiser, noisy[rows], t.to(noisy.device)[rows], text)
             output = output.index_copy(0, rows, velocity)
         return output
 

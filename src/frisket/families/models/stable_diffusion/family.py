@@ -16,6 +16,7 @@ from diffusers import (
 from torch import Tensor, nn
 from transformers import AutoTokenizer
 
+from frisket.attention.tokens import Spans
 from frisket.families import tiny, weights
 from frisket.families.base import (
     Conditioning,
@@ -30,7 +31,14 @@ from frisket.families.experts import first
 from frisket.families.key_map import Names
 from frisket.families.models.stable_diffusion.key_map import CONVOLUTIONS, PRESETS, rows
 from frisket.families.shared import sd_files
-from frisket.families.shared.clip_prompts import LONGEST, ClipText, embed_chunks, tell_cut
+from frisket.families.shared.clip_prompts import (
+    LONGEST,
+    ClipText,
+    embed_chunks,
+    find_clip_spans,
+    tell_cut,
+)
+from frisket.families.shared.prompt_spans import load_tokenizers
 from frisket.families.shared.sd_files import ARCHITECTURES, DOWN, ENCODERS, SCALES, UP, VAES
 from frisket.grid import LatentGrid
 from frisket.objectives.epsilon import BETAS, LEVELS, Epsilon, timestep
@@ -151,6 +159,12 @@ class StableDiffusion(Standard):
             parts[name] = weights.load(kind, source, repo, name, **options)
         return weights.freeze(ClipText(source, **parts), source)
 
+    def load_tokenizer(self, source: Source) -> nn.Module:
+        """Load `tokenizer/`, and SDXL's `tokenizer_2/`."""
+        repo, encoders = self.variants[source.variant].repo, ENCODERS[_kind(source.variant)]
+        names = [name.replace("text_encoder", "tokenizer") for name in encoders]
+        return ClipText(source, **load_tokenizers(source, repo, *names))
+
     def load_denoiser(self, source: Source) -> nn.Module:
         """Load `unet/`, or the UNet of a single file in diffusers' or the authors' names."""
         repo, kind = self.variants[source.variant].repo, _kind(source.variant)
@@ -206,6 +220,13 @@ class StableDiffusion(Standard):
             list(prompts), device=device, do_classifier_free_guidance=False
         )
         return {"text": embeds, "pooled": pooled}
+
+    def spans(
+        self, text: nn.Module, prompts: Sequence[str], references: Sequence[References] = ()
+    ) -> list[Spans]:
+        """77 positions a prompt, or 75 for each piece of a longer one, a begin and an end."""
+        assert isinstance(text, ClipText)
+        return find_clip_spans(text, prompts)
 
     def predict(
         self, denoiser: nn.Module, noisy: Latents, t: PerSample, conditioning: Conditioning

@@ -8,10 +8,12 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
+from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 from PIL import Image
 from torch import Tensor, nn
 from transformers import AutoTokenizer, CLIPVisionModel, UMT5EncoderModel
 
+from frisket.attention.tokens import Spans
 from frisket.families import weights
 from frisket.families.base import Conditioning, Family, Parts, References, Source
 from frisket.families.defaults import Standard, TextBundle, parts_of
@@ -32,6 +34,7 @@ from frisket.families.models.wan.model_cards import (
     list_expected,
 )
 from frisket.families.presets import presets
+from frisket.families.shared.prompt_spans import load_tokenizers, read_cleaned
 from frisket.shapes import Clip, Latents, PerSample, Plane
 
 TOKENS = 512  # the length WanPipeline pads every prompt to; the models were trained with it
@@ -100,6 +103,11 @@ class Wan(Standard):
         )
         processor = weights.load(clip_processor(), source, card.repo, "image_processor")
         return weights.freeze(Vision(image_encoder=encoder, image_processor=processor), source)
+
+    def load_tokenizer(self, source: Source) -> nn.Module:
+        """Load `tokenizer/`."""
+        repo = self.variants[source.variant].repo
+        return TextBundle(**load_tokenizers(source, repo, "tokenizer"))
 
     def load_denoiser(self, source: Source) -> nn.Module:
         """Load `transformer/` (and `transformer_2/`), or one .safetensors file.
@@ -184,6 +192,17 @@ class Wan(Standard):
             list(prompts), do_classifier_free_guidance=False, max_sequence_length=TOKENS
         )
         return {"text": embeds}
+
+    def spans(
+        self, text: nn.Module, prompts: Sequence[str], references: Sequence[References] = ()
+    ) -> list[Spans]:
+        """512 positions a prompt; its characters are those from before the pipeline tidied it."""
+        assert isinstance(text, TextBundle)
+        options = {"padding": "max_length", "truncation": True, "max_length": TOKENS}
+        return [
+            read_cleaned(text.tokenizer, prompt_clean(prompt), prompt, **options).spans
+            for prompt in prompts
+        ]
 
     def image_conditioning(
         self,

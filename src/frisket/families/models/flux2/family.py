@@ -13,21 +13,15 @@ from diffusers import (
     Flux2Pipeline,
     Flux2Transformer2DModel,
 )
-from diffusers.pipelines.flux2.pipeline_flux2 import format_input
-from diffusers.pipelines.flux2.system_messages import SYSTEM_MESSAGE
 from torch import Tensor, nn
-from transformers import (
-    AutoTokenizer,
-    Mistral3Config,
-    Mistral3ForConditionalGeneration,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-)
+from transformers import AutoTokenizer, Mistral3ForConditionalGeneration, Qwen3ForCausalLM
 
+from frisket.attention.tokens import Spans
 from frisket.families import tiny, weights
 from frisket.families.base import Conditioning, Family, Parts, References, Source, Variant
-from frisket.families.defaults import Standard, TextBundle, decode_kl, encode_kl, parts_of
+from frisket.families.defaults import Standard, decode_kl, encode_kl, parts_of
 from frisket.families.experts import first
+from frisket.families.models.flux2.text import FluxText, tiny_mistral, tiny_qwen
 from frisket.families.presets import presets
 from frisket.families.shared.flux_key_map import FLUX_2
 from frisket.families.shared.flux_tokens import (
@@ -38,6 +32,7 @@ from frisket.families.shared.flux_tokens import (
     to_tokens,
     unfold,
 )
+from frisket.families.shared.prompt_spans import load_tokenizers
 from frisket.grid import LatentGrid
 from frisket.objectives.shift import SizeShift
 from frisket.shapes import Clip, Latents, PerSample
@@ -165,11 +160,17 @@ class Flux2(Standard):
         repo = self.variants[source.variant].repo
         kind = Mistral3ForConditionalGeneration if source.variant == "dev" else Qwen3ForCausalLM
         options = {"torch_dtype": source.dtype, "use_safetensors": True}
-        text = TextBundle(
+        text = FluxText(
+            source.variant,
             tokenizer=weights.load(AutoTokenizer, source, repo, "tokenizer"),
             text_encoder=weights.load(kind, source, repo, "text_encoder", **options),
         )
         return weights.freeze(text, source)
+
+    def load_tokenizer(self, source: Source) -> nn.Module:
+        """Load `tokenizer/`."""
+        repo = self.variants[source.variant].repo
+        return FluxText(source.variant, **load_tokenizers(source, repo, "tokenizer"))
 
     def load_denoiser(self, source: Source) -> nn.Module:
         """Load `transformer/`, or one .safetensors file with diffusers' or the original's names."""
@@ -212,16 +213,22 @@ class Flux2(Standard):
         padding too, so there is no mask. A prompt whose chat template passes 512 tokens is cut
         there, as upstream does; a warning names it.
         """
-        assert isinstance(text, TextBundle)
-        mistral = isinstance(text.text_encoder, Mistral3ForConditionalGeneration)
-        lengths = (_mistral_lengths if mistral else _qwen_lengths)(text.tokenizer, prompts)
-        for prompt, length in zip(prompts, lengths, strict=True):
+        assert isinstance(text, FluxText)
+        for prompt in prompts:
+            length = text.count_tokens(prompt)
             if length > TOKENS:
                 logger.warning("%d tokens cut to %d: %.60s...", length, TOKENS, prompt)
-        kind = Flux2Pipeline if mistral else Flux2KleinPipeline
+        kind = Flux2Pipeline if text.mistral else Flux2KleinPipeline
         pipeline: Any = kind(**text.parts(), vae=None, scheduler=None, transformer=None)
         embeds, _ = pipeline.encode_prompt(list(prompts), max_sequence_length=TOKENS)
         return {"text": embeds}
+
+    def spans(
+        self, text: nn.Module, prompts: Sequence[str], references: Sequence[References] = ()
+    ) -> list[Spans]:
+        """512 positions a prompt; those of its chat template are None."""
+        assert isinstance(text, FluxText)
+        return [text.find_spans(prompt, TOKENS) for prompt in prompts]
 
     def predict(
         self, denoiser: nn.Module, noisy: Latents, t: PerSample, conditioning: Conditioning
@@ -295,7 +302,7 @@ class Flux2(Standard):
             vae = tiny.kl_vae(AutoencoderKLFlux2, 32)
             vae.bn.running_mean.normal_()
             vae.bn.running_var.uniform_(0.5, 2.0)
-            text = _mistral() if variant == "dev" else _qwen()
+            text = tiny_mistral() if variant == "dev" else tiny_qwen()
             denoiser = Flux2Transformer2DModel(
                 num_layers=2,
                 num_single_layers=2,
@@ -315,62 +322,6 @@ def _statistics(vae: nn.Module) -> tuple[Tensor, Tensor]:
     variance: Tensor = flux.bn.running_var.float()
     std = torch.sqrt(variance + flux.config.batch_norm_eps)
     return mean.view(1, -1, 1, 1, 1), std.view(1, -1, 1, 1, 1)
-
-
-def _mistral_lengths(tokenizer: Any, prompts: Sequence[str]) -> list[int]:
-    messages = format_input(list(prompts), SYSTEM_MESSAGE)
-    ids = tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True)["input_ids"]
-    return [len(chat) for chat in ids]
-
-
-def _qwen_lengths(tokenizer: Any, prompts: Sequence[str]) -> list[int]:
-    texts = [
-        tokenizer.apply_chat_template(
-            [{"role": "user", "content": prompt}],
-            tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=False,
-        )
-        for prompt in prompts
-    ]
-    return [len(ids) for ids in tokenizer(texts).input_ids]
-
-
-WIDTHS = {  # of the tiny text encoders: what both configurations call alike
-    "vocab_size": tiny.VOCABULARY,
-    "hidden_size": 16,
-    "intermediate_size": 24,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "head_dim": 8,
-}
-
-
-def _mistral() -> TextBundle:
-    """31 layers, for the pipeline reads the thirtieth, and a picture tower that is never run."""
-    vision = {
-        "model_type": "pixtral",
-        "hidden_size": 8,
-        "intermediate_size": 8,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 1,
-        "head_dim": 8,
-        "image_size": 28,
-        "patch_size": 14,
-    }
-    config = Mistral3Config(
-        text_config={"model_type": "mistral", "num_hidden_layers": 31, **WIDTHS},
-        vision_config=vision,
-        image_token_index=tiny.VOCABULARY - 1,
-    )
-    encoder = Mistral3ForConditionalGeneration(config)
-    return TextBundle(tokenizer=tiny.tokenizer(1024), text_encoder=encoder)
-
-
-def _qwen() -> TextBundle:
-    """28 layers, for the pipeline reads the 27th."""
-    config = Qwen3Config(num_hidden_layers=28, **WIDTHS)
-    return TextBundle(tokenizer=tiny.tokenizer(1024), text_encoder=Qwen3ForCausalLM(config))
 
 
 FAMILY: Family = Flux2()

@@ -1,0 +1,1 @@
+"""Where the attention of diffusers' models can be read, and how."""

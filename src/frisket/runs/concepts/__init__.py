@@ -1,0 +1,1 @@
+"""Regions with a phrase: what they ask of captions and layers, and how much each teaches."""

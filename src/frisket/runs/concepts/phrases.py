@@ -1,0 +1,106 @@
+"""The phrases of the regions, found in every caption that a run may draw, or refused."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from frisket.attention.tokens import PhrasesNotRead, find_occurrences, locate
+from frisket.config.provenance import ConfigError
+from frisket.config.tree import Config
+from frisket.data.records import Captions, Item, PhraseRow
+from frisket.families.base import Family, Source
+from frisket.losses.base import ATTENTION
+from frisket.media.frames import decode
+from frisket.runs.concepts.terms import terms_of
+
+Locator = Callable[[Sequence[Item], Captions], Mapping[str, PhraseRow]]
+
+
+def reads_attention(config: Config) -> bool:
+    """Whether a loss term of the configuration looks at attention."""
+    return any(ATTENTION in term.needs for term, _ in terms_of(config).values())
+
+
+def make_locator(config: Config, family: Family, source: Source) -> Locator | None:
+    """What `data.prepare` calls before it encodes anything; None where no region has a phrase.
+
+    It raises ConfigError for a region that no mask covers, and PhrasesNotRead with every caption
+    that lacks the phrase of a region that its clip's mask covers, or in which it is cut off. The
+    empty caption of a dropout lacks all of them by intent. Where no loss term reads attention the
+    captions are looked at and no tokenizer is loaded: the positions are then left out.
+    """
+    phrases = config.phrases
+    if not phrases:
+        return None
+    watched = reads_attention(config)
+
+    def locate_phrases(items: Sequence[Item], captions: Captions) -> Mapping[str, PhraseRow]:
+        _check_masks(phrases, items)
+        spans = _read_spans(family, source, captions) if watched else {}
+        found: dict[str, dict[str, tuple[int, ...] | ValueError]] = {}
+        for key, (caption, _) in captions.items():
+            found[key] = {
+                region: _find(spans.get(key), caption, phrase) for region, phrase in phrases.items()
+            }
+        asked = list(_list_asked(items, phrases))
+        failures = {
+            f"{name} [regions.{region}] {error}": (name, error)
+            for name, key, region in asked
+            if isinstance(error := found[key][region], ValueError)
+        }
+        if failures:
+            raise PhrasesNotRead(list(failures.values()), len(asked))
+        if not watched:
+            return {}
+        return {
+            key: tuple(() if isinstance(place, ValueError) else place for place in row.values())
+            for key, row in found.items()
+        }
+
+    return locate_phrases
+
+
+def _check_masks(phrases: Mapping[str, str], items: Sequence[Item]) -> None:
+    covered = {region for item in items for region in item.covers}
+    missing = [region for region in phrases if region not in covered]
+    if missing:
+        raise ConfigError(
+            f"regions: {', '.join(missing)} has a phrase, but no mask of a training clip covers it;"
+            " make its masks, or take the phrase out of [regions]"
+        )
+
+
+def _read_spans(
+    family: Family, source: Source, captions: Captions
+) -> dict[str, Sequence[tuple[int, int] | None]]:
+    """Of each caption which characters every position of the text axis was made from."""
+    tokenizer = family.load_tokenizer(source)
+    spans = {}
+    for key, (caption, pictures) in captions.items():
+        references = [decode(path, (0,)) for path, _ in pictures]
+        (spans[key],) = family.spans(tokenizer, [caption], [references] if references else ())
+    return spans
+
+
+def _find(
+    spans: Sequence[tuple[int, int] | None] | None, caption: str, phrase: str
+) -> tuple[int, ...] | ValueError:
+    try:
+        if spans is not None:
+            return locate(spans, caption, phrase)
+        if not find_occurrences(caption, phrase):
+            locate([], caption, phrase)  # says what is missing
+    except ValueError as error:  # not there, or cut off
+        return error
+    return ()
+
+
+def _list_asked(
+    items: Sequence[Item], phrases: Mapping[str, str]
+) -> Iterator[tuple[str, str, str]]:
+    """Clip, text key and region of every place where a phrase must stand."""
+    for item in items:
+        regions = [region for region in phrases if region in item.covers]
+        own = [] if item.subsets else [*item.texts]  # with subsets no draw takes it
+        for key in (*own, *(swap.text for swap in item.swaps)):
+            yield from ((item.name, key, region) for region in regions)
+        for subset in item.subsets:
+            yield from ((item.name, subset.text, region) for region in subset.kept)
