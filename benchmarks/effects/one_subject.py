@@ -23,17 +23,19 @@ from frisket.runs.sampler import load_sampler
 PART = "one"
 STEPS = "run.steps=300"
 SWAP = (MASKS, PRIOR, "swap.rate=0.5")
+ATTENTION = (
+    'regions.subject={weight=1.0, phrase="sks"}',
+    'losses.attention={strength=0.01, form="ratio"}',
+)
+T_LORA = ('lora.rank_schedule="t-lora"', "lora.rank_min=8", "lora.rank_power=1.0")
 CONFIGURATIONS: Mapping[str, tuple[str, ...]] = {
     "floor": (MASKS, "curve.floor=0.05"),
     "mask": (MASKS,),
     "prior": (MASKS, PRIOR),
     "swap": SWAP,
-}
-# Configurations of the protocol that the code at hand cannot run yet, with the reason.
-WAITING: Mapping[str, str] = {
-    "attention": "the attention term is not in this checkout",
-    "tlora": "T-LoRA is not in this checkout",
-    "best": "the attention term and T-LoRA are not in this checkout",
+    "attention": (*SWAP, *ATTENTION),
+    "tlora": (*SWAP, *T_LORA),
+    "best": (*SWAP, *ATTENTION, *T_LORA),
 }
 COLUMNS = ("leak", "fidelity", "found", "drift", "phantom", "stray")
 BASELINES = {
