@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from benchmarks.effects import one_subject, two_subjects
 from benchmarks.effects.cells import Cell, read_cell
+from benchmarks.effects.methods import METHODS
 from benchmarks.effects.tables import build, put_tables
 
 from frisket.media.quiet import quiet
@@ -23,9 +24,9 @@ def list_jobs(out: Path, seeds: Sequence[int]) -> Iterator[Job]:
             yield "one", name, seed, lambda name=name, seed=seed: one_subject.run(out, name, seed)
     yield "two", "base", 0, lambda: two_subjects.run_base(out)
     for seed in seeds:
-        for name in two_subjects.METHODS:
+        for name in METHODS:
             yield "two", name, seed, lambda name=name, seed=seed: two_subjects.run(out, name, seed)
-        for kind in dict.fromkeys(method[0] for method in two_subjects.METHODS.values()):
+        for kind in dict.fromkeys(method.kind for method in METHODS.values()):
             for word in two_subjects.WORDS:
                 yield (
                     two_subjects.ALONE,

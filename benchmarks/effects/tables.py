@@ -6,6 +6,7 @@ from statistics import fmean
 
 from benchmarks.effects import one_subject, two_subjects
 from benchmarks.effects.cells import Cell, read_cell
+from benchmarks.effects.methods import METHODS, WAITING
 
 from frisket.disk.atomic import replacing
 
@@ -98,7 +99,7 @@ def tell_missing(
 
 def build_two(out: Path, seeds: Sequence[int]) -> list[str]:
     """The tables of two subjects."""
-    names = (*two_subjects.METHODS, *two_subjects.WAITING)
+    names = (*METHODS, *WAITING)
     rows = {name: read_cells(out, two_subjects.PART, name, seeds) for name in names}
     lines = ["### Two subjects", ""]
     for base in read_cells(out, two_subjects.PART, "base", [0]):
@@ -114,9 +115,9 @@ def build_two(out: Path, seeds: Sequence[int]) -> list[str]:
                 format_spread(key, cells, share=key != "found") for key in two_subjects.COLUMNS
             ]
             lines.append(f"| `{name}` | {' | '.join(values)} | {len(cells)} |")
-    lines += tell_missing(rows, two_subjects.WAITING, (*two_subjects.METHODS,))
+    lines += tell_missing(rows, WAITING, (*METHODS,))
     alone = []
-    for kind in dict.fromkeys(method[0] for method in two_subjects.METHODS.values()):
+    for kind in dict.fromkeys(method.kind for method in METHODS.values()):
         for word in two_subjects.WORDS:
             cells = read_cells(out, two_subjects.ALONE, f"{kind}-{word}", seeds)
             if cells:

@@ -1,13 +1,13 @@
 """Two subjects on one picture: adapters trained apart on one base, then asked for together."""
 
 import json
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from benchmarks.effects.cells import Cell, Scores, run_cell
+from benchmarks.effects.methods import METHODS, sample_wide
 from benchmarks.effects.one_subject import STEPS, SWAP, load_parts
 from benchmarks.effects.pair_base import make_pair_base
 from numpy.typing import NDArray
@@ -15,11 +15,9 @@ from numpy.typing import NDArray
 from frisket.config.load import load
 from frisket.disk.atomic import replacing
 from frisket.families.base import FAMILIES, Parts
-from frisket.inference.generate import generate
 from frisket.media.frames import write_image
 from frisket.pocket.judge import AGREES, MATCH_DB, find_creature, measure_backgrounds
 from frisket.pocket.pairs import (
-    WIDTH,
     PairScene,
     find_backgrounds,
     judge_pairs,
@@ -27,7 +25,7 @@ from frisket.pocket.pairs import (
     random_pair,
     tally_pairs,
 )
-from frisket.pocket.world import SIZE, draw, random_creature
+from frisket.pocket.world import draw, random_creature
 from frisket.recipes.quickstart import CONFIG, prepare_bank
 from frisket.recipes.train import train
 from frisket.runs import quickstart_data
@@ -35,9 +33,7 @@ from frisket.runs import quickstart_data
 PART, ALONE = "two", "alone"
 WORDS = ("sks", "zwx")
 CLIPS = 8
-SAMPLING_SEED = 3000
 COLUMNS = ("mixup", "right", "swapped", "twins", "one", "none", "blends", "found", "background")
-Sampler = Callable[[Parts, list[str]], NDArray[np.uint8]]
 
 
 def find_base(out: Path) -> Path:
@@ -87,55 +83,25 @@ def train_adapter(out: Path, word: str, seed: int, kind: str, extra: tuple[str, 
     return path.parent / record.read_text(encoding="utf-8")
 
 
-def sample_wide(parts: Parts, prompts: list[str]) -> NDArray[np.uint8]:
-    """One wide picture a prompt, uint8 n 32 64 3, by the family's own pipeline."""
-    family = FAMILIES.load("pocket")
-    variant = family.variants[parts.variant]
-    pictures = generate(
-        family,
-        parts,
-        prompts,
-        seeds=[SAMPLING_SEED + index for index in range(len(prompts))],
-        height=SIZE,
-        width=WIDTH,
-        frames=1,
-        steps=variant.steps,
-        guidance=variant.guidance,
-    )
-    return np.stack([np.asarray(picture.frames[0]) for picture in pictures])
-
-
-# Kind of adapter, settings over the recipe's, and how both are sampled together.
-METHODS: Mapping[str, tuple[str, tuple[str, ...], Sampler]] = {
-    "sum": ("lora", (), sample_wide),
-}
-WAITING: Mapping[str, str] = {
-    "regional": "regional LoRAs are not in this checkout",
-    "freefuse": "FreeFuse is not in this checkout",
-    "tara": "TARA is not in this checkout",
-}
-
-
 def run(out: Path, name: str, seed: int) -> Cell:
     """Train both adapters at `seed` as the method wants them, sample both, and judge."""
-    kind, extra, sampler = METHODS[name]
+    method = METHODS[name]
 
     def work() -> tuple[Scores, NDArray[np.uint8]]:
-        files = [train_adapter(out, word, seed, kind, extra) for word in WORDS]
+        files = [train_adapter(out, word, seed, method.kind, method.settings) for word in WORDS]
         config = load(make_project(out, WORDS[0], seed), SWAP)
         _, fresh = quickstart_data.backgrounds()
-        parts = load_parts(config, tuple((file, 1.0) for file in files))
         prompts = [f"{' and '.join(WORDS)} on {background.words}" for background in fresh]
-        pictures = sampler(parts, prompts)
+        pictures = method.sample(config, files, prompts)
         scores = tally_pairs(judge_pairs(pictures))
         return scores | {"background": find_backgrounds(pictures, fresh).mean()}, pictures
 
-    return run_cell(out, PART, name, seed, (STEPS, *SWAP, *extra), work)
+    return run_cell(out, PART, name, seed, (STEPS, *SWAP, *method.settings), work)
 
 
 def run_alone(out: Path, kind: str, word: str, seed: int) -> Cell:
     """One adapter alone on square pictures: is its creature learnt at all?"""
-    extra = next(extra for known, extra, _ in METHODS.values() if known == kind)
+    extra = next(method.settings for method in METHODS.values() if method.kind == kind)
 
     def work() -> tuple[Scores, NDArray[np.uint8]]:
         file = train_adapter(out, word, seed, kind, extra)
