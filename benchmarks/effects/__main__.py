@@ -9,7 +9,7 @@ import torch
 from benchmarks.effects import one_subject, two_subjects
 from benchmarks.effects.cells import Cell, read_cell
 from benchmarks.effects.methods import METHODS
-from benchmarks.effects.tables import build, put_tables
+from benchmarks.effects.tables import build, put_sheets, put_tables
 
 from frisket.media.quiet import quiet
 
@@ -68,7 +68,8 @@ def main() -> None:
     text = build(out, options.seeds)
     sys.stdout.write(text)
     if options.page:
-        put_tables(options.page, text)
+        shown = ["### Samples of seed 0", "", *put_sheets(out, options.page)]
+        put_tables(options.page, f"{text}\n" + "\n".join(shown))
 
 
 if __name__ == "__main__":

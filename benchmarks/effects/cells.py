@@ -18,7 +18,7 @@ from PIL import Image
 from frisket.disk.atomic import replacing
 
 Scores = Mapping[str, float]
-ENLARGED = 3  # pixels a side a pixel of the world has on a sheet
+ENLARGED = 2  # pixels a side a pixel of the world has on a sheet
 ROOT = Path(__file__).parents[2]
 
 
