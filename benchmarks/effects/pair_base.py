@@ -6,8 +6,8 @@ The packaged base never saw more than one shape a picture, nor another size than
 on from it on wide pictures (32 x 64) of two shapes, three steps in four, and on the corpus it was
 made on, one step in four, and writes OUT/denoiser, a folder `model.source` may name. Adam at a
 constant rate, then a linear cool-down, in two sittings; EMA weights; a step's data and noise are
-functions of the step. Resumes from OUT/state.pt. One caption in eight is never shown (`PairScene.held_out`,
-`world.is_held_out`).
+functions of the step. Resumes from OUT/state.pt. One caption in eight is never shown
+(`PairScene.held_out`, `world.is_held_out`).
 """
 
 import argparse
@@ -81,7 +81,7 @@ def make_pair_base(out: Path) -> Path:
 
 
 def train_until(out: Path, steps: int) -> None:
-    """One sitting: go on from OUT/state.pt, or the packaged base, to `steps`; write OUT/denoiser."""
+    """One sitting: go on from OUT/state.pt, or the packaged base; write OUT/denoiser."""
     out.mkdir(parents=True, exist_ok=True)
     net = FAMILY.load_denoiser(Source("image")).train().requires_grad_(True)
     net = net.to(memory_format=torch.channels_last)
