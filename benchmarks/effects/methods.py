@@ -1,76 +1,80 @@
-"""How two adapters are put on one model and sampled together, one function a method."""
+"""How two adapters are put on one picture, by `frisket generate` and its options."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from benchmarks.effects.one_subject import load_parts
 from numpy.typing import NDArray
+from PIL import Image
 
-from frisket.families.base import FAMILIES, Parts
-from frisket.inference.generate import generate
+from frisket.media.frames import write_image
 from frisket.pocket.pairs import WIDTH
 from frisket.pocket.world import SIZE
-from frisket.runs.sampler import attach_loras
+from frisket.recipes.generate import generate
 
 SAMPLING_SEED = 3000
+WORDS = ("sks", "zwx")  # of the creatures: the first stands left
 Pictures = NDArray[np.uint8]  # n 32 64 3
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """The kind of adapter it fuses, what is set to train such, and how both are sampled."""
+    """The kind of adapter it fuses, what is set to train such, and what `generate` is told.
 
-    kind: str
-    settings: tuple[str, ...]
-    sample: Callable[[Any, Sequence[Path], list[str]], Pictures]
+    `halves`: each adapter is given the mask of its half. `fuse`: options of `config.calls.Fuse`.
+    """
 
-
-def sample_wide(parts: Parts, prompts: list[str]) -> Pictures:
-    """One wide picture a prompt, by the family's own pipeline."""
-    family = FAMILIES.load("pocket")
-    variant = family.variants[parts.variant]
-    pictures = generate(
-        family,
-        parts,
-        prompts,
-        seeds=[SAMPLING_SEED + index for index in range(len(prompts))],
-        height=SIZE,
-        width=WIDTH,
-        frames=1,
-        steps=variant.steps,
-        guidance=variant.guidance,
-    )
-    return np.stack([np.asarray(picture.frames[0]) for picture in pictures])
-
-
-def sample_sum(config: Any, files: Sequence[Path], prompts: list[str]) -> Pictures:
-    """Both at strength 1, one on the other."""
-    return sample_wide(load_parts(config, tuple((file, 1.0) for file in files)), prompts)
-
-
-def sample_regional(config: Any, files: Sequence[Path], prompts: list[str]) -> Pictures:
-    """The first adapter acts on the left half, the second on the right half."""
-    parts = load_parts(config, ())
-    family = FAMILIES.load("pocket")
-    every = attach_loras(family, parts, [(file, 1.0) for file in files], routed=True)
-    grid = family.variants[parts.variant].grid
-    cells = grid.cells(1, SIZE, WIDTH)
-    left = torch.zeros(1, 1, *cells)
-    left[..., : cells[2] // 2] = 1
-    for factors, space in zip(every, (left, 1 - left), strict=True):
-        factors.space = space
-    return sample_wide(parts, prompts)
+    kind: str = "lora"
+    settings: tuple[str, ...] = ()
+    halves: bool = False
+    fuse: Mapping[str, Any] = field(default_factory=dict)
 
 
 METHODS: Mapping[str, Method] = {
-    "sum": Method("lora", (), sample_sum),
-    "regional": Method("lora", (), sample_regional),
+    "sum": Method(),
+    "regional": Method(halves=True),
+    "freefuse": Method(fuse={"method": "freefuse", "triggers": WORDS}),
+    "freefuse-loras": Method(fuse={"method": "freefuse", "triggers": WORDS, "loras": True}),
 }
-WAITING: Mapping[str, str] = {
-    "freefuse": "FreeFuse is not in this checkout",
-    "tara": "TARA is not in this checkout",
-}
+WAITING: Mapping[str, str] = {"tara": "TARA is not in this checkout"}
+
+
+def sample_wide(
+    config: Any, folder: Path, prompts: Sequence[str], files: Sequence[Path], method: Method
+) -> Pictures:
+    """One wide picture a prompt, each with a seed of its own, as `frisket generate` makes them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [f"{prompt} --d {SAMPLING_SEED + index}" for index, prompt in enumerate(prompts)]
+    listing = folder / "prompts.txt"
+    listing.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    options: dict[str, Any] = {}
+    if method.halves:
+        options["masks"] = write_halves(folder)
+    if method.fuse:
+        from frisket.config.calls import Fuse  # noqa: PLC0415  where FreeFuse is not yet, no other row fails
+
+        options["fuse"] = Fuse(**method.fuse)
+    generated = generate(
+        config,
+        (),
+        folder,
+        lora=[(file, 1.0) for file in files],
+        prompt_file=listing,
+        height=SIZE,
+        width=WIDTH,
+        **options,
+    )
+    return np.stack([np.asarray(Image.open(path).convert("RGB")) for path in generated.pictures])
+
+
+def write_halves(folder: Path) -> tuple[str, str]:
+    """Masks of the left and the right half, as a user would draw them."""
+    left = np.zeros((SIZE, WIDTH, 3), np.uint8)
+    left[:, : WIDTH // 2] = 255
+    paths = folder / "left.png", folder / "right.png"
+    for path, mask in zip(paths, (left, 255 - left), strict=True):
+        write_image(path, torch.from_numpy(mask))
+    return str(paths[0]), str(paths[1])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from benchmarks.effects.cells import Cell, Scores, run_cell
-from benchmarks.effects.methods import METHODS, sample_wide
+from benchmarks.effects.methods import METHODS, WORDS, Method, sample_wide
 from benchmarks.effects.one_subject import STEPS, SWAP, load_parts
 from benchmarks.effects.pair_base import make_pair_base
 from numpy.typing import NDArray
@@ -31,7 +31,6 @@ from frisket.recipes.train import train
 from frisket.runs import quickstart_data
 
 PART, ALONE = "two", "alone"
-WORDS = ("sks", "zwx")
 CLIPS = 8
 COLUMNS = ("mixup", "right", "swapped", "twins", "one", "none", "blends", "found", "background")
 
@@ -92,7 +91,7 @@ def run(out: Path, name: str, seed: int) -> Cell:
         config = load(make_project(out, WORDS[0], seed), SWAP)
         _, fresh = quickstart_data.backgrounds()
         prompts = [f"{' and '.join(WORDS)} on {background.words}" for background in fresh]
-        pictures = method.sample(config, files, prompts)
+        pictures = sample_wide(config, out / PART / f"{name}-{seed}", prompts, files, method)
         scores = tally_pairs(judge_pairs(pictures))
         return scores | {"background": find_backgrounds(pictures, fresh).mean()}, pictures
 
@@ -132,7 +131,8 @@ def run_base(out: Path, count: int = 100) -> Cell:
             if pair.held_out:
                 scenes.append(pair)
         config: Any = load(make_project(out, WORDS[0], 0), SWAP)
-        pictures = sample_wide(load_parts(config, ()), [scene.caption for scene in scenes])
+        captions = [scene.caption for scene in scenes]
+        pictures = sample_wide(config, out / PART / "base", captions, (), Method())
         return judge_shapes(pictures, scenes), pictures[:32]
 
     return run_cell(out, PART, "base", 0, (), work)
