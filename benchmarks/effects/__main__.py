@@ -50,7 +50,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     quiet()
-    out = options.out.resolve()
+    out, failed = options.out.resolve(), list[str]()
     for part, name, seed, work in list_jobs(out, options.seeds):
         group = "two" if part == two_subjects.ALONE else part
         if options.only not in (None, group) or (options.cells and name not in options.cells):
@@ -59,7 +59,12 @@ def main() -> None:
         if options.dry:
             sys.stdout.write(f"{'there' if known else 'to run'}  {part} {name} seed {seed}\n")
             continue
-        cell = work()
+        try:
+            cell = work()
+        except Exception as error:
+            failed.append(name)
+            sys.stderr.write(f"{part} {name} seed {seed} failed: {type(error).__name__}: {error}\n")
+            continue
         scores = "  ".join(f"{key} {value:.3f}" for key, value in cell.scores.items())
         sys.stdout.write(f"{part} {name} seed {seed}: {scores}  {cell.cpu_s:.0f} s\n")
         sys.stdout.flush()
@@ -70,6 +75,7 @@ def main() -> None:
     if options.page:
         shown = ["### Samples of seed 0", "", *put_sheets(out, options.page)]
         put_tables(options.page, f"{text}\n" + "\n".join(shown))
+    sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":
