@@ -29,6 +29,7 @@ ATTENTION = (
 )
 T_LORA = ('lora.rank_schedule="t-lora"', "lora.rank_min=8", "lora.rank_power=1.0")
 CONFIGURATIONS: Mapping[str, tuple[str, ...]] = {
+    "unmasked": (),  # a control, added when no row had a phantom: can the metric see one?
     "floor": (MASKS, "curve.floor=0.05"),
     "mask": (MASKS,),
     "prior": (MASKS, PRIOR),
@@ -39,6 +40,7 @@ CONFIGURATIONS: Mapping[str, tuple[str, ...]] = {
 }
 COLUMNS = ("leak", "fidelity", "found", "drift", "phantom", "stray")
 BASELINES = {
+    "unmasked": "mask",
     "floor": "mask",
     "prior": "mask",
     "swap": "prior",
