@@ -26,7 +26,16 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
     "train": {"config", "--config", "--steps", "--rank", "--lr", "--batch"} | COMMON,
     "generate": {
         "--config",
-        *("config", "--prompt", "--prompt-file", "--lora", "--strength", "--base", "--compare"),
+        *(
+            "config",
+            "--prompt",
+            "--prompt-file",
+            "--lora",
+            "--strength",
+            "--lora-mask",
+            "--base",
+            "--compare",
+        ),
         *("--seed", "--negative", "--steps", "--guidance", "--width", "--height", "--frames"),
         *("--batch", "--output", "--image"),
     }
@@ -34,6 +43,7 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
     "convert": {
         *("files", "--output", "--to", "--family", "--variant", "--rank", "--scale", "--average"),
         *("--exact", "--merge-into", "--extract", "--dtype", "--expert", "--drop-text"),
+        "--drop-schedule",
     }
     | {"--leave-out"},
     "quickstart": {"--output", "--seeds", "--full", "--workers"} | COMMON,
@@ -42,6 +52,12 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
     "evaluate": {
         *("runs", "--clips", "--masks", "--prompt", "--unrelated", "--image", "--seeds", "--draws"),
         *("--features", "--faces", "--no-samples", "--strict", "--output"),
+        "--phrase",
+    }
+    | COMMON,
+    "attend": {
+        *("source", "--config", "--phrase", "--prompt", "--seed", "--clips", "--limit", "--layer"),
+        *("--form", "--softmax", "--t", "--draws", "--lora", "--strength", "--base", "--output"),
     }
     | COMMON,
     "import": {
@@ -61,6 +77,8 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
         *("folder", "--backend", "--phrases", "--from-captions", "--captions", "--trigger"),
         *("--captioner", "--class-word", "--rules", "--everything-but", "--parts", "--neck"),
         *("--keep", "--near", "--noun-phrases"),
+        *("--attention-family", "--attention-variant", "--attention-prompt", "--attention-layer"),
+        *("--attention-t", "--attention-draws", "--attention-form", "--attention-softmax"),
         *("--like", "--alike", "--source", "--threshold", "--segmenter", "--people", "--tracker"),
         "--detector",
         *("--combine", "--longest", "--device", "--dtype", "--batch", "--cut", "--loosen"),

@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,24 @@ def test_a_lora_that_learnt_nothing_is_the_base_in_every_number(base: Path, tmp_
     assert not found.verdict.held
     assert not any(claim.met for claim in found.verdict.claims)
     assert found.verdict.sentence.startswith("Too little was learnt to tell")
+
+
+def test_a_regions_phrase_is_held_against_its_mask(base: Path, tmp_path: Path) -> None:
+    config = read_run(base / "runs" / "mask")
+    found = evaluate([config], tmp_path / "out", replace(ERRORS, phrases=("subject=sks",)))
+    rows = {entry["model"]: entry for entry in report(tmp_path / "out")["attention"]}
+    assert list(rows) == ["base", "mask"]
+    assert {entry["phrase"] for entry in rows.values()} == {"sks"}
+    for row in rows.values():
+        assert row["estimates"]["mass"]["count"] == 2
+        assert 0 < row["estimates"]["mass"]["mean"] < 1
+    assert rows["base"]["clips"] != rows["mask"]["clips"]
+    assert "Where the words look" in found.page.read_text(encoding="utf-8")
+    plain = evaluate([config], tmp_path / "plain", ERRORS)
+    assert report(tmp_path / "plain")["attention"] == []
+    assert "Where the words look" not in plain.page.read_text(encoding="utf-8")
+    with pytest.raises(ValueError, match="'fox' is not in the prompt 'sks'"):
+        evaluate([config], tmp_path / "none", replace(ERRORS, phrases=("subject=fox",)))
 
 
 def test_equal_evaluations_give_equal_numbers(base: Path, tmp_path: Path) -> None:

@@ -52,7 +52,9 @@ def test_clips_without_captions_go_by_the_trigger() -> None:
     assert data.captions is None
 
 
-def test_nothing_is_swapped_while_measuring() -> None:
+def test_nothing_is_swapped_or_mixed_while_measuring() -> None:
     swap = {"rate": 0.5, "source": "noise"}
-    config = Config.model_validate({"data": [{"clips": "c", "masks": "alpha"}], "swap": swap})
-    assert with_other_clips(config, CLIPS, "").swap.rate == 0
+    tables = {"swap": swap, "mix": {"rate": 0.5}}
+    config = Config.model_validate({"data": [{"clips": "c", "masks": "alpha"}], **tables})
+    measured = with_other_clips(config, CLIPS, "")
+    assert measured.swap.rate == measured.mix.rate == 0

@@ -12,14 +12,33 @@ from peft import LoHaConfig, LoKrConfig, LoraConfig, PeftConfig, inject_adapter_
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
+from frisket.adapters.routed.calls import forget_calls
+from frisket.adapters.routed.factors import Factors
+from frisket.adapters.routed.orthogonal import start_orthogonal
+from frisket.adapters.routed.peft_variant import find_factors, route
 from frisket.adapters.spec import ADAPTER, LoraSpec
-from frisket.adapters.targets import LAYERS, is_spatial, resolve
+from frisket.adapters.targets import LAYERS, is_spatial, resolve, unwrap_model
 from frisket.families.experts import experts_of
+from frisket.families.streams import Streams
+
+__all__ = [
+    "attach",
+    "detach",
+    "frozen",
+    "get_spec",
+    "inject",
+    "outputs_of",
+    "set_strength",
+    "trainable",
+    "unwrap_model",
+]
 
 WHOLE = 1 << 20  # a rank that no factor reaches
 
 
-def attach(denoiser: nn.Module, spec: LoraSpec, *, seed: int) -> tuple[str, ...]:
+def attach(
+    denoiser: nn.Module, spec: LoraSpec, *, seed: int, streams: Streams | None = None
+) -> tuple[str, ...]:
     """Freeze the denoiser and put a fresh adapter on it; returns the adapted modules' names.
 
     The output does not change until the adapter is trained. Only its parameters ask for a
@@ -40,11 +59,31 @@ def attach(denoiser: nn.Module, spec: LoraSpec, *, seed: int) -> tuple[str, ...]
         _need_spatial(models, hit, spec.conv_rank)
     for name, model in models.items():
         inject(model, spec, hit[name], seed)
+    follow_spec(denoiser, spec, streams)
     return tuple(
         f"experts.{name}.{module}" if name else module
         for name, modules in hit.items()
         for module in modules
     )
+
+
+def check_streams(spec: LoraSpec, streams: Streams | None) -> None:
+    """ValueError for an adapter that acts by noise level where nobody says what calls are about."""
+    if (spec.ranks is not None or spec.orthogonal) and streams is None:
+        raise ValueError(
+            f"{spec.rank_schedule or 'an orthogonal start'}: the family's `streams` are needed,"
+            " which read the noise level from a call of the denoiser: hand them over"
+        )
+
+
+def follow_spec(denoiser: nn.Module, spec: LoraSpec | None, streams: Streams | None) -> None:
+    """Let the ranks of the adapter on a denoiser follow its schedule, where it has one."""
+    if spec is not None and (spec.ranks is not None or spec.orthogonal):
+        check_streams(spec, streams)
+        assert streams is not None
+        factors = find_factors(denoiser) or Factors()
+        factors.ranks = spec.ranks
+        route(denoiser, streams, factors)
 
 
 def detach(denoiser: nn.Module) -> None:
@@ -55,6 +94,7 @@ def detach(denoiser: nn.Module) -> None:
             if isinstance(layer, BaseTunerLayer):
                 parent, _, child = name.rpartition(".")
                 setattr(model.get_submodule(parent), child, layer.get_base_layer())
+        forget_calls(model)
         for attribute in ("peft_config", "frisket_spec"):
             model.__dict__.pop(attribute, None)
         if isinstance(model, PeftAdapterMixin):
@@ -113,13 +153,6 @@ def set_strength(denoiser: nn.Module, strength: float) -> None:
         layer._disable_adapters = strength == 0
 
 
-def unwrap_model(denoiser: nn.Module) -> nn.Module:
-    """The model inside DistributedDataParallel and torch.compile."""
-    inner = getattr(denoiser, "module", denoiser)
-    model: nn.Module = getattr(inner, "_orig_mod", inner)
-    return model
-
-
 def outputs_of(denoiser: nn.Module) -> dict[str, int]:
     """Output size of every layer an adapter can go on, by name, with or without one on it."""
     sizes: dict[str, int] = {}
@@ -144,6 +177,8 @@ def inject(model: nn.Module, spec: LoraSpec, names: Sequence[str], seed: int) ->
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed CUDA as well
         inject_adapter_in_model(_config(model, spec, names), model, ADAPTER)
+        for layer in _list_tuned(model) if spec.orthogonal else ():
+            start_orthogonal(layer, ADAPTER)
     if isinstance(model, PeftAdapterMixin):
         model._hf_peft_config_loaded = True
     model.frisket_spec = spec  # type: ignore[assignment]

@@ -51,6 +51,11 @@ class AdapterContents:
         known = (record.rank, record.alpha) if record else (_whole_rank(self.layers), None)
         layers, spec = uniform(self.layers, *known)
         same = record is not None and (record.kind, record.rank) == (spec.kind, spec.rank)
+        if record is not None and record.ranks is not None and not same:
+            raise AdapterMismatch(
+                f"says that its {record.rank} ranks act by noise level, and its tensors have"
+                f" {spec.rank}: another program changed it; convert it with --drop-schedule"
+            )
         if record is None or not same:
             return layers, spec
         if _same(record.scale, spec.scale):

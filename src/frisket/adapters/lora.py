@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from frisket.adapters import files, formats, writing
 from frisket.adapters.attach import (
     attach,
+    check_streams,
     detach,
+    follow_spec,
     frozen,
     get_spec,
     inject,
@@ -27,6 +29,8 @@ from frisket.adapters.attach import (
 )
 from frisket.adapters.layers import A, B, Layer, Layers, fit_spec
 from frisket.adapters.metadata import show_text
+from frisket.adapters.routed.files import check_schedule, export_layers, fill_orthogonal
+from frisket.adapters.routed.orthogonal import double_ranks
 from frisket.adapters.spec import (
     ADAPTER,
     EXPERT,
@@ -40,6 +44,7 @@ from frisket.adapters.spec import (
 from frisket.adapters.targets import LAYERS, is_spatial
 from frisket.families.experts import Experts, experts_of
 from frisket.families.key_map import Names
+from frisket.families.streams import Streams
 
 __all__ = [
     "AdapterForm",
@@ -97,7 +102,7 @@ def save(
             names=names,
             prefix=prefix,
             outputs=outputs_of(inner),
-            spec=spec,
+            spec=double_ranks(spec),
         )
         written.append(file)
     if not written:
@@ -112,6 +117,7 @@ def load(
     prefix: str = "transformer",
     names: Names | None = None,
     expert: str = "",
+    streams: Streams | None = None,
 ) -> None:
     """Read an adapter file onto a denoiser, attaching what the file holds if nothing is attached.
 
@@ -120,7 +126,8 @@ def load(
     does not fit (rank, form, alpha, base, key names) and the denoiser is left as it was. Of
     several experts, `path` is the file of one (which it says itself, or `expert` says), or the
     name all have before `-high`, `-low`; a folder of peft's is its adapter_model.safetensors, with
-    the rank and alpha of the adapter_config.json in it. FileNotFoundError where there is none.
+    the rank and alpha of the adapter_config.json in it. FileNotFoundError where there is none. An
+    adapter whose ranks follow the noise level needs the family's `streams` (ValueError).
     """
     models = {name: unwrap_model(model) for name, model in experts_of(denoiser).items()}
     fresh = []
@@ -128,7 +135,8 @@ def load(
         for file, name in _files(Path(path), models, expert):
             if get_spec(models[name]) is None:
                 fresh.append(models[name])
-            _load(models[name], file, prefix, names)
+            _load(models[name], file, prefix, names, streams)
+        follow_spec(denoiser, get_spec(denoiser), streams)
     except BaseException:
         for model in fresh:
             detach(model)
@@ -213,6 +221,8 @@ def _alike(path: Path, read: formats.AdapterContents) -> tuple[Layers, LoraSpec]
 
 def layers_of(model: nn.Module, spec: LoraSpec) -> Layers:
     """The adapter on one bare model, apart from it: its layers by name, detached."""
+    if spec.orthogonal:
+        return export_layers(model, spec)
     grouped: dict[str, dict[str, Tensor]] = {}
     for key, value in get_peft_model_state_dict(model, adapter_name=ADAPTER).items():
         name, end = _split_key(key)
@@ -236,7 +246,9 @@ def _split_key(key: str) -> tuple[str, str]:
     return name, ".".join(end)
 
 
-def _load(model: nn.Module, path: Path, prefix: str, names: Names | None) -> None:
+def _load(
+    model: nn.Module, path: Path, prefix: str, names: Names | None, streams: Streams | None
+) -> None:
     outputs = outputs_of(model)
     read = formats.read(path, names, prefix=prefix, outputs=outputs)
     if read.text:
@@ -259,6 +271,7 @@ def _load(model: nn.Module, path: Path, prefix: str, names: Names | None) -> Non
                 f"{path} was made for another base: {len(lost)} of its {len(layers)} modules are"
                 f" not in this {type(model).__name__}, the first is {lost[0]}"
             )
+        check_streams(spec, streams)
         inject(model, spec, list(layers), seed=0)
     _fill(model, path, layers, spec)
     log.debug("%s: all %d tensors loaded (%s)", path, read.tensors, read)
@@ -274,6 +287,8 @@ def _adaptable(model: nn.Module, name: str) -> bool:
 def _fill(model: nn.Module, path: Path, layers: Layers, spec: LoraSpec) -> None:
     here = get_spec(model)
     assert here is not None
+    check_schedule(path, spec, here)
+    here = double_ranks(here)
     alike = math.isclose(spec.scale, here.scale, rel_tol=1e-6)  # a file has it in float32
     whole = here.full_matrix and spec.kind == here.kind  # of no rank, whatever is said
     for word, theirs, ours in (
@@ -287,6 +302,11 @@ def _fill(model: nn.Module, path: Path, layers: Layers, spec: LoraSpec) -> None:
                 f"{path} has {word} {theirs}, the adapter on this denoiser has {word} {ours}."
                 f" Set lora.{word} = {json.dumps(theirs)} to continue from it."
             )
+    if here.rank_pairs and not spec.rank_pairs:
+        raise AdapterMismatch(f"{path} had no orthogonal start: set lora.orthogonal = false")
+    if get_spec(model) != here:
+        fill_orthogonal(model, path, layers)
+        return
     wanted = get_peft_model_state_dict(model, adapter_name=ADAPTER)
     filled = {
         f"{name}.{key}": value

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from frisket.adapters import metadata as entries
+from frisket.adapters.routed.schedule import RankSchedule
 
 AdapterKind = Literal["lora", "dora", "loha", "lokr"]
 AdapterForm = Literal["comfyui", "diffusers", "kohya"]
@@ -31,6 +32,12 @@ class LoraSpec:
     lokr, as is their `rank_dropout`; a lora's leaves ranks out, drawn for each sample.
     `module_dropout` leaves out the whole layer. `targets`, `exclude` and `dead`: see
     `frisket.adapters.targets.resolve`.
+
+    `rank_schedule` says how many ranks act at which noise level, by the options after it (see
+    `frisket.adapters.routed.schedule.RankSchedule`); an `orthogonal` one starts as
+    `frisket.adapters.routed.orthogonal` says, and is in files as a lora of twice the rank whose
+    ranks come in `rank_pairs`. `confine`: it was trained with its update confined to the coverage
+    grown by as many cells (None: everywhere).
     """
 
     kind: AdapterKind = "lora"
@@ -46,6 +53,20 @@ class LoraSpec:
     full_matrix: bool = False
     rank_dropout: float = 0.0
     module_dropout: float = 0.0
+    rank_schedule: Literal["", "t-lora"] = ""
+    rank_min: int = 1
+    rank_power: float = 1.0
+    rank_quantiles: tuple[float, ...] = ()
+    rank_pairs: bool = False
+    orthogonal: bool = False
+    confine: int | None = None
+
+    @property
+    def ranks(self) -> RankSchedule | None:
+        """The schedule of its ranks, None where all of them act always."""
+        if not self.rank_schedule:
+            return None
+        return RankSchedule(self.rank_min, self.rank_power, self.rank_pairs, self.rank_quantiles)
 
     @property
     def scale(self) -> float:
@@ -85,7 +106,7 @@ def record_of(metadata: Mapping[str, str]) -> LoraSpec | None:
     if record is None:
         return None
     _check_record(record, way_out)
-    for name in ("alpha", "conv_alpha", "dropout", "rank_dropout", "module_dropout"):
+    for name in ("alpha", "conv_alpha", "dropout", "rank_dropout", "module_dropout", "rank_power"):
         if record.get(name) is not None:
             record[name] = float(record[name])
     options: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
@@ -141,4 +162,11 @@ FITTING: Mapping[str, Callable[[Any], bool]] = {
     "dropout": _is_share,
     "rank_dropout": _is_share,
     "module_dropout": _is_share,
+    "rank_schedule": lambda value: value in ("", "t-lora"),
+    "rank_min": entries.is_whole,
+    "rank_power": lambda value: entries.is_number(value) and value > 0,
+    "rank_quantiles": lambda value: isinstance(value, list) and all(map(entries.is_number, value)),
+    "rank_pairs": lambda value: value is True or value is False,
+    "orthogonal": lambda value: value is True or value is False,
+    "confine": lambda value: value is None or entries.is_whole(value),
 }  # of the rest each is a list of names

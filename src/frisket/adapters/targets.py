@@ -105,3 +105,10 @@ def _nearest(target: str, names: Sequence[str]) -> str:
         {ending for ending in endings if sum(map(str.isalpha, ending.split("."))) <= 1}
     )
     return f"endings there are: {', '.join((shortest or sorted(endings))[:16])}"
+
+
+def unwrap_model(denoiser: nn.Module) -> nn.Module:
+    """The model inside DistributedDataParallel and torch.compile."""
+    inner = getattr(denoiser, "module", denoiser)
+    model: nn.Module = getattr(inner, "_orig_mod", inner)
+    return model

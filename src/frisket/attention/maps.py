@@ -11,7 +11,7 @@ Cells = tuple[int, int, int]
 
 
 def lay_on_grid(
-    maps: Float[Tensor, "b T f h w"], cells: Cells, *, smooth: bool = False
+    maps: Float[Tensor, "b T tf th tw"], cells: Cells, *, smooth: bool = False
 ) -> Float[Tensor, "b T f h w"]:
     """A layer's map on the latent grid `cells` (f, h, w); values stay what they were.
 
@@ -35,12 +35,11 @@ def lay_on_grid(
         laid = functional.interpolate(pictures, cells[1:], mode="bilinear", align_corners=False)
     else:
         laid = functional.interpolate(pictures, cells[1:], mode="nearest")
-    return laid.unflatten(0, maps.shape[:2])
+    return laid.reshape(*maps.shape[:2], *laid.shape[1:])
 
 
 def average(
-    maps: Mapping[str, Float[Tensor, "b T f h w"]]
-    | Iterable[Mapping[str, Float[Tensor, "b T f h w"]]],
+    maps: Mapping[str, Tensor] | Iterable[Mapping[str, Tensor]],
     cells: Cells,
     *,
     smooth: bool = False,

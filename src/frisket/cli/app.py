@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from frisket.cli import (
+    attend,
     convert,
     doctor,
     evaluate,
@@ -83,6 +84,7 @@ convert.add(app, show_bar)
 generate.add(app, show_bar)
 app.add_typer(command_module.make_commands(show_bar), name="masks")
 evaluate.add(app, show_bar)
+attend.add(app, show_bar)
 app.command("import")(import_.command())
 pack.add(app, show_bar)
 app.command("families")(reference.families)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -13,6 +13,28 @@ from frisket.config.tree import Preview
 SAMPLED = (
     *("prompts", "seeds", "negative", "images", "steps", "guidance", "width", "height", "frames"),
 )
+
+
+class Fuse(Section):
+    """Several LoRAs in one picture, each where its own words are (docs/freefuse.md)."""
+
+    panel: ClassVar[str] = "Several LoRAs in one picture"
+
+    method: Annotated[Literal["", "freefuse"], option("--fuse")] = ""
+    """freefuse: every --lora acts on the cells that its --trigger drew, and nowhere else."""
+    triggers: Annotated[tuple[str, ...], option("--trigger", metavar="[NAME=]PHRASE")] = ()
+    """Words of the prompt that a --lora is about; NAME is its file without the ending, else they
+    count in turn."""
+    background: Annotated[str, option("--background", metavar="PHRASE")] = ""
+    """Words of the prompt for what is behind; empty: the cells that answer to no trigger."""
+    step: Annotated[Count, option("--fuse-step")] = 5
+    """Step of sampling at which it is looked who stands where."""
+    layers: Annotated[tuple[str, ...], option("--fuse-layer")] = ()
+    """Attention layers that are looked at; by default the family's own choice."""
+    loras: Annotated[bool, option("--fuse-with-loras")] = False
+    """Look with the LoRAs on, for triggers the base knows nothing of."""
+    bias: Annotated[bool, option("--fuse-bias")] = False
+    """Push attention to a trigger's own cells as well."""
 
 
 class GenerateRequest(Section):
@@ -32,10 +54,13 @@ class GenerateRequest(Section):
     """LoRA file; by default the one in run.output."""
     strengths: Annotated[tuple[float, ...], option("--strength")] = ()
     """Strength of each --lora in turn; 1 as trained."""
+    lora_masks: Annotated[tuple[str, ...], option("--lora-mask", metavar="FILE")] = ()
+    """Mask of each --lora in turn: it acts there alone; `-` is everywhere (docs/regional-lora)."""
     base: bool = False
     """Sample the base model, no LoRA."""
     compare: bool = False
     """Sample with and without, same seeds."""
+    fuse: Fuse = Fuse()
     batch: Count | None = None
     """Samples at a time."""
     output: Annotated[Path | None, option("--output", "-o")] = None
@@ -70,10 +95,52 @@ class EvaluateRequest(Section):
     """Folder of a CLIP, SigLIP or DINO model."""
     faces: Path | None = None
     """Folder of an InsightFace pack: is it the same face?"""
+    phrases: Annotated[tuple[str, ...], option("--phrase", metavar="REGION=PHRASE")] = ()
+    """What captions call a region: how well attention fits it; by default those of [regions]."""
     no_samples: bool = False
     """Measure errors alone; sample nothing."""
     strict: bool = False
     """Exit code 1 where a claim was not shown."""
+
+
+class AttendRequest(Section):
+    """One call of `frisket attend`."""
+
+    source: Annotated[Path, ARGUMENT] = FIRST
+    """Config file, or folder of a run."""
+    source_option: Annotated[Path | None, option("--config", metavar="FILE")] = None
+    """The same, by name."""
+    overrides: Annotated[tuple[str, ...], option("--set", metavar="KEY=VALUE")] = ()
+    """Change one key, e.g. --set model.device=cpu."""
+    phrases: Annotated[tuple[str, ...], option("--phrase", metavar="[REGION=]PHRASE")] = ()
+    """Words to look for, and the region they name; by default the phrases of [regions]."""
+    prompts: Annotated[tuple[str, ...], option("--prompt", "-p")] = ()
+    """Sample this and look meanwhile, instead of at clips."""
+    seeds: Annotated[tuple[int, ...], Field(min_length=1), option("--seed")] = (0,)
+    """Seed of each prompt; 0."""
+    clips: Literal["", "held-out", "training"] = ""
+    """Which clips: held-out or training; by default those held out, if there are."""
+    limit: Count = 8
+    """Clips at most, evenly over the set."""
+    layers: Annotated[tuple[str, ...], Field(min_length=1), option("--layer")] = ("all",)
+    """Attention layers: a name, its ending, a pattern, middle, or all."""
+    form: Literal["attention", "output"] = "attention"
+    """attention: how much is looked at; output: likeness to what the words came to, as
+    ConceptAttention has it (joint attention alone)."""
+    softmax: Literal["all", "text"] = "all"
+    """Shares of all that is looked at, or of the text alone."""
+    t: Annotated[tuple[float, ...], Field(min_length=1), option("--t")] = (0.25, 0.5, 0.75)
+    """Noise level above 0 up to 1; 0.25, 0.5 and 0.75. Of a sample: how much of the way is left."""
+    draws: Count = 4
+    """Noises at each level of each clip."""
+    loras: Annotated[tuple[Path, ...], option("--lora")] = ()
+    """LoRA file; by default the one in run.output."""
+    strengths: Annotated[tuple[float, ...], option("--strength")] = ()
+    """Strength of each --lora in turn; 1 as trained."""
+    base: bool = False
+    """Look at the base model alone."""
+    output: Annotated[Path | None, option("--output", "-o")] = None
+    """Folder; by default attention in run.output."""
 
 
 class ConvertRequest(Section):
@@ -107,6 +174,8 @@ class ConvertRequest(Section):
     """float32, bfloat16 or float16; empty leaves it."""
     drop_text: bool = False
     """Leave text encoders' tensors out."""
+    drop_schedule: bool = False
+    """Take an adapter whose ranks act by noise level (t-lora) for a plain LoRA."""
     leave_out: Annotated[tuple[str, ...], option(metavar="PATTERN")] = ()
     """Leave out layers, tensors or metadata of this name (`*.diff_b`)."""
 

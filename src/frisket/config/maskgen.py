@@ -14,6 +14,7 @@ from frisket.config.command_options import ARGUMENT, option
 from frisket.config.data import Count, Fraction, Section, _Pixels
 
 PROMPTS, PEOPLE, MODELS = "What to look for", "Whom to keep", "Models"
+ATTENTION = "Backend attention"
 CLEANUP, VIDEOS, FILES, WORK = "Clean-up", "Videos", "What is written", "How it runs"
 
 WholeNumber = Annotated[int, Field(ge=0)]
@@ -133,6 +134,33 @@ class MaskTracking(Section):
     """Frames a region may be missing for and be filled."""
 
 
+class MaskAttention(Section):
+    """The backend `attention`: which diffusion model is asked where the phrases are, and how."""
+
+    panel: ClassVar[str] = ATTENTION
+
+    family: Annotated[str, option("--attention-family")] = "pocket"
+    """Model family; its weights by --source attention=PATH."""
+    variant: Annotated[str, option("--attention-variant")] = ""
+    """Variant of it; empty takes the first."""
+    prompt: Annotated[str, option("--attention-prompt")] = "{phrases}"
+    """Prompt, as "a photo of {phrases}"."""
+    layers: Annotated[tuple[str, ...], Field(min_length=1), option("--attention-layer")] = ("all",)
+    """Attention layers: a name, its ending, a pattern, middle, or all."""
+    t: Annotated[
+        tuple[Annotated[float, Field(gt=0, le=1)], ...],
+        Field(min_length=1),
+        option("--attention-t"),
+    ] = (0.25, 0.5)
+    """Noise level above 0 up to 1; 0.25 and 0.5."""
+    draws: Annotated[Count, option("--attention-draws")] = 2
+    """Noises at each level."""
+    form: Annotated[Literal["attention", "output"], option("--attention-form")] = "attention"
+    """attention, or output (ConceptAttention: joint attention, two phrases or more)."""
+    softmax: Annotated[Literal["all", "text"], option("--attention-softmax")] = "all"
+    """Shares of all that is looked at, or of the text alone."""
+
+
 class MaskGeneration(Section):
     """How `frisket masks` makes region masks; training reads none of it."""
 
@@ -181,6 +209,8 @@ class MaskGeneration(Section):
     """auto, float32, bfloat16, float16."""
     batch: Annotated[Count, option(panel=MODELS)] = 4
     """Pictures at a time."""
+    attention: MaskAttention = MaskAttention()
+    """The backend `attention`."""
     cleanup: MaskCleanup = MaskCleanup()
     """What is done to each region's mask."""
     tracking: MaskTracking = MaskTracking()

@@ -12,6 +12,7 @@ from frisket.config.data import (
     Data,
     Fraction,
     MaskSource,
+    Mixes,
     NamedRegion,
     Positive,
     Section,
@@ -20,10 +21,12 @@ from frisket.config.data import (
     list_weights,
     read_regions,
 )
+from frisket.config.lora import Lora
 from frisket.config.maskgen import MaskGeneration
 from frisket.config.timesteps import Noise, Timesteps
 
-__all__ = ["Config", "Data", "MaskSource", "Preview", "Run", "Section"]
+__all__ = ["Config", "Data", "Lora", "MaskSource", "Preview", "Run", "Section"]
+
 ScheduleName = Literal[
     "constant",
     "linear",
@@ -118,70 +121,6 @@ class Losses(Section):
         for table in tables.values():
             table.setdefault("strength", 1.0)
         return {name: table for name, table in tables.items() if table["strength"]}
-
-
-class Lora(Section):
-    """The adapter: its form, its size and the layers it goes on."""
-
-    kind: Literal["lora", "dora", "loha", "lokr"] = "lora"
-    """Which low-rank form (peft)."""
-    rank: Count = 16
-    """Rank of the update."""
-    alpha: Positive | None = None
-    """Scale numerator (update times alpha / rank); empty is the rank."""
-    conv_rank: Annotated[int, Field(ge=0)] = 0
-    """Rank on the 3 x 3 convolutions (Stable Diffusion); 0 leaves them alone."""
-    conv_alpha: Positive | None = None
-    """Scale numerator there; empty is conv_rank."""
-    factor: int = -1
-    """LoKr: the size of the smaller factor at most; -1 takes the two nearest to each other."""
-    full_matrix: bool = False
-    """LoKr: the larger factor is whole, not of a rank."""
-    dropout: Fraction = 0.0
-    """Dropout on the adapter's input (loha, lokr: on the rows of the update)."""
-    rank_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """lora: share of the ranks left out, drawn for each sample anew; loha, lokr: as dropout."""
-    module_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Chance that a layer goes without its adapter in a step."""
-    max_norm: Annotated[float, Field(ge=0)] = 0.0
-    """Largest norm of a layer's update: what is beyond is scaled down after each step; 0 is off."""
-    preset: str = ""
-    """Which layers, by name: attn, attn-mlp, full, ... (docs/training); empty is the family's own
-    choice. `targets` are instead of it."""
-    targets: tuple[str, ...] = ()
-    """Module name endings (or one regular expression in slashes); empty takes the family's own."""
-    exclude: tuple[str, ...] = ()
-    """Module name endings to leave alone."""
-    source: Path | None = None
-    """LoRA file to continue from, in any of the formats."""
-    format: Literal["comfyui", "diffusers", "kohya"] = "comfyui"
-    """Key names of the saved file; `frisket convert` changes them later."""
-
-    @model_validator(mode="after")
-    def _kind_fits(self) -> "Lora":
-        for name in () if self.kind == "lokr" else ("factor", "full_matrix"):
-            if getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f'`lora.{name}` is for kind = "lokr" only, this is {self.kind!r}')
-        for name in ("rank_dropout", "module_dropout") if self.kind == "dora" else ():
-            if getattr(self, name):
-                raise ValueError(f"`lora.{name}` is not for a dora; use `lora.dropout`")
-        if self.kind in ("loha", "lokr") and self.dropout and self.rank_dropout:
-            raise ValueError(
-                f"`lora.dropout` and `lora.rank_dropout` are the same for a {self.kind}: give one"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _sizes_fit(self) -> "Lora":
-        if self.full_matrix and (self.alpha is not None or self.conv_alpha is not None):
-            raise ValueError("`lora.alpha` has no meaning with full_matrix (scale 1): leave it out")
-        if self.factor == 0 or self.factor < -1:
-            raise ValueError(f"`lora.factor` should be -1, or 1 or more, got {self.factor}")
-        if self.conv_alpha is not None and not self.conv_rank:
-            raise ValueError("`lora.conv_alpha` is of `lora.conv_rank`: give that too")
-        if self.preset and self.targets:
-            raise ValueError("`lora.preset` and `lora.targets` both say which layers: give one")
-        return self
 
 
 class Memory(Section):
@@ -341,6 +280,7 @@ class Config(Section):
     `"person"`, or `preset = "person"` in the table, is face 1.0, body 0.502, hair 0.314."""
     curve: Curve = Curve()
     swap: Swap = Swap()
+    mix: Mixes = Mixes()
     losses: Losses = Losses()
     timesteps: Timesteps = Timesteps()
     noise: Noise = Noise()
@@ -381,6 +321,26 @@ class Config(Section):
             raise ValueError(
                 f"optimizer: `optimizer.lora_plus` = {self.optimizer.lora_plus:g} is for lora and"
                 f" dora, a {self.lora.kind} has no A and B; leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _adapter_fits(self) -> "Config":
+        chosen = self.lora
+        acts = bool(chosen.rank_schedule) or chosen.orthogonal or chosen.confine is not None
+        if acts and self.memory.compile:
+            raise ValueError(
+                "memory: `memory.compile` would freeze what the adapter is multiplied by"
+                " (lora.rank_schedule, lora.orthogonal, lora.confine); set it to false"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _mix_fits(self) -> "Config":
+        if self.mix.rate and self.mix.ground == "swap" and not self.swap.rate:
+            raise ValueError(
+                'mix: ground = "swap" takes the backgrounds of [swap]: set swap.rate, or another'
+                " `ground`"
             )
         return self
 

@@ -133,9 +133,42 @@ def _data_problems(config: Config, variant: "Variant", label: str) -> Iterator[t
         (("data", number), data) for number, data in enumerate(config.data)
     ]
     sets += [(("validation", "data", n), data) for n, data in enumerate(config.validation.data)]
+    yield from _composite_problems(config, variant, label)
     for key, data in sets:
         yield from _reference_problems(data, key, variant, label)
         yield from _role_problems(data, key, variant, label)
+
+
+def _composite_problems(
+    config: Config, variant: "Variant", label: str
+) -> Iterator[tuple[Key, str]]:
+    """Composites of latents, and mixes, where the model is shown pictures besides the text."""
+    if config.swap.rate and config.swap.space == "latent" and variant.sees != "nothing":
+        yield (
+            ("swap", "space"),
+            f"{label} is shown the picture it starts from, which a composite of latents does not"
+            ' have; set swap.space = "pixel"',
+        )
+    if not config.mix.rate:
+        return
+    if variant.sees == "pictures":
+        yield (
+            ("mix", "rate"),
+            f"{label} edits pictures, and they would still show one subject; leave [mix] out",
+        )
+    elif config.mix.space == "latent" and variant.sees != "nothing":
+        yield (
+            ("mix", "space"),
+            f"{label} is shown the picture it starts from, which a composite of latents does not"
+            ' have; set mix.space = "pixel"',
+        )
+    for number, data in enumerate(config.data):
+        if data.mask_role != "loss":
+            yield (
+                ("data", number, "mask_role"),
+                "the model would be shown what this clip's own mask leaves free, not that of a mix;"
+                ' use mask_role = "loss", or leave [mix] out',
+            )
 
 
 def _reference_problems(

@@ -107,25 +107,52 @@ def swap_record(
     }
 
 
+def ground_record(backdrop: Backdrop, count: int, size: tuple[int, int]) -> dict[str, object]:
+    """What tells the latents of a background alone, of `count` frames at a size, from others."""
+    donor = backdrop.donor
+    return {
+        "rule": RULE,
+        "background": backdrop.content,
+        **({"moving": MOVING} if _is_video(backdrop.path) else {}),
+        **({"donor_reading": list(donor.media.reading)} if donor and donor.media.reading else {}),
+        "frames": count,
+        "size": list(size),
+    }
+
+
+def list_files(backdrop: Backdrop) -> list[tuple[Path, str, tuple[int, ...]]]:
+    """The file a backdrop is read from, its content and the frames looked at; none if drawn."""
+    if backdrop.path is not None:
+        return [(backdrop.path, backdrop.content, (0,))]
+    if backdrop.donor is not None:
+        donor = backdrop.donor
+        return [(donor.clip, donor.content, donor.geometry.picks)]
+    return []
+
+
 def _is_video(path: Path | None) -> bool:
     return path is not None and path.suffix.lower() in VIDEOS
 
 
 def swap_frames(
+    frames: Frames,
+    *,
     plan: SwapPlan,
     window: Window,
-    frames: Frames,
     backdrop: Backdrop,
     kept: Sequence[str],
     regions: Sequence[str],
 ) -> Frames:
     """The clip over another background: frames and result at the size it is trained at."""
     keep = keep_plane(window, kept, regions)
-    background = _paint(backdrop, len(frames), window.geometry.target, regions)
+    background = paint_backdrop(backdrop, len(frames), window.geometry.target, regions)
     return composite(frames, keep, background, feather=plan.feather, despill=plan.despill)
 
 
-def _paint(backdrop: Backdrop, count: int, size: tuple[int, int], regions: Sequence[str]) -> Frames:
+def paint_backdrop(
+    backdrop: Backdrop, count: int, size: tuple[int, int], regions: Sequence[str]
+) -> UInt8[Tensor, "G H W 3"]:
+    """The pictures of a backdrop at a size (height, width): one, or as many as `count` asks."""
     if backdrop.drawn:
         return _draw_picture(*backdrop.drawn, size)[0][None]
     if backdrop.donor is not None:

@@ -1,5 +1,6 @@
 """Captions as they are trained: trigger word, tag orders, the words of a new background."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations, count, permutations
 
@@ -112,3 +113,12 @@ def name_background(caption: str, words: str, template: str) -> str:
     if not words:
         return caption
     return template.replace("{caption}", caption).replace("{background}", words).strip()
+
+
+def join_captions(captions: Sequence[str], template: str) -> str:
+    """One caption of several subjects: the template's {a} and {b}, again for each further one."""
+    joined = captions[0]
+    for caption in captions[1:]:
+        parts = re.split(r"(\{a\}|\{b\})", template)
+        joined = "".join({"{a}": joined, "{b}": caption}.get(part, part) for part in parts).strip()
+    return joined

@@ -1,12 +1,12 @@
 """What of a data set is still to be encoded: gathered while planning, then done model by model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor
 
-from frisket.data.backgrounds import cut, swap_frames
+from frisket.data.backgrounds import cut, ground_record, list_files, paint_backdrop
 from frisket.data.cached.finite import NotFinite, check_finite
 from frisket.data.cached.status import Entries
 from frisket.data.cached.store import key_of
@@ -18,7 +18,6 @@ from frisket.data.records import (
     Clipset,
     Encoders,
     RegionSubset,
-    SwapPlan,
     Window,
 )
 from frisket.data.statistics import PrepareCounts
@@ -32,13 +31,34 @@ from frisket.shapes import Frames, Plane
 PictureFiles = tuple[tuple[Path, str], ...]  # reference pictures of a clip, and their content
 
 
+FrameFiles = tuple[Path, str, tuple[int, ...]]  # a file, its content, the frames looked at
+
+
+@dataclass(frozen=True, slots=True)
+class Painting:
+    """A composite to encode: the key of its latents, how its clip's frames become it, its files."""
+
+    key: str
+    paint: Callable[[Frames], Frames]
+    files: Sequence[FrameFiles] = ()
+
+
 @dataclass(slots=True)
 class _Job:
     """Latents of one window that are not in the cache: the plain ones, and composites."""
 
     window: Window
     plain: str | None
-    composites: list[tuple[str, Backdrop]] = field(default_factory=list)
+    paintings: Sequence[Painting] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """Latents of a background alone that are not in the cache."""
+
+    backdrop: Backdrop
+    frames: int
+    size: tuple[int, int]
 
 
 @dataclass(slots=True)
@@ -51,9 +71,9 @@ class Encoding:
     regions: tuple[str, ...]
     kept: tuple[str, ...]  # regions of weight > 0
     progress: Progress
-    plan: SwapPlan = field(default_factory=lambda: SwapPlan(()))
     bad: dict[str, str] = field(default_factory=dict)  # file -> what is wrong with it
     _jobs: list[_Job] = field(default_factory=list)
+    _grounds: dict[str, _Ground] = field(default_factory=dict)  # missing ones, by key
     _captions: dict[str, tuple[str, PictureFiles]] = field(
         default_factory=dict
     )  # missing ones, by key
@@ -66,13 +86,25 @@ class Encoding:
             self._jobs.append(_Job(window, key))
         return key
 
-    def composites(self, window: Window, backdrops: Sequence[tuple[str, Backdrop]]) -> None:
-        """Remember composites whose latents are missing, by key."""
+    def composites(self, window: Window, paintings: Sequence[Painting]) -> None:
+        """Remember composites of a window whose latents are missing."""
         missing = [
-            (key, backdrop) for key, backdrop in backdrops if not self.entries.ready("latents", key)
+            painting for painting in paintings if not self.entries.ready("latents", painting.key)
         ]
         if missing:
             self._jobs.append(_Job(window, None, missing))
+
+    def ground(self, backdrop: Backdrop, frames: int, size: tuple[int, int]) -> str:
+        """The key of a background's own latents; remembers them where they are missing."""
+        record = {
+            "kind": "latents",
+            "ground": ground_record(backdrop, frames, size),
+            "encoder": dict(self.encoders.pixels_record),
+        }
+        key = key_of(record)
+        if key not in self._grounds and not self.entries.ready("latents", key):
+            self._grounds[key] = _Ground(backdrop, frames, size)
+        return key
 
     def vary(self, window: Window) -> tuple[str, ...]:
         """The keys of the coverages that the draws of a masked clip take one of, made at once."""
@@ -151,14 +183,10 @@ class Encoding:
             window = job.window
             files = [(window.clip, window.content, window.geometry.picks)]
             files += [(path, content, (0,)) for path, content in window.references]
-            for _, backdrop in job.composites:
-                if backdrop.path is not None:
-                    files.append((backdrop.path, backdrop.content, (0,)))
-                elif backdrop.donor is not None:
-                    donor = backdrop.donor
-                    files.append((donor.clip, donor.content, donor.geometry.picks))
-            for path, content, picks in files:
-                frames_by_file.setdefault(path, (content, set()))[1].update(picks)
+            files += [file for painting in job.paintings for file in painting.files]
+            _gather(frames_by_file, files)
+        for ground in self._grounds.values():
+            _gather(frames_by_file, list_files(ground.backdrop))
         for count, (path, (content, frames)) in enumerate(frames_by_file.items(), 1):
             self._check_file(path, content, sorted(frames))
             self.progress("reading", count, len(frames_by_file))
@@ -177,14 +205,22 @@ class Encoding:
 
     def run(self) -> None:
         """Encode the clips, let the VAE go."""
-        total = sum(bool(job.plain) + len(job.composites) for job in self._jobs)
+        total = len(self._grounds)
+        total += sum(bool(job.plain) + len(job.paintings) for job in self._jobs)
         for job in self._jobs:
             self.entries.index.commit()  # never hold its lock while a model runs
             try:
                 self._encode(job, total)
             except BadMedia as error:
                 self.bad[str(job.window.clip)] = str(error)
+        for key, ground in self._grounds.items():
+            self.entries.index.commit()
+            try:
+                self._encode_ground(key, ground, total)
+            except BadMedia as error:
+                self.bad[str(ground.backdrop.path or ground.backdrop.content)] = str(error)
         self._jobs.clear()
+        self._grounds.clear()
         self.encoders.free()
 
     def embed(self) -> None:
@@ -211,14 +247,21 @@ class Encoding:
         frames = decode_stored(window.clip, window.geometry.picks)
         if job.plain is not None:
             self._encode_pixels(window, job.plain, window.geometry, frames, total)
-        if not job.composites:
+        if not job.paintings:
             return
         frames = cut(window, frames)
         target = window.geometry.target
         whole = Geometry(target, target, tuple(range(len(frames))))
-        for key, backdrop in job.composites:
-            swapped = swap_frames(self.plan, window, frames, backdrop, self.kept, self.regions)
-            self._encode_pixels(window, key, whole, swapped, total)
+        for painting in job.paintings:
+            self._encode_pixels(window, painting.key, whole, painting.paint(frames), total)
+
+    def _encode_ground(self, key: str, ground: _Ground, total: int) -> None:
+        backdrop, count, size = ground.backdrop, ground.frames, ground.size
+        pictures = paint_backdrop(backdrop, count, size, self.regions)
+        frames = pictures.expand(count, -1, -1, -1)  # a still serves every frame
+        pixels = Geometry(size, size, tuple(range(count))).pixels(frames)
+        tensors = self.encoders.encode(pixels[None], (), None)
+        self._store(key, tensors, (count, *size), str(backdrop.path or "a background"), total)
 
     def _encode_pixels(
         self, window: Window, key: str, geometry: Geometry, frames: Frames, total: int
@@ -228,17 +271,33 @@ class Encoding:
         if window.shown:
             shown = 1 - keep_plane(window, self.kept, self.regions)
         tensors = self.encoders.encode(geometry.pixels(frames)[None], references, shown)
+        self._store(key, tensors, (len(frames), *geometry.target), str(window.clip), total)
+
+    def _store(
+        self,
+        key: str,
+        tensors: Mapping[str, Tensor],
+        size: tuple[int, int, int],
+        name: str,
+        total: int,
+    ) -> None:
+        """Write latents of a clip of `size` (F H W), once they are what the grid says."""
         latents = tensors["latents"]
-        expected = self.encoders.grid.cells(len(frames), *geometry.target)
-        if tuple(latents.shape[2:]) != expected:
+        if tuple(latents.shape[2:]) != self.encoders.grid.cells(*size):
             raise RuntimeError(
-                f"the VAE gave latents of shape {tuple(latents.shape[1:])} for {window.clip}, the"
-                f" family's grid says {expected}: its LatentGrid is wrong"
+                f"the VAE gave latents of shape {tuple(latents.shape[1:])} for {name}, the family's"
+                f" grid says {self.encoders.grid.cells(*size)}: its LatentGrid is wrong"
             )
         check_finite(tensors, "VAE", self.encoders.pixels_record)
         self.entries.store("latents", key, _unbatch(tensors))
         self.tally.encoded += 1
         self.progress("latents", self.tally.encoded, total)
+
+
+def _gather(frames_by_file: dict[Path, tuple[str, set[int]]], files: Sequence[FrameFiles]) -> None:
+    """Add the frames that are looked at of each file."""
+    for path, content, picks in files:
+        frames_by_file.setdefault(path, (content, set()))[1].update(picks)
 
 
 def _unbatch(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

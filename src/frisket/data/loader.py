@@ -10,7 +10,7 @@ from itertools import count
 
 from frisket.data.cached.store import Cache, CacheEntry, CorruptEntry, EntryKind
 from frisket.data.captions import pick_subset
-from frisket.data.mask_pipeline import arrange
+from frisket.data.composites.reading import Picture, Pictures
 from frisket.data.records import Item, Prepared
 from frisket.data.rng import draw
 from frisket.data.sample import Batch, Sample, collate
@@ -54,8 +54,9 @@ class Loader:
     The processes of a run deal the one row of batches out between them: from row r on, process
     `rank` of `world` gets the rows r + rank, r + rank + world, ..., so that no two see the same
     draw, and a run that goes on with another number of processes neither skips nor repeats one.
-    Caption dropout, tag order, background swap, the variant of a mask and the regions of a subset
-    are drawn for each place of each batch.
+    Caption dropout, tag order, mix, background swap, the variant of a mask and the regions of a
+    subset are drawn for each place of each batch; what is not mixed may be swapped, and what is
+    neither shows a subset.
 
     An entry that is missing or corrupt is made again by `prepared.rebuild`, on the caller's thread
     (it may load a model); where there is none, or it does not help, CorruptEntry names the file.
@@ -81,6 +82,7 @@ class Loader:
         self.prepared, self.seed, self.rank, self.world = prepared, seed, rank, world
         self.schedule = Schedule(prepared.items, batch=batch, seed=seed)
         self.prefetch = prefetch
+        self.pictures = Pictures(self._load, prepared.regions)
         self.store = Store(prepared.cache, megabytes)
         self._reader = ThreadPoolExecutor(1, "frisket-loader") if prefetch > 0 else None
         self._ahead: dict[int, Future[Batch | None]] = {}
@@ -162,52 +164,51 @@ class Loader:
         def chance(what: str) -> float:
             return draw(self.seed, what, row, place)
 
-        swapped = bool(item.swaps) and chance("swap") < self.prepared.swap_rate
-        latents, text = item.latents, item.texts[int(chance("tags") * len(item.texts))]
+        mixed = bool(item.mixes) and chance("mix") < self.prepared.mix_rate
+        swapped = not mixed and bool(item.swaps) and chance("swap") < self.prepared.swap_rate
+        text = item.texts[int(chance("tags") * len(item.texts))]
         coverage = item.coverage
         if item.drawn:
             coverage = item.drawn[int(chance("mask") * len(item.drawn))]
-        if swapped:
+        if mixed:
+            mix = item.mixes[int(chance("subjects") * len(item.mixes))]
+            picture, text = self.pictures.read_mix(mix), mix.text
+        elif swapped:
             swap = item.swaps[int(chance("background") * len(item.swaps))]
-            latents, text = swap.latents, swap.text
+            picture, text = self.pictures.read_swap(item, swap, coverage), swap.text
+        else:
+            picture = self.pictures.read_clip(item.latents, coverage)
         left: tuple[str, ...] = ()
-        if item.subsets and not swapped:
+        if item.subsets and not (mixed or swapped):
             sizes = [len(subset.kept) for subset in item.subsets]
             subset = item.subsets[pick_subset(sizes, chance("subset"))]
             text, left = subset.text, subset.left
         if item.empty is not None and chance("dropout") < item.dropout:
             text = item.empty
-        sample = self._sample(item, latents, text, coverage, swapped=swapped)
+        sample = self._sample(item, picture, text, swapped=swapped)
         if not left:
             return sample
-        taught = tuple(name not in left for name in self.prepared.regions)
-        return replace(sample, taught=taught)
+        region_flags = tuple(name not in left for name in self.prepared.regions)
+        return replace(sample, region_flags=region_flags)
 
     def _plain(self, item: Item) -> Sample:
-        return self._sample(item, item.latents, item.texts[0], item.coverage)
+        picture = self.pictures.read_clip(item.latents, item.coverage)
+        return self._sample(item, picture, item.texts[0])
 
-    def _sample(
-        self, item: Item, latents: str, text: str, coverage: str | None, *, swapped: bool = False
-    ) -> Sample:
-        tensors = dict(self._load("latents", latents).tensors)
-        clean = tensors.pop("latents")
+    def _sample(self, item: Item, picture: Picture, text: str, *, swapped: bool = False) -> Sample:
         regions = self.prepared.regions
-        planes_by_name = {"planes": clean.new_zeros((len(regions), *item.shape)).float()}
-        if coverage is not None:
-            entry = self._load("coverage", coverage)
-            names = entry.notes["regions"].split("\n")
-            planes_by_name = {
-                what: arrange(planes, names, regions) for what, planes in entry.tensors.items()
-            }
+        planes = picture.planes
+        if planes is None:
+            planes = picture.latents.new_zeros((len(regions), *item.shape)).float()
         return Sample(
-            latents=clean,
-            conditioning={**self._load("text", text).tensors, **tensors},
-            coverage=planes_by_name["planes"],
-            masked=coverage is not None and item.weighs,
+            latents=picture.latents,
+            conditioning={**self._load("text", text).tensors, **picture.shown},
+            coverage=planes,
+            masked=picture.planes is not None and item.weighs,
             weight=item.weight,
             name=item.name,
             swapped=swapped,
-            prior_coverage=planes_by_name.get("prior_planes"),
+            prior_coverage=picture.prior_planes,
             phrases=self.prepared.phrases.get(text, ()),
         )
 

@@ -6,25 +6,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from frisket.data.backgrounds import choose, swap_record
 from frisket.data.cached.colours import hash_content
 from frisket.data.cached.index import Index
 from frisket.data.cached.status import Entries
 from frisket.data.cached.store import Cache, CannotWrite, key_of
-from frisket.data.captions import add_trigger, apply_template, list_orders, name_background
+from frisket.data.captions import add_trigger, apply_template, list_orders
 from frisket.data.choosing import choose as choose_clips
+from frisket.data.composites.compose import PlanMix, PlanSwap, compose
+from frisket.data.composites.mixing import MaskedClip
 from frisket.data.encoding import Encoding, PictureFiles
 from frisket.data.mask_pipeline import Facts, cover, coverage_record
 from frisket.data.records import (
-    Backdrop,
     Captions,
     Clipset,
     Encoders,
     Item,
     PhraseRow,
     Prepared,
-    Swapped,
-    SwapPlan,
     Window,
 )
 from frisket.data.refusing import BadClips, explain_mismatch, stop_if_bad
@@ -44,7 +42,6 @@ __all__ = ["BadClips", "prepare"]
 log = logging.getLogger(__name__)
 
 LOOK = 3  # goes into what is remembered of files; count up when `probe` sees more in them
-ROOM = 0.25  # share of a clip that must be free of regions for its surroundings to be lent
 EMPTY = ""
 SIDES = re.compile(r"\b(left|right)\b", re.IGNORECASE)  # words a mirrored clip makes untrue
 
@@ -59,7 +56,8 @@ def prepare(
     encoders: Encoders,
     *,
     regions: Mapping[str, float],
-    swap: SwapPlan | Callable[[Sequence[Window]], SwapPlan] | None = None,
+    swap: PlanSwap | None = None,
+    mix: PlanMix | None = None,
     holdout: int = 0,
     measured: Sequence[Clipset] = (),
     progress: Progress = _silent,
@@ -69,14 +67,13 @@ def prepare(
     """Make every missing latents, text and coverage entry; unchanged clips cost a stat or two.
 
     `regions` is the weight table (with `background`). Its numbers are used for the report and for
-    what a swap keeps (regions of weight > 0); they are in no other key. `swap` may be a function of
-    all masked windows (backdrops taken from the clips themselves). `holdout` clips are kept out of
-    training, evenly over the list, and the sets `measured` whole. `phrases` are the words of
-    regions; `locate` finds them in the captions of the training clips, and refuses, before anything
-    is encoded. Order: masks, then every frame is
-    decoded once, then latents, then text, so that a bad file shows before hours of encoding, and
-    VAE and text encoder are never loaded together. May be killed at any moment: what was finished
-    is not done again.
+    what a swap or a mix keeps (regions of weight > 0); they are in no other key. `swap` and `mix`
+    may be functions of all masked windows (backdrops taken from the clips themselves). `holdout`
+    clips are kept out of training, evenly over the list, and the sets `measured` whole. `phrases`
+    are the words of regions; `locate` finds them in the captions of the training clips, and
+    refuses, before anything is encoded. Order: masks, then every frame is decoded once, then
+    latents, then text, so that a bad file shows before hours of encoding, and VAE and text encoder
+    are never loaded together. May be killed at any moment: what was finished is not done again.
 
     Raises BadClips with every unusable file, caption or name, and with every clip or caption for
     which a model gives NaN or infinity; NoMasks for clips without the mask they are required to
@@ -86,7 +83,7 @@ def prepare(
     with Index(cache.folder) as index:
         walk = _Walk(cache, index, encoders, dict(regions), progress)
         walk.phrases, walk.locate = phrases or {}, locate
-        return walk.run(clipsets, swap, holdout, measured)
+        return walk.run(clipsets, swap, mix, holdout, measured)
 
 
 class _Walk:
@@ -117,17 +114,18 @@ class _Walk:
     def run(
         self,
         clipsets: Sequence[Clipset],
-        swap: SwapPlan | Callable[[Sequence[Window]], SwapPlan] | None,
+        swap: PlanSwap | None,
+        mix: PlanMix | None,
         holdout: int,
         measured: Sequence[Clipset],
     ) -> Prepared:
         items: list[Item] = []
-        sources: dict[int, tuple[Window, str]] = {}  # position -> window and caption, where swapped
+        sources: dict[int, MaskedClip] = {}  # by position
         contents: set[str] = set()
-        for clipset in clipsets:
+        for number, clipset in enumerate(clipsets):
             for item, window, caption in self._plan(clipset, taught=True):
-                if swap is not None and window.masked:
-                    sources[len(items)] = (window, caption)
+                if (swap is not None or mix is not None) and window.masked:
+                    sources[len(items)] = MaskedClip(item, window, caption, number)
                 items.append(item)
                 contents.add(window.content)
         apart = list(self._plan_measured(measured, contents))
@@ -137,13 +135,10 @@ class _Walk:
         if not items:
             raise ValueError(f"nothing to train on in {_list_folders(clipsets)}")
         training, held = pick_held(items, holdout)
-        if swap is not None:
-            self.work.plan = (
-                swap(self._list_donors(items, training, sources)) if callable(swap) else swap
-            )
-            for position in training:
-                if position in sources:
-                    items[position] = self._with_swaps(items[position], *sources[position])
+        masked = {position: sources[position] for position in training if position in sources}
+        composed, draw_mixes = compose(self.work, masked, self._read_facts, swap, mix)
+        for position, item in composed.items():
+            items[position] = item
         self.work.check()
         stop_if_bad(self.bad, self.refused)
         kept = tuple(items[position] for position in training)
@@ -153,8 +148,15 @@ class _Walk:
         self.work.embed()
         stop_if_bad(self.bad, self.refused)
         left = (*(items[position] for position in held), *apart)
-        report = self.tally.report()
-        return Prepared(kept, left, self.regions, report, self.cache, phrases=rows)
+        return Prepared(
+            kept,
+            left,
+            self.regions,
+            self.tally.report(),
+            self.cache,
+            phrases=rows,
+            draw_mixes=draw_mixes,
+        )
 
     def _plan_measured(self, measured: Sequence[Clipset], contents: set[str]) -> Iterator[Item]:
         """The items of evaluation sets, as they are: not mirrored, each once."""
@@ -163,21 +165,6 @@ class _Walk:
                 if window.content in contents:
                     self.tally.shared.append(item.name)
                 yield item
-
-    def _list_donors(
-        self,
-        items: Sequence[Item],
-        training: Sequence[int],
-        sources: Mapping[int, tuple[Window, str]],
-    ) -> list[Window]:
-        """Windows whose surroundings may stand behind other clips: enough of them to see."""
-        donors = []
-        for position in training:
-            coverage = items[position].coverage
-            if position in sources and coverage is not None and not items[position].flip:
-                facts = self._read_facts(coverage)
-                donors += [sources[position][0]] if facts.free >= ROOM else []
-        return donors
 
     # Planning: which entries a clip needs. Masks are covered here: it takes milliseconds.
 
@@ -352,20 +339,6 @@ class _Walk:
             known = self.cache.load("coverage", key).notes["facts"]
             self.index.put("facts", key, known)
         return Facts.parse(known)
-
-    def _with_swaps(self, item: Item, window: Window, caption: str) -> Item:
-        plan = self.work.plan
-        swaps: list[Swapped] = []
-        composites: list[tuple[str, Backdrop]] = []
-        for backdrop in choose(plan, window):
-            swap = swap_record(plan, window, backdrop, self.kept, self.regions)
-            latents = key_of({**self.work.latents_record(window), "swap": swap})
-            composites.append((latents, backdrop))
-            worded = name_background(caption, backdrop.words, plan.template)
-            self.tally.unnamed_swaps += not backdrop.words
-            swaps.append(Swapped(latents, self.work.text(worded, window.references)))
-        self.work.composites(window, composites)
-        return replace(item, swaps=tuple(swaps))
 
 
 def _list_covered(facts: Facts) -> tuple[str, ...]:

@@ -17,13 +17,14 @@ from frisket.media.captions import PLAIN, Wording
 from frisket.media.files import ClipFiles
 from frisket.media.frames import ExtractionMode, Media
 from frisket.media.geometry import Geometry
-from frisket.shapes import Clip, Plane
+from frisket.shapes import Clip, Frames, Plane
 
 # Of one caption, for each region that has a phrase its positions on the text axis, or () where it
 # does not stand there.
 PhraseRow = tuple[tuple[int, ...], ...]
 # By text key: a caption, and the pictures (with their content) the text encoder looks at.
 Captions = Mapping[str, tuple[str, tuple[tuple[Path, str], ...]]]
+Space = Literal["pixel", "latent"]
 MaskFrom = Literal["none", "folder", "sidecar", "alpha", "regions", "listed"]
 
 
@@ -160,6 +161,29 @@ class SwapPlan:
     feather: float = 0.0
     despill: float = 0.0
     seed: int = 0
+    space: Space = "pixel"
+    grow: float = 0.0  # pixels the subject's cover is widened by, in latent space
+
+
+@dataclass(frozen=True, slots=True)
+class MixPlan:
+    """Seg-Mix: `variants` scenes of `subjects` subjects a masked clip, drawn by `seed`.
+
+    Each subject is pasted at a share of its own size within `scale`, of which at most `overlap` is
+    hidden by those pasted after it. `backdrops` are what they stand before; without any, the clip's
+    own picture stays and the others are pasted into it. In latent space the scale is 1.
+    """
+
+    backdrops: Sequence[Backdrop] = ()
+    variants: int = 8
+    subjects: int = 2
+    scale: tuple[float, float] = (0.5, 1.0)
+    overlap: float = 0.1
+    template: str = "{a} and {b}"
+    background_template: str = "{caption} on {background}"
+    despill: float = 0.0
+    seed: int = 0
+    space: Space = "pixel"
 
 
 @runtime_checkable
@@ -194,10 +218,51 @@ class Encoders(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Swapped:
-    """One composite of a clip: the keys of its latents and of its caption."""
+    """One composite of a clip: the keys of its latents and of its caption.
+
+    With `keep` the latents are of the background alone: the clip's own lie over them under that
+    plane of cells, which the loader does.
+    """
 
     latents: str
     text: str
+    keep: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A subject of a mix in latent space: the keys of its latents, and of what is cut out of them.
+
+    `shift` says by how many cells it moves (down, right).
+    """
+
+    latents: str
+    cutout: str
+    shift: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """Several subjects in one scene: the keys of its latents, caption and coverage.
+
+    With `layers` (latent space) the latents are of what lies below them, and `coverage` of the
+    regions in that ("" where it shows none); the loader lays the layers over both.
+    """
+
+    latents: str
+    text: str
+    coverage: str
+    layers: tuple[Layer, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PaintedMix:
+    """A mix to look at: frames F H W 3 and region to plane F H W, as they are trained on."""
+
+    name: str
+    caption: str
+    frames: Frames
+    planes: Mapping[str, Plane]
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +296,7 @@ class Item:
     drawn: tuple[str, ...] = field(default=(), repr=False)
     subsets: tuple[RegionSubset, ...] = field(default=(), repr=False)  # a draw takes one of
     covers: tuple[str, ...] = field(default=(), repr=False)  # regions that its mask touches
+    mixes: tuple[Mix, ...] = field(default=(), repr=False)
 
     @property
     def bucket(self) -> tuple[tuple[int, ...], ...]:
@@ -263,6 +329,8 @@ class PrepareReport:
     doubted: tuple[str, ...] = ()  # clips that stay out, for their masks were called unsure
     unsure: tuple[str, ...] = ()  # clips trained on with such masks, for none has another
     shared: tuple[str, ...] = ()  # clips of an evaluation set that are trained on as well
+    crowded_mixes: int = 0  # mixes left out, for no place was found for their subjects
+    unmatched_clips: tuple[str, ...] = ()  # clips with a mask that no other clip can be mixed with
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +348,9 @@ class Prepared:
     swap_rate: float = 0.0  # share of draws of a clip with composites that take one
     rebuild: Callable[[], object] | None = None  # makes again what is missing from the cache
     phrases: Mapping[str, PhraseRow] = field(default_factory=dict)  # by text key, where asked for
+    mix_rate: float = 0.0  # share of draws of a clip with mixes that take one
+    draw_mixes: Callable[[], Sequence[PaintedMix]] | None = None  # some of them, to look at
+    mix_sheet: Path | None = None  # picture of these
 
     @property
     def digest(self) -> str:
@@ -288,7 +359,11 @@ class Prepared:
         for item in (*self.items, *self.held):
             plain = replace(item, clip="", name="")
             drawn = "".join(f"{drawn!r}" for drawn in (item.drawn, item.subsets) if drawn)
+            keeps = "".join(swap.keep for swap in item.swaps)
+            mixes = f"{item.mixes!r}" if item.mixes else ""
             line = f"{plain!r}".replace("reference_sizes=", "seen=")  # as runs on disk have it
-            whole.update(f"{line}{drawn}\n".encode())
+            whole.update(f"{line}{drawn}{keeps}{mixes}\n".encode())
         whole.update(repr((len(self.held), self.regions, self.swap_rate)).encode())
+        if self.mix_rate:
+            whole.update(repr(self.mix_rate).encode())
         return whole.hexdigest()

@@ -57,6 +57,8 @@ class PrepareCounts:
     hints: list[str] = field(default_factory=list)
     sided: int = 0
     unnamed_swaps: int = 0
+    crowded_mixes: int = 0
+    unmatched_clips: list[str] = field(default_factory=list)
     encoded: int = 0
     covered: int = 0
     embedded: int = 0
@@ -124,6 +126,8 @@ class PrepareCounts:
             doubted=tuple(self.doubted),
             unsure=tuple(self.unsure),
             shared=tuple(self.shared),
+            crowded_mixes=self.crowded_mixes,
+            unmatched_clips=tuple(self.unmatched_clips),
         )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from frisket.attention.base import AttentionLayer
 from frisket.attention.tokens import Spans
 from frisket.families.key_map import Names
+from frisket.families.streams import Streams
 from frisket.families.suggestions import Suggestions
 from frisket.grid import LatentGrid
 from frisket.objectives.base import Objective
@@ -130,6 +131,7 @@ class Family(Protocol):
     # Other choices of layers by name (`lora.preset`): OneTrainer's words and layers where it has
     # them. `attn` and `full` are in all.
     lora_presets: Mapping[str, tuple[str, ...]]
+    streams: Streams  # whose rows its denoiser's modules work on, and what a call of it is about
     lora_prefix: str  # of the keys in a LoRA file: "transformer" or "unet"
     names: Names  # what the authors' release calls the denoiser's layers
 

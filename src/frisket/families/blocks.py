@@ -5,6 +5,10 @@ from typing import Any
 
 from torch import nn
 
+# Attribute of a block whose weights may be away: what brings them back before a backward pass that
+# enters the block from within (see families/shared/attention/taps.py).
+ON_BACKWARD = "frisket_on_backward"
+
 
 def blocks_of(denoiser: nn.Module) -> dict[str, nn.Module]:
     """The repeated blocks of one plain denoiser by name, in the order they are called in.

@@ -38,6 +38,8 @@ class Suggestions:
         "a train passes through a green valley, aerial view",
     )
     precision: Literal["float32", "bfloat16", "float16"] = "bfloat16"  # of the base and the steps
+    # Attention layers that show best who stands where, while a picture is still mostly noise.
+    fuse_layers: tuple[str, ...] = ("middle",)
     largest: int | None = None  # pixels a side of the pictures it was made for; None: any
 
     def pick_unrelated(self, *, video: bool) -> tuple[str, ...]:

@@ -3,8 +3,9 @@
 import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from frisket.adapters.routed.peft_variant import acts_by_level
 from frisket.data.sample import join
 from frisket.families.base import Conditioning, Family, Parts, Variant
 from frisket.families.experts import Experts, first
+from frisket.inference.methods.base import Method
 from frisket.inference.sample_specs import SampleSpec, build_spec, check, references
 from frisket.shapes import Frames
 
@@ -113,6 +116,7 @@ def sample(
     batch: int | None = None,
     device: torch.device | None = None,
     tile: bool = False,
+    method: Method | None = None,
 ) -> Iterator[Picture]:
     """Sample the shots in order, as they are done, without a text encoder.
 
@@ -121,12 +125,15 @@ def sample(
     and visit it. `tile` decodes in tiles. Every picture has its own generator (on the CPU: a seed
     means the same picture on every device), so it does not depend on `batch` beyond rounding;
     without one, pictures of about 512 x 512 pixels in all are sampled together, and always one by
-    one where the model is shown pictures. Torch's global
-    generators, gradients and the train or eval mode of every module are left as they were.
+    one where the model is shown pictures. `method` is put on the pipeline for each of its calls.
+    Torch's global generators, gradients and the train or eval mode of every module are left as
+    they were.
 
     Raises ValueError, before any work, for shots that cannot be made or were not embedded.
     """
-    sampled = clips(family, parts, embeddings, specs, batch=batch, device=device, tile=tile)
+    sampled = clips(
+        family, parts, embeddings, specs, batch=batch, device=device, tile=tile, method=method
+    )
     return (Picture(spec, _to_uint8(clip, spec)) for spec, clip in sampled)
 
 
@@ -139,6 +146,7 @@ def clips(
     batch: int | None = None,
     device: torch.device | None = None,
     tile: bool = False,
+    method: Method | None = None,
 ) -> Iterator[tuple[SampleSpec, Tensor]]:
     """As `sample`, before rounding: each shot with its clip, float F 3 H W in [0, 1]."""
     check(family, parts.variant, specs)
@@ -157,8 +165,15 @@ def clips(
     def run() -> Iterator[tuple[SampleSpec, Tensor]]:
         # Of the pipelines that are shown pictures some take one sample at a time.
         for group in _batches(specs, 1 if card.sees == "pictures" else batch):
-            with _restore_modes(bare, place), _visiting(bare, place), _tiling(parts.vae, tile):
-                output = pipeline(**_call(family, pipeline, embeddings, group, bare, place))
+            call = partial(_call, family, pipeline, embeddings, group, bare, place)
+            attached = method.attach(pipeline, call, group) if method else nullcontext()
+            with (
+                _restore_modes(bare, place),
+                _visiting(bare, place),
+                _tiling(parts.vae, tile),
+                attached,
+            ):
+                output = pipeline(**call())
             yield from zip(group, _stack(output), strict=True)
 
     return run()
@@ -229,6 +244,7 @@ def _call(
     )
     return {
         **kwargs,
+        **(family.streams.uncached if acts_by_level(denoiser) else {}),
         **_size(pipeline, common),
         "num_inference_steps": common.steps,
         "generator": [torch.Generator().manual_seed(spec.seed) for spec in specs],

@@ -1,7 +1,7 @@
 """The contract of mask generation: what a backend is given and what it answers."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -288,6 +288,7 @@ class ModelSource:
     revision: str | None = None
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)  # the backend's own
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,19 @@ from frisket.config.load import ConfigError
 from frisket.config.tree import Config
 from frisket.evaluation.measured import Measured
 from frisket.evaluation.verdict import Verdict, judge
-from frisket.families.base import FAMILIES
+from frisket.families.base import FAMILIES, Family, Source
 from frisket.progress import Progress
 from frisket.runs.prepare import source_of
 from frisket.runs.sampler import embed_prompts
-from frisket.scoring.clips import choose_eval_set
+from frisket.scoring.attention.phrases import (
+    choose_phrases,
+    list_captions,
+    locate_in_prompts,
+    read_region_phrases,
+)
+from frisket.scoring.attention.reading import PhraseScenes
+from frisket.scoring.attention.scenes import build_scenes
+from frisket.scoring.clips import EvalSet, choose_eval_set
 from frisket.scoring.errors import ErrorLevels
 from frisket.scoring.feature_extractors import open_face_recogniser, open_feature_extractor
 from frisket.scoring.page import Evaluation, collect_values, write_page
@@ -39,6 +47,7 @@ class Measures:
     features: Path | None = None  # folder of a CLIP, SigLIP or DINO model
     faces: Path | None = None  # folder of an InsightFace pack
     samples: bool = True
+    phrases: Sequence[str] = ()  # REGION=PHRASE; those of [regions] where there is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +81,7 @@ def evaluate(
     family = FAMILIES.load(configs[0].model.family)
     source = source_of(configs[0], family)
     measured_on = choose_eval_set(runs, how.clips, how.masks)
+    words = _find_phrases(family, source, measured_on, how.phrases)
     prompts = _choose_prompts(configs[0], source.variant, how) if how.samples else None
     # Opened before any work, so that a wrong folder is found at once; they are small.
     extractor = open_feature_extractor(how.features, source.device) if how.features else None
@@ -80,7 +90,16 @@ def evaluate(
     levels = ErrorLevels(configs[0].validation.t, how.draws, torch.device(source.device))
     folder = output / "samples"
     scorer = RunScorer(
-        configs[0], family, source, measured_on, levels, prompts, embedded, folder, progress
+        configs[0],
+        family,
+        source,
+        measured_on,
+        levels,
+        prompts,
+        embedded,
+        folder,
+        progress,
+        words=words,
     )
     results = scorer.run(runs)
     model = next((run for run in runs if run.masked), None)
@@ -101,6 +120,8 @@ def evaluate(
         pictures={name: [*result.subject, *result.unrelated] for name, result in results.items()},
         levels=levels,
         taught=len(pictures),
+        phrases=words.phrases if words else (),
+        attention=tuple(scorer.attention.values()),
     )
     page = write_page(evaluation, output)
     return EvaluationResult(page, evaluation.verdict, measured, evaluation.notes())
@@ -112,6 +133,23 @@ def _check(configs: Sequence[Config], how: Measures) -> None:
         raise ConfigError("evaluate: name at least one run, its folder or its config file")
     if not how.samples and (how.features or how.faces):
         raise ConfigError("--features and --faces look at samples: leave --no-samples out")
+
+
+def _find_phrases(
+    family: Family, source: Source, measured_on: EvalSet, typed: Sequence[str]
+) -> PhraseScenes | None:
+    """The phrases of the regions in the clips that are measured on; None where there are none."""
+    config = measured_on.config
+    if config is None or not (typed or read_region_phrases(config)):
+        return None
+    phrases = choose_phrases(config, typed)
+    captions = list_captions(config, family, source)
+    pairs = [
+        (batch, captions[file])
+        for batch, file in zip(measured_on.batches, measured_on.files, strict=True)
+    ]
+    located = locate_in_prompts(family, source, [caption for _, caption in pairs], phrases)
+    return PhraseScenes(phrases, tuple(build_scenes(pairs, located, measured_on.regions)))
 
 
 def _choose_prompts(config: Config, variant: str, how: Measures) -> EvalPrompts:

@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from frisket.adapters.lora import frozen
+from frisket.adapters.routed.factors import Factors
+from frisket.config.calls import Fuse
 from frisket.config.load import ConfigError
 from frisket.config.load import check as check_config
 from frisket.config.tree import Config
@@ -19,7 +22,10 @@ from frisket.disk.atomic import replacing
 from frisket.families.base import FAMILIES, Family, Parts, Source
 from frisket.inference.generate import Picture, sample
 from frisket.inference.grids import grid, save
+from frisket.inference.methods.base import Method
 from frisket.inference.sample_specs import check
+from frisket.runs.lora_masks import Place, check_confinable, read_places
+from frisket.runs.methods.fusing import plan_fusion, save_masks
 from frisket.runs.prepare import source_of
 from frisket.runs.prompt_file import PromptLine, read_prompts
 from frisket.runs.sampler import (
@@ -32,6 +38,8 @@ from frisket.runs.sampler import (
 )
 from frisket.runs.samples import build_specs, slug
 from frisket.training.memory.out_of_memory import room_for
+
+ALONE = Fuse()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +58,9 @@ def generate(
     out: Path | Callable[[], Path],
     *,
     lora: Sequence[tuple[Path, float]] = (),
+    masks: Sequence[str] = (),
     without: bool = False,
+    fuse: Fuse = ALONE,
     seeds: Sequence[int] = (0,),
     prompt_file: Path | None = None,
     negative: str = "",
@@ -67,7 +77,10 @@ def generate(
 
     `out` is a folder, or what names one when all that could be refused was not.
 
-    `lora` are adapter files with their strengths (1 as trained); all of them act together.
+    `lora` are adapter files with their strengths (1 as trained); all of them act together, each
+    where its own of `masks` says (`-`, and those without one: everywhere). `fuse` asks for a method
+    that finds where each LoRA's words are and lets it act there alone; the masks that it found are
+    written beside the samples.
     `without` samples the base as well, same seeds, next to the LoRA's in the grid; with no `lora`
     the base alone is sampled. `prompt_file` adds a prompt a line (`#` begins a comment), whose own
     options win over those given here; see `runs.prompt_file`. `images` are what the model starts
@@ -75,7 +88,8 @@ def generate(
     the variant's own. Pictures are on disk as soon as they are done. The text encoder is gone
     before the denoiser is loaded.
 
-    Raises ConfigError for no prompts or no seeds and for a wrong prompt file, AdapterMismatch for a
+    Raises ConfigError for no prompts or no seeds, for a wrong prompt file and for LoRAs that cannot
+    be fused by these prompts, AdapterMismatch for a
     LoRA of another base, WeightsNotFound, BadMedia, and ValueError for what the model cannot make.
     """
     check_config(config)
@@ -95,18 +109,29 @@ def generate(
     shots = build_specs(variant, lines, seeds, settings)
     check(family, source.variant, shots)
     check_loras(family, source.variant, lora)
+    fusion = plan_fusion(fuse, family, source, lora, shots, masks)
     tell_reading(variant, source, lora)
+    places = read_places(masks, [path for path, _ in lora], shots, variant.grid)
+    for (path, _), place in zip(lora, places, strict=True):
+        for file in files_of(path) if fusion is not None or place is not None else ():
+            check_confinable(file)
     embedded = embed_prompts(family, source, shots)
-    parts = load_sampler(family, source, plan_of(config), lora)
+    factors: list[Factors] = []
+    parts = load_sampler(
+        family, source, plan_of(config), lora, places, keep=factors if fusion else None
+    )
+    method = fusion.build(family, parts, factors) if fusion else None
     versions = _list_versions(lora, without=without)
     folder = out if isinstance(out, Path) else out()
     folder.mkdir(parents=True, exist_ok=True)
     device, tile = torch.device(source.device), config.memory.tile_vae
     draw = partial(sample, family, parts, embedded, shots, batch=batch, device=device, tile=tile)
     samples: dict[tuple[int, str], SavedSample] = {}
-    for place, picture in _draw_versions(draw, versions, parts):
+    for place, picture in _draw_versions(draw, versions, parts, method):
         path = folder / _name_file(place, picture, versions)
         samples[place] = SavedSample(picture, save(picture.frames, path, variant.fps), place[1])
+        if fusion is not None and method is not None and place[1] == "lora":
+            save_masks(method.masks[picture.spec], fusion.names, picture.spec, path, variant.fps)
         progress("sampling", len(samples), len(shots) * len(versions))
     ordered = [samples[index, version] for index in range(len(shots)) for version in versions]
     labels = [_write_label(saved_sample, versions) for saved_sample in ordered]
@@ -118,7 +143,7 @@ def generate(
     return Generated(
         tuple(saved_sample.path for saved_sample in ordered),
         save(sheet, folder / "grid", variant.fps),
-        write_record(describe(family, source, lora, ordered), folder / "generate.json"),
+        write_record(describe(family, source, lora, ordered, places), folder / "generate.json"),
     )
 
 
@@ -143,13 +168,17 @@ def _list_versions(lora: Sequence[tuple[Path, float]], *, without: bool) -> list
 
 
 def _draw_versions(
-    draw: Callable[[], Iterable[Picture]], versions: Sequence[str], parts: Parts
+    draw: Callable[..., Iterable[Picture]],
+    versions: Sequence[str],
+    parts: Parts,
+    method: Method | None,
 ) -> Iterator[tuple[tuple[int, str], Picture]]:
     """Every sample by its number and version, one version after the other."""
     assert parts.denoiser is not None
     for version in versions:
-        with frozen(parts.denoiser) if version == "base" else nullcontext():
-            for index, picture in enumerate(draw()):
+        base = version == "base"
+        with frozen(parts.denoiser) if base else nullcontext():
+            for index, picture in enumerate(draw(method=None if base else method)):
                 yield (index, version), picture
 
 
@@ -180,6 +209,7 @@ def describe(
     source: Source,
     lora: Sequence[tuple[Path, float]],
     samples: Sequence[SavedSample],
+    places: Sequence[Place | None] = (),
 ) -> dict[str, Any]:
     """What `generate.json` says: enough to make the same pictures again."""
     return {
@@ -192,8 +222,8 @@ def describe(
             **source.reading,
         },
         "lora": [
-            {"path": str(file), "strength": strength, "sha256": digest(file)}
-            for path, strength in lora
+            {"path": str(file), "strength": strength, "sha256": digest(file), **_name_mask(place)}
+            for (path, strength), place in zip_longest(lora, places)
             for file in files_of(path)
         ],
         "pictures": [
@@ -209,6 +239,10 @@ def describe(
             for saved_sample in samples
         ],
     }
+
+
+def _name_mask(place: Place | None) -> dict[str, str]:
+    return {} if place is None else {"mask": str(place.path), "mask_sha256": digest(place.path)}
 
 
 def digest(path: Path) -> str:

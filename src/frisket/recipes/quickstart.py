@@ -180,7 +180,8 @@ def run_job(job: QuickstartJob) -> QuickstartResult:
     family = FAMILIES.load(config.model.family)
     parts = load_parts(family, source_of(config, family))
     assert parts.denoiser is not None
-    lora.load(parts.denoiser, outcome.lora, prefix=family.lora_prefix, names=family.names)
+    names = {"prefix": family.lora_prefix, "names": family.names, "streams": family.streams}
+    lora.load(parts.denoiser, outcome.lora, **names)
     return _measure(family, parts, outcome.seconds, outcome.peak_mib)
 
 

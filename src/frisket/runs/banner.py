@@ -10,7 +10,7 @@ from rich.text import Text
 from frisket.config.compat import compat_of, normalise_of
 from frisket.config.noise_levels import shift_of
 from frisket.config.regions import weights_of
-from frisket.config.tree import Config
+from frisket.config.tree import Config, Lora
 from frisket.data.cached.store import CorruptEntry
 from frisket.data.mask_pipeline import arrange
 from frisket.data.records import Item, Prepared, PrepareReport
@@ -79,6 +79,7 @@ def warnings(config: Config, prepared: Prepared) -> list[str]:
     messages = [
         *_of_masks(config, prepared),
         *_of_swap(config, prepared),
+        *_warn_mixes(config, prepared),
         *_of_buckets(config, prepared),
     ]
     report, floor = prepared.report, config.curve.floor
@@ -174,6 +175,25 @@ def _of_swap(config: Config, prepared: Prepared) -> Iterator[str]:
         )
 
 
+def _warn_mixes(config: Config, prepared: Prepared) -> Iterator[str]:
+    if not config.mix.rate:
+        return
+    background = config.regions.get(BACKGROUND, 0.0)
+    if background > 0:
+        yield (
+            f"subjects are mixed and the background is taught (background = {background:g}): the"
+            " model learns pasted scenes as pictures; set background = 0"
+        )
+    report = prepared.report
+    if report.crowded_mixes:
+        yield (
+            f"{report.crowded_mixes} mixes are left out: no place was found for their subjects;"
+            " lower mix.scale or raise mix.overlap"
+        )
+    if names := report.unmatched_clips:
+        yield f"{_clips(len(names))} take part in no mix, no other goes with them: {_some(names)}"
+
+
 def _findings(prepared: Prepared) -> list[tuple[str, Sequence[str]]]:
     report = prepared.report
     return [
@@ -252,6 +272,8 @@ def rows(config: Config, prepared: Prepared) -> list[tuple[str, str]]:
     pairs.append(("noise levels", describe_noise(config, {item.shape for item in prepared.items})))
     pairs += _list_settings(config)
     pairs.append(("background swap", _swap_row(config, prepared)))
+    if config.mix.rate:
+        pairs.append(("mixes", _describe_mixes(config, prepared)))
     pairs.append(
         (
             "prepared",
@@ -275,8 +297,24 @@ def _list_settings(config: Config) -> Iterator[tuple[str, str]]:
         yield "learning rate", f"{chosen.lr:g}, {chosen.schedule}{warming}{decaying}"
     if chosen.lora_plus:
         yield "LoRA+", f"B learns at {chosen.lora_plus:g} times the rate of A"
+    yield from _list_adapter(lora)
+
+
+def _list_adapter(lora: Lora) -> Iterator[tuple[str, str]]:
+    """Options of the adapter that are not as they come."""
     if lora.conv_rank:
         yield "convolutions", f"rank {lora.conv_rank}, alpha {lora.conv_alpha or lora.conv_rank:g}"
+    if lora.rank_schedule:
+        by = "its quantile in training" if lora.rank_by == "quantile" else "t"
+        yield (
+            "ranks",
+            f"{lora.rank_schedule}: {lora.least_rank} at pure noise to {lora.rank} by {by};"
+            " programs other than Frisket apply all of them always",
+        )
+    if lora.orthogonal:
+        yield "start", f"orthogonal; the file is a LoRA of rank {2 * lora.rank}"
+    if lora.confine is not None:
+        yield "confined", f"to the masks grown by {lora.confine} latent cells, while training"
     if lora.max_norm:
         yield "largest norm", f"{lora.max_norm:g} of each layer's update"
 
@@ -318,13 +356,24 @@ def _shifts(shift: float | SizeShift, card: Variant, sizes: Collection[Cells]) -
     return [f"shift by size: {joined}"]
 
 
+def _describe_mixes(config: Config, prepared: Prepared) -> str:
+    mix, count = config.mix, sum(len(item.mixes) for item in prepared.items)
+    sheet = "" if prepared.mix_sheet is None else f"; look at {prepared.mix_sheet}"
+    return (
+        f"{mix.rate:.0%} of draws: {count} mixes of {mix.subjects} subjects, ground"
+        f" {mix.ground}{sheet}"
+    )
+
+
 def _swap_row(config: Config, prepared: Prepared) -> str:
     if not config.swap.rate:
         return "off"
-    composites = {swap.latents for item in prepared.items for swap in item.swaps}
-    return (
-        f"{config.swap.rate:.0%} of draws, from {config.swap.source}: {len(composites)} composites"
-    )
+    latents = {swap.latents for item in prepared.items for swap in item.swaps}
+    if config.swap.space == "latent":
+        count = f"{len(latents)} backgrounds, laid under latents"
+    else:
+        count = f"{len(latents)} composites"
+    return f"{config.swap.rate:.0%} of draws, from {config.swap.source}: {count}"
 
 
 def show(config: Config, prepared: Prepared, console: Console | None = None) -> None:

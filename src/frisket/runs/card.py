@@ -36,7 +36,7 @@ def metadata_of(config: Config, prepared: Prepared, steps: int) -> dict[str, str
     model metadata standard 1.0.1: UIs show base, rank, trigger and resolution from either. No time
     is in it, and of paths the last name alone, so that equal runs make equal files.
     """
-    started = config.model_dump(mode="json", include={"regions", "curve", "swap", "losses"})
+    started = config.model_dump(mode="json", include={"regions", "curve", "swap", "mix", "losses"})
     family, variant = config.model.family, variant_of(config)
     card = FAMILIES.load(family).variants[variant]
     architecture = card.architecture or f"{family}-{variant}"
@@ -133,6 +133,7 @@ def _describe_masks(config: Config, prepared: Prepared) -> dict[str, Any]:
         "normalise": normalise_of(config),
         "compat": config.losses.compat,
         "swap_rate": config.swap.rate,
+        "mix_rate": config.mix.rate,
         "clips": report.clips,
         "masked": report.masked,
     }
@@ -142,6 +143,16 @@ def _escape_markdown(text: str) -> str:
     """Words of a configuration or file name as Markdown that is text and nothing else."""
     plain = " ".join(text.split())
     return re.sub(r"([\\`*_{}\[\]<>()#|~!])", r"\\\1", html.escape(plain, quote=False))
+
+
+def _list_mix_line(config: Config) -> list[str]:
+    mix = config.mix
+    if not mix.rate:
+        return []
+    return [
+        f"- mixes: rate {mix.rate:g}, {mix.subjects} subjects, {mix.ground} ground,"
+        f" {mix.space} space"
+    ]
 
 
 def write_card(config: Config, prepared: Prepared, path: Path) -> None:
@@ -168,7 +179,8 @@ def write_card(config: Config, prepared: Prepared, path: Path) -> None:
         f"- losses: {terms}; normalise = {normalise_of(config)}"
         + (f", as {config.losses.compat}" if config.losses.compat else ""),
         f"- background swap: rate {config.swap.rate:g}"
-        + (f", source {config.swap.source}" if config.swap.rate else ""),
+        + (f", source {config.swap.source}, {config.swap.space} space" if config.swap.rate else ""),
+        *_list_mix_line(config),
         f"- data: {prepared.digest}",
         "",
     ]

@@ -22,6 +22,7 @@ FREE: Mapping[str, frozenset[str] | None] = {
     # Told apart by content: `data`, `base` below.
     "data": None,
     "swap": None,
+    "mix": None,
     # Looked at, never trained on.
     "preview": None,
     "validation": None,

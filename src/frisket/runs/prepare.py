@@ -1,8 +1,8 @@
 """`frisket prepare`: everything a configuration trains on, encoded once into the cache."""
 
 import gc
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,18 @@ from torch import Tensor, nn
 from frisket.config.compat import compat_of
 from frisket.config.provenance import ConfigError
 from frisket.config.tree import Config, Data
-from frisket.data import backgrounds
 from frisket.data.cached.index import Index
 from frisket.data.cached.store import Cache
 from frisket.data.prepare import prepare as prepare_data
-from frisket.data.records import Backdrop, Clipset, Masking, Prepared, SwapPlan, Window, Windows
+from frisket.data.records import Clipset, Masking, Prepared, Windows
 from frisket.families.base import FAMILIES, Family, References, Source, Variant
 from frisket.grid import LatentGrid
 from frisket.maskgen.files.unsure import is_unsure
 from frisket.media.captions import Wording
 from frisket.media.manifest import is_manifest
 from frisket.progress import Progress
-from frisket.runs.background_bank import sample_bank
+from frisket.runs.composites.plans import MakeBank, plan_mix, plan_swap
+from frisket.runs.composites.sheet import write_mix_sheet
 from frisket.runs.concepts.phrases import make_locator
 from frisket.shapes import Clip, Plane
 from frisket.training.memory.precision import tile
@@ -82,7 +82,7 @@ def prepare(
     config: Config,
     *,
     progress: Progress = lambda *_: None,
-    bank: Callable[[Config, Family, Source, tuple[int, int, int]], Path] | None = None,
+    bank: MakeBank | None = None,
 ) -> Prepared:
     """Encode what is missing, load no model if nothing is; returns the data of the run.
 
@@ -99,7 +99,8 @@ def prepare(
     measured = [clipset_of(config, data, family, source) for data in config.validation.data]
     with Index(cache.folder) as index:
         encoders = Loaded(family, source, index, tiled=config.memory.tile_vae)
-        swap = _swap_of(config, family, source, index, progress, bank)
+        swap = plan_swap(config, family, source, index, progress, bank)
+    mix = plan_mix(config, swap)
 
     def again(shown: Progress = lambda *_: None) -> Prepared:
         return prepare_data(
@@ -108,6 +109,7 @@ def prepare(
             encoders,
             regions=regions_of(config),
             swap=swap,
+            mix=mix,
             holdout=config.validation.holdout,
             measured=measured,
             progress=shown,
@@ -115,8 +117,10 @@ def prepare(
             locate=make_locator(config, family, source),
         )
 
-    done = again(progress)
-    return replace(done, swap_rate=config.swap.rate, rebuild=again)
+    done = replace(
+        again(progress), swap_rate=config.swap.rate, mix_rate=config.mix.rate, rebuild=again
+    )
+    return replace(done, mix_sheet=write_mix_sheet(done))
 
 
 def regions_of(config: Config) -> dict[str, float]:
@@ -266,65 +270,3 @@ class Loaded:
         gc.collect()
         if self.source.device.startswith("cuda"):
             torch.cuda.empty_cache()
-
-
-@dataclass(frozen=True, slots=True)
-class _FromClips:
-    """A swap plan whose backdrops are the surroundings of the masked clips themselves."""
-
-    plan: SwapPlan
-    regions: tuple[str, ...]
-
-    def __call__(self, windows: Sequence[Window]) -> SwapPlan:
-        return replace(self.plan, backdrops=backgrounds.from_donors(windows, self.regions))
-
-
-def _swap_of(
-    config: Config,
-    family: Family,
-    source: Source,
-    index: Index,
-    progress: Progress,
-    bank: Callable[[Config, Family, Source, tuple[int, int, int]], Path] | None,
-) -> SwapPlan | _FromClips | None:
-    swap = config.swap
-    if not swap.rate:
-        return None
-    plan = SwapPlan(
-        backdrops=(),
-        variants=swap.variants,
-        template=swap.template,
-        feather=swap.feather,
-        despill=swap.despill,
-        seed=config.run.seed,
-    )
-    backdrops: list[Backdrop]
-    match swap.source:
-        case "clips":
-            return _FromClips(plan, tuple(name for name in config.regions if name != "background"))
-        case "folder":
-            assert swap.path is not None  # the config refuses it otherwise
-            backdrops = backgrounds.from_folder(swap.path, index)
-        case "bank":
-            backdrops = backgrounds.from_folder(
-                _bank(config, family, source, progress, bank), index
-            )
-        case drawn:
-            backdrops = backgrounds.draw_backdrops(drawn)
-    return replace(plan, backdrops=tuple(backdrops))
-
-
-def _bank(
-    config: Config,
-    family: Family,
-    source: Source,
-    progress: Progress,
-    bank: Callable[[Config, Family, Source, tuple[int, int, int]], Path] | None,
-) -> Path:
-    variant = family.variants[source.variant]
-    lengths = [data.frames or variant.frames for data in config.data] or [variant.frames]
-    frames = max(length if isinstance(length, int) else max(length) for length in lengths)
-    size = (variant.grid.fit_frames(frames), variant.height, variant.width)
-    if bank is not None:
-        return bank(config, family, source, size)
-    return sample_bank(config, family, source, size, progress)

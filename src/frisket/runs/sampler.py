@@ -13,10 +13,13 @@ from torch import nn
 
 from frisket.adapters import lora as adapter
 from frisket.adapters.files import header
+from frisket.adapters.routed.factors import Factors
+from frisket.adapters.routed.peft_variant import connect, find_factors, route
 from frisket.config.tree import Config
 from frisket.families.base import TOKENS, Family, Parts, Source, Variant, layer_names
 from frisket.inference.generate import PromptEmbeddings, embed
 from frisket.inference.sample_specs import SampleSpec
+from frisket.runs.lora_masks import Place
 from frisket.training.memory import plan as memory_plan
 
 log = logging.getLogger(__name__)
@@ -46,17 +49,24 @@ def load_sampler(
     source: Source,
     plan: memory_plan.MemoryPlan = PLAIN,
     lora: Sequence[tuple[Path, float]] = (),
+    places: Sequence[Place | None] = (),
+    *,
+    keep: list[Factors] | None = None,
 ) -> Parts:
     """What sampling needs once prompts are embedded: VAE, image encoder, denoiser with its LoRAs.
 
-    VAE and image encoder wait on the CPU. Raises AdapterMismatch for a LoRA of another base, and
-    CannotFit for switches of `plan` that the model cannot do.
+    VAE and image encoder wait on the CPU. `places` say where each LoRA acts (see `attach_loras`).
+    `keep`, where given, gets what each LoRA's update is multiplied by: then all of them can be.
+    Raises AdapterMismatch for a LoRA of another base, and CannotFit for switches of `plan` that the
+    model cannot do.
     """
     vae, vision = load_waiting(family, source)
     where = memory_plan.load_device(plan, source.device)
     denoiser = family.load_denoiser(replace(source, device=where, experts=()))
     parts = Parts(source.variant, vae, None, denoiser, vision)
-    attach_loras(family, parts, lora)
+    factors = attach_loras(family, parts, lora, places=places, routed=keep is not None)
+    if keep is not None:
+        keep.extend(own for own in factors if own is not None)
     memory_plan.apply(denoiser, plan, device=source.device)
     return parts
 
@@ -113,17 +123,32 @@ def tell_reading(variant: Variant, source: Source, lora: Sequence[tuple[Path, fl
                     )  # fmt: skip
 
 
-def attach_loras(family: Family, parts: Parts, lora: Sequence[tuple[Path, float]]) -> None:
+def attach_loras(
+    family: Family,
+    parts: Parts,
+    lora: Sequence[tuple[Path, float]],
+    *,
+    places: Sequence[Place | None] = (),
+    routed: bool = False,
+) -> tuple[Factors | None, ...]:
     """Put LoRA files on the denoiser, side by side: each adds what it learned, nothing is rounded.
 
     Each file is loaded on the bare denoiser. Its layers are then stacked, one around the other
-    where they meet, which sums them. DoRA rescales what is inside it: it goes innermost.
+    where they meet, which sums them. DoRA rescales what is inside it: it goes innermost. A LoRA
+    with a place acts there alone. Returns what each file's update is multiplied by, None for one
+    that acts always and everywhere; with `routed` every file has such factors (ValueError for forms
+    that cannot).
     """
+    every: list[Factors | None] = []
     denoiser, names = parts.denoiser, layer_names(family, parts.variant)
     assert denoiser is not None
     loaded: list[tuple[bool, dict[str, BaseTunerLayer]]] = []
-    for path, strength in lora:
-        adapter.load(denoiser, path, prefix=family.lora_prefix, names=names)
+    for index, (path, strength) in enumerate(lora):
+        adapter.load(denoiser, path, prefix=family.lora_prefix, names=names, streams=family.streams)
+        place = places[index] if index < len(places) else None
+        if routed or place is not None:
+            route(denoiser, family.streams).space = place
+        every.append(find_factors(denoiser))
         adapter.set_strength(denoiser, strength)
         count = len(adapter.trainable(denoiser))
         log.info("%s: %d tensors on the denoiser, strength %g", path, count, strength)
@@ -141,3 +166,6 @@ def attach_loras(family: Family, parts: Parts, lora: Sequence[tuple[Path, float]
             around: nn.Module = denoiser.get_submodule(parent)
             layer.base_layer = getattr(around, child)
             setattr(around, child, layer)
+    if any(factors is not None for factors in every):
+        connect(denoiser, family.streams)
+    return tuple(every)

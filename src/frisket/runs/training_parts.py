@@ -6,6 +6,7 @@ import torch
 
 from frisket.adapters import lora
 from frisket.adapters.forms import check_form
+from frisket.adapters.routed.peft_variant import route
 from frisket.config.compat import bare_of, betas_of, compat_of, normalise_of
 from frisket.config.noise_levels import shift_of
 from frisket.config.regions import weights_of
@@ -23,11 +24,14 @@ from frisket.runs.concepts.terms import terms_of
 from frisket.runs.epochs import rates_of
 from frisket.runs.refusals import optimizer_of
 from frisket.training import optim, schedules
+from frisket.training.confine import Confinement
 from frisket.training.distributed import Team
 from frisket.training.ema import Average
 from frisket.training.memory import plan as memory_plan
 from frisket.training.plan import Plan
 from frisket.training.trainer import Trainer
+
+QUANTILE_DRAWS, QUANTILE_STEPS = 16384, 32
 
 
 def timesteps_of(config: Config, variant: Variant) -> TimestepSampler:
@@ -76,7 +80,30 @@ def spec_of(config: Config, family: Family) -> lora.LoraSpec:
         full_matrix=chosen.full_matrix,
         rank_dropout=chosen.rank_dropout,
         module_dropout=chosen.module_dropout,
+        rank_schedule=chosen.rank_schedule,
+        rank_min=chosen.least_rank if chosen.rank_schedule else 1,
+        rank_power=chosen.rank_power,
+        rank_quantiles=list_quantiles(config, family) if chosen.rank_by == "quantile" else (),
+        orthogonal=chosen.orthogonal,
+        confine=chosen.confine,
     )
+
+
+def list_quantiles(config: Config, family: Family) -> tuple[float, ...]:
+    """Noise levels at equal steps of probability in this run's training, from 0 to 1.
+
+    Where the shift follows the size of a clip, of the configured size; drawn, with a seed.
+    """
+    variant = family.variants[variant_of(config)]
+    sampler = timesteps_of(config, variant)
+    size = (variant.frames, variant.height, variant.width)
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.cat(
+        [sampler(64, generator, variant.grid.cells(*size)) for _ in range(QUANTILE_DRAWS // 64)]
+    )
+    steps = torch.linspace(0, 1, QUANTILE_STEPS + 1)[1:-1]
+    inner = draws.double().quantile(steps.double()).tolist()
+    return (0.0, *(round(level, 6) for level in inner), 1.0)
 
 
 def load_adapted(
@@ -88,13 +115,14 @@ def load_adapted(
     experts = list_experts(config, variant)
     denoiser = family.load_denoiser(replace(source, device=device, experts=experts))
     spec, names = spec_of(config, family), layer_names(family, source.variant)
-    layers = lora.attach(denoiser, spec, seed=config.run.seed)
+    layers = lora.attach(denoiser, spec, seed=config.run.seed, streams=family.streams)
     # Once more on the model itself: before it was loaded its shape may not have been known.
     for prefix in [f"experts.{name}." for name in experts] or [""]:
         own_layers = [layer.removeprefix(prefix) for layer in layers if layer.startswith(prefix)]
         check_form(names, spec.kind, config.lora.format, own_layers)
     if config.lora.source is not None:
-        lora.load(denoiser, config.lora.source, prefix=family.lora_prefix, names=names)
+        source_options = {"prefix": family.lora_prefix, "names": names, "streams": family.streams}
+        lora.load(denoiser, config.lora.source, **source_options)
     return denoiser
 
 
@@ -161,6 +189,11 @@ def build_trainer(
         rank=accelerator.process_index,
         world=accelerator.num_processes,
     )
+    weights = weights_of(config)
+    confine: dict[str, Confinement] = {}
+    if config.lora.confine is not None:
+        factors = route(denoiser, family.streams)
+        confine = {"confine": Confinement(factors, weights, config.lora.confine)}
     wrapped = accelerator.prepare(denoiser) if accelerator.num_processes > 1 else denoiser
     return Trainer(
         family=family,
@@ -173,7 +206,7 @@ def build_trainer(
             weighting=config.timesteps.weighting,
             min_snr=config.timesteps.min_snr,
         ),
-        weights=weights_of(config),
+        weights=weights,
         terms=terms_of(config),
         optimizer=optimizer,
         schedule=schedule,
@@ -186,4 +219,5 @@ def build_trainer(
         ),
         team=team,
         average=Average(parameters, settings.ema) if settings.ema else None,
+        **confine,
     )

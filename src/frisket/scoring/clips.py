@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from frisket.config.load import ConfigError
+from frisket.config.tree import Config
 from frisket.data.loader import Loader
 from frisket.data.records import Item, Prepared
 from frisket.data.sample import Batch
@@ -41,6 +42,8 @@ class EvalSet:
     taught: tuple[int, ...]
     origin: str  # the run whose masks and regions these are
     left_out: tuple[str, ...]  # clips without a mask, without an inside, or trained on by a run
+    files: tuple[str, ...] = ()  # the clip of each batch
+    config: Config | None = None  # whose clips and captions these are
 
     def inside(self, batch: Batch) -> Float[Tensor, "b 1 f h w"]:
         """How much of each cell is taught."""
@@ -64,8 +67,10 @@ def choose_eval_set(runs: Sequence[ScoredRun], clips: Path | None, masks: str) -
     left that tells inside from outside, and says what to do.
     """
     model = next((run for run in runs if run.masked), runs[0])
+    config = model.config
     if clips is not None:
-        data = prepare(with_other_clips(model.config, clips, masks))
+        config = with_other_clips(model.config, clips, masks)
+        data = prepare(config)
         kind: _Kind = "other"
         items: Sequence[Item] = data.items
     elif not model.masked:
@@ -80,10 +85,11 @@ def choose_eval_set(runs: Sequence[ScoredRun], clips: Path | None, masks: str) -
     usable, left_out = _filter_usable(items, runs if kind != "training" else ())
     taught = tuple(data.regions.index(name) for name in model.taught if name in data.regions)
     whole = EvalSet(kind, (), data.regions, taught, model.name, ())
-    telling = []
-    for batch in _load_batches(data, usable):
+    telling, files = [], []
+    for item, batch in zip(usable, _load_batches(data, usable), strict=True):
         if 0 < float(whole.inside(batch).mean()) < 1:
             telling.append(batch)
+            files.append(item.clip)
         else:
             left_out.append(f"{batch.names[0]}: its mask is all or nothing")
     if not telling:
@@ -92,7 +98,13 @@ def choose_eval_set(runs: Sequence[ScoredRun], clips: Path | None, masks: str) -
             + "; ".join(left_out[:NAMED])
             + ". Give others with --clips FOLDER --masks FOLDER"
         )
-    return replace(whole, batches=tuple(telling), left_out=tuple(left_out))
+    return replace(
+        whole,
+        batches=tuple(telling),
+        left_out=tuple(left_out),
+        files=tuple(files),
+        config=config,
+    )
 
 
 def _choose_items(model: ScoredRun, runs: Sequence[ScoredRun]) -> tuple[_Kind, Sequence[Item]]:

@@ -18,7 +18,11 @@ from frisket.evaluation.measured import INSIDE, METRICS, Measured, Metric, compu
 from frisket.evaluation.metrics import OUTSIDE
 from frisket.evaluation.page import render, thumbnail, write_whole
 from frisket.evaluation.verdict import Verdict
+from frisket.evaluation.word_alignment import MEASURES
 from frisket.inference.generate import Picture
+from frisket.scoring.attention.page import NAMES, build_rows, describe_numbers
+from frisket.scoring.attention.phrases import RegionPhrase
+from frisket.scoring.attention.reading import ModelReading
 from frisket.scoring.clips import EvalSet
 from frisket.scoring.errors import ErrorLevels, Errors
 from frisket.scoring.prompts import OF_CAPTIONS, EvalPrompts
@@ -49,6 +53,8 @@ class Evaluation:
     pictures: Mapping[str, Sequence[Picture]]  # by run and for the base, in the order of the shots
     levels: ErrorLevels
     taught: int  # training pictures looked at
+    phrases: Sequence[RegionPhrase] = ()
+    attention: Sequence[ModelReading] = ()  # of the base and every run, where regions have phrases
 
     def notes(self) -> tuple[str, ...]:
         """What a reader must know to take the numbers for what they are."""
@@ -108,6 +114,9 @@ def write_page(evaluation: Evaluation, output: Path) -> Path:
         notes=evaluation.notes(),
         metrics=metrics,
         rows=[_build_row(measured, metrics) for measured in evaluation.measured],
+        attention=build_rows(evaluation.phrases, evaluation.attention),
+        attention_heads=list(NAMES.values()),
+        attention_meanings=[(NAMES[name], meaning) for name, meaning in MEASURES.items()],
         errors=_build_errors(evaluation),
         likeness=_build_likeness(evaluation.likeness),
         columns=list(evaluation.pictures),
@@ -243,6 +252,11 @@ def _build_data(evaluation: Evaluation) -> dict[str, Any]:
         ],
         "base": _describe_values(evaluation.likeness.values.get(BASE, {}), units),
         "likeness": evaluation.likeness.raw,
+        "attention": [
+            describe_numbers(entry, number, reading)
+            for number, entry in enumerate(evaluation.phrases)
+            for reading in evaluation.attention
+        ],
         "lacking": evaluation.likeness.lacking,
         "measured": _describe_settings(evaluation),
     }

@@ -17,6 +17,12 @@ from frisket.inference.sample_specs import references
 from frisket.progress import Progress
 from frisket.runs.sampler import free, load_sampler, load_waiting, plan_of
 from frisket.runs.samples import slug
+from frisket.scoring.attention.reading import (
+    AttentionReading,
+    ModelReading,
+    PhraseScenes,
+    read_model,
+)
 from frisket.scoring.clips import EvalSet, TrainingPicture, decode_training_pictures
 from frisket.scoring.errors import ErrorLevels, Errors, measure_drift, measure_errors
 from frisket.scoring.prompts import EvalPrompts
@@ -51,6 +57,8 @@ class RunScorer:
     folder: Path  # for the samples
     progress: Progress
     scenes: list[tuple[Latents, Conditioning]] = field(default_factory=list)
+    words: PhraseScenes | None = None  # None: no region has a phrase, and no attention is read
+    attention: dict[str, ModelReading] = field(default_factory=dict)  # by run, and of the base
 
     def run(self, runs: Sequence[ScoredRun]) -> dict[str, RunResults]:
         """What every run did, and the base, by name."""
@@ -77,10 +85,27 @@ class RunScorer:
 
         how = (self.family, objective, denoiser)
         result = RunResults(measure_errors(*how, self.measured_on, self.levels, report))
+        if self.words:
+            if BASE not in self.attention:
+                with frozen(denoiser):
+                    self.attention[BASE] = self._attend(self.words, denoiser, BASE)
+            self.attention[run.name] = self._attend(self.words, denoiser, run.name)
         if self.prompts:
             self._sample(parts, self.prompts, result, run.name)
             result.drift = measure_drift(*how, self.scenes, self.levels)
         return result
+
+    def _attend(self, words: PhraseScenes, denoiser: nn.Module, name: str) -> ModelReading:
+        return read_model(
+            self.family,
+            self.source.variant,
+            denoiser,
+            words.scenes,
+            AttentionReading(self.levels),
+            words.phrases,
+            model=name,
+            report=lambda done, total: self.progress(f"attention of {name}", done, total),
+        )
 
     def _sample(self, parts: Parts, prompts: EvalPrompts, result: RunResults, name: str) -> None:
         pictures = sample(

@@ -168,7 +168,7 @@ def _check_family(name: str, lora: Path, config: Config, metadata: Any) -> None:
 
 
 def with_other_clips(config: Config, clips: Path, masks: str) -> Config:
-    """The same run on other clips, for measuring alone: nothing held out, nothing swapped.
+    """The same run on other clips, for measuring alone: nothing held out, swapped or mixed.
 
     `masks` is a folder or one of FOLDERLESS; "" takes the way of the run's own masks, which must
     need no folder then (ConfigError).
@@ -200,5 +200,6 @@ def with_other_clips(config: Config, clips: Path, masks: str) -> Config:
             "data": (data,),
             "validation": config.validation.model_copy(update={"holdout": 0, "data": ()}),
             "swap": config.swap.model_copy(update={"rate": 0.0}),
+            "mix": config.mix.model_copy(update={"rate": 0.0}),
         }
     )

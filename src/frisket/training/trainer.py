@@ -18,7 +18,7 @@ from frisket.adapters.norms import limit_norms
 from frisket.data.sample import Batch
 from frisket.families.base import CLEAN_MASK, Family
 from frisket.grid import LatentGrid
-from frisket.losses.base import BASE, EMA, NEEDS, LossTerm, Step
+from frisket.losses.base import BASE, EMA, LossTerm, Step, check_needs
 from frisket.losses.weighting import Weighting, list_exclusive, pool, weigh
 from frisket.masks.morphology import feather_cells
 from frisket.masks.weights import RegionWeights
@@ -63,6 +63,7 @@ class Trainer:
     record: MetricsLog | None = None  # opened at the step the run goes on from
     average: Average | None = None
     hooks: Hooks = field(default_factory=Hooks)
+    confine: Callable[[Batch], AbstractContextManager[Any]] = nullcontext  # where the adapter acts
     done: int = 0
     rows: int = 0  # batches taken from the one row that all processes deal out, by all of them
     skipped: int = 0  # steps that the loss scale left out: nothing moved in them
@@ -76,9 +77,7 @@ class Trainer:
     def __post_init__(self) -> None:
         """Refuse needs that cannot be met, before any work."""
         for name, (term, _) in self.terms.items():
-            if unknown := sorted(term.needs - NEEDS):
-                known = ", ".join(sorted(NEEDS))
-                raise ValueError(f"{name}: needs {unknown[0]!r}, a trainer gives {known}")
+            check_needs(name, term)
             if EMA in term.needs and self.average is None:
                 raise ValueError(f'{name}: teacher = "ema" needs an average (optimizer.ema > 0)')
         self.watch = watch_layers(self.family, self.unwrapped, self.terms, self.plan.phrases)
@@ -103,10 +102,11 @@ class Trainer:
         """One micro-batch: the strength-weighted value of every loss term."""
         batch, t, weighed = micro.batch, micro.t, micro.weighed
         noisy, target = self.objective.corrupt(batch.latents, micro.noise, t)
-        # The teachers first: an averaged one borrows the weights the student's graph will hold.
-        teachers = self._teachers(noisy, t, batch)
-        with self.watch.watch(batch) as collect, self.accelerator.autocast():
-            prediction = self.family.predict(self.denoiser, noisy, t, batch.conditioning)
+        with self.confine(batch):
+            # The teachers first: an averaged one borrows the weights the student's graph will hold.
+            teachers = self._teachers(noisy, t, batch)
+            with self.watch.watch(batch) as collect, self.accelerator.autocast():
+                prediction = self.family.predict(self.denoiser, noisy, t, batch.conditioning)
         step = Step(
             prediction=prediction,
             target=target,
@@ -201,7 +201,7 @@ class Trainer:
                 t,
                 clean=batch.conditioning.get(CLEAN_MASK),
                 progress=self._progress,
-                taught=batch.taught,
+                region_flags=batch.region_flags,
             )
             micros.append(MicroBatch(batch=batch, noise=noise, t=t, weighed=weighed))
         pooled, shares = pool(weighing, [micro.weighed for micro in micros], self.team.total)

@@ -7,6 +7,7 @@ from tests.maskgen.tiny import grounding, people, sam
 
 # Backend to what writes a build of it into a folder that need not be there, and returns that.
 BUILDS: Mapping[str, Callable[[Path], Path]] = {
+    "attention": grounding.pocket,
     "clipseg": grounding.clipseg,
     "florence2": grounding.florence2,
     "grounding_dino": grounding.grounding_dino,

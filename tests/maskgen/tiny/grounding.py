@@ -19,6 +19,14 @@ SWIN = {
 TASK_TOKENS = "od ocr cap ncap dcap grounding seg region_cap region_to_desciption proposal poly"
 
 
+def pocket(folder: Path) -> Path:
+    """A random pocket model, for the backend that asks a diffusion model."""
+    from frisket.families.models.pocket.family import FAMILY
+
+    FAMILY.save(FAMILY.tiny("image"), folder)
+    return folder
+
+
 def grounding_dino(folder: Path) -> Path:
     """GroundingDINO of 0.5 million parameters that reads pictures of 128 to 192 pixels."""
     import transformers

@@ -35,6 +35,7 @@ from frisket.families.shared.qwen_text import (
     see_in_place,
     trim_texts,
 )
+from frisket.families.shared.streams.packed import QwenStreams
 from frisket.grid import LatentGrid
 from frisket.objectives.shift import SizeShift
 from frisket.shapes import Clip, Latents, PerSample, Plane
@@ -90,6 +91,7 @@ class QwenImage(Standard):
 
     name = "qwen_image"
     aliases: tuple[str, ...] = ("qwen-image", "qwenimage")
+    streams = QwenStreams()
     lora_prefix = "transformer"
     # Qwen's own release, ComfyUI and the other trainers all use diffusers' names.
     # Of the names ComfyUI reads, those with `transformer.` are read by InvokeAI and diffusers too.
@@ -220,10 +222,7 @@ class QwenImage(Standard):
         assert isinstance(text, TextBundle)
         if not isinstance(text, EditText):
             return self._embed_text(text, prompts)
-        if len(references) != len(prompts):
-            raise ValueError(
-                seeing.describe_lacking(f"{len(prompts)} prompts, pictures for {len(references)}")
-            )
+        seeing.check_references(len(prompts), len(references))
         kind = PIPELINES["edit-2509" if text.several else "edit"]
         pipeline: Any = kind(**text.parts(), vae=None, scheduler=None, transformer=None)
         rows, masks = [], []

@@ -24,6 +24,7 @@ from frisket.families.experts import first
 from frisket.families.key_map import Names
 from frisket.families.presets import presets
 from frisket.families.shared.prompt_spans import load_tokenizers, read_template
+from frisket.families.shared.streams.planes import ZImageStreams
 from frisket.grid import LatentGrid
 from frisket.shapes import Clip, Latents, PerSample
 
@@ -61,6 +62,7 @@ class ZImage(Standard):
 
     name = "z_image"
     aliases: tuple[str, ...] = ("z-image", "zimage")
+    streams = ZImageStreams()
     lora_prefix = "transformer"
     # The release is in diffusers' own names. ComfyUI's checkpoint fuses q, k and v, but ComfyUI
     # maps LoRAs in the release's names under `diffusion_model.` onto that. Its own names are read.

@@ -40,6 +40,7 @@ from frisket.registry import suggest
 
 log = logging.getLogger(__name__)
 
+ATTENTION = "attention"  # the backend that has a section of its own
 FACES = "insightface"  # the backend a face is recognised by
 SUBJECT = "subject"  # the region that is everything but what was found
 
@@ -211,7 +212,11 @@ def _find_weights(
     for name in (*paths, *(key.partition(".")[0] for key in cuts)):
         if name not in names:
             raise BackendUnusable(f"{name!r} takes no part in this run{suggest(name, names)}")
-    return {name: replace(default, path=path) for name, path in paths.items()}
+    weights = {name: replace(default, path=path) for name, path in paths.items()}
+    if ATTENTION in names:
+        own = options.attention.model_dump()
+        weights[ATTENTION] = replace(weights.get(ATTENTION, default), options=own)
+    return weights
 
 
 def _name_sources(options: MaskGeneration) -> dict[str, str]:
@@ -328,6 +333,7 @@ def _list_settings(
 ) -> dict[str, Any]:
     """All that shapes a still's masks but the clip, its phrases and its brush, as JSON."""
     parsed = any(find_front_role(parts.front) == "parser" for parts in job.sources)
+    attends = any(ATTENTION in backends_of(parts) for parts in job.sources)
     references = job.choice.references
     return {
         "sources": [asdict(parts) for parts in job.sources],
@@ -354,6 +360,7 @@ def _list_settings(
         },
         "soft": job.soft,
         "everything_but": job.everything_but,
+        **({"attention": options.attention.model_dump(mode="json")} if attends else {}),
         **({"parts": options.people.parts, "neck": options.people.neck} if parsed else {}),
     }
 

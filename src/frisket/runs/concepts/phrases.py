@@ -1,4 +1,4 @@
-"""The phrases of the regions, found in every caption that a run may draw, or refused."""
+"""The phrases of the regions, located in every caption that a run may draw, or refused."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -35,24 +35,24 @@ def make_locator(config: Config, family: Family, source: Source) -> Locator | No
     def locate_phrases(items: Sequence[Item], captions: Captions) -> Mapping[str, PhraseRow]:
         _check_masks(phrases, items)
         spans = _read_spans(family, source, captions) if watched else {}
-        found: dict[str, dict[str, tuple[int, ...] | ValueError]] = {}
+        places: dict[str, dict[str, tuple[int, ...] | ValueError]] = {}
         for key, (caption, _) in captions.items():
-            found[key] = {
+            places[key] = {
                 region: _find(spans.get(key), caption, phrase) for region, phrase in phrases.items()
             }
-        asked = list(_list_asked(items, phrases))
+        required = list(_list_required(items, phrases))
         failures = {
             f"{name} [regions.{region}] {error}": (name, error)
-            for name, key, region in asked
-            if isinstance(error := found[key][region], ValueError)
+            for name, key, region in required
+            if isinstance(error := places[key][region], ValueError)
         }
         if failures:
-            raise PhrasesNotRead(list(failures.values()), len(asked))
+            raise PhrasesNotRead(list(failures.values()), len(required))
         if not watched:
             return {}
         return {
             key: tuple(() if isinstance(place, ValueError) else place for place in row.values())
-            for key, row in found.items()
+            for key, row in places.items()
         }
 
     return locate_phrases
@@ -93,14 +93,15 @@ def _find(
     return ()
 
 
-def _list_asked(
+def _list_required(
     items: Sequence[Item], phrases: Mapping[str, str]
 ) -> Iterator[tuple[str, str, str]]:
     """Clip, text key and region of every place where a phrase must stand."""
     for item in items:
         regions = [region for region in phrases if region in item.covers]
-        own = [] if item.subsets else [*item.texts]  # with subsets no draw takes it
-        for key in (*own, *(swap.text for swap in item.swaps)):
+        captions = [] if item.subsets else [*item.texts]  # with subsets no draw takes it
+        captions += [composite.text for composite in (*item.swaps, *item.mixes)]
+        for key in captions:
             yield from ((item.name, key, region) for region in regions)
         for subset in item.subsets:
             yield from ((item.name, subset.text, region) for region in subset.kept)

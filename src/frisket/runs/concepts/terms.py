@@ -14,11 +14,13 @@ def terms_of(config: Config) -> dict[str, tuple[LossTerm, float]]:
     terms = {}
     for name, section in config.losses.terms.items():
         table = section | (prior_options(config) if name == "prior" else {})
-        # TOML writes 1.0 as 1 as often as not
-        options = {
-            key: float(value) if type(value) is int else value
-            for key, value in table.items()
-            if key != "strength"
-        }
+        options = {key: _convert(value) for key, value in table.items() if key != "strength"}
         terms[name] = (TERMS.load(name)(**options), float(table["strength"]))
     return terms
+
+
+def _convert(value: object) -> object:
+    """TOML writes 1.0 as 1 as often as not, and has lists where a frozen dataclass has tuples."""
+    if type(value) is int:
+        return float(value)
+    return tuple(value) if isinstance(value, list) else value

@@ -1,12 +1,13 @@
 """Block swap: frozen weights of a denoiser's blocks wait on the CPU until they are needed."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from frisket.families.blocks import blocks_of, plain_tensors
+from frisket.families.blocks import ON_BACKWARD, blocks_of, plain_tensors
 from frisket.training.memory.pinned import Waiting
 
 
@@ -128,6 +129,8 @@ class BlockOffload:
             self.groups[name] = Group([block], device, room=self.room)
             block.register_forward_pre_hook(lambda *_, name=name: self._before(name))
             block.register_forward_hook(lambda *args, name=name: self._after(name, args[-1]))
+            # A captured attention map leads into a block without passing its output.
+            setattr(block, ON_BACKWARD, partial(self._backward, name))
 
     def use(self, name: str, *, backward: bool = False) -> None:
         """Have one block inside, and nothing else but the one that is expected after it."""

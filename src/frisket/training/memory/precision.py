@@ -3,13 +3,15 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
-from frisket.adapters.targets import LAYERS
+from frisket.adapters.routed.calls import checkpoint_call
+from frisket.adapters.targets import LAYERS, unwrap_model
 from frisket.families.blocks import blocks_of
 from frisket.families.experts import experts_of
 
@@ -161,7 +163,7 @@ def checkpoint_blocks(denoiser: nn.Module) -> None:
                 " false"
             )
         model: Any = expert
-        model.enable_gradient_checkpointing()
+        model.enable_gradient_checkpointing(partial(checkpoint_call, unwrap_model(expert)))
 
 
 def compile_blocks(denoiser: nn.Module, **options: Any) -> None:

@@ -32,6 +32,7 @@ from frisket.families.models.hunyuan_video.text import (
 )
 from frisket.families.presets import presets
 from frisket.families.shared.prompt_spans import load_tokenizers
+from frisket.families.shared.streams.planes import HunyuanStreams
 from frisket.grid import LatentGrid
 from frisket.shapes import Clip, Latents, PerSample, Plane
 
@@ -52,6 +53,7 @@ class HunyuanVideo(Standard):
 
     name = "hunyuan_video"
     aliases: tuple[str, ...] = ("hunyuan-video", "hunyuanvideo")
+    streams = HunyuanStreams()
     lora_prefix = "transformer"
     names = NAMES
     # The blocks' attention and feed-forward, as diffusion-pipe and musubi train them: not the

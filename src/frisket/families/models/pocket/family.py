@@ -36,6 +36,7 @@ from frisket.families.models.pocket.suggestions import SUGGESTIONS
 from frisket.families.models.pocket.text import WIDTH, PocketText, embed, find_spans
 from frisket.families.presets import presets
 from frisket.families.shared.attention.cross import list_unet_layers
+from frisket.families.shared.streams.unet import UNetStreams
 from frisket.grid import LatentGrid
 from frisket.objectives.base import Objective
 from frisket.objectives.kinds import LevelWeighting
@@ -167,6 +168,7 @@ class Pocket(Standard):
 
     name = "pocket"
     suggestions = SUGGESTIONS
+    streams = UNetStreams(channels=IMAGE_CHANNELS)
     lora_prefix = "unet"
     names = Names()  # it has no other release than ours
     lora_conv: tuple[str, ...] = ("conv1", "conv2")

@@ -24,5 +24,6 @@ SUGGESTIONS = Suggestions(
     stills=SCENES,
     moving=SCENES,
     precision="float32",
+    fuse_layers=("up_blocks.1.*",),
     largest=64,
 )

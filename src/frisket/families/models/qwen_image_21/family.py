@@ -28,6 +28,7 @@ from frisket.families.presets import presets
 from frisket.families.shared.prompt_spans import read_template
 from frisket.families.shared.qwen_references import ReferencePictures, device_of
 from frisket.families.shared.qwen_text import pad_texts
+from frisket.families.shared.streams.packed import Qwen21Streams
 from frisket.grid import LatentGrid
 from frisket.objectives.shift import SizeShift
 from frisket.shapes import Clip, Latents, PerSample
@@ -55,6 +56,7 @@ class QwenImage21(Standard):
 
     name = "qwen_image_21"
     aliases: tuple[str, ...] = ("qwen-image-2", "qwen-image-21")
+    streams = Qwen21Streams(uncached={"use_kv_cache": False})
     lora_prefix = "transformer"
     # Qwen's release has diffusers' names; ComfyUI fuses two layers of the feed-forward, gate first,
     # and finds adapters of the halves under `transformer.`, whether its model is fused or not.
@@ -203,11 +205,12 @@ class QwenImage21(Standard):
         parts = {"text_encoder": None, **text.parts()}
         pipeline: Any = QwenImage21Pipeline(**parts, vae=None, scheduler=None, transformer=None)
         tokenizer, before = pipeline.processor.tokenizer, pipeline._drop_idx
-        rows = []
-        for prompt in prompts:
-            whole = read_template(tokenizer, pipeline.prompt_template_t2i.format, prompt or " ")
-            rows.append(whole.spans[before:])
-        return rows
+
+        def render(prompt: str) -> str:
+            chat: str = pipeline.prompt_template_t2i.format(prompt or " ")
+            return chat
+
+        return [read_template(tokenizer, render, prompt).spans[before:] for prompt in prompts]
 
     def predict(
         self, denoiser: nn.Module, noisy: Latents, t: PerSample, conditioning: Conditioning

@@ -40,6 +40,7 @@ from frisket.families.shared.clip_prompts import (
 )
 from frisket.families.shared.prompt_spans import load_tokenizers
 from frisket.families.shared.sd_files import ARCHITECTURES, DOWN, ENCODERS, SCALES, UP, VAES
+from frisket.families.shared.streams.unet import UNetStreams
 from frisket.grid import LatentGrid
 from frisket.objectives.epsilon import BETAS, LEVELS, Epsilon, timestep
 from frisket.objectives.kinds import LevelWeighting
@@ -75,6 +76,7 @@ class StableDiffusion(Standard):
     """
 
     name = "stable_diffusion"
+    streams = UNetStreams()
     lora_prefix = "unet"
     # kohya's trainer works on diffusers' UNet for SD 1.5 and on the authors' own for SDXL, and
     # its files are what everybody reads: SDXL has a table of its own. The authors' names for SD 1.5

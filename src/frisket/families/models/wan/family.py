@@ -35,6 +35,7 @@ from frisket.families.models.wan.model_cards import (
 )
 from frisket.families.presets import presets
 from frisket.families.shared.prompt_spans import load_tokenizers, read_cleaned
+from frisket.families.shared.streams.planes import WanStreams
 from frisket.shapes import Clip, Latents, PerSample, Plane
 
 TOKENS = 512  # the length WanPipeline pads every prompt to; the models were trained with it
@@ -48,6 +49,7 @@ class Wan(Standard):
     name = "wan"
     aliases: tuple[str, ...] = ("wan",)
     variants = VARIANTS
+    streams = WanStreams()
     lora_prefix = "transformer"  # of the keys in a saved adapter, as WanPipeline reads them
     names = NAMES
     lora_presets: Mapping[str, tuple[str, ...]] = presets(mlp="ffn", blocks="blocks")

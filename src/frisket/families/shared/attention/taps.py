@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from frisket.attention.base import AttentionLayer, Projections, get_samples
+from frisket.families.blocks import ON_BACKWARD
 
 Remove = Callable[[], None]
 
@@ -128,9 +129,20 @@ class Hooks:
         if self.recomputed:
             return
         self.call.output = output
+        self.fetch_block()
         with keep_saved():
             self.report(replace(self.tap.read(self.call), samples=get_samples()))
         self.call = AttentionCall(inputs=self.call.inputs, context=self.call.context)
+
+    def fetch_block(self) -> None:
+        """Let gradients of what was taken bring the block's weights back, where block swap is on.
+
+        A loss of maps alone enters the block here and not at its output.
+        """
+        fetch = getattr(self.tap.block, ON_BACKWARD, None)
+        for tensor in self.call.tensors.values() if fetch is not None else ():
+            if tensor.requires_grad:
+                tensor.register_hook(lambda _: fetch())
 
 
 def make_layer(name: str, kind: Literal["cross", "joint"], tap: Tap) -> AttentionLayer:

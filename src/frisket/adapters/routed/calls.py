@@ -1,0 +1,91 @@
+"""The call a denoiser is in: what it is about, for the adapters on it, until the next call."""
+
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from frisket.families.streams import DenoiserCall, Streams
+
+CALLS = "frisket_calls"  # attribute of a bare denoiser
+
+
+@dataclass(eq=False, slots=True)
+class Record:
+    """One call, and the factors that were laid on its rows: its recomputation sees the same."""
+
+    call: DenoiserCall
+    factors: dict[Hashable, Tensor | None] = field(default_factory=dict)
+    held: dict[int, Any] = field(default_factory=dict)  # what the factors were, by whose they are
+
+
+class Calls:
+    """Follows the calls of one bare denoiser by a hook on it.
+
+    The last call's record stays until the next call: gradient checkpointing runs blocks again in
+    the backward pass (`checkpoint_call` brings that call's own record back, however many followed).
+    """
+
+    def __init__(self, streams: Streams) -> None:
+        """Nothing is followed before `watch`."""
+        self.streams = streams
+        self.record: Record | None = None
+        self.handle: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies, without the call: its tensors may hang in a graph, which cannot be copied."""
+        return {**self.__dict__, "record": None}
+
+    def watch(self, model: nn.Module) -> None:
+        """Put the hook on the model; a bound method, so that a deep copy's hook fills the copy."""
+        self.handle = model.register_forward_pre_hook(self._on_call, with_kwargs=True)
+
+    def _on_call(self, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        self.record = Record(self.streams.read(model, args, kwargs))
+
+    @contextmanager
+    def replay(self, record: Record | None) -> Iterator[None]:
+        """Inside, the call is that of `record` once more."""
+        before, self.record = self.record, record
+        try:
+            yield
+        finally:
+            self.record = before
+
+
+def find_calls(model: nn.Module) -> Calls | None:
+    """What follows the calls of a bare denoiser, None where nothing does."""
+    return getattr(model, CALLS, None)
+
+
+def follow_calls(model: nn.Module, streams: Streams) -> Calls:
+    """Follow the calls of a bare denoiser; what follows it already goes on."""
+    calls = find_calls(model)
+    if calls is None:
+        calls = Calls(streams)
+        calls.watch(model)
+        model.__dict__[CALLS] = calls
+    return calls
+
+
+def forget_calls(model: nn.Module) -> None:
+    """Take the hook off a bare denoiser."""
+    calls = model.__dict__.pop(CALLS, None)
+    if calls is not None:
+        calls.handle.remove()
+
+
+def checkpoint_call(model: nn.Module, block: nn.Module, *args: Any) -> Any:
+    """Gradient checkpointing of a block of `model`: run again, it is in the same call."""
+
+    def keep_record() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+        calls = find_calls(model)
+        if calls is None:
+            return nullcontext(), nullcontext()
+        return nullcontext(), calls.replay(calls.record)
+
+    # torch calls `context_fn` where the forward pass is.
+    return checkpoint(block.__call__, *args, use_reentrant=False, context_fn=keep_record)

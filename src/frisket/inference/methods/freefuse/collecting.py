@@ -1,0 +1,194 @@
+"""The first phase: some steps of sampling, and what the attention shows in the last of them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from frisket.attention.base import AttentionLayer, PhrasePositions, Projections
+from frisket.attention.capture import ChooseRows, choose_rows
+from frisket.attention.maps import lay_on_grid
+from frisket.inference.methods.freefuse.similarity import (
+    ANCHORS,
+    choose_anchors,
+    choose_rest,
+    compare_features,
+    contrast_scores,
+    score_phrases,
+    spread_over_cells,
+)
+
+Cells = tuple[int, int, int]
+
+
+class _Enough(Exception):
+    """Ends a pipeline's loop once enough steps were taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """How maps are read from one layer: the anchors' share, and two forms of the authors' code.
+
+    `factor` multiplies the logits (None: as the layer does; theirs 1/1000), `temperature` divides
+    the similarities (None: by their own spread; theirs 4000 for FLUX, 1000 for SDXL).
+    """
+
+    anchors: float = ANCHORS
+    factor: float | None = None
+    temperature: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Maps:
+    """Similarity maps b T n of a grid f h w, and the background's b 1 n; each sums to 1."""
+
+    concepts: Float[Tensor, "b T n"]
+    background: Float[Tensor, "b 1 n"]
+    cells: Cells
+
+
+def measure_layer(
+    projections: Projections,
+    features: Float[Tensor, "r n c"],
+    phrases: PhrasePositions,
+    background: PhrasePositions | None,
+    sight: Sight,
+) -> Maps:
+    """The maps that one layer shows, of rows that belong to `phrases` (frames may lie among them).
+
+    `background` holds one phrase a sample; None takes the cells that answer least to any concept.
+    """
+    batch = len(phrases)
+    query, cells = _unfold(projections.query, batch), projections.cells
+    frames = len(projections.query) // batch
+    key = projections.key[::frames, projections.text]
+    factor = projections.factor if sight.factor is None else sight.factor
+    scores = score_phrases(query, key, phrases, factor=factor)
+    anchors = choose_anchors(contrast_scores(scores), sight.anchors)
+    if background is None:
+        behind = choose_rest(scores, sight.anchors)
+    else:
+        own = score_phrases(query, key, background, factor=factor)
+        behind = choose_anchors(own, sight.anchors)
+    similarity = compare_features(_unfold(features, batch), torch.cat([anchors, behind], dim=1))
+    maps = spread_over_cells(similarity, sight.temperature)
+    return Maps(maps[:, :-1], maps[:, -1:], (cells[0] * frames, *cells[1:]))
+
+
+def _unfold(rows: Tensor, batch: int) -> Tensor:
+    """Frames that lie in the batch, as more cells of their sample."""
+    return rows.unflatten(0, (batch, -1)).flatten(1, 2)
+
+
+def average_maps(measured: Sequence[Maps]) -> Maps:
+    """The mean over layers, on the finest of their grids; each map sums to 1 again."""
+    cells = max((maps.cells for maps in measured), key=lambda grid: grid[0] * grid[1] * grid[2])
+
+    def average(planes: Sequence[tuple[Tensor, Cells]]) -> Tensor:
+        laid = [lay_on_grid(plane.unflatten(2, own), cells).flatten(2) for plane, own in planes]
+        total = torch.stack([plane / plane.sum(-1, keepdim=True) for plane in laid])
+        return total.mean(0)
+
+    return Maps(
+        average([(maps.concepts, maps.cells) for maps in measured]),
+        average([(maps.background, maps.cells) for maps in measured]),
+        cells,
+    )
+
+
+@contextmanager
+def watch_layers(
+    denoiser: nn.Module,
+    layers: Sequence[AttentionLayer],
+    rows: ChooseRows,
+    samples: int,
+    measure: Callable[[AttentionLayer, Projections, Tensor], None],
+) -> Iterator[None]:
+    """Inside, `measure` is called with each layer's rows of the prompts, and their features.
+
+    Those are the layer's output of joint attention, the self-attention's beside it of
+    cross-attention; r n c, before the last projection and after it.
+    """
+
+    def listen(layer: AttentionLayer, own: dict[str, Tensor]) -> Callable[[Projections], None]:
+        def receive(projections: Projections) -> None:
+            kept = rows(projections)
+            if kept is None:
+                return
+            picked = choose_rows(projections, [[()]] * samples, kept, layer=layer.name)
+            assert picked is not None
+            features = own["output"][kept] if own else picked.image_output
+            if features is None:
+                raise ValueError(f"{layer.name} does not hand over its output: choose other layers")
+            measure(layer, picked, features)
+
+        return receive
+
+    with ExitStack() as stack:
+        for layer in layers:
+            own: dict[str, Tensor] = {}
+            if layer.kind == "cross":
+                beside = find_self_attention(denoiser, layer)
+                stack.callback(beside.register_forward_hook(_keep(own)).remove)
+            stack.callback(layer.tap(listen(layer, own)))
+        yield
+
+
+def _keep(own: dict[str, Tensor]) -> Callable[..., None]:
+    def keep(_: nn.Module, __: Any, output: Any) -> None:
+        own["output"] = output[0] if isinstance(output, tuple) else output
+
+    return keep
+
+
+def find_self_attention(denoiser: nn.Module, layer: AttentionLayer) -> nn.Module:
+    """The self-attention beside a cross-attention layer: its output is what cells look like.
+
+    A cross-attention's own output is made of the prompt's values alone. ValueError where the block
+    has none.
+    """
+    for block in denoiser.modules():
+        if getattr(block, "attn2", None) is layer.module:
+            own = getattr(block, "attn1", None)
+            if isinstance(own, nn.Module):
+                return own
+    raise ValueError(
+        f"{layer.name} has no self-attention beside it whose features could be compared: choose"
+        " other layers"
+    )
+
+
+def run_until(
+    pipeline: Any, call: Callable[[], dict[str, Any]], steps: int, begin: Callable[[], None]
+) -> None:
+    """Call the pipeline and leave it before its step number `steps` is taken.
+
+    `begin` is called when one step is left. It is the scheduler that is counted; afterwards it is
+    as it was, and its next `set_timesteps` starts over.
+    """
+    scheduler = pipeline.scheduler
+    step, taken = scheduler.step, 0
+
+    def count(*args: Any, **kwargs: Any) -> Any:
+        nonlocal taken
+        taken += 1
+        if taken == steps:
+            raise _Enough
+        if taken == steps - 1:
+            begin()
+        return step(*args, **kwargs)
+
+    if steps == 1:
+        begin()
+    scheduler.step = count
+    try:
+        pipeline(**call())
+    except _Enough:
+        return
+    finally:
+        del scheduler.step
+    raise ValueError(f"the pipeline took {taken} steps: no step {steps} to read masks from")

@@ -1,0 +1,1 @@
+"""Makes methods of sampling out of what a command was asked for."""
