@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from frisket.config.calls import Fuse
 from frisket.media.frames import write_image
 from frisket.pocket.pairs import WIDTH
 from frisket.pocket.world import SIZE
@@ -54,8 +55,6 @@ def sample_wide(
     if method.halves:
         options["masks"] = write_halves(folder)
     if method.fuse:
-        from frisket.config.calls import Fuse  # noqa: PLC0415  where FreeFuse is not yet, no other row fails
-
         options["fuse"] = Fuse(**method.fuse)
     generated = generate(
         config,

@@ -19,7 +19,8 @@ import torch
 
 from frisket.disk.atomic import replacing
 from frisket.families.base import Parts, Source
-from frisket.families.models.pocket.family import FAMILY, PocketText, PocketVae, embed
+from frisket.families.models.pocket.family import FAMILY, PocketVae
+from frisket.families.models.pocket.text import PocketText, embed
 from frisket.pocket.pairs import draw_pair, random_pair
 from frisket.pocket.world import Scene, draw, is_held_out, random_scene
 
