@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3])
     parser.add_argument("--page", type=Path, help="put the tables into this page")
     parser.add_argument("--dry", action="store_true", help="say what would be run, run nothing")
+    parser.add_argument("--tables", action="store_true", help="of the cells that are there")
     options = parser.parse_args()
     torch.set_num_threads(1)
     quiet()
@@ -56,6 +57,8 @@ def main() -> None:
         if options.only not in (None, group) or (options.cells and name not in options.cells):
             continue
         known = read_cell(out, part, name, seed) is not None
+        if options.tables and not known:
+            continue
         if options.dry:
             sys.stdout.write(f"{'there' if known else 'to run'}  {part} {name} seed {seed}\n")
             continue
