@@ -1,5 +1,7 @@
 """What the trainer is built from, by the configuration: noise levels, experts, adapter; and it."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import torch
@@ -13,6 +15,7 @@ from frisket.config.tree import Config
 from frisket.config.variant_checks import targets_of
 from frisket.data.loader import Loader
 from frisket.data.records import Prepared
+from frisket.data.sample import Batch
 from frisket.families.base import Family, Source, Variant, layer_names
 from frisket.losses.base import ATTENTION
 from frisket.objectives.noise import NoiseSampler
@@ -120,8 +123,13 @@ def load_adapted(
         own_layers = [layer.removeprefix(prefix) for layer in layers if layer.startswith(prefix)]
         check_form(names, spec.kind, config.lora.format, own_layers)
     if config.lora.source is not None:
-        source_options = {"prefix": family.lora_prefix, "names": names, "streams": family.streams}
-        lora.load(denoiser, config.lora.source, **source_options)
+        lora.load(
+            denoiser,
+            config.lora.source,
+            prefix=family.lora_prefix,
+            names=names,
+            streams=family.streams,
+        )
     return denoiser
 
 
@@ -189,10 +197,10 @@ def build_trainer(
         world=accelerator.num_processes,
     )
     weights = weights_of(config)
-    confine: dict[str, Confinement] = {}
+    confine: Callable[[Batch], AbstractContextManager[None]] = nullcontext
     if config.lora.confine is not None:
         factors = route(denoiser, family.streams)
-        confine = {"confine": Confinement(factors, weights, config.lora.confine)}
+        confine = Confinement(factors, weights, config.lora.confine)
     wrapped = accelerator.prepare(denoiser) if accelerator.num_processes > 1 else denoiser
     return Trainer(
         family=family,
@@ -218,5 +226,5 @@ def build_trainer(
         ),
         team=team,
         average=Average(parameters, settings.ema) if settings.ema else None,
-        **confine,
+        confine=confine,
     )
