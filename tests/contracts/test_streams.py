@@ -78,13 +78,12 @@ def test_a_factor_of_ones_is_the_lora_bit_for_bit_in_bfloat16_too(case, denoiser
     attach_stirred(case, denoiser)
     for value in denoiser.parameters():
         value.data = value.data.to(torch.bfloat16)
-    for frames in case.lengths:
-        lora_only = deepcopy(denoiser)
-        plain = case.predict(lora_only, frames)
-        factors = route(denoiser, case.family.streams)
-        factors.ranks = RankSchedule(RANK)
-        fill_factors(case, factors, frames, 1.0)
-        assert torch.equal(case.predict(denoiser, frames), plain)
+    frames = case.lengths[-1]
+    plain = case.predict(denoiser, frames)
+    factors = route(denoiser, case.family.streams)
+    factors.ranks = RankSchedule(RANK)
+    fill_factors(case, factors, frames, 1.0)
+    assert torch.equal(case.predict(denoiser, frames), plain)
 
 
 @pytest.mark.slow
