@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 from tests.maskgen.tiny import grounding
 from tests.recipes.mask_runs import run
 
+from frisket.config.maskgen import MaskAttention
 from frisket.evaluation.mask_metrics import iou
 from frisket.maskgen.backends.attention import BACKEND, PACKAGED, AttentionGrounder
 from frisket.maskgen.base import BackendUnusable, MaskWeightsNotFound, ModelSource
@@ -126,3 +128,9 @@ def test_masks_are_made_recorded_and_made_anew_where_an_option_changes(tmp_path:
     labels = decode_index(tmp_path / "masks" / "one.png", [0])
     assert labels.shape[1:3] == (64, 64)
     assert BACKEND.repo == PACKAGED
+
+
+@pytest.mark.parametrize("level", [0.0, 1.5])
+def test_noise_levels_that_are_none_are_refused_by_the_configuration(level: float) -> None:
+    with pytest.raises(ValidationError, match=f"above 0 and up to 1 .* got {level:g}"):
+        MaskAttention(t=(0.5, level))
