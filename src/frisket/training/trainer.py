@@ -64,6 +64,7 @@ class Trainer:
     average: Average | None = None
     hooks: Hooks = field(default_factory=Hooks)
     confine: Callable[[Batch], AbstractContextManager[Any]] = nullcontext  # where the adapter acts
+    extra: Callable[[], Mapping[str, Tensor]] = dict  # losses that are of no prediction
     done: int = 0
     rows: int = 0  # batches taken from the one row that all processes deal out, by all of them
     skipped: int = 0  # steps that the loss scale left out: nothing moved in them
@@ -128,7 +129,7 @@ class Trainer:
             name: (self._scale(name, batch, t) * term(step)).mean() * strength
             for name, (term, strength) in self.terms.items()
         }
-        return values, step
+        return {**values, **self.extra()}, step
 
     def run(self) -> None:
         """Train from the steps already done to the planned ones.
