@@ -18,11 +18,11 @@ from frisket.media.frames import write_image
 from frisket.pocket.judge import AGREES, MATCH_DB, find_creature, measure_backgrounds
 from frisket.pocket.pairs import (
     PairScene,
+    count_verdicts,
     find_backgrounds,
     judge_pairs,
     judge_shapes,
     random_pair,
-    tally_pairs,
 )
 from frisket.pocket.world import SIZE, draw, random_creature
 from frisket.recipes.quickstart import CONFIG, prepare_bank
@@ -92,7 +92,7 @@ def run(out: Path, name: str, seed: int) -> Cell:
         _, fresh = quickstart_data.backgrounds()
         prompts = [f"{' and '.join(WORDS)} on {background.words}" for background in fresh]
         pictures = sample_pictures(config, out / PART / f"{name}-{seed}", prompts, files, method)
-        scores = tally_pairs(judge_pairs(pictures))
+        scores = count_verdicts(judge_pairs(pictures))
         return scores | {"background": find_backgrounds(pictures, fresh).mean()}, pictures
 
     return run_cell(out, PART, name, seed, (STEPS, *SWAP, *method.settings), work)
