@@ -26,6 +26,7 @@ from frisket.inference.methods.base import Method
 from frisket.inference.methods.freefuse.method import FreeFuse
 from frisket.inference.sample_specs import check
 from frisket.runs.lora_masks import Place, check_confinable, read_places
+from frisket.runs.methods.focusing import focus_words, locate_focus, read_focus
 from frisket.runs.methods.fusing import plan_fusion, save_masks
 from frisket.runs.prepare import source_of
 from frisket.runs.prompt_file import PromptLine, read_prompts
@@ -111,6 +112,8 @@ def generate(
     check(family, source.variant, shots)
     check_loras(family, source.variant, lora)
     fusion = plan_fusion(fuse, family, source, lora, shots, masks)
+    words = [read_focus(path) for path, _ in lora] if fusion is None else []
+    located = locate_focus(family, source, list(filter(None, words)), shots) if any(words) else {}
     tell_reading(variant, source, lora)
     places = read_places(masks, [path for path, _ in lora], shots, variant.grid)
     for (path, _), place in zip(lora, places, strict=True):
@@ -119,9 +122,11 @@ def generate(
     embedded = embed_prompts(family, source, shots)
     factors: list[Factors] = []
     parts = load_sampler(
-        family, source, plan_of(config), lora, places, keep=factors if fusion else None
+        family, source, plan_of(config), lora, places, keep=factors if fusion or located else None
     )
     method = fusion.build(family, parts, factors) if fusion else None
+    if located:
+        method = focus_words(words, factors, located)
     versions = _list_versions(lora, without=without)
     folder = out if isinstance(out, Path) else out()
     folder.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ from frisket.inference.methods.freefuse.bias import Bias, check_apart
 from frisket.inference.methods.freefuse.method import FreeFuse, FuseOptions, check_steps
 from frisket.inference.methods.tara import Tara
 from frisket.inference.sample_specs import SampleSpec, references
+from frisket.runs.methods.focusing import read_focus
 
 Positions = tuple[int, ...]
 
@@ -88,7 +89,12 @@ def plan_fusion(
             "generate: --fuse finds each LoRA's mask by itself; leave --lora-mask out, or --fuse"
         )
     names = name_loras([path for path, _ in lora])
-    triggers = pair_triggers(names, fuse.triggers)
+    given = fuse.triggers
+    if fuse.method == "tara" and not given:
+        given = tuple(
+            f"{name}={read_focus(path)}" for name, (path, _) in zip(names, lora, strict=True)
+        )
+    triggers = pair_triggers(names, given)
     if fuse.method == "tara":
         if fuse.background or fuse.bias:
             raise ConfigError(
