@@ -8,7 +8,7 @@ from torch import nn
 
 from frisket.adapters import lora
 from frisket.adapters.attach import outputs_of
-from frisket.adapters.routed.calls import checkpoint_call, find_calls
+from frisket.adapters.routed.calls import find_calls, run_checkpointed
 from frisket.adapters.routed.factors import Factors
 from frisket.adapters.routed.peft_variant import route
 from frisket.adapters.routed.schedule import RankSchedule
@@ -142,7 +142,7 @@ def test_recomputed_blocks_see_the_call_they_were_in(case, denoiser):
         if checkpointed:
             for expert in experts_of(model).values():
                 expert.enable_gradient_checkpointing(
-                    lambda block, *args, expert=expert: checkpoint_call(expert, block, *args)
+                    lambda block, *args, expert=expert: run_checkpointed(expert, block, *args)
                 )
         low, high = case.levels().sort().values[[0, -1]]
         losses = [

@@ -6,12 +6,28 @@ import pytest
 import torch
 from torch import Tensor
 
-from frisket.losses.base import NEEDS, TERMS, LossTerm, Step
+from frisket.losses.base import (
+    ATTENTION,
+    NEEDS,
+    TERMS,
+    AttentionMaps,
+    AttentionTerm,
+    LossTerm,
+    Step,
+)
+
+WATCHING = [name for name in TERMS.names() if ATTENTION in TERMS.load(name)().needs]
 
 
-@pytest.fixture(params=TERMS.names())
+@pytest.fixture(params=[name for name in TERMS.names() if name not in WATCHING])
 def term(request: pytest.FixtureRequest) -> LossTerm:
-    """The term with its defaults."""
+    """The term with its defaults; those that watch attention have tests of their own below."""
+    return TERMS.load(request.param)()
+
+
+@pytest.fixture(params=WATCHING)
+def watching(request: pytest.FixtureRequest) -> LossTerm:
+    """A term that is taught by where the denoiser attends, with its defaults."""
     return TERMS.load(request.param)()
 
 
@@ -135,3 +151,67 @@ def test_another_grid_is_refused_not_broadcast(term):
     step = make(3)
     with pytest.raises(Exception, match=r"weights|shape|type-check"):
         term(replace(step, weights=step.weights[:, :, :1], coverage=step.coverage[:, :, :1]))
+
+
+def watch(term: LossTerm, frames: int, weights: str = "mixed") -> tuple[Step, list[Tensor]]:
+    """A step in which two phrases were seen in two layers, one coarser than the latents."""
+    assert isinstance(term, AttentionTerm)
+    step = make(frames, weights)
+    generator = torch.Generator().manual_seed(7)
+    grids = {"fine": (frames, 5, 6), "coarse": (frames, 2, 3)}
+    maps = {
+        name: torch.rand(3, 2, *grid, generator=generator).requires_grad_()
+        for name, grid in grids.items()
+    }
+    known = torch.tensor([[True, True], [True, False], [False, False]])
+    seen = AttentionMaps(maps=maps, known=known, regions=(1, 0))
+    return replace(step, attention={term.attention: seen}), list(maps.values())
+
+
+def test_a_watching_term_says_what_it_reads(watching: LossTerm) -> None:
+    assert isinstance(watching, AttentionTerm)
+    assert watching.needs <= NEEDS
+    with pytest.raises(ValueError, match="carries no attention"):
+        watching(make(1))
+
+
+def test_attention_is_one_finite_float32_value_a_sample(watching: LossTerm, frames: int) -> None:
+    step, maps = watch(watching, frames)
+    value = watching(step)
+    assert value.shape == (3,)
+    assert value.dtype == torch.float32
+    assert value.isfinite().all()
+    gradients = torch.autograd.grad(value.sum(), maps)
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    assert all(gradient[0].any() for gradient in gradients)
+
+
+def test_a_phrase_that_is_not_in_the_caption_teaches_nothing(watching: LossTerm) -> None:
+    step, maps = watch(watching, 1)
+    assert watching(step)[2] == 0
+    for gradient in torch.autograd.grad(watching(step).sum(), maps):
+        assert not gradient[1, 1].any()
+        assert not gradient[2].any()
+
+
+def test_a_region_that_covers_nothing_teaches_no_phrase(watching: LossTerm) -> None:
+    step, maps = watch(watching, 3)
+    step = replace(step, coverage=torch.zeros_like(step.coverage))
+    assert torch.equal(watching(step), torch.zeros(3))
+    assert not any(gradient.any() for gradient in torch.autograd.grad(watching(step).sum(), maps))
+
+
+def test_attention_of_a_sample_knows_no_other(watching: LossTerm) -> None:
+    step, maps = watch(watching, 1)
+    for gradient in torch.autograd.grad(watching(step)[0], maps):
+        assert not gradient[1:].any()
+
+
+def test_attention_in_cells_handed_over_clean_is_not_taught(watching: LossTerm) -> None:
+    step, maps = watch(watching, 3)
+    predicted = torch.ones_like(step.weights)
+    predicted[:, :, 0] = 0  # the first latent frame
+    step = replace(step, predicted=predicted)
+    for gradient in torch.autograd.grad(watching(step).sum(), maps):
+        assert not gradient[:, :, 0].any()
+        assert gradient[:, :, 1:].any()

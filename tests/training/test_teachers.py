@@ -31,7 +31,7 @@ def test_the_averaged_teacher_differs_from_the_base(bench: SimpleNamespace, tmp_
 
 @dataclass(frozen=True)
 class Demanding:
-    needs: ClassVar[frozenset[str]] = frozenset({"attention"})
+    needs: ClassVar[frozenset[str]] = frozenset({"features"})
 
     def __call__(self, step: Step) -> torch.Tensor:
         return step.t
@@ -43,7 +43,7 @@ def test_needs_that_cannot_be_met_are_refused_when_built(
     terms: Terms = {"prior": (Prior(teacher="ema"), 1.0)}
     with pytest.raises(ValueError, match=r"needs an average \(optimizer.ema > 0\)"):
         bench.trainer_of(tmp_path, terms=terms, ema=0.0)
-    with pytest.raises(ValueError, match="mine: needs 'attention', a trainer gives prior:base"):
+    with pytest.raises(ValueError, match="mine: needs 'features', a trainer gives attention"):
         bench.trainer_of(tmp_path, terms={"mine": (Demanding(), 1.0)})
 
 

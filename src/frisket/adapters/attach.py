@@ -76,9 +76,9 @@ def check_streams(spec: LoraSpec, streams: Streams | None) -> None:
         )
 
 
-def follow_spec(denoiser: nn.Module, spec: LoraSpec, streams: Streams | None) -> None:
+def follow_spec(denoiser: nn.Module, spec: LoraSpec | None, streams: Streams | None) -> None:
     """Let the ranks of the adapter on a denoiser follow its schedule, where it has one."""
-    if spec.ranks is not None or spec.orthogonal:
+    if spec is not None and (spec.ranks is not None or spec.orthogonal):
         check_streams(spec, streams)
         assert streams is not None
         factors = find_factors(denoiser) or Factors()

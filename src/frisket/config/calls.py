@@ -175,6 +175,8 @@ class ConvertRequest(Section):
     """float32, bfloat16 or float16; empty leaves it."""
     drop_text: bool = False
     """Leave text encoders' tensors out."""
+    drop_schedule: bool = False
+    """Take an adapter whose ranks act by noise level (t-lora) for a plain LoRA."""
     leave_out: Annotated[tuple[str, ...], option(metavar="PATTERN")] = ()
     """Leave out layers, tensors or metadata of this name (`*.diff_b`)."""
 

@@ -102,7 +102,7 @@ class Lora(Section):
             "confine": self.confine is not None,
             "focus": bool(self.focus),
         }
-        name = next((name for name, given in acting.items() if given), "")
+        name = next((name for name, is_set in acting.items() if is_set), "")
         if name and self.kind != "lora":
             raise ValueError(
                 f'`lora.{name}` is for kind = "lora" only, this is {self.kind!r}: nothing can be'

@@ -18,7 +18,7 @@ class Sample:
     gives; `coverage` is zeros where `masked` is False (the whole picture teaches). `prior_coverage`
     is there where the prior term reads the mask its own way. `phrases` are the positions on the
     text axis that the phrase of each region that has one takes, () where the caption lacks it.
-    `taught` says of each region whether this draw teaches it; empty means all.
+    `region_flags` says of each region whether this draw teaches it; empty means all.
     """
 
     latents: Tensor
@@ -30,7 +30,7 @@ class Sample:
     swapped: bool = False
     prior_coverage: CellPlanes | None = None
     phrases: tuple[tuple[int, ...], ...] = ()
-    taught: tuple[bool, ...] = ()
+    region_flags: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Batch:
 
     `coverage` has one plane a configured region, in the configured order. `weight` is the data
     set's, and stays out of the mask's divisor. `swapped` says whose background was replaced.
-    `phrases` and `taught` are those of the samples; empty where no sample has any.
+    `phrases` and `region_flags` are those of the samples; empty where no sample has any.
     """
 
     latents: Latents
@@ -51,7 +51,7 @@ class Batch:
     swapped: Flags
     prior_coverage: Coverage | None = None
     phrases: tuple[tuple[tuple[int, ...], ...], ...] = ()
-    taught: RegionFlags | None = None
+    region_flags: RegionFlags | None = None
 
     def __len__(self) -> int:
         """How many clips it holds."""
@@ -81,7 +81,7 @@ class Batch:
             weight=self.weight.to(device),
             swapped=self.swapped.to(device),
             prior_coverage=None if self.prior_coverage is None else self.prior_coverage.to(device),
-            taught=None if self.taught is None else self.taught.to(device),
+            region_flags=None if self.region_flags is None else self.region_flags.to(device),
         )
 
 
@@ -107,15 +107,15 @@ def collate(samples: Sequence[Sample]) -> Batch:
         swapped=torch.tensor([sample.swapped for sample in samples]),
         prior_coverage=_prior_coverage(samples),
         phrases=tuple(sample.phrases for sample in samples) if samples[0].phrases else (),
-        taught=_join_taught(samples),
+        region_flags=_join_region_flags(samples),
     )
 
 
-def _join_taught(samples: Sequence[Sample]) -> RegionFlags | None:
-    if not any(sample.taught for sample in samples):
+def _join_region_flags(samples: Sequence[Sample]) -> RegionFlags | None:
+    if not any(sample.region_flags for sample in samples):
         return None
     regions = samples[0].coverage.shape[0]
-    return torch.tensor([sample.taught or (True,) * regions for sample in samples])
+    return torch.tensor([sample.region_flags or (True,) * regions for sample in samples])
 
 
 def _check_alike(samples: Sequence[Sample]) -> None:

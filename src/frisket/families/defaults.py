@@ -13,6 +13,7 @@ from frisket.families.base import Conditioning, Parts, References, Source, Varia
 from frisket.families.experts import experts_of
 from frisket.families.presets import presets
 from frisket.families.shared.attention.layers import list_attention_layers
+from frisket.families.streams import Streams, Unstated
 from frisket.families.suggestions import Suggestions
 from frisket.objectives.base import Objective
 from frisket.objectives.flow import Flow
@@ -61,6 +62,7 @@ class Standard:
     suggestions = Suggestions()
     lora_dead: tuple[str, ...] = ()
     lora_conv: tuple[str, ...] = ()
+    streams: Streams = Unstated(())
     lora_presets: Mapping[str, tuple[str, ...]] = presets()
 
     @property

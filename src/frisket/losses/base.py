@@ -35,7 +35,7 @@ class AttentionRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AttentionSeen:
+class AttentionMaps:
     """What the denoiser attended to in one step, phrase by phrase; differentiable.
 
     `maps` are by layer, in the order of the forward pass, each on that layer's own grid: the share
@@ -77,7 +77,7 @@ class Step:
     uncurved: Weights | None = None
     outside: Weights | None = None
     predicted: Weights | None = None
-    attention: Mapping[AttentionRequest, AttentionSeen] = field(default_factory=dict)
+    attention: Mapping[AttentionRequest, AttentionMaps] = field(default_factory=dict)
 
 
 # What a term may ask of the trainer: the prediction of the frozen base, of the averaged adapter,
@@ -102,6 +102,14 @@ class LossTerm(Protocol):
     def __call__(self, step: Step) -> PerSample:
         """The term's value for each sample, float32, finite, differentiable in the prediction."""
         ...
+
+
+def check_needs(name: str, term: LossTerm) -> None:
+    """ValueError where the term `name` needs what no trainer gives."""
+    if missing := sorted(term.needs - NEEDS):
+        raise ValueError(
+            f"{name}: needs {missing[0]!r}, a trainer gives {', '.join(sorted(NEEDS))}"
+        )
 
 
 @runtime_checkable

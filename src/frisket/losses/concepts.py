@@ -31,15 +31,15 @@ def measure_concepts(weighting: Weighting, clips: Iterable[ClipShare]) -> dict[s
     draws of regions the expectation. Feather by t, clean cells and cells that a term has to itself
     change from step to step and are left out. Sums in float64.
     """
-    plain = replace(weighting, soften=None, exclusive=(), balance=())
+    unbalanced = replace(weighting, soften=None, exclusive=(), balance=())
     pooled = weighting.normalise in ("batch", "global")
     masses = dict.fromkeys(weighting.concepts, 0.0)
     for clip in clips:
         coverage = clip.coverage[None].float()
         everything = torch.ones(1, coverage.shape[1], dtype=torch.bool)
-        for chance, taught in clip.subsets or ((1.0, everything),):
+        for chance, region_flags in clip.subsets or ((1.0, everything),):
             masked = torch.ones(1, dtype=torch.bool)
-            weighed = weigh(plain, coverage, masked, torch.ones(1), taught=taught)
+            weighed = weigh(unbalanced, coverage, masked, torch.ones(1), region_flags=region_flags)
             divisor = 1.0 if pooled else float(weighed.divisor.double())
             if not divisor:
                 continue  # a clip of no weight at all teaches nothing

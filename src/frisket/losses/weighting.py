@@ -85,8 +85,8 @@ class Weighed:
     before gamma and floor, there where a term is exclusive. `predicted` is 1 where the model has
     something to predict and 0 where it is handed the clean latents; empty where it predicts all.
     `silent` are the samples without weight in any cell (before a term takes some to itself).
-    `concepts` is what of the weights each concept brings, by name. `whole` are the weights that say
-    what lies outside, there where some regions were left out or balanced.
+    `concepts` is what of the weights each concept brings, by name. `full_weights` say what lies
+    outside, there where some regions were left out or balanced.
     """
 
     weights: Weights
@@ -95,7 +95,7 @@ class Weighed:
     uncurved: Weights | None = None
     predicted: Weights | None = None
     concepts: Mapping[str, Weights] = field(default_factory=dict)
-    whole: Weights | None = None
+    full_weights: Weights | None = None
 
     @property
     def outside(self) -> Weights | None:
@@ -103,7 +103,7 @@ class Weighed:
 
         What a draw leaves out is no background, and a balance holds nothing harder.
         """
-        return None if self.whole is None else (1 - self.whole).clamp_min(0)
+        return None if self.full_weights is None else (1 - self.full_weights).clamp_min(0)
 
 
 def weigh(
@@ -114,7 +114,7 @@ def weigh(
     *,
     clean: Weights | None = None,
     progress: float = 1.0,
-    taught: RegionFlags | None = None,
+    region_flags: RegionFlags | None = None,
 ) -> Weighed:
     """Weights and divisors of one micro-batch, in the one order there is.
 
@@ -122,8 +122,8 @@ def weigh(
     -> nothing of regions left out -> nothing where a term has the cell alone -> divisor of what is
     left -> balance of concepts. `clean` is 1 in cells that the model is handed clean
     (`families.base.CLEAN_MASK`): not background but nothing to predict, and carry no loss of any
-    term. `taught` is False for regions that a sample leaves out (union sampling). `progress` is the
-    share of the run that is done.
+    term. `region_flags` is False for regions that a sample leaves out (union sampling). `progress`
+    is the share of the run that is done.
     ValueError for a `t` or `clean` of another batch or grid.
     """
     batch, _, *grid = coverage.shape
@@ -135,12 +135,12 @@ def weigh(
     predicted = None if clean is None else 1 - clean.float()
     if predicted is not None:
         weights = weights * predicted
-    whole, shares = weights, None
-    if taught is not None or weighting.concepts:
+    full_weights, shares = weights, None
+    if region_flags is not None or weighting.concepts:
         shares = weighting.table.share_weights(soft, masked)
-    if taught is not None:
+    if region_flags is not None:
         assert shares is not None
-        weights = weights * (1 - _sum_planes(shares, (~taught).float()))
+        weights = weights * (1 - _sum_planes(shares, (~region_flags).float()))
     silent = weights.flatten(1).sum(1) == 0
     exclusive = [term for term in weighting.exclusive if term.exclusive]
     uncurved = (
@@ -157,7 +157,11 @@ def weigh(
         divisor = scale_by_area(
             divisor, uncurved, weighting.raw_beta, pooled=weighting.normalise != "sample"
         )
-    concepts = {name: weights * shares[:, n, None] for name, n in weighting.concepts.items()}
+    concepts = (
+        {}
+        if shares is None
+        else {name: weights * shares[:, n, None] for name, n in weighting.concepts.items()}
+    )
     if weighting.balance:
         assert shares is not None
         extra = torch.tensor(weighting.balance, device=shares.device) - 1
@@ -169,7 +173,7 @@ def weigh(
         uncurved=uncurved if exclusive else None,
         predicted=predicted,
         concepts=concepts,
-        whole=whole if taught is not None or weighting.balance else None,
+        full_weights=full_weights if region_flags is not None or weighting.balance else None,
     )
 
 

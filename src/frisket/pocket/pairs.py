@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, UInt8
 from numpy.typing import NDArray
 
 from frisket.pocket.judge import AGREES, MATCH_DB, Judgement, find_creature, judge
@@ -101,7 +101,7 @@ def draw_pair(scene: PairScene) -> tuple[NDArray[np.uint8], dict[str, NDArray[np
     return np.concatenate(paints, axis=1), planes
 
 
-def split(pictures: Wide) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def split(pictures: UInt8[np.ndarray, "n H W 3"]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """The left and right halves, each n 32 32 3; ValueError for another size."""
     if pictures.shape[1:3] != (SIZE, WIDTH):
         height, width = pictures.shape[1:3]
@@ -141,7 +141,7 @@ def judge_pairs(pictures: Wide) -> list[PairVerdict]:
     names = []
     for half in split(pictures):
         first, second = find_creature(half, "sks")[0], find_creature(half, "zwx")[0]
-        names.append([_name(a, b) for a, b in zip(first, second, strict=True)])
+        names.append([_name(*pair) for pair in zip(first.tolist(), second.tolist(), strict=True)])
     return [PairVerdict(left, right) for left, right in zip(*names, strict=True)]
 
 
@@ -163,9 +163,7 @@ def tally_pairs(verdicts: Sequence[PairVerdict]) -> dict[str, float]:
     return {"mixup": 1 - shares["right"], **shares, "blends": blends, "found": found}
 
 
-def find_backgrounds(
-    pictures: Wide, backgrounds: Sequence[Background]
-) -> Float[np.ndarray, " n"]:
+def find_backgrounds(pictures: Wide, backgrounds: Sequence[Background]) -> Bool[np.ndarray, " n"]:
     """Whether each picture has its prompt's two colours outside the creatures, in both halves.
 
     As `judge_creature` has it: on more than AGREES of the pixels outside the better template.

@@ -16,6 +16,7 @@ from frisket.adapters.files import PEFT_FILE
 from frisket.adapters.formats import AdapterContents
 from frisket.adapters.key_map import Lexicon
 from frisket.adapters.layers import Layers, commonest
+from frisket.adapters.routed.exporting import check_fixed, drop_schedule
 from frisket.adapters.spec import (
     DIFFUSERS_RECORD,
     EXPERT,
@@ -47,6 +48,7 @@ class ConvertOptions:
     scale: float | None = None
     dtype: str = ""
     drop_text: bool = False
+    drop_schedule: bool = False
     expert: str = ""
     leave_out: tuple[str, ...] = ()
 
@@ -145,7 +147,7 @@ def convert(
     for done, (path, target) in enumerate(zip(inputs, targets, strict=True)):
         contents, base = _open_file(path, settings)
         with name_files(path):
-            layers, changes = _change_layers(contents.layers, settings)
+            layers, changes = _change_layers(contents.layers, settings, contents.metadata)
             lines += [f"read {path}: {contents}; base {base}", *list_notes(contents), *changes]
             lines += _write(target, layers, contents, settings, base, [path])
         progress("converting", done + 1, len(inputs))
@@ -172,6 +174,7 @@ def write_average(
     if len(families) > 1:
         raise ConfigError(f"adapters of different models: {', '.join(sorted(families))}")
     with name_files(*inputs):
+        check_fixed([contents.metadata for contents, _ in opened], "averaging")
         layers, kept = arithmetic.average(
             [contents.layers for contents, _ in opened],
             weights,
@@ -207,6 +210,7 @@ def write_merged(
     for path in inputs:
         contents, base = _open_file(path, settings)
         with name_files(path):
+            check_fixed([contents.metadata], "merging")
             layers, changes = _change_layers(contents.layers, settings)
             part = find_component(
                 folder, base, settings.expert or contents.metadata.get(EXPERT, "")
@@ -289,11 +293,19 @@ def _open_file(path: Path, settings: ConvertOptions) -> tuple[AdapterContents, A
             f"{path} also holds tensors of text encoders ({counts}), which Frisket does not"
             " convert: leave them out with --drop-text"
         )
-    return read_contents(path, base, settings.leave_out), base
+    contents = read_contents(path, base, settings.leave_out)
+    if settings.drop_schedule:
+        metadata, notes = drop_schedule(contents.metadata)
+        contents = replace(contents, metadata=metadata, left=[*contents.left, *notes])
+    return contents, base
 
 
-def _change_layers(layers: Layers, settings: ConvertOptions) -> tuple[Layers, list[str]]:
+def _change_layers(
+    layers: Layers, settings: ConvertOptions, metadata: Mapping[str, str] | None = None
+) -> tuple[Layers, list[str]]:
     lines = []
+    if settings.rank is not None or settings.scale is not None:
+        check_fixed([metadata or {}], "--rank and --scale")
     if settings.rank is not None:
         layers, kept = arithmetic.resize(layers, settings.rank)
         lines.append(f"resized to rank {settings.rank}: {kept}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from frisket.adapters import formats
 from frisket.adapters.formats import AdapterContents
 from frisket.adapters.metadata import show_text
+from frisket.adapters.routed.exporting import list_schedule
 from frisket.adapters.spec import EXPERT, AdapterMismatch, range_of
 from frisket.runs.adapter_base import AdapterBase, base_in
 
@@ -51,7 +52,8 @@ def read_contents(path: Path, base: AdapterBase, without: Sequence[str]) -> Adap
 def list_notes(contents: AdapterContents) -> list[str]:
     """What was left out and what was taken for granted."""
     text = [f"left out: {count} tensors of {name}" for name, count in sorted(contents.text.items())]
-    return [*text, *contents.left, *([contents.assumed] if contents.assumed else [])]
+    schedule = list_schedule(contents.metadata)
+    return [*text, *contents.left, *([contents.assumed] if contents.assumed else []), *schedule]
 
 
 @contextmanager

@@ -25,9 +25,9 @@ from frisket.inference.grids import grid, save
 from frisket.inference.methods.base import Method
 from frisket.inference.methods.freefuse.method import FreeFuse
 from frisket.inference.sample_specs import check
-from frisket.runs.lora_masks import Place, check_confinable, read_places
 from frisket.runs.methods.focusing import focus_words, locate_focus, read_focus
 from frisket.runs.methods.fusing import plan_fusion, save_masks
+from frisket.runs.methods.regional import LoraPlace, read_places
 from frisket.runs.prepare import source_of
 from frisket.runs.prompt_file import PromptLine, read_prompts
 from frisket.runs.sampler import (
@@ -115,10 +115,8 @@ def generate(
     words = [read_focus(path) for path, _ in lora] if fusion is None else []
     located = locate_focus(family, source, list(filter(None, words)), shots) if any(words) else {}
     tell_reading(variant, source, lora)
-    places = read_places(masks, [path for path, _ in lora], shots, variant.grid)
-    for (path, _), place in zip(lora, places, strict=True):
-        for file in files_of(path) if fusion is not None or place is not None else ():
-            check_confinable(file)
+    confine_all = fusion is not None
+    places = read_places(masks, lora, shots, variant.grid, confine_all=confine_all)
     embedded = embed_prompts(family, source, shots)
     factors: list[Factors] = []
     parts = load_sampler(
@@ -215,7 +213,7 @@ def describe(
     source: Source,
     lora: Sequence[tuple[Path, float]],
     samples: Sequence[SavedSample],
-    places: Sequence[Place | None] = (),
+    places: Sequence[LoraPlace | None] = (),
 ) -> dict[str, Any]:
     """What `generate.json` says: enough to make the same pictures again."""
     return {
@@ -247,7 +245,7 @@ def describe(
     }
 
 
-def _name_mask(place: Place | None) -> dict[str, str]:
+def _name_mask(place: LoraPlace | None) -> dict[str, str]:
     return {} if place is None else {"mask": str(place.path), "mask_sha256": digest(place.path)}
 
 

@@ -8,9 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from frisket.config.compat import compat_of, normalise_of
-from frisket.config.noise_levels import shift_of
 from frisket.config.regions import weights_of
-from frisket.config.tree import Config
+from frisket.config.tree import Config, Lora
 from frisket.data.cached.store import CorruptEntry
 from frisket.data.mask_pipeline import arrange
 from frisket.data.records import Item, Prepared, PrepareReport
@@ -18,7 +17,7 @@ from frisket.data.schedule import Schedule
 from frisket.families.base import FAMILIES, Variant
 from frisket.masks.weights import BACKGROUND, WeightSummary, describe
 from frisket.objectives.shift import Cells, SizeShift
-from frisket.runs.card import variant_of
+from frisket.runs.card import shift_of, variant_of
 from frisket.runs.epochs import describe_length, rates_of
 from frisket.shapes import CellPlanes
 
@@ -178,7 +177,7 @@ def _of_swap(config: Config, prepared: Prepared) -> Iterator[str]:
 def _warn_mixes(config: Config, prepared: Prepared) -> Iterator[str]:
     if not config.mix.rate:
         return
-    background = config.regions.get(BACKGROUND, 0.0)
+    background = config.region_weights.get(BACKGROUND, 0.0)
     if background > 0:
         yield (
             f"subjects are mixed and the background is taught (background = {background:g}): the"
@@ -297,8 +296,24 @@ def _list_settings(config: Config) -> Iterator[tuple[str, str]]:
         yield "learning rate", f"{chosen.lr:g}, {chosen.schedule}{warming}{decaying}"
     if chosen.lora_plus:
         yield "LoRA+", f"B learns at {chosen.lora_plus:g} times the rate of A"
+    yield from _list_adapter(lora)
+
+
+def _list_adapter(lora: Lora) -> Iterator[tuple[str, str]]:
+    """Options of the adapter that are not as they come."""
     if lora.conv_rank:
         yield "convolutions", f"rank {lora.conv_rank}, alpha {lora.conv_alpha or lora.conv_rank:g}"
+    if lora.rank_schedule:
+        by = "its quantile in training" if lora.rank_by == "quantile" else "t"
+        yield (
+            "ranks",
+            f"{lora.rank_schedule}: {lora.least_rank} at pure noise to {lora.rank} by {by};"
+            " programs other than Frisket apply all of them always",
+        )
+    if lora.orthogonal:
+        yield "start", f"orthogonal; the file is a LoRA of rank {2 * lora.rank}"
+    if lora.confine is not None:
+        yield "confined", f"to the masks grown by {lora.confine} latent cells, while training"
     if lora.max_norm:
         yield "largest norm", f"{lora.max_norm:g} of each layer's update"
 

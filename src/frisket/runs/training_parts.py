@@ -11,7 +11,6 @@ from frisket.adapters import lora
 from frisket.adapters.forms import check_form
 from frisket.adapters.routed.peft_variant import route
 from frisket.config.compat import bare_of, betas_of, compat_of, normalise_of
-from frisket.config.noise_levels import shift_of
 from frisket.config.regions import weights_of
 from frisket.config.tree import Config
 from frisket.config.variant_checks import targets_of
@@ -23,7 +22,7 @@ from frisket.losses.base import ATTENTION
 from frisket.masks.weights import RegionWeights
 from frisket.objectives.noise import NoiseSampler
 from frisket.objectives.timesteps import TimestepSampler
-from frisket.runs.card import variant_of
+from frisket.runs.card import shift_of, variant_of
 from frisket.runs.concepts.balance import add_concepts
 from frisket.runs.concepts.terms import terms_of
 from frisket.runs.epochs import rates_of

@@ -60,7 +60,8 @@ class RunScorer:
     folder: Path  # for the samples
     progress: Progress
     scenes: list[tuple[Latents, Conditioning]] = field(default_factory=list)
-    words: PhraseScenes | None = None  # None: no region has a phrase, and no attention is read
+    # Where no region has a phrase, no attention is read.
+    words: PhraseScenes = field(default_factory=PhraseScenes)
     attention: dict[str, ModelReading] = field(default_factory=dict)  # by run, and of the base
 
     def run(self, runs: Sequence[ScoredRun]) -> dict[str, RunResults]:
@@ -93,7 +94,7 @@ class RunScorer:
 
         how = (self.family, objective, denoiser)
         result = RunResults(measure_errors(*how, self.measured_on, self.levels, report))
-        if self.words:
+        if self.words.scenes:
             if BASE not in self.attention:
                 with frozen(denoiser):
                     self.attention[BASE] = self._attend(self.words, denoiser, BASE)

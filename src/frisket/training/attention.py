@@ -12,9 +12,9 @@ from frisket.attention.capture import capture, choose_layers
 from frisket.data.sample import Batch
 from frisket.families.base import Family
 from frisket.families.experts import experts_of
-from frisket.losses.base import ATTENTION, AttentionRequest, AttentionSeen, AttentionTerm, LossTerm
+from frisket.losses.base import ATTENTION, AttentionMaps, AttentionRequest, AttentionTerm, LossTerm
 
-Maps = Mapping[AttentionRequest, AttentionSeen]
+Maps = Mapping[AttentionRequest, AttentionMaps]
 
 
 def list_requests(terms: Mapping[str, tuple[LossTerm, float]]) -> tuple[AttentionRequest, ...]:
@@ -62,16 +62,16 @@ class AttentionWatch:
                 request: stack.enter_context(capture(layers, phrases, softmax=request.softmax))
                 for request, layers in self.layers.items()
             }
-            known = [[bool(positions) for positions in sample] for sample in phrases]
+            flags = [[bool(positions) for positions in sample] for sample in phrases]
 
             def collect() -> Maps:
                 return {
-                    request: AttentionSeen(
-                        maps=_check_maps(seen.maps, self.layers[request]),
-                        known=torch.tensor(known, device=batch.coverage.device),
+                    request: AttentionMaps(
+                        maps=_check_maps(captured.maps, self.layers[request]),
+                        known=torch.tensor(flags, device=batch.coverage.device),
                         regions=self.regions,
                     )
-                    for request, seen in watched.items()
+                    for request, captured in watched.items()
                 }
 
             yield collect
@@ -107,7 +107,7 @@ def _check_maps(
             f"the attention of {', '.join(missing)} was not seen in this step (a block that is"
             " skipped or routed past): choose other layers for losses.attention"
         )
-    still = [name for name, seen in maps.items() if not seen.requires_grad]
+    still = [name for name, tensor in maps.items() if not tensor.requires_grad]
     if still and torch.is_grad_enabled():
         raise ValueError(
             f"nothing that is trained moves the attention of {', '.join(still)}: put the adapter on"

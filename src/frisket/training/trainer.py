@@ -18,7 +18,7 @@ from frisket.adapters.norms import limit_norms
 from frisket.data.sample import Batch
 from frisket.families.base import CLEAN_MASK, Family
 from frisket.grid import LatentGrid
-from frisket.losses.base import BASE, EMA, NEEDS, LossTerm, Step
+from frisket.losses.base import BASE, EMA, LossTerm, Step, check_needs
 from frisket.losses.weighting import Weighting, list_exclusive, pool, weigh
 from frisket.masks.morphology import feather_cells
 from frisket.masks.weights import RegionWeights
@@ -78,9 +78,7 @@ class Trainer:
     def __post_init__(self) -> None:
         """Refuse needs that cannot be met, before any work."""
         for name, (term, _) in self.terms.items():
-            if unknown := sorted(term.needs - NEEDS):
-                known = ", ".join(sorted(NEEDS))
-                raise ValueError(f"{name}: needs {unknown[0]!r}, a trainer gives {known}")
+            check_needs(name, term)
             if EMA in term.needs and self.average is None:
                 raise ValueError(f'{name}: teacher = "ema" needs an average (optimizer.ema > 0)')
         self.watch = watch_layers(self.family, self.unwrapped, self.terms, self.plan.phrases)
@@ -204,7 +202,7 @@ class Trainer:
                 t,
                 clean=batch.conditioning.get(CLEAN_MASK),
                 progress=self._progress,
-                taught=batch.taught,
+                region_flags=batch.region_flags,
             )
             micros.append(MicroBatch(batch=batch, noise=noise, t=t, weighed=weighed))
         pooled, shares = pool(weighing, [micro.weighed for micro in micros], self.team.total)

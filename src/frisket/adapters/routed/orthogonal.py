@@ -29,7 +29,7 @@ class Start(nn.Module):
 
 
 def start_orthogonal(layer: Any, adapter: str) -> None:
-    """Turn the fresh LoRA of one layer into B S M A - B0 S0 M A0 (2507.05964, equation 6).
+    """Turn the fresh LoRA of one layer into B S M A - B0 S0 M A0 (Soboleva et al., 2507.05964).
 
     A and B become orthonormal sets of vectors, drawn from torch's default generator, S the expected
     last singular values of a Gaussian matrix of the layer's shape with standard deviation 1 / r.
@@ -46,9 +46,10 @@ def start_orthogonal(layer: Any, adapter: str) -> None:
             f" orthonormal vectors: set lora.rank to {min(inputs, outputs)} or less, or leave the"
             " layer out with lora.exclude"
         )
+    # float32 whatever the base is: a rounded copy would not cancel what is trained in float32.
     down.weight.data = _draw(inputs, rank, down.weight).T.reshape(down.weight.shape).contiguous()
     up.weight.data = _draw(outputs, rank, up.weight).reshape(up.weight.shape)
-    values = expect_last(inputs, outputs, rank).to(down.weight)
+    values = expect_last(inputs, outputs, rank).to(down.weight.device)
     for name in (SINGULAR, START):
         if not hasattr(layer, name):
             setattr(layer, name, nn.ParameterDict() if name == SINGULAR else nn.ModuleDict())
@@ -81,7 +82,7 @@ def export_layer(layer: Any, adapter: str, spec: LoraSpec) -> Layer:
     high = torch.cat(
         [up.weight * (sign * _shape(singular, up.weight, 1)) for _, up, singular, sign in halves], 1
     )
-    own = double_ranks(spec)
+    own = pair_ranks(spec)
     return Layer("lora", {A: low.detach(), B: high.detach()}, own.rank, own.alpha)
 
 
@@ -103,8 +104,10 @@ def import_layer(layer: Any, adapter: str, file: Layer) -> None:
         singular.data.copy_(lengths)
 
 
-def double_ranks(spec: LoraSpec) -> LoraSpec:
-    """What a file says of an orthogonal adapter: a LoRA of twice the rank, in pairs."""
+def pair_ranks(spec: LoraSpec) -> LoraSpec:
+    """What a file says of an adapter: an orthogonal one is a LoRA of twice the rank, in pairs."""
+    if not spec.orthogonal:
+        return spec
     alpha = None if spec.alpha is None else 2 * spec.alpha
     return replace(spec, rank=2 * spec.rank, alpha=alpha, rank_pairs=True, orthogonal=False)
 
@@ -119,7 +122,7 @@ def expect_last(inputs: int, outputs: int, rank: int) -> Float[Tensor, "r"]:
     small, large = sorted((inputs, outputs))
     ratio = small / large
     low, high = (1 - ratio**0.5) ** 2, (1 + ratio**0.5) ** 2
-    angle = torch.linspace(0, torch.pi / 2, STEPS + 1, dtype=torch.float64)
+    angle = torch.linspace(0, torch.pi / 2, STEPS + 1, dtype=torch.float64, device="cpu")
     x = low + (high - low) * angle.sin() ** 2
     # The density of x times dx / d angle: smooth also where the law itself has no bound.
     density = ((high - low) * angle.sin() * angle.cos()) ** 2 / (
@@ -127,7 +130,7 @@ def expect_last(inputs: int, outputs: int, rank: int) -> Float[Tensor, "r"]:
     )
     density[0] = density[1] if low == 0 else 0.0
     mass = torch.cat([density.new_zeros(1), ((density[1:] + density[:-1]) / 2).cumsum(0)])
-    wanted = (torch.arange(rank, dtype=torch.float64) + 0.5) / small * mass[-1]
+    wanted = (torch.arange(rank, dtype=torch.float64, device="cpu") + 0.5) / small * mass[-1]
     upper = torch.searchsorted(mass, wanted).clamp(1, STEPS)
     share = (wanted - mass[upper - 1]) / (mass[upper] - mass[upper - 1])
     value = x[upper - 1] + share * (x[upper] - x[upper - 1])
@@ -138,7 +141,7 @@ def _draw(size: int, rank: int, like: Tensor) -> Float[Tensor, "size r"]:
     """Orthonormal columns, uniform over all such sets: QR of a Gaussian with its signs undone."""
     gaussian = torch.randn(size, rank, device="meta" if like.is_meta else "cpu")
     vectors, triangle = torch.linalg.qr(gaussian)
-    return (vectors * triangle.diagonal().sign()).to(like)
+    return (vectors * triangle.diagonal().sign()).to(like.device)
 
 
 def _pass(down: nn.Module, x: Tensor, singular: Tensor, ranks: Any) -> Tensor:

@@ -13,7 +13,7 @@ LEVELS = 1000  # t is looked at in thousandths, as the authors' integer timestep
 
 @dataclass(frozen=True, slots=True)
 class RankSchedule:
-    """T-LoRA's schedule of ranks (Soboleva et al., 2507.05964, equation 4).
+    """T-LoRA's schedule of ranks (Soboleva et al., 2507.05964).
 
     r(t) = floor((r - r_min) (1 - t)^power) + r_min: all ranks at t = 0, `least` at pure noise. The
     first r(t) ranks act. With `pairs` the second half of the ranks comes and goes with the first
@@ -57,6 +57,6 @@ class RankSchedule:
         """
         if self.pairs and rank % 2:
             raise ValueError(f"ranks come in pairs, and there are {rank}")
-        own = rank // 2 if self.pairs else rank
-        act = torch.arange(own, device=t.device) < self.count(t, own)[:, None]
+        masked_ranks = rank // 2 if self.pairs else rank
+        act = torch.arange(masked_ranks, device=t.device) < self.count(t, masked_ranks)[:, None]
         return (act.repeat(1, 2) if self.pairs else act).float()

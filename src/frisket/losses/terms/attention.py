@@ -16,7 +16,7 @@ from frisket.losses.attention import (
     compute_ratio_loss,
     shrink_coverage,
 )
-from frisket.losses.base import ATTENTION, AttentionRequest, AttentionSeen, Step
+from frisket.losses.base import ATTENTION, AttentionMaps, AttentionRequest, Step
 from frisket.shapes import PerSample
 
 Form = Literal["ratio", "mse", "balanced", "pixel", "overlap"]
@@ -56,8 +56,8 @@ class Attention:
     def __post_init__(self) -> None:
         """Refuse options that have no meaning."""
         if self.form not in get_args(Form):
-            known = ", ".join(get_args(Form))
-            raise ValueError(f"attention: form {self.form!r} is not one of {known}")
+            forms = ", ".join(get_args(Form))
+            raise ValueError(f"attention: form {self.form!r} is not one of {forms}")
         if self.softmax not in ("all", "text"):
             raise ValueError(f"attention: softmax {self.softmax!r} is not one of all, text")
         if not self.layers or (not isinstance(self.layers, str) and not all(self.layers)):
@@ -77,20 +77,22 @@ class Attention:
         """The penalty of each sample, float32; 0 where no phrase counts or t is out of range."""
         if self.attention not in step.attention:
             raise ValueError("attention: the step carries no attention maps")
-        seen = step.attention[self.attention]
-        covered = step.coverage[:, list(seen.regions)].float()
+        attention = step.attention[self.attention]
+        covered = step.coverage[:, list(attention.regions)].float()
         predicted = torch.ones_like(step.weights) if step.predicted is None else step.predicted
         covered = covered * predicted
-        counts = seen.known & ((covered.flatten(2).sum(2) > 0) | (self.form == "overlap"))
-        losses = [self._penalise(maps, covered, predicted, seen) for maps in self._gather(seen)]
+        counts = attention.known & ((covered.flatten(2).sum(2) > 0) | (self.form == "overlap"))
+        losses = [
+            self._penalise(maps, covered, predicted, attention) for maps in self._gather(attention)
+        ]
         by_phrase = torch.where(counts, torch.stack(losses).mean(0), 0.0)
         in_range = (step.t >= self.t_min) & (step.t <= self.t_max)
         return by_phrase.sum(1) / counts.sum(1).clamp_min(1) * in_range
 
-    def _gather(self, seen: AttentionSeen) -> Iterator[Tensor]:
+    def _gather(self, attention: AttentionMaps) -> Iterator[Tensor]:
         """Maps b T n f h w that are each penalised: of a layer, or of all layers of one grid."""
         by_grid: defaultdict[tuple[int, ...], list[Tensor]] = defaultdict(list)
-        for maps in seen.maps.values():
+        for maps in attention.maps.values():
             by_grid[tuple(maps.shape[2:])].append(maps.unsqueeze(2))
         for layers in by_grid.values():
             if self.form in BY_LAYER:
@@ -99,13 +101,13 @@ class Attention:
                 yield torch.stack(layers).mean(0)
 
     def _penalise(
-        self, maps: Tensor, covered: Tensor, predicted: Tensor, seen: AttentionSeen
+        self, maps: Tensor, covered: Tensor, predicted: Tensor, attention: AttentionMaps
     ) -> Tensor:
         frames, height, width = maps.shape[3:]
         cells = (frames, height, width)
         valid = shrink_coverage(predicted, cells)
         if self.form == "overlap":
-            return compute_overlap_loss(maps, seen.known, valid)
+            return compute_overlap_loss(maps, attention.known, valid)
         # Of cells that are predicted in part, the covered share of that part.
         inside = shrink_coverage(covered, cells) / valid.clamp_min(1e-6)
         return MASKED[self.form](maps, inside.clamp(0, 1), valid)

@@ -1,5 +1,6 @@
 """How much each concept of a run teaches, and the factors that make them equal."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -15,6 +16,8 @@ from frisket.losses.concepts import ClipShare, balance_concepts, measure_concept
 from frisket.losses.weighting import Weighting
 from frisket.shapes import RegionFlags
 from frisket.training.plan import Plan
+
+log = logging.getLogger(__name__)
 
 
 def add_concepts(config: Config, plan: Plan, prepared: Prepared, schedule: Schedule) -> Plan:
@@ -38,6 +41,8 @@ def add_concepts(config: Config, plan: Plan, prepared: Prepared, schedule: Sched
     )
     shares = list_shares(prepared, schedule, plan.accumulate)
     factors = balance_concepts(measure_concepts(weighting, shares))
+    listed = ", ".join(f"{name} {factor:.3g}" for name, factor in factors.items())
+    log.info("losses.balance: so that concepts teach alike, their loss is multiplied by %s", listed)
     return replace(plan, balance=tuple(factors.get(name, 1.0) for name in prepared.regions))
 
 

@@ -1,4 +1,4 @@
-"""The phrases of the regions, found in every caption that a run may draw, or refused."""
+"""The phrases of the regions, located in every caption that a run may draw, or refused."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -38,24 +38,25 @@ def make_locator(config: Config, family: Family, source: Source) -> Locator | No
     def locate_phrases(items: Sequence[Item], captions: Captions) -> Mapping[str, PhraseRow]:
         _check_masks(phrases, items)
         spans = _read_spans(family, source, captions) if watched else {}
-        found: dict[str, dict[str, tuple[int, ...] | ValueError]] = {}
+        places: dict[str, dict[str, tuple[int, ...] | ValueError]] = {}
         for key, (caption, _) in captions.items():
-            found[key] = {
-                region: _find(spans.get(key), caption, phrase) for region, phrase in looked.items()
+            places[key] = {
+                name: _find(spans.get(key), caption, phrase) for name, phrase in looked.items()
             }
-        asked = [*_list_asked(items, phrases), *_list_own(items, tuple(looked)[len(phrases) :])]
+        own_names = tuple(looked)[len(phrases) :]
+        required = [*_list_required(items, phrases), *_list_own(items, own_names)]
         failures = {
-            f"{name} [{region}] {error}": (name, error)
-            for name, key, region in asked
-            if isinstance(error := found[key][region], ValueError)
+            f"{clip} [{name if name in own_names else f'regions.{name}'}] {error}": (clip, error)
+            for clip, key, name in required
+            if isinstance(error := places[key][name], ValueError)
         }
         if failures:
-            raise PhrasesNotRead(list(failures.values()), len(asked))
+            raise PhrasesNotRead(list(failures.values()), len(required))
         if not watched:
             return {}
         return {
             key: tuple(() if isinstance(place, ValueError) else place for place in row.values())
-            for key, row in found.items()
+            for key, row in places.items()
         }
 
     return locate_phrases
@@ -104,15 +105,15 @@ def _list_own(items: Sequence[Item], words: Sequence[str]) -> Iterator[tuple[str
             yield from ((item.name, key, word) for word in words)
 
 
-def _list_asked(
+def _list_required(
     items: Sequence[Item], phrases: Mapping[str, str]
 ) -> Iterator[tuple[str, str, str]]:
     """Clip, text key and region of every place where a phrase must stand."""
     for item in items:
         regions = [region for region in phrases if region in item.covers]
-        own = [] if item.subsets else [*item.texts]  # with subsets no draw takes it
-        drawn = [drawn.text for drawn in (*item.swaps, *item.mixes)]
-        for key in (*own, *drawn):
+        captions = [] if item.subsets else [*item.texts]  # with subsets no draw takes it
+        captions += [swap.text for swap in item.swaps] + [mix.text for mix in item.mixes]
+        for key in captions:
             yield from ((item.name, key, region) for region in regions)
         for subset in item.subsets:
             yield from ((item.name, subset.text, region) for region in subset.kept)

@@ -33,11 +33,26 @@ def check_concepts(config: Config) -> None:
             f" weight above 0, and there are {len(concepts)}: name two or more in [regions]"
         )
     for number, data in enumerate(config.data):
-        if data.subset_caption and len(phrases) < 2:
-            raise ConfigError(
-                f"data.{number}.subset_caption draws some of the regions that have a phrase, and"
-                f" there are {len(phrases)}: name two or more in [regions]"
-            )
+        if data.subset_caption:
+            _check_subsets(config, f"data.{number}.subset_caption", data.mask_role)
+
+
+def _check_subsets(config: Config, key: str, mask_role: str) -> None:
+    if len(config.phrases) < 2:
+        raise ConfigError(
+            f"{key} draws some of the regions that have a phrase, and there are"
+            f" {len(config.phrases)}: name two or more in [regions]"
+        )
+    if mask_role == "condition":
+        raise ConfigError(
+            f'{key} leaves regions out of the loss, and mask_role = "condition" weighs it nowhere;'
+            " leave one of the two out"
+        )
+    if config.curve.unmasked_probability:
+        raise ConfigError(
+            f"{key} names what is taught, and curve.unmasked_probability teaches the rest under the"
+            " same words; leave one of the two out"
+        )
 
 
 def check_attention(config: Config, terms: dict[str, LossTerm]) -> None:
@@ -66,10 +81,10 @@ def check_attention(config: Config, terms: dict[str, LossTerm]) -> None:
             if not isinstance(term, AttentionTerm):
                 continue  # the trainer says so
             try:
-                chosen = choose_layers(layers, term.attention.layers)
+                watched = choose_layers(layers, term.attention.layers)
             except ValueError as error:
                 raise ConfigError(f"losses.{name}: {error}") from error
-            check_path(name, layers, chosen, adapted)
+            check_path(name, layers, watched, adapted)
 
 
 def _check_words(config: Config, name: str, asking: dict[str, LossTerm]) -> None:
@@ -79,11 +94,11 @@ def _check_words(config: Config, name: str, asking: dict[str, LossTerm]) -> None
             f"losses.{name} reads the attention to the regions' phrases, and no region has one;"
             ' write e.g. [regions.face] weight = 1.0, phrase = "sks"'
         )
-    same = [words for words, count in Counter(phrases.values()).items() if count > 1]
-    if same:
+    repeated = [words for words, count in Counter(phrases.values()).items() if count > 1]
+    if repeated:
         raise ConfigError(
-            f"regions: {same[0]!r} is the phrase of several regions, and losses.{name} cannot lay"
-            " one word on several masks; give each its own"
+            f"regions: {repeated[0]!r} is the phrase of several regions, and losses.{name} cannot"
+            " lay one word on several masks; give each its own"
         )
     for other, term in asking.items():
         if getattr(term, "form", "") == "overlap" and len(phrases) < 2:
@@ -101,10 +116,10 @@ def _check_words(config: Config, name: str, asking: dict[str, LossTerm]) -> None
 def check_path(
     term: str,
     layers: Sequence[AttentionLayer],
-    chosen: Sequence[AttentionLayer],
+    watched: Sequence[AttentionLayer],
     adapted: Sequence[str],
 ) -> None:
-    """ConfigError where no adapted layer can move the attention of one that is chosen.
+    """ConfigError where no adapted layer can move the attention of one that is watched.
 
     What can: a query or key projection in it, or anything that comes before it. Only layers that
     lie in attention layers are ordered (those of `layers`, as the forward pass meets them); one
@@ -117,7 +132,7 @@ def check_path(
         return max(owners, key=len, default="")
 
     owners = {name: find_owner(name) for name in adapted}
-    for layer in chosen:
+    for layer in watched:
         moves = any(
             not owner
             or order[owner] < order[layer.name]

@@ -197,7 +197,7 @@ def _training(
     spec = spec_of(config, family)
     for expert in experts_of(denoiser).values():
         with META:
-            lora.attach(expert, spec, seed=0)
+            lora.attach(expert, spec, seed=0, streams=family.streams)
     _switch(denoiser, config)
     trained = [value for value in denoiser.parameters() if value.requires_grad]
     experts = tuple(

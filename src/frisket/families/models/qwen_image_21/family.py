@@ -56,7 +56,7 @@ class QwenImage21(Standard):
 
     name = "qwen_image_21"
     aliases: tuple[str, ...] = ("qwen-image-2", "qwen-image-21")
-    streams = Qwen21Streams()
+    streams = Qwen21Streams(uncached={"use_kv_cache": False})
     lora_prefix = "transformer"
     # Qwen's release has diffusers' names; ComfyUI fuses two layers of the feed-forward, gate first,
     # and finds adapters of the halves under `transformer.`, whether its model is fused or not.
