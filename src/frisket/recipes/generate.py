@@ -147,7 +147,11 @@ def generate(
     return Generated(
         tuple(saved_sample.path for saved_sample in ordered),
         save(sheet, folder / "grid", variant.fps),
-        write_record(describe(family, source, lora, ordered, places), folder / "generate.json"),
+        write_record(
+            describe(family, source, lora, ordered, places)
+            | ({"fuse": fusion.describe()} if fusion else {}),
+            folder / "generate.json",
+        ),
     )
 
 
