@@ -24,8 +24,6 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
             "--base",
             "--compare",
         ),
-        *("--fuse", "--trigger", "--background", "--fuse-step", "--fuse-layer"),
-        *("--fuse-with-loras", "--fuse-bias"),
         *("--seed", "--negative", "--steps", "--guidance", "--width", "--height", "--frames"),
         *("--batch", "--output", "--image", "--trigger", "--fuse", "--fuse-with-loras"),
         *("--fuse-bias", "--fuse-step", "--fuse-layer", "--fuse-background"),

@@ -81,7 +81,7 @@ def plan_fusion(
     if not fuse.method:
         if fuse.triggers or fuse.background:
             raise ConfigError(
-                "generate: --trigger and --background say what is fused: add --fuse freefuse"
+                "generate: --trigger and --fuse-background say what is fused: add --fuse freefuse"
             )
         return None
     if masks:
@@ -98,7 +98,7 @@ def plan_fusion(
     if fuse.method == "tara":
         if fuse.background or fuse.bias:
             raise ConfigError(
-                "generate: TARA looks at no picture: leave --background and --fuse-bias out"
+                "generate: TARA looks at no picture: leave --fuse-background and --fuse-bias out"
             )
         return FusePlan(
             names, triggers, _locate_words(family, source, specs, triggers)[0], None, None
