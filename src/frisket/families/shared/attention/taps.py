@@ -140,7 +140,9 @@ class Hooks:
         A loss of maps alone enters the block here and not at its output.
         """
         fetch = getattr(self.tap.block, ON_BACKWARD, None)
-        for tensor in self.call.tensors.values() if fetch is not None else ():
+        if fetch is None:
+            return
+        for tensor in self.call.tensors.values():
             if tensor.requires_grad:
                 tensor.register_hook(lambda _: fetch())
 
