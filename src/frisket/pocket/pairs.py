@@ -163,9 +163,7 @@ def tally_pairs(verdicts: Sequence[PairVerdict]) -> dict[str, float]:
     return {"mixup": 1 - shares["right"], **shares, "blends": blends, "found": found}
 
 
-def find_backgrounds(
-    pictures: Wide, backgrounds: Sequence[Background]
-) -> Float[np.ndarray, " n"]:
+def find_backgrounds(pictures: Wide, backgrounds: Sequence[Background]) -> Float[np.ndarray, " n"]:
     """Whether each picture has its prompt's two colours outside the creatures, in both halves.
 
     As `judge_creature` has it: on more than AGREES of the pixels outside the better template.
