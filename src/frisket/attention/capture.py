@@ -159,11 +159,12 @@ def capture(
             else:
                 layer_map = measure_attention(picked, own_phrases, softmax)
             maps = lay_on_cells(layer_map, picked, len(own_phrases))
-            whole: Tensor | None = maps
-            if samples is not None:
-                whole = seen.record_part(name, maps, samples, len(phrases))
-            if whole is not None:
-                seen.record(name, whole, picked.timestep)
+            if samples is None:
+                seen.record(name, maps, picked.timestep)
+                return
+            batch_maps = seen.record_part(name, maps, samples, len(phrases))
+            if batch_maps is not None:
+                seen.record(name, batch_maps, picked.timestep)
 
         return receive
 
@@ -344,9 +345,7 @@ def lay_on_cells(
     layer_map: Float[Tensor, "r T n"], projections: Projections, samples: int
 ) -> Float[Tensor, "b T f h w"]:
     """Rows as cells of the layer's own token grid; frames in the batch become the frame axis."""
-    rows, phrases = layer_map.shape[:2]
-    maps = layer_map.reshape(rows, phrases, *projections.cells)
+    maps = layer_map.reshape(*layer_map.shape[:2], *projections.cells)
     if not projections.folded:
         return maps
-    frames = maps.reshape(samples, rows // samples, *maps.shape[1:])
-    return frames.transpose(1, 2).flatten(2, 3)
+    return maps.reshape(samples, -1, *maps.shape[1:]).transpose(1, 2).flatten(2, 3)
