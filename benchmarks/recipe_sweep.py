@@ -20,6 +20,8 @@ from frisket.recipes.quickstart import MASKS, QuickstartJob, make_project, prepa
 from frisket.runs import quickstart_data
 
 FULL = (MASKS, "losses.prior=0.3", "swap.rate=0.5")
+FULL_RUN = (MASKS, "losses.prior=0.5", "swap.rate=0.5", "run.steps=300")  # quickstart --full
+MIXES = ("mix.rate=0.3", 'mix.ground="swap"', "mix.variants=16")
 
 
 def bank(size: int) -> str:
@@ -48,6 +50,12 @@ ROWS: dict[str, tuple[str, ...]] = {
     "swap, no prior, no mask in the loss": (*FULL, "losses.prior=0.0", "regions.background=1.0"),
     "floor 0.05, mask only": (MASKS, "curve.floor=0.05"),
     "mask only, 600 steps": (MASKS, "run.steps=600"),
+    "pixel swap, 300 steps": FULL_RUN,
+    "latent swap, 300 steps": (*FULL_RUN, 'swap.space="latent"'),
+    "mixes 0.3 and pixel swap, 300 steps": (*FULL_RUN, *MIXES),
+    "mixes 0.3 and latent swap, both in latents, 300 steps": (
+        *(*FULL_RUN, *MIXES, 'swap.space="latent"', 'mix.space="latent"'),
+    ),
 }
 
 

@@ -133,13 +133,13 @@ def _data_problems(config: Config, variant: "Variant", label: str) -> Iterator[t
         (("data", number), data) for number, data in enumerate(config.data)
     ]
     sets += [(("validation", "data", n), data) for n, data in enumerate(config.validation.data)]
-    yield from _composite_problems(config, variant, label)
+    yield from _find_composite_problems(config, variant, label)
     for key, data in sets:
         yield from _reference_problems(data, key, variant, label)
         yield from _role_problems(data, key, variant, label)
 
 
-def _composite_problems(
+def _find_composite_problems(
     config: Config, variant: "Variant", label: str
 ) -> Iterator[tuple[Key, str]]:
     """Composites of latents, and mixes, where the model is shown pictures besides the text."""

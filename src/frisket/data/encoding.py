@@ -31,7 +31,7 @@ from frisket.shapes import Frames, Plane
 PictureFiles = tuple[tuple[Path, str], ...]  # reference pictures of a clip, and their content
 
 
-FrameFiles = tuple[Path, str, tuple[int, ...]]  # a file, its content, the frames looked at
+SourceFrames = tuple[Path, str, tuple[int, ...]]  # a file, its content, the frames looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Painting:
 
     key: str
     paint: Callable[[Frames], Frames]
-    files: Sequence[FrameFiles] = ()
+    files: Sequence[SourceFrames] = ()
 
 
 @dataclass(slots=True)
@@ -294,7 +294,9 @@ class Encoding:
         self.progress("latents", self.tally.encoded, total)
 
 
-def _gather(frames_by_file: dict[Path, tuple[str, set[int]]], files: Sequence[FrameFiles]) -> None:
+def _gather(
+    frames_by_file: dict[Path, tuple[str, set[int]]], files: Sequence[SourceFrames]
+) -> None:
     """Add the frames that are looked at of each file."""
     for path, content, picks in files:
         frames_by_file.setdefault(path, (content, set()))[1].update(picks)

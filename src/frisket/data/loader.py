@@ -10,7 +10,7 @@ from itertools import count
 
 from frisket.data.cached.store import Cache, CacheEntry, CorruptEntry, EntryKind
 from frisket.data.captions import pick_subset
-from frisket.data.composites.reading import Picture, Pictures
+from frisket.data.composites.reading import CachedPicture, PictureReader
 from frisket.data.records import Item, Prepared
 from frisket.data.rng import draw
 from frisket.data.sample import Batch, Sample, collate
@@ -82,7 +82,7 @@ class Loader:
         self.prepared, self.seed, self.rank, self.world = prepared, seed, rank, world
         self.schedule = Schedule(prepared.items, batch=batch, seed=seed)
         self.prefetch = prefetch
-        self.pictures = Pictures(self._load, prepared.regions)
+        self.pictures = PictureReader(self._load, prepared.regions)
         self.store = Store(prepared.cache, megabytes)
         self._reader = ThreadPoolExecutor(1, "frisket-loader") if prefetch > 0 else None
         self._ahead: dict[int, Future[Batch | None]] = {}
@@ -195,14 +195,16 @@ class Loader:
         picture = self.pictures.read_clip(item.latents, item.coverage)
         return self._sample(item, picture, item.texts[0])
 
-    def _sample(self, item: Item, picture: Picture, text: str, *, swapped: bool = False) -> Sample:
+    def _sample(
+        self, item: Item, picture: CachedPicture, text: str, *, swapped: bool = False
+    ) -> Sample:
         regions = self.prepared.regions
         planes = picture.planes
         if planes is None:
             planes = picture.latents.new_zeros((len(regions), *item.shape)).float()
         return Sample(
             latents=picture.latents,
-            conditioning={**self._load("text", text).tensors, **picture.shown},
+            conditioning={**self._load("text", text).tensors, **picture.conditioning},
             coverage=planes,
             masked=picture.planes is not None and item.weighs,
             weight=item.weight,

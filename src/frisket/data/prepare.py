@@ -12,8 +12,8 @@ from frisket.data.cached.status import Entries
 from frisket.data.cached.store import Cache, CannotWrite, key_of
 from frisket.data.captions import add_trigger, apply_template, list_orders
 from frisket.data.choosing import choose as choose_clips
-from frisket.data.composites.compose import PlanMix, PlanSwap, compose
 from frisket.data.composites.mixing import MaskedClip
+from frisket.data.composites.planning import PlanMix, PlanSwap, plan_composites
 from frisket.data.encoding import Encoding, PictureFiles
 from frisket.data.mask_pipeline import Facts, cover, coverage_record
 from frisket.data.records import (
@@ -136,7 +136,7 @@ class _Walk:
             raise ValueError(f"nothing to train on in {_list_folders(clipsets)}")
         training, held = pick_held(items, holdout)
         masked = {position: sources[position] for position in training if position in sources}
-        composed, draw_mixes = compose(self.work, masked, self._read_facts, swap, mix)
+        composed, draw_mixes = plan_composites(self.work, masked, self._read_facts, swap, mix)
         for position, item in composed.items():
             items[position] = item
         self.work.check()

@@ -24,7 +24,7 @@ from frisket.shapes import Clip, Frames, Plane
 PhraseRow = tuple[tuple[int, ...], ...]
 # By text key: a caption, and the pictures (with their content) the text encoder looks at.
 Captions = Mapping[str, tuple[str, tuple[tuple[Path, str], ...]]]
-Space = Literal["pixel", "latent"]
+CompositeSpace = Literal["pixel", "latent"]
 MaskFrom = Literal["none", "folder", "sidecar", "alpha", "regions", "listed"]
 
 
@@ -161,7 +161,7 @@ class SwapPlan:
     feather: float = 0.0
     despill: float = 0.0
     seed: int = 0
-    space: Space = "pixel"
+    space: CompositeSpace = "pixel"
     grow: float = 0.0  # pixels the subject's cover is widened by, in latent space
 
 
@@ -183,7 +183,7 @@ class MixPlan:
     background_template: str = "{caption} on {background}"
     despill: float = 0.0
     seed: int = 0
-    space: Space = "pixel"
+    space: CompositeSpace = "pixel"
 
 
 @runtime_checkable
@@ -230,7 +230,7 @@ class Swapped:
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class MixLayer:
     """A subject of a mix in latent space: the keys of its latents, and of what is cut out of them.
 
     `shift` says by how many cells it moves (down, right).
@@ -252,7 +252,7 @@ class Mix:
     latents: str
     text: str
     coverage: str
-    layers: tuple[Layer, ...] = ()
+    layers: tuple[MixLayer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,7 +177,7 @@ def _of_swap(config: Config, prepared: Prepared) -> Iterator[str]:
 def _warn_mixes(config: Config, prepared: Prepared) -> Iterator[str]:
     if not config.mix.rate:
         return
-    background = config.regions.get(BACKGROUND, 0.0)
+    background = config.region_weights.get(BACKGROUND, 0.0)
     if background > 0:
         yield (
             f"subjects are mixed and the background is taught (background = {background:g}): the"

@@ -1,8 +1,9 @@
 """What the trainer is built from, by the configuration: noise levels, experts, adapter; and it."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -18,6 +19,7 @@ from frisket.data.records import Prepared
 from frisket.data.sample import Batch
 from frisket.families.base import Family, Source, Variant, layer_names
 from frisket.losses.base import ATTENTION
+from frisket.masks.weights import RegionWeights
 from frisket.objectives.noise import NoiseSampler
 from frisket.objectives.timesteps import TimestepSampler
 from frisket.runs.card import shift_of, variant_of
@@ -29,6 +31,7 @@ from frisket.training import optim, schedules
 from frisket.training.confine import Confinement
 from frisket.training.distributed import Team
 from frisket.training.ema import Average
+from frisket.training.focus import Focus
 from frisket.training.memory import plan as memory_plan
 from frisket.training.plan import Plan
 from frisket.training.trainer import Trainer
@@ -88,6 +91,7 @@ def spec_of(config: Config, family: Family) -> lora.LoraSpec:
         rank_quantiles=list_quantiles(config, family) if chosen.rank_by == "quantile" else (),
         orthogonal=chosen.orthogonal,
         confine=chosen.confine,
+        focus=chosen.focus,
     )
 
 
@@ -197,10 +201,7 @@ def build_trainer(
         world=accelerator.num_processes,
     )
     weights = weights_of(config)
-    confine: Callable[[Batch], AbstractContextManager[None]] = nullcontext
-    if config.lora.confine is not None:
-        factors = route(denoiser, family.streams)
-        confine = Confinement(factors, weights, config.lora.confine)
+    limits = limit_adapter(config, family, denoiser, weights)
     wrapped = accelerator.prepare(denoiser) if accelerator.num_processes > 1 else denoiser
     return Trainer(
         family=family,
@@ -226,5 +227,35 @@ def build_trainer(
         ),
         team=team,
         average=Average(parameters, settings.ema) if settings.ema else None,
-        confine=confine,
+        **limits,
     )
+
+
+def limit_adapter(
+    config: Config, family: Family, denoiser: torch.nn.Module, weights: RegionWeights
+) -> dict[str, Any]:
+    """What a trainer is told of where and on which words the adapter acts, and is aligned by."""
+    chosen, limits = config.lora, list[Callable[[Batch], AbstractContextManager[Any]]]()
+    if chosen.confine is not None:
+        limits.append(Confinement(route(denoiser, family.streams), weights, chosen.confine))
+    options: dict[str, Any] = {}
+    if chosen.focus:
+        place = len(config.phrases)
+        focus = Focus(
+            route(denoiser, family.streams),
+            place,
+            place + 1 if chosen.align else None,
+            chosen.align_strength,
+            family.streams.find,
+        )
+        limits.append(focus)
+        options["extra"] = focus.take
+
+    @contextmanager
+    def limit(batch: Batch) -> Iterator[None]:
+        with ExitStack() as stack:
+            for enter in limits:
+                stack.enter_context(enter(batch))
+            yield
+
+    return {**options, "confine": limit} if limits else {}

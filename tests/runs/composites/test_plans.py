@@ -1,5 +1,6 @@
 """Composites as a configuration asks for them: refusals, the banner, the sheet."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def test_a_configuration_mixes_two_concepts_and_shows_a_sheet_of_it(project: Pat
     with Image.open(done.mix_sheet) as sheet:
         assert min(sheet.size) > 300
     written = done.mix_sheet.stat().st_mtime_ns
-    console = Console(width=300, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    console = Console(width=300, record=True, file=io.StringIO())
     banner.show(config, done, console)
     words = console.export_text()
     assert f"50% of draws: {sum(len(i.mixes) for i in done.items)} mixes of 2 subjects" in words

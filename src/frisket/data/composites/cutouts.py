@@ -54,9 +54,9 @@ def prepare_cutout(work: Encoding, window: Window) -> str:
     key = key_of(_record(window, work, readings))
     if not work.entries.ready("coverage", key):
         grid: LatentGrid = work.encoders.grid
-        named = planes_of(window, work.regions)
-        names = [name for name in work.kept if name in named]
-        pixels = torch.stack([named[name] for name in names])
+        planes = planes_of(window, work.regions)
+        names = [name for name in work.kept if name in planes]
+        pixels = torch.stack([planes[name] for name in names])
         tensors = {
             "keep": to_latent(pixels.sum(0, keepdim=True).clamp(0, 1), grid),
             "planes": read_cells(pixels, how, grid),
@@ -69,13 +69,13 @@ def prepare_cutout(work: Encoding, window: Window) -> str:
 
 
 def _record(window: Window, work: Encoding, more: dict[str, Any]) -> dict[str, Any]:
-    kept: Sequence[str] = sorted(work.kept)
+    kept_names: Sequence[str] = sorted(work.kept)
     grid = work.encoders.grid
     return {
         "kind": "coverage",
         "cutout": RULE,
         **mask_record(window, work.regions),
-        "kept": kept,
+        "kept": kept_names,
         "grid": [grid.spatial, grid.temporal],
         **more,
     }

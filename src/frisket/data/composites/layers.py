@@ -35,14 +35,14 @@ def lay_latents(
 
 
 def cover_latents(
-    below: CellPlanes, above: CellPlanes, keep: Float[Tensor, "1 f h w"]
+    lower: CellPlanes, upper: CellPlanes, keep: Float[Tensor, "1 f h w"]
 ) -> CellPlanes:
-    """Coverage k f h w after regions `above` were laid over `below` under `keep` (1 f h w).
+    """Coverage k f h w after regions `upper` were laid over `lower` under `keep` (1 f h w).
 
     What is below shows through what is not kept; what is above shows as far as it is kept. If each
     of both sums to at most 1 over the regions, so does the result.
     """
-    return below * (1 - keep) + limit_to(above, keep)
+    return lower * (1 - keep) + limit_to(upper, keep)
 
 
 def limit_to(planes: Planes, keep: Float[Tensor, "1 F H W"]) -> Planes:
@@ -54,11 +54,11 @@ def limit_to(planes: Planes, keep: Float[Tensor, "1 F H W"]) -> Planes:
 def shift_cells(cells: Float[Tensor, "n f h w"], down: int, right: int) -> Float[Tensor, "n f h w"]:
     """Move whole cells `down` and `right` (negative: up, left); zeros come in at the border."""
     height, width = cells.shape[2:]
-    moved = torch.zeros_like(cells)
+    result = torch.zeros_like(cells)
     if abs(down) < height and abs(right) < width:
         to_rows = slice(max(down, 0), height + min(down, 0))
         to_columns = slice(max(right, 0), width + min(right, 0))
         from_rows = slice(max(-down, 0), height - max(down, 0))
         from_columns = slice(max(-right, 0), width - max(right, 0))
-        moved[:, :, to_rows, to_columns] = cells[:, :, from_rows, from_columns]
-    return moved
+        result[:, :, to_rows, to_columns] = cells[:, :, from_rows, from_columns]
+    return result

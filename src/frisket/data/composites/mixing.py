@@ -16,17 +16,17 @@ from frisket.data.backgrounds import ground_record, list_files
 from frisket.data.cached.store import key_of
 from frisket.data.captions import join_captions, name_background
 from frisket.data.composites.cutouts import prepare_cutout
-from frisket.data.composites.paint import Scene, add_planes, cut_planes, resize_plane
-from frisket.data.composites.places import Place, find_places
+from frisket.data.composites.paint import MixScene, add_planes, cut_planes, resize_plane
+from frisket.data.composites.places import Placement, find_places
 from frisket.data.encoding import Encoding, Painting
 from frisket.data.mask_pipeline import coverage_record, mask_record, read_cells
-from frisket.data.records import Backdrop, Item, Layer, Mix, MixPlan, PaintedMix, Window
+from frisket.data.records import Backdrop, Item, Mix, MixLayer, MixPlan, PaintedMix, Window
 from frisket.data.rng import draw
 from frisket.shapes import Plane
 
 RULE = 1  # goes into cache keys; count up when places or painting change
 POOL = 128  # partners a clip chooses among: keeps the choice linear in the number of clips
-SHOWN = 12  # mixes on the contact sheet
+SHEET_MIXES = 12  # mixes on the contact sheet
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +45,13 @@ class Mixer:
     def __init__(self, work: Encoding, plan: MixPlan, clips: Sequence[MaskedClip]) -> None:
         """`clips` are all that lend their subjects; ValueError where no mix could be made."""
         self.work, self.plan = work, plan
-        plain = [clip for clip in clips if not clip.item.flip]
-        _check_clips(plan, plain)
+        unflipped = [clip for clip in clips if not clip.item.flip]
+        _check_clips(plan, unflipped)
         self.donors = heapq.nsmallest(
-            POOL, plain, key=lambda clip: draw("partner", clip.window.content, clip.window.name)
+            POOL, unflipped, key=lambda clip: draw("partner", clip.window.content, clip.window.name)
         )
-        self.several_sets = len({clip.number for clip in plain}) > 1
-        self.scenes: list[tuple[str, str, Scene]] = []  # those that are shown
+        self.several_sets = len({clip.number for clip in unflipped}) > 1
+        self.scenes: list[tuple[str, str, MixScene]] = []  # those that are shown
 
     def add_mixes(self, clip: MaskedClip) -> Item:
         """The item with its mixes; what of them is still to be encoded is remembered."""
@@ -62,25 +62,25 @@ class Mixer:
             self.work.tally.unmatched_clips.append(clip.item.name)
             return clip.item
         for number in range(self.plan.variants):
-            question = self._question(clip, number)
-            others = self._choose(partners, question)
-            subjects = (clip, *others)
+            question = self._make_question(clip, number)
+            partners_drawn = self._choose(partners, question)
+            subjects = (clip, *partners_drawn)
             backdrop = self._choose_backdrop(subjects, question)
             record = self._record(subjects, backdrop, question)
             places = self._recall_places(subjects, backdrop, record, question)
             if places is None:
                 self.work.tally.crowded_mixes += 1
                 continue
-            scene = self._scene(subjects, backdrop, places)
-            text, caption = self._caption(subjects, backdrop)
-            if not mixes and len(self.scenes) < SHOWN:
+            scene = self._make_scene(subjects, backdrop, places)
+            text, caption = self._write_caption(subjects, backdrop)
+            if not mixes and len(self.scenes) < SHEET_MIXES:
                 self.scenes.append((clip.item.name, caption, scene))
             if self.plan.space == "latent":
                 mixes.append(self._lay(subjects, backdrop, places, text))
                 continue
             latents = key_of({**self.work.latents_record(clip.window), "mix": record})
             coverage = self._cover(clip.window, scene, record)
-            files = [_list_frames(other.window) for other in others]
+            files = [_list_frames(other.window) for other in partners_drawn]
             files += [] if backdrop is None else list_files(backdrop)
             paintings.append(Painting(latents, scene.paint, files))
             mixes.append(Mix(latents, text, coverage))
@@ -92,10 +92,10 @@ class Mixer:
         for name, caption, scene in self.scenes:
             yield PaintedMix(name, caption, scene.paint(scene.load()), scene.cover())
 
-    def _question(self, clip: MaskedClip, number: int) -> tuple[Any, ...]:
+    def _make_question(self, clip: MaskedClip, number: int) -> tuple[Any, ...]:
         window = clip.window
-        own = (window.content, window.geometry.flip, window.geometry.picks[0])
-        return (self.plan.seed, *own, number)
+        identity = (window.content, window.geometry.flip, window.geometry.picks[0])
+        return (self.plan.seed, *identity, number)
 
     def _list_partners(self, clip: MaskedClip) -> list[MaskedClip]:
         """Clips of other data sets where several have masks; else all others of the only one."""
@@ -121,12 +121,16 @@ class Mixer:
         self, subjects: Sequence[MaskedClip], question: tuple[Any, ...]
     ) -> Backdrop | None:
         contents = {clip.window.content for clip in subjects}
-        others = [
+        candidates = [
             backdrop
             for backdrop in self.plan.backdrops
             if backdrop.donor is None or backdrop.donor.content not in contents
         ]
-        return min(others, key=lambda each: draw("ground", *question, each.content), default=None)
+        return min(
+            candidates,
+            key=lambda backdrop: draw("ground", *question, backdrop.content),
+            default=None,
+        )
 
     def _record(
         self,
@@ -135,11 +139,12 @@ class Mixer:
         question: tuple[Any, ...],
     ) -> dict[str, Any]:
         """Everything that makes a mix, places included (they are an answer to the question)."""
-        plan, clip = self.plan, subjects[0].window
+        plan, clip, grid = self.plan, subjects[0].window, self.work.encoders.grid
         count, size = len(clip.geometry.picks), clip.geometry.target
         return {
             "rule": RULE,
-            "space": plan.space,
+            # Places in latent space are counted in cells.
+            "grid": [grid.spatial, grid.temporal] if plan.space == "latent" else None,
             "question": list(question),
             "subjects": [
                 {
@@ -162,12 +167,12 @@ class Mixer:
         backdrop: Backdrop | None,
         record: Mapping[str, Any],
         question: tuple[Any, ...],
-    ) -> tuple[Place, ...] | None:
+    ) -> tuple[Placement, ...] | None:
         """Where the subjects go, as remembered, or found now; None where there is no room."""
         index, slot = self.work.entries.index, f"mix {key_of({'mix': record})}"
-        known = index.get("facts", slot)
-        if known is not None:
-            return tuple(Place(*numbers) for numbers in known) or None
+        remembered = index.get("facts", slot)
+        if remembered is not None:
+            return tuple(Placement(*numbers) for numbers in remembered) or None
         latent = self.plan.space == "latent"
         planes = [self._read_subject(clip, subjects[0]) for clip in subjects]
         item, geometry = subjects[0].item, subjects[0].window.geometry
@@ -192,16 +197,16 @@ class Mixer:
         count = len(first.window.geometry.picks)
         return add_planes(cut_planes(clip.window, self.work.kept, self.work.regions, count))
 
-    def _scene(
+    def _make_scene(
         self,
         subjects: Sequence[MaskedClip],
         backdrop: Backdrop | None,
-        places: tuple[Place, ...],
-    ) -> Scene:
+        places: tuple[Placement, ...],
+    ) -> MixScene:
         if self.plan.space == "latent":
             step = self.work.encoders.grid.spatial
             places = tuple(replace(p, down=p.down * step, right=p.right * step) for p in places)
-        return Scene(
+        return MixScene(
             tuple(clip.window for clip in subjects),
             backdrop,
             places,
@@ -210,7 +215,7 @@ class Mixer:
             self.plan.despill,
         )
 
-    def _caption(
+    def _write_caption(
         self, subjects: Sequence[MaskedClip], backdrop: Backdrop | None
     ) -> tuple[str, str]:
         """Key and words of the caption: the subjects joined, then the background."""
@@ -224,12 +229,12 @@ class Mixer:
         self,
         subjects: Sequence[MaskedClip],
         backdrop: Backdrop | None,
-        places: Sequence[Place],
+        places: Sequence[Placement],
         text: str,
     ) -> Mix:
         """A mix in latent space: nothing to encode but the background alone."""
         layers = [
-            Layer(
+            MixLayer(
                 clip.item.latents,
                 prepare_cutout(self.work, clip.window),
                 (place.down, place.right),
@@ -242,14 +247,14 @@ class Mixer:
         ground = self.work.ground(backdrop, len(geometry.picks), geometry.target)
         return Mix(ground, text, "", tuple(layers))
 
-    def _cover(self, window: Window, scene: Scene, record: Mapping[str, Any]) -> str:
+    def _cover(self, window: Window, scene: MixScene, record: Mapping[str, Any]) -> str:
         """The coverage of a mix in pixel space, made where it is missing."""
         work, how, grid = self.work, window.masking, self.work.encoders.grid
         key = key_of({**coverage_record(window, work.regions, grid), "mix": record})
         if not work.entries.ready("coverage", key):
-            named = scene.cover()
-            names = [name for name in work.regions if name in named]
-            pixels = torch.stack([named[name] for name in names])
+            planes = scene.cover()
+            names = [name for name in work.regions if name in planes]
+            pixels = torch.stack([planes[name] for name in names])
             tensors = {"planes": read_cells(pixels, how, grid)}
             if how.prior_reading:
                 tensors["prior_planes"] = read_cells(pixels, how, grid, how.prior_reading)
@@ -283,15 +288,15 @@ def _check_clips(plan: MixPlan, clips: Sequence[MaskedClip]) -> None:
             f" {'is' if len(contents) == 1 else 'are'} {len(contents)}"
             f" ({next(iter(clips)).window.clip}); add clips, or set mix.rate = 0"
         )
-    shown = [clip.window.clip for clip in clips if clip.window.shown or clip.window.references]
-    if shown:
+    visible = [clip.window.clip for clip in clips if clip.window.shown or clip.window.references]
+    if visible:
         raise ValueError(
-            f"mix: {shown[0]} is shown to the model besides (mask_role, reference pictures), and"
+            f"mix: {visible[0]} is shown to the model besides (mask_role, reference pictures), and"
             " would still show one subject; set mix.rate = 0"
         )
 
 
-def check_made(plan: MixPlan, clips: Sequence[MaskedClip], items: Sequence[Item]) -> None:
+def check_mixes(plan: MixPlan, clips: Sequence[MaskedClip], items: Sequence[Item]) -> None:
     """ValueError where not one mix came about, with the reason."""
     if any(item.mixes for item in items):
         return

@@ -11,7 +11,7 @@ from torch import Tensor
 from frisket.data.background_swap import composite
 from frisket.data.backgrounds import cut, paint_backdrop, to_frames
 from frisket.data.composites.layers import limit_to
-from frisket.data.composites.places import Place, lay_plane, meet
+from frisket.data.composites.places import Placement, find_overlap, lay_plane
 from frisket.data.mask_pipeline import planes_of
 from frisket.data.records import Backdrop, Window
 from frisket.media.frames import decode_stored
@@ -19,12 +19,12 @@ from frisket.media.geometry import Geometry
 from frisket.shapes import Frames, Plane
 
 Regions = Mapping[str, Plane]  # region to F H W
-Picture = UInt8[Tensor, "F Y X 3"]  # of another size than the canvas it is laid on
+ClipFrames = UInt8[Tensor, "F Y X 3"]  # of another size than the canvas it is laid on
 Cut = Float[Tensor, "F Y X"]
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class MixScene:
     """One mix: whose subjects, before what, and where each of them goes (in pixels).
 
     The first of `windows` is the clip itself. Without a `backdrop` its picture is the ground, and
@@ -33,13 +33,12 @@ class Scene:
 
     windows: tuple[Window, ...]
     backdrop: Backdrop | None
-    places: tuple[Place, ...]
-    kept: tuple[str, ...]  # regions that are cut out
+    places: tuple[Placement, ...]
+    kept_regions: tuple[str, ...]  # regions that are cut out
     regions: tuple[str, ...]
     despill: float = 0.0
 
-    @property
-    def laid(self) -> list[tuple[Window, Place]]:
+    def list_pasted(self) -> list[tuple[Window, Placement]]:
         """The subjects that are pasted, from below to above."""
         pairs = list(zip(self.windows, self.places, strict=True))
         return pairs[1:] if self.backdrop is None else pairs
@@ -54,8 +53,8 @@ class Scene:
         size, count = clip.geometry.target, len(clip.geometry.picks)
         ground = planes_of(clip, self.regions) if self.backdrop is None else {}
         cutouts = [
-            (cut_planes(window, self.kept, self.regions, count), place)
-            for window, place in self.laid
+            (cut_planes(window, self.kept_regions, self.regions, count), place)
+            for window, place in self.list_pasted()
         ]
         return lay_regions(ground, cutouts, size, count)
 
@@ -66,10 +65,10 @@ class Scene:
         if self.backdrop is not None:
             ground = paint_backdrop(self.backdrop, count, size, self.regions)
         ground = ground.expand(count, -1, -1, -1).clone()
-        for window, place in self.laid:
-            own = window is self.windows[0]
-            pictures = frames if own else load_frames(window)
-            keep = add_planes(cut_planes(window, self.kept, self.regions, count))
+        for window, place in self.list_pasted():
+            is_clip = window is self.windows[0]
+            pictures = frames if is_clip else load_frames(window)
+            keep = add_planes(cut_planes(window, self.kept_regions, self.regions, count))
             paste(ground, extend(pictures, count), keep, place, despill=self.despill)
         return ground
 
@@ -80,11 +79,11 @@ def load_frames(window: Window) -> Frames:
 
 
 def cut_planes(
-    window: Window, kept: Sequence[str], regions: Sequence[str], count: int
+    window: Window, kept_regions: Sequence[str], regions: Sequence[str], count: int
 ) -> dict[str, Plane]:
     """The planes of what is cut out of a clip, as long as the clip it is laid into."""
-    named = planes_of(window, regions)
-    return {name: extend(plane, count) for name, plane in named.items() if name in kept}
+    planes = planes_of(window, regions)
+    return {name: extend(plane, count) for name, plane in planes.items() if name in kept_regions}
 
 
 def add_planes(planes: Regions) -> Plane:
@@ -94,7 +93,7 @@ def add_planes(planes: Regions) -> Plane:
 
 def lay_regions(
     ground: Regions,
-    cutouts: Sequence[tuple[Mapping[str, Tensor], Place]],
+    cutouts: Sequence[tuple[Mapping[str, Tensor], Placement]],
     size: tuple[int, int],
     count: int,
 ) -> dict[str, Plane]:
@@ -124,7 +123,7 @@ def limit_regions(planes: Regions) -> dict[str, Plane]:
 
 
 def paste(
-    canvas: Frames, frames: Picture, keep: Cut, place: Place, *, despill: float = 0.0
+    canvas: Frames, frames: ClipFrames, keep: Cut, place: Placement, *, despill: float = 0.0
 ) -> None:
     """Lay what `keep` keeps of frames on a canvas of as many frames, in place.
 
@@ -133,7 +132,9 @@ def paste(
     """
     frames, keep = resize_frames(frames, place.scale), resize_plane(keep, place.scale)
     size = (canvas.shape[1], canvas.shape[2])
-    rows, columns, from_rows, from_columns = meet((keep.shape[1], keep.shape[2]), size, place)
+    rows, columns, from_rows, from_columns = find_overlap(
+        (keep.shape[1], keep.shape[2]), size, place
+    )
     canvas[:, rows, columns] = composite(
         frames[:, from_rows, from_columns],
         keep[:, from_rows, from_columns],

@@ -13,7 +13,7 @@ TRIES = 24  # sizes and places drawn for a subject before the mix is given up
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Placement:
     """How a subject is laid: its picture scaled, then moved by whole pixels (or cells)."""
 
     scale: float
@@ -32,7 +32,7 @@ def find_places(
     scale: tuple[float, float],
     overlap: float,
     resize: Resize,
-) -> tuple[Place, ...] | None:
+) -> tuple[Placement, ...] | None:
     """A place for every subject within `size` (height, width), or None where there is no room.
 
     `subjects` are planes F Y X in [0, 1] of what is pasted, each of its own clip's size, in the
@@ -41,20 +41,22 @@ def find_places(
     the share `overlap` is hidden by those above it. `stays`: the first one keeps its size and
     place. None too for a subject that has no pixel.
     """
-    places: list[Place] = []
+    places: list[Placement] = []
     visible: list[tuple[Plane, float]] = []  # of each subject so far, and its whole area
     for number, subject in enumerate(subjects):
         if number == 0 and stays:
-            place, plane = Place(1.0, 0, 0), subject
+            place, plane = Placement(1.0, 0, 0), subject
         else:
-            found = _find_place(subject, size, (*question, number), visible, scale, overlap, resize)
-            if found is None:
+            placement = _find_place(
+                subject, size, (*question, number), visible, scale, overlap, resize
+            )
+            if placement is None:
                 return None
-            place, plane = found
+            place, plane = placement
         area = float(plane.sum())
         if area == 0:
             return None
-        visible = [(below * (1 - plane), whole) for below, whole in visible]
+        visible = [(lower * (1 - plane), full_area) for lower, full_area in visible]
         visible.append((plane, area))
         places.append(place)
     return tuple(places)
@@ -68,7 +70,7 @@ def _find_place(
     scale: tuple[float, float],
     overlap: float,
     resize: Resize,
-) -> tuple[Place, Plane] | None:
+) -> tuple[Placement, Plane] | None:
     for attempt in range(TRIES):
         share = scale[0] + (scale[1] - scale[0]) * draw("scale", *question, attempt)
         plane = resize(subject, share)
@@ -81,31 +83,33 @@ def _find_place(
             continue
         row = int(draw("row", *question, attempt) * (free[0] + 1))
         column = int(draw("column", *question, attempt) * (free[1] + 1))
-        laid = lay_plane(plane, size, row - top, column - left)
+        canvas = lay_plane(plane, size, row - top, column - left)
         if all(
-            float((below * (1 - laid)).sum()) >= (1 - overlap) * area for below, area in visible
+            float((lower * (1 - canvas)).sum()) >= (1 - overlap) * area for lower, area in visible
         ):
-            return Place(share, row - top, column - left), laid
+            return Placement(share, row - top, column - left), canvas
     return None
 
 
 def find_box(plane: Plane) -> tuple[tuple[int, int], tuple[int, int]] | None:
     """Rows and columns (from, until) that hold all of a plane over its frames; None if empty."""
-    shown = plane.amax(0) > 0
-    rows, columns = shown.any(1).nonzero(), shown.any(0).nonzero()
+    filled = plane.amax(0) > 0
+    rows, columns = filled.any(1).nonzero(), filled.any(0).nonzero()
     if not len(rows):
         return None
     return (int(rows[0]), int(rows[-1]) + 1), (int(columns[0]), int(columns[-1]) + 1)
 
 
-def meet(source: tuple[int, int], size: tuple[int, int], place: Place) -> tuple[slice, ...]:
+def find_overlap(
+    source: tuple[int, int], size: tuple[int, int], place: Placement
+) -> tuple[slice, ...]:
     """Where a picture of `source` (height, width) moved by `place` meets a canvas of `size`.
 
     Rows and columns of the canvas, then rows and columns of the picture.
     """
     slices = []
-    for length, whole, offset in zip(source, size, (place.down, place.right), strict=True):
-        start, end = max(offset, 0), max(min(offset + length, whole), offset, 0)
+    for length, extent, offset in zip(source, size, (place.down, place.right), strict=True):
+        start, end = max(offset, 0), max(min(offset + length, extent), offset, 0)
         slices += [slice(start, end), slice(start - offset, end - offset)]
     rows, from_rows, columns, from_columns = slices
     return rows, columns, from_rows, from_columns
@@ -113,8 +117,8 @@ def meet(source: tuple[int, int], size: tuple[int, int], place: Place) -> tuple[
 
 def lay_plane(plane: Tensor, size: tuple[int, int], down: int, right: int) -> Plane:
     """A plane (F H W) moved on an empty canvas of `size`; what falls outside is lost."""
-    laid = torch.zeros(len(plane), *size)
+    canvas = torch.zeros(len(plane), *size)
     source = (plane.shape[1], plane.shape[2])
-    rows, columns, from_rows, from_columns = meet(source, size, Place(1.0, down, right))
-    laid[:, rows, columns] = plane[:, from_rows, from_columns]
-    return laid
+    rows, columns, from_rows, from_columns = find_overlap(source, size, Placement(1.0, down, right))
+    canvas[:, rows, columns] = plane[:, from_rows, from_columns]
+    return canvas

@@ -8,7 +8,8 @@ from typing import Any
 import tomlkit
 from tomlkit.items import InlineTable, Table
 
-from frisket.config.data import PRESETS, Swap
+from frisket.config.composites.tables import Swap
+from frisket.config.data import PRESETS
 from frisket.config.load import ConfigError, check, read
 from frisket.disk.atomic import replacing
 from frisket.families.base import FAMILIES, Variant

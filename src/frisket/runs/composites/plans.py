@@ -7,7 +7,7 @@ from pathlib import Path
 from frisket.config.tree import Config
 from frisket.data import backgrounds
 from frisket.data.cached.index import Index
-from frisket.data.composites.compose import PlanMix, PlanSwap
+from frisket.data.composites.planning import PlanMix, PlanSwap
 from frisket.data.records import Backdrop, MixPlan, SwapPlan, Window
 from frisket.families.base import Family, Source
 from frisket.progress import Progress

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 import torch
@@ -159,13 +159,20 @@ def bind_arguments(module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> d
 
     What falls to **kwargs is among them.
     """
-    signature = inspect.signature(module.forward)
-    bound = signature.bind(*args, **kwargs)
-    arguments = dict(bound.arguments)
+    forward: Any = module.forward
+    owner = (module,) if inspect.ismethod(forward) else ()
+    signature = _read_signature(forward.__func__ if owner else forward)
+    arguments = dict(signature.bind(*owner, *args, **kwargs).arguments)
     for parameter in signature.parameters.values():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             arguments |= arguments.pop(parameter.name, {})
     return arguments
+
+
+@lru_cache(maxsize=256)
+def _read_signature(function: Callable[..., Any]) -> inspect.Signature:
+    """Read once a function: it takes longer than a small layer."""
+    return inspect.signature(function)
 
 
 def is_backward() -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from frisket.data.composites.mixing import MaskedClip, Mixer, check_made
+from frisket.data.composites.mixing import MaskedClip, Mixer, check_mixes
 from frisket.data.composites.swapping import add_swaps
 from frisket.data.encoding import Encoding
 from frisket.data.mask_pipeline import Facts
@@ -18,7 +18,7 @@ ReadFacts = Callable[[str], Facts]
 DrawMixes = Callable[[], Sequence[PaintedMix]]
 
 
-def compose(
+def plan_composites(
     work: Encoding,
     clips: Mapping[int, MaskedClip],
     read_facts: ReadFacts,
@@ -47,7 +47,7 @@ def compose(
     mixer = Mixer(work, mixing, list(subjects.values()))
     for position, clip in subjects.items():
         items[position] = mixer.add_mixes(clip)
-    check_made(mixing, list(subjects.values()), list(items.values()))
+    check_mixes(mixing, list(subjects.values()), list(items.values()))
     return items, lambda: list(mixer.draw_shown())
 
 
@@ -62,7 +62,7 @@ def _list_donors(clips: Mapping[int, MaskedClip], read_facts: ReadFacts) -> list
     ]
 
 
-def _holds_subject(clip: MaskedClip, kept: Sequence[str], read_facts: ReadFacts) -> bool:
+def _holds_subject(clip: MaskedClip, kept_regions: Sequence[str], read_facts: ReadFacts) -> bool:
     """Whether a clip shows anything that is taught."""
     key = clip.item.coverage
-    return key is not None and any(read_facts(key).mean.get(name, 0.0) > 0 for name in kept)
+    return key is not None and any(read_facts(key).mean.get(name, 0.0) > 0 for name in kept_regions)
