@@ -80,16 +80,22 @@ def score_map(cells: Tensor, truth: Tensor) -> Score:
 
 
 def measure(
-    backend: AttentionGrounder, count: int, name: str, *, background: bool = False
+    backend: AttentionGrounder, count: int, name: str, *, background: str = ""
 ) -> list[Score]:
-    """Every scene under one name of its subject; the prompt may name the background too."""
+    """Every scene under one name of its subject.
+
+    `background` says whether the prompt has it too: "named" as captions do, "asked" as a second
+    phrase, joined by `and`.
+    """
     scores = []
     for scene, picture, truth in list_scenes(count):
-        if background:
+        phrases = [name_phrases(scene)[name]]
+        if background == "asked":
+            phrases.append(scene.background.words)
+        elif background:
             prompt = f"{{phrases}} on {scene.background.words}"
             backend.options = replace(backend.options, prompt=prompt)
-        (cells,) = backend.read_maps(picture, [name_phrases(scene)[name]])
-        scores.append(score_map(cells, truth))
+        scores.append(score_map(backend.read_maps(picture, phrases)[0], truth))
     return scores
 
 
@@ -133,10 +139,10 @@ def main() -> None:
     print_rows(
         [
             (
-                f"{name}{', the prompt names the background' if background else ''}",
+                f"{name}{f', background {background}' if background else ''}",
                 measure(open_backend(), count, name, background=background),
             )
-            for background in (False, True)
+            for background in ("", "named", "asked")
             for name in ("shape", "colour and shape", "colour")
         ]
     )

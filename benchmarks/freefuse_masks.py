@@ -143,30 +143,33 @@ def main() -> None:
     began = time.process_time()
     stage = Stage(options.base, options.scenes)
     truths = dict(find_truths(stage.paint(), stage.scenes))
-    print(f"{len(truths)} of {options.scenes} pictures are right; {time.process_time() - began:.0f} s")
+    seconds = time.process_time() - began
+    print(f"{len(truths)} of {options.scenes} pictures are right; {seconds:.0f} s of CPU")
     ways: dict[str, tuple[tuple[str, ...], bool, MaskRule]] = {
         "default": (FAMILY.suggestions.fuse_layers, True, MaskRule()),
         "background unnamed": (FAMILY.suggestions.fuse_layers, False, MaskRule()),
         "middle layers": (("middle",), True, MaskRule()),
+        "way down": (("down_blocks.1.*",), True, MaskRule()),
         "authors' windows": (FAMILY.suggestions.fuse_layers, True, MaskRule(shifted=True)),
-        "no cleaning": (FAMILY.suggestions.fuse_layers, True, MaskRule(window=1)),
     }
     for step in options.steps:
         for name, (layers, named, rule) in ways.items():
             maps = stage.read(step, layers, named, Sight())
             masks = build_masks(maps.concepts, maps.background, maps.cells, rule)[:, :, 0] > 0
-            cells, pixels = [], []
+            cells, pixels, fronts = [], [], []
             for index, truth in truths.items():
                 coarse = torch.nn.functional.adaptive_avg_pool2d(truth.float(), maps.cells[1:])
                 scale = SIZE // maps.cells[1]
                 fine = masks[index].repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+                fronts.append(overlap(masks[index].any(0), (coarse >= 0.5).any(0)))
                 for side in range(2):
                     cells.append(overlap(masks[index, side], coarse[side] >= 0.5))
                     pixels.append(overlap(fine[side], truth[side]))
             share = np.mean(np.array(cells) >= 0.8) if cells else 0
             print(
-                f"step {step:2} {name:20} cells {np.mean(cells):.3f} (median {np.median(cells):.3f},"
-                f" {share:.0%} at 0.8 or more), pixels {np.mean(pixels):.3f}",
+                f"step {step:2} {name:20} cells {np.mean(cells):.3f} (median"
+                f" {np.median(cells):.3f}, {share:.0%} at 0.8), pixels {np.mean(pixels):.3f},"
+                f" either shape {np.mean(fronts):.3f}",
                 flush=True,
             )
     print(f"{time.process_time() - began:.0f} s of CPU")

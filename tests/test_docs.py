@@ -52,6 +52,13 @@ def test_the_example_of_a_mask_backend_is_one():
     assert one.mask.sum() == 25
 
 
+def test_the_example_of_a_phrase_is_one():
+    page = (ROOT / "docs" / "phrases.md").read_text(encoding="utf-8")
+    room: dict[str, object] = {}
+    exec(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1], room)
+    assert room["positions"] == (4, 5)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):

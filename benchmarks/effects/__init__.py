@@ -1,0 +1,1 @@
+"""What every method does, measured on the pocket world: docs/effects.md."""

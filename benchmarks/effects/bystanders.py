@@ -98,5 +98,3 @@ def find_phantoms(pictures: NDArray[np.uint8], backgrounds: list[Background]) ->
         "phantom": float(np.mean(phantoms)) if phantoms else float("nan"),
         "stray": float(np.mean(strays)) if strays else float("nan"),
     }
-
-

@@ -1,12 +1,13 @@
 """Teach a copy of the packaged pocket base two shapes on one wide picture, for the benchmark alone.
 
-    python -m benchmarks.effects.pair_base OUT [--steps 1500]
+    python -m benchmarks.effects.pair_base OUT
 
-The packaged base never saw more than one shape a picture, nor another size than 32 x 32. This goes on
-from it on wide pictures (32 x 64) of two shapes, three steps in four, and on the corpus it was made
-on, one step in four, and writes OUT/denoiser, a folder `model.source` may name. Adam at a constant
-rate, then a linear cool-down; EMA weights; a step's data and noise are functions of the step. Resumes
-from OUT/state.pt. One caption in eight is never shown (`PairScene.held_out`, `world.is_held_out`).
+The packaged base never saw more than one shape a picture, nor another size than 32 x 32. This goes
+on from it on wide pictures (32 x 64) of two shapes, three steps in four, and on the corpus it was
+made on, one step in four, and writes OUT/denoiser, a folder `model.source` may name. Adam at a
+constant rate, then a linear cool-down, in two sittings; EMA weights; a step's data and noise are
+functions of the step. Resumes from OUT/state.pt. One caption in eight is never shown
+(`PairScene.held_out`, `world.is_held_out`).
 """
 
 import argparse
@@ -18,14 +19,15 @@ import torch
 
 from frisket.disk.atomic import replacing
 from frisket.families.base import Parts, Source
-from frisket.families.models.pocket.family import FAMILY, PocketText, PocketVae, embed
+from frisket.families.models.pocket.family import FAMILY, PocketVae
+from frisket.families.models.pocket.text import PocketText, embed
 from frisket.pocket.pairs import draw_pair, random_pair
 from frisket.pocket.world import Scene, draw, is_held_out, random_scene
 
 BATCH, RATE, WARM, COOL, EMA_EVERY, EMA = 16, 5e-4, 50, 0.3, 5, 0.98
 SQUARE = 4  # every so many steps the pictures are those of the packaged base
 EMPTY, COLOURLESS, WORDLESS = 0.15, 0.2, 0.1  # shares of halves, of subjects, of captions
-STEPS = 1500
+SITTINGS = (1000, 1500)  # steps at the end of each; the rate cools down twice
 
 
 def _name_subject(scene: Scene, rng: np.random.RandomState) -> str:
@@ -72,8 +74,15 @@ def take_step(net: torch.nn.Module, step: int) -> torch.Tensor:
     return (velocity - (noise - clean)).square().mean()
 
 
-def make_pair_base(out: Path, steps: int = STEPS) -> Path:
-    """Train, or go on training, and write OUT/denoiser; returns OUT."""
+def make_pair_base(out: Path) -> Path:
+    """Train in SITTINGS, or go on training, and write OUT/denoiser; returns OUT."""
+    for steps in SITTINGS:
+        train_until(out, steps)
+    return out
+
+
+def train_until(out: Path, steps: int) -> None:
+    """One sitting: go on from OUT/state.pt, or the packaged base; write OUT/denoiser."""
     out.mkdir(parents=True, exist_ok=True)
     net = FAMILY.load_denoiser(Source("image")).train().requires_grad_(True)
     net = net.to(memory_format=torch.channels_last)
@@ -115,17 +124,15 @@ def make_pair_base(out: Path, steps: int = STEPS) -> Path:
     net.load_state_dict(average)
     parts = Parts("image", PocketVae(), PocketText(), net.requires_grad_(False).eval())
     FAMILY.save(parts, out)
-    return out
 
 
 def main() -> None:
     """Make it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=STEPS)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    make_pair_base(options.out, options.steps)
+    make_pair_base(options.out)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,9 @@ Coverage = Float[Tensor, "b k f h w"]  # share of the cell a region covers, in [
 Weights = Float[Tensor, "b 1 f h w"]  # how much a cell teaches, >= 0
 Latents = Float[Tensor, "b c f h w"]
 PhraseMaps = Float[Tensor, "b T f h w"]  # how much each cell attends to a phrase, in [0, 1]
+HeadMaps = Float[Tensor, "b T n f h w"]  # the same of n heads; 1 is their mean
+PerPhrase = Float[Tensor, "b T"]
+LayerCoverage = Float[Tensor, "b k _ _ _"]  # coverage on the grid of an attention layer
 PhraseFlags = Bool[Tensor, "b T"]  # whether a phrase is in the sample's caption
 RegionFlags = Bool[Tensor, "b k"]  # whether a sample teaches a region
 PerSample = Float[Tensor, "b"]

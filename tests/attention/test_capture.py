@@ -1,6 +1,9 @@
 """Attention capture: which layers, which rows, under what, and what it refuses."""
 
+import re
 from copy import deepcopy
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -372,3 +375,12 @@ def test_compiled_blocks_and_fused_projections_are_refused_by_name(wan):
     ):
         pass
     assert not any(module._forward_hooks for module in wan.denoiser.modules())
+
+
+def test_the_page_runs_as_it_is_shown():
+    page = (Path(__file__).parents[2] / "docs" / "attention.md").read_text(encoding="utf-8")
+    shown = re.search(r"```python\n(.*?)```", page, re.DOTALL)
+    assert shown is not None
+    room: dict[str, Any] = {"noisy": draw(1, 12, 1, 16, 16), "t": torch.tensor([0.5])}
+    exec(shown[1], room)
+    assert {maps.shape[:3] for maps in room["seen"].maps.values()} == {(1, 2, 1)}

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from frisket.attention.base import total_positions
 from frisket.attention.tokens import (
     PhraseCut,
     PhraseNotFound,
@@ -13,6 +14,7 @@ from frisket.attention.tokens import (
     find_occurrences,
     locate,
     locate_all,
+    locate_present,
 )
 
 
@@ -122,6 +124,18 @@ def test_captions_that_have_all_phrases_are_located_row_by_row():
     captions = ["a fox by a wall", "the wall, a fox"]
     rows = locate_all([split_words(each) for each in captions], captions, ["fox", "wall"])
     assert rows == [[(2,), (5,)], [(5,), (2,)]]
+
+
+def test_a_phrase_that_may_be_missing_has_no_position_there():
+    prompts = ["a sks fox", "", "one two three a sks"]
+    spans = [split_words(prompt) for prompt in prompts]
+    rows = locate_present(spans, prompts, "sks")
+    assert rows == [[(2,)], [()], [(6,)]]
+    mask = total_positions(rows, 8)[:, 0]
+    assert mask.sum(1).tolist() == [1, 0, 1]
+    spans[2] = split_words(prompts[2], limit=3)
+    with pytest.raises(PhraseCut):
+        locate_present(spans, prompts, "sks")
 
 
 WILD = ("fox", "dog", "hen", "owl", "cat", "elk", "bee", "ant")

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from frisket.adapters import lora
+from frisket.attention.capture import capture, match_prompts
 from frisket.families.base import default_targets
 from frisket.families.experts import experts_of
 from frisket.inference.generate import clips, collate, embed
@@ -233,3 +234,33 @@ def test_samples_have_the_size_asked_for_and_hear_seed_and_prompt(case, small):
         assert clip.std() > 0
     assert not torch.equal(made[0], made[1])
     assert not torch.equal(made[0], made[2])
+
+
+def test_attention_is_captured_while_a_pipeline_samples(case, denoiser, small):
+    """The rows of the prompt, with guidance and without: the first step's are the same."""
+    family, parts = case.family, replace(case.parts, denoiser=denoiser)
+    shot = replace(small, negative="blurred, many words of it", guidance=3.0)
+    texts = embed(family, case.variant, parts.text, [shot])
+    given = texts[shot.prompt, shot.images]
+    away = texts.get((shot.negative, shot.images))
+    seen = references(case.card, shot)
+    pipeline = family.pipeline(replace(parts, text=None))
+    layers = [
+        layer for model in experts_of(denoiser).values() for layer in family.attention_layers(model)
+    ]
+    matched = match_prompts(given["tokens" if "tokens" in given else "text"])
+    captured = []
+    for negative in (away, None):
+        guidance = 1.0 if negative is None else 3.0
+        call = family.call(case.variant, given, negative, guidance=guidance, references=seen)
+        with capture(layers, [[[1], [0, 2]]], rows=matched) as maps:
+            run(pipeline, [shot], **call, output_type="latent")
+        assert len(maps.calls) == STEPS
+        assert all(
+            float(call.timestep.flatten()[0]) >= 0 and len(call.maps) == len(maps.maps)
+            for call in maps.calls
+        )
+        captured.append(maps.calls[0].maps)
+    guided, plain = captured
+    for name, values in plain.items():
+        torch.testing.assert_close(guided[name], values, rtol=1e-4, atol=1e-5, msg=name)

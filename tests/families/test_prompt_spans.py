@@ -1,11 +1,17 @@
 """Characters behind tokens: templates, tidying, tokenizers that do not say, variants' own texts."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
-from tests.families.word_tokens import apart, changed, length_of, merged, with_words
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.attention.clip_vocabulary import build_tokenizer
+from tests.families.word_tokens import apart, changed, length_of, merged, qwen, t5, umt5, with_words
 from transformers import ByT5Tokenizer
 
-from frisket.attention.tokens import PhraseCut, locate
+from frisket.attention.tokens import PhraseCut, find_occurrences, locate
 from frisket.families import tiny
 from frisket.families.base import FAMILIES, Source
 from frisket.families.defaults import Standard, TextBundle
@@ -21,7 +27,62 @@ from frisket.families.shared.prompt_spans import (
     read_text,
 )
 
+PEERS = Path(__file__).parents[1] / "attention/peers/phrases.json"
+VOCABULARY = json.loads(PEERS.read_text())["vocabulary"]
 PAIR = ("a red fox, on a wall", "a red hub, on a wall")
+
+
+TOKENIZERS = {
+    "bytes": tiny.tokenizer(4096),
+    "words": merged(tiny.tokenizer(4096)),
+    "t5": t5(),
+    "umt5": umt5(),
+    "qwen": qwen(),
+    "clip": build_tokenizer(VOCABULARY, "!"),
+}
+WORD = st.text(
+    st.characters(categories=["Ll", "Lo", "Mn", "Nd", "Po", "So"]), min_size=1, max_size=6
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(WORD | st.sampled_from(["fox", "the", "sks"]), min_size=1, max_size=6), st.data())
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_the_tokens_of_a_phrase_cover_it_and_no_other_word(name, words, data):
+    first = data.draw(st.integers(0, len(words) - 1))
+    prompt, phrase = " ".join(words), words[first]
+    spans = read_prompts(TOKENIZERS[name], [prompt], 1000)[0]
+    occurrences = find_occurrences(prompt, phrase)
+    positions = locate(spans, prompt, phrase)
+    held = {index for position in positions for index in range(*spans[position])}
+    own = {index for start, end in occurrences for index in range(start, end)}
+    assert own <= held
+    starts = [len(" ".join(words[:index])) + bool(index) for index in range(len(words))]
+    others = {
+        index
+        for start, word in zip(starts, words, strict=True)
+        if not own & set(range(start, start + len(word)))
+        for index in range(start, start + len(word))
+    }
+    assert not held & others
+
+
+def test_marks_of_words_and_plain_forms_are_found_in_the_prompt():
+    prompt = "the \ufb01\uff4ee foxes"
+    _, spans = read_text(umt5(), prompt)
+    assert locate(spans, prompt, "\ufb01\uff4ee") == (2, 3, 4, 5)
+    assert words(spans, prompt)[-3:] == ["fox", "es", None]
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["cafe\u0301 fox", "fox cafe\u0301", "cafe\u0301\u0323s fox", "\u1100\u1161\u11a8 fox"],
+)
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_an_accent_written_apart_is_its_letters(name, prompt):
+    spans = read_prompts(TOKENIZERS[name], [prompt], 100)[0]
+    phrase = next(word for word in prompt.split() if word != "fox")
+    assert not {*locate(spans, prompt, phrase)} & {*locate(spans, prompt, "fox")}
 
 
 def picture(height, width):
@@ -119,7 +180,7 @@ def test_a_template_without_the_prompt_is_refused():
 
 def test_tokenizers_side_by_side_must_cut_alike():
     with pytest.raises(ValueError, match="two tokenizers of SDXL"):
-        agree([[(0, 1)]], [[(0, 2)]], "SDXL")
+        agree([[(0, 1)]], [[(0, 2)]], what="SDXL")
 
 
 @pytest.mark.parametrize("pieces", [1, 2, 3])

@@ -5,8 +5,9 @@ from copy import deepcopy
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import nn
+from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer, T5Tokenizer
 
 # " fox", " hub" and " wall" are a token with their space, whatever else is letters: no template of
 # a family has any of these pairs where its tokens are counted.
@@ -26,6 +27,39 @@ def merged(tokenizer: Any) -> Any:
     table["model"]["merges"] = [list(pair) for pair in MERGES]
     copy._tokenizer = Tokenizer.from_str(json.dumps(table))
     return copy
+
+
+def t5() -> T5Tokenizer:
+    """T5's own class: words begun by a mark, pieces of them, `<unk>` for what it does not know."""
+    pieces = [(piece, float(len(piece)) - 5) for piece in map(chr, range(33, 127))]
+    pieces += [("\u2581the", 0.0), ("\u2581fox", 0.0), ("\u2581a", 0.0), ("es", 0.0)]
+    specials = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -20.0), ("\u2581", -4.0)]
+    return T5Tokenizer(vocab=[*specials, *pieces], extra_ids=0)
+
+
+def umt5() -> PreTrainedTokenizerFast:
+    """As UMT5's: compatibility characters made plain, bytes for what it does not know."""
+    pieces = [*map(chr, range(33, 127)), "\u2581", "\u2581the", "\u2581fox", "\u2581a", "es"]
+    scores = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -20.0)]
+    scores += [(f"<0x{byte:02X}>", -30.0) for byte in range(256)]
+    scores += [(piece, float(len(piece)) - 5) for piece in pieces]
+    backend = Tokenizer(models.Unigram(scores, unk_id=2, byte_fallback=True))
+    backend.normalizer = normalizers.NFKC()
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    backend.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", 1)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    )
+
+
+def qwen() -> Qwen2Tokenizer:
+    """Qwen's own class: accents joined to their letters, bytes, a space before the word."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = ["<|endoftext|>", *alphabet, *("".join(pair) for pair in MERGES)]
+    ids = {token: index for index, token in enumerate(tokens)}
+    return Qwen2Tokenizer(vocab=ids, merges=list(MERGES))
 
 
 def with_words(text: nn.Module) -> nn.Module:

@@ -122,9 +122,9 @@ def test_the_page_stands_alone_and_shows_every_clip(base: Path, tmp_path: Path) 
 
 
 def test_an_adapter_at_nought_is_the_base_in_every_number(base: Path, tmp_path: Path) -> None:
-    attend(
-        config_of(base, tmp_path), tmp_path / "out", QUICK, lora=[(base / "lora.safetensors", 0.0)]
-    )
+    config = config_of(base, tmp_path, regions={"subject": {"weight": 1.0, "phrase": "sks"}})
+    named = replace(QUICK, phrases=())  # by the config
+    attend(config, tmp_path / "out", named, lora=[(base / "lora.safetensors", 0.0)])
     numbers = read_numbers(tmp_path / "out")
     tuned = [entry["clips"] for entry in numbers if entry["model"] == "tuned"]
     assert tuned == [entry["clips"] for entry in numbers if entry["model"] == "base"]

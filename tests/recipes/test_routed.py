@@ -25,7 +25,7 @@ from frisket.runs import quickstart_data
 from frisket.runs.sampler import attach_loras
 from frisket.runs.training_parts import list_quantiles, spec_of
 
-ROUTED = {"rank": 4, "rank_schedule": "t-lora", "rank_min": 1, "confine": 1, "orthogonal": True}
+ROUTED = {"rank": 4, "rank_schedule": "t-lora", "rank_min": 2, "confine": 1, "orthogonal": True}
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_stopped_and_resumed_is_bit_identical(base: Path, trained: Path, tmp_pat
 def test_the_file_says_when_it_acts_and_sampling_does_so(trained: Path) -> None:
     record = json.loads(header(trained)[1][RECORD])
     assert record["rank_schedule"] == "t-lora"
-    assert (record["rank"], record["rank_min"], record["rank_pairs"]) == (8, 1, True)
+    assert (record["rank"], record["rank_min"], record["rank_pairs"]) == (8, 2, True)
     assert record["confine"] == 1
     parts = FAMILY.tiny("image")
     assert isinstance(parts, Parts)
@@ -103,14 +103,14 @@ def test_it_is_described_converted_and_not_merged(
     base: Path, trained: Path, tmp_path: Path
 ) -> None:
     assert any(
-        "t-lora, 1 to 4 ranks, orthogonal start" in line for line in convert.run([trained], None)
+        "t-lora, 2 to 4 ranks, orthogonal start" in line for line in convert.run([trained], None)
     )
     for form in ("diffusers", "kohya"):
         path = tmp_path / f"{form}.safetensors"
         convert.run([trained], path, to="diffusers")
         assert json.loads(header(path)[1][RECORD])["rank_schedule"] == "t-lora"
     with pytest.raises(AdapterMismatch, match="merging would mix or fix them"):
-        convert.run([trained], tmp_path / "merged", merge_into=base / "model")
+        convert.run([trained], tmp_path / "merged", merge_into=base / "model" / "denoiser")
     with pytest.raises(AdapterMismatch, match="would mix or fix them"):
         convert.run([trained], tmp_path / "small.safetensors", to="diffusers", rank=2)
     plain = tmp_path / "plain.safetensors"
@@ -118,7 +118,7 @@ def test_it_is_described_converted_and_not_merged(
     assert any("dropped its schedule (t-lora" in line for line in lines)
     spec = lora.spec_of(plain)
     assert (spec.rank, spec.rank_schedule, spec.rank_pairs) == (8, "", False)
-    convert.run([plain], tmp_path / "merged", merge_into=base / "model")
+    convert.run([plain], tmp_path / "merged", merge_into=base / "model" / "denoiser")
 
 
 def write_lora(path: Path, seed: int, kind: Any = "lora") -> Path:

@@ -35,7 +35,7 @@ class KeptEnergy:
         )
 
 
-class Factors(NamedTuple):
+class LowRankProduct(NamedTuple):
     """A product B A of low rank as matrices, float32."""
 
     high: Tensor  # out x r
@@ -129,7 +129,7 @@ def resize(layers: Layers, rank: int) -> tuple[Layers, KeptEnergy]:
     resized_layers, energies = {}, {}
     for name, layer in layers.items():
         high, low, values = _svd(factors(layer))
-        resized_layers[name] = layer_from(Factors(high, low), rank, layer)
+        resized_layers[name] = layer_from(LowRankProduct(high, low), rank, layer)
         energies[name] = energy(values, rank)
     return resized_layers, summarise_energy(energies)
 
@@ -155,7 +155,7 @@ def average(
         pair, energies[name] = _join_factors(name, weighted), 1.0
         if not exact:
             high, low, values = _svd(pair)
-            pair, energies[name] = Factors(high, low), energy(values, rank)
+            pair, energies[name] = LowRankProduct(high, low), energy(values, rank)
         averages[name] = layer_from(pair, rank, weighted[0][0])
     return averages, summarise_energy(energies)
 
@@ -175,7 +175,7 @@ def _find_highest_rank(layers: Layers) -> int:
     return max(layer.rank for layer in layers.values())
 
 
-def _join_factors(name: str, weighted: Sequence[tuple[Layer, float]]) -> Factors:
+def _join_factors(name: str, weighted: Sequence[tuple[Layer, float]]) -> LowRankProduct:
     """The factors of one layer in several adapters side by side, weights multiplied into B."""
     pairs = [(factors(layer), weight) for layer, weight in weighted]
     sides = {(pair.high.shape[0], pair.low.shape[1]) for pair, _ in pairs}
@@ -183,7 +183,7 @@ def _join_factors(name: str, weighted: Sequence[tuple[Layer, float]]) -> Factors
         both = " and ".join(f"{outs} x {ins}" for outs, ins in sorted(sides))
         raise AdapterMismatch(f"{name} is {both} in them: they are of different models")
     high = torch.cat([pair.high * weight for pair, weight in pairs], 1)
-    return Factors(high, torch.cat([pair.low for pair, _ in pairs]))
+    return LowRankProduct(high, torch.cat([pair.low for pair, _ in pairs]))
 
 
 def extract(base: Tensor, tuned: Tensor, rank: int) -> tuple[Layer, float]:
@@ -204,7 +204,7 @@ def extract(base: Tensor, tuned: Tensor, rank: int) -> tuple[Layer, float]:
             left, values, columns = torch.svd_lowrank(matrix, rank + MORE, niter=ROUNDS)
         right = columns.mT
     root = values[:rank].sqrt()
-    pair = Factors(left[:, :rank] * root, root[:, None] * right[:rank])
+    pair = LowRankProduct(left[:, :rank] * root, root[:, None] * right[:rank])
     total = float(matrix.double().square().sum())
     share = float(values[:rank].double().square().sum()) / total if total else 1.0
     ones = [1] * (change.ndim - 2)
@@ -213,12 +213,12 @@ def extract(base: Tensor, tuned: Tensor, rank: int) -> tuple[Layer, float]:
     return Layer("lora", tensors, rank, float(rank)), min(share, 1.0)
 
 
-def factors(layer: Layer) -> Factors:
+def factors(layer: Layer) -> LowRankProduct:
     """B and A as matrices in float32, alpha / rank multiplied into B."""
-    return Factors(layer.high.float().flatten(1) * layer.scale, layer.low.float().flatten(1))
+    return LowRankProduct(layer.high.float().flatten(1) * layer.scale, layer.low.float().flatten(1))
 
 
-def layer_from(pair: Factors, rank: int, like: Layer) -> Layer:
+def layer_from(pair: LowRankProduct, rank: int, like: Layer) -> Layer:
     """A layer of exactly this rank with the kernel of another: cut, or filled up with zeros."""
     have = min(rank, pair.low.shape[0])
     low = pair.low.new_zeros(rank, pair.low.shape[1])
@@ -244,7 +244,7 @@ def summarise_energy(energies: Mapping[str, float]) -> KeptEnergy:
     return KeptEnergy(energies[worst], sum(energies.values()) / len(energies), worst)
 
 
-def _svd(pair: Factors) -> tuple[Tensor, Tensor, Tensor]:
+def _svd(pair: LowRankProduct) -> tuple[Tensor, Tensor, Tensor]:
     """B and A turned so that they share the singular values, and these, largest first.
 
     The product is never made: two thin QRs leave an r x r matrix to decompose.

@@ -51,12 +51,8 @@ class AdapterContents:
         known = (record.rank, record.alpha) if record else (_whole_rank(self.layers), None)
         layers, spec = uniform(self.layers, *known)
         same = record is not None and (record.kind, record.rank) == (spec.kind, spec.rank)
-        if record is not None and record.ranks is not None and not same:
-            raise AdapterMismatch(
-                f"says that its {record.rank} ranks act by noise level, and its tensors have"
-                f" {spec.rank}: another program changed it; convert it with --drop-schedule"
-            )
         if record is None or not same:
+            _check_ranks(record, spec)
             return layers, spec
         if _same(record.scale, spec.scale):
             return layers, record
@@ -271,6 +267,15 @@ def _parts(
             if part is not None:
                 layers[name] = _exactly(part, source.record)
     return layers
+
+
+def _check_ranks(record: LoraSpec | None, spec: LoraSpec) -> None:
+    """AdapterMismatch for ranks that act by noise level and are others than the record says."""
+    if record is not None and record.ranks is not None:
+        raise AdapterMismatch(
+            f"says that its {record.rank} ranks act by noise level, and its tensors have"
+            f" {spec.rank}: another program changed it; convert it with --drop-schedule"
+        )
 
 
 def _whole_rank(layers: Layers) -> int:

@@ -30,7 +30,7 @@ from frisket.adapters.attach import (
 from frisket.adapters.layers import A, B, Layer, Layers, fit_spec
 from frisket.adapters.metadata import show_text
 from frisket.adapters.routed.files import check_schedule, export_layers, fill_orthogonal
-from frisket.adapters.routed.orthogonal import double_ranks
+from frisket.adapters.routed.orthogonal import pair_ranks
 from frisket.adapters.spec import (
     ADAPTER,
     EXPERT,
@@ -102,7 +102,7 @@ def save(
             names=names,
             prefix=prefix,
             outputs=outputs_of(inner),
-            spec=double_ranks(spec),
+            spec=pair_ranks(spec),
         )
         written.append(file)
     if not written:
@@ -285,10 +285,10 @@ def _adaptable(model: nn.Module, name: str) -> bool:
 
 
 def _fill(model: nn.Module, path: Path, layers: Layers, spec: LoraSpec) -> None:
-    here = get_spec(model)
-    assert here is not None
-    check_schedule(path, spec, here)
-    here = double_ranks(here)
+    start = get_spec(model)
+    assert start is not None
+    check_schedule(path, spec, start)
+    here = pair_ranks(start)
     alike = math.isclose(spec.scale, here.scale, rel_tol=1e-6)  # a file has it in float32
     whole = here.full_matrix and spec.kind == here.kind  # of no rank, whatever is said
     for word, theirs, ours in (
@@ -302,9 +302,7 @@ def _fill(model: nn.Module, path: Path, layers: Layers, spec: LoraSpec) -> None:
                 f"{path} has {word} {theirs}, the adapter on this denoiser has {word} {ours}."
                 f" Set lora.{word} = {json.dumps(theirs)} to continue from it."
             )
-    if here.rank_pairs and not spec.rank_pairs:
-        raise AdapterMismatch(f"{path} had no orthogonal start: set lora.orthogonal = false")
-    if get_spec(model) != here:
+    if start.orthogonal:
         fill_orthogonal(model, path, layers)
         return
     wanted = get_peft_model_state_dict(model, adapter_name=ADAPTER)

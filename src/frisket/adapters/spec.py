@@ -37,7 +37,7 @@ class LoraSpec:
     `frisket.adapters.routed.schedule.RankSchedule`); an `orthogonal` one starts as
     `frisket.adapters.routed.orthogonal` says, and is in files as a lora of twice the rank whose
     ranks come in `rank_pairs`. `confine`: it was trained with its update confined to the coverage
-    grown by as many cells (None: everywhere).
+    grown by as many cells (None: everywhere). `focus`: on the text it acted on this word alone.
     """
 
     kind: AdapterKind = "lora"
@@ -60,6 +60,7 @@ class LoraSpec:
     rank_pairs: bool = False
     orthogonal: bool = False
     confine: int | None = None
+    focus: str = ""
 
     @property
     def ranks(self) -> RankSchedule | None:
@@ -169,4 +170,5 @@ FITTING: Mapping[str, Callable[[Any], bool]] = {
     "rank_pairs": lambda value: value is True or value is False,
     "orthogonal": lambda value: value is True or value is False,
     "confine": lambda value: value is None or entries.is_whole(value),
+    "focus": lambda value: isinstance(value, str),
 }  # of the rest each is a list of names

@@ -95,7 +95,7 @@ def total_positions(phrases: PhrasePositions, length: int) -> Float[Tensor, "b T
     counts = {len(sample) for sample in phrases}
     if len(counts) != 1:
         raise ValueError(f"samples have {sorted(counts)} phrases: each needs the same number")
-    chosen = torch.zeros(len(phrases), counts.pop(), length)
+    members = torch.zeros(len(phrases), counts.pop(), length)
     for row, sample in enumerate(phrases):
         for column, positions in enumerate(sample):
             for position in positions:
@@ -103,5 +103,5 @@ def total_positions(phrases: PhrasePositions, length: int) -> Float[Tensor, "b T
                     raise ValueError(
                         f"position {position} is not on a text axis of {length} tokens"
                     )
-                chosen[row, column, position] = 1
-    return chosen
+                members[row, column, position] = 1
+    return members

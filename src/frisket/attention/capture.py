@@ -46,25 +46,25 @@ class Seen:
         self.calls.clear()
         self.parts.clear()
 
-    def record(self, layer: str, measured: Tensor, timestep: Tensor | None) -> None:
+    def record(self, layer: str, layer_map: Tensor, timestep: Tensor | None) -> None:
         """Add a layer's map; a layer that the last call already has begins another."""
         if not self.calls or layer in self.calls[-1].maps:
             self.calls.append(Call(timestep))
-        self.calls[-1].maps[layer] = measured
+        self.calls[-1].maps[layer] = layer_map
 
     def record_part(
-        self, layer: str, measured: Tensor, samples: tuple[int, ...], total: int
+        self, layer: str, layer_map: Tensor, samples: tuple[int, ...], total: int
     ) -> Tensor | None:
         """Keep a map of some samples; that of the whole batch once its last part came."""
         parts = self.parts.setdefault(layer, [])
-        if set(samples) & {sample for known, _ in parts for sample in known}:
+        if set(samples) & {sample for earlier_samples, _ in parts for sample in earlier_samples}:
             parts.clear()  # of a call that an exception cut short
-        parts.append((samples, measured))
-        order = [sample for known, _ in parts for sample in known]
+        parts.append((samples, layer_map))
+        order = [sample for earlier_samples, _ in parts for sample in earlier_samples]
         if len(order) < total:
             return None
-        whole = torch.cat([part for _, part in self.parts.pop(layer)])
-        return whole[torch.tensor(order).argsort().to(whole.device)]
+        whole_map = torch.cat([part for _, part in self.parts.pop(layer)])
+        return whole_map[torch.tensor(order).argsort().to(whole_map.device)]
 
 
 def choose_layers(
@@ -82,30 +82,30 @@ def choose_layers(
             "this denoiser says nothing of its attention layers (Family.attention_layers is empty):"
             " no attention can be captured from it"
         )
-    chosen: set[str] = set()
+    chosen_names: set[str] = set()
     for name in [names] if isinstance(names, str) else names:
         matching = _match_layers([layer.name for layer in layers], name)
         if not matching:
-            known = ", ".join(layer.name for layer in layers)
-            raise ValueError(f"no attention layer is called {name!r}; there are: {known}")
-        chosen.update(matching)
-    return tuple(layer for layer in layers if layer.name in chosen)
+            names_text = ", ".join(layer.name for layer in layers)
+            raise ValueError(f"no attention layer is called {name!r}; there are: {names_text}")
+        chosen_names.update(matching)
+    return tuple(layer for layer in layers if layer.name in chosen_names)
 
 
-def _match_layers(known: Sequence[str], name: str) -> list[str]:
+def _match_layers(layer_names: Sequence[str], name: str) -> list[str]:
     if name == "all":
-        return list(known)
+        return list(layer_names)
     if name == "middle":
-        count = max(1, round(len(known) / 3))
-        start = (len(known) - count) // 2
-        third = known[start : start + count]
-        kept = min(MIDDLE, count)
-        return [third[index * (count - 1) // max(kept - 1, 1)] for index in range(kept)]
-    if name in known:
+        count = max(1, round(len(layer_names) / 3))
+        start = (len(layer_names) - count) // 2
+        third = layer_names[start : start + count]
+        kept_count = min(MIDDLE, count)
+        return [third[index * (count - 1) // max(kept_count - 1, 1)] for index in range(kept_count)]
+    if name in layer_names:
         return [name]
     return [
         layer
-        for layer in known
+        for layer in layer_names
         if fnmatchcase(layer, name) or (name and layer.endswith(f".{name}"))
     ]
 
@@ -125,7 +125,7 @@ def capture(
     Form `attention` is the probability a cell gives a phrase: summed over its positions, mean over
     heads, [0, 1]. With `softmax="all"` it is the layer's own, over all it attends to; with "text"
     the share within the prompt's columns alone. Form `output` is the saliency of ConceptAttention
-    (Helbling et al. 2025, equation 8): the dot product of a cell's attention output with the mean
+    (Helbling et al. 2025): the dot product of a cell's attention output with the mean
     output of the phrase's tokens, before the out projection; joint layers alone have it.
 
     Maps are float32, computed in the precision of the layer (a bfloat16 model's are good to about
@@ -150,19 +150,21 @@ def capture(
     def listen(name: str) -> Callable[[Projections], None]:
         def receive(projections: Projections) -> None:
             samples = projections.samples
-            own = phrases if samples is None else [phrases[sample] for sample in samples]
-            picked = choose_rows(projections, own, rows, layer=name)
+            own_phrases = phrases if samples is None else [phrases[sample] for sample in samples]
+            picked = choose_rows(projections, own_phrases, rows, layer=name)
             if picked is None:
                 return
             if form == "output":
-                measured = measure_output(picked, own)
+                layer_map = measure_output(picked, own_phrases)
             else:
-                measured = measure_attention(picked, own, softmax)
-            maps: Tensor | None = lay_on_cells(measured, picked, len(own))
-            if samples is not None:
-                maps = seen.record_part(name, maps, samples, len(phrases))
-            if maps is not None:
+                layer_map = measure_attention(picked, own_phrases, softmax)
+            maps = lay_on_cells(layer_map, picked, len(own_phrases))
+            if samples is None:
                 seen.record(name, maps, picked.timestep)
+                return
+            batch_maps = seen.record_part(name, maps, samples, len(phrases))
+            if batch_maps is not None:
+                seen.record(name, batch_maps, picked.timestep)
 
         return receive
 
@@ -188,12 +190,12 @@ def match_prompts(text: Float[Tensor, "b s c"]) -> ChooseRows:
     """
 
     def choose(projections: Projections) -> list[int] | None:
-        given = projections.prompt
-        if given is None:
+        prompts = projections.prompt
+        if prompts is None:
             raise ValueError(
                 "this family does not say which prompt a row has: give rows as numbers"
             )
-        owner = [_find_prompt(row, text) for row in given]
+        owner = [_find_prompt(row, text) for row in prompts]
         rows = [row for row, index in enumerate(owner) if index is not None]
         if not rows:
             return None
@@ -215,8 +217,8 @@ def _find_prompt(row: Tensor, text: Float[Tensor, "b s c"]) -> int | None:
     """Which prompt a row of any length is: equal where both are, zero beyond."""
     for index, prompt in enumerate(text.to(row.device, row.dtype)):
         length = min(len(row), len(prompt))
-        same = torch.equal(row[:length], prompt[:length])
-        if same and not row[length:].any() and not prompt[length:].any():
+        is_same = torch.equal(row[:length], prompt[:length])
+        if is_same and not row[length:].any() and not prompt[length:].any():
             return index
     return None
 
@@ -233,10 +235,10 @@ def choose_rows(
     ValueError where their number is not that of `phrases` (a multiple of it where frames lie in
     the batch), naming the layer.
     """
-    kept = rows(projections) if callable(rows) else rows
-    if callable(rows) and kept is None:
+    kept_rows = rows(projections) if callable(rows) else rows
+    if callable(rows) and kept_rows is None:
         return None
-    picked = projections if kept is None else take_rows(projections, kept)
+    picked = projections if kept_rows is None else take_rows(projections, kept_rows)
     count = len(picked.query)
     fits = count % len(phrases) == 0 if picked.folded else count == len(phrases)
     if not fits:
@@ -292,7 +294,7 @@ def measure_attention(
         members = functional.pad(members, (before, after))
     shares = [
         _attend(query, key, group, present, projections.factor)
-        for group in members.split(query.shape[-1], dim=1)
+        for group in torch.split(members, query.shape[-1], dim=1)
     ]
     return torch.cat(shares, dim=1)
 
@@ -328,7 +330,7 @@ def _attend(
 def measure_output(projections: Projections, phrases: PhrasePositions) -> Float[Tensor, "b T n"]:
     """Dot products of each image row's attention output with each phrase's mean one, float32.
 
-    Equation 8 of ConceptAttention with the prompt's own tokens in place of added concepts; not
+    ConceptAttention's saliency with the prompt's own tokens in place of added concepts; not
     scaled, not split by heads.
     """
     image, text = projections.image_output, projections.text_output
@@ -340,10 +342,10 @@ def measure_output(projections: Projections, phrases: PhrasePositions) -> Float[
 
 
 def lay_on_cells(
-    measured: Float[Tensor, "r T n"], projections: Projections, samples: int
+    layer_map: Float[Tensor, "r T n"], projections: Projections, samples: int
 ) -> Float[Tensor, "b T f h w"]:
     """Rows as cells of the layer's own token grid; frames in the batch become the frame axis."""
-    maps = measured.unflatten(2, projections.cells)
+    maps = layer_map.reshape(*layer_map.shape[:2], *projections.cells)
     if not projections.folded:
         return maps
-    return maps.unflatten(0, (samples, -1)).transpose(1, 2).flatten(2, 3)
+    return maps.reshape(samples, -1, *maps.shape[1:]).transpose(1, 2).flatten(2, 3)

@@ -32,10 +32,10 @@ def lay_on_grid(
         return maps
     pictures = maps.flatten(0, 1)  # bT f h w
     if smooth:
-        laid = functional.interpolate(pictures, cells[1:], mode="bilinear", align_corners=False)
+        resized = functional.interpolate(pictures, cells[1:], mode="bilinear", align_corners=False)
     else:
-        laid = functional.interpolate(pictures, cells[1:], mode="nearest")
-    return laid.reshape(*maps.shape[:2], *laid.shape[1:])
+        resized = functional.interpolate(pictures, cells[1:], mode="nearest")
+    return resized.reshape(*maps.shape[:2], *resized.shape[1:])
 
 
 def average(
@@ -50,10 +50,10 @@ def average(
     ValueError where there is nothing to average.
     """
     calls = [maps] if isinstance(maps, Mapping) else list(maps)
-    laid = [lay_on_grid(one, cells, smooth=smooth) for call in calls for one in call.values()]
-    if not laid:
+    grids = [lay_on_grid(layer, cells, smooth=smooth) for call in calls for layer in call.values()]
+    if not grids:
         raise ValueError("no attention was captured: no forward pass ran within the block")
-    return torch.stack(laid).mean(0)
+    return torch.stack(grids).mean(0)
 
 
 def compare_phrases(maps: Float[Tensor, "b T f h w"]) -> Float[Tensor, "b T f h w"]:

@@ -10,8 +10,10 @@ Spans = Sequence[tuple[int, int] | None]
 
 LISTED = 5  # clips named in an error about many
 # Written without spaces, or with endings tied to the word: a word may begin and end anywhere.
-UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "HANGUL", "THAI", "LAO", "KHMER", "MYANMAR")
-UNSPACED += ("TIBETAN", "YI ", "IDEOGRAPHIC")
+UNSPACED = (
+    *("CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "HANGUL", "THAI", "LAO", "KHMER", "MYANMAR"),
+    *("TIBETAN", "YI ", "IDEOGRAPHIC"),
+)
 
 
 class PhraseNotFound(ValueError):
@@ -52,13 +54,13 @@ def locate(spans: Spans, prompt: str, phrase: str) -> tuple[int, ...]:
         raise PhraseNotFound(_describe_missing(prompt, phrase))
     positions: set[int] = set()
     for start, end in occurrences:
-        touching = [
+        overlapping = [
             position
             for position, span in enumerate(spans)
             if span is not None and span[0] < end and start < span[1]
         ]
-        if _covers(spans, touching, prompt, start, end):
-            positions.update(touching)
+        if _covers(spans, overlapping, prompt, start, end):
+            positions.update(overlapping)
     if not positions:
         raise PhraseCut(_describe_cut(spans, prompt, phrase, occurrences[0][0]))
     return tuple(sorted(positions))
@@ -93,6 +95,23 @@ def locate_all(
     return rows
 
 
+def locate_present(
+    spans: Sequence[Spans], prompts: Sequence[str], phrase: str
+) -> list[list[tuple[int, ...]]]:
+    """`locate` of one phrase in prompts that need not have it: a row of one phrase for each prompt.
+
+    () where the prompt is without it, as a negative prompt is; PhraseCut where it stands there and
+    is not read. With `total_positions` this is the focus mask of TARA (arXiv 2508.08812, section
+    3.2; `build_token_masks` of the authors' code), whose own code takes a word that is cut off for
+    one that is not there. Tokenizers side by side give one axis, so that nothing is joined by or.
+    """
+    rows: list[list[tuple[int, ...]]] = []
+    for row_spans, prompt in zip(spans, prompts, strict=True):
+        present = bool(find_occurrences(prompt, phrase))
+        rows.append([locate(row_spans, prompt, phrase) if present else ()])
+    return rows
+
+
 def find_occurrences(prompt: str, phrase: str) -> list[tuple[int, int]]:
     """Where a phrase stands in a prompt as whole words, as characters (start, end), in order.
 
@@ -101,14 +120,14 @@ def find_occurrences(prompt: str, phrase: str) -> list[tuple[int, int]]:
     needle = "".join(character for character, _ in _fold(phrase)).strip()
     if not needle:
         raise ValueError(f"the phrase {phrase!r} is empty: it must be words of the prompt")
-    folded = list(_fold(prompt))
-    text = "".join(character for character, _ in folded)
+    letters = list(_fold(prompt))
+    text = "".join(character for character, _ in letters)
     occurrences = []
     at = text.find(needle)
     while at >= 0:
         last = at + len(needle) - 1
-        if not (_joined(folded, at) or _joined(folded, last + 1)):
-            occurrences.append((folded[at][1][0], folded[last][1][1]))
+        if not (_is_joined(letters, at) or _is_joined(letters, last + 1)):
+            occurrences.append((letters[at][1][0], letters[last][1][1]))
         at = text.find(needle, at + 1)
     return occurrences
 
@@ -134,11 +153,11 @@ def _fold(text: str) -> Iterator[tuple[str, tuple[int, int]]]:
         start = end
 
 
-def _joined(folded: Sequence[tuple[str, tuple[int, int]]], at: int) -> bool:
+def _is_joined(letters: Sequence[tuple[str, tuple[int, int]]], at: int) -> bool:
     """Whether no word can begin or end before the character at `at`."""
-    if not 0 < at < len(folded):
+    if not 0 < at < len(letters):
         return False
-    (before, before_span), (after, after_span) = folded[at - 1], folded[at]
+    (before, before_span), (after, after_span) = letters[at - 1], letters[at]
     if before_span == after_span:
         return True  # one letter that is two when folded
     return all(_in_word(character) for character in (before, after))
@@ -150,12 +169,12 @@ def _in_word(character: str) -> bool:
     return not unicodedata.name(character, "").startswith(UNSPACED)
 
 
-def _covers(spans: Spans, touching: Sequence[int], prompt: str, start: int, end: int) -> bool:
+def _covers(spans: Spans, overlapping: Sequence[int], prompt: str, start: int, end: int) -> bool:
     """Whether some position holds each character from `start` to `end` that is no space."""
-    held: set[int] = set()
-    for position in touching:
-        held.update(range(*(spans[position] or (0, 0))))
-    return all(prompt[index].isspace() or index in held for index in range(start, end))
+    covered: set[int] = set()
+    for position in overlapping:
+        covered.update(range(*(spans[position] or (0, 0))))
+    return all(prompt[index].isspace() or index in covered for index in range(start, end))
 
 
 def _describe_missing(prompt: str, phrase: str) -> str:
@@ -171,16 +190,16 @@ def _describe_missing(prompt: str, phrase: str) -> str:
 
 
 def _describe_cut(spans: Spans, prompt: str, phrase: str, start: int) -> str:
-    held = [span for span in spans if span is not None]
-    if not held:
+    own_spans = [span for span in spans if span is not None]
+    if not own_spans:
         return (
             f"the phrase {phrase!r} is not read: no token of the prompt {_shorten(prompt)!r} is"
             f" among the model's {len(spans)}"
         )
-    first, last = min(span[0] for span in held), max(span[1] for span in held)
+    first, last = min(span[0] for span in own_spans), max(span[1] for span in own_spans)
     return (
         f"the phrase {phrase!r} is cut off: of the prompt {_shorten(prompt)!r} the model reads"
-        f" {len(held)} tokens, the characters {first} to {last}, and the phrase begins"
+        f" {len(own_spans)} tokens, the characters {first} to {last}, and the phrase begins"
         f" at character {start}. Move it away from the cut, or make the prompt shorter."
     )
 

@@ -115,11 +115,16 @@ def read_type(info: "FieldInfo", typed: CommandOption) -> FieldType:
 def _read_tuple(kind: Any, *, optional: bool) -> FieldType:
     """Of any length: an option that is repeated; of a fixed one: so many words behind it."""
     first, *rest = typing.get_args(kind)
-    many = rest == [Ellipsis]
+    many, bounds = rest == [Ellipsis], {}
+    if many and typing.get_origin(first) is Annotated:
+        first, *limits = typing.get_args(first)
+        bounds = _read_bounds(limits)
     if first not in PLAIN_TYPES or not (many or all(other in PLAIN_TYPES for other in rest)):
         raise TypeError(f"{kind} has no form on a command line: give the field a `read`")
     return (
-        FieldType(first, many=True, optional=True) if many else FieldType(kind, optional=optional)
+        FieldType(first, many=True, optional=True, bounds=bounds)
+        if many
+        else FieldType(kind, optional=optional)
     )
 
 

@@ -16,16 +16,17 @@ SAMPLED = (
 
 
 class Fuse(Section):
-    """Several LoRAs in one picture, each where its own words are (docs/freefuse.md)."""
+    """Several LoRAs in one picture, each by its own words (docs/freefuse, docs/tara)."""
 
     panel: ClassVar[str] = "Several LoRAs in one picture"
 
-    method: Annotated[Literal["", "freefuse"], option("--fuse")] = ""
-    """freefuse: every --lora acts on the cells that its --trigger drew, and nowhere else."""
+    method: Annotated[Literal["", "freefuse", "tara"], option("--fuse")] = ""
+    """freefuse: every --lora acts on the cells that its --trigger drew, and nowhere else. tara: on
+    the text it acts on its --trigger alone, as it was trained (lora.focus)."""
     triggers: Annotated[tuple[str, ...], option("--trigger", metavar="[NAME=]PHRASE")] = ()
     """Words of the prompt that a --lora is about; NAME is its file without the ending, else they
     count in turn."""
-    background: Annotated[str, option("--background", metavar="PHRASE")] = ""
+    background: Annotated[str, option("--fuse-background", metavar="PHRASE")] = ""
     """Words of the prompt for what is behind; empty: the cells that answer to no trigger."""
     step: Annotated[Count, option("--fuse-step")] = 5
     """Step of sampling at which it is looked who stands where."""

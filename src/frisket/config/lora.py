@@ -49,6 +49,13 @@ class Lora(Section):
     confine: Annotated[int, Field(ge=0)] | None = None
     """Confine the adapter to the masks while training, grown by as many latent cells: outside it
     does nothing (docs/regional-lora). Empty is everywhere. Regions of weight 0 are outside."""
+    focus: str = ""
+    """Rare word (or phrase) of the captions: on the text the adapter acts on its tokens alone, so
+    that adapters of several words do not meet there (TARA, docs/tara). Empty is all tokens."""
+    align: str = ""
+    """Class word of the captions that the key of `focus` is held near to; empty is no alignment."""
+    align_strength: Positive = 1.0
+    """What that counts for in the loss."""
     preset: str = ""
     """Which layers, by name: attn, attn-mlp, full, ... (docs/training); empty is the family's own
     choice. `targets` are instead of it."""
@@ -93,8 +100,9 @@ class Lora(Section):
             "rank_schedule": bool(self.rank_schedule),
             "orthogonal": self.orthogonal,
             "confine": self.confine is not None,
+            "focus": bool(self.focus),
         }
-        name = next((name for name, given in acting.items() if given), "")
+        name = next((name for name, is_set in acting.items() if is_set), "")
         if name and self.kind != "lora":
             raise ValueError(
                 f'`lora.{name}` is for kind = "lora" only, this is {self.kind!r}: nothing can be'
@@ -104,6 +112,10 @@ class Lora(Section):
             for option in ("rank_min", "rank_power", "rank_by"):
                 if getattr(self, option) != type(self).model_fields[option].default:
                     raise ValueError(f'`lora.{option}` needs `lora.rank_schedule = "t-lora"`')
+        if self.align and not self.focus:
+            raise ValueError("`lora.align` is the class of `lora.focus`: give the rare word too")
+        if self.focus and self.focus == self.align:
+            raise ValueError(f"`lora.focus` and `lora.align` are both {self.focus!r}")
         if self.rank_min is not None and self.rank_min > self.rank:
             raise ValueError(
                 f"`lora.rank_min` should be at most `lora.rank` ({self.rank}), got {self.rank_min}"
@@ -123,6 +135,12 @@ class Lora(Section):
                     f"`lora.{name}` knows one half of an orthogonal adapter only: leave it out"
                 )
         return self
+
+    @property
+    def words(self) -> dict[str, str]:
+        """The words of the captions that the adapter goes by, by option."""
+        words = {"focus": self.focus, "align": self.align}
+        return {option: word for option, word in words.items() if word}
 
     @property
     def least_rank(self) -> int:

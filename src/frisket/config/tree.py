@@ -272,7 +272,7 @@ class Config(Section):
     model: Model = Model()
     data: tuple[Data, ...] = ()
     regions: dict[str, Annotated[float, Field(ge=0)] | NamedRegion] = Field(
-        default_factory=lambda: {"subject": 1.0}
+        default_factory=lambda: dict[str, float | NamedRegion](subject=1.0)
     )
     """Weight of each named region, and of `background` (default 0); weights may exceed 1. A table
     `[regions.face]` has `weight` and `phrase`, what the captions call it.

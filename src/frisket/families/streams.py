@@ -16,7 +16,7 @@ from frisket.attention.base import get_samples
 # both in one sequence; the prompt as it came, where the blocks see it in another order; nobody's
 # (noise level, pooled text, an image encoder's tokens); those of all samples one after the other.
 Stream = Literal["image", "text", "joint", "prompt", "apart", "flat"]
-Frames = Literal["cells", "rows", "channels"]
+FrameAxis = Literal["cells", "rows", "channels"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class DenoiserCall:
     text: Tensor | Sequence[Tensor]
     sequences: Mapping[Stream, tuple[Rows, ...]] = field(default_factory=dict)
     order: Int[Tensor, "b s"] | None = None  # of each row of the text stream; -1: no position
-    frames: Frames = "cells"
+    frames: FrameAxis = "cells"
     rows: Int[Tensor, "r"] | None = None
 
     def __len__(self) -> int:
@@ -61,11 +61,15 @@ class DenoiserCall:
 
 @runtime_checkable
 class Streams(Protocol):
-    """What `Family.streams` is."""
+    """What `Family.streams` is: whose rows modules work on, and what a call is about."""
 
-    # What the public pipeline is called with so that it keeps nothing of one noise level for the
-    # next: an adapter whose ranks follow the level changes all of it.
-    uncached: Mapping[str, Any]
+    @property
+    def uncached(self) -> Mapping[str, Any]:
+        """What the public pipeline is called with so that it keeps nothing of one noise level.
+
+        An adapter whose ranks follow the level changes all of it.
+        """
+        ...
 
     def find(self, name: str) -> Stream:
         """Whose rows a module works on; ValueError for a name that nothing is known of."""
@@ -99,7 +103,7 @@ class Unstated(NameTable):
     def read(
         self, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> DenoiserCall:
-        """Refuse: ValueError."""
+        """Refuse with a ValueError, whatever the call."""
         raise ValueError(
             f"the family of {type(model).__name__} does not say what a call is about: adapters that"
             " act by noise level or place need its `streams`"

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from frisket.adapters.routed.peft_variant import acts_by_level
+from frisket.adapters.routed.peft_variant import is_scheduled
 from frisket.data.sample import join
 from frisket.families.base import Conditioning, Family, Parts, Variant
 from frisket.families.experts import Experts, first
@@ -244,7 +244,7 @@ def _call(
     )
     return {
         **kwargs,
-        **(family.streams.uncached if acts_by_level(denoiser) else {}),
+        **(family.streams.uncached if is_scheduled(denoiser) else {}),
         **_size(pipeline, common),
         "num_inference_steps": common.steps,
         "generator": [torch.Generator().manual_seed(spec.seed) for spec in specs],

@@ -9,11 +9,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from frisket.shapes import Coverage, Float, PhraseFlags, PhraseMaps, Weights
+from frisket.shapes import (
+    Coverage,
+    HeadMaps,
+    LayerCoverage,
+    PerPhrase,
+    PhraseFlags,
+    PhraseMaps,
+    Weights,
+)
 
-HeadMaps = Float[Tensor, "b T n f h w"]
-PerPhrase = Float[Tensor, "b T"]
-LayerCoverage = Float[Tensor, "b k _ _ _"]  # on the grid of an attention layer
 TINY = 1e-12  # divisors below it belong to maps of nothing: their numerator is 0 as well
 EPSILON = 1e-5  # FastComposer's: a region or its surroundings of no cells
 
@@ -22,12 +27,14 @@ def shrink_coverage(planes: Coverage, cells: tuple[int, int, int]) -> LayerCover
     """Coverage on the coarser grid of an attention layer: the area mean, soft edges kept.
 
     The originals read the nearest pixel (Break-A-Scene), or interpolate and keep all that is above
-    0 (TokenCompose): both make thin regions thicker or lose them. ValueError for a finer grid.
+    0 (TokenCompose): both make thin regions thicker or lose them. A still that a model takes as
+    several frames covers the same in each. ValueError for a finer grid.
     """
     grid = tuple(planes.shape[2:])
     if grid == tuple(cells):
         return planes.float()
-    if any(fine < coarse for fine, coarse in zip(grid, cells, strict=True)):
+    frames, height, width = cells
+    if (grid[0] < frames and grid[0] > 1) or grid[1] < height or grid[2] < width:
         raise ValueError(f"a layer of {cells} cells is finer than the coverage of {grid}")
     pooled: Tensor = functional.adaptive_avg_pool3d(planes.float(), cells)
     return pooled

@@ -157,7 +157,11 @@ def weigh(
         divisor = scale_by_area(
             divisor, uncurved, weighting.raw_beta, pooled=weighting.normalise != "sample"
         )
-    concepts = {name: weights * shares[:, n, None] for name, n in weighting.concepts.items()}
+    concepts = (
+        {}
+        if shares is None
+        else {name: weights * shares[:, n, None] for name, n in weighting.concepts.items()}
+    )
     if weighting.balance:
         assert shares is not None
         extra = torch.tensor(weighting.balance, device=shares.device) - 1

@@ -166,8 +166,7 @@ def creature(
 def second_creature(
     x: float, y: float, radius: float, size: int = SIZE
 ) -> tuple[_Picture, dict[str, _Mask]]:
-    """Draw another subject no corpus picture holds, for scenes of two: a lozenge, lime above and
-    brown below, with a black eye and two white ears.
+    """Draw another such subject: a lozenge, lime above, brown below, black eye, two white ears.
 
     Returns as `creature` does; the regions are `body`, `eye` and `ears`.
     """

@@ -173,10 +173,8 @@ def write_average(
     families = {base.family for _, base in opened}
     if len(families) > 1:
         raise ConfigError(f"adapters of different models: {', '.join(sorted(families))}")
-    for path, (contents, _) in zip(inputs, opened, strict=True):
-        with name_files(path):
-            check_fixed(contents.metadata, "averaging")
     with name_files(*inputs):
+        check_fixed([contents.metadata for contents, _ in opened], "averaging")
         layers, kept = arithmetic.average(
             [contents.layers for contents, _ in opened],
             weights,
@@ -212,7 +210,7 @@ def write_merged(
     for path in inputs:
         contents, base = _open_file(path, settings)
         with name_files(path):
-            check_fixed(contents.metadata, "merging")
+            check_fixed([contents.metadata], "merging")
             layers, changes = _change_layers(contents.layers, settings)
             part = find_component(
                 folder, base, settings.expert or contents.metadata.get(EXPERT, "")
@@ -307,7 +305,7 @@ def _change_layers(
 ) -> tuple[Layers, list[str]]:
     lines = []
     if settings.rank is not None or settings.scale is not None:
-        check_fixed(metadata or {}, "--rank and --scale")
+        check_fixed([metadata or {}], "--rank and --scale")
     if settings.rank is not None:
         layers, kept = arithmetic.resize(layers, settings.rank)
         lines.append(f"resized to rank {settings.rank}: {kept}")

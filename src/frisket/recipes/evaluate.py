@@ -18,7 +18,6 @@ from frisket.scoring.attention.phrases import (
     choose_phrases,
     list_captions,
     locate_in_prompts,
-    read_region_phrases,
 )
 from frisket.scoring.attention.reading import PhraseScenes
 from frisket.scoring.attention.scenes import build_scenes
@@ -120,7 +119,7 @@ def evaluate(
         pictures={name: [*result.subject, *result.unrelated] for name, result in results.items()},
         levels=levels,
         taught=len(pictures),
-        phrases=words.phrases if words else (),
+        phrases=words.phrases,
         attention=tuple(scorer.attention.values()),
     )
     page = write_page(evaluation, output)
@@ -137,11 +136,11 @@ def _check(configs: Sequence[Config], how: Measures) -> None:
 
 def _find_phrases(
     family: Family, source: Source, measured_on: EvalSet, typed: Sequence[str]
-) -> PhraseScenes | None:
-    """The phrases of the regions in the clips that are measured on; None where there are none."""
+) -> PhraseScenes:
+    """The phrases of the regions in the clips that are measured on; none where there are none."""
     config = measured_on.config
-    if config is None or not (typed or read_region_phrases(config)):
-        return None
+    if config is None or not (typed or config.phrases):
+        return PhraseScenes()
     phrases = choose_phrases(config, typed)
     captions = list_captions(config, family, source)
     pairs = [

@@ -23,9 +23,11 @@ from frisket.families.base import FAMILIES, Family, Parts, Source
 from frisket.inference.generate import Picture, sample
 from frisket.inference.grids import grid, save
 from frisket.inference.methods.base import Method
+from frisket.inference.methods.freefuse.method import FreeFuse
 from frisket.inference.sample_specs import check
-from frisket.runs.lora_masks import Place, check_confinable, read_places
+from frisket.runs.methods.focusing import focus_words, locate_focus, read_focus
 from frisket.runs.methods.fusing import plan_fusion, save_masks
+from frisket.runs.methods.regional import LoraPlace, read_places
 from frisket.runs.prepare import source_of
 from frisket.runs.prompt_file import PromptLine, read_prompts
 from frisket.runs.sampler import (
@@ -110,17 +112,19 @@ def generate(
     check(family, source.variant, shots)
     check_loras(family, source.variant, lora)
     fusion = plan_fusion(fuse, family, source, lora, shots, masks)
+    words = [read_focus(path) for path, _ in lora] if fusion is None else []
+    located = locate_focus(family, source, list(filter(None, words)), shots) if any(words) else {}
     tell_reading(variant, source, lora)
-    places = read_places(masks, [path for path, _ in lora], shots, variant.grid)
-    for (path, _), place in zip(lora, places, strict=True):
-        for file in files_of(path) if fusion is not None or place is not None else ():
-            check_confinable(file)
+    confine_all = fusion is not None
+    places = read_places(masks, lora, shots, variant.grid, confine_all=confine_all)
     embedded = embed_prompts(family, source, shots)
     factors: list[Factors] = []
     parts = load_sampler(
-        family, source, plan_of(config), lora, places, keep=factors if fusion else None
+        family, source, plan_of(config), lora, places, keep=factors if fusion or located else None
     )
     method = fusion.build(family, parts, factors) if fusion else None
+    if located:
+        method = focus_words(words, factors, located)
     versions = _list_versions(lora, without=without)
     folder = out if isinstance(out, Path) else out()
     folder.mkdir(parents=True, exist_ok=True)
@@ -130,7 +134,7 @@ def generate(
     for place, picture in _draw_versions(draw, versions, parts, method):
         path = folder / _name_file(place, picture, versions)
         samples[place] = SavedSample(picture, save(picture.frames, path, variant.fps), place[1])
-        if fusion is not None and method is not None and place[1] == "lora":
+        if fusion is not None and isinstance(method, FreeFuse) and place[1] == "lora":
             save_masks(method.masks[picture.spec], fusion.names, picture.spec, path, variant.fps)
         progress("sampling", len(samples), len(shots) * len(versions))
     ordered = [samples[index, version] for index in range(len(shots)) for version in versions]
@@ -143,7 +147,11 @@ def generate(
     return Generated(
         tuple(saved_sample.path for saved_sample in ordered),
         save(sheet, folder / "grid", variant.fps),
-        write_record(describe(family, source, lora, ordered, places), folder / "generate.json"),
+        write_record(
+            describe(family, source, lora, ordered, places)
+            | ({"fuse": fusion.describe()} if fusion else {}),
+            folder / "generate.json",
+        ),
     )
 
 
@@ -209,7 +217,7 @@ def describe(
     source: Source,
     lora: Sequence[tuple[Path, float]],
     samples: Sequence[SavedSample],
-    places: Sequence[Place | None] = (),
+    places: Sequence[LoraPlace | None] = (),
 ) -> dict[str, Any]:
     """What `generate.json` says: enough to make the same pictures again."""
     return {
@@ -241,7 +249,7 @@ def describe(
     }
 
 
-def _name_mask(place: Place | None) -> dict[str, str]:
+def _name_mask(place: LoraPlace | None) -> dict[str, str]:
     return {} if place is None else {"mask": str(place.path), "mask_sha256": digest(place.path)}
 
 

@@ -8,7 +8,6 @@ from rich.table import Table
 from rich.text import Text
 
 from frisket.config.compat import compat_of, normalise_of
-from frisket.config.noise_levels import shift_of
 from frisket.config.regions import weights_of
 from frisket.config.tree import Config, Lora
 from frisket.data.cached.store import CorruptEntry
@@ -18,7 +17,7 @@ from frisket.data.schedule import Schedule
 from frisket.families.base import FAMILIES, Variant
 from frisket.masks.weights import BACKGROUND, WeightSummary, describe
 from frisket.objectives.shift import Cells, SizeShift
-from frisket.runs.card import variant_of
+from frisket.runs.card import shift_of, variant_of
 from frisket.runs.epochs import describe_length, rates_of
 from frisket.shapes import CellPlanes
 

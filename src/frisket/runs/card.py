@@ -12,12 +12,21 @@ from frisket.config.tree import Config
 from frisket.data.records import Prepared
 from frisket.disk.atomic import replacing
 from frisket.families.base import FAMILIES, TOKENS, Variant
+from frisket.objectives.shift import LAWS, SizeShift
 from frisket.runs.epochs import rates_of
 
 
 def variant_of(config: Config) -> str:
     """The variant a configuration trains, named or the family's first."""
     return config.model.variant or FAMILIES.load(config.model.family).default
+
+
+def shift_of(config: Config, variant: Variant) -> float | SizeShift:
+    """How far [timesteps] pushes towards noise: a number, or a law of the size."""
+    shift = config.timesteps.shift
+    if isinstance(shift, str):
+        return variant.auto_shift if shift == "auto" else LAWS[shift]
+    return shift
 
 
 def publish_source(source: str) -> str:

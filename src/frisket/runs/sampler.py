@@ -13,13 +13,12 @@ from torch import nn
 
 from frisket.adapters import lora as adapter
 from frisket.adapters.files import header
-from frisket.adapters.routed.factors import Factors
+from frisket.adapters.routed.factors import Factors, FactorSource
 from frisket.adapters.routed.peft_variant import connect, find_factors, route
 from frisket.config.tree import Config
 from frisket.families.base import TOKENS, Family, Parts, Source, Variant, layer_names
 from frisket.inference.generate import PromptEmbeddings, embed
 from frisket.inference.sample_specs import SampleSpec
-from frisket.runs.lora_masks import Place
 from frisket.training.memory import plan as memory_plan
 
 log = logging.getLogger(__name__)
@@ -49,7 +48,7 @@ def load_sampler(
     source: Source,
     plan: memory_plan.MemoryPlan = PLAIN,
     lora: Sequence[tuple[Path, float]] = (),
-    places: Sequence[Place | None] = (),
+    places: Sequence[FactorSource] = (),
     *,
     keep: list[Factors] | None = None,
 ) -> Parts:
@@ -128,7 +127,7 @@ def attach_loras(
     parts: Parts,
     lora: Sequence[tuple[Path, float]],
     *,
-    places: Sequence[Place | None] = (),
+    places: Sequence[FactorSource] = (),
     routed: bool = False,
 ) -> tuple[Factors | None, ...]:
     """Put LoRA files on the denoiser, side by side: each adds what it learned, nothing is rounded.

@@ -1,6 +1,9 @@
 """What the trainer is built from, by the configuration: noise levels, experts, adapter; and it."""
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -8,17 +11,18 @@ from frisket.adapters import lora
 from frisket.adapters.forms import check_form
 from frisket.adapters.routed.peft_variant import route
 from frisket.config.compat import bare_of, betas_of, compat_of, normalise_of
-from frisket.config.noise_levels import shift_of
 from frisket.config.regions import weights_of
 from frisket.config.tree import Config
 from frisket.config.variant_checks import targets_of
 from frisket.data.loader import Loader
 from frisket.data.records import Prepared
+from frisket.data.sample import Batch
 from frisket.families.base import Family, Source, Variant, layer_names
 from frisket.losses.base import ATTENTION
+from frisket.masks.weights import RegionWeights
 from frisket.objectives.noise import NoiseSampler
 from frisket.objectives.timesteps import TimestepSampler
-from frisket.runs.card import variant_of
+from frisket.runs.card import shift_of, variant_of
 from frisket.runs.concepts.balance import add_concepts
 from frisket.runs.concepts.terms import terms_of
 from frisket.runs.epochs import rates_of
@@ -27,6 +31,7 @@ from frisket.training import optim, schedules
 from frisket.training.confine import Confinement
 from frisket.training.distributed import Team
 from frisket.training.ema import Average
+from frisket.training.focus import Focus
 from frisket.training.memory import plan as memory_plan
 from frisket.training.plan import Plan
 from frisket.training.trainer import Trainer
@@ -86,6 +91,7 @@ def spec_of(config: Config, family: Family) -> lora.LoraSpec:
         rank_quantiles=list_quantiles(config, family) if chosen.rank_by == "quantile" else (),
         orthogonal=chosen.orthogonal,
         confine=chosen.confine,
+        focus=chosen.focus,
     )
 
 
@@ -121,8 +127,13 @@ def load_adapted(
         own_layers = [layer.removeprefix(prefix) for layer in layers if layer.startswith(prefix)]
         check_form(names, spec.kind, config.lora.format, own_layers)
     if config.lora.source is not None:
-        source_options = {"prefix": family.lora_prefix, "names": names, "streams": family.streams}
-        lora.load(denoiser, config.lora.source, **source_options)
+        lora.load(
+            denoiser,
+            config.lora.source,
+            prefix=family.lora_prefix,
+            names=names,
+            streams=family.streams,
+        )
     return denoiser
 
 
@@ -190,10 +201,7 @@ def build_trainer(
         world=accelerator.num_processes,
     )
     weights = weights_of(config)
-    confine: dict[str, Confinement] = {}
-    if config.lora.confine is not None:
-        factors = route(denoiser, family.streams)
-        confine = {"confine": Confinement(factors, weights, config.lora.confine)}
+    limits = limit_adapter(config, family, denoiser, weights)
     wrapped = accelerator.prepare(denoiser) if accelerator.num_processes > 1 else denoiser
     return Trainer(
         family=family,
@@ -219,5 +227,35 @@ def build_trainer(
         ),
         team=team,
         average=Average(parameters, settings.ema) if settings.ema else None,
-        **confine,
+        **limits,
     )
+
+
+def limit_adapter(
+    config: Config, family: Family, denoiser: torch.nn.Module, weights: RegionWeights
+) -> dict[str, Any]:
+    """What a trainer is told of where and on which words the adapter acts, and is aligned by."""
+    chosen, limits = config.lora, list[Callable[[Batch], AbstractContextManager[Any]]]()
+    if chosen.confine is not None:
+        limits.append(Confinement(route(denoiser, family.streams), weights, chosen.confine))
+    options: dict[str, Any] = {}
+    if chosen.focus:
+        place = len(config.phrases)
+        focus = Focus(
+            route(denoiser, family.streams),
+            place,
+            place + 1 if chosen.align else None,
+            chosen.align_strength,
+            family.streams.find,
+        )
+        limits.append(focus)
+        options["extra"] = focus.take
+
+    @contextmanager
+    def limit(batch: Batch) -> Iterator[None]:
+        with ExitStack() as stack:
+            for enter in limits:
+                stack.enter_context(enter(batch))
+            yield
+
+    return {**options, "confine": limit} if limits else {}

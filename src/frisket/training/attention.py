@@ -55,14 +55,14 @@ class AttentionWatch:
                 "a loss term reads the attention to phrases, and the batch has none: give the"
                 ' regions theirs ([regions.name] phrase = "...")'
             )
+        # Phrases that are no region's (the adapter's own words) come after those.
+        phrases = [sample[: len(self.regions)] for sample in batch.phrases]
         with ExitStack() as stack:
             watched = {
-                request: stack.enter_context(
-                    capture(layers, batch.phrases, softmax=request.softmax)
-                )
+                request: stack.enter_context(capture(layers, phrases, softmax=request.softmax))
                 for request, layers in self.layers.items()
             }
-            flags = [[bool(positions) for positions in sample] for sample in batch.phrases]
+            flags = [[bool(positions) for positions in sample] for sample in phrases]
 
             def collect() -> Maps:
                 return {

@@ -15,7 +15,7 @@ from frisket.shapes import Coverage, Flags, Weights
 
 @dataclass(frozen=True, slots=True)
 class Confinement:
-    """The adapter's update is multiplied by what the taught regions cover, grown by some cells.
+    """The adapter's update is multiplied by what the is_taught regions cover, grown by some cells.
 
     Equal to a plain LoRA where the coverage is 1. Outside it the adapter reaches the picture
     through attention only: every update there is exactly 0. Samples without a mask are not
@@ -38,8 +38,8 @@ class Confinement:
 
     def lay(self, coverage: Coverage, masked: Flags) -> Weights:
         """Where the adapter acts: b 1 f h w in [0, 1], of regions whose weight is above 0."""
-        taught = torch.tensor([weight > 0 for weight in self.table.regions.values()])
-        place = coverage[:, taught.to(coverage.device)].float().sum(1, keepdim=True).clamp(0, 1)
+        is_taught = torch.tensor([weight > 0 for weight in self.table.regions.values()])
+        place = coverage[:, is_taught.to(coverage.device)].float().sum(1, keepdim=True).clamp(0, 1)
         if self.grow:
             side = 2 * self.grow + 1
             frames = place.transpose(1, 2).flatten(0, 1)

@@ -64,6 +64,7 @@ class Trainer:
     average: Average | None = None
     hooks: Hooks = field(default_factory=Hooks)
     confine: Callable[[Batch], AbstractContextManager[Any]] = nullcontext  # where the adapter acts
+    extra: Callable[[], Mapping[str, Tensor]] = dict  # losses that are of no prediction
     done: int = 0
     rows: int = 0  # batches taken from the one row that all processes deal out, by all of them
     skipped: int = 0  # steps that the loss scale left out: nothing moved in them
@@ -77,9 +78,7 @@ class Trainer:
     def __post_init__(self) -> None:
         """Refuse needs that cannot be met, before any work."""
         for name, (term, _) in self.terms.items():
-            check_needs(name, term)
-            if EMA in term.needs and self.average is None:
-                raise ValueError(f'{name}: teacher = "ema" needs an average (optimizer.ema > 0)')
+            check_needs(name, term, averages=self.average is not None)
         self.watch = watch_layers(self.family, self.unwrapped, self.terms, self.plan.phrases)
 
     @property
@@ -128,7 +127,7 @@ class Trainer:
             name: (self._scale(name, batch, t) * term(step)).mean() * strength
             for name, (term, strength) in self.terms.items()
         }
-        return values, step
+        return {**values, **self.extra()}, step
 
     def run(self) -> None:
         """Train from the steps already done to the planned ones.

@@ -190,11 +190,11 @@ def test_what_other_programs_make_of_it_is_said_and_a_plain_lora_made_on_request
     metadata = header(path)[1]
     assert "t-lora, 4 to 8 ranks, orthogonal start" in list_schedule(metadata)[0]
     with pytest.raises(AdapterMismatch, match="merging would mix or fix them"):
-        check_fixed(metadata, "merging")
+        check_fixed([metadata], "merging")
     plain, notes = drop_schedule(metadata)
     assert "dropped its schedule" in notes[0]
     assert not list_schedule(plain)
-    check_fixed(plain, "merging")
+    check_fixed([plain], "merging")
     assert glance(path).layers
 
 

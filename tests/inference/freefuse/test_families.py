@@ -1,5 +1,6 @@
 """FreeFuse on whole pipelines of several families: cross- and joint attention, pictures, a clip."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from frisket.adapters.routed.factors import Factors
 from frisket.families.base import FAMILIES, Family, Parts, default_targets
 from frisket.families.experts import experts_of
 from frisket.inference.generate import clips, embed
+from frisket.inference.methods.freefuse import method
 from frisket.inference.methods.freefuse.bias import Bias
 from frisket.inference.methods.freefuse.method import FreeFuse, FuseOptions
 from frisket.inference.sample_specs import SampleSpec, build_spec
@@ -19,22 +21,21 @@ from frisket.runs.sampler import attach_loras
 
 PROMPT = "a red fox on a stone wall"
 PHRASES = {PROMPT: ((1,), (2, 3))}
-CASES = [
-    ("pocket", "image", True),
+QUICK = [("pocket", "image", True), ("wan", "2.1-t2v-1.3b", True), ("flux", "dev", True)]
+SLOW = [
     ("pocket", "video", True),
     ("stable_diffusion", "sdxl", True),
-    ("wan", "2.1-t2v-1.3b", True),
-    ("flux", "dev", True),
     ("z_image", "turbo", False),
 ]
+CASES = [*QUICK, *(pytest.param(case, marks=pytest.mark.slow) for case in SLOW)]
+Fused = tuple[Family, Parts, list[Factors], SampleSpec, bool]
 
 
-def write_loras(family: Family, variant: str, folder: Path) -> list[tuple[Path, float]]:
-    files = []
-    targets, dead = default_targets(family, variant)
+def write_loras(family: Family, parts: Parts, folder: Path) -> list[tuple[Path, float]]:
+    files, denoiser = [], parts.denoiser
+    assert denoiser is not None
+    targets, dead = default_targets(family, parts.variant)
     for seed in (1, 2):
-        denoiser = family.tiny(variant).denoiser
-        assert denoiser is not None
         spec = lora.LoraSpec(rank=2, targets=targets, dead=dead)
         lora.attach(denoiser, spec, seed=seed)
         generator = torch.Generator().manual_seed(seed)
@@ -42,16 +43,18 @@ def write_loras(family: Family, variant: str, folder: Path) -> list[tuple[Path, 
             value.data += 0.2 * torch.randn(value.shape, generator=generator)
         path = folder / f"lora{seed}.safetensors"
         lora.save(denoiser, path, {}, prefix=family.lora_prefix)
+        lora.detach(denoiser)
         files.append((path, 1.0))
     return files
 
 
-@pytest.fixture(params=CASES, ids=lambda case: f"{case[0]} {case[1]}")
-def fused(request: Any, tmp_path: Path) -> tuple[Family, Parts, list[Factors], SampleSpec, bool]:
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]} {case[1]}")
+def fused(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Fused:
     name, variant, biased = request.param
     family = FAMILIES.load(name)
     parts = family.tiny(variant)
-    factors = attach_loras(family, parts, write_loras(family, variant, tmp_path), routed=True)
+    files = write_loras(family, parts, tmp_path_factory.mktemp("loras"))
+    factors = attach_loras(family, parts, files, routed=True)
     card = family.variants[variant]
     side, frames = 2 * card.grid.step, 1 + card.grid.temporal if card.video else 1
     spec = build_spec(
@@ -67,8 +70,7 @@ def draw(family: Family, parts: Parts, spec: SampleSpec, method: FreeFuse | None
 
 def count_hooks(denoiser: nn.Module) -> int:
     return sum(
-        len(module._forward_hooks) + len(module._forward_pre_hooks)
-        for module in denoiser.modules()
+        len(module._forward_hooks) + len(module._forward_pre_hooks) for module in denoiser.modules()
     )
 
 
@@ -107,10 +109,10 @@ def test_each_lora_is_confined_and_the_pipeline_left_as_it_was(fused: Any) -> No
 def test_masks_of_ones_are_the_plain_sum_bit_for_bit(
     fused: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Of all words too: on the text two LoRAs are kept apart by words, not by masks."""
     family, parts, factors, spec, _ = fused
-    fuse = FreeFuse(
-        family, parts.denoiser, factors[:1], ("one",), {PROMPT: ((1,),)}, None, FuseOptions(step=1)
-    )
+    options = FuseOptions(step=1)
+    fuse = FreeFuse(family, parts.denoiser, factors, ("one", "two"), PHRASES, None, options)
     find = FreeFuse._find_masks
 
     def find_everywhere(*args: Any) -> Any:
@@ -118,4 +120,31 @@ def test_masks_of_ones_are_the_plain_sum_bit_for_bit(
         return torch.ones_like(masks), shapes
 
     monkeypatch.setattr(FreeFuse, "_find_masks", find_everywhere)
+    monkeypatch.setattr(method, "silence_others", lambda rows, _: torch.ones(len(rows), 1))
     assert torch.equal(draw(family, parts, spec, fuse), draw(family, parts, spec))
+
+
+@torch.no_grad()
+def test_inside_one_mask_nothing_depends_on_the_other_lora(fused: Any) -> None:
+    """Of every module: rows of the first LoRA's cells do not move when the second one changes."""
+    family, parts, factors, spec, _ = fused
+    cells = family.variants[parts.variant].grid.cells(spec.frames, spec.height, spec.width)
+    left = torch.zeros(1, 1, *cells)
+    left[..., : cells[2] // 2] = 1
+    outputs: list[dict[str, Tensor]] = []
+
+    def observe(name: str, base: Tensor, update: Tensor) -> None:
+        outputs[-1][name] = update
+
+    factors[0].space, factors[1].space, factors[1].observe = left, 1 - left, observe
+    outputs.append({})
+    draw(family, parts, replace(spec, steps=1))
+    factors[0].space = factors[1].space = factors[1].observe = None
+    find, seen = family.streams.find, 0
+    for name, update in outputs[0].items():
+        if find(name) != "image":
+            continue
+        # Rows or cells: half of them (of one column a half is a mean, not 0).
+        quiet = (update.flatten(2).abs().sum(1) if update.ndim > 3 else update.abs().sum(-1)) == 0
+        seen += bool(update.any()) and int(quiet.sum()) * 2 == quiet.numel()
+    assert seen > 3

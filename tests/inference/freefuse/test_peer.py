@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
-from frisket.adapters.routed.factors import Factors
-from frisket.adapters.routed.peft_variant import route
 from safetensors.torch import load_file
 from tests.inference.freefuse import scene
 
+from frisket.adapters.routed.factors import Factors
+from frisket.adapters.routed.peft_variant import route
 from frisket.families.base import FAMILIES
 from frisket.inference.methods.freefuse.assignment import Balance, assign_cells
 from frisket.inference.methods.freefuse.bias import Bias, bias_joint
@@ -64,7 +64,7 @@ def test_anchors_maps_and_masks_are_the_authors(case: str, behind: tuple[int, ..
         assert anchors[:, index].equal(PEER[f"{case}.anchors.{index}"])
     features = PEER[f"{case}.features"]
     chosen = torch.cat([anchors, choose_anchors(background)], dim=1)
-    maps = spread_over_cells(compare_features(features, chosen), 4000.0)
+    maps = spread_over_cells(compare_features(features, chosen, centred=False), 4000.0)
     torch.testing.assert_close(maps[:, :-1], PEER[f"{case}.maps"], rtol=0, atol=1e-6)
     masks = build_masks(maps[:, :-1], maps[:, -1:], scene.CELLS, AS_THEIRS)
     for index in range(2):
@@ -126,7 +126,7 @@ def test_both_phases_are_the_authors(
     options = FuseOptions(
         step=scene.COLLECT,
         layers=("transformer_blocks.18.attn",),
-        sight=Sight(factor=1 / 1000, temperature=4000.0),
+        sight=Sight(factor=1 / 1000, temperature=4000.0, centred=False),
         rule=AS_THEIRS,
         bias=bias,
     )

@@ -133,7 +133,7 @@ def test_a_subset_teaches_what_its_caption_names_and_nothing_else(
         taught = (True, True) if flags is None else tuple(flags[place].tolist())
         named = tuple(bool(positions) for positions in batch.phrases[place])
         assert named == taught
-        drawn.add(region_flags)
+        drawn.add(taught)
     assert drawn == {(True, True), (True, False), (False, True)}
     captions = {subset.kept: subset.text for subset in both.subsets}
     assert len(set(captions.values())) == 3

@@ -19,14 +19,14 @@ class Record:
 
     call: DenoiserCall
     factors: dict[Hashable, Tensor | None] = field(default_factory=dict)
-    held: dict[int, Any] = field(default_factory=dict)  # what the factors were, by whose they are
+    factor_states: dict[int, Any] = field(default_factory=dict)  # as they were, by their id
 
 
 class Calls:
     """Follows the calls of one bare denoiser by a hook on it.
 
     The last call's record stays until the next call: gradient checkpointing runs blocks again in
-    the backward pass (`checkpoint_call` brings that call's own record back, however many followed).
+    the backward pass, where `run_checkpointed` brings that call's own record back.
     """
 
     def __init__(self, streams: Streams) -> None:
@@ -41,13 +41,15 @@ class Calls:
 
     def watch(self, model: nn.Module) -> None:
         """Put the hook on the model; a bound method, so that a deep copy's hook fills the copy."""
-        self.handle = model.register_forward_pre_hook(self._on_call, with_kwargs=True)
+        self.handle = model.register_forward_pre_hook(self._follow_call, with_kwargs=True)
 
-    def _on_call(self, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def _follow_call(
+        self, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> None:
         self.record = Record(self.streams.read(model, args, kwargs))
 
     @contextmanager
-    def replay(self, record: Record | None) -> Iterator[None]:
+    def restore(self, record: Record | None) -> Iterator[None]:
         """Inside, the call is that of `record` once more."""
         before, self.record = self.record, record
         try:
@@ -78,14 +80,14 @@ def forget_calls(model: nn.Module) -> None:
         calls.handle.remove()
 
 
-def checkpoint_call(model: nn.Module, block: nn.Module, *args: Any) -> Any:
+def run_checkpointed(model: nn.Module, block: nn.Module, *args: Any) -> Any:
     """Gradient checkpointing of a block of `model`: run again, it is in the same call."""
 
     def keep_record() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
         calls = find_calls(model)
         if calls is None:
             return nullcontext(), nullcontext()
-        return nullcontext(), calls.replay(calls.record)
+        return nullcontext(), calls.restore(calls.record)
 
     # torch calls `context_fn` where the forward pass is.
     return checkpoint(block.__call__, *args, use_reentrant=False, context_fn=keep_record)

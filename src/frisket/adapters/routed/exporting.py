@@ -1,7 +1,7 @@
 """What other programs make of an adapter that acts by noise level, and plain LoRAs made of it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from frisket.adapters.spec import RECORD, AdapterMismatch, LoraSpec, record_of
@@ -44,10 +44,11 @@ def list_schedule(metadata: Mapping[str, str]) -> list[str]:
     return lines
 
 
-def check_fixed(metadata: Mapping[str, str], doing: str) -> None:
+def check_fixed(files: Sequence[Mapping[str, str]], doing: str) -> None:
     """AdapterMismatch for what cannot be done to ranks that act by noise level (`doing`)."""
-    record = record_of(metadata)
-    if record is not None and record.ranks is not None:
+    for record in map(record_of, files):
+        if record is None or record.ranks is None:
+            continue
         raise AdapterMismatch(
             f"its ranks act by noise level ({describe_schedule(record)}), and {doing} would mix or"
             " fix them: no weight can hold what depends on t. Sample with the file as it is, or add"

@@ -12,7 +12,7 @@ from frisket.adapters.routed.schedule import RankSchedule
 from frisket.families.streams import DenoiserCall, Stream
 
 # A factor, or what makes it of a call (where negative prompts come in calls of their own, say).
-Source = Tensor | Callable[[DenoiserCall], Tensor | None] | None
+FactorSource = Tensor | Callable[[DenoiserCall], Tensor | None] | None
 Observer = Callable[[str, Tensor, Tensor], None]
 
 
@@ -30,8 +30,8 @@ class Factors:
     """
 
     ranks: RankSchedule | None = None
-    tokens: Source = None
-    space: Source = None
+    tokens: FactorSource = None
+    space: FactorSource = None
     observe: Observer | None = None
 
     @property
@@ -39,7 +39,7 @@ class Factors:
         """Whether nothing is multiplied."""
         return self.ranks is None and self.tokens is None and self.space is None
 
-    def rank_factor(self, site: "Site", low: Tensor, *, channels: bool) -> Tensor | None:
+    def compute_rank_factor(self, site: "Site", low: Tensor, *, channels: bool) -> Tensor | None:
         """What goes between A and B: for `low` of b n r (or b r h w: `channels`)."""
         ranks = site.hold(self)[0]
         if ranks is None:
@@ -59,7 +59,7 @@ class Factors:
             (id(self), "ranks", rank, low.ndim, len(low), channels, low.dtype), compute
         )
 
-    def row_factor(self, site: "Site", update: Tensor, *, channels: bool) -> Tensor | None:
+    def compute_row_factor(self, site: "Site", update: Tensor, *, channels: bool) -> Tensor | None:
         """What the update is multiplied by: b n 1, or of a convolution b 1 h w (b 1 f h w)."""
         _, own_tokens, own_space = site.hold(self)
         if (own_tokens is None and own_space is None) or site.stream == "apart":
@@ -98,11 +98,11 @@ class Site:
             )
         return record.call
 
-    def hold(self, factors: Factors) -> tuple[RankSchedule | None, Source, Source]:
+    def hold(self, factors: Factors) -> tuple[RankSchedule | None, FactorSource, FactorSource]:
         """Ranks, tokens and space as they were when the call first asked."""
         record = None if self.calls is None else self.calls.record
         now = (factors.ranks, factors.tokens, factors.space)
-        return now if record is None else record.held.setdefault(id(factors), now)
+        return now if record is None else record.factor_states.setdefault(id(factors), now)
 
     def remember(self, key: Hashable, compute: Callable[[], Tensor | None]) -> Tensor | None:
         """What was computed for this call under the key, computed once."""
@@ -117,7 +117,7 @@ class Site:
         return factors[key]
 
 
-def _resolve(source: Source, call: DenoiserCall) -> Any:
+def _resolve(source: FactorSource, call: DenoiserCall) -> Any:
     return source(call) if callable(source) else source
 
 

@@ -7,7 +7,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from frisket.adapters.layers import Layers
-from frisket.adapters.routed.orthogonal import export_layer, import_layer
+from frisket.adapters.routed.orthogonal import export_layer, import_layer, pair_ranks
 from frisket.adapters.spec import ADAPTER, AdapterMismatch, LoraSpec
 
 
@@ -19,10 +19,13 @@ def check_schedule(path: Path, spec: LoraSpec, here: LoraSpec) -> None:
             f' not. Set lora.rank_schedule = "{spec.rank_schedule}" to continue from it, or write a'
             " plain LoRA with frisket convert --drop-schedule"
         )
-    if spec.rank_pairs and not (here.orthogonal or here.rank_pairs):
+    if here.orthogonal and not spec.rank_pairs:
+        raise AdapterMismatch(f"{path} had no orthogonal start: set lora.orthogonal = false")
+    own = pair_ranks(here)
+    if spec.rank_pairs and not (own.rank_pairs and spec.rank == own.rank):
         raise AdapterMismatch(
-            f"{path} had an orthogonal start. Set lora.orthogonal = true to continue from it, at"
-            f" half its rank (lora.rank = {spec.rank // 2})"
+            f"{path} had an orthogonal start: set lora.orthogonal = true and lora.rank ="
+            f" {spec.rank // 2} to continue from it"
         )
 
 

@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from frisket.families.streams import DenoiserCall, Rows, Stream
 
-Space = Float[Tensor, "_ 1 _ _ _"]  # b 1 f h w, of one sample or of b
-Tokens = Float[Tensor, "_ _"]  # b s, likewise
+SpaceFactor = Float[Tensor, "_ 1 _ _ _"]  # b 1 f h w, of one sample or of b
+TokenFactor = Float[Tensor, "_ _"]  # b s, likewise
 Grid = tuple[int, int, int]
 
 
@@ -19,7 +19,11 @@ class RoutingError(ValueError):
 
 
 def lay_rows(
-    stream: Stream, count: int, call: DenoiserCall, tokens: Tokens | None, space: Space | None
+    stream: Stream,
+    count: int,
+    call: DenoiserCall,
+    tokens: TokenFactor | None,
+    space: SpaceFactor | None,
 ) -> Float[Tensor, "_ n 1"] | None:
     """The factor of each of `count` rows of a stream; None where none of them is touched.
 
@@ -27,14 +31,8 @@ def lay_rows(
     rows of the text what `tokens` says of their position, all others 1. RoutingError where the
     stream has another number of rows, or a factor another batch or grid.
     """
-    if stream == "flat" and not (tokens is None and space is None):
-        raise RoutingError(
-            "it works on the rows of all samples one after the other, which no factor can be laid"
-            " on: leave it out with lora.exclude"
-        )
-    touched = {"image": space, "text": tokens, "prompt": tokens}
-    factors = (tokens, space) if stream == "joint" else (touched.get(stream),)
-    if all(factor is None for factor in factors):
+    factors = _list_touching(stream, tokens, space)
+    if not factors:
         return None
     rows = call.sequences.get(stream) or (_find_grid(count, call),)
     if sum(part.count for part in rows) != count:
@@ -42,11 +40,14 @@ def lay_rows(
         raise RoutingError(f"it works on {count} rows, and the call has {shape}")
     parts = [_lay_part(part, stream, call, tokens, space) for part in rows]
     batch = max(len(part) for part in parts)
-    device = next(factor.device for factor in factors if factor is not None)
-    return torch.cat([part.to(device).expand(batch, -1) for part in parts], dim=1)[..., None]
+    return torch.cat([part.to(factors[0].device).expand(batch, -1) for part in parts], dim=1)[
+        ..., None
+    ]
 
 
-def lay_cells(call: DenoiserCall, space: Space | None, sides: tuple[int, ...]) -> Tensor | None:
+def lay_cells(
+    call: DenoiserCall, space: SpaceFactor | None, sides: tuple[int, ...]
+) -> Tensor | None:
     """The factor of a convolution's output cells (`sides`: f h w, or h w), b 1 and the sides."""
     if space is None:
         return None
@@ -55,7 +56,7 @@ def lay_cells(call: DenoiserCall, space: Space | None, sides: tuple[int, ...]) -
     return factor[:, :, 0] if len(sides) == 2 else factor
 
 
-def lay_space(call: DenoiserCall, space: Space, grid: Grid) -> Space:
+def lay_space(call: DenoiserCall, space: SpaceFactor, grid: Grid) -> SpaceFactor:
     """A plane on the latent grid as one on a layer's own grid: the area mean of its cells.
 
     One sample's serves all; several repeat where the call has a multiple of them (the negative
@@ -63,9 +64,9 @@ def lay_space(call: DenoiserCall, space: Space, grid: Grid) -> Space:
     any of them. RoutingError for another grid or number of samples.
     """
     f, h, w = call.cells
-    own = tuple(space.shape[2:])
-    if own[1:] != (h, w) or (call.frames == "cells" and own[0] != f):
-        raise RoutingError(f"its space is {own} cells (f h w), the call's are {call.cells}")
+    space_grid = tuple(space.shape[2:])
+    if space_grid[1:] != (h, w) or (call.frames == "cells" and space_grid[0] != f):
+        raise RoutingError(f"its space is {space_grid} cells (f h w), the call's are {call.cells}")
     if call.rows is not None and len(space) > 1:
         space = space[call.rows.to(space.device)]
     if call.frames == "rows":
@@ -77,7 +78,7 @@ def lay_space(call: DenoiserCall, space: Space, grid: Grid) -> Space:
 
 
 def lay_tokens(
-    call: DenoiserCall, tokens: Tokens, stream: Stream, count: int
+    call: DenoiserCall, tokens: TokenFactor, stream: Stream, count: int
 ) -> Float[Tensor, "_ n"]:
     """What `tokens` says of each row of the text: beyond them the last one holds (padding).
 
@@ -97,8 +98,31 @@ def lay_tokens(
     return torch.where(order >= 0, picked, torch.ones_like(picked))
 
 
+def _list_touching(
+    stream: Stream, tokens: TokenFactor | None, space: SpaceFactor | None
+) -> list[Tensor]:
+    """The factors that touch a stream; RoutingError for one that none can be laid on."""
+    chosen: dict[str, tuple[Tensor | None, ...]] = {
+        "image": (space,),
+        "text": (tokens,),
+        "prompt": (tokens,),
+        "apart": (),
+    }
+    factors = [factor for factor in chosen.get(stream, (tokens, space)) if factor is not None]
+    if factors and stream == "flat":
+        raise RoutingError(
+            "it works on the rows of all samples one after the other, which no factor can be laid"
+            " on: leave it out with lora.exclude"
+        )
+    return factors
+
+
 def _lay_part(
-    part: Rows, stream: Stream, call: DenoiserCall, tokens: Tokens | None, space: Space | None
+    part: Rows,
+    stream: Stream,
+    call: DenoiserCall,
+    tokens: TokenFactor | None,
+    space: SpaceFactor | None,
 ) -> Float[Tensor, "_ n"]:
     if part.kind == "image" and space is not None:
         assert part.grid is not None

@@ -82,7 +82,7 @@ def export_layer(layer: Any, adapter: str, spec: LoraSpec) -> Layer:
     high = torch.cat(
         [up.weight * (sign * _shape(singular, up.weight, 1)) for _, up, singular, sign in halves], 1
     )
-    own = double_ranks(spec)
+    own = pair_ranks(spec)
     return Layer("lora", {A: low.detach(), B: high.detach()}, own.rank, own.alpha)
 
 
@@ -104,7 +104,7 @@ def import_layer(layer: Any, adapter: str, file: Layer) -> None:
         singular.data.copy_(lengths)
 
 
-def double_ranks(spec: LoraSpec) -> LoraSpec:
+def pair_ranks(spec: LoraSpec) -> LoraSpec:
     """What a file says of an adapter: an orthogonal one is a LoRA of twice the rank, in pairs."""
     if not spec.orthogonal:
         return spec

@@ -31,7 +31,7 @@ class CannotRoute(ValueError):
     """An adapter whose update no factor can be put on."""
 
 
-class RoutedLora(LoraVariant):  # type: ignore[misc]
+class RoutedLora(LoraVariant):
     """A LoRA's update with a factor on its ranks, and one on its rows or cells.
 
     The same operations as peft's where nothing is multiplied, so that the numbers are peft's to
@@ -44,7 +44,7 @@ class RoutedLora(LoraVariant):  # type: ignore[misc]
         self.site = Site()
 
     def supports_lora_conversion(self) -> bool:
-        """Never: see REASON."""
+        """Never, for the reason that REASON gives."""
         return False
 
     def forward(
@@ -52,7 +52,7 @@ class RoutedLora(LoraVariant):  # type: ignore[misc]
     ) -> Tensor:
         """The base's output and the update, each factor where it acts."""
         update = self.compute_update(module, active_adapter, x)
-        if _narrows(module):
+        if _must_round(module):
             update = update.to(result.dtype)
         if self.factors.observe is not None:
             self.factors.observe(self.site.name, result, update)
@@ -63,14 +63,14 @@ class RoutedLora(LoraVariant):  # type: ignore[misc]
         down, up = module.lora_A[adapter], module.lora_B[adapter]
         channels = not isinstance(down, nn.Linear)
         low = down(module.lora_dropout[adapter](x))
-        ranks = self.factors.rank_factor(self.site, low, channels=channels)
+        ranks = self.factors.compute_rank_factor(self.site, low, channels=channels)
         update: Tensor = up(low if ranks is None else low * ranks) * module.scaling[adapter]
-        rows = self.factors.row_factor(self.site, update, channels=channels)
+        rows = self.factors.compute_row_factor(self.site, update, channels=channels)
         return update if rows is None else update * rows
 
     @staticmethod
     def merge_safe(*_: Any, **__: Any) -> NoReturn:
-        """Refuse."""
+        """Refuse: NotImplementedError, for the reason that REASON gives."""
         raise NotImplementedError(REASON)
 
     merge_unsafe = merge_safe
@@ -83,10 +83,10 @@ class OrthogonalLora(RoutedLora):
     def compute_update(self, module: Any, adapter: str, x: Tensor) -> Tensor:
         """The update after all factors."""
         channels = not isinstance(module.lora_A[adapter], nn.Linear)
-        ranks = partial(self.factors.rank_factor, self.site, channels=channels)
+        ranks = partial(self.factors.compute_rank_factor, self.site, channels=channels)
         update = compute_orthogonal(module, adapter, module.lora_dropout[adapter](x), ranks)
         update = update * module.scaling[adapter]
-        rows = self.factors.row_factor(self.site, update, channels=channels)
+        rows = self.factors.compute_row_factor(self.site, update, channels=channels)
         return update if rows is None else update * rows
 
 
@@ -147,7 +147,7 @@ def find_factors(denoiser: nn.Module, adapter: str = ADAPTER) -> Factors | None:
     return None
 
 
-def acts_by_level(denoiser: nn.Module) -> bool:
+def is_scheduled(denoiser: nn.Module) -> bool:
     """Whether the ranks of some adapter on a denoiser follow the noise level."""
     variants = (
         variant
@@ -177,7 +177,7 @@ def _check_layer(layer: Any, adapter: str) -> None:
         raise CannotRoute(f"{type(variant).__name__} is on this adapter already")
 
 
-def _narrows(module: Any) -> bool:
+def _must_round(module: Any) -> bool:
     """Whether peft rounds the update to the base's precision before it adds it (bitsandbytes)."""
     return type(module).__module__ == "peft.tuners.lora.bnb" and not torch.is_autocast_enabled()
 

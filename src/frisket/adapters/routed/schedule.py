@@ -57,6 +57,6 @@ class RankSchedule:
         """
         if self.pairs and rank % 2:
             raise ValueError(f"ranks come in pairs, and there are {rank}")
-        own = rank // 2 if self.pairs else rank
-        act = torch.arange(own, device=t.device) < self.count(t, own)[:, None]
+        masked_ranks = rank // 2 if self.pairs else rank
+        act = torch.arange(masked_ranks, device=t.device) < self.count(t, masked_ranks)[:, None]
         return (act.repeat(1, 2) if self.pairs else act).float()

@@ -229,9 +229,9 @@ class StableDiffusion3(Standard):
     ) -> list[Spans]:
         """CLIP's 77 positions, then T5's 256: a word has positions in both, where both read it."""
         assert isinstance(text, TextBundle)
-        both = [read_prompts(text.tokenizer, prompts, CLIP_TOKENS)]
-        both.append(read_prompts(text.tokenizer_2, prompts, CLIP_TOKENS))
-        clip = agree(*both, what="Stable Diffusion 3")
+        first_clip = read_prompts(text.tokenizer, prompts, CLIP_TOKENS)
+        second_clip = read_prompts(text.tokenizer_2, prompts, CLIP_TOKENS)
+        clip = agree(first_clip, second_clip, what="Stable Diffusion 3")
         t5 = read_prompts(text.tokenizer_3, prompts, T5_TOKENS)
         return [[*row, *t5_row] for row, t5_row in zip(clip, t5, strict=True)]
 

@@ -1,5 +1,6 @@
 """Which characters of a prompt each token is of: through templates, tidying, any tokenizer."""
 
+import unicodedata
 from collections.abc import Callable, Sequence
 from difflib import SequenceMatcher
 from typing import Any, NamedTuple
@@ -56,15 +57,15 @@ def read_text(tokenizer: Any, text: str, **options: Any) -> TokenSpans:
     pieces do not decode to the text.
     """
     if getattr(tokenizer, "is_fast", False):
-        encoded = tokenizer(text, return_offsets_mapping=True, **options)
-        ids, sequences = encoded["input_ids"], encoded.sequence_ids(0)
+        encoding = tokenizer(text, return_offsets_mapping=True, **options)
+        ids, sequences = encoding["input_ids"], encoding.sequence_ids(0)
         spans = [
             None if sequence is None else span
-            for span, sequence in zip(encoded["offset_mapping"], sequences, strict=True)
+            for span, sequence in zip(encoding["offset_mapping"], sequences, strict=True)
         ]
     else:
-        encoded = tokenizer(text, return_special_tokens_mask=True, **options)
-        ids, special = encoded["input_ids"], encoded["special_tokens_mask"]
+        encoding = tokenizer(text, return_special_tokens_mask=True, **options)
+        ids, special = encoding["input_ids"], encoding["special_tokens_mask"]
         spans = _decode_spans(tokenizer, text, ids, special)
     return TokenSpans(list(ids), [None if span is None else _trim(text, span) for span in spans])
 
@@ -89,24 +90,52 @@ def align(read: str, prompt: str) -> list[Span]:
 def fill_gaps(spans: Sequence[Span | None], prompt: str) -> list[Span | None]:
     """Give what was tidied away between two tokens (or before the first) to the later one.
 
-    So that characters which no token has are those that were cut off. Spaces are left out.
+    So that characters which no token has are those that were cut off. Spaces are left out, and an
+    accent that was joined with its letter goes to the letter's tokens.
     """
-    filled: list[Span | None] = []
+    spans_without_gaps: list[Span | None] = []
     reached = 0
-    for span in spans:
+    for span in _add_accents(spans, prompt):
         if span is None:
-            filled.append(None)
+            spans_without_gaps.append(None)
             continue
         start, end = span
         gap = prompt[reached:start]
         if gap.strip():
             start = reached + len(gap) - len(gap.lstrip())
-        filled.append((start, end))
+        spans_without_gaps.append((start, end))
         reached = max(reached, end)
-    return filled
+    return spans_without_gaps
 
 
-def agree(first: list[Spans], second: list[Spans], what: str) -> list[Spans]:
+def _add_accents(spans: Sequence[Span | None], prompt: str) -> list[Span | None]:
+    """Spans whose letter a tokenizer joined with what follows it end after that.
+
+    Tokenizers that compose text (NFC) place the composed letter at its first character alone:
+    accents after their letter, the parts of a Korean syllable.
+    """
+    starts = {span[0] for span in spans if span is not None}
+    longer_spans: list[Span | None] = []
+    for span in spans:
+        if span is None:
+            longer_spans.append(None)
+            continue
+        start, end = span
+        while end < len(prompt) and end not in starts and _composes(prompt[start:end], prompt[end]):
+            end += 1
+        longer_spans.append((start, end))
+    return longer_spans
+
+
+def _composes(before: str, after: str) -> bool:
+    if unicodedata.combining(after):
+        return True
+    return len(unicodedata.normalize("NFC", before + after)) == len(
+        unicodedata.normalize("NFC", before)
+    )
+
+
+def agree(first: list[Spans], second: list[Spans], *, what: str) -> list[Spans]:
     """`first`, where two tokenizers side by side on one axis cut every prompt alike.
 
     ValueError where they do not: a position would then be two different words.
@@ -135,11 +164,11 @@ def _find_prompt(render: Callable[[str], str], prompt: str) -> tuple[str, int, s
 def _move(tokens: TokenSpans, start: int, inner: str, prompt: str) -> TokenSpans:
     """From the characters of a text, in which `inner` begins at `start`, to those of the prompt."""
     origins = align(inner, prompt)
-    moved = [
+    prompt_spans = [
         None if span is None else _translate(origins, span[0] - start, span[1] - start)
         for span in tokens.spans
     ]
-    return TokenSpans(tokens.ids, fill_gaps(moved, prompt))
+    return TokenSpans(tokens.ids, fill_gaps(prompt_spans, prompt))
 
 
 def _translate(origins: Sequence[Span], start: int, end: int) -> Span | None:
@@ -165,14 +194,14 @@ def _decode_spans(
     own = [token for token, of_template in zip(ids, special, strict=True) if not of_template]
     ends = [0]
     for count in range(1, len(own) + 1):
-        decoded = tokenizer.decode(own[:count], clean_up_tokenization_spaces=False).rstrip(HALF)
-        if not text.startswith(decoded) or len(decoded) < ends[-1]:
+        decoding = tokenizer.decode(own[:count], clean_up_tokenization_spaces=False).rstrip(HALF)
+        if not text.startswith(decoding) or len(decoding) < ends[-1]:
             raise ValueError(
                 f"{type(tokenizer).__name__} does not say which characters a token is of, and its"
                 f" tokens do not decode to the prompt {text[:60]!r}: use the fast tokenizer"
                 " (tokenizer.json in model.source)"
             )
-        ends.append(len(decoded))
+        ends.append(len(decoding))
     pieces = iter(range(len(own)))
     spans: list[Span | None] = []
     for of_template in special:

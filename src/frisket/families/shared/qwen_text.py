@@ -114,10 +114,10 @@ def _find_edit_spans(
     pictures = pictures_of(references)
     check_count(len(pictures), several=text.several, prompt=prompt)
     processor: Any = text.processor
-    looked = [resize_for_text(picture, several=text.several) for picture in pictures]
-    seen: Any = processor.image_processor(images=looked, return_tensors="pt")
+    resized = [resize_for_text(picture, several=text.several) for picture in pictures]
+    features: Any = processor.image_processor(images=resized, return_tensors="pt")
     cells = processor.image_processor.merge_size**2
-    lengths = iter((seen["image_grid_thw"].prod(-1) // cells).tolist())
+    lengths = iter((features["image_grid_thw"].prod(-1) // cells).tolist())
     marks = [f"Picture {index + 1}: {SHOWN}" for index in range(len(pictures))]
     before = "".join(marks) if text.several else ""
     tokens = read_template(

@@ -29,7 +29,8 @@ from frisket.registry import UnknownPlugin
 
 PACKAGED = "packaged with frisket"  # where no source is given
 PHRASES = "{phrases}"  # in the prompt, where they go
-SCORE = 0.4
+SEPARATION = 0.4
+UNSURE = 0.45  # score of every mask, below the half from which none is to be looked at
 SEED = 0  # of the noise, the same for every picture
 
 
@@ -53,8 +54,9 @@ class AttentionGrounder:
 
     The picture is encoded and noised at each t; the denoiser predicts under a prompt of the
     phrases, and what the cells attend to is averaged over layers, levels and draws. Each phrase's
-    map is cut where it divides best (Otsu), which becomes one half in the mask. The score is how
-    well that cut divides; a phrase below the threshold `score` is not in the picture.
+    map is cut where it divides best (Otsu), which becomes one half in the mask. A map of which that
+    cut explains less than the threshold `separation` gives no mask. That a phrase is in the picture
+    no map tells, for something is always looked at most: every mask is one to be looked at.
     """
 
     family: Family
@@ -62,7 +64,7 @@ class AttentionGrounder:
     tokenizer: Any
     source: Source
     options: AttentionOptions = field(default_factory=AttentionOptions)
-    score: float = SCORE
+    separation: float = SEPARATION
 
     def ground(
         self, pictures: Sequence[RgbPicture], phrases: Sequence[Sequence[str]]
@@ -80,9 +82,8 @@ class AttentionGrounder:
             phrases, enlarge(maps[:, 0], picture.shape[0], picture.shape[1]), strict=True
         ):
             cut = find_cut(plane)
-            if cut.separation >= self.score:
-                mask = soften_map(plane, cut.threshold)
-                segments.append(Segment(mask, score=cut.separation, phrase=phrase))
+            if cut.separation >= self.separation:
+                segments.append(Segment(soften_map(plane, cut.threshold), UNSURE, phrase=phrase))
         return segments
 
     @torch.no_grad()
@@ -116,9 +117,9 @@ class AttentionGrounder:
                 noisy, _target = objective.corrupt(clean, noise, t)
                 with capture(
                     layers, [positions], form=self.options.form, softmax=self.options.softmax
-                ) as seen:
+                ) as captured:
                     self.family.predict(denoiser, noisy, t, conditioning)
-                maps.append(average(seen.maps, (frames, height, width)))
+                maps.append(average(captured.maps, (frames, height, width)))
         mean = torch.stack(maps).mean(0)
         return (compare_phrases(mean) if self.options.form == "output" else mean)[0].float().cpu()
 
@@ -207,5 +208,5 @@ BACKEND = Backend(
     load=load,
     repo=PACKAGED,
     weights=True,
-    thresholds={"score": SCORE},
+    thresholds={"separation": SEPARATION},
 )

@@ -20,17 +20,20 @@ def reads_attention(config: Config) -> bool:
 
 
 def make_locator(config: Config, family: Family, source: Source) -> Locator | None:
-    """What `data.prepare` calls before it encodes anything; None where no region has a phrase.
+    """What `data.prepare` calls before it encodes anything; None where there are no phrases.
 
     It raises ConfigError for a region that no mask covers, and PhrasesNotRead with every caption
-    that lacks the phrase of a region that its clip's mask covers, or in which it is cut off. The
-    empty caption of a dropout lacks all of them by intent. Where no loss term reads attention the
-    captions are looked at and no tokenizer is loaded: the positions are then left out.
+    that lacks the phrase of a region that its clip's mask covers, or in which it is cut off; so for
+    the adapter's own words (lora.focus, lora.align), whose positions come after the regions'. The
+    empty caption of a dropout lacks all of them by intent. Where neither a loss term reads
+    attention nor the adapter has words of its own, the captions are looked at and no tokenizer is
+    loaded: the positions are then left out.
     """
-    phrases = config.phrases
-    if not phrases:
+    phrases, own = config.phrases, config.lora.words
+    if not phrases and not own:
         return None
-    watched = reads_attention(config)
+    watched = reads_attention(config) or bool(own)
+    looked = {**phrases, **{f"lora.{option}": word for option, word in own.items()}}
 
     def locate_phrases(items: Sequence[Item], captions: Captions) -> Mapping[str, PhraseRow]:
         _check_masks(phrases, items)
@@ -38,13 +41,14 @@ def make_locator(config: Config, family: Family, source: Source) -> Locator | No
         places: dict[str, dict[str, tuple[int, ...] | ValueError]] = {}
         for key, (caption, _) in captions.items():
             places[key] = {
-                region: _find(spans.get(key), caption, phrase) for region, phrase in phrases.items()
+                name: _find(spans.get(key), caption, phrase) for name, phrase in looked.items()
             }
-        required = list(_list_required(items, phrases))
+        own_names = tuple(looked)[len(phrases) :]
+        required = [*_list_required(items, phrases), *_list_own(items, own_names)]
         failures = {
-            f"{name} [regions.{region}] {error}": (name, error)
-            for name, key, region in required
-            if isinstance(error := places[key][region], ValueError)
+            f"{clip} [{name if name in own_names else f'regions.{name}'}] {error}": (clip, error)
+            for clip, key, name in required
+            if isinstance(error := places[key][name], ValueError)
         }
         if failures:
             raise PhrasesNotRead(list(failures.values()), len(required))
@@ -93,6 +97,16 @@ def _find(
     return ()
 
 
+def _list_own(items: Sequence[Item], words: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """Clip, text key and option of every place where a word of the adapter must stand."""
+    for item in items:
+        swapped = [swap.text for swap in item.swaps]
+        mixed = [mix.text for mix in item.mixes]
+        chosen = [subset.text for subset in item.subsets]
+        for key in (*item.texts, *swapped, *mixed, *chosen):
+            yield from ((item.name, key, word) for word in words)
+
+
 def _list_required(
     items: Sequence[Item], phrases: Mapping[str, str]
 ) -> Iterator[tuple[str, str, str]]:
@@ -100,7 +114,7 @@ def _list_required(
     for item in items:
         regions = [region for region in phrases if region in item.covers]
         captions = [] if item.subsets else [*item.texts]  # with subsets no draw takes it
-        captions += [composite.text for composite in (*item.swaps, *item.mixes)]
+        captions += [swap.text for swap in item.swaps] + [mix.text for mix in item.mixes]
         for key in captions:
             yield from ((item.name, key, region) for region in regions)
         for subset in item.subsets:

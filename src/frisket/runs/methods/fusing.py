@@ -16,7 +16,9 @@ from frisket.families.base import Family, Parts, Source
 from frisket.inference.grids import save
 from frisket.inference.methods.freefuse.bias import Bias, check_apart
 from frisket.inference.methods.freefuse.method import FreeFuse, FuseOptions, check_steps
+from frisket.inference.methods.tara import Tara
 from frisket.inference.sample_specs import SampleSpec, references
+from frisket.runs.methods.focusing import read_focus
 
 Positions = tuple[int, ...]
 
@@ -29,10 +31,12 @@ class FusePlan:
     triggers: tuple[str, ...]
     phrases: Mapping[str, tuple[Positions, ...]]
     background: Mapping[str, Positions] | None
-    options: FuseOptions
+    options: FuseOptions | None  # of FreeFuse; None is TARA
 
-    def build(self, family: Family, parts: Parts, adapters: Sequence[Factors]) -> FreeFuse:
+    def build(self, family: Family, parts: Parts, adapters: Sequence[Factors]) -> FreeFuse | Tara:
         """The method, for LoRAs that are on the denoiser, in the order of `names`."""
+        if self.options is None:
+            return Tara(adapters, self.phrases)
         assert parts.denoiser is not None
         return FreeFuse(
             family,
@@ -46,9 +50,12 @@ class FusePlan:
 
     def describe(self) -> dict[str, Any]:
         """What a record says of it."""
+        triggers = dict(zip(self.names, self.triggers, strict=True))
+        if self.options is None:
+            return {"method": "tara", "triggers": triggers}
         return {
             "method": "freefuse",
-            "triggers": dict(zip(self.names, self.triggers, strict=True)),
+            "triggers": triggers,
             "step": self.options.step,
             "layers": list(self.options.layers),
             "looked_at": "base" if self.options.base else "loras",
@@ -74,7 +81,7 @@ def plan_fusion(
     if not fuse.method:
         if fuse.triggers or fuse.background:
             raise ConfigError(
-                "generate: --trigger and --background say what is fused: add --fuse freefuse"
+                "generate: --trigger and --fuse-background say what is fused: add --fuse freefuse"
             )
         return None
     if masks:
@@ -82,7 +89,20 @@ def plan_fusion(
             "generate: --fuse finds each LoRA's mask by itself; leave --lora-mask out, or --fuse"
         )
     names = name_loras([path for path, _ in lora])
-    triggers = pair_triggers(names, fuse.triggers)
+    given = fuse.triggers
+    if fuse.method == "tara" and not given:
+        given = tuple(
+            f"{name}={read_focus(path)}" for name, (path, _) in zip(names, lora, strict=True)
+        )
+    triggers = pair_triggers(names, given)
+    if fuse.method == "tara":
+        if fuse.background or fuse.bias:
+            raise ConfigError(
+                "generate: TARA looks at no picture: leave --fuse-background and --fuse-bias out"
+            )
+        return FusePlan(
+            names, triggers, _locate_words(family, source, specs, triggers)[0], None, None
+        )
     bias = Bias() if fuse.bias else None
     layers = fuse.layers or family.suggestions.fuse_layers
     options = FuseOptions(step=fuse.step, layers=layers, base=not fuse.loras, bias=bias)
@@ -139,7 +159,7 @@ def _locate_words(
     source: Source,
     specs: Sequence[SampleSpec],
     triggers: Sequence[str],
-    background: str,
+    background: str = "",
 ) -> tuple[dict[str, tuple[Positions, ...]], dict[str, Positions] | None]:
     tokenizer = family.load_tokenizer(source)
     card = family.variants[source.variant]

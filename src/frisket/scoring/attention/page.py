@@ -79,9 +79,10 @@ class AttentionReport:
             [alignments[name].mass for name in shared], [base[name].mass for name in shared]
         )
         before = estimate([base[name].mass for name in shared])
-        told = "more" if moved.above else "less" if moved.below else "not told apart from"
-        against = f"{told} than the base's" if moved.above or moved.below else f"{told} the base's"
-        return f"{sentence} That is {against} {before.mean:.0%}."
+        relation = "not told apart from"
+        if moved.above or moved.below:
+            relation = "more than" if moved.above else "less than"
+        return f"{sentence} That is {relation} the base's {before.mean:.0%}."
 
 
 def _spell_share(value: Estimate) -> str:
@@ -228,7 +229,8 @@ def _spell_spread(value: Estimate) -> str:
 
 def _build_phrase(report: AttentionReport, number: int) -> dict[str, Any]:
     """The rows of one phrase: a scene each, plain, then every level of every model."""
-    entry, rows = report.phrases[number], []
+    entry = report.phrases[number]
+    rows: list[dict[str, Any]] = []
     heads = [
         f"{reading.model}, {name}"
         for reading in report.readings

@@ -1,8 +1,7 @@
 """Which phrases are looked for, whose region each names, and where captions have them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from frisket.attention.tokens import PhraseNotFound, locate
 from frisket.config.load import ConfigError
@@ -33,9 +32,7 @@ def choose_phrases(config: Config, typed: Sequence[str]) -> tuple[RegionPhrase, 
     Raises ConfigError for a region that the configuration has not, and where there is no phrase.
     """
     if not typed:
-        phrases = tuple(
-            RegionPhrase(phrase, region) for region, phrase in read_region_phrases(config).items()
-        )
+        phrases = tuple(RegionPhrase(phrase, region) for region, phrase in config.phrases.items())
         if not phrases:
             raise ConfigError(
                 'no region has a phrase: give one, as in --phrase "subject=sks", or set it in the'
@@ -55,12 +52,6 @@ def _read_phrase(text: str, known: Sequence[str]) -> RegionPhrase:
     if region and region not in known:
         raise ConfigError(f"--phrase {text!r}: no region {region!r}{suggest(region, list(known))}")
     return RegionPhrase(phrase, region)
-
-
-def read_region_phrases(config: Config) -> dict[str, str]:
-    """The phrases of [regions], by region."""
-    table: Mapping[str, Any] = config.regions
-    return {name: entry.phrase for name, entry in table.items() if getattr(entry, "phrase", None)}
 
 
 def locate_in_prompts(

@@ -63,8 +63,8 @@ class WordScene:
 class PhraseScenes:
     """Phrases, and the clips that they are read in."""
 
-    phrases: tuple[RegionPhrase, ...]
-    scenes: tuple[WordScene, ...]
+    phrases: tuple[RegionPhrase, ...] = ()
+    scenes: tuple[WordScene, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +165,10 @@ def read_clip(
             noisy, _ = objective.corrupt(clean, noise, t)
             with capture(
                 layers, [scene.positions], form=reading.form, softmax=reading.softmax
-            ) as seen:
+            ) as captured:
                 family.predict(denoiser, noisy, t, conditioning)
             cells = tuple(clean.shape[2:])
-            for layer, maps in _collect_maps(seen.maps, cells, reading.form).items():
+            for layer, maps in _collect_maps(captured.maps, cells, reading.form).items():
                 draws.setdefault(layer, []).append(maps)
         results += [
             ReadMaps(
@@ -219,11 +219,11 @@ def read_sample(
     """
     assert parts.denoiser is not None
     conditioning = embeddings[spec.prompt, spec.images]
-    seen: list[Seen] = []
+    captures: list[Seen] = []
     with ExitStack() as stack:
-        for expert in experts_of(unwrap_model(parts.denoiser)).values():
+        for expert in _order_experts(parts.denoiser):
             layers = find_layers(family, expert, reading.layers)
-            seen.append(
+            captures.append(
                 stack.enter_context(
                     capture(
                         layers,
@@ -236,7 +236,7 @@ def read_sample(
             )
         device, specs = reading.levels.device, [spec]
         (picture,) = sample(family, parts, embeddings, specs, batch=1, device=device, tile=tile)
-    calls = [call for expert in seen for call in expert.calls]
+    calls = [call for captured in captures for call in captured.calls]
     if not calls:
         raise ValueError(
             f"{family.name} did not hand the prompt {spec.prompt!r} to its attention as it was"
@@ -251,17 +251,27 @@ def read_sample(
     return picture, results
 
 
+def _order_experts(denoiser: nn.Module) -> list[nn.Module]:
+    """The plain denoisers in the order that sampling comes to them: of the highest t first."""
+    bare = unwrap_model(denoiser)
+    experts = experts_of(bare)
+    if isinstance(bare, Experts):
+        ranges = bare.ranges
+        return [experts[name] for name in sorted(experts, key=lambda name: -ranges[name][0])]
+    return list(experts.values())
+
+
 def _choose_rows_of(conditioning: Conditioning) -> Callable[[Projections], Any]:
     """The rows of a prompt, whichever of its tensors the denoiser attends to: by width."""
 
     def choose(projections: Projections) -> Any:
-        given = projections.prompt
-        if given is None:
+        prompt = projections.prompt
+        if prompt is None:
             raise ValueError(
                 "this family does not say which prompt a row has: attention cannot be read while"
                 " sampling, only from clips"
             )
-        width = given[0].shape[-1]
+        width = prompt[0].shape[-1]
         for text in conditioning.values():
             if text.ndim == 3 and text.shape[-1] == width and text.is_floating_point():
                 return match_prompts(text)(projections)
@@ -275,12 +285,12 @@ def _collect_maps(
 ) -> dict[str, Maps]:
     """A scene's maps on its latent grid by layer, and their mean where there are several."""
     frames, height, width = cells
-    laid = {name: lay_on_grid(layer, (frames, height, width)) for name, layer in maps.items()}
-    if len(laid) > 1:
-        laid = {ALL_LAYERS: torch.stack(list(laid.values())).mean(0), **laid}
+    by_layer = {name: lay_on_grid(layer, (frames, height, width)) for name, layer in maps.items()}
+    if len(by_layer) > 1:
+        by_layer = {ALL_LAYERS: torch.stack(list(by_layer.values())).mean(0), **by_layer}
     if form == "output":
-        laid = {name: compare_phrases(layer) for name, layer in laid.items()}
-    return {name: layer[0].float().cpu() for name, layer in laid.items()}
+        by_layer = {name: compare_phrases(layer) for name, layer in by_layer.items()}
+    return {name: layer[0].float().cpu() for name, layer in by_layer.items()}
 
 
 def _align_draws(

@@ -10,7 +10,7 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
-from frisket.adapters.routed.calls import checkpoint_call
+from frisket.adapters.routed.calls import run_checkpointed
 from frisket.adapters.targets import LAYERS, unwrap_model
 from frisket.families.blocks import blocks_of
 from frisket.families.experts import experts_of
@@ -163,7 +163,7 @@ def checkpoint_blocks(denoiser: nn.Module) -> None:
                 " false"
             )
         model: Any = expert
-        model.enable_gradient_checkpointing(partial(checkpoint_call, unwrap_model(expert)))
+        model.enable_gradient_checkpointing(partial(run_checkpointed, unwrap_model(expert)))
 
 
 def compile_blocks(denoiser: nn.Module, **options: Any) -> None:

@@ -20,8 +20,8 @@ def embed_concepts(
     family: Family, text: nn.Module, words: Sequence[str]
 ) -> tuple[Float[Tensor, "C d"], Float[Tensor, " p"]]:
     """One token a concept (the first of its word alone) and a pooled vector of zeros, as theirs."""
-    given = family.embed(text, words)
-    return given["text"][:, 0], torch.zeros_like(given["pooled"][0])
+    conditioning = family.embed(text, words)
+    return conditioning["text"][:, 0], torch.zeros_like(conditioning["pooled"][0])
 
 
 @contextmanager
@@ -33,9 +33,9 @@ def capture_concepts(
 ) -> Iterator[Seen]:
     """Record, for each double block, the saliency b C f h w of each concept, without gradients.
 
-    Helbling et al. 2025, section 3: the concepts go through the text's own weights, attend to each
-    other and to the picture (never to the prompt), and nothing attends to them. Saliency is the
-    dot product of what attention gave a concept and a cell, before the out projection, over all
+    Helbling et al. 2025 (arXiv 2502.04320): the concepts go through the text's own weights, attend
+    to each other and to the picture (never to the prompt), and nothing attends to them. Saliency is
+    the dot product of what attention gave a concept and a cell, before the out projection, over all
     heads and not scaled. `frisket.attention.maps.average` and then `compare_phrases` make their
     heat maps. One small pass of C tokens for each double block up to the last of `layers`.
 
@@ -47,8 +47,8 @@ def capture_concepts(
             " capture tokens of the prompt instead (frisket.attention.capture, form 'output')"
         )
     double = [layer for layer in list_flux_layers(denoiser) if layer.name[0] == "t"]
-    chosen = {layer.name for layer in choose_layers(double, layers)}
-    last = max(index for index, layer in enumerate(double) if layer.name in chosen)
+    chosen_names = {layer.name for layer in choose_layers(double, layers)}
+    last = max(index for index, layer in enumerate(double) if layer.name in chosen_names)
     seen = Seen()
     model: Any = denoiser
     stream = ConceptStream(model, concepts, pooled)
@@ -57,7 +57,7 @@ def capture_concepts(
         @torch.no_grad()
         def receive(projections: Projections) -> None:
             maps = stream.pass_block(model.transformer_blocks[index], projections)
-            if name in chosen:
+            if name in chosen_names:
                 seen.record(name, maps.unflatten(2, projections.cells), projections.timestep)
 
         return receive

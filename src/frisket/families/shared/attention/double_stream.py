@@ -54,10 +54,10 @@ def count_cells(ids: Tensor) -> Cells:
     the tokens are not a whole grid.
     """
     ids = ids[0] if ids.ndim == 3 else ids
-    own = ids[ids[:, 0] == ids[0, 0]]
-    height, width = (int(own[:, axis].max() - own[:, axis].min()) + 1 for axis in (1, 2))
-    if height * width != len(own):
-        raise ValueError(f"{len(own)} tokens do not fill a grid of {height} x {width}")
+    own_ids = ids[ids[:, 0] == ids[0, 0]]
+    height, width = (int(own_ids[:, axis].max() - own_ids[:, axis].min()) + 1 for axis in (1, 2))
+    if height * width != len(own_ids):
+        raise ValueError(f"{len(own_ids)} tokens do not fill a grid of {height} x {width}")
     return 1, height, width
 
 
@@ -137,15 +137,15 @@ def _read_text_first(
     cells = count_cells(call.inputs["img_ids"])
     count, length = cells[1] * cells[2], key.shape[1] - query.shape[1]
     cosines, sines = call.arguments["image_rotary_emb"]
-    own = slice(length, length + count)
-    turned = apply_rotary_emb(query[:, :count], (cosines[own], sines[own]), sequence_dim=1)
+    columns = slice(length, length + count)
+    turned = apply_rotary_emb(query[:, :count], (cosines[columns], sines[columns]), sequence_dim=1)
     return Projections(
         query=turned,
         key=apply_rotary_emb(key, (cosines, sines), sequence_dim=1),
         value=value,
         text=slice(0, length),
         cells=cells,
-        image=own,
+        image=columns,
         image_output=outputs[1][:, :count],
         text_output=outputs[0],
         timestep=call.inputs.get("timestep"),
@@ -164,10 +164,10 @@ def list_sd3_layers(denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
 def _read_sd3(patch: int, attention: Any, call: AttentionCall) -> Projections:
     """The picture first; no rotary embedding. What has a norm comes with its heads in front."""
 
-    def take(norm: str, plain: str) -> Tensor:
+    def take(norm: str, projection: str) -> Tensor:
         if norm in call.tensors:
             return call.tensors[norm].transpose(1, 2)
-        return split_heads(call.tensors[plain], attention.heads)
+        return split_heads(call.tensors[projection], attention.heads)
 
     query = take("norm_q", "to_q")
     keys = [take("norm_k", "to_k"), take("norm_added_k", "add_k_proj")]

@@ -112,12 +112,12 @@ def order_columns(inputs: Mapping[str, Any]) -> Tensor:
         inputs[name].bool() for name in ("encoder_attention_mask", "encoder_attention_mask_2")
     )
     image = inputs["image_embeds"]
-    shown = text.new_full((len(text), image.shape[1]), bool((image != 0).any()))
-    there = torch.cat([shown, glyphs, text], 1)
+    image_mask = text.new_full((len(text), image.shape[1]), bool((image != 0).any()))
+    present_mask = torch.cat([image_mask, glyphs, text], 1)
     # Stable: the order within each of the two groups stays picture, glyphs, text.
-    order = there.logical_not().to(torch.uint8).argsort(dim=1, stable=True)
+    order = present_mask.logical_not().to(torch.uint8).argsort(dim=1, stable=True)
     places = order.argsort(dim=1)
-    widths = [shown.shape[1], glyphs.shape[1], text.shape[1]]
+    widths = [image_mask.shape[1], glyphs.shape[1], text.shape[1]]
     return torch.cat(list(reversed(places.split(widths, dim=1))), 1)
 
 

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 import torch
@@ -45,7 +45,7 @@ class Tap:
     def __call__(self, name: str, report: Callable[[Projections], None]) -> Remove:
         """Put the hooks on; ValueError, naming the layer, where they would not be called."""
         self.refuse(name)
-        hooks = Hooks(self, report)
+        hooks = TapHooks(self, report)
         attention = self.attention
         handles = [
             self.denoiser.register_forward_pre_hook(hooks.on_denoiser, with_kwargs=True),
@@ -85,7 +85,7 @@ class Tap:
             )
 
 
-class Hooks:
+class TapHooks:
     """What the hooks of one tap do; a block computed again in the backward pass is not seen.
 
     Nothing of a call is held once it was reported.
@@ -140,7 +140,9 @@ class Hooks:
         A loss of maps alone enters the block here and not at its output.
         """
         fetch = getattr(self.tap.block, ON_BACKWARD, None)
-        for tensor in self.call.tensors.values() if fetch is not None else ():
+        if fetch is None:
+            return
+        for tensor in self.call.tensors.values():
             if tensor.requires_grad:
                 tensor.register_hook(lambda _: fetch())
 
@@ -159,13 +161,20 @@ def bind_arguments(module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> d
 
     What falls to **kwargs is among them.
     """
-    signature = inspect.signature(module.forward)
-    bound = signature.bind(*args, **kwargs)
-    arguments = dict(bound.arguments)
+    forward: Any = module.forward
+    owner = (module,) if inspect.ismethod(forward) else ()
+    signature = _read_signature(forward.__func__ if owner else forward)
+    arguments = dict(signature.bind(*owner, *args, **kwargs).arguments)
     for parameter in signature.parameters.values():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             arguments |= arguments.pop(parameter.name, {})
     return arguments
+
+
+@lru_cache(maxsize=256)
+def _read_signature(function: Callable[..., Any]) -> inspect.Signature:
+    """Read once a function: it takes longer than a small layer."""
+    return inspect.signature(function)
 
 
 def is_backward() -> bool:

@@ -87,7 +87,7 @@ class QwenStreams(NameTable):
         """What a call is about: `img_shapes` are in tokens of 2 x 2 cells."""
         call = bind_call(model, args, kwargs)
         states, text = call["hidden_states"], call["encoder_hidden_states"]
-        frames, rows, columns = _shapes(call["img_shapes"])[0]
+        frames, rows, columns = _list_shapes(call["img_shapes"])[0]
         return DenoiserCall(
             t=expand_t(call["timestep"], len(states), 1.0).to(states.device),
             cells=(frames, 2 * rows, 2 * columns),
@@ -112,10 +112,10 @@ class Qwen21Streams(NameTable):
         """What a call is about; with a cache to read from the blocks see the target alone."""
         call = bind_call(model, args, kwargs)
         states, text = call["hidden_states"], call["encoder_hidden_states"]
-        cells = _shapes(call["img_shapes"])[-1]
+        cells = _list_shapes(call["img_shapes"])[-1]
         target = Rows("image", prod(cells), cells)
         cached = call["kv_cache_mode"] == "cached"
-        joint = (target,) if cached else (*_before(call["img_mask"][0], target.count), target)
+        joint = (target,) if cached else (*_list_before(call["img_mask"][0], target.count), target)
         others = states.shape[1] - target.count
         image = (*((Rows("other", others),) if others else ()), target)
         return DenoiserCall(
@@ -134,13 +134,13 @@ def list_pictures(grids: list[tuple[int, int, int]], count: int) -> tuple[Rows, 
     return (*own, Rows("other", left)) if left else own
 
 
-def _shapes(shapes: Any) -> list[tuple[int, int, int]]:
+def _list_shapes(shapes: Any) -> list[tuple[int, int, int]]:
     """Of the first sample, one for each picture: samples share their layout."""
     first = shapes[0]
     return [first] if isinstance(first[0], int) else list(first)
 
 
-def _before(slots: Tensor, target: int) -> tuple[Rows, ...]:
+def _list_before(slots: Tensor, target: int) -> tuple[Rows, ...]:
     """What stands before the target: text, and slots of 2 x 2 cells of pictures that are shown."""
     flags = slots.tolist()[: len(slots) - target // 4]
     runs = ((picture, len(list(group))) for picture, group in groupby(flags))

@@ -59,8 +59,8 @@ class WanStreams(NameTable):
     ) -> DenoiserCall:
         """What a call is about."""
         call = bind_call(model, args, kwargs)
-        patch: Any = model.config.patch_size
-        return _read_planes(call, patch)
+        config: Any = model.config
+        return _read_planes(call, config.patch_size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +74,8 @@ class Sd3Streams(NameTable):
     ) -> DenoiserCall:
         """What a call is about."""
         call = bind_call(model, args, kwargs)
-        side: Any = model.config.patch_size
-        return _read_planes(call, (1, side, side))
+        config: Any = model.config
+        return _read_planes(call, (1, config.patch_size, config.patch_size))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,13 +142,13 @@ def order_text(
     The model puts what is there first (image, glyphs, text) and then what is not, in that order.
     """
     count, length = text_mask.shape
-    seen = bool(image.numel()) and not bool((image == 0).all())
-    shown = torch.full((count, image.shape[1]), seen, device=text_mask.device)
-    present = torch.cat([shown, glyphs_mask.bool(), text_mask.bool()], dim=1)
+    is_image_shown = bool(image.numel()) and not bool((image == 0).all())
+    image_flags = torch.full((count, image.shape[1]), is_image_shown, device=text_mask.device)
+    present = torch.cat([image_flags, glyphs_mask.bool(), text_mask.bool()], dim=1)
     places = torch.arange(length, device=text_mask.device).expand(count, -1)
     none = -torch.ones_like(present[:, :-length], dtype=places.dtype)
-    every = torch.cat([none, places], dim=1)
-    return every.gather(1, torch.sort(~present, dim=1, stable=True).indices)
+    all_places = torch.cat([none, places], dim=1)
+    return all_places.gather(1, torch.sort(~present, dim=1, stable=True).indices)
 
 
 def _read_planes(

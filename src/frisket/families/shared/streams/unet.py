@@ -8,7 +8,7 @@ from torch import nn
 
 from frisket.families.streams import (
     DenoiserCall,
-    Frames,
+    FrameAxis,
     NameTable,
     Rows,
     Stream,
@@ -29,7 +29,7 @@ class UNetStreams(NameTable):
     """Of UNet2DConditionModel, told a level from 0 to 999 (or t * 1000)."""
 
     table: tuple[tuple[str, Stream], ...] = TABLE
-    frames: Frames = "cells"
+    frames: FrameAxis = "cells"
     channels: int = 0  # with this many the frames are rows, with others channels (pocket)
 
     def read(

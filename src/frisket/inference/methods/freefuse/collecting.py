@@ -31,15 +31,17 @@ class _Enough(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """How maps are read from one layer: the anchors' share, and two forms of the authors' code.
+    """How maps are read from one layer: the anchors' share, and three forms of the authors' code.
 
     `factor` multiplies the logits (None: as the layer does; theirs 1/1000), `temperature` divides
-    the similarities (None: by their own spread; theirs 4000 for FLUX, 1000 for SDXL).
+    the similarities (None: by their own spread; theirs 4000 for FLUX, 1000 for SDXL), `centred`
+    takes the mean over cells off the features (theirs: not).
     """
 
     anchors: float = ANCHORS
     factor: float | None = None
     temperature: float | None = None
+    centred: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,9 @@ def measure_layer(
     else:
         own = score_phrases(query, key, background, factor=factor)
         behind = choose_anchors(own, sight.anchors)
-    similarity = compare_features(_unfold(features, batch), torch.cat([anchors, behind], dim=1))
+    similarity = compare_features(
+        _unfold(features, batch), torch.cat([anchors, behind], dim=1), centred=sight.centred
+    )
     maps = spread_over_cells(similarity, sight.temperature)
     return Maps(maps[:, :-1], maps[:, -1:], (cells[0] * frames, *cells[1:]))
 

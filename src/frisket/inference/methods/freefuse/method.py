@@ -9,13 +9,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from frisket.adapters.attach import frozen, unwrap_model
 from frisket.adapters.routed.factors import Factors
-from frisket.attention.base import AttentionLayer, Projections, total_positions
+from frisket.attention.base import AttentionLayer, Projections
 from frisket.attention.capture import choose_layers, match_prompts
 from frisket.attention.maps import lay_on_grid
 from frisket.families.base import Family
@@ -37,9 +36,17 @@ from frisket.inference.methods.freefuse.collecting import (
     watch_layers,
 )
 from frisket.inference.methods.freefuse.masks import MaskRule, build_masks
+from frisket.inference.methods.words import (
+    PhraseRow,
+    PromptPhrases,
+    find_prompt,
+    find_rows,
+    lay_tokens,
+    mark_positions,
+    multiply,
+    read_prompts,
+)
 from frisket.inference.sample_specs import SampleSpec
-
-PromptPhrases = Mapping[str, Sequence[Sequence[int]]]  # of a prompt: each phrase's positions
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +105,7 @@ class FreeFuse:
     ) -> Iterator[None]:
         """Find the masks of these samples; inside, every LoRA acts on its own."""
         check_steps(self.options, specs)
-        lost = [spec.prompt for spec in specs if spec.prompt not in self.phrases]
-        if lost:
-            raise ValueError(f"the prompt {lost[0]!r} has no phrases to fuse by")
-        phrases = [self.phrases[spec.prompt] for spec in specs]
+        phrases = find_rows(self.phrases, specs)
         text = read_prompts(call())
         masks, shapes = self._find_masks(pipeline, call, specs, text)
         for spec, mask in zip(specs, masks, strict=True):
@@ -117,8 +121,8 @@ class FreeFuse:
                 )
             for index, factors in enumerate(self.adapters):
                 space = partial(lay_mask, masks[:, index : index + 1])
-                tokens = partial(lay_tokens, silence_others(phrases, index), text)
-                stack.enter_context(confine(factors, space, tokens))
+                tokens = partial(lay_tokens, silence_others(phrases, index), text, other=1.0)
+                stack.enter_context(multiply(factors, space=space, tokens=tokens))
             yield
 
     def _find_masks(
@@ -184,61 +188,17 @@ def check_steps(options: FuseOptions, specs: Sequence[SampleSpec]) -> None:
             )
 
 
-def read_prompts(kwargs: Mapping[str, Any]) -> Float[Tensor, "b s c"]:
-    """The prompts' embeddings that a pipeline is called with, padded with zeros to one length."""
-    embeddings = kwargs["prompt_embeds"]
-    if isinstance(embeddings, Tensor):
-        return embeddings
-    return nn.utils.rnn.pad_sequence(list(embeddings), batch_first=True)
-
-
-def silence_others(phrases: Sequence[Sequence[Sequence[int]]], index: int) -> Float[Tensor, "b s"]:
-    """0 at the positions of every phrase but one, else 1; one longer than the last of them needs.
-
-    What is beyond is as the last: 1.
-    """
-    length = 2 + max(position for row in phrases for own in row for position in own)
-    others = [[own for other, own in enumerate(row) if other != index] for row in phrases]
-    if not others[0]:
-        return torch.ones(len(phrases), length)
-    return 1 - total_positions(others, length).amax(1)
+def silence_others(rows: Sequence[PhraseRow], index: int) -> Float[Tensor, "b s"]:
+    """0 at the positions of every phrase but one, else 1."""
+    others = [
+        [place for other, own in enumerate(row) if other != index for place in own] for row in rows
+    ]
+    return 1 - mark_positions(others)
 
 
 def lay_mask(mask: Float[Tensor, "b 1 f h w"], call: DenoiserCall) -> Float[Tensor, "b 1 F H W"]:
     """A mask on the latent grid of a call."""
     return lay_on_grid(mask, call.cells)
-
-
-def lay_tokens(
-    tokens: Float[Tensor, "b s"], text: Float[Tensor, "b length c"], call: DenoiserCall
-) -> Float[Tensor, "r s"]:
-    """The factor of each row of a call: of its own prompt; of any other (a negative one) 1."""
-    rows = []
-    for given in call.text:
-        owner = find_prompt(given, text)
-        rows.append(torch.ones_like(tokens[0]) if owner is None else tokens[owner])
-    return torch.stack(rows)
-
-
-def find_prompt(given: Tensor, text: Float[Tensor, "b s c"]) -> int | None:
-    """Which prompt a row's text is: equal where both are long, zero beyond; None for another."""
-    for index, prompt in enumerate(text.to(given.device, given.dtype)):
-        length = min(len(given), len(prompt))
-        rest = bool(given[length:].any()) or bool(prompt[length:].any())
-        if not rest and torch.equal(given[:length], prompt[:length]):
-            return index
-    return None
-
-
-@contextmanager
-def confine(factors: Factors, space: Any, tokens: Any) -> Iterator[None]:
-    """Inside, an adapter's update is confined; after, it is multiplied by what it was before."""
-    before = factors.space, factors.tokens
-    factors.space, factors.tokens = space, tokens
-    try:
-        yield
-    finally:
-        factors.space, factors.tokens = before
 
 
 @contextmanager

@@ -6,6 +6,8 @@ authors' own form as an option:
 - their similarities are divided by a constant (4000 for FLUX, 1000 for SDXL) that fits the size of
   one model's activations; here by the standard deviation over cells, phrases and background, so
   that a model whose features are twice as large gives the same maps (`temperature`);
+- features are compared as they differ from their mean over cells: what all cells have in common
+  says nothing of who stands where (`centred`);
 - their code multiplies the logits by 1/1000, the paper by 1/sqrt(d): here as the model (`factor`).
 """
 
@@ -78,13 +80,16 @@ def choose_anchors(scores: Float[Tensor, "b T n"], share: float = ANCHORS) -> In
 
 
 def compare_features(
-    features: Float[Tensor, "b n c"], anchors: Int[Tensor, "b T k"]
+    features: Float[Tensor, "b n c"], anchors: Int[Tensor, "b T k"], *, centred: bool = True
 ) -> Float[Tensor, "b T n"]:
     """Mean dot product of each cell's features with those of a phrase's anchors; float32.
 
-    `features` are the attention's output before its last projection, heads side by side.
+    `features` are the attention's output, heads side by side; `centred` takes their mean over cells
+    off first.
     """
     cells = features.float()
+    if centred:
+        cells = cells - cells.mean(1, keepdim=True)
     rows = torch.arange(len(cells), device=cells.device)[:, None, None]
     # The mean of the products is the product with the mean: never k x n.
     means = cells[rows, anchors].mean(2)

@@ -14,19 +14,20 @@ from frisket.masks.coverage import to_latent
 from frisket.masks.read import WHOLE, read
 from frisket.media.frames import probe
 from frisket.media.geometry import Geometry
+from frisket.runs.sampler import files_of
 from frisket.shapes import Weights
 
 EVERYWHERE = "-"  # in place of a file
 OTHER_FORMS = ("dora_scale", "lora_magnitude_vector", "hada_", "lokr_")
-Size = tuple[int, int, int]  # frames, height and width in pixels
+ClipSize = tuple[int, int, int]  # frames, height and width in pixels
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class LoraPlace:
     """Where a LoRA acts, as a plane on the latent grid of every size that is sampled."""
 
     path: Path
-    planes: Mapping[Size, Weights]  # by latent frames, rows and columns: 1 1 f h w
+    planes: Mapping[ClipSize, Weights]  # by latent frames, rows and columns: 1 1 f h w
 
     def __call__(self, call: DenoiserCall) -> Weights:
         """The plane of a call's grid; ValueError for a size that was not foreseen."""
@@ -42,30 +43,39 @@ class Place:
 
 
 def read_places(
-    masks: Sequence[str], loras: Sequence[Path], specs: Sequence[SampleSpec], grid: LatentGrid
-) -> tuple[Place | None, ...]:
+    masks: Sequence[str],
+    lora: Sequence[tuple[Path, float]],
+    specs: Sequence[SampleSpec],
+    grid: LatentGrid,
+    *,
+    confine_all: bool = False,
+) -> tuple[LoraPlace | None, ...]:
     """A place for each LoRA, None for one without a mask (`-`, or none left for it).
 
     A picture stands for all frames; a video or folder of frames must have as many as are sampled.
     Grey values are kept: at 128 half of the update acts. ConfigError for more masks than LoRAs, a
-    mask whose aspect or frames are not the samples', and one for several clip lengths at once.
+    mask whose aspect or frames are not the samples', and one for several clip lengths at once;
+    AdapterMismatch for a file that cannot be confined and has a mask (or `confine_all`).
     """
-    if len(masks) > len(loras):
-        raise ConfigError(f"{len(masks)} --lora-mask for {len(loras)} --lora")
+    if len(masks) > len(lora):
+        raise ConfigError(f"{len(masks)} --lora-mask for {len(lora)} --lora")
     sizes = sorted({(spec.frames, spec.height, spec.width) for spec in specs})
     places = [
-        None if mask == EVERYWHERE else Place(Path(mask), lay_mask(Path(mask), sizes, grid))
-        for mask in masks
+        None if mask == EVERYWHERE else LoraPlace(Path(mask), lay_mask(Path(mask), sizes, grid))
+        for mask in (*masks, *[EVERYWHERE] * (len(lora) - len(masks)))
     ]
-    return (*places, *[None] * (len(loras) - len(places)))
+    for (path, _), place in zip(lora, places, strict=True):
+        for file in files_of(path) if confine_all or place is not None else ():
+            check_confinable(file)
+    return tuple(places)
 
 
-def lay_mask(path: Path, sizes: Sequence[Size], grid: LatentGrid) -> dict[Size, Weights]:
+def lay_mask(path: Path, sizes: Sequence[ClipSize], grid: LatentGrid) -> dict[ClipSize, Weights]:
     """One mask on the latent grid of each size, by its latent frames, rows and columns."""
     if not path.exists():
         raise ConfigError(f"there is no mask {path} (--lora-mask); `{EVERYWHERE}` is everywhere")
     media = probe(path)
-    planes: dict[Size, Weights] = {}
+    planes: dict[ClipSize, Weights] = {}
     for frames, height, width in sizes:
         if media.frames not in (1, frames):
             raise ConfigError(

@@ -1,0 +1,81 @@
+"""What methods that act by the prompt's words share: whose prompt a row has, factors of tokens."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from frisket.adapters.routed.factors import Factors
+from frisket.families.streams import DenoiserCall
+from frisket.inference.sample_specs import SampleSpec
+
+PhraseRow = Sequence[Sequence[int]]  # of one prompt: each phrase's positions on the text axis
+PromptPhrases = Mapping[str, PhraseRow]
+
+
+def find_rows(phrases: PromptPhrases, specs: Sequence[SampleSpec]) -> list[PhraseRow]:
+    """The phrases of each sample's prompt; ValueError for a prompt that nothing is known of."""
+    lost = [spec.prompt for spec in specs if spec.prompt not in phrases]
+    if lost:
+        raise ValueError(f"it is not known where the phrases are in the prompt {lost[0]!r}")
+    return [phrases[spec.prompt] for spec in specs]
+
+
+def read_prompts(kwargs: Mapping[str, Any]) -> Float[Tensor, "b s c"]:
+    """The prompts' embeddings that a pipeline is called with, padded with zeros to one length."""
+    embeddings = kwargs["prompt_embeds"]
+    if isinstance(embeddings, Tensor):
+        return embeddings
+    return nn.utils.rnn.pad_sequence(list(embeddings), batch_first=True)
+
+
+def mark_positions(rows: Sequence[Sequence[int]]) -> Float[Tensor, "b s"]:
+    """1 at each sample's positions, else 0; longer than the last of them needs by one 0.
+
+    What is beyond a factor of tokens is as its last.
+    """
+    length = 2 + max((position for row in rows for position in row), default=0)
+    marked = torch.zeros(len(rows), length)
+    for index, row in enumerate(rows):
+        marked[index, list(row)] = 1
+    return marked
+
+
+def lay_tokens(
+    tokens: Float[Tensor, "b s"],
+    text: Float[Tensor, "b length c"],
+    call: DenoiserCall,
+    other: float,
+) -> Float[Tensor, "r s"]:
+    """The factor of each row of a call: its own prompt's; `other` of any other (a negative one)."""
+    rows = []
+    for given in call.text:
+        owner = find_prompt(given, text)
+        rows.append(torch.full_like(tokens[0], other) if owner is None else tokens[owner])
+    return torch.stack(rows)
+
+
+def find_prompt(given: Tensor, text: Float[Tensor, "b s c"]) -> int | None:
+    """Which prompt a row's text is: equal where both are long, zero beyond; None for another."""
+    for index, prompt in enumerate(text.to(given.device, given.dtype)):
+        length = min(len(given), len(prompt))
+        rest = bool(given[length:].any()) or bool(prompt[length:].any())
+        if not rest and torch.equal(given[:length], prompt[:length]):
+            return index
+    return None
+
+
+@contextmanager
+def multiply(factors: Factors, **sources: Any) -> Iterator[None]:
+    """Inside, an adapter's update is multiplied by these (`space`, `tokens`); after, as before."""
+    before = {name: getattr(factors, name) for name in sources}
+    for name, source in sources.items():
+        setattr(factors, name, source)
+    try:
+        yield
+    finally:
+        for name, source in before.items():
+            setattr(factors, name, source)
