@@ -168,7 +168,7 @@ def main() -> None:
             share = np.mean(np.array(cells) >= 0.8) if cells else 0
             print(
                 f"step {step:2} {name:20} cells {np.mean(cells):.3f} (median"
-                f" {np.median(cells):.3f}, {share:.0%} at 0.8 or more), pixels {np.mean(pixels):.3f},"
+                f" {np.median(cells):.3f}, {share:.0%} at 0.8), pixels {np.mean(pixels):.3f},"
                 f" either shape {np.mean(fronts):.3f}",
                 flush=True,
             )

@@ -26,7 +26,7 @@ class Fuse(Section):
     triggers: Annotated[tuple[str, ...], option("--trigger", metavar="[NAME=]PHRASE")] = ()
     """Words of the prompt that a --lora is about; NAME is its file without the ending, else they
     count in turn."""
-    background: Annotated[str, option("--background", metavar="PHRASE")] = ""
+    background: Annotated[str, option("--fuse-background", metavar="PHRASE")] = ""
     """Words of the prompt for what is behind; empty: the cells that answer to no trigger."""
     step: Annotated[Count, option("--fuse-step")] = 5
     """Step of sampling at which it is looked who stands where."""

@@ -25,6 +25,7 @@ from frisket.inference.grids import grid, save
 from frisket.inference.methods.base import Method
 from frisket.inference.methods.freefuse.method import FreeFuse
 from frisket.inference.sample_specs import check
+from frisket.runs.methods.focusing import focus_words, locate_focus, read_focus
 from frisket.runs.methods.fusing import plan_fusion, save_masks
 from frisket.runs.methods.regional import LoraPlace, read_places
 from frisket.runs.prepare import source_of
@@ -111,15 +112,19 @@ def generate(
     check(family, source.variant, shots)
     check_loras(family, source.variant, lora)
     fusion = plan_fusion(fuse, family, source, lora, shots, masks)
+    words = [read_focus(path) for path, _ in lora] if fusion is None else []
+    located = locate_focus(family, source, list(filter(None, words)), shots) if any(words) else {}
     tell_reading(variant, source, lora)
     confine_all = fusion is not None
     places = read_places(masks, lora, shots, variant.grid, confine_all=confine_all)
     embedded = embed_prompts(family, source, shots)
     factors: list[Factors] = []
     parts = load_sampler(
-        family, source, plan_of(config), lora, places, keep=factors if fusion else None
+        family, source, plan_of(config), lora, places, keep=factors if fusion or located else None
     )
     method = fusion.build(family, parts, factors) if fusion else None
+    if located:
+        method = focus_words(words, factors, located)
     versions = _list_versions(lora, without=without)
     folder = out if isinstance(out, Path) else out()
     folder.mkdir(parents=True, exist_ok=True)
@@ -142,7 +147,11 @@ def generate(
     return Generated(
         tuple(saved_sample.path for saved_sample in ordered),
         save(sheet, folder / "grid", variant.fps),
-        write_record(describe(family, source, lora, ordered, places), folder / "generate.json"),
+        write_record(
+            describe(family, source, lora, ordered, places)
+            | ({"fuse": fusion.describe()} if fusion else {}),
+            folder / "generate.json",
+        ),
     )
 
 

@@ -6,12 +6,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from frisket.adapters.routed.peft_variant import find_factors
 from frisket.config.load import ConfigError
 from frisket.config.tree import Config, Preview
 from frisket.families.base import Family, Parts, Source
 from frisket.families.experts import Experts
 from frisket.inference.generate import PromptEmbeddings
+from frisket.inference.methods.tara import Tara
+from frisket.inference.methods.words import PromptPhrases
 from frisket.inference.sample_specs import check
+from frisket.runs.methods.focusing import locate_focus
 from frisket.runs.sampler import embed_prompts, load_waiting, plan_of
 from frisket.runs.samples import build_preview_specs, write_grid
 from frisket.training.memory import plan as memory_plan
@@ -33,6 +37,7 @@ class Previews:
     others: Experts | None = None  # that are not trained, but sampling takes all
     swapped: bool = False  # their blocks come and go by themselves
     whole: Experts | None = None
+    focus: PromptPhrases | None = None  # where lora.focus is in the prompts
 
     def __call__(self, step: int, denoiser: nn.Module) -> Path:
         """Write step-N.png (or .mp4) with the denoiser as it is; returns its path.
@@ -50,12 +55,18 @@ class Previews:
             self.embeddings,
             device=self.device,
             tile=self.tile,
+            method=self._focus(denoiser),
         )
         if self.whole is not None and self.others is not None:
             self.whole.use(
                 next(name for name in self.whole.ranges if name not in self.others.ranges)
             )
         return path
+
+    def _focus(self, denoiser: nn.Module) -> Tara | None:
+        """What lets the adapter act on its own word alone, as it does in training."""
+        factors = find_factors(denoiser) if self.focus is not None else None
+        return None if factors is None or self.focus is None else Tara([factors], self.focus)
 
     def _whole(self, denoiser: nn.Module) -> nn.Module:
         """The denoiser, with the experts that the run leaves as they are."""
@@ -97,6 +108,7 @@ def prepare_previews(config: Config, family: Family, source: Source) -> Previews
             " them as model.source, or set preview.every = 0"
         )
     embeddings = embed_prompts(family, source, specs)
+    word = config.lora.focus
     vae, vision = load_waiting(family, source)
     others, plan = None, plan_of(config)
     if lost:
@@ -117,4 +129,5 @@ def prepare_previews(config: Config, family: Family, source: Source) -> Previews
         tile=config.memory.tile_vae,
         others=others,
         swapped=plan.swap_blocks > 0,
+        focus=locate_focus(family, source, [word], specs) if word else None,
     )

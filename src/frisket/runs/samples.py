@@ -11,6 +11,7 @@ from frisket.config.tree import Preview
 from frisket.families.base import Family, Parts, Source, Variant
 from frisket.inference.generate import PromptEmbeddings, embed, sample
 from frisket.inference.grids import grid, save
+from frisket.inference.methods.base import Method
 from frisket.inference.sample_specs import SampleSpec, build_spec
 from frisket.runs.prompt_file import PromptLine
 from frisket.runs.sampler import load_sampler
@@ -42,6 +43,7 @@ def write_grid(
     *,
     device: torch.device | None = None,
     tile: bool = False,
+    method: Method | None = None,
 ) -> Path:
     """A grid of a `[preview]`, a row a prompt and a column a seed, as `path`.png or .mp4.
 
@@ -51,7 +53,9 @@ def write_grid(
     embeddings = (
         embed(family, parts.variant, parts.text, specs) if embeddings is None else embeddings
     )
-    pictures = list(sample(family, parts, embeddings, specs, device=device, tile=tile))
+    pictures = list(
+        sample(family, parts, embeddings, specs, device=device, tile=tile, method=method)
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     return save(grid(pictures, len(preview.seeds)), path, family.variants[parts.variant].fps)
 

@@ -1,5 +1,6 @@
 """One run after the other on the denoiser: its errors, its samples, how far it drifted."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from frisket.inference.generate import Picture, PromptEmbeddings, sample
 from frisket.inference.grids import save
 from frisket.inference.sample_specs import references
 from frisket.progress import Progress
+from frisket.runs.methods.focusing import read_focus
 from frisket.runs.sampler import free, load_sampler, load_waiting, plan_of
 from frisket.runs.samples import slug
 from frisket.scoring.attention.reading import (
@@ -30,6 +32,7 @@ from frisket.scoring.runs import ScoredRun
 from frisket.shapes import Latents
 from frisket.training.memory.precision import tile
 
+log = logging.getLogger(__name__)
 BASE = "base"
 
 
@@ -66,6 +69,11 @@ class RunScorer:
         results = {BASE: RunResults()} if self.prompts else {}
         plan = plan_of(self.config)  # of one base, held one way: its precision is in the numbers
         for run in runs:
+            if word := read_focus(run.lora):
+                log.warning(
+                    "%s was trained to act on %r alone (lora.focus); here it acts on all words",
+                    *(run.lora, word),
+                )
             parts = load_sampler(self.family, self.source, plan, [(run.lora, 1.0)])
             assert parts.denoiser is not None
             parts.denoiser.eval()

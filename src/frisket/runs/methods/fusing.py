@@ -18,6 +18,7 @@ from frisket.inference.methods.freefuse.bias import Bias, check_apart
 from frisket.inference.methods.freefuse.method import FreeFuse, FuseOptions, check_steps
 from frisket.inference.methods.tara import Tara
 from frisket.inference.sample_specs import SampleSpec, references
+from frisket.runs.methods.focusing import read_focus
 
 Positions = tuple[int, ...]
 
@@ -80,7 +81,7 @@ def plan_fusion(
     if not fuse.method:
         if fuse.triggers or fuse.background:
             raise ConfigError(
-                "generate: --trigger and --background say what is fused: add --fuse freefuse"
+                "generate: --trigger and --fuse-background say what is fused: add --fuse freefuse"
             )
         return None
     if masks:
@@ -88,11 +89,16 @@ def plan_fusion(
             "generate: --fuse finds each LoRA's mask by itself; leave --lora-mask out, or --fuse"
         )
     names = name_loras([path for path, _ in lora])
-    triggers = pair_triggers(names, fuse.triggers)
+    given = fuse.triggers
+    if fuse.method == "tara" and not given:
+        given = tuple(
+            f"{name}={read_focus(path)}" for name, (path, _) in zip(names, lora, strict=True)
+        )
+    triggers = pair_triggers(names, given)
     if fuse.method == "tara":
         if fuse.background or fuse.bias:
             raise ConfigError(
-                "generate: TARA looks at no picture: leave --background and --fuse-bias out"
+                "generate: TARA looks at no picture: leave --fuse-background and --fuse-bias out"
             )
         return FusePlan(
             names, triggers, _locate_words(family, source, specs, triggers)[0], None, None
