@@ -18,7 +18,7 @@ from frisket.recipes.generate import generate
 
 SAMPLING_SEED = 3000
 WORDS = ("sks", "zwx")  # of the creatures: the first stands left
-Pictures = NDArray[np.uint8]  # n 32 64 3
+Pictures = NDArray[np.uint8]  # n H W 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class Method:
     """The kind of adapter it fuses, what is set to train such, and what `generate` is told.
 
     `halves`: each adapter is given the mask of its half. `fuse`: options of `config.calls.Fuse`.
+    WORD in `settings` is the creature's own word.
     """
 
     kind: str = "lora"
@@ -39,16 +40,25 @@ METHODS: Mapping[str, Method] = {
     "regional": Method(halves=True),
     "freefuse": Method(fuse={"method": "freefuse", "triggers": WORDS}),
     "freefuse-loras": Method(fuse={"method": "freefuse", "triggers": WORDS, "loras": True}),
+    "tara": Method(
+        "tara", settings=('lora.focus="WORD"',), fuse={"method": "tara", "triggers": WORDS}
+    ),
 }
-WAITING: Mapping[str, str] = {"tara": "TARA is not in this checkout"}
 
 
-def sample_wide(
-    config: Any, folder: Path, prompts: Sequence[str], files: Sequence[Path], method: Method
+def sample_pictures(
+    config: Any,
+    folder: Path,
+    prompts: Sequence[str],
+    files: Sequence[Path],
+    method: Method,
+    *,
+    width: int = WIDTH,
+    seed: int = SAMPLING_SEED,
 ) -> Pictures:
-    """One wide picture a prompt, each with a seed of its own, as `frisket generate` makes them."""
+    """One picture a prompt, with seeds from `seed` on, as `frisket generate` makes them."""
     folder.mkdir(parents=True, exist_ok=True)
-    lines = [f"{prompt} --d {SAMPLING_SEED + index}" for index, prompt in enumerate(prompts)]
+    lines = [f"{prompt} --d {seed + index}" for index, prompt in enumerate(prompts)]
     listing = folder / "prompts.txt"
     listing.write_text("\n".join(lines) + "\n", encoding="utf-8")
     options: dict[str, Any] = {}
@@ -63,7 +73,7 @@ def sample_wide(
         lora=[(file, 1.0) for file in files],
         prompt_file=listing,
         height=SIZE,
-        width=WIDTH,
+        width=width,
         **options,
     )
     return np.stack([np.asarray(Image.open(path).convert("RGB")) for path in generated.pictures])

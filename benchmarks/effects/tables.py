@@ -6,7 +6,7 @@ from statistics import fmean
 
 from benchmarks.effects import one_subject, two_subjects
 from benchmarks.effects.cells import Cell, read_cell
-from benchmarks.effects.methods import METHODS, WAITING
+from benchmarks.effects.methods import METHODS
 from PIL import Image
 
 from frisket.disk.atomic import replacing
@@ -71,7 +71,7 @@ def build_one(out: Path, seeds: Sequence[int]) -> list[str]:
         seconds = fmean(cell.cpu_s for cell in cells)
         lines.append(f"| `{name}` | {' | '.join(values)} | {len(cells)} | {seconds:.0f} |")
         verdicts += tell_verdict(name, cells, rows)
-    lines += tell_missing(rows, {}, (*one_subject.CONFIGURATIONS,))
+    lines += tell_missing(rows, (*one_subject.CONFIGURATIONS,))
     return [*lines, "", *verdicts, *tell_t_lora(rows)]
 
 
@@ -107,18 +107,15 @@ def tell_t_lora(rows: Mapping[str, Sequence[Cell]]) -> list[str]:
     ]
 
 
-def tell_missing(
-    rows: Mapping[str, Sequence[Cell]], waiting: Mapping[str, str], runnable: Sequence[str]
-) -> list[str]:
-    """What of the protocol was not run, and why."""
-    missing = [f"`{name}` ({waiting[name]})" for name in waiting if not rows.get(name)]
-    missing += [f"`{name}`" for name in runnable if not rows.get(name)]
-    return ["", f"Not run: {'; '.join(missing)}."] if missing else []
+def tell_missing(rows: Mapping[str, Sequence[Cell]], names: Sequence[str]) -> list[str]:
+    """What of the protocol was not run."""
+    missing = ", ".join(f"`{name}`" for name in names if not rows.get(name))
+    return ["", f"Not run: {missing}."] if missing else []
 
 
 def build_two(out: Path, seeds: Sequence[int]) -> list[str]:
     """The tables of two subjects."""
-    names = (*METHODS, *WAITING)
+    names = tuple(METHODS)
     rows = {name: read_cells(out, two_subjects.PART, name, seeds) for name in names}
     lines = ["### Two subjects", ""]
     for base in read_cells(out, two_subjects.PART, "base", [0]):
@@ -134,7 +131,7 @@ def build_two(out: Path, seeds: Sequence[int]) -> list[str]:
                 format_spread(key, cells, share=key != "found") for key in two_subjects.COLUMNS
             ]
             lines.append(f"| `{name}` | {' | '.join(values)} | {len(cells)} |")
-    lines += tell_missing(rows, WAITING, (*METHODS,))
+    lines += tell_missing(rows, (*METHODS,))
     alone = []
     for kind in dict.fromkeys(method.kind for method in METHODS.values()):
         for word in two_subjects.WORDS:
@@ -185,7 +182,7 @@ def put_sheets(out: Path, page: Path) -> list[str]:
     lines = []
     for part, names in (
         (one_subject.PART, ("base", *one_subject.CONFIGURATIONS)),
-        (two_subjects.PART, ("base", *METHODS, *WAITING)),
+        (two_subjects.PART, ("base", *METHODS)),
     ):
         for name in names:
             sheet = out / f"cells/{part}-{name}-0.png"

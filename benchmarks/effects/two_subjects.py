@@ -7,31 +7,30 @@ from typing import Any
 import numpy as np
 import torch
 from benchmarks.effects.cells import Cell, Scores, run_cell
-from benchmarks.effects.methods import METHODS, WORDS, Method, sample_wide
-from benchmarks.effects.one_subject import STEPS, SWAP, load_parts
+from benchmarks.effects.methods import METHODS, WORDS, Method, sample_pictures
+from benchmarks.effects.one_subject import STEPS, SWAP
 from benchmarks.effects.pair_base import make_pair_base
 from numpy.typing import NDArray
 
 from frisket.config.load import load
 from frisket.disk.atomic import replacing
-from frisket.families.base import FAMILIES, Parts
 from frisket.media.frames import write_image
 from frisket.pocket.judge import AGREES, MATCH_DB, find_creature, measure_backgrounds
 from frisket.pocket.pairs import (
     PairScene,
+    count_verdicts,
     find_backgrounds,
     judge_pairs,
     judge_shapes,
     random_pair,
-    tally_pairs,
 )
-from frisket.pocket.world import draw, random_creature
+from frisket.pocket.world import SIZE, draw, random_creature
 from frisket.recipes.quickstart import CONFIG, prepare_bank
 from frisket.recipes.train import train
 from frisket.runs import quickstart_data
 
 PART, ALONE = "two", "alone"
-CLIPS = 8
+CLIPS, ALONE_SEED = 8, 2000
 COLUMNS = ("mixup", "right", "swapped", "twins", "one", "none", "blends", "found", "background")
 
 
@@ -71,7 +70,8 @@ def make_project(out: Path, word: str, seed: int) -> Path:
 def train_adapter(out: Path, word: str, seed: int, kind: str, extra: tuple[str, ...]) -> Path:
     """The file of one creature's adapter of one kind ("lora", "tara"), trained when not there."""
     path = make_project(out, word, seed)
-    settings = (STEPS, f"run.output={json.dumps(kind)}", *SWAP, *extra)
+    own = (setting.replace("WORD", word) for setting in extra)
+    settings = (STEPS, f"run.output={json.dumps(kind)}", *SWAP, *own)
     record = path.parent / f"{kind}.txt"
     if not record.is_file():
         config = load(path, settings)
@@ -91,34 +91,38 @@ def run(out: Path, name: str, seed: int) -> Cell:
         config = load(make_project(out, WORDS[0], seed), SWAP)
         _, fresh = quickstart_data.backgrounds()
         prompts = [f"{' and '.join(WORDS)} on {background.words}" for background in fresh]
-        pictures = sample_wide(config, out / PART / f"{name}-{seed}", prompts, files, method)
-        scores = tally_pairs(judge_pairs(pictures))
+        pictures = sample_pictures(config, out / PART / f"{name}-{seed}", prompts, files, method)
+        scores = count_verdicts(judge_pairs(pictures))
         return scores | {"background": find_backgrounds(pictures, fresh).mean()}, pictures
 
     return run_cell(out, PART, name, seed, (STEPS, *SWAP, *method.settings), work)
 
 
 def run_alone(out: Path, kind: str, word: str, seed: int) -> Cell:
-    """One adapter alone on square pictures: is its creature learnt at all?"""
-    extra = next(method.settings for method in METHODS.values() if method.kind == kind)
+    """One adapter alone on square pictures: is its creature learnt at all?
+
+    Share found (creature and prompted background), and the creature's mean PSNR in dB.
+    """
+    trained = next(method for method in METHODS.values() if method.kind == kind)
+    fuse = {"method": "tara", "triggers": (word,)} if kind == "tara" else {}
+    method = Method(kind, trained.settings, fuse=fuse)
 
     def work() -> tuple[Scores, NDArray[np.uint8]]:
-        file = train_adapter(out, word, seed, kind, extra)
-        parts = load_parts(load(make_project(out, word, seed), SWAP), ((file, 1.0),))
-        return measure_alone(parts, word)
+        file = train_adapter(out, word, seed, kind, method.settings)
+        config = load(make_project(out, word, seed), SWAP)
+        _, fresh = quickstart_data.backgrounds()
+        prompts = [f"{word} on {background.words}" for background in fresh]
+        folder = out / PART / f"alone-{kind}-{word}-{seed}"
+        pictures = sample_pictures(
+            config, folder, prompts, (file,), method, width=SIZE, seed=ALONE_SEED
+        )
+        psnr, masks = find_creature(pictures, word)
+        shares = measure_backgrounds(pictures, masks, fresh)["colours"]
+        found = (psnr >= MATCH_DB) & (shares > AGREES)
+        return {"found": found.mean(), "fidelity": psnr.mean()}, pictures
 
-    return run_cell(out, ALONE, f"{kind}-{word}", seed, (STEPS, *SWAP, *extra), work)
-
-
-def measure_alone(parts: Parts, word: str) -> tuple[Scores, NDArray[np.uint8]]:
-    """Share found (creature and prompted background), and the creature's mean PSNR in dB."""
-    _, fresh = quickstart_data.backgrounds()
-    prompts = [f"{word} on {background.words}" for background in fresh]
-    pictures = quickstart_data.sample(FAMILIES.load("pocket"), parts, prompts, seed=2000)
-    psnr, masks = find_creature(pictures, word)
-    shares = measure_backgrounds(pictures, masks, fresh)["colours"]
-    found = (psnr >= MATCH_DB) & (shares > AGREES)
-    return {"found": found.mean(), "fidelity": psnr.mean()}, pictures
+    settings = (STEPS, *SWAP, *method.settings)
+    return run_cell(out, ALONE, f"{kind}-{word}", seed, settings, work)
 
 
 def run_base(out: Path, count: int = 100) -> Cell:
@@ -132,7 +136,7 @@ def run_base(out: Path, count: int = 100) -> Cell:
                 scenes.append(pair)
         config: Any = load(make_project(out, WORDS[0], 0), SWAP)
         captions = [scene.caption for scene in scenes]
-        pictures = sample_wide(config, out / PART / "base", captions, (), Method())
+        pictures = sample_pictures(config, out / PART / "base", captions, (), Method())
         return judge_shapes(pictures, scenes), pictures[:32]
 
     return run_cell(out, PART, "base", 0, (), work)

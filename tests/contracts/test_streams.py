@@ -78,13 +78,12 @@ def test_a_factor_of_ones_is_the_lora_bit_for_bit_in_bfloat16_too(case, denoiser
     attach_stirred(case, denoiser)
     for value in denoiser.parameters():
         value.data = value.data.to(torch.bfloat16)
-    for frames in case.lengths:
-        lora_only = deepcopy(denoiser)
-        plain = case.predict(lora_only, frames)
-        factors = route(denoiser, case.family.streams)
-        factors.ranks = RankSchedule(RANK)
-        fill_factors(case, factors, frames, 1.0)
-        assert torch.equal(case.predict(denoiser, frames), plain)
+    frames = case.lengths[-1]
+    plain = case.predict(denoiser, frames)
+    factors = route(denoiser, case.family.streams)
+    factors.ranks = RankSchedule(RANK)
+    fill_factors(case, factors, frames, 1.0)
+    assert torch.equal(case.predict(denoiser, frames), plain)
 
 
 @pytest.mark.slow
@@ -101,6 +100,11 @@ def test_outside_the_mask_no_module_of_the_image_has_an_update(case, denoiser):
     def observe(name, _, update):
         if case.family.streams.find(name) == "image":
             rows = update.flatten(2).transpose(1, 2) if update.ndim > 3 else update
+            calls = [find_calls(model) for model in experts_of(denoiser).values()]
+            call = next(watched.record.call for watched in calls if watched and watched.record)
+            picture = call.sequences.get("image", ())
+            if picture:
+                rows = rows[:, : picture[0].count]  # without padding, which is the whole picture's
             shares[name] = float((rows.abs().amax(-1) == 0).float().mean())
 
     factors.observe = observe

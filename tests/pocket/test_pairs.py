@@ -7,13 +7,13 @@ from frisket.pocket.judge import find_creature
 from frisket.pocket.pairs import (
     PairScene,
     PairVerdict,
+    count_verdicts,
     draw_pair,
     find_backgrounds,
     judge_pairs,
     judge_shapes,
     random_pair,
     split,
-    tally_pairs,
 )
 from frisket.pocket.world import CREATURES, Background, Scene, draw, random_creature
 
@@ -57,12 +57,12 @@ def test_a_pair_is_judged_by_what_stands_where() -> None:
     for kind, halves in cases.items():
         verdicts = judge_pairs(np.concatenate(halves, axis=2))
         assert {verdict.kind for verdict in verdicts} == {kind}
-        assert tally_pairs(verdicts)["mixup"] == float(kind != "right")
+        assert count_verdicts(verdicts)["mixup"] == float(kind != "right")
 
 
 def test_the_tally_counts_shares_blends_and_how_many_are_found() -> None:
     verdicts = [PairVerdict("sks", "zwx"), PairVerdict("blend", "zwx"), PairVerdict("sks", "sks")]
-    tally = tally_pairs([*verdicts, PairVerdict("", "")])
+    tally = count_verdicts([*verdicts, PairVerdict("", "")])
     assert tally["right"] == tally["one"] == tally["twins"] == tally["none"] == 0.25
     assert tally["mixup"] == 0.75
     assert tally["blends"] == 0.25

@@ -285,10 +285,10 @@ def _adaptable(model: nn.Module, name: str) -> bool:
 
 
 def _fill(model: nn.Module, path: Path, layers: Layers, spec: LoraSpec) -> None:
-    here = get_spec(model)
-    assert here is not None
-    check_schedule(path, spec, here)
-    here = pair_ranks(here)
+    start = get_spec(model)
+    assert start is not None
+    check_schedule(path, spec, start)
+    here = pair_ranks(start)
     alike = math.isclose(spec.scale, here.scale, rel_tol=1e-6)  # a file has it in float32
     whole = here.full_matrix and spec.kind == here.kind  # of no rank, whatever is said
     for word, theirs, ours in (
@@ -302,7 +302,7 @@ def _fill(model: nn.Module, path: Path, layers: Layers, spec: LoraSpec) -> None:
                 f"{path} has {word} {theirs}, the adapter on this denoiser has {word} {ours}."
                 f" Set lora.{word} = {json.dumps(theirs)} to continue from it."
             )
-    if here.rank_pairs:
+    if start.orthogonal:
         fill_orthogonal(model, path, layers)
         return
     wanted = get_peft_model_state_dict(model, adapter_name=ADAPTER)

@@ -158,11 +158,13 @@ def capture(
                 layer_map = measure_output(picked, own_phrases)
             else:
                 layer_map = measure_attention(picked, own_phrases, softmax)
-            maps: Tensor | None = lay_on_cells(layer_map, picked, len(own_phrases))
-            if samples is not None:
-                maps = seen.record_part(name, maps, samples, len(phrases))
-            if maps is not None:
+            maps = lay_on_cells(layer_map, picked, len(own_phrases))
+            if samples is None:
                 seen.record(name, maps, picked.timestep)
+                return
+            batch_maps = seen.record_part(name, maps, samples, len(phrases))
+            if batch_maps is not None:
+                seen.record(name, batch_maps, picked.timestep)
 
         return receive
 
@@ -292,7 +294,7 @@ def measure_attention(
         members = functional.pad(members, (before, after))
     shares = [
         _attend(query, key, group, present, projections.factor)
-        for group in members.split(query.shape[-1], dim=1)
+        for group in torch.split(members, query.shape[-1], dim=1)
     ]
     return torch.cat(shares, dim=1)
 
@@ -343,7 +345,7 @@ def lay_on_cells(
     layer_map: Float[Tensor, "r T n"], projections: Projections, samples: int
 ) -> Float[Tensor, "b T f h w"]:
     """Rows as cells of the layer's own token grid; frames in the batch become the frame axis."""
-    maps = layer_map.unflatten(2, projections.cells)
+    maps = layer_map.reshape(*layer_map.shape[:2], *projections.cells)
     if not projections.folded:
         return maps
-    return maps.unflatten(0, (samples, -1)).transpose(1, 2).flatten(2, 3)
+    return maps.reshape(samples, -1, *maps.shape[1:]).transpose(1, 2).flatten(2, 3)

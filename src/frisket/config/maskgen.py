@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from frisket.config.command_options import ARGUMENT, option
 from frisket.config.data import Count, Fraction, Section, _Pixels
@@ -147,11 +147,7 @@ class MaskAttention(Section):
     """Prompt, as "a photo of {phrases}"."""
     layers: Annotated[tuple[str, ...], Field(min_length=1), option("--attention-layer")] = ("all",)
     """Attention layers: a name, its ending, a pattern, middle, or all."""
-    t: Annotated[
-        tuple[Annotated[float, Field(gt=0, le=1)], ...],
-        Field(min_length=1),
-        option("--attention-t"),
-    ] = (0.25, 0.5)
+    t: Annotated[tuple[float, ...], Field(min_length=1), option("--attention-t")] = (0.25, 0.5)
     """Noise level above 0 up to 1; 0.25 and 0.5."""
     draws: Annotated[Count, option("--attention-draws")] = 2
     """Noises at each level."""
@@ -159,6 +155,14 @@ class MaskAttention(Section):
     """attention, or output (ConceptAttention: joint attention, two phrases or more)."""
     softmax: Annotated[Literal["all", "text"], option("--attention-softmax")] = "all"
     """Shares of all that is looked at, or of the text alone."""
+
+    @field_validator("t")
+    @classmethod
+    def _check_levels(cls, levels: tuple[float, ...]) -> tuple[float, ...]:
+        for level in levels:
+            if not 0 < level <= 1:
+                raise ValueError(f"t should be above 0 and up to 1 (pure noise), got {level:g}")
+        return levels
 
 
 class MaskGeneration(Section):

@@ -131,9 +131,13 @@ class Family(Protocol):
     # Other choices of layers by name (`lora.preset`): OneTrainer's words and layers where it has
     # them. `attn` and `full` are in all.
     lora_presets: Mapping[str, tuple[str, ...]]
-    streams: Streams  # whose rows its denoiser's modules work on, and what a call of it is about
     lora_prefix: str  # of the keys in a LoRA file: "transformer" or "unet"
     names: Names  # what the authors' release calls the denoiser's layers
+
+    @property
+    def streams(self) -> Streams:
+        """Whose rows its denoiser's modules work on, and what a call of it is about."""
+        ...
 
     @property
     def default(self) -> str:

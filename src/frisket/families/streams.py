@@ -63,9 +63,13 @@ class DenoiserCall:
 class Streams(Protocol):
     """What `Family.streams` is: whose rows modules work on, and what a call is about."""
 
-    # What the public pipeline is called with so that it keeps nothing of one noise level for the
-    # next: an adapter whose ranks follow the level changes all of it.
-    uncached: Mapping[str, Any]
+    @property
+    def uncached(self) -> Mapping[str, Any]:
+        """What the public pipeline is called with so that it keeps nothing of one noise level.
+
+        An adapter whose ranks follow the level changes all of it.
+        """
+        ...
 
     def find(self, name: str) -> Stream:
         """Whose rows a module works on; ValueError for a name that nothing is known of."""

@@ -104,12 +104,14 @@ class LossTerm(Protocol):
         ...
 
 
-def check_needs(name: str, term: LossTerm) -> None:
-    """ValueError where the term `name` needs what no trainer gives."""
+def check_needs(name: str, term: LossTerm, *, averages: bool) -> None:
+    """ValueError where the term `name` needs what no trainer gives, or an average it has not."""
     if missing := sorted(term.needs - NEEDS):
         raise ValueError(
             f"{name}: needs {missing[0]!r}, a trainer gives {', '.join(sorted(NEEDS))}"
         )
+    if EMA in term.needs and not averages:
+        raise ValueError(f'{name}: teacher = "ema" needs an average (optimizer.ema > 0)')
 
 
 @runtime_checkable

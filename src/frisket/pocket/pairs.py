@@ -66,7 +66,7 @@ class PairVerdict:
         return "right" if self.left == "sks" else "swapped"
 
     @property
-    def found(self) -> int:
+    def creatures(self) -> int:
         """How many of the two creatures are on the picture, wherever: 0, 1 or 2."""
         return len({self.left, self.right} & {"sks", "zwx"})
 
@@ -74,14 +74,14 @@ class PairVerdict:
 def random_pair(rng: np.random.RandomState, *, empty: float = 0.0) -> PairScene:
     """Two shapes of the corpus before one background; `empty` is the share of halves of nothing."""
     left = random_scene(rng)
-    while (right := random_scene(rng)).colour in _colours(left.background):
+    while (right := random_scene(rng)).colour in _list_colours(left.background):
         pass
     right = replace(right, background=left.background)
     halves = [Scene(half.background) if rng.rand() < empty else half for half in (left, right)]
     return PairScene(*halves)
 
 
-def _colours(background: Background) -> tuple[str, str]:
+def _list_colours(background: Background) -> tuple[str, str]:
     return background.first, background.second
 
 
@@ -117,8 +117,8 @@ def judge_shapes(pictures: Wide, scenes: Sequence[PairScene]) -> dict[str, float
     verdicts = list(zip(*(judge(half) for half in split(pictures)), strict=True))
     pairs = list(zip(verdicts, scenes, strict=True))
     right = {
-        "left": [_shows(judgements[0], scene.left) for judgements, scene in pairs],
-        "right": [_shows(judgements[1], scene.right) for judgements, scene in pairs],
+        "left": [_is_shown(judgements[0], scene.left) for judgements, scene in pairs],
+        "right": [_is_shown(judgements[1], scene.right) for judgements, scene in pairs],
         "background": [
             all(half.background == scene.background for half in judgements)
             for judgements, scene in pairs
@@ -128,7 +128,7 @@ def judge_shapes(pictures: Wide, scenes: Sequence[PairScene]) -> dict[str, float
     return {name: float(np.mean(row)) if row else 0.0 for name, row in right.items()}
 
 
-def _shows(judgement: Judgement, scene: Scene) -> bool:
+def _is_shown(judgement: Judgement, scene: Scene) -> bool:
     return (judgement.shape, judgement.colour) == (scene.shape, scene.colour)
 
 
@@ -153,14 +153,14 @@ def _name(first: float, second: float) -> str:
     return "sks" if first > second else "zwx"
 
 
-def tally_pairs(verdicts: Sequence[PairVerdict]) -> dict[str, float]:
+def count_verdicts(verdicts: Sequence[PairVerdict]) -> dict[str, float]:
     """Shares of the kinds of verdict, `mixup` (1 - `right`) and `found` (0 to 2, the mean)."""
     kinds = Counter(verdict.kind for verdict in verdicts)
     count = max(len(verdicts), 1)
     shares = {kind: kinds[kind] / count for kind in ("right", "swapped", "twins", "one", "none")}
     blends = sum("blend" in (verdict.left, verdict.right) for verdict in verdicts) / count
-    found = sum(verdict.found for verdict in verdicts) / count
-    return {"mixup": 1 - shares["right"], **shares, "blends": blends, "found": found}
+    creatures = sum(verdict.creatures for verdict in verdicts) / count
+    return {"mixup": 1 - shares["right"], **shares, "blends": blends, "found": creatures}
 
 
 def find_backgrounds(pictures: Wide, backgrounds: Sequence[Background]) -> Bool[np.ndarray, " n"]:

@@ -180,8 +180,13 @@ def run_job(job: QuickstartJob) -> QuickstartResult:
     family = FAMILIES.load(config.model.family)
     parts = load_parts(family, source_of(config, family))
     assert parts.denoiser is not None
-    names = {"prefix": family.lora_prefix, "names": family.names, "streams": family.streams}
-    lora.load(parts.denoiser, outcome.lora, **names)
+    lora.load(
+        parts.denoiser,
+        outcome.lora,
+        prefix=family.lora_prefix,
+        names=family.names,
+        streams=family.streams,
+    )
     return _measure(family, parts, outcome.seconds, outcome.peak_mib)
 
 

@@ -127,8 +127,13 @@ def load_adapted(
         own_layers = [layer.removeprefix(prefix) for layer in layers if layer.startswith(prefix)]
         check_form(names, spec.kind, config.lora.format, own_layers)
     if config.lora.source is not None:
-        source_options = {"prefix": family.lora_prefix, "names": names, "streams": family.streams}
-        lora.load(denoiser, config.lora.source, **source_options)
+        lora.load(
+            denoiser,
+            config.lora.source,
+            prefix=family.lora_prefix,
+            names=names,
+            streams=family.streams,
+        )
     return denoiser
 
 

@@ -78,9 +78,7 @@ class Trainer:
     def __post_init__(self) -> None:
         """Refuse needs that cannot be met, before any work."""
         for name, (term, _) in self.terms.items():
-            check_needs(name, term)
-            if EMA in term.needs and self.average is None:
-                raise ValueError(f'{name}: teacher = "ema" needs an average (optimizer.ema > 0)')
+            check_needs(name, term, averages=self.average is not None)
         self.watch = watch_layers(self.family, self.unwrapped, self.terms, self.plan.phrases)
 
     @property

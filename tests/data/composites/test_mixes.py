@@ -55,9 +55,9 @@ def masking(pair: Path, name: str) -> Masking:
 
 
 def read(done: Prepared, **rates: float) -> list[Batch]:
-    """Every clip as the loader draws it, one a batch, over 12 rows."""
+    """Every clip as the loader draws it, one a batch, over 6 rows."""
     loader = Loader(replace(done, **rates), batch=1, seed=0, prefetch=0)
-    return [loader.at(row) for row in range(12)]
+    return [loader.at(row) for row in range(6)]
 
 
 def test_latent_swaps_encode_each_background_once(pair: Path, cache: Cache, encoders, fresh):
@@ -106,9 +106,9 @@ def test_growing_the_kept_cells_keeps_more_of_the_clip(pair: Path, cache: Cache,
 def test_a_mix_shows_both_subjects_each_under_its_own_region(
     pair: Path, cache: Cache, encoders, space: CompositeSpace, ground: str
 ):
-    plan = MixPlan(FLAT if ground == "flat" else (), variants=4, overlap=0.2, space=space)
+    plan = MixPlan(FLAT if ground == "flat" else (), variants=2, overlap=0.2, space=space)
     done = run(pair, cache, encoders, mix=plan)
-    assert sum(len(item.mixes) for item in done.items) >= 8
+    assert sum(len(item.mixes) for item in done.items) >= 4
     own = {item.name: item for item in done.items}
     for batch in read(done, mix_rate=1.0):
         cat, dog = batch.coverage[0, :, 0]
@@ -138,7 +138,7 @@ def test_captions_of_a_mix_name_both_and_the_ground(pair: Path, cache: Cache, en
 
 
 def test_a_pasted_subject_of_full_size_is_its_own_pixels(pair: Path, cache: Cache, encoders):
-    plan = MixPlan(FLAT[:1], variants=3, scale=(1.0, 1.0), overlap=0.5)
+    plan = MixPlan(FLAT[:1], variants=2, scale=(1.0, 1.0), overlap=0.5)
     done = run(pair, cache, encoders, mix=plan)
     seen = 0
     for item in done.items:
@@ -153,21 +153,21 @@ def test_a_pasted_subject_of_full_size_is_its_own_pixels(pair: Path, cache: Cach
             moved = painted[:, rows + int(down), columns + int(right)].T.round()
             assert torch.equal(moved, torch.from_numpy(clip[rows, columns]).float())
             seen += 1
-    assert seen >= 4
+    assert seen >= 3
 
 
 @pytest.mark.parametrize("space", ["pixel", "latent"])
 def test_mixes_are_the_same_every_time_and_made_once(
     pair: Path, cache: Cache, tmp_path: Path, encoders, fresh, space: CompositeSpace
 ):
-    plan = MixPlan(FLAT, variants=3, space=space)
+    plan = MixPlan(FLAT, variants=2, space=space)
     done = run(pair, cache, encoders, mix=plan)
     again = fresh()
     assert run(pair, cache, again, mix=plan).digest == done.digest
     assert again.encoded == again.embedded == 0
     other = run(pair, Cache(tmp_path / "other"), fresh(), mix=plan)
     assert other.digest == done.digest
-    seeded = run(pair, cache, fresh(), mix=MixPlan(FLAT, variants=3, space=space, seed=1))
+    seeded = run(pair, cache, fresh(), mix=MixPlan(FLAT, variants=2, space=space, seed=1))
     assert seeded.digest != done.digest
     first, second = read(done, mix_rate=0.5), read(other, mix_rate=0.5)
     assert all(torch.equal(a.latents, b.latents) for a, b in zip(first, second, strict=True))
@@ -193,9 +193,9 @@ def test_mixes_come_at_their_rate_and_swaps_of_the_rest(pair: Path, cache: Cache
     )
     mixed = replace(done, mix_rate=0.5, swap_rate=1.0)
     loader = Loader(mixed, batch=1, seed=3, prefetch=0)
-    batches = [loader.at(row) for row in range(120)]
+    batches = [loader.at(row) for row in range(60)]
     both = [int((b.coverage[0].flatten(1).sum(1) > 0).sum()) == 2 for b in batches]
-    assert 0.35 < np.mean(both) < 0.65
+    assert 0.25 < np.mean(both) < 0.75
     assert all(bool(b.swapped) != two for b, two in zip(batches, both, strict=True))
 
 

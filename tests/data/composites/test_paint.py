@@ -44,7 +44,7 @@ def test_a_smaller_subject_of_one_colour_keeps_its_colour() -> None:
     assert resize_frames(frames, 0.5).shape == (1, 8, 8, 3)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     seed=st.integers(0, 999),
     scale=st.sampled_from([0.5, 0.8, 1.0]),

@@ -34,7 +34,7 @@ def find(
     )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 9999), overlap=st.sampled_from([0.0, 0.1, 0.5]), stays=st.booleans())
 def test_subjects_are_whole_and_hidden_no_more_than_allowed(
     seed: int, overlap: float, stays: bool

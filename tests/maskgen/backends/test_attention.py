@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 from tests.maskgen.tiny import grounding
 from tests.recipes.mask_runs import run
 
+from frisket.config.maskgen import MaskAttention
 from frisket.evaluation.mask_metrics import iou
-from frisket.maskgen.backends.attention import BACKEND, PACKAGED, AttentionGrounder
+from frisket.maskgen.backends.attention import BACKEND, PACKAGED, UNSURE, AttentionGrounder
 from frisket.maskgen.base import BackendUnusable, MaskWeightsNotFound, ModelSource
 from frisket.maskgen.files import record
 from frisket.media.frames import decode_index, write_image
@@ -34,7 +36,7 @@ def test_the_packaged_base_finds_what_its_words_name(packaged: AttentionGrounder
         (segments,) = packaged.ground([torch.from_numpy(picture)], [[phrase]])
         (segment,) = segments
         assert segment.phrase == phrase
-        assert segment.score is None
+        assert segment.score == UNSURE
         truth = torch.from_numpy(planes["subject"]) >= 0.5
         assert iou(segment.mask >= 0.5, truth) > 0.5, phrase
         assert bool(truth.flatten()[segment.mask.argmax()])
@@ -119,6 +121,8 @@ def test_masks_are_made_recorded_and_made_anew_where_an_option_changes(tmp_path:
     saved = record.load(tmp_path / "masks" / "one.json")
     assert saved is not None
     assert saved.settings["attention"]["t"] == [0.5]
+    assert saved.confidence is not None
+    assert saved.confidence <= UNSURE  # it cannot be sure: to be looked at
     (model,) = saved.models
     assert (model.name, model.source) == ("attention", str(weights))
     assert make() == {"done before": 1}
@@ -126,3 +130,9 @@ def test_masks_are_made_recorded_and_made_anew_where_an_option_changes(tmp_path:
     labels = decode_index(tmp_path / "masks" / "one.png", [0])
     assert labels.shape[1:3] == (64, 64)
     assert BACKEND.repo == PACKAGED
+
+
+@pytest.mark.parametrize("level", [0.0, 1.5])
+def test_noise_levels_that_are_none_are_refused_by_the_configuration(level: float) -> None:
+    with pytest.raises(ValidationError, match=f"above 0 and up to 1 .* got {level:g}"):
+        MaskAttention(t=(0.5, level))

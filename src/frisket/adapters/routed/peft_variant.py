@@ -31,7 +31,7 @@ class CannotRoute(ValueError):
     """An adapter whose update no factor can be put on."""
 
 
-class RoutedLora(LoraVariant):  # type: ignore[misc]
+class RoutedLora(LoraVariant):
     """A LoRA's update with a factor on its ranks, and one on its rows or cells.
 
     The same operations as peft's where nothing is multiplied, so that the numbers are peft's to

@@ -30,6 +30,7 @@ from frisket.registry import UnknownPlugin
 PACKAGED = "packaged with frisket"  # where no source is given
 PHRASES = "{phrases}"  # in the prompt, where they go
 SEPARATION = 0.4
+UNSURE = 0.45  # score of every mask, below the half from which none is to be looked at
 SEED = 0  # of the noise, the same for every picture
 
 
@@ -55,7 +56,7 @@ class AttentionGrounder:
     phrases, and what the cells attend to is averaged over layers, levels and draws. Each phrase's
     map is cut where it divides best (Otsu), which becomes one half in the mask. A map of which that
     cut explains less than the threshold `separation` gives no mask. That a phrase is in the picture
-    no map tells: something is always looked at most, so segments have no score.
+    no map tells, for something is always looked at most: every mask is one to be looked at.
     """
 
     family: Family
@@ -82,7 +83,7 @@ class AttentionGrounder:
         ):
             cut = find_cut(plane)
             if cut.separation >= self.separation:
-                segments.append(Segment(soften_map(plane, cut.threshold), phrase=phrase))
+                segments.append(Segment(soften_map(plane, cut.threshold), UNSURE, phrase=phrase))
         return segments
 
     @torch.no_grad()

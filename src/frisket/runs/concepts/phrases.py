@@ -100,8 +100,10 @@ def _find(
 def _list_own(items: Sequence[Item], words: Sequence[str]) -> Iterator[tuple[str, str, str]]:
     """Clip, text key and option of every place where a word of the adapter must stand."""
     for item in items:
-        drawn = [drawn.text for drawn in (*item.swaps, *item.mixes, *item.subsets)]
-        for key in (*item.texts, *drawn):
+        swapped = [swap.text for swap in item.swaps]
+        mixed = [mix.text for mix in item.mixes]
+        chosen = [subset.text for subset in item.subsets]
+        for key in (*item.texts, *swapped, *mixed, *chosen):
             yield from ((item.name, key, word) for word in words)
 
 

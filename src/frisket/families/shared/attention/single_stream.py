@@ -54,7 +54,7 @@ def _read_qwen21(attention: Any, call: AttentionCall) -> Projections:
         key=key,
         value=value,
         text=slice(0, length),
-        cells=cells,  # type: ignore[arg-type]
+        cells=cells,
         image=slice(length, length + count),
         present=mask,
         image_output=output[:, -count:],

@@ -45,7 +45,7 @@ class Tap:
     def __call__(self, name: str, report: Callable[[Projections], None]) -> Remove:
         """Put the hooks on; ValueError, naming the layer, where they would not be called."""
         self.refuse(name)
-        hooks = Hooks(self, report)
+        hooks = TapHooks(self, report)
         attention = self.attention
         handles = [
             self.denoiser.register_forward_pre_hook(hooks.on_denoiser, with_kwargs=True),
@@ -85,7 +85,7 @@ class Tap:
             )
 
 
-class Hooks:
+class TapHooks:
     """What the hooks of one tap do; a block computed again in the backward pass is not seen.
 
     Nothing of a call is held once it was reported.
@@ -140,7 +140,9 @@ class Hooks:
         A loss of maps alone enters the block here and not at its output.
         """
         fetch = getattr(self.tap.block, ON_BACKWARD, None)
-        for tensor in self.call.tensors.values() if fetch is not None else ():
+        if fetch is None:
+            return
+        for tensor in self.call.tensors.values():
             if tensor.requires_grad:
                 tensor.register_hook(lambda _: fetch())
 

@@ -59,8 +59,8 @@ class WanStreams(NameTable):
     ) -> DenoiserCall:
         """What a call is about."""
         call = bind_call(model, args, kwargs)
-        patch: Any = model.config.patch_size
-        return _read_planes(call, patch)
+        config: Any = model.config
+        return _read_planes(call, config.patch_size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +74,8 @@ class Sd3Streams(NameTable):
     ) -> DenoiserCall:
         """What a call is about."""
         call = bind_call(model, args, kwargs)
-        side: Any = model.config.patch_size
-        return _read_planes(call, (1, side, side))
+        config: Any = model.config
+        return _read_planes(call, (1, config.patch_size, config.patch_size))
 
 
 @dataclass(frozen=True, slots=True)
