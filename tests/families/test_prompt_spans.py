@@ -45,7 +45,7 @@ WORD = st.text(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(WORD | st.sampled_from(["fox", "the", "sks"]), min_size=1, max_size=6), st.data())
 @pytest.mark.parametrize("name", TOKENIZERS)
 def test_the_tokens_of_a_phrase_cover_it_and_no_other_word(name, words, data):
@@ -183,7 +183,7 @@ def test_tokenizers_side_by_side_must_cut_alike():
         agree([[(0, 1)]], [[(0, 2)]], what="SDXL")
 
 
-@pytest.mark.parametrize("pieces", [1, 2, 3])
+@pytest.mark.parametrize("pieces", [1, 3])
 @pytest.mark.parametrize("variant", ["sd15", "sdxl"])
 def test_pieces_of_75_tokens_are_one_axis(variant, pieces):
     family = FAMILIES.load("stable_diffusion")

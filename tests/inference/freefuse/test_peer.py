@@ -32,6 +32,9 @@ THEIRS = {
     "lr": "rate", "gravity_weight": "gravity", "spatial_weight": "votes", "max_iter": "rounds",
     "centroid_margin": "margin", "border_penalty": "border", "anisotropy": "stretch",
 }  # fmt: skip
+# Of seven steps of twenty blocks of random weights: in the process settings of the recording final
+# latents agree within 1e-5, under pytest's within 6e-5, plain diffusers as well as either method.
+ROUNDING = {"rtol": 0.0, "atol": 5e-4}
 AS_THEIRS = MaskRule(shifted=True, measured=False, balance=Balance(doubled=True))
 
 
@@ -145,7 +148,7 @@ def test_both_phases_are_the_authors(
         assert fuse.masks[SPEC][index].flatten().equal(PEER[f"{case}.mask.{index}"][0])
     away = (PEER[f"{case}.latents"] - PEER["plain.latents"]).abs().max()
     assert away > 0.5
-    torch.testing.assert_close(latents, PEER[f"{case}.latents"], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(latents, PEER[f"{case}.latents"], **ROUNDING)
 
 
 def test_afterwards_the_pipeline_is_the_plain_sum(flux: Any) -> None:
@@ -153,4 +156,4 @@ def test_afterwards_the_pipeline_is_the_plain_sum(flux: Any) -> None:
     with torch.no_grad():
         latents = pipeline(**call()).images
     assert all(own.idle for own in factors)
-    torch.testing.assert_close(latents, PEER["plain.latents"], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(latents, PEER["plain.latents"], **ROUNDING)
