@@ -18,16 +18,18 @@ APART = (
 )
 # Variants whose names mean nothing else.
 VARIANTS = frozenset({"sdxl", "sdxl-v", "sd15", "sd1", "kontext", "schnell", "krea-dev"})
-DEFAULTS = "config/tree.py"  # may call one by name: what is taken where none is named
+DEFAULTS = (  # may name one: what is taken where none is named
+    *("config/tree.py", "config/maskgen.py", "maskgen/backends/attention.py"),
+)
 SHARED = frozenset(  # modules of frisket.families that are of no one family
     {"base", "blocks", "experts", "names", "quantise", "standard", "suggestions", "weights"}
-    | {"presets", "text_training", "key_map", "listing"}
+    | {"presets", "text_training", "key_map", "listing", "streams"}
 )
 
 
 def above() -> list[Path]:
     files = sorted(SOURCE.rglob("*.py"))
-    apart = (*APART, DEFAULTS)
+    apart = (*APART, *DEFAULTS)
     return [each for each in files if not each.relative_to(SOURCE).as_posix().startswith(apart)]
 
 

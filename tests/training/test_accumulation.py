@@ -93,7 +93,7 @@ class Laid(Trainer):
 
 def moved(trainer: Trainer, micros: Sequence[MicroBatch]) -> dict[str, Tensor]:
     """What one optimizer step changes, over micro-batches that are laid already."""
-    taken = {name.name: getattr(trainer, name.name) for name in fields(Trainer)}
+    taken = {name.name: getattr(trainer, name.name) for name in fields(Trainer) if name.init}
     sgd = torch.optim.SGD(trainer.parameters.values(), lr=1.0)
     laid = Laid(**(taken | {"optimizer": sgd, "ready": tuple(micros)}))
     before = {name: p.detach().clone() for name, p in trainer.parameters.items()}

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -40,6 +40,8 @@ class TextModel(nn.Module):
 
 class TextStreams(Streams):
     """What it says of itself."""
+
+    uncached: ClassVar[dict[str, Any]] = {}
 
     def find(self, name: str) -> Any:
         return "text"

@@ -29,11 +29,14 @@ def refusals(config: Config, *, but: tuple[ConfigCheck, ...] = ()) -> Iterator[E
     Nothing is written, no weight is read and no network asked. ValueError and ImportError only; a
     model whose shape is not known here is not looked into. `but` are looks that were made already.
     """
+    messages: set[str] = set()  # several checks may stumble over one thing
     for check in (candidate for candidate in CHECKS if candidate not in but):
         try:
             check(config)
         except (ValueError, ImportError) as error:
-            yield error
+            if str(error) not in messages:
+                messages.add(str(error))
+                yield error
 
 
 def stop_if_refused(config: Config) -> None:
