@@ -180,7 +180,7 @@ def test_a_template_without_the_prompt_is_refused():
 
 def test_tokenizers_side_by_side_must_cut_alike():
     with pytest.raises(ValueError, match="two tokenizers of SDXL"):
-        agree([[(0, 1)]], [[(0, 2)]], what="SDXL")
+        agree([[(0, 1)]], [[(0, 2)]], model_name="SDXL")
 
 
 @pytest.mark.parametrize("pieces", [1, 3])

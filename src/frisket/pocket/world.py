@@ -156,10 +156,10 @@ def creature(
     paint = np.where((dx < 0)[..., None], PALETTE["pink"], PALETTE["teal"]).astype(np.float64)
     paint += (np.array(PALETTE["white"]) - paint) * eye[..., None]
     paint += (np.array(PALETTE["black"]) - paint) * legs[..., None]
-    whole = np.maximum(disc, legs)
+    subject = np.maximum(disc, legs)
     eye = np.minimum(eye, disc)
-    planes = {"body": whole - eye - np.minimum(legs, whole - eye), "eye": eye, "legs": legs}
-    planes["legs"] = whole - planes["body"] - planes["eye"]
+    planes = {"body": subject - eye - np.minimum(legs, subject - eye), "eye": eye, "legs": legs}
+    planes["legs"] = subject - planes["body"] - planes["eye"]
     return paint.round().astype(np.uint8), {k: v.astype(np.float32) for k, v in planes.items()}
 
 
@@ -182,10 +182,10 @@ def second_creature(
     paint = paint.astype(np.float64)
     paint += (np.array(PALETTE["black"]) - paint) * eye[..., None]
     paint += (np.array(PALETTE["white"]) - paint) * ears[..., None]
-    whole = np.maximum(body, ears)
+    subject = np.maximum(body, ears)
     eye = np.minimum(eye, body)
-    planes = {"body": whole - eye - np.minimum(ears, whole - eye), "eye": eye, "ears": ears}
-    planes["ears"] = whole - planes["body"] - planes["eye"]
+    planes = {"body": subject - eye - np.minimum(ears, subject - eye), "eye": eye, "ears": ears}
+    planes["ears"] = subject - planes["body"] - planes["eye"]
     return paint.round().astype(np.uint8), {k: v.astype(np.float32) for k, v in planes.items()}
 
 

@@ -196,11 +196,11 @@ def _choose_batches(
         )
     if not having:
         raise ConfigError(f"none of the {len(unique)} {kind} clips has a phrase in its caption")
-    chosen = having[:: -(-len(having) // options.limit)]
-    loader = Loader(replace(prepared, held=tuple(chosen)), batch=1, seed=0, prefetch=0)
+    chosen_items = having[:: -(-len(having) // options.limit)]
+    loader = Loader(replace(prepared, held=tuple(chosen_items)), batch=1, seed=0, prefetch=0)
     pairs = [
         (batch, captions[item.clip])
-        for batch, item in zip(loader.collate_held(), chosen, strict=True)
+        for batch, item in zip(loader.collate_held(), chosen_items, strict=True)
     ]
     return f"{len(pairs)} {kind} clips", pairs
 

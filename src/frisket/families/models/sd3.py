@@ -231,7 +231,7 @@ class StableDiffusion3(Standard):
         assert isinstance(text, TextBundle)
         first_clip = read_prompts(text.tokenizer, prompts, CLIP_TOKENS)
         second_clip = read_prompts(text.tokenizer_2, prompts, CLIP_TOKENS)
-        clip = agree(first_clip, second_clip, what="Stable Diffusion 3")
+        clip = agree(first_clip, second_clip, model_name="Stable Diffusion 3")
         t5 = read_prompts(text.tokenizer_3, prompts, T5_TOKENS)
         return [[*row, *t5_row] for row, t5_row in zip(clip, t5, strict=True)]
 

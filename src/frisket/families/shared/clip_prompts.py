@@ -102,7 +102,7 @@ def find_clip_spans(text: ClipText, prompts: Sequence[str]) -> list[Spans]:
         read_prompts(tokenizer, prompts, length)
         for tokenizer, length in zip(tokenizers, lengths, strict=True)
     ]
-    return agree(rows[0], rows[1], what="SDXL") if len(rows) > 1 else rows[0]
+    return agree(rows[0], rows[1], model_name="SDXL") if len(rows) > 1 else rows[0]
 
 
 def _run(encoder: Any, ids: Tensor) -> Any:

@@ -135,15 +135,15 @@ def _composes(before: str, after: str) -> bool:
     )
 
 
-def agree(first: list[Spans], second: list[Spans], *, what: str) -> list[Spans]:
+def agree(first: list[Spans], second: list[Spans], *, model_name: str) -> list[Spans]:
     """`first`, where two tokenizers side by side on one axis cut every prompt alike.
 
     ValueError where they do not: a position would then be two different words.
     """
     if [list(row) for row in first] != [list(row) for row in second]:
         raise ValueError(
-            f"the two tokenizers of {what} cut a prompt differently, so a position is not one word:"
-            " they are not the released ones. Check tokenizer/ and tokenizer_2/ of model.source."
+            f"the two tokenizers of {model_name} cut a prompt differently, so a position is not one"
+            " word: they are not the released ones. Check tokenizer/ and tokenizer_2/ of model.source."
         )
     return first
 
@@ -191,10 +191,12 @@ def _decode_spans(
     tokenizer: Any, text: str, ids: Sequence[int], special: Sequence[int]
 ) -> list[Span | None]:
     """By decoding one piece more at a time; a piece of a character stands for all of it."""
-    own = [token for token, of_template in zip(ids, special, strict=True) if not of_template]
+    prompt_ids = [token for token, of_template in zip(ids, special, strict=True) if not of_template]
     ends = [0]
-    for count in range(1, len(own) + 1):
-        decoding = tokenizer.decode(own[:count], clean_up_tokenization_spaces=False).rstrip(HALF)
+    for count in range(1, len(prompt_ids) + 1):
+        decoding = tokenizer.decode(prompt_ids[:count], clean_up_tokenization_spaces=False).rstrip(
+            HALF
+        )
         if not text.startswith(decoding) or len(decoding) < ends[-1]:
             raise ValueError(
                 f"{type(tokenizer).__name__} does not say which characters a token is of, and its"
@@ -202,13 +204,13 @@ def _decode_spans(
                 " (tokenizer.json in model.source)"
             )
         ends.append(len(decoding))
-    pieces = iter(range(len(own)))
+    pieces = iter(range(len(prompt_ids)))
     spans: list[Span | None] = []
     for of_template in special:
         if of_template:
             spans.append(None)
             continue
         piece = next(pieces)
-        whole = next((end for end in ends[piece + 1 :] if end > ends[piece]), len(text))
-        spans.append((ends[piece], whole))
+        piece_end = next((end for end in ends[piece + 1 :] if end > ends[piece]), len(text))
+        spans.append((ends[piece], piece_end))
     return spans

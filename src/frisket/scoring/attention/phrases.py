@@ -39,18 +39,20 @@ def choose_phrases(config: Config, typed: Sequence[str]) -> tuple[RegionPhrase, 
                 ' config (regions.subject = { weight = 1.0, phrase = "sks" })'
             )
         return phrases
-    known = [*names_of(config), BACKGROUND]
-    phrases = tuple(_read_phrase(text, known) for text in typed)
+    region_names = [*names_of(config), BACKGROUND]
+    phrases = tuple(_read_phrase(text, region_names) for text in typed)
     return tuple(dict.fromkeys(phrases))
 
 
-def _read_phrase(text: str, known: Sequence[str]) -> RegionPhrase:
+def _read_phrase(text: str, region_names: Sequence[str]) -> RegionPhrase:
     region, equals, phrase = text.partition("=")
     region, phrase = (region.strip(), phrase.strip()) if equals else ("", text.strip())
     if not phrase:
         raise ConfigError(f"--phrase {text!r}: write REGION=PHRASE, as in subject=sks")
-    if region and region not in known:
-        raise ConfigError(f"--phrase {text!r}: no region {region!r}{suggest(region, list(known))}")
+    if region and region not in region_names:
+        raise ConfigError(
+            f"--phrase {text!r}: no region {region!r}{suggest(region, list(region_names))}"
+        )
     return RegionPhrase(phrase, region)
 
 
@@ -81,8 +83,8 @@ def locate_in_prompts(
         positions[prompt] = tuple(row)
     for phrase, count in counts.items():
         if not count:
-            others = f" (nor in {len(unique) - 1} others)" if len(unique) > 1 else ""
-            raise PhraseNotFound(f"{missing[phrase]}{others}")
+            other_prompts = f" (nor in {len(unique) - 1} others)" if len(unique) > 1 else ""
+            raise PhraseNotFound(f"{missing[phrase]}{other_prompts}")
     return positions
 
 

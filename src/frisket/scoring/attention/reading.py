@@ -174,10 +174,10 @@ def read_clip(
             ReadMaps(
                 f"t = {level:g}",
                 layer,
-                torch.stack(drawn).mean(0),
-                _align_draws(drawn, scene, phrases),
+                torch.stack(layer_draws).mean(0),
+                _align_draws(layer_draws, scene, phrases),
             )
-            for layer, drawn in draws.items()
+            for layer, layer_draws in draws.items()
         ]
     return results
 
@@ -301,8 +301,8 @@ def _align_draws(
         cover = scene.coverage.get(entry.region)
         if cover is None or not scene.positions[number]:
             continue
-        measured = [measure_alignment(maps[number], cover.float().cpu()) for maps in draws]
-        known = [alignment for alignment in measured if alignment is not None]
-        if known:
-            alignments[number] = average_alignments(known)
+        measured_draws = [measure_alignment(maps[number], cover.float().cpu()) for maps in draws]
+        known_alignments = [alignment for alignment in measured_draws if alignment is not None]
+        if known_alignments:
+            alignments[number] = average_alignments(known_alignments)
     return alignments

@@ -181,10 +181,10 @@ class Flux2(Standard):
         model: Any = weights.denoiser(
             Flux2Transformer2DModel, source, repo, architecture=architecture
         )
-        wanted = {"patch_size": 1, "in_channels": GRID.channels}
+        expected_config = {"patch_size": 1, "in_channels": GRID.channels}
         weights.expect(
             model.config,
-            {**wanted, "guidance_embeds": architecture["guidance_embeds"]},
+            {**expected_config, "guidance_embeds": architecture["guidance_embeds"]},
             where=source.path or repo,
             what=f"a FLUX.2 {source.variant} transformer",
         )

@@ -49,7 +49,7 @@ def capture_concepts(
     double = [layer for layer in list_flux_layers(denoiser) if layer.name[0] == "t"]
     chosen_names = {layer.name for layer in choose_layers(double, layers)}
     last = max(index for index, layer in enumerate(double) if layer.name in chosen_names)
-    seen = Seen()
+    record = Seen()
     model: Any = denoiser
     stream = ConceptStream(model, concepts, pooled)
 
@@ -58,7 +58,7 @@ def capture_concepts(
         def receive(projections: Projections) -> None:
             maps = stream.pass_block(model.transformer_blocks[index], projections)
             if name in chosen_names:
-                seen.record(name, maps.unflatten(2, projections.cells), projections.timestep)
+                record.record(name, maps.unflatten(2, projections.cells), projections.timestep)
 
         return receive
 
@@ -67,7 +67,7 @@ def capture_concepts(
         stack.callback(handle.remove)
         for index, layer in enumerate(double[: last + 1]):
             stack.callback(layer.tap(listen(index, layer.name)))
-        yield seen
+        yield record
 
 
 class ConceptStream:

@@ -33,8 +33,8 @@ def bias_cells(
     concept and cells of none get 0.
     """
     members = total_positions(phrases, length).to(masks)
-    others = members.sum(1, keepdim=True) - members
-    return masks.mT @ (members * bias.towards - others * bias.away)
+    other_members = members.sum(1, keepdim=True) - members
+    return masks.mT @ (members * bias.towards - other_members * bias.away)
 
 
 def bias_words(

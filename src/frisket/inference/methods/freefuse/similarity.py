@@ -68,8 +68,8 @@ def _check_phrases(phrases: PhrasePositions, batch: int) -> None:
 
 def contrast_scores(scores: Float[Tensor, "b T n"]) -> Float[Tensor, "b T n"]:
     """T times a phrase's own scores less the others': high where it alone is meant."""
-    others = scores.sum(1, keepdim=True) - scores
-    return scores * scores.shape[1] - others
+    other_scores = scores.sum(1, keepdim=True) - scores
+    return scores * scores.shape[1] - other_scores
 
 
 def choose_anchors(scores: Float[Tensor, "b T n"], share: float = ANCHORS) -> Int[Tensor, "b T k"]:
