@@ -324,7 +324,7 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _adapter_fits(self) -> "Config":
+    def _check_adapter(self) -> "Config":
         options = self.lora
         acts = bool(options.rank_schedule) or options.orthogonal or options.confine is not None
         if acts and self.memory.compile:

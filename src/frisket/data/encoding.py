@@ -126,7 +126,7 @@ class Encoding:
                 self._captions[key] = (caption, pictures)
         return key
 
-    def subsets(
+    def make_subsets(
         self,
         clipset: Clipset,
         covers: Sequence[str],

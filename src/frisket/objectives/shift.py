@@ -4,8 +4,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-Cells = tuple[int, int, int]  # latent f h w of a batch
-
 
 @dataclass(frozen=True, slots=True)
 class SizeShift:

@@ -163,7 +163,7 @@ def creature(
     return paint.round().astype(np.uint8), {k: v.astype(np.float32) for k, v in planes.items()}
 
 
-def second_creature(
+def draw_second_creature(
     x: float, y: float, radius: float, size: int = SIZE
 ) -> tuple[_Picture, dict[str, _Mask]]:
     """Draw another such subject: a lozenge, lime above, brown below, black eye, two white ears.
@@ -189,7 +189,7 @@ def second_creature(
     return paint.round().astype(np.uint8), {k: v.astype(np.float32) for k, v in planes.items()}
 
 
-CREATURES = {"sks": creature, "zwx": second_creature}
+CREATURES = {"sks": creature, "zwx": draw_second_creature}
 
 
 def draw(scene: Scene, size: int = SIZE) -> tuple[_Picture, dict[str, _Mask]]:

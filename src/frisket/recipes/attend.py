@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 
+from frisket.attention.base import Positions
 from frisket.config.load import ConfigError
 from frisket.config.load import check as check_config
 from frisket.config.tree import Config
@@ -30,7 +31,6 @@ from frisket.runs.sampler import (
 from frisket.runs.samples import build_specs
 from frisket.scoring.attention.page import AttentionReport, write_attention_page
 from frisket.scoring.attention.phrases import (
-    Positions,
     RegionPhrase,
     choose_phrases,
     list_captions,

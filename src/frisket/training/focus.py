@@ -12,12 +12,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from frisket.adapters.routed.factors import Factors
+from frisket.attention.base import Positions
 from frisket.data.sample import Batch
 from frisket.families.streams import Stream
 
 KEYS = ("to_k", "add_k_proj")  # how modules end that make keys of the text
 ALIGNMENT = "alignment"  # the loss, among the values of a step
-Positions = tuple[int, ...]
 
 
 @dataclass(eq=False, slots=True)

@@ -12,11 +12,11 @@ from frisket.adapters.routed.factors import Factors
 from frisket.families.streams import DenoiserCall
 from frisket.inference.sample_specs import SampleSpec
 
-PhraseRow = Sequence[Sequence[int]]  # of one prompt: each phrase's positions on the text axis
-PromptPhrases = Mapping[str, PhraseRow]
+PromptPositions = Sequence[Sequence[int]]  # of one prompt: each phrase's positions on the text axis
+PromptPhrases = Mapping[str, PromptPositions]
 
 
-def find_rows(phrases: PromptPhrases, specs: Sequence[SampleSpec]) -> list[PhraseRow]:
+def find_rows(phrases: PromptPhrases, specs: Sequence[SampleSpec]) -> list[PromptPositions]:
     """The phrases of each sample's prompt; ValueError for a prompt that nothing is known of."""
     unknown_prompts = [spec.prompt for spec in specs if spec.prompt not in phrases]
     if unknown_prompts:

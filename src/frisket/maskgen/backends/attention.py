@@ -92,7 +92,7 @@ class AttentionGrounder:
     def read_maps(self, picture: RgbPicture, phrases: Sequence[str]) -> Float[Tensor, "T f h w"]:
         """Each phrase's attention on the latent grid of the picture, float32 on the CPU."""
         prompt = self.options.prompt.replace(PHRASES, " and ".join(phrases))
-        (spans,) = self.family.spans(self.tokenizer, [prompt])
+        (spans,) = self.family.read_spans(self.tokenizer, [prompt])
         try:
             positions = [locate(spans, prompt, phrase) for phrase in phrases]
         except PhraseCut as error:
@@ -112,7 +112,8 @@ class AttentionGrounder:
         for level in self.options.t:
             t = torch.full((1,), level, device=clean.device)
             layers = choose_layers(
-                self.family.attention_layers(_pick_expert(denoiser, level)), self.options.layers
+                self.family.list_attention_layers(_pick_expert(denoiser, level)),
+                self.options.layers,
             )
             for _ in range(self.options.draws):
                 noise = torch.randn(clean.shape, generator=generator).to(clean)
@@ -157,7 +158,9 @@ def load(source: ModelSource) -> AttentionGrounder:
     variant = options.variant or family.default
     if variant not in family.variants:
         variant_names = ", ".join(family.variants)
-        raise BackendUnusable(f"attention: {family.name} has no variant {variant!r}: {variant_names}")
+        raise BackendUnusable(
+            f"attention: {family.name} has no variant {variant!r}: {variant_names}"
+        )
     card = family.variants[variant]
     if card.sees != "nothing":
         raise BackendUnusable(
@@ -175,7 +178,7 @@ def _load_parts(family: Family, model: Source, options: AttentionOptions) -> Att
     try:
         denoiser = family.load_denoiser(model)
         for expert in experts_of(denoiser).values():
-            layers = choose_layers(family.attention_layers(expert), options.layers)
+            layers = choose_layers(family.list_attention_layers(expert), options.layers)
             if options.form == "output" and any(layer.kind == "cross" for layer in layers):
                 raise BackendUnusable(
                     f"attention: form output compares words and picture in one attention, and"

@@ -14,7 +14,7 @@ from frisket.runs.concepts.terms import terms_of
 Locator = Callable[[Sequence[Item], Captions], Mapping[str, PhraseRow]]
 
 
-def reads_attention(config: Config) -> bool:
+def needs_attention(config: Config) -> bool:
     """Whether a loss term of the configuration looks at attention."""
     return any(ATTENTION in term.needs for term, _ in terms_of(config).values())
 
@@ -32,7 +32,7 @@ def make_locator(config: Config, family: Family, source: Source) -> Locator | No
     phrases, lora_words = config.phrases, config.lora.words
     if not phrases and not lora_words:
         return None
-    watched = reads_attention(config) or bool(lora_words)
+    watched = needs_attention(config) or bool(lora_words)
     looked = {**phrases, **{f"lora.{option}": word for option, word in lora_words.items()}}
 
     def locate_phrases(items: Sequence[Item], captions: Captions) -> Mapping[str, PhraseRow]:
@@ -80,7 +80,7 @@ def _read_spans(
     spans = {}
     for key, (caption, pictures) in captions.items():
         references = [decode(path, (0,)) for path, _ in pictures]
-        (spans[key],) = family.spans(tokenizer, [caption], [references] if references else ())
+        (spans[key],) = family.read_spans(tokenizer, [caption], [references] if references else ())
     return spans
 
 

@@ -34,7 +34,7 @@ def locate_focus(
         if spec.prompt in phrases:
             continue
         pictures = references(card, spec)
-        spans = family.spans(tokenizer, [spec.prompt], [pictures] if pictures else ())[0]
+        spans = family.read_spans(tokenizer, [spec.prompt], [pictures] if pictures else ())[0]
         row: list[tuple[int, ...]] = []
         for word in words:
             try:

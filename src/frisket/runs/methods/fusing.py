@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from frisket.adapters.routed.factors import Factors
+from frisket.attention.base import Positions
 from frisket.attention.tokens import locate
 from frisket.config.calls import Fuse
 from frisket.config.load import ConfigError
@@ -19,8 +20,6 @@ from frisket.inference.methods.freefuse.method import FreeFuse, FuseOptions, che
 from frisket.inference.methods.tara import Tara
 from frisket.inference.sample_specs import SampleSpec, references
 from frisket.runs.methods.focusing import read_focus
-
-Positions = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +168,7 @@ def _locate_words(
         if spec.prompt in phrases:
             continue
         pictures = references(card, spec)
-        spans = family.spans(tokenizer, [spec.prompt], [pictures] if pictures else ())[0]
+        spans = family.read_spans(tokenizer, [spec.prompt], [pictures] if pictures else ())[0]
         try:
             phrases[spec.prompt] = tuple(locate(spans, spec.prompt, word) for word in triggers)
             if background:

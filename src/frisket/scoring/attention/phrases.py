@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from frisket.attention.base import Positions
 from frisket.attention.tokens import PhraseNotFound, locate
 from frisket.config.load import ConfigError
 from frisket.config.regions import names_of
@@ -14,8 +15,6 @@ from frisket.masks.weights import BACKGROUND
 from frisket.media.files import find
 from frisket.registry import suggest
 from frisket.runs.prepare import clipset_of
-
-Positions = tuple[int, ...]  # of one phrase on the text axis; () where the prompt has it not
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ def locate_in_prompts(
     unique = list(dict.fromkeys(prompts))
     if not unique:
         raise ConfigError("there is no caption and no prompt to look for phrases in")
-    spans = family.spans(family.load_tokenizer(source), unique)
+    spans = family.read_spans(family.load_tokenizer(source), unique)
     missing: dict[str, PhraseNotFound] = {}
     counts = dict.fromkeys((entry.phrase for entry in phrases), 0)
     positions: dict[str, tuple[Positions, ...]] = {}
@@ -101,11 +100,11 @@ def list_captions(config: Config, family: Family, source: Source) -> dict[str, s
             caption=clipset.caption,
             wording=clipset.wording,
         ).clips
-        captions |= {str(clip.clip): _word_caption(clip.caption, clipset) for clip in clips}
+        captions |= {str(clip.clip): _prepare_caption(clip.caption, clipset) for clip in clips}
     return captions
 
 
-def _word_caption(caption: str, clipset: Clipset) -> str:
+def _prepare_caption(caption: str, clipset: Clipset) -> str:
     """As `data.prepare` words it, in the order of tags that is not shuffled."""
     worded = add_trigger(apply_template(caption, clipset.template), clipset.trigger)
     orders = list_orders(

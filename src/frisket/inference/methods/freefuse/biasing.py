@@ -73,8 +73,8 @@ def bias_layers(
     with ExitStack() as stack:
         for layer in layers:
             pushes = build_pushes(shapes[layer.name], masks, phrases, bias)
-            hook = _hand_over(layer, pushes, find_owners)
-            handle = layer.module.register_forward_pre_hook(hook, with_kwargs=True)
+            add_bias = _hand_over(layer, pushes, find_owners)
+            handle = layer.module.register_forward_pre_hook(add_bias, with_kwargs=True)
             stack.callback(handle.remove)
         yield
 
@@ -114,7 +114,7 @@ def _hand_over(
     place = names.index(ARGUMENT)
     folds = isinstance(layer.module, Attention)  # it repeats a mask for every head
 
-    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def add_bias(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         current_bias = args[place] if len(args) > place else kwargs.get(ARGUMENT)
         if current_bias is not None:
             raise ValueError(f"{layer.name} has an attention mask of its own: leave the bias out")
@@ -129,4 +129,4 @@ def _hand_over(
             return (*args[:place], added, *args[place + 1 :]), kwargs
         return args, {**kwargs, ARGUMENT: added}
 
-    return hook
+    return add_bias

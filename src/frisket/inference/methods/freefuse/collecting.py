@@ -18,11 +18,10 @@ from frisket.inference.methods.freefuse.similarity import (
     choose_rest,
     compare_features,
     contrast_scores,
+    normalise_over_cells,
     score_phrases,
-    spread_over_cells,
 )
-
-Cells = tuple[int, int, int]
+from frisket.shapes import Cells
 
 
 class _Enough(Exception):
@@ -45,7 +44,7 @@ class Sight:
 
 
 @dataclass(frozen=True, slots=True)
-class Maps:
+class SimilarityMaps:
     """Similarity maps b T n of a grid f h w, and the background's b 1 n; each sums to 1."""
 
     concepts: Float[Tensor, "b T n"]
@@ -59,7 +58,7 @@ def measure_layer(
     phrases: PhrasePositions,
     background: PhrasePositions | None,
     sight: Sight,
-) -> Maps:
+) -> SimilarityMaps:
     """The maps that one layer shows, of rows that belong to `phrases` (frames may lie among them).
 
     `background` holds one phrase a sample; None takes the cells that answer least to any concept.
@@ -79,8 +78,8 @@ def measure_layer(
     similarity = compare_features(
         _unfold(features, batch), torch.cat([anchors, behind], dim=1), centred=sight.centred
     )
-    maps = spread_over_cells(similarity, sight.temperature)
-    return Maps(maps[:, :-1], maps[:, -1:], (cells[0] * frames, *cells[1:]))
+    maps = normalise_over_cells(similarity, sight.temperature)
+    return SimilarityMaps(maps[:, :-1], maps[:, -1:], (cells[0] * frames, *cells[1:]))
 
 
 def _unfold(rows: Tensor, batch: int) -> Tensor:
@@ -88,7 +87,7 @@ def _unfold(rows: Tensor, batch: int) -> Tensor:
     return rows.unflatten(0, (batch, -1)).flatten(1, 2)
 
 
-def average_maps(layer_maps: Sequence[Maps]) -> Maps:
+def average_maps(layer_maps: Sequence[SimilarityMaps]) -> SimilarityMaps:
     """The mean over layers, on the finest of their grids; each map sums to 1 again."""
     cells = max((maps.cells for maps in layer_maps), key=lambda grid: grid[0] * grid[1] * grid[2])
 
@@ -99,7 +98,7 @@ def average_maps(layer_maps: Sequence[Maps]) -> Maps:
         total = torch.stack([plane / plane.sum(-1, keepdim=True) for plane in resized_planes])
         return total.mean(0)
 
-    return Maps(
+    return SimilarityMaps(
         average([(maps.concepts, maps.cells) for maps in layer_maps]),
         average([(maps.background, maps.cells) for maps in layer_maps]),
         cells,

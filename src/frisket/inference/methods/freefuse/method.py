@@ -28,8 +28,8 @@ from frisket.inference.methods.freefuse.biasing import (
     watch_shapes,
 )
 from frisket.inference.methods.freefuse.collecting import (
-    Maps,
     Sight,
+    SimilarityMaps,
     average_maps,
     measure_layer,
     run_until,
@@ -37,8 +37,8 @@ from frisket.inference.methods.freefuse.collecting import (
 )
 from frisket.inference.methods.freefuse.masks import MaskRule, build_masks
 from frisket.inference.methods.words import (
-    PhraseRow,
     PromptPhrases,
+    PromptPositions,
     find_prompt,
     find_rows,
     lay_tokens,
@@ -138,7 +138,7 @@ class FreeFuse:
         if self.background is not None:
             behind = [[self.background[spec.prompt]] for spec in specs]
         layers = list_layers(self.family, self.denoiser, self.options.layers)
-        maps: dict[str, Maps] = {}
+        maps: dict[str, SimilarityMaps] = {}
         shapes: dict[str, LayerShape] = {}
 
         def measure(layer: AttentionLayer, projections: Projections, features: Tensor) -> None:
@@ -173,7 +173,7 @@ def list_layers(
     """The layers that `names` choose in every expert of a denoiser; their names say whose."""
     layers = []
     for name, expert in experts_of(denoiser).items():
-        expert_layers = choose_layers(family.attention_layers(unwrap_model(expert)), names)
+        expert_layers = choose_layers(family.list_attention_layers(unwrap_model(expert)), names)
         layers += [
             replace(layer, name=f"{name}.{layer.name}") if name else layer
             for layer in expert_layers
@@ -191,7 +191,7 @@ def check_steps(options: FuseOptions, specs: Sequence[SampleSpec]) -> None:
             )
 
 
-def silence_others(rows: Sequence[PhraseRow], index: int) -> Float[Tensor, "b s"]:
+def silence_others(rows: Sequence[PromptPositions], index: int) -> Float[Tensor, "b s"]:
     """0 at the positions of every phrase but one, else 1."""
     other_positions = [
         [place for other, positions in enumerate(row) if other != index for place in positions]

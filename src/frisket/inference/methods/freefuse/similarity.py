@@ -96,7 +96,7 @@ def compare_features(
     return torch.einsum("btc,bnc->btn", means, cells)
 
 
-def spread_over_cells(
+def normalise_over_cells(
     similarity: Float[Tensor, "b T n"], temperature: float | None = None
 ) -> Float[Tensor, "b T n"]:
     """Softmax over cells: each phrase's map sums to 1.
