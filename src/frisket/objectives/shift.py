@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from frisket.shapes import Cells
+
 
 @dataclass(frozen=True, slots=True)
 class SizeShift:
