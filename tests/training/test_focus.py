@@ -19,7 +19,7 @@ from frisket.attention.tokens import PhrasesNotRead
 from frisket.config.tree import Config
 from frisket.data.sample import Batch
 from frisket.families.models.pocket.family import FAMILY
-from frisket.families.streams import DenoiserCall, Rows
+from frisket.families.streams import DenoiserCall, Rows, Streams
 from frisket.recipes.train import train
 from frisket.training.focus import Focus, align_keys, mark
 
@@ -38,7 +38,7 @@ class TextModel(nn.Module):
         return output
 
 
-class TextStreams:
+class TextStreams(Streams):
     """What it says of itself."""
 
     def find(self, name: str) -> Any:
@@ -46,7 +46,7 @@ class TextStreams:
 
     def read(self, model: nn.Module, args: Any, kwargs: Any) -> DenoiserCall:
         text = Rows("text", scene.TOKENS)
-        state = args[0]
+        state = list(args[0])
         return DenoiserCall(torch.ones(len(state)), (1, 1, 1), state, {"text": (text,)})
 
 

@@ -112,14 +112,18 @@ class Lora(Section):
             for option in ("rank_min", "rank_power", "rank_by"):
                 if getattr(self, option) != type(self).model_fields[option].default:
                     raise ValueError(f'`lora.{option}` needs `lora.rank_schedule = "t-lora"`')
-        if self.align and not self.focus:
-            raise ValueError("`lora.align` is the class of `lora.focus`: give the rare word too")
-        if self.focus and self.focus == self.align:
-            raise ValueError(f"`lora.focus` and `lora.align` are both {self.focus!r}")
         if self.rank_min is not None and self.rank_min > self.rank:
             raise ValueError(
                 f"`lora.rank_min` should be at most `lora.rank` ({self.rank}), got {self.rank_min}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _words_fit(self) -> "Lora":
+        if self.align and not self.focus:
+            raise ValueError("`lora.align` is the class of `lora.focus`: give the rare word too")
+        if self.focus and self.focus == self.align:
+            raise ValueError(f"`lora.focus` and `lora.align` are both {self.focus!r}")
         return self
 
     @model_validator(mode="after")

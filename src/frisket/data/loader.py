@@ -164,31 +164,26 @@ class Loader:
         def chance(what: str) -> float:
             return draw(self.seed, what, row, place)
 
-        mixed = bool(item.mixes) and chance("mix") < self.prepared.mix_rate
-        swapped = not mixed and bool(item.swaps) and chance("swap") < self.prepared.swap_rate
-        text = item.texts[int(chance("tags") * len(item.texts))]
         coverage = item.coverage
         if item.drawn:
             coverage = item.drawn[int(chance("mask") * len(item.drawn))]
-        if mixed:
+        if item.mixes and chance("mix") < self.prepared.mix_rate:
             mix = item.mixes[int(chance("subjects") * len(item.mixes))]
-            picture, text = self.pictures.read_mix(mix), mix.text
-        elif swapped:
+            return self._sample(item, self.pictures.read_mix(mix), _drop(item, mix.text, chance))
+        if item.swaps and chance("swap") < self.prepared.swap_rate:
             swap = item.swaps[int(chance("background") * len(item.swaps))]
             picture, text = self.pictures.read_swap(item, swap, coverage), swap.text
-        else:
-            picture = self.pictures.read_clip(item.latents, coverage)
-        left: tuple[str, ...] = ()
-        if item.subsets and not (mixed or swapped):
-            sizes = [len(subset.kept) for subset in item.subsets]
-            subset = item.subsets[pick_subset(sizes, chance("subset"))]
-            text, left = subset.text, subset.left
-        if item.empty is not None and chance("dropout") < item.dropout:
-            text = item.empty
-        sample = self._sample(item, picture, text, swapped=swapped)
-        if not left:
+            return self._sample(item, picture, _drop(item, text, chance), swapped=True)
+        picture = self.pictures.read_clip(item.latents, coverage)
+        if not item.subsets:
+            text = item.texts[int(chance("tags") * len(item.texts))]
+            return self._sample(item, picture, _drop(item, text, chance))
+        sizes = [len(subset.kept) for subset in item.subsets]
+        subset = item.subsets[pick_subset(sizes, chance("subset"))]
+        sample = self._sample(item, picture, _drop(item, subset.text, chance))
+        if not subset.left:
             return sample
-        region_flags = tuple(name not in left for name in self.prepared.regions)
+        region_flags = tuple(name not in subset.left for name in self.prepared.regions)
         return replace(sample, region_flags=region_flags)
 
     def _plain(self, item: Item) -> Sample:
@@ -222,3 +217,9 @@ class BrokenEntry(CorruptEntry):
         """Keep what is needed to make it again."""
         super().__init__(why)
         self.kind, self.key = kind, key
+
+
+def _drop(item: Item, text: str, chance: Callable[[str], float]) -> str:
+    """The key of the caption, or by chance of the empty one."""
+    drops = item.empty is not None and chance("dropout") < item.dropout
+    return item.empty if drops and item.empty is not None else text

@@ -131,50 +131,59 @@ def weigh(
     if clean is not None:
         _check("clean", clean, (batch, 1, *grid))
     soft = coverage if weighting.soften is None else weighting.soften(coverage, t)
-    weights = weighting.table(soft, masked)
     predicted = None if clean is None else 1 - clean.float()
-    if predicted is not None:
-        weights = weights * predicted
-    full_weights, shares = weights, None
-    if region_flags is not None or weighting.concepts:
-        shares = weighting.table.share_weights(soft, masked)
+    weights = _predict_only(weighting.table(soft, masked), predicted)
+    full_weights = weights
+    whole = region_flags is not None or bool(weighting.balance)
     if region_flags is not None:
-        assert shares is not None
+        shares = weighting.table.share_weights(soft, masked)
         weights = weights * (1 - _sum_planes(shares, (~region_flags).float()))
     silent = weights.flatten(1).sum(1) == 0
-    exclusive = [term for term in weighting.exclusive if term.exclusive]
-    uncurved = (
-        weighting.table.weigh_uncurved(coverage, masked)
-        if exclusive or weighting.raw_beta
-        else None
-    )
+    exclusive = _list_active(weighting)
+    needed = exclusive or weighting.raw_beta
+    uncurved = weighting.table.weigh_uncurved(coverage, masked) if needed else None
     for term in exclusive:
         assert uncurved is not None
         weights = weights * (1 - term.exclusive_mask(uncurved, t, progress))
-    divisor = divisors(weights, weighting.channels, weighting.normalise, beta=weighting.beta)
-    if weighting.raw_beta:
-        assert uncurved is not None
-        divisor = scale_by_area(
-            divisor, uncurved, weighting.raw_beta, pooled=weighting.normalise != "sample"
-        )
-    concepts = (
-        {}
-        if shares is None
-        else {name: weights * shares[:, n, None] for name, n in weighting.concepts.items()}
-    )
-    if weighting.balance:
-        assert shares is not None
-        extra = torch.tensor(weighting.balance, device=shares.device) - 1
-        weights = weights * (1 + _sum_planes(shares, extra.expand(batch, -1)))
-    return Weighed(
+    weighed = Weighed(
         weights=weights,
-        divisor=divisor,
+        divisor=_divide(weighting, weights, uncurved),
         silent=silent,
         uncurved=uncurved if exclusive else None,
         predicted=predicted,
-        concepts=concepts,
-        full_weights=full_weights if region_flags is not None or weighting.balance else None,
+        full_weights=full_weights if whole else None,
     )
+    return _share_out(weighting, weighed, soft, masked) if weighting.concepts else weighed
+
+
+def _list_active(weighting: Weighting) -> list[ExclusiveTerm]:
+    return [term for term in weighting.exclusive if term.exclusive]
+
+
+def _predict_only(weights: Weights, predicted: Weights | None) -> Weights:
+    return weights if predicted is None else weights * predicted
+
+
+def _share_out(
+    weighting: Weighting, weighed: Weighed, coverage: Coverage, masked: Flags
+) -> Weighed:
+    """The weights of each concept apart, and then all of them balanced."""
+    weights, shares = weighed.weights, weighting.table.share_weights(coverage, masked)
+    concepts = {name: weights * shares[:, n, None] for name, n in weighting.concepts.items()}
+    if weighting.balance:
+        extra = torch.tensor(weighting.balance, device=shares.device) - 1
+        weights = weights * (1 + _sum_planes(shares, extra.expand(len(shares), -1)))
+    return replace(weighed, weights=weights, concepts=concepts)
+
+
+def _divide(weighting: Weighting, weights: Weights, uncurved: Weights | None) -> PerSample:
+    """What each sample's error sum is divided by."""
+    divisor = divisors(weights, weighting.channels, weighting.normalise, beta=weighting.beta)
+    if not weighting.raw_beta:
+        return divisor
+    assert uncurved is not None
+    pooled = weighting.normalise != "sample"
+    return scale_by_area(divisor, uncurved, weighting.raw_beta, pooled=pooled)
 
 
 def _sum_planes(shares: Tensor, factors: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -24,9 +24,9 @@ from frisket.inference.generate import Picture, sample
 from frisket.inference.grids import grid, save
 from frisket.inference.methods.base import Method
 from frisket.inference.methods.freefuse.method import FreeFuse
-from frisket.inference.sample_specs import check
+from frisket.inference.sample_specs import SampleSpec, check
 from frisket.runs.methods.focusing import focus_words, locate_focus, read_focus
-from frisket.runs.methods.fusing import plan_fusion, save_masks
+from frisket.runs.methods.fusing import FusePlan, plan_fusion, save_masks
 from frisket.runs.methods.regional import LoraPlace, read_places
 from frisket.runs.prepare import source_of
 from frisket.runs.prompt_file import PromptLine, read_prompts
@@ -39,6 +39,7 @@ from frisket.runs.sampler import (
     tell_reading,
 )
 from frisket.runs.samples import build_specs, slug
+from frisket.shapes import Frames
 from frisket.training.memory.out_of_memory import room_for
 
 ALONE = Fuse()
@@ -81,78 +82,86 @@ def generate(
 
     `lora` are adapter files with their strengths (1 as trained); all of them act together, each
     where its own of `masks` says (`-`, and those without one: everywhere). `fuse` asks for a method
-    that finds where each LoRA's words are and lets it act there alone; the masks that it found are
-    written beside the samples.
-    `without` samples the base as well, same seeds, next to the LoRA's in the grid; with no `lora`
-    the base alone is sampled. `prompt_file` adds a prompt a line (`#` begins a comment), whose own
-    options win over those given here; see `runs.prompt_file`. `images` are what the model starts
-    from: its first frame, or the pictures it edits. Sizes in pixels, steps and guidance default to
-    the variant's own. Pictures are on disk as soon as they are done. The text encoder is gone
+    that finds where each LoRA's words are and lets it act there alone, and writes the masks that it
+    found beside the samples. `without` samples the base as well, next to the LoRA's in the grid;
+    with no `lora` it is sampled alone. `prompt_file` adds a prompt a line, whose own options win
+    over those given here; see `runs.prompt_file`. `images` are what the model starts from: its
+    first frame, or the pictures it edits. Sizes in pixels, steps and guidance default to the
+    variant's own. Pictures are on disk as soon as they are done. The text encoder is gone
     before the denoiser is loaded.
 
     Raises ConfigError for no prompts or no seeds, for a wrong prompt file and for LoRAs that cannot
-    be fused by these prompts, AdapterMismatch for a
-    LoRA of another base, WeightsNotFound, BadMedia, and ValueError for what the model cannot make.
+    be fused by these prompts, AdapterMismatch for a LoRA of another base, WeightsNotFound,
+    BadMedia, and ValueError for what the model cannot make.
     """
     check_config(config)
     lines = _list_lines(prompts, prompt_file, seeds)
     family = FAMILIES.load(config.model.family)
     source = source_of(config, family)
-    settings = {
-        "negative": negative,
-        "images": tuple(images),
-        "steps": steps,
-        "guidance": guidance,
-        "height": height,
-        "width": width,
-        "frames": frames,
-    }
+    size: dict[str, Any] = {"height": height, "width": width, "frames": frames, "steps": steps}
+    settings = {**size, "negative": negative, "images": tuple(images), "guidance": guidance}
     variant = family.variants[source.variant]
     shots = build_specs(variant, lines, seeds, settings)
     check(family, source.variant, shots)
     check_loras(family, source.variant, lora)
     fusion = plan_fusion(fuse, family, source, lora, shots, masks)
-    words = [read_focus(path) for path, _ in lora] if fusion is None else []
-    located = locate_focus(family, source, list(filter(None, words)), shots) if any(words) else {}
+    words, positions = _find_focus(family, source, () if fusion else lora, shots)
     tell_reading(variant, source, lora)
-    confine_all = fusion is not None
-    places = read_places(masks, lora, shots, variant.grid, confine_all=confine_all)
-    embedded = embed_prompts(family, source, shots)
+    places = read_places(masks, lora, shots, variant.grid, confine_all=fusion is not None)
+    embeddings = embed_prompts(family, source, shots)
     factors: list[Factors] = []
-    parts = load_sampler(
-        family, source, plan_of(config), lora, places, keep=factors if fusion or located else None
-    )
+    keep = factors if fusion or positions else None
+    parts = load_sampler(family, source, plan_of(config), lora, places, keep=keep)
     method = fusion.build(family, parts, factors) if fusion else None
-    if located:
-        method = focus_words(words, factors, located)
+    method = focus_words(words, factors, positions) if positions else method
     versions = _list_versions(lora, without=without)
     folder = out if isinstance(out, Path) else out()
     folder.mkdir(parents=True, exist_ok=True)
     device, tile = torch.device(source.device), config.memory.tile_vae
-    draw = partial(sample, family, parts, embedded, shots, batch=batch, device=device, tile=tile)
+    draw = partial(sample, family, parts, embeddings, shots, batch=batch, device=device, tile=tile)
     samples: dict[tuple[int, str], SavedSample] = {}
     for place, picture in _draw_versions(draw, versions, parts, method):
         path = folder / _name_file(place, picture, versions)
         samples[place] = SavedSample(picture, save(picture.frames, path, variant.fps), place[1])
-        if fusion is not None and isinstance(method, FreeFuse) and place[1] == "lora":
-            save_masks(method.masks[picture.spec], fusion.names, picture.spec, path, variant.fps)
+        _save_found_masks(
+            None if place[1] == "base" else method, fusion, picture, path, variant.fps
+        )
         progress("sampling", len(samples), len(shots) * len(versions))
     ordered = [samples[index, version] for index in range(len(shots)) for version in versions]
-    labels = [_write_label(saved_sample, versions) for saved_sample in ordered]
-    sheet = grid(
-        [saved_sample.picture for saved_sample in ordered],
-        len(seeds) * len(versions),
-        labels=labels,
-    )
+    record = describe(family, source, lora, ordered, places, fusion)
+    sheet = _lay_grid(ordered, versions, len(seeds))
     return Generated(
         tuple(saved_sample.path for saved_sample in ordered),
         save(sheet, folder / "grid", variant.fps),
-        write_record(
-            describe(family, source, lora, ordered, places)
-            | ({"fuse": fusion.describe()} if fusion else {}),
-            folder / "generate.json",
-        ),
+        write_record(record, folder / "generate.json"),
     )
+
+
+def _save_found_masks(
+    method: Method | None, fusion: FusePlan | None, picture: Picture, path: Path, fps: float
+) -> None:
+    """Write the masks that FreeFuse found, beside the sample they were found for."""
+    if fusion is not None and isinstance(method, FreeFuse):
+        save_masks(method.masks[picture.spec], fusion.names, picture.spec, path, fps)
+
+
+def _lay_grid(samples: Sequence["SavedSample"], versions: Sequence[str], seeds: int) -> Frames:
+    """All samples side by side: a row a prompt, a column a seed and version."""
+    labels = [_write_label(saved_sample, versions) for saved_sample in samples]
+    pictures = [saved_sample.picture for saved_sample in samples]
+    return grid(pictures, seeds * len(versions), labels=labels)
+
+
+def _find_focus(
+    family: Family,
+    source: Source,
+    lora: Sequence[tuple[Path, float]],
+    shots: Sequence[SampleSpec],
+) -> tuple[list[str], Mapping[str, Sequence[Sequence[int]]]]:
+    """The rare word that each LoRA was trained on ("" for none), and where they are by prompt."""
+    words = [read_focus(path) for path, _ in lora]
+    focus = [word for word in words if word]
+    return words, locate_focus(family, source, focus, shots) if focus else {}
 
 
 def _list_lines(
@@ -218,9 +227,11 @@ def describe(
     lora: Sequence[tuple[Path, float]],
     samples: Sequence[SavedSample],
     places: Sequence[LoraPlace | None] = (),
+    fusion: FusePlan | None = None,
 ) -> dict[str, Any]:
     """What `generate.json` says: enough to make the same pictures again."""
-    return {
+    fused = {} if fusion is None else {"fuse": fusion.describe()}
+    return fused | {
         "model": {
             "family": family.name,
             "variant": source.variant,

@@ -77,31 +77,19 @@ def plan_fusion(
     Reads tokenizers, no weights. ConfigError for options that do not fit together, for a LoRA
     without a trigger, for words that a prompt has not, or not where the model reads it.
     """
+    _check_options(fuse, masks)
     if not fuse.method:
-        if fuse.triggers or fuse.background:
-            raise ConfigError(
-                "generate: --trigger and --fuse-background say what is fused: add --fuse freefuse"
-            )
         return None
-    if masks:
-        raise ConfigError(
-            "generate: --fuse finds each LoRA's mask by itself; leave --lora-mask out, or --fuse"
-        )
     names = name_loras([path for path, _ in lora])
-    given = fuse.triggers
-    if fuse.method == "tara" and not given:
-        given = tuple(
+    words = fuse.triggers
+    if fuse.method == "tara" and not words:
+        words = tuple(
             f"{name}={read_focus(path)}" for name, (path, _) in zip(names, lora, strict=True)
         )
-    triggers = pair_triggers(names, given)
+    triggers = pair_triggers(names, words)
     if fuse.method == "tara":
-        if fuse.background or fuse.bias:
-            raise ConfigError(
-                "generate: TARA looks at no picture: leave --fuse-background and --fuse-bias out"
-            )
-        return FusePlan(
-            names, triggers, _locate_words(family, source, specs, triggers)[0], None, None
-        )
+        phrases, _ = _locate_words(family, source, specs, triggers)
+        return FusePlan(names, triggers, phrases, None, None)
     bias = Bias() if fuse.bias else None
     layers = fuse.layers or family.suggestions.fuse_layers
     options = FuseOptions(step=fuse.step, layers=layers, base=not fuse.loras, bias=bias)
@@ -113,23 +101,58 @@ def plan_fusion(
     return FusePlan(names, triggers, phrases, background, options)
 
 
+def _check_options(fuse: Fuse, masks: Sequence[str]) -> None:
+    """ConfigError for options that do not fit together."""
+    if not fuse.method and (fuse.triggers or fuse.background):
+        raise ConfigError(
+            "generate: --trigger and --fuse-background say what is fused: add --fuse freefuse"
+        )
+    if fuse.method and masks:
+        raise ConfigError(
+            "generate: --fuse finds each LoRA's mask by itself; leave --lora-mask out, or --fuse"
+        )
+    if fuse.method == "tara" and (fuse.background or fuse.bias):
+        raise ConfigError(
+            "generate: TARA looks at no picture: leave --fuse-background and --fuse-bias out"
+        )
+
+
 def name_loras(paths: Sequence[Path]) -> tuple[str, ...]:
     """What LoRA files are called: the name without its ending; files of one name get a number."""
     if not paths:
         raise ConfigError("generate: --fuse needs a --lora; --base has none")
-    counts, seen = Counter(path.stem for path in paths), Counter[str]()
+    counts, numbers = Counter(path.stem for path in paths), Counter[str]()
     names = []
     for path in paths:
-        seen[path.stem] += 1
-        names.append(f"{path.stem}-{seen[path.stem]}" if counts[path.stem] > 1 else path.stem)
+        numbers[path.stem] += 1
+        several = counts[path.stem] > 1
+        names.append(f"{path.stem}-{numbers[path.stem]}" if several else path.stem)
     return tuple(names)
 
 
 def pair_triggers(names: Sequence[str], triggers: Sequence[str]) -> tuple[str, ...]:
     """The phrase of each LoRA, from `NAME=PHRASE` or from phrases in turn; ConfigError: which."""
-    split = [trigger.split("=", 1) for trigger in triggers]
-    named = {parts[0].strip(): parts[1] for parts in split if len(parts) > 1}
-    in_turn = [parts[0] for parts in split if len(parts) == 1]
+    pairs = [trigger.partition("=") for trigger in triggers]
+    named = {name.strip(): phrase for name, equals, phrase in pairs if equals}
+    in_turn = [phrase for phrase, equals, _ in pairs if not equals]
+    _check_names(names, triggers, named, in_turn)
+    phrases = named or dict(zip(names, in_turn, strict=False))
+    lacking = [name for name in names if not phrases.get(name, "").strip()]
+    if lacking:
+        raise ConfigError(
+            f'generate: {lacking[0]} has no trigger: give --trigger {lacking[0]}="..." with the'
+            " words of the prompt that it is about"
+        )
+    return tuple(phrases[name].strip() for name in names)
+
+
+def _check_names(
+    names: Sequence[str],
+    triggers: Sequence[str],
+    named: Mapping[str, str],
+    in_turn: Sequence[str],
+) -> None:
+    """ConfigError where triggers with and without a name do not fit the LoRAs."""
     if named and in_turn:
         raise ConfigError(
             f"generate: name every --trigger (NAME=PHRASE) or none; {in_turn[0]!r} has no name"
@@ -143,14 +166,6 @@ def pair_triggers(names: Sequence[str], triggers: Sequence[str]) -> tuple[str, .
         )
     if len(in_turn) > len(names):
         raise ConfigError(f"generate: {len(in_turn)} --trigger for {len(names)} --lora")
-    phrases = named or dict(zip(names, in_turn, strict=False))
-    lacking = [name for name in names if not phrases.get(name, "").strip()]
-    if lacking:
-        raise ConfigError(
-            f'generate: {lacking[0]} has no trigger: give --trigger {lacking[0]}="..." with the'
-            " words of the prompt that it is about"
-        )
-    return tuple(phrases[name].strip() for name in names)
 
 
 def _locate_words(
