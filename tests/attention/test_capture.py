@@ -383,4 +383,4 @@ def test_the_page_runs_as_it_is_shown():
     assert shown is not None
     room: dict[str, Any] = {"noisy": draw(1, 12, 1, 16, 16), "t": torch.tensor([0.5])}
     exec(shown[1], room)
-    assert {maps.shape[:3] for maps in room["seen"].maps.values()} == {(1, 2, 1)}
+    assert {maps.shape[:3] for maps in room["record"].maps.values()} == {(1, 2, 1)}

@@ -125,8 +125,8 @@ def name_loras(paths: Sequence[Path]) -> tuple[str, ...]:
     names = []
     for path in paths:
         numbers[path.stem] += 1
-        several = counts[path.stem] > 1
-        names.append(f"{path.stem}-{numbers[path.stem]}" if several else path.stem)
+        shares_name = counts[path.stem] > 1
+        names.append(f"{path.stem}-{numbers[path.stem]}" if shares_name else path.stem)
     return tuple(names)
 
 
@@ -190,9 +190,11 @@ def _locate_words(
                 behind[spec.prompt] = locate(spans, spec.prompt, background)
         except ValueError as error:
             raise ConfigError(f"generate: {error}") from error
-    own = [(*row, *([behind[prompt]] if background else [])) for prompt, row in phrases.items()]
+    word_positions = [
+        (*row, *([behind[prompt]] if background else [])) for prompt, row in phrases.items()
+    ]
     try:
-        check_apart(own, (*triggers, background))
+        check_apart(word_positions, (*triggers, background))
     except ValueError as error:
         raise ConfigError(f"generate: {error}") from error
     return phrases, behind if background else None
