@@ -117,7 +117,7 @@ def test_the_page_stands_alone_and_shows_every_clip(base: Path, tmp_path: Path) 
     assert page.count("<img ") == 2 * 2 + 2  # picture and map of two clips, and their sheets
     assert "2 held-out clips" in page
     attend(config_of(base, tmp_path), tmp_path / "out", replace(QUICK, limit=1))
-    (sheet,) = (tmp_path / "out" / "heat maps").iterdir()  # the earlier ones are gone
+    (sheet,) = (tmp_path / "out" / "heat-maps").iterdir()  # the earlier ones are gone
     assert sheet == result.sheets[0]
 
 

@@ -95,7 +95,7 @@ def _spell_share(value: Estimate) -> str:
 
 def write_attention_page(report: AttentionReport, output: Path) -> tuple[Path, tuple[Path, ...]]:
     """Write attend.html, attend.json and a sheet a phrase and scene; returns page and sheets."""
-    folder = output / "heat maps"
+    folder = output / "heat-maps"
     _remove_earlier(output / "attend.json", folder)
     sheets = tuple(_write_sheets(report, folder))
     page = render(
