@@ -46,7 +46,7 @@ class Model:
 
     def choose(self) -> tuple[AttentionLayer, ...]:
         """Four layers in the middle."""
-        layers = self.family.attention_layers(self.denoiser)
+        layers = self.family.list_attention_layers(self.denoiser)
         start = (len(layers) - LAYERS) // 2
         return choose_layers(layers, [layer.name for layer in layers[start : start + LAYERS]])
 
@@ -158,7 +158,7 @@ def main() -> None:
     for name in [word for word in sys.argv[1:] if word in builds] or builds:
         model = builds[name]()
         seconds = measure.interleaved(make_cases(model), repeats=repeats, warm_up=1)
-        layers = len(model.family.attention_layers(model.denoiser))
+        layers = len(model.family.list_attention_layers(model.denoiser))
         rows = []
         for case, values in seconds.items():
             ratio = measure.ratio(values, seconds[case.split(",")[0]])

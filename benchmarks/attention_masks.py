@@ -149,7 +149,9 @@ def main() -> None:
     title("By layer (colour and shape)")
     denoiser = whole.parts.denoiser
     assert denoiser is not None
-    layers = [layer.name for layer in choose_layers(whole.family.attention_layers(denoiser), "all")]
+    layers = [
+        layer.name for layer in choose_layers(whole.family.list_attention_layers(denoiser), "all")
+    ]
     print_rows(
         [
             (name, measure(open_backend(layers=(name,)), count, "colour and shape"))

@@ -36,7 +36,7 @@ from frisket.inference.methods.freefuse.collecting import (
 from frisket.inference.methods.freefuse.masks import MaskRule, build_masks
 from frisket.inference.methods.freefuse.method import list_layers
 from frisket.pocket.judge import NAMES, judge, label
-from frisket.pocket.pairs import WIDTH, PairScene, random_pair, split
+from frisket.pocket.pairs import WIDTH, PairScene, generate_pair, split
 from frisket.pocket.world import SIZE
 
 STEPS, GUIDANCE = 20, 3.0
@@ -47,7 +47,7 @@ def draw_scenes(count: int) -> list[PairScene]:
     """Held-out scenes of two differently coloured shapes."""
     rng, scenes = np.random.RandomState(4), []
     while len(scenes) < count:
-        scene = random_pair(rng)
+        scene = generate_pair(rng)
         if scene.held_out and scene.left.colour != scene.right.colour:
             scenes.append(scene)
     return scenes
@@ -87,7 +87,7 @@ class Stage:
         text = FAMILY.load_text(source)
         self.text = FAMILY.embed(text, prompts)["tokens"]
         self.negative = FAMILY.embed(text, [""] * count)["tokens"]
-        spans = FAMILY.spans(FAMILY.load_tokenizer(source), prompts)
+        spans = FAMILY.read_spans(FAMILY.load_tokenizer(source), prompts)
         self.phrases, self.behind = [], []
         for own, scene, prompt in zip(spans, self.scenes, prompts, strict=True):
             halves = (scene.left, scene.right)

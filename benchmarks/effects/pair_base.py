@@ -21,7 +21,7 @@ from frisket.disk.atomic import replacing
 from frisket.families.base import Parts, Source
 from frisket.families.models.pocket.family import FAMILY, PocketVae
 from frisket.families.models.pocket.text import PocketText, embed
-from frisket.pocket.pairs import draw_pair, random_pair
+from frisket.pocket.pairs import draw_pair, generate_pair
 from frisket.pocket.world import Scene, draw, is_held_out, random_scene
 
 BATCH, RATE, WARM, COOL, EMA_EVERY, EMA = 16, 5e-4, 50, 0.3, 5, 0.98
@@ -54,7 +54,7 @@ def draw_batch(step: int) -> tuple[torch.Tensor, torch.Tensor]:
             scene = random_scene(rng, empty=EMPTY)
             shown, halves, picture = not is_held_out(scene), [scene], draw(scene)[0]
         else:
-            pair = random_pair(rng, empty=EMPTY)
+            pair = generate_pair(rng, empty=EMPTY)
             shown, halves, picture = not pair.held_out, [pair.left, pair.right], draw_pair(pair)[0]
         if shown:
             pictures.append(picture)

@@ -20,9 +20,9 @@ from frisket.pocket.pairs import (
     PairScene,
     count_verdicts,
     find_backgrounds,
+    generate_pair,
     judge_pairs,
     judge_shapes,
-    random_pair,
 )
 from frisket.pocket.world import SIZE, draw, random_creature
 from frisket.recipes.quickstart import CONFIG, prepare_bank
@@ -131,7 +131,7 @@ def run_base(out: Path, count: int = 100) -> Cell:
     def work() -> tuple[Scores, NDArray[np.uint8]]:
         rng, scenes = np.random.RandomState(20261129), list[PairScene]()
         while len(scenes) < count:
-            pair = random_pair(rng)
+            pair = generate_pair(rng)
             if pair.held_out:
                 scenes.append(pair)
         config: Any = load(make_project(out, WORDS[0], 0), SWAP)

@@ -37,6 +37,7 @@ Picture = UInt8[Tensor, "1 _ _ 3"]  # a reference picture, at its own size
 Clip = Float[Tensor, "b 3 F H W"]  # what a VAE reads, in [-1, 1]
 Plane = Float[Tensor, "F H W"]  # one mask, in [0, 1]
 CellPlane = Float[Tensor, "f h w"]  # the coverage of one region of one clip
+Cells = tuple[int, int, int]  # f h w, how many there are
 Planes = Float[Tensor, "k F H W"]  # one mask a region, in [0, 1]
 CellPlanes = Float[Tensor, "k f h w"]  # the coverage of one clip
 Coverage = Float[Tensor, "b k f h w"]  # share of the cell a region covers, in [0, 1]

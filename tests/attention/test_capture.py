@@ -45,7 +45,7 @@ class Setting:
 
     @property
     def layers(self):
-        return self.family.attention_layers(self.denoiser)
+        return self.family.list_attention_layers(self.denoiser)
 
     def predict(self) -> Tensor:
         return self.family.predict(self.denoiser, self.noisy, T, self.given)
@@ -103,7 +103,7 @@ def test_unknown_layers_and_models_without_any_are_refused(pocket):
     with pytest.raises(ValueError, match=r"no attention layer is called 'attn3'; there are: down_"):
         choose_layers(pocket.layers, ["mid_block.*", "attn3"])
     with pytest.raises(ValueError, match="says nothing of its attention layers"):
-        choose_layers(FAMILIES.load("wan").attention_layers(nn.Linear(2, 2)), "all")
+        choose_layers(FAMILIES.load("wan").list_attention_layers(nn.Linear(2, 2)), "all")
     with (
         pytest.raises(ValueError, match=r"mid_block\S+ is asked for twice"),
         capture([pocket.layers[2]] * 2, PHRASES),
@@ -383,4 +383,4 @@ def test_the_page_runs_as_it_is_shown():
     assert shown is not None
     room: dict[str, Any] = {"noisy": draw(1, 12, 1, 16, 16), "t": torch.tensor([0.5])}
     exec(shown[1], room)
-    assert {maps.shape[:3] for maps in room["seen"].maps.values()} == {(1, 2, 1)}
+    assert {maps.shape[:3] for maps in room["record"].maps.values()} == {(1, 2, 1)}

@@ -113,7 +113,7 @@ def check(calls: list[dict[str, Tensor]], theirs: dict[str, Any]) -> None:
 
 
 def test_prompt_tokens_score_as_the_authors_concepts(denoiser):
-    layers = FAMILIES.load("flux").attention_layers(denoiser)
+    layers = FAMILIES.load("flux").list_attention_layers(denoiser)
     tokens = [[[position] for position in range(6)]]
     with capture(layers, tokens, form="output") as seen:
         run(denoiser)

@@ -32,7 +32,7 @@ def text(request):
 @pytest.mark.parametrize("case", RECORD["cases"], ids=lambda case: case["prompt"][-30:])
 def test_a_phrase_is_where_the_authors_find_it(text, case):
     prompt, word = case["prompt"], case["word"]
-    spans = FAMILIES.load("stable_diffusion").spans(text, [prompt])[0]
+    spans = FAMILIES.load("stable_diffusion").read_spans(text, [prompt])[0]
     theirs = case["tara_xl" if "tokenizer_2" in text.names else "tara"]
     assert text.tokenizer.tokenize(prompt) == case["tokens"]
     if (prompt, word) in INSIDE:

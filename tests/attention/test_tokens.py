@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frisket.attention.base import total_positions
+from frisket.attention.base import mark_phrases
 from frisket.attention.tokens import (
     PhraseCut,
     PhraseNotFound,
@@ -131,7 +131,7 @@ def test_a_phrase_that_may_be_missing_has_no_position_there():
     spans = [split_words(prompt) for prompt in prompts]
     rows = locate_present(spans, prompts, "sks")
     assert rows == [[(2,)], [()], [(6,)]]
-    mask = total_positions(rows, 8)[:, 0]
+    mask = mark_phrases(rows, 8)[:, 0]
     assert mask.sum(1).tolist() == [1, 0, 1]
     spans[2] = split_words(prompts[2], limit=3)
     with pytest.raises(PhraseCut):

@@ -131,7 +131,7 @@ def test_maps_are_the_layers_own_softmax(case: Case):
     frames = case.lengths[-1]
     denoiser = case.parts.denoiser
     assert denoiser is not None
-    layers = case.family.attention_layers(find_model(denoiser))
+    layers = case.family.list_attention_layers(find_model(denoiser))
     assert layers
     with torch.no_grad(), capture(layers, PHRASES) as seen:
         case.predict(denoiser, frames)
@@ -165,7 +165,7 @@ def test_what_a_layer_multiplied_gives_what_it_gave(case: Case):
     frames = case.lengths[-1]
     denoiser = case.parts.denoiser
     assert denoiser is not None
-    layers = case.family.attention_layers(find_model(denoiser))
+    layers = case.family.list_attention_layers(find_model(denoiser))
     read: dict[str, Projections] = {}
     removers = [
         layer.tap(lambda projections, name=layer.name: read.update({name: projections}))
@@ -200,7 +200,7 @@ def test_what_a_layer_multiplied_gives_what_it_gave(case: Case):
 def test_a_denoiser_is_the_same_before_within_and_after(case: Case):
     denoiser = case.parts.denoiser
     assert denoiser is not None
-    layers = case.family.attention_layers(find_model(denoiser))
+    layers = case.family.list_attention_layers(find_model(denoiser))
     hooks = count_hooks(denoiser)
     with torch.no_grad():
         before = case.predict(denoiser)
@@ -218,7 +218,7 @@ def test_a_denoiser_is_the_same_before_within_and_after(case: Case):
 
 def test_gradients_under_checkpointing_are_those_without(case: Case, denoiser: nn.Module):
     model = find_model(denoiser)
-    layers = case.family.attention_layers(model)
+    layers = case.family.list_attention_layers(model)
 
     def compute_gradients() -> dict[str, Tensor]:
         denoiser.train().requires_grad_(True)
@@ -248,7 +248,7 @@ def test_a_map_alone_reaches_queries_and_keys_within_the_block(case: Case, denoi
     model = find_model(denoiser)
     model.enable_gradient_checkpointing()  # type: ignore[operator]
     denoiser.train().requires_grad_(True)
-    layer = case.family.attention_layers(model)[-1]
+    layer = case.family.list_attention_layers(model)[-1]
     with capture([layer], PHRASES) as seen:
         case.predict(denoiser)
         maps = seen.maps[layer.name]

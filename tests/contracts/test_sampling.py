@@ -246,7 +246,9 @@ def test_attention_is_captured_while_a_pipeline_samples(case, denoiser, small):
     seen = references(case.card, shot)
     pipeline = family.pipeline(replace(parts, text=None))
     layers = [
-        layer for model in experts_of(denoiser).values() for layer in family.attention_layers(model)
+        layer
+        for model in experts_of(denoiser).values()
+        for layer in family.list_attention_layers(model)
     ]
     matched = match_prompts(given["tokens" if "tokens" in given else "text"])
     captured = []

@@ -31,7 +31,8 @@ def reads(case: Case) -> dict[str, Read]:
     texts = {"bytes": alone, "words": with_words(alone)}
     return {
         name: Read(
-            case.family.spans(text, PROMPTS, pictures), case.family.embed(text, PROMPTS, pictures)
+            case.family.read_spans(text, PROMPTS, pictures),
+            case.family.embed(text, PROMPTS, pictures),
         )
         for name, text in texts.items()
     }
@@ -74,12 +75,12 @@ def test_tokenizers_are_read_without_an_encoder(case, reads, tmp_path):
             part.save_pretrained(tmp_path / name)
     tokenizer = case.family.load_tokenizer(Source(case.variant, path=str(tmp_path)))
     pictures = [case.references(0)] * len(PROMPTS)
-    assert case.family.spans(tokenizer, PROMPTS, pictures) == reads["bytes"].spans
+    assert case.family.read_spans(tokenizer, PROMPTS, pictures) == reads["bytes"].spans
 
 
 def test_a_word_beyond_the_cut_is_refused(case):
     prompt = "a fox " + "by a lake " * 130 + "and a wall"
-    spans = case.family.spans(case.parts.text, [prompt], [case.references(0)])[0]
+    spans = case.family.read_spans(case.parts.text, [prompt], [case.references(0)])[0]
     ends = [span[1] for span in spans if span is not None]
     if max(ends) == len(prompt):  # read whole, however long; or, of the pocket family, its end
         assert locate(spans, prompt, "wall")

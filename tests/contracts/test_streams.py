@@ -56,7 +56,7 @@ def test_a_factor_of_ones_is_the_lora_and_one_of_zeros_the_base_bit_for_bit(case
     fill_factors(case, factors, frames, 1.0)
     assert torch.equal(case.predict(denoiser, frames), plain)
     acting = []
-    factors.observe = lambda name, _, update: acting.append(name) if update.any() else None
+    factors.observer = lambda name, _, update: acting.append(name) if update.any() else None
     fill_factors(case, factors, frames, 0.0)
     silenced = case.predict(denoiser, frames)
     with lora.frozen(denoiser):
@@ -107,7 +107,7 @@ def test_outside_the_mask_no_module_of_the_image_has_an_update(case, denoiser):
                 rows = rows[:, : picture[0].count]  # without padding, which is the whole picture's
             shares[name] = float((rows.abs().amax(-1) == 0).float().mean())
 
-    factors.observe = observe
+    factors.observer = observe
     case.predict(denoiser, frames)
     assert all(share < 1 for share in shares.values())
     if case.card.sees == "nothing" and not case.card.video:

@@ -15,11 +15,11 @@ from frisket.attention.tokens import PhraseCut, find_occurrences, locate
 from frisket.families import tiny
 from frisket.families.base import FAMILIES, Source
 from frisket.families.defaults import Standard, TextBundle
-from frisket.families.models.flux2.text import tiny_qwen
+from frisket.families.models.flux2.text import make_tiny_qwen
 from frisket.families.shared import qwen_text
 from frisket.families.shared.prompt_spans import (
-    agree,
     align,
+    check_agreement,
     fill_gaps,
     read_cleaned,
     read_prompts,
@@ -180,7 +180,7 @@ def test_a_template_without_the_prompt_is_refused():
 
 def test_tokenizers_side_by_side_must_cut_alike():
     with pytest.raises(ValueError, match="two tokenizers of SDXL"):
-        agree([[(0, 1)]], [[(0, 2)]], what="SDXL")
+        check_agreement([[(0, 1)]], [[(0, 2)]], model_name="SDXL")
 
 
 @pytest.mark.parametrize("pieces", [1, 3])
@@ -191,28 +191,28 @@ def test_pieces_of_75_tokens_are_one_axis(variant, pieces):
     text = apart(family.rehearsal_parts(source).text)
     lead = "x" * (75 * pieces - 4)
     pair = (f"{lead} fox", f"{lead} hub")
-    (spans, _) = family.spans(text, pair)
+    (spans, _) = family.read_spans(text, pair)
     assert len(spans) == 75 * pieces + 2
     assert locate(spans, pair[0], "fox") == (*range(75 * pieces - 2, 75 * pieces + 1),)
     assert locate(spans, pair[0], "fox") == changed(family.embed(text, pair))
     longer = f"{lead} x fox"
     with pytest.raises(PhraseCut):
-        locate(family.spans(text, [longer])[0], longer, "fox")
+        locate(family.read_spans(text, [longer])[0], longer, "fox")
 
 
 def test_wan_finds_words_from_before_it_tidied_the_prompt():
     family = FAMILIES.load("wan")
     text = TextBundle(tokenizer=tiny.tokenizer(512))
     prompt = "  salt &amp;  pepper fox\n "
-    spans = family.spans(text, [prompt])[0]
+    spans = family.read_spans(text, [prompt])[0]
     assert len(spans) == 512
     assert locate(spans, prompt, "fox") == (14, 15, 16)
     assert locate(spans, prompt, "salt &amp; pepper") == tuple(range(13))
 
 
 def test_klein_and_dev_put_prompts_into_templates_of_their_own():
-    family, text = FAMILIES.load("flux2"), with_words(apart(tiny_qwen()))
-    spans = family.spans(text, PAIR)
+    family, text = FAMILIES.load("flux2"), with_words(apart(make_tiny_qwen()))
+    spans = family.read_spans(text, PAIR)
     assert locate(spans[0], PAIR[0], "fox") == changed(family.embed(text, PAIR))
 
 
@@ -229,11 +229,11 @@ def test_pictures_of_an_edit_model_come_before_the_words(several, sizes):
         )
     )
     shown = [[picture(40, 60), picture(90, 30)][:sizes]] * 2
-    spans, conditioning = family.spans(text, PAIR, shown), family.embed(text, PAIR, shown)
+    spans, conditioning = family.read_spans(text, PAIR, shown), family.embed(text, PAIR, shown)
     assert len(spans[0]) == length_of(conditioning, 0)
     assert locate(spans[0], PAIR[0], "fox") == changed(conditioning)
     with pytest.raises(ValueError, match="2 prompts, pictures for 0"):
-        family.spans(text, PAIR)
+        family.read_spans(text, PAIR)
 
 
 def test_a_family_that_does_not_say_is_refused_by_name():
@@ -243,4 +243,4 @@ def test_a_family_that_does_not_say_is_refused_by_name():
     with pytest.raises(ValueError, match="Silent does not say which token"):
         Silent().load_tokenizer(Source("any"))
     with pytest.raises(ValueError, match="Silent does not say which token"):
-        Silent().spans(TextBundle(), ["a fox"])
+        Silent().read_spans(TextBundle(), ["a fox"])

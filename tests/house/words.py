@@ -108,7 +108,8 @@ VERBS = _split((Path(__file__).parent / "verbs.txt").read_text(encoding="utf-8")
 QUESTIONS = _split(
     """
     accepts allows applies are belongs can contains covers differs does exists fits follows had has
-    holds is keeps knows looks matches may must needs should starts suits takes was were will
+    holds is keeps knows looks matches may must needs should starts suits supports takes was were
+    will
     """
 )
 CONVERSIONS = frozenset({"as", "from", "to", "with"})

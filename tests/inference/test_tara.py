@@ -21,13 +21,13 @@ def test_disjoint_words_isolate_the_keys_of_the_text(fused) -> None:  # noqa: F8
             seen[index][name] = update
 
     for index, own in enumerate(factors):
-        own.observe = partial(watch, index)
+        own.observer = partial(watch, index)
     plain = draw(family, parts, spec)
     seen[:] = [{}, {}]
     focused = draw(family, parts, spec, Tara(factors, PHRASES))
     assert all(own.idle for own in factors)
     for own in factors:
-        own.observe = None
+        own.observer = None
     assert not torch.equal(plain, focused)
     rows = next(iter(PHRASES.values()))
     for index, updates in enumerate(seen):

@@ -10,9 +10,9 @@ from frisket.pocket.pairs import (
     count_verdicts,
     draw_pair,
     find_backgrounds,
+    generate_pair,
     judge_pairs,
     judge_shapes,
-    random_pair,
     split,
 )
 from frisket.pocket.world import CREATURES, Background, Scene, draw, random_creature
@@ -71,7 +71,7 @@ def test_the_tally_counts_shares_blends_and_how_many_are_found() -> None:
 
 def test_shapes_and_backgrounds_of_drawn_pairs_are_all_right() -> None:
     rng = np.random.RandomState(5)
-    scenes = [random_pair(rng) for _ in range(6)]
+    scenes = [generate_pair(rng) for _ in range(6)]
     pictures = np.stack([draw_pair(scene)[0] for scene in scenes])
     assert judge_shapes(pictures, scenes)["all"] >= 0.8  # the judge reads one in 20 amiss
     creatures = [

@@ -90,7 +90,7 @@ def test_the_numbers_are_what_the_models_layers_attended_to(base: Path, tmp_path
     (coverage,) = prepared.cache.load("coverage", item.coverage).tensors["planes"]
     denoiser = FAMILY.tiny("image").denoiser
     assert isinstance(denoiser, nn.Module)
-    layers = choose_layers(FAMILY.attention_layers(denoiser), "mid_block*")
+    layers = choose_layers(FAMILY.list_attention_layers(denoiser), "mid_block*")
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
     t = torch.tensor([0.5])
     noisy, _ = FAMILY.objective("image").corrupt(latents, noise, t)

@@ -84,7 +84,7 @@ def test_the_file_says_when_it_acts_and_sampling_does_so(trained: Path) -> None:
     def observe(name: str, _: torch.Tensor, update: torch.Tensor) -> None:
         seen.setdefault(name, []).append(int(update.abs().amax() > 0))
 
-    factors.observe = observe
+    factors.observer = observe
     conditioning = FAMILY.embed(parts.text, ["a fox"])
     noisy = torch.randn(1, 12, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     predictions = {}

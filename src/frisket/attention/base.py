@@ -13,6 +13,7 @@ from torch import Tensor, nn
 # For each sample, for each phrase: the positions it takes on the text axis of the conditioning
 # (dim 1 of what `embed` gives), as `frisket.attention.tokens` finds them.
 PhrasePositions = Sequence[Sequence[Sequence[int]]]
+Positions = tuple[int, ...]  # of one phrase on that axis; () where the prompt has it not
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ def get_samples() -> tuple[int, ...] | None:
     return _SAMPLES.get()
 
 
-def total_positions(phrases: PhrasePositions, length: int) -> Float[Tensor, "b T s"]:
+def mark_phrases(phrases: PhrasePositions, length: int) -> Float[Tensor, "b T s"]:
     """1 where a phrase has a position, else 0, for a text axis of `length`.
 
     ValueError where the samples differ in their number of phrases, or a position is not on the

@@ -11,12 +11,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from frisket.attention.base import AttentionLayer, PhrasePositions, Projections, total_positions
+from frisket.attention.base import AttentionLayer, PhrasePositions, Projections, mark_phrases
 
 Form = Literal["attention", "output"]
 Softmax = Literal["all", "text"]
-Rows = slice | Sequence[int]
-ChooseRows = Callable[[Projections], Rows | None]
+RowChoice = slice | Sequence[int]
+ChooseRows = Callable[[Projections], RowChoice | None]
 MIDDLE = 4  # layers that "middle" stands for, at most
 
 
@@ -29,7 +29,7 @@ class Call:
 
 
 @dataclass(slots=True)
-class Seen:
+class AttentionRecord:
     """What was captured: one `Call` a forward pass, in their order, until `clear`."""
 
     calls: list[Call] = field(default_factory=list)
@@ -46,13 +46,13 @@ class Seen:
         self.calls.clear()
         self.parts.clear()
 
-    def record(self, layer: str, layer_map: Tensor, timestep: Tensor | None) -> None:
+    def add(self, layer: str, layer_map: Tensor, timestep: Tensor | None) -> None:
         """Add a layer's map; a layer that the last call already has begins another."""
         if not self.calls or layer in self.calls[-1].maps:
             self.calls.append(Call(timestep))
         self.calls[-1].maps[layer] = layer_map
 
-    def record_part(
+    def add_part(
         self, layer: str, layer_map: Tensor, samples: tuple[int, ...], total: int
     ) -> Tensor | None:
         """Keep a map of some samples; that of the whole batch once its last part came."""
@@ -79,8 +79,8 @@ def choose_layers(
     """
     if not layers:
         raise ValueError(
-            "this denoiser says nothing of its attention layers (Family.attention_layers is empty):"
-            " no attention can be captured from it"
+            "this denoiser says nothing of its attention layers (Family.list_attention_layers is"
+            " empty): no attention can be captured from it"
         )
     chosen_names: set[str] = set()
     for name in [names] if isinstance(names, str) else names:
@@ -117,8 +117,8 @@ def capture(
     *,
     form: Form = "attention",
     softmax: Softmax = "all",
-    rows: Rows | ChooseRows | None = None,
-) -> Iterator[Seen]:
+    rows: RowChoice | ChooseRows | None = None,
+) -> Iterator[AttentionRecord]:
     """Record how much each image cell attends to each phrase in every forward pass within.
 
     `phrases` holds for each sample the positions of each phrase on the conditioning's text axis.
@@ -145,7 +145,7 @@ def capture(
             f"form 'output' compares picture and text in one attention; {names} is cross-attention,"
             " whose text has no output: use form 'attention'"
         )
-    seen = Seen()
+    record = AttentionRecord()
 
     def listen(name: str) -> Callable[[Projections], None]:
         def receive(projections: Projections) -> None:
@@ -160,18 +160,18 @@ def capture(
                 layer_map = measure_attention(picked, own_phrases, softmax)
             maps = lay_on_cells(layer_map, picked, len(own_phrases))
             if samples is None:
-                seen.record(name, maps, picked.timestep)
+                record.add(name, maps, picked.timestep)
                 return
-            batch_maps = seen.record_part(name, maps, samples, len(phrases))
+            batch_maps = record.add_part(name, maps, samples, len(phrases))
             if batch_maps is not None:
-                seen.record(name, batch_maps, picked.timestep)
+                record.add(name, batch_maps, picked.timestep)
 
         return receive
 
     with ExitStack() as stack:
         for layer in layers:
             stack.callback(layer.tap(listen(layer.name)))
-        yield seen
+        yield record
 
 
 def _refuse_twins(layers: Sequence[AttentionLayer]) -> None:
@@ -226,7 +226,7 @@ def _find_prompt(row: Tensor, text: Float[Tensor, "b s c"]) -> int | None:
 def choose_rows(
     projections: Projections,
     phrases: PhrasePositions,
-    rows: Rows | ChooseRows | None,
+    rows: RowChoice | ChooseRows | None,
     *,
     layer: str = "",
 ) -> Projections | None:
@@ -249,7 +249,7 @@ def choose_rows(
     return picked
 
 
-def take_rows(projections: Projections, rows: Rows) -> Projections:
+def take_rows(projections: Projections, rows: RowChoice) -> Projections:
     """Some rows of the batch."""
 
     def take(value: Tensor | None) -> Tensor | None:
@@ -302,7 +302,7 @@ def measure_attention(
 def _lay_phrases(projections: Projections, phrases: PhrasePositions) -> Float[Tensor, "b T s"]:
     """1 where a key of the text is a phrase's, for each row of the batch."""
     length = projections.text.stop - projections.text.start
-    members = total_positions(phrases, length).to(projections.query.device)
+    members = mark_phrases(phrases, length).to(projections.query.device)
     return members.repeat_interleave(len(projections.query) // len(phrases), 0)
 
 

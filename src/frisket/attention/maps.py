@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-Cells = tuple[int, int, int]
+from frisket.shapes import Cells
 
 
 def lay_on_grid(

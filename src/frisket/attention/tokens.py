@@ -101,7 +101,7 @@ def locate_present(
     """`locate` of one phrase in prompts that need not have it: a row of one phrase for each prompt.
 
     () where the prompt is without it, as a negative prompt is; PhraseCut where it stands there and
-    is not read. With `total_positions` this is the focus mask of TARA (arXiv 2508.08812, section
+    is not read. With `mark_phrases` this is the focus mask of TARA (arXiv 2508.08812, section
     3.2; `build_token_masks` of the authors' code), whose own code takes a word that is cut off for
     one that is not there. Tokenizers side by side give one axis, so that nothing is joined by or.
     """
@@ -160,10 +160,10 @@ def _is_joined(letters: Sequence[tuple[str, tuple[int, int]]], at: int) -> bool:
     (before, before_span), (after, after_span) = letters[at - 1], letters[at]
     if before_span == after_span:
         return True  # one letter that is two when folded
-    return all(_in_word(character) for character in (before, after))
+    return all(_is_in_word(character) for character in (before, after))
 
 
-def _in_word(character: str) -> bool:
+def _is_in_word(character: str) -> bool:
     if not (character.isalnum() or character == "_" or unicodedata.combining(character)):
         return False
     return not unicodedata.name(character, "").startswith(UNSPACED)

@@ -57,13 +57,13 @@ def preset(value: Any) -> Any:
     name = table["preset"]
     if name not in PRESETS:
         raise ValueError(f"regions: no preset is named {name!r}{suggest(name, list(PRESETS))}")
-    chosen: dict[str, Any] = dict(PRESETS[name])
+    regions: dict[str, Any] = dict(PRESETS[name])
     for region, entry in table.items():
-        if isinstance(entry, dict) and region in chosen:
-            chosen[region] = {"weight": chosen[region], **entry}
+        if isinstance(entry, dict) and region in regions:
+            regions[region] = {"weight": regions[region], **entry}
         elif region != "preset":
-            chosen[region] = entry
-    return chosen
+            regions[region] = entry
+    return regions
 
 
 def _names_manifest(clips: Any) -> bool:

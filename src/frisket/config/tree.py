@@ -324,9 +324,9 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _adapter_fits(self) -> "Config":
-        chosen = self.lora
-        acts = bool(chosen.rank_schedule) or chosen.orthogonal or chosen.confine is not None
+    def _check_adapter(self) -> "Config":
+        options = self.lora
+        acts = bool(options.rank_schedule) or options.orthogonal or options.confine is not None
         if acts and self.memory.compile:
             raise ValueError(
                 "memory: `memory.compile` would freeze what the adapter is multiplied by"

@@ -126,7 +126,7 @@ class Encoding:
                 self._captions[key] = (caption, pictures)
         return key
 
-    def subsets(
+    def make_subsets(
         self,
         clipset: Clipset,
         covers: Sequence[str],
@@ -143,10 +143,10 @@ class Encoding:
         return tuple(
             RegionSubset(
                 self.text(caption, pictures),
-                kept,
-                tuple(name for name in names if name not in kept),
+                kept_names,
+                tuple(name for name in names if name not in kept_names),
             )
-            for caption, kept in list_subsets(covers, phrases, clipset.subset_caption)
+            for caption, kept_names in list_subsets(covers, phrases, clipset.subset_caption)
         )
 
     @property

@@ -303,7 +303,7 @@ class _Walk:
             ),
             drawn=self.work.vary(window) if taught and coverage else (),
             covers=(covers := _list_covered(coverage[1]) if coverage else ()),
-            subsets=self.work.subsets(clipset, covers, self.phrases, window.references)
+            subsets=self.work.make_subsets(clipset, covers, self.phrases, window.references)
             if taught
             else (),
         )

@@ -358,11 +358,11 @@ class Prepared:
         whole = hashlib.blake2b(digest_size=16)
         for item in (*self.items, *self.held):
             plain = replace(item, clip="", name="")
-            drawn = "".join(f"{drawn!r}" for drawn in (item.drawn, item.subsets) if drawn)
+            draws = "".join(f"{texts!r}" for texts in (item.drawn, item.subsets) if texts)
             keeps = "".join(swap.keep for swap in item.swaps)
             mixes = f"{item.mixes!r}" if item.mixes else ""
             line = f"{plain!r}".replace("reference_sizes=", "seen=")  # as runs on disk have it
-            whole.update(f"{line}{drawn}{keeps}{mixes}\n".encode())
+            whole.update(f"{line}{draws}{keeps}{mixes}\n".encode())
         whole.update(repr((len(self.held), self.regions, self.swap_rate)).encode())
         if self.mix_rate:
             whole.update(repr(self.mix_rate).encode())

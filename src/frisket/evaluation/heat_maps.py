@@ -41,22 +41,22 @@ def draw_heat_maps(
     values = attention.detach().float().cpu()
     span = float(values.max() - values.min())
     values = (values - values.min()) / span if span > 0 else values * 0
-    drawn = []
+    images = []
     for place in pick_places(len(values)):
         frame = frames[round(place * (len(frames) - 1) / max(len(values) - 1, 1))].numpy()
         image = _draw_frame(frame, values[place].numpy())
         if coverage is not None:
             _draw_outline(image, coverage[place].float().cpu().numpy())
-        drawn.append(image)
-    return np.concatenate(drawn, 1)
+        images.append(image)
+    return np.concatenate(images, 1)
 
 
 def draw_plain(frames: Frames, latent_frames: int) -> _Image:
     """The same frames at the same size without any attention."""
     places = pick_places(latent_frames)
     last = len(frames) - 1
-    chosen = [round(place * last / max(latent_frames - 1, 1)) for place in places]
-    return np.concatenate([_enlarge(frames[index].numpy()) for index in chosen], 1)
+    indices = [round(place * last / max(latent_frames - 1, 1)) for place in places]
+    return np.concatenate([_enlarge(frames[index].numpy()) for index in indices], 1)
 
 
 def pick_places(count: int) -> list[int]:

@@ -168,7 +168,7 @@ class Family(Protocol):
         ...
 
     def load_tokenizer(self, source: Source) -> nn.Module:
-        """Load what `spans` reads prompts with: tokenizers alone, no encoder and no weights."""
+        """Load what `read_spans` reads prompts with: tokenizers alone, no encoder or weights."""
         ...
 
     def load_vision(self, source: Source) -> nn.Module | None:
@@ -198,7 +198,7 @@ class Family(Protocol):
         """
         ...
 
-    def spans(
+    def read_spans(
         self, text: nn.Module, prompts: Sequence[str], references: Sequence[References] = ()
     ) -> list[Spans]:
         """For each position of a prompt's text axis, the characters of the prompt it stands for.
@@ -237,7 +237,7 @@ class Family(Protocol):
         """
         ...
 
-    def attention_layers(self, denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
+    def list_attention_layers(self, denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
         """Where pictures attend to the prompt, in the order of the forward pass; () where unknown.
 
         `denoiser` is one plain model: wrappers and `Experts` taken off, adapters attached.

@@ -89,18 +89,18 @@ class Standard:
 
     def load_tokenizer(self, source: Source) -> nn.Module:
         """ValueError: a family that does not say where words are cannot be asked for phrases."""
-        raise ValueError(self._no_words())
+        raise ValueError(self._explain_refusal())
 
-    def spans(
+    def read_spans(
         self, text: nn.Module, prompts: Sequence[str], references: Sequence[References] = ()
     ) -> list[Spans]:
-        """ValueError, as `load_tokenizer`."""
-        raise ValueError(self._no_words())
+        """ValueError that says what the family has to write, as `load_tokenizer`."""
+        raise ValueError(self._explain_refusal())
 
-    def _no_words(self) -> str:
+    def _explain_refusal(self) -> str:
         return (
             f"{type(self).__name__} does not say which token a word of the prompt is: leave phrases"
-            " out, or write its load_tokenizer and spans (frisket.families.base)"
+            " out, or write its load_tokenizer and read_spans (frisket.families.base)"
         )
 
     def load_vision(self, source: Source) -> nn.Module | None:
@@ -118,7 +118,7 @@ class Standard:
         """Nothing is shown to a model of text alone: {}."""
         return {}
 
-    def attention_layers(self, denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
+    def list_attention_layers(self, denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
         """Those of diffusers' own models; () for a model of another class."""
         return list_attention_layers(denoiser)
 

@@ -112,9 +112,9 @@ class Unstated(NameTable):
 
 def bind_call(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a denoiser's call by name (as its class declares them), with defaults."""
-    bound = inspect.signature(type(model).forward).bind(model, *args, **kwargs)
-    bound.apply_defaults()
-    return dict(bound.arguments)
+    binding = inspect.signature(type(model).forward).bind(model, *args, **kwargs)
+    binding.apply_defaults()
+    return dict(binding.arguments)
 
 
 def expand_t(timestep: Any, count: int, scale: float = 1000.0) -> Float[Tensor, "b"]:

@@ -88,7 +88,7 @@ def compute_pixel_loss(maps: HeadMaps, inside: PhraseMaps, valid: Weights) -> Pe
     return _average(error, counts).squeeze(2)
 
 
-def compute_overlap_loss(maps: HeadMaps, known: PhraseFlags, valid: Weights) -> PerPhrase:
+def compute_overlap_loss(maps: HeadMaps, has_phrase: PhraseFlags, valid: Weights) -> PerPhrase:
     """mean_j <A_i, A_j> / (|A_i| |A_j|) over the other phrases of the caption, in [0, 1].
 
     Phrases that attend to the same cells are told apart; needs no mask. The inner products of MIFO
@@ -98,10 +98,10 @@ def compute_overlap_loss(maps: HeadMaps, known: PhraseFlags, valid: Weights) -> 
     flat = (attention * counts).squeeze(2)
     unit = flat / flat.norm(dim=-1, keepdim=True).clamp_min(TINY)
     cosines = unit @ unit.transpose(1, 2)
-    pairs = known[:, :, None] & known[:, None, :]
-    pairs = pairs & ~torch.eye(known.shape[1], dtype=torch.bool, device=known.device)
-    others = pairs.sum(2).clamp_min(1)
-    return torch.where(pairs, cosines, 0.0).sum(2) / others
+    pairs = has_phrase[:, :, None] & has_phrase[:, None, :]
+    pairs = pairs & ~torch.eye(has_phrase.shape[1], dtype=torch.bool, device=has_phrase.device)
+    pair_counts = pairs.sum(2).clamp_min(1)
+    return torch.where(pairs, cosines, 0.0).sum(2) / pair_counts
 
 
 def _flatten(maps: Tensor, inside: Tensor | None, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:

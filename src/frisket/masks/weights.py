@@ -74,9 +74,11 @@ class RegionWeights:
         """
         self._check(coverage, masked)
         coverage = coverage.float()
-        brought = coverage / coverage.sum(1, keepdim=True).clamp_min(1) * self._table(coverage)
+        region_weights = (
+            coverage / coverage.sum(1, keepdim=True).clamp_min(1) * self._table(coverage)
+        )
         weights = self._weigh(coverage)
-        shares = torch.where(weights > 0, brought / weights.clamp_min(1e-30), 0.0)
+        shares = torch.where(weights > 0, region_weights / weights.clamp_min(1e-30), 0.0)
         return shares if masked is None else shares * masked.view(-1, 1, 1, 1, 1)
 
     def outside(self, coverage: Coverage, masked: Flags | None = None) -> Weights:

@@ -4,8 +4,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Generator
 
-from frisket.objectives.shift import Cells
-from frisket.shapes import Latents, PerSample
+from frisket.shapes import Cells, Latents, PerSample
 
 
 @runtime_checkable

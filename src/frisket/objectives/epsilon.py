@@ -8,10 +8,9 @@ import torch
 from torch import Generator, Tensor
 
 from frisket.objectives.kinds import LevelWeighting
-from frisket.objectives.shift import Cells
 from frisket.objectives.timesteps import TimestepSampler
 from frisket.objectives.weighting import DIFFUSION, weight_diffusion
-from frisket.shapes import Latents, PerSample
+from frisket.shapes import Cells, Latents, PerSample
 
 LEVELS = 1000
 BETAS = (0.00085, 0.012)  # of Stable Diffusion's "scaled linear" schedule: linear in sqrt(beta)

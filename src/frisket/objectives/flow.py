@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 from torch import Generator
 
 from frisket.objectives.kinds import LevelWeighting
-from frisket.objectives.shift import Cells
 from frisket.objectives.timesteps import TimestepSampler
 from frisket.objectives.weighting import DIFFUSION, weight_flow
-from frisket.shapes import Latents, PerSample
+from frisket.shapes import Cells, Latents, PerSample
 
 
 @dataclass(frozen=True, slots=True)

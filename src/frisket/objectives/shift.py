@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-Cells = tuple[int, int, int]  # latent f h w of a batch
+from frisket.shapes import Cells
 
 
 @dataclass(frozen=True, slots=True)

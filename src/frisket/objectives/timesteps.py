@@ -16,8 +16,8 @@ from frisket.objectives.densities import (
     Mode,
 )
 from frisket.objectives.kinds import Bounds, Density, Emphasis, LogitNormalPart, find_fault
-from frisket.objectives.shift import Cells, SizeShift, pull
-from frisket.shapes import PerSample
+from frisket.objectives.shift import SizeShift, pull
+from frisket.shapes import Cells, PerSample
 
 __all__ = ["SMALLEST", "Bounds", "Density", "Emphasis", "LogitNormalPart", "TimestepSampler"]
 

@@ -71,7 +71,7 @@ class PairVerdict:
         return len({self.left, self.right} & {"sks", "zwx"})
 
 
-def random_pair(rng: np.random.RandomState, *, empty: float = 0.0) -> PairScene:
+def generate_pair(rng: np.random.RandomState, *, empty: float = 0.0) -> PairScene:
     """Two shapes of the corpus before one background; `empty` is the share of halves of nothing."""
     left = random_scene(rng)
     while (right := random_scene(rng)).colour in _list_colours(left.background):

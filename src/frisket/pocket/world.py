@@ -156,14 +156,14 @@ def creature(
     paint = np.where((dx < 0)[..., None], PALETTE["pink"], PALETTE["teal"]).astype(np.float64)
     paint += (np.array(PALETTE["white"]) - paint) * eye[..., None]
     paint += (np.array(PALETTE["black"]) - paint) * legs[..., None]
-    whole = np.maximum(disc, legs)
+    subject = np.maximum(disc, legs)
     eye = np.minimum(eye, disc)
-    planes = {"body": whole - eye - np.minimum(legs, whole - eye), "eye": eye, "legs": legs}
-    planes["legs"] = whole - planes["body"] - planes["eye"]
+    planes = {"body": subject - eye - np.minimum(legs, subject - eye), "eye": eye, "legs": legs}
+    planes["legs"] = subject - planes["body"] - planes["eye"]
     return paint.round().astype(np.uint8), {k: v.astype(np.float32) for k, v in planes.items()}
 
 
-def second_creature(
+def draw_second_creature(
     x: float, y: float, radius: float, size: int = SIZE
 ) -> tuple[_Picture, dict[str, _Mask]]:
     """Draw another such subject: a lozenge, lime above, brown below, black eye, two white ears.
@@ -182,14 +182,14 @@ def second_creature(
     paint = paint.astype(np.float64)
     paint += (np.array(PALETTE["black"]) - paint) * eye[..., None]
     paint += (np.array(PALETTE["white"]) - paint) * ears[..., None]
-    whole = np.maximum(body, ears)
+    subject = np.maximum(body, ears)
     eye = np.minimum(eye, body)
-    planes = {"body": whole - eye - np.minimum(ears, whole - eye), "eye": eye, "ears": ears}
-    planes["ears"] = whole - planes["body"] - planes["eye"]
+    planes = {"body": subject - eye - np.minimum(ears, subject - eye), "eye": eye, "ears": ears}
+    planes["ears"] = subject - planes["body"] - planes["eye"]
     return paint.round().astype(np.uint8), {k: v.astype(np.float32) for k, v in planes.items()}
 
 
-CREATURES = {"sks": creature, "zwx": second_creature}
+CREATURES = {"sks": creature, "zwx": draw_second_creature}
 
 
 def draw(scene: Scene, size: int = SIZE) -> tuple[_Picture, dict[str, _Mask]]:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 
+from frisket.attention.base import Positions
 from frisket.config.load import ConfigError
 from frisket.config.load import check as check_config
 from frisket.config.tree import Config
@@ -30,7 +31,6 @@ from frisket.runs.sampler import (
 from frisket.runs.samples import build_specs
 from frisket.scoring.attention.page import AttentionReport, write_attention_page
 from frisket.scoring.attention.phrases import (
-    Positions,
     RegionPhrase,
     choose_phrases,
     list_captions,
@@ -196,11 +196,11 @@ def _choose_batches(
         )
     if not having:
         raise ConfigError(f"none of the {len(unique)} {kind} clips has a phrase in its caption")
-    chosen = having[:: -(-len(having) // options.limit)]
-    loader = Loader(replace(prepared, held=tuple(chosen)), batch=1, seed=0, prefetch=0)
+    chosen_items = having[:: -(-len(having) // options.limit)]
+    loader = Loader(replace(prepared, held=tuple(chosen_items)), batch=1, seed=0, prefetch=0)
     pairs = [
         (batch, captions[item.clip])
-        for batch, item in zip(loader.collate_held(), chosen, strict=True)
+        for batch, item in zip(loader.collate_held(), chosen_items, strict=True)
     ]
     return f"{len(pairs)} {kind} clips", pairs
 

@@ -123,7 +123,7 @@ def generate(
     for place, picture in _draw_versions(draw, versions, parts, method):
         path = folder / _name_file(place, picture, versions)
         samples[place] = SavedSample(picture, save(picture.frames, path, variant.fps), place[1])
-        _save_found_masks(
+        _save_fused_masks(
             None if place[1] == "base" else method, fusion, picture, path, variant.fps
         )
         progress("sampling", len(samples), len(shots) * len(versions))
@@ -137,7 +137,7 @@ def generate(
     )
 
 
-def _save_found_masks(
+def _save_fused_masks(
     method: Method | None, fusion: FusePlan | None, picture: Picture, path: Path, fps: float
 ) -> None:
     """Write the masks that FreeFuse found, beside the sample they were found for."""

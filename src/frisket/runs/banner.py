@@ -16,10 +16,10 @@ from frisket.data.records import Item, Prepared, PrepareReport
 from frisket.data.schedule import Schedule
 from frisket.families.base import FAMILIES, Variant
 from frisket.masks.weights import BACKGROUND, WeightSummary, describe
-from frisket.objectives.shift import Cells, SizeShift
+from frisket.objectives.shift import SizeShift
 from frisket.runs.card import shift_of, variant_of
 from frisket.runs.epochs import describe_length, rates_of
-from frisket.shapes import CellPlanes
+from frisket.shapes import CellPlanes, Cells
 
 SMALL = 0.02  # coverage below this share makes the mean over the mask jump from sample to sample
 HEAVY = 1.5  # how much harder than others a clip may pull before it is told

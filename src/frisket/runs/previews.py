@@ -55,7 +55,7 @@ class Previews:
             self.embeddings,
             device=self.device,
             tile=self.tile,
-            method=self._focus(denoiser),
+            method=self._make_focus(denoiser),
         )
         if self.whole is not None and self.others is not None:
             self.whole.use(
@@ -63,7 +63,7 @@ class Previews:
             )
         return path
 
-    def _focus(self, denoiser: nn.Module) -> Tara | None:
+    def _make_focus(self, denoiser: nn.Module) -> Tara | None:
         """What lets the adapter act on its own word alone, as it does in training."""
         factors = find_factors(denoiser) if self.focus is not None else None
         return None if factors is None or self.focus is None else Tara([factors], self.focus)

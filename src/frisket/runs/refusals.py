@@ -65,11 +65,11 @@ def _terms(config: Config) -> None:
     terms_of(config)
 
 
-def _concepts(config: Config) -> None:
+def _check_concepts(config: Config) -> None:
     check_concepts(config)
 
 
-def _attention(config: Config) -> None:
+def _check_attention(config: Config) -> None:
     check_attention(config, {name: term for name, (term, _) in terms_of(config).items()})
 
 
@@ -108,8 +108,8 @@ def _trackers(config: Config) -> None:
 CHECKS: tuple[ConfigCheck, ...] = (
     check_device,
     _terms,
-    _concepts,
-    _attention,
+    _check_concepts,
+    _check_attention,
     check_paths,
     _memory,
     _shape,

@@ -65,7 +65,7 @@ def load_sampler(
     parts = Parts(source.variant, vae, None, denoiser, vision)
     factors = attach_loras(family, parts, lora, places=places, routed=keep is not None)
     if keep is not None:
-        keep.extend(own for own in factors if own is not None)
+        keep.extend(adapter_factors for adapter_factors in factors if adapter_factors is not None)
     memory_plan.apply(denoiser, plan, device=source.device)
     return parts
 
@@ -138,7 +138,7 @@ def attach_loras(
     that acts always and everywhere; with `routed` every file has such factors (ValueError for forms
     that cannot).
     """
-    every: list[Factors | None] = []
+    all_factors: list[Factors | None] = []
     denoiser, names = parts.denoiser, layer_names(family, parts.variant)
     assert denoiser is not None
     loaded: list[tuple[bool, dict[str, BaseTunerLayer]]] = []
@@ -147,7 +147,7 @@ def attach_loras(
         place = places[index] if index < len(places) else None
         if routed or place is not None:
             route(denoiser, family.streams).space = place
-        every.append(find_factors(denoiser))
+        all_factors.append(find_factors(denoiser))
         adapter.set_strength(denoiser, strength)
         count = len(adapter.trainable(denoiser))
         log.info("%s: %d tensors on the denoiser, strength %g", path, count, strength)
@@ -165,6 +165,6 @@ def attach_loras(
             around: nn.Module = denoiser.get_submodule(parent)
             layer.base_layer = getattr(around, child)
             setattr(around, child, layer)
-    if any(factors is not None for factors in every):
+    if any(factors is not None for factors in all_factors):
         connect(denoiser, family.streams)
-    return tuple(every)
+    return tuple(all_factors)

@@ -44,13 +44,13 @@ def timesteps_of(config: Config, variant: Variant) -> TimestepSampler:
 
     A model of several experts trains each batch within the range of one of those asked for.
     """
-    chosen = config.timesteps
-    fixed = chosen.model_dump(exclude={"density", "shift", "experts", "weighting", "min_snr"})
+    options = config.timesteps
+    fixed = options.model_dump(exclude={"density", "shift", "experts", "weighting", "min_snr"})
     return TimestepSampler(
-        density=chosen.density or variant.density,
+        density=options.density or variant.density,
         shift=shift_of(config, variant),
         ranges=tuple(variant.experts[name] for name in list_experts(config, variant)),
-        even=chosen.experts == "even",
+        even=options.experts == "even",
         **fixed,
     )
 
@@ -69,29 +69,29 @@ def list_experts(config: Config, variant: Variant) -> tuple[str, ...]:
 
 def spec_of(config: Config, family: Family) -> lora.LoraSpec:
     """The adapter of a configuration."""
-    chosen = config.lora
+    options = config.lora
     targets, dead = targets_of(config, family, variant_of(config))
     return lora.LoraSpec(
-        kind=chosen.kind,
-        rank=chosen.rank,
-        alpha=chosen.alpha,
-        dropout=chosen.dropout,
+        kind=options.kind,
+        rank=options.rank,
+        alpha=options.alpha,
+        dropout=options.dropout,
         targets=targets,
-        exclude=chosen.exclude,
+        exclude=options.exclude,
         dead=dead,
-        conv_rank=chosen.conv_rank,
-        conv_alpha=chosen.conv_alpha,
-        factor=chosen.factor,
-        full_matrix=chosen.full_matrix,
-        rank_dropout=chosen.rank_dropout,
-        module_dropout=chosen.module_dropout,
-        rank_schedule=chosen.rank_schedule,
-        rank_min=chosen.least_rank if chosen.rank_schedule else 1,
-        rank_power=chosen.rank_power,
-        rank_quantiles=list_quantiles(config, family) if chosen.rank_by == "quantile" else (),
-        orthogonal=chosen.orthogonal,
-        confine=chosen.confine,
-        focus=chosen.focus,
+        conv_rank=options.conv_rank,
+        conv_alpha=options.conv_alpha,
+        factor=options.factor,
+        full_matrix=options.full_matrix,
+        rank_dropout=options.rank_dropout,
+        module_dropout=options.module_dropout,
+        rank_schedule=options.rank_schedule,
+        rank_min=options.least_rank if options.rank_schedule else 1,
+        rank_power=options.rank_power,
+        rank_quantiles=list_quantiles(config, family) if options.rank_by == "quantile" else (),
+        orthogonal=options.orthogonal,
+        confine=options.confine,
+        focus=options.focus,
     )
 
 
@@ -235,17 +235,17 @@ def limit_adapter(
     config: Config, family: Family, denoiser: torch.nn.Module, weights: RegionWeights
 ) -> dict[str, Any]:
     """What a trainer is told of where and on which words the adapter acts, and is aligned by."""
-    chosen, limits = config.lora, list[Callable[[Batch], AbstractContextManager[Any]]]()
-    if chosen.confine is not None:
-        limits.append(Confinement(route(denoiser, family.streams), weights, chosen.confine))
+    lora, limits = config.lora, list[Callable[[Batch], AbstractContextManager[Any]]]()
+    if lora.confine is not None:
+        limits.append(Confinement(route(denoiser, family.streams), weights, lora.confine))
     options: dict[str, Any] = {}
-    if chosen.focus:
+    if lora.focus:
         place = len(config.phrases)
         focus = Focus(
             route(denoiser, family.streams),
             place,
-            place + 1 if chosen.align else None,
-            chosen.align_strength,
+            place + 1 if lora.align else None,
+            lora.align_strength,
             family.streams.find,
         )
         limits.append(focus)

@@ -89,8 +89,8 @@ class RunScorer:
     def _score(self, run: ScoredRun, parts: Parts, denoiser: nn.Module) -> RunResults:
         objective = self.family.objective(self.source.variant)
 
-        def report(done: int, total: int) -> None:
-            self.progress(f"errors of {run.name}", done, total)
+        def report(count: int, total: int) -> None:
+            self.progress(f"errors of {run.name}", count, total)
 
         how = (self.family, objective, denoiser)
         result = RunResults(measure_errors(*how, self.measured_on, self.levels, report))

@@ -14,7 +14,7 @@ from frisket.families.base import Family
 from frisket.families.experts import experts_of
 from frisket.losses.base import ATTENTION, AttentionMaps, AttentionRequest, AttentionTerm, LossTerm
 
-Maps = Mapping[AttentionRequest, AttentionMaps]
+MapsByRequest = Mapping[AttentionRequest, AttentionMaps]
 
 
 def list_requests(terms: Mapping[str, tuple[LossTerm, float]]) -> tuple[AttentionRequest, ...]:
@@ -44,7 +44,7 @@ class AttentionWatch:
     regions: tuple[int, ...]
 
     @contextmanager
-    def watch(self, batch: Batch) -> Iterator[Callable[[], Maps]]:
+    def watch(self, batch: Batch) -> Iterator[Callable[[], MapsByRequest]]:
         """Capture the forward pass within; what is handed over gives the maps after it.
 
         Nothing is computed where no term asks. ValueError for a batch without phrases, and where
@@ -64,7 +64,7 @@ class AttentionWatch:
             }
             flags = [[bool(positions) for positions in sample] for sample in phrases]
 
-            def collect() -> Maps:
+            def collect() -> MapsByRequest:
                 return {
                     request: AttentionMaps(
                         maps=_check_maps(captured.maps, self.layers[request]),
@@ -94,7 +94,7 @@ def watch_layers(
         layers[request] = tuple(
             layer
             for expert in experts_of(denoiser).values()
-            for layer in choose_layers(family.attention_layers(expert), request.layers)
+            for layer in choose_layers(family.list_attention_layers(expert), request.layers)
         )
     return AttentionWatch(layers, tuple(regions))
 

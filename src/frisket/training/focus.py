@@ -12,12 +12,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from frisket.adapters.routed.factors import Factors
+from frisket.attention.base import Positions
 from frisket.data.sample import Batch
 from frisket.families.streams import Stream
 
 KEYS = ("to_k", "add_k_proj")  # how modules end that make keys of the text
 ALIGNMENT = "alignment"  # the loss, among the values of a step
-Positions = tuple[int, ...]
 
 
 @dataclass(eq=False, slots=True)
@@ -42,21 +42,21 @@ class Focus:
         """Inside, calls of the denoiser (and their recomputation, later) are focused."""
         if not batch.phrases:
             raise ValueError("lora.focus: this batch does not say where its word is")
-        before = self.factors.tokens, self.factors.observe
+        before = self.factors.tokens, self.factors.observer
         self.losses.clear()
         self.factors.tokens = mark(batch, self.word)
         if self.like is not None:
-            self.factors.observe = self._watch(batch, self.like)
+            self.factors.observer = self._watch(batch, self.like)
         try:
             yield
         finally:
-            self.factors.tokens, self.factors.observe = before
+            self.factors.tokens, self.factors.observer = before
 
     def _watch(self, batch: Batch, like: int) -> Callable[[str, Tensor, Tensor], None]:
         rare = [row[self.word] for row in batch.phrases]
         alike = [row[like] for row in batch.phrases]
 
-        def observe(name: str, base: Tensor, update: Tensor) -> None:
+        def compare_keys(name: str, base: Tensor, update: Tensor) -> None:
             # An averaged teacher's update asks for no gradient: it is not what is aligned.
             if not update.requires_grad or not name.endswith(KEYS):
                 return
@@ -64,7 +64,7 @@ class Focus:
                 loss = align_keys(base, update, rare, alike)
                 self.losses.extend([] if loss is None else [loss])
 
-        return observe
+        return compare_keys
 
     def take(self) -> Mapping[str, Tensor]:
         """The alignment of the last forward pass, mean over modules, times its strength."""
@@ -96,11 +96,16 @@ def align_keys(
     samples. No gradient goes to the class word's key. None where no caption has both.
     """
     pairs = [
-        ((base[row, list(own)] + update[row, list(own)]).mean(0), base[row, list(kin)].mean(0))
-        for row, (own, kin) in enumerate(zip(rare, like, strict=True))
-        if own and kin
+        (
+            (base[row, list(rare_places)] + update[row, list(rare_places)]).mean(0),
+            base[row, list(like_places)].mean(0),
+        )
+        for row, (rare_places, like_places) in enumerate(zip(rare, like, strict=True))
+        if rare_places and like_places
     ]
     if not pairs:
         return None
-    differences = [(own - kin.detach()).abs().mean() for own, kin in pairs]
+    differences = [
+        (rare_places - like_places.detach()).abs().mean() for rare_places, like_places in pairs
+    ]
     return torch.stack(differences).mean().float()

@@ -24,9 +24,9 @@ def sum_metrics(micro: MicroBatch, values: Mapping[str, Tensor], step: Step) -> 
     error = (step.prediction.detach().float() - step.target.float()).square().mean(1, keepdim=True)
     teaches = step.weights > 0
     rest = ~teaches if step.predicted is None else ~teaches & (step.predicted > 0)
-    apart = {"inside": teaches, "outside": rest}
-    apart |= {f"loss/{name}": weights for name, weights in micro.weighed.concepts.items()}
-    for name, where in apart.items():
+    cell_weights = {"inside": teaches, "outside": rest}
+    cell_weights |= {f"loss/{name}": weights for name, weights in micro.weighed.concepts.items()}
+    for name, where in cell_weights.items():
         sums[name], sums[f"{name}{CELLS}"] = (error * where).sum(), where.sum().float()
     return sums | {
         "clips": torch.full_like(sums["loss"], count),
@@ -42,8 +42,8 @@ def mean_metrics(sums: Mapping[str, Tensor]) -> dict[str, float]:
     stacked = torch.stack([value.to(device) for value in sums.values()])
     numbers = dict(zip(sums, stacked.tolist(), strict=True))
     clips, silent = numbers.pop("clips"), numbers.pop("silent")
-    apart = [name.removesuffix(CELLS) for name in numbers if name.endswith(CELLS)]
-    cells = {name: numbers.pop(f"{name}{CELLS}") for name in apart}
+    metric_names = [name.removesuffix(CELLS) for name in numbers if name.endswith(CELLS)]
+    cells = {name: numbers.pop(f"{name}{CELLS}") for name in metric_names}
     errors = {name: numbers.pop(name) for name in cells}
     means = {name: value / clips for name, value in numbers.items()}
     means |= {name: errors[name] / cells[name] for name in cells if cells[name]}

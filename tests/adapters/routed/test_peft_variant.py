@@ -172,7 +172,7 @@ def test_two_adapters_of_disjoint_places_do_not_touch_each_others():
             if "attn1.to_q" in module:
                 updates[module] = update.abs().amax(-1).unflatten(1, (4, 4))
 
-        factors.observe = observe
+        factors.observer = observe
         run(unet)
     assert seen["left"]
     for module, left in seen["left"].items():

@@ -136,10 +136,10 @@ def test_inside_one_mask_nothing_depends_on_the_other_lora(fused: Any) -> None:
     def observe(name: str, base: Tensor, update: Tensor) -> None:
         outputs[-1][name] = update
 
-    factors[0].space, factors[1].space, factors[1].observe = left, 1 - left, observe
+    factors[0].space, factors[1].space, factors[1].observer = left, 1 - left, observe
     outputs.append({})
     draw(family, parts, replace(spec, steps=1))
-    factors[0].space = factors[1].space = factors[1].observe = None
+    factors[0].space = factors[1].space = factors[1].observer = None
     find, seen = family.streams.find, 0
     for name, update in outputs[0].items():
         if find(name) != "image":

@@ -13,8 +13,8 @@ from frisket.inference.methods.freefuse.similarity import (
     choose_rest,
     compare_features,
     contrast_scores,
+    normalise_over_cells,
     score_phrases,
-    spread_over_cells,
 )
 
 
@@ -51,7 +51,7 @@ def test_planted_discs_are_found(frames: int, scale: float) -> None:
     scores = scores + 0.2 * draw(*scores.shape, seed=5)
     concepts = choose_anchors(contrast_scores(scores[:, :2]), 0.05)
     anchors = torch.cat([concepts, choose_anchors(scores[:, 2:], 0.05)], dim=1)
-    maps = spread_over_cells(compare_features(features * scale, anchors))
+    maps = normalise_over_cells(compare_features(features * scale, anchors))
     masks = build_masks(maps[:, :2], maps[:, 2:], (frames, 16, 24))
     assert min(overlap(masks[0, i], truth[0, i]) for i in range(2)) > 0.9
 
@@ -60,7 +60,7 @@ def test_one_concept_stands_before_the_rest() -> None:
     features, truth = plant(alone=True)
     scores = truth[:, :1].flatten(2).float() + 0.05 * draw(1, 1, 384, seed=6).abs()
     anchors = torch.cat([choose_anchors(scores, 0.05), choose_rest(scores, 0.05)], dim=1)
-    maps = spread_over_cells(compare_features(features, anchors))
+    maps = normalise_over_cells(compare_features(features, anchors))
     masks = build_masks(maps[:, :1], maps[:, 1:], (1, 16, 24))
     assert overlap(masks[0, 0], truth[0, 0]) > 0.9
 
@@ -113,10 +113,10 @@ def test_cleaning_keeps_a_block_in_its_place() -> None:
 
 def test_the_maps_do_not_depend_on_the_size_of_the_features() -> None:
     features, anchors = draw(1, 40, 8), torch.arange(8).view(1, 2, 4)
-    once = spread_over_cells(compare_features(features, anchors))
-    again = spread_over_cells(compare_features(features * 30, anchors))
+    once = normalise_over_cells(compare_features(features, anchors))
+    again = normalise_over_cells(compare_features(features * 30, anchors))
     torch.testing.assert_close(once, again, rtol=1e-4, atol=1e-6)
-    even = spread_over_cells(torch.ones(1, 2, 5))
+    even = normalise_over_cells(torch.ones(1, 2, 5))
     torch.testing.assert_close(even, torch.full((1, 2, 5), 0.2))
 
 

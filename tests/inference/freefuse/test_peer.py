@@ -22,8 +22,8 @@ from frisket.inference.methods.freefuse.similarity import (
     choose_anchors,
     compare_features,
     contrast_scores,
+    normalise_over_cells,
     score_phrases,
-    spread_over_cells,
 )
 from frisket.inference.sample_specs import SampleSpec
 
@@ -67,7 +67,7 @@ def test_anchors_maps_and_masks_are_the_authors(case: str, behind: tuple[int, ..
         assert anchors[:, index].equal(PEER[f"{case}.anchors.{index}"])
     features = PEER[f"{case}.features"]
     chosen = torch.cat([anchors, choose_anchors(background)], dim=1)
-    maps = spread_over_cells(compare_features(features, chosen, centred=False), 4000.0)
+    maps = normalise_over_cells(compare_features(features, chosen, centred=False), 4000.0)
     torch.testing.assert_close(maps[:, :-1], PEER[f"{case}.maps"], rtol=0, atol=1e-6)
     masks = build_masks(maps[:, :-1], maps[:, -1:], scene.CELLS, AS_THEIRS)
     for index in range(2):

@@ -10,7 +10,7 @@ from tests.recipes.mask_runs import run
 
 from frisket.config.maskgen import MaskAttention
 from frisket.evaluation.mask_metrics import iou
-from frisket.maskgen.backends.attention import BACKEND, PACKAGED, UNSURE, AttentionGrounder
+from frisket.maskgen.backends.attention import BACKEND, PACKAGED, UNSURE_SCORE, AttentionGrounder
 from frisket.maskgen.base import BackendUnusable, MaskWeightsNotFound, ModelSource
 from frisket.maskgen.files import record
 from frisket.media.frames import decode_index, write_image
@@ -36,7 +36,7 @@ def test_the_packaged_base_finds_what_its_words_name(packaged: AttentionGrounder
         (segments,) = packaged.ground([torch.from_numpy(picture)], [[phrase]])
         (segment,) = segments
         assert segment.phrase == phrase
-        assert segment.score == UNSURE
+        assert segment.score == UNSURE_SCORE
         truth = torch.from_numpy(planes["subject"]) >= 0.5
         assert iou(segment.mask >= 0.5, truth) > 0.5, phrase
         assert bool(truth.flatten()[segment.mask.argmax()])
@@ -122,7 +122,7 @@ def test_masks_are_made_recorded_and_made_anew_where_an_option_changes(tmp_path:
     assert saved is not None
     assert saved.settings["attention"]["t"] == [0.5]
     assert saved.confidence is not None
-    assert saved.confidence <= UNSURE  # it cannot be sure: to be looked at
+    assert saved.confidence <= UNSURE_SCORE  # it cannot be sure: to be looked at
     (model,) = saved.models
     assert (model.name, model.source) == ("attention", str(weights))
     assert make() == {"done before": 1}

@@ -15,14 +15,14 @@ def drop_schedule(metadata: Mapping[str, str]) -> tuple[dict[str, str], list[str
     record = record_of(metadata)
     if record is None or record.ranks is None:
         return dict(metadata), []
-    plain = replace(
+    plain_spec = replace(
         record, rank_schedule="", rank_min=1, rank_power=1.0, rank_quantiles=(), rank_pairs=False
     )
     note = (
         f"dropped its schedule ({describe_schedule(record)}): all ranks act at every noise level,"
         " which is what it was trained as at t = 0 only"
     )
-    return {**metadata, RECORD: json.dumps(plain.record(), sort_keys=True)}, [note]
+    return {**metadata, RECORD: json.dumps(plain_spec.record(), sort_keys=True)}, [note]
 
 
 def list_schedule(metadata: Mapping[str, str]) -> list[str]:

@@ -25,14 +25,14 @@ class Factors:
     sample's serves all of a batch, those of b samples repeat in a batch of 2 b. `tokens` and
     `space` may be functions of the call. They hold until they are changed, for all calls after; a
     call keeps those it began with, and so does its recomputation in the backward pass.
-    `observe`, where given, is called with the module's name, the base's output and the update
+    `observer`, where given, is called with the module's name, the base's output and the update
     (after all factors) of every module in every forward pass, recomputed ones included.
     """
 
     ranks: RankSchedule | None = None
     tokens: FactorSource = None
     space: FactorSource = None
-    observe: Observer | None = None
+    observer: Observer | None = None
 
     @property
     def idle(self) -> bool:

@@ -11,18 +11,18 @@ from frisket.adapters.routed.orthogonal import export_layer, import_layer, pair_
 from frisket.adapters.spec import ADAPTER, AdapterMismatch, LoraSpec
 
 
-def check_schedule(path: Path, spec: LoraSpec, here: LoraSpec) -> None:
+def check_schedule(path: Path, spec: LoraSpec, run_spec: LoraSpec) -> None:
     """A schedule that would be lost without a word; a plain LoRA may go on under one."""
-    if spec.rank_schedule and not here.rank_schedule:
+    if spec.rank_schedule and not run_spec.rank_schedule:
         raise AdapterMismatch(
             f"{path} acts by noise level ({spec.rank_schedule}), the adapter on this denoiser does"
             f' not. Set lora.rank_schedule = "{spec.rank_schedule}" to continue from it, or write a'
             " plain LoRA with frisket convert --drop-schedule"
         )
-    if here.orthogonal and not spec.rank_pairs:
+    if run_spec.orthogonal and not spec.rank_pairs:
         raise AdapterMismatch(f"{path} had no orthogonal start: set lora.orthogonal = false")
-    own = pair_ranks(here)
-    if spec.rank_pairs and not (own.rank_pairs and spec.rank == own.rank):
+    paired_spec = pair_ranks(run_spec)
+    if spec.rank_pairs and not (paired_spec.rank_pairs and spec.rank == paired_spec.rank):
         raise AdapterMismatch(
             f"{path} had an orthogonal start: set lora.orthogonal = true and lora.rank ="
             f" {spec.rank // 2} to continue from it"
@@ -37,11 +37,11 @@ def export_layers(model: nn.Module, spec: LoraSpec) -> Layers:
 def fill_orthogonal(model: nn.Module, path: Path, layers: Layers) -> None:
     """Fill the orthogonal adapter on a bare model with a file's layers; all or AdapterMismatch."""
     tuned = _find_tuned(model)
-    odd = sorted(tuned.keys() ^ layers.keys())
-    if odd:
+    unmatched_layers = sorted(tuned.keys() ^ layers.keys())
+    if unmatched_layers:
         raise AdapterMismatch(
             f"{path} and the adapter on this denoiser cover different modules: only one of them has"
-            f" {odd[0]}. Check lora.targets."
+            f" {unmatched_layers[0]}. Check lora.targets."
         )
     for name, layer in layers.items():
         size = (

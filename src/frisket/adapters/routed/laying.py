@@ -102,13 +102,15 @@ def _list_touching(
     stream: Stream, tokens: TokenFactor | None, space: SpaceFactor | None
 ) -> list[Tensor]:
     """The factors that touch a stream; RoutingError for one that none can be laid on."""
-    chosen: dict[str, tuple[Tensor | None, ...]] = {
+    stream_factors: dict[str, tuple[Tensor | None, ...]] = {
         "image": (space,),
         "text": (tokens,),
         "prompt": (tokens,),
         "apart": (),
     }
-    factors = [factor for factor in chosen.get(stream, (tokens, space)) if factor is not None]
+    factors = [
+        factor for factor in stream_factors.get(stream, (tokens, space)) if factor is not None
+    ]
     if factors and stream == "flat":
         raise RoutingError(
             "it works on the rows of all samples one after the other, which no factor can be laid"

@@ -82,8 +82,8 @@ def export_layer(layer: Any, adapter: str, spec: LoraSpec) -> Layer:
     high = torch.cat(
         [up.weight * (sign * _shape(singular, up.weight, 1)) for _, up, singular, sign in halves], 1
     )
-    own = pair_ranks(spec)
-    return Layer("lora", {A: low.detach(), B: high.detach()}, own.rank, own.alpha)
+    paired_spec = pair_ranks(spec)
+    return Layer("lora", {A: low.detach(), B: high.detach()}, paired_spec.rank, paired_spec.alpha)
 
 
 def import_layer(layer: Any, adapter: str, file: Layer) -> None:
@@ -130,9 +130,9 @@ def expect_last(inputs: int, outputs: int, rank: int) -> Float[Tensor, "r"]:
     )
     density[0] = density[1] if low == 0 else 0.0
     mass = torch.cat([density.new_zeros(1), ((density[1:] + density[:-1]) / 2).cumsum(0)])
-    wanted = (torch.arange(rank, dtype=torch.float64, device="cpu") + 0.5) / small * mass[-1]
-    upper = torch.searchsorted(mass, wanted).clamp(1, STEPS)
-    share = (wanted - mass[upper - 1]) / (mass[upper] - mass[upper - 1])
+    targets = (torch.arange(rank, dtype=torch.float64, device="cpu") + 0.5) / small * mass[-1]
+    upper = torch.searchsorted(mass, targets).clamp(1, STEPS)
+    share = (targets - mass[upper - 1]) / (mass[upper] - mass[upper - 1])
     value = x[upper - 1] + share * (x[upper] - x[upper - 1])
     return ((value * large).sqrt() / rank).flip(0).float()
 

@@ -54,8 +54,8 @@ class RoutedLora(LoraVariant):
         update = self.compute_update(module, active_adapter, x)
         if _must_round(module):
             update = update.to(result.dtype)
-        if self.factors.observe is not None:
-            self.factors.observe(self.site.name, result, update)
+        if self.factors.observer is not None:
+            self.factors.observer(self.site.name, result, update)
         return result + update
 
     def compute_update(self, module: Any, adapter: str, x: Tensor) -> Tensor:

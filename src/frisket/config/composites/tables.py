@@ -52,7 +52,7 @@ class Swap(Section):
         return self
 
     @model_validator(mode="after")
-    def _whole(self) -> "Swap":
+    def _check_source(self) -> "Swap":
         if self.rate > 0 and self.source == "folder" and self.path is None:
             raise ValueError('swap: source = "folder" needs `path`')
         if self.rate > 0 and self.source == "bank" and not self.prompts:

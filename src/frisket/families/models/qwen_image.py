@@ -270,7 +270,7 @@ class QwenImage(Standard):
         ]
         return dict(zip(seeing.list_names(len(latents)), latents, strict=True))
 
-    def spans(
+    def read_spans(
         self, text: nn.Module, prompts: Sequence[str], references: Sequence[ReferencePictures] = ()
     ) -> list[Spans]:
         """As long as the prompt and the template's end; an edit model's pictures come before."""

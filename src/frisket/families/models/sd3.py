@@ -23,7 +23,7 @@ from frisket.families.key_map import Names
 from frisket.families.presets import presets
 from frisket.families.shared import sd_files
 from frisket.families.shared.clip_prompts import warn_cut
-from frisket.families.shared.prompt_spans import agree, load_tokenizers, read_prompts
+from frisket.families.shared.prompt_spans import check_agreement, load_tokenizers, read_prompts
 from frisket.families.shared.streams.planes import Sd3Streams
 from frisket.grid import LatentGrid
 from frisket.shapes import Clip, Latents, PerSample
@@ -224,14 +224,14 @@ class StableDiffusion3(Standard):
         )
         return {"text": embeds, "pooled": pooled}
 
-    def spans(
+    def read_spans(
         self, text: nn.Module, prompts: Sequence[str], references: Sequence[References] = ()
     ) -> list[Spans]:
         """CLIP's 77 positions, then T5's 256: a word has positions in both, where both read it."""
         assert isinstance(text, TextBundle)
         first_clip = read_prompts(text.tokenizer, prompts, CLIP_TOKENS)
         second_clip = read_prompts(text.tokenizer_2, prompts, CLIP_TOKENS)
-        clip = agree(first_clip, second_clip, what="Stable Diffusion 3")
+        clip = check_agreement(first_clip, second_clip, model_name="Stable Diffusion 3")
         t5 = read_prompts(text.tokenizer_3, prompts, T5_TOKENS)
         return [[*row, *t5_row] for row, t5_row in zip(clip, t5, strict=True)]
 

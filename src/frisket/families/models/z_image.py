@@ -130,7 +130,7 @@ class ZImage(Standard):
         return weights.freeze(TextBundle(tokenizer=tokenizer, text_encoder=encoder), source)
 
     def load_tokenizer(self, source: Source) -> nn.Module:
-        """Load `tokenizer/`."""
+        """Load `tokenizer/` alone, no encoder: `read_spans` needs no more."""
         repo = self.variants[source.variant].repo
         return TextBundle(**load_tokenizers(source, repo, "tokenizer"))
 
@@ -185,7 +185,7 @@ class ZImage(Standard):
             if length > TOKENS:
                 logger.warning("%d tokens cut to %d: %.60s...", length, TOKENS, prompt)
 
-    def spans(
+    def read_spans(
         self, text: nn.Module, prompts: Sequence[str], references: Sequence[References] = ()
     ) -> list[Spans]:
         """As long as the chat with the prompt in it, 512 at most; the template's are None."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from frisket.attention.tokens import Spans
 from frisket.families.base import TOKENS, Conditioning, Source
 from frisket.families.defaults import TextBundle
-from frisket.families.shared.prompt_spans import agree, read_prompts
+from frisket.families.shared.prompt_spans import check_agreement, read_prompts
 
 logger = logging.getLogger(__name__)
 LONGEST = 225  # tokens: three pieces
@@ -102,7 +102,7 @@ def find_clip_spans(text: ClipText, prompts: Sequence[str]) -> list[Spans]:
         read_prompts(tokenizer, prompts, length)
         for tokenizer, length in zip(tokenizers, lengths, strict=True)
     ]
-    return agree(rows[0], rows[1], what="SDXL") if len(rows) > 1 else rows[0]
+    return check_agreement(rows[0], rows[1], model_name="SDXL") if len(rows) > 1 else rows[0]
 
 
 def _run(encoder: Any, ids: Tensor) -> Any:

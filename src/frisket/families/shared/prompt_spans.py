@@ -11,7 +11,7 @@ from frisket.attention.tokens import Spans
 from frisket.families import weights
 from frisket.families.base import Source
 
-Span = tuple[int, int]
+CharSpan = tuple[int, int]
 MARK = "\ue000\ue001\ue000"  # stands in for a prompt to find where a template puts it
 HALF = "\ufffd"  # what bytes that are no whole character decode to
 
@@ -20,7 +20,7 @@ class TokenSpans(NamedTuple):
     """The tokens of one text, and the characters each is of (None: a special, or padding)."""
 
     ids: list[int]
-    spans: list[Span | None]
+    spans: list[CharSpan | None]
 
 
 def load_tokenizers(source: Source, repo: str, *names: str) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def read_text(tokenizer: Any, text: str, **options: Any) -> TokenSpans:
     return TokenSpans(list(ids), [None if span is None else _trim(text, span) for span in spans])
 
 
-def align(read: str, prompt: str) -> list[Span]:
+def align(read: str, prompt: str) -> list[CharSpan]:
     """For each character of what is read of a prompt, the characters of the prompt it stands for.
 
     What was tidied up (spaces, entities, wrong encodings) is matched by the text that stayed around
@@ -78,7 +78,7 @@ def align(read: str, prompt: str) -> list[Span]:
     """
     if read == prompt:
         return [(index, index + 1) for index in range(len(prompt))]
-    origins: list[Span] = []
+    origins: list[CharSpan] = []
     matcher = SequenceMatcher(None, read, prompt, autojunk=False)
     for kind, read_start, read_end, start, end in matcher.get_opcodes():
         for index in range(read_end - read_start):
@@ -87,13 +87,13 @@ def align(read: str, prompt: str) -> list[Span]:
     return origins
 
 
-def fill_gaps(spans: Sequence[Span | None], prompt: str) -> list[Span | None]:
+def fill_gaps(spans: Sequence[CharSpan | None], prompt: str) -> list[CharSpan | None]:
     """Give what was tidied away between two tokens (or before the first) to the later one.
 
     So that characters which no token has are those that were cut off. Spaces are left out, and an
     accent that was joined with its letter goes to the letter's tokens.
     """
-    spans_without_gaps: list[Span | None] = []
+    spans_without_gaps: list[CharSpan | None] = []
     reached = 0
     for span in _add_accents(spans, prompt):
         if span is None:
@@ -108,26 +108,28 @@ def fill_gaps(spans: Sequence[Span | None], prompt: str) -> list[Span | None]:
     return spans_without_gaps
 
 
-def _add_accents(spans: Sequence[Span | None], prompt: str) -> list[Span | None]:
+def _add_accents(spans: Sequence[CharSpan | None], prompt: str) -> list[CharSpan | None]:
     """Spans whose letter a tokenizer joined with what follows it end after that.
 
     Tokenizers that compose text (NFC) place the composed letter at its first character alone:
     accents after their letter, the parts of a Korean syllable.
     """
     starts = {span[0] for span in spans if span is not None}
-    longer_spans: list[Span | None] = []
+    longer_spans: list[CharSpan | None] = []
     for span in spans:
         if span is None:
             longer_spans.append(None)
             continue
         start, end = span
-        while end < len(prompt) and end not in starts and _composes(prompt[start:end], prompt[end]):
+        while (
+            end < len(prompt) and end not in starts and _is_composed(prompt[start:end], prompt[end])
+        ):
             end += 1
         longer_spans.append((start, end))
     return longer_spans
 
 
-def _composes(before: str, after: str) -> bool:
+def _is_composed(before: str, after: str) -> bool:
     if unicodedata.combining(after):
         return True
     return len(unicodedata.normalize("NFC", before + after)) == len(
@@ -135,15 +137,16 @@ def _composes(before: str, after: str) -> bool:
     )
 
 
-def agree(first: list[Spans], second: list[Spans], *, what: str) -> list[Spans]:
+def check_agreement(first: list[Spans], second: list[Spans], *, model_name: str) -> list[Spans]:
     """`first`, where two tokenizers side by side on one axis cut every prompt alike.
 
     ValueError where they do not: a position would then be two different words.
     """
     if [list(row) for row in first] != [list(row) for row in second]:
         raise ValueError(
-            f"the two tokenizers of {what} cut a prompt differently, so a position is not one word:"
-            " they are not the released ones. Check tokenizer/ and tokenizer_2/ of model.source."
+            f"the two tokenizers of {model_name} cut a prompt differently, so a position is not one"
+            " word: they are not the released ones. Check tokenizer/ and tokenizer_2/ of"
+            " model.source."
         )
     return first
 
@@ -171,13 +174,13 @@ def _move(tokens: TokenSpans, start: int, inner: str, prompt: str) -> TokenSpans
     return TokenSpans(tokens.ids, fill_gaps(prompt_spans, prompt))
 
 
-def _translate(origins: Sequence[Span], start: int, end: int) -> Span | None:
+def _translate(origins: Sequence[CharSpan], start: int, end: int) -> CharSpan | None:
     """The characters of the prompt behind what is read from `start` to `end`, None for none."""
     behind = [span for span in origins[max(0, start) : max(0, end)] if span[0] < span[1]]
     return (behind[0][0], behind[-1][1]) if behind else None
 
 
-def _trim(text: str, span: Span) -> Span | None:
+def _trim(text: str, span: CharSpan) -> CharSpan | None:
     start, end = span
     if start >= end:
         return None  # the mark of a word's beginning, of no character
@@ -189,12 +192,14 @@ def _trim(text: str, span: Span) -> Span | None:
 
 def _decode_spans(
     tokenizer: Any, text: str, ids: Sequence[int], special: Sequence[int]
-) -> list[Span | None]:
+) -> list[CharSpan | None]:
     """By decoding one piece more at a time; a piece of a character stands for all of it."""
-    own = [token for token, of_template in zip(ids, special, strict=True) if not of_template]
+    prompt_ids = [token for token, of_template in zip(ids, special, strict=True) if not of_template]
     ends = [0]
-    for count in range(1, len(own) + 1):
-        decoding = tokenizer.decode(own[:count], clean_up_tokenization_spaces=False).rstrip(HALF)
+    for count in range(1, len(prompt_ids) + 1):
+        decoding = tokenizer.decode(prompt_ids[:count], clean_up_tokenization_spaces=False).rstrip(
+            HALF
+        )
         if not text.startswith(decoding) or len(decoding) < ends[-1]:
             raise ValueError(
                 f"{type(tokenizer).__name__} does not say which characters a token is of, and its"
@@ -202,13 +207,13 @@ def _decode_spans(
                 " (tokenizer.json in model.source)"
             )
         ends.append(len(decoding))
-    pieces = iter(range(len(own)))
-    spans: list[Span | None] = []
+    pieces = iter(range(len(prompt_ids)))
+    spans: list[CharSpan | None] = []
     for of_template in special:
         if of_template:
             spans.append(None)
             continue
         piece = next(pieces)
-        whole = next((end for end in ends[piece + 1 :] if end > ends[piece]), len(text))
-        spans.append((ends[piece], whole))
+        piece_end = next((end for end in ends[piece + 1 :] if end > ends[piece]), len(text))
+        spans.append((ends[piece], piece_end))
     return spans

@@ -33,7 +33,7 @@ from frisket.families.shared.qwen_references import (
 
 PICTURE = "<|image_pad|>"  # one a 28 x 28 pixel cell; the processor repeats it as often as needed
 VISION = ("<|vision_start|>", "<|vision_end|>", PICTURE, "<|video_pad|>")
-SHOWN = VISION[0] + PICTURE + VISION[1]  # a picture in an edit pipeline's template
+SHOWN_PICTURE = VISION[0] + PICTURE + VISION[1]  # a picture in an edit pipeline's template
 TINY_PIXELS = 56 * 56  # of a picture before the tiny encoder: 2 x 2 cells
 
 
@@ -118,7 +118,7 @@ def _find_edit_spans(
     features: Any = processor.image_processor(images=resized, return_tensors="pt")
     cells = processor.image_processor.merge_size**2
     lengths = iter((features["image_grid_thw"].prod(-1) // cells).tolist())
-    marks = [f"Picture {index + 1}: {SHOWN}" for index in range(len(pictures))]
+    marks = [f"Picture {index + 1}: {SHOWN_PICTURE}" for index in range(len(pictures))]
     before = "".join(marks) if text.several else ""
     tokens = read_template(
         processor.tokenizer, lambda words: template.format(before + words), prompt

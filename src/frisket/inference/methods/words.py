@@ -12,15 +12,17 @@ from frisket.adapters.routed.factors import Factors
 from frisket.families.streams import DenoiserCall
 from frisket.inference.sample_specs import SampleSpec
 
-PhraseRow = Sequence[Sequence[int]]  # of one prompt: each phrase's positions on the text axis
-PromptPhrases = Mapping[str, PhraseRow]
+PromptPositions = Sequence[Sequence[int]]  # of one prompt: each phrase's positions on the text axis
+PromptPhrases = Mapping[str, PromptPositions]
 
 
-def find_rows(phrases: PromptPhrases, specs: Sequence[SampleSpec]) -> list[PhraseRow]:
+def find_rows(phrases: PromptPhrases, specs: Sequence[SampleSpec]) -> list[PromptPositions]:
     """The phrases of each sample's prompt; ValueError for a prompt that nothing is known of."""
-    lost = [spec.prompt for spec in specs if spec.prompt not in phrases]
-    if lost:
-        raise ValueError(f"it is not known where the phrases are in the prompt {lost[0]!r}")
+    unknown_prompts = [spec.prompt for spec in specs if spec.prompt not in phrases]
+    if unknown_prompts:
+        raise ValueError(
+            f"it is not known where the phrases are in the prompt {unknown_prompts[0]!r}"
+        )
     return [phrases[spec.prompt] for spec in specs]
 
 
@@ -52,18 +54,18 @@ def lay_tokens(
 ) -> Float[Tensor, "r s"]:
     """The factor of each row of a call: its own prompt's; `other` of any other (a negative one)."""
     rows = []
-    for given in call.text:
-        owner = find_prompt(given, text)
+    for prompt in call.text:
+        owner = find_prompt(prompt, text)
         rows.append(torch.full_like(tokens[0], other) if owner is None else tokens[owner])
     return torch.stack(rows)
 
 
-def find_prompt(given: Tensor, text: Float[Tensor, "b s c"]) -> int | None:
+def find_prompt(prompt: Tensor, text: Float[Tensor, "b s c"]) -> int | None:
     """Which prompt a row's text is: equal where both are long, zero beyond; None for another."""
-    for index, prompt in enumerate(text.to(given.device, given.dtype)):
-        length = min(len(given), len(prompt))
-        rest = bool(given[length:].any()) or bool(prompt[length:].any())
-        if not rest and torch.equal(given[:length], prompt[:length]):
+    for index, candidate in enumerate(text.to(prompt.device, prompt.dtype)):
+        length = min(len(prompt), len(candidate))
+        rest = bool(prompt[length:].any()) or bool(candidate[length:].any())
+        if not rest and torch.equal(prompt[:length], candidate[:length]):
             return index
     return None
 

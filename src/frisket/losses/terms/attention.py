@@ -19,7 +19,7 @@ from frisket.losses.attention import (
 from frisket.losses.base import ATTENTION, AttentionMaps, AttentionRequest, Step
 from frisket.shapes import PerSample
 
-Form = Literal["ratio", "mse", "balanced", "pixel", "overlap"]
+LossForm = Literal["ratio", "mse", "balanced", "pixel", "overlap"]
 BY_LAYER = ("ratio", "balanced")  # the others read the mean map of the layers of one grid
 MASKED = {
     "ratio": compute_ratio_loss,
@@ -46,7 +46,7 @@ class Attention:
     it and whose mask covers its region somewhere; cells handed over clean count nowhere.
     """
 
-    form: Form = "ratio"
+    form: LossForm = "ratio"
     layers: str | tuple[str, ...] = "middle"
     softmax: Literal["all", "text"] = "all"
     t_min: float = 0.0
@@ -55,8 +55,8 @@ class Attention:
 
     def __post_init__(self) -> None:
         """Refuse options that have no meaning."""
-        if self.form not in get_args(Form):
-            forms = ", ".join(get_args(Form))
+        if self.form not in get_args(LossForm):
+            forms = ", ".join(get_args(LossForm))
             raise ValueError(f"attention: form {self.form!r} is not one of {forms}")
         if self.softmax not in ("all", "text"):
             raise ValueError(f"attention: softmax {self.softmax!r} is not one of all, text")

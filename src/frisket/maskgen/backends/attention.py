@@ -30,7 +30,7 @@ from frisket.registry import UnknownPlugin
 PACKAGED = "packaged with frisket"  # where no source is given
 PHRASES = "{phrases}"  # in the prompt, where they go
 SEPARATION = 0.4
-UNSURE = 0.45  # score of every mask, below the half from which none is to be looked at
+UNSURE_SCORE = 0.45  # score of every mask, below the half from which none is to be looked at
 SEED = 0  # of the noise, the same for every picture
 
 
@@ -83,14 +83,16 @@ class AttentionGrounder:
         ):
             cut = find_cut(plane)
             if cut.separation >= self.separation:
-                segments.append(Segment(soften_map(plane, cut.threshold), UNSURE, phrase=phrase))
+                segments.append(
+                    Segment(soften_map(plane, cut.threshold), UNSURE_SCORE, phrase=phrase)
+                )
         return segments
 
     @torch.no_grad()
     def read_maps(self, picture: RgbPicture, phrases: Sequence[str]) -> Float[Tensor, "T f h w"]:
         """Each phrase's attention on the latent grid of the picture, float32 on the CPU."""
         prompt = self.options.prompt.replace(PHRASES, " and ".join(phrases))
-        (spans,) = self.family.spans(self.tokenizer, [prompt])
+        (spans,) = self.family.read_spans(self.tokenizer, [prompt])
         try:
             positions = [locate(spans, prompt, phrase) for phrase in phrases]
         except PhraseCut as error:
@@ -110,7 +112,8 @@ class AttentionGrounder:
         for level in self.options.t:
             t = torch.full((1,), level, device=clean.device)
             layers = choose_layers(
-                self.family.attention_layers(_pick_expert(denoiser, level)), self.options.layers
+                self.family.list_attention_layers(_pick_expert(denoiser, level)),
+                self.options.layers,
             )
             for _ in range(self.options.draws):
                 noise = torch.randn(clean.shape, generator=generator).to(clean)
@@ -154,8 +157,10 @@ def load(source: ModelSource) -> AttentionGrounder:
         raise BackendUnusable(f"attention: {error}") from error
     variant = options.variant or family.default
     if variant not in family.variants:
-        known = ", ".join(family.variants)
-        raise BackendUnusable(f"attention: {family.name} has no variant {variant!r}: {known}")
+        variant_names = ", ".join(family.variants)
+        raise BackendUnusable(
+            f"attention: {family.name} has no variant {variant!r}: {variant_names}"
+        )
     card = family.variants[variant]
     if card.sees != "nothing":
         raise BackendUnusable(
@@ -173,11 +178,11 @@ def _load_parts(family: Family, model: Source, options: AttentionOptions) -> Att
     try:
         denoiser = family.load_denoiser(model)
         for expert in experts_of(denoiser).values():
-            chosen = choose_layers(family.attention_layers(expert), options.layers)
-            if options.form == "output" and any(layer.kind == "cross" for layer in chosen):
+            layers = choose_layers(family.list_attention_layers(expert), options.layers)
+            if options.form == "output" and any(layer.kind == "cross" for layer in layers):
                 raise BackendUnusable(
                     f"attention: form output compares words and picture in one attention, and"
-                    f" {chosen[0].name} of {family.name} is cross-attention: take form attention"
+                    f" {layers[0].name} of {family.name} is cross-attention: take form attention"
                 )
         parts = Parts(
             model.variant,

@@ -28,18 +28,18 @@ def find_cut(values: Float[Tensor, "*shape"]) -> MapCut:
     if not bool(torch.isfinite(ordered).all()):
         raise ValueError("a map of attention holds NaN or infinity")
     count = len(ordered)
-    whole = float(ordered.var(unbiased=False))
-    if whole <= 0:
+    variance = float(ordered.var(unbiased=False))
+    if variance <= 0:
         return MapCut(float(ordered[0]), 0.0)
     sums = ordered.cumsum(0)
-    below = torch.arange(1, count, dtype=torch.double)
-    share = below / count
-    apart = (sums[-1] - sums[:-1]) / (count - below) - sums[:-1] / below
-    between = share * (1 - share) * apart.square()
+    counts_below = torch.arange(1, count, dtype=torch.double)
+    share = counts_below / count
+    mean_gaps = (sums[-1] - sums[:-1]) / (count - counts_below) - sums[:-1] / counts_below
+    between = share * (1 - share) * mean_gaps.square()
     between[ordered[1:] == ordered[:-1]] = -1.0  # equal values are on one side
     place = int(between.argmax())
     threshold = float((ordered[place] + ordered[place + 1]) / 2)
-    return MapCut(threshold, min(float(between[place]) / whole, 1.0))
+    return MapCut(threshold, min(float(between[place]) / variance, 1.0))
 
 
 def soften_map(values: Float[Tensor, "*shape"], threshold: float) -> Float[Tensor, "*shape"]:

@@ -214,8 +214,8 @@ def _find_weights(
             raise BackendUnusable(f"{name!r} takes no part in this run{suggest(name, names)}")
     weights = {name: replace(default, path=path) for name, path in paths.items()}
     if ATTENTION in names:
-        own = options.attention.model_dump()
-        weights[ATTENTION] = replace(weights.get(ATTENTION, default), options=own)
+        own_options = options.attention.model_dump()
+        weights[ATTENTION] = replace(weights.get(ATTENTION, default), options=own_options)
     return weights
 
 

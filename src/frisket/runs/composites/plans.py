@@ -60,8 +60,8 @@ def plan_swap(
         case "bank":
             folder = _make_bank(config, family, source, progress, bank)
             backdrops = backgrounds.from_folder(folder, index)
-        case drawn:
-            backdrops = backgrounds.draw_backdrops(drawn)
+        case request:
+            backdrops = backgrounds.draw_backdrops(request)
     return replace(plan, backdrops=tuple(backdrops))
 
 

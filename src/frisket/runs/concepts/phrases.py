@@ -14,7 +14,7 @@ from frisket.runs.concepts.terms import terms_of
 Locator = Callable[[Sequence[Item], Captions], Mapping[str, PhraseRow]]
 
 
-def reads_attention(config: Config) -> bool:
+def needs_attention(config: Config) -> bool:
     """Whether a loss term of the configuration looks at attention."""
     return any(ATTENTION in term.needs for term, _ in terms_of(config).values())
 
@@ -29,11 +29,11 @@ def make_locator(config: Config, family: Family, source: Source) -> Locator | No
     attention nor the adapter has words of its own, the captions are looked at and no tokenizer is
     loaded: the positions are then left out.
     """
-    phrases, own = config.phrases, config.lora.words
-    if not phrases and not own:
+    phrases, lora_words = config.phrases, config.lora.words
+    if not phrases and not lora_words:
         return None
-    watched = reads_attention(config) or bool(own)
-    looked = {**phrases, **{f"lora.{option}": word for option, word in own.items()}}
+    watched = needs_attention(config) or bool(lora_words)
+    looked = {**phrases, **{f"lora.{option}": word for option, word in lora_words.items()}}
 
     def locate_phrases(items: Sequence[Item], captions: Captions) -> Mapping[str, PhraseRow]:
         _check_masks(phrases, items)
@@ -80,7 +80,7 @@ def _read_spans(
     spans = {}
     for key, (caption, pictures) in captions.items():
         references = [decode(path, (0,)) for path, _ in pictures]
-        (spans[key],) = family.spans(tokenizer, [caption], [references] if references else ())
+        (spans[key],) = family.read_spans(tokenizer, [caption], [references] if references else ())
     return spans
 
 
@@ -102,8 +102,8 @@ def _list_own(items: Sequence[Item], words: Sequence[str]) -> Iterator[tuple[str
     for item in items:
         swapped = [swap.text for swap in item.swaps]
         mixed = [mix.text for mix in item.mixes]
-        chosen = [subset.text for subset in item.subsets]
-        for key in (*item.texts, *swapped, *mixed, *chosen):
+        subset_texts = [subset.text for subset in item.subsets]
+        for key in (*item.texts, *swapped, *mixed, *subset_texts):
             yield from ((item.name, key, word) for word in words)
 
 

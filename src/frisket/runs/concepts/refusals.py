@@ -75,7 +75,7 @@ def check_attention(config: Config, terms: dict[str, LossTerm]) -> None:
     targets, dead = targets_of(config, family, source.variant)
     kinds = LAYERS[:3] if config.lora.kind in ("loha", "lokr") else LAYERS
     for expert in experts_of(shapes).values():
-        layers = family.attention_layers(expert)
+        layers = family.list_attention_layers(expert)
         adapted = resolve(expert, targets, config.lora.exclude, kinds, dead=dead)
         for name, term in asking.items():
             if not isinstance(term, AttentionTerm):

@@ -34,7 +34,7 @@ def locate_focus(
         if spec.prompt in phrases:
             continue
         pictures = references(card, spec)
-        spans = family.spans(tokenizer, [spec.prompt], [pictures] if pictures else ())[0]
+        spans = family.read_spans(tokenizer, [spec.prompt], [pictures] if pictures else ())[0]
         row: list[tuple[int, ...]] = []
         for word in words:
             try:
@@ -49,5 +49,5 @@ def locate_focus(
 
 def focus_words(words: Sequence[str], adapters: Sequence[Factors], phrases: PromptPhrases) -> Tara:
     """The method for those of the LoRAs that have a word; `phrases` are of these alone."""
-    own = [factors for word, factors in zip(words, adapters, strict=True) if word]
-    return Tara(own, phrases)
+    focused_adapters = [factors for word, factors in zip(words, adapters, strict=True) if word]
+    return Tara(focused_adapters, phrases)

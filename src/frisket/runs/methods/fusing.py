@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from frisket.adapters.routed.factors import Factors
+from frisket.attention.base import Positions
 from frisket.attention.tokens import locate
 from frisket.config.calls import Fuse
 from frisket.config.load import ConfigError
@@ -19,8 +20,6 @@ from frisket.inference.methods.freefuse.method import FreeFuse, FuseOptions, che
 from frisket.inference.methods.tara import Tara
 from frisket.inference.sample_specs import SampleSpec, references
 from frisket.runs.methods.focusing import read_focus
-
-Positions = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +125,8 @@ def name_loras(paths: Sequence[Path]) -> tuple[str, ...]:
     names = []
     for path in paths:
         numbers[path.stem] += 1
-        several = counts[path.stem] > 1
-        names.append(f"{path.stem}-{numbers[path.stem]}" if several else path.stem)
+        shares_name = counts[path.stem] > 1
+        names.append(f"{path.stem}-{numbers[path.stem]}" if shares_name else path.stem)
     return tuple(names)
 
 
@@ -184,16 +183,18 @@ def _locate_words(
         if spec.prompt in phrases:
             continue
         pictures = references(card, spec)
-        spans = family.spans(tokenizer, [spec.prompt], [pictures] if pictures else ())[0]
+        spans = family.read_spans(tokenizer, [spec.prompt], [pictures] if pictures else ())[0]
         try:
             phrases[spec.prompt] = tuple(locate(spans, spec.prompt, word) for word in triggers)
             if background:
                 behind[spec.prompt] = locate(spans, spec.prompt, background)
         except ValueError as error:
             raise ConfigError(f"generate: {error}") from error
-    own = [(*row, *([behind[prompt]] if background else [])) for prompt, row in phrases.items()]
+    word_positions = [
+        (*row, *([behind[prompt]] if background else [])) for prompt, row in phrases.items()
+    ]
     try:
-        check_apart(own, (*triggers, background))
+        check_apart(word_positions, (*triggers, background))
     except ValueError as error:
         raise ConfigError(f"generate: {error}") from error
     return phrases, behind if background else None

@@ -22,7 +22,9 @@ from frisket.runs.samples import slug
 from frisket.scoring.attention.phrases import RegionPhrase
 from frisket.scoring.attention.reading import AttentionReading, ModelReading
 
-SHOWN = 24  # heat maps of one phrase and one model on the page at most; the sheets have all
+HEAT_MAPS_SHOWN = (
+    24  # heat maps of one phrase and one model on the page at most; the sheets have all
+)
 NAMES = {
     "pointing": "pointing",
     "mass": "mass inside",
@@ -75,13 +77,13 @@ class AttentionReport:
             return sentence
         base = self.readings[0].align(number)
         shared = [name for name in alignments if name in base]
-        moved = difference(
+        change = difference(
             [alignments[name].mass for name in shared], [base[name].mass for name in shared]
         )
         before = estimate([base[name].mass for name in shared])
         relation = "not told apart from"
-        if moved.above or moved.below:
-            relation = "more than" if moved.above else "less than"
+        if change.above or change.below:
+            relation = "more than" if change.above else "less than"
         return f"{sentence} That is {relation} the base's {before.mean:.0%}."
 
 
@@ -105,7 +107,7 @@ def write_attention_page(report: AttentionReport, output: Path) -> tuple[Path, t
         tables=list(_build_tables(report)),
         phrases=[_build_phrase(report, number) for number in range(len(report.phrases))],
         sheets=[
-            (path.stem, thumbnail(Image.open(path)) if len(sheets) <= SHOWN else "")
+            (path.stem, thumbnail(Image.open(path)) if len(sheets) <= HEAT_MAPS_SHOWN else "")
             for path in sheets
         ],
         footer=_build_footer(report),
@@ -238,7 +240,9 @@ def _build_phrase(report: AttentionReport, number: int) -> dict[str, Any]:
     ]
     layer = report.readings[0].layers[0]
     for index, scene in enumerate(report.readings[0].scenes):
-        if not scene.positions[number] or len(rows) * len(heads) >= SHOWN * len(report.readings):
+        if not scene.positions[number] or len(rows) * len(heads) >= HEAT_MAPS_SHOWN * len(
+            report.readings
+        ):
             continue
         cells = [
             thumbnail(Image.fromarray(_draw(reading, index, level, layer, entry, number)))

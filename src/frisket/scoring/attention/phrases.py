@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from frisket.attention.base import Positions
 from frisket.attention.tokens import PhraseNotFound, locate
 from frisket.config.load import ConfigError
 from frisket.config.regions import names_of
@@ -14,8 +15,6 @@ from frisket.masks.weights import BACKGROUND
 from frisket.media.files import find
 from frisket.registry import suggest
 from frisket.runs.prepare import clipset_of
-
-Positions = tuple[int, ...]  # of one phrase on the text axis; () where the prompt has it not
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +38,20 @@ def choose_phrases(config: Config, typed: Sequence[str]) -> tuple[RegionPhrase, 
                 ' config (regions.subject = { weight = 1.0, phrase = "sks" })'
             )
         return phrases
-    known = [*names_of(config), BACKGROUND]
-    phrases = tuple(_read_phrase(text, known) for text in typed)
+    region_names = [*names_of(config), BACKGROUND]
+    phrases = tuple(_read_phrase(text, region_names) for text in typed)
     return tuple(dict.fromkeys(phrases))
 
 
-def _read_phrase(text: str, known: Sequence[str]) -> RegionPhrase:
+def _read_phrase(text: str, region_names: Sequence[str]) -> RegionPhrase:
     region, equals, phrase = text.partition("=")
     region, phrase = (region.strip(), phrase.strip()) if equals else ("", text.strip())
     if not phrase:
         raise ConfigError(f"--phrase {text!r}: write REGION=PHRASE, as in subject=sks")
-    if region and region not in known:
-        raise ConfigError(f"--phrase {text!r}: no region {region!r}{suggest(region, list(known))}")
+    if region and region not in region_names:
+        raise ConfigError(
+            f"--phrase {text!r}: no region {region!r}{suggest(region, list(region_names))}"
+        )
     return RegionPhrase(phrase, region)
 
 
@@ -65,7 +66,7 @@ def locate_in_prompts(
     unique = list(dict.fromkeys(prompts))
     if not unique:
         raise ConfigError("there is no caption and no prompt to look for phrases in")
-    spans = family.spans(family.load_tokenizer(source), unique)
+    spans = family.read_spans(family.load_tokenizer(source), unique)
     missing: dict[str, PhraseNotFound] = {}
     counts = dict.fromkeys((entry.phrase for entry in phrases), 0)
     positions: dict[str, tuple[Positions, ...]] = {}
@@ -81,8 +82,8 @@ def locate_in_prompts(
         positions[prompt] = tuple(row)
     for phrase, count in counts.items():
         if not count:
-            others = f" (nor in {len(unique) - 1} others)" if len(unique) > 1 else ""
-            raise PhraseNotFound(f"{missing[phrase]}{others}")
+            other_prompts = f" (nor in {len(unique) - 1} others)" if len(unique) > 1 else ""
+            raise PhraseNotFound(f"{missing[phrase]}{other_prompts}")
     return positions
 
 
@@ -99,11 +100,11 @@ def list_captions(config: Config, family: Family, source: Source) -> dict[str, s
             caption=clipset.caption,
             wording=clipset.wording,
         ).clips
-        captions |= {str(clip.clip): _word_caption(clip.caption, clipset) for clip in clips}
+        captions |= {str(clip.clip): _prepare_caption(clip.caption, clipset) for clip in clips}
     return captions
 
 
-def _word_caption(caption: str, clipset: Clipset) -> str:
+def _prepare_caption(caption: str, clipset: Clipset) -> str:
     """As `data.prepare` words it, in the order of tags that is not shuffled."""
     worded = add_trigger(apply_template(caption, clipset.template), clipset.trigger)
     orders = list_orders(

@@ -10,8 +10,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from frisket.adapters.attach import unwrap_model
-from frisket.attention.base import AttentionLayer, Projections
-from frisket.attention.capture import Form, Seen, Softmax, capture, choose_layers, match_prompts
+from frisket.attention.base import AttentionLayer, Positions, Projections
+from frisket.attention.capture import (
+    AttentionRecord,
+    Form,
+    Softmax,
+    capture,
+    choose_layers,
+    match_prompts,
+)
 from frisket.attention.maps import compare_phrases, lay_on_grid
 from frisket.evaluation.word_alignment import (
     WordAlignment,
@@ -23,11 +30,11 @@ from frisket.families.experts import Experts, experts_of
 from frisket.inference.generate import Picture, PromptEmbeddings, sample
 from frisket.inference.sample_specs import SampleSpec
 from frisket.objectives.base import Objective
-from frisket.scoring.attention.phrases import Positions, RegionPhrase
+from frisket.scoring.attention.phrases import RegionPhrase
 from frisket.scoring.errors import ErrorLevels
 from frisket.shapes import CellPlane, Frames, Latents
 
-Maps = Float[Tensor, "T f h w"]  # one a phrase, on the latent grid
+SceneMaps = Float[Tensor, "T f h w"]  # one a phrase, on the latent grid
 BASE, TUNED = "base", "tuned"  # model
 ALL_LAYERS = "all layers"  # the mean of the chosen ones
 
@@ -77,7 +84,7 @@ class ReadMaps:
 
     level: str
     layer: str
-    maps: Maps
+    maps: SceneMaps
     alignments: Mapping[int, WordAlignment] = field(default_factory=dict)
 
 
@@ -126,7 +133,7 @@ class ModelReading:
 
 def find_layers(family: Family, denoiser: nn.Module, names: Sequence[str]) -> list[AttentionLayer]:
     """The chosen layers of one plain denoiser; ValueError names what there is (`choose_layers`)."""
-    return list(choose_layers(family.attention_layers(unwrap_model(denoiser)), names))
+    return list(choose_layers(family.list_attention_layers(unwrap_model(denoiser)), names))
 
 
 def pick_expert(denoiser: nn.Module, level: float) -> nn.Module:
@@ -160,7 +167,7 @@ def read_clip(
     for level in levels.t:
         layers = find_layers(family, pick_expert(denoiser, level), reading.layers)
         t = torch.full((len(clean),), level, device=clean.device)
-        draws: dict[str, list[Maps]] = {}
+        draws: dict[str, list[SceneMaps]] = {}
         for noise in levels.noise(clean, number):
             noisy, _ = objective.corrupt(clean, noise, t)
             with capture(
@@ -174,10 +181,10 @@ def read_clip(
             ReadMaps(
                 f"t = {level:g}",
                 layer,
-                torch.stack(drawn).mean(0),
-                _align_draws(drawn, scene, phrases),
+                torch.stack(layer_draws).mean(0),
+                _align_draws(layer_draws, scene, phrases),
             )
-            for layer, drawn in draws.items()
+            for layer, layer_draws in draws.items()
         ]
     return results
 
@@ -219,7 +226,7 @@ def read_sample(
     """
     assert parts.denoiser is not None
     conditioning = embeddings[spec.prompt, spec.images]
-    captures: list[Seen] = []
+    captures: list[AttentionRecord] = []
     with ExitStack() as stack:
         for expert in _order_experts(parts.denoiser):
             layers = find_layers(family, expert, reading.layers)
@@ -282,7 +289,7 @@ def _choose_rows_of(conditioning: Conditioning) -> Callable[[Projections], Any]:
 
 def _collect_maps(
     maps: Mapping[str, Tensor], cells: tuple[int, ...], form: Form
-) -> dict[str, Maps]:
+) -> dict[str, SceneMaps]:
     """A scene's maps on its latent grid by layer, and their mean where there are several."""
     frames, height, width = cells
     by_layer = {name: lay_on_grid(layer, (frames, height, width)) for name, layer in maps.items()}
@@ -294,15 +301,15 @@ def _collect_maps(
 
 
 def _align_draws(
-    draws: Sequence[Maps], scene: WordScene, phrases: Sequence[RegionPhrase]
+    draws: Sequence[SceneMaps], scene: WordScene, phrases: Sequence[RegionPhrase]
 ) -> dict[int, WordAlignment]:
     alignments: dict[int, WordAlignment] = {}
     for number, entry in enumerate(phrases):
         cover = scene.coverage.get(entry.region)
         if cover is None or not scene.positions[number]:
             continue
-        measured = [measure_alignment(maps[number], cover.float().cpu()) for maps in draws]
-        known = [alignment for alignment in measured if alignment is not None]
-        if known:
-            alignments[number] = average_alignments(known)
+        measured_draws = [measure_alignment(maps[number], cover.float().cpu()) for maps in draws]
+        known_alignments = [alignment for alignment in measured_draws if alignment is not None]
+        if known_alignments:
+            alignments[number] = average_alignments(known_alignments)
     return alignments

@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from frisket.adapters.lora import frozen
+from frisket.attention.base import Positions
 from frisket.data.sample import Batch
 from frisket.families.base import Family, Parts
 from frisket.masks.weights import BACKGROUND
 from frisket.progress import Progress
-from frisket.scoring.attention.phrases import Positions, RegionPhrase
+from frisket.scoring.attention.phrases import RegionPhrase
 from frisket.scoring.attention.reading import (
     BASE,
     TUNED,

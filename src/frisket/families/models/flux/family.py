@@ -225,7 +225,7 @@ class Flux(Standard):
         folded = fold(self.encode(vae, picture[:, :, None]))
         return {REFERENCE: to_tokens(folded), SIZE: torch.tensor([folded.shape[3:]])}
 
-    def spans(
+    def read_spans(
         self, text: nn.Module, prompts: Sequence[str], references: Sequence[References] = ()
     ) -> list[Spans]:
         """T5's 512 positions a prompt (schnell: 256)."""

@@ -21,7 +21,7 @@ from frisket.families import tiny, weights
 from frisket.families.base import Conditioning, Family, Parts, References, Source, Variant
 from frisket.families.defaults import Standard, decode_kl, encode_kl, parts_of
 from frisket.families.experts import first
-from frisket.families.models.flux2.text import FluxText, tiny_mistral, tiny_qwen
+from frisket.families.models.flux2.text import FluxText, make_tiny_mistral, make_tiny_qwen
 from frisket.families.presets import presets
 from frisket.families.shared.flux_key_map import FLUX_2
 from frisket.families.shared.flux_tokens import (
@@ -170,7 +170,7 @@ class Flux2(Standard):
         return weights.freeze(text, source)
 
     def load_tokenizer(self, source: Source) -> nn.Module:
-        """Load `tokenizer/`."""
+        """Load `tokenizer/` alone, no encoder: `read_spans` needs no more."""
         repo = self.variants[source.variant].repo
         return FluxText(source.variant, **load_tokenizers(source, repo, "tokenizer"))
 
@@ -181,10 +181,10 @@ class Flux2(Standard):
         model: Any = weights.denoiser(
             Flux2Transformer2DModel, source, repo, architecture=architecture
         )
-        wanted = {"patch_size": 1, "in_channels": GRID.channels}
+        expected_config = {"patch_size": 1, "in_channels": GRID.channels}
         weights.expect(
             model.config,
-            {**wanted, "guidance_embeds": architecture["guidance_embeds"]},
+            {**expected_config, "guidance_embeds": architecture["guidance_embeds"]},
             where=source.path or repo,
             what=f"a FLUX.2 {source.variant} transformer",
         )
@@ -225,7 +225,7 @@ class Flux2(Standard):
         embeds, _ = pipeline.encode_prompt(list(prompts), max_sequence_length=TOKENS)
         return {"text": embeds}
 
-    def spans(
+    def read_spans(
         self, text: nn.Module, prompts: Sequence[str], references: Sequence[References] = ()
     ) -> list[Spans]:
         """512 positions a prompt; those of its chat template are None."""
@@ -304,7 +304,7 @@ class Flux2(Standard):
             vae = tiny.kl_vae(AutoencoderKLFlux2, 32)
             vae.bn.running_mean.normal_()
             vae.bn.running_var.uniform_(0.5, 2.0)
-            text = tiny_mistral() if variant == "dev" else tiny_qwen()
+            text = make_tiny_mistral() if variant == "dev" else make_tiny_qwen()
             denoiser = Flux2Transformer2DModel(
                 num_layers=2,
                 num_single_layers=2,

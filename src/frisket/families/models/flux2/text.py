@@ -61,7 +61,7 @@ class FluxText(TextBundle):
         return {"add_special_tokens": False} if self.mistral else {}
 
 
-def tiny_mistral() -> FluxText:
+def make_tiny_mistral() -> FluxText:
     """31 layers, for the pipeline reads the thirtieth, and a picture tower that is never run."""
     vision = {
         "model_type": "pixtral",
@@ -82,7 +82,7 @@ def tiny_mistral() -> FluxText:
     return FluxText("dev", tokenizer=tiny.tokenizer(1024), text_encoder=encoder)
 
 
-def tiny_qwen() -> FluxText:
+def make_tiny_qwen() -> FluxText:
     """28 layers, for the pipeline reads the 27th."""
     config = Qwen3Config(num_hidden_layers=28, **WIDTHS)
     encoder = Qwen3ForCausalLM(config)

@@ -207,7 +207,7 @@ class HunyuanVideo(Standard):
         embeds, pooled, mask = pipeline.encode_prompt(list(prompts), max_sequence_length=TOKENS)
         return {**cut_to_longest(embeds, mask, prompts, "text"), "pooled": pooled}
 
-    def spans(
+    def read_spans(
         self, text: nn.Module, prompts: Sequence[str], references: Sequence[References] = ()
     ) -> list[Spans]:
         """As long as the prompt and the template's end, on the axis of `text`.

@@ -50,7 +50,7 @@ def find_qwen_spans(tokenizer: Any, prompts: Sequence[str], length: int) -> list
     """Spans of 1.5's prompts, `length` tokens at most, without the template before."""
 
     def render(prompt: str) -> str:
-        (messages,) = format_text_input([prompt], default_message())
+        (messages,) = format_text_input([prompt], make_default_message())
         chat: str = tokenizer.apply_chat_template(
             messages, add_generation_prompt=True, tokenize=False
         )
@@ -62,7 +62,7 @@ def find_qwen_spans(tokenizer: Any, prompts: Sequence[str], length: int) -> list
     return [row.spans[PROMPT_START:] or [None] for row in rows]
 
 
-def default_message() -> str:
+def make_default_message() -> str:
     """What the pipeline of 1.5 tells its text encoder before the prompt."""
     stock = diffusers.HunyuanVideo15Pipeline._get_mllm_prompt_embeds
     message: str = inspect.signature(stock).parameters["system_message"].default
@@ -96,9 +96,9 @@ def trim_tokens(embeds: Tensor, mask: Tensor, least: int = 1) -> tuple[Tensor, T
     return embeds[:, :longest], mask[:, :longest]
 
 
-def tiny_text_15() -> HunyuanText:
+def make_tiny_text_15() -> HunyuanText:
     """1.5's texts in small: a byte tokenizer, two narrow encoders."""
-    message = default_message()
+    message = make_default_message()
     # One token for most of the message, so that the template has the tokens the pipeline drops.
     framed = "<system.<.<user.".replace(".", "\n")
     start = (message[: len(framed) + 1 - PROMPT_START],)

@@ -35,7 +35,7 @@ from frisket.families.models.hunyuan_video.key_map import single_file_15
 from frisket.families.models.hunyuan_video.text import (
     HunyuanText,
     cut_to_longest,
-    tiny_text_15,
+    make_tiny_text_15,
     trim_tokens,
 )
 from frisket.grid import LatentGrid
@@ -348,7 +348,7 @@ def tiny_parts(variant: str, card: Variant) -> Parts:
             task_type="i2v" if seeing else "t2v",
         )
         vision = (_tiny_vision(),) if seeing else ()
-        return Parts(variant, *tiny.quiet(vae, tiny_text_15(), denoiser, *vision))
+        return Parts(variant, *tiny.quiet(vae, make_tiny_text_15(), denoiser, *vision))
 
 
 def _tiny_vision() -> TextBundle:

@@ -271,7 +271,7 @@ class Pocket(Standard):
         """`tokens` b 12 64."""
         return {"tokens": embed(prompts)}
 
-    def spans(
+    def read_spans(
         self, text: nn.Module, prompts: Sequence[str], references: Sequence[References] = ()
     ) -> list[Spans]:
         """12 slots a prompt; what is dropped between two words counts to the later one."""
@@ -307,7 +307,7 @@ class Pocket(Standard):
         velocity = velocity.unflatten(0, (len(conditioning["tokens"]), -1)).transpose(1, 2)
         return velocity[:, :, :count].float()
 
-    def attention_layers(self, denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
+    def list_attention_layers(self, denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
         """The UNet's cross-attention; the image model has frames in the batch, the other none."""
         return list_unet_layers(denoiser, folded=_temporal(denoiser) == 1)
 

@@ -18,7 +18,7 @@ CUT = "on"  # what divides the two phrases
 EMPTY = ("", None)
 
 # A word as it is read, and the characters of the caption it stands for.
-Word = tuple[str, tuple[int, int] | None]
+SlotWord = tuple[str, tuple[int, int] | None]
 
 
 class PocketText(nn.Module):
@@ -44,8 +44,8 @@ def find_spans(caption: str) -> Spans:
     return [span for _, span in _fill_slots(caption)]
 
 
-def _fill_slots(caption: str) -> list[Word]:
-    phrases: tuple[list[Word], list[Word]] = ([], [])
+def _fill_slots(caption: str) -> list[SlotWord]:
+    phrases: tuple[list[SlotWord], list[SlotWord]] = ([], [])
     behind = 0  # which of the two
     start: int | None = None  # of what was dropped since the last word
     for match in re.finditer(r"\S+", caption):

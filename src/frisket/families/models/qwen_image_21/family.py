@@ -140,7 +140,7 @@ class QwenImage21(Standard):
         return weights.freeze(TextBundle(processor=processor, text_encoder=encoder), source)
 
     def load_tokenizer(self, source: Source) -> nn.Module:
-        """Load `processor/`."""
+        """Load `processor/` alone, no encoder: `read_spans` needs no more."""
         repo = self.variants[source.variant].repo
         return TextBundle(processor=weights.load(PromptProcessor, source, repo, "processor"))
 
@@ -197,7 +197,7 @@ class QwenImage21(Standard):
         masks = [torch.ones(row.shape[:2], dtype=torch.long, device=row.device) for row in rows]
         return {"text": pad_texts(rows), "mask": pad_texts(masks)}
 
-    def spans(
+    def read_spans(
         self, text: nn.Module, prompts: Sequence[str], references: Sequence[ReferencePictures] = ()
     ) -> list[Spans]:
         """As long as the prompt and its template, without the system's message before them."""

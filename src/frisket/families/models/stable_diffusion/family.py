@@ -223,7 +223,7 @@ class StableDiffusion(Standard):
         )
         return {"text": embeds, "pooled": pooled}
 
-    def spans(
+    def read_spans(
         self, text: nn.Module, prompts: Sequence[str], references: Sequence[References] = ()
     ) -> list[Spans]:
         """77 positions a prompt, or 75 for each piece of a longer one, a begin and an end."""

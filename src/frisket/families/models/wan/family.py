@@ -107,7 +107,7 @@ class Wan(Standard):
         return weights.freeze(Vision(image_encoder=encoder, image_processor=processor), source)
 
     def load_tokenizer(self, source: Source) -> nn.Module:
-        """Load `tokenizer/`."""
+        """Load `tokenizer/` alone, no encoder: `read_spans` needs no more."""
         repo = self.variants[source.variant].repo
         return TextBundle(**load_tokenizers(source, repo, "tokenizer"))
 
@@ -195,7 +195,7 @@ class Wan(Standard):
         )
         return {"text": embeds}
 
-    def spans(
+    def read_spans(
         self, text: nn.Module, prompts: Sequence[str], references: Sequence[References] = ()
     ) -> list[Spans]:
         """512 positions a prompt; its characters are those from before the pipeline tidied it."""

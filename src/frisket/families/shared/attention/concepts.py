@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from frisket.attention.base import Projections
-from frisket.attention.capture import Seen, choose_layers
+from frisket.attention.capture import AttentionRecord, choose_layers
 from frisket.families.base import Family
 from frisket.families.shared.attention.double_stream import list_flux_layers
 from frisket.families.shared.attention.taps import bind_arguments
@@ -30,7 +30,7 @@ def capture_concepts(
     concepts: Float[Tensor, "C d"],
     pooled: Float[Tensor, " p"],
     layers: str | Sequence[str] = "all",
-) -> Iterator[Seen]:
+) -> Iterator[AttentionRecord]:
     """Record, for each double block, the saliency b C f h w of each concept, without gradients.
 
     Helbling et al. 2025 (arXiv 2502.04320): the concepts go through the text's own weights, attend
@@ -49,7 +49,7 @@ def capture_concepts(
     double = [layer for layer in list_flux_layers(denoiser) if layer.name[0] == "t"]
     chosen_names = {layer.name for layer in choose_layers(double, layers)}
     last = max(index for index, layer in enumerate(double) if layer.name in chosen_names)
-    seen = Seen()
+    record = AttentionRecord()
     model: Any = denoiser
     stream = ConceptStream(model, concepts, pooled)
 
@@ -58,7 +58,7 @@ def capture_concepts(
         def receive(projections: Projections) -> None:
             maps = stream.pass_block(model.transformer_blocks[index], projections)
             if name in chosen_names:
-                seen.record(name, maps.unflatten(2, projections.cells), projections.timestep)
+                record.add(name, maps.unflatten(2, projections.cells), projections.timestep)
 
         return receive
 
@@ -67,7 +67,7 @@ def capture_concepts(
         stack.callback(handle.remove)
         for index, layer in enumerate(double[: last + 1]):
             stack.callback(layer.tap(listen(index, layer.name)))
-        yield seen
+        yield record
 
 
 class ConceptStream:

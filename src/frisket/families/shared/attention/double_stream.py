@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from frisket.attention.base import AttentionLayer, Projections
 from frisket.families.shared.attention.taps import AttentionCall, Tap, make_layer, split_heads
+from frisket.shapes import Cells
 
 IMAGE = ("norm_q", "norm_k", "to_v")
 TEXT = ("norm_added_q", "norm_added_k", "add_v_proj")
-Cells = tuple[int, int, int]
 Read = Callable[[Any, AttentionCall], Projections]
 
 
@@ -62,7 +62,7 @@ def count_cells(ids: Tensor) -> Cells:
 
 
 def list_flux_layers(denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
-    """`transformer_blocks.N.attn`, then `single_transformer_blocks.N.attn`."""
+    """Joint layers `transformer_blocks.N.attn`, then those of `single_transformer_blocks`."""
     return (
         *list_joint_layers(denoiser, "transformer_blocks", _read_flux),
         *list_joint_layers(

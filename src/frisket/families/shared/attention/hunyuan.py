@@ -16,7 +16,7 @@ Patch = tuple[int, int, int]
 
 
 def list_hunyuan_layers(denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
-    """`transformer_blocks.N.attn`, then `single_transformer_blocks.N.attn`."""
+    """Joint layers `transformer_blocks.N.attn`, then those of `single_transformer_blocks`."""
     patch = _patch_of(denoiser)
     return (
         *list_joint_layers(denoiser, "transformer_blocks", partial(_read_double, patch)),
@@ -31,7 +31,7 @@ def list_hunyuan_layers(denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
 
 
 def list_hunyuan15_layers(denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
-    """`transformer_blocks.N.attn`."""
+    """Joint layers `transformer_blocks.N.attn`, one a block, in the order of the forward."""
     read = partial(_read_15, _patch_of(denoiser))
     return tuple(list_joint_layers(denoiser, "transformer_blocks", read))
 

@@ -14,7 +14,7 @@ from frisket.families.shared.attention.taps import AttentionCall, split_heads
 
 
 def list_qwen21_layers(denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
-    """`transformer_blocks.N.attn`."""
+    """Joint layers `transformer_blocks.N.attn`, one a block, in the order of the forward."""
     layers = list_joint_layers(
         denoiser, "transformer_blocks", _read_qwen21, outputs=IMAGE, entries=("to_out.0",)
     )

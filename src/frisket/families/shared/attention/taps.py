@@ -48,13 +48,13 @@ class Tap:
         hooks = TapHooks(self, report)
         attention = self.attention
         handles = [
-            self.denoiser.register_forward_pre_hook(hooks.on_denoiser, with_kwargs=True),
-            attention.register_forward_pre_hook(hooks.begin, with_kwargs=True),
-            attention.register_forward_hook(hooks.end),
+            self.denoiser.register_forward_pre_hook(hooks.begin_denoiser, with_kwargs=True),
+            attention.register_forward_pre_hook(hooks.begin_attention, with_kwargs=True),
+            attention.register_forward_hook(hooks.finish_attention),
         ]
         if self.context is not None:
             handles.append(
-                self.context.register_forward_pre_hook(hooks.on_context, with_kwargs=True)
+                self.context.register_forward_pre_hook(hooks.begin_context, with_kwargs=True)
             )
         for path in self.outputs:
             take = partial(hooks.take_output, path)
@@ -98,17 +98,17 @@ class TapHooks:
         self.call = AttentionCall()
         self.recomputed = False
 
-    def on_denoiser(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+    def begin_denoiser(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         """Before the denoiser's forward pass."""
         self.call = AttentionCall(inputs=bind_arguments(module, args, kwargs))
 
-    def on_context(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+    def begin_context(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         """Before that of the module in between."""
         if not is_backward():
             self.call.context = bind_arguments(module, args, kwargs)
 
-    def begin(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        """Before the attention's."""
+    def begin_attention(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        """Before the attention's: take its arguments, but not of a block computed again."""
         self.recomputed = is_backward()
         if not self.recomputed:
             self.call.tensors.clear()
@@ -124,7 +124,7 @@ class TapHooks:
         if not self.recomputed:
             self.call.tensors[f"> {path}"] = args[0]
 
-    def end(self, _module: nn.Module, _args: Any, output: Any) -> None:
+    def finish_attention(self, _module: nn.Module, _args: Any, output: Any) -> None:
         """After the attention's: read and report."""
         if self.recomputed:
             return

@@ -62,8 +62,8 @@ class FluxStreams(NameTable):
             call[name] for name in ("hidden_states", "encoder_hidden_states", "img_ids")
         )
         places = places[0] if places.ndim == 3 else places
-        own = places[places[:, 0] == 0]
-        rows, columns = (int(side) + 1 for side in own[:, 1:3].amax(0).tolist())
+        target_places = places[places[:, 0] == 0]
+        rows, columns = (int(side) + 1 for side in target_places[:, 1:3].amax(0).tolist())
         image = list_pictures([(1, rows, columns)], states.shape[1])
         words = (Rows("text", text.shape[1]),)
         return DenoiserCall(
@@ -116,8 +116,8 @@ class Qwen21Streams(NameTable):
         target = Rows("image", prod(cells), cells)
         cached = call["kv_cache_mode"] == "cached"
         joint = (target,) if cached else (*_list_before(call["img_mask"][0], target.count), target)
-        others = states.shape[1] - target.count
-        image = (*((Rows("other", others),) if others else ()), target)
+        other_count = states.shape[1] - target.count
+        image = (*((Rows("other", other_count),) if other_count else ()), target)
         return DenoiserCall(
             t=expand_t(call["timestep"], len(states), 1.0).to(states.device),
             cells=cells,
@@ -129,9 +129,9 @@ class Qwen21Streams(NameTable):
 
 def list_pictures(grids: list[tuple[int, int, int]], count: int) -> tuple[Rows, ...]:
     """The picture's rows and, up to `count`, those of reference pictures after it."""
-    own = tuple(Rows("image", prod(grid), grid) for grid in grids)
-    left = count - sum(rows.count for rows in own)
-    return (*own, Rows("other", left)) if left else own
+    picture_rows = tuple(Rows("image", prod(grid), grid) for grid in grids)
+    left = count - sum(rows.count for rows in picture_rows)
+    return (*picture_rows, Rows("other", left)) if left else picture_rows
 
 
 def _list_shapes(shapes: Any) -> list[tuple[int, int, int]]:

@@ -121,9 +121,9 @@ class ZImageStreams(NameTable):
         f, h, w = pictures[0].shape[-3:]
         deep, side = call["f_patch_size"], call["patch_size"]
         grid = (f // deep, h // side, w // side)
-        own = Rows("image", prod(grid), grid)
-        padding = _pad(own.count) - own.count
-        image = (own, Rows("padding", padding)) if padding else (own,)
+        picture = Rows("image", prod(grid), grid)
+        padding = _pad(picture.count) - picture.count
+        image = (picture, Rows("padding", padding)) if padding else (picture,)
         words = (Rows("text", max(_pad(len(text)) for text in texts)),)
         return DenoiserCall(
             t=expand_t(1 - call["t"].detach().float(), len(pictures), 1.0),

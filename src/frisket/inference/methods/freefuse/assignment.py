@@ -42,7 +42,7 @@ class Balance:
             raise ValueError(f"rounds >= 0, momentum and margin in [0, 1): got {self}")
 
 
-PLAIN = Balance()
+DEFAULT_BALANCE = Balance()
 
 
 def scale_to_measured(maps: Float[Tensor, "b T n"]) -> Float[Tensor, "b T n"]:
@@ -53,7 +53,7 @@ def scale_to_measured(maps: Float[Tensor, "b T n"]) -> Float[Tensor, "b T n"]:
 def assign_cells(
     maps: Float[Tensor, "b T n"],
     cells: tuple[int, int, int],
-    balance: Balance = PLAIN,
+    balance: Balance = DEFAULT_BALANCE,
     share: float | None = None,
 ) -> Int[Tensor, "b n"]:
     """The concept of each cell, 0 to T - 1: every cell has exactly one.
@@ -73,9 +73,9 @@ def assign_cells(
     for step in range(balance.rounds):
         weighed = current - malus if balance.doubled else current
         running = (1 - balance.momentum) * _stretch(weighed) + balance.momentum * running
-        held = functional.one_hot(weighed.argmax(1), concepts).to(maps.dtype).sum(1)
+        cell_counts = functional.one_hot(weighed.argmax(1), concepts).to(maps.dtype).sum(1)
         rate = balance.rate * reach * 0.95**step
-        malus = malus + torch.sign(held - target).unsqueeze(2) * rate
+        malus = malus + torch.sign(cell_counts - target).unsqueeze(2) * rate
         malus = malus.clamp(-10 * reach, 10 * reach)
         current = (
             maps
@@ -106,10 +106,10 @@ def _stretch(maps: Float[Tensor, "b T n"]) -> Float[Tensor, "b T n"]:
 
 
 def _measure_distance(
-    held: Tensor, y: Tensor, x: Tensor, frames: int, balance: Balance
+    owners: Tensor, y: Tensor, x: Tensor, frames: int, balance: Balance
 ) -> Float[Tensor, "b T n"]:
     """Squared distance of each cell from its concept's centre in the same frame."""
-    by_frame = held.unflatten(2, (frames, -1)).flatten(1, 2)  # b (T f) hw
+    by_frame = owners.unflatten(2, (frames, -1)).flatten(1, 2)  # b (T f) hw
     mass = by_frame.sum(2, keepdim=True) + 1e-6
     squared = torch.zeros_like(by_frame)
     for axis in (y, x):
@@ -120,9 +120,9 @@ def _measure_distance(
     return squared.unflatten(1, (-1, frames)).flatten(2)
 
 
-def _count_votes(held: Tensor, cells: tuple[int, int, int]) -> Float[Tensor, "b T n"]:
+def _count_votes(owners: Tensor, cells: tuple[int, int, int]) -> Float[Tensor, "b T n"]:
     """Mean of the 8 neighbours in the same frame; outside the frame there is nothing."""
-    kernel = torch.full((1, 1, 3, 3), 1 / 8, device=held.device, dtype=held.dtype)
+    kernel = torch.full((1, 1, 3, 3), 1 / 8, device=owners.device, dtype=owners.dtype)
     kernel[..., 1, 1] = 0
-    pictures = held.reshape(-1, 1, *cells[1:])
-    return functional.conv2d(pictures, kernel, padding=1).reshape(held.shape)
+    pictures = owners.reshape(-1, 1, *cells[1:])
+    return functional.conv2d(pictures, kernel, padding=1).reshape(owners.shape)

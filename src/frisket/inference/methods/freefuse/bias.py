@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from frisket.attention.base import PhrasePositions, total_positions
+from frisket.attention.base import PhrasePositions, mark_phrases
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,9 @@ def bias_cells(
     A cell of a concept is pushed off the other concepts' words and towards its own. Words of no
     concept and cells of none get 0.
     """
-    members = total_positions(phrases, length).to(masks)
-    others = members.sum(1, keepdim=True) - members
-    return masks.mT @ (members * bias.towards - others * bias.away)
+    members = mark_phrases(phrases, length).to(masks)
+    other_members = members.sum(1, keepdim=True) - members
+    return masks.mT @ (members * bias.towards - other_members * bias.away)
 
 
 def bias_words(
@@ -44,7 +44,7 @@ def bias_words(
 
     A concept's words are pushed off all cells but its own.
     """
-    members = total_positions(phrases, length).to(masks)
+    members = mark_phrases(phrases, length).to(masks)
     return members.mT @ (masks * bias.towards - (1 - masks) * bias.away)
 
 

@@ -33,9 +33,9 @@ def refuse_unbiased(layers: Sequence[AttentionLayer]) -> None:
     """ValueError for a layer that has no place for a bias, naming the first."""
     for layer in layers:
         module = layer.module
-        there = ARGUMENT in inspect.signature(type(module).forward).parameters
+        takes_bias = ARGUMENT in inspect.signature(type(module).forward).parameters
         # diffusers' older joint attention makes a mask of its own from the prompt's padding.
-        if not there or (layer.kind == "joint" and isinstance(module, Attention)):
+        if not takes_bias or (layer.kind == "joint" and isinstance(module, Attention)):
             raise ValueError(
                 f"the attention of {layer.name} ({type(module).__name__}) takes no bias: leave it"
                 " out; the masks on the LoRAs do most of the work"
@@ -47,8 +47,10 @@ def watch_shapes(layers: Sequence[AttentionLayer], shapes: dict[str, LayerShape]
     """Inside, `shapes` gets those of every layer's last call."""
 
     def listen(name: str) -> Callable[[Projections], None]:
-        def receive(seen: Projections) -> None:
-            shapes[name] = LayerShape(seen.key.shape[1], seen.text, seen.image, seen.cells)
+        def receive(projections: Projections) -> None:
+            shapes[name] = LayerShape(
+                projections.key.shape[1], projections.text, projections.image, projections.cells
+            )
 
         return receive
 
@@ -71,8 +73,8 @@ def bias_layers(
     with ExitStack() as stack:
         for layer in layers:
             pushes = build_pushes(shapes[layer.name], masks, phrases, bias)
-            hook = _hand_over(layer, pushes, find_owners)
-            handle = layer.module.register_forward_pre_hook(hook, with_kwargs=True)
+            add_bias = _hand_over(layer, pushes, find_owners)
+            handle = layer.module.register_forward_pre_hook(add_bias, with_kwargs=True)
             stack.callback(handle.remove)
         yield
 
@@ -81,16 +83,16 @@ def build_pushes(
     shape: LayerShape, masks: Float[Tensor, "b T f h w"], phrases: PhrasePositions, bias: Bias
 ) -> Float[Tensor, "b rows keys"]:
     """What is added to a layer's logits for each sample: all its queries, all its keys."""
-    laid = lay_masks(masks, shape.cells).flatten(2)
+    lowered_masks = lay_masks(masks, shape.cells).flatten(2)
     length = shape.text.stop - shape.text.start
-    cells = bias_cells(laid, phrases, length, bias)
+    cells = bias_cells(lowered_masks, phrases, length, bias)
     if shape.image is None:
         pushes = cells.new_zeros(*cells.shape[:2], shape.keys)
         pushes[:, :, shape.text] = cells
         return pushes
     pushes = cells.new_zeros(len(cells), shape.keys, shape.keys)
     pushes[:, shape.image, shape.text] = cells
-    pushes[:, shape.text, shape.image] = bias_words(laid, phrases, length, bias)
+    pushes[:, shape.text, shape.image] = bias_words(lowered_masks, phrases, length, bias)
     return pushes
 
 
@@ -112,9 +114,9 @@ def _hand_over(
     place = names.index(ARGUMENT)
     folds = isinstance(layer.module, Attention)  # it repeats a mask for every head
 
-    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        given = args[place] if len(args) > place else kwargs.get(ARGUMENT)
-        if given is not None:
+    def add_bias(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        current_bias = args[place] if len(args) > place else kwargs.get(ARGUMENT)
+        if current_bias is not None:
             raise ValueError(f"{layer.name} has an attention mask of its own: leave the bias out")
         rows = [
             torch.zeros_like(pushes[0]) if owner is None else pushes[owner]
@@ -127,4 +129,4 @@ def _hand_over(
             return (*args[:place], added, *args[place + 1 :]), kwargs
         return args, {**kwargs, ARGUMENT: added}
 
-    return hook
+    return add_bias

@@ -18,11 +18,10 @@ from frisket.inference.methods.freefuse.similarity import (
     choose_rest,
     compare_features,
     contrast_scores,
+    normalise_over_cells,
     score_phrases,
-    spread_over_cells,
 )
-
-Cells = tuple[int, int, int]
+from frisket.shapes import Cells
 
 
 class _Enough(Exception):
@@ -45,7 +44,7 @@ class Sight:
 
 
 @dataclass(frozen=True, slots=True)
-class Maps:
+class SimilarityMaps:
     """Similarity maps b T n of a grid f h w, and the background's b 1 n; each sums to 1."""
 
     concepts: Float[Tensor, "b T n"]
@@ -59,7 +58,7 @@ def measure_layer(
     phrases: PhrasePositions,
     background: PhrasePositions | None,
     sight: Sight,
-) -> Maps:
+) -> SimilarityMaps:
     """The maps that one layer shows, of rows that belong to `phrases` (frames may lie among them).
 
     `background` holds one phrase a sample; None takes the cells that answer least to any concept.
@@ -74,13 +73,13 @@ def measure_layer(
     if background is None:
         behind = choose_rest(scores, sight.anchors)
     else:
-        own = score_phrases(query, key, background, factor=factor)
-        behind = choose_anchors(own, sight.anchors)
+        phrase_scores = score_phrases(query, key, background, factor=factor)
+        behind = choose_anchors(phrase_scores, sight.anchors)
     similarity = compare_features(
         _unfold(features, batch), torch.cat([anchors, behind], dim=1), centred=sight.centred
     )
-    maps = spread_over_cells(similarity, sight.temperature)
-    return Maps(maps[:, :-1], maps[:, -1:], (cells[0] * frames, *cells[1:]))
+    maps = normalise_over_cells(similarity, sight.temperature)
+    return SimilarityMaps(maps[:, :-1], maps[:, -1:], (cells[0] * frames, *cells[1:]))
 
 
 def _unfold(rows: Tensor, batch: int) -> Tensor:
@@ -88,18 +87,20 @@ def _unfold(rows: Tensor, batch: int) -> Tensor:
     return rows.unflatten(0, (batch, -1)).flatten(1, 2)
 
 
-def average_maps(measured: Sequence[Maps]) -> Maps:
+def average_maps(layer_maps: Sequence[SimilarityMaps]) -> SimilarityMaps:
     """The mean over layers, on the finest of their grids; each map sums to 1 again."""
-    cells = max((maps.cells for maps in measured), key=lambda grid: grid[0] * grid[1] * grid[2])
+    cells = max((maps.cells for maps in layer_maps), key=lambda grid: grid[0] * grid[1] * grid[2])
 
     def average(planes: Sequence[tuple[Tensor, Cells]]) -> Tensor:
-        laid = [lay_on_grid(plane.unflatten(2, own), cells).flatten(2) for plane, own in planes]
-        total = torch.stack([plane / plane.sum(-1, keepdim=True) for plane in laid])
+        resized_planes = [
+            lay_on_grid(plane.unflatten(2, grid), cells).flatten(2) for plane, grid in planes
+        ]
+        total = torch.stack([plane / plane.sum(-1, keepdim=True) for plane in resized_planes])
         return total.mean(0)
 
-    return Maps(
-        average([(maps.concepts, maps.cells) for maps in measured]),
-        average([(maps.background, maps.cells) for maps in measured]),
+    return SimilarityMaps(
+        average([(maps.concepts, maps.cells) for maps in layer_maps]),
+        average([(maps.background, maps.cells) for maps in layer_maps]),
         cells,
     )
 
@@ -118,14 +119,16 @@ def watch_layers(
     cross-attention; r n c, before the last projection and after it.
     """
 
-    def listen(layer: AttentionLayer, own: dict[str, Tensor]) -> Callable[[Projections], None]:
+    def listen(
+        layer: AttentionLayer, kept_output: dict[str, Tensor]
+    ) -> Callable[[Projections], None]:
         def receive(projections: Projections) -> None:
-            kept = rows(projections)
-            if kept is None:
+            row_slice = rows(projections)
+            if row_slice is None:
                 return
-            picked = choose_rows(projections, [[()]] * samples, kept, layer=layer.name)
+            picked = choose_rows(projections, [[()]] * samples, row_slice, layer=layer.name)
             assert picked is not None
-            features = own["output"][kept] if own else picked.image_output
+            features = kept_output["output"][row_slice] if kept_output else picked.image_output
             if features is None:
                 raise ValueError(f"{layer.name} does not hand over its output: choose other layers")
             measure(layer, picked, features)
@@ -134,17 +137,17 @@ def watch_layers(
 
     with ExitStack() as stack:
         for layer in layers:
-            own: dict[str, Tensor] = {}
+            kept_output: dict[str, Tensor] = {}
             if layer.kind == "cross":
-                beside = find_self_attention(denoiser, layer)
-                stack.callback(beside.register_forward_hook(_keep(own)).remove)
-            stack.callback(layer.tap(listen(layer, own)))
+                self_attention = find_self_attention(denoiser, layer)
+                stack.callback(self_attention.register_forward_hook(_keep(kept_output)).remove)
+            stack.callback(layer.tap(listen(layer, kept_output)))
         yield
 
 
-def _keep(own: dict[str, Tensor]) -> Callable[..., None]:
+def _keep(kept_output: dict[str, Tensor]) -> Callable[..., None]:
     def keep(_: nn.Module, __: Any, output: Any) -> None:
-        own["output"] = output[0] if isinstance(output, tuple) else output
+        kept_output["output"] = output[0] if isinstance(output, tuple) else output
 
     return keep
 
@@ -157,9 +160,9 @@ def find_self_attention(denoiser: nn.Module, layer: AttentionLayer) -> nn.Module
     """
     for block in denoiser.modules():
         if getattr(block, "attn2", None) is layer.module:
-            own = getattr(block, "attn1", None)
-            if isinstance(own, nn.Module):
-                return own
+            self_attention = getattr(block, "attn1", None)
+            if isinstance(self_attention, nn.Module):
+                return self_attention
     raise ValueError(
         f"{layer.name} has no self-attention beside it whose features could be compared: choose"
         " other layers"
@@ -175,14 +178,14 @@ def run_until(
     as it was, and its next `set_timesteps` starts over.
     """
     scheduler = pipeline.scheduler
-    step, taken = scheduler.step, 0
+    step, steps_taken = scheduler.step, 0
 
     def count(*args: Any, **kwargs: Any) -> Any:
-        nonlocal taken
-        taken += 1
-        if taken == steps:
+        nonlocal steps_taken
+        steps_taken += 1
+        if steps_taken == steps:
             raise _Enough
-        if taken == steps - 1:
+        if steps_taken == steps - 1:
             begin()
         return step(*args, **kwargs)
 
@@ -195,4 +198,4 @@ def run_until(
         return
     finally:
         del scheduler.step
-    raise ValueError(f"the pipeline took {taken} steps: no step {steps} to read masks from")
+    raise ValueError(f"the pipeline took {steps_taken} steps: no step {steps} to read masks from")

@@ -27,14 +27,14 @@ class MaskRule:
     balance: Balance = field(default_factory=Balance)
 
 
-PLAIN = MaskRule()
+DEFAULT_RULE = MaskRule()
 
 
 def build_masks(
     maps: Float[Tensor, "b T n"],
     background: Float[Tensor, "b 1 n"] | None,
     cells: tuple[int, int, int],
-    rule: MaskRule = PLAIN,
+    rule: MaskRule = DEFAULT_RULE,
 ) -> Float[Tensor, "b T f h w"]:
     """One mask a concept, 0 or 1: the cells that are its own and not the background's.
 
@@ -49,8 +49,8 @@ def build_masks(
     foreground = clean_mask(in_front.unflatten(1, cells), rule.window, shifted=rule.shifted)
     scaled = scale_to_measured(maps) if rule.measured else maps
     owner = assign_cells(scaled, cells, rule.balance).unflatten(1, cells)
-    own = torch.stack([owner == concept for concept in range(maps.shape[1])], dim=1)
-    return (own & foreground[:, None]).float()
+    owner_cells = torch.stack([owner == concept for concept in range(maps.shape[1])], dim=1)
+    return (owner_cells & foreground[:, None]).float()
 
 
 def clean_mask(
@@ -64,10 +64,10 @@ def clean_mask(
     """
     if window <= 1:
         return mask
-    kept = mask.float()
-    kept = _grow(_shrink(kept, window), window, mirrored=not shifted)
-    kept = _shrink(_grow(kept, window), window, mirrored=not shifted)
-    return kept > 0.5
+    cleaned_mask = mask.float()
+    cleaned_mask = _grow(_shrink(cleaned_mask, window), window, mirrored=not shifted)
+    cleaned_mask = _shrink(_grow(cleaned_mask, window), window, mirrored=not shifted)
+    return cleaned_mask > 0.5
 
 
 def _grow(mask: Tensor, window: int, *, mirrored: bool = False) -> Tensor:

@@ -28,8 +28,8 @@ from frisket.inference.methods.freefuse.biasing import (
     watch_shapes,
 )
 from frisket.inference.methods.freefuse.collecting import (
-    Maps,
     Sight,
+    SimilarityMaps,
     average_maps,
     measure_layer,
     run_until,
@@ -37,8 +37,8 @@ from frisket.inference.methods.freefuse.collecting import (
 )
 from frisket.inference.methods.freefuse.masks import MaskRule, build_masks
 from frisket.inference.methods.words import (
-    PhraseRow,
     PromptPhrases,
+    PromptPositions,
     find_prompt,
     find_rows,
     lay_tokens,
@@ -137,8 +137,8 @@ class FreeFuse:
         behind = None
         if self.background is not None:
             behind = [[self.background[spec.prompt]] for spec in specs]
-        chosen = list_layers(self.family, self.denoiser, self.options.layers)
-        maps: dict[str, Maps] = {}
+        layers = list_layers(self.family, self.denoiser, self.options.layers)
+        maps: dict[str, SimilarityMaps] = {}
         shapes: dict[str, LayerShape] = {}
 
         def measure(layer: AttentionLayer, projections: Projections, features: Tensor) -> None:
@@ -151,16 +151,16 @@ class FreeFuse:
 
             def begin() -> None:
                 rows = match_prompts(text)
-                watching = watch_layers(self.denoiser, chosen, rows, len(specs), measure)
+                watching = watch_layers(self.denoiser, layers, rows, len(specs), measure)
                 stack.enter_context(watching)
                 if self.options.bias is not None:
-                    layers = list_layers(self.family, self.denoiser)
-                    stack.enter_context(watch_shapes(layers, shapes))
+                    every_layer = list_layers(self.family, self.denoiser)
+                    stack.enter_context(watch_shapes(every_layer, shapes))
 
             run_until(pipeline, call, self.options.step, begin)
         if not maps:
             raise ValueError(
-                f"no row of {', '.join(layer.name for layer in chosen)} had one of the prompts"
+                f"no row of {', '.join(layer.name for layer in layers)} had one of the prompts"
             )
         mean = average_maps(list(maps.values()))
         masks = build_masks(mean.concepts, mean.background, mean.cells, self.options.rule)
@@ -173,8 +173,11 @@ def list_layers(
     """The layers that `names` choose in every expert of a denoiser; their names say whose."""
     layers = []
     for name, expert in experts_of(denoiser).items():
-        own = choose_layers(family.attention_layers(unwrap_model(expert)), names)
-        layers += [replace(layer, name=f"{name}.{layer.name}") if name else layer for layer in own]
+        expert_layers = choose_layers(family.list_attention_layers(unwrap_model(expert)), names)
+        layers += [
+            replace(layer, name=f"{name}.{layer.name}") if name else layer
+            for layer in expert_layers
+        ]
     return layers
 
 
@@ -188,12 +191,13 @@ def check_steps(options: FuseOptions, specs: Sequence[SampleSpec]) -> None:
             )
 
 
-def silence_others(rows: Sequence[PhraseRow], index: int) -> Float[Tensor, "b s"]:
+def silence_others(rows: Sequence[PromptPositions], index: int) -> Float[Tensor, "b s"]:
     """0 at the positions of every phrase but one, else 1."""
-    others = [
-        [place for other, own in enumerate(row) if other != index for place in own] for row in rows
+    other_positions = [
+        [place for other, positions in enumerate(row) if other != index for place in positions]
+        for row in rows
     ]
-    return 1 - mark_positions(others)
+    return 1 - mark_positions(other_positions)
 
 
 def lay_mask(mask: Float[Tensor, "b 1 f h w"], call: DenoiserCall) -> Float[Tensor, "b 1 F H W"]:
@@ -210,7 +214,7 @@ def follow_owners(
 
     def read(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         call = family.streams.read(model, args, kwargs)
-        owners[0] = [find_prompt(given, text) for given in call.text]
+        owners[0] = [find_prompt(prompt, text) for prompt in call.text]
 
     with ExitStack() as stack:
         for expert in experts_of(denoiser).values():

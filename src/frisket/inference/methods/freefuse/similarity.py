@@ -68,8 +68,8 @@ def _check_phrases(phrases: PhrasePositions, batch: int) -> None:
 
 def contrast_scores(scores: Float[Tensor, "b T n"]) -> Float[Tensor, "b T n"]:
     """T times a phrase's own scores less the others': high where it alone is meant."""
-    others = scores.sum(1, keepdim=True) - scores
-    return scores * scores.shape[1] - others
+    other_scores = scores.sum(1, keepdim=True) - scores
+    return scores * scores.shape[1] - other_scores
 
 
 def choose_anchors(scores: Float[Tensor, "b T n"], share: float = ANCHORS) -> Int[Tensor, "b T k"]:
@@ -96,7 +96,7 @@ def compare_features(
     return torch.einsum("btc,bnc->btn", means, cells)
 
 
-def spread_over_cells(
+def normalise_over_cells(
     similarity: Float[Tensor, "b T n"], temperature: float | None = None
 ) -> Float[Tensor, "b T n"]:
     """Softmax over cells: each phrase's map sums to 1.
