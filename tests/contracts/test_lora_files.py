@@ -59,7 +59,7 @@ def deltas(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-@pytest.mark.parametrize("alpha", [1.0, 3.1])
+@pytest.mark.parametrize("alpha", [pytest.param(1.0, marks=pytest.mark.slow), 3.1])
 def test_every_format_comes_back(case, denoiser, tmp_path, alpha):
     prefix, names = case.family.lora_prefix, names_of(case)
     other = deepcopy(denoiser)

@@ -119,7 +119,10 @@ SPEC = SampleSpec(
 
 @pytest.mark.parametrize(
     ("case", "behind", "bias"),
-    [("phrase", scene.BACKGROUND, Bias(*scene.BIAS)), ("end", (scene.END,), None)],
+    [
+        ("phrase", scene.BACKGROUND, Bias(*scene.BIAS)),
+        pytest.param("end", (scene.END,), None, marks=pytest.mark.slow),
+    ],
 )
 def test_both_phases_are_the_authors(
     flux: Any, case: str, behind: tuple[int, ...], bias: Bias | None
