@@ -6,9 +6,11 @@ import torch
 from tests.inference.freefuse.test_families import PHRASES, draw, fused  # noqa: F401
 from torch import Tensor
 
+from frisket.attention.base import mark_positions
+from frisket.attention.capture import find_prompt
 from frisket.families.streams import DenoiserCall
 from frisket.inference.methods.tara import Tara
-from frisket.inference.methods.words import find_prompt, lay_tokens, mark_positions
+from frisket.inference.methods.words import lay_tokens
 
 
 @torch.no_grad()

@@ -106,3 +106,15 @@ def mark_phrases(phrases: PhrasePositions, length: int) -> Float[Tensor, "b T s"
                     )
                 members[row, column, position] = 1
     return members
+
+
+def mark_positions(rows: Sequence[Sequence[int]]) -> Float[Tensor, "b s"]:
+    """1 at each sample's positions, else 0; one longer than the last of them needs.
+
+    For factors of tokens: what is beyond one is as its last, 0.
+    """
+    length = 2 + max((position for row in rows for position in row), default=0)
+    members = torch.zeros(len(rows), length)
+    for index, row in enumerate(rows):
+        members[index, list(row)] = 1
+    return members

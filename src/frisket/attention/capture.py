@@ -195,7 +195,7 @@ def match_prompts(text: Float[Tensor, "b s c"]) -> ChooseRows:
             raise ValueError(
                 "this family does not say which prompt a row has: give rows as numbers"
             )
-        owner = [_find_prompt(row, text) for row in prompts]
+        owner = [find_prompt(row, text) for row in prompts]
         rows = [row for row, index in enumerate(owner) if index is not None]
         if not rows:
             return None
@@ -213,7 +213,7 @@ def match_prompts(text: Float[Tensor, "b s c"]) -> ChooseRows:
     return choose
 
 
-def _find_prompt(row: Tensor, text: Float[Tensor, "b s c"]) -> int | None:
+def find_prompt(row: Tensor, text: Float[Tensor, "b s c"]) -> int | None:
     """Which prompt a row of any length is: equal where both are, zero beyond."""
     for index, prompt in enumerate(text.to(row.device, row.dtype)):
         length = min(len(row), len(prompt))

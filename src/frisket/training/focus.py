@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from frisket.adapters.routed.factors import Factors
-from frisket.attention.base import Positions
+from frisket.attention.base import Positions, mark_positions
 from frisket.data.sample import Batch
 from frisket.families.streams import Stream
 
@@ -75,12 +75,8 @@ class Focus:
 
 
 def mark(batch: Batch, column: int) -> Float[Tensor, "b s"]:
-    """1 at the positions of a phrase, else 0; one longer than the last needs: 0 holds beyond."""
-    rows = [row[column] for row in batch.phrases]
-    marked = torch.zeros(len(rows), 2 + max((max(row) for row in rows if row), default=0))
-    for index, row in enumerate(rows):
-        marked[index, list(row)] = 1
-    return marked.to(batch.latents.device)
+    """1 at the positions of a phrase of the batch, else 0."""
+    return mark_positions([row[column] for row in batch.phrases]).to(batch.latents.device)
 
 
 def align_keys(

@@ -160,10 +160,7 @@ def test_a_file_acts_as_what_was_trained(tmp_path, form, orthogonal):
     fill(unet, orthogonal=orthogonal)
     path = tmp_path / "lora.safetensors"
     keys = {"prefix": "unet", "names": names if form == "kohya" else None}
-    try:
-        lora.save(unet, path, {}, form=form, **keys)
-    except AdapterMismatch:
-        pytest.skip("the tiny UNet has other blocks than the release")
+    lora.save(unet, path, {}, form=form, **keys)
     fresh = scene.build_unet()
     lora.load(fresh, path, streams=UNetStreams(), **keys)
     assert lora.get_spec(fresh).rank == (2 * RANK if orthogonal else RANK)

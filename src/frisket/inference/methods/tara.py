@@ -12,11 +12,11 @@ from functools import partial
 from typing import Any
 
 from frisket.adapters.routed.factors import Factors
+from frisket.attention.base import mark_positions
 from frisket.inference.methods.words import (
     PromptPhrases,
     find_rows,
     lay_tokens,
-    mark_positions,
     multiply,
     read_prompts,
 )

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from frisket.adapters.routed.factors import Factors
+from frisket.attention.capture import find_prompt
 from frisket.families.streams import DenoiserCall
 from frisket.inference.sample_specs import SampleSpec
 
@@ -34,18 +35,6 @@ def read_prompts(kwargs: Mapping[str, Any]) -> Float[Tensor, "b s c"]:
     return nn.utils.rnn.pad_sequence(list(embeddings), batch_first=True)
 
 
-def mark_positions(rows: Sequence[Sequence[int]]) -> Float[Tensor, "b s"]:
-    """1 at each sample's positions, else 0; longer than the last of them needs by one 0.
-
-    What is beyond a factor of tokens is as its last.
-    """
-    length = 2 + max((position for row in rows for position in row), default=0)
-    marked = torch.zeros(len(rows), length)
-    for index, row in enumerate(rows):
-        marked[index, list(row)] = 1
-    return marked
-
-
 def lay_tokens(
     tokens: Float[Tensor, "b s"],
     text: Float[Tensor, "b length c"],
@@ -58,16 +47,6 @@ def lay_tokens(
         owner = find_prompt(prompt, text)
         rows.append(torch.full_like(tokens[0], other) if owner is None else tokens[owner])
     return torch.stack(rows)
-
-
-def find_prompt(prompt: Tensor, text: Float[Tensor, "b s c"]) -> int | None:
-    """Which prompt a row's text is: equal where both are long, zero beyond; None for another."""
-    for index, candidate in enumerate(text.to(prompt.device, prompt.dtype)):
-        length = min(len(prompt), len(candidate))
-        rest = bool(prompt[length:].any()) or bool(candidate[length:].any())
-        if not rest and torch.equal(prompt[:length], candidate[:length]):
-            return index
-    return None
 
 
 @contextmanager

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from frisket.adapters.attach import frozen, unwrap_model
 from frisket.adapters.routed.factors import Factors
-from frisket.attention.base import AttentionLayer, Projections
-from frisket.attention.capture import choose_layers, match_prompts
+from frisket.attention.base import AttentionLayer, Projections, mark_positions
+from frisket.attention.capture import choose_layers, find_prompt, match_prompts
 from frisket.attention.maps import lay_on_grid
 from frisket.families.base import Family
 from frisket.families.experts import experts_of
@@ -39,10 +39,8 @@ from frisket.inference.methods.freefuse.masks import MaskRule, build_masks
 from frisket.inference.methods.words import (
     PromptPhrases,
     PromptPositions,
-    find_prompt,
     find_rows,
     lay_tokens,
-    mark_positions,
     multiply,
     read_prompts,
 )
