@@ -28,6 +28,8 @@ SLOW = [
     ("z_image", "turbo", False),
 ]
 CASES = [*QUICK, *(pytest.param(case, marks=pytest.mark.slow) for case in SLOW)]
+# Rows that stand for no cell: Z-Image pads the eight of this picture to 32.
+PADDING = {"turbo": 24}
 Fused = tuple[Family, Parts, list[Factors], SampleSpec, bool]
 
 
@@ -146,5 +148,6 @@ def test_inside_one_mask_nothing_depends_on_the_other_lora(fused: Any) -> None:
             continue
         # Rows or cells: half of them (of one column a half is a mean, not 0).
         quiet = (update.flatten(2).abs().sum(1) if update.ndim > 3 else update.abs().sum(-1)) == 0
-        seen += bool(update.any()) and int(quiet.sum()) * 2 == quiet.numel()
+        count = quiet.numel() - PADDING.get(parts.variant, 0)
+        seen += bool(update.any()) and int(quiet.sum()) * 2 == count
     assert seen > 3
