@@ -1,6 +1,6 @@
-"""Records what strokes, fills and region tools come to, for pytest and vitest to hold both twins to.
+"""Records what strokes, fills and region tools come to: pytest and vitest hold both twins to it.
 
-    python scripts/record_strokes.py > tests/masks/painting/strokes.json
+python scripts/record_strokes.py > tests/masks/painting/strokes.json
 """
 
 import base64
@@ -8,6 +8,7 @@ import json
 import random
 import sys
 import zlib
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,11 @@ def list_discs(source: random.Random) -> list[dict[str, Any]]:
     cases: list[dict[str, Any]] = []
     for _ in range(60):
         width, height = source.randint(1, 40), source.randint(1, 40)
-        disc = [draw_number(source, -8, 48), draw_number(source, -8, 48), draw_number(source, 0, 20)]
+        disc = [
+            draw_number(source, -8, 48),
+            draw_number(source, -8, 48),
+            draw_number(source, 0, 20),
+        ]
         spans = raster.disc_spans(*disc, width, height)
         cases.append({"disc": disc, "size": [width, height], "spans": flatten(spans)})
     return cases
@@ -86,9 +91,9 @@ def draw_edit(source: random.Random, width: int, height: int) -> dict[str, Any]:
     ]
     if kind == "polygon":
         rule = source.choice(["evenodd", "nonzero"])
-        return {"op": "polygon", "points": sum(places, []), "rule": rule, **shared}
+        return {"op": "polygon", "points": list(chain(*places)), "rule": rule, **shared}
     dabs = [[*place, draw_number(source, 0.1, 18)] for place in places]
-    return {"op": "stroke", "points": sum(dabs, []), **shared}
+    return {"op": "stroke", "points": list(chain(*dabs)), **shared}
 
 
 def list_documents(source: random.Random) -> list[dict[str, Any]]:

@@ -122,9 +122,7 @@ def polygon_spans(points: Sequence[_Point], rule: Rule, width: int, height: int)
         for y in range(first, stop + 1):
             rows[y - top].append(edge)
     return [
-        span
-        for y, edges in enumerate(rows, start=top)
-        for span in _list_row(y, edges, rule, width)
+        span for y, edges in enumerate(rows, start=top) for span in _list_row(y, edges, rule, width)
     ]
 
 
