@@ -73,7 +73,8 @@ class EventFile:
         with self._lock:
             now = time.time()
             line = {
-                **{"at": now, "event": "progress", "stage": stage, "done": done, "total": total},
+                **{"at": now, "event": "progress", "stage": stage},
+                **{"done": int(done), "total": int(total)},
                 "values": {name: _spell_number(value) for name, value in (values or {}).items()},
             }
             current = self._stage
