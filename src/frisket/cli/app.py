@@ -35,6 +35,8 @@ from frisket.cli.report.event_file import (
     record_error,
     record_log,
 )
+from frisket.cli.studio import command as studio_command
+from frisket.cli.studio import serve as serve_command
 from frisket.media.quiet import quiet
 
 LONGEST = 8000  # letters of an error that are shown
@@ -124,6 +126,8 @@ attend.add(app, show_bar)
 app.command("import")(import_.command())
 pack.add(app, show_bar)
 app.command("families")(reference.families)
+app.command("studio")(studio_command.open_studio)
+app.command("serve")(serve_command.serve)
 
 
 def _is_meant(error: BaseException) -> bool:
