@@ -88,6 +88,7 @@ def _find_files(clipset: Clipset) -> Findings | None:
                 folders=how.folders,
                 captions=clipset.captions,
                 caption=clipset.caption,
+                reject=clipset.reject,
             )
     except (MasksNotFound, BadMedia, ValueError):
         return None
