@@ -71,7 +71,17 @@ def read_rejects(path: Path | None, clips: Mapping[str, object]) -> Rejects:
     """
     if path is None:
         return NONE
-    lines = read_lines(path)
+    rejects = match_lines(read_lines(path), clips)
+    if clips and len(rejects.names) == len(clips):
+        raise BadRejects(
+            f"{path}: rejects all {len(clips)} clips, so that nothing is left to train on; take"
+            " lines out of it"
+        )
+    return rejects
+
+
+def match_lines(lines: Iterable[str], clips: Collection[str]) -> Rejects:
+    """What the lines of a list mean for the clips there are, by name."""
     names: set[str] = set()
     strangers: list[str] = []
     for line in lines:
@@ -80,11 +90,6 @@ def read_rejects(path: Path | None, clips: Mapping[str, object]) -> Rejects:
             names.add(bare)
         else:
             strangers.append(line)
-    if clips and len(names) == len(clips):
-        raise BadRejects(
-            f"{path}: rejects all {len(clips)} clips, so that nothing is left to train on; take"
-            " lines out of it"
-        )
     return Rejects(frozenset(names), tuple(strangers))
 
 
