@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from frisket.maskgen.files.record import IMPORTED, BadMaskRecord, MaskRecord, load
 from frisket.media.captions import BadCaption, read_text
-from frisket.studio.sets.listing import ClipRow, Trouble
+from frisket.studio.sets.listing import ClipRow, Trouble, shorten
 from frisket.studio.sets.plan import SetPlan
 
 MaskStatus = Literal["none", "made", "unsure", "nothing", "failed", "hand", "alpha"]
@@ -48,6 +48,7 @@ class ClipFacts:
             troubles.append(Trouble("unreadable", "error", "", measure.mask_fault))
         return {
             "id": self.id,
+            "v": shorten(self.stamp),
             "caption": self.caption,
             "status": self.status,
             "confidence": self.confidence,
@@ -79,7 +80,7 @@ def stamp_of(row: ClipRow) -> str:
 def read_facts(plan: SetPlan, row: ClipRow, stamp: str) -> ClipFacts:
     """Caption and record of a clip; what is wrong with either is a trouble."""
     troubles: list[Trouble] = []
-    caption = _read_caption(plan, row, troubles)
+    caption = _read_caption(row, troubles)
     status, record = _read_status(plan, row, troubles)
     return ClipFacts(
         row.id,
@@ -108,7 +109,7 @@ def measure_by_record(row: ClipRow) -> Measure | None:
     return Measure(record.width, record.height, record.frames, shares)
 
 
-def _read_caption(plan: SetPlan, row: ClipRow, troubles: list[Trouble]) -> str:
+def _read_caption(row: ClipRow, troubles: list[Trouble]) -> str:
     if row.text is not None:
         return row.text
     if not row.captioned or row.caption is None:

@@ -21,7 +21,7 @@ from frisket.media.folders.walk import ClipsNotFound, walk_media
 from frisket.media.manifest import is_manifest, read_manifest
 from frisket.media.paths import VIDEOS, collecting
 from frisket.studio.sets.plan import SetPlan
-from frisket.studio.workspace import make_id
+from frisket.studio.workspace import make_clip_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class ClipRow:
     @property
     def version(self) -> str:
         """Changes with the clip's file: part of the addresses of its pictures."""
-        return _shorten(f"{self.mtime_ns} {self.bytes}")
+        return shorten(f"{self.mtime_ns} {self.bytes}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def _list_folder(plan: SetPlan) -> _Found:
             else:
                 matches, without = match_folder_masks(clips, root, folder, region, passed)
         except MasksNotFound as error:
-            faults.append(_explain_no_masks(plan, folder, error))
+            faults.append(_explain_no_masks(folder, error))
             continue
         orphans += without
         for name, path in matches.items():
@@ -121,7 +121,7 @@ def _list_folder(plan: SetPlan) -> _Found:
     return clips, masks, orphans, hints, faults
 
 
-def _explain_no_masks(plan: SetPlan, folder: Path | None, error: MasksNotFound) -> Trouble:
+def _explain_no_masks(folder: Path | None, error: MasksNotFound) -> Trouble:
     """A folder that is empty or not there yet is where masks will be made, and no fault so far."""
     with suppress(OSError):
         if folder is not None and not (folder.is_dir() and any(folder.iterdir())):
@@ -161,7 +161,7 @@ def _make_rows(
         written = texts.get(name)
         rows.append(
             ClipRow(
-                id=make_clip_id(plan, path, name),
+                id=_name_clip(plan, path, name),
                 name=name,
                 path=path,
                 video=path.is_dir() or path.suffix.lower() in VIDEOS,
@@ -177,11 +177,10 @@ def _make_rows(
     return rows
 
 
-def make_clip_id(plan: SetPlan, path: Path, name: str) -> str:
-    """A clip's id: by its set and its place in it, as `Workspace` makes it."""
+def _name_clip(plan: SetPlan, path: Path, name: str) -> str:
     root = plan.clip_set.clips
     place = path.relative_to(root) if path.is_relative_to(root) else Path(name)
-    return make_id(plan.clip_set.id, str(place).encode("utf-8", "surrogateescape").hex())
+    return make_clip_id(plan.clip_set.id, place)
 
 
 def _read_rejected(
@@ -229,5 +228,6 @@ def _place_caption(plan: SetPlan, name: str, path: Path) -> Path | None:
     return source / f"{name}{plan.wording.suffix}" if source.is_dir() else None
 
 
-def _shorten(text: str) -> str:
+def shorten(text: str) -> str:
+    """A few letters that change when a text does."""
     return hashlib.sha256(text.encode()).hexdigest()[:10]

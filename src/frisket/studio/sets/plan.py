@@ -66,7 +66,7 @@ def plan_of(clip_set: ClipSet) -> SetPlan:
         return _plan_bare(clip_set, "")
     try:
         stat = clip_set.config.stat()
-        config = _load(clip_set.config, stat.st_mtime_ns, stat.st_size)
+        config = _load(clip_set.config, (stat.st_mtime_ns, stat.st_size))
         data = config.data[clip_set.index]
     except (ConfigError, OSError, IndexError) as error:
         return _plan_bare(clip_set, str(error))
@@ -74,8 +74,8 @@ def plan_of(clip_set: ClipSet) -> SetPlan:
 
 
 @lru_cache(maxsize=32)
-def _load(path: Path, mtime_ns: int, size: int) -> Config:
-    """The configuration; its time and size are keys, so that a changed file is read anew."""
+def _load(path: Path, stamp: tuple[int, int]) -> Config:  # noqa: ARG001 -- part of the key
+    """The configuration; time and size are part of the key, so that a changed file is read."""
     return load(path)
 
 
