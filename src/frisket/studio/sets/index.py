@@ -27,7 +27,7 @@ from frisket.studio.sets.facts import (
 )
 from frisket.studio.sets.listing import ClipRow, SetListing, list_set
 from frisket.studio.sets.pictures import PictureCache
-from frisket.studio.sets.plan import SetPlan, plan_of
+from frisket.studio.sets.plan import SetPlan, list_regions, plan_of
 from frisket.studio.state import Studio, get_studio
 from frisket.studio.workspace import Clip, UnknownId
 
@@ -50,6 +50,7 @@ class SetIndex:
     changes: dict[str, int] = field(default_factory=dict)  # clip id to number of its last change
     number: int = 0
     listed: float = 0.0
+    arrived: set[str] = field(default_factory=set)  # clips taken in since it was listed
 
     @property
     def measured(self) -> int:
@@ -127,6 +128,18 @@ class SetIndexes:
         self._tell(index, listed=True)
         return index
 
+    def arrivals(self, set_id: str) -> set[str]:
+        """Names of clips that came since the set was listed."""
+        with self._lock:
+            index = self._sets.get(set_id)
+            return set() if index is None else set(index.arrived)
+
+    def note_arrival(self, set_id: str, name: str) -> None:
+        """Know a clip that was taken in, until the set is listed anew."""
+        with self._lock:
+            if set_id in self._sets:
+                self._sets[set_id].arrived.add(name)
+
     def close(self) -> None:
         """Keep what was measured."""
         self._save(force=True)
@@ -143,6 +156,7 @@ class SetIndexes:
             Clip(row.id, set_id, row.name, row.path, row.video) for row in rows.values()
         )
         index.listed = time.monotonic()
+        index.arrived.clear()
 
     def _ask(self, set_id: str) -> None:
         with self._wake:
@@ -282,7 +296,7 @@ def describe_for_serve(plan: SetPlan, row: ClipRow) -> dict[str, Any]:
         "legend": {n: v if isinstance(v, int) else list(v) for n, v in plan.legend.items()},
         "invert": plan.invert,
         "weights": dict(plan.weights),
-        "folders": [name for name in plan.folders if name],
+        "numbers": {region.name: region.id for region in list_regions(plan)},
     }
 
 

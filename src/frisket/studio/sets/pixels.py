@@ -198,3 +198,9 @@ def _find_borders(ids: Ids) -> NDArray[np.bool_]:
     edges[1:] |= down
     edges[:-1] |= down
     return edges & (ids > 0)
+
+
+def draw_ids(plan: SetPlan, body: bytes, size: tuple[int, int], longest: int) -> bytes:
+    """The overlay of ids H W as bytes, which `frisket serve` read of a video's mask."""
+    ids = np.frombuffer(body, np.uint8).reshape(size)
+    return draw_overlay(plan, LabelledMask(ids, {}), longest)
