@@ -11,8 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from frisket.media.images import open_image, read, size_of
-
 TILE = 512  # pixels a side of a tile, at every level
 FIRST = 1024  # longer side up to which a level is shown whole, as the first thing seen
 QUALITY = 95  # of JPEG, with full colour resolution
@@ -41,6 +39,8 @@ class PictureSize:
 
 def measure_picture(path: Path) -> PictureSize:
     """Size and version of a still, by its header; BadMedia where it cannot be read."""
+    from frisket.media.images import open_image, size_of  # noqa: PLC0415 - OpenCV, when asked for
+
     with open_image(path) as image:
         height, width = size_of(image)
     levels = 1
@@ -94,7 +94,7 @@ class Pyramids:
         for finer in range(level - 1, -1, -1):
             if (pixels := self._look_up((path, size.version, finer))) is not None:
                 return _shrink(pixels, size, level)
-        return _shrink(_decode(path, size, level), size, level)
+        return _shrink(_decode(path, level), size, level)
 
     def _look_up(self, key: tuple[Path, str, int]) -> Pixels | None:
         with self._lock:
@@ -110,8 +110,10 @@ class Pyramids:
                 held -= self._levels.popitem(last=False)[1].nbytes
 
 
-def _decode(path: Path, size: PictureSize, level: int) -> Pixels:
+def _decode(path: Path, level: int) -> Pixels:
     """The picture at the level's size or above; a JPEG is decoded small where that is enough."""
+    from frisket.media.images import open_image, read  # noqa: PLC0415 - OpenCV, when asked for
+
     with open_image(path) as image:
         if level and image.format in ("JPEG", "MPO"):
             # The decoder's own halving: the first view of an 8K photograph in a tenth of the time.

@@ -12,10 +12,11 @@ from typing import Any, Literal
 
 import tomlkit
 
-from frisket.config.load import ConfigError, load
+from frisket.config.data import preset
 from frisket.config.label_map import read_legend
+from frisket.config.load import ConfigError, load
 from frisket.disk.atomic import replacing
-from frisket.media.paths import LEGEND
+from frisket.media.paths import LEGEND, is_media
 from frisket.studio.regions.table import editing_config, open_table
 from frisket.studio.workspace import ClipSet
 
@@ -41,7 +42,9 @@ class Numbers:
 
 def find_numbers(clip_set: ClipSet, document: Mapping[str, Any] | None = None) -> Numbers:
     """The numbers of a set; BadRegion where its masks are of a form that has none."""
-    masks = _find_masks(clip_set, document) if clip_set.config else None
+    if document is None and clip_set.config:
+        document = _parse(clip_set.config)
+    masks = _find_masks(clip_set, document) if document else None
     if isinstance(masks, dict):
         for place in ("levels", "legend"):
             if table := masks.get(place):
@@ -51,7 +54,22 @@ def find_numbers(clip_set: ClipSet, document: Mapping[str, Any] | None = None) -
     elif masks in ("alpha", "none"):
         raise BadRegion(_refuse_form(str(masks)))
     path = find_legend(clip_set)
+    if not path.is_file() and _holds_masks(path.parent) and not _weighs_several(document):
+        raise BadRegion(
+            f"{path.parent}: its masks are grey, of one region, and a legend would make other"
+            " masks of them; paint label maps into a folder of their own"
+        )
     return Numbers("file", read_legend(path) if path.is_file() else {})
+
+
+def _holds_masks(folder: Path) -> bool:
+    return folder.is_dir() and any(is_media(path) for path in folder.iterdir())
+
+
+def _weighs_several(document: Mapping[str, Any] | None) -> bool:
+    """Whether [regions] names more than one, which is how masks without a legend are label maps."""
+    regions = preset((document or {}).get("regions", {}))
+    return isinstance(regions, dict) and len(set(regions) - {BACKGROUND}) > 1
 
 
 def find_legend(clip_set: ClipSet) -> Path:
@@ -89,12 +107,14 @@ def rename_region(clip_set: ClipSet, name: str, new: str) -> None:
     configuration still goes by the old name.
     """
     check_name(new)
-    numbers = find_numbers(clip_set, _parse(clip_set.config) if clip_set.config else None)
+    numbers = find_numbers(clip_set)
     if name not in numbers.table or name == BACKGROUND:
         raise BadRegion(f"there is no region {name!r} to rename; reload the page")
     _check_free(numbers, new)
     legend = find_legend(clip_set)
-    before = {path: path.read_bytes() for path in (legend, clip_set.config) if path and path.is_file()}
+    before = {
+        path: path.read_bytes() for path in (legend, clip_set.config) if path and path.is_file()
+    }
     try:
         if numbers.place == "file":
             table = {new if key == name else key: number for key, number in numbers.table.items()}
@@ -115,9 +135,12 @@ def rename_region(clip_set: ClipSet, name: str, new: str) -> None:
 def check_name(name: str) -> None:
     """BadRegion for what cannot be a region's name: it may become a folder, and a key."""
     wrong = (
-        "is no name; use letters" if not name.strip() or name != name.strip()
-        else "is what no region covers, number 0; use another name" if name == BACKGROUND
-        else f"is longer than {LENGTH} letters; shorten it" if len(name) > LENGTH
+        "is no name; use letters"
+        if not name.strip() or name != name.strip()
+        else "is what no region covers, number 0; use another name"
+        if name == BACKGROUND
+        else f"is longer than {LENGTH} letters; shorten it"
+        if len(name) > LENGTH
         else "cannot be the name of a folder; use letters"
         if name.startswith(".") or set(name) & FORBIDDEN or not name.isprintable()
         else ""
@@ -158,11 +181,8 @@ def _parse(path: Path) -> tomlkit.TOMLDocument:
     return tomlkit.parse(path.read_text(encoding="utf-8"))
 
 
-def _find_masks(clip_set: ClipSet, document: Mapping[str, Any] | None) -> Any:
+def _find_masks(clip_set: ClipSet, document: Mapping[str, Any]) -> Any:
     """`masks` of the set's own `[[data]]`, as written."""
-    if document is None:
-        assert clip_set.config is not None  # only sets of a configuration are looked up in one
-        document = _parse(clip_set.config)
     data = document.get("data", [])
     tables = [data] if isinstance(data, dict) else data
     return tables[clip_set.index].get("masks") if clip_set.index < len(tables) else None

@@ -1,10 +1,17 @@
 """The pixels of a still, as the trainer sees them: its size, a level whole, or a tile of it."""
 
+from pathlib import Path as FilePath
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Response
 
-from frisket.studio.pictures.pyramid import NoSuchTile, PictureSize, Pyramids, measure_picture
+from frisket.studio.pictures.pyramid import (
+    NoSuchTile,
+    PictureSize,
+    Pyramids,
+    measure_picture,
+    stamp_picture,
+)
 from frisket.studio.state import Studio, get_studio
 
 router = APIRouter()
@@ -32,9 +39,9 @@ def get_level(
     clip_id: str, version: str, level: Level, studio: Held, exact: Exact = False
 ) -> Response:
     """A whole level: JPEG, or PNG where `exact`."""
-    clip = studio.workspace.get_clip(clip_id)
+    path = _find_picture(studio, clip_id, version)
     try:
-        body = pyramids.encode_level(clip.path, level, exact=exact)
+        body = pyramids.encode_level(path, level, exact=exact)
     except NoSuchTile as error:
         raise HTTPException(404, str(error)) from error
     return _answer(body, exact)
@@ -51,12 +58,20 @@ def get_tile(
     exact: Exact = False,
 ) -> Response:
     """One tile of a level: JPEG, or PNG where `exact`."""
-    clip = studio.workspace.get_clip(clip_id)
+    path = _find_picture(studio, clip_id, version)
     try:
-        body = pyramids.encode_tile(clip.path, level, column, row, exact=exact)
+        body = pyramids.encode_tile(path, level, column, row, exact=exact)
     except NoSuchTile as error:
         raise HTTPException(404, str(error)) from error
     return _answer(body, exact)
+
+
+def _find_picture(studio: Studio, clip_id: str, version: str) -> FilePath:
+    """The file behind an address; 409 where it is another than the address is of."""
+    path = studio.workspace.get_clip(clip_id).path
+    if stamp_picture(path) != version:
+        raise HTTPException(409, f"{path.name} has changed since it was opened; reload the page")
+    return path
 
 
 def _answer(body: bytes, exact: bool) -> Response:

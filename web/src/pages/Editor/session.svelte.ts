@@ -34,7 +34,7 @@ export class EditorSession {
   version = $state(0);
   /** Rises when steps were added, undone or redone. */
   steps = $state(0);
-  shares = $state.raw(new Float64Array(256));
+  shares = $state.raw<Float64Array<ArrayBuffer>>(new Float64Array(256));
   hover = $state.raw<Hover | null>(null);
   path = $state.raw<number[]>([]); // of a lasso or polygon on its way
   preview = $state.raw<Uint8Array | null>(null);

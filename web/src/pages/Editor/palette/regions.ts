@@ -31,7 +31,7 @@ export function layPalette(
 }
 
 /** Share of all pixels of each of 256 ids, in [0, 1]. */
-export function measureShares(ids: Uint8Array): Float64Array {
+export function measureShares(ids: Uint8Array): Float64Array<ArrayBuffer> {
   const counts = new Float64Array(256);
   // Four counters a turn: neighbouring pixels mostly share an id, and one counter would wait for itself.
   const lanes = [new Uint32Array(256), new Uint32Array(256), new Uint32Array(256), new Uint32Array(256)] as const;
