@@ -42,6 +42,8 @@ export class EditorSession {
   maskOnly = $state(false);
   maskHidden = $state(false);
   fetchingPixels = $state(false);
+  /** The picture is on the canvas, as coarse as it may be. */
+  seen = $state(false);
   private pixels: Picture | null = null;
   private lookedAt = 0;
   private counting: ReturnType<typeof setTimeout> | undefined;
