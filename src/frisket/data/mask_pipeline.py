@@ -102,7 +102,9 @@ def planes_of(window: Window, regions: Sequence[str]) -> dict[str, Plane]:
     return planes_of_named(read_planes(window, regions), window)
 
 
-def planes_of_named(named: Mapping[str, Plane], window: Window) -> dict[str, Plane]:
+def planes_of_named(
+    named: Mapping[str, Plane], window: Window
+) -> dict[str, Float[Tensor, "F H_cut W_cut"]]:
     """The same of planes that are read already, at the mask's own size."""
     return {name: _shape(plane, window) for name, plane in named.items()}
 

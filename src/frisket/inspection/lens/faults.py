@@ -15,7 +15,7 @@ from frisket.data.records import Window
 from frisket.inspection.findings import Severity, look_at_extent, look_at_grid
 from frisket.inspection.lens.view import Lens, LossView, RegionView
 from frisket.masks.weights import BACKGROUND
-from frisket.shapes import CellPlanes, Plane
+from frisket.shapes import CellPlane, CellPlanes, Plane
 
 INSIDE = 0.5  # a pixel, or a cell, is a region's from here on
 DROWNED = 0.01  # share of the loss below which a region that weighs is hardly taught
@@ -103,7 +103,7 @@ def _check_window(lens: Lens, view: LossView) -> Iterator[LossFault]:
 
 
 def _check_vanishing(
-    lens: Lens, window: Window, shown: Mapping[str, Plane], own: Mapping[str, CellPlanes]
+    lens: Lens, window: Window, shown: Mapping[str, Plane], own: Mapping[str, CellPlane]
 ) -> Iterator[LossFault]:
     for name, plane in shown.items():
         best = float(own[name].max())
@@ -170,7 +170,7 @@ def _name_largest(view: LossView, region: RegionView) -> str:
 
 
 def _check_extent(
-    shaped: Mapping[str, Plane], own: Mapping[str, CellPlanes], brightest: float
+    shaped: Mapping[str, Plane], own: Mapping[str, CellPlane], brightest: float
 ) -> Iterator[LossFault]:
     """What `frisket inspect` says of how much is covered; measured on cells, which is quick."""
     planes = shaped if brightest < INSIDE else own

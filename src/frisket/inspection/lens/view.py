@@ -137,12 +137,17 @@ def split_labels(
     }
 
 
+def read_saved(lens: Lens, window: Window) -> dict[str, Plane]:
+    """The planes of a window's masks on disk, at the mask's own size."""
+    return read_planes(window, lens.regions)
+
+
 def lay_saved(lens: Lens, window: Window) -> CellPlanes:
     """The cells of each picked frame of the masks on disk, k F h w in the configured order.
 
     Not yet grouped in time (`group_frames` does), so that a frame can be exchanged.
     """
-    named = read_planes(window, lens.regions)
+    named = read_saved(lens, window)
     single = replace(lens.grid, temporal=1)
     return arrange(lay(named, window, single)["planes"], tuple(named), lens.regions)
 
