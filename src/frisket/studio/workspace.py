@@ -76,7 +76,10 @@ class Workspace:
         if not folder.is_dir():
             return []
         names = [path for path in folder.rglob("*") if _is_shown(path, folder) and is_media(path)]
-        clips = [self._make_clip(clip_set, path) for path in sorted(names, key=natural)]
+        clips = [
+            self._make_clip(clip_set, path)
+            for path in sorted(names, key=lambda it: natural(str(it)))
+        ]
         self._clips.update((clip.id, clip) for clip in clips)
         return clips
 
