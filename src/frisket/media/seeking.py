@@ -1,5 +1,6 @@
 """Frames of one clip in any order, by the numbers `media.frames.decode` has, for looking at it."""
 
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -122,6 +123,17 @@ class VideoReader:
         """Whether the file that is open can be decoded from its middle."""
         return self._points is not None
 
+    def find_whole(self, index: int) -> int | None:
+        """The nearest frame at or before `index` that needs no other; None where that is unknown.
+
+        Opens the file where it is closed.
+        """
+        with decoding(self.path):
+            if self._stack is None:
+                self._open(survey=True)
+        points = self._points
+        return None if points is None else points.whole[bisect_right(points.whole, index) - 1]
+
     def _open(self, *, survey: bool) -> None:
         if survey:
             points = find_seek_points(self.path)
@@ -140,7 +152,7 @@ class VideoReader:
         if points is None:
             return self._count_to(index)
         _check_index(self.path, index, len(points.stamps))
-        start = max(number for number in points.whole if number <= index)
+        start = points.whole[bisect_right(points.whole, index) - 1]
         if index < self._next or start > self._next + SEEK_WORTH:
             self._seek(points.stamps[start], start)
         while self._next <= index:

@@ -72,9 +72,7 @@ class FlowCarrier:
         self._fields = {index: signed_distance(self.labels == index) for index in self.regions}
         if self.regions:
             self._first = _learn_colours(self.picture, self.labels, self.regions)
-            self._strength = _choose_strengths(
-                self.picture, self.labels, self.regions, self._first
-            )
+            self._strength = _choose_strengths(self.picture, self.labels, self.regions, self._first)
 
     def step(self, picture: RgbArray) -> LabelArray:
         """The labels on the next frame, H W as the frames are."""
@@ -238,9 +236,7 @@ def _encode_colours(picture: RgbArray) -> _Codes:
     return np.asarray((parts[..., 0] * BINS + parts[..., 1]) * BINS + parts[..., 2], np.int32)
 
 
-def _learn_colours(
-    picture: RgbArray, labels: LabelArray, regions: Sequence[int]
-) -> _Colours:
+def _learn_colours(picture: RgbArray, labels: LabelArray, regions: Sequence[int]) -> _Colours:
     window = _window_about(labels)
     codes, near = _encode_colours(picture[window]), labels[window]
     covered = near > 0
