@@ -8,7 +8,7 @@ from frisket.families.base import FAMILIES
 from frisket.recipes.serve.session import Reply, Session
 
 
-def read_defaults(session: Session, args: dict[str, Any]) -> Reply:
+def read_defaults(_: Session, args: dict[str, Any]) -> Reply:
     """Size in pixels, frames, steps and guidance of the model in `config`, under its [preview]."""
     config = load(Path(args["config"]))
     family = FAMILIES.load(config.model.family)
