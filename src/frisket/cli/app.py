@@ -26,6 +26,8 @@ from frisket.cli import (
 )
 from frisket.cli.masks import command as command_module
 from frisket.cli.options import Command, escape_controls, show_bar
+from frisket.cli.studio import command as studio_command
+from frisket.cli.studio import serve as serve_command
 from frisket.media.quiet import quiet
 
 LONGEST = 8000  # letters of an error that are shown
@@ -88,6 +90,8 @@ attend.add(app, show_bar)
 app.command("import")(import_.command())
 pack.add(app, show_bar)
 app.command("families")(reference.families)
+app.command("studio")(studio_command.studio)
+app.command("serve")(serve_command.serve)
 
 
 def _is_meant(error: BaseException) -> bool:

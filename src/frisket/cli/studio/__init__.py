@@ -1,0 +1,1 @@
+"""`frisket studio` and its other half, `frisket serve`."""

@@ -1,0 +1,1 @@
+"""`frisket serve`: answers requests in lines, for a page that must not import torch itself."""

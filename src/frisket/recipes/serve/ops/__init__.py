@@ -1,0 +1,1 @@
+"""What can be asked for: every module binds OPS, name to function; imported when first asked."""

@@ -1,0 +1,19 @@
+"""The one stream of events."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header
+from fastapi.responses import StreamingResponse
+
+from frisket.studio.state import Studio, get_studio
+
+router = APIRouter()
+
+
+@router.get("/events")
+async def read_events(
+    studio: Annotated[Studio, Depends(get_studio)],
+    last_event_id: Annotated[int | None, Header()] = None,
+) -> StreamingResponse:
+    """What happens from here on; after `Last-Event-ID`, what was missed first."""
+    return StreamingResponse(studio.events.read(last_event_id), media_type="text/event-stream")

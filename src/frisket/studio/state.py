@@ -1,0 +1,48 @@
+"""What one studio holds: its folder, its events, its jobs, the children that do numerics."""
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fastapi import Request
+
+from frisket.studio.events import EventStream
+from frisket.studio.serve_pool import ServePool
+from frisket.studio.workspace import Workspace
+
+HOME = ".frisket-studio"  # below the opened folder: jobs, history of masks, trash, settings
+
+
+@dataclass(slots=True)
+class Studio:
+    """One opened folder and what runs for it."""
+
+    workspace: Workspace
+    events: EventStream = field(default_factory=EventStream)
+    serve: ServePool = field(default_factory=ServePool)
+    jobs: Any = None  # the queue, where it was started
+
+    @property
+    def root(self) -> Path:
+        """The opened folder."""
+        return self.workspace.root
+
+    @property
+    def home(self) -> Path:
+        """Where the studio keeps its own files for this folder."""
+        return self.root / HOME
+
+    @property
+    def cache(self) -> Path:
+        """Where thumbnails of this folder lie: nothing there is missed."""
+        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        key = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16]
+        return Path(base).expanduser() / "frisket" / "studio" / key
+
+
+def get_studio(request: Request) -> Studio:
+    """The studio that a request is about."""
+    studio: Studio = request.app.state.studio
+    return studio
