@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from frisket.cli.options import FIRST, ConfigFile, NamedConfig, Overrides, read_config, show_bar
+from frisket.cli.report.event_file import record_output
 
 
 def inspect(
@@ -44,6 +45,7 @@ def inspect(
         )
     with show_bar() as progress:
         findings = run(settings, folder, progress=progress, workers=workers, vae=vae)
+    record_output("page", folder / "index.html")
     for line in tabulate_findings(findings):
         typer.echo(line)
     count = f"{len(findings)} finding" + "s" * (len(findings) != 1)
