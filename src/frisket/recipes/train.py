@@ -16,6 +16,7 @@ from frisket.config.compat import departures
 from frisket.config.load import ConfigError, check
 from frisket.config.run_config import write_trained
 from frisket.config.tree import Config
+from frisket.data.cached.clip_keys import write_clip_keys
 from frisket.families.base import FAMILIES, Family, Source
 from frisket.progress import Progress
 from frisket.runs import banner
@@ -115,6 +116,8 @@ def _train(
     trainer = build_trainer(config, family, source, team, denoiser, prepared)
     resume(config, trainer, prepared)
     add_hooks(config, trainer, prepared, progress, previews)
+    if first:
+        write_clip_keys(prepared, output)
     seconds = _run_trainer(config, trainer, trackers, team)
     if first:
         save_adapter(config, trainer, prepared, output / "lora.safetensors")
