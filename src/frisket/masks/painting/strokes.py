@@ -5,7 +5,7 @@ import binascii
 import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -138,6 +138,22 @@ def _read_number(value: Any) -> float:
     if abs(value) > FAR or value * GRID != int(value * GRID):
         raise BadStroke(f"the coordinate {value!r} is not on the grid of 1/{GRID} pixel")
     return float(value)
+
+
+def renumber(edit: Edit, numbers: Mapping[int, int]) -> Edit:
+    """The edit with other ids; BadStroke for an id that `numbers` lacks."""
+    if edit.plane != IDS or edit.kind in ("undo", "redo"):
+        return edit
+    used = {*edit.values} if edit.kind == "pixels" else {edit.id}
+    locked, only = edit.limits.locked, edit.limits.only
+    if strange := sorted((used | locked | ({only} - {None})) - numbers.keys()):
+        raise BadStroke(f"an edit names the region {strange[0]}, which its legend lacks")
+    table = bytes(numbers.get(number, 0) for number in range(256))
+    limits = Limits(
+        frozenset(numbers[number] for number in locked), None if only is None else numbers[only]
+    )
+    changed = numbers[edit.id] if edit.kind != "pixels" else edit.id
+    return replace(edit, id=changed, limits=limits, values=edit.values.translate(table))
 
 
 def net(edits: Iterable[Edit]) -> list[Edit]:
