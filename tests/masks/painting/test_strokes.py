@@ -28,6 +28,8 @@ def test_pixels_are_written_where_they_belong() -> None:
     assert ids.tolist() == [[0, 1, 2, 0], [0] * 4, [3, 0, 0, 0]]
     apply(read_edit(pixels([0, 0, 1], b"\7", plane=1), ids.size), ids)  # a soft plane
     assert not (ids == 7).any()
+    apply(read_edit({"op": "soft", "stroke": {"region": 1}}, ids.size), ids)
+    assert not (ids == 7).any()
     with pytest.raises(BadStroke, match="outside 4 x 3"):
         apply(read_edit(pixels([0, 3, 5], b"\1\1"), ids.size), ids)
 
@@ -38,6 +40,7 @@ def test_pixels_are_written_where_they_belong() -> None:
         ({"op": "format disk"}, "`op`"),
         ({"id": 256}, "0 to 255"),
         ({"id": True}, "0 to 255"),
+        ({"op": "soft", "stroke": 3}, "`stroke`"),
         ({"points": [1, 2]}, "whole points"),
         ({"points": [1, 2, float("nan")]}, "finite"),
         ({"points": [1, 2, float("inf")]}, "finite"),
