@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from frisket.studio.jobs.processes import ProcessIdentity, is_alive
+
 
 class Browser:
     """A `frisket studio` on a folder and somebody who has opened its address."""
@@ -40,9 +42,13 @@ class Browser:
 
 
 @pytest.fixture
-def open_studio():
+def open_studio(root):
     started = []
     yield lambda folder: Browser(folder, started)
+    for note in root.glob(".frisket-studio/jobs/*/process.json"):  # they outlive the servers
+        process = json.loads(note.read_text())
+        if is_alive(ProcessIdentity(process["pid"], process["started"])):
+            psutil.Process(process["pid"]).kill()
     for process in started:
         if process.poll() is None:
             process.kill()

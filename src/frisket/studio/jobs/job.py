@@ -109,6 +109,7 @@ class Job:
             "device": self.spec.device,
             "about": clean_tree(self.spec.about),
             "state": self.state,
+            "now": time.time(),
             "created": self.created,
             "started": began,
             "ended": ending.at if ending else None,
