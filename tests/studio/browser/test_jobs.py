@@ -11,15 +11,19 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from frisket.studio.jobs.job import Job, write_spec
 from frisket.studio.jobs.processes import ProcessIdentity, is_alive
+from frisket.studio.jobs.seal import read_key
+from frisket.studio.jobs.spec import JobSpec
 
 pytestmark = pytest.mark.browser
 SHOTS = os.environ.get("STUDIO_SHOTS")  # a folder for pictures of the page
 
 
 @pytest.fixture
-def folder(folder: Path) -> Iterator[Path]:
+def folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Sixty clips, and two jobs that wait for the server to start."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder.parent / "state"))
     with Image.open(folder / "clips" / "astronaut.jpg") as photo:
         photo.thumbnail((128, 128))
         for index in range(60):
@@ -34,10 +38,10 @@ def folder(folder: Path) -> Iterator[Path]:
 
 
 def write_waiting(folder: Path, number: int, title: str, argv: list[str]) -> None:
-    place = folder / ".frisket-studio" / "jobs" / f"20260101-00000{number}-aaaaaaaa"
-    place.mkdir(parents=True)
-    spec = {"kind": argv[0], "title": title, "argv": argv, "device": "cpu"}
-    (place / "job.json").write_text(json.dumps({"created": float(number), "spec": spec}))
+    name = f"20260101-00000{number}-aaaaaaaa"
+    spec = JobSpec(argv[0], title, argv, device="cpu")
+    job = Job(name, spec, folder / ".frisket-studio" / "jobs" / name, float(number))
+    write_spec(job, folder, read_key())
 
 
 def shoot(page: Page, name: str) -> None:
@@ -57,6 +61,12 @@ def test_a_job_is_seen_stopped_and_run_again(page: Page, folder: Path) -> None:
     expect(card.get_by_role("region", name="What it printed")).to_contain_text("code Apache-2.0")
     expect(card.get_by_text("frisket masks . --workers 1")).to_be_visible()
     shoot(page, "jobs-running")
+    if SHOTS:
+        page.emulate_media(color_scheme="dark")
+        page.set_viewport_size({"width": 1024, "height": 768})
+        shoot(page, "jobs-running-tablet-dark")
+        page.emulate_media(color_scheme="light")
+        page.set_viewport_size({"width": 1280, "height": 800})
 
     page.reload()  # the server knows, the page only shows
     page.keyboard.press("j")

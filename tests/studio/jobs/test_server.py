@@ -56,13 +56,9 @@ def open_studio(root):
 
 
 def test_a_job_outlives_a_killed_server_and_the_next_one_follows_it(
-    root, training, open_studio, wait_until
+    root, training, write_job, open_studio, wait_until
 ):
-    folder = root / ".frisket-studio" / "jobs" / "20260101-000000-aaaaaaaa"
-    folder.mkdir(parents=True)  # a job that waits: a server begins it as it starts
-    spec = {"kind": "train", "title": "Training", "argv": list(training.argv), "device": "cpu"}
-    (folder / "job.json").write_text(json.dumps({"created": 1.0, "spec": spec}))
-
+    write_job(training)  # it waits: a server begins it as it starts
     first = open_studio(root)
     wait_until(lambda: first.job()["state"] == "running")
     pid = first.job()["pid"]
