@@ -4,7 +4,9 @@ import { put } from "../../lib/api.ts";
 import { toastError } from "../../lib/toasts.svelte.ts";
 import type { Clip, Region } from "../../lib/workspace.svelte.ts";
 import { fetchPixels, type PictureSource } from "./canvas/picture.ts";
-import { layPalette, measureShares, type LegendEntry, type PaletteRegion } from "./palette/regions.ts";
+import {
+  layPalette, measureShares, recallOrder, rememberOrder, sortLegend, type LegendEntry, type PaletteRegion,
+} from "./palette/regions.ts";
 import { settings, sizeOf } from "./tools/settings.svelte.ts";
 import type { StrokeSettings } from "./tools/strokes.ts";
 
@@ -80,8 +82,20 @@ export class EditorSession {
 
   takeLegend(legend: LegendEntry[]): void {
     const background = this.doc?.background ?? 0;
-    this.regions = layPalette(legend, background, this.regions);
+    this.regions = layPalette(sortLegend(legend, background, recallOrder(this.clip.set)), background, this.regions);
     if (!this.current) this.region = this.regions.find((region) => region.id !== background)?.id ?? 1;
+  }
+
+  /** Put a region before another (or one place up or down), which changes its key too. */
+  moveRegion(id: number, to: number): void {
+    const background = this.doc?.background ?? 0;
+    const regions = this.regions.filter((region) => region.id !== background);
+    const from = regions.findIndex((region) => region.id === id);
+    if (from < 0 || to < 0 || to >= regions.length) return;
+    regions.splice(to, 0, ...regions.splice(from, 1));
+    rememberOrder(this.clip.set, regions.map((region) => region.name));
+    const all = [...regions, ...this.regions.filter((region) => region.id === background)];
+    this.regions = layPalette(all, background, this.regions);
   }
 
   nameOf(id: number): string {
