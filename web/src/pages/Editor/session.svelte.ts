@@ -43,10 +43,12 @@ export class EditorSession {
   proposed = $state.raw<Proposed | null>(null);
   maskOnly = $state(false);
   maskHidden = $state(false);
-  fetchingPixels = $state(false);
+  /** The clip's own pixels were fetched, for the tools that look at colours. */
+  pixelsThere = $state(false);
   /** The picture is on the canvas, as coarse as it may be. */
   seen = $state(false);
   private pixels: Picture | null = null;
+  private pixelsOf: PictureSource | null = null;
   private lookedAt = 0;
   private counting: ReturnType<typeof setTimeout> | undefined;
   private writing: ReturnType<typeof setTimeout> | undefined;
@@ -171,26 +173,25 @@ export class EditorSession {
   }
 
   get picture(): Picture | null {
-    return this.pixels;
+    return this.pixelsOf === this.source ? this.pixels : null;
   }
 
   /** Fetch the clip's own pixels, for the tools that look at colours. */
   async needPixels(): Promise<void> {
     const { source, doc } = this;
-    if (!source || !doc || this.pixels || this.fetchingPixels) return;
-    this.fetchingPixels = true;
+    if (!source || !doc || this.pixelsOf === source) return;
+    this.pixelsOf = source;
+    this.pixels = null;
+    this.pixelsThere = false;
     try {
       const data = await fetchPixels(source);
-      if (source === this.source) this.pixels = { width: source.width, height: source.height, data };
+      if (this.pixelsOf !== source) return; // another frame is shown by now
+      this.pixels = { width: source.width, height: source.height, data };
+      this.pixelsThere = true;
     } catch (error) {
+      this.pixelsOf = null;
       toastError(error);
-    } finally {
-      this.fetchingPixels = false;
     }
-  }
-
-  forgetPixels(): void {
-    this.pixels = null;
   }
 
   close(): void {
