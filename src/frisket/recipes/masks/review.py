@@ -297,6 +297,10 @@ def _rank(pair: tuple[files.ClipFiles, ReviewEntry]) -> tuple[int, float, bool]:
 
 def _list_doubts(mask_record: MaskRecord, confidence: float | None, below: float) -> Iterator[str]:
     """Why a made mask should be looked at; nothing where it is done and sure."""
+    if mask_record.verdict is not None and mask_record.verdict.kind == "accepted":
+        return
+    if mask_record.verdict is not None:
+        yield "a person rejected it"
     if mask_record.status != "done":
         yield from mask_record.notes or (_PLAIN_REASONS[mask_record.status],)
     elif confidence is None:
