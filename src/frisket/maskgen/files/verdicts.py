@@ -1,11 +1,17 @@
 """What a person says of a mask that was made: accepted or rejected, written into its record."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from frisket.maskgen.files.record import MaskRecord, Verdict, VerdictKind, load, save
+
+PLAIN_REASONS: Mapping[str, str] = {
+    "failed": "no mask could be made",
+    "unsure": "what was found is not to be trusted",
+    "nothing": "no region was found",
+}
 
 
 class NoVerdict(ValueError):
@@ -22,9 +28,7 @@ def judge(record_path: Path, masks: Sequence[Path], kind: VerdictKind) -> MaskRe
     """
     record = load(record_path)
     if not masks:
-        raise NoVerdict(
-            f"{record_path.stem}: there is no mask to be {kind}; make one, or paint it"
-        )
+        raise NoVerdict(f"{record_path.stem}: there is no mask to be {kind}; make one, or paint it")
     made = record is not None and all(_is_as_made(record, mask) for mask in masks)
     if record is None or not made:
         fix = (
@@ -54,3 +58,23 @@ def withdraw(record_path: Path) -> MaskRecord:
 def _is_as_made(record: MaskRecord, mask: Path) -> bool:
     stamps = [stamp for stamp in record.masks if Path(stamp.name).name == mask.name]
     return any(stamp.holds(mask) for stamp in stamps)
+
+
+def list_doubts(mask_record: MaskRecord, confidence: float | None, below: float) -> Iterator[str]:
+    """Why a made mask should be looked at; nothing where it is done and sure, or was accepted."""
+    if mask_record.verdict is not None and mask_record.verdict.kind == "accepted":
+        return
+    if mask_record.verdict is not None:
+        yield "a person rejected it"
+    if mask_record.status != "done":
+        yield from mask_record.notes or (PLAIN_REASONS[mask_record.status],)
+    elif confidence is None:
+        yield "how sure it is was not told"
+    elif confidence < below:
+        yield f"its confidence {confidence:.2f} is below {below:g}"
+        yield from mask_record.notes
+    else:
+        return
+    for name, region in mask_record.regions.items():
+        if region.confidence is not None and region.confidence < below:
+            yield ": ".join([f"{name} {region.confidence:.2f}", *region.notes])

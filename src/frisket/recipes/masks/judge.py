@@ -62,9 +62,7 @@ def judge_masks(
     return result
 
 
-def _list_sure(
-    place: MaskStore, clips: Sequence[ClipFiles], above: float
-) -> Iterator[ClipFiles]:
+def _list_sure(place: MaskStore, clips: Sequence[ClipFiles], above: float) -> Iterator[ClipFiles]:
     """Clips whose mask was made and is at least so sure; a damaged record is none."""
     for clip in clips:
         try:

@@ -93,8 +93,8 @@ def _propose(request: PointRequest) -> tuple[str, Candidate]:
     if request.candidate > len(proposal.candidates):
         count = len(proposal.candidates)
         raise NothingMeant(
-            f"--candidate {request.candidate}: {proposal.backend} proposes {count}; click elsewhere,"
-            " draw a box, or name it in other words"
+            f"--candidate {request.candidate}: {proposal.backend} proposes {count}; click"
+            " elsewhere, draw a box, or name it in other words"
         )
     return proposal.backend, proposal.candidates[request.candidate - 1]
 

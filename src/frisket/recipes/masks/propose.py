@@ -104,7 +104,7 @@ class Proposer:
         self.models = Models(sources, default)
 
     def choose_pointer(self, name: str = "auto") -> str:
-        """The backend that is clicked: the one named, else the best that is here, else the draft."""
+        """The backend that is clicked: the one named, the best that is here, or the draft."""
         return self._choose(name, "pointer", POINTERS) or DRAFT
 
     def choose_text(self, name: str = "auto") -> str:
@@ -113,7 +113,7 @@ class Proposer:
         if not chosen:
             raise BackendUnusable(
                 "no model here finds words in a picture; give the folder of one of"
-                f" {', '.join(self._list(TEXTS))}: [maskgen.sources] clipseg = \"FOLDER\" in the"
+                f' {", ".join(self._list(TEXTS))}: [maskgen.sources] clipseg = "FOLDER" in the'
                 " config, --source clipseg=FOLDER, or in the studio's settings"
             )
         return chosen
