@@ -40,6 +40,8 @@ def add(app: typer.Typer, bar: Bar) -> None:
         for claim in result.verdict.claims:
             typer.echo(f"  {'yes' if claim.met else 'NO ':3} {claim.sentence} {claim.measured}")
         typer.echo(result.verdict.sentence)
+        if result.comparison is not None:
+            typer.echo(result.comparison.sentence)
         typer.echo(f"Open {result.page}")
         if request.strict and not result.verdict.held:
             raise typer.Exit(1)

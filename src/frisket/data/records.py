@@ -298,6 +298,8 @@ class Item:
     subsets: tuple[RegionSubset, ...] = field(default=(), repr=False)  # a draw takes one of
     covers: tuple[str, ...] = field(default=(), repr=False)  # regions that its mask touches
     mixes: tuple[Mix, ...] = field(default=(), repr=False)
+    picks: tuple[int, ...] = field(default=(), repr=False)  # frames of the file it is made of
+    crop: tuple[float, ...] = field(default=(), repr=False)  # top, left, height, width: pixels
 
     @property
     def bucket(self) -> tuple[tuple[int, ...], ...]:
