@@ -4,10 +4,13 @@ import errno
 import logging
 import os
 import sys
+import traceback
 from io import TextIOWrapper
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from frisket.cli import (
     attend,
@@ -26,14 +29,35 @@ from frisket.cli import (
 )
 from frisket.cli.masks import command as command_module
 from frisket.cli.options import Command, escape_controls, show_bar
+from frisket.cli.report.event_file import (
+    ending_report,
+    open_report,
+    record_error,
+    record_log,
+)
 from frisket.cli.studio import command as studio_command
 from frisket.cli.studio import serve as serve_command
 from frisket.media.quiet import quiet
 
 LONGEST = 8000  # letters of an error that are shown
 
+
+class ReportedGroup(TyperGroup):
+    """The commands; wrong usage is reported, as other errors are."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """As typer does; what it prints about a command line goes to the report too."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:  # typer's own classes of errors are private
+            if callable(spell := getattr(error, "format_message", None)):
+                record_error(escape_controls(spell()))
+            raise
+
+
 app = typer.Typer(
     name="frisket",
+    cls=ReportedGroup,
     help="Region-weighted fine-tuning for diffusion models: teach the model this, and only this.",
     no_args_is_help=True,
     add_completion=False,
@@ -48,7 +72,9 @@ class LogLines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record, its control characters shown and not obeyed."""
-        print(escape_controls(self.format(record)), file=sys.stderr)
+        message = escape_controls(self.format(record))
+        print(message, file=sys.stderr)
+        record_log(record.levelno, message)
 
 
 def _print_version(requested: bool | None) -> None:
@@ -66,8 +92,18 @@ def _start(
         bool | None,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Say the version."),
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="FRISKET_REPORT",
+            metavar="FILE",
+            help="Append progress, messages and the end to FILE, a JSON line each.",
+        ),
+    ] = None,
 ) -> None:
     """Set up what every command says on the way: our messages, and of others only errors."""
+    if report is not None:
+        open_report(report)
     logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[LogLines()])
     logging.getLogger("frisket").setLevel(logging.DEBUG if verbose else logging.INFO)
     if not verbose:
@@ -90,7 +126,7 @@ attend.add(app, show_bar)
 app.command("import")(import_.command())
 pack.add(app, show_bar)
 app.command("families")(reference.families)
-app.command("studio")(studio_command.studio)
+app.command("studio")(studio_command.open_studio)
 app.command("serve")(serve_command.serve)
 
 
@@ -129,12 +165,21 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # names of files may be no text of any encoding
             stream.reconfigure(errors="backslashreplace")
+    with ending_report():
+        _run_command()
+
+
+def _run_command() -> None:
     try:
         app()
     except Exception as error:
+        message = _format_error(error)
         if not _is_meant(error) or os.environ.get("FRISKET_TRACEBACK") == "1":
+            trace = "".join(traceback.format_exception(error)).splitlines()
+            record_error(f"{type(error).__name__}: {message}", trace=trace)
             raise
-        typer.secho(_format_error(error), fg=typer.colors.RED, err=True)
+        record_error(message)
+        typer.secho(message, fg=typer.colors.RED, err=True)
         sys.exit(2)
 
 

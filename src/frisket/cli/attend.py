@@ -6,6 +6,7 @@ import typer
 
 from frisket.cli.generate import choose_adapters
 from frisket.cli.model_options import TypedOptions, add_command
+from frisket.cli.report.event_file import record_output
 from frisket.progress import Bar
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def add(app: typer.Typer, bar: Bar) -> None:
                 lora=loras,
                 progress=progress,
             )
+        record_output("page", result.page)
         for note in result.notes:
             typer.echo(f"note: {note}")
         typer.echo(result.summary)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from frisket.cli.model_options import TypedOptions, add_command
+from frisket.cli.report.event_file import record_output
 from frisket.progress import Bar
 
 if TYPE_CHECKING:
@@ -33,11 +34,14 @@ def add(app: typer.Typer, bar: Bar) -> None:
         )
         with bar() as progress:
             result = run(configs, folder, measures, progress=progress)
+        record_output("page", result.page)
         for note in result.notes:
             typer.echo(f"note: {note}")
         for claim in result.verdict.claims:
             typer.echo(f"  {'yes' if claim.met else 'NO ':3} {claim.sentence} {claim.measured}")
         typer.echo(result.verdict.sentence)
+        if result.comparison is not None:
+            typer.echo(result.comparison.sentence)
         typer.echo(f"Open {result.page}")
         if request.strict and not result.verdict.held:
             raise typer.Exit(1)

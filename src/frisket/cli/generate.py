@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from frisket.cli.model_options import TypedOptions, add_command
+from frisket.cli.report.event_file import record_output
 from frisket.progress import Bar
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ def add(app: typer.Typer, bar: Bar) -> None:
                 **settings,
             )
         page = write_gallery(samples.grid.parent.parent) if request.output is None else None
+        record_output("pictures", samples.grid.parent)
+        if page:
+            record_output("page", page)
         count = f"{len(samples.pictures)} sample" + "s" * (len(samples.pictures) != 1)
         typer.echo(f"{count}, {samples.grid}" + (f"; all so far: {page}" if page else ""))
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from frisket.cli.options import FIRST
+from frisket.cli.report.event_file import record_output
 
 
 def init(
@@ -19,4 +20,5 @@ def init(
 
     for line in run(folder, output, family=family, variant=variant):
         typer.echo(line)
+    record_output("config", output)
     typer.echo(f"\nWrote {output}. Look at the masks next: frisket inspect {output}")

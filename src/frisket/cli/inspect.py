@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from frisket.cli.options import FIRST, ConfigFile, NamedConfig, Overrides, read_config, show_bar
+from frisket.cli.report.event_file import record_output
 
 
 def inspect(
@@ -17,6 +18,13 @@ def inspect(
     ] = None,
     fix: Annotated[
         bool, typer.Option("--fix", help="First mend what needs no guess, keeping the old files.")
+    ] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", help="With --fix or --plan: this clip alone; may be repeated."),
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Say what --fix would mend, and stop there.")
     ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 1 on warnings too, not on errors alone.")
@@ -32,18 +40,28 @@ def inspect(
 
     Exits with 0 where nothing must be mended, 1 where there are errors.
     """
+    if only and not (fix or plan):
+        raise typer.BadParameter("--only goes with --fix or --plan")
     settings = read_config(named or config, overrides)
     from frisket.inspection.fix import fix as mend
+    from frisket.inspection.fix import plan_fixes
     from frisket.inspection.table import tabulate_findings
     from frisket.recipes.inspect import inspect as run
 
     folder = output or settings.run.output / "inspect"
-    for repair in mend(settings, folder) if fix else ():
+    if plan:
+        repairs = plan_fixes(settings, only=only)
+        for repair in repairs:
+            typer.echo(f"would fix: {repair.path}: {repair.note}; then {repair.now}")
+        typer.echo(f"{len(repairs)} of the masks can be mended: frisket inspect --fix")
+        return
+    for repair in mend(settings, folder, only=only) if fix else ():
         typer.echo(
             f"fixed: {repair.path}: {repair.note}; now {repair.now}, the old file in {repair.kept}"
         )
     with show_bar() as progress:
         findings = run(settings, folder, progress=progress, workers=workers, vae=vae)
+    record_output("page", folder / "index.html")
     for line in tabulate_findings(findings):
         typer.echo(line)
     count = f"{len(findings)} finding" + "s" * (len(findings) != 1)

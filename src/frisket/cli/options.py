@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from frisket.cli.report.event_file import record_event
 from frisket.config.command_options import FIRST
 from frisket.config.other_trainers import find_key
 
@@ -79,6 +80,14 @@ def show_bar() -> Iterator[Callable[..., None]]:
 
     with show_progress() as report:
         yield report
+
+
+def end_stopped(stop: KeyboardInterrupt) -> typer.Exit:
+    """Say in yellow what Ctrl-C came to, and report it; the exit to be raised."""
+    message = f"{stop or 'stopped'}"
+    typer.secho(message, fg=typer.colors.YELLOW, err=True)
+    record_event("stopped", message=escape_controls(message))
+    return typer.Exit(getattr(stop, "code", 130))
 
 
 def escape_controls(text: str) -> str:

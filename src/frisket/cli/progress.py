@@ -18,6 +18,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from frisket.cli.report.event_file import record_steps
 from frisket.progress import Progress, spell_time
 
 SHOWN = ("loss", "inside", "outside")  # of a step's numbers; metrics.jsonl has all
@@ -81,7 +82,16 @@ class ProgressLines:
 
 @contextmanager
 def show_progress(console: Console | None = None) -> Iterator[Progress]:
-    """Something to call with (title, done, total, values), shown on stderr while inside."""
+    """Something to call with (title, done, total, values), shown on stderr while inside.
+
+    With --report it is told there as well.
+    """
+    with _show(console) as show:
+        yield record_steps(show)
+
+
+@contextmanager
+def _show(console: Console | None) -> Iterator[Progress]:
     console = console or Console(stderr=True)
     if not console.is_terminal:
 

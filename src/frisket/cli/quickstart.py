@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from frisket.cli.options import Overrides, show_bar
+from frisket.cli.report.event_file import record_output
 
 
 def quickstart(
@@ -36,6 +37,7 @@ def quickstart(
             overrides=[*(FULL if full else ()), *(overrides or ())],
             progress=progress,
         )
+    record_output("page", report)
     contents = json.loads(report.with_suffix(".json").read_text(encoding="utf-8"))
     typer.echo(contents["verdict"])
     for claim in contents["claims"]:

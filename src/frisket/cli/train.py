@@ -12,10 +12,12 @@ from frisket.cli.options import (
     Rate,
     Steps,
     add_short_options,
+    end_stopped,
     escape_controls,
     read_config,
     show_bar,
 )
+from frisket.cli.report.event_file import record_output
 
 
 def train(
@@ -36,12 +38,14 @@ def train(
 
     for line in opening(settings):
         typer.echo(escape_controls(line), err=True)
+    record_output("run", settings.run.output)
     try:
         with show_bar() as progress:
             result = run(settings, progress=progress, announce=show)
     except KeyboardInterrupt as stop:
-        typer.secho(f"{stop or 'stopped'}", fg=typer.colors.YELLOW, err=True)
-        raise typer.Exit(getattr(stop, "code", 130)) from stop
+        raise end_stopped(stop) from stop
+    for file in result.loras:
+        record_output("lora", file)
     files = " and ".join(map(str, result.loras))
     typer.echo(
         f"{files}: {result.steps} steps, {result.seconds:.0f} s of CPU time,"

@@ -6,7 +6,6 @@ from statistics import fmean
 from typing import Literal
 
 from frisket.evaluation.bootstrap import Ratio, estimate, ratio
-from frisket.evaluation.metrics import OUTSIDE
 
 # How much must have been learnt before anything is said of what was kept out. A LoRA that does
 # nothing leaks nothing, so an interval above 0 is not enough. Set on the pocket model, seed 1, on
@@ -19,6 +18,7 @@ GAINED = (
 ALONE = 0.1  # of `gain/inside`, where no picture was looked at
 
 INSIDE = "inside"  # all that is taught: the regions of weight above 0
+OUTSIDE = "outside"  # what no region covers
 STILL = 1e-6  # mean squared distance under which a prediction is the same but for rounding
 
 Unit = Literal["clip", "picture", "prompt", "training run"]

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 import torch
 
+from frisket.evaluation.measured import OUTSIDE
 from frisket.shapes import Coverage, Latents, Weights
-
-OUTSIDE = "outside"  # what no region covers
 
 
 def region_loss(

@@ -8,6 +8,7 @@ import torch
 
 from frisket.config.load import ConfigError
 from frisket.config.tree import Config
+from frisket.evaluation.comparison import Comparison
 from frisket.evaluation.measured import Measured
 from frisket.evaluation.verdict import Verdict, judge
 from frisket.families.base import FAMILIES, Family, Source
@@ -57,6 +58,7 @@ class EvaluationResult:
     verdict: Verdict
     measured: tuple[Measured, ...]
     notes: tuple[str, ...]
+    comparison: Comparison | None = None  # of several runs, run against run
 
 
 @room_for("evaluate")
@@ -123,7 +125,9 @@ def evaluate(
         attention=tuple(scorer.attention.values()),
     )
     page = write_page(evaluation, output)
-    return EvaluationResult(page, evaluation.verdict, measured, evaluation.notes())
+    return EvaluationResult(
+        page, evaluation.verdict, measured, evaluation.notes(), evaluation.comparison
+    )
 
 
 def _check(configs: Sequence[Config], how: Measures) -> None:

@@ -16,6 +16,7 @@ from frisket.config.compat import departures
 from frisket.config.load import ConfigError, check
 from frisket.config.run_config import write_trained
 from frisket.config.tree import Config
+from frisket.data.cached.clip_keys import write_clip_keys
 from frisket.families.base import FAMILIES, Family, Source
 from frisket.progress import Progress
 from frisket.runs import banner
@@ -25,6 +26,7 @@ from frisket.runs.epochs import count_steps, rates_of
 from frisket.runs.prepare import Prepared, prepare, source_of
 from frisket.runs.previews import prepare_previews
 from frisket.runs.refusals import memory_of, stop_if_refused
+from frisket.runs.run_record import write_record
 from frisket.runs.sampler import files_of
 from frisket.runs.training_parts import build_trainer, load_adapted, may_idle
 from frisket.training.distributed import Team, assemble
@@ -114,6 +116,8 @@ def _train(
     trainer = build_trainer(config, family, source, team, denoiser, prepared)
     resume(config, trainer, prepared)
     add_hooks(config, trainer, prepared, progress, previews)
+    if first:
+        write_clip_keys(prepared, output)
     seconds = _run_trainer(config, trainer, trackers, team)
     if first:
         save_adapter(config, trainer, prepared, output / "lora.safetensors")
@@ -148,6 +152,7 @@ def _prepare(
     if team.accelerator.is_main_process:
         for line in departures(config, prepared):
             log.warning("%s", line)
+        write_record(config, prepared, config.run.output)
         announce(config, prepared)
     return config, prepared
 

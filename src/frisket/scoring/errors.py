@@ -9,8 +9,8 @@ from torch import nn
 
 from frisket.adapters import lora
 from frisket.data.sample import Batch
-from frisket.evaluation.measured import INSIDE
-from frisket.evaluation.metrics import OUTSIDE, drift, region_loss
+from frisket.evaluation.measured import INSIDE, OUTSIDE
+from frisket.evaluation.metrics import drift, region_loss
 from frisket.families.base import CLEAN_MASK, Conditioning, Family
 from frisket.objectives.base import Objective
 from frisket.scoring.clips import EvalSet

@@ -14,8 +14,15 @@ import torch
 from PIL import Image
 
 from frisket.evaluation.bootstrap import Ratio, estimate
-from frisket.evaluation.measured import INSIDE, METRICS, Measured, Metric, compute_gains
-from frisket.evaluation.metrics import OUTSIDE
+from frisket.evaluation.comparison import Comparison, compare_runs
+from frisket.evaluation.measured import (
+    INSIDE,
+    METRICS,
+    OUTSIDE,
+    Measured,
+    Metric,
+    compute_gains,
+)
 from frisket.evaluation.page import render, thumbnail, write_whole
 from frisket.evaluation.verdict import Verdict
 from frisket.evaluation.word_alignment import MEASURES
@@ -55,6 +62,11 @@ class Evaluation:
     taught: int  # training pictures looked at
     phrases: Sequence[RegionPhrase] = ()
     attention: Sequence[ModelReading] = ()  # of the base and every run, where regions have phrases
+
+    @property
+    def comparison(self) -> Comparison | None:
+        """The runs held against each other; None for one alone."""
+        return compare_runs(self.measured) if len(self.measured) > 1 else None
 
     def notes(self) -> tuple[str, ...]:
         """What a reader must know to take the numbers for what they are."""
@@ -111,6 +123,7 @@ def write_page(evaluation: Evaluation, output: Path) -> Path:
     page = render(
         "evaluate.html.j2",
         verdict=evaluation.verdict,
+        comparison=evaluation.comparison,
         notes=evaluation.notes(),
         metrics=metrics,
         rows=[_build_row(measured, metrics) for measured in evaluation.measured],
@@ -245,6 +258,7 @@ def _build_data(evaluation: Evaluation) -> dict[str, Any]:
     return {
         "verdict": evaluation.verdict.sentence,
         "claims": [asdict(claim) for claim in evaluation.verdict.claims],
+        "comparison": asdict(evaluation.comparison) if evaluation.comparison else None,
         "notes": evaluation.notes(),
         "runs": [
             _describe_run(run, measured, units)

@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from frisket.cli.masks import files
 from frisket.cli.model_options import TypedOptions, add_command
+from frisket.cli.options import end_stopped
 from frisket.progress import Bar
 
 if TYPE_CHECKING:
@@ -67,8 +68,7 @@ def _make(bar: Bar) -> Callable[[TypedOptions], None]:
             with bar() as progress:
                 lines, code = make_module.run(request, progress=progress)
         except KeyboardInterrupt as stop:
-            typer.secho(f"{stop or 'stopped'}", fg=typer.colors.YELLOW, err=True)
-            raise typer.Exit(130) from stop
+            raise end_stopped(stop) from stop
         typer.echo("\n".join(lines))
         if code:
             raise typer.Exit(code)

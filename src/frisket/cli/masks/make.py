@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import get_args
 
+from frisket.cli.report.event_file import record_output
 from frisket.config.data import PRESETS
 from frisket.config.maskgen import MaskRequest
 from frisket.maskgen.base import BACKENDS
@@ -25,6 +26,8 @@ def run(request: MaskRequest, *, progress: Progress) -> tuple[list[str], int]:
     lines = [*(_list_planned(result) if request.dry_run else ()), _spell_counts(result)]
     if request.dry_run:
         return [*result.licences, *result.messages, *lines], 0
+    if not result.place.beside:
+        record_output("masks", result.place.folder)
     lines += _name_clips(result)
     options = request.maskgen
     if request.review:
@@ -46,6 +49,7 @@ def write_review_page(
     out = page or place.folder.with_name(f"{place.folder.name}_review")
     review = write_review(clips_of(clips, place), place, out, below=below, progress=progress)
     fault = f"{review.fault}\n" if review.fault else ""
+    record_output("review", review.page)
     count = len(review.look)
     return f"{fault}{count} {'mask' if count == 1 else 'masks'} to look at: {review.page}", count
 
