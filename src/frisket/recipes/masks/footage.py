@@ -14,6 +14,7 @@ from frisket.maskgen.files.drafts import DraftFolder, FrameDraft, load_draft, wr
 from frisket.maskgen.files.frame_codes import FrameCode, Levels, fit_levels, pack_levels
 from frisket.maskgen.tracking.propagate import Carrier, Direction, plan_stretches, propagate
 from frisket.media.frames import BadMedia, probe, stream, writing_labels
+from frisket.media.paths import VIDEOS, frames_in, replacing
 from frisket.media.seeking import FrameReader, open_reader
 
 Report = Callable[[int, int, float], None]  # frame, how many are done, its confidence
@@ -99,7 +100,7 @@ class Footage:
 
 def is_moving(path: Path) -> bool:
     """Whether a mask file has frames; a still stands for all frames of its clip."""
-    return probe(path).video
+    return path.is_dir() or path.suffix.lower() in VIDEOS or probe(path).video
 
 
 @dataclass(slots=True)
@@ -171,6 +172,27 @@ def write_footage(
             if next(frames, None) is not None:  # reads to the end: a broken tail is said
                 raise BadMedia(f"{footage.files[key]} has more frames than its clip")
     return coverage
+
+
+def write_frame_files(folder: Path, drafts: Mapping[int, Path]) -> None:
+    """Put drafts in the place of the frames of a folder, each whole.
+
+    BadMedia, before any is written, for a frame whose file is no PNG: another kind could lose
+    what was painted.
+    """
+    paths = frames_in(folder)
+    for frame in drafts:
+        if frame >= len(paths):
+            raise BadMedia(f"{folder}: has {len(paths)} frames, there is no frame {frame}")
+        if paths[frame].suffix.lower() != ".png":
+            raise BadMedia(
+                f"{paths[frame]}: a painted frame is written as .png; save the masks of the folder"
+                " as PNG"
+            )
+    for frame, path in drafts.items():
+        (content,) = load_draft(path).pictures.values()
+        with replacing(paths[frame]) as draft:
+            draft.write_bytes(content)
 
 
 @dataclass(frozen=True, slots=True)
