@@ -21,6 +21,7 @@ from frisket.disk.untrusted import BadText, parse_json
 META = "meta.json"
 LARGEST = 1 << 30  # bytes of one plane, unpacked
 Maker = Literal["hand", "tracked", "blended"]
+_KNOWN = ("frame", "maker", "confidence", "number", "shares", "when")
 _NAME = re.compile(r"(\d{8})\.zip")
 
 
@@ -41,6 +42,7 @@ class FrameDraft:
     maker: Maker = "hand"
     confidence: float | None = None  # of a frame that was tracked, in [0, 1]
     number: int = 1
+    shares: Mapping[int, float] = field(default_factory=dict)  # of the frame, by region id
     when: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     def planes(self) -> dict[str, NDArray[np.uint8]]:
@@ -56,6 +58,8 @@ class DraftNote:
     maker: Maker
     confidence: float | None
     number: int
+    shares: Mapping[int, float]
+    keys: tuple[str, ...]  # the files it has pictures for
     stamp: tuple[int, int]  # of its file: when it was written, and its bytes
 
 
@@ -90,6 +94,7 @@ class DraftFolder:
             "maker": draft.maker,
             "confidence": draft.confidence,
             "number": draft.number,
+            "shares": {str(region): share for region, share in draft.shares.items()},
             "when": draft.when,
         }
         with replacing(self.locate(draft.frame)) as path:
@@ -121,8 +126,8 @@ class DraftFolder:
 
     def _note(self, frame: int, stamp: tuple[int, int]) -> DraftNote:
         meta = _read_meta(self.locate(frame))
-        maker, confidence, number = meta["maker"], meta["confidence"], meta["number"]
-        return DraftNote(frame, maker, confidence, number, stamp)
+        known = {name: meta[name] for name in ("maker", "confidence", "number", "shares")}
+        return DraftNote(frame, stamp=stamp, keys=tuple(map(str, meta["keys"])), **known)
 
 
 def load_draft(path: Path) -> FrameDraft:
@@ -134,7 +139,7 @@ def load_draft(path: Path) -> FrameDraft:
             pictures = {str(key): archive.read(str(place)) for place, key in keys}
     except (zipfile.BadZipFile, KeyError, OSError) as error:
         raise _refuse(path, error) from error
-    known = {name: meta[name] for name in ("frame", "maker", "confidence", "number", "when")}
+    known = {name: meta[name] for name in _KNOWN}
     return FrameDraft(pictures=pictures, **known)
 
 
@@ -147,8 +152,18 @@ def _read_meta(path: Path) -> dict[str, Any]:
         if not isinstance(meta, dict) or meta["maker"] not in ("hand", "tracked", "blended"):
             raise ValueError("no maker")
         meta["confidence"] = None if meta["confidence"] is None else float(meta["confidence"])
-        return meta | {"frame": int(meta["frame"]), "number": int(meta["number"])}
-    except (zipfile.BadZipFile, BadText, KeyError, TypeError, ValueError, OSError) as error:
+        shares = {int(region): float(share) for region, share in meta["shares"].items()}
+        numbers = {"frame": int(meta["frame"]), "number": int(meta["number"])}
+        return {**meta, **numbers, "shares": shares, "when": str(meta["when"])}
+    except (
+        zipfile.BadZipFile,
+        BadText,
+        LookupError,
+        AttributeError,
+        TypeError,
+        ValueError,
+        OSError,
+    ) as error:
         raise _refuse(path, error) from error
 
 
@@ -168,3 +183,9 @@ def write_png(plane: NDArray[np.uint8]) -> bytes:
     stream = BytesIO()
     Image.fromarray(plane).save(stream, "PNG", compress_level=1)
     return stream.getvalue()
+
+
+def share_out(ids: NDArray[np.uint8]) -> dict[int, float]:
+    """How much of a frame each id covers, 0 to 1."""
+    counts = np.bincount(ids.ravel())
+    return {int(it): round(float(counts[it] / ids.size), 5) for it in np.flatnonzero(counts)}

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from frisket.maskgen.files.drafts import DraftFolder, FrameDraft, load_draft, write_png
+from frisket.maskgen.files.drafts import DraftFolder, FrameDraft, load_draft, share_out, write_png
 from frisket.maskgen.files.frame_codes import FrameCode, Levels, fit_levels, pack_levels
+from frisket.maskgen.tracking.flow import blend_labels
 from frisket.maskgen.tracking.propagate import Carrier, Direction, plan_stretches, propagate
 from frisket.media.frames import BadMedia, probe, stream, writing_labels
 from frisket.media.paths import VIDEOS, frames_in, replacing
@@ -112,12 +113,11 @@ class Coverage:
 
     def add(self, ids: Levels) -> None:
         """Count the next frame."""
-        counts = np.bincount(ids.ravel(), minlength=1)
-        for number in np.flatnonzero(counts).tolist():
+        found = share_out(ids)
+        for number in found:
             self.shares.setdefault(number, [0.0] * self.frames)
         for number, shares in self.shares.items():
-            count = int(counts[number]) if number < len(counts) else 0
-            shares.append(round(count / ids.size, 5))
+            shares.append(found.get(number, 0.0))
         self.frames += 1
 
     def dump(self) -> dict[str, list[float]]:
@@ -240,7 +240,32 @@ def track_footage(
         planes = footage.code.from_ids(carried.labels)
         pngs = {key: write_png(plane) for key, plane in planes.items()}
         number = note.number + 1 if note else 1
-        drafts.save(FrameDraft(carried.frame, pngs, "tracked", confidence, number))
+        shares = share_out(carried.labels)
+        drafts.save(FrameDraft(carried.frame, pngs, "tracked", confidence, number, shares))
         tracked.append((carried.frame, confidence))
         report(carried.frame, len(tracked), confidence)
     return tracked
+
+
+def blend_footage(
+    footage: Footage, first: int, last: int, open_file: OpenReader, kept: Sequence[int]
+) -> list[int]:
+    """Draw the frames between two, region by region on the way from one shape to the other.
+
+    Drafts of `kept` frames are left alone. Returns the frames drawn.
+    """
+    drafts = footage.drafts
+    if drafts is None or not 0 <= first < last < footage.frames:
+        raise ValueError(f"frames {first} to {last} are no range of {footage.frames} frames")
+    start, end = (footage.read_ids(frame, open_file) for frame in (first, last))
+    drawn = []
+    for frame in range(first + 1, last):
+        if frame in kept:
+            continue
+        ids = blend_labels(start, end, (frame - first) / (last - first))
+        note = drafts.list_notes().get(frame)
+        pngs = {key: write_png(plane) for key, plane in footage.code.from_ids(ids).items()}
+        number = note.number + 1 if note else 1
+        drafts.save(FrameDraft(frame, pngs, "blended", None, number, share_out(ids)))
+        drawn.append(frame)
+    return drawn

@@ -15,6 +15,7 @@ from frisket.recipes.masks.footage import (
     OpenReader,
     Report,
     TrackRequest,
+    blend_footage,
     measure_coverage,
     track_footage,
     write_footage,
@@ -81,6 +82,14 @@ def track(session: Session, args: dict[str, Any]) -> Reply:
     return Reply({"tracked": tracked})
 
 
+def blend(session: Session, args: dict[str, Any]) -> Reply:
+    """{footage, first, last, kept}: the frames between two keyframes drawn by their shapes."""
+    footage = Footage.parse(args["footage"])
+    opened = _open_kept(session, footage)
+    drawn = blend_footage(footage, int(args["first"]), int(args["last"]), opened, args["kept"])
+    return Reply({"drawn": drawn})
+
+
 def list_picks(session: Session, args: dict[str, Any]) -> Reply:
     """{config, number, clip}: the frames of each window that the trainer takes from a clip."""
     path = Path(args["config"])
@@ -142,5 +151,6 @@ OPS: dict[str, Operation] = {
     "footage.measure": measure,
     "footage.write": write,
     "footage.track": track,
+    "footage.blend": blend,
     "footage.picks": list_picks,
 }
