@@ -9,7 +9,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_BUILD_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: check format lines test test-slow test-all check-gpu quickstart bench bench-gpu docs clean
+.PHONY: check format lines studio check-studio test test-browser test-slow test-all check-gpu quickstart bench bench-gpu docs clean
 .DEFAULT_GOAL := check
 
 # torch goes in first and alone, so that nothing resolved later can choose another one.
@@ -28,8 +28,26 @@ check: $(STAMP) lines
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The page of `frisket studio`: built into the package, so that nobody else needs Node.
+PAGE := src/frisket/studio/static
+NODE_STAMP := web/node_modules/.installed
+$(NODE_STAMP): web/package.json web/package-lock.json
+	@command -v npm > /dev/null || { echo "The page is built by Node 20.19 or newer, with npm"; exit 1; }
+	cd web && npm ci --no-audit --no-fund --silent
+	@touch $@
+
+studio: $(NODE_STAMP)
+	cd web && npm run --silent format && npm run --silent build
+
+# The page in the package is the one its sources build; its own tests and types.
+check-studio: $(NODE_STAMP)
+	cd web && npm run --silent lint && npm run --silent check && npm run --silent test
+	cd web && npx vite build --logLevel warn --outDir ../.page --emptyOutDir
+	@diff -r .page $(PAGE) || { echo "$(PAGE) is not what web/ builds: run make studio"; exit 1; }
+	@rm -r .page
+
 lines:
-	@long=$$(find src tests -name '*.py' -exec wc -l {} + \
+	@long=$$(find src tests web/src -name '*.py' -o -path 'web/src/*' -type f | xargs wc -l \
 	  | awk '$$2 != "total" && $$1 >= $(LONGEST) { print "  " $$2 ": " $$1 " lines" }'); \
 	if [ -n "$$long" ]; then echo "Files stay under $(LONGEST) lines:"; echo "$$long"; exit 1; fi
 
@@ -40,6 +58,10 @@ format: $(STAMP)
 # More workers than four would each hold half a GiB of torch for little.
 test: $(STAMP)
 	$(BIN)/python -m pytest -n auto --maxprocesses 4
+
+# In Debian's Chromium (apt-get install chromium), one browser at a time.
+test-browser: $(STAMP)
+	$(BIN)/python -m pytest -m browser tests/studio/browser
 
 # What is slow, in its order, one at a time to each worker; past 30 minutes none is begun, and those
 # not reached are named. FRISKET_SLOW_BUDGET (minutes) may lower it.

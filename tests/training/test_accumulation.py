@@ -74,7 +74,9 @@ def joined(trainer: Trainer, micros: Sequence[MicroBatch]) -> MicroBatch:
         swapped=torch.cat([batch.swapped for batch in batches]),
     )
     t = torch.cat([micro.t for micro in micros])
-    how = trainer._weighting()
+    how = trainer.plan.make_weighting(
+        trainer.weights, trainer.grid, (term for term, _ in trainer.terms.values())
+    )
     weighed = weigh(how, one.coverage, one.masked, t, clean=one.conditioning[CLEAN_MASK])
     (weighed,), (share,) = pool(how, [weighed], lambda numbers: numbers)
     noise = torch.cat([micro.noise for micro in micros])

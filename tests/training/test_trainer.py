@@ -188,3 +188,29 @@ def test_a_loss_that_is_not_finite_stops_with_the_fix(
     trainer.batches = broken
     with pytest.raises(Diverged, match=r"clips a, b.*optimizer\.lr"):
         trainer.run()
+
+
+def test_the_record_of_a_step_names_its_clips_their_noise_level_and_error(
+    bench: SimpleNamespace, tmp_path: Path
+) -> None:
+    trainer = bench.trainer_of(tmp_path, accumulate=2, steps=2)
+    trainer.run()
+    for line in bench.lines_of(tmp_path):
+        clips = line["clips"]
+        assert [clip["name"] for clip in clips] == ["a", "b", "a", "b"]
+        assert sum(clip["t"] for clip in clips) / 4 == pytest.approx(line["t"], abs=1e-4)
+        # The mask is as large in every clip, so that the mean over clips is the mean over cells.
+        errors = [clip["error"] for clip in clips]
+        assert sum(errors) / 4 == pytest.approx(line["inside"], rel=1e-4)
+        assert line["resident_mib"] > 50
+
+
+def test_a_clip_without_weight_has_no_error_in_the_record(
+    bench: SimpleNamespace, tmp_path: Path
+) -> None:
+    trainer = bench.trainer_of(tmp_path, steps=1)
+    trainer.batches = lambda _: iter([bench.batch_of(0, empty=True)] * 2)
+    trainer.run()
+    (line,) = bench.lines_of(tmp_path)
+    assert [clip["error"] for clip in line["clips"]] == [None, None]
+    assert "nonfinite" not in line

@@ -126,7 +126,7 @@ attend.add(app, show_bar)
 app.command("import")(import_.command())
 pack.add(app, show_bar)
 app.command("families")(reference.families)
-app.command("studio")(studio_command.studio)
+app.command("studio")(studio_command.open_studio)
 app.command("serve")(serve_command.serve)
 
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from frisket.config.other_trainers import PRECISIONS, find_key
-from frisket.config.provenance import Key, Origin, join_key
+from frisket.config.provenance import ConfigError, Key, Origin, join_key
 from frisket.config.tree import Config, Section
 from frisket.disk.untrusted import cut, show
 from frisket.families.text_training import TEXT_ENCODERS
@@ -22,19 +22,18 @@ ROW = 1000  # letters of one problem: names and values of a stranger's file may 
 NAME = 80  # letters of a key
 
 
-def explain(error: ValidationError, tree: dict[str, Any], origin: Origin) -> str:
-    """One line a problem, the choices of a union joined."""
+def explain(error: ValidationError, tree: dict[str, Any], origin: Origin) -> ConfigError:
+    """The error to be raised: one line a problem, the choices of a union joined."""
     problems: dict[Key, list[str]] = {}
     for detail in error.errors(include_url=False):
         key = _place(detail, tree)
         message = problem(detail, key)
         if message not in problems.setdefault(key, []):
             problems[key].append(message)
-    rows = [
-        f"{origin.where(key)}: {cut(_join(messages), ROW)}" for key, messages in problems.items()
-    ]
+    pairs = [(key, cut(_join(messages), ROW)) for key, messages in problems.items()]
+    rows = [f"{origin.where(key)}: {message}" for key, message in pairs]
     more = [f"and {len(rows) - SHOWN} more"] if len(rows) > SHOWN else []
-    return "\n".join(rows[:SHOWN] + more)
+    return ConfigError("\n".join(rows[:SHOWN] + more), origin.refuse_all(pairs).problems)
 
 
 def _join(messages: list[str]) -> str:

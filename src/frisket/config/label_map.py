@@ -66,9 +66,10 @@ def _fill_legend(data: Data, key: Key, config: Config, origin: Origin) -> Data:
     unknown = sorted(set(legend) - set(config.regions) - {"background"})
     if unknown:
         table = ", ".join(f"{name} = 1.0" for name in unknown)
-        raise ConfigError(
-            f"{origin.where((*key, 'masks'))}: {path} has the regions"
-            f" {', '.join(sorted(legend))}, but [regions] gives {', '.join(unknown)} no weight; add"
-            f" {table} there (0 teaches nothing)"
+        raise origin.refuse(
+            (*key, "masks"),
+            f"{path} has the regions {', '.join(sorted(legend))}, but [regions] gives"
+            f" {', '.join(unknown)} no weight; add"
+            f" {table} there (0 teaches nothing)",
         )
     return data.model_copy(update={"masks": masks.model_copy(update={"legend": legend})})

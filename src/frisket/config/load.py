@@ -15,6 +15,7 @@ from frisket.config.provenance import (
     ConfigError,
     Key,
     Origin,
+    Problem,
     join_key,
     lay_option,
     lines_of,
@@ -49,9 +50,14 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Config:
     return read(path, overrides)[0]
 
 
-def read(path: Path | str, overrides: Sequence[str] = ()) -> tuple[Config, Origin]:
-    """As `load`, together with where every value was written (for `check`)."""
-    config, origin = read_layers(Path(path), overrides)
+def read(
+    path: Path | str, overrides: Sequence[str] = (), *, text: str | None = None
+) -> tuple[Config, Origin]:
+    """As `load`, together with where every value was written (for `check`).
+
+    `text` is what the file is about to hold, in place of what it holds; it need not be there then.
+    """
+    config, origin = read_layers(Path(path), overrides, text=text)
     return with_legends(config, origin), origin
 
 
@@ -61,18 +67,19 @@ def read_layers(
     options: Mapping[Key, tuple[Any, str]] | None = None,
     *,
     model: type[Config] = Config,
+    text: str | None = None,
 ) -> tuple[Config, Origin]:
     """Defaults, under a file (or none), under overrides, under options: each value with its text.
 
     Paths in options are taken from the reader's folder, all others from the file's. Raises
-    ConfigError as `load` does; reads no legends.
+    ConfigError as `load` does; reads no legends. `text` takes the place of the file's content.
     """
     options = options or {}
     tree: dict[str, Any] = {}
     lines: dict[Key, int] = {}
     if path is not None:
         path = expand_home(path)
-        text = _text(path)
+        text = _text(path) if text is None else text
         tree, lines = _parse(text, path), lines_of(text)
     overridden = {override(tree, text): text for text in overrides}
     _replace_length(tree, {**overridden, **options})
@@ -82,7 +89,7 @@ def read_layers(
     try:
         config = model.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(explain(error, tree, origin)) from error
+        raise explain(error, tree, origin) from error
     return _resolve_sources(_resolve(config, origin), origin), origin
 
 
@@ -115,7 +122,7 @@ def read_both(
         return model.model_validate(values), read, origin
     except ValidationError as error:
         texts = Origin(options={key: text for key, (_, text) in typed.items()})
-        raise ConfigError(explain(error, tree, texts)) from error
+        raise explain(error, tree, texts) from error
 
 
 def _replace_length(tree: dict[str, Any], changes: Collection[Key]) -> None:
@@ -150,11 +157,13 @@ def _parse(text: str, path: Path) -> dict[str, Any]:
         return parse_toml(text)
     except BadText as error:
         if not error.line:
-            raise ConfigError(f"{path.name}: not valid TOML: {error.message}") from error
+            message = f"not valid TOML: {error.message}"
+            raise ConfigError(f"{path.name}: {message}", [Problem((), message)]) from error
         line = cut(text.split("\n")[error.line - 1].strip(), 120)
+        message = f"not valid TOML: {error.message}{_remedy(line)}"
         raise ConfigError(
-            f"{path.name} line {error.line}, column {error.column}: not valid TOML:"
-            f" {error.message}{_remedy(line)}\n    {line}"
+            f"{path.name} line {error.line}, column {error.column}: {message}\n    {line}",
+            [Problem((), message, error.line)],
         ) from error
 
 
@@ -188,10 +197,10 @@ def _resolve(value: Any, origin: Origin, key: Key = ()) -> Any:
 
 def _absolute(path: Path, origin: Origin, key: Key) -> Path:
     if any(ord(letter) < ord(" ") for letter in str(path)):
-        raise ConfigError(
-            f"{origin.where(key)}: `{join_key(key)}` = {show(str(path))} holds a control"
-            " character, for a backslash begins an escape in TOML; write paths with / or in"
-            " 'single quotes'"
+        raise origin.refuse(
+            key,
+            f"`{join_key(key)}` = {show(str(path))} holds a control character, for a backslash"
+            " begins an escape in TOML; write paths with / or in 'single quotes'",
         )
     joined = origin.folder / expand_home(path)
     return Path(os.path.normpath(joined)) if ".." in joined.parts else joined
@@ -234,7 +243,7 @@ def check(config: Config, origin: Origin | None = None) -> None:
         *optimizer_problems(config),
     )
     if problems:
-        raise ConfigError("\n".join(f"{origin.where(key)}: {message}" for key, message in problems))
+        raise origin.refuse_all(problems)
 
 
 def _model_problems(config: Config) -> Iterator[tuple[Key, str]]:

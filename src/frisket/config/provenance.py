@@ -1,6 +1,7 @@
 """Where each value of a config was written: the line in its file, or the `--set` it came from."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from pathlib import Path
@@ -9,14 +10,31 @@ from typing import Any
 from frisket.disk.toml_lines import Key, lines_of, list_paths
 from frisket.disk.untrusted import BadText, cut, parse_toml, show
 
-__all__ = ["ConfigError", "Key", "Origin", "join_key", "lines_of", "override"]
+__all__ = ["ConfigError", "Key", "Origin", "Problem", "join_key", "lines_of", "override"]
 
 
 WIDTH = 120  # letters of an override that messages show
 
 
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong: at which key (or line of a text that is no TOML), and the words."""
+
+    key: Key
+    message: str
+    line: int | None = None
+
+
 class ConfigError(ValueError):
-    """A configuration that cannot be used; the message names file, line, value and fix."""
+    """A configuration that cannot be used; the message names file, line, value and fix.
+
+    `problems` are all that were noticed, one by one, where the message is about keys.
+    """
+
+    def __init__(self, message: str, problems: Sequence[Problem] = ()) -> None:
+        """Keep them for whoever shows each at its place."""
+        super().__init__(message)
+        self.problems = tuple(problems)
 
 
 def join_key(key: Key) -> str:
@@ -45,6 +63,22 @@ class Origin:
             if part in self.lines:
                 return f"{self.name} line {self.lines[part]}"
         return self.name
+
+    def find_line(self, key: Key) -> int | None:
+        """The line of a key in the file, or of what it stands in; None where neither is there."""
+        places = (self.lines.get(key[:size]) for size in range(len(key), 0, -1))
+        return next((line for line in places if line is not None), None)
+
+    def refuse(self, key: Key, message: str) -> ConfigError:
+        """The error about the value of one key, to be raised."""
+        return self.refuse_all([(key, message)])
+
+    def refuse_all(self, problems: Sequence[tuple[Key, str]]) -> ConfigError:
+        """The error about several keys, a line each, to be raised."""
+        return ConfigError(
+            "\n".join(f"{self.where(key)}: {message}" for key, message in problems),
+            [Problem(key, message, self.find_line(key)) for key, message in problems],
+        )
 
     def is_option(self, key: Key) -> bool:
         """Whether a value was typed as an option of its own, and so in the reader's folder."""

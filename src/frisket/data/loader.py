@@ -94,12 +94,7 @@ class Loader:
         if batch is not None:
             return batch
         places = enumerate(self.schedule.batch(row))
-        return collate(
-            [
-                self._mend(self._draw, self.prepared.items[item], row, place)
-                for place, item in places
-            ]
-        )
+        return collate([self._mend(self._draw_item, item, row, place) for place, item in places])
 
     def stream(self, start: int = 0) -> Iterator[Batch]:
         """This process's batches from row `start` on, without end; leaving it stops the reader."""
@@ -134,9 +129,7 @@ class Loader:
         """A batch, or None if an entry of it is broken: mending is the caller's thread's."""
         try:
             places = enumerate(self.schedule.batch(row))
-            return collate(
-                [self._draw(self.prepared.items[item], row, place) for place, item in places]
-            )
+            return collate([self._draw_item(item, row, place) for place, item in places])
         except CorruptEntry:
             return None
 
@@ -159,6 +152,9 @@ class Loader:
             return self.store.load(kind, key)
         except CorruptEntry as error:
             raise BrokenEntry(kind, key, str(error)) from error
+
+    def _draw_item(self, index: int, row: int, place: int) -> Sample:
+        return replace(self._draw(self.prepared.items[index], row, place), item=index)
 
     def _draw(self, item: Item, row: int, place: int) -> Sample:
         def chance(what: str) -> float:

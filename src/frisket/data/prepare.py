@@ -201,6 +201,7 @@ class _Walk:
                 captions=clipset.captions,
                 caption=clipset.caption,
                 wording=clipset.wording,
+                reject=clipset.reject,
             )
         for clip, error in refused:
             self.refused.append(error)
@@ -306,6 +307,8 @@ class _Walk:
             subsets=self.work.make_subsets(clipset, covers, self.phrases, window.references)
             if taught
             else (),
+            picks=geometry.picks,
+            crop=geometry.crop,
         )
 
     def _measure_picture(self, picture: Path, content: str) -> tuple[int, int]:

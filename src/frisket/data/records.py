@@ -101,6 +101,7 @@ class Clipset:
     template: str = ""  # of every caption; holds {caption}
     subset_caption: str = ""  # of a draw that teaches some regions alone; holds {phrases}
     wording: Wording = PLAIN
+    reject: Path | None = None  # list of clips that are left out
     repeats: int = 1
     weight: float = 1.0
     resolution: int | tuple[int, int] = 512
@@ -297,6 +298,8 @@ class Item:
     subsets: tuple[RegionSubset, ...] = field(default=(), repr=False)  # a draw takes one of
     covers: tuple[str, ...] = field(default=(), repr=False)  # regions that its mask touches
     mixes: tuple[Mix, ...] = field(default=(), repr=False)
+    picks: tuple[int, ...] = field(default=(), repr=False)  # frames of the file it is made of
+    crop: tuple[float, ...] = field(default=(), repr=False)  # top, left, height, width: pixels
 
     @property
     def bucket(self) -> tuple[tuple[int, ...], ...]:

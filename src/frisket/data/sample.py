@@ -18,7 +18,8 @@ class Sample:
     gives; `coverage` is zeros where `masked` is False (the whole picture teaches). `prior_coverage`
     is there where the prior term reads the mask its own way. `phrases` are the positions on the
     text axis that the phrase of each region that has one takes, () where the caption lacks it.
-    `region_flags` says of each region whether this draw teaches it; empty means all.
+    `region_flags` says of each region whether this draw teaches it; empty means all. `item` is its
+    place among the prepared clips, -1 where nobody says.
     """
 
     latents: Tensor
@@ -31,6 +32,7 @@ class Sample:
     prior_coverage: CellPlanes | None = None
     phrases: tuple[tuple[int, ...], ...] = ()
     region_flags: tuple[bool, ...] = ()
+    item: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,8 @@ class Batch:
 
     `coverage` has one plane a configured region, in the configured order. `weight` is the data
     set's, and stays out of the mask's divisor. `swapped` says whose background was replaced.
-    `phrases` and `region_flags` are those of the samples; empty where no sample has any.
+    `phrases` and `region_flags` are those of the samples; empty where no sample has any. `items`
+    are the places of the clips among those prepared, empty where nobody says.
     """
 
     latents: Latents
@@ -52,6 +55,7 @@ class Batch:
     prior_coverage: Coverage | None = None
     phrases: tuple[tuple[tuple[int, ...], ...], ...] = ()
     region_flags: RegionFlags | None = None
+    items: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         """How many clips it holds."""
@@ -108,6 +112,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         prior_coverage=_prior_coverage(samples),
         phrases=tuple(sample.phrases for sample in samples) if samples[0].phrases else (),
         region_flags=_join_region_flags(samples),
+        items=tuple(sample.item for sample in samples),
     )
 
 

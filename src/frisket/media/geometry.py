@@ -139,6 +139,12 @@ class Geometry:
         scale = max(self.target[0] / self.source[0], self.target[1] / self.source[1])
         return self._span(0, scale), self._span(1, scale)
 
+    @property
+    def crop(self) -> tuple[float, float, float, float]:
+        """Top, left, height and width of what is kept, in pixels of the clip as seen."""
+        rows, columns = self.spans()
+        return rows.start, columns.start, rows.length, columns.length
+
     def _span(self, axis: int, scale: float) -> Span:
         size, out = self.source[axis], self.target[axis]
         # The axis that sets the scale is kept whole; out / scale may differ in the last bit.

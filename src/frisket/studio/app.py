@@ -34,7 +34,9 @@ def build_app(studio: Studio, credentials: Credentials) -> FastAPI:
 
     @asynccontextmanager
     async def live(_: FastAPI) -> AsyncIterator[None]:
+        studio.jobs.open()
         yield
+        studio.jobs.close()
         studio.events.close()
         await studio.serve.close()
 

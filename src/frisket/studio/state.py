@@ -4,11 +4,11 @@ import hashlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from fastapi import Request
 
 from frisket.studio.events import EventStream
+from frisket.studio.jobs.queue import JobQueue
 from frisket.studio.serve_pool import ServePool
 from frisket.studio.workspace import Workspace
 
@@ -22,7 +22,10 @@ class Studio:
     workspace: Workspace
     events: EventStream = field(default_factory=EventStream)
     serve: ServePool = field(default_factory=ServePool)
-    jobs: Any = None  # the queue, where it was started
+    jobs: JobQueue = field(init=False)  # opened and closed with the server
+
+    def __post_init__(self) -> None:
+        self.jobs = JobQueue(self.home, self.root, self.events.publish)
 
     @property
     def root(self) -> Path:

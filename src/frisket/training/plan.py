@@ -1,14 +1,16 @@
 """What the trainer is told: the plan of a run, its hooks, and one micro-batch ready to train on."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from frisket.data.sample import Batch
+from frisket.grid import LatentGrid
 from frisket.losses.base import Normalise
-from frisket.losses.weighting import Weighed
+from frisket.losses.weighting import Weighed, Weighting, WeightTable, list_exclusive
+from frisket.masks.morphology import feather_cells
 from frisket.objectives.noise import NoiseSampler
-from frisket.shapes import Latents, PerSample
+from frisket.shapes import Coverage, Latents, PerSample
 
 What = Literal["save", "validate", "preview"]
 
@@ -42,6 +44,27 @@ class Plan:
     phrases: tuple[int, ...] = ()
     concepts: Mapping[str, int] = field(default_factory=dict)
     balance: tuple[float, ...] = ()
+
+    def make_weighting(
+        self, table: WeightTable, grid: LatentGrid, terms: Iterable[object]
+    ) -> Weighting:
+        """How the cells of a clip on `grid` are weighed under `table`, for these loss terms."""
+
+        def soften(coverage: Coverage, t: PerSample) -> Coverage:
+            """Region borders widened with t: by feather_t pixels at pure noise, not at t = 0."""
+            return feather_cells(coverage, self.feather_t * t, grid)
+
+        return Weighting(
+            table=table,
+            channels=grid.channels,
+            normalise=self.normalise,
+            beta=self.beta,
+            raw_beta=self.raw_beta,
+            soften=soften if self.feather_t else None,
+            exclusive=list_exclusive(terms),
+            concepts=self.concepts,
+            balance=self.balance,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

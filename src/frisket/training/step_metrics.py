@@ -1,6 +1,9 @@
 """The numbers of one optimizer step, kept on the device until the step is whole."""
 
-from collections.abc import Mapping
+import math
+import resource
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,3 +51,41 @@ def mean_metrics(sums: Mapping[str, Tensor]) -> dict[str, float]:
     means = {name: value / clips for name, value in numbers.items()}
     means |= {name: errors[name] / cells[name] for name in cells if cells[name]}
     return means | {"silent": silent}
+
+
+@torch.no_grad()
+def measure_clips(step: Step) -> Tensor:
+    """Of each clip its t and its mean error under its weights (NaN without any): 2 b, on device."""
+    error = (step.prediction.detach().float() - step.target.float()).square().mean(1, keepdim=True)
+    axes = tuple(range(1, error.ndim))
+    return torch.stack([step.t.float(), (error * step.weights).sum(axes) / step.weights.sum(axes)])
+
+
+def note_step(
+    micros: Sequence[MicroBatch], measured: Sequence[Tensor], device: torch.device
+) -> dict[str, Any]:
+    """What the record of a step says besides its numbers: its clips, and the memory held.
+
+    `clips` is what a spike is traced by: of each clip its name, its place in the run's record of
+    its clips, t and `measure_clips`. Of several processes each knows its own clips alone.
+    `device_mib` is what is reserved on a card, `resident_mib` the most main memory so far.
+    """
+    pairs = torch.cat([values.t() for values in measured]).tolist()
+    clips: list[dict[str, Any]] = []
+    for batch in (micro.batch for micro in micros):
+        for place, name in enumerate(batch.names):
+            t, error = pairs[len(clips)]
+            clip = {
+                "name": name,
+                "t": round(t, 5),
+                "error": error if math.isfinite(error) else None,
+            }
+            if batch.items:
+                clip["item"] = batch.items[place]
+            clips.append(clip)
+    if device.type == "cuda":
+        memory = {"device_mib": round(torch.cuda.memory_reserved(device) / 2**20, 1)}
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        memory = {"resident_mib": round(peak / 1024, 1)}
+    return {"clips": clips, **memory}

@@ -19,11 +19,10 @@ from frisket.data.sample import Batch
 from frisket.families.base import CLEAN_MASK, Family
 from frisket.grid import LatentGrid
 from frisket.losses.base import BASE, EMA, LossTerm, Step, check_needs
-from frisket.losses.weighting import Weighting, list_exclusive, pool, weigh
-from frisket.masks.morphology import feather_cells
+from frisket.losses.weighting import pool, weigh
 from frisket.masks.weights import RegionWeights
 from frisket.objectives.base import Objective
-from frisket.shapes import Coverage, Latents, PerSample
+from frisket.shapes import Latents, PerSample
 from frisket.training.attention import AttentionWatch, watch_layers
 from frisket.training.distributed import Team
 from frisket.training.ema import Average, evaluating
@@ -32,7 +31,7 @@ from frisket.training.metrics_log import MetricsLog
 from frisket.training.optim import NonFinite, clip, mode, settle
 from frisket.training.plan import Hooks, MicroBatch, Plan
 from frisket.training.schedules import set_rates
-from frisket.training.step_metrics import mean_metrics, sum_metrics
+from frisket.training.step_metrics import mean_metrics, measure_clips, note_step, sum_metrics
 
 SKIPS = 25  # the loss scale starts at 2^16: by then it is below what any gradient needs
 
@@ -73,6 +72,7 @@ class Trainer:
     stop: int = 0  # the signal that asked for it
     saved: int = -1  # the step last saved by this process
     in_a_row: int = 0  # of the steps left out, those without one that moved between
+    notes: dict[str, Any] = field(default_factory=dict)  # of the last step, for its record alone
     watch: AttentionWatch = field(init=False)
 
     def __post_init__(self) -> None:
@@ -170,6 +170,7 @@ class Trainer:
         mode(self.optimizer, training=True)
         micros = self.lay(group)
         sums: dict[str, Tensor] = {}
+        measured: list[Tensor] = []
         for index, micro in enumerate(micros):
             last = index == len(micros) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.denoiser):
@@ -179,8 +180,10 @@ class Trainer:
                 self._backward(loss * (micro.share * self.accelerator.num_processes))
             for name, value in sum_metrics(micro, {"loss": loss, **values}, step).items():
                 sums[name] = sums[name] + value if name in sums else value
+            measured.append(measure_clips(step))
         totals = mean_metrics(sums)
         self.zero_weight_samples += int(totals.pop("silent"))
+        self.notes = note_step(micros, measured, self.accelerator.device)
         totals["lr"] = float(self.optimizer.param_groups[0]["lr"])  # before the schedule moves it
         names = ", ".join(name for batch in group for name in batch.names)
         return totals | self._update(totals, names)
@@ -188,7 +191,8 @@ class Trainer:
     def lay(self, group: Sequence[Batch]) -> list[MicroBatch]:
         """What the micro-batches of one step are made of: noise, t, weights, divisor, share."""
         drawn = [self._unmask(batch.to(self.accelerator.device)) for batch in group]
-        weighing, micros = self._weighting(), []
+        terms = (term for term, _ in self.terms.values())
+        weighing, micros = self.plan.make_weighting(self.weights, self.grid, terms), []
         for batch in drawn:
             noise = self.plan.noise.draw(batch.latents.shape, self.generator).to(batch.latents)
             t = self.objective.sample_t(len(batch), self.generator, cells=batch.cells)
@@ -208,25 +212,6 @@ class Trainer:
             replace(micro, weighed=weighed, share=share)
             for micro, weighed, share in zip(micros, pooled, shares, strict=True)
         ]
-
-    def _weighting(self) -> Weighting:
-        plan, grid = self.plan, self.grid
-
-        def soften(coverage: Coverage, t: PerSample) -> Coverage:
-            """Region borders widened with t: by feather_t pixels at pure noise, not at t = 0."""
-            return feather_cells(coverage, plan.feather_t * t, grid)
-
-        return Weighting(
-            table=self.weights,
-            channels=self.grid.channels,
-            normalise=plan.normalise,
-            beta=plan.beta,
-            raw_beta=plan.raw_beta,
-            soften=soften if plan.feather_t else None,
-            exclusive=list_exclusive(term for term, _ in self.terms.values()),
-            concepts=plan.concepts,
-            balance=plan.balance,
-        )
 
     def _backward(self, loss: Tensor) -> None:
         # Not accelerator.backward: it divides by an accumulation that the environment may set.
@@ -337,7 +322,7 @@ class Trainer:
 
     def _after(self, values: dict[str, float]) -> None:
         if self.record is not None:
-            self.record.write(self.done, values)
+            self.record.write(self.done, {**values, **self.notes})
         self.hooks.progress(self.done, values)
         hooks, last = self.hooks, self.done == self.plan.steps
         before = self.rows - self.plan.accumulate * self.accelerator.num_processes

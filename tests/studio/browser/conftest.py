@@ -37,6 +37,8 @@ class Served:
     def stop(self, number: int = signal.SIGINT) -> None:
         self.process.send_signal(number)
         self.process.wait(timeout=20)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
 
 
 def serve(folder: Path, *options: str) -> Served:

@@ -14,7 +14,7 @@ class NoStudio(ValueError):
     """The studio cannot be started here; the message says why and what to do."""
 
 
-def studio(
+def open_studio(
     folder: Annotated[
         Path, typer.Argument(help="What to open: configurations and clips.")
     ] = Path(),
@@ -27,27 +27,33 @@ def studio(
     """
     try:
         import fastapi  # noqa: F401
-        import uvicorn
+        import uvicorn  # noqa: F401
     except ImportError as error:
         raise NoStudio(f"the studio needs {error.name}: pip install 'frisket[studio]'") from error
     from frisket.studio.app import build_app
     from frisket.studio.guard import Credentials
+    from frisket.studio.lock import lock_home
+    from frisket.studio.server import run_server
     from frisket.studio.state import Studio
     from frisket.studio.workspace import Workspace
 
     if not folder.is_dir():
         raise NoStudio(f"{folder}: no such folder; name one that exists, or make it first")
-    listener = _listen(port)
-    credentials = Credentials(port=listener.getsockname()[1])
-    app = build_app(Studio(Workspace(folder)), credentials)
-    typer.echo(f"Open {credentials.address}")
-    typer.echo("Ctrl-C ends the page; jobs that run go on.")
-    if browser:
-        webbrowser.open(credentials.address)
-    config = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=3, server_header=False
-    )
-    uvicorn.Server(config).run(sockets=[listener])
+    studio = Studio(Workspace(folder))
+    with lock_home(studio.home) as lock:
+        listener = _listen(port)
+        credentials = Credentials(port=listener.getsockname()[1])
+        lock.announce(credentials.address.partition("/start")[0])
+        app = build_app(studio, credentials)
+        typer.echo(f"Open {credentials.address}")
+        typer.echo("Ctrl-C ends the page; jobs that run go on.")
+        if browser:
+            webbrowser.open(credentials.address)
+        going_on = run_server(app, studio, listener)
+    for title in going_on:
+        typer.echo(f"still running: {title}")
+    if going_on:
+        typer.echo("`frisket studio` on this folder follows what runs, and stops it where asked.")
 
 
 def _listen(port: int) -> socket.socket:
@@ -55,6 +61,7 @@ def _listen(port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", port))
+        listener.listen()  # whoever opens the printed address at once waits, and is not refused
     except OSError as error:
         listener.close()
         raise NoStudio(

@@ -21,14 +21,17 @@ log = logging.getLogger(__name__)
 
 
 def add_concepts(config: Config, plan: Plan, prepared: Prepared, schedule: Schedule) -> Plan:
-    """The plan with the regions that have a phrase: logged apart, and balanced where asked for.
+    """The plan with its regions: logged apart, and those with a phrase balanced where asked for.
 
     ValueError for a concept that teaches nothing in any clip.
     """
     planes = {name: number for number, name in enumerate(prepared.regions)}
     weights = config.region_weights
     concepts = {name: planes[name] for name in config.phrases if weights[name] > 0}
-    plan = replace(plan, phrases=tuple(planes[name] for name in config.phrases), concepts=concepts)
+    logged = {name: number for name, number in planes.items() if weights[name] > 0}
+    if len(logged) == 1:
+        logged = concepts  # one region without a phrase: what is inside is its own
+    plan = replace(plan, phrases=tuple(planes[name] for name in config.phrases), concepts=logged)
     if config.losses.balance == "none":
         return plan
     weighting = Weighting(

@@ -16,6 +16,7 @@ from frisket.studio.jobs import processes
 from frisket.studio.jobs.job import Job, judge_end, read_job, write_spec
 from frisket.studio.jobs.processes import ProcessIdentity
 from frisket.studio.jobs.spec import JobSpec, name_device
+from frisket.studio.workspace import UnknownId
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ LISTED = 200  # ended jobs in a list, the newest
 Publish = Callable[[str, dict[str, Any]], Any]
 
 
-class UnknownJob(LookupError):
+class UnknownJob(UnknownId):
     """A job that is not there (any more)."""
 
 

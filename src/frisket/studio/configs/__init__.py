@@ -1,0 +1,1 @@
+"""Configuration files of a workspace: read, checked while they are typed, changed key by key."""

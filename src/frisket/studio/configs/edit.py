@@ -1,0 +1,263 @@
+"""Changes one key of a configuration's text at a time: comments, order and spacing stay."""
+
+import math
+import tomllib
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from typing import Any
+
+import tomlkit
+from tomlkit.exceptions import TOMLKitError
+from tomlkit.items import AoT, Array, InlineTable, Table
+
+from frisket.config.data import MaskSource
+from frisket.disk.toml_lines import Key
+from frisket.disk.untrusted import BadText, parse_toml, show
+
+RAW = "$toml"  # a value that JSON has no form for, as TOML writes it: {"$toml": "inf"}
+EXACT = 1 << 53  # whole numbers up to it are the same in a browser
+MASK_WORDS = ("alpha", "sidecar", "listed", "none")  # of `masks`, that are no folder
+
+
+class CannotEdit(ValueError):
+    """A change that this text does not take; the message says which and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A key set to a value (plain JSON), taken out (`remove`), or moved to another key (`to`)."""
+
+    key: Key
+    value: Any = None
+    remove: bool = False
+    to: Key = ()
+
+
+def to_plain(value: Any) -> Any:
+    """A parsed TOML value as JSON that a browser reads exactly; the rest as {"$toml": text}."""
+    if isinstance(value, dict):
+        return {name: to_plain(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [to_plain(inner) for inner in value]
+    exact = not isinstance(value, int) or abs(value) <= EXACT
+    finite = not isinstance(value, float) or math.isfinite(value)
+    if isinstance(value, date | datetime | time) or not exact or not finite:
+        return {RAW: tomlkit.item(value).as_string()}
+    return value
+
+
+def from_plain(value: Any) -> Any:
+    """The inverse of `to_plain`; CannotEdit for what TOML has no form for."""
+    if isinstance(value, dict) and set(value) == {RAW}:
+        try:
+            return parse_toml(f"value = {value[RAW]}")["value"]
+        except (BadText, KeyError) as error:
+            raise CannotEdit(f"{show(value[RAW])} is no TOML value ({error})") from error
+    if isinstance(value, dict):
+        return {str(name): from_plain(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [from_plain(inner) for inner in value]
+    if value is None:
+        raise CannotEdit("TOML has no null: take the key out instead")
+    return value
+
+
+def apply_changes(text: str, changes: Sequence[Change]) -> str:
+    """The text with every change made, in their order.
+
+    Each result is read again and held against what was wanted, so that no other key can change.
+    CannotEdit for a text that is no TOML or a key that is not there; the text is then as it was.
+    """
+    for change in changes:
+        text = _apply(text, change)
+    return text
+
+
+def _apply(text: str, change: Change) -> str:
+    name = _name(change.key)
+    try:
+        wanted, document = parse_toml(text), tomlkit.parse(text)
+    except (BadText, TOMLKitError, ValueError) as error:
+        raise CannotEdit(f"this text is no TOML ({error}); mend it first") from error
+    value = None if change.remove or change.to else from_plain(change.value)
+    try:
+        if change.remove or change.to:
+            value = deepcopy(_find(wanted, change.key))
+            removed = _remove(document, change.key)
+            del _find(wanted, removed[:-1])[removed[-1]]
+        if not change.remove and not change.to and _is_set(wanted, change.key, value):
+            return text  # as it is written: 1e-4 stays 1e-4
+        if not change.remove:
+            _set(wanted, change.to or change.key, value)
+            _set_item(document, change.to or change.key, value)
+        changed = tomlkit.dumps(document)
+        same = _agree(tomllib.loads(changed), wanted)
+    except (TOMLKitError, tomllib.TOMLDecodeError, LookupError, TypeError) as error:
+        raise CannotEdit(f"{name}: the form cannot change it in this text ({error!r})") from error
+    if not same:
+        raise CannotEdit(
+            f"{name}: the form cannot change it as this text is laid out; edit it there"
+        )
+    return changed
+
+
+def _is_set(tree: Any, key: Key, value: Any) -> bool:
+    try:
+        old = _find(tree, key)
+    except CannotEdit:
+        return False
+    return _agree(old, _keep_point(value, {"": old}, ""))
+
+
+def _agree(left: Any, right: Any) -> bool:
+    """Equal in type and value, NaN equal to NaN."""
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(_agree(left[key], right[key]) for key in left)
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(_agree, left, right))
+    return type(left) is type(right) and repr(left) == repr(right)
+
+
+def _name(key: Key) -> str:
+    return ".".join(map(str, key))
+
+
+def _find(tree: Any, key: Key) -> Any:
+    for part in key:
+        try:
+            tree = tree[part]
+        except (LookupError, TypeError) as error:
+            raise CannotEdit(f"{_name(key)} is not there") from error
+    return tree
+
+
+def _remove(document: Any, key: Key) -> Key:
+    """Take a key out, and the tables that are empty then and hold no comment; what went."""
+    del _find(document, key[:-1])[key[-1]]
+    while len(key) > 1 and isinstance(key[-2], str):
+        table = _find(document, key[:-1])
+        if not isinstance(table, Table | InlineTable) or len(table) or "#" in table.as_string():
+            break
+        key = key[:-1]
+        del _find(document, key[:-1])[key[-1]]
+    return key
+
+
+def _set(tree: Any, key: Key, value: Any) -> None:
+    """Set a key of a plain tree, tables made on the way; a list grows by its next free number."""
+    for place, part in enumerate(key[:-1]):
+        if isinstance(tree, list):
+            _grow(tree, part, {})
+        elif part not in tree:
+            tree[part] = [] if isinstance(key[place + 1], int) else {}
+        elif (opened := open_shorthand(key[: place + 1], tree[part], key[place + 1])) is not None:
+            tree[part] = opened
+        tree = tree[part]
+    if isinstance(tree, list):
+        _grow(tree, key[-1], value)
+    tree[key[-1]] = _keep_point(value, tree, key[-1])
+
+
+def _set_item(tree: Any, key: Key, value: Any) -> None:
+    """As `_set`, in a tomlkit document."""
+    inline = False
+    for place, part in enumerate(key[:-1]):
+        following = key[place + 1]
+        if isinstance(tree, list):
+            _grow(tree, part, _make_table({}, inline=not isinstance(tree, AoT)))
+        elif part not in tree:
+            listed = isinstance(following, int)
+            holder = _make_list(inline=inline) if listed else _make_table({}, inline=inline)
+            tree[part] = holder
+        else:
+            opened = open_shorthand(key[: place + 1], _plain(tree[part]), following)
+            if opened is not None:
+                tree[part] = _make_table(opened, inline=True)
+        tree = tree[part]
+        inline = (
+            inline
+            or isinstance(tree, InlineTable)
+            or (isinstance(tree, list) and not isinstance(tree, AoT))
+        )
+    inside = inline or len(key) > 1  # below a section tables stand on one line
+    item = _make_item(_keep_point(value, tree, key[-1]), inline=inside)
+    if isinstance(tree, list):
+        _grow(tree, key[-1], item)
+    elif isinstance(item, Array) and key[-1] in tree and "\n" in _write(tree[key[-1]]):
+        item.multiline(multiline=True)
+    tree[key[-1]] = item
+
+
+def _write(item: Any) -> str:
+    return item.as_string() if hasattr(item, "as_string") else ""
+
+
+def _grow(entries: list[Any], part: Any, entry: Any) -> None:
+    if not isinstance(part, int):
+        raise CannotEdit(f"{part!r} is no place in a list")
+    if part == len(entries):
+        entries.append(entry)
+
+
+def _plain(item: Any) -> Any:
+    return item.unwrap() if hasattr(item, "unwrap") else item
+
+
+def _keep_point(value: Any, tree: Any, part: Any) -> Any:
+    """A whole number as one with a point, where one stood: 1.0 does not become 1."""
+    try:
+        old = _plain(tree[part])
+    except (LookupError, TypeError):
+        return value
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return float(value) if whole and isinstance(old, float) else value
+
+
+def _make_item(value: Any, *, inline: bool) -> Any:
+    if isinstance(value, dict):
+        return _make_table(value, inline=inline)
+    if isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
+        entries = _make_list(inline=inline)
+        for entry in value:
+            entries.append(_make_table(entry, inline=inline))
+        return entries
+    if isinstance(value, list):
+        array = tomlkit.array()
+        for entry in value:
+            array.append(_make_item(entry, inline=True))
+        return array
+    return tomlkit.item(value)
+
+
+def _make_list(*, inline: bool) -> Any:
+    return tomlkit.array() if inline else tomlkit.aot()
+
+
+def _make_table(values: dict[str, Any], *, inline: bool) -> Any:
+    table: Any = tomlkit.inline_table() if inline else tomlkit.table()
+    for name, value in values.items():
+        table[name] = _make_item(value, inline=True)
+    return table
+
+
+def open_shorthand(key: Key, value: Any, following: Any) -> dict[str, Any] | None:
+    """The whole table behind a short form, where a key inside it is to be set; None for no such.
+
+    A loss term's strength, a region's weight, the name of a preset, and `masks` as a word, folder
+    or table of folders.
+    """
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and len(key) == 2 and key[0] in ("losses", "regions"):
+        return {"strength" if key[0] == "losses" else "weight": value}
+    if key == ("regions",) and isinstance(value, str):
+        return {"preset": value}
+    if key[-1] != "masks" or following not in MaskSource.model_fields:
+        return None
+    if isinstance(value, str):
+        word = value in MASK_WORDS
+        return {"source": value} if word else {"source": "folder", "path": value}
+    if isinstance(value, dict) and value and not set(value) & set(MaskSource.model_fields):
+        return {"source": "regions", "regions": value}
+    return None

@@ -1,0 +1,178 @@
+"""Steps whose loss stands out, and whether a clip or only its noise level is the reason.
+
+A loss depends on t more than on anything else, so a clip's error is held against what clips at
+about its noise level had in this run: the median of the NEAR draws next to it in t.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frisket.studio.live.tail import MetricsTail
+
+WINDOW = 50  # steps before one that it is held against
+LEAST = 15  # of these there must be
+SCATTER = 6.0  # times their usual scatter (1.4826 MAD) that a spike lies above their median
+SHARE = 0.5  # and by how much of the median at least
+APART = 3  # steps within which only the highest counts
+NEAR = 31  # draws next to one in t that say what is usual there
+BLAMED = 1.5  # times the usual error at its noise level from which a clip is the reason
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class UsualErrors:
+    """What clips have at a noise level, by this run's own draws."""
+
+    t: Numbers  # rising
+    errors: Numbers  # the running median over NEAR draws
+
+    @classmethod
+    def measure(cls, tail: MetricsTail) -> "UsualErrors":
+        """From all draws of a run so far; empty where none has an error."""
+        t, errors = np.array(tail.clips.t), np.array(tail.clips.errors)
+        known = np.isfinite(errors)
+        order = np.argsort(t[known], kind="stable")
+        return cls(t[known][order], _slide_median(errors[known][order], NEAR))
+
+    def at(self, t: Numbers) -> Numbers:
+        """The usual error at each t; NaN where nothing is known."""
+        if not len(self.t):
+            return np.full(len(t), np.nan)
+        return np.interp(t, self.t, self.errors)
+
+
+def _slide_median(values: Numbers, width: int) -> Numbers:
+    """The median of the `width` values around each, fewer at the ends of a short row."""
+    if len(values) <= width:
+        return np.full(len(values), np.median(values) if len(values) else np.nan)
+    half = width // 2
+    windows = np.lib.stride_tricks.sliding_window_view(values, width)
+    inner = np.median(windows, axis=1)
+    return np.concatenate([np.repeat(inner[0], half), inner, np.repeat(inner[-1], half)])
+
+
+def find_spikes(tail: MetricsTail, name: str = "loss", most: int = 50) -> list[dict[str, Any]]:
+    """Steps whose `name` stands out of those before, the farthest first, with their clips.
+
+    A step is one where it lies above the median of the WINDOW steps before by SCATTER times their
+    scatter and by SHARE of it. `why` is "clip" where a clip's error is BLAMED times what is usual
+    at its noise level, "noise" where all are as usual there, "unknown" where the run kept no clips.
+    """
+    column = tail.series.get(name)
+    if column is None:
+        return []
+    rows, values = np.array(column.rows), np.array(column.values)
+    finite = np.isfinite(values)
+    rows, values = rows[finite], values[finite]
+    if len(values) <= LEAST:
+        return []
+    median, scatter = _measure_before(values)
+    over = values - median
+    stands = (over > SCATTER * scatter) & (over > SHARE * np.abs(median))
+    stands[:LEAST] = False
+    usual = UsualErrors.measure(tail)
+    places = sorted(_pick_highest(np.flatnonzero(stands), over), key=lambda place: -over[place])
+    return [
+        _describe(tail, usual, int(rows[place]), float(values[place]), float(median[place]))
+        for place in places[:most]
+    ]
+
+
+def _measure_before(values: Numbers) -> tuple[Numbers, Numbers]:
+    """Median and scatter of the values before each; the first have what there is."""
+    count = len(values)
+    median, scatter = np.zeros(count), np.zeros(count)
+    for place in range(1, min(WINDOW, count)):
+        before = values[:place]
+        median[place] = np.median(before)
+        scatter[place] = np.median(np.abs(before - median[place]))
+    if count > WINDOW:
+        windows = np.lib.stride_tricks.sliding_window_view(values, WINDOW)[:-1]
+        median[WINDOW:] = np.median(windows, axis=1)
+        scatter[WINDOW:] = np.median(np.abs(windows - median[WINDOW:, None]), axis=1)
+    return median, 1.4826 * scatter
+
+
+def _pick_highest(places: NDArray[np.int64], over: Numbers) -> list[int]:
+    """Of neighbours the highest."""
+    picked: list[int] = []
+    for place in map(int, places):
+        if picked and place - picked[-1] <= APART:
+            if over[place] > over[picked[-1]]:
+                picked[-1] = place
+        else:
+            picked.append(place)
+    return picked
+
+
+def _describe(
+    tail: MetricsTail, usual: UsualErrors, row: int, value: float, median: float
+) -> dict[str, Any]:
+    clips = list_step_clips(tail, row, usual)
+    times = [clip["times"] for clip in clips if clip["times"] is not None]
+    why = "unknown" if not times else "clip" if max(times) >= BLAMED else "noise"
+    return {
+        "step": tail.steps[row],
+        "value": value,
+        "median": median,
+        "why": why,
+        "clips": clips,
+    }
+
+
+def list_step_clips(
+    tail: MetricsTail, row: int, usual: UsualErrors | None = None
+) -> list[dict[str, Any]]:
+    """The clips that one line drew, the one farthest from its usual error first."""
+    usual = usual or UsualErrors.measure(tail)
+    names, draws = list(tail.names), tail.clips
+    places = np.flatnonzero(np.array(draws.rows) == row)
+    t = np.array(draws.t)[places]
+    clips = []
+    for place, level, expected in zip(places, t, usual.at(t), strict=True):
+        error = draws.errors[place]
+        known = bool(np.isfinite(error) and np.isfinite(expected) and expected > 0)
+        clips.append(
+            {
+                "name": names[draws.names[place]],
+                "item": draws.items[place],
+                "t": float(level),
+                "error": float(error) if np.isfinite(error) else None,
+                "usual": float(expected) if np.isfinite(expected) else None,
+                "times": float(error / expected) if known else None,
+            }
+        )
+    return sorted(clips, key=lambda clip: -(clip["times"] or 0.0))
+
+
+def rank_clips(tail: MetricsTail, most: int = 200) -> list[dict[str, Any]]:
+    """Each clip with how many times the usual error at its noise levels it had, the most first.
+
+    A clip that is hard at every noise level has a bad mask, a wrong caption, or is unlike the rest.
+    """
+    draws = tail.clips
+    errors, t = np.array(draws.errors), np.array(draws.t)
+    names, rows = np.array(draws.names, dtype=np.int64), np.array(draws.rows)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        times = errors / UsualErrors.measure(tail).at(t)
+    known = np.isfinite(times)
+    ranked = []
+    for name, index in tail.names.items():
+        mine = known & (names == index)
+        if not mine.any():
+            continue
+        worst = np.flatnonzero(mine)[np.argmax(times[mine])]
+        ranked.append(
+            {
+                "name": name,
+                "item": draws.items[worst],
+                "draws": int(mine.sum()),
+                "times": float(np.median(times[mine])),
+                "worst": float(times[worst]),
+                "worst_step": tail.steps[rows[worst]],
+            }
+        )
+    return sorted(ranked, key=lambda clip: -clip["times"])[:most]
