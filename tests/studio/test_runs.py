@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from tests.studio.pocket_runs import make_runs
 
 from frisket.studio.jobs.queue import JobQueue
 from frisket.studio.runs.artefacts import name_token
 from frisket.studio.runs.index import RunIndex, name_id
 from frisket.studio.runs.metrics_tail import MetricsTail
-from tests.studio.pocket_runs import make_runs
 
 
 @pytest.fixture(scope="module")
