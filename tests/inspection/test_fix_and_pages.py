@@ -20,7 +20,7 @@ from frisket.families.base import FAMILIES, Source
 from frisket.grid import LatentGrid
 from frisket.inspection import pages as pages_module
 from frisket.inspection import per_clip
-from frisket.inspection.fix import fix
+from frisket.inspection.fix import UnknownClip, fix, plan_fixes
 from frisket.inspection.per_clip import Looker, look
 from frisket.masks.weights import RegionWeights
 from frisket.media.files import find
@@ -262,3 +262,21 @@ def test_exit_codes_for_pipelines(tmp_path: Path, monkeypatch, capsys) -> None:
     assert run() == 1
     listed = json.loads((tmp_path / "runs/first/inspect/findings.json").read_text())
     assert listed[0]["severity"] == "error"
+
+
+def test_a_plan_changes_nothing_and_one_clip_alone_can_be_mended(fixable):
+    config = config_of(fixable)
+    before = {path: path.read_bytes() for path in (fixable / "masks").iterdir()}
+    plans = plan_fixes(config)
+    assert [(plan.clip, plan.path.name, plan.now.name) for plan in plans] == [
+        ("anna", "Anna.png", "anna.png"),
+        ("0001", "0001.jpg", "0001.png"),
+        ("0002", "0002.png", "0002.png"),
+    ]
+    assert {path: path.read_bytes() for path in (fixable / "masks").iterdir()} == before
+    (done,) = fix(config, fixable / "out", only=["0002"])
+    assert done.path.name == "0002.png"
+    assert done.kept.is_file()
+    assert [plan.clip for plan in plan_fixes(config, only=["anna", "0002"])] == ["anna"]
+    with pytest.raises(UnknownClip, match="did you mean 'anna'"):
+        plan_fixes(config, only=["annna"])

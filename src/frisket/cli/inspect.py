@@ -19,6 +19,13 @@ def inspect(
     fix: Annotated[
         bool, typer.Option("--fix", help="First mend what needs no guess, keeping the old files.")
     ] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", help="With --fix or --plan: this clip alone; may be repeated."),
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Say what --fix would mend, and stop there.")
+    ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 1 on warnings too, not on errors alone.")
     ] = False,
@@ -33,13 +40,22 @@ def inspect(
 
     Exits with 0 where nothing must be mended, 1 where there are errors.
     """
+    if only and not (fix or plan):
+        raise typer.BadParameter("--only goes with --fix or --plan")
     settings = read_config(named or config, overrides)
     from frisket.inspection.fix import fix as mend
+    from frisket.inspection.fix import plan_fixes
     from frisket.inspection.table import tabulate_findings
     from frisket.recipes.inspect import inspect as run
 
     folder = output or settings.run.output / "inspect"
-    for repair in mend(settings, folder) if fix else ():
+    if plan:
+        repairs = plan_fixes(settings, only=only)
+        for repair in repairs:
+            typer.echo(f"would fix: {repair.path}: {repair.note}; then {repair.now}")
+        typer.echo(f"{len(repairs)} of the masks can be mended: frisket inspect --fix")
+        return
+    for repair in mend(settings, folder, only=only) if fix else ():
         typer.echo(
             f"fixed: {repair.path}: {repair.note}; now {repair.now}, the old file in {repair.kept}"
         )

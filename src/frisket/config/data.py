@@ -232,6 +232,9 @@ class Data(Section):
     keep_tags: Annotated[int, Field(ge=0)] | str = 0
     """How many tags more stay in front of the shuffled ones, or a mark in the captions ("|||") that
     ends them; after a second mark tags stay at the end."""
+    reject: Path | None = None
+    """A text file of clips that are left out, one name a line (docs/data-sets); their files stay
+    where they are."""
     repeats: Count = 1
     """How often the set is seen in one epoch."""
     weight: Positive = 1.0

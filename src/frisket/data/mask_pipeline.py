@@ -99,7 +99,14 @@ def planes_of(window: Window, regions: Sequence[str]) -> dict[str, Plane]:
     The house's order: read, cut like the clip, fill holes, grow, feather. Regions the mask does not
     hold are left out. BadMedia or ValueError as `read` and `Geometry.plane` raise them.
     """
-    return {name: _shape(plane, window) for name, plane in read_planes(window, regions).items()}
+    return planes_of_named(read_planes(window, regions), window)
+
+
+def planes_of_named(
+    named: Mapping[str, Plane], window: Window
+) -> dict[str, Float[Tensor, "F H_cut W_cut"]]:
+    """The same of planes that are read already, at the mask's own size."""
+    return {name: _shape(plane, window) for name, plane in named.items()}
 
 
 def read_planes(window: Window, regions: Sequence[str]) -> dict[str, Plane]:

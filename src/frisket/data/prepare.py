@@ -201,6 +201,7 @@ class _Walk:
                 captions=clipset.captions,
                 caption=clipset.caption,
                 wording=clipset.wording,
+                reject=clipset.reject,
             )
         for clip, error in refused:
             self.refused.append(error)

@@ -101,6 +101,7 @@ class Clipset:
     template: str = ""  # of every caption; holds {caption}
     subset_caption: str = ""  # of a draw that teaches some regions alone; holds {phrases}
     wording: Wording = PLAIN
+    reject: Path | None = None  # list of clips that are left out
     repeats: int = 1
     weight: float = 1.0
     resolution: int | tuple[int, int] = 512

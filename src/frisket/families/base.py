@@ -49,6 +49,7 @@ class Variant:
     size_shift: SizeShift | None = None  # where its sampler's shift follows the size of the clip
     density: Density = "logit_normal"  # of the timesteps it is trained at
     sees: Literal["nothing", "first_frame", "pictures"] = "nothing"  # besides the text
+    hands_over: bool = False  # its latent frame 0 of a video is given clean (see `CLEAN_MASK`)
     pooled_time: bool = False  # its VAE's norms pool over the clip: later frames move earlier cells
     negative: bool = True  # sampling takes a negative prompt (classifier-free guidance)
     experts: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # name -> range of t

@@ -54,6 +54,21 @@ def look_at_masks(
 
     Says when the regions are empty, full, tiny, seem inverted, or are lost at the latent grid.
     """
+    findings = look_at_extent(clip, planes)
+    if any(finding.kind in ("faint", "empty") for finding in findings):
+        return findings
+    return [
+        *findings,
+        *(
+            finding
+            for name, plane in planes.items()
+            for finding in look_at_grid(clip, name, plane, cells[name], grid)
+        ),
+    ]
+
+
+def look_at_extent(clip: str, planes: Mapping[str, Plane]) -> list[Finding]:
+    """The same of how much the regions cover together, wherever the grid lies."""
     brightest = max((float(plane.max()) for plane in planes.values()), default=0.0)
     if 0 < brightest < FAINT:
         return [
@@ -78,15 +93,7 @@ def look_at_masks(
             )
         ]
     total = torch.stack(list(planes.values())).sum(0).clamp(0, 1)
-    return [
-        *_check_extent(clip, total),
-        *_check_inverted(clip, total),
-        *(
-            finding
-            for name, plane in planes.items()
-            for finding in _check_lost(clip, name, plane, cells[name], grid)
-        ),
-    ]
+    return [*_check_extent(clip, total), *_check_inverted(clip, total)]
 
 
 def _check_extent(clip: str, total: Tensor) -> Iterator[Finding]:
@@ -152,9 +159,10 @@ def measure_surviving(
     return float((tiles.sum((2, 4)) * ruled[frames]).sum()) / count
 
 
-def _check_lost(
+def look_at_grid(
     clip: str, name: str, plane: Plane, cells: Tensor, grid: LatentGrid
 ) -> Iterator[Finding]:
+    """Whether a region is thinner than the latent cells, or mostly lies in those of others."""
     share = measure_surviving(plane, cells, grid)
     if share is None:
         return

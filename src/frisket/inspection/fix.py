@@ -1,9 +1,10 @@
 """`frisket inspect --fix`: mends what can be mended without guessing, and keeps the old files."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from frisket.media.frames import BadMedia, decode_grey, probe
 from frisket.media.images import open_image
 from frisket.media.paths import collecting, plain
 from frisket.media.stills.orientation import DESCRIPTIONS, upright
+from frisket.registry import suggest
 from frisket.runs.prepare import clipset_of, source_of
 
 
@@ -35,7 +37,22 @@ class Fixed:
     note: str
 
 
-def fix(config: Config, out: Path) -> list[Fixed]:
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """One thing that can be done: nothing is changed until `mend` is called."""
+
+    clip: str  # name of the clip whose mask it is
+    path: Path
+    now: Path
+    note: str
+    mend: Callable[[], None]  # after a copy of `path` was kept
+
+
+class UnknownClip(ValueError):
+    """A name that no clip of the data sets has."""
+
+
+def fix(config: Config, out: Path, *, only: Collection[str] | None = None) -> list[Fixed]:
     """Mend what is safe to mend in all data sets; pictures and captions are never touched.
 
     - A mask whose name differs from that of one clip without a mask in capitals only is renamed.
@@ -44,35 +61,69 @@ def fix(config: Config, out: Path) -> list[Fixed]:
     - A grey mask saved as JPEG or AVIF becomes a PNG that reads the same to the last level.
     - A grey mask of the values 0 and 1 alone, of any depth, becomes 0 and 255.
 
-    Every file that is replaced or renamed is first copied below `out`/before-TIME, its path kept.
-    Label maps (`legend`) are left alone. OSError where something cannot be written.
+    `only` names the clips whose masks may be mended, None means all. Every file that is replaced or
+    renamed is first copied below `out`/before-TIME, its path kept. Label maps (`legend`) are left
+    alone. OSError where something cannot be written, UnknownClip for a name no clip has.
     """
+    backup = out / f"before-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    return [_apply(repair, backup) for repair in _list_repairs(config, only)]
+
+
+def plan_fixes(config: Config, *, only: Collection[str] | None = None) -> list[Repair]:
+    """What `fix` would do to the files as they are now, one repair a file; nothing is changed.
+
+    A mask that is renamed first may need another repair after it, which shows in the next plan.
+    """
+    plans: dict[Path, Repair] = {}
+    for repair in _list_repairs(config, only):
+        plans.setdefault(repair.path, repair)
+    return list(plans.values())
+
+
+def _apply(repair: Repair, backup: Path) -> Fixed:
+    copy = _keep_copy(repair.path, backup)
+    repair.mend()
+    return Fixed(repair.path, copy, repair.now, repair.note)
+
+
+def _list_repairs(config: Config, only: Collection[str] | None) -> Iterator[Repair]:
+    """Repairs of all data sets; the next is looked for when the last was done (or passed over)."""
     family = FAMILIES.load(config.model.family)
     source = source_of(config, family)
     grid = family.variants[source.variant].grid
-    backup = out / f"before-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
-    fixes: list[Fixed] = []
-    for data in config.data:
-        clipset = clipset_of(config, data, family, source)
-        fixes += _fix_clipset(Looker(clipset, grid, weights_of(config)), backup)
-    return fixes
+    clipsets = [clipset_of(config, data, family, source) for data in config.data]
+    if only is not None:
+        _check_names(clipsets, only)
+    for clipset in clipsets:
+        for repair in _list_set_repairs(Looker(clipset, grid, weights_of(config))):
+            if only is None or repair.clip in only:
+                yield repair
 
 
-def _fix_clipset(looker: Looker, backup: Path) -> Iterator[Fixed]:
-    """Mend the masks of one data set, in the order of `fix`; each is done when it is yielded."""
+def _check_names(clipsets: Sequence[Clipset], only: Collection[str]) -> None:
+    listings = [_find_files(clipset) for clipset in clipsets]
+    known = {clip.name for findings in listings if findings for clip in findings.clips}
+    for name in only:
+        if name not in known:
+            raise UnknownClip(f"no clip with masks is named {name!r}{suggest(name, [*known])}")
+
+
+def _list_set_repairs(looker: Looker) -> Iterator[Repair]:
+    """The masks of one data set, in the order of `fix`."""
     clipset = looker.clipset
     findings = _find_files(clipset)
     if findings is None:
         return
-    yield from _rename_masks(clipset, findings, backup)
+    yield from _rename_masks(clipset, findings)
     if clipset.masking.source == "listed":
         return
     for clip in findings.clips:
-        yield from _turn_masks(looker, clip, backup)
+        yield from _turn_masks(looker, clip)
     findings = _find_files(clipset) or findings  # a turned JPEG is a PNG now
     if not clipset.masking.legend:
-        for path in sorted({path for clip in findings.clips for path in clip.masks.values()}):
-            yield from _resave(path, backup)
+        owners = {path: clip.name for clip in findings.clips for path in clip.masks.values()}
+        for path in sorted(owners):
+            yield from _resave(path, owners[path])
 
 
 def _find_files(clipset: Clipset) -> Findings | None:
@@ -88,12 +139,13 @@ def _find_files(clipset: Clipset) -> Findings | None:
                 folders=how.folders,
                 captions=clipset.captions,
                 caption=clipset.caption,
+                reject=clipset.reject,
             )
     except (MasksNotFound, BadMedia, ValueError):
         return None
 
 
-def _rename_masks(clipset: Clipset, findings: Findings, backup: Path) -> Iterator[Fixed]:
+def _rename_masks(clipset: Clipset, findings: Findings) -> Iterator[Repair]:
     for folder in clipset.masking.folders.values():
         orphans = {
             plain(path.relative_to(folder).with_suffix("").as_posix()): path
@@ -106,14 +158,16 @@ def _rename_masks(clipset: Clipset, findings: Findings, backup: Path) -> Iterato
             now = folder / f"{clip}{old.suffix}"
             if now.exists() and not now.samefile(old):
                 continue
-            copy = _keep_copy(old, backup)
-            with writing(now):
-                now.parent.mkdir(parents=True, exist_ok=True)
-                old.rename(now)
-            yield Fixed(old, copy, now, "renamed like its clip")
+            yield Repair(clip, old, now, "renamed like its clip", partial(_rename, old, now))
 
 
-def _turn_masks(looker: Looker, clip: ClipFiles, backup: Path) -> Iterator[Fixed]:
+def _rename(old: Path, now: Path) -> None:
+    with writing(now):
+        now.parent.mkdir(parents=True, exist_ok=True)
+        old.rename(now)
+
+
+def _turn_masks(looker: Looker, clip: ClipFiles) -> Iterator[Repair]:
     orientation = turn_for(looker, clip) if clip.masks else None
     if orientation is None:
         return
@@ -121,15 +175,11 @@ def _turn_masks(looker: Looker, clip: ClipFiles, backup: Path) -> Iterator[Fixed
         image, now = turn_file(path, orientation)
         if now != path and now.exists():
             continue
-        copy = _keep_copy(path, backup)
-        with replacing(now) as draft:
-            image.save(draft, format="PNG")
-        if now != path:
-            path.unlink()
-        yield Fixed(path, copy, now, f"turned like its clip ({DESCRIPTIONS[orientation]})")
+        note = f"turned like its clip ({DESCRIPTIONS[orientation]})"
+        yield Repair(clip.name, path, now, note, partial(_replace, path, now, image))
 
 
-def _resave(path: Path, backup: Path) -> Iterator[Fixed]:
+def _resave(path: Path, clip: str) -> Iterator[Repair]:
     if path.is_dir():
         return
     try:
@@ -143,12 +193,12 @@ def _resave(path: Path, backup: Path) -> Iterator[Fixed]:
     if now != path and now.exists():
         return
     if ones is not None:
-        yield _write_levels(
-            path, now, ones * np.uint8(255), backup, "0 and 1 stretched to 0 and 255"
-        )
+        levels, note = ones * np.uint8(255), "0 and 1 stretched to 0 and 255"
     elif path.suffix.lower() in LOSSY and grey.any():  # else its levels are too faint to be read
-        levels = np.rint(grey * 255).astype(np.uint8)
-        yield _write_levels(path, now, levels, backup, "saved without loss")
+        levels, note = np.rint(grey * 255).astype(np.uint8), "saved without loss"
+    else:
+        return
+    yield Repair(clip, path, now, note, partial(_replace, path, now, Image.fromarray(levels)))
 
 
 def _read_ones(path: Path) -> np.ndarray | None:
@@ -165,13 +215,11 @@ def _read_ones(path: Path) -> np.ndarray | None:
     return values.astype(np.uint8) if int(values.max()) == 1 and int(values.min()) == 0 else None
 
 
-def _write_levels(path: Path, now: Path, levels: np.ndarray, backup: Path, note: str) -> Fixed:
-    copy = _keep_copy(path, backup)
+def _replace(path: Path, now: Path, image: Image.Image) -> None:
     with replacing(now) as draft:
-        Image.fromarray(levels).save(draft, format="PNG")
+        image.save(draft, format="PNG")
     if now != path:
         path.unlink()
-    return Fixed(path, copy, now, note)
 
 
 def _keep_copy(path: Path, backup: Path) -> Path:

@@ -21,6 +21,7 @@ BackendRole = Literal[
     "detector",
     "faces",
     "segmenter",
+    "pointer",
     "grounder",
     "parser",
     "drafter",
@@ -193,6 +194,31 @@ class Segmenter(Protocol):
 
 
 @runtime_checkable
+class PointSegmenter(Protocol):
+    """Clicks, a box or both to a mask, with what else they may mean; asked again and again.
+
+    What `encode_picture` gives has `bytes`, and may be kept for as long as the backend is loaded.
+    """
+
+    def encode_picture(self, picture: RgbPicture) -> Any:
+        """What is worked out once for a picture."""
+        ...
+
+    def segment_points(
+        self,
+        embedding: Any,
+        picture: RgbPicture,
+        points: Sequence[tuple[float, float, bool]],
+        box: Box | None = None,
+    ) -> list[Segment]:
+        """One to three candidates, the likeliest first; `points` are (x, y, inside) in pixels.
+
+        ValueError where there is neither a click inside nor a box.
+        """
+        ...
+
+
+@runtime_checkable
 class Grounder(Protocol):
     """Phrases to masks, one segment an instance (or one a phrase where it knows none)."""
 
@@ -262,6 +288,7 @@ CONTRACTS: Mapping[BackendRole, type] = {
     "detector": Detector,
     "faces": FaceFinder,
     "segmenter": Segmenter,
+    "pointer": PointSegmenter,
     "grounder": Grounder,
     "parser": Parser,
     "drafter": PromptFreeSegmenter,

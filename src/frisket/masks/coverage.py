@@ -45,7 +45,7 @@ def to_latent(planes: Planes, grid: LatentGrid, reading: CellReading = "mean") -
         known = [*REDUCTIONS, *SAMPLERS]
         raise ValueError(f"no reading {reading!r} of a latent cell: use one of {known}")
     reduce = REDUCTIONS.get(reading, torch.mean)
-    frames, height, width = grid.cells(*planes.shape[1:])
+    _, height, width = grid.cells(*planes.shape[1:])
     regions = planes.shape[0]
     if reading in SAMPLERS:
         cells = functional.interpolate(planes.float(), (height, width), **SAMPLERS[reading])
@@ -53,9 +53,15 @@ def to_latent(planes: Planes, grid: LatentGrid, reading: CellReading = "mean") -
         # Rows before columns: whole rows are contiguous, three times as fast as both at once.
         rows = reduce(planes.float().reshape(regions, -1, height, grid.spatial, planes.shape[3]), 3)
         cells = reduce(rows.reshape(regions, -1, height, width, grid.spatial), 4)
-    if frames == 1:
+    return group_frames(cells, grid, reading)
+
+
+def group_frames(cells: CellPlanes, grid: LatentGrid, reading: CellReading = "mean") -> CellPlanes:
+    """Cells of every pixel frame, k F h w, in the causal groups of the latent frames (k f h w)."""
+    if cells.shape[1] == 1:
         return cells
-    groups = cells[:, 1:].reshape(regions, frames - 1, grid.temporal, height, width)
+    reduce = REDUCTIONS.get(reading, torch.mean)
+    groups = cells[:, 1:].unflatten(1, (-1, grid.temporal))
     return torch.cat([cells[:, :1], reduce(groups, 2)], dim=1)
 
 

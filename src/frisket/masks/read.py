@@ -8,6 +8,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from frisket.masks.axes import check_axes
+from frisket.masks.names import BACKGROUND, WHOLE
 from frisket.media.frames import (
     BadMedia,
     Media,
@@ -22,8 +23,6 @@ from frisket.shapes import Plane
 _Colour = tuple[int, int, int]
 _Labels = Int[Tensor, "F H W"]
 
-BACKGROUND = "background"  # what no region covers: a mask may name it, and it gives no plane
-WHOLE = ""  # key of one file that stands for all regions
 FINE = 256  # grey values are compared in 1/256 of a level, so that 64 / 255 is level 64 again
 
 

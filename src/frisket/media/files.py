@@ -1,7 +1,7 @@
 """Find the clip, caption and masks that belong together."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -17,19 +17,20 @@ from frisket.media.captions import (
 )
 from frisket.media.folders.left_out import Hint, Leftovers, look_alike_hints
 from frisket.media.folders.links import find_outside
+from frisket.media.folders.listing import (
+    MasksNotFound,
+    check_folder,
+    is_aside,
+    is_sidecar,
+    list_clips,
+    match_folder_masks,
+    match_sidecar_masks,
+)
+from frisket.media.folders.rejecting import read_rejects
 from frisket.media.folders.walk import ClipsNotFound, walk_media
 from frisket.media.frames import BadMedia, probe
 from frisket.media.manifest import ManifestLine, is_manifest, read_manifest
-from frisket.media.paths import (
-    IMAGES,
-    LEGEND,
-    SOFT,
-    VIDEOS,
-    TwoFiles,
-    is_media,
-    plain,
-    refuse,
-)
+from frisket.media.paths import TwoFiles, refuse
 
 __all__ = [
     "ClipFiles",
@@ -44,12 +45,6 @@ __all__ = [
 _log = logging.getLogger(__name__)
 
 MaskKind = Literal["none", "folder", "sidecar", "alpha", "regions", "listed"]
-_SIDECARS = (".mask", "-masklabel")
-_ASIDE = (*_SIDECARS, "-condlabel")  # OneTrainer keeps inpainting pictures beside its clips
-
-
-class MasksNotFound(ValueError):
-    """A configured mask source that matches no clip; names it and an example of either side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,114 +68,7 @@ class Findings:
     uncaptioned: list[str]  # names of clips whose caption is empty
     outside: tuple[Path, ...] = ()  # clips, masks, captions that links bring from elsewhere
     hints: tuple[Hint, ...] = ()  # what of the folder is not read, or read only in part
-
-
-def _name(path: Path, root: Path) -> str:
-    """The path below `root` without suffix; a folder has none, whatever dots are in its name."""
-    relative = path.relative_to(root)
-    return plain((relative if path.is_dir() else relative.with_suffix("")).as_posix())
-
-
-def _is_sidecar(folder: Path) -> bool:
-    return folder.name.endswith(".mask")
-
-
-def _is_aside(path: Path) -> bool:
-    return path.is_dir() or path.stem.endswith(_ASIDE)
-
-
-def _index_names(paths: Iterable[Path], name: Callable[[Path], str], kind: str) -> dict[str, Path]:
-    """Paths by name; TwoFiles where two have the same."""
-    paths_by_name: dict[str, Path] = {}
-    for path in paths:
-        other = paths_by_name.setdefault(name(path), path)
-        if other is not path:
-            refuse(
-                name(path),
-                TwoFiles(
-                    f"two {kind} have the name {name(path)!r}: {other} and {path}; rename or remove"
-                    " one"
-                ),
-            )
-    return paths_by_name
-
-
-def _list_clips(root: Path, media: list[Path], left: Leftovers) -> dict[str, Path]:
-    clips = _index_names(
-        (p for p in media if not _is_aside(p)), lambda path: _name(path, root), "clips"
-    )
-    if not clips:
-        passed = "".join(f". {hint}" for hint in left.hints(root, {}, ""))
-        raise ClipsNotFound(
-            f"{root}: holds no clip, sub-folders included; looked for images"
-            f" ({' '.join(IMAGES)}) and videos ({' '.join(VIDEOS)}){passed}"
-        )
-    return dict(sorted(clips.items()))
-
-
-def _check_folder(folder: Path) -> None:
-    if not folder.exists():
-        raise ClipsNotFound(f"{folder}: there is no such folder of clips; check `clips`")
-    if not folder.is_dir():
-        raise ClipsNotFound(f"{folder}: is a file; `clips` names the folder it lies in")
-
-
-def _match_masks(
-    clips: Mapping[str, Path], masks: Mapping[str, Path], where: str
-) -> tuple[dict[str, Path], list[Path]]:
-    """Masks that have a clip, and those that do not; MasksNotFound where none has one."""
-    matches = {name: path for name, path in masks.items() if name in clips}
-    if not matches:
-        example = f"a mask there is {next(iter(masks))!r}" if masks else "no mask is there"
-        raise MasksNotFound(
-            f"{where}: no mask matches any of the {len(clips)} clips; a clip is"
-            f" {next(iter(clips))!r}, {example}; a mask needs its clip's name and sub-folder, with"
-            " any image or video suffix"
-        )
-    return matches, [path for name, path in masks.items() if name not in clips]
-
-
-def _find_folder_masks(
-    clips: Mapping[str, Path], root: Path, folder: Path, region: str, left: Leftovers
-) -> tuple[dict[str, Path], list[Path]]:
-    where = f"masks {folder}" + (f" (region {region!r})" if region else "")
-    if not folder.is_dir():
-        raise MasksNotFound(
-            f"{where}: there is no such folder; a clip is {next(iter(clips))!r}, its mask would be"
-            f" {folder / next(iter(clips))}.png"
-        )
-    if folder.resolve() == root.resolve():
-        raise MasksNotFound(
-            f"{where}: is the clip folder itself, so every clip would be its own mask; give a"
-            ' folder of masks, or masks = "sidecar" for name.mask.png files beside the clips'
-        )
-    parents = {parent.as_posix() for name in clips for parent in Path(name).parents}
-
-    def leaf(path: Path) -> bool:
-        # A folder with the name of a clip holds its frames, one with the name of a folder of clips
-        # mirrors it; any other with images belongs to nothing: one orphan instead of hundreds.
-        name = _name(path, folder)
-        return name not in parents and (name in clips or any(map(is_media, path.iterdir())))
-
-    skip = {root.resolve()}
-    if (folder / LEGEND).is_file() and SOFT not in parents:
-        skip.add((folder / SOFT).resolve())  # `frisket masks` keeps the same regions there, soft
-    media = list(walk_media(folder, skip=frozenset(skip), leaf=leaf, left=left))
-    masks = _index_names(media, lambda path: _name(path, folder), "masks")
-    return _match_masks(clips, masks, where)
-
-
-def _find_sidecar_masks(
-    clips: Mapping[str, Path], root: Path, media: list[Path]
-) -> tuple[dict[str, Path], list[Path]]:
-    def name(path: Path) -> str:
-        whole = plain(path.relative_to(root).as_posix())
-        whole = whole if path.is_dir() else whole.removesuffix(plain(path.suffix))
-        return next((whole.removesuffix(end) for end in _SIDECARS if whole.endswith(end)), "")
-
-    masks = _index_names((p for p in media if name(p)), name, "masks")
-    where = f"{root}: masks beside clips (name.mask.png, name-masklabel.png, folder name.mask)"
-    return _match_masks(clips, masks, where)
+    rejected: tuple[str, ...] = ()  # names of clips that a list leaves out; in no other field
 
 
 def _find_alpha_clips(clips: Mapping[str, Path], root: Path) -> set[str]:
@@ -217,10 +105,10 @@ def _masks(
         matches = []
         for region, folder in folders.items():
             left = Leftovers((".json",))  # `frisket masks` notes there how masks were made
-            matches.append((region, _find_folder_masks(clips, root, folder, region, left)))
+            matches.append((region, match_folder_masks(clips, root, folder, region, left)))
             hints += left.hints(folder, {}, "")
     elif kind == "sidecar":
-        matches = [("", _find_sidecar_masks(clips, root, media))]
+        matches = [("", match_sidecar_masks(clips, root, media))]
     else:
         matches = []
     for region, (paths, without) in matches:
@@ -238,8 +126,10 @@ def _from_manifest(
     caption: str | None,
     tidy: Shortening,
     wording: Wording,
+    reject: Path | None,
 ) -> Findings:
     lines = read_manifest(manifest)
+    rejects = read_rejects(reject, {line.name: None for line in lines})
     named = {line.name: line.clip for line in lines}
     if kind == "sidecar":
         raise MasksNotFound(
@@ -247,6 +137,8 @@ def _from_manifest(
             " the manifest its `mask`"
         )
     by_clip, orphans, hints = _masks(kind, named, manifest, [], folders)
+    lines = [line for line in lines if line.name not in rejects.names]
+    named = {line.name: line.clip for line in lines}
     _say_listed(manifest, kind, lines)
     if kind == "listed":
         by_clip = {line.name: dict(line.masks) for line in lines}
@@ -269,7 +161,8 @@ def _from_manifest(
     places = _locate_texts(named, manifest.parent, captions, wording)
     outside = _find_links(manifest.parent, clips, folders, captions, places)
     uncaptioned = [clip.name for clip in clips if not clip.caption]
-    return Findings(clips, orphans, uncaptioned, outside, (*hints, *tidy.hints(texts)))
+    told = (*hints, *rejects.hints(reject), *tidy.hints(texts))
+    return Findings(clips, orphans, uncaptioned, outside, told, tuple(sorted(rejects.names)))
 
 
 def _find_links(
@@ -318,7 +211,7 @@ def _check_source(masks: str, folders: Mapping[str, Path]) -> None:
 
 
 def _warn_of_unused(clips: Path, media: Iterable[Path]) -> None:
-    count = sum(_is_aside(path) for path in media)
+    count = sum(is_aside(path) for path in media)
     if count:
         _log.warning(
             '%s: %d masks lie beside the clips and are not used; masks = "sidecar" takes them',
@@ -345,6 +238,7 @@ def find(
     caption: str | None = None,
     wording: Wording = PLAIN,
     paragraph: bool = True,
+    reject: Path | None = None,
 ) -> Findings:
     """Find every clip of a folder (sub-folders included) with its caption and masks.
 
@@ -356,27 +250,33 @@ def find(
     folders `name.mask` beside the clips; "alpha" marks clips with an alpha channel. A mask is an
     image, a video or a folder of frames. Captions come from `captions` (see `read_captions`), else
     are `caption`, else empty and listed; `wording` says how caption files end and what of them is
-    read, `paragraph` False leaves captions as they are written. The order is that of the names.
+    read, `paragraph` False leaves captions as they are written. Clips that the list `reject` names
+    (see `read_rejects`) are left out, of their captions and masks nothing is said. The order is
+    that of the names.
 
     Raises ClipsNotFound, MasksNotFound (a mask source that matches nothing), TwoFiles, BadName,
-    BadCaption, BadManifest.
+    BadCaption, BadManifest, BadRejects.
     """
     _check_source(masks, folders)
     short = Shortening(wording if paragraph else None)
     if is_manifest(clips):
-        return _from_manifest(clips, masks, folders, captions, caption, short, wording)
-    _check_folder(clips)
+        return _from_manifest(clips, masks, folders, captions, caption, short, wording, reject)
+    check_folder(clips)
     if masks == "listed":
         raise MasksNotFound(f'{clips}: masks = "listed" is for a .jsonl manifest, this is a folder')
     own = frozenset(folder.resolve() for folder in folders.values()) - {clips.resolve()}
     left = Leftovers((wording.suffix.lower(),))
-    media = list(walk_media(clips, skip=own, leaf=_is_sidecar, left=left))
-    named = _list_clips(clips, media, left)
-    by_clip, orphans, passed = _masks(masks, named, clips, media, folders)
+    media = list(walk_media(clips, skip=own, leaf=is_sidecar, left=left))
+    everything = list_clips(clips, media, left)
+    rejects = read_rejects(reject, everything)
+    by_clip, orphans, passed = _masks(masks, everything, clips, media, folders)
+    named = {name: path for name, path in everything.items() if name not in rejects.names}
     with_alpha = _find_alpha_clips(named, clips) if masks == "alpha" else set()
     if masks == "none":
         _warn_of_unused(clips, media)
-    texts = read_captions(named, clips, captions, short, wording.suffix)
+    listed = captions is not None and not captions.is_dir()  # it may name rejected clips too
+    texts = read_captions(everything if listed else named, clips, captions, short, wording.suffix)
+    texts = {name: text for name, text in texts.items() if name in named}
     files = [
         ClipFiles(name, path, texts.get(name, caption or ""), by_clip[name], name in with_alpha)
         for name, path in named.items()
@@ -386,10 +286,11 @@ def find(
     if captions is not None:
         left.files = [path for path in left.files if path != captions]
     hints = (
-        *left.hints(clips, named, wording.suffix),
+        *left.hints(clips, everything, wording.suffix),
+        *rejects.hints(reject),
         *passed,
         *look_alike_hints(clips, named),
         *short.hints(texts),
     )
     uncaptioned = [clip.name for clip in files if not clip.caption]
-    return Findings(files, orphans, uncaptioned, outside, hints)
+    return Findings(files, orphans, uncaptioned, outside, hints, tuple(sorted(rejects.names)))

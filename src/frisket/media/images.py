@@ -7,7 +7,6 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any, Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
@@ -263,9 +262,9 @@ def _read_alpha(image: Image.Image, path: Path) -> NDArray[np.float32]:
 
 def measure_tint(rgb: NDArray[np.uint8]) -> int:
     """Largest difference between two channels of one pixel, in levels."""
-    red, green, blue = cv2.split(rgb)
-    pairs = ((red, green), (green, blue), (red, blue))
-    return max(int(cv2.absdiff(first, second).max()) for first, second in pairs)
+    red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
+    highest = np.maximum(np.maximum(red, green), blue)
+    return int((highest - np.minimum(np.minimum(red, green), blue)).max())
 
 
 def refuse_colour(path: Path, levels: int) -> BadMedia:

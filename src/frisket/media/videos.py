@@ -105,7 +105,7 @@ def _list_moving(container: InputContainer) -> list[VideoStream]:
 
 
 @dataclass(slots=True)
-class _Decoder:
+class VideoDecoder:
     """A stream's frames in display order, its packets as they are fed; the first frame's facts."""
 
     path: Path
@@ -125,7 +125,7 @@ class _Decoder:
         if stream.metadata.get("alpha_mode") == "1" and self.codec in _WITH_ALPHA:
             decoder = CodecContext.create(_WITH_ALPHA[self.codec], "r")
             decoder.extradata, decoder.options = stream.codec_context.extradata, _LIMITS
-        else:
+        elif not stream.codec_context.is_open:  # else set back, and going on from elsewhere
             stream.thread_type = "AUTO"
         for packet in self.container.demux(stream):
             if decoder is not stream and self.turn is None:
@@ -168,7 +168,7 @@ def survey(path: Path) -> Footage:
     Matroska files cut short.
     """
     with open_video(path) as (container, stream):
-        decoder = _Decoder(path, container, stream)
+        decoder = VideoDecoder(path, container, stream)
         first = next(decoder.frames(), None)
         if first is None:
             raise BadMedia(f"{path}: a video without a single frame; re-encode it or remove it")
@@ -180,6 +180,30 @@ def survey(path: Path) -> Footage:
     return Footage(clock, size, stored, *facts, interlaced, streams)
 
 
+@dataclass(frozen=True, slots=True)
+class SeekPoints:
+    """Where decoding may begin: `stamps` of all frames in the order shown, `whole` by number."""
+
+    stamps: tuple[int, ...]
+    whole: tuple[int, ...]  # ascending; the first is 0
+
+
+def find_seek_points(path: Path) -> SeekPoints | None:
+    """The points of a video, None where only decoding from its start tells frame numbers.
+
+    That is so wherever `survey` has to decode a file to count it. Raises as `survey`.
+    """
+    packets = _read_packets(path)
+    with open_video(path) as (container, stream):
+        first = next(VideoDecoder(path, container, stream).frames(), None)
+        fields = first is not None and first.interlaced_frame
+    if not packets.certain or fields or not packets.whole:
+        return None
+    stamps = sorted(stamp for stamp in packets.stamps if stamp is not None)
+    places = {stamp: index for index, stamp in enumerate(stamps)}
+    return SeekPoints(tuple(stamps), tuple(sorted(places[stamp] for stamp in packets.whole)))
+
+
 def _read_clock(path: Path, *, fields: bool) -> Clock:
     packets = _read_packets(path)
     if packets.certain and not fields:
@@ -188,7 +212,7 @@ def _read_clock(path: Path, *, fields: bool) -> Clock:
     with open_video(path) as (container, stream):
         shown.start(stream)
         shown.certain = False
-        for frame in _Decoder(path, container, stream).frames():
+        for frame in VideoDecoder(path, container, stream).frames():
             shown.add(frame.pts, frame.duration)
     return shown.clock()
 
@@ -202,6 +226,7 @@ class _Stamps:
     base: Fraction = Fraction(1)
     nominal: tuple[Fraction, ...] = ()
     certain: bool = True  # one packet is one frame, each decodes, each has its own time stamp
+    whole: list[int] = field(default_factory=list)  # stamps of frames that need no other
     _decoded: float = -math.inf  # when the last packet was
 
     def start(self, stream: VideoStream) -> None:
@@ -225,6 +250,8 @@ class _Stamps:
             first = self.stamps[0]
             whole = stamp is not None and first is not None and stamp > first
         back = packet.dts is not None and packet.dts < self._decoded  # joined recordings
+        if packet.is_keyframe and stamp is not None:
+            self.whole.append(stamp)
         doubtful = packet.is_discard or packet.is_corrupt or stamp is None or back
         self._decoded = self._decoded if packet.dts is None else packet.dts
         self.certain = self.certain and whole and not doubtful
@@ -293,7 +320,7 @@ def read(
     """
     with open_video(path) as (container, stream):
         left, count = set(wanted), 0
-        decoder = _Decoder(path, container, stream)
+        decoder = VideoDecoder(path, container, stream)
         for index, frame in enumerate(decoder.frames()):
             count = index + 1
             if index in left:
@@ -312,7 +339,7 @@ def stream(path: Path, reading: PixelReading) -> Iterator[PixelArray]:
     count = 0
     try:
         with open_video(path) as (container, track):
-            decoder = _Decoder(path, container, track)
+            decoder = VideoDecoder(path, container, track)
             for frame in decoder.frames():
                 yield decoder.array(frame, reading, square=True)
                 count += 1

@@ -190,6 +190,7 @@ def _find(clipset: Clipset) -> tuple[Findings | None, list[Finding]]:
         captions=clipset.captions,
         caption=clipset.caption,
         wording=clipset.wording,
+        reject=clipset.reject,
     )
     try:
         with collecting() as refusals:

@@ -143,6 +143,7 @@ def clipset_of(config: Config, data: Data, family: Family, source: Source) -> Cl
         template=data.template,
         subset_caption=data.subset_caption,
         wording=Wording(data.caption_extension, data.caption_part),
+        reject=data.reject,
         repeats=data.repeats,
         weight=data.weight,
         resolution=data.resolution or (variant.width, variant.height),

@@ -48,6 +48,11 @@ class EventStream:
         for reader in readers:
             _call(reader.loop, _put, reader.queue, event)
 
+    @property
+    def closed(self) -> bool:
+        """Whether the server stops: nobody hears any more."""
+        return self._closed
+
     def close(self) -> None:
         """End every stream: the server stops."""
         with self._lock:

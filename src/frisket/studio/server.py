@@ -1,5 +1,6 @@
 """Runs the application on a socket until Ctrl-C; the jobs it started outlive it."""
 
+import contextlib
 import socket
 
 import uvicorn
@@ -33,10 +34,8 @@ def run_server(app: FastAPI, studio: Studio, listener: socket.socket) -> list[st
     )
     server = StudioServer(config)
     server.studio = studio
-    try:
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn hands on the Ctrl-C that ended it
         server.run(sockets=[listener])
-    except KeyboardInterrupt:  # uvicorn hands on the Ctrl-C that ended it
-        pass
     return [
         f"{job.spec.title} (process {job.process.pid})" if job.process else job.spec.title
         for job in studio.jobs.list_jobs()

@@ -6,11 +6,16 @@ The page names things by id; the path behind an id is never the page's word.
 import hashlib
 import os
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from frisket.media.paths import VIDEOS, is_media, natural
+from frisket.media.folders.left_out import Leftovers
+from frisket.media.folders.listing import ClipsNotFound, is_sidecar, list_clips
+from frisket.media.folders.walk import walk_media
+from frisket.media.manifest import is_manifest, read_manifest
+from frisket.media.paths import VIDEOS, collecting
 
 
 class UnknownId(LookupError):
@@ -71,14 +76,29 @@ class Workspace:
         raise UnknownId(f"no data set has the id {set_id!r}")
 
     def list_clips(self, clip_set: ClipSet) -> list[Clip]:
-        """The clips of a set, in their order; none where its folder is missing."""
+        """The clips of a set in the trainer's order; none where its folder is missing or empty."""
         folder = clip_set.clips
+        if is_manifest(folder):
+            return self._list_manifest(clip_set)
         if not folder.is_dir():
             return []
-        names = [path for path in folder.rglob("*") if _is_shown(path, folder) and is_media(path)]
-        clips = [self._make_clip(clip_set, path) for path in sorted(names, key=natural)]
-        self._clips.update((clip.id, clip) for clip in clips)
+        own = {clip_set.masks.resolve()} if clip_set.masks else set()
+        left = Leftovers()
+        try:
+            with collecting():
+                media = walk_media(
+                    folder, skip=frozenset(own - {folder}), leaf=is_sidecar, left=left
+                )
+                paths = list_clips(folder, list(media), left)
+        except ClipsNotFound:
+            return []
+        clips = [self._make_clip(clip_set, path, name) for name, path in paths.items()]
+        self.remember(clips)
         return clips
+
+    def remember(self, clips: Iterable[Clip]) -> None:
+        """Know clips that were listed elsewhere, those of manifests among them."""
+        self._clips.update((clip.id, clip) for clip in clips)
 
     def get_clip(self, clip_id: str) -> Clip:
         """A clip by its id; UnknownId where there is none, or its file has gone."""
@@ -89,6 +109,15 @@ class Workspace:
         if clip is None or not clip.path.exists():
             raise UnknownId(f"no clip has the id {clip_id!r}")
         return clip
+
+    def _list_manifest(self, clip_set: ClipSet) -> list[Clip]:
+        try:
+            lines = read_manifest(clip_set.clips)
+        except (ValueError, OSError):  # the data page says what is wrong with it
+            return []
+        clips = [self._make_clip(clip_set, line.clip, line.name) for line in lines]
+        self.remember(clips)
+        return clips
 
     def _describe(self, config: Path, index: int, entry: dict[str, Any]) -> ClipSet:
         base = config.parent
@@ -104,19 +133,21 @@ class Workspace:
         clips = self.root / "clips" if (self.root / "clips").is_dir() else self.root
         return ClipSet(make_id("", "0"), clips.name, clips, self.root / "masks", None, 0)
 
-    def _make_clip(self, clip_set: ClipSet, path: Path) -> Clip:
-        name = path.relative_to(clip_set.clips).with_suffix("").as_posix()
-        clip_id = make_id(clip_set.id, os.fsencode(path.relative_to(clip_set.clips)).hex())
-        return Clip(clip_id, clip_set.id, name, path, path.suffix.lower() in VIDEOS)
+    def _make_clip(self, clip_set: ClipSet, path: Path, name: str) -> Clip:
+        video = path.is_dir() or path.suffix.lower() in VIDEOS
+        below = path.is_relative_to(clip_set.clips)
+        place = path.relative_to(clip_set.clips) if below else Path(name)
+        return Clip(make_clip_id(clip_set.id, place), clip_set.id, name, path, video)
+
+
+def make_clip_id(set_id: str, place: Path) -> str:
+    """The id of a clip by its set and its place in it."""
+    return make_id(set_id, os.fsencode(place).hex())
 
 
 def make_id(*parts: str) -> str:
     """A short id of what these words name: the same as long as they are."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-
-
-def _is_shown(path: Path, folder: Path) -> bool:
-    return not any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def _read_data(path: Path) -> list[dict[str, Any]] | None:

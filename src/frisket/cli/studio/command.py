@@ -61,6 +61,7 @@ def _listen(port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", port))
+        listener.listen()  # whoever opens the printed address at once waits, and is not refused
     except OSError as error:
         listener.close()
         raise NoStudio(

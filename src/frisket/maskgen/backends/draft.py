@@ -18,7 +18,9 @@ from frisket.maskgen.base import (
     Licence,
     ModelSource,
     RgbPicture,
+    Segment,
 )
+from frisket.maskgen.draft.click import Clicked, Point, cut_click
 from frisket.maskgen.draft.faces import DraftFace, find_faces
 from frisket.maskgen.draft.grabcut import (
     CropWindow,
@@ -70,6 +72,20 @@ class Draft:
             [Face(_make_box(face, *picture.shape[:2])) for face in self._find(picture.numpy())]
             for picture in pictures
         ]
+
+    def encode_picture(self, picture: RgbPicture) -> Clicked:
+        """Nothing is worked out beforehand."""
+        return Clicked()
+
+    def segment_points(
+        self,
+        _embedding: Clicked,
+        picture: RgbPicture,
+        points: Sequence[Point],
+        box: Box | None = None,
+    ) -> list[Segment]:
+        """Up to three candidates by GrabCut (see `click.cut_click`)."""
+        return cut_click(picture, points, box)
 
     def _find(self, picture: NDArray[Any], least: float | None = None) -> list[DraftFace]:
         vote = self.vote if least is None else least
@@ -204,7 +220,7 @@ def load(_source: ModelSource) -> Draft:
 
 BACKEND = Backend(
     summary="face, hair and body of people who face the camera, by OpenCV; no download, a draft",
-    roles=frozenset({"drafter", "faces"}),
+    roles=frozenset({"drafter", "faces", "pointer"}),
     licence=Licence(code="Apache-2.0", weights="cascades of OpenCV: Intel licence (BSD-like)"),
     load=load,
     regions=Draft.regions,

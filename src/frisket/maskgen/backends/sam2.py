@@ -10,6 +10,7 @@ from torch import Tensor
 
 from frisket.maskgen.base import Backend, Box, Licence, ModelSource, RgbPicture, Segment
 from frisket.maskgen.vision.loading import config_of, folder_of, load_model, run_halving
+from frisket.maskgen.vision import pointing
 from frisket.maskgen.vision.preprocess import (
     Preprocessing,
     enlarge,
@@ -28,7 +29,7 @@ _Request = tuple[RgbPicture, Sequence[Box], Sequence[Points]]
 
 
 class Sam2:
-    """A loaded Sam2Model, a Segmenter.
+    """A loaded Sam2Model, a Segmenter and a PointSegmenter.
 
     One mask a box: the model's single mask where that is stable, else the best of its three by
     predicted IoU (Sam2Model with multimask_output=False). The score is that predicted IoU.
@@ -48,6 +49,20 @@ class Sam2:
         refined = points or [[()] * len(of_picture) for of_picture in boxes]
         requests = list(zip(pictures, boxes, refined, strict=True))
         return list(run_halving(self._segment, requests, PICTURES))
+
+    def encode_picture(self, picture: RgbPicture) -> pointing.PictureEmbedding:
+        """What the image encoder makes of a picture."""
+        return pointing.encode_picture(self.model, self.how, picture)
+
+    def segment_points(
+        self,
+        embedding: pointing.PictureEmbedding,
+        picture: RgbPicture,
+        points: Points,
+        box: Box | None = None,
+    ) -> list[Segment]:
+        """Up to three candidates (see `pointing.segment_points`)."""
+        return pointing.segment_points(self.model, self.how, embedding, picture, points, box)
 
     @torch.no_grad()
     def _segment(self, requests: Sequence[_Request]) -> list[list[Segment]]:
@@ -125,7 +140,7 @@ def load(source: ModelSource) -> Sam2:
 
 BACKEND = Backend(
     summary="SAM 2.1: boxes and points to sharp masks",
-    roles=frozenset({"segmenter"}),
+    roles=frozenset({"segmenter", "pointer"}),
     licence=Licence(code="Apache-2.0", weights="Apache-2.0"),
     load=load,
     repo=REPO,

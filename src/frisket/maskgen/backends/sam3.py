@@ -1,6 +1,6 @@
 """SAM 3 on pictures: short noun phrases to the masks and boxes of everything they name."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
@@ -9,8 +9,17 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from frisket.maskgen.base import Backend, Box, Licence, ModelSource, RgbPicture, Segment
+from frisket.maskgen.base import (
+    Backend,
+    BackendUnusable,
+    Box,
+    Licence,
+    ModelSource,
+    RgbPicture,
+    Segment,
+)
 from frisket.maskgen.text.tokens import tokenise
+from frisket.maskgen.vision import pointing
 from frisket.maskgen.vision.loading import config_of, folder_of, load_model, run_halving
 from frisket.maskgen.vision.preprocess import Preprocessing, pixels, read
 
@@ -23,16 +32,26 @@ _PhraseMatches = tuple[str, Float[Tensor, " n"], list[Box | None], Float[Tensor,
 
 
 class Sam3:
-    """A loaded Sam3Model, a Grounder and a Detector.
+    """A loaded Sam3Model, a Grounder, a Detector and, with its tracker, a PointSegmenter.
 
     One phrase a forward; a picture is encoded once for all of its phrases, a phrase once for all
     pictures. A score is that of the query times that the phrase is present at all; instances come
     in the model's order, phrase by phrase.
     """
 
-    def __init__(self, model: Any, how: Preprocessing, tokenizer: Any) -> None:
-        """Take a model, and the preprocessing and tokenizer of its checkpoint."""
+    def __init__(
+        self,
+        model: Any,
+        how: Preprocessing,
+        tokenizer: Any,
+        load_tracker: Callable[[], Any] | None = None,
+    ) -> None:
+        """Take a model, and the preprocessing and tokenizer of its checkpoint.
+
+        `load_tracker` gives the part that is asked with points, which is loaded when first asked.
+        """
         self.model, self.how, self.tokenizer = model, how, tokenizer
+        self._load_tracker, self._tracker = load_tracker, None
         self.score = THRESHOLD
         # Bound to the model, not to self: a cycle would keep its memory until it is collected.
         self._embed = lru_cache(PHRASES)(partial(_embed, model, tokenizer))
@@ -51,6 +70,32 @@ class Sam3:
     ) -> list[list[Box]]:
         """One box an instance; raises BackendUnusable for a phrase that cannot be read."""
         return list(run_halving(self._detect, list(zip(pictures, phrases, strict=True)), 1))
+
+    def encode_picture(self, picture: RgbPicture) -> pointing.PictureEmbedding:
+        """What the tracker makes of a picture; BackendUnusable where there is none."""
+        return pointing.encode_picture(self._get_tracker(), self.how, picture)
+
+    def segment_points(
+        self,
+        embedding: pointing.PictureEmbedding,
+        picture: RgbPicture,
+        points: Sequence[pointing.Point],
+        box: Box | None = None,
+    ) -> list[Segment]:
+        """Up to three candidates (see `pointing.segment_points`)."""
+        return pointing.segment_points(
+            self._get_tracker(), self.how, embedding, picture, points, box
+        )
+
+    def _get_tracker(self) -> Any:
+        if self._tracker is None:
+            if self._load_tracker is None:
+                raise BackendUnusable(
+                    "this SAM 3 holds no tracker, so it takes phrases and no clicks; give the"
+                    " folder of the whole facebook/sam3, or of a SAM 2"
+                )
+            self._tracker = self._load_tracker()
+        return self._tracker
 
     def _ground(self, requests: Sequence[tuple[RgbPicture, Sequence[str]]]) -> list[list[Segment]]:
         return [
@@ -121,15 +166,21 @@ def load(source: ModelSource) -> Sam3:
     from transformers import CLIPTokenizer, Sam3Model  # noqa: PLC0415 - slow, listing needs none
 
     folder = folder_of(source, REPO, needs=("config.json", "tokenizer.json"))
-    config_of(folder, "sam3", "sam3_video")
+    kind = config_of(folder, "sam3", "sam3_video").get("model_type")
     how = read(folder, Preprocessing(1008, 1008, HALF, HALF))
     model = load_model(Sam3Model, folder, source)
-    return Sam3(model, how, CLIPTokenizer.from_pretrained(folder))
+    tracker = partial(pointing.load_tracker, folder, source)
+    return Sam3(
+        model,
+        how,
+        CLIPTokenizer.from_pretrained(folder),
+        tracker if kind == "sam3_video" else None,
+    )
 
 
 BACKEND = Backend(
     summary="SAM 3: phrases to the masks of everything they name",
-    roles=frozenset({"grounder", "detector"}),
+    roles=frozenset({"grounder", "detector", "pointer"}),
     licence=Licence(
         code="Apache-2.0",
         weights="SAM License",

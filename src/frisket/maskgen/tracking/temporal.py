@@ -11,15 +11,14 @@ import torch
 from numpy.typing import NDArray
 
 from frisket.maskgen.base import RgbPicture, SoftMask
+from frisket.maskgen.tracking.flow import REACH, estimate_flow, warp
 from frisket.masks.morphology import INSIDE
 
 T = TypeVar("T")
 _Field = NDArray[np.float32]  # H W
 
 CUT = 0.35  # difference of two frames, 0 to 1, from which they are of two shots
-REACH = 32.0  # pixels; a border farther away than this counts as this far
 AGREE = 0.5  # IoU from which a mask carried by motion is believed
-FLOW_SIDE = 640  # motion is estimated on frames of at most this many pixels a side
 THUMBNAIL, TILES, BINS = 48, 3, 16
 
 
@@ -151,10 +150,19 @@ def split_shots(frames: Iterable[RgbPicture], cut: float = CUT) -> Iterator[tupl
     shot, before = 0, None
     for picture in frames:
         now = _compute_histogram(picture)
-        if before is not None and float(np.abs(now - before).sum()) / 2 >= cut:
+        if before is not None and _differ(before, now) >= cut:
             shot += 1
         before = now
         yield shot, picture
+
+
+def measure_change(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
+    """How far the colours of two frames (H W 3) differ, 0 to 1; `split_shots` says how."""
+    return _differ(*(_compute_histogram(torch.from_numpy(it)) for it in (first, second)))
+
+
+def _differ(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    return float(np.abs(first - second).sum()) / 2
 
 
 def has_pixels(plane: SoftMask) -> bool:
@@ -186,7 +194,7 @@ def _settle(around: Sequence[_Moment], centre: int) -> SoftMask:
     if not usable or (now.distance is None and not usable[0] < centre < usable[-1]):
         return now.plane
     fields = [
-        _warp(moment.distance, _estimate_flow(now.grey, moment.grey))
+        warp(moment.distance, estimate_flow(now.grey, moment.grey))
         if k != centre
         else moment.distance
         for k, moment in ((k, around[k]) for k in usable)
@@ -229,7 +237,7 @@ def _carry(greys: Sequence[NDArray[np.uint8]], field: _Field) -> list[_Field]:
     """A field of the first frame on every frame, from one to the next."""
     fields = [field]
     for before, now in pairwise(greys):
-        fields.append(_warp(fields[-1], _estimate_flow(now, before)))
+        fields.append(warp(fields[-1], estimate_flow(now, before)))
     return fields
 
 
@@ -240,7 +248,7 @@ def _slide(field: _Field, towards: _Field, steps: int) -> list[_Field]:
     fields = []
     for step in range(steps + 1):
         motion[:] = (x - to_x) * step / steps, (y - to_y) * step / steps
-        fields.append(_warp(field, motion))
+        fields.append(warp(field, motion))
     return fields
 
 
@@ -261,28 +269,6 @@ def _mask(field: _Field) -> SoftMask:
 
 def _to_grey(picture: RgbPicture) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(picture.numpy(), cv2.COLOR_RGB2GRAY), np.uint8)
-
-
-def _estimate_flow(at: NDArray[np.uint8], to: NDArray[np.uint8]) -> _Field:
-    """Where each pixel of one frame lies in another: H W (x, y) in pixels."""
-    high, wide = at.shape
-    scale = min(FLOW_SIDE / max(high, wide), 1)
-    # DIS matches patches over five scales; a side below its smallest patch is refused.
-    size = max(round(wide * scale), 32), max(round(high * scale), 32)
-    small = [cv2.resize(grey, size, interpolation=cv2.INTER_AREA) for grey in (at, to)]
-    dis: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    flow = cv2.resize(dis.calc(*small, None), (wide, high), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(flow * np.array([wide / size[0], high / size[1]]), np.float32)
-
-
-def _warp(field: _Field, flow: _Field) -> _Field:
-    """A field read where the flow points; beyond the picture its border goes on."""
-    high, wide = field.shape
-    y, x = np.mgrid[0:high, 0:wide].astype(np.float32)
-    warped = cv2.remap(
-        field, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
-    return np.asarray(warped, np.float32)
 
 
 def _compute_histogram(picture: RgbPicture) -> NDArray[np.float64]:

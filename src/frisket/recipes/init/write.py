@@ -16,6 +16,7 @@ from frisket.families.base import FAMILIES, Variant
 from frisket.families.suggestions import Suggestions
 from frisket.grid import LatentGrid
 from frisket.inspection.dataset_scan import DatasetScan, scan_dataset
+from frisket.media.folders.rejecting import list_place
 from frisket.media.manifest import is_manifest
 from frisket.recipes.init.model_choice import ModelChoice, Recipe, choose, find_recipe, measure_card
 from frisket.recipes.init.model_tables import build_memory, build_model, suggest_precision
@@ -136,6 +137,8 @@ def _build_data(scan: DatasetScan, variant: Variant, base: Path, recipe: Recipe 
         table.add("caption", UNNAMED)
         missing = scan.count - scan.captioned
         table["caption"].comment(f"for the {missing} clips without a caption: name yours")
+    if (rejects := list_place(scan.clips)).is_file():
+        table.add("reject", _make_relative(rejects, base))
     _add_roles(table, scan, variant, base)
     table.add("trigger", "")
     table["trigger"].comment("a rare word put before every caption, to call the subject by")

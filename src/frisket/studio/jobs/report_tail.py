@@ -49,7 +49,7 @@ class ReportTail:
     def read(self) -> bool:
         """Read what was added; whether anything was."""
         changed = False
-        while lines := self._read_lines():
+        while (lines := self._read_lines()) is not None:
             changed = True
             for line in lines:
                 event = parse_event(line)
@@ -57,17 +57,19 @@ class ReportTail:
                     self._take(event)
         return changed
 
-    def _read_lines(self) -> list[bytes]:
+    def _read_lines(self) -> list[bytes] | None:
+        """The whole lines of the next block; None where there is none yet."""
         try:
             with self.path.open("rb") as file:
                 file.seek(self.offset)
                 block = file.read(CHUNK)
         except OSError:  # not begun, or taken away
-            return []
+            return None
         whole, newline, rest = block.rpartition(b"\n")
         if not newline:
-            if len(rest) >= LONGEST:  # no line of ours
-                self.offset += len(rest)
+            if len(rest) < LONGEST:
+                return None
+            self.offset += len(rest)  # no line of ours
             return []
         self.offset += len(whole) + 1
         return whole.split(b"\n")

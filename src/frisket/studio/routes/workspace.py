@@ -1,10 +1,16 @@
 """What the opened folder holds."""
 
+import json
+import pkgutil
+from importlib.resources import files
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
+from pydantic import BaseModel, Field
 
 import frisket
+from frisket.families import models
+from frisket.studio.jobs.spec import JobSpec
 from frisket.studio.state import Studio, get_studio
 from frisket.studio.workspace import make_id
 
@@ -34,21 +40,42 @@ def read_workspace(studio: Annotated[Studio, Depends(get_studio)]) -> dict[str, 
     }
 
 
-@router.get("/sets/{set_id}/clips")
-def list_clips(set_id: str, studio: Annotated[Studio, Depends(get_studio)]) -> dict[str, Any]:
-    """The clips of a set, in their order."""
-    clip_set = studio.workspace.get_set(set_id)
-    clips = studio.workspace.list_clips(clip_set)
-    return {
-        "clips": [
-            {"id": clip.id, "set": clip.set_id, "name": clip.name, "video": clip.video}
-            for clip in clips
-        ]
-    }
+class Project(BaseModel):
+    """What is to be trained; empty chooses by the clips and the card, as `frisket init` does."""
+
+    family: Annotated[str, Field(max_length=60, pattern=r"^[a-z0-9_]*$")] = ""
+    variant: Annotated[str, Field(max_length=60, pattern=r"^[A-Za-z0-9_.-]*$")] = ""
+    name: Annotated[str, Field(max_length=60, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")] = "frisket"
 
 
-@router.get("/clips/{clip_id}")
-def read_clip(clip_id: str, studio: Annotated[Studio, Depends(get_studio)]) -> dict[str, Any]:
-    """One clip."""
-    clip = studio.workspace.get_clip(clip_id)
-    return {"id": clip.id, "set": clip.set_id, "name": clip.name, "video": clip.video}
+@router.get("/families")
+def list_families() -> dict[str, Any]:
+    """Model families and their variants of which the memory they take is known."""
+    names = sorted(module.name for module in pkgutil.iter_modules(models.__path__))
+    table = json.loads(files("frisket.recipes.init").joinpath("recipe_table.json").read_text())
+    variants: dict[str, dict[str, None]] = {name: {} for name in names}
+    for row in table:
+        variants.setdefault(row["family"], {})[row["variant"]] = None
+    return {"families": [{"name": name, "variants": list(variants[name])} for name in variants]}
+
+
+@router.post("/project")
+def make_project(
+    body: Project, studio: Annotated[Studio, Depends(get_studio)]
+) -> dict[str, Any]:
+    """Have `frisket init` write a configuration for the opened folder."""
+    path = studio.root / f"{body.name}.toml"
+    if path.exists():
+        raise ValueError(f"{path.name} exists and is not overwritten; choose another name")
+    family = [f"--family={body.family}"] if body.family else []
+    variant = [f"--variant={body.variant}"] if body.variant else []
+    job = studio.jobs.add(
+        JobSpec(
+            kind="init",
+            title=f"Write {path.name}",
+            argv=["init", str(studio.root), "--output", str(path), *family, *variant],
+            outputs={"config": str(path)},
+            about={"config": make_id("config", path.name)},
+        )
+    )
+    return {"job": job.id, "config": make_id("config", path.name)}

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from frisket.config.provenance import ConfigError
 from frisket.disk.untrusted import BadText, parse_toml, read_text
 from frisket.studio.runs.metrics_tail import Best, MetricsTail
 from frisket.studio.runs.run_state import RunState, is_running, read_started, read_state
@@ -166,11 +165,11 @@ def _sort(runs: list[Run]) -> list[Run]:
 
 def read_output(config: Path) -> Path | None:
     """The folder a configuration writes to; None where it cannot be read."""
-    from frisket.config.load import load
+    from frisket.config.load import load  # noqa: PLC0415 - the server's start need not wait for it
 
     try:
         return load(config).run.output.resolve()
-    except (ConfigError, BadText, OSError, ValueError):
+    except (OSError, ValueError):  # ConfigError, BadText: the training page says what is wrong
         return None
 
 
@@ -183,9 +182,8 @@ def walk_runs(root: Path) -> Iterator[Path]:
             entries = list(os.scandir(folder))
         except OSError:
             continue
-        if any(entry.name in MARKS for entry in entries):
-            yield folder
-        elif any(entry.name == ".frisket.lock" for entry in entries) and is_running(folder):
+        names = {entry.name for entry in entries}
+        if names & MARKS or (".frisket.lock" in names and is_running(folder)):
             yield folder
         if depth < DEEPEST:
             folders += [

@@ -89,8 +89,9 @@ def describe_report(report: Report, runs: Sequence[Run]) -> dict[str, Any]:
 
     `stale` names the runs whose LoRA is newer than the report.
     """
-    from frisket.evaluation.comparison import compare_runs, read_measured
-    from frisket.evaluation.measured import METRICS
+    # Here, for numpy would make the server's start wait.
+    from frisket.evaluation.comparison import compare_runs, read_measured  # noqa: PLC0415
+    from frisket.evaluation.measured import METRICS  # noqa: PLC0415
 
     by_folder = {run.folder.resolve(): run for run in runs}
     measured = {entry.name: entry for entry in read_measured(report.content)}

@@ -1,6 +1,5 @@
 """Whether a run is running, and how it ended: by its lock, its checkpoints and its LoRA."""
 
-import os
 import re
 import socket
 import time
@@ -75,7 +74,7 @@ def _holds_since(pid: int, since: str, lock: Path) -> bool:
         taken = time.mktime(time.strptime(since, "%Y-%m-%d %H:%M:%S"))
         if process.status() == psutil.STATUS_ZOMBIE or process.create_time() > taken + SLACK:
             return False
-        return any(os.path.samefile(file.path, lock) for file in _list_files(process))
+        return any(Path(file.path).samefile(lock) for file in _list_files(process))
     except psutil.AccessDenied:
         return True
     except (psutil.Error, OSError, ValueError, OverflowError):

@@ -1,4 +1,4 @@
-"""Pictures of runs side by side: previews by step, samples of `generate`, those of an evaluation."""
+"""Pictures of runs side by side: previews by step, and samples of `frisket generate`."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence

@@ -80,7 +80,7 @@ VARIANTS: Mapping[str, Variant] = {
         experts={"high": (0.9, 1.0), "low": (0.0, 0.9)},
     ),
     "2.2-ti2v-5b": _SMALL,
-    "2.2-ti2v-5b-i2v": replace(_SMALL, sees="first_frame"),
+    "2.2-ti2v-5b-i2v": replace(_SMALL, sees="first_frame", hands_over=True),
 }
 
 # Where the authors guide the low-noise expert less: its share of the high-noise expert's guidance

@@ -1,0 +1,162 @@
+"""LoRA files of the workspace, known by ids: those of runs, of their checkpoints, and others."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from frisket.disk.untrusted import BadText, cut, parse_json
+from frisket.studio.runs.index import Run
+
+HEADER = 16 << 20  # bytes of a header at most: an adapter of the largest model has 1 or 2
+MARKS = ("lora", "lokr_", "hada_", "dora_scale", "diff_b")  # in the names of an adapter's tensors
+DEEPEST = 8  # folders below the root that are searched
+PASSED = frozenset({"node_modules", "__pycache__", "generated", "trash"})
+FILES = 20_000  # looked at in one search: a folder of more is no project
+
+
+@dataclass(frozen=True, slots=True)
+class LoraFile:
+    """A LoRA the page may choose; `path` is as the command takes it (two experts' common name)."""
+
+    id: str
+    name: str
+    path: Path
+    run: str | None  # the id of the run whose end it is, or whose checkpoint
+    step: int | None  # of a checkpoint, or of the run
+    family: str
+    trigger: str
+    focus: str  # the one word of the text that it acts on
+    modified: float  # seconds since 1970
+
+
+def list_loras(root: Path, runs: Sequence[Run]) -> list[LoraFile]:
+    """The LoRAs of the runs, with their checkpoints, then other files below the root.
+
+    A file is a LoRA by the names of its tensors; what cannot be read is left out (the command that
+    is given it says why).
+    """
+    loras: dict[Path, LoraFile] = {}
+    for run in runs:
+        for folder, step in _list_run_folders(run):
+            for path in _list_common_names(folder):
+                lora = _describe(path, _name_of_run(run, step), run, step or run.steps)
+                if lora is not None:
+                    loras.setdefault(path, lora)
+    known = {file for path in loras for file in list_parts(path)}
+    for path in _walk(root):
+        if path in known or path in loras:
+            continue
+        lora = _describe(path, path.relative_to(root).as_posix(), None, None)
+        if lora is not None:
+            loras[path] = lora
+    return list(loras.values())
+
+
+def _list_run_folders(run: Run) -> Iterator[tuple[Path, int | None]]:
+    yield run.folder, None
+    for folder in sorted((run.folder / "checkpoints").glob("step-*"), reverse=True):
+        step = folder.name.removeprefix("step-")
+        if step.isdecimal():
+            yield folder, int(step)
+
+
+def _name_of_run(run: Run, step: int | None) -> str:
+    return run.name if step is None else f"{run.name}, step {step}"
+
+
+def _list_common_names(folder: Path) -> list[Path]:
+    """lora.safetensors of a folder, whether it is one file or one an expert."""
+    common = folder / "lora.safetensors"
+    return [common] if list_parts(common) else []
+
+
+def list_parts(path: Path) -> list[Path]:
+    """The files behind a LoRA's name, as `runs.sampler.files_of` finds them; [] where none is."""
+    if path.is_file():
+        return [path]
+    return sorted(path.parent.glob(f"{path.stem}-*{path.suffix}"))
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    folders, count = [(root, 0)], 0
+    while folders:
+        folder, depth = folders.pop()
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError:
+            continue
+        for entry in entries:
+            count += 1
+            if entry.name.startswith(".") or count > FILES:
+                continue
+            if entry.is_file(follow_symlinks=False) and entry.name.endswith(".safetensors"):
+                yield Path(entry.path)
+            elif (
+                depth < DEEPEST and entry.name not in PASSED and entry.is_dir(follow_symlinks=False)
+            ):
+                folders.append((Path(entry.path), depth + 1))
+
+
+def _describe(path: Path, name: str, run: Run | None, step: int | None) -> LoraFile | None:
+    try:
+        file = list_parts(path)[0]
+        keys, metadata = read_header(file)
+        modified = file.stat().st_mtime
+    except (OSError, BadText, IndexError):
+        return None
+    if not any(mark in key.lower() for key in keys for mark in MARKS):
+        return None
+    base = _read_entry(metadata, "frisket.base")
+    record = _read_entry(metadata, "frisket.adapter")
+    return LoraFile(
+        id=name_lora(path),
+        name=name,
+        path=path,
+        run=run.id if run else None,
+        step=step,
+        family=str(base.get("family", "")),
+        trigger=cut(metadata.get("modelspec.trigger_phrase", ""), 200),
+        focus=cut(str(record.get("focus") or ""), 200),
+        modified=modified,
+    )
+
+
+def _read_entry(metadata: Mapping[str, str], name: str) -> Mapping[str, Any]:
+    try:
+        tree = parse_json(metadata.get(name, "{}"))
+    except BadText:
+        return {}
+    return tree if isinstance(tree, dict) else {}
+
+
+def read_header(path: Path) -> tuple[list[str], dict[str, str]]:
+    """Names of tensors and metadata of a safetensors file, without reading a tensor.
+
+    BadText for a file that is none.
+    """
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        if not 2 <= size <= HEADER:
+            raise BadText(f"{path}: is no safetensors file; its header would be {size} bytes")
+        raw = file.read(size)
+    if len(raw) != size:
+        raise BadText(f"{path}: is cut short")
+    try:
+        tree = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise BadText(f"{path}: its header is damaged") from error
+    if not isinstance(tree, dict):
+        raise BadText(f"{path}: its header is damaged")
+    metadata = tree.pop("__metadata__", {})
+    pairs = metadata.items() if isinstance(metadata, dict) else ()
+    return list(tree), {str(key): str(value) for key, value in pairs}
+
+
+def name_lora(path: Path) -> str:
+    """The id of a LoRA: what the page names it by."""
+    raw = os.fsencode(path)
+    return hashlib.blake2b(raw, digest_size=9, person=b"frisket.adapter").hexdigest()

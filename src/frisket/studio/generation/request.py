@@ -1,0 +1,209 @@
+"""What the page asks to be sampled, as the command that does it."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from frisket.studio.runs.commands import check_text, list_options
+
+Id = Annotated[str, StringConstraints(pattern="^[0-9a-f]{16,18}$")]
+Words = Annotated[str, StringConstraints(max_length=4000)]
+Seed = Annotated[int, Field(ge=0, lt=1 << 53)]  # what a page's numbers hold exactly
+Side = Annotated[int, Field(ge=8, le=8192)]
+Count = Annotated[int, Field(ge=1, le=10_000)]
+Guidance = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
+EVERYWHERE = "-"  # in place of a mask, as `runs.methods.regional`
+# Begins an option in a prompt file, as `runs.prompt_file` reads them.
+SIGN = re.compile(r"(?:^|\s)--(?=[A-Za-z])")
+
+
+class Form(BaseModel):
+    """What the page sends: unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class PromptRow(Form):
+    """A prompt with settings of its own; None is as for all."""
+
+    prompt: Words
+    negative: Words | None = None
+    seed: Seed | None = None
+    steps: Count | None = None
+    guidance: Guidance | None = None
+
+    @property
+    def has_own(self) -> bool:
+        """Whether it takes a line in a prompt file."""
+        own = (self.negative, self.seed, self.steps, self.guidance)
+        return any(value is not None for value in own)
+
+
+class LoraChoice(Form):
+    """A LoRA that acts; `painted` confines it to its own colour of the painting."""
+
+    lora: Id
+    strength: Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)] = 1.0
+    painted: bool = False
+    trigger: Words = ""
+
+
+class GenerateForm(Form):
+    """One call of `frisket generate`."""
+
+    config: Id | None = None
+    run: Id | None = None
+    prompts: Annotated[list[PromptRow], Field(min_length=1, max_length=200)]
+    seeds: Annotated[list[Seed], Field(min_length=1, max_length=64)] = [0]
+    negative: Words = ""
+    width: Side | None = None
+    height: Side | None = None
+    frames: Count | None = None
+    steps: Count | None = None
+    guidance: Guidance | None = None
+    batch: Annotated[int, Field(ge=1, le=64)] | None = None
+    loras: Annotated[list[LoraChoice], Field(max_length=8)] = []
+    painting: Id | None = None
+    compare: bool = False
+    method: Literal["", "freefuse", "tara"] = ""
+    background: Words = ""
+    fuse_step: Count | None = None
+    fuse_loras: bool = False
+    fuse_bias: bool = False
+    dry: bool = False
+
+    @model_validator(mode="after")
+    def _fits(self) -> "GenerateForm":
+        """Refuse here what the command would refuse, in the page's words."""
+        if (self.config is None) == (self.run is None):
+            raise ValueError("choose a configuration or a run: its model is sampled")
+        if self.compare and not self.loras:
+            raise ValueError("to compare with the base, choose a LoRA")
+        if self.method and not self.loras:
+            raise ValueError(f"{self.method} is for LoRAs: choose some")
+        painted = [choice for choice in self.loras if choice.painted]
+        if painted and self.method:
+            raise ValueError(f"{self.method} finds each LoRA's place by itself: paint none")
+        if painted and self.painting is None:
+            raise ValueError("a LoRA is to act where it is painted, and nothing is painted")
+        return self
+
+
+def build_argv(
+    form: GenerateForm,
+    config: Path,
+    output: Path,
+    *,
+    find_lora: Callable[[str], Path],
+    find_mask: Callable[[int], Path | None],
+) -> tuple[list[str], str | None]:
+    """The command behind `frisket`, and the prompt file that it reads from `output`, if any.
+
+    `find_lora` gives the path of an id, `find_mask` the mask of the LoRA of a number (1 the first),
+    None where nothing was painted for it. Raises ValueError for text that would not arrive as it
+    is, and for a LoRA that is to act where nothing is painted.
+    """
+    argv = ["generate", str(config)]
+    lines = None
+    if any(row.has_own for row in form.prompts):
+        lines = write_prompt_lines(form.prompts)
+        argv.append(f"--prompt-file={output / 'prompts.txt'}")
+    else:
+        prompts = [_check_prompt(row.prompt) for row in form.prompts]
+        argv += list_options("--prompt", prompts)
+    argv += list_options("--seed", [str(seed) for seed in dict.fromkeys(form.seeds)])
+    negative = check_text("negative prompt", form.negative)
+    if negative:
+        argv.append(f"--negative={negative}")
+    for name in ("width", "height", "frames", "steps", "guidance", "batch"):
+        value = getattr(form, name)
+        if value is not None:
+            argv.append(f"--{name}={value:g}" if name == "guidance" else f"--{name}={value}")
+    argv += _list_lora_options(form, find_lora, find_mask)
+    argv.append(f"--output={output}")
+    return argv, lines
+
+
+def _list_lora_options(
+    form: GenerateForm, find_lora: Callable[[str], Path], find_mask: Callable[[int], Path | None]
+) -> list[str]:
+    if not form.loras:
+        return ["--base"]
+    options = list_options("--lora", [str(find_lora(choice.lora)) for choice in form.loras])
+    options += list_options("--strength", [f"{choice.strength:g}" for choice in form.loras])
+    if any(choice.painted for choice in form.loras):
+        options += list_options("--lora-mask", _list_masks(form.loras, find_mask))
+    if form.compare:
+        options.append("--compare")
+    return options + _list_fuse_options(form)
+
+
+def _list_masks(loras: Sequence[LoraChoice], find_mask: Callable[[int], Path | None]) -> list[str]:
+    masks = []
+    for number, choice in enumerate(loras, 1):
+        mask = find_mask(number) if choice.painted else None
+        if choice.painted and mask is None:
+            raise ValueError(
+                f"LoRA {number} is to act where it is painted, and its colour is nowhere: paint it,"
+                " or let it act everywhere"
+            )
+        masks.append(str(mask) if mask else EVERYWHERE)
+    return masks
+
+
+def _list_fuse_options(form: GenerateForm) -> list[str]:
+    """Options of a method that finds each LoRA's place by its words."""
+    if not form.method:
+        return []
+    options = [f"--fuse={form.method}"]
+    triggers = [check_text("trigger", choice.trigger) for choice in form.loras]
+    if form.method == "freefuse" and not all(triggers):
+        number = triggers.index("") + 1
+        raise ValueError(f"LoRA {number} has no trigger: the words of the prompt it is about")
+    if all(triggers):
+        odd = next((trigger for trigger in triggers if "=" in trigger), None)
+        if odd is not None:
+            raise ValueError(f"trigger {odd!r}: words of a prompt have no `=`")
+        options += list_options("--trigger", triggers)
+    if form.method == "freefuse":
+        background = check_text("background", form.background)
+        options += [f"--fuse-background={background}"] if background else []
+        options += [f"--fuse-step={form.fuse_step}"] if form.fuse_step else []
+        options += ["--fuse-with-loras"] if form.fuse_loras else []
+        options += ["--fuse-bias"] if form.fuse_bias else []
+    return options
+
+
+def _check_prompt(prompt: str) -> str:
+    plain = check_text("prompt", prompt)
+    if not plain:
+        raise ValueError("a prompt is empty: write what is to be seen, or remove the line")
+    return plain
+
+
+def write_prompt_lines(rows: Sequence[PromptRow]) -> str:
+    """Prompts with settings of their own, as `--prompt-file` reads them.
+
+    ValueError for a prompt whose words would be read as an option or a comment there.
+    """
+    lines = []
+    for row in rows:
+        prompt = _check_prompt(row.prompt)
+        negative = check_text("negative prompt", row.negative or "")
+        odd = next((text for text in (prompt, negative) if SIGN.search(text)), None)
+        if odd is not None:
+            raise ValueError(f"{odd[:60]!r}: in a table of prompts `--x` would begin an option")
+        if prompt.startswith("#"):
+            raise ValueError(f"{prompt[:60]!r}: in a table of prompts `#` would begin a comment")
+        own: Mapping[str, object] = {
+            "n": negative or None,
+            "d": row.seed,
+            "s": row.steps,
+            "l": None if row.guidance is None else f"{row.guidance:g}",
+        }
+        options = [f"--{letter} {value}" for letter, value in own.items() if value is not None]
+        lines.append(" ".join([prompt, *options]))
+    return "\n".join(lines) + "\n"

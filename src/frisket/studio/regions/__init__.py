@@ -1,0 +1,1 @@
+"""The region table of a configuration and the numbers of its masks, edited with comments kept."""

@@ -1,0 +1,189 @@
+// One clip in the editor: its mask, its regions, what is being done to it.
+import type { MaskDoc, Picture, Step } from "../../ink/doc.ts";
+import { put } from "../../lib/api.ts";
+import { toastError } from "../../lib/toasts.svelte.ts";
+import type { Clip, Region } from "../../lib/workspace.svelte.ts";
+import { fetchPixels, type PictureSource } from "./canvas/picture.ts";
+import { layPalette, measureShares, type LegendEntry, type PaletteRegion } from "./palette/regions.ts";
+import { settings, sizeOf } from "./tools/settings.svelte.ts";
+import type { StrokeSettings } from "./tools/strokes.ts";
+
+const OFTEN = 100; // milliseconds between two looks at a stroke on its way
+const WRITE = 250; // milliseconds after the last move of a weight until it is written
+const EVER = 400; // milliseconds after the last stroke until shares are counted
+
+export interface Hover {
+  x: number;
+  y: number;
+  region: string;
+  soft: number | null; // 0 to 1
+}
+
+/** What a tool proposes: nothing is painted until it is accepted. */
+export interface Proposed {
+  ids: Uint8Array;
+  colour: string;
+}
+
+export class EditorSession {
+  doc = $state.raw<MaskDoc | null>(null);
+  source = $state.raw<PictureSource | null>(null);
+  regions = $state<PaletteRegion[]>([]);
+  region = $state(1);
+  /** Rises at the end of a stroke, and during one at most ten times a second. */
+  version = $state(0);
+  /** Rises when steps were added, undone or redone. */
+  steps = $state(0);
+  shares = $state.raw<Float64Array<ArrayBuffer>>(new Float64Array(256));
+  hover = $state.raw<Hover | null>(null);
+  path = $state.raw<number[]>([]); // of a lasso or polygon on its way
+  preview = $state.raw<Uint8Array | null>(null);
+  proposed = $state.raw<Proposed | null>(null);
+  maskOnly = $state(false);
+  maskHidden = $state(false);
+  fetchingPixels = $state(false);
+  /** The picture is on the canvas, as coarse as it may be. */
+  seen = $state(false);
+  private pixels: Picture | null = null;
+  private lookedAt = 0;
+  private counting: ReturnType<typeof setTimeout> | undefined;
+  private writing: ReturnType<typeof setTimeout> | undefined;
+  private weights: Record<string, number> = {};
+
+  constructor(
+    readonly clip: Clip,
+    readonly config: string | null,
+  ) {}
+
+  get current(): PaletteRegion | undefined {
+    return this.regions.find((region) => region.id === this.region);
+  }
+
+  get locked(): ReadonlySet<number> {
+    return new Set(this.regions.filter((region) => region.locked).map((region) => region.id));
+  }
+
+  /** The regions as other parts of the page take them. */
+  get weighed(): Region[] {
+    return this.regions.map(({ id, name, colour, weight }) => ({ id, name, colour, weight: weight ?? 1 }));
+  }
+
+  get strokeSettings(): StrokeSettings {
+    return { ...settings, region: this.region, size: sizeOf(settings.tool), locked: this.locked };
+  }
+
+  takeDoc(doc: MaskDoc, legend: LegendEntry[]): void {
+    this.doc = doc;
+    this.takeLegend(legend);
+    this.changed();
+  }
+
+  takeLegend(legend: LegendEntry[]): void {
+    const background = this.doc?.background ?? 0;
+    this.regions = layPalette(legend, background, this.regions);
+    if (!this.current) this.region = this.regions.find((region) => region.id !== background)?.id ?? 1;
+  }
+
+  nameOf(id: number): string {
+    return this.regions.find((region) => region.id === id)?.name ?? (id === (this.doc?.background ?? 0) ? "background" : `number ${id}`);
+  }
+
+  /** Called each frame in which the document changed. */
+  looked(): void {
+    const now = performance.now();
+    if (now - this.lookedAt < OFTEN) return;
+    this.lookedAt = now;
+    this.version++;
+  }
+
+  /** Called when a stroke or a step has ended. */
+  changed(): void {
+    this.version++;
+    this.steps++;
+    clearTimeout(this.counting);
+    this.counting = setTimeout(() => {
+      if (this.doc) this.shares = measureShares(this.doc.ids);
+    }, EVER);
+  }
+
+  point(x: number, y: number): void {
+    const doc = this.doc;
+    const column = Math.floor(x);
+    const row = Math.floor(y);
+    if (!doc || column < 0 || row < 0 || column >= doc.width || row >= doc.height) {
+      this.hover = null;
+      return;
+    }
+    const at = row * doc.width + column;
+    const id = doc.ids[at]!;
+    const plane = doc.soft.get(this.region);
+    this.hover = { x: column, y: row, region: this.nameOf(id), soft: plane ? plane[at]! / 255 : null };
+  }
+
+  /** The region under a point becomes the one in hand. */
+  pick(x: number, y: number): void {
+    const doc = this.doc;
+    const column = Math.floor(x);
+    const row = Math.floor(y);
+    if (!doc || column < 0 || row < 0 || column >= doc.width || row >= doc.height) return;
+    const id = doc.ids[row * doc.width + column]!;
+    if (this.regions.some((region) => region.id === id)) this.region = id;
+  }
+
+  /** Show one region alone, or all again where it is alone already. */
+  solo(id: number): void {
+    const alone = this.regions.every((region) => region.hidden === (region.id !== id));
+    for (const region of this.regions) region.hidden = !alone && region.id !== id;
+  }
+
+  /** A weight from its slider: seen at once, written a moment later. */
+  weigh(region: PaletteRegion, weight: number): void {
+    if (!this.config || !Number.isFinite(weight) || weight < 0) return;
+    region.weight = weight;
+    this.weights[region.name] = weight;
+    clearTimeout(this.writing);
+    this.writing = setTimeout(() => void this.writeWeights(), WRITE);
+  }
+
+  async writeWeights(): Promise<void> {
+    const weights = this.weights;
+    if (!this.config || !Object.keys(weights).length) return;
+    this.weights = {};
+    try {
+      await put(`/configs/${this.config}/regions`, { weights });
+    } catch (error) {
+      toastError(error);
+    }
+  }
+
+  get picture(): Picture | null {
+    return this.pixels;
+  }
+
+  /** Fetch the clip's own pixels, for the tools that look at colours. */
+  async needPixels(): Promise<void> {
+    const { source, doc } = this;
+    if (!source || !doc || this.pixels || this.fetchingPixels) return;
+    this.fetchingPixels = true;
+    try {
+      const data = await fetchPixels(source);
+      if (source === this.source) this.pixels = { width: source.width, height: source.height, data };
+    } catch (error) {
+      toastError(error);
+    } finally {
+      this.fetchingPixels = false;
+    }
+  }
+
+  forgetPixels(): void {
+    this.pixels = null;
+  }
+
+  close(): void {
+    clearTimeout(this.counting);
+    clearTimeout(this.writing);
+    void this.writeWeights();
+  }
+}
+
+export type Finished = (step: Step | null) => void;
