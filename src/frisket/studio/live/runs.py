@@ -15,7 +15,7 @@ from fastapi import Request
 from frisket.disk.untrusted import ANNOTATIONS, BadText, parse_json, read_text
 from frisket.studio.live.tail import MetricsTail
 from frisket.studio.runs.index import Run
-from frisket.studio.workspace import Workspace
+from frisket.studio.workspace import Clip, Workspace
 
 KEPT = 16  # runs whose columns are held
 PAUSE = 5.0  # seconds between two looks for a clip that no data set had
@@ -28,7 +28,7 @@ class LiveRuns:
         """Nothing is read yet."""
         self._tails: OrderedDict[Path, MetricsTail] = OrderedDict()
         self._clips: dict[Path, tuple[int, list[dict[str, Any]]]] = {}
-        self._ids: dict[Path, str] = {}
+        self._files: dict[Path, Clip] = {}
         self._listed = -math.inf
         self._lock = threading.Lock()
 
@@ -61,23 +61,23 @@ class LiveRuns:
             known = self._clips[folder] = (written, clips)
         return known[1]
 
-    def find_id(self, workspace: Workspace, run: Run, path: Path) -> str | None:
-        """The id of a clip by its file; None where no data set of the opened folder has it.
+    def find_clip(self, workspace: Workspace, run: Run, path: Path) -> Clip | None:
+        """A clip of the workspace by its file; None where no data set of the opened folder has it.
 
         Of several data sets with the file, that of the run's own configuration is meant.
         """
         path = path.resolve()
         now = time.monotonic()
         with self._lock:
-            if path not in self._ids and now - self._listed > PAUSE:
+            if path not in self._files and now - self._listed > PAUSE:
                 self._listed = now
                 sets = sorted(workspace.sets(), key=lambda one: one.config == run.config)
-                self._ids = {
-                    clip.path.resolve(): clip.id
+                self._files = {
+                    clip.path.resolve(): clip
                     for clip_set in sets
                     for clip in workspace.list_clips(clip_set)
                 }
-            return self._ids.get(path)
+            return self._files.get(path)
 
 
 def get_live(request: Request) -> LiveRuns:

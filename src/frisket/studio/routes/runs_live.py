@@ -110,9 +110,12 @@ def _place_clip(studio: Studio, live: LiveRuns, run: Run, clip: dict[str, Any]) 
     if entry.get("name") != clip["name"]:
         entry = {}
     path = str(entry.get("clip", ""))
+    here = live.find_clip(studio.workspace, run, Path(path)) if path else None
     return {
         **clip,
-        "id": live.find_id(studio.workspace, run, Path(path)) if path else None,
+        "id": here and here.id,
+        "set": here and here.set_id,
+        "video": bool(here and here.video),
         "frames": entry.get("frames"),
         "crop": entry.get("crop"),
         "flip": bool(entry.get("flip")),
