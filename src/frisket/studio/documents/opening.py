@@ -1,10 +1,11 @@
 """A clip's id to its mask document."""
 
 from frisket.maskgen.files.edits import EditLog
-from frisket.studio.documents.base import MaskDocument, NotEditable
+from frisket.studio.documents.base import MaskDocument
 from frisket.studio.documents.finding import MaskPlace, find_mask
 from frisket.studio.documents.history import History
 from frisket.studio.documents.still import StillDocument
+from frisket.studio.documents.video import open_video
 from frisket.studio.state import Studio
 from frisket.studio.workspace import Clip
 
@@ -14,7 +15,7 @@ def open_document(studio: Studio, clip_id: str) -> MaskDocument:
     clip = studio.workspace.get_clip(clip_id)
     place = find_mask(clip, studio.workspace.get_set(clip.set_id))
     if clip.video or clip.path.is_dir():
-        raise NotEditable(f"{clip.name}: masks of videos cannot be painted here")
+        return open_video(studio, clip, place)
     return open_still(studio, clip, place)
 
 
