@@ -79,6 +79,7 @@ def read_edit(tree: Any, pixels: int) -> Edit:
     rule = tree.get("rule", "evenodd")
     if rule not in ("evenodd", "nonzero"):
         raise BadStroke(f"`rule` is evenodd or nonzero, not {show(rule)}")
+    points: tuple[float, ...]
     if kind == "fill":
         points = (_read_number(tree.get("x")), _read_number(tree.get("y")))
     else:
@@ -156,7 +157,8 @@ def renumber(edit: Edit, numbers: Mapping[int, int]) -> Edit:
         return edit
     used = {*edit.values} if edit.kind == "pixels" else {edit.id}
     locked, only = edit.limits.locked, edit.limits.only
-    if strange := sorted((used | locked | ({only} - {None})) - numbers.keys()):
+    named = used | locked | (set() if only is None else {only})
+    if strange := sorted(named - numbers.keys()):
         raise BadStroke(f"an edit names the region {strange[0]}, which its legend lacks")
     table = bytes(numbers.get(number, 0) for number in range(256))
     limits = Limits(
