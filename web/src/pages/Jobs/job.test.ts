@@ -20,7 +20,7 @@ function make(changes: Partial<Job>): Job {
 }
 
 const progress = {
-  ...{ stage: "training", done: 10, total: 100, at: 99, began: 50, left: 90 },
+  ...{ stage: "training", done: 10, total: 100, at: 99, left: 90 },
   values: { loss: 0.70333, inside: "nan", lr: 1 },
 };
 

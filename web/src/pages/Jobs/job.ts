@@ -1,6 +1,7 @@
 /** One job as the server sends it, and how it is put into words. */
 
 import { formatNumber, formatSeconds } from "../../lib/format.ts";
+import type { PageName } from "../../lib/router.svelte.ts";
 import type { ToastKind } from "../../lib/toasts.svelte.ts";
 
 export type JobState = "queued" | "running" | "stopping" | "finished" | "failed" | "stopped";
@@ -10,7 +11,6 @@ export interface JobProgress {
   done: number;
   total: number;
   at: number;
-  began: number;
   values: Record<string, number | string>;
   left: number | null;
 }
@@ -52,6 +52,21 @@ const ORDER: Record<JobState, number> = {
   stopped: 2,
 };
 const SHOWN = ["loss", "inside", "outside", "clips/s"];
+
+/** The page on which one sees what a job makes, by its kind. */
+const PAGES: Record<string, PageName> = {
+  init: "data",
+  inspect: "data",
+  masks: "masks",
+  train: "train",
+  generate: "generate",
+  evaluate: "runs",
+  attend: "runs",
+};
+
+export function findPage(job: Job): PageName | null {
+  return PAGES[job.kind] ?? null;
+}
 
 export function isEnded(state: JobState): boolean {
   return ORDER[state] === 2;
