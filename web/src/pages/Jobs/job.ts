@@ -120,13 +120,13 @@ export function describeValues(job: Job): string {
     .join("  ");
 }
 
-/** How it stands, in a word or two. */
-export function describeState(job: Job, now: number): string {
+/** How it stands, in a few words; `before` is the title of the job that it waits for. */
+export function describeState(job: Job, now: number, before = ""): string {
   const seconds = countSeconds(job, now);
   const time = seconds === null ? "" : ` ${formatSeconds(seconds)}`;
   switch (job.state) {
     case "queued":
-      return job.position === 0 ? "next" : `waits, ${(job.position ?? 0) + 1}.`;
+      return before ? `waits for ${before}` : "next";
     case "running":
       return `runs${time}`;
     case "stopping":
@@ -138,6 +138,17 @@ export function describeState(job: Job, now: number): string {
     case "stopped":
       return seconds === null ? "taken out" : `stopped after${time}`;
   }
+}
+
+/** When it ended: 14:32, and the day where it was another. */
+export function describeTime(job: Job, now: number): string {
+  if (job.ended === null) return "";
+  const [end, today] = [new Date(job.ended * 1000), new Date(now * 1000)];
+  const time = end.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  const sameDay = end.toDateString() === today.toDateString();
+  return sameDay
+    ? time
+    : `${end.toLocaleDateString([], { day: "numeric", month: "short" })} ${time}`;
 }
 
 /** What is said of an end to whoever is elsewhere. */
