@@ -111,7 +111,7 @@ def page(chromium: Browser, studio: Served) -> Iterator[Page]:
 
 @pytest.fixture
 def take_picture(page: Page, tmp_path: Path) -> Callable[[str], None]:
-    """Takes the pictures of docs/studio.md; they are kept where FRISKET_PICTURES=1 (make pictures)."""
+    """Takes the pictures of docs/studio.md; `make pictures` keeps them."""
     kept = os.environ.get("FRISKET_PICTURES") == "1"
 
     def take(name: str) -> None:
