@@ -77,6 +77,10 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
         *("--config", "--only"),
     }
     | COMMON,
+    "masks track": {
+        *("clip", "--from", "--to", "--key", "--masks", "--clips", "--tracker", "--source"),
+        "--device",
+    },
     "masks review": {"folder", "--output", "--beside", "--below", "--page"},
     "masks point": {
         *("clip", "--at", "--not", "--box", "--text", "--region", "--mode", "--candidate"),

@@ -99,6 +99,9 @@ class MaskRecord:
     thresholds: Mapping[str, FiniteFloat] = field(default_factory=dict)
     confidence: FiniteFloat | None = None  # of the whole clip, in [0, 1]
     worst: int | None = None  # frame of a video that is least sure
+    by_frame: tuple[FiniteFloat, ...] = ()  # confidence of each frame of a video, as it was made
+    painted: tuple[int, ...] = ()  # frames of a video that a hand painted
+    tracked: tuple[tuple[int, FiniteFloat], ...] = ()  # frames carried from those, and how sure
     notes: tuple[str, ...] = ()  # for the reader: why unsure, what failed
     seconds: FiniteFloat = 0.0
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
