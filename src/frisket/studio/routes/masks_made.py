@@ -67,7 +67,7 @@ def read_queue(
 
 
 @router.post("/sets/{set_id}/verdicts")
-def judge(set_id: Id, body: Judgement, indexes: Indexes, studio: Opened) -> dict[str, Any]:
+def judge(set_id: Id, body: Judgement, indexes: Indexes) -> dict[str, Any]:
     """Accept or reject masks; what could not be judged is said by clip."""
     index, rows = indexes.choose(set_id, body.ids)
     if body.above is not None:
@@ -90,8 +90,6 @@ def judge(set_id: Id, body: Judgement, indexes: Indexes, studio: Opened) -> dict
         except (ValueError, OSError) as error:
             refused[row.id] = str(error)
     indexes.renew(set_id)
-    for clip_id in judged:
-        studio.events.publish("mask", {"clip": clip_id, "verdict": not body.undo})
     return {"judged": judged, "refused": refused}
 
 
