@@ -16,6 +16,7 @@ from frisket.studio.masks_made.making import (
 )
 from frisket.studio.masks_made.queue import BELOW, count_entries, judge_row, list_entries
 from frisket.studio.sets.index import SetIndex, SetIndexes, get_indexes
+from frisket.studio.sets.plan import list_regions
 from frisket.studio.settings import read_settings
 from frisket.studio.state import Studio, get_studio
 
@@ -63,7 +64,11 @@ def read_queue(
     """All clips of a set, the worst mask first, and how many there are of each standing."""
     index = indexes.open(set_id, anew=anew)
     entries = list_entries(index, below)
-    return {"entries": [entry.dump() for entry in entries], "counts": count_entries(entries)}
+    return {
+        "entries": [entry.dump() for entry in entries],
+        "counts": count_entries(entries),
+        "colours": {region.name: region.colour for region in list_regions(index.plan)},
+    }
 
 
 @router.post("/sets/{set_id}/verdicts")

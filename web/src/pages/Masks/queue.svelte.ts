@@ -37,6 +37,7 @@ export const WORDS: Record<Standing, string> = {
 interface QueueAnswer {
   entries: QueueEntry[];
   counts: Record<string, number>;
+  colours: Record<string, string>;
 }
 
 interface Done {
@@ -47,6 +48,7 @@ interface Done {
 export class ReviewQueue {
   entries = $state.raw<QueueEntry[]>([]);
   counts = $state.raw<Record<string, number>>({});
+  colours = $state.raw<Record<string, string>>({});
   filter = $state<Filter>("look");
   currentId = $state("");
   ready = $state(false);
@@ -69,6 +71,7 @@ export class ReviewQueue {
     const answer = await get<QueueAnswer>(`/sets/${this.setId}/queue?anew=true`);
     this.entries = answer.entries;
     this.counts = answer.counts;
+    this.colours = answer.colours;
     this.ready = true;
     if (!this.current) this.currentId = this.shown[0]?.id ?? "";
   }
