@@ -104,6 +104,7 @@ class _Child:
             await asyncio.wait_for(process.wait(), GRACE)
         except TimeoutError:
             process.kill()
+            await process.wait()
 
 
 DIED = (
