@@ -19,6 +19,7 @@ IMPORTED = "imported"  # key of settings: the masks came from another tool
 
 Status = Literal["done", "unsure", "nothing", "failed"]
 State = Literal["fresh", "done", "stale", "hand"]
+VerdictKind = Literal["accepted", "rejected"]
 
 
 class BadMaskRecord(ValueError):
@@ -72,6 +73,15 @@ class DetectionRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a person said of the mask, when, and which status it had before (`files.verdicts`)."""
+
+    kind: VerdictKind
+    when: str
+    was: Status
+
+
+@dataclass(frozen=True, slots=True)
 class MaskRecord:
     """Everything known of one clip's masks. `settings` shaped them, and `key` is their hash."""
 
@@ -95,6 +105,7 @@ class MaskRecord:
     notes: tuple[str, ...] = ()  # for the reader: why unsure, what failed
     seconds: FiniteFloat = 0.0
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    verdict: Verdict | None = None
     frisket: str = frisket.__version__
     version: int = VERSION
 
