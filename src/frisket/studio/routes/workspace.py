@@ -60,9 +60,7 @@ def list_families() -> dict[str, Any]:
 
 
 @router.post("/project")
-def make_project(
-    body: Project, studio: Annotated[Studio, Depends(get_studio)]
-) -> dict[str, Any]:
+def make_project(body: Project, studio: Annotated[Studio, Depends(get_studio)]) -> dict[str, Any]:
     """Have `frisket init` write a configuration for the opened folder."""
     path = studio.root / f"{body.name}.toml"
     if path.exists():
