@@ -27,8 +27,8 @@ def test_a_spike_leads_to_the_file_the_frames_and_the_crop(tmp_path: Path) -> No
     )
     train(load(file))
     folder = tmp_path / "runs/first"
-    items = json.loads((folder / "clips.json").read_text())
-    assert {(item["name"], item.get("flip", False)) for item in items} == {
+    items = json.loads((folder / "clips.json").read_text())["clips"]
+    assert {(item["name"], item["flip"]) for item in items} == {
         (name, flip) for name in ("wide", "square") for flip in (False, True)
     }
     wide = next(item for item in items if item["name"] == "wide")

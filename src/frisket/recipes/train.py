@@ -26,7 +26,7 @@ from frisket.runs.epochs import count_steps, rates_of
 from frisket.runs.prepare import Prepared, prepare, source_of
 from frisket.runs.previews import prepare_previews
 from frisket.runs.refusals import memory_of, stop_if_refused
-from frisket.runs.run_record import write_record
+from frisket.runs.run_record import write_banner
 from frisket.runs.sampler import files_of
 from frisket.runs.training_parts import build_trainer, load_adapted, may_idle
 from frisket.training.distributed import Team, assemble
@@ -152,7 +152,7 @@ def _prepare(
     if team.accelerator.is_main_process:
         for line in departures(config, prepared):
             log.warning("%s", line)
-        write_record(config, prepared, config.run.output)
+        write_banner(config, prepared, config.run.output)
         announce(config, prepared)
     return config, prepared
 

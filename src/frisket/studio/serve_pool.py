@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Literal
 
-Lane = Literal["quick", "model"]
+Lane = Literal["quick", "model", "plan"]
 Progress = Callable[[str, int, int], None]
 LINE = 1 << 22  # bytes of the longest line
 GRACE = 3.0  # seconds a child has to end by itself
@@ -114,7 +114,10 @@ DIED = (
 
 @dataclass(slots=True)
 class ServePool:
-    """One child a lane: `quick` for frames, masks and weights, `model` for segmentation."""
+    """One child a lane: `quick` for frames, masks and weights, `model` for segmentation.
+
+    `plan` looks at configurations and foretells memory: seconds, which a brush must not wait for.
+    """
 
     _children: dict[Lane, _Child] = field(default_factory=dict)
     _numbers: Any = field(default_factory=lambda: count(1))

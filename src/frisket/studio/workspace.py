@@ -15,7 +15,7 @@ from frisket.media.folders.left_out import Leftovers
 from frisket.media.folders.listing import ClipsNotFound, is_sidecar, list_clips
 from frisket.media.folders.walk import walk_media
 from frisket.media.manifest import is_manifest, read_manifest
-from frisket.media.paths import VIDEOS, collecting
+from frisket.media.paths import VIDEOS, collecting, is_media
 
 
 class UnknownId(LookupError):
@@ -130,7 +130,8 @@ class Workspace:
         return ClipSet(make_id(config.name, str(index)), clips.name, clips, folder, config, index)
 
     def _describe_bare(self) -> ClipSet:
-        clips = self.root / "clips" if (self.root / "clips").is_dir() else self.root
+        inner = self.root / "clips"
+        clips = inner if inner.is_dir() or not _has_media(self.root) else self.root
         return ClipSet(make_id("", "0"), clips.name, clips, self.root / "masks", None, 0)
 
     def _make_clip(self, clip_set: ClipSet, path: Path, name: str) -> Clip:
@@ -138,6 +139,16 @@ class Workspace:
         below = path.is_relative_to(clip_set.clips)
         place = path.relative_to(clip_set.clips) if below else Path(name)
         return Clip(make_clip_id(clip_set.id, place), clip_set.id, name, path, video)
+
+
+def _has_media(folder: Path) -> bool:
+    """Whether pictures or videos lie in a folder, or in those right in it."""
+    entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    inside = (file for path in entries if path.is_dir() for file in path.iterdir())
+    try:
+        return any(map(is_media, entries)) or any(map(is_media, inside))
+    except OSError:  # one of them cannot be listed
+        return True
 
 
 def make_clip_id(set_id: str, place: Path) -> str:

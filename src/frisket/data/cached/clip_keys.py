@@ -12,6 +12,8 @@ FILE = "clips.json"
 def write_clip_keys(prepared: Prepared, folder: Path) -> Path:
     """Write `folder`/clips.json: each clip with the keys of its latents, captions and coverage.
 
+    A line of metrics names its clips by their place in `clips`, counted from 0. `frames` are the
+    first and last frame of the file and how many, `crop` is top, left, height and width in pixels.
     Keys are hashes of content and of how it is read, so equal keys are equal data, whatever the
     files are called. Returns the path.
     """
@@ -29,6 +31,7 @@ def write_clip_keys(prepared: Prepared, folder: Path) -> Path:
 
 
 def _describe_item(item: Item, *, held: bool) -> dict[str, object]:
+    picks = item.picks
     return {
         "name": item.name,
         "clip": item.clip,
@@ -39,4 +42,6 @@ def _describe_item(item: Item, *, held: bool) -> dict[str, object]:
         "repeats": item.repeats,
         "weight": item.weight,
         "held": held,
+        "frames": [picks[0], picks[-1], len(picks)] if picks else None,
+        "crop": [round(value, 2) for value in item.crop] or None,
     }

@@ -108,7 +108,7 @@ def fits(config: Config, room: float, predict: Callable[[Config], "Prediction"])
         return []
     taken: list[Change] = []
     changed = config
-    for name, change in _switches(config, predict(config)):
+    for name, change in list_switches(config, predict(config)):
         following = with_change(changed, change)
         if following == changed:
             continue
@@ -127,7 +127,7 @@ def card(prediction: "Prediction") -> str:
     return f"a card of {size} GB or more" if size else f"more than one card: {need:.0f} GB"
 
 
-def _switches(config: Config, prediction: "Prediction") -> Iterator[Change]:
+def list_switches(config: Config, prediction: "Prediction") -> Iterator[Change]:
     """Settings by what they cost: nothing, time, a little of the result, more of it."""
     memory = config.memory
     if config.model.dtype == "float32":

@@ -52,9 +52,10 @@ def from_plain(value: Any) -> Any:
     """The inverse of `to_plain`; CannotEdit for what TOML has no form for."""
     if isinstance(value, dict) and set(value) == {RAW}:
         try:
-            return parse_toml(f"value = {value[RAW]}")["value"]
-        except (BadText, KeyError) as error:
+            (parsed,) = parse_toml(f"value = {value[RAW]}").items()
+        except ValueError as error:  # BadText, or more than one line
             raise CannotEdit(f"{show(value[RAW])} is no TOML value ({error})") from error
+        return parsed[1]
     if isinstance(value, dict):
         return {str(name): from_plain(inner) for name, inner in value.items()}
     if isinstance(value, list):

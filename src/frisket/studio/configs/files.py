@@ -6,6 +6,7 @@ from pathlib import Path
 
 from frisket.disk.atomic import replacing
 from frisket.disk.untrusted import read_text
+from frisket.studio.workspace import UnknownId, make_id
 
 NAME = re.compile(r"[\w][\w .()+-]{0,80}\.toml")
 
@@ -61,3 +62,14 @@ def create_config(folder: Path, name: str, text: str) -> Path:
     with replacing(path) as draft:
         draft.write_bytes(text.encode())
     return path
+
+
+def find_config(root: Path, config_id: str) -> Path:
+    """A configuration in the opened folder by its id; UnknownId where there is none.
+
+    One that is no TOML at the moment is found too, to be mended.
+    """
+    for path in sorted(root.glob("*.toml")):
+        if make_id("config", path.name) == config_id and path.is_file():
+            return path
+    raise UnknownId(f"there is no configuration {config_id[:40]!r} here; it may have been renamed")

@@ -78,7 +78,8 @@ def list_set(plan: SetPlan) -> SetListing:
         with collecting() as refusals:
             found = _list_manifest(plan) if is_manifest(clips_path) else _list_folder(plan)
     except (ValueError, OSError) as error:
-        if isinstance(error, ClipsNotFound) and clips_path.is_dir():
+        bare = plan.clip_set.config is None
+        if isinstance(error, ClipsNotFound) and (clips_path.is_dir() or bare):
             return SetListing(troubles=tuple(troubles))  # an empty folder is where one begins
         return SetListing(troubles=(*troubles, Trouble("unreadable", "error", "", str(error))))
     clips, masks, orphans, left, faults = found

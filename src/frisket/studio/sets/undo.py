@@ -12,11 +12,12 @@ from typing import Any
 from frisket.disk.atomic import replacing
 from frisket.studio.sets.captions import CaptionChanged, CaptionText, write_caption
 from frisket.studio.sets.listing import ClipRow
+from frisket.studio.workspace import UnknownId
 
 KEPT = 50  # caption edits that can be taken back
 
 
-class NothingToUndo(LookupError):
+class NothingToUndo(UnknownId):
     """An edit or a piece of trash that is not there (any more)."""
 
 
