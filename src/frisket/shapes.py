@@ -40,6 +40,7 @@ CellPlane = Float[Tensor, "f h w"]  # the coverage of one region of one clip
 Cells = tuple[int, int, int]  # f h w, how many there are
 Planes = Float[Tensor, "k F H W"]  # one mask a region, in [0, 1]
 CellPlanes = Float[Tensor, "k f h w"]  # the coverage of one clip
+FrameCells = Float[Tensor, "k F h w"]  # the same of every pixel frame, not yet grouped in time
 Coverage = Float[Tensor, "b k f h w"]  # share of the cell a region covers, in [0, 1]
 Weights = Float[Tensor, "b 1 f h w"]  # how much a cell teaches, >= 0
 Latents = Float[Tensor, "b c f h w"]

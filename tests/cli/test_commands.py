@@ -74,10 +74,20 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
         *("--refine", "--fill-holes", "--largest", "--min-area", "--grow", "--feather", "--every"),
         *("--window", "--smooth", "--radius", "--gap", "--output", "--beside", "--soft", "--brush"),
         *("--overwrite", "--again", "--stability", "--review", "--limit", "--dry-run", "--workers"),
-        "--config",
+        *("--config", "--only"),
     }
     | COMMON,
+    "masks track": {
+        *("clip", "--from", "--to", "--key", "--masks", "--clips", "--tracker", "--source"),
+        "--device",
+    },
     "masks review": {"folder", "--output", "--beside", "--below", "--page"},
+    "masks point": {
+        *("clip", "--at", "--not", "--box", "--text", "--region", "--mode", "--candidate"),
+        *("--backend", "--source", "--device", "--clips", "--output", "--beside"),
+    },
+    "masks accept": {"folder", "names", "--above", "--undo", "--output", "--beside"},
+    "masks reject": {"folder", "names", "--above", "--undo", "--output", "--beside"},
     "masks backends": set(),
     "masks rules": {"--output"},
     "masks eval": {

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from tests.studio.pocket_runs import make_runs
 
 from frisket.studio.jobs.queue import JobQueue
 from frisket.studio.runs.artefacts import name_token
 from frisket.studio.runs.index import RunIndex, name_id
 from frisket.studio.runs.metrics_tail import MetricsTail
-from tests.studio.pocket_runs import make_runs
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def folder(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def queue(client: TestClient) -> Iterator[JobQueue]:
     """The queue of the studio; nothing of it is started here."""
     studio = client.app.state.studio  # type: ignore[attr-defined]
-    studio.jobs = JobQueue(studio.home, studio.root, studio.events.publish)
+    studio.jobs = studio.jobs or JobQueue(studio.home, studio.root, studio.events.publish)
     yield studio.jobs
     studio.jobs.close()
 
@@ -77,7 +77,8 @@ def test_a_run_stopped_one_killed_and_one_at_work_are_told_apart(folder: Path) -
     run = index.get(name_id(mask))
     assert (run.state, run.steps) == ("failed", 9)
     program = (
-        "import sys, time\nfrom pathlib import Path\nfrom frisket.training.lock import lock_folder\n"
+        "import sys, time\nfrom pathlib import Path\n"
+        "from frisket.training.lock import lock_folder\n"
         "with lock_folder(Path(sys.argv[1])):\n print('locked', flush=True)\n time.sleep(60)"
     )
     owner = subprocess.Popen(

@@ -256,7 +256,44 @@ class MaskRequest(Section):
     """Also what is done already."""
     review: Annotated[bool, option(panel=WORK)] = False
     """Then write the review page."""
+    only: Annotated[tuple[str, ...], option(panel=WORK, metavar="NAME")] = ()
+    """Only the clip of this name (its path below the clip folder, without suffix)."""
     limit: Annotated[WholeNumber, option(panel=WORK)] = 0
     """Stop after so many clips."""
     dry_run: Annotated[bool, option(panel=WORK)] = False
     """Say what would be done."""
+
+
+class PointRequest(Section):
+    """One call of `frisket masks point`: what is meant by clicks, a box or words."""
+
+    clip: Annotated[Path, ARGUMENT]
+    """The picture."""
+    at: Annotated[tuple[str, ...], option("--at", metavar="X,Y")] = ()
+    """A point inside the thing, in pixels."""
+    outside: Annotated[tuple[str, ...], option("--not", metavar="X,Y")] = ()
+    """A point outside it."""
+    box: Annotated[str, option(metavar="L,T,R,B")] = ""
+    """Left, top, right and bottom of a box around it, in pixels."""
+    text: str = ""
+    """Words for it, instead of points: needs a model that reads them."""
+    region: Annotated[str, Field(min_length=1)] = "subject"
+    """Region it becomes."""
+    mode: Literal["add", "subtract", "replace"] = "add"
+    """add, subtract, or replace what the region was."""
+    candidate: Count = 1
+    """Which of up to three proposals, the likeliest first."""
+    backend: Annotated[str, option("--backend", "-b")] = "auto"
+    """auto: SAM 3 or SAM 2 where a folder or the hub's cache has one, else `draft` (GrabCut)."""
+    sources: Annotated[
+        dict[str, str], option("--source", metavar="NAME=PATH", read=read_sources)
+    ] = Field(default_factory=dict)
+    """Folder of a backend's weights, as sam2=FOLDER."""
+    device: str = "auto"
+    """auto, cuda:0, cpu ..."""
+    clips: Path | None = None
+    """Clip folder, where the picture lies in a folder below it."""
+    output: Annotated[Path | None, option("--output", "-o")] = None
+    """Mask folder; by default `masks` beside `clips`."""
+    beside: bool = False
+    """Mask beside the clip, as name.mask.png."""

@@ -280,7 +280,8 @@ class MaskGenerator:
         regions = (job.everything_but,) if job.everything_but else job.regions
         tallies = {name: ClipCounts() for name in regions}
         overall = confidence.RunningConfidence()
-        merged = self._merge_sources(frames, tallies, overall, doubt)
+        by_frame: list[float] = []
+        merged = self._merge_sources(frames, tallies, overall, by_frame, doubt)
         motion = job.motion if media.video else STILL
         blanks = Blanks()
         with Writing(job, task, media) as writing:
@@ -290,7 +291,8 @@ class MaskGenerator:
                 writing.add(tidied)
         if media.video and writing.measure_shares() and not doubt:
             doubt = blanks.doubt(motion.gap)
-        report = ClipReport(tallies, overall, doubt, time.perf_counter() - began)
+        spent = time.perf_counter() - began
+        report = ClipReport(tallies, overall, doubt, spent, tuple(by_frame))
         return record_result(job, task, media, writing, report)
 
     def _merge_sources(
@@ -298,6 +300,7 @@ class MaskGenerator:
         frames: Iterable[SegmentedFrame],
         tallies: Mapping[str, ClipCounts],
         overall: confidence.RunningConfidence,
+        by_frame: list[float],
         doubt: str,
     ) -> Iterator[dict[str, SoftMask]]:
         """One table of planes a frame, what speaks for each written down on the way."""
@@ -323,7 +326,9 @@ class MaskGenerator:
                 tallies[name].certainty.add(evidence[name])
                 if score is not None:
                     tallies[name].scores.append(score)
-            overall.add(confidence.judge(evidence, doubt or frame.unsure))
+            verdict = confidence.judge(evidence, doubt or frame.unsure)
+            overall.add(verdict)
+            by_frame.append(round(verdict.confidence, 3))
             yield merged
 
 

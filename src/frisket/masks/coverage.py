@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from frisket.grid import LatentGrid
 from frisket.masks.axes import check_axes, to_fractions
-from frisket.shapes import CellPlanes, Coverage, Planes
+from frisket.shapes import CellPlanes, Coverage, FrameCells, Planes
 
 CellReading = Literal["mean", "max", "min", "bilinear", "nearest", "nearest-exact", "bicubic"]
 Reduce = Callable[[Tensor, int], Tensor]
@@ -56,7 +56,7 @@ def to_latent(planes: Planes, grid: LatentGrid, reading: CellReading = "mean") -
     return group_frames(cells, grid, reading)
 
 
-def group_frames(cells: CellPlanes, grid: LatentGrid, reading: CellReading = "mean") -> CellPlanes:
+def group_frames(cells: FrameCells, grid: LatentGrid, reading: CellReading = "mean") -> CellPlanes:
     """Cells of every pixel frame, k F h w, in the causal groups of the latent frames (k f h w)."""
     if cells.shape[1] == 1:
         return cells

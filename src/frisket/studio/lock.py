@@ -23,6 +23,10 @@ class StudioOpen(RuntimeError):
     """A folder that another studio has open; the message says how to reach that one."""
 
 
+class NotOurs(ValueError):
+    """A folder whose `.frisket-studio` leads elsewhere."""
+
+
 @dataclass(slots=True)
 class FolderLock:
     """The lock of this studio, in which it says where it is reached."""
@@ -47,10 +51,15 @@ def lock_home(home: Path) -> Iterator[FolderLock]:
     without locks that is said, and nothing is locked.
     """
     path = home / LOCK
+    if home.is_symlink() or path.is_symlink():
+        raise NotOurs(
+            f"{path}: a link stands there, and the studio would write where it leads; a folder"
+            f" from elsewhere? Remove {home} and open it again"
+        )
     with writing(path, kept="nothing was begun"):
         home.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+", encoding="utf-8")
-    with file:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "r+", encoding="utf-8", errors="replace") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from tests.studio.video.pocket_clips import draw_clip
 
 from frisket.maskgen.tracking.flow import FlowCarrier, blend_labels, measure_overlap
 from frisket.maskgen.tracking.propagate import (
@@ -12,7 +13,6 @@ from frisket.maskgen.tracking.propagate import (
     propagate,
 )
 from frisket.pocket.world import Background
-from tests.studio.video.pocket_clips import draw_clip
 
 REGIONS = (1, 2, 3)
 STRIPES = Background("stripes", "red", "blue")

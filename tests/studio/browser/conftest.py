@@ -43,7 +43,11 @@ class Served:
 
 def serve(folder: Path, *options: str) -> Served:
     """Start a studio on a folder, and read the address that it prints."""
-    environment = {**os.environ, "XDG_CACHE_HOME": str(folder.parent / "cache")}
+    environment = {
+        **os.environ,
+        "XDG_CACHE_HOME": str(folder.parent / "cache"),
+        "XDG_STATE_HOME": str(folder.parent / "state"),
+    }
     command = [sys.executable, "-m", "frisket.cli", "studio", str(folder), "--port", "0"]
     process = subprocess.Popen(
         [*command, "--no-browser", *options], stdout=subprocess.PIPE, text=True, env=environment

@@ -10,8 +10,9 @@ import psutil
 import pytest
 from PIL import Image
 
-from frisket.studio.jobs.job import Job
+from frisket.studio.jobs.job import Job, write_spec
 from frisket.studio.jobs.queue import JobQueue
+from frisket.studio.jobs.seal import read_key
 from frisket.studio.jobs.spec import JobSpec
 
 CONFIG = """\
@@ -59,6 +60,25 @@ def write_training(root: Path, steps: int = 1_000_000) -> JobSpec:
         Image.fromarray(picture).save(root / "clips" / f"{index}.png")
     (root / "frisket.toml").write_text(CONFIG.format(steps=steps), encoding="utf-8")
     return JobSpec("train", "Training", ["train", "frisket.toml"], device="cpu")
+
+
+@pytest.fixture(autouse=True)
+def key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return read_key()
+
+
+@pytest.fixture
+def write_job(root: Path, key: bytes) -> Callable[..., Path]:
+    """A function that writes a job as another server would have."""
+
+    def write(spec: JobSpec, name: str = "20260101-000000-aaaaaaaa", **options: Any) -> Path:
+        folder = root / ".frisket-studio" / "jobs" / name
+        job = Job(name, spec, folder, created=1.0)
+        write_spec(job, options.get("root", root), options.get("key", key))
+        return folder
+
+    return write
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 
 import psutil
@@ -9,6 +10,7 @@ import pytest
 
 from frisket.studio.jobs.queue import JobBusy, JobQueue, UnknownJob
 from frisket.studio.jobs.spec import BadJob, JobSpec
+from frisket.studio.lock import NotOurs, lock_home
 
 SCHEMA = JobSpec("schema", "Write the schema", ["schema", "-o", "schema.json"])
 
@@ -117,22 +119,24 @@ def test_a_killed_child_failed_with_its_last_lines(jobs, training, wait_until):
     assert job.ending.lines[-1] == "its last line"
 
 
-def write_running(root, pid, started, events=()):
-    """A job that a server which is dead now had started."""
-    folder = root / ".frisket-studio" / "jobs" / "20260101-000000-aaaaaaaa"
-    folder.mkdir(parents=True)
-    spec = {"kind": "train", "title": "Training", "argv": ["train"]}
-    (folder / "job.json").write_text(json.dumps({"created": 1.0, "spec": spec}))
-    process = {"launching": 2.0, "pid": pid, "started": started}
-    (folder / "process.json").write_text(json.dumps(process))
-    lines = "".join(json.dumps({"at": 3.0, **event}) + "\n" for event in events)
-    (folder / "events.jsonl").write_text(lines + '{"at": 4.0, "event": "en')
-    return folder
+@pytest.fixture
+def write_running(write_job):
+    """A function that writes a job which a server that is dead now had started."""
+
+    def write(pid, started, events=()):
+        folder = write_job(JobSpec("train", "Training", ["train"]))
+        process = {"launching": 2.0, "pid": pid, "started": started}
+        (folder / "process.json").write_text(json.dumps(process))
+        lines = "".join(json.dumps({"at": 3.0, **event}) + "\n" for event in events)
+        (folder / "events.jsonl").write_text(lines + '{"at": 4.0, "event": "en')
+        return folder
+
+    return write
 
 
-def test_a_number_that_another_process_has_now_is_not_trusted(root, heard):
+def test_a_number_that_another_process_has_now_is_not_trusted(root, heard, write_running):
     here = psutil.Process()
-    write_running(root, here.pid, here.create_time() - 100)
+    write_running(here.pid, here.create_time() - 100)
     queue = JobQueue(root / ".frisket-studio", root, heard)
     queue.open()
     (job,) = queue.list_jobs()
@@ -146,9 +150,9 @@ def test_a_number_that_another_process_has_now_is_not_trusted(root, heard):
     assert again.get(job.id).ending == job.ending
 
 
-def test_what_ended_while_no_server_was_there_is_told_by_its_report(root, heard):
+def test_what_ended_while_no_server_was_there_is_told_by_its_report(root, heard, write_running):
     end = {"event": "end", "code": 0}
-    write_running(root, 2**22 + 1, 1.0, [{"event": "start", "pid": 2**22 + 1}, end])
+    write_running(2**22 + 1, 1.0, [{"event": "start", "pid": 2**22 + 1}, end])
     queue = JobQueue(root / ".frisket-studio", root, heard)
     queue.open()
     queue.close()
@@ -157,9 +161,9 @@ def test_what_ended_while_no_server_was_there_is_told_by_its_report(root, heard)
     assert job.ending.at == 3.0
 
 
-def test_a_child_that_no_server_noted_is_known_by_its_report(root, heard):
+def test_a_child_that_no_server_noted_is_known_by_its_report(root, heard, write_running):
     here = psutil.Process()
-    folder = write_running(root, None, None, [{"event": "start", "pid": here.pid}])
+    folder = write_running(None, None, [{"event": "start", "pid": here.pid}])
     began = here.create_time() - 1
     (folder / "process.json").write_text(json.dumps({"launching": began}))
     start = {"at": began + 2, "event": "start", "pid": here.pid}
@@ -172,16 +176,46 @@ def test_a_child_that_no_server_noted_is_known_by_its_report(root, heard):
     assert job.process.pid == here.pid
 
 
-def test_a_folder_that_is_no_job_is_named_and_left_alone(root, heard, caplog):
+def test_jobs_that_came_with_a_folder_do_not_run(root, heard, write_job, caplog):
     home = root / ".frisket-studio" / "jobs"
     (home / "notes").mkdir(parents=True)
     (home / "broken").mkdir()
     (home / "broken" / "job.json").write_text('{"spec": {"kind": "x"')
+    write_job(SCHEMA, "20260101-000000-bbbbbbbb", key=b"another's" * 4)
+    changed = write_job(SCHEMA, "20260101-000000-cccccccc")
+    contents = json.loads((changed / "job.json").read_text())
+    contents["spec"]["argv"] = ["schema", "-o", "../elsewhere.json"]
+    (changed / "job.json").write_text(json.dumps(contents))
+    shutil.copytree(write_job(SCHEMA, "x"), home / "20260101-000000-dddddddd")
+    shutil.rmtree(home / "x")
+    moved = write_job(SCHEMA, "20260101-000000-eeeeeeee", root=root.parent / "old")
     queue = JobQueue(root / ".frisket-studio", root, heard)
     queue.open()
     queue.close()
-    assert queue.list_jobs() == []
-    assert "broken holds no job that can be read" in caplog.text
+    assert [(job.id, job.state) for job in queue.list_jobs()] == [(moved.name, "stopped")]
+    assert "run it again if it is wanted" in queue.get(moved.name).ending.message
+    for name in ("notes", "broken", *(f"20260101-000000-{each * 8}" for each in "bcd")):
+        assert f"{name} holds no job of yours" in caplog.text
+    assert not (root / "schema.json").exists()
+    assert list(root.parent.glob("*.json")) == []
+
+
+def test_the_key_is_the_users_own(tmp_path, key):
+    path = tmp_path / "state" / "frisket" / "studio.key"
+    assert path.read_bytes() == key
+    assert len(key) == 32
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert len(list(path.parent.iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", [".frisket-studio", ".frisket-studio/lock"])
+def test_a_folder_that_leads_elsewhere_is_refused(root, tmp_path, name):
+    (tmp_path / "precious").write_text("precious")
+    (root / name).parent.mkdir(exist_ok=True)
+    (root / name).symlink_to(tmp_path / "precious")
+    with pytest.raises(NotOurs, match="a link stands there"), lock_home(root / ".frisket-studio"):
+        pass
+    assert (tmp_path / "precious").read_text() == "precious"
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def test_a_report_is_read_on_as_it_grows(tail):
     append(tail, {"at": 1, "event": "start", "pid": 7}, step(10, 1), step(20, 11))
     assert tail.read()
     assert tail.pid == 7
-    assert (tail.progress.done, tail.progress.left) == (11, 89.0)
+    assert (tail.progress.done, tail.progress.left) == (11, 19 / 11 * 89)
     assert not tail.read()
     with tail.path.open("a") as file:
         file.write('{"at": 30, "event": "progress", "stage": "training", "do')
@@ -39,7 +39,7 @@ def test_a_report_is_read_on_as_it_grows(tail):
     assert tail.progress.left == 0.0
     append(tail, step(31, 1, 5, "saving"))
     tail.read()
-    assert (tail.progress.stage, tail.progress.left) == ("saving", None)
+    assert (tail.progress.stage, tail.progress.left) == ("saving", 4.0)
 
 
 def test_lines_that_are_no_events_are_passed_over(tail):

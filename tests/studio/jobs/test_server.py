@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from frisket.studio.jobs.processes import ProcessIdentity, is_alive
+
 
 class Browser:
     """A `frisket studio` on a folder and somebody who has opened its address."""
@@ -40,9 +42,13 @@ class Browser:
 
 
 @pytest.fixture
-def open_studio():
+def open_studio(root):
     started = []
     yield lambda folder: Browser(folder, started)
+    for note in root.glob(".frisket-studio/jobs/*/process.json"):  # they outlive the servers
+        process = json.loads(note.read_text())
+        if is_alive(ProcessIdentity(process["pid"], process["started"])):
+            psutil.Process(process["pid"]).kill()
     for process in started:
         if process.poll() is None:
             process.kill()
@@ -50,13 +56,9 @@ def open_studio():
 
 
 def test_a_job_outlives_a_killed_server_and_the_next_one_follows_it(
-    root, training, open_studio, wait_until
+    root, training, write_job, open_studio, wait_until
 ):
-    folder = root / ".frisket-studio" / "jobs" / "20260101-000000-aaaaaaaa"
-    folder.mkdir(parents=True)  # a job that waits: a server begins it as it starts
-    spec = {"kind": "train", "title": "Training", "argv": list(training.argv), "device": "cpu"}
-    (folder / "job.json").write_text(json.dumps({"created": 1.0, "spec": spec}))
-
+    write_job(training)  # it waits: a server begins it as it starts
     first = open_studio(root)
     wait_until(lambda: first.job()["state"] == "running")
     pid = first.job()["pid"]

@@ -5,7 +5,7 @@
 
 import { Changes } from "./changes";
 import { EdgeBrush } from "./edge";
-import { fillColours, fillLabels } from "./flood";
+import { fillColours, fillLabels, listSpans } from "./flood";
 import { type FillRule, GRID, type Spans, capsule, polygonSpans, snap } from "./raster";
 import { SoftStroke, deriveIds } from "./soft";
 import {
@@ -107,13 +107,19 @@ export class MaskDoc {
         this.points.push(x, y);
         continue;
       }
-      const radius = this.findRadius(stroke, point.pressure ?? 1);
-      if (last && this.points[last - 3] === x && this.points[last - 2] === y
-        && this.points[last - 1] === radius) continue;
-      this.points.push(x, y, radius);
-      if (this.softStroke) this.softStroke.extend(x, y, radius, point.pressure ?? 1);
-      else this.paintSegment();
+      const pressure = point.pressure ?? 1;
+      this.extendExactly(x, y, this.findRadius(stroke, pressure), pressure);
     }
+  }
+
+  /** One point of a brush as the log has it: on the grid, with its radius. */
+  extendExactly(x: number, y: number, radius: number, pressure = 1): void {
+    if (!this.stroke) throw new Error("no stroke is under way; begin one first");
+    const { points } = this, last = points.length;
+    if (last && points[last - 3] === x && points[last - 2] === y && points[last - 1] === radius) return;
+    points.push(x, y, radius);
+    if (this.softStroke) this.softStroke.extend(x, y, radius, pressure);
+    else this.paintSegment();
   }
 
   /** What the stroke came to, null where it changed nothing. */
@@ -386,23 +392,4 @@ export class MaskDoc {
     this.allowed = null;
     this.points = [];
   }
-}
-
-/** Pixels that are not 0 as runs. */
-export function listSpans(pixels: Uint8Array, width: number, height: number): Spans {
-  const spans: number[] = [];
-  for (let y = 0; y < height; y++) {
-    const row = y * width;
-    let x = 0;
-    while (x < width) {
-      if (!pixels[row + x]) {
-        x++;
-        continue;
-      }
-      const start = x;
-      while (x < width && pixels[row + x]) x++;
-      spans.push(y, start, x);
-    }
-  }
-  return Int32Array.from(spans);
 }

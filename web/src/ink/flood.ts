@@ -1,5 +1,6 @@
 /** Which pixels a fill takes: by label or by colour, hanging together or all alike. */
 
+import type { Spans } from "./raster";
 import type { Picture } from "./stroke";
 
 /**
@@ -84,4 +85,23 @@ export function nearColour(
       && Math.abs(data[place + 1]! - green) <= tolerance
       && Math.abs(data[place + 2]! - blue) <= tolerance;
   };
+}
+
+/** Pixels that are not 0 as runs. */
+export function listSpans(pixels: Uint8Array, width: number, height: number): Spans {
+  const spans: number[] = [];
+  for (let y = 0; y < height; y++) {
+    const row = y * width;
+    let x = 0;
+    while (x < width) {
+      if (!pixels[row + x]) {
+        x++;
+        continue;
+      }
+      const start = x;
+      while (x < width && pixels[row + x]) x++;
+      spans.push(y, start, x);
+    }
+  }
+  return Int32Array.from(spans);
 }

@@ -67,11 +67,16 @@ export class History {
   }
 
   /** Take over steps that were kept, without touching the document: `position` of them are done. */
-  restore(steps: readonly Omit<NamedStep, "bytes">[], position: number): void {
+  restore(steps: readonly Omit<NamedStep, "bytes">[], position: number, last = 0): void {
     this.steps.splice(0, this.steps.length, ...steps.map((step) => ({ ...step, bytes: measure(step) })));
     this.position = position;
     this.bytes = this.steps.reduce((sum, step) => sum + step.bytes, 0);
-    this.next = Math.max(0, ...this.steps.map((step) => step.number)) + 1;
+    this.next = Math.max(last, ...this.steps.map((step) => step.number)) + 1;
+  }
+
+  /** A number that no step of this mask has or will have. */
+  reserve(): number {
+    return this.next++;
   }
 
   clear(): void {

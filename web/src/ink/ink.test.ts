@@ -1,19 +1,21 @@
 /** The document and its rasteriser against the Python twin, and the laws of strokes and undo. */
 
-import { readFileSync } from "node:fs";
-import { inflateSync } from "node:zlib";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import text from "../../../tests/masks/painting/strokes.json?raw";
 import { MaskDoc, type StrokeOptions } from "./doc";
 import { History } from "./history";
 import { capsule, discSpans, polygonSpans, snap } from "./raster";
 import { featherPlane, fillMask, growMask } from "./regions";
 import { checksum, writeRuns, Tiling } from "./tiles";
 
-const cases = JSON.parse(
-  readFileSync(new URL("../../../tests/masks/painting/strokes.json", import.meta.url), "utf8"),
-);
-const unpack = (text: string): Uint8Array => new Uint8Array(inflateSync(Buffer.from(text, "base64")));
+const cases = JSON.parse(text);
+
+async function unpack(packed: string): Promise<Uint8Array> {
+  const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
 
 describe("same numbers, same pixels as Python", () => {
   test("discs", () => {
@@ -32,20 +34,20 @@ describe("same numbers, same pixels as Python", () => {
       expect([...polygonSpans(points, rule, w, h)]).toEqual(spans);
     }
   });
-  test("whole documents", () => {
+  test("whole documents", async () => {
     for (const { edits, size: [w, h], ids } of cases.documents) {
       const doc = new MaskDoc(w, h);
       for (const edit of edits) draw(doc, edit);
-      expect(Buffer.compare(doc.ids, unpack(ids))).toBe(0);
+      expect(checksum([doc.ids])).toBe(checksum([await unpack(ids)]));
     }
   });
-  test("grow, fill and feather as the trainer's own", () => {
+  test("grow, fill and feather as the trainer's own", async () => {
     for (const { size: [w, h], ids, pixels, grown, filled, feather, feathered } of cases.regions) {
-      const mask = unpack(ids);
-      expect(growMask(mask, w, h, pixels)).toEqual(unpack(grown));
-      expect(fillMask(mask, w, h)).toEqual(unpack(filled));
+      const mask = await unpack(ids);
+      expect(growMask(mask, w, h, pixels)).toEqual(await unpack(grown));
+      expect(fillMask(mask, w, h)).toEqual(await unpack(filled));
       const soft = featherPlane(mask.map((value) => value * 255), w, h, feather);
-      const theirs = unpack(feathered);
+      const theirs = await unpack(feathered);
       expect(Math.max(...soft.map((value, at) => Math.abs(value - theirs[at]!)))).toBeLessThanOrEqual(1);
     }
   });

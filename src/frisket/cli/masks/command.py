@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from frisket.cli.masks import files
+from frisket.cli.masks import files, hand, track
 from frisket.cli.model_options import TypedOptions, add_command
 from frisket.cli.options import end_stopped
 from frisket.progress import Bar
@@ -52,6 +52,8 @@ def make_commands(bar: Bar) -> typer.Typer:
     app.command("backends")(_print_backends)
     app.command("rules")(_print_rules)
     files.add(app, bar)
+    hand.add(app)
+    track.add(app, bar)
     return app
 
 

@@ -113,8 +113,8 @@ def _explain_left_out(result: MaskingResult) -> list[str]:
     if unsure_count:
         subject = "1 mask is" if unsure_count == 1 else f"{unsure_count} masks are"
         lines.append(
-            f"{subject} unsure, so training leaves the clip out until its mask is mended, or the"
-            " .json beside it deleted to take it as it is."
+            f"{subject} unsure, so training leaves the clip out until its mask is mended, or"
+            " accepted as it is (`frisket masks accept`)."
         )
     if doubtful_count:
         subject, them = ("mask is", "it") if doubtful_count == 1 else ("masks are", "them")

@@ -15,7 +15,7 @@ from frisket.data.records import Window
 from frisket.inspection.findings import Severity, look_at_extent, look_at_grid
 from frisket.inspection.lens.view import Lens, LossView, RegionView
 from frisket.masks.weights import BACKGROUND
-from frisket.shapes import CellPlane, CellPlanes, Plane
+from frisket.shapes import CellPlane, FrameCells, Plane
 
 INSIDE = 0.5  # a pixel, or a cell, is a region's from here on
 DROWNED = 0.01  # share of the loss below which a region that weighs is hardly taught
@@ -39,7 +39,7 @@ class LossFault:
 
 
 def list_faults(
-    lens: Lens, window: Window, named: Mapping[str, Plane], cells: CellPlanes, view: LossView
+    lens: Lens, window: Window, named: Mapping[str, Plane], cells: FrameCells, view: LossView
 ) -> list[LossFault]:
     """Faults of the frame at hand, gravest first.
 
@@ -61,9 +61,7 @@ def list_faults(
     faults += _check_extent(shaped, own, max(brightest.values(), default=0.0))
     for name in left:
         for finding in look_at_grid("", name, shown[name], own[name], lens.grid):
-            faults.append(
-                LossFault("thin", finding.severity, name, finding.sentence, finding.fix)
-            )
+            faults.append(LossFault("thin", finding.severity, name, finding.sentence, finding.fix))
     order = ("error", "warning", "note")
     return sorted(faults, key=lambda fault: order.index(fault.severity))
 

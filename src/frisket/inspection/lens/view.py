@@ -23,7 +23,7 @@ from frisket.media.frames import Media, probe
 from frisket.media.geometry import Geometry
 from frisket.runs.concepts.terms import terms_of
 from frisket.runs.prepare import clipset_of, source_of
-from frisket.shapes import CellPlanes, Coverage, PerSample, Plane
+from frisket.shapes import CellPlanes, Coverage, FrameCells, PerSample, Plane
 
 ON = torch.ones(1, dtype=torch.bool)
 
@@ -142,7 +142,7 @@ def read_saved(lens: Lens, window: Window) -> dict[str, Plane]:
     return read_planes(window, lens.regions)
 
 
-def lay_saved(lens: Lens, window: Window) -> CellPlanes:
+def lay_saved(lens: Lens, window: Window) -> FrameCells:
     """The cells of each picked frame of the masks on disk, k F h w in the configured order.
 
     Not yet grouped in time (`group_frames` does), so that a frame can be exchanged.
@@ -152,7 +152,7 @@ def lay_saved(lens: Lens, window: Window) -> CellPlanes:
     return arrange(lay(named, window, single)["planes"], tuple(named), lens.regions)
 
 
-def lay_frame(lens: Lens, window: Window, named: Mapping[str, Plane]) -> CellPlanes:
+def lay_frame(lens: Lens, window: Window, named: Mapping[str, Plane]) -> FrameCells:
     """The cells of one frame, k 1 h w in the configured order; `named` are 1 H W each."""
     geometry = replace(window.geometry, picks=window.geometry.picks[:1])
     single = replace(lens.grid, temporal=1)
@@ -192,7 +192,7 @@ class LossView:
     clean_frames: int  # latent frames that are handed over clean
 
 
-def weigh_cells(lens: Lens, frames: CellPlanes, t: float = 0.0) -> LossView:
+def weigh_cells(lens: Lens, frames: FrameCells, t: float = 0.0) -> LossView:
     """Weights and shares of a window; `frames` k F h w are the cells of each pixel frame.
 
     The order is the trainer's (`losses.weighting.weigh`) at noise level `t`, at the end of the run.

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from frisket.maskgen.base import Backend, Box, Licence, ModelSource, RgbPicture, Segment
-from frisket.maskgen.vision.loading import config_of, folder_of, load_model, run_halving
 from frisket.maskgen.vision import pointing
+from frisket.maskgen.vision.loading import config_of, folder_of, load_model, run_halving
 from frisket.maskgen.vision.preprocess import (
     Preprocessing,
     enlarge,

@@ -23,7 +23,9 @@ LEAST = 8.0  # areas of a click's own square: less is the click itself
 BEYOND = 2.0  # how far a thing may reach past its guess, in guesses
 FILLED = 0.85  # share of a box's sides that the likely place within it has
 STEP = 90.0  # of L, a and b together, of a full edge
-MARGIN = 0.25  # of what is possible, that is looked at around it: the background that counts is near
+MARGIN = (
+    0.25  # of what is possible, that is looked at around it: the background that counts is near
+)
 SAME = 0.95  # IoU from which two candidates are one
 EPS = 1e-3  # ridge of the guided filter that lays the border on edges of the whole picture
 
@@ -42,8 +44,8 @@ def cut_click(
 
     A click inside belongs to the thing, one outside does not; with a box nothing beyond it does.
     The score in [0, 1] is how strong the edges of the picture along the outline are, less those
-    within: a thing, and not half of one or two of them. The same every time. ValueError where nothing is asked for: no click inside and no box, or points
-    outside the picture.
+    within: a thing, and not half of one or two of them. The same every time. ValueError where
+    nothing is asked for (no click inside, no box), or points lie outside the picture.
     """
     high, wide, _ = picture.shape
     _check(points, box, high, wide)
@@ -195,7 +197,7 @@ def _find_edges(pixels: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _rate(region: Region, edges: NDArray[np.float32]) -> float:
-    """How far the outline runs along edges; where the picture's border cuts the thing it is none."""
+    """How strong the edges along the outline are, less those within."""
     inner = cv2.erode(region.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     outline = region & ~inner
     inside = float(edges[inner].mean()) if inner.any() else 1.0

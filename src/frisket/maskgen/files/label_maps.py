@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from io import BytesIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +77,7 @@ def extend_legend(path: Path, regions: Iterable[str]) -> dict[str, int]:
 
 
 def save_labels(
-    target: Path | IO[bytes], indices: NDArray[np.uint8], legend: Mapping[str, int]
+    target: Path | BytesIO, indices: NDArray[np.uint8], legend: Mapping[str, int]
 ) -> None:
     """Write H W indices as PNG of mode P: black is 0, regions have their report colours.
 

@@ -19,6 +19,7 @@ IMPORTED = "imported"  # key of settings: the masks came from another tool
 
 Status = Literal["done", "unsure", "nothing", "failed"]
 State = Literal["fresh", "done", "stale", "hand"]
+VerdictKind = Literal["accepted", "rejected"]
 
 
 class BadMaskRecord(ValueError):
@@ -72,6 +73,15 @@ class DetectionRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a person said of the mask, when, and which status it had before (`files.verdicts`)."""
+
+    kind: VerdictKind
+    when: str
+    was: Status
+
+
+@dataclass(frozen=True, slots=True)
 class MaskRecord:
     """Everything known of one clip's masks. `settings` shaped them, and `key` is their hash."""
 
@@ -89,9 +99,13 @@ class MaskRecord:
     thresholds: Mapping[str, FiniteFloat] = field(default_factory=dict)
     confidence: FiniteFloat | None = None  # of the whole clip, in [0, 1]
     worst: int | None = None  # frame of a video that is least sure
+    by_frame: tuple[FiniteFloat, ...] = ()  # confidence of each frame of a video, as it was made
+    painted: tuple[int, ...] = ()  # frames of a video that a hand painted
+    tracked: tuple[tuple[int, FiniteFloat], ...] = ()  # frames carried from those, and how sure
     notes: tuple[str, ...] = ()  # for the reader: why unsure, what failed
     seconds: FiniteFloat = 0.0
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    verdict: Verdict | None = None
     frisket: str = frisket.__version__
     version: int = VERSION
 

@@ -76,6 +76,7 @@ class ClipReport:
     overall: confidence.RunningConfidence
     doubt: str
     seconds: float
+    by_frame: tuple[float, ...] = ()  # of a video, the confidence of each frame
 
 
 def key_of(job: MaskJob, task: Task) -> str:
@@ -122,6 +123,7 @@ def record_result(
         thresholds=dict(job.thresholds),
         confidence=certainty,
         worst=report.overall.worst if video and masked else None,
+        by_frame=report.by_frame if video and masked else (),
         notes=notes,
         seconds=round(report.seconds, 3),
     )

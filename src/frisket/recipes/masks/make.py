@@ -34,6 +34,7 @@ from frisket.media.manifest import is_manifest
 from frisket.media.workers import begin
 from frisket.progress import Progress
 from frisket.recipes.masks.request import PreparedJob, device_of, prepare_job
+from frisket.registry import suggest
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ def make_masks(request: MaskRequest, *, progress: Progress = lambda *_: None) ->
     began = time.perf_counter()
     options = request.maskgen
     clips, place = place_of(request.folder, options.output, beside=options.beside)
-    clip_files = clips_of(clips, place, options.prompts.captions)
+    clip_files = _choose_clips(request.only, clips_of(clips, place, options.prompts.captions))
     prepared = prepare_job(
         options, clip_files, place, dry=request.dry_run, noun_phrases=request.noun_phrases
     )
@@ -156,10 +157,27 @@ def _list_tasks(
         state = record.state(mask_record, clip=task.clip, masks=mask_paths, key=key_of(job, task))
         if state == "hand" and not request.overwrite:
             result.counts["by hand, kept"] += 1
+        elif _is_accepted(mask_record) and mask_paths and not request.overwrite:
+            result.counts["accepted, kept"] += 1
         elif state == "done" and not request.again:
             result.counts["done before"] += 1
         else:
             yield task
+
+
+def _is_accepted(mask_record: record.MaskRecord | None) -> bool:
+    """Whether a person has looked at the mask and taken it."""
+    verdict = mask_record.verdict if mask_record else None
+    return verdict is not None and verdict.kind == "accepted"
+
+
+def _choose_clips(only: Sequence[str], clip_files: Sequence[ClipFiles]) -> list[ClipFiles]:
+    """The clips named; all where none is. BackendUnusable for a name that is not there."""
+    names = [clip.name for clip in clip_files]
+    for name in only:
+        if name not in names:
+            raise BackendUnusable(f"--only {name}: no clip is named so{suggest(name, names)}")
+    return [clip for clip in clip_files if not only or clip.name in only]
 
 
 def _note_result(result: MaskingResult, outcome: ClipResult) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -16,6 +16,7 @@ from frisket.evaluation.contact_sheet import PANEL, Card, contact_sheet, css_col
 from frisket.evaluation.page import render, thumbnail, write_whole
 from frisket.maskgen.files.record import DetectionRecord, MaskRecord, ModelRecord, load, state
 from frisket.maskgen.files.store import BadLegend, MaskStore, read_frames, read_legend
+from frisket.maskgen.files.verdicts import list_doubts
 from frisket.masks.read import WHOLE
 from frisket.media import files
 from frisket.media.frames import BadMedia, Media, decode, probe
@@ -30,12 +31,6 @@ ON_SHEET = 24
 THUMB = 320  # pixels a side: shown small on the page, and this large on a click
 FRAMES = 8  # of a video that are shown, besides its worst
 GREY = "mask"  # region of a hand-painted mask where no legend names any
-
-_PLAIN_REASONS = {
-    "failed": "no mask could be made",
-    "unsure": "what was found is not to be trusted",
-    "nothing": "no region was found",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +117,7 @@ class _Desk:
                 if part.confidence is not None
             ]
             confidence = min(confidences, default=None)
-        reasons = list(_list_doubts(mask_record, confidence, self.below))
+        reasons = list(list_doubts(mask_record, confidence, self.below))
         if stale and mask_record.status != "failed":
             reasons.append(
                 "its clip or mask files changed since the mask was made; run `frisket masks` again"
@@ -293,22 +288,6 @@ def _rank(pair: tuple[files.ClipFiles, ReviewEntry]) -> tuple[int, float, bool]:
     """Worst first; a clip without a mask comes first among equals."""
     _, entry = pair
     return STANDINGS.index(entry.status), entry.confidence or 0.0, bool(entry.masks)
-
-
-def _list_doubts(mask_record: MaskRecord, confidence: float | None, below: float) -> Iterator[str]:
-    """Why a made mask should be looked at; nothing where it is done and sure."""
-    if mask_record.status != "done":
-        yield from mask_record.notes or (_PLAIN_REASONS[mask_record.status],)
-    elif confidence is None:
-        yield "how sure it is was not told"
-    elif confidence < below:
-        yield f"its confidence {confidence:.2f} is below {below:g}"
-        yield from mask_record.notes
-    else:
-        return
-    for name, region in mask_record.regions.items():
-        if region.confidence is not None and region.confidence < below:
-            yield ": ".join([f"{name} {region.confidence:.2f}", *region.notes])
 
 
 def _choose_frames(frames: int, worst: int | None) -> list[int]:

@@ -14,11 +14,13 @@ from typing import Any
 from frisket.disk.atomic import replacing
 from frisket.studio.jobs.processes import ProcessIdentity
 from frisket.studio.jobs.report_tail import JobProgress, ReportTail, read_last_lines
+from frisket.studio.jobs.seal import is_sealed, make_seal
 from frisket.studio.jobs.spec import ENDED, JobSpec, State
 from frisket.studio.jobs.text import clean_line, clean_text
 
 log = logging.getLogger(__name__)
 
+LARGEST = 1 << 20  # bytes of a file of a job, but for its report and print
 LINES = 12  # last lines of the print that stand for an error nobody worded
 
 
@@ -109,6 +111,7 @@ class Job:
             "device": self.spec.device,
             "about": clean_tree(self.spec.about),
             "state": self.state,
+            "now": time.time(),
             "created": self.created,
             "started": began,
             "ended": ending.at if ending else None,
@@ -182,12 +185,17 @@ def _judge_silence(job: Job, returncode: int | None) -> Ending:
     return Ending("failed", at, returncode, message, fix, lines=lines)
 
 
-def read_job(folder: Path) -> Job | None:
-    """A job of its folder; None where its `job.json` cannot be read (a folder that is no job)."""
+def read_job(folder: Path, root: Path, key: bytes) -> Job | None:
+    """A job of its folder; None for a folder that holds none of this user's.
+
+    What waited when `root` lay elsewhere (a copy, another's disk) does not run by itself here.
+    """
     asked = _read_json(folder / "job.json")
     try:
         spec = JobSpec(**asked["spec"])
         job = Job(folder.name, spec, folder, float(asked["created"]))
+        if not is_sealed(key, _name_sealed(job, asked["root"]), asked["seal"]):
+            return None
     except (KeyError, TypeError, ValueError):
         return None
     process = _read_json(folder / "process.json")
@@ -198,28 +206,41 @@ def read_job(folder: Path) -> Job | None:
     stop = _read_json(folder / "stop.json")
     job.stop_asked = float(stop["at"]) if stop else None
     _take_ending(job, _read_json(folder / "ended.json"))
+    if job.state == "queued" and asked["root"] != str(root):
+        message = f"it waited when this folder was {asked['root']}; run it again if it is wanted"
+        job.ending = Ending("stopped", job.created, message=clean_line(message))
     return job
 
 
 def _take_ending(job: Job, contents: Mapping[str, Any]) -> None:
     """What `note_ending` wrote; of another version it is judged anew, by the report."""
-    with contextlib.suppress(KeyError, TypeError):
+    with contextlib.suppress(KeyError, TypeError, ValueError):
         ending = Ending(**contents["ending"])
+        ending.at = float(ending.at)
         job.report.outputs = {**contents["outputs"]}
         progress = contents["progress"]
         job.report.progress = JobProgress(**progress) if progress else None
         job.ending = ending if ending.state in ENDED else None
 
 
-def write_spec(job: Job) -> None:
-    """Write what was asked for. CannotWrite."""
-    job.write("job.json", {"created": job.created, "spec": asdict(job.spec)})
+def write_spec(job: Job, root: Path, key: bytes) -> None:
+    """Write what was asked for, sealed. CannotWrite."""
+    contents = {"created": job.created, "root": str(root), "spec": asdict(job.spec)}
+    seal = make_seal(key, _name_sealed(job, str(root)))
+    job.write("job.json", {**contents, "seal": seal})
+
+
+def _name_sealed(job: Job, root: str) -> list[Any]:
+    """What a seal is of."""
+    return [job.id, job.created, root, asdict(job.spec)]
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     """A file of a job's folder; empty where there is none, or none that can be read."""
     try:
+        if path.stat().st_size > LARGEST:
+            return {}
         contents = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return contents if isinstance(contents, dict) else {}

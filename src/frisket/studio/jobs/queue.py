@@ -15,6 +15,7 @@ from frisket.disk.atomic import replacing
 from frisket.studio.jobs import processes
 from frisket.studio.jobs.job import Job, judge_end, read_job, write_spec
 from frisket.studio.jobs.processes import ProcessIdentity
+from frisket.studio.jobs.seal import read_key
 from frisket.studio.jobs.spec import JobSpec, name_device
 from frisket.studio.workspace import UnknownId
 
@@ -63,7 +64,7 @@ class JobQueue:
     def open(self) -> None:
         """Read the folders, take up what still runs, and go on with the queue. CannotWrite."""
         with self._lock:
-            self._jobs = {job.id: job for job in _read_jobs(self.home)}
+            self._jobs = {job.id: job for job in _read_jobs(self.home, self.root)}
             waiting = [job for job in self._jobs.values() if job.state == "queued"]
             order = {name: at for at, name in enumerate(self._read_order())}
             waiting.sort(key=lambda job: (order.get(job.id, len(order)), job.created, job.id))
@@ -99,7 +100,7 @@ class JobQueue:
         stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(created))
         name = f"{stamp}-{uuid4().hex[:8]}"
         job = Job(name, spec, self.home / name, created)
-        write_spec(job)
+        write_spec(job, self.root, read_key())
         with self._lock:
             self._jobs[name] = job
             self._waiting.append(name)
@@ -328,14 +329,19 @@ class JobQueue:
         return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
 
-def _read_jobs(home: Path) -> Iterator[Job]:
-    """The jobs of the folders, oldest first; what is none is named and left alone."""
+def _read_jobs(home: Path, root: Path) -> Iterator[Job]:
+    """The jobs of the folders, oldest first; what is none of ours is named and left alone."""
     if not home.is_dir():
         return
+    key = read_key()
     for folder in sorted(path for path in home.iterdir() if path.is_dir()):
-        job = read_job(folder)
+        job = read_job(folder, root, key)
         if job is None:
-            log.warning("studio: %s holds no job that can be read; it is left alone", folder)
+            log.warning(
+                "studio: %s holds no job of yours (it came with the folder, or is damaged); it is"
+                " left alone, and nothing of it runs",
+                folder,
+            )
         else:
             yield job
 

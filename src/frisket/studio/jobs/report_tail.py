@@ -44,6 +44,7 @@ class ReportTail:
     stopped: str = ""
     code: int | None = None
     ended: float | None = None
+    _last: float | None = None  # when the event before was
     _pace: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=PACE))
 
     def read(self) -> bool:
@@ -78,6 +79,7 @@ class ReportTail:
         take = getattr(self, f"_take_{event['event']}", None)
         if take is not None:
             take(event)
+        self._last = float(event["at"])
 
     def _take_start(self, event: dict[str, Any]) -> None:
         self.pid, self.started = int(event["pid"]), event["at"]
@@ -88,7 +90,10 @@ class ReportTail:
         last = self.progress
         if last is None or last.stage != stage or done < last.done:
             self._pace.clear()
-            began = at
+            # What comes before a stage's first step is its first step at work: several clips of a
+            # group are often done at one moment.
+            began = at if self._last is None else self._last
+            self._pace.append((began, max(done - 1, 0)))
         else:
             began = last.began
         self._pace.append((at, done))

@@ -18,7 +18,7 @@ export interface KeyTargets {
   accept(): void;
   takeBack(): void;
   leave(): void;
-  mark(as: "done" | "unsure"): void;
+  nextUnsure(): void;
 }
 
 const TOOL_KEYS: [string, ToolName, string][] = [
@@ -77,7 +77,6 @@ export function describeKeys(targets: KeyTargets): Bindings {
     Enter: { do: targets.accept, says: "Close the polygon; accept a proposal" },
     Backspace: { do: targets.takeBack, says: "Take the last corner back" },
     Escape: { do: targets.leave, says: "Leave a stroke, an outline or a proposal" },
-    "Ctrl+Enter": { do: () => targets.mark("done"), says: "Mark this clip done" },
-    u: { do: () => targets.mark("unsure"), says: "Mark this clip unsure" },
+    u: { do: targets.nextUnsure, says: "The next clip that needs a look" },
   };
 }

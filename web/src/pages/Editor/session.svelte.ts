@@ -4,7 +4,9 @@ import { put } from "../../lib/api.ts";
 import { toastError } from "../../lib/toasts.svelte.ts";
 import type { Clip, Region } from "../../lib/workspace.svelte.ts";
 import { fetchPixels, type PictureSource } from "./canvas/picture.ts";
-import { layPalette, measureShares, type LegendEntry, type PaletteRegion } from "./palette/regions.ts";
+import {
+  layPalette, measureShares, recallOrder, rememberOrder, sortLegend, type LegendEntry, type PaletteRegion,
+} from "./palette/regions.ts";
 import { settings, sizeOf } from "./tools/settings.svelte.ts";
 import type { StrokeSettings } from "./tools/strokes.ts";
 
@@ -41,10 +43,12 @@ export class EditorSession {
   proposed = $state.raw<Proposed | null>(null);
   maskOnly = $state(false);
   maskHidden = $state(false);
-  fetchingPixels = $state(false);
+  /** The clip's own pixels were fetched, for the tools that look at colours. */
+  pixelsThere = $state(false);
   /** The picture is on the canvas, as coarse as it may be. */
   seen = $state(false);
   private pixels: Picture | null = null;
+  private pixelsOf: PictureSource | null = null;
   private lookedAt = 0;
   private counting: ReturnType<typeof setTimeout> | undefined;
   private writing: ReturnType<typeof setTimeout> | undefined;
@@ -80,8 +84,20 @@ export class EditorSession {
 
   takeLegend(legend: LegendEntry[]): void {
     const background = this.doc?.background ?? 0;
-    this.regions = layPalette(legend, background, this.regions);
+    this.regions = layPalette(sortLegend(legend, background, recallOrder(this.clip.set)), background, this.regions);
     if (!this.current) this.region = this.regions.find((region) => region.id !== background)?.id ?? 1;
+  }
+
+  /** Put a region before another (or one place up or down), which changes its key too. */
+  moveRegion(id: number, to: number): void {
+    const background = this.doc?.background ?? 0;
+    const regions = this.regions.filter((region) => region.id !== background);
+    const from = regions.findIndex((region) => region.id === id);
+    if (from < 0 || to < 0 || to >= regions.length) return;
+    regions.splice(to, 0, ...regions.splice(from, 1));
+    rememberOrder(this.clip.set, regions.map((region) => region.name));
+    const all = [...regions, ...this.regions.filter((region) => region.id === background)];
+    this.regions = layPalette(all, background, this.regions);
   }
 
   nameOf(id: number): string {
@@ -157,26 +173,25 @@ export class EditorSession {
   }
 
   get picture(): Picture | null {
-    return this.pixels;
+    return this.pixelsOf === this.source ? this.pixels : null;
   }
 
   /** Fetch the clip's own pixels, for the tools that look at colours. */
   async needPixels(): Promise<void> {
     const { source, doc } = this;
-    if (!source || !doc || this.pixels || this.fetchingPixels) return;
-    this.fetchingPixels = true;
+    if (!source || !doc || this.pixelsOf === source) return;
+    this.pixelsOf = source;
+    this.pixels = null;
+    this.pixelsThere = false;
     try {
       const data = await fetchPixels(source);
-      if (source === this.source) this.pixels = { width: source.width, height: source.height, data };
+      if (this.pixelsOf !== source) return; // another frame is shown by now
+      this.pixels = { width: source.width, height: source.height, data };
+      this.pixelsThere = true;
     } catch (error) {
+      this.pixelsOf = null;
       toastError(error);
-    } finally {
-      this.fetchingPixels = false;
     }
-  }
-
-  forgetPixels(): void {
-    this.pixels = null;
   }
 
   close(): void {

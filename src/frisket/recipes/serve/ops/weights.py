@@ -66,7 +66,7 @@ def see_weights(session: Session, args: dict[str, Any]) -> Reply:
     window = open_window(lens, clip, files.name, masks, frame, media)
     session.check()
     if painted is None and not window.masked:
-        return Reply({"masked": False, "trained": _spell_unmasked(lens, files)})
+        return Reply({"masked": False, "trained": _spell_unmasked(lens)})
     return _answer(session, lens, window, painted, frame, float(args.get("t", 0.0)))
 
 
@@ -184,14 +184,16 @@ def _pair(masking: Masking, clips: Path, clip: Path, name: str) -> dict[str, Pat
     for region, folder in folders.items():
         stems = [unicodedata.normalize(form, name) for form in ("NFC", "NFD")]
         suffixes = ("", *IMAGES, *VIDEOS) if masking.source != "sidecar" else (*IMAGES, *VIDEOS)
-        paths = [folder / f"{stem}{e}{suffix}" for stem in stems for e in ends for suffix in suffixes]
+        paths = [
+            folder / f"{stem}{e}{suffix}" for stem in stems for e in ends for suffix in suffixes
+        ]
         path = next((path for path in paths if path != clip and path.exists()), None)
         if path is not None:
             found[region] = path
     return found
 
 
-def _spell_unmasked(lens: Lens, files: ClipFiles) -> str:
+def _spell_unmasked(lens: Lens) -> str:
     """What training makes of a clip without a mask."""
     masking = lens.clipset.masking
     if masking.source == "none" or masking.unmasked == "train":
@@ -238,7 +240,7 @@ def _split(painted: PaintedMask, window: Window, lens: Lens) -> dict[str, Plane]
 def read_painted(body: bytes, args: dict[str, Any]) -> PaintedMask:
     """A painted mask of a request: deflated label map and planes; BadLabels where they misfit."""
     width, height = int(args["width"]), int(args["height"])
-    if not (0 < width and 0 < height and width * height <= MOST_PIXELS):
+    if min(width, height) < 1 or width * height > MOST_PIXELS:
         raise BadLabels(f"a mask of {width} x {height} pixels; up to {MOST_PIXELS} pixels can be")
     soft_names = [str(name) for name in args.get("soft") or []]
     lengths = [int(length) for length in args.get("lengths") or [len(body)]]

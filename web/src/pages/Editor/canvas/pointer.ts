@@ -26,6 +26,9 @@ export interface PointerHooks {
   hover(point: StrokePoint | null): void;
   pick(point: StrokePoint): void;
   size(change: number): void; // canvas pixels the pointer went to the right
+  /** The wheel sizes the brush, and zooms with Ctrl. */
+  wheelSizes(): boolean;
+  stepSize(up: boolean): void;
   undo(): void;
 }
 
@@ -201,6 +204,8 @@ export class PointerReader {
       const across = (event.deltaX || event.deltaY) * lines * ratio;
       return this.hooks.setView({ ...view, x: view.x - across });
     }
+    // A trackpad's pinch says Ctrl as well, so that it zooms whatever the switch says.
+    if (this.hooks.wheelSizes() && !event.ctrlKey) return this.hooks.stepSize(event.deltaY < 0);
     const point = this.locate(event);
     const strength = event.ctrlKey ? 0.01 : 0.0015; // a trackpad's pinch comes in small steps
     this.hooks.setView(zoomAt(view, point.x, point.y, Math.exp(-event.deltaY * lines * strength)));

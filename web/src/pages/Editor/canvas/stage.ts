@@ -107,6 +107,7 @@ export class Stage {
   }
 
   setSoft(soft: SoftLook | null): void {
+    if (isSameLook(this.soft, soft)) return; // what changes within planes comes as dirty tiles
     this.soft = soft;
     this.drawMask();
   }
@@ -244,4 +245,16 @@ export class Stage {
   private takeImage(width: number, height: number): ImageData {
     return new ImageData(new Uint8ClampedArray(this.buffer, 0, width * height * 4), width, height);
   }
+}
+
+function isSameLook(first: SoftLook | null, second: SoftLook | null): boolean {
+  if (!first || !second) return first === second;
+  return (
+    first.opacity === second.opacity &&
+    first.layers.length === second.layers.length &&
+    first.layers.every((layer, index) => {
+      const other = second.layers[index]!;
+      return layer.plane === other.plane && layer.colour === other.colour;
+    })
+  );
 }

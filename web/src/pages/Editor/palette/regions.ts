@@ -30,6 +30,31 @@ export function layPalette(
   }));
 }
 
+const ORDER = "frisket-order-"; // and the set's id: the order of its regions, by name
+
+export function recallOrder(set: string): string[] {
+  try {
+    const names: unknown = JSON.parse(localStorage.getItem(ORDER + set) ?? "[]");
+    return Array.isArray(names) ? names.filter((name) => typeof name === "string") : [];
+  } catch {
+    return [];
+  }
+}
+
+export function rememberOrder(set: string, names: string[]): void {
+  localStorage.setItem(ORDER + set, JSON.stringify(names));
+}
+
+/** The legend in an order of names; what the order does not name keeps its place at the end. */
+export function sortLegend(legend: LegendEntry[], background: number, names: string[]): LegendEntry[] {
+  const place = (entry: LegendEntry) =>
+    entry.id === background ? names.length + 1 : names.includes(entry.name) ? names.indexOf(entry.name) : names.length;
+  return legend
+    .map((entry, index) => ({ entry, index }))
+    .sort((first, second) => place(first.entry) - place(second.entry) || first.index - second.index)
+    .map(({ entry }) => entry);
+}
+
 /** Share of all pixels of each of 256 ids, in [0, 1]. */
 export function measureShares(ids: Uint8Array): Float64Array<ArrayBuffer> {
   const counts = new Float64Array(256);

@@ -1,10 +1,24 @@
-// How the mask of a clip stands, by its record.
-export type Mark = "none" | "done" | "unsure" | "hand" | "failed";
+// How the mask of a clip stands, by the facts of its data set.
+import type { Clip } from "../../../lib/workspace.svelte.ts";
+
+export type Mark = "none" | "made" | "unsure" | "nothing" | "failed" | "hand" | "alpha";
+
+/** A row of the data set, as far as the strip needs it. */
+export interface StripClip extends Clip {
+  v?: string; // changes with the file
+}
 
 export const MARKS: Record<Mark, { text: string; sign: string }> = {
   none: { text: "no mask", sign: "" },
-  done: { text: "made, sure", sign: "✓" },
+  made: { text: "made, sure", sign: "✓" },
   unsure: { text: "unsure: look at it", sign: "?" },
-  hand: { text: "painted by hand", sign: "✎" },
+  nothing: { text: "nothing was found in it", sign: "?" },
   failed: { text: "could not be made", sign: "!" },
+  hand: { text: "painted by hand", sign: "✎" },
+  alpha: { text: "its own transparency", sign: "α" },
 };
+
+/** Those that somebody should look at. */
+export function needsLook(mark: Mark | undefined): boolean {
+  return mark === "unsure" || mark === "nothing" || mark === "failed";
+}

@@ -1,0 +1,156 @@
+"""Masks of videos for the page: frames read, whole files written, corrections carried on."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from frisket.config.load import load
+from frisket.data.windows import cut_windows
+from frisket.families.base import FAMILIES
+from frisket.maskgen.tracking.propagate import Carrier
+from frisket.media.seeking import FrameReader, open_reader
+from frisket.recipes.masks.footage import (
+    Footage,
+    OpenReader,
+    Report,
+    TrackRequest,
+    blend_footage,
+    measure_coverage,
+    track_footage,
+    write_footage,
+)
+from frisket.recipes.masks.track import load_carrier
+from frisket.recipes.serve.ops.frames import describe_clip
+from frisket.recipes.serve.session import Operation, Reply, Session
+from frisket.runs.prepare import clipset_of, source_of
+
+HELD = 16 << 20  # bytes of frames a reader of masks keeps: every frame of ours is whole
+OFTEN = 8  # frames between two words of progress of what is quick
+
+
+def read_frame(session: Session, args: dict[str, Any]) -> Reply:
+    """{footage, frame}: the planes of a frame as its files have it, one after the other."""
+    footage = Footage.parse(args["footage"])
+    planes = footage.read_planes(int(args["frame"]), _open_kept(session, footage))
+    body = b"".join(np.ascontiguousarray(plane).tobytes() for plane in planes.values())
+    return Reply({"keys": list(planes), "height": footage.height, "width": footage.width}, body)
+
+
+def measure(session: Session, args: dict[str, Any]) -> Reply:
+    """{footage}: how much of each frame each id covers."""
+    footage = Footage.parse(args["footage"])
+    coverage = measure_coverage(footage, _report_often(session, "coverage", footage.frames))
+    return Reply({"shares": coverage.dump()})
+
+
+def write(session: Session, args: dict[str, Any]) -> Reply:
+    """{footage, targets, drafts, comment}: the whole mask, written; what it covers."""
+    footage = Footage.parse(args["footage"])
+    coverage = write_footage(
+        footage,
+        {key: Path(path) for key, path in args["targets"].items()},
+        {int(frame): Path(path) for frame, path in args["drafts"].items()},
+        str(args["comment"]),
+        _report_often(session, "mask", footage.frames),
+    )
+    return Reply({"shares": coverage.dump()})
+
+
+def track(session: Session, args: dict[str, Any]) -> Reply:
+    """{footage, keys, first, last, direction, kept, backend, model, device}: drafts of the range.
+
+    Each is told as it is there, as progress "FRAME CONFIDENCE". `kept` are frames painted by hand:
+    they are left alone, and so is what becomes one meanwhile.
+    """
+    footage = Footage.parse(args["footage"])
+    request = TrackRequest(args["keys"], int(args["first"]), int(args["last"]), args["direction"])
+    carrier = _load_carrier(session, args)
+    drafts = footage.drafts
+
+    def is_wanted(frame: int) -> bool:
+        note = drafts.list_notes().get(frame) if drafts else None
+        return frame not in args["kept"] and (note is None or note.maker != "hand")
+
+    def report(frame: int, done: int, confidence: float) -> None:
+        session.progress(f"{frame} {confidence}", done, request.last - request.first + 1)
+
+    session.check()
+    tracked = track_footage(
+        footage, request, carrier, _open_kept(session, footage), report, is_wanted
+    )
+    return Reply({"tracked": tracked})
+
+
+def blend(session: Session, args: dict[str, Any]) -> Reply:
+    """{footage, first, last, kept}: the frames between two keyframes drawn by their shapes."""
+    footage = Footage.parse(args["footage"])
+    opened = _open_kept(session, footage)
+    drawn = blend_footage(footage, int(args["first"]), int(args["last"]), opened, args["kept"])
+    return Reply({"drawn": drawn})
+
+
+def list_picks(session: Session, args: dict[str, Any]) -> Reply:
+    """{config, number, clip}: the frames of each window that the trainer takes from a clip."""
+    path = Path(args["config"])
+    stamp = path.stat().st_mtime_ns
+
+    def read() -> tuple[Any, int]:
+        config = load(path)
+        family = FAMILIES.load(config.model.family)
+        source = source_of(config, family)
+        clipset = clipset_of(config, config.data[int(args["number"])], family, source)
+        return (clipset, family.variants[source.variant].grid), 1 << 16
+
+    clipset, grid = session.cache.get(("picks", str(path), stamp, args["number"]), read)
+    windows = cut_windows(clipset, describe_clip(session, Path(args["clip"])), grid)
+    return Reply(
+        {
+            "windows": [list(picks) for picks, _ in windows],
+            "latent": grid.temporal,
+            "mode": clipset.windows.mode,
+        }
+    )
+
+
+def _open_kept(session: Session, footage: Footage) -> OpenReader:
+    """Opens mask files, and keeps them open between requests."""
+    reading = footage.code.reading
+
+    def open_file(path: Path) -> FrameReader:
+        stat = path.stat()
+        key = ("mask reader", str(path), stat.st_mtime_ns, stat.st_size, reading)
+        reader: FrameReader = session.cache.get(
+            key, lambda: (open_reader(path, reading, HELD), HELD)
+        )
+        return reader
+
+    return open_file
+
+
+def _report_often(session: Session, stage: str, total: int) -> Report:
+    def report(_: int, done: int, __: float) -> None:
+        session.check()
+        if done % OFTEN == 0 or done == total:
+            session.progress(stage, done, total)
+
+    return report
+
+
+def _load_carrier(session: Session, args: dict[str, Any]) -> Carrier:
+    backend, model, device = str(args["backend"]), str(args["model"]), str(args["device"])
+    size = 0 if backend == "flow" else 1 << 29
+    carrier: Carrier = session.cache.get(
+        ("carrier", backend, model, device), lambda: (load_carrier(backend, model, device), size)
+    )
+    return carrier
+
+
+OPS: dict[str, Operation] = {
+    "footage.read": read_frame,
+    "footage.measure": measure,
+    "footage.write": write,
+    "footage.track": track,
+    "footage.blend": blend,
+    "footage.picks": list_picks,
+}

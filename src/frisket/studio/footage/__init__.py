@@ -1,0 +1,1 @@
+"""What is done to the masks of videos as a whole: written, measured, carried on."""
