@@ -128,6 +128,17 @@ def test_a_spike_names_the_clip_that_made_it(tmp_path: Path) -> None:
     assert spike["median"] < spike["value"]
 
 
+def test_a_clip_of_little_noise_stands_out_in_a_loss_that_does_not(tmp_path: Path) -> None:
+    lines = list(draw_lines(200))
+    lines[119]["clips"][0] |= {"name": "bad", "t": 0.02, "error": 0.1 * 5}
+    path = tmp_path / "metrics.jsonl"
+    write(path, lines)
+    tail = MetricsTail(path)
+    tail.update()
+    (spike,) = find_spikes(tail)
+    assert (spike["step"], spike["why"], spike["clips"][0]["name"]) == (120, "clip", "bad")
+
+
 def test_a_high_noise_level_is_no_clips_fault(tmp_path: Path) -> None:
     lines = []
     generator = random.Random(5)

@@ -117,7 +117,7 @@ def test_a_spike_leads_to_the_clip_that_made_it(page: Page, folder: Path) -> Non
     write_run(folder)
     open_page(page, "#/train/watch")
     spike = page.get_by_role("button", name="step 77")
-    expect(spike).to_be_visible(timeout=SLOW)
+    expect(spike).to_be_visible(timeout=60_000)
     spike.click()
     clip = sorted(path.stem for path in (folder / "clips").glob("*.jpg"))[1]
     expect(page.get_by_role("heading", name=clip)).to_be_visible()
