@@ -1,6 +1,7 @@
 """Masks through the server: every form read, changed and written as its own, and nothing lost."""
 
 import json
+import math
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -304,6 +305,7 @@ def test_an_index_that_no_region_has_is_refused(client: TestClient, folder: Path
     assert not (folder / "masks/a.png").exists()
 
 
+STROKE = {"op": "stroke", "id": 1, "points": [4, 4, 2.5], "locked": [], "only": None}
 SMALL = zlib.compress(bytes(16))
 
 
@@ -335,6 +337,9 @@ BROKEN: list[tuple[str, bytes]] = [
     ("unknown key", break_patch(lambda h: h.update(path="/etc/passwd"))),
     ("too much", break_patch(lambda h: h.update(tiles=h["tiles"] * 100))),
     ("too little", break_patch(lambda h: h["tiles"][0].update(w=5))),
+    ("edit", break_patch(lambda h: h.update(edits=[{"op": "restore", "number": 0}]))),
+    ("point", break_patch(lambda h: h.update(edits=[{**STROKE, "points": [1, 2, math.nan]}]))),
+    ("stroke", break_patch(lambda h: h.update(edits=[{**STROKE, "points": [1e9, 2, 1]}]))),
     ("bomb", break_patch(body=zlib.compress(bytes(1 << 24), 9))),
 ]
 
