@@ -45,7 +45,7 @@ def test_photos_dropped_captioned_filtered_and_rejected_are_read_so(
     add_files(page, sorted((PHOTOS / "masks").iterdir()))
     page.get_by_label("All of these pictures are masks").check()
     page.get_by_role("button", name="Add", exact=True).click()
-    expect(page.get_by_text("2 of 2")).to_be_visible()
+    expect(page.get_by_text("2 of 2", exact=True)).to_be_visible()
     assert len(list((folder / "masks").iterdir())) == 2
 
     page.get_by_label("Model").select_option("pocket")
@@ -86,6 +86,7 @@ def test_photos_dropped_captioned_filtered_and_rejected_are_read_so(
     caption.press("Escape")
     page.keyboard.press("x")
     expect(find_tiles(page, "grace-hopper, rejected")).to_be_visible()
+    expect(page.get_by_text("1 clip rejected (clips.rejected.txt)")).to_be_visible()
 
     data = load(folder / "frisket.toml").data[0]
     assert data.repeats == 3
