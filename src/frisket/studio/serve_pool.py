@@ -115,6 +115,7 @@ class _Child:
             await asyncio.wait_for(process.wait(), GRACE)
         except TimeoutError:
             process.kill()
+            await process.wait()
 
 
 STOPPING = "the studio is being closed; start it again with `frisket studio`"
