@@ -115,7 +115,7 @@ def test_the_doctor_looks_and_mends(folder: Path, page: Page) -> None:
     found = load(config).run.output / "inspect" / "findings.json"
     findings = json.loads(found.read_text())
     assert {row["clip"] for row in findings} == {"", "grace-hopper"}
-    page.get_by_label("Finding", exact=True).select_option("kind:lossy mask")
+    page.get_by_role("combobox", name="Finding").select_option("kind:lossy mask")
     expect(find_tiles(page)).to_have_count(1)
     find_tiles(page, "grace-hopper").click()
     page.get_by_role("button", name="What can be mended?").click()
