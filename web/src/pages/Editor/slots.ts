@@ -41,6 +41,8 @@ export interface TimelineProps {
   doc: MaskDoc;
   regions: Region[];
   version: number;
+  view: View;
+  save(): Promise<void>;
 }
 
 type Module<T> = { default: T };

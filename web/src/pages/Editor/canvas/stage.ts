@@ -103,7 +103,10 @@ export class Stage {
   }
 
   setImage(size: Size): void {
+    // The next frame of a video is looked at where the last one was.
+    const same = this.image.width === size.width && this.image.height === size.height;
     this.image = size;
+    if (same) return;
     this.fit();
   }
 
