@@ -239,7 +239,9 @@ def test_a_file_is_read_changed_and_saved_by_its_revision(
     assert (folder / "frisket.toml").read_text() == edited["text"]
 
 
-@pytest.mark.parametrize("name", ["../evil", "a/b", ".hidden", "x\ny", "", "a" * 99, "frisket.toml"])
+@pytest.mark.parametrize(
+    "name", ["../evil", "a/b", ".hidden", "x\ny", "", "a" * 99, "frisket.toml"]
+)
 def test_a_new_file_has_a_plain_name_of_its_own(
     client: TestClient, folder: Path, config: str, name: str
 ) -> None:
