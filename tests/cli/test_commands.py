@@ -100,6 +100,7 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
     },
     "masks import": {"source", "--from", "--clips", "--output", "--levels", "--overwrite"},
     "masks layouts": set(),
+    "masks replay": {"folder", "--output", "--edits", "--overwrite", "--dry-run"},
 }
 
 

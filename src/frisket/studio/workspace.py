@@ -151,7 +151,7 @@ def _has_media(folder: Path) -> bool:
         return True
 
 
-def make_clip_id(set_id: str, place: Path) -> str:
+def make_clip_id(set_id: str, place: str | Path) -> str:
     """The id of a clip by its set and its place in it."""
     return make_id(set_id, os.fsencode(place).hex())
 

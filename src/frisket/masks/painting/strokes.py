@@ -5,7 +5,7 @@ import binascii
 import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ Ids = NDArray[np.uint8]  # H W, the region of each pixel
 
 IDS = -1  # the plane of ids; soft planes have the number of their region
 POINTS = 1 << 20  # numbers of one stroke
-KINDS = ("stroke", "polygon", "fill", "pixels", "undo", "redo")
+KINDS = ("stroke", "polygon", "fill", "pixels", "soft", "undo", "redo")
 
 
 class BadStroke(ValueError):
@@ -68,6 +68,8 @@ def read_edit(tree: Any, pixels: int) -> Edit:
     kind = str(tree["op"])
     if kind in ("undo", "redo"):
         return Edit(kind)
+    if kind == "soft":
+        return _read_soft(tree)
     if kind == "pixels":
         return _read_pixels(tree, pixels)
     limits = Limits(
@@ -85,6 +87,14 @@ def read_edit(tree: Any, pixels: int) -> Edit:
             raise BadStroke(f"{len(points)} numbers are no whole points of a {kind}")
     contiguous = tree.get("contiguous", True) is True
     return Edit(kind, _read_id(tree.get("id")), points, limits, rule, contiguous)
+
+
+def _read_soft(tree: Mapping[str, Any]) -> Edit:
+    """A stroke on soft planes, of which no more is known here than whose it is."""
+    stroke = tree.get("stroke")
+    if not isinstance(stroke, dict):
+        raise BadStroke(f"`stroke` is an object, not {show(stroke)}")
+    return Edit("soft", plane=_read_id(stroke.get("region")))
 
 
 def _read_pixels(tree: Mapping[str, Any], pixels: int) -> Edit:
@@ -140,6 +150,22 @@ def _read_number(value: Any) -> float:
     return float(value)
 
 
+def renumber(edit: Edit, numbers: Mapping[int, int]) -> Edit:
+    """The edit with other ids; BadStroke for an id that `numbers` lacks."""
+    if edit.plane != IDS or edit.kind in ("undo", "redo"):
+        return edit
+    used = {*edit.values} if edit.kind == "pixels" else {edit.id}
+    locked, only = edit.limits.locked, edit.limits.only
+    if strange := sorted((used | locked | ({only} - {None})) - numbers.keys()):
+        raise BadStroke(f"an edit names the region {strange[0]}, which its legend lacks")
+    table = bytes(numbers.get(number, 0) for number in range(256))
+    limits = Limits(
+        frozenset(numbers[number] for number in locked), None if only is None else numbers[only]
+    )
+    changed = numbers[edit.id] if edit.kind != "pixels" else edit.id
+    return replace(edit, id=changed, limits=limits, values=edit.values.translate(table))
+
+
 def net(edits: Iterable[Edit]) -> list[Edit]:
     """The edits that hold: what was undone is left out, what was redone is back.
 
@@ -167,9 +193,10 @@ def apply(edit: Edit, ids: Ids) -> None:
     """
     if edit.kind in ("undo", "redo"):
         raise BadStroke(f"{edit.kind} changes the list of edits, not a mask; take `net` of it")
+    if edit.plane != IDS:
+        return
     if edit.kind == "pixels":
-        if edit.plane == IDS:
-            _write_values(ids, edit.spans, edit.values)
+        _write_values(ids, edit.spans, edit.values)
         return
     if edit.kind == "fill":
         reached = _find_filled(ids, edit)

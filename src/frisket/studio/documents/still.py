@@ -10,7 +10,7 @@ from typing import Any
 
 from frisket.disk.atomic import replacing
 from frisket.disk.untrusted import BadText, read_bytes
-from frisket.maskgen.files import record
+from frisket.maskgen.files.edits import HAND, RESTORE, EditLog, LoggedSave, note_hand
 from frisket.media.foreign import PIXELS
 from frisket.media.images import open_image, size_of
 from frisket.studio.documents.base import (
@@ -23,12 +23,10 @@ from frisket.studio.documents.base import (
     Snapshot,
     derive_ids,
 )
-from frisket.studio.documents.edits import EditLog, LoggedSave
 from frisket.studio.documents.finding import MaskPlace
 from frisket.studio.documents.forms import Form, fits, resize
 from frisket.studio.documents.history import History, Version, digest_of
 
-HAND = "edited by hand in the studio"  # how the note of a record begins
 AS_IT_WAS = "as it was before the studio"
 OUTSIDE = "changed outside the studio"
 _locks: defaultdict[Path, threading.RLock] = defaultdict(threading.RLock)
@@ -82,7 +80,7 @@ class StillDocument:
                     f"version {number} is a mask of {version.form}, and now the data set has"
                     f" {form.name}; it lies in {self.history.folder}"
                 )
-            edit = {"op": "restore", "number": number}
+            edit = {"op": RESTORE, "number": number}
             return self._write(form, files, dict(version.files), (edit,))
 
     def list_versions(self) -> list[dict[str, Any]]:
@@ -213,7 +211,8 @@ class StillDocument:
             former = self.place.files.get(key)
             if former is not None and former != target:
                 former.unlink(missing_ok=True)
-        self._note_hand(version.when)
+        if self.place.store is not None:
+            note_hand(self.place.store, self.place.name, version.when)
         self.log.append(self._log_save(version), again=again)
         self.history.finish(version)
 
@@ -224,27 +223,15 @@ class StillDocument:
         before = f"{max(version.number - 1, 0)}-{version.before}"
         legend = {region.name: region.id for region in form.regions}
         return LoggedSave(
-            self.place.name, 0, width, height, before, version.revision, version.when, legend,
-            version.edits,
-        )  # fmt: skip
-
-    def _note_hand(self, when: str) -> None:
-        """Say in the record, where `frisket masks` left one, that a hand was at the mask.
-
-        The stamps stay those of what was made: that they do not hold any more is what tells
-        `frisket masks` to leave the mask alone.
-        """
-        if self.place.store is None:
-            return
-        try:
-            path = self.place.store.record(self.place.name)
-            made = record.load(path)
-        except ValueError:  # none is read from there by `frisket masks` either: it names the fault
-            return
-        if made is None:
-            return
-        others = tuple(note for note in made.notes if not note.startswith(HAND))
-        record.save(replace(made, notes=(*others, f"{HAND}, {when}")), path)
+            name=self.place.name,
+            width=width,
+            height=height,
+            before=before,
+            after=version.revision,
+            when=version.when,
+            legend=legend,
+            edits=version.edits,
+        )
 
 
 def _check_frame(frame: int) -> None:

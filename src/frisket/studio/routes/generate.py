@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import StringConstraints
 
+from frisket.media.paths import escape
 from frisket.studio.generation.history import (
     describe_call,
     find_call,
@@ -57,11 +58,11 @@ def list_models(studio: Here) -> dict[str, Any]:
     runs = open_index(studio.workspace).refresh()
     return {
         "configs": [
-            {"id": make_id("config", path.name), "name": path.name}
+            {"id": make_id("config", path.name), "name": escape(path.name)}
             for path in studio.workspace.configs()
         ],
         "runs": [
-            {"id": run.id, "name": run.name, "family": run.family, "variant": run.variant}
+            {"id": run.id, "name": escape(run.name), "family": run.family, "variant": run.variant}
             for run in runs
             if (run.folder / TRAINED).is_file()
         ],
@@ -87,7 +88,7 @@ def read_loras(studio: Here) -> dict[str, Any]:
         "loras": [
             {
                 "id": lora.id,
-                "name": lora.name,
+                "name": escape(lora.name),
                 "run": lora.run,
                 "step": lora.step,
                 "family": lora.family,

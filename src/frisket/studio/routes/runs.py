@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Response
 
+from frisket.media.paths import escape
 from frisket.studio.runs.artefacts import make_address, send_artefact
 from frisket.studio.runs.index import Run, open_index
 from frisket.studio.runs.watch import watch_runs
@@ -43,9 +44,9 @@ def describe_run(run: Run) -> dict[str, Any]:
     pages = {kind: make_address(base, run.folder, place) for kind, place in run.pages.items()}
     return {
         "id": run.id,
-        "name": run.name,
-        "folder": str(run.folder),
-        "config": run.config.name if run.config else None,
+        "name": escape(run.name),
+        "folder": escape(run.folder),
+        "config": escape(run.config.name) if run.config else None,
         "state": run.state,
         "started": run.started,
         "steps": run.steps,

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 import frisket
 from frisket.families import models
 from frisket.studio.jobs.spec import JobSpec
+from frisket.studio.sets.index import SetIndexes, get_indexes
 from frisket.studio.state import Studio, get_studio
 from frisket.studio.workspace import make_id
 
@@ -18,8 +19,14 @@ router = APIRouter()
 
 
 @router.get("/workspace")
-def read_workspace(studio: Annotated[Studio, Depends(get_studio)]) -> dict[str, Any]:
+def read_workspace(
+    studio: Annotated[Studio, Depends(get_studio)],
+    indexes: Annotated[SetIndexes, Depends(get_indexes)],
+) -> dict[str, Any]:
     """Name, configurations and data sets of the opened folder."""
+    sets = studio.workspace.sets()
+    if sets:
+        indexes.warm(sets[0].id)  # the page asks for it next
     return {
         "name": studio.root.name,
         "path": str(studio.root),
@@ -35,7 +42,7 @@ def read_workspace(studio: Annotated[Studio, Depends(get_studio)]) -> dict[str, 
                 "config": each.config and make_id("config", each.config.name),
                 "index": each.index,
             }
-            for each in studio.workspace.sets()
+            for each in sets
         ],
     }
 

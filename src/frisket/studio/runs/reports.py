@@ -100,6 +100,8 @@ def describe_report(report: Report, runs: Sequence[Run]) -> dict[str, Any]:
         for entry, folder in zip(report.runs, report.folders, strict=True)
         if (run := by_folder.get(folder.resolve())) is not None
     ]
+    places = {run.id: place for place, run in enumerate(runs)}
+    chosen.sort(key=lambda entry: places[entry[0].id])
     present = {key for _, values, _ in chosen for key in values.values}
     comparison = compare_runs([values for _, values, _ in chosen]) if len(chosen) > 1 else None
     return {
