@@ -19,7 +19,10 @@ from frisket.studio.workspace import Clip, ClipSet
 SIDECARS = (".mask", "-masklabel")
 MASKS = "masks"  # the folder offered where a data set has none
 UNPAINTED = {
-    "alpha": 'its mask is the clip\'s own transparency (masks = "alpha"), which is not painted',
+    "alpha": (
+        'its mask is the clip\'s own transparency (masks = "alpha"), which is not painted; bring it'
+        " into a folder first: frisket masks import CLIPS --from alpha --clips CLIPS -o masks"
+    ),
     "none": "its data set has no masks",
 }
 

@@ -30,6 +30,7 @@ from frisket.studio.runs.artefacts import send_artefact
 from frisket.studio.runs.commands import choose_device, spell_command
 from frisket.studio.runs.index import TRAINED, open_index
 from frisket.studio.state import Studio, get_studio
+from frisket.studio.waiting import call_while_wanted
 from frisket.studio.workspace import UnknownId, make_id
 
 router = APIRouter()
@@ -71,12 +72,11 @@ def list_models(studio: Here) -> dict[str, Any]:
 
 @router.get("/generate/defaults")
 async def read_defaults(
-    studio: Here, config: str | None = None, run: str | None = None
+    studio: Here, request: Request, config: str | None = None, run: str | None = None
 ) -> dict[str, Any]:
     """Size, steps and guidance that a model takes where nothing is said, and what it can make."""
-    reply = await studio.serve.call(
-        "sampling.defaults", {"config": str(_find_source(studio, config, run))}
-    )
+    args = {"config": str(_find_source(studio, config, run))}
+    reply = await call_while_wanted(request, studio, "sampling.defaults", args)
     return dict(reply.value)
 
 
