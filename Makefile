@@ -9,7 +9,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_BUILD_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: check format lines studio check-studio test test-browser test-slow test-all check-gpu quickstart bench bench-gpu docs clean
+.PHONY: check format lines studio check-studio test test-browser pictures test-slow test-all check-gpu quickstart bench bench-gpu docs clean
 .DEFAULT_GOAL := check
 
 # torch goes in first and alone, so that nothing resolved later can choose another one.
@@ -62,6 +62,10 @@ test: $(STAMP)
 # In Debian's Chromium (apt-get install chromium), one browser at a time.
 test-browser: $(STAMP)
 	$(BIN)/python -m pytest -m browser tests/studio/browser
+
+# The pictures of docs/studio.md, by the test that walks a whole first job.
+pictures: $(STAMP)
+	FRISKET_PICTURES=1 $(BIN)/python -m pytest -m browser tests/studio/browser/test_first_job.py
 
 # What is slow, in its order, one at a time to each worker; past 30 minutes none is begun, and those
 # not reached are named. FRISKET_SLOW_BUDGET (minutes) may lower it.

@@ -9,8 +9,13 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
     "init": {"folder", "--output", "--family", "--variant"},
     "doctor": {"config", "--config"} | COMMON,
     "prepare": {"config", "--config"} | COMMON,
-    "inspect": {"--config", "config", "--output", "--fix", "--strict", "--vae", "--workers"}
+    "inspect": {
+        *("--config", "config", "--output", "--fix", "--strict", "--vae", "--workers"),
+        *("--only", "--plan"),
+    }
     | COMMON,
+    "studio": {"folder", "--port", "--browser"},
+    "serve": set(),
     "train": {"config", "--config", "--steps", "--rank", "--lr", "--batch"} | COMMON,
     "generate": {
         "--config",
@@ -100,6 +105,7 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
     },
     "masks import": {"source", "--from", "--clips", "--output", "--levels", "--overwrite"},
     "masks layouts": set(),
+    "masks replay": {"folder", "--output", "--edits", "--overwrite", "--dry-run"},
 }
 
 

@@ -102,6 +102,7 @@ def test_facts_say_caption_mask_and_coverage(project, client):
     (project / "clips" / "a.txt").write_text("other")
     number = client.get(f"/api/sets/{set_id}/facts").json()["number"]
     time.sleep(2.1)  # a listing is believed so long
+    client.get(f"/api/sets/{set_id}/clips")
     for _ in range(100):
         news = client.get(f"/api/sets/{set_id}/facts", params={"since": number}).json()["facts"]
         if news:

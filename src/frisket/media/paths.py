@@ -41,6 +41,7 @@ VIDEOS = (
     *(".ogm", ".ogv", ".qt", ".tod", ".vob", ".y4m"),
 )
 
+_MEDIA = frozenset(IMAGES + VIDEOS)
 LEGEND, SOFT = "legend.json", "soft"  # in a folder of label maps that `frisket masks` made
 
 
@@ -95,7 +96,7 @@ def is_media(path: Path) -> bool:
     Not so are HEIC and JPEG XL without the packages that read them (`stills.readers`).
     """
     suffix = path.suffix.lower()
-    return suffix in IMAGES + VIDEOS and lacking(suffix) is None
+    return suffix in _MEDIA and lacking(suffix) is None
 
 
 def plain(name: str) -> str:

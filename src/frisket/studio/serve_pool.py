@@ -35,6 +35,7 @@ class Reply:
 class _Waiting:
     answer: "asyncio.Future[Reply]"
     progress: Progress | None
+    process: Process | None = None  # the one it was sent to
 
 
 @dataclass(slots=True)
@@ -45,6 +46,7 @@ class _Child:
     reader: "asyncio.Task[None] | None" = None
     waiting: dict[int, _Waiting] = field(default_factory=dict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    ended: bool = False
 
     async def start(self) -> Process:
         process = await asyncio.create_subprocess_exec(
@@ -57,10 +59,14 @@ class _Child:
 
     async def send(self, request: dict[str, Any], body: bytes) -> None:
         async with self.lock:
+            if self.ended:
+                raise ServeError(STOPPING)
             process = self.process
             if process is None or process.returncode is not None:
                 process = await self.start()
             assert process.stdin is not None
+            if waiting := self.waiting.get(int(request.get("id", 0))):
+                waiting.process = process
             line = json.dumps({**request, "bytes": len(body)}) + "\n"
             try:
                 process.stdin.write(line.encode() + body)
@@ -78,9 +84,12 @@ class _Child:
         except (ValueError, asyncio.IncompleteReadError):
             process.kill()
         await process.wait()
+        self._fail(DIED, process)
+
+    def _fail(self, fault: str, process: Process) -> None:
         for waiting in list(self.waiting.values()):
-            if not waiting.answer.done():
-                waiting.answer.set_exception(ServeError(DIED))
+            if waiting.process is process and not waiting.answer.done():
+                waiting.answer.set_exception(ServeError(fault))
 
     def _hear(self, message: dict[str, Any], body: bytes) -> None:
         waiting = self.waiting.get(int(message.get("id", -1)))
@@ -95,7 +104,9 @@ class _Child:
             waiting.answer.set_exception(ServeError(str(message.get("error"))))
 
     async def stop(self) -> None:
-        process = self.process
+        self.ended, process = True, self.process
+        if process is not None:
+            self._fail(STOPPING, process)
         if process is None or process.returncode is not None:
             return
         if process.stdin is not None:
@@ -104,8 +115,10 @@ class _Child:
             await asyncio.wait_for(process.wait(), GRACE)
         except TimeoutError:
             process.kill()
+            await process.wait()
 
 
+STOPPING = "the studio is being closed; start it again with `frisket studio`"
 DIED = (
     "the process that does this ended in the middle of it (out of memory?); what it printed is in"
     " the terminal of `frisket studio`. Ask again: a new one is started"
@@ -116,7 +129,7 @@ DIED = (
 class ServePool:
     """One child a lane: `quick` for frames, masks and weights, `model` for segmentation.
 
-    `plan` looks at configurations and foretells memory: seconds, which a brush must not wait for.
+    `plan` foretells memory: many seconds, for which nothing else must wait.
     """
 
     _children: dict[Lane, _Child] = field(default_factory=dict)
@@ -140,7 +153,9 @@ class ServePool:
             await child.send({"id": number, "op": op, "args": args}, body)
             return await waiting.answer
         except asyncio.CancelledError:
-            await asyncio.shield(child.send({"cancel": number}, b""))
+            # A child that died since has nothing to drop, and none is started to hear of it.
+            if waiting.process is child.process and not child.ended:
+                await asyncio.shield(child.send({"cancel": number}, b""))
             raise
         finally:
             del child.waiting[number]

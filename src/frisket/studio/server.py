@@ -12,14 +12,15 @@ PATIENCE = 3  # seconds that requests have to end
 
 
 class StudioServer(uvicorn.Server):
-    """A server whose event streams end with it: they would keep it waiting otherwise."""
+    """A server whose streams and questions end with it: they would keep it waiting otherwise."""
 
     studio: Studio | None = None
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End the streams, then as any server."""
+        """End the streams and what `frisket serve` was asked, then as any server."""
         if self.studio is not None:
             self.studio.events.close()
+            await self.studio.serve.close()
         await super().shutdown(sockets)
 
 

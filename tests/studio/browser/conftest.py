@@ -5,15 +5,17 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 PHOTOS = Path(__file__).parents[3] / "examples" / "photos"
 CHROMIUM = "/usr/bin/chromium"
+PICTURES = Path(__file__).parents[3] / "docs" / "images" / "studio"
+expect.set_options(timeout=30_000)  # CI may be three times slower than a desk
 ARGUMENTS = (
     "--no-sandbox",  # CI is root
     "--disable-gpu",
@@ -89,7 +91,7 @@ def studio(folder: Path) -> Iterator[Served]:
 def page(chromium: Browser, studio: Served) -> Iterator[Page]:
     """The opened page at 1280x800; what its console calls an error fails the test."""
     context = chromium.new_context(viewport={"width": 1280, "height": 800})
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(30_000)
     opened = context.new_page()
     faults: list[str] = []
 
@@ -105,3 +107,16 @@ def page(chromium: Browser, studio: Served) -> Iterator[Page]:
     yield opened
     context.close()
     assert not faults, faults
+
+
+@pytest.fixture
+def take_picture(page: Page, tmp_path: Path) -> Callable[[str], None]:
+    """Takes the pictures of docs/studio.md; `make pictures` keeps them."""
+    kept = os.environ.get("FRISKET_PICTURES") == "1"
+
+    def take(name: str) -> None:
+        place = PICTURES if kept else tmp_path
+        place.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=place / f"{name}.png", animations="disabled")
+
+    return take

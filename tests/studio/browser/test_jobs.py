@@ -17,6 +17,7 @@ from frisket.studio.jobs.seal import read_key
 from frisket.studio.jobs.spec import JobSpec
 
 pytestmark = pytest.mark.browser
+AXE = Path(__file__).parents[3] / "web" / "node_modules" / "axe-core" / "axe.min.js"
 SHOTS = os.environ.get("STUDIO_SHOTS")  # a folder for pictures of the page
 
 
@@ -60,6 +61,9 @@ def test_a_job_is_seen_stopped_and_run_again(page: Page, folder: Path) -> None:
     card.get_by_role("button", name="Details").click()
     expect(card.get_by_role("region", name="What it printed")).to_contain_text("code Apache-2.0")
     expect(card.get_by_text("frisket masks . --workers 1")).to_be_visible()
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    faults = page.evaluate("axe.run('aside', {resultTypes: ['violations']})")["violations"]
+    assert [fault["help"] for fault in faults if fault["impact"] in ("serious", "critical")] == []
     shoot(page, "jobs-running")
     if SHOTS:
         page.emulate_media(color_scheme="dark")

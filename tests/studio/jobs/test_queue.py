@@ -78,34 +78,6 @@ def test_one_runs_on_a_device_and_the_others_wait_in_an_order_of_ours(
         jobs.stop(first.id)
 
 
-def test_stopping_a_training_saves_it_and_another_server_goes_on(
-    jobs, heard, root, training, wait_until
-):
-    job = jobs.add(training)
-    wait_until(lambda: job.report.progress and job.report.progress.stage == "training")
-    going_on = jobs.close()  # as if the server had been killed: the child knows nothing of it
-    assert going_on == [job]
-    later = JobQueue(root / ".frisket-studio", root, heard)
-    later.open()
-    try:
-        same = later.get(job.id)
-        assert same.state == "running"
-        assert same.process == job.process
-        assert same.child is None
-        before = same.report.progress.done
-        wait_until(lambda: same.report.progress.done > before)
-        assert later.render(same)["progress"]["left"] > 0
-        assert later.stop(job.id).state == "stopping"
-        later.stop(job.id)  # asked twice is not stopped twice: that would not save
-        wait_until(lambda: same.ending)
-    finally:
-        later.close()
-    assert same.state == "stopped"
-    assert same.ending.message.startswith("stopped and saved after step ")
-    assert later.render(same)["outputs"]["run"] == str(root / "run")
-    assert list((root / "run" / "checkpoints").iterdir())
-
-
 def test_a_killed_child_failed_with_its_last_lines(jobs, training, wait_until):
     job = jobs.add(training)
     wait_until(lambda: job.report.pid)

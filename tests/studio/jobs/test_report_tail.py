@@ -48,13 +48,36 @@ def test_lines_that_are_no_events_are_passed_over(tail):
         *(b'{"at": 1, "event": "end", "code": "0"}', b"[" * 5000),
         *(b'{"at": 1, "event": "progress", "stage": 1, "done": 1, "total": 2}',),
         *(b'{"at": 1, "event": "progress", "stage": "x", "done": 1, "total": 2, "values": []}',),
-        b'{"at": 1, "event": "read", "code": 0}',
+        *(b'{"at": 1, "event": "read", "code": 0}', b'{"at": NaN, "event": "end", "code": 0}'),
+        b'{"at": 1, "event": "progress", "stage": "x", "done": 1, "total": %s}' % (b"9" * 400),
     ]
     tail.path.write_bytes(b"\n".join(lines) + b"\n")
     tail.read()
     assert tail.code is None
     assert tail.progress is None
     assert read_last_events(tail.path, 9) == []
+
+
+def test_of_a_long_report_the_newest_steps_and_all_else_is_read(tail):
+    steps = [step(at, at, 100_000) for at in range(1, 5001)]
+    output = {"at": 2500, "event": "output", "kind": "page", "path": "/x"}
+    append(tail, *steps[:2500], output, *steps[2500:])
+    tail.read()
+    assert tail.outputs == {"page": "/x"}
+    assert (tail.progress.done, tail.progress.left) == (5000, 95_000.0)
+
+
+def test_values_are_numbers_of_json_or_their_names(tail):
+    values = b'{"loss": NaN, "lr": 1e999, "inside": 2, "outside": "nan", "x": [1], "big": %s}'
+    values %= b"9" * 400
+    tail.path.write_bytes(
+        b'{"at": 1, "event": "progress", "stage": "x", "done": 1, "total": 2, "values": %s}\n'
+        % values
+    )
+    tail.read()
+    shown = tail.progress.values
+    assert shown.pop("big").startswith("999")
+    assert shown == {"loss": "nan", "lr": "inf", "inside": 2.0, "outside": "nan", "x": "[1]"}
 
 
 def test_a_line_without_end_is_not_waited_for_for_ever(tail):

@@ -1,10 +1,12 @@
 """A real `frisket studio`: one a folder, and killed while a job runs."""
 
+import contextlib
 import http.cookiejar
 import json
 import signal
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -75,18 +77,25 @@ def test_a_job_outlives_a_killed_server_and_the_next_one_follows_it(
     first.process.wait()
 
     later = open_studio(root)
-    try:
-        wait_until(lambda: (later.job()["progress"] or {}).get("stage") == "training")
-        assert later.job()["state"] == "running"
-        assert later.job()["pid"] == pid
-        later.process.send_signal(signal.SIGINT)
-        output, errors = later.process.communicate(timeout=20)
-        assert later.process.returncode == 0
-        assert f"still running: Training (process {pid})" in output
-        assert errors == ""
-    finally:
-        psutil.Process(pid).send_signal(signal.SIGINT)  # as its own Ctrl-C would
-    wait_until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie")
+    wait_until(lambda: (later.job()["progress"] or {}).get("stage") == "training")
+    assert later.job()["state"] == "running"
+    assert later.job()["pid"] == pid
+    later.process.send_signal(signal.SIGINT)
+    output, errors = later.process.communicate(timeout=20)
+    assert later.process.returncode == 0
+    assert f"still running: Training (process {pid})" in output
+    assert errors == ""
+
     last = open_studio(root)
+    before = last.job()["progress"]["done"]
+    wait_until(lambda: last.job()["progress"]["done"] > before)
+    assert last.job()["progress"]["left"] > 0
+    stop = f"/api/jobs/{last.job()['id']}/stop"
+    assert last.ask(stop, "POST", {})["state"] == "stopping"
+    with contextlib.suppress(urllib.error.HTTPError):  # 409 where it has ended by now
+        last.ask(stop, "POST", {})  # asked twice is not stopped twice: that would not save
+    wait_until(lambda: last.job()["ended"])
     assert last.job()["state"] == "stopped"
     assert last.job()["message"].startswith("stopped and saved after step ")
+    assert last.job()["outputs"]["run"] == str(root / "run")
+    assert list((root / "run" / "checkpoints").iterdir())

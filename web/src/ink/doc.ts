@@ -6,11 +6,9 @@
 import { Changes } from "./changes";
 import { EdgeBrush } from "./edge";
 import { fillColours, fillLabels, listSpans } from "./flood";
-import { type FillRule, GRID, type Spans, capsule, polygonSpans, snap } from "./raster";
+import { type FillRule, GRID, type Spans, capsule, polygonSpans, snap, subtract } from "./raster";
 import { SoftStroke, deriveIds } from "./soft";
-import {
-  NAMES, type Op, type StrokeOptions, type StrokePoint, findAllowed,
-} from "./stroke";
+import { NAMES, type Op, type StrokeOptions, type StrokePoint, findAllowed } from "./stroke";
 import { IDS, TILE, type TileDelta, type TileRect, Tiling } from "./tiles";
 
 export type { Picture, StrokeOptions, StrokePoint, Tool } from "./stroke";
@@ -56,6 +54,8 @@ export class MaskDoc {
   private changes: Changes | null = null;
   private stroke: StrokeOptions | null = null;
   private points: number[] = [];
+  private pressures: number[] = [];
+  private latest: Spans = new Int32Array(0); // the last piece of the stroke
   private softStroke: SoftStroke | null = null;
   private edge: EdgeBrush | null = null;
   private allowed: Uint8Array | null = null;
@@ -86,7 +86,6 @@ export class MaskDoc {
   begin(stroke: StrokeOptions): void {
     if (this.changes) throw new Error("a stroke is under way; end it first");
     this.stroke = stroke;
-    this.points = [];
     this.changes = this.openChanges();
     const target = this.findTarget(stroke.region, stroke.tool === "eraser" || stroke.erase);
     this.allowed = findAllowed(target, stroke.locked, stroke.only);
@@ -118,6 +117,7 @@ export class MaskDoc {
     const { points } = this, last = points.length;
     if (last && points[last - 3] === x && points[last - 2] === y && points[last - 1] === radius) return;
     points.push(x, y, radius);
+    this.pressures.push(pressure);
     if (this.softStroke) this.softStroke.extend(x, y, radius, pressure);
     else this.paintSegment();
   }
@@ -305,8 +305,12 @@ export class MaskDoc {
       points[last]!, points[last + 1]!, points[last + 2]!, width, height,
     );
     const stroke = this.stroke!;
-    if (this.edge) this.paintSpans(this.edge.limit(spans, points[last]!, points[last + 1]!), stroke);
-    else this.paintSpans(spans, stroke);
+    if (this.edge) {
+      this.paintSpans(this.edge.limit(spans, points[last]!, points[last + 1]!), stroke);
+      return;
+    }
+    this.paintSpans(subtract(spans, this.latest), stroke);
+    this.latest = spans;
   }
 
   private paintSpans(spans: Spans, stroke: StrokeOptions): void {
@@ -353,8 +357,11 @@ export class MaskDoc {
   }
 
   private describe(stroke: StrokeOptions): Op {
-    if (this.isSoft(stroke) || stroke.tool === "edge" || stroke.picture) {
-      return this.describePixels(NAMES[stroke.tool]);
+    if (stroke.tool === "edge" || stroke.picture) return this.describePixels(NAMES[stroke.tool]);
+    if (this.isSoft(stroke)) {
+      const { picture: _, locked, ...settings } = stroke;
+      const { points, pressures } = this;
+      return { op: "soft", stroke: { ...settings, locked: [...(locked ?? [])] }, points, pressures };
     }
     const id = this.findTarget(stroke.region, stroke.tool === "eraser" || stroke.erase);
     const shared = { id, locked: [...(stroke.locked ?? [])], only: stroke.only ?? null };
@@ -390,6 +397,8 @@ export class MaskDoc {
     this.softStroke = null;
     this.edge = null;
     this.allowed = null;
+    this.latest = new Int32Array(0);
     this.points = [];
+    this.pressures = [];
   }
 }

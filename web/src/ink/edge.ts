@@ -6,14 +6,14 @@
  * neighbours are painted is painted too. Quick, and no cutting by graphs: time is in brush pixels.
  */
 
-import { flood, nearColour, readColour } from "./flood";
+import { flood, listSpans, markNear, readColour } from "./flood";
 import type { Spans } from "./raster";
 import type { StrokeOptions } from "./stroke";
 
 const REACH = 2; // pixels to either side whose mean is the colour looked for
 
 export class EdgeBrush {
-  private near: ((at: number) => boolean) | null = null;
+  private colour: [number, number, number] | null = null;
 
   constructor(
     private readonly width: number, private readonly height: number, private readonly stroke: StrokeOptions,
@@ -29,26 +29,29 @@ export class EdgeBrush {
     const picture = this.stroke.picture!;
     const column = Math.min(Math.max(Math.floor(x), 0), this.width - 1);
     const row = Math.min(Math.max(Math.floor(y), 0), this.height - 1);
-    this.near ??= nearColour(picture, readColour(picture, column, row, REACH), this.stroke.tolerance ?? 24);
+    this.colour ??= readColour(picture, column, row, REACH);
     if (!spans.length) return spans;
     const box = findBox(spans);
     const width = box.right - box.left, height = box.bottom - box.top;
-    const inside = new Uint8Array(width * height);
+    const inside = new Uint8Array(width * height), open = new Uint8Array(width * height);
     for (let index = 0; index < spans.length; index += 3) {
-      const from = (spans[index]! - box.top) * width - box.left;
-      inside.fill(1, from + spans[index + 1]!, from + spans[index + 2]!);
+      const y = spans[index]!, start = spans[index + 1]!, end = spans[index + 2]!;
+      const place = (y - box.top) * width + start - box.left;
+      inside.fill(1, place, place + end - start);
+      const line = y * this.width;
+      markNear(picture, this.colour, this.stroke.tolerance ?? 24, line + start, line + end, open, place);
     }
-    const near = this.near, whole = this.width;
-    const alike = (at: number): boolean => {
-      if (!inside[at]) return false;
-      const line = Math.floor(at / width);
-      return near((box.top + line) * whole + box.left + at - line * width);
-    };
     const atX = Math.min(Math.max(column - box.left, 0), width - 1);
     const atY = Math.min(Math.max(row - box.top, 0), height - 1);
-    const reached = flood(width, height, atX, atY, alike);
+    const reached = flood(open, width, height, atX, atY);
     closePixels(reached, inside, width, height);
-    return shift(reached, width, height, box.left, box.top);
+    const found = listSpans(reached, width, height);
+    for (let index = 0; index < found.length; index += 3) {
+      found[index]! += box.top;
+      found[index + 1]! += box.left;
+      found[index + 2]! += box.left;
+    }
+    return found;
   }
 }
 
@@ -70,17 +73,4 @@ function closePixels(reached: Uint8Array, inside: Uint8Array, width: number, hei
         && reached[at - width] && reached[at + width]) reached[at] = 1;
     }
   }
-}
-
-function shift(pixels: Uint8Array, width: number, height: number, left: number, top: number): Spans {
-  const spans: number[] = [];
-  for (let y = 0; y < height; y++) {
-    for (let x = 0; x < width; x++) {
-      if (!pixels[y * width + x]) continue;
-      const start = x;
-      while (x < width && pixels[y * width + x]) x++;
-      spans.push(top + y, left + start, left + x);
-    }
-  }
-  return Int32Array.from(spans);
 }

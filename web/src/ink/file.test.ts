@@ -245,6 +245,12 @@ test("soft planes are saved as planes", async () => {
   const again = await openOn(server);
   expect(again.doc.softPlane(1)).toEqual(mine);
   await crash(again);
+  // Somebody else saved the same: what is left over is drawn again to the same plane.
+  server.number++;
+  const later = await openOn(server);
+  expect(later.layLost()).toBe(1);
+  expect(later.doc.softPlane(1)).toEqual(mine);
+  await crash(later);
 });
 
 /** The page ends without a word: nothing is flushed, the journal is as far as it got. */

@@ -4,55 +4,53 @@ import type { Spans } from "./raster";
 import type { Picture } from "./stroke";
 
 /**
- * 1 where a pixel is reached from (x, y) over edges (not corners) through pixels that `alike` says
- * yes to. `alike` gets the index of a pixel. Rows are filled whole, so that time is in pixels.
+ * Of pixels that are `open` (1), those reached from (x, y) over edges, not corners, as 1 and all
+ * others as 0, written over `open` itself. Rows are filled whole, so that time is in pixels.
  */
-export function flood(
-  width: number, height: number, x: number, y: number, alike: (at: number) => boolean,
-): Uint8Array {
-  const reached = new Uint8Array(width * height);
-  if (!alike(y * width + x)) return reached;
-  const seeds = [y * width + x];
+export function flood(open: Uint8Array, width: number, height: number, x: number, y: number): Uint8Array {
+  const seeds = open[y * width + x] ? [y * width + x] : [];
   while (seeds.length) {
     const seed = seeds.pop()!;
-    if (reached[seed]) continue;
-    const row = Math.floor(seed / width) * width;
+    if (open[seed] !== 1) continue;
+    const row = seed - (seed % width), last = row + width;
     let start = seed, end = seed + 1;
-    while (start > row && !reached[start - 1] && alike(start - 1)) start--;
-    while (end < row + width && !reached[end] && alike(end)) end++;
-    reached.fill(1, start, end);
-    for (const next of [row - width, row + width]) {
-      if (next < 0 || next >= width * height) continue;
-      let within = false;
-      for (let at = start - row + next; at < end - row + next; at++) {
-        const open = !reached[at] && alike(at);
-        if (open && !within) seeds.push(at);
-        within = open;
-      }
-    }
+    while (start > row && open[start - 1] === 1) start--;
+    while (end < last && open[end] === 1) end++;
+    open.fill(2, start, end);
+    if (row > 0) addSeeds(open, start - width, end - width, seeds);
+    if (last < width * height) addSeeds(open, start + width, end + width, seeds);
   }
-  return reached;
+  for (let at = 0; at < open.length; at++) open[at] = open[at]! >> 1;
+  return open;
+}
+
+/** One seed for each run of open pixels between two places of a row. */
+function addSeeds(open: Uint8Array, start: number, end: number, seeds: number[]): void {
+  let within = false;
+  for (let at = start; at < end; at++) {
+    const reached = open[at] === 1;
+    if (reached && !within) seeds.push(at);
+    within = reached;
+  }
 }
 
 /** Pixels with the label of (x, y). */
 export function fillLabels(
   ids: Uint8Array, width: number, height: number, x: number, y: number, contiguous: boolean,
 ): Uint8Array {
-  const label = ids[y * width + x]!;
-  if (contiguous) return flood(width, height, x, y, (at) => ids[at] === label);
-  return ids.map((id) => (id === label ? 1 : 0));
+  const label = ids[y * width + x]!, open = new Uint8Array(ids.length);
+  for (let at = 0; at < ids.length; at++) open[at] = ids[at] === label ? 1 : 0;
+  return contiguous ? flood(open, width, height, x, y) : open;
 }
 
 /** Pixels whose channels are all within `tolerance` levels of those at (x, y). */
 export function fillColours(
   picture: Picture, x: number, y: number, tolerance: number, contiguous: boolean,
 ): Uint8Array {
-  const { width, height } = picture;
-  const alike = nearColour(picture, readColour(picture, x, y, 0), tolerance);
-  if (contiguous) return flood(width, height, x, y, alike);
-  const pixels = new Uint8Array(width * height);
-  for (let at = 0; at < pixels.length; at++) pixels[at] = alike(at) ? 1 : 0;
-  return pixels;
+  const { width, height } = picture, colour = readColour(picture, x, y, 0);
+  const open = new Uint8Array(width * height);
+  markNear(picture, colour, tolerance, 0, open.length, open, 0);
+  return contiguous ? flood(open, width, height, x, y) : open;
 }
 
 /** Mean colour of the window of `reach` pixels to each side of (x, y). */
@@ -73,18 +71,18 @@ export function readColour(
   return [red / count, green / count, blue / count];
 }
 
-/** Whether the pixel of an index has all channels within `tolerance` of a colour. */
-export function nearColour(
+/** Write 1 to `open`, from `place` on, for each of a run of pixels that is near a colour, else 0. */
+export function markNear(
   picture: Picture, colour: readonly [number, number, number], tolerance: number,
-): (at: number) => boolean {
-  const { data } = picture;
-  const [red, green, blue] = colour;
-  return (at) => {
-    const place = at * 4;
-    return Math.abs(data[place]! - red) <= tolerance
-      && Math.abs(data[place + 1]! - green) <= tolerance
-      && Math.abs(data[place + 2]! - blue) <= tolerance;
-  };
+  start: number, end: number, open: Uint8Array, place: number,
+): void {
+  const { data } = picture, [red, green, blue] = colour;
+  for (let at = start; at < end; at++) {
+    const byte = at * 4;
+    open[place++] = Math.abs(data[byte]! - red) <= tolerance
+      && Math.abs(data[byte + 1]! - green) <= tolerance
+      && Math.abs(data[byte + 2]! - blue) <= tolerance ? 1 : 0;
+  }
 }
 
 /** Pixels that are not 0 as runs. */

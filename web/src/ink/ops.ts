@@ -30,6 +30,7 @@ function encode(bytes: Uint8Array): string {
 export function drawAgain(doc: MaskDoc, op: Op, name = "Stroke"): Step | null {
   if (op.op === "undo" || op.op === "redo") return null;
   if (op.op === "pixels") return writePixels(doc, op, name);
+  if (op.op === "soft") return drawSoft(doc, op);
   const shared = { region: op.id, locked: new Set(op.locked), only: op.only ?? undefined };
   if (op.op === "fill") return doc.fill(op.x, op.y, { ...shared, contiguous: op.contiguous });
   if (op.op === "polygon") {
@@ -40,6 +41,19 @@ export function drawAgain(doc: MaskDoc, op: Op, name = "Stroke"): Step | null {
   doc.begin({ ...shared, tool: "brush", size: 1 });
   for (let at = 0; at < op.points.length; at += 3) {
     doc.extendExactly(op.points[at]!, op.points[at + 1]!, op.points[at + 2]!);
+  }
+  return doc.end();
+}
+
+function drawSoft(doc: MaskDoc, op: Extract<Op, { op: "soft" }>): Step | null {
+  const { points, pressures, stroke } = op;
+  doc.begin({ ...stroke, locked: new Set(stroke.locked) });
+  if (stroke.tool === "brush" || stroke.tool === "eraser") {
+    pressures.forEach((pressure, at) => {
+      doc.extendExactly(points[3 * at]!, points[3 * at + 1]!, points[3 * at + 2]!, pressure);
+    });
+  } else {
+    for (let at = 0; at < points.length; at += 2) doc.extend([{ x: points[at]!, y: points[at + 1]! }]);
   }
   return doc.end();
 }

@@ -112,6 +112,27 @@ export function capsule(
   return spans.finish();
 }
 
+/**
+ * The runs of `spans` without those of `taken`, where both have at most one run a row (as discs and
+ * pieces of strokes have): what a brush that moves a little has not painted yet.
+ */
+export function subtract(spans: Spans, taken: Spans): Spans {
+  const left = new SpanList();
+  let other = 0;
+  for (let index = 0; index < spans.length; index += 3) {
+    const y = spans[index]!, start = spans[index + 1]!, end = spans[index + 2]!;
+    while (other < taken.length && taken[other]! < y) other += 3;
+    if (other >= taken.length || taken[other] !== y) {
+      left.add(y, start, end);
+      continue;
+    }
+    const from = taken[other + 1]!, to = taken[other + 2]!;
+    if (start < from) left.add(y, start, Math.min(end, from));
+    if (end > to) left.add(y, Math.max(start, to), end);
+  }
+  return left.finish();
+}
+
 /** Where the two common tangents touch two discs, x and y of four corners; null if one holds the other. */
 function findQuad(
   x0: number, y0: number, r0: number, x1: number, y1: number, r1: number,

@@ -48,12 +48,18 @@ export interface StrokeOptions {
   picture?: Picture;
 }
 
+/** The settings of a stroke on soft planes, as they are logged. */
+export interface SoftRecord extends Omit<StrokeOptions, "locked" | "picture"> {
+  locked: number[];
+}
+
 /** An entry of the log that `frisket masks replay` reads; see frisket.masks.painting.strokes. */
 export type Op =
   | { op: "stroke"; id: number; points: number[]; locked: number[]; only: number | null }
   | { op: "polygon"; id: number; points: number[]; rule: FillRule; locked: number[]; only: number | null }
   | { op: "fill"; id: number; x: number; y: number; contiguous: boolean; locked: number[]; only: number | null }
   | { op: "pixels"; name: string; plane: number; spans: Int32Array; values: Uint8Array }
+  | { op: "soft"; stroke: SoftRecord; points: number[]; pressures: number[] }
   | { op: "undo" }
   | { op: "redo" };
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from frisket.cli.masks import files, hand, track
+from frisket.cli.masks import files, hand, replay, track
 from frisket.cli.model_options import TypedOptions, add_command
 from frisket.cli.options import end_stopped
 from frisket.progress import Bar
@@ -53,6 +53,7 @@ def make_commands(bar: Bar) -> typer.Typer:
     app.command("rules")(_print_rules)
     files.add(app, bar)
     hand.add(app)
+    replay.add(app, bar)
     track.add(app, bar)
     return app
 

@@ -198,11 +198,21 @@ def _find_edges(pixels: NDArray[Any]) -> NDArray[np.float32]:
 
 def _rate(region: Region, edges: NDArray[np.float32]) -> float:
     """How strong the edges along the outline are, less those within."""
-    inner = cv2.erode(region.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    # Where the picture's own border cuts the thing, it follows no edge.
+    border = {"borderType": cv2.BORDER_CONSTANT, "borderValue": 0}
+    inner = cv2.erode(region.astype(np.uint8), np.ones((3, 3), np.uint8), **border) > 0
     outline = region & ~inner
     inside = float(edges[inner].mean()) if inner.any() else 1.0
+    edges = edges * _find_inside(region.shape)
     along = float(edges[outline].mean()) if outline.any() else 0.0
     return max(min(along * (1 - inside), 1.0), 0.0)
+
+
+def _find_inside(size: tuple[int, ...]) -> Region:
+    """All but the outermost pixels."""
+    inside = np.zeros(size, bool)
+    inside[1:-1, 1:-1] = True
+    return inside
 
 
 def _overlap(one: Region, other: Region) -> float:

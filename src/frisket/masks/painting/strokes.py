@@ -4,8 +4,8 @@ import base64
 import binascii
 import math
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ Ids = NDArray[np.uint8]  # H W, the region of each pixel
 
 IDS = -1  # the plane of ids; soft planes have the number of their region
 POINTS = 1 << 20  # numbers of one stroke
-KINDS = ("stroke", "polygon", "fill", "pixels", "undo", "redo")
+KINDS = ("stroke", "polygon", "fill", "pixels", "soft", "undo", "redo")
 
 
 class BadStroke(ValueError):
@@ -54,7 +54,7 @@ class Edit:
     rule: Rule = "evenodd"
     contiguous: bool = True
     plane: int = IDS
-    spans: tuple[Span, ...] = ()
+    spans: bytes = b""  # of pixels: row, first column, column after the last, as int32 each
     values: bytes = b""
 
 
@@ -68,6 +68,8 @@ def read_edit(tree: Any, pixels: int) -> Edit:
     kind = str(tree["op"])
     if kind in ("undo", "redo"):
         return Edit(kind)
+    if kind == "soft":
+        return _read_soft(tree)
     if kind == "pixels":
         return _read_pixels(tree, pixels)
     limits = Limits(
@@ -77,6 +79,7 @@ def read_edit(tree: Any, pixels: int) -> Edit:
     rule = tree.get("rule", "evenodd")
     if rule not in ("evenodd", "nonzero"):
         raise BadStroke(f"`rule` is evenodd or nonzero, not {show(rule)}")
+    points: tuple[float, ...]
     if kind == "fill":
         points = (_read_number(tree.get("x")), _read_number(tree.get("y")))
     else:
@@ -85,6 +88,14 @@ def read_edit(tree: Any, pixels: int) -> Edit:
             raise BadStroke(f"{len(points)} numbers are no whole points of a {kind}")
     contiguous = tree.get("contiguous", True) is True
     return Edit(kind, _read_id(tree.get("id")), points, limits, rule, contiguous)
+
+
+def _read_soft(tree: Mapping[str, Any]) -> Edit:
+    """A stroke on soft planes, of which no more is known here than whose it is."""
+    stroke = tree.get("stroke")
+    if not isinstance(stroke, dict):
+        raise BadStroke(f"`stroke` is an object, not {show(stroke)}")
+    return Edit("soft", plane=_read_id(stroke.get("region")))
 
 
 def _read_pixels(tree: Mapping[str, Any], pixels: int) -> Edit:
@@ -100,8 +111,7 @@ def _read_pixels(tree: Mapping[str, Any], pixels: int) -> Edit:
         raise BadStroke("`spans` hold a run that ends before it begins")
     if (length := int((triples[:, 2] - triples[:, 1]).sum())) != len(values):
         raise BadStroke(f"{len(values)} `values` for {length} pixels of `spans`")
-    spans = tuple((int(y), int(start), int(stop)) for y, start, stop in triples)
-    return Edit("pixels", plane=plane, spans=spans, values=values)
+    return Edit("pixels", plane=plane, spans=raw, values=values)
 
 
 def _unpack(text: Any, most: int) -> bytes:
@@ -140,6 +150,23 @@ def _read_number(value: Any) -> float:
     return float(value)
 
 
+def renumber(edit: Edit, numbers: Mapping[int, int]) -> Edit:
+    """The edit with other ids; BadStroke for an id that `numbers` lacks."""
+    if edit.plane != IDS or edit.kind in ("undo", "redo"):
+        return edit
+    used = {*edit.values} if edit.kind == "pixels" else {edit.id}
+    locked, only = edit.limits.locked, edit.limits.only
+    named = used | locked | (set() if only is None else {only})
+    if strange := sorted(named - numbers.keys()):
+        raise BadStroke(f"an edit names the region {strange[0]}, which its legend lacks")
+    table = bytes(numbers.get(number, 0) for number in range(256))
+    limits = Limits(
+        frozenset(numbers[number] for number in locked), None if only is None else numbers[only]
+    )
+    changed = numbers[edit.id] if edit.kind != "pixels" else edit.id
+    return replace(edit, id=changed, limits=limits, values=edit.values.translate(table))
+
+
 def net(edits: Iterable[Edit]) -> list[Edit]:
     """The edits that hold: what was undone is left out, what was redone is back.
 
@@ -167,9 +194,10 @@ def apply(edit: Edit, ids: Ids) -> None:
     """
     if edit.kind in ("undo", "redo"):
         raise BadStroke(f"{edit.kind} changes the list of edits, not a mask; take `net` of it")
+    if edit.plane != IDS:
+        return
     if edit.kind == "pixels":
-        if edit.plane == IDS:
-            _write_values(ids, edit.spans, edit.values)
+        _write_values(ids, edit.spans, edit.values)
         return
     if edit.kind == "fill":
         reached = _find_filled(ids, edit)
@@ -191,14 +219,17 @@ def _list_spans(edit: Edit, shape: tuple[int, ...]) -> Iterator[Span]:
         yield from capsule(before, dab, width, height)
 
 
-def _write_values(ids: Ids, spans: Sequence[Span], values: bytes) -> None:
+def _write_values(ids: Ids, spans: bytes, values: bytes) -> None:
     height, width = ids.shape
     content, at = np.frombuffer(values, np.uint8), 0
-    for y, start, stop in spans:
-        if y >= height or stop > width:
-            raise BadStroke(
-                f"pixels {start} to {stop} of row {y} are outside {width} x {height} pixels"
-            )
+    triples = np.frombuffer(spans, "<i4").reshape(-1, 3)
+    outside = (triples[:, 0] >= height) | (triples[:, 2] > width)
+    if outside.any():
+        y, start, stop = triples[outside][0]
+        raise BadStroke(
+            f"pixels {start} to {stop} of row {y} are outside {width} x {height} pixels"
+        )
+    for y, start, stop in triples.tolist():
         ids[y, start:stop] = content[at : at + stop - start]
         at += stop - start
 

@@ -8,17 +8,23 @@ from pathlib import Path, PurePosixPath
 from frisket.config.data import MaskSource
 from frisket.config.load import read_layers
 from frisket.config.tree import Config
-from frisket.evaluation.contact_sheet import REGION_COLOURS
-from frisket.maskgen.files.label_maps import read_legend
 from frisket.maskgen.files.places import MaskStore
 from frisket.masks.names import BACKGROUND, WHOLE
+from frisket.media.manifest import read_manifest
 from frisket.media.paths import LEGEND, SOFT, VIDEOS, is_media, plain
-from frisket.studio.documents.base import PaintRegion
-from frisket.studio.documents.forms import ColourForm, Form, LabelForm, LevelForm, SoftForm
+from frisket.studio.documents.choosing import choose_form, number_regions
+from frisket.studio.documents.forms import Form, SoftForm
 from frisket.studio.workspace import Clip, ClipSet
 
 SIDECARS = (".mask", "-masklabel")
 MASKS = "masks"  # the folder offered where a data set has none
+UNPAINTED = {
+    "alpha": (
+        'its mask is the clip\'s own transparency (masks = "alpha"), which is not painted; bring it'
+        " into a folder first: frisket masks import CLIPS --from alpha --clips CLIPS -o masks"
+    ),
+    "none": "its data set has no masks",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +47,28 @@ class MaskPlace:
 def find_mask(clip: Clip, clip_set: ClipSet) -> MaskPlace:
     """The mask of a clip as its data set's configuration has it, or as a bare folder would.
 
-    Raises ConfigError and BadLegend for what cannot be read.
+    Raises ConfigError, BadManifest and BadLegend for what cannot be read.
     """
-    config, source = _read_source(clip_set)
+    config, source = read_source(clip_set)
     name = plain(clip.name)
-    match source.source:
-        case "alpha":
-            why = 'its mask is the clip\'s own transparency (masks = "alpha"), which is not painted'
-            return MaskPlace(None, why=why, offer=MASKS)
-        case "none":
-            return MaskPlace(None, why="its data set has no masks", offer=MASKS)
-        case "listed":
-            why = "its mask is named by a manifest; paint it in a data set with a mask folder"
-            return MaskPlace(None, why=why)
-        case "regions":
-            return _find_planes(name, config, source)
+    if source.source in UNPAINTED:
+        return MaskPlace(None, name=name, why=UNPAINTED[source.source], offer=MASKS)
+    if source.source == "regions":
+        return _find_planes(name, config, source)
+    if source.source == "listed":
+        place = _find_listed(name, clip_set, config, source)
+    else:
+        place = _find_file(name, clip_set, config, source)
+    path = place.files.get(WHOLE)
+    moving = clip.video or clip.path.is_dir()
+    if path is not None and not moving and (path.is_dir() or path.suffix.lower() in VIDEOS):
+        why = f"it is one picture, and its mask {path.name} has frames"
+        return MaskPlace(None, name=name, why=why)
+    return place
+
+
+def _find_file(name: str, clip_set: ClipSet, config: Config, source: MaskSource) -> MaskPlace:
+    """One file in a mask folder, or beside the clip."""
     beside = source.source == "sidecar"
     folder = clip_set.clips if beside else source.path
     assert folder is not None  # MaskSource refuses source = "folder" without a path
@@ -63,14 +76,33 @@ def find_mask(clip: Clip, clip_set: ClipSet) -> MaskPlace:
     found = list(_list_masks(folder, name, beside=beside))
     if len(found) > 1:
         paths = " and ".join(path.name for path in found[:2])
-        return MaskPlace(None, why=f"two masks have its name: {paths}; remove or rename one")
-    moving = clip.video or clip.path.is_dir()
-    if found and not moving and (found[0].is_dir() or found[0].suffix.lower() in VIDEOS):
-        return MaskPlace(None, why=f"it is one picture, and its mask {found[0].name} has frames")
+        why = f"two masks have its name: {paths}; remove or rename one"
+        return MaskPlace(None, name=name, why=why)
     files = {WHOLE: found[0]} if found else {}
-    form = _choose_form(folder, config, source, bare=clip_set.config is None, files=files)
+    fresh = clip_set.config is None and not found and not _has_masks(folder)
+    form = choose_form(config, source, folder, bare=clip_set.config is None, fresh=fresh)
     target = files.get(WHOLE) or store.labels(name, video=False)
     return MaskPlace(form, files, {WHOLE: _as_png(target)}, store, name)
+
+
+def _find_listed(name: str, clip_set: ClipSet, config: Config, source: MaskSource) -> MaskPlace:
+    """The files that a manifest names; only those, and by their names."""
+    lines = read_manifest(clip_set.clips)
+    masks = next((dict(line.masks) for line in lines if line.name == name), {})
+    if not masks:
+        why = f"its line in {clip_set.clips.name} names no mask; add one to paint it"
+        return MaskPlace(None, name=name, why=why)
+    if odd := [path.name for path in masks.values() if path.suffix.lower() != ".png"]:
+        why = f"masks are saved as .png, and {clip_set.clips.name} names {odd[0]}; convert it"
+        return MaskPlace(None, name=name, why=why)
+    files = {key: path for key, path in masks.items() if path.exists()}
+    if WHOLE in masks:
+        form = choose_form(config, source, clip_set.clips.parent, bare=False, fresh=False)
+    else:
+        regions = number_regions(list(masks), config.region_weights)
+        numbers = {region.name: region.id for region in regions}
+        form = SoftForm(regions, numbers, invert=source.invert, name="regions")
+    return MaskPlace(form, files, masks, None, name)
 
 
 def _as_png(path: Path) -> Path:
@@ -81,19 +113,16 @@ def _as_png(path: Path) -> Path:
 
 
 def _find_planes(name: str, config: Config, source: MaskSource) -> MaskPlace:
-    weights = config.region_weights
     names = [region for region in source.regions if region != BACKGROUND]
-    regions = tuple(
-        PaintRegion(number, region, _colour(number), weights.get(region))
-        for number, region in enumerate(names, start=1)
-    )
+    regions = number_regions(names, config.region_weights)
     files, targets = {}, {}
     for region in names:
         folder = source.regions[region]
         found = list(_list_masks(folder, name, beside=False))
         if len(found) > 1:
             paths = " and ".join(path.name for path in found[:2])
-            return MaskPlace(None, why=f"two masks of {region} have its name: {paths}; remove one")
+            why = f"two masks of {region} have its name: {paths}; remove one"
+            return MaskPlace(None, name=name, why=why)
         if found:
             files[region] = found[0]
         target = found[0] if found else folder / f"{name}.png"
@@ -115,85 +144,8 @@ def _find_soft_store(source: MaskSource, names: list[str]) -> MaskStore | None:
     return None
 
 
-def _choose_form(
-    folder: Path, config: Config, source: MaskSource, *, bare: bool, files: Mapping[str, Path]
-) -> Form:
-    """How one file is read: by the config's tables, else the folder's legend, else as grey."""
-    # A bare folder has no table of regions: its legend alone says which there are.
-    named = bare and (folder / LEGEND).is_file()
-    weights = {} if named else config.region_weights
-    names = [region for region in weights if region != BACKGROUND]
-    if source.levels:
-        return _make_level_form(source.levels, weights)
-    if any(isinstance(value, tuple) for value in source.legend.values()):
-        return _make_colour_form(source.legend, weights)
-    if source.legend:
-        return _make_label_form(_as_indices(source.legend), weights, None)
-    legend_file = folder / LEGEND
-    if not source.invert and (
-        legend_file.is_file() or len(names) > 1 or (bare and not files and not _has_masks(folder))
-    ):
-        legend = read_legend(legend_file)
-        for name in names:
-            legend.setdefault(name, max(legend.values(), default=0) + 1)
-        return _make_label_form(legend, weights, legend_file)
-    name = names[0] if names else "subject"
-    region = PaintRegion(1, name, _colour(1), weights.get(name))
-    return SoftForm((region,), {WHOLE: 1}, invert=source.invert)
-
-
 def _has_masks(folder: Path) -> bool:
     return folder.is_dir() and any(is_media(path) for path in folder.iterdir())
-
-
-def _as_indices(legend: Mapping[str, int | tuple[int, int, int]]) -> dict[str, int]:
-    return {name: value for name, value in legend.items() if isinstance(value, int)}
-
-
-def _make_label_form(
-    legend: Mapping[str, int], weights: Mapping[str, float], legend_file: Path | None
-) -> LabelForm:
-    regions = tuple(
-        PaintRegion(index, name, _colour(index), weights.get(name))
-        for name, index in sorted(legend.items(), key=lambda pair: pair[1])
-        if index <= 255
-    )
-    return LabelForm(regions, legend.get(BACKGROUND, 0), legend_file)
-
-
-def _make_level_form(levels: Mapping[str, int], weights: Mapping[str, float]) -> LevelForm:
-    names = [name for name in levels if name != BACKGROUND]
-    regions = tuple(
-        PaintRegion(number, name, _colour(number), weights.get(name))
-        for number, name in enumerate(names, start=1)
-    )
-    numbers = {region.id: levels[region.name] for region in regions}
-    if BACKGROUND in levels or 0 not in levels.values():
-        numbers[0] = levels.get(BACKGROUND, 0)
-    return LevelForm(regions, numbers)
-
-
-def _make_colour_form(
-    legend: Mapping[str, int | tuple[int, int, int]], weights: Mapping[str, float]
-) -> ColourForm:
-    colours = {name: value for name, value in legend.items() if isinstance(value, tuple)}
-    names = [name for name in colours if name != BACKGROUND]
-    regions = tuple(
-        PaintRegion(number, name, colours[name], weights.get(name))
-        for number, name in enumerate(names, start=1)
-    )
-    codes = {region.id: _code(colours[region.name]) for region in regions}
-    if BACKGROUND in colours:
-        codes[0] = _code(colours[BACKGROUND])
-    return ColourForm(regions, codes)
-
-
-def _code(colour: tuple[int, int, int]) -> int:
-    return (colour[0] << 16) + (colour[1] << 8) + colour[2]
-
-
-def _colour(number: int) -> tuple[int, int, int]:
-    return REGION_COLOURS[(number - 1) % len(REGION_COLOURS)]
 
 
 def _list_masks(folder: Path, name: str, *, beside: bool) -> Iterator[Path]:
@@ -231,7 +183,8 @@ def _list_folders(folder: Path, parts: tuple[str, ...]) -> list[Path]:
     return folders
 
 
-def _read_source(clip_set: ClipSet) -> tuple[Config, MaskSource]:
+def read_source(clip_set: ClipSet) -> tuple[Config, MaskSource]:
+    """The configuration of a data set and how it has masks; a bare folder has `masks` beside."""
     if clip_set.config is None:
         path = clip_set.masks or clip_set.clips.parent / MASKS
         return Config(), MaskSource(source="folder", path=path)

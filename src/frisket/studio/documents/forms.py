@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from frisket.maskgen.files.label_maps import extend_legend, find_stranger, read_legend, save_labels
+from frisket.maskgen.files.label_maps import extend_legend, read_legend, save_labels
 from frisket.masks.names import BACKGROUND, WHOLE
 from frisket.media.images import open_image, read
 from frisket.media.paths import BadMedia
@@ -31,10 +31,21 @@ BRIEF = 3  # unknown values named
 class Form(Protocol):
     """How one kind of mask file is read and written. Keys of files are WHOLE or region names."""
 
-    name: str
-    truth: Truth
-    regions: tuple[PaintRegion, ...]
-    background: int
+    @property
+    def name(self) -> str:
+        """What the page and the history call it."""
+
+    @property
+    def truth(self) -> Truth:
+        """Whether ids or soft planes are what is written."""
+
+    @property
+    def regions(self) -> tuple[PaintRegion, ...]:
+        """What can be painted, by number."""
+
+    @property
+    def background(self) -> int:
+        """The id of what no region covers."""
 
     def decode(self, files: Mapping[str, Path], shape: tuple[int, int]) -> MaskContent:
         """The pixels; blank of `shape` where no file is. BadMedia, NotEditable for what is odd."""
@@ -74,7 +85,7 @@ class LabelForm:
     ) -> dict[str, bytes]:
         """One PNG of mode P, exactly as `frisket masks` writes it."""
         legend = self._settle_legend(content.ids)
-        if (stranger := find_stranger(content.ids, legend)) is not None:
+        if (stranger := _find_stranger(content.ids, legend)) is not None:
             raise ValueError(
                 f"the mask holds the index {stranger}, which is no region of {dict(legend)}; paint"
                 " it over, or give it a name in the legend"
@@ -89,7 +100,7 @@ class LabelForm:
         if self.legend_file is None:
             return named
         legend = read_legend(self.legend_file)
-        if find_stranger(ids, legend) is not None:
+        if _find_stranger(ids, legend) is not None:
             legend = extend_legend(self.legend_file, _list_new(self.regions, ids))
         if moved := [name for name, index in legend.items() if named.get(name, index) != index]:
             raise ValueError(
@@ -235,9 +246,18 @@ def _read_grey(path: Path) -> NDArray[np.float32]:
     return grey
 
 
+def _list_ids(ids: Levels) -> list[int]:
+    """The ids that are there; Pillow counts bytes as bytes, numpy would widen them first."""
+    return [number for number, count in enumerate(Image.fromarray(ids).histogram()) if count]
+
+
+def _find_stranger(ids: Levels, legend: Mapping[str, int]) -> int | None:
+    known = {0, *legend.values()}
+    return next((number for number in _list_ids(ids) if number not in known), None)
+
+
 def _check_ids(ids: Levels, known: Mapping[int, object]) -> None:
-    counts = np.bincount(ids.ravel(), minlength=256)
-    strange = [number for number in np.flatnonzero(counts).tolist() if number not in known]
+    strange = [number for number in _list_ids(ids) if number not in known]
     if strange:
         raise ValueError(
             f"the mask holds the region {strange[0]}, for which its file has no value; it has"

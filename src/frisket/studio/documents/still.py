@@ -1,7 +1,6 @@
 """The mask of a picture: read from its files, changed, and written back as the same form."""
 
 import threading
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -10,7 +9,7 @@ from typing import Any
 
 from frisket.disk.atomic import replacing
 from frisket.disk.untrusted import BadText, read_bytes
-from frisket.maskgen.files import record
+from frisket.maskgen.files.edits import HAND, RESTORE, EditLog, LoggedSave, note_hand
 from frisket.media.foreign import PIXELS
 from frisket.media.images import open_image, size_of
 from frisket.studio.documents.base import (
@@ -23,15 +22,13 @@ from frisket.studio.documents.base import (
     Snapshot,
     derive_ids,
 )
-from frisket.studio.documents.edits import EditLog, LoggedSave
 from frisket.studio.documents.finding import MaskPlace
 from frisket.studio.documents.forms import Form, fits, resize
 from frisket.studio.documents.history import History, Version, digest_of
 
-HAND = "edited by hand in the studio"  # how the note of a record begins
 AS_IT_WAS = "as it was before the studio"
 OUTSIDE = "changed outside the studio"
-_locks: defaultdict[Path, threading.RLock] = defaultdict(threading.RLock)
+_locks: dict[Path, threading.RLock] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +43,14 @@ class StillDocument:
     history: History
     log: EditLog
 
+    @property
+    def _lock(self) -> threading.RLock:
+        return _locks.setdefault(self.history.folder, threading.RLock())
+
     def read(self, frame: int) -> Snapshot:
         """The mask as it is now; ValueError for a frame other than 0, BadMedia for a bad file."""
         _check_frame(frame)
-        with _locks[self.history.folder]:
+        with self._lock:
             form = self.place.form
             if form is None:
                 return self._show_blank(self.place.why, self.place.offer)
@@ -63,7 +64,7 @@ class StillDocument:
     def write(self, frame: int, patch: Patch, revision: str) -> str:
         """Change the mask; see `MaskDocument.write`."""
         _check_frame(frame)
-        with _locks[self.history.folder]:
+        with self._lock:
             form, files = self._open(revision)
             before = self._decode(form, files)
             content = before.copy()
@@ -74,7 +75,7 @@ class StillDocument:
 
     def restore(self, number: int, revision: str) -> str:
         """Bring an earlier version back, as a new one; ValueError for one of another form."""
-        with _locks[self.history.folder]:
+        with self._lock:
             form, files = self._open(revision)
             version = self.history.load(number)
             if version.form != form.name:
@@ -82,12 +83,12 @@ class StillDocument:
                     f"version {number} is a mask of {version.form}, and now the data set has"
                     f" {form.name}; it lies in {self.history.folder}"
                 )
-            edit = {"op": "restore", "number": number}
+            edit = {"op": RESTORE, "number": number}
             return self._write(form, files, dict(version.files), (edit,))
 
     def list_versions(self) -> list[dict[str, Any]]:
         """What can be brought back, newest first."""
-        with _locks[self.history.folder]:
+        with self._lock:
             return [version.describe() for version in self.history.list_versions()]
 
     def _open(self, revision: str) -> tuple[Form, dict[str, bytes]]:
@@ -171,7 +172,8 @@ class StillDocument:
         if pending is None:
             return files
         digest, halfway = digest_of(files), self._is_halfway(files, pending)
-        if digest in (pending.before, pending.digest) or halfway:
+        known = pending.files.keys() <= self.place.targets.keys()
+        if known and (halfway or digest in (pending.before, pending.digest)):
             self._finish(pending, again=True)
             return dict(pending.files)
         self.history.finish(replace(pending, note="cut off, and the mask was changed before it"))
@@ -213,7 +215,8 @@ class StillDocument:
             former = self.place.files.get(key)
             if former is not None and former != target:
                 former.unlink(missing_ok=True)
-        self._note_hand(version.when)
+        if self.place.store is not None:
+            note_hand(self.place.store, self.place.name, version.when)
         self.log.append(self._log_save(version), again=again)
         self.history.finish(version)
 
@@ -224,27 +227,15 @@ class StillDocument:
         before = f"{max(version.number - 1, 0)}-{version.before}"
         legend = {region.name: region.id for region in form.regions}
         return LoggedSave(
-            self.place.name, 0, width, height, before, version.revision, version.when, legend,
-            version.edits,
-        )  # fmt: skip
-
-    def _note_hand(self, when: str) -> None:
-        """Say in the record, where `frisket masks` left one, that a hand was at the mask.
-
-        The stamps stay those of what was made: that they do not hold any more is what tells
-        `frisket masks` to leave the mask alone.
-        """
-        if self.place.store is None:
-            return
-        try:
-            path = self.place.store.record(self.place.name)
-            made = record.load(path)
-        except ValueError:  # none is read from there by `frisket masks` either: it names the fault
-            return
-        if made is None:
-            return
-        others = tuple(note for note in made.notes if not note.startswith(HAND))
-        record.save(replace(made, notes=(*others, f"{HAND}, {when}")), path)
+            name=self.place.name,
+            width=width,
+            height=height,
+            before=before,
+            after=version.revision,
+            when=version.when,
+            legend=legend,
+            edits=version.edits,
+        )
 
 
 def _check_frame(frame: int) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from anyio.from_thread import run as run_in_loop
 
 from frisket.maskgen.files.drafts import DraftNote, FrameDraft, share_out
+from frisket.maskgen.files.edits import EditLog, LoggedSave
 from frisket.maskgen.files.frame_codes import FrameCode, Levels
 from frisket.media.paths import VIDEOS
 from frisket.studio.documents.base import (
@@ -20,7 +21,6 @@ from frisket.studio.documents.base import (
     Snapshot,
     derive_ids,
 )
-from frisket.studio.documents.edits import EditLog, LoggedSave
 from frisket.studio.documents.finding import MaskPlace, find_mask
 from frisket.studio.documents.forms import ColourForm, Form, LabelForm, LevelForm, SoftForm
 from frisket.studio.documents.installing import install_files
@@ -221,13 +221,18 @@ class VideoDocument:
         return Snapshot(described, MaskContent(np.zeros(shape, np.uint8)))
 
     def _log(self, form: Form, frame: int, revisions: tuple[str, str], patch: Patch) -> None:
-        legend = {region.name: region.id for region in form.regions}
-        when = datetime.now(UTC).isoformat(timespec="seconds")
+        before, after = revisions
         self.log.append(
             LoggedSave(
-                *(self.place.name, frame, self.size.width, self.size.height, *revisions, when),
-                legend,
-                patch.edits,
+                name=self.place.name,
+                frame=frame,
+                width=self.size.width,
+                height=self.size.height,
+                before=before,
+                after=after,
+                when=datetime.now(UTC).isoformat(timespec="seconds"),
+                legend={region.name: region.id for region in form.regions},
+                edits=patch.edits,
             )
         )
 

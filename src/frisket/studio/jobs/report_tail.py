@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,8 @@ from frisket.studio.jobs.text import clean_line
 CHUNK = 1 << 20  # bytes read at once
 LONGEST = 1 << 18  # bytes of a line
 PACE = 40  # steps of a stage, by which its seconds left are told
-SHOWN = 20  # values of a step
+SHOWN = 32  # values of a step, and letters of each name
+LARGEST = 1e15  # of what is counted, and of times
 
 
 @dataclass(slots=True)
@@ -23,7 +25,6 @@ class JobProgress:
     done: int
     total: int
     at: float
-    began: float
     values: dict[str, float | str]
     left: float | None = None
 
@@ -52,7 +53,7 @@ class ReportTail:
         changed = False
         while (lines := self._read_lines()) is not None:
             changed = True
-            for line in lines:
+            for line in _leave_out_steps(lines):
                 event = parse_event(line)
                 if event is not None:
                     self._take(event)
@@ -85,7 +86,7 @@ class ReportTail:
         self.pid, self.started = int(event["pid"]), event["at"]
 
     def _take_progress(self, event: dict[str, Any]) -> None:
-        stage, done, total = event["stage"], event["done"], event["total"]
+        stage, done, total = clean_line(event["stage"]), event["done"], event["total"]
         at = float(event["at"])
         last = self.progress
         if last is None or last.stage != stage or done < last.done:
@@ -94,12 +95,13 @@ class ReportTail:
             # group are often done at one moment.
             began = at if self._last is None else self._last
             self._pace.append((began, max(done - 1, 0)))
-        else:
-            began = last.began
         self._pace.append((at, done))
-        values = dict(list(event.get("values", {}).items())[:SHOWN])
+        values = {
+            clean_line(name)[:SHOWN]: _show_number(value)
+            for name, value in list(event.get("values", {}).items())[:SHOWN]
+        }
         left = self._estimate_left(total)
-        self.progress = JobProgress(clean_line(stage), done, total, at, began, values, left)
+        self.progress = JobProgress(stage, done, total, at, values, left)
 
     def _estimate_left(self, total: int) -> float | None:
         """Seconds that the rest of the stage takes at the pace of its newest steps."""
@@ -137,19 +139,41 @@ _FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {  # what an event must
 }
 
 
+def _leave_out_steps(lines: list[bytes]) -> list[bytes]:
+    """Lines of a block without the steps that newer ones make old: of a day they are many."""
+    newest = 2 * PACE
+    older = [line for line in lines[:-newest] if b'"event": "progress"' not in line]
+    return older + lines[-newest:]
+
+
 def parse_event(line: bytes) -> dict[str, Any] | None:
     """An event of a line; None for a line that is none (cut by a kill, or not ours)."""
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(event, dict) or not isinstance(event.get("at"), int | float):
+    if not isinstance(event, dict) or not _is_count(event.get("at")):
         return None
     fields = _FIELDS.get(str(event.get("event")))
     if fields is None or not isinstance(event.get("values", {}), dict):
         return None
-    whole = all(isinstance(event.get(name), kind) for name, kind in fields.items())
+    whole = all(
+        isinstance(event.get(name), kind) and (kind is str or _is_count(event[name]))
+        for name, kind in fields.items()
+    )
     return event if whole else None
+
+
+def _is_count(value: object) -> bool:
+    """Whether a value is a number that can be reckoned with (nan is not)."""
+    return isinstance(value, int | float) and abs(value) <= LARGEST
+
+
+def _show_number(value: object) -> float | str:
+    """A number for JSON; what JSON has no number for by its name."""
+    if isinstance(value, int | float) and abs(value) <= sys.float_info.max:
+        return float(value)
+    return clean_line(str(value))[:SHOWN]
 
 
 def read_last_events(path: Path, count: int, *, size: int = 1 << 17) -> list[dict[str, Any]]:

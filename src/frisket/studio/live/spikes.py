@@ -18,6 +18,7 @@ SCATTER = 6.0  # times their usual scatter (1.4826 MAD) that a spike lies above 
 SHARE = 0.5  # and by how much of the median at least
 APART = 3  # steps within which only the highest counts
 NEAR = 31  # draws next to one in t that say what is usual there
+OUTLYING = 3.0  # times the usual error at its noise level from which a clip stands out by itself
 BLAMED = 1.5  # times the usual error at its noise level from which a clip is the reason
 Numbers = NDArray[np.float64]
 
@@ -55,11 +56,13 @@ def _slide_median(values: Numbers, width: int) -> Numbers:
 
 
 def find_spikes(tail: MetricsTail, name: str = "loss", most: int = 50) -> list[dict[str, Any]]:
-    """Steps whose `name` stands out of those before, the farthest first, with their clips.
+    """Steps whose `name`, or one of whose clips, stands out; the farthest first, with their clips.
 
-    A step is one where it lies above the median of the WINDOW steps before by SCATTER times their
-    scatter and by SHARE of it. `why` is "clip" where a clip's error is BLAMED times what is usual
-    at its noise level, "noise" where all are as usual there, "unknown" where the run kept no clips.
+    A step is one where `name` lies above the median of the WINDOW steps before by SCATTER times
+    their scatter and by SHARE of it, or where a clip has OUTLYING times the error that is usual at
+    its noise level (and SCATTER times the usual scatter of that): a clip of little noise may be far
+    off in a loss that is not. `why` is "clip" where a clip has at least BLAMED times the usual
+    error, "noise" where all are as usual at their levels, "unknown" where the run kept no clips.
     """
     column = tail.series.get(name)
     if column is None:
@@ -74,11 +77,35 @@ def find_spikes(tail: MetricsTail, name: str = "loss", most: int = 50) -> list[d
     stands = (over > SCATTER * scatter) & (over > SHARE * np.abs(median))
     stands[:LEAST] = False
     usual = UsualErrors.measure(tail)
-    places = sorted(_pick_highest(np.flatnonzero(stands), over), key=lambda place: -over[place])
-    return [
+    places = set(_pick_highest(np.flatnonzero(stands), over))
+    odd = _find_odd_rows(tail, usual)
+    places |= {int(place) for place in np.flatnonzero(np.isin(rows, odd)) if place >= LEAST}
+    spikes = [
         _describe(tail, usual, int(rows[place]), float(values[place]), float(median[place]))
-        for place in places[:most]
+        for place in places
     ]
+    return sorted(spikes, key=_measure_reach, reverse=True)[:most]
+
+
+def _measure_reach(spike: dict[str, Any]) -> float:
+    """How far a step stands out: of its loss, or of its farthest clip."""
+    times = [clip["times"] for clip in spike["clips"] if clip["times"] is not None]
+    loss = spike["value"] / spike["median"] if spike["median"] > 0 else 0.0
+    return float(max([loss, *times]))
+
+
+def _find_odd_rows(tail: MetricsTail, usual: UsualErrors) -> NDArray[np.int64]:
+    """The lines with a clip whose error is far from what is usual at its noise level."""
+    errors, t = np.array(tail.clips.errors), np.array(tail.clips.t)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        times = errors / usual.at(t)
+        logs = np.log(times)
+    known = np.isfinite(logs)
+    if known.sum() <= NEAR:
+        return np.array([], dtype=np.int64)
+    scatter = 1.4826 * np.median(np.abs(logs[known] - np.median(logs[known])))
+    odd = known & (times >= OUTLYING) & (logs > SCATTER * scatter)
+    return np.array(tail.clips.rows, dtype=np.int64)[odd]
 
 
 def _measure_before(values: Numbers) -> tuple[Numbers, Numbers]:

@@ -62,7 +62,7 @@ def list_clips(set_id: Id, indexes: Indexes) -> Response:
 @router.get("/sets/{set_id}/facts")
 def list_facts(set_id: Id, indexes: Indexes, since: Annotated[int, Query(ge=0)] = 0) -> Response:
     """Facts of the clips that changed after the change `since`."""
-    index = indexes.open(set_id)
+    index = indexes.open(set_id, stale=True)
     found = list_found(index.plan)
     changed = [c for c, number in list(index.changes.items()) if number > since]
     facts = [

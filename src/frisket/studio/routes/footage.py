@@ -58,7 +58,7 @@ async def read_picks(clip_id: str, request: Request, studio: _Studio) -> dict[st
     args = await run_in_threadpool(_rooms().list_pick_args, studio, clip_id)
     if args is None:
         return {"windows": [], "latent": 1, "mode": ""}
-    reply = await call_while_wanted(request, studio, "footage.picks", args)
+    reply = await call_while_wanted(request, studio, "picks.list", args)
     return reply.value
 
 

@@ -1,13 +1,14 @@
 """Masks: read whole, changed by tiles, brought back from earlier versions."""
 
 import json
-from importlib import import_module
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from frisket.studio.documents.base import Conflict, Description, MaskDocument
+from frisket.studio.documents.adopting import give_folder
+from frisket.studio.documents.base import Conflict, Description
+from frisket.studio.documents.opening import open_document
 from frisket.studio.documents.wire import BODY, pack_plane, unpack_patch
 from frisket.studio.state import Studio, get_studio
 
@@ -20,24 +21,17 @@ _Frame = Annotated[int, Query(ge=0, lt=1 << 31)]
 _Revision = Annotated[str, Header(alias="If-Match", max_length=80)]
 
 
-def _open(studio: Studio, clip_id: str) -> MaskDocument:
-    # By name: it brings readers of pictures, which a server that only starts has no use for.
-    opening = import_module("frisket.studio.documents.opening")
-    document: MaskDocument = opening.open_document(studio, clip_id)
-    return document
-
-
 @router.get("/clips/{clip_id}/mask")
 def read_mask(clip_id: str, studio: _Studio, frame: _Frame = 0) -> Response:
     """The ids of a frame, deflated, row after row; what they mean is in X-Frisket-Mask."""
-    snapshot = _open(studio, clip_id).read(frame)
+    snapshot = open_document(studio, clip_id).read(frame)
     return _send(snapshot.description, pack_plane(snapshot.content.ids))
 
 
 @router.get("/clips/{clip_id}/mask/soft/{region:path}")
 def read_soft(clip_id: str, region: str, studio: _Studio, frame: _Frame = 0) -> Response:
     """The soft plane of a region, as the ids are sent; 404 where it has none."""
-    snapshot = _open(studio, clip_id).read(frame)
+    snapshot = open_document(studio, clip_id).read(frame)
     named = {each.name: each.id for each in snapshot.description.regions}
     plane = snapshot.content.soft.get(named.get(region, -1))
     if plane is None:
@@ -60,7 +54,7 @@ async def write_mask(
 def _write(studio: Studio, clip_id: str, body: bytes, revision: str) -> dict[str, Any]:
     frame, patch = unpack_patch(body)
     try:
-        newest = _open(studio, clip_id).write(frame, patch, revision)
+        newest = open_document(studio, clip_id).write(frame, patch, revision)
     except Conflict as conflict:
         raise _refuse(conflict) from conflict
     return _announce(studio, clip_id, frame, newest)
@@ -69,7 +63,7 @@ def _write(studio: Studio, clip_id: str, body: bytes, revision: str) -> dict[str
 @router.get("/clips/{clip_id}/mask/history")
 def list_versions(clip_id: str, studio: _Studio) -> dict[str, Any]:
     """Earlier versions, newest first."""
-    list_all = getattr(_open(studio, clip_id), "list_versions", None)
+    list_all = getattr(open_document(studio, clip_id), "list_versions", None)
     return {"versions": list_all() if list_all else []}
 
 
@@ -81,7 +75,7 @@ def restore_version(
     revision: _Revision,
 ) -> dict[str, Any]:
     """Bring a version back, as a new one; 412 where `If-Match` is not the newest."""
-    restore = getattr(_open(studio, clip_id), "restore", None)
+    restore = getattr(open_document(studio, clip_id), "restore", None)
     if restore is None:
         raise HTTPException(404, "versions of this mask are not kept")
     try:
@@ -89,6 +83,14 @@ def restore_version(
     except Conflict as conflict:
         raise _refuse(conflict) from conflict
     return _announce(studio, clip_id, 0, newest)
+
+
+@router.post("/sets/{set_id}/masks")
+def give_masks(set_id: str, studio: _Studio) -> dict[str, Any]:
+    """Give a data set without masks a folder for them: `masks` beside its configuration."""
+    folder = give_folder(studio.workspace.get_set(set_id))
+    studio.events.publish("clips", {"set": set_id, "masks": True})
+    return {"masks": folder.name}
 
 
 def _announce(studio: Studio, clip_id: str, frame: int, revision: str) -> dict[str, Any]:

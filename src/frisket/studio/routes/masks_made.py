@@ -16,6 +16,7 @@ from frisket.studio.masks_made.making import (
 )
 from frisket.studio.masks_made.queue import BELOW, count_entries, judge_row, list_entries
 from frisket.studio.sets.index import SetIndex, SetIndexes, get_indexes
+from frisket.studio.sets.plan import list_regions
 from frisket.studio.settings import read_settings
 from frisket.studio.state import Studio, get_studio
 
@@ -63,11 +64,15 @@ def read_queue(
     """All clips of a set, the worst mask first, and how many there are of each standing."""
     index = indexes.open(set_id, anew=anew)
     entries = list_entries(index, below)
-    return {"entries": [entry.dump() for entry in entries], "counts": count_entries(entries)}
+    return {
+        "entries": [entry.dump() for entry in entries],
+        "counts": count_entries(entries),
+        "colours": {region.name: region.colour for region in list_regions(index.plan)},
+    }
 
 
 @router.post("/sets/{set_id}/verdicts")
-def judge(set_id: Id, body: Judgement, indexes: Indexes, studio: Opened) -> dict[str, Any]:
+def judge(set_id: Id, body: Judgement, indexes: Indexes) -> dict[str, Any]:
     """Accept or reject masks; what could not be judged is said by clip."""
     index, rows = indexes.choose(set_id, body.ids)
     if body.above is not None:
@@ -90,8 +95,6 @@ def judge(set_id: Id, body: Judgement, indexes: Indexes, studio: Opened) -> dict
         except (ValueError, OSError) as error:
             refused[row.id] = str(error)
     indexes.renew(set_id)
-    for clip_id in judged:
-        studio.events.publish("mask", {"clip": clip_id, "verdict": not body.undo})
     return {"judged": judged, "refused": refused}
 
 

@@ -1,7 +1,6 @@
 """What the opened folder holds."""
 
 import json
-import pkgutil
 from importlib.resources import files
 from typing import Annotated, Any
 
@@ -9,8 +8,9 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
 
 import frisket
-from frisket.families import models
+from frisket.registry import Shelf
 from frisket.studio.jobs.spec import JobSpec
+from frisket.studio.sets.index import SetIndexes, get_indexes
 from frisket.studio.state import Studio, get_studio
 from frisket.studio.workspace import make_id
 
@@ -18,8 +18,14 @@ router = APIRouter()
 
 
 @router.get("/workspace")
-def read_workspace(studio: Annotated[Studio, Depends(get_studio)]) -> dict[str, Any]:
+def read_workspace(
+    studio: Annotated[Studio, Depends(get_studio)],
+    indexes: Annotated[SetIndexes, Depends(get_indexes)],
+) -> dict[str, Any]:
     """Name, configurations and data sets of the opened folder."""
+    sets = studio.workspace.sets()
+    if sets:
+        indexes.warm(sets[0].id)  # the page asks for it next
     return {
         "name": studio.root.name,
         "path": str(studio.root),
@@ -35,7 +41,7 @@ def read_workspace(studio: Annotated[Studio, Depends(get_studio)]) -> dict[str, 
                 "config": each.config and make_id("config", each.config.name),
                 "index": each.index,
             }
-            for each in studio.workspace.sets()
+            for each in sets
         ],
     }
 
@@ -51,7 +57,8 @@ class Project(BaseModel):
 @router.get("/families")
 def list_families() -> dict[str, Any]:
     """Model families and their variants of which the memory they take is known."""
-    names = sorted(module.name for module in pkgutil.iter_modules(models.__path__))
+    # The shelf of families.base without that module, which needs torch.
+    names = Shelf[Any]("frisket.families.models", "FAMILY", "frisket.families").names()
     table = json.loads(files("frisket.recipes.init").joinpath("recipe_table.json").read_text())
     variants: dict[str, dict[str, None]] = {name: {} for name in names}
     for row in table:

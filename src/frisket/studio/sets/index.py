@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 FRESH = 2.0  # seconds for which a listing is believed without looking again
 TELL = 0.3  # seconds between two events of one set
 BATCH = 8  # videos handed to `frisket serve` at a time
+YIELD = 16  # clips after which other threads have their turn
 SAVE = 20.0  # seconds between two times that measures are kept on disk
 
 
@@ -86,11 +87,15 @@ class SetIndexes:
         self._measures: dict[str, Measure] | None = None
         self._saved = time.monotonic()
 
-    def open(self, set_id: str, *, anew: bool = False) -> SetIndex:
-        """A set as its folder is now, looked at again after FRESH seconds, or at once (`anew`)."""
+    def open(self, set_id: str, *, anew: bool = False, stale: bool = False) -> SetIndex:
+        """A set as its folder is now, looked at again after FRESH seconds.
+
+        `anew` looks at once, `stale` takes it as it was last listed.
+        """
         with self._lock:
             index = self._sets.get(set_id)
-            if index is not None and not anew and time.monotonic() - index.listed < FRESH:
+            fresh = index is not None and time.monotonic() - index.listed < FRESH
+            if index is not None and not anew and (stale or fresh):
                 return index
             plan = plan_of(self.studio.workspace.get_set(set_id))
             index = index or self._sets.setdefault(set_id, SetIndex(plan))
@@ -140,6 +145,17 @@ class SetIndexes:
             if set_id in self._sets:
                 self._sets[set_id].arrived.add(name)
 
+    def warm(self, set_id: str) -> None:
+        """Begin to list a set that will be asked for in a moment."""
+        with self._lock:
+            if set_id in self._sets:
+                return
+        threading.Thread(target=self._open_quietly, args=(set_id,), daemon=True).start()
+
+    def _open_quietly(self, set_id: str) -> None:
+        with suppress(Exception):  # whoever asks is told
+            self.open(set_id)
+
     def close(self) -> None:
         """Keep what was measured."""
         self._save(force=True)
@@ -185,7 +201,9 @@ class SetIndexes:
     def _read_all(self, index: SetIndex) -> None:
         """Captions and records: quick, so that filters by them are whole within a second."""
         told = time.monotonic()
-        for row in list(index.rows.values()):
+        for number, row in enumerate(list(index.rows.values())):
+            if number % YIELD == YIELD - 1:
+                time.sleep(0.002)  # whoever waits for pictures goes first
             stamp = stamp_of(row)
             known = index.facts.get(row.id)
             if known is not None and known.stamp == stamp:

@@ -1,10 +1,12 @@
 """Lists the clips of a data set as the trainer finds them; nothing is opened but lists."""
 
 import hashlib
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from stat import S_ISDIR
 
 from frisket.media.captions import find_texts
 from frisket.media.folders.left_out import Leftovers
@@ -152,6 +154,7 @@ def _make_rows(
 ) -> list[ClipRow]:
     rejected = _read_rejected(plan, clips, troubles)
     texts, listed = _find_captions(plan, clips, troubles)
+    set_id, root = plan.clip_set.id, f"{plan.clip_set.clips}{os.sep}"
     rows = []
     for name, path in clips.items():
         try:
@@ -162,10 +165,10 @@ def _make_rows(
         written = texts.get(name)
         rows.append(
             ClipRow(
-                id=_name_clip(plan, path, name),
+                id=make_clip_id(set_id, _place(path, root, name)),
                 name=name,
                 path=path,
-                video=path.is_dir() or path.suffix.lower() in VIDEOS,
+                video=S_ISDIR(stat.st_mode) or path.suffix.lower() in VIDEOS,
                 bytes=stat.st_size,
                 mtime_ns=stat.st_mtime_ns,
                 masks=masks.get(name, {}),
@@ -178,10 +181,10 @@ def _make_rows(
     return rows
 
 
-def _name_clip(plan: SetPlan, path: Path, name: str) -> str:
-    root = plan.clip_set.clips
-    place = path.relative_to(root) if path.is_relative_to(root) else Path(name)
-    return make_clip_id(plan.clip_set.id, place)
+def _place(path: Path, root: str, name: str) -> str:
+    """Where a clip lies below the set's folder; its name, where a manifest brings it from afar."""
+    text = str(path)
+    return text[len(root) :] if text.startswith(root) else name
 
 
 def _read_rejected(

@@ -19,6 +19,7 @@ export interface KeyTargets {
   takeBack(): void;
   leave(): void;
   nextUnsure(): void;
+  judge(verdict: "accepted" | "rejected"): void;
 }
 
 const TOOL_KEYS: [string, ToolName, string][] = [
@@ -36,7 +37,8 @@ const TOOL_KEYS: [string, ToolName, string][] = [
 export function describeKeys(targets: KeyTargets): Bindings {
   const { session } = targets;
   const bindings: Bindings = {};
-  for (const [key, tool, says] of TOOL_KEYS) bindings[key] = { do: () => targets.choose(tool), says };
+  for (const [key, tool, says] of TOOL_KEYS)
+    bindings[key] = { do: () => targets.choose(tool), says };
   for (const key of "1234567890")
     bindings[key] = {
       do: () => {
@@ -47,11 +49,17 @@ export function describeKeys(targets: KeyTargets): Bindings {
     };
   const size = (up: boolean) => () => hasRing(settings.tool) && stepSize(settings.tool, up);
   const harder = (change: number) => () => {
-    settings.hardness = Math.min(Math.max(Math.round((settings.hardness + change) * 100) / 100, 0), 1);
+    settings.hardness = Math.min(
+      Math.max(Math.round((settings.hardness + change) * 100) / 100, 0),
+      1,
+    );
   };
   return {
     ...bindings,
-    x: { do: () => targets.choose(settings.tool === "eraser" ? "brush" : "eraser"), says: "Brush or eraser, in turns" },
+    x: {
+      do: () => targets.choose(settings.tool === "eraser" ? "brush" : "eraser"),
+      says: "Brush or eraser, in turns",
+    },
     "[": { do: size(false), says: "Smaller brush (or Alt+right drag)" },
     "]": { do: size(true), says: "Larger brush" },
     "{": { do: harder(-0.1), says: "Softer brush" },
@@ -63,7 +71,11 @@ export function describeKeys(targets: KeyTargets): Bindings {
       up: () => (session.maskHidden = false),
       says: "Hide the mask, as long as it is held",
     },
-    Space: { do: () => targets.hold(true), up: () => targets.hold(false), says: "Hold and drag: move the view" },
+    Space: {
+      do: () => targets.hold(true),
+      up: () => targets.hold(false),
+      says: "Hold and drag: move the view",
+    },
     f: { do: targets.fit, says: "Fit the picture" },
     "Ctrl+0": { do: () => targets.zoomTo(1), says: "100 %" },
     "+": { do: () => targets.zoomBy(1.25), says: "Zoom in (or wheel)" },
@@ -77,6 +89,11 @@ export function describeKeys(targets: KeyTargets): Bindings {
     Enter: { do: targets.accept, says: "Close the polygon; accept a proposal" },
     Backspace: { do: targets.takeBack, says: "Take the last corner back" },
     Escape: { do: targets.leave, says: "Leave a stroke, an outline or a proposal" },
+    "Ctrl+Enter": { do: () => targets.judge("accepted"), says: "This mask is done" },
+    "Shift+u": {
+      do: () => targets.judge("rejected"),
+      says: "This mask is unsure: training leaves its clip out",
+    },
     u: { do: targets.nextUnsure, says: "The next clip that needs a look" },
   };
 }

@@ -5,12 +5,19 @@ import { toastError } from "../../lib/toasts.svelte.ts";
 import type { Clip, Region } from "../../lib/workspace.svelte.ts";
 import { fetchPixels, type PictureSource } from "./canvas/picture.ts";
 import {
-  layPalette, measureShares, recallOrder, rememberOrder, sortLegend, type LegendEntry, type PaletteRegion,
+  layPalette,
+  measureShares,
+  recallOrder,
+  rememberOrder,
+  sortLegend,
+  type LegendEntry,
+  type PaletteRegion,
 } from "./palette/regions.ts";
 import { settings, sizeOf } from "./tools/settings.svelte.ts";
 import type { StrokeSettings } from "./tools/strokes.ts";
 
 const OFTEN = 100; // milliseconds between two looks at a stroke on its way
+const LARGE = 4e6; // pixels of a mask that is looked at so often; larger ones in proportion less
 const WRITE = 250; // milliseconds after the last move of a weight until it is written
 const EVER = 400; // milliseconds after the last stroke until shares are counted
 
@@ -69,7 +76,12 @@ export class EditorSession {
 
   /** The regions as other parts of the page take them. */
   get weighed(): Region[] {
-    return this.regions.map(({ id, name, colour, weight }) => ({ id, name, colour, weight: weight ?? 1 }));
+    return this.regions.map(({ id, name, colour, weight }) => ({
+      id,
+      name,
+      colour,
+      weight: weight ?? 1,
+    }));
   }
 
   get strokeSettings(): StrokeSettings {
@@ -84,8 +96,13 @@ export class EditorSession {
 
   takeLegend(legend: LegendEntry[]): void {
     const background = this.doc?.background ?? 0;
-    this.regions = layPalette(sortLegend(legend, background, recallOrder(this.clip.set)), background, this.regions);
-    if (!this.current) this.region = this.regions.find((region) => region.id !== background)?.id ?? 1;
+    this.regions = layPalette(
+      sortLegend(legend, background, recallOrder(this.clip.set)),
+      background,
+      this.regions,
+    );
+    if (!this.current)
+      this.region = this.regions.find((region) => region.id !== background)?.id ?? 1;
   }
 
   /** Put a region before another (or one place up or down), which changes its key too. */
@@ -95,19 +112,26 @@ export class EditorSession {
     const from = regions.findIndex((region) => region.id === id);
     if (from < 0 || to < 0 || to >= regions.length) return;
     regions.splice(to, 0, ...regions.splice(from, 1));
-    rememberOrder(this.clip.set, regions.map((region) => region.name));
+    rememberOrder(
+      this.clip.set,
+      regions.map((region) => region.name),
+    );
     const all = [...regions, ...this.regions.filter((region) => region.id === background)];
     this.regions = layPalette(all, background, this.regions);
   }
 
   nameOf(id: number): string {
-    return this.regions.find((region) => region.id === id)?.name ?? (id === (this.doc?.background ?? 0) ? "background" : `number ${id}`);
+    return (
+      this.regions.find((region) => region.id === id)?.name ??
+      (id === (this.doc?.background ?? 0) ? "background" : `number ${id}`)
+    );
   }
 
   /** Called each frame in which the document changed. */
   looked(): void {
     const now = performance.now();
-    if (now - this.lookedAt < OFTEN) return;
+    const pause = OFTEN * Math.max(1, (this.doc?.ids.length ?? 0) / LARGE);
+    if (now - this.lookedAt < pause) return;
     this.lookedAt = now;
     this.version++;
   }
@@ -133,7 +157,12 @@ export class EditorSession {
     const at = row * doc.width + column;
     const id = doc.ids[at]!;
     const plane = doc.soft.get(this.region);
-    this.hover = { x: column, y: row, region: this.nameOf(id), soft: plane ? plane[at]! / 255 : null };
+    this.hover = {
+      x: column,
+      y: row,
+      region: this.nameOf(id),
+      soft: plane ? plane[at]! / 255 : null,
+    };
   }
 
   /** The region under a point becomes the one in hand. */

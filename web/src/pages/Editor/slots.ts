@@ -41,6 +41,8 @@ export interface TimelineProps {
   doc: MaskDoc;
   regions: Region[];
   version: number;
+  view: View;
+  save(): Promise<void>;
 }
 
 type Module<T> = { default: T };
@@ -54,5 +56,7 @@ function find<T>(path: string): T | undefined {
 }
 
 export const LossPanel = find<Component<LossProps>>("./lens/LossPanel.svelte");
-export const SegmentTool = find<Component<SegmentProps, SegmentExports>>("./lens/SegmentTool.svelte");
+export const SegmentTool = find<Component<SegmentProps, SegmentExports>>(
+  "./lens/SegmentTool.svelte",
+);
 export const Timeline = find<Component<TimelineProps, object, "frame">>("./video/Timeline.svelte");

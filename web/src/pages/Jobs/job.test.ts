@@ -20,7 +20,7 @@ function make(changes: Partial<Job>): Job {
 }
 
 const progress = {
-  ...{ stage: "training", done: 10, total: 100, at: 99, began: 50, left: 90 },
+  ...{ stage: "training", done: 10, total: 100, at: 99, left: 90 },
   values: { loss: 0.70333, inside: "nan", lr: 1 },
 };
 
@@ -39,9 +39,9 @@ describe("a job in words", () => {
 
   it("says how it stands", () => {
     expect(describeState(make({}), 1000)).toBe("runs 60 s");
-    expect(describeState(make({ state: "queued", position: 1, started: null }), 0)).toBe(
-      "waits, 2.",
-    );
+    const waiting = make({ state: "queued", position: 1, started: null });
+    expect(describeState(waiting, 0)).toBe("next");
+    expect(describeState(waiting, 0, "Training")).toBe("waits for Training");
     expect(describeState(make({ state: "finished", ended: 50 }), 0)).toBe("finished in 10 s");
     expect(describeEnd(make({ state: "failed", message: "a; b" }))).toEqual({
       text: "Training: a; b",

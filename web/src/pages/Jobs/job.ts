@@ -1,6 +1,7 @@
 /** One job as the server sends it, and how it is put into words. */
 
 import { formatNumber, formatSeconds } from "../../lib/format.ts";
+import type { PageName } from "../../lib/router.svelte.ts";
 import type { ToastKind } from "../../lib/toasts.svelte.ts";
 
 export type JobState = "queued" | "running" | "stopping" | "finished" | "failed" | "stopped";
@@ -10,7 +11,6 @@ export interface JobProgress {
   done: number;
   total: number;
   at: number;
-  began: number;
   values: Record<string, number | string>;
   left: number | null;
 }
@@ -52,6 +52,21 @@ const ORDER: Record<JobState, number> = {
   stopped: 2,
 };
 const SHOWN = ["loss", "inside", "outside", "clips/s"];
+
+/** The page on which one sees what a job makes, by its kind. */
+const PAGES: Record<string, PageName> = {
+  init: "data",
+  inspect: "data",
+  masks: "masks",
+  train: "train",
+  generate: "generate",
+  evaluate: "runs",
+  attend: "runs",
+};
+
+export function findPage(job: Job): PageName | null {
+  return PAGES[job.kind] ?? null;
+}
 
 export function isEnded(state: JobState): boolean {
   return ORDER[state] === 2;
@@ -105,13 +120,13 @@ export function describeValues(job: Job): string {
     .join("  ");
 }
 
-/** How it stands, in a word or two. */
-export function describeState(job: Job, now: number): string {
+/** How it stands, in a few words; `before` is the title of the job that it waits for. */
+export function describeState(job: Job, now: number, before = ""): string {
   const seconds = countSeconds(job, now);
   const time = seconds === null ? "" : ` ${formatSeconds(seconds)}`;
   switch (job.state) {
     case "queued":
-      return job.position === 0 ? "next" : `waits, ${(job.position ?? 0) + 1}.`;
+      return before ? `waits for ${before}` : "next";
     case "running":
       return `runs${time}`;
     case "stopping":
@@ -123,6 +138,17 @@ export function describeState(job: Job, now: number): string {
     case "stopped":
       return seconds === null ? "taken out" : `stopped after${time}`;
   }
+}
+
+/** When it ended: 14:32, and the day where it was another. */
+export function describeTime(job: Job, now: number): string {
+  if (job.ended === null) return "";
+  const [end, today] = [new Date(job.ended * 1000), new Date(now * 1000)];
+  const time = end.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  const sameDay = end.toDateString() === today.toDateString();
+  return sameDay
+    ? time
+    : `${end.toLocaleDateString([], { day: "numeric", month: "short" })} ${time}`;
 }
 
 /** What is said of an end to whoever is elsewhere. */

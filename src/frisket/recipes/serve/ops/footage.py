@@ -5,9 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from frisket.config.load import load
-from frisket.data.windows import cut_windows
-from frisket.families.base import FAMILIES
 from frisket.maskgen.tracking.propagate import Carrier
 from frisket.media.seeking import FrameReader, open_reader
 from frisket.recipes.masks.footage import (
@@ -21,9 +18,7 @@ from frisket.recipes.masks.footage import (
     write_footage,
 )
 from frisket.recipes.masks.track import load_carrier
-from frisket.recipes.serve.ops.frames import describe_clip
 from frisket.recipes.serve.session import Operation, Reply, Session
-from frisket.runs.prepare import clipset_of, source_of
 
 HELD = 16 << 20  # bytes of frames a reader of masks keeps: every frame of ours is whole
 OFTEN = 8  # frames between two words of progress of what is quick
@@ -90,29 +85,6 @@ def blend(session: Session, args: dict[str, Any]) -> Reply:
     return Reply({"drawn": drawn})
 
 
-def list_picks(session: Session, args: dict[str, Any]) -> Reply:
-    """{config, number, clip}: the frames of each window that the trainer takes from a clip."""
-    path = Path(args["config"])
-    stamp = path.stat().st_mtime_ns
-
-    def read() -> tuple[Any, int]:
-        config = load(path)
-        family = FAMILIES.load(config.model.family)
-        source = source_of(config, family)
-        clipset = clipset_of(config, config.data[int(args["number"])], family, source)
-        return (clipset, family.variants[source.variant].grid), 1 << 16
-
-    clipset, grid = session.cache.get(("picks", str(path), stamp, args["number"]), read)
-    windows = cut_windows(clipset, describe_clip(session, Path(args["clip"])), grid)
-    return Reply(
-        {
-            "windows": [list(picks) for picks, _ in windows],
-            "latent": grid.temporal,
-            "mode": clipset.windows.mode,
-        }
-    )
-
-
 def _open_kept(session: Session, footage: Footage) -> OpenReader:
     """Opens mask files, and keeps them open between requests."""
     reading = footage.code.reading
@@ -152,5 +124,4 @@ OPS: dict[str, Operation] = {
     "footage.write": write,
     "footage.track": track,
     "footage.blend": blend,
-    "footage.picks": list_picks,
 }

@@ -1,5 +1,6 @@
 // The colour of every id at every place of the hatching, for the sampler.
-import { PATTERN, type MaskColours } from "./sampler.ts";
+import type { MaskDoc } from "../../../ink/doc.ts";
+import { PATTERN, type MaskColours, type SoftLayer } from "./sampler.ts";
 
 export interface RegionLook {
   id: number;
@@ -35,7 +36,7 @@ const HATCHES: ((x: number, y: number) => boolean)[] = [
   (x, _y) => x % 4 === 0, // upright lines
   (x, y) => x % 4 < 2 && y % 4 < 2, // dots
   (x, y) => (x + y) % 8 < 1 || (x - y + 8) % 8 < 1, // crossed lines
-  (x, y) => (x < 4) !== (y < 4), // chequers
+  (x, y) => x < 4 !== y < 4, // chequers
 ];
 
 export function buildColours(regions: RegionLook[], look: MaskLook): MaskColours {
@@ -50,7 +51,8 @@ export function buildColours(regions: RegionLook[], look: MaskLook): MaskColours
     const hatch = HATCHES[(region.id - 1) % HATCHES.length]!;
     const start = region.id * PATTERN * PATTERN;
     for (let place = 0; place < PATTERN * PATTERN; place++) {
-      const inStripe = look.hatching && alpha > 0 && hatch(place % PATTERN, Math.floor(place / PATTERN));
+      const inStripe =
+        look.hatching && alpha > 0 && hatch(place % PATTERN, Math.floor(place / PATTERN));
       fill[start + place] = inStripe ? striped : plain;
     }
     if (look.outlines) edge[region.id] = packPixel(red, green, blue, 255);
@@ -63,4 +65,20 @@ function stripe(red: number, green: number, blue: number, alpha: number): number
   const light = 0.299 * red + 0.587 * green + 0.114 * blue > 128;
   const change = (value: number) => Math.round(light ? value * 0.35 : value + (255 - value) * 0.65);
   return packPixel(change(red), change(green), change(blue), Math.min(255, alpha + 70));
+}
+
+/** The soft planes to be seen: of one region alone, or all where they are what is saved. */
+export function listSoftLayers(
+  doc: MaskDoc,
+  regions: RegionLook[],
+  alone: number | null,
+): SoftLayer[] {
+  const ids = alone !== null ? [alone] : doc.truth === "soft" ? [...doc.soft.keys()] : [];
+  return ids.flatMap((id) => {
+    const plane = doc.soft.get(id);
+    const region = regions.find((each) => each.id === id);
+    if (!plane || !region || region.hidden) return [];
+    const [red, green, blue] = parseColour(region.colour);
+    return [{ plane, colour: (blue << 16) | (green << 8) | red }];
+  });
 }

@@ -40,10 +40,18 @@ export function listTiles(size: PictureSize, view: View, canvas: Size, level: nu
   const rows = Math.ceil(size.height / step);
   const tiles: (Tile & { far: number })[] = [];
   const middle = [(left + right) / 2 / step, (top + bottom) / 2 / step] as const;
-  const last = { column: Math.min(Math.floor(right / step), columns - 1), row: Math.min(Math.floor(bottom / step), rows - 1) };
+  const last = {
+    column: Math.min(Math.floor(right / step), columns - 1),
+    row: Math.min(Math.floor(bottom / step), rows - 1),
+  };
   for (let row = Math.max(Math.floor(top / step), 0); row <= last.row; row++)
     for (let column = Math.max(Math.floor(left / step), 0); column <= last.column; column++)
-      tiles.push({ level, column, row, far: Math.hypot(column + 0.5 - middle[0], row + 0.5 - middle[1]) });
+      tiles.push({
+        level,
+        column,
+        row,
+        far: Math.hypot(column + 0.5 - middle[0], row + 0.5 - middle[1]),
+      });
   return tiles.sort((first, second) => first.far - second.far);
 }
 
@@ -127,7 +135,8 @@ export class PictureLayer {
     for (const tile of this.wanted) {
       if (this.fetching.size >= AT_ONCE) return;
       const key = `${tile.level}/${tile.column}/${tile.row}`;
-      if (!this.fetching.has(key) && !this.tiles.has(key) && !this.failed.has(key)) void this.fetchTile(tile, key);
+      if (!this.fetching.has(key) && !this.tiles.has(key) && !this.failed.has(key))
+        void this.fetchTile(tile, key);
     }
   }
 
@@ -161,12 +170,18 @@ export class PictureLayer {
 }
 
 /** Edges fall on whole canvas pixels, so that neighbouring tiles leave no seam. */
-function drawRounded(context: CanvasRenderingContext2D, bitmap: ImageBitmap, view: View, place: Rect): void {
+function drawRounded(
+  context: CanvasRenderingContext2D,
+  bitmap: ImageBitmap,
+  view: View,
+  place: Rect,
+): void {
   const left = Math.round(place.left * view.scale + view.x);
   const top = Math.round(place.top * view.scale + view.y);
   const right = Math.round(place.right * view.scale + view.x);
   const bottom = Math.round(place.bottom * view.scale + view.y);
-  if (right <= 0 || bottom <= 0 || left >= context.canvas.width || top >= context.canvas.height) return;
+  if (right <= 0 || bottom <= 0 || left >= context.canvas.width || top >= context.canvas.height)
+    return;
   context.drawImage(bitmap, left, top, Math.max(right - left, 1), Math.max(bottom - top, 1));
 }
 

@@ -68,8 +68,11 @@ export class PointerReader {
     const wheel = (event: WheelEvent) => this.turnWheel(event);
     element.addEventListener("wheel", wheel, { passive: false });
     const ends = [
-      on("pointerdown", this.down), on("pointermove", this.move), on("pointerup", this.up),
-      on("pointercancel", this.up), on("pointerleave", this.leave),
+      on("pointerdown", this.down),
+      on("pointermove", this.move),
+      on("pointerup", this.up),
+      on("pointercancel", this.up),
+      on("pointerleave", this.leave),
       () => element.removeEventListener("contextmenu", block),
       () => element.removeEventListener("wheel", wheel),
     ];
@@ -80,12 +83,21 @@ export class PointerReader {
     return this.gesture === "draw" || this.gesture === "erase";
   }
 
-  private locate(event: { clientX: number; clientY: number; pressure?: number; pointerType?: string }): StrokePoint {
+  private locate(event: {
+    clientX: number;
+    clientY: number;
+    pressure?: number;
+    pointerType?: string;
+  }): StrokePoint {
     const box = this.element.getBoundingClientRect();
     const ratio = this.hooks.ratio();
     // A mouse says 0.5 while pressed, which is no pressure.
     const pressure = event.pointerType === "pen" ? (event.pressure ?? 1) : 1;
-    return { x: (event.clientX - box.left) * ratio, y: (event.clientY - box.top) * ratio, pressure };
+    return {
+      x: (event.clientX - box.left) * ratio,
+      y: (event.clientY - box.top) * ratio,
+      pressure,
+    };
   }
 
   private down(event: PointerEvent): void {
@@ -103,7 +115,8 @@ export class PointerReader {
     this.active = event.pointerId;
     this.start = point;
     this.last = point;
-    const pans = this.hooks.pans() || event.button === 1 || (event.pointerType === "touch" && this.penCame);
+    const pans =
+      this.hooks.pans() || event.button === 1 || (event.pointerType === "touch" && this.penCame);
     if (pans) this.gesture = "pan";
     else if (event.altKey && event.button === 2) this.gesture = "size";
     else if (event.altKey && event.button === 0) this.waiting = event;
@@ -137,7 +150,11 @@ export class PointerReader {
     }
     if (this.gesture === "pan") {
       const view = this.hooks.view();
-      this.hooks.setView({ ...view, x: view.x + point.x - this.last.x, y: view.y + point.y - this.last.y });
+      this.hooks.setView({
+        ...view,
+        x: view.x + point.x - this.last.x,
+        y: view.y + point.y - this.last.y,
+      });
     } else if (this.gesture === "size") this.hooks.size(point.x - this.last.x);
     else if (this.drawing) {
       const events = event.getCoalescedEvents?.() ?? [];
@@ -178,7 +195,8 @@ export class PointerReader {
     const other = [...this.fingers].find(([finger]) => finger !== id)?.[1];
     this.fingers.set(id, point);
     if (!other) return;
-    if (Math.hypot(point.x - before.x, point.y - before.y) > this.hooks.ratio()) this.pinched!.moved = true;
+    if (Math.hypot(point.x - before.x, point.y - before.y) > this.hooks.ratio())
+      this.pinched!.moved = true;
     const middle = { x: (point.x + other.x) / 2, y: (point.y + other.y) / 2 };
     const was = { x: (before.x + other.x) / 2, y: (before.y + other.y) / 2 };
     const apart = Math.hypot(point.x - other.x, point.y - other.y);

@@ -11,8 +11,10 @@ describe("the view", () => {
   test("zooming about a point leaves that point of the picture under it", () => {
     fc.assert(
       fc.property(
-        fc.double({ min: 0.05, max: 30, noNaN: true }), fc.double({ min: 0.2, max: 2, noNaN: true }),
-        fc.integer({ min: 0, max: 900 }), fc.integer({ min: 0, max: 900 }),
+        fc.double({ min: 0.05, max: 30, noNaN: true }),
+        fc.double({ min: 0.2, max: 2, noNaN: true }),
+        fc.integer({ min: 0, max: 900 }),
+        fc.integer({ min: 0, max: 900 }),
         (scale, factor, x, y) => {
           const view: View = { scale, x: 31, y: -17 };
           const [column, row] = toImage(view, x, y);
@@ -50,8 +52,10 @@ describe("the sampler", () => {
     const map = { width: 40, height: 30, ids: new Uint8Array(1200).map((_, i) => (i * 7919) % 4) };
     fc.assert(
       fc.property(
-        fc.double({ min: 0.3, max: 5, noNaN: true }), fc.integer({ min: -20, max: 20 }),
-        fc.integer({ min: 0, max: 30 }), fc.integer({ min: 0, max: 30 }),
+        fc.double({ min: 0.3, max: 5, noNaN: true }),
+        fc.integer({ min: -20, max: 20 }),
+        fc.integer({ min: 0, max: 30 }),
+        fc.integer({ min: 0, max: 30 }),
         (scale, offset, left, top) => {
           const view = { scale, x: offset + 0.25, y: offset };
           const whole = new Uint32Array(60 * 50);
@@ -69,7 +73,11 @@ describe("the sampler", () => {
   });
   test("the canvas pixels of an image rectangle hold every sample that falls into it", () => {
     const view = { scale: 0.37, x: 3.3, y: -2.1 };
-    const rect = coverRect(view, { left: 50, top: 60, right: 90, bottom: 100 }, { width: 200, height: 200 });
+    const rect = coverRect(
+      view,
+      { left: 50, top: 60, right: 90, bottom: 100 },
+      { width: 200, height: 200 },
+    );
     const columns = mapAxis(0, 200, view.scale, view.x, 500);
     columns.forEach((column, x) => {
       if (column >= 50 && column < 90) expect(x >= rect.left && x < rect.right).toBe(true);
@@ -77,8 +85,14 @@ describe("the sampler", () => {
   });
   test("soft planes are as see-through as they are weak", () => {
     const out = new Uint32Array(2);
-    paintSoft(out, { left: 0, top: 0, right: 2, bottom: 1 }, { scale: 1, x: 0, y: 0 },
-      { width: 2, height: 1 }, [{ plane: new Uint8Array([0, 128]), colour: 0xff }], 1);
+    paintSoft(
+      out,
+      { left: 0, top: 0, right: 2, bottom: 1 },
+      { scale: 1, x: 0, y: 0 },
+      { width: 2, height: 1 },
+      [{ plane: new Uint8Array([0, 128]), colour: 0xff }],
+      1,
+    );
     expect([...out]).toEqual([0, packPixel(255, 0, 0, 128)]);
   });
 });

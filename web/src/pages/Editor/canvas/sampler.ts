@@ -32,7 +32,11 @@ export function mapAxis(from: number, to: number, scale: number, offset: number,
 
 /** Fill `out` (a rectangle of canvas pixels, row by row) with the colours of the ids beneath. */
 export function paintIds(
-  out: Uint32Array, rect: Rect, view: View, map: IdMap, colours: MaskColours,
+  out: Uint32Array,
+  rect: Rect,
+  view: View,
+  map: IdMap,
+  colours: MaskColours,
 ): void {
   const { width, height, ids } = map;
   const { fill, edge, thickness } = colours;
@@ -81,8 +85,12 @@ export interface SoftLayer {
 
 /** As `paintIds`, for soft planes: the strongest plane of a pixel, as see-through as it is weak. */
 export function paintSoft(
-  out: Uint32Array, rect: Rect, view: View, size: { width: number; height: number },
-  layers: SoftLayer[], opacity: number,
+  out: Uint32Array,
+  rect: Rect,
+  view: View,
+  size: { width: number; height: number },
+  layers: SoftLayer[],
+  opacity: number,
 ): void {
   const columns = mapAxis(rect.left, rect.right, view.scale, view.x, size.width);
   const rows = mapAxis(rect.top, rect.bottom, view.scale, view.y, size.height);
@@ -112,7 +120,13 @@ const BLACK = 0xff000000;
 
 /** As `paintIds`, for something proposed: a light film, and an outline whose dashes march. */
 export function paintProposal(
-  out: Uint32Array, rect: Rect, view: View, map: IdMap, film: Uint32Array, thickness: number, phase: number,
+  out: Uint32Array,
+  rect: Rect,
+  view: View,
+  map: IdMap,
+  film: Uint32Array,
+  thickness: number,
+  phase: number,
 ): void {
   const { width, height, ids } = map;
   const columns = mapAxis(rect.left, rect.right, view.scale, view.x, width);

@@ -1,8 +1,24 @@
 // The layers of the canvas and the one loop that draws them: picture, mask, overlay. Each layer is as
 // large as what is seen of it, and only what changed is drawn again, once a frame.
 import { PictureLayer } from "./picture.ts";
-import { paintIds, paintProposal, paintSoft, type IdMap, type MaskColours, type SoftLayer } from "./sampler.ts";
-import { clipRect, coverRect, fitView, holdView, joinRects, type Rect, type Size, type View } from "./view.ts";
+import {
+  paintIds,
+  paintProposal,
+  paintSoft,
+  type IdMap,
+  type MaskColours,
+  type SoftLayer,
+} from "./sampler.ts";
+import {
+  clipRect,
+  coverRect,
+  fitView,
+  holdView,
+  joinRects,
+  type Rect,
+  type Size,
+  type View,
+} from "./view.ts";
 
 export interface StageElements {
   picture: HTMLCanvasElement;
@@ -78,12 +94,19 @@ export class Stage {
     this.buffer = new ArrayBuffer(size.width * size.height * 4);
     const view = this.view;
     if (before.width > 1)
-      this.setView({ ...view, x: view.x + (size.width - before.width) / 2, y: view.y + (size.height - before.height) / 2 });
+      this.setView({
+        ...view,
+        x: view.x + (size.width - before.width) / 2,
+        y: view.y + (size.height - before.height) / 2,
+      });
     else this.fit();
   }
 
   setImage(size: Size): void {
+    // The next frame of a video is looked at where the last one was.
+    const same = this.image.width === size.width && this.image.height === size.height;
     this.image = size;
+    if (same) return;
     this.fit();
   }
 
@@ -181,7 +204,8 @@ export class Stage {
     this.maskStale = null;
     if (this.overlayStale) this.paintOverlay();
     this.overlayStale = false;
-    if (this.measured && dirty.length) performance.measure("brush frame", { start, end: performance.now() });
+    if (this.measured && dirty.length)
+      performance.measure("brush frame", { start, end: performance.now() });
   }
 
   private paintPicture(): void {
@@ -199,7 +223,11 @@ export class Stage {
     const bottom = Math.min(view.y + image.height * view.scale, size.height);
     const left = Math.max(view.x, 0);
     const right = Math.min(view.x + image.width * view.scale, size.width);
-    for (let column = Math.max(Math.ceil(-view.x / view.scale), 0); column <= image.width; column++) {
+    for (
+      let column = Math.max(Math.ceil(-view.x / view.scale), 0);
+      column <= image.width;
+      column++
+    ) {
       const x = Math.round(view.x + column * view.scale) + 0.5;
       if (x > right + 1) break;
       context.moveTo(x, top);

@@ -18,7 +18,9 @@ export interface LegendEntry {
 
 /** Regions in the legend's order with their keys; what was hidden or locked stays so by name. */
 export function layPalette(
-  legend: LegendEntry[], background: number, before: PaletteRegion[],
+  legend: LegendEntry[],
+  background: number,
+  before: PaletteRegion[],
 ): PaletteRegion[] {
   const known = new Map(before.map((region) => [region.name, region]));
   let key = 0;
@@ -46,9 +48,17 @@ export function rememberOrder(set: string, names: string[]): void {
 }
 
 /** The legend in an order of names; what the order does not name keeps its place at the end. */
-export function sortLegend(legend: LegendEntry[], background: number, names: string[]): LegendEntry[] {
+export function sortLegend(
+  legend: LegendEntry[],
+  background: number,
+  names: string[],
+): LegendEntry[] {
   const place = (entry: LegendEntry) =>
-    entry.id === background ? names.length + 1 : names.includes(entry.name) ? names.indexOf(entry.name) : names.length;
+    entry.id === background
+      ? names.length + 1
+      : names.includes(entry.name)
+        ? names.indexOf(entry.name)
+        : names.length;
   return legend
     .map((entry, index) => ({ entry, index }))
     .sort((first, second) => place(first.entry) - place(second.entry) || first.index - second.index)
@@ -59,7 +69,12 @@ export function sortLegend(legend: LegendEntry[], background: number, names: str
 export function measureShares(ids: Uint8Array): Float64Array<ArrayBuffer> {
   const counts = new Float64Array(256);
   // Four counters a turn: neighbouring pixels mostly share an id, and one counter would wait for itself.
-  const lanes = [new Uint32Array(256), new Uint32Array(256), new Uint32Array(256), new Uint32Array(256)] as const;
+  const lanes = [
+    new Uint32Array(256),
+    new Uint32Array(256),
+    new Uint32Array(256),
+    new Uint32Array(256),
+  ] as const;
   const whole = ids.length - (ids.length % 4);
   for (let at = 0; at < whole; at += 4) {
     lanes[0][ids[at]!]!++;
@@ -69,12 +84,15 @@ export function measureShares(ids: Uint8Array): Float64Array<ArrayBuffer> {
   }
   for (let at = whole; at < ids.length; at++) lanes[0][ids[at]!]!++;
   for (let id = 0; id < 256; id++)
-    counts[id] = (lanes[0][id]! + lanes[1][id]! + lanes[2][id]! + lanes[3][id]!) / Math.max(ids.length, 1);
+    counts[id] =
+      (lanes[0][id]! + lanes[1][id]! + lanes[2][id]! + lanes[3][id]!) / Math.max(ids.length, 1);
   return counts;
 }
 
 export function formatCoverage(share: number): string {
   if (share === 0) return "0 %";
   const percent = share * 100;
-  return percent < 0.01 ? "< 0.01 %" : `${percent < 10 ? percent.toFixed(2) : percent.toFixed(1)} %`;
+  return percent < 0.01
+    ? "< 0.01 %"
+    : `${percent < 10 ? percent.toFixed(2) : percent.toFixed(1)} %`;
 }

@@ -121,7 +121,11 @@ export class MaskFile {
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       const newest = (error.body as { revision?: string } | undefined)?.revision ?? "";
-      throw new SaveError(error.status, error.fix ? `${error.message}: ${error.fix}` : error.message, newest);
+      throw new SaveError(
+        error.status,
+        error.fix ? `${error.message}: ${error.fix}` : error.message,
+        newest,
+      );
     }
   }
 

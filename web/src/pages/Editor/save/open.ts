@@ -1,7 +1,12 @@
 // A clip's picture and mask as they are on the server.
 import { get, raw } from "../../../lib/api.ts";
 import type { Clip } from "../../../lib/workspace.svelte.ts";
-import { describeFrame, describeStill, type PictureSize, type PictureSource } from "../canvas/picture.ts";
+import {
+  describeFrame,
+  describeStill,
+  type PictureSize,
+  type PictureSource,
+} from "../canvas/picture.ts";
 import type { LegendEntry } from "../palette/regions.ts";
 
 export interface MaskInfo {
@@ -33,7 +38,8 @@ interface FramesAnswer {
 }
 
 export async function openPicture(clip: Clip, frame: number): Promise<PictureSource> {
-  if (!clip.video) return describeStill(clip.id, await get<PictureSize>(`/clips/${clip.id}/picture`));
+  if (!clip.video)
+    return describeStill(clip.id, await get<PictureSize>(`/clips/${clip.id}/picture`));
   const { width, height } = await get<FramesAnswer>(`/clips/${clip.id}/frames`);
   return describeFrame(clip.id, frame, { width, height });
 }
@@ -44,7 +50,9 @@ export async function readMask(clip: string, frame: number): Promise<ReadMask> {
     const { info, plane } = await readPlane(`/clips/${clip}/mask?frame=${frame}`);
     const named = info.legend.filter((entry) => info.soft.includes(entry.name));
     const planes = await Promise.all(
-      named.map((entry) => readPlane(`/clips/${clip}/mask/soft/${encodeURIComponent(entry.name)}?frame=${frame}`)),
+      named.map((entry) =>
+        readPlane(`/clips/${clip}/mask/soft/${encodeURIComponent(entry.name)}?frame=${frame}`),
+      ),
     );
     // Saved by somebody between two of the requests: once more, or planes of two masks are mixed.
     if (planes.some((read) => read.info.revision !== info.revision)) continue;

@@ -5,7 +5,11 @@ const HALF = 128;
 
 /** As `MaskDoc.replaceFrom(plane, "replace")` leaves the ids; a soft plane counts from its half on. */
 export function rewriteRegion(
-  doc: MaskDoc, region: number, plane: Uint8Array, locked: ReadonlySet<number>, soft: boolean,
+  doc: MaskDoc,
+  region: number,
+  plane: Uint8Array,
+  locked: ReadonlySet<number>,
+  soft: boolean,
 ): Uint8Array {
   const ids = doc.ids.slice();
   const least = soft ? HALF : 1;

@@ -21,7 +21,13 @@ self.onmessage = (event: MessageEvent<ShapeRequest>) => {
   let plane = event.data.mask;
   if (fill) plane = fillMask(plane, width, height);
   if (grow) plane = growMask(plane, width, height, grow);
-  if (feather) plane = featherPlane(plane.map((value) => value * 255), width, height, feather);
+  if (feather)
+    plane = featherPlane(
+      plane.map((value) => value * 255),
+      width,
+      height,
+      feather,
+    );
   const answer: ShapeAnswer = { number, plane };
   self.postMessage(answer, { transfer: [plane.buffer] });
 };

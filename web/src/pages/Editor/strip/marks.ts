@@ -22,3 +22,14 @@ export const MARKS: Record<Mark, { text: string; sign: string }> = {
 export function needsLook(mark: Mark | undefined): boolean {
   return mark === "unsure" || mark === "nothing" || mark === "failed";
 }
+
+/** The next clip after this one, round the end, that somebody should look at. */
+export function findNext(
+  clips: StripClip[],
+  current: string,
+  marks: Record<string, Mark>,
+): StripClip | undefined {
+  const at = clips.findIndex((clip) => clip.id === current);
+  const later = [...clips.slice(at + 1), ...clips.slice(0, Math.max(at, 0))];
+  return later.find((clip) => needsLook(marks[clip.id]));
+}

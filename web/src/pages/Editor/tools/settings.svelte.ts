@@ -1,6 +1,14 @@
 // What the tools are set to, remembered by this browser: nobody sets a brush twice.
 export const TOOLS = [
-  "brush", "eraser", "edge", "lasso", "polygon", "fill", "segment", "pick", "pan",
+  "brush",
+  "eraser",
+  "edge",
+  "lasso",
+  "polygon",
+  "fill",
+  "segment",
+  "pick",
+  "pan",
 ] as const;
 export type ToolName = (typeof TOOLS)[number];
 
@@ -35,7 +43,9 @@ export type Remembered = typeof FIRST;
 function recall(): Remembered {
   try {
     const kept = JSON.parse(localStorage.getItem(KEY) ?? "{}") as Record<string, unknown>;
-    const known = Object.entries(FIRST).filter(([name, value]) => typeof kept[name] === typeof value);
+    const known = Object.entries(FIRST).filter(
+      ([name, value]) => typeof kept[name] === typeof value,
+    );
     const settings = { ...FIRST, ...Object.fromEntries(known.map(([name]) => [name, kept[name]])) };
     return TOOLS.includes(settings.tool) ? settings : { ...settings, tool: FIRST.tool };
   } catch {
@@ -79,4 +89,10 @@ export function stepSize(tool: ToolName, up: boolean): void {
 /** Tools whose reach is a disc about the pointer. */
 export function hasRing(tool: ToolName): boolean {
   return tool === "brush" || tool === "eraser" || tool === "edge";
+}
+
+export function cursorOf(tool: ToolName): string {
+  if (tool === "pan") return "grab";
+  if (tool === "pick") return "copy";
+  return hasRing(tool) ? "none" : "crosshair";
 }
