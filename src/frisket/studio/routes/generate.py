@@ -24,10 +24,10 @@ from frisket.studio.generation.paintings import (
     read_painting,
     save_painting,
 )
-from frisket.studio.generation.request import Form, GenerateForm, build_argv
+from frisket.studio.generation.request import GenerateForm, build_argv
 from frisket.studio.jobs.spec import JobSpec
 from frisket.studio.runs.artefacts import send_artefact
-from frisket.studio.runs.commands import choose_device, spell_command
+from frisket.studio.runs.commands import PageForm, choose_device, spell_command
 from frisket.studio.runs.index import TRAINED, open_index
 from frisket.studio.state import Studio, get_studio
 from frisket.studio.waiting import call_while_wanted
@@ -184,7 +184,7 @@ def remove_generated(studio: Here, call_id: Number) -> dict[str, str]:
     return {"trash": remove_call(studio.root, studio.home, call_id)}
 
 
-class RestoreForm(Form):
+class RestoreForm(PageForm):
     """What the trash knows a removed call by."""
 
     trash: Annotated[str, StringConstraints(pattern=r"^\d{3,6}-[0-9a-f]{1,20}$")]
