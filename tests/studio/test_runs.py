@@ -16,7 +16,7 @@ from tests.studio.pocket_runs import make_runs
 from frisket.studio.jobs.queue import JobQueue
 from frisket.studio.runs.artefacts import name_token
 from frisket.studio.runs.index import RunIndex, name_id
-from frisket.studio.runs.metrics_tail import MetricsTail
+from frisket.studio.runs.metrics_tail import StepTail
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_a_run_stopped_one_killed_and_one_at_work_are_told_apart(folder: Path) -
 
 def test_metrics_are_followed_from_where_they_ended(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    tail = MetricsTail(path)
+    tail = StepTail(path)
     tail.refresh()
     assert tail.step == 0
     path.write_text('{"step": 1, "seconds": 0.5}\n{"step": 2, "sec')

@@ -125,9 +125,9 @@ def test_two_loras_are_painted_left_and_right_and_sampled(page: Page, folder: Pa
 
     page.get_by_role("button", name="Generate", exact=True).click()
     card = page.get_by_role("article", name="Pictures 001")
-    expect(card.get_by_role("button", name="Again with this seed")).to_have_count(
-        2, timeout=120_000
-    )
+    again = card.get_by_role("button", name="Again with this seed")
+    expect(again).to_have_count(2, timeout=120_000)
+    expect(card.get_by_role("status")).to_have_count(0, timeout=60_000)  # the job has ended
     record = json.loads((folder / "generated" / "001" / "generate.json").read_text())
     assert [lora["mask"] for lora in record["lora"]] == [str(path) for path in masks]
     assert {picture["seed"] for picture in record["pictures"]} == {3}
@@ -138,5 +138,5 @@ def test_two_loras_are_painted_left_and_right_and_sampled(page: Page, folder: Pa
     expect(page.get_by_role("slider", name="at the left")).to_be_visible()
     page.keyboard.press("Escape")
     page.get_by_label("Seeds", exact=True).fill("99")
-    card.get_by_role("button", name="Again with this seed").first.click()
+    again.first.click()
     expect(page.get_by_label("Seeds", exact=True)).to_have_value("3")

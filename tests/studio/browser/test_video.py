@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
+from tests.studio.browser.conftest import Served
+from tests.studio.video.pocket_clips import LEGEND, draw_clip, write_clip
 
 from frisket.maskgen.files import record
 from frisket.media.frames import decode_index
-from tests.studio.browser.conftest import Served
-from tests.studio.video.pocket_clips import LEGEND, draw_clip, write_clip
 
 pytestmark = pytest.mark.browser
 
@@ -46,6 +46,13 @@ def folder(tmp_path: Path) -> Path:
     (root / "masks" / "legend.json").write_text(json.dumps(LEGEND))
     (root / "frisket.toml").write_text(CONFIG)
     return root
+
+
+@pytest.fixture(autouse=True)
+def _patient(page: Page) -> None:
+    # Three processes read torch first, on a machine that others work on too.
+    page.set_default_timeout(150_000)
+    expect.set_options(timeout=150_000)
 
 
 def find_centre(frame: int) -> tuple[float, float]:
@@ -90,8 +97,8 @@ def go_to(page: Page, frame: int) -> None:
 
 def track(page: Page, way: str) -> None:
     page.get_by_role("button", name=f"Track {way}").click()
-    expect(page.get_by_role("button", name=f"Track {way}")).to_be_enabled(timeout=60_000)
-    page.get_by_role("button", name="Undo tracking").wait_for(timeout=60_000)
+    page.get_by_role("button", name="Stop", exact=True).wait_for()
+    expect(page.get_by_role("button", name=f"Track {way}")).to_be_enabled()
 
 
 def test_a_mask_is_painted_carried_corrected_and_written(
@@ -122,7 +129,7 @@ def test_a_mask_is_painted_carried_corrected_and_written(
     expect(lanes).to_have_attribute("aria-valuenow", "1")
     page.get_by_role("button", name="Onion skin").click()
     page.get_by_role("button", name="Write").click()
-    page.get_by_text("all frames are in the file").wait_for(timeout=60_000)
+    page.get_by_text("all frames are in the file").wait_for()
 
     read = decode_index(folder / "masks" / "walk.mkv").numpy()
     assert read.shape == (FRAMES, SIDE, SIDE)

@@ -199,8 +199,8 @@ def _find_edges(pixels: NDArray[Any]) -> NDArray[np.float32]:
 def _rate(region: Region, edges: NDArray[np.float32]) -> float:
     """How strong the edges along the outline are, less those within."""
     # Where the picture's own border cuts the thing, it follows no edge.
-    border = {"borderType": cv2.BORDER_CONSTANT, "borderValue": 0}
-    inner = cv2.erode(region.astype(np.uint8), np.ones((3, 3), np.uint8), **border) > 0
+    pixels, window = region.astype(np.uint8), np.ones((3, 3), np.uint8)
+    inner = cv2.erode(pixels, window, borderType=cv2.BORDER_CONSTANT, borderValue=0) > 0
     outline = region & ~inner
     inside = float(edges[inner].mean()) if inner.any() else 1.0
     edges = edges * _find_inside(region.shape)

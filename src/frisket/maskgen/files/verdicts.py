@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from frisket.maskgen.files.record import MaskRecord, Verdict, VerdictKind, load, save
+from frisket.maskgen.files.record import MaskRecord, Status, Verdict, VerdictKind, load, save
 
 PLAIN_REASONS: Mapping[str, str] = {
     "failed": "no mask could be made",
@@ -39,7 +39,7 @@ def judge(record_path: Path, masks: Sequence[Path], kind: VerdictKind) -> MaskRe
         raise NoVerdict(f"{masks[0]}: was painted or changed by hand; {fix}")
     was = record.verdict.was if record.verdict else record.status
     verdict = Verdict(kind, datetime.now(UTC).isoformat(timespec="seconds"), was)
-    status = "done" if kind == "accepted" else "unsure"
+    status: Status = "done" if kind == "accepted" else "unsure"
     judged = replace(record, status=status, verdict=verdict)
     save(judged, record_path)
     return judged

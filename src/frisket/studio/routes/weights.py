@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from frisket.studio.framing import BadFrame, pack_frame, read_frame
 from frisket.studio.state import Studio, get_studio
+from frisket.studio.waiting import call_while_wanted
 from frisket.studio.workspace import Clip, ClipSet
 
 router = APIRouter()
@@ -50,7 +51,7 @@ async def see_weights(
     if sum(asked.lengths) != len(body):
         raise BadFrame(f"parts of {sum(asked.lengths)} bytes in a body of {len(body)}")
     args = asked.model_dump(mode="json") | name_clip(clip, clip_set)
-    reply = await studio.serve.call("weights.see", args, body=body)
+    reply = await call_while_wanted(request, studio, "weights.see", args, body=body)
     return pack_frame(reply.value, reply.body)
 
 

@@ -16,7 +16,7 @@ MOST = 400  # rows of samples that are sent; the rest is counted
 
 
 @dataclass(frozen=True, slots=True)
-class Shot:
+class SampleKey:
     """What a row of samples shares: equal in two runs, it is the same noise and the same words."""
 
     prompt: str
@@ -57,7 +57,7 @@ def collect_samples(runs: Sequence[Run]) -> dict[str, Any]:
     Of a shot that a run has several times the newest counts. The base's column is of whichever run
     sampled it: with equal models it is the same picture. Rows that more runs have come first.
     """
-    rows: dict[Shot, dict[str, dict[str, Any]]] = {}
+    rows: dict[SampleKey, dict[str, dict[str, Any]]] = {}
     titles: dict[str, dict[str, str]] = {}
     for run in runs:
         for shot, version, cell in _list_samples(run):
@@ -70,7 +70,7 @@ def collect_samples(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def lay_table(
-    rows: Mapping[Shot, Mapping[str, dict[str, Any]]], columns: Sequence[dict[str, str]]
+    rows: Mapping[SampleKey, Mapping[str, dict[str, Any]]], columns: Sequence[dict[str, str]]
 ) -> dict[str, Any]:
     """Rows and columns as the page lays them out; the base's column first."""
     ordered = sorted(columns, key=lambda column: not column["id"].startswith("base"))
@@ -91,7 +91,7 @@ def lay_table(
     }
 
 
-def _list_samples(run: Run) -> Iterator[tuple[Shot, str, dict[str, Any]]]:
+def _list_samples(run: Run) -> Iterator[tuple[SampleKey, str, dict[str, Any]]]:
     """Every sample in a run's folder, the oldest call first: shot, "base" or "lora", cell."""
     base = f"/api/runs/{run.id}"
     for record in sorted(run.folder.glob(f"samples/*/{RECORD}")):
@@ -121,14 +121,14 @@ def read_record(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def list_pictures(content: Mapping[str, Any]) -> Iterator[tuple[Shot, dict[str, Any]]]:
+def list_pictures(content: Mapping[str, Any]) -> Iterator[tuple[SampleKey, dict[str, Any]]]:
     """The pictures of a record with what they were made from; what is none of ours is left out."""
     pictures = content.get("pictures")
     for picture in pictures if isinstance(pictures, list) else ():
         try:
             file = str(picture["file"])
             sizes = (int(picture[name]) for name in ("seed", "width", "height", "frames"))
-            shot = Shot(str(picture["prompt"]), *sizes, str(picture.get("negative", "")))
+            shot = SampleKey(str(picture["prompt"]), *sizes, str(picture.get("negative", "")))
         except (KeyError, TypeError, ValueError, AttributeError):
             continue
         if file == Path(file).name and not file.startswith("."):
