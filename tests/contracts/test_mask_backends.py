@@ -198,6 +198,7 @@ def fine_segments(picture, answer, asked) -> None:
 
 
 CHECKS = {
+    "pointer": fine_segments,
     "detector": fine_boxes,
     "faces": fine_faces,
     "segmenter": fine_segments,
