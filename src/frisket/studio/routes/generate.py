@@ -135,7 +135,7 @@ def start(studio: Here, form: GenerateForm) -> dict[str, Any]:
         title = f"Generate {form.prompts[0].prompt[:60]}"
         about = {"generated": folder.name}
         spec = JobSpec("generate", title, argv, device=_find_device(config), about=about)
-        settings = {"form": form.model_dump(mode="json", exclude={"dry"})}
+        settings: dict[str, Any] = {"form": form.model_dump(mode="json", exclude={"dry"})}
         settings["command"] = spell_command(argv)
         write_settings(folder, settings)
         job = studio.jobs.add(spec)

@@ -127,8 +127,14 @@ def list_pictures(content: Mapping[str, Any]) -> Iterator[tuple[SampleKey, dict[
     for picture in pictures if isinstance(pictures, list) else ():
         try:
             file = str(picture["file"])
-            sizes = (int(picture[name]) for name in ("seed", "width", "height", "frames"))
-            shot = SampleKey(str(picture["prompt"]), *sizes, str(picture.get("negative", "")))
+            shot = SampleKey(
+                prompt=str(picture["prompt"]),
+                seed=int(picture["seed"]),
+                width=int(picture["width"]),
+                height=int(picture["height"]),
+                frames=int(picture["frames"]),
+                negative=str(picture.get("negative", "")),
+            )
         except (KeyError, TypeError, ValueError, AttributeError):
             continue
         if file == Path(file).name and not file.startswith("."):
