@@ -131,7 +131,9 @@ def test_settings_masks_and_clips_that_differ_are_named(client: TestClient, fold
     assert answer["clips"]["lacking"] == ["runs/plain"]
 
 
-def test_samples_of_equal_prompt_and_seed_share_a_row(client: TestClient, folder: Path) -> None:
+def test_samples_of_equal_prompt_and_seed_share_a_row(
+    client: TestClient, folder: Path, base: Path
+) -> None:
     answer = client.get("/api/compare/samples", params=ids_of(folder, "mask", "plain")).json()
     for preview in answer["previews"]:
         assert [step["step"] for step in preview["steps"]] == [2, 4]
@@ -148,6 +150,18 @@ def test_samples_of_equal_prompt_and_seed_share_a_row(client: TestClient, folder
             picture = client.get(cell["url"])
             assert picture.headers["content-type"] == "image/png"
             assert picture.content.startswith(b"\x89PNG")
+    called = folder / "generated" / "001"  # the page's own, newer
+    shutil.copytree(folder / "runs" / "plain" / "samples" / "001", called)
+    again = client.get("/api/compare/samples", params=ids_of(folder, "mask", "plain")).json()
+    assert (
+        again["generated"]["rows"][0]["cells"][2]["url"] == generated["rows"][0]["cells"][2]["url"]
+    )
+    record = called / "generate.json"
+    record.write_text(record.read_text().replace(str(base), str(folder)))
+    again = client.get("/api/compare/samples", params=ids_of(folder, "mask", "plain")).json()
+    cell = again["generated"]["rows"][0]["cells"][2]
+    assert cell["url"].startswith("/api/generated/001/file/")
+    assert client.get(cell["url"]).status_code == 200
     evaluation = answer["evaluation"]
     assert [column["title"] for column in evaluation["columns"]] == ["base", "mask", "plain"]
     assert [row["unrelated"] for row in evaluation["rows"]] == [False, False, True]

@@ -64,7 +64,7 @@ def read_samples(studio: Here, ids: Chosen) -> dict[str, Any]:
     described = describe_report(report, runs) if report else None
     return {
         "previews": [list_previews(run, index.read_settings(run)) for run in runs],
-        "generated": collect_samples(runs),
+        "generated": collect_samples(runs, studio.root / "generated"),
         "evaluation": described["samples"] if described else None,
     }
 

@@ -115,7 +115,8 @@ def _find_source(studio: Studio, config: str | None, run: str | None) -> Any:
 def start(studio: Here, form: GenerateForm) -> dict[str, Any]:
     """Sample: `frisket generate` as a job, or with `dry` only its command."""
     config = _find_source(studio, form.config, form.run)
-    loras = {lora.id: lora for lora in list_loras(studio.root, open_index(studio.workspace).look())}
+    runs = open_index(studio.workspace).refresh()
+    loras = {lora.id: lora for lora in list_loras(studio.root, runs)}
     missing = next((choice for choice in form.loras if choice.lora not in loras), None)
     if missing is not None:
         raise UnknownId("a chosen LoRA is not there any more; choose again")
@@ -135,7 +136,7 @@ def start(studio: Here, form: GenerateForm) -> dict[str, Any]:
         title = f"Generate {form.prompts[0].prompt[:60]}"
         about = {"generated": folder.name}
         spec = JobSpec("generate", title, argv, device=_find_device(config), about=about)
-        settings = {"form": form.model_dump(mode="json", exclude={"dry"})}
+        settings: dict[str, Any] = {"form": form.model_dump(mode="json", exclude={"dry"})}
         settings["command"] = spell_command(argv)
         write_settings(folder, settings)
         job = studio.jobs.add(spec)
