@@ -136,7 +136,11 @@ def test_words_need_a_model_that_reads_them(session: Session, models: dict[str, 
 
 
 def test_prompts_that_ask_for_nothing_are_refused() -> None:
-    for wrong in ({}, {"points": ((1.0, 1.0, False),)}, {"text": "a", "box": Box(0.0, 0.0, 9.0, 9.0)}):
+    for wrong in (
+        {},
+        {"points": ((1.0, 1.0, False),)},
+        {"text": "a", "box": Box(0.0, 0.0, 9.0, 9.0)},
+    ):
         with pytest.raises(ValueError, match="give"):
             SegmentPrompt(**wrong)
 

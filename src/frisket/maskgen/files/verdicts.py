@@ -29,8 +29,8 @@ def judge(record_path: Path, masks: Sequence[Path], kind: VerdictKind) -> MaskRe
     record = load(record_path)
     if not masks:
         raise NoVerdict(f"{record_path.stem}: there is no mask to be {kind}; make one, or paint it")
-    made = record is not None and all(_is_as_made(record, mask) for mask in masks)
-    if record is None or not made:
+    unchanged = record is not None and all(_is_unchanged(record, mask) for mask in masks)
+    if record is None or not unchanged:
         fix = (
             "it counts as accepted already"
             if kind == "accepted"
@@ -55,7 +55,7 @@ def withdraw(record_path: Path) -> MaskRecord:
     return before
 
 
-def _is_as_made(record: MaskRecord, mask: Path) -> bool:
+def _is_unchanged(record: MaskRecord, mask: Path) -> bool:
     stamps = [stamp for stamp in record.masks if Path(stamp.name).name == mask.name]
     return any(stamp.holds(mask) for stamp in stamps)
 

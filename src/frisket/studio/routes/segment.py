@@ -7,7 +7,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
 from frisket.studio.framing import pack_frame
-from frisket.studio.masks_made.making import read_options
+from frisket.studio.review.making import read_options
 from frisket.studio.routes.weights import find_clip
 from frisket.studio.sets.plan import plan_of
 from frisket.studio.settings import read_settings
@@ -55,9 +55,9 @@ async def segment(clip_id: str, body: SegmentRequest, request: Request, studio: 
     args["device"] = await _choose_device(studio, args, body.device)
     text = body.text.strip()
     points = [[point.x, point.y, point.inside] for point in body.points]
-    asked: dict[str, Any] = {"text": text} if text else {"points": points, "box": body.box}
+    prompt: dict[str, Any] = {"text": text} if text else {"points": points, "box": body.box}
     op = "segment.text" if text else "segment.points"
-    reply = await call_while_wanted(request, studio, op, args | asked, lane="model")
+    reply = await call_while_wanted(request, studio, op, args | prompt, lane="model")
     return pack_frame(reply.value, reply.body)
 
 
@@ -81,7 +81,7 @@ def _describe(studio: Studio, clip: Clip, clip_set: ClipSet) -> dict[str, Any]:
 
 
 async def _choose_device(studio: Studio, args: dict[str, Any], device: str) -> str:
-    """The device; where a job has the accelerator the user is asked first."""
+    """The device; where a job has the accelerator the user is prompt first."""
     busy = _list_busy(studio)
     if device != "auto" or not busy:
         return device
