@@ -177,7 +177,7 @@ def blend_labels(first: LabelArray, second: LabelArray, share: float) -> LabelAr
         for index in regions
     ]
     choices = _add_background(np.stack(planes)).argmax(0)
-    return np.array([0, *regions], np.uint8)[choices]
+    return np.asarray(np.array([0, *regions], np.uint8)[choices], np.uint8)
 
 
 def estimate_flow(at: UInt8[np.ndarray, "H W"], to: UInt8[np.ndarray, "H W"]) -> _Flow:
@@ -282,7 +282,8 @@ def _ask_colours(
     best, second = np.take_along_axis(scores, order, 0)
     weakest = by_label[order].min(0)
     near_border = np.abs(best - second) < 2 * BAND
-    return scores / np.float32(SOFTNESS) + np.where(near_border, weakest, 0) * evidence
+    pull = np.where(near_border, weakest, np.float32(0))
+    return np.asarray(scores / np.float32(SOFTNESS) + pull * evidence, np.float32)
 
 
 def _choose_strengths(
