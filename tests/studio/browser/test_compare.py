@@ -78,7 +78,8 @@ def test_two_runs_are_compared(page: Page, folder: Path) -> None:
     page.keyboard.press("Escape")
     assert page.url.count("%2C") == 1  # the choice is in the address
     page.reload()
-    expect(page.get_by_role("checkbox", checked=True)).to_have_count(2)
+    listed = page.get_by_role("complementary", name="Runs")
+    expect(listed.get_by_role("checkbox", checked=True)).to_have_count(2)
 
 
 def test_two_loras_are_painted_left_and_right_and_sampled(page: Page, folder: Path) -> None:
