@@ -288,11 +288,11 @@ def test_a_change_by_another_program_is_a_conflict_and_kept(
 def test_the_last_versions_are_kept_and_the_first(client: TestClient, folder: Path) -> None:
     make_project(folder, 'masks = "masks"', "face = 1.0\nhair = 0.5\n")
     clip = find_clip(client)
-    for number in range(25):
+    for number in range(22):
         info, _ = read(client, clip)
         write(client, clip, info, value=1 + number % 2)
     versions = client.get(f"/api/clips/{clip}/mask/history").json()["versions"]
-    assert [version["number"] for version in versions] == [*range(25, 5, -1), 1]
+    assert [version["number"] for version in versions] == [*range(22, 2, -1), 1]
 
 
 def test_an_index_that_no_region_has_is_refused(client: TestClient, folder: Path) -> None:
@@ -344,16 +344,14 @@ BROKEN: list[tuple[str, bytes]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "body"), BROKEN, ids=[name for name, _ in BROKEN])
-def test_hostile_bodies_are_refused_and_change_nothing(
-    client: TestClient, folder: Path, name: str, body: bytes
-) -> None:
+def test_hostile_bodies_are_refused_and_change_nothing(client: TestClient, folder: Path) -> None:
     make_project(folder, 'masks = "masks"', "face = 1.0\nhair = 0.5\n")
     clip = find_clip(client)
     headers = {"If-Match": read(client, clip)[0]["revision"]}
-    answer = client.put(f"/api/clips/{clip}/mask", content=body, headers=headers)
-    assert answer.status_code == 422, answer.text
-    assert answer.json()["error"]
+    for name, body in BROKEN:
+        answer = client.put(f"/api/clips/{clip}/mask", content=body, headers=headers)
+        assert answer.status_code == 422, (name, answer.text)
+        assert answer.json()["error"], name
     assert not (folder / "masks").exists()
 
 

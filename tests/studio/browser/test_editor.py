@@ -159,3 +159,29 @@ def test_a_clip_without_a_mask_begins_with_a_copy(page: Page, folder: Path) -> N
     page.get_by_label("Copy the mask of another clip").select_option("a")
     wait_saved(page)
     assert np.array_equal(read_ids(folder / "masks" / "b.png"), ids)
+
+
+def test_grey_masks_take_soft_strokes(page: Page, folder: Path) -> None:
+    at = locate(page, open_clip(page, "a"))
+    assert page.get_by_label("Soft").count() == 0  # a label map holds no soft values
+    (folder / "masks" / "legend.json").unlink()
+    (folder / "frisket.toml").write_text(
+        '[[data]]\nclips = "clips"\nmasks = "masks"\n[regions]\nsubject = 1.0\n'
+    )
+    Image.fromarray(np.zeros((SIDE, SIDE), np.uint8)).save(folder / "masks" / "a.png")
+    page.reload()
+    page.wait_for_selector("[data-opened=a]")
+    set_size(page, 40)
+    expect(page.get_by_label("Soft")).to_be_checked()
+    page.get_by_label("Hardness").fill("0")
+    page.get_by_label("Opacity", exact=True).fill("0.5")
+    page.get_by_label("Canvas: the picture and its mask").focus()
+    drag(page, at(64.5, 64.5), at(64.5, 64.5))
+    drag(page, at(64.5, 64.5), at(64.5, 64.5))
+    wait_saved(page)
+    with Image.open(folder / "masks" / "a.png") as image:
+        assert image.mode == "L"
+        levels = np.asarray(image).astype(int)
+    assert levels[64, 64] == pytest.approx(191, abs=3)  # half, then half of what was left
+    assert 0 < levels[64, 76] < levels[64, 70] < levels[64, 64]
+    assert levels[64, 90] == 0

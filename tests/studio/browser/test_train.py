@@ -127,7 +127,7 @@ def test_a_spike_leads_to_the_clip_that_made_it(page: Page, folder: Path) -> Non
     page.get_by_label("Over").select_option("minutes")
     page.get_by_role("checkbox", name="Logarithmic").check()
     expect(page.get_by_role("img", name="Error: inside")).to_be_visible()
-    page.get_by_role("button", name="Open in the editor").click()
+    page.get_by_role("button", name="Open in editor").click()
     page.wait_for_url("**/#/mask/*")
 
 

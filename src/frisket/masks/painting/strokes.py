@@ -79,15 +79,17 @@ def read_edit(tree: Any, pixels: int) -> Edit:
     rule = tree.get("rule", "evenodd")
     if rule not in ("evenodd", "nonzero"):
         raise BadStroke(f"`rule` is evenodd or nonzero, not {show(rule)}")
-    points: tuple[float, ...]
-    if kind == "fill":
-        points = (_read_number(tree.get("x")), _read_number(tree.get("y")))
-    else:
-        points = tuple(_read_number(value) for value in _read_list(tree, "points", POINTS))
-        if len(points) % (3 if kind == "stroke" else 2):
-            raise BadStroke(f"{len(points)} numbers are no whole points of a {kind}")
     contiguous = tree.get("contiguous", True) is True
-    return Edit(kind, _read_id(tree.get("id")), points, limits, rule, contiguous)
+    return Edit(kind, _read_id(tree.get("id")), _read_points(tree, kind), limits, rule, contiguous)
+
+
+def _read_points(tree: Mapping[str, Any], kind: str) -> tuple[float, ...]:
+    if kind == "fill":
+        return _read_number(tree.get("x")), _read_number(tree.get("y"))
+    points = tuple(_read_number(value) for value in _read_list(tree, "points", POINTS))
+    if len(points) % (3 if kind == "stroke" else 2):
+        raise BadStroke(f"{len(points)} numbers are no whole points of a {kind}")
+    return points
 
 
 def _read_soft(tree: Mapping[str, Any]) -> Edit:

@@ -136,12 +136,12 @@ class StillDocument:
         shape = _read_size(self.clip)
         paths = self._list_paths()
         content = form.decode({key: paths[key] for key in files}, shape)
-        found = content.ids.shape
-        if (found[0], found[1]) == shape:
+        height, width = content.ids.shape
+        if (height, width) == shape:
             return content
-        if not fits((found[0], found[1]), shape):
+        if not fits((height, width), shape):
             raise NotEditable(
-                f"the mask is {found[1]} x {found[0]} pixels and the picture {shape[1]} x"
+                f"the mask is {width} x {height} pixels and the picture {shape[1]} x"
                 f" {shape[0]}, which is another shape; make the mask again, or cut it to fit"
             )
         return resize(content, shape)

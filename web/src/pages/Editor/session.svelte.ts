@@ -84,8 +84,19 @@ export class EditorSession {
     }));
   }
 
+  /** Whether strokes are soft: only where the masks of the set can hold that. */
+  get soft(): boolean {
+    return settings.soft && this.doc?.truth === "soft";
+  }
+
   get strokeSettings(): StrokeSettings {
-    return { ...settings, region: this.region, size: sizeOf(settings.tool), locked: this.locked };
+    return {
+      ...settings,
+      soft: this.soft,
+      region: this.region,
+      size: sizeOf(settings.tool),
+      locked: this.locked,
+    };
   }
 
   takeDoc(doc: MaskDoc, legend: LegendEntry[]): void {
