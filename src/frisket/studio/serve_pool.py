@@ -129,7 +129,7 @@ DIED = (
 class ServePool:
     """One child a lane: `quick` for frames, masks and weights, `model` for segmentation.
 
-    `plan` looks at configurations and foretells memory: seconds, which a brush must not wait for.
+    `plan` foretells memory: many seconds, for which nothing else must wait.
     """
 
     _children: dict[Lane, _Child] = field(default_factory=dict)

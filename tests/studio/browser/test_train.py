@@ -37,8 +37,8 @@ def test_from_a_preset_to_a_trained_model(page: Page, folder: Path) -> None:
     # The model, by its preset: only what differs is changed.
     page.get_by_role("button", name="Model and card").click()
     dialog = page.get_by_role("dialog")
-    dialog.get_by_label("Family").select_option("pocket")
-    expect(dialog.get_by_text("model.variant")).to_be_visible()
+    dialog.get_by_label("Family").select_option("pocket", timeout=SLOW)
+    expect(dialog.get_by_text("model.variant")).to_be_visible(timeout=SLOW)
     dialog.get_by_role("button", name="Use it").click()
     expect(page.get_by_role("status").filter(has_text="not saved")).to_be_visible()
     # A number in the form, a slip in the text, and its fix.
@@ -46,7 +46,7 @@ def test_from_a_preset_to_a_trained_model(page: Page, folder: Path) -> None:
     page.get_by_role("slider", name="Weight of hair", exact=True).press("Home")
     page.get_by_role("tab", name="Text").click()
     area = page.get_by_role("textbox", name="pocket.toml as text")
-    page.wait_for_function("document.querySelector('textarea').value.includes('steps = 14')")
+    expect(area).to_have_value(re.compile("steps = 14"))
     area.fill(area.input_value().replace("warmup = 10", "warmpu = 4"))
     problem = page.get_by_role("list", name="What is wrong").get_by_role("listitem")
     expect(problem).to_contain_text("unknown key `warmpu` in [optimizer]")
@@ -77,7 +77,8 @@ def test_from_a_preset_to_a_trained_model(page: Page, folder: Path) -> None:
     assert 0 < len(steps) < 14
     # Go on from there to the end.
     page.get_by_role("tab", name="Set up").click()
-    expect(page.get_by_text(f"goes on from step {steps[-1]} of 14")).to_be_visible()
+    words = f"goes on from step {steps[-1]} of 14"
+    expect(page.get_by_text(words)).to_be_visible(timeout=SLOW)  # once the process has ended
     page.get_by_role("button", name="Go on").click()
     expect(page.locator(".state.finished")).to_be_visible(timeout=SLOW)
     expect(page.get_by_role("img", name="Preview of step 12")).to_be_visible(timeout=SLOW)
@@ -126,7 +127,7 @@ def test_a_spike_leads_to_the_clip_that_made_it(page: Page, folder: Path) -> Non
     page.get_by_label("Over").select_option("minutes")
     page.get_by_role("checkbox", name="Logarithmic").check()
     expect(page.get_by_role("img", name="Error: inside")).to_be_visible()
-    page.get_by_role("button", name="Open in the editor").click()
+    page.get_by_role("button", name="Open in editor").click()
     page.wait_for_url("**/#/mask/*")
 
 
@@ -142,9 +143,9 @@ def test_two_pages_on_one_configuration(page: Page, folder: Path) -> None:
     expect(dialog).to_contain_text("# mine")
     assert "# mine" not in config.read_text()
     dialog.get_by_role("button", name="Take the file's").click()
-    page.wait_for_function("document.querySelector('textarea').value.endsWith('# theirs\\n')")
+    expect(area).to_have_value(re.compile("# theirs\n$"))
     # A draft outlives the page.
     area.fill(area.input_value() + "# draft\n")
     page.reload()
-    page.wait_for_function("document.querySelector('textarea')?.value.endsWith('# draft\\n')")
+    expect(area).to_have_value(re.compile("# draft\n$"))
     assert "# draft" not in config.read_text()

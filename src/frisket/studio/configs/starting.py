@@ -23,6 +23,7 @@ def describe_start(config: Config, jobs: list[Job]) -> dict[str, Any]:
         "job": None if job is None else {"id": job.id, "state": job.state},
         "resume": run.resume,
         "saved_step": saved,
+        "finished": saved >= run.steps and not run.epochs,
         "steps": run.steps,
         "epochs": run.epochs,
         "words": _describe_resume(config, saved),

@@ -33,15 +33,15 @@ class Form(Protocol):
 
     @property
     def name(self) -> str:
-        """How the page calls it."""
+        """What the page and the history call it."""
 
     @property
     def truth(self) -> Truth:
-        """Whether ids or soft planes are written."""
+        """Whether ids or soft planes are what is written."""
 
     @property
     def regions(self) -> tuple[PaintRegion, ...]:
-        """What may be painted."""
+        """What can be painted, by number."""
 
     @property
     def background(self) -> int:

@@ -73,13 +73,13 @@ def list_presets() -> dict[str, Any]:
 @router.get("/choices")
 async def list_choices(studio: Here) -> dict[str, Any]:
     """Names that the shelves know: families, loss terms, optimizers."""
-    return (await studio.serve.call("config.choices", {}, lane="plan")).value
+    return (await studio.serve.call("config.choices", {})).value
 
 
 @router.post("/preset")
 async def plan_preset(request: PresetRequest, studio: Here) -> dict[str, Any]:
     """The changes that make a configuration one for this model and card."""
-    return (await studio.serve.call("config.preset", request.model_dump(), lane="plan")).value
+    return (await studio.serve.call("config.preset", request.model_dump())).value
 
 
 @router.get("/cards")
@@ -100,7 +100,7 @@ async def look(request: LookRequest, studio: Here, app: Request) -> dict[str, An
     """All that `frisket train` would refuse, and its first lines; takes a second or two."""
     path = await run_in_threadpool(find_config, studio.root, request.config)
     asked = {"text": request.text, "path": str(path)}
-    reply = await _ask_newest(app, "look", studio.serve.call("config.check", asked, lane="plan"))
+    reply = await _ask_newest(app, "look", studio.serve.call("config.check", asked))
     problems = [
         describe_problem(Problem(tuple(each["key"]), each["message"], each["line"]))
         for each in reply.value["problems"]

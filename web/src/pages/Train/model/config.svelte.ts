@@ -81,7 +81,11 @@ export class ConfigState {
   /** All that stands in the way, those of the shelves last. */
   get allProblems(): Problem[] {
     const deep = this.look?.problems ?? [];
-    const refused = (this.look?.refusals ?? []).map((message) => ({ key: [], line: null, message }));
+    const refused = (this.look?.refusals ?? []).map((message) => ({
+      key: [],
+      line: null,
+      message,
+    }));
     return this.problems.length ? this.problems : [...deep, ...refused];
   }
 
@@ -91,7 +95,9 @@ export class ConfigState {
 
   problemAt(key: Key): Problem | undefined {
     const name = joinKey(key);
-    return this.allProblems.find((problem) => problem.key.length > 0 && joinKey(problem.key) === name);
+    return this.allProblems.find(
+      (problem) => problem.key.length > 0 && joinKey(problem.key) === name,
+    );
   }
 
   /** Open a file; a draft of it that was not saved comes back. */

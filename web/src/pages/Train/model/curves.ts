@@ -64,8 +64,19 @@ export function listLossCurves(names: string[]): Curve[] {
 }
 
 const KNOWN = new Set([
-  "inside", "outside", "loss", "lr", "step_seconds", "grad_norm", "device_mib", "resident_mib",
-  "t", "weight", "skipped", "scaled", "largest_norm",
+  "inside",
+  "outside",
+  "loss",
+  "lr",
+  "step_seconds",
+  "grad_norm",
+  "device_mib",
+  "resident_mib",
+  "t",
+  "weight",
+  "skipped",
+  "scaled",
+  "largest_norm",
 ]);
 
 /** Loss terms that a run records by their own names. */

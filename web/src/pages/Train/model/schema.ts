@@ -83,7 +83,12 @@ export function readSections(schema: Schema): Section[] {
     const model = refer(schema, listed ? entry.items : entry);
     if (!model) {
       const field = readField([name], entry, false);
-      const group = { title: `[${name}]`, doc: field.doc, key: [], fields: [{ ...field, doc: "" }] };
+      const group = {
+        title: `[${name}]`,
+        doc: field.doc,
+        key: [],
+        fields: [{ ...field, doc: "" }],
+      };
       return { name, listed: false, groups: [group] };
     }
     const title = listed ? `[[${name}]]` : `[${name}]`;

@@ -9,7 +9,9 @@ export function writeToml(value: unknown): string {
   if (typeof value === "object") {
     const table = value as Record<string, unknown>;
     if (typeof table[RAW] === "string" && Object.keys(table).length === 1) return table[RAW];
-    const pairs = Object.entries(table).map(([key, inner]) => `${writeKey(key)} = ${writeToml(inner)}`);
+    const pairs = Object.entries(table).map(
+      ([key, inner]) => `${writeKey(key)} = ${writeToml(inner)}`,
+    );
     return pairs.length ? `{ ${pairs.join(", ")} }` : "{}";
   }
   return String(value);
