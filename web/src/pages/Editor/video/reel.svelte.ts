@@ -88,7 +88,11 @@ export class Reel {
     clearTimeout(this.soon);
     clearTimeout(this.pause);
     this.strip?.picture.close();
-    // Drafts are safe as they are; written now, whoever trains next reads them.
+    this.leave();
+  }
+
+  /** Drafts are safe as they are; written now, whoever trains next reads them. */
+  leave(): void {
     if (this.timeline?.waiting.length && !this.running && !this.writing)
       raw(`/clips/${this.clip.id}/mask/whole`, { method: "POST", keepalive: true }).catch(toastError);
   }
