@@ -18,6 +18,8 @@ POWERS = {
     r"(importlib\.)?import_module": (
         "__init__.py",  # the library's own names, when they are first used
         "registry.py",  # plugins: our own modules
+        "studio/app.py",  # and the modules of routes and operations, by our own names
+        "recipes/serve/answer.py",
         "training/optim.py",  # optimizer.name: behind the aliases, or with optimizer.trust
         "data/formats/parquet.py",  # and others: packages by fixed names
         "families/quantise.py",
@@ -26,6 +28,7 @@ POWERS = {
         "media/stills/readers.py",
     ),
     r"(os\.(system|popen|exec\w*|spawn\w*)|subprocess\.\w+|pty\.\w+|Popen)": (
+        "studio/live/cards.py",  # nvidia-smi
         "studio/jobs/processes.py",  # our own commands, sealed by who opened the studio
         "studio/live/graphics_cards.py",  # nvidia-smi with fixed words, for memory and load
     ),
@@ -38,7 +41,9 @@ POWERS = {
         "families/weights.py",
         "maskgen/vision/loading.py",
     ),
-    r"(urlopen|urllib\.request\.\w+|requests\.\w+|httpx\.\w+|socket\.(socket|create_\w+))": (),
+    r"(urlopen|urllib\.request\.\w+|requests\.\w+|httpx\.\w+|socket\.(socket|create_\w+))": (
+        "cli/studio/command.py",  # listens on 127.0.0.1, and nowhere else
+    ),
     r"(tempfile\.mktemp|\w+\.extractall)": (),
     r"(ElementTree|etree|minidom|sax)\.(parse|fromstring|iterparse|XML)": (),
 }

@@ -9,8 +9,13 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
     "init": {"folder", "--output", "--family", "--variant"},
     "doctor": {"config", "--config"} | COMMON,
     "prepare": {"config", "--config"} | COMMON,
-    "inspect": {"--config", "config", "--output", "--fix", "--strict", "--vae", "--workers"}
+    "inspect": {
+        *("--config", "config", "--output", "--fix", "--strict", "--vae", "--workers"),
+        *("--only", "--plan"),
+    }
     | COMMON,
+    "studio": {"folder", "--port", "--browser"},
+    "serve": set(),
     "train": {"config", "--config", "--steps", "--rank", "--lr", "--batch"} | COMMON,
     "generate": {
         "--config",

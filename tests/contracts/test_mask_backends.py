@@ -14,6 +14,7 @@ from frisket.maskgen.base import (
     BACKENDS,
     CONTRACTS,
     Backend,
+    BackendUnusable,
     Box,
     Licence,
     MaskWeightsNotFound,
@@ -107,6 +108,23 @@ def test_a_folder_without_its_weights_is_named(backend, tmp_path):
         backend.load(ModelSource(path=str(tmp_path / "nowhere")))
 
 
+def point_at(loaded, picture):
+    """Candidates for a click; none of a SAM 3 that holds no tracker, which says so."""
+    try:
+        embedding = loaded.encode_picture(picture)
+    except BackendUnusable as error:
+        assert "no tracker" in str(error)
+        return []
+    assert embedding.bytes >= 0
+    with pytest.raises(ValueError, match="click"):
+        loaded.segment_points(embedding, picture, [], None)
+    segments = loaded.segment_points(embedding, picture, [(20.0, 20.0, True)], None)
+    assert 1 <= len(segments) <= 3
+    scores = [segment.score for segment in segments]
+    assert scores == sorted(scores, reverse=True)
+    return segments
+
+
 def fine_mask(mask, picture) -> None:
     assert mask.shape == picture.shape[:2]
     assert mask.dtype == torch.float32
@@ -128,6 +146,7 @@ def test_pictures_of_any_size_are_answered_in_order_and_alike_twice(backend, loa
         "detector": lambda: loaded.detect(pictures, asked),
         "faces": lambda: loaded.faces(pictures),
         "segmenter": lambda: loaded.segment(pictures, boxes),
+        "pointer": lambda: [point_at(loaded, picture) for picture in pictures],
         "grounder": lambda: loaded.ground(pictures, asked),
         "parser": lambda: loaded.parse(pictures),
         "drafter": lambda: loaded.draft(pictures),
@@ -179,6 +198,7 @@ def fine_segments(picture, answer, asked) -> None:
 
 
 CHECKS = {
+    "pointer": fine_segments,
     "detector": fine_boxes,
     "faces": fine_faces,
     "segmenter": fine_segments,

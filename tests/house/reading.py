@@ -78,6 +78,7 @@ def read_tree(root: Path) -> Tree:
         path
         for path in root.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".pyc"
+        if "static" not in path.parts  # the built page: web/ is what is written
     )
     modules = [
         read_module(path.relative_to(root).as_posix(), path.read_text(encoding="utf-8"))

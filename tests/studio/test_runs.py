@@ -16,7 +16,7 @@ from tests.studio.pocket_runs import make_runs
 from frisket.studio.jobs.queue import JobQueue
 from frisket.studio.runs.artefacts import name_token
 from frisket.studio.runs.index import RunIndex, name_id
-from frisket.studio.runs.metrics_tail import MetricsTail
+from frisket.studio.runs.metrics_tail import StepTail
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_a_run_stopped_one_killed_and_one_at_work_are_told_apart(folder: Path) -
 
 def test_metrics_are_followed_from_where_they_ended(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    tail = MetricsTail(path)
+    tail = StepTail(path)
     tail.refresh()
     assert tail.step == 0
     path.write_text('{"step": 1, "seconds": 0.5}\n{"step": 2, "sec')
@@ -131,7 +131,9 @@ def test_settings_masks_and_clips_that_differ_are_named(client: TestClient, fold
     assert answer["clips"]["lacking"] == ["runs/plain"]
 
 
-def test_samples_of_equal_prompt_and_seed_share_a_row(client: TestClient, folder: Path) -> None:
+def test_samples_of_equal_prompt_and_seed_share_a_row(
+    client: TestClient, folder: Path, base: Path
+) -> None:
     answer = client.get("/api/compare/samples", params=ids_of(folder, "mask", "plain")).json()
     for preview in answer["previews"]:
         assert [step["step"] for step in preview["steps"]] == [2, 4]
@@ -148,6 +150,18 @@ def test_samples_of_equal_prompt_and_seed_share_a_row(client: TestClient, folder
             picture = client.get(cell["url"])
             assert picture.headers["content-type"] == "image/png"
             assert picture.content.startswith(b"\x89PNG")
+    called = folder / "generated" / "001"  # the page's own, newer
+    shutil.copytree(folder / "runs" / "plain" / "samples" / "001", called)
+    again = client.get("/api/compare/samples", params=ids_of(folder, "mask", "plain")).json()
+    assert (
+        again["generated"]["rows"][0]["cells"][2]["url"] == generated["rows"][0]["cells"][2]["url"]
+    )
+    record = called / "generate.json"
+    record.write_text(record.read_text().replace(str(base), str(folder)))
+    again = client.get("/api/compare/samples", params=ids_of(folder, "mask", "plain")).json()
+    cell = again["generated"]["rows"][0]["cells"][2]
+    assert cell["url"].startswith("/api/generated/001/file/")
+    assert client.get(cell["url"]).status_code == 200
     evaluation = answer["evaluation"]
     assert [column["title"] for column in evaluation["columns"]] == ["base", "mask", "plain"]
     assert [row["unrelated"] for row in evaluation["rows"]] == [False, False, True]

@@ -57,11 +57,11 @@ def compare_runs(runs: Sequence[Measured]) -> Comparison:
     if len(runs) < 2:
         raise ValueError("a comparison takes two runs or more")
     pairs = tuple(
-        compare_pair(metric, one, other)
+        compare_pair(metric, run, other)
         for metric in METRICS
         if metric.better
-        for one, other in combinations(runs, 2)
-        if _is_paired(metric, one, other)
+        for run, other in combinations(runs, 2)
+        if _is_paired(metric, run, other)
     )
     note = ""
     if len(pairs) >= MANY:
@@ -72,20 +72,20 @@ def compare_runs(runs: Sequence[Measured]) -> Comparison:
     return Comparison(_summarise(runs, pairs), pairs, note)
 
 
-def _is_paired(metric: Metric, one: Measured, other: Measured) -> bool:
-    ours, theirs = one.values.get(metric.key), other.values.get(metric.key)
+def _is_paired(metric: Metric, run: Measured, other: Measured) -> bool:
+    ours, theirs = run.values.get(metric.key), other.values.get(metric.key)
     return bool(ours) and bool(theirs) and len(ours or ()) == len(theirs or ())
 
 
-def compare_pair(metric: Metric, one: Measured, other: Measured) -> PairComparison:
+def compare_pair(metric: Metric, run: Measured, other: Measured) -> PairComparison:
     """Two runs by one metric that both were measured by, on as many values."""
-    ours, theirs = one.values[metric.key], other.values[metric.key]
-    ahead, behind = (one, other) if _leads(metric, ours, theirs) else (other, one)
+    ours, theirs = run.values[metric.key], other.values[metric.key]
+    ahead, behind = (run, other) if _is_ahead(metric, ours, theirs) else (other, run)
     apart = difference(ahead.values[metric.key], behind.values[metric.key])
     numbers = " against ".join(
-        _spell_mean(estimate(run.values[metric.key]), metric) for run in (ahead, behind)
+        _spell_mean(estimate(each.values[metric.key]), metric) for each in (ahead, behind)
     )
-    little = [run.name for run in (one, other) if not run.enough()]
+    little = [each.name for each in (run, other) if not each.enough()]
     if metric.key in NEEDS_LEARNING and little:
         sentence = (
             f"{metric.title}: {numbers}, and nothing is said of it: too little was learnt by"
@@ -108,42 +108,49 @@ def compare_pair(metric: Metric, one: Measured, other: Measured) -> PairComparis
     return PairComparison(metric.key, "alike", ahead.name, behind.name, sentence, apart)
 
 
-def _leads(metric: Metric, ours: Sequence[float], theirs: Sequence[float]) -> bool:
+def _is_ahead(metric: Metric, ours: Sequence[float], theirs: Sequence[float]) -> bool:
     lower = estimate(ours).mean <= estimate(theirs).mean
     return lower if metric.better == "low" else not lower
 
 
 def _summarise(runs: Sequence[Measured], pairs: Sequence[PairComparison]) -> str:
     """One line: what each run is better at than all others, and what is not told apart."""
-    sentences = []
-    for run in runs:
-        wins = [
-            SPELLED.get(metric.key, f"is better by {metric.title}")
-            for metric in METRICS
-            if _wins_all(run.name, metric.key, pairs, len(runs) - 1)
-        ]
-        if wins:
-            rest = "the other" if len(runs) == 2 else "all others"
-            sentences.append(f"{run.name} {_join(wins)} than {rest}.")
-    titles = {metric.key: metric.title for metric in METRICS}
-    for standing, words in (("alike", "Not told apart"), ("open", "Nothing is said")):
-        keys = [
-            key
-            for key in dict.fromkeys(pair.metric for pair in pairs)
-            if all(pair.standing == standing for pair in pairs if pair.metric == key)
-        ]
-        if keys:
-            by = "by" if standing == "alike" else "of"
-            sentences.append(f"{words} {by} {_join([titles[key] for key in keys])}.")
+    sentences = [_spell_wins(run.name, pairs, len(runs) - 1) for run in runs]
+    sentences += [
+        _spell_rest(pairs, "alike", "Not told apart by"),
+        _spell_rest(pairs, "open", "Nothing is said of"),
+    ]
     little = [run.name for run in runs if not run.enough()]
     if little:
         sentences.append(f"Too little was learnt by {_join(little)} to tell what was kept out.")
     if not any(pair.standing == "better" for pair in pairs):
         sentences.insert(0, "No run is shown to be better than another.")
-    return " ".join(sentences)
+    return " ".join(sentence for sentence in sentences if sentence)
 
 
-def _wins_all(name: str, metric: str, pairs: Sequence[PairComparison], others: int) -> bool:
+def _spell_wins(name: str, pairs: Sequence[PairComparison], others: int) -> str:
+    """What a run is better at than all others, as a sentence; "" where nothing."""
+    wins = [
+        SPELLED.get(metric.key, f"is better by {metric.title}")
+        for metric in METRICS
+        if _is_best(name, metric.key, pairs, others)
+    ]
+    rest = "the other" if others == 1 else "all others"
+    return f"{name} {_join(wins)} than {rest}." if wins else ""
+
+
+def _spell_rest(pairs: Sequence[PairComparison], standing: Standing, words: str) -> str:
+    """The metrics by which all pairs stand so, as a sentence; "" where none."""
+    titles = [
+        metric.title
+        for metric in METRICS
+        if (of_metric := [pair for pair in pairs if pair.metric == metric.key])
+        and all(pair.standing == standing for pair in of_metric)
+    ]
+    return f"{words} {_join(titles)}." if titles else ""
+
+
+def _is_best(name: str, metric: str, pairs: Sequence[PairComparison], others: int) -> bool:
     wins = [
         pair
         for pair in pairs

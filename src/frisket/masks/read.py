@@ -20,6 +20,8 @@ from frisket.media.frames import (
 )
 from frisket.shapes import Plane
 
+__all__ = ["BACKGROUND", "FINE", "WHOLE", "by_level", "read"]
+
 _Colour = tuple[int, int, int]
 _Labels = Int[Tensor, "F H W"]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from frisket.media.folders.left_out import Leftovers
-from frisket.media.folders.listing import ClipsNotFound, is_sidecar, list_clips
-from frisket.media.folders.walk import walk_media
+from frisket.media.folders.listing import is_sidecar, list_clips
+from frisket.media.folders.walk import ClipsNotFound, walk_media
 from frisket.media.manifest import is_manifest, read_manifest
 from frisket.media.paths import VIDEOS, collecting, is_media
 

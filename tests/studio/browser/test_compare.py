@@ -78,7 +78,8 @@ def test_two_runs_are_compared(page: Page, folder: Path) -> None:
     page.keyboard.press("Escape")
     assert page.url.count("%2C") == 1  # the choice is in the address
     page.reload()
-    expect(page.get_by_role("checkbox", checked=True)).to_have_count(2)
+    listed = page.get_by_role("complementary", name="Runs")
+    expect(listed.get_by_role("checkbox", checked=True)).to_have_count(2)
 
 
 def test_two_loras_are_painted_left_and_right_and_sampled(page: Page, folder: Path) -> None:
@@ -125,9 +126,9 @@ def test_two_loras_are_painted_left_and_right_and_sampled(page: Page, folder: Pa
 
     page.get_by_role("button", name="Generate", exact=True).click()
     card = page.get_by_role("article", name="Pictures 001")
-    expect(card.get_by_role("button", name="Again with this seed")).to_have_count(
-        2, timeout=120_000
-    )
+    again = card.get_by_role("button", name="Again with this seed")
+    expect(again).to_have_count(2, timeout=120_000)
+    expect(card.get_by_role("status")).to_have_count(0, timeout=60_000)  # the job has ended
     record = json.loads((folder / "generated" / "001" / "generate.json").read_text())
     assert [lora["mask"] for lora in record["lora"]] == [str(path) for path in masks]
     assert {picture["seed"] for picture in record["pictures"]} == {3}
@@ -138,5 +139,5 @@ def test_two_loras_are_painted_left_and_right_and_sampled(page: Page, folder: Pa
     expect(page.get_by_role("slider", name="at the left")).to_be_visible()
     page.keyboard.press("Escape")
     page.get_by_label("Seeds", exact=True).fill("99")
-    card.get_by_role("button", name="Again with this seed").first.click()
+    again.first.click()
     expect(page.get_by_label("Seeds", exact=True)).to_have_value("3")

@@ -2,109 +2,30 @@
 
 import json
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
-from playwright.sync_api import Locator, Page, expect
-
-from frisket.masks.read import read
-from frisket.media.frames import probe
+from playwright.sync_api import Page, expect
+from tests.studio.browser.painting import (
+    SIDE,
+    drag,
+    fill_folder,
+    locate,
+    open_clip,
+    read_ids,
+    read_planes,
+    set_size,
+    wait_saved,
+)
 
 pytestmark = pytest.mark.browser
-
-LEGEND = {"face": 1, "hair": 2}
-CONFIG = """
-[[data]]
-clips = "clips"
-masks = "masks"   # label maps
-
-[regions]
-face = 1.0  # all of it
-hair = 0.3
-"""
-SIDE = 128
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two pictures of 128 pixels a side, one half dark; the first has a mask, the second none."""
-    root = tmp_path / "work"
-    (root / "clips").mkdir(parents=True)
-    (root / "masks").mkdir()
-    picture = np.full((SIDE, SIDE, 3), 40, np.uint8)
-    picture[:, SIDE // 2 :] = (200, 120, 60)
-    for name in ("a", "b"):
-        Image.fromarray(picture).save(root / "clips" / f"{name}.png")
-    mask = Image.fromarray(np.zeros((SIDE, SIDE), np.uint8))
-    mask.putpalette([0, 0, 0, 230, 159, 0, 86, 180, 233])
-    mask.save(root / "masks" / "a.png")
-    (root / "masks" / "legend.json").write_text(json.dumps(LEGEND))
-    (root / "frisket.toml").write_text(CONFIG)
-    return root
-
-
-def open_clip(page: Page, name: str) -> Locator:
-    """The editor of a clip, its canvas where one image pixel is known to be."""
-    page.evaluate("location.hash = '#/mask'")
-    page.wait_for_selector("[data-opened]")
-    if page.locator(f"[data-opened={name}]").count() == 0:
-        page.get_by_role("list", name="Clips").get_by_role("link", name=name).click()
-        page.wait_for_selector(f"[data-opened={name}]")
-    return page.get_by_label("Canvas: the picture and its mask")
-
-
-def locate(page: Page, canvas: Locator) -> Callable[[float, float], tuple[float, float]]:
-    """From image pixels to the window: the picture is in the middle, and the zoom is told."""
-    box = canvas.bounding_box()
-    assert box is not None
-    percent = page.locator("footer .percent").inner_text()
-    scale = float(percent.removesuffix("%").strip()) / 100
-    left = box["x"] + (box["width"] - SIDE * scale) / 2
-    top = box["y"] + (box["height"] - SIDE * scale) / 2
-    return lambda x, y: (left + x * scale, top + y * scale)
-
-
-def drag(page: Page, *points: tuple[float, float], button: str = "left") -> None:
-    page.mouse.move(*points[0])
-    page.mouse.down(button=button)  # type: ignore[arg-type]
-    for point in points[1:]:
-        page.mouse.move(*point, steps=6)
-    page.mouse.up(button=button)  # type: ignore[arg-type]
-
-
-def wait_saved(page: Page) -> None:
-    page.keyboard.press("Control+s")
-    expect(page.get_by_role("status", name="Saving")).to_have_attribute("data-state", "saved")
-
-
-def read_ids(path: Path) -> NDArray[np.uint8]:
-    with Image.open(path) as image:
-        assert image.mode == "P"
-        return np.asarray(image).copy()
-
-
-def read_planes(folder: Path) -> dict[str, NDArray[np.float32]]:
-    """The mask of the first clip as the trainer reads it."""
-    planes = read(
-        {"": folder / "masks" / "a.png"},
-        clip=probe(folder / "clips" / "a.png"),
-        alpha=False,
-        picks=[0],
-        regions=list(LEGEND),
-        legend=LEGEND,
-    )
-    return {name: plane.numpy()[0] for name, plane in planes.items()}
-
-
-def set_size(page: Page, pixels: int) -> None:
-    field = page.get_by_label("Size in pixels")
-    field.fill(str(pixels))
-    field.press("Enter")
-    page.get_by_label("Canvas: the picture and its mask").focus()
+    return fill_folder(tmp_path / "work")
 
 
 def test_paint_erase_undo_and_a_reload(page: Page, folder: Path) -> None:
@@ -238,3 +159,29 @@ def test_a_clip_without_a_mask_begins_with_a_copy(page: Page, folder: Path) -> N
     page.get_by_label("Copy the mask of another clip").select_option("a")
     wait_saved(page)
     assert np.array_equal(read_ids(folder / "masks" / "b.png"), ids)
+
+
+def test_grey_masks_take_soft_strokes(page: Page, folder: Path) -> None:
+    at = locate(page, open_clip(page, "a"))
+    assert page.get_by_label("Soft").count() == 0  # a label map holds no soft values
+    (folder / "masks" / "legend.json").unlink()
+    (folder / "frisket.toml").write_text(
+        '[[data]]\nclips = "clips"\nmasks = "masks"\n[regions]\nsubject = 1.0\n'
+    )
+    Image.fromarray(np.zeros((SIDE, SIDE), np.uint8)).save(folder / "masks" / "a.png")
+    page.reload()
+    page.wait_for_selector("[data-opened=a]")
+    set_size(page, 40)
+    expect(page.get_by_label("Soft")).to_be_checked()
+    page.get_by_label("Hardness").fill("0")
+    page.get_by_label("Opacity", exact=True).fill("0.5")
+    page.get_by_label("Canvas: the picture and its mask").focus()
+    drag(page, at(64.5, 64.5), at(64.5, 64.5))
+    drag(page, at(64.5, 64.5), at(64.5, 64.5))
+    wait_saved(page)
+    with Image.open(folder / "masks" / "a.png") as image:
+        assert image.mode == "L"
+        levels = np.asarray(image).astype(int)
+    assert levels[64, 64] == pytest.approx(191, abs=3)  # half, then half of what was left
+    assert 0 < levels[64, 76] < levels[64, 70] < levels[64, 64]
+    assert levels[64, 90] == 0

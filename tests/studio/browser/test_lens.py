@@ -1,6 +1,7 @@
 """Clicks become masks, what the loss loses is said, and the queue of masks is worked through."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -36,10 +37,10 @@ background = 0.0
 """
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def drafted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two photographs with a draft, one of them called unsure."""
-    root = tmp_path / "work"
+    root = tmp_path_factory.mktemp("drafted") / "work"
     (root / "clips").mkdir(parents=True)
     for name in ("astronaut", "grace-hopper"):
         Image.open(PHOTOS / "clips" / f"{name}.jpg").save(root / "clips" / f"{name}.png")
@@ -50,6 +51,11 @@ def folder(tmp_path: Path) -> Path:
     table = json.loads(path.read_text())
     path.write_text(json.dumps(table | {"status": "unsure", "confidence": 0.02}))
     return root
+
+
+@pytest.fixture
+def folder(tmp_path: Path, drafted: Path) -> Path:
+    return Path(shutil.copytree(drafted, tmp_path / "work"))
 
 
 def read_ids(folder: Path, name: str) -> NDArray[np.uint8]:
@@ -135,13 +141,13 @@ def test_the_queue_is_worked_through(page: Page, folder: Path) -> None:
     # Rejected, that taken back, and accepted: training hears of each.
     page.get_by_label("Show").select_option("all")
     side.get_by_role("button", name="Reject").click()
-    page.wait_for_function("document.querySelector('.head h2').title !== 'astronaut'")
+    expect(side.get_by_role("heading", name="grace-hopper")).to_be_visible()
     assert doubted("astronaut")
     page.keyboard.press("u")
     expect(side.get_by_role("heading", name="astronaut")).to_be_visible()
     assert not doubted("astronaut")
     page.keyboard.press("Enter")
-    page.wait_for_function("document.querySelector('.head h2').title !== 'astronaut'")
+    expect(side.get_by_role("heading", name="grace-hopper")).to_be_visible()
     made = record.load(folder / "masks" / "astronaut.json")
     assert made is not None
     assert made.verdict is not None

@@ -60,7 +60,9 @@ export class Changes {
 
   /** The pixels of one plane that changed, as runs with what they hold now: for the log of edits. */
   listPixels(plane: number): { spans: Int32Array; values: Uint8Array } {
-    const spans: number[] = [], values: number[] = [], content = this.planeOf(plane);
+    const spans: number[] = [],
+      values: number[] = [],
+      content = this.planeOf(plane);
     const width = this.tiling.width;
     (this.before.get(plane) ?? []).forEach((old, tile) => {
       if (!old) return;

@@ -6,12 +6,14 @@
 import { Changes } from "./changes";
 import { EdgeBrush } from "./edge";
 import { fillColours, fillLabels, listSpans } from "./flood";
+import { MaskPlanes, deriveIds } from "./planes";
 import { type FillRule, GRID, type Spans, capsule, polygonSpans, snap, subtract } from "./raster";
-import { SoftStroke, deriveIds } from "./soft";
+import { SoftStroke } from "./soft";
 import { NAMES, type Op, type StrokeOptions, type StrokePoint, findAllowed } from "./stroke";
-import { IDS, TILE, type TileDelta, type TileRect, Tiling } from "./tiles";
+import { IDS, TILE, type TileDelta } from "./tiles";
 
 export type { Picture, StrokeOptions, StrokePoint, Tool } from "./stroke";
+export type { Channel, DocOptions } from "./planes";
 export { IDS, TILE, type TileDelta, type TileRect } from "./tiles";
 
 /** What one undo takes back. `op` goes into the log of edits. */
@@ -21,15 +23,6 @@ export interface Step {
   op: Op;
 }
 
-export interface DocOptions {
-  frame?: number;
-  /** The id of what no region covers. */
-  background?: number;
-  soft?: Map<number, Uint8Array>;
-  /** "soft" where planes are what is saved and the ids only show the strongest of them. */
-  truth?: "ids" | "soft";
-}
-
 export interface FillOptions {
   region: number;
   erase?: boolean;
@@ -37,20 +30,7 @@ export interface FillOptions {
   only?: number;
 }
 
-/** Who takes dirty tiles: the view redraws them, saving sends them; neither sees the other's. */
-export type Channel = "view" | "sync";
-
-export class MaskDoc {
-  readonly ids: Uint8Array;
-  readonly soft: Map<number, Uint8Array>;
-  readonly frame: number;
-  readonly background: number;
-  readonly truth: "ids" | "soft";
-  readonly tiling: Tiling;
-  /** Rises with every change, strokes under way included. */
-  version = 0;
-
-  private readonly dirty: Record<Channel, Map<number, Uint8Array>> = { view: new Map(), sync: new Map() };
+export class MaskDoc extends MaskPlanes {
   private changes: Changes | null = null;
   private stroke: StrokeOptions | null = null;
   private points: number[] = [];
@@ -60,26 +40,8 @@ export class MaskDoc {
   private edge: EdgeBrush | null = null;
   private allowed: Uint8Array | null = null;
 
-  constructor(readonly width: number, readonly height: number, ids?: Uint8Array, options: DocOptions = {}) {
-    if (!(width > 0 && height > 0 && Number.isInteger(width) && Number.isInteger(height))) {
-      throw new RangeError(`a mask of ${width} x ${height} pixels`);
-    }
-    this.ids = ids ?? new Uint8Array(width * height).fill(options.background ?? 0);
-    this.soft = options.soft ?? new Map();
-    this.frame = options.frame ?? 0;
-    this.background = options.background ?? 0;
-    this.truth = options.truth ?? "ids";
-    this.tiling = new Tiling(width, height);
-    for (const plane of [this.ids, ...this.soft.values()]) {
-      if (plane.length !== width * height) {
-        throw new RangeError(`${plane.length} ids for ${width} x ${height} pixels`);
-      }
-    }
-    if (this.truth === "soft") deriveIds(this, { x: 0, y: 0, w: width, h: height });
-  }
-
   /** Whether a stroke is under way; nothing is saved then. */
-  get busy(): boolean {
+  override get busy(): boolean {
     return this.changes !== null;
   }
 
@@ -90,7 +52,8 @@ export class MaskDoc {
     const target = this.findTarget(stroke.region, stroke.tool === "eraser" || stroke.erase);
     this.allowed = findAllowed(target, stroke.locked, stroke.only);
     const painted = ["brush", "eraser"].includes(stroke.tool);
-    if (painted && this.isSoft(stroke)) this.softStroke = new SoftStroke(this, this.changes, stroke);
+    if (painted && this.isSoft(stroke))
+      this.softStroke = new SoftStroke(this, this.changes, stroke);
     if (stroke.tool === "edge") this.edge = new EdgeBrush(this.width, this.height, stroke);
   }
 
@@ -99,7 +62,8 @@ export class MaskDoc {
     const stroke = this.stroke;
     if (!stroke) throw new Error("no stroke is under way; begin one first");
     for (const point of points) {
-      const x = snap(point.x), y = snap(point.y);
+      const x = snap(point.x),
+        y = snap(point.y);
       const last = this.points.length;
       if (stroke.tool === "lasso" || stroke.tool === "polygon" || stroke.tool === "fill") {
         if (last && this.points[last - 2] === x && this.points[last - 1] === y) continue;
@@ -114,8 +78,10 @@ export class MaskDoc {
   /** One point of a brush as the log has it: on the grid, with its radius. */
   extendExactly(x: number, y: number, radius: number, pressure = 1): void {
     if (!this.stroke) throw new Error("no stroke is under way; begin one first");
-    const { points } = this, last = points.length;
-    if (last && points[last - 3] === x && points[last - 2] === y && points[last - 1] === radius) return;
+    const { points } = this,
+      last = points.length;
+    if (last && points[last - 3] === x && points[last - 2] === y && points[last - 1] === radius)
+      return;
     points.push(x, y, radius);
     this.pressures.push(pressure);
     if (this.softStroke) this.softStroke.extend(x, y, radius, pressure);
@@ -124,7 +90,8 @@ export class MaskDoc {
 
   /** What the stroke came to, null where it changed nothing. */
   end(): Step | null {
-    const stroke = this.stroke, changes = this.changes;
+    const stroke = this.stroke,
+      changes = this.changes;
     if (!stroke || !changes) throw new Error("no stroke is under way; begin one first");
     this.softStroke?.finish();
     if (stroke.tool === "lasso" || stroke.tool === "polygon") this.fillPolygon(stroke);
@@ -138,13 +105,19 @@ export class MaskDoc {
     const planes = this.changes?.planes.length;
     this.changes?.revert();
     this.leave();
-    if (planes && this.truth === "soft") deriveIds(this, { x: 0, y: 0, w: this.width, h: this.height });
+    if (planes && this.truth === "soft")
+      deriveIds(this, { x: 0, y: 0, w: this.width, h: this.height });
   }
 
   /** Fill what hangs together with (x, y): alike in label, or in colour where a picture is given. */
   fill(
-    x: number, y: number,
-    options: FillOptions & { tolerance?: number; picture?: StrokeOptions["picture"]; contiguous?: boolean },
+    x: number,
+    y: number,
+    options: FillOptions & {
+      tolerance?: number;
+      picture?: StrokeOptions["picture"];
+      contiguous?: boolean;
+    },
   ): Step | null {
     this.begin({ tool: "fill", size: 1, ...options });
     this.extend([{ x, y }]);
@@ -156,7 +129,10 @@ export class MaskDoc {
    * from the region, "replace" makes the region exactly the proposal.
    */
   replaceFrom(
-    proposal: Uint8Array, how: "add" | "subtract" | "replace", options: FillOptions, name = "Proposal",
+    proposal: Uint8Array,
+    how: "add" | "subtract" | "replace",
+    options: FillOptions,
+    name = "Proposal",
   ): Step | null {
     if (proposal.length !== this.ids.length) {
       throw new RangeError(`a proposal of ${proposal.length} pixels for ${this.ids.length}`);
@@ -170,13 +146,16 @@ export class MaskDoc {
 
   /** Take over other ids whole, such as those of another frame or what somebody else saved. */
   assign(ids: Uint8Array, name = "Copy"): Step | null {
-    if (ids.length !== this.ids.length) throw new RangeError(`${ids.length} ids for ${this.ids.length}`);
+    if (ids.length !== this.ids.length)
+      throw new RangeError(`${ids.length} ids for ${this.ids.length}`);
     return this.rewrite(name, { region: -1 }, (_, at) => ids[at]!);
   }
 
   /** Change every pixel by a rule of its id; locked regions stay, and `only` limits what changes. */
   rewrite(
-    name: string, options: FillOptions, rule: (id: number, at: number) => number,
+    name: string,
+    options: FillOptions,
+    rule: (id: number, at: number) => number,
   ): Step | null {
     const changes = (this.changes = this.openChanges());
     const allowed = findAllowed(-1, options.locked, options.only);
@@ -190,81 +169,25 @@ export class MaskDoc {
 
   /** Write a soft plane anew, such as a feathered region; made blank where there was none. */
   rewriteSoft(region: number, plane: Uint8Array, name: string): Step | null {
-    if (plane.length !== this.ids.length) throw new RangeError(`${plane.length} values for ${this.ids.length}`);
+    if (plane.length !== this.ids.length)
+      throw new RangeError(`${plane.length} values for ${this.ids.length}`);
     const changes = (this.changes = this.openChanges());
     this.writePixels(region, changes, (_, at) => plane[at]!);
     return this.close(name, this.describePixels(name));
   }
 
-  /** The soft plane of a region, made blank where there was none. */
-  softPlane(region: number): Uint8Array {
-    let plane = this.soft.get(region);
-    if (!plane) this.soft.set(region, (plane = new Uint8Array(this.ids.length)));
-    return plane;
-  }
-
-  plane(plane: number): Uint8Array {
-    return plane === IDS ? this.ids : this.softPlane(plane);
-  }
-
-  /** Lay the differences of a step over the planes: undo where it is done, redo where it is undone. */
-  toggle(deltas: readonly TileDelta[]): void {
-    if (this.changes) throw new Error("a stroke is under way; end it first");
-    for (const { plane, tile, runs } of deltas) {
-      this.tiling.toggle(this.plane(plane), tile, runs);
-      this.touch(plane, tile);
-    }
-    this.showPlanes(deltas.map(({ tile }) => tile));
-    this.version++;
-  }
-
-  /** Tiles changed since the last call, each once, whatever the plane; for drawing. */
-  takeDirty(): TileRect[] {
-    const tiles = new Set<number>();
-    for (const [, marks] of this.takePlanes("view")) for (const tile of marks) tiles.add(tile);
-    if (this.changes) this.showPlanes(tiles);
-    return [...tiles].sort((one, other) => one - other).map((tile) => this.tiling.rect(tile));
-  }
-
-  /** Tiles changed since the last call by plane, in order; for saving. */
-  takePlanes(channel: Channel): Map<number, number[]> {
-    const taken = new Map<number, number[]>();
-    for (const [plane, marks] of this.dirty[channel]) {
-      if (this.truth === "soft" && plane === IDS && channel === "sync") continue;
-      const tiles: number[] = [];
-      marks.forEach((mark, tile) => mark && tiles.push(tile));
-      if (tiles.length) taken.set(plane, tiles);
-    }
-    this.dirty[channel].clear();
-    return taken;
-  }
-
-  /** Mark tiles as changed again, such as those whose saving failed. */
-  touch(plane: number, tile: number, channels: readonly Channel[] = ["view", "sync"]): void {
-    for (const channel of channels) {
-      let marks = this.dirty[channel].get(plane);
-      if (!marks) {
-        marks = new Uint8Array(this.tiling.across * this.tiling.down);
-        this.dirty[channel].set(plane, marks);
-      }
-      marks[tile] = 1;
-    }
-  }
-
-  /** Whether a channel has tiles to take. */
-  hasDirty(channel: Channel): boolean {
-    return this.dirty[channel].size > 0;
-  }
-
   private writePixels(
-    plane: number, changes: Changes, rule: (value: number, at: number) => number,
+    plane: number,
+    changes: Changes,
+    rule: (value: number, at: number) => number,
   ): void {
     const content = this.plane(plane);
     for (let y = 0, at = 0; y < this.height; y++) {
       const row = Math.floor(y / TILE) * this.tiling.across;
       let captured = -1;
       for (let x = 0; x < this.width; x++, at++) {
-        const value = content[at]!, next = rule(value, at);
+        const value = content[at]!,
+          next = rule(value, at);
         if (next === value) continue;
         const tile = row + Math.floor(x / TILE);
         if (tile !== captured) changes.capture(plane, (captured = tile));
@@ -273,14 +196,12 @@ export class MaskDoc {
     }
   }
 
-  /** Where planes are the truth, show in the ids what they now say within some tiles. */
-  private showPlanes(tiles: Iterable<number>): void {
-    if (this.truth === "ids") return;
-    for (const tile of new Set(tiles)) deriveIds(this, this.tiling.rect(tile));
-  }
-
   private openChanges(): Changes {
-    return new Changes(this.tiling, (plane) => this.plane(plane), (plane, tile) => this.touch(plane, tile));
+    return new Changes(
+      this.tiling,
+      (plane) => this.plane(plane),
+      (plane, tile) => this.touch(plane, tile),
+    );
   }
 
   private findTarget(region: number, erase: boolean | undefined): number {
@@ -298,11 +219,18 @@ export class MaskDoc {
   }
 
   private paintSegment(): void {
-    const { points, width, height } = this, last = points.length - 3;
+    const { points, width, height } = this,
+      last = points.length - 3;
     const from = last >= 3 ? last - 3 : last;
     const spans = capsule(
-      points[from]!, points[from + 1]!, points[from + 2]!,
-      points[last]!, points[last + 1]!, points[last + 2]!, width, height,
+      points[from]!,
+      points[from + 1]!,
+      points[from + 2]!,
+      points[last]!,
+      points[last + 1]!,
+      points[last + 2]!,
+      width,
+      height,
     );
     const stroke = this.stroke!;
     if (this.edge) {
@@ -320,9 +248,12 @@ export class MaskDoc {
       this.version++;
       return;
     }
-    const { ids, width, allowed } = this, changes = this.changes!;
+    const { ids, width, allowed } = this,
+      changes = this.changes!;
     for (let index = 0; index < spans.length; index += 3) {
-      const y = spans[index]!, start = spans[index + 1]!, end = spans[index + 2]!;
+      const y = spans[index]!,
+        start = spans[index + 1]!,
+        end = spans[index + 2]!;
       changes.captureRow(IDS, y, start, end);
       const row = y * width;
       if (!allowed) {
@@ -335,7 +266,10 @@ export class MaskDoc {
   }
 
   private fillPolygon(stroke: StrokeOptions): void {
-    this.paintSpans(polygonSpans(this.points, this.findRule(stroke), this.width, this.height), stroke);
+    this.paintSpans(
+      polygonSpans(this.points, this.findRule(stroke), this.width, this.height),
+      stroke,
+    );
   }
 
   private findRule(stroke: StrokeOptions): FillRule {
@@ -343,12 +277,16 @@ export class MaskDoc {
   }
 
   private fillAt(stroke: StrokeOptions): void {
-    const x = Math.floor(this.points[0] ?? -1), y = Math.floor(this.points[1] ?? -1);
+    const x = Math.floor(this.points[0] ?? -1),
+      y = Math.floor(this.points[1] ?? -1);
     const { width, height, ids } = this;
     if (x < 0 || y < 0 || x >= width || y >= height) return;
-    const contiguous = stroke.contiguous ?? true, { picture } = stroke;
+    const contiguous = stroke.contiguous ?? true,
+      { picture } = stroke;
     if (picture && (picture.width !== width || picture.height !== height)) {
-      throw new RangeError(`a picture of ${picture.width} x ${picture.height} for a mask of ${width} x ${height}`);
+      throw new RangeError(
+        `a picture of ${picture.width} x ${picture.height} for a mask of ${width} x ${height}`,
+      );
     }
     const pixels = picture
       ? fillColours(picture, x, y, stroke.tolerance ?? 16, contiguous)
@@ -361,7 +299,12 @@ export class MaskDoc {
     if (this.isSoft(stroke)) {
       const { picture: _, locked, ...settings } = stroke;
       const { points, pressures } = this;
-      return { op: "soft", stroke: { ...settings, locked: [...(locked ?? [])] }, points, pressures };
+      return {
+        op: "soft",
+        stroke: { ...settings, locked: [...(locked ?? [])] },
+        points,
+        pressures,
+      };
     }
     const id = this.findTarget(stroke.region, stroke.tool === "eraser" || stroke.erase);
     const shared = { id, locked: [...(stroke.locked ?? [])], only: stroke.only ?? null };
@@ -383,7 +326,9 @@ export class MaskDoc {
   }
 
   private close(name: string, op: Op): Step | null {
-    const deltas = this.changes!.finish().filter(({ plane }) => this.truth === "ids" || plane !== IDS);
+    const deltas = this.changes!.finish().filter(
+      ({ plane }) => this.truth === "ids" || plane !== IDS,
+    );
     this.showPlanes(deltas.map(({ tile }) => tile));
     this.leave();
     if (!deltas.length) return null;

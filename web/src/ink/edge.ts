@@ -16,7 +16,9 @@ export class EdgeBrush {
   private colour: [number, number, number] | null = null;
 
   constructor(
-    private readonly width: number, private readonly height: number, private readonly stroke: StrokeOptions,
+    private readonly width: number,
+    private readonly height: number,
+    private readonly stroke: StrokeOptions,
   ) {
     const { picture } = stroke;
     if (!picture || picture.width !== width || picture.height !== height) {
@@ -32,14 +34,26 @@ export class EdgeBrush {
     this.colour ??= readColour(picture, column, row, REACH);
     if (!spans.length) return spans;
     const box = findBox(spans);
-    const width = box.right - box.left, height = box.bottom - box.top;
-    const inside = new Uint8Array(width * height), open = new Uint8Array(width * height);
+    const width = box.right - box.left,
+      height = box.bottom - box.top;
+    const inside = new Uint8Array(width * height),
+      open = new Uint8Array(width * height);
     for (let index = 0; index < spans.length; index += 3) {
-      const y = spans[index]!, start = spans[index + 1]!, end = spans[index + 2]!;
+      const y = spans[index]!,
+        start = spans[index + 1]!,
+        end = spans[index + 2]!;
       const place = (y - box.top) * width + start - box.left;
       inside.fill(1, place, place + end - start);
       const line = y * this.width;
-      markNear(picture, this.colour, this.stroke.tolerance ?? 24, line + start, line + end, open, place);
+      markNear(
+        picture,
+        this.colour,
+        this.stroke.tolerance ?? 24,
+        line + start,
+        line + end,
+        open,
+        place,
+      );
     }
     const atX = Math.min(Math.max(column - box.left, 0), width - 1);
     const atY = Math.min(Math.max(row - box.top, 0), height - 1);
@@ -56,7 +70,10 @@ export class EdgeBrush {
 }
 
 function findBox(spans: Spans): { left: number; right: number; top: number; bottom: number } {
-  let left = Infinity, right = 0, top = Infinity, bottom = 0;
+  let left = Infinity,
+    right = 0,
+    top = Infinity,
+    bottom = 0;
   for (let index = 0; index < spans.length; index += 3) {
     top = Math.min(top, spans[index]!);
     bottom = Math.max(bottom, spans[index]! + 1);
@@ -69,8 +86,15 @@ function findBox(spans: Spans): { left: number; right: number; top: number; bott
 function closePixels(reached: Uint8Array, inside: Uint8Array, width: number, height: number): void {
   for (let y = 1; y < height - 1; y++) {
     for (let x = 1, at = y * width + 1; x < width - 1; x++, at++) {
-      if (!reached[at] && inside[at] && reached[at - 1] && reached[at + 1]
-        && reached[at - width] && reached[at + width]) reached[at] = 1;
+      if (
+        !reached[at] &&
+        inside[at] &&
+        reached[at - 1] &&
+        reached[at + 1] &&
+        reached[at - width] &&
+        reached[at + width]
+      )
+        reached[at] = 1;
     }
   }
 }

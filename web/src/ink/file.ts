@@ -7,14 +7,19 @@ import { MaskDoc, type Step } from "./doc";
 import { History, type NamedStep } from "./history";
 import { Journal, type Kept, type KeptMask, type KeptStep } from "./journal";
 import { drawAgain } from "./ops";
+import { OpQueue } from "./queue";
+import { compareMasks, sumOf } from "./standing";
 import { SaveError, type SaveState, type Send, Sync } from "./sync";
 import type { Op } from "./stroke";
-import { IDS, checksum, writeRuns } from "./tiles";
 
 /** A mask as the server has it. */
 export interface ServerMask {
   info: {
-    width: number; height: number; revision: string; background: number; truth: "ids" | "soft";
+    width: number;
+    height: number;
+    revision: string;
+    background: number;
+    truth: "ids" | "soft";
     editable: boolean;
   };
   ids: Uint8Array;
@@ -47,29 +52,45 @@ export class InkFile {
   /** Steps that a crash left unsaved on a mask that somebody changed since: `layLost` draws them. */
   lost: KeptStep[] = [];
   private readonly sync: Sync;
-  private ops: Op[] = [];
+  private readonly queue: OpQueue;
   private unsaved = new Set<number>(); // steps by which the document differs from the server's mask
   private attempts: Attempt[] = []; // since the last answer: any of them may have arrived
-  private logged: number[] = []; // steps whose entry is the next that an undo in the log takes back
-  private relogged: number[] = [];
   private heard = "";
 
-  private constructor(private readonly options: InkOptions, mask: ServerMask, private readonly journal: Journal | null) {
+  private constructor(
+    private readonly options: InkOptions,
+    mask: ServerMask,
+    private readonly journal: Journal | null,
+  ) {
     const { width, height, background, truth, revision } = mask.info;
-    this.doc = new MaskDoc(width, height, mask.ids, { frame: options.frame, background, truth, soft: mask.soft });
+    this.doc = new MaskDoc(width, height, mask.ids, {
+      frame: options.frame,
+      background,
+      truth,
+      soft: mask.soft,
+    });
     this.history = new History(this.doc);
-    this.sync = new Sync(this.doc, revision, options.send, {
-      state: (state, why) => options.state?.(state, why),
-      take: () => this.take(),
-      saved: (next) => this.keepSaved(next),
-      conflict: () => void this.meet(),
-    }, options.pause);
+    this.queue = new OpQueue(this.doc);
+    this.sync = new Sync(
+      this.doc,
+      revision,
+      options.send,
+      {
+        state: (state, why) => options.state?.(state, why),
+        take: () => this.take(),
+        saved: (next) => this.keepSaved(next),
+        conflict: () => void this.meet(),
+      },
+      options.pause,
+    );
   }
 
   /** Open a mask; strokes of a page that was closed or crashed are back, with their undo. */
   static async open(options: InkOptions): Promise<InkFile> {
     const mask = await options.read();
-    const journal = mask.info.editable ? await Journal.open(`${options.clip}/${options.frame}`) : null;
+    const journal = mask.info.editable
+      ? await Journal.open(`${options.clip}/${options.frame}`)
+      : null;
     const file = new InkFile(options, mask, journal);
     try {
       const kept = await journal?.load();
@@ -104,11 +125,12 @@ export class InkFile {
   /** A step that the document has just made. */
   push(step: Step): NamedStep {
     const { step: named, dropped } = this.history.push(step);
-    this.ops.push(step.op);
-    this.logged.push(named.number);
-    this.relogged = [];
+    this.queue.push(named.number, step.op);
     this.flip(named.number);
-    this.keep(named, dropped.filter((number) => !this.needs(number)));
+    this.keep(
+      named,
+      dropped.filter((number) => !this.needs(number)),
+    );
     this.sync.touch();
     return named;
   }
@@ -116,12 +138,7 @@ export class InkFile {
   undo(): NamedStep | null {
     const step = this.history.undo();
     if (!step) return null;
-    if (this.logged.at(-1) === step.number) {
-      this.relogged.push(this.logged.pop()!);
-      this.ops.push({ op: "undo" });
-    } else {
-      this.logDifference(step);
-    }
+    this.queue.undo(step);
     this.flip(step.number);
     this.keep();
     this.sync.touch();
@@ -131,12 +148,7 @@ export class InkFile {
   redo(): NamedStep | null {
     const step = this.history.redo();
     if (!step) return null;
-    if (this.relogged.at(-1) === step.number) {
-      this.logged.push(this.relogged.pop()!);
-      this.ops.push({ op: "redo" });
-    } else {
-      this.logDifference(step);
-    }
+    this.queue.redo(step);
     this.flip(step.number);
     this.keep();
     this.sync.touch();
@@ -161,7 +173,8 @@ export class InkFile {
     this.heard = revision;
     if (this.sync.state !== "saved" || this.doc.busy || revision === this.revision) return;
     const theirs = await this.options.read();
-    if (this.sync.state !== "saved" || this.doc.busy || theirs.info.revision === this.revision) return;
+    if (this.sync.state !== "saved" || this.doc.busy || theirs.info.revision === this.revision)
+      return;
     this.takeOver(theirs);
   }
 
@@ -228,9 +241,13 @@ export class InkFile {
   }
 
   private take(): Op[] {
-    this.attempts.push({ numbers: [...this.unsaved], sum: this.measure(), ops: this.ops.length });
+    this.attempts.push({
+      numbers: [...this.unsaved],
+      sum: this.measure(),
+      ops: this.queue.ops.length,
+    });
     this.keep();
-    return this.ops.slice();
+    return this.queue.ops.slice();
   }
 
   private keepSaved(revision: string): void {
@@ -242,37 +259,24 @@ export class InkFile {
   /** An attempt is on the server: what came after it is all that is not. */
   private land(attempt: Attempt): void {
     for (const number of attempt.numbers) this.flip(number);
-    this.ops.splice(0, attempt.ops);
+    this.queue.ops.splice(0, attempt.ops);
     this.attempts = [];
     const stack = new Set(this.history.steps.map(({ number }) => number));
-    this.keep(null, attempt.numbers.filter((number) => !stack.has(number) && !this.unsaved.has(number)));
+    this.keep(
+      null,
+      attempt.numbers.filter((number) => !stack.has(number) && !this.unsaved.has(number)),
+    );
   }
 
   /** Whether the server's mask may still be a step away from this document. */
   private needs(number: number): boolean {
-    return this.unsaved.has(number) || this.attempts.some(({ numbers }) => numbers.includes(number));
-  }
-
-  /** What undo or redo did where the log's own undo would take back something else. */
-  private logDifference(step: NamedStep): void {
-    const planes = new Set(step.deltas.map(({ plane }) => plane));
-    for (const plane of planes) {
-      const spans: number[] = [], values: number[] = [], content = this.doc.plane(plane);
-      for (const { tile } of step.deltas.filter((delta) => delta.plane === plane)) {
-        const { x, y, w, h } = this.doc.tiling.rect(tile);
-        for (let row = y; row < y + h; row++) {
-          spans.push(row, x, x + w);
-          for (let at = row * this.doc.width + x; at < row * this.doc.width + x + w; at++) values.push(content[at]!);
-        }
-      }
-      this.ops.push({ op: "pixels", name: step.name, plane, spans: Int32Array.from(spans), values: Uint8Array.from(values) });
-    }
-    this.logged = [];
-    this.relogged = [];
+    return (
+      this.unsaved.has(number) || this.attempts.some(({ numbers }) => numbers.includes(number))
+    );
   }
 
   private measure(): string {
-    return sumOf(this.doc.truth, this.doc.ids, this.doc.soft);
+    return sumOf(this.doc.truth, this.doc);
   }
 
   private keep(step: KeptStep | NamedStep | null = null, dropped: readonly number[] = []): void {
@@ -288,11 +292,14 @@ export class InkFile {
       position: this.history.position,
       unsaved: [...this.unsaved],
       attempts: this.attempts.map(({ numbers, sum }) => ({ numbers, sum })),
+      bytes: this.history.bytes,
+      when: Date.now(),
     };
   }
 
   private restore({ mask, steps }: Kept): void {
-    const { doc } = this, same = mask.width === doc.width && mask.height === doc.height;
+    const { doc } = this,
+      same = mask.width === doc.width && mask.height === doc.height;
     const known = mask.revision === this.revision;
     const sum = known || !mask.attempts.length ? "" : this.measure();
     const arrived = mask.attempts.find((attempt) => attempt.sum === sum);
@@ -312,11 +319,11 @@ export class InkFile {
     const stack = mask.stack.map((number) => steps.get(number)!);
     this.history.restore(stack as NamedStep[], mask.position, Math.max(0, ...steps.keys()));
     this.unsaved = open;
-    this.logged = mask.stack.slice(0, mask.position);
+    this.queue.stand(mask.stack.slice(0, mask.position));
     this.keep();
     if (!open.size) return;
     // Which entries of the log had arrived is not known any more: what differs is logged as pixels.
-    for (const number of open) this.logDifference(steps.get(number) as NamedStep);
+    for (const number of open) this.queue.write(steps.get(number) as NamedStep);
     this.sync.touch();
   }
 
@@ -327,7 +334,7 @@ export class InkFile {
       this.sync.resume(this.revision); // the server went away: this is found out again when it is back
       return;
     }
-    const sum = sumOf(this.doc.truth, theirs.ids, theirs.soft);
+    const sum = sumOf(this.doc.truth, theirs);
     const arrived = this.attempts.find((attempt) => attempt.sum === sum);
     if (arrived) {
       this.land(arrived);
@@ -339,9 +346,12 @@ export class InkFile {
 
   /** Make theirs this document, as a step that can be undone; nothing of it is to be saved. */
   private takeOver(theirs: ServerMask): void {
-    const steps = this.doc.truth === "ids"
-      ? [this.doc.assign(theirs.ids, "Changed elsewhere")]
-      : [...theirs.soft].map(([region, plane]) => this.doc.rewriteSoft(region, plane, "Changed elsewhere"));
+    const steps =
+      this.doc.truth === "ids"
+        ? [this.doc.assign(theirs.ids, "Changed elsewhere")]
+        : [...theirs.soft].map(([region, plane]) =>
+            this.doc.rewriteSoft(region, plane, "Changed elsewhere"),
+          );
     for (const step of steps) if (step) this.stack(step);
     this.standOn(theirs);
     this.options.changed?.();
@@ -354,19 +364,21 @@ export class InkFile {
 
   /** Take their revision as the ground: all that differs from it is unsaved, and nothing else. */
   private standOn(theirs: ServerMask): void {
-    const { doc } = this, planes: [number, Uint8Array][] = [...theirs.soft];
-    if (doc.truth === "ids") planes.push([IDS, theirs.ids]);
-    doc.takePlanes("sync");
-    this.ops = [];
-    this.logged = [];
-    this.relogged = [];
+    this.doc.takePlanes("sync");
+    this.queue.clear();
     this.unsaved = new Set();
     this.attempts = [];
-    const deltas = planes.flatMap(([plane, content]) => this.compare(plane, content));
+    const deltas = compareMasks(this.doc, theirs);
     this.sync.revision = theirs.info.revision;
     if (deltas.length) {
-      const hidden: NamedStep = { number: this.history.reserve(), name: "", deltas, op: { op: "redo" }, bytes: 0 };
-      this.logDifference(hidden);
+      const hidden: NamedStep = {
+        number: this.history.reserve(),
+        name: "",
+        deltas,
+        op: { op: "redo" },
+        bytes: 0,
+      };
+      this.queue.write(hidden);
       this.unsaved.add(hidden.number);
       this.keep({ number: hidden.number, name: "", deltas, op: null });
     } else {
@@ -374,22 +386,6 @@ export class InkFile {
     }
     this.sync.resume(theirs.info.revision);
   }
-
-  private compare(plane: number, theirs: Uint8Array): { plane: number; tile: number; runs: Uint8Array }[] {
-    const { tiling } = this.doc, mine = this.doc.plane(plane), deltas = [];
-    for (let tile = 0; tile < tiling.across * tiling.down; tile++) {
-      const runs = writeRuns(tiling.copy(theirs, tile), tiling.copy(mine, tile));
-      if (!runs) continue;
-      deltas.push({ plane, tile, runs });
-      this.doc.touch(plane, tile, ["sync"]);
-    }
-    return deltas;
-  }
-}
-
-function sumOf(truth: "ids" | "soft", ids: Uint8Array, soft: Map<number, Uint8Array>): string {
-  const planes = [...soft].filter(([, plane]) => plane.some(Boolean)).sort(([one], [other]) => one - other);
-  return checksum([...(truth === "ids" ? [ids] : []), ...planes.map(([, plane]) => plane)]);
 }
 
 export { SaveError };

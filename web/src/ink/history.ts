@@ -18,7 +18,10 @@ export class History {
   bytes = 0;
   private next = 1;
 
-  constructor(private readonly doc: MaskDoc, readonly limit = LIMIT) {}
+  constructor(
+    private readonly doc: MaskDoc,
+    readonly limit = LIMIT,
+  ) {}
 
   get canUndo(): boolean {
     return this.position > 0;
@@ -31,7 +34,8 @@ export class History {
   /** Put a step on top; what was undone is gone. Returns the numbers of steps that were dropped. */
   push(step: Step): { step: NamedStep; dropped: number[] } {
     const dropped = this.steps.splice(this.position);
-    const bytes = measure(step), named = { ...step, number: this.next++, bytes };
+    const bytes = measure(step),
+      named = { ...step, number: this.next++, bytes };
     this.steps.push(named);
     this.position++;
     this.bytes += bytes - dropped.reduce((sum, old) => sum + old.bytes, 0);
@@ -68,7 +72,11 @@ export class History {
 
   /** Take over steps that were kept, without touching the document: `position` of them are done. */
   restore(steps: readonly Omit<NamedStep, "bytes">[], position: number, last = 0): void {
-    this.steps.splice(0, this.steps.length, ...steps.map((step) => ({ ...step, bytes: measure(step) })));
+    this.steps.splice(
+      0,
+      this.steps.length,
+      ...steps.map((step) => ({ ...step, bytes: measure(step) })),
+    );
     this.position = position;
     this.bytes = this.steps.reduce((sum, step) => sum + step.bytes, 0);
     this.next = Math.max(last, ...this.steps.map((step) => step.number)) + 1;

@@ -8,7 +8,11 @@
 import type { Step } from "./doc";
 
 const NAME = "frisket-strokes";
-const STEPS = "steps", MASKS = "masks";
+const STEPS = "steps",
+  MASKS = "masks";
+/** What the browser keeps of masks that are saved: the youngest, as long as they are below both. */
+const MOST_BYTES = 256 << 20,
+  MOST_MASKS = 400;
 
 export interface KeptStep extends Omit<Step, "op"> {
   number: number;
@@ -24,6 +28,8 @@ export interface KeptMask {
   position: number; // how many of them are done
   unsaved: number[];
   attempts: { numbers: number[]; sum: string }[];
+  bytes: number; // of the steps
+  when: number; // milliseconds since 1970
 }
 
 export interface Kept {
@@ -57,7 +63,9 @@ export class Journal {
   fault = "";
 
   private constructor(
-    private readonly base: IDBDatabase, private readonly key: string, private readonly release: () => void,
+    private readonly base: IDBDatabase,
+    private readonly key: string,
+    private readonly release: () => void,
   ) {}
 
   /** The journal of one mask; null where the browser keeps none, or another window has it. */
@@ -65,7 +73,9 @@ export class Journal {
     const release = await takeLock(`${NAME}/${key}`);
     if (!release) return null;
     try {
-      return new Journal(await openStore(), key, release);
+      const journal = new Journal(await openStore(), key, release);
+      await journal.prune();
+      return journal;
     } catch {
       release();
       return null;
@@ -75,7 +85,8 @@ export class Journal {
   /** What was kept; null where there is nothing. */
   async load(): Promise<Kept | null> {
     const transaction = this.base.transaction([STEPS, MASKS]);
-    const mask = (await request(transaction.objectStore(MASKS).get(this.key))) as KeptMask | undefined;
+    const mask = (await request(transaction.objectStore(MASKS).get(this.key))) as
+      KeptMask | undefined;
     if (!mask) return null;
     const rows = (await request(transaction.objectStore(STEPS).getAll(this.range()))) as StepRow[];
     return { mask, steps: new Map(rows.map(({ mask: _, ...step }) => [step.number, step])) };
@@ -108,8 +119,29 @@ export class Journal {
     this.release();
   }
 
-  private range(): IDBKeyRange {
-    return IDBKeyRange.bound([this.key, 0], [this.key, Number.MAX_SAFE_INTEGER]);
+  private range(key = this.key): IDBKeyRange {
+    return IDBKeyRange.bound([key, 0], [key, Number.MAX_SAFE_INTEGER]);
+  }
+
+  /** Forget the undo of masks that were not painted for long; what is not saved is never forgotten. */
+  private async prune(): Promise<void> {
+    const store = this.base.transaction([MASKS]).objectStore(MASKS);
+    const [keys, masks] = await Promise.all([request(store.getAllKeys()), request(store.getAll())]);
+    const rows = (masks as KeptMask[]).map((mask, at) => ({ key: String(keys[at]), mask }));
+    rows.sort((one, other) => other.mask.when - one.mask.when);
+    let bytes = 0;
+    const old = rows.filter(({ key, mask }, place) => {
+      bytes += mask.bytes;
+      const many = place >= MOST_MASKS || bytes > MOST_BYTES;
+      return many && key !== this.key && !mask.unsaved.length;
+    });
+    if (!old.length) return;
+    this.change((steps, kept) => {
+      for (const { key } of old) {
+        steps.delete(this.range(key));
+        kept.delete(key);
+      }
+    });
   }
 
   private change(write: (steps: IDBObjectStore, masks: IDBObjectStore) => void): void {

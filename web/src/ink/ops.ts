@@ -6,7 +6,9 @@ import { IDS } from "./tiles";
 
 /** Deflate as zlib does, which the server reads. */
 export async function deflate(bytes: Uint8Array): Promise<Uint8Array> {
-  const stream = new Blob([bytes as BlobPart]).stream().pipeThrough(new CompressionStream("deflate"));
+  const stream = new Blob([bytes as BlobPart])
+    .stream()
+    .pipeThrough(new CompressionStream("deflate"));
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
@@ -35,7 +37,8 @@ export function drawAgain(doc: MaskDoc, op: Op, name = "Stroke"): Step | null {
   if (op.op === "fill") return doc.fill(op.x, op.y, { ...shared, contiguous: op.contiguous });
   if (op.op === "polygon") {
     doc.begin({ ...shared, tool: "polygon", rule: op.rule, size: 1 });
-    for (let at = 0; at < op.points.length; at += 2) doc.extend([{ x: op.points[at]!, y: op.points[at + 1]! }]);
+    for (let at = 0; at < op.points.length; at += 2)
+      doc.extend([{ x: op.points[at]!, y: op.points[at + 1]! }]);
     return doc.end();
   }
   doc.begin({ ...shared, tool: "brush", size: 1 });
@@ -53,7 +56,8 @@ function drawSoft(doc: MaskDoc, op: Extract<Op, { op: "soft" }>): Step | null {
       doc.extendExactly(points[3 * at]!, points[3 * at + 1]!, points[3 * at + 2]!, pressure);
     });
   } else {
-    for (let at = 0; at < points.length; at += 2) doc.extend([{ x: points[at]!, y: points[at + 1]! }]);
+    for (let at = 0; at < points.length; at += 2)
+      doc.extend([{ x: points[at]!, y: points[at + 1]! }]);
   }
   return doc.end();
 }
@@ -63,7 +67,8 @@ function writePixels(doc: MaskDoc, op: Extract<Op, { op: "pixels" }>, name: stri
   let next = 0;
   for (let index = 0; index < op.spans.length; index += 3) {
     const row = op.spans[index]! * doc.width;
-    for (let at = row + op.spans[index + 1]!; at < row + op.spans[index + 2]!; at++) plane[at] = op.values[next++]!;
+    for (let at = row + op.spans[index + 1]!; at < row + op.spans[index + 2]!; at++)
+      plane[at] = op.values[next++]!;
   }
   return op.plane === IDS ? doc.assign(plane, name) : doc.rewriteSoft(op.plane, plane, name);
 }

@@ -57,17 +57,25 @@ export function discSpans(cx: number, cy: number, r: number, width: number, heig
  * whose size changes with pressure. Both ends also hold the pixel their centre is in.
  */
 export function capsule(
-  x0: number, y0: number, r0: number, x1: number, y1: number, r1: number,
-  width: number, height: number,
+  x0: number,
+  y0: number,
+  r0: number,
+  x1: number,
+  y1: number,
+  r1: number,
+  width: number,
+  height: number,
 ): Spans {
   const spans = new SpanList();
   const quad = findQuad(x0, y0, r0, x1, y1, r1);
-  const home0 = Math.floor(y0), home1 = Math.floor(y1);
+  const home0 = Math.floor(y0),
+    home1 = Math.floor(y1);
   const top = Math.max(0, Math.min(home0, home1, Math.floor(Math.min(y0 - r0, y1 - r1))));
   const last = Math.min(height - 1, Math.max(home0, home1, Math.floor(Math.max(y0 + r0, y1 + r1))));
   for (let y = top; y <= last; y++) {
     const line = y + 0.5;
-    let left = Infinity, right = -Infinity;
+    let left = Infinity,
+      right = -Infinity;
     let dy = line - y0;
     let inside = r0 * r0 - dy * dy;
     if (inside >= 0) {
@@ -85,14 +93,18 @@ export function capsule(
     if (quad) {
       for (let corner = 0; corner < 8; corner += 2) {
         const next = (corner + 2) % 8;
-        const ax = quad[corner]!, ay = quad[corner + 1]!, bx = quad[next]!, by = quad[next + 1]!;
+        const ax = quad[corner]!,
+          ay = quad[corner + 1]!,
+          bx = quad[next]!,
+          by = quad[next + 1]!;
         if (ay === by || line < Math.min(ay, by) || line > Math.max(ay, by)) continue;
         const x = ax + ((line - ay) * (bx - ax)) / (by - ay);
         left = Math.min(left, x);
         right = Math.max(right, x);
       }
     }
-    let start = Math.ceil(left - 0.5), end = Math.floor(right - 0.5) + 1;
+    let start = Math.ceil(left - 0.5),
+      end = Math.floor(right - 0.5) + 1;
     if (!(start < end)) {
       start = Infinity;
       end = -Infinity;
@@ -120,13 +132,16 @@ export function subtract(spans: Spans, taken: Spans): Spans {
   const left = new SpanList();
   let other = 0;
   for (let index = 0; index < spans.length; index += 3) {
-    const y = spans[index]!, start = spans[index + 1]!, end = spans[index + 2]!;
+    const y = spans[index]!,
+      start = spans[index + 1]!,
+      end = spans[index + 2]!;
     while (other < taken.length && taken[other]! < y) other += 3;
     if (other >= taken.length || taken[other] !== y) {
       left.add(y, start, end);
       continue;
     }
-    const from = taken[other + 1]!, to = taken[other + 2]!;
+    const from = taken[other + 1]!,
+      to = taken[other + 2]!;
     if (start < from) left.add(y, start, Math.min(end, from));
     if (end > to) left.add(y, Math.max(start, to), end);
   }
@@ -135,19 +150,34 @@ export function subtract(spans: Spans, taken: Spans): Spans {
 
 /** Where the two common tangents touch two discs, x and y of four corners; null if one holds the other. */
 function findQuad(
-  x0: number, y0: number, r0: number, x1: number, y1: number, r1: number,
+  x0: number,
+  y0: number,
+  r0: number,
+  x1: number,
+  y1: number,
+  r1: number,
 ): number[] | null {
-  const dx = x1 - x0, dy = y1 - y0;
+  const dx = x1 - x0,
+    dy = y1 - y0;
   const length = Math.sqrt(dx * dx + dy * dy);
   if (length <= Math.abs(r0 - r1)) return null;
-  const ux = dx / length, uy = dy / length;
+  const ux = dx / length,
+    uy = dy / length;
   const sine = (r0 - r1) / length;
   const cosine = Math.sqrt(1 - sine * sine);
-  const ax = ux * sine - uy * cosine, ay = uy * sine + ux * cosine;
-  const bx = ux * sine + uy * cosine, by = uy * sine - ux * cosine;
+  const ax = ux * sine - uy * cosine,
+    ay = uy * sine + ux * cosine;
+  const bx = ux * sine + uy * cosine,
+    by = uy * sine - ux * cosine;
   return [
-    x0 + r0 * ax, y0 + r0 * ay, x1 + r1 * ax, y1 + r1 * ay,
-    x1 + r1 * bx, y1 + r1 * by, x0 + r0 * bx, y0 + r0 * by,
+    x0 + r0 * ax,
+    y0 + r0 * ay,
+    x1 + r1 * ax,
+    y1 + r1 * ay,
+    x1 + r1 * bx,
+    y1 + r1 * by,
+    x0 + r0 * bx,
+    y0 + r0 * by,
   ];
 }
 
@@ -156,12 +186,16 @@ function findQuad(
  * hold none. "evenodd" leaves out what is gone round twice, "nonzero" takes it in.
  */
 export function polygonSpans(
-  points: ArrayLike<number>, rule: FillRule, width: number, height: number,
+  points: ArrayLike<number>,
+  rule: FillRule,
+  width: number,
+  height: number,
 ): Spans {
   const spans = new SpanList();
   const count = points.length >> 1;
   if (count < 3) return spans.finish();
-  let lowest = Infinity, highest = -Infinity;
+  let lowest = Infinity,
+    highest = -Infinity;
   for (let index = 0; index < count; index++) {
     lowest = Math.min(lowest, points[2 * index + 1]!);
     highest = Math.max(highest, points[2 * index + 1]!);
@@ -190,8 +224,10 @@ function sortEdges(points: ArrayLike<number>, count: number, top: number, last: 
   const rows: Edge[][] = Array.from({ length: Math.max(last - top + 1, 0) }, () => []);
   for (let index = 0; index < count; index++) {
     const next = (index + 1) % count;
-    const ax = points[2 * index]!, ay = points[2 * index + 1]!;
-    const bx = points[2 * next]!, by = points[2 * next + 1]!;
+    const ax = points[2 * index]!,
+      ay = points[2 * index + 1]!;
+    const bx = points[2 * next]!,
+      by = points[2 * next + 1]!;
     if (ay === by) continue;
     const edge: Edge = ay < by ? [ax, ay, bx, by, 1] : [bx, by, ax, ay, -1];
     const from = Math.max(top, Math.ceil(edge[1] - 0.5));
@@ -202,9 +238,15 @@ function sortEdges(points: ArrayLike<number>, count: number, top: number, last: 
 }
 
 function addRow(
-  spans: SpanList, y: number, crossings: [number, number][], rule: FillRule, width: number,
+  spans: SpanList,
+  y: number,
+  crossings: [number, number][],
+  rule: FillRule,
+  width: number,
 ): void {
-  let winding = 0, begun = 0, until = 0; // what of the row is taken already ends at `until`
+  let winding = 0,
+    begun = 0,
+    until = 0; // what of the row is taken already ends at `until`
   for (const [x, turn] of crossings) {
     const before = winding;
     winding = rule === "evenodd" ? 1 - winding : winding + turn;

@@ -13,7 +13,12 @@ export function maskOf(ids: Uint8Array, region: number): Uint8Array {
 }
 
 /** Widen a mask of 0 and 1 by `pixels`, or narrow it (below 0); fractions are rounded, halves up. */
-export function growMask(mask: Uint8Array, width: number, height: number, pixels: number): Uint8Array {
+export function growMask(
+  mask: Uint8Array,
+  width: number,
+  height: number,
+  pixels: number,
+): Uint8Array {
   const radius = Math.floor(Math.abs(pixels) + 0.5);
   if (!Number.isFinite(pixels)) throw new RangeError(`a region cannot grow by ${pixels} pixels`);
   if (radius === 0) return mask.slice();
@@ -27,8 +32,11 @@ function spread(mask: Uint8Array, width: number, height: number, radius: number)
   const grown = new Uint8Array(mask.length);
   const box = findBox(mask, width, height);
   if (!box) return grown;
-  const top = Math.max(0, box.top - radius), bottom = Math.min(height, box.bottom + radius);
-  const halves = Int32Array.from({ length: radius + 1 }, (_, dy) => Math.floor(Math.sqrt(radius * radius - dy * dy)));
+  const top = Math.max(0, box.top - radius),
+    bottom = Math.min(height, box.bottom + radius);
+  const halves = Int32Array.from({ length: radius + 1 }, (_, dy) =>
+    Math.floor(Math.sqrt(radius * radius - dy * dy)),
+  );
   const above = measureColumns(mask, width, top, bottom, radius);
   const marks = new Int32Array(width + 1);
   for (let y = top; y < bottom; y++) {
@@ -50,9 +58,14 @@ function spread(mask: Uint8Array, width: number, height: number, radius: number)
 
 /** Rows to the nearest set pixel of the same column, above or below, at most radius + 1. */
 function measureColumns(
-  mask: Uint8Array, width: number, top: number, bottom: number, radius: number,
+  mask: Uint8Array,
+  width: number,
+  top: number,
+  bottom: number,
+  radius: number,
 ): Uint16Array {
-  const far = Math.min(radius + 1, 65535), distances = new Uint16Array((bottom - top) * width);
+  const far = Math.min(radius + 1, 65535),
+    distances = new Uint16Array((bottom - top) * width);
   for (let y = top; y < bottom; y++) {
     for (let x = 0, at = (y - top) * width; x < width; x++, at++) {
       const last = y > top ? distances[at - width]! : far;
@@ -76,7 +89,10 @@ interface Box {
 
 /** The smallest rectangle with all that is set; null where nothing is. */
 function findBox(mask: Uint8Array, width: number, height: number): Box | null {
-  let left = width, right = 0, top = height, bottom = 0;
+  let left = width,
+    right = 0,
+    top = height,
+    bottom = 0;
   for (let y = 0; y < height; y++) {
     const row = mask.subarray(y * width, (y + 1) * width);
     const first = row.indexOf(1);
@@ -93,8 +109,10 @@ function findBox(mask: Uint8Array, width: number, height: number): Box | null {
 export function fillMask(mask: Uint8Array, width: number, height: number): Uint8Array {
   const box = findBox(mask, width, height);
   if (!box) return mask.slice();
-  const across = box.right - box.left, down = box.bottom - box.top;
-  const open = new Uint8Array(across * down), seeds: number[] = [];
+  const across = box.right - box.left,
+    down = box.bottom - box.top;
+  const open = new Uint8Array(across * down),
+    seeds: number[] = [];
   const isWall = (at: number): boolean => {
     const y = Math.floor(at / across);
     return mask[(box.top + y) * width + box.left + at - y * across] === 1;
@@ -114,7 +132,8 @@ export function fillMask(mask: Uint8Array, width: number, height: number): Uint8
     visit(y * across + across - 1);
   }
   while (seeds.length) {
-    const at = seeds.pop()!, x = at % across;
+    const at = seeds.pop()!,
+      x = at % across;
     if (x > 0) visit(at - 1);
     if (x < across - 1) visit(at + 1);
     if (at >= across) visit(at - across);
@@ -133,15 +152,23 @@ export function fillMask(mask: Uint8Array, width: number, height: number): Uint8
  * A plane of 0 to 255 whose borders slope over `pixels` to either side: a Gaussian of standard
  * deviation pixels / 2, cut at `pixels`, borders of the picture repeated.
  */
-export function featherPlane(plane: Uint8Array, width: number, height: number, pixels: number): Uint8Array {
-  if (!(pixels >= 0) || !Number.isFinite(pixels)) throw new RangeError(`feather is ${pixels} pixels; use 0 or more`);
+export function featherPlane(
+  plane: Uint8Array,
+  width: number,
+  height: number,
+  pixels: number,
+): Uint8Array {
+  if (!(pixels >= 0) || !Number.isFinite(pixels))
+    throw new RangeError(`feather is ${pixels} pixels; use 0 or more`);
   if (pixels === 0) return plane.slice();
-  const reach = Math.ceil(pixels), taps: number[] = [];
+  const reach = Math.ceil(pixels),
+    taps: number[] = [];
   for (let offset = -reach; offset <= reach; offset++) {
     taps.push(Math.exp((-0.5 * offset * offset) / ((pixels / 2) * (pixels / 2))));
   }
   const total = taps.reduce((sum, tap) => sum + tap, 0);
-  const rows = new Float64Array(plane.length), result = new Uint8Array(plane.length);
+  const rows = new Float64Array(plane.length),
+    result = new Uint8Array(plane.length);
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {
       let sum = 0;
@@ -167,7 +194,10 @@ export function featherPlane(plane: Uint8Array, width: number, height: number, p
 
 /** Widen a region over others (but locked ones), or narrow it, which leaves background behind. */
 export function growRegion(
-  doc: MaskDoc, region: number, pixels: number, options: Omit<FillOptions, "region"> = {},
+  doc: MaskDoc,
+  region: number,
+  pixels: number,
+  options: Omit<FillOptions, "region"> = {},
 ): Step | null {
   const grown = growMask(maskOf(doc.ids, region), doc.width, doc.height, pixels);
   const name = pixels < 0 ? `Shrink by ${-pixels} px` : `Grow by ${pixels} px`;
@@ -179,7 +209,9 @@ export function growRegion(
  * face stay eyes; "all" takes whatever is inside.
  */
 export function fillHoles(
-  doc: MaskDoc, region: number, over: "background" | "all" = "background",
+  doc: MaskDoc,
+  region: number,
+  over: "background" | "all" = "background",
   options: Omit<FillOptions, "region" | "only"> = {},
 ): Step | null {
   const filled = fillMask(maskOf(doc.ids, region), doc.width, doc.height);

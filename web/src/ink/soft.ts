@@ -4,9 +4,7 @@ import type { Changes } from "./changes";
 import type { MaskDoc } from "./doc";
 import { type Spans, capsule } from "./raster";
 import type { StrokeOptions } from "./stroke";
-import { IDS, TILE, type TileRect } from "./tiles";
-
-const HALF = 128; // a soft pixel of at least this counts as its region's where ids are shown
+import { IDS, TILE } from "./tiles";
 
 interface Target {
   plane: number;
@@ -24,7 +22,9 @@ function findTargets(doc: MaskDoc, stroke: StrokeOptions): Target[] {
   if (!erase) doc.softPlane(stroke.region);
   return [...doc.soft.keys()]
     .filter((plane) => !stroke.locked?.has(plane))
-    .filter((plane) => stroke.only === undefined || plane === stroke.only || plane === stroke.region)
+    .filter(
+      (plane) => stroke.only === undefined || plane === stroke.only || plane === stroke.region,
+    )
     .map((plane) => ({ plane, value: !erase && plane === stroke.region ? 255 : 0 }));
 }
 
@@ -36,7 +36,11 @@ class Profile {
   private readonly dy: number;
   private readonly square: number;
 
-  constructor(private readonly begin: Dab, private readonly end: Dab, private readonly hardness: number) {
+  constructor(
+    private readonly begin: Dab,
+    private readonly end: Dab,
+    private readonly hardness: number,
+  ) {
     this.dx = end[0] - begin[0];
     this.dy = end[1] - begin[1];
     this.square = this.dx * this.dx + this.dy * this.dy;
@@ -59,7 +63,9 @@ class Profile {
   /** Levels from 0 to 255 of a run of pixels, written from the first place on. */
   measure(y: number, start: number, end: number, levels: Uint8Array): void {
     const { dx, dy, square, begin, hardness } = this;
-    const [x0, y0, r0, f0] = begin, grows = this.end[2] - r0, swells = this.end[3] - f0;
+    const [x0, y0, r0, f0] = begin,
+      grows = this.end[2] - r0,
+      swells = this.end[3] - f0;
     const py = y + 0.5 - y0;
     for (let x = start, at = 0; x < end; x++, at++) {
       const px = x + 0.5 - x0;
@@ -67,7 +73,8 @@ class Profile {
       along = along < 0 ? 0 : along > 1 ? 1 : along;
       let level = 255 * (f0 + along * swells);
       if (hardness < 1) {
-        const ax = px - along * dx, ay = py - along * dy;
+        const ax = px - along * dx,
+          ay = py - along * dy;
         const share = Math.sqrt(ax * ax + ay * ay) / (r0 + along * grows);
         if (share > hardness) {
           const fall = share < 1 ? (1 - share) / (1 - hardness) : 0;
@@ -87,7 +94,9 @@ export class SoftStroke {
   private drawn = false;
 
   constructor(
-    private readonly doc: MaskDoc, private readonly changes: Changes, private readonly stroke: StrokeOptions,
+    private readonly doc: MaskDoc,
+    private readonly changes: Changes,
+    private readonly stroke: StrokeOptions,
   ) {
     this.targets = findTargets(doc, stroke);
   }
@@ -113,7 +122,16 @@ export class SoftStroke {
 
   private draw(x: number, y: number, radius: number, flow: number): void {
     const begin = this.last ?? [x, y, radius, flow];
-    const spans = capsule(begin[0], begin[1], begin[2], x, y, radius, this.doc.width, this.doc.height);
+    const spans = capsule(
+      begin[0],
+      begin[1],
+      begin[2],
+      x,
+      y,
+      radius,
+      this.doc.width,
+      this.doc.height,
+    );
     const profile = new Profile(begin, [x, y, radius, flow], this.hardness);
     for (let index = 0; index < spans.length; index += 3) {
       const row = spans[index]!;
@@ -138,9 +156,11 @@ export class SoftStroke {
   private coverRow(y: number, start: number, end: number, profile: Profile | null): void {
     const { tiling, width } = this.doc;
     const opacity = this.isHard() ? 1 : Math.min(Math.max(this.stroke.opacity ?? 1, 0), 1);
-    for (let x = start; x < end; ) {
+    for (let x = start; x < end;) {
       const tile = Math.floor(y / TILE) * tiling.across + Math.floor(x / TILE);
-      const rect = tiling.rect(tile), from = x, stop = Math.min(end, rect.x + rect.w);
+      const rect = tiling.rect(tile),
+        from = x,
+        stop = Math.min(end, rect.x + rect.w);
       const cover = (this.cover[tile] ??= new Uint8Array(rect.w * rect.h));
       const first = (y - rect.y) * rect.w + from - rect.x;
       const { levels } = this;
@@ -151,7 +171,8 @@ export class SoftStroke {
         else cover[first + at] = levels[at]!;
       }
       for (const { plane, value } of this.targets) {
-        const before = this.changes.capture(plane, tile), now = this.doc.plane(plane);
+        const before = this.changes.capture(plane, tile),
+          now = this.doc.plane(plane);
         for (let at = 0, place = y * width + from; at < stop - from; at++, place++) {
           if (!levels[at]) continue;
           const old = before[first + at]!;
@@ -176,30 +197,15 @@ export class SoftStroke {
     let next = 0;
     for (const id of new Set(values)) if (id !== doc.background) doc.softPlane(id);
     for (let index = 0; index < spans.length; index += 3) {
-      const y = spans[index]!, start = spans[index + 1]!, end = spans[index + 2]!;
+      const y = spans[index]!,
+        start = spans[index + 1]!,
+        end = spans[index + 2]!;
       for (const plane of doc.soft.keys()) changes.captureRow(plane, y, start, end);
       for (let x = start; x < end; x++) {
         const id = values[next++]!;
-        for (const [plane, content] of doc.soft) content[y * doc.width + x] = plane === id ? 255 : 0;
+        for (const [plane, content] of doc.soft)
+          content[y * doc.width + x] = plane === id ? 255 : 0;
       }
-    }
-  }
-}
-
-/** Where planes are the truth: the ids within a rectangle, the strongest plane of at least a half. */
-export function deriveIds(doc: MaskDoc, rect: TileRect): void {
-  const { ids, width, background } = doc;
-  const planes = [...doc.soft];
-  for (let y = rect.y; y < rect.y + rect.h; y++) {
-    for (let x = rect.x, at = y * width + rect.x; x < rect.x + rect.w; x++, at++) {
-      let best = HALF - 1, id = background;
-      for (const [region, plane] of planes) {
-        if (plane[at]! > best) {
-          best = plane[at]!;
-          id = region;
-        }
-      }
-      ids[at] = id;
     }
   }
 }

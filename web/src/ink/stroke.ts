@@ -56,21 +56,42 @@ export interface SoftRecord extends Omit<StrokeOptions, "locked" | "picture"> {
 /** An entry of the log that `frisket masks replay` reads; see frisket.masks.painting.strokes. */
 export type Op =
   | { op: "stroke"; id: number; points: number[]; locked: number[]; only: number | null }
-  | { op: "polygon"; id: number; points: number[]; rule: FillRule; locked: number[]; only: number | null }
-  | { op: "fill"; id: number; x: number; y: number; contiguous: boolean; locked: number[]; only: number | null }
+  | {
+      op: "polygon";
+      id: number;
+      points: number[];
+      rule: FillRule;
+      locked: number[];
+      only: number | null;
+    }
+  | {
+      op: "fill";
+      id: number;
+      x: number;
+      y: number;
+      contiguous: boolean;
+      locked: number[];
+      only: number | null;
+    }
   | { op: "pixels"; name: string; plane: number; spans: Int32Array; values: Uint8Array }
   | { op: "soft"; stroke: SoftRecord; points: number[]; pressures: number[] }
   | { op: "undo" }
   | { op: "redo" };
 
 export const NAMES: Record<Tool, string> = {
-  brush: "Brush", eraser: "Eraser", edge: "Edge brush", lasso: "Lasso", polygon: "Polygon",
+  brush: "Brush",
+  eraser: "Eraser",
+  edge: "Edge brush",
+  lasso: "Lasso",
+  polygon: "Polygon",
   fill: "Fill",
 };
 
 /** What is laid down where: the ids a pixel may have for a stroke to change it. */
 export function findAllowed(
-  target: number, locked: ReadonlySet<number> | undefined, only: number | undefined,
+  target: number,
+  locked: ReadonlySet<number> | undefined,
+  only: number | undefined,
 ): Uint8Array | null {
   if (!locked?.size && only === undefined) return null;
   const allowed = new Uint8Array(256);

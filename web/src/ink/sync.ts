@@ -8,11 +8,16 @@ export type SaveState = "saved" | "waiting" | "saving" | "conflict" | "failed";
 
 export const PAUSE = 1000; // milliseconds after the last change
 const STROKE = 150; // milliseconds until a stroke under way is looked at again
-const FIRST_RETRY = 1000, LAST_RETRY = 30_000;
+const FIRST_RETRY = 1000,
+  LAST_RETRY = 30_000;
 
 /** What the server answers instead of a revision. `status` 0: it did not answer at all. */
 export class SaveError extends Error {
-  constructor(readonly status: number, message: string, readonly revision = "") {
+  constructor(
+    readonly status: number,
+    message: string,
+    readonly revision = "",
+  ) {
     super(message);
   }
 }
@@ -39,8 +44,11 @@ export class Sync {
   private closed = false;
 
   constructor(
-    private readonly doc: MaskDoc, public revision: string, private readonly send: Send,
-    private readonly events: SyncEvents, private readonly pause = PAUSE,
+    private readonly doc: MaskDoc,
+    public revision: string,
+    private readonly send: Send,
+    private readonly events: SyncEvents,
+    private readonly pause = PAUSE,
   ) {}
 
   /** Something changed: save it soon. */
@@ -53,7 +61,8 @@ export class Sync {
   /** Save now what there is, and wait for it. */
   async flush(): Promise<void> {
     while (this.running) await this.running;
-    if (this.state === "conflict" || this.closed || this.doc.busy || !this.doc.hasDirty("sync")) return;
+    if (this.state === "conflict" || this.closed || this.doc.busy || !this.doc.hasDirty("sync"))
+      return;
     clearTimeout(this.timer);
     this.running = this.save().finally(() => (this.running = null));
     await this.running;
@@ -81,15 +90,25 @@ export class Sync {
   }
 
   private async save(): Promise<void> {
-    const { doc } = this, taken = doc.takePlanes("sync"), ops = this.events.take();
+    const { doc } = this,
+      taken = doc.takePlanes("sync"),
+      ops = this.events.take();
     const tiles: PatchTile[] = [];
     for (const [plane, list] of taken) {
-      for (const tile of list) tiles.push({ plane, ...doc.tiling.rect(tile), content: doc.tiling.copy(doc.plane(plane), tile) });
+      for (const tile of list)
+        tiles.push({
+          plane,
+          ...doc.tiling.rect(tile),
+          content: doc.tiling.copy(doc.plane(plane), tile),
+        });
     }
     this.change("saving");
     const { frame, width, height } = doc;
     try {
-      this.revision = await this.send(await packPatch({ frame, width, height, tiles, ops }), this.revision);
+      this.revision = await this.send(
+        await packPatch({ frame, width, height, tiles, ops }),
+        this.revision,
+      );
     } catch (error) {
       for (const [plane, list] of taken) for (const tile of list) doc.touch(plane, tile, ["sync"]);
       this.give(error);

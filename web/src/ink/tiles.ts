@@ -23,13 +23,17 @@ export class Tiling {
   readonly across: number;
   readonly down: number;
 
-  constructor(readonly width: number, readonly height: number) {
+  constructor(
+    readonly width: number,
+    readonly height: number,
+  ) {
     this.across = Math.ceil(width / TILE);
     this.down = Math.ceil(height / TILE);
   }
 
   rect(tile: number): TileRect {
-    const x = (tile % this.across) * TILE, y = Math.floor(tile / this.across) * TILE;
+    const x = (tile % this.across) * TILE,
+      y = Math.floor(tile / this.across) * TILE;
     return { x, y, w: Math.min(TILE, this.width - x), h: Math.min(TILE, this.height - y) };
   }
 
@@ -68,7 +72,10 @@ export class Tiling {
  */
 export function writeRuns(before: Uint8Array, after: Uint8Array): Uint8Array | null {
   const length = before.length;
-  let bytes = new Uint8Array(256), size = 0, at = 0, equal = 0;
+  let bytes = new Uint8Array(256),
+    size = 0,
+    at = 0,
+    equal = 0;
   const put = (value: number): void => {
     if (size === bytes.length) {
       const larger = new Uint8Array(bytes.length * 2);
@@ -90,7 +97,8 @@ export function writeRuns(before: Uint8Array, after: Uint8Array): Uint8Array | n
       equal++;
       continue;
     }
-    const start = at, value = before[at]! ^ after[at]!;
+    const start = at,
+      value = before[at]! ^ after[at]!;
     while (at < length && (before[at]! ^ after[at]!) === value) at++;
     putNumber(equal);
     equal = 0;
@@ -102,8 +110,12 @@ export function writeRuns(before: Uint8Array, after: Uint8Array): Uint8Array | n
     // Values that differ from one to the next: as they are, until they repeat or are equal again.
     while (at < length && before[at] !== after[at]) {
       const other = before[at]! ^ after[at]!;
-      if (at + 2 < length && (before[at + 1]! ^ after[at + 1]!) === other
-        && (before[at + 2]! ^ after[at + 2]!) === other) break;
+      if (
+        at + 2 < length &&
+        (before[at + 1]! ^ after[at + 1]!) === other &&
+        (before[at + 2]! ^ after[at + 2]!) === other
+      )
+        break;
       at++;
     }
     putNumber((at - start) << 1);
@@ -113,9 +125,11 @@ export function writeRuns(before: Uint8Array, after: Uint8Array): Uint8Array | n
 }
 
 function readRuns(runs: Uint8Array, visit: (at: number, value: number) => void): void {
-  let at = 0, place = 0;
+  let at = 0,
+    place = 0;
   const readNumber = (): number => {
-    let value = 0, shift = 0;
+    let value = 0,
+      shift = 0;
     for (;;) {
       const byte = runs[place++]!;
       value |= (byte & 127) << shift;
@@ -125,7 +139,8 @@ function readRuns(runs: Uint8Array, visit: (at: number, value: number) => void):
   };
   while (place < runs.length) {
     at += readNumber();
-    const head = readNumber(), count = head >> 1;
+    const head = readNumber(),
+      count = head >> 1;
     if (head & 1) {
       const value = runs[place++]!;
       for (let index = 0; index < count; index++) visit(at++, value);
@@ -137,7 +152,9 @@ function readRuns(runs: Uint8Array, visit: (at: number, value: number) => void):
 
 /** 64 bits of a plane's content as text, to tell whether two are the same (not against malice). */
 export function checksum(planes: Iterable<Uint8Array>): string {
-  let low = 0x811c9dc5, high = 0x9e3779b9, total = 0;
+  let low = 0x811c9dc5,
+    high = 0x9e3779b9,
+    total = 0;
   for (const given of planes) {
     const plane = given.byteOffset % 4 === 0 ? given : given.slice();
     const words = plane.length >> 2;

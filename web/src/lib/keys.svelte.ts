@@ -13,8 +13,14 @@ export interface Binding {
 
 export type Bindings = Record<string, Binding>;
 
+class BoundKeys {
+  // Raw: read through a deep state each layer would be a proxy, no binding would be found again,
+  // and none ever let go.
+  layers = $state.raw<Bindings[]>([]);
+}
+
 /** Of all that is bound now, newest last; the help reads it. */
-export const bound: { layers: Bindings[] } = $state({ layers: [] });
+export const bound = new BoundKeys();
 const held = new Map<string, Binding>();
 
 /** Bind keys, spelt "b", "Shift+[", "Ctrl+z", "Space", "ArrowLeft"; the result unbinds them. */
@@ -50,6 +56,8 @@ function find(key: string): Binding | undefined {
 function press(event: KeyboardEvent): void {
   const binding = find(spell(event));
   if (!binding || event.isComposing) return;
+  // A dialog closes itself, whatever Escape means on the page beneath.
+  if (event.key === "Escape" && document.querySelector("dialog:modal")) return;
   if (isField(event.target) && !binding.inFields && !takesKeys(event)) return;
   // Space and Enter work the control that has the focus.
   const onControl =

@@ -20,6 +20,14 @@ def open_studio(
     ] = Path(),
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = PORT,
     browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
+    sam: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder of SAM 2, SAM 3, CLIPSeg ... for clicks and words; remembered for this"
+            " folder. Repeatable.",
+        ),
+    ] = None,
 ) -> None:
     """See, paint, train and compare in one page, served to this machine's browser only.
 
@@ -34,6 +42,7 @@ def open_studio(
     from frisket.studio.guard import Credentials
     from frisket.studio.lock import lock_home
     from frisket.studio.server import run_server
+    from frisket.studio.settings import remember_models
     from frisket.studio.state import Studio
     from frisket.studio.workspace import Workspace
 
@@ -41,6 +50,8 @@ def open_studio(
         raise NoStudio(f"{folder}: no such folder; name one that exists, or make it first")
     studio = Studio(Workspace(folder))
     with lock_home(studio.home) as lock:
+        if sam:
+            remember_models(studio.home, sam)
         listener = _listen(port)
         credentials = Credentials(port=listener.getsockname()[1])
         lock.announce(credentials.address.partition("/start")[0])

@@ -1,4 +1,4 @@
-"""What a run is trained on, clip by clip, in a file of its own: so that two runs can be compared."""
+"""What a run is trained on, clip by clip, in a file of its own: so that runs can be compared."""
 
 import json
 from pathlib import Path

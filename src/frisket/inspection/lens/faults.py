@@ -20,7 +20,7 @@ from frisket.shapes import CellPlane, FrameCells, Plane
 INSIDE = 0.5  # a pixel, or a cell, is a region's from here on
 DROWNED = 0.01  # share of the loss below which a region that weighs is hardly taught
 CUT_AWAY = 0.15  # share of a region off the crop that is worth a word
-GONE = 0.999  # ... and that is all of it
+ALL_OF_IT = 0.999  # ... and that is all of it
 
 LossFaultKind = Literal[
     "vanishes", "thin", "drowned", "cropped away", "handed over", "taken", "silent", "shape", "mute"
@@ -39,28 +39,28 @@ class LossFault:
 
 
 def list_faults(
-    lens: Lens, window: Window, named: Mapping[str, Plane], cells: FrameCells, view: LossView
+    lens: Lens, window: Window, planes: Mapping[str, Plane], cells: FrameCells, view: LossView
 ) -> list[LossFault]:
     """Faults of the frame at hand, gravest first.
 
-    `named` are its planes at the mask's own size, 1 H W each; `cells` k 1 h w are its own, `view`
+    `planes` have the mask's own size, 1 H W each; `cells` k 1 h w are its own, `view`
     is of the whole window.
     """
-    shaped = planes_of_named(named, window)
-    own = {name: cells[lens.regions.index(name)] for name in shaped}
+    shaped = planes_of_named(planes, window)
+    region_cells = {name: cells[lens.regions.index(name)] for name in shaped}
     brightest = {name: float(plane.max()) for name, plane in shaped.items()}
-    shown = {name: plane for name, plane in shaped.items() if brightest[name] >= INSIDE}
+    visible_planes = {name: plane for name, plane in shaped.items() if brightest[name] >= INSIDE}
     faults = [
         *_check_window(lens, view),
-        *_check_vanishing(lens, window, shown, own),
-        *_check_crop(window, named),
+        *_check_vanishing(lens, window, visible_planes, region_cells),
+        *_check_crop(window, planes),
     ]
-    gone = {fault.region for fault in faults if fault.kind in ("vanishes", "cropped away")}
-    left = [name for name in shown if name not in gone]
+    lost_regions = {fault.region for fault in faults if fault.kind in ("vanishes", "cropped away")}
+    left = [name for name in visible_planes if name not in lost_regions]
     faults += _check_drowned(view, left)
-    faults += _check_extent(shaped, own, max(brightest.values(), default=0.0))
+    faults += _check_extent(shaped, region_cells, max(brightest.values(), default=0.0))
     for name in left:
-        for finding in look_at_grid("", name, shown[name], own[name], lens.grid):
+        for finding in look_at_grid("", name, visible_planes[name], region_cells[name], lens.grid):
             faults.append(LossFault("thin", finding.severity, name, finding.sentence, finding.fix))
     order = ("error", "warning", "note")
     return sorted(faults, key=lambda fault: order.index(fault.severity))
@@ -101,10 +101,13 @@ def _check_window(lens: Lens, view: LossView) -> Iterator[LossFault]:
 
 
 def _check_vanishing(
-    lens: Lens, window: Window, shown: Mapping[str, Plane], own: Mapping[str, CellPlane]
+    lens: Lens,
+    window: Window,
+    visible_planes: Mapping[str, Plane],
+    region_cells: Mapping[str, CellPlane],
 ) -> Iterator[LossFault]:
-    for name, plane in shown.items():
-        best = float(own[name].max())
+    for name, plane in visible_planes.items():
+        best = float(region_cells[name].max())
         if best >= INSIDE:
             continue
         count = int((plane >= INSIDE).sum())
@@ -119,11 +122,11 @@ def _check_vanishing(
         )
 
 
-def _check_crop(window: Window, named: Mapping[str, Plane]) -> Iterator[LossFault]:
+def _check_crop(window: Window, planes: Mapping[str, Plane]) -> Iterator[LossFault]:
     rows, columns = window.geometry.spans()
     if all(span.length >= span.size for span in (rows, columns)):
         return
-    for name, plane in named.items():
+    for name, plane in planes.items():
         area = float(plane.sum())
         if not area:
             continue
@@ -138,10 +141,10 @@ def _check_crop(window: Window, named: Mapping[str, Plane]) -> Iterator[LossFaul
         if off < CUT_AWAY:
             continue
         height, width = window.geometry.target
-        whole = "All" if off >= GONE else f"{off:.0%}"
+        share = "All" if off >= ALL_OF_IT else f"{off:.0%}"
         yield LossFault(
             *("cropped away", "warning", name),
-            f"{whole} of {name} lies outside the part that is trained on (the frame drawn over the"
+            f"{share} of {name} lies outside the part that is trained on (the frame drawn over the"
             f" picture, {width} x {height} pixels).",
             "Crop the clip around the subject; `buckets = true` keeps aspect ratios up to 1:4.",
         )
@@ -168,10 +171,10 @@ def _name_largest(view: LossView, region: RegionView) -> str:
 
 
 def _check_extent(
-    shaped: Mapping[str, Plane], own: Mapping[str, CellPlane], brightest: float
+    shaped: Mapping[str, Plane], region_cells: Mapping[str, CellPlane], brightest: float
 ) -> Iterator[LossFault]:
     """What `frisket inspect` says of how much is covered; measured on cells, which is quick."""
-    planes = shaped if brightest < INSIDE else own
+    planes = shaped if brightest < INSIDE else region_cells
     for finding in look_at_extent("", planes):
         if planes is shaped or finding.kind not in ("faint", "empty"):
             yield LossFault("shape", finding.severity, "", finding.sentence, finding.fix)

@@ -26,7 +26,7 @@ STEP = 90.0  # of L, a and b together, of a full edge
 MARGIN = (
     0.25  # of what is possible, that is looked at around it: the background that counts is near
 )
-SAME = 0.95  # IoU from which two candidates are one
+SAME_IOU = 0.95  # IoU from which two candidates are one
 EPS = 1e-3  # ridge of the guided filter that lays the border on edges of the whole picture
 
 
@@ -62,10 +62,12 @@ def cut_click(
     candidates: list[tuple[float, Region]] = []
     for seeds in _list_seeds(pixels.shape[:2], clicks, frame):
         region = _cut(pixels, seeds, clicks)
-        if region.any() and not any(_overlap(region, other) > SAME for _, other in candidates):
+        if region.any() and not any(_overlap(region, other) > SAME_IOU for _, other in candidates):
             candidates.append((_rate(region, edges), region))
     candidates.sort(key=lambda candidate: -candidate[0])
-    sizable = [one for one in candidates if one[1].sum() > LEAST * (DAB * max(size)) ** 2]
+    sizable = [
+        candidate for candidate in candidates if candidate[1].sum() > LEAST * (DAB * max(size)) ** 2
+    ]
     return [
         Segment(_enlarge(region, picture, scale), round(score, 4), box=box)
         for score, region in sizable or candidates[:1]
@@ -157,7 +159,7 @@ def _crop(marks: NDArray[np.uint8]) -> tuple[slice, slice]:
     return spans[0], spans[1]
 
 
-def _keep_patches(region: Region, sure: Region) -> Region:
+def _keep_patches(region: Region, sure_pixels: Region) -> Region:
     """The patches that hold something sure; the largest where nothing is."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(
         region.astype(np.uint8), connectivity=4
@@ -165,8 +167,8 @@ def _keep_patches(region: Region, sure: Region) -> Region:
     if count <= 1:
         return region
     keeps = np.zeros(count, bool)
-    if (region & sure).any():
-        keeps[labels[region & sure]] = True
+    if (region & sure_pixels).any():
+        keeps[labels[region & sure_pixels]] = True
     else:
         keeps[1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))] = True
     keeps[0] = False
@@ -199,8 +201,8 @@ def _find_edges(pixels: NDArray[Any]) -> NDArray[np.float32]:
 def _rate(region: Region, edges: NDArray[np.float32]) -> float:
     """How strong the edges along the outline are, less those within."""
     # Where the picture's own border cuts the thing, it follows no edge.
-    border = {"borderType": cv2.BORDER_CONSTANT, "borderValue": 0}
-    inner = cv2.erode(region.astype(np.uint8), np.ones((3, 3), np.uint8), **border) > 0
+    pixels, window = region.astype(np.uint8), np.ones((3, 3), np.uint8)
+    inner = cv2.erode(pixels, window, borderType=cv2.BORDER_CONSTANT, borderValue=0) > 0
     outline = region & ~inner
     inside = float(edges[inner].mean()) if inner.any() else 1.0
     edges = edges * _find_inside(region.shape)
@@ -215,8 +217,8 @@ def _find_inside(size: tuple[int, ...]) -> Region:
     return inside
 
 
-def _overlap(one: Region, other: Region) -> float:
-    return float((one & other).sum() / max((one | other).sum(), 1))
+def _overlap(region: Region, other: Region) -> float:
+    return float((region & other).sum() / max((region | other).sum(), 1))
 
 
 def _enlarge(region: Region, picture: RgbPicture, scale: float) -> torch.Tensor:

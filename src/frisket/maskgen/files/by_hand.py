@@ -25,15 +25,15 @@ def note_frames(
     stands for is hand work, which `frisket masks` leaves alone, and nobody calls it unsure. A
     record that cannot be read is left as it is (BadMaskRecord). Returns what was written.
     """
-    made = load(path)
-    if made is None:
+    earlier_record = load(path)
+    if earlier_record is None:
         frames, height, width = size
-        made = MaskRecord(Stamp.of(clip), frames, height, width, "done", {}, "")
+        earlier_record = MaskRecord(Stamp.of(clip), frames, height, width, "done", {}, "")
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    others = tuple(note for note in made.notes if not note.startswith(HAND))
-    named = dict(legend) or dict(made.legend)
+    others = tuple(note for note in earlier_record.notes if not note.startswith(HAND))
+    named = dict(legend) or dict(earlier_record.legend)
     noted = replace(
-        made,
+        earlier_record,
         status="done",
         masks=(),
         legend=named,

@@ -45,7 +45,7 @@ class FrameDraft:
     shares: Mapping[int, float] = field(default_factory=dict)  # of the frame, by region id
     when: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
-    def planes(self) -> dict[str, NDArray[np.uint8]]:
+    def read_planes(self) -> dict[str, NDArray[np.uint8]]:
         """H W, or H W 3 of colours, by key."""
         return {key: read_png(content) for key, content in self.pictures.items()}
 

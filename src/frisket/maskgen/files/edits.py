@@ -105,7 +105,7 @@ def list_edits(saves: Sequence[LoggedSave]) -> list[tuple[Mapping[str, int], dic
         restored = [edit for edit in save.edits if edit.get("op") == RESTORE]
         if restored:
             number = restored[-1].get("number")
-            kept = [one for one in kept if isinstance(number, int) and one.number <= number]
+            kept = [old for old in kept if isinstance(number, int) and old.number <= number]
         else:
             kept.append(save)
     return [(save.legend, edit) for save in kept for edit in save.edits]
@@ -119,11 +119,11 @@ def find_gaps(saves: Sequence[LoggedSave]) -> list[str]:
     return [
         later.before
         for earlier, later in pairwise(saves)
-        if _content_of(later.before) != _content_of(earlier.after)
+        if _cut_number(later.before) != _cut_number(earlier.after)
     ]
 
 
-def _content_of(revision: str) -> str:
+def _cut_number(revision: str) -> str:
     return re.sub(r"^\d+-", "", revision)
 
 
@@ -135,10 +135,10 @@ def note_hand(store: MaskStore, name: str, when: str) -> None:
     """
     try:
         path = store.record(name)
-        made = record.load(path)
+        mask_record = record.load(path)
     except ValueError:  # `frisket masks` names the fault
         return
-    if made is None:
+    if mask_record is None:
         return
-    others = tuple(note for note in made.notes if not note.startswith(HAND))
-    record.save(replace(made, notes=(*others, f"{HAND}, {when}")), path)
+    others = tuple(note for note in mask_record.notes if not note.startswith(HAND))
+    record.save(replace(mask_record, notes=(*others, f"{HAND}, {when}")), path)

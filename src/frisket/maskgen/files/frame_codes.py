@@ -7,8 +7,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Levels = NDArray[np.uint8]  # H W
-Kind = Literal["labels", "levels", "soft"]
+LevelPlane = NDArray[np.uint8]  # H W
+CodeKind = Literal["labels", "levels", "soft"]
 HALF = 128  # a soft pixel of at least this belongs to its region
 FINE = 256  # grey values are compared in 1/256 of a level, as masks.read does
 
@@ -21,7 +21,7 @@ class FrameCode:
     `levels` (id to grey) wins. soft: a grey file a region, `keys` (file to id) says which.
     """
 
-    kind: Kind
+    kind: CodeKind
     levels: Mapping[int, int] = field(default_factory=dict)
     keys: Mapping[str, int] = field(default_factory=lambda: {"": 0})
     invert: bool = False
@@ -41,7 +41,7 @@ class FrameCode:
             return self.levels.get(self.background, 0)
         return 255 if self.invert else 0
 
-    def to_ids(self, planes: Mapping[str, Levels]) -> Levels:
+    def to_ids(self, planes: Mapping[str, LevelPlane]) -> LevelPlane:
         """Ids H W of a frame's planes by file; of soft planes the strongest of at least a half."""
         if self.kind == "labels":
             return planes[""]
@@ -60,7 +60,7 @@ class FrameCode:
                 ids[stronger], best[stronger] = number, plane[stronger]
         return ids
 
-    def from_ids(self, ids: Levels) -> dict[str, Levels]:
+    def from_ids(self, ids: LevelPlane) -> dict[str, LevelPlane]:
         """Planes by file that spell these ids, hard edged; ValueError for an id without a value."""
         if self.kind == "labels":
             return {"": ids}
@@ -98,7 +98,7 @@ class FrameCode:
         )
 
 
-def pack_levels(plane: NDArray[Any]) -> Levels:
+def pack_levels(plane: NDArray[Any]) -> LevelPlane:
     """What a reader of frames gives as bytes: indices as they are, greys in [0, 1] as 0 to 255.
 
     ValueError for an index over 255.
@@ -111,7 +111,7 @@ def pack_levels(plane: NDArray[Any]) -> Levels:
     return plane.astype(np.uint8)
 
 
-def fit_levels(plane: Levels, height: int, width: int) -> Levels:
+def fit_levels(plane: LevelPlane, height: int, width: int) -> LevelPlane:
     """A plane at its clip's size, by the nearest pixel: no value comes in between."""
     high, wide = plane.shape
     if (high, wide) == (height, width):

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from frisket.maskgen.files.record import MaskRecord, Verdict, VerdictKind, load, save
+from frisket.maskgen.files.record import MaskRecord, Status, Verdict, VerdictKind, load, save
 
 PLAIN_REASONS: Mapping[str, str] = {
     "failed": "no mask could be made",
@@ -29,8 +29,8 @@ def judge(record_path: Path, masks: Sequence[Path], kind: VerdictKind) -> MaskRe
     record = load(record_path)
     if not masks:
         raise NoVerdict(f"{record_path.stem}: there is no mask to be {kind}; make one, or paint it")
-    made = record is not None and all(_is_as_made(record, mask) for mask in masks)
-    if record is None or not made:
+    unchanged = record is not None and all(_is_unchanged(record, mask) for mask in masks)
+    if record is None or not unchanged:
         fix = (
             "it counts as accepted already"
             if kind == "accepted"
@@ -39,7 +39,7 @@ def judge(record_path: Path, masks: Sequence[Path], kind: VerdictKind) -> MaskRe
         raise NoVerdict(f"{masks[0]}: was painted or changed by hand; {fix}")
     was = record.verdict.was if record.verdict else record.status
     verdict = Verdict(kind, datetime.now(UTC).isoformat(timespec="seconds"), was)
-    status = "done" if kind == "accepted" else "unsure"
+    status: Status = "done" if kind == "accepted" else "unsure"
     judged = replace(record, status=status, verdict=verdict)
     save(judged, record_path)
     return judged
@@ -55,7 +55,7 @@ def withdraw(record_path: Path) -> MaskRecord:
     return before
 
 
-def _is_as_made(record: MaskRecord, mask: Path) -> bool:
+def _is_unchanged(record: MaskRecord, mask: Path) -> bool:
     stamps = [stamp for stamp in record.masks if Path(stamp.name).name == mask.name]
     return any(stamp.holds(mask) for stamp in stamps)
 

@@ -20,13 +20,13 @@ FLOW_SIDE = 640  # motion is estimated on frames of at most this many pixels a s
 SMALLEST = 32  # pixels a side: DIS matches patches over five scales
 MARGIN = 96  # pixels about the regions that are looked at
 RING = 30  # pixels about the regions whose colours are those of the background
-BAND = 6.0  # pixels from a border within which colours are asked
+BAND = 6.0  # pixels from a border within which colours are near_border
 SOFTNESS = 3.0  # pixels that one unit of evidence moves a border
 SHIFT = 2  # pixels a keyframe's mask is moved by to see whether its colours find it again
 BAR = 1  # pixels off, as motion alone would be after some frames
 TRIALS = 3  # times a mask is mended to see where that leads
 STRENGTHS = (0.5, 1.0)  # of colours against the place that motion gives
-GAIN = 0.005  # IoU that colours must win to be asked at all
+GAIN = 0.005  # IoU that colours must win to be near_border at all
 BINS = 16  # a channel
 _KEPT = 4.0  # evidence that colours may give, in logarithms: one odd pixel is no proof
 
@@ -37,7 +37,7 @@ class _Colours:
 
     tables: NDArray[np.float32]  # labels, BINS ** 3
 
-    def evidence(self, codes: _Codes, grey: UInt8[np.ndarray, "H W"]) -> NDArray[np.float32]:
+    def find_evidence(self, codes: _Codes, grey: UInt8[np.ndarray, "H W"]) -> NDArray[np.float32]:
         """For each label and pixel how well its colour fits, the best 0, the worst -4."""
         logs = self.tables[:, codes]
         logs = np.maximum(logs - logs.max(0), -_KEPT)
@@ -69,7 +69,7 @@ class FlowCarrier:
         self.regions = tuple(int(index) for index in np.unique(self.labels) if index)
         self._key = self.labels
         self._home = _lay_grid(*self.labels.shape)
-        self._fields = {index: signed_distance(self.labels == index) for index in self.regions}
+        self._fields = {index: measure_distance(self.labels == index) for index in self.regions}
         if self.regions:
             self._first = _learn_colours(self.picture, self.labels, self.regions)
             self._strength = _choose_strengths(self.picture, self.labels, self.regions, self._first)
@@ -79,7 +79,7 @@ class FlowCarrier:
         if not self.regions:
             self.picture = picture
             return self.labels
-        window = _window_about(self.labels)
+        window = _find_window(self.labels)
         before, now = (_to_grey(it[window]) for it in (self.picture, picture))
         back, ahead = estimate_flow(now, before), estimate_flow(before, now)
         fields = {
@@ -91,7 +91,7 @@ class FlowCarrier:
         self._follow_home(ahead, window)
         self.picture, self.labels = picture, labels
         self._fields = {
-            index: signed_distance(labels == index) if self._strength.get(index) else plane
+            index: measure_distance(labels == index) if self._strength.get(index) else plane
             for index, plane in fields.items()
         }
         self.confidence = self._measure_return()
@@ -111,7 +111,7 @@ class FlowCarrier:
             assert self._first is not None
             newest = _learn_colours(self.picture, self.labels, self.regions)
             mixed = _Colours(np.maximum(newest.tables, self._first.tables))
-            evidence = mixed.evidence(_encode_colours(picture[window]), grey)
+            evidence = mixed.find_evidence(_encode_colours(picture[window]), grey)
             scores = _ask_colours(scores, evidence, [self._strength[it] for it in self.regions])
         labels = np.zeros(picture.shape[:2], np.uint8)
         labels[window] = np.array([0, *self.regions], np.uint8)[scores.argmax(0)]
@@ -143,14 +143,14 @@ def measure_overlap(first: LabelArray, second: LabelArray, regions: Sequence[int
     """Mean IoU of regions in two label maps, those that neither has left out; 1 for none at all."""
     shares = []
     for index in regions:
-        one, two = first == index, second == index
-        union = int(np.count_nonzero(one | two))
+        first_flags, second_flags = first == index, second == index
+        union = int(np.count_nonzero(first_flags | second_flags))
         if union:
-            shares.append(np.count_nonzero(one & two) / union)
+            shares.append(np.count_nonzero(first_flags & second_flags) / union)
     return float(np.mean(shares)) if shares else 1.0
 
 
-def signed_distance(inside: NDArray[np.bool_], reach: float = REACH) -> _Field:
+def measure_distance(inside: NDArray[np.bool_], reach: float = REACH) -> _Field:
     """Pixels from the border, above 0 inside, cut at `reach`; -`reach` where nothing is inside."""
     if not inside.any():
         return np.full(inside.shape, -reach, np.float32)
@@ -159,7 +159,7 @@ def signed_distance(inside: NDArray[np.bool_], reach: float = REACH) -> _Field:
     beyond = cv2.distanceTransform(1 - flags, cv2.DIST_L2, cv2.DIST_MASK_5)
     # Distances are between centres of pixels; the border lies half a pixel before the other side.
     distance = np.where(inside, depth - 0.5, 0.5 - beyond)
-    return np.clip(distance, -reach, reach).astype(np.float32)
+    return np.asarray(np.clip(distance, -reach, reach), np.float32)
 
 
 def blend_labels(first: LabelArray, second: LabelArray, share: float) -> LabelArray:
@@ -172,12 +172,12 @@ def blend_labels(first: LabelArray, second: LabelArray, share: float) -> LabelAr
         return first.copy()
     reach = float(max(first.shape))
     planes = [
-        signed_distance(first == index, reach) * np.float32(1 - share)
-        + signed_distance(second == index, reach) * np.float32(share)
+        measure_distance(first == index, reach) * np.float32(1 - share)
+        + measure_distance(second == index, reach) * np.float32(share)
         for index in regions
     ]
     choices = _add_background(np.stack(planes)).argmax(0)
-    return np.array([0, *regions], np.uint8)[choices]
+    return np.asarray(np.array([0, *regions], np.uint8)[choices], np.uint8)
 
 
 def estimate_flow(at: UInt8[np.ndarray, "H W"], to: UInt8[np.ndarray, "H W"]) -> _Flow:
@@ -213,7 +213,7 @@ def _to_grey(picture: RgbArray) -> UInt8[np.ndarray, "H W"]:
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2GRAY), np.uint8)
 
 
-def _window_about(labels: LabelArray) -> tuple[slice, slice]:
+def _find_window(labels: LabelArray) -> tuple[slice, slice]:
     """Rows and columns of the regions and MARGIN about them; of all where there is no region."""
     rows, columns = np.flatnonzero(labels.any(1)), np.flatnonzero(labels.any(0))
     if not rows.size:
@@ -237,7 +237,7 @@ def _encode_colours(picture: RgbArray) -> _Codes:
 
 
 def _learn_colours(picture: RgbArray, labels: LabelArray, regions: Sequence[int]) -> _Colours:
-    window = _window_about(labels)
+    window = _find_window(labels)
     codes, near = _encode_colours(picture[window]), labels[window]
     covered = near > 0
     ring = cv2.dilate(covered.astype(np.uint8), np.ones((3, 3), np.uint8), iterations=RING) > 0
@@ -263,14 +263,14 @@ def _count_colours(codes: _Codes, inside: NDArray[np.bool_]) -> NDArray[np.float
 def _smooth_along(guide: _Field, plane: NDArray[np.float32]) -> NDArray[np.float32]:
     """A plane made smooth within what the guide shows as one surface (a guided filter)."""
 
-    def mean(it: NDArray[np.float32]) -> NDArray[np.float32]:
+    def blur(it: NDArray[Any]) -> NDArray[np.float32]:
         return np.asarray(cv2.blur(it, (5, 5)), np.float32)
 
-    of_guide, of_plane = mean(guide), mean(plane)
-    slope = (mean(guide * plane) - of_guide * of_plane) / (
-        mean(guide * guide) - of_guide * of_guide + np.float32(1e-3)
+    of_guide, of_plane = blur(guide), blur(plane)
+    slope = (blur(guide * plane) - of_guide * of_plane) / (
+        blur(guide * guide) - of_guide * of_guide + np.float32(1e-3)
     )
-    return np.asarray(mean(slope) * guide + mean(of_plane - slope * of_guide), np.float32)
+    return np.asarray(blur(slope) * guide + blur(of_plane - slope * of_guide), np.float32)
 
 
 def _ask_colours(
@@ -281,8 +281,9 @@ def _ask_colours(
     order = np.argpartition(-scores, 1, axis=0)[:2]  # the two nearest labels of each pixel
     best, second = np.take_along_axis(scores, order, 0)
     weakest = by_label[order].min(0)
-    asked = np.abs(best - second) < 2 * BAND
-    return scores / np.float32(SOFTNESS) + np.where(asked, weakest, 0) * evidence
+    near_border = np.abs(best - second) < 2 * BAND
+    pull = np.where(near_border, weakest, np.float32(0))
+    return np.asarray(scores / np.float32(SOFTNESS) + pull * evidence, np.float32)
 
 
 def _choose_strengths(
@@ -293,9 +294,9 @@ def _choose_strengths(
     Its mask is moved a little, and as it is, and mended by colour time and again. Where that does
     not end nearer to what was painted than a mask BAR pixels off, colours are left alone (0).
     """
-    window = _window_about(labels)
+    window = _find_window(labels)
     truth = labels[window]
-    evidence = colours.evidence(_encode_colours(picture[window]), _to_grey(picture[window]))
+    evidence = colours.find_evidence(_encode_colours(picture[window]), _to_grey(picture[window]))
     bar = np.roll(truth, (BAR, BAR), (0, 1))
     best = {index: measure_overlap(bar, truth, [index]) for index in regions}
     strengths = dict.fromkeys(regions, 0.0)
@@ -319,7 +320,7 @@ def _mend_often(
 ) -> LabelArray:
     labels = start
     for _ in range(TRIALS):
-        stack = np.stack([signed_distance(labels == index) for index in regions])
+        stack = np.stack([measure_distance(labels == index) for index in regions])
         scores = _ask_colours(_add_background(stack), evidence, [strength] * len(regions))
         labels = np.array([0, *regions], np.uint8)[scores.argmax(0)]
     return labels

@@ -20,7 +20,7 @@ from frisket.maskgen.tracking.flow import (
 from frisket.maskgen.tracking.temporal import CUT, measure_change
 from frisket.masks.morphology import INSIDE
 
-Direction = Literal["forward", "backward", "both"]
+TrackDirection = Literal["forward", "backward", "both"]
 ReadPicture = Callable[[int], RgbArray]
 WINDOW = 48  # frames a model is given at once
 MEET = 0.5  # IoU from which what comes from either side is blended; else the nearer one counts
@@ -141,7 +141,7 @@ class ModelPropagator:
 
 
 def plan_stretches(
-    keys: Sequence[int], first: int, last: int, direction: Direction
+    keys: Sequence[int], first: int, last: int, direction: TrackDirection
 ) -> list[Stretch]:
     """The frames from `first` to `last` without the keyframes, with what is carried to them.
 
@@ -179,12 +179,12 @@ def propagate(
     """
     for stretch in stretches:
         if stretch.before is None or stretch.after is None:
-            yield from _carry_from_one(read, keys, stretch, carrier)
+            yield from _carry_onward(read, keys, stretch, carrier)
         else:
             yield from _carry_from_both(read, keys, stretch, carrier)
 
 
-def _carry_from_one(
+def _carry_onward(
     read: ReadPicture, keys: Mapping[int, LabelArray], stretch: Stretch, carrier: Carrier
 ) -> Iterator[CarriedFrame]:
     if stretch.before is not None:

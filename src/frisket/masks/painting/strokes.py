@@ -4,7 +4,7 @@ import base64
 import binascii
 import math
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -54,7 +54,7 @@ class Edit:
     rule: Rule = "evenodd"
     contiguous: bool = True
     plane: int = IDS
-    spans: tuple[Span, ...] = ()
+    spans: bytes = b""  # of pixels: row, first column, column after the last, as int32 each
     values: bytes = b""
 
 
@@ -79,14 +79,17 @@ def read_edit(tree: Any, pixels: int) -> Edit:
     rule = tree.get("rule", "evenodd")
     if rule not in ("evenodd", "nonzero"):
         raise BadStroke(f"`rule` is evenodd or nonzero, not {show(rule)}")
-    if kind == "fill":
-        points = (_read_number(tree.get("x")), _read_number(tree.get("y")))
-    else:
-        points = tuple(_read_number(value) for value in _read_list(tree, "points", POINTS))
-        if len(points) % (3 if kind == "stroke" else 2):
-            raise BadStroke(f"{len(points)} numbers are no whole points of a {kind}")
     contiguous = tree.get("contiguous", True) is True
-    return Edit(kind, _read_id(tree.get("id")), points, limits, rule, contiguous)
+    return Edit(kind, _read_id(tree.get("id")), _read_points(tree, kind), limits, rule, contiguous)
+
+
+def _read_points(tree: Mapping[str, Any], kind: str) -> tuple[float, ...]:
+    if kind == "fill":
+        return _read_number(tree.get("x")), _read_number(tree.get("y"))
+    points = tuple(_read_number(value) for value in _read_list(tree, "points", POINTS))
+    if len(points) % (3 if kind == "stroke" else 2):
+        raise BadStroke(f"{len(points)} numbers are no whole points of a {kind}")
+    return points
 
 
 def _read_soft(tree: Mapping[str, Any]) -> Edit:
@@ -110,8 +113,7 @@ def _read_pixels(tree: Mapping[str, Any], pixels: int) -> Edit:
         raise BadStroke("`spans` hold a run that ends before it begins")
     if (length := int((triples[:, 2] - triples[:, 1]).sum())) != len(values):
         raise BadStroke(f"{len(values)} `values` for {length} pixels of `spans`")
-    spans = tuple((int(y), int(start), int(stop)) for y, start, stop in triples)
-    return Edit("pixels", plane=plane, spans=spans, values=values)
+    return Edit("pixels", plane=plane, spans=raw, values=values)
 
 
 def _unpack(text: Any, most: int) -> bytes:
@@ -156,7 +158,8 @@ def renumber(edit: Edit, numbers: Mapping[int, int]) -> Edit:
         return edit
     used = {*edit.values} if edit.kind == "pixels" else {edit.id}
     locked, only = edit.limits.locked, edit.limits.only
-    if strange := sorted((used | locked | ({only} - {None})) - numbers.keys()):
+    named = used | locked | (set() if only is None else {only})
+    if strange := sorted(named - numbers.keys()):
         raise BadStroke(f"an edit names the region {strange[0]}, which its legend lacks")
     table = bytes(numbers.get(number, 0) for number in range(256))
     limits = Limits(
@@ -218,14 +221,17 @@ def _list_spans(edit: Edit, shape: tuple[int, ...]) -> Iterator[Span]:
         yield from capsule(before, dab, width, height)
 
 
-def _write_values(ids: Ids, spans: Sequence[Span], values: bytes) -> None:
+def _write_values(ids: Ids, spans: bytes, values: bytes) -> None:
     height, width = ids.shape
     content, at = np.frombuffer(values, np.uint8), 0
-    for y, start, stop in spans:
-        if y >= height or stop > width:
-            raise BadStroke(
-                f"pixels {start} to {stop} of row {y} are outside {width} x {height} pixels"
-            )
+    triples = np.frombuffer(spans, "<i4").reshape(-1, 3)
+    outside = (triples[:, 0] >= height) | (triples[:, 2] > width)
+    if outside.any():
+        y, start, stop = triples[outside][0]
+        raise BadStroke(
+            f"pixels {start} to {stop} of row {y} are outside {width} x {height} pixels"
+        )
+    for y, start, stop in triples.tolist():
         ids[y, start:stop] = content[at : at + stop - start]
         at += stop - start
 

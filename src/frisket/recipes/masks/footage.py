@@ -11,19 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frisket.maskgen.files.drafts import DraftFolder, FrameDraft, load_draft, share_out, write_png
-from frisket.maskgen.files.frame_codes import FrameCode, Levels, fit_levels, pack_levels
+from frisket.maskgen.files.frame_codes import FrameCode, LevelPlane, fit_levels, pack_levels
 from frisket.maskgen.tracking.flow import blend_labels
-from frisket.maskgen.tracking.propagate import Carrier, Direction, plan_stretches, propagate
+from frisket.maskgen.tracking.propagate import Carrier, TrackDirection, plan_stretches, propagate
 from frisket.media.frames import BadMedia, probe, stream, writing_labels
 from frisket.media.paths import VIDEOS, frames_in, replacing
 from frisket.media.seeking import FrameReader, open_reader
 
-Report = Callable[[int, int, float], None]  # frame, how many are done, its confidence
+ReportFrame = Callable[[int, int, float], None]  # frame, how many are done, its confidence
 OpenReader = Callable[[Path], FrameReader]
 
 
 @dataclass(frozen=True, slots=True)
-class Footage:
+class MaskFootage:
     """The mask of a clip: its files by key ("" or a region), and what their numbers stand for."""
 
     clip: Path
@@ -36,9 +36,9 @@ class Footage:
     drafts: DraftFolder | None = None
 
     @staticmethod
-    def parse(written: Mapping[str, Any]) -> "Footage":
+    def parse(written: Mapping[str, Any]) -> "MaskFootage":
         """A mask as the server names it."""
-        return Footage(
+        return MaskFootage(
             Path(written["clip"]),
             int(written["frames"]),
             int(written["height"]),
@@ -49,28 +49,28 @@ class Footage:
             DraftFolder(Path(written["drafts"])) if written.get("drafts") else None,
         )
 
-    def read_planes(self, frame: int, open_file: OpenReader) -> dict[str, Levels]:
+    def read_planes(self, frame: int, open_file: OpenReader) -> dict[str, LevelPlane]:
         """The planes of a frame as the files have it; blank for a file that is not there.
 
         BadMedia where a file cannot be read this way.
         """
         return {key: self._read_plane(key, frame, open_file) for key in self.code.keys}
 
-    def _read_plane(self, key: str, frame: int, open_file: OpenReader) -> Levels:
+    def _read_plane(self, key: str, frame: int, open_file: OpenReader) -> LevelPlane:
         path = self.files.get(key)
         if path is None:
             return np.full((self.height, self.width), self.code.blank, np.uint8)
         at = frame if is_moving(path) else 0
         return self._fit(path, open_file(path).read(at))
 
-    def _fit(self, path: Path, plane: NDArray[Any]) -> Levels:
+    def _fit(self, path: Path, plane: NDArray[Any]) -> LevelPlane:
         try:
             levels = pack_levels(plane)
         except ValueError as error:
             raise BadMedia(f"{path}: {error}; number its regions anew") from error
         return fit_levels(levels, self.height, self.width)
 
-    def stream_planes(self, key: str) -> Iterator[Levels]:
+    def stream_planes(self, key: str) -> Iterator[LevelPlane]:
         """One file frame by frame, in order; blank where there is none, a still for all frames.
 
         BadMedia where it has another number of frames than the clip.
@@ -92,10 +92,10 @@ class Footage:
         for frame in stream(path, self.code.reading):
             yield self._fit(path, frame.numpy())
 
-    def read_ids(self, frame: int, open_file: OpenReader) -> Levels:
+    def read_ids(self, frame: int, open_file: OpenReader) -> LevelPlane:
         """Region ids H W of a frame, the draft of it before what the file has."""
         draft = self.drafts.load(frame) if self.drafts else None
-        planes = draft.planes() if draft else self.read_planes(frame, open_file)
+        planes = draft.read_planes() if draft else self.read_planes(frame, open_file)
         return self.code.to_ids(planes)
 
 
@@ -111,7 +111,7 @@ class Coverage:
     shares: dict[int, list[float]] = field(default_factory=dict)
     frames: int = 0
 
-    def add(self, ids: Levels) -> None:
+    def add(self, ids: LevelPlane) -> None:
         """Count the next frame."""
         found = share_out(ids)
         for number in found:
@@ -125,7 +125,7 @@ class Coverage:
         return {str(number): shares for number, shares in sorted(self.shares.items())}
 
 
-def measure_coverage(footage: Footage, report: Report) -> Coverage:
+def measure_coverage(footage: MaskFootage, report: ReportFrame) -> Coverage:
     """The coverage of every frame, as the files have it; drafts are not looked at."""
     coverage = Coverage()
     streams = [footage.stream_planes(key) for key in footage.code.keys]
@@ -136,11 +136,11 @@ def measure_coverage(footage: Footage, report: Report) -> Coverage:
 
 
 def write_footage(
-    footage: Footage,
+    footage: MaskFootage,
     targets: Mapping[str, Path],
     drafts: Mapping[int, Path],
     comment: str,
-    report: Report,
+    report: ReportFrame,
 ) -> Coverage:
     """Write the whole mask as label or grey videos, drafts laid over what the files have.
 
@@ -158,7 +158,7 @@ def write_footage(
         for frame in range(footage.frames):
             planes = {key: next(frames) for key, frames in streams.items()}
             if frame in drafts:
-                painted = load_draft(drafts[frame]).planes()
+                painted = load_draft(drafts[frame]).read_planes()
                 planes |= {
                     key: fit_levels(plane, footage.height, footage.width)
                     for key, plane in painted.items()
@@ -202,15 +202,15 @@ class TrackRequest:
     keys: Sequence[int]
     first: int
     last: int
-    direction: Direction = "forward"
+    direction: TrackDirection = "forward"
 
 
 def track_footage(
-    footage: Footage,
+    footage: MaskFootage,
     request: TrackRequest,
     carrier: Carrier,
     open_file: OpenReader,
-    report: Report,
+    report: ReportFrame,
     wanted: Callable[[int], bool] = lambda _: True,
 ) -> list[tuple[int, float]]:
     """Carry the keyframes over a range, each frame into a draft as soon as it is known.
@@ -248,7 +248,7 @@ def track_footage(
 
 
 def blend_footage(
-    footage: Footage, first: int, last: int, open_file: OpenReader, kept: Sequence[int]
+    footage: MaskFootage, first: int, last: int, open_file: OpenReader, kept: Sequence[int]
 ) -> list[int]:
     """Draw the frames between two, region by region on the way from one shape to the other.
 

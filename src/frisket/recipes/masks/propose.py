@@ -109,26 +109,27 @@ class Proposer:
 
     def choose_text(self, name: str = "auto") -> str:
         """The backend that reads words; BackendUnusable names the folders that would do."""
-        chosen = self._choose(name, "grounder", TEXTS) or self._choose(name, "detector", TEXTS)
-        if not chosen:
+        backend = self._choose(name, "grounder", TEXTS) or self._choose(name, "detector", TEXTS)
+        if not backend:
             raise BackendUnusable(
                 "no model here finds words in a picture; give the folder of one of"
                 f' {", ".join(self._list(TEXTS))}: [maskgen.sources] clipseg = "FOLDER" in the'
                 " config, --source clipseg=FOLDER, or in the studio's settings"
             )
-        return chosen
+        return backend
 
-    def _choose(self, name: str, role: BackendRole, order: Sequence[str]) -> str:
-        names = [each for each in BACKENDS.names() if role in BACKENDS.load(each).roles]
-        if name != "auto":
-            if role == "pointer" and name not in names:
-                raise BackendUnusable(f"--backend {name}: takes no clicks{suggest(name, names)}")
-            return name if name in names else ""
-        preferred = [each for each in (*order, *sorted(self.folders)) if each in names]
-        for each in preferred:
-            if each in self.folders:
-                return each
-        return next((each for each in preferred if self._find_cached(each)), "")
+    def _choose(self, wanted_name: str, role: BackendRole, order: Sequence[str]) -> str:
+        names = [name for name in BACKENDS.names() if role in BACKENDS.load(name).roles]
+        if wanted_name != "auto":
+            if role == "pointer" and wanted_name not in names:
+                hint = suggest(wanted_name, names)
+                raise BackendUnusable(f"--backend {wanted_name}: takes no clicks{hint}")
+            return wanted_name if wanted_name in names else ""
+        ranking = [name for name in (*order, *sorted(self.folders)) if name in names]
+        for name in ranking:
+            if name in self.folders:
+                return name
+        return next((name for name in ranking if self._find_cached(name)), "")
 
     def _find_cached(self, name: str) -> bool:
         """Whether the hub's cache has it; then it is loaded from there."""
@@ -176,8 +177,8 @@ class Proposer:
             masks = [segment.mask for segment in segments]
             high, wide = picture.shape[1:3]
             scores = [segment.score for segment in segments if segment.score is not None]
-            whole = Segment(merge_masks(masks, high, wide), min(scores, default=None))
-            segments = [whole, *segments]
+            union = Segment(merge_masks(masks, high, wide), min(scores, default=None))
+            segments = [union, *segments]
         return self._propose(backend, segments)
 
     def _propose(self, backend: str, segments: Sequence[Segment]) -> Proposal:

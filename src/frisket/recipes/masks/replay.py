@@ -85,7 +85,7 @@ def replay(
                 for legend, edit in list_edits(saves)
             ]
             size = (saves[-1].height, saves[-1].width)
-            changed = _replay_one(place, name, size, edits, overwrite=overwrite, dry_run=dry_run)
+            changed = _replay_clip(place, name, size, edits, overwrite=overwrite, dry_run=dry_run)
             (result.changed if changed else result.unchanged).append(name)
         except (ValueError, OSError) as error:
             result.left[name] = str(error)
@@ -93,7 +93,7 @@ def replay(
     return result
 
 
-def _replay_one(
+def _replay_clip(
     place: MaskStore,
     name: str,
     size: tuple[int, int],
@@ -103,16 +103,7 @@ def _replay_one(
     dry_run: bool,
 ) -> bool:
     """Do one clip's edits again; whether they change its mask. _LeftOut says why they cannot be."""
-    path = place.labels(name, video=False)
-    if place.labels(name, video=True).exists():
-        raise _LeftOut("its mask is a video; edits of single frames are not done again")
-    if not path.is_file():
-        raise _LeftOut(f"there is no mask {path}; make it first (frisket masks)")
-    if not overwrite and not _is_made(place, name, path):
-        raise _LeftOut(
-            "its mask was changed since it was made, so it may hold these edits already; make it"
-            " anew (frisket masks make --overwrite), or paint on it as it is (--overwrite)"
-        )
+    path = _find_mask(place, name, overwrite=overwrite)
     before = _read_labels(path, size)
     if any(edit.plane != IDS for _, edit in edits):
         raise _LeftOut("soft planes were painted, and only label maps are painted again")
@@ -131,12 +122,27 @@ def _replay_one(
     return True
 
 
+def _find_mask(place: MaskStore, name: str, *, overwrite: bool) -> Path:
+    """The label map that edits are done on."""
+    path = place.labels(name, video=False)
+    if place.labels(name, video=True).exists():
+        raise _LeftOut("its mask is a video; edits of single frames are not done again")
+    if not path.is_file():
+        raise _LeftOut(f"there is no mask {path}; make it first (frisket masks)")
+    if not overwrite and not _is_made(place, name, path):
+        raise _LeftOut(
+            "its mask was changed since it was made, so it may hold these edits already; make it"
+            " anew (frisket masks make --overwrite), or paint on it as it is (--overwrite)"
+        )
+    return path
+
+
 def _is_made(place: MaskStore, name: str, path: Path) -> bool:
     """Whether a mask is as `frisket masks` made it."""
-    made = record.load(place.record(name))
+    mask_record = record.load(place.record(name))
     below = place.below(path)
-    return made is not None and any(
-        stamp.name == below and stamp.holds(path) for stamp in made.masks
+    return mask_record is not None and any(
+        stamp.name == below and stamp.holds(path) for stamp in mask_record.masks
     )
 
 

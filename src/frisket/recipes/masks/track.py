@@ -15,9 +15,9 @@ from frisket.maskgen.files.places import MaskStore
 from frisket.maskgen.files.writing import UNTOLD
 from frisket.maskgen.tracking.propagate import (
     Carrier,
-    Direction,
     FlowPropagator,
     ModelPropagator,
+    TrackDirection,
 )
 from frisket.media.frames import Media, probe
 from frisket.media.paths import plain
@@ -25,7 +25,7 @@ from frisket.media.seeking import open_reader
 from frisket.progress import Progress
 from frisket.recipes.masks.folder import BadMaskOption
 from frisket.recipes.masks.footage import (
-    Footage,
+    MaskFootage,
     TrackRequest,
     track_footage,
     write_footage,
@@ -92,7 +92,7 @@ class TrackRange:
         """The frames between, and the keyframes among them."""
         low, high = sorted((self.start, self.end))
         inside = sorted(key for key in painted if low <= key <= high)
-        one: Direction = "forward" if self.end > self.start else "backward"
+        one: TrackDirection = "forward" if self.end > self.start else "backward"
         return TrackRequest(inside, low, high, "both" if len(inside) > 1 else one)
 
 
@@ -166,10 +166,10 @@ def describe_footage(
     code: FrameCode,
     files: Mapping[str, Path],
     drafts: DraftFolder | None = None,
-) -> Footage:
+) -> MaskFootage:
     """The mask of a clip that was probed."""
     size = media.frames, media.height, media.width
-    return Footage(clip, *size, media.fps or UNTOLD, code, files, drafts)
+    return MaskFootage(clip, *size, media.fps or UNTOLD, code, files, drafts)
 
 
 def _find_place(clip: Path, clips: Path | None, masks: Path | None) -> tuple[MaskStore, str]:

@@ -30,7 +30,18 @@ def choose_form(
         return _make_colour_form(source.legend, weights)
     if source.legend:
         return _make_label_form(_as_indices(source.legend), weights, None)
-    legend_file = folder / LEGEND
+    return _choose_untold(source, folder / LEGEND, names, weights, fresh=fresh)
+
+
+def _choose_untold(
+    source: MaskSource,
+    legend_file: Path,
+    names: Sequence[str],
+    weights: Mapping[str, float],
+    *,
+    fresh: bool,
+) -> Form:
+    """The form of a file of which the configuration says nothing."""
     if not source.invert and (legend_file.is_file() or len(names) > 1 or fresh):
         legend = read_legend(legend_file)
         for name in names:

@@ -19,7 +19,10 @@ from frisket.studio.workspace import Clip, ClipSet
 SIDECARS = (".mask", "-masklabel")
 MASKS = "masks"  # the folder offered where a data set has none
 UNPAINTED = {
-    "alpha": 'its mask is the clip\'s own transparency (masks = "alpha"), which is not painted',
+    "alpha": (
+        'its mask is the clip\'s own transparency (masks = "alpha"), which is not painted; bring it'
+        " into a folder first: frisket masks import CLIPS --from alpha --clips CLIPS -o masks"
+    ),
     "none": "its data set has no masks",
 }
 
@@ -70,13 +73,13 @@ def _find_file(name: str, clip_set: ClipSet, config: Config, source: MaskSource)
     folder = clip_set.clips if beside else source.path
     assert folder is not None  # MaskSource refuses source = "folder" without a path
     store = MaskStore(folder, beside)
-    found = list(_list_masks(folder, name, beside=beside))
-    if len(found) > 1:
-        paths = " and ".join(path.name for path in found[:2])
-        why = f"two masks have its name: {paths}; remove or rename one"
+    paths_there = list(_list_masks(folder, name, beside=beside))
+    if len(paths_there) > 1:
+        twins = " and ".join(path.name for path in paths_there[:2])
+        why = f"two masks have its name: {twins}; remove or rename one"
         return MaskPlace(None, name=name, why=why)
-    files = {WHOLE: found[0]} if found else {}
-    fresh = clip_set.config is None and not found and not _has_masks(folder)
+    files = {WHOLE: paths_there[0]} if paths_there else {}
+    fresh = clip_set.config is None and not paths_there and not _has_masks(folder)
     form = choose_form(config, source, folder, bare=clip_set.config is None, fresh=fresh)
     target = files.get(WHOLE) or store.labels(name, video=False)
     return MaskPlace(form, files, {WHOLE: _as_png(target)}, store, name)
@@ -115,14 +118,14 @@ def _find_planes(name: str, config: Config, source: MaskSource) -> MaskPlace:
     files, targets = {}, {}
     for region in names:
         folder = source.regions[region]
-        found = list(_list_masks(folder, name, beside=False))
-        if len(found) > 1:
-            paths = " and ".join(path.name for path in found[:2])
-            why = f"two masks of {region} have its name: {paths}; remove one"
+        paths_there = list(_list_masks(folder, name, beside=False))
+        if len(paths_there) > 1:
+            twins = " and ".join(path.name for path in paths_there[:2])
+            why = f"two masks of {region} have its name: {twins}; remove one"
             return MaskPlace(None, name=name, why=why)
-        if found:
-            files[region] = found[0]
-        target = found[0] if found else folder / f"{name}.png"
+        if paths_there:
+            files[region] = paths_there[0]
+        target = paths_there[0] if paths_there else folder / f"{name}.png"
         targets[region] = _as_png(target)
     numbers = {region.name: region.id for region in regions}
     form = SoftForm(regions, numbers, invert=source.invert, name="regions")

@@ -31,10 +31,21 @@ BRIEF = 3  # unknown values named
 class Form(Protocol):
     """How one kind of mask file is read and written. Keys of files are WHOLE or region names."""
 
-    name: str
-    truth: Truth
-    regions: tuple[PaintRegion, ...]
-    background: int
+    @property
+    def name(self) -> str:
+        """What the page and the history call it."""
+
+    @property
+    def truth(self) -> Truth:
+        """Whether ids or soft planes are what is written."""
+
+    @property
+    def regions(self) -> tuple[PaintRegion, ...]:
+        """What can be painted, by number."""
+
+    @property
+    def background(self) -> int:
+        """The id of what no region covers."""
 
     def decode(self, files: Mapping[str, Path], shape: tuple[int, int]) -> MaskContent:
         """The pixels; blank of `shape` where no file is. BadMedia, NotEditable for what is odd."""

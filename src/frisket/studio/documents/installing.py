@@ -8,7 +8,7 @@ from frisket.disk.atomic import replacing
 from frisket.masks.names import WHOLE
 from frisket.studio.documents.finding import MaskPlace
 from frisket.studio.documents.forms import SoftForm
-from frisket.studio.documents.reels import Reel
+from frisket.studio.documents.reels import PaintedFrames
 
 KEPT = 5  # earlier files of one mask
 
@@ -26,12 +26,14 @@ def locate_targets(place: MaskPlace) -> dict[str, Path]:
     }
 
 
-def locate_new(reel: Reel, place: MaskPlace) -> dict[str, Path]:
+def locate_new(reel: PaintedFrames, place: MaskPlace) -> dict[str, Path]:
     """Where new files lie until they are installed."""
     return {key: reel.folder / f"new-{at}.mkv" for at, key in enumerate(list_keys(place))}
 
 
-def install_files(home: Path, clip_id: str, place: MaskPlace, reel: Reel) -> dict[str, Path]:
+def install_files(
+    home: Path, clip_id: str, place: MaskPlace, reel: PaintedFrames
+) -> dict[str, Path]:
     """Put whole new files where masks are read; done again after a crash it comes to the same.
 
     Files of another form that stood there go to the history first: two masks of one name would be

@@ -21,7 +21,7 @@ _folders: dict[Path, DraftFolder] = {}
 _Frame = Annotated[int, Field(ge=0)]
 
 
-class SavedReel(BaseModel):
+class SavedFrames(BaseModel):
     """What is known of the frames that are in the mask's file.
 
     `base` is what revisions of frames begin with since the file was last changed by others;
@@ -42,7 +42,7 @@ class SavedReel(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Reel:
+class PaintedFrames:
     """The painted frames of one clip, and the note on those that are in its file already."""
 
     folder: Path
@@ -58,20 +58,20 @@ class Reel:
         """Held by whoever reads and then writes."""
         return _locks[self.folder]
 
-    def load_saved(self) -> SavedReel:
+    def load_saved(self) -> SavedFrames:
         """The note; a blank one where there is none, or none that can be read: it tells more."""
         try:
-            return SavedReel.model_validate(parse_json(read_text(self.folder / NOTE)))
+            return SavedFrames.model_validate(parse_json(read_text(self.folder / NOTE)))
         except (FileNotFoundError, BadText, ValidationError):
-            return SavedReel()
+            return SavedFrames()
 
-    def save(self, saved: SavedReel) -> None:
+    def save(self, saved: SavedFrames) -> None:
         """Write the note whole."""
         with replacing(self.folder / NOTE) as draft:
             draft.write_text(saved.model_dump_json(), encoding="utf-8")
 
     def name_revision(
-        self, frame: int, notes: Mapping[int, DraftNote], saved: SavedReel, stamp: str
+        self, frame: int, notes: Mapping[int, DraftNote], saved: SavedFrames, stamp: str
     ) -> str:
         """The revision of a frame: of its draft, else of what the file has of it."""
         if frame in notes:
@@ -81,7 +81,7 @@ class Reel:
             return saved.revisions.get(frame, f"0-{saved.base}")
         return f"0-{stamp}"
 
-    def list_painted(self, saved: SavedReel, notes: Mapping[int, DraftNote]) -> set[int]:
+    def list_painted(self, saved: SavedFrames, notes: Mapping[int, DraftNote]) -> set[int]:
         """Frames a hand painted: keyframes, which nothing that is carried takes the place of."""
         others = {frame for frame, note in notes.items() if note.maker != "hand"}
         return ({*saved.painted} | {*notes}) - others

@@ -1,7 +1,6 @@
 """The mask of a picture: read from its files, changed, and written back as the same form."""
 
 import threading
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -29,7 +28,7 @@ from frisket.studio.documents.history import History, Version, digest_of
 
 AS_IT_WAS = "as it was before the studio"
 OUTSIDE = "changed outside the studio"
-_locks: defaultdict[Path, threading.RLock] = defaultdict(threading.RLock)
+_locks: dict[Path, threading.RLock] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +43,14 @@ class StillDocument:
     history: History
     log: EditLog
 
+    @property
+    def _lock(self) -> threading.RLock:
+        return _locks.setdefault(self.history.folder, threading.RLock())
+
     def read(self, frame: int) -> Snapshot:
         """The mask as it is now; ValueError for a frame other than 0, BadMedia for a bad file."""
         _check_frame(frame)
-        with _locks[self.history.folder]:
+        with self._lock:
             form = self.place.form
             if form is None:
                 return self._show_blank(self.place.why, self.place.offer)
@@ -61,7 +64,7 @@ class StillDocument:
     def write(self, frame: int, patch: Patch, revision: str) -> str:
         """Change the mask; see `MaskDocument.write`."""
         _check_frame(frame)
-        with _locks[self.history.folder]:
+        with self._lock:
             form, files = self._open(revision)
             before = self._decode(form, files)
             content = before.copy()
@@ -72,7 +75,7 @@ class StillDocument:
 
     def restore(self, number: int, revision: str) -> str:
         """Bring an earlier version back, as a new one; ValueError for one of another form."""
-        with _locks[self.history.folder]:
+        with self._lock:
             form, files = self._open(revision)
             version = self.history.load(number)
             if version.form != form.name:
@@ -85,7 +88,7 @@ class StillDocument:
 
     def list_versions(self) -> list[dict[str, Any]]:
         """What can be brought back, newest first."""
-        with _locks[self.history.folder]:
+        with self._lock:
             return [version.describe() for version in self.history.list_versions()]
 
     def _open(self, revision: str) -> tuple[Form, dict[str, bytes]]:
@@ -133,12 +136,12 @@ class StillDocument:
         shape = _read_size(self.clip)
         paths = self._list_paths()
         content = form.decode({key: paths[key] for key in files}, shape)
-        found = content.ids.shape
-        if (found[0], found[1]) == shape:
+        height, width = content.ids.shape
+        if (height, width) == shape:
             return content
-        if not fits((found[0], found[1]), shape):
+        if not fits((height, width), shape):
             raise NotEditable(
-                f"the mask is {found[1]} x {found[0]} pixels and the picture {shape[1]} x"
+                f"the mask is {width} x {height} pixels and the picture {shape[1]} x"
                 f" {shape[0]}, which is another shape; make the mask again, or cut it to fit"
             )
         return resize(content, shape)
@@ -169,7 +172,8 @@ class StillDocument:
         if pending is None:
             return files
         digest, halfway = digest_of(files), self._is_halfway(files, pending)
-        if digest in (pending.before, pending.digest) or halfway:
+        known = pending.files.keys() <= self.place.targets.keys()
+        if known and (halfway or digest in (pending.before, pending.digest)):
             self._finish(pending, again=True)
             return dict(pending.files)
         self.history.finish(replace(pending, note="cut off, and the mask was changed before it"))

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from anyio.from_thread import run as run_in_loop
 
 from frisket.maskgen.files.drafts import DraftNote, FrameDraft, share_out
 from frisket.maskgen.files.edits import EditLog, LoggedSave
-from frisket.maskgen.files.frame_codes import FrameCode, Levels
+from frisket.maskgen.files.frame_codes import FrameCode, LevelPlane
 from frisket.media.paths import VIDEOS
 from frisket.studio.documents.base import (
     Conflict,
@@ -22,16 +22,16 @@ from frisket.studio.documents.base import (
     derive_ids,
 )
 from frisket.studio.documents.finding import MaskPlace, find_mask
-from frisket.studio.documents.forms import ColourForm, Form, LabelForm, LevelForm, SoftForm
+from frisket.studio.documents.forms import ColourForm, Form, LevelForm, SoftForm
 from frisket.studio.documents.installing import install_files
-from frisket.studio.documents.reels import Reel, SavedReel, stamp_files
+from frisket.studio.documents.reels import PaintedFrames, SavedFrames, stamp_files
 from frisket.studio.serve_pool import Reply
 from frisket.studio.state import Studio
 from frisket.studio.workspace import Clip
 
 FPS = 25.0  # of a label video whose clip tells no rate
 REELS = "frames"  # below the studio's own folder
-Call = Callable[[str, dict[str, Any]], Reply]  # an operation of a child, waited for
+AskChild = Callable[[str, dict[str, Any]], Reply]  # an operation of a child, waited for
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,9 @@ class VideoDocument:
 
     clip: Clip
     place: MaskPlace
-    reel: Reel
+    reel: PaintedFrames
     log: EditLog
-    call: Call
+    call: AskChild
     size: ClipSize
 
     def read(self, frame: int) -> Snapshot:
@@ -125,16 +125,16 @@ class VideoDocument:
             "height": self.size.height,
             "width": self.size.width,
             "fps": self.size.fps,
-            "code": code_of(form).dump(),
+            "code": build_code(form).dump(),
             "files": {key: str(path) for key, path in self.place.files.items()},
             "drafts": str(self.reel.folder),
         }
 
-    def _need_form(self) -> "LabelForm | LevelForm | SoftForm":
+    def _need_form(self) -> Form:
         form = self.place.form
         if form is None or isinstance(form, ColourForm):
             raise NotEditable(self._say_why())
-        return cast("LabelForm | LevelForm | SoftForm", form)
+        return form
 
     def _say_why(self) -> str:
         if isinstance(self.place.form, ColourForm):
@@ -144,7 +144,7 @@ class VideoDocument:
             )
         return self.place.why
 
-    def _open(self, frame: int, revision: str) -> tuple[Form, dict[int, DraftNote], SavedReel]:
+    def _open(self, frame: int, revision: str) -> tuple[Form, dict[int, DraftNote], SavedFrames]:
         self._check(frame)
         form = self._need_form()
         notes, saved = self.reel.drafts.list_notes(), self.reel.load_saved()
@@ -157,7 +157,7 @@ class VideoDocument:
         notes = self.reel.drafts.list_notes()
         return self.reel.name_revision(frame, notes, self.reel.load_saved(), self.stamp)
 
-    def _find_number(self, frame: int, notes: Mapping[int, DraftNote], saved: SavedReel) -> int:
+    def _find_number(self, frame: int, notes: Mapping[int, DraftNote], saved: SavedFrames) -> int:
         """How often a frame was changed."""
         if frame in notes:
             return notes[frame].number
@@ -170,11 +170,11 @@ class VideoDocument:
 
     def _read(self, form: Form, frame: int, notes: Mapping[int, DraftNote]) -> MaskContent:
         draft = self.reel.drafts.load(frame) if frame in notes else None
-        planes = draft.planes() if draft else self._ask_planes(frame)
+        planes = draft.read_planes() if draft else self._ask_planes(frame)
         shape = self.size.height, self.size.width
         return compose_content(form, planes, shape)
 
-    def _ask_planes(self, frame: int) -> dict[str, Levels]:
+    def _ask_planes(self, frame: int) -> dict[str, LevelPlane]:
         args = {"footage": self.describe_footage(), "frame": frame}
         reply = self.call("footage.read", args)
         shape, keys = (self.size.height, self.size.width), reply.value["keys"]
@@ -237,7 +237,7 @@ class VideoDocument:
         )
 
 
-def code_of(form: "LabelForm | LevelForm | SoftForm") -> FrameCode:
+def build_code(form: Form) -> FrameCode:
     """How the frames of a form spell ids."""
     if isinstance(form, LevelForm):
         return FrameCode("levels", form.levels, background=form.background)
@@ -247,7 +247,7 @@ def code_of(form: "LabelForm | LevelForm | SoftForm") -> FrameCode:
 
 
 def compose_content(
-    form: Form, planes: Mapping[str, Levels], shape: tuple[int, int]
+    form: Form, planes: Mapping[str, LevelPlane], shape: tuple[int, int]
 ) -> MaskContent:
     """The pixels of a frame from its planes by file, as `Form.decode` has them of a still."""
     if isinstance(form, SoftForm):
@@ -260,7 +260,7 @@ def compose_content(
         return MaskContent(derive_ids(soft, shape, form.background), soft)
     plane = planes[""]
     if isinstance(form, LevelForm):
-        return MaskContent(code_of(form).to_ids(planes), raw=plane)
+        return MaskContent(build_code(form).to_ids(planes), raw=plane)
     return MaskContent(plane)
 
 
@@ -275,7 +275,7 @@ def open_video(studio: Studio, clip: Clip, place: MaskPlace) -> VideoDocument:
     size = ClipSize(
         int(info["frames"]), int(info["height"]), int(info["width"]), info["fps"] or FPS
     )
-    reel = Reel(studio.home / REELS / clip.id)
+    reel = PaintedFrames(studio.home / REELS / clip.id)
     with reel.lock:
         if reel.load_saved().installing:
             install_files(studio.home, clip.id, place, reel)

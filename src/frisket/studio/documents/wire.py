@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from frisket.disk.untrusted import BadText, cut, decode, parse_json
-from frisket.masks.painting.strokes import IDS
+from frisket.masks.painting.strokes import IDS, read_edit
 from frisket.media.foreign import PIXELS
 from frisket.studio.documents.base import Levels, Patch, Tile
 
@@ -55,7 +55,10 @@ def pack_plane(levels: Levels) -> bytes:
 
 
 def unpack_patch(raw: bytes) -> tuple[int, Patch]:
-    """The frame and its change; BadPatch for anything else, however large it would unpack."""
+    """The frame and its change; BadPatch for anything else, however large it would unpack.
+
+    BadStroke for an entry of the log that cannot be one.
+    """
     if len(raw) > BODY:
         raise BadPatch(f"{len(raw)} bytes of changes, at most {BODY} are read; save more often")
     if raw[:4] != MAGIC or len(raw) < 8:
@@ -64,6 +67,8 @@ def unpack_patch(raw: bytes) -> tuple[int, Patch]:
     if length > min(HEADER, len(raw) - 8):
         raise BadPatch(f"a header of {length} bytes in {len(raw)} bytes")
     header = _read_header(raw[8 : 8 + length])
+    for edit in header.edits:
+        read_edit(edit, header.width * header.height)
     tiles, body = [], _inflate(raw[8 + length :], sum(tile.w * tile.h for tile in header.tiles))
     place = 0
     for tile in header.tiles:

@@ -17,7 +17,7 @@ from frisket.studio.documents.finding import find_mask
 from frisket.studio.documents.forms import LabelForm
 from frisket.studio.documents.installing import install_files, list_keys, locate_new
 from frisket.studio.documents.opening import open_document
-from frisket.studio.documents.reels import SavedReel, stamp_files
+from frisket.studio.documents.reels import SavedFrames, stamp_files
 from frisket.studio.documents.video import VideoDocument
 from frisket.studio.state import Studio
 
@@ -156,13 +156,13 @@ def _finish(
 
 def _note(
     collected: _Collected,
-    saved: SavedReel,
+    saved: SavedFrames,
     base: str,
     stamp: str,
     shares: dict[int, list[float]],
     *,
     known: bool,
-) -> SavedReel:
+) -> SavedFrames:
     """The note on the new file: revisions of its frames stay as the page knows them."""
     reel, notes = collected.document.reel, collected.notes
     revisions = dict(saved.revisions) if known else {}
@@ -176,7 +176,7 @@ def _note(
     blended = ({*saved.blended} - {*notes}) | {
         frame for frame, note in notes.items() if note.maker == "blended"
     }
-    return SavedReel(
+    return SavedFrames(
         base=base,
         stamp=stamp,
         revisions=revisions,

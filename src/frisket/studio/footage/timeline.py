@@ -1,73 +1,97 @@
 """What a time line shows of a video's mask, from its drafts, its note and its record."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from frisket.maskgen.files.by_hand import read_frames_noted
+from frisket.maskgen.files.drafts import DraftNote
 from frisket.maskgen.files.record import MaskRecord
-from frisket.studio.documents.reels import SavedReel
+from frisket.studio.documents.reels import SavedFrames
 from frisket.studio.documents.video import VideoDocument
 from frisket.studio.footage.saving import open_reel, write_reel
 from frisket.studio.footage.trackers import find_tracker, list_trackers
 from frisket.studio.footage.tracking import (
-    Trackings,
+    BEFORE,
     TrackOrder,
-    trackings_of,
+    TrackRuns,
+    find_runs,
     undo_tracking,
 )
 from frisket.studio.state import Studio
 
 __all__ = [
-    "Trackings",
+    "TrackRuns",
     "describe_timeline",
+    "find_runs",
     "keep_shares",
     "list_blend_args",
     "list_measure_args",
     "list_pick_args",
     "open_reel",
     "start_tracking",
-    "trackings_of",
     "undo_tracking",
     "write_reel",
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class FrameMarks:
+    """Whose each frame is: `tracked` with how sure, 0 to 1."""
+
+    painted: list[int]
+    tracked: dict[int, float]
+    blended: list[int]
+
+
 def describe_timeline(studio: Studio, clip_id: str) -> dict[str, Any]:
     """The lanes as JSON: frames as numbers, shares and confidences in [0, 1]."""
     document = open_reel(studio, clip_id)
-    reel, stamp = document.reel, document.stamp
+    reel = document.reel
     notes, saved = reel.drafts.list_notes(), reel.load_saved()
     record = _read_record(document)
-    known = saved.stamp == stamp
-    marks = saved if known else SavedReel()
-    painted = reel.list_painted(marks, notes)
-    tracked: dict[int, float] = dict(marks.tracked)
-    if not known and record is not None:
-        painted |= {*record.painted} - {frame for frame, it in notes.items() if it.maker != "hand"}
-        tracked |= dict(record.tracked)
-    tracked = {frame: sure for frame, sure in tracked.items() if frame not in notes}
-    tracked |= {
-        frame: note.confidence or 0.0 for frame, note in notes.items() if note.maker == "tracked"
-    }
-    blended = {frame for frame, note in notes.items() if note.maker == "blended"}
-    blended |= {*marks.blended} - {*notes}
-    tracking = trackings_of(studio).by_clip.get(clip_id)
+    saved_here = saved.stamp == document.stamp
+    marks = _list_marks(document, notes, saved if saved_here else _borrow(record))
+    run = find_runs(studio).by_clip.get(clip_id)
+    shares = saved.shares if saved_here else {}
     return {
         "frames": document.size.frames,
         "fps": document.size.fps,
-        "painted": sorted(painted),
-        "tracked": {str(frame): sure for frame, sure in sorted(tracked.items())},
-        "blended": sorted(blended),
+        "painted": marks.painted,
+        "tracked": {str(frame): sure for frame, sure in marks.tracked.items()},
+        "blended": marks.blended,
         "waiting": sorted(notes),
         "confidence": list(record.by_frame) if record else [],
         "worst": record.worst if record else None,
-        "shares": {str(number): row for number, row in marks.shares.items()} or None,
+        "shares": {str(number): row for number, row in shares.items()} or None,
         "waiting_shares": {str(frame): note.shares for frame, note in notes.items()},
         "still": document.still,
         "masked": bool(document.place.files),
-        "tracking": tracking.describe() if tracking else None,
+        "tracking": run.describe() if run else None,
         "trackers": list_trackers(studio, document.clip),
-        "undo": (reel.folder / "before-tracking" / "range").is_file(),
+        "undo": (reel.folder / BEFORE / "range").is_file(),
     }
+
+
+def _borrow(record: MaskRecord | None) -> SavedFrames:
+    """What a record says of frames, where the studio's own note is of another file."""
+    if record is None:
+        return SavedFrames()
+    return SavedFrames(painted=list(record.painted), tracked=dict(record.tracked))
+
+
+def _list_marks(
+    document: VideoDocument, notes: Mapping[int, DraftNote], saved: SavedFrames
+) -> FrameMarks:
+    """Drafts before what is in the file."""
+    tracked = {frame: sure for frame, sure in saved.tracked.items() if frame not in notes}
+    tracked |= {
+        frame: note.confidence or 0.0 for frame, note in notes.items() if note.maker == "tracked"
+    }
+    blended = {*saved.blended} - {*notes}
+    blended |= {frame for frame, note in notes.items() if note.maker == "blended"}
+    painted = document.reel.list_painted(saved, notes)
+    return FrameMarks(sorted(painted), dict(sorted(tracked.items())), sorted(blended))
 
 
 def _read_record(document: VideoDocument) -> MaskRecord | None:
@@ -92,7 +116,7 @@ def keep_shares(studio: Studio, clip_id: str, shares: dict[str, list[float]]) ->
     with document.reel.lock:
         saved, stamp = document.reel.load_saved(), document.stamp
         if saved.stamp != stamp:
-            saved = SavedReel(base=stamp, stamp=stamp, installing=saved.installing)
+            saved = SavedFrames(base=stamp, stamp=stamp, installing=saved.installing)
         measured = {int(number): row for number, row in shares.items()}
         document.reel.save(saved.model_copy(update={"shares": measured}))
 
@@ -123,5 +147,5 @@ async def start_tracking(studio: Studio, clip_id: str, body: Any) -> dict[str, A
     order = TrackOrder(
         body.first, body.last, body.direction, tuple(body.keys), body.tracker, model, device
     )
-    tracking = await trackings_of(studio).start(studio, clip_id, order)
+    tracking = await find_runs(studio).start(studio, clip_id, order)
     return tracking.describe()

@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 from fastapi.concurrency import run_in_threadpool
 
-from frisket.studio.documents.reels import Reel
+from frisket.studio.documents.reels import PaintedFrames
 from frisket.studio.footage.saving import open_reel
 from frisket.studio.serve_pool import ServeError
 from frisket.studio.state import Studio
 
-Direction = Literal["forward", "backward", "both"]
+TrackDirection = Literal["forward", "backward", "both"]
 BEFORE = "before-tracking"  # drafts that a tracking took the place of
 
 
@@ -28,7 +28,7 @@ class TrackOrder:
 
     first: int
     last: int
-    direction: Direction
+    direction: TrackDirection
     keys: Sequence[int] = ()  # further frames that are right as they are
     backend: str = "flow"
     model: str = ""
@@ -36,7 +36,7 @@ class TrackOrder:
 
 
 @dataclass(slots=True)
-class Tracking:
+class TrackRun:
     """One at work, or the last of its clip."""
 
     order: TrackOrder
@@ -65,12 +65,12 @@ class Tracking:
 
 
 @dataclass(slots=True)
-class Trackings:
+class TrackRuns:
     """Of all clips of a studio, by id."""
 
-    by_clip: dict[str, Tracking] = field(default_factory=dict)
+    by_clip: dict[str, TrackRun] = field(default_factory=dict)
 
-    async def start(self, studio: Studio, clip_id: str, order: TrackOrder) -> Tracking:
+    async def start(self, studio: Studio, clip_id: str, order: TrackOrder) -> TrackRun:
         """Begin; TrackingBusy where the clip is at it, ValueError for frames it has not.
 
         Frames painted by hand, and `order.keys`, are what is carried, and stay.
@@ -79,7 +79,7 @@ class Trackings:
         if earlier and earlier.running:
             raise TrackingBusy("a mask is being carried through this clip; wait, or stop it")
         args, total = await run_in_threadpool(_prepare, studio, clip_id, order)
-        tracking = Tracking(order, total)
+        tracking = TrackRun(order, total)
         self.by_clip[clip_id] = tracking
         tracking.task = asyncio.create_task(_run(studio, clip_id, tracking, args))
         return tracking
@@ -92,12 +92,12 @@ class Trackings:
             await asyncio.wait({tracking.task})
 
 
-_trackings: dict[Path, Trackings] = {}
+_trackings: dict[Path, TrackRuns] = {}
 
 
-def trackings_of(studio: Studio) -> Trackings:
+def find_runs(studio: Studio) -> TrackRuns:
     """Those of a studio."""
-    return _trackings.setdefault(studio.root, Trackings())
+    return _trackings.setdefault(studio.root, TrackRuns())
 
 
 def _prepare(studio: Studio, clip_id: str, order: TrackOrder) -> tuple[dict[str, Any], int]:
@@ -130,7 +130,7 @@ def _prepare(studio: Studio, clip_id: str, order: TrackOrder) -> tuple[dict[str,
     return args, sum(frame not in keys for frame in inside)
 
 
-def _keep_before(reel: Reel, frames: range) -> None:
+def _keep_before(reel: PaintedFrames, frames: range) -> None:
     """Copies of the drafts of a range, for the way back."""
     folder = reel.folder / BEFORE
     shutil.rmtree(folder, ignore_errors=True)
@@ -142,8 +142,9 @@ def _keep_before(reel: Reel, frames: range) -> None:
             shutil.copy2(path, folder / path.name)
 
 
-async def _run(studio: Studio, clip_id: str, tracking: Tracking, args: dict[str, Any]) -> None:
-    def hear(stage: str, done: int, _: int) -> None:
+async def _run(studio: Studio, clip_id: str, tracking: TrackRun, args: dict[str, Any]) -> None:
+    def hear(stage: str, done: int, total: int) -> None:
+        del total  # known from the start
         frame, _, sure = stage.partition(" ")
         tracking.done, tracking.frames[int(frame)] = done, float(sure)
         studio.events.publish(

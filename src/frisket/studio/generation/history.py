@@ -23,7 +23,7 @@ _PICTURE = re.compile(r"(\d{3})-.*-(\d+)(-base|-lora)?\.(png|mp4)")
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class GeneratedCall:
     """One call of `generate` that the page made."""
 
     id: str
@@ -55,7 +55,7 @@ def write_settings(folder: Path, settings: Mapping[str, Any]) -> None:
         draft.write_text(text + "\n", encoding="utf-8")
 
 
-def list_calls(root: Path) -> Iterator[Call]:
+def list_calls(root: Path) -> Iterator[GeneratedCall]:
     """The calls, the newest first."""
     folders = [
         folder
@@ -67,7 +67,7 @@ def list_calls(root: Path) -> Iterator[Call]:
             yield read_call(folder)
 
 
-def find_call(root: Path, call_id: str) -> Call:
+def find_call(root: Path, call_id: str) -> GeneratedCall:
     """One call; UnknownId."""
     folder = root / FOLDER / call_id
     if not _NUMBER.fullmatch(call_id) or folder.is_symlink() or not folder.is_dir():
@@ -75,16 +75,16 @@ def find_call(root: Path, call_id: str) -> Call:
     return read_call(folder)
 
 
-def read_call(folder: Path) -> Call:
+def read_call(folder: Path) -> GeneratedCall:
     """A call by its folder; without settings where they cannot be read."""
     try:
         settings = parse_json(read_text(folder / SETTINGS, 16 << 20))
     except (BadText, OSError):
         settings = {}
-    return Call(folder.name, folder, settings if isinstance(settings, dict) else {})
+    return GeneratedCall(folder.name, folder, settings if isinstance(settings, dict) else {})
 
 
-def describe_call(call: Call) -> dict[str, Any]:
+def describe_call(call: GeneratedCall) -> dict[str, Any]:
     """A call as the page shows it: its pictures so far, each with what it was made from."""
     record = read_record(call.folder / "generate.json")
     pictures = list(_list_recorded(call, record)) or list(_list_partial(call))
@@ -100,7 +100,7 @@ def describe_call(call: Call) -> dict[str, Any]:
     }
 
 
-def _list_recorded(call: Call, record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _list_recorded(call: GeneratedCall, record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for shot, picture in list_pictures(record):
         address = make_address(call.base, call.folder, picture["file"])
         if address:
@@ -119,7 +119,7 @@ def _list_recorded(call: Call, record: Mapping[str, Any]) -> Iterator[dict[str, 
             }
 
 
-def _list_partial(call: Call) -> Iterator[dict[str, Any]]:
+def _list_partial(call: GeneratedCall) -> Iterator[dict[str, Any]]:
     """Pictures of a call that is still at work: the names of their files say the seed."""
     form = call.settings.get("form")
     has_lora = bool(form.get("loras")) if isinstance(form, dict) else False

@@ -101,14 +101,32 @@ def _walk(root: Path) -> Iterator[Path]:
                 folders.append((Path(entry.path), depth + 1))
 
 
+_headers: dict[Path, tuple[tuple[int, int], tuple[bool, dict[str, str]]]] = {}
+
+
+def _look(file: Path) -> tuple[bool, dict[str, str]]:
+    """Whether a file is an adapter, and its metadata; read once as long as it does not change.
+
+    OSError, and BadText for a file that is none of safetensors.
+    """
+    about = file.stat()
+    stamp = (about.st_mtime_ns, about.st_size)
+    known = _headers.get(file)
+    if known is None or known[0] != stamp:
+        keys, metadata = read_header(file)
+        is_adapter = any(mark in key.lower() for key in keys for mark in MARKS)
+        known = _headers[file] = (stamp, (is_adapter, metadata))
+    return known[1]
+
+
 def _describe(path: Path, name: str, run: Run | None, step: int | None) -> LoraFile | None:
     try:
         file = list_parts(path)[0]
-        keys, metadata = read_header(file)
+        is_adapter, metadata = _look(file)
         modified = file.stat().st_mtime
     except (OSError, BadText, IndexError):
         return None
-    if not any(mark in key.lower() for key in keys for mark in MARKS):
+    if not is_adapter:
         return None
     base = _read_entry(metadata, "frisket.base")
     record = _read_entry(metadata, "frisket.adapter")

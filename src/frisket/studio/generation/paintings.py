@@ -17,7 +17,7 @@ _ID = re.compile("[0-9a-f]{18}")
 
 
 @dataclass(frozen=True, slots=True)
-class Painting:
+class LoraPainting:
     """A painting on disk: the share of the picture that each LoRA's number covers, by number."""
 
     id: str
@@ -26,7 +26,7 @@ class Painting:
     shares: dict[int, float]
 
 
-def save_painting(home: Path, width: int, height: int, deflated: bytes) -> Painting:
+def save_painting(home: Path, width: int, height: int, deflated: bytes) -> LoraPainting:
     """Keep a painting: `deflated` are its numbers (0 none, 1 the first LoRA), row by row.
 
     Writes a grey PNG a LoRA, white where it acts, as `frisket generate --lora-mask` takes it, and
@@ -36,7 +36,7 @@ def save_painting(home: Path, width: int, height: int, deflated: bytes) -> Paint
         raise ValueError(
             f"a painting of {width} x {height} pixels: sides are {SMALLEST} to {LARGEST} pixels"
         )
-    numbers = _inflate(deflated, width * height)
+    numbers = _unpack(deflated, width * height)
     counts = {number: numbers.count(number) for number in set(numbers) if number}
     if any(number > MOST for number in counts):
         raise ValueError(f"a painting is of {MOST} LoRAs at most, not {max(counts)}")
@@ -50,10 +50,10 @@ def save_painting(home: Path, width: int, height: int, deflated: bytes) -> Paint
         _write_grey(name_mask(home, name, number), numbers.translate(table), width, height)
     _write_grey(folder / f"{name}.png", numbers, width, height)
     shares = {number: count / len(numbers) for number, count in sorted(counts.items())}
-    return Painting(name, width, height, shares)
+    return LoraPainting(name, width, height, shares)
 
 
-def _inflate(deflated: bytes, size: int) -> bytes:
+def _unpack(deflated: bytes, size: int) -> bytes:
     """Just `size` bytes; ValueError for more or fewer, without unpacking what is over."""
     inflater = zlib.decompressobj()
     try:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
-from frisket.studio.runs.commands import check_text, list_options
+from frisket.studio.runs.commands import PageForm, check_text, list_options
 
 Id = Annotated[str, StringConstraints(pattern="^[0-9a-f]{16,18}$")]
 Words = Annotated[str, StringConstraints(max_length=4000)]
@@ -20,13 +20,7 @@ EVERYWHERE = "-"  # in place of a mask, as `runs.methods.regional`
 SIGN = re.compile(r"(?:^|\s)--(?=[A-Za-z])")
 
 
-class Form(BaseModel):
-    """What the page sends: unknown fields are refused."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-class PromptRow(Form):
+class PromptRow(PageForm):
     """A prompt with settings of its own; None is as for all."""
 
     prompt: Words
@@ -42,7 +36,7 @@ class PromptRow(Form):
         return any(value is not None for value in own)
 
 
-class LoraChoice(Form):
+class LoraChoice(PageForm):
     """A LoRA that acts; `painted` confines it to its own colour of the painting."""
 
     lora: Id
@@ -51,13 +45,15 @@ class LoraChoice(Form):
     trigger: Words = ""
 
 
-class GenerateForm(Form):
+class GenerateForm(PageForm):
     """One call of `frisket generate`."""
 
     config: Id | None = None
     run: Id | None = None
     prompts: Annotated[list[PromptRow], Field(min_length=1, max_length=200)]
-    seeds: Annotated[list[Seed], Field(min_length=1, max_length=64)] = [0]
+    seeds: Annotated[list[Seed], Field(min_length=1, max_length=64)] = Field(
+        default_factory=lambda: [0]
+    )
     negative: Words = ""
     width: Side | None = None
     height: Side | None = None
@@ -65,7 +61,7 @@ class GenerateForm(Form):
     steps: Count | None = None
     guidance: Guidance | None = None
     batch: Annotated[int, Field(ge=1, le=64)] | None = None
-    loras: Annotated[list[LoraChoice], Field(max_length=8)] = []
+    loras: Annotated[list[LoraChoice], Field(max_length=8)] = Field(default_factory=list)
     painting: Id | None = None
     compare: bool = False
     method: Literal["", "freefuse", "tara"] = ""
@@ -159,15 +155,7 @@ def _list_fuse_options(form: GenerateForm) -> list[str]:
     if not form.method:
         return []
     options = [f"--fuse={form.method}"]
-    triggers = [check_text("trigger", choice.trigger) for choice in form.loras]
-    if form.method == "freefuse" and not all(triggers):
-        number = triggers.index("") + 1
-        raise ValueError(f"LoRA {number} has no trigger: the words of the prompt it is about")
-    if all(triggers):
-        odd = next((trigger for trigger in triggers if "=" in trigger), None)
-        if odd is not None:
-            raise ValueError(f"trigger {odd!r}: words of a prompt have no `=`")
-        options += list_options("--trigger", triggers)
+    options += list_options("--trigger", _list_triggers(form))
     if form.method == "freefuse":
         background = check_text("background", form.background)
         options += [f"--fuse-background={background}"] if background else []
@@ -175,6 +163,18 @@ def _list_fuse_options(form: GenerateForm) -> list[str]:
         options += ["--fuse-with-loras"] if form.fuse_loras else []
         options += ["--fuse-bias"] if form.fuse_bias else []
     return options
+
+
+def _list_triggers(form: GenerateForm) -> list[str]:
+    """The words of each LoRA; none for TARA where one has none, which its file then says."""
+    triggers = [check_text("trigger", choice.trigger) for choice in form.loras]
+    if form.method == "freefuse" and not all(triggers):
+        number = triggers.index("") + 1
+        raise ValueError(f"LoRA {number} has no trigger: the words of the prompt it is about")
+    odd = next((trigger for trigger in triggers if "=" in trigger), None)
+    if odd is not None:
+        raise ValueError(f"trigger {odd!r}: words of a prompt have no `=`")
+    return triggers if all(triggers) else []
 
 
 def _check_prompt(prompt: str) -> str:

@@ -48,7 +48,7 @@ def find_numbers(clip_set: ClipSet, document: Mapping[str, Any] | None = None) -
     if isinstance(masks, dict):
         for place in ("levels", "legend"):
             if table := masks.get(place):
-                return Numbers(place, _read_numbers(table, place))  # type: ignore[arg-type]
+                return Numbers(place, _read_numbers(table, place))
         if masks.get("source", "folder") not in ("folder", "sidecar", "listed"):
             raise BadRegion(_refuse_form(str(masks.get("source"))))
     elif masks in ("alpha", "none"):

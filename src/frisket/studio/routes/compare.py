@@ -5,11 +5,17 @@ from typing import Annotated, Any
 from uuid import uuid4
 
 from fastapi import APIRouter, Depends, Path, Query, Response
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 from frisket.studio.jobs.spec import JobSpec
 from frisket.studio.runs.artefacts import send_artefact
-from frisket.studio.runs.commands import check_text, choose_device, list_options, spell_command
+from frisket.studio.runs.commands import (
+    PageForm,
+    check_text,
+    choose_device,
+    list_options,
+    spell_command,
+)
 from frisket.studio.runs.index import Run, open_index
 from frisket.studio.runs.reports import (
     COMPARISONS,
@@ -58,7 +64,7 @@ def read_samples(studio: Here, ids: Chosen) -> dict[str, Any]:
     described = describe_report(report, runs) if report else None
     return {
         "previews": [list_previews(run, index.read_settings(run)) for run in runs],
-        "generated": collect_samples(runs),
+        "generated": collect_samples(runs, studio.root / "generated"),
         "evaluation": described["samples"] if described else None,
     }
 
@@ -94,28 +100,22 @@ def read_report_file(
     raise UnknownId(f"no report here has the id {report_id!r}")
 
 
-class Form(BaseModel):
-    """What the page sends: unknown fields are refused."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-class EvaluateForm(Form):
+class EvaluateForm(PageForm):
     """Runs to be measured together."""
 
     runs: Annotated[list[Id], Field(min_length=1, max_length=MOST_RUNS)]
     seeds: Annotated[int, Field(ge=1, le=64)] = 8
     draws: Annotated[int, Field(ge=1, le=64)] = 4
-    prompts: Annotated[list[Words], Field(max_length=32)] = []
+    prompts: Annotated[list[Words], Field(max_length=32)] = Field(default_factory=list)
     samples: bool = True
     dry: bool = False  # the command alone: nothing is started
 
 
-class AttendForm(Form):
+class AttendForm(PageForm):
     """A run to be looked into."""
 
     run: Id
-    phrases: Annotated[list[Words], Field(max_length=16)] = []
+    phrases: Annotated[list[Words], Field(max_length=16)] = Field(default_factory=list)
     limit: Annotated[int, Field(ge=1, le=64)] = 8
     dry: bool = False
 

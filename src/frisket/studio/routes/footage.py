@@ -40,7 +40,7 @@ class RangeBody(BaseModel):
     last: _Frame
 
 
-def _rooms() -> Any:
+def _import_rooms() -> Any:
     # By name: they bring readers of masks, which a server that only starts has no use for.
     return import_module("frisket.studio.footage.timeline")
 
@@ -48,55 +48,55 @@ def _rooms() -> Any:
 @router.get("/clips/{clip_id}/timeline")
 def read_timeline(clip_id: str, studio: _Studio) -> dict[str, Any]:
     """Which frames a hand painted, which were carried and how sure they are, what each covers."""
-    answer: dict[str, Any] = _rooms().describe_timeline(studio, clip_id)
+    answer: dict[str, Any] = _import_rooms().describe_timeline(studio, clip_id)
     return answer
 
 
 @router.get("/clips/{clip_id}/timeline/picks")
 async def read_picks(clip_id: str, request: Request, studio: _Studio) -> dict[str, Any]:
     """The frames that the trainer takes, window by window; none without a configuration."""
-    args = await run_in_threadpool(_rooms().list_pick_args, studio, clip_id)
+    args = await run_in_threadpool(_import_rooms().list_pick_args, studio, clip_id)
     if args is None:
         return {"windows": [], "latent": 1, "mode": ""}
-    reply = await call_while_wanted(request, studio, "picks.list", args, lane="model")
+    reply = await call_while_wanted(request, studio, "picks.list", args)
     return reply.value
 
 
 @router.post("/clips/{clip_id}/timeline/coverage")
 async def measure_coverage(clip_id: str, request: Request, studio: _Studio) -> dict[str, Any]:
     """What each frame of the mask's file covers, by region; kept until the file changes."""
-    args = await run_in_threadpool(_rooms().list_measure_args, studio, clip_id)
+    args = await run_in_threadpool(_import_rooms().list_measure_args, studio, clip_id)
     reply = await call_while_wanted(request, studio, "footage.measure", args, lane="model")
     shares = reply.value["shares"]
-    await run_in_threadpool(_rooms().keep_shares, studio, clip_id, shares)
+    await run_in_threadpool(_import_rooms().keep_shares, studio, clip_id, shares)
     return {"shares": shares}
 
 
 @router.post("/clips/{clip_id}/mask/whole")
 async def write_whole(clip_id: str, studio: _Studio) -> dict[str, Any]:
     """Write the painted frames into the mask's file; a still mask becomes one of frames."""
-    answer: dict[str, Any] = await _rooms().write_reel(studio, clip_id)
+    answer: dict[str, Any] = await _import_rooms().write_reel(studio, clip_id)
     return answer
 
 
 @router.post("/clips/{clip_id}/mask/track")
 async def start_tracking(clip_id: str, body: TrackBody, studio: _Studio) -> dict[str, Any]:
     """Carry the painted frames over a range, in the background; `mask` events tell each frame."""
-    answer: dict[str, Any] = await _rooms().start_tracking(studio, clip_id, body)
+    answer: dict[str, Any] = await _import_rooms().start_tracking(studio, clip_id, body)
     return answer
 
 
 @router.delete("/clips/{clip_id}/mask/track")
 async def stop_tracking(clip_id: str, studio: _Studio) -> dict[str, Any]:
     """Stop; the frames that are done stay."""
-    await _rooms().trackings_of(studio).stop(clip_id)
+    await _import_rooms().find_runs(studio).stop(clip_id)
     return {"running": False}
 
 
 @router.post("/clips/{clip_id}/mask/track/undo")
 def undo_tracking(clip_id: str, studio: _Studio) -> dict[str, Any]:
     """Put back what the last tracking took the place of."""
-    frames = _rooms().undo_tracking(studio, clip_id)
+    frames = _import_rooms().undo_tracking(studio, clip_id)
     studio.events.publish("mask", {"clip": clip_id, "frames": frames})
     return {"frames": frames}
 
@@ -104,7 +104,9 @@ def undo_tracking(clip_id: str, studio: _Studio) -> dict[str, Any]:
 @router.post("/clips/{clip_id}/mask/blend")
 async def blend_frames(clip_id: str, body: RangeBody, studio: _Studio) -> dict[str, Any]:
     """Draw the frames between two, on the way from one shape to the other."""
-    args = await run_in_threadpool(_rooms().list_blend_args, studio, clip_id, body.first, body.last)
+    args = await run_in_threadpool(
+        _import_rooms().list_blend_args, studio, clip_id, body.first, body.last
+    )
     reply = await studio.serve.call("footage.blend", args, lane="model")
     studio.events.publish("mask", {"clip": clip_id, "frames": reply.value["drawn"]})
     return {"frames": reply.value["drawn"]}
@@ -118,7 +120,7 @@ def copy_frame(
     if body.last < body.first or body.last - body.first >= COPIES:
         raise ValueError(f"frames {body.first} to {body.last}: give a range of up to {COPIES}")
     targets = range(body.first, body.last + 1)
-    frames = _rooms().open_reel(studio, clip_id).copy_frame(source, targets)
+    frames = _import_rooms().open_reel(studio, clip_id).copy_frame(source, targets)
     studio.events.publish("mask", {"clip": clip_id, "frames": frames})
     return {"frames": frames}
 
@@ -126,6 +128,6 @@ def copy_frame(
 @router.delete("/clips/{clip_id}/mask/frames/{frame}")
 def forget_frame(clip_id: str, frame: _FramePath, studio: _Studio) -> dict[str, Any]:
     """Drop what was painted on a frame and is not in the mask's file yet."""
-    _rooms().open_reel(studio, clip_id).reel.drafts.drop(frame)
+    _import_rooms().open_reel(studio, clip_id).reel.drafts.drop(frame)
     studio.events.publish("mask", {"clip": clip_id, "frames": [frame]})
     return {"frames": [frame]}

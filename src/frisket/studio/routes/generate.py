@@ -24,12 +24,13 @@ from frisket.studio.generation.paintings import (
     read_painting,
     save_painting,
 )
-from frisket.studio.generation.request import Form, GenerateForm, build_argv
+from frisket.studio.generation.request import GenerateForm, build_argv
 from frisket.studio.jobs.spec import JobSpec
 from frisket.studio.runs.artefacts import send_artefact
-from frisket.studio.runs.commands import choose_device, spell_command
+from frisket.studio.runs.commands import PageForm, choose_device, spell_command
 from frisket.studio.runs.index import TRAINED, open_index
 from frisket.studio.state import Studio, get_studio
+from frisket.studio.waiting import call_while_wanted
 from frisket.studio.workspace import UnknownId, make_id
 
 router = APIRouter()
@@ -71,12 +72,11 @@ def list_models(studio: Here) -> dict[str, Any]:
 
 @router.get("/generate/defaults")
 async def read_defaults(
-    studio: Here, config: str | None = None, run: str | None = None
+    studio: Here, request: Request, config: str | None = None, run: str | None = None
 ) -> dict[str, Any]:
     """Size, steps and guidance that a model takes where nothing is said, and what it can make."""
-    reply = await studio.serve.call(
-        "sampling.defaults", {"config": str(_find_source(studio, config, run))}
-    )
+    args = {"config": str(_find_source(studio, config, run))}
+    reply = await call_while_wanted(request, studio, "sampling.defaults", args)
     return dict(reply.value)
 
 
@@ -115,7 +115,8 @@ def _find_source(studio: Studio, config: str | None, run: str | None) -> Any:
 def start(studio: Here, form: GenerateForm) -> dict[str, Any]:
     """Sample: `frisket generate` as a job, or with `dry` only its command."""
     config = _find_source(studio, form.config, form.run)
-    loras = {lora.id: lora for lora in list_loras(studio.root, open_index(studio.workspace).look())}
+    runs = open_index(studio.workspace).refresh()
+    loras = {lora.id: lora for lora in list_loras(studio.root, runs)}
     missing = next((choice for choice in form.loras if choice.lora not in loras), None)
     if missing is not None:
         raise UnknownId("a chosen LoRA is not there any more; choose again")
@@ -135,7 +136,7 @@ def start(studio: Here, form: GenerateForm) -> dict[str, Any]:
         title = f"Generate {form.prompts[0].prompt[:60]}"
         about = {"generated": folder.name}
         spec = JobSpec("generate", title, argv, device=_find_device(config), about=about)
-        settings = {"form": form.model_dump(mode="json", exclude={"dry"})}
+        settings: dict[str, Any] = {"form": form.model_dump(mode="json", exclude={"dry"})}
         settings["command"] = spell_command(argv)
         write_settings(folder, settings)
         job = studio.jobs.add(spec)
@@ -184,7 +185,7 @@ def remove_generated(studio: Here, call_id: Number) -> dict[str, str]:
     return {"trash": remove_call(studio.root, studio.home, call_id)}
 
 
-class RestoreForm(Form):
+class RestoreForm(PageForm):
     """What the trash knows a removed call by."""
 
     trash: Annotated[str, StringConstraints(pattern=r"^\d{3,6}-[0-9a-f]{1,20}$")]

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
+from frisket.studio.documents.adopting import give_folder
 from frisket.studio.documents.base import Conflict, Description
 from frisket.studio.documents.opening import open_document
 from frisket.studio.documents.wire import BODY, pack_plane, unpack_patch
@@ -31,7 +32,7 @@ def read_mask(clip_id: str, studio: _Studio, frame: _Frame = 0) -> Response:
 def read_soft(clip_id: str, region: str, studio: _Studio, frame: _Frame = 0) -> Response:
     """The soft plane of a region, as the ids are sent; 404 where it has none."""
     snapshot = open_document(studio, clip_id).read(frame)
-    named = {each.name: each.id for each in snapshot.description.regions}
+    named = {known.name: known.id for known in snapshot.description.regions}
     plane = snapshot.content.soft.get(named.get(region, -1))
     if plane is None:
         raise HTTPException(404, f"the mask has no soft plane {region!r}")
@@ -82,6 +83,14 @@ def restore_version(
     except Conflict as conflict:
         raise _refuse(conflict) from conflict
     return _announce(studio, clip_id, 0, newest)
+
+
+@router.post("/sets/{set_id}/masks")
+def give_masks(set_id: str, studio: _Studio) -> dict[str, Any]:
+    """Give a data set without masks a folder for them: `masks` beside its configuration."""
+    folder = give_folder(studio.workspace.get_set(set_id))
+    studio.events.publish("clips", {"set": set_id, "masks": True})
+    return {"masks": folder.name}
 
 
 def _announce(studio: Studio, clip_id: str, frame: int, revision: str) -> dict[str, Any]:

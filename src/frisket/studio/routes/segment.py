@@ -2,16 +2,17 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, HTTPException, Response
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
 from frisket.studio.framing import pack_frame
-from frisket.studio.masks_made.making import read_options
+from frisket.studio.review.making import read_options
 from frisket.studio.routes.weights import find_clip
 from frisket.studio.sets.plan import plan_of
 from frisket.studio.settings import read_settings
 from frisket.studio.state import Studio, get_studio
+from frisket.studio.waiting import call_while_wanted
 from frisket.studio.workspace import Clip, ClipSet
 
 router = APIRouter()
@@ -43,7 +44,7 @@ class SegmentRequest(BaseModel):
 
 
 @router.post("/clips/{clip_id}/segment")
-async def segment(clip_id: str, body: SegmentRequest, studio: Opened) -> Response:
+async def segment(clip_id: str, body: SegmentRequest, request: Request, studio: Opened) -> Response:
     """A frame: scores and lengths, then each candidate H W of 0 and 1, deflated.
 
     409 with `busy` where a job works on an accelerator and no device was chosen: the page asks.
@@ -52,12 +53,11 @@ async def segment(clip_id: str, body: SegmentRequest, studio: Opened) -> Respons
     args = await run_in_threadpool(_describe, studio, clip, clip_set)
     args |= {"frame": body.frame, "backend": body.backend}
     args["device"] = await _choose_device(studio, args, body.device)
-    if body.text.strip():
-        op, asked = "segment.text", {"text": body.text.strip()}
-    else:
-        points = [[point.x, point.y, point.inside] for point in body.points]
-        op, asked = "segment.points", {"points": points, "box": body.box}
-    reply = await studio.serve.call(op, args | asked, lane="model")
+    text = body.text.strip()
+    points = [[point.x, point.y, point.inside] for point in body.points]
+    prompt: dict[str, Any] = {"text": text} if text else {"points": points, "box": body.box}
+    op = "segment.text" if text else "segment.points"
+    reply = await call_while_wanted(request, studio, op, args | prompt, lane="model")
     return pack_frame(reply.value, reply.body)
 
 
@@ -81,7 +81,7 @@ def _describe(studio: Studio, clip: Clip, clip_set: ClipSet) -> dict[str, Any]:
 
 
 async def _choose_device(studio: Studio, args: dict[str, Any], device: str) -> str:
-    """The device; where a job has the accelerator the user is asked first."""
+    """The device; where a job has the accelerator the user is prompt first."""
     busy = _list_busy(studio)
     if device != "auto" or not busy:
         return device

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from frisket.studio.framing import BadFrame, pack_frame, read_frame
 from frisket.studio.state import Studio, get_studio
+from frisket.studio.waiting import call_while_wanted
 from frisket.studio.workspace import Clip, ClipSet
 
 router = APIRouter()
@@ -44,13 +45,13 @@ async def see_weights(
     clip, clip_set = await run_in_threadpool(find_clip, studio, clip_id)
     head, body = await read_frame(request, LARGEST)
     try:
-        asked = WeightsRequest.model_validate_json(head)
+        options = WeightsRequest.model_validate_json(head)
     except ValidationError as error:
         raise BadFrame(str(error)) from error
-    if sum(asked.lengths) != len(body):
-        raise BadFrame(f"parts of {sum(asked.lengths)} bytes in a body of {len(body)}")
-    args = asked.model_dump(mode="json") | name_clip(clip, clip_set)
-    reply = await studio.serve.call("weights.see", args, body=body)
+    if sum(options.lengths) != len(body):
+        raise BadFrame(f"parts of {sum(options.lengths)} bytes in a body of {len(body)}")
+    args = options.model_dump(mode="json") | name_clip(clip, clip_set)
+    reply = await call_while_wanted(request, studio, "weights.see", args, body=body)
     return pack_frame(reply.value, reply.body)
 
 

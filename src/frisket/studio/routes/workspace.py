@@ -1,7 +1,6 @@
 """What the opened folder holds."""
 
 import json
-import pkgutil
 from importlib.resources import files
 from typing import Annotated, Any
 
@@ -9,7 +8,7 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
 
 import frisket
-from frisket.families import models
+from frisket.registry import Shelf
 from frisket.studio.jobs.spec import JobSpec
 from frisket.studio.sets.index import SetIndexes, get_indexes
 from frisket.studio.state import Studio, get_studio
@@ -58,7 +57,8 @@ class Project(BaseModel):
 @router.get("/families")
 def list_families() -> dict[str, Any]:
     """Model families and their variants of which the memory they take is known."""
-    names = sorted(module.name for module in pkgutil.iter_modules(models.__path__))
+    # The shelf of families.base without that module, which needs torch.
+    names = Shelf[Any]("frisket.families.models", "FAMILY", "frisket.families").names()
     table = json.loads(files("frisket.recipes.init").joinpath("recipe_table.json").read_text())
     variants: dict[str, dict[str, None]] = {name: {} for name in names}
     for row in table:

@@ -105,11 +105,11 @@ def send_artefact(folder: Path, token: str) -> Response:
         return FileResponse(path, media_type=kind, headers={"cache-control": FOREVER})
     text = path.read_text(encoding="utf-8", errors="replace")
     text = _REFRESH.sub("", text)  # the studio asks for it again; a frame of no origin may not
-    page = inline_pictures(text, path.parent, folder)
+    page = embed_pictures(text, path.parent, folder)
     return HTMLResponse(page, headers={"content-security-policy": POLICY})
 
 
-def inline_pictures(page: str, beside: Path, folder: Path) -> str:
+def embed_pictures(page: str, beside: Path, folder: Path) -> str:
     """The page with the pictures it names below `folder` written into it.
 
     A page without an origin can load nothing. Past INLINED bytes pictures keep their address, and

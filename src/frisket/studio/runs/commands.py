@@ -5,6 +5,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict
+
+
+class PageForm(BaseModel):
+    """What the page sends: unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
 
 def spell_command(argv: Sequence[str]) -> str:
     """A command as it is typed in a terminal."""

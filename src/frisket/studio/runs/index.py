@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from frisket.disk.untrusted import BadText, parse_toml, read_text
-from frisket.studio.runs.metrics_tail import Best, MetricsTail
+from frisket.studio.runs.metrics_tail import Best, StepTail
 from frisket.studio.runs.run_state import RunState, is_running, read_started, read_state
 from frisket.studio.workspace import UnknownId, Workspace
 
@@ -50,7 +50,7 @@ class Run:
 class _Folder:
     """What is remembered of a run folder between two looks."""
 
-    tail: MetricsTail
+    tail: StepTail
     settings: dict[str, Any] = field(default_factory=dict)
     settings_time: int = -1
 
@@ -129,7 +129,7 @@ class RunIndex:
     def _remember(self, folder: Path) -> _Folder:
         known = self._folders.get(folder)
         if known is None:
-            known = self._folders[folder] = _Folder(MetricsTail(folder / "metrics.jsonl"))
+            known = self._folders[folder] = _Folder(StepTail(folder / "metrics.jsonl"))
         try:
             written = (folder / TRAINED).stat().st_mtime_ns
         except OSError:

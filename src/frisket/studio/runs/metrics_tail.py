@@ -20,7 +20,7 @@ class Best:
 
 
 @dataclass(slots=True)
-class MetricsTail:
+class StepTail:
     """Follows one file: `refresh` reads what was added, and all of it again where it was cut.
 
     A line that is no metrics (half a line of a killed run, a foreign file) is passed by: the run's
@@ -76,7 +76,7 @@ class MetricsTail:
         scores = row.get("validation") if row is not None else None
         if row is None or not isinstance(scores, dict):
             return
-        error, base = (_mean_inside(scores.get(name)) for name in ("tuned", "base"))
+        error, base = (_average_inside(scores.get(name)) for name in ("tuned", "base"))
         if error is not None and (self.best is None or error < self.best.error):
             self.best = Best(int(row["step"]), error, base)
 
@@ -91,7 +91,7 @@ def _parse_line(line: bytes) -> dict[str, Any] | None:
     return row if isinstance(row, dict) else None
 
 
-def _mean_inside(scores: Any) -> float | None:
+def _average_inside(scores: Any) -> float | None:
     """The error averaged over the regions; None where there is none."""
     if not isinstance(scores, Mapping):
         return None

@@ -6,11 +6,14 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from frisket.disk.untrusted import BadText, cut, parse_json, read_text
 from frisket.studio.runs.artefacts import VIDEO, make_address
 from frisket.studio.runs.index import Run
+
+if TYPE_CHECKING:
+    from frisket.evaluation.measured import Measured, Metric
 
 COMPARISONS = "comparisons"  # below the studio's own folder: reports of several runs
 EVALUATION, ATTENTION = "evaluation", "attention"
@@ -114,31 +117,32 @@ def describe_report(report: Report, runs: Sequence[Run]) -> dict[str, Any]:
         "notes": [str(note) for note in _read_list(report.content, "notes")],
         "comparison": asdict(comparison) if comparison else None,
         "stale": [run.name for run, *_ in chosen if _is_newer(run.lora, report.written)],
-        "metrics": [
-            {
-                "key": metric.key,
-                "title": metric.title,
-                "better": metric.better,
-                "percent": metric.form.endswith("%"),
-                "digits": int(metric.form[1]) if metric.form[1:2].isdecimal() else 2,
-                "meaning": metric.meaning,
-                "unit": metric.unit,
-            }
-            for metric in METRICS
-            if metric.key in present
-        ],
-        "runs": [
-            {
-                "id": run.id,
-                "name": values.name,
-                "masked": values.masked,
-                "steps": entry.get("steps"),
-                "metrics": _read_metrics(entry),
-                "selectivity": entry.get("selectivity"),
-            }
-            for run, values, entry in chosen
-        ],
+        "metrics": [_describe_metric(metric) for metric in METRICS if metric.key in present],
+        "runs": [_describe_measured(*entry) for entry in chosen],
         "samples": list_samples(report, [(run, values.name) for run, values, _ in chosen]),
+    }
+
+
+def _describe_metric(metric: "Metric") -> dict[str, Any]:
+    return {
+        "key": metric.key,
+        "title": metric.title,
+        "better": metric.better,
+        "percent": metric.form.endswith("%"),
+        "digits": int(metric.form[1]) if metric.form[1:2].isdecimal() else 2,
+        "meaning": metric.meaning,
+        "unit": metric.unit,
+    }
+
+
+def _describe_measured(run: Run, values: "Measured", entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "id": run.id,
+        "name": values.name,
+        "masked": values.masked,
+        "steps": entry.get("steps"),
+        "metrics": _read_metrics(entry),
+        "selectivity": entry.get("selectivity"),
     }
 
 
@@ -252,15 +256,15 @@ def read_attention(run: Run) -> dict[str, Any] | None:
 
 def _list_alignments(content: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """How well each phrase fits its region, of the base and the run: all layers and levels."""
-    seen = set()
+    listed = set()
     for entry in _read_list(content, "numbers"):
         if not isinstance(entry, dict) or entry.get("level") != "all levels":
             continue
         key = (str(entry.get("phrase")), str(entry.get("model")))
         estimates = entry.get("estimates")
-        if key in seen or not isinstance(estimates, dict):  # the first layer is all of them
+        if key in listed or not isinstance(estimates, dict):  # the first layer is all of them
             continue
-        seen.add(key)
+        listed.add(key)
         yield {
             "phrase": key[0],
             "model": key[1],

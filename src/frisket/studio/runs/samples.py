@@ -16,7 +16,7 @@ MOST = 400  # rows of samples that are sent; the rest is counted
 
 
 @dataclass(frozen=True, slots=True)
-class Shot:
+class SampleKey:
     """What a row of samples shares: equal in two runs, it is the same noise and the same words."""
 
     prompt: str
@@ -51,65 +51,84 @@ def _list_values(table: Mapping[str, Any], name: str) -> list[Any]:
     return values if isinstance(values, list) else []
 
 
-def collect_samples(runs: Sequence[Run]) -> dict[str, Any]:
-    """Samples of `frisket generate` in the runs' own folders: a row a shot, a column a run.
+def collect_samples(runs: Sequence[Run], generated: Path | None = None) -> dict[str, Any]:
+    """Samples of `frisket generate`: a row a prompt and seed, a column a run, one for the base.
 
-    Of a shot that a run has several times the newest counts. The base's column is of whichever run
-    sampled it: with equal models it is the same picture. Rows that more runs have come first.
+    Those in the runs' own folders, and of the folder `generated` those of one run's LoRA alone, at
+    work everywhere. Of what a run has several times the newest counts. The base has a column for
+    each model that was sampled. Rows that more runs have come first.
     """
-    rows: dict[Shot, dict[str, dict[str, Any]]] = {}
+    rows: dict[SampleKey, dict[str, dict[str, Any]]] = {}
     titles: dict[str, dict[str, str]] = {}
-    for run in runs:
-        for shot, version, cell in _list_samples(run):
-            column = f"base:{run.family}:{run.variant}" if version == "base" else run.id
-            titles.setdefault(
-                column, {"id": column, "title": "base" if version == "base" else run.name}
-            )
-            rows.setdefault(shot, {})[column] = cell
+    for run, record, base in _list_records(runs, generated):
+        content = read_record(record)
+        if record.parent.parent == generated and not _is_of_run(content, run):
+            continue
+        for key, picture in list_pictures(content):
+            cell = _make_cell(content, picture, record, base)
+            if cell is None:
+                continue
+            tuned = bool(picture.get("lora"))
+            column = run.id if tuned else f"base {content.get('model')!r}"
+            titles.setdefault(column, {"id": column, "title": run.name if tuned else "base"})
+            rows.setdefault(key, {})[column] = cell
     return lay_table(rows, list(titles.values()))
 
 
+def _list_records(
+    runs: Sequence[Run], generated: Path | None
+) -> Iterator[tuple[Run, Path, tuple[str, Path]]]:
+    """Records with the run they may be of, the oldest first, and where their files are served."""
+    for run in runs:
+        for record in sorted(run.folder.glob(f"samples/*/{RECORD}")):
+            yield run, record, (f"/api/runs/{run.id}", run.folder)
+    for record in sorted(generated.glob(f"*/{RECORD}")) if generated else ():
+        for run in runs:
+            yield run, record, (f"/api/generated/{record.parent.name}", record.parent)
+
+
+def _is_of_run(content: Mapping[str, Any], run: Run) -> bool:
+    """Whether a record is of the LoRA of a run's end alone, at work everywhere."""
+    loras = content.get("lora")
+    if not isinstance(loras, list) or len(loras) != 1 or not isinstance(loras[0], dict):
+        return False
+    path = Path(str(loras[0].get("path", "")))
+    return "mask" not in loras[0] and path.parent == run.folder
+
+
+def _make_cell(
+    content: Mapping[str, Any], picture: Mapping[str, Any], record: Path, base: tuple[str, Path]
+) -> dict[str, Any] | None:
+    """A picture as the page takes it; None where its file has gone."""
+    served, folder = base
+    place = (record.parent / picture["file"]).relative_to(folder).as_posix()
+    address = make_address(served, folder, place)
+    if address is None:
+        return None
+    note = _describe(content, picture, f"{record.parent.parent.name}/{record.parent.name}")
+    return {"url": address, "video": place.endswith(VIDEO), "note": note}
+
+
 def lay_table(
-    rows: Mapping[Shot, Mapping[str, dict[str, Any]]], columns: Sequence[dict[str, str]]
+    rows: Mapping[SampleKey, Mapping[str, dict[str, Any]]], columns: Sequence[dict[str, str]]
 ) -> dict[str, Any]:
     """Rows and columns as the page lays them out; the base's column first."""
     ordered = sorted(columns, key=lambda column: not column["id"].startswith("base"))
-    shots = sorted(rows, key=lambda shot: -len(rows[shot]))
+    keys = sorted(rows, key=lambda key: -len(rows[key]))
     return {
         "columns": ordered,
         "rows": [
             {
-                "prompt": cut(shot.prompt, 2000),
-                "seed": shot.seed,
-                "size": f"{shot.width} x {shot.height}"
-                + (f", {shot.frames} frames" if shot.frames > 1 else ""),
-                "cells": [rows[shot].get(column["id"]) for column in ordered],
+                "prompt": cut(key.prompt, 2000),
+                "seed": key.seed,
+                "size": f"{key.width} x {key.height}"
+                + (f", {key.frames} frames" if key.frames > 1 else ""),
+                "cells": [rows[key].get(column["id"]) for column in ordered],
             }
-            for shot in shots[:MOST]
+            for key in keys[:MOST]
         ],
-        "left_out": max(0, len(shots) - MOST),
+        "left_out": max(0, len(keys) - MOST),
     }
-
-
-def _list_samples(run: Run) -> Iterator[tuple[Shot, str, dict[str, Any]]]:
-    """Every sample in a run's folder, the oldest call first: shot, "base" or "lora", cell."""
-    base = f"/api/runs/{run.id}"
-    for record in sorted(run.folder.glob(f"samples/*/{RECORD}")):
-        content = read_record(record)
-        for shot, picture in list_pictures(content):
-            place = f"samples/{record.parent.name}/{picture['file']}"
-            address = make_address(base, run.folder, place)
-            if address:
-                version = "lora" if picture.get("lora") else "base"
-                yield (
-                    shot,
-                    version,
-                    {
-                        "url": address,
-                        "video": place.endswith(VIDEO),
-                        "note": _describe(content, picture, record.parent.name),
-                    },
-                )
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -121,14 +140,20 @@ def read_record(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def list_pictures(content: Mapping[str, Any]) -> Iterator[tuple[Shot, dict[str, Any]]]:
+def list_pictures(content: Mapping[str, Any]) -> Iterator[tuple[SampleKey, dict[str, Any]]]:
     """The pictures of a record with what they were made from; what is none of ours is left out."""
     pictures = content.get("pictures")
     for picture in pictures if isinstance(pictures, list) else ():
         try:
             file = str(picture["file"])
-            sizes = (int(picture[name]) for name in ("seed", "width", "height", "frames"))
-            shot = Shot(str(picture["prompt"]), *sizes, str(picture.get("negative", "")))
+            shot = SampleKey(
+                prompt=str(picture["prompt"]),
+                seed=int(picture["seed"]),
+                width=int(picture["width"]),
+                height=int(picture["height"]),
+                frames=int(picture["frames"]),
+                negative=str(picture.get("negative", "")),
+            )
         except (KeyError, TypeError, ValueError, AttributeError):
             continue
         if file == Path(file).name and not file.startswith("."):
@@ -143,7 +168,7 @@ def _describe(content: Mapping[str, Any], picture: Mapping[str, Any], folder: st
         for lora in (loras if isinstance(loras, list) else ())
         if isinstance(lora, dict) and isinstance(lora.get("strength"), int | float)
     ]
-    parts = [f"samples/{folder}", f"{picture.get('steps')} steps"]
+    parts = [folder, f"{picture.get('steps')} steps"]
     if isinstance(picture.get("guidance"), int | float):
         parts.append(f"guidance {picture['guidance']:g}")
     if picture.get("lora") and strengths:

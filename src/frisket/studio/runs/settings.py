@@ -12,6 +12,13 @@ PLACES = frozenset({"run.output", "run.cache", "run.resume"})  # where a run lie
 MOST_ROWS = 2000  # clips that differ and are listed; all are counted
 LONGEST = 400  # letters of a value that are shown
 LACKING = "(none)"
+KINDS: Mapping[str, str] = {  # what is kept of a clip, in words
+    "coverage": "mask",
+    "latents": "picture",
+    "texts": "caption",
+    "held": "held out",
+    "repeats": "repeats",
+}
 
 
 def compare_settings(trees: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -91,7 +98,7 @@ def read_clips(folder: Path) -> Mapping[str, dict[str, Any]] | None:
         table: dict[str, dict[str, Any]] = {}
         for entry in tree["clips"]:
             name = str(entry["name"])
-            clip = table.setdefault(name, {"clip": str(entry["clip"]), **_empty()})
+            clip = table.setdefault(name, {"clip": str(entry["clip"]), **_make_row()})
             for kind in ("latents", "coverage"):
                 if entry[kind] is not None:
                     clip[kind].append(str(entry[kind]))
@@ -103,7 +110,7 @@ def read_clips(folder: Path) -> Mapping[str, dict[str, Any]] | None:
         return None
 
 
-def _empty() -> dict[str, Any]:
+def _make_row() -> dict[str, Any]:
     return {"latents": [], "coverage": [], "texts": [], "held": False, "repeats": 1}
 
 
@@ -113,17 +120,7 @@ def _list_differences(
     """A row for each clip that is not the same to all runs."""
     for name in sorted({name for table in tables for name in table}):
         clips = [table.get(name) for table in tables]
-        there = [clip for clip in clips if clip is not None]
-        differs = [] if len(there) == len(clips) else ["clip is not in all"]
-        for kind, words in (
-            ("coverage", "mask"),
-            ("latents", "picture"),
-            ("texts", "caption"),
-            ("held", "held out"),
-            ("repeats", "repeats"),
-        ):
-            if len({repr(clip[kind]) for clip in there}) > 1:
-                differs.append(words)
+        differs = _name_differences(clips)
         if differs:
             yield {
                 "name": name,
@@ -131,3 +128,13 @@ def _list_differences(
                 "in": [clip is not None for clip in clips],
                 "masked": [bool(clip and clip["coverage"]) for clip in clips],
             }
+
+
+def _name_differences(clips: Sequence[dict[str, Any] | None]) -> list[str]:
+    """In what a clip differs between runs, in words."""
+    there = [clip for clip in clips if clip is not None]
+    differs = [] if len(there) == len(clips) else ["clip is not in all"]
+    differs += [
+        words for kind, words in KINDS.items() if len({repr(clip[kind]) for clip in there}) > 1
+    ]
+    return differs

@@ -10,7 +10,7 @@ from frisket.media.captions import BadCaption, read_text
 from frisket.studio.sets.listing import ClipRow, Trouble, shorten
 from frisket.studio.sets.plan import SetPlan
 
-MaskStatus = Literal["none", "made", "unsure", "nothing", "failed", "hand", "alpha"]
+MaskStatus = Literal["none", "made", "accepted", "unsure", "nothing", "failed", "hand", "alpha"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,12 @@ def _read_status(
 
 
 def _spell_status(record: MaskRecord | None) -> MaskStatus:
-    return "none" if record is None else "made" if record.status == "done" else record.status
+    if record is None:
+        return "none"
+    if record.status != "done":
+        return record.status
+    judged = record.verdict is not None and record.verdict.kind == "accepted"
+    return "accepted" if judged else "made"
 
 
 def _is_as_made(record: MaskRecord, mask: Path) -> bool:

@@ -56,7 +56,8 @@ class SetIndex:
     @property
     def measured(self) -> int:
         """How many clips were opened."""
-        return sum(facts.measured is not None for facts in self.facts.values())
+        # A list first: the thread that measures adds to the dictionary meanwhile.
+        return sum(facts.measured is not None for facts in list(self.facts.values()))
 
     def note(self, facts: ClipFacts) -> None:
         """Take new facts of a clip."""

@@ -118,7 +118,12 @@ def list_regions(plan: SetPlan) -> list[Region]:
     """
     ids = _number_regions(plan)
     return [
-        Region(number, name, pick_colour(number), plan.weights.get(name, 1.0))
+        Region(
+            number,
+            name,
+            pick_colour(number, plan.legend.get(name)),
+            plan.weights.get(name, 1.0),
+        )
         for name, number in sorted(ids.items(), key=lambda pair: pair[1])
     ]
 
@@ -135,9 +140,10 @@ def _number_regions(plan: SetPlan) -> dict[str, int]:
     return {name: number for number, name in enumerate(names[:255], 1)}
 
 
-def pick_colour(number: int) -> str:
-    """The colour of a region's id, as its label map and the reports have it."""
-    red, green, blue = COLOURS[(number - 1) % len(COLOURS)]
+def pick_colour(number: int, own: object = None) -> str:
+    """The colour of a region's id, as its label map and the reports have it, or the mask's own."""
+    colour = own if isinstance(own, tuple) else COLOURS[(number - 1) % len(COLOURS)]
+    red, green, blue = colour
     return f"#{red:02x}{green:02x}{blue:02x}"
 
 

@@ -17,6 +17,7 @@ import { settings, sizeOf } from "./tools/settings.svelte.ts";
 import type { StrokeSettings } from "./tools/strokes.ts";
 
 const OFTEN = 100; // milliseconds between two looks at a stroke on its way
+const LARGE = 4e6; // pixels of a mask that is looked at so often; larger ones in proportion less
 const WRITE = 250; // milliseconds after the last move of a weight until it is written
 const EVER = 400; // milliseconds after the last stroke until shares are counted
 
@@ -83,8 +84,19 @@ export class EditorSession {
     }));
   }
 
+  /** Whether strokes are soft: only where the masks of the set can hold that. */
+  get soft(): boolean {
+    return settings.soft && this.doc?.truth === "soft";
+  }
+
   get strokeSettings(): StrokeSettings {
-    return { ...settings, region: this.region, size: sizeOf(settings.tool), locked: this.locked };
+    return {
+      ...settings,
+      soft: this.soft,
+      region: this.region,
+      size: sizeOf(settings.tool),
+      locked: this.locked,
+    };
   }
 
   takeDoc(doc: MaskDoc, legend: LegendEntry[]): void {
@@ -129,7 +141,8 @@ export class EditorSession {
   /** Called each frame in which the document changed. */
   looked(): void {
     const now = performance.now();
-    if (now - this.lookedAt < OFTEN) return;
+    const pause = OFTEN * Math.max(1, (this.doc?.ids.length ?? 0) / LARGE);
+    if (now - this.lookedAt < pause) return;
     this.lookedAt = now;
     this.version++;
   }

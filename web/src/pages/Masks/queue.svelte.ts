@@ -19,7 +19,7 @@ export interface QueueEntry {
   models: string[];
   worst: number | null;
   rejected: boolean;
-  made: string;
+  created: string;
 }
 
 export type Filter = "look" | "all" | "accepted";

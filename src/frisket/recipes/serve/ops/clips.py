@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from frisket.masks.read import BACKGROUND, read
+from frisket.masks.names import BACKGROUND
+from frisket.masks.read import read
 from frisket.media.foreign import reason_of
 from frisket.media.frames import Media, decode, probe
 from frisket.recipes.serve.session import Reply, Session

@@ -8,9 +8,9 @@ import numpy as np
 from frisket.maskgen.tracking.propagate import Carrier
 from frisket.media.seeking import FrameReader, open_reader
 from frisket.recipes.masks.footage import (
-    Footage,
+    MaskFootage,
     OpenReader,
-    Report,
+    ReportFrame,
     TrackRequest,
     blend_footage,
     measure_coverage,
@@ -26,7 +26,7 @@ OFTEN = 8  # frames between two words of progress of what is quick
 
 def read_frame(session: Session, args: dict[str, Any]) -> Reply:
     """{footage, frame}: the planes of a frame as its files have it, one after the other."""
-    footage = Footage.parse(args["footage"])
+    footage = MaskFootage.parse(args["footage"])
     planes = footage.read_planes(int(args["frame"]), _open_kept(session, footage))
     body = b"".join(np.ascontiguousarray(plane).tobytes() for plane in planes.values())
     return Reply({"keys": list(planes), "height": footage.height, "width": footage.width}, body)
@@ -34,14 +34,14 @@ def read_frame(session: Session, args: dict[str, Any]) -> Reply:
 
 def measure(session: Session, args: dict[str, Any]) -> Reply:
     """{footage}: how much of each frame each id covers."""
-    footage = Footage.parse(args["footage"])
+    footage = MaskFootage.parse(args["footage"])
     coverage = measure_coverage(footage, _report_often(session, "coverage", footage.frames))
     return Reply({"shares": coverage.dump()})
 
 
 def write(session: Session, args: dict[str, Any]) -> Reply:
     """{footage, targets, drafts, comment}: the whole mask, written; what it covers."""
-    footage = Footage.parse(args["footage"])
+    footage = MaskFootage.parse(args["footage"])
     coverage = write_footage(
         footage,
         {key: Path(path) for key, path in args["targets"].items()},
@@ -58,7 +58,7 @@ def track(session: Session, args: dict[str, Any]) -> Reply:
     Each is told as it is there, as progress "FRAME CONFIDENCE". `kept` are frames painted by hand:
     they are left alone, and so is what becomes one meanwhile.
     """
-    footage = Footage.parse(args["footage"])
+    footage = MaskFootage.parse(args["footage"])
     request = TrackRequest(args["keys"], int(args["first"]), int(args["last"]), args["direction"])
     carrier = _load_carrier(session, args)
     drafts = footage.drafts
@@ -79,13 +79,13 @@ def track(session: Session, args: dict[str, Any]) -> Reply:
 
 def blend(session: Session, args: dict[str, Any]) -> Reply:
     """{footage, first, last, kept}: the frames between two keyframes drawn by their shapes."""
-    footage = Footage.parse(args["footage"])
+    footage = MaskFootage.parse(args["footage"])
     opened = _open_kept(session, footage)
     drawn = blend_footage(footage, int(args["first"]), int(args["last"]), opened, args["kept"])
     return Reply({"drawn": drawn})
 
 
-def _open_kept(session: Session, footage: Footage) -> OpenReader:
+def _open_kept(session: Session, footage: MaskFootage) -> OpenReader:
     """Opens mask files, and keeps them open between requests."""
     reading = footage.code.reading
 
@@ -100,7 +100,7 @@ def _open_kept(session: Session, footage: Footage) -> OpenReader:
     return open_file
 
 
-def _report_often(session: Session, stage: str, total: int) -> Report:
+def _report_often(session: Session, stage: str, total: int) -> ReportFrame:
     def report(_: int, done: int, __: float) -> None:
         session.check()
         if done % OFTEN == 0 or done == total:

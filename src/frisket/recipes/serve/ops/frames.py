@@ -14,14 +14,14 @@ from frisket.media.frames import Media, probe
 from frisket.media.seeking import HELD, FrameReader, VideoReader, open_reader
 from frisket.recipes.serve.session import Operation, Reply, Session
 
-Form = Literal["jpeg", "webp", "png"]
+PictureForm = Literal["jpeg", "webp", "png"]
 QUALITY = {"jpeg": 90, "webp": 82}
 ROW = 10  # tiles of a film strip beside each other: no picture format takes rows without end
 MOST_TILES = 400
 _Rgb = UInt8[np.ndarray, "H W 3"]
 
 
-def _key(path: Path) -> tuple[str, int, int]:
+def _stamp_file(path: Path) -> tuple[str, int, int]:
     """The file as it is now: what was known of another content is not known of it."""
     stat = path.stat()
     return str(path), stat.st_mtime_ns, stat.st_size
@@ -30,14 +30,14 @@ def _key(path: Path) -> tuple[str, int, int]:
 def open_clip(session: Session, path: Path) -> FrameReader:
     """The reader of a clip, kept open between requests."""
     reader: FrameReader = session.cache.get(
-        ("reader", *_key(path)), lambda: (open_reader(path), HELD)
+        ("reader", *_stamp_file(path)), lambda: (open_reader(path), HELD)
     )
     return reader
 
 
 def describe_clip(session: Session, path: Path) -> Media:
     """What a clip is; its packets are counted once."""
-    media: Media = session.cache.get(("media", *_key(path)), lambda: (probe(path), 4096))
+    media: Media = session.cache.get(("media", *_stamp_file(path)), lambda: (probe(path), 4096))
     return media
 
 
@@ -75,37 +75,42 @@ def read_frame(session: Session, args: dict[str, Any]) -> Reply:
         body = encode_picture(shrink_picture(picture, width), form)
         return body, len(body)
 
-    body: bytes = session.cache.get(("frame", *_key(path), index, width, form), make)
+    body: bytes = session.cache.get(("frame", *_stamp_file(path), index, width, form), make)
     return Reply({"form": form}, body)
 
 
 def read_strip(session: Session, args: dict[str, Any]) -> Reply:
     """{path, count, height}: a film strip in rows of ROW tiles, and the frame each tile shows.
 
-    Tiles lie evenly; where frames before a tile's own would have to be decoded, the whole frame
+    Tiles lie evenly; where frames before a tile's own would have to be decoded, the start frame
     nearest before it is shown instead, if no other tile is as near: the list says which.
     """
     path = Path(args["path"])
     count, height = min(int(args["count"]), MOST_TILES), int(args["height"])
     media, reader = describe_clip(session, path), open_clip(session, path)
-    wanted = _spread(media.frames, count)
-    shown = [
-        _find_near(reader, at, max(media.frames // max(len(wanted), 1) // 2, 1)) for at in wanted
-    ]
+    wanted_frames = _spread_frames(media.frames, count)
+    reach = max(media.frames // (2 * len(wanted_frames)), 1)
+    shown_frames = [_find_near(reader, index, reach) for index in wanted_frames]
     width = max(round(media.width * height / media.height), 1)
-    rows = math.ceil(len(shown) / ROW)
-    sheet = np.zeros((rows * height, min(len(shown), ROW) * width, 3), np.uint8)
-    for place, index in enumerate(shown):
-        session.progress("filmstrip", place, len(shown))
+    rows = math.ceil(len(shown_frames) / ROW)
+    sheet = np.zeros((rows * height, min(len(shown_frames), ROW) * width, 3), np.uint8)
+    for place, index in enumerate(shown_frames):
+        session.progress("filmstrip", place, len(shown_frames))
         picture = np.asarray(reader.read(index), np.uint8)
         tile = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
         top, left = place // ROW * height, place % ROW * width
         sheet[top : top + height, left : left + width] = tile
-    value = {"frames": shown, "wanted": wanted, "width": width, "height": height, "row": ROW}
+    value = {
+        "frames": shown_frames,
+        "wanted": wanted_frames,
+        "width": width,
+        "height": height,
+        "row": ROW,
+    }
     return Reply(value, encode_picture(sheet, "webp"))
 
 
-def _spread(frames: int, count: int) -> list[int]:
+def _spread_frames(frames: int, count: int) -> list[int]:
     """At most `count` frames, each in the middle of the stretch it stands for."""
     count = max(min(count, frames), 1)
     return [min(int((place + 0.5) * frames / count), frames - 1) for place in range(count)]
@@ -114,8 +119,8 @@ def _spread(frames: int, count: int) -> list[int]:
 def _find_near(reader: FrameReader, index: int, reach: int) -> int:
     if not isinstance(reader, VideoReader):
         return index
-    whole = reader.find_whole(index)
-    return index if whole is None or index - whole > reach else whole
+    start = reader.find_whole(index)
+    return index if start is None or index - start > reach else start
 
 
 def shrink_picture(picture: _Rgb, width: int) -> _Rgb:
@@ -126,7 +131,7 @@ def shrink_picture(picture: _Rgb, width: int) -> _Rgb:
     return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def encode_picture(picture: _Rgb, form: Form) -> bytes:
+def encode_picture(picture: _Rgb, form: PictureForm) -> bytes:
     """JPEG (quickest), WebP (smallest) or PNG (exact) of H W 3."""
     stream = io.BytesIO()
     image = Image.fromarray(np.ascontiguousarray(picture))

@@ -15,7 +15,7 @@ from frisket.recipes.masks.request import device_of
 from frisket.recipes.serve.session import Reply, Session
 
 MODULES = {"faces": "insightface"}  # of an extra, the module that tells whether it is installed
-SHOWN = 12  # examples of phrases by region
+MOST_PHRASES = 12  # examples of phrases by region
 
 
 def list_backends(_session: Session, args: dict[str, Any]) -> Reply:
@@ -64,7 +64,7 @@ def plan_making(session: Session, args: dict[str, Any]) -> Reply:
             "messages": result.messages,
             "licences": result.licences,
             "regions": {
-                name: sorted(table.items(), key=lambda item: -item[1])[:SHOWN]
+                name: sorted(table.items(), key=lambda item: -item[1])[:MOST_PHRASES]
                 for name, table in regions.items()
             },
         }
@@ -80,8 +80,8 @@ def _stands_first(name: str) -> bool:
 
 
 def _describe(name: str, folders: dict[str, str]) -> dict[str, Any]:
-    whole = resolve_parts(name)
-    parts = [part for part in backends_of(whole) if part == name or part != whole.tracker]
+    stages = resolve_parts(name)
+    parts = [part for part in backends_of(stages) if part == name or part != stages.tracker]
     backends = {part: BACKENDS.load(part) for part in parts}
     first = backends[parts[0]]
     missing = [_spell_missing(part, backend, folders) for part, backend in backends.items()]
@@ -91,8 +91,12 @@ def _describe(name: str, folders: dict[str, str]) -> dict[str, Any]:
         "summary": first.summary if name not in COMPOSITIONS else " → ".join(parts),
         "role": find_front_role(parts[0]),
         "weights": any(backend.weights for backend in backends.values()),
-        "licence": "; ".join(dict.fromkeys(each.licence.weights for each in backends.values())),
-        "warning": " ".join(filter(None, (each.licence.warning for each in backends.values()))),
+        "licence": "; ".join(
+            dict.fromkeys(backend.licence.weights for backend in backends.values())
+        ),
+        "warning": " ".join(
+            filter(None, (backend.licence.warning for backend in backends.values()))
+        ),
         "missing": " ".join(filter(None, missing)),
     }
 
@@ -105,12 +109,12 @@ def _spell_missing(name: str, backend: Backend, folders: dict[str, str]) -> str:
         return ""
     if backend.repo and find_cached(backend.repo) is not None:
         return ""
-    where = f"{name} = FOLDER in [maskgen.sources] of the configuration"
+    place = f"{name} = FOLDER in [maskgen.sources] of the configuration"
     if backend.repo and "/" not in backend.repo:  # it comes with the package
         return ""
     if not backend.repo:
-        return f"{name} needs its weights: {where}."
-    return f"{name} needs {backend.repo}: `hf download {backend.repo}`, or {where}."
+        return f"{name} needs its weights: {place}."
+    return f"{name} needs {backend.repo}: `hf download {backend.repo}`, or {place}."
 
 
 OPS = {"making.backends": list_backends, "making.plan": plan_making}

@@ -108,13 +108,15 @@ def _stamp(args: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _pack(proposal: Proposal) -> Reply:
-    parts = [zlib.compress(each.mask.numpy().tobytes(), 1) for each in proposal.candidates]
-    masks = [each.mask for each in proposal.candidates]
+    parts = [
+        zlib.compress(candidate.mask.numpy().tobytes(), 1) for candidate in proposal.candidates
+    ]
+    masks = [candidate.mask for candidate in proposal.candidates]
     value = {
         "backend": proposal.backend,
         "source": Path(proposal.source).name if proposal.source else "",
         "device": proposal.device,
-        "scores": [each.score for each in proposal.candidates],
+        "scores": [candidate.score for candidate in proposal.candidates],
         "shares": [float(mask.float().mean()) for mask in masks],
         "lengths": [len(part) for part in parts],
         "size": [masks[0].shape[1], masks[0].shape[0]] if masks else None,

@@ -82,12 +82,12 @@ def _answer(
     at = picks.index(frame) if frame in picks else 0
     single = replace(window, geometry=replace(window.geometry, picks=picks[at : at + 1]))
     if painted is None:
-        named = read_saved(lens, single)
-        cells = lay_frame(lens, single, named)
+        planes = read_saved(lens, single)
+        cells = lay_frame(lens, single, planes)
         frames = _lay_others(session, lens, window) if len(picks) > 1 else cells
     else:
-        named = _split(painted, single, lens)
-        cells = lay_frame(lens, single, named)
+        planes = _split(painted, single, lens)
+        cells = lay_frame(lens, single, planes)
         frames = cells
         if len(picks) > 1:
             frames = _lay_others(session, lens, window).clone()
@@ -95,10 +95,10 @@ def _answer(
                 frames[:, at : at + 1] = cells
     session.check()
     view = weigh_cells(lens, frames, level)
-    faults = list_faults(lens, single, named, cells, view)
+    faults = list_faults(lens, single, planes, cells, view)
     body = torch.cat([view.weights[None], view.coverage]).half().numpy().tobytes()
     latent = -(-at // lens.grid.temporal)
-    value = _describe(lens, window, view, named)
+    value = _describe(lens, window, view, planes)
     value |= {
         "masked": True,
         "latent": latent,
@@ -109,11 +109,11 @@ def _answer(
 
 
 def _describe(
-    lens: Lens, window: Window, view: LossView, named: Mapping[str, Plane]
+    lens: Lens, window: Window, view: LossView, planes: Mapping[str, Plane]
 ) -> dict[str, Any]:
     rows, columns = window.geometry.spans()
     height, width = window.geometry.target
-    areas = {name: float(plane.mean()) for name, plane in named.items()}
+    areas = {name: float(plane.mean()) for name, plane in planes.items()}
     areas["background"] = max(1 - sum(areas.values()), 0.0)
     resolution = lens.clipset.resolution
     return {
@@ -152,12 +152,12 @@ def _open_lens(session: Session, args: dict[str, Any]) -> Lens:
     legends = tuple(_stamp(place / LEGEND) for place in places)
     key = ("config", *_stamp(path), legends)
     config = session.cache.get(key, lambda: (load(path), 1 << 16))
-    key = ("lens", key, number, tuple(sorted(weights.items())), resolution)
+    tried = (number, tuple(sorted(weights.items())), resolution)
 
     def make() -> tuple[Lens, int]:
         return open_lens(config, number, weights=weights, resolution=resolution), 1 << 14
 
-    lens: Lens = session.cache.get(key, make)
+    lens: Lens = session.cache.get(("lens", key, tried), make)
     return lens
 
 
@@ -180,7 +180,7 @@ def _pair(masking: Masking, clips: Path, clip: Path, name: str) -> dict[str, Pat
     folders = dict(masking.folders)
     if masking.source == "sidecar":
         folders, ends = {"": clips}, [".mask", "-masklabel"]
-    found: dict[str, Path] = {}
+    mask_paths: dict[str, Path] = {}
     for region, folder in folders.items():
         stems = [unicodedata.normalize(form, name) for form in ("NFC", "NFD")]
         suffixes = ("", *IMAGES, *VIDEOS) if masking.source != "sidecar" else (*IMAGES, *VIDEOS)
@@ -189,8 +189,8 @@ def _pair(masking: Masking, clips: Path, clip: Path, name: str) -> dict[str, Pat
         ]
         path = next((path for path in paths if path != clip and path.exists()), None)
         if path is not None:
-            found[region] = path
-    return found
+            mask_paths[region] = path
+    return mask_paths
 
 
 def _spell_unmasked(lens: Lens) -> str:
@@ -224,17 +224,17 @@ def _lay_others(session: Session, lens: Lens, window: Window) -> Tensor:
 
 def _split(painted: PaintedMask, window: Window, lens: Lens) -> dict[str, Plane]:
     """The painted planes as the trainer would read them from the saved file."""
-    named: dict[str, Plane] = {}
+    planes: dict[str, Plane] = {}
     if painted.labels is not None:
-        named = split_labels(painted.labels, painted.legend, window, lens.regions)
+        planes = split_labels(painted.labels, painted.legend, window, lens.regions)
     for name in lens.regions:
         if name in painted.soft:
-            named[name] = painted.soft[name]
+            planes[name] = painted.soft[name]
     if window.masking.invert:
-        named = {name: 1 - plane for name, plane in named.items()}
-    if not named:
+        planes = {name: 1 - plane for name, plane in planes.items()}
+    if not planes:
         raise BadLabels("the painted mask has no region of [regions]; add one there")
-    return named
+    return planes
 
 
 def read_painted(body: bytes, args: dict[str, Any]) -> PaintedMask:
@@ -244,18 +244,18 @@ def read_painted(body: bytes, args: dict[str, Any]) -> PaintedMask:
         raise BadLabels(f"a mask of {width} x {height} pixels; up to {MOST_PIXELS} pixels can be")
     soft_names = [str(name) for name in args.get("soft") or []]
     lengths = [int(length) for length in args.get("lengths") or [len(body)]]
-    planes: list[Tensor] = []
+    parts: list[Tensor] = []
     start = 0
     for length in lengths:
-        planes.append(_inflate(body[start : start + length], width, height))
+        parts.append(_inflate(body[start : start + length], width, height))
         start += length
-    hard = len(planes) - len(soft_names)
+    hard = len(parts) - len(soft_names)
     if hard not in (0, 1) or start != len(body):
-        raise BadLabels(f"a mask of {len(planes)} parts for the planes {soft_names}")
+        raise BadLabels(f"a mask of {len(parts)} parts for the planes {soft_names}")
     legend = {str(name): int(index) for name, index in (args.get("legend") or {}).items()}
-    soft = zip(soft_names, planes[hard:], strict=True)
+    soft = zip(soft_names, parts[hard:], strict=True)
     return PaintedMask(
-        planes[0] if hard else None,
+        parts[0] if hard else None,
         legend,
         {name: (plane.float() / 255)[None] for name, plane in soft},
     )

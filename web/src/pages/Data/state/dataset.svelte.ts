@@ -43,7 +43,9 @@ class DataSet {
 
   selected = $state.raw<ReadonlySet<string>>(new Set());
   current = $state<string | null>(null);
+  /** What Ctrl+Z takes back; shown for a while after it was done. */
   undo = $state.raw<Undo | null>(null);
+  offering = $state(false);
 
   #anchor: string | null = null;
   #number = 0;
@@ -257,16 +259,18 @@ class DataSet {
   offer(text: string, run: () => Promise<void>): void {
     clearTimeout(this.#timer);
     this.undo = { text, run };
-    this.#timer = setTimeout(() => (this.undo = null), OFFERED);
+    this.offering = true;
+    this.#timer = setTimeout(() => (this.offering = false), OFFERED);
   }
 
   async takeBack(): Promise<void> {
     const undo = this.undo;
     if (!undo) return;
     this.undo = null;
+    this.offering = false;
     try {
       await undo.run();
-      toast("Taken back", "ok");
+      toast(`Taken back: ${undo.text}`, "ok");
       await this.reload();
     } catch (error) {
       toastError(error);

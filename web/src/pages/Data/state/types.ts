@@ -23,7 +23,8 @@ export interface Finding {
   fix: string;
 }
 
-export type MaskStatus = "none" | "made" | "unsure" | "nothing" | "failed" | "hand" | "alpha";
+export type MaskStatus =
+  "none" | "made" | "accepted" | "unsure" | "nothing" | "failed" | "hand" | "alpha";
 
 export interface Facts {
   id: string;
@@ -73,6 +74,7 @@ export interface FactsAnswer {
 export const STATUS_WORDS: Record<MaskStatus, string> = {
   none: "no mask",
   made: "made",
+  accepted: "accepted",
   unsure: "unsure",
   nothing: "nothing found",
   failed: "failed",

@@ -70,3 +70,9 @@ async function readPlane(path: string): Promise<{ info: MaskInfo; plane: Uint8Ar
     throw new Error(`the mask has ${plane.length} pixels, not ${info.width} × ${info.height}`);
   return { info, plane };
 }
+
+export function checkSizes(picture: PictureSource, mask: { width: number; height: number }): void {
+  if (picture.width === mask.width && picture.height === mask.height) return;
+  const sizes = [mask, picture].map(({ width, height }) => `${width} × ${height}`);
+  throw new Error(`the mask is ${sizes[0]} pixels, the picture ${sizes[1]}`);
+}

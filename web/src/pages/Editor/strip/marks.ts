@@ -33,3 +33,14 @@ export function findNext(
   const later = [...clips.slice(at + 1), ...clips.slice(0, Math.max(at, 0))];
   return later.find((clip) => needsLook(marks[clip.id]));
 }
+
+/** Pictures other than this one that have a mask, as far as is known. */
+export function listMasked(
+  clips: StripClip[],
+  current: string,
+  marks: Record<string, Mark>,
+): StripClip[] {
+  return clips.filter(
+    (clip) => clip.id !== current && !clip.video && (marks[clip.id] ?? "none") !== "none",
+  );
+}

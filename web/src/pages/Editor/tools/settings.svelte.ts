@@ -26,7 +26,7 @@ const FIRST = {
   hardness: 1,
   opacity: 1,
   pressure: true,
-  soft: false, // paint the soft plane of the region
+  soft: true, // where masks are soft: paint with hardness and opacity
   over: "all" as Over,
   fillBy: "mask" as "mask" | "colour",
   tolerance: 24,

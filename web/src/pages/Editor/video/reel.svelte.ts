@@ -34,7 +34,8 @@ export class Reel {
     this.info = await get<FrameInfo>(`/clips/${this.clip.id}/frames`);
     await this.refresh();
     // Nice to have: a clip whose film strip or configuration cannot be read is still painted.
-    await Promise.all([this.loadStrip(), this.loadPicks()].map((part) => part.catch(toastError)));
+    await this.loadStrip().catch(toastError);
+    await this.loadPicks().catch(toastError); // last: it brings the whole configuration
   }
 
   get running(): boolean {

@@ -40,7 +40,7 @@ def check_options(plan: SetPlan, changes: Mapping[str, Any]) -> MaskGeneration:
         if name in CLOSED or name.partition(".")[0] in CLOSED:
             raise BadMaking(f"{name}: is set in the configuration, not on this page")
         section, _, key = name.rpartition(".")
-        table = tree
+        table: Any = tree
         for part in filter(None, section.split(".")):
             table = table.get(part)
             if not isinstance(table, dict):

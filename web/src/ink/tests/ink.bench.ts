@@ -1,18 +1,24 @@
 /** What a frame of painting costs at 4096 pixels: `npx vitest bench src/ink --run`. */
 
 import { bench, describe } from "vitest";
-import { MaskDoc } from "./doc";
-import { History } from "./history";
-import { growMask, maskOf } from "./regions";
-import { checksum } from "./tiles";
+import { MaskDoc } from "../doc";
+import { History } from "../history";
+import { growMask, maskOf } from "../regions";
+import { checksum } from "../tiles";
 
 const SIDE = 4096;
-const doc = new MaskDoc(SIDE, SIDE), history = new History(doc);
+const doc = new MaskDoc(SIDE, SIDE),
+  history = new History(doc);
 let x = 0;
 
 /** One frame of a stroke: four coalesced points, three pixels apart, and the tiles to be drawn. */
 function drawFrame(): void {
-  doc.extend(Array.from({ length: 4 }, () => ({ x: (x = (x + 3) % SIDE), y: 2000 + 900 * Math.sin(x / 300) })));
+  doc.extend(
+    Array.from({ length: 4 }, () => ({
+      x: (x = (x + 3) % SIDE),
+      y: 2000 + 900 * Math.sin(x / 300),
+    })),
+  );
   doc.takeDirty();
 }
 
@@ -27,7 +33,8 @@ for (const size of [60, 400, 1000]) {
       teardown: () => doc.cancel(),
     });
     bench("a frame on a soft plane", drawFrame, {
-      setup: () => doc.begin({ tool: "brush", region: 1, size, mode: "soft", hardness: 0.4, opacity: 0.8 }),
+      setup: () =>
+        doc.begin({ tool: "brush", region: 1, size, mode: "soft", hardness: 0.4, opacity: 0.8 }),
       teardown: () => doc.cancel(),
     });
   });
@@ -36,7 +43,8 @@ for (const size of [60, 400, 1000]) {
 describe("a stroke of 60 px half across", () => {
   function paint(): void {
     doc.begin({ tool: "brush", region: 1 + (history.steps.length % 5), size: 60 });
-    for (let at = 0; at < SIDE / 2; at += 12) doc.extend([{ x: at, y: 1000 + 60 * Math.sin(at / 90) }]);
+    for (let at = 0; at < SIDE / 2; at += 12)
+      doc.extend([{ x: at, y: 1000 + 60 * Math.sin(at / 90) }]);
     const step = doc.end();
     if (step) history.push(step);
   }
@@ -47,7 +55,9 @@ describe("a stroke of 60 px half across", () => {
   });
   paint();
   const { bytes, deltas } = history.steps[0]!;
-  console.log(`a step of ${deltas.length} tiles: ${deltas.reduce((sum, { runs }) => sum + runs.length, 0)} bytes of runs, ${bytes} in all`);
+  console.log(
+    `a step of ${deltas.length} tiles: ${deltas.reduce((sum, { runs }) => sum + runs.length, 0)} bytes of runs, ${bytes} in all`,
+  );
 });
 
 describe("whole masks", () => {

@@ -7,14 +7,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from frisket.studio.jobs.spec import JobSpec
-from frisket.studio.masks_made.making import (
+from frisket.studio.review.making import (
     build_call,
     check_options,
     describe_form,
     name_outputs,
     read_options,
 )
-from frisket.studio.masks_made.queue import BELOW, count_entries, judge_row, list_entries
+from frisket.studio.review.queue import BELOW, count_entries, judge_row, list_entries
 from frisket.studio.sets.index import SetIndex, SetIndexes, get_indexes
 from frisket.studio.sets.plan import list_regions
 from frisket.studio.settings import read_settings

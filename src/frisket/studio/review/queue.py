@@ -37,7 +37,7 @@ class QueueEntry:
     models: tuple[str, ...] = ()
     worst: int | None = None  # frame of a video that is least sure
     rejected: bool = False  # the clip is left out of training
-    made: str = ""  # when
+    created: str = ""  # when its mask was made
 
     def dump(self) -> dict[str, Any]:
         """As JSON for the page."""
@@ -92,11 +92,11 @@ def _describe(plan: SetPlan, row: ClipRow, below: float) -> QueueEntry:
         record = None if path is None else load(path)
     except (BadMaskRecord, OSError) as error:
         return replace(base, status="broken", look=(str(error),))
-    if row.masks and (record is None or not _is_as_made(record, row)):
+    if row.masks and (record is None or not _is_unchanged(record, row)):
         return replace(base, status="hand")
     if record is None:
-        why = "it has no mask: training leaves it out where others have one"
-        return replace(base, look=(why,))
+        reason = "it has no mask: training leaves it out where others have one"
+        return replace(base, look=(reason,))
     return _describe_record(base, row, record, below)
 
 
@@ -124,11 +124,11 @@ def _describe_record(
         },
         models=tuple(model.name for model in record.models),
         worst=record.worst,
-        made=record.created,
+        created=record.created,
     )
 
 
-def _is_as_made(record: MaskRecord, row: ClipRow) -> bool:
+def _is_unchanged(record: MaskRecord, row: ClipRow) -> bool:
     """Whether every mask of the clip is as the record has it; an imported one is somebody's own."""
     if IMPORTED in record.settings:
         return False
