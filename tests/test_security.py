@@ -30,6 +30,7 @@ POWERS = {
     r"(os\.(system|popen|exec\w*|spawn\w*)|subprocess\.\w+|pty\.\w+|Popen)": (
         "studio/live/cards.py",  # nvidia-smi
         "studio/jobs/processes.py",  # our own commands, sealed by who opened the studio
+        "studio/live/graphics_cards.py",  # nvidia-smi with fixed words, for memory and load
     ),
     r"(pickle|cPickle|dill|joblib|shelve|marshal|cloudpickle)\.\w+": (),
     r"yaml\.(load|load_all|unsafe_load|full_load|Loader|UnsafeLoader|FullLoader)": (),

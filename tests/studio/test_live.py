@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from frisket.studio.live.cards import parse_cards
 from frisket.studio.live.curves import bucket_curves, measure_axis
+from frisket.studio.live.graphics_cards import parse_cards
 from frisket.studio.live.spikes import UsualErrors, find_spikes, list_step_clips, rank_clips
-from frisket.studio.live.tail import MetricsTail
+from frisket.studio.live.tail import MetricsColumns
 
 PHOTOS = Path(__file__).parents[2] / "examples" / "photos"
 
@@ -47,7 +47,7 @@ def draw_lines(
 
 def test_a_growing_file_is_read_on_and_a_rewritten_one_anew(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    tail = MetricsTail(path)
+    tail = MetricsColumns(path)
     assert not tail.update()
     write(path, list(draw_lines(10)))
     assert tail.update()
@@ -87,7 +87,7 @@ def test_hostile_lines_are_counted_and_left_out(tmp_path: Path) -> None:
         b' "clips": [{"name": "a", "t": 0.5, "error": null}]}',
     ]
     path.write_bytes(b"\n".join(lines) + b"\n")
-    tail = MetricsTail(path)
+    tail = MetricsColumns(path)
     tail.update()
     assert list(tail.steps) == [3]
     assert tail.bad == 6
@@ -99,7 +99,7 @@ def test_hostile_lines_are_counted_and_left_out(tmp_path: Path) -> None:
 def test_buckets_keep_every_extreme(tmp_path: Path, buckets: int) -> None:
     path = tmp_path / "metrics.jsonl"
     write(path, list(draw_lines(300, clip="c9", at=150)))
-    tail = MetricsTail(path)
+    tail = MetricsColumns(path)
     tail.update()
     curves = bucket_curves(tail, measure_axis(tail, "step", None), buckets)
     loss, values = curves["series"]["loss"], np.array(tail.series["loss"].values)
@@ -118,7 +118,7 @@ def test_buckets_keep_every_extreme(tmp_path: Path, buckets: int) -> None:
 def test_a_spike_names_the_clip_that_made_it(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     write(path, list(draw_lines(200, clip="bad", at=120, times=20)))
-    tail = MetricsTail(path)
+    tail = MetricsColumns(path)
     tail.update()
     spike = find_spikes(tail)[0]
     assert (spike["step"], spike["why"]) == (120, "clip")
@@ -133,7 +133,7 @@ def test_a_clip_of_little_noise_stands_out_in_a_loss_that_does_not(tmp_path: Pat
     lines[119]["clips"][0] |= {"name": "bad", "t": 0.02, "error": 0.1 * 5}
     path = tmp_path / "metrics.jsonl"
     write(path, lines)
-    tail = MetricsTail(path)
+    tail = MetricsColumns(path)
     tail.update()
     (spike,) = find_spikes(tail)
     assert (spike["step"], spike["why"], spike["clips"][0]["name"]) == (120, "clip", "bad")
@@ -149,7 +149,7 @@ def test_a_high_noise_level_is_no_clips_fault(tmp_path: Path) -> None:
         lines.append({"step": step, "seconds": step, "loss": error, "clips": [clip]})
     path = tmp_path / "metrics.jsonl"
     write(path, lines)
-    tail = MetricsTail(path)
+    tail = MetricsColumns(path)
     tail.update()
     usual = UsualErrors.measure(tail)
     assert usual.at(np.array([0.02]))[0] == pytest.approx(0.05, rel=0.1)
@@ -168,14 +168,14 @@ def test_a_clip_that_is_hard_at_every_noise_level_comes_first(tmp_path: Path) ->
                 clip["error"] *= 2.5
     path = tmp_path / "metrics.jsonl"
     write(path, lines)
-    tail = MetricsTail(path)
+    tail = MetricsColumns(path)
     tail.update()
     first, second, *_ = rank_clips(tail)
     assert (first["name"], first["draws"]) == ("c3", 160)
     assert first["times"] > 2
     assert second["times"] < 1.2
-    assert find_spikes(MetricsTail(tmp_path / "none")) == []
-    assert rank_clips(MetricsTail(tmp_path / "none")) == []
+    assert find_spikes(MetricsColumns(tmp_path / "none")) == []
+    assert rank_clips(MetricsColumns(tmp_path / "none")) == []
 
 
 def test_the_cards_are_what_the_driver_says() -> None:

@@ -18,6 +18,7 @@ from frisket.disk.untrusted import BadText, parse_toml, show
 
 RAW = "$toml"  # a value that JSON has no form for, as TOML writes it: {"$toml": "inf"}
 EXACT = 1 << 53  # whole numbers up to it are the same in a browser
+MASK_KEYS = frozenset(MaskSource.model_fields)
 MASK_WORDS = ("alpha", "sidecar", "listed", "none")  # of `masks`, that are no folder
 
 
@@ -77,31 +78,40 @@ def apply_changes(text: str, changes: Sequence[Change]) -> str:
 
 
 def _apply(text: str, change: Change) -> str:
-    name = _name(change.key)
     try:
         wanted, document = parse_toml(text), tomlkit.parse(text)
     except (BadText, TOMLKitError, ValueError) as error:
         raise CannotEdit(f"this text is no TOML ({error}); mend it first") from error
-    value = None if change.remove or change.to else from_plain(change.value)
     try:
-        if change.remove or change.to:
-            value = deepcopy(_find(wanted, change.key))
-            removed = _remove(document, change.key)
-            del _find(wanted, removed[:-1])[removed[-1]]
-        if not change.remove and not change.to and _is_set(wanted, change.key, value):
+        if not _change_both(wanted, document, change):
             return text  # as it is written: 1e-4 stays 1e-4
-        if not change.remove:
-            _set(wanted, change.to or change.key, value)
-            _set_item(document, change.to or change.key, value)
         changed = tomlkit.dumps(document)
-        same = _agree(tomllib.loads(changed), wanted)
+        same = _is_same(tomllib.loads(changed), wanted)
     except (TOMLKitError, tomllib.TOMLDecodeError, LookupError, TypeError) as error:
-        raise CannotEdit(f"{name}: the form cannot change it in this text ({error!r})") from error
+        raise CannotEdit(
+            f"{_name(change.key)}: the form cannot change it in this text ({error!r})"
+        ) from error
     if not same:
         raise CannotEdit(
-            f"{name}: the form cannot change it as this text is laid out; edit it there"
+            f"{_name(change.key)}: the form cannot change it as this text is laid out; do it there"
         )
     return changed
+
+
+def _change_both(wanted: dict[str, Any], document: Any, change: Change) -> bool:
+    """Make a change in a plain tree and in its document; False where it says so already."""
+    if change.remove or change.to:
+        value = deepcopy(_find(wanted, change.key))
+        removed = _remove(document, change.key)
+        del _find(wanted, removed[:-1])[removed[-1]]
+    else:
+        value = from_plain(change.value)
+        if _is_set(wanted, change.key, value):
+            return False
+    if not change.remove:
+        _set(wanted, change.to or change.key, value)
+        _set_item(document, change.to or change.key, value)
+    return True
 
 
 def _is_set(tree: Any, key: Key, value: Any) -> bool:
@@ -109,15 +119,15 @@ def _is_set(tree: Any, key: Key, value: Any) -> bool:
         old = _find(tree, key)
     except CannotEdit:
         return False
-    return _agree(old, _keep_point(value, {"": old}, ""))
+    return _is_same(old, _keep_point(value, {"": old}, ""))
 
 
-def _agree(left: Any, right: Any) -> bool:
+def _is_same(left: Any, right: Any) -> bool:
     """Equal in type and value, NaN equal to NaN."""
     if isinstance(left, dict) and isinstance(right, dict):
-        return left.keys() == right.keys() and all(_agree(left[key], right[key]) for key in left)
+        return left.keys() == right.keys() and all(_is_same(left[key], right[key]) for key in left)
     if isinstance(left, list) and isinstance(right, list):
-        return len(left) == len(right) and all(map(_agree, left, right))
+        return len(left) == len(right) and all(map(_is_same, left, right))
     return type(left) is type(right) and repr(left) == repr(right)
 
 
@@ -164,31 +174,32 @@ def _set(tree: Any, key: Key, value: Any) -> None:
 def _set_item(tree: Any, key: Key, value: Any) -> None:
     """As `_set`, in a tomlkit document."""
     inline = False
-    for place, part in enumerate(key[:-1]):
-        following = key[place + 1]
-        if isinstance(tree, list):
-            _grow(tree, part, _make_table({}, inline=not isinstance(tree, AoT)))
-        elif part not in tree:
-            listed = isinstance(following, int)
-            holder = _make_list(inline=inline) if listed else _make_table({}, inline=inline)
-            tree[part] = holder
-        else:
-            opened = open_shorthand(key[: place + 1], _plain(tree[part]), following)
-            if opened is not None:
-                tree[part] = _make_table(opened, inline=True)
-        tree = tree[part]
-        inline = (
-            inline
-            or isinstance(tree, InlineTable)
-            or (isinstance(tree, list) and not isinstance(tree, AoT))
-        )
-    inside = inline or len(key) > 1  # below a section tables stand on one line
-    item = _make_item(_keep_point(value, tree, key[-1]), inline=inside)
+    for place in range(len(key) - 1):
+        tree = _enter(tree, key, place, inline=inline)
+        listed = isinstance(tree, list) and not isinstance(tree, AoT)
+        inline = inline or listed or isinstance(tree, InlineTable)
+    last, inside = key[-1], inline or len(key) > 1  # below a section tables stand on one line
+    item = _make_item(_keep_point(value, tree, last), inline=inside)
     if isinstance(tree, list):
-        _grow(tree, key[-1], item)
-    elif isinstance(item, Array) and key[-1] in tree and "\n" in _write(tree[key[-1]]):
+        _grow(tree, last, item)
+    elif isinstance(item, Array) and last in tree and "\n" in _write(tree[last]):
         item.multiline(multiline=True)
-    tree[key[-1]] = item
+    tree[last] = item
+
+
+def _enter(tree: Any, key: Key, place: int, *, inline: bool) -> Any:
+    """What stands at one part of a key, made or opened where it has to be."""
+    part, following = key[place], key[place + 1]
+    if isinstance(tree, list):
+        _grow(tree, part, _make_table({}, inline=not isinstance(tree, AoT)))
+    elif part not in tree:
+        listed = isinstance(following, int)
+        tree[part] = _make_list(inline=inline) if listed else _make_table({}, inline=inline)
+    else:
+        opened = open_shorthand(key[: place + 1], _unwrap(tree[part]), following)
+        if opened is not None:
+            tree[part] = _make_table(opened, inline=True)
+    return tree[part]
 
 
 def _write(item: Any) -> str:
@@ -202,14 +213,14 @@ def _grow(entries: list[Any], part: Any, entry: Any) -> None:
         entries.append(entry)
 
 
-def _plain(item: Any) -> Any:
+def _unwrap(item: Any) -> Any:
     return item.unwrap() if hasattr(item, "unwrap") else item
 
 
 def _keep_point(value: Any, tree: Any, part: Any) -> Any:
     """A whole number as one with a point, where one stood: 1.0 does not become 1."""
     try:
-        old = _plain(tree[part])
+        old = _unwrap(tree[part])
     except (LookupError, TypeError):
         return value
     whole = isinstance(value, int) and not isinstance(value, bool)
@@ -254,11 +265,12 @@ def open_shorthand(key: Key, value: Any, following: Any) -> dict[str, Any] | Non
         return {"strength" if key[0] == "losses" else "weight": value}
     if key == ("regions",) and isinstance(value, str):
         return {"preset": value}
-    if key[-1] != "masks" or following not in MaskSource.model_fields:
-        return None
+    return _open_masks(value) if key[-1] == "masks" and following in MASK_KEYS else None
+
+
+def _open_masks(value: Any) -> dict[str, Any] | None:
     if isinstance(value, str):
-        word = value in MASK_WORDS
-        return {"source": value} if word else {"source": "folder", "path": value}
-    if isinstance(value, dict) and value and not set(value) & set(MaskSource.model_fields):
+        return {"source": value} if value in MASK_WORDS else {"source": "folder", "path": value}
+    if isinstance(value, dict) and value and not MASK_KEYS & set(value):
         return {"source": "regions", "regions": value}
     return None

@@ -5,13 +5,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from frisket.studio.live.tail import MetricsTail
+from frisket.studio.live.tail import MetricsColumns
 
 Axis = Literal["step", "epoch", "minutes"]
 Numbers = NDArray[np.float64]
 
 
-def measure_axis(tail: MetricsTail, axis: Axis, steps_an_epoch: float | None) -> Numbers:
+def measure_axis(tail: MetricsColumns, axis: Axis, steps_an_epoch: float | None) -> Numbers:
     """Where each line stands on the axis. ValueError for epochs of a run that does not say them."""
     if axis == "minutes":
         return np.array(tail.seconds, dtype=np.float64) / 60
@@ -26,7 +26,7 @@ def measure_axis(tail: MetricsTail, axis: Axis, steps_an_epoch: float | None) ->
     return steps / steps_an_epoch
 
 
-def bucket_curves(tail: MetricsTail, places: Numbers, buckets: int) -> dict[str, Any]:
+def bucket_curves(tail: MetricsColumns, places: Numbers, buckets: int) -> dict[str, Any]:
     """Every series as means, minima and maxima in at most `buckets` parts of equal width of x.
 
     `x` is the mean place of the lines of each part that has any; a series has null where it has no

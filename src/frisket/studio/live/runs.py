@@ -13,7 +13,7 @@ from typing import Any
 from fastapi import Request
 
 from frisket.disk.untrusted import ANNOTATIONS, BadText, parse_json, read_text
-from frisket.studio.live.tail import MetricsTail
+from frisket.studio.live.tail import MetricsColumns
 from frisket.studio.runs.index import Run
 from frisket.studio.workspace import Clip, Workspace
 
@@ -26,17 +26,17 @@ class LiveRuns:
 
     def __init__(self) -> None:
         """Nothing is read yet."""
-        self._tails: OrderedDict[Path, MetricsTail] = OrderedDict()
+        self._tails: OrderedDict[Path, MetricsColumns] = OrderedDict()
         self._clips: dict[Path, tuple[int, list[dict[str, Any]]]] = {}
         self._files: dict[Path, Clip] = {}
         self._listed = -math.inf
         self._lock = threading.Lock()
 
     @contextmanager
-    def read(self, folder: Path) -> Iterator[MetricsTail]:
+    def read(self, folder: Path) -> Iterator[MetricsColumns]:
         """The columns of a run, up to its last line; they are yours within the block."""
         with self._lock:
-            tail = self._tails.pop(folder, None) or MetricsTail(folder / "metrics.jsonl")
+            tail = self._tails.pop(folder, None) or MetricsColumns(folder / "metrics.jsonl")
             self._tails[folder] = tail
             while len(self._tails) > KEPT:
                 gone, _ = self._tails.popitem(last=False)
@@ -71,7 +71,7 @@ class LiveRuns:
         with self._lock:
             if path not in self._files and now - self._listed > PAUSE:
                 self._listed = now
-                sets = sorted(workspace.sets(), key=lambda one: one.config == run.config)
+                sets = sorted(workspace.sets(), key=lambda clip_set: clip_set.config == run.config)
                 self._files = {
                     clip.path.resolve(): clip
                     for clip_set in sets

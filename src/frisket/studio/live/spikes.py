@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from frisket.studio.live.tail import MetricsTail
+from frisket.studio.live.curves import Numbers
+from frisket.studio.live.tail import MetricsColumns
 
 WINDOW = 50  # steps before one that it is held against
 LEAST = 15  # of these there must be
@@ -20,7 +21,6 @@ APART = 3  # steps within which only the highest counts
 NEAR = 31  # draws next to one in t that say what is usual there
 OUTLYING = 3.0  # times the usual error at its noise level from which a clip stands out by itself
 BLAMED = 1.5  # times the usual error at its noise level from which a clip is the reason
-Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class UsualErrors:
     errors: Numbers  # the running median over NEAR draws
 
     @classmethod
-    def measure(cls, tail: MetricsTail) -> "UsualErrors":
+    def measure(cls, tail: MetricsColumns) -> "UsualErrors":
         """From all draws of a run so far; empty where none has an error."""
         t, errors = np.array(tail.clips.t), np.array(tail.clips.errors)
         known = np.isfinite(errors)
@@ -55,7 +55,7 @@ def _slide_median(values: Numbers, width: int) -> Numbers:
     return np.concatenate([np.repeat(inner[0], half), inner, np.repeat(inner[-1], half)])
 
 
-def find_spikes(tail: MetricsTail, name: str = "loss", most: int = 50) -> list[dict[str, Any]]:
+def find_spikes(tail: MetricsColumns, name: str = "loss", most: int = 50) -> list[dict[str, Any]]:
     """Steps whose `name`, or one of whose clips, stands out; the farthest first, with their clips.
 
     A step is one where `name` lies above the median of the WINDOW steps before by SCATTER times
@@ -94,7 +94,7 @@ def _measure_reach(spike: dict[str, Any]) -> float:
     return float(max([loss, *times]))
 
 
-def _find_odd_rows(tail: MetricsTail, usual: UsualErrors) -> NDArray[np.int64]:
+def _find_odd_rows(tail: MetricsColumns, usual: UsualErrors) -> NDArray[np.int64]:
     """The lines with a clip whose error is far from what is usual at its noise level."""
     errors, t = np.array(tail.clips.errors), np.array(tail.clips.t)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -136,7 +136,7 @@ def _pick_highest(places: NDArray[np.int64], over: Numbers) -> list[int]:
 
 
 def _describe(
-    tail: MetricsTail, usual: UsualErrors, row: int, value: float, median: float
+    tail: MetricsColumns, usual: UsualErrors, row: int, value: float, median: float
 ) -> dict[str, Any]:
     clips = list_step_clips(tail, row, usual)
     times = [clip["times"] for clip in clips if clip["times"] is not None]
@@ -151,7 +151,7 @@ def _describe(
 
 
 def list_step_clips(
-    tail: MetricsTail, row: int, usual: UsualErrors | None = None
+    tail: MetricsColumns, row: int, usual: UsualErrors | None = None
 ) -> list[dict[str, Any]]:
     """The clips that one line drew, the one farthest from its usual error first."""
     usual = usual or UsualErrors.measure(tail)
@@ -175,7 +175,7 @@ def list_step_clips(
     return sorted(clips, key=lambda clip: -(clip["times"] or 0.0))
 
 
-def rank_clips(tail: MetricsTail, most: int = 200) -> list[dict[str, Any]]:
+def rank_clips(tail: MetricsColumns, most: int = 200) -> list[dict[str, Any]]:
     """Each clip with how many times the usual error at its noise levels it had, the most first.
 
     A clip that is hard at every noise level has a bad mask, a wrong caption, or is unlike the rest.

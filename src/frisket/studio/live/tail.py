@@ -35,7 +35,7 @@ class ClipDraws:
     errors: "array[float]" = field(default_factory=lambda: array("d"))
 
 
-class MetricsTail:
+class MetricsColumns:
     """The lines of one file so far, as columns; `update` reads what was written since.
 
     A file that became shorter or another (a run that goes on from an earlier step, or begins anew)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, HTTPException
+from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, Field, JsonValue
 
 from frisket.config.load import load
@@ -21,22 +21,21 @@ from frisket.studio.configs.files import (
     read_config,
     save_config,
 )
+from frisket.studio.routes.runs import Here
 from frisket.studio.runs.index import open_index
-from frisket.studio.state import Studio, get_studio
 from frisket.studio.workspace import make_id
 
 router = APIRouter()
-Here = Annotated[Studio, Depends(get_studio)]
-Text = Annotated[str, Field(max_length=CONFIG)]
-Part = Annotated[str, Field(max_length=200)] | Annotated[int, Field(ge=0, le=10_000)]
-KeyPath = Annotated[list[Part], Field(min_length=1, max_length=12)]
+ConfigText = Annotated[str, Field(max_length=CONFIG)]
+KeyPart = Annotated[str, Field(max_length=200)] | Annotated[int, Field(ge=0, le=10_000)]
+KeyPath = Annotated[list[KeyPart], Field(min_length=1, max_length=12)]
 NEW = "new.toml"  # the name of a text that is no file yet, in what is said about it
 
 
 class TextRequest(BaseModel):
     """A text that a configuration is about to hold."""
 
-    text: Text
+    text: ConfigText
 
 
 class SaveRequest(TextRequest):
@@ -46,7 +45,7 @@ class SaveRequest(TextRequest):
 
 
 class CreateRequest(TextRequest):
-    """A new configuration."""
+    """A text, and the name of the file that is to hold it."""
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
 
@@ -57,7 +56,7 @@ class ChangeRequest(BaseModel):
     key: KeyPath
     value: JsonValue = None
     remove: bool = False
-    to: Annotated[list[Part], Field(max_length=12)] = []
+    to: Annotated[list[KeyPart], Field(max_length=12)] = []
     maybe: bool = False
 
 

@@ -10,18 +10,17 @@ from fastapi import Path as FromPath
 from frisket.studio.live.curves import Axis, bucket_curves, measure_axis
 from frisket.studio.live.runs import LiveRuns, get_live, measure_epoch, read_banner
 from frisket.studio.live.spikes import find_spikes, list_step_clips, rank_clips
+from frisket.studio.routes.runs import Here, RunId
 from frisket.studio.runs.index import Run, open_index
 from frisket.studio.runs.run_state import find_saved_step
 from frisket.studio.runs.samples import list_previews
-from frisket.studio.state import Studio, get_studio
+from frisket.studio.state import Studio
 from frisket.studio.workspace import UnknownId
 
 router = APIRouter(prefix="/runs/{run_id}")
-Here = Annotated[Studio, Depends(get_studio)]
 Live = Annotated[LiveRuns, Depends(get_live)]
-RunId = Annotated[str, FromPath(pattern="^[0-9a-f]{18}$")]
 Buckets = Annotated[int, Query(ge=10, le=4000)]
-Name = Annotated[str, Query(max_length=200)]
+SeriesName = Annotated[str, Query(max_length=200)]
 
 
 @router.get("/metrics")
@@ -45,7 +44,9 @@ def read_metrics(
 
 
 @router.get("/spikes")
-def read_spikes(run_id: RunId, studio: Here, live: Live, name: Name = "loss") -> dict[str, Any]:
+def read_spikes(
+    run_id: RunId, studio: Here, live: Live, name: SeriesName = "loss"
+) -> dict[str, Any]:
     """Steps whose number stands out, the farthest first, with the clips that they drew."""
     run, _ = _find(studio, run_id)
     with live.read(run.folder) as tail:

@@ -18,18 +18,18 @@ from frisket.studio.configs.edit import CannotEdit
 from frisket.studio.configs.files import ChangedMeanwhile, find_config, hash_text, read_config
 from frisket.studio.configs.starting import describe_start, find_job
 from frisket.studio.jobs.spec import JobSpec
-from frisket.studio.live.cards import list_cards
+from frisket.studio.live.graphics_cards import list_cards
 from frisket.studio.live.runs import LiveRuns, get_live
+from frisket.studio.routes.runs import Here
 from frisket.studio.runs.commands import choose_device, spell_command
 from frisket.studio.runs.index import Run, open_index
 from frisket.studio.serve_pool import Reply
-from frisket.studio.state import Studio, get_studio
+from frisket.studio.state import Studio
 from frisket.studio.workspace import make_id
 
 router = APIRouter(prefix="/train")
-Here = Annotated[Studio, Depends(get_studio)]
 ConfigId = Annotated[str, Field(max_length=64)]
-Word = Annotated[str, Field(max_length=100)]
+ModelName = Annotated[str, Field(max_length=100)]
 RECIPES = "frisket.recipes.init"  # whose table is read, not its code: that loads torch
 
 
@@ -49,8 +49,8 @@ class MemoryRequest(LookRequest):
 class PresetRequest(BaseModel):
     """A model, and the card it is to fit, in GB as cards are sold; 0: none in particular."""
 
-    family: Word
-    variant: Word
+    family: ModelName
+    variant: ModelName
     card: Annotated[int, Field(ge=0, le=1000)] = 0
     sets: Annotated[int, Field(ge=0, le=200)] = 1
 
@@ -99,11 +99,11 @@ def read_cards(studio: Here) -> dict[str, Any]:
 async def look(request: LookRequest, studio: Here, app: Request) -> dict[str, Any]:
     """All that `frisket train` would refuse, and its first lines; takes a second or two."""
     path = await run_in_threadpool(find_config, studio.root, request.config)
-    asked = {"text": request.text, "path": str(path)}
-    reply = await _ask_newest(app, "look", studio.serve.call("config.check", asked))
+    question = {"text": request.text, "path": str(path)}
+    reply = await _ask_newest(app, "look", studio.serve.call("config.check", question))
     problems = [
-        describe_problem(Problem(tuple(each["key"]), each["message"], each["line"]))
-        for each in reply.value["problems"]
+        describe_problem(Problem(tuple(row["key"]), row["message"], row["line"]))
+        for row in reply.value["problems"]
     ]
     return {**reply.value, "problems": problems}
 
@@ -118,8 +118,8 @@ async def estimate_memory(
     """What a text takes of a card, part by part, corrected by what a run of its model took."""
     path = await run_in_threadpool(find_config, studio.root, request.config)
     measured = await run_in_threadpool(_find_measured, studio, live, request.text, path)
-    asked = {"text": request.text, "path": str(path), "room_mib": request.room_mib}
-    call = studio.serve.call("memory.estimate", asked | {"measured": measured}, lane="plan")
+    question = {"text": request.text, "path": str(path), "room_mib": request.room_mib}
+    call = studio.serve.call("memory.estimate", question | {"measured": measured}, lane="plan")
     reply = await _ask_newest(app, "memory", call)
     return {**reply.value, "measured": measured}
 
@@ -128,8 +128,8 @@ async def estimate_memory(
 async def list_savings(request: LookRequest, studio: Here, app: Request) -> dict[str, Any]:
     """What each switch alone would save; every one of them is rehearsed, which takes a while."""
     path = await run_in_threadpool(find_config, studio.root, request.config)
-    asked = {"text": request.text, "path": str(path)}
-    call = studio.serve.call("memory.savings", asked, lane="plan")
+    question = {"text": request.text, "path": str(path)}
+    call = studio.serve.call("memory.savings", question, lane="plan")
     return (await _ask_newest(app, "savings", call)).value
 
 
@@ -206,17 +206,17 @@ def _read_peak(live: LiveRuns, run: Run) -> float | None:
 async def _ask_newest(app: Request, kind: str, call: Coroutine[Any, Any, Reply]) -> Reply:
     """Ask, and let go of what was asked before and is not answered: only the newest text counts."""
     state = app.app.state
-    if not hasattr(state, "asked"):
-        state.asked = {}
-    asked: dict[str, asyncio.Task[Reply]] = state.asked
-    earlier = asked.get(kind)
+    if not hasattr(state, "newest_calls"):
+        state.newest_calls = {}
+    calls: dict[str, asyncio.Task[Reply]] = state.newest_calls
+    earlier = calls.get(kind)
     if earlier is not None and not earlier.done():
         earlier.cancel()
-    task = asked[kind] = asyncio.create_task(call)
+    task = calls[kind] = asyncio.create_task(call)
     try:
         return await task
     except asyncio.CancelledError as error:
-        if task.cancelled() and asked.get(kind) is not task:
+        if task.cancelled() and calls.get(kind) is not task:
             raise HTTPException(409, "a newer text was asked about meanwhile") from error
         task.cancel()
         raise

@@ -12,7 +12,7 @@ FRESH = 2  # seconds that an answer is good for
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
+class GraphicsCard:
     """A card as it is now; numbers that the driver does not say are None."""
 
     index: int
@@ -23,13 +23,13 @@ class Card:
     celsius: float | None
 
 
-def list_cards() -> tuple[Card, ...]:
+def list_cards() -> tuple[GraphicsCard, ...]:
     """All that `nvidia-smi` sees, none where it is not there."""
     return _ask(int(time.monotonic() / FRESH))
 
 
 @lru_cache(maxsize=2)
-def _ask(_: int) -> tuple[Card, ...]:
+def _ask(_: int) -> tuple[GraphicsCard, ...]:
     command = ["nvidia-smi", f"--query-gpu={QUERY}", "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
@@ -38,14 +38,14 @@ def _ask(_: int) -> tuple[Card, ...]:
     return parse_cards(answer.stdout)
 
 
-def parse_cards(text: str) -> tuple[Card, ...]:
+def parse_cards(text: str) -> tuple[GraphicsCard, ...]:
     """The lines of `nvidia-smi`, one a card."""
-    cards = []
+    rows = []
     for index, line in enumerate(filter(None, map(str.strip, text.splitlines()))):
         name, *values = (part.strip() for part in line.rsplit(",", len(FIELDS)))
         numbers: dict[str, Any] = dict(zip(FIELDS, map(_read_number, values), strict=False))
-        cards.append(Card(index, name, *(numbers.get(field) for field in FIELDS)))
-    return tuple(cards)
+        rows.append(GraphicsCard(index, name, *(numbers.get(field) for field in FIELDS)))
+    return tuple(rows)
 
 
 def _read_number(text: str) -> float | None:
