@@ -45,7 +45,7 @@ class _Collected:
 
 
 async def write_drafts(studio: Studio) -> None:
-    """Write the painted frames of every clip into its mask: what is started next reads the files."""
+    """Write the painted frames of every clip into its mask: what starts next reads the files."""
     for clip_id in await run_in_threadpool(_list_waiting, studio):
         await write_reel(studio, clip_id)
 
