@@ -20,7 +20,7 @@ from frisket.media.paths import LEGEND
 
 pytestmark = pytest.mark.browser
 
-SLOW = 100_000  # ms: work on a machine that does other things too
+SLOW = 240_000  # ms: work on a machine that does other things too
 
 
 @pytest.fixture
@@ -38,6 +38,7 @@ def open_page(page: Page, name: str) -> None:
 def test_from_photos_to_a_report(
     page: Page, folder: Path, take_picture: Callable[[str], None]
 ) -> None:
+    page.emulate_media(color_scheme="dark")
     # Photos dropped, and a configuration written.
     expect(page.get_by_text("Drop pictures or videos here")).to_be_visible()
     page.get_by_label("Files to add").set_input_files(sorted((PHOTOS / "clips").iterdir()))
@@ -71,22 +72,24 @@ def test_from_photos_to_a_report(
     left = box["x"] + (box["width"] - 512 * scale) / 2
     top = box["y"] + (box["height"] - 512 * scale) / 2
     page.keyboard.press("b")
-    page.keyboard.press("1")
-    page.mouse.move(left + 150 * scale, top + 330 * scale)
+    page.keyboard.press("3")
+    page.mouse.move(left + 165 * scale, top + 470 * scale)
     page.mouse.down()
-    for x, y in ((120, 380), (160, 430), (230, 450), (300, 440)):
+    for x, y in ((180, 500), (200, 490), (250, 475)):
         page.mouse.move(left + x * scale, top + y * scale, steps=8)
     page.mouse.up()
     page.keyboard.press("Control+s")
     expect(page.get_by_role("status", name="Saving")).to_have_attribute("data-state", "saved")
     after = np.asarray(Image.open(mask_file))
-    face = read_legend(folder / "masks" / LEGEND)["face"]
-    assert (after != before).sum() > 1000
-    assert after[380, 120] == face
+    body = read_legend(folder / "masks" / LEGEND)["body"]
+    assert after[483, 173] == body
+    assert 300 < (after != before).sum() < 5000
     made = record.load(folder / "masks" / "astronaut.json")
     assert made is not None
     assert any("by hand" in note for note in made.notes)
-    page.wait_for_timeout(2500)
+    # What the loss sees of it, on the latent grid.
+    expect(page.locator("figure canvas").first).to_be_visible(timeout=SLOW)
+    page.wait_for_timeout(1500)
     take_picture("editor")
 
     # A short training, from the form.
@@ -110,10 +113,12 @@ def test_from_photos_to_a_report(
     # And the report: what was learnt, what was kept.
     open_page(page, "Compare")
     page.get_by_role("checkbox").first.check()
+    page.get_by_label("Seeds").fill("2")
+    page.get_by_label("Noises").fill("2")
     page.get_by_role("button", name="Measure", exact=True).click(timeout=SLOW)
-    verdict = page.get_by_test_id("verdict")
-    expect(verdict).to_be_visible(timeout=SLOW)
-    report = json.loads((config.run.output / "evaluation" / "report.json").read_text())
+    expect(page.get_by_role("heading", name="Did it work?")).to_be_visible(timeout=SLOW)
+    (written,) = (folder / ".frisket-studio" / "comparisons").glob("*/report.json")
+    report = json.loads(written.read_text())
     expect(page.get_by_role("row", name="learnt inside")).to_be_visible()
     assert report["runs"]
     page.wait_for_timeout(1000)

@@ -41,6 +41,7 @@ def give_folder(clip_set: ClipSet, coming: Sequence[str] = ()) -> Path:
         tables = document["data"]
         table = tables[clip_set.index] if isinstance(tables, list) else tables
         table["masks"] = MASKS
+        table["masks"].comment("label maps, as `frisket masks` and the studio write them")
         if named:
             _name_regions(open_table(document), named)
     if not named:
