@@ -75,7 +75,7 @@ def _list_common_names(folder: Path) -> list[Path]:
 
 
 def list_parts(path: Path) -> list[Path]:
-    """The files behind a LoRA's name, as `runs.sampler.files_of` finds them; [] where none is."""
+    """The files behind a LoRA's name, as `runs.sampling.sampler` finds them; [] if none is."""
     if path.is_file():
         return [path]
     return sorted(path.parent.glob(f"{path.stem}-*{path.suffix}"))

@@ -16,7 +16,7 @@ Side = Annotated[int, Field(ge=8, le=8192)]
 Count = Annotated[int, Field(ge=1, le=10_000)]
 Guidance = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
 EVERYWHERE = "-"  # in place of a mask, as `runs.methods.regional`
-# Begins an option in a prompt file, as `runs.prompt_file` reads them.
+# Begins an option in a prompt file, as `runs.sampling.prompt_file` reads them.
 SIGN = re.compile(r"(?:^|\s)--(?=[A-Za-z])")
 
 

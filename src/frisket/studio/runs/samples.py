@@ -10,7 +10,7 @@ from frisket.disk.untrusted import BadText, cut, parse_json, read_text
 from frisket.studio.runs.artefacts import VIDEO, make_address
 from frisket.studio.runs.index import Run
 
-RECORD = "generate.json"  # as `runs.gallery`
+RECORD = "generate.json"  # as `runs.sampling.gallery`
 PREVIEW = re.compile(r"step-(\d{1,9})\.(png|mp4)")
 MOST = 400  # rows of samples that are sent; the rest is counted
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from frisket.studio.framing import pack_frame
 from frisket.studio.review.making import read_options
-from frisket.studio.routes.weights import find_clip
+from frisket.studio.routes.editor.weights import find_clip
 from frisket.studio.sets.plan import plan_of
 from frisket.studio.settings import read_settings
 from frisket.studio.state import Studio, get_studio

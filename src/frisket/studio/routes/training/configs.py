@@ -21,7 +21,7 @@ from frisket.studio.configs.files import (
     read_config,
     save_config,
 )
-from frisket.studio.routes.runs import Here
+from frisket.studio.routes.runs.folders import Here
 from frisket.studio.runs.index import open_index
 from frisket.studio.workspace import make_id
 

@@ -10,7 +10,7 @@ from fastapi import Path as FromPath
 from frisket.studio.live.curves import Axis, bucket_curves, measure_axis
 from frisket.studio.live.runs import LiveRuns, get_live, measure_epoch, read_banner
 from frisket.studio.live.spikes import find_spikes, list_step_clips, rank_clips
-from frisket.studio.routes.runs import Here, RunId
+from frisket.studio.routes.runs.folders import Here, RunId
 from frisket.studio.runs.index import Run, open_index
 from frisket.studio.runs.run_state import find_saved_step
 from frisket.studio.runs.samples import list_previews

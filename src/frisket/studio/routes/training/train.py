@@ -20,7 +20,7 @@ from frisket.studio.configs.starting import describe_start, find_job
 from frisket.studio.jobs.spec import JobSpec
 from frisket.studio.live.graphics_cards import list_cards
 from frisket.studio.live.runs import LiveRuns, get_live
-from frisket.studio.routes.runs import Here
+from frisket.studio.routes.runs.folders import Here
 from frisket.studio.runs.commands import choose_device, spell_command
 from frisket.studio.runs.index import Run, open_index
 from frisket.studio.serve_pool import Reply
