@@ -95,8 +95,9 @@ def test_weights_and_regions_are_written_into_the_config(page: Page, folder: Pat
     page.get_by_role("spinbutton", name="Weight of hair").fill("0.45")
     page.get_by_role("spinbutton", name="Weight of hair").press("Enter")
     page.get_by_role("button", name="Add a region").click()
-    page.get_by_label("Name of the new region").fill("red jacket")
-    page.keyboard.press("Enter")
+    field = page.get_by_label("Name of the new region")
+    field.fill("red jacket")
+    field.press("Enter")
     expect(page.get_by_role("button", name="red jacket", exact=True)).to_have_attribute(
         "aria-pressed", "true"
     )

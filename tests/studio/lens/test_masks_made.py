@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,9 +11,14 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from frisket.config.maskgen import MaskGeneration, MaskRequest
+from frisket.maskgen.base import BackendUnusable
 from frisket.maskgen.files import record
 from frisket.maskgen.files.unsure import is_unsure
 from frisket.media.files import find
+from frisket.recipes.masks.folder import BadMaskOption
+from frisket.recipes.masks.judge import judge_masks
+from frisket.recipes.masks.make import MaskingResult, make_masks
 from frisket.recipes.masks.review import STANDINGS
 from frisket.studio.review import queue
 from frisket.studio.review.making import BadMaking, build_call, describe_form
@@ -38,7 +41,7 @@ def drafted(tmp_path_factory: pytest.TempPathFactory) -> Path:
         '[model]\nfamily = "pocket"\n[[data]]\nclips = "clips"\nmasks = "masks"\n'
         "[regions]\nface = 1.0\nhair = 0.5\nbody = 0.5\nbackground = 0.0\n"
     )
-    run(folder, "masks", "make", str(clips))
+    make(folder)
     mask = np.asarray(Image.open(folder / "masks" / "hand.png")).copy()
     mask[:20, :20] = 1
     image = Image.fromarray(mask)
@@ -53,11 +56,10 @@ def made(folder: Path, drafted: Path) -> Path:
     return folder
 
 
-def run(folder: Path, *words: str) -> str:
-    command = [sys.executable, "-m", "frisket.cli", *words]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def make(folder: Path, **options: Any) -> MaskingResult:
+    """`frisket masks make`, in this process."""
+    maskgen = MaskGeneration.model_validate({"workers": 1, **options.pop("maskgen", {})})
+    return make_masks(MaskRequest(folder=folder / "clips", maskgen=maskgen, **options))
 
 
 def doubt(path: Path) -> None:
@@ -113,16 +115,24 @@ def find_clips(folder: Path) -> Any:
 
 
 def test_an_accepted_mask_is_kept_under_other_settings(made: Path) -> None:
-    out = run(made, "masks", "accept", "clips", "ada")
-    assert "1 accepted" in out
+    assert judge_masks(made / "clips", "accepted", names=["ada"]).judged == ["ada"]
     before = (made / "masks" / "ada.png").read_bytes()
-    out = run(made, "masks", "make", "clips", "--grow", "9", "--only", "ada")
-    assert "1 accepted, kept" in out
+    grown = {"maskgen": {"cleanup": {"grow": 9}}, "only": ("ada",)}
+    assert make(made, **grown).counts == {"accepted, kept": 1}
     assert (made / "masks" / "ada.png").read_bytes() == before
-    run(made, "masks", "accept", "clips", "ada", "--undo")
-    out = run(made, "masks", "make", "clips", "--grow", "9", "--only", "ada")
+    judge_masks(made / "clips", "accepted", names=["ada"], undo=True)
+    assert make(made, **grown).counts["done"] == 1
     assert (made / "masks" / "ada.png").read_bytes() != before
-    assert record.load(made / "masks" / "ada.json").verdict is None
+    made_record = record.load(made / "masks" / "ada.json")
+    assert made_record is not None
+    assert made_record.verdict is None
+    result = judge_masks(made / "clips", "accepted", above=0.0)
+    assert "ada" in result.judged
+    assert "hand" not in result.judged
+    with pytest.raises(BadMaskOption, match="'adda'"):
+        judge_masks(made / "clips", "accepted", names=["adda"])
+    with pytest.raises(BackendUnusable, match="--only adda"):
+        make(made, only=("adda",))
 
 
 def test_the_form_is_the_model_and_paths_never_come_from_the_page(made: Path) -> None:
@@ -160,11 +170,14 @@ def test_a_run_is_a_job_and_a_redo_is_of_one_clip(made: Path, client: TestClient
     sky = (made / "masks" / "sky.json").read_bytes()
     body = {"options": {"cleanup.grow": 3}, "ids": [ada["id"]], "again": True}
     job = client.post(address, json=body).json()["job"]
-    deadline = time.monotonic() + 60
-    while client.get(f"/api/jobs/{job}").json()["state"] not in ("finished", "failed"):
+    deadline = time.monotonic() + 120
+    state = ""
+    while state not in ("finished", "failed"):
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    assert client.get(f"/api/jobs/{job}").json()["state"] == "finished"
+        jobs = client.get("/api/jobs").json()["jobs"]
+        state = next(each["state"] for each in jobs if each["id"] == job)
+    assert state == "finished"
     assert (made / "masks" / "ada.png").read_bytes() != before
     assert (made / "masks" / "sky.json").read_bytes() == sky
     for wrong in ({"options": {"../x": 1}}, {"options": {"brush": "/etc"}}, {"ids": ["?"]}):

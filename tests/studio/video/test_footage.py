@@ -199,3 +199,21 @@ def test_what_cannot_be_is_refused(folder, client):
         answer = client.post(f"/api/clips/{clip}/mask/{path}", json=body)
         assert answer.status_code == 422
         assert words in answer.json()["error"], answer.text
+
+
+def test_a_file_that_a_crash_left_beside_its_place_is_put_there(folder, client):
+    pictures, labels = draw_clip(4, 32)
+    write_clip(folder / "clips" / "a.mkv", pictures)
+    still = folder / "masks" / "a.png"
+    still.parent.mkdir()
+    save_labels(still, labels[0], LEGEND)
+    (still.parent / "legend.json").write_text(json.dumps(LEGEND))
+    clip = find_clip(client)
+    reel = folder / ".frisket-studio" / "frames" / clip
+    write_masks(reel / "new-0.mkv", labels)
+    (reel / "saved.json").write_text(json.dumps({"installing": 1}))
+    ids, info = read_mask(client, clip, 3)
+    assert np.array_equal(ids, labels[3])
+    assert info["notes"] == []
+    assert not still.exists()
+    assert not (reel / "new-0.mkv").exists()
