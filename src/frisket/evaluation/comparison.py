@@ -20,7 +20,7 @@ SPELLED: Mapping[str, str] = {
     "drift": "left the rest of the model more as it was",
 }
 MANY = 12  # pairs from which chance is told of
-Standing = Literal["better", "alike", "open"]
+PairStanding = Literal["better", "alike", "open"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class PairComparison:
     """
 
     metric: str
-    standing: Standing
+    standing: PairStanding
     winner: str
     loser: str
     sentence: str
@@ -139,7 +139,7 @@ def _spell_wins(name: str, pairs: Sequence[PairComparison], others: int) -> str:
     return f"{name} {_join(wins)} than {rest}." if wins else ""
 
 
-def _spell_rest(pairs: Sequence[PairComparison], standing: Standing, words: str) -> str:
+def _spell_rest(pairs: Sequence[PairComparison], standing: PairStanding, words: str) -> str:
     """The metrics by which all pairs stand so, as a sentence; "" where none."""
     titles = [
         metric.title

@@ -86,8 +86,8 @@ def generate(
     found beside the samples. `without` samples the base as well, next to the LoRA's in the grid;
     with no `lora` it is sampled alone. `prompt_file` adds a prompt a line, whose own options win
     over those given here; see `runs.sampling.prompt_file`. `images` are what the model starts
-    from: its first frame, or the pictures it edits. Sizes in pixels, steps and guidance default to the
-    variant's own. Pictures are on disk as soon as they are done. The text encoder is gone
+    from: its first frame, or the pictures it edits. Sizes in pixels, steps and guidance default
+    to the variant's own. Pictures are on disk as soon as they are done. The text encoder is gone
     before the denoiser is loaded.
 
     Raises ConfigError for no prompts or no seeds, for a wrong prompt file and for LoRAs that cannot

@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi import HTTPException, Request
 
-from frisket.studio.serve_pool import Lane, Progress, Reply
+from frisket.studio.serve_pool import Lane, Reply, ServeProgress
 from frisket.studio.state import Studio
 
 LOOK = 0.05  # seconds between two looks whether the page has gone on
@@ -20,7 +20,7 @@ async def call_while_wanted(
     *,
     body: bytes = b"",
     lane: Lane = "quick",
-    progress: Progress | None = None,
+    progress: ServeProgress | None = None,
 ) -> Reply:
     """`studio.serve.call`, given up when the page aborts its request; ServeError as there."""
     call = asyncio.ensure_future(

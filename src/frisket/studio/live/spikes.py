@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from frisket.studio.live.curves import Numbers
+from frisket.studio.live.curves import CurveValues
 from frisket.studio.live.tail import MetricsColumns
 
 WINDOW = 50  # steps before one that it is held against
@@ -27,8 +27,8 @@ BLAMED = 1.5  # times the usual error at its noise level from which a clip is th
 class UsualErrors:
     """What clips have at a noise level, by this run's own draws."""
 
-    t: Numbers  # rising
-    errors: Numbers  # the running median over NEAR draws
+    t: CurveValues  # rising
+    errors: CurveValues  # the running median over NEAR draws
 
     @classmethod
     def measure(cls, tail: MetricsColumns) -> "UsualErrors":
@@ -38,14 +38,14 @@ class UsualErrors:
         order = np.argsort(t[known], kind="stable")
         return cls(t[known][order], _slide_median(errors[known][order], NEAR))
 
-    def at(self, t: Numbers) -> Numbers:
+    def at(self, t: CurveValues) -> CurveValues:
         """The usual error at each t; NaN where nothing is known."""
         if not len(self.t):
             return np.full(len(t), np.nan)
         return np.interp(t, self.t, self.errors)
 
 
-def _slide_median(values: Numbers, width: int) -> Numbers:
+def _slide_median(values: CurveValues, width: int) -> CurveValues:
     """The median of the `width` values around each, fewer at the ends of a short row."""
     if len(values) <= width:
         return np.full(len(values), np.median(values) if len(values) else np.nan)
@@ -109,7 +109,7 @@ def _find_odd_rows(tail: MetricsColumns, usual: UsualErrors) -> NDArray[Any]:
     return rows[odd]
 
 
-def _measure_before(values: Numbers) -> tuple[Numbers, Numbers]:
+def _measure_before(values: CurveValues) -> tuple[CurveValues, CurveValues]:
     """Median and scatter of the values before each; the first have what there is."""
     count = len(values)
     median, scatter = np.zeros(count), np.zeros(count)
@@ -124,7 +124,7 @@ def _measure_before(values: Numbers) -> tuple[Numbers, Numbers]:
     return median, 1.4826 * scatter
 
 
-def _pick_highest(places: NDArray[np.int64], over: Numbers) -> list[int]:
+def _pick_highest(places: NDArray[np.int64], over: CurveValues) -> list[int]:
     """Of neighbours the highest."""
     picked: list[int] = []
     for place in map(int, places):

@@ -12,10 +12,10 @@ from frisket.studio.sets.index import SetIndex
 from frisket.studio.sets.listing import ClipRow
 from frisket.studio.sets.plan import SetPlan
 
-Standing = Literal["broken", "failed", "unsure", "nothing", "done", "unmade", "hand"]
+QueueStatus = Literal["broken", "failed", "unsure", "nothing", "done", "unmade", "hand"]
 
 # The worst first, as `recipes.masks.review.STANDINGS` (a test compares): that room needs torch.
-STANDINGS: tuple[Standing, ...] = (
+STANDINGS: tuple[QueueStatus, ...] = (
     *("broken", "failed", "unsure", "nothing", "done", "unmade", "hand"),
 )
 BELOW = 0.5  # confidence under which a mask is to be looked at
@@ -29,7 +29,7 @@ class QueueEntry:
     name: str
     video: bool
     version: str  # of its clip and mask files, for the addresses of pictures
-    status: Standing
+    status: QueueStatus
     confidence: float | None = None
     look: tuple[str, ...] = ()
     verdict: str = ""  # accepted or rejected

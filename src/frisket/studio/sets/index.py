@@ -12,9 +12,9 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import Request
+from fastapi import Depends, Request
 
 from frisket.disk.atomic import replacing
 from frisket.media.paths import IMAGES
@@ -344,3 +344,6 @@ async def get_indexes(request: Request) -> SetIndexes:
         indexes = request.app.state.sets = SetIndexes(studio)
     indexes.loop = asyncio.get_running_loop()
     return indexes
+
+
+OpenIndexes = Annotated[SetIndexes, Depends(get_indexes)]  # as a route asks for them

@@ -3,11 +3,11 @@
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
-from frisket.studio.sets.index import SetIndexes, get_indexes
+from frisket.studio.sets.index import OpenIndexes
 from frisket.studio.sets.uploads import (
     LARGEST,
     SPARE,
@@ -21,8 +21,6 @@ from frisket.studio.sets.uploads import (
 
 router = APIRouter()
 
-Indexes = Annotated[SetIndexes, Depends(get_indexes)]
-
 
 @router.get("/uploads/limits")
 def read_limits() -> dict[str, int]:
@@ -34,7 +32,7 @@ def read_limits() -> dict[str, int]:
 async def take_file(
     set_id: Annotated[str, Path(max_length=64)],
     request: Request,
-    indexes: Indexes,
+    indexes: OpenIndexes,
     name: Annotated[str, Query(min_length=1, max_length=1000)],
     kind: Literal["auto", "clip", "mask"] = "auto",
     last: bool = True,

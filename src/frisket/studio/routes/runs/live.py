@@ -7,14 +7,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query
 from fastapi import Path as FromPath
 
+from frisket.studio.ids import RunId
 from frisket.studio.live.curves import Axis, bucket_curves, measure_axis
 from frisket.studio.live.runs import LiveRuns, get_live, measure_epoch, read_banner
 from frisket.studio.live.spikes import find_spikes, list_step_clips, rank_clips
-from frisket.studio.routes.runs.folders import Here, RunId
 from frisket.studio.runs.index import Run, open_index
 from frisket.studio.runs.run_state import find_saved_step
 from frisket.studio.runs.samples import list_previews
-from frisket.studio.state import Studio
+from frisket.studio.state import OpenStudio, Studio
 from frisket.studio.workspace import UnknownId
 
 router = APIRouter(prefix="/runs/{run_id}")
@@ -25,7 +25,7 @@ SeriesName = Annotated[str, Query(max_length=200)]
 
 @router.get("/metrics")
 def read_metrics(
-    run_id: RunId, studio: Here, live: Live, x: Axis = "step", buckets: Buckets = 400
+    run_id: RunId, studio: OpenStudio, live: Live, x: Axis = "step", buckets: Buckets = 400
 ) -> dict[str, Any]:
     """Every number of the run over steps, epochs or minutes, in at most so many buckets."""
     run, settings = _find(studio, run_id)
@@ -45,7 +45,7 @@ def read_metrics(
 
 @router.get("/spikes")
 def read_spikes(
-    run_id: RunId, studio: Here, live: Live, name: SeriesName = "loss"
+    run_id: RunId, studio: OpenStudio, live: Live, name: SeriesName = "loss"
 ) -> dict[str, Any]:
     """Steps whose number stands out, the farthest first, with the clips that they drew."""
     run, _ = _find(studio, run_id)
@@ -58,7 +58,7 @@ def read_spikes(
 
 
 @router.get("/hard-clips")
-def read_hard_clips(run_id: RunId, studio: Here, live: Live) -> dict[str, Any]:
+def read_hard_clips(run_id: RunId, studio: OpenStudio, live: Live) -> dict[str, Any]:
     """Each clip by how many times the usual error at its noise levels it has."""
     run, _ = _find(studio, run_id)
     with live.read(run.folder) as tail:
@@ -68,7 +68,7 @@ def read_hard_clips(run_id: RunId, studio: Here, live: Live) -> dict[str, Any]:
 
 @router.get("/steps/{step}")
 def read_step(
-    run_id: RunId, step: Annotated[int, FromPath(ge=0)], studio: Here, live: Live
+    run_id: RunId, step: Annotated[int, FromPath(ge=0)], studio: OpenStudio, live: Live
 ) -> dict[str, Any]:
     """One step: its numbers, and the clips it drew; UnknownId for one that is not recorded."""
     run, _ = _find(studio, run_id)
@@ -88,7 +88,7 @@ def read_step(
 
 
 @router.get("/watch")
-def read_watch(run_id: RunId, studio: Here) -> dict[str, Any]:
+def read_watch(run_id: RunId, studio: OpenStudio) -> dict[str, Any]:
     """What the run teaches and warned of, its previews, and where it would go on from."""
     run, settings = _find(studio, run_id)
     return {

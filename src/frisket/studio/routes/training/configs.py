@@ -21,8 +21,8 @@ from frisket.studio.configs.files import (
     read_config,
     save_config,
 )
-from frisket.studio.routes.runs.folders import Here
 from frisket.studio.runs.index import open_index
+from frisket.studio.state import OpenStudio
 from frisket.studio.workspace import make_id
 
 router = APIRouter()
@@ -80,13 +80,13 @@ def read_schema() -> dict[str, Any]:
 
 
 @router.post("/configs/check")
-def check_new(request: TextRequest, studio: Here) -> dict[str, Any]:
+def check_new(request: TextRequest, studio: OpenStudio) -> dict[str, Any]:
     """What is wrong with a text that is no file yet."""
     return check_text(request.text, studio.root / NEW).describe()
 
 
 @router.post("/configs")
-def create(request: CreateRequest, studio: Here) -> dict[str, Any]:
+def create(request: CreateRequest, studio: OpenStudio) -> dict[str, Any]:
     """Write a new file into the opened folder."""
     _refuse_other_text(request.text)
     path = create_config(studio.root, request.name, request.text)
@@ -94,13 +94,13 @@ def create(request: CreateRequest, studio: Here) -> dict[str, Any]:
 
 
 @router.get("/configs/{config_id}")
-def read(config_id: str, studio: Here) -> dict[str, Any]:
+def read(config_id: str, studio: OpenStudio) -> dict[str, Any]:
     """A file with its revision, and what is wrong with it."""
     return _describe(find_config(studio.root, config_id))
 
 
 @router.put("/configs/{config_id}")
-def save(config_id: str, request: SaveRequest, studio: Here) -> dict[str, Any]:
+def save(config_id: str, request: SaveRequest, studio: OpenStudio) -> dict[str, Any]:
     """Write a text over the revision it was made of; 409 with what is there now, if it is not."""
     path = find_config(studio.root, config_id)
     _refuse_other_text(request.text)
@@ -113,13 +113,13 @@ def save(config_id: str, request: SaveRequest, studio: Here) -> dict[str, Any]:
 
 
 @router.post("/configs/{config_id}/check")
-def check(config_id: str, request: TextRequest, studio: Here) -> dict[str, Any]:
+def check(config_id: str, request: TextRequest, studio: OpenStudio) -> dict[str, Any]:
     """What is wrong with a text, as the command line says it; nothing is written."""
     return check_text(request.text, find_config(studio.root, config_id)).describe()
 
 
 @router.post("/configs/{config_id}/edit")
-def edit(config_id: str, request: EditRequest, studio: Here) -> dict[str, Any]:
+def edit(config_id: str, request: EditRequest, studio: OpenStudio) -> dict[str, Any]:
     """The text with some keys changed, comments kept, and what is wrong with it then."""
     path = find_config(studio.root, config_id)
     text = request.text
@@ -133,7 +133,7 @@ def edit(config_id: str, request: EditRequest, studio: Here) -> dict[str, Any]:
 
 
 @router.post("/configs/{config_id}/compare")
-def compare(config_id: str, request: CompareRequest, studio: Here) -> dict[str, Any]:
+def compare(config_id: str, request: CompareRequest, studio: OpenStudio) -> dict[str, Any]:
     """The keys in which a text differs from its saved file, or from what a run was trained with."""
     path = find_config(studio.root, config_id)
     after = check_text(request.text, path).config
