@@ -83,9 +83,9 @@ def compare_pair(metric: Metric, run: Measured, other: Measured) -> PairComparis
     ahead, behind = (run, other) if _is_ahead(metric, ours, theirs) else (other, run)
     apart = difference(ahead.values[metric.key], behind.values[metric.key])
     numbers = " against ".join(
-        _spell_mean(estimate(each.values[metric.key]), metric) for each in (ahead, behind)
+        _spell_mean(estimate(entry.values[metric.key]), metric) for entry in (ahead, behind)
     )
-    little = [each.name for each in (run, other) if not each.enough()]
+    little = [entry.name for entry in (run, other) if not entry.enough()]
     if metric.key in NEEDS_LEARNING and little:
         sentence = (
             f"{metric.title}: {numbers}, and nothing is said of it: too little was learnt by"

@@ -161,5 +161,5 @@ class ServePool:
             del child.waiting[number]
 
     async def close(self) -> None:
-        """End all children."""
+        """End all children, by force those that take longer than GRACE seconds."""
         await asyncio.gather(*(child.stop() for child in self._children.values()))

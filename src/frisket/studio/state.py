@@ -30,7 +30,7 @@ class Studio:
 
     @property
     def root(self) -> Path:
-        """The opened folder."""
+        """The opened folder, absolute; ids stand for paths below it."""
         return self.workspace.root
 
     @property

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from frisket.disk.untrusted import BadText, cut, parse_json
-from frisket.studio.runs.index import Run
+from frisket.studio.runs.index import RunFolder
 
 HEADER = 16 << 20  # bytes of a header at most: an adapter of the largest model has 1 or 2
 MARKS = ("lora", "lokr_", "hada_", "dora_scale", "diff_b")  # in the names of an adapter's tensors
@@ -33,7 +33,7 @@ class LoraFile:
     modified: float  # seconds since 1970
 
 
-def list_loras(root: Path, runs: Sequence[Run]) -> list[LoraFile]:
+def list_loras(root: Path, runs: Sequence[RunFolder]) -> list[LoraFile]:
     """The LoRAs of the runs, with their checkpoints, then other files below the root.
 
     A file is a LoRA by the names of its tensors; what cannot be read is left out (the command that
@@ -56,7 +56,7 @@ def list_loras(root: Path, runs: Sequence[Run]) -> list[LoraFile]:
     return list(loras.values())
 
 
-def _list_run_folders(run: Run) -> Iterator[tuple[Path, int | None]]:
+def _list_run_folders(run: RunFolder) -> Iterator[tuple[Path, int | None]]:
     yield run.folder, None
     for folder in sorted((run.folder / "checkpoints").glob("step-*"), reverse=True):
         step = folder.name.removeprefix("step-")
@@ -64,7 +64,7 @@ def _list_run_folders(run: Run) -> Iterator[tuple[Path, int | None]]:
             yield folder, int(step)
 
 
-def _name_of_run(run: Run, step: int | None) -> str:
+def _name_of_run(run: RunFolder, step: int | None) -> str:
     return run.name if step is None else f"{run.name}, step {step}"
 
 
@@ -119,7 +119,7 @@ def _look(file: Path) -> tuple[bool, dict[str, str]]:
     return known[1]
 
 
-def _describe(path: Path, name: str, run: Run | None, step: int | None) -> LoraFile | None:
+def _describe(path: Path, name: str, run: RunFolder | None, step: int | None) -> LoraFile | None:
     try:
         file = list_parts(path)[0]
         is_adapter, metadata = _look(file)

@@ -14,7 +14,7 @@ from fastapi import Request
 
 from frisket.disk.untrusted import ANNOTATIONS, BadText, parse_json, read_text
 from frisket.studio.live.tail import MetricsColumns
-from frisket.studio.runs.index import Run
+from frisket.studio.runs.index import RunFolder
 from frisket.studio.workspace import Clip, Workspace
 
 KEPT = 16  # runs whose columns are held
@@ -61,7 +61,7 @@ class LiveRuns:
             known = self._clips[folder] = (written, clips)
         return known[1]
 
-    def find_clip(self, workspace: Workspace, run: Run, path: Path) -> Clip | None:
+    def find_clip(self, workspace: Workspace, run: RunFolder, path: Path) -> Clip | None:
         """A clip of the workspace by its file; None where no data set of the opened folder has it.
 
         Of several data sets with the file, that of the run's own configuration is meant.

@@ -34,7 +34,7 @@ OptionValue = (
 OptionName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*){0,2}$")]
 
 
-class Judgement(BaseModel):
+class JudgementBody(BaseModel):
     """A verdict on the masks of some clips, or on all that are at least so sure."""
 
     model_config = ConfigDict(extra="forbid")
@@ -75,7 +75,7 @@ def read_queue(
 
 
 @router.post("/sets/{set_id}/verdicts")
-def judge(set_id: EntryId, body: Judgement, indexes: OpenIndexes) -> dict[str, Any]:
+def judge(set_id: EntryId, body: JudgementBody, indexes: OpenIndexes) -> dict[str, Any]:
     """Accept or reject masks; what could not be judged is said by clip."""
     index, rows = indexes.choose(set_id, body.ids)
     if body.above is not None:

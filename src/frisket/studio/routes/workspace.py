@@ -36,12 +36,12 @@ def read_workspace(
         ],
         "sets": [
             {
-                "id": each.id,
-                "name": each.name,
-                "config": each.config and make_id("config", each.config.name),
-                "index": each.index,
+                "id": clip_set.id,
+                "name": clip_set.name,
+                "config": clip_set.config and make_id("config", clip_set.config.name),
+                "index": clip_set.index,
             }
-            for each in sets
+            for clip_set in sets
         ],
     }
 

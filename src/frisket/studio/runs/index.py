@@ -27,7 +27,7 @@ PAGES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class RunFolder:
     """One run folder, as it stands."""
 
     id: str  # a hash of the folder
@@ -66,7 +66,7 @@ class RunIndex:
         self._outputs: dict[Path, tuple[int, Path | None]] = {}  # by config: when read, its output
         self._lock = threading.Lock()
 
-    def refresh(self) -> list[Run]:
+    def refresh(self) -> list[RunFolder]:
         """All runs as they are now, the newest first."""
         with self._lock:
             outputs = self._read_outputs()
@@ -79,14 +79,14 @@ class RunIndex:
             runs = [self._read_run(folder, outputs.get(folder)) for folder in folders]
         return _sort(runs)
 
-    def look(self) -> list[Run]:
+    def look(self) -> list[RunFolder]:
         """The runs that are known, as they are now: no folder is searched for others."""
         with self._lock:
             outputs = self._read_outputs()
             runs = [self._read_run(folder, outputs.get(folder)) for folder in self._folders]
         return _sort(runs)
 
-    def get(self, run_id: str) -> Run:
+    def get(self, run_id: str) -> RunFolder:
         """One run, as it is now; UnknownId."""
         with self._lock:
             for folder in self._folders:
@@ -97,19 +97,19 @@ class RunIndex:
             raise UnknownId(f"there is no run {run_id[:40]!r} here; its folder may have moved")
         return run
 
-    def read_settings(self, run: Run) -> dict[str, Any]:
+    def read_settings(self, run: RunFolder) -> dict[str, Any]:
         """What the run was trained with, as the tree of its trained.toml; {} before it is there."""
         with self._lock:
             return self._remember(run.folder).settings
 
-    def _read_run(self, folder: Path, config: Path | None) -> Run:
+    def _read_run(self, folder: Path, config: Path | None) -> RunFolder:
         known = self._remember(folder)
         known.tail.refresh()
         options, model = (_read_section(known.settings, name) for name in ("run", "model"))
         of_steps = options.get("steps")
         of_steps = of_steps if isinstance(of_steps, int) else None
         loras = sorted(folder.glob("lora*.safetensors"))
-        return Run(
+        return RunFolder(
             id=name_id(folder),
             name=_name(folder, self.root),
             folder=folder,
@@ -159,7 +159,7 @@ class RunIndex:
         return outputs
 
 
-def _sort(runs: list[Run]) -> list[Run]:
+def _sort(runs: list[RunFolder]) -> list[RunFolder]:
     return sorted(runs, key=lambda run: (run.started or 0.0, run.name), reverse=True)
 
 
@@ -231,6 +231,6 @@ def open_index(workspace: Workspace) -> RunIndex:
         return index
 
 
-def find_runs(workspace: Workspace) -> list[Run]:
+def find_runs(workspace: Workspace) -> list[RunFolder]:
     """All runs of a workspace, the newest first."""
     return open_index(workspace).refresh()

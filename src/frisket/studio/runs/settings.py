@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from frisket.disk.untrusted import ANNOTATIONS, BadText, cut, parse_json, read_text
-from frisket.studio.runs.index import Run
+from frisket.studio.runs.index import RunFolder
 
 CLIPS = "clips.json"  # as `data.cached.clip_keys` writes it
 PLACES = frozenset({"run.output", "run.cache", "run.resume"})  # where a run lies, not what it is
@@ -58,7 +58,7 @@ def _show(value: Any) -> str:
     return cut(str(value), LONGEST)
 
 
-def compare_clips(runs: Sequence[Run]) -> dict[str, Any]:
+def compare_clips(runs: Sequence[RunFolder]) -> dict[str, Any]:
     """Which clips, masks and captions differ between what runs were trained on.
 
     `lacking` names runs that kept no list of their clips (trained before Frisket wrote one); the

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from frisket.studio.runs.index import Run, RunIndex, open_index
+from frisket.studio.runs.index import RunFolder, RunIndex, open_index
 from frisket.studio.state import Studio
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class RunWatch(threading.Thread):
             self.studio.events.publish("run", {"id": run_id, "state": "gone"})
 
 
-def describe_state(run: Run) -> dict[str, Any]:
+def describe_state(run: RunFolder) -> dict[str, Any]:
     """What of a run changes while it runs."""
     return {"id": run.id, "state": run.state, "steps": run.steps, "pages": sorted(run.pages)}
 

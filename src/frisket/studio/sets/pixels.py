@@ -117,12 +117,12 @@ def split_grey(plan: SetPlan, grey: NDArray[np.floating[Any]]) -> LabelledMask:
     regions = list_regions(plan)
     if plan.levels:
         # A tie goes to the higher, and black is background where nothing names it.
-        named = {value: name for name, value in plan.levels.items()}
-        values = np.array(sorted({0, *named}), np.int16)
+        level_names = {value: name for name, value in plan.levels.items()}
+        values = np.array(sorted({0, *level_names}), np.int16)
         far = np.abs(np.arange(256, dtype=np.int16)[:, None] - values[None, ::-1])
         nearest = values[::-1][far.argmin(1)]
         numbers = {region.name: region.id for region in regions}
-        table = np.array([numbers.get(named.get(int(v), ""), 0) for v in nearest], np.uint8)
+        table = np.array([numbers.get(level_names.get(int(v), ""), 0) for v in nearest], np.uint8)
         return _count(plan, table[levels])
     if plan.invert:
         levels = 255 - levels

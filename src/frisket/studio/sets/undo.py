@@ -14,7 +14,7 @@ from frisket.studio.sets.captions import CaptionChanged, CaptionText, write_capt
 from frisket.studio.sets.listing import ClipRow
 from frisket.studio.workspace import UnknownId
 
-KEPT = 50  # caption edits that can be taken back
+MOST_EDITS = 50  # caption edits that can be taken back
 
 
 class NothingToUndo(UnknownId):
@@ -42,16 +42,18 @@ def check_name(name: str) -> str:
     return name
 
 
-def keep_edit(folder: Path, set_id: str, done: Sequence[tuple[ClipRow, str, CaptionText]]) -> str:
+def keep_edit(
+    folder: Path, set_id: str, changed_captions: Sequence[tuple[ClipRow, str, CaptionText]]
+) -> str:
     """Keep the texts before an edit (row, text before, text and revision after); gives its name."""
     name = make_name()
     entries = [
         {"clip": row.id, "name": row.name, "before": before, "revision": after.revision}
-        for row, before, after in done
+        for row, before, after in changed_captions
     ]
     with replacing(folder / f"{name}.json") as draft:
         draft.write_text(json.dumps({"set": set_id, "captions": entries}), encoding="utf-8")
-    for old in sorted(folder.glob("*.json"))[:-KEPT]:
+    for old in sorted(folder.glob("*.json"))[:-MOST_EDITS]:
         old.unlink(missing_ok=True)
     return name
 
@@ -71,7 +73,7 @@ def take_back(edit: Mapping[str, Any], rows: Mapping[str, ClipRow]) -> tuple[lis
 
     A caption that was changed since is left as it is.
     """
-    done, passed = [], []
+    restored_ids, passed = [], []
     for entry in edit["captions"]:
         row = rows.get(entry["clip"])
         try:
@@ -81,8 +83,8 @@ def take_back(edit: Mapping[str, Any], rows: Mapping[str, ClipRow]) -> tuple[lis
         except (CaptionChanged, NothingToUndo, ValueError, OSError):
             passed.append(entry["name"])
         else:
-            done.append(entry["clip"])
-    return done, passed
+            restored_ids.append(entry["clip"])
+    return restored_ids, passed
 
 
 def move_to_trash(trash: Path, rows: Iterable[ClipRow]) -> Trashed:

@@ -26,7 +26,7 @@ from frisket.studio.state import OpenStudio
 router = APIRouter()
 
 WholeCaption = Annotated[str, Field(max_length=1 << 20)]
-SHOWN = 2000  # changes sent to the page; all of them are counted
+MOST_SHOWN = 2000  # changes sent to the page; all of them are counted
 
 
 class CaptionBody(BaseModel):
@@ -56,7 +56,7 @@ class EditBody(BaseModel):
 
 
 @router.get("/clips/{clip_id}/caption")
-def read_one(clip_id: EntryId, indexes: OpenIndexes) -> dict[str, Any]:
+def read_clip_caption(clip_id: EntryId, indexes: OpenIndexes) -> dict[str, Any]:
     """The whole text of a clip's caption file, and its revision."""
     _, row = indexes.find(clip_id)
     try:
@@ -67,15 +67,17 @@ def read_one(clip_id: EntryId, indexes: OpenIndexes) -> dict[str, Any]:
 
 
 @router.put("/clips/{clip_id}/caption")
-def write_one(clip_id: EntryId, body: CaptionBody, indexes: OpenIndexes) -> dict[str, Any]:
+def write_clip_caption(clip_id: EntryId, body: CaptionBody, indexes: OpenIndexes) -> dict[str, Any]:
     """Write the whole text; 409 with what is there where the file changed meanwhile."""
     index, row = indexes.find(clip_id)
     try:
         caption = write_caption(row, body.text, body.revision)
     except CaptionChanged as error:
-        theirs = {"text": error.text, "revision": error.revision}
+        their_caption = {"text": error.text, "revision": error.revision}
         fix = "Look at both: keep one of them, or join them."
-        raise HTTPException(409, {"error": str(error), "fix": fix, "theirs": theirs}) from error
+        raise HTTPException(
+            409, {"error": str(error), "fix": fix, "theirs": their_caption}
+        ) from error
     indexes.renew(index.plan.clip_set.id)
     return _dump(caption)
 
@@ -91,7 +93,7 @@ def preview_edit(set_id: EntryId, body: EditBody, indexes: OpenIndexes) -> dict[
         "count": len(changes),
         "of": len(rows),
         "locked": locked,
-        "changes": [_dump_change(change) for change in changes[:SHOWN]],
+        "changes": [_dump_change(change) for change in changes[:MOST_SHOWN]],
     }
 
 
@@ -104,7 +106,7 @@ def edit_captions(
     changes = plan_changes(rows, body.make_edit())
     if digest_changes(changes) != body.digest:
         raise HTTPException(409, {"error": "captions changed since the preview; look again"})
-    done: list[tuple[ClipRow, str, CaptionText]] = []
+    changed_captions: list[tuple[ClipRow, str, CaptionText]] = []
     passed: list[str] = []
     for change in changes:
         try:
@@ -112,10 +114,10 @@ def edit_captions(
         except CaptionChanged:
             passed.append(change.row.name)
         else:
-            done.append((change.row, change.before, after))
-    undo = keep_edit(studio.home / "edits", set_id, done) if done else None
+            changed_captions.append((change.row, change.before, after))
+    undo = keep_edit(studio.home / "edits", set_id, changed_captions) if changed_captions else None
     indexes.renew(set_id)
-    return {"undo": undo, "count": len(done), "passed": passed}
+    return {"undo": undo, "count": len(changed_captions), "passed": passed}
 
 
 @router.post("/sets/{set_id}/captions/undo/{edit_id}")
@@ -125,9 +127,9 @@ def undo_edit(
     """Write the texts before an edit again; captions changed since are left, and named."""
     edit = read_edit(studio.home / "edits", edit_id)
     index = indexes.open(set_id)
-    done, passed = take_back(edit, index.rows)
+    restored_ids, passed = take_back(edit, index.rows)
     indexes.renew(set_id)
-    return {"count": len(done), "passed": passed}
+    return {"count": len(restored_ids), "passed": passed}
 
 
 def _is_locked(row: ClipRow) -> bool:

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from frisket.media.paths import IMAGES
 from frisket.studio.ids import EntryId, EntryIds
-from frisket.studio.sets.findings import list_found
+from frisket.studio.sets.findings import group_findings
 from frisket.studio.sets.index import (
     OpenIndexes,
     SetIndex,
@@ -19,7 +19,7 @@ from frisket.studio.sets.index import (
     describe_for_serve,
 )
 from frisket.studio.sets.listing import ClipRow
-from frisket.studio.sets.pictures import Picture, choose_size, make_key
+from frisket.studio.sets.pictures import SmallPicture, choose_size, make_key
 from frisket.studio.sets.plan import SetPlan, list_regions
 from frisket.studio.sets.tables import reject_clips, set_repeats
 from frisket.studio.sets.undo import list_trash, move_to_trash, restore_from_trash
@@ -67,10 +67,10 @@ def list_facts(
 ) -> Response:
     """Facts of the clips that changed after the change `since`."""
     index = indexes.open(set_id, stale=True)
-    found = list_found(index.plan)
+    findings = group_findings(index.plan)
     changed = [c for c, number in list(index.changes.items()) if number > since]
     facts = [
-        index.facts[clip_id].dump(found.get(index.rows[clip_id].name, ()))
+        index.facts[clip_id].dump(findings.get(index.rows[clip_id].name, ()))
         for clip_id in changed
         if clip_id in index.facts and clip_id in index.rows
     ]
@@ -89,9 +89,9 @@ def read_clip(clip_id: EntryId, indexes: OpenIndexes) -> dict[str, Any]:
     """One clip with its facts."""
     index, row = indexes.find(clip_id)
     facts = index.facts.get(clip_id)
-    found = list_found(index.plan).get(row.name, ())
+    findings = group_findings(index.plan).get(row.name, ())
     set_id = index.plan.clip_set.id
-    return {**_describe_row(set_id, row), "facts": None if facts is None else facts.dump(found)}
+    return {**_describe_row(set_id, row), "facts": None if facts is None else facts.dump(findings)}
 
 
 @router.get("/clips/{clip_id}/thumb")
@@ -222,7 +222,7 @@ def _describe_set(index: SetIndex) -> dict[str, Any]:
         "findings": [
             {"kind": t.kind, "severity": t.severity, "clip": t.clip, "sentence": t.sentence,
              "fix": t.fix}
-            for t in (*listing.troubles, *list_found(plan).get("", ()))
+            for t in (*listing.troubles, *group_findings(plan).get("", ()))
         ],
         "left": list(listing.left),
         "orphans": len(listing.orphans),
@@ -234,7 +234,7 @@ def _is_still(row: ClipRow) -> bool:
     return not row.video and all(path.suffix.lower() in IMAGES for path in files)
 
 
-def _draw_thumb(indexes: SetIndexes, key: str, row: ClipRow, longest: int) -> Picture:
+def _draw_thumb(indexes: SetIndexes, key: str, row: ClipRow, longest: int) -> SmallPicture:
     # NumPy, OpenCV and Pillow come with the first picture, not with the start.
     from frisket.studio.sets.pixels import make_thumb  # noqa: PLC0415
 
@@ -243,7 +243,7 @@ def _draw_thumb(indexes: SetIndexes, key: str, row: ClipRow, longest: int) -> Pi
 
 def _draw_overlay(
     indexes: SetIndexes, key: str, plan: SetPlan, row: ClipRow, longest: int
-) -> Picture:
+) -> SmallPicture:
     from frisket.studio.sets.pixels import draw_overlay, read_mask  # noqa: PLC0415
 
     return indexes.pictures.make(key, lambda: draw_overlay(plan, read_mask(plan, row), longest))
@@ -269,7 +269,7 @@ def _answer_same(key: str, if_none_match: str, version: str) -> Response | None:
     return Response(status_code=304, headers=_make_headers(key, version))
 
 
-def _send_picture(picture: Picture, version: str) -> Response:
+def _send_picture(picture: SmallPicture, version: str) -> Response:
     headers = _make_headers(picture.etag, version)
     return Response(picture.body, media_type="image/webp", headers=headers)
 

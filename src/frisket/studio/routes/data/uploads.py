@@ -50,7 +50,7 @@ async def take_file(
             chosen = "mask"
         if kind == "clip" and chosen == "mask":
             chosen = "clip"
-        taken = {row.name for row in index.rows.values()} | indexes.arrivals(set_id)
+        taken = {row.name for row in index.rows.values()} | indexes.list_arrivals(set_id)
         path = await run_in_threadpool(choose_place, plan, chosen, cleaned, taken)
         await receive(path, _read(request), chosen)
     except TooLarge as error:

@@ -14,7 +14,7 @@ from frisket.studio.workspace import Clip, ClipSet
 router = APIRouter()
 
 LARGEST = 64 << 20  # bytes of a request: deflated labels are some 100 kB
-GivenRegion = Annotated[str, Field(min_length=1, max_length=120)]
+PaintedRegion = Annotated[str, Field(min_length=1, max_length=120)]
 FrameSide = Annotated[int, Field(ge=1, le=1 << 15)]
 Trained = Annotated[int, Field(ge=8, le=8192)]
 
@@ -27,14 +27,14 @@ class WeightsRequest(BaseModel):
     width: FrameSide = 1
     height: FrameSide = 1
     legend: Annotated[
-        dict[GivenRegion, Annotated[int, Field(ge=0, le=255)]], Field(max_length=256)
+        dict[PaintedRegion, Annotated[int, Field(ge=0, le=255)]], Field(max_length=256)
     ] = {}
-    soft: Annotated[list[GivenRegion], Field(max_length=64)] = []
+    soft: Annotated[list[PaintedRegion], Field(max_length=64)] = []
     lengths: Annotated[list[Annotated[int, Field(ge=1, le=LARGEST)]], Field(max_length=65)] = []
     frame: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     t: Annotated[float, Field(ge=0, le=1)] = 0.0
     weights: Annotated[
-        dict[GivenRegion, Annotated[float, Field(ge=0, le=1e6)]], Field(max_length=256)
+        dict[PaintedRegion, Annotated[float, Field(ge=0, le=1e6)]], Field(max_length=256)
     ] = {}
     resolution: Trained | tuple[Trained, Trained] | None = None
 

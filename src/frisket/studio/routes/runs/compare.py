@@ -16,7 +16,7 @@ from frisket.studio.runs.commands import (
     list_options,
     spell_command,
 )
-from frisket.studio.runs.index import Run, open_index
+from frisket.studio.runs.index import RunFolder, open_index
 from frisket.studio.runs.reports import (
     COMPARISONS,
     describe_report,
@@ -36,7 +36,7 @@ ComparedRuns = Annotated[list[ComparedRun], Query(alias="run", min_length=1, max
 ReportWords = Annotated[str, StringConstraints(max_length=2000)]
 
 
-def pick_runs(studio: Studio, ids: list[str]) -> list[Run]:
+def pick_runs(studio: Studio, ids: list[str]) -> list[RunFolder]:
     """The runs of some ids, each once, in their order; UnknownId."""
     index = open_index(studio.workspace)
     return [index.get(run_id) for run_id in dict.fromkeys(ids)]
@@ -147,7 +147,7 @@ def start_attention(studio: OpenStudio, form: AttendForm) -> dict[str, Any]:
 
 
 def _start(
-    studio: Studio, kind: str, title: str, argv: list[str], runs: list[Run], *, dry: bool
+    studio: Studio, kind: str, title: str, argv: list[str], runs: list[RunFolder], *, dry: bool
 ) -> dict[str, Any]:
     """Queue a command about runs; with `dry` only say what it is."""
     if dry:

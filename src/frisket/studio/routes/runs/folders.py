@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 from frisket.media.paths import escape
 from frisket.studio.ids import FileToken, RunId
 from frisket.studio.runs.artefacts import make_address, send_artefact
-from frisket.studio.runs.index import Run, open_index
+from frisket.studio.runs.index import RunFolder, open_index
 from frisket.studio.runs.watch import watch_runs
 from frisket.studio.state import OpenStudio
 
@@ -36,7 +36,7 @@ def read_file(studio: OpenStudio, run_id: RunId, token: FileToken) -> Response:
     return send_artefact(open_index(studio.workspace).get(run_id).folder, token)
 
 
-def describe_run(run: Run) -> dict[str, Any]:
+def describe_run(run: RunFolder) -> dict[str, Any]:
     """A run as the page knows it: places are text to read, addresses are to fetch."""
     base = f"/api/runs/{run.id}"
     pages = {kind: make_address(base, run.folder, place) for kind, place in run.pages.items()}

@@ -11,7 +11,7 @@ from frisket.studio.ids import RunId
 from frisket.studio.live.curves import Axis, bucket_curves, measure_axis
 from frisket.studio.live.runs import LiveRuns, get_live, measure_epoch, read_banner
 from frisket.studio.live.spikes import find_spikes, list_step_clips, rank_clips
-from frisket.studio.runs.index import Run, open_index
+from frisket.studio.runs.index import RunFolder, open_index
 from frisket.studio.runs.run_state import find_saved_step
 from frisket.studio.runs.samples import list_previews
 from frisket.studio.state import OpenStudio, Studio
@@ -98,13 +98,15 @@ def read_watch(run_id: RunId, studio: OpenStudio) -> dict[str, Any]:
     }
 
 
-def _find(studio: Studio, run_id: str) -> tuple[Run, dict[str, Any]]:
+def _find(studio: Studio, run_id: str) -> tuple[RunFolder, dict[str, Any]]:
     index = open_index(studio.workspace)
     run = index.get(run_id)
     return run, index.read_settings(run)
 
 
-def _place_clip(studio: Studio, live: LiveRuns, run: Run, clip: dict[str, Any]) -> dict[str, Any]:
+def _place_clip(
+    studio: Studio, live: LiveRuns, run: RunFolder, clip: dict[str, Any]
+) -> dict[str, Any]:
     """A clip of a step with its frames, crop and, where it is in this folder, its id."""
     known, item = live.read_clips(run.folder), clip["item"]
     entry = known[item] if 0 <= item < len(known) else {}

@@ -21,7 +21,7 @@ from frisket.studio.jobs.spec import JobSpec
 from frisket.studio.live.graphics_cards import list_cards
 from frisket.studio.live.runs import LiveRuns, get_live
 from frisket.studio.runs.commands import choose_device, spell_command
-from frisket.studio.runs.index import Run, open_index
+from frisket.studio.runs.index import RunFolder, open_index
 from frisket.studio.serve_pool import Reply
 from frisket.studio.state import OpenStudio, Studio
 from frisket.studio.workspace import make_id
@@ -207,7 +207,7 @@ def _find_measured(studio: Studio, live: LiveRuns, text: str, path: Path) -> dic
     return None
 
 
-def _read_peak(live: LiveRuns, run: Run) -> float | None:
+def _read_peak(live: LiveRuns, run: RunFolder) -> float | None:
     with live.read(run.folder) as tail:
         column = tail.series.get("device_mib")
         return max(column.values) if column and len(column.values) else None
