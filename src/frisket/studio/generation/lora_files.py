@@ -46,9 +46,9 @@ def list_loras(root: Path, runs: Sequence[RunFolder]) -> list[LoraFile]:
                 lora = _describe(path, _name_of_run(run, step), run, step or run.steps)
                 if lora is not None:
                     loras.setdefault(path, lora)
-    known = {file for path in loras for file in list_parts(path)}
+    known_files = {file for path in loras for file in list_parts(path)}
     for path in _walk(root):
-        if path in known or path in loras:
+        if path in known_files or path in loras:
             continue
         lora = _describe(path, path.relative_to(root).as_posix(), None, None)
         if lora is not None:
@@ -111,12 +111,12 @@ def _look(file: Path) -> tuple[bool, dict[str, str]]:
     """
     about = file.stat()
     stamp = (about.st_mtime_ns, about.st_size)
-    known = _headers.get(file)
-    if known is None or known[0] != stamp:
+    header = _headers.get(file)
+    if header is None or header[0] != stamp:
         keys, metadata = read_header(file)
         is_adapter = any(mark in key.lower() for key in keys for mark in MARKS)
-        known = _headers[file] = (stamp, (is_adapter, metadata))
-    return known[1]
+        header = _headers[file] = (stamp, (is_adapter, metadata))
+    return header[1]
 
 
 def _describe(path: Path, name: str, run: RunFolder | None, step: int | None) -> LoraFile | None:

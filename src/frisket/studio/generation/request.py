@@ -32,8 +32,8 @@ class PromptRow(PageForm):
     @property
     def has_own(self) -> bool:
         """Whether it takes a line in a prompt file."""
-        own = (self.negative, self.seed, self.steps, self.guidance)
-        return any(value is not None for value in own)
+        own_settings = (self.negative, self.seed, self.steps, self.guidance)
+        return any(value is not None for value in own_settings)
 
 
 class LoraChoice(PageForm):
@@ -171,17 +171,17 @@ def _list_triggers(form: GenerateForm) -> list[str]:
     if form.method == "freefuse" and not all(triggers):
         number = triggers.index("") + 1
         raise ValueError(f"LoRA {number} has no trigger: the words of the prompt it is about")
-    odd = next((trigger for trigger in triggers if "=" in trigger), None)
-    if odd is not None:
-        raise ValueError(f"trigger {odd!r}: words of a prompt have no `=`")
+    odd_text = next((trigger for trigger in triggers if "=" in trigger), None)
+    if odd_text is not None:
+        raise ValueError(f"trigger {odd_text!r}: words of a prompt have no `=`")
     return triggers if all(triggers) else []
 
 
 def _check_prompt(prompt: str) -> str:
-    plain = check_text("prompt", prompt)
-    if not plain:
+    clean_prompt = check_text("prompt", prompt)
+    if not clean_prompt:
         raise ValueError("a prompt is empty: write what is to be seen, or remove the line")
-    return plain
+    return clean_prompt
 
 
 def write_prompt_lines(rows: Sequence[PromptRow]) -> str:
@@ -193,17 +193,21 @@ def write_prompt_lines(rows: Sequence[PromptRow]) -> str:
     for row in rows:
         prompt = _check_prompt(row.prompt)
         negative = check_text("negative prompt", row.negative or "")
-        odd = next((text for text in (prompt, negative) if SIGN.search(text)), None)
-        if odd is not None:
-            raise ValueError(f"{odd[:60]!r}: in a table of prompts `--x` would begin an option")
+        odd_text = next((text for text in (prompt, negative) if SIGN.search(text)), None)
+        if odd_text is not None:
+            raise ValueError(
+                f"{odd_text[:60]!r}: in a table of prompts `--x` would begin an option"
+            )
         if prompt.startswith("#"):
             raise ValueError(f"{prompt[:60]!r}: in a table of prompts `#` would begin a comment")
-        own: Mapping[str, object] = {
+        own_settings: Mapping[str, object] = {
             "n": negative or None,
             "d": row.seed,
             "s": row.steps,
             "l": None if row.guidance is None else f"{row.guidance:g}",
         }
-        options = [f"--{letter} {value}" for letter, value in own.items() if value is not None]
+        options = [
+            f"--{letter} {value}" for letter, value in own_settings.items() if value is not None
+        ]
         lines.append(" ".join([prompt, *options]))
     return "\n".join(lines) + "\n"

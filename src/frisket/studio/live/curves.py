@@ -41,8 +41,8 @@ def bucket_curves(tail: MetricsColumns, places: CurveValues, buckets: int) -> di
         x, count = unique, len(unique)
     else:
         width = (high - low) / buckets or 1.0
-        whole = np.minimum(((places - low) / width).astype(np.int64), buckets - 1)
-        used, index = np.unique(whole, return_inverse=True)
+        bucket_numbers = np.minimum(((places - low) / width).astype(np.int64), buckets - 1)
+        used, index = np.unique(bucket_numbers, return_inverse=True)
         index = index.reshape(-1)
         count = len(used)
         x = np.bincount(index, places, count) / np.bincount(index, minlength=count)
@@ -69,6 +69,6 @@ def _join(
 
 def _clean(values: CurveValues) -> list[float | None]:
     return [
-        None if not known else round(float(value), 9)
-        for value, known in zip(values, np.isfinite(values), strict=True)
+        None if not is_finite else round(float(value), 9)
+        for value, is_finite in zip(values, np.isfinite(values), strict=True)
     ]

@@ -74,8 +74,8 @@ class RunIndex:
             folders |= dict.fromkeys(
                 folder for folder in outputs if has_mark(folder) or is_running(folder)
             )
-            for gone in set(self._folders) - set(folders):
-                del self._folders[gone]
+            for lost_folder in set(self._folders) - set(folders):
+                del self._folders[lost_folder]
             runs = [self._read_run(folder, outputs.get(folder)) for folder in folders]
         return _sort(runs)
 
@@ -103,9 +103,9 @@ class RunIndex:
             return self._remember(run.folder).settings
 
     def _read_run(self, folder: Path, config: Path | None) -> RunFolder:
-        known = self._remember(folder)
-        known.tail.refresh()
-        options, model = (_read_section(known.settings, name) for name in ("run", "model"))
+        entry = self._remember(folder)
+        entry.tail.refresh()
+        options, model = (_read_section(entry.settings, name) for name in ("run", "model"))
         of_steps = options.get("steps")
         of_steps = of_steps if isinstance(of_steps, int) else None
         loras = sorted(folder.glob("lora*.safetensors"))
@@ -114,12 +114,12 @@ class RunIndex:
             name=_name(folder, self.root),
             folder=folder,
             config=config,
-            state=read_state(folder, known.tail.step, of_steps),
+            state=read_state(folder, entry.tail.step, of_steps),
             started=read_started(folder),
-            steps=known.tail.step,
+            steps=entry.tail.step,
             of_steps=of_steps,
-            seconds=known.tail.seconds,
-            best=known.tail.best,
+            seconds=entry.tail.seconds,
+            best=entry.tail.best,
             lora=loras[0] if loras else None,
             family=str(model.get("family", "")),
             variant=str(model.get("variant", "")),
@@ -127,35 +127,35 @@ class RunIndex:
         )
 
     def _remember(self, folder: Path) -> _Folder:
-        known = self._folders.get(folder)
-        if known is None:
-            known = self._folders[folder] = _Folder(StepTail(folder / "metrics.jsonl"))
+        entry = self._folders.get(folder)
+        if entry is None:
+            entry = self._folders[folder] = _Folder(StepTail(folder / "metrics.jsonl"))
         try:
-            written = (folder / TRAINED).stat().st_mtime_ns
+            mtime_ns = (folder / TRAINED).stat().st_mtime_ns
         except OSError:
-            known.settings, known.settings_time = {}, -1
-            return known
-        if written != known.settings_time:
+            entry.settings, entry.settings_time = {}, -1
+            return entry
+        if mtime_ns != entry.settings_time:
             try:
-                known.settings = parse_toml(read_text(folder / TRAINED))
+                entry.settings = parse_toml(read_text(folder / TRAINED))
             except (BadText, OSError):  # `frisket evaluate` refuses it by name
-                known.settings = {}
-            known.settings_time = written
-        return known
+                entry.settings = {}
+            entry.settings_time = mtime_ns
+        return entry
 
     def _read_outputs(self) -> dict[Path, Path]:
         """Where the configurations of the workspace write to."""
         outputs: dict[Path, Path] = {}
         for config in self._list_configs():
             try:
-                written = config.stat().st_mtime_ns
+                mtime_ns = config.stat().st_mtime_ns
             except OSError:
                 continue
-            known = self._outputs.get(config)
-            if known is None or known[0] != written:
-                known = self._outputs[config] = (written, read_output(config))
-            if known[1] is not None:
-                outputs.setdefault(known[1], config)
+            output = self._outputs.get(config)
+            if output is None or output[0] != mtime_ns:
+                output = self._outputs[config] = (mtime_ns, read_output(config))
+            if output[1] is not None:
+                outputs.setdefault(output[1], config)
         return outputs
 
 
@@ -209,8 +209,8 @@ def name_id(folder: Path) -> str:
 def _name(folder: Path, root: Path) -> str:
     if folder == root:
         return folder.name
-    below = folder.relative_to(root) if folder.is_relative_to(root) else None
-    return below.as_posix() if below else "/".join(folder.parts[-2:])
+    place_below = folder.relative_to(root) if folder.is_relative_to(root) else None
+    return place_below.as_posix() if place_below else "/".join(folder.parts[-2:])
 
 
 def _read_section(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -28,7 +28,7 @@ class Report:
     id: str
     folder: Path
     base: str
-    written: float  # seconds since 1970
+    written_at: float  # seconds since 1970
     content: Mapping[str, Any]
 
     @property
@@ -63,14 +63,14 @@ def read_report(folder: Path) -> Report | None:
     """The report in a folder; None where there is none that can be read."""
     path = folder / "report.json"
     try:
-        written = path.stat().st_mtime
+        written_at = path.stat().st_mtime
         content = parse_json(read_text(path, LARGEST))
     except (OSError, BadText):
         return None
     if not isinstance(content, dict):
         return None
     report_id = name_report(folder)
-    return Report(report_id, folder, f"/api/compare/reports/{report_id}", written, content)
+    return Report(report_id, folder, f"/api/compare/reports/{report_id}", written_at, content)
 
 
 def find_report(runs: Sequence[RunFolder], home: Path) -> Report | None:
@@ -78,11 +78,11 @@ def find_report(runs: Sequence[RunFolder], home: Path) -> Report | None:
 
     One that measures just these goes before one that measures others too.
     """
-    wanted = {run.folder.resolve() for run in runs}
+    run_folders = {run.folder.resolve() for run in runs}
     fitting = [
-        (len(folders) == len(wanted), report.written, report)
+        (len(folders) == len(run_folders), report.written_at, report)
         for report in list_reports(runs, home)
-        if wanted <= (folders := {folder.resolve() for folder in report.folders})
+        if run_folders <= (folders := {folder.resolve() for folder in report.folders})
     ]
     return max(fitting, key=lambda entry: entry[:2], default=(False, 0.0, None))[2]
 
@@ -102,14 +102,14 @@ def describe_report(report: Report, runs: Sequence[RunFolder]) -> dict[str, Any]
     comparison = compare_runs([values for _, values, _ in rows]) if len(rows) > 1 else None
     return {
         "id": report.id,
-        "written": report.written,
+        "written": report.written_at,
         "page": make_address(report.base, report.folder, "report.html"),
         "verdict": str(report.content.get("verdict", "")),
         "of_others": len(report.runs) > len(rows),
         "claims": _read_claims(report.content),
         "notes": [str(note) for note in _read_list(report.content, "notes")],
         "comparison": asdict(comparison) if comparison else None,
-        "stale": [run.name for run, *_ in rows if _is_newer(run.lora, report.written)],
+        "stale": [run.name for run, *_ in rows if _is_newer(run.lora, report.written_at)],
         "metrics": [_describe_metric(metric) for metric in METRICS if metric.key in present],
         "runs": [_describe_measured(*entry) for entry in rows],
         "samples": list_samples(report, [(run, values.name) for run, values, _ in rows]),
@@ -185,9 +185,9 @@ def _read_number(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def _is_newer(path: Path | None, written: float) -> bool:
+def _is_newer(path: Path | None, written_at: float) -> bool:
     try:
-        return path is not None and path.stat().st_mtime > written
+        return path is not None and path.stat().st_mtime > written_at
     except OSError:
         return False
 
@@ -220,10 +220,10 @@ def list_samples(report: Report, runs: Sequence[tuple[RunFolder, str]]) -> dict[
 
 def _list_files(report: Report, name: str) -> dict[int, dict[str, Any]]:
     """The samples of one run by their number, as `scoring.runner` names them."""
-    below = f"samples/{name.replace('/', '-')}"
+    sample_folder = f"samples/{name.replace('/', '-')}"
     cells: dict[int, dict[str, Any]] = {}
-    for path in sorted((report.folder / below).glob("[0-9][0-9][0-9]-*")):
-        address = make_address(report.base, report.folder, f"{below}/{path.name}")
+    for path in sorted((report.folder / sample_folder).glob("[0-9][0-9][0-9]-*")):
+        address = make_address(report.base, report.folder, f"{sample_folder}/{path.name}")
         if address:
             cells[int(path.name[:3])] = {
                 "url": address,
@@ -238,7 +238,7 @@ def read_attention(run: RunFolder) -> dict[str, Any] | None:
     folder = run.folder / ATTENTION
     try:
         content = parse_json(read_text(folder / "attend.json", LARGEST))
-        written = (folder / "attend.json").stat().st_mtime
+        written_at = (folder / "attend.json").stat().st_mtime
     except (OSError, BadText):
         return None
     if not isinstance(content, dict):
@@ -252,8 +252,8 @@ def read_attention(run: RunFolder) -> dict[str, Any] | None:
                 sheets.append({"name": Path(name).stem, "url": address})
     return {
         "run": run.id,
-        "written": written,
-        "stale": _is_newer(run.lora, written),
+        "written": written_at,
+        "stale": _is_newer(run.lora, written_at),
         "page": make_address(base, run.folder, f"{ATTENTION}/attend.html"),
         "summary": str(content.get("summary", "")),
         "notes": [str(note) for note in _read_list(content, "notes")],

@@ -132,9 +132,9 @@ def _list_differences(
 
 def _name_differences(clips: Sequence[dict[str, Any] | None]) -> list[str]:
     """In what a clip differs between runs, in words."""
-    there = [clip for clip in clips if clip is not None]
-    differs = [] if len(there) == len(clips) else ["clip is not in all"]
+    used_clips = [clip for clip in clips if clip is not None]
+    differs = [] if len(used_clips) == len(clips) else ["clip is not in all"]
     differs += [
-        words for kind, words in KINDS.items() if len({repr(clip[kind]) for clip in there}) > 1
+        words for kind, words in KINDS.items() if len({repr(clip[kind]) for clip in used_clips}) > 1
     ]
     return differs

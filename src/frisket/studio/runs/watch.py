@@ -27,7 +27,7 @@ class RunWatch(threading.Thread):
 
     def run(self) -> None:
         """Look, tell what has changed, wait."""
-        known: dict[str, dict[str, Any]] = {}
+        known_states: dict[str, dict[str, Any]] = {}
         searched = 0.0
         first = True
         while not self.studio.events.closed:
@@ -41,15 +41,17 @@ class RunWatch(threading.Thread):
             searched = now if due else searched
             states = {run.id: describe_state(run) for run in runs}
             if not first:
-                self._publish(known, states)
-            known, first = states, False
+                self._publish(known_states, states)
+            known_states, first = states, False
             time.sleep(PAUSE)
 
-    def _publish(self, known: dict[str, dict[str, Any]], states: dict[str, dict[str, Any]]) -> None:
+    def _publish(
+        self, known_states: dict[str, dict[str, Any]], states: dict[str, dict[str, Any]]
+    ) -> None:
         for run_id, state in states.items():
-            if known.get(run_id) != state:
+            if known_states.get(run_id) != state:
                 self.studio.events.publish("run", state)
-        for run_id in set(known) - set(states):
+        for run_id in set(known_states) - set(states):
             self.studio.events.publish("run", {"id": run_id, "state": "gone"})
 
 

@@ -27,7 +27,7 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class RowFacts:
-    """The facts of a clip; `measured` is None until it was opened."""
+    """The facts of a clip; `measure` is None until it was opened."""
 
     id: str
     stamp: str  # of every file that was looked at
@@ -35,12 +35,12 @@ class RowFacts:
     status: MaskStatus
     confidence: float | None = None
     notes: tuple[str, ...] = ()  # of the mask's record
-    measured: Measure | None = None
+    measure: Measure | None = None
     troubles: tuple[Trouble, ...] = field(default=())
 
     def dump(self, findings: tuple[Trouble, ...] = ()) -> dict[str, Any]:
         """As JSON for the page; `findings` are those of `frisket inspect`."""
-        measure = self.measured
+        measure = self.measure
         troubles = [*self.troubles, *findings]
         if measure is not None and measure.fault:
             troubles.append(Trouble("unreadable", "error", "", measure.fault))
@@ -137,8 +137,8 @@ def _read_status(
     files = [path for path in row.masks.values() if path.is_file()]
     if record is None or not files or IMPORTED in record.settings:
         return "hand", record
-    made = all(_is_unchanged(record, file) for file in files)
-    return (_spell_status(record) if made else "hand"), record
+    unchanged = all(_is_unchanged(record, file) for file in files)
+    return (_spell_status(record) if unchanged else "hand"), record
 
 
 def _spell_lacking(record: MaskRecord) -> MaskStatus:

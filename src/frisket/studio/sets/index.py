@@ -57,7 +57,7 @@ class SetIndex:
     def measured(self) -> int:
         """How many clips were opened."""
         # A list first: the thread that measures adds to the dictionary meanwhile.
-        return sum(facts.measured is not None for facts in list(self.facts.values()))
+        return sum(facts.measure is not None for facts in list(self.facts.values()))
 
     def note(self, facts: RowFacts) -> None:
         """Take new facts of a clip."""
@@ -214,7 +214,7 @@ class SetIndexes:
             facts = read_facts(index.plan, row, stamp)
             measure = self._recall(index, row, stamp) or measure_by_record(row)
             with self._lock:
-                index.note(replace(facts, measured=measure))
+                index.note(replace(facts, measure=measure))
             if time.monotonic() - tell_time > TELL:
                 tell_time = time.monotonic()
                 self._tell(index)
@@ -226,7 +226,7 @@ class SetIndexes:
         moving: list[ClipRow] = []
         for row in list(index.rows.values()):
             facts = index.facts.get(row.id)
-            if facts is None or facts.measured is not None or row.id not in index.rows:
+            if facts is None or facts.measure is not None or row.id not in index.rows:
                 continue
             if _is_moving(row):
                 moving.append(row)
@@ -267,7 +267,7 @@ class SetIndexes:
             facts = index.facts.get(row.id)
             if facts is None:
                 return
-            index.note(replace(facts, measured=measure))
+            index.note(replace(facts, measure=measure))
             if lasting:
                 key = _make_measure_key(index.plan, facts.stamp)
                 self._load_measures()[key] = measure

@@ -122,21 +122,21 @@ def restore_from_trash(trash: Path, name: str) -> Trashed:
     """Move everything back where it lay. ValueError names a file that has another there now."""
     place = trash / check_name(name)
     try:
-        kept = json.loads((place / "trash.json").read_text("utf-8"))
+        record = json.loads((place / "trash.json").read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise NothingToUndo(f"nothing named {name!r} is in the trash") from error
-    moves = [(place / move["to"], Path(move["from"])) for move in kept["files"]]
-    taken = [path for source, path in moves if source.exists() and path.exists()]
-    if taken:
+    moves = [(place / move["to"], Path(move["from"])) for move in record["files"]]
+    taken_places = [path for source, path in moves if source.exists() and path.exists()]
+    if taken_places:
         raise ValueError(
-            f"{taken[0]}: another file has this name now; move it away, then take back again"
+            f"{taken_places[0]}: another file has this name now; move it away, then take back again"
         )
     for source, path in moves:
         if source.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(source, path)
     shutil.rmtree(place)
-    return Trashed(name, time.time(), tuple(kept["names"]))
+    return Trashed(name, time.time(), tuple(record["names"]))
 
 
 def list_trash(trash: Path) -> list[Trashed]:
@@ -144,9 +144,9 @@ def list_trash(trash: Path) -> list[Trashed]:
     pieces = []
     for path in sorted(trash.glob("*/trash.json"), reverse=True):
         try:
-            kept = json.loads(path.read_text("utf-8"))
+            record = json.loads(path.read_text("utf-8"))
             at = path.stat().st_mtime
-            pieces.append(Trashed(path.parent.name, at, tuple(kept["names"])))
+            pieces.append(Trashed(path.parent.name, at, tuple(record["names"])))
         except (OSError, ValueError, KeyError):
             continue
     return pieces

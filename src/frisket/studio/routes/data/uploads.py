@@ -45,23 +45,23 @@ async def take_file(
     plan = index.plan
     try:
         cleaned = clean_name(name)
-        chosen = choose_kind(plan, cleaned)
-        if kind == "mask" and chosen == "clip":
-            chosen = "mask"
-        if kind == "clip" and chosen == "mask":
-            chosen = "clip"
-        taken = {row.name for row in index.rows.values()} | indexes.list_arrivals(set_id)
-        path = await run_in_threadpool(choose_place, plan, chosen, cleaned, taken)
-        await receive(path, _read(request), chosen)
+        file_kind = choose_kind(plan, cleaned)
+        if kind == "mask" and file_kind == "clip":
+            file_kind = "mask"
+        if kind == "clip" and file_kind == "mask":
+            file_kind = "clip"
+        clip_names = {row.name for row in index.rows.values()} | indexes.list_arrivals(set_id)
+        path = await run_in_threadpool(choose_place, plan, file_kind, cleaned, clip_names)
+        await receive(path, _read(request), file_kind)
     except TooLarge as error:
         return JSONResponse({"error": str(error)}, 413)
     except BadUpload as error:
         return JSONResponse({"error": str(error)}, 422)
-    if chosen == "clip":
+    if file_kind == "clip":
         indexes.note_arrival(set_id, path.with_suffix("").name)
     if last:
         await run_in_threadpool(indexes.renew, set_id)
-    return {"name": path.name, "kind": chosen, "renamed": path.name != cleaned}
+    return {"name": path.name, "kind": file_kind, "renamed": path.name != cleaned}
 
 
 async def _read(request: Request) -> AsyncIterator[bytes]:

@@ -31,8 +31,8 @@ def read_mask(clip_id: str, studio: OpenStudio, frame: _Frame = 0) -> Response:
 def read_soft(clip_id: str, region: str, studio: OpenStudio, frame: _Frame = 0) -> Response:
     """The soft plane of a region, as the ids are sent; 404 where it has none."""
     snapshot = open_document(studio, clip_id).read(frame)
-    named = {known.name: known.id for known in snapshot.description.regions}
-    plane = snapshot.content.soft.get(named.get(region, -1))
+    region_ids = {entry.name: entry.id for entry in snapshot.description.regions}
+    plane = snapshot.content.soft.get(region_ids.get(region, -1))
     if plane is None:
         raise HTTPException(404, f"the mask has no soft plane {region!r}")
     return _send(snapshot.description, pack_plane(plane))

@@ -21,7 +21,7 @@ Level = Annotated[int, Path(ge=0, le=16)]
 TilePlace = Annotated[int, Path(ge=0, le=1 << 16)]
 Exact = Annotated[bool, Query()]
 # An address names the version of the file, so what is there never changes.
-KEPT = {"Cache-Control": "private, max-age=31536000, immutable"}
+FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 
 
 @router.get("/clips/{clip_id}/picture")
@@ -74,4 +74,4 @@ def _find_picture(studio: Studio, clip_id: str, version: str) -> FilePath:
 
 
 def _answer(body: bytes, exact: bool) -> Response:
-    return Response(body, media_type="image/png" if exact else "image/jpeg", headers=KEPT)
+    return Response(body, media_type="image/png" if exact else "image/jpeg", headers=FOREVER)

@@ -51,10 +51,10 @@ def read_spikes(
     run, _ = _find(studio, run_id)
     with live.read(run.folder) as tail:
         spikes = find_spikes(tail, name)
-        named = bool(len(tail.clips.rows))
+        has_clips = bool(len(tail.clips.rows))
     for spike in spikes:
         spike["clips"] = [_place_clip(studio, live, run, clip) for clip in spike["clips"]]
-    return {"spikes": spikes, "named": named}
+    return {"spikes": spikes, "named": has_clips}
 
 
 @router.get("/hard-clips")
@@ -73,7 +73,7 @@ def read_step(
     """One step: its numbers, and the clips it drew; UnknownId for one that is not recorded."""
     run, _ = _find(studio, run_id)
     with live.read(run.folder) as tail:
-        rows = [row for row, known in enumerate(tail.steps) if known == step]
+        rows = [row for row, row_step in enumerate(tail.steps) if row_step == step]
         if not rows:
             raise UnknownId(f"{run.name} has no step {step} on record")
         values = {
@@ -83,8 +83,8 @@ def read_step(
             if row == rows[0] and math.isfinite(value)
         }
         clips = [clip for row in rows for clip in list_step_clips(tail, row)]
-    placed = [_place_clip(studio, live, run, clip) for clip in clips]
-    return {"step": step, "values": values, "clips": placed}
+    placed_clips = [_place_clip(studio, live, run, clip) for clip in clips]
+    return {"step": step, "values": values, "clips": placed_clips}
 
 
 @router.get("/watch")
@@ -108,17 +108,17 @@ def _place_clip(
     studio: Studio, live: LiveRuns, run: RunFolder, clip: dict[str, Any]
 ) -> dict[str, Any]:
     """A clip of a step with its frames, crop and, where it is in this folder, its id."""
-    known, item = live.read_clips(run.folder), clip["item"]
-    entry = known[item] if 0 <= item < len(known) else {}
+    clips, item = live.read_clips(run.folder), clip["item"]
+    entry = clips[item] if 0 <= item < len(clips) else {}
     if entry.get("name") != clip["name"]:
         entry = {}
     path = str(entry.get("clip", ""))
-    here = live.find_clip(studio.workspace, run, Path(path)) if path else None
+    clip_here = live.find_clip(studio.workspace, run, Path(path)) if path else None
     return {
         **clip,
-        "id": here and here.id,
-        "set": here and here.set_id,
-        "video": bool(here and here.video),
+        "id": clip_here and clip_here.id,
+        "set": clip_here and clip_here.set_id,
+        "video": bool(clip_here and clip_here.video),
         "frames": entry.get("frames"),
         "crop": entry.get("crop"),
         "flip": bool(entry.get("flip")),

@@ -107,8 +107,8 @@ def save(config_id: str, request: SaveRequest, studio: OpenStudio) -> dict[str, 
     try:
         revision = save_config(path, request.text, request.revision)
     except ChangedMeanwhile as error:
-        theirs = {"text": error.text, "revision": error.revision}
-        raise HTTPException(409, {"error": str(error), "theirs": theirs}) from error
+        their_text = {"text": error.text, "revision": error.revision}
+        raise HTTPException(409, {"error": str(error), "theirs": their_text}) from error
     return {"revision": revision, **check_text(request.text, path).describe()}
 
 
@@ -127,8 +127,8 @@ def edit(config_id: str, request: EditRequest, studio: OpenStudio) -> dict[str, 
         key: Key = tuple(change.key)
         if change.maybe and not _has(text, key):
             continue
-        wanted = Change(key, change.value, change.remove, tuple(change.to))
-        text = apply_changes(text, [wanted])
+        tree_change = Change(key, change.value, change.remove, tuple(change.to))
+        text = apply_changes(text, [tree_change])
     return {"text": text, **check_text(text, path).describe()}
 
 

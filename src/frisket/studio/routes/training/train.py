@@ -116,11 +116,11 @@ async def estimate_memory(
 ) -> dict[str, Any]:
     """What a text takes of a card, part by part, corrected by what a run of its model took."""
     path = await run_in_threadpool(find_config, studio.root, request.config)
-    measured = await run_in_threadpool(_find_measured, studio, live, request.text, path)
+    measurement = await run_in_threadpool(_find_measured, studio, live, request.text, path)
     question = {"text": request.text, "path": str(path), "room_mib": request.room_mib}
-    call = studio.serve.call("memory.estimate", question | {"measured": measured}, lane="plan")
+    call = studio.serve.call("memory.estimate", question | {"measured": measurement}, lane="plan")
     reply = await _ask_newest(app, "memory", call)
-    return {**reply.value, "measured": measured}
+    return {**reply.value, "measured": measurement}
 
 
 @router.post("/savings")
