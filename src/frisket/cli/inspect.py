@@ -55,9 +55,9 @@ def inspect(
             typer.echo(f"would fix: {repair.path}: {repair.note}; then {repair.now}")
         typer.echo(f"{len(repairs)} of the masks can be mended: frisket inspect --fix")
         return
-    for repair in mend(settings, folder, only=only) if fix else ():
+    for mended in mend(settings, folder, only=only) if fix else ():
         typer.echo(
-            f"fixed: {repair.path}: {repair.note}; now {repair.now}, the old file in {repair.kept}"
+            f"fixed: {mended.path}: {mended.note}; now {mended.now}, the old file in {mended.kept}"
         )
     with show_bar() as progress:
         findings = run(settings, folder, progress=progress, workers=workers, vae=vae)

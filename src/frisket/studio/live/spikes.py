@@ -106,7 +106,8 @@ def _find_odd_rows(tail: MetricsColumns, usual_errors: UsualErrors) -> NDArray[A
     scatter = 1.4826 * np.median(np.abs(logs[finite] - np.median(logs[finite])))
     is_odd = finite & (times >= OUTLYING) & (logs > SCATTER * scatter)
     rows: NDArray[np.int64] = np.array(tail.clips.rows, dtype=np.int64)
-    return rows[is_odd]
+    far_rows: NDArray[np.int64] = rows[is_odd]
+    return far_rows
 
 
 def _measure_before(values: CurveValues) -> tuple[CurveValues, CurveValues]:
