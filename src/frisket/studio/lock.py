@@ -34,7 +34,7 @@ class FolderLock:
     file: TextIOWrapper
     owner: str
 
-    def announce(self, address: str) -> None:
+    def publish_address(self, address: str) -> None:
         """Say under which address the page is; without its token: others may read the file."""
         self.file.seek(0)
         self.file.truncate(0)
@@ -75,7 +75,7 @@ def lock_home(home: Path) -> Iterator[FolderLock]:
             )
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         lock = FolderLock(file, f"process {os.getpid()} on {socket.gethostname()} since {since}")
-        lock.announce("")
+        lock.publish_address("")
         yield lock
 
 

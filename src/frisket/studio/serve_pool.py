@@ -80,7 +80,7 @@ class _Child:
             while line := await process.stdout.readline():
                 message = json.loads(line)
                 body = await process.stdout.readexactly(int(message.get("bytes", 0)))
-                self._hear(message, body)
+                self._listen(message, body)
         except (ValueError, asyncio.IncompleteReadError):
             process.kill()
         await process.wait()
@@ -91,7 +91,7 @@ class _Child:
             if waiting.process is process and not waiting.answer.done():
                 waiting.answer.set_exception(ServeError(fault))
 
-    def _hear(self, message: dict[str, Any], body: bytes) -> None:
+    def _listen(self, message: dict[str, Any], body: bytes) -> None:
         waiting = self.waiting.get(int(message.get("id", -1)))
         if waiting is None or waiting.answer.done():
             return

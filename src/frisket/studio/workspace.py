@@ -55,22 +55,22 @@ class Workspace:
     def __post_init__(self) -> None:
         self.root = self.root.resolve()
 
-    def configs(self) -> list[Path]:
+    def list_configs(self) -> list[Path]:
         """The configurations in the folder itself, by name."""
         return [path for path in sorted(self.root.glob("*.toml")) if _read_data(path) is not None]
 
-    def sets(self) -> list[ClipSet]:
+    def list_sets(self) -> list[ClipSet]:
         """The data sets of all configurations; without one, the folder's own pictures."""
         sets = [
             self._describe(config, index, entry)
-            for config in self.configs()
+            for config in self.list_configs()
             for index, entry in enumerate(_read_data(config) or [])
         ]
         return sets or [self._describe_bare()]
 
     def get_set(self, set_id: str) -> ClipSet:
         """A data set by its id; UnknownId where there is none."""
-        for clip_set in self.sets():
+        for clip_set in self.list_sets():
             if clip_set.id == set_id:
                 return clip_set
         raise UnknownId(f"no data set has the id {set_id!r}")
@@ -103,7 +103,7 @@ class Workspace:
     def get_clip(self, clip_id: str) -> Clip:
         """A clip by its id; UnknownId where there is none, or its file has gone."""
         if clip_id not in self._clips:
-            for clip_set in self.sets():
+            for clip_set in self.list_sets():
                 self.list_clips(clip_set)
         clip = self._clips.get(clip_id)
         if clip is None or not clip.path.exists():

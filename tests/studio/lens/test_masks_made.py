@@ -136,7 +136,7 @@ def test_an_accepted_mask_is_kept_under_other_settings(made: Path) -> None:
 
 
 def test_the_form_is_the_model_and_paths_never_come_from_the_page(made: Path) -> None:
-    plan = plan_of(Workspace(made).sets()[0])
+    plan = plan_of(Workspace(made).list_sets()[0])
     fields = {field["name"]: field for field in describe_form(plan)["fields"]}
     assert fields["cleanup.threshold"]["kind"] == "number"
     assert fields["combine"]["choices"][0] == "union"

@@ -22,7 +22,7 @@ REGIONS = (1, 2, 3)
 
 def find_clip(client):
     workspace: Workspace = client.app.state.studio.workspace
-    (clip,) = workspace.list_clips(workspace.sets()[0])
+    (clip,) = workspace.list_clips(workspace.list_sets()[0])
     return clip.id
 
 

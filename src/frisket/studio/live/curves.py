@@ -26,7 +26,7 @@ def measure_axis(tail: MetricsColumns, axis: Axis, steps_an_epoch: float | None)
     return steps / steps_an_epoch
 
 
-def bucket_curves(tail: MetricsColumns, places: CurveValues, buckets: int) -> dict[str, Any]:
+def reduce_curves(tail: MetricsColumns, places: CurveValues, buckets: int) -> dict[str, Any]:
     """Every series as means, minima and maxima in at most `buckets` parts of equal width of x.
 
     `x` is the mean place of the lines of each part that has any; a series has null where it has no

@@ -71,7 +71,9 @@ class LiveRuns:
         with self._lock:
             if path not in self._files and now - self._listed > PAUSE:
                 self._listed = now
-                sets = sorted(workspace.sets(), key=lambda clip_set: clip_set.config == run.config)
+                sets = sorted(
+                    workspace.list_sets(), key=lambda clip_set: clip_set.config == run.config
+                )
                 self._files = {
                     clip.path.resolve(): clip
                     for clip_set in sets

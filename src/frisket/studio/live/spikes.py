@@ -38,7 +38,7 @@ class UsualErrors:
         order = np.argsort(t[finite], kind="stable")
         return cls(t[finite][order], _slide_median(errors[finite][order], NEAR))
 
-    def at(self, t: CurveValues) -> CurveValues:
+    def interpolate(self, t: CurveValues) -> CurveValues:
         """The usual error at each t; NaN where nothing is known."""
         if not len(self.t):
             return np.full(len(t), np.nan)
@@ -98,7 +98,7 @@ def _find_odd_rows(tail: MetricsColumns, usual_errors: UsualErrors) -> NDArray[A
     """The lines with a clip whose error is far from what is usual at its noise level."""
     errors, t = np.array(tail.clips.errors), np.array(tail.clips.t)
     with np.errstate(invalid="ignore", divide="ignore"):
-        times = errors / usual_errors.at(t)
+        times = errors / usual_errors.interpolate(t)
         logs = np.log(times)
     finite = np.isfinite(logs)
     if finite.sum() <= NEAR:
@@ -161,7 +161,7 @@ def list_step_clips(
     places = np.flatnonzero(np.array(draws.rows) == row)
     t = np.array(draws.t)[places]
     clips = []
-    for place, level, expected in zip(places, t, usual_errors.at(t), strict=True):
+    for place, level, expected in zip(places, t, usual_errors.interpolate(t), strict=True):
         error = draws.errors[place]
         is_known = bool(np.isfinite(error) and np.isfinite(expected) and expected > 0)
         clips.append(
@@ -186,7 +186,7 @@ def rank_clips(tail: MetricsColumns, most: int = 200) -> list[dict[str, Any]]:
     errors, t = np.array(draws.errors), np.array(draws.t)
     names, rows = np.array(draws.names, dtype=np.int64), np.array(draws.rows)
     with np.errstate(invalid="ignore", divide="ignore"):
-        times = errors / UsualErrors.measure(tail).at(t)
+        times = errors / UsualErrors.measure(tail).interpolate(t)
     finite = np.isfinite(times)
     ranked = []
     for name, index in tail.names.items():

@@ -97,7 +97,7 @@ def judge(set_id: EntryId, body: JudgementBody, indexes: OpenIndexes) -> dict[st
             judged.append(row.id)
         except (ValueError, OSError) as error:
             refused[row.id] = str(error)
-    indexes.renew(set_id)
+    indexes.refresh(set_id)
     return {"judged": judged, "refused": refused}
 
 

@@ -23,7 +23,7 @@ def read_workspace(
     indexes: OpenIndexes,
 ) -> dict[str, Any]:
     """Name, configurations and data sets of the opened folder."""
-    sets = studio.workspace.sets()
+    sets = studio.workspace.list_sets()
     if sets:
         indexes.warm(sets[0].id)  # the page asks for it next
     return {
@@ -32,7 +32,7 @@ def read_workspace(
         "version": frisket.__version__,
         "configs": [
             {"id": make_id("config", path.name), "name": path.name}
-            for path in studio.workspace.configs()
+            for path in studio.workspace.list_configs()
         ],
         "sets": [
             {

@@ -227,7 +227,7 @@ def open_index(workspace: Workspace) -> RunIndex:
     with _INDEXES_LOCK:
         index = _INDEXES.get(workspace.root)
         if index is None:
-            index = _INDEXES[workspace.root] = RunIndex(workspace.root, workspace.configs)
+            index = _INDEXES[workspace.root] = RunIndex(workspace.root, workspace.list_configs)
         return index
 
 

@@ -128,7 +128,7 @@ class SetIndexes:
                 raise UnknownId(f"this data set has no clip with the id {clip_id!r}")
         return index, [row for row in index.rows.values() if row.id in wanted_ids]
 
-    def renew(self, set_id: str) -> SetIndex:
+    def refresh(self, set_id: str) -> SetIndex:
         """Look at a set again after files of it were changed here, and tell the pages."""
         index = self.open(set_id, anew=True)
         self._tell(index, listed=True)

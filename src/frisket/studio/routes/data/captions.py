@@ -78,12 +78,12 @@ def write_clip_caption(clip_id: EntryId, body: CaptionBody, indexes: OpenIndexes
         raise HTTPException(
             409, {"error": str(error), "fix": fix, "theirs": their_caption}
         ) from error
-    indexes.renew(index.plan.clip_set.id)
+    indexes.refresh(index.plan.clip_set.id)
     return _dump(caption)
 
 
 @router.post("/sets/{set_id}/captions/preview")
-def preview_edit(set_id: EntryId, body: EditBody, indexes: OpenIndexes) -> dict[str, Any]:
+def show_edit(set_id: EntryId, body: EditBody, indexes: OpenIndexes) -> dict[str, Any]:
     """Every caption before and after an edit; nothing is written."""
     _, rows = indexes.choose(set_id, body.ids)
     changes = plan_changes(rows, body.make_edit())
@@ -116,7 +116,7 @@ def edit_captions(
         else:
             changed_captions.append((change.row, change.before, after))
     undo = keep_edit(studio.home / "edits", set_id, changed_captions) if changed_captions else None
-    indexes.renew(set_id)
+    indexes.refresh(set_id)
     return {"undo": undo, "count": len(changed_captions), "passed": passed}
 
 
@@ -128,7 +128,7 @@ def undo_edit(
     edit = read_edit(studio.home / "edits", edit_id)
     index = indexes.open(set_id)
     restored_ids, passed = take_back(edit, index.rows)
-    indexes.renew(set_id)
+    indexes.refresh(set_id)
     return {"count": len(restored_ids), "passed": passed}
 
 

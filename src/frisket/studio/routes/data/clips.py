@@ -150,7 +150,7 @@ def reject(set_id: EntryId, body: Rejection, indexes: OpenIndexes) -> dict[str, 
     """Leave clips out of training, or take them back: on the list that the runs obey."""
     index, rows = indexes.choose(set_id, body.ids)
     path = reject_clips(index.plan, rows, rejected=body.rejected)
-    index = indexes.renew(set_id)
+    index = indexes.refresh(set_id)
     return {"list": path.name, "obeyed": index.plan.obeyed, "count": len(rows)}
 
 
@@ -159,17 +159,17 @@ def change_set(set_id: EntryId, body: SetChange, indexes: OpenIndexes) -> dict[s
     """Change a set's `[[data]]` table in its configuration, comments kept."""
     index = indexes.open(set_id)
     set_repeats(index.plan, body.repeats)
-    return _describe_set(indexes.renew(set_id))
+    return _describe_set(indexes.refresh(set_id))
 
 
 @router.post("/sets/{set_id}/trash")
-def trash_clips(
+def discard_clips(
     set_id: EntryId, body: Chosen, indexes: OpenIndexes, studio: OpenStudio
 ) -> dict[str, Any]:
     """Move clips, with captions and masks, to the studio's trash."""
     _, rows = indexes.choose(set_id, body.ids)
     trashed = move_to_trash(studio.home / "trash", rows)
-    indexes.renew(set_id)
+    indexes.refresh(set_id)
     return {"id": trashed.id, "names": trashed.names}
 
 
@@ -186,7 +186,7 @@ def restore(
 ) -> dict[str, Any]:
     """Move a piece of trash back where it lay."""
     trashed = restore_from_trash(studio.home / "trash", trash_id)
-    indexes.renew(set_id)
+    indexes.refresh(set_id)
     return {"names": trashed.names}
 
 

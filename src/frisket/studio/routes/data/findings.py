@@ -87,7 +87,7 @@ def _name_clips(indexes: SetIndexes, body: RepairBody) -> list[str] | None:
 
 
 def _find_config(studio: Studio, config_id: str) -> FilePath:
-    for path in studio.workspace.configs():
+    for path in studio.workspace.list_configs():
         if make_id("config", path.name) == config_id:
             return path
     raise UnknownId(f"no configuration has the id {config_id!r}")

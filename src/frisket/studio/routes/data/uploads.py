@@ -60,7 +60,7 @@ async def take_file(
     if file_kind == "clip":
         indexes.note_arrival(set_id, path.with_suffix("").name)
     if last:
-        await run_in_threadpool(indexes.renew, set_id)
+        await run_in_threadpool(indexes.refresh, set_id)
     return {"name": path.name, "kind": file_kind, "renamed": path.name != cleaned}
 
 

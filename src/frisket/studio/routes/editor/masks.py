@@ -56,7 +56,7 @@ def _write(studio: Studio, clip_id: str, body: bytes, revision: str) -> dict[str
         newest = open_document(studio, clip_id).write(frame, patch, revision)
     except Conflict as conflict:
         raise _refuse(conflict) from conflict
-    return _announce(studio, clip_id, frame, newest)
+    return _publish_change(studio, clip_id, frame, newest)
 
 
 @router.get("/clips/{clip_id}/mask/history")
@@ -81,18 +81,18 @@ def restore_version(
         newest = restore(number, revision)
     except Conflict as conflict:
         raise _refuse(conflict) from conflict
-    return _announce(studio, clip_id, 0, newest)
+    return _publish_change(studio, clip_id, 0, newest)
 
 
 @router.post("/sets/{set_id}/masks")
-def give_masks(set_id: str, studio: OpenStudio) -> dict[str, Any]:
+def add_masks_folder(set_id: str, studio: OpenStudio) -> dict[str, Any]:
     """Give a data set without masks a folder for them: `masks` beside its configuration."""
     folder = give_folder(studio.workspace.get_set(set_id))
     studio.events.publish("clips", {"set": set_id, "masks": True})
     return {"masks": folder.name}
 
 
-def _announce(studio: Studio, clip_id: str, frame: int, revision: str) -> dict[str, Any]:
+def _publish_change(studio: Studio, clip_id: str, frame: int, revision: str) -> dict[str, Any]:
     studio.events.publish("mask", {"clip": clip_id, "frame": frame, "revision": revision})
     return {"revision": revision}
 

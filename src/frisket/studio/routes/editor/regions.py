@@ -60,7 +60,7 @@ def get_numbers(set_id: str, studio: OpenStudio) -> dict[str, Any]:
 
 
 @router.post("/sets/{set_id}/regions")
-def post_region(set_id: str, region: NewRegion, studio: OpenStudio) -> dict[str, Any]:
+def create_region(set_id: str, region: NewRegion, studio: OpenStudio) -> dict[str, Any]:
     """Add a region to the masks of a set, with a weight in its configuration."""
     number = add_region(studio.workspace.get_set(set_id), region.name, region.weight)
     studio.events.publish("clips", {"set": set_id, "regions": True})
@@ -68,7 +68,7 @@ def post_region(set_id: str, region: NewRegion, studio: OpenStudio) -> dict[str,
 
 
 @router.post("/sets/{set_id}/regions/rename")
-def post_name(set_id: str, renaming: Renaming, studio: OpenStudio) -> dict[str, Any]:
+def change_name(set_id: str, renaming: Renaming, studio: OpenStudio) -> dict[str, Any]:
     """Rename a region; no mask is written."""
     rename_region(studio.workspace.get_set(set_id), renaming.name, renaming.new)
     studio.events.publish("clips", {"set": set_id, "regions": True})
@@ -76,7 +76,7 @@ def post_name(set_id: str, renaming: Renaming, studio: OpenStudio) -> dict[str, 
 
 
 def _find_config(studio: Studio, config_id: str) -> Path:
-    for path in studio.workspace.configs():
+    for path in studio.workspace.list_configs():
         if make_id("config", path.name) == config_id:
             return path
     raise UnknownId(f"no configuration has the id {config_id!r}")

@@ -59,7 +59,7 @@ def list_models(studio: OpenStudio) -> dict[str, Any]:
     return {
         "configs": [
             {"id": make_id("config", path.name), "name": escape(path.name)}
-            for path in studio.workspace.configs()
+            for path in studio.workspace.list_configs()
         ],
         "runs": [
             {"id": run.id, "name": escape(run.name), "family": run.family, "variant": run.variant}
@@ -104,7 +104,7 @@ def _find_source(studio: Studio, config: str | None, run: str | None) -> Any:
     """The file whose model is sampled; UnknownId."""
     if run is not None:
         return open_index(studio.workspace).get(run).folder / TRAINED
-    for path in studio.workspace.configs():
+    for path in studio.workspace.list_configs():
         if make_id("config", path.name) == config:
             return path
     raise UnknownId("that configuration is not there any more")

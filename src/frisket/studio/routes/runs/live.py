@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query
 from fastapi import Path as FromPath
 
 from frisket.studio.ids import RunId
-from frisket.studio.live.curves import Axis, bucket_curves, measure_axis
+from frisket.studio.live.curves import Axis, measure_axis, reduce_curves
 from frisket.studio.live.runs import LiveRuns, get_live, measure_epoch, read_banner
 from frisket.studio.live.spikes import find_spikes, list_step_clips, rank_clips
 from frisket.studio.runs.index import RunFolder, open_index
@@ -31,7 +31,7 @@ def read_metrics(
     run, settings = _find(studio, run_id)
     with live.read(run.folder) as tail:
         places = measure_axis(tail, x, measure_epoch(run.folder, settings))
-        curves = bucket_curves(tail, places, buckets)
+        curves = reduce_curves(tail, places, buckets)
         last = {name: column.values[-1] for name, column in tail.series.items()}
         about = {
             "lines": len(tail.steps),
