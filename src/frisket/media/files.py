@@ -161,8 +161,8 @@ def _from_manifest(
     places = _locate_texts(named, manifest.parent, captions, wording)
     outside = _find_links(manifest.parent, clips, folders, captions, places)
     uncaptioned = [clip.name for clip in clips if not clip.caption]
-    told = (*hints, *rejects.hints(reject), *tidy.hints(texts))
-    return Findings(clips, orphans, uncaptioned, outside, told, tuple(sorted(rejects.names)))
+    all_hints = (*hints, *rejects.hints(reject), *tidy.hints(texts))
+    return Findings(clips, orphans, uncaptioned, outside, all_hints, tuple(sorted(rejects.names)))
 
 
 def _find_links(
@@ -270,18 +270,20 @@ def find(
     everything = list_clips(clips, media, left)
     rejects = read_rejects(reject, everything)
     by_clip, orphans, passed = _masks(masks, everything, clips, media, folders)
-    named = {name: path for name, path in everything.items() if name not in rejects.names}
-    with_alpha = _find_alpha_clips(named, clips) if masks == "alpha" else set()
+    named_clips = {name: path for name, path in everything.items() if name not in rejects.names}
+    with_alpha = _find_alpha_clips(named_clips, clips) if masks == "alpha" else set()
     if masks == "none":
         _warn_of_unused(clips, media)
     listed = captions is not None and not captions.is_dir()  # it may name rejected clips too
-    texts = read_captions(everything if listed else named, clips, captions, short, wording.suffix)
-    texts = {name: text for name, text in texts.items() if name in named}
+    texts = read_captions(
+        everything if listed else named_clips, clips, captions, short, wording.suffix
+    )
+    texts = {name: text for name, text in texts.items() if name in named_clips}
     files = [
         ClipFiles(name, path, texts.get(name, caption or ""), by_clip[name], name in with_alpha)
-        for name, path in named.items()
+        for name, path in named_clips.items()
     ]
-    texts_at = find_texts(named, clips, captions, wording.suffix)
+    texts_at = find_texts(named_clips, clips, captions, wording.suffix)
     outside = _find_links(clips, files, folders, captions, texts_at)
     if captions is not None:
         left.files = [path for path in left.files if path != captions]
@@ -289,7 +291,7 @@ def find(
         *left.hints(clips, everything, wording.suffix),
         *rejects.hints(reject),
         *passed,
-        *look_alike_hints(clips, named),
+        *look_alike_hints(clips, named_clips),
         *short.hints(texts),
     )
     uncaptioned = [clip.name for clip in files if not clip.caption]

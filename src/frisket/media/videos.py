@@ -245,16 +245,16 @@ class _Stamps:
         """One more, as it is stored: in the order of decoding."""
         stamp = packet.pts
         if not self.stamps:
-            whole = packet.is_keyframe
+            is_whole = packet.is_keyframe
         else:  # before the first key frame is shown what refers to frames that are not there
             first = self.stamps[0]
-            whole = stamp is not None and first is not None and stamp > first
+            is_whole = stamp is not None and first is not None and stamp > first
         back = packet.dts is not None and packet.dts < self._decoded  # joined recordings
         if packet.is_keyframe and stamp is not None:
             self.whole.append(stamp)
         doubtful = packet.is_discard or packet.is_corrupt or stamp is None or back
         self._decoded = self._decoded if packet.dts is None else packet.dts
-        self.certain = self.certain and whole and not doubtful
+        self.certain = self.certain and is_whole and not doubtful
         self.add(stamp, packet.duration)
 
     def end(self) -> Fraction:

@@ -49,10 +49,10 @@ def _point(typed: TypedOptions) -> None:
 
     request = read_request(_load_request(), typed)
     pointed = point_mask(request)
-    sure = "" if pointed.score is None else f", {pointed.score:.0%} sure"
+    certainty = "" if pointed.score is None else f", {pointed.score:.0%} sure"
     typer.echo(
         f"{pointed.path}: {request.region} is {pointed.share:.1%} of the picture"
-        f" (by {pointed.backend}{sure})"
+        f" (by {pointed.backend}{certainty})"
     )
 
 

@@ -60,7 +60,9 @@ def _is_unchanged(record: MaskRecord, mask: Path) -> bool:
     return any(stamp.holds(mask) for stamp in stamps)
 
 
-def list_doubts(mask_record: MaskRecord, confidence: float | None, below: float) -> Iterator[str]:
+def list_doubts(
+    mask_record: MaskRecord, confidence: float | None, threshold: float
+) -> Iterator[str]:
     """Why a made mask should be looked at; nothing where it is done and sure, or was accepted."""
     if mask_record.verdict is not None and mask_record.verdict.kind == "accepted":
         return
@@ -70,11 +72,11 @@ def list_doubts(mask_record: MaskRecord, confidence: float | None, below: float)
         yield from mask_record.notes or (PLAIN_REASONS[mask_record.status],)
     elif confidence is None:
         yield "how sure it is was not told"
-    elif confidence < below:
-        yield f"its confidence {confidence:.2f} is below {below:g}"
+    elif confidence < threshold:
+        yield f"its confidence {confidence:.2f} is below {threshold:g}"
         yield from mask_record.notes
     else:
         return
     for name, region in mask_record.regions.items():
-        if region.confidence is not None and region.confidence < below:
+        if region.confidence is not None and region.confidence < threshold:
             yield ": ".join([f"{name} {region.confidence:.2f}", *region.notes])

@@ -65,8 +65,10 @@ def segment_points(
         prompts["input_labels"] = _to_tensor(model, [[int(inside) for *_, inside in points]]).long()
     if box is not None:
         prompts["input_boxes"] = _to_tensor(model, [scale_box(box, picture, how)])
-    several = box is None and len(points) == 1
-    output = model(image_embeddings=list(embedding.levels), multimask_output=several, **prompts)
+    offers_several = box is None and len(points) == 1
+    output = model(
+        image_embeddings=list(embedding.levels), multimask_output=offers_several, **prompts
+    )
     masks = enlarge(output.pred_masks[0, 0], *picture.shape[:2]).sigmoid().cpu()
     scores = output.iou_scores[0, 0].float().clamp(0, 1).cpu().tolist()
     segments = [Segment(mask, score, box=box) for mask, score in zip(masks, scores, strict=True)]
@@ -89,10 +91,10 @@ def load_tracker(folder: Path, source: ModelSource) -> Any:
     )
 
     # transformers renames a tracker's keys by itself, but not in a folder that it saved itself.
-    whole = load_model(Sam3VideoModel, folder, source)
+    video_model = load_model(Sam3VideoModel, folder, source)
     weights = {
         name + key.removeprefix(prefix): value
-        for key, value in whole.state_dict().items()
+        for key, value in video_model.state_dict().items()
         for prefix, name in TRACKER_PARTS.items()
         if key.startswith(prefix)
     }

@@ -133,14 +133,14 @@ def _list_row(y: int, edges: Sequence[_Edge], rule: Rule, width: int) -> Iterato
         (ax + ((line - ay) * (bx - ax)) / (by - ay), turn) for ax, ay, bx, by, turn in edges
     ]
     crossings.sort(key=lambda crossing: crossing[0])
-    winding, begun, until = 0, 0.0, 0
+    winding, entry, until = 0, 0.0, 0
     for x, turn in crossings:
         before = winding
         winding = 1 - winding if rule == "evenodd" else winding + turn
         if before == 0:
-            begun = x
+            entry = x
         elif winding == 0:
-            start = max(math.ceil(begun - 0.5), until, 0)
+            start = max(math.ceil(entry - 0.5), until, 0)
             stop = min(math.ceil(x - 0.5), width)
             if start < stop:
                 yield y, start, stop

@@ -158,9 +158,9 @@ def renumber(edit: Edit, numbers: Mapping[int, int]) -> Edit:
         return edit
     used = {*edit.values} if edit.kind == "pixels" else {edit.id}
     locked, only = edit.limits.locked, edit.limits.only
-    named = used | locked | (set() if only is None else {only})
-    if strange := sorted(named - numbers.keys()):
-        raise BadStroke(f"an edit names the region {strange[0]}, which its legend lacks")
+    named_ids = used | locked | (set() if only is None else {only})
+    if strange_ids := sorted(named_ids - numbers.keys()):
+        raise BadStroke(f"an edit names the region {strange_ids[0]}, which its legend lacks")
     table = bytes(numbers.get(number, 0) for number in range(256))
     limits = Limits(
         frozenset(numbers[number] for number in locked), None if only is None else numbers[only]
@@ -174,19 +174,19 @@ def net(edits: Iterable[Edit]) -> list[Edit]:
 
     An undo beyond the first edit (its step was made before the log began) does nothing.
     """
-    done: list[Edit] = []
-    undone: list[Edit] = []
+    done_edits: list[Edit] = []
+    undone_edits: list[Edit] = []
     for edit in edits:
         if edit.kind == "undo":
-            if done:
-                undone.append(done.pop())
+            if done_edits:
+                undone_edits.append(done_edits.pop())
         elif edit.kind == "redo":
-            if undone:
-                done.append(undone.pop())
+            if undone_edits:
+                done_edits.append(undone_edits.pop())
         else:
-            done.append(edit)
-            undone = []
-    return done
+            done_edits.append(edit)
+            undone_edits = []
+    return done_edits
 
 
 def apply(edit: Edit, ids: Ids) -> None:

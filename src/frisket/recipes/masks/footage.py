@@ -36,17 +36,17 @@ class MaskFootage:
     drafts: DraftFolder | None = None
 
     @staticmethod
-    def parse(written: Mapping[str, Any]) -> "MaskFootage":
+    def parse(tree: Mapping[str, Any]) -> "MaskFootage":
         """A mask as the server names it."""
         return MaskFootage(
-            Path(written["clip"]),
-            int(written["frames"]),
-            int(written["height"]),
-            int(written["width"]),
-            float(written["fps"]),
-            FrameCode.parse(written["code"]),
-            {key: Path(path) for key, path in written["files"].items()},
-            DraftFolder(Path(written["drafts"])) if written.get("drafts") else None,
+            Path(tree["clip"]),
+            int(tree["frames"]),
+            int(tree["height"]),
+            int(tree["width"]),
+            float(tree["fps"]),
+            FrameCode.parse(tree["code"]),
+            {key: Path(path) for key, path in tree["files"].items()},
+            DraftFolder(Path(tree["drafts"])) if tree.get("drafts") else None,
         )
 
     def read_planes(self, frame: int, open_file: OpenReader) -> dict[str, LevelPlane]:
@@ -113,11 +113,11 @@ class Coverage:
 
     def add(self, ids: LevelPlane) -> None:
         """Count the next frame."""
-        found = share_out(ids)
-        for number in found:
+        shares_here = share_out(ids)
+        for number in shares_here:
             self.shares.setdefault(number, [0.0] * self.frames)
         for number, shares in self.shares.items():
-            shares.append(found.get(number, 0.0))
+            shares.append(shares_here.get(number, 0.0))
         self.frames += 1
 
     def dump(self) -> dict[str, list[float]]:
@@ -211,12 +211,12 @@ def track_footage(
     carrier: Carrier,
     open_file: OpenReader,
     report: ReportFrame,
-    wanted: Callable[[int], bool] = lambda _: True,
+    is_wanted: Callable[[int], bool] = lambda _: True,
 ) -> list[tuple[int, float]]:
     """Carry the keyframes over a range, each frame into a draft as soon as it is known.
 
     Returns the frames and how sure they are. Keyframes stay as they are; so does a frame that
-    `wanted` says no of by the time it is there. ValueError for an empty range or no keyframe.
+    `is_wanted` says no of by the time it is there. ValueError for an empty range or no keyframe.
     """
     drafts = footage.drafts
     if drafts is None:
@@ -233,7 +233,7 @@ def track_footage(
 
     tracked: list[tuple[int, float]] = []
     for carried in propagate(read, keys, stretches, carrier):
-        if not wanted(carried.frame):
+        if not is_wanted(carried.frame):
             continue
         note = drafts.list_notes().get(carried.frame)
         confidence = round(carried.confidence, 3)
@@ -248,24 +248,24 @@ def track_footage(
 
 
 def blend_footage(
-    footage: MaskFootage, first: int, last: int, open_file: OpenReader, kept: Sequence[int]
+    footage: MaskFootage, first: int, last: int, open_file: OpenReader, kept_frames: Sequence[int]
 ) -> list[int]:
     """Draw the frames between two, region by region on the way from one shape to the other.
 
-    Drafts of `kept` frames are left alone. Returns the frames drawn.
+    Drafts of `kept_frames` are left alone. Returns the frames drawn.
     """
     drafts = footage.drafts
     if drafts is None or not 0 <= first < last < footage.frames:
         raise ValueError(f"frames {first} to {last} are no range of {footage.frames} frames")
     start, end = (footage.read_ids(frame, open_file) for frame in (first, last))
-    drawn = []
+    drawn_frames = []
     for frame in range(first + 1, last):
-        if frame in kept:
+        if frame in kept_frames:
             continue
         ids = blend_labels(start, end, (frame - first) / (last - first))
         note = drafts.list_notes().get(frame)
         pngs = {key: write_png(plane) for key, plane in footage.code.from_ids(ids).items()}
         number = note.number + 1 if note else 1
         drafts.save(FrameDraft(frame, pngs, "blended", None, number, share_out(ids)))
-        drawn.append(frame)
-    return drawn
+        drawn_frames.append(frame)
+    return drawn_frames

@@ -47,8 +47,8 @@ def judge_masks(
         if name not in files:
             raise BadMaskOption(f"no clip is named {name!r}{suggest(name, list(files))}")
     result = JudgedMasks(place.folder)
-    chosen = [files[name] for name in names] if names else list(files.values())
-    for clip in chosen if above is None else _list_sure(place, chosen, above):
+    chosen_clips = [files[name] for name in names] if names else list(files.values())
+    for clip in chosen_clips if above is None else _list_sure(place, chosen_clips, above):
         try:
             path = place.record(clip.name)
             if undo:

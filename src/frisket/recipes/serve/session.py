@@ -62,10 +62,10 @@ class Session:
         if self.cancelled():
             raise Cancelled
 
-    def progress(self, stage: str, done: int, total: int) -> None:
+    def progress(self, stage: str, count: int, total: int) -> None:
         """Say how far the request is; raises Cancelled where nobody waits."""
         self.check()
-        self.report(stage, done, total)
+        self.report(stage, count, total)
 
 
 Operation = Callable[[Session, dict[str, Any]], Reply]

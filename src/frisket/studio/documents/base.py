@@ -74,7 +74,7 @@ class Description:
     truth: Truth = "ids"
     soft: tuple[int, ...] = ()  # regions that have a soft plane
     editable: bool = True
-    why: str = ""  # not editable
+    reason: str = ""  # not editable
     offer: str = ""  # a folder that masks could be painted into, where there is none
     frame: int = 0
     frame_count: int = 1
@@ -85,8 +85,8 @@ class Description:
         names = {region.id: region.name for region in self.regions}
         legend = [region.describe() for region in self.regions]
         if self.background not in names:
-            shown = {"id": self.background, "name": BACKGROUND, "colour": "#000000"}
-            legend.insert(0, {**shown, "weight": 0.0})
+            background_row = {"id": self.background, "name": BACKGROUND, "colour": "#000000"}
+            legend.insert(0, {**background_row, "weight": 0.0})
         return {
             "width": self.width,
             "height": self.height,
@@ -97,7 +97,7 @@ class Description:
             "soft": [names[region] for region in self.soft if region in names],
             "form": self.form,
             "editable": self.editable,
-            "why": self.why,
+            "why": self.reason,
             "offer": self.offer,
             "frame": self.frame,
             "frame_count": self.frame_count,

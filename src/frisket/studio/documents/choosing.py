@@ -21,8 +21,8 @@ def choose_form(
     `bare`: there is no config. `fresh`: nor any mask in the folder, which may become what is best.
     """
     # A bare folder has no table of regions: its legend alone says which there are.
-    named = bare and (folder / LEGEND).is_file()
-    weights = {} if named else config.region_weights
+    has_legend = bare and (folder / LEGEND).is_file()
+    weights = {} if has_legend else config.region_weights
     names = [region for region in weights if region != BACKGROUND]
     if source.levels:
         return _make_level_form(source.levels, weights)

@@ -96,16 +96,18 @@ class LabelForm:
 
     def _settle_legend(self, ids: Levels) -> dict[str, int]:
         """The legend that goes into the file, extended where a new region is painted."""
-        named = {region.name: region.id for region in self.regions if region.id}
+        numbers = {region.name: region.id for region in self.regions if region.id}
         if self.legend_file is None:
-            return named
+            return numbers
         legend = read_legend(self.legend_file)
         if _find_stranger(ids, legend) is not None:
             legend = extend_legend(self.legend_file, _list_new(self.regions, ids))
-        if moved := [name for name, index in legend.items() if named.get(name, index) != index]:
+        if moved_names := [
+            name for name, index in legend.items() if numbers.get(name, index) != index
+        ]:
             raise ValueError(
-                f"{self.legend_file}: has other numbers for {', '.join(moved)} than when the mask"
-                " was opened; open it again"
+                f"{self.legend_file}: has other numbers for {', '.join(moved_names)} than when the"
+                " mask was opened; open it again"
             )
         return legend
 
@@ -134,13 +136,13 @@ class ColourForm:
         with open_image(path) as image:
             rgb = read(image, path, "stored").astype(np.int32)
         codes = (rgb[..., 0] << 16) + (rgb[..., 1] << 8) + rgb[..., 2]
-        ids, known = np.full(codes.shape, self.background, np.uint8), codes == 0
+        ids, known_pixels = np.full(codes.shape, self.background, np.uint8), codes == 0
         for number, code in self.codes.items():
             ids[codes == code] = number
-            known |= codes == code
-        if not known.all():
-            strange = np.unique(codes[~known])[:BRIEF]
-            examples = ", ".join(f"({c >> 16}, {c >> 8 & 255}, {c & 255})" for c in strange)
+            known_pixels |= codes == code
+        if not known_pixels.all():
+            strange_codes = np.unique(codes[~known_pixels])[:BRIEF]
+            examples = ", ".join(f"({c >> 16}, {c >> 8 & 255}, {c & 255})" for c in strange_codes)
             raise NotEditable(
                 f"{path}: has colours that the legend lacks, such as {examples}; add them to"
                 " `masks.legend`, or save the mask without soft edges"
@@ -193,8 +195,8 @@ class LevelForm:
             table[number] = level
         grey = table[content.ids]
         if before.raw is not None:
-            same = content.ids == before.ids
-            grey[same] = before.raw[same]
+            same_pixels = content.ids == before.ids
+            grey[same_pixels] = before.raw[same_pixels]
         return {WHOLE: _save(Image.fromarray(grey))}
 
 
@@ -229,8 +231,10 @@ class SoftForm:
         self, content: MaskContent, before: MaskContent, present: Sequence[str]
     ) -> dict[str, bytes]:
         """A grey PNG of each plane that is not empty, has a file already, or is the only one."""
-        if strange := set(content.soft) - set(self.files.values()):
-            raise ValueError(f"the mask has no plane for the region {min(strange)}; open it again")
+        if strange_planes := set(content.soft) - set(self.files.values()):
+            raise ValueError(
+                f"the mask has no plane for the region {min(strange_planes)}; open it again"
+            )
         planes = {}
         for key, number in self.files.items():
             plane = content.soft.get(number)
@@ -252,16 +256,16 @@ def _list_ids(ids: Levels) -> list[int]:
 
 
 def _find_stranger(ids: Levels, legend: Mapping[str, int]) -> int | None:
-    known = {0, *legend.values()}
-    return next((number for number in _list_ids(ids) if number not in known), None)
+    known_ids = {0, *legend.values()}
+    return next((number for number in _list_ids(ids) if number not in known_ids), None)
 
 
-def _check_ids(ids: Levels, known: Mapping[int, object]) -> None:
-    strange = [number for number in _list_ids(ids) if number not in known]
-    if strange:
+def _check_ids(ids: Levels, values_by_id: Mapping[int, object]) -> None:
+    strange_ids = [number for number in _list_ids(ids) if number not in values_by_id]
+    if strange_ids:
         raise ValueError(
-            f"the mask holds the region {strange[0]}, for which its file has no value; it has"
-            f" {sorted(known)}"
+            f"the mask holds the region {strange_ids[0]}, for which its file has no value; it has"
+            f" {sorted(values_by_id)}"
         )
 
 
@@ -276,10 +280,10 @@ def resize(content: MaskContent, shape: tuple[int, int]) -> MaskContent:
     height, width = content.ids.shape
     rows = (np.arange(shape[0]) + 0.5) * height / shape[0]
     columns = (np.arange(shape[1]) + 0.5) * width / shape[1]
-    where = np.ix_(rows.astype(np.intp), columns.astype(np.intp))
-    soft = {number: plane[where] for number, plane in content.soft.items()}
-    raw = None if content.raw is None else content.raw[where]
-    return MaskContent(content.ids[where], soft, raw)
+    cells = np.ix_(rows.astype(np.intp), columns.astype(np.intp))
+    soft = {number: plane[cells] for number, plane in content.soft.items()}
+    raw = None if content.raw is None else content.raw[cells]
+    return MaskContent(content.ids[cells], soft, raw)
 
 
 def fits(mask: tuple[int, int], clip: tuple[int, int]) -> bool:

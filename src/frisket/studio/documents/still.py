@@ -53,7 +53,7 @@ class StillDocument:
         with self._lock:
             form = self.place.form
             if form is None:
-                return self._show_blank(self.place.why, self.place.offer)
+                return self._show_blank(self.place.reason, self.place.offer)
             files = self._settle()
             try:
                 content = self._decode(form, files)
@@ -94,16 +94,16 @@ class StillDocument:
     def _open(self, revision: str) -> tuple[Form, dict[str, bytes]]:
         """Form and files of a mask that may be written; NotEditable, Conflict."""
         if self.place.form is None:
-            raise NotEditable(self.place.why)
+            raise NotEditable(self.place.reason)
         files = self._settle()
         if (newest := self._name_revision(files)) != revision:
             raise Conflict(newest)
         return self.place.form, files
 
-    def _show_blank(self, why: str, offer: str) -> Snapshot:
+    def _show_blank(self, reason: str, offer: str) -> Snapshot:
         height, width = _read_size(self.clip)
         described = Description(
-            width, height, "0-none", "none", editable=False, why=why, offer=offer
+            width, height, "0-none", "none", editable=False, reason=reason, offer=offer
         )
         return Snapshot(described, MaskContent(_blank(height, width)))
 
@@ -172,8 +172,8 @@ class StillDocument:
         if pending is None:
             return files
         digest, halfway = digest_of(files), self._is_halfway(files, pending)
-        known = pending.files.keys() <= self.place.targets.keys()
-        if known and (halfway or digest in (pending.before, pending.digest)):
+        names_match = pending.files.keys() <= self.place.targets.keys()
+        if names_match and (halfway or digest in (pending.before, pending.digest)):
             self._finish(pending, again=True)
             return dict(pending.files)
         self.history.finish(replace(pending, note="cut off, and the mask was changed before it"))

@@ -142,7 +142,7 @@ class VideoDocument:
                 "its masks are videos of colours, which are not painted; bring them to label maps"
                 " (frisket masks import)"
             )
-        return self.place.why
+        return self.place.reason
 
     def _open(self, frame: int, revision: str) -> tuple[Form, dict[int, DraftNote], SavedFrames]:
         self._check(frame)
@@ -161,8 +161,8 @@ class VideoDocument:
         """How often a frame was changed."""
         if frame in notes:
             return notes[frame].number
-        known = saved.revisions.get(frame, "0").partition("-")[0]
-        return int(known) if known.isdecimal() else 0
+        revision_number = saved.revisions.get(frame, "0").partition("-")[0]
+        return int(revision_number) if revision_number.isdecimal() else 0
 
     def _check(self, frame: int) -> None:
         if not 0 <= frame < self.size.frames:
@@ -205,14 +205,14 @@ class VideoDocument:
             notes=tuple(notes),
         )
 
-    def _show_blank(self, frame: int, why: str, offer: str) -> Snapshot:
+    def _show_blank(self, frame: int, reason: str, offer: str) -> Snapshot:
         described = Description(
             self.size.width,
             self.size.height,
             "0-none",
             "none",
             editable=False,
-            why=why,
+            reason=reason,
             offer=offer,
             frame=frame,
             frame_count=self.size.frames,

@@ -41,7 +41,7 @@ class TrackRun:
 
     order: TrackOrder
     total: int
-    done: int = 0
+    count: int = 0
     frames: dict[int, float] = field(default_factory=dict)
     fault: str = ""
     task: "asyncio.Task[None] | None" = None
@@ -58,7 +58,7 @@ class TrackRun:
             "last": self.order.last,
             "direction": self.order.direction,
             "running": self.running,
-            "done": self.done,
+            "done": self.count,
             "total": self.total,
             "fault": self.fault,
         }
@@ -143,17 +143,17 @@ def _keep_before(reel: PaintedFrames, frames: range) -> None:
 
 
 async def _run(studio: Studio, clip_id: str, tracking: TrackRun, args: dict[str, Any]) -> None:
-    def hear(stage: str, done: int, total: int) -> None:
+    def hear(stage: str, count: int, total: int) -> None:
         del total  # known from the start
-        frame, _, sure = stage.partition(" ")
-        tracking.done, tracking.frames[int(frame)] = done, float(sure)
+        frame, _, confidence = stage.partition(" ")
+        tracking.count, tracking.frames[int(frame)] = count, float(confidence)
         studio.events.publish(
             "mask",
             {
                 "clip": clip_id,
                 "frame": int(frame),
-                "tracked": float(sure),
-                "done": done,
+                "tracked": float(confidence),
+                "done": count,
                 "total": tracking.total,
             },
         )

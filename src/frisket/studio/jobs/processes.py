@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-SAME = 1.5  # seconds by which two readings of one process's start may differ
+START_TOLERANCE = 1.5  # seconds by which two readings of one process's start may differ
 HIDDEN = ("FRISKET_STUDIO", "FRISKET_REPORT")  # of the server's surroundings: none of the child's
 
 
@@ -58,7 +58,7 @@ def is_alive(identity: ProcessIdentity) -> bool:
     """
     try:
         process = psutil.Process(identity.pid)
-        if abs(process.create_time() - identity.started) > SAME:
+        if abs(process.create_time() - identity.started) > START_TOLERANCE:
             return False
         return bool(process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD))
     except (psutil.Error, ValueError, OverflowError):

@@ -143,8 +143,8 @@ class JobQueue:
             job = self.get(name)
             if job.ending is not None:
                 raise JobBusy("that job has ended already")
-            now, again = time.time(), job.stop_asked is not None
-            job.stop_asked = job.stop_asked or now
+            now, again = time.time(), job.stop_requested is not None
+            job.stop_requested = job.stop_requested or now
             if job.launching is None:
                 self._waiting.remove(name)
                 self._write_order()
@@ -156,7 +156,7 @@ class JobQueue:
             if job.process is not None and (hard or not again):
                 number = signal.SIGTERM if hard else signal.SIGINT
                 processes.signal_group(job.process, number)
-            job.note("stop.json", {"at": job.stop_asked})
+            job.note("stop.json", {"at": job.stop_requested})
             self._publish(job)
         self._wake.set()
         return job
@@ -248,7 +248,7 @@ class JobQueue:
         """Whether a child of an earlier server lives."""
         if job.process is None:
             job.process = _find_process(job)
-            if job.process is not None and job.stop_asked is not None:
+            if job.process is not None and job.stop_requested is not None:
                 processes.signal_group(job.process, signal.SIGINT)
         if job.process is None:
             # That server was killed between the start of the child and its note of it.

@@ -56,8 +56,8 @@ def _spell(clip: Mapping[str, Any], error: Exception) -> str:
 def _read_planes(clip: Mapping[str, Any], media: Media, picks: Sequence[int]) -> dict[str, Plane]:
     """The regions of some frames, as the trainer reads them."""
     legend = {n: v if isinstance(v, int) else tuple(v) for n, v in clip["legend"].items()}
-    named = dict.fromkeys([*clip["weights"], *legend, *clip["levels"], *clip["numbers"]])
-    regions = [name for name in named if name != BACKGROUND]
+    names = dict.fromkeys([*clip["weights"], *legend, *clip["levels"], *clip["numbers"]])
+    regions = [name for name in names if name != BACKGROUND]
     if not legend and not clip["levels"] and "" in clip["masks"]:
         regions = regions[:1]  # a grey mask is of one region
     return read(

@@ -80,8 +80,8 @@ def _list_term_options(name: str) -> Iterator[dict[str, Any]]:
     """The options of a loss term, with plain defaults."""
     for field in dataclasses.fields(TERMS.load(name)):  # type: ignore[arg-type]
         default = None if field.default is dataclasses.MISSING else field.default
-        plain = default if isinstance(default, str | int | float | bool) else None
-        yield {"name": field.name, "type": str(field.type), "default": plain}
+        plain_default = default if isinstance(default, str | int | float | bool) else None
+        yield {"name": field.name, "type": str(field.type), "default": plain_default}
 
 
 def plan_preset(_: Session, args: dict[str, Any]) -> Reply:
@@ -96,8 +96,8 @@ def plan_preset(_: Session, args: dict[str, Any]) -> Reply:
     rows = [row for row in read_recipes() if (row.family, row.variant) == (family, variant)]
     recipe = next((row for row in rows if row.card == card), None)
     if card and recipe is None:
-        known = ", ".join(f"{row.card}" for row in rows) or "none"
-        raise ValueError(f"{family} {variant} has no preset for {card} GB; there are: {known}")
+        cards = ", ".join(f"{row.card}" for row in rows) or "none"
+        raise ValueError(f"{family} {variant} has no preset for {card} GB; there are: {cards}")
     changes = list(_list_changes(family, variant, recipe, args))
     return Reply({"changes": changes, "peak_gib": recipe.peak if recipe else None})
 
@@ -106,7 +106,7 @@ def _list_changes(
     family: str, variant: str, recipe: Recipe | None, args: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
     shelf = FAMILIES.load(family)
-    card, usual = shelf.variants[variant], Model()
+    card, usual_model = shelf.variants[variant], Model()
     precision = suggest_precision(shelf.suggestions).get("precision", Run().precision)
     memory = build_memory(family, variant, "frisket.toml", recipe)
     tables: dict[tuple[str, ...], dict[str, Any]] = {
@@ -114,13 +114,13 @@ def _list_changes(
         ("memory",): {**(recipe.memory if recipe else {}), **(memory.unwrap() if memory else {})},
         ("run",): {"precision": precision, "batch": recipe.batch if recipe else 1},
     }
-    defaults = {"model": usual, "memory": Memory(), "run": Run()}
+    defaults = {"model": usual_model, "memory": Memory(), "run": Run()}
     reset = {"model": ("source", "revision", "experts"), "memory": tuple(Memory.model_fields)}
     for (section,), values in tables.items():
-        chosen = dict.fromkeys(reset.get(section, ()), None) | values
-        for name, value in chosen.items():
-            plain = getattr(defaults[section], name)
-            if value is None or (value == plain and name not in ("family", "variant")):
+        settings = dict.fromkeys(reset.get(section, ()), None) | values
+        for name, value in settings.items():
+            plain_value = getattr(defaults[section], name)
+            if value is None or (value == plain_value and name not in ("family", "variant")):
                 yield {"key": [section, name], "remove": True, "maybe": True}
             else:
                 yield {"key": [section, name], "value": value}

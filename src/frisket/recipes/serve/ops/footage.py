@@ -20,7 +20,7 @@ from frisket.recipes.masks.footage import (
 from frisket.recipes.masks.track import load_carrier
 from frisket.recipes.serve.session import Operation, Reply, Session
 
-HELD = 16 << 20  # bytes of frames a reader of masks keeps: every frame of ours is whole
+HELD_BYTES = 16 << 20  # bytes of frames a reader of masks keeps: every frame of ours is whole
 OFTEN = 8  # frames between two words of progress of what is quick
 
 
@@ -67,8 +67,8 @@ def track(session: Session, args: dict[str, Any]) -> Reply:
         note = drafts.list_notes().get(frame) if drafts else None
         return frame not in args["kept"] and (note is None or note.maker != "hand")
 
-    def report(frame: int, done: int, confidence: float) -> None:
-        session.progress(f"{frame} {confidence}", done, request.last - request.first + 1)
+    def report(frame: int, count: int, confidence: float) -> None:
+        session.progress(f"{frame} {confidence}", count, request.last - request.first + 1)
 
     session.check()
     tracked = track_footage(
@@ -80,9 +80,11 @@ def track(session: Session, args: dict[str, Any]) -> Reply:
 def blend(session: Session, args: dict[str, Any]) -> Reply:
     """{footage, first, last, kept}: the frames between two keyframes drawn by their shapes."""
     footage = MaskFootage.parse(args["footage"])
-    opened = _open_kept(session, footage)
-    drawn = blend_footage(footage, int(args["first"]), int(args["last"]), opened, args["kept"])
-    return Reply({"drawn": drawn})
+    open_file = _open_kept(session, footage)
+    drawn_frames = blend_footage(
+        footage, int(args["first"]), int(args["last"]), open_file, args["kept"]
+    )
+    return Reply({"drawn": drawn_frames})
 
 
 def _open_kept(session: Session, footage: MaskFootage) -> OpenReader:
@@ -93,7 +95,7 @@ def _open_kept(session: Session, footage: MaskFootage) -> OpenReader:
         stat = path.stat()
         key = ("mask reader", str(path), stat.st_mtime_ns, stat.st_size, reading)
         reader: FrameReader = session.cache.get(
-            key, lambda: (open_reader(path, reading, HELD), HELD)
+            key, lambda: (open_reader(path, reading, HELD_BYTES), HELD_BYTES)
         )
         return reader
 
@@ -101,10 +103,10 @@ def _open_kept(session: Session, footage: MaskFootage) -> OpenReader:
 
 
 def _report_often(session: Session, stage: str, total: int) -> ReportFrame:
-    def report(_: int, done: int, __: float) -> None:
+    def report(_: int, count: int, __: float) -> None:
         session.check()
-        if done % OFTEN == 0 or done == total:
-            session.progress(stage, done, total)
+        if count % OFTEN == 0 or count == total:
+            session.progress(stage, count, total)
 
     return report
 

@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from frisket.media.frames import Media, probe
-from frisket.media.seeking import HELD, FrameReader, VideoReader, open_reader
+from frisket.media.seeking import HELD_BYTES, FrameReader, VideoReader, open_reader
 from frisket.recipes.serve.session import Operation, Reply, Session
 
 PictureForm = Literal["jpeg", "webp", "png"]
@@ -30,7 +30,7 @@ def _stamp_file(path: Path) -> tuple[str, int, int]:
 def open_clip(session: Session, path: Path) -> FrameReader:
     """The reader of a clip, kept open between requests."""
     reader: FrameReader = session.cache.get(
-        ("reader", *_stamp_file(path)), lambda: (open_reader(path), HELD)
+        ("reader", *_stamp_file(path)), lambda: (open_reader(path), HELD_BYTES)
     )
     return reader
 

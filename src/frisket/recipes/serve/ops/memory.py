@@ -76,15 +76,15 @@ def _describe_change(change: dict[str, Any], cost: str) -> dict[str, Any]:
     }
 
 
-def _measure_factor(measured: Any) -> float | None:
+def _measure_factor(measurement: Any) -> float | None:
     """Measured peak over foretold peak of an earlier run; None where either is not known."""
-    if not measured:
+    if not measurement:
         return None
     try:
-        foretold = predict(load(Path(str(measured["config"])))).total
+        foretold = predict(load(Path(str(measurement["config"])))).total
     except (ValueError, OSError, ImportError, WeightsNotFound, Unpredictable):
         return None
-    return float(measured["peak_mib"]) / (foretold * SLACK) if foretold > 0 else None
+    return float(measurement["peak_mib"]) / (foretold * SLACK) if foretold > 0 else None
 
 
 def list_savings(session: Session, args: dict[str, Any]) -> Reply:

@@ -21,10 +21,10 @@ def list_picks(session: Session, args: dict[str, Any]) -> Reply:
         family = FAMILIES.load(config.model.family)
         source = source_of(config, family)
         if source.variant not in family.variants:
-            known = ", ".join(family.variants)
+            variants = ", ".join(family.variants)
             raise ValueError(
                 f"{path}: {config.model.family} has no variant {source.variant!r}; there are:"
-                f" {known}"
+                f" {variants}"
             )
         clipset = clipset_of(config, config.data[int(args["number"])], family, source)
         return (clipset, family.variants[source.variant].grid), 1 << 16

@@ -152,12 +152,12 @@ def _open_lens(session: Session, args: dict[str, Any]) -> Lens:
     legends = tuple(_stamp(place / LEGEND) for place in places)
     key = ("config", *_stamp(path), legends)
     config = session.cache.get(key, lambda: (load(path), 1 << 16))
-    tried = (number, tuple(sorted(weights.items())), resolution)
+    settings = (number, tuple(sorted(weights.items())), resolution)
 
     def make() -> tuple[Lens, int]:
         return open_lens(config, number, weights=weights, resolution=resolution), 1 << 14
 
-    lens: Lens = session.cache.get(("lens", key, tried), make)
+    lens: Lens = session.cache.get(("lens", key, settings), make)
     return lens
 
 
