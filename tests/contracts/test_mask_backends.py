@@ -113,7 +113,8 @@ def point_at(loaded, picture):
     try:
         embedding = loaded.encode_picture(picture)
     except BackendUnusable as error:
-        assert "no tracker" in str(error)
+        if "no tracker" not in str(error):
+            raise
         return []
     assert embedding.bytes >= 0
     with pytest.raises(ValueError, match="click"):

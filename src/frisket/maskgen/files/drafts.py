@@ -20,6 +20,7 @@ from frisket.disk.untrusted import BadText, parse_json
 
 META = "meta.json"
 LARGEST = 1 << 30  # bytes of one plane, unpacked
+TrackDirection = Literal["forward", "backward", "both"]
 Maker = Literal["hand", "tracked", "blended"]
 _FIELDS = ("frame", "maker", "confidence", "number", "shares", "when")
 _NAME = re.compile(r"(\d{8})\.zip")

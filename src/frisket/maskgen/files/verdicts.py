@@ -4,9 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal, get_args
 
-from frisket.maskgen.files.record import MaskRecord, Status, Verdict, VerdictKind, load, save
+from frisket.maskgen.files.record import MaskRecord, MaskVerdict, Status, VerdictKind, load, save
 
+MaskStanding = Literal["broken", "failed", "unsure", "nothing", "done", "unmade", "hand"]
+
+STANDINGS: tuple[MaskStanding, ...] = get_args(MaskStanding)  # the worst first, as they are listed
 PLAIN_REASONS: Mapping[str, str] = {
     "failed": "no mask could be made",
     "unsure": "what was found is not to be trusted",
@@ -38,7 +42,7 @@ def judge(record_path: Path, masks: Sequence[Path], kind: VerdictKind) -> MaskRe
         )
         raise NoVerdict(f"{masks[0]}: was painted or changed by hand; {fix}")
     was = record.verdict.was if record.verdict else record.status
-    verdict = Verdict(kind, datetime.now(UTC).isoformat(timespec="seconds"), was)
+    verdict = MaskVerdict(kind, datetime.now(UTC).isoformat(timespec="seconds"), was)
     status: Status = "done" if kind == "accepted" else "unsure"
     judged = replace(record, status=status, verdict=verdict)
     save(judged, record_path)

@@ -3,13 +3,14 @@
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
 
 from frisket.maskgen.base import Seed, Tracker
+from frisket.maskgen.files.drafts import TrackDirection
 from frisket.maskgen.tracking.flow import (
     FlowCarrier,
     LabelArray,
@@ -20,7 +21,6 @@ from frisket.maskgen.tracking.flow import (
 from frisket.maskgen.tracking.temporal import CUT, measure_change
 from frisket.masks.morphology import INSIDE
 
-TrackDirection = Literal["forward", "backward", "both"]
 ReadPicture = Callable[[int], RgbArray]
 WINDOW = 48  # frames a model is given at once
 MEET = 0.5  # IoU from which what comes from either side is blended; else the nearer one counts

@@ -8,11 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from frisket.maskgen.base import Box, MaskWeightsNotFound, ModelSource, RgbPicture, Segment
+from frisket.maskgen.base import (
+    Box,
+    ClickPoint,
+    MaskWeightsNotFound,
+    ModelSource,
+    RgbPicture,
+    Segment,
+)
 from frisket.maskgen.vision.loading import load_model
 from frisket.maskgen.vision.preprocess import Preprocessing, enlarge, pixels, scale_box
-
-Point = tuple[float, float, bool]  # x, y in pixels of the picture; whether it lies inside
 
 # Where a Sam3VideoModel holds what its tracker looks at pictures with.
 TRACKER_PARTS = {
@@ -47,7 +52,7 @@ def segment_points(
     how: Preprocessing,
     embedding: PictureEmbedding,
     picture: RgbPicture,
-    points: Sequence[Point],
+    points: Sequence[ClickPoint],
     box: Box | None,
 ) -> list[Segment]:
     """Up to three things that points, a box or both may mean, the likeliest first.

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frisket.disk.untrusted import show
-from frisket.masks.painting.raster import FAR, GRID, Rule, Span, capsule, polygon_spans
+from frisket.masks.painting.raster import FAR, GRID, PixelRun, Rule, capsule, polygon_spans
 
-Ids = NDArray[np.uint8]  # H W, the region of each pixel
+RegionIds = NDArray[np.uint8]  # H W, the region of each pixel
 
 IDS = -1  # the plane of ids; soft planes have the number of their region
 POINTS = 1 << 20  # numbers of one stroke
@@ -32,7 +32,7 @@ class Limits:
     locked: frozenset[int] = frozenset()
     only: int | None = None
 
-    def allow(self, ids: Ids, target: int) -> NDArray[np.bool_]:
+    def allow(self, ids: RegionIds, target: int) -> NDArray[np.bool_]:
         """Where a pixel of these ids may become `target`."""
         table = np.ones(256, np.bool_)
         table[list(self.locked)] = False
@@ -189,7 +189,7 @@ def net(edits: Iterable[Edit]) -> list[Edit]:
     return done_edits
 
 
-def apply(edit: Edit, ids: Ids) -> None:
+def apply(edit: Edit, ids: RegionIds) -> None:
     """Lay one edit over ids, in place; edits of soft planes leave ids alone.
 
     BadStroke for pixels outside the mask, and for an undo (see `net`).
@@ -210,7 +210,7 @@ def apply(edit: Edit, ids: Ids) -> None:
         row[edit.limits.allow(row, edit.id)] = edit.id
 
 
-def _list_spans(edit: Edit, shape: tuple[int, ...]) -> Iterator[Span]:
+def _list_spans(edit: Edit, shape: tuple[int, ...]) -> Iterator[PixelRun]:
     height, width = shape
     if edit.kind == "polygon":
         corners = list(zip(edit.points[::2], edit.points[1::2], strict=True))
@@ -221,7 +221,7 @@ def _list_spans(edit: Edit, shape: tuple[int, ...]) -> Iterator[Span]:
         yield from capsule(before, dab, width, height)
 
 
-def _write_values(ids: Ids, spans: bytes, values: bytes) -> None:
+def _write_values(ids: RegionIds, spans: bytes, values: bytes) -> None:
     height, width = ids.shape
     content, at = np.frombuffer(values, np.uint8), 0
     triples = np.frombuffer(spans, "<i4").reshape(-1, 3)
@@ -236,7 +236,7 @@ def _write_values(ids: Ids, spans: bytes, values: bytes) -> None:
         at += stop - start
 
 
-def _find_filled(ids: Ids, edit: Edit) -> NDArray[np.bool_]:
+def _find_filled(ids: RegionIds, edit: Edit) -> NDArray[np.bool_]:
     """Pixels alike in label to the point, over edges where they are to hang together."""
     height, width = ids.shape
     x, y = (math.floor(value) for value in edit.points)

@@ -10,10 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from frisket.maskgen.files.drafts import DraftFolder, FrameDraft, load_draft, share_out, write_png
+from frisket.maskgen.files.drafts import (
+    DraftFolder,
+    FrameDraft,
+    TrackDirection,
+    load_draft,
+    share_out,
+    write_png,
+)
 from frisket.maskgen.files.frame_codes import FrameCode, LevelPlane, fit_levels, pack_levels
 from frisket.maskgen.tracking.flow import blend_labels
-from frisket.maskgen.tracking.propagate import Carrier, TrackDirection, plan_stretches, propagate
+from frisket.maskgen.tracking.propagate import Carrier, plan_stretches, propagate
 from frisket.media.frames import BadMedia, probe, stream, writing_labels
 from frisket.media.paths import VIDEOS, frames_in, replacing
 from frisket.media.seeking import FrameReader, open_reader

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from frisket.maskgen.base import BACKENDS, BackendUnusable, ModelSource, Tracker
 from frisket.maskgen.files.by_hand import note_frames, read_frames_noted
-from frisket.maskgen.files.drafts import DraftFolder
+from frisket.maskgen.files.drafts import DraftFolder, TrackDirection
 from frisket.maskgen.files.frame_codes import FrameCode
 from frisket.maskgen.files.label_maps import read_legend, read_png_legend
 from frisket.maskgen.files.places import MaskStore
@@ -17,7 +17,6 @@ from frisket.maskgen.tracking.propagate import (
     Carrier,
     FlowPropagator,
     ModelPropagator,
-    TrackDirection,
 )
 from frisket.media.frames import Media, probe
 from frisket.media.paths import plain

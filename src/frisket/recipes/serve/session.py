@@ -22,7 +22,7 @@ class Reply:
 
 
 @dataclass(slots=True)
-class Cache:
+class AnswerCache:
     """What may be needed again, the least recently used thrown out by bytes."""
 
     budget: int = BUDGET
@@ -49,7 +49,7 @@ class Session:
     """Of one process: its cache, and of the request at work its body, progress and end."""
 
     report: Callable[[str, int, int], None]
-    cache: Cache = field(default_factory=Cache)
+    cache: AnswerCache = field(default_factory=AnswerCache)
     body: bytes = b""
     stop: threading.Event = field(default_factory=threading.Event)
 

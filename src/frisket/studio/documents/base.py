@@ -10,7 +10,7 @@ from frisket.masks.names import BACKGROUND
 from frisket.masks.painting.strokes import IDS
 
 Levels = NDArray[np.uint8]  # H W: ids, or grey levels of a soft plane
-Truth = Literal["ids", "soft"]  # which of them is written to the file
+TruthKind = Literal["ids", "soft"]  # which of them is written to the file
 HALF = 128  # a soft pixel of at least this is shown as its region's
 
 
@@ -22,7 +22,7 @@ class Conflict(Exception):
         self.revision = revision
 
 
-class NotEditable(ValueError):
+class MaskNotEditable(ValueError):
     """A mask that cannot be painted here; the message names it, the reason and the fix."""
 
 
@@ -71,7 +71,7 @@ class Description:
     form: str
     regions: tuple[PaintRegion, ...] = ()
     background: int = 0
-    truth: Truth = "ids"
+    truth: TruthKind = "ids"
     soft: tuple[int, ...] = ()  # regions that have a soft plane
     editable: bool = True
     reason: str = ""  # not editable
@@ -155,7 +155,7 @@ class MaskDocument(Protocol):
     def write(self, frame: int, patch: Patch, revision: str) -> str:
         """Change a frame, whole or not at all; the new revision.
 
-        Conflict where `revision` is not the newest, NotEditable where nothing can be written,
+        Conflict where `revision` is not the newest, MaskNotEditable where nothing can be written,
         ValueError for a patch that does not fit. When it returns, the change survives a crash.
         """
 

@@ -17,9 +17,9 @@ from frisket.media.paths import BadMedia
 from frisket.studio.documents.base import (
     Levels,
     MaskContent,
-    NotEditable,
+    MaskNotEditable,
     PaintRegion,
-    Truth,
+    TruthKind,
     derive_ids,
 )
 
@@ -36,7 +36,7 @@ class Form(Protocol):
         """What the page and the history call it."""
 
     @property
-    def truth(self) -> Truth:
+    def truth(self) -> TruthKind:
         """Whether ids or soft planes are what is written."""
 
     @property
@@ -48,7 +48,7 @@ class Form(Protocol):
         """The id of what no region covers."""
 
     def decode(self, files: Mapping[str, Path], shape: tuple[int, int]) -> MaskContent:
-        """The pixels; blank of `shape` where no file is. BadMedia, NotEditable for what is odd."""
+        """The pixels; blank of `shape` where no file is. BadMedia, MaskNotEditable for the odd."""
 
     def encode(
         self, content: MaskContent, before: MaskContent, present: Sequence[str]
@@ -64,17 +64,17 @@ class LabelForm:
     background: int = 0
     legend_file: Path | None = None  # extended by regions that are painted for the first time
     name: str = "labels"
-    truth: Truth = "ids"
+    truth: TruthKind = "ids"
 
     def decode(self, files: Mapping[str, Path], shape: tuple[int, int]) -> MaskContent:
-        """Indices as ids; NotEditable for an index over 255."""
+        """Indices as ids; MaskNotEditable for an index over 255."""
         path = files.get(WHOLE)
         if path is None:
             return MaskContent(np.full(shape, self.background, np.uint8))
         with open_image(path) as image:
             indices = read(image, path, "index")
         if indices.size and not 0 <= int(indices.min()) <= int(indices.max()) <= 255:
-            raise NotEditable(
+            raise MaskNotEditable(
                 f"{path}: has the index {int(indices.max())}, and 255 is the highest that can be"
                 " painted; number its regions anew"
             )
@@ -126,10 +126,10 @@ class ColourForm:
     codes: Mapping[int, int]  # id to colour, red << 16 | green << 8 | blue
     background: int = 0
     name: str = "colours"
-    truth: Truth = "ids"
+    truth: TruthKind = "ids"
 
     def decode(self, files: Mapping[str, Path], shape: tuple[int, int]) -> MaskContent:
-        """Colours as ids; NotEditable for a colour that the legend lacks."""
+        """Colours as ids; MaskNotEditable for a colour that the legend lacks."""
         path = files.get(WHOLE)
         if path is None:
             return MaskContent(np.full(shape, self.background, np.uint8))
@@ -143,7 +143,7 @@ class ColourForm:
         if not known_pixels.all():
             strange_codes = np.unique(codes[~known_pixels])[:BRIEF]
             examples = ", ".join(f"({c >> 16}, {c >> 8 & 255}, {c & 255})" for c in strange_codes)
-            raise NotEditable(
+            raise MaskNotEditable(
                 f"{path}: has colours that the legend lacks, such as {examples}; add them to"
                 " `masks.legend`, or save the mask without soft edges"
             )
@@ -169,7 +169,7 @@ class LevelForm:
     levels: Mapping[int, int]  # id to grey level, background too where it has one
     background: int = 0
     name: str = "levels"
-    truth: Truth = "ids"
+    truth: TruthKind = "ids"
 
     def decode(self, files: Mapping[str, Path], shape: tuple[int, int]) -> MaskContent:
         """The nearest level of every pixel, as masks.read has it."""
@@ -209,7 +209,7 @@ class SoftForm:
     invert: bool = False
     background: int = 0
     name: str = "grey"
-    truth: Truth = "soft"
+    truth: TruthKind = "soft"
 
     def decode(self, files: Mapping[str, Path], shape: tuple[int, int]) -> MaskContent:
         """Grey levels as planes, and the ids they show."""
@@ -222,7 +222,7 @@ class SoftForm:
             soft[number] = 255 - plane if self.invert else plane
         shapes = {plane.shape for plane in soft.values()}
         if len(shapes) > 1:
-            raise NotEditable(
+            raise MaskNotEditable(
                 f"the planes of {', '.join(files)} have different sizes; bring them to one"
             )
         return MaskContent(derive_ids(soft, shapes.pop(), self.background), soft)

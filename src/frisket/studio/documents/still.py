@@ -17,7 +17,7 @@ from frisket.studio.documents.base import (
     Description,
     Levels,
     MaskContent,
-    NotEditable,
+    MaskNotEditable,
     Patch,
     Snapshot,
     derive_ids,
@@ -57,7 +57,7 @@ class StillDocument:
             files = self._settle()
             try:
                 content = self._decode(form, files)
-            except NotEditable as error:
+            except MaskNotEditable as error:
                 return self._show_blank(str(error), "")
             return Snapshot(self._describe(form, content, self._name_revision(files)), content)
 
@@ -92,9 +92,9 @@ class StillDocument:
             return [version.describe() for version in self.history.list_versions()]
 
     def _open(self, revision: str) -> tuple[Form, dict[str, bytes]]:
-        """Form and files of a mask that may be written; NotEditable, Conflict."""
+        """Form and files of a mask that may be written; MaskNotEditable, Conflict."""
         if self.place.form is None:
-            raise NotEditable(self.place.reason)
+            raise MaskNotEditable(self.place.reason)
         files = self._settle()
         if (newest := self._name_revision(files)) != revision:
             raise Conflict(newest)
@@ -140,7 +140,7 @@ class StillDocument:
         if (height, width) == shape:
             return content
         if not fits((height, width), shape):
-            raise NotEditable(
+            raise MaskNotEditable(
                 f"the mask is {width} x {height} pixels and the picture {shape[1]} x"
                 f" {shape[0]}, which is another shape; make the mask again, or cut it to fit"
             )

@@ -16,7 +16,7 @@ from frisket.studio.documents.base import (
     Conflict,
     Description,
     MaskContent,
-    NotEditable,
+    MaskNotEditable,
     Patch,
     Snapshot,
     derive_ids,
@@ -117,7 +117,7 @@ class VideoDocument:
         )
 
     def describe_footage(self) -> dict[str, Any]:
-        """The mask as the operations of `footage` take it; NotEditable where there is none."""
+        """The mask as the operations of `footage` take it; MaskNotEditable where there is none."""
         form = self._need_form()
         return {
             "clip": str(self.clip.path),
@@ -133,7 +133,7 @@ class VideoDocument:
     def _need_form(self) -> Form:
         form = self.place.form
         if form is None or isinstance(form, ColourForm):
-            raise NotEditable(self._say_why())
+            raise MaskNotEditable(self._say_why())
         return form
 
     def _say_why(self) -> str:

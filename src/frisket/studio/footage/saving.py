@@ -90,7 +90,7 @@ def _narrow(collected: _Collected) -> dict[str, Any]:
 
 def _collect(studio: Studio, clip_id: str) -> _Collected:
     document = open_reel(studio, clip_id)
-    document.describe_footage()  # NotEditable is said before a child is asked
+    document.describe_footage()  # MaskNotEditable is said before a child is asked
     document.reel.folder.mkdir(parents=True, exist_ok=True)
     form = document.place.form
     legend: dict[str, int] = {}

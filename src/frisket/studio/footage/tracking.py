@@ -5,16 +5,16 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from fastapi.concurrency import run_in_threadpool
 
+from frisket.maskgen.files.drafts import TrackDirection
 from frisket.studio.documents.reels import PaintedFrames
 from frisket.studio.footage.saving import open_reel
 from frisket.studio.serve_pool import ServeError
 from frisket.studio.state import Studio
 
-TrackDirection = Literal["forward", "backward", "both"]
 BEFORE = "before-tracking"  # drafts that a tracking took the place of
 
 

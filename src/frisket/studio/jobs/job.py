@@ -15,7 +15,7 @@ from frisket.disk.atomic import replacing
 from frisket.studio.jobs.processes import ProcessIdentity
 from frisket.studio.jobs.report_tail import JobProgress, ReportTail, read_last_lines
 from frisket.studio.jobs.seal import is_sealed, make_seal
-from frisket.studio.jobs.spec import ENDED, JobSpec, State
+from frisket.studio.jobs.spec import ENDED, JobSpec, JobState
 from frisket.studio.jobs.text import clean_line, clean_text
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ LINES = 12  # last lines of the print that stand for an error nobody worded
 class Ending:
     """How a job ended: `code` None where nobody saw it, `attention` where it found fault."""
 
-    state: State
+    state: JobState
     at: float
     code: int | None = None
     message: str = ""
@@ -57,7 +57,7 @@ class Job:
         self.report = ReportTail(self.folder / "events.jsonl")
 
     @property
-    def state(self) -> State:
+    def state(self) -> JobState:
         """Where it stands."""
         if self.ending is not None:
             return self.ending.state

@@ -25,7 +25,7 @@ TOP = 255
 LENGTH = 64  # letters of a name
 FORBIDDEN = set('/\\:\0"<>|?*')
 
-Place = Literal["levels", "legend", "file"]
+NumberPlace = Literal["levels", "legend", "file"]
 
 
 class BadRegion(ValueError):
@@ -36,7 +36,7 @@ class BadRegion(ValueError):
 class Numbers:
     """Region to number, and where it is written down."""
 
-    place: Place
+    place: NumberPlace
     table: dict[str, int]
 
 

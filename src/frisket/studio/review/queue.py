@@ -8,16 +8,11 @@ from typing import Any, Literal
 
 from frisket.maskgen.files import verdicts
 from frisket.maskgen.files.record import IMPORTED, BadMaskRecord, MaskRecord, Stamp, load
+from frisket.maskgen.files.verdicts import STANDINGS, MaskStanding
 from frisket.studio.sets.index import SetIndex
 from frisket.studio.sets.listing import ClipRow
 from frisket.studio.sets.plan import SetPlan
 
-Standing = Literal["broken", "failed", "unsure", "nothing", "done", "unmade", "hand"]
-
-# The worst first, as `recipes.masks.review.STANDINGS` (a test compares): that room needs torch.
-STANDINGS: tuple[Standing, ...] = (
-    *("broken", "failed", "unsure", "nothing", "done", "unmade", "hand"),
-)
 DOUBT_BELOW = 0.5  # confidence under which a mask is to be looked at
 
 
@@ -29,7 +24,7 @@ class QueueEntry:
     name: str
     video: bool
     version: str  # of its clip and mask files, for the addresses of pictures
-    status: Standing
+    status: MaskStanding
     confidence: float | None = None
     look: tuple[str, ...] = ()
     verdict: str = ""  # accepted or rejected
