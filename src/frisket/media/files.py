@@ -143,10 +143,7 @@ def _from_manifest(
     if kind == "listed":
         by_clip = {line.name: dict(line.masks) for line in lines}
     with_alpha = _find_alpha_clips(named, manifest) if kind == "alpha" else set()
-    if captions is None:
-        texts = _read_listed_texts(lines, tidy, wording)
-    else:
-        texts = read_captions(named, manifest.parent, captions, tidy, wording.suffix)
+    texts = _read_listed_texts(lines, manifest, captions, tidy, wording)
     clips = [
         ClipFiles(
             line.name,
@@ -160,8 +157,8 @@ def _from_manifest(
     ]
     places = _locate_texts(named, manifest.parent, captions, wording)
     outside = _find_links(manifest.parent, clips, folders, captions, places)
-    uncaptioned = [clip.name for clip in clips if not clip.caption]
-    all_hints = (*hints, *rejects.hints(reject), *tidy.hints(texts))
+    uncaptioned = _list_uncaptioned(clips)
+    all_hints = (*hints, *rejects.list_hints(reject), *tidy.hints(texts))
     return Findings(clips, orphans, uncaptioned, outside, all_hints, tuple(sorted(rejects.names)))
 
 
@@ -179,10 +176,37 @@ def _find_links(
     )
 
 
-def _read_listed_texts(
-    lines: list[ManifestLine], tidy: Shortening, wording: Wording
+def _read_texts(
+    everything: Mapping[str, Path],
+    named_clips: Mapping[str, Path],
+    root: Path,
+    captions: Path | None,
+    tidy: Shortening,
+    wording: Wording,
 ) -> dict[str, str]:
-    """Captions that lines hold; for the other clips those beside them."""
+    """Captions of `named_clips`, from a list that may name rejected ones of `everything` too."""
+    listed = captions is not None and not captions.is_dir()
+    texts = read_captions(
+        everything if listed else named_clips, root, captions, tidy, wording.suffix
+    )
+    return {name: text for name, text in texts.items() if name in named_clips}
+
+
+def _list_uncaptioned(clips: list[ClipFiles]) -> list[str]:
+    return [clip.name for clip in clips if not clip.caption]
+
+
+def _read_listed_texts(
+    lines: list[ManifestLine],
+    manifest: Path,
+    captions: Path | None,
+    tidy: Shortening,
+    wording: Wording,
+) -> dict[str, str]:
+    """Those of `captions`; else those that lines hold, for other clips those beside them."""
+    if captions is not None:
+        clips = {line.name: line.clip for line in lines}
+        return read_captions(clips, manifest.parent, captions, tidy, wording.suffix)
     texts = {line.name: tidy(line.caption) for line in lines if line.caption is not None}
     silent = {line.name: line.clip for line in lines if line.name not in texts}
     return texts | _read_beside(silent, tidy, wording)
@@ -274,25 +298,20 @@ def find(
     with_alpha = _find_alpha_clips(named_clips, clips) if masks == "alpha" else set()
     if masks == "none":
         _warn_of_unused(clips, media)
-    listed = captions is not None and not captions.is_dir()  # it may name rejected clips too
-    texts = read_captions(
-        everything if listed else named_clips, clips, captions, short, wording.suffix
-    )
-    texts = {name: text for name, text in texts.items() if name in named_clips}
+    texts = _read_texts(everything, named_clips, clips, captions, short, wording)
     files = [
         ClipFiles(name, path, texts.get(name, caption or ""), by_clip[name], name in with_alpha)
         for name, path in named_clips.items()
     ]
     texts_at = find_texts(named_clips, clips, captions, wording.suffix)
     outside = _find_links(clips, files, folders, captions, texts_at)
-    if captions is not None:
-        left.files = [path for path in left.files if path != captions]
+    left.files = [path for path in left.files if path != captions]
     hints = (
         *left.hints(clips, everything, wording.suffix),
-        *rejects.hints(reject),
+        *rejects.list_hints(reject),
         *passed,
         *look_alike_hints(clips, named_clips),
         *short.hints(texts),
     )
-    uncaptioned = [clip.name for clip in files if not clip.caption]
+    uncaptioned = _list_uncaptioned(files)
     return Findings(files, orphans, uncaptioned, outside, hints, tuple(sorted(rejects.names)))

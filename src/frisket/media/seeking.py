@@ -100,7 +100,7 @@ class VideoReader:
         self._next = 0  # the number of the frame that comes
 
     def read(self, index: int) -> PixelArray:
-        """See `FrameReader.read`."""
+        """As `FrameReader` promises; the first call opens the file."""
         if index < 0:
             raise BadMedia(f"{self.path}: frame {index}; frames are counted from 0")
         with decoding(self.path):
@@ -111,7 +111,7 @@ class VideoReader:
             return self._decoder.array(frame, self.reading, square=True)
 
     def close(self) -> None:
-        """See `FrameReader.close`."""
+        """As `FrameReader` promises; frames that are held go too."""
         self._frames.clear()
         self._bytes, self._coming, self._decoder, self._next = 0, iter(()), None, 0
         if self._stack is not None:

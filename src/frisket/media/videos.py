@@ -244,18 +244,21 @@ class _Stamps:
     def add_packet(self, packet: Any) -> None:
         """One more, as it is stored: in the order of decoding."""
         stamp = packet.pts
-        if not self.stamps:
-            is_whole = packet.is_keyframe
-        else:  # before the first key frame is shown what refers to frames that are not there
-            first = self.stamps[0]
-            is_whole = stamp is not None and first is not None and stamp > first
         back = packet.dts is not None and packet.dts < self._decoded  # joined recordings
         if packet.is_keyframe and stamp is not None:
             self.whole.append(stamp)
         doubtful = packet.is_discard or packet.is_corrupt or stamp is None or back
         self._decoded = self._decoded if packet.dts is None else packet.dts
-        self.certain = self.certain and is_whole and not doubtful
+        self.certain = self.certain and self._is_whole(packet) and not doubtful
         self.add(stamp, packet.duration)
+
+    def _is_whole(self, packet: Any) -> bool:
+        """Whether a packet is the first, a key frame, or is shown after the first."""
+        if not self.stamps:
+            return bool(packet.is_keyframe)
+        # Before the first key frame is shown what refers to frames that are not there.
+        stamp, first = packet.pts, self.stamps[0]
+        return stamp is not None and first is not None and stamp > first
 
     def end(self) -> Fraction:
         """Seconds at which the last of all ends, by the file's own clock."""

@@ -24,7 +24,7 @@ _Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", help="Mask folder; by default `masks` beside `clips`."),
 ]
-_Beside = Annotated[
+_BesideOption = Annotated[
     bool, typer.Option("--beside", help="Masks beside each clip, as name.mask.png.")
 ]
 
@@ -63,7 +63,7 @@ def _make_judge(kind: Any) -> Callable[..., None]:
         above: _Above = None,
         undo: _Undo = False,
         output: _Output = None,
-        beside: _Beside = False,
+        beside: _BesideOption = False,
     ) -> None:
         from frisket.recipes.masks.judge import judge_masks
 

@@ -139,7 +139,7 @@ def open_report(path: Path) -> None:
 
 
 @contextmanager
-def ending_report() -> Iterator[None]:
+def finish_report() -> Iterator[None]:
     """Around a whole command: however it ends, its report says so, and is closed."""
     code = 1
     try:

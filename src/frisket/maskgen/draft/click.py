@@ -60,7 +60,8 @@ def cut_click(
     candidates: list[tuple[float, Region]] = []
     for seeds in _list_seeds(pixels.shape[:2], clicks, frame):
         region = _cut(pixels, seeds, clicks)
-        if region.any() and not any(_overlap(region, other) > SAME_IOU for _, other in candidates):
+        overlaps = (_measure_overlap(region, other) for _, other in candidates)
+        if region.any() and not any(overlap > SAME_IOU for overlap in overlaps):
             candidates.append((_rate(region, edges), region))
     candidates.sort(key=lambda candidate: -candidate[0])
     sizable = [
@@ -215,7 +216,7 @@ def _find_inside(size: tuple[int, ...]) -> Region:
     return inside
 
 
-def _overlap(region: Region, other: Region) -> float:
+def _measure_overlap(region: Region, other: Region) -> float:
     return float((region & other).sum() / max((region | other).sum(), 1))
 
 

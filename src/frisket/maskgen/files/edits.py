@@ -60,7 +60,7 @@ class EditLog:
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # A line that a crash cut off ends here, and is passed over when read.
-            start = "" if self._ends_whole() else "\n"
+            start = "" if self._is_complete() else "\n"
             with self.path.open("a", encoding="utf-8") as stream:
                 stream.write(start + save.model_dump_json() + "\n")
 
@@ -71,7 +71,7 @@ class EditLog:
     def _holds(self, revision: str) -> bool:
         return self.path.is_file() and any(save.after == revision for save in self.read())
 
-    def _ends_whole(self) -> bool:
+    def _is_complete(self) -> bool:
         if not self.path.is_file() or not self.path.stat().st_size:
             return True
         with self.path.open("rb") as stream:

@@ -35,7 +35,7 @@ class PictureEmbedding:
 
     @property
     def bytes(self) -> int:
-        """Of all levels."""
+        """What all levels take in memory."""
         return sum(level.numel() * level.element_size() for level in self.levels)
 
 

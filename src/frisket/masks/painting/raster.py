@@ -46,7 +46,7 @@ def capsule(
     last = min(height - 1, max(homes[0][0], homes[1][0], math.floor(highest)))
     spans = []
     for y in range(top, last + 1):
-        left, right = _cross_row(y + 0.5, (begin, end), quad)
+        left, right = _measure_row(y + 0.5, (begin, end), quad)
         starts, ends = [], []
         if left <= right:
             starts.append(math.ceil(left - 0.5))
@@ -62,7 +62,7 @@ def capsule(
     return spans
 
 
-def _cross_row(
+def _measure_row(
     line: float, discs: Sequence[tuple[float, float, float]], quad: Sequence[_Point]
 ) -> tuple[float, float]:
     """Leftmost and rightmost place of two discs and the quad between them on a line."""

@@ -243,10 +243,10 @@ def _find_filled(ids: RegionIds, edit: Edit) -> NDArray[np.bool_]:
     if not (0 <= x < width and 0 <= y < height):
         return np.zeros(ids.shape, np.bool_)
     alike: NDArray[np.bool_] = ids == ids[y, x]
-    return _flood(alike, x, y) if edit.contiguous else alike
+    return _fill_from(alike, x, y) if edit.contiguous else alike
 
 
-def _flood(alike: NDArray[np.bool_], x: int, y: int) -> NDArray[np.bool_]:
+def _fill_from(alike: NDArray[np.bool_], x: int, y: int) -> NDArray[np.bool_]:
     """What of `alike` is reached from (x, y) over edges, run by run."""
     height, width = alike.shape
     reached = np.zeros(alike.shape, np.bool_)

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any, BinaryIO
 
 from frisket.recipes.serve import ops
-from frisket.recipes.serve.session import Cancelled, Operation, Reply, Session
+from frisket.recipes.serve.session import Answer, Cancelled, Operation, Session
 
 log = logging.getLogger(__name__)
 
@@ -88,4 +88,4 @@ def _write(answers: BinaryIO, message: dict[str, Any], body: bytes) -> None:
     answers.flush()
 
 
-__all__ = ["Reply", "find_operation", "serve"]
+__all__ = ["Answer", "find_operation", "serve"]

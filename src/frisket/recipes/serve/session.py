@@ -14,7 +14,7 @@ class Cancelled(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class Answer:
     """An answer: a JSON value, and bytes where it is an array or a picture."""
 
     value: dict[str, Any] = field(default_factory=dict)
@@ -53,19 +53,19 @@ class Session:
     body: bytes = b""
     stop: threading.Event = field(default_factory=threading.Event)
 
-    def cancelled(self) -> bool:
+    def is_cancelled(self) -> bool:
         """Whether nobody waits for the answer any more."""
         return self.stop.is_set()
 
     def check(self) -> None:
         """Raise Cancelled where nobody waits any more."""
-        if self.cancelled():
+        if self.is_cancelled():
             raise Cancelled
 
-    def progress(self, stage: str, count: int, total: int) -> None:
+    def report_progress(self, stage: str, count: int, total: int) -> None:
         """Say how far the request is; raises Cancelled where nobody waits."""
         self.check()
         self.report(stage, count, total)
 
 
-Operation = Callable[[Session, dict[str, Any]], Reply]
+Operation = Callable[[Session, dict[str, Any]], Answer]

@@ -7,15 +7,15 @@ from frisket.masks.names import BACKGROUND
 from frisket.media.paths import LEGEND
 from frisket.studio.documents.base import MaskNotEditable
 from frisket.studio.documents.finding import MASKS, read_source
-from frisket.studio.regions.table import editing_config
+from frisket.studio.regions.table import edit_config
 from frisket.studio.workspace import ClipSet
 
 
-def give_folder(clip_set: ClipSet) -> Path:
+def add_folder(clip_set: ClipSet) -> Path:
     """Write `masks = "masks"` into the configuration, and a legend of its regions into the folder.
 
     Comments and everything else of the file stay. MaskNotEditable for a set that has masks already,
-    and where the folder is there and holds something; ConfigError as `editing_config`.
+    and where the folder is there and holds something; ConfigError as `edit_config`.
     """
     config, source = read_source(clip_set)
     if clip_set.config is None or source.source != "none":
@@ -27,7 +27,7 @@ def give_folder(clip_set: ClipSet) -> Path:
             f" {clip_set.config.name} yourself if they are its masks"
         )
     names = [region for region in config.regions if region != BACKGROUND]
-    with editing_config(clip_set.config) as document:
+    with edit_config(clip_set.config) as document:
         tables = document["data"]
         table = tables[clip_set.index] if isinstance(tables, list) else tables
         table["masks"] = MASKS  # type: ignore[index]

@@ -54,7 +54,7 @@ class MaskContent:
         soft = {region: plane.copy() for region, plane in self.soft.items()}
         return MaskContent(self.ids.copy(), soft, self.raw)
 
-    def plane(self, number: int) -> Levels:
+    def get_plane(self, number: int) -> Levels:
         """Ids, or the soft plane of a region, made blank where there was none."""
         if number == IDS:
             return self.ids
@@ -142,7 +142,8 @@ class Patch:
             )
         for tile in self.tiles:
             high, wide = tile.levels.shape
-            content.plane(tile.plane)[tile.y : tile.y + high, tile.x : tile.x + wide] = tile.levels
+            plane = content.get_plane(tile.plane)
+            plane[tile.y : tile.y + high, tile.x : tile.x + wide] = tile.levels
 
 
 @runtime_checkable

@@ -48,7 +48,7 @@ def _choose_untold(
             legend.setdefault(name, max(legend.values(), default=0) + 1)
         return _make_label_form(legend, weights, legend_file)
     name = names[0] if names else "subject"
-    region = PaintRegion(1, name, _colour(1), weights.get(name))
+    region = PaintRegion(1, name, _choose_colour(1), weights.get(name))
     return SoftForm((region,), {WHOLE: 1}, invert=source.invert)
 
 
@@ -60,7 +60,7 @@ def _make_label_form(
     legend: Mapping[str, int], weights: Mapping[str, float], legend_file: Path | None
 ) -> LabelForm:
     regions = tuple(
-        PaintRegion(index, name, _colour(index), weights.get(name))
+        PaintRegion(index, name, _choose_colour(index), weights.get(name))
         for name, index in sorted(legend.items(), key=lambda pair: pair[1])
         if index <= 255
     )
@@ -84,23 +84,23 @@ def _make_colour_form(
         PaintRegion(number, name, colours[name], weights.get(name))
         for number, name in enumerate(names, start=1)
     )
-    codes = {region.id: _code(colours[region.name]) for region in regions}
+    codes = {region.id: _pack_colour(colours[region.name]) for region in regions}
     if BACKGROUND in colours:
-        codes[0] = _code(colours[BACKGROUND])
+        codes[0] = _pack_colour(colours[BACKGROUND])
     return ColourForm(regions, codes)
 
 
-def _code(colour: tuple[int, int, int]) -> int:
+def _pack_colour(colour: tuple[int, int, int]) -> int:
     return (colour[0] << 16) + (colour[1] << 8) + colour[2]
 
 
-def _colour(number: int) -> tuple[int, int, int]:
+def _choose_colour(number: int) -> tuple[int, int, int]:
     return REGION_COLOURS[(number - 1) % len(REGION_COLOURS)]
 
 
 def number_regions(names: Sequence[str], weights: Mapping[str, float]) -> tuple[PaintRegion, ...]:
     """Regions numbered from 1 in their order, for files that hold no numbers themselves."""
     return tuple(
-        PaintRegion(number, name, _colour(number), weights.get(name))
+        PaintRegion(number, name, _choose_colour(number), weights.get(name))
         for number, name in enumerate(names, start=1)
     )

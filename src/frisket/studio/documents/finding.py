@@ -73,7 +73,7 @@ def _find_file(name: str, clip_set: ClipSet, config: Config, source: MaskSource)
     folder = clip_set.clips if is_beside else source.path
     assert folder is not None  # MaskSource refuses source = "folder" without a path
     store = MaskStore(folder, is_beside)
-    paths_there = list(_list_masks(folder, name, beside=is_beside))
+    paths_there = list(_list_masks(folder, name, is_beside=is_beside))
     if len(paths_there) > 1:
         twins = " and ".join(path.name for path in paths_there[:2])
         reason = f"two masks have its name: {twins}; remove or rename one"
@@ -120,7 +120,7 @@ def _find_planes(name: str, config: Config, source: MaskSource) -> MaskPlace:
     files, targets = {}, {}
     for region in names:
         folder = source.regions[region]
-        paths_there = list(_list_masks(folder, name, beside=False))
+        paths_there = list(_list_masks(folder, name, is_beside=False))
         if len(paths_there) > 1:
             twins = " and ".join(path.name for path in paths_there[:2])
             reason = f"two masks of {region} have its name: {twins}; remove one"
@@ -150,7 +150,7 @@ def _has_masks(folder: Path) -> bool:
     return folder.is_dir() and any(is_media(path) for path in folder.iterdir())
 
 
-def _list_masks(folder: Path, name: str, *, beside: bool) -> Iterator[Path]:
+def _list_masks(folder: Path, name: str, *, is_beside: bool) -> Iterator[Path]:
     """Files, and folders of frames, whose name is a clip's in any Unicode form."""
     path = PurePosixPath(name)
     for parent in _list_folders(folder, path.parent.parts):
@@ -159,11 +159,11 @@ def _list_masks(folder: Path, name: str, *, beside: bool) -> Iterator[Path]:
                 continue
             if entry.is_dir():
                 stem = plain(entry.name)
-                if stem == path.name + (".mask" if beside else "") and _holds_frames(entry):
+                if stem == path.name + (".mask" if is_beside else "") and _holds_frames(entry):
                     yield entry
                 continue
             stem = plain(entry.name.removesuffix(entry.suffix))
-            stems = [path.name + end for end in SIDECARS] if beside else [path.name]
+            stems = [path.name + end for end in SIDECARS] if is_beside else [path.name]
             if stem in stems and is_media(entry):
                 yield entry
 

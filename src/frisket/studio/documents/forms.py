@@ -152,7 +152,7 @@ class ColourForm:
     def encode(
         self, content: MaskContent, before: MaskContent, present: Sequence[str]
     ) -> dict[str, bytes]:
-        """One RGB PNG."""
+        """One RGB PNG, each region in its own colour of the legend."""
         table = np.zeros((256, 3), np.uint8)
         codes = {self.background: 0, **self.codes}
         for number, code in codes.items():

@@ -105,7 +105,7 @@ class StillDocument:
         described = Description(
             width, height, "0-none", "none", editable=False, reason=reason, offer=offer
         )
-        return Snapshot(described, MaskContent(_blank(height, width)))
+        return Snapshot(described, MaskContent(_make_blank(height, width)))
 
     def _describe(self, form: Form, content: MaskContent, revision: str) -> Description:
         height, width = content.ids.shape
@@ -243,7 +243,7 @@ def _check_frame(frame: int) -> None:
         raise ValueError(f"a picture has one frame, there is no frame {frame}")
 
 
-def _blank(height: int, width: int) -> Levels:
+def _make_blank(height: int, width: int) -> Levels:
     return derive_ids({}, (height, width), 0)
 
 

@@ -59,7 +59,7 @@ class VideoDocument:
     size: ClipSize
 
     def read(self, frame: int) -> Snapshot:
-        """See `MaskDocument.read`."""
+        """As `MaskDocument.read`, of one frame, counted from 0."""
         self._check(frame)
         form = self.place.form
         if form is None or isinstance(form, ColourForm):

@@ -69,7 +69,7 @@ def unpack_patch(raw: bytes) -> tuple[int, Patch]:
     header = _read_header(raw[8 : 8 + length])
     for edit in header.edits:
         read_edit(edit, header.width * header.height)
-    tiles, body = [], _inflate(raw[8 + length :], sum(tile.w * tile.h for tile in header.tiles))
+    tiles, body = [], _unpack(raw[8 + length :], sum(tile.w * tile.h for tile in header.tiles))
     place = 0
     for tile in header.tiles:
         size = tile.w * tile.h
@@ -121,7 +121,7 @@ def _read_header(raw: bytes) -> _Header:
     return header
 
 
-def _inflate(raw: bytes, size: int) -> bytes:
+def _unpack(raw: bytes, size: int) -> bytes:
     """Exactly `size` bytes; a bomb is stopped one byte beyond them."""
     unpacker = zlib.decompressobj()
     try:

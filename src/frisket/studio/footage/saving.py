@@ -58,7 +58,7 @@ async def write_reel(studio: Studio, clip_id: str) -> dict[str, Any]:
     else:
         args = {
             "footage": _narrow(collected),
-            "targets": {key: str(path) for key, path in _new(document).items()},
+            "targets": {key: str(path) for key, path in _locate_new(document).items()},
             "drafts": {
                 str(frame): str(document.reel.drafts.locate(frame)) for frame in collected.notes
             },
@@ -71,7 +71,7 @@ async def write_reel(studio: Studio, clip_id: str) -> dict[str, Any]:
     return result
 
 
-def _new(document: VideoDocument) -> dict[str, Path]:
+def _locate_new(document: VideoDocument) -> dict[str, Path]:
     return locate_new(document.reel, document.place)
 
 
@@ -134,7 +134,7 @@ def _finish(
         saved = reel.load_saved()
         before = document.stamp
         base = saved.base if saved.stamp == before else before
-        if any(path.is_file() for path in _new(document).values()):
+        if any(path.is_file() for path in _locate_new(document).values()):
             reel.save(saved.model_copy(update={"installing": len(list_keys(document.place))}))
             install_files(studio.home, clip_id, document.place, reel)
         place = find_mask(document.clip, studio.workspace.get_set(document.clip.set_id))

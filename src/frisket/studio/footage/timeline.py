@@ -51,7 +51,7 @@ def describe_timeline(studio: Studio, clip_id: str) -> dict[str, Any]:
     notes, saved = reel.drafts.list_notes(), reel.load_saved()
     record = _read_record(document)
     saved_here = saved.stamp == document.stamp
-    marks = _list_marks(document, notes, saved if saved_here else _borrow(record))
+    marks = _list_marks(document, notes, saved if saved_here else _read_marks(record))
     run = find_runs(studio).by_clip.get(clip_id)
     shares = saved.shares if saved_here else {}
     return {
@@ -73,7 +73,7 @@ def describe_timeline(studio: Studio, clip_id: str) -> dict[str, Any]:
     }
 
 
-def _borrow(record: MaskRecord | None) -> SavedFrames:
+def _read_marks(record: MaskRecord | None) -> SavedFrames:
     """What a record says of frames, where the studio's own note is of another file."""
     if record is None:
         return SavedFrames()

@@ -143,7 +143,7 @@ def _keep_before(reel: PaintedFrames, frames: range) -> None:
 
 
 async def _run(studio: Studio, clip_id: str, tracking: TrackRun, args: dict[str, Any]) -> None:
-    def hear(stage: str, count: int, total: int) -> None:
+    def report(stage: str, count: int, total: int) -> None:
         del total  # known from the start
         frame, _, confidence = stage.partition(" ")
         tracking.count, tracking.frames[int(frame)] = count, float(confidence)
@@ -159,7 +159,7 @@ async def _run(studio: Studio, clip_id: str, tracking: TrackRun, args: dict[str,
         )
 
     try:
-        await studio.serve.call("footage.track", args, lane="model", progress=hear)
+        await studio.serve.call("footage.track", args, lane="model", progress=report)
     except ServeError as error:
         tracking.fault = str(error)
     finally:

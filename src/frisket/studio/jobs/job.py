@@ -58,7 +58,7 @@ class Job:
 
     @property
     def state(self) -> JobState:
-        """Where it stands."""
+        """Where it stands: how it ended, or what it waits for or does now."""
         if self.ending is not None:
             return self.ending.state
         if self.launching is None:

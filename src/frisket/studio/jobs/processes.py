@@ -65,7 +65,7 @@ def is_alive(identity: ProcessIdentity) -> bool:
         return False
 
 
-def signal_group(identity: ProcessIdentity, number: signal.Signals) -> bool:
+def send_signal(identity: ProcessIdentity, number: signal.Signals) -> bool:
     """Send a signal to a child and all it started; False where it is gone.
 
     As Ctrl-C in a terminal does: to the whole group, which a child that leads its session has.
