@@ -14,7 +14,7 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
         *("--only", "--plan"),
     }
     | COMMON,
-    "studio": {"folder", "--port", "--browser"},
+    "studio": {"folder", "--port", "--browser", "--sam"},
     "serve": set(),
     "train": {"config", "--config", "--steps", "--rank", "--lr", "--batch"} | COMMON,
     "generate": {

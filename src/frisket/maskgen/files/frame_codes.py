@@ -106,7 +106,7 @@ def pack_levels(plane: NDArray[Any]) -> LevelPlane:
     ValueError for an index over 255.
     """
     if np.issubdtype(plane.dtype, np.floating):
-        return np.rint(np.clip(plane, 0, 1) * 255).astype(np.uint8)
+        return np.asarray(np.rint(np.clip(plane, 0, 1) * 255), np.uint8)
     top = int(plane.max(initial=0))
     if top > 255 or int(plane.min(initial=0)) < 0:
         raise ValueError(f"has the label {top}, and 255 is the highest that can be painted")

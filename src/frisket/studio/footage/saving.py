@@ -18,8 +18,9 @@ from frisket.studio.documents.forms import LabelForm
 from frisket.studio.documents.installing import install_files, list_keys, locate_new
 from frisket.studio.documents.opening import open_document
 from frisket.studio.documents.reels import SavedFrames, stamp_files
-from frisket.studio.documents.video import VideoDocument
+from frisket.studio.documents.video import REELS, VideoDocument
 from frisket.studio.state import Studio
+from frisket.studio.workspace import UnknownId
 
 
 class NoVideo(ValueError):
@@ -41,6 +42,25 @@ class _Collected:
     document: VideoDocument
     notes: Mapping[int, DraftNote]
     legend: Mapping[str, int]
+
+
+async def write_drafts(studio: Studio) -> None:
+    """Write the painted frames of every clip into its mask: what starts next reads the files."""
+    for clip_id in await run_in_threadpool(_list_waiting, studio):
+        await write_reel(studio, clip_id)
+
+
+def _list_waiting(studio: Studio) -> list[str]:
+    folder = studio.home / REELS
+    waiting = []
+    for place in sorted(folder.iterdir()) if folder.is_dir() else ():
+        try:
+            document = open_document(studio, place.name)
+        except UnknownId:  # of a clip that has gone: its frames are kept, and nobody waits for them
+            continue
+        if isinstance(document, VideoDocument) and document.reel.drafts.list_notes():
+            waiting.append(place.name)
+    return waiting
 
 
 async def write_reel(studio: Studio, clip_id: str) -> dict[str, Any]:

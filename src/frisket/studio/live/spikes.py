@@ -94,7 +94,7 @@ def _measure_reach(spike: dict[str, Any]) -> float:
     return float(max([loss, *times]))
 
 
-def _find_odd_rows(tail: MetricsColumns, usual: UsualErrors) -> NDArray[np.int64]:
+def _find_odd_rows(tail: MetricsColumns, usual: UsualErrors) -> NDArray[Any]:
     """The lines with a clip whose error is far from what is usual at its noise level."""
     errors, t = np.array(tail.clips.errors), np.array(tail.clips.t)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -105,7 +105,8 @@ def _find_odd_rows(tail: MetricsColumns, usual: UsualErrors) -> NDArray[np.int64
         return np.array([], dtype=np.int64)
     scatter = 1.4826 * np.median(np.abs(logs[known] - np.median(logs[known])))
     odd = known & (times >= OUTLYING) & (logs > SCATTER * scatter)
-    return np.array(tail.clips.rows, dtype=np.int64)[odd]
+    rows: NDArray[np.int64] = np.array(tail.clips.rows, dtype=np.int64)
+    return rows[odd]
 
 
 def _measure_before(values: Numbers) -> tuple[Numbers, Numbers]:

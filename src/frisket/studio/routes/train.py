@@ -147,8 +147,19 @@ def read_state(config_id: ConfigId, studio: Here) -> dict[str, Any]:
 
 
 @router.post("")
-def start(request: StartRequest, studio: Here) -> dict[str, Any]:
-    """Train a saved configuration, as a job in the queue of its device."""
+async def start(request: StartRequest, studio: Here) -> dict[str, Any]:
+    """Train a saved configuration, as a job in the queue of its device.
+
+    Frames of videos that are painted and not in their file yet are written first.
+    """
+    # With it come readers of masks, which a server that only starts has no use for.
+    from frisket.studio.footage.saving import write_drafts  # noqa: PLC0415
+
+    await write_drafts(studio)
+    return await run_in_threadpool(_start, request, studio)
+
+
+def _start(request: StartRequest, studio: Studio) -> dict[str, Any]:
     path = find_config(studio.root, request.config)
     text, revision = read_config(path)
     if revision != request.revision:

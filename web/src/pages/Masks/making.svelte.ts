@@ -71,7 +71,9 @@ export class Making {
   }
 
   get backend(): string {
-    const chosen = this.options["backends"] ?? this.form?.fields.find((field) => field.name === "backends")?.value;
+    const chosen =
+      this.options["backends"] ??
+      this.form?.fields.find((field) => field.name === "backends")?.value;
     return Array.isArray(chosen) ? String(chosen[0] ?? "draft") : "draft";
   }
 
@@ -86,7 +88,11 @@ export class Making {
 
   plan(ids: string[] | null): Promise<MakingPlan> {
     const { again, options } = this;
-    return post<MakingPlan>(`/sets/${this.setId}/making/plan`, { again, options: { ...options }, ids });
+    return post<MakingPlan>(`/sets/${this.setId}/making/plan`, {
+      again,
+      options: { ...options },
+      ids,
+    });
   }
 
   async run(request: MakingRequest): Promise<string> {

@@ -3,7 +3,10 @@ import { deflate, inflate, packFrame, readHalf, unpackFrame } from "./frames.ts"
 import { heat, scaleWeight } from "./heat.ts";
 
 test("a frame comes back as it was", async () => {
-  const frame = packFrame({ name: "Gesicht \u{1f600}" }, [new Uint8Array([1, 2]), new Uint8Array([3])]);
+  const frame = packFrame({ name: "Gesicht \u{1f600}" }, [
+    new Uint8Array([1, 2]),
+    new Uint8Array([3]),
+  ]);
   const { value, body } = unpackFrame<{ name: string }>(await frame.arrayBuffer());
   expect(value.name).toBe("Gesicht \u{1f600}");
   expect([...body]).toEqual([1, 2, 3]);

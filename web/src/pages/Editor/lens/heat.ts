@@ -14,7 +14,11 @@ export function heat(share: number): [number, number, number] {
   const low = Math.min(Math.floor(at), STOPS.length - 2);
   const [from, to] = [STOPS[low]!, STOPS[low + 1]!];
   const part = at - low;
-  return [0, 1, 2].map((i) => Math.round(from[i]! + (to[i]! - from[i]!) * part)) as [number, number, number];
+  return [0, 1, 2].map((i) => Math.round(from[i]! + (to[i]! - from[i]!) * part)) as [
+    number,
+    number,
+    number,
+  ];
 }
 
 /** Where a weight stands between nothing and the largest, 0 to 1. */

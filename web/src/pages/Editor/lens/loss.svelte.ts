@@ -119,7 +119,10 @@ export async function fetchLoss({ clip, doc, regions, resolution }: Question): P
     weights: Object.fromEntries(regions.map((region) => [region.name, region.weight])),
     resolution,
   };
-  const response = await raw(`/clips/${clip.id}/weights`, { method: "POST", body: packFrame(head, parts) });
+  const response = await raw(`/clips/${clip.id}/weights`, {
+    method: "POST",
+    body: packFrame(head, parts),
+  });
   const { value, body } = unpackFrame<LossAnswer>(await response.arrayBuffer());
   return cutPlanes(value, readHalves(body.slice()));
 }

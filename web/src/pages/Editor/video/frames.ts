@@ -51,8 +51,11 @@ export class FrameStore {
 
   /** Fetch a frame and those about it; what is not wanted any more is called off. */
   want(index: number, way: -1 | 0 | 1 = 0): void {
-    this.wanted = listAhead(index, this.frames, way).filter((each) => !this.kept.has(each) && !this.failed.has(each));
-    for (const [number, controller] of this.coming) if (!this.wanted.includes(number)) controller.abort();
+    this.wanted = listAhead(index, this.frames, way).filter(
+      (each) => !this.kept.has(each) && !this.failed.has(each),
+    );
+    for (const [number, controller] of this.coming)
+      if (!this.wanted.includes(number)) controller.abort();
     this.fill();
   }
 
@@ -75,7 +78,9 @@ export class FrameStore {
     const controller = new AbortController();
     this.coming.set(index, controller);
     try {
-      const answer = await raw(`/clips/${this.clip}/frames/${index}?width=${this.width}`, { signal: controller.signal });
+      const answer = await raw(`/clips/${this.clip}/frames/${index}?width=${this.width}`, {
+        signal: controller.signal,
+      });
       const picture = await createImageBitmap(await answer.blob());
       if (this.closed) picture.close();
       else this.keep(index, picture);
@@ -118,8 +123,10 @@ export class MaskStore {
   }
 
   want(indices: number[]): void {
-    for (const [number, controller] of this.coming) if (!indices.includes(number)) controller.abort();
-    for (const index of indices) if (!this.kept.has(index) && !this.coming.has(index)) void this.fetch(index);
+    for (const [number, controller] of this.coming)
+      if (!indices.includes(number)) controller.abort();
+    for (const index of indices)
+      if (!this.kept.has(index) && !this.coming.has(index)) void this.fetch(index);
   }
 
   forget(index?: number): void {
@@ -136,7 +143,9 @@ export class MaskStore {
     const controller = new AbortController();
     this.coming.set(index, controller);
     try {
-      const answer = await raw(`/clips/${this.clip}/mask?frame=${index}`, { signal: controller.signal });
+      const answer = await raw(`/clips/${this.clip}/mask?frame=${index}`, {
+        signal: controller.signal,
+      });
       const body = answer.body!.pipeThrough(new DecompressionStream("deflate"));
       const ids = new Uint8Array(await new Response(body).arrayBuffer());
       this.kept.set(index, ids);

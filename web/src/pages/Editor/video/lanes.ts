@@ -61,7 +61,13 @@ export function toFrame(x: number, span: Span, width: number, frames: number): n
 }
 
 /** The span after zooming by a factor about a place, within the clip. */
-export function zoomSpan(span: Span, x: number, width: number, factor: number, frames: number): Span {
+export function zoomSpan(
+  span: Span,
+  x: number,
+  width: number,
+  factor: number,
+  frames: number,
+): Span {
   const across = Math.min(Math.max(span.across / factor, Math.min(12, frames)), frames);
   const at = span.first + (x / width) * span.across;
   return holdSpan({ first: at - (x / width) * across, across }, frames);
@@ -89,7 +95,9 @@ export function coverOf(timeline: Timeline, frame: number): Record<string, numbe
   const draft = timeline.waiting_shares[frame];
   if (draft) return draft;
   if (!timeline.shares) return undefined;
-  return Object.fromEntries(Object.entries(timeline.shares).map(([id, row]) => [id, row[frame] ?? 0]));
+  return Object.fromEntries(
+    Object.entries(timeline.shares).map(([id, row]) => [id, row[frame] ?? 0]),
+  );
 }
 
 /** Frames that the trainer takes, of any window. */
@@ -128,7 +136,11 @@ export function drawLanes(context: CanvasRenderingContext2D, width: number, draw
   context.fillStyle = colours.bg;
   context.fillRect(0, 0, width, FULL);
   drawFilm(context, width, drawn);
-  const top = { keys: HEIGHTS.film, sure: HEIGHTS.film + HEIGHTS.keys, cover: HEIGHTS.film + HEIGHTS.keys + HEIGHTS.sure };
+  const top = {
+    keys: HEIGHTS.film,
+    sure: HEIGHTS.film + HEIGHTS.keys,
+    cover: HEIGHTS.film + HEIGHTS.keys + HEIGHTS.sure,
+  };
   drawPicks(context, width, drawn, top.keys);
   drawSure(context, width, drawn, top.sure);
   drawCover(context, width, drawn, top.cover);
@@ -147,7 +159,11 @@ export function drawLanes(context: CanvasRenderingContext2D, width: number, draw
   drawHead(context, width, drawn);
 }
 
-function drawFilm(context: CanvasRenderingContext2D, width: number, { strip, span, timeline }: Drawn): void {
+function drawFilm(
+  context: CanvasRenderingContext2D,
+  width: number,
+  { strip, span, timeline }: Drawn,
+): void {
   if (!strip) return;
   const { film } = HEIGHTS;
   const tile = (strip.width / strip.height) * film;
@@ -158,7 +174,17 @@ function drawFilm(context: CanvasRenderingContext2D, width: number, { strip, spa
     const column = at % strip.row;
     const row = Math.floor(at / strip.row);
     const { width: wide, height: high } = strip;
-    context.drawImage(strip.picture, column * wide, row * high, wide, high, place * tile, 0, tile, film);
+    context.drawImage(
+      strip.picture,
+      column * wide,
+      row * high,
+      wide,
+      high,
+      place * tile,
+      0,
+      tile,
+      film,
+    );
   }
 }
 
@@ -169,7 +195,11 @@ function nearest(sorted: number[], value: number): number {
   return best;
 }
 
-function eachFrame(width: number, drawn: Drawn, use: (frame: number, left: number, wide: number) => void): void {
+function eachFrame(
+  width: number,
+  drawn: Drawn,
+  use: (frame: number, left: number, wide: number) => void,
+): void {
   const { span, timeline } = drawn;
   const step = Math.max(Math.floor(span.across / width), 1); // no more than one a pixel
   const last = Math.min(Math.ceil(span.first + span.across), timeline.frames);
@@ -179,7 +209,12 @@ function eachFrame(width: number, drawn: Drawn, use: (frame: number, left: numbe
 }
 
 /** Shaded where the trainer does not look: a mask there is read by nobody. */
-function drawPicks(context: CanvasRenderingContext2D, width: number, drawn: Drawn, top: number): void {
+function drawPicks(
+  context: CanvasRenderingContext2D,
+  width: number,
+  drawn: Drawn,
+  top: number,
+): void {
   if (!drawn.picks?.size) return;
   context.fillStyle = drawn.colours.line;
   eachFrame(width, drawn, (frame, left, wide) => {
@@ -187,7 +222,12 @@ function drawPicks(context: CanvasRenderingContext2D, width: number, drawn: Draw
   });
 }
 
-function drawKeys(context: CanvasRenderingContext2D, width: number, drawn: Drawn, top: number): void {
+function drawKeys(
+  context: CanvasRenderingContext2D,
+  width: number,
+  drawn: Drawn,
+  top: number,
+): void {
   const { timeline, colours, span } = drawn;
   const middle = top + HEIGHTS.keys / 2;
   const half = width / span.across / 2;
@@ -217,7 +257,12 @@ function drawKeys(context: CanvasRenderingContext2D, width: number, drawn: Drawn
   }
 }
 
-function drawSure(context: CanvasRenderingContext2D, width: number, drawn: Drawn, top: number): void {
+function drawSure(
+  context: CanvasRenderingContext2D,
+  width: number,
+  drawn: Drawn,
+  top: number,
+): void {
   const { colours, timeline } = drawn;
   const high = HEIGHTS.sure - 3;
   context.fillStyle = colours.panel;
@@ -231,7 +276,12 @@ function drawSure(context: CanvasRenderingContext2D, width: number, drawn: Drawn
   });
 }
 
-function drawCover(context: CanvasRenderingContext2D, width: number, drawn: Drawn, top: number): void {
+function drawCover(
+  context: CanvasRenderingContext2D,
+  width: number,
+  drawn: Drawn,
+  top: number,
+): void {
   const { colours, timeline, regions } = drawn;
   const rows = regions.filter((region) => region.id);
   if (!rows.length) return;

@@ -1,7 +1,12 @@
 // Outlines of a label map: what an onion skin shows of the frames before and after.
 
 /** Pixels of regions that touch another id (above, below, beside), as `id` where they do, else 0. */
-export function traceOutline(ids: Uint8Array, width: number, height: number, thick = 1): Uint8Array {
+export function traceOutline(
+  ids: Uint8Array,
+  width: number,
+  height: number,
+  thick = 1,
+): Uint8Array {
   const out = new Uint8Array(ids.length);
   for (let y = 0; y < height; y++)
     for (let x = 0; x < width; x++) {
@@ -31,7 +36,12 @@ export function packColour(colour: string, opacity: number): number {
 }
 
 /** Ids as a picture by a table of 256 pixels. */
-export function tintIds(ids: Uint8Array, width: number, height: number, table: Uint32Array): ImageData {
+export function tintIds(
+  ids: Uint8Array,
+  width: number,
+  height: number,
+  table: Uint32Array,
+): ImageData {
   const pixels = new Uint32Array(ids.length);
   for (let at = 0; at < ids.length; at++) pixels[at] = table[ids[at]!]!;
   return new ImageData(new Uint8ClampedArray(pixels.buffer), width, height);

@@ -28,7 +28,13 @@ export class PreviewLayer {
   private outlines = new WeakMap<Uint8Array, Uint8Array>();
 
   constructor(private readonly stage: HTMLElement) {
-    Object.assign(this.canvas.style, { position: "absolute", inset: "0", width: "100%", height: "100%", pointerEvents: "none" });
+    Object.assign(this.canvas.style, {
+      position: "absolute",
+      inset: "0",
+      width: "100%",
+      height: "100%",
+      pointerEvents: "none",
+    });
     this.canvas.setAttribute("aria-hidden", "true");
     this.canvas.dataset.layer = "frames";
     stage.append(this.canvas);
@@ -67,21 +73,32 @@ export class PreviewLayer {
       context.drawImage(picture, ...place);
       context.imageSmoothingEnabled = false;
       if (ids?.length === width * height) {
-        context.drawImage(this.paint(ids, width, height, buildTable(regions, this.shown.maskOpacity)), ...place);
+        context.drawImage(
+          this.paint(ids, width, height, buildTable(regions, this.shown.maskOpacity)),
+          ...place,
+        );
       }
     }
     context.imageSmoothingEnabled = false;
     for (const skin of skins) {
       if (skin.ids.length !== width * height) continue;
       const outline = this.trace(skin, width, height);
-      context.drawImage(this.paint(outline, width, height, buildTable(regions, this.shown.opacity)), ...place);
+      context.drawImage(
+        this.paint(outline, width, height, buildTable(regions, this.shown.opacity)),
+        ...place,
+      );
     }
   }
 
   private trace(skin: Skin, width: number, height: number): Uint8Array {
     let outline = this.outlines.get(skin.ids);
     if (!outline) {
-      outline = traceOutline(skin.ids, width, height, Math.max(1, Math.round(Math.max(width, height) / 640)));
+      outline = traceOutline(
+        skin.ids,
+        width,
+        height,
+        Math.max(1, Math.round(Math.max(width, height) / 640)),
+      );
       if (skin.dashed)
         for (let at = 0; at < outline.length; at++) {
           const [x, y] = [at % width, Math.floor(at / width)];
@@ -92,7 +109,12 @@ export class PreviewLayer {
     return outline;
   }
 
-  private paint(ids: Uint8Array, width: number, height: number, table: Uint32Array): HTMLCanvasElement {
+  private paint(
+    ids: Uint8Array,
+    width: number,
+    height: number,
+    table: Uint32Array,
+  ): HTMLCanvasElement {
     if (this.scratch.width !== width || this.scratch.height !== height) {
       this.scratch.width = width;
       this.scratch.height = height;
@@ -104,6 +126,7 @@ export class PreviewLayer {
 
 function buildTable(regions: { id: number; colour: string }[], opacity: number): Uint32Array {
   const table = new Uint32Array(256);
-  for (const region of regions) if (region.id) table[region.id] = packColour(region.colour, opacity);
+  for (const region of regions)
+    if (region.id) table[region.id] = packColour(region.colour, opacity);
   return table;
 }

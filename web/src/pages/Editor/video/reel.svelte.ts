@@ -26,7 +26,10 @@ export class Reel {
     readonly clip: Clip,
     private readonly stale: (frames: number[] | null) => void,
   ) {
-    const ends = [on("mask", (change) => this.hear(change)), on("refetch", () => void this.refresh())];
+    const ends = [
+      on("mask", (change) => this.hear(change)),
+      on("refetch", () => void this.refresh()),
+    ];
     this.deaf = () => ends.forEach((end) => end());
   }
 
@@ -63,7 +66,13 @@ export class Reel {
     await this.refresh();
   }
 
-  async track(body: { first: number; last: number; direction: string; keys: number[]; tracker: string }): Promise<void> {
+  async track(body: {
+    first: number;
+    last: number;
+    direction: string;
+    keys: number[];
+    tracker: string;
+  }): Promise<void> {
     const tracking = await post<Tracking>(`/clips/${this.clip.id}/mask/track`, body);
     if (this.timeline) this.timeline = { ...this.timeline, tracking };
   }
@@ -78,7 +87,10 @@ export class Reel {
     await post(`/clips/${this.clip.id}/mask/frames/${source}/copy`, { first, last });
   }
   async blend(first: number, last: number): Promise<number> {
-    const answer = await post<{ frames: number[] }>(`/clips/${this.clip.id}/mask/blend`, { first, last });
+    const answer = await post<{ frames: number[] }>(`/clips/${this.clip.id}/mask/blend`, {
+      first,
+      last,
+    });
     return answer.frames.length;
   }
 
@@ -94,15 +106,25 @@ export class Reel {
   /** Drafts are safe as they are; written now, whoever trains next reads them. */
   leave(): void {
     if (this.timeline?.waiting.length && !this.running && !this.writing)
-      raw(`/clips/${this.clip.id}/mask/whole`, { method: "POST", keepalive: true }).catch(toastError);
+      raw(`/clips/${this.clip.id}/mask/whole`, { method: "POST", keepalive: true }).catch(
+        toastError,
+      );
   }
 
   private hear(change: Record<string, unknown>): void {
     if (change.clip !== this.clip.id) return;
     const { timeline } = this;
     if (timeline && typeof change.tracked === "number" && typeof change.frame === "number") {
-      const tracking = timeline.tracking && { ...timeline.tracking, done: Number(change.done), total: Number(change.total) };
-      this.timeline = { ...timeline, tracking, tracked: { ...timeline.tracked, [change.frame]: change.tracked } };
+      const tracking = timeline.tracking && {
+        ...timeline.tracking,
+        done: Number(change.done),
+        total: Number(change.total),
+      };
+      this.timeline = {
+        ...timeline,
+        tracking,
+        tracked: { ...timeline.tracked, [change.frame]: change.tracked },
+      };
       this.stale([change.frame]);
       return;
     }
@@ -124,7 +146,9 @@ export class Reel {
   private async measure(): Promise<void> {
     this.measuring = true;
     try {
-      const { shares } = await post<{ shares: Record<string, number[]> }>(`/clips/${this.clip.id}/timeline/coverage`);
+      const { shares } = await post<{ shares: Record<string, number[]> }>(
+        `/clips/${this.clip.id}/timeline/coverage`,
+      );
       if (this.timeline && !this.closed) this.timeline = { ...this.timeline, shares };
     } catch (error) {
       toastError(error);
@@ -133,7 +157,10 @@ export class Reel {
 
   private async loadStrip(): Promise<void> {
     const answer = await raw(`/clips/${this.clip.id}/strip?count=${TILES}&height=44`);
-    const told = JSON.parse(answer.headers.get("X-Frisket-Strip") ?? "{}") as Omit<Strip, "picture">;
+    const told = JSON.parse(answer.headers.get("X-Frisket-Strip") ?? "{}") as Omit<
+      Strip,
+      "picture"
+    >;
     const picture = await createImageBitmap(await answer.blob());
     if (this.closed) picture.close();
     else this.strip = { ...told, picture };

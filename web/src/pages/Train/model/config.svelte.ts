@@ -104,12 +104,12 @@ export class ConfigState {
   async open(id: string): Promise<void> {
     this.schema ??= await get<Schema>("/schema");
     const opened = await get<Opened>(`/configs/${id}`);
+    const draft = recall(id); // before the file's own text is taken, which forgets it
     this.version += 1;
     this.theirs = null;
     this.look = null;
     Object.assign(this, { id, name: opened.name, saved: opened.text, revision: opened.revision });
     this.take(opened.text, opened);
-    const draft = recall(id);
     if (draft && draft.text !== opened.text) {
       this.setText(draft.text);
       if (draft.revision !== opened.revision) {
