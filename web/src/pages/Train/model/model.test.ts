@@ -87,7 +87,9 @@ describe("curves", () => {
       fc.property(
         fc.array(fc.double({ min: -9, max: 9, noNaN: true }), { minLength: 1 }),
         (values) => {
-          expect(smooth(values, 0).map((value) => 0 + (value ?? 0))).toEqual(values.map((value) => 0 + value));
+          expect(smooth(values, 0).map((value) => 0 + (value ?? 0))).toEqual(
+            values.map((value) => 0 + value),
+          );
           for (const value of smooth(values, 0.9)) {
             expect(value).toBeGreaterThanOrEqual(Math.min(...values) - 1e-9);
             expect(value).toBeLessThanOrEqual(Math.max(...values) + 1e-9);
