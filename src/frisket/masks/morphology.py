@@ -58,8 +58,8 @@ def bend(planes: Planes, gamma: float = 1.0, floor: float = 0.0) -> Planes:
             f"pixel_gamma is {gamma} and pixel_floor {floor}; use a gamma above 0 and a floor of 0"
             " or more, below 1"
         )
-    bent = planes if gamma == 1 else planes.clamp(0, 1) ** gamma
-    return bent if floor == 0 else bent * (1 - floor) + floor
+    bent_planes = planes if gamma == 1 else planes.clamp(0, 1) ** gamma
+    return bent_planes if floor == 0 else bent_planes * (1 - floor) + floor
 
 
 def fill_holes(plane: Plane) -> Plane:
@@ -100,8 +100,8 @@ def _slide(cells: Tensor, taps: Tensor, offsets: Tensor, axis: int) -> Tensor:
     result = cells
     for index, offset in enumerate(offsets.tolist()):
         if offset:
-            moved = cells.index_select(axis, (places + offset).clamp(0, len(places) - 1))
-            result = result + taps[:, index].view(-1, 1, 1, 1, 1) * (moved - cells)
+            moved_cells = cells.index_select(axis, (places + offset).clamp(0, len(places) - 1))
+            result = result + taps[:, index].view(-1, 1, 1, 1, 1) * (moved_cells - cells)
     return result
 
 
@@ -121,11 +121,11 @@ def _finite(name: str, pixels: float) -> None:
 
 def _spread(frame: _Frame, radius: float, pick: Callable[..., Any]) -> _Frame:
     """Largest (cv2.dilate) or smallest (cv2.erode) value within `radius`, whole radii blended."""
-    whole, part = int(radius), radius - int(radius)
-    near: _Frame = pick(frame, _disc(whole))
+    full_radius, part = int(radius), radius - int(radius)
+    near: _Frame = pick(frame, _disc(full_radius))
     if part == 0:
         return near
-    result: _Frame = near + np.float32(part) * (pick(frame, _disc(whole + 1)) - near)
+    result: _Frame = near + np.float32(part) * (pick(frame, _disc(full_radius + 1)) - near)
     return result
 
 

@@ -130,19 +130,19 @@ def _from_manifest(
 ) -> Findings:
     lines = read_manifest(manifest)
     rejects = read_rejects(reject, {line.name: None for line in lines})
-    named = {line.name: line.clip for line in lines}
+    listed_clips = {line.name: line.clip for line in lines}
     if kind == "sidecar":
         raise MasksNotFound(
             f'{manifest}: masks = "sidecar" looks beside the clips of a folder; give each line of'
             " the manifest its `mask`"
         )
-    by_clip, orphans, hints = _masks(kind, named, manifest, [], folders)
+    by_clip, orphans, hints = _masks(kind, listed_clips, manifest, [], folders)
     lines = [line for line in lines if line.name not in rejects.names]
-    named = {line.name: line.clip for line in lines}
+    listed_clips = {line.name: line.clip for line in lines}
     _say_listed(manifest, kind, lines)
     if kind == "listed":
         by_clip = {line.name: dict(line.masks) for line in lines}
-    with_alpha = _find_alpha_clips(named, manifest) if kind == "alpha" else set()
+    with_alpha = _find_alpha_clips(listed_clips, manifest) if kind == "alpha" else set()
     texts = _read_listed_texts(lines, manifest, captions, tidy, wording)
     clips = [
         ClipFiles(
@@ -155,7 +155,7 @@ def _from_manifest(
         )
         for line in lines
     ]
-    places = _locate_texts(named, manifest.parent, captions, wording)
+    places = _locate_texts(listed_clips, manifest.parent, captions, wording)
     outside = _find_links(manifest.parent, clips, folders, captions, places)
     uncaptioned = _list_uncaptioned(clips)
     all_hints = (*hints, *rejects.list_hints(reject), *tidy.hints(texts))
@@ -170,9 +170,9 @@ def _find_links(
     texts: Mapping[str, Path],
 ) -> tuple[Path, ...]:
     files = [path for clip in clips for path in (clip.clip, *clip.references)]
-    own = [texts[clip.name] for clip in clips if clip.name in texts]
+    own_captions = [texts[clip.name] for clip in clips if clip.name in texts]
     return find_outside(
-        root, files, [clip.masks for clip in clips], folders, (captions or root, own)
+        root, files, [clip.masks for clip in clips], folders, (captions or root, own_captions)
     )
 
 
@@ -288,9 +288,9 @@ def find(
     check_folder(clips)
     if masks == "listed":
         raise MasksNotFound(f'{clips}: masks = "listed" is for a .jsonl manifest, this is a folder')
-    own = frozenset(folder.resolve() for folder in folders.values()) - {clips.resolve()}
+    mask_folders = frozenset(folder.resolve() for folder in folders.values()) - {clips.resolve()}
     left = Leftovers((wording.suffix.lower(),))
-    media = list(walk_media(clips, skip=own, leaf=is_sidecar, left=left))
+    media = list(walk_media(clips, skip=mask_folders, leaf=is_sidecar, left=left))
     everything = list_clips(clips, media, left)
     rejects = read_rejects(reject, everything)
     by_clip, orphans, passed = _masks(masks, everything, clips, media, folders)

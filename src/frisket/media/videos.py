@@ -208,13 +208,13 @@ def _read_clock(path: Path, *, fields: bool) -> Clock:
     packets = _read_packets(path)
     if packets.certain and not fields:
         return packets.clock()
-    shown = _Stamps()
+    stamps = _Stamps()
     with open_video(path) as (container, stream):
-        shown.start(stream)
-        shown.certain = False
+        stamps.start(stream)
+        stamps.certain = False
         for frame in VideoDecoder(path, container, stream).frames():
-            shown.add(frame.pts, frame.duration)
-    return shown.clock()
+            stamps.add(frame.pts, frame.duration)
+    return stamps.clock()
 
 
 @dataclass(slots=True)
@@ -315,14 +315,14 @@ def _refuse_cut(
 
 
 def read(
-    path: Path, wanted: Sequence[int], reading: PixelReading, *, square: bool = True
+    path: Path, wanted_frames: Sequence[int], reading: PixelReading, *, square: bool = True
 ) -> Iterator[tuple[int, PixelArray]]:
     """(index, array) of the wanted frames (sorted, distinct), decoding no further than the last.
 
     Frames are upright; their pixels are made `square`, or left as they are stored.
     """
     with open_video(path) as (container, stream):
-        left, count = set(wanted), 0
+        left, count = set(wanted_frames), 0
         decoder = VideoDecoder(path, container, stream)
         for index, frame in enumerate(decoder.frames()):
             count = index + 1

@@ -79,11 +79,11 @@ class Colour:
 
     def reading(self) -> tuple[str, ...]:
         """What is done to the levels besides decoding, for cache keys."""
-        done = [f"matrix {self.matrix.name}"] if self.matrix is not None else []
-        done += ["full range"] if self.full else []
+        steps = [f"matrix {self.matrix.name}"] if self.matrix is not None else []
+        steps += ["full range"] if self.full else []
         if not self.plain:
-            done.append(f"{self.light} {self.gamut or 'bt709'} {self.peak:g} rule {RULE}")
-        return tuple(done)
+            steps.append(f"{self.light} {self.gamut or 'bt709'} {self.peak:g} rule {RULE}")
+        return tuple(steps)
 
 
 PLAIN = Colour()
@@ -143,9 +143,9 @@ def _read_peak(frame: VideoFrame) -> float:
     """Brightest light of a PQ video: that of its mastering display, else of its content."""
     mastering = frame.side_data.get("MASTERING_DISPLAY_METADATA")
     if isinstance(mastering, SideData):  # AVMasteringDisplayMetadata: 16 ints, min, max, two flags
-        above, below, _, known = struct.unpack_from("=4i", bytes(mastering), 72)
-        if known and below > 0 and WHITE < above / below <= BRIGHTEST:
-            return float(above / below)
+        above, darkest, _, is_known = struct.unpack_from("=4i", bytes(mastering), 72)
+        if is_known and darkest > 0 and WHITE < above / darkest <= BRIGHTEST:
+            return float(above / darkest)
     content = frame.side_data.get("CONTENT_LIGHT_LEVEL")
     if isinstance(content, SideData):
         (brightest,) = struct.unpack_from("=I", bytes(content))
@@ -157,8 +157,8 @@ def _read_peak(frame: VideoFrame) -> float:
 def to_rgb(frame: VideoFrame, colour: Colour) -> NDArray[np.uint8]:
     """H W 3 of one frame in sRGB, 0 to 255, as it is stored."""
     if not colour.reading():
-        plain: NDArray[Any] = frame.to_ndarray(format="rgb24")
-        return plain
+        pixels: NDArray[Any] = frame.to_ndarray(format="rgb24")
+        return pixels
     how: dict[str, Any] = {"src_colorspace": colour.matrix, "src_color_range": colour.range}
     if colour.plain:
         read: NDArray[Any] = frame.reformat(format="rgb24", **how).to_ndarray()
