@@ -61,7 +61,8 @@ def group_frames(cells: FrameCells, grid: LatentGrid, reading: CellReading = "me
     if cells.shape[1] == 1:
         return cells
     reduce = REDUCTIONS.get(reading, torch.mean)
-    groups = cells[:, 1:].unflatten(1, (-1, grid.temporal))
+    regions, frames, h, w = cells.shape
+    groups = cells[:, 1:].reshape(regions, (frames - 1) // grid.temporal, grid.temporal, h, w)
     return torch.cat([cells[:, :1], reduce(groups, 2)], dim=1)
 
 

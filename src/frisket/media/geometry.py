@@ -184,8 +184,8 @@ class Geometry:
         if not self.accepts(size):
             raise MaskMismatch(
                 f"the mask is {_spell_size(size)}, its clip {_spell_size(self.source)}: the"
-                f" aspect ratios differ by {abs(width / height / source_ratio - 1):.1%} (1% passes),"
-                " so they cannot be laid on each other; export the mask at the clip's size"
+                f" aspect ratios differ by {abs(width / height / source_ratio - 1):.1%} (1%"
+                " passes), so they cannot be laid on each other; export the mask at the clip's size"
             )
         if frames != len(self.picks):
             raise ValueError(f"{frames} mask frames for {len(self.picks)} picked clip frames")

@@ -178,7 +178,7 @@ def _build_document(
 
 
 def _build_model_table(model: Mapping[str, Any], there_name: str, sources: "_Sources") -> Table:
-    """`[model]`; a toy where no family came of it, and why: what is `there_name` there is not here."""
+    """`[model]`; a toy where no family came of it, and why: `there_name` is not here."""
     if model.get("family"):
         return _build_table("model", model, sources)
     reason = (

@@ -30,6 +30,6 @@ def add_folder(clip_set: ClipSet) -> Path:
     with edit_config(clip_set.config) as document:
         tables = document["data"]
         table = tables[clip_set.index] if isinstance(tables, list) else tables
-        table["masks"] = MASKS  # type: ignore[index]
+        table["masks"] = MASKS
     extend_legend(folder / LEGEND, names)
     return folder

@@ -106,7 +106,8 @@ def _find_odd_rows(tail: MetricsColumns, usual: UsualErrors) -> NDArray[Any]:
     scatter = 1.4826 * np.median(np.abs(logs[known] - np.median(logs[known])))
     odd = known & (times >= OUTLYING) & (logs > SCATTER * scatter)
     rows: NDArray[np.int64] = np.array(tail.clips.rows, dtype=np.int64)
-    return rows[odd]
+    far_rows: NDArray[np.int64] = rows[odd]
+    return far_rows
 
 
 def _measure_before(values: Numbers) -> tuple[Numbers, Numbers]:
