@@ -20,7 +20,7 @@ def random_point(planes: Sequence[Tensor], seed: int) -> tuple[int, int]:
     That is where a uniform field, drawn by `seed`, times the mask is largest: any pixel of a hard
     mask as often as any other. All planes and frames count together.
     """
-    union = _union(planes)
+    union = _merge_planes(planes)
     field = np.random.RandomState(seed).random_sample(union.shape)  # a stream numpy never changes
     row, column = np.unravel_index(int((field * union).argmax()), union.shape)
     return int(row), int(column)
@@ -36,10 +36,10 @@ def cut_to_disc(planes: Sequence[Tensor], share: float, point: tuple[int, int]) 
     """
     for plane in planes:
         check_axes("the mask", plane, "F H W")
-    union = _union(planes)
-    reach = float((union * _distance(union.shape, union.shape, point)).max())
+    union = _merge_planes(planes)
+    reach = float((union * _measure_distance(union.shape, union.shape, point)).max())
     return [
-        _mask_plane(plane, _distance(plane.shape[1:], union.shape, point) <= share * reach)
+        _mask_plane(plane, _measure_distance(plane.shape[1:], union.shape, point) <= share * reach)
         for plane in planes
     ]
 
@@ -61,7 +61,7 @@ def blur(plane: Plane, radius: int) -> Plane:
     return torch.stack(blurred).expand(plane.shape)
 
 
-def _union(planes: Sequence[Tensor]) -> _Grey:
+def _merge_planes(planes: Sequence[Tensor]) -> _Grey:
     """The largest value over planes and frames, on the first plane's pixels."""
     size = tuple(planes[0].shape[1:])
     union = np.zeros(size, np.float32)
@@ -73,10 +73,10 @@ def _union(planes: Sequence[Tensor]) -> _Grey:
     return union
 
 
-def _distance(
+def _measure_distance(
     size: Sequence[int], union_size: Sequence[int], point: tuple[int, int]
 ) -> NDArray[np.float64]:
-    """Of every pixel's centre from that of a pixel of `whole`, in pixels of `whole`."""
+    """Of every pixel's centre from `point`, a pixel of a picture of `union_size`, in its pixels."""
     rows, columns = (
         (np.arange(length) + 0.5) * (other / length) - 0.5 - at
         for length, other, at in zip(size, union_size, point, strict=True)

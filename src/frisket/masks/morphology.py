@@ -27,9 +27,9 @@ def grow(plane: Plane, pixels: float) -> Plane:
     kept; fractions of a pixel blend the two nearest whole radii. What lies beyond the picture's
     border is not looked at: a subject cut by the border is not narrowed there. Range [0, 1].
     """
-    _finite("grow", pixels)
+    _check_finite("grow", pixels)
     pick = cv2.dilate if pixels > 0 else cv2.erode
-    return _map_frames(plane, lambda frame: _spread(frame, abs(pixels), pick))
+    return _map_frames(plane, lambda frame: _apply_radius(frame, abs(pixels), pick))
 
 
 def feather(plane: Plane, pixels: float) -> Plane:
@@ -39,7 +39,7 @@ def feather(plane: Plane, pixels: float) -> Plane:
     Constants are kept, and so are 0 and 1 farther than `pixels` from any edge. Range [0, 1].
     ValueError for a negative radius.
     """
-    _finite("feather", pixels)
+    _check_finite("feather", pixels)
     if pixels < 0:
         raise ValueError(f"feather is {pixels} pixels; use 0 or more")
     return _map_frames(plane, lambda frame: _blur(frame, pixels))
@@ -114,22 +114,22 @@ def _map_frames(plane: Tensor, change: Callable[[_Frame], _Frame]) -> Plane:
     return torch.stack(changed).expand(plane.shape)
 
 
-def _finite(name: str, pixels: float) -> None:
+def _check_finite(name: str, pixels: float) -> None:
     if not math.isfinite(pixels):
         raise ValueError(f"{name} is {pixels} pixels; use a finite number")
 
 
-def _spread(frame: _Frame, radius: float, pick: Callable[..., Any]) -> _Frame:
+def _apply_radius(frame: _Frame, radius: float, pick: Callable[..., Any]) -> _Frame:
     """Largest (cv2.dilate) or smallest (cv2.erode) value within `radius`, whole radii blended."""
     full_radius, part = int(radius), radius - int(radius)
-    near: _Frame = pick(frame, _disc(full_radius))
+    near: _Frame = pick(frame, _draw_disc(full_radius))
     if part == 0:
         return near
-    result: _Frame = near + np.float32(part) * (pick(frame, _disc(full_radius + 1)) - near)
+    result: _Frame = near + np.float32(part) * (pick(frame, _draw_disc(full_radius + 1)) - near)
     return result
 
 
-def _disc(radius: int) -> NDArray[np.uint8]:
+def _draw_disc(radius: int) -> NDArray[np.uint8]:
     """Pixels no farther than `radius`; cv2's own ellipse is lopsided at small sizes."""
     line = np.arange(-radius, radius + 1) ** 2
     return (line[:, None] + line <= radius * radius).astype(np.uint8)

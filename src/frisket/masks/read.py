@@ -67,7 +67,7 @@ def read(
     elif not masks:
         return {}
     elif legend:
-        planes = _by_legend(masks[WHOLE], clip, picks, legend)
+        planes = _split_by_legend(masks[WHOLE], clip, picks, legend)
     else:
         planes = _read_greys(masks, clip, picks, regions, levels)
     if invert:
@@ -192,12 +192,12 @@ def by_level(grey: Plane, levels: Mapping[str, int]) -> dict[str, Plane]:
     }
 
 
-def _by_legend(
+def _split_by_legend(
     path: Path, clip: Media, picks: Sequence[int], legend: Mapping[str, int | _Colour]
 ) -> dict[str, Plane]:
     coloured = isinstance(next(iter(legend.values())), tuple)
     labels = _fetch(_decode_colour if coloured else decode_index, path, clip, picks)
-    planes = {name: (labels == _code(value)).float() for name, value in legend.items()}
+    planes = {name: (labels == _pack_colour(value)).float() for name, value in legend.items()}
     known_pixels = labels == 0
     for plane in planes.values():
         known_pixels |= plane > 0
@@ -234,5 +234,5 @@ def _decode_colour(path: Path, picks: Sequence[int]) -> _Labels:
     return (red << 16) + (green << 8) + blue
 
 
-def _code(value: int | _Colour) -> int:
+def _pack_colour(value: int | _Colour) -> int:
     return value if isinstance(value, int) else (value[0] << 16) + (value[1] << 8) + value[2]

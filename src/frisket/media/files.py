@@ -90,7 +90,7 @@ def _see_through(name: str, path: Path) -> bool:
         return False
 
 
-def _masks(
+def _match_masks(
     kind: MaskKind,
     clips: Mapping[str, Path],
     root: Path,
@@ -136,7 +136,7 @@ def _from_manifest(
             f'{manifest}: masks = "sidecar" looks beside the clips of a folder; give each line of'
             " the manifest its `mask`"
         )
-    by_clip, orphans, hints = _masks(kind, listed_clips, manifest, [], folders)
+    by_clip, orphans, hints = _match_masks(kind, listed_clips, manifest, [], folders)
     lines = [line for line in lines if line.name not in rejects.names]
     listed_clips = {line.name: line.clip for line in lines}
     _say_listed(manifest, kind, lines)
@@ -293,7 +293,7 @@ def find(
     media = list(walk_media(clips, skip=mask_folders, leaf=is_sidecar, left=left))
     everything = list_clips(clips, media, left)
     rejects = read_rejects(reject, everything)
-    by_clip, orphans, passed = _masks(masks, everything, clips, media, folders)
+    by_clip, orphans, passed = _match_masks(masks, everything, clips, media, folders)
     named_clips = {name: path for name, path in everything.items() if name not in rejects.names}
     with_alpha = _find_alpha_clips(named_clips, clips) if masks == "alpha" else set()
     if masks == "none":

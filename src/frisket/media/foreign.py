@@ -116,7 +116,7 @@ def _show(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    path, text = _file_being_read(), f"{message}"
+    path, text = _find_file_read(), f"{message}"
     if path is None:
         stream = file or sys.stderr
         stream.write(warnings.formatwarning(message, category, filename, lineno, line))
@@ -125,7 +125,7 @@ def _show(
         log.warning("%s: %s (other files of which the same is true are not named)", path, text)
 
 
-def _file_being_read() -> Path | None:
+def _find_file_read() -> Path | None:
     """The file that the media room is reading: the `path` of the nearest caller in it."""
     frame: FrameType | None = sys._getframe()
     while frame is not None:

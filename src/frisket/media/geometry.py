@@ -137,7 +137,7 @@ class Geometry:
     def spans(self) -> tuple[Span, Span]:
         """The rows and the columns of the source that are kept."""
         scale = max(self.target[0] / self.source[0], self.target[1] / self.source[1])
-        return self._span(0, scale), self._span(1, scale)
+        return self._cut_span(0, scale), self._cut_span(1, scale)
 
     @property
     def crop(self) -> tuple[float, float, float, float]:
@@ -145,7 +145,7 @@ class Geometry:
         rows, columns = self.spans()
         return rows.start, columns.start, rows.length, columns.length
 
-    def _span(self, axis: int, scale: float) -> Span:
+    def _cut_span(self, axis: int, scale: float) -> Span:
         size, out = self.source[axis], self.target[axis]
         # The axis that sets the scale is kept whole; out / scale may differ in the last bit.
         length = float(size) if scale == out / size else min(out / scale, float(size))

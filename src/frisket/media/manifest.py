@@ -103,7 +103,7 @@ def _read_entries(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _parse(raw: bytes, location: str) -> dict[str, Any]:
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         table = dict(pairs)
         if len(table) < len(pairs):
             keys = [key for key, _ in pairs]
@@ -116,7 +116,7 @@ def _parse(raw: bytes, location: str) -> dict[str, Any]:
     except BadText as error:
         raise BadManifest(f"{location}: {error.message}") from error
     try:
-        entry = parse_json(text, object_pairs_hook=once)
+        entry = parse_json(text, object_pairs_hook=refuse_twice)
     except BadText as error:
         hint = "; of an array, jq -c '.[]' makes lines" if raw.lstrip().startswith(b"[") else ""
         raise BadManifest(
@@ -142,56 +142,58 @@ class _Reader:
         key, path_text = self._read_text(PATH_KEYS, "a clip")
         if path_text is None:
             keys_held = ", ".join(map(show, [*self.entry][:10])) or "nothing"
-            raise self._bad(
+            raise self._make_error(
                 f"names no clip; give one of {', '.join(PATH_KEYS)} (it has {keys_held})"
             )
-        clip = self._media(key, path_text)
+        clip = self._locate_media(key, path_text)
         _, caption = self._read_text(TEXT_KEYS, "a caption")
-        masks = self._masks(self.entry.get(MASK))
-        references = self._references(self.entry.get(REFERENCES))
+        masks = self._read_masks(self.entry.get(MASK))
+        references = self._read_references(self.entry.get(REFERENCES))
         return ManifestLine(
             self.number, self._name(path_text, clip), clip, caption, masks, references
         )
 
-    def _bad(self, message: str) -> BadManifest:
+    def _make_error(self, message: str) -> BadManifest:
         return BadManifest(f"{self.manifest} line {self.number}: {message}")
 
     def _read_text(self, keys: Sequence[str], kind: str) -> tuple[str, str | None]:
         """The one of `keys` that the line has, and its text; null counts as absent."""
         present = [key for key in keys if self.entry.get(key) is not None]
         if len(present) > 1:
-            raise self._bad(f"gives {kind} twice, as {' and '.join(present)}; keep one")
+            raise self._make_error(f"gives {kind} twice, as {' and '.join(present)}; keep one")
         if not present:
             return "", None
         value = self.entry[present[0]]
         if not isinstance(value, str):
-            raise self._bad(f"`{present[0]}` is {show(value)}; it should be text in quotes")
+            raise self._make_error(f"`{present[0]}` is {show(value)}; it should be text in quotes")
         return present[0], value
 
-    def _masks(self, entry: Any) -> dict[str, Path]:
+    def _read_masks(self, entry: Any) -> dict[str, Path]:
         if entry is None:
             return {}
         if not isinstance(entry, dict):
-            return {"": self._media(MASK, entry)}
+            return {"": self._locate_media(MASK, entry)}
         if "" in entry:
-            raise self._bad(f"`{MASK}` has a region without a name; name it")
+            raise self._make_error(f"`{MASK}` has a region without a name; name it")
         paths = {region: text for region, text in entry.items() if text is not None}
-        return {region: self._media(f"{MASK}.{region}", text) for region, text in paths.items()}
+        return {
+            region: self._locate_media(f"{MASK}.{region}", text) for region, text in paths.items()
+        }
 
-    def _references(self, entry: Any) -> tuple[Path, ...]:
+    def _read_references(self, entry: Any) -> tuple[Path, ...]:
         listed = entry if isinstance(entry, list) else [entry]
-        return tuple(self._media(REFERENCES, text) for text in listed if text is not None)
+        return tuple(self._locate_media(REFERENCES, text) for text in listed if text is not None)
 
-    def _media(self, key: str, path_text: Any) -> Path:
+    def _locate_media(self, key: str, path_text: Any) -> Path:
         if not isinstance(path_text, str) or not path_text:
-            raise self._bad(f"`{key}` is {show(path_text)}; it should be a path in quotes")
+            raise self._make_error(f"`{key}` is {show(path_text)}; it should be a path in quotes")
         path, is_there = self._place(path_text)
         if not is_there:
             foreign = "\\" in path_text and os.sep == "/"
             hint = "write / instead of \\" if foreign else "correct the path or remove the line"
-            raise self._bad(f"`{key}` {path} does not exist; {hint}")
+            raise self._make_error(f"`{key}` {path} does not exist; {hint}")
         if not path.is_dir() and not is_media(path):
-            raise self._bad(f"`{key}` {path} is no image or video by its suffix; correct it")
+            raise self._make_error(f"`{key}` {path} is no image or video by its suffix; correct it")
         return path
 
     def _place(self, path_text: str) -> tuple[Path, bool]:
@@ -207,7 +209,7 @@ class _Reader:
         name = self.entry.get(NAME)
         if name is not None:
             if not isinstance(name, str) or not is_name(plain(name)):
-                raise self._bad(
+                raise self._make_error(
                     f"`{NAME}` is {show(name)}; it should be a path below a folder, such as"
                     " set/clip"
                 )

@@ -145,13 +145,13 @@ def look_alikes(clips: Mapping[str, Path]) -> list[str]:
     """Clips whose names are those of another clip and an ending that masks usually have."""
     known_names = {name.casefold() for name in clips}
 
-    def masks_another(name: str) -> bool:
+    def is_mask_of_another(name: str) -> bool:
         bare = name.casefold()
         return any(
             bare.endswith(end) and bare.removesuffix(end) in known_names - {bare} for end in MASKED
         )
 
-    return [name for name in clips if masks_another(name)]
+    return [name for name in clips if is_mask_of_another(name)]
 
 
 def look_alike_hints(root: Path, clips: Mapping[str, Path]) -> Iterator[Hint]:
