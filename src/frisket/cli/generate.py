@@ -24,7 +24,7 @@ def add(app: typer.Typer, bar: Bar) -> None:
         """
         from frisket.config.load import check, read_both
         from frisket.recipes.generate import generate as run
-        from frisket.runs.gallery import new_folder, write_gallery
+        from frisket.runs.sampling.gallery import new_folder, write_gallery
 
         request, config, origin = read_both(_load_request(), typed)
         check(config, origin)

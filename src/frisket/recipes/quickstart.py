@@ -24,7 +24,7 @@ from frisket.recipes.train import train
 from frisket.runs import quickstart_data
 from frisket.runs.background_bank import sample_bank
 from frisket.runs.prepare import source_of
-from frisket.runs.samples import load as load_parts
+from frisket.runs.sampling.samples import load as load_parts
 from frisket.scoring.quickstart_page import QuickstartResult, build_draft_page, build_page
 
 MASKS = 'data.0.masks={source="folder", path="masks"}'

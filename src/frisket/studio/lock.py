@@ -81,9 +81,9 @@ def lock_home(home: Path) -> Iterator[FolderLock]:
 
 def _describe_owner(home: Path, contents: str) -> str:
     owner, _, address = contents.partition("\n")
-    where = f"at {address.strip()}" if address.strip() else "and is starting"
+    state = f"at {address.strip()}" if address.strip() else "and is starting"
     return (
-        f"{home.parent} is open in a studio already ({owner or 'another process'}) {where}; the"
+        f"{home.parent} is open in a studio already ({owner or 'another process'}) {state}; the"
         " whole address, with its token, stands in the terminal where that one was started. Use it,"
         " or end it there with Ctrl-C: its jobs go on"
     )

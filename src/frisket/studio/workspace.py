@@ -70,9 +70,9 @@ class Workspace:
 
     def get_set(self, set_id: str) -> ClipSet:
         """A data set by its id; UnknownId where there is none."""
-        for each in self.sets():
-            if each.id == set_id:
-                return each
+        for clip_set in self.sets():
+            if clip_set.id == set_id:
+                return clip_set
         raise UnknownId(f"no data set has the id {set_id!r}")
 
     def list_clips(self, clip_set: ClipSet) -> list[Clip]:
@@ -82,12 +82,12 @@ class Workspace:
             return self._list_manifest(clip_set)
         if not folder.is_dir():
             return []
-        own = {clip_set.masks.resolve()} if clip_set.masks else set()
+        mask_folders = {clip_set.masks.resolve()} if clip_set.masks else set()
         left = Leftovers()
         try:
             with collecting():
                 media = walk_media(
-                    folder, skip=frozenset(own - {folder}), leaf=is_sidecar, left=left
+                    folder, skip=frozenset(mask_folders - {folder}), leaf=is_sidecar, left=left
                 )
                 paths = list_clips(folder, list(media), left)
         except ClipsNotFound:
@@ -103,8 +103,8 @@ class Workspace:
     def get_clip(self, clip_id: str) -> Clip:
         """A clip by its id; UnknownId where there is none, or its file has gone."""
         if clip_id not in self._clips:
-            for each in self.sets():
-                self.list_clips(each)
+            for clip_set in self.sets():
+                self.list_clips(clip_set)
         clip = self._clips.get(clip_id)
         if clip is None or not clip.path.exists():
             raise UnknownId(f"no clip has the id {clip_id!r}")
@@ -136,8 +136,8 @@ class Workspace:
 
     def _make_clip(self, clip_set: ClipSet, path: Path, name: str) -> Clip:
         video = path.is_dir() or path.suffix.lower() in VIDEOS
-        below = path.is_relative_to(clip_set.clips)
-        place = path.relative_to(clip_set.clips) if below else Path(name)
+        below_clips = path.is_relative_to(clip_set.clips)
+        place = path.relative_to(clip_set.clips) if below_clips else Path(name)
         return Clip(make_clip_id(clip_set.id, place), clip_set.id, name, path, video)
 
 
@@ -167,6 +167,6 @@ def _read_data(path: Path) -> list[dict[str, Any]] | None:
     except (OSError, ValueError):
         return None
     tables = [data] if isinstance(data, dict) else data
-    if not isinstance(tables, list) or not all(isinstance(each, dict) for each in tables):
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         return None
     return tables

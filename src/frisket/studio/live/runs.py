@@ -14,10 +14,10 @@ from fastapi import Request
 
 from frisket.disk.untrusted import ANNOTATIONS, BadText, parse_json, read_text
 from frisket.studio.live.tail import MetricsColumns
-from frisket.studio.runs.index import Run
+from frisket.studio.runs.index import RunFolder
 from frisket.studio.workspace import Clip, Workspace
 
-KEPT = 16  # runs whose columns are held
+MOST_TAILS = 16  # runs whose columns are held
 PAUSE = 5.0  # seconds between two looks for a clip that no data set had
 
 
@@ -38,9 +38,9 @@ class LiveRuns:
         with self._lock:
             tail = self._tails.pop(folder, None) or MetricsColumns(folder / "metrics.jsonl")
             self._tails[folder] = tail
-            while len(self._tails) > KEPT:
-                gone, _ = self._tails.popitem(last=False)
-                self._clips.pop(gone, None)
+            while len(self._tails) > MOST_TAILS:
+                oldest, _ = self._tails.popitem(last=False)
+                self._clips.pop(oldest, None)
             tail.update()
             yield tail
 
@@ -48,20 +48,20 @@ class LiveRuns:
         """The run's own list of what it trains on; empty where it kept none that can be read."""
         path = folder / "clips.json"
         try:
-            written = path.stat().st_mtime_ns
+            mtime_ns = path.stat().st_mtime_ns
         except OSError:
             return []
-        known = self._clips.get(folder)
-        if known is None or known[0] != written:
+        entry = self._clips.get(folder)
+        if entry is None or entry[0] != mtime_ns:
             try:
                 entries = parse_json(read_text(path, ANNOTATIONS))["clips"]
                 clips = [entry for entry in entries if isinstance(entry, dict)]
             except (BadText, OSError, LookupError, TypeError):
                 clips = []
-            known = self._clips[folder] = (written, clips)
-        return known[1]
+            entry = self._clips[folder] = (mtime_ns, clips)
+        return entry[1]
 
-    def find_clip(self, workspace: Workspace, run: Run, path: Path) -> Clip | None:
+    def find_clip(self, workspace: Workspace, run: RunFolder, path: Path) -> Clip | None:
         """A clip of the workspace by its file; None where no data set of the opened folder has it.
 
         Of several data sets with the file, that of the run's own configuration is meant.
