@@ -18,7 +18,7 @@ def write_clip_keys(prepared: Prepared, folder: Path) -> Path:
     files are called. Returns the path.
     """
     entries = [
-        _describe_item(item, held=held_out)
+        _describe_item(item, held_out=held_out)
         for items, held_out in ((prepared.items, False), (prepared.held, True))
         for item in items
     ]

@@ -112,7 +112,7 @@ def is_moving(path: Path) -> bool:
 
 
 @dataclass(slots=True)
-class Coverage:
+class FrameShares:
     """How much of each frame each id covers, 0 to 1, frame by frame."""
 
     shares: dict[int, list[float]] = field(default_factory=dict)
@@ -132,9 +132,9 @@ class Coverage:
         return {str(number): shares for number, shares in sorted(self.shares.items())}
 
 
-def measure_coverage(footage: MaskFootage, report: ReportFrame) -> Coverage:
+def measure_coverage(footage: MaskFootage, report: ReportFrame) -> FrameShares:
     """The coverage of every frame, as the files have it; drafts are not looked at."""
-    coverage = Coverage()
+    coverage = FrameShares()
     streams = [footage.stream_planes(key) for key in footage.code.keys]
     for frame, planes in enumerate(zip(*streams, strict=True)):
         coverage.add(footage.code.to_ids(dict(zip(footage.code.keys, planes, strict=True))))
@@ -148,14 +148,14 @@ def write_footage(
     drafts: Mapping[int, Path],
     comment: str,
     report: ReportFrame,
-) -> Coverage:
+) -> FrameShares:
     """Write the whole mask as label or grey videos, drafts laid over what the files have.
 
     `targets` are the new files by key, .mkv; they appear whole or not at all, each by itself. The
     label video is what `frisket masks` would write of the same frames, bit for bit. Returns what
     they cover. BadMedia and BadDraft name what cannot be read.
     """
-    coverage = Coverage()
+    coverage = FrameShares()
     streams = {key: footage.stream_planes(key) for key in footage.code.keys}
     with ExitStack() as stack:
         adding = {

@@ -124,7 +124,7 @@ class Tile:
 
 
 @dataclass(frozen=True, slots=True)
-class Patch:
+class MaskPatch:
     """What the page changed since a revision; `edits` are the strokes, for the log."""
 
     width: int
@@ -153,7 +153,7 @@ class MaskDocument(Protocol):
     def read(self, frame: int) -> Snapshot:
         """A frame as it is now; ValueError for one beyond the clip, BadMedia for a broken file."""
 
-    def write(self, frame: int, patch: Patch, revision: str) -> str:
+    def write(self, frame: int, patch: MaskPatch, revision: str) -> str:
         """Change a frame, whole or not at all; the new revision.
 
         Conflict where `revision` is not the newest, MaskNotEditable where nothing can be written,

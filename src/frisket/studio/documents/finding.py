@@ -13,7 +13,7 @@ from frisket.masks.names import BACKGROUND, WHOLE
 from frisket.media.manifest import read_manifest
 from frisket.media.paths import LEGEND, SOFT, VIDEOS, is_media, plain
 from frisket.studio.documents.choosing import choose_form, number_regions
-from frisket.studio.documents.forms import Form, SoftForm
+from frisket.studio.documents.forms import MaskForm, SoftForm
 from frisket.studio.workspace import Clip, ClipSet
 
 SIDECARS = (".mask", "-masklabel")
@@ -35,7 +35,7 @@ class MaskPlace:
     what could be done about it. `store` and `name` are how `frisket masks` knows the clip.
     """
 
-    form: Form | None
+    form: MaskForm | None
     files: Mapping[str, Path] = field(default_factory=dict)  # that are there
     targets: Mapping[str, Path] = field(default_factory=dict)  # that are written
     store: MaskStore | None = None

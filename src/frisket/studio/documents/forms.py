@@ -28,7 +28,7 @@ BRIEF = 3  # unknown values named
 
 
 @runtime_checkable
-class Form(Protocol):
+class MaskForm(Protocol):
     """How one kind of mask file is read and written. Keys of files are WHOLE or region names."""
 
     @property
@@ -294,9 +294,9 @@ def fits(mask: tuple[int, int], clip: tuple[int, int]) -> bool:
 __all__ = [
     "BadMedia",
     "ColourForm",
-    "Form",
     "LabelForm",
     "LevelForm",
+    "MaskForm",
     "SoftForm",
     "fits",
     "resize",
