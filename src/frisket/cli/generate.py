@@ -75,8 +75,8 @@ def choose_adapters(
     if base:
         return []
     trained = output / "lora.safetensors"
-    there = trained.is_file() or any(output.glob("lora-*.safetensors"))  # one an expert
-    if not loras and not there:
+    is_there = trained.is_file() or any(output.glob("lora-*.safetensors"))  # one an expert
+    if not loras and not is_there:
         raise typer.BadParameter(
             f"{trained} is not there yet: train first, or give --lora or --base"
         )

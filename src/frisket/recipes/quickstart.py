@@ -131,9 +131,9 @@ def quickstart(
     prepare_bank(first, progress)
     base = look_at_base(first)
     write(base)
-    for done, (job, result) in enumerate(_train_all(jobs, workers), 1):
+    for count, (job, result) in enumerate(_train_all(jobs, workers), 1):
         results[job.variant, job.seed] = result
-        progress("training four ways", done, len(jobs))
+        progress("training four ways", count, len(jobs))
         write(base)
     return report
 
@@ -198,5 +198,5 @@ def look_at_base(config: Any) -> QuickstartResult:
 
 def _measure(family: Any, parts: Parts, seconds: float, mib: float) -> QuickstartResult:
     """Scores and pictures of one model, beside what its training took."""
-    scores, plain, placed = quickstart_data.measure(family, parts)
-    return QuickstartResult(scores, seconds, mib, plain, placed)
+    scores, plain_scores, placed_scores = quickstart_data.measure(family, parts)
+    return QuickstartResult(scores, seconds, mib, plain_scores, placed_scores)

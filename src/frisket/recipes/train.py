@@ -143,8 +143,8 @@ def _prepare(
     """The configuration with its epochs counted out in steps, and the data, cached."""
     if prepared is None:
 
-        def report_stage(stage: str, done: int, total: int) -> None:
-            progress(stage, done, total, {})
+        def report_stage(stage: str, count: int, total: int) -> None:
+            progress(stage, count, total, {})
 
         prepared = team.first(lambda: prepare(config, progress=report_stage))
     config = count_steps(config, prepared.items, processes=team.accelerator.num_processes)

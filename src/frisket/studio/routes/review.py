@@ -15,7 +15,7 @@ from frisket.studio.review.making import (
     name_outputs,
     read_options,
 )
-from frisket.studio.review.queue import BELOW, count_entries, judge_row, list_entries
+from frisket.studio.review.queue import DOUBT_BELOW, count_entries, judge_row, list_entries
 from frisket.studio.sets.index import OpenIndexes, SetIndex
 from frisket.studio.sets.plan import list_regions
 from frisket.studio.settings import read_settings
@@ -61,7 +61,7 @@ class Making(BaseModel):
 def read_queue(
     set_id: EntryId,
     indexes: OpenIndexes,
-    below: Annotated[float, Query(ge=0, le=1)] = BELOW,
+    below: Annotated[float, Query(ge=0, le=1)] = DOUBT_BELOW,
     anew: bool = False,
 ) -> dict[str, Any]:
     """All clips of a set, the worst mask first, and how many there are of each standing."""

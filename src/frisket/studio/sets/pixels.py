@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from frisket.masks.painting.strokes import RegionIds
 from frisket.media import images
 from frisket.media.paths import BadMedia
 from frisket.studio.sets.facts import Measure
 from frisket.studio.sets.listing import ClipRow
 from frisket.studio.sets.plan import BACKGROUND, SetPlan, list_regions
 
-RegionIds = NDArray[np.uint8]
 FILL, LINE = 150, 255  # opacity of a region's area and of its border, before the page's own
 QUALITY = 82
 HALF = 128  # level from which a pixel of a grey mask is shown as its region's

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, HTTPException, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from frisket.studio.documents.adopting import give_folder
+from frisket.studio.documents.adopting import add_folder
 from frisket.studio.documents.base import Conflict, Description
 from frisket.studio.documents.opening import open_document
 from frisket.studio.documents.wire import BODY, pack_plane, unpack_patch
@@ -87,7 +87,7 @@ def restore_version(
 @router.post("/sets/{set_id}/masks")
 def add_masks_folder(set_id: str, studio: OpenStudio) -> dict[str, Any]:
     """Give a data set without masks a folder for them: `masks` beside its configuration."""
-    folder = give_folder(studio.workspace.get_set(set_id))
+    folder = add_folder(studio.workspace.get_set(set_id))
     studio.events.publish("clips", {"set": set_id, "masks": True})
     return {"masks": folder.name}
 
