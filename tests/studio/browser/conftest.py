@@ -105,6 +105,8 @@ def page(chromium: Browser, studio: Served) -> Iterator[Page]:
     opened.goto(studio.address)
     opened.wait_for_selector("nav")
     yield opened
+    if os.environ.get("FRISKET_FAILED"):  # a look at where a test stopped
+        opened.screenshot(path=os.environ["FRISKET_FAILED"])
     context.close()
     assert not faults, faults
 

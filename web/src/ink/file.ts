@@ -57,12 +57,15 @@ export class InkFile {
   private attempts: Attempt[] = []; // since the last answer: any of them may have arrived
   private heard = "";
 
+  private readonly editable: boolean;
+
   private constructor(
     private readonly options: InkOptions,
     mask: ServerMask,
     private readonly journal: Journal | null,
   ) {
     const { width, height, background, truth, revision } = mask.info;
+    this.editable = mask.info.editable;
     this.doc = new MaskDoc(width, height, mask.ids, {
       frame: options.frame,
       background,
@@ -119,6 +122,7 @@ export class InkFile {
 
   /** Why a crash would lose what is not saved yet; "" where nothing would be lost. */
   get unkept(): string {
+    if (!this.editable) return ""; // nothing can be painted, nothing lost
     return this.journal ? this.journal.fault : "another window has this mask open";
   }
 

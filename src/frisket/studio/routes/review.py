@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
+from frisket.studio.documents.adopting import add_folder
 from frisket.studio.ids import EntryId, EntryIds
 from frisket.studio.jobs.spec import JobSpec
 from frisket.studio.review.making import (
@@ -127,8 +128,20 @@ async def plan_making(
 async def make_masks(
     set_id: EntryId, body: Making, indexes: OpenIndexes, studio: OpenStudio
 ) -> dict[str, Any]:
-    """Make the masks of a set, or of some clips, as a job."""
+    """Make the masks of a set, or of some clips, as a job.
+
+    A configuration that says `masks = "none"` is first made to read what is coming, with a weight
+    of 1 for its regions: a training that looks past masks that were just made would teach all.
+    """
     index, rows = await run_in_threadpool(indexes.choose, set_id, body.ids)
+    adopted: list[str] = []
+    if index.plan.source == "none" and index.plan.clip_set.config is not None:
+        call = build_call(index.plan, body.options)
+        coming = await studio.serve.call("making.plan", call.describe())
+        adopted = list(coming.value["regions"])
+        await run_in_threadpool(add_folder, index.plan.clip_set, adopted)
+        studio.events.publish("clips", {"set": set_id, "masks": True})
+        index, rows = await run_in_threadpool(indexes.choose, set_id, body.ids)
     options = check_options(index.plan, body.options)
     only = [row.name for row in rows] if body.ids is not None else []
     reply = await studio.serve.call("making.backends", _describe_models(studio, index))
@@ -151,7 +164,7 @@ async def make_masks(
         about={"set": set_id, "clips": body.ids},
     )
     job = await run_in_threadpool(studio.jobs.add, spec)
-    return {"job": job.id}
+    return {"job": job.id, "adopted": adopted}
 
 
 def _name_device(value: dict[str, Any], backends: tuple[str, ...], device: str) -> str | None:

@@ -1,6 +1,7 @@
 /** The form of `frisket masks make`: its fields from the server, and what was changed in it. */
 
 import { get, post } from "../../lib/api.ts";
+import { toast } from "../../lib/toasts.svelte.ts";
 
 export type FieldValue = boolean | number | string | (boolean | number | string)[];
 
@@ -96,7 +97,17 @@ export class Making {
   }
 
   async run(request: MakingRequest): Promise<string> {
-    return (await post<{ job: string }>(`/sets/${this.setId}/making`, request)).job;
+    const answer = await post<{ job: string; adopted: string[] }>(
+      `/sets/${this.setId}/making`,
+      request,
+    );
+    if (answer.adopted.length) {
+      toast(
+        `The configuration reads masks from now on: masks = "masks", ${answer.adopted.join(", ")} = 1.0`,
+        "ok",
+      );
+    }
+    return answer.job;
   }
 }
 
