@@ -10,12 +10,12 @@ from frisket.maskgen.files.label_maps import read_legend
 from frisket.masks.names import BACKGROUND, WHOLE
 from frisket.media.paths import LEGEND
 from frisket.studio.documents.base import PaintRegion
-from frisket.studio.documents.forms import ColourForm, LabelForm, LevelForm, MaskForm, SoftForm
+from frisket.studio.documents.forms import ColourForm, LabelForm, LevelForm, PaintForm, SoftForm
 
 
 def choose_form(
     config: Config, source: MaskSource, folder: Path, *, bare: bool, fresh: bool
-) -> MaskForm:
+) -> PaintForm:
     """How one file is read: by the config's tables, else the folder's legend, else as grey.
 
     `bare`: there is no config. `fresh`: nor any mask in the folder, which may become what is best.
@@ -40,7 +40,7 @@ def _choose_untold(
     weights: Mapping[str, float],
     *,
     fresh: bool,
-) -> MaskForm:
+) -> PaintForm:
     """The form of a file of which the configuration says nothing."""
     if not source.invert and (legend_file.is_file() or len(names) > 1 or fresh):
         legend = read_legend(legend_file)

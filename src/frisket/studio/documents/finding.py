@@ -13,8 +13,8 @@ from frisket.masks.names import BACKGROUND, WHOLE
 from frisket.media.manifest import read_manifest
 from frisket.media.paths import LEGEND, SOFT, VIDEOS, is_media, plain
 from frisket.studio.documents.choosing import choose_form, number_regions
-from frisket.studio.documents.forms import MaskForm, SoftForm
-from frisket.studio.workspace import Clip, ClipSet
+from frisket.studio.documents.forms import PaintForm, SoftForm
+from frisket.studio.workspace import ClipSet, SetClip
 
 SIDECARS = (".mask", "-masklabel")
 MASKS = "masks"  # the folder offered where a data set has none
@@ -35,7 +35,7 @@ class MaskPlace:
     what could be done about it. `store` and `name` are how `frisket masks` knows the clip.
     """
 
-    form: MaskForm | None
+    form: PaintForm | None
     files: Mapping[str, Path] = field(default_factory=dict)  # that are there
     targets: Mapping[str, Path] = field(default_factory=dict)  # that are written
     store: MaskStore | None = None
@@ -44,7 +44,7 @@ class MaskPlace:
     offer: str = ""
 
 
-def find_mask(clip: Clip, clip_set: ClipSet) -> MaskPlace:
+def find_mask(clip: SetClip, clip_set: ClipSet) -> MaskPlace:
     """The mask of a clip as its data set's configuration has it, or as a bare folder would.
 
     Raises ConfigError, BadManifest and BadLegend for what cannot be read.

@@ -28,7 +28,7 @@ BRIEF = 3  # unknown values named
 
 
 @runtime_checkable
-class MaskForm(Protocol):
+class PaintForm(Protocol):
     """How one kind of mask file is read and written. Keys of files are WHOLE or region names."""
 
     @property
@@ -296,7 +296,7 @@ __all__ = [
     "ColourForm",
     "LabelForm",
     "LevelForm",
-    "MaskForm",
+    "PaintForm",
     "SoftForm",
     "fits",
     "resize",

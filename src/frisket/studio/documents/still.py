@@ -23,7 +23,7 @@ from frisket.studio.documents.base import (
     derive_ids,
 )
 from frisket.studio.documents.finding import MaskPlace
-from frisket.studio.documents.forms import MaskForm, fits, resize
+from frisket.studio.documents.forms import PaintForm, fits, resize
 from frisket.studio.documents.history import History, Version, digest_of
 
 AS_IT_WAS = "as it was before the studio"
@@ -91,7 +91,7 @@ class StillDocument:
         with self._lock:
             return [version.describe() for version in self.history.list_versions()]
 
-    def _open(self, revision: str) -> tuple[MaskForm, dict[str, bytes]]:
+    def _open(self, revision: str) -> tuple[PaintForm, dict[str, bytes]]:
         """The form and files of a mask that may be written; MaskNotEditable, Conflict."""
         if self.place.form is None:
             raise MaskNotEditable(self.place.reason)
@@ -107,7 +107,7 @@ class StillDocument:
         )
         return Snapshot(described, MaskContent(_make_blank(height, width)))
 
-    def _describe(self, form: MaskForm, content: MaskContent, revision: str) -> Description:
+    def _describe(self, form: PaintForm, content: MaskContent, revision: str) -> Description:
         height, width = content.ids.shape
         notes = []
         path = next(iter(self._list_paths().values()), None)
@@ -132,7 +132,7 @@ class StillDocument:
             notes=tuple(notes),
         )
 
-    def _decode(self, form: MaskForm, files: Mapping[str, bytes]) -> MaskContent:
+    def _decode(self, form: PaintForm, files: Mapping[str, bytes]) -> MaskContent:
         shape = _read_size(self.clip)
         paths = self._list_paths()
         content = form.decode({key: paths[key] for key in files}, shape)
@@ -187,7 +187,7 @@ class StillDocument:
 
     def _write(
         self,
-        form: MaskForm,
+        form: PaintForm,
         files: Mapping[str, bytes],
         changed: dict[str, bytes],
         edits: tuple[dict[str, Any], ...],

@@ -22,12 +22,12 @@ from frisket.studio.documents.base import (
     derive_ids,
 )
 from frisket.studio.documents.finding import MaskPlace, find_mask
-from frisket.studio.documents.forms import ColourForm, LevelForm, MaskForm, SoftForm
+from frisket.studio.documents.forms import ColourForm, LevelForm, PaintForm, SoftForm
 from frisket.studio.documents.installing import install_files
 from frisket.studio.documents.reels import PaintedFrames, SavedFrames, stamp_files
 from frisket.studio.serve_pool import Reply
 from frisket.studio.state import Studio
-from frisket.studio.workspace import Clip
+from frisket.studio.workspace import SetClip
 
 FPS = 25.0  # of a label video whose clip tells no rate
 REELS = "frames"  # below the studio's own folder
@@ -51,7 +51,7 @@ class VideoDocument:
     `call` asks the child that decodes; it may be used in a thread of the server's alone.
     """
 
-    clip: Clip
+    clip: SetClip
     place: MaskPlace
     reel: PaintedFrames
     log: EditLog
@@ -130,7 +130,7 @@ class VideoDocument:
             "drafts": str(self.reel.folder),
         }
 
-    def _need_form(self) -> MaskForm:
+    def _need_form(self) -> PaintForm:
         form = self.place.form
         if form is None or isinstance(form, ColourForm):
             raise MaskNotEditable(self._say_why())
@@ -146,7 +146,7 @@ class VideoDocument:
 
     def _open(
         self, frame: int, revision: str
-    ) -> tuple[MaskForm, dict[int, DraftNote], SavedFrames]:
+    ) -> tuple[PaintForm, dict[int, DraftNote], SavedFrames]:
         self._check(frame)
         form = self._need_form()
         notes, saved = self.reel.drafts.list_notes(), self.reel.load_saved()
@@ -170,7 +170,7 @@ class VideoDocument:
         if not 0 <= frame < self.size.frames:
             raise ValueError(f"{self.clip.name} has {self.size.frames} frames, none is {frame}")
 
-    def _read(self, form: MaskForm, frame: int, notes: Mapping[int, DraftNote]) -> MaskContent:
+    def _read(self, form: PaintForm, frame: int, notes: Mapping[int, DraftNote]) -> MaskContent:
         draft = self.reel.drafts.load(frame) if frame in notes else None
         planes = draft.read_planes() if draft else self._ask_planes(frame)
         shape = self.size.height, self.size.width
@@ -187,7 +187,7 @@ class VideoDocument:
         }
 
     def _describe(
-        self, form: MaskForm, frame: int, revision: str, content: MaskContent
+        self, form: PaintForm, frame: int, revision: str, content: MaskContent
     ) -> Description:
         notes = []
         if self.still:
@@ -225,7 +225,7 @@ class VideoDocument:
         return Snapshot(described, MaskContent(np.zeros(shape, np.uint8)))
 
     def _log(
-        self, form: MaskForm, frame: int, revisions: tuple[str, str], patch: MaskPatch
+        self, form: PaintForm, frame: int, revisions: tuple[str, str], patch: MaskPatch
     ) -> None:
         before, after = revisions
         self.log.append(
@@ -243,7 +243,7 @@ class VideoDocument:
         )
 
 
-def build_code(form: MaskForm) -> FrameCode:
+def build_code(form: PaintForm) -> FrameCode:
     """How the frames of a form spell ids."""
     if isinstance(form, LevelForm):
         return FrameCode("levels", form.levels, background=form.background)
@@ -253,9 +253,9 @@ def build_code(form: MaskForm) -> FrameCode:
 
 
 def compose_content(
-    form: MaskForm, planes: Mapping[str, LevelPlane], shape: tuple[int, int]
+    form: PaintForm, planes: Mapping[str, LevelPlane], shape: tuple[int, int]
 ) -> MaskContent:
-    """The pixels of a frame from its planes by file, as `MaskForm.decode` has them of a still."""
+    """The pixels of a frame from its planes by file, as `PaintForm.decode` has them of a still."""
     if isinstance(form, SoftForm):
         blank = np.full(shape, 255 if form.invert else 0, np.uint8)
         soft = {
@@ -270,7 +270,7 @@ def compose_content(
     return MaskContent(plane)
 
 
-def open_video(studio: Studio, clip: Clip, place: MaskPlace) -> VideoDocument:
+def open_video(studio: Studio, clip: SetClip, place: MaskPlace) -> VideoDocument:
     """The document of a clip, in a thread of the server's. ServeError where it cannot be read."""
 
     def call(op: str, args: dict[str, Any]) -> Reply:

@@ -21,7 +21,7 @@ SUBJECT = "subject"  # the one region of a mask that names none
 
 
 @dataclass(frozen=True, slots=True)
-class Region:
+class SetRegion:
     """A region as the page shows it; `colour` as #rrggbb."""
 
     id: int  # index of the label map, or place among the regions; 1 to 255
@@ -110,7 +110,7 @@ def _plan_bare(clip_set: ClipSet, fault: str) -> SetPlan:
     return SetPlan(clip_set, source="folder", folders={"": masks}, legend=legend, fault=fault)
 
 
-def list_regions(plan: SetPlan) -> list[Region]:
+def list_regions(plan: SetPlan) -> list[SetRegion]:
     """The regions of a set in the order of their ids, with the colours of label maps and reports.
 
     Ids are those of the legend where it names indices below 256; else places in the order of the
@@ -118,7 +118,7 @@ def list_regions(plan: SetPlan) -> list[Region]:
     """
     ids = _number_regions(plan)
     return [
-        Region(
+        SetRegion(
             number,
             name,
             pick_colour(number, plan.legend.get(name)),
