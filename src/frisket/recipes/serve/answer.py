@@ -1,4 +1,4 @@
-"""Reads requests from one stream and writes answers to another, one at a time."""
+"""Reads questions from one stream and writes answers to another, one at a time."""
 
 import json
 import logging
@@ -17,11 +17,11 @@ log = logging.getLogger(__name__)
 LARGEST = 1 << 30  # bytes of a request's body
 
 
-def serve(requests: BinaryIO, answers: BinaryIO) -> None:
-    """Answer until `requests` ends: lines and bytes as `frisket.studio.serve_pool` says them."""
+def serve(questions: BinaryIO, answers: BinaryIO) -> None:
+    """Answer until `questions` ends: lines and bytes as `frisket.studio.serve_pool` says them."""
     waiting: queue.Queue[tuple[dict[str, Any], bytes] | None] = queue.Queue()
     stops: dict[int, threading.Event] = {}
-    reader = threading.Thread(target=_read, args=(requests, waiting, stops), daemon=True)
+    reader = threading.Thread(target=_read, args=(questions, waiting, stops), daemon=True)
     reader.start()
     session = Session(lambda *_: None)
     while (item := waiting.get()) is not None:
@@ -37,14 +37,14 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
         stops.pop(number, None)
 
 
-def _read(requests: BinaryIO, waiting: Any, stops: dict[int, threading.Event]) -> None:
+def _read(questions: BinaryIO, waiting: Any, stops: dict[int, threading.Event]) -> None:
     try:
-        while line := requests.readline():
+        while line := questions.readline():
             request = json.loads(line)
             size = int(request.get("bytes", 0))
             if not 0 <= size <= LARGEST:
                 raise ValueError(f"a request of {size} bytes")
-            body = requests.read(size)
+            body = questions.read(size)
             if "cancel" in request:
                 stop = stops.get(int(request["cancel"]))
                 if stop is not None:
