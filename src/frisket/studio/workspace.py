@@ -35,7 +35,7 @@ class ClipSet:
 
 
 @dataclass(frozen=True, slots=True)
-class Clip:
+class WorkspaceClip:
     """A picture or video; `name` is its path below the clip folder without suffix."""
 
     id: str
@@ -50,7 +50,7 @@ class Workspace:
     """What lies in one folder; looked at anew when it is listed."""
 
     root: Path
-    _clips: dict[str, Clip] = field(default_factory=dict)
+    _clips: dict[str, WorkspaceClip] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.root = self.root.resolve()
@@ -75,7 +75,7 @@ class Workspace:
                 return clip_set
         raise UnknownId(f"no data set has the id {set_id!r}")
 
-    def list_clips(self, clip_set: ClipSet) -> list[Clip]:
+    def list_clips(self, clip_set: ClipSet) -> list[WorkspaceClip]:
         """The clips of a set in the trainer's order; none where its folder is missing or empty."""
         folder = clip_set.clips
         if is_manifest(folder):
@@ -96,11 +96,11 @@ class Workspace:
         self.remember(clips)
         return clips
 
-    def remember(self, clips: Iterable[Clip]) -> None:
+    def remember(self, clips: Iterable[WorkspaceClip]) -> None:
         """Know clips that were listed elsewhere, those of manifests among them."""
         self._clips.update((clip.id, clip) for clip in clips)
 
-    def get_clip(self, clip_id: str) -> Clip:
+    def get_clip(self, clip_id: str) -> WorkspaceClip:
         """A clip by its id; UnknownId where there is none, or its file has gone."""
         if clip_id not in self._clips:
             for clip_set in self.list_sets():
@@ -110,7 +110,7 @@ class Workspace:
             raise UnknownId(f"no clip has the id {clip_id!r}")
         return clip
 
-    def _list_manifest(self, clip_set: ClipSet) -> list[Clip]:
+    def _list_manifest(self, clip_set: ClipSet) -> list[WorkspaceClip]:
         try:
             lines = read_manifest(clip_set.clips)
         except (ValueError, OSError):  # the data page says what is wrong with it
@@ -134,11 +134,11 @@ class Workspace:
         clips = inner if inner.is_dir() or not _has_media(self.root) else self.root
         return ClipSet(make_id("", "0"), clips.name, clips, self.root / "masks", None, 0)
 
-    def _make_clip(self, clip_set: ClipSet, path: Path, name: str) -> Clip:
+    def _make_clip(self, clip_set: ClipSet, path: Path, name: str) -> WorkspaceClip:
         video = path.is_dir() or path.suffix.lower() in VIDEOS
         below_clips = path.is_relative_to(clip_set.clips)
         place = path.relative_to(clip_set.clips) if below_clips else Path(name)
-        return Clip(make_clip_id(clip_set.id, place), clip_set.id, name, path, video)
+        return WorkspaceClip(make_clip_id(clip_set.id, place), clip_set.id, name, path, video)
 
 
 def _has_media(folder: Path) -> bool:

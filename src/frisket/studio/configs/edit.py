@@ -27,7 +27,7 @@ class CannotEdit(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class TreeChange:
     """A key set to a value (plain JSON), taken out (`remove`), or moved to another key (`to`)."""
 
     key: Key
@@ -66,7 +66,7 @@ def from_plain(value: Any) -> Any:
     return value
 
 
-def apply_changes(text: str, changes: Sequence[Change]) -> str:
+def apply_changes(text: str, changes: Sequence[TreeChange]) -> str:
     """The text with every change made, in their order.
 
     Each result is read again and held against what was wanted, so that no other key can change.
@@ -77,7 +77,7 @@ def apply_changes(text: str, changes: Sequence[Change]) -> str:
     return text
 
 
-def _apply(text: str, change: Change) -> str:
+def _apply(text: str, change: TreeChange) -> str:
     try:
         plain_tree, document = parse_toml(text), tomlkit.parse(text)
     except (BadText, TOMLKitError, ValueError) as error:
@@ -98,7 +98,7 @@ def _apply(text: str, change: Change) -> str:
     return changed
 
 
-def _change_both(plain_tree: dict[str, Any], document: Any, change: Change) -> bool:
+def _change_both(plain_tree: dict[str, Any], document: Any, change: TreeChange) -> bool:
     """Make a change in a plain tree and in its document; False where it says so already."""
     if change.remove or change.to:
         value = deepcopy(_find(plain_tree, change.key))

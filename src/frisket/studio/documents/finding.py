@@ -14,7 +14,7 @@ from frisket.media.manifest import read_manifest
 from frisket.media.paths import LEGEND, SOFT, VIDEOS, is_media, plain
 from frisket.studio.documents.choosing import choose_form, number_regions
 from frisket.studio.documents.forms import MaskForm, SoftForm
-from frisket.studio.workspace import Clip, ClipSet
+from frisket.studio.workspace import ClipSet, WorkspaceClip
 
 SIDECARS = (".mask", "-masklabel")
 MASKS = "masks"  # the folder offered where a data set has none
@@ -44,7 +44,7 @@ class MaskPlace:
     offer: str = ""
 
 
-def find_mask(clip: Clip, clip_set: ClipSet) -> MaskPlace:
+def find_mask(clip: WorkspaceClip, clip_set: ClipSet) -> MaskPlace:
     """The mask of a clip as its data set's configuration has it, or as a bare folder would.
 
     Raises ConfigError, BadManifest and BadLegend for what cannot be read.

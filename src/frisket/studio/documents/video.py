@@ -27,7 +27,7 @@ from frisket.studio.documents.installing import install_files
 from frisket.studio.documents.reels import PaintedFrames, SavedFrames, stamp_files
 from frisket.studio.serve_pool import Reply
 from frisket.studio.state import Studio
-from frisket.studio.workspace import Clip
+from frisket.studio.workspace import WorkspaceClip
 
 FPS = 25.0  # of a label video whose clip tells no rate
 REELS = "frames"  # below the studio's own folder
@@ -51,7 +51,7 @@ class VideoDocument:
     `call` asks the child that decodes; it may be used in a thread of the server's alone.
     """
 
-    clip: Clip
+    clip: WorkspaceClip
     place: MaskPlace
     reel: PaintedFrames
     log: EditLog
@@ -270,7 +270,7 @@ def compose_content(
     return MaskContent(plane)
 
 
-def open_video(studio: Studio, clip: Clip, place: MaskPlace) -> VideoDocument:
+def open_video(studio: Studio, clip: WorkspaceClip, place: MaskPlace) -> VideoDocument:
     """The document of a clip, in a thread of the server's. ServeError where it cannot be read."""
 
     def call(op: str, args: dict[str, Any]) -> Reply:

@@ -15,7 +15,7 @@ from fastapi import Request
 from frisket.disk.untrusted import ANNOTATIONS, BadText, parse_json, read_text
 from frisket.studio.live.tail import MetricsColumns
 from frisket.studio.runs.index import RunFolder
-from frisket.studio.workspace import Clip, Workspace
+from frisket.studio.workspace import Workspace, WorkspaceClip
 
 MOST_TAILS = 16  # runs whose columns are held
 PAUSE = 5.0  # seconds between two looks for a clip that no data set had
@@ -28,7 +28,7 @@ class LiveRuns:
         """Nothing is read yet."""
         self._tails: OrderedDict[Path, MetricsColumns] = OrderedDict()
         self._clips: dict[Path, tuple[int, list[dict[str, Any]]]] = {}
-        self._files: dict[Path, Clip] = {}
+        self._files: dict[Path, WorkspaceClip] = {}
         self._listed = -math.inf
         self._lock = threading.Lock()
 
@@ -61,7 +61,7 @@ class LiveRuns:
             entry = self._clips[folder] = (mtime_ns, clips)
         return entry[1]
 
-    def find_clip(self, workspace: Workspace, run: RunFolder, path: Path) -> Clip | None:
+    def find_clip(self, workspace: Workspace, run: RunFolder, path: Path) -> WorkspaceClip | None:
         """A clip of the workspace by its file; None where no data set of the opened folder has it.
 
         Of several data sets with the file, that of the run's own configuration is meant.

@@ -29,7 +29,7 @@ from frisket.studio.sets.listing import ClipRow, SetListing, list_set
 from frisket.studio.sets.pictures import PictureCache
 from frisket.studio.sets.plan import SetPlan, list_regions, plan_of
 from frisket.studio.state import Studio, get_studio
-from frisket.studio.workspace import Clip, UnknownId
+from frisket.studio.workspace import UnknownId, WorkspaceClip
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +170,7 @@ class SetIndexes:
         index.rows = rows
         set_id = index.plan.clip_set.id
         self.studio.workspace.remember(
-            Clip(row.id, set_id, row.name, row.path, row.video) for row in rows.values()
+            WorkspaceClip(row.id, set_id, row.name, row.path, row.video) for row in rows.values()
         )
         index.listed = time.monotonic()
         index.arrived.clear()

@@ -15,13 +15,13 @@ from frisket.media.folders.rejecting import list_place
 from frisket.media.paths import LEGEND
 from frisket.studio.workspace import ClipSet
 
-MaskForm = Literal["none", "folder", "sidecar", "alpha", "regions", "listed"]
+MaskOrigin = Literal["none", "folder", "sidecar", "alpha", "regions", "listed"]
 BACKGROUND = "background"
 SUBJECT = "subject"  # the one region of a mask that names none
 
 
 @dataclass(frozen=True, slots=True)
-class Region:
+class SetRegion:
     """A region as the page shows it; `colour` as #rrggbb."""
 
     id: int  # index of the label map, or place among the regions; 1 to 255
@@ -35,7 +35,7 @@ class SetPlan:
     """What is known of a data set before its folder is listed."""
 
     clip_set: ClipSet
-    source: MaskForm = "none"
+    source: MaskOrigin = "none"
     folders: Mapping[str, Path] = field(default_factory=dict)  # "" = all regions
     levels: Mapping[str, int] = field(default_factory=dict)
     legend: Mapping[str, int | tuple[int, int, int]] = field(default_factory=dict)
@@ -110,7 +110,7 @@ def _plan_bare(clip_set: ClipSet, fault: str) -> SetPlan:
     return SetPlan(clip_set, source="folder", folders={"": masks}, legend=legend, fault=fault)
 
 
-def list_regions(plan: SetPlan) -> list[Region]:
+def list_regions(plan: SetPlan) -> list[SetRegion]:
     """The regions of a set in the order of their ids, with the colours of label maps and reports.
 
     Ids are those of the legend where it names indices below 256; else places in the order of the
@@ -118,7 +118,7 @@ def list_regions(plan: SetPlan) -> list[Region]:
     """
     ids = _number_regions(plan)
     return [
-        Region(
+        SetRegion(
             number,
             name,
             pick_colour(number, plan.legend.get(name)),

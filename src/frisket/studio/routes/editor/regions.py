@@ -17,7 +17,7 @@ RegionName = Annotated[str, Field(min_length=1, max_length=64)]
 Weight = Annotated[FiniteFloat, Field(ge=0, le=1000)]
 
 
-class Weights(BaseModel):
+class WeightsBody(BaseModel):
     """New weights, by region."""
 
     model_config = ConfigDict(extra="forbid")
@@ -47,7 +47,7 @@ def get_regions(config_id: str, studio: OpenStudio) -> dict[str, Any]:
 
 
 @router.put("/configs/{config_id}/regions")
-def put_weights(config_id: str, changes: Weights, studio: OpenStudio) -> dict[str, Any]:
+def put_weights(config_id: str, changes: WeightsBody, studio: OpenStudio) -> dict[str, Any]:
     """Write weights into the file, comments kept; the table as it is then."""
     return {"regions": write_weights(_find_config(studio, config_id), changes.weights)}
 

@@ -13,7 +13,7 @@ from frisket.studio.sets.plan import plan_of
 from frisket.studio.settings import read_settings
 from frisket.studio.state import OpenStudio, Studio
 from frisket.studio.waiting import call_while_wanted
-from frisket.studio.workspace import Clip, ClipSet
+from frisket.studio.workspace import ClipSet, WorkspaceClip
 
 router = APIRouter()
 
@@ -71,7 +71,7 @@ async def list_segmenters(clip_id: str, studio: OpenStudio) -> dict[str, Any]:
     return reply.value | {"busy": _list_busy(studio)}
 
 
-def _describe(studio: Studio, clip: Clip, clip_set: ClipSet) -> dict[str, Any]:
+def _describe(studio: Studio, clip: WorkspaceClip, clip_set: ClipSet) -> dict[str, Any]:
     options = read_options(plan_of(clip_set))
     models = read_settings(studio.home).models
     return {

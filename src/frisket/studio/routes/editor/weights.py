@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from frisket.studio.framing import BadFrame, pack_frame, read_frame
 from frisket.studio.state import OpenStudio, Studio
 from frisket.studio.waiting import call_while_wanted
-from frisket.studio.workspace import Clip, ClipSet
+from frisket.studio.workspace import ClipSet, WorkspaceClip
 
 router = APIRouter()
 
@@ -55,13 +55,13 @@ async def see_weights(clip_id: str, request: Request, studio: OpenStudio) -> Res
     return pack_frame(reply.value, reply.body)
 
 
-def find_clip(studio: Studio, clip_id: str) -> tuple[Clip, ClipSet]:
+def find_clip(studio: Studio, clip_id: str) -> tuple[WorkspaceClip, ClipSet]:
     """A clip and its data set; UnknownId where there is none."""
     clip = studio.workspace.get_clip(clip_id)
     return clip, studio.workspace.get_set(clip.set_id)
 
 
-def name_clip(clip: Clip, clip_set: ClipSet) -> dict[str, Any]:
+def name_clip(clip: WorkspaceClip, clip_set: ClipSet) -> dict[str, Any]:
     """What `frisket serve` needs to find a clip; 409 where no configuration says how it trains."""
     if clip_set.config is None:
         raise HTTPException(

@@ -13,7 +13,7 @@ from frisket.disk.toml_lines import Key
 from frisket.disk.untrusted import CONFIG, BadText, parse_toml
 from frisket.studio.configs.check import check_text
 from frisket.studio.configs.compare import compare_configs
-from frisket.studio.configs.edit import CannotEdit, Change, apply_changes
+from frisket.studio.configs.edit import CannotEdit, TreeChange, apply_changes
 from frisket.studio.configs.files import (
     ChangedMeanwhile,
     create_config,
@@ -127,7 +127,7 @@ def edit(config_id: str, request: EditRequest, studio: OpenStudio) -> dict[str, 
         key: Key = tuple(change.key)
         if change.maybe and not _has(text, key):
             continue
-        tree_change = Change(key, change.value, change.remove, tuple(change.to))
+        tree_change = TreeChange(key, change.value, change.remove, tuple(change.to))
         text = apply_changes(text, [tree_change])
     return {"text": text, **check_text(text, path).describe()}
 
