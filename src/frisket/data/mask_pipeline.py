@@ -99,10 +99,10 @@ def planes_of(window: Window, regions: Sequence[str]) -> dict[str, Plane]:
     The house's order: read, cut like the clip, fill holes, grow, feather. Regions the mask does not
     hold are left out. BadMedia or ValueError as `read` and `Geometry.plane` raise them.
     """
-    return planes_of_named(read_planes(window, regions), window)
+    return shape_planes(read_planes(window, regions), window)
 
 
-def planes_of_named(
+def shape_planes(
     named: Mapping[str, Plane], window: Window
 ) -> dict[str, Float[Tensor, "F H_cut W_cut"]]:
     """The same of planes that are read already, at the mask's own size."""

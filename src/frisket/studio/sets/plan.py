@@ -15,7 +15,7 @@ from frisket.media.folders.rejecting import list_place
 from frisket.media.paths import LEGEND
 from frisket.studio.workspace import ClipSet
 
-MaskForm = Literal["none", "folder", "sidecar", "alpha", "regions", "listed"]
+MaskOrigin = Literal["none", "folder", "sidecar", "alpha", "regions", "listed"]
 BACKGROUND = "background"
 SUBJECT = "subject"  # the one region of a mask that names none
 
@@ -35,7 +35,7 @@ class SetPlan:
     """What is known of a data set before its folder is listed."""
 
     clip_set: ClipSet
-    source: MaskForm = "none"
+    source: MaskOrigin = "none"
     folders: Mapping[str, Path] = field(default_factory=dict)  # "" = all regions
     levels: Mapping[str, int] = field(default_factory=dict)
     legend: Mapping[str, int | tuple[int, int, int]] = field(default_factory=dict)
